@@ -1,0 +1,68 @@
+# PaperProfit. `make` alone prints the targets. Needed beforehand: make, and Python 3.11 or newer with venv.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+
+RUN := .venv-run
+DEV := .venv
+UV := .uv-tool/bin/uv
+BENCHES := $(patsubst bench/bench_%.py,%,$(wildcard bench/bench_*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format bench chaos e2e up down logs clean python
+
+help: ## Print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@printf '  make %-10s %s\n' $(foreach bench,$(BENCHES),bench-$(bench) "Only bench/bench_$(bench).py")
+
+run: $(RUN)/.ready ## Run all of it here: own database, demo account, recorded prices (PORT=, PAPERPROFIT_HOME=)
+	@exec $(RUN)/bin/python -m embedded
+
+test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
+	@tests/ensure-rabbitmq
+	@$(DEV)/bin/python -m pytest $(ARGS)
+
+lint: $(DEV)/.ready ## ruff and mypy
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+
+format: $(DEV)/.ready ## Format the code
+	$(DEV)/bin/ruff check --fix-only .
+	$(DEV)/bin/ruff format .
+
+bench: $(addprefix bench-,$(BENCHES)) ## Run every benchmark, beside its reference
+
+bench-%: $(DEV)/.ready
+	@test -f bench/bench_$*.py || { echo "there is no bench/bench_$*.py"; exit 1; }
+	@$(DEV)/bin/python -m bench.bench_$*
+
+up: ## Start the deployed shape with docker compose, and wait until it is healthy
+	@test -f .env || { umask 077 && deploy/make-env > .env && echo "wrote .env with new passwords"; }
+	docker compose up --build --detach --wait
+
+down: ## Stop it; its volumes stay
+	docker compose down
+
+logs: ## Follow its logs
+	docker compose logs --follow
+
+clean: ## Remove the environments (the data of make run stays in .paperprofit)
+	rm -rf $(RUN) $(DEV) .uv-tool
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "PaperProfit needs Python 3.11 to 3.13; $$($(PYTHON) --version 2>&1 || echo none) is $(PYTHON): install a newer one, or name it with make PYTHON=python3.12"; exit 1; }
+
+$(UV): | python
+	@$(PYTHON) -m venv .uv-tool || { echo "python3-venv is missing: install it (Debian: apt-get install python3-venv)"; exit 1; }
+	@.uv-tool/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(RUN)/.ready: pyproject.toml uv.lock | python $(UV)
+	@UV_PROJECT_ENVIRONMENT=$(RUN) $(UV) sync --quiet --locked --python $$(command -v $(PYTHON)) --group run
+	@touch $@
+
+$(DEV)/.ready: pyproject.toml uv.lock | python $(UV)
+	@UV_PROJECT_ENVIRONMENT=$(DEV) $(UV) sync --quiet --locked --python $$(command -v $(PYTHON)) --group dev
+	@touch $@

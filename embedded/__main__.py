@@ -1,0 +1,137 @@
+"""``make run``: PaperProfit in one process, with its own PostgreSQL, for one machine and one person.
+
+PORT                          where to serve (default 8000, loopback only)
+PAPERPROFIT_HOME              where its database lives (default ./.paperprofit)
+PAPERPROFIT_API_KEY_ID        the demo account's key; made and printed once if not given,
+PAPERPROFIT_API_SECRET_KEY    together with its secret
+PAPERPROFIT_REPLAY_SPEED      recorded bars a second (default 1)
+"""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from shared.storage.cluster import ClusterFailed, PostgresCluster
+
+from embedded.database import service_urls
+from embedded.home import HomeUnusable, take_home
+from embedded.system import System
+from services.gateway.settings import Settings
+from shared.jobs.config import InvalidJobsConfig
+from shared.jobs.scheduler import run_scheduler
+from shared.logs import configure_logs
+from shared.storage.migrate import ROOT
+
+START_SECONDS = 10
+
+
+class Stop(BaseException):
+    """SIGTERM or Ctrl-C: unwinds the main thread from wherever it waits."""
+
+
+class PortUnusable(Exception):
+    """The port cannot be listened on; the message says what to do."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m embedded", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _stop)
+    try:
+        with ExitStack() as stack:
+            _run(stack)
+    except Stop:
+        print("stopped", flush=True)  # noqa: T201
+        return 0
+    except (HomeUnusable, PortUnusable, ClusterFailed, InvalidJobsConfig) as error:
+        print(f"paperprofit: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+def _stop(_signum: int, _frame: FrameType | None) -> None:
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)  # once is enough; the rest is bounded
+    raise Stop
+
+
+def _run(stack: ExitStack) -> None:
+    home = Path(os.environ.get("PAPERPROFIT_HOME", ".paperprofit")).absolute()
+    stack.enter_context(take_home(home))
+    listening = stack.enter_context(_listen(int(os.environ.get("PORT", "8000"))))
+    cluster = PostgresCluster(home / "postgres")
+    stack.callback(cluster.stop)
+    urls = service_urls(cluster.start())
+    settings = _settings()
+    configure_logs(settings)
+    system = System(urls, settings)
+    system.prepare()
+    stack.enter_context(system.running())
+    stack.enter_context(_serving(system, listening))
+    _announce(system, listening)
+    run_scheduler(system.ticks())
+
+
+def _settings() -> Settings:
+    """The demo's settings, unless the environment says otherwise; the services read them from there too."""
+    os.environ.setdefault("PAPERPROFIT_DEMO", "true")
+    os.environ.setdefault("PAPERPROFIT_JOBS_CONFIG", str(ROOT / "config" / "jobs.demo.toml"))
+    os.environ.setdefault("PAPERPROFIT_LOG_FORMAT", "human")
+    os.environ.setdefault("PAPERPROFIT_LOG_LEVEL", "WARNING")
+    os.environ.setdefault("PAPERPROFIT_POOL_SIZE", "12")
+    return Settings()
+
+
+def _listen(port: int) -> socket.socket:
+    """The socket, bound before anything is started, so that a port in use is told at once."""
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+    except OSError as error:
+        listening.close()
+        raise PortUnusable(f"port {port}: {error.strerror}; choose another one with PORT=") from None
+    return listening
+
+
+class _serving:  # noqa: N801 - used as a context manager function
+    """uvicorn on a thread of its own: the main thread belongs to the scheduler and its SIGALRM."""
+
+    def __init__(self, system: System, listening: socket.socket) -> None:
+        config = uvicorn.Config(system.app(), log_config=None, timeout_graceful_shutdown=1, ws="none")
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="http")
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=3)
+
+
+def _announce(system: System, listening: socket.socket) -> None:
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    print(f"\n  PaperProfit  {url}")  # noqa: T201
+    if system.new_key:
+        print(f"  key id       {system.new_key.key_id}")  # noqa: T201
+        print(f"  secret key   {system.new_key.secret}   (shown this once; keep it)")  # noqa: T201
+    elif system.settings.api_key_id:
+        print(f"  key id       {system.settings.api_key_id}   (from PAPERPROFIT_API_KEY_ID)")  # noqa: T201
+    else:
+        print("  key          the one printed at the first start")  # noqa: T201
+    print("\nready", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())

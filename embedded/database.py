@@ -1,0 +1,31 @@
+"""The embedded run's database: the same roles and schemas as deployed."""
+
+import secrets
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import make_url
+from sqlalchemy.engine import URL
+
+from shared.contracts.routing import SERVICES
+from shared.storage.migrate import ROOT
+
+ROLES_SQL = ROOT / "deploy" / "postgres" / "roles.sql"
+
+
+def service_urls(admin_url: str) -> dict[str, str]:
+    """Make the roles and schemas, give each role a new password, and return each service's URL."""
+    admin = make_url(admin_url)
+    passwords = {service: secrets.token_hex(16) for service in SERVICES}
+    plain_url = admin.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain_url, autocommit=True) as connection:
+        connection.execute(ROLES_SQL.read_bytes())
+        for service, password in passwords.items():
+            role = sql.Identifier(f"paperprofit_{service}")
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(password)))
+    return {service: _url(admin, service, passwords[service]) for service in SERVICES}
+
+
+def _url(admin: URL, service: str, password: str) -> str:
+    url = admin.set(username=f"paperprofit_{service}", password=password)
+    return url.render_as_string(hide_password=False)

@@ -1,0 +1,106 @@
+"""All services in one process: the in-process bus, one worker, a relay per service, and the gateway."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from dramatiq import Worker
+from starlette.applications import Starlette
+
+from services.gateway import service as gateway
+from services.gateway.live import Live
+from services.gateway.settings import Settings
+from services.marketdata.service import service as marketdata
+from services.orders.service import service as orders
+from services.strategy.service import service as strategy
+from services.valuation.service import service as valuation
+from shared.bus.inprocess import InProcessBroker
+from shared.bus.relay import Relay
+from shared.bus.transaction import Unit
+from shared.clock import Clock, utc_now
+from shared.contracts.base import routing_key
+from shared.contracts.routing import LIVE, QUEUES
+from shared.jobs.scheduler import Tick
+from shared.service import (
+    Component,
+    attach,
+    check_job_names,
+    configure_jobs,
+    make_middleware,
+    prepare,
+)
+from shared.storage.engine import make_engine
+
+SERVICES = (marketdata, orders, valuation, strategy)
+WORKER_TIMEOUT_MS = 250
+#: Every commit of this process wakes its relay; the poll finds only what a killed process left behind.
+RELAY_POLL_SECONDS = 2.0
+
+
+class System:
+    """The parts of an embedded run. ``urls`` are the services' database URLs, each with its own role."""
+
+    def __init__(self, urls: dict[str, str], settings: Settings, clock: Clock = utc_now) -> None:
+        self.settings = settings
+        self.units = {
+            name: Unit(name, make_engine(url, name=name, pool_size=settings.pool_size), clock)
+            for name, url in urls.items()
+        }
+        self.live = Live()
+        self.new_key: gateway.NewKey | None = None
+        self.broker = InProcessBroker(middleware=make_middleware(self.units))
+        self.worker = Worker(self.broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=settings.threads)
+        self.ticked = threading.Event()
+
+    def prepare(self) -> None:
+        """Migrate, and write what each service needs to begin."""
+        check_job_names(SERVICES, self.settings)
+        for service in SERVICES:
+            jobs = configure_jobs(service, self.settings)
+            prepare(service, self.units[service.name], jobs)
+            attach(service, self.broker, self.units[service.name], jobs)
+        self.new_key = gateway.prepare(self.units[gateway.NAME], self.settings)
+        self.broker.listen([routing_key(message, message.service) for message in LIVE], self.live.on_message)
+
+    @contextmanager
+    def running(self, *, feeds: bool = True) -> Iterator[None]:
+        """Consumers, relays and, unless told otherwise, what the services run beside them."""
+        with ExitStack() as stack:
+            stack.callback(self._dispose)
+            self.worker.start()
+            stack.callback(self.worker.stop, timeout=2000)
+            for component in self._components(feeds=feeds):
+                component.start()
+                stack.callback(component.stop)
+            yield
+
+    def _components(self, *, feeds: bool) -> list[Component]:
+        relays: list[Component] = [
+            Relay(unit.engine, name, self.broker.send, unit.committed, poll=RELAY_POLL_SECONDS)
+            for name, unit in self.units.items()
+        ]
+        beside = [c for s in SERVICES for c in s.components(self.units[s.name])] if feeds else []
+        return [*relays, *beside]
+
+    def _dispose(self) -> None:
+        for unit in self.units.values():
+            unit.engine.dispose()
+
+    def app(self) -> Starlette:
+        return gateway.build_app(self.units[gateway.NAME], self.live, self.settings, self._checks)
+
+    def _checks(self) -> dict[str, bool]:
+        return {
+            "consumers": set(QUEUES) <= self.broker.attached,
+            "workers": all(thread.is_alive() for thread in self.worker.workers),
+            "scheduler": self.ticked.is_set(),
+        }
+
+    def ticks(self) -> list[Tick]:
+        return [Tick(self.units[service.name], self._woke) for service in SERVICES]
+
+    def _woke(self, answered: bool) -> None:
+        if answered:
+            self.ticked.set()
+        else:
+            self.ticked.clear()

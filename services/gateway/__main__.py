@@ -1,0 +1,57 @@
+"""``python -m services.gateway`` serves the HTTP API and the page."""
+
+import os
+import socket
+
+import structlog
+import uvicorn
+
+from services.gateway.live import Live
+from services.gateway.service import NAME, build_app, prepare
+from services.gateway.settings import Settings
+from shared.bus.listener import Listener
+from shared.bus.publisher import Publisher
+from shared.bus.relay import Relay
+from shared.contracts.base import routing_key
+from shared.contracts.routing import LIVE, exchange_of
+from shared.logs import configure_logs
+from shared.service import make_unit, wait_for_database
+from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> None:
+    settings = Settings()
+    configure_logs(settings)
+    unit = make_unit(NAME, settings)
+    wait_for_database(unit, seconds=DATABASE_WAIT_SECONDS)
+    made = prepare(unit, settings)
+    if made is not None:
+        print(f"key id {made.key_id}\nsecret key {made.secret} (shown once)", flush=True)  # noqa: T201
+    url = settings.rabbitmq_url.get_secret_value()
+    live = Live()
+    publisher = Publisher(url, name="gateway-publisher")
+    relay = Relay(unit.engine, NAME, publisher.send, unit.committed, poll=POLL_SECONDS)
+    listener = Listener(
+        url,
+        queue=f"gateway.{socket.gethostname()}.{os.getpid()}",
+        bindings=[(exchange_of(message), routing_key(message, message.service)) for message in LIVE],
+        callback=live.on_message,
+    )
+    relay.start()
+    app = build_app(
+        unit,
+        live,
+        settings,
+        lambda: {"consumers": listener.attached.is_set(), "broker": publisher.connected.is_set()},
+    )
+    log.info("gateway serves", host=settings.host, port=settings.port)
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=5, ws="none")
+    relay.stop()
+    listener.stop()
+    publisher.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The Starlette application."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway import jobs_api, page, store, trading
+from services.gateway.errors import NotFound, RequestRefused, refusal_response
+from services.gateway.requests import Gateway
+
+log = structlog.get_logger(__name__)
+
+RESEND_AFTER = timedelta(seconds=5)
+SWEEP_SECONDS = 5.0
+HEADERS = {
+    b"content-security-policy": b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+}
+
+
+def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlette:
+    """``health`` says what works and what does not; its ``healthy`` decides the status of ``/healthz``."""
+
+    async def get_health(_request: Request) -> Response:
+        state = await run_in_threadpool(health)
+        return JSONResponse(state, 200 if state["healthy"] else 503)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        gateway.live.attach(asyncio.get_running_loop())
+        sweep = asyncio.create_task(_sweep_submissions(gateway))
+        yield
+        gateway.live.detach()
+        sweep.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweep
+
+    app = Starlette(
+        routes=[
+            Route("/healthz", get_health, methods=["GET"]),
+            *page.routes,
+            *trading.routes,
+            *jobs_api.routes,
+        ],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_error},
+    )
+    app.add_middleware(SecurityHeaders)
+    app.state.gateway = gateway
+    return app
+
+
+async def _sweep_submissions(gateway: Gateway) -> None:
+    """Send again what orders has not answered, so that no order lives only in a message."""
+
+    def sweep() -> int:
+        with gateway.unit.transaction() as tx:
+            return store.resend_unanswered(tx, RESEND_AFTER)
+
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        try:
+            if count := await run_in_threadpool(sweep):
+                log.warning("submissions sent again", count=count)
+        except SQLAlchemyError as error:
+            log.warning("submissions not swept", error=str(error).splitlines()[0])
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """An unknown path or method, in the shape of the API it was meant for."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+    if error.status_code == 404:
+        return refusal_response(request, NotFound(f"there is nothing at {request.url.path}"))
+    refused = RequestRefused(str(error.detail))
+    refused.status, refused.code, refused.title = error.status_code, error.status_code * 100_000, error.detail  # type: ignore[misc]
+    return refusal_response(request, refused)
+
+
+class SecurityHeaders:
+    """Adds to every response what keeps a browser from doing more than the page needs."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS.items()]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)

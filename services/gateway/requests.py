@@ -1,0 +1,137 @@
+"""What every request goes through: who asks, may they, and a body that is small, valid JSON."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.gateway.errors import (
+    BodyTooLarge,
+    Forbidden,
+    Malformed,
+    NotReady,
+    RequestRefused,
+    Unauthorized,
+    invalid_fields,
+    refusal_response,
+)
+from services.gateway.keys import KeyRing, Principal
+from services.gateway.live import Live
+from services.gateway.settings import Settings
+from shared.bus.transaction import Unit
+from shared.storage.errors import is_transient
+
+MAX_BODY_BYTES = 64 * 1024
+#: A larger body is read on and thrown away up to this size, so that the sender sees the refusal.
+DRAIN_BYTES = 32 * 1024 * 1024
+COOKIE = "paperprofit_session"
+
+Model = TypeVar("Model", bound=BaseModel)
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What the handlers work with."""
+
+    unit: Unit
+    live: Live
+    settings: Settings
+    keys: KeyRing
+
+
+Handler = Callable[[Gateway, Request, Principal], Awaitable[Response]]
+
+
+def guarded(handler: Handler, scope: str) -> Callable[[Request], Awaitable[Response]]:
+    """The handler behind a key of this scope; what it refuses becomes the answer."""
+
+    async def endpoint(request: Request) -> Response:
+        gateway: Gateway = request.app.state.gateway
+        try:
+            principal = await run_in_threadpool(authenticate, gateway, request)
+            if scope not in principal.scopes:
+                raise Forbidden(f"this key may not {scope}")
+            return await handler(gateway, request, principal)
+        except RequestRefused as refused:
+            return refusal_response(request, refused)
+        except SQLAlchemyError as error:
+            if not is_transient(error):
+                raise
+            not_ready = NotReady("the database or a service is not ready; try again in a moment")
+            return refusal_response(request, not_ready)
+
+    return endpoint
+
+
+def authenticate(gateway: Gateway, request: Request) -> Principal:
+    """The key of the headers, or the session of the cookie."""
+    key_id = request.headers.get("APCA-API-KEY-ID", "")
+    secret = request.headers.get("APCA-API-SECRET-KEY", "")
+    token = request.cookies.get(COOKIE, "")
+    principal = None
+    if key_id and secret:
+        principal = gateway.keys.verify(key_id[:64], secret[:200])
+    elif token:
+        principal = gateway.keys.session(token, gateway.unit.clock())
+    if principal is None:
+        raise Unauthorized("request is not authorized: send a valid APCA-API-KEY-ID and APCA-API-SECRET-KEY")
+    return principal
+
+
+async def read(
+    gateway: Gateway,
+    query: Callable[Concatenate[Connection, Arguments], Result],
+    *arguments: Arguments.args,
+    **options: Arguments.kwargs,
+) -> Result:
+    """Run a query of the store on a thread, in a transaction of its own."""
+
+    def run() -> Result:
+        with gateway.unit.engine.begin() as connection:
+            return query(connection, *arguments, **options)
+
+    return await run_in_threadpool(run)
+
+
+async def read_model(request: Request, model: type[Model]) -> Model:
+    """The body as this model; a wrong field is named."""
+    try:
+        fields = json.loads(await _read(request), parse_float=Decimal, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"the body is not valid JSON: {error}") from None
+    return validated(model, fields)
+
+
+def validated(model: type[Model], fields: Any) -> Model:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise invalid_fields(error) from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+async def _read(request: Request) -> bytes:
+    body = bytearray()
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= MAX_BODY_BYTES:
+            body += chunk
+        elif size > DRAIN_BYTES:
+            break
+    if size > MAX_BODY_BYTES:
+        raise BodyTooLarge(f"body: larger than {MAX_BODY_BYTES} bytes", field="body")
+    return bytes(body)

@@ -1,0 +1,68 @@
+// Requests to the server this page came from. The session cookie goes with them; scripts cannot see it.
+
+/** The server refused, or did not answer (status 0). The message is for the person who asked. */
+export class RequestFailed extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Told when the session has ended, so that the page can ask for the key again. */
+export const sessionEnded = new EventTarget();
+
+/** Answers with the response's JSON, or null where it has no body. Throws RequestFailed. */
+export async function request(method, path, body) {
+  const response = await send(method, path, body);
+  const answer = await readJson(response);
+  if (response.ok) return answer;
+  if (response.status === 401) sessionEnded.dispatchEvent(new Event("ended"));
+  throw new RequestFailed(reason(answer, response), response.status);
+}
+
+async function send(method, path, body) {
+  const options = { method, headers: { Accept: "application/json" } };
+  if (body !== undefined) {
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new RequestFailed("No answer from the server. Check that it is running, then try again.", 0);
+  }
+}
+
+async function readJson(response) {
+  const text = await response.text();
+  try {
+    return text ? JSON.parse(text) : null;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    return null; // a proxy's error page: its status says enough
+  }
+}
+
+// The trading API says `message`, everything else is problem+json with `detail`.
+function reason(answer, response) {
+  const text = answer?.message ?? answer?.detail ?? answer?.title;
+  return text ?? `The server answered ${response.status} ${response.statusText}. Try again in a moment.`;
+}
+
+/**
+ * Do the work that a control asks for, once: a second press while it lasts does nothing.
+ * `refused` is told of a failed request, to show it beside the control.
+ */
+export async function once(control, work, refused) {
+  if (control.ariaBusy === "true") return;
+  control.ariaBusy = "true";
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof RequestFailed)) throw error;
+    refused(error);
+  } finally {
+    control.ariaBusy = null;
+  }
+}

@@ -1,0 +1,84 @@
+// How numbers, times and words are shown. Numbers come and stay as decimal strings: Intl formats a string
+// exactly, where a JavaScript number would round it.
+
+const NONE = "—";
+
+// Prices are typed with a decimal point, so they are shown with one, whatever the browser's language.
+const decimals = (minimum, maximum, more = {}) => {
+  const formatter = new Intl.NumberFormat("en-US", {
+    minimumFractionDigits: minimum,
+    maximumFractionDigits: maximum,
+    ...more,
+  });
+  return (value) => (isNone(value) ? NONE : formatter.format(value).replace("-", "−"));
+};
+
+const isNone = (value) => value === null || value === undefined || value === "";
+
+/** A price per share: two decimals, up to four where it has them. */
+export const price = decimals(2, 4);
+/** An amount in the account's currency. */
+export const money = decimals(2, 2);
+/** An amount with its sign, + or −; zero has none. */
+export const signedMoney = decimals(2, 2, { signDisplay: "exceptZero" });
+/** A fraction as a percentage with its sign: "0.0123" is +1.23%. */
+export const signedPercent = decimals(2, 2, { style: "percent", signDisplay: "exceptZero" });
+/** A number of shares, up to the nine decimals that an order may have. */
+export const quantity = decimals(0, 9);
+
+/** Which way a number points: "up", "down" or "" for zero and none. */
+export function direction(value) {
+  const number = Number(value ?? 0);
+  if (number > 0) return "up";
+  return number < 0 ? "down" : "";
+}
+
+/** "1 order", "2 orders". */
+export const plural = (count, one, many = `${one}s`) => `${quantity(count)} ${count === 1 ? one : many}`;
+
+/** A job's count, such as orders_filled: 1 as "1 order filled". */
+export function counted(name, count) {
+  const [noun, ...rest] = name.split("_");
+  const one = noun.replace(/ies$/, "y").replace(/s$/, "");
+  return [plural(count, one, noun), ...rest].join(" ");
+}
+
+/** A word of the API, such as partially_filled, as people write it. */
+export const words = (text) => text.replaceAll("_", " ");
+
+export const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+const clock = new Intl.DateTimeFormat("en-US", { timeStyle: "medium", hourCycle: "h23" });
+const dayAndClock = new Intl.DateTimeFormat("en-US", {
+  month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
+});
+const everything = new Intl.DateTimeFormat("en-US", { dateStyle: "full", timeStyle: "long", hourCycle: "h23" });
+
+/** An ISO time in the viewer's zone: the clock time, with the date when it is not today. */
+export function time(iso, now = new Date()) {
+  if (isNone(iso)) return NONE;
+  const moment = new Date(iso);
+  return (moment.toDateString() === now.toDateString() ? clock : dayAndClock).format(moment);
+}
+
+/** An ISO time in full, for a tooltip. */
+export const fullTime = (iso) => (isNone(iso) ? "" : everything.format(new Date(iso)));
+
+export const timeZone = () => Intl.DateTimeFormat().resolvedOptions().timeZone.replaceAll("_", " ");
+
+/** The time between two ISO times: "40 ms", "2.5 s", "3 min 5 s". */
+export function duration(from, to) {
+  const milliseconds = new Date(to) - new Date(from);
+  if (milliseconds < 1000) return `${milliseconds} ms`;
+  if (milliseconds < 60_000) return `${(milliseconds / 1000).toFixed(1)} s`;
+  return `${Math.floor(milliseconds / 60_000)} min ${Math.floor((milliseconds % 60_000) / 1000)} s`;
+}
+
+const UNITS = { s: "second", m: "minute", h: "hour", d: "day" };
+
+/** An interval of a job, "10m", as "every 10 minutes"; one of a unit as "every minute". */
+export function every(interval) {
+  const [, count, unit] = /^(\d+)([smhd])$/.exec(interval) ?? [];
+  if (!unit) return `every ${interval}`;
+  return count === "1" ? `every ${UNITS[unit]}` : `every ${count} ${UNITS[unit]}s`;
+}

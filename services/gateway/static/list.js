@@ -1,0 +1,71 @@
+// A panel whose rows follow the data: rows are kept by key, so focus, notes and selections survive an update.
+
+import { setText } from "./dom.js";
+
+export class LiveList {
+  #panel;
+  #rows;
+  #template;
+  #keyOf;
+  #paint;
+  #elements = new Map();
+
+  /** `panel` holds [data-rows], a template of one row, and an .empty text; `paint(element, item)` fills a row. */
+  constructor(panel, keyOf, paint) {
+    this.#panel = panel;
+    this.#rows = panel.querySelector("[data-rows]");
+    this.#template = panel.querySelector("template").content.firstElementChild;
+    this.#keyOf = keyOf;
+    this.#paint = paint;
+  }
+
+  /** Show these items, in this order, and no others. */
+  show(items) {
+    const keys = new Set(items.map(this.#keyOf));
+    for (const key of this.#elements.keys()) if (!keys.has(key)) this.#remove(key);
+    items.forEach((item, index) => this.#place(this.#put(item), index));
+    this.#count();
+  }
+
+  /** Do `handle(item key, button, row)` when a button with this data-action is pressed. */
+  on(action, handle) {
+    this.#rows.addEventListener("click", (event) => {
+      const button = event.target.closest(`[data-action="${action}"]`);
+      const row = button?.closest("[data-key]");
+      if (row) handle(row.dataset.key, button, row);
+    });
+  }
+
+  #put(item) {
+    const key = this.#keyOf(item);
+    const element = this.#elements.get(key) ?? this.#create(key);
+    this.#paint(element, item);
+    return element;
+  }
+
+  #create(key) {
+    const element = this.#template.cloneNode(true);
+    element.dataset.key = key;
+    this.#elements.set(key, element);
+    return element;
+  }
+
+  // Moving an element takes the focus from it, so one that already stands right stays untouched.
+  #place(element, index) {
+    const there = this.#rows.children[index];
+    if (there !== element) this.#rows.insertBefore(element, there ?? null);
+  }
+
+  #remove(key) {
+    this.#elements.get(key).remove();
+    this.#elements.delete(key);
+  }
+
+  #count() {
+    const size = this.#elements.size;
+    const empty = this.#panel.querySelector(".empty");
+    setText(empty, empty.dataset.empty);
+    setText(this.#panel.querySelector(".count"), size ? String(size) : "");
+    this.#panel.toggleAttribute("data-filled", size > 0);
+  }
+}

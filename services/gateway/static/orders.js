@@ -1,0 +1,77 @@
+// The open orders, which can be canceled, and the recent ones that have ended.
+
+import { once, request } from "./api.js";
+import { announce, byId, part, setNote, setText, setTime } from "./dom.js";
+import { capitalized, price, quantity, words } from "./format.js";
+import { LiveList } from "./list.js";
+
+const ENDED = new Set(["filled", "canceled", "expired", "rejected"]);
+const TIMES_IN_FORCE = { day: "Day", gtc: "GTC" };
+
+export const hasEnded = (order) => ENDED.has(order.status);
+
+export class Orders {
+  #open = new LiveList(byId("open-orders"), (row) => row.id, paintOpen);
+  #recent = new LiveList(byId("recent-orders"), (row) => row.id, paintEnded);
+
+  /** The latest orders, newest first. */
+  latest = [];
+
+  constructor() {
+    this.#open.on("cancel", cancel);
+  }
+
+  update(orders) {
+    this.latest = orders;
+    this.#open.show(orders.filter((order) => !hasEnded(order)));
+    this.#recent.show(orders.filter(hasEnded));
+  }
+}
+
+function cancel(id, button, row) {
+  const note = part(row, "note");
+  const work = async () => {
+    setNote(note, "");
+    await request("DELETE", `/v2/orders/${encodeURIComponent(id)}`);
+    announce("Cancel requested");
+  };
+  return once(button, work, (refused) => setNote(note, refused.message));
+}
+
+function paintCommon(element, order) {
+  setTime(part(element, "submitted_at"), order.submitted_at);
+  setText(part(element, "symbol"), order.symbol);
+  setText(part(element, "side"), capitalized(order.side));
+  part(element, "side").dataset.side = order.side;
+  setText(part(element, "terms"), terms(order));
+  setText(part(element, "status"), statusText(order));
+  setText(part(element, "filled"), `${quantity(order.filled_qty)} / ${quantity(order.qty)}`);
+}
+
+function paintOpen(element, order) {
+  paintCommon(element, order);
+  setText(part(element, "time_in_force"), TIMES_IN_FORCE[order.time_in_force] ?? order.time_in_force);
+  part(element, "cancel").setAttribute("aria-label", `Cancel: ${describe(order)}`);
+}
+
+function paintEnded(element, order) {
+  paintCommon(element, order);
+  setText(part(element, "filled_avg_price"), price(order.filled_avg_price));
+  part(element, "status").dataset.status = order.status;
+}
+
+/** "Limit 187.00", "Stop 180.50", "Market". */
+function terms(order) {
+  const at = order.limit_price ?? order.stop_price;
+  return at ? `${capitalized(order.type)} ${price(at)}` : capitalized(order.type);
+}
+
+/** An order in a few words: "buy 10 AAPL, limit 187.00". */
+export const describe = (order) =>
+  `${order.side} ${quantity(order.qty)} ${order.symbol}, ${terms(order).toLowerCase()}`;
+
+/** Its status, with the reason when it was rejected. */
+export function statusText(order) {
+  const status = capitalized(words(order.status));
+  return order.reject_reason ? `${status}: ${words(order.reject_reason)}` : status;
+}

@@ -1,0 +1,32 @@
+// The positions panel.
+
+import { byId, part, setFigure, setSigned, setText } from "./dom.js";
+import { money, price, quantity, signedMoney, signedPercent } from "./format.js";
+import { LiveList } from "./list.js";
+
+export class Positions {
+  #bySymbol = new Map();
+  #list = new LiveList(byId("positions"), (row) => row.symbol, paint);
+
+  /** `onClose(symbol, qty)` is called when a position is to be sold. */
+  constructor(onClose) {
+    this.#list.on("close", (symbol) => onClose(symbol, this.#bySymbol.get(symbol).qty));
+  }
+
+  update(positions) {
+    this.#bySymbol = new Map(positions.map((row) => [row.symbol, row]));
+    this.#list.show(positions);
+  }
+}
+
+function paint(element, row) {
+  setText(part(element, "symbol"), row.symbol);
+  setText(part(element, "qty"), quantity(row.qty));
+  setText(part(element, "avg_entry_price"), price(row.avg_entry_price));
+  setFigure(part(element, "current_price"), row.current_price, price);
+  setText(part(element, "cost_basis"), money(row.cost_basis));
+  setFigure(part(element, "market_value"), row.market_value, money);
+  setSigned(part(element, "unrealized_pl"), row.unrealized_pl, signedMoney);
+  setSigned(part(element, "unrealized_plpc"), row.unrealized_plpc, signedPercent);
+  part(element, "close").setAttribute("aria-label", `Sell ${row.symbol} with the order ticket`);
+}

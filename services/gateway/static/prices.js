@@ -1,0 +1,64 @@
+// The prices panel: the newest price of every symbol, and its trend since the page was opened.
+
+import { byId, part, setFigure, setText, setTime } from "./dom.js";
+import { price, quantity } from "./format.js";
+import { LiveList } from "./list.js";
+import { drawSparkline, History } from "./sparkline.js";
+
+export class Prices {
+  #bySymbol = new Map();
+  #histories = new Map();
+  #list = new LiveList(byId("prices"), (row) => row.symbol, (element, row) => this.#paint(element, row));
+
+  /** `onTrade(symbol)` is called when a symbol is pressed. */
+  constructor(onTrade) {
+    this.#list.on("trade", onTrade);
+  }
+
+  /** The newest price of a symbol, or undefined. */
+  of(symbol) {
+    return this.#bySymbol.get(symbol);
+  }
+
+  /** Take in prices that changed. Events may overtake each other on a reconnect; older ones are dropped. */
+  update(prices) {
+    for (const row of prices) {
+      if (row.sequence < (this.of(row.symbol)?.sequence ?? 0)) continue;
+      this.#bySymbol.set(row.symbol, row);
+      this.#history(row.symbol).add(Date.parse(row.quoted_at), row.last);
+    }
+    const symbols = [...this.#bySymbol.keys()].sort();
+    this.#list.show(symbols.map((symbol) => this.of(symbol)));
+    offerSymbols(symbols);
+  }
+
+  #history(symbol) {
+    if (!this.#histories.has(symbol)) this.#histories.set(symbol, new History());
+    return this.#histories.get(symbol);
+  }
+
+  #paint(element, row) {
+    if (element.dataset.sequence === String(row.sequence)) return;
+    element.dataset.sequence = row.sequence;
+    setText(part(element, "symbol"), row.symbol);
+    part(element, "symbol").setAttribute("aria-label", `Trade ${row.symbol}`);
+    paintLast(part(element, "last"), row.last);
+    setFigure(part(element, "bid"), row.bid, price);
+    setFigure(part(element, "ask"), row.ask, price);
+    for (const size of ["bid_size", "ask_size", "volume"]) setText(part(element, size), quantity(row[size]));
+    setText(part(element, "range"), `${price(row.low)} – ${price(row.high)}`);
+    setTime(part(element, "quoted_at"), row.quoted_at);
+    drawSparkline(part(element, "trend"), this.#history(row.symbol));
+  }
+}
+
+function paintLast(cell, last) {
+  const change = setFigure(cell, last, price);
+  if (change) cell.dataset.tick = change;
+}
+
+function offerSymbols(symbols) {
+  const offered = byId("symbols");
+  if (offered.children.length === symbols.length) return;
+  offered.replaceChildren(...symbols.map((symbol) => new Option("", symbol)));
+}

@@ -1,0 +1,80 @@
+// Trading an API key for a session cookie, and giving it back.
+
+import { once, request, RequestFailed, sessionEnded } from "./api.js";
+import { byId, setNote, setText } from "./dom.js";
+
+const RETRY_AFTER = 3_000;
+const ENDED = "Your session has ended. Sign in again to go on.";
+// Where the reason for signing out outlives the reload that follows it.
+const REASON = "signed-out-because";
+
+export class Session {
+  #form = byId("sign-in");
+  #note = byId("sign-in-note");
+  #onSignedIn;
+
+  /** `onSignedIn(session)` is called once; signing out loads the page anew. */
+  constructor(onSignedIn) {
+    this.#onSignedIn = onSignedIn;
+    this.#form.addEventListener("submit", (event) => this.#signIn(event));
+    byId("sign-out").addEventListener("click", (event) => signOut(event.currentTarget));
+  }
+
+  /** Go on with the session that the browser still has, or ask for a key. */
+  async resume() {
+    try {
+      this.#enter(await request("GET", "/api/session"));
+    } catch (error) {
+      if (!(error instanceof RequestFailed)) throw error;
+      if (error.status === 401) return this.#ask();
+      setText(byId("starting"), `${error.message} This page keeps trying.`);
+      setTimeout(() => this.resume(), RETRY_AFTER);
+    }
+  }
+
+  /** Find out whether the session still stands; if not, the page asks for a key. */
+  async check() {
+    try {
+      await request("GET", "/api/session");
+    } catch (error) {
+      if (!(error instanceof RequestFailed)) throw error; // `sessionEnded` has told of a 401 already
+    }
+  }
+
+  #ask() {
+    document.body.dataset.view = "sign-in";
+    setNote(this.#note, sessionStorage.getItem(REASON) ?? "");
+    sessionStorage.removeItem(REASON);
+    byId("key-id").focus();
+  }
+
+  async #signIn(event) {
+    event.preventDefault();
+    const work = async () => {
+      setNote(this.#note, "");
+      const key = Object.fromEntries(new FormData(this.#form));
+      this.#enter(await request("POST", "/api/session", key));
+    };
+    await once(this.#form, work, (refused) => setNote(this.#note, refused.message));
+  }
+
+  #enter(session) {
+    this.#form.reset();
+    sessionEnded.addEventListener("ended", () => leave(ENDED), { once: true });
+    this.#onSignedIn(session);
+  }
+}
+
+async function signOut(button) {
+  const work = async () => {
+    await request("DELETE", "/api/session");
+    leave("");
+  };
+  await once(button, work, (refused) => setNote(byId("sign-out-note"), refused.message));
+}
+
+// The next key may belong to another account, so nothing of this one stays on the page.
+function leave(why) {
+  sessionStorage.setItem(REASON, why);
+  location.reload();
+}

@@ -1,0 +1,165 @@
+// The order ticket. It says what the order comes to, places it, and follows it until it has ended.
+
+import { once, request } from "./api.js";
+import { byId, setNote, setText } from "./dom.js";
+import { capitalized, money, price, quantity } from "./format.js";
+import { describe, hasEnded, statusText } from "./orders.js";
+
+const WANTED = {
+  symbol: "Enter a symbol, such as one of the prices list.",
+  qty: "Enter a quantity: a number of shares above zero, with at most nine decimals.",
+  limit_price: "Enter a limit price above zero, with at most four decimals.",
+  stop_price: "Enter a stop price above zero, with at most four decimals.",
+};
+
+export class Ticket {
+  #form = byId("ticket");
+  #note = byId("ticket-note");
+  #prices;
+  #account;
+  #orders;
+  #attempt = newOrderId();
+  #placed = null;
+
+  /** `prices` and `account` are asked for what the estimate needs, `orders` how the placed order goes on. */
+  constructor(prices, account, orders) {
+    this.#prices = prices;
+    this.#account = account;
+    this.#orders = orders;
+    this.#form.addEventListener("input", () => this.#edited());
+    this.#form.addEventListener("submit", (event) => this.#submit(event));
+    this.#showFields();
+  }
+
+  /** Fill in the ticket and put the cursor where the next thing is to be typed. */
+  fill({ symbol, side, qty }) {
+    this.#form.reset();
+    this.#field("symbol").value = symbol;
+    if (side) this.#field("side").value = side;
+    if (qty) this.#field("qty").value = qty;
+    this.#edited();
+    this.#field("qty").focus();
+    this.#field("qty").select();
+  }
+
+  /** Follow the order that was placed here: say when it has filled or ended otherwise. */
+  follow() {
+    const order = this.#orders.latest.find((candidate) => candidate.id === this.#placed);
+    if (!order || !hasEnded(order)) return;
+    this.#placed = null;
+    this.#say(outcome(order), order.status === "rejected" ? "error" : "done");
+  }
+
+  /** Prices or buying power have changed. */
+  refresh() {
+    setText(byId("ticket-estimate"), this.#estimate());
+  }
+
+  #field(name) {
+    return this.#form.elements.namedItem(name);
+  }
+
+  // What was edited is another order, so it gets another id.
+  #edited() {
+    this.#attempt = newOrderId();
+    this.#placed = null;
+    this.#say("");
+    this.#showFields();
+    this.refresh();
+  }
+
+  #showFields() {
+    const type = this.#field("type").value;
+    for (const field of this.#form.querySelectorAll("[data-for]")) {
+      field.hidden = field.dataset.for !== type;
+      field.querySelector("input").disabled = field.hidden;
+    }
+    this.#form.dataset.side = this.#field("side").value;
+    setText(byId("ticket-submit"), this.#label());
+  }
+
+  #order() {
+    const order = Object.fromEntries(new FormData(this.#form));
+    for (const name of Object.keys(order)) order[name] = order[name].trim();
+    return { ...order, symbol: order.symbol.toUpperCase() };
+  }
+
+  #label() {
+    const { side, symbol, qty } = this.#order();
+    const amount = this.#field("qty").checkValidity() ? quantity(qty) : "";
+    return [capitalized(side), amount, symbol].filter(Boolean).join(" ");
+  }
+
+  // Floats will do for an estimate; what the order really costs is the server's to say.
+  #estimate() {
+    const { side, symbol, qty, limit_price: limit, stop_price: stop } = this.#order();
+    const quote = this.#prices.of(symbol);
+    const at = limit || stop || quote?.[side === "buy" ? "ask" : "bid"] || quote?.last;
+    if (!(Number(at) * Number(qty) > 0)) return this.#hint(quote);
+    const text = `About ${money(Number(at) * Number(qty))} ${this.#account.currency} at ${price(at)}`;
+    return side === "buy" ? `${text}; ${money(this.#account.buyingPower)} can be spent.` : `${text}.`;
+  }
+
+  #hint(quote) {
+    if (!quote) return "Choose a symbol and a quantity to see what the order comes to.";
+    return `${quote.symbol}: bid ${price(quote.bid)}, ask ${price(quote.ask)}, last ${price(quote.last)}.`;
+  }
+
+  async #submit(event) {
+    event.preventDefault();
+    const wrong = this.#firstWrong();
+    if (wrong) return this.#blame(wrong, WANTED[wrong.name]);
+    await once(byId("ticket-submit"), () => this.#place(), (refused) => this.#refused(refused));
+  }
+
+  #firstWrong() {
+    const fields = [...this.#form.elements].filter((field) => field.name in WANTED && !field.disabled);
+    return fields.find((field) => !field.checkValidity() || (field.name !== "symbol" && !(Number(field.value) > 0)));
+  }
+
+  // The id makes a repetition harmless: the server answers it with the order that was placed.
+  async #place() {
+    this.#say("Sending…", "done");
+    const asked = { ...this.#order(), client_order_id: this.#attempt };
+    const order = await request("POST", "/v2/orders", asked);
+    this.#attempt = newOrderId();
+    this.#placed = order.id;
+    this.#say(hasEnded(order) ? outcome(order) : `Placed: ${describe(order)}.`, "done");
+    this.follow(); // the stream may have been faster than the answer
+  }
+
+  #refused(error) {
+    if (error.status === 0) {
+      const doubt = "No answer, so the order may or may not be placed. Send it again as it is: it is not placed twice.";
+      return this.#say(doubt);
+    }
+    // An error about one field starts with the field's name: "qty: must be greater than 0".
+    const [, name, text] = /^(\w+): (.+)/s.exec(error.message) ?? [];
+    if (name in WANTED) return this.#blame(this.#field(name), capitalized(text));
+    this.#say(capitalized(error.message));
+  }
+
+  #blame(field, text) {
+    this.#say(text);
+    field.ariaInvalid = "true";
+    field.focus();
+  }
+
+  #say(text, kind = "error") {
+    for (const field of this.#form.elements) field.ariaInvalid = null;
+    setNote(this.#note, text, kind);
+  }
+}
+
+/** "Filled: bought 10 AAPL at 187.32." or how else the order ended. */
+function outcome(order) {
+  if (order.status !== "filled") return `${statusText(order)} (${describe(order)}).`;
+  const done = order.side === "buy" ? "bought" : "sold";
+  return `Filled: ${done} ${quantity(order.filled_qty)} ${order.symbol} at ${price(order.filled_avg_price)}.`;
+}
+
+// crypto.randomUUID is missing where the page is served without TLS, which at home is usual.
+function newOrderId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return `page-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}

@@ -1,0 +1,53 @@
+"""A quote: what a provider says about one symbol at one moment."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+#: Shares at or above one dollar are quoted in cents (SEC Rule 612).
+TICK = Decimal("0.01")
+#: The spread assumed around a last price that came without one: that of a liquid US share.
+SPREAD_BPS = Decimal(2)
+_HALF_BPS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """One symbol's quote, last trade and the bar since its previous update.
+
+    Prices are in the instrument's currency, sizes and volume in shares. ``bid``, ``ask`` and their sizes are
+    None where the provider has none. ``quoted_at`` is aware. Its sequence is given when it is stored.
+    """
+
+    symbol: str
+    bid: Decimal | None
+    ask: Decimal | None
+    bid_size: Decimal | None
+    ask_size: Decimal | None
+    last: Decimal
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+    quoted_at: datetime
+    provider: str
+
+
+def spread_around(last: Decimal, spread_bps: Decimal = SPREAD_BPS) -> tuple[Decimal, Decimal]:
+    """The assumed bid and ask: half the spread to each side, at least a tick, rounded outward to the tick.
+
+    ``last`` is at least two ticks, so that a bid of one tick is below it.
+    """
+    half = max(TICK, last * spread_bps / _HALF_BPS)
+    return max(TICK, tick_below(last - half)), tick_above(last + half)
+
+
+def tick_below(price: Decimal) -> Decimal:
+    """The price itself where it lies on a tick, else the next tick below."""
+    return price.quantize(TICK, rounding=ROUND_FLOOR)
+
+
+def tick_above(price: Decimal) -> Decimal:
+    """The price itself where it lies on a tick, else the next tick above."""
+    return price.quantize(TICK, rounding=ROUND_CEILING)

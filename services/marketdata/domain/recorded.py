@@ -1,0 +1,70 @@
+"""The recorded daily prices, from CSV text to bars per symbol with the splits spliced."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal, InvalidOperation
+
+from services.marketdata.domain.splits import split_factor, split_price
+
+COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume"]
+
+
+class UnreadableRecording(ValueError):
+    """The recorded prices are not what they should be; the message names the line."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"recorded prices, line {line}: {reason}. Make the file again as data/SOURCE.md says")
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One day of one symbol: prices in US dollars per newest share, volume in newest shares."""
+
+    symbol: str
+    date: date
+    open: Decimal
+    high: Decimal
+    low: Decimal
+    close: Decimal
+    volume: Decimal
+
+
+def recorded_bars(lines: Iterable[str]) -> dict[str, tuple[Bar, ...]]:
+    """Symbol → its bars by date, oldest first.
+
+    ``lines`` are CSV with the header COLUMNS, prices as traded, each symbol's days in rising order. Raises
+    UnreadableRecording.
+    """
+    rows = csv.reader(lines)
+    if next(rows, None) != COLUMNS:
+        raise UnreadableRecording(1, f"the header is not {','.join(COLUMNS)}")
+    series: dict[str, list[Bar]] = {}
+    for row in rows:
+        bar = _bar(row, rows.line_num)
+        bars = series.setdefault(bar.symbol, [])
+        if bars and bar.date <= bars[-1].date:
+            raise UnreadableRecording(rows.line_num, f"{bar.date} follows {bars[-1].date}")
+        bars.append(bar)
+    return {symbol: tuple(bars) for symbol, bars in series.items()}
+
+
+def _bar(row: Sequence[str], line: int) -> Bar:
+    try:
+        symbol, day, *prices, volume = row
+        bar = _spliced(symbol, date.fromisoformat(day), [Decimal(price) for price in prices], Decimal(volume))
+        # In here because an ordered comparison with NaN raises.
+        consistent = bar.volume >= 0 and 0 < bar.low <= min(bar.open, bar.close, bar.high)
+        consistent = consistent and max(bar.open, bar.close) <= bar.high
+    except (ValueError, InvalidOperation) as error:
+        raise UnreadableRecording(line, f"{','.join(row)!r} is not a bar") from error
+    if not consistent:
+        raise UnreadableRecording(line, "open or close lies outside low and high, or the volume is negative")
+    return bar
+
+
+def _spliced(symbol: str, day: date, prices: Sequence[Decimal], volume: Decimal) -> Bar:
+    factor = split_factor(symbol, day)
+    opened, high, low, close = (split_price(price, factor) for price in prices)
+    return Bar(symbol, day, opened, high, low, close, volume * factor)

@@ -1,0 +1,119 @@
+"""The replay: each symbol's recorded bars one after the other as live quotes, then the simulated walk.
+
+Every symbol starts at its own first bar, so that all of them move from the first second. After a symbol's last
+bar it goes on from its last price, so that the demo never ends.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Self
+
+from services.marketdata.domain import simulated
+from services.marketdata.domain.quote import SPREAD_BPS, Quote, spread_around
+from services.marketdata.domain.recorded import Bar
+from shared.money import ZERO
+
+NAME = "replay"
+_LEAST_SIZE = Decimal(100)
+_VOLUME_PER_SIZE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one symbol is: ``cursor`` counts its steps so far, ``last`` is the price of the newest."""
+
+    cursor: int
+    last: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayState:
+    """Where a replay is. A symbol that has no place yet starts at its first bar."""
+
+    seed: int
+    places: Mapping[str, Place]
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"seed": 1, "places": {"IBM": {"cursor": 2, "last": "103.12"}}}``."""
+        places = {symbol: {"cursor": place.cursor, "last": str(place.last)} for symbol, place in self.places.items()}
+        return {"seed": self.seed, "places": places}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        places = {symbol: Place(place["cursor"], Decimal(place["last"])) for symbol, place in data["places"].items()}
+        return cls(data["seed"], places)
+
+
+class Replay:
+    """``spread_bps`` is the whole spread assumed around a recorded price, in basis points of it."""
+
+    def __init__(self, bars: Mapping[str, tuple[Bar, ...]], *, spread_bps: Decimal = SPREAD_BPS) -> None:
+        self._bars = bars
+        self._spread_bps = spread_bps
+
+    def next_quotes(self, state: ReplayState, symbols: Iterable[str], now: datetime) -> tuple[list[Quote], ReplayState]:
+        """The next quote of each of the symbols that were recorded, and the state after it."""
+        quotes = [self._next(symbol, state, now) for symbol in symbols if symbol in self._bars]
+        moved = {quote.symbol: Place(self._place(quote.symbol, state).cursor + 1, quote.last) for quote in quotes}
+        return quotes, ReplayState(state.seed, {**state.places, **moved})
+
+    def current_quotes(self, state: ReplayState, symbols: Iterable[str], now: datetime) -> list[Quote]:
+        """The state's prices again, with a bar in which nothing traded. Before the first bar: its open."""
+        return [self._current(symbol, state, now) for symbol in symbols if symbol in self._bars]
+
+    def _place(self, symbol: str, state: ReplayState) -> Place:
+        return state.places.get(symbol) or Place(0, self._bars[symbol][0].open)
+
+    def _next(self, symbol: str, state: ReplayState, now: datetime) -> Quote:
+        bars = self._bars[symbol]
+        place = self._place(symbol, state)
+        if place.cursor < len(bars):
+            return self._recorded(bars[place.cursor], now)
+        return simulated.next_quote(symbol, place.last, place.cursor, state.seed, now, spread_bps=self._spread_bps)
+
+    def _recorded(self, bar: Bar, now: datetime) -> Quote:
+        bid, ask = spread_around(bar.close, self._spread_bps)
+        size = _quoted_size(bar)
+        return Quote(
+            symbol=bar.symbol,
+            bid=bid,
+            ask=ask,
+            bid_size=size,
+            ask_size=size,
+            last=bar.close,
+            open=bar.open,
+            high=bar.high,
+            low=bar.low,
+            close=bar.close,
+            volume=bar.volume,
+            quoted_at=now,
+            provider=NAME,
+        )
+
+    def _current(self, symbol: str, state: ReplayState, now: datetime) -> Quote:
+        bars = self._bars[symbol]
+        place = self._place(symbol, state)
+        bid, ask = spread_around(place.last, self._spread_bps)
+        size = _quoted_size(bars[min(max(place.cursor, 1), len(bars)) - 1])
+        return Quote(
+            symbol=symbol,
+            bid=bid,
+            ask=ask,
+            bid_size=size,
+            ask_size=size,
+            last=place.last,
+            open=place.last,
+            high=place.last,
+            low=place.last,
+            close=place.last,
+            volume=ZERO,
+            quoted_at=now,
+            provider=NAME if place.cursor <= len(bars) else simulated.NAME,
+        )
+
+
+def _quoted_size(bar: Bar) -> Decimal:
+    """A hundredth of the day's volume in whole shares, at least a round lot."""
+    return max(_LEAST_SIZE, bar.volume // _VOLUME_PER_SIZE)

@@ -1,0 +1,48 @@
+"""Taking in prices: instruments, OHLCV rows and the event, in one transaction with the provider's state."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from services.marketdata import store
+from services.marketdata.domain.quote import Quote
+from services.marketdata.providers import Provider, ProviderState
+from shared.bus.transaction import Transaction
+from shared.contracts.prices import Price, PricesUpdated
+
+Step = Callable[[ProviderState | None, Sequence[str]], tuple[list[Quote], ProviderState | None]]
+
+
+def take_in(tx: Transaction, provider: Provider, step: Step, *, interval: str, length: timedelta | None) -> int:
+    """Ask the provider for prices by ``step``, store and publish them; the number of prices."""
+    state = store.lock_provider_state(tx.connection, provider.name)
+    quotes, after = step(state, store.tradable_symbols(tx.connection))
+    if not quotes:
+        return 0
+    sequences = store.update_prices(tx.connection, quotes)
+    current = [quote for quote in quotes if quote.symbol in sequences]
+    store.add_bars(tx.connection, current, interval, length)
+    if after != state:
+        store.save_provider_state(tx.connection, provider.name, after, tx.now)
+    if current:
+        prices = tuple(_price(quote, sequences[quote.symbol]) for quote in current)
+        tx.publish(PricesUpdated(prices=prices))
+    return len(current)
+
+
+def _price(quote: Quote, sequence: int) -> Price:
+    return Price(
+        symbol=quote.symbol,
+        bid=quote.bid,
+        ask=quote.ask,
+        bid_size=quote.bid_size,
+        ask_size=quote.ask_size,
+        last=quote.last,
+        open=quote.open,
+        high=quote.high,
+        low=quote.low,
+        close=quote.close,
+        volume=quote.volume,
+        quoted_at=quote.quoted_at,
+        sequence=sequence,
+        provider=quote.provider,
+    )

@@ -1,0 +1,110 @@
+"""Where prices come from: the interface of a provider, and the two that need no network."""
+
+import gzip
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from services.marketdata.domain import replay, simulated
+from services.marketdata.domain.quote import SPREAD_BPS, Quote
+from services.marketdata.domain.recorded import Bar, recorded_bars
+from services.marketdata.domain.replay import Replay, ReplayState
+
+RECORDING = Path(__file__).parent / "data" / "daily_prices.csv.gz"
+#: Where the walk of a symbol starts that has no price of its own.
+START_PRICE = Decimal(100)
+
+#: A JSON object that only its provider reads. It is stored between calls; None before the first.
+ProviderState = dict[str, Any]
+Answer = tuple[list[Quote], ProviderState | None]
+
+
+class UnknownProvider(ValueError):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no price provider is called {name!r}; the known ones are {replay.NAME}, {simulated.NAME}")
+
+
+class Provider(Protocol):
+    """Both methods answer with the quotes and the state after them; symbols it does not know are left out."""
+
+    name: str
+
+    def poll(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
+        """The current prices."""
+
+    def advance(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
+        """The next step of a provider that pushes on its own; no quotes from one that is only polled."""
+
+
+class ReplayProvider:
+    """The recorded bars, one at each ``advance``; ``poll`` repeats the price of the newest and moves nothing.
+
+    ``seed`` is that of the walk after the last bar. A stored state keeps the seed that it began with.
+    """
+
+    name = replay.NAME
+
+    def __init__(self, bars: Mapping[str, tuple[Bar, ...]], *, seed: int, spread_bps: Decimal = SPREAD_BPS) -> None:
+        self._replay = Replay(bars, spread_bps=spread_bps)
+        self._seed = seed
+
+    def poll(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
+        return self._replay.current_quotes(self._read(state), symbols, now), state
+
+    def advance(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
+        quotes, after = self._replay.next_quotes(self._read(state), symbols, now)
+        return quotes, after.as_json()
+
+    def _read(self, state: ProviderState | None) -> ReplayState:
+        return ReplayState(self._seed, {}) if state is None else ReplayState.from_json(state)
+
+
+class SimulatedProvider:
+    """A seeded random walk; each call is one step of each of its symbols.
+
+    A symbol starts at its price in ``start_prices``, else at START_PRICE. The state is
+    ``{"IBM": {"step": 2, "last": "202.87"}}``.
+    """
+
+    name = simulated.NAME
+
+    def __init__(self, *, seed: int, start_prices: Mapping[str, Decimal]) -> None:
+        self._seed = seed
+        self._start_prices = start_prices
+
+    def poll(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
+        after = dict(state or {})
+        quotes = []
+        for symbol in symbols:
+            step, last = self._place(symbol, after)
+            quote = simulated.next_quote(symbol, last, step, self._seed, now)
+            after[symbol] = {"step": step + 1, "last": str(quote.last)}
+            quotes.append(quote)
+        return quotes, after
+
+    advance = poll
+
+    def _place(self, symbol: str, state: ProviderState) -> tuple[int, Decimal]:
+        if symbol in state:
+            return state[symbol]["step"], Decimal(state[symbol]["last"])
+        return 0, self._start_prices.get(symbol, START_PRICE)
+
+
+@cache
+def recording() -> Mapping[str, tuple[Bar, ...]]:
+    """The recorded daily prices that come with the service: symbol → bars, oldest first."""
+    with gzip.open(RECORDING, "rt", encoding="ascii", newline="") as lines:
+        return recorded_bars(lines)
+
+
+def make_provider(name: str, *, seed: int) -> Provider:
+    """The provider of that name; raises UnknownProvider. The simulated one starts at the last recorded prices."""
+    if name == replay.NAME:
+        return ReplayProvider(recording(), seed=seed)
+    if name == simulated.NAME:
+        closes = {symbol: bars[-1].close for symbol, bars in recording().items()}
+        return SimulatedProvider(seed=seed, start_prices=closes)
+    raise UnknownProvider(name)

@@ -1,0 +1,34 @@
+"""What marketdata is made of."""
+
+from collections.abc import Sequence
+
+from services.marketdata import store
+from services.marketdata.feed import Feed
+from services.marketdata.jobs import configured_provider, jobs
+from services.marketdata.settings import current
+from shared.bus.actors import Actors
+from shared.bus.transaction import Unit
+from shared.service import Component, Service
+
+#: What the recorded prices hold. They trade on the demo market, so that it works on a Sunday.
+INSTRUMENTS = (
+    store.Instrument("AAPL", "Apple Inc."),
+    store.Instrument("FB", "Facebook, Inc."),
+    store.Instrument("GOOG", "Google Inc."),
+    store.Instrument("IBM", "International Business Machines Corporation"),
+    store.Instrument("MSFT", "Microsoft Corporation"),
+)
+
+
+def prepare(unit: Unit) -> None:
+    with unit.engine.begin() as connection:
+        store.add_instruments(connection, INSTRUMENTS)
+        store.ensure_partitions(connection, unit.clock())
+
+
+def components(unit: Unit) -> Sequence[Component]:
+    speed = current().replay_speed
+    return [Feed(unit, configured_provider(), speed=speed)] if speed else []
+
+
+service = Service("marketdata", Actors(), jobs, prepare, components)

@@ -1,0 +1,7 @@
+"""What orders is made of."""
+
+from services.orders.actors import actors
+from services.orders.jobs import jobs
+from shared.service import Service
+
+service = Service("orders", actors, jobs)

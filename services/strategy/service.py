@@ -1,0 +1,31 @@
+"""What strategy is made of."""
+
+from decimal import Decimal
+from uuid import NAMESPACE_URL, uuid5
+
+from services.strategy import store
+from services.strategy.domain.sma_crossover import Rules
+from services.strategy.jobs import jobs
+from shared.bus.actors import Actors
+from shared.bus.transaction import Unit
+from shared.service import Service
+from shared.settings import DEMO_ACCOUNT_ID, ServiceSettings
+
+#: The demo's strategy: it trades small lots of three symbols on the replayed bars.
+DEMO_STRATEGY = store.Strategy(
+    id=uuid5(NAMESPACE_URL, "paperprofit:demo-strategy"),
+    name="demo-sma",
+    account_id=DEMO_ACCOUNT_ID,
+    symbols=("AAPL", "IBM", "MSFT"),
+    interval="replay",
+    rules=Rules(fast=5, slow=20, order_qty=Decimal(10), max_position_qty=Decimal(50)),
+)
+
+
+def prepare(unit: Unit) -> None:
+    if ServiceSettings().demo:
+        with unit.engine.begin() as connection:
+            store.add_strategy(connection, DEMO_STRATEGY, unit.clock())
+
+
+service = Service("strategy", Actors(), jobs, prepare)

@@ -1,0 +1,183 @@
+"""The rows of strategy, and what it reads of other services through their views."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from services.strategy.domain.sma_crossover import Decision, Holding, Rules
+from shared.contracts.strategy import Action
+
+
+@dataclass(frozen=True)
+class Strategy:
+    id: UUID
+    name: str
+    account_id: UUID
+    symbols: tuple[str, ...]
+    interval: str
+    rules: Rules
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a strategy sees of one symbol: closes oldest first, the newest bar's time, and its holding."""
+
+    strategy: Strategy
+    symbol: str
+    closes: tuple[Decimal, ...]
+    bar_at: datetime | None
+    holding: Holding
+
+
+def add_strategy(connection: Connection, strategy: Strategy, now: datetime) -> None:
+    """Add the strategy; one with its name that is there already stays as it is."""
+    connection.execute(
+        _ADD_STRATEGY,
+        {
+            "id": strategy.id,
+            "name": strategy.name,
+            "account_id": strategy.account_id,
+            "symbols": list(strategy.symbols),
+            "interval": strategy.interval,
+            "fast": strategy.rules.fast,
+            "slow": strategy.rules.slow,
+            "order_qty": strategy.rules.order_qty,
+            "max_position_qty": strategy.rules.max_position_qty,
+            "now": now,
+        },
+    )
+
+
+def enabled_strategies(connection: Connection) -> list[Strategy]:
+    return [
+        Strategy(
+            id=row.id,
+            name=row.name,
+            account_id=row.account_id,
+            symbols=tuple(row.symbols),
+            interval=row.interval,
+            rules=Rules(row.fast, row.slow, row.order_qty, row.max_position_qty),
+        )
+        for row in connection.execute(_STRATEGIES)
+    ]
+
+
+def looks(connection: Connection, strategy: Strategy) -> list[Look]:
+    """One look per symbol, in one statement."""
+    rows = connection.execute(
+        _LOOKS,
+        {
+            "id": strategy.id,
+            "account_id": strategy.account_id,
+            "symbols": list(strategy.symbols),
+            "interval": strategy.interval,
+            "slow": strategy.rules.slow,
+        },
+    )
+    return [
+        Look(
+            strategy=strategy,
+            symbol=row.symbol,
+            closes=tuple(row.closes or ()),
+            bar_at=row.bar_at,
+            holding=Holding(row.qty, row.buying, row.selling),
+        )
+        for row in rows
+    ]
+
+
+def add_decisions(
+    connection: Connection, run_id: UUID, decided: Sequence[tuple[Look, Decision]], now: datetime
+) -> None:
+    """Log every decision, "did nothing" included, in one statement."""
+    connection.execute(
+        _ADD_DECISIONS,
+        {
+            "strategies": [look.strategy.id for look, _ in decided],
+            "symbols": [look.symbol for look, _ in decided],
+            "bars": [look.bar_at for look, _ in decided],
+            "actions": [str(decision.action) for _, decision in decided],
+            "reasons": [decision.reason for _, decision in decided],
+            "qtys": [decision.qty for _, decision in decided],
+            "run_id": run_id,
+            "now": now,
+        },
+    )
+
+
+def add_signal(connection: Connection, signal_id: UUID, look: Look, decision: Decision, now: datetime) -> bool:
+    """Write the signal; False when this bar has had one, so that it is acted on once."""
+    values = {
+        "id": signal_id,
+        "strategy_id": look.strategy.id,
+        "symbol": look.symbol,
+        "bar_at": look.bar_at,
+        "action": Action(decision.action),
+        "price": look.closes[-1],
+        "reason": decision.reason,
+        "now": now,
+    }
+    return connection.execute(_ADD_SIGNAL, values).rowcount == 1
+
+
+def note_order(connection: Connection, run_id: UUID, look: Look, order_id: UUID) -> None:
+    values = {
+        "strategy_id": look.strategy.id,
+        "symbol": look.symbol,
+        "run_id": run_id,
+        "order_id": order_id,
+    }
+    connection.execute(_NOTE_ORDER, values)
+
+
+_ADD_STRATEGY = text("""
+INSERT INTO strategy.strategies
+  (id, name, kind, account_id, symbols, interval, fast, slow, order_qty, max_position_qty, created_at)
+VALUES (:id, :name, 'sma_crossover', :account_id, :symbols, :interval, :fast, :slow, :order_qty,
+        :max_position_qty, :now)
+ON CONFLICT (name) DO NOTHING
+""")
+_STRATEGIES = text("""
+SELECT id, name, account_id, symbols, interval, fast, slow, order_qty, max_position_qty
+FROM strategy.strategies WHERE enabled ORDER BY name
+""")
+_LOOKS = text("""
+SELECT wanted.symbol, bars.closes, bars.bar_at, COALESCE(p.qty, 0) AS qty,
+       COALESCE(open_orders.buying, 0) AS buying, COALESCE(open_orders.selling, 0) AS selling
+FROM unnest(CAST(:symbols AS text[])) AS wanted (symbol)
+LEFT JOIN LATERAL (
+  SELECT array_agg(newest.close ORDER BY newest.start_at) AS closes, max(newest.start_at) AS bar_at
+  FROM (SELECT close, start_at FROM marketdata.bars_v1 b
+        WHERE b.symbol = wanted.symbol AND b.interval = :interval ORDER BY start_at DESC LIMIT :slow) newest
+) bars ON true
+LEFT JOIN orders.positions_v1 p ON p.account_id = :account_id AND p.symbol = wanted.symbol
+LEFT JOIN LATERAL (
+  SELECT sum(qty - filled_qty) FILTER (WHERE side = 'buy') AS buying,
+         sum(qty - filled_qty) FILTER (WHERE side = 'sell') AS selling
+  FROM orders.orders_v1 o
+  WHERE o.account_id = :account_id AND o.strategy_id = :id AND o.symbol = wanted.symbol
+    AND o.status IN ('accepted', 'partially_filled')
+) open_orders ON true
+ORDER BY wanted.symbol
+""")
+_ADD_DECISIONS = text("""
+INSERT INTO strategy.decisions (strategy_id, symbol, run_id, at, bar_at, action, reason, qty)
+SELECT v.strategy_id, v.symbol, :run_id, :now, v.bar_at, v.action, v.reason, v.qty
+FROM unnest(CAST(:strategies AS uuid[]), CAST(:symbols AS text[]), CAST(:bars AS timestamptz[]),
+            CAST(:actions AS text[]), CAST(:reasons AS text[]), CAST(:qtys AS numeric[]))
+  AS v (strategy_id, symbol, bar_at, action, reason, qty)
+ON CONFLICT DO NOTHING
+""")
+_ADD_SIGNAL = text("""
+INSERT INTO strategy.trading_signals (id, strategy_id, symbol, bar_at, at, action, price, reason)
+VALUES (:id, :strategy_id, :symbol, :bar_at, :now, :action, :price, :reason)
+ON CONFLICT DO NOTHING
+""")
+_NOTE_ORDER = text("""
+UPDATE strategy.decisions SET order_id = :order_id
+WHERE strategy_id = :strategy_id AND symbol = :symbol AND run_id = :run_id
+""")

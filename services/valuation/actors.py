@@ -1,0 +1,34 @@
+"""What valuation does with each message."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from services.valuation import store
+from shared.bus.actors import Actors
+from shared.bus.transaction import Transaction
+from shared.contracts.orders import OrderFilled
+from shared.contracts.prices import PricesUpdated
+from shared.contracts.valuation import AccountsValued
+
+actors = Actors()
+
+
+@actors.on(PricesUpdated, queue="valuation.prices")
+def value_holders(event: PricesUpdated, tx: Transaction) -> None:
+    holders = store.holders_of(tx.connection, [price.symbol for price in event.prices])
+    revalue_and_say(tx, holders)
+
+
+@actors.on(OrderFilled, queue="valuation.fills")
+def value_account(event: OrderFilled, tx: Transaction) -> None:
+    revalue_and_say(tx, [event.account_id])
+
+
+def revalue_and_say(tx: Transaction, accounts: Sequence[UUID] | None) -> int:
+    """Revalue these accounts (None: all) and publish what they are worth now; the number of them."""
+    if accounts is not None and not accounts:
+        return 0
+    values = store.revalue(tx.connection, accounts, tx.now)
+    if values:
+        tx.publish(AccountsValued(values=tuple(values), at=tx.now))
+    return len(values)

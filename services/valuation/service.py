@@ -1,0 +1,7 @@
+"""What valuation is made of."""
+
+from services.valuation.actors import actors
+from services.valuation.jobs import jobs
+from shared.service import Service
+
+service = Service("valuation", actors, jobs)

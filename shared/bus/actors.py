@@ -1,0 +1,99 @@
+"""Actors: functions that handle one kind of message from one queue, inside one transaction.
+
+    actors = Actors()
+
+    @actors.on(PricesUpdated, queue="orders.prices")
+    def fill_on_prices(event: PricesUpdated, tx: Transaction) -> None: ...
+
+The inbox row stands in the same transaction as the effect, so a message that comes twice acts once. A
+handler for which that is not enough (a job with several transactions) is declared with ``@actors.raw``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import dramatiq
+from dramatiq.middleware import CurrentMessage
+
+from shared.bus.envelope import actor_name
+from shared.bus.retries import TryAgainLater
+from shared.bus.transaction import Transaction, Unit
+from shared.contracts.base import Message
+
+M = TypeVar("M", bound=Message)
+Handler = Callable[[Any, Transaction], None]
+RawHandler = Callable[[Any, Unit], None]
+
+
+@dataclass(frozen=True)
+class Declared:
+    message: type[Message]
+    queue: str
+    run: RawHandler
+    options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return actor_name(self.queue, self.message.wire_name())
+
+
+@dataclass
+class Actors:
+    """The actors of one service, declared beside each other and attached to a broker when it is made."""
+
+    declared: list[Declared] = field(default_factory=list)
+
+    def on(self, message: type[M], *, queue: str, **options: Any) -> Callable[[Handler], Handler]:
+        """Declare a handler that runs once per message, in a transaction of its own."""
+
+        def declare(handler: Handler) -> Handler:
+            self.raw(message, queue=queue, **options)(_exactly_once(handler, queue, message))
+            return handler
+
+        return declare
+
+    def raw(self, message: type[M], *, queue: str, **options: Any) -> Callable[[RawHandler], RawHandler]:
+        """Declare a handler that opens its own transactions, and is safe to run twice by itself."""
+
+        def declare(handler: RawHandler) -> RawHandler:
+            self.declared.append(Declared(message, queue, handler, options))
+            return handler
+
+        return declare
+
+    def attach(self, broker: dramatiq.Broker, unit: Unit) -> None:
+        for declared in self.declared:
+            _attach(declared, broker, unit)
+
+
+def _attach(declared: Declared, broker: dramatiq.Broker, unit: Unit) -> None:
+    def run(**payload: Any) -> None:
+        declared.run(declared.message.model_validate(payload), unit)
+
+    declare = dramatiq.actor(
+        broker=broker,
+        actor_name=declared.name,
+        queue_name=declared.queue,
+        throws=(TryAgainLater,),  # an answer, not an error: it is not logged as one
+        **declared.options,
+    )
+    declare(run)
+
+
+def _exactly_once(handler: Handler, queue: str, message: type[Message]) -> RawHandler:
+    consumer = actor_name(queue, message.wire_name())
+
+    def run(event: Message, unit: Unit) -> None:
+        with unit.transaction() as tx:
+            if tx.first_time(consumer, current_message_id()):
+                handler(event, tx)
+
+    return run
+
+
+def current_message_id() -> str:
+    message = CurrentMessage.get_current_message()
+    if message is None:
+        raise RuntimeError("no message is being handled on this thread")
+    return str(message.message_id)

@@ -1,0 +1,67 @@
+"""How a message looks on the wire: dramatiq's own JSON, so that any dramatiq worker can read it.
+
+``actor_name`` carries the message's name and version (``PricesUpdated.v1``), ``kwargs`` its body. A publisher
+does not know the consumer: the queue that receives it names the actor, ``<queue>/PricesUpdated.v1``.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import dramatiq
+
+from shared.contracts.base import Message
+from shared.contracts.routing import exchange_of, is_awaited
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+
+
+class MessageTooLarge(ValueError):
+    """The encoded message is larger than the bus carries; send it in parts."""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """An encoded message and where it goes."""
+
+    message_id: UUID
+    exchange: str
+    routing_key: str
+    key: str
+    body: bytes
+    #: Whether reaching no queue is an error: so for a command, and for an event that some queue waits for.
+    mandatory: bool = True
+
+
+def encode(message: Message, *, message_id: UUID | None = None) -> Outgoing:
+    """The message ready for the outbox or the wire."""
+    message_id = message_id or uuid4()
+    envelope: dramatiq.Message[None] = dramatiq.Message(
+        queue_name="",
+        actor_name=message.wire_name(),
+        args=(),
+        kwargs=message.payload(),
+        options={},
+        message_id=str(message_id),
+    )
+    body = envelope.encode()
+    if len(body) > MAX_BODY_BYTES:
+        raise MessageTooLarge(f"{message.wire_name()} of {len(body)} bytes; the limit is {MAX_BODY_BYTES}")
+    return Outgoing(
+        message_id=message_id,
+        exchange=exchange_of(type(message)),
+        routing_key=message.routing_key,
+        key=message.key,
+        body=body,
+        mandatory=is_awaited(type(message)),
+    )
+
+
+def actor_name(queue: str, wire_name: str) -> str:
+    """The actor of this queue for this message; stamping a stamped name changes nothing."""
+    return f"{queue}/{wire_name.rpartition('/')[2]}"
+
+
+def stamped(message: "dramatiq.Message[None]", queue: str, *, delayed: bool = False) -> "dramatiq.Message[None]":
+    """The message as its receiving queue sees it, whatever queue its envelope named before."""
+    queue_name = f"{queue}.DQ" if delayed else queue
+    return message.copy(queue_name=queue_name, actor_name=actor_name(queue, message.actor_name))

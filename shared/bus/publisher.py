@@ -1,0 +1,187 @@
+"""Confirmed publishing to RabbitMQ on one connection of its own.
+
+pika's BlockingConnection confirms one message at a time and does not answer heartbeats while idle. Here a
+thread runs the connection's loop, any number of messages may be under way, and each has a future that
+resolves when RabbitMQ has it on disk, or fails when it could not be routed or the connection went.
+"""
+
+import threading
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any
+
+import pika
+import structlog
+from pika.adapters.select_connection import SelectConnection
+
+from shared.bus.envelope import Outgoing
+
+log = structlog.get_logger(__name__)
+
+RECONNECT_SECONDS = 1.0
+
+
+def connection_parameters(url: str, *, name: str) -> pika.URLParameters:
+    """How we connect: a name for the console, heartbeats, and no endless wait while RabbitMQ blocks publishers."""
+    parameters = pika.URLParameters(url)
+    parameters.client_properties = {"connection_name": name}
+    parameters.blocked_connection_timeout = 30
+    parameters.heartbeat = 30
+    parameters.connection_attempts = 3
+    return parameters
+
+
+class PublishFailed(ConnectionError):
+    """RabbitMQ did not take the message: it is away, or refused it. Send it again later."""
+
+
+class Unroutable(PublishFailed):
+    """No queue is bound for the routing key: the consumer has not declared its queues yet."""
+
+
+@dataclass
+class _Channel:
+    """An open channel and what it has not confirmed yet, by delivery tag (they start at 1)."""
+
+    channel: Any
+    tag: int = 0
+    unconfirmed: dict[int, tuple[str, "Future[None]"]] = field(default_factory=dict)
+
+    def fail_all(self, error: PublishFailed) -> None:
+        waiting = list(self.unconfirmed.values())
+        self.unconfirmed.clear()
+        for _, future in waiting:
+            future.set_exception(error)
+
+
+class Publisher:
+    """Thread-safe: ``send`` from anywhere; callbacks run on the connection's thread."""
+
+    def __init__(self, url: str, *, name: str) -> None:
+        self._parameters = connection_parameters(url, name=name)
+        self._open: _Channel | None = None
+        self._connection: Any = None
+        self._queued: deque[tuple[Outgoing, Future[None]]] = deque()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self.connected = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"publisher-{name}", daemon=True)
+        self._thread.start()
+
+    def send(self, message: Outgoing) -> "Future[None]":
+        """Publish; the future resolves once RabbitMQ has confirmed the message."""
+        future: Future[None] = Future()
+        if not self.connected.is_set():
+            future.set_exception(PublishFailed("RabbitMQ is not connected"))
+            return future
+        with self._lock:
+            self._queued.append((message, future))
+            first = len(self._queued) == 1
+        if first:
+            self._wake()
+        return future
+
+    def _wake(self) -> None:
+        connection = self._connection
+        try:
+            connection.ioloop.add_callback_threadsafe(self._publish_queued)
+        except (AttributeError, RuntimeError, OSError):
+            log.debug("publisher is between connections")  # what is queued goes out on the next one
+
+    def stop(self) -> None:
+        self._stopping.set()
+        connection = self._connection
+        if connection is not None and self.connected.is_set():
+            connection.ioloop.add_callback_threadsafe(connection.close)
+        self._thread.join(timeout=3)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._connection = SelectConnection(
+                self._parameters,
+                on_open_callback=self._on_connection,
+                on_open_error_callback=self._on_closed,
+                on_close_callback=self._on_closed,
+            )
+            self._connection.ioloop.start()
+            self._stopping.wait(RECONNECT_SECONDS)
+
+    def _on_connection(self, connection: Any) -> None:
+        connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel: Any) -> None:
+        self._open = _Channel(channel)
+        channel.add_on_return_callback(self._on_return)
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._ready())
+
+    def _ready(self) -> None:
+        log.info("publisher connected")
+        self.connected.set()
+        self._publish_queued()
+
+    def _on_channel_closed(self, channel: Any, reason: Exception) -> None:
+        if channel.connection.is_open:
+            channel.connection.close()
+        log.debug("publisher channel closed", reason=str(reason))
+
+    def _on_closed(self, connection: Any, reason: Any) -> None:
+        if self.connected.is_set() and not self._stopping.is_set():
+            log.warning("publisher lost RabbitMQ", reason=str(reason))
+        self.connected.clear()
+        if self._open is not None:
+            self._open.fail_all(PublishFailed(f"RabbitMQ closed the connection: {reason}"))
+        self._open = None
+        for _, future in self._take_queued():
+            future.set_exception(PublishFailed("RabbitMQ is not connected"))
+        connection.ioloop.stop()
+
+    def _take_queued(self) -> list[tuple[Outgoing, "Future[None]"]]:
+        with self._lock:
+            taken = list(self._queued)
+            self._queued.clear()
+        return taken
+
+    def _publish_queued(self) -> None:
+        for message, future in self._take_queued():
+            if self._open is None or not self._open.channel.is_open:
+                future.set_exception(PublishFailed("RabbitMQ is not connected"))
+            else:
+                self._publish(self._open, message, future)
+
+    @staticmethod
+    def _publish(open_: _Channel, message: Outgoing, future: "Future[None]") -> None:
+        open_.tag += 1
+        open_.unconfirmed[open_.tag] = (str(message.message_id), future)
+        open_.channel.basic_publish(
+            message.exchange,
+            message.routing_key,
+            message.body,
+            pika.BasicProperties(delivery_mode=2, message_id=str(message.message_id), content_type="application/json"),
+            mandatory=message.mandatory,
+        )
+
+    def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
+        """A message that no queue took comes back before its confirm, which then finds nothing to do."""
+        if self._open is None:
+            return
+        for tag, (message_id, future) in self._open.unconfirmed.items():
+            if message_id == properties.message_id:
+                del self._open.unconfirmed[tag]
+                future.set_exception(Unroutable(f"no queue is bound for {method.routing_key}"))
+                return
+
+    def _on_confirm(self, frame: Any) -> None:
+        if self._open is None:
+            return
+        tag, multiple = frame.method.delivery_tag, frame.method.multiple
+        tags = list(takewhile(lambda t: t <= tag, self._open.unconfirmed)) if multiple else [tag]
+        confirmed = frame.method.NAME == "Basic.Ack"
+        for each in tags:
+            _, future = self._open.unconfirmed.pop(each, ("", None))
+            if future is not None and confirmed:
+                future.set_result(None)
+            elif future is not None:
+                future.set_exception(PublishFailed("RabbitMQ refused the message"))

@@ -1,0 +1,61 @@
+"""One unit of work: the inbox row, the effect and the messages about it commit together or not at all."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from shared.bus import outbox
+from shared.bus.envelope import Outgoing, encode
+from shared.clock import Clock, utc_now
+from shared.contracts.base import Message
+
+
+@dataclass
+class Transaction:
+    """What a handler works with: a connection, the time, and a way to say what happened."""
+
+    connection: Connection
+    schema: str
+    now: datetime
+    outgoing: list[Outgoing] = field(default_factory=list)
+
+    def publish(self, message: Message, *, message_id: UUID | None = None) -> UUID:
+        """Send the message once this transaction has committed; returns the message's id."""
+        sent = encode(message, message_id=message_id)
+        self.outgoing.append(sent)
+        return sent.message_id
+
+    def first_time(self, consumer: str, message_id: str) -> bool:
+        """Note the message in the inbox; False when its effect is already in the database."""
+        result = self.connection.execute(
+            text(f"""
+            INSERT INTO {self.schema}.inbox (consumer, message_id, processed_at)
+            VALUES (:consumer, CAST(:message_id AS uuid), :now) ON CONFLICT DO NOTHING
+            """),
+            {"consumer": consumer, "message_id": message_id, "now": self.now},
+        )
+        return result.rowcount == 1
+
+
+@dataclass
+class Unit:
+    """A service's database, schema and clock: it opens transactions and wakes the relay after a commit."""
+
+    service: str
+    engine: Engine
+    clock: Clock = utc_now
+    committed: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        with self.engine.begin() as connection:
+            transaction = Transaction(connection, self.service, self.clock())
+            yield transaction
+            outbox.add(connection, self.service, transaction.outgoing)
+        if transaction.outgoing:
+            self.committed.set()

@@ -1,0 +1,104 @@
+"""Every message, who publishes it and which queues receive it: the one table of the bus.
+
+Exchanges, bindings and actors are derived from it. A new consumer is a new row in ``QUEUES``; the publisher
+does not change.
+"""
+
+from dataclasses import dataclass
+
+from shared.contracts.base import Command, Message, routing_key
+from shared.contracts.jobs import RunJob
+from shared.contracts.orders import (
+    CancelOrder,
+    CancelRejected,
+    OpenAccount,
+    OrderAccepted,
+    OrderCanceled,
+    OrderExpired,
+    OrderFilled,
+    OrderRejected,
+    SubmitOrder,
+)
+from shared.contracts.prices import PricesUpdated
+from shared.contracts.strategy import SignalGenerated
+from shared.contracts.valuation import AccountsValued
+
+EVENTS = "paperprofit.events"
+COMMANDS = "paperprofit.commands"
+
+SERVICES = ("marketdata", "orders", "valuation", "strategy", "gateway")
+#: The services that own jobs; each has a queue ``<service>.jobs``.
+WORKERS = ("marketdata", "orders", "valuation", "strategy")
+
+#: Who may publish what.
+PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
+    PricesUpdated: ("marketdata",),
+    OpenAccount: ("gateway",),
+    SubmitOrder: ("gateway", "strategy"),
+    CancelOrder: ("gateway", "strategy"),
+    OrderAccepted: ("orders",),
+    OrderRejected: ("orders",),
+    OrderFilled: ("orders",),
+    OrderCanceled: ("orders",),
+    CancelRejected: ("orders",),
+    OrderExpired: ("orders",),
+    AccountsValued: ("valuation",),
+    SignalGenerated: ("strategy",),
+    RunJob: SERVICES,
+}
+
+#: Which messages each queue receives. The part before the dot is the consuming service.
+QUEUES: dict[str, tuple[type[Message], ...]] = {
+    "orders.prices": (PricesUpdated,),
+    "orders.commands": (OpenAccount, SubmitOrder, CancelOrder),
+    "valuation.prices": (PricesUpdated,),
+    "valuation.fills": (OrderFilled,),
+    **{f"{service}.jobs": (RunJob,) for service in WORKERS},
+}
+
+#: What each gateway process listens to, on a queue of its own that dies with it.
+LIVE: tuple[type[Message], ...] = (
+    PricesUpdated,
+    OrderAccepted,
+    OrderRejected,
+    OrderFilled,
+    OrderCanceled,
+    CancelRejected,
+    OrderExpired,
+    AccountsValued,
+)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A queue receives what is published to the exchange under the routing key."""
+
+    queue: str
+    exchange: str
+    routing_key: str
+
+
+def exchange_of(message: type[Message]) -> str:
+    return COMMANDS if issubclass(message, Command) else EVENTS
+
+
+def is_awaited(message: type[Message]) -> bool:
+    """Whether a queue that outlives its consumers waits for this message."""
+    return any(message in messages for messages in QUEUES.values())
+
+
+def service_of(queue: str) -> str:
+    return queue.partition(".")[0]
+
+
+def queues_of(service: str) -> tuple[str, ...]:
+    return tuple(queue for queue in QUEUES if service_of(queue) == service)
+
+
+def bindings_of(queue: str) -> tuple[Binding, ...]:
+    return tuple(bind(queue, message) for message in QUEUES[queue])
+
+
+def bind(queue: str, message: type[Message]) -> Binding:
+    owner = service_of(queue) if message is RunJob else message.service
+    return Binding(queue, exchange_of(message), routing_key(message, owner))

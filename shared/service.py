@@ -1,0 +1,118 @@
+"""A service: what it is made of, and how its parts are put together in any process.
+
+``services/<name>/service.py`` declares one; ``shared.worker`` runs it deployed, ``embedded`` runs all of them
+in one process, and the tests put them together as they need.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import dramatiq
+import structlog
+from dramatiq.middleware import AgeLimit, CurrentMessage, Pipelines, ShutdownNotifications, TimeLimit
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from shared.bus.actors import Actors
+from shared.bus.retries import RetryOrBury
+from shared.bus.transaction import Unit
+from shared.clock import Clock, utc_now
+from shared.jobs import store
+from shared.jobs.config import InvalidJobsConfig, load_jobs_config
+from shared.jobs.declaration import Job, Jobs
+from shared.jobs.running import declare_runner
+from shared.settings import ServiceSettings
+from shared.storage.engine import make_engine
+from shared.storage.migrate import migrate_service
+
+log = structlog.get_logger(__name__)
+
+TIME_LIMIT_MS = 60_000
+
+
+class Component(Protocol):
+    """A part that runs on a thread of its own beside the actors."""
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Service:
+    """One of the four Dramatiq services.
+
+    ``prepare`` writes what must be there before the first message, once per start, after the migrations;
+    ``components`` makes what runs beside the actors.
+    """
+
+    name: str
+    actors: Actors
+    jobs: Jobs
+    prepare: Callable[[Unit], None] = lambda _: None
+    components: Callable[[Unit], Sequence[Component]] = lambda _: ()
+    configured: dict[str, Job] = field(default_factory=dict)
+
+
+def make_unit(service: str, settings: ServiceSettings, clock: Clock = utc_now) -> Unit:
+    engine = make_engine(settings.database_url.get_secret_value(), name=service, pool_size=settings.pool_size)
+    return Unit(service, engine, clock)
+
+
+def configure_jobs(service: Service, settings: ServiceSettings) -> dict[str, Job]:
+    """The service's jobs with the configuration file over them; raises InvalidJobsConfig."""
+    return service.jobs.configured(load_jobs_config(settings.jobs_config))
+
+
+def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> None:
+    """Where all services are at hand, a name in the file that no service declares is a mistake."""
+    known = {name for service in services for name in service.jobs.declared}
+    unknown = sorted(set(load_jobs_config(settings.jobs_config)) - known)
+    if unknown:
+        raise InvalidJobsConfig(f"{settings.jobs_config}: no service has a job named {', '.join(unknown)}")
+
+
+def prepare(service: Service, unit: Unit, jobs: dict[str, Job]) -> None:
+    """Migrate, write the declarations and what the service needs to begin."""
+    migrate_service(unit.engine, service.name)
+    with unit.engine.begin() as connection:
+        store.declare(connection, jobs.values(), unit.clock())
+    service.prepare(unit)
+
+
+def attach(service: Service, broker: dramatiq.Broker, unit: Unit, jobs: dict[str, Job]) -> None:
+    """Put the service's actors, and the one that runs its jobs, on the broker."""
+    service.actors.attach(broker, unit)
+    runner = Actors()
+    declare_runner(runner, service.name, jobs)
+    runner.attach(broker, unit)
+
+
+def make_middleware(units: dict[str, Unit]) -> list[dramatiq.Middleware]:
+    """Dramatiq's own where it is sound, ours for what happens after a failure."""
+    return [
+        AgeLimit(),
+        TimeLimit(time_limit=TIME_LIMIT_MS),
+        ShutdownNotifications(),
+        Pipelines(),
+        CurrentMessage(),
+        RetryOrBury(units),
+    ]
+
+
+def wait_for_database(unit: Unit, *, seconds: float) -> None:
+    """Return when the database answers; raise the last error when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with unit.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.info("waiting for the database", service=unit.service, error=str(error.orig).strip())
+            time.sleep(0.5)
+        else:
+            return

@@ -1,0 +1,30 @@
+"""Settings that every service has, read from the environment (prefix ``PAPERPROFIT_``)."""
+
+from pathlib import Path
+from typing import Literal
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+#: The account that a demo trades on; known beforehand so that no service has to ask another for it.
+DEMO_ACCOUNT_ID: UUID = uuid5(NAMESPACE_URL, "paperprofit:demo-account")
+
+
+class ServiceSettings(BaseSettings):
+    """Common to all services. Secrets never print."""
+
+    model_config = SettingsConfigDict(env_prefix="PAPERPROFIT_", extra="ignore")
+
+    database_url: SecretStr = SecretStr("postgresql+psycopg://localhost/paperprofit")
+    rabbitmq_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
+    pool_size: int = Field(default=10, ge=1, le=100, description="database connections per process")
+    threads: int = Field(default=8, ge=1, le=64, description="worker threads per process")
+    processes: int = Field(default=1, ge=1, le=32, description="worker processes per replica")
+    prefetch: int = Field(default=32, ge=1, le=1000, description="messages fetched ahead per queue")
+    jobs_config: Path = Path("config/jobs.toml")
+    demo: bool = Field(default=False, description="make the demo account, its strategy and its instruments")
+    log_format: Literal["json", "human"] = "json"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    health_port: int = Field(default=8080, ge=0, le=65535)
+    health_host: str = "127.0.0.1"

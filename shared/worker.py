@@ -1,0 +1,187 @@
+"""Running one service as it is deployed: the dramatiq CLI with its actors, and its scheduler as a fork.
+
+    python -m services.orders
+
+prepares the database, then replaces itself with dramatiq. Each worker process builds its own broker, engine
+and relay. Every replica also runs the scheduler; the unique slot lets one of them win. dramatiq does not
+watch its forks, so each worker watches the scheduler's beat, and ends the replica when it stays away.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import dramatiq
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.bus.rabbitmq import ServiceBroker
+from shared.bus.relay import Relay
+from shared.bus.transaction import Unit
+from shared.contracts.routing import queues_of
+from shared.health import (
+    FRESH_SECONDS,
+    is_fresh,
+    read_beat,
+    replica_health,
+    run_folder,
+    serve_health,
+    write_beat,
+)
+from shared.jobs.config import InvalidJobsConfig
+from shared.jobs.scheduler import Tick, run_scheduler
+from shared.logs import configure_logs
+from shared.service import (
+    Component,
+    Service,
+    attach,
+    configure_jobs,
+    make_middleware,
+    make_unit,
+    prepare,
+    wait_for_database,
+)
+from shared.settings import ServiceSettings
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 0.1
+SHUTDOWN_MS = 25_000
+DATABASE_WAIT_SECONDS = 60
+
+
+def main(service: Service) -> None:
+    """Entry point of ``python -m services.<name>``."""
+    settings = ServiceSettings()
+    configure_logs(settings)
+    try:
+        jobs = configure_jobs(service, settings)
+    except InvalidJobsConfig as error:
+        sys.exit(f"{service.name}: {error}")
+    unit = make_unit(service.name, settings)
+    wait_for_database(unit, seconds=DATABASE_WAIT_SECONDS)
+    prepare(service, unit, jobs)
+    unit.engine.dispose()
+    os.environ["PAPERPROFIT_RUN_DIR"] = tempfile.mkdtemp(prefix=f"paperprofit-{service.name}-")
+    os.environ["dramatiq_queue_prefetch"] = str(settings.prefetch)  # noqa: SIM112 - dramatiq's own names
+    os.environ["dramatiq_restart_delay"] = "500"  # noqa: SIM112
+    os.environ["dramatiq_worker_timeout"] = "100"  # noqa: SIM112
+    os.execv(sys.executable, _command(service, settings))  # noqa: S606 - our own interpreter
+
+
+def _command(service: Service, settings: ServiceSettings) -> list[str]:
+    module = f"services.{service.name}.__main__"
+    return [
+        sys.executable, "-m", "dramatiq", f"{module}:worker",
+        "--processes", str(settings.processes), "--threads", str(settings.threads),
+        "--queues", *queues_of(service.name),
+        "--fork-function", f"{module}:scheduler",
+        "--worker-shutdown-timeout", str(SHUTDOWN_MS),
+        "--skip-logging",
+    ]  # fmt: skip
+
+
+def worker(service: Service) -> None:
+    """Set up one worker process; called by the dramatiq CLI."""
+    settings = ServiceSettings()
+    configure_logs(settings)
+    unit = make_unit(service.name, settings)
+    broker = ServiceBroker(
+        settings.rabbitmq_url.get_secret_value(),
+        service=service.name,
+        middleware=make_middleware({service.name: unit}),
+    )
+    attach(service, broker, unit, configure_jobs(service, settings))
+    relay = Relay(unit.engine, service.name, broker.publisher.send, unit.committed, poll=POLL_SECONDS)
+    beat = _Heartbeat(service.name, broker, unit)
+    broker.add_middleware(_Components([relay, *service.components(unit), beat]))
+    dramatiq.set_broker(broker)
+
+
+class _Components(dramatiq.Middleware):
+    """Starts what runs beside the actors with the worker, and stops it after the last actor has finished."""
+
+    def __init__(self, components: Sequence[Component]) -> None:
+        self.components = components
+
+    def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        for component in self.components:
+            component.start()
+
+    def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        for component in reversed(self.components):
+            component.stop()
+
+
+class _Heartbeat:
+    """Says once a second what works in this process, and ends the replica when its scheduler is gone."""
+
+    def __init__(self, service: str, broker: ServiceBroker, unit: Unit) -> None:
+        self._queues = queues_of(service)
+        self._broker = broker
+        self._unit = unit
+        self._folder = run_folder()
+        self._started = time.time()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(1.0):
+            write_beat(
+                self._folder,
+                f"worker-{os.getpid()}",
+                consumers={queue: queue in self._broker.attached for queue in self._queues},
+                broker=self._broker.publisher.connected.is_set(),
+                database=_answers(self._unit),
+            )
+            self._watch_scheduler()
+
+    def _watch_scheduler(self) -> None:
+        woke = read_beat(self._folder / "scheduler.json")["at"]
+        if not is_fresh(max(woke, self._started + FRESH_SECONDS)):
+            log.critical("the scheduler is gone; ending this replica so that it is started anew")
+            self._stopping.set()
+            os.kill(os.getppid(), signal.SIGTERM)
+
+
+def _answers(unit: Unit) -> bool:
+    try:
+        with unit.engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except SQLAlchemyError:
+        return False
+    return True
+
+
+def scheduler(service: Service) -> int:
+    """The fork: periodiq on the main thread, the replica's health on another."""
+    settings = ServiceSettings()
+    configure_logs(settings)
+    folder = run_folder()
+    serve_health(settings.health_host, settings.health_port, lambda: replica_health(folder, settings.processes))
+    unit = make_unit(service.name, settings)
+    run_scheduler([Tick(unit, _beat_writer(folder))])
+    return 0
+
+
+def _beat_writer(folder: Path) -> Callable[[bool], None]:
+    ticked_at = 0.0
+
+    def woke(ticked: bool) -> None:
+        nonlocal ticked_at
+        ticked_at = time.time() if ticked else ticked_at
+        write_beat(folder, "scheduler", ticked_at=ticked_at)
+
+    return woke

@@ -1,0 +1,246 @@
+"""Orders on the in-process bus and a real PostgreSQL: accepted, filled, canceled, refused, each exactly once."""
+
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import event
+
+from embedded.system import System
+from services.orders import store
+from services.orders.filling import expire_orders, fill_open_orders
+from shared.bus.inprocess import wait_until_idle
+from shared.bus.transaction import Unit
+from shared.clock import utc_now
+from shared.contracts.orders import CancelOrder, OrderType, Side, TimeInForce
+from tests.support import account, broken_invariants, eventually, order, price, prices, rows, send, statuses, value
+
+
+@pytest.fixture
+def orders(system: System) -> Unit:
+    return system.units["orders"]
+
+
+@pytest.fixture
+def opened(system: System, orders: Unit, account_id: UUID) -> UUID:
+    """An open account with 100,000 in cash."""
+    send(system.units["gateway"], account(account_id))
+    find = "SELECT count(*) FROM orders.accounts WHERE id = :a"
+    eventually(lambda: value(orders.engine, find, a=account_id))
+    return account_id
+
+
+def settled(system: System) -> None:
+    """Everything sent has been handled, retries included."""
+    names = list(system.units)
+
+    def drained() -> bool:
+        wait_until_idle(system.broker, seconds=10)
+        return not any(value(system.units[n].engine, f"SELECT count(*) FROM {n}.outbox") for n in names)
+
+    eventually(drained, what="the outboxes drained")
+    assert broken_invariants(system.units["orders"].engine) == {}
+
+
+def test_a_market_order_waits_for_a_quote_and_fills_at_the_ask(system: System, orders: Unit, opened: UUID) -> None:
+    """No price, no fill; the first quote after its acceptance fills it, whole, at the ask."""
+    submitted = order(opened, qty=Decimal("10.5"))
+    send(system.units["gateway"], submitted)
+    eventually(lambda: statuses(orders.engine, opened).get(submitted.order_id) == "accepted")
+
+    send(system.units["marketdata"], prices(price("AAPL", "100.13")))
+    eventually(lambda: statuses(orders.engine, opened)[submitted.order_id] == "filled")
+    settled(system)
+
+    (fill,) = rows(orders.engine, "SELECT qty, price, amount FROM orders.fills WHERE account_id = :a", a=opened)
+    assert (fill.qty, fill.price, fill.amount) == (Decimal("10.5"), Decimal("100.14"), Decimal("1051.47"))
+    assert value(orders.engine, "SELECT cash FROM orders.accounts WHERE id = :a", a=opened) == Decimal("98948.53")
+
+
+def test_a_quote_older_than_the_order_does_not_fill_it(system: System, orders: Unit, opened: UUID) -> None:
+    """A price that was known before the order came is no price for it."""
+    submitted = order(opened)
+    send(system.units["gateway"], submitted)
+    eventually(lambda: statuses(orders.engine, opened).get(submitted.order_id) == "accepted")
+    send(system.units["marketdata"], prices(price("AAPL", "100", at=utc_now() - timedelta(seconds=5))))
+    settled(system)
+    assert statuses(orders.engine, opened)[submitted.order_id] == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("fields", "waits_at", "fills_at"),
+    [
+        ({"type": OrderType.LIMIT, "limit_price": Decimal(99)}, "100", "98.5"),
+        ({"type": OrderType.STOP, "stop_price": Decimal(101)}, "100", "101"),
+    ],
+)
+def test_a_resting_order_fills_only_when_its_price_is_reached(
+    system: System, orders: Unit, opened: UUID, fields: dict[str, object], waits_at: str, fills_at: str
+) -> None:
+    """A limit waits for the ask at or below it, a stop for the last price at or beyond it."""
+    submitted = order(opened, **fields)
+    send(system.units["gateway"], submitted)
+    eventually(lambda: statuses(orders.engine, opened).get(submitted.order_id) == "accepted")
+    send(system.units["marketdata"], prices(price("AAPL", waits_at, sequence=1)))
+    settled(system)
+    assert statuses(orders.engine, opened)[submitted.order_id] == "accepted"
+    send(system.units["marketdata"], prices(price("AAPL", fills_at, sequence=2)))
+    settled(system)
+    assert statuses(orders.engine, opened)[submitted.order_id] == "filled"
+
+
+def test_every_message_delivered_twice_acts_once(system: System, orders: Unit, opened: UUID) -> None:
+    """The whole journey with each message sent again under its id: one order, one fill, one round trip."""
+    bought, sold = order(opened), order(opened, side=Side.SELL)
+    ids = [uuid4() for _ in range(4)]
+    for _ in range(2):
+        send(system.units["gateway"], bought, message_id=ids[0])
+        settled(system)
+    first = prices(price("AAPL", "100", sequence=1))
+    for _ in range(2):
+        send(system.units["marketdata"], first, message_id=ids[1])
+        settled(system)
+    for _ in range(2):
+        send(system.units["gateway"], sold, message_id=ids[2])
+        settled(system)
+    second = prices(price("AAPL", "110", sequence=2))
+    for _ in range(2):
+        send(system.units["marketdata"], second, message_id=ids[3])
+        settled(system)
+    assert value(orders.engine, "SELECT count(*) FROM orders.fills WHERE account_id = :a", a=opened) == 2
+    (trip,) = rows(orders.engine, "SELECT realized_pl, qty FROM orders.trades WHERE account_id = :a", a=opened)
+    assert (trip.realized_pl, trip.qty) == (Decimal("99.80"), Decimal(10))
+
+
+def test_a_buy_beyond_buying_power_is_refused_before_any_change(system: System, orders: Unit, opened: UUID) -> None:
+    """Open orders reserve: the second of two that fit alone is refused, with the amounts."""
+    first = order(opened, type=OrderType.LIMIT, limit_price=Decimal(60), qty=Decimal(1000))
+    second = order(opened, type=OrderType.LIMIT, limit_price=Decimal(60), qty=Decimal(1000))
+    for each in (first, second):
+        send(system.units["gateway"], each)
+        settled(system)
+    assert statuses(orders.engine, opened) == {first.order_id: "accepted", second.order_id: "rejected"}
+    (refused,) = rows(orders.engine, "SELECT * FROM orders.orders WHERE id = :i", i=second.order_id)
+    assert refused.reject_reason == "insufficient_buying_power"
+    assert refused.reject_message == "insufficient buying power (needed: 60000, available: 40000)"
+
+
+def test_a_sell_beyond_the_shares_not_promised_yet_is_refused(system: System, orders: Unit, opened: UUID) -> None:
+    """Ten held, six promised to an open sell: five more cannot be sold."""
+    send(system.units["gateway"], order(opened))
+    settled(system)
+    send(system.units["marketdata"], prices(price("AAPL", "100")))
+    settled(system)
+    far = {"type": OrderType.LIMIT, "limit_price": Decimal(500), "side": Side.SELL}
+    first, second = order(opened, qty=Decimal(6), **far), order(opened, qty=Decimal(5), **far)
+    for each in (first, second):
+        send(system.units["gateway"], each)
+        settled(system)
+    after = statuses(orders.engine, opened)
+    assert (after[first.order_id], after[second.order_id]) == ("accepted", "rejected")
+
+
+def test_a_market_order_that_cannot_be_paid_when_it_would_fill_is_refused(
+    system: System, orders: Unit, opened: UUID
+) -> None:
+    """With no quote at submission nothing could be reserved; the fill itself checks."""
+    submitted = order(opened, qty=Decimal(1001))
+    send(system.units["gateway"], submitted)
+    settled(system)
+    assert statuses(orders.engine, opened)[submitted.order_id] == "accepted"
+    send(system.units["marketdata"], prices(price("AAPL", "100")))
+    settled(system)
+    assert statuses(orders.engine, opened)[submitted.order_id] == "rejected"
+    assert value(orders.engine, "SELECT cash FROM orders.accounts WHERE id = :a", a=opened) == 100_000
+
+
+def test_a_cancel_releases_what_was_reserved(system: System, orders: Unit, opened: UUID) -> None:
+    """After the cancel the order never fills and the cash is free."""
+    submitted = order(opened, type=OrderType.LIMIT, limit_price=Decimal(50))
+    send(system.units["gateway"], submitted)
+    settled(system)
+    cancel = CancelOrder(account_id=opened, order_id=submitted.order_id, requested_at=utc_now())
+    send(system.units["gateway"], cancel)
+    settled(system)
+    send(system.units["marketdata"], prices(price("AAPL", "40")))
+    settled(system)
+    assert statuses(orders.engine, opened)[submitted.order_id] == "canceled"
+    assert value(orders.engine, "SELECT reserved FROM orders.accounts WHERE id = :a", a=opened) == 0
+
+
+def test_a_cancel_that_overtakes_its_submit_is_parked_until_the_order_is_there(
+    system: System, orders: Unit, opened: UUID
+) -> None:
+    """The cancel comes first; the order still ends canceled."""
+    submitted = order(opened, type=OrderType.LIMIT, limit_price=Decimal(50))
+    cancel = CancelOrder(account_id=opened, order_id=submitted.order_id, requested_at=utc_now())
+    send(system.units["gateway"], cancel)
+    send(system.units["strategy"], submitted)
+    eventually(lambda: statuses(orders.engine, opened).get(submitted.order_id) == "canceled")
+    settled(system)
+
+
+def test_a_second_order_under_the_same_client_id_is_refused(system: System, orders: Unit, opened: UUID) -> None:
+    """client_order_id is unique per account, whoever sends it."""
+    first = order(opened, client_order_id="mine")
+    second = order(opened, client_order_id="mine")
+    for each in (first, second):
+        send(system.units["gateway"], each)
+        settled(system)
+    assert statuses(orders.engine, opened)[second.order_id] == "rejected"
+
+
+def test_the_sweep_fills_what_a_lost_event_missed(system: System, orders: Unit, opened: UUID) -> None:
+    """A price is in marketdata's rows but its event never came: process_orders fills on it."""
+    submitted = order(opened)
+    send(system.units["gateway"], submitted)
+    settled(system)
+    with system.units["marketdata"].engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE marketdata.instruments SET sequence = 7, provider = 'test', last_price = 100, bid = 99, ask = 101,"
+            " quoted_at = clock_timestamp() WHERE symbol = 'AAPL'"
+        )
+    with orders.transaction() as tx:
+        assert fill_open_orders(tx, store.prices_with_open_orders(tx.connection)) == 1
+    with orders.transaction() as tx:
+        assert fill_open_orders(tx, store.prices_with_open_orders(tx.connection)) == 0
+    settled(system)
+    (fill,) = rows(orders.engine, "SELECT price, price_sequence FROM orders.fills WHERE account_id = :a", a=opened)
+    assert (fill.price, fill.price_sequence) == (101, 7)
+
+
+def test_a_day_order_expires_at_the_end_of_its_session(system: System, orders: Unit, opened: UUID) -> None:
+    """The demo market's day ends at midnight UTC: after it the order is gone and its cash free."""
+    day = order(opened, type=OrderType.LIMIT, limit_price=Decimal(50), time_in_force=TimeInForce.DAY)
+    kept = order(opened, type=OrderType.LIMIT, limit_price=Decimal(50), time_in_force=TimeInForce.GTC)
+    for each in (day, kept):
+        send(system.units["gateway"], each)
+        settled(system)
+    tomorrow = Unit("orders", orders.engine, lambda: utc_now() + timedelta(days=1))
+    with tomorrow.transaction() as tx:
+        assert expire_orders(tx) == 1
+    settled(system)
+    assert statuses(orders.engine, opened) == {day.order_id: "expired", kept.order_id: "accepted"}
+
+
+def test_a_batch_of_fills_takes_as_many_statements_as_one_fill(system: System, orders: Unit, opened: UUID) -> None:
+    """Statements per price batch are constant: 40 fills cost what 1 costs."""
+
+    def statements(count: int, sequence: int) -> int:
+        for _ in range(count):
+            send(system.units["gateway"], order(opened, qty=Decimal(1)))
+        settled(system)
+        seen: list[str] = []
+
+        def note(_c: object, _cur: object, statement: str, *_: object) -> None:
+            seen.append(statement)
+
+        event.listen(orders.engine, "before_cursor_execute", note)
+        with orders.transaction() as tx:
+            assert fill_open_orders(tx, [price("AAPL", "10", sequence=sequence)]) == count
+        event.remove(orders.engine, "before_cursor_execute", note)
+        settled(system)
+        return len([s for s in seen if "relay" not in s and "under_way" not in s and "outbox WHERE" not in s])
+
+    assert statements(1, 1) == statements(40, 2)

@@ -1,0 +1,137 @@
+"""Fixtures: one PostgreSQL and one RabbitMQ for the session, a database and a virtual host of its own per test."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+from embedded.database import service_urls
+from embedded.system import System
+from services.gateway.settings import Settings
+from shared.clock import utc_now
+from shared.contracts.routing import SERVICES
+from shared.storage.engine import make_engine
+from shared.storage.migrate import ROOT, migrate_service
+from shared.testing.rabbitmq import RabbitServer
+from shared.testing.servers import postgres_server, rabbit_server
+
+TEMPLATE = "paperprofit_template"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment() -> Iterator[None]:
+    """The tests' own settings; nothing of the developer's environment leaks in."""
+    patch = pytest.MonkeyPatch()
+    for name in list(os.environ):
+        if name.startswith("PAPERPROFIT_") and not name.startswith("PAPERPROFIT_TEST_"):
+            patch.delenv(name)
+    patch.setenv("PAPERPROFIT_JOBS_CONFIG", str(ROOT / "config" / "jobs.toml"))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A superuser's URL of a real PostgreSQL."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def rabbit() -> Iterator[RabbitServer]:
+    with rabbit_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres: str) -> dict[str, str]:
+    """A migrated database that the tests' databases are copies of; the services' URLs of it."""
+    run_sql(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    urls = service_urls(_in_database(postgres, TEMPLATE))
+    for service in SERVICES:
+        engine = make_engine(urls[service], name=service)
+        migrate_service(engine, service)
+        engine.dispose()
+    return urls
+
+
+@pytest.fixture
+def urls(postgres: str, template: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The services' URLs of a database that this test has for itself."""
+    with database(postgres, template) as own:
+        yield own
+
+
+@contextmanager
+def database(postgres: str, template: dict[str, str]) -> Iterator[dict[str, str]]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+    run_sql(postgres, create)
+    grant = sql.SQL("GRANT CONNECT ON DATABASE {} TO paperprofit_services").format(sql.Identifier(name))
+    run_sql(postgres, grant)
+    try:
+        yield {service: _in_database(url, name) for service, url in template.items()}
+    finally:
+        run_sql(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def run_sql(url: str, statement: sql.Composed) -> None:
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def _in_database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+class FakeClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def move(self, **by: float) -> datetime:
+        self.now += timedelta(**by)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(utc_now())
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    del tmp_path
+    return Settings(demo=True, threads=4, pool_size=10, api_key_id="TESTKEY", api_secret_key="test-secret-key")
+
+
+@pytest.fixture
+def system(urls: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
+    """All services on the in-process bus, without the price feed: a test pushes its own prices."""
+    monkeypatch.setenv("PAPERPROFIT_DEMO", "true")
+    system = System(urls, settings)
+    system.prepare()
+    with system.running(feeds=False):
+        yield system
+
+
+@pytest.fixture
+def account_id() -> UUID:
+    return uuid4()
+
+
+Wait = Callable[..., None]
