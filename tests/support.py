@@ -133,7 +133,8 @@ INVARIANTS = {
         SELECT a.id FROM orders.accounts a
         WHERE a.cash + COALESCE((SELECT sum(cost) FROM orders.lots l WHERE l.account_id = a.id), 0)
                      - COALESCE((SELECT sum(realized_pl) FROM orders.trades t WHERE t.account_id = a.id), 0)
-           <> (SELECT sum(amount) FROM orders.ledger l WHERE l.account_id = a.id AND kind IN ('deposit', 'withdrawal'))""",
+           <> (SELECT sum(amount) FROM orders.ledger l
+               WHERE l.account_id = a.id AND kind IN ('deposit', 'withdrawal'))""",
     "what is reserved is the sum over open orders": """
         SELECT a.id, a.reserved FROM orders.accounts a
         WHERE a.reserved <> COALESCE((SELECT sum(o.reserved) FROM orders.orders o WHERE o.account_id = a.id

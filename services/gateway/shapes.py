@@ -99,7 +99,7 @@ def position_json(row: Record) -> Json:
     return {
         "asset_id": str(row["asset_id"]),
         "symbol": row["symbol"],
-        "exchange": row["market"],
+        "exchange": "",  # the demo market is none that the official clients know
         "asset_class": row["asset_class"],
         "asset_marginable": False,
         "qty": plain(row["qty"]),

@@ -117,7 +117,7 @@ LEFT JOIN LATERAL (
 WHERE a.id = :account_id
 """)
 _POSITIONS = text("""
-SELECT i.id AS asset_id, p.symbol, i.market, i.asset_class, p.qty, p.cost, i.last,
+SELECT i.id AS asset_id, p.symbol, i.asset_class, p.qty, p.cost, i.last,
        round(p.qty * i.last, 2) AS market_value, round(p.qty * i.last, 2) - p.cost AS unrealized_pl,
        p.qty - COALESCE(
          (SELECT sum(o.qty - o.filled_qty) FROM orders.orders_v1 o

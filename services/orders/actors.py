@@ -41,7 +41,6 @@ class UnknownAccount(LookupError):
     """An order came for an account that nobody opened."""
 
 
-
 @actors.on(OpenAccount, queue="orders.commands")
 def open_account(command: OpenAccount, tx: Transaction) -> None:
     store.open_account(tx.connection, command, tx.now)

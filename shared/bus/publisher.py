@@ -17,6 +17,7 @@ import structlog
 from pika.adapters.select_connection import SelectConnection
 
 from shared.bus.envelope import Outgoing
+from shared.bus.topology import declare_topology
 
 log = structlog.get_logger(__name__)
 
@@ -106,6 +107,7 @@ class Publisher:
                 on_close_callback=self._on_closed,
             )
             self._connection.ioloop.start()
+            self._connection.ioloop.close()
             self._stopping.wait(RECONNECT_SECONDS)
 
     def _on_connection(self, connection: Any) -> None:
@@ -115,6 +117,7 @@ class Publisher:
         self._open = _Channel(channel)
         channel.add_on_return_callback(self._on_return)
         channel.add_on_close_callback(self._on_channel_closed)
+        declare_topology(channel)  # an event is for all its queues, also those whose service has not started yet
         channel.confirm_delivery(self._on_confirm, callback=lambda _: self._ready())
 
     def _ready(self) -> None:

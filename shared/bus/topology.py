@@ -8,7 +8,7 @@ paperprofit.commands  topic   what one service is asked to do
 
 from typing import Any
 
-from shared.contracts.routing import COMMANDS, EVENTS, bindings_of, queues_of, service_of
+from shared.contracts.routing import COMMANDS, EVENTS, WORKERS, bindings_of, queues_of, service_of
 
 #: Dead letters that could not be written to the table wait here this long, in milliseconds.
 DEAD_LETTER_TTL_MS = 28 * 24 * 3600 * 1000
@@ -31,6 +31,12 @@ def declare_service(channel: Any, service: str) -> None:
         channel.exchange_declare(exchange, exchange_type="topic", durable=True)
     for queue in queues_of(service):
         _declare_queue(channel, queue)
+
+
+def declare_topology(channel: Any) -> None:
+    """Make what all services need, so that nothing is published before its queue is there."""
+    for service in WORKERS:
+        declare_service(channel, service)
 
 
 def _declare_queue(channel: Any, queue: str) -> None:

@@ -6,7 +6,7 @@ import { capitalized, price, quantity, words } from "./format.js";
 import { LiveList } from "./list.js";
 
 const ENDED = new Set(["filled", "canceled", "expired", "rejected"]);
-const TIMES_IN_FORCE = { day: "Day", gtc: "GTC" };
+const TIMES_IN_FORCE = { day: "day", gtc: "GTC" };
 
 export const hasEnded = (order) => ENDED.has(order.status);
 
@@ -43,14 +43,13 @@ function paintCommon(element, order) {
   setText(part(element, "symbol"), order.symbol);
   setText(part(element, "side"), capitalized(order.side));
   part(element, "side").dataset.side = order.side;
-  setText(part(element, "terms"), terms(order));
+  setText(part(element, "terms"), `${terms(order)} ${TIMES_IN_FORCE[order.time_in_force] ?? order.time_in_force}`);
   setText(part(element, "status"), statusText(order));
   setText(part(element, "filled"), `${quantity(order.filled_qty)} / ${quantity(order.qty)}`);
 }
 
 function paintOpen(element, order) {
   paintCommon(element, order);
-  setText(part(element, "time_in_force"), TIMES_IN_FORCE[order.time_in_force] ?? order.time_in_force);
   part(element, "cancel").setAttribute("aria-label", `Cancel: ${describe(order)}`);
 }
 

@@ -110,7 +110,7 @@ def _fill(order: Order, price: Price, at: Decimal, now: datetime) -> Fill:
         price=at,
         amount=cents(order.open_qty * at),
         quote=price,
-        at=now,
+        at=max(now, price.quoted_at),  # clocks of two machines differ; a fill never precedes its quote
     )
 
 

@@ -1,0 +1,246 @@
+"""What both buses promise: the same tests on the in-process bus and on RabbitMQ, with a real PostgreSQL."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Protocol
+from uuid import uuid4
+
+import dramatiq
+import pytest
+from dramatiq import Worker
+
+from shared.bus.actors import Actors
+from shared.bus.inprocess import InProcessBroker
+from shared.bus.rabbitmq import ServiceBroker
+from shared.bus.relay import Relay
+from shared.bus.retries import TryAgainLater
+from shared.bus.transaction import Transaction, Unit
+from shared.clock import utc_now
+from shared.contracts.orders import OpenAccount
+from shared.contracts.prices import PricesUpdated
+from shared.contracts.routing import QUEUES, queues_of
+from shared.contracts.valuation import AccountsValued
+from shared.service import make_middleware
+from shared.storage.engine import make_engine
+from shared.testing.rabbitmq import RabbitServer
+from tests.support import account, eventually, price, prices, rows, send, value
+
+
+class Bus(Protocol):
+    """What the tests need of a bus: actors attached, workers running, units to send from."""
+
+    units: dict[str, Unit]
+
+    def start(self, **actors: Actors) -> None:
+        """Relays of all services, and workers for the services that have actors."""
+
+    def add(self, **actors: Actors) -> None:
+        """A service that comes later."""
+
+    def stop(self) -> None: ...
+
+
+@dataclass
+class _Common:
+    units: dict[str, Unit]
+    running: list[Any] = field(default_factory=list)
+
+    def stop(self) -> None:
+        for part in reversed(self.running):
+            part()
+
+    def _work(self, broker: dramatiq.Broker, queues: set[str]) -> None:
+        worker = Worker(broker, queues=queues, worker_timeout=50, worker_threads=4)
+        worker.start()
+        self.running.append(worker.stop)
+
+    def _relay(self, unit: Unit, sender: Callable[..., Any]) -> None:
+        relay = Relay(unit.engine, unit.service, sender, unit.committed, poll=0.1)
+        relay.start()
+        self.running.append(relay.stop)
+
+
+@dataclass
+class InProcessBus(_Common):
+    broker: InProcessBroker = field(init=False)
+
+    def start(self, **actors: Actors) -> None:
+        broker = InProcessBroker(middleware=make_middleware(self.units))
+        self._work(broker, set(QUEUES))
+        for unit in self.units.values():
+            self._relay(unit, broker.send)
+        self.broker = broker
+        self.add(**actors)
+
+    def add(self, **actors: Actors) -> None:
+        for service, declared in actors.items():
+            declared.attach(self.broker, self.units[service])
+
+
+@dataclass
+class RabbitBus(_Common):
+    url: str = ""
+    brokers: dict[str, ServiceBroker] = field(default_factory=dict)
+
+    def start(self, **actors: Actors) -> None:
+        for service, unit in self.units.items():
+            broker = ServiceBroker(self.url, service=service, middleware=make_middleware({service: unit}))
+            self.brokers[service] = broker
+            self.running.append(broker.close)
+            self._relay(unit, broker.publisher.send)
+        self.add(**actors)
+
+    def add(self, **actors: Actors) -> None:
+        for service, declared in actors.items():
+            declared.attach(self.brokers[service], self.units[service])
+            self._work(self.brokers[service], set(queues_of(service)))
+
+
+@pytest.fixture(params=["in-process", "rabbitmq"])
+def bus(request: pytest.FixtureRequest, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
+    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
+    units = {name: Unit(name, make_engine(url, name=name)) for name, url in urls.items()}
+    if request.param == "in-process":
+        made: Bus = InProcessBus(units)
+    else:
+        server: RabbitServer = request.getfixturevalue("rabbit")
+        made = RabbitBus(units, url=server.new_vhost())
+    yield made
+    made.stop()
+    if isinstance(made, RabbitBus):
+        server.delete_vhost(made.url)
+    for unit in units.values():
+        unit.engine.dispose()
+
+
+@dataclass
+class Seen:
+    """What handlers were given, by queue; safe to share between worker threads."""
+
+    messages: dict[str, list[Any]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, queue: str, message: object) -> None:
+        with self.lock:
+            self.messages.setdefault(queue, []).append(message)
+
+    def count(self, queue: str) -> int:
+        return len(self.messages.get(queue, []))
+
+
+def noting(seen: Seen, queue: str, fail: Callable[[int], Exception | None] = lambda _: None) -> Actors:
+    """Actors of one queue that note prices, and fail as ``fail`` says for the n-th call."""
+    actors = Actors()
+    calls = iter(range(1, 1000))
+
+    @actors.on(PricesUpdated, queue=queue)
+    def note(event: PricesUpdated, tx: Transaction) -> None:
+        error = fail(next(calls))
+        if error is not None:
+            raise error
+        seen.note(queue, event)
+        tx.publish(account(uuid4()))
+
+    return actors
+
+
+def test_an_event_reaches_every_queue_that_wants_it(bus: Bus) -> None:
+    """Orders and valuation both receive a price batch; its publisher names neither."""
+    seen = Seen()
+    bus.start(orders=noting(seen, "orders.prices"), valuation=noting(seen, "valuation.prices"))
+    event = prices(price("AAPL", "100.1234"), price("IBM", "50"))
+    send(bus.units["marketdata"], event)
+    eventually(lambda: seen.count("orders.prices") and seen.count("valuation.prices"))
+    assert seen.messages == {"orders.prices": [event], "valuation.prices": [event]}
+    eventually(lambda: value(bus.units["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
+
+
+def test_many_messages_all_arrive_once(bus: Bus) -> None:
+    """Three hundred messages, worked on by several threads, each act once."""
+    seen = Seen()
+    bus.start(orders=noting(seen, "orders.prices"), valuation=noting(seen, "valuation.prices"))
+    events = [prices(price("AAPL", Decimal(100 + n), sequence=n + 1)) for n in range(300)]
+    send(bus.units["marketdata"], *events)
+    eventually(lambda: seen.count("orders.prices") >= 300 and seen.count("valuation.prices") >= 300, seconds=30)
+    assert sorted(e.prices[0].sequence for e in seen.messages["orders.prices"]) == list(range(1, 301))
+    eventually(lambda: value(bus.units["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
+
+
+def test_a_message_that_comes_again_acts_once(bus: Bus) -> None:
+    """The same message id, sent twice: the inbox lets its effect happen once."""
+    seen = Seen()
+    bus.start(orders=noting(seen, "orders.prices"), valuation=noting(seen, "valuation.prices"))
+    again = uuid4()
+    send(bus.units["marketdata"], prices(price("AAPL", "1")), message_id=again)
+    eventually(lambda: value(bus.units["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
+    send(bus.units["marketdata"], prices(price("AAPL", "1")), message_id=again)
+    send(bus.units["marketdata"], prices(price("AAPL", "2")))
+    eventually(lambda: seen.count("orders.prices") >= 2 and seen.count("valuation.prices") >= 2)
+    assert seen.count("orders.prices") == 2
+    find = "SELECT count(*) FROM orders.inbox WHERE message_id = :m"
+    assert value(bus.units["orders"].engine, find, m=again) == 1
+
+
+def test_a_failed_handler_leaves_nothing_and_is_tried_again(bus: Bus) -> None:
+    """The first two tries fail: no inbox row, no outgoing message of theirs; the third acts."""
+    seen = Seen()
+    failing = noting(seen, "orders.prices", lambda n: ValueError("no") if n <= 2 else None)
+    bus.start(orders=failing, valuation=noting(seen, "valuation.prices"))
+    send(bus.units["marketdata"], prices(price("AAPL", "1")))
+    eventually(lambda: seen.count("orders.prices") == 1)
+    assert value(bus.units["orders"].engine, "SELECT count(*) FROM orders.inbox") == 1
+
+
+def test_a_message_that_keeps_failing_becomes_a_dead_letter_with_its_error(bus: Bus) -> None:
+    """After its tries it is a row with reason and traceback, and the queue goes on."""
+    seen = Seen()
+    failing = noting(seen, "orders.prices", lambda n: None if n > 6 else ZeroDivisionError("the poison"))
+    bus.start(orders=failing, valuation=noting(seen, "valuation.prices"))
+    send(bus.units["marketdata"], prices(price("AAPL", "1")))
+    engine = bus.units["orders"].engine
+    (dead,) = eventually(lambda: rows(engine, "SELECT * FROM orders.dead_letters"), seconds=60)
+    assert (dead.queue, dead.reason, dead.actor) == (
+        "orders.prices",
+        "ZeroDivisionError",
+        "orders.prices/PricesUpdated.v1",
+    )
+    assert "Traceback" in dead.error
+    assert "the poison" in dead.error
+    send(bus.units["marketdata"], prices(price("AAPL", "2")))
+    eventually(lambda: seen.count("orders.prices") == 1)
+    eventually(lambda: value(bus.units["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
+
+
+def test_waiting_for_a_condition_costs_no_tries(bus: Bus) -> None:
+    """A handler that says "later" more often than there are tries is asked until it acts."""
+    seen = Seen()
+    later = noting(seen, "orders.prices", lambda n: TryAgainLater("not yet", pause_ms=20) if n < 12 else None)
+    bus.start(orders=later, valuation=noting(seen, "valuation.prices"))
+    send(bus.units["marketdata"], prices(price("AAPL", "1")))
+    eventually(lambda: seen.count("orders.prices") == 1, seconds=30)
+    assert rows(bus.units["orders"].engine, "SELECT * FROM orders.dead_letters") == []
+
+
+def test_a_command_waits_for_an_owner_that_starts_later(bus: Bus) -> None:
+    """Its service has not started yet: the message is kept, and acts once its owner is there."""
+    opened = threading.Event()
+    actors = Actors()
+
+    @actors.on(OpenAccount, queue="orders.commands")
+    def open_account(_command: OpenAccount, _tx: Transaction) -> None:
+        opened.set()
+
+    bus.start(valuation=noting(Seen(), "valuation.prices"))
+    send(bus.units["gateway"], account(uuid4()))
+    bus.add(orders=actors)
+    assert opened.wait(20)
+    eventually(lambda: value(bus.units["gateway"].engine, "SELECT count(*) = 0 FROM gateway.outbox"))
+
+
+def test_an_event_that_nobody_waits_for_is_sent_and_forgotten(bus: Bus) -> None:
+    """AccountsValued and the like have listeners only while somebody looks."""
+    bus.start(orders=noting(Seen(), "orders.prices"))
+    send(bus.units["valuation"], AccountsValued(values=(), at=utc_now()))
+    eventually(lambda: value(bus.units["valuation"].engine, "SELECT count(*) = 0 FROM valuation.outbox"))

@@ -1,0 +1,176 @@
+"""At which price an order fills on a quote, and on which quotes it may fill at all."""
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.orders.domain.matching import MarketRules, buy_price, execution_price, sell_price, usable
+from shared.contracts.orders import OrderType, Side
+from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
+
+RULES = MarketRules(max_quote_age=timedelta(seconds=120), half_spread=Decimal("0.0001"))
+EVER = timedelta(days=1)
+MICROSECOND = timedelta(microseconds=1)
+
+cent_prices = st.decimals(min_value=Decimal("0.02"), max_value=10**6, places=2)
+
+
+def price_of(terms: str, on: str) -> Decimal | None:
+    return execution_price(order(terms), quote(on), RULES)
+
+
+@pytest.mark.parametrize(
+    ("terms", "price"),
+    [
+        ("buy 10 AAPL market", "100.10"),
+        ("sell 10 AAPL market", "99.90"),
+        ("buy 10 AAPL limit 100.11", "100.10"),
+        ("buy 10 AAPL limit 100.10", "100.10"),
+        ("buy 10 AAPL limit 100.09", None),
+        ("sell 10 AAPL limit 99.91", None),
+        ("sell 10 AAPL limit 99.90", "99.90"),
+        ("sell 10 AAPL limit 99.89", "99.90"),
+        ("buy 10 AAPL stop 100.01", None),
+        ("buy 10 AAPL stop 100.00", "100.10"),
+        ("buy 10 AAPL stop 99.99", "100.10"),
+        ("sell 10 AAPL stop 100.01", "99.90"),
+        ("sell 10 AAPL stop 100.00", "99.90"),
+        ("sell 10 AAPL stop 99.99", None),
+    ],
+)
+def test_a_buy_pays_the_ask_and_a_sell_gets_the_bid(terms: str, price: str | None) -> None:
+    """A limit waits for the side it trades on, a stop for the last trade; neither fills at its own price."""
+    assert price_of(terms, on="AAPL 99.90/100.10 100.00") == (Decimal(price) if price else None)
+
+
+@pytest.mark.parametrize(
+    ("terms", "price"),
+    [
+        ("buy 10 AAPL limit 150", "100.10"),
+        ("sell 10 AAPL limit 50", "99.90"),
+        ("buy 10 AAPL stop 90", "100.10"),
+        ("sell 10 AAPL stop 110", "99.90"),
+    ],
+)
+def test_a_price_that_was_jumped_over_fills_at_the_market(terms: str, price: str) -> None:
+    """A limit gets the better price, a stop that was gapped through gets the worse one."""
+    assert price_of(terms, on="AAPL 99.90/100.10 100.00") == Decimal(price)
+
+
+@pytest.mark.parametrize(
+    ("terms", "price"),
+    [
+        ("buy 10 AAPL market", "100.01"),
+        ("sell 10 AAPL market", "99.99"),
+        ("buy 10 AAPL limit 100.01", "100.01"),
+        ("buy 10 AAPL limit 100.00", None),
+        ("sell 10 AAPL limit 99.99", "99.99"),
+        ("sell 10 AAPL limit 100.00", None),
+        ("buy 10 AAPL stop 100.00", "100.01"),
+        ("sell 10 AAPL stop 100.00", "99.99"),
+    ],
+)
+def test_without_a_quote_half_an_assumed_spread_stands_in(terms: str, price: str | None) -> None:
+    """A basis point to each side of the last trade."""
+    assert price_of(terms, on="AAPL 100") == (Decimal(price) if price else None)
+
+
+def test_the_assumed_price_is_rounded_against_the_trader() -> None:
+    """33.3333 ± a basis point is 33.33663333 and 33.32996667."""
+    assert price_of("buy 1 AAPL market", on="AAPL 33.3333") == Decimal("33.3367")
+    assert price_of("sell 1 AAPL market", on="AAPL 33.3333") == Decimal("33.3299")
+
+
+def test_the_assumed_spread_is_a_setting() -> None:
+    """Twenty basis points to each side of 100."""
+    rules = MarketRules(half_spread=Decimal("0.002"))
+    assert buy_price(quote("AAPL 100"), rules) == Decimal("100.20")
+    assert sell_price(quote("AAPL 100"), rules) == Decimal("99.80")
+
+
+@pytest.mark.parametrize(
+    ("on", "bought_at", "sold_at"),
+    [("AAPL 99.90/ 100", "100.01", "99.90"), ("AAPL /100.10 100", "100.10", "99.99")],
+)
+def test_only_the_missing_side_of_a_quote_is_assumed(on: str, bought_at: str, sold_at: str) -> None:
+    """The side that is quoted is taken as it is."""
+    assert price_of("buy 1 AAPL market", on) == Decimal(bought_at)
+    assert price_of("sell 1 AAPL market", on) == Decimal(sold_at)
+
+
+@given(st.decimals(min_value=Decimal("0.0001"), max_value=10**6, places=4))
+def test_the_assumed_spread_encloses_the_last_price(last: Decimal) -> None:
+    """Never better than the market for the trader, and never more than a tick worse than assumed."""
+    price, tick = quote(f"AAPL {last}"), Decimal("0.0001")
+    assert last <= buy_price(price, RULES) <= last * (1 + RULES.half_spread) + tick
+    assert last >= sell_price(price, RULES) >= last * (1 - RULES.half_spread) - tick
+
+
+@pytest.mark.parametrize("last", ["0.0001", "0.00001234"])
+def test_shares_are_never_given_away(last: str) -> None:
+    """An instrument of a hundredth of a cent is bought and sold for about that, not for nothing."""
+    price = quote(f"AAPL {last}")
+    assert 0 < sell_price(price, RULES) <= Decimal(last)
+    assert Decimal(last) <= buy_price(price, RULES) <= 2 * Decimal(last)
+
+
+@given(cent_prices, cent_prices, cent_prices, st.sampled_from(Side))
+def test_a_limit_is_never_broken(bid: Decimal, spread: Decimal, limit: Decimal, side: Side) -> None:
+    """Whatever the quote, it fills at its limit or better, and always when it can."""
+    at = price_of(f"{side} 1 AAPL limit {limit}", on=f"AAPL {bid}/{bid + spread} {bid}")
+    if side is Side.BUY:
+        assert at == (bid + spread if bid + spread <= limit else None)
+    else:
+        assert at == (bid if bid >= limit else None)
+
+
+@given(cent_prices, cent_prices, st.sampled_from(Side), st.sampled_from(OrderType))
+def test_a_fill_lies_on_its_quote(bid: Decimal, at: Decimal, side: Side, kind: OrderType) -> None:
+    """No order of any kind fills at a price that nobody quoted."""
+    terms = f"{side} 1 AAPL {kind}" if kind is OrderType.MARKET else f"{side} 1 AAPL {kind} {at}"
+    ask = bid + Decimal("0.02")
+    assert price_of(terms, on=f"AAPL {bid}/{ask} {bid}") in {None, ask if side is Side.BUY else bid}
+
+
+@pytest.mark.parametrize(
+    ("after", "may_fill"),
+    [(-EVER, False), (timedelta(0), False), (MICROSECOND, True), (EVER, True)],
+)
+def test_a_quote_must_be_newer_than_the_order(after: timedelta, *, may_fill: bool) -> None:
+    """A price that was there when the order came is not one that it could have traded on."""
+    at = ACCEPTED + after
+    assert usable(quote("AAPL 100", at=at), order("buy 1 AAPL market"), max(at, ACCEPTED), RULES) == may_fill
+
+
+@pytest.mark.parametrize(
+    ("age", "may_fill"),
+    [(timedelta(0), True), (RULES.max_quote_age, True), (RULES.max_quote_age + MICROSECOND, False), (EVER, False)],
+)
+def test_a_stale_quote_fills_nothing(age: timedelta, *, may_fill: bool) -> None:
+    """When the provider is away, orders wait."""
+    assert usable(quote("AAPL 100"), order("buy 1 AAPL market"), QUOTED + age, RULES) == may_fill
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "may_fill"),
+    [(MICROSECOND, True), (timedelta(0), False), (-MICROSECOND, False)],
+)
+def test_an_order_fills_on_no_quote_after_its_session(expires_in: timedelta, *, may_fill: bool) -> None:
+    """A quote of the closing moment comes too late."""
+    day_order = order("buy 1 AAPL market", expires_at=QUOTED + expires_in)
+    assert usable(quote("AAPL 100"), day_order, QUOTED, RULES) == may_fill
+
+
+def test_a_quote_of_the_session_fills_though_it_is_seen_after_it() -> None:
+    """The quote's own time counts, not when its message came."""
+    day_order = order("buy 1 AAPL market", expires_at=QUOTED + MICROSECOND)
+    assert usable(quote("AAPL 100"), day_order, QUOTED + timedelta(seconds=30), RULES)
+
+
+def test_an_order_without_an_end_waits_for_ever() -> None:
+    """Good till canceled."""
+    at = ACCEPTED + 300 * EVER
+    assert usable(quote("AAPL 100", at=at), order("buy 1 AAPL market"), at, RULES)
