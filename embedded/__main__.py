@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -114,6 +115,9 @@ class _serving:  # noqa: N801 - used as a context manager function
 
     def __enter__(self) -> None:
         self._thread.start()
+        deadline = time.monotonic() + START_SECONDS
+        while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def __exit__(self, *_: object) -> None:
         self._server.should_exit = True

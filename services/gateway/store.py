@@ -13,6 +13,7 @@ from shared.bus.transaction import Transaction
 from shared.contracts.orders import SubmitOrder
 
 Record = Mapping[str, Any]
+RESEND_FOR = timedelta(hours=1)
 
 
 def account(connection: Connection, account_id: UUID) -> Record | None:
@@ -80,9 +81,14 @@ def add_submission(tx: Transaction, command: SubmitOrder) -> None:
 
 
 def resend_unanswered(tx: Transaction, older_than: timedelta) -> int:
-    """Note which submissions orders knows by now, and send the others again; the number sent."""
+    """Note which submissions orders knows by now, and send the others again; the number sent.
+
+    One that is still unanswered after an hour is among the dead letters of orders, which keep it.
+    """
     tx.connection.execute(_NOTE_ANSWERED, {"now": tx.now})
-    rows = tx.connection.execute(_UNANSWERED, {"now": tx.now, "before": tx.now - older_than}).all()
+    rows = tx.connection.execute(
+        _UNANSWERED, {"now": tx.now, "before": tx.now - older_than, "oldest": tx.now - RESEND_FOR}
+    ).all()
     for row in rows:
         tx.publish(SubmitOrder.model_validate(row.command), message_id=row.message_id)
     return len(rows)
@@ -195,6 +201,6 @@ WHERE s.answered_at IS NULL
 """)
 _UNANSWERED = text("""
 UPDATE gateway.submissions SET sent_at = :now
-WHERE answered_at IS NULL AND sent_at < :before
+WHERE answered_at IS NULL AND sent_at < :before AND submitted_at > :oldest
 RETURNING message_id, command
 """)

@@ -115,13 +115,13 @@ def _same_order(earlier: Record, command: SubmitOrder) -> Record:
 
 
 async def delete_order(gateway: Gateway, request: Request, principal: Principal) -> Response:
-    """Cancel the order: 204 once it is canceled, 422 when it already had ended."""
-    order_id = _order_id(request)
-    await _cancel(gateway, principal, await _order(gateway, principal, order_id))
-    row = await _order(gateway, principal, order_id)
-    if row["status"] in ENDED - {OrderStatus.CANCELED}:
-        raise Invalid(f"order is not cancelable: it is {row['status']}")
-    return Response(status_code=204)
+    """Cancel the order: 204 when it is canceled or the cancel is on its way, 422 when it had ended before."""
+    row = await _order(gateway, principal, _order_id(request))
+    if row["status"] not in ENDED:
+        row = await _cancel(gateway, principal, row)
+        if row["status"] == OrderStatus.CANCELED or row["status"] not in ENDED:
+            return Response(status_code=204)
+    raise Invalid(f"order is not cancelable: it is {row['status']}")
 
 
 async def delete_orders(gateway: Gateway, _request: Request, principal: Principal) -> Response:
@@ -129,20 +129,19 @@ async def delete_orders(gateway: Gateway, _request: Request, principal: Principa
     rows = await read(gateway, store.orders, principal.account_id, OrderQuery(status="open", limit=500))
     answers = []
     for row in rows:
-        await _cancel(gateway, principal, row)
-        after = await _order(gateway, principal, row["id"])
+        after = await _cancel(gateway, principal, row)
         done = after["status"] == OrderStatus.CANCELED
         answers.append({"id": str(row["id"]), "status": 200 if done else 422, "body": order_json(after)})
     return JSONResponse(answers, 207)
 
 
-async def _cancel(gateway: Gateway, principal: Principal, row: Record) -> None:
-    if row["status"] in ENDED:
-        raise Invalid(f"order is not cancelable: it is {row['status']}")
+async def _cancel(gateway: Gateway, principal: Principal, row: Record) -> Record:
+    """Ask orders to cancel it, and the order as it is after the answer."""
     command = CancelOrder(account_id=principal.account_id, order_id=row["id"], requested_at=gateway.unit.clock())
     with gateway.live.waiting_for(row["id"]) as answered:
         await run_in_threadpool(_send, gateway, command)
         await wait_briefly(answered, gateway.settings.answer_timeout)
+    return await _order(gateway, principal, row["id"])
 
 
 def _send(gateway: Gateway, command: CancelOrder) -> None:

@@ -24,7 +24,10 @@ class Strategy:
 
 @dataclass(frozen=True)
 class Look:
-    """What a strategy sees of one symbol: closes oldest first, the newest bar's time, and its holding."""
+    """What a strategy sees of one symbol: closes oldest first, the newest bar's time, and what it holds itself.
+
+    Shares that somebody else bought on its account are not its to sell.
+    """
 
     strategy: Strategy
     symbol: str
@@ -146,7 +149,7 @@ SELECT id, name, account_id, symbols, interval, fast, slow, order_qty, max_posit
 FROM strategy.strategies WHERE enabled ORDER BY name
 """)
 _LOOKS = text("""
-SELECT wanted.symbol, bars.closes, bars.bar_at, COALESCE(p.qty, 0) AS qty,
+SELECT wanted.symbol, bars.closes, bars.bar_at, LEAST(COALESCE(own.qty, 0), COALESCE(p.qty, 0)) AS qty,
        COALESCE(open_orders.buying, 0) AS buying, COALESCE(open_orders.selling, 0) AS selling
 FROM unnest(CAST(:symbols AS text[])) AS wanted (symbol)
 LEFT JOIN LATERAL (
@@ -155,6 +158,11 @@ LEFT JOIN LATERAL (
         WHERE b.symbol = wanted.symbol AND b.interval = :interval ORDER BY start_at DESC LIMIT :slow) newest
 ) bars ON true
 LEFT JOIN orders.positions_v1 p ON p.account_id = :account_id AND p.symbol = wanted.symbol
+LEFT JOIN LATERAL (
+  SELECT sum(CASE o.side WHEN 'buy' THEN o.filled_qty ELSE -o.filled_qty END) AS qty
+  FROM orders.orders_v1 o
+  WHERE o.account_id = :account_id AND o.strategy_id = :id AND o.symbol = wanted.symbol AND o.filled_qty > 0
+) own ON true
 LEFT JOIN LATERAL (
   SELECT sum(qty - filled_qty) FILTER (WHERE side = 'buy') AS buying,
          sum(qty - filled_qty) FILTER (WHERE side = 'sell') AS selling

@@ -72,7 +72,7 @@ class RetryOrBury(dramatiq.Middleware):
 
 
 def pause_ms(tries: int) -> int:
-    """Exponential with full jitter above half, in milliseconds: 100-200, 200-400, … up to 15-30 seconds."""
+    """Doubling with each try, in milliseconds: 200-400 after the first, at most 15,000-30,000."""
     longest: int = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2**tries)
     return random.randint(longest // 2, longest)  # noqa: S311 - jitter, not a secret
 

@@ -19,7 +19,8 @@ _SHUTTING_DOWN = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow)
 def is_transient(error: BaseException) -> bool:
     """Whether the same work may succeed later without anybody mending anything."""
     if isinstance(error, (OperationalError, PoolTimeout)):
-        return True
+        # a statement that took too long would do so again
+        return not isinstance(getattr(error, "orig", None), pg.QueryCanceled)
     if isinstance(error, ProgrammingError):
         return isinstance(error.orig, _NOT_READY)
     if isinstance(error, DBAPIError):

@@ -20,7 +20,7 @@ from shared.bus.transaction import Transaction, Unit
 from shared.clock import utc_now
 from shared.contracts.orders import OpenAccount
 from shared.contracts.prices import PricesUpdated
-from shared.contracts.routing import QUEUES, queues_of
+from shared.contracts.routing import queues_of
 from shared.contracts.valuation import AccountsValued
 from shared.service import make_middleware
 from shared.storage.engine import make_engine
@@ -67,16 +67,15 @@ class InProcessBus(_Common):
     broker: InProcessBroker = field(init=False)
 
     def start(self, **actors: Actors) -> None:
-        broker = InProcessBroker(middleware=make_middleware(self.units))
-        self._work(broker, set(QUEUES))
+        self.broker = InProcessBroker(middleware=make_middleware(self.units))
         for unit in self.units.values():
-            self._relay(unit, broker.send)
-        self.broker = broker
+            self._relay(unit, self.broker.send)
         self.add(**actors)
 
     def add(self, **actors: Actors) -> None:
         for service, declared in actors.items():
             declared.attach(self.broker, self.units[service])
+            self._work(self.broker, set(queues_of(service)))
 
 
 @dataclass
