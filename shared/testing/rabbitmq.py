@@ -4,18 +4,21 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import time
+from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
-from urllib.request import HTTPPasswordMgrWithDefaultRealm, HTTPBasicAuthHandler, Request, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 from uuid import uuid4
 
 import pika
@@ -23,6 +26,13 @@ import pika.exceptions
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+#: For RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: queues are counted every quarter of a second, and the management API
+#: takes note of their consumers every second; both is 5 seconds otherwise.
+FRESH_STATISTICS = (
+    "-rabbit collect_statistics_interval 250 -rabbit quorum_tick_interval 250 -rabbitmq_management_agent"
+    " sample_retention_policies [{global,[{60,1}]},{basic,[{60,1}]},{detailed,[{60,1}]}]"
+)
 
 
 class NodeFailed(RuntimeError):
@@ -51,39 +61,55 @@ class RabbitServer:
         user = urlsplit(self.url).username or "guest"
         self.call("PUT", f"vhosts/{name}", {})
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
-        self.call("PUT", f"permissions/{name}/{quote(user)}", everything)
+        self.call("PUT", f"permissions/{name}/{quote(user, safe='')}", everything)
         return f"{self.url.rstrip('/')}/{name}"
 
     def delete_vhost(self, url: str) -> None:
         self.call("DELETE", f"vhosts/{vhost_of(url)}")
 
     def queues(self, url: str) -> dict[str, QueueDepth]:
-        """The queues of the URL's virtual host, as the server last counted them (at most a second ago)."""
-        listed = self.call("GET", f"queues/{vhost_of(url)}")
+        """The queues of the URL's virtual host.
+
+        Of a server that we started, messages are as of a quarter of a second ago, consumers of a second ago.
+        """
+        vhost = vhost_of(url)
+        totals = self.call("GET", f"queues/{vhost}?disable_stats=true&enable_queue_totals=true")
+        consumers = Counter(each["queue"]["name"] for each in self.call("GET", f"consumers/{vhost}"))
         return {
             queue["name"]: QueueDepth(
-                queue.get("messages_ready", 0), queue.get("messages_unacknowledged", 0), queue.get("consumers", 0)
+                queue.get("messages_ready", 0), queue.get("messages_unacknowledged", 0), consumers[queue["name"]]
             )
-            for queue in listed
+            for queue in totals
         }
 
     def close_connections(self, url: str) -> int:
         """Cut every connection of the virtual host, as a network would; the number of them."""
         listed = self.call("GET", f"vhosts/{vhost_of(url)}/connections")
         for connection in listed:
-            with contextlib.suppress(URLError):
+            with contextlib.suppress(HTTPError):  # it has gone by itself
                 self.call("DELETE", f"connections/{quote(connection['name'], safe='')}")
         return len(listed)
+
+    def answers(self) -> bool:
+        """Whether the server takes AMQP connections and calls of the management API."""
+        address = urlsplit(self.url)
+        try:  # a plain socket first: pika leaves those of refused connections to the garbage collector
+            socket.create_connection((address.hostname or "", address.port or 5672), timeout=1).close()
+            pika.BlockingConnection(pika.URLParameters(f"{self.url}/%2F")).close()
+            self.call("GET", "overview")
+        except (pika.exceptions.AMQPError, OSError):
+            return False
+        return True
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """One call of the management API."""
         parts = urlsplit(self.management_url)
-        base = f"http://{parts.hostname}:{parts.port}"
-        passwords = HTTPPasswordMgrWithDefaultRealm()
-        passwords.add_password(None, base, parts.username or "", parts.password or "")
+        credentials = b64encode(f"{parts.username}:{parts.password}".encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
         data = None if body is None else json.dumps(body).encode()
-        request = Request(f"{base}/api/{path}", data, {"Content-Type": "application/json"}, method=method)  # noqa: S310
-        with build_opener(HTTPBasicAuthHandler(passwords)).open(request, timeout=10) as response:
+        address = f"http://{parts.hostname}:{parts.port}/api/{path}"
+        request = Request(address, data, headers, method=method)
+        with build_opener(ProxyHandler({})).open(request, timeout=10) as response:
             answer = response.read()
         return json.loads(answer) if answer else None
 
@@ -106,18 +132,23 @@ class PrivateNode:
 
     def start(self) -> None:
         """Start the node and return when it takes connections."""
+        if not PROGRAM.exists():
+            raise NodeFailed(f"{PROGRAM} is missing: install rabbitmq-server (apt-get install rabbitmq-server)")
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "node.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
             "management.tcp.ip = 127.0.0.1\n"
             f"management.tcp.port = {self.management}\n"
-            "collect_statistics_interval = 500\n"
             "disk_free_limit.absolute = 50MB\n"
         )
         (self.folder / "plugins").write_text("[rabbitmq_management].\n")
         with (self.folder / "node.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [PROGRAM], env=self.environment(), stdout=log, stderr=log, start_new_session=True
+                [*_dying_with_us(), str(PROGRAM)],
+                env=self.environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         self._wait()
 
@@ -140,33 +171,34 @@ class PrivateNode:
             "RABBITMQ_CONFIG_FILE": f"{home}/node",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/plugins",
             "RABBITMQ_CONF_ENV_FILE": f"{home}/none",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": FRESH_STATISTICS,
         }
 
     def stop(self) -> None:
-        """End the node and its epmd; the data stays."""
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(int((self.folder / "pid").read_text()), signal.SIGTERM)
+        """Shut the node down, with its epmd; the data stays."""
+        self._signal(signal.SIGTERM)
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(20)
-            if self._process.poll() is None:
-                self.kill()
-        subprocess.run(["epmd", "-port", str(self.epmd), "-kill"], capture_output=True, check=False)
+                self._process.wait(STOP_SECONDS)
+        self.kill()
 
     def kill(self) -> None:
-        """End the node as a power cut would."""
+        """End the node as a power cut would, with its epmd; a node that has ended stays so."""
+        if self._process is not None and self._process.poll() is None:
+            self._signal(signal.SIGKILL)
+            self._process.wait(STOP_SECONDS)
+        self._process = None
+        subprocess.run(["epmd", "-port", str(self.epmd), "-kill"], capture_output=True, check=False)
+
+    def _signal(self, signum: int) -> None:
+        """Tell the Erlang machine; the process that we started is the script around it."""
         with contextlib.suppress(OSError, ValueError):
-            os.kill(int((self.folder / "pid").read_text()), signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait(10)
+            os.kill(int((self.folder / "pid").read_text()), signum)
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
-            with contextlib.suppress(pika.exceptions.AMQPError, OSError):
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                pika.BlockingConnection(pika.URLParameters(f"{self.server.url}/%2F")).close()
-                self.server.call("GET", "overview")
+            if self.server.answers():
                 return
             time.sleep(0.1)
         end = " | ".join((self.folder / "node.log").read_text(errors="replace").splitlines()[-8:])
@@ -180,7 +212,13 @@ def private_node(folder: Path) -> Iterator[PrivateNode]:
         node.start()
         yield node
     finally:
-        node.stop()
+        node.kill()
+
+
+def _dying_with_us() -> list[str]:
+    """Where the system can: the node ends with the tests, however they end."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
 def _free_ports(count: int) -> list[int]:

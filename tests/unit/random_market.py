@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from random import Random
 from uuid import UUID
 
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from tests.unit.trading_examples import ACCEPTED, order, quote, submission
 RULES = MarketRules()
 SYMBOLS = ("AAPL", "IBM")
 OWNERS = (UUID(int=101), UUID(int=102))
+NINTH_DECIMAL = Decimal("1E-9")
 
 
 @dataclass(frozen=True)
@@ -109,41 +111,44 @@ class Desk:
         self.orders[canceled.id] = replace(canceled, status=OrderStatus.CANCELED, reserved=ZERO)
 
 
-levels = st.integers(min_value=9_500, max_value=10_500).map(lambda whole: whole * CENT)
-qtys = st.one_of(
-    st.integers(min_value=1, max_value=200).map(Decimal),
-    st.decimals(min_value=Decimal("1E-9"), max_value=50, places=9),
-)
-kinds = st.one_of(
-    st.just("market"),
-    levels.map(lambda level: f"limit {level}"),
-    levels.map(lambda level: f"stop {level}"),
-)
-submits = st.builds(
-    lambda owner, side, qty, symbol, kind: Submit(owner, f"{side} {qty:f} {symbol} {kind}"),
-    st.sampled_from(OWNERS),
-    st.sampled_from(Side),
-    qtys,
-    st.sampled_from(SYMBOLS),
-    kinds,
-)
+def market_of(seed: int, length: int) -> list[Step]:
+    """The same steps for the same seed; a shorter market is the beginning of a longer one."""
+    random = Random(seed)
+    return [_step(random) for _ in range(length)]
 
 
-@st.composite
-def quote_texts(draw: st.DrawFn, symbol: str) -> str:
+def _step(random: Random) -> Step:
+    kind = random.choices(["submit", "quotes", "cancel"], weights=[5, 4, 1])[0]
+    if kind == "submit":
+        return Submit(random.choice(OWNERS), _terms(random))
+    if kind == "quotes":
+        return Quotes(tuple(_quote(random, symbol) for symbol in random.sample(SYMBOLS, random.randint(1, 2))))
+    return Cancel(random.randint(0, 9))
+
+
+def _terms(random: Random) -> str:
+    """Whole and fractional quantities; sells are smaller, so that more of them find the shares they need."""
+    side = random.choice(list(Side))
+    most = 40 if side is Side.BUY else 15
+    qty = random.choice([Decimal(random.randint(1, most)), random.randint(1, most * 10**9) * NINTH_DECIMAL])
+    kind = random.choice(["market", f"limit {_level(random)}", f"stop {_level(random)}"])
+    return f"{side} {qty:f} {random.choice(SYMBOLS)} {kind}"
+
+
+def _quote(random: Random, symbol: str) -> str:
     """A quote around a level, or a last price alone."""
-    last = draw(levels)
-    half = draw(st.integers(min_value=1, max_value=50)) * CENT
-    return draw(st.sampled_from([f"{symbol} {last - half}/{last + half} {last}", f"{symbol} {last}"]))
+    last, half = _level(random), random.randint(1, 50) * CENT
+    return random.choice([f"{symbol} {last - half}/{last + half} {last}", f"{symbol} {last}"])
 
 
-batches = st.one_of(
-    st.tuples(quote_texts("AAPL")), st.tuples(quote_texts("IBM")), st.tuples(quote_texts("AAPL"), quote_texts("IBM"))
-).map(Quotes)
-cancels = st.integers(min_value=0, max_value=9).map(Cancel)
-markets = st.lists(st.one_of(submits, submits, batches, batches, cancels), max_size=40)
+def _level(random: Random) -> Decimal:
+    return random.randint(9_500, 10_500) * CENT
+
+
+#: Drawn by a seed and not step by step: long markets, in which accounts trade often and run out of cash.
+markets = st.builds(market_of, st.integers(min_value=0, max_value=2**32), st.integers(min_value=40, max_value=120))
 starts = st.fixed_dictionaries(
-    {owner: st.integers(min_value=0, max_value=5_000_000).map(lambda whole: whole * CENT) for owner in OWNERS}
+    {owner: st.integers(min_value=400_000, max_value=3_000_000).map(lambda whole: whole * CENT) for owner in OWNERS}
 )
 
 

@@ -89,8 +89,8 @@ def test_the_beat_of_a_process_that_is_gone_does_no_harm(folder: Path) -> None:
 
 def test_a_consumer_that_came_off_makes_the_replica_unhealthy(folder: Path) -> None:
     """Though the process lives, one of its queues would grow unseen."""
-    worker_beat(folder, consumers={"orders.prices": False, "orders.jobs": True})
-    assert replica_health(folder, processes=1) == {**ALL_WELL, "healthy": False, "consumers": False}
+    worker_beat(folder, pid=2, consumers={"orders.prices": False, "orders.jobs": True})
+    assert replica_health(folder, processes=2) == {**ALL_WELL, "healthy": False, "consumers": False}
 
 
 @pytest.mark.parametrize("what", ["database", "broker"])

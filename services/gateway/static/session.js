@@ -27,7 +27,7 @@ export class Session {
     } catch (error) {
       if (!(error instanceof RequestFailed)) throw error;
       if (error.status === 401) return this.#ask();
-      setText(byId("starting"), `${error.message} This page keeps trying.`);
+      setText(byId("starting"), `${error.message} This page also tries again by itself.`);
       setTimeout(() => this.resume(), RETRY_AFTER);
     }
   }

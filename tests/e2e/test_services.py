@@ -1,0 +1,202 @@
+"""The four services and the gateway as separate processes, over a real RabbitMQ and PostgreSQL."""
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from shared.settings import DEMO_ACCOUNT_ID
+from shared.storage.engine import make_engine
+from shared.testing.rabbitmq import RabbitServer
+from tests.conftest import database
+from tests.deployment import KEY, Deployment
+from tests.support import broken_invariants, eventually, rows, value
+
+KILLS = 10
+SEED = int(os.environ.get("PAPERPROFIT_TEST_SEED", "20261123"))
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    postgres: str, template: dict[str, str], rabbit: RabbitServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """One deployment for the module: each test leaves it healthy."""
+    vhost = rabbit.new_vhost()
+    with database(postgres, template) as urls:
+        made = Deployment(urls, vhost, tmp_path_factory.mktemp("logs"), settings={"PAPERPROFIT_REPLAY_SPEED": "5"})
+        made.start()
+        try:
+            made.wait_healthy()
+            yield made
+        finally:
+            made.stop()
+            rabbit.delete_vhost(vhost)
+
+
+@pytest.fixture
+def orders(deployment: Deployment) -> Iterator[Engine]:
+    engine = make_engine(deployment.urls["orders"], name="orders")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def client(deployment: Deployment) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=deployment.gateway, headers=KEY, timeout=30) as client:
+        eventually(lambda: client.get("/v2/account").status_code == 200, what="the demo account is open")
+        yield client
+
+
+def submit(client: httpx.Client, **fields: str) -> dict[str, Any]:
+    body = {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "market", "time_in_force": "gtc", **fields}
+    answer = client.post("/v2/orders", json=body)
+    assert answer.status_code == 200, answer.text
+    order: dict[str, Any] = answer.json()
+    return order
+
+
+#: Each of these fills on the next price, whatever it is.
+FILLABLE: tuple[dict[str, str], ...] = (
+    {"symbol": "AAPL"},
+    {"symbol": "IBM", "qty": "2"},
+    {"symbol": "MSFT", "qty": "1.5"},
+    {"symbol": "GOOG", "type": "limit", "limit_price": "5000"},
+    {"symbol": "IBM", "type": "stop", "stop_price": "0.5"},
+    {"symbol": "AAPL", "side": "sell"},
+)
+
+
+@dataclass
+class Trader:
+    """Hands in orders without a pause until told to stop, and remembers each that was taken."""
+
+    client: httpx.Client
+    random: random.Random
+    stopping: Event = field(default_factory=Event)
+    taken: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        while not self.stopping.wait(self.random.uniform(0.01, 0.15)):
+            self.taken.append(submit(self.client, **self.random.choice(FILLABLE))["id"])
+
+
+def test_orders_killed_ten_times_in_a_stream_of_prices_loses_and_doubles_nothing(
+    deployment: Deployment, client: httpx.Client, orders: Engine, rabbit: RabbitServer
+) -> None:
+    """Ten seeded moments, each with messages unacknowledged and orders open; every order fills exactly once."""
+    moments = random.Random(SEED)
+    submit(client, symbol="AAPL", qty="500")
+    resting = [submit(client, symbol="IBM", type="limit", limit_price="1.00")["id"] for _ in range(3)]
+    eventually(lambda: value(orders, "SELECT count(*) FROM orders.positions WHERE symbol = 'AAPL' AND qty = 500"))
+
+    traders = [Trader(client, random.Random(SEED + n)) for n in range(3)]
+    with ThreadPoolExecutor(len(traders)) as pool:
+        running = [pool.submit(trader.run) for trader in traders]
+        try:
+            seen = [kill_orders(deployment, orders, rabbit, moments, resting) for _ in range(KILLS)]
+        finally:
+            for trader in traders:
+                trader.stopping.set()
+        for future in running:
+            future.result(timeout=60)
+    print(f"seed {SEED}; at the kills, (messages unacknowledged, orders about to fill): {seen}")
+
+    taken = [order_id for trader in traders for order_id in trader.taken]
+    assert len(taken) > KILLS
+    eventually(
+        lambda: (
+            value(orders, "SELECT count(*) FROM orders.orders WHERE id = ANY(:t) AND status = 'filled'", t=taken)
+            == len(taken)
+        ),
+        seconds=60,
+        what=f"all {len(taken)} orders filled",
+    )
+    deployment.wait_healthy()
+    assert rows(orders, "SELECT order_id FROM orders.fills GROUP BY order_id HAVING count(*) > 1") == []
+    assert rows(orders, "SELECT id, status FROM orders.orders WHERE NOT id = ANY(:t)", t=[*taken, *resting]) != []
+    assert value(
+        orders, "SELECT count(*) FROM orders.orders WHERE id = ANY(:r) AND status = 'accepted'", r=resting
+    ) == len(resting)
+    assert broken_invariants(orders) == {}
+    assert value(orders, "SELECT count(*) FROM orders.dead_letters") == 0
+    for resting_id in resting:
+        assert client.delete(f"/v2/orders/{resting_id}").status_code == 204
+    assert value(orders, "SELECT reserved FROM orders.accounts WHERE id = :a", a=DEMO_ACCOUNT_ID) == 0
+
+
+def kill_orders(
+    deployment: Deployment, orders: Engine, rabbit: RabbitServer, moments: random.Random, resting: list[str]
+) -> tuple[int, int]:
+    """Freeze orders at a seeded moment in the middle of its work, see that it is, kill it, and start it again."""
+    while True:
+        Event().wait(moments.uniform(0.02, 0.8))  # the seeded moment: time itself is what is varied
+        deployment.signal("orders", signal.SIGSTOP)
+        waiting = open_orders(orders) - len(resting)
+        if waiting > 0:
+            break
+        deployment.signal("orders", signal.SIGCONT)  # nothing was about to fill just now
+    unacked = eventually(lambda: unacknowledged(deployment, rabbit), what="messages are unacknowledged")
+    deployment.kill("orders")
+    deployment.start("orders")
+    deployment.wait_healthy("orders")
+    return unacked, waiting
+
+
+def open_orders(orders: Engine) -> int:
+    counted: int = value(orders, "SELECT count(*) FROM orders.orders WHERE status = 'accepted'")
+    return counted
+
+
+def unacknowledged(deployment: Deployment, rabbit: RabbitServer) -> int:
+    queues = rabbit.queues(deployment.rabbitmq)
+    return sum(depth.unacked for name, depth in queues.items() if name.startswith("orders."))
+
+
+def test_one_run_per_slot_with_two_replicas(deployment: Deployment, orders: Engine) -> None:
+    """Two replicas of orders and marketdata tick; each slot of each job has one run."""
+    second = Deployment(deployment.urls, deployment.rabbitmq, deployment.logs, settings=deployment.settings)
+    second.start("orders", "marketdata")
+    try:
+        second.wait_healthy("orders", "marketdata")
+        counted = "SELECT count(*) FROM jobs.job_runs WHERE job = 'process_orders' AND outcome = 'succeeded'"
+        before = value(orders, counted)
+        eventually(lambda: value(orders, counted) >= before + 3, seconds=40)
+        doubled = "SELECT job, scheduled_for FROM jobs.job_runs GROUP BY 1, 2 HAVING count(*) > 1"
+        assert rows(orders, doubled) == []
+        assert rows(orders, "SELECT * FROM jobs.job_runs WHERE outcome = 'failed'") == []
+    finally:
+        second.stop()
+
+
+def test_a_replica_whose_scheduler_alone_is_killed_ends_itself(deployment: Deployment) -> None:
+    """Dramatiq does not watch its forks: the replica misses it within seconds, and ends to be restarted."""
+    children = deployment.members("valuation")
+    (scheduler,) = [child for child in children if listens_on(child, deployment.ports["valuation"])]
+    scheduler.kill()
+    assert deployment.processes["valuation"].wait(40) is not None
+    deployment.start("valuation")
+    deployment.wait_healthy("valuation")
+
+
+def listens_on(process: Any, port: int) -> bool:
+    return any(c.laddr.port == port for c in process.net_connections("tcp") if c.status == "LISTEN")
+
+
+def test_sigterm_ends_every_service_in_good_order(deployment: Deployment, client: httpx.Client) -> None:
+    """Within 25 s, with exit code 0, and what was handed in stays."""
+    order = submit(client, symbol="IBM", type="limit", limit_price="1.00")
+    for service in deployment.processes:
+        deployment.processes[service].send_signal(signal.SIGTERM)
+    for service, process in deployment.processes.items():
+        assert process.wait(25) == 0, f"{service} ended with {process.returncode}"
+    deployment.start()
+    deployment.wait_healthy()
+    assert client.get(f"/v2/orders/{order['id']}").json()["status"] == "accepted"
