@@ -19,7 +19,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import httpx
+import httpx2
 import psutil
 
 from bench.embedded_run import ROOT, EmbeddedRun
@@ -144,7 +144,7 @@ def _cpu_seconds(process: psutil.Process) -> float:
 def _fill_orders(run: EmbeddedRun, stream: EventStream) -> list[Fill]:
     """Hand in market orders at moments spread over the second between two prices."""
     moments = random.Random(1)
-    with httpx.Client(base_url=run.url, headers=run.key_headers, timeout=EVENT_TIMEOUT) as client:
+    with httpx2.Client(base_url=run.url, headers=run.key_headers, timeout=EVENT_TIMEOUT) as client:
         fills = []
         for symbol in islice(cycle(SYMBOLS), ORDERS):
             time.sleep(moments.random())

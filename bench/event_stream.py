@@ -10,7 +10,7 @@ from queue import Empty, Queue
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
+import httpx2
 
 from bench.report import NotMeasured
 
@@ -76,14 +76,14 @@ class EventStream:
     def _read(self) -> None:
         reason = "the server closed it"
         try:
-            with httpx.stream("GET", self._url, headers=self._headers, timeout=SILENCE_SECONDS) as response:
+            with httpx2.stream("GET", self._url, headers=self._headers, timeout=SILENCE_SECONDS) as response:
                 response.raise_for_status()
                 self._take_in(response)
-        except httpx.HTTPError as error:
+        except httpx2.HTTPError as error:
             reason = f"{type(error).__name__} {error}"
         self._events.put(StreamEnded(reason))
 
-    def _take_in(self, response: httpx.Response) -> None:
+    def _take_in(self, response: httpx2.Response) -> None:
         fields: dict[str, str] = {}
         for line in response.iter_lines():
             if self._closing.is_set():

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import httpx
+import httpx2
 
 from bench.event_stream import EventStream, StreamEvent
 from bench.report import NotMeasured
@@ -21,7 +21,7 @@ class Fill:
     seen: float
 
 
-def buy_one(client: httpx.Client, stream: EventStream, symbol: str) -> Fill:
+def buy_one(client: httpx2.Client, stream: EventStream, symbol: str) -> Fill:
     """Buy one share at the market and wait for the fill; raises NotMeasured when it is refused or none comes.
 
     The next price is the first that is later than the order's acceptance: an earlier one may not fill it.

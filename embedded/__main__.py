@@ -19,15 +19,18 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from shared.storage.cluster import ClusterFailed, PostgresCluster
 
 from embedded.database import service_urls
 from embedded.home import HomeUnusable, take_home
 from embedded.system import System
 from services.gateway.settings import Settings
+from services.marketdata import settings as marketdata
+from services.orders import settings as orders
 from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.scheduler import run_scheduler
 from shared.logs import configure_logs
+from shared.settings import InvalidSettings, load
+from shared.storage.cluster import ClusterFailed, PostgresCluster
 from shared.storage.migrate import ROOT
 
 START_SECONDS = 10
@@ -54,7 +57,7 @@ def main() -> int:
     except Stop:
         print("stopped", flush=True)  # noqa: T201
         return 0
-    except (HomeUnusable, PortUnusable, ClusterFailed, InvalidJobsConfig) as error:
+    except (HomeUnusable, PortUnusable, ClusterFailed, InvalidSettings, InvalidJobsConfig) as error:
         print(f"paperprofit: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
@@ -69,11 +72,11 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
 def _run(stack: ExitStack) -> None:
     home = Path(os.environ.get("PAPERPROFIT_HOME", ".paperprofit")).absolute()
     stack.enter_context(take_home(home))
-    listening = stack.enter_context(_listen(int(os.environ.get("PORT", "8000"))))
+    settings = _settings()
+    listening = stack.enter_context(_listen(os.environ.get("PORT", "8000")))
     cluster = PostgresCluster(home / "postgres")
     stack.callback(cluster.stop)
     urls = service_urls(cluster.start())
-    settings = _settings()
     configure_logs(settings)
     system = System(urls, settings)
     system.prepare()
@@ -90,15 +93,19 @@ def _settings() -> Settings:
     os.environ.setdefault("PAPERPROFIT_LOG_FORMAT", "human")
     os.environ.setdefault("PAPERPROFIT_LOG_LEVEL", "WARNING")
     os.environ.setdefault("PAPERPROFIT_POOL_SIZE", "12")
-    return Settings()
+    for service in (orders.current, marketdata.current):
+        service()  # a mistake in their settings is told now, not on a worker's thread
+    return load(Settings)
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(port: str) -> socket.socket:
     """The socket, bound before anything is started, so that a port in use is told at once."""
+    if not port.isdecimal() or int(port) > 65535:
+        raise PortUnusable(f"PORT: {port!r} is not a port; choose one from 0 to 65535, 0 for any free one")
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind(("127.0.0.1", port))
+        listening.bind(("127.0.0.1", int(port)))
     except OSError as error:
         listening.close()
         raise PortUnusable(f"port {port}: {error.strerror}; choose another one with PORT=") from None

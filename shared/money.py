@@ -19,4 +19,5 @@ def cents(amount: Decimal) -> Decimal:
 def plain(number: Decimal) -> str:
     """The number as a person writes it: no exponent, no trailing zeros (``1E+2`` becomes ``100``)."""
     text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text

@@ -1,10 +1,10 @@
 """Settings that every service has, read from the environment (prefix ``PAPERPROFIT_``)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 #: The account that a demo trades on; known beforehand so that no service has to ask another for it.
@@ -28,3 +28,20 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     health_port: int = Field(default=8080, ge=0, le=65535)
     health_host: str = "127.0.0.1"
+
+
+class InvalidSettings(ValueError):
+    """A variable of the environment cannot be used; the message names it. Its value is not shown."""
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def load(settings: type[Settings]) -> Settings:
+    """The settings from the environment; raises InvalidSettings."""
+    try:
+        return settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        name = settings.model_config.get("env_prefix", "") + "_".join(str(part) for part in first["loc"])
+        raise InvalidSettings(f"{name.upper()}: {first['msg']}") from None

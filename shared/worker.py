@@ -25,15 +25,7 @@ from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay
 from shared.bus.transaction import Unit
 from shared.contracts.routing import queues_of
-from shared.health import (
-    FRESH_SECONDS,
-    is_fresh,
-    read_beat,
-    replica_health,
-    run_folder,
-    serve_health,
-    write_beat,
-)
+from shared.health import is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
 from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.scheduler import Tick, run_scheduler
 from shared.logs import configure_logs
@@ -47,23 +39,27 @@ from shared.service import (
     prepare,
     wait_for_database,
 )
-from shared.settings import ServiceSettings
+from shared.settings import InvalidSettings, ServiceSettings, load
 
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.1
 SHUTDOWN_MS = 25_000
 DATABASE_WAIT_SECONDS = 60
+#: The scheduler is forked after the workers are up and imports everything anew: on a busy machine, slowly.
+SCHEDULER_START_SECONDS = 60
+#: One for the tick; a second where the database cut the first.
+SCHEDULER_POOL_SIZE = 2
 
 
 def main(service: Service) -> None:
     """Entry point of ``python -m services.<name>``."""
-    settings = ServiceSettings()
-    configure_logs(settings)
     try:
+        settings = load(ServiceSettings)
         jobs = configure_jobs(service, settings)
-    except InvalidJobsConfig as error:
+    except (InvalidSettings, InvalidJobsConfig) as error:
         sys.exit(f"{service.name}: {error}")
+    configure_logs(settings)
     unit = make_unit(service.name, settings)
     wait_for_database(unit, seconds=DATABASE_WAIT_SECONDS)
     prepare(service, unit, jobs)
@@ -127,7 +123,7 @@ class _Heartbeat:
         self._broker = broker
         self._unit = unit
         self._folder = run_folder()
-        self._started = time.time()
+        self._expected = time.time() + SCHEDULER_START_SECONDS
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -150,7 +146,7 @@ class _Heartbeat:
 
     def _watch_scheduler(self) -> None:
         woke = read_beat(self._folder / "scheduler.json")["at"]
-        if not is_fresh(max(woke, self._started + FRESH_SECONDS)):
+        if not is_fresh(woke or self._expected):
             log.critical("the scheduler is gone; ending this replica so that it is started anew")
             self._stopping.set()
             os.kill(os.getppid(), signal.SIGTERM)
@@ -171,7 +167,7 @@ def scheduler(service: Service) -> int:
     configure_logs(settings)
     folder = run_folder()
     serve_health(settings.health_host, settings.health_port, lambda: replica_health(folder, settings.processes))
-    unit = make_unit(service.name, settings)
+    unit = make_unit(service.name, settings.model_copy(update={"pool_size": SCHEDULER_POOL_SIZE}))
     run_scheduler([Tick(unit, _beat_writer(folder))])
     return 0
 

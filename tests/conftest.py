@@ -2,10 +2,9 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
@@ -114,24 +113,24 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    del tmp_path
-    return Settings(demo=True, threads=4, pool_size=10, api_key_id="TESTKEY", api_secret_key="test-secret-key")
-
-
-@pytest.fixture
-def system(urls: dict[str, str], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
+def system(urls: dict[str, str]) -> Iterator[System]:
     """All services on the in-process bus, without the price feed: a test pushes its own prices."""
-    monkeypatch.setenv("PAPERPROFIT_DEMO", "true")
-    system = System(urls, settings)
-    system.prepare()
-    with system.running(feeds=False):
+    with running_system(urls) as system:
         yield system
+
+
+@contextmanager
+def running_system(urls: dict[str, str]) -> Iterator[System]:
+    settings = Settings(demo=True, threads=4, pool_size=10, api_key_id="TESTKEY", api_secret_key="test-secret-key")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAPERPROFIT_DEMO", "true")
+        patch.setattr("embedded.system.WORKER_TIMEOUT_MS", 50)
+        system = System(urls, settings)
+        system.prepare()
+        with system.running(feeds=False):
+            yield system
 
 
 @pytest.fixture
 def account_id() -> UUID:
     return uuid4()
-
-
-Wait = Callable[..., None]

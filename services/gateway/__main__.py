@@ -1,7 +1,9 @@
 """``python -m services.gateway`` serves the HTTP API and the page."""
 
 import os
+import signal
 import socket
+import sys
 
 import structlog
 import uvicorn
@@ -16,13 +18,17 @@ from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, exchange_of
 from shared.logs import configure_logs
 from shared.service import make_unit, wait_for_database
+from shared.settings import InvalidSettings, load
 from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
 
 log = structlog.get_logger(__name__)
 
 
 def main() -> None:
-    settings = Settings()
+    try:
+        settings = load(Settings)
+    except InvalidSettings as error:
+        sys.exit(f"gateway: {error}")
     configure_logs(settings)
     unit = make_unit(NAME, settings)
     wait_for_database(unit, seconds=DATABASE_WAIT_SECONDS)
@@ -47,10 +53,16 @@ def main() -> None:
         lambda: {"consumers": listener.attached.is_set(), "broker": publisher.connected.is_set()},
     )
     log.info("gateway serves", host=settings.host, port=settings.port)
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=5, ws="none")
-    relay.stop()
-    listener.stop()
-    publisher.stop()
+    for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends in good order, then raises the signal again
+        signal.signal(signum, lambda *_: sys.exit(0))
+    try:
+        uvicorn.run(
+            app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=5, ws="none"
+        )
+    finally:
+        relay.stop()
+        listener.stop()
+        publisher.stop()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -97,29 +98,32 @@ async def _note_jobs(stream: Stream) -> None:
 
 
 async def _changes(gateway: Gateway, principal: Principal, stream: Stream) -> AsyncIterator[ServerSentEvent]:
+    """What is new, a part only when it differs from what was sent; a ping when nothing was for a while."""
     sent: dict[str, str] = {}
+    spoke = time.monotonic()
     while True:
-        if not await wait_briefly(stream.news, PING_SECONDS):
-            yield _event("ping", {})
-            continue
+        await wait_briefly(stream.news, PING_SECONDS)
         await asyncio.sleep(GATHER_SECONDS)
         changed, prices = stream.take()
-        if prices:
-            yield _event("prices", {"prices": prices})
+        news = [_event("prices", {"prices": prices})] if prices else []
         for part in sorted(changed):
-            data = await _part(gateway, principal, part)
-            event = _event(part, data)
-            if data and sent.get(part) != event.data:
+            event = _event(part, await _part(gateway, principal, part))
+            if sent.get(part) != event.data:
                 sent[part] = str(event.data)
-                yield event
+                news.append(event)
+        if not news and time.monotonic() - spoke >= PING_SECONDS:
+            news = [_event("ping", {})]
+        for event in news:
+            spoke = time.monotonic()
+            yield event
 
 
-async def _part(gateway: Gateway, principal: Principal, part: str) -> dict[str, Any] | None:
+async def _part(gateway: Gateway, principal: Principal, part: str) -> dict[str, Any]:
     """The data of one part of the page as it is now."""
     account = principal.account_id
     if part == "account":
         row = await read(gateway, store.account, account)
-        return None if row is None else account_json(row)
+        return {} if row is None else account_json(row)
     if part == "positions":
         return {"positions": [position_json(row) for row in await read(gateway, store.positions, account)]}
     if part == "orders":

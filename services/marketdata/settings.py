@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.settings import load
+
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PAPERPROFIT_", extra="ignore")
@@ -19,4 +21,4 @@ class Settings(BaseSettings):
 
 @cache
 def current() -> Settings:
-    return Settings()
+    return load(Settings)

@@ -79,19 +79,28 @@ def bar_start(at: datetime, length: timedelta | None) -> datetime:
 
 
 def ensure_partitions(connection: Connection, now: datetime) -> None:
-    """Make the OHLCV table's partitions for this month and the next, where they are missing."""
+    """Make the OHLCV table's partitions for this month and the next, where they are missing.
+
+    Bars of such a month that went to the default partition meanwhile move to their own.
+    """
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     for month in (first, _next_month(first)):
-        name = f"market_data_{month:%Y_%m}"
-        there = connection.execute(_PARTITION_THERE, {"name": f"marketdata.{name}"}).scalar_one()
-        if not there:
-            connection.execute(
-                text(
-                    f"CREATE TABLE IF NOT EXISTS marketdata.{name} PARTITION OF marketdata.market_data "
-                    f"FOR VALUES FROM ('{month:%Y-%m-%d} 00:00+00') "
-                    f"TO ('{_next_month(month):%Y-%m-%d} 00:00+00')"
-                )
-            )
+        name = f"marketdata.market_data_{month:%Y_%m}"
+        if not connection.execute(_PARTITION_THERE, {"name": name}).scalar_one():
+            _make_partition(connection, name, month)
+
+
+def _make_partition(connection: Connection, name: str, month: datetime) -> None:
+    start, end = (f"'{day:%Y-%m-%d} 00:00+00'" for day in (month, _next_month(month)))
+    misplaced = f"FROM marketdata.market_data_other WHERE start_at >= {start} AND start_at < {end}"
+    for statement in (
+        "LOCK TABLE marketdata.market_data IN SHARE ROW EXCLUSIVE MODE",
+        f"CREATE TABLE {name} (LIKE marketdata.market_data INCLUDING ALL)",
+        f"INSERT INTO {name} SELECT * {misplaced}",
+        f"DELETE {misplaced}",
+        f"ALTER TABLE marketdata.market_data ATTACH PARTITION {name} FOR VALUES FROM ({start}) TO ({end})",
+    ):
+        connection.execute(text(statement))
 
 
 def _next_month(first: datetime) -> datetime:

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.orders.domain.matching import MarketRules
+from shared.settings import load
 
 
 class Settings(BaseSettings):
@@ -27,4 +28,4 @@ class Settings(BaseSettings):
 
 @cache
 def current() -> Settings:
-    return Settings()
+    return load(Settings)

@@ -29,8 +29,8 @@ class JobSettings(BaseModel):
 def load_jobs_config(path: Path) -> dict[str, dict[str, Any]]:
     """Job name → the settings that the file gives it."""
     try:
-        tables = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidJobsConfig(f"{path}: {error}") from None
     return {name: _settings(path, name, table) for name, table in tables.items()}
 

@@ -129,6 +129,7 @@ class PrivateNode:
             f"amqp://guest:guest@127.0.0.1:{self.port}", f"http://guest:guest@127.0.0.1:{self.management}"
         )
         self._process: subprocess.Popen[bytes] | None = None
+        self._epmd: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the node and return when it takes connections."""
@@ -142,15 +143,16 @@ class PrivateNode:
             "disk_free_limit.absolute = 50MB\n"
         )
         (self.folder / "plugins").write_text("[rabbitmq_management].\n")
-        with (self.folder / "node.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*_dying_with_us(), str(PROGRAM)],
-                env=self.environment(),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+        # Erlang's port mapper first: one that the node starts by itself would outlive it.
+        self._epmd = self._launch("epmd", "-port", str(self.epmd), "-address", "127.0.0.1")
+        self._process = self._launch(str(PROGRAM))
         self._wait()
+
+    def _launch(self, *command: str) -> "subprocess.Popen[bytes]":
+        with (self.folder / "node.log").open("ab") as log:
+            return subprocess.Popen(
+                [*_dying_with_us(), *command], env=self.environment(), stdout=log, stderr=log, start_new_session=True
+            )
 
     def environment(self) -> dict[str, str]:
         """What makes every file and port of the node its own."""
@@ -176,24 +178,19 @@ class PrivateNode:
 
     def stop(self) -> None:
         """Shut the node down, with its epmd; the data stays."""
-        self._signal(signal.SIGTERM)
         if self._process is not None:
+            self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_SECONDS)
         self.kill()
 
     def kill(self) -> None:
         """End the node as a power cut would, with its epmd; a node that has ended stays so."""
-        if self._process is not None and self._process.poll() is None:
-            self._signal(signal.SIGKILL)
-            self._process.wait(STOP_SECONDS)
-        self._process = None
-        subprocess.run(["epmd", "-port", str(self.epmd), "-kill"], capture_output=True, check=False)
-
-    def _signal(self, signum: int) -> None:
-        """Tell the Erlang machine; the process that we started is the script around it."""
-        with contextlib.suppress(OSError, ValueError):
-            os.kill(int((self.folder / "pid").read_text()), signum)
+        for process in (self._process, self._epmd):
+            if process is not None and process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # the node is a script and the Erlang machine below it
+                process.wait()
+        self._process = self._epmd = None
 
     def _wait(self) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from sqlalchemy import Engine
 
@@ -49,13 +49,13 @@ def orders(deployment: Deployment) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def client(deployment: Deployment) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=deployment.gateway, headers=KEY, timeout=30) as client:
+def client(deployment: Deployment) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=deployment.gateway, headers=KEY, timeout=30) as client:
         eventually(lambda: client.get("/v2/account").status_code == 200, what="the demo account is open")
         yield client
 
 
-def submit(client: httpx.Client, **fields: str) -> dict[str, Any]:
+def submit(client: httpx2.Client, **fields: str) -> dict[str, Any]:
     body = {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "market", "time_in_force": "gtc", **fields}
     answer = client.post("/v2/orders", json=body)
     assert answer.status_code == 200, answer.text
@@ -78,7 +78,7 @@ FILLABLE: tuple[dict[str, str], ...] = (
 class Trader:
     """Hands in orders without a pause until told to stop, and remembers each that was taken."""
 
-    client: httpx.Client
+    client: httpx2.Client
     random: random.Random
     stopping: Event = field(default_factory=Event)
     taken: list[str] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Trader:
 
 
 def test_orders_killed_ten_times_in_a_stream_of_prices_loses_and_doubles_nothing(
-    deployment: Deployment, client: httpx.Client, orders: Engine, rabbit: RabbitServer
+    deployment: Deployment, client: httpx2.Client, orders: Engine, rabbit: RabbitServer
 ) -> None:
     """Ten seeded moments, each with messages unacknowledged and orders open; every order fills exactly once."""
     moments = random.Random(SEED)
@@ -190,7 +190,7 @@ def listens_on(process: Any, port: int) -> bool:
     return any(c.laddr.port == port for c in process.net_connections("tcp") if c.status == "LISTEN")
 
 
-def test_sigterm_ends_every_service_in_good_order(deployment: Deployment, client: httpx.Client) -> None:
+def test_sigterm_ends_every_service_in_good_order(deployment: Deployment, client: httpx2.Client) -> None:
     """Within 25 s, with exit code 0, and what was handed in stays."""
     order = submit(client, symbol="IBM", type="limit", limit_price="1.00")
     for service in deployment.processes:

@@ -148,20 +148,24 @@ if PROGRAM.exists():  # a test of the private node has nothing to test where Doc
     def test_a_private_node_leaves_no_process(tmp_path: Path) -> None:
         """Neither the Erlang machine nor its epmd, which outlives a node that is merely stopped."""
         with private_node(tmp_path):
-            ours = [p for p in psutil.process_iter() if _environment(p).get("HOME") == str(tmp_path)]
-            assert {"beam.smp", "epmd"} <= {p.name() for p in ours}
-        eventually(lambda: all(_ended(p) for p in ours), seconds=5)
+            node = _processes_of(tmp_path)
+            assert {"beam.smp", "epmd"} <= {p.name() for p in node}
+        eventually(lambda: all(_ended(p) for p in node), seconds=5)
 
     def test_a_private_node_ends_with_a_killed_owner(tmp_path: Path) -> None:
-        """Kill -9 of the tests leaves no Erlang machine behind."""
+        """Kill -9 of the tests leaves neither the Erlang machine nor its epmd behind."""
         command = [sys.executable, "-c", OWNER, str(tmp_path)]
         owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert owner.stdout is not None
         assert owner.stdout.readline() == "ready\n"
-        machine = psutil.Process(int((tmp_path / "pid").read_text()))
+        node = _processes_of(tmp_path)
         owner.kill()
         owner.communicate()
-        eventually(lambda: _ended(machine), seconds=20)
+        eventually(lambda: all(_ended(p) for p in node), seconds=20)
+
+
+def _processes_of(folder: Path) -> list[psutil.Process]:
+    return [p for p in psutil.process_iter() if _environment(p).get("HOME") == str(folder)]
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:

@@ -13,7 +13,7 @@ from services.orders.domain.order import Order
 from shared.contracts.orders import OrderType, Side
 from shared.contracts.prices import Price
 
-_PRICE_STEP = Decimal("0.0001")
+_PRICE_STEP = Decimal("0.000000001")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,155 @@
+"""Bad input at the HTTP surface: a clear answer that names the field, nothing stored, no traceback."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from starlette.testclient import TestClient
+
+from embedded.system import System
+from tests.conftest import database, running_system
+from tests.support import eventually, value
+
+KEY = {"APCA-API-KEY-ID": "TESTKEY", "APCA-API-SECRET-KEY": "test-secret-key"}
+ORDER = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day"}
+
+
+@pytest.fixture(scope="module")
+def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
+    """One for all: what is refused leaves nothing behind."""
+    with database(postgres, template) as urls, running_system(urls) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def client(system: System) -> Iterator[TestClient]:
+    with TestClient(system.app(), headers=KEY) as client:
+        eventually(lambda: client.get("/v2/account").status_code == 200)
+        yield client
+
+
+def stored(system: System) -> tuple[int, int, int]:
+    """How many submissions, orders and outgoing messages there are."""
+    engine = system.units["gateway"].engine
+    return (
+        value(engine, "SELECT count(*) FROM gateway.submissions"),
+        value(system.units["orders"].engine, "SELECT count(*) FROM orders.orders"),
+        value(engine, "SELECT count(*) FROM gateway.outbox"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"qty": "0"}, "qty"),
+        ({"qty": "-5"}, "qty"),
+        ({"qty": "NaN"}, "qty"),
+        ({"qty": "Infinity"}, "qty"),
+        ({"qty": "1.0000000001"}, "qty"),
+        ({"qty": "1e400000"}, "qty"),
+        ({"qty": True}, "qty"),
+        ({"qty": None}, "qty"),
+        ({"symbol": "NOPE"}, "symbol"),
+        ({"symbol": "'; DROP TABLE orders.orders; --"}, "symbol"),
+        ({"symbol": 7}, "symbol"),
+        ({"side": "hold"}, "side"),
+        ({"type": "trailing_stop", "trail_price": "1"}, "type"),
+        ({"time_in_force": "someday"}, "time_in_force"),
+        ({"type": "limit"}, "limit_price"),
+        ({"type": "limit", "limit_price": "0"}, "limit_price"),
+        ({"type": "stop", "limit_price": "5", "stop_price": "5"}, "limit_price"),
+        ({"stop_price": "5"}, "stop_price"),
+        ({"take_profit": {"limit_price": "1"}}, "take_profit"),
+        ({"notional": "100"}, "notional"),
+        ({"client_order_id": "x" * 129}, "client_order_id"),
+        ({"extended_hours": True}, "extended_hours"),
+    ],
+)
+def test_a_wrong_field_is_named_and_nothing_is_stored(
+    system: System, client: TestClient, caplog: pytest.LogCaptureFixture, change: dict[str, Any], field: str
+) -> None:
+    """A 422 whose message begins with the field; no row, no message, no traceback."""
+    before = stored(system)
+    with caplog.at_level(logging.ERROR):
+        answer = client.post("/v2/orders", json={**ORDER, **change})
+    assert answer.status_code == 422
+    assert field in answer.json()["message"]
+    assert answer.json()["code"] == 42210000
+    assert stored(system) == before
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("body", ["{", "", "[1, 2", '{"qty": NaN}', '{"qty": Infinity}', "\x00", "[" * 100_000])
+def test_what_is_no_json_is_a_400(system: System, client: TestClient, body: str) -> None:
+    """Malformed JSON, and what only Python calls JSON, is refused before anything else."""
+    answer = client.post("/v2/orders", content=body)
+    assert answer.status_code in {400, 413}
+    assert answer.json()["message"]
+    assert stored(system) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("body", ["[]", '"text"', "null", "7"])
+def test_json_that_is_no_object_is_a_422(client: TestClient, body: str) -> None:
+    """It is JSON, but no order."""
+    assert client.post("/v2/orders", content=body).status_code == 422
+
+
+def test_a_body_of_ten_megabytes_is_a_413(system: System, client: TestClient) -> None:
+    """Too large, whatever is in it."""
+    answer = client.post("/v2/orders", content=json.dumps({**ORDER, "padding": "x" * 10_000_000}))
+    assert answer.status_code == 413
+    assert "65536 bytes" in answer.json()["message"]
+    assert stored(system) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", f"/v2/orders/{uuid4()}", 404),
+        ("DELETE", f"/v2/orders/{uuid4()}", 404),
+        ("GET", "/v2/orders/not-an-id", 422),
+        ("GET", "/v2/orders:by_client_order_id?client_order_id=none", 404),
+        ("GET", "/v2/orders?limit=0", 422),
+        ("GET", "/v2/orders?status=maybe", 422),
+        ("GET", "/v2/positions/NOPE", 404),
+        ("GET", "/v2/nothing", 404),
+        ("PUT", "/v2/account", 405),
+        ("POST", "/api/jobs/no_such_job/trigger", 404),
+        ("PUT", "/api/jobs/no_such_job/toggle?enabled=true", 404),
+        ("PUT", "/api/jobs/process_orders/toggle?enabled=maybe", 422),
+        ("PUT", "/api/jobs/process_orders/toggle", 422),
+    ],
+)
+def test_what_is_not_there_is_told_in_the_apis_own_shape(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
+    """Alpaca's code and message on /v2, problem+json on /api."""
+    answer = client.request(method, path)
+    assert answer.status_code == status
+    body = answer.json()
+    if path.startswith("/v2"):
+        assert set(body) == {"code", "message"}
+        assert body["code"] // 100_000 == status
+    else:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert (body["status"], bool(body["detail"])) == (status, True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"APCA-API-KEY-ID": "TESTKEY", "APCA-API-SECRET-KEY": "wrong"},
+        {"APCA-API-KEY-ID": "nobody", "APCA-API-SECRET-KEY": "test-secret-key"},
+        {"Cookie": "paperprofit_session=made-up"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/v2/account", "/api/jobs/status", "/api/stream", "/api/session"])
+def test_without_a_right_key_every_route_is_a_401(system: System, path: str, headers: dict[str, str]) -> None:
+    """Only health and the page itself are open."""
+    with TestClient(system.app()) as stranger:
+        assert stranger.get(path, headers=headers).status_code == 401
+        assert stranger.get("/").status_code == 200

@@ -1,0 +1,160 @@
+"""The feed on a real PostgreSQL: a steady push that goes on where it was, by one replica at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+
+import pytest
+
+from services.marketdata.domain.recorded import Bar
+from services.marketdata.feed import Feed
+from services.marketdata.prices import take_in
+from services.marketdata.providers import Answer, Provider, ProviderState, ReplayProvider
+from services.marketdata.service import prepare
+from shared.bus.transaction import Unit
+from tests.component.watching import outbox, unit_of
+from tests.conftest import FakeClock
+from tests.support import eventually, rows, value
+
+FIRST_CLOSE = 1000
+LENGTH = 5000
+SPEED = 100
+
+
+class ServiceKilled(RuntimeError):
+    """Stands for the end of the process in the middle of a transaction."""
+
+
+def recorded(number: int) -> Bar:
+    """The bar that closes at 1000 plus its number, so that a price tells its place."""
+    price = Decimal(FIRST_CLOSE + number)
+    return Bar("AAPL", date(2000, 1, 1) + timedelta(days=number), price, price, price, price, Decimal(100))
+
+
+class Counting(ReplayProvider):
+    """A replay that counts how often it was moved on."""
+
+    def __init__(self) -> None:
+        super().__init__({"AAPL": tuple(recorded(number) for number in range(LENGTH))}, seed=1)
+        self.moves = 0
+
+    def advance(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
+        self.moves += 1
+        return super().advance(state, symbols, now)
+
+
+@pytest.fixture
+def marketdata(urls: dict[str, str]) -> Iterator[Unit]:
+    with unit_of("marketdata", urls) as unit:
+        prepare(unit)
+        yield unit
+
+
+@contextmanager
+def pushing(unit: Unit, provider: Provider) -> Iterator[None]:
+    feed = Feed(unit, provider, speed=SPEED)
+    feed.start()
+    try:
+        yield
+    finally:
+        feed.stop()
+
+
+def closes(unit: Unit) -> list[Decimal]:
+    """The bars' closes in the order of time."""
+    found = rows(unit.engine, "SELECT close FROM marketdata.market_data WHERE interval = 'replay' ORDER BY start_at")
+    return [row.close for row in found]
+
+
+def place(unit: Unit) -> int:
+    """How many bars the stored state has behind it."""
+    sql = "SELECT COALESCE((SELECT (state #>> '{places,AAPL,cursor}')::int FROM marketdata.provider_states), 0)"
+    found: int = value(unit.engine, sql)
+    return found
+
+
+def assert_whole(unit: Unit) -> None:
+    """Bars, state, row and events tell of the same prices: from the first on, none missing, none twice."""
+    pushed = [Decimal(FIRST_CLOSE + number) for number in range(place(unit))]
+    assert closes(unit) == pushed
+    assert [Decimal(sent.body["prices"][0]["last"]) for sent in outbox(unit)] == pushed
+    assert value(unit.engine, "SELECT sequence FROM marketdata.instruments WHERE symbol = 'AAPL'") == len(pushed)
+
+
+def moved(unit: Unit, by: int = 20) -> Callable[[], bool]:
+    """A probe: whether the feed has come so much further by then."""
+    goal = place(unit) + by
+    return lambda: place(unit) >= goal
+
+
+def test_a_feed_goes_on_where_it_was_stopped(urls: dict[str, str], marketdata: Unit) -> None:
+    """Three starts, one series of bars."""
+    for _ in range(3):
+        with unit_of("marketdata", urls) as unit, pushing(unit, Counting()):
+            eventually(moved(marketdata))
+        assert_whole(marketdata)
+
+
+def test_a_bar_and_the_place_of_the_feed_commit_together(marketdata: Unit, clock: FakeClock) -> None:
+    """Killed inside a push, the feed pushes that bar at its next start."""
+    unit, provider = Unit("marketdata", marketdata.engine, clock), Counting()
+    feed = Feed(unit, provider, speed=SPEED)
+    assert feed.push() == 1
+    clock.move(seconds=1)
+
+    def push_and_die() -> None:
+        with unit.transaction() as tx:
+            take_in(tx, provider, partial(provider.advance, now=tx.now), interval="replay", length=None)
+            raise ServiceKilled
+
+    with pytest.raises(ServiceKilled):
+        push_and_die()
+    assert place(marketdata) == 1
+    assert_whole(marketdata)
+    assert feed.push() == 1
+    assert place(marketdata) == 2
+    assert_whole(marketdata)
+
+
+def test_of_two_feeds_one_pushes_and_the_other_takes_over(
+    urls: dict[str, str], marketdata: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first has the lock the second does not touch the provider; when it stops, the second goes on."""
+    monkeypatch.setattr("services.marketdata.feed.PAUSE_SECONDS", 0.02)
+    first, second = Counting(), Counting()
+    with ExitStack() as stack:
+        one, two = (stack.enter_context(unit_of("marketdata", urls)) for _ in range(2))
+        with pushing(one, first):
+            eventually(moved(marketdata))
+            stack.enter_context(pushing(two, second))
+            eventually(moved(marketdata, by=50))
+            assert second.moves == 0
+        pushed = first.moves
+        eventually(moved(marketdata))
+        assert first.moves == pushed
+    assert first.moves + second.moves == place(marketdata)
+    assert_whole(marketdata)
+
+
+def test_a_feed_that_loses_its_lock_stops_until_it_has_it_again(
+    urls: dict[str, str], marketdata: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time the session with the lock is cut, one of two feeds goes on; no bar is lost or pushed twice."""
+    monkeypatch.setattr("services.marketdata.feed.PAUSE_SECONDS", 0.02)
+    with ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(pushing(stack.enter_context(unit_of("marketdata", urls)), Counting()))
+        for _ in range(5):
+            eventually(moved(marketdata))
+            _cut_the_session_with_the_lock(marketdata)
+        eventually(moved(marketdata))
+    assert_whole(marketdata)
+
+
+def _cut_the_session_with_the_lock(unit: Unit) -> None:
+    holders = """SELECT pg_terminate_backend(pid) FROM pg_locks
+                 WHERE locktype = 'advisory' AND granted
+                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+    assert len(rows(unit.engine, holders)) == 1

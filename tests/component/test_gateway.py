@@ -1,0 +1,211 @@
+"""The HTTP surface over the whole system on the in-process bus: what a client is answered, and what is stored."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from starlette.testclient import TestClient
+
+from embedded.system import System
+from shared.settings import DEMO_ACCOUNT_ID
+from tests.support import eventually, price, prices, rows, send, value
+
+KEY = {"APCA-API-KEY-ID": "TESTKEY", "APCA-API-SECRET-KEY": "test-secret-key"}
+ORDER = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day"}
+
+
+@pytest.fixture
+def client(system: System) -> Iterator[TestClient]:
+    """A client with the demo account's key, once that account is open."""
+    with TestClient(system.app(), headers=KEY) as client:
+        eventually(lambda: client.get("/v2/account").status_code == 200)
+        yield client
+
+
+def push(system: System, last: str, sequence: int = 1, symbol: str = "AAPL") -> None:
+    """A price as marketdata writes and publishes it."""
+    quote = price(symbol, last, sequence=sequence)
+    with system.units["marketdata"].engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE marketdata.instruments SET sequence = %s, provider = 'test', last_price = %s, bid = %s, ask = %s,"
+            " quoted_at = %s WHERE symbol = %s",
+            (sequence, quote.last, quote.bid, quote.ask, quote.quoted_at, symbol),
+        )
+    send(system.units["marketdata"], prices(quote))
+
+
+def stored(system: System) -> tuple[int, int, int]:
+    """How many submissions, orders and outgoing messages there are."""
+    engine = system.units["gateway"].engine
+    return (
+        value(engine, "SELECT count(*) FROM gateway.submissions"),
+        value(system.units["orders"].engine, "SELECT count(*) FROM orders.orders"),
+        value(engine, "SELECT count(*) FROM gateway.outbox"),
+    )
+
+
+def test_an_order_is_submitted_filled_and_shown_as_a_position(system: System, client: TestClient) -> None:
+    """POST answers what orders decided; after the next price the position and the account follow."""
+    placed = client.post("/v2/orders", json={**ORDER, "qty": "10.5"}).json()
+    assert placed["status"] == "accepted"
+    push(system, "100")
+    eventually(lambda: client.get(f"/v2/orders/{placed['id']}").json()["status"] == "filled")
+    order = client.get(f"/v2/orders/{placed['id']}").json()
+    assert (order["filled_qty"], order["filled_avg_price"]) == ("10.5", "100.01")
+    (position,) = client.get("/v2/positions").json()
+    assert (position["symbol"], position["qty"], position["avg_entry_price"]) == ("AAPL", "10.5", "100.010476")
+    assert client.get("/v2/positions/aapl").json() == position
+    account = client.get("/v2/account").json()
+    assert (account["cash"], account["equity"], account["long_market_value"]) == ("98949.89", "99999.89", "1050")
+
+
+def test_a_far_limit_rests_is_listed_and_canceled(client: TestClient) -> None:
+    """It reserves buying power while it is open, and gives it back."""
+    placed = client.post("/v2/orders", json={**ORDER, "type": "limit", "limit_price": 50}).json()
+    assert [order["id"] for order in client.get("/v2/orders").json()] == [placed["id"]]
+    assert client.get("/v2/account").json()["buying_power"] == "99500"
+    assert client.delete(f"/v2/orders/{placed['id']}").status_code == 204
+    assert client.get("/v2/orders").json() == []
+    assert client.get("/v2/orders", params={"status": "closed"}).json()[0]["status"] == "canceled"
+    assert client.get("/v2/account").json()["buying_power"] == "100000"
+    assert client.delete(f"/v2/orders/{placed['id']}").status_code == 422
+
+
+def test_all_open_orders_are_canceled_with_an_answer_each(client: TestClient) -> None:
+    """207, and nothing is left open."""
+    for _ in range(3):
+        client.post("/v2/orders", json={**ORDER, "type": "limit", "limit_price": "50"})
+    answer = client.delete("/v2/orders")
+    assert answer.status_code == 207
+    assert [each["status"] for each in answer.json()] == [200, 200, 200]
+    assert client.get("/v2/orders").json() == []
+
+
+def test_the_same_client_order_id_places_one_order(system: System, client: TestClient) -> None:
+    """Repeated, it is answered with the order it placed; with other terms it is refused."""
+    body = {**ORDER, "client_order_id": "mine"}
+    first, again = client.post("/v2/orders", json=body), client.post("/v2/orders", json=body)
+    assert first.json()["id"] == again.json()["id"]
+    other = client.post("/v2/orders", json={**body, "qty": "11"})
+    assert (other.status_code, other.json()["message"]) == (422, "client_order_id: must be unique")
+    found = client.get("/v2/orders:by_client_order_id", params={"client_order_id": "mine"})
+    assert found.json()["id"] == first.json()["id"]
+    assert stored(system)[:2] == (1, 1)
+
+
+def test_a_key_without_the_scope_may_not_operate_jobs(system: System, client: TestClient) -> None:
+    """A bot's key trades; it does not steer."""
+    with system.units["gateway"].engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE gateway.api_keys SET scopes = ARRAY['trade']")
+    with TestClient(system.app(), headers=KEY) as trader:
+        assert trader.get("/v2/account").status_code == 200
+        assert trader.post("/api/jobs/process_orders/trigger").status_code == 403
+    del client
+
+
+def test_buying_power_and_shares_are_refused_as_the_account_cannot_bear_them(client: TestClient) -> None:
+    """403 with the amounts, as the field's clients expect."""
+    buy = client.post("/v2/orders", json={**ORDER, "type": "limit", "limit_price": "50", "qty": "3000"})
+    assert (buy.status_code, buy.json()["code"]) == (403, 40310000)
+    assert "needed: 150000, available: 100000" in buy.json()["message"]
+    sell = client.post("/v2/orders", json={**ORDER, "side": "sell"})
+    assert (sell.status_code, "available: 0" in sell.json()["message"]) == (403, True)
+
+
+def test_a_job_is_triggered_shown_and_toggled(system: System, client: TestClient) -> None:
+    """202 with the run's id; the status shows that run, its outcome and counts, and the switch."""
+    triggered = client.post("/api/jobs/update_positions/trigger")
+    assert triggered.status_code == 202
+    run_id = triggered.json()["run_id"]
+
+    def shown() -> Any:
+        jobs = {job["name"]: job for job in client.get("/api/jobs/status").json()["jobs"]}
+        run = jobs["update_positions"]["last_run"]
+        return jobs if run and run["id"] == run_id and run["outcome"] else None
+
+    jobs = eventually(shown)
+    assert set(jobs) == {"trading_bot", "process_orders", "update_market_data", "update_positions"}
+    run = jobs["update_positions"]["last_run"]
+    assert (run["trigger"], run["outcome"], run["counts"]["accounts_valued"]) == ("manual", "succeeded", 1)
+    off = client.put("/api/jobs/trading_bot/toggle", params={"enabled": "false"})
+    assert off.json() == {"name": "trading_bot", "enabled": False}
+    jobs = {job["name"]: job for job in client.get("/api/jobs/status").json()["jobs"]}
+    assert (jobs["trading_bot"]["enabled"], jobs["trading_bot"]["next_slot"]) == (False, None)
+    actions = rows(system.units["gateway"].engine, "SELECT who, what, subject FROM jobs.operator_actions ORDER BY id")
+    assert [tuple(action) for action in actions] == [
+        ("TESTKEY", "trigger", "update_positions"),
+        ("TESTKEY", "toggle", "trading_bot"),
+    ]
+
+
+def test_a_submission_that_orders_never_answered_is_sent_again(system: System, client: TestClient) -> None:
+    """The order is a row before it is a message: with its message lost, the sweep places it, once."""
+    from datetime import timedelta
+
+    from services.gateway import store
+
+    order_id, gateway = uuid4(), system.units["gateway"]
+    with gateway.engine.begin() as connection:  # as if every queue and outbox had been wiped after the commit
+        connection.exec_driver_sql(
+            "INSERT INTO gateway.submissions (order_id, account_id, client_order_id, message_id, command,"
+            " submitted_at, sent_at) VALUES (%s, %s, 'lost', %s, %s, now(), now() - interval '1 minute')",
+            (
+                order_id,
+                DEMO_ACCOUNT_ID,
+                uuid4(),
+                json.dumps(
+                    {
+                        **ORDER,
+                        "order_id": str(order_id),
+                        "account_id": str(DEMO_ACCOUNT_ID),
+                        "client_order_id": "lost",
+                        "submitted_at": "2026-01-01T00:00:00Z",
+                    }
+                ),
+            ),
+        )
+    assert client.get(f"/v2/orders/{order_id}").json()["status"] == "pending_new"
+    for _ in range(2):
+        with gateway.transaction() as tx:
+            store.resend_unanswered(tx, timedelta(seconds=5))
+        eventually(lambda: client.get(f"/v2/orders/{order_id}").json()["status"] == "accepted")
+    assert value(system.units["orders"].engine, "SELECT count(*) FROM orders.orders") == 1
+
+
+def test_a_key_is_traded_for_a_cookie_that_scripts_and_other_sites_cannot_use(system: System) -> None:
+    """The page's session: HttpOnly, SameSite=Strict, gone after the logout; secrets are stored as hashes."""
+    with TestClient(system.app()) as browser:
+        wrong = browser.post("/api/session", json={"key_id": "TESTKEY", "secret_key": "wrong"})
+        assert wrong.status_code == 401
+        answer = browser.post("/api/session", json={"key_id": "TESTKEY", "secret_key": "test-secret-key"})
+        assert answer.json() == {"key_id": "TESTKEY", "account_id": str(DEMO_ACCOUNT_ID), "operator": True}
+        cookie = answer.headers["set-cookie"].lower()
+        assert "httponly" in cookie
+        assert "samesite=strict" in cookie
+        eventually(lambda: browser.get("/v2/account").status_code == 200)
+        assert browser.delete("/api/session").status_code == 204
+        browser.cookies.clear()
+        assert browser.get("/v2/account").status_code == 401
+    (key,) = rows(system.units["gateway"].engine, "SELECT * FROM gateway.api_keys")
+    assert b"test-secret-key" not in bytes(key.secret_hash)
+
+
+def test_health_says_what_works(system: System, client: TestClient) -> None:
+    """Without a tick of the scheduler the whole is not healthy yet; with one it is."""
+    before = client.get("/healthz", headers={"APCA-API-KEY-ID": ""})
+    assert (before.status_code, before.json()["scheduler"], before.json()["database"]) == (503, False, True)
+    for tick in system.ticks():
+        tick.validate(tick.timetable._unit.clock())
+    eventually(lambda: client.get("/healthz").json()["consumers"])
+    after = client.get("/healthz")
+    assert (after.status_code, after.json()["healthy"]) == (200, True)
+
+
+def test_the_clock_answers_all_four_fields(client: TestClient) -> None:
+    """The demo market is open at all hours; its day turns at midnight UTC."""
+    clock = client.get("/v2/clock").json()
+    assert clock["is_open"] is True
+    assert clock["next_close"].endswith("T00:00:00Z")
+    assert set(clock) == {"timestamp", "is_open", "next_open", "next_close"}

@@ -1,0 +1,191 @@
+"""Prices on a real PostgreSQL: instruments, bars, the provider's place and the event commit together, each once."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from services.marketdata import store
+from services.marketdata.jobs import jobs
+from services.marketdata.service import INSTRUMENTS, prepare
+from shared.bus.transaction import Unit
+from shared.jobs.declaration import Counts, JobRun
+from tests.component.scripted_prices import Scripted, made_up_quote, push
+from tests.component.watching import outbox, statements, unit_of
+from tests.conftest import FakeClock
+from tests.support import rows, value
+
+SYMBOLS = [instrument.symbol for instrument in INSTRUMENTS]
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+class ServiceKilled(RuntimeError):
+    """Stands for the end of the process in the middle of a transaction."""
+
+
+@pytest.fixture
+def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    """The service's unit at noon of a Monday, with its instruments and no price yet."""
+    clock.now = NOON
+    with unit_of("marketdata", urls, clock) as unit:
+        prepare(unit)
+        yield unit
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Scripted:
+    """The configured provider, which says what the test tells it."""
+    scripted = Scripted()
+    monkeypatch.setattr("services.marketdata.jobs.configured_provider", lambda: scripted)
+    return scripted
+
+
+def update_market_data(unit: Unit) -> Counts:
+    return jobs.declared["update_market_data"].run(JobRun(uuid4(), unit, unit.clock(), {}))
+
+
+def instrument(unit: Unit, symbol: str = "AAPL") -> Any:
+    (row,) = rows(unit.engine, "SELECT * FROM marketdata.instruments WHERE symbol = :s", s=symbol)
+    return row
+
+
+def bars(unit: Unit, symbol: str = "AAPL") -> list[Any]:
+    columns = "*, tableoid::regclass::text AS partition"
+    return rows(
+        unit.engine, f"SELECT {columns} FROM marketdata.market_data WHERE symbol = :s ORDER BY start_at", s=symbol
+    )
+
+
+def test_an_update_writes_prices_and_bars_and_publishes_one_event(marketdata: Unit, provider: Scripted) -> None:
+    """Every symbol has its quote and its bar, and one PricesUpdated carries them all."""
+    provider.quotes = [made_up_quote(symbol, Decimal(100 + n), NOON, volume=n) for n, symbol in enumerate(SYMBOLS)]
+    assert update_market_data(marketdata) == {"prices_written": len(SYMBOLS)}
+    for n, symbol in enumerate(SYMBOLS):
+        row = instrument(marketdata, symbol)
+        assert (row.last_price, row.bid, row.ask) == (100 + n, n + Decimal("99.99"), n + Decimal("100.01"))
+        assert (row.sequence, row.quoted_at, row.provider) == (1, NOON, "scripted")
+        (bar,) = bars(marketdata, symbol)
+        assert (bar.interval, bar.start_at, bar.close, bar.volume) == ("1m", NOON, 100 + n, n)
+    (sent,) = outbox(marketdata)
+    assert sent.name == "PricesUpdated.v1"
+    assert {price["symbol"]: (price["last"], price["sequence"]) for price in sent.body["prices"]} == {
+        symbol: (str(100 + n), 1) for n, symbol in enumerate(SYMBOLS)
+    }
+
+
+def test_the_configured_provider_has_a_price_for_every_instrument(marketdata: Unit) -> None:
+    """As it comes, the service replays recorded prices, of the instruments that it makes itself."""
+    assert update_market_data(marketdata) == {"prices_written": len(SYMBOLS)}
+
+
+def test_a_batch_takes_as_many_statements_for_40_symbols_as_for_one(marketdata: Unit, clock: FakeClock) -> None:
+    """Instruments, bars, state and outbox are one statement each, however many symbols there are."""
+    symbols = [f"S{number}" for number in range(40)]
+    with marketdata.engine.begin() as connection:
+        store.add_instruments(connection, [store.Instrument(symbol, symbol) for symbol in symbols])
+
+    def counted(batch: list[str], last: int) -> int:
+        with statements(marketdata.engine) as seen:
+            assert push(marketdata, {symbol: Decimal(last) for symbol in batch}) == len(batch)
+        return len(seen)
+
+    one = counted(symbols[:1], 100)
+    clock.move(seconds=1)
+    assert counted(symbols, 101) == one
+
+
+def test_the_sequence_rises_by_one_with_each_update(marketdata: Unit, clock: FakeClock) -> None:
+    """The sequence in the row is the one in the event."""
+    for _ in range(3):
+        push(marketdata, {"AAPL": "100", "IBM": "200"})
+        clock.move(seconds=1)
+    assert [price["sequence"] for sent in outbox(marketdata) for price in sent.body["prices"]] == [1, 1, 2, 2, 3, 3]
+    assert instrument(marketdata).sequence == 3
+
+
+@pytest.mark.parametrize("age", [timedelta(0), SECOND])
+def test_a_quote_that_is_not_newer_changes_nothing(marketdata: Unit, provider: Scripted, age: timedelta) -> None:
+    """Neither row, bar nor event has it; a newer quote in the same batch goes through."""
+    provider.quotes = [made_up_quote("AAPL", "100", NOON), made_up_quote("IBM", "200", NOON)]
+    update_market_data(marketdata)
+    before = (instrument(marketdata), bars(marketdata))
+    provider.quotes = [made_up_quote("AAPL", "99", NOON - age), made_up_quote("IBM", "201", NOON + SECOND)]
+    assert update_market_data(marketdata) == {"prices_written": 1}
+    assert (instrument(marketdata), bars(marketdata)) == before
+    assert instrument(marketdata, "IBM").last_price == 201
+    assert [price["symbol"] for price in outbox(marketdata)[-1].body["prices"]] == ["IBM"]
+
+
+def test_a_batch_of_old_quotes_publishes_nothing(marketdata: Unit, provider: Scripted) -> None:
+    """No event without news."""
+    provider.quotes = [made_up_quote("AAPL", "100", NOON)]
+    assert [update_market_data(marketdata)["prices_written"] for _ in range(2)] == [1, 0]
+    assert len(outbox(marketdata)) == 1
+
+
+def test_quotes_of_one_minute_merge_into_one_bar(marketdata: Unit, provider: Scripted) -> None:
+    """It opens with the first, closes with the last, spans them all and adds up their volumes."""
+    for seconds, last in ((0, "100"), (20, "103"), (40, "98"), (59, "101"), (60, "102")):
+        provider.quotes = [made_up_quote("AAPL", last, NOON + seconds * SECOND, volume=10)]
+        update_market_data(marketdata)
+    first, second = bars(marketdata)
+    assert (first.start_at, second.start_at) == (NOON, NOON + 60 * SECOND)
+    assert (first.open, first.high, first.low, first.close, first.volume) == (100, 103, 98, 101, 40)
+    assert (second.open, second.high, second.low, second.close, second.volume) == (102, 102, 102, 102, 10)
+
+
+def test_a_crash_before_the_commit_leaves_no_trace(marketdata: Unit, clock: FakeClock) -> None:
+    """Prices, bars and the event about them are written together or not at all."""
+    push(marketdata, {"AAPL": "100"})
+    before = (instrument(marketdata), bars(marketdata), outbox(marketdata))
+    clock.move(seconds=1)
+
+    def push_and_die() -> None:
+        with marketdata.transaction() as tx:
+            quotes = [made_up_quote("AAPL", "101", tx.now)]
+            sequences = store.update_prices(tx.connection, quotes)
+            store.add_bars(tx.connection, quotes, "1m", SECOND)
+            assert sequences == {"AAPL": 2}
+            raise ServiceKilled
+
+    with pytest.raises(ServiceKilled):
+        push_and_die()
+    assert (instrument(marketdata), bars(marketdata), outbox(marketdata)) == before
+
+
+@pytest.mark.parametrize(
+    ("now", "months"),
+    [
+        (datetime(2026, 11, 30, 23, 59, tzinfo=UTC), ("2026_11", "2026_12")),
+        (datetime(2026, 12, 31, 23, 59, tzinfo=UTC), ("2026_12", "2027_01")),
+        (datetime(2027, 1, 31, tzinfo=UTC), ("2027_01", "2027_02")),
+        (datetime(2028, 2, 29, tzinfo=UTC), ("2028_02", "2028_03")),
+    ],
+)
+def test_this_month_and_the_next_have_their_partitions(
+    marketdata: Unit, provider: Scripted, clock: FakeClock, now: datetime, months: tuple[str, str]
+) -> None:
+    """The bar after midnight has its place before midnight, at the end of a year too."""
+    clock.now = now
+    tomorrow = now + timedelta(days=1)
+    for at in (now, tomorrow):
+        provider.quotes = [made_up_quote("AAPL", "100", at)]
+        update_market_data(marketdata)
+    made = {row.name for row in rows(marketdata.engine, "SELECT relname AS name FROM pg_class WHERE relkind = 'r'")}
+    assert {f"market_data_{month}" for month in months} <= made
+    assert [bar.partition for bar in bars(marketdata)] == [
+        f"marketdata.market_data_{at:%Y_%m}" for at in (now, tomorrow)
+    ]
+
+
+def test_a_month_gets_its_partition_also_when_it_has_bars_already(marketdata: Unit, clock: FakeClock) -> None:
+    """With update_market_data switched off the feed went on into a month without one; the next start makes it."""
+    clock.now = NOON + timedelta(days=90)
+    push(marketdata, {"AAPL": "100"})
+    prepare(marketdata)
+    assert [bar.close for bar in bars(marketdata)] == [100]
+    assert value(marketdata.engine, "SELECT to_regclass('marketdata.market_data_2027_02') IS NOT NULL")

@@ -1,0 +1,226 @@
+"""Who may do what in the database: one writer per schema, the others read its published views and nothing else."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+from psycopg import errors as pg
+from sqlalchemy import Engine, make_url
+from sqlalchemy.exc import ProgrammingError
+
+from shared.contracts.routing import SERVICES
+from shared.storage.engine import make_engine
+from shared.storage.migrate import JOBS_ROLE
+from tests.conftest import database
+from tests.support import rows, value
+
+#: What each service lets the others read.
+PUBLISHED = {
+    "marketdata": {"sessions_v1", "instruments_v1", "bars_v1"},
+    "orders": {"accounts_v1", "orders_v1", "positions_v1", "fills_v1"},
+    "valuation": {"account_values_v1", "account_summaries_v1"},
+    "strategy": set[str](),
+    "gateway": set[str](),
+}
+JOBS_TABLES = ("jobs", "job_runs", "operator_actions")
+PAIRS = list(itertools.permutations(SERVICES, 2))
+Engines = dict[str, Engine]
+
+every_service = pytest.mark.parametrize("service", SERVICES)
+every_pair = pytest.mark.parametrize(("service", "owner"), PAIRS)
+
+
+@pytest.fixture(scope="module")
+def own_database(postgres: str, template: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The services' URLs of a database that these tests share: none of them leaves anything in it."""
+    with database(postgres, template) as urls:
+        yield urls
+
+
+@pytest.fixture(scope="module")
+def engines(own_database: dict[str, str]) -> Iterator[Engines]:
+    """Each service's engine, under its own role."""
+    with ExitStack() as stack:
+        made = {name: make_engine(url, name=name, pool_size=1) for name, url in own_database.items()}
+        for engine in made.values():
+            stack.callback(engine.dispose)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def admin(postgres: str, own_database: dict[str, str]) -> Iterator[Engine]:
+    """A superuser in the same database."""
+    name = make_url(own_database["orders"]).database
+    engine = make_engine(make_url(postgres).set(database=name).render_as_string(hide_password=False), name="admin")
+    yield engine
+    engine.dispose()
+
+
+def run(engine: Engine, statement: str, *, role: str | None = None) -> None:
+    """Run the statement under the engine's role, or the one it takes on, and take it back."""
+    with engine.connect() as connection:
+        if role:
+            connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        connection.exec_driver_sql(statement)
+
+
+@contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Expect PostgreSQL to say that the role lacks a privilege."""
+    try:
+        yield
+    except ProgrammingError as error:
+        assert isinstance(error.orig, pg.InsufficientPrivilege), f"{what}: {error.orig}"
+    else:
+        pytest.fail(f"allowed: {what}")
+
+
+def relations(admin: Engine, schema: str, *kinds: str) -> list[str]:
+    """The schema's relations of these kinds: r table, p partitioned table, v view."""
+    found = rows(
+        admin,
+        "SELECT relname FROM pg_class WHERE relnamespace = CAST(:s AS regnamespace) AND relkind = ANY(:k) ORDER BY 1",
+        s=schema,
+        k=list(kinds),
+    )
+    return [row.relname for row in found]
+
+
+def tables(admin: Engine, schema: str) -> list[str]:
+    return relations(admin, schema, "r", "p")
+
+
+def writes(admin: Engine, relation: str) -> list[str]:
+    """An INSERT, an UPDATE and a DELETE that change no row: PostgreSQL checks the privilege first."""
+    name = f"SELECT attname FROM pg_attribute WHERE attrelid = '{relation}'::regclass AND attnum > 0 LIMIT 1"
+    column = value(admin, name)
+    return [
+        f"INSERT INTO {relation} SELECT * FROM {relation} WHERE false",
+        f"UPDATE {relation} SET {column} = {column} WHERE false",
+        f"DELETE FROM {relation} WHERE false",
+    ]
+
+
+def changes(admin: Engine, relation: str) -> list[str]:
+    """What only an owner may do."""
+    return [f"ALTER TABLE {relation} ADD COLUMN added integer", f"DROP TABLE {relation} CASCADE"]
+
+
+@every_service
+def test_a_service_writes_its_own_tables(engines: Engines, admin: Engine, service: str) -> None:
+    """Every table of its schema, those of the bus included."""
+    own = tables(admin, service)
+    assert {"inbox", "outbox", "dead_letters", "alembic_version"} < set(own)
+    for table in own:
+        for statement in writes(admin, f"{service}.{table}"):
+            if not (statement.startswith("UPDATE") and "GENERATED" in statement):
+                run(engines[service], statement)
+
+
+@every_pair
+def test_a_service_cannot_write_what_another_owns(engines: Engines, admin: Engine, service: str, owner: str) -> None:
+    """Neither its tables, nor through its views."""
+    for relation in relations(admin, owner, "r", "p", "v"):
+        full = f"{owner}.{relation}"
+        insert, update, delete = writes(admin, full)
+        emptied = [] if relation in PUBLISHED[owner] else [f"TRUNCATE {full}"]
+        inserts = [insert, f"INSERT INTO {full} DEFAULT VALUES"]
+        for statement in [*inserts, update, delete, *emptied]:
+            with refused(f"{service}: {statement}"):
+                run(engines[service], statement)
+
+
+@every_pair
+def test_a_service_reads_the_published_views_of_another_and_no_table(
+    engines: Engines, admin: Engine, service: str, owner: str
+) -> None:
+    """A view is a contract, a table is the owner's own business."""
+    assert set(relations(admin, owner, "v")) == PUBLISHED[owner]
+    for view in PUBLISHED[owner]:
+        run(engines[service], f"SELECT * FROM {owner}.{view}")
+    for table in tables(admin, owner):
+        with refused(f"{service} reads {owner}.{table}"):
+            run(engines[service], f"SELECT * FROM {owner}.{table}")
+
+
+@every_pair
+def test_a_service_cannot_take_on_the_role_or_the_schema_of_another(engines: Engines, service: str, owner: str) -> None:
+    """It can neither become the other one, nor make or drop anything of its."""
+    for statement in (
+        f"SET ROLE paperprofit_{owner}",
+        f"CREATE TABLE {owner}.intruder (id integer)",
+        f"DROP SCHEMA {owner} CASCADE",
+        f"DROP TABLE {owner}.outbox",
+    ):
+        with refused(f"{service}: {statement}"):
+            run(engines[service], statement)
+
+
+@every_service
+def test_a_service_changes_the_job_engine_only_in_its_role(engines: Engines, admin: Engine, service: str) -> None:
+    """It runs jobs as itself; to migrate the tables it has to take on their owner's role, and can."""
+    assert set(tables(admin, "jobs")) == {*JOBS_TABLES, "alembic_version"}
+    for table in tables(admin, "jobs"):
+        for statement in [*changes(admin, f"jobs.{table}"), f"TRUNCATE jobs.{table}"]:
+            with refused(f"{service}: {statement}"):
+                run(engines[service], statement)
+            run(engines[service], statement.replace("TRUNCATE", "TRUNCATE ONLY") + _cascade(statement), role=JOBS_ROLE)
+    with refused(f"{service}: CREATE TABLE in jobs"):
+        run(engines[service], "CREATE TABLE jobs.intruder (id integer)")
+
+
+def _cascade(statement: str) -> str:
+    return " CASCADE" if statement.startswith("TRUNCATE") else ""
+
+
+@every_service
+def test_what_jobs_and_operators_did_cannot_be_taken_back(engines: Engines, service: str) -> None:
+    """No run and no operator's action can be deleted, and an action not be rewritten either."""
+    for statement in (
+        "DELETE FROM jobs.jobs",
+        "DELETE FROM jobs.job_runs",
+        "DELETE FROM jobs.operator_actions",
+        "UPDATE jobs.operator_actions SET who = 'nobody'",
+    ):
+        with refused(f"{service}: {statement}"):
+            run(engines[service], statement)
+
+
+@every_service
+def test_a_service_creates_nothing_outside_its_schema(engines: Engines, service: str) -> None:
+    """Not in public, no schema, no temporary table, no database, no role."""
+    for statement in (
+        "CREATE TABLE public.intruder (id integer)",
+        "CREATE FUNCTION public.intruder() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+        "CREATE SCHEMA intruder",
+        "CREATE TEMPORARY TABLE intruder (id integer)",
+        "CREATE ROLE intruder",
+    ):
+        with refused(f"{service}: {statement}"):
+            run(engines[service], statement)
+
+
+def test_no_role_has_power_over_the_server(admin: Engine) -> None:
+    """None is a superuser or can become one; only the services' own roles can log in."""
+    found = rows(admin, "SELECT * FROM pg_roles WHERE rolname LIKE 'paperprofit\\_%' ORDER BY rolname")
+    assert len(found) == len(SERVICES) + 2
+    for role in found:
+        powers = (role.rolsuper, role.rolcreaterole, role.rolcreatedb, role.rolreplication, role.rolbypassrls)
+        assert not any(powers), role.rolname
+        assert role.rolcanlogin == (role.rolname.removeprefix("paperprofit_") in SERVICES)
+
+
+@every_service
+def test_a_service_is_a_member_of_the_two_shared_roles_only(admin: Engine, service: str) -> None:
+    """It inherits what services may read; the job engine's role it has to take on by name."""
+    found = rows(
+        admin,
+        "SELECT roleid::regrole::text AS role, inherit_option, admin_option FROM pg_auth_members"
+        " WHERE member = CAST(:m AS regrole)",
+        m=f"paperprofit_{service}",
+    )
+    assert {row.role: (row.inherit_option, row.admin_option) for row in found} == {
+        "paperprofit_services": (True, False),
+        JOBS_ROLE: (False, False),
+    }

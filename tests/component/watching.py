@@ -1,0 +1,56 @@
+"""What component tests look at without a running bus: an engine's statements and an outbox's messages."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import dramatiq
+from sqlalchemy import Engine, event
+
+from shared.bus.transaction import Unit
+from shared.clock import Clock, utc_now
+from shared.storage.engine import make_engine
+from tests.support import rows
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message in an outbox: its id, its name such as ``RunJob.v1``, and its body as JSON values."""
+
+    id: UUID
+    name: str
+    body: dict[str, Any]
+
+
+def outbox(unit: Unit) -> list[Sent]:
+    """The messages of the unit's outbox, oldest first; no relay takes them away while none runs."""
+    found = rows(unit.engine, f"SELECT body FROM {unit.service}.outbox ORDER BY id")
+    messages: list[dramatiq.Message[None]] = [dramatiq.Message.decode(row.body) for row in found]
+    return [Sent(UUID(message.message_id), message.actor_name, message.kwargs) for message in messages]
+
+
+@contextmanager
+def statements(engine: Engine) -> Iterator[list[str]]:
+    """Every statement that the engine executes meanwhile."""
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        seen.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+@contextmanager
+def unit_of(service: str, urls: dict[str, str], clock: Clock = utc_now) -> Iterator[Unit]:
+    """A service's unit with an engine of its own, as each replica has one."""
+    engine = make_engine(urls[service], name=service)
+    try:
+        yield Unit(service, engine, clock)
+    finally:
+        engine.dispose()
