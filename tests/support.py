@@ -50,7 +50,7 @@ def send(unit: Unit, *messages: Message, message_id: UUID | None = None) -> None
 
 
 def price(
-    symbol: str, last: str | Decimal, *, at: datetime | None = None, sequence: int = 1, spread: str = "0.02"
+    symbol: str, last: str | int | Decimal, *, at: datetime | None = None, sequence: int = 1, spread: str = "0.02"
 ) -> Price:
     """A quote around ``last``, as of now unless told otherwise."""
     middle, half = Decimal(last), Decimal(spread) / 2

@@ -68,12 +68,10 @@ def run(engine: Engine, statement: str, *, role: str | None = None) -> None:
 @contextmanager
 def refused(what: str) -> Iterator[None]:
     """Expect PostgreSQL to say that the role lacks a privilege."""
-    try:
+    with pytest.raises(ProgrammingError) as refusal:
         yield
-    except ProgrammingError as error:
-        assert isinstance(error.orig, pg.InsufficientPrivilege), f"{what}: {error.orig}"
-    else:
         pytest.fail(f"allowed: {what}")
+    assert isinstance(refusal.value.orig, pg.InsufficientPrivilege), f"{what}: {refusal.value.orig}"
 
 
 def relations(admin: Engine, schema: str, *kinds: str) -> list[str]:
@@ -88,45 +86,59 @@ def relations(admin: Engine, schema: str, *kinds: str) -> list[str]:
 
 
 def tables(admin: Engine, schema: str) -> list[str]:
-    return relations(admin, schema, "r", "p")
+    return [f"{schema}.{name}" for name in relations(admin, schema, "r", "p")]
+
+
+def writable_views(admin: Engine, schema: str) -> list[str]:
+    """The views that PostgreSQL would write through, if the role might: those of one table."""
+    sql = "SELECT pg_relation_is_updatable(CAST(:v AS regclass), false) & 28 = 28"
+    views = [f"{schema}.{name}" for name in relations(admin, schema, "v")]
+    return [view for view in views if value(admin, sql, v=view)]
 
 
 def writes(admin: Engine, relation: str) -> list[str]:
-    """An INSERT, an UPDATE and a DELETE that change no row: PostgreSQL checks the privilege first."""
-    name = f"SELECT attname FROM pg_attribute WHERE attrelid = '{relation}'::regclass AND attnum > 0 LIMIT 1"
-    column = value(admin, name)
+    """An INSERT, an UPDATE and a DELETE that change no row and read none: each needs its own privilege alone."""
+    column = value(
+        admin,
+        "SELECT attname FROM pg_attribute WHERE attrelid = CAST(:r AS regclass) AND attnum > 0"
+        " AND attidentity = '' AND attgenerated = '' ORDER BY attnum LIMIT 1",
+        r=relation,
+    )
     return [
-        f"INSERT INTO {relation} SELECT * FROM {relation} WHERE false",
-        f"UPDATE {relation} SET {column} = {column} WHERE false",
+        f"INSERT INTO {relation} ({column}) SELECT NULL WHERE false",
+        f"UPDATE {relation} SET {column} = NULL WHERE false",
         f"DELETE FROM {relation} WHERE false",
     ]
 
 
-def changes(admin: Engine, relation: str) -> list[str]:
+def changes(relation: str) -> list[str]:
     """What only an owner may do."""
-    return [f"ALTER TABLE {relation} ADD COLUMN added integer", f"DROP TABLE {relation} CASCADE"]
+    return [
+        f"ALTER TABLE {relation} ADD COLUMN added integer",
+        f"TRUNCATE {relation} CASCADE",
+        f"DROP TABLE {relation} CASCADE",
+    ]
 
 
 @every_service
 def test_a_service_writes_its_own_tables(engines: Engines, admin: Engine, service: str) -> None:
     """Every table of its schema, those of the bus included."""
     own = tables(admin, service)
-    assert {"inbox", "outbox", "dead_letters", "alembic_version"} < set(own)
+    assert {f"{service}.{table}" for table in ("inbox", "outbox", "dead_letters", "alembic_version")} < set(own)
     for table in own:
-        for statement in writes(admin, f"{service}.{table}"):
-            if not (statement.startswith("UPDATE") and "GENERATED" in statement):
-                run(engines[service], statement)
+        for statement in writes(admin, table):
+            run(engines[service], statement)
 
 
 @every_pair
 def test_a_service_cannot_write_what_another_owns(engines: Engines, admin: Engine, service: str, owner: str) -> None:
-    """Neither its tables, nor through its views."""
-    for relation in relations(admin, owner, "r", "p", "v"):
-        full = f"{owner}.{relation}"
-        insert, update, delete = writes(admin, full)
-        emptied = [] if relation in PUBLISHED[owner] else [f"TRUNCATE {full}"]
-        inserts = [insert, f"INSERT INTO {full} DEFAULT VALUES"]
-        for statement in [*inserts, update, delete, *emptied]:
+    """Neither its tables nor, through its views, what is behind them."""
+    for relation in [*tables(admin, owner), *writable_views(admin, owner)]:
+        for statement in writes(admin, relation):
+            with refused(f"{service}: {statement}"):
+                run(engines[service], statement)
+    for table in tables(admin, owner):
+        for statement in changes(table):
             with refused(f"{service}: {statement}"):
                 run(engines[service], statement)
 
@@ -140,8 +152,8 @@ def test_a_service_reads_the_published_views_of_another_and_no_table(
     for view in PUBLISHED[owner]:
         run(engines[service], f"SELECT * FROM {owner}.{view}")
     for table in tables(admin, owner):
-        with refused(f"{service} reads {owner}.{table}"):
-            run(engines[service], f"SELECT * FROM {owner}.{table}")
+        with refused(f"{service} reads {table}"):
+            run(engines[service], f"SELECT * FROM {table}")
 
 
 @every_pair
@@ -151,7 +163,6 @@ def test_a_service_cannot_take_on_the_role_or_the_schema_of_another(engines: Eng
         f"SET ROLE paperprofit_{owner}",
         f"CREATE TABLE {owner}.intruder (id integer)",
         f"DROP SCHEMA {owner} CASCADE",
-        f"DROP TABLE {owner}.outbox",
     ):
         with refused(f"{service}: {statement}"):
             run(engines[service], statement)
@@ -160,18 +171,12 @@ def test_a_service_cannot_take_on_the_role_or_the_schema_of_another(engines: Eng
 @every_service
 def test_a_service_changes_the_job_engine_only_in_its_role(engines: Engines, admin: Engine, service: str) -> None:
     """It runs jobs as itself; to migrate the tables it has to take on their owner's role, and can."""
-    assert set(tables(admin, "jobs")) == {*JOBS_TABLES, "alembic_version"}
-    for table in tables(admin, "jobs"):
-        for statement in [*changes(admin, f"jobs.{table}"), f"TRUNCATE jobs.{table}"]:
-            with refused(f"{service}: {statement}"):
-                run(engines[service], statement)
-            run(engines[service], statement.replace("TRUNCATE", "TRUNCATE ONLY") + _cascade(statement), role=JOBS_ROLE)
-    with refused(f"{service}: CREATE TABLE in jobs"):
-        run(engines[service], "CREATE TABLE jobs.intruder (id integer)")
-
-
-def _cascade(statement: str) -> str:
-    return " CASCADE" if statement.startswith("TRUNCATE") else ""
+    assert set(tables(admin, "jobs")) == {f"jobs.{name}" for name in (*JOBS_TABLES, "alembic_version")}
+    new_table = "CREATE TABLE jobs.intruder (id integer)"
+    for statement in [new_table, *(change for table in tables(admin, "jobs") for change in changes(table))]:
+        with refused(f"{service}: {statement}"):
+            run(engines[service], statement)
+        run(engines[service], statement, role=JOBS_ROLE)
 
 
 @every_service
@@ -189,12 +194,11 @@ def test_what_jobs_and_operators_did_cannot_be_taken_back(engines: Engines, serv
 
 @every_service
 def test_a_service_creates_nothing_outside_its_schema(engines: Engines, service: str) -> None:
-    """Not in public, no schema, no temporary table, no database, no role."""
+    """Nothing in public, no schema of its own, no role."""
     for statement in (
         "CREATE TABLE public.intruder (id integer)",
         "CREATE FUNCTION public.intruder() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
         "CREATE SCHEMA intruder",
-        "CREATE TEMPORARY TABLE intruder (id integer)",
         "CREATE ROLE intruder",
     ):
         with refused(f"{service}: {statement}"):

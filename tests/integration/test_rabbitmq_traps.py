@@ -92,7 +92,7 @@ def test_a_fanned_out_message_kills_no_worker_thread(vhost: str, orders: Unit, b
 def test_stock_dramatiq_loses_its_threads_to_fanned_out_messages(vhost: str) -> None:
     """The trap itself, so that we know when dramatiq mends it."""
     stock = RabbitmqBroker(url=vhost, middleware=[])
-    dramatiq.actor(lambda: None, broker=stock, actor_name="note", queue_name="fanned")
+    dramatiq.actor(broker=stock, actor_name="note", queue_name="fanned")(lambda: None)
     worker = working(stock, ("fanned",))
     envelope: dramatiq.Message[None] = dramatiq.Message("elsewhere", "note", (), {}, {})
     declared = eventually(lambda: "fanned" in worker.consumers)
@@ -183,9 +183,8 @@ def test_a_job_that_outlives_its_connection_acknowledges_no_other_message(
 
     actors.attach(broker, orders)
     worker = working(broker, queues_of("orders"), threads=4)
-    publish(vhost, "orders.internal", "orders.prices", encode(prices(price("OLD", 1))).body) if eventually(
-        lambda: "orders.prices" in broker.attached
-    ) else None
+    eventually(lambda: "orders.prices" in broker.attached)
+    publish(vhost, "orders.internal", "orders.prices", encode(prices(price("OLD", 1))).body)
     assert began.wait(10)
     eventually(lambda: rabbit.close_connections(vhost) >= 1)
     publish(vhost, "orders.internal", "orders.prices", encode(prices(price("NEW", 1))).body)

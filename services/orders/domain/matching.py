@@ -13,7 +13,8 @@ from services.orders.domain.order import Order
 from shared.contracts.orders import OrderType, Side
 from shared.contracts.prices import Price
 
-_PRICE_STEP = Decimal("0.000000001")
+#: Assumed quotes have four decimals, below a price of one nine: a cheap share is still not given away.
+_STEP, _FINE_STEP = Decimal("0.0001"), Decimal("0.000000001")
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,17 @@ def execution_price(order: Order, price: Price, rules: MarketRules) -> Decimal |
 def buy_price(price: Price, rules: MarketRules) -> Decimal:
     if price.ask is not None:
         return price.ask
-    return (price.last * (1 + rules.half_spread)).quantize(_PRICE_STEP, rounding=ROUND_CEILING)
+    return (price.last * (1 + rules.half_spread)).quantize(_step(price.last), rounding=ROUND_CEILING)
 
 
 def sell_price(price: Price, rules: MarketRules) -> Decimal:
     if price.bid is not None:
         return price.bid
-    return (price.last * (1 - rules.half_spread)).quantize(_PRICE_STEP, rounding=ROUND_FLOOR)
+    return (price.last * (1 - rules.half_spread)).quantize(_step(price.last), rounding=ROUND_FLOOR)
+
+
+def _step(last: Decimal) -> Decimal:
+    return _STEP if last >= 1 else _FINE_STEP
 
 
 def _may_trade(order: Order, quote: Decimal, last: Decimal) -> bool:
