@@ -53,7 +53,7 @@ clean: ## Remove the environments (the data of make run stays in .paperprofit)
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "PaperProfit needs Python 3.11 to 3.13; $$($(PYTHON) --version 2>&1 || echo none) is $(PYTHON): install a newer one, or name it with make PYTHON=python3.12"; exit 1; }
+	  echo "PaperProfit needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not here): install a newer one, or name it with make PYTHON=python3.12"; exit 1; }
 
 $(UV): | python
 	@$(PYTHON) -m venv .uv-tool || { echo "python3-venv is missing: install it (Debian: apt-get install python3-venv)"; exit 1; }

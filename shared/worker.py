@@ -11,16 +11,15 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import dramatiq
 import structlog
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
+from shared.background import Background
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay
 from shared.bus.transaction import Unit
@@ -115,50 +114,37 @@ class _Components(dramatiq.Middleware):
             component.stop()
 
 
-class _Heartbeat:
+class _Heartbeat(Background):
     """Says once a second what works in this process, and ends the replica when its scheduler is gone."""
 
     def __init__(self, service: str, broker: ServiceBroker, unit: Unit) -> None:
+        super().__init__("heartbeat")
         self._queues = queues_of(service)
         self._broker = broker
         self._unit = unit
         self._folder = run_folder()
         self._expected = time.time() + SCHEDULER_START_SECONDS
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(1.0):
+    def run(self) -> None:
+        while not self.stopping.wait(1.0):
+            self._watch_scheduler()  # before the database, which may keep us waiting, and the scheduler too
             write_beat(
                 self._folder,
                 f"worker-{os.getpid()}",
                 consumers={queue: queue in self._broker.attached for queue in self._queues},
                 broker=self._broker.publisher.connected.is_set(),
-                database=_answers(self._unit),
+                database=self._unit.answers(),
             )
-            self._watch_scheduler()
 
     def _watch_scheduler(self) -> None:
-        woke = read_beat(self._folder / "scheduler.json")["at"]
-        if not is_fresh(woke or self._expected):
+        beat = read_beat(self._folder / "scheduler.json")
+        if not is_fresh(beat["at"] or self._expected):
             log.critical("the scheduler is gone; ending this replica so that it is started anew")
-            self._stopping.set()
+            self.stopping.set()
+            if "pid" in beat:  # one that hangs would not end by a signal it can handle, nor would its parent
+                with suppress(ProcessLookupError):
+                    os.kill(beat["pid"], signal.SIGKILL)
             os.kill(os.getppid(), signal.SIGTERM)
-
-
-def _answers(unit: Unit) -> bool:
-    try:
-        with unit.engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-    except SQLAlchemyError:
-        return False
-    return True
 
 
 def scheduler(service: Service) -> int:
@@ -178,6 +164,6 @@ def _beat_writer(folder: Path) -> Callable[[bool], None]:
     def woke(ticked: bool) -> None:
         nonlocal ticked_at
         ticked_at = time.time() if ticked else ticked_at
-        write_beat(folder, "scheduler", ticked_at=ticked_at)
+        write_beat(folder, "scheduler", ticked_at=ticked_at, pid=os.getpid())
 
     return woke

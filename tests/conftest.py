@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
 from sqlalchemy import make_url
 
@@ -34,6 +35,11 @@ def environment() -> Iterator[None]:
         if name.startswith("PAPERPROFIT_") and not name.startswith("PAPERPROFIT_TEST_"):
             patch.delenv(name)
     patch.setenv("PAPERPROFIT_JOBS_CONFIG", str(ROOT / "config" / "jobs.toml"))
+    structlog.configure(  # through logging, so that pytest captures it
+        processors=[structlog.stdlib.render_to_log_kwargs],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
     yield
     patch.undo()
 

@@ -45,6 +45,7 @@ def main() -> None:
         bindings=[(exchange_of(message), routing_key(message, message.service)) for message in LIVE],
         callback=live.on_message,
     )
+    listener.start()
     relay.start()
     app = build_app(
         unit,

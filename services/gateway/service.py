@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 
 from services.gateway.app import make_app
@@ -58,16 +56,7 @@ def build_app(unit: Unit, live: Live, settings: Settings, checks: Callable[[], d
     """The application; ``checks`` says what else must work, besides the database, to be healthy."""
 
     def health() -> dict[str, Any]:
-        states = {"database": _answers(unit), **checks()}
+        states = {"database": unit.answers(), **checks()}
         return {"healthy": all(states.values()), **states}
 
     return make_app(Gateway(unit, live, settings, KeyRing(unit.engine)), health)
-
-
-def _answers(unit: Unit) -> bool:
-    try:
-        with unit.engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
-    except SQLAlchemyError:
-        return False
-    return True

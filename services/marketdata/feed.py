@@ -4,7 +4,6 @@ Each bar, the feed's place in the recording and the event about it commit togeth
 where it was. Of several replicas one pushes: the one that holds the advisory lock.
 """
 
-import threading
 import time
 from functools import partial
 from zlib import crc32
@@ -15,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.marketdata.prices import take_in
 from services.marketdata.providers import Provider
+from shared.background import Background
 from shared.bus.transaction import Unit
 
 log = structlog.get_logger(__name__)
@@ -25,31 +25,23 @@ _KEY = crc32(b"marketdata:feed")
 PAUSE_SECONDS = 1.0
 
 
-class Feed:
+class Feed(Background):
     """``speed`` is in bars a second."""
 
     def __init__(self, unit: Unit, provider: Provider, *, speed: float) -> None:
+        super().__init__("feed")
         self._unit = unit
         self._provider = provider
         self._period = 1 / speed
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(timeout=3)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
+    def run(self) -> None:
+        while not self.stopping.is_set():
             try:
                 with self._unit.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as lock:
                     self._push_while_locked(lock)
             except SQLAlchemyError as error:
                 log.warning("feed waits for the database", error=str(error).splitlines()[0])
-            self._stopping.wait(PAUSE_SECONDS)
+            self.stopping.wait(PAUSE_SECONDS)
 
     def _push_while_locked(self, lock: Connection) -> None:
         if not lock.execute(_LOCK, {"key": _KEY}).scalar_one():
@@ -61,7 +53,7 @@ class Feed:
 
     def _push_steadily(self, lock: Connection) -> None:
         due = time.monotonic()
-        while not self._stopping.wait(max(0.0, due - time.monotonic())):
+        while not self.stopping.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._period, time.monotonic())
             lock.execute(text("SELECT 1"))  # a lost session means a lost lock
             self.push()

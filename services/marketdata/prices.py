@@ -20,12 +20,12 @@ def take_in(tx: Transaction, provider: Provider, step: Step, *, interval: str, l
         return 0
     sequences = store.update_prices(tx.connection, quotes)
     current = [quote for quote in quotes if quote.symbol in sequences]
+    if not current:  # newer prices were written while this waited for the lock: the same step comes again
+        return 0
     store.add_bars(tx.connection, current, interval, length)
     if after != state:
         store.save_provider_state(tx.connection, provider.name, after, tx.now)
-    if current:
-        prices = tuple(_price(quote, sequences[quote.symbol]) for quote in current)
-        tx.publish(PricesUpdated(prices=prices))
+    tx.publish(PricesUpdated(prices=tuple(_price(quote, sequences[quote.symbol]) for quote in current)))
     return len(current)
 
 

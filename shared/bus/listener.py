@@ -13,6 +13,7 @@ import pika.exceptions
 import structlog
 from dramatiq.errors import DecodeError
 
+from shared.background import Background
 from shared.bus.inprocess import Callback
 from shared.bus.publisher import connection_parameters
 
@@ -22,25 +23,19 @@ MAX_WAITING = 10_000
 RECONNECT_SECONDS = 1.0
 
 
-class Listener:
+class Listener(Background):
     """Calls ``callback(wire_name, body)`` on its own thread for each message under ``bindings``."""
 
     def __init__(self, url: str, *, queue: str, bindings: Iterable[tuple[str, str]], callback: Callback) -> None:
+        super().__init__(f"listener-{queue}")
         self._parameters = connection_parameters(url, name=queue)
         self._queue = queue
         self._bindings = tuple(bindings)
         self._callback = callback
-        self._stopping = threading.Event()
         self.attached = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"listener-{queue}", daemon=True)
-        self._thread.start()
 
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(timeout=3)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
+    def run(self) -> None:
+        while not self.stopping.is_set():
             try:
                 with pika.BlockingConnection(self._parameters) as connection:
                     self._listen(connection.channel())
@@ -48,7 +43,7 @@ class Listener:
                 if self.attached.is_set():
                     log.warning("listener lost RabbitMQ", queue=self._queue, error=str(error))
                 self.attached.clear()
-                self._stopping.wait(RECONNECT_SECONDS)
+                self.stopping.wait(RECONNECT_SECONDS)
 
     def _listen(self, channel: Any) -> None:
         arguments = {"x-max-length": MAX_WAITING, "x-overflow": "drop-head"}
@@ -58,7 +53,7 @@ class Listener:
             channel.queue_bind(self._queue, exchange, routing_key)
         self.attached.set()
         for method, _, body in channel.consume(self._queue, auto_ack=True, inactivity_timeout=0.5):
-            if self._stopping.is_set():
+            if self.stopping.is_set():
                 return
             if method is not None:
                 self._hand_on(body)

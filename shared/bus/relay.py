@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.background import Background
 from shared.bus.envelope import Outgoing
 from shared.bus.outbox import SHARDS
 from shared.bus.publisher import Unroutable
@@ -26,42 +27,38 @@ PAUSE_AFTER_FAILURE_SECONDS = 0.5
 Send = Callable[[Outgoing], "Future[None]"]
 
 
-class Relay:
+class Relay(Background):
     """``wake`` is set by whoever commits messages; rows of other processes are found within ``poll`` seconds."""
 
     def __init__(self, engine: Engine, schema: str, send: Send, wake: threading.Event, *, poll: float) -> None:
+        super().__init__(f"relay-{schema}")
         self._engine = engine
         self._schema = schema
         self._send = send
         self._wake = wake
         self._poll = poll
-        self._stopping = threading.Event()
         self._shards: list[int] = []
         self._sent: dict[int, Future[None]] = {}
         self._healthy: bool | None = None
-        self._thread = threading.Thread(target=self._run, name=f"relay-{schema}", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def stop(self) -> None:
-        self._stopping.set()
+        self.stopping.set()
         self._wake.set()
-        self._thread.join(timeout=3)
+        super().stop()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
+    def run(self) -> None:
+        while not self.stopping.is_set():
             try:
                 with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     self._relay_on(connection)
             except SQLAlchemyError as error:
                 self._note(healthy=False, error=error)
-                self._stopping.wait(PAUSE_AFTER_FAILURE_SECONDS)
+                self.stopping.wait(PAUSE_AFTER_FAILURE_SECONDS)
 
     def _relay_on(self, connection: Connection) -> None:
         self._shards, self._sent = [], {}
         try:
-            while not self._stopping.is_set():
+            while not self.stopping.is_set():
                 self._wake.clear()
                 self._lock_shards(connection)
                 more = self._send_window(connection)
@@ -106,7 +103,7 @@ class Relay:
             del self._sent[id_]
         if failed:
             self._note(healthy=False, error=failed[0])
-            self._stopping.wait(PAUSE_AFTER_FAILURE_SECONDS)
+            self.stopping.wait(PAUSE_AFTER_FAILURE_SECONDS)
 
     def _note(self, *, healthy: bool, error: BaseException | None = None) -> None:
         """One log line per change of state, not one per attempt."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus import outbox
 from shared.bus.envelope import Outgoing, encode
@@ -50,6 +51,15 @@ class Unit:
     engine: Engine
     clock: Clock = utc_now
     committed: threading.Event = field(default_factory=threading.Event)
+
+    def answers(self) -> bool:
+        """Whether the database answers now."""
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except SQLAlchemyError:
+            return False
+        return True
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

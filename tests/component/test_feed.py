@@ -1,6 +1,7 @@
 """The feed on a real PostgreSQL: a steady push that goes on where it was, by one replica at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -158,3 +159,26 @@ def _cut_the_session_with_the_lock(unit: Unit) -> None:
                  WHERE locktype = 'advisory' AND granted
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
     assert len(rows(unit.engine, holders)) == 1
+
+
+def test_a_push_that_is_older_than_a_poll_loses_no_bar(marketdata: Unit, clock: FakeClock) -> None:
+    """A push that waited for a poll's lock has the older time: its bar is not skipped but comes with the next push."""
+    unit, provider, begun = Unit("marketdata", marketdata.engine, clock), Counting(), clock.now
+    feed = Feed(unit, provider, speed=SPEED)
+    feed.push()
+    clock.now = begun + timedelta(milliseconds=2)
+    with unit.transaction() as tx:
+        take_in(tx, provider, partial(provider.poll, now=tx.now), interval="1m", length=None)
+    for milliseconds in (1, 3, 4):
+        clock.now = begun + timedelta(milliseconds=milliseconds)
+        feed.push()
+    assert closes(marketdata) == [FIRST_CLOSE + number for number in range(3)]
+    assert place(marketdata) == 3
+
+
+def test_pushes_at_the_same_time_take_turns(urls: dict[str, str], marketdata: Unit) -> None:
+    """Also without the feeds' lock no bar is pushed twice: each push holds the stored state until it commits."""
+    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
+        feeds = [Feed(stack.enter_context(unit_of("marketdata", urls)), Counting(), speed=SPEED) for _ in range(2)]
+        list(pool.map(lambda number: feeds[number % 2].push(), range(100)))
+    assert closes(marketdata) == [FIRST_CLOSE + number for number in range(place(marketdata))]

@@ -117,6 +117,7 @@ def test_a_restart_inside_a_slot_does_not_run_it_again(urls: dict[str, str], clo
             tick(unit)
             finish_runs(unit)
             assert len(claimed(unit)) == len(outbox(unit)) == 1
+            assert not Tick(unit).validate(clock())
         clock.move(seconds=30)
 
 

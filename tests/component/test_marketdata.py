@@ -1,6 +1,7 @@
 """Prices on a real PostgreSQL: instruments, bars, the provider's place and the event commit together, each once."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,7 +17,7 @@ from shared.jobs.declaration import Counts, JobRun
 from tests.component.scripted_prices import Scripted, made_up_quote, push
 from tests.component.watching import outbox, statements, unit_of
 from tests.conftest import FakeClock
-from tests.support import rows, value
+from tests.support import eventually, rows, value
 
 SYMBOLS = [instrument.symbol for instrument in INSTRUMENTS]
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -189,3 +190,17 @@ def test_a_month_gets_its_partition_also_when_it_has_bars_already(marketdata: Un
     prepare(marketdata)
     assert [bar.close for bar in bars(marketdata)] == [100]
     assert value(marketdata.engine, "SELECT to_regclass('marketdata.market_data_2027_02') IS NOT NULL")
+
+
+def test_replicas_that_start_together_make_each_partition_once(marketdata: Unit, clock: FakeClock) -> None:
+    """The second waits while the first is at it, and finds the partitions made."""
+    clock.move(days=90)
+    waiting = """SELECT count(*) FROM pg_locks WHERE NOT granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+    with ThreadPoolExecutor(1) as pool:
+        with marketdata.engine.begin() as connection:
+            store.ensure_partitions(connection, clock.now)
+            second = pool.submit(prepare, marketdata)
+            eventually(lambda: value(marketdata.engine, waiting) or second.done())
+        second.result()
+    assert value(marketdata.engine, "SELECT to_regclass('marketdata.market_data_2027_03') IS NOT NULL")
