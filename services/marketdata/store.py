@@ -86,15 +86,20 @@ def ensure_partitions(connection: Connection, now: datetime) -> None:
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     for month in (first, _next_month(first)):
         name = f"marketdata.market_data_{month:%Y_%m}"
-        if not connection.execute(_PARTITION_THERE, {"name": name}).scalar_one():
-            _make_partition(connection, name, month)
+        if not _exists(connection, name):
+            connection.execute(_LOCK_BARS)  # another replica may be making it
+            if not _exists(connection, name):
+                _make_partition(connection, name, month)
+
+
+def _exists(connection: Connection, table: str) -> bool:
+    return bool(connection.execute(_TABLE_THERE, {"name": table}).scalar_one())
 
 
 def _make_partition(connection: Connection, name: str, month: datetime) -> None:
     start, end = (f"'{day:%Y-%m-%d} 00:00+00'" for day in (month, _next_month(month)))
     misplaced = f"FROM marketdata.market_data_other WHERE start_at >= {start} AND start_at < {end}"
     for statement in (
-        "LOCK TABLE marketdata.market_data IN SHARE ROW EXCLUSIVE MODE",
         f"CREATE TABLE {name} (LIKE marketdata.market_data INCLUDING ALL)",
         f"INSERT INTO {name} SELECT * {misplaced}",
         f"DELETE {misplaced}",
@@ -147,4 +152,5 @@ ON CONFLICT (symbol, interval, start_at) DO UPDATE SET
   high = GREATEST(bar.high, excluded.high), low = LEAST(bar.low, excluded.low), close = excluded.close,
   volume = bar.volume + excluded.volume
 """)
-_PARTITION_THERE = text("SELECT to_regclass(:name) IS NOT NULL")
+_TABLE_THERE = text("SELECT to_regclass(:name) IS NOT NULL")
+_LOCK_BARS = text("LOCK TABLE marketdata.market_data IN SHARE ROW EXCLUSIVE MODE")
