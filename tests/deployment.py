@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import psutil
 
 from shared.contracts.routing import SERVICES
 from shared.storage.migrate import ROOT
+from shared.testing.rabbitmq import free_ports
 from tests.support import eventually
 
 KEY = {"APCA-API-KEY-ID": "E2EKEY", "APCA-API-SECRET-KEY": "e2e-secret-key"}
@@ -103,11 +103,3 @@ class Deployment:
                 process.wait(max(0.1, deadline - time.monotonic()))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

@@ -13,7 +13,7 @@ from threading import Thread
 import psutil
 
 from shared.storage.migrate import ROOT
-from tests.deployment import free_ports
+from shared.testing.rabbitmq import free_ports
 from tests.support import eventually
 
 KEY_ID, SECRET = "EMBEDDEDKEY", "embedded-secret-key"

@@ -124,7 +124,7 @@ class PrivateNode:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = f"pp{secrets.token_hex(4)}@localhost"
-        self.port, self.management, self.distribution, self.epmd = _free_ports(4)
+        self.port, self.management, self.distribution, self.epmd = free_ports(4)
         self.server = RabbitServer(
             f"amqp://guest:guest@127.0.0.1:{self.port}", f"http://guest:guest@127.0.0.1:{self.management}"
         )
@@ -218,7 +218,7 @@ def _dying_with_us() -> list[str]:
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Distinct free ports, held until all are known."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]

@@ -88,6 +88,7 @@ class Trader:
             self.taken.append(submit(self.client, **self.random.choice(FILLABLE))["id"])
 
 
+@pytest.mark.timeout(400)
 def test_orders_killed_ten_times_in_a_stream_of_prices_loses_and_doubles_nothing(
     deployment: Deployment, client: httpx2.Client, orders: Engine, rabbit: RabbitServer
 ) -> None:
