@@ -26,11 +26,11 @@ def trading_bot(run: JobRun) -> Counts:
         for strategy in store.enabled_strategies(tx.connection):
             decisions = [
                 (look, decide(look.closes, look.holding, strategy.rules))
-                for look in store.looks(tx.connection, strategy)
+                for look in store.looks(tx.connection, strategy, tx.now)
             ]
-            store.add_decisions(tx.connection, run.id, decisions, tx.now)
-            signals += sum(_act(tx, run.id, look, decision) for look, decision in decisions)
-            decided += len(decisions)
+            new = store.add_decisions(tx.connection, run.id, decisions, tx.now)
+            signals += sum(_act(tx, run.id, look, decision) for look, decision in decisions if look.symbol in new)
+            decided += len(new)
     return {"decisions": decided, "signals": signals}
 
 

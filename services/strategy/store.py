@@ -69,8 +69,8 @@ def enabled_strategies(connection: Connection) -> list[Strategy]:
     ]
 
 
-def looks(connection: Connection, strategy: Strategy) -> list[Look]:
-    """One look per symbol, in one statement."""
+def looks(connection: Connection, strategy: Strategy, now: datetime) -> list[Look]:
+    """One look per symbol, in one statement; orders on their way to orders count as open for a day."""
     rows = connection.execute(
         _LOOKS,
         {
@@ -79,6 +79,7 @@ def looks(connection: Connection, strategy: Strategy) -> list[Look]:
             "symbols": list(strategy.symbols),
             "interval": strategy.interval,
             "slow": strategy.rules.slow,
+            "now": now,
         },
     )
     return [
@@ -95,9 +96,9 @@ def looks(connection: Connection, strategy: Strategy) -> list[Look]:
 
 def add_decisions(
     connection: Connection, run_id: UUID, decided: Sequence[tuple[Look, Decision]], now: datetime
-) -> None:
-    """Log every decision, "did nothing" included, in one statement."""
-    connection.execute(
+) -> set[str]:
+    """Log every decision, "did nothing" included, in one statement; the symbols this run had not decided on yet."""
+    added = connection.execute(
         _ADD_DECISIONS,
         {
             "strategies": [look.strategy.id for look, _ in decided],
@@ -110,6 +111,7 @@ def add_decisions(
             "now": now,
         },
     )
+    return {row.symbol for row in added}
 
 
 def add_signal(connection: Connection, signal_id: UUID, look: Look, decision: Decision, now: datetime) -> bool:
@@ -150,7 +152,8 @@ FROM strategy.strategies WHERE enabled ORDER BY name
 """)
 _LOOKS = text("""
 SELECT wanted.symbol, bars.closes, bars.bar_at, LEAST(COALESCE(own.qty, 0), COALESCE(p.qty, 0)) AS qty,
-       COALESCE(open_orders.buying, 0) AS buying, COALESCE(open_orders.selling, 0) AS selling
+       COALESCE(open_orders.buying, 0) + COALESCE(unanswered.buying, 0) AS buying,
+       COALESCE(open_orders.selling, 0) + COALESCE(unanswered.selling, 0) AS selling
 FROM unnest(CAST(:symbols AS text[])) AS wanted (symbol)
 LEFT JOIN LATERAL (
   SELECT array_agg(newest.close ORDER BY newest.start_at) AS closes, max(newest.start_at) AS bar_at
@@ -170,6 +173,13 @@ LEFT JOIN LATERAL (
   WHERE o.account_id = :account_id AND o.strategy_id = :id AND o.symbol = wanted.symbol
     AND o.status IN ('accepted', 'partially_filled')
 ) open_orders ON true
+LEFT JOIN LATERAL (
+  SELECT sum(d.qty) FILTER (WHERE d.action = 'buy') AS buying, sum(d.qty) FILTER (WHERE d.action = 'sell') AS selling
+  FROM strategy.decisions d
+  WHERE d.strategy_id = :id AND d.symbol = wanted.symbol AND d.order_id IS NOT NULL
+    AND d.at > CAST(:now AS timestamptz) - interval '1 day'
+    AND NOT EXISTS (SELECT FROM orders.orders_v1 o WHERE o.account_id = :account_id AND o.id = d.order_id)
+) unanswered ON true
 ORDER BY wanted.symbol
 """)
 _ADD_DECISIONS = text("""
@@ -179,6 +189,7 @@ FROM unnest(CAST(:strategies AS uuid[]), CAST(:symbols AS text[]), CAST(:bars AS
             CAST(:actions AS text[]), CAST(:reasons AS text[]), CAST(:qtys AS numeric[]))
   AS v (strategy_id, symbol, bar_at, action, reason, qty)
 ON CONFLICT DO NOTHING
+RETURNING symbol
 """)
 _ADD_SIGNAL = text("""
 INSERT INTO strategy.trading_signals (id, strategy_id, symbol, bar_at, at, action, price, reason)

@@ -38,6 +38,7 @@ def upgrade() -> None:
       PRIMARY KEY (strategy_id, symbol, run_id)
     );
     CREATE INDEX decisions_by_time ON strategy.decisions (strategy_id, at DESC);
+    CREATE INDEX decisions_with_orders ON strategy.decisions (strategy_id, symbol, at) WHERE order_id IS NOT NULL;
     CREATE TABLE strategy.trading_signals (
       id uuid PRIMARY KEY,
       strategy_id uuid NOT NULL REFERENCES strategy.strategies (id),
