@@ -22,10 +22,8 @@ import uvicorn
 
 from embedded.database import service_urls
 from embedded.home import HomeUnusable, take_home
-from embedded.system import System
+from embedded.system import SERVICES, System
 from services.gateway.settings import Settings
-from services.marketdata import settings as marketdata
-from services.orders import settings as orders
 from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.scheduler import run_scheduler
 from shared.logs import configure_logs
@@ -93,8 +91,8 @@ def _settings() -> Settings:
     os.environ.setdefault("PAPERPROFIT_LOG_FORMAT", "human")
     os.environ.setdefault("PAPERPROFIT_LOG_LEVEL", "WARNING")
     os.environ.setdefault("PAPERPROFIT_POOL_SIZE", "12")
-    for service in (orders.current, marketdata.current):
-        service()  # a mistake in their settings is told now, not on a worker's thread
+    for service in SERVICES:
+        service.check_settings()  # a mistake is told now, not on a worker's thread
     return load(Settings)
 
 

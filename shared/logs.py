@@ -15,6 +15,9 @@ _SHARED: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
+#: What dramatiq says at every attempt of every consumer while RabbitMQ is away; ServiceConsumer says it once.
+_REPEATED = ("Consumer encountered a connection error: %s", "Restarting consumer in %0.2f seconds.")
+
 
 def configure_logs(settings: ServiceSettings) -> None:
     """Send the logs of our code and of the libraries through one formatter to stderr."""
@@ -22,6 +25,7 @@ def configure_logs(settings: ServiceSettings) -> None:
     if settings.log_format == "human":
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.msg not in _REPEATED)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[

@@ -6,7 +6,7 @@ in one process, and the tests put them together as they need.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import dramatiq
@@ -45,7 +45,8 @@ class Service:
     """One of the four Dramatiq services.
 
     ``prepare`` writes what must be there before the first message, once per start, after the migrations;
-    ``components`` makes what runs beside the actors.
+    ``components`` makes what runs beside the actors; ``check_settings`` raises InvalidSettings where the
+    service's own are wrong.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Service:
     jobs: Jobs
     prepare: Callable[[Unit], None] = lambda _: None
     components: Callable[[Unit], Sequence[Component]] = lambda _: ()
-    configured: dict[str, Job] = field(default_factory=dict)
+    check_settings: Callable[[], object] = lambda: None
 
 
 def make_unit(service: str, settings: ServiceSettings, clock: Clock = utc_now) -> Unit:
@@ -102,17 +103,24 @@ def make_middleware(units: dict[str, Unit]) -> list[dramatiq.Middleware]:
     ]
 
 
+class DatabaseAway(RuntimeError):
+    """The database did not answer for as long as a start waits for it."""
+
+
 def wait_for_database(unit: Unit, *, seconds: float) -> None:
-    """Return when the database answers; raise the last error when it does not in time."""
+    """Return when the database answers; raises DatabaseAway."""
     deadline = time.monotonic() + seconds
+    said = False
     while True:
         try:
             with unit.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
         except OperationalError as error:
             if time.monotonic() > deadline:
-                raise
-            log.info("waiting for the database", service=unit.service, error=str(error.orig).strip())
+                raise DatabaseAway(f"no database for {seconds:g} s: {str(error.orig).strip()}") from None
+            if not said:
+                log.info("waiting for the database", service=unit.service, error=str(error.orig).strip())
+            said = True
             time.sleep(0.5)
         else:
             return

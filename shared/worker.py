@@ -30,6 +30,7 @@ from shared.jobs.scheduler import Tick, run_scheduler
 from shared.logs import configure_logs
 from shared.service import (
     Component,
+    DatabaseAway,
     Service,
     attach,
     configure_jobs,
@@ -54,20 +55,27 @@ SCHEDULER_POOL_SIZE = 2
 def main(service: Service) -> None:
     """Entry point of ``python -m services.<name>``."""
     try:
-        settings = load(ServiceSettings)
-        jobs = configure_jobs(service, settings)
-    except (InvalidSettings, InvalidJobsConfig) as error:
+        settings = _prepare(service)
+    except (InvalidSettings, InvalidJobsConfig, DatabaseAway) as error:
         sys.exit(f"{service.name}: {error}")
-    configure_logs(settings)
-    unit = make_unit(service.name, settings)
-    wait_for_database(unit, seconds=DATABASE_WAIT_SECONDS)
-    prepare(service, unit, jobs)
-    unit.engine.dispose()
     os.environ["PAPERPROFIT_RUN_DIR"] = tempfile.mkdtemp(prefix=f"paperprofit-{service.name}-")
     os.environ["dramatiq_queue_prefetch"] = str(settings.prefetch)  # noqa: SIM112 - dramatiq's own names
     os.environ["dramatiq_restart_delay"] = "500"  # noqa: SIM112
     os.environ["dramatiq_worker_timeout"] = "100"  # noqa: SIM112
     os.execv(sys.executable, _command(service, settings))  # noqa: S606 - our own interpreter
+
+
+def _prepare(service: Service) -> ServiceSettings:
+    """Everything that can be wrong is told before a worker starts; then the database is made ready."""
+    settings = load(ServiceSettings)
+    service.check_settings()
+    jobs = configure_jobs(service, settings)
+    configure_logs(settings)
+    unit = make_unit(service.name, settings)
+    wait_for_database(unit, seconds=DATABASE_WAIT_SECONDS)
+    prepare(service, unit, jobs)
+    unit.engine.dispose()
+    return settings
 
 
 def _command(service: Service, settings: ServiceSettings) -> list[str]:

@@ -17,7 +17,7 @@ from shared.bus.relay import Relay
 from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, exchange_of
 from shared.logs import configure_logs
-from shared.service import make_unit, wait_for_database
+from shared.service import DatabaseAway, make_unit, wait_for_database
 from shared.settings import InvalidSettings, load
 from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
 
@@ -27,11 +27,11 @@ log = structlog.get_logger(__name__)
 def main() -> None:
     try:
         settings = load(Settings)
-    except InvalidSettings as error:
+        configure_logs(settings)
+        unit = make_unit(NAME, settings)
+        wait_for_database(unit, seconds=DATABASE_WAIT_SECONDS)
+    except (InvalidSettings, DatabaseAway) as error:
         sys.exit(f"gateway: {error}")
-    configure_logs(settings)
-    unit = make_unit(NAME, settings)
-    wait_for_database(unit, seconds=DATABASE_WAIT_SECONDS)
     made = prepare(unit, settings)
     if made is not None:
         print(f"key id {made.key_id}\nsecret key {made.secret} (shown once)", flush=True)  # noqa: T201

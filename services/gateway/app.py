@@ -70,13 +70,17 @@ async def _sweep_submissions(gateway: Gateway) -> None:
         with gateway.unit.transaction() as tx:
             return store.resend_unanswered(tx, RESEND_AFTER)
 
+    swept = True
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         try:
             if count := await run_in_threadpool(sweep):
                 log.warning("submissions sent again", count=count)
+            swept = True
         except SQLAlchemyError as error:
-            log.warning("submissions not swept", error=str(error).splitlines()[0])
+            if swept:  # said once, not at every attempt
+                log.warning("submissions not swept", error=str(error).splitlines()[0])
+            swept = False
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

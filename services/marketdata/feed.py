@@ -33,6 +33,7 @@ class Feed(Background):
         self._unit = unit
         self._provider = provider
         self._period = 1 / speed
+        self._waiting = False
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -40,11 +41,20 @@ class Feed(Background):
                 with self._unit.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as lock:
                     self._push_while_locked(lock)
             except SQLAlchemyError as error:
-                log.warning("feed waits for the database", error=str(error).splitlines()[0])
+                self._note(waiting=True, error=str(error).splitlines()[0])
             self.stopping.wait(PAUSE_SECONDS)
 
+    def _note(self, *, waiting: bool, error: str = "") -> None:
+        """One log line per change of state, not one per attempt."""
+        if waiting != self._waiting:
+            self._waiting = waiting
+            report = log.warning if waiting else log.info
+            report("feed waits for the database" if waiting else "feed goes on", error=error)
+
     def _push_while_locked(self, lock: Connection) -> None:
-        if not lock.execute(_LOCK, {"key": _KEY}).scalar_one():
+        locked = lock.execute(_LOCK, {"key": _KEY}).scalar_one()
+        self._note(waiting=False)
+        if not locked:
             return
         try:
             self._push_steadily(lock)

@@ -31,4 +31,4 @@ def components(unit: Unit) -> Sequence[Component]:
     return [Feed(unit, configured_provider(), speed=speed)] if speed else []
 
 
-service = Service("marketdata", Actors(), jobs, prepare, components)
+service = Service("marketdata", Actors(), jobs, prepare, components, check_settings=current)

@@ -1,7 +1,8 @@
 """What orders is made of."""
 
+from services.orders import settings
 from services.orders.actors import actors
 from services.orders.jobs import jobs
 from shared.service import Service
 
-service = Service("orders", actors, jobs)
+service = Service("orders", actors, jobs, check_settings=settings.current)

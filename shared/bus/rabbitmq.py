@@ -39,9 +39,10 @@ class ServiceBroker(RabbitmqBroker):
             return
         try:
             declare_service(self.channel, self.service)
-        except (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError) as error:
-            del self.connection
+        except (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError, OSError) as error:
             raise ConnectionClosed(error) from None
+        finally:
+            del self.connection  # this thread's own: nobody would answer its heartbeats
         self.queues_pending.clear()
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
@@ -76,14 +77,19 @@ class ServiceConsumer(_RabbitmqConsumer):
     """Stamps what it receives with its own queue, and lets a message be acknowledged only through itself."""
 
     def __init__(self, broker: ServiceBroker, queue_name: str, prefetch: int, timeout: int) -> None:
-        super().__init__(broker, queue_name, prefetch, timeout)
+        try:
+            super().__init__(broker, queue_name, prefetch, timeout)
+        except OSError as error:  # while RabbitMQ is away, its name may not be known either
+            raise ConnectionClosed(error) from None
         broker.attached.add(queue_name)
+        log.info("consumer attached", queue=queue_name)
 
     def __next__(self) -> Any:
         try:
             received = super().__next__()
-        except ConnectionClosed:
+        except ConnectionClosed as error:
             self.broker.attached.discard(self.queue_name)
+            log.warning("consumer lost RabbitMQ", queue=self.queue_name, error=str(error))
             raise
         if received is not None:
             queue = q_name(self.queue_name)

@@ -62,8 +62,8 @@ class Relay(Background):
                 self._wake.clear()
                 self._lock_shards(connection)
                 more = self._send_window(connection)
-                self._remove_confirmed(connection)
-                self._note(healthy=True)
+                if self._remove_confirmed(connection):
+                    self._note(healthy=True)
                 if not more and not any(future.done() for future in self._sent.values()):
                     self._wake.wait(self._poll)
         finally:
@@ -93,7 +93,8 @@ class Relay(Background):
             future.add_done_callback(lambda _: self._wake.set())
         return len(rows) == room
 
-    def _remove_confirmed(self, connection: Connection) -> None:
+    def _remove_confirmed(self, connection: Connection) -> bool:
+        """Remove what was confirmed; False when something failed, which is then sent again."""
         done = {id_: future for id_, future in self._sent.items() if future.done()}
         confirmed = [id_ for id_, future in done.items() if future.exception() is None]
         if confirmed:
@@ -104,6 +105,7 @@ class Relay(Background):
         if failed:
             self._note(healthy=False, error=failed[0])
             self.stopping.wait(PAUSE_AFTER_FAILURE_SECONDS)
+        return not failed
 
     def _note(self, *, healthy: bool, error: BaseException | None = None) -> None:
         """One log line per change of state, not one per attempt."""
