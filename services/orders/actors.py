@@ -109,7 +109,7 @@ def cancel_order(command: CancelOrder, tx: Transaction) -> None:
     if order.status not in OPEN_STATUSES:
         _say_not_canceled(command, account, "not_cancelable", f"the order is {order.status}", tx)
         return
-    store.end_order(tx.connection, order, OrderStatus.CANCELED, tx.now)
+    store.end_orders(tx.connection, [order], OrderStatus.CANCELED, tx.now)
     account = replace(account, reserved=account.reserved - order.reserved)
     _say(OrderCanceled, account, tx, order_id=order.id)
 

@@ -58,13 +58,15 @@ def _event(order: Order, outcome: Fill | Refusal, book: Book, tx: Transaction) -
 def expire_orders(tx: Transaction) -> int:
     """End the day orders whose session is over; the number of them."""
     overdue = store.expired(tx.connection, tx.now)
+    if not overdue:
+        return 0
     accounts = store.lock_accounts(tx.connection, sorted({account for account, _ in overdue}))
-    orders = store.lock_open_orders(tx.connection, overdue) if overdue else []
+    orders = store.lock_open_orders(tx.connection, overdue)
     for order in orders:
         account = accounts[order.account_id]
         account = replace(account, reserved=account.reserved - order.reserved, sequence=account.sequence + 1)
         accounts[account.id] = account
-        store.end_order(tx.connection, order, OrderStatus.EXPIRED, tx.now)
-        saving.save_accounts(tx.connection, [account])
         tx.publish(OrderExpired(account_id=account.id, sequence=account.sequence, at=tx.now, order_id=order.id))
+    store.end_orders(tx.connection, orders, OrderStatus.EXPIRED, tx.now)
+    saving.save_accounts(tx.connection, list(accounts.values()))
     return len(orders)

@@ -94,10 +94,11 @@ def lock_order(connection: Connection, account_id: UUID, order_id: UUID) -> Orde
     return None if row is None else _order(row)
 
 
-def end_order(connection: Connection, order: Order, status: OrderStatus, now: datetime) -> None:
-    """Cancel or expire what is open of the order."""
-    values = {"account_id": order.account_id, "id": order.id, "status": status, "now": now}
-    connection.execute(_END_ORDER, values)
+def end_orders(connection: Connection, orders: Iterable[Order], status: OrderStatus, now: datetime) -> None:
+    """Cancel or expire what is open of the orders."""
+    keys = [(order.account_id, order.id) for order in orders]
+    values = {"accounts": [account for account, _ in keys], "ids": [id_ for _, id_ in keys]}
+    connection.execute(_END_ORDERS, {**values, "status": status, "now": now})
 
 
 def triggered(connection: Connection, prices: Iterable[Price]) -> list[tuple[UUID, UUID]]:
@@ -220,11 +221,12 @@ VALUES ({", ".join(":" + name for name in _SUBMITTED)}, :id, :status, :reserved,
 _LOCK_ORDER = text(f"""
 SELECT {_ORDER_COLUMNS} FROM orders.orders o WHERE o.account_id = :account_id AND o.id = :id FOR UPDATE
 """)
-_END_ORDER = text(f"""
-UPDATE orders.orders SET status = :status, reserved = 0, updated_at = :now,
+_END_ORDERS = text(f"""
+UPDATE orders.orders o SET status = :status, reserved = 0, updated_at = :now,
   canceled_at = CASE WHEN :status = 'canceled' THEN CAST(:now AS timestamptz) END,
   expired_at = CASE WHEN :status = 'expired' THEN CAST(:now AS timestamptz) END
-WHERE account_id = :account_id AND id = :id AND status IN {_OPEN}
+FROM unnest(CAST(:accounts AS uuid[]), CAST(:ids AS uuid[])) AS ended (account_id, id)
+WHERE o.account_id = ended.account_id AND o.id = ended.id AND o.status IN {_OPEN}
 """)
 _TRIGGERED = text(f"""
 SELECT o.account_id, o.id

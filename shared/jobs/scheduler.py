@@ -21,7 +21,7 @@ from shared.jobs.schedule import due_slot
 log = structlog.get_logger(__name__)
 
 #: A tick that would come sooner than this waits for the next whole second: periodiq recurses when it is late.
-SHORTEST_PAUSE_SECONDS = 0.1
+SHORTEST_PAUSE_SECONDS = 0.02
 
 
 class Timetable:
