@@ -14,7 +14,8 @@ import socket
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -110,23 +111,21 @@ def _listen(port: str) -> socket.socket:
     return listening
 
 
-class _serving:  # noqa: N801 - used as a context manager function
-    """uvicorn on a thread of its own: the main thread belongs to the scheduler and its SIGALRM."""
-
-    def __init__(self, system: System, listening: socket.socket) -> None:
-        config = uvicorn.Config(system.app(), log_config=None, timeout_graceful_shutdown=1, ws="none")
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([listening],), name="http")
-
-    def __enter__(self) -> None:
-        self._thread.start()
+@contextmanager
+def _serving(system: System, listening: socket.socket) -> Iterator[None]:
+    """Uvicorn on a thread of its own: the main thread belongs to the scheduler and its SIGALRM."""
+    config = uvicorn.Config(system.app(), log_config=None, timeout_graceful_shutdown=1, ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],), name="http")
+    thread.start()
+    try:
         deadline = time.monotonic() + START_SECONDS
-        while not self._server.started and self._thread.is_alive() and time.monotonic() < deadline:
+        while not server.started and thread.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join(timeout=3)
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(timeout=3)
 
 
 def _announce(system: System, listening: socket.socket) -> None:

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway import jobs_api, page, store, trading
-from services.gateway.errors import NotFound, RequestRefused, refusal_response
+from services.gateway.errors import Malformed, MethodNotAllowed, NotFound, refusal_response
 from services.gateway.requests import Gateway
 
 log = structlog.get_logger(__name__)
@@ -85,12 +85,12 @@ async def _sweep_submissions(gateway: Gateway) -> None:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     """An unknown path or method, in the shape of the API it was meant for."""
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
-    if error.status_code == 404:
+    status = error.status_code if isinstance(error, HTTPException) else 400
+    if status == 404:
         return refusal_response(request, NotFound(f"there is nothing at {request.url.path}"))
-    refused = RequestRefused(str(error.detail))
-    refused.status, refused.code, refused.title = error.status_code, error.status_code * 100_000, error.detail  # type: ignore[misc]
-    return refusal_response(request, refused)
+    if status == 405:
+        return refusal_response(request, MethodNotAllowed(f"{request.method} is not for {request.url.path}"))
+    return refusal_response(request, Malformed("the request cannot be read"))
 
 
 class SecurityHeaders:

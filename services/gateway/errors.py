@@ -4,7 +4,9 @@
     ├── Unauthorized     401  no key, or a wrong one
     ├── Forbidden        403  the key may not do this, or the account cannot bear it
     ├── NotFound         404
+    ├── MethodNotAllowed 405
     ├── BodyTooLarge     413
+    ├── NotReady         503  the database or a service is away for the moment
     ├── Malformed        400  the body is not JSON
     └── Invalid          422  a field is wrong; ``field`` names it
 
@@ -39,6 +41,10 @@ class Forbidden(RequestRefused):
 
 class NotFound(RequestRefused):
     status, code, title = 404, 40410000, "Not found"
+
+
+class MethodNotAllowed(RequestRefused):
+    status, code, title = 405, 40510000, "Method not allowed"
 
 
 class BodyTooLarge(RequestRefused):
