@@ -19,6 +19,8 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+#: Text without control characters; the database takes no NUL.
+Printable = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
 #: Quantities are in shares, up to nine decimals; prices in the instrument's currency.
 Qty = Annotated[Number, Field(gt=0, le=MAX_QTY, decimal_places=9)]
 LimitPrice = Annotated[Number, Field(gt=0, le=MAX_PRICE, decimal_places=4)]
@@ -37,7 +39,7 @@ class NewOrder(BaseModel):
     limit_price: LimitPrice | None = None
     stop_price: LimitPrice | None = None
     extended_hours: Literal[False] = False
-    client_order_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    client_order_id: Annotated[Printable, Field(min_length=1, max_length=128)] | None = None
     order_class: Literal["", "simple"] | None = None
 
     @model_validator(mode="after")
@@ -91,5 +93,5 @@ class OrderQuery(BaseModel):
 class SessionRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    key_id: str = Field(min_length=1, max_length=64)
-    secret_key: str = Field(min_length=1, max_length=200)
+    key_id: Printable = Field(min_length=1, max_length=64)
+    secret_key: Printable = Field(min_length=1, max_length=200)

@@ -58,6 +58,7 @@ def guarded(handler: Handler, scope: str) -> Callable[[Request], Awaitable[Respo
     async def endpoint(request: Request) -> Response:
         gateway: Gateway = request.app.state.gateway
         try:
+            _refuse_nul(request)
             principal = await run_in_threadpool(authenticate, gateway, request)
             if scope not in principal.scopes:
                 raise Forbidden(f"this key may not {scope}")
@@ -71,6 +72,12 @@ def guarded(handler: Handler, scope: str) -> Callable[[Request], Awaitable[Respo
             return refusal_response(request, not_ready)
 
     return endpoint
+
+
+def _refuse_nul(request: Request) -> None:
+    """No row can hold a NUL, so nothing can be found under one."""
+    if "\0" in request.scope["path"] or any("\0" in value for value in request.query_params.values()):
+        raise Malformed("the address holds a NUL character")
 
 
 def authenticate(gateway: Gateway, request: Request) -> Principal:

@@ -65,6 +65,9 @@ def stored(system: System) -> tuple[int, int, int]:
         ({"take_profit": {"limit_price": "1"}}, "take_profit"),
         ({"notional": "100"}, "notional"),
         ({"client_order_id": "x" * 129}, "client_order_id"),
+        ({"client_order_id": "a\x00b"}, "client_order_id"),
+        ({"client_order_id": ""}, "client_order_id"),
+        ({"symbol": "A\x00"}, "symbol"),
         ({"extended_hours": True}, "extended_hours"),
     ],
 )
@@ -116,6 +119,11 @@ def test_a_body_of_ten_megabytes_is_a_413(system: System, client: TestClient) ->
         ("GET", "/v2/orders?status=maybe", 422),
         ("GET", "/v2/positions/NOPE", 404),
         ("GET", "/v2/nothing", 404),
+        ("GET", "/v2/positions/A%00", 400),
+        ("GET", "/v2/orders:by_client_order_id?client_order_id=%00", 400),
+        ("GET", "/v2/orders?symbols=%00", 400),
+        ("GET", "/v2/orders?after=yesterday", 422),
+        ("POST", "/api/jobs/%00/trigger", 400),
         ("PUT", "/v2/account", 405),
         ("POST", "/api/jobs/no_such_job/trigger", 404),
         ("PUT", "/api/jobs/no_such_job/toggle?enabled=true", 404),
@@ -153,3 +161,28 @@ def test_without_a_right_key_every_route_is_a_401(system: System, path: str, hea
     with TestClient(system.app()) as stranger:
         assert stranger.get(path, headers=headers).status_code == 401
         assert stranger.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"symbol": "AAPL", "qty": 1e999999999, "side": "buy", "type": "market", "time_in_force": "day"}',
+        '{"symbol": "AAPL", "qty": 1e-999999999, "side": "buy", "type": "market", "time_in_force": "day"}',
+        '{"symbol": "AAPL", "qty": ' + "9" * 5000 + ', "side": "buy", "type": "market", "time_in_force": "day"}',
+        (
+            '{"symbol": "AAPL", "qty": "1", "side": "buy", "type": "market", "time_in_force": "day", '
+            '"client_order_id": "\\ud800"}'
+        ),
+    ],
+)
+def test_numbers_and_text_at_the_edge_of_json_are_refused(system: System, client: TestClient, body: str) -> None:
+    """What JSON can spell but no order can hold."""
+    before = stored(system)
+    assert client.post("/v2/orders", content=body).status_code in {400, 422}
+    assert stored(system) == before
+
+
+def test_a_session_request_with_a_nul_is_refused_by_name(client: TestClient) -> None:
+    """The sign-in is open to everybody, so it is checked as well as the rest."""
+    answer = client.post("/api/session", json={"key_id": "a\x00", "secret_key": "b"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "key_id")
