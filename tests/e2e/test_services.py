@@ -128,6 +128,15 @@ def test_orders_killed_ten_times_in_a_stream_of_prices_loses_and_doubles_nothing
     ) == len(resting)
     assert broken_invariants(orders) == {}
     assert value(orders, "SELECT count(*) FROM orders.dead_letters") == 0
+    for service, url in deployment.urls.items():
+        engine = make_engine(url, name=service)
+        left = f"SELECT count(*) FROM {service}.outbox WHERE created_at < now() - interval '5 seconds'"
+        assert value(engine, left) == 0, f"{service} did not send everything"
+        engine.dispose()
+    doubled = (
+        "SELECT job, scheduled_for FROM jobs.job_runs WHERE trigger = 'schedule' GROUP BY 1, 2 HAVING count(*) > 1"
+    )
+    assert rows(orders, doubled) == []
     for resting_id in resting:
         assert client.delete(f"/v2/orders/{resting_id}").status_code == 204
     assert value(orders, "SELECT reserved FROM orders.accounts WHERE id = :a", a=DEMO_ACCOUNT_ID) == 0
