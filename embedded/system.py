@@ -14,6 +14,7 @@ from services.marketdata.service import service as marketdata
 from services.orders.service import service as orders
 from services.strategy.service import service as strategy
 from services.valuation.service import service as valuation
+from shared.background import Background
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.relay import Relay
 from shared.bus.transaction import Unit
@@ -22,7 +23,6 @@ from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, QUEUES
 from shared.jobs.scheduler import Tick
 from shared.service import (
-    Component,
     attach,
     check_job_names,
     configure_jobs,
@@ -50,6 +50,7 @@ class System:
         self.new_key: gateway.NewKey | None = None
         self.broker = InProcessBroker(middleware=make_middleware(self.units))
         self.worker = Worker(self.broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=settings.threads)
+        self.components: list[Background] = []
         self.ticked = threading.Event()
 
     def prepare(self) -> None:
@@ -69,13 +70,14 @@ class System:
             stack.callback(self._dispose)
             self.worker.start()
             stack.callback(self.worker.stop, timeout=2000)
-            for component in self._components(feeds=feeds):
+            self.components = self._components(feeds=feeds)
+            for component in self.components:
                 component.start()
                 stack.callback(component.stop)
             yield
 
-    def _components(self, *, feeds: bool) -> list[Component]:
-        relays: list[Component] = [
+    def _components(self, *, feeds: bool) -> list[Background]:
+        relays: list[Background] = [
             Relay(unit.engine, name, self.broker.send, unit.committed, poll=RELAY_POLL_SECONDS)
             for name, unit in self.units.items()
         ]
@@ -92,7 +94,7 @@ class System:
     def _checks(self) -> dict[str, bool]:
         return {
             "consumers": set(QUEUES) <= self.broker.attached,
-            "workers": all(thread.is_alive() for thread in self.worker.workers),
+            "threads": all(t.is_alive() for t in self.worker.workers) and all(c.alive for c in self.components),
             "scheduler": self.ticked.is_set(),
         }
 

@@ -1,6 +1,6 @@
 """Whether a replica works: its processes leave beats in a folder, and one of them answers for all.
 
-worker-<pid>.json   each worker process: consumers attached, database and publisher answering
+worker-<pid>.json   each worker process: consumers attached, no thread dead, database and publisher answering
 scheduler.json      the scheduler: when its loop last woke, and when the database last answered it
 """
 
@@ -45,6 +45,7 @@ def replica_health(folder: Path, processes: int) -> dict[str, Any]:
     checks = {
         "workers": len(workers) >= processes,
         "consumers": bool(workers) and all(all(beat["consumers"].values()) for beat in workers),
+        "threads": bool(workers) and all(beat["threads"] for beat in workers),
         "database": bool(workers) and all(beat["database"] for beat in workers),
         "broker": bool(workers) and all(beat["broker"] for beat in workers),
         "scheduler": is_fresh(scheduler.get("ticked_at", 0.0)),

@@ -7,7 +7,6 @@ in one process, and the tests put them together as they need.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import dramatiq
 import structlog
@@ -15,6 +14,7 @@ from dramatiq.middleware import AgeLimit, CurrentMessage, Pipelines, ShutdownNot
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from shared.background import Background
 from shared.bus.actors import Actors
 from shared.bus.retries import RetryOrBury
 from shared.bus.transaction import Unit
@@ -32,14 +32,6 @@ log = structlog.get_logger(__name__)
 TIME_LIMIT_MS = 60_000
 
 
-class Component(Protocol):
-    """A part that runs on a thread of its own beside the actors."""
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-
 @dataclass(frozen=True)
 class Service:
     """One of the four Dramatiq services.
@@ -53,7 +45,7 @@ class Service:
     actors: Actors
     jobs: Jobs
     prepare: Callable[[Unit], None] = lambda _: None
-    components: Callable[[Unit], Sequence[Component]] = lambda _: ()
+    components: Callable[[Unit], Sequence[Background]] = lambda _: ()
     check_settings: Callable[[], object] = lambda: None
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import dramatiq
 import structlog
@@ -29,7 +30,6 @@ from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.scheduler import Tick, run_scheduler
 from shared.logs import configure_logs
 from shared.service import (
-    Component,
     DatabaseAway,
     Service,
     attach,
@@ -102,34 +102,39 @@ def worker(service: Service) -> None:
     )
     attach(service, broker, unit, configure_jobs(service, settings))
     relay = Relay(unit.engine, service.name, broker.publisher.send, unit.committed, poll=POLL_SECONDS)
-    beat = _Heartbeat(service.name, broker, unit)
-    broker.add_middleware(_Components([relay, *service.components(unit), beat]))
+    beside = [relay, *service.components(unit)]
+    broker.add_middleware(_Components(beside, _Heartbeat(service.name, broker, unit, beside)))
     dramatiq.set_broker(broker)
 
 
 class _Components(dramatiq.Middleware):
     """Starts what runs beside the actors with the worker, and stops it after the last actor has finished."""
 
-    def __init__(self, components: Sequence[Component]) -> None:
+    def __init__(self, components: Sequence[Background], heartbeat: "_Heartbeat") -> None:
         self.components = components
+        self.heartbeat = heartbeat
 
-    def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+    def after_worker_boot(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         for component in self.components:
             component.start()
+        self.heartbeat.threads = worker.workers
+        self.heartbeat.start()
 
     def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
-        for component in reversed(self.components):
+        for component in (self.heartbeat, *reversed(self.components)):
             component.stop()
 
 
 class _Heartbeat(Background):
     """Says once a second what works in this process, and ends the replica when its scheduler is gone."""
 
-    def __init__(self, service: str, broker: ServiceBroker, unit: Unit) -> None:
+    def __init__(self, service: str, broker: ServiceBroker, unit: Unit, beside: Sequence[Background]) -> None:
         super().__init__("heartbeat")
         self._queues = queues_of(service)
         self._broker = broker
         self._unit = unit
+        self._beside = beside
+        self.threads: Sequence[Thread] = ()
         self._folder = run_folder()
         self._expected = time.time() + SCHEDULER_START_SECONDS
 
@@ -140,6 +145,7 @@ class _Heartbeat(Background):
                 self._folder,
                 f"worker-{os.getpid()}",
                 consumers={queue: queue in self._broker.attached for queue in self._queues},
+                threads=all(t.is_alive() for t in self.threads) and all(part.alive for part in self._beside),
                 broker=self._broker.publisher.connected.is_set(),
                 database=self._unit.answers(),
             )

@@ -51,7 +51,11 @@ def main() -> None:
         unit,
         live,
         settings,
-        lambda: {"consumers": listener.attached.is_set(), "broker": publisher.connected.is_set()},
+        lambda: {
+            "consumers": listener.attached.is_set(),
+            "threads": relay.alive and listener.alive,
+            "broker": publisher.connected.is_set(),
+        },
     )
     log.info("gateway serves", host=settings.host, port=settings.port)
     for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends in good order, then raises the signal again

@@ -6,9 +6,10 @@ from services.marketdata import store
 from services.marketdata.feed import Feed
 from services.marketdata.jobs import configured_provider, jobs
 from services.marketdata.settings import current
+from shared.background import Background
 from shared.bus.actors import Actors
 from shared.bus.transaction import Unit
-from shared.service import Component, Service
+from shared.service import Service
 
 #: What the recorded prices hold. They trade on the demo market, so that it works on a Sunday.
 INSTRUMENTS = (
@@ -26,7 +27,7 @@ def prepare(unit: Unit) -> None:
         store.ensure_partitions(connection, unit.clock())
 
 
-def components(unit: Unit) -> Sequence[Component]:
+def components(unit: Unit) -> Sequence[Background]:
     speed = current().replay_speed
     return [Feed(unit, configured_provider(), speed=speed)] if speed else []
 

@@ -16,6 +16,7 @@ ALL_WELL = {
     "healthy": True,
     "workers": True,
     "consumers": True,
+    "threads": True,
     "database": True,
     "broker": True,
     "scheduler": True,
@@ -23,7 +24,12 @@ ALL_WELL = {
 
 
 def worker_beat(folder: Path, pid: int = 1, **facts: object) -> None:
-    well = {"consumers": {"orders.prices": True, "orders.jobs": True}, "broker": True, "database": True}
+    well = {
+        "consumers": {"orders.prices": True, "orders.jobs": True},
+        "threads": True,
+        "broker": True,
+        "database": True,
+    }
     write_beat(folder, f"worker-{pid}", **{**well, **facts})
 
 
@@ -93,9 +99,9 @@ def test_a_consumer_that_came_off_makes_the_replica_unhealthy(folder: Path) -> N
     assert replica_health(folder, processes=2) == {**ALL_WELL, "healthy": False, "consumers": False}
 
 
-@pytest.mark.parametrize("what", ["database", "broker"])
-def test_one_worker_without_its_server_makes_the_replica_unhealthy(folder: Path, what: str) -> None:
-    """The name of the check says which server it is."""
+@pytest.mark.parametrize("what", ["database", "broker", "threads"])
+def test_one_worker_without_its_server_or_a_thread_makes_the_replica_unhealthy(folder: Path, what: str) -> None:
+    """The name of the check says which it is."""
     worker_beat(folder, pid=2, **{what: False})
     assert replica_health(folder, processes=2) == {**ALL_WELL, "healthy": False, what: False}
 
