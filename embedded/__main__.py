@@ -91,7 +91,6 @@ def _settings() -> Settings:
     os.environ.setdefault("PAPERPROFIT_JOBS_CONFIG", str(ROOT / "config" / "jobs.demo.toml"))
     os.environ.setdefault("PAPERPROFIT_LOG_FORMAT", "human")
     os.environ.setdefault("PAPERPROFIT_LOG_LEVEL", "WARNING")
-    os.environ.setdefault("PAPERPROFIT_POOL_SIZE", "12")
     for service in SERVICES:
         service.check_settings()  # a mistake is told now, not on a worker's thread
     return load(Settings)

@@ -155,7 +155,8 @@ INVARIANTS = {
            OR (o.type = 'limit' AND o.side = 'sell' AND f.price < o.limit_price)""",
     "nothing fills after its cancel": """
         SELECT f.id FROM orders.fills f JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
-        WHERE o.status IN ('canceled', 'expired', 'rejected') AND o.filled_qty = o.qty""",
+        WHERE o.status IN ('canceled', 'expired', 'rejected')
+          AND (o.filled_qty = o.qty OR f.filled_at > COALESCE(o.canceled_at, o.expired_at, o.updated_at))""",
     "every ledger entry of a fill has its fill, once": """
         SELECT fill_id FROM orders.ledger WHERE kind = 'fill' GROUP BY fill_id
         HAVING count(*) <> 1 OR NOT EXISTS (SELECT FROM orders.fills f WHERE f.id = ledger.fill_id)""",

@@ -107,8 +107,9 @@ async def _changes(gateway: Gateway, principal: Principal, stream: Stream) -> As
         changed, prices = stream.take()
         news = [_event("prices", {"prices": prices})] if prices else []
         for part in sorted(changed):
-            event = _event(part, await _part(gateway, principal, part))
-            if sent.get(part) != event.data:
+            data = await _part(gateway, principal, part)
+            event = _event(part, data)
+            if data and sent.get(part) != event.data:
                 sent[part] = str(event.data)
                 news.append(event)
         if not news and time.monotonic() - spoke >= PING_SECONDS:
@@ -118,12 +119,12 @@ async def _changes(gateway: Gateway, principal: Principal, stream: Stream) -> As
             yield event
 
 
-async def _part(gateway: Gateway, principal: Principal, part: str) -> dict[str, Any]:
-    """The data of one part of the page as it is now."""
+async def _part(gateway: Gateway, principal: Principal, part: str) -> dict[str, Any] | None:
+    """The data of one part of the page as it is now; None while there is none."""
     account = principal.account_id
     if part == "account":
         row = await read(gateway, store.account, account)
-        return {} if row is None else account_json(row)
+        return None if row is None else account_json(row)
     if part == "positions":
         return {"positions": [position_json(row) for row in await read(gateway, store.positions, account)]}
     if part == "orders":

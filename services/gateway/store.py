@@ -13,7 +13,6 @@ from shared.bus.transaction import Transaction
 from shared.contracts.orders import SubmitOrder
 
 Record = Mapping[str, Any]
-RESEND_FOR = timedelta(hours=1)
 
 
 def account(connection: Connection, account_id: UUID) -> Record | None:
@@ -83,12 +82,10 @@ def add_submission(tx: Transaction, command: SubmitOrder) -> None:
 def resend_unanswered(tx: Transaction, older_than: timedelta) -> int:
     """Note which submissions orders knows by now, and send the others again; the number sent.
 
-    One that is still unanswered after an hour is among the dead letters of orders, which keep it.
+    None is given up: the pause before each time is as long as all before it together, so that it doubles.
     """
     tx.connection.execute(_NOTE_ANSWERED, {"now": tx.now})
-    rows = tx.connection.execute(
-        _UNANSWERED, {"now": tx.now, "before": tx.now - older_than, "oldest": tx.now - RESEND_FOR}
-    ).all()
+    rows = tx.connection.execute(_UNANSWERED, {"now": tx.now, "before": tx.now - older_than}).all()
     for row in rows:
         tx.publish(SubmitOrder.model_validate(row.command), message_id=row.message_id)
     return len(rows)
@@ -201,6 +198,6 @@ WHERE s.answered_at IS NULL
 """)
 _UNANSWERED = text("""
 UPDATE gateway.submissions SET sent_at = :now
-WHERE answered_at IS NULL AND sent_at < :before AND submitted_at > :oldest
+WHERE answered_at IS NULL AND sent_at < :before AND CAST(:now AS timestamptz) - sent_at >= sent_at - submitted_at
 RETURNING message_id, command
 """)

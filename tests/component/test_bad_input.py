@@ -10,11 +10,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
+from tests.component.http_desk import KEY, ORDER, stored
 from tests.conftest import database, running_system
-from tests.support import eventually, value
-
-KEY = {"APCA-API-KEY-ID": "TESTKEY", "APCA-API-SECRET-KEY": "test-secret-key"}
-ORDER = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day"}
+from tests.support import eventually
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +27,6 @@ def client(system: System) -> Iterator[TestClient]:
     with TestClient(system.app(), headers=KEY) as client:
         eventually(lambda: client.get("/v2/account").status_code == 200)
         yield client
-
-
-def stored(system: System) -> tuple[int, int, int]:
-    """How many submissions, orders and outgoing messages there are."""
-    engine = system.units["gateway"].engine
-    return (
-        value(engine, "SELECT count(*) FROM gateway.submissions"),
-        value(system.units["orders"].engine, "SELECT count(*) FROM orders.orders"),
-        value(engine, "SELECT count(*) FROM gateway.outbox"),
-    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -9,11 +10,12 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
+from services.gateway import store
+from shared.bus.transaction import Transaction
+from shared.clock import utc_now
 from shared.settings import DEMO_ACCOUNT_ID
-from tests.support import eventually, price, prices, rows, send, value
-
-KEY = {"APCA-API-KEY-ID": "TESTKEY", "APCA-API-SECRET-KEY": "test-secret-key"}
-ORDER = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day"}
+from tests.component.http_desk import KEY, ORDER, stored
+from tests.support import eventually, order, price, prices, rows, send, value
 
 
 @pytest.fixture
@@ -34,16 +36,6 @@ def push(system: System, last: str, sequence: int = 1, symbol: str = "AAPL") -> 
             (sequence, quote.last, quote.bid, quote.ask, quote.quoted_at, symbol),
         )
     send(system.units["marketdata"], prices(quote))
-
-
-def stored(system: System) -> tuple[int, int, int]:
-    """How many submissions, orders and outgoing messages there are."""
-    engine = system.units["gateway"].engine
-    return (
-        value(engine, "SELECT count(*) FROM gateway.submissions"),
-        value(system.units["orders"].engine, "SELECT count(*) FROM orders.orders"),
-        value(engine, "SELECT count(*) FROM gateway.outbox"),
-    )
 
 
 def test_an_order_is_submitted_filled_and_shown_as_a_position(system: System, client: TestClient) -> None:
@@ -142,10 +134,6 @@ def test_a_job_is_triggered_shown_and_toggled(system: System, client: TestClient
 
 def test_a_submission_that_orders_never_answered_is_sent_again(system: System, client: TestClient) -> None:
     """The order is a row before it is a message: with its message lost, the sweep places it, once."""
-    from datetime import timedelta
-
-    from services.gateway import store
-
     order_id, gateway = uuid4(), system.units["gateway"]
     with gateway.engine.begin() as connection:  # as if every queue and outbox had been wiped after the commit
         connection.exec_driver_sql(
@@ -209,3 +197,21 @@ def test_the_clock_answers_all_four_fields(client: TestClient) -> None:
     assert clock["is_open"] is True
     assert clock["next_close"].endswith("T00:00:00Z")
     assert set(clock) == {"timestamp", "is_open", "next_open", "next_close"}
+
+
+def test_an_unanswered_submission_is_sent_again_at_doubling_pauses_and_never_given_up(system: System) -> None:
+    """5, 10, 20 s … after it was handed in, however long orders stays away."""
+    gateway, begun = system.units["gateway"], utc_now()
+    with gateway.engine.begin() as connection:  # of an account that orders does not know, so it stays unanswered
+        command = order(uuid4(), submitted_at=begun).model_dump_json()
+        connection.exec_driver_sql(
+            "INSERT INTO gateway.submissions (order_id, account_id, client_order_id, message_id, command,"
+            " submitted_at, sent_at) VALUES (%s, %s, 'away', %s, %s, %s, %s)",
+            (uuid4(), uuid4(), uuid4(), command, begun, begun),
+        )
+    sent = []
+    for seconds in range(5, 100, 5):
+        with gateway.engine.begin() as connection:
+            tx = Transaction(connection, "gateway", begun + timedelta(seconds=seconds, milliseconds=seconds))
+            sent += [seconds] * store.resend_unanswered(tx, timedelta(seconds=5))
+    assert sent == [5, 10, 20, 40, 80]
