@@ -77,10 +77,7 @@ class System:
             yield
 
     def _components(self, *, feeds: bool) -> list[Background]:
-        relays: list[Background] = [
-            Relay(unit.engine, name, self.broker.send, unit.committed, poll=RELAY_POLL_SECONDS)
-            for name, unit in self.units.items()
-        ]
+        relays: list[Background] = [Relay(unit, self.broker, poll=RELAY_POLL_SECONDS) for unit in self.units.values()]
         beside = [c for s in SERVICES for c in s.components(self.units[s.name])] if feeds else []
         return [*relays, *beside]
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from shared.background import Background
 from shared.bus.actors import Actors
+from shared.bus.dead_letters import declare_operations
 from shared.bus.retries import RetryOrBury
 from shared.bus.transaction import Unit
 from shared.clock import Clock, utc_now
@@ -76,11 +77,12 @@ def prepare(service: Service, unit: Unit, jobs: dict[str, Job]) -> None:
 
 
 def attach(service: Service, broker: dramatiq.Broker, unit: Unit, jobs: dict[str, Job]) -> None:
-    """Put the service's actors, and the one that runs its jobs, on the broker."""
+    """Put the service's actors, and those that every service has, on the broker."""
     service.actors.attach(broker, unit)
-    runner = Actors()
-    declare_runner(runner, service.name, jobs)
-    runner.attach(broker, unit)
+    common = Actors()
+    declare_runner(common, service.name, jobs)
+    declare_operations(common, service.name)
+    common.attach(broker, unit)
 
 
 def make_middleware(units: dict[str, Unit]) -> list[dramatiq.Middleware]:

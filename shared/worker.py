@@ -101,7 +101,7 @@ def worker(service: Service) -> None:
         middleware=make_middleware({service.name: unit}),
     )
     attach(service, broker, unit, configure_jobs(service, settings))
-    relay = Relay(unit.engine, service.name, broker.publisher.send, unit.committed, poll=POLL_SECONDS)
+    relay = Relay(unit, broker.publisher, poll=POLL_SECONDS)
     beside = [relay, *service.components(unit)]
     broker.add_middleware(_Components(beside, _Heartbeat(service.name, broker, unit, beside)))
     dramatiq.set_broker(broker)

@@ -38,7 +38,7 @@ def main() -> None:
     url = settings.rabbitmq_url.get_secret_value()
     live = Live()
     publisher = Publisher(url, name="gateway-publisher")
-    relay = Relay(unit.engine, NAME, publisher.send, unit.committed, poll=POLL_SECONDS)
+    relay = Relay(unit, publisher, poll=POLL_SECONDS)
     listener = Listener(
         url,
         queue=f"gateway.{socket.gethostname()}.{os.getpid()}",

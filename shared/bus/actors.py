@@ -15,11 +15,15 @@ from typing import Any, TypeVar
 
 import dramatiq
 from dramatiq.middleware import CurrentMessage
+from pydantic import ValidationError
 
 from shared.bus.envelope import actor_name
+from shared.bus.metrics import DUPLICATES
+from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
 from shared.bus.transaction import Transaction, Unit
 from shared.contracts.base import Message
+from shared.contracts.routing import QUEUES
 
 M = TypeVar("M", bound=Message)
 Handler = Callable[[Any, Transaction], None]
@@ -69,16 +73,31 @@ class Actors:
 
 def _attach(declared: Declared, broker: dramatiq.Broker, unit: Unit) -> None:
     def run(**payload: Any) -> None:
-        declared.run(declared.message.model_validate(payload), unit)
+        try:
+            message = declared.message.model_validate(payload)
+        except ValidationError as error:
+            raise InvalidBody(str(error), _current_message().encode()) from error
+        declared.run(message, unit)
 
+    _declare(broker, declared.name, declared.queue, run, **declared.options)
+    if poison_actor(declared.queue) not in broker.actors:
+        _declare(broker, poison_actor(declared.queue), declared.queue, _fail_with)
+
+
+def _declare(broker: dramatiq.Broker, name: str, queue: str, run: Callable[..., None], **options: Any) -> None:
     declare = dramatiq.actor(
         broker=broker,
-        actor_name=declared.name,
-        queue_name=declared.queue,
-        throws=(TryAgainLater,),  # an answer, not an error: it is not logged as one
-        **declared.options,
+        actor_name=name,
+        queue_name=queue,
+        priority=-QUEUES[queue].priority if queue in QUEUES else 0,  # dramatiq's smallest goes first
+        throws=(TryAgainLater, Poison),  # answers and what is told as a dead letter are not logged as errors
+        **options,
     )
     declare(run)
+
+
+def _fail_with(*, poison: Poison) -> None:
+    raise poison
 
 
 def _exactly_once(handler: Handler, queue: str, message: type[Message]) -> RawHandler:
@@ -88,12 +107,18 @@ def _exactly_once(handler: Handler, queue: str, message: type[Message]) -> RawHa
         with unit.transaction() as tx:
             if tx.first_time(consumer, current_message_id()):
                 handler(event, tx)
+            else:
+                DUPLICATES.labels(queue, message.wire_name()).inc()
 
     return run
 
 
 def current_message_id() -> str:
+    return str(_current_message().message_id)
+
+
+def _current_message() -> "dramatiq.Message[Any]":
     message = CurrentMessage.get_current_message()
     if message is None:
         raise RuntimeError("no message is being handled on this thread")
-    return str(message.message_id)
+    return message

@@ -6,7 +6,7 @@ then its outbox row stays, so a killed process sends it again at its next start.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty
@@ -15,13 +15,16 @@ from typing import Any
 import dramatiq
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.stub import StubBroker
-from dramatiq.common import q_name
+from dramatiq.common import current_millis, q_name
 from dramatiq.errors import QueueNotFound
 
 from shared.bus.envelope import Outgoing, stamped
+from shared.bus.poison import read
 from shared.bus.publisher import Unroutable
-from shared.contracts.routing import QUEUES, bindings_of
+from shared.bus.topology import internal_exchange
+from shared.contracts.routing import QUEUES, bindings_of, service_of
 
+REQUEUE_PAUSE_SECONDS = 1.0
 Callback = Callable[[str, dict[str, Any]], None]
 
 
@@ -41,6 +44,7 @@ class _Bindings:
     def of(cls, queues: Iterable[str]) -> "_Bindings":
         table = cls()
         for queue in queues:
+            table.queues[internal_exchange(service_of(queue)), queue] = [queue]
             for binding in bindings_of(queue):
                 table.queues.setdefault((binding.exchange, binding.routing_key), []).append(queue)
         return table
@@ -54,6 +58,8 @@ class InProcessBroker(StubBroker):
         self._bindings = _Bindings.of(queues)
         self._listeners: list[tuple[frozenset[str], Callback]] = []
         self._pending: dict[str, _Pending] = {}
+        self.session = 0
+        self.stopping = threading.Event()
         self._lock = threading.Lock()
         self.attached: set[str] = set()
 
@@ -62,32 +68,45 @@ class InProcessBroker(StubBroker):
         future: Future[None] = Future()
         queues = self._bindings.queues.get((message.exchange, message.routing_key), [])
         queues = [queue for queue in queues if queue in self.queues]
-        envelope: dramatiq.Message[None] = dramatiq.Message.decode(message.body)
-        for keys, callback in self._listeners:
-            if message.routing_key in keys:
-                callback(envelope.actor_name, envelope.kwargs)
+        self._tell_listeners(message)
         if not queues and message.mandatory:
             future.set_exception(Unroutable(f"no queue is bound for {message.routing_key}"))
         elif not queues:
             future.set_result(None)
         else:
-            self._put_copies(envelope, queues, future)
+            self._put_copies(str(message.message_id), message.body, queues, future)
         return future
 
-    def _put_copies(self, envelope: "dramatiq.Message[None]", queues: list[str], future: "Future[None]") -> None:
+    def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]":  # noqa: ARG002 - there is one
+        return [self.send(message) for message in messages]
+
+    def _tell_listeners(self, message: Outgoing) -> None:
+        callbacks = [callback for keys, callback in self._listeners if message.routing_key in keys]
+        if callbacks:
+            envelope: dramatiq.Message[None] = dramatiq.Message.decode(message.body)
+            for callback in callbacks:
+                callback(envelope.actor_name, envelope.kwargs)
+
+    def _put_copies(self, message_id: str, body: bytes, queues: list[str], future: "Future[None]") -> None:
         with self._lock:
-            pending = self._pending.setdefault(envelope.message_id, _Pending())
+            pending = self._pending.setdefault(message_id, _Pending())
             pending.futures.append(future)
-            pending.copies += 1  # our own, so that a quick consumer cannot confirm before the last copy is in
+            pending.copies += len(queues)  # all, so that a quick consumer cannot confirm before the last copy is in
         for queue in queues:
-            self.enqueue(stamped(envelope, queue))
-        self.finished(envelope.message_id)
+            self.queues[queue].put((message_id, body))
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
+        """Put the message into its queue, or its delay queue, of this process."""
+        queue = q_name(message.queue_name)
+        options = {} if delay is None else {"eta": current_millis() + delay}
+        message = stamped(message, queue, delayed=delay is not None).copy(options=options)
+        self.emit_before("enqueue", message, delay)
         with self._lock:
             if pending := self._pending.get(message.message_id):
                 pending.copies += 1
-        return super().enqueue(stamped(message, q_name(message.queue_name)), delay=delay)
+        self.queues[message.queue_name].put((message.message_id, message.encode()))
+        self.emit_after("enqueue", message, delay)
+        return message
 
     def finished(self, message_id: str) -> None:
         """One copy is finished for good or has been replaced by another."""
@@ -118,8 +137,8 @@ class _InProcessConsumer(Consumer):
 
     def __init__(self, broker: InProcessBroker, queue_name: str, prefetch: int, timeout: int) -> None:
         self.broker = broker
+        self.name = queue_name
         self.queue = broker.queues[queue_name]
-        self.dead_letters = broker.dead_letters_by_queue[q_name(queue_name)]
         self.slots = threading.Semaphore(prefetch)
         self.seconds = timeout / 1000
 
@@ -127,21 +146,27 @@ class _InProcessConsumer(Consumer):
         if not self.slots.acquire(timeout=self.seconds):
             return None
         try:
-            return MessageProxy(dramatiq.Message.decode(self.queue.get(timeout=self.seconds)))
+            message_id, body = self.queue.get(timeout=self.seconds)
         except Empty:
             self.slots.release()
             return None
+        canonical = q_name(self.name)
+        delayed = canonical != self.name
+        message: Any = MessageProxy(read(body, canonical, self.broker.actors, delayed=delayed, message_id=message_id))
+        message.came_as = (message_id, body)
+        return message  # type: ignore[no-any-return]
 
-    def ack(self, message: MessageProxy) -> None:
-        self._done(message)
-        self.broker.finished(message.message_id)
+    def ack(self, message: Any) -> None:
+        self._done()
+        self.broker.finished(message.came_as[0])
 
-    def nack(self, message: MessageProxy) -> None:
-        """A dead message stays unconfirmed: its outbox row outlives the process."""
-        self.dead_letters.append(message)
-        self._done(message)
+    def nack(self, message: Any) -> None:
+        """Put it back: it could neither be handled, nor written down as dead."""
+        self.broker.stopping.wait(REQUEUE_PAUSE_SECONDS)
+        self.queue.put(message.came_as)
+        self._done()
 
-    def _done(self, _message: MessageProxy) -> None:
+    def _done(self) -> None:
         self.queue.task_done()
         self.slots.release()
 

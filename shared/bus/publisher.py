@@ -7,6 +7,7 @@ resolves when RabbitMQ has it on disk, or fails when it could not be routed or t
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -17,11 +18,11 @@ import structlog
 from pika.adapters.select_connection import SelectConnection
 
 from shared.bus.envelope import Outgoing
+from shared.bus.metrics import RECONNECTS
 from shared.bus.topology import declare_topology
+from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
-
-RECONNECT_SECONDS = 1.0
 
 
 def connection_parameters(url: str, *, name: str) -> pika.URLParameters:
@@ -58,38 +59,53 @@ class _Channel:
 
 
 class Publisher:
-    """Thread-safe: ``send`` from anywhere; callbacks run on the connection's thread."""
+    """Thread-safe: ``send`` from anywhere; callbacks run on the connection's thread.
+
+    ``session`` rises with every connection. Who must not have messages overtake each other sends them under the
+    session in which the first of them was sent: once the connection is lost, the rest of them fails too.
+    """
 
     def __init__(self, url: str, *, name: str) -> None:
         self._parameters = connection_parameters(url, name=name)
+        self._parameters.blocked_connection_timeout = None  # being blocked is told at once, and ends by itself
+        self._name = name
         self._open: _Channel | None = None
         self._connection: Any = None
-        self._queued: deque[tuple[Outgoing, Future[None]]] = deque()
+        self._queued: deque[tuple[Outgoing, Future[None], int]] = deque()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._outage = Outage("RabbitMQ", part=name)
+        self._pause = 0.0
+        self.session = 0
         self.connected = threading.Event()
+        self._blocked = False
         self._thread = threading.Thread(target=self._run, name=f"publisher-{name}", daemon=True)
         self._thread.start()
 
     def send(self, message: Outgoing) -> "Future[None]":
         """Publish; the future resolves once RabbitMQ has confirmed the message."""
-        future: Future[None] = Future()
-        if not self.connected.is_set():
-            future.set_exception(PublishFailed("RabbitMQ is not connected"))
-            return future
+        return self.send_many([message], self.session)[0]
+
+    def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]":
+        """Publish in this order, all in the session or not at all from the first failure on."""
+        futures: list[Future[None]] = [Future() for _ in messages]
+        if self._blocked or not self.connected.is_set():
+            for future in futures:
+                future.set_exception(PublishFailed("RabbitMQ is not connected, or blocks publishers"))
+            return futures
         with self._lock:
-            self._queued.append((message, future))
-            first = len(self._queued) == 1
+            first = not self._queued
+            self._queued.extend((message, future, session) for message, future in zip(messages, futures, strict=True))
         if first:
             self._wake()
-        return future
+        return futures
 
     def _wake(self) -> None:
         connection = self._connection
         try:
             connection.ioloop.add_callback_threadsafe(self._publish_queued)
         except (AttributeError, RuntimeError, OSError):
-            log.debug("publisher is between connections")  # what is queued goes out on the next one
+            log.debug("publisher is between connections")  # what is queued fails or goes out on the next one
 
     def stop(self) -> None:
         self._stopping.set()
@@ -106,24 +122,38 @@ class Publisher:
                 on_open_error_callback=self._on_closed,
                 on_close_callback=self._on_closed,
             )
+            self._connection.add_on_connection_blocked_callback(self._on_blocked)
+            self._connection.add_on_connection_unblocked_callback(lambda *_: self._on_unblocked())
             self._connection.ioloop.start()
             self._connection.ioloop.close()
-            self._stopping.wait(RECONNECT_SECONDS)
+            self._stopping.wait(self._pause)
 
     def _on_connection(self, connection: Any) -> None:
         connection.channel(on_open_callback=self._on_channel)
 
     def _on_channel(self, channel: Any) -> None:
         self._open = _Channel(channel)
+        self._blocked = False
+        self.session += 1
         channel.add_on_return_callback(self._on_return)
         channel.add_on_close_callback(self._on_channel_closed)
         declare_topology(channel)  # an event is for all its queues, also those whose service has not started yet
         channel.confirm_delivery(self._on_confirm, callback=lambda _: self._ready())
 
     def _ready(self) -> None:
-        log.info("publisher connected")
+        if self._outage.passed():
+            RECONNECTS.labels(self._name, "RabbitMQ").inc()
         self.connected.set()
         self._publish_queued()
+
+    def _on_blocked(self, _connection: Any, method: Any) -> None:
+        """An alarm: RabbitMQ reads nothing from publishers until it has memory or disk again."""
+        self._blocked = True
+        self._outage.failed(f"it blocks publishers: {method.method.reason}")
+
+    def _on_unblocked(self) -> None:
+        self._blocked = False
+        self._outage.passed()
 
     def _on_channel_closed(self, channel: Any, reason: Exception) -> None:
         if channel.connection.is_open:
@@ -131,25 +161,24 @@ class Publisher:
         log.debug("publisher channel closed", reason=str(reason))
 
     def _on_closed(self, connection: Any, reason: Any) -> None:
-        if self.connected.is_set() and not self._stopping.is_set():
-            log.warning("publisher lost RabbitMQ", reason=str(reason))
+        self._pause = 0.0 if self._stopping.is_set() else self._outage.failed(reason)
         self.connected.clear()
         if self._open is not None:
             self._open.fail_all(PublishFailed(f"RabbitMQ closed the connection: {reason}"))
         self._open = None
-        for _, future in self._take_queued():
+        for _, future, _ in self._take_queued():
             future.set_exception(PublishFailed("RabbitMQ is not connected"))
         connection.ioloop.stop()
 
-    def _take_queued(self) -> list[tuple[Outgoing, "Future[None]"]]:
+    def _take_queued(self) -> list[tuple[Outgoing, "Future[None]", int]]:
         with self._lock:
             taken = list(self._queued)
             self._queued.clear()
         return taken
 
     def _publish_queued(self) -> None:
-        for message, future in self._take_queued():
-            if self._open is None or not self._open.channel.is_open:
+        for message, future, session in self._take_queued():
+            if self._open is None or not self._open.channel.is_open or session != self.session:
                 future.set_exception(PublishFailed("RabbitMQ is not connected"))
             else:
                 self._publish(self._open, message, future)

@@ -1,45 +1,64 @@
 """dramatiq on RabbitMQ, hardened. What is changed, and why, is told in ARCHITECTURE.md, "The bus"."""
 
+import threading
+from collections import deque
+from functools import partial
+from heapq import heappop, heappush
 from typing import Any
 from uuid import UUID
 
 import dramatiq
+import pika
 import pika.exceptions
 import structlog
-from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqConsumer
+from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqMessage
 from dramatiq.common import current_millis, q_name
 from dramatiq.errors import ConnectionClosed
 
 from shared.bus.envelope import Outgoing, stamped
+from shared.bus.metrics import RECONNECTS, REDELIVERED
+from shared.bus.poison import read
 from shared.bus.publisher import Publisher, PublishFailed, connection_parameters
 from shared.bus.topology import declare_service, internal_exchange
 from shared.contracts.routing import service_of
+from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
 
 CONFIRM_SECONDS = 20
+#: A message that could neither be sent again nor written down rests this long before it goes back to its queue.
+REQUEUE_PAUSE_SECONDS = 1.0
+_CONNECTION_ERRORS = (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError, OSError, AssertionError)
 
 
 class ServiceBroker(RabbitmqBroker):
     """The broker of one service: it consumes the service's own queues and publishes to exchanges."""
 
     def __init__(self, url: str, *, service: str, middleware: list[dramatiq.Middleware]) -> None:
-        super().__init__(middleware=middleware)
+        self.stopping = threading.Event()
+        super().__init__(middleware=[*middleware, _StopWaiting(self.stopping)])
         self.parameters: Any = connection_parameters(url, name=f"{service}-consumer")
         self.service = service
         self.publisher = Publisher(url, name=f"{service}-publisher")
+        self.outage = Outage("RabbitMQ", part=f"{service}-consumers")
         self.attached: set[str] = set()
 
-    @property
-    def consumer_class(self) -> type["ServiceConsumer"]:
-        return ServiceConsumer
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "ServiceConsumer":
+        """Attach to the queue; while RabbitMQ is away, wait for it with growing pauses."""
+        while True:
+            try:
+                self.declare_queue(queue_name, ensure=True)
+                return ServiceConsumer(self, queue_name, prefetch, timeout)
+            except ConnectionClosed as error:
+                if self.stopping.wait(self.outage.failed(error)):
+                    raise
 
     def _ensure_queue(self, canonical_queue_name: str) -> None:
         if canonical_queue_name not in self.queues_pending:
             return
         try:
             declare_service(self.channel, self.service)
-        except (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError, OSError) as error:
+        except _CONNECTION_ERRORS as error:
             raise ConnectionClosed(error) from None
         finally:
             del self.connection  # this thread's own: nobody would answer its heartbeats
@@ -69,44 +88,137 @@ class ServiceBroker(RabbitmqBroker):
         return message
 
     def close(self) -> None:
+        self.stopping.set()
         self.publisher.stop()
         super().close()
 
 
-class ServiceConsumer(_RabbitmqConsumer):
-    """Stamps what it receives with its own queue, and lets a message be acknowledged only through itself."""
+class _StopWaiting(dramatiq.Middleware):
+    """A worker that ends does not wait for RabbitMQ any more."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self.stopping = stopping
+
+    def before_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        self.stopping.clear()
+
+    def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        self.stopping.set()
+
+
+class ServiceConsumer(dramatiq.Consumer):
+    """Hands out the messages of one queue, stamped with that queue, and lets them be settled only through itself.
+
+    Acknowledgements of several threads go out together. The consumer of a delay queue wakes when the next message
+    is due. All but ``ack`` and ``nack`` belong to one thread.
+    """
 
     def __init__(self, broker: ServiceBroker, queue_name: str, prefetch: int, timeout: int) -> None:
+        self.broker = broker
+        self.queue_name = queue_name
+        self.queue = q_name(queue_name)
+        self.seconds = timeout / 1000
+        self._received: deque[tuple[Any, Any, bytes]] = deque()
+        self._unacked: deque[int] = deque()
+        self._etas: list[int] = []
+        self._done: list[int] = []
+        self._lock = threading.Lock()
         try:
-            super().__init__(broker, queue_name, prefetch, timeout)
-        except OSError as error:  # while RabbitMQ is away, its name may not be known either
+            self.connection = pika.BlockingConnection(parameters=broker.parameters)
+            self.channel = self.connection.channel()
+            self.channel.basic_qos(prefetch_count=prefetch)
+            self.channel.add_on_cancel_callback(lambda _: self.channel.close())  # its queue was deleted
+            self.channel.basic_consume(queue_name, lambda _, *received: self._received.append(received))
+        except _CONNECTION_ERRORS as error:
             raise ConnectionClosed(error) from None
         broker.attached.add(queue_name)
+        if broker.outage.passed():
+            RECONNECTS.labels(broker.service, "RabbitMQ").inc()
         log.info("consumer attached", queue=queue_name)
 
     def __next__(self) -> Any:
-        try:
-            received = super().__next__()
-        except ConnectionClosed as error:
-            self.broker.attached.discard(self.queue_name)
-            log.warning("consumer lost RabbitMQ", queue=self.queue_name, error=str(error))
-            raise
-        if received is not None:
-            queue = q_name(self.queue_name)
-            delayed = queue != self.queue_name
-            received._message = stamped(received._message, queue, delayed=delayed)  # noqa: SLF001
-            received.consumer = self
+        if not self._received:
+            try:
+                if not self.channel.is_open:
+                    raise pika.exceptions.ChannelWrongStateError("the channel is closed")
+                self.connection.process_data_events(self._patience())
+            except _CONNECTION_ERRORS as error:
+                self.broker.attached.discard(self.queue_name)
+                self.broker.queues_pending.add(self.queue)
+                self.broker.outage.failed(error)
+                raise ConnectionClosed(error) from None
+        return self._message(*self._received.popleft()) if self._received else None
+
+    def _message(self, method: Any, properties: Any, body: bytes) -> Any:
+        delayed = self.queue != self.queue_name
+        message = read(body, self.queue, self.broker.actors, delayed=delayed, message_id=properties.message_id)
+        received: Any = _RabbitmqMessage(method.redelivered, method.delivery_tag, message)
+        received.consumer = self
+        self._unacked.append(method.delivery_tag)
+        if isinstance(eta := message.options.get("eta"), (int, float)):
+            heappush(self._etas, int(eta))
+        if method.redelivered:
+            REDELIVERED.labels(self.queue).inc()
         return received
+
+    def _patience(self) -> float:
+        """How long to wait for a message, in seconds: not past the time when a delayed one is due."""
+        now = current_millis()
+        while self._etas and self._etas[0] <= now:
+            heappop(self._etas)
+        return min(self.seconds, (self._etas[0] - now) / 1000) if self._etas else self.seconds
 
     def ack(self, message: Any) -> None:
         """Delivery tags start again after a reconnect, so an old message's tag names another one now."""
-        if message.consumer is self:
-            super().ack(message)
-        else:
+        if message.consumer is not self:
             log.info("left to redelivery", queue=self.queue_name, message_id=message.message_id)
+            return
+        with self._lock:
+            first = not self._done
+            self._done.append(message._tag)  # noqa: SLF001 - dramatiq's own
+        if first:
+            self._soon(self._acknowledge)
 
     def nack(self, message: Any) -> None:
-        if message.consumer is self:
-            super().nack(message)
-        else:
+        """Put it back: it could neither be handled, nor sent again, nor written down as dead."""
+        if message.consumer is not self:
             log.info("left to redelivery", queue=self.queue_name, message_id=message.message_id)
+            return
+        self.broker.stopping.wait(REQUEUE_PAUSE_SECONDS)
+        log.warning("put back into its queue", queue=self.queue_name, message_id=message.message_id)
+        self._soon(partial(self._put_back, message._tag))  # noqa: SLF001
+
+    def requeue(self, messages: Any) -> None:
+        """RabbitMQ does it by itself when the connection ends."""
+
+    def _soon(self, callback: Any) -> None:
+        try:
+            self.connection.add_callback_threadsafe(callback)
+        except _CONNECTION_ERRORS as error:
+            raise ConnectionClosed(error) from None
+
+    def _acknowledge(self) -> None:
+        with self._lock:
+            done, self._done = set(self._done), []
+        through = 0
+        while self._unacked and self._unacked[0] in done:
+            through = self._unacked.popleft()
+            done.remove(through)
+        if through:
+            self.channel.basic_ack(through, multiple=True)
+        for tag in done:
+            self._unacked.remove(tag)
+            self.channel.basic_ack(tag)
+
+    def _put_back(self, tag: int) -> None:
+        self._unacked.remove(tag)
+        self.channel.basic_nack(tag, requeue=True)
+
+    def close(self) -> None:
+        self.broker.attached.discard(self.queue_name)
+        try:
+            if self._done:
+                self._acknowledge()
+            self.connection.close()
+        except _CONNECTION_ERRORS as error:
+            raise ConnectionClosed(error) from None

@@ -1,45 +1,65 @@
 """The relay: sends what stands in a service's outbox, and removes it once it is confirmed.
 
 Each relay owns shards of the outbox by advisory locks of its session, so several replicas run one at once and
-never send the same row twice at a time; the locks of a dead one are free at once. Rows of one key are sent in
-the order of their ids. Confirms are awaited in windows, not one by one.
+never send the same row twice at a time; the locks of a dead one are free at once. Confirms are awaited in
+windows, not one by one.
+
+Rows of one key arrive in the order of their ids, also when they have to be sent again: a window belongs to one
+session of the publisher, so once a row fails for a lost connection, all after it fail too; nothing new is sent until
+the fate of all is known, and then the lowest go first. A row that no queue takes holds back the rest of its key.
 """
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Any, Protocol
 from uuid import UUID
 from zlib import crc32
 
-import structlog
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
 from shared.bus.envelope import Outgoing
+from shared.bus.metrics import PUBLISHED
 from shared.bus.outbox import SHARDS
 from shared.bus.publisher import Unroutable
-
-log = structlog.get_logger(__name__)
+from shared.bus.transaction import Unit
+from shared.outage import Outage
 
 WINDOW = 1000
-PAUSE_AFTER_FAILURE_SECONDS = 0.5
-Send = Callable[[Outgoing], "Future[None]"]
+#: A key whose row no queue took rests this long.
+HOLD_SECONDS = 0.5
+
+
+class Sender(Protocol):
+    """What both buses offer: to publish in order, within one session."""
+
+    session: int
+
+    def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]": ...
 
 
 class Relay(Background):
-    """``wake`` is set by whoever commits messages; rows of other processes are found within ``poll`` seconds."""
+    """Whoever commits messages wakes it; rows of other processes are found within ``poll`` seconds."""
 
-    def __init__(self, engine: Engine, schema: str, send: Send, wake: threading.Event, *, poll: float) -> None:
-        super().__init__(f"relay-{schema}")
-        self._engine = engine
-        self._schema = schema
-        self._send = send
-        self._wake = wake
+    def __init__(self, unit: Unit, sender: Sender, *, poll: float) -> None:
+        super().__init__(f"relay-{unit.service}")
+        self._unit = unit
+        self._sender = sender
+        self._wake: threading.Event = unit.committed
         self._poll = poll
+        self._database = Outage("the database", part=f"relay-{unit.service}")
+        self._broker = Outage("RabbitMQ", part=f"relay-{unit.service}")
+        self._queue = Outage("the queue that a message is for", part=f"relay-{unit.service}")
+        self._forget()
+
+    def _forget(self) -> None:
         self._shards: list[int] = []
-        self._sent: dict[int, Future[None]] = {}
-        self._healthy: bool | None = None
+        self._sent: dict[int, tuple[Any, Future[None]]] = {}
+        self._held: dict[str, float] = {}
+        self._session: int | None = None
 
     def stop(self) -> None:
         self.stopping.set()
@@ -49,22 +69,21 @@ class Relay(Background):
     def run(self) -> None:
         while not self.stopping.is_set():
             try:
-                with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                with self._unit.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     self._relay_on(connection)
             except SQLAlchemyError as error:
-                self._note(healthy=False, error=error)
-                self.stopping.wait(PAUSE_AFTER_FAILURE_SECONDS)
+                self.stopping.wait(self._database.failed(error))
 
     def _relay_on(self, connection: Connection) -> None:
-        self._shards, self._sent = [], {}
+        self._forget()
         try:
             while not self.stopping.is_set():
                 self._wake.clear()
                 self._lock_shards(connection)
+                self._database.passed()
                 more = self._send_window(connection)
-                if self._remove_confirmed(connection):
-                    self._note(healthy=True)
-                if not more and not any(future.done() for future in self._sent.values()):
+                self._settle(connection)
+                if not more and not any(future.done() for _, future in self._sent.values()):
                     self._wake.wait(self._poll)
         finally:
             connection.invalidate()  # its advisory locks must not go back to the pool
@@ -73,50 +92,61 @@ class Relay(Background):
         if len(self._shards) == SHARDS:
             return
         wanted = [shard for shard in range(SHARDS) if shard not in self._shards]
-        rows = connection.execute(_LOCK, {"namespace": _namespace(self._schema), "shards": wanted})
+        rows = connection.execute(_LOCK, {"namespace": _namespace(self._unit.service), "shards": wanted})
         self._shards += [row.shard for row in rows if row.locked]
 
     def _send_window(self, connection: Connection) -> bool:
         """Send what is not under way yet; whether there may be more."""
+        if self._session is None:
+            if self._sent:
+                return False  # after a failure, first the fate of all
+            self._session = self._sender.session
         room = WINDOW - len(self._sent)
-        if not self._shards or room <= 0:
+        if not self._shards or room < WINDOW // 4:
             return False
-        rows = connection.execute(
-            text(_NEXT.format(schema=self._schema)),
-            {"shards": self._shards, "under_way": list(self._sent), "room": room},
-        ).all()
-        for row in rows:
-            future = self._send(
-                Outgoing(UUID(str(row.message_id)), row.exchange, row.routing_key, row.key, row.body, row.mandatory)
-            )
-            self._sent[row.id] = future
+        rows = self._next(connection, room)
+        messages = [
+            Outgoing(UUID(str(r.message_id)), r.exchange, r.routing_key, r.key, r.body, r.mandatory) for r in rows
+        ]
+        for row, future in zip(rows, self._sender.send_many(messages, self._session), strict=True):
+            self._sent[row.id] = (row, future)
             future.add_done_callback(lambda _: self._wake.set())
         return len(rows) == room
 
-    def _remove_confirmed(self, connection: Connection) -> bool:
-        """Remove what was confirmed; False when something failed, which is then sent again."""
-        done = {id_: future for id_, future in self._sent.items() if future.done()}
-        confirmed = [id_ for id_, future in done.items() if future.exception() is None]
+    def _next(self, connection: Connection, room: int) -> Sequence[Any]:
+        self._held = {key: until for key, until in self._held.items() if until > time.monotonic()}
+        return connection.execute(
+            text(_NEXT.format(schema=self._unit.service)),
+            {"shards": self._shards, "under_way": list(self._sent), "held": list(self._held), "room": room},
+        ).all()
+
+    def _settle(self, connection: Connection) -> None:
+        """Remove what was confirmed; what failed stays, and is sent again before anything after it."""
+        done = {id_: (row, future) for id_, (row, future) in self._sent.items() if future.done()}
+        confirmed = {id_: row for id_, (row, future) in done.items() if future.exception() is None}
         if confirmed:
-            connection.execute(text(f"DELETE FROM {self._schema}.outbox WHERE id = ANY(:ids)"), {"ids": confirmed})
-        failed = [future.exception() for future in done.values() if future.exception() is not None]
+            statement = text(f"DELETE FROM {self._unit.service}.outbox WHERE id = ANY(:ids)")
+            connection.execute(statement, {"ids": list(confirmed)})
+            self._broker.passed()
         for id_ in done:
             del self._sent[id_]
-        if failed:
-            self._note(healthy=False, error=failed[0])
-            self.stopping.wait(PAUSE_AFTER_FAILURE_SECONDS)
-        return not failed
+        for row in confirmed.values():
+            PUBLISHED.labels(self._unit.service, row.routing_key).inc()
+        failed = [(row, future.exception()) for row, future in done.values() if future.exception() is not None]
+        self._note_failures(failed)
+        if confirmed and not failed and not self._held:
+            self._queue.passed()
 
-    def _note(self, *, healthy: bool, error: BaseException | None = None) -> None:
-        """One log line per change of state, not one per attempt."""
-        if healthy == self._healthy or (healthy and self._sent):
-            return
-        self._healthy = healthy
-        if healthy:
-            log.info("relay sends", service=self._schema, shards=len(self._shards))
-        else:
-            kind = "a consumer is missing" if isinstance(error, Unroutable) else "waiting"
-            log.warning("relay cannot send", service=self._schema, why=kind, error=str(error).splitlines()[0])
+    def _note_failures(self, failed: list[tuple[Any, BaseException | None]]) -> None:
+        pause = 0.0
+        for row, error in failed:
+            if isinstance(error, Unroutable):
+                self._queue.failed(error)
+                self._held[row.key] = time.monotonic() + HOLD_SECONDS
+            elif self._session is not None:
+                self._session = None
+                pause = self._broker.failed(error)
+        self.stopping.wait(pause)
 
 
 def _namespace(schema: str) -> int:
@@ -129,5 +159,6 @@ SELECT shard, pg_try_advisory_lock(:namespace, shard) AS locked FROM unnest(CAST
 """)
 _NEXT = """
 SELECT id, message_id, exchange, routing_key, key, mandatory, body FROM {schema}.outbox
-WHERE shard = ANY(:shards) AND NOT id = ANY(CAST(:under_way AS bigint[])) ORDER BY id LIMIT :room
+WHERE shard = ANY(:shards) AND NOT id = ANY(CAST(:under_way AS bigint[])) AND NOT key = ANY(CAST(:held AS text[]))
+ORDER BY id LIMIT :room
 """

@@ -1,24 +1,30 @@
 """What happens to a message whose actor failed.
 
 Errors that pass by themselves (the database or the broker is away) are tried again until they pass, and do
-not count. Any other error is tried again a few times with growing pauses; then the message goes to the dead
-letters table with its error. A retry that cannot be sent leaves the message failed, so that RabbitMQ keeps
+not count. Poison goes to the dead letters at once. Any other error is tried again a few times with growing pauses;
+then it is a dead letter too. What can neither be sent again nor written down stays failed, so that RabbitMQ keeps
 it: stock dramatiq acknowledges it and it is gone.
 """
 
-import random
 import traceback
 from typing import Any
 
 import dramatiq
+import structlog
+from dramatiq.broker import MessageProxy
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from shared.bus.metrics import CONSUMED, DEAD, RETRIED
+from shared.bus.poison import Poison
 from shared.bus.transaction import Unit
+from shared.outage import pause_seconds
 from shared.storage.errors import is_transient
 
-FIRST_PAUSE_MS = 200
-LONGEST_PAUSE_MS = 30_000
+log = structlog.get_logger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 30.0
 TRIES = 6
 
 
@@ -43,59 +49,82 @@ class RetryOrBury(dramatiq.Middleware):
     def after_process_message(
         self,
         broker: dramatiq.Broker,
-        message: dramatiq.broker.MessageProxy,
+        message: MessageProxy,
         *,
         result: Any = None,  # noqa: ARG002 - dramatiq's signature
         exception: BaseException | None = None,
     ) -> None:
         if exception is None:
+            _count(message, "done")
             return
         message.fail()  # until a retry or a row has taken its place, the message stays the broker's
         tries = int(message.options.get("retries", 0)) + 1
         if isinstance(exception, TryAgainLater):
-            _send_again(broker, message, tries - 1, exception.pause_ms)
+            _send_again(broker, message, tries - 1, exception.pause_ms, exception)
         elif is_transient(exception):
-            _send_again(broker, message, tries - 1, pause_ms(3))
-        elif tries < TRIES:
-            _send_again(broker, message, tries, pause_ms(tries))
+            _send_again(broker, message, tries - 1, pause_ms(3), exception)
+        elif tries < TRIES and not isinstance(exception, Poison):
+            _send_again(broker, message, tries, pause_ms(tries), exception)
         else:
             self._bury(message, exception)
 
-    def _bury(self, message: dramatiq.broker.MessageProxy, exception: BaseException) -> None:
+    def _bury(self, message: MessageProxy, exception: BaseException) -> None:
         unit = self.units[message.queue_name.partition(".")[0]]
+        grave = _grave(message, exception, unit)
         try:
             with unit.engine.begin() as connection:
-                connection.execute(text(_BURY.format(schema=unit.service)), _grave(message, exception, unit))
-        except SQLAlchemyError:
-            return  # stays failed: the broker's own dead-letter queue keeps it
+                connection.execute(text(_BURY.format(schema=unit.service)), grave)
+        except SQLAlchemyError as error:
+            log.warning("no dead letter could be written", queue=message.queue_name, error=str(error))
+            return  # stays failed, and is put back into its queue
         message.failed = False
+        reason = type(exception).__name__
+        log.error("dead letter", queue=grave["queue"], message_id=message.message_id, reason=reason)
+        DEAD.labels(grave["queue"], _wire_name(message), reason).inc()
+        _count(message, "dead")
 
 
 def pause_ms(tries: int) -> int:
     """Doubling with each try, in milliseconds: 200-400 after the first, at most 15,000-30,000."""
-    longest: int = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2**tries)
-    return random.randint(longest // 2, longest)  # noqa: S311 - jitter, not a secret
+    return int(1000 * pause_seconds(tries, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS))
 
 
-def _send_again(broker: dramatiq.Broker, message: dramatiq.broker.MessageProxy, tries: int, pause: int) -> None:
+def _send_again(broker: dramatiq.Broker, message: MessageProxy, tries: int, pause: int, why: BaseException) -> None:
     broker.enqueue(message._message.copy(options={"retries": tries}), delay=pause)  # noqa: SLF001
     message.failed = False
+    RETRIED.labels(message.queue_name, _wire_name(message), type(why).__name__).inc()
+    _count(message, "retried")
+
+
+def _count(message: MessageProxy, outcome: str) -> None:
+    CONSUMED.labels(message.queue_name, _wire_name(message), outcome).inc()
+
+
+def _wire_name(message: MessageProxy) -> str:
+    return str(message.actor_name).rpartition("/")[2]
 
 
 _BURY = """
-INSERT INTO {schema}.dead_letters (queue, message_id, actor, body, reason, error, died_at)
-VALUES (:queue, CAST(:message_id AS uuid), :actor, :body, :reason, :error, :died_at)
-ON CONFLICT (queue, message_id)
-DO UPDATE SET reason = excluded.reason, error = excluded.error, died_at = excluded.died_at
+INSERT INTO {schema}.dead_letters (queue, message_id, actor, body, size, reason, error, died_at)
+VALUES (:queue, CAST(:message_id AS uuid), :actor, :body, :size, :reason, :error, :died_at)
+ON CONFLICT (queue, message_id) DO UPDATE
+SET body = excluded.body, size = excluded.size, reason = excluded.reason, error = excluded.error,
+    died_at = excluded.died_at
 """
 
 
-def _grave(message: dramatiq.broker.MessageProxy, exception: BaseException, unit: Unit) -> dict[str, object]:
+def _grave(message: MessageProxy, exception: BaseException, unit: Unit) -> dict[str, Any]:
+    if isinstance(exception, Poison):
+        body, size = exception.body, exception.size
+    else:
+        body = message._message.encode()  # noqa: SLF001 - the proxy has no call for it
+        size = len(body)
     return {
-        "queue": message.queue_name,
+        "queue": message.queue_name.removesuffix(".DQ"),
         "message_id": message.message_id,
         "actor": message.actor_name,
-        "body": message._message.encode(),  # noqa: SLF001 - the proxy has no call for it
+        "body": body,
+        "size": size,
         "reason": type(exception).__name__,
         "error": "".join(traceback.format_exception(exception)),
         "died_at": unit.clock(),

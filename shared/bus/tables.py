@@ -33,3 +33,16 @@ def create_v1(schema: str) -> str:
       UNIQUE (queue, message_id)
     );
     """
+
+
+def create_v2(schema: str) -> str:
+    """Dead letters that may be kept in part, and the view through which the gateway reads them."""
+    return f"""
+    ALTER TABLE {schema}.dead_letters ADD COLUMN size integer;
+    UPDATE {schema}.dead_letters SET size = length(body);
+    ALTER TABLE {schema}.dead_letters ALTER COLUMN size SET NOT NULL;
+    CREATE INDEX dead_letters_by_time ON {schema}.dead_letters (died_at);
+    CREATE VIEW {schema}.dead_letters_v1 AS
+      SELECT id, queue, message_id, actor, body, size, reason, error, died_at FROM {schema}.dead_letters;
+    GRANT SELECT ON {schema}.dead_letters_v1 TO paperprofit_services;
+    """

@@ -48,7 +48,7 @@ class Message(BaseModel):
 
     @property
     def key(self) -> str:
-        """Messages of one key are published in the order of their commits, unless one has to be sent again."""
+        """Messages of one key are published in the order of their commits."""
         return self.owner
 
     def payload(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.jobs import RunJob
+from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters, ToService
 from shared.contracts.orders import (
     CancelOrder,
     CancelRejected,
@@ -20,6 +21,7 @@ from shared.contracts.orders import (
     SubmitOrder,
 )
 from shared.contracts.prices import PricesUpdated
+from shared.contracts.priority import Priority
 from shared.contracts.strategy import SignalGenerated
 from shared.contracts.valuation import AccountsValued
 
@@ -27,7 +29,7 @@ EVENTS = "paperprofit.events"
 COMMANDS = "paperprofit.commands"
 
 SERVICES = ("marketdata", "orders", "valuation", "strategy", "gateway")
-#: The services that own jobs; each has a queue ``<service>.jobs``.
+#: The services with jobs and queues; each has the queues ``<service>.jobs`` and ``<service>.operations``.
 WORKERS = ("marketdata", "orders", "valuation", "strategy")
 
 #: Who may publish what.
@@ -45,15 +47,27 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     AccountsValued: ("valuation",),
     SignalGenerated: ("strategy",),
     RunJob: SERVICES,
+    RequeueDeadLetters: ("gateway",),
+    DiscardDeadLetters: ("gateway",),
 }
 
+
+@dataclass(frozen=True)
+class Queue:
+    """What a queue receives, and how urgent that is among the queues of its service."""
+
+    priority: Priority
+    messages: tuple[type[Message], ...]
+
+
 #: Which messages each queue receives. The part before the dot is the consuming service.
-QUEUES: dict[str, tuple[type[Message], ...]] = {
-    "orders.prices": (PricesUpdated,),
-    "orders.commands": (OpenAccount, SubmitOrder, CancelOrder),
-    "valuation.prices": (PricesUpdated,),
-    "valuation.fills": (OrderFilled,),
-    **{f"{service}.jobs": (RunJob,) for service in WORKERS},
+QUEUES: dict[str, Queue] = {
+    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated,)),
+    "orders.commands": Queue(Priority.CRITICAL, (OpenAccount, SubmitOrder, CancelOrder)),
+    "valuation.prices": Queue(Priority.MEDIUM, (PricesUpdated,)),
+    "valuation.fills": Queue(Priority.MEDIUM, (OrderFilled,)),
+    **{f"{service}.jobs": Queue(Priority.MEDIUM, (RunJob,)) for service in WORKERS},
+    **{f"{service}.operations": Queue(Priority.HIGH, (RequeueDeadLetters, DiscardDeadLetters)) for service in WORKERS},
 }
 
 #: What each gateway process listens to, on a queue of its own that dies with it.
@@ -84,7 +98,7 @@ def exchange_of(message: type[Message]) -> str:
 
 def is_awaited(message: type[Message]) -> bool:
     """Whether a queue that outlives its consumers waits for this message."""
-    return any(message in messages for messages in QUEUES.values())
+    return any(message in queue.messages for queue in QUEUES.values())
 
 
 def service_of(queue: str) -> str:
@@ -96,9 +110,9 @@ def queues_of(service: str) -> tuple[str, ...]:
 
 
 def bindings_of(queue: str) -> tuple[Binding, ...]:
-    return tuple(bind(queue, message) for message in QUEUES[queue])
+    return tuple(bind(queue, message) for message in QUEUES[queue].messages)
 
 
 def bind(queue: str, message: type[Message]) -> Binding:
-    owner = service_of(queue) if message is RunJob else message.service
+    owner = service_of(queue) if issubclass(message, ToService) else message.service
     return Binding(queue, exchange_of(message), routing_key(message, owner))

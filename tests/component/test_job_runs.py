@@ -46,7 +46,7 @@ def working(unit: Unit, body: Body, *, enabled: bool = True) -> Iterator[None]:
     broker = InProcessBroker(middleware=make_middleware({"orders": unit}), queues=["orders.jobs"])
     attach(Service("orders", Actors(), Jobs("orders")), broker, unit, {job.name: job})
     worker = Worker(broker, worker_timeout=50, worker_threads=2)
-    relay = Relay(unit.engine, "orders", broker.send, unit.committed, poll=0.1)
+    relay = Relay(unit, broker, poll=0.1)
     worker.start()
     relay.start()
     try:

@@ -17,11 +17,11 @@ from tests.support import rows, value
 
 #: What each service lets the others read.
 PUBLISHED = {
-    "marketdata": {"sessions_v1", "instruments_v1", "bars_v1"},
-    "orders": {"accounts_v1", "orders_v1", "positions_v1", "fills_v1"},
-    "valuation": {"account_values_v1", "account_summaries_v1"},
-    "strategy": set[str](),
-    "gateway": set[str](),
+    "marketdata": {"sessions_v1", "instruments_v1", "bars_v1", "dead_letters_v1"},
+    "orders": {"accounts_v1", "orders_v1", "positions_v1", "fills_v1", "dead_letters_v1"},
+    "valuation": {"account_values_v1", "account_summaries_v1", "dead_letters_v1"},
+    "strategy": {"dead_letters_v1"},
+    "gateway": {"dead_letters_v1"},
 }
 JOBS_TABLES = ("jobs", "job_runs", "operator_actions")
 PAIRS = list(itertools.permutations(SERVICES, 2))
@@ -107,7 +107,7 @@ def writes(admin: Engine, relation: str) -> list[str]:
     column = value(
         admin,
         "SELECT attname FROM pg_attribute WHERE attrelid = CAST(:r AS regclass) AND attnum > 0"
-        " AND attidentity = '' AND attgenerated = '' ORDER BY attnum LIMIT 1",
+        " AND attidentity = '' AND attgenerated = '' ORDER BY attnum DESC LIMIT 1",
         r=relation,
     )
     return [

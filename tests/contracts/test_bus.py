@@ -1,148 +1,17 @@
 """What both buses promise: the same tests on the in-process bus and on RabbitMQ, with a real PostgreSQL."""
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Protocol
 from uuid import uuid4
 
-import dramatiq
-import pytest
-from dramatiq import Worker
-
 from shared.bus.actors import Actors
-from shared.bus.inprocess import InProcessBroker
-from shared.bus.rabbitmq import ServiceBroker
-from shared.bus.relay import Relay
 from shared.bus.retries import TryAgainLater
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.transaction import Transaction
 from shared.clock import utc_now
 from shared.contracts.orders import OpenAccount
-from shared.contracts.prices import PricesUpdated
-from shared.contracts.routing import queues_of
 from shared.contracts.valuation import AccountsValued
-from shared.service import make_middleware
-from shared.storage.engine import make_engine
-from shared.testing.rabbitmq import RabbitServer
+from tests.contracts.buses import Bus, Seen, noting
 from tests.support import account, eventually, price, prices, rows, send, value
-
-
-class Bus(Protocol):
-    """What the tests need of a bus: actors attached, workers running, units to send from."""
-
-    units: dict[str, Unit]
-
-    def start(self, **actors: Actors) -> None:
-        """Relays of all services, and workers for the services that have actors."""
-
-    def add(self, **actors: Actors) -> None:
-        """A service that comes later."""
-
-    def stop(self) -> None: ...
-
-
-@dataclass
-class _Common:
-    units: dict[str, Unit]
-    running: list[Any] = field(default_factory=list)
-
-    def stop(self) -> None:
-        for part in reversed(self.running):
-            part()
-
-    def _work(self, broker: dramatiq.Broker, queues: set[str]) -> None:
-        worker = Worker(broker, queues=queues, worker_timeout=50, worker_threads=4)
-        worker.start()
-        self.running.append(worker.stop)
-
-    def _relay(self, unit: Unit, sender: Callable[..., Any]) -> None:
-        relay = Relay(unit.engine, unit.service, sender, unit.committed, poll=0.1)
-        relay.start()
-        self.running.append(relay.stop)
-
-
-@dataclass
-class InProcessBus(_Common):
-    broker: InProcessBroker = field(init=False)
-
-    def start(self, **actors: Actors) -> None:
-        self.broker = InProcessBroker(middleware=make_middleware(self.units))
-        for unit in self.units.values():
-            self._relay(unit, self.broker.send)
-        self.add(**actors)
-
-    def add(self, **actors: Actors) -> None:
-        for service, declared in actors.items():
-            declared.attach(self.broker, self.units[service])
-            self._work(self.broker, set(queues_of(service)))
-
-
-@dataclass
-class RabbitBus(_Common):
-    url: str = ""
-    brokers: dict[str, ServiceBroker] = field(default_factory=dict)
-
-    def start(self, **actors: Actors) -> None:
-        for service, unit in self.units.items():
-            broker = ServiceBroker(self.url, service=service, middleware=make_middleware({service: unit}))
-            self.brokers[service] = broker
-            self.running.append(broker.close)
-            self._relay(unit, broker.publisher.send)
-        self.add(**actors)
-
-    def add(self, **actors: Actors) -> None:
-        for service, declared in actors.items():
-            declared.attach(self.brokers[service], self.units[service])
-            self._work(self.brokers[service], set(queues_of(service)))
-
-
-@pytest.fixture(params=["in-process", "rabbitmq"])
-def bus(request: pytest.FixtureRequest, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
-    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
-    units = {name: Unit(name, make_engine(url, name=name)) for name, url in urls.items()}
-    if request.param == "in-process":
-        made: Bus = InProcessBus(units)
-    else:
-        server: RabbitServer = request.getfixturevalue("rabbit")
-        made = RabbitBus(units, url=server.new_vhost())
-    yield made
-    made.stop()
-    if isinstance(made, RabbitBus):
-        server.delete_vhost(made.url)
-    for unit in units.values():
-        unit.engine.dispose()
-
-
-@dataclass
-class Seen:
-    """What handlers were given, by queue; safe to share between worker threads."""
-
-    messages: dict[str, list[Any]] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def note(self, queue: str, message: object) -> None:
-        with self.lock:
-            self.messages.setdefault(queue, []).append(message)
-
-    def count(self, queue: str) -> int:
-        return len(self.messages.get(queue, []))
-
-
-def noting(seen: Seen, queue: str, fail: Callable[[int], Exception | None] = lambda _: None) -> Actors:
-    """Actors of one queue that note prices, and fail as ``fail`` says for the n-th call."""
-    actors = Actors()
-    calls = iter(range(1, 1000))
-
-    @actors.on(PricesUpdated, queue=queue)
-    def note(event: PricesUpdated, tx: Transaction) -> None:
-        error = fail(next(calls))
-        if error is not None:
-            raise error
-        seen.note(queue, event)
-        tx.publish(account(uuid4()))
-
-    return actors
 
 
 def test_an_event_reaches_every_queue_that_wants_it(bus: Bus) -> None:

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +14,7 @@ from dramatiq import Worker
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
 from shared.bus.actors import Actors
-from shared.bus.envelope import encode
+from shared.bus.envelope import Outgoing, encode
 from shared.bus.publisher import Publisher, PublishFailed, Unroutable
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay
@@ -141,23 +142,30 @@ def _none() -> Any:
 def test_a_retry_that_cannot_be_sent_does_not_vanish(
     vhost: str, rabbit: RabbitServer, orders: Unit, broker: ServiceBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message stays with RabbitMQ, as a dead letter at the least."""
+    """The message goes back into its queue, again and again, and acts once retries can be sent."""
+    monkeypatch.setattr("shared.bus.rabbitmq.REQUEUE_PAUSE_SECONDS", 0.05)
+    refused: list[object] = []
+    acted = threading.Event()
 
-    def refuse(*_: object, **__: object) -> None:
+    def refuse(message: Outgoing) -> None:
+        refused.append(message)
         raise PublishFailed("the test says no")
 
     actors = Actors()
 
     @actors.on(PricesUpdated, queue="orders.prices")
     def fail(_event: PricesUpdated, _tx: Transaction) -> None:
-        raise ValueError("this fails")
+        if len(refused) < 3:
+            raise ValueError("this fails")
+        acted.set()
 
     actors.attach(broker, orders)
     monkeypatch.setattr(broker.publisher, "send", refuse)
     worker = working(broker, queues_of("orders"))
     eventually(lambda: "orders.prices" in broker.attached)
     publish(vhost, "orders.internal", "orders.prices", encode(prices(price("AAPL", 1))).body)
-    eventually(lambda: rabbit.queues(vhost)["orders.prices.XQ"].ready == 1, what="the dead letter")
+    assert acted.wait(20)
+    eventually(lambda: rabbit.queues(vhost)["orders.prices"].unacked == 0, what="the message acknowledged")
     worker.stop()
 
 
@@ -216,7 +224,7 @@ def test_the_relay_keeps_what_could_not_be_sent_and_sends_it_later(
     gateway = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
     publisher = Publisher(vhost, name="gateway")
     eventually(publisher.connected.is_set)
-    relay = Relay(gateway.engine, "gateway", publisher.send, gateway.committed, poll=0.1)
+    relay = Relay(gateway, publisher, poll=0.1)
     relay.start()
     sent = set()
     for n in range(200):
@@ -239,18 +247,21 @@ def test_of_two_relays_one_sends_and_the_other_takes_over(vhost: str, urls: dict
     eventually(publisher.connected.is_set)
     counts = {"first": 0, "second": 0}
 
-    def counting(name: str) -> Any:
-        def sender(message: Any) -> Any:
-            counts[name] += 1
-            return publisher.send(message)
+    class Counting:
+        session = 1
 
-        return sender
+        def __init__(self, name: str) -> None:
+            self.name = name
 
-    first = Relay(gateway.engine, "gateway", counting("first"), threading.Event(), poll=0.05)
+        def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]":
+            counts[self.name] += len(messages)
+            return publisher.send_many(messages, session)
+
+    first = Relay(gateway, Counting("first"), poll=0.05)
     first.start()
     send(gateway, account(uuid4()))
     eventually(lambda: counts["first"] == 1)
-    second = Relay(gateway.engine, "gateway", counting("second"), threading.Event(), poll=0.05)
+    second = Relay(gateway, Counting("second"), poll=0.05)
     second.start()
     for _ in range(20):
         send(gateway, account(uuid4()))

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from shared.contracts.base import Message
 from shared.contracts.jobs import RunJob
+from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
 from shared.contracts.orders import (
     CancelOrder,
     CancelRejected,
@@ -96,5 +97,7 @@ _ALL: tuple[Message, ...] = (
         reason="fast average 101 above slow 100",
     ),
     RunJob(to="orders", run_id=UUID(int=6), job="process_orders", parameters={"symbols": ["AAPL"], "limit": 5}),
+    RequeueDeadLetters(to="orders", letters=(1, 2), who="operator"),
+    DiscardDeadLetters(to="orders", letters=(3,), who="operator"),
 )
 EXAMPLES: dict[type[Message], Message] = {type(message): message for message in _ALL}

@@ -193,7 +193,7 @@ def test_wire_names_are_unique() -> None:
 
 def test_every_message_that_is_received_has_a_publisher() -> None:
     """A queue or the live feed does not wait for what nobody says."""
-    received = {message for messages in QUEUES.values() for message in messages} | set(LIVE)
+    received = {message for queue in QUEUES.values() for message in queue.messages} | set(LIVE)
     assert received <= {message for message, services in PUBLISHERS.items() if services}
 
 
@@ -208,7 +208,7 @@ def test_publishers_are_services_and_an_event_has_one() -> None:
 @pytest.mark.parametrize("command", [message for message in PUBLISHERS if issubclass(message, Command)])
 def test_a_command_is_obeyed_by_exactly_one_service(command: type[Command]) -> None:
     """Under each of its routing keys it reaches one queue, of the service that the key names."""
-    queues = [queue for queue, messages in QUEUES.items() if command in messages]
+    queues = [name for name, queue in QUEUES.items() if command in queue.messages]
     bound = {bind(queue, command).routing_key: service_of(queue) for queue in queues}
     assert len(bound) == len(queues) > 0
     assert bound == {routing_key(command, service): service for service in bound.values()}
@@ -216,14 +216,14 @@ def test_a_command_is_obeyed_by_exactly_one_service(command: type[Command]) -> N
 
 def test_every_worker_runs_its_own_jobs() -> None:
     """RunJob names the service; each has one queue for it."""
-    assert {service_of(queue) for queue, messages in QUEUES.items() if RunJob in messages} == set(WORKERS)
+    assert {service_of(name) for name, queue in QUEUES.items() if RunJob in queue.messages} == set(WORKERS)
     assert bindings_of("orders.jobs") == (Binding("orders.jobs", COMMANDS, "orders.run_job.v1"),)
 
 
 def test_queues_belong_to_the_services() -> None:
     """The part before the dot is the consumer, and every queue has one."""
     assert sorted(queue for service in SERVICES for queue in queues_of(service)) == sorted(QUEUES)
-    assert queues_of("orders") == ("orders.prices", "orders.commands", "orders.jobs")
+    assert queues_of("orders") == ("orders.prices", "orders.commands", "orders.jobs", "orders.operations")
 
 
 def test_events_and_commands_have_an_exchange_each() -> None:

@@ -1,0 +1,12 @@
+"""Dead letters that can be read, sent again and discarded."""
+
+from alembic import op
+
+from shared.bus import tables
+
+revision = "orders_0002"
+down_revision = "orders_0001"
+
+
+def upgrade() -> None:
+    op.execute(tables.create_v2("orders"))

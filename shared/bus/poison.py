@@ -1,0 +1,97 @@
+"""Messages that no try can ever handle. They become dead letters at once, with the reason, and block nothing.
+
+Poison
+├── Undecodable       its bytes are not one of our envelopes
+├── TooLarge          more than the bus carries; only its beginning is kept
+├── UnknownMessage    no actor of this queue handles this message, or this version of it
+└── InvalidBody       the envelope is sound, its body is not what the contract says
+"""
+
+from collections.abc import Container
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+import dramatiq
+from dramatiq.errors import DecodeError
+
+from shared.bus.envelope import MAX_BODY_BYTES, actor_name, stamped
+
+#: How much of a message that is too large is kept, in bytes.
+KEPT_BYTES = 64 * 1024
+
+
+class Poison(Exception):
+    """``body`` is the message as it came, as far as it is kept; ``size`` its length in bytes."""
+
+    def __init__(self, message: str, body: bytes, size: int | None = None) -> None:
+        super().__init__(message)
+        self.body = body
+        self.size = len(body) if size is None else size
+
+
+class Undecodable(Poison):
+    pass
+
+
+class TooLarge(Poison):
+    pass
+
+
+class UnknownMessage(Poison):
+    pass
+
+
+class InvalidBody(Poison):
+    pass
+
+
+def poison_actor(queue: str) -> str:
+    """The actor that fails with the poison it is given, so that all failures take the same way."""
+    return actor_name(queue, "Poison")
+
+
+def read(
+    body: bytes, queue: str, actors: Container[str], *, delayed: bool = False, message_id: str | None = None
+) -> "dramatiq.Message[None]":
+    """The message that stands in these bytes, stamped with its queue; one for the poison actor if none does."""
+    try:
+        message = stamped(_decode(body), queue, delayed=delayed)
+    except Poison as poison:
+        return _poisoned(poison, queue, _own_id(message_id, body), delayed=delayed)
+    if message.actor_name in actors:
+        return message
+    unknown = UnknownMessage(f"{queue} has no actor for {message.actor_name.rpartition('/')[2]}", body)
+    return _poisoned(unknown, queue, message.message_id, delayed=delayed)
+
+
+def _decode(body: bytes) -> "dramatiq.Message[None]":
+    if len(body) > MAX_BODY_BYTES:
+        limit = f"{len(body)} bytes; the bus carries at most {MAX_BODY_BYTES}"
+        raise TooLarge(limit, body[:KEPT_BYTES], len(body))
+    try:
+        message: dramatiq.Message[None] = dramatiq.Message.decode(body)
+        _check(message)
+    except (DecodeError, ValueError, TypeError, AttributeError) as error:
+        raise Undecodable(f"not an envelope: {error.__cause__ or error}", body) from error
+    return message
+
+
+def _check(message: "dramatiq.Message[None]") -> None:
+    """What an envelope may hold; decoding looks only at the names of its fields."""
+    UUID(message.message_id)
+    if not (isinstance(message.kwargs, dict) and isinstance(message.options, dict) and not message.args):
+        raise TypeError("kwargs and options must be objects, args an empty list")
+    if not (isinstance(message.actor_name, str) and isinstance(message.queue_name, str)):
+        raise TypeError("actor_name and queue_name must be strings")
+
+
+def _own_id(message_id: str | None, body: bytes) -> str:
+    """The id that RabbitMQ carries beside the body, or one that is the same whenever the same bytes come."""
+    try:
+        return str(UUID(message_id or ""))
+    except ValueError:
+        return str(uuid5(NAMESPACE_OID, body.hex()))
+
+
+def _poisoned(poison: Poison, queue: str, message_id: str, *, delayed: bool) -> "dramatiq.Message[None]":
+    message: dramatiq.Message[None] = dramatiq.Message(queue, "Poison", (), {"poison": poison}, {}, message_id)
+    return stamped(message, queue, delayed=delayed)

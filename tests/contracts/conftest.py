@@ -1,0 +1,25 @@
+from collections.abc import Iterator
+
+import pytest
+
+from shared.bus.transaction import Unit
+from shared.storage.engine import make_engine
+from shared.testing.rabbitmq import RabbitServer
+from tests.contracts.buses import Bus, InProcessBus, RabbitBus
+
+
+@pytest.fixture(params=["in-process", "rabbitmq"])
+def bus(request: pytest.FixtureRequest, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
+    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
+    units = {name: Unit(name, make_engine(url, name=name)) for name, url in urls.items()}
+    if request.param == "in-process":
+        made: Bus = InProcessBus(units)
+    else:
+        server: RabbitServer = request.getfixturevalue("rabbit")
+        made = RabbitBus(units, url=server.new_vhost())
+    yield made
+    made.stop()
+    if isinstance(made, RabbitBus):
+        server.delete_vhost(made.url)
+    for unit in units.values():
+        unit.engine.dispose()
