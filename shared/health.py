@@ -14,6 +14,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from shared.metrics import CONTENT_TYPE
+
 FRESH_SECONDS = 10.0
 
 
@@ -53,16 +55,24 @@ def replica_health(folder: Path, processes: int) -> dict[str, Any]:
     return {"healthy": all(checks.values()), **checks}
 
 
-def serve_health(host: str, port: int, check: Callable[[], dict[str, Any]]) -> ThreadingHTTPServer:
-    """Answer ``GET /healthz`` with 200 or 503 on a thread of its own."""
+def serve_health(
+    host: str, port: int, check: Callable[[], dict[str, Any]], metrics: Callable[[], bytes]
+) -> ThreadingHTTPServer:
+    """Answer ``GET /healthz`` with 200 or 503, and ``GET /metrics`` for Prometheus, on a thread of its own."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = self.path == "/healthz"
-            health = check() if found else {"error": "only /healthz is here"}
-            body = json.dumps(health).encode()
-            self.send_response((200 if health["healthy"] else 503) if found else 404)
-            self.send_header("Content-Type", "application/json")
+            if self.path == "/healthz":
+                health = check()
+                self._answer(200 if health["healthy"] else 503, "application/json", json.dumps(health).encode())
+            elif self.path == "/metrics":
+                self._answer(200, CONTENT_TYPE, metrics())
+            else:
+                self._answer(404, "application/json", b'{"error": "only /healthz and /metrics are here"}')
+
+        def _answer(self, status: int, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -29,6 +29,7 @@ from shared.health import is_fresh, read_beat, replica_health, run_folder, serve
 from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.scheduler import Tick, run_scheduler
 from shared.logs import configure_logs
+from shared.metrics import exposition
 from shared.service import (
     DatabaseAway,
     Service,
@@ -48,7 +49,7 @@ SHUTDOWN_MS = 25_000
 DATABASE_WAIT_SECONDS = 60
 #: The scheduler is forked after the workers are up and imports everything anew: on a busy machine, slowly.
 SCHEDULER_START_SECONDS = 60
-#: One for the tick; a second where the database cut the first.
+#: One for the tick; a second for a scrape, or where the database cut the first.
 SCHEDULER_POOL_SIZE = 2
 
 
@@ -59,6 +60,7 @@ def main(service: Service) -> None:
     except (InvalidSettings, InvalidJobsConfig, DatabaseAway) as error:
         sys.exit(f"{service.name}: {error}")
     os.environ["PAPERPROFIT_RUN_DIR"] = tempfile.mkdtemp(prefix=f"paperprofit-{service.name}-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["PAPERPROFIT_RUN_DIR"]
     os.environ["dramatiq_queue_prefetch"] = str(settings.prefetch)  # noqa: SIM112 - dramatiq's own names
     os.environ["dramatiq_restart_delay"] = "500"  # noqa: SIM112
     os.environ["dramatiq_worker_timeout"] = "100"  # noqa: SIM112
@@ -166,8 +168,13 @@ def scheduler(service: Service) -> int:
     settings = ServiceSettings()
     configure_logs(settings)
     folder = run_folder()
-    serve_health(settings.health_host, settings.health_port, lambda: replica_health(folder, settings.processes))
     unit = make_unit(service.name, settings.model_copy(update={"pool_size": SCHEDULER_POOL_SIZE}))
+    serve_health(
+        settings.health_host,
+        settings.health_port,
+        lambda: replica_health(folder, settings.processes),
+        lambda: exposition(unit),
+    )
     run_scheduler([Tick(unit, _beat_writer(folder))])
     return 0
 

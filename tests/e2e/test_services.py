@@ -195,6 +195,22 @@ def test_a_replica_whose_scheduler_alone_is_killed_ends_itself(deployment: Deplo
     deployment.wait_healthy("valuation")
 
 
+def test_a_replica_tells_what_its_processes_counted(
+    deployment: Deployment, client: httpx2.Client, orders: Engine
+) -> None:
+    """GET /metrics of orders: the messages of all its workers, and an outbox that is sent."""
+    order = submit(client, symbol="IBM")
+    eventually(lambda: client.get(f"/v2/orders/{order['id']}").json()["status"] == "filled")
+    eventually(lambda: value(orders, "SELECT count(*) = 0 FROM orders.outbox"))
+    found = httpx2.get(f"http://127.0.0.1:{deployment.ports['orders']}/metrics").text
+    samples = {sample.split(" ")[0]: float(sample.split(" ")[1]) for sample in found.splitlines() if sample[0] != "#"}
+    done = 'paperprofit_messages_consumed_total{message="SubmitOrder.v1",outcome="done",queue="orders.commands"}'
+    sent = 'paperprofit_messages_published_total{message="orders.order_filled.v1",service="orders"}'
+    assert samples[done] >= 1
+    assert samples[sent] >= 1
+    assert samples['paperprofit_outbox_rows{service="orders"}'] <= 100
+
+
 def listens_on(process: Any, port: int) -> bool:
     return any(c.laddr.port == port for c in process.net_connections("tcp") if c.status == "LISTEN")
 

@@ -54,7 +54,7 @@ def probe(port: int) -> "subprocess.CompletedProcess[str]":
 
 
 def answering(*, healthy: bool) -> ThreadingHTTPServer:
-    return serve_health("127.0.0.1", 0, lambda: {"healthy": healthy, "broker": healthy})
+    return serve_health("127.0.0.1", 0, lambda: {"healthy": healthy, "broker": healthy}, lambda: b"")
 
 
 def end(server: ThreadingHTTPServer) -> None:

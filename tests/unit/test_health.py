@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -48,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 @contextmanager
 def served(health: dict[str, Any]) -> Iterator[int]:
     """The port on which this health is answered."""
-    server = serve_health("127.0.0.1", 0, lambda: health)
+    server = serve_health("127.0.0.1", 0, lambda: health, lambda: b"figures 1\n")
     try:
         yield server.server_port
     finally:
@@ -157,16 +158,23 @@ def test_healthz_answers_as_a_probe_reads_it(*, healthy: bool, status: int) -> N
         assert get(port, "/healthz") == (status, health)
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/healthz/", "/metrics"])
+@pytest.mark.parametrize("path", ["/", "/health", "/healthz/", "/metric"])
 def test_there_is_nothing_else_to_see(path: str) -> None:
     """Any other path is not found, whatever the health."""
     with served({"healthy": True}) as port:
-        assert get(port, path) == (404, {"error": "only /healthz is here"})
+        assert get(port, path) == (404, {"error": "only /healthz and /metrics are here"})
+
+
+def test_metrics_are_text_for_prometheus() -> None:
+    """What was counted, in the format that its scraper asks for."""
+    with served({"healthy": False}) as port, urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert answer.read() == b"figures 1\n"
 
 
 def test_each_probe_looks_anew(folder: Path) -> None:
     """A replica that falls ill says so at the next probe, on the same server."""
-    server = serve_health("127.0.0.1", 0, lambda: replica_health(folder, processes=1))
+    server = serve_health("127.0.0.1", 0, lambda: replica_health(folder, processes=1), lambda: b"")
     try:
         assert get(server.server_port, "/healthz")[0] == 200
         scheduler_beat(folder, seconds_ago=FRESH_SECONDS + 1)

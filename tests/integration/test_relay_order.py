@@ -1,0 +1,104 @@
+"""The relay keeps each key's order, whatever has to be sent again, and publishes a window at a time."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from random import Random
+from uuid import UUID, uuid4
+
+import pytest
+
+from shared.bus.envelope import Outgoing
+from shared.bus.publisher import PublishFailed, Unroutable
+from shared.bus.relay import Relay
+from shared.bus.transaction import Unit
+from shared.storage.engine import make_engine
+from tests.support import account, eventually, send, value
+
+ACCOUNTS = [UUID(int=n) for n in range(1, 6)]
+
+
+@pytest.fixture
+def gateway(urls: dict[str, str]) -> Iterator[Unit]:
+    unit = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
+    yield unit
+    unit.engine.dispose()
+
+
+class Unreliable:
+    """A broker that takes some messages, loses the connection, and now and then the confirms of what it took.
+
+    ``taken`` is what reached its queues, in order; a queue for the key in ``missing`` is not there yet.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.session = 1
+        self.taken: list[Outgoing] = []
+        self.losses = 0
+        self.missing: set[str] = set()
+
+    def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]":
+        return [self._send(message, session) for message in messages]
+
+    def _send(self, message: Outgoing, session: int) -> "Future[None]":
+        future: Future[None] = Future()
+        if message.key in self.missing:
+            future.set_exception(Unroutable("no queue"))
+        elif session != self.session:
+            future.set_exception(PublishFailed("another connection"))
+        elif self.losses < 20 and self.random.random() < 0.1:
+            self.losses += 1
+            self.session += 1
+            if self.random.random() < 0.5:
+                self.taken.append(message)  # only its confirm is lost
+            future.set_exception(PublishFailed("the connection was lost"))
+        else:
+            self.taken.append(message)
+            future.set_result(None)
+        return future
+
+    def first_arrivals(self, key: str) -> list[UUID]:
+        return list(dict.fromkeys(m.message_id for m in self.taken if m.key == key))
+
+
+def put(unit: Unit, count: int) -> dict[str, list[UUID]]:
+    """Messages of five accounts, each in a transaction of its own; their ids by key, in order."""
+    sent: dict[str, list[UUID]] = {str(each): [] for each in ACCOUNTS}
+    for n in range(count):
+        message_id, command = uuid4(), account(ACCOUNTS[n % len(ACCOUNTS)])
+        send(unit, command, message_id=message_id)
+        sent[command.key].append(message_id)
+    return sent
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_messages_of_one_key_arrive_in_order_over_lost_connections(
+    gateway: Unit, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Twenty connections are lost in the middle of windows; what arrives for an account first arrives in order."""
+    monkeypatch.setattr("shared.outage.pause_seconds", lambda *_, **__: 0.002)
+    broker = Unreliable(seed)
+    sent = put(gateway, 300)
+    relay = Relay(gateway, broker, poll=0.05)
+    relay.start()
+    eventually(lambda: value(gateway.engine, "SELECT count(*) = 0 FROM gateway.outbox"), seconds=30)
+    relay.stop()
+    assert broker.losses == 20
+    assert {key: broker.first_arrivals(key) for key in sent} == sent
+
+
+def test_a_key_without_a_queue_holds_back_nobody_else(gateway: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its messages wait for the queue, and then arrive in order; those of other keys do not wait."""
+    monkeypatch.setattr("shared.bus.relay.HOLD_SECONDS", 0.05)
+    broker = Unreliable(0)
+    broker.losses, waiting = 20, str(ACCOUNTS[0])
+    broker.missing = {waiting}
+    sent = put(gateway, 50)
+    relay = Relay(gateway, broker, poll=0.02)
+    relay.start()
+    eventually(lambda: value(gateway.engine, "SELECT count(*) = 10 FROM gateway.outbox"))
+    assert broker.first_arrivals(waiting) == []
+    broker.missing = set()
+    eventually(lambda: value(gateway.engine, "SELECT count(*) = 0 FROM gateway.outbox"))
+    relay.stop()
+    assert {key: broker.first_arrivals(key) for key in sent} == sent
