@@ -48,7 +48,9 @@ def open_account(command: OpenAccount, tx: Transaction) -> None:
 
 @actors.on(PricesUpdated, queue="orders.prices")
 def fill_on_prices(event: PricesUpdated, tx: Transaction) -> None:
-    fill_open_orders(tx, event.prices)
+    """A price that comes after a newer one of its symbol is dropped: no order may fill on it any more."""
+    fresh = tx.not_older("orders.prices", {price.symbol: price.sequence for price in event.prices})
+    fill_open_orders(tx, tuple(price for price in event.prices if price.symbol in fresh))
 
 
 @actors.on(SubmitOrder, queue="orders.commands")

@@ -15,7 +15,4 @@ DUPLICATES = Counter(
 )
 REDELIVERED = Counter("paperprofit_messages_redelivered", "Messages that RabbitMQ delivered again", ["queue"])
 STALE = Counter("paperprofit_updates_stale", "Updates dropped because a newer one was applied before", ["consumer"])
-OUT_OF_ORDER = Counter(
-    "paperprofit_messages_out_of_order", "Messages that were let pass without the one before them", ["queue", "message"]
-)
 RECONNECTS = Counter("paperprofit_reconnects", "Connections that were lost and made again", ["service", "to"])

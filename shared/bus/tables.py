@@ -36,8 +36,14 @@ def create_v1(schema: str) -> str:
 
 
 def create_v2(schema: str) -> str:
-    """Dead letters that may be kept in part, and the view through which the gateway reads them."""
+    """The latest applied of each key; dead letters kept in part, and the view through which the gateway reads them."""
     return f"""
+    CREATE TABLE {schema}.sequences (
+      consumer text NOT NULL,
+      key text NOT NULL,
+      sequence bigint NOT NULL,
+      PRIMARY KEY (consumer, key)
+    ) WITH (fillfactor = 70);
     ALTER TABLE {schema}.dead_letters ADD COLUMN size integer;
     UPDATE {schema}.dead_letters SET size = length(body);
     ALTER TABLE {schema}.dead_letters ALTER COLUMN size SET NOT NULL;

@@ -11,6 +11,7 @@ from embedded.system import System
 from services.orders import store
 from services.orders.filling import expire_orders, fill_open_orders
 from shared.bus.inprocess import wait_until_idle
+from shared.bus.metrics import STALE
 from shared.bus.transaction import Unit
 from shared.clock import utc_now
 from shared.contracts.orders import CancelOrder, OrderType, Side, TimeInForce
@@ -66,6 +67,24 @@ def test_a_quote_older_than_the_order_does_not_fill_it(system: System, orders: U
     send(system.units["marketdata"], prices(price("AAPL", "100", at=utc_now() - timedelta(seconds=5))))
     settled(system)
     assert statuses(orders.engine, opened)[submitted.order_id] == "accepted"
+
+
+def test_prices_of_a_symbol_are_never_applied_backwards(system: System, orders: Unit, opened: UUID) -> None:
+    """A price that comes after a newer one of its symbol fills nothing; in the same batch, another symbol's does."""
+    send(system.units["marketdata"], prices(price("AAPL", "100", sequence=7)))
+    settled(system)
+    late, other = order(opened), order(opened, symbol="IBM")
+    send(system.units["gateway"], late, other)
+    eventually(lambda: len(statuses(orders.engine, opened)) == 2)
+    dropped = STALE.labels("orders.prices")._value.get()
+    send(system.units["marketdata"], prices(price("AAPL", "90", sequence=6), price("IBM", "50", sequence=1)))
+    eventually(lambda: statuses(orders.engine, opened)[other.order_id] == "filled")
+    settled(system)
+    assert statuses(orders.engine, opened)[late.order_id] == "accepted"
+    assert STALE.labels("orders.prices")._value.get() == dropped + 1
+    send(system.units["marketdata"], prices(price("AAPL", "101", sequence=8)))
+    eventually(lambda: statuses(orders.engine, opened)[late.order_id] == "filled")
+    assert value(orders.engine, "SELECT sequence FROM orders.sequences WHERE key = 'AAPL'") == 8
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Dead letters that can be read, sent again and discarded."""
+"""Dead letters that can be read, sent again and discarded; the latest sequence applied of each key."""
 
 from alembic import op
 
