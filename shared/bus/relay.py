@@ -11,8 +11,10 @@ the fate of all is known, and then the lowest go first. A row that no queue take
 
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 from zlib import crc32
@@ -31,6 +33,8 @@ from shared.outage import Outage
 WINDOW = 1000
 #: A key whose row no queue took rests this long.
 HOLD_SECONDS = 0.5
+#: What is confirmed is removed at the latest this long after.
+SETTLE_SECONDS = 0.05
 
 
 class Sender(Protocol):
@@ -58,6 +62,7 @@ class Relay(Background):
     def _forget(self) -> None:
         self._shards: list[int] = []
         self._sent: dict[int, tuple[Any, Future[None]]] = {}
+        self._done: deque[int] = deque()
         self._held: dict[str, float] = {}
         self._session: int | None = None
 
@@ -77,14 +82,16 @@ class Relay(Background):
     def _relay_on(self, connection: Connection) -> None:
         self._forget()
         try:
+            woken = True
             while not self.stopping.is_set():
                 self._wake.clear()
                 self._lock_shards(connection)
                 self._database.passed()
                 more = self._send_window(connection)
-                self._settle(connection)
-                if not more and not any(future.done() for _, future in self._sent.values()):
-                    self._wake.wait(self._poll)
+                if self._enough_done() or not woken:
+                    self._settle(connection)
+                if not more and not self._enough_done():
+                    woken = self._wake.wait(min(self._poll, SETTLE_SECONDS) if self._sent else self._poll)
         finally:
             connection.invalidate()  # its advisory locks must not go back to the pool
 
@@ -110,8 +117,17 @@ class Relay(Background):
         ]
         for row, future in zip(rows, self._sender.send_many(messages, self._session), strict=True):
             self._sent[row.id] = (row, future)
-            future.add_done_callback(lambda _: self._wake.set())
+            future.add_done_callback(partial(self._finished, self._done, row.id))
         return len(rows) == room
+
+    def _finished(self, done: "deque[int]", id_: int, _future: "Future[None]") -> None:
+        done.append(id_)
+        if self._enough_done():
+            self._wake.set()
+
+    def _enough_done(self) -> bool:
+        """Whether it is time to remove rows: a good part of the window at once, or all that is under way."""
+        return len(self._done) >= min(len(self._sent), WINDOW // 4) > 0
 
     def _next(self, connection: Connection, room: int) -> Sequence[Any]:
         self._held = {key: until for key, until in self._held.items() if until > time.monotonic()}
@@ -122,16 +138,14 @@ class Relay(Background):
 
     def _settle(self, connection: Connection) -> None:
         """Remove what was confirmed; what failed stays, and is sent again before anything after it."""
-        done = {id_: (row, future) for id_, (row, future) in self._sent.items() if future.done()}
+        done = {id_: self._sent.pop(id_) for id_ in [self._done.popleft() for _ in range(len(self._done))]}
         confirmed = {id_: row for id_, (row, future) in done.items() if future.exception() is None}
         if confirmed:
             statement = text(f"DELETE FROM {self._unit.service}.outbox WHERE id = ANY(:ids)")
             connection.execute(statement, {"ids": list(confirmed)})
             self._broker.passed()
-        for id_ in done:
-            del self._sent[id_]
-        for row in confirmed.values():
-            PUBLISHED.labels(self._unit.service, row.routing_key).inc()
+        for routing_key, count in Counter(row.routing_key for row in confirmed.values()).items():
+            PUBLISHED.labels(self._unit.service, routing_key).inc(count)
         failed = [(row, future.exception()) for row, future in done.values() if future.exception() is not None]
         self._note_failures(failed)
         if confirmed and not failed and not self._held:
