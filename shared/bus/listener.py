@@ -16,11 +16,11 @@ from dramatiq.errors import DecodeError
 from shared.background import Background
 from shared.bus.inprocess import Callback
 from shared.bus.publisher import connection_parameters
+from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
 
 MAX_WAITING = 10_000
-RECONNECT_SECONDS = 1.0
 
 
 class Listener(Background):
@@ -32,6 +32,7 @@ class Listener(Background):
         self._queue = queue
         self._bindings = tuple(bindings)
         self._callback = callback
+        self._outage = Outage("RabbitMQ", part=queue)
         self.attached = threading.Event()
 
     def run(self) -> None:
@@ -40,10 +41,8 @@ class Listener(Background):
                 with pika.BlockingConnection(self._parameters) as connection:
                     self._listen(connection.channel())
             except (pika.exceptions.AMQPError, OSError) as error:
-                if self.attached.is_set():
-                    log.warning("listener lost RabbitMQ", queue=self._queue, error=str(error))
                 self.attached.clear()
-                self.stopping.wait(RECONNECT_SECONDS)
+                self.stopping.wait(self._outage.failed(error))
 
     def _listen(self, channel: Any) -> None:
         arguments = {"x-max-length": MAX_WAITING, "x-overflow": "drop-head"}
@@ -52,6 +51,7 @@ class Listener(Background):
             channel.exchange_declare(exchange, exchange_type="topic", durable=True)
             channel.queue_bind(self._queue, exchange, routing_key)
         self.attached.set()
+        self._outage.passed()
         for method, _, body in channel.consume(self._queue, auto_ack=True, inactivity_timeout=0.5):
             if self.stopping.is_set():
                 return

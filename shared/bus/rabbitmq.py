@@ -123,6 +123,7 @@ class ServiceConsumer(dramatiq.Consumer):
         self._etas: list[int] = []
         self._done: list[int] = []
         self._lock = threading.Lock()
+        self.connection: Any = None
         try:
             self.connection = pika.BlockingConnection(parameters=broker.parameters)
             self.channel = self.connection.channel()
@@ -130,6 +131,8 @@ class ServiceConsumer(dramatiq.Consumer):
             self.channel.add_on_cancel_callback(lambda _: self.channel.close())  # its queue was deleted
             self.channel.basic_consume(queue_name, lambda _, *received: self._received.append(received))
         except _CONNECTION_ERRORS as error:
+            if self.connection is not None and self.connection.is_open:
+                self.connection.close()
             raise ConnectionClosed(error) from None
         broker.attached.add(queue_name)
         if broker.outage.passed():
@@ -217,8 +220,9 @@ class ServiceConsumer(dramatiq.Consumer):
     def close(self) -> None:
         self.broker.attached.discard(self.queue_name)
         try:
-            if self._done:
+            if self._done and self.channel.is_open:
                 self._acknowledge()
-            self.connection.close()
+            if self.connection.is_open:
+                self.connection.close()
         except _CONNECTION_ERRORS as error:
             raise ConnectionClosed(error) from None
