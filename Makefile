@@ -10,7 +10,7 @@ UV := .uv-tool/bin/uv
 BENCHES := $(patsubst bench/bench_%.py,%,$(wildcard bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench up down logs clean python
+.PHONY: help run test lint format bench docs up down logs clean python
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ bench: $(addprefix bench-,$(BENCHES)) ## Run every benchmark, beside its referen
 bench-%: $(DEV)/.ready
 	@test -f bench/bench_$*.py || { echo "there is no bench/bench_$*.py"; exit 1; }
 	@$(DEV)/bin/python -m bench.bench_$* $(ARGS)
+
+docs: $(DEV)/.ready ## Write docs/asyncapi.json: every message of the bus, for outsiders
+	@mkdir -p docs
+	@$(DEV)/bin/python -m shared.contracts.asyncapi > docs/asyncapi.json
 
 up: ## Start the deployed shape with docker compose, and wait until it is healthy
 	@test -f .env || { umask 077 && deploy/make-env > .env && echo "wrote .env with new passwords"; }
