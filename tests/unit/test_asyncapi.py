@@ -113,9 +113,7 @@ def names_in(operation: Json) -> set[str]:
 def test_the_committed_document_is_current() -> None:
     """Whoever changes a message or the table also changes what outsiders read."""
     committed = ROOT / "docs" / "asyncapi.json"
-    assert committed.read_text(encoding="utf-8") == text(), (
-        "docs/asyncapi.json is out of date: run python -m shared.contracts.asyncapi > docs/asyncapi.json"
-    )
+    assert committed.read_text(encoding="utf-8") == text(), "docs/asyncapi.json is out of date: run make docs"
 
 
 def test_its_version_and_licence_are_the_projects() -> None:
