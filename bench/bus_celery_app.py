@@ -1,0 +1,19 @@
+"""A Celery application with one task that does nothing; imported by Celery's own environment only."""
+
+import os
+import time
+
+from celery import Celery  # type: ignore[import-not-found]
+
+app = Celery("bus_celery_app", broker=os.environ["BENCH_BROKER_URL"])
+app.conf.task_ignore_result = True
+app.conf.task_acks_late = True  # as all the others: a message is settled once it was handled
+app.conf.worker_prefetch_multiplier = int(os.environ["BENCH_PREFETCH_PER_CHILD"])
+app.conf.worker_hijack_root_logger = False
+
+
+@app.task(name="note")  # type: ignore[untyped-decorator]
+def note(**_payload: object) -> None:
+    """A line per task: a child of prefork is ended without being asked."""
+    with open(os.environ["BENCH_STAMPS"] + f".{os.getpid()}", "ab", buffering=0) as file:  # noqa: PTH123
+        file.write(f"{time.monotonic()}\n".encode())

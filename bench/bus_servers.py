@@ -1,0 +1,139 @@
+"""The servers that the bus is measured on, and the messages that stand in their queues."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import UUID
+
+import pika
+import structlog
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
+from sqlalchemy import Engine
+
+from bench.report import NotMeasured
+from embedded.database import service_urls
+from shared.bus.topology import declare_topology
+from shared.contracts.orders import OpenAccount
+from shared.storage.cluster import PostgresCluster
+from shared.storage.engine import make_engine
+from shared.storage.migrate import migrate_service
+from shared.testing.rabbitmq import QueueDepth, RabbitServer
+from shared.testing.servers import rabbit_server
+
+#: The queue of ours that the messages stand in, and those of the others.
+OURS = "orders.commands"
+RAW, STOCK, CELERY = "bench.raw", "bench.stock", "celery"
+SETTLE_TIMEOUT = 120.0
+PERSISTENT = 2
+
+
+@dataclass(frozen=True)
+class Servers:
+    """``url`` is of a virtual host with our topology; ``database`` has the services' URLs."""
+
+    rabbit: RabbitServer
+    url: str
+    database: dict[str, str]
+
+    @contextmanager
+    def channel(self) -> Iterator[Any]:
+        with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
+            yield connection.channel()
+
+    def fill(self, queue: str, bodies: Iterable[bytes], headers: dict[str, Any] | None = None) -> None:
+        """Put persistent messages into the queue, and return when all stand in it."""
+        with self.channel() as channel:
+            channel.queue_purge(queue)
+            count = 0
+            for count, body in enumerate(bodies, start=1):  # noqa: B007 - the last one is asked below
+                channel.basic_publish("", queue, body, properties(headers))
+            deadline = time.monotonic() + SETTLE_TIMEOUT
+            while channel.queue_declare(queue, passive=True).method.message_count < count:
+                _give_up_after(deadline, f"{queue} never held its {count} messages")
+
+    def wait_until_empty(self, queue: str) -> None:
+        """Return when no message waits and none is unacknowledged."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT
+        nothing = (0, 0)
+        while _messages(self.rabbit.queues(self.url)[queue]) != nothing:
+            _give_up_after(deadline, f"{queue} did not become empty: {self.rabbit.queues(self.url)[queue]}")
+
+    def declare_stock(self) -> None:
+        """Its queues as stock dramatiq declares them: with other arguments they would be refused."""
+        broker = RabbitmqBroker(url=self.url, middleware=[])
+        broker.declare_queue(STOCK, ensure=True)
+        broker.close()
+
+    def purge(self, queue: str) -> None:
+        with self.channel() as channel:
+            channel.queue_purge(queue)
+
+    @contextmanager
+    def engine(self, service: str) -> Iterator[Engine]:
+        engine = make_engine(self.database[service], name="bench")
+        yield engine
+        engine.dispose()
+
+
+def properties(headers: dict[str, Any] | None = None) -> pika.BasicProperties:
+    return pika.BasicProperties(
+        delivery_mode=PERSISTENT,
+        content_type="application/json",
+        content_encoding="utf-8",
+        headers=headers,
+        correlation_id=(headers or {}).get("id"),
+    )
+
+
+def _messages(depth: QueueDepth) -> tuple[int, int]:
+    return depth.ready, depth.unacked
+
+
+def _give_up_after(deadline: float, what: str) -> None:
+    if time.monotonic() > deadline:
+        raise NotMeasured(what)
+    time.sleep(0.05)
+
+
+@contextmanager
+def running_servers() -> Iterator[Servers]:
+    """RabbitMQ and a durable PostgreSQL, both with what the services need of them."""
+    with ExitStack() as stack:
+        rabbit = stack.enter_context(rabbit_server())
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="paperprofit-bench-")))
+        owner = stack.enter_context(PostgresCluster(folder / "postgres"))
+        url = rabbit.new_vhost()
+        stack.callback(rabbit.delete_vhost, url)
+        servers = Servers(rabbit, url, service_urls(owner))
+        _prepare(servers)
+        yield servers
+
+
+def _prepare(servers: Servers) -> None:
+    with servers.channel() as channel:
+        declare_topology(channel)
+        channel.queue_declare(RAW, durable=True)
+        channel.queue_declare(CELERY, durable=True)
+    servers.declare_stock()
+    for service in ("orders", "gateway"):
+        with servers.engine(service) as engine:
+            migrate_service(engine, service)
+
+
+def account(number: int) -> OpenAccount:
+    """A small command; ``number`` comes back in its name."""
+    return OpenAccount(account_id=UUID(int=number % 1000 + 1), name=f"{number:06}", cash="100000.00")
+
+
+def quiet_logs() -> None:
+    """Warnings only, and not on standard output, where the figures go."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

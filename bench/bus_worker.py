@@ -1,0 +1,182 @@
+"""One consuming process: ``python -m bench.bus_worker KIND SETTINGS``, the settings as JSON.
+
+It says ``ready`` once it has imported and connected, begins at a line on its standard input, and at the next one
+ends and writes when each message's handler began (CLOCK_MONOTONIC, which all processes share) and its number.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from threading import Thread
+from typing import Any
+
+import dramatiq
+import pika
+import psycopg
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
+from dramatiq.middleware import AgeLimit, CurrentMessage, Retries, ShutdownNotifications, TimeLimit
+from sqlalchemy import make_url
+
+from bench.bus_servers import OURS, RAW, STOCK, quiet_logs
+from shared.bus.actors import Actors
+from shared.bus.rabbitmq import ServiceBroker
+from shared.bus.transaction import Transaction, Unit
+from shared.contracts.orders import OpenAccount
+from shared.service import make_middleware
+from shared.storage.engine import make_engine
+
+#: As ``shared.worker`` sets it.
+WORKER_TIMEOUT_MS = 100
+
+Stop = Callable[[], None]
+Handled = tuple[float, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``database`` of the service orders; a process opens ``threads`` sessions there where its kind has any."""
+
+    url: str
+    database: str
+    threads: int
+    prefetch: int
+
+
+def start_raw(settings: Settings, handled: list[Handled]) -> Stop:
+    """A connection per thread, each acknowledging every message."""
+    return _start_pika(settings, lambda: lambda body: handled.append((time.monotonic(), body)))
+
+
+def start_raw_insert(settings: Settings, handled: list[Handled]) -> Stop:
+    """A connection and a database session per thread: one INSERT and commit, then the ack."""
+    database = make_url(settings.database).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def make_handler() -> Callable[[bytes], None]:
+        session = psycopg.connect(database)
+
+        def handle(body: bytes) -> None:
+            handled.append((time.monotonic(), body))
+            session.execute(_INSERT, (json.loads(body)["message_id"],))
+            session.commit()
+
+        return handle
+
+    return _start_pika(settings, make_handler)
+
+
+_INSERT = (
+    "INSERT INTO orders.inbox (consumer, message_id, processed_at) VALUES ('raw', %s, now()) ON CONFLICT DO NOTHING"
+)
+
+
+def _start_pika(settings: Settings, make_handler: Callable[[], Callable[[bytes], None]]) -> Stop:
+    channels = [_consuming(settings, make_handler()) for _ in range(settings.threads)]
+    threads = [Thread(target=channel.start_consuming) for channel in channels]
+    for thread in threads:
+        thread.start()
+
+    def stop() -> None:
+        for channel, thread in zip(channels, threads, strict=True):
+            channel.connection.add_callback_threadsafe(channel.stop_consuming)
+            thread.join()
+            channel.connection.close()
+
+    return stop
+
+
+def _consuming(settings: Settings, handle: Callable[[bytes], None]) -> Any:
+    channel = pika.BlockingConnection(pika.URLParameters(settings.url)).channel()
+    channel.basic_qos(prefetch_count=settings.prefetch)
+
+    def on_message(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        handle(body)
+        channel.basic_ack(method.delivery_tag)
+
+    channel.basic_consume(RAW, on_message)
+    return channel
+
+
+def start_stock(settings: Settings, handled: list[Handled]) -> Stop:
+    """Dramatiq as it comes, without the middleware that serves nothing here."""
+    middleware = [AgeLimit(), TimeLimit(), ShutdownNotifications(), CurrentMessage(), Retries()]
+    broker = RabbitmqBroker(url=settings.url, middleware=middleware)
+
+    def note(**payload: Any) -> None:
+        handled.append((time.monotonic(), payload["name"]))
+
+    declare = dramatiq.actor(broker=broker, actor_name="note", queue_name=STOCK)
+    declare(note)
+    return _start_worker(broker, STOCK, settings.threads)
+
+
+def start_ours(settings: Settings, handled: list[Handled]) -> Stop:
+    """An actor without a transaction: what the bus alone costs."""
+    actors = Actors()
+
+    @actors.raw(OpenAccount, queue=OURS)
+    def note(command: OpenAccount, _unit: Unit) -> None:
+        handled.append((time.monotonic(), command.name))
+
+    return _start_service(settings, actors)
+
+
+def start_ours_inbox(settings: Settings, handled: list[Handled]) -> Stop:
+    """An actor whose inbox row is the only row of its transaction."""
+    actors = Actors()
+
+    @actors.on(OpenAccount, queue=OURS)
+    def note(command: OpenAccount, _tx: Transaction) -> None:
+        handled.append((time.monotonic(), command.name))
+
+    return _start_service(settings, actors)
+
+
+def _start_service(settings: Settings, actors: Actors) -> Stop:
+    unit = Unit("orders", make_engine(settings.database, name="orders", pool_size=settings.threads))
+    broker = ServiceBroker(settings.url, service="orders", middleware=make_middleware({"orders": unit}))
+    actors.attach(broker, unit)
+    return _start_worker(broker, OURS, settings.threads)
+
+
+def _start_worker(broker: dramatiq.Broker, queue: str, threads: int) -> Stop:
+    worker = dramatiq.Worker(broker, queues={queue}, worker_threads=threads, worker_timeout=WORKER_TIMEOUT_MS)
+    worker.start()
+
+    def stop() -> None:
+        worker.stop()
+        broker.close()
+
+    return stop
+
+
+KINDS: dict[str, Callable[[Settings, list[Handled]], Stop]] = {
+    "raw": start_raw,
+    "raw-insert": start_raw_insert,
+    "stock": start_stock,
+    "ours": start_ours,
+    "ours-inbox": start_ours_inbox,
+}
+
+
+def main(kind: str, settings: Settings) -> None:
+    quiet_logs()
+    handled: list[Handled] = []
+    start = partial(KINDS[kind], settings, handled)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    stop = start()
+    sys.stdin.readline()
+    stop()
+    json.dump([(at, number_of(what)) for at, what in handled], sys.stdout)
+
+
+def number_of(what: str | bytes) -> int:
+    """Of a message, from its name or its bytes."""
+    return int(what if isinstance(what, str) else json.loads(what)["kwargs"]["name"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Settings(**json.loads(sys.argv[2])))
