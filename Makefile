@@ -43,7 +43,7 @@ docs: $(DEV)/.ready ## Write docs/asyncapi.json: every message of the bus, for o
 	@$(DEV)/bin/python -m shared.contracts.asyncapi > docs/asyncapi.json
 
 up: ## Start the deployed shape with docker compose, and wait until it is healthy
-	@test -f .env || { umask 077 && deploy/make-env > .env && echo "wrote .env with new passwords"; }
+	@umask 077 && deploy/make-env .env > .env.new && { test ! -s .env.new || echo "wrote new passwords into .env"; } && cat .env.new >> .env && rm .env.new
 	docker compose up --build --detach --wait
 
 down: ## Stop it; its volumes stay

@@ -8,7 +8,7 @@ from typing import Any
 import pika
 from sqlalchemy import Engine, text
 
-from bench.bus_servers import OURS, Servers, account
+from bench.bus_servers import OURS, Servers, account, broker_name
 from bench.report import NotMeasured
 from shared.bus import outbox
 from shared.bus.envelope import encode
@@ -94,6 +94,6 @@ def _full_outbox(servers: Servers, rows: int) -> Iterator[Engine]:
 
 def _expect_all(servers: Servers, rows: int) -> None:
     with servers.channel() as channel:
-        arrived = channel.queue_purge(OURS).method.message_count
+        arrived = channel.queue_purge(broker_name(OURS)).method.message_count
     if arrived != rows:
         raise NotMeasured(f"{arrived} of {rows} relayed messages arrived")

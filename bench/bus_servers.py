@@ -18,8 +18,9 @@ from sqlalchemy import Engine
 
 from bench.report import NotMeasured
 from embedded.database import service_urls
-from shared.bus.topology import declare_topology
+from shared.bus.topology import Kind, physical_name
 from shared.contracts.orders import OpenAccount
+from shared.contracts.routing import QUEUES
 from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
@@ -48,13 +49,14 @@ class Servers:
 
     def fill(self, queue: str, bodies: Iterable[bytes], headers: dict[str, Any] | None = None) -> None:
         """Put persistent messages into the queue, and return when all stand in it."""
+        name = broker_name(queue)
         with self.channel() as channel:
-            channel.queue_purge(queue)
+            channel.queue_purge(name)
             count = 0
             for count, body in enumerate(bodies, start=1):  # noqa: B007 - the last one is asked below
-                channel.basic_publish("", queue, body, properties(headers))
+                channel.basic_publish("", name, body, properties(headers))
             deadline = time.monotonic() + SETTLE_TIMEOUT
-            while channel.queue_declare(queue, passive=True).method.message_count < count:
+            while channel.queue_declare(name, passive=True).method.message_count < count:
                 _give_up_after(deadline, f"{queue} never held its {count} messages")
 
     def wait_until_empty(self, queue: str) -> None:
@@ -72,13 +74,18 @@ class Servers:
 
     def purge(self, queue: str) -> None:
         with self.channel() as channel:
-            channel.queue_purge(queue)
+            channel.queue_purge(broker_name(queue))
 
     @contextmanager
     def engine(self, service: str) -> Iterator[Engine]:
         engine = make_engine(self.database[service], name="bench")
         yield engine
         engine.dispose()
+
+
+def broker_name(queue: str) -> str:
+    """Ours have a version in their names."""
+    return physical_name(queue, Kind.CLASSIC) if queue in QUEUES else queue
 
 
 def properties(headers: dict[str, Any] | None = None) -> pika.BasicProperties:
@@ -108,7 +115,7 @@ def running_servers() -> Iterator[Servers]:
         rabbit = stack.enter_context(rabbit_server())
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="paperprofit-bench-")))
         owner = stack.enter_context(PostgresCluster(folder / "postgres"))
-        url = rabbit.new_vhost()
+        url = rabbit.new_bus(replicated=False)
         stack.callback(rabbit.delete_vhost, url)
         servers = Servers(rabbit, url, service_urls(owner))
         _prepare(servers)
@@ -117,7 +124,6 @@ def running_servers() -> Iterator[Servers]:
 
 def _prepare(servers: Servers) -> None:
     with servers.channel() as channel:
-        declare_topology(channel)
         channel.queue_declare(RAW, durable=True)
         channel.queue_declare(CELERY, durable=True)
     servers.declare_stock()

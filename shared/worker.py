@@ -24,7 +24,7 @@ from shared.background import Background
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay
 from shared.bus.transaction import Unit
-from shared.contracts.routing import queues_of
+from shared.contracts.routing import consumed_by
 from shared.health import is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
 from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.scheduler import Tick, run_scheduler
@@ -85,7 +85,7 @@ def _command(service: Service, settings: ServiceSettings) -> list[str]:
     return [
         sys.executable, "-m", "dramatiq", f"{module}:worker",
         "--processes", str(settings.processes), "--threads", str(settings.threads),
-        "--queues", *queues_of(service.name),
+        "--queues", *consumed_by(service.name),
         "--fork-function", f"{module}:scheduler",
         "--worker-shutdown-timeout", str(SHUTDOWN_MS),
         "--skip-logging",
@@ -132,7 +132,7 @@ class _Heartbeat(Background):
 
     def __init__(self, service: str, broker: ServiceBroker, unit: Unit, beside: Sequence[Background]) -> None:
         super().__init__("heartbeat")
-        self._queues = queues_of(service)
+        self._queues = consumed_by(service)
         self._broker = broker
         self._unit = unit
         self._beside = beside

@@ -25,11 +25,14 @@ KEY = {"APCA-API-KEY-ID": "E2EKEY", "APCA-API-SECRET-KEY": "e2e-secret-key"}
 
 @dataclass
 class Deployment:
-    """``urls`` are the services' database URLs, ``rabbitmq`` a virtual host for this deployment alone."""
+    """``urls`` are the services' database URLs, ``rabbitmq`` a virtual host for this deployment alone, ``users`` the
+    URLs with which each service connects to it.
+    """
 
     urls: dict[str, str]
     rabbitmq: str
     logs: Path
+    users: dict[str, str]
     settings: dict[str, str] = field(default_factory=dict)
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
@@ -58,7 +61,7 @@ class Deployment:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
             "PAPERPROFIT_DATABASE_URL": self.urls[service],
-            "PAPERPROFIT_RABBITMQ_URL": self.rabbitmq,
+            "PAPERPROFIT_RABBITMQ_URL": self.users[service],
             "PAPERPROFIT_DEMO": "true",
             "PAPERPROFIT_JOBS_CONFIG": str(ROOT / "config" / "jobs.toml"),
             "PAPERPROFIT_HEALTH_PORT": str(self.ports[service]),

@@ -23,7 +23,7 @@ from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
 from shared.bus.transaction import Transaction, Unit
 from shared.contracts.base import Message
-from shared.contracts.routing import QUEUES
+from shared.contracts.routing import QUEUES, dead_queue
 
 M = TypeVar("M", bound=Message)
 Handler = Callable[[Any, Transaction], None]
@@ -69,6 +69,9 @@ class Actors:
     def attach(self, broker: dramatiq.Broker, unit: Unit) -> None:
         for declared in self.declared:
             _attach(declared, broker, unit)
+        dead = dead_queue(unit.service)
+        if poison_actor(dead) not in broker.actors:
+            _declare(broker, poison_actor(dead), dead, _fail_with)
 
 
 def _attach(declared: Declared, broker: dramatiq.Broker, unit: Unit) -> None:

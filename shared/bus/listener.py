@@ -48,7 +48,6 @@ class Listener(Background):
         arguments = {"x-max-length": MAX_WAITING, "x-overflow": "drop-head"}
         channel.queue_declare(self._queue, exclusive=True, auto_delete=True, arguments=arguments)
         for exchange, routing_key in self._bindings:
-            channel.exchange_declare(exchange, exchange_type="topic", durable=True)
             channel.queue_bind(self._queue, exchange, routing_key)
         self.attached.set()
         self._outage.passed()

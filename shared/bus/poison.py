@@ -3,28 +3,32 @@
 Poison
 ├── Undecodable       its bytes are not one of our envelopes
 ├── TooLarge          more than the bus carries; only its beginning is kept
+├── GivenUp           RabbitMQ delivered it too often, or it was rejected, and nobody could say why
 ├── UnknownMessage    no actor of this queue handles this message, or this version of it
 └── InvalidBody       the envelope is sound, its body is not what the contract says
 """
 
 from collections.abc import Container
+from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 import dramatiq
 from dramatiq.errors import DecodeError
 
 from shared.bus.envelope import MAX_BODY_BYTES, actor_name, stamped
+from shared.bus.topology import logical_name
 
 #: How much of a message that is too large is kept, in bytes.
 KEPT_BYTES = 64 * 1024
 
 
 class Poison(Exception):
-    """``body`` is the message as it came, as far as it is kept; ``size`` its length in bytes."""
+    """``body`` is the message as it came, as far as it is kept; ``size`` its length; ``queue`` the one it died in."""
 
-    def __init__(self, message: str, body: bytes, size: int | None = None) -> None:
+    def __init__(self, message: str, body: bytes, size: int | None = None, *, queue: str | None = None) -> None:
         super().__init__(message)
         self.body = body
+        self.queue = queue
         self.size = len(body) if size is None else size
 
 
@@ -33,6 +37,10 @@ class Undecodable(Poison):
 
 
 class TooLarge(Poison):
+    pass
+
+
+class GivenUp(Poison):
     pass
 
 
@@ -61,6 +69,19 @@ def read(
         return message
     unknown = UnknownMessage(f"{queue} has no actor for {message.actor_name.rpartition('/')[2]}", body)
     return _poisoned(unknown, queue, message.message_id, delayed=delayed)
+
+
+def given_up(body: bytes, queue: str, properties: Any) -> "dramatiq.Message[None]":
+    """A message that RabbitMQ itself took for dead, as one for the poison actor of the queue of dead messages."""
+    headers = properties.headers or {}
+    died_in = logical_name(str(headers.get("x-first-death-queue", queue)))
+    why = f"{died_in}: RabbitMQ gave it up, {headers.get('x-first-death-reason', 'for no known reason')}"
+    poison = GivenUp(why, body[:MAX_BODY_BYTES], len(body), queue=died_in.removesuffix(".DQ"))
+    try:
+        message_id = _decode(body).message_id
+    except Poison:
+        message_id = _own_id(properties.message_id, body)
+    return _poisoned(poison, queue, message_id, delayed=False)
 
 
 def _decode(body: bytes) -> "dramatiq.Message[None]":

@@ -19,7 +19,6 @@ from pika.adapters.select_connection import SelectConnection
 
 from shared.bus.envelope import Outgoing
 from shared.bus.metrics import RECONNECTS
-from shared.bus.topology import declare_topology
 from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
@@ -137,7 +136,6 @@ class Publisher:
         self.session += 1
         channel.add_on_return_callback(self._on_return)
         channel.add_on_close_callback(self._on_channel_closed)
-        declare_topology(channel)  # an event is for all its queues, also those whose service has not started yet
         channel.confirm_delivery(self._on_confirm, callback=lambda _: self._ready())
 
     def _ready(self) -> None:

@@ -17,15 +17,16 @@ from dramatiq.errors import ConnectionClosed
 
 from shared.bus.envelope import Outgoing, stamped
 from shared.bus.metrics import RECONNECTS, REDELIVERED
-from shared.bus.poison import read
+from shared.bus.poison import given_up, read
 from shared.bus.publisher import Publisher, PublishFailed, connection_parameters
-from shared.bus.topology import declare_service, internal_exchange
-from shared.contracts.routing import service_of
+from shared.bus.topology import Kind, internal_exchange, physical_name
+from shared.contracts.routing import dead_queue, service_of
 from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
 
 CONFIRM_SECONDS = 20
+NOT_FOUND = 404
 #: A message that could neither be sent again nor written down rests this long before it goes back to its queue.
 REQUEUE_PAUSE_SECONDS = 1.0
 _CONNECTION_ERRORS = (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError, OSError, AssertionError)
@@ -42,27 +43,19 @@ class ServiceBroker(RabbitmqBroker):
         self.publisher = Publisher(url, name=f"{service}-publisher")
         self.outage = Outage("RabbitMQ", part=f"{service}-consumers")
         self.attached: set[str] = set()
+        self.kind = Kind.CLASSIC
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "ServiceConsumer":
         """Attach to the queue; while RabbitMQ is away, wait for it with growing pauses."""
         while True:
             try:
-                self.declare_queue(queue_name, ensure=True)
                 return ServiceConsumer(self, queue_name, prefetch, timeout)
             except ConnectionClosed as error:
                 if self.stopping.wait(self.outage.failed(error)):
                     raise
 
     def _ensure_queue(self, canonical_queue_name: str) -> None:
-        if canonical_queue_name not in self.queues_pending:
-            return
-        try:
-            declare_service(self.channel, self.service)
-        except _CONNECTION_ERRORS as error:
-            raise ConnectionClosed(error) from None
-        finally:
-            del self.connection  # this thread's own: nobody would answer its heartbeats
-        self.queues_pending.clear()
+        """``shared.bus.setup`` makes the queues; a service may not."""
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
         """Send to a queue of this service, now or after ``delay`` milliseconds, and wait for the confirm.
@@ -126,10 +119,7 @@ class ServiceConsumer(dramatiq.Consumer):
         self.connection: Any = None
         try:
             self.connection = pika.BlockingConnection(parameters=broker.parameters)
-            self.channel = self.connection.channel()
-            self.channel.basic_qos(prefetch_count=prefetch)
-            self.channel.add_on_cancel_callback(lambda _: self.channel.close())  # its queue was deleted
-            self.channel.basic_consume(queue_name, lambda _, *received: self._received.append(received))
+            self.channel = self._attach(prefetch)
         except _CONNECTION_ERRORS as error:
             if self.connection is not None and self.connection.is_open:
                 self.connection.close()
@@ -139,6 +129,24 @@ class ServiceConsumer(dramatiq.Consumer):
             RECONNECTS.labels(broker.service, "RabbitMQ").inc()
         log.info("consumer attached", queue=queue_name)
 
+    def _attach(self, prefetch: int) -> Any:
+        """Consume the queue as it is kept here: replicated, or on one node. What was found last is tried first."""
+        for kind in sorted(Kind, key=lambda kind: kind is not self.broker.kind):
+            channel = self.connection.channel()
+            channel.basic_qos(prefetch_count=prefetch)
+            channel.add_on_cancel_callback(lambda _, of=channel: of.close())  # its queue was deleted
+            try:
+                channel.basic_consume(
+                    physical_name(self.queue_name, kind), lambda _, *received: self._received.append(received)
+                )
+            except pika.exceptions.ChannelClosedByBroker as error:
+                if error.reply_code != NOT_FOUND:
+                    raise
+            else:
+                self.broker.kind = kind
+                return channel
+        raise pika.exceptions.AMQPChannelError(f"no queue {self.queue_name}: run python -m shared.bus.setup")
+
     def __next__(self) -> Any:
         if not self._received:
             try:
@@ -147,14 +155,16 @@ class ServiceConsumer(dramatiq.Consumer):
                 self.connection.process_data_events(self._patience())
             except _CONNECTION_ERRORS as error:
                 self.broker.attached.discard(self.queue_name)
-                self.broker.queues_pending.add(self.queue)
                 self.broker.outage.failed(error)
                 raise ConnectionClosed(error) from None
         return self._message(*self._received.popleft()) if self._received else None
 
     def _message(self, method: Any, properties: Any, body: bytes) -> Any:
-        delayed = self.queue != self.queue_name
-        message = read(body, self.queue, self.broker.actors, delayed=delayed, message_id=properties.message_id)
+        if self.queue == dead_queue(self.broker.service):
+            message = given_up(body, self.queue, properties)
+        else:
+            delayed = self.queue != self.queue_name
+            message = read(body, self.queue, self.broker.actors, delayed=delayed, message_id=properties.message_id)
         received: Any = _RabbitmqMessage(method.redelivered, method.delivery_tag, message)
         received.consumer = self
         self._unacked.append(method.delivery_tag)

@@ -114,13 +114,14 @@ SET body = excluded.body, size = excluded.size, reason = excluded.reason, error 
 
 
 def _grave(message: MessageProxy, exception: BaseException, unit: Unit) -> dict[str, Any]:
+    queue = message.queue_name.removesuffix(".DQ")
     if isinstance(exception, Poison):
-        body, size = exception.body, exception.size
+        body, size, queue = exception.body, exception.size, exception.queue or queue
     else:
         body = message._message.encode()  # noqa: SLF001 - the proxy has no call for it
         size = len(body)
     return {
-        "queue": message.queue_name.removesuffix(".DQ"),
+        "queue": queue,
         "message_id": message.message_id,
         "actor": message.actor_name,
         "body": body,

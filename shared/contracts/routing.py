@@ -105,6 +105,16 @@ def service_of(queue: str) -> str:
     return queue.partition(".")[0]
 
 
+def dead_queue(service: str) -> str:
+    """Where RabbitMQ puts what it gave up by itself; the service makes dead letters of it."""
+    return f"{service}.dead"
+
+
+def consumed_by(service: str) -> tuple[str, ...]:
+    """The queues that the service's workers attach to."""
+    return (*queues_of(service), dead_queue(service))
+
+
 def queues_of(service: str) -> tuple[str, ...]:
     return tuple(queue for queue in QUEUES if service_of(queue) == service)
 

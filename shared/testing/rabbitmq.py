@@ -1,7 +1,6 @@
 """A RabbitMQ for tests: virtual hosts on demand, queue depths, cut connections; and a private node of its own."""
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -9,20 +8,22 @@ import signal
 import socket
 import subprocess
 import time
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
-from urllib.request import ProxyHandler, Request, build_opener
 from uuid import uuid4
 
 import pika
 import pika.exceptions
+
+from shared.bus.management import Management, ManagementRefused
+from shared.bus.setup import make_user, prepare, user_of
+from shared.bus.topology import logical_name
+from shared.contracts.routing import SERVICES
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 START_SECONDS = 60.0
@@ -64,11 +65,27 @@ class RabbitServer:
         self.call("PUT", f"permissions/{name}/{quote(user, safe='')}", everything)
         return f"{self.url.rstrip('/')}/{name}"
 
+    def new_bus(self, *, replicated: bool | None = None) -> str:
+        """Make a virtual host with the services' exchanges and queues, and return its AMQP URL."""
+        url = self.new_vhost()
+        prepare(Management(self.management_url), vhost_of(url), replicated=replicated)
+        return url
+
+    def new_users(self, url: str) -> dict[str, str]:
+        """Make a user with a password of its own for each service; the URLs with which they connect."""
+        server = urlsplit(url)
+        urls = {}
+        for service in SERVICES:
+            password = secrets.token_hex(16)
+            make_user(Management(self.management_url), vhost_of(url), service, password)
+            urls[service] = f"amqp://{user_of(service)}:{password}@{server.hostname}:{server.port}{server.path}"
+        return urls
+
     def delete_vhost(self, url: str) -> None:
         self.call("DELETE", f"vhosts/{vhost_of(url)}")
 
     def queues(self, url: str) -> dict[str, QueueDepth]:
-        """The queues of the URL's virtual host.
+        """The queues of the URL's virtual host, by the names that the services use.
 
         Of a server that we started, messages are as of a quarter of a second ago, consumers of a second ago.
         """
@@ -76,7 +93,7 @@ class RabbitServer:
         totals = self.call("GET", f"queues/{vhost}?disable_stats=true&enable_queue_totals=true")
         consumers = Counter(each["queue"]["name"] for each in self.call("GET", f"consumers/{vhost}"))
         return {
-            queue["name"]: QueueDepth(
+            logical_name(queue["name"]): QueueDepth(
                 queue.get("messages_ready", 0), queue.get("messages_unacknowledged", 0), consumers[queue["name"]]
             )
             for queue in totals
@@ -86,7 +103,7 @@ class RabbitServer:
         """Cut every connection of the virtual host, as a network would; the number of them."""
         listed = self.call("GET", f"vhosts/{vhost_of(url)}/connections")
         for connection in listed:
-            with contextlib.suppress(HTTPError):  # it has gone by itself
+            with contextlib.suppress(ManagementRefused):  # it has gone by itself
                 self.call("DELETE", f"connections/{quote(connection['name'], safe='')}")
         return len(listed)
 
@@ -97,21 +114,13 @@ class RabbitServer:
             socket.create_connection((address.hostname or "", address.port or 5672), timeout=1).close()
             pika.BlockingConnection(pika.URLParameters(f"{self.url}/%2F")).close()
             self.call("GET", "overview")
-        except (pika.exceptions.AMQPError, OSError):
+        except (pika.exceptions.AMQPError, ManagementRefused, OSError):
             return False
         return True
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """One call of the management API."""
-        parts = urlsplit(self.management_url)
-        credentials = b64encode(f"{parts.username}:{parts.password}".encode()).decode()
-        headers = {"Content-Type": "application/json", "Authorization": f"Basic {credentials}"}
-        data = None if body is None else json.dumps(body).encode()
-        address = f"http://{parts.hostname}:{parts.port}/api/{path}"
-        request = Request(address, data, headers, method=method)
-        with build_opener(ProxyHandler({})).open(request, timeout=10) as response:
-            answer = response.read()
-        return json.loads(answer) if answer else None
+        return Management(self.management_url).call(method, path, body)
 
 
 def vhost_of(url: str) -> str:

@@ -15,7 +15,7 @@ from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay, Sender
 from shared.bus.transaction import Transaction, Unit
 from shared.contracts.prices import PricesUpdated
-from shared.contracts.routing import queues_of
+from shared.contracts.routing import consumed_by
 from shared.service import make_middleware
 from tests.support import account
 
@@ -67,7 +67,7 @@ class InProcessBus(_Common):
     def add(self, **actors: Actors) -> None:
         for service, declared in actors.items():
             declared.attach(self.broker, self.units[service])
-            self._work(self.broker, set(queues_of(service)))
+            self._work(self.broker, set(consumed_by(service)))
 
 
 @dataclass
@@ -86,7 +86,7 @@ class RabbitBus(_Common):
     def add(self, **actors: Actors) -> None:
         for service, declared in actors.items():
             declared.attach(self.brokers[service], self.units[service])
-            self._work(self.brokers[service], set(queues_of(service)))
+            self._work(self.brokers[service], set(consumed_by(service)))
 
 
 @dataclass

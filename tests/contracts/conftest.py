@@ -8,7 +8,7 @@ from shared.testing.rabbitmq import RabbitServer
 from tests.contracts.buses import Bus, InProcessBus, RabbitBus
 
 
-@pytest.fixture(params=["in-process", "rabbitmq"])
+@pytest.fixture(params=["in-process", "rabbitmq", "rabbitmq, replicated"])
 def bus(request: pytest.FixtureRequest, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
     monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
     units = {name: Unit(name, make_engine(url, name=name)) for name, url in urls.items()}
@@ -16,7 +16,7 @@ def bus(request: pytest.FixtureRequest, urls: dict[str, str], monkeypatch: pytes
         made: Bus = InProcessBus(units)
     else:
         server: RabbitServer = request.getfixturevalue("rabbit")
-        made = RabbitBus(units, url=server.new_vhost())
+        made = RabbitBus(units, url=server.new_bus(replicated="replicated" in request.param))
     yield made
     made.stop()
     if isinstance(made, RabbitBus):

@@ -171,7 +171,7 @@ def test_dead_letters_are_found_by_queue_reason_and_page(bus: Bus) -> None:
         assert list_dead_letters(connection, "orders", queue="orders.commands") == []
         first = list_dead_letters(connection, "orders", limit=2)
         rest = list_dead_letters(connection, "orders", before=first[-1].id)
-        assert first + rest == everything
+        assert [letter.id for letter in first + rest] == [letter.id for letter in everything]
         assert inspect_dead_letter(connection, "orders", first[0].id) == first[0]
         with pytest.raises(NoSuchDeadLetter, match="orders has no dead letter 999999"):
             inspect_dead_letter(connection, "orders", 999_999)

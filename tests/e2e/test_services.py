@@ -29,9 +29,10 @@ def deployment(
     postgres: str, template: dict[str, str], rabbit: RabbitServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     """One deployment for the module: each test leaves it healthy."""
-    vhost = rabbit.new_vhost()
+    vhost = rabbit.new_bus()
     with database(postgres, template) as urls:
-        made = Deployment(urls, vhost, tmp_path_factory.mktemp("logs"), settings={"PAPERPROFIT_REPLAY_SPEED": "5"})
+        made = Deployment(urls, vhost, tmp_path_factory.mktemp("logs"), users=rabbit.new_users(vhost))
+        made.settings["PAPERPROFIT_REPLAY_SPEED"] = "5"
         made.start()
         try:
             made.wait_healthy()
@@ -171,7 +172,7 @@ def unacknowledged(deployment: Deployment, rabbit: RabbitServer) -> int:
 
 def test_one_run_per_slot_with_two_replicas(deployment: Deployment, orders: Engine) -> None:
     """Two replicas of orders and marketdata tick; each slot of each job has one run."""
-    second = Deployment(deployment.urls, deployment.rabbitmq, deployment.logs, settings=deployment.settings)
+    second = Deployment(deployment.urls, deployment.rabbitmq, deployment.logs, deployment.users, deployment.settings)
     second.start("orders", "marketdata")
     try:
         second.wait_healthy("orders", "marketdata")

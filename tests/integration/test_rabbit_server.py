@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.error import HTTPError
 
 import pika
 import pika.exceptions
@@ -13,6 +12,7 @@ import psutil
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
+from shared.bus.management import ManagementRefused
 from shared.storage.migrate import ROOT
 from shared.testing import rabbitmq, servers
 from shared.testing.rabbitmq import PROGRAM, NodeFailed, QueueDepth, RabbitServer, private_node
@@ -74,7 +74,7 @@ def test_a_deleted_virtual_host_is_gone(rabbit: RabbitServer) -> None:
     rabbit.delete_vhost(url)
     with pytest.raises(pika.exceptions.AMQPError):
         connect(url)
-    with pytest.raises(HTTPError, match="404"):
+    with pytest.raises(ManagementRefused, match="404"):
         rabbit.queues(url)
 
 

@@ -18,11 +18,11 @@ from shared.bus.envelope import Outgoing, encode
 from shared.bus.publisher import Publisher, PublishFailed, Unroutable
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay
-from shared.bus.topology import declare_topology
+from shared.bus.topology import Kind, physical_name
 from shared.bus.transaction import Transaction, Unit
 from shared.contracts.orders import OpenAccount
 from shared.contracts.prices import PricesUpdated
-from shared.contracts.routing import queues_of
+from shared.contracts.routing import consumed_by
 from shared.service import make_middleware
 from shared.storage.engine import make_engine
 from shared.testing.rabbitmq import RabbitServer
@@ -32,7 +32,7 @@ from tests.support import account, eventually, price, prices, send, value
 @pytest.fixture
 def vhost(rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
-    url = rabbit.new_vhost()
+    url = rabbit.new_bus(replicated=False)
     yield url
     rabbit.delete_vhost(url)
 
@@ -76,7 +76,7 @@ def test_a_fanned_out_message_kills_no_worker_thread(vhost: str, orders: Unit, b
         seen.append(event)
 
     actors.attach(broker, orders)
-    worker = working(broker, queues_of("orders"))
+    worker = working(broker, consumed_by("orders"))
     for n in range(10):
         publish(
             vhost,
@@ -121,11 +121,11 @@ def test_a_service_consumes_only_its_own_queues(
     def ignore(_command: OpenAccount, _tx: Transaction) -> None: ...
 
     actors.attach(broker, orders)
-    worker = working(broker, queues_of("orders"))
+    worker = working(broker, consumed_by("orders"))
     broker.publisher.send(encode(prices(price("AAPL", 1)))).result(10)
     eventually(lambda: rabbit.queues(vhost).get("valuation.prices", _none()).ready == 1, what="valuation's copy waits")
     assert {name for name, depth in rabbit.queues(vhost).items() if depth.consumers} <= {
-        name for queue in queues_of("orders") for name in (queue, f"{queue}.DQ")
+        name for queue in consumed_by("orders") for name in (queue, f"{queue}.DQ")
     }
     worker.stop()
 
@@ -161,7 +161,7 @@ def test_a_retry_that_cannot_be_sent_does_not_vanish(
 
     actors.attach(broker, orders)
     monkeypatch.setattr(broker.publisher, "send", refuse)
-    worker = working(broker, queues_of("orders"))
+    worker = working(broker, consumed_by("orders"))
     eventually(lambda: "orders.prices" in broker.attached)
     publish(vhost, "orders.internal", "orders.prices", encode(prices(price("AAPL", 1))).body)
     assert acted.wait(20)
@@ -190,7 +190,7 @@ def test_a_job_that_outlives_its_connection_acknowledges_no_other_message(
             finish.wait(30)
 
     actors.attach(broker, orders)
-    worker = working(broker, queues_of("orders"), threads=4)
+    worker = working(broker, consumed_by("orders"), threads=4)
     eventually(lambda: "orders.prices" in broker.attached)
     publish(vhost, "orders.internal", "orders.prices", encode(prices(price("OLD", 1))).body)
     assert began.wait(10)
@@ -211,7 +211,7 @@ def test_a_mandatory_message_that_reaches_no_queue_is_an_error(vhost: str, rabbi
     """The queue was deleted: the publisher is told, and its outbox keeps the row."""
     publisher = Publisher(vhost, name="test")
     eventually(publisher.connected.is_set)
-    rabbit.call("DELETE", f"queues/{vhost.rpartition('/')[2]}/orders.commands")
+    rabbit.call("DELETE", f"queues/{vhost.rpartition('/')[2]}/{physical_name('orders.commands', Kind.CLASSIC)}")
     with pytest.raises(Unroutable):
         publisher.send(encode(account(uuid4()))).result(10)
     publisher.stop()
@@ -280,7 +280,6 @@ def _drain(url: str, queue: str) -> set[str]:
     found = set()
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()
-        declare_topology(channel)
-        while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+        while (got := channel.basic_get(physical_name(queue, Kind.CLASSIC), auto_ack=True))[0] is not None:
             found.add(dramatiq.Message.decode(got[2]).kwargs["account_id"])
     return found

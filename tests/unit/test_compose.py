@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from http.server import ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -63,8 +64,10 @@ def end(server: ThreadingHTTPServer) -> None:
 
 
 def test_the_five_services_and_their_two_servers_are_deployed() -> None:
-    """Nothing is missing, and nothing runs that is not spoken of."""
-    assert set(CONTAINERS) == {*SERVICES, *SERVERS}
+    """Nothing is missing, and nothing runs that is not spoken of; what sets RabbitMQ up ends before they start."""
+    assert set(CONTAINERS) == {*SERVICES, *SERVERS, "setup"}
+    assert "setup: { condition: service_completed_successfully }" in COMMON
+    assert 'command: ["python", "-m", "shared.bus.setup"]' in CONTAINERS["setup"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -73,7 +76,8 @@ def test_a_service_is_built_from_its_own_folder_and_connects_as_its_own_role(ser
     container = CONTAINERS[service]
     assert f"SERVICE: {service} " in container
     assert f"//paperprofit_{service}:${{{service.upper()}_PASSWORD}}@postgres/" in container
-    others = [f"{other.upper()}_PASSWORD" for other in SERVICES if other != service]
+    assert f"amqp://paperprofit_{service}:${{{service.upper()}_RABBITMQ_PASSWORD:?" in container
+    others = [f"{other.upper()}_{kind}" for other in SERVICES if other != service for kind in ("PASS", "RABBITMQ")]
     assert not [name for name in others if name in container]
 
 
@@ -150,7 +154,7 @@ def test_no_password_is_written_in_the_file() -> None:
     """Every secret comes from the environment, and none has a default."""
     secrets = re.findall(r"^\s+(?:\w*(?:PASS|PASSWORD|KEY|KEY_ID)): (.*)$", COMPOSE, re.MULTILINE)
     secrets += re.findall(r"//\w+:(.*?)@", COMPOSE)
-    assert len(secrets) == 15
+    assert len(secrets) == 21
     assert [secret for secret in secrets if not re.fullmatch(r"\$\{[A-Z_]+(:\?[^}]*)?\}", secret)] == []
 
 
@@ -163,6 +167,18 @@ def test_make_env_writes_every_variable_that_compose_demands() -> None:
     assert set(first) == set(re.findall(r"\$\{([A-Z_]+)(?::\?[^}]*)?\}", COMPOSE))
     assert [name for name in first if first[name] == second[name]] == []
     assert len(set(first.values())) == len(first)
+
+
+def test_make_env_adds_only_what_a_file_lacks(tmp_path: Path) -> None:
+    """An installation of an earlier release keeps its passwords, and is given the new ones."""
+    file = tmp_path / ".env"
+    file.write_text("ORDERS_PASSWORD=kept\nPAPERPROFIT_API_KEY_ID=PKkept\n")
+    added = subprocess.check_output([ROOT / "deploy" / "make-env", file], text=True)
+    assert "ORDERS_RABBITMQ_PASSWORD=" in added
+    assert "kept" not in added
+    assert not re.search("^(ORDERS_PASSWORD|PAPERPROFIT_API_KEY_ID)=", added, re.MULTILINE)
+    file.write_text(file.read_text() + added)
+    assert subprocess.check_output([ROOT / "deploy" / "make-env", file], text=True) == ""
 
 
 def test_no_container_runs_as_root() -> None:

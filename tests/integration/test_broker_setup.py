@@ -1,0 +1,261 @@
+"""What stands in RabbitMQ before a service starts: rights no wider than needed, and a way from older queues."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import uuid4
+
+import pika
+import pika.exceptions
+import pytest
+from dramatiq import Worker
+
+from shared.bus import setup
+from shared.bus.actors import Actors
+from shared.bus.envelope import encode
+from shared.bus.management import Management, ManagementRefused
+from shared.bus.rabbitmq import ServiceBroker
+from shared.bus.setup import prepare, retire
+from shared.bus.topology import Kind, definitions, physical_name
+from shared.bus.transaction import Transaction, Unit
+from shared.contracts.prices import PricesUpdated
+from shared.contracts.routing import COMMANDS, EVENTS, PUBLISHERS, SERVICES, WORKERS, consumed_by, exchange_of
+from shared.service import make_middleware
+from shared.storage.engine import make_engine
+from shared.testing.rabbitmq import RabbitServer, vhost_of
+from tests.support import eventually, price, prices, rows
+
+PRICES_KEY = "marketdata.prices_updated.v1"
+
+
+@pytest.fixture
+def vhost(rabbit: RabbitServer) -> Iterator[str]:
+    url = rabbit.new_bus(replicated=False)
+    yield url
+    rabbit.delete_vhost(url)
+
+
+@pytest.fixture
+def users(rabbit: RabbitServer, vhost: str) -> dict[str, str]:
+    return rabbit.new_users(vhost)
+
+
+@contextmanager
+def channel_as(url: str) -> Iterator[Any]:
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        yield connection.channel()
+    finally:
+        connection.close()
+
+
+def publish(url: str, exchange: str, routing_key: str) -> None:
+    """Publish and wait for the confirm; raises where it is refused."""
+    with channel_as(url) as channel:
+        channel.confirm_delivery()
+        channel.basic_publish(exchange, routing_key, b"x")
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker) as caught:
+        yield
+    assert caught.value.reply_code == 403
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_may_publish_what_the_table_says_and_nothing_else(users: dict[str, str], service: str) -> None:
+    """Every message of the table under its key, as each service: allowed where it is a publisher, else refused."""
+    for message, publishers in PUBLISHERS.items():
+        exchange, key = exchange_of(message), setup._routing_keys(message, service)[0]
+        if service in publishers:
+            publish(users[service], exchange, key)
+        else:
+            with refused():
+                publish(users[service], exchange, key)
+
+
+@pytest.mark.parametrize("service", WORKERS)
+def test_a_service_asks_no_other_service_to_run_its_jobs(users: dict[str, str], service: str) -> None:
+    """Only the gateway may, for an operator; a service asks itself."""
+    other = next(each for each in WORKERS if each != service)
+    publish(users[service], COMMANDS, f"{service}.run_job.v1")
+    publish(users["gateway"], COMMANDS, f"{other}.run_job.v1")
+    with refused():
+        publish(users[service], COMMANDS, f"{other}.run_job.v1")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_puts_nothing_into_a_queue_or_exchange_of_another(users: dict[str, str], service: str) -> None:
+    """Neither through the default exchange, which reaches every queue, nor through the other's own exchange."""
+    other = next(each for each in WORKERS if each != service)
+    with refused():
+        publish(users[service], "", physical_name("orders.commands", Kind.CLASSIC))
+    with refused():
+        publish(users[service], f"{other}.internal", f"{other}.jobs")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_reads_only_its_own_queues(users: dict[str, str], service: str) -> None:
+    """Consuming or purging another's queue is refused, its own is not."""
+    for owner in WORKERS:
+        queue = physical_name(f"{owner}.jobs", Kind.CLASSIC)
+        with channel_as(users[service]) as channel:
+            if owner == service:
+                channel.basic_get(queue, auto_ack=True)
+            else:
+                with refused():
+                    channel.basic_get(queue, auto_ack=True)
+        if owner != service:
+            with channel_as(users[service]) as channel, refused():
+                channel.queue_purge(queue)
+
+
+@pytest.mark.parametrize("service", WORKERS)
+def test_a_service_makes_and_deletes_nothing(users: dict[str, str], service: str) -> None:
+    """No queue, no exchange, no binding, and its own queues stay."""
+    own = physical_name(f"{service}.jobs", Kind.CLASSIC)
+    attempts = (
+        lambda channel: channel.queue_declare(f"{service}.mine"),
+        lambda channel: channel.exchange_declare(f"{service}.mine"),
+        lambda channel: channel.queue_bind(own, EVENTS, PRICES_KEY),
+        lambda channel: channel.queue_delete(own),
+    )
+    for attempt in attempts:
+        with channel_as(users[service]) as channel, refused():
+            attempt(channel)
+
+
+def test_the_gateway_hears_what_it_listens_to_and_no_commands(users: dict[str, str]) -> None:
+    """On a queue of its own, bound to the events; not to the commands, nor by another service's name."""
+    with channel_as(users["gateway"]) as channel:
+        channel.queue_declare("gateway.test", exclusive=True)
+        channel.queue_bind("gateway.test", EVENTS, PRICES_KEY)
+        with refused():
+            channel.queue_bind("gateway.test", COMMANDS, "orders.submit_order.v1")
+    with channel_as(users["gateway"]) as channel, refused():
+        channel.queue_declare("orders.test", exclusive=True)
+
+
+def test_setting_up_again_changes_nothing(rabbit: RabbitServer, vhost: str) -> None:
+    """The second time is as the first; messages stay."""
+    management, name = Management(rabbit.management_url), vhost_of(vhost)
+    publish(vhost, EVENTS, PRICES_KEY)
+    before = management.call("GET", f"definitions/{name}")
+    prepare(management, name, replicated=False)
+    retire(management, name, vhost)
+    assert management.call("GET", f"definitions/{name}") == before
+    with channel_as(vhost) as channel:
+        assert channel.basic_get(physical_name("orders.prices", Kind.CLASSIC))[0] is not None
+
+
+def test_a_queue_with_other_arguments_is_told_by_name(rabbit: RabbitServer) -> None:
+    """Somebody made one by hand: the set-up says which, instead of running on half of it."""
+    url = rabbit.new_vhost()
+    with channel_as(url) as channel:
+        channel.queue_declare(physical_name("orders.prices", Kind.CLASSIC), durable=True)
+    with pytest.raises(ManagementRefused, match=r"orders\.prices\.v2"):
+        prepare(Management(rabbit.management_url), vhost_of(url), replicated=False)
+    rabbit.delete_vhost(url)
+
+
+def test_what_waits_in_queues_of_the_first_release_is_moved(rabbit: RabbitServer, vhost: str) -> None:
+    """Its queues had no version. Ready messages, those that wait for a retry and dead ones arrive in the new queues."""
+    old = {"x-dead-letter-exchange": "orders.internal", "x-dead-letter-routing-key": "orders.prices.XQ"}
+    with channel_as(vhost) as channel:
+        for name in ("orders.prices", "orders.prices.DQ", "orders.prices.XQ"):
+            channel.queue_declare(name, durable=True, arguments=old)
+            channel.basic_publish("", name, name.encode())
+        channel.queue_bind("orders.prices", EVENTS, PRICES_KEY)
+    retire(Management(rabbit.management_url), vhost_of(vhost), vhost)
+    with channel_as(vhost) as channel:
+        found = {
+            queue: channel.basic_get(physical_name(queue, Kind.CLASSIC))[2]
+            for queue in ("orders.prices", "orders.prices.DQ", "orders.dead")
+        }
+    assert found == {
+        "orders.prices": b"orders.prices",
+        "orders.prices.DQ": b"orders.prices.DQ",
+        "orders.dead": b"orders.prices.XQ",
+    }
+    left = {queue["name"] for queue in rabbit.call("GET", f"queues/{vhost_of(vhost)}?disable_stats=true")}
+    assert left == {queue["name"] for queue in definitions(replicated=False)["queues"]}
+
+
+def test_a_queue_that_an_older_replica_still_consumes_stays_until_it_has_ended(
+    rabbit: RabbitServer, vhost: str
+) -> None:
+    """It gets no new messages, what it delivered is not lost, and a later run deletes it."""
+    management, name = Management(rabbit.management_url), vhost_of(vhost)
+    with channel_as(vhost) as channel:
+        channel.queue_declare("orders.prices", durable=True)
+        channel.queue_bind("orders.prices", EVENTS, PRICES_KEY)
+        channel.basic_consume("orders.prices", lambda *_: None)
+        channel.basic_publish(EVENTS, PRICES_KEY, b"in hand")
+        eventually(lambda: _count(vhost, "orders.prices") == 0, what="the message is delivered")
+        retire(management, name, vhost)
+        publish(vhost, EVENTS, PRICES_KEY)
+        assert _count(vhost, "orders.prices") == 0
+    eventually(lambda: _count(vhost, "orders.prices") == 1, what="what was in hand is back")
+    retire(management, name, vhost)
+    assert _count(vhost, physical_name("orders.prices", Kind.CLASSIC)) == 3  # both, and the one in hand again
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker):
+        _count(vhost, "orders.prices")
+
+
+def _count(url: str, queue: str) -> int:
+    with channel_as(url) as channel:
+        waiting: int = channel.queue_declare(queue, passive=True).method.message_count
+        return waiting
+
+
+def test_a_message_over_which_workers_die_again_and_again_is_given_up(
+    rabbit: RabbitServer, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replicated queue counts deliveries: at its limit the message is a dead letter that names the queue."""
+    monkeypatch.setattr("shared.bus.topology.DELIVERY_LIMIT", 2)
+    url = rabbit.new_bus(replicated=True)
+    message_id = uuid4()
+    unit = Unit("orders", make_engine(urls["orders"], name="orders"))
+    broker = ServiceBroker(url, service="orders", middleware=make_middleware({"orders": unit}))
+    eventually(broker.publisher.connected.is_set)
+    broker.publisher.send(encode(prices(price("AAPL", 1)), message_id=message_id)).result(10)
+    for _ in range(3):
+        with channel_as(url) as channel:  # a worker that takes it and dies
+            eventually(lambda of=channel: of.basic_get("orders.prices.v2.quorum")[0], what="the message is there")  # type: ignore[misc]
+    actors = Actors()
+
+    @actors.on(PricesUpdated, queue="orders.prices")
+    def never(_event: PricesUpdated, _tx: Transaction) -> None:
+        raise AssertionError("it was given up")
+
+    actors.attach(broker, unit)
+    worker = Worker(broker, queues=set(consumed_by("orders")), worker_timeout=50, worker_threads=2)
+    worker.start()
+    (dead,) = eventually(lambda: rows(unit.engine, "SELECT * FROM orders.dead_letters"))
+    assert (dead.queue, dead.message_id, dead.reason) == ("orders.prices", message_id, "GivenUp")
+    assert "delivery_limit" in dead.error
+    worker.stop()
+    broker.close()
+    unit.engine.dispose()
+    rabbit.delete_vhost(url)
+
+
+def test_a_service_without_its_queues_says_what_to_run_and_goes_on_when_they_are_there(
+    rabbit: RabbitServer, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody has set RabbitMQ up: one line names the command, and the worker waits."""
+    monkeypatch.setattr("shared.outage.LONGEST_PAUSE_SECONDS", 0.2)
+    url = rabbit.new_vhost()
+    unit = Unit("orders", make_engine(urls["orders"], name="orders"))
+    broker = ServiceBroker(url, service="orders", middleware=make_middleware({"orders": unit}))
+    Actors().attach(broker, unit)
+    worker = Worker(broker, queues={"orders.dead"}, worker_timeout=50, worker_threads=1)
+    worker.start()
+    eventually(lambda: "python -m shared.bus.setup" in str([vars(record) for record in caplog.records]))
+    prepare(Management(rabbit.management_url), vhost_of(url), replicated=False)
+    eventually(lambda: "orders.dead" in broker.attached, seconds=30)
+    worker.stop()
+    broker.close()
+    unit.engine.dispose()
+    rabbit.delete_vhost(url)
