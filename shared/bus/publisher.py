@@ -60,8 +60,9 @@ class _Channel:
 class Publisher:
     """Thread-safe: ``send`` from anywhere; callbacks run on the connection's thread.
 
-    ``session`` rises with every connection. Who must not have messages overtake each other sends them under the
-    session in which the first of them was sent: once the connection is lost, the rest of them fails too.
+    ``session`` rises with every connection, and when RabbitMQ begins to block publishers. Who must not have messages
+    overtake each other sends them under the session in which the first of them was sent: once it is over, the rest of
+    them fails too.
     """
 
     def __init__(self, url: str, *, name: str) -> None:
@@ -90,7 +91,7 @@ class Publisher:
         futures: list[Future[None]] = [Future() for _ in messages]
         if self._blocked or not self.connected.is_set():
             for future in futures:
-                future.set_exception(PublishFailed("RabbitMQ is not connected, or blocks publishers"))
+                future.set_exception(PublishFailed(self._why_not()))
             return futures
         with self._lock:
             first = not self._queued
@@ -98,6 +99,9 @@ class Publisher:
         if first:
             self._wake()
         return futures
+
+    def _why_not(self) -> str:
+        return "RabbitMQ blocks publishers" if self._blocked else "RabbitMQ is not connected"
 
     def _wake(self) -> None:
         connection = self._connection
@@ -145,9 +149,15 @@ class Publisher:
         self._publish_queued()
 
     def _on_blocked(self, _connection: Any, method: Any) -> None:
-        """An alarm: RabbitMQ reads nothing from publishers until it has memory or disk again."""
+        """An alarm: RabbitMQ reads nothing from publishers until it has memory or disk again.
+
+        What is under way is given up at once, though it may lie in the socket and arrive after the alarm. Sent again on
+        this connection it comes after that; on another one, both come in order, whichever is read first.
+        """
         self._blocked = True
         self._outage.failed(f"it blocks publishers: {method.method.reason}")
+        self.session += 1
+        self._fail_all(PublishFailed(f"RabbitMQ blocks publishers: {method.method.reason}"))
 
     def _on_unblocked(self) -> None:
         self._blocked = False
@@ -161,12 +171,16 @@ class Publisher:
     def _on_closed(self, connection: Any, reason: Any) -> None:
         self._pause = 0.0 if self._stopping.is_set() else self._outage.failed(reason)
         self.connected.clear()
-        if self._open is not None:
-            self._open.fail_all(PublishFailed(f"RabbitMQ closed the connection: {reason}"))
+        self._fail_all(PublishFailed(f"RabbitMQ closed the connection: {reason}"))
         self._open = None
-        for _, future, _ in self._take_queued():
-            future.set_exception(PublishFailed("RabbitMQ is not connected"))
         connection.ioloop.stop()
+
+    def _fail_all(self, error: PublishFailed) -> None:
+        """What is unconfirmed, and what has not been written yet."""
+        if self._open is not None:
+            self._open.fail_all(error)
+        for _, future, _ in self._take_queued():
+            future.set_exception(error)
 
     def _take_queued(self) -> list[tuple[Outgoing, "Future[None]", int]]:
         with self._lock:

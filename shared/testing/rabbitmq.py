@@ -26,6 +26,7 @@ from shared.bus.topology import logical_name
 from shared.contracts.routing import SERVICES
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+CONTROL = PROGRAM.with_name("rabbitmqctl")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 #: For RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: queues are counted every quarter of a second, and the management API
@@ -184,6 +185,15 @@ class PrivateNode:
             "RABBITMQ_CONF_ENV_FILE": f"{home}/none",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": FRESH_STATISTICS,
         }
+
+    def control(self, *arguments: str) -> str:
+        """What ``rabbitmqctl`` says to these arguments; raises NodeFailed where it refuses."""
+        done = subprocess.run(
+            [CONTROL, "--quiet", *arguments], env=self.environment(), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise NodeFailed(f"rabbitmqctl {' '.join(arguments)}: {done.stderr or done.stdout}")
+        return done.stdout
 
     def stop(self) -> None:
         """Shut the node down, with its epmd; the data stays."""
