@@ -15,6 +15,7 @@ from shared.bus.envelope import encode
 from shared.bus.publisher import Publisher
 from shared.bus.relay import Relay
 from shared.bus.transaction import Unit
+from shared.clock import utc_now
 
 WINDOW = 1000
 CONNECT_TIMEOUT = 15.0
@@ -85,7 +86,7 @@ def _full_outbox(servers: Servers, rows: int) -> Iterator[Engine]:
             connection.execute(text("DELETE FROM gateway.outbox"))
             for first in range(0, rows, _FILLING):
                 numbers = range(first, min(first + _FILLING, rows))
-                outbox.add(connection, "gateway", [encode(account(number)) for number in numbers])
+                outbox.add(connection, "gateway", [encode(account(number)) for number in numbers], utc_now())
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE gateway.outbox"))
         yield engine

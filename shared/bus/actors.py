@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from shared.bus.envelope import actor_name
 from shared.bus.metrics import DUPLICATES
+from shared.bus.order import wait_for
 from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
 from shared.bus.transaction import Transaction, Unit
@@ -107,6 +108,8 @@ def _exactly_once(handler: Handler, queue: str, message: type[Message]) -> RawHa
     consumer = actor_name(queue, message.wire_name())
 
     def run(event: Message, unit: Unit) -> None:
+        if "after" in (options := _current_message().options):
+            wait_for(options["after"], queue, unit, since=options.get("waits_since"))
         with unit.transaction() as tx:
             if tx.first_time(consumer, current_message_id()):
                 handler(event, tx)

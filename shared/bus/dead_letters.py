@@ -104,7 +104,11 @@ def _with_all_tries(body: bytes) -> bytes:
     """The message as if it came for the first time; what cannot be read goes as it is."""
     try:
         message: dramatiq.Message[None] = dramatiq.Message.decode(body)
-        options = {name: value for name, value in message.options.items() if name not in {"retries", "eta"}}
+        options = {
+            name: value
+            for name, value in message.options.items()
+            if name not in {"retries", "eta", "after", "waits_since"}
+        }
     except (DecodeError, AttributeError):
         return body
     return dataclasses.replace(message, options=options).encode()

@@ -4,7 +4,7 @@
 does not know the consumer: the queue that receives it names the actor, ``<queue>/PricesUpdated.v1``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID, uuid4
 
 import dramatiq
@@ -30,10 +30,13 @@ class Outgoing:
     body: bytes
     #: Whether reaching no queue is an error: so for a command, and for an event that some queue waits for.
     mandatory: bool = True
+    #: Whether it is handled after the one of its key that was sent before it.
+    in_order: bool = False
 
 
 def encode(message: Message, *, message_id: UUID | None = None) -> Outgoing:
-    """The message ready for the outbox or the wire."""
+    """The message ready for the outbox or the wire. One under a given id may be sent again, and so keeps no order."""
+    in_order = message.in_order and message_id is None
     message_id = message_id or uuid4()
     envelope: dramatiq.Message[None] = dramatiq.Message(
         queue_name="",
@@ -53,7 +56,14 @@ def encode(message: Message, *, message_id: UUID | None = None) -> Outgoing:
         key=message.key,
         body=body,
         mandatory=is_awaited(type(message)),
+        in_order=in_order,
     )
+
+
+def after(message: Outgoing, previous: UUID) -> Outgoing:
+    """The message, to be handled only when the one before it has been."""
+    envelope: dramatiq.Message[None] = dramatiq.Message.decode(message.body)
+    return replace(message, body=envelope.copy(options={"after": str(previous)}).encode())
 
 
 def actor_name(queue: str, wire_name: str) -> str:

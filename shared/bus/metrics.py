@@ -15,4 +15,7 @@ DUPLICATES = Counter(
 )
 REDELIVERED = Counter("paperprofit_messages_redelivered", "Messages that RabbitMQ delivered again", ["queue"])
 STALE = Counter("paperprofit_updates_stale", "Updates dropped because a newer one was applied before", ["consumer"])
+UNORDERED = Counter(
+    "paperprofit_messages_unordered", "Messages handled though the one before them never came", ["queue"]
+)
 RECONNECTS = Counter("paperprofit_reconnects", "Connections that were lost and made again", ["service", "to"])

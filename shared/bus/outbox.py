@@ -1,11 +1,12 @@
 """The outbox: messages are rows of the transaction that caused them, and sent after its commit."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from zlib import crc32
 
 from sqlalchemy import Connection, text
 
-from shared.bus.envelope import Outgoing
+from shared.bus.envelope import Outgoing, after
 
 #: A relay owns whole shards; all messages of one key are in one shard, so one relay sends them in order.
 SHARDS = 16
@@ -15,10 +16,11 @@ def shard_of(key: str) -> int:
     return crc32(key.encode()) % SHARDS
 
 
-def add(connection: Connection, schema: str, messages: Sequence[Outgoing]) -> None:
+def add(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> None:
     """Write the messages in one statement, in their order. One that is there already stays as it is."""
     if not messages:
         return
+    messages = _chained(connection, schema, messages, now)
     connection.execute(
         text(f"""
         INSERT INTO {schema}.outbox (message_id, exchange, routing_key, key, shard, mandatory, body)
@@ -37,3 +39,37 @@ def add(connection: Connection, schema: str, messages: Sequence[Outgoing]) -> No
             "bodies": [m.body for m in messages],
         },
     )
+
+
+def _chained(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> Sequence[Outgoing]:
+    """Each message that is handled in order names the one of its key before it.
+
+    The row of the key stays locked to the end of the transaction, so the order of the chain is that of the commits.
+    """
+    newest = {m.key: m.message_id for m in messages if m.in_order}
+    if not newest:
+        return messages
+    keys = sorted(newest)
+    rows = connection.execute(
+        text(_LINK.format(schema=schema)), {"keys": keys, "ids": [newest[key] for key in keys], "now": now}
+    )
+    previous = {row.key: row.previous for row in rows}
+    chained = []
+    for message in messages:
+        before = previous.get(message.key) if message.in_order else None
+        chained.append(message if before is None else after(message, before))
+        if message.in_order:
+            previous[message.key] = message.message_id
+    return chained
+
+
+#: The memory of a consumer is not endless: what follows after more than ten minutes follows nothing.
+_LINK = """
+INSERT INTO {schema}.outbox_heads AS head (key, message_id, sent_at)
+SELECT key, message_id, :now FROM unnest(CAST(:keys AS text[]), CAST(:ids AS uuid[])) AS given (key, message_id)
+ORDER BY key
+ON CONFLICT (key) DO UPDATE SET
+  previous = CASE WHEN head.sent_at > excluded.sent_at - interval '10 minutes' THEN head.message_id END,
+  message_id = excluded.message_id, sent_at = excluded.sent_at
+RETURNING key, previous
+"""

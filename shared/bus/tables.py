@@ -52,3 +52,16 @@ def create_v2(schema: str) -> str:
       SELECT id, queue, message_id, actor, body, size, reason, error, died_at FROM {schema}.dead_letters;
     GRANT SELECT ON {schema}.dead_letters_v1 TO paperprofit_services;
     """
+
+
+def create_v3(schema: str) -> str:
+    """The newest message of each key whose messages are handled in order, and the one before it."""
+    return f"""
+    CREATE TABLE {schema}.outbox_heads (
+      key text PRIMARY KEY,
+      message_id uuid NOT NULL,
+      previous uuid,
+      sent_at timestamptz NOT NULL
+    ) WITH (fillfactor = 70);
+    CREATE INDEX dead_letters_by_message ON {schema}.dead_letters (message_id);
+    """

@@ -1,7 +1,7 @@
 """One unit of work: the inbox row, the effect and the messages about it commit together or not at all."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,6 +43,13 @@ class Transaction:
         )
         return result.rowcount == 1
 
+    def is_settled(self, consumers: Sequence[str], message_id: str) -> bool:
+        """Whether one of the consumers has handled the message, or it is a dead letter."""
+        settled: bool = self.connection.execute(
+            text(_SETTLED.format(schema=self.schema)), {"consumers": list(consumers), "message_id": message_id}
+        ).scalar_one()
+        return settled
+
     def not_older(self, consumer: str, sequences: Mapping[str, int]) -> set[str]:
         """The keys whose update may be applied: nothing later of them was. Others wait for the same keys meanwhile.
 
@@ -58,6 +65,11 @@ class Transaction:
         return fresh
 
 
+_SETTLED = """
+SELECT EXISTS (SELECT FROM {schema}.inbox
+               WHERE consumer = ANY(:consumers) AND message_id = CAST(:message_id AS uuid))
+    OR EXISTS (SELECT FROM {schema}.dead_letters WHERE message_id = CAST(:message_id AS uuid))
+"""
 _NOT_OLDER = """
 INSERT INTO {schema}.sequences AS s (consumer, key, sequence)
 SELECT :consumer, key, sequence
@@ -91,6 +103,6 @@ class Unit:
         with self.engine.begin() as connection:
             transaction = Transaction(connection, self.service, self.clock())
             yield transaction
-            outbox.add(connection, self.service, transaction.outgoing)
+            outbox.add(connection, self.service, transaction.outgoing, transaction.now)
         if transaction.outgoing:
             self.committed.set()

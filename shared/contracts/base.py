@@ -30,6 +30,8 @@ class Message(BaseModel):
 
     service: ClassVar[str]
     version: ClassVar[int] = 1
+    #: Whether messages of one key are also handled in the order in which one sender committed them.
+    in_order: ClassVar[bool] = False
 
     @classmethod
     def wire_name(cls) -> str:

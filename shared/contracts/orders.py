@@ -56,9 +56,10 @@ class OfAccount(Event):
 
 
 class ToAccount(Command):
-    """A command about one account; the commands of an account are published in order."""
+    """A command about one account; the commands that one sender has for an account are obeyed in their order."""
 
     service: ClassVar[str] = "orders"
+    in_order: ClassVar[bool] = True
 
     account_id: UUID
 

@@ -1,0 +1,161 @@
+"""Commands of one account are obeyed in the order in which they were sent, on both buses, whatever happens between."""
+
+import threading
+from collections.abc import Callable
+from random import Random
+from uuid import UUID, uuid4
+
+import pytest
+
+from shared.bus.actors import Actors
+from shared.bus.transaction import Transaction
+from shared.contracts.orders import CancelOrder, OpenAccount
+from tests.contracts.buses import Bus
+from tests.support import account, eventually, rows, send, value
+
+ACCOUNTS = [UUID(int=n) for n in range(1, 4)]
+Noted = dict[UUID, list[str]]
+
+
+def commanded(noted: Noted, disturb: Callable[[str], None] = lambda _: None) -> Actors:
+    """Actors of orders that note the names of what they obey, once it is certain to be committed or tried again."""
+    actors = Actors()
+
+    @actors.on(OpenAccount, queue="orders.commands")
+    def obey(command: OpenAccount, _tx: Transaction) -> None:
+        disturb(command.name)
+        noted.setdefault(command.account_id, []).append(command.name)
+
+    return actors
+
+
+def command(bus: Bus, account_id: UUID, name: str, message_id: UUID | None = None) -> None:
+    send(bus.units["gateway"], account(account_id).model_copy(update={"name": name}), message_id=message_id)
+
+
+def disturbed(seed: int) -> Callable[[str], None]:
+    """Handling takes a random while, and a fifth of the messages fail at their first try."""
+    random, failed, lock = Random(seed), set[str](), threading.Lock()
+
+    def disturb(name: str) -> None:
+        with lock:
+            pause, fails = random.uniform(0, 0.01), random.random() < 0.2 and name not in failed
+            failed.update({name} if fails else ())
+        threading.Event().wait(pause)  # the fault itself
+        if fails:
+            raise ValueError("the test says no")
+
+    return disturb
+
+
+def send_all(bus: Bus, count: int) -> Noted:
+    sent: Noted = {each: [] for each in ACCOUNTS}
+    for n in range(count):
+        account_id = ACCOUNTS[n % len(ACCOUNTS)]
+        sent[account_id].append(f"{n:03} of {account_id}")
+        command(bus, account_id, sent[account_id][-1])
+    return sent
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """Eight threads, random durations, failed tries: for each account the order of obedience is that of sending."""
+    monkeypatch.setattr("shared.bus.retries.FIRST_PAUSE_SECONDS", 0.02)
+    noted: Noted = {}
+    actors = commanded(noted, disturbed(seed))
+    bus.start(orders=actors)
+    sent = send_all(bus, 60)
+    eventually(lambda: sum(map(len, noted.values())) >= 60, seconds=40, what="all are obeyed")
+    assert noted == sent
+    assert value(bus.units["orders"].engine, "SELECT count(*) FROM orders.dead_letters") == 0
+
+
+def test_without_the_wait_the_same_disturbance_breaks_the_order(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the test above is known to test something."""
+    monkeypatch.setattr("shared.bus.retries.FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("shared.bus.actors.wait_for", lambda *_, **__: None)
+    noted: Noted = {}
+    bus.start(orders=commanded(noted, disturbed(0)))
+    sent = send_all(bus, 60)
+    eventually(lambda: sum(map(len, noted.values())) >= 60, seconds=40, what="all are obeyed")
+    assert noted != sent
+
+
+def test_what_follows_a_dead_letter_goes_on(bus: Bus) -> None:
+    """The first command fails for good; the second does not wait longer than that takes."""
+    noted: Noted = {}
+
+    def disturb(name: str) -> None:
+        if name == "bad":
+            raise ValueError("always")
+
+    bus.start(orders=commanded(noted, disturb))
+    command(bus, ACCOUNTS[0], "bad")
+    command(bus, ACCOUNTS[0], "good")
+    eventually(lambda: noted.get(ACCOUNTS[0]) == ["good"], seconds=60)
+    (dead,) = rows(bus.units["orders"].engine, "SELECT reason FROM orders.dead_letters")
+    assert dead.reason == "ValueError"
+
+
+def test_what_follows_a_lost_command_goes_ahead_in_the_end(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one's row was removed before it was sent, as if its queue had been wiped; patience ends."""
+    monkeypatch.setattr("shared.bus.order.PATIENCE_MS", 300)
+    noted: Noted = {}
+    bus.start(orders=commanded(noted))
+    with bus.units["gateway"].transaction() as tx:
+        tx.publish(account(ACCOUNTS[0]))
+        lost = tx.outgoing[-1].message_id
+    eventually(lambda: noted.pop(ACCOUNTS[0], None))
+    forget = rows_of_inbox(bus, lost)
+    assert forget == 1
+    command(bus, ACCOUNTS[0], "second")
+    eventually(lambda: noted.get(ACCOUNTS[0]) == ["second"])
+
+
+def rows_of_inbox(bus: Bus, message_id: UUID) -> int:
+    """Make orders forget that it handled the message; the number of rows that said so."""
+    with bus.units["orders"].transaction() as tx:
+        statement = "DELETE FROM orders.inbox WHERE message_id = %s"
+        return tx.connection.exec_driver_sql(statement, (message_id,)).rowcount
+
+
+def test_a_command_that_is_sent_again_waits_for_nobody(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep sends it under its old id behind its successor: they must not wait for each other."""
+    monkeypatch.setattr("shared.bus.order.PATIENCE_MS", 3_600_000)
+    noted: Noted = {}
+    bus.start()
+    again = uuid4()
+    command(bus, ACCOUNTS[0], "first", again)
+    command(bus, ACCOUNTS[0], "second")
+    eventually(lambda: value(bus.units["gateway"].engine, "SELECT count(*) <= 2 FROM gateway.outbox"))
+    command(bus, ACCOUNTS[0], "first", again)
+    command(bus, ACCOUNTS[0], "third")
+    bus.add(orders=commanded(noted))
+    eventually(lambda: len(noted.get(ACCOUNTS[0], [])) == 3)
+    assert sorted(noted[ACCOUNTS[0]]) == ["first", "second", "third"]
+    assert noted[ACCOUNTS[0]].index("second") < noted[ACCOUNTS[0]].index("third")
+
+
+def test_a_cancel_is_obeyed_after_the_command_before_it(bus: Bus) -> None:
+    """Different messages of one account form one order."""
+    noted: list[str] = []
+    go_on = threading.Event()
+    actors = Actors()
+
+    @actors.on(OpenAccount, queue="orders.commands")
+    def open_account(_command: OpenAccount, _tx: Transaction) -> None:
+        go_on.wait(10)
+        noted.append("open")
+
+    @actors.on(CancelOrder, queue="orders.commands")
+    def cancel(_command: CancelOrder, _tx: Transaction) -> None:
+        noted.append("cancel")
+
+    bus.start(orders=actors)
+    with bus.units["gateway"].transaction() as tx:
+        tx.publish(account(ACCOUNTS[0]))
+        tx.publish(CancelOrder(account_id=ACCOUNTS[0], order_id=uuid4(), requested_at=tx.now))
+    waiting = "SELECT count(*) FROM orders.inbox"
+    assert value(bus.units["orders"].engine, waiting) == 0
+    go_on.set()
+    eventually(lambda: noted == ["open", "cancel"])
