@@ -21,10 +21,11 @@ import dramatiq
 import structlog
 
 from shared.background import Background
+from shared.bus.lanes import BackgroundLane
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay
 from shared.bus.transaction import Unit
-from shared.contracts.routing import consumed_by
+from shared.contracts.routing import consumed_by, lanes_of
 from shared.health import is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
 from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.scheduler import Tick, run_scheduler
@@ -46,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 0.1
 SHUTDOWN_MS = 25_000
+WORKER_TIMEOUT_MS = 100
 DATABASE_WAIT_SECONDS = 60
 #: The scheduler is forked after the workers are up and imports everything anew: on a busy machine, slowly.
 SCHEDULER_START_SECONDS = 60
@@ -63,7 +65,7 @@ def main(service: Service) -> None:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["PAPERPROFIT_RUN_DIR"]
     os.environ["dramatiq_queue_prefetch"] = str(settings.prefetch)  # noqa: SIM112 - dramatiq's own names
     os.environ["dramatiq_restart_delay"] = "500"  # noqa: SIM112
-    os.environ["dramatiq_worker_timeout"] = "100"  # noqa: SIM112
+    os.environ["dramatiq_worker_timeout"] = str(WORKER_TIMEOUT_MS)  # noqa: SIM112
     os.execv(sys.executable, _command(service, settings))  # noqa: S606 - our own interpreter
 
 
@@ -85,7 +87,7 @@ def _command(service: Service, settings: ServiceSettings) -> list[str]:
     return [
         sys.executable, "-m", "dramatiq", f"{module}:worker",
         "--processes", str(settings.processes), "--threads", str(settings.threads),
-        "--queues", *consumed_by(service.name),
+        "--queues", *lanes_of(service.name)[0],
         "--fork-function", f"{module}:scheduler",
         "--worker-shutdown-timeout", str(SHUTDOWN_MS),
         "--skip-logging",
@@ -105,24 +107,36 @@ def worker(service: Service) -> None:
     attach(service, broker, unit, configure_jobs(service, settings))
     relay = Relay(unit, broker.publisher, poll=POLL_SECONDS)
     beside = [relay, *service.components(unit)]
-    broker.add_middleware(_Components(beside, _Heartbeat(service.name, broker, unit, beside)))
+    lane = BackgroundLane(
+        lanes_of(service.name)[1],
+        threads=settings.background_threads,
+        timeout_ms=WORKER_TIMEOUT_MS,
+        shutdown_ms=SHUTDOWN_MS,
+    )
+    broker.add_middleware(_Components(beside, _Heartbeat(service.name, broker, unit, beside, lane), lane))
+    broker.add_middleware(lane)
     dramatiq.set_broker(broker)
 
 
 class _Components(dramatiq.Middleware):
     """Starts what runs beside the actors with the worker, and stops it after the last actor has finished."""
 
-    def __init__(self, components: Sequence[Background], heartbeat: "_Heartbeat") -> None:
+    def __init__(self, components: Sequence[Background], heartbeat: "_Heartbeat", lane: BackgroundLane) -> None:
         self.components = components
         self.heartbeat = heartbeat
+        self.lane = lane
 
     def after_worker_boot(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        if self.lane.runs(worker):
+            return
         for component in self.components:
             component.start()
         self.heartbeat.threads = worker.workers
         self.heartbeat.start()
 
-    def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+    def after_worker_shutdown(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        if self.lane.runs(worker):
+            return
         for component in (self.heartbeat, *reversed(self.components)):
             component.stop()
 
@@ -130,12 +144,15 @@ class _Components(dramatiq.Middleware):
 class _Heartbeat(Background):
     """Says once a second what works in this process, and ends the replica when its scheduler is gone."""
 
-    def __init__(self, service: str, broker: ServiceBroker, unit: Unit, beside: Sequence[Background]) -> None:
+    def __init__(
+        self, service: str, broker: ServiceBroker, unit: Unit, beside: Sequence[Background], lane: BackgroundLane
+    ) -> None:
         super().__init__("heartbeat")
         self._queues = consumed_by(service)
         self._broker = broker
         self._unit = unit
         self._beside = beside
+        self._lane = lane
         self.threads: Sequence[Thread] = ()
         self._folder = run_folder()
         self._expected = time.time() + SCHEDULER_START_SECONDS
@@ -147,7 +164,8 @@ class _Heartbeat(Background):
                 self._folder,
                 f"worker-{os.getpid()}",
                 consumers={queue: queue in self._broker.attached for queue in self._queues},
-                threads=all(t.is_alive() for t in self.threads) and all(part.alive for part in self._beside),
+                threads=all(t.is_alive() for t in (*self.threads, *self._lane.workers))
+                and all(part.alive for part in self._beside),
                 broker=self._broker.publisher.connected.is_set(),
                 database=self._unit.answers(),
             )

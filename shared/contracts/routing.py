@@ -115,6 +115,13 @@ def consumed_by(service: str) -> tuple[str, ...]:
     return (*queues_of(service), dead_queue(service))
 
 
+def lanes_of(service: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The queues that have threads of their own, and the rest. Only where some are critical there are two lanes."""
+    queues = consumed_by(service)
+    urgent = tuple(queue for queue in queues if queue in QUEUES and QUEUES[queue].priority is Priority.CRITICAL)
+    return (urgent, tuple(queue for queue in queues if queue not in urgent)) if urgent else (queues, ())
+
+
 def queues_of(service: str) -> tuple[str, ...]:
     return tuple(queue for queue in QUEUES if service_of(queue) == service)
 

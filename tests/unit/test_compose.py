@@ -197,7 +197,7 @@ def test_an_image_holds_one_service_only() -> None:
 
 def test_a_worker_thread_never_waits_for_a_connection() -> None:
     """The pool has one for each thread and for what runs beside the threads."""
-    threads = ServiceSettings.model_fields["threads"].default
+    threads = sum(ServiceSettings.model_fields[name].default for name in ("threads", "background_threads"))
     assert "PAPERPROFIT_THREADS" not in COMPOSE
     assert compose_number(r"PAPERPROFIT_POOL_SIZE: (\d+)") >= threads + CONNECTIONS_BESIDE_THREADS
 

@@ -1,0 +1,51 @@
+"""Two lanes in one worker process: what is urgent has threads of its own, so that no backlog of the rest is before it.
+
+dramatiq's priorities order what a process has fetched; with one set of threads an urgent message still waits for a
+thread that is in the middle of something else.
+"""
+
+from collections.abc import Iterable, Sequence
+from threading import Thread
+
+import dramatiq
+from dramatiq import Worker
+
+
+class BackgroundLane(dramatiq.Middleware):
+    """Runs a second worker, for the queues that are not urgent, beside the one that is started and stopped."""
+
+    def __init__(self, queues: Iterable[str], *, threads: int, timeout_ms: int, shutdown_ms: int) -> None:
+        self._queues = set(queues)
+        self._threads = threads
+        self._timeout_ms = timeout_ms
+        self._shutdown_ms = shutdown_ms
+        self._worker: Worker | None = None
+        self._stopping: Thread | None = None
+
+    @property
+    def workers(self) -> Sequence[Thread]:
+        return self._worker.workers if self._worker is not None else ()
+
+    def runs(self, worker: Worker) -> bool:
+        """Whether this is the lane's own worker."""
+        return worker is self._worker
+
+    def after_worker_boot(self, broker: dramatiq.Broker, worker: Worker) -> None:
+        if self.runs(worker) or not self._queues:
+            return
+        self._worker = Worker(
+            broker, queues=self._queues, worker_threads=self._threads, worker_timeout=self._timeout_ms
+        )
+        self._worker.start()
+
+    def before_worker_shutdown(self, _broker: dramatiq.Broker, worker: Worker) -> None:
+        """Both drain at the same time: they have the same deadline."""
+        if self._worker is None or self.runs(worker):
+            return
+        self._stopping = Thread(target=self._worker.stop, args=(self._shutdown_ms,), name="background-lane-stop")
+        self._stopping.start()
+
+    def after_worker_shutdown(self, _broker: dramatiq.Broker, worker: Worker) -> None:
+        if self._stopping is not None and not self.runs(worker):
+            self._stopping.join()
+            self._worker = self._stopping = None

@@ -1,0 +1,92 @@
+"""An urgent message does not wait behind the backlog of its service's other queues."""
+
+import threading
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pika
+import pytest
+from dramatiq import Worker
+
+from shared.bus.actors import Actors
+from shared.bus.envelope import encode
+from shared.bus.lanes import BackgroundLane
+from shared.bus.rabbitmq import ServiceBroker
+from shared.bus.transaction import Transaction, Unit
+from shared.contracts.jobs import RunJob
+from shared.contracts.orders import OpenAccount
+from shared.contracts.routing import WORKERS, consumed_by, lanes_of
+from shared.service import make_middleware
+from shared.storage.engine import make_engine
+from shared.testing.rabbitmq import RabbitServer
+from tests.support import account, eventually
+
+BACKLOG = 2000
+
+
+@pytest.fixture
+def vhost(rabbit: RabbitServer) -> Iterator[str]:
+    url = rabbit.new_bus(replicated=False)
+    yield url
+    rabbit.delete_vhost(url)
+
+
+@pytest.fixture
+def orders(urls: dict[str, str]) -> Iterator[Unit]:
+    unit = Unit("orders", make_engine(urls["orders"], name="orders"))
+    yield unit
+    unit.engine.dispose()
+
+
+@pytest.fixture
+def broker(vhost: str, orders: Unit) -> Iterator[ServiceBroker]:
+    made = ServiceBroker(vhost, service="orders", middleware=make_middleware({"orders": orders}))
+    eventually(made.publisher.connected.is_set)
+    yield made
+    made.close()
+
+
+def fill(url: str, count: int) -> None:
+    body = encode(RunJob(to="orders", run_id=uuid4(), job="slow")).body
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        for _ in range(count):
+            channel.basic_publish("orders.internal", "orders.jobs", body)
+
+
+def test_a_command_overtakes_a_backlog_of_jobs(vhost: str, orders: Unit, broker: ServiceBroker) -> None:
+    """Every job holds its thread until the command has been obeyed: with common threads only, it never would be."""
+    obeyed, began = threading.Event(), threading.Semaphore(0)
+    actors = Actors()
+
+    @actors.raw(RunJob, queue="orders.jobs")
+    def slow(_command: RunJob, _unit: Unit) -> None:
+        began.release()
+        obeyed.wait(30)
+
+    @actors.on(OpenAccount, queue="orders.commands")
+    def obey(_command: OpenAccount, _tx: Transaction) -> None:
+        obeyed.set()
+
+    actors.attach(broker, orders)
+    fill(vhost, BACKLOG)
+    urgent, rest = lanes_of("orders")
+    lane = BackgroundLane(rest, threads=2, timeout_ms=50, shutdown_ms=10_000)
+    broker.add_middleware(lane)
+    worker = Worker(broker, queues=set(urgent), worker_timeout=50, worker_threads=2)
+    worker.start()
+    assert began.acquire(timeout=20)
+    assert began.acquire(timeout=20)  # both background threads are held
+    broker.publisher.send(encode(account(uuid4()))).result(10)
+    assert obeyed.wait(20)
+    threads = [*worker.workers, *lane.workers]
+    worker.stop(10_000)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+@pytest.mark.parametrize("service", WORKERS)
+def test_every_queue_is_in_one_lane(service: str) -> None:
+    """None is forgotten, none is consumed twice; only orders has something critical."""
+    urgent, rest = lanes_of(service)
+    assert sorted([*urgent, *rest]) == sorted(consumed_by(service))
+    assert bool(rest) == (service == "orders")
