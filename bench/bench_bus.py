@@ -12,6 +12,8 @@ from functools import partial
 
 from bench.bus_consume import PREFETCH, PROCESSES, Consuming, bodies, celery_rate, install_celery
 from bench.bus_latency import PER_SECOND, our_latency, raw_latency
+from bench.bus_priorities import PER_SECOND as COMMANDS
+from bench.bus_priorities import command_latency
 from bench.bus_relay import WINDOW, confirm_each_rate, relay_rate
 from bench.bus_servers import Servers, quiet_logs, running_servers
 from bench.report import Goal, Row, comparison, interleaved, run_benchmark
@@ -27,10 +29,11 @@ class Sizes:
     inserts: int
     seconds: int
     rows: int
+    backlog: int
 
 
-USUAL = Sizes(runs=4, messages=40_000, celery=15_000, inserts=6_000, seconds=5, rows=10_000)
-QUICK = Sizes(runs=1, messages=15_000, celery=5_000, inserts=2_000, seconds=2, rows=6_000)
+USUAL = Sizes(runs=4, messages=40_000, celery=15_000, inserts=6_000, seconds=5, rows=10_000, backlog=100_000)
+QUICK = Sizes(runs=1, messages=15_000, celery=5_000, inserts=2_000, seconds=2, rows=6_000, backlog=40_000)
 
 
 def main() -> int:
@@ -39,7 +42,7 @@ def main() -> int:
     sizes = QUICK if parser.parse_args().quick else USUAL
     quiet_logs()
     with running_servers() as servers:
-        measures = (measure_noop, measure_celery, measure_inbox, measure_latency, measure_relay)
+        measures = (measure_noop, measure_celery, measure_inbox, measure_latency, measure_priorities, measure_relay)
         return run_benchmark("bus", [partial(measure, servers, sizes) for measure in measures])
 
 
@@ -78,6 +81,21 @@ def measure_latency(servers: Servers, sizes: Sizes) -> Sequence[Row]:
         comparison(f"p50 {name}", "ms", p50, Goal("ratio", "<=", 1.5)),
         comparison(f"p99 {name}", "ms", p99, Goal("ratio", "<=", 2)),
     ]
+
+
+def measure_priorities(servers: Servers, sizes: Sizes) -> Sequence[Row]:
+    rows = []
+    for where, elsewhere in (("of another service, a process of its own", True), ("of the same service", False)):
+        taken = [
+            (
+                command_latency(servers, sizes.seconds, backlog=sizes.backlog, elsewhere=elsewhere).p99,
+                command_latency(servers, sizes.seconds).p99,
+            )
+            for _ in range(sizes.runs)
+        ]
+        name = f"p99 of a command while {sizes.backlog:,} jobs {where} are drained, beside an empty bus; {COMMANDS}/s"
+        rows.append(comparison(name, "ms", taken, Goal("ratio", "<=", 4)))
+    return rows
 
 
 def measure_relay(servers: Servers, sizes: Sizes) -> Sequence[Row]:

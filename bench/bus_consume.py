@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import dramatiq
 
-from bench.bus_servers import CELERY, OURS, RAW, STOCK, Servers, account
+from bench.bus_servers import CELERY, LOW_ELSEWHERE, OURS, RAW, STOCK, Servers, account
 from bench.bus_worker import Settings
 from bench.report import OUT, NotMeasured
 from shared.bus.envelope import encode
@@ -24,7 +24,15 @@ PREFETCH = 500
 #: Of the messages, the first tenth is warm-up.
 WARM_UP = 0.1
 STOP_TIMEOUT = 30.0
-QUEUE_OF = {"raw": RAW, "raw-insert": RAW, "stock": STOCK, "ours": OURS, "ours-inbox": OURS}
+QUEUE_OF = {
+    "raw": RAW,
+    "raw-insert": RAW,
+    "stock": STOCK,
+    "ours": OURS,
+    "ours-inbox": OURS,
+    "ours-lanes": OURS,
+    "low": LOW_ELSEWHERE,
+}
 ROOT = Path(__file__).parents[1]
 
 
@@ -35,6 +43,7 @@ class Consuming:
     servers: Servers
     kind: str
     threads: int = 4
+    prefetch: int = PREFETCH
 
     @property
     def queue(self) -> str:
@@ -68,8 +77,8 @@ class Consuming:
 
     def _launch(self, metrics: str) -> "subprocess.Popen[str]":
         """With Prometheus counting into files, as deployed."""
-        settings = Settings(self.servers.url, self.servers.database["orders"], self.threads, PREFETCH)
-        variables = {"dramatiq_queue_prefetch": str(PREFETCH), "PROMETHEUS_MULTIPROC_DIR": metrics}
+        settings = Settings(self.servers.url, self.servers.database["orders"], self.threads, self.prefetch)
+        variables = {"dramatiq_queue_prefetch": str(self.prefetch), "PROMETHEUS_MULTIPROC_DIR": metrics}
         command = [sys.executable, "-m", "bench.bus_worker", self.kind, json.dumps(asdict(settings))]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=ROOT, env={**os.environ, **variables}, stdin=pipe, stdout=pipe, text=True)

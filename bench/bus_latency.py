@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pika
 
 from bench.bus_consume import Consuming, handled_by
-from bench.bus_servers import RAW, Servers, account, properties
+from bench.bus_servers import RAW, Servers, account, broker_name, properties
 from bench.report import NotMeasured
 from shared.bus.envelope import encode
 from shared.bus.publisher import Publisher
@@ -18,7 +18,7 @@ PER_SECOND = 100
 WARM_UP_SECONDS = 1
 ATTACH_TIMEOUT = 15.0
 
-Publish = Callable[[int], None]
+Publish = Callable[[int], object]
 
 
 class Latency(NamedTuple):
@@ -39,7 +39,7 @@ def raw_latency(servers: Servers, seconds: int) -> Latency:
 
 
 def our_latency(servers: Servers, seconds: int) -> Latency:
-    with _publisher(servers) as publisher:
+    with publisher_of(servers) as publisher:
 
         def publish(number: int) -> None:
             publisher.send(encode(account(number)))
@@ -48,7 +48,7 @@ def our_latency(servers: Servers, seconds: int) -> Latency:
 
 
 @contextmanager
-def _publisher(servers: Servers) -> Iterator[Publisher]:
+def publisher_of(servers: Servers) -> Iterator[Publisher]:
     publisher = Publisher(servers.url, name="bench")
     try:
         if not publisher.connected.wait(ATTACH_TIMEOUT):
@@ -62,36 +62,36 @@ def _latency(consuming: Consuming, publish: Publish, seconds: int) -> Latency:
     servers, count = consuming.servers, (WARM_UP_SECONDS + seconds) * PER_SECOND
     servers.purge(consuming.queue)
     with consuming.running(1) as workers:
-        _wait_until_attached(servers, consuming.queue)
-        sent = _publish_steadily(publish, count)
+        wait_until_attached(servers, consuming.queue)
+        sent = publish_steadily(publish, count, PER_SECOND)
         servers.wait_until_empty(consuming.queue)
         begun = {number: at for at, number in handled_by(workers)}
     if len(begun) != count:
         raise NotMeasured(f"{consuming.kind} handled {len(begun)} of {count} messages")
-    return _percentiles([1000 * (begun[n] - sent[n]) for n in range(WARM_UP_SECONDS * PER_SECOND, count)])
+    return percentiles([1000 * (begun[n] - sent[n]) for n in range(WARM_UP_SECONDS * PER_SECOND, count)])
 
 
-def _percentiles(milliseconds: list[float]) -> Latency:
+def percentiles(milliseconds: list[float]) -> Latency:
     cuts = quantiles(milliseconds, n=100)
     return Latency(cuts[49], cuts[98])
 
 
-def _publish_steadily(publish: Publish, count: int) -> list[float]:
+def publish_steadily(publish: Publish, count: int, per_second: int) -> list[float]:
     """When each was handed over; a late one does not delay those after it."""
     sent = []
     begun = time.monotonic()
     for number in range(count):
-        time.sleep(max(0.0, begun + number / PER_SECOND - time.monotonic()))
+        time.sleep(max(0.0, begun + number / per_second - time.monotonic()))
         sent.append(time.monotonic())
         publish(number)
     return sent
 
 
-def _wait_until_attached(servers: Servers, queue: str) -> None:
+def wait_until_attached(servers: Servers, queue: str) -> None:
     deadline = time.monotonic() + ATTACH_TIMEOUT
     with pika.BlockingConnection(pika.URLParameters(servers.url)) as connection:
         channel = connection.channel()
-        while not channel.queue_declare(queue, passive=True).method.consumer_count:
+        while not channel.queue_declare(broker_name(queue), passive=True).method.consumer_count:
             if time.monotonic() > deadline:
                 raise NotMeasured(f"nobody consumes {queue}")
             time.sleep(0.05)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pika
 import structlog
@@ -18,9 +18,11 @@ from sqlalchemy import Engine
 
 from bench.report import NotMeasured
 from embedded.database import service_urls
+from shared.bus.envelope import encode
 from shared.bus.topology import Kind, physical_name
+from shared.contracts.jobs import RunJob
 from shared.contracts.orders import OpenAccount
-from shared.contracts.routing import QUEUES
+from shared.contracts.routing import QUEUES, service_of
 from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
@@ -29,6 +31,8 @@ from shared.testing.servers import rabbit_server
 
 #: The queue of ours that the messages stand in, and those of the others.
 OURS = "orders.commands"
+#: Less urgent: of the same service, and of another one.
+LOW_OF_OURS, LOW_ELSEWHERE = "orders.jobs", "strategy.jobs"
 RAW, STOCK, CELERY = "bench.raw", "bench.stock", "celery"
 SETTLE_TIMEOUT = 120.0
 PERSISTENT = 2
@@ -135,6 +139,11 @@ def _prepare(servers: Servers) -> None:
 def account(number: int) -> OpenAccount:
     """A small command; ``number`` comes back in its name."""
     return OpenAccount(account_id=UUID(int=number % 1000 + 1), name=f"{number:06}", cash="100000.00")
+
+
+def run_job(queue: str) -> bytes:
+    """A message for a queue of jobs, encoded."""
+    return encode(RunJob(to=service_of(queue), run_id=uuid4(), job="nothing")).body
 
 
 def quiet_logs() -> None:

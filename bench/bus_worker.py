@@ -20,16 +20,20 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.middleware import AgeLimit, CurrentMessage, Retries, ShutdownNotifications, TimeLimit
 from sqlalchemy import make_url
 
-from bench.bus_servers import OURS, RAW, STOCK, quiet_logs
+from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, RAW, STOCK, quiet_logs
 from shared.bus.actors import Actors
+from shared.bus.lanes import BackgroundLane
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.transaction import Transaction, Unit
+from shared.contracts.jobs import RunJob
 from shared.contracts.orders import OpenAccount
 from shared.service import make_middleware
+from shared.settings import ServiceSettings
 from shared.storage.engine import make_engine
 
 #: As ``shared.worker`` sets it.
 WORKER_TIMEOUT_MS = 100
+SHUTDOWN_MS = 10_000
 
 Stop = Callable[[], None]
 Handled = tuple[float, Any]
@@ -134,9 +138,42 @@ def start_ours_inbox(settings: Settings, handled: list[Handled]) -> Stop:
     return _start_service(settings, actors)
 
 
-def _start_service(settings: Settings, actors: Actors) -> Stop:
+def start_ours_lanes(settings: Settings, handled: list[Handled]) -> Stop:
+    """Orders' two lanes as deployed: commands, and jobs that do nothing."""
+    actors = Actors()
+
+    @actors.raw(OpenAccount, queue=OURS)
+    def note(command: OpenAccount, _unit: Unit) -> None:
+        handled.append((time.monotonic(), command.name))
+
+    @actors.raw(RunJob, queue=LOW_OF_OURS)
+    def nothing(_command: RunJob, _unit: Unit) -> None: ...
+
+    lane = BackgroundLane(
+        [LOW_OF_OURS],
+        threads=ServiceSettings.model_fields["background_threads"].default,
+        timeout_ms=WORKER_TIMEOUT_MS,
+        shutdown_ms=SHUTDOWN_MS,
+    )
+    return _start_service(settings, actors, lane)
+
+
+def start_low(settings: Settings, _handled: list[Handled]) -> Stop:
+    """Another service, whose jobs do nothing."""
+    actors = Actors()
+
+    @actors.raw(RunJob, queue=LOW_ELSEWHERE)
+    def nothing(_command: RunJob, _unit: Unit) -> None: ...
+
+    unit = Unit("strategy", make_engine(settings.database, name="strategy"))
+    broker = ServiceBroker(settings.url, service="strategy", middleware=make_middleware({"strategy": unit}))
+    actors.attach(broker, unit)
+    return _start_worker(broker, LOW_ELSEWHERE, settings.threads)
+
+
+def _start_service(settings: Settings, actors: Actors, *middleware: dramatiq.Middleware) -> Stop:
     unit = Unit("orders", make_engine(settings.database, name="orders", pool_size=settings.threads))
-    broker = ServiceBroker(settings.url, service="orders", middleware=make_middleware({"orders": unit}))
+    broker = ServiceBroker(settings.url, service="orders", middleware=[*make_middleware({"orders": unit}), *middleware])
     actors.attach(broker, unit)
     return _start_worker(broker, OURS, settings.threads)
 
@@ -158,6 +195,8 @@ KINDS: dict[str, Callable[[Settings, list[Handled]], Stop]] = {
     "stock": start_stock,
     "ours": start_ours,
     "ours-inbox": start_ours_inbox,
+    "ours-lanes": start_ours_lanes,
+    "low": start_low,
 }
 
 
