@@ -13,14 +13,22 @@ from typing import Any
 
 import pika
 import structlog
-from pydantic import Field, SecretStr
+from pydantic import Field, Json, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.bus.management import Management, ManagementRefused, quoted
 from shared.bus.topology import all_queues, definitions, internal_exchange, kind_of, logical_name, physical_name
-from shared.contracts.base import Message, routing_key
-from shared.contracts.operations import ToService
-from shared.contracts.routing import COMMANDS, EVENTS, LIVE, PUBLISHERS, SERVICES, WORKERS, exchange_of, service_of
+from shared.contracts.routing import (
+    COMMANDS,
+    EVENTS,
+    LIVE,
+    PUBLISHERS,
+    SERVICES,
+    WORKERS,
+    exchange_of,
+    sent_under,
+    service_of,
+)
 from shared.logs import configure_logs
 from shared.settings import InvalidSettings, ServiceSettings, load
 
@@ -37,8 +45,8 @@ class SetupSettings(BaseSettings):
     rabbitmq_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/%2F")
     rabbitmq_management_url: SecretStr = SecretStr("http://guest:guest@127.0.0.1:15672")
     rabbitmq_vhost: str = "/"
-    rabbitmq_passwords: dict[str, SecretStr] = Field(
-        default={}, description="JSON: the password of each service's user; without it no users are made"
+    rabbitmq_passwords: Json[dict[str, SecretStr]] = Field(
+        default="{}", validate_default=True, description="of each service's user; without it none are made"
     )
 
 
@@ -117,17 +125,10 @@ def topic_permissions(service: str, exchange: str) -> dict[str, str]:
         key
         for message, services in PUBLISHERS.items()
         if service in services and exchange_of(message) == exchange
-        for key in _routing_keys(message, service)
+        for key in sent_under(message, service)
     ]
-    heard = [] if service in WORKERS else [key for message in LIVE for key in _routing_keys(message, service)]
+    heard = [] if service in WORKERS else [key for message in LIVE for key in sent_under(message, service)]
     return {"write": f"^({_any(*published)})$", "read": f"^({_any(*heard)})$"}
-
-
-def _routing_keys(message: type[Message], sender: str) -> list[str]:
-    """What every service obeys, the gateway may send to all, and a service only to itself."""
-    if not issubclass(message, ToService):
-        return [routing_key(message, message.service)]
-    return [routing_key(message, owner) for owner in ([sender] if sender in WORKERS else WORKERS)]
 
 
 def _any(*names: str) -> str:

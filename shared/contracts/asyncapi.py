@@ -24,6 +24,7 @@ from shared.contracts.routing import (
     bindings_of,
     exchange_of,
     is_awaited,
+    sent_under,
     service_of,
 )
 
@@ -197,7 +198,8 @@ def _address_channel(message: type[Message], address: str) -> Json:
 def _queue_channel(queue: str) -> Json:
     return {
         "address": queue,
-        "description": f"A queue of {service_of(queue)} alone, bound to the exchanges as x-bindings says.",
+        "description": f"A queue of {service_of(queue)} alone, bound to the exchanges as x-bindings says. In RabbitMQ "
+        "its name ends in a version, and in .quorum where it is replicated.",
         "messages": _messages(QUEUES[queue].messages),
         "bindings": _queue_binding(queue, durable=True),
         "x-bindings": _bound(bindings_of(queue)),
@@ -239,6 +241,7 @@ def _operations() -> Json:
         f"{service}.send.{address}": _send(service, message, address)
         for message, address in _addresses()
         for service in PUBLISHERS[message]
+        if address in sent_under(message, service)
     }
     received = {
         f"{service_of(queue)}.receive.{queue}": _receive(queue, row.messages, acknowledged=True)

@@ -130,6 +130,13 @@ def bindings_of(queue: str) -> tuple[Binding, ...]:
     return tuple(bind(queue, message) for message in QUEUES[queue].messages)
 
 
+def sent_under(message: type[Message], sender: str) -> tuple[str, ...]:
+    """The routing keys. What every service obeys, the gateway may send to all, and a service only to itself."""
+    if not issubclass(message, ToService):
+        return (routing_key(message, message.service),)
+    return tuple(routing_key(message, owner) for owner in ((sender,) if sender in WORKERS else WORKERS))
+
+
 def bind(queue: str, message: type[Message]) -> Binding:
     owner = service_of(queue) if issubclass(message, ToService) else message.service
     return Binding(queue, exchange_of(message), routing_key(message, owner))

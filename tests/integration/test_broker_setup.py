@@ -1,8 +1,12 @@
 """What stands in RabbitMQ before a service starts: rights no wider than needed, and a way from older queues."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pika
@@ -10,7 +14,6 @@ import pika.exceptions
 import pytest
 from dramatiq import Worker
 
-from shared.bus import setup
 from shared.bus.actors import Actors
 from shared.bus.envelope import encode
 from shared.bus.management import Management, ManagementRefused
@@ -19,9 +22,19 @@ from shared.bus.setup import prepare, retire
 from shared.bus.topology import Kind, definitions, physical_name
 from shared.bus.transaction import Transaction, Unit
 from shared.contracts.prices import PricesUpdated
-from shared.contracts.routing import COMMANDS, EVENTS, PUBLISHERS, SERVICES, WORKERS, consumed_by, exchange_of
+from shared.contracts.routing import (
+    COMMANDS,
+    EVENTS,
+    PUBLISHERS,
+    SERVICES,
+    WORKERS,
+    consumed_by,
+    exchange_of,
+    sent_under,
+)
 from shared.service import make_middleware
 from shared.storage.engine import make_engine
+from shared.storage.migrate import ROOT
 from shared.testing.rabbitmq import RabbitServer, vhost_of
 from tests.support import eventually, price, prices, rows
 
@@ -67,7 +80,7 @@ def refused() -> Iterator[None]:
 def test_a_service_may_publish_what_the_table_says_and_nothing_else(users: dict[str, str], service: str) -> None:
     """Every message of the table under its key, as each service: allowed where it is a publisher, else refused."""
     for message, publishers in PUBLISHERS.items():
-        exchange, key = exchange_of(message), setup._routing_keys(message, service)[0]
+        exchange, key = exchange_of(message), sent_under(message, service)[0]
         if service in publishers:
             publish(users[service], exchange, key)
         else:
@@ -135,6 +148,52 @@ def test_the_gateway_hears_what_it_listens_to_and_no_commands(users: dict[str, s
             channel.queue_bind("gateway.test", COMMANDS, "orders.submit_order.v1")
     with channel_as(users["gateway"]) as channel, refused():
         channel.queue_declare("orders.test", exclusive=True)
+
+
+def run_setup(rabbit: RabbitServer, url: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    """The command, as a container runs it."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PAPERPROFIT_RABBITMQ_URL": url,
+        "PAPERPROFIT_RABBITMQ_MANAGEMENT_URL": rabbit.management_url,
+        "PAPERPROFIT_RABBITMQ_VHOST": vhost_of(url),
+        "PAPERPROFIT_RABBITMQ_PASSWORDS": '{"orders": "its password"}',
+        **changes,
+    }
+    command = [sys.executable, "-m", "shared.bus.setup"]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_command_sets_up_an_empty_virtual_host(rabbit: RabbitServer) -> None:
+    """Once and again; then a service's user connects with its password and finds its queue. No password is printed."""
+    url = rabbit.new_vhost()
+    for _ in range(2):
+        done = run_setup(rabbit, url)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "its password" not in done.stdout + done.stderr
+    server = urlsplit(url)
+    own = f"amqp://paperprofit_orders:its%20password@{server.hostname}:{server.port}{server.path}"
+    with channel_as(own) as channel:
+        channel.basic_get(physical_name("orders.commands", Kind.CLASSIC))
+    rabbit.delete_vhost(url)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"PAPERPROFIT_RABBITMQ_PASSWORDS": '{"broker": "x"}'}, "there is no service broker"),
+        ({"PAPERPROFIT_RABBITMQ_PASSWORDS": "secret"}, "PAPERPROFIT_RABBITMQ_PASSWORDS"),
+        ({"PAPERPROFIT_RABBITMQ_VHOST": "nowhere"}, "nowhere"),
+    ],
+)
+def test_a_wrong_setting_ends_the_command_with_its_name(
+    rabbit: RabbitServer, vhost: str, wrong: dict[str, str], told: str
+) -> None:
+    """Exit code 1, and one line that says what is wrong."""
+    done = run_setup(rabbit, vhost, **wrong)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_setting_up_again_changes_nothing(rabbit: RabbitServer, vhost: str) -> None:
