@@ -42,13 +42,6 @@ PRICES_KEY = "marketdata.prices_updated.v1"
 
 
 @pytest.fixture
-def vhost(rabbit: RabbitServer) -> Iterator[str]:
-    url = rabbit.new_bus(replicated=False)
-    yield url
-    rabbit.delete_vhost(url)
-
-
-@pytest.fixture
 def users(rabbit: RabbitServer, vhost: str) -> dict[str, str]:
     return rabbit.new_users(vhost)
 

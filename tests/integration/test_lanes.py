@@ -1,7 +1,6 @@
 """An urgent message does not wait behind the backlog of its service's other queues."""
 
 import threading
-from collections.abc import Iterator
 from uuid import uuid4
 
 import pika
@@ -16,34 +15,9 @@ from shared.bus.transaction import Transaction, Unit
 from shared.contracts.jobs import RunJob
 from shared.contracts.orders import OpenAccount
 from shared.contracts.routing import WORKERS, consumed_by, lanes_of
-from shared.service import make_middleware
-from shared.storage.engine import make_engine
-from shared.testing.rabbitmq import RabbitServer
-from tests.support import account, eventually
+from tests.support import account
 
 BACKLOG = 2000
-
-
-@pytest.fixture
-def vhost(rabbit: RabbitServer) -> Iterator[str]:
-    url = rabbit.new_bus(replicated=False)
-    yield url
-    rabbit.delete_vhost(url)
-
-
-@pytest.fixture
-def orders(urls: dict[str, str]) -> Iterator[Unit]:
-    unit = Unit("orders", make_engine(urls["orders"], name="orders"))
-    yield unit
-    unit.engine.dispose()
-
-
-@pytest.fixture
-def broker(vhost: str, orders: Unit) -> Iterator[ServiceBroker]:
-    made = ServiceBroker(vhost, service="orders", middleware=make_middleware({"orders": orders}))
-    eventually(made.publisher.connected.is_set)
-    yield made
-    made.close()
 
 
 def fill(url: str, count: int) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 from uuid import uuid4
@@ -23,33 +23,9 @@ from shared.bus.transaction import Transaction, Unit
 from shared.contracts.orders import OpenAccount
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import consumed_by
-from shared.service import make_middleware
 from shared.storage.engine import make_engine
 from shared.testing.rabbitmq import RabbitServer
 from tests.support import account, eventually, price, prices, send, value
-
-
-@pytest.fixture
-def vhost(rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
-    url = rabbit.new_bus(replicated=False)
-    yield url
-    rabbit.delete_vhost(url)
-
-
-@pytest.fixture
-def orders(urls: dict[str, str]) -> Iterator[Unit]:
-    unit = Unit("orders", make_engine(urls["orders"], name="orders"))
-    yield unit
-    unit.engine.dispose()
-
-
-@pytest.fixture
-def broker(vhost: str, orders: Unit) -> Iterator[ServiceBroker]:
-    made = ServiceBroker(vhost, service="orders", middleware=make_middleware({"orders": orders}))
-    eventually(made.publisher.connected.is_set)
-    yield made
-    made.close()
 
 
 def working(broker: dramatiq.Broker, queues: tuple[str, ...], threads: int = 2) -> Worker:

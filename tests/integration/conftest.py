@@ -1,0 +1,35 @@
+"""A virtual host that the services can work in, and orders on it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from shared.bus.rabbitmq import ServiceBroker
+from shared.bus.transaction import Unit
+from shared.service import make_middleware
+from shared.storage.engine import make_engine
+from shared.testing.rabbitmq import RabbitServer
+from tests.support import eventually
+
+
+@pytest.fixture
+def vhost(rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
+    url = rabbit.new_bus(replicated=False)
+    yield url
+    rabbit.delete_vhost(url)
+
+
+@pytest.fixture
+def orders(urls: dict[str, str]) -> Iterator[Unit]:
+    unit = Unit("orders", make_engine(urls["orders"], name="orders"))
+    yield unit
+    unit.engine.dispose()
+
+
+@pytest.fixture
+def broker(vhost: str, orders: Unit) -> Iterator[ServiceBroker]:
+    made = ServiceBroker(vhost, service="orders", middleware=make_middleware({"orders": orders}))
+    eventually(made.publisher.connected.is_set)
+    yield made
+    made.close()
