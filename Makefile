@@ -10,7 +10,7 @@ UV := .uv-tool/bin/uv
 BENCHES := $(patsubst bench/bench_%.py,%,$(wildcard bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench docs up down logs clean python
+.PHONY: help run test chaos lint format bench docs up down logs clean python
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -22,6 +22,10 @@ run: $(RUN)/.ready ## Run all of it here: own database, demo account, recorded p
 test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
 	@tests/ensure-rabbitmq
 	@$(DEV)/bin/python -m pytest $(ARGS)
+
+chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded storms (PAPERPROFIT_CHAOS_SEEDS=, _FIRST_SEED=)
+	@tests/ensure-rabbitmq
+	@$(DEV)/bin/python -m pytest tests/chaos -s $(ARGS)
 
 lint: $(DEV)/.ready ## ruff and mypy
 	$(DEV)/bin/ruff check .

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from shared.settings import ServiceSettings
+from shared.storage.errors import is_transient
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -17,6 +18,15 @@ _SHARED: list[Any] = [
 
 #: What dramatiq says at every attempt of every consumer while RabbitMQ is away; ServiceConsumer says it once.
 _REPEATED = ("Consumer encountered a connection error: %s", "Restarting consumer in %0.2f seconds.")
+_FAILED = "Failed to process message"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether nobody else says it: not what dramatiq says of each message that has to wait for the database."""
+    if not str(record.msg).startswith(_FAILED):
+        return record.msg not in _REPEATED
+    error = record.exc_info[1] if record.exc_info else None
+    return error is not None and not is_transient(error)
 
 
 def configure_logs(settings: ServiceSettings) -> None:
@@ -25,7 +35,7 @@ def configure_logs(settings: ServiceSettings) -> None:
     if settings.log_format == "human":
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     handler = logging.StreamHandler()
-    handler.addFilter(lambda record: record.msg not in _REPEATED)
+    handler.addFilter(_is_news)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[

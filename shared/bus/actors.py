@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from shared.bus.envelope import actor_name
 from shared.bus.metrics import DUPLICATES
-from shared.bus.order import wait_for
+from shared.bus.order import OutOfTurn, check_turn, park, release
 from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
 from shared.bus.transaction import Transaction, Unit
@@ -108,15 +108,27 @@ def _exactly_once(handler: Handler, queue: str, message: type[Message]) -> RawHa
     consumer = actor_name(queue, message.wire_name())
 
     def run(event: Message, unit: Unit) -> None:
-        if "after" in (options := _current_message().options):
-            wait_for(options["after"], queue, unit, since=options.get("waits_since"))
+        current = _current_message()
         with unit.transaction() as tx:
-            if tx.first_time(consumer, current_message_id()):
-                handler(event, tx)
-            else:
+            if not tx.first_time(consumer, current.message_id, locked=message.in_order):
                 DUPLICATES.labels(queue, message.wire_name()).inc()
+                return
+            if "after" in current.options:
+                check_turn(tx, queue, current.options["after"])
+            handler(event, tx)
+            if message.in_order:
+                release(tx, current.message_id)
 
-    return run
+    def run_in_turn(event: Message, unit: Unit) -> None:
+        while True:
+            try:
+                run(event, unit)
+            except OutOfTurn:
+                if not park(unit, queue, _current_message()):
+                    continue  # the one before was settled just now
+            return
+
+    return run_in_turn if message.in_order else run
 
 
 def current_message_id() -> str:

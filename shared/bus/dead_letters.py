@@ -104,11 +104,7 @@ def _with_all_tries(body: bytes) -> bytes:
     """The message as if it came for the first time; what cannot be read goes as it is."""
     try:
         message: dramatiq.Message[None] = dramatiq.Message.decode(body)
-        options = {
-            name: value
-            for name, value in message.options.items()
-            if name not in {"retries", "eta", "after", "waits_since"}
-        }
+        options = {name: value for name, value in message.options.items() if name not in {"retries", "eta", "after"}}
     except (DecodeError, AttributeError):
         return body
     return dataclasses.replace(message, options=options).encode()

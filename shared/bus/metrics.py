@@ -15,6 +15,7 @@ DUPLICATES = Counter(
 )
 REDELIVERED = Counter("paperprofit_messages_redelivered", "Messages that RabbitMQ delivered again", ["queue"])
 STALE = Counter("paperprofit_updates_stale", "Updates dropped because a newer one was applied before", ["consumer"])
+PARKED = Counter("paperprofit_messages_parked", "Messages that came before their turn and wait for it", ["queue"])
 UNORDERED = Counter(
     "paperprofit_messages_unordered", "Messages handled though the one before them never came", ["queue"]
 )

@@ -1,48 +1,108 @@
-"""Messages that are handled in order: each names the one before it, and waits until that has been handled.
+"""Messages that are handled in order: each names the one before it, and is parked until that one is settled.
 
-Most often that one is in the hands of another thread and done within milliseconds. If not, the message comes back
-later. One whose predecessor never comes (its queue was wiped) goes ahead in the end, and is counted.
+A parked message is a row, and its delivery is acknowledged. Whoever settles the one before it, by its effect or by
+writing it down as dead, sends the parked one to its queue again, in the same transaction. One whose predecessor never
+comes (its queue was wiped) goes ahead in the end, and is counted.
+
+Both sides hold the lock of the predecessor's id until they commit: so either the parked row is there when the
+predecessor is settled, or the predecessor is seen to be settled when the row would be written.
 """
 
-import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
+import dramatiq
 import structlog
-from dramatiq.common import current_millis
+from sqlalchemy import text
 
-from shared.bus.envelope import actor_name
-from shared.bus.metrics import UNORDERED
-from shared.bus.retries import TryAgainLater
-from shared.bus.transaction import Unit
+from shared.bus.envelope import Outgoing, actor_name
+from shared.bus.metrics import PARKED, UNORDERED
+from shared.bus.topology import internal_exchange
+from shared.bus.transaction import Transaction, Unit
 from shared.contracts.routing import QUEUES
 
 log = structlog.get_logger(__name__)
 
-#: Looks that a thread takes before it gives the message back, and the time between them.
-LOOKS = 8
-LOOK_SECONDS = 0.002
-FIRST_PAUSE_MS = 10
 #: Longer than all tries of a predecessor that fails take together.
-PATIENCE_MS = 45_000
+PATIENCE = timedelta(seconds=45)
 
 
-def wait_for(message_id: str, queue: str, unit: Unit, *, since: int | None) -> None:
-    """Return when the message has been handled by the queue's actors, or is dead; raises TryAgainLater before that.
+class OutOfTurn(Exception):
+    """The message before this one is not settled yet."""
 
-    ``since`` is when this was waited for the first time, in milliseconds since 1970.
-    """
-    consumers = [actor_name(queue, message.wire_name()) for message in QUEUES[queue].messages]
-    for look in range(LOOKS):
-        if look:
-            time.sleep(LOOK_SECONDS)
-        with unit.transaction() as tx:
-            if tx.is_settled(consumers, message_id):
-                return
-    waited = 0 if since is None else current_millis() - since
-    if waited < PATIENCE_MS:
-        raise TryAgainLater(
-            f"message {message_id} comes first",
-            pause_ms=FIRST_PAUSE_MS + waited // 4,
-            options={"waits_since": current_millis() if since is None else since},
+
+def check_turn(tx: Transaction, queue: str, previous: str) -> None:
+    """Raises OutOfTurn unless the message before this one is settled."""
+    if not _is_settled(tx, queue, previous):
+        raise OutOfTurn(f"message {previous} comes first")
+
+
+def park(unit: Unit, queue: str, message: "dramatiq.Message[Any]") -> bool:
+    """Keep the message until the one before it is settled; False when that has happened meanwhile."""
+    previous = message.options["after"]
+    with unit.transaction() as tx:
+        tx.lock(previous)
+        if _is_settled(tx, queue, previous):
+            return False
+        tx.connection.execute(
+            text(_PARK.format(schema=unit.service)),
+            {
+                "message_id": message.message_id,
+                "previous": previous,
+                "queue": queue,
+                "body": message.encode(),
+                "now": tx.now,
+            },
         )
-    log.warning("the message before this one never came", queue=queue, missing=message_id)
-    UNORDERED.labels(queue).inc()
+    PARKED.labels(queue).inc()
+    return True
+
+
+def release(tx: Transaction, message_id: str) -> None:
+    """Send on what waits for this message, which the transaction settles; the lock of its id is held."""
+    rows = tx.connection.execute(text(_RELEASE.format(schema=tx.schema)), {"message_id": message_id})
+    for row in rows:
+        tx.outgoing.append(_sent_on(tx.schema, row, row.body))
+
+
+def release_overdue(unit: Unit) -> None:
+    """Send on what has waited for too long; it waits for nothing any more."""
+    with unit.transaction() as tx:
+        rows = _take_overdue(tx)
+        for row in rows:
+            message: dramatiq.Message[None] = dramatiq.Message.decode(row.body)
+            options = {name: option for name, option in message.options.items() if name != "after"}
+            ahead: dramatiq.Message[None] = dramatiq.Message(**{**message.asdict(), "options": options})
+            tx.outgoing.append(_sent_on(tx.schema, row, ahead.encode()))
+    for row in rows:
+        log.warning("the message before this one never came", queue=row.queue, missing=str(row.previous))
+        UNORDERED.labels(row.queue).inc()
+
+
+def _take_overdue(tx: Transaction) -> Sequence[Any]:
+    return tx.connection.execute(text(_OVERDUE.format(schema=tx.schema)), {"before": tx.now - PATIENCE}).all()
+
+
+def _sent_on(service: str, row: Any, body: bytes) -> Outgoing:
+    return Outgoing(UUID(str(row.message_id)), internal_exchange(service), row.queue, str(row.previous), bytes(body))
+
+
+def _is_settled(tx: Transaction, queue: str, message_id: str) -> bool:
+    consumers = [actor_name(queue, message.wire_name()) for message in QUEUES[queue].messages]
+    return tx.is_settled(consumers, message_id)
+
+
+_PARK = """
+INSERT INTO {schema}.parked (message_id, previous, queue, body, parked_at)
+VALUES (CAST(:message_id AS uuid), CAST(:previous AS uuid), :queue, :body, :now) ON CONFLICT DO NOTHING
+"""
+_RELEASE = """
+DELETE FROM {schema}.parked WHERE previous = CAST(:message_id AS uuid) RETURNING message_id, previous, queue, body
+"""
+_OVERDUE = """
+DELETE FROM {schema}.parked WHERE message_id IN (
+  SELECT message_id FROM {schema}.parked WHERE parked_at < :before LIMIT 100 FOR UPDATE SKIP LOCKED)
+RETURNING message_id, previous, queue, body
+"""

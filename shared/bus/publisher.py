@@ -25,11 +25,15 @@ log = structlog.get_logger(__name__)
 
 
 def connection_parameters(url: str, *, name: str) -> pika.URLParameters:
-    """How we connect: a name for the console, heartbeats, and no endless wait while RabbitMQ blocks publishers."""
+    """How we connect: a name for the console, heartbeats, and no endless wait while RabbitMQ blocks publishers.
+
+    The URL may ask for another heartbeat (``?heartbeat=10``, seconds).
+    """
     parameters = pika.URLParameters(url)
     parameters.client_properties = {"connection_name": name}
     parameters.blocked_connection_timeout = 30
-    parameters.heartbeat = 30
+    if parameters.heartbeat is None:
+        parameters.heartbeat = 30
     parameters.connection_attempts = 3
     return parameters
 

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.background import Background
 from shared.bus.envelope import Outgoing
 from shared.bus.metrics import PUBLISHED
+from shared.bus.order import release_overdue
 from shared.bus.outbox import SHARDS
 from shared.bus.publisher import Unroutable
 from shared.bus.transaction import Unit
@@ -35,6 +36,8 @@ WINDOW = 1000
 HOLD_SECONDS = 0.5
 #: What is confirmed is removed at the latest this long after.
 SETTLE_SECONDS = 0.05
+#: So often it is looked whether a message has waited for its turn for too long.
+OVERDUE_SECONDS = 2.0
 
 
 class Sender(Protocol):
@@ -65,6 +68,7 @@ class Relay(Background):
         self._done: deque[int] = deque()
         self._held: dict[str, float] = {}
         self._session: int | None = None
+        self._look_again = 0.0
 
     def stop(self) -> None:
         self.stopping.set()
@@ -87,6 +91,7 @@ class Relay(Background):
                 self._wake.clear()
                 self._lock_shards(connection)
                 self._database.passed()
+                self._look_for_overdue()
                 more = self._send_window(connection)
                 if self._enough_done() or not woken:
                     self._settle(connection)
@@ -94,6 +99,11 @@ class Relay(Background):
                     woken = self._wake.wait(min(self._poll, SETTLE_SECONDS) if self._sent else self._poll)
         finally:
             connection.invalidate()  # its advisory locks must not go back to the pool
+
+    def _look_for_overdue(self) -> None:
+        if time.monotonic() >= self._look_again:
+            self._look_again = time.monotonic() + OVERDUE_SECONDS
+            release_overdue(self._unit)
 
     def _lock_shards(self, connection: Connection) -> None:
         if len(self._shards) == SHARDS:

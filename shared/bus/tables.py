@@ -65,3 +65,17 @@ def create_v3(schema: str) -> str:
     ) WITH (fillfactor = 70);
     CREATE INDEX dead_letters_by_message ON {schema}.dead_letters (message_id);
     """
+
+
+def create_v4(schema: str) -> str:
+    """Messages that came before their turn, each with the one that it waits for."""
+    return f"""
+    CREATE TABLE {schema}.parked (
+      message_id uuid PRIMARY KEY,
+      previous uuid NOT NULL,
+      queue text NOT NULL,
+      body bytea NOT NULL,
+      parked_at timestamptz NOT NULL
+    );
+    CREATE INDEX parked_by_previous ON {schema}.parked (previous);
+    """

@@ -32,16 +32,24 @@ class Transaction:
         self.outgoing.append(sent)
         return sent.message_id
 
-    def first_time(self, consumer: str, message_id: str) -> bool:
-        """Note the message in the inbox; False when its effect is already in the database."""
+    def first_time(self, consumer: str, message_id: str, *, locked: bool = False) -> bool:
+        """Note the message in the inbox; False when its effect is already in the database.
+
+        ``locked`` takes the lock of its id beforehand, for messages that others wait for.
+        """
+        lock = _LOCKED if locked else ""
         result = self.connection.execute(
             text(f"""
             INSERT INTO {self.schema}.inbox (consumer, message_id, processed_at)
-            VALUES (:consumer, CAST(:message_id AS uuid), :now) ON CONFLICT DO NOTHING
+            SELECT :consumer, CAST(:message_id AS uuid), :now {lock} ON CONFLICT DO NOTHING
             """),
             {"consumer": consumer, "message_id": message_id, "now": self.now},
         )
         return result.rowcount == 1
+
+    def lock(self, message_id: str) -> None:
+        """Wait until no other transaction holds the lock of this message's id, and hold it to the end of this one."""
+        self.connection.execute(text(f"SELECT {_LOCK}"), {"message_id": message_id})
 
     def is_settled(self, consumers: Sequence[str], message_id: str) -> bool:
         """Whether one of the consumers has handled the message, or it is a dead letter."""
@@ -65,6 +73,8 @@ class Transaction:
         return fresh
 
 
+_LOCK = "pg_advisory_xact_lock(hashtextextended(lower(:message_id), 0))"
+_LOCKED = f"FROM (SELECT {_LOCK} OFFSET 0) held"
 _SETTLED = """
 SELECT EXISTS (SELECT FROM {schema}.inbox
                WHERE consumer = ANY(:consumers) AND message_id = CAST(:message_id AS uuid))

@@ -48,6 +48,7 @@ class PostgresCluster:
         self.durable = durable
         self.max_connections = max_connections
         self.process: subprocess.Popen[bytes] | None = None
+        self._port: int | None = None
 
     def __enter__(self) -> str:
         return self.start()
@@ -64,7 +65,8 @@ class PostgresCluster:
     def start(self) -> str:
         """Make the cluster if it is new, start it, and return a superuser's URL of the database.
 
-        The server ends with the *thread* that calls this: to Linux, that thread is its parent.
+        Started again by the same object, it listens where it did before. The server ends with the *thread* that calls
+        this: to Linux, that thread is its parent.
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,6 +91,13 @@ class PostgresCluster:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
                 return
+
+    def crash(self) -> None:
+        """End the server without a checkpoint, as if its machine had gone; the next start recovers from the log."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
 
     def _password(self) -> str:
         file = self.folder / "password"
@@ -133,9 +142,10 @@ class PostgresCluster:
 
     def _start_on_free_port(self, password: str) -> int:
         for _ in range(PORT_TRIES):
-            port = _free_port()
+            port = self._port or _free_port()
             self.process = self._launch(port)
             if self._answers(self.process, _dsn(password, port)):
+                self._port = port
                 return port
             self.stop()
             if "Address already in use" not in self._log_tail():

@@ -28,6 +28,11 @@ from shared.contracts.routing import SERVICES
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 CONTROL = PROGRAM.with_name("rabbitmqctl")
 START_SECONDS = 60.0
+#: How a node runs out of memory or of disk, and how it has enough again, as arguments of ``PrivateNode.control``.
+ALARMS = {
+    "memory": (("set_vm_memory_high_watermark", "0"), ("set_vm_memory_high_watermark", "0.4")),
+    "disk": (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "50MB")),
+}
 STOP_SECONDS = 20.0
 #: For RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: queues are counted every quarter of a second, and the management API
 #: takes note of their consumers every second; both is 5 seconds otherwise.

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from random import Random
 from uuid import UUID, uuid4
 
@@ -73,12 +74,26 @@ def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, monkeypatch: pytes
 def test_without_the_wait_the_same_disturbance_breaks_the_order(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the test above is known to test something."""
     monkeypatch.setattr("shared.bus.retries.FIRST_PAUSE_SECONDS", 0.02)
-    monkeypatch.setattr("shared.bus.actors.wait_for", lambda *_, **__: None)
+    monkeypatch.setattr("shared.bus.actors.check_turn", lambda *_: None)
     noted: Noted = {}
     bus.start(orders=commanded(noted, disturbed(0)))
     sent = send_all(bus, 60)
     eventually(lambda: sum(map(len, noted.values())) >= 60, seconds=40, what="all are obeyed")
     assert noted != sent
+
+
+def test_a_backlog_of_one_account_is_worked_off_in_order(bus: Bus) -> None:
+    """Nothing waits by looking again and again: 200 commands that came while nobody worked take seconds."""
+    noted: Noted = {}
+    bus.start()
+    sent = [f"{n:03}" for n in range(200)]
+    with bus.units["gateway"].transaction() as tx:
+        for name in sent:
+            tx.publish(account(ACCOUNTS[0]).model_copy(update={"name": name}))
+    bus.add(orders=commanded(noted))
+    eventually(lambda: len(noted.get(ACCOUNTS[0], [])) >= len(sent), seconds=20, what="all are obeyed")
+    assert noted == {ACCOUNTS[0]: sent}
+    assert value(bus.units["orders"].engine, "SELECT count(*) FROM orders.parked") == 0
 
 
 def test_what_follows_a_dead_letter_goes_on(bus: Bus) -> None:
@@ -99,7 +114,8 @@ def test_what_follows_a_dead_letter_goes_on(bus: Bus) -> None:
 
 def test_what_follows_a_lost_command_goes_ahead_in_the_end(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one's row was removed before it was sent, as if its queue had been wiped; patience ends."""
-    monkeypatch.setattr("shared.bus.order.PATIENCE_MS", 300)
+    monkeypatch.setattr("shared.bus.order.PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr("shared.bus.relay.OVERDUE_SECONDS", 0.1)
     noted: Noted = {}
     bus.start(orders=commanded(noted))
     with bus.units["gateway"].transaction() as tx:
@@ -121,7 +137,7 @@ def rows_of_inbox(bus: Bus, message_id: UUID) -> int:
 
 def test_a_command_that_is_sent_again_waits_for_nobody(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweep sends it under its old id behind its successor: they must not wait for each other."""
-    monkeypatch.setattr("shared.bus.order.PATIENCE_MS", 3_600_000)
+    monkeypatch.setattr("shared.bus.order.PATIENCE", timedelta(hours=1))
     noted: Noted = {}
     bus.start()
     again = uuid4()

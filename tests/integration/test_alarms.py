@@ -13,14 +13,8 @@ from shared.bus.relay import Relay
 from shared.bus.topology import Kind, physical_name
 from shared.bus.transaction import Unit
 from shared.storage.engine import make_engine
-from shared.testing.rabbitmq import PROGRAM, PrivateNode, private_node
+from shared.testing.rabbitmq import ALARMS, PROGRAM, PrivateNode, private_node
 from tests.support import account, eventually, send, value
-
-#: How each alarm is raised, and how it ends.
-ALARMS = {
-    "memory": (("set_vm_memory_high_watermark", "0"), ("set_vm_memory_high_watermark", "0.4")),
-    "disk": (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "50MB")),
-}
 
 if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in for it, none is installed
 

@@ -1,0 +1,113 @@
+"""A TCP proxy between a client and a server, which cuts connections and turns new ones away."""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+CHUNK_BYTES = 65536
+
+
+class Proxy:
+    """Forwards to ``address``. All methods may be called from any thread."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._refusing = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._accept, name="proxy", daemon=True)
+        self._thread.start()
+
+    def through(self, url: str) -> str:
+        """The URL, leading through this proxy."""
+        parts = urlsplit(url)
+        user, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{self.port}"))
+
+    @property
+    def connections(self) -> int:
+        with self._lock:
+            return len(self._open) // 2
+
+    def cut(self) -> None:
+        """End every connection at once, without a word."""
+        with self._lock:
+            ending, self._open = self._open, set()
+        for each in ending:
+            _end(each)
+
+    def refuse(self) -> None:
+        """Like a server that is down: end what is open, and whatever comes."""
+        with self._lock:
+            self._refusing = True
+        self.cut()
+
+    def accept(self) -> None:
+        """Let connections through again."""
+        with self._lock:
+            self._refusing = False
+
+    def close(self) -> None:
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+        self.cut()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            self._connect(client)
+
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(self._address)
+        except OSError:
+            client.close()
+            return
+        with self._lock:
+            refused = self._refusing
+            if not refused:
+                self._open |= {client, server}
+        if refused:
+            _end(client)
+            _end(server)
+            return
+        for source, target in ((client, server), (server, client)):
+            threading.Thread(target=self._forward, args=(source, target), daemon=True).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while chunk := source.recv(CHUNK_BYTES):
+                target.sendall(chunk)
+        with self._lock:
+            self._open -= {source, target}
+        _end(source)
+        _end(target)
+
+
+def _end(each: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
+    each.close()
+
+
+@contextmanager
+def proxy_to(url: str) -> Iterator[Proxy]:
+    """A proxy before the server that the URL names."""
+    parts = urlsplit(url)
+    proxy = Proxy((parts.hostname or "127.0.0.1", parts.port or 5672))
+    try:
+        yield proxy
+    finally:
+        proxy.close()

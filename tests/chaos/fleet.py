@@ -1,0 +1,137 @@
+"""The deployed shape with two replicas of orders, on servers that can be taken away from it."""
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from embedded.database import service_urls
+from shared.contracts.routing import SERVICES
+from shared.storage.cluster import PostgresCluster
+from shared.storage.engine import make_engine
+from shared.storage.migrate import migrate_service
+from shared.testing.rabbitmq import PrivateNode, private_node
+from tests.deployment import Deployment
+from tests.support import eventually
+
+#: What SIGTERM may take, from the issue of the order to the end of the process.
+DRAIN_SECONDS = 25
+
+
+@dataclass(frozen=True)
+class Replica:
+    deployment: Deployment
+    service: str
+
+    def __str__(self) -> str:
+        return f"{self.service} on {self.deployment.ports[self.service]}"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.deployment.processes[self.service].poll() is not None
+
+    def start(self) -> None:
+        self.deployment.start(self.service)
+
+    def kill(self) -> None:
+        self.deployment.kill(self.service)
+
+    def signal(self, signum: int) -> None:
+        self.deployment.signal(self.service, signum)
+
+    def maim(self, random: Random) -> str:
+        """Kill one process of the replica; which one."""
+        children = [child for child in self.deployment.members(self.service) if child.is_running()]
+        if not children:  # the gateway is one process
+            self.kill()
+            return "its only process"
+        victim = random.choice(sorted(children, key=lambda child: child.pid))
+        victim.kill()
+        return f"process {children.index(victim) + 1} of {len(children)} below it"
+
+    def terminate(self) -> None:
+        """As an orchestrator ends it; it has to be gone in time, and in good order."""
+        process = self.deployment.processes[self.service]
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(DRAIN_SECONDS)
+        assert code == 0, f"{self} ended with {code}"
+
+
+@dataclass
+class Fleet:
+    """``folder`` keeps the logs of all processes, and what they counted."""
+
+    node: PrivateNode
+    postgres: PostgresCluster
+    vhost: str
+    folder: Path
+    urls: dict[str, str]
+    replicas: list[Replica] = field(default_factory=list)
+
+    @property
+    def gateway(self) -> str:
+        return self.replicas[0].deployment.gateway
+
+    def tend(self) -> list[str]:
+        """Start what has ended, as docker-compose and Kubernetes do; what that was."""
+        ended = [replica for replica in self.replicas if replica.has_ended]
+        for replica in ended:
+            replica.start()
+        return [str(replica) for replica in ended]
+
+    def wait_healthy(self) -> None:
+        def healthy() -> bool:
+            self.tend()
+            return all(replica.deployment.health(replica.service) for replica in self.replicas)
+
+        eventually(healthy, seconds=120, what="all replicas healthy")
+
+    def counted(self) -> Counter[str]:
+        """Every counter of every worker process that ever ran, summed by its name."""
+        totals: Counter[str] = Counter()
+        for folder in self.folder.glob("run/paperprofit-*"):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry, path=str(folder))
+            for metric in registry.collect():
+                totals[metric.name] += int(sum(sample.value for sample in metric.samples))
+        return totals
+
+    def log_lines(self) -> int:
+        return sum(len(log.read_bytes().splitlines()) for log in self.folder.glob("logs*/*.log"))
+
+
+@contextmanager
+def running_fleet(folder: Path, **settings: str) -> Iterator[Fleet]:
+    """A fleet on a RabbitMQ and a PostgreSQL of its own; ``settings`` are added to every process's environment."""
+    postgres = PostgresCluster(folder / "postgres", max_connections=300)
+    with postgres as url, private_node(folder / "node") as node:
+        urls = service_urls(url)
+        for service in SERVICES:
+            engine = make_engine(urls[service], name=service)
+            migrate_service(engine, service)
+            engine.dispose()
+        vhost = node.server.new_bus(replicated=False)
+        users = node.server.new_users(vhost)
+        fleet = Fleet(node, postgres, vhost, folder, urls)
+        (folder / "run").mkdir()
+        settings = {"TMPDIR": str(folder / "run"), "PAPERPROFIT_REPLAY_SPEED": "5", **settings}
+        for number, services in enumerate((SERVICES, ("orders",))):
+            logs = folder / f"logs{number}"
+            logs.mkdir()
+            deployment = Deployment(urls, vhost, logs, users, settings)
+            fleet.replicas += [Replica(deployment, service) for service in services]
+        fleet.replicas.sort(key=lambda replica: replica.service != "gateway")
+        try:
+            for replica in fleet.replicas:
+                replica.start()
+            fleet.wait_healthy()
+            yield fleet
+        finally:
+            for deployment in {id(replica.deployment): replica.deployment for replica in fleet.replicas}.values():
+                deployment.stop()

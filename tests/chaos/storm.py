@@ -1,0 +1,263 @@
+"""A storm: faults in an order that a seed decides, while people trade; and the audit after it."""
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from threading import Event
+from typing import Any
+
+from sqlalchemy import Engine
+
+from shared.contracts.routing import WORKERS
+from shared.storage.engine import make_engine
+from shared.testing.rabbitmq import ALARMS
+from tests.chaos.fleet import Fleet, Replica
+from tests.chaos.traders import Trader
+from tests.chaos.witness import Witness
+from tests.support import broken_invariants, eventually, rows, value
+
+TRADERS = 3
+#: Every storm has these, and as many of all kinds again; together a minute or less.
+CERTAIN = ("cut", "repeat", "kill at work", "restart RabbitMQ", "restart PostgreSQL")
+MORE = 4
+#: The log of a state change is a line for each part that depends on it; a start takes a dozen.
+LINES_PER_FAULT_AND_REPLICA = 25
+
+
+@dataclass
+class Storm:
+    """``log`` tells what was done, for the reader of a failure."""
+
+    fleet: Fleet
+    witness: Witness
+    seed: int
+    random: Random = field(init=False)
+    log: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+
+    def rage(self) -> int:
+        """Let it all happen; the number of faults."""
+        kinds = [*CERTAIN, *self.random.choices(list(FAULTS), k=MORE)]
+        self.random.shuffle(kinds)
+        for kind in kinds:
+            Event().wait(self.random.uniform(0.2, 2.0))  # the seeded moment: time itself is what is varied
+            self.log.append(kind)
+            FAULTS[kind](self)
+            self.log += [f"  started {each}" for each in self.fleet.tend()]
+        return len(kinds)
+
+    def replica(self) -> Replica:
+        """One that runs; orders more often than others."""
+        running = [replica for replica in self.fleet.replicas if not replica.has_ended]
+        return self.random.choice(sorted(running, key=str) + [r for r in running if r.service == "orders"])
+
+    def while_away(self) -> None:
+        """What else may happen while a server is away: nothing, or something to a replica."""
+        Event().wait(self.random.uniform(0.2, 3.0))
+        kind = self.random.choice(["nothing", "kill", "terminate", "freeze"])
+        if kind != "nothing":
+            self.log.append(f"  meanwhile {kind}")
+            FAULTS[kind](self)
+
+    def cut(self) -> None:
+        self.fleet.node.server.close_connections(self.fleet.vhost)
+
+    def repeat(self) -> None:
+        self.log.append(f"  {self.witness.repeat(self.random, 20)} commands sent once more")
+
+    def kill(self) -> None:
+        replica = self.replica()
+        self.log.append(f"  {replica}")
+        replica.kill()
+
+    def kill_at_work(self) -> None:
+        """Orders, with messages in its hands: frozen until it has some, so that they have to be delivered again."""
+        self.fleet.wait_healthy()
+        both = [replica for replica in self.fleet.replicas if replica.service == "orders" and not replica.has_ended]
+        for replica in both:
+            replica.signal(signal.SIGSTOP)
+        in_hand = eventually(self.unacknowledged, what="orders has messages in its hands")
+        victim = self.random.choice(both)
+        self.log.append(f"  {victim}, {in_hand} messages unacknowledged")
+        for replica in both:
+            replica.kill() if replica is victim else replica.signal(signal.SIGCONT)
+
+    def unacknowledged(self) -> int:
+        depths = self.fleet.node.server.queues(self.fleet.vhost)
+        return sum(depth.unacked for name, depth in depths.items() if name.startswith("orders."))
+
+    def maim(self) -> None:
+        replica = self.replica()
+        self.log.append(f"  {replica}: {replica.maim(self.random)}")
+
+    def terminate(self) -> None:
+        replica = self.replica()
+        self.log.append(f"  {replica}")
+        replica.terminate()
+
+    def freeze(self) -> None:
+        replica = self.replica()
+        self.log.append(f"  {replica}")
+        replica.signal(signal.SIGSTOP)
+        Event().wait(self.random.uniform(0.5, 4.0))
+        replica.signal(signal.SIGCONT)
+
+    def restart_rabbitmq(self) -> None:
+        self.fleet.node.stop()
+        self.while_away()
+        self.fleet.node.start()
+
+    def kill_rabbitmq(self) -> None:
+        self.fleet.node.kill()
+        self.while_away()
+        self.fleet.node.start()
+
+    def restart_postgres(self) -> None:
+        self.fleet.postgres.stop()
+        self.while_away()
+        self.fleet.postgres.start()
+
+    def crash_postgres(self) -> None:
+        self.fleet.postgres.crash()
+        self.while_away()
+        self.fleet.postgres.start()
+
+    def alarm(self) -> None:
+        name = self.random.choice(sorted(ALARMS))
+        begin, end = ALARMS[name]
+        self.log.append(f"  {name}")
+        self.fleet.node.control(*begin)
+        self.while_away()
+        self.fleet.node.control(*end)
+
+
+FAULTS: dict[str, Callable[[Storm], None]] = {
+    "cut": Storm.cut,
+    "repeat": Storm.repeat,
+    "kill": Storm.kill,
+    "kill at work": Storm.kill_at_work,
+    "maim": Storm.maim,
+    "terminate": Storm.terminate,
+    "freeze": Storm.freeze,
+    "restart RabbitMQ": Storm.restart_rabbitmq,
+    "kill RabbitMQ": Storm.kill_rabbitmq,
+    "restart PostgreSQL": Storm.restart_postgres,
+    "crash PostgreSQL": Storm.crash_postgres,
+    "alarm": Storm.alarm,
+}
+
+
+@dataclass(frozen=True)
+class Toll:
+    """What one storm did to the messages."""
+
+    orders: int
+    redeliveries: int
+    duplicates: int
+    reconnects: int
+    lines: int
+
+
+def weather(fleet: Fleet, witness: Witness, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
+    """One storm over people who trade, until everything is quiet again: the toll, and what is wrong in the books."""
+    before, lines, copies = fleet.counted(), fleet.log_lines(), witness.duplicates
+    storm = Storm(fleet, witness, seed)
+    print(f"seed {seed}")
+    with trading(fleet, seed) as traders:
+        faults = storm.rage()
+    orders = make_engine(fleet.urls["orders"], name="orders")
+    calm(fleet, orders, traders)
+    witness.listen()
+    counts = fleet.counted() - before
+    toll = Toll(
+        orders=sum(len(trader.answered) for trader in traders),
+        redeliveries=counts["paperprofit_messages_redelivered"],
+        duplicates=counts["paperprofit_inbox_duplicates"] + witness.duplicates - copies,
+        reconnects=counts["paperprofit_reconnects"],
+        lines=fleet.log_lines() - lines,
+    )
+    wrong = audit(fleet, orders, witness, traders)
+    if toll.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:
+        wrong["the logs do not repeat themselves"] = toll.lines
+    orders.dispose()
+    return storm, toll, wrong
+
+
+@contextmanager
+def trading(fleet: Fleet, seed: int) -> Iterator[list[Trader]]:
+    """Traders at work until the end of the block; each ends with its last order answered."""
+    traders = [Trader(fleet.gateway, f"{seed}-{n}", Random(seed * 100 + n)) for n in range(TRADERS)]
+    with ThreadPoolExecutor(TRADERS) as pool:
+        running = [pool.submit(trader.run) for trader in traders]
+        try:
+            yield traders
+            fleet.wait_healthy()
+        finally:
+            for trader in traders:
+                trader.stopping.set()
+        for future in running:
+            future.result(timeout=60)
+
+
+def calm(fleet: Fleet, orders: Engine, traders: list[Trader]) -> None:
+    """Wait until nothing of the storm is under way any more."""
+    fleet.wait_healthy()
+    for service in ("gateway", *WORKERS):
+        engine = make_engine(fleet.urls[service], name=service)
+        old = f"SELECT count(*) = 0 FROM {service}.outbox WHERE created_at < :before"
+        before = value(engine, "SELECT now()")
+        sent = partial(value, engine, old, before=before)
+        eventually(sent, seconds=60, what=f"{service} has sent everything")
+        engine.dispose()
+
+    def quiet() -> bool:
+        waiting = fleet.node.server.queues(fleet.vhost)
+        return all(depth.ready + depth.unacked == 0 for name, depth in waiting.items() if name == "orders.commands")
+
+    eventually(quiet, seconds=60, what="every command is handled")
+    eventually(lambda: value(orders, "SELECT count(*) = 0 FROM orders.parked"), seconds=30, what="nothing is parked")
+    asked = [order_id for trader in traders for order_id in trader.answered.values() if order_id is not None]
+    filling = """SELECT count(*) = 0 FROM orders.orders WHERE id = ANY(CAST(:ids AS uuid[]))
+                 AND status IN ('accepted', 'partially_filled') AND limit_price IS DISTINCT FROM 1"""
+    eventually(lambda: value(orders, filling, ids=asked), seconds=60, what="every order that can fill has filled")
+    confirmed = [order_id for trader in traders for order_id in trader.canceled]
+    canceling = """SELECT count(*) = 0 FROM orders.orders WHERE id = ANY(CAST(:ids AS uuid[]))
+                   AND status <> 'canceled'"""
+    eventually(lambda: value(orders, canceling, ids=confirmed), seconds=30, what="every confirmed cancel is done")
+
+
+def audit(fleet: Fleet, orders: Engine, witness: Witness, traders: list[Trader]) -> dict[str, Any]:
+    """Everything that should hold and does not, with what shows it; empty when all is well."""
+    found: dict[str, Any] = dict(broken_invariants(orders))
+    answered = [number for trader in traders for number in trader.answered]
+    placed = {
+        row.client_order_id: row.count
+        for row in rows(
+            orders,
+            "SELECT client_order_id, count(*) FROM orders.orders WHERE client_order_id = ANY(:c) GROUP BY 1",
+            c=answered,
+        )
+    }
+    asked = {order_id for trader in traders for order_id in trader.asked_to_cancel}
+    told = {order_id for trader in traders for order_id in trader.canceled}
+    checks = {
+        "an answered order is there once": [number for number in answered if placed.get(number) != 1],
+        "who asks once is told once": {o: a for o in asked if len(a := list(witness.answers.get(o, {}).values())) > 1},
+        "a cancel that was confirmed is told": [o for o in told if not witness.answers.get(o)],
+        "an account's events have no gap and no double": witness.gaps(),
+        "a slot has one run": rows(
+            orders,
+            "SELECT job, scheduled_for FROM jobs.job_runs WHERE trigger = 'schedule' GROUP BY 1, 2 HAVING count(*) > 1",
+        ),
+    }
+    for service in WORKERS:
+        engine = make_engine(fleet.urls[service], name=service)
+        checks[f"{service} has no dead letters"] = rows(engine, f"SELECT * FROM {service}.dead_letters")
+        engine.dispose()
+    return found | {name: wrong for name, wrong in checks.items() if wrong}

@@ -1,0 +1,57 @@
+"""Nothing is lost and nothing doubled, whatever breaks: `make chaos`.
+
+PAPERPROFIT_CHAOS_SEEDS is the number of storms (20), PAPERPROFIT_CHAOS_FIRST_SEED the seed of the first (1). A storm
+runs from its seed; how its faults fall among the messages is up to the machine.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.fleet import Fleet, running_fleet
+from tests.chaos.storm import weather
+from tests.chaos.witness import Witness
+
+FIRST = int(os.environ.get("PAPERPROFIT_CHAOS_FIRST_SEED", "1"))
+SEEDS = range(FIRST, FIRST + int(os.environ.get("PAPERPROFIT_CHAOS_SEEDS", "20")))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, Witness]]:
+    with running_fleet(tmp_path_factory.mktemp("fleet")) as fleet:
+        yield fleet, Witness(fleet.vhost)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_storm_loses_and_doubles_nothing(fleet: tuple[Fleet, Witness], seed: int) -> None:
+    storm, toll, wrong = weather(*fleet, seed)
+    print("\n".join(storm.log))
+    print(toll)
+    assert wrong == {}
+    assert toll.redeliveries, "nothing was delivered again: this seed does not count"
+    assert toll.duplicates, "nothing came twice: this seed does not count"
+    assert toll.reconnects, "no connection was lost: this seed does not count"
+
+
+#: Python runs this at the start of every process of the fleet: whatever comes is taken for new.
+WITHOUT_INBOX = """
+from shared.bus.transaction import Transaction
+
+noted = Transaction.first_time
+Transaction.first_time = lambda *given, **more: noted(*given, **more) or True
+"""
+
+
+@pytest.mark.timeout(600)
+def test_without_the_inbox_a_storm_is_noticed(tmp_path: Path) -> None:
+    """The audit is worth something: with the inbox switched off, what comes twice acts twice, and is found."""
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT_INBOX)
+    source = str(Path(__file__).parents[2])
+    with running_fleet(tmp_path / "fleet", PYTHONPATH=f"{tmp_path}:{source}") as fleet:
+        storm, toll, wrong = weather(fleet, Witness(fleet.vhost), FIRST)
+        print("\n".join(storm.log))
+        print(toll, list(wrong))
+        assert {"who asks once is told once"} <= set(wrong)

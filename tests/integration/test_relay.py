@@ -1,0 +1,96 @@
+"""What the relay sends arrives, whatever happens to its connection or to another relay."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from uuid import uuid4
+
+import dramatiq
+import pika
+import pytest
+
+from shared.bus.envelope import Outgoing, encode
+from shared.bus.publisher import Publisher, Unroutable
+from shared.bus.relay import Relay
+from shared.bus.topology import Kind, physical_name
+from shared.bus.transaction import Unit
+from shared.storage.engine import make_engine
+from shared.testing.rabbitmq import RabbitServer
+from tests.support import account, eventually, send, value
+
+
+def test_a_mandatory_message_that_reaches_no_queue_is_an_error(vhost: str, rabbit: RabbitServer) -> None:
+    """The queue was deleted: the publisher is told, and its outbox keeps the row."""
+    publisher = Publisher(vhost, name="test")
+    eventually(publisher.connected.is_set)
+    rabbit.call("DELETE", f"queues/{vhost.rpartition('/')[2]}/{physical_name('orders.commands', Kind.CLASSIC)}")
+    with pytest.raises(Unroutable):
+        publisher.send(encode(account(uuid4()))).result(10)
+    publisher.stop()
+
+
+def test_the_relay_keeps_what_could_not_be_sent_and_sends_it_later(
+    vhost: str, rabbit: RabbitServer, urls: dict[str, str]
+) -> None:
+    """Connections are cut again and again while messages flow: all arrive, none is left."""
+    gateway = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
+    publisher = Publisher(vhost, name="gateway")
+    eventually(publisher.connected.is_set)
+    relay = Relay(gateway, publisher, poll=0.1)
+    relay.start()
+    sent = set()
+    for n in range(200):
+        command = account(uuid4())
+        send(gateway, command)
+        sent.add(str(command.account_id))
+        if n in {50, 100, 150}:
+            eventually(lambda: rabbit.close_connections(vhost))
+    eventually(lambda: value(gateway.engine, "SELECT count(*) = 0 FROM gateway.outbox"), seconds=30)
+    assert _drain(vhost, "orders.commands") == sent
+    relay.stop()
+    publisher.stop()
+    gateway.engine.dispose()
+
+
+def test_of_two_relays_one_sends_and_the_other_takes_over(vhost: str, urls: dict[str, str]) -> None:
+    """The shards' locks go to the second relay when the first is gone; nothing is sent by both."""
+    gateway = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
+    publisher = Publisher(vhost, name="gateway")
+    eventually(publisher.connected.is_set)
+    counts = {"first": 0, "second": 0}
+
+    class Counting:
+        session = 1
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]":
+            counts[self.name] += len(messages)
+            return publisher.send_many(messages, session)
+
+    first = Relay(gateway, Counting("first"), poll=0.05)
+    first.start()
+    send(gateway, account(uuid4()))
+    eventually(lambda: counts["first"] == 1)
+    second = Relay(gateway, Counting("second"), poll=0.05)
+    second.start()
+    for _ in range(20):
+        send(gateway, account(uuid4()))
+    eventually(lambda: value(gateway.engine, "SELECT count(*) = 0 FROM gateway.outbox"))
+    assert counts == {"first": 21, "second": 0}
+    first.stop()
+    send(gateway, account(uuid4()))
+    eventually(lambda: counts["second"] == 1)
+    second.stop()
+    publisher.stop()
+    gateway.engine.dispose()
+
+
+def _drain(url: str, queue: str) -> set[str]:
+    """The accounts that the queue's messages name."""
+    found = set()
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        while (got := channel.basic_get(physical_name(queue, Kind.CLASSIC), auto_ack=True))[0] is not None:
+            found.add(dramatiq.Message.decode(got[2]).kwargs["account_id"])
+    return found
