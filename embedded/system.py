@@ -1,7 +1,7 @@
 """All services in one process: the in-process bus, one worker, a relay per service, and the gateway."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from dramatiq import Worker
@@ -37,10 +37,20 @@ WORKER_TIMEOUT_MS = 250
 RELAY_POLL_SECONDS = 2.0
 
 
+def make_broker(units: dict[str, Unit]) -> InProcessBroker:
+    return InProcessBroker(middleware=make_middleware(units))
+
+
 class System:
     """The parts of an embedded run. ``urls`` are the services' database URLs, each with its own role."""
 
-    def __init__(self, urls: dict[str, str], settings: Settings, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        urls: dict[str, str],
+        settings: Settings,
+        clock: Clock = utc_now,
+        make_broker: Callable[[dict[str, Unit]], InProcessBroker] = make_broker,
+    ) -> None:
         self.settings = settings
         self.units = {
             name: Unit(name, make_engine(url, name=name, pool_size=settings.pool_size), clock)
@@ -48,7 +58,7 @@ class System:
         }
         self.live = Live()
         self.new_key: gateway.NewKey | None = None
-        self.broker = InProcessBroker(middleware=make_middleware(self.units))
+        self.broker = make_broker(self.units)
         self.worker = Worker(self.broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=settings.threads)
         self.components: list[Background] = []
         self.ticked = threading.Event()

@@ -12,11 +12,15 @@ LONGEST_PAUSE_SECONDS = 10.0
 
 
 def pause_seconds(
-    failures: int, *, first: float = FIRST_PAUSE_SECONDS, longest: float = LONGEST_PAUSE_SECONDS
+    failures: int,
+    *,
+    first: float = FIRST_PAUSE_SECONDS,
+    longest: float = LONGEST_PAUSE_SECONDS,
+    jitter: random.Random | None = None,
 ) -> float:
     """Doubling with each failure, half of it random, so that many who wait do not come back at once."""
     most = min(longest, first * 2 ** min(failures, 30))
-    return random.uniform(most / 2, most)  # noqa: S311 - jitter, not a secret
+    return (jitter or random).uniform(most / 2, most)  # type: ignore[union-attr]
 
 
 class Outage:

@@ -7,6 +7,7 @@ in one process, and the tests put them together as they need.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 
 import dramatiq
 import structlog
@@ -85,15 +86,15 @@ def attach(service: Service, broker: dramatiq.Broker, unit: Unit, jobs: dict[str
     common.attach(broker, unit)
 
 
-def make_middleware(units: dict[str, Unit]) -> list[dramatiq.Middleware]:
-    """Dramatiq's own where it is sound, ours for what happens after a failure."""
+def make_middleware(units: dict[str, Unit], jitter: Random | None = None) -> list[dramatiq.Middleware]:
+    """Dramatiq's own where it is sound, ours for what happens after a failure; ``jitter`` is for simulations."""
     return [
         AgeLimit(),
         TimeLimit(time_limit=TIME_LIMIT_MS),
         ShutdownNotifications(),
         Pipelines(),
         CurrentMessage(),
-        RetryOrBury(units),
+        RetryOrBury(units, jitter),
     ]
 
 

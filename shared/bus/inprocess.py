@@ -93,7 +93,10 @@ class InProcessBroker(StubBroker):
             pending.futures.append(future)
             pending.copies += len(queues)  # all, so that a quick consumer cannot confirm before the last copy is in
         for queue in queues:
-            self.queues[queue].put((message_id, body))
+            self._put(queue, message_id, body)
+
+    def _put(self, queue_name: str, message_id: str, body: bytes) -> None:
+        self.queues[queue_name].put((message_id, body))
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
         """Put the message into its queue, or its delay queue, of this process."""
@@ -101,12 +104,16 @@ class InProcessBroker(StubBroker):
         options = {} if delay is None else {"eta": current_millis() + delay}
         message = stamped(message, queue, delayed=delay is not None).copy(options=options)
         self.emit_before("enqueue", message, delay)
-        with self._lock:
-            if pending := self._pending.get(message.message_id):
-                pending.copies += 1
-        self.queues[message.queue_name].put((message.message_id, message.encode()))
+        self._replace(message.message_id)
+        self._put(message.queue_name, message.message_id, message.encode())
         self.emit_after("enqueue", message, delay)
         return message
+
+    def _replace(self, message_id: str) -> None:
+        """One more copy of a message that is not finished."""
+        with self._lock:
+            if pending := self._pending.get(message_id):
+                pending.copies += 1
 
     def finished(self, message_id: str) -> None:
         """One copy is finished for good or has been replaced by another."""

@@ -94,11 +94,23 @@ class Relay(Background):
                 self._look_for_overdue()
                 more = self._send_window(connection)
                 if self._enough_done() or not woken:
-                    self._settle(connection)
+                    self.stopping.wait(self._settle(connection))
                 if not more and not self._enough_done():
                     woken = self._wake.wait(min(self._poll, SETTLE_SECONDS) if self._sent else self._poll)
         finally:
             connection.invalidate()  # its advisory locks must not go back to the pool
+
+    def pump(self, connection: Connection) -> bool:
+        """One turn without a wait, for who runs no thread; whether there was anything to do."""
+        if not (self._wake.is_set() or self._done):
+            return False
+        self._wake.clear()
+        self._lock_shards(connection)
+        release_overdue(self._unit)
+        if self._settle(connection):
+            self._wake.set()  # what failed is sent again, once the fate of all is known
+        self._send_window(connection)
+        return True
 
     def _look_for_overdue(self) -> None:
         if time.monotonic() >= self._look_again:
@@ -146,8 +158,11 @@ class Relay(Background):
             {"shards": self._shards, "under_way": list(self._sent), "held": list(self._held), "room": room},
         ).all()
 
-    def _settle(self, connection: Connection) -> None:
-        """Remove what was confirmed; what failed stays, and is sent again before anything after it."""
+    def _settle(self, connection: Connection) -> float:
+        """Remove what was confirmed; what failed stays, and is sent again before anything after it.
+
+        Returns the seconds to wait before that.
+        """
         done = {id_: self._sent.pop(id_) for id_ in [self._done.popleft() for _ in range(len(self._done))]}
         confirmed = {id_: row for id_, (row, future) in done.items() if future.exception() is None}
         if confirmed:
@@ -157,11 +172,11 @@ class Relay(Background):
         for routing_key, count in Counter(row.routing_key for row in confirmed.values()).items():
             PUBLISHED.labels(self._unit.service, routing_key).inc(count)
         failed = [(row, future.exception()) for row, future in done.values() if future.exception() is not None]
-        self._note_failures(failed)
         if confirmed and not failed and not self._held:
             self._queue.passed()
+        return self._note_failures(failed)
 
-    def _note_failures(self, failed: list[tuple[Any, BaseException | None]]) -> None:
+    def _note_failures(self, failed: list[tuple[Any, BaseException | None]]) -> float:
         pause = 0.0
         for row, error in failed:
             if isinstance(error, Unroutable):
@@ -170,7 +185,7 @@ class Relay(Background):
             elif self._session is not None:
                 self._session = None
                 pause = self._broker.failed(error)
-        self.stopping.wait(pause)
+        return pause
 
 
 def _namespace(schema: str) -> int:

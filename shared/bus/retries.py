@@ -7,6 +7,7 @@ it: stock dramatiq acknowledges it and it is gone.
 """
 
 import traceback
+from random import Random
 from typing import Any
 
 import dramatiq
@@ -42,8 +43,10 @@ class TryAgainLater(Exception):
 class RetryOrBury(dramatiq.Middleware):
     """Decides for every failed message; see the module's text."""
 
-    def __init__(self, units: dict[str, Unit]) -> None:
+    def __init__(self, units: dict[str, Unit], jitter: Random | None = None) -> None:
+        """``jitter`` makes the pauses reproducible."""
         self.units = units
+        self.jitter = jitter
 
     @property
     def actor_options(self) -> set[str]:
@@ -65,11 +68,16 @@ class RetryOrBury(dramatiq.Middleware):
         if isinstance(exception, TryAgainLater):
             _send_again(broker, message, tries - 1, exception.pause_ms, exception)
         elif is_transient(exception):
-            _send_again(broker, message, tries - 1, pause_ms(3), exception)
+            _send_again(broker, message, tries - 1, self._pause_ms(3), exception)
         elif tries < TRIES and not isinstance(exception, Poison):
-            _send_again(broker, message, tries, pause_ms(tries), exception)
+            _send_again(broker, message, tries, self._pause_ms(tries), exception)
         else:
             self._bury(message, exception)
+
+    def _pause_ms(self, tries: int) -> int:
+        """Doubling with each try, in milliseconds: 200-400 after the first, at most 15,000-30,000."""
+        seconds = pause_seconds(tries, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS, jitter=self.jitter)
+        return int(1000 * seconds)
 
     def _bury(self, message: MessageProxy, exception: BaseException) -> None:
         unit = self.units[message.queue_name.partition(".")[0]]
@@ -87,11 +95,6 @@ class RetryOrBury(dramatiq.Middleware):
         log.error("dead letter", queue=grave["queue"], message_id=message.message_id, reason=reason)
         DEAD.labels(grave["queue"], _wire_name(message), reason).inc()
         _count(message, "dead")
-
-
-def pause_ms(tries: int) -> int:
-    """Doubling with each try, in milliseconds: 200-400 after the first, at most 15,000-30,000."""
-    return int(1000 * pause_seconds(tries, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS))
 
 
 def _send_again(broker: dramatiq.Broker, message: MessageProxy, tries: int, pause: int, why: BaseException) -> None:

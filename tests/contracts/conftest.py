@@ -11,6 +11,7 @@ from tests.contracts.buses import Bus, InProcessBus, RabbitBus
 @pytest.fixture(params=["in-process", "rabbitmq", "rabbitmq, replicated"])
 def bus(request: pytest.FixtureRequest, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
     monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
+    monkeypatch.setattr("shared.bus.retries.FIRST_PAUSE_SECONDS", 0.02)
     units = {name: Unit(name, make_engine(url, name=name)) for name, url in urls.items()}
     if request.param == "in-process":
         made: Bus = InProcessBus(units)

@@ -61,7 +61,6 @@ def send_all(bus: Bus, count: int) -> Noted:
 @pytest.mark.parametrize("seed", range(3))
 def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     """Eight threads, random durations, failed tries: for each account the order of obedience is that of sending."""
-    monkeypatch.setattr("shared.bus.retries.FIRST_PAUSE_SECONDS", 0.02)
     noted: Noted = {}
     actors = commanded(noted, disturbed(seed))
     bus.start(orders=actors)
@@ -73,7 +72,6 @@ def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, monkeypatch: pytes
 
 def test_without_the_wait_the_same_disturbance_breaks_the_order(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the test above is known to test something."""
-    monkeypatch.setattr("shared.bus.retries.FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr("shared.bus.actors.check_turn", lambda *_: None)
     noted: Noted = {}
     bus.start(orders=commanded(noted, disturbed(0)))

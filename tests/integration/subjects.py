@@ -143,9 +143,8 @@ class Stock:
         self.actor: Any = None
 
     def handle(self, handler: Handler, *, retries: int = 5) -> None:
-        self.actor = dramatiq.actor(
-            handler, broker=self.broker, actor_name="act", queue_name=self.queue, max_retries=retries
-        )
+        declare: Any = dramatiq.actor
+        self.actor = declare(handler, broker=self.broker, actor_name="act", queue_name=self.queue, max_retries=retries)
         self.broker.declare_queue(self.queue, ensure=True)
 
     def work(self, threads: int = 2) -> Worker:

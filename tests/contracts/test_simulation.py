@@ -1,0 +1,167 @@
+"""A whole market on the simulated bus: the same seed gives the same steps, and no fault breaks the books."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from embedded.system import System
+from services.gateway.settings import Settings
+from shared.bus.simulation import Faults, SimulatedClock, Simulation
+from shared.bus.transaction import Transaction, Unit
+from shared.clock import utc_now
+from shared.contracts.base import routing_key
+from shared.contracts.orders import CancelOrder, OrderType, Side
+from shared.contracts.routing import LIVE
+from shared.service import make_middleware
+from tests.conftest import database
+from tests.support import account, broken_invariants, order, price, prices, rows, send, value
+
+LYING = Faults(drop=0.05, unsure=0.05, duplicate=0.15, delay=0.3, reorder=0.3)
+ACCOUNTS = [UUID(int=n) for n in (1, 2)]
+SECONDS = 15
+
+
+@dataclass
+class Market:
+    """People who trade for some seconds, as the seed has it."""
+
+    system: System
+    simulation: Simulation
+    random: Random
+    answers: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    sequences: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    canceled: list[UUID] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.simulation.listen([routing_key(message, message.service) for message in LIVE], self._note)
+
+    @property
+    def orders(self) -> Unit:
+        return self.system.units["orders"]
+
+    def _note(self, name: str, body: dict[str, Any]) -> None:
+        if "sequence" in body:
+            self.sequences[body["account_id"]].add(body["sequence"])
+        if name in {"OrderCanceled.v1", "CancelRejected.v1"}:
+            self.answers[body["order_id"]].add(body["sequence"])
+
+    def trade(self) -> None:
+        send(self.system.units["gateway"], *(account(each) for each in ACCOUNTS))
+        for second in range(1, SECONDS):
+            self._quote(second)
+            for _ in range(self.random.randint(1, 4)):
+                self._submit()
+            self.simulation.run(until=self.simulation.clock.now + timedelta(seconds=1))
+        self.simulation.run()
+
+    def _quote(self, second: int) -> None:
+        now = self.simulation.clock.now
+        quotes = [price(symbol, self.random.randint(90, 110), at=now, sequence=second) for symbol in ("AAPL", "IBM")]
+        send(self.system.units["marketdata"], prices(*quotes))
+
+    def _submit(self) -> None:
+        order_id = UUID(int=self.random.getrandbits(128), version=4)
+        limit = self.random.random() < 0.6
+        submitted = order(
+            self.random.choice(ACCOUNTS),
+            order_id=order_id,
+            symbol=self.random.choice(["AAPL", "IBM"]),
+            side=self.random.choices(list(Side), weights=[7, 3])[0],
+            qty=Decimal(self.random.randint(1, 20)),
+            type=OrderType.LIMIT if limit else OrderType.MARKET,
+            limit_price=Decimal(self.random.randint(80, 120)) if limit else None,
+            submitted_at=self.simulation.clock.now,
+        )
+        gateway = self.system.units["gateway"]
+        send(gateway, submitted)
+        if self.random.random() < 0.4:
+            self.canceled.append(order_id)
+            now = self.simulation.clock.now
+            send(gateway, CancelOrder(account_id=submitted.account_id, order_id=order_id, requested_at=now))
+
+    def wrong(self) -> dict[str, Any]:
+        """Everything that should hold after it and does not."""
+        found: dict[str, Any] = dict(broken_invariants(self.orders.engine))
+        told = {str(order_id): len(self.answers[str(order_id)]) for order_id in self.canceled}
+        outboxes = {
+            name: value(unit.engine, f"SELECT count(*) FROM {name}.outbox") for name, unit in self.system.units.items()
+        }
+        checks = {
+            "events without a gap": {a: n for a, n in self.sequences.items() if n != set(range(1, max(n) + 1))},
+            "one answer to each cancel": {order_id: count for order_id, count in told.items() if count != 1},
+            "no dead letters": rows(self.orders.engine, "SELECT reason, error FROM orders.dead_letters"),
+            "nothing parked": rows(self.orders.engine, "SELECT * FROM orders.parked"),
+            "all is sent": {name: count for name, count in outboxes.items() if count},
+        }
+        return found | {name: wrong for name, wrong in checks.items() if wrong}
+
+
+@contextmanager
+def market(urls: dict[str, str], seed: int, faults: Faults) -> Iterator[Market]:
+    random, clock = Random(seed), SimulatedClock(utc_now())
+    settings = Settings(demo=True, pool_size=3, api_key_id="TESTKEY", api_secret_key="test-secret-key")
+
+    def simulate(units: dict[str, Unit]) -> Simulation:
+        return Simulation(make_middleware(units, random), clock=clock, random=random, faults=faults)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAPERPROFIT_DEMO", "true")
+        system = System(urls, settings, clock, simulate)
+        system.prepare()
+        simulation = system.broker
+        assert isinstance(simulation, Simulation)
+        simulation.relay(system.units.values())
+        try:
+            yield Market(system, simulation, random)
+        finally:
+            simulation.close()
+            for unit in system.units.values():
+                unit.engine.dispose()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_lying_network_breaks_nothing(urls: dict[str, str], seed: int) -> None:
+    """Messages are lost, doubled, late and out of order, thousands of steps long."""
+    with market(urls, seed, LYING) as made:
+        made.trade()
+        assert all(made.simulation.counts[fault] for fault in ("drop", "unsure", "duplicate", "delay", "reorder"))
+        assert value(made.orders.engine, "SELECT count(*) FROM orders.fills") > 0
+        assert made.canceled
+        assert made.wrong() == {}
+
+
+def test_the_same_seed_gives_the_same_steps(postgres: str, template: dict[str, str]) -> None:
+    traces = []
+    for seed in (7, 7, 8):
+        with database(postgres, template) as urls, market(urls, seed, LYING) as made:
+            made.trade()
+            traces.append(made.simulation.trace)
+    assert traces[0] == traces[1]
+    assert traces[0] != traces[2]
+
+
+def test_without_the_inbox_what_comes_twice_is_noticed(urls: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the tests above are known to test something."""
+    noted = Transaction.first_time
+    monkeypatch.setattr(Transaction, "first_time", lambda *given, **more: noted(*given, **more) or True)
+    with market(urls, 1, LYING) as made:
+        made.trade()
+        assert "one answer to each cancel" in made.wrong()
+
+
+def test_a_message_is_delivered_again_on_demand(urls: dict[str, str]) -> None:
+    """Its acknowledgement is lost: it is handled twice, and acts once."""
+    with market(urls, 1, Faults()) as made:
+        made.simulation.redeliver()
+        send(made.system.units["gateway"], account(ACCOUNTS[0]))
+        made.simulation.run()
+        assert sum("OpenAccount.v1 #1 " in step for step in made.simulation.trace) == 2
+        assert value(made.orders.engine, "SELECT count(*) FROM orders.ledger WHERE account_id = :a", a=ACCOUNTS[0]) == 1
