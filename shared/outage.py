@@ -20,7 +20,7 @@ def pause_seconds(
 ) -> float:
     """Doubling with each failure, half of it random, so that many who wait do not come back at once."""
     most = min(longest, first * 2 ** min(failures, 30))
-    return (jitter or random).uniform(most / 2, most)  # type: ignore[union-attr]
+    return (jitter or random).uniform(most / 2, most)
 
 
 class Outage:
