@@ -32,6 +32,8 @@ class Outgoing:
     mandatory: bool = True
     #: Whether it is handled after the one of its key that was sent before it.
     in_order: bool = False
+    #: Of those that wait in one queue, the higher goes first; 0 to 3, and only where the queue knows priorities.
+    priority: int = 0
 
 
 def encode(message: Message, *, message_id: UUID | None = None) -> Outgoing:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty
-from typing import Any
+from typing import Any, cast
 
 import dramatiq
 from dramatiq.broker import Consumer, MessageProxy
@@ -20,12 +20,17 @@ from dramatiq.errors import QueueNotFound
 
 from shared.bus.envelope import Outgoing, stamped
 from shared.bus.poison import read
-from shared.bus.publisher import Unroutable
+from shared.bus.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.topology import internal_exchange
 from shared.contracts.routing import QUEUES, bindings_of, service_of
 
 REQUEUE_PAUSE_SECONDS = 1.0
 Callback = Callable[[str, dict[str, Any]], None]
+
+
+def tell(future: "Future[None]", message: Outgoing, finished: Finished) -> None:
+    """Have the sender told when the message is finished."""
+    future.add_done_callback(lambda done: finished(message, cast("PublishFailed | None", done.exception())))
 
 
 @dataclass
@@ -77,8 +82,9 @@ class InProcessBroker(StubBroker):
             self._put_copies(str(message.message_id), message.body, queues, future)
         return future
 
-    def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]":  # noqa: ARG002 - there is one
-        return [self.send(message) for message in messages]
+    def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:  # noqa: ARG002 - one
+        for message in messages:
+            tell(self.send(message), message, finished)
 
     def _tell_listeners(self, message: Outgoing) -> None:
         callbacks = [callback for keys, callback in self._listeners if message.routing_key in keys]

@@ -23,10 +23,11 @@ def add(connection: Connection, schema: str, messages: Sequence[Outgoing], now: 
     messages = _chained(connection, schema, messages, now)
     connection.execute(
         text(f"""
-        INSERT INTO {schema}.outbox (message_id, exchange, routing_key, key, shard, mandatory, body)
+        INSERT INTO {schema}.outbox (message_id, exchange, routing_key, key, shard, mandatory, body, priority)
         SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:exchanges AS text[]), CAST(:routing_keys AS text[]),
                              CAST(:keys AS text[]), CAST(:shards AS smallint[]),
-                             CAST(:mandatory AS boolean[]), CAST(:bodies AS bytea[]))
+                             CAST(:mandatory AS boolean[]), CAST(:bodies AS bytea[]),
+                             CAST(:priorities AS smallint[]))
         ON CONFLICT (message_id) DO NOTHING
         """),
         {
@@ -37,6 +38,7 @@ def add(connection: Connection, schema: str, messages: Sequence[Outgoing], now: 
             "shards": [shard_of(m.key) for m in messages],
             "mandatory": [m.mandatory for m in messages],
             "bodies": [m.body for m in messages],
+            "priorities": [m.priority for m in messages],
         },
     )
 

@@ -1,15 +1,17 @@
 """Confirmed publishing to RabbitMQ on one connection of its own.
 
 pika's BlockingConnection confirms one message at a time and does not answer heartbeats while idle. Here a
-thread runs the connection's loop, any number of messages may be under way, and each has a future that
-resolves when RabbitMQ has it on disk, or fails when it could not be routed or the connection went.
+thread runs the connection's loop, any number of messages may be under way, and the sender of each
+is told when RabbitMQ has it on disk, or that it could not be routed or that the connection went.
 """
 
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -18,6 +20,7 @@ import structlog
 from pika.adapters.select_connection import SelectConnection
 
 from shared.bus.envelope import Outgoing
+from shared.bus.frames import published
 from shared.bus.metrics import RECONNECTS
 from shared.outage import Outage
 
@@ -46,19 +49,23 @@ class Unroutable(PublishFailed):
     """No queue is bound for the routing key: the consumer has not declared its queues yet."""
 
 
+#: Called once for each message, from any thread: confirmed, or what became of it instead.
+Finished = Callable[[Outgoing, PublishFailed | None], None]
+
+
 @dataclass
 class _Channel:
     """An open channel and what it has not confirmed yet, by delivery tag (they start at 1)."""
 
     channel: Any
     tag: int = 0
-    unconfirmed: dict[int, tuple[str, "Future[None]"]] = field(default_factory=dict)
+    unconfirmed: dict[int, tuple[Outgoing, Finished]] = field(default_factory=dict)
 
     def fail_all(self, error: PublishFailed) -> None:
         waiting = list(self.unconfirmed.values())
         self.unconfirmed.clear()
-        for _, future in waiting:
-            future.set_exception(error)
+        for message, finished in waiting:
+            finished(message, error)
 
 
 class Publisher:
@@ -75,7 +82,7 @@ class Publisher:
         self._name = name
         self._open: _Channel | None = None
         self._connection: Any = None
-        self._queued: deque[tuple[Outgoing, Future[None], int]] = deque()
+        self._queued: deque[tuple[Sequence[Outgoing], int, Finished]] = deque()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._outage = Outage("RabbitMQ", part=name)
@@ -88,21 +95,20 @@ class Publisher:
 
     def send(self, message: Outgoing) -> "Future[None]":
         """Publish; the future resolves once RabbitMQ has confirmed the message."""
-        return self.send_many([message], self.session)[0]
+        future: Future[None] = Future()
+        self.send_many([message], self.session, partial(_resolve, future))
+        return future
 
-    def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]":
+    def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
         """Publish in this order, all in the session or not at all from the first failure on."""
-        futures: list[Future[None]] = [Future() for _ in messages]
         if self._blocked or not self.connected.is_set():
-            for future in futures:
-                future.set_exception(PublishFailed(self._why_not()))
-            return futures
+            _fail(messages, finished, PublishFailed(self._why_not()))
+            return
         with self._lock:
             first = not self._queued
-            self._queued.extend((message, future, session) for message, future in zip(messages, futures, strict=True))
+            self._queued.append((messages, session, finished))
         if first:
             self._wake()
-        return futures
 
     def _why_not(self) -> str:
         return "RabbitMQ blocks publishers" if self._blocked else "RabbitMQ is not connected"
@@ -183,42 +189,41 @@ class Publisher:
         """What is unconfirmed, and what has not been written yet."""
         if self._open is not None:
             self._open.fail_all(error)
-        for _, future, _ in self._take_queued():
-            future.set_exception(error)
+        for messages, _, finished in self._take_queued():
+            _fail(messages, finished, error)
 
-    def _take_queued(self) -> list[tuple[Outgoing, "Future[None]", int]]:
+    def _take_queued(self) -> list[tuple[Sequence[Outgoing], int, Finished]]:
         with self._lock:
             taken = list(self._queued)
             self._queued.clear()
         return taken
 
     def _publish_queued(self) -> None:
-        for message, future, session in self._take_queued():
+        for messages, session, finished in self._take_queued():
             if self._open is None or not self._open.channel.is_open or session != self.session:
-                future.set_exception(PublishFailed("RabbitMQ is not connected"))
+                _fail(messages, finished, PublishFailed("RabbitMQ is not connected"))
             else:
-                self._publish(self._open, message, future)
+                self._publish(self._open, messages, finished)
 
     @staticmethod
-    def _publish(open_: _Channel, message: Outgoing, future: "Future[None]") -> None:
-        open_.tag += 1
-        open_.unconfirmed[open_.tag] = (str(message.message_id), future)
-        open_.channel.basic_publish(
-            message.exchange,
-            message.routing_key,
-            message.body,
-            pika.BasicProperties(delivery_mode=2, message_id=str(message.message_id), content_type="application/json"),
-            mandatory=message.mandatory,
-        )
+    def _publish(open_: _Channel, messages: Sequence[Outgoing], finished: Finished) -> None:
+        """All of them in one write."""
+        for message in messages:
+            open_.tag += 1
+            open_.unconfirmed[open_.tag] = (message, finished)
+        connection, now = open_.channel.connection, int(time.time())
+        number, frame_max = open_.channel.channel_number, connection.params.frame_max
+        frames = b"".join([published(message, number, frame_max, now) for message in messages])
+        connection._output_marshaled_frames([frames])  # noqa: SLF001 - where basic_publish ends, too
 
     def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
         """A message that no queue took comes back before its confirm, which then finds nothing to do."""
         if self._open is None:
             return
-        for tag, (message_id, future) in self._open.unconfirmed.items():
-            if message_id == properties.message_id:
+        for tag, (message, finished) in self._open.unconfirmed.items():
+            if str(message.message_id) == properties.message_id:
                 del self._open.unconfirmed[tag]
-                future.set_exception(Unroutable(f"no queue is bound for {method.routing_key}"))
+                finished(message, Unroutable(f"no queue is bound for {method.routing_key}"))
                 return
 
     def _on_confirm(self, frame: Any) -> None:
@@ -226,10 +231,21 @@ class Publisher:
             return
         tag, multiple = frame.method.delivery_tag, frame.method.multiple
         tags = list(takewhile(lambda t: t <= tag, self._open.unconfirmed)) if multiple else [tag]
-        confirmed = frame.method.NAME == "Basic.Ack"
+        error = None if frame.method.NAME == "Basic.Ack" else PublishFailed("RabbitMQ refused the message")
         for each in tags:
-            _, future = self._open.unconfirmed.pop(each, ("", None))
-            if future is not None and confirmed:
-                future.set_result(None)
-            elif future is not None:
-                future.set_exception(PublishFailed("RabbitMQ refused the message"))
+            sent = self._open.unconfirmed.pop(each, None)
+            if sent is not None:
+                message, finished = sent
+                finished(message, error)
+
+
+def _fail(messages: Sequence[Outgoing], finished: Finished, error: PublishFailed) -> None:
+    for message in messages:
+        finished(message, error)
+
+
+def _resolve(future: "Future[None]", _message: Outgoing, error: PublishFailed | None) -> None:
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

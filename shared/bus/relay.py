@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
-from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
@@ -27,7 +26,7 @@ from shared.bus.envelope import Outgoing
 from shared.bus.metrics import PUBLISHED
 from shared.bus.order import release_overdue
 from shared.bus.outbox import SHARDS
-from shared.bus.publisher import Unroutable
+from shared.bus.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.transaction import Unit
 from shared.outage import Outage
 
@@ -45,7 +44,8 @@ class Sender(Protocol):
 
     session: int
 
-    def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]": ...
+    def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
+        """``finished`` is called once for each, from any thread."""
 
 
 class Relay(Background):
@@ -64,8 +64,8 @@ class Relay(Background):
 
     def _forget(self) -> None:
         self._shards: list[int] = []
-        self._sent: dict[int, tuple[Any, Future[None]]] = {}
-        self._done: deque[int] = deque()
+        self._sent: dict[UUID, tuple[int, Outgoing]] = {}
+        self._done: deque[tuple[Outgoing, PublishFailed | None]] = deque()
         self._held: dict[str, float] = {}
         self._session: int | None = None
         self._look_again = 0.0
@@ -134,16 +134,17 @@ class Relay(Background):
         if not self._shards or room < WINDOW // 4:
             return False
         rows = self._next(connection, room)
-        messages = [
-            Outgoing(UUID(str(r.message_id)), r.exchange, r.routing_key, r.key, r.body, r.mandatory) for r in rows
-        ]
-        for row, future in zip(rows, self._sender.send_many(messages, self._session), strict=True):
-            self._sent[row.id] = (row, future)
-            future.add_done_callback(partial(self._finished, self._done, row.id))
+        if not rows:
+            return False
+        messages = [Outgoing(*columns) for _, *columns in rows]
+        self._sent.update({message.message_id: (row[0], message) for row, message in zip(rows, messages, strict=True)})
+        self._sender.send_many(messages, self._session, partial(self._finished, self._done))
         return len(rows) == room
 
-    def _finished(self, done: "deque[int]", id_: int, _future: "Future[None]") -> None:
-        done.append(id_)
+    def _finished(
+        self, done: "deque[tuple[Outgoing, PublishFailed | None]]", message: Outgoing, error: PublishFailed | None
+    ) -> None:
+        done.append((message, error))
         if self._enough_done():
             self._wake.set()
 
@@ -153,35 +154,41 @@ class Relay(Background):
 
     def _next(self, connection: Connection, room: int) -> Sequence[Any]:
         self._held = {key: until for key, until in self._held.items() if until > time.monotonic()}
-        return connection.execute(
-            text(_NEXT.format(schema=self._unit.service)),
-            {"shards": self._shards, "under_way": list(self._sent), "held": list(self._held), "room": room},
-        ).all()
+        under_way = [id_ for id_, _ in self._sent.values()]
+        # psycopg's own cursor: what SQLAlchemy does for each row takes longer than publishing it
+        cursor: Any = connection.connection.cursor()
+        with cursor:
+            cursor.execute(
+                _NEXT.format(schema=self._unit.service), (self._shards, under_way, list(self._held), room), binary=True
+            )
+            rows: Sequence[Any] = cursor.fetchall()
+        return rows
 
     def _settle(self, connection: Connection) -> float:
         """Remove what was confirmed; what failed stays, and is sent again before anything after it.
 
         Returns the seconds to wait before that.
         """
-        done = {id_: self._sent.pop(id_) for id_ in [self._done.popleft() for _ in range(len(self._done))]}
-        confirmed = {id_: row for id_, (row, future) in done.items() if future.exception() is None}
+        done = [self._done.popleft() for _ in range(len(self._done))]
+        ids = [self._sent.pop(message.message_id)[0] for message, _ in done]
+        confirmed = [id_ for id_, (_, error) in zip(ids, done, strict=True) if error is None]
         if confirmed:
             statement = text(f"DELETE FROM {self._unit.service}.outbox WHERE id = ANY(:ids)")
-            connection.execute(statement, {"ids": list(confirmed)})
+            connection.execute(statement, {"ids": confirmed})
             self._broker.passed()
-        for routing_key, count in Counter(row.routing_key for row in confirmed.values()).items():
+        for routing_key, count in Counter(message.routing_key for message, error in done if error is None).items():
             PUBLISHED.labels(self._unit.service, routing_key).inc(count)
-        failed = [(row, future.exception()) for row, future in done.values() if future.exception() is not None]
+        failed = [(message, error) for message, error in done if error is not None]
         if confirmed and not failed and not self._held:
             self._queue.passed()
         return self._note_failures(failed)
 
-    def _note_failures(self, failed: list[tuple[Any, BaseException | None]]) -> float:
+    def _note_failures(self, failed: list[tuple[Outgoing, PublishFailed]]) -> float:
         pause = 0.0
-        for row, error in failed:
+        for message, error in failed:
             if isinstance(error, Unroutable):
                 self._queue.failed(error)
-                self._held[row.key] = time.monotonic() + HOLD_SECONDS
+                self._held[message.key] = time.monotonic() + HOLD_SECONDS
             elif self._session is not None:
                 self._session = None
                 pause = self._broker.failed(error)
@@ -196,8 +203,9 @@ def _namespace(schema: str) -> int:
 _LOCK = text("""
 SELECT shard, pg_try_advisory_lock(:namespace, shard) AS locked FROM unnest(CAST(:shards AS int[])) AS shard
 """)
+#: The columns after the id are those of Outgoing, in its order.
 _NEXT = """
-SELECT id, message_id, exchange, routing_key, key, mandatory, body FROM {schema}.outbox
-WHERE shard = ANY(:shards) AND NOT id = ANY(CAST(:under_way AS bigint[])) AND NOT key = ANY(CAST(:held AS text[]))
-ORDER BY id LIMIT :room
+SELECT id, message_id, exchange, routing_key, key, body, mandatory, false, priority FROM {schema}.outbox
+WHERE shard = ANY(%s) AND NOT id = ANY(%s::bigint[]) AND NOT key = ANY(%s::text[])
+ORDER BY id LIMIT %s
 """

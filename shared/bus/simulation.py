@@ -12,7 +12,6 @@ its outbox row stays and it is sent again.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,9 +26,9 @@ from dramatiq.worker import WorkerThread
 from sqlalchemy import Connection
 
 from shared.bus.envelope import Outgoing, stamped
-from shared.bus.inprocess import InProcessBroker
+from shared.bus.inprocess import InProcessBroker, tell
 from shared.bus.poison import read
-from shared.bus.publisher import PublishFailed
+from shared.bus.publisher import Finished, PublishFailed
 from shared.bus.relay import Relay
 from shared.bus.transaction import Unit
 from shared.contracts.routing import QUEUES
@@ -115,23 +114,22 @@ class Simulation(InProcessBroker):
         """The next so many messages are handled, but their acknowledgements are lost: they come again."""
         self._redeliver += count
 
-    def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]":
-        return [self._send(message, session) for message in messages]
+    def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
+        for message in messages:
+            self._send(message, session, finished)
 
-    def _send(self, message: Outgoing, session: int) -> "Future[None]":
-        lost: Future[None] = Future()
+    def _send(self, message: Outgoing, session: int, finished: Finished) -> None:
         if session != self.session:
-            lost.set_exception(PublishFailed("the connection before was lost"))
+            finished(message, PublishFailed("the connection before was lost"))
         elif self._happens("drop"):
             self.session += 1
-            lost.set_exception(PublishFailed("lost"))
+            finished(message, PublishFailed("lost"))
         elif self._happens("unsure"):
             self.session += 1
             self.send(message)
-            lost.set_exception(PublishFailed("its confirm was lost"))
+            finished(message, PublishFailed("its confirm was lost"))
         else:
-            return self.send(message)
-        return lost
+            tell(self.send(message), message, finished)
 
     def _happens(self, fault: str) -> bool:
         happens: bool = self.random.random() < getattr(self.faults, fault)

@@ -68,7 +68,7 @@ def create_v3(schema: str) -> str:
 
 
 def create_v4(schema: str) -> str:
-    """Messages that came before their turn, each with the one that it waits for."""
+    """Messages that came before their turn, each with the one that it waits for; and which messages go first."""
     return f"""
     CREATE TABLE {schema}.parked (
       message_id uuid PRIMARY KEY,
@@ -78,4 +78,5 @@ def create_v4(schema: str) -> str:
       parked_at timestamptz NOT NULL
     );
     CREATE INDEX parked_by_previous ON {schema}.parked (previous);
+    ALTER TABLE {schema}.outbox ADD COLUMN priority smallint NOT NULL DEFAULT 0;
     """

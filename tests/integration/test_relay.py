@@ -1,7 +1,6 @@
 """What the relay sends arrives, whatever happens to its connection or to another relay."""
 
 from collections.abc import Sequence
-from concurrent.futures import Future
 from uuid import uuid4
 
 import dramatiq
@@ -9,7 +8,7 @@ import pika
 import pytest
 
 from shared.bus.envelope import Outgoing, encode
-from shared.bus.publisher import Publisher, Unroutable
+from shared.bus.publisher import Finished, Publisher, Unroutable
 from shared.bus.relay import Relay
 from shared.bus.topology import Kind, physical_name
 from shared.bus.transaction import Unit
@@ -64,9 +63,9 @@ def test_of_two_relays_one_sends_and_the_other_takes_over(vhost: str, urls: dict
         def __init__(self, name: str) -> None:
             self.name = name
 
-        def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]":
+        def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
             counts[self.name] += len(messages)
-            return publisher.send_many(messages, session)
+            publisher.send_many(messages, session, finished)
 
     first = Relay(gateway, Counting("first"), poll=0.05)
     first.start()

@@ -1,14 +1,13 @@
 """The relay keeps each key's order, whatever has to be sent again, and publishes a window at a time."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from random import Random
 from uuid import UUID, uuid4
 
 import pytest
 
 from shared.bus.envelope import Outgoing
-from shared.bus.publisher import PublishFailed, Unroutable
+from shared.bus.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.relay import Relay
 from shared.bus.transaction import Unit
 from shared.storage.engine import make_engine
@@ -37,25 +36,23 @@ class Unreliable:
         self.losses = 0
         self.missing: set[str] = set()
 
-    def send_many(self, messages: Sequence[Outgoing], session: int) -> "list[Future[None]]":
-        return [self._send(message, session) for message in messages]
+    def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
+        for message in messages:
+            finished(message, self._send(message, session))
 
-    def _send(self, message: Outgoing, session: int) -> "Future[None]":
-        future: Future[None] = Future()
+    def _send(self, message: Outgoing, session: int) -> PublishFailed | None:
         if message.key in self.missing:
-            future.set_exception(Unroutable("no queue"))
-        elif session != self.session:
-            future.set_exception(PublishFailed("another connection"))
-        elif self.losses < 20 and self.random.random() < 0.1:
+            return Unroutable("no queue")
+        if session != self.session:
+            return PublishFailed("another connection")
+        if self.losses < 20 and self.random.random() < 0.1:
             self.losses += 1
             self.session += 1
             if self.random.random() < 0.5:
                 self.taken.append(message)  # only its confirm is lost
-            future.set_exception(PublishFailed("the connection was lost"))
-        else:
-            self.taken.append(message)
-            future.set_result(None)
-        return future
+            return PublishFailed("the connection was lost")
+        self.taken.append(message)
+        return None
 
     def first_arrivals(self, key: str) -> list[UUID]:
         return list(dict.fromkeys(m.message_id for m in self.taken if m.key == key))

@@ -1,0 +1,54 @@
+"""A published message as AMQP 0-9-1 puts it on the wire: method, header and body in one string of bytes.
+
+pika builds three frame objects for each message, which takes longer than RabbitMQ takes to store it.
+"""
+
+import struct
+from functools import lru_cache
+
+from shared.bus.envelope import Outgoing
+
+_METHOD, _HEADER, _BODY = 1, 2, 3
+_BASIC, _PUBLISH = 60, 40
+_END = b"\xce"
+#: Content type, delivery mode, priority, message id and timestamp are given; in this order.
+_FLAGS = 1 << 15 | 1 << 12 | 1 << 11 | 1 << 7 | 1 << 6
+_CONTENT_TYPE = b"application/json"
+_PERSISTENT = 2
+_FRAME = struct.Struct(">BHI")
+_HEADER_START = struct.Struct(">HHQH")
+#: A frame's own bytes around its payload.
+_AROUND = 8
+
+
+def published(message: Outgoing, channel: int, frame_max: int, now: int) -> bytes:
+    """The bytes that publish this message, persistent; ``now`` in seconds since 1970 becomes its timestamp."""
+    message_id = str(message.message_id).encode()
+    header = b"".join(
+        (
+            _HEADER_START.pack(_BASIC, 0, len(message.body), _FLAGS),
+            _short(_CONTENT_TYPE),
+            bytes((_PERSISTENT, message.priority)),
+            _short(message_id),
+            now.to_bytes(8, "big"),
+        )
+    )
+    most = frame_max - _AROUND
+    bodies = [_frame(_BODY, channel, message.body[at : at + most]) for at in range(0, len(message.body), most)]
+    method = _method(message.exchange, message.routing_key, message.mandatory, channel)
+    return b"".join((method, _frame(_HEADER, channel, header), *bodies))
+
+
+@lru_cache(maxsize=256)
+def _method(exchange: str, routing_key: str, mandatory: bool, channel: int) -> bytes:
+    names = _short(exchange.encode()) + _short(routing_key.encode())
+    return _frame(_METHOD, channel, struct.pack(">HHH", _BASIC, _PUBLISH, 0) + names + bytes((mandatory,)))
+
+
+def _frame(kind: int, channel: int, payload: bytes) -> bytes:
+    return _FRAME.pack(kind, channel, len(payload)) + payload + _END
+
+
+def _short(text: bytes) -> bytes:
+    """A string of at most 255 bytes, with its length before it."""
+    return bytes((len(text),)) + text
