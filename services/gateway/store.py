@@ -66,6 +66,7 @@ def market_is_open(connection: Connection, market: str, now: datetime) -> Record
 def add_submission(tx: Transaction, command: SubmitOrder) -> None:
     """Keep the order's row before anything is sent, and send it from the outbox of this transaction."""
     message_id = tx.publish(command)
+    previous = tx.chain()
     tx.connection.execute(
         _ADD_SUBMISSION,
         {
@@ -73,6 +74,7 @@ def add_submission(tx: Transaction, command: SubmitOrder) -> None:
             "account_id": command.account_id,
             "client_order_id": command.client_order_id,
             "message_id": message_id,
+            "previous": previous,
             "command": json.dumps(command.payload()),
             "now": tx.now,
         },
@@ -87,7 +89,7 @@ def resend_unanswered(tx: Transaction, older_than: timedelta) -> int:
     tx.connection.execute(_NOTE_ANSWERED, {"now": tx.now})
     rows = tx.connection.execute(_UNANSWERED, {"now": tx.now, "before": tx.now - older_than}).all()
     for row in rows:
-        tx.publish(SubmitOrder.model_validate(row.command), message_id=row.message_id)
+        tx.publish(SubmitOrder.model_validate(row.command), message_id=row.message_id, previous=row.previous)
     return len(rows)
 
 
@@ -188,8 +190,9 @@ SELECT EXISTS (SELECT FROM marketdata.sessions_v1 WHERE market = :market AND ope
         WHERE market = :market AND close_at > :now AND isfinite(close_at)) AS next_close
 """)
 _ADD_SUBMISSION = text("""
-INSERT INTO gateway.submissions (order_id, account_id, client_order_id, message_id, command, submitted_at, sent_at)
-VALUES (:order_id, :account_id, :client_order_id, :message_id, CAST(:command AS jsonb), :now, :now)
+INSERT INTO gateway.submissions
+  (order_id, account_id, client_order_id, message_id, previous, command, submitted_at, sent_at)
+VALUES (:order_id, :account_id, :client_order_id, :message_id, :previous, CAST(:command AS jsonb), :now, :now)
 """)
 _NOTE_ANSWERED = text("""
 UPDATE gateway.submissions s SET answered_at = :now
@@ -199,5 +202,5 @@ WHERE s.answered_at IS NULL
 _UNANSWERED = text("""
 UPDATE gateway.submissions SET sent_at = :now
 WHERE answered_at IS NULL AND sent_at < :before AND CAST(:now AS timestamptz) - sent_at >= sent_at - submitted_at
-RETURNING message_id, command
+RETURNING message_id, previous, command
 """)

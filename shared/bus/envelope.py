@@ -34,6 +34,8 @@ class Outgoing:
     in_order: bool = False
     #: Of those that wait in one queue, the higher goes first; 0 to 3, and only where the queue knows priorities.
     priority: int = 0
+    #: The message of its key that is handled before it; it stands in the body, too.
+    previous: UUID | None = None
 
 
 def encode(message: Message, *, message_id: UUID | None = None) -> Outgoing:
@@ -65,7 +67,8 @@ def encode(message: Message, *, message_id: UUID | None = None) -> Outgoing:
 def after(message: Outgoing, previous: UUID) -> Outgoing:
     """The message, to be handled only when the one before it has been."""
     envelope: dramatiq.Message[None] = dramatiq.Message.decode(message.body)
-    return replace(message, body=envelope.copy(options={"after": str(previous)}).encode())
+    body = envelope.copy(options={"after": str(previous)}).encode()
+    return replace(message, body=body, previous=previous)
 
 
 def actor_name(queue: str, wire_name: str) -> str:

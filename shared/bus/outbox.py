@@ -1,6 +1,7 @@
 """The outbox: messages are rows of the transaction that caused them, and sent after its commit."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from zlib import crc32
 
@@ -20,7 +21,7 @@ def add(connection: Connection, schema: str, messages: Sequence[Outgoing], now: 
     """Write the messages in one statement, in their order. One that is there already stays as it is."""
     if not messages:
         return
-    messages = _chained(connection, schema, messages, now)
+    messages = chained(connection, schema, messages, now)
     connection.execute(
         text(f"""
         INSERT INTO {schema}.outbox (message_id, exchange, routing_key, key, shard, mandatory, body, priority)
@@ -43,7 +44,7 @@ def add(connection: Connection, schema: str, messages: Sequence[Outgoing], now: 
     )
 
 
-def _chained(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> Sequence[Outgoing]:
+def chained(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> Sequence[Outgoing]:
     """Each message that is handled in order names the one of its key before it.
 
     The row of the key stays locked to the end of the transaction, so the order of the chain is that of the commits.
@@ -56,13 +57,14 @@ def _chained(connection: Connection, schema: str, messages: Sequence[Outgoing], 
         text(_LINK.format(schema=schema)), {"keys": keys, "ids": [newest[key] for key in keys], "now": now}
     )
     previous = {row.key: row.previous for row in rows}
-    chained = []
+    found = []
     for message in messages:
         before = previous.get(message.key) if message.in_order else None
-        chained.append(message if before is None else after(message, before))
+        linked = message if before is None else after(message, before)
+        found.append(replace(linked, in_order=False))  # its place is known
         if message.in_order:
             previous[message.key] = message.message_id
-    return chained
+    return found
 
 
 #: The memory of a consumer is not endless: what follows after more than ten minutes follows nothing.

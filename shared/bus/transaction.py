@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus import outbox
-from shared.bus.envelope import Outgoing, encode
+from shared.bus.envelope import Outgoing, after, encode
 from shared.bus.metrics import STALE
 from shared.clock import Clock, utc_now
 from shared.contracts.base import Message
@@ -26,11 +26,19 @@ class Transaction:
     now: datetime
     outgoing: list[Outgoing] = field(default_factory=list)
 
-    def publish(self, message: Message, *, message_id: UUID | None = None) -> UUID:
-        """Send the message once this transaction has committed; returns the message's id."""
+    def publish(self, message: Message, *, message_id: UUID | None = None, previous: UUID | None = None) -> UUID:
+        """Send the message once this transaction has committed; returns the message's id.
+
+        What is sent again goes under its old id, and after the ``previous`` that it had.
+        """
         sent = encode(message, message_id=message_id)
-        self.outgoing.append(sent)
+        self.outgoing.append(sent if previous is None else after(sent, previous))
         return sent.message_id
+
+    def chain(self) -> UUID | None:
+        """Give what was published so far its place in the order of its key; the message before the last one."""
+        self.outgoing = list(outbox.chained(self.connection, self.schema, self.outgoing, self.now))
+        return self.outgoing[-1].previous
 
     def first_time(self, consumer: str, message_id: str, *, locked: bool = False) -> bool:
         """Note the message in the inbox; False when its effect is already in the database.

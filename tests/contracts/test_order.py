@@ -150,6 +150,33 @@ def test_a_command_that_is_sent_again_waits_for_nobody(bus: Bus, monkeypatch: py
     assert noted[ACCOUNTS[0]].index("second") < noted[ACCOUNTS[0]].index("third")
 
 
+def test_what_is_sent_again_keeps_its_place(bus: Bus) -> None:
+    """The first command needs several tries; the second, sent again meanwhile, and the third wait all the same."""
+    tries: list[str] = []
+
+    def disturb(name: str) -> None:
+        tries.append(name)
+        if name == "first" and tries.count("first") < 4:
+            raise ValueError("not yet")
+
+    noted: Noted = {}
+    bus.start()
+    gateway = bus.units["gateway"]
+    command(bus, ACCOUNTS[0], "first")
+    second = account(ACCOUNTS[0]).model_copy(update={"name": "second"})
+    with gateway.transaction() as tx:
+        message_id = tx.publish(second)
+        previous = tx.chain()
+    assert previous is not None
+    eventually(lambda: value(gateway.engine, "SELECT count(*) <= 2 FROM gateway.outbox"))
+    with gateway.transaction() as tx:
+        tx.publish(second, message_id=message_id, previous=previous)
+    command(bus, ACCOUNTS[0], "third")
+    bus.add(orders=commanded(noted, disturb))
+    eventually(lambda: len(noted.get(ACCOUNTS[0], [])) == 3)
+    assert noted == {ACCOUNTS[0]: ["first", "second", "third"]}
+
+
 def test_a_cancel_is_obeyed_after_the_command_before_it(bus: Bus) -> None:
     """Different messages of one account form one order."""
     noted: list[str] = []
