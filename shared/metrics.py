@@ -6,7 +6,7 @@ Worker processes count into files of the folder PROMETHEUS_MULTIPROC_DIR; whoeve
 import os
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import text
@@ -42,11 +42,12 @@ class OutboxCollector:
 
 
 def exposition(unit: Unit) -> bytes:
-    """What a scrape of this replica answers."""
+    """What a scrape of this replica answers: of all its processes, or of this one where it is alone."""
     registry = CollectorRegistry()
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     registry.register(OutboxCollector(unit))
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY) + generate_latest(registry)
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
 
 

@@ -18,7 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway import jobs_api, page, store, trading
 from services.gateway.errors import Malformed, MethodNotAllowed, NotFound, refusal_response
-from services.gateway.requests import Gateway
+from services.gateway.keys import OPERATE, Principal
+from services.gateway.requests import Gateway, guarded
+from shared.metrics import CONTENT_TYPE, exposition
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +53,7 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
     app = Starlette(
         routes=[
             Route("/healthz", get_health, methods=["GET"]),
+            Route("/metrics", guarded(get_metrics, OPERATE), methods=["GET"]),
             *page.routes,
             *trading.routes,
             *jobs_api.routes,
@@ -61,6 +64,11 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
     app.add_middleware(SecurityHeaders)
     app.state.gateway = gateway
     return app
+
+
+async def get_metrics(gateway: Gateway, _request: Request, _principal: Principal) -> Response:
+    """The figures of this process for Prometheus; of an operator's key only, since this port may face the world."""
+    return Response(await run_in_threadpool(exposition, gateway.unit), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def _sweep_submissions(gateway: Gateway) -> None:

@@ -26,6 +26,7 @@ from services.gateway.errors import (
 from services.gateway.keys import KeyRing, Principal
 from services.gateway.live import Live
 from services.gateway.settings import Settings
+from shared.bus.tracing import tracing
 from shared.bus.transaction import Unit
 from shared.storage.errors import is_transient
 
@@ -53,9 +54,15 @@ Handler = Callable[[Gateway, Request, Principal], Awaitable[Response]]
 
 
 def guarded(handler: Handler, scope: str) -> Callable[[Request], Awaitable[Response]]:
-    """The handler behind a key of this scope; what it refuses becomes the answer."""
+    """The handler behind a key of this scope; what it refuses becomes the answer. Each request is part of a trace."""
 
     async def endpoint(request: Request) -> Response:
+        with tracing(request.headers.get("traceparent")) as traceparent:
+            answer = await answered(request)
+        answer.headers["traceparent"] = traceparent
+        return answer
+
+    async def answered(request: Request) -> Response:
         gateway: Gateway = request.app.state.gateway
         try:
             _refuse_nul(request)

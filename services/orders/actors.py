@@ -113,15 +113,15 @@ def cancel_order(command: CancelOrder, tx: Transaction) -> None:
         return
     store.end_orders(tx.connection, [order], OrderStatus.CANCELED, tx.now)
     account = replace(account, reserved=account.reserved - order.reserved)
-    _say(OrderCanceled, account, tx, order_id=order.id)
+    _say(OrderCanceled, account, tx, trace=order.trace, order_id=order.id)
 
 
 def _say_not_canceled(command: CancelOrder, account: Account, reason: str, message: str, tx: Transaction) -> None:
     _say(CancelRejected, account, tx, order_id=command.order_id, reason=reason, message=message)
 
 
-def _say(event: type[Message], account: Account, tx: Transaction, **facts: Any) -> None:
+def _say(event: type[Message], account: Account, tx: Transaction, trace: str | None = None, **facts: Any) -> None:
     """Publish the account's next event, and save the account with its new sequence."""
     account = replace(account, sequence=account.sequence + 1)
     saving.save_accounts(tx.connection, [account])
-    tx.publish(event(account_id=account.id, sequence=account.sequence, at=tx.now, **facts))
+    tx.publish(event(account_id=account.id, sequence=account.sequence, at=tx.now, **facts), trace=trace)

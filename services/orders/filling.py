@@ -28,7 +28,7 @@ def fill_open_orders(tx: Transaction, prices: Iterable[Price]) -> int:
     if not settlement.outcomes:
         return 0
     for order, outcome in settlement.outcomes:
-        tx.publish(_event(order, outcome, book, tx))
+        tx.publish(_event(order, outcome, book, tx), trace=order.trace)
     saving.save(tx.connection, settlement, book, tx.now)
     return len(settlement.fills)
 
@@ -66,7 +66,8 @@ def expire_orders(tx: Transaction) -> int:
         account = accounts[order.account_id]
         account = replace(account, reserved=account.reserved - order.reserved, sequence=account.sequence + 1)
         accounts[account.id] = account
-        tx.publish(OrderExpired(account_id=account.id, sequence=account.sequence, at=tx.now, order_id=order.id))
+        expired = OrderExpired(account_id=account.id, sequence=account.sequence, at=tx.now, order_id=order.id)
+        tx.publish(expired, trace=order.trace)
     store.end_orders(tx.connection, orders, OrderStatus.EXPIRED, tx.now)
     saving.save_accounts(tx.connection, list(accounts.values()))
     return len(orders)

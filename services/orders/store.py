@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, text
 from services.orders.domain.lots import Lot
 from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Listing, Refusal
+from shared.bus import tracing
 from shared.contracts.orders import OpenAccount, OrderStatus, OrderType, Side, SubmitOrder
 from shared.contracts.prices import Price
 
@@ -85,6 +86,7 @@ def add_order(
             "now": now,
             "reject_reason": refusal.reason if refusal else None,
             "reject_message": refusal.message if refusal else None,
+            "trace": tracing.current(),
         },
     )
 
@@ -165,6 +167,7 @@ def _order(row: Row[Any]) -> Order:
         expires_at=row.expires_at,
         strategy_id=row.strategy_id,
         status=OrderStatus(row.status),
+        trace=row.trace,
     )
 
 
@@ -175,7 +178,7 @@ _SUBMITTED = (
 _OPEN = "('accepted', 'partially_filled')"
 _ORDER_COLUMNS = """
 o.account_id, o.id, o.symbol, o.side, o.type, o.qty, o.accepted_at, o.limit_price, o.stop_price, o.filled_qty,
-o.filled_avg_price, o.reserved, o.expires_at, o.strategy_id, o.status,
+o.filled_avg_price, o.reserved, o.expires_at, o.strategy_id, o.status, o.trace,
 (SELECT count(*) FROM orders.fills f WHERE f.account_id = o.account_id AND f.order_id = o.id) AS fills
 """
 _OPEN_ACCOUNT = text("""
@@ -214,9 +217,9 @@ WHERE account_id = :account_id AND client_order_id = :client_order_id AND status
 _EXISTS = text("SELECT 1 FROM orders.orders WHERE account_id = :account_id AND id = :id")
 _ADD_ORDER = text(f"""
 INSERT INTO orders.orders ({", ".join(_SUBMITTED)}, id, status, reserved, accepted_at, expires_at, updated_at,
-                           reject_reason, reject_message)
+                           reject_reason, reject_message, trace)
 VALUES ({", ".join(":" + name for name in _SUBMITTED)}, :id, :status, :reserved, :accepted_at, :expires_at, :now,
-        :reject_reason, :reject_message)
+        :reject_reason, :reject_message, :trace)
 """)
 _LOCK_ORDER = text(f"""
 SELECT {_ORDER_COLUMNS} FROM orders.orders o WHERE o.account_id = :account_id AND o.id = :id FOR UPDATE

@@ -22,6 +22,7 @@ from shared.bus.metrics import DUPLICATES
 from shared.bus.order import OutOfTurn, check_turn, park, release
 from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
+from shared.bus.tracing import tracing
 from shared.bus.transaction import Transaction, Unit
 from shared.contracts.base import Message
 from shared.contracts.routing import QUEUES, dead_queue
@@ -77,11 +78,12 @@ class Actors:
 
 def _attach(declared: Declared, broker: dramatiq.Broker, unit: Unit) -> None:
     def run(**payload: Any) -> None:
-        try:
-            message = declared.message.model_validate(payload)
-        except ValidationError as error:
-            raise InvalidBody(str(error), _current_message().encode()) from error
-        declared.run(message, unit)
+        with tracing(_current_message().options.get("traceparent")):
+            try:
+                message = declared.message.model_validate(payload)
+            except ValidationError as error:
+                raise InvalidBody(str(error), _current_message().encode()) from error
+            declared.run(message, unit)
 
     _declare(broker, declared.name, declared.queue, run, **declared.options)
     if poison_actor(declared.queue) not in broker.actors:

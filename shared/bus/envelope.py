@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import dramatiq
 
+from shared.bus.tracing import next_hop
 from shared.contracts.base import Message
 from shared.contracts.routing import exchange_of, is_awaited
 
@@ -38,8 +39,11 @@ class Outgoing:
     previous: UUID | None = None
 
 
-def encode(message: Message, *, message_id: UUID | None = None) -> Outgoing:
-    """The message ready for the outbox or the wire. One under a given id may be sent again, and so keeps no order."""
+def encode(message: Message, *, message_id: UUID | None = None, trace: str | None = None) -> Outgoing:
+    """The message ready for the outbox or the wire. One under a given id may be sent again, and so keeps no order.
+
+    It belongs to the trace of what is under way, or to that of the ``trace``, a traceparent.
+    """
     in_order = message.in_order and message_id is None
     message_id = message_id or uuid4()
     envelope: dramatiq.Message[None] = dramatiq.Message(
@@ -47,7 +51,7 @@ def encode(message: Message, *, message_id: UUID | None = None) -> Outgoing:
         actor_name=message.wire_name(),
         args=(),
         kwargs=message.payload(),
-        options={},
+        options={"traceparent": next_hop(trace)},
         message_id=str(message_id),
     )
     body = envelope.encode()

@@ -6,6 +6,7 @@ then its outbox row stays, so a killed process sends it again at its next start.
 
 import threading
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -21,10 +22,12 @@ from dramatiq.errors import QueueNotFound
 from shared.bus.envelope import Outgoing, stamped
 from shared.bus.poison import read
 from shared.bus.publisher import Finished, PublishFailed, Unroutable
+from shared.bus.queue_figures import QueueFigures
 from shared.bus.topology import internal_exchange
 from shared.contracts.routing import QUEUES, bindings_of, service_of
 
 REQUEUE_PAUSE_SECONDS = 1.0
+RATE_SECONDS = 10
 Callback = Callable[[str, dict[str, Any]], None]
 
 
@@ -39,6 +42,28 @@ class _Pending:
 
     futures: "list[Future[None]]" = field(default_factory=list)
     copies: int = 0
+
+
+class _Rate:
+    """Events per second, over the last ten seconds or so."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[list[int]] = deque(maxlen=RATE_SECONDS)
+
+    def note(self, now: float) -> None:
+        if self._seconds and self._seconds[-1][0] == int(now):
+            self._seconds[-1][1] += 1
+        else:
+            self._seconds.append([int(now), 1])
+
+    def per_second(self, now: float) -> float:
+        return sum(count for second, count in self._seconds if second > now - RATE_SECONDS) / RATE_SECONDS
+
+
+@dataclass
+class _Moves:
+    put: _Rate = field(default_factory=_Rate)
+    done: _Rate = field(default_factory=_Rate)
 
 
 @dataclass
@@ -63,6 +88,7 @@ class InProcessBroker(StubBroker):
         self._bindings = _Bindings.of(queues)
         self._listeners: list[tuple[frozenset[str], Callback]] = []
         self._pending: dict[str, _Pending] = {}
+        self._moves: dict[str, _Moves] = defaultdict(_Moves)
         self.session = 0
         self.stopping = threading.Event()
         self._lock = threading.Lock()
@@ -102,7 +128,9 @@ class InProcessBroker(StubBroker):
             self._put(queue, message_id, body)
 
     def _put(self, queue_name: str, message_id: str, body: bytes) -> None:
-        self.queues[queue_name].put((message_id, body))
+        now = time.monotonic()
+        self._moves[queue_name].put.note(now)
+        self.queues[queue_name].put((message_id, body, now))
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
         """Put the message into its queue, or its delay queue, of this process."""
@@ -134,6 +162,29 @@ class InProcessBroker(StubBroker):
         for future in pending.futures:
             future.set_result(None)
 
+    def queue_figures(self) -> list[QueueFigures]:
+        """All queues that have actors, sorted; the figures are those of ``shared.bus.queue_figures``."""
+        now = time.monotonic()
+        return [self._figures(name, now) for name in sorted(self.queues)]
+
+    def _figures(self, name: str, now: float) -> QueueFigures:
+        queue, moves = self.queues[name], self._moves[name]
+        with queue.mutex:
+            ready, unfinished = len(queue.queue), queue.unfinished_tasks
+            oldest = queue.queue[0][2] if ready else None
+        return QueueFigures(
+            queue=name,
+            ready=ready,
+            unacknowledged=unfinished - ready,
+            consumers=int(name in self.attached),
+            rate_in=moves.put.per_second(now),
+            rate_out=moves.done.per_second(now),
+            oldest_age=None if oldest is None else now - oldest,
+        )
+
+    def note_done(self, queue_name: str) -> None:
+        self._moves[queue_name].done.note(time.monotonic())
+
     def listen(self, routing_keys: Iterable[str], callback: Callback) -> None:
         """Call back for each message published under one of the keys; nothing is kept for a listener."""
         self._listeners.append((frozenset(routing_keys), callback))
@@ -159,18 +210,19 @@ class _InProcessConsumer(Consumer):
         if not self.slots.acquire(timeout=self.seconds):
             return None
         try:
-            message_id, body = self.queue.get(timeout=self.seconds)
+            came_as = message_id, body, _ = self.queue.get(timeout=self.seconds)
         except Empty:
             self.slots.release()
             return None
         canonical = q_name(self.name)
         delayed = canonical != self.name
         message: Any = MessageProxy(read(body, canonical, self.broker.actors, delayed=delayed, message_id=message_id))
-        message.came_as = (message_id, body)
+        message.came_as = came_as
         return message  # type: ignore[no-any-return]
 
     def ack(self, message: Any) -> None:
         self._done()
+        self.broker.note_done(self.name)
         self.broker.finished(message.came_as[0])
 
     def nack(self, message: Any) -> None:

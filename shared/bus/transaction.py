@@ -26,12 +26,20 @@ class Transaction:
     now: datetime
     outgoing: list[Outgoing] = field(default_factory=list)
 
-    def publish(self, message: Message, *, message_id: UUID | None = None, previous: UUID | None = None) -> UUID:
+    def publish(
+        self,
+        message: Message,
+        *,
+        message_id: UUID | None = None,
+        previous: UUID | None = None,
+        trace: str | None = None,
+    ) -> UUID:
         """Send the message once this transaction has committed; returns the message's id.
 
-        What is sent again goes under its old id, and after the ``previous`` that it had.
+        What is sent again goes under its old id, and after the ``previous`` that it had. ``trace`` is the traceparent
+        of another journey than that of the message which is handled now.
         """
-        sent = encode(message, message_id=message_id)
+        sent = encode(message, message_id=message_id, trace=trace)
         self.outgoing.append(sent if previous is None else after(sent, previous))
         return sent.message_id
 

@@ -2,14 +2,17 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
+import dramatiq
 import pytest
 from sqlalchemy import event
 
 from embedded.system import System
 from services.orders import store
 from services.orders.filling import expire_orders, fill_open_orders
+from shared.bus import outbox, tracing
 from shared.bus.inprocess import wait_until_idle
 from shared.bus.metrics import STALE
 from shared.bus.transaction import Unit
@@ -263,3 +266,40 @@ def test_a_batch_of_fills_takes_as_many_statements_as_one_fill(system: System, o
         return len([s for s in seen if "relay" not in s and "under_way" not in s and "outbox WHERE" not in s])
 
     assert statements(1, 1) == statements(40, 2)
+
+
+def test_an_order_is_one_trace_from_its_submit_to_its_fill(
+    system: System, orders: Unit, opened: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what another's work brings about: the price that fills it is a trace of its own."""
+    found: dict[str, str] = {}
+    add = outbox.add
+
+    def noting(*given: Any) -> None:
+        for message in given[2]:
+            envelope: dramatiq.Message[None] = dramatiq.Message.decode(message.body)
+            if envelope.kwargs.get("order_id") == str(submitted.order_id) or "prices" in envelope.kwargs:
+                found[envelope.actor_name] = tracing.trace_id_of(envelope.options["traceparent"])
+        add(*given)
+
+    monkeypatch.setattr("shared.bus.outbox.add", noting)
+    submitted = order(opened)
+    with tracing.tracing("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
+        send(system.units["gateway"], submitted)
+    eventually(lambda: statuses(orders.engine, opened).get(submitted.order_id) == "accepted")
+    send(system.units["marketdata"], prices(price("AAPL", "100")))
+    eventually(lambda: statuses(orders.engine, opened)[submitted.order_id] == "filled")
+    settled(system)
+    journey = {found[name] for name in ("SubmitOrder.v1", "OrderAccepted.v1", "OrderFilled.v1")}
+    assert journey == {"0af7651916cd43dd8448eb211c80319c"}
+    assert found["PricesUpdated.v1"] not in journey
+
+
+def test_the_embedded_bus_tells_figures_of_its_queues(system: System, opened: UUID) -> None:
+    """Nothing waits any more; what opened the account came in and went out."""
+    settled(system)
+    figures = {each.queue: each for each in system.broker.queue_figures()}
+    commands = figures["orders.commands"]
+    assert (commands.ready, commands.unacknowledged, commands.consumers, commands.oldest_age) == (0, 0, 1, None)
+    assert commands.rate_in > 0
+    assert commands.rate_out > 0

@@ -31,7 +31,7 @@ def test_any_dramatiq_worker_can_read_a_message(message: Message) -> None:
     """Its actor is the message's name and version, its arguments are the body."""
     envelope = decoded(message)
     assert envelope.actor_name == message.wire_name() == f"{type(message).__name__}.v1"
-    assert (envelope.queue_name, envelope.args, envelope.options) == ("", (), {})
+    assert (envelope.queue_name, envelope.args, set(envelope.options)) == ("", (), {"traceparent"})
     assert type(message).model_validate(envelope.kwargs) == message
 
 

@@ -29,6 +29,8 @@ class Order:
     expires_at: datetime | None = None
     strategy_id: UUID | None = None
     status: OrderStatus = OrderStatus.ACCEPTED
+    #: The journey on which it was handed in; what becomes of it later belongs to it, too.
+    trace: str | None = None
 
     @property
     def open_qty(self) -> Decimal:

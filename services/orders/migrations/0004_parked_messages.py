@@ -1,4 +1,4 @@
-"""Messages that wait until the one before them is settled."""
+"""Messages that wait until the one before them is settled; the trace that an order belongs to."""
 
 from alembic import op
 
@@ -10,3 +10,4 @@ down_revision = "orders_0003"
 
 def upgrade() -> None:
     op.execute(tables.create_v4("orders"))
+    op.execute("ALTER TABLE orders.orders ADD COLUMN trace text")
