@@ -16,9 +16,10 @@ _LAST_MINUTE = "msg_rates_age=60&msg_rates_incr=5"
 
 @dataclass(frozen=True)
 class QueueFigures:
-    """Of one queue. Rates are per second, averaged over the last minute at most; the age is that of the oldest message that waits.
+    """Of one queue. Rates are per second, averaged over the last minute at most.
 
-    ``oldest_age`` is None where nothing waits, or where RabbitMQ does not tell (replicated queues).
+    ``oldest_age`` is that of the oldest message that waits, in seconds; None where nothing waits, or where RabbitMQ
+    does not tell (replicated queues).
     """
 
     queue: str

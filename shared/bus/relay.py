@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from uuid import UUID
 from zlib import crc32
 
+import psycopg
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -80,7 +81,7 @@ class Relay(Background):
             try:
                 with self._unit.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     self._relay_on(connection)
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, psycopg.Error) as error:
                 self.stopping.wait(self._database.failed(error))
 
     def _relay_on(self, connection: Connection) -> None:

@@ -16,6 +16,11 @@ from shared.storage.engine import make_engine
 from shared.testing.rabbitmq import RabbitServer
 from tests.support import account, eventually, send, value
 
+CUT = """
+SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()
+"""
+
 
 def test_a_mandatory_message_that_reaches_no_queue_is_an_error(vhost: str, rabbit: RabbitServer) -> None:
     """The queue was deleted: the publisher is told, and its outbox keeps the row."""
@@ -45,6 +50,27 @@ def test_the_relay_keeps_what_could_not_be_sent_and_sends_it_later(
             eventually(lambda: rabbit.close_connections(vhost))
     eventually(lambda: value(gateway.engine, "SELECT count(*) = 0 FROM gateway.outbox"), seconds=30)
     assert _drain(vhost, "orders.commands") == sent
+    relay.stop()
+    publisher.stop()
+    gateway.engine.dispose()
+
+
+def test_the_relay_goes_on_after_the_database_cut_its_connection(vhost: str, urls: dict[str, str]) -> None:
+    """Ten times, whatever it was doing then; it is the same relay afterwards, and nothing is left."""
+    gateway = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
+    publisher = Publisher(vhost, name="gateway")
+    eventually(publisher.connected.is_set)
+    relay = Relay(gateway, publisher, poll=0.001)
+    relay.start()
+    with make_engine(urls["gateway"], name="test").connect() as cutting:
+        for _ in range(10):
+            send(gateway, account(uuid4()))
+            assert cutting.exec_driver_sql(CUT).scalar_one()
+            cutting.commit()
+            gateway.engine.dispose()
+        eventually(lambda: value(cutting.engine, "SELECT count(*) = 0 FROM gateway.outbox"), seconds=30)
+        assert relay.alive
+    cutting.engine.dispose()
     relay.stop()
     publisher.stop()
     gateway.engine.dispose()
