@@ -65,6 +65,7 @@ def encode(message: Message, *, message_id: UUID | None = None, trace: str | Non
         body=body,
         mandatory=is_awaited(type(message)),
         in_order=in_order,
+        priority=message.urgency,
     )
 
 

@@ -68,6 +68,7 @@ class _Copy:
     queue: str = field(compare=False)
     message_id: str = field(compare=False)
     body: bytes = field(compare=False)
+    priority: int = field(default=0, compare=False)
 
 
 class Simulation(InProcessBroker):
@@ -90,7 +91,7 @@ class Simulation(InProcessBroker):
         self.trace: list[str] = []
         self.counts: Counter[str] = Counter()
         self._copies: list[_Copy] = []
-        self._numbers: dict[str, int] = {}
+        self._aliases: dict[str, int] = {}
         self._put_so_far = 0
         self._redeliver = 0
         self._outcome = ""
@@ -136,13 +137,13 @@ class Simulation(InProcessBroker):
         self.counts[fault] += happens
         return happens
 
-    def _put(self, queue_name: str, message_id: str, body: bytes) -> None:
+    def _put(self, queue_name: str, message_id: str, body: bytes, priority: int = 0) -> None:
         late = self.faults.longest * self.random.random() if self._happens("delay") else timedelta()
-        self._put_at(self.clock.now + late, queue_name, message_id, body)
+        self._put_at(self.clock.now + late, queue_name, message_id, body, priority)
 
-    def _put_at(self, due: datetime, queue: str, message_id: str, body: bytes) -> None:
+    def _put_at(self, due: datetime, queue: str, message_id: str, body: bytes, priority: int = 0) -> None:
         self._put_so_far += 1
-        self._copies.append(_Copy(due, self._put_so_far, queue, message_id, body))
+        self._copies.append(_Copy(due, self._put_so_far, queue, message_id, body, priority))
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
         """Into its queue of this process; a delay is one of the simulated clock."""
@@ -162,7 +163,7 @@ class Simulation(InProcessBroker):
         self.clock.now = max(self.clock.now, min(self._copies).due)
         due = sorted(copy for copy in self._copies if copy.due <= self.clock.now)
         queue = self.random.choice(sorted({copy.queue for copy in due}))
-        waiting = [copy for copy in due if copy.queue == queue]
+        waiting = sorted((copy for copy in due if copy.queue == queue), key=lambda copy: -copy.priority)
         copy = self.random.choice(waiting) if self._happens("reorder") else waiting[0]
         self._copies.remove(copy)
         self._handle(copy)
@@ -180,7 +181,7 @@ class Simulation(InProcessBroker):
         message: Any = MessageProxy(read(copy.body, copy.queue, self.actors, message_id=copy.message_id))
         self._outcome = "done"
         self._thread.process_message(message)
-        number = self._numbers.setdefault(copy.message_id, len(self._numbers) + 1)
+        number = self._aliases.setdefault(copy.message_id, len(self._aliases) + 1)
         elapsed = (self.clock.now - self.began).total_seconds()
         self.trace.append(f"{elapsed:.3f} {message.actor_name} #{number} {self._outcome}")
         if self._outcome == "put back" or self._comes_again():

@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from shared.contracts.priority import Priority
+
 
 def _no_floats(value: object) -> object:
     """Refuse floats: they have lost digits before we see them."""
@@ -52,6 +54,11 @@ class Message(BaseModel):
     def key(self) -> str:
         """Messages of one key are published in the order of their commits."""
         return self.owner
+
+    @property
+    def urgency(self) -> Priority:
+        """Its place among the messages of one queue, where the queue knows priorities."""
+        return Priority.LOW
 
     def payload(self) -> dict[str, Any]:
         """The body as JSON values: numbers and times as strings."""

@@ -6,15 +6,21 @@ from uuid import UUID
 from pydantic import Field
 
 from shared.contracts.operations import ToService
+from shared.contracts.priority import Priority
 
 
 class RunJob(ToService):
-    """Run a job whose run row exists. ``to`` is the service that owns the job."""
+    """Run a job whose run row exists. ``to`` is the service that owns the job. The more urgent run begins first."""
 
     run_id: UUID
     job: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+    priority: Priority = Priority.LOW
 
     @property
     def key(self) -> str:
         return self.job
+
+    @property
+    def urgency(self) -> Priority:
+        return self.priority

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from shared.bus.transaction import Transaction
 from shared.contracts.jobs import RunJob
+from shared.contracts.priority import Priority
 from shared.jobs.declaration import Job
 from shared.jobs.schedule import LiveJob
 
@@ -91,7 +92,10 @@ def trigger(tx: Transaction, job: str, *, parameters: Mapping[str, Any], who: st
     ).first()
     if row is None:
         raise UnknownJob(job)
-    tx.publish(RunJob(to=row.service, run_id=run_id, job=job, parameters=dict(parameters)), message_id=run_id)
+    command = RunJob(
+        to=row.service, run_id=run_id, job=job, parameters=dict(parameters), priority=Priority.HIGH
+    )  # somebody waits for it
+    tx.publish(command, message_id=run_id)
     _note_action(tx, who, "trigger", job, None, {"run_id": str(run_id)})
     return run_id
 

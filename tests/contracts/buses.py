@@ -7,12 +7,15 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 import dramatiq
+import pika
+import pika.exceptions
 from dramatiq import Worker
 
 from shared.bus.actors import Actors
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay, Sender
+from shared.bus.topology import Kind, physical_name
 from shared.bus.transaction import Transaction, Unit
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import consumed_by
@@ -30,6 +33,9 @@ class Bus(Protocol):
 
     def add(self, **actors: Actors) -> None:
         """A service that comes later."""
+
+    def waiting(self, queue: str) -> int:
+        """Messages in the queue that nobody has taken."""
 
     def stop(self) -> None: ...
 
@@ -69,6 +75,9 @@ class InProcessBus(_Common):
             declared.attach(self.broker, self.units[service])
             self._work(self.broker, set(consumed_by(service)))
 
+    def waiting(self, queue: str) -> int:
+        return sum(each.ready for each in self.broker.queue_figures() if each.queue == queue)
+
 
 @dataclass
 class RabbitBus(_Common):
@@ -87,6 +96,16 @@ class RabbitBus(_Common):
         for service, declared in actors.items():
             declared.attach(self.brokers[service], self.units[service])
             self._work(self.brokers[service], set(consumed_by(service)))
+
+    def waiting(self, queue: str) -> int:
+        for kind in Kind:
+            with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
+                try:
+                    declared = connection.channel().queue_declare(physical_name(queue, kind), passive=True)
+                except pika.exceptions.ChannelClosedByBroker:
+                    continue
+                return int(declared.method.message_count)
+        raise LookupError(queue)
 
 
 @dataclass

@@ -4,11 +4,15 @@ import threading
 from decimal import Decimal
 from uuid import uuid4
 
+import pytest
+
 from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
 from shared.bus.transaction import Transaction
 from shared.clock import utc_now
+from shared.contracts.jobs import RunJob
 from shared.contracts.orders import OpenAccount
+from shared.contracts.priority import Priority
 from shared.contracts.valuation import AccountsValued
 from tests.contracts.buses import Bus, Seen, noting
 from tests.support import account, eventually, price, prices, rows, send, value
@@ -112,3 +116,27 @@ def test_an_event_that_nobody_waits_for_is_sent_and_forgotten(bus: Bus) -> None:
     bus.start(orders=noting(Seen(), "orders.prices"))
     send(bus.units["valuation"], AccountsValued(values=(), at=utc_now()))
     eventually(lambda: value(bus.units["valuation"].engine, "SELECT count(*) = 0 FROM valuation.outbox"))
+
+
+def test_what_is_more_urgent_overtakes_its_own_queue(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that somebody asks for by hand begins before a hundred scheduled ones that came earlier."""
+    monkeypatch.setattr("dramatiq.worker.QUEUE_PREFETCH", 4)
+    begun: list[str] = []
+    go_on = threading.Event()
+    actors = Actors()
+
+    @actors.on(RunJob, queue="orders.jobs")
+    def run(command: RunJob, _tx: Transaction) -> None:
+        begun.append(command.job)
+        go_on.wait(30)
+
+    bus.start(orders=actors)
+    gateway = bus.units["gateway"]
+    send(gateway, *(RunJob(to="orders", run_id=uuid4(), job="busy") for _ in range(4)))
+    eventually(lambda: len(begun) == 4, what="all threads are busy")
+    send(gateway, *(RunJob(to="orders", run_id=uuid4(), job="low") for _ in range(100)))
+    send(gateway, RunJob(to="orders", run_id=uuid4(), job="urgent", priority=Priority.HIGH))
+    eventually(lambda: bus.waiting("orders.jobs") == 101, what="all wait in the queue")
+    go_on.set()
+    eventually(lambda: len(begun) == 105)
+    assert begun.index("urgent") < 8  # the four threads look for work at the same moment

@@ -1,5 +1,6 @@
 """RabbitMQ without memory or disk: it reads nothing from publishers, and nobody waits for it or loses by it."""
 
+import threading
 from collections.abc import Iterator
 from uuid import UUID, uuid4
 
@@ -14,6 +15,7 @@ from shared.bus.topology import Kind, physical_name
 from shared.bus.transaction import Unit
 from shared.storage.engine import make_engine
 from shared.testing.rabbitmq import ALARMS, PROGRAM, PrivateNode, private_node
+from tests.integration.subjects import BOTH, Ours, Stock, Subject
 from tests.support import account, eventually, send, value
 
 if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in for it, none is installed
@@ -107,3 +109,22 @@ if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in
         relay.stop()
         publisher.stop()
         assert first_arrivals(url) == {str(only): sent}
+
+    @pytest.mark.parametrize("subject", BOTH)
+    def test_an_alarm_holds_no_sender(
+        node: PrivateNode, url: str, orders: Unit, monkeypatch: pytest.MonkeyPatch, subject: str
+    ) -> None:
+        """Whoever sends with confirms while RabbitMQ reads nothing goes on within seconds; stock dramatiq waits."""
+        sender: Subject = Ours(url, orders, monkeypatch) if subject == "ours" else Stock(url, confirm=True)
+        sender.handle(lambda _: None)
+        sender.send("BEFORE")
+        begin, end = ALARMS["memory"]
+        node.control(*begin)
+        sending = threading.Thread(target=sender.send, args=("DURING",), daemon=True)
+        sending.start()
+        sending.join(3)
+        held = sending.is_alive()
+        node.control(*end)
+        sending.join(20)
+        sender.close()
+        assert not held

@@ -17,16 +17,12 @@ from dramatiq.errors import ConnectionClosed
 from shared.bus.transaction import Unit
 from shared.testing.proxy import Proxy, proxy_to
 from shared.testing.rabbitmq import RabbitServer, vhost_of
-from tests.integration.subjects import Ours, Stock, Subject
+from tests.integration.subjects import BOTH, Ours, Stock, Subject
 from tests.support import eventually
 
 #: How long something that must not happen is given to happen.
 PATIENCE_SECONDS = 4.0
 
-BOTH = [
-    "ours",
-    pytest.param("stock", marks=pytest.mark.xfail(raises=AssertionError, strict=True, reason="the trap itself")),
-]
 on_both = pytest.mark.parametrize("subject", BOTH, indirect=True)
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
