@@ -79,14 +79,13 @@ class Storm:
     def kill_at_work(self) -> None:
         """Orders, with messages in its hands: frozen until it has some, so that they have to be delivered again."""
         self.fleet.wait_healthy()
-        both = [replica for replica in self.fleet.replicas if replica.service == "orders" and not replica.has_ended]
-        for replica in both:
+        all_of_it = [replica for replica in self.fleet.replicas if replica.service == "orders"]
+        for replica in all_of_it:
             replica.signal(signal.SIGSTOP)
         in_hand = eventually(self.unacknowledged, what="orders has messages in its hands")
-        victim = self.random.choice(both)
-        self.log.append(f"  {victim}, {in_hand} messages unacknowledged")
-        for replica in both:
-            replica.kill() if replica is victim else replica.signal(signal.SIGCONT)
+        self.log.append(f"  all of orders, {in_hand} messages unacknowledged")
+        for replica in all_of_it:
+            replica.kill()
 
     def unacknowledged(self) -> int:
         depths = self.fleet.node.server.queues(self.fleet.vhost)

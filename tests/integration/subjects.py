@@ -142,7 +142,7 @@ class Stock:
 
     def __init__(self, url: str, *, through: str | None = None, confirm: bool = False) -> None:
         self.url = url
-        middleware = [Retries(min_backoff=50)]
+        middleware: list[dramatiq.Middleware] = [Retries(min_backoff=50)]
         self.broker: Any = RabbitmqBroker(url=through or url, middleware=middleware, confirm_delivery=confirm)
         self.workers: list[Worker] = []
         self.actor: Any = None
