@@ -17,6 +17,7 @@ from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 from shared.testing.rabbitmq import PrivateNode, private_node
+from tests.chaos.witness import Witness
 from tests.deployment import Deployment
 from tests.support import eventually
 
@@ -72,6 +73,7 @@ class Fleet:
     vhost: str
     folder: Path
     urls: dict[str, str]
+    witness: Witness
     replicas: list[Replica] = field(default_factory=list)
 
     @property
@@ -118,7 +120,7 @@ def running_fleet(folder: Path, **settings: str) -> Iterator[Fleet]:
             engine.dispose()
         vhost = node.server.new_bus(replicated=False)
         users = node.server.new_users(vhost)
-        fleet = Fleet(node, postgres, vhost, folder, urls)
+        fleet = Fleet(node, postgres, vhost, folder, urls, Witness(vhost))  # before the first event
         (folder / "run").mkdir()
         settings = {"TMPDIR": str(folder / "run"), "PAPERPROFIT_REPLAY_SPEED": "5", **settings}
         for number, services in enumerate((SERVICES, ("orders",))):

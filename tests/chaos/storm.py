@@ -17,7 +17,6 @@ from shared.storage.engine import make_engine
 from shared.testing.rabbitmq import ALARMS
 from tests.chaos.fleet import Fleet, Replica
 from tests.chaos.traders import Trader
-from tests.chaos.witness import Witness
 from tests.support import broken_invariants, eventually, rows, value
 
 TRADERS = 3
@@ -33,7 +32,6 @@ class Storm:
     """``log`` tells what was done, for the reader of a failure."""
 
     fleet: Fleet
-    witness: Witness
     seed: int
     random: Random = field(init=False)
     log: list[str] = field(default_factory=list)
@@ -69,7 +67,7 @@ class Storm:
         self.fleet.node.server.close_connections(self.fleet.vhost)
 
     def repeat(self) -> None:
-        self.log.append(f"  {self.witness.repeat(self.random, 20)} commands sent once more")
+        self.log.append(f"  {self.fleet.witness.repeat(self.random, 20)} commands sent once more")
 
     def kill(self) -> None:
         replica = self.replica()
@@ -163,10 +161,11 @@ class Toll:
     lines: int
 
 
-def weather(fleet: Fleet, witness: Witness, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
+def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
     """One storm over people who trade, until everything is quiet again: the toll, and what is wrong in the books."""
+    witness = fleet.witness
     before, lines, copies = fleet.counted(), fleet.log_lines(), witness.duplicates
-    storm = Storm(fleet, witness, seed)
+    storm = Storm(fleet, seed)
     print(f"seed {seed}")
     with trading(fleet, seed) as traders:
         faults = storm.rage()
@@ -181,7 +180,7 @@ def weather(fleet: Fleet, witness: Witness, seed: int) -> tuple[Storm, Toll, dic
         reconnects=counts["paperprofit_reconnects"],
         lines=fleet.log_lines() - lines,
     )
-    wrong = audit(fleet, orders, witness, traders)
+    wrong = audit(fleet, orders, traders)
     if counts["paperprofit_messages_unordered"]:
         wrong["no message went ahead of its turn"] = counts["paperprofit_messages_unordered"]
     if toll.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:
@@ -233,8 +232,9 @@ def calm(fleet: Fleet, orders: Engine, traders: list[Trader]) -> None:
         eventually(lambda: value(orders, canceling, ids=confirmed), seconds=30)
 
 
-def audit(fleet: Fleet, orders: Engine, witness: Witness, traders: list[Trader]) -> dict[str, Any]:
+def audit(fleet: Fleet, orders: Engine, traders: list[Trader]) -> dict[str, Any]:
     """Everything that should hold and does not, with what shows it; empty when all is well."""
+    witness = fleet.witness
     found: dict[str, Any] = dict(broken_invariants(orders))
     answered = [number for trader in traders for number in trader.answered]
     placed = {

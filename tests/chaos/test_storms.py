@@ -12,22 +12,21 @@ import pytest
 
 from tests.chaos.fleet import Fleet, running_fleet
 from tests.chaos.storm import weather
-from tests.chaos.witness import Witness
 
 FIRST = int(os.environ.get("PAPERPROFIT_CHAOS_FIRST_SEED", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("PAPERPROFIT_CHAOS_SEEDS", "20")))
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, Witness]]:
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with running_fleet(tmp_path_factory.mktemp("fleet")) as fleet:
-        yield fleet, Witness(fleet.vhost)
+        yield fleet
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_a_storm_loses_and_doubles_nothing(fleet: tuple[Fleet, Witness], seed: int) -> None:
-    storm, toll, wrong = weather(*fleet, seed)
+def test_a_storm_loses_and_doubles_nothing(fleet: Fleet, seed: int) -> None:
+    storm, toll, wrong = weather(fleet, seed)
     print("\n".join(storm.log))
     print(toll)
     assert wrong == {}
@@ -51,7 +50,7 @@ def test_without_the_inbox_a_storm_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_INBOX)
     source = str(Path(__file__).parents[2])
     with running_fleet(tmp_path / "fleet", PYTHONPATH=f"{tmp_path}:{source}") as fleet:
-        storm, toll, wrong = weather(fleet, Witness(fleet.vhost), FIRST)
+        storm, toll, wrong = weather(fleet, FIRST)
         print("\n".join(storm.log))
         print(toll, list(wrong))
         assert {"who asks once is told once"} <= set(wrong)
