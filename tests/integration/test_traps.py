@@ -21,7 +21,7 @@ from tests.integration.subjects import BOTH, Ours, Stock, Subject
 from tests.support import eventually
 
 #: How long something that must not happen is given to happen.
-PATIENCE_SECONDS = 4.0
+PATIENCE_SECONDS = 3.5
 
 on_both = pytest.mark.parametrize("subject", BOTH, indirect=True)
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -195,7 +195,7 @@ def test_what_is_sent_while_rabbitmq_is_away_arrives_later(subject: Subject, pro
     with contextlib.suppress(ConnectionClosed):
         subject.send("AAPL")
     threading.Timer(1, proxy.accept).start()
-    eventually(lambda: seen, seconds=8, what="the message is handled")
+    eventually(lambda: seen, seconds=5, what="the message is handled")
 
 
 @on_both
