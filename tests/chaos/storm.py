@@ -105,33 +105,20 @@ class Storm:
         Event().wait(self.random.uniform(0.5, 4.0))
         replica.signal(signal.SIGCONT)
 
-    def restart_rabbitmq(self) -> None:
-        self.fleet.node.stop()
+    def away(self, end: Callable[[], None], begin: Callable[[], object]) -> None:
+        """A server that is gone for a while."""
+        end()
         self.while_away()
-        self.fleet.node.start()
-
-    def kill_rabbitmq(self) -> None:
-        self.fleet.node.kill()
-        self.while_away()
-        self.fleet.node.start()
-
-    def restart_postgres(self) -> None:
-        self.fleet.postgres.stop()
-        self.while_away()
-        self.fleet.postgres.start()
-
-    def crash_postgres(self) -> None:
-        self.fleet.postgres.crash()
-        self.while_away()
-        self.fleet.postgres.start()
+        begin()
 
     def alarm(self) -> None:
         name = self.random.choice(sorted(ALARMS))
         begin, end = ALARMS[name]
         self.log.append(f"  {name}")
-        self.fleet.node.control(*begin)
-        self.while_away()
-        self.fleet.node.control(*end)
+        self.away(partial(self._control, *begin), partial(self._control, *end))
+
+    def _control(self, *arguments: str) -> None:
+        self.fleet.node.control(*arguments)
 
 
 FAULTS: dict[str, Callable[[Storm], None]] = {
@@ -142,10 +129,10 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "maim": Storm.maim,
     "terminate": Storm.terminate,
     "freeze": Storm.freeze,
-    "restart RabbitMQ": Storm.restart_rabbitmq,
-    "kill RabbitMQ": Storm.kill_rabbitmq,
-    "restart PostgreSQL": Storm.restart_postgres,
-    "crash PostgreSQL": Storm.crash_postgres,
+    "restart RabbitMQ": lambda storm: storm.away(storm.fleet.node.stop, storm.fleet.node.start),
+    "kill RabbitMQ": lambda storm: storm.away(storm.fleet.node.kill, storm.fleet.node.start),
+    "restart PostgreSQL": lambda storm: storm.away(storm.fleet.postgres.stop, storm.fleet.postgres.start),
+    "crash PostgreSQL": lambda storm: storm.away(storm.fleet.postgres.crash, storm.fleet.postgres.start),
     "alarm": Storm.alarm,
 }
 
