@@ -43,7 +43,7 @@ POISON: dict[str, tuple[bytes, str]] = {
     "bytes that are no text": (b"\xff\xfe\x00", "Undecodable"),
     "text that is no envelope": (b"[1, 2]", "Undecodable"),
     "an envelope without its fields": (b'{"queue_name": ""}', "Undecodable"),
-    "fields of the wrong kind": (envelope(**{'"options":{}': '"options":[]'}), "Undecodable"),
+    "fields of the wrong kind": (envelope(**{'"args":[]': '"args":[7]'}), "Undecodable"),
     "a message nobody knows": (envelope(PricesUpdated="PricesForgotten"), "UnknownMessage"),
     "a version nobody knows": (envelope(**{"PricesUpdated.v1": "PricesUpdated.v9"}), "UnknownMessage"),
     "a body that is not as agreed": (envelope(AAPL="not a symbol"), "InvalidBody"),
