@@ -33,11 +33,9 @@ TRIES = 6
 class TryAgainLater(Exception):
     """Raised by an actor that cannot act yet; the message comes back after the pause."""
 
-    def __init__(self, reason: str, *, pause_ms: int, options: dict[str, Any] | None = None) -> None:
-        """``options`` are remembered with the message."""
+    def __init__(self, reason: str, *, pause_ms: int) -> None:
         super().__init__(reason)
         self.pause_ms = pause_ms
-        self.options = options or {}
 
 
 class RetryOrBury(dramatiq.Middleware):
@@ -98,8 +96,7 @@ class RetryOrBury(dramatiq.Middleware):
 
 
 def _send_again(broker: dramatiq.Broker, message: MessageProxy, tries: int, pause: int, why: BaseException) -> None:
-    options = {"retries": tries, **(why.options if isinstance(why, TryAgainLater) else {})}
-    broker.enqueue(message._message.copy(options=options), delay=pause)  # noqa: SLF001
+    broker.enqueue(message._message.copy(options={"retries": tries}), delay=pause)  # noqa: SLF001
     message.failed = False
     RETRIED.labels(message.queue_name, _wire_name(message), type(why).__name__).inc()
     _count(message, "retried")

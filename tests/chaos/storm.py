@@ -51,9 +51,11 @@ class Storm:
         return len(kinds)
 
     def replica(self) -> Replica:
-        """One that runs; orders more often than others."""
+        """One that runs, which the log names; orders more often than others."""
         running = [replica for replica in self.fleet.replicas if not replica.has_ended]
-        return self.random.choice(sorted(running, key=str) + [r for r in running if r.service == "orders"])
+        chosen = self.random.choice(sorted(running, key=str) + [r for r in running if r.service == "orders"])
+        self.log.append(f"  {chosen}")
+        return chosen
 
     def while_away(self) -> None:
         """What else may happen while a server is away: nothing, or something to a replica."""
@@ -70,9 +72,7 @@ class Storm:
         self.log.append(f"  {self.fleet.witness.repeat(self.random, 20)} commands sent once more")
 
     def kill(self) -> None:
-        replica = self.replica()
-        self.log.append(f"  {replica}")
-        replica.kill()
+        self.replica().kill()
 
     def kill_at_work(self) -> None:
         """Orders, with messages in its hands: frozen until it has some, so that they have to be delivered again."""
@@ -90,17 +90,13 @@ class Storm:
         return sum(depth.unacked for name, depth in depths.items() if name.startswith("orders."))
 
     def maim(self) -> None:
-        replica = self.replica()
-        self.log.append(f"  {replica}: {replica.maim(self.random)}")
+        self.log.append(f"  without {self.replica().maim(self.random)}")
 
     def terminate(self) -> None:
-        replica = self.replica()
-        self.log.append(f"  {replica}")
-        replica.terminate()
+        self.replica().terminate()
 
     def freeze(self) -> None:
         replica = self.replica()
-        self.log.append(f"  {replica}")
         replica.signal(signal.SIGSTOP)
         Event().wait(self.random.uniform(0.5, 4.0))
         replica.signal(signal.SIGCONT)

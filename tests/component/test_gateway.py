@@ -215,3 +215,48 @@ def test_an_unanswered_submission_is_sent_again_at_doubling_pauses_and_never_giv
             tx = Transaction(connection, "gateway", begun + timedelta(seconds=seconds, milliseconds=seconds))
             sent += [seconds] * store.resend_unanswered(tx, timedelta(seconds=5))
     assert sent == [5, 10, 20, 40, 80]
+
+
+def test_figures_are_told_to_who_may_operate(system: System, client: TestClient) -> None:
+    """401 without a key, 403 with one that trades only; otherwise what Prometheus reads."""
+    told = client.get("/metrics")
+    assert (told.status_code, told.headers["content-type"].split(";")[0]) == (200, "text/plain")
+    assert "paperprofit_messages_consumed_total{" in told.text
+    with TestClient(system.app()) as stranger:
+        assert stranger.get("/metrics").status_code == 401
+    with system.units["gateway"].engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE gateway.api_keys SET scopes = ARRAY['trade']")
+    with TestClient(system.app(), headers=KEY) as trader:
+        assert trader.get("/metrics").status_code == 403
+
+
+def test_an_order_belongs_to_the_trace_of_the_request_that_placed_it(system: System, client: TestClient) -> None:
+    """The request's traceparent is answered, and stored with the order; without one, a trace begins."""
+    given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answers = [client.post("/v2/orders", json=ORDER, headers=headers) for headers in ({"traceparent": given}, {})]
+    traces = [answer.headers["traceparent"].split("-")[1] for answer in answers]
+    assert traces[0] == given.split("-")[1] != traces[1]
+    for answer, trace in zip(answers, traces, strict=True):
+        kept = value(
+            system.units["orders"].engine, "SELECT trace FROM orders.orders WHERE id = :id", id=answer.json()["id"]
+        )
+        assert kept.split("-")[1] == trace
+
+
+def test_a_submission_that_is_sent_again_keeps_its_place(system: System) -> None:
+    """It names the message that it followed at first, not the latest of its account."""
+    gateway, account_id = system.units["gateway"], uuid4()  # orders does not know the account, so none is answered
+    with gateway.transaction() as tx:
+        store.add_submission(tx, order(account_id))
+        first = tx.outgoing[-1]
+    with gateway.transaction() as tx:
+        store.add_submission(tx, order(account_id))
+        second = tx.outgoing[-1]
+    assert (second.previous, second.key) == (first.message_id, first.key)
+    with gateway.transaction() as tx:
+        later = Transaction(tx.connection, "gateway", tx.now + timedelta(minutes=1))
+        assert store.resend_unanswered(later, timedelta(seconds=5)) == 2
+    assert {(each.message_id, each.previous) for each in later.outgoing} == {
+        (first.message_id, first.previous),
+        (second.message_id, second.previous),
+    }

@@ -2,13 +2,17 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from random import Random
 from uuid import UUID, uuid4
 
+import dramatiq
 import pytest
 
 from shared.bus.actors import Actors
+from shared.bus.envelope import actor_name
+from shared.bus.order import park
 from shared.bus.transaction import Transaction
 from shared.contracts.orders import CancelOrder, OpenAccount
 from tests.contracts.buses import Bus
@@ -175,6 +179,22 @@ def test_what_is_sent_again_keeps_its_place(bus: Bus) -> None:
     bus.add(orders=commanded(noted, disturb))
     eventually(lambda: len(noted.get(ACCOUNTS[0], [])) == 3)
     assert noted == {ACCOUNTS[0]: ["first", "second", "third"]}
+
+
+def test_who_parks_and_who_settles_wait_for_each_other(bus: Bus) -> None:
+    """While the predecessor's effect is not committed, parking waits; then it sees that nothing is to be waited for."""
+    orders, first = bus.units["orders"], str(uuid4())
+    waits = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = :database"
+    database = value(orders.engine, "SELECT oid FROM pg_database WHERE datname = current_database()")
+    second: dramatiq.Message[None] = dramatiq.Message("orders.commands", "x", (), {}, {"after": first}, str(uuid4()), 0)
+    with ThreadPoolExecutor(1) as pool:
+        with orders.transaction() as tx:
+            assert tx.first_time(actor_name("orders.commands", OpenAccount.wire_name()), first, locked=True)
+            parking = pool.submit(park, orders, "orders.commands", second)
+            eventually(lambda: value(bus.units["gateway"].engine, waits, database=database), what="parking waits")
+            assert not parking.done()
+        assert parking.result(10) is False
+    assert value(orders.engine, "SELECT count(*) FROM orders.parked") == 0
 
 
 def test_a_cancel_is_obeyed_after_the_command_before_it(bus: Bus) -> None:

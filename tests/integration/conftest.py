@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from shared.bus.publisher import Publisher
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.transaction import Unit
 from shared.service import make_middleware
@@ -18,6 +19,22 @@ def vhost(rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     url = rabbit.new_bus(replicated=False)
     yield url
     rabbit.delete_vhost(url)
+
+
+@pytest.fixture
+def gateway(urls: dict[str, str]) -> Iterator[Unit]:
+    unit = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
+    yield unit
+    unit.engine.dispose()
+
+
+@pytest.fixture
+def publisher(vhost: str) -> Iterator[Publisher]:
+    """One that is connected."""
+    made = Publisher(vhost, name="gateway")
+    eventually(made.connected.is_set)
+    yield made
+    made.stop()
 
 
 @pytest.fixture

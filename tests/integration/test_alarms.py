@@ -13,7 +13,6 @@ from shared.bus.publisher import Publisher, PublishFailed
 from shared.bus.relay import Relay
 from shared.bus.topology import Kind, physical_name
 from shared.bus.transaction import Unit
-from shared.storage.engine import make_engine
 from shared.testing.rabbitmq import ALARMS, PROGRAM, PrivateNode, private_node
 from tests.integration.subjects import BOTH, Ours, Stock, Subject
 from tests.support import account, eventually, send, value
@@ -30,12 +29,6 @@ if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in
         url = node.server.new_bus(replicated=False)
         yield url
         node.server.delete_vhost(url)
-
-    @pytest.fixture
-    def gateway(urls: dict[str, str]) -> Iterator[Unit]:
-        unit = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
-        yield unit
-        unit.engine.dispose()
 
     @pytest.mark.parametrize("alarm", ALARMS)
     def test_what_is_sent_during_an_alarm_fails_at_once_and_arrives_after_it(

@@ -22,23 +22,19 @@ WHERE usename = current_user AND datname = current_database() AND pid <> pg_back
 """
 
 
-def test_a_mandatory_message_that_reaches_no_queue_is_an_error(vhost: str, rabbit: RabbitServer) -> None:
+def test_a_mandatory_message_that_reaches_no_queue_is_an_error(
+    vhost: str, rabbit: RabbitServer, publisher: Publisher
+) -> None:
     """The queue was deleted: the publisher is told, and its outbox keeps the row."""
-    publisher = Publisher(vhost, name="test")
-    eventually(publisher.connected.is_set)
     rabbit.call("DELETE", f"queues/{vhost.rpartition('/')[2]}/{physical_name('orders.commands', Kind.CLASSIC)}")
     with pytest.raises(Unroutable):
         publisher.send(encode(account(uuid4()))).result(10)
-    publisher.stop()
 
 
 def test_the_relay_keeps_what_could_not_be_sent_and_sends_it_later(
-    vhost: str, rabbit: RabbitServer, urls: dict[str, str]
+    vhost: str, rabbit: RabbitServer, gateway: Unit, publisher: Publisher
 ) -> None:
     """Connections are cut again and again while messages flow: all arrive, none is left."""
-    gateway = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
-    publisher = Publisher(vhost, name="gateway")
-    eventually(publisher.connected.is_set)
     relay = Relay(gateway, publisher, poll=0.1)
     relay.start()
     sent = set()
@@ -51,15 +47,12 @@ def test_the_relay_keeps_what_could_not_be_sent_and_sends_it_later(
     eventually(lambda: value(gateway.engine, "SELECT count(*) = 0 FROM gateway.outbox"), seconds=30)
     assert _drain(vhost, "orders.commands") == sent
     relay.stop()
-    publisher.stop()
-    gateway.engine.dispose()
 
 
-def test_the_relay_goes_on_after_the_database_cut_its_connection(vhost: str, urls: dict[str, str]) -> None:
+def test_the_relay_goes_on_after_the_database_cut_its_connection(
+    gateway: Unit, publisher: Publisher, urls: dict[str, str]
+) -> None:
     """Ten times, whatever it was doing then; it is the same relay afterwards, and nothing is left."""
-    gateway = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
-    publisher = Publisher(vhost, name="gateway")
-    eventually(publisher.connected.is_set)
     relay = Relay(gateway, publisher, poll=0.001)
     relay.start()
     with make_engine(urls["gateway"], name="test").connect() as cutting:
@@ -72,15 +65,10 @@ def test_the_relay_goes_on_after_the_database_cut_its_connection(vhost: str, url
         assert relay.alive
     cutting.engine.dispose()
     relay.stop()
-    publisher.stop()
-    gateway.engine.dispose()
 
 
-def test_of_two_relays_one_sends_and_the_other_takes_over(vhost: str, urls: dict[str, str]) -> None:
+def test_of_two_relays_one_sends_and_the_other_takes_over(gateway: Unit, publisher: Publisher) -> None:
     """The shards' locks go to the second relay when the first is gone; nothing is sent by both."""
-    gateway = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
-    publisher = Publisher(vhost, name="gateway")
-    eventually(publisher.connected.is_set)
     counts = {"first": 0, "second": 0}
 
     class Counting:
@@ -107,8 +95,6 @@ def test_of_two_relays_one_sends_and_the_other_takes_over(vhost: str, urls: dict
     send(gateway, account(uuid4()))
     eventually(lambda: counts["second"] == 1)
     second.stop()
-    publisher.stop()
-    gateway.engine.dispose()
 
 
 def _drain(url: str, queue: str) -> set[str]:

@@ -1,6 +1,6 @@
 """The relay keeps each key's order, whatever has to be sent again, and publishes a window at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from random import Random
 from uuid import UUID, uuid4
 
@@ -10,17 +10,9 @@ from shared.bus.envelope import Outgoing
 from shared.bus.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.relay import Relay
 from shared.bus.transaction import Unit
-from shared.storage.engine import make_engine
 from tests.support import account, eventually, send, value
 
 ACCOUNTS = [UUID(int=n) for n in range(1, 6)]
-
-
-@pytest.fixture
-def gateway(urls: dict[str, str]) -> Iterator[Unit]:
-    unit = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
-    yield unit
-    unit.engine.dispose()
 
 
 class Unreliable:

@@ -48,10 +48,11 @@ def subject(
 
 def stays(probe: Callable[[], bool], what: str) -> None:
     """Fails as soon as the probe is false; it is true for as long as a trap needs to snap."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        assert probe(), what
-        time.sleep(0.05)
+    try:
+        eventually(lambda: not probe(), seconds=PATIENCE_SECONDS)
+    except AssertionError:
+        return
+    raise AssertionError(what)
 
 
 @on_both
