@@ -14,9 +14,10 @@ from bench.bus_consume import PREFETCH, PROCESSES, Consuming, bodies, celery_rat
 from bench.bus_latency import PER_SECOND, our_latency, raw_latency
 from bench.bus_priorities import PER_SECOND as COMMANDS
 from bench.bus_priorities import command_latency
-from bench.bus_relay import WINDOW, confirm_each_rate, relay_rate
+from bench.bus_relay import confirm_each_rate, relay_rate
 from bench.bus_servers import Servers, quiet_logs, running_servers
 from bench.report import Goal, Row, comparison, interleaved, run_benchmark
+from shared.bus.relay import WINDOW
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Sizes:
     backlog: int
 
 
-USUAL = Sizes(runs=4, messages=40_000, celery=15_000, inserts=6_000, seconds=5, rows=10_000, backlog=100_000)
+USUAL = Sizes(runs=4, messages=40_000, celery=15_000, inserts=6_000, seconds=5, rows=20_000, backlog=100_000)
 QUICK = Sizes(runs=1, messages=15_000, celery=5_000, inserts=2_000, seconds=2, rows=6_000, backlog=40_000)
 
 
@@ -102,7 +103,7 @@ def measure_relay(servers: Servers, sizes: Sizes) -> Sequence[Row]:
     pairs = interleaved(
         partial(relay_rate, servers, sizes.rows), partial(confirm_each_rate, servers, sizes.rows), sizes.runs
     )
-    name = f"relay beside one that confirms each; {sizes.rows:,} rows, windows of {WINDOW}, durable"
+    name = f"relay beside one that confirms each; {sizes.rows:,} rows, windows of {WINDOW:,}, durable"
     return [comparison(name, "rows/s", pairs, Goal("ratio", ">=", 10))]
 
 

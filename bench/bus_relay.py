@@ -13,11 +13,10 @@ from bench.report import NotMeasured
 from shared.bus import outbox
 from shared.bus.envelope import encode
 from shared.bus.publisher import Publisher
-from shared.bus.relay import Relay
+from shared.bus.relay import WINDOW, Relay
 from shared.bus.transaction import Unit
 from shared.clock import utc_now
 
-WINDOW = 1000
 CONNECT_TIMEOUT = 15.0
 TIMEOUT = 120.0
 _FILLING = 1000

@@ -31,7 +31,7 @@ from shared.bus.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.transaction import Unit
 from shared.outage import Outage
 
-WINDOW = 1000
+WINDOW = 4000
 #: A key whose row no queue took rests this long.
 HOLD_SECONDS = 0.5
 #: What is confirmed is removed at the latest this long after.
