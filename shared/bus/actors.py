@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from shared.bus.envelope import actor_name
 from shared.bus.metrics import DUPLICATES
-from shared.bus.order import OutOfTurn, check_turn, park, release
+from shared.bus.order import OutOfTurn, check_turn, park
 from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
 from shared.bus.tracing import tracing
@@ -112,14 +112,12 @@ def _exactly_once(handler: Handler, queue: str, message: type[Message]) -> RawHa
     def run(event: Message, unit: Unit) -> None:
         current = _current_message()
         with unit.transaction() as tx:
-            if not tx.first_time(consumer, current.message_id, locked=message.in_order):
+            if not tx.first_time(consumer, current.message_id, in_order=message.in_order):
                 DUPLICATES.labels(queue, message.wire_name()).inc()
                 return
             if "after" in current.options:
                 check_turn(tx, queue, current.options["after"])
             handler(event, tx)
-            if message.in_order:
-                release(tx, current.message_id)
 
     def run_in_turn(event: Message, unit: Unit) -> None:
         while True:

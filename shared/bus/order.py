@@ -11,15 +11,13 @@ predecessor is settled, or the predecessor is seen to be settled when the row wo
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import dramatiq
 import structlog
 from sqlalchemy import text
 
-from shared.bus.envelope import Outgoing, actor_name
+from shared.bus.envelope import actor_name
 from shared.bus.metrics import PARKED, UNORDERED
-from shared.bus.topology import internal_exchange
 from shared.bus.transaction import Transaction, Unit
 from shared.contracts.routing import QUEUES
 
@@ -60,13 +58,6 @@ def park(unit: Unit, queue: str, message: "dramatiq.Message[Any]") -> bool:
     return True
 
 
-def release(tx: Transaction, message_id: str) -> None:
-    """Send on what waits for this message, which the transaction settles; the lock of its id is held."""
-    rows = tx.connection.execute(text(_RELEASE.format(schema=tx.schema)), {"message_id": message_id})
-    for row in rows:
-        tx.outgoing.append(_sent_on(tx.schema, row, row.body))
-
-
 def release_overdue(unit: Unit) -> None:
     """Send on what has waited for too long; it waits for nothing any more."""
     with unit.transaction() as tx:
@@ -75,7 +66,7 @@ def release_overdue(unit: Unit) -> None:
             message: dramatiq.Message[None] = dramatiq.Message.decode(row.body)
             options = {name: option for name, option in message.options.items() if name != "after"}
             ahead: dramatiq.Message[None] = dramatiq.Message(**{**message.asdict(), "options": options})
-            tx.outgoing.append(_sent_on(tx.schema, row, ahead.encode()))
+            tx.send_on([(row.message_id, row.previous, row.queue, ahead.encode())])
     for row in rows:
         log.warning("the message before this one never came", queue=row.queue, missing=str(row.previous))
         UNORDERED.labels(row.queue).inc()
@@ -83,10 +74,6 @@ def release_overdue(unit: Unit) -> None:
 
 def _take_overdue(tx: Transaction) -> Sequence[Any]:
     return tx.connection.execute(text(_OVERDUE.format(schema=tx.schema)), {"before": tx.now - PATIENCE}).all()
-
-
-def _sent_on(service: str, row: Any, body: bytes) -> Outgoing:
-    return Outgoing(UUID(str(row.message_id)), internal_exchange(service), row.queue, str(row.previous), bytes(body))
 
 
 def _is_settled(tx: Transaction, queue: str, message_id: str) -> bool:
@@ -97,9 +84,6 @@ def _is_settled(tx: Transaction, queue: str, message_id: str) -> bool:
 _PARK = """
 INSERT INTO {schema}.parked (message_id, previous, queue, body, parked_at)
 VALUES (CAST(:message_id AS uuid), CAST(:previous AS uuid), :queue, :body, :now) ON CONFLICT DO NOTHING
-"""
-_RELEASE = """
-DELETE FROM {schema}.parked WHERE previous = CAST(:message_id AS uuid) RETURNING message_id, previous, queue, body
 """
 _OVERDUE = """
 DELETE FROM {schema}.parked WHERE message_id IN (

@@ -17,7 +17,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus.metrics import CONSUMED, DEAD, RETRIED
-from shared.bus.order import release
 from shared.bus.poison import Poison
 from shared.bus.transaction import Unit
 from shared.outage import pause_seconds
@@ -84,7 +83,7 @@ class RetryOrBury(dramatiq.Middleware):
             with unit.transaction() as tx:
                 tx.lock(message.message_id)
                 tx.connection.execute(text(_BURY.format(schema=unit.service)), grave)
-                release(tx, message.message_id)
+                tx.release(message.message_id)
         except SQLAlchemyError as error:
             log.warning("no dead letter could be written", queue=message.queue_name, error=str(error))
             return  # stays failed, and is put back into its queue

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
@@ -13,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.bus import outbox
 from shared.bus.envelope import Outgoing, after, encode
 from shared.bus.metrics import STALE
+from shared.bus.topology import internal_exchange
 from shared.clock import Clock, utc_now
 from shared.contracts.base import Message
 
@@ -48,24 +50,40 @@ class Transaction:
         self.outgoing = list(outbox.chained(self.connection, self.schema, self.outgoing, self.now))
         return self.outgoing[-1].previous
 
-    def first_time(self, consumer: str, message_id: str, *, locked: bool = False) -> bool:
+    def first_time(self, consumer: str, message_id: str, *, in_order: bool = False) -> bool:
         """Note the message in the inbox; False when its effect is already in the database.
 
-        ``locked`` takes the lock of its id beforehand, for messages that others wait for.
+        Others may wait for one that is handled ``in_order``: what has waited so far is sent on by this transaction.
         """
-        lock = _LOCKED if locked else ""
-        result = self.connection.execute(
-            text(f"""
-            INSERT INTO {self.schema}.inbox (consumer, message_id, processed_at)
-            SELECT :consumer, CAST(:message_id AS uuid), :now {lock} ON CONFLICT DO NOTHING
-            """),
-            {"consumer": consumer, "message_id": message_id, "now": self.now},
-        )
-        return result.rowcount == 1
+        given = {"consumer": consumer, "message_id": message_id, "now": self.now}
+        note = _NOTE.format(schema=self.schema)
+        if not in_order:
+            return bool(self._driver().execute(note, given).rowcount)
+        with self._driver().pipeline():  # one round trip
+            self._driver().execute(_LOCK, given)
+            noted = self._driver().execute(note, given)
+            waiting = self._driver().execute(_RELEASE.format(schema=self.schema), given)
+        self.send_on(waiting.fetchall())
+        return bool(noted.rowcount)
 
     def lock(self, message_id: str) -> None:
         """Wait until no other transaction holds the lock of this message's id, and hold it to the end of this one."""
-        self.connection.execute(text(f"SELECT {_LOCK}"), {"message_id": message_id})
+        self._driver().execute(_LOCK, {"message_id": message_id})
+
+    def release(self, message_id: str) -> None:
+        """Send on what waits for this message, which the transaction settles; the lock of its id is held."""
+        self.send_on(self._driver().execute(_RELEASE.format(schema=self.schema), {"message_id": message_id}).fetchall())
+
+    def send_on(self, waiting: Sequence[tuple[UUID, UUID, str, bytes]]) -> None:
+        """Send parked messages to their queues; of each its id, the message that it waited for, queue and body."""
+        self.outgoing += [
+            Outgoing(message_id, internal_exchange(self.schema), queue, str(previous), bytes(body))
+            for message_id, previous, queue, body in waiting
+        ]
+
+    def _driver(self) -> Any:
+        """The connection of psycopg itself: every message passes here, and SQLAlchemy would take most of that time."""
+        return self.connection.connection.driver_connection
 
     def is_settled(self, consumers: Sequence[str], message_id: str) -> bool:
         """Whether one of the consumers has handled the message, or it is a dead letter."""
@@ -89,8 +107,15 @@ class Transaction:
         return fresh
 
 
-_LOCK = "pg_advisory_xact_lock(hashtextextended(lower(:message_id), 0))"
-_LOCKED = f"FROM (SELECT {_LOCK} OFFSET 0) held"
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(lower(%(message_id)s), 0))"
+_NOTE = """
+INSERT INTO {schema}.inbox (consumer, message_id, processed_at)
+VALUES (%(consumer)s, %(message_id)s, %(now)s) ON CONFLICT DO NOTHING
+"""
+_RELEASE = """
+DELETE FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid)
+RETURNING message_id, previous, queue, body
+"""
 _SETTLED = """
 SELECT EXISTS (SELECT FROM {schema}.inbox
                WHERE consumer = ANY(:consumers) AND message_id = CAST(:message_id AS uuid))

@@ -6,6 +6,8 @@ Exception
     ├── TimeoutError          the pool is exhausted: the same
     └── ProgrammingError
         └── UndefinedTable    another service has not migrated yet: not ready, try again
+
+psycopg's own OperationalError, where its connection is used directly, is the same as the first.
 """
 
 from psycopg import errors as pg
@@ -23,6 +25,8 @@ def is_transient(error: BaseException) -> bool:
         return not isinstance(getattr(error, "orig", None), pg.QueryCanceled)
     if isinstance(error, ProgrammingError):
         return isinstance(error.orig, _NOT_READY)
+    if isinstance(error, pg.Error):
+        return isinstance(error, pg.OperationalError) and not isinstance(error, pg.QueryCanceled)
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or isinstance(error.orig, _SHUTTING_DOWN)
     return False

@@ -189,7 +189,7 @@ def test_who_parks_and_who_settles_wait_for_each_other(bus: Bus) -> None:
     second: dramatiq.Message[None] = dramatiq.Message("orders.commands", "x", (), {}, {"after": first}, str(uuid4()), 0)
     with ThreadPoolExecutor(1) as pool:
         with orders.transaction() as tx:
-            assert tx.first_time(actor_name("orders.commands", OpenAccount.wire_name()), first, locked=True)
+            assert tx.first_time(actor_name("orders.commands", OpenAccount.wire_name()), first, in_order=True)
             parking = pool.submit(park, orders, "orders.commands", second)
             eventually(lambda: value(bus.units["gateway"].engine, waits, database=database), what="parking waits")
             assert not parking.done()
