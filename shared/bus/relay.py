@@ -31,11 +31,14 @@ from shared.bus.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.transaction import Unit
 from shared.outage import Outage
 
-WINDOW = 4000
+WINDOW = 8000
 #: A key whose row no queue took rests this long.
 HOLD_SECONDS = 0.5
 #: What is confirmed is removed at the latest this long after.
 SETTLE_SECONDS = 0.05
+#: While more rows wait than a window holds, those below the ones that were sent last are looked for this often: a row's
+#: number may be lower than that of one which was committed before it, though not where a key is handled in order.
+LOOK_BACK_SECONDS = 0.25
 #: So often it is looked whether a message has waited for its turn for too long.
 OVERDUE_SECONDS = 2.0
 
@@ -70,6 +73,8 @@ class Relay(Background):
         self._held: dict[str, float] = {}
         self._session: int | None = None
         self._look_again = 0.0
+        self._sent_up_to = 0
+        self._look_back = 0.0
 
     def stop(self) -> None:
         self.stopping.set()
@@ -155,14 +160,19 @@ class Relay(Background):
 
     def _next(self, connection: Connection, room: int) -> Sequence[Any]:
         self._held = {key: until for key, until in self._held.items() if until > time.monotonic()}
-        under_way = [id_ for id_, _ in self._sent.values()]
+        if time.monotonic() >= self._look_back:
+            self._sent_up_to, self._look_back = 0, time.monotonic() + LOOK_BACK_SECONDS
+        under_way = [] if self._sent_up_to else [id_ for id_, _ in self._sent.values()]
         # psycopg's own cursor: what SQLAlchemy does for each row takes longer than publishing it
         cursor: Any = connection.connection.cursor()
         with cursor:
             cursor.execute(
-                _NEXT.format(schema=self._unit.service), (self._shards, under_way, list(self._held), room), binary=True
+                _NEXT.format(schema=self._unit.service),
+                (self._sent_up_to, self._shards, under_way, list(self._held), room),
+                binary=True,
             )
             rows: Sequence[Any] = cursor.fetchall()
+        self._sent_up_to = rows[-1][0] if len(rows) == room else 0
         return rows
 
     def _settle(self, connection: Connection) -> float:
@@ -192,6 +202,7 @@ class Relay(Background):
                 self._held[message.key] = time.monotonic() + HOLD_SECONDS
             elif self._session is not None:
                 self._session = None
+                self._sent_up_to = 0
                 pause = self._broker.failed(error)
         return pause
 
@@ -207,6 +218,6 @@ SELECT shard, pg_try_advisory_lock(:namespace, shard) AS locked FROM unnest(CAST
 #: The columns after the id are those of Outgoing, in its order.
 _NEXT = """
 SELECT id, message_id, exchange, routing_key, key, body, mandatory, false, priority FROM {schema}.outbox
-WHERE shard = ANY(%s) AND NOT id = ANY(%s::bigint[]) AND NOT key = ANY(%s::text[])
+WHERE id > %s AND shard = ANY(%s) AND NOT id = ANY(%s::bigint[]) AND NOT key = ANY(%s::text[])
 ORDER BY id LIMIT %s
 """
