@@ -27,6 +27,7 @@ WAITING = (
     "shared/bus/",
     "shared/jobs/scheduler.py",  # periodiq asks for its next wake-up in pendulum's time
     "shared/storage/cluster.py",
+    "shared/storage/engine.py",
     "shared/testing/",
     "services/gateway/keys.py",
     "services/gateway/page.py",
