@@ -55,12 +55,13 @@ def test_the_relay_goes_on_after_the_database_cut_its_connection(
     """Ten times, whatever it was doing then; it is the same relay afterwards, and nothing is left."""
     relay = Relay(gateway, publisher, poll=0.001)
     relay.start()
+    trading = Unit("gateway", make_engine(urls["gateway"], name="trading"))  # the relay's pool is its own to mend
     with make_engine(urls["gateway"], name="test").connect() as cutting:
         for _ in range(10):
-            send(gateway, account(uuid4()))
+            send(trading, account(uuid4()))
             assert cutting.exec_driver_sql(CUT).scalar_one()
             cutting.commit()
-            gateway.engine.dispose()
+            trading.engine.dispose()
         eventually(lambda: value(cutting.engine, "SELECT count(*) = 0 FROM gateway.outbox"), seconds=30)
         assert relay.alive
     cutting.engine.dispose()
