@@ -103,6 +103,7 @@ class InProcessBroker(StubBroker):
         self._numbers = count(1)
         self._moves: dict[str, _Moves] = defaultdict(_Moves)
         self.session = 0
+        self.ready = True
         self.stopping = threading.Event()
         self._lock = threading.Lock()
         self.attached: set[str] = set()

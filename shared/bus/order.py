@@ -9,7 +9,7 @@ predecessor is settled, or the predecessor is seen to be settled when the row wo
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dramatiq
@@ -58,9 +58,11 @@ def park(unit: Unit, queue: str, message: "dramatiq.Message[Any]") -> bool:
     return True
 
 
-def release_overdue(unit: Unit) -> None:
-    """Send on what has waited for too long; it waits for nothing any more."""
+def release_overdue(unit: Unit, *, since: datetime) -> None:
+    """Send on what has waited for too long; it waits for nothing any more. ``since`` is how long the bus has worked."""
     with unit.transaction() as tx:
+        if tx.now - since < PATIENCE:
+            return
         rows = _take_overdue(tx)
         for row in rows:
             message: dramatiq.Message[None] = dramatiq.Message.decode(row.body)

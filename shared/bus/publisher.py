@@ -101,7 +101,7 @@ class Publisher:
 
     def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
         """Publish in this order, all in the session or not at all from the first failure on."""
-        if self._blocked or not self.connected.is_set():
+        if not self.ready:
             _fail(messages, finished, PublishFailed(self._why_not()))
             return
         with self._lock:
@@ -109,6 +109,11 @@ class Publisher:
             self._queued.append((messages, session, finished))
         if first:
             self._wake()
+
+    @property
+    def ready(self) -> bool:
+        """Whether RabbitMQ is connected and takes messages."""
+        return self.connected.is_set() and not self._blocked
 
     def _why_not(self) -> str:
         return "RabbitMQ blocks publishers" if self._blocked else "RabbitMQ is not connected"

@@ -44,9 +44,12 @@ OVERDUE_SECONDS = 2.0
 
 
 class Sender(Protocol):
-    """What both buses offer: to publish in order, within one session."""
+    """What both buses offer: to publish in order, within one session. ``ready`` is whether it can be done now."""
 
     session: int
+
+    @property
+    def ready(self) -> bool: ...
 
     def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
         """``finished`` is called once for each, from any thread."""
@@ -64,6 +67,8 @@ class Relay(Background):
         self._database = Outage("the database", part=f"relay-{unit.service}")
         self._broker = Outage("RabbitMQ", part=f"relay-{unit.service}")
         self._queue = Outage("the queue that a message is for", part=f"relay-{unit.service}")
+        self._watched: int | None = None
+        self._watched_since = unit.clock()
         self._forget()
 
     def _forget(self) -> None:
@@ -112,7 +117,7 @@ class Relay(Background):
             return False
         self._wake.clear()
         self._lock_shards(connection)
-        release_overdue(self._unit)
+        self._release_overdue()
         if self._settle(connection):
             self._wake.set()  # what failed is sent again, once the fate of all is known
         self._send_window(connection)
@@ -121,7 +126,14 @@ class Relay(Background):
     def _look_for_overdue(self) -> None:
         if time.monotonic() >= self._look_again:
             self._look_again = time.monotonic() + OVERDUE_SECONDS
-            release_overdue(self._unit)
+            self._release_overdue()
+
+    def _release_overdue(self) -> None:
+        """Only what a working bus has not brought is overdue: patience begins anew with each of its sessions."""
+        session = self._sender.session if self._sender.ready else None
+        if session != self._watched or session is None:
+            self._watched, self._watched_since = session, self._unit.clock()
+        release_overdue(self._unit, since=self._watched_since)
 
     def _lock_shards(self, connection: Connection) -> None:
         if len(self._shards) == SHARDS:

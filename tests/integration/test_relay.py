@@ -1,6 +1,8 @@
 """What the relay sends arrives, whatever happens to its connection or to another relay."""
 
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import uuid4
 
 import dramatiq
@@ -68,12 +70,47 @@ def test_the_relay_goes_on_after_the_database_cut_its_connection(
     relay.stop()
 
 
+def test_nothing_goes_ahead_of_its_turn_for_an_outage(gateway: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message before it may wait on the other side of the outage: patience begins when RabbitMQ is back."""
+
+    class Away:
+        session, looks, back = 1, 0, False
+
+        def __init__(self) -> None:
+            self.sent: list[Outgoing] = []
+
+        @property
+        def ready(self) -> bool:
+            self.looks += 1
+            return self.back
+
+        def send_many(self, messages: Sequence[Outgoing], _session: int, _finished: Finished) -> None:
+            self.sent += messages
+
+    monkeypatch.setattr("shared.bus.relay.OVERDUE_SECONDS", 0.0)
+    monkeypatch.setattr("shared.bus.order.PATIENCE", timedelta(seconds=0.2))
+    envelope: dramatiq.Message[None] = dramatiq.Message("gateway.commands", "x", (), {}, {"after": "y"})
+    with gateway.transaction() as tx:
+        park = "INSERT INTO gateway.parked VALUES (%s, %s, 'gateway.commands', %s, now() - interval '1 hour')"
+        tx.connection.exec_driver_sql(park, (uuid4(), uuid4(), envelope.encode()))
+    bus = Away()
+    relay = Relay(gateway, bus, poll=0.01)
+    relay.start()
+    ends = time.monotonic() + 0.5
+    eventually(lambda: time.monotonic() > ends and bus.looks > 20, what="it has looked for longer than patience lasts")
+    assert (bus.sent, value(gateway.engine, "SELECT count(*) FROM gateway.parked")) == ([], 1)
+    bus.back = True
+    eventually(lambda: [message.routing_key for message in bus.sent] == ["gateway.commands"])
+    relay.stop()
+
+
 def test_of_two_relays_one_sends_and_the_other_takes_over(gateway: Unit, publisher: Publisher) -> None:
     """The shards' locks go to the second relay when the first is gone; nothing is sent by both."""
     counts = {"first": 0, "second": 0}
 
     class Counting:
         session = 1
+        ready = True
 
         def __init__(self, name: str) -> None:
             self.name = name

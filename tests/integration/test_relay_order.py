@@ -24,6 +24,7 @@ class Unreliable:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.session = 1
+        self.ready = True
         self.taken: list[Outgoing] = []
         self.losses = 0
         self.missing: set[str] = set()
