@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import structlog
+from structlog.typing import EventDict, Processor
 
 from shared.settings import ServiceSettings
 from shared.storage.errors import is_transient
@@ -16,26 +17,49 @@ _SHARED: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
+#: From this level on, what a job's run says is kept in the system log, whatever the terminal shows.
+RUN_LEVEL = logging.INFO
 #: What dramatiq says at every attempt of every consumer while RabbitMQ is away; ServiceConsumer says it once.
 _REPEATED = ("Consumer encountered a connection error: %s", "Restarting consumer in %0.2f seconds.")
 _FAILED = "Failed to process message"
 
 
-def _is_news(record: logging.LogRecord) -> bool:
+def is_news(record: logging.LogRecord) -> bool:
     """Whether nobody else says it: not what dramatiq says of each message that has to wait for the database."""
-    if not str(record.msg).startswith(_FAILED):
+    if not isinstance(record.msg, str):
+        return True
+    if not record.msg.startswith(_FAILED):
         return record.msg not in _REPEATED
     error = record.exc_info[1] if record.exc_info else None
     return error is not None and not is_transient(error)
 
 
 def configure_logs(settings: ServiceSettings) -> None:
-    """Send the logs of our code and of the libraries through one formatter to stderr."""
+    """Send the logs of our code and of the libraries through one formatter to stderr.
+
+    The level of the settings is that of the terminal. Records are made from RUN_LEVEL on, for the system log.
+    """
+    shown = logging.getLevelNamesMapping()[settings.log_level]
+    logging.basicConfig(handlers=[_terminal(settings, shown)], level=min(shown, RUN_LEVEL), force=True)
+    for noisy in ("pika", "alembic", "periodiq", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    merge, *others = _SHARED
+    structlog.configure(
+        processors=[merge, _heard(shown), *others, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _terminal(settings: ServiceSettings, shown: int) -> logging.Handler:
     renderer: Any = structlog.processors.JSONRenderer()
     if settings.log_format == "human":
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     handler = logging.StreamHandler()
-    handler.addFilter(_is_news)
+    handler.setLevel(shown)
+    handler.addFilter(is_news)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
@@ -46,13 +70,16 @@ def configure_logs(settings: ServiceSettings) -> None:
             foreign_pre_chain=_SHARED,
         )
     )
-    logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
-    for noisy in ("pika", "alembic", "periodiq", "uvicorn.access"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("pika").setLevel(logging.CRITICAL)
-    structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
+    return handler
+
+
+def _heard(shown: int) -> Processor:
+    """Drops, before it costs anything, what neither the terminal nor the system log has a use for."""
+
+    def heard(_logger: Any, method: str, event: EventDict) -> EventDict:
+        level = structlog.processors.NAME_TO_LEVEL[method]
+        if level < shown and (level < RUN_LEVEL or "run_id" not in event):
+            raise structlog.DropEvent
+        return event
+
+    return heard

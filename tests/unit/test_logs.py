@@ -1,4 +1,4 @@
-"""What a service writes to its log of what dramatiq says, and what it leaves out."""
+"""What a service writes to its log of what dramatiq says, what it leaves out, and which level is whose."""
 
 import json
 import subprocess
@@ -23,11 +23,55 @@ for error in (away, ValueError("this is why")):
         logging.getLogger("dramatiq.worker").exception("Failed to process message %s with unhandled exception.", "x")
 """
 
+#: Prints on stdout what comes to another handler than the terminal's, which writes to stderr.
+LEVELS = """
+import logging, sys
+import structlog
+from shared.log_line import line_of
+from shared.logs import configure_logs
+from shared.settings import ServiceSettings
+
+class Other(logging.Handler):
+    def emit(self, record):
+        print(line_of(record, "orders").message)
+
+configure_logs(ServiceSettings(log_format="json", log_level=sys.argv[1]))
+logging.getLogger().addHandler(Other())
+ours, library = structlog.get_logger("ours"), logging.getLogger("library")
+for log in (ours, library):
+    log.info("info")
+    with structlog.contextvars.bound_contextvars(run_id="1"):
+        log.debug("debug in a run")
+        log.info("info in a run")
+    log.warning("warning")
+ours.bind(run_id="1").info("bound to a run")
+"""
+
+
+def run(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+
 
 def test_a_log_tells_an_outage_once_and_a_failure_in_full() -> None:
     """Not what each consumer says at every attempt, nor a traceback for each message that waits for the database."""
-    said = subprocess.run([sys.executable, "-c", SAYS], capture_output=True, text=True, check=True, timeout=30)
-    other, failure = map(json.loads, said.stderr.splitlines())
+    other, failure = map(json.loads, run(SAYS).stderr.splitlines())
     assert (other["event"], other["level"]) == ("something else", "warning")
     assert failure["event"] == "Failed to process message x with unhandled exception."
     assert "ValueError: this is why" in failure["exception"]
+
+
+def test_a_run_s_lines_are_made_though_the_terminal_does_not_show_them() -> None:
+    """The level of the settings is the terminal's; of our own code, nothing else is made that nobody wants."""
+    said = run(LEVELS, "WARNING")
+    assert [json.loads(shown)["event"] for shown in said.stderr.splitlines()] == ["warning", "warning"]
+    ours = ["info in a run", "warning"]
+    library = ["info", "info in a run", "warning"]
+    assert said.stdout.splitlines() == [*ours, *library, "bound to a run"]
+
+
+def test_a_terminal_shows_all_from_its_level_on() -> None:
+    """As it did before there was a system log."""
+    shown = [json.loads(line)["event"] for line in run(LEVELS, "DEBUG").stderr.splitlines()]
+    each = ["info", "debug in a run", "info in a run", "warning"]
+    assert shown == [*each, *each, "bound to a run"]

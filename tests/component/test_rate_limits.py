@@ -1,0 +1,165 @@
+"""Rate limits on a real PostgreSQL: what all replicas together may call, and who waits for whom."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import combinations
+from random import Random
+from typing import Any
+
+import pytest
+
+from shared.bus.transaction import Unit
+from shared.jobs.rate_limits import RateLimit, RateLimited, rate_limit_rows
+from tests.component.replicas import ROUNDS, THREADS, together, two_replicas
+from tests.component.watching import statements
+from tests.conftest import FakeClock
+
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def replicas(urls: dict[str, str], clock: FakeClock) -> Iterator[list[Unit]]:
+    with two_replicas("marketdata", urls, clock) as units:
+        yield units
+
+
+@pytest.fixture
+def unit(replicas: list[Unit]) -> Unit:
+    return replicas[0]
+
+
+def limit_of(unit: Unit, name: str = "alphavantage", *, allowed: int = 5, period: timedelta = MINUTE) -> RateLimit:
+    return RateLimit(unit, name, allowed=allowed, period=period)
+
+
+def is_taken(limit: RateLimit) -> bool:
+    try:
+        limit.take()
+    except RateLimited:
+        return False
+    return True
+
+
+def shown(unit: Unit, now: datetime) -> dict[str, Any]:
+    with unit.engine.connect() as connection:
+        (row,) = rate_limit_rows(connection, now)
+    return row
+
+
+class Waiting:
+    """Stands for the waiting of a caller: notes the seconds, and moves the clock by them."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.seconds: list[float] = []
+
+    def __call__(self, seconds: float) -> bool:
+        self.seconds.append(seconds)
+        self.clock.move(seconds=seconds)
+        return False
+
+
+def test_as_many_calls_as_allowed_pass_at_once_over_all_replicas(replicas: list[Unit], clock: FakeClock) -> None:
+    """The next is refused, and told when it would pass; then it does, and no other."""
+    one, other = map(limit_of, replicas)
+    for limit in (one, other, one, other, one):
+        limit.take()
+    with pytest.raises(RateLimited, match="alphavantage allows no call before") as refused:
+        other.take()
+    assert refused.value.retry_at == clock.now + MINUTE / 5
+    clock.now = refused.value.retry_at
+    assert [is_taken(limit) for limit in (one, other)] == [True, False]
+
+
+def test_a_call_that_passes_is_one_statement(unit: Unit) -> None:
+    """Whether it is the first or not."""
+    for _ in range(2):
+        with statements(unit.engine) as seen:
+            limit_of(unit).take()
+        assert len(seen) == 1
+
+
+def test_calls_at_the_same_time_never_exceed_the_rate(replicas: list[Unit], clock: FakeClock) -> None:
+    """In no stretch of time more than those at once and one for each part of the period in it."""
+    jitter = Random(4)
+    period, allowed = timedelta(seconds=10), 7  # whose parts are no whole microseconds
+    for number in range(ROUNDS):
+        granted: list[tuple[datetime, int]] = []
+        for _ in range(6):
+            limits = [limit_of(unit, f"provider {number}", allowed=allowed, period=period) for unit in replicas]
+            taken = together(lambda thread, limits=limits: is_taken(limits[thread % 2]))  # type: ignore[misc]
+            granted.append((clock.now, sum(taken)))
+            clock.move(seconds=jitter.choice([0.1, 1.4286, 3, 8]))
+        assert granted[0][1] == allowed
+        assert sum(calls for _, calls in granted) > allowed
+        for first, last in combinations(range(len(granted)), 2):
+            length = granted[last][0] - granted[first][0]
+            assert sum(calls for _, calls in granted[first : last + 1]) <= allowed + length / (period / allowed)
+
+
+def test_who_waits_gets_a_turn_of_its_own(replicas: list[Unit]) -> None:
+    """Nobody comes back to find that another was faster."""
+    for number in range(ROUNDS):
+        waited: list[float] = []
+
+        def take(thread: int, number: int = number, waited: list[float] = waited) -> None:
+            def pause(seconds: float) -> bool:
+                waited.append(seconds)
+                return False
+
+            name = f"provider {number}"
+            RateLimit(replicas[thread % 2], name, allowed=3, period=3 * SECOND, pause=pause).take(wait=MINUTE)
+
+        together(take)
+        assert sorted(waited) == [float(turn) for turn in range(1, THREADS - 2)]
+
+
+def test_a_caller_waits_for_its_turn_as_long_as_it_may(unit: Unit, clock: FakeClock) -> None:
+    """And is refused at once where that would not be enough."""
+    waiting = Waiting(clock)
+    limit = RateLimit(unit, "alphavantage", allowed=2, period=20 * SECOND, pause=waiting)
+    for _ in range(4):
+        limit.take(wait=10 * SECOND)
+    assert waiting.seconds == [10, 10]
+    with pytest.raises(RateLimited) as refused:
+        limit.take(wait=9 * SECOND)
+    assert refused.value.retry_at == clock.now + 10 * SECOND
+    assert waiting.seconds == [10, 10]
+
+
+def test_who_is_told_to_stop_waits_no_longer(unit: Unit) -> None:
+    """Its call does not take place."""
+    limit = RateLimit(unit, "alphavantage", allowed=1, period=MINUTE, pause=lambda _: True)
+    limit.take()
+    with pytest.raises(RateLimited):
+        limit.take(wait=MINUTE)
+
+
+def test_a_limit_is_really_waited_for(unit: Unit, clock: FakeClock) -> None:
+    """By the clock on the wall, where nothing else is given."""
+    limit = limit_of(unit, allowed=1, period=timedelta(milliseconds=1))
+    for _ in range(3):
+        limit.take(wait=SECOND)
+
+
+def test_limits_are_shown_with_what_is_left_of_them(unit: Unit, clock: FakeClock) -> None:
+    """What is allowed, how many calls would pass now, when the next one would, and how many were refused."""
+    taken = [is_taken(limit_of(unit)) for _ in range(7)]
+    assert taken == [True] * 5 + [False] * 2
+    row = {"name": "alphavantage", "allowed": 5, "period": MINUTE, "refused": 2}
+    now = clock.now
+    assert shown(unit, now) == {**row, "available": 0, "next_free_at": now + 12 * SECOND}
+    assert shown(unit, now + 12 * SECOND) == {**row, "available": 1, "next_free_at": now + 12 * SECOND}
+    assert shown(unit, now + 35 * SECOND) == {**row, "available": 2, "next_free_at": now + 35 * SECOND}
+    assert shown(unit, now + timedelta(days=1)) == {**row, "available": 5, "next_free_at": now + timedelta(days=1)}
+
+
+def test_a_limit_that_was_changed_does_not_block_by_the_old_one(unit: Unit, clock: FakeClock) -> None:
+    """What was used up for the day is used up for a minute then."""
+    for _ in range(3):
+        limit_of(unit, allowed=3, period=timedelta(days=1)).take()
+    assert not is_taken(limit_of(unit))
+    clock.now += MINUTE / 5
+    assert is_taken(limit_of(unit))
+    assert shown(unit, clock.now)["period"] == MINUTE
