@@ -21,10 +21,14 @@ from shared.bus.dead_letters import declare_operations
 from shared.bus.retries import RetryOrBury
 from shared.bus.transaction import Unit
 from shared.clock import Clock, utc_now
-from shared.jobs import store
-from shared.jobs.config import InvalidJobsConfig, load_jobs_config
-from shared.jobs.declaration import Job, Jobs
+from shared.contracts.routing import consumed_by
+from shared.jobs import claims
+from shared.jobs.checks import chains, check_chains
+from shared.jobs.config import InvalidJobsConfig, load_jobs_config, named
+from shared.jobs.declaration import InvalidJob, Job, Jobs
+from shared.jobs.pulse import Pulse
 from shared.jobs.running import declare_runner
+from shared.jobs.settings import InvalidSetting
 from shared.settings import ServiceSettings
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
@@ -58,7 +62,11 @@ def make_unit(service: str, settings: ServiceSettings, clock: Clock = utc_now) -
 
 def configure_jobs(service: Service, settings: ServiceSettings) -> dict[str, Job]:
     """The service's jobs with the configuration file over them; raises InvalidJobsConfig."""
-    return service.jobs.configured(load_jobs_config(settings.jobs_config))
+    path = settings.jobs_config
+    try:
+        return service.jobs.configured(load_jobs_config(path))
+    except InvalidJob as error:
+        raise named(path, path.read_text(encoding="utf-8"), error.job, error.error) from None
 
 
 def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> None:
@@ -70,20 +78,28 @@ def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> N
 
 
 def prepare(service: Service, unit: Unit, jobs: dict[str, Job]) -> None:
-    """Migrate, write the declarations and what the service needs to begin."""
+    """Migrate, write the declarations and what the service needs to begin; raises InvalidJobsConfig."""
     migrate_service(unit.engine, service.name)
     with unit.engine.begin() as connection:
-        store.declare(connection, jobs.values(), unit.clock())
+        claims.declare(connection, jobs.values(), unit.clock())
+        followed = chains(connection)
+        for job in jobs:
+            try:
+                check_chains(followed, job)
+            except InvalidSetting as error:
+                raise InvalidJobsConfig(f"{job}.{error}") from None
     service.prepare(unit)
 
 
-def attach(service: Service, broker: dramatiq.Broker, unit: Unit, jobs: dict[str, Job]) -> None:
-    """Put the service's actors, and those that every service has, on the broker."""
+def attach(service: Service, broker: dramatiq.Broker, unit: Unit, jobs: dict[str, Job]) -> Pulse:
+    """Put the service's actors, and those that every service has, on the broker; what has to beat for its runs."""
     service.actors.attach(broker, unit)
     common = Actors()
-    declare_runner(common, service.name, jobs)
+    pulse = Pulse(unit, queues=consumed_by(service.name))
+    declare_runner(common, service.name, jobs, pulse)
     declare_operations(common, service.name)
     common.attach(broker, unit)
+    return pulse
 
 
 def make_middleware(units: dict[str, Unit], jitter: Random | None = None) -> list[dramatiq.Middleware]:

@@ -28,6 +28,8 @@ from shared.bus.transaction import Unit
 from shared.contracts.routing import consumed_by, lanes_of
 from shared.health import is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
 from shared.jobs.config import InvalidJobsConfig
+from shared.jobs.pulse import Pulse
+from shared.jobs.queues import QueueControl
 from shared.jobs.scheduler import Tick, run_scheduler
 from shared.logs import configure_logs
 from shared.metrics import exposition
@@ -42,6 +44,7 @@ from shared.service import (
     wait_for_database,
 )
 from shared.settings import InvalidSettings, ServiceSettings, load
+from shared.system_log import SystemLog
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +54,8 @@ WORKER_TIMEOUT_MS = 100
 DATABASE_WAIT_SECONDS = 60
 #: The scheduler is forked after the workers are up and imports everything anew: on a busy machine, slowly.
 SCHEDULER_START_SECONDS = 60
-#: One for the tick; a second for a scrape, or where the database cut the first.
-SCHEDULER_POOL_SIZE = 2
+#: For the tick, the sessions that it looks up, its heartbeat, and a scrape.
+SCHEDULER_POOL_SIZE = 4
 
 
 def main(service: Service) -> None:
@@ -104,16 +107,19 @@ def worker(service: Service) -> None:
         service=service.name,
         middleware=make_middleware({service.name: unit}),
     )
-    attach(service, broker, unit, configure_jobs(service, settings))
+    pulse = attach(service, broker, unit, configure_jobs(service, settings))
     relay = Relay(unit, broker.publisher, poll=POLL_SECONDS)
-    beside = [relay, *service.components(unit)]
     lane = BackgroundLane(
         lanes_of(service.name)[1],
         threads=settings.background_threads,
         timeout_ms=WORKER_TIMEOUT_MS,
         shutdown_ms=SHUTDOWN_MS,
     )
-    broker.add_middleware(_Components(beside, _Heartbeat(service.name, broker, unit, beside, lane), lane))
+    workers: list[dramatiq.Worker] = []
+    control = QueueControl(unit, lambda: workers)
+    beside = [SystemLog(unit), relay, pulse, control, *service.components(unit)]
+    heartbeat = _Heartbeat(service.name, broker, unit, beside, lane, control)
+    broker.add_middleware(_Components(beside, heartbeat, lane, workers, pulse))
     broker.add_middleware(lane)
     dramatiq.set_broker(broker)
 
@@ -121,18 +127,31 @@ def worker(service: Service) -> None:
 class _Components(dramatiq.Middleware):
     """Starts what runs beside the actors with the worker, and stops it after the last actor has finished."""
 
-    def __init__(self, components: Sequence[Background], heartbeat: "_Heartbeat", lane: BackgroundLane) -> None:
+    def __init__(
+        self,
+        components: Sequence[Background],
+        heartbeat: "_Heartbeat",
+        lane: BackgroundLane,
+        workers: list[dramatiq.Worker],
+        pulse: Pulse,
+    ) -> None:
         self.components = components
         self.heartbeat = heartbeat
         self.lane = lane
+        self.workers = workers
+        self.pulse = pulse
 
     def after_worker_boot(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+        self.workers.append(worker)
         if self.lane.runs(worker):
             return
         for component in self.components:
             component.start()
         self.heartbeat.threads = worker.workers
         self.heartbeat.start()
+
+    def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        self.pulse.interrupt()
 
     def after_worker_shutdown(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         if self.lane.runs(worker):
@@ -145,7 +164,13 @@ class _Heartbeat(Background):
     """Says once a second what works in this process, and ends the replica when its scheduler is gone."""
 
     def __init__(
-        self, service: str, broker: ServiceBroker, unit: Unit, beside: Sequence[Background], lane: BackgroundLane
+        self,
+        service: str,
+        broker: ServiceBroker,
+        unit: Unit,
+        beside: Sequence[Background],
+        lane: BackgroundLane,
+        control: QueueControl,
     ) -> None:
         super().__init__("heartbeat")
         self._queues = consumed_by(service)
@@ -153,6 +178,7 @@ class _Heartbeat(Background):
         self._unit = unit
         self._beside = beside
         self._lane = lane
+        self._control = control
         self.threads: Sequence[Thread] = ()
         self._folder = run_folder()
         self._expected = time.time() + SCHEDULER_START_SECONDS
@@ -163,7 +189,7 @@ class _Heartbeat(Background):
             write_beat(
                 self._folder,
                 f"worker-{os.getpid()}",
-                consumers={queue: queue in self._broker.attached for queue in self._queues},
+                consumers={q: q in self._broker.attached or q in self._control.paused for q in self._queues},
                 threads=all(t.is_alive() for t in (*self.threads, *self._lane.workers))
                 and all(part.alive for part in self._beside),
                 broker=self._broker.publisher.connected.is_set(),
@@ -193,7 +219,14 @@ def scheduler(service: Service) -> int:
         lambda: replica_health(folder, settings.processes),
         lambda: exposition(unit),
     )
-    run_scheduler([Tick(unit, _beat_writer(folder))])
+    beside = (SystemLog(unit), Pulse(unit, kind="scheduler"))
+    for part in beside:
+        part.start()
+    try:
+        run_scheduler([Tick(unit, _beat_writer(folder))])
+    finally:  # dramatiq's forks turn SIGTERM into SystemExit
+        for part in reversed(beside):
+            part.stop()
     return 0
 
 

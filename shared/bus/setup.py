@@ -98,7 +98,8 @@ def make_user(management: Management, vhost: str, service: str, password: str) -
     if service not in SERVICES:
         raise InvalidSettings(f"PAPERPROFIT_RABBITMQ_PASSWORDS: there is no service {service}")
     user = user_of(service)
-    management.call("PUT", f"users/{user}", {"password": password, "tags": ""})
+    tags = "" if service in WORKERS else "management"  # the gateway shows the queues' figures
+    management.call("PUT", f"users/{user}", {"password": password, "tags": tags})
     management.call("PUT", f"permissions/{quoted(vhost)}/{user}", permissions(service))
     for exchange in (EVENTS, COMMANDS):
         rights = {"exchange": exchange, **topic_permissions(service, exchange)}

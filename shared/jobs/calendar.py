@@ -11,6 +11,7 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 _DAY = timedelta(days=1)
+_INSTANT = timedelta(microseconds=1)
 _SATURDAY = 5
 
 
@@ -70,7 +71,12 @@ class Market:
             begin = span.end
 
     def opens(self, begin: datetime, end: datetime) -> list[datetime]:
-        """The first regular opening of each day, where it lies from ``begin`` to before ``end``."""
+        """The first regular opening of each day, where it lies from ``begin`` to before ``end``.
+
+        An always-open market opens at each midnight, and closes with it the day that ends.
+        """
+        if self.always_open:
+            return list(self._midnights(begin, end))
         first: dict[date, datetime] = {}
         for session in self._regular():
             first.setdefault(session.day, session.open_at)
@@ -78,8 +84,16 @@ class Market:
 
     def closes(self, begin: datetime, end: datetime) -> list[datetime]:
         """The last regular close of each day, where it lies from ``begin`` to before ``end``."""
+        if self.always_open:
+            return list(self._midnights(begin, end))
         last = {session.day: session.close_at for session in self._regular()}
         return [moment for moment in last.values() if begin <= moment < end]
+
+    def _midnights(self, begin: datetime, end: datetime) -> Iterator[datetime]:
+        midnight = self._midnight_after(begin - _INSTANT)
+        while midnight < end:
+            yield midnight
+            midnight = self._midnight_after(midnight)
 
     def _regular(self) -> Iterator[Session]:
         return (session for session in self.sessions if session.phase is Phase.REGULAR)

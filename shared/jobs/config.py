@@ -1,44 +1,52 @@
-"""``config/jobs.toml``: the specification's JOBS_CONFIG. A mistake is named and the service does not start."""
+"""``config/jobs.toml``: the specification's JOBS_CONFIG. A mistake is named by its line."""
 
+import re
 import tomllib
-from datetime import timedelta
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-
-from shared.jobs.interval import parse_interval
+from shared.jobs.settings import InvalidSetting, check_settings
 
 
 class InvalidJobsConfig(ValueError):
-    """The jobs configuration cannot be used; the message names the file, the job and the key."""
-
-
-def _interval(value: object) -> timedelta:
-    return parse_interval(str(value))
-
-
-class JobSettings(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    enabled: bool | None = None
-    interval: Annotated[timedelta | None, BeforeValidator(_interval)] = None
-    market_hours_only: bool | None = None
+    """The jobs configuration cannot be used; the message names the file, the line, the job and the key."""
 
 
 def load_jobs_config(path: Path) -> dict[str, dict[str, Any]]:
     """Job name → the settings that the file gives it."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        tables = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidJobsConfig(f"{path}: {error}") from None
-    return {name: _settings(path, name, table) for name, table in tables.items()}
+    return {name: _settings(path, text, name, table) for name, table in tables.items()}
 
 
-def _settings(path: Path, job: str, table: object) -> dict[str, Any]:
+def _settings(path: Path, text: str, job: str, table: object) -> dict[str, Any]:
+    if not isinstance(table, Mapping):
+        raise InvalidJobsConfig(f"{path}:{_line_of(text, job, '')}: {job}: write a table, [{job}]")
     try:
-        return JobSettings.model_validate(table).model_dump(exclude_none=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join([job, *(str(part) for part in first["loc"])])
-        raise InvalidJobsConfig(f"{path}: {key}: {first['msg']}") from None
+        return check_settings(table)
+    except InvalidSetting as error:
+        raise named(path, text, job, error) from None
+
+
+def named(path: Path, text: str, job: str, error: InvalidSetting) -> InvalidJobsConfig:
+    """The mistake with the place in the file from which it comes."""
+    line = _line_of(text, job, error.field)
+    return InvalidJobsConfig(f"{path}:{line}: {job}.{error.field}: {error.message}")
+
+
+def _line_of(text: str, job: str, field: str) -> int:
+    """The line that gives the field, else the one that begins the job's table; 1 is the first."""
+    found, table = 1, ""
+    outer, _, key = field.rpartition(".")
+    places = {(job, field), (job, field.partition(".")[0]), (f"{job}.{outer}", key), ("", f"{job}.{field}"), ("", job)}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            table = header[1].replace(" ", "").replace('"', "")
+            found = number if table in {job, f"{job}.{field}"} else found
+        elif (given := re.match(r'\s*([\w."-]+)\s*=', line)) and (table, given[1].replace('"', "")) in places:
+            return number
+    return found

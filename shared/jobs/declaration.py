@@ -2,45 +2,44 @@
 
 jobs = Jobs("marketdata")
 
-@jobs.job("update_market_data", every="1m", description="Fetch current prices from the provider.")
+@jobs.job("update_market_data", schedule="1m", priority="high", description="Fetch current prices from the provider.")
 def update_market_data(run: JobRun) -> Counts: ...
+
+What the keywords of settings mean, shared/jobs/settings.py says; an operator can change them while everything runs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
-from shared.bus.transaction import Unit
-from shared.jobs.interval import parse_interval
+from pydantic import BaseModel
 
-#: What a run counted, such as ``{"prices_written": 5}``; shown in its history.
-Counts = Mapping[str, int]
+from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.settings import InvalidSetting, check_settings
 
-
-@dataclass(frozen=True)
-class JobRun:
-    """What a running job is given. ``now`` is the slot's start time by the service's clock."""
-
-    id: UUID
-    unit: Unit
-    now: datetime
-    parameters: Mapping[str, Any]
+#: Why this run should not be, in a few words that are the same each time; None where it should.
+Condition = Callable[[JobRun], str | None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as declared: its defaults, which the configuration file and the live table override."""
+    """A job as declared; ``settings`` are its defaults, which the configuration file and the live table override.
+
+    ``parameters`` is the model of what a run may be given. ``needs`` are the dependencies without which the job is put
+    off: names of breakers. With ``parts``, a run is one run of ``run`` for each set of parameters that it answers,
+    several at a time; ``join`` is given what each counted, in their order, and makes the counts of the whole.
+    """
 
     name: str
     service: str
     description: str
     run: Callable[[JobRun], Counts]
-    interval: timedelta
-    market: str
-    market_hours_only: bool = False
-    enabled: bool = True
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    parameters: type[BaseModel] | None = None
+    when: Condition | None = None
+    needs: tuple[str, ...] = ()
+    parts: Callable[[JobRun], Sequence[Mapping[str, Any]]] | None = None
+    join: Callable[[JobRun, Sequence[Counts]], Counts] | None = None
 
 
 @dataclass
@@ -52,16 +51,43 @@ class Jobs:
     declared: dict[str, Job] = field(default_factory=dict)
 
     def job(
-        self, name: str, *, every: str, description: str, market_hours_only: bool = False
+        self,
+        name: str,
+        *,
+        description: str,
+        parameters: type[BaseModel] | None = None,
+        when: Condition | None = None,
+        needs: tuple[str, ...] = (),
+        parts: Callable[[JobRun], Sequence[Mapping[str, Any]]] | None = None,
+        join: Callable[[JobRun, Sequence[Counts]], Counts] | None = None,
+        **settings: Any,
     ) -> Callable[[Callable[[JobRun], Counts]], Callable[[JobRun], Counts]]:
+        """``settings`` are fields of JobSettings; raises InvalidSetting for what it does not take."""
+
         def declare(run: Callable[[JobRun], Counts]) -> Callable[[JobRun], Counts]:
-            self.declared[name] = Job(
-                name, self.service, description, run, parse_interval(every), self.market, market_hours_only
-            )
+            given = check_settings({"market": self.market, **settings})
+            self.declared[name] = Job(name, self.service, description, run, given, parameters, when, needs, parts, join)
             return run
 
         return declare
 
     def configured(self, overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Job]:
-        """The declared jobs with the configuration file's settings over them."""
-        return {name: replace(job, **overrides.get(name, {})) for name, job in self.declared.items()}
+        """The declared jobs with the configuration file's settings over them; raises InvalidJob where they clash."""
+        return {name: _over(job, overrides.get(name, {})) for name, job in self.declared.items()}
+
+
+class InvalidJob(ValueError):
+    """Settings that are right by themselves and wrong together; ``job`` has them."""
+
+    def __init__(self, job: str, error: InvalidSetting) -> None:
+        super().__init__(f"{job}.{error}")
+        self.job = job
+        self.error = error
+
+
+def _over(job: Job, overrides: Mapping[str, Any]) -> Job:
+    try:
+        check_settings(overrides, base=job.settings)
+    except InvalidSetting as error:
+        raise InvalidJob(job.name, error) from None
+    return replace(job, settings={**job.settings, **overrides})

@@ -1,51 +1,185 @@
 """Running a job: the one place where any failure is caught, because it becomes the run's outcome."""
 
-import os
-import socket
 import traceback
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 import structlog
+from dramatiq.middleware import TimeLimitExceeded
+from pydantic import BaseModel, ValidationError
 
 from shared.bus.actors import Actors
-from shared.bus.transaction import Unit
+from shared.bus.retries import TryAgainLater
+from shared.bus.transaction import Transaction, Unit
 from shared.contracts.jobs import RunJob
-from shared.jobs import store
-from shared.jobs.declaration import Counts, Job, JobRun
-from shared.storage.errors import is_transient
+from shared.jobs import parts, runs
+from shared.jobs.declaration import Job
+from shared.jobs.failures import Permanent, judge
+from shared.jobs.jobrun import Counts, JobRun, RunCanceled, RunInterrupted, Signals
+from shared.jobs.metrics import observe
+from shared.jobs.pulse import Pulse
+from shared.jobs.runs import Begun, Ending, PutOff
+from shared.outage import first_line
 
 log = structlog.get_logger(__name__)
 
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
+#: dramatiq's own limit stands behind the run's, which the pulse keeps.
+ACTOR_LIMIT_MS = 7 * 86_400_000
+UNKNOWN_PAUSE_MS = 5_000
+#: What people ask for runs whatever its condition says.
+BY_HAND = frozenset({"manual", "retry", "backfill"})
 
 
-def declare_runner(actors: Actors, service: str, jobs: dict[str, Job]) -> None:
+class PartsFailed(Permanent):
+    """Some parts of the run did not succeed."""
+
+
+def declare_runner(actors: Actors, service: str, jobs: Mapping[str, Job], pulse: Pulse) -> None:
     """Add the actor that obeys RunJob for the service's jobs."""
+    runner = Runner(jobs, pulse)
 
-    @actors.raw(RunJob, queue=f"{service}.jobs")
+    @actors.raw(RunJob, queue=f"{service}.jobs", time_limit=ACTOR_LIMIT_MS)
     def run_job(command: RunJob, unit: Unit) -> None:
+        runner.obey(command, unit)
+
+
+class Runner:
+    """Obeys RunJob. What could not be written, since the database was away, is kept until the message comes again."""
+
+    def __init__(self, jobs: Mapping[str, Job], pulse: Pulse) -> None:
+        self._jobs = jobs
+        self._pulse = pulse
+        self._unwritten: dict[UUID, tuple[Begun, Ending | PutOff]] = {}
+
+    def obey(self, command: RunJob, unit: Unit) -> None:
+        job = self._jobs.get(command.job)
+        if job is None:  # declared by a newer replica, which can run it
+            raise TryAgainLater(f"this replica has no job {command.job}", pause_ms=UNKNOWN_PAUSE_MS)
+        with self._pulse.taking(command.run_id) as free:
+            if free and command.run_id in self._unwritten:
+                self._write(*self._unwritten[command.run_id], unit)
+            elif free:
+                self._begin(job, command, unit)
+
+    def _begin(self, job: Job, command: RunJob, unit: Unit) -> None:
         with unit.engine.begin() as connection:
-            started = store.start_run(connection, command.run_id, worker=WORKER, now=unit.clock())
-        if started:
-            _run(jobs[command.job], command, unit)
+            begun = runs.begin(
+                connection,
+                command.run_id,
+                attempt=command.attempt,
+                worker=self._pulse.worker,
+                needs=job.needs,
+                now=unit.clock(),
+            )
+        if begun is not None:
+            with structlog.contextvars.bound_contextvars(service=job.service, job=job.name, run_id=str(begun.id)):
+                result = _refused(job, begun) or self._outcome(job, begun, unit)
+                if result is not None:
+                    self._write(begun, result, unit)
+
+    def _outcome(self, job: Job, begun: Begun, unit: Unit) -> Ending | PutOff | None:
+        """How it went; None where its parts have only begun."""
+        log.info("run started", attempt=begun.attempt, part=begun.part)
+        signals = Signals()
+        try:
+            with self._pulse.holding(begun.id, begun.attempt, signals, begun.settings.seconds("time_limit")):
+                return _work(job, begun, unit, signals)
+        except RunCanceled:
+            return Ending("canceled", reason="canceled while it ran", done=signals.done, total=signals.total)
+        except RunInterrupted:
+            return PutOff(unit.clock(), "its worker was stopped")
+        except (Exception, TimeLimitExceeded) as error:  # noqa: BLE001 - it becomes the run's outcome
+            return _failure(error, begun, unit.clock(), signals)
+
+    def _write(self, begun: Begun, result: Ending | PutOff, unit: Unit) -> None:
+        self._unwritten[begun.id] = (begun, result)
+        with unit.transaction() as tx:
+            held = _written(tx, begun, result)
+            now = tx.now
+        del self._unwritten[begun.id]
+        if held:
+            _tell(begun, result, now)
+        else:
+            log.warning("the run was taken from this worker; how it went is not written")
 
 
-def _run(job: Job, command: RunJob, unit: Unit) -> None:
-    logger = log.bind(job=job.name, run_id=str(command.run_id))
-    logger.info("job started")
-    counts, outcome, error = _outcome(job, command, unit)
-    with unit.engine.begin() as connection:
-        store.finish_run(connection, command.run_id, outcome=outcome, error=error, counts=counts, now=unit.clock())
-    if error:
-        logger.error("job failed", error=error.splitlines()[-1])
-    else:
-        logger.info("job finished", **counts)
+def _refused(job: Job, begun: Begun) -> Ending | PutOff | None:
+    """Why the run is not to begin now."""
+    if begun.canceled:
+        return Ending("canceled", reason="canceled before it began")
+    if begun.put_off_until is not None:
+        return PutOff(begun.put_off_until, f"waits for {' or '.join(job.needs)}")
+    return None
 
 
-def _outcome(job: Job, command: RunJob, unit: Unit) -> tuple[Counts, str, str | None]:
-    run = JobRun(command.run_id, unit, unit.clock(), command.parameters)
+def _work(job: Job, begun: Begun, unit: Unit, signals: Signals) -> Ending | None:
+    given = _parameters(job.parameters, begun.parameters)
+    market = begun.settings.market
+    run = JobRun(begun.id, unit, unit.clock(), given, begun.slot, begun.attempt, begun.part, market, signals)
+    if begun.joining:
+        return Ending("succeeded", _joined(job, run))
+    if begun.part is None and begun.trigger not in BY_HAND and job.when and (reason := job.when(run)):
+        return Ending("skipped", reason=reason)
+    if job.parts is None or begun.part is not None:
+        return Ending("succeeded", job.run(run), done=signals.done, total=signals.total)
+    each = job.parts(run)
+    with unit.transaction() as tx:
+        parts.split(tx, begun.id, begun.attempt, begun.parameters, each)
+    return None
+
+
+def _failure(error: BaseException, begun: Begun, now: datetime, signals: Signals) -> Ending | PutOff:
+    verdict = judge(error, failures=begun.failures + 1, settings=begun.settings, now=now)
+    text, reason = "".join(traceback.format_exception(error)), _told(error)
+    if verdict.again_at is not None:
+        return PutOff(verdict.again_at, reason, verdict.counts, verdict.kind, text)
+    return Ending("failed", None, text, verdict.kind, reason, signals.done, signals.total)
+
+
+def _written(tx: Transaction, begun: Begun, result: Ending | PutOff) -> bool:
+    if isinstance(result, PutOff):
+        return runs.put_off(tx, begun, result)
+    if result.outcome == "skipped":
+        return runs.skip(tx, begun, result.reason)
+    return runs.finish(tx, begun, result)
+
+
+def _tell(begun: Begun, result: Ending | PutOff, now: datetime) -> None:
+    seconds = round((now - begun.begun_at).total_seconds(), 6)
+    if isinstance(result, PutOff):
+        report = log.warning if result.failed else log.info
+        report("run put off", reason=result.reason, until=result.until.isoformat(), seconds=seconds)
+        return
+    observe(begun, result.outcome, seconds)
+    report = log.error if result.outcome == "failed" else log.info
+    report("run finished", outcome=result.outcome, reason=result.reason, seconds=seconds, **dict(result.counts or {}))
+
+
+def _parameters(model: type[BaseModel] | None, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    if model is None:
+        return given
     try:
-        return job.run(run), "succeeded", None
-    except Exception as error:
-        if is_transient(error):
-            raise  # the message is tried again when the database is back
-        return {}, "failed", "".join(traceback.format_exception(error))
+        return model.model_validate(given).model_dump()
+    except ValidationError as error:
+        raise Permanent(f"parameters: {error}") from error
+
+
+def _joined(job: Job, run: JobRun) -> Counts:
+    with run.unit.engine.connect() as connection:
+        results = parts.part_results(connection, run.id)
+    wrong = [f"{row.part} {row.outcome}" for row in results if row.outcome != "succeeded"]
+    if wrong:
+        raise PartsFailed(f"{len(wrong)} of {len(results)} parts did not succeed: {', '.join(wrong[:10])}")
+    counts = [row.counts for row in results]
+    return job.join(run, counts) if job.join else _summed(counts)
+
+
+def _summed(results: list[Counts]) -> Counts:
+    return {name: sum(counts.get(name, 0) for counts in results) for counts in results for name in counts}
+
+
+def _told(error: BaseException) -> str:
+    """The error in one line."""
+    return first_line("".join(traceback.format_exception_only(error)).strip())[:500]

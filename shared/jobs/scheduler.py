@@ -2,7 +2,7 @@
 
 periodiq reads minutes, drifts over daylight saving, fires twice after a restart and forgets what it missed
 while it was down. It takes any spec object that has ``validate`` and ``next_valid_date``, and any actor that
-has ``options`` and ``send_with_options``: ours look into the live table and claim slots that are unique rows.
+has ``options`` and ``send_with_options``: ours look into the live tables and claim slots that are unique rows.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,11 +12,14 @@ from typing import Any
 import pendulum
 import structlog
 from periodiq import Scheduler
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from shared.bus.transaction import Unit
-from shared.jobs import store
-from shared.jobs.schedule import due_slot
+from shared.jobs import claims, dispatching
+from shared.jobs.markets import Calendar
+from shared.jobs.parts import advance
+from shared.jobs.planning import plan
+from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
 
@@ -24,29 +27,8 @@ log = structlog.get_logger(__name__)
 SHORTEST_PAUSE_SECONDS = 0.02
 
 
-class Timetable:
-    """The spec object of one service: due when one of its jobs has a slot that nobody has claimed."""
-
-    def __init__(self, unit: Unit) -> None:
-        self._unit = unit
-        self.due: list[store.Slot] = []
-
-    def validate(self, _now: datetime) -> bool:
-        now = self._unit.clock()
-        with self._unit.engine.begin() as connection:
-            jobs = store.live_jobs(connection, self._unit.service, now)
-        slots = ((job, due_slot(job, now)) for job in jobs)
-        self.due = [store.Slot(job.name, job.service, slot) for job, slot in slots if slot is not None]
-        return bool(self.due)
-
-    def next_valid_date(self, _now: datetime) -> pendulum.DateTime:
-        """The next whole second: we look again then, so a change made through the API acts with it."""
-        soon = pendulum.now().add(microseconds=int(SHORTEST_PAUSE_SECONDS * 1e6))
-        return soon.replace(microsecond=0).add(seconds=1)
-
-
 class Tick:
-    """What periodiq takes for an actor: it claims the due slots of one service, all in one statement.
+    """What periodiq takes for an actor, and for its spec: once a second it moves the jobs of one service on.
 
     ``woke`` is called with each wake-up and whether the database answered it.
     """
@@ -54,8 +36,8 @@ class Tick:
     def __init__(self, unit: Unit, woke: Callable[[bool], None] = lambda _: None) -> None:
         self._unit = unit
         self._woke = woke
-        self.timetable = Timetable(unit)
-        self._healthy = True
+        self._calendar = Calendar(unit.engine, unit.clock)
+        self._outage = Outage("the database", service=unit.service, part="scheduler")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -64,33 +46,53 @@ class Tick:
     def __str__(self) -> str:
         return f"the due jobs of {self._unit.service}"
 
-    def validate(self, now: datetime) -> bool:
-        """Look for due slots; an error of the database is noted once and the next tick looks again."""
-        try:
-            due = self.timetable.validate(now)
-        except SQLAlchemyError as error:
-            self._note(healthy=False, error=error)
-            self._woke(False)
-            return False
-        self._note(healthy=True)
-        self._woke(True)
-        return due
+    def validate(self, _now: datetime) -> bool:
+        """Each wake-up is one: whether anything is due, only the locked rows can tell."""
+        return True
 
-    def next_valid_date(self, now: datetime) -> pendulum.DateTime:
-        return self.timetable.next_valid_date(now)
+    def next_valid_date(self, _now: datetime) -> pendulum.DateTime:
+        """The next whole second: we look again then, so a change made through the API acts with it."""
+        soon = pendulum.now().add(microseconds=int(SHORTEST_PAUSE_SECONDS * 1e6))
+        return soon.replace(microsecond=0).add(seconds=1)
 
     def send_with_options(self, **_: object) -> None:
+        """Move on; an error of the database is noted once and the next tick tries again."""
         try:
-            with self._unit.transaction() as tx:
-                store.claim(tx, self.timetable.due)
+            self.move_on()
+        except IntegrityError as error:  # another replica was first; its rows are seen by the next tick
+            log.debug("a slot was taken meanwhile", error=str(error.orig))
+            self._woke(True)
         except SQLAlchemyError as error:
-            self._note(healthy=False, error=error)
+            self._outage.failed(error)
+            self._woke(False)
+        else:
+            self._outage.passed()
+            self._woke(True)
 
-    def _note(self, *, healthy: bool, error: Exception | None = None) -> None:
-        if healthy != self._healthy:
-            self._healthy = healthy
-            report = log.info if healthy else log.warning
-            report("scheduler", service=self._unit.service, healthy=healthy, error=str(error or ""))
+    def move_on(self) -> None:
+        """Claim what is due, send what waits for its turn, and take back what was lost."""
+        self.claim_due()
+        self._mend()
+        with self._unit.transaction() as tx:
+            dispatching.dispatch(tx, self._unit.service)
+
+    def claim_due(self) -> int:
+        """The number of runs."""
+        with self._unit.transaction() as tx:
+            due = claims.due_jobs(tx.connection, self._unit.service, tx.now)
+            plans = [(job, plan(job, self._calendar.market(job.settings.market), tx.now)) for job in due]
+            return claims.claim(tx, plans)
+
+    def _mend(self) -> None:
+        with self._unit.transaction() as tx:
+            lost = dispatching.take_back_lost(tx, self._unit.service)
+            dispatching.send_again(tx, self._unit.service)
+            for parent in dispatching.joining_runs(tx.connection, self._unit.service):
+                advance(tx, parent)
+        for run in lost:
+            log.warning(
+                "a run's worker died", job=run.job, run_id=str(run.id), worker=run.worker, again=run.state == "waiting"
+            )
 
 
 def run_scheduler(ticks: Iterable[Tick]) -> None:

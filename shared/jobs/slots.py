@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from itertools import takewhile
 from typing import Protocol
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
@@ -24,7 +25,7 @@ from shared.jobs.interval import InvalidInterval, format_interval, parse_interva
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RELATIVE = re.compile(r"(?:at|(?P<distance>\S+) (?P<direction>before|after)) (?P<edge>open|close)")
 _ZERO = timedelta(0)
-_OFF = "off"
+OFF = "off"
 
 
 class InvalidSchedule(ValueError):
@@ -54,10 +55,13 @@ class Every:
 
 @dataclass(frozen=True)
 class Cron:
+    """Read by the clock of ``zone``, or of the market where it is None."""
+
     expression: str
+    zone: ZoneInfo | None = None
 
     def between(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
-        just_before = (begin - timedelta(microseconds=1)).astimezone(market.zone)
+        just_before = (begin - timedelta(microseconds=1)).astimezone(self.zone or market.zone)
         slots = (slot.astimezone(UTC) for slot in CronSim(self.expression, just_before))
         return takewhile(lambda slot: slot < end, slots)
 
@@ -83,15 +87,15 @@ class Relative:
 
 
 @lru_cache(maxsize=4096)
-def parse_schedule(text: str) -> Schedule:
-    """The schedule that the text describes; raises InvalidSchedule, which quotes it."""
+def parse_schedule(text: str, zone: ZoneInfo | None = None) -> Schedule:
+    """The schedule that the text describes; raises InvalidSchedule, which quotes it. Cron is read by ``zone``."""
     relative = _RELATIVE.fullmatch(text)
     try:
         if relative is not None:
             distance = parse_interval(relative["distance"]) if relative["distance"] else _ZERO
             return Relative(relative["edge"], -distance if relative["direction"] == "before" else distance)
         if " " in text:
-            return _cron(text)
+            return _cron(text, zone)
         return Every(parse_interval(text))
     except InvalidInterval as error:
         raise InvalidSchedule(
@@ -99,12 +103,12 @@ def parse_schedule(text: str) -> Schedule:
         ) from None
 
 
-def _cron(text: str) -> Cron:
+def _cron(text: str, zone: ZoneInfo | None) -> Cron:
     try:
         CronSim(text, EPOCH)  # also refuses days that no month has
     except CronSimError as error:
         raise InvalidSchedule(f"{text!r} is not a cron expression of five fields: {error}") from None
-    return Cron(text)
+    return Cron(text, zone)
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ class Timing:
 
     default: str
     phases: Mapping[Phase, str] = field(default_factory=dict)
+    zone: ZoneInfo | None = None
 
     def __post_init__(self) -> None:
         if not any(self.schedules.values()):
@@ -124,7 +129,7 @@ class Timing:
     @cached_property
     def schedules(self) -> dict[Phase, Schedule | None]:
         texts = {phase: self.phases.get(phase, self.default) for phase in Phase}
-        return {phase: None if text == _OFF else parse_schedule(text) for phase, text in texts.items()}
+        return {phase: None if text == OFF else parse_schedule(text, self.zone) for phase, text in texts.items()}
 
     def slots(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
         """From ``begin`` to before ``end``, in order. A slot is one of the schedule of the phase in which it lies."""
@@ -141,8 +146,3 @@ class Timing:
     def next_slot(self, market: Market, now: datetime, horizon: timedelta) -> datetime | None:
         """The first slot after ``now`` within the horizon."""
         return next(self.slots(market, now + timedelta(microseconds=1), now + horizon), None)
-
-
-def market_hours_only(default: str) -> Timing:
-    """The schedule in regular trading, nothing otherwise."""
-    return Timing(default, {phase: _OFF for phase in Phase if phase is not Phase.REGULAR})

@@ -7,17 +7,18 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 from structlog.testing import capture_logs
 
 from shared.bus.transaction import Unit
-from shared.jobs import store
+from shared.jobs import claims, control
 from shared.jobs.declaration import Job
-from shared.jobs.schedule import slot_at
+from shared.jobs.dispatching import SEND_AGAIN_AFTER
+from shared.jobs.planning import MISSED, OVERLAPS
 from shared.jobs.scheduler import Tick
 from shared.storage.migrate import ROOT
 from tests.component.watching import outbox, statements, unit_of
@@ -25,7 +26,7 @@ from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
 SECOND = timedelta(seconds=1)
-JOB = Job("sweep", "orders", "A job that only these tests have.", lambda _: {}, SECOND, market="DEMO")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SLOTS = 200
 REPLICAS = TICKERS_EACH = 2
 
@@ -39,70 +40,98 @@ run_scheduler([Tick(Unit("orders", make_engine(sys.stdin.readline().strip(), nam
 """
 
 
+def a_job(name: str = "sweep", **settings: Any) -> Job:
+    """Every second, unless told otherwise."""
+    return Job(name, "orders", "A job that only these tests have.", lambda _: {}, {"schedule": "1s", **settings})
+
+
+JOB = a_job()
+
+
+def slot_at(moment: datetime, interval: timedelta) -> datetime:
+    return EPOCH + (moment - EPOCH) // interval * interval
+
+
 @pytest.fixture
 def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    clock.now = clock.now.replace(hour=12, minute=0, second=1)  # far from where another hour or day begins
     with unit_of("orders", urls, clock) as unit:
         yield unit
 
 
 def declare(unit: Unit, *jobs: Job) -> None:
     with unit.engine.begin() as connection:
-        store.declare(connection, jobs, unit.clock())
+        claims.declare(connection, jobs, unit.clock())
 
 
 def tick(unit: Unit) -> None:
     """One wake-up of a scheduler that has just started."""
-    ticker = Tick(unit)
-    if ticker.validate(unit.clock()):
-        ticker.send_with_options()
+    Tick(unit).move_on()
 
 
 def finish_runs(unit: Unit) -> None:
-    """End every run, as workers would: an unfinished one keeps its job's next slot waiting."""
+    """End every run, as workers would: an unfinished one is in the way of its job's next slot."""
     with unit.engine.begin() as connection:
-        for row in connection.exec_driver_sql("SELECT id FROM jobs.job_runs WHERE finished_at IS NULL").all():
-            store.finish_run(connection, row.id, outcome="succeeded", error=None, counts={}, now=unit.clock())
+        connection.exec_driver_sql(
+            """UPDATE jobs.job_runs SET state = 'finished', outcome = 'succeeded', finished_at = queued_at
+               WHERE state <> 'finished'"""
+        )
 
 
 def claimed(unit: Unit, job: str = JOB.name) -> list[datetime]:
     """The slots of the job's runs, in order."""
-    found = rows(unit.engine, "SELECT scheduled_for FROM jobs.job_runs WHERE job = :j ORDER BY 1", j=job)
+    found = rows(
+        unit.engine,
+        "SELECT scheduled_for FROM jobs.job_runs WHERE job = :j AND outcome IS DISTINCT FROM 'skipped' ORDER BY 1",
+        j=job,
+    )
     return [row.scheduled_for for row in found]
 
 
+def skipped(unit: Unit, job: str = JOB.name) -> list[tuple[datetime, datetime, int, str]]:
+    """The job's skips in order: first and last slot, how many, and why."""
+    found = rows(
+        unit.engine,
+        """SELECT scheduled_for, last_slot, slots, reason FROM jobs.job_runs
+           WHERE job = :j AND outcome = 'skipped' ORDER BY scheduled_for""",
+        j=job,
+    )
+    return [tuple(row) for row in found]
+
+
 def run_ids(unit: Unit) -> list[UUID]:
-    return [row.id for row in rows(unit.engine, "SELECT id FROM jobs.job_runs")]
+    return [row.id for row in rows(unit.engine, "SELECT id FROM jobs.job_runs WHERE state <> 'waiting'")]
+
+
+def sent_runs(unit: Unit) -> Counter[UUID]:
+    return Counter(UUID(sent.body["run_id"]) for sent in outbox(unit))
 
 
 def test_racing_schedulers_claim_every_slot_once(urls: dict[str, str], clock: FakeClock) -> None:
     """Two replicas, two tickers each, 200 slots, three jobs: one run, one RunJob, and no ticker trips on another."""
-    jobs = [replace(JOB, name=f"every_{n}s", interval=n * SECOND) for n in (1, 2, 3)]
+    jobs = [a_job(f"every_{n}s", schedule=f"{n}s") for n in (1, 2, 3)]
     moments = [clock.now + number * SECOND for number in range(SLOTS)]
     with ExitStack() as stack, capture_logs() as logs:
         replicas = [stack.enter_context(unit_of("orders", urls, clock)) for _ in range(REPLICAS)]
         declare(replicas[0], *jobs)
         _race([Tick(unit) for unit in replicas for _ in range(TICKERS_EACH)], clock)
-        for job in jobs:
-            assert claimed(replicas[0], job.name) == sorted({slot_at(moment, job.interval) for moment in moments})
-        assert Counter(sent.id for sent in outbox(replicas[0])) == Counter(run_ids(replicas[0]))
+        for n, job in enumerate(jobs, start=1):
+            assert claimed(replicas[0], job.name) == sorted({slot_at(moment, n * SECOND) for moment in moments})
+        assert sent_runs(replicas[0]) == Counter(run_ids(replicas[0]))
     assert [entry for entry in logs if entry["log_level"] == "warning"] == []
 
 
 def _race(tickers: list[Tick], clock: FakeClock) -> None:
-    """Move the clock slot by slot; in every other slot all tickers have looked before the first one claims."""
+    """Move the clock slot by slot; in each all tickers begin at the same moment."""
     gate = threading.Barrier(len(tickers), timeout=20)
 
-    def wake(ticker: Tick, number: int) -> None:
+    def wake(ticker: Tick) -> None:
         gate.wait()
-        due = ticker.validate(clock())
-        if number % 2:
-            gate.wait()
-        if due:
-            ticker.send_with_options()
+        ticker.send_with_options()
 
     with ThreadPoolExecutor(len(tickers)) as pool:
-        for number in range(SLOTS):
-            for future in [pool.submit(wake, ticker, number) for ticker in tickers]:
+        for _ in range(SLOTS):
+            for future in [pool.submit(wake, ticker) for ticker in tickers]:
                 future.result()
             finish_runs(tickers[0]._unit)
             clock.move(seconds=1)
@@ -113,30 +142,52 @@ def test_a_restart_inside_a_slot_does_not_run_it_again(urls: dict[str, str], clo
     clock.now = slot_at(clock.now, 60 * SECOND)
     for _ in range(2):
         with unit_of("orders", urls, clock) as unit:
-            declare(unit, replace(JOB, interval=60 * SECOND))
+            declare(unit, a_job(schedule="1m"))
             tick(unit)
             finish_runs(unit)
             assert len(claimed(unit)) == len(outbox(unit)) == 1
-            assert not Tick(unit).validate(clock())
         clock.move(seconds=30)
 
 
 def test_after_an_outage_the_latest_slot_runs_once(orders: Unit, clock: FakeClock) -> None:
-    """Three hours of missed minutes are one run, of the minute that it is now."""
-    declare(orders, replace(JOB, interval=60 * SECOND))
+    """Three hours of missed minutes are one run, of the minute that it is now, and one row of what was missed."""
+    declare(orders, a_job(schedule="1m"))
     tick(orders)
     finish_runs(orders)
-    before = claimed(orders)
+    (before,) = claimed(orders)
     clock.move(hours=3)
     for _ in range(2):
         tick(orders)
         finish_runs(orders)
-    assert claimed(orders) == [*before, slot_at(clock.now, 60 * SECOND)]
+    latest = slot_at(clock.now, 60 * SECOND)
+    assert claimed(orders) == [before, latest]
+    assert skipped(orders) == [(before + 60 * SECOND, latest - 60 * SECOND, 179, MISSED)]
+
+
+def test_all_slots_of_an_outage_run_in_their_order_where_the_policy_says_so(orders: Unit, clock: FakeClock) -> None:
+    """One after the other: the next is sent when the one before it has ended."""
+    declare(orders, a_job(schedule="1m", misfire="run_all", misfire_window="5m"))
+    tick(orders)
+    finish_runs(orders)
+    clock.move(hours=1)
+    tick(orders)
+    begun = []
+    while waiting := rows(orders.engine, "SELECT scheduled_for, state FROM jobs.job_runs WHERE state <> 'finished'"):
+        (active,) = [row.scheduled_for for row in waiting if row.state == "queued"]
+        begun.append(active)
+        with orders.engine.begin() as connection:
+            connection.exec_driver_sql(
+                """UPDATE jobs.job_runs SET state = 'finished', outcome = 'succeeded', finished_at = queued_at
+                   WHERE state = 'queued'"""
+            )
+        tick(orders)
+    latest = slot_at(clock.now, 60 * SECOND)
+    assert begun == [slot for n in range(5, -1, -1) if (slot := latest - n * 60 * SECOND) >= clock.now - 300 * SECOND]
 
 
 def test_a_disabled_job_enqueues_nothing(orders: Unit) -> None:
     """Neither a run nor a message."""
-    declare(orders, replace(JOB, enabled=False))
+    declare(orders, a_job(enabled=False))
     tick(orders)
     assert (claimed(orders), outbox(orders)) == ([], [])
 
@@ -145,11 +196,13 @@ def test_a_job_for_market_hours_waits_for_its_market_to_open(
     orders: Unit, urls: dict[str, str], clock: FakeClock
 ) -> None:
     """Without a session that covers the time the market is closed; the end of a session is outside it."""
-    declare(orders, replace(JOB, market="XNYS", market_hours_only=True))
-    tick(orders)
-    assert claimed(orders) == []
+    clock.now = slot_at(clock.now, SECOND)
     opens = clock.now + 60 * SECOND
     _add_session(urls, opens, opens + 60 * SECOND)
+    declare(orders, a_job(market="XNYS", market_hours_only=True))
+    tick(orders)
+    assert claimed(orders) == []
+    assert value(orders.engine, "SELECT next_slot FROM jobs.jobs") == opens
     for seconds, runs in ((59, 0), (1, 1), (59, 2), (1, 2)):
         clock.move(seconds=seconds)
         tick(orders)
@@ -159,10 +212,9 @@ def test_a_job_for_market_hours_waits_for_its_market_to_open(
 
 def _add_session(urls: dict[str, str], opens: datetime, closes: datetime) -> None:
     with unit_of("marketdata", urls) as unit, unit.engine.begin() as connection:
-        connection.exec_driver_sql("INSERT INTO marketdata.markets VALUES ('XNYS', 'New York', 'America/New_York')")
         connection.exec_driver_sql(
-            "INSERT INTO marketdata.market_sessions (market, open_at, close_at) VALUES ('XNYS', %s, %s)",
-            (opens, closes),
+            "INSERT INTO marketdata.market_sessions (market, day, open_at, close_at) VALUES ('XNYS', %s, %s, %s)",
+            (opens.date(), opens, closes),
         )
 
 
@@ -171,7 +223,7 @@ def test_a_toggle_acts_at_the_next_tick_and_is_on_record(orders: Unit, clock: Fa
     declare(orders, JOB)
     for enabled, runs in ((False, 0), (True, 1)):
         with orders.transaction() as tx:
-            store.set_enabled(tx, JOB.name, enabled=enabled, who="OPERATOR1")
+            control.set_enabled(tx, JOB.name, enabled=enabled, who="OPERATOR1")
         declare(orders, JOB)
         tick(orders)
         assert len(claimed(orders)) == runs
@@ -185,44 +237,81 @@ def test_a_toggle_acts_at_the_next_tick_and_is_on_record(orders: Unit, clock: Fa
 
 def test_an_unknown_job_can_be_neither_toggled_nor_triggered(orders: Unit) -> None:
     """It is named in the error, and nothing is written."""
-    with pytest.raises(store.UnknownJob, match="no_such_job"), orders.transaction() as tx:
-        store.set_enabled(tx, "no_such_job", enabled=True, who="OPERATOR1")
-    with pytest.raises(store.UnknownJob, match="no_such_job"), orders.transaction() as tx:
-        store.trigger(tx, "no_such_job", parameters={}, who="OPERATOR1")
+    with pytest.raises(control.UnknownJob, match="no_such_job"), orders.transaction() as tx:
+        control.set_enabled(tx, "no_such_job", enabled=True, who="OPERATOR1")
+    with pytest.raises(control.UnknownJob, match="no_such_job"), orders.transaction() as tx:
+        control.trigger(tx, "no_such_job", parameters={}, who="OPERATOR1")
     assert value(orders.engine, "SELECT count(*) FROM jobs.operator_actions") == 0
     assert (run_ids(orders), outbox(orders)) == ([], [])
 
 
-def test_an_unfinished_run_keeps_the_next_slot_waiting_until_it_is_taken_for_lost(
-    orders: Unit, clock: FakeClock
-) -> None:
-    """Runs of a job do not pile up behind a slow one; one that never ends holds its job up for LOST_AFTER."""
+def test_slots_behind_a_slow_run_are_one_row_that_says_why(orders: Unit, clock: FakeClock) -> None:
+    """Runs of a job do not pile up; when the slow one has ended, the next slot runs."""
     declare(orders, JOB)
-    queued_at = clock.now
     tick(orders)
-    for waited in (SECOND, store.LOST_AFTER - SECOND):
-        clock.now = queued_at + waited
+    (slow,) = claimed(orders)
+    for _ in range(3):
+        clock.move(seconds=1)
         tick(orders)
-        assert len(claimed(orders)) == 1
-    clock.now = queued_at + store.LOST_AFTER
+    assert skipped(orders) == [(slow + SECOND, slow + 3 * SECOND, 3, OVERLAPS)]
+    finish_runs(orders)
+    clock.move(seconds=1)
     tick(orders)
-    assert claimed(orders) == [slot_at(queued_at, SECOND), slot_at(clock.now, SECOND)]
+    assert claimed(orders) == [slow, slow + 4 * SECOND]
+
+
+def test_a_later_slot_takes_over_where_the_policy_says_so(orders: Unit, clock: FakeClock) -> None:
+    """Who runs is asked to end, and the later one begins when it has."""
+    declare(orders, a_job(overlap="cancel"))
+    tick(orders)
+    clock.move(seconds=1)
+    tick(orders)
+    first, second = rows(orders.engine, "SELECT * FROM jobs.job_runs ORDER BY scheduled_for")
+    assert (first.state, first.cancel_requested_at, second.state) == ("queued", clock.now, "waiting")
+    finish_runs_of(orders, first.id)
+    tick(orders)
+    assert value(orders.engine, "SELECT state FROM jobs.job_runs WHERE id = :id", id=second.id) == "queued"
+
+
+def finish_runs_of(unit: Unit, run_id: UUID) -> None:
+    with unit.engine.begin() as connection:
+        connection.exec_driver_sql(
+            """UPDATE jobs.job_runs SET state = 'finished', outcome = 'canceled', finished_at = queued_at
+               WHERE id = %s""",
+            (run_id,),
+        )
+
+
+def test_a_run_whose_message_was_lost_is_sent_again(orders: Unit, clock: FakeClock) -> None:
+    """The queue was wiped: after ten minutes its message goes out once more, for the same attempt."""
+    declare(orders, a_job(schedule="1h"))
+    tick(orders)
+    (first,) = outbox(orders)
+    with orders.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM orders.outbox")
+    for waited, sent in ((SEND_AGAIN_AFTER, 0), (SECOND, 1), (SECOND, 1)):
+        clock.now += waited
+        tick(orders)
+        assert len(outbox(orders)) == sent
+    (again,) = outbox(orders)
+    assert (again.id, again.body) == (first.id, first.body)
 
 
 def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: Unit, clock: FakeClock) -> None:
-    """Looking, claiming and sending are one statement each, however many jobs are due."""
+    """Looking, claiming, deciding and sending are one statement each, however many jobs are due."""
 
     def counted(jobs: int) -> int:
-        declare(orders, *(replace(JOB, name=f"job_{number}") for number in range(jobs)))
+        declare(orders, *(a_job(f"job_{number}") for number in range(jobs)))
         finish_runs(orders)
         clock.move(seconds=1)
         before = len(outbox(orders))
+        ticker = Tick(orders)
         with statements(orders.engine) as seen:
-            tick(orders)
+            assert ticker.claim_due() == jobs
         assert len(outbox(orders)) == before + jobs
         return len(seen)
 
-    assert counted(1) == counted(200) == 3
+    assert counted(1) == counted(200) == 4
 
 
 def test_periodiq_ticks_once_a_second_on_the_main_thread_of_a_process(urls: dict[str, str]) -> None:
@@ -237,7 +326,7 @@ def test_periodiq_ticks_once_a_second_on_the_main_thread_of_a_process(urls: dict
         eventually(five_seconds_ran, seconds=30, what="five seconds of runs")
         _, *slots = claimed(unit)  # it started somewhere inside the first
         assert slots == [slots[0] + number * SECOND for number in range(len(slots))]
-        assert Counter(sent.id for sent in outbox(unit)) == Counter(run_ids(unit))
+        assert sent_runs(unit) == Counter(run_ids(unit))
 
 
 @contextmanager

@@ -76,3 +76,14 @@ def test_phases_follow_each_other_without_gap_or_overlap(market: Market, begin: 
     for span in spans:
         middle = span.begin + (span.end - span.begin) / 2
         assert market.phase_at(span.begin) is market.phase_at(middle) is span.phase
+
+
+def test_a_market_that_never_closes_opens_and_closes_at_its_midnight() -> None:
+    """By its own clock, on days of 23 and 25 hours too; a midnight at the begin counts, one at the end does not."""
+    for zone in ("UTC", "America/New_York"):
+        market = Market("DEMO", ZoneInfo(zone), always_open=True)
+        for first, last in (("2026-03-07 00:00", "2026-03-10 00:00"), ("2026-10-31 00:00", "2026-11-03 00:00")):
+            begin, end = at(market, first), at(market, last)
+            midnights = [at(market, f"{(begin.date() + timedelta(days=number))} 00:00") for number in range(3)]
+            assert market.opens(begin, end) == market.closes(begin, end) == midnights
+    assert ALWAYS.closes(at(ALWAYS, "2026-11-24 00:01"), at(ALWAYS, "2026-11-24 23:59")) == []

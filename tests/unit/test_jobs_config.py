@@ -1,8 +1,8 @@
 """``config/jobs.toml``: what it says, and how a mistake in it is named."""
 
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,21 +10,28 @@ from services.marketdata.service import service as marketdata
 from services.orders.service import service as orders
 from services.strategy.service import service as strategy
 from services.valuation.service import service as valuation
+from shared.bus.actors import Actors
+from shared.jobs.calendar import Phase
+from shared.jobs.checks import check_chains
 from shared.jobs.config import InvalidJobsConfig, load_jobs_config
-from shared.jobs.declaration import Counts, JobRun, Jobs
-from shared.service import check_job_names, configure_jobs
+from shared.jobs.declaration import Jobs
+from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.settings import InvalidSetting, JobSettings, check_settings
+from shared.service import Service, check_job_names, configure_jobs
 from shared.settings import ServiceSettings
 from shared.storage.migrate import ROOT
 
 SERVICES = (marketdata, orders, valuation, strategy)
-SPECIFIED = {
-    "trading_bot": timedelta(hours=1),
-    "process_orders": timedelta(seconds=5),
-    "update_market_data": timedelta(minutes=1),
-    "update_positions": timedelta(minutes=10),
-}
+SPECIFIED = {"trading_bot": "1h", "process_orders": "5s", "update_market_data": "1m", "update_positions": "10m"}
 MARKET_HOURS_ONLY = {"trading_bot", "process_orders"}
+PRIORITIES = {
+    "trading_bot": "low",
+    "process_orders": "critical",
+    "update_market_data": "high",
+    "update_positions": "medium",
+}
 
+PHASES = [phase.value for phase in Phase]
 WriteConfig = Callable[[str], Path]
 
 
@@ -42,8 +49,8 @@ def refusal_of(path: Path) -> str:
     with pytest.raises(InvalidJobsConfig) as refused:
         load_jobs_config(path)
     message = str(refused.value)
-    assert message.startswith(f"{path}: ")
-    return message.removeprefix(f"{path}: ")
+    assert message.startswith(f"{path}:")
+    return message.removeprefix(f"{path}:").strip()
 
 
 def settings_with(path: Path) -> ServiceSettings:
@@ -52,8 +59,9 @@ def settings_with(path: Path) -> ServiceSettings:
 
 def test_the_file_carries_the_specification_s_intervals() -> None:
     """Every job is enabled, and two of them keep to market hours."""
-    assert load_jobs_config(ROOT / "config" / "jobs.toml") == {
-        name: {"enabled": True, "interval": interval, "market_hours_only": name in MARKET_HOURS_ONLY}
+    given = load_jobs_config(ROOT / "config" / "jobs.toml")
+    assert {name: given[name] for name in SPECIFIED} == {
+        name: {"enabled": True, "schedule": interval, "market_hours_only": name in MARKET_HOURS_ONLY}
         for name, interval in SPECIFIED.items()
     }
 
@@ -62,7 +70,7 @@ def test_the_demo_differs_in_its_bot_alone() -> None:
     """It looks at the market every thirty seconds, so that there is something to see."""
     specified = load_jobs_config(ROOT / "config" / "jobs.toml")
     demo = load_jobs_config(ROOT / "config" / "jobs.demo.toml")
-    assert demo == {**specified, "trading_bot": {**specified["trading_bot"], "interval": timedelta(seconds=30)}}
+    assert demo == {**specified, "trading_bot": {**specified["trading_bot"], "schedule": "30s"}}
 
 
 @pytest.mark.parametrize("name", ["jobs.toml", "jobs.demo.toml"])
@@ -76,38 +84,103 @@ def test_the_files_name_the_jobs_that_the_services_declare(name: str) -> None:
 def test_the_services_declare_what_the_specification_says() -> None:
     """Without any file the jobs run all the same, at the same intervals."""
     declared = {job.name: job for service in SERVICES for job in service.jobs.declared.values()}
-    assert {name: job.interval for name, job in declared.items()} == SPECIFIED
-    assert {name for name, job in declared.items() if job.market_hours_only} == MARKET_HOURS_ONLY
-    assert all(job.enabled for job in declared.values())
+    settings = {name: JobSettings.model_validate(job.settings) for name, job in declared.items()}
+    assert {name: settings[name].schedule for name in SPECIFIED} == SPECIFIED
+    assert {name for name in SPECIFIED if settings[name].market_hours_only} == MARKET_HOURS_ONLY
+    assert {name: settings[name].priority for name in SPECIFIED} == PRIORITIES
+    assert all(each.enabled for each in settings.values())
     assert all(job.service == service.name for service in SERVICES for job in service.jobs.declared.values())
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "why"),
+    ("text", "place", "why"),
     [
-        ('[process_orders]\nintervall = "5s"', "process_orders.intervall", "Extra inputs are not permitted"),
-        ('[process_orders]\ninterval = "5 seconds"', "process_orders.interval", "'5 seconds' is not an interval"),
-        ('[process_orders]\ninterval = "0s"', "process_orders.interval", "'0s' is not an interval"),
-        ('[process_orders]\ninterval = "400d"', "process_orders.interval", "'400d' is longer than 366 days"),
-        ("[process_orders]\ninterval = 5", "process_orders.interval", "'5' is not an interval"),
-        ("[process_orders]\ninterval = true", "process_orders.interval", "'True' is not an interval"),
-        ('[process_orders]\nenabled = "yes"', "process_orders.enabled", "should be a valid boolean"),
-        ("[process_orders]\nenabled = 1", "process_orders.enabled", "should be a valid boolean"),
-        ('[process_orders]\nmarket_hours_only = "no"', "process_orders.market_hours_only", "valid boolean"),
-        ('process_orders = "5s"', "process_orders", "should be a valid dictionary"),
+        ('[process_orders]\nintervall = "5s"', "2: process_orders.intervall", "is not a setting; these are: interval,"),
+        ('[process_orders]\ninterval = "5 parsecs"', "2: process_orders.interval", "'5 parsecs' is not an interval"),
+        (
+            '[process_orders]\nenabled = true\n\ninterval = "0s"',
+            "4: process_orders.interval",
+            "'0s' is not an interval",
+        ),
+        ('[process_orders]\ninterval = "400d"', "2: process_orders.interval", "'400d' is longer than 366 days"),
+        ("[process_orders]\ninterval = 5", "2: process_orders.interval", "'5' is not an interval"),
+        ("[process_orders]\ninterval = true", "2: process_orders.interval", "'True' is not an interval"),
+        ('[process_orders]\nenabled = "maybe"', "2: process_orders.enabled", "should be a valid boolean"),
+        ("[process_orders]\nenabled = 1", "2: process_orders.enabled", "should be a valid boolean"),
+        ('[process_orders]\nmarket_hours_only = "no"', "2: process_orders.market_hours_only", "valid boolean"),
+        ('[process_orders]\nschedule = "61 * * * *"', "2: process_orders.schedule", "is not a cron expression"),
+        ('[process_orders]\nschedule = "0 0 31 2 *"', "2: process_orders.schedule", "is not a cron expression"),
+        ('[process_orders]\nschedule = "5s"\ninterval = "5s"', "3: process_orders.interval", "is another name"),
+        ('[process_orders]\nmarket = "NYSE"', "2: process_orders.market", "'NYSE' is not a market; the known ones are"),
+        ('[process_orders]\ntime_zone = "Mars"', "2: process_orders.time_zone", "'Mars' is not a time zone"),
+        ("[process_orders]\nretries = -1", "2: process_orders.retries", "greater than or equal to 0"),
+        ('[process_orders]\nmisfire = "often"', "2: process_orders.misfire", "'skip', 'run_once' or 'run_all'"),
+        ('[process_orders.phases]\nlunch = "5s"', "2: process_orders.phases.lunch", "'pre_market', 'regular'"),
+        ('[process_orders.phases]\n\nclosed = "soon"', "3: process_orders.phases.closed", "'soon' is not an interval"),
+        ('process_orders = "5s"', "1: process_orders", "write a table, [process_orders]"),
     ],
 )
-def test_a_mistake_is_named_with_its_file_job_and_key(write_config: WriteConfig, text: str, key: str, why: str) -> None:
+def test_a_mistake_is_named_with_its_line_job_and_key(
+    write_config: WriteConfig, text: str, place: str, why: str
+) -> None:
     """Whoever wrote it finds it from the message alone."""
     message = refusal_of(write_config(text))
-    assert message.startswith(f"{key}: ")
+    assert message.startswith(f"{place}: ")
     assert why in message
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"schedule": "1m", "phases": dict.fromkeys(PHASES, "off")}, "phases"),
+        ({"schedule": "at close", "market": "XNYS", "market_hours_only": True}, "schedule"),
+        ({"schedule": "off", "market": "24/7", "phases": {"weekend": "1h"}}, "schedule"),
+        ({"schedule": "0 3 * * 6", "market": "XLON", "market_hours_only": True}, "schedule"),
+    ],
+)
+def test_a_schedule_that_never_comes_is_refused(given: dict[str, Any], field: str) -> None:
+    """Its parts are right by themselves; together they have no slot in a year."""
+    with pytest.raises(InvalidSetting) as refused:
+        check_settings(given)
+    assert refused.value.field == field
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"schedule": "10m before close", "market": "XNYS", "market_hours_only": True},
+        {"schedule": "off", "market": "XNYS", "phases": {"holiday": "1h"}},
+        {"schedule": "0 3 * * 0", "market": "XTKS"},
+        {"schedule": "5m after close", "market": "DEMO"},
+        {"schedule": "0 12 29 2 *"},
+        {"schedule": "off", "after": "update_market_data"},
+    ],
+)
+def test_a_schedule_that_comes_seldom_is_fine(given: dict[str, Any]) -> None:
+    """Or never by itself, where it is off."""
+    assert check_settings(given) == given
+
+
+def test_settings_that_clash_with_the_declaration_are_named(write_config: WriteConfig) -> None:
+    """Each is right by itself: the file's market hours, and the declaration's time after the close."""
+    jobs = Jobs("valuation", market="XNYS")
+    jobs.job("summarize", schedule="5m after close", description="Sum up.")(lambda _: {})
+    path = write_config("\n[summarize]\nmarket_hours_only = true\n")
+    with pytest.raises(InvalidJobsConfig, match=r"jobs\.toml:2: summarize\.schedule: never comes"):
+        configure_jobs(Service("valuation", Actors(), jobs), settings_with(path))
+
+
+def test_a_chain_that_comes_back_to_itself_is_refused() -> None:
+    """It would run without end."""
+    with pytest.raises(InvalidSetting, match="after: is a cycle: a after b after c after a"):
+        check_chains({"a": "b", "b": "c", "c": "a"}, "a")
+    check_chains({"a": "b", "b": "c", "c": None}, "a")
 
 
 def test_a_mistake_in_one_job_is_not_hidden_by_the_others(write_config: WriteConfig) -> None:
     """The second table is looked at as well."""
     message = refusal_of(write_config('[trading_bot]\ninterval = "1h"\n[process_orders]\ninterval = "fast"'))
-    assert message.startswith("process_orders.interval: ")
+    assert message.startswith("4: process_orders.interval: ")
 
 
 def test_what_is_not_toml_is_named_with_its_line(write_config: WriteConfig) -> None:
@@ -142,10 +215,9 @@ def test_the_file_goes_over_the_declaration(write_config: WriteConfig) -> None:
     """Only what it gives is changed, and jobs of other services are left to those."""
     path = write_config('[process_orders]\ninterval = "7s"\n[trading_bot]\nenabled = false\n')
     jobs = configure_jobs(orders, settings_with(path))
-    assert set(jobs) == {"process_orders"}
-    assert jobs["process_orders"].interval == timedelta(seconds=7)
-    assert (jobs["process_orders"].enabled, jobs["process_orders"].market_hours_only) == (True, True)
-    assert configure_jobs(strategy, settings_with(path))["trading_bot"].enabled is False
+    assert set(jobs) == set(orders.jobs.declared)
+    assert jobs["process_orders"].settings == {**orders.jobs.declared["process_orders"].settings, "schedule": "7s"}
+    assert configure_jobs(strategy, settings_with(path))["trading_bot"].settings["enabled"] is False
 
 
 def test_a_job_that_no_service_has_is_named(write_config: WriteConfig) -> None:
@@ -156,13 +228,14 @@ def test_a_job_that_no_service_has_is_named(write_config: WriteConfig) -> None:
 
 
 def test_a_declared_job_carries_its_service_and_its_function() -> None:
-    """Declaring leaves the function as it is."""
-    jobs = Jobs("orders", market="NYSE")
+    """Declaring leaves the function as it is; what nobody gives has its default."""
+    jobs = Jobs("orders", market="XNYS")
 
-    @jobs.job("sweep", every="90s", description="Sweep.", market_hours_only=True)
+    @jobs.job("sweep", schedule="90s", description="Sweep.", market_hours_only=True)
     def sweep(run: JobRun) -> Counts:
         return {"swept": len(run.parameters)}
 
     job = jobs.declared["sweep"]
-    assert (job.service, job.market, job.interval) == ("orders", "NYSE", timedelta(seconds=90))
+    assert (job.service, job.settings) == ("orders", {"market": "XNYS", "schedule": "90s", "market_hours_only": True})
     assert job.run is sweep
+    assert JobSettings.model_validate(job.settings).retries == 3

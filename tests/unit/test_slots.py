@@ -9,11 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.jobs.calendar import Market, Phase
-from shared.jobs.slots import InvalidSchedule, Timing, market_hours_only, parse_schedule
+from shared.jobs.settings import JobSettings
+from shared.jobs.slots import InvalidSchedule, Timing, parse_schedule
 from tests.unit.market_days import at, london, new_york, tokyo
 
 DAY = timedelta(days=1)
 MARKETS = (new_york(), london(), tokyo(), Market("DEMO", ZoneInfo("UTC"), always_open=True))
+
+
+def market_hours_only(schedule: str, market: str) -> Timing:
+    timing = JobSettings(schedule=schedule, market=market, market_hours_only=True).timing
+    assert timing is not None
+    return timing
 
 
 def local(market: Market, timing: Timing | str, begin: str, days: int = 1) -> list[str]:
@@ -105,7 +112,7 @@ def test_after_the_open_follows_the_market_through_changes_half_days_and_holiday
 def test_a_midday_break_is_neither_an_open_nor_a_close() -> None:
     assert local(tokyo(), "at open", "2026-11-24") == ["11-24 09:00:00"]
     assert local(tokyo(), "at close", "2026-11-24") == ["11-24 15:30:00"]
-    assert local(tokyo(), market_hours_only("1h"), "2026-11-24") == [
+    assert local(tokyo(), market_hours_only("1h", "XTKS"), "2026-11-24") == [
         f"11-24 {hour}:00:00" for hour in ("09", "10", "11", "13", "14", "15")
     ]
 
@@ -126,8 +133,8 @@ def test_each_phase_has_a_schedule_of_its_own() -> None:
 def test_the_next_slot_is_told_where_there_is_one_within_sight() -> None:
     market = new_york()
     friday = at(market, "2026-11-27 13:00")
-    assert market_hours_only("5s").next_slot(market, friday, 7 * DAY) == at(market, "2026-11-30 09:30")
-    assert market_hours_only("5s").next_slot(market, friday, DAY) is None
+    assert market_hours_only("5s", "XNYS").next_slot(market, friday, 7 * DAY) == at(market, "2026-11-30 09:30")
+    assert market_hours_only("5s", "XNYS").next_slot(market, friday, DAY) is None
 
 
 moments = st.datetimes(datetime(2026, 1, 2), datetime(2027, 1, 5), timezones=st.just(UTC))  # noqa: DTZ001 - made aware

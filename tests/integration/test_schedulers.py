@@ -1,0 +1,196 @@
+"""Two replicas of the real scheduler for a minute; PostgreSQL restarts, and schedulers are killed at bad moments."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from embedded.database import service_urls
+from shared.bus.transaction import Unit
+from shared.contracts.routing import SERVICES
+from shared.jobs.jobrun import Counts, JobRun
+from shared.storage.cluster import PostgresCluster
+from shared.storage.engine import make_engine
+from shared.storage.migrate import ROOT, migrate_service
+from tests.component.run_desk import a_job, working
+from tests.support import eventually, rows, value
+
+SECONDS = 60
+REPLICAS = ("a", "b")
+#: A service's scheduler as each replica runs it, cut down to its tick; its sessions carry the replica's name.
+SCHEDULER = """
+import sys
+from shared.bus.transaction import Unit
+from shared.jobs.scheduler import Tick, run_scheduler
+from shared.storage.engine import make_engine
+run_scheduler([Tick(Unit("orders", make_engine(sys.stdin.readline().strip(), name=sys.argv[1])))])
+"""
+#: While the gate's lock is held, who has written down its runs waits before it can commit.
+GATE = """
+CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM pg_advisory_xact_lock_shared(4711);
+  RETURN NULL;
+END $$;
+CREATE TRIGGER gate AFTER INSERT ON jobs.job_runs FOR EACH STATEMENT EXECUTE FUNCTION public.gate();
+"""
+AT_THE_GATE = """
+SELECT application_name FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND wait_event = 'advisory' AND application_name LIKE 'paperprofit-replica-%'
+"""
+SLOTS = "SELECT scheduled_for, outcome, attempt FROM jobs.job_runs WHERE job = :job ORDER BY scheduled_for"
+
+
+class Replicas:
+    """A scheduler process each; one that was killed is started again, as an orchestrator would."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.processes = {name: self._start(name) for name in REPLICAS}
+
+    def _start(self, name: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", SCHEDULER, f"replica-{name}"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, cwd=ROOT)
+        assert process.stdin is not None
+        process.stdin.write(self._url + "\n")
+        process.stdin.close()
+        return process
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, and another in its place."""
+        self.processes[name].kill()
+        self.processes[name].wait()
+        self.processes[name] = self._start(name)
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[PostgresCluster, dict[str, str], Engine]]:
+    """A PostgreSQL that this test may stop, its services' URLs, and a superuser in it."""
+    postgres = PostgresCluster(tmp_path / "postgres", max_connections=60)
+    with postgres as url:
+        urls = service_urls(url)
+        for service in SERVICES:
+            engine = make_engine(urls[service], name=service)
+            migrate_service(engine, service)
+            engine.dispose()
+        admin = make_engine(url, name="admin")
+        yield postgres, urls, admin
+        admin.dispose()
+
+
+@contextmanager
+def replicas(url: str) -> Iterator[Replicas]:
+    running = Replicas(url)
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+@contextmanager
+def beating(at_work: Any) -> Iterator[None]:
+    """The worker's pulse on its own thread, as a worker process has it."""
+    at_work.pulse.start()
+    try:
+        yield
+    finally:
+        at_work.pulse.stop()
+
+
+@pytest.mark.timeout(240)
+def test_no_slot_is_missed_or_doubled_whatever_happens_to_the_schedulers(
+    cluster: tuple[PostgresCluster, dict[str, str], Engine],
+) -> None:
+    """Killed between claim and commit, right after a commit, and anywhere; and PostgreSQL restarted in between."""
+    postgres, urls, admin = cluster
+    orders = Unit("orders", make_engine(urls["orders"], name="orders"))
+    ran: Counter[tuple[int, datetime | None]] = Counter()
+    jobs = [
+        a_job(_counting(ran, every), f"every_{every}s", schedule=f"{every}s", misfire="run_all", misfire_window="5m")
+        for every in (1, 2, 5)
+    ]
+    with working(orders, *jobs) as at_work, beating(at_work), replicas(urls["orders"]) as running:
+        ends = time.monotonic() + SECONDS
+        eventually(lambda: _slots(orders, "every_1s"), seconds=30, what="the first slot")
+        _kill_between_claim_and_commit(running, admin)
+        _kill_after_commit(running, orders)
+        postgres.stop()
+        postgres.start()
+        for name in REPLICAS:
+            _kill_after_commit(running, orders)
+            running.kill(name)
+        eventually(lambda: time.monotonic() > ends, seconds=SECONDS + 30, what="the minute is over")
+        running.end()
+        eventually(lambda: _all_ended(orders), seconds=60, what="every run has ended")
+    for every in (1, 2, 5):
+        found = rows(orders.engine, SLOTS, job=f"every_{every}s")
+        slots = [row.scheduled_for for row in found]
+        assert slots == [slots[0] + timedelta(seconds=every * number) for number in range(len(slots))]
+        assert {row.outcome for row in found} == {"succeeded"}
+        assert {ran[every, slot] for slot in slots} == {1}
+        assert len(slots) >= (SECONDS - 5) // every
+    orders.engine.dispose()
+
+
+def _counting(ran: Counter[tuple[int, datetime | None]], every: int) -> Any:
+    lock = threading.Lock()
+
+    def run(run: JobRun) -> Counts:
+        with lock:
+            ran[every, run.slot] += 1
+        return {}
+
+    return run
+
+
+def _kill_between_claim_and_commit(running: Replicas, admin: Engine) -> None:
+    """Who has claimed a slot and cannot commit yet is killed; the slot is claimed by the other."""
+    with admin.begin() as connection:
+        connection.exec_driver_sql(GATE)
+    with admin.connect() as gate:
+        gate.exec_driver_sql("SELECT pg_advisory_lock(4711)")
+        name = eventually(lambda: value_or_none(admin, AT_THE_GATE), seconds=20, what="a scheduler is about to commit")
+        running.kill(name.rpartition("-")[2])
+        gate.exec_driver_sql("SELECT pg_advisory_unlock(4711)")
+    with admin.begin() as connection:
+        connection.exec_driver_sql("DROP TRIGGER gate ON jobs.job_runs")
+
+
+def _kill_after_commit(running: Replicas, orders: Unit) -> None:
+    """Both are killed as soon as a new slot is committed: its message is in the outbox, and goes out."""
+    before = _slots(orders, "every_1s")
+    eventually(lambda: _slots(orders, "every_1s") > before, seconds=20, what="another slot")
+    for name in REPLICAS:
+        running.kill(name)
+
+
+def _slots(orders: Unit, job: str) -> int:
+    try:
+        return int(value(orders.engine, "SELECT count(*) FROM jobs.job_runs WHERE job = :job", job=job))
+    except SQLAlchemyError:
+        return 0
+
+
+def _all_ended(orders: Unit) -> bool:
+    """With the schedulers gone nothing new comes; what waits for its turn is sent on by the run before it."""
+    return bool(value(orders.engine, "SELECT count(*) = 0 FROM jobs.job_runs WHERE state <> 'finished'"))
+
+
+def value_or_none(engine: Engine, statement: str) -> Any:
+    found = rows(engine, statement)
+    return found[0][0] if found else None

@@ -1,0 +1,202 @@
+"""What a tick decides about a job: which slots run, which are skipped and why, and when it looks again."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.jobs.calendar import Market
+from shared.jobs.planning import (
+    FULL,
+    LOOK_EVERY,
+    MISSED,
+    MOST_WAITING,
+    NEVER,
+    OVERLAPS,
+    SUPERSEDED,
+    LiveJob,
+    Plan,
+    plan,
+)
+from shared.jobs.settings import JobSettings
+from tests.unit.market_days import at, london, new_york, tokyo
+
+DEMO = Market("DEMO", ZoneInfo("UTC"), always_open=True)
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+
+
+def job(
+    schedule: str = "1m", *, considered_until: datetime | None = NOON, unfinished: int = 0, **settings: Any
+) -> LiveJob:
+    return LiveJob(
+        "sweep",
+        "orders",
+        JobSettings(schedule=schedule, **settings),
+        considered_until=considered_until,
+        last_slot=considered_until,
+        unfinished=unfinished,
+    )
+
+
+def skips(found: Plan) -> list[tuple[datetime, datetime, int, str]]:
+    return [(skip.first, skip.last, skip.slots, skip.reason) for skip in found.skips]
+
+
+def test_a_slot_runs_at_once_and_the_next_one_is_known() -> None:
+    """The minute has come; the following one is when the scheduler looks again."""
+    found = plan(job(), DEMO, NOON + MINUTE)
+    assert (found.runs, found.at_once, found.skips) == ((NOON + MINUTE,), True, ())
+    assert found.next_slot == found.due_at == NOON + 2 * MINUTE
+
+
+def test_a_slot_begins_with_its_first_moment() -> None:
+    """A microsecond before it nothing is due."""
+    assert plan(job(), DEMO, NOON + MINUTE - timedelta(microseconds=1)).runs == ()
+
+
+def test_a_new_job_runs_the_interval_that_has_begun() -> None:
+    """It has had no slot yet, and ten minutes may be long to wait; a time of day that has passed is not made up for."""
+    new = replace(job("10m"), considered_until=None, last_slot=None)
+    assert plan(new, DEMO, NOON + 3 * MINUTE).runs == (NOON,)
+    daily = replace(job("30 9 * * *"), considered_until=None, last_slot=None)
+    found = plan(daily, DEMO, NOON)
+    assert (found.runs, found.next_slot) == ((), datetime(2026, 11, 24, 9, 30, tzinfo=UTC))
+
+
+def test_a_changed_job_does_not_run_a_slot_again() -> None:
+    """Its timing changed within the interval that has run: the next one is the first that counts."""
+    changed = replace(job("1h"), considered_until=None, last_slot=NOON)
+    assert plan(changed, DEMO, NOON + 30 * MINUTE).runs == ()
+    assert plan(replace(changed, settings=JobSettings(schedule="5s")), DEMO, NOON + 30 * MINUTE).runs == (
+        NOON + 30 * MINUTE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("misfire", "runs", "missed"),
+    [
+        ("run_once", [180], (1, 179, 179)),
+        ("skip", [180], (1, 179, 179)),
+        ("run_all", list(range(120, 181)), (1, 119, 119)),
+    ],
+)
+def test_after_an_outage_of_three_hours(misfire: str, runs: list[int], missed: tuple[int, int, int]) -> None:
+    """Once, or all of the last hour in their order; the rest is one row of slots that were missed."""
+    found = plan(job(misfire=misfire), DEMO, NOON + 180 * MINUTE)
+    assert [(slot - NOON) // MINUTE for slot in found.runs] == runs
+    first, last, count = missed
+    assert skips(found) == [(NOON + first * MINUTE, NOON + last * MINUTE, count, MISSED)]
+
+
+def test_a_late_slot_is_left_out_where_the_policy_says_so() -> None:
+    """Ten seconds late is on time, eleven is not; run_once runs it all the same."""
+    for policy, seconds, runs in (("skip", 10, 1), ("skip", 11, 0), ("run_once", 11, 1)):
+        found = plan(job("1h", misfire=policy), DEMO, NOON + HOUR + seconds * SECOND)
+        assert (len(found.runs), len(found.skips)) == (runs, 1 - runs)
+
+
+def test_slots_older_than_a_week_are_forgotten() -> None:
+    """A server that was off for a year does not count through its seconds."""
+    found = plan(job("1h"), DEMO, NOON + timedelta(days=365))
+    assert sum(skip.slots for skip in found.skips) == 7 * 24
+    assert found.runs == (NOON + timedelta(days=365),)
+
+
+def test_a_disabled_job_and_one_without_a_schedule_are_never_due() -> None:
+    """They are looked at again when somebody changes them."""
+    for settings in (JobSettings(schedule="1m", enabled=False), JobSettings(schedule="off")):
+        found = plan(replace(job(), settings=settings), DEMO, NOON + HOUR)
+        assert (found.runs, found.skips, found.next_slot, found.due_at) == ((), (), None, NOON + HOUR + NEVER)
+
+
+def test_a_slot_that_overlaps_is_left_out_waits_or_takes_over() -> None:
+    """As the job has it; what runs all slots leaves none out."""
+    now = NOON + MINUTE
+    left_out = plan(job(unfinished=1), DEMO, now)
+    assert (left_out.runs, skips(left_out)) == ((), [(now, now, 1, OVERLAPS)])
+    for busy in (job(unfinished=1, overlap="queue"), job(unfinished=1, misfire="run_all")):
+        waits = plan(busy, DEMO, now)
+        assert (waits.runs, waits.at_once, waits.instead, waits.skips) == ((now,), False, False, ())
+    takes_over = plan(job(unfinished=1, overlap="cancel"), DEMO, now)
+    assert (takes_over.runs, takes_over.at_once, takes_over.instead) == ((now,), False, True)
+
+
+def test_only_the_latest_of_several_slots_takes_over() -> None:
+    """The others would be canceled at once."""
+    found = plan(job(unfinished=1, overlap="cancel", misfire="run_all"), DEMO, NOON + 3 * MINUTE)
+    assert found.runs == (NOON + 3 * MINUTE,)
+    assert skips(found) == [(NOON + MINUTE, NOON + 2 * MINUTE, 2, SUPERSEDED)]
+
+
+def test_runs_do_not_wait_without_end() -> None:
+    """Where a thousand wait, the next slot is left out."""
+    found = plan(job(unfinished=MOST_WAITING, overlap="queue"), DEMO, NOON + MINUTE)
+    assert skips(found) == [(NOON + MINUTE, NOON + MINUTE, 1, FULL)]
+
+
+def test_a_far_slot_does_not_keep_the_scheduler_from_looking() -> None:
+    """The market's sessions may change meanwhile."""
+    found = plan(job("0 0 1 1 *"), DEMO, NOON)
+    assert (found.next_slot, found.due_at) == (datetime(2027, 1, 1, tzinfo=UTC), NOON + LOOK_EVERY)
+
+
+def test_a_clock_that_was_set_back_runs_nothing_again() -> None:
+    """The slots before the latest one have had their turn."""
+    assert plan(job(), DEMO, NOON - 3 * MINUTE).runs == ()
+
+
+@pytest.mark.parametrize(
+    ("market", "friday", "monday"),
+    [
+        (new_york(), "2026-03-06 16:00", "2026-03-09 09:30"),  # its clocks go forward on the Sunday between
+        (new_york(), "2026-10-30 16:00", "2026-11-02 09:30"),  # and back
+        (london(), "2026-03-27 16:30", "2026-03-30 08:00"),
+        (london(), "2026-10-23 16:30", "2026-10-26 08:00"),
+        (new_york(), "2026-11-25 16:00", "2026-11-27 09:30"),  # over Thanksgiving
+        (tokyo(), "2026-12-30 15:30", "2027-01-04 09:00"),  # over the year's end
+    ],
+    ids=lambda value: value.code if isinstance(value, Market) else value,
+)
+def test_a_job_for_market_hours_waits_for_the_next_opening(market: Market, friday: str, monday: str) -> None:
+    """From a close its next slot is the opening by the market's own clock, and nothing was missed."""
+    hourly = job("30m", considered_until=at(market, friday), market_hours_only=True, market=market.code)
+    closed = plan(hourly, market, at(market, friday) + HOUR)
+    assert (closed.runs, closed.skips, closed.next_slot) == ((), (), at(market, monday))
+    opened = plan(hourly, market, at(market, monday))
+    assert (opened.runs, opened.skips) == ((at(market, monday),), ())
+
+
+def test_after_the_close_follows_a_half_day() -> None:
+    """The day after Thanksgiving closes at one."""
+    after_close = job("5m after close", considered_until=at(new_york(), "2026-11-27 09:00"), market="XNYS")
+    found = plan(after_close, new_york(), at(new_york(), "2026-11-27 13:05"))
+    assert (found.runs, found.next_slot) == (
+        (at(new_york(), "2026-11-27 13:05"),),
+        at(new_york(), "2026-11-30 16:05"),
+    )
+
+
+@given(
+    st.lists(st.integers(min_value=0, max_value=90), min_size=1, max_size=60),
+    st.integers(min_value=1, max_value=30),
+    st.sampled_from(["run_once", "skip", "run_all"]),
+)
+def test_every_slot_is_decided_once_however_the_scheduler_wakes(pauses: list[int], every: int, misfire: str) -> None:
+    """Runs and skips together are the slots that came, none twice and none left out."""
+    live, now, decided = job(f"{every}s", misfire=misfire), NOON, []
+    for pause in pauses:
+        now += pause * SECOND
+        found = plan(live, DEMO, now)
+        decided += list(found.runs)
+        for skip in found.skips:
+            decided += [skip.first + n * every * SECOND for n in range(skip.slots)]
+            assert skip.last == skip.first + (skip.slots - 1) * every * SECOND
+        live = replace(live, considered_until=now, last_slot=max(found.runs, default=live.last_slot))
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    first = epoch + ((NOON - epoch) // (every * SECOND) + 1) * every * SECOND
+    assert sorted(decided) == [first + n * every * SECOND for n in range((now - first) // (every * SECOND) + 1)]
