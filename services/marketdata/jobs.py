@@ -1,18 +1,25 @@
 """The jobs of marketdata."""
 
 from datetime import timedelta
-from functools import cache, partial
+from functools import cache
 
-from services.marketdata import store
-from services.marketdata.prices import take_in
+from services.marketdata import partitions, store
+from services.marketdata.calendars import sessions_between
+from services.marketdata.prices import poll
 from services.marketdata.providers import Provider, make_provider
 from services.marketdata.settings import current
-from shared.jobs.declaration import Counts, JobRun, Jobs
+from shared.contracts.markets import MARKETS
+from shared.jobs.declaration import Jobs
+from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.maintenance import prune, remove
 
 jobs = Jobs("marketdata")
 
 POLLED_INTERVAL = "1m"
 POLLED_LENGTH = timedelta(minutes=1)
+#: Sessions are kept right from so long ago, and known so far ahead.
+SESSIONS_BACK = timedelta(days=7)
+SESSIONS_AHEAD = timedelta(days=366)
 
 
 @cache
@@ -22,15 +29,51 @@ def configured_provider() -> Provider:
 
 @jobs.job(
     "update_market_data",
-    every="1m",
+    schedule="1m",
+    priority="high",
+    time_limit="50s",
     description="Fetch current prices from the provider, store them with their bars and publish them.",
 )
 def update_market_data(run: JobRun) -> Counts:
     provider = configured_provider()
     with run.unit.transaction() as tx:
-        store.ensure_partitions(tx.connection, tx.now)
+        partitions.ensure_partitions(tx.connection, tx.now)
+    return {"prices_written": poll(run.unit, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)}
+
+
+@jobs.job(
+    "update_sessions",
+    schedule="1d",
+    time_limit="5m",
+    description="Write the sessions of every market for a year ahead, and correct what has changed in their calendars.",
+)
+def update_sessions(run: JobRun) -> Counts:
+    first, last = (run.now - SESSIONS_BACK).date(), (run.now + SESSIONS_AHEAD).date()
+    markets = [market for market in MARKETS.values() if not market.always_open]
+    sessions = []
+    for number, market in enumerate(markets, start=1):
+        sessions += sessions_between(market, first, last)
+        run.progress(number, len(markets))
+    codes = [market.code for market in markets]
     with run.unit.transaction() as tx:
-        prices = take_in(
-            tx, provider, partial(provider.poll, now=tx.now), interval=POLLED_INTERVAL, length=POLLED_LENGTH
-        )
-    return {"prices_written": prices}
+        written, removed = store.replace_sessions(tx.connection, codes, first, last, sessions)
+    return {"sessions_written": written, "sessions_removed": removed}
+
+
+@jobs.job(
+    "maintain_market_data",
+    schedule="0 4 * * 6",
+    priority="low",
+    time_limit="1h",
+    alert_runtime="30m",
+    description="Remove old bars, but not daily and replayed ones, and old rows of the bus and of the job engine.",
+)
+def maintain_market_data(run: JobRun) -> Counts:
+    keep = timedelta(days=current().keep_bars_days)
+    with run.unit.transaction() as tx:
+        partitions.ensure_partitions(tx.connection, tx.now)
+        months = partitions.old_months(tx.connection, tx.now - keep)
+    kept = [partitions.thin_out(run.unit, month, run.progress) for month in months]
+    strays = remove(run.unit, [partitions.strays(keep)], run.progress)
+    thinned = {"months_thinned": len(kept) - kept.count(None), "bars_kept": sum(filter(None, kept))}
+    return {**thinned, **strays, **prune(run)}

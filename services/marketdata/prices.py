@@ -2,14 +2,31 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 from services.marketdata import store
 from services.marketdata.domain.quote import Quote
 from services.marketdata.providers import Provider, ProviderState
-from shared.bus.transaction import Transaction
+from shared.bus.transaction import Transaction, Unit
 from shared.contracts.prices import Price, PricesUpdated
+from shared.jobs.breakers import Breaker
+from shared.jobs.rate_limits import RateLimit
 
 Step = Callable[[ProviderState | None, Sequence[str]], tuple[list[Quote], ProviderState | None]]
+
+
+def poll(unit: Unit, provider: Provider, *, interval: str, length: timedelta) -> int:
+    """Ask the provider for its current prices, store and publish them; the number of prices.
+
+    Raises BreakerOpen while it keeps failing, and RateLimited while it allows no call: the last prices stay the current
+    ones then, as old as they are.
+    """
+    name = f"provider:{provider.name}"
+    with Breaker(unit, name):
+        if provider.rate is not None:
+            RateLimit(unit, name, allowed=provider.rate.allowed, period=provider.rate.period).take()
+        with unit.transaction() as tx:
+            return take_in(tx, provider, partial(provider.poll, now=tx.now), interval=interval, length=length)
 
 
 def take_in(tx: Transaction, provider: Provider, step: Step, *, interval: str, length: timedelta | None) -> int:

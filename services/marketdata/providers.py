@@ -12,6 +12,7 @@ from services.marketdata.domain import replay, simulated
 from services.marketdata.domain.quote import SPREAD_BPS, Quote
 from services.marketdata.domain.recorded import Bar, recorded_bars
 from services.marketdata.domain.replay import Replay, ReplayState
+from shared.jobs.rate_limits import Rate
 
 RECORDING = Path(__file__).parent / "data" / "daily_prices.csv.gz"
 #: Where the walk of a symbol starts that has no price of its own.
@@ -31,6 +32,8 @@ class Provider(Protocol):
     """Both methods answer with the quotes and the state after them; symbols it does not know are left out."""
 
     name: str
+    #: How often it may be polled, by all replicas together; None where it does not count.
+    rate: Rate | None
 
     def poll(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
         """The current prices."""
@@ -46,6 +49,7 @@ class ReplayProvider:
     """
 
     name = replay.NAME
+    rate: Rate | None = None
 
     def __init__(self, bars: Mapping[str, tuple[Bar, ...]], *, seed: int, spread_bps: Decimal = SPREAD_BPS) -> None:
         self._replay = Replay(bars, spread_bps=spread_bps)
@@ -70,6 +74,7 @@ class SimulatedProvider:
     """
 
     name = simulated.NAME
+    rate: Rate | None = None
 
     def __init__(self, *, seed: int, start_prices: Mapping[str, Decimal]) -> None:
         self._seed = seed

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from services.marketdata import store
+from services.marketdata import partitions, store
 from services.marketdata.feed import Feed
 from services.marketdata.jobs import configured_provider, jobs
 from services.marketdata.settings import current
 from shared.background import Background
 from shared.bus.actors import Actors
 from shared.bus.transaction import Unit
+from shared.contracts.markets import MARKETS
 from shared.service import Service
 
 #: What the recorded prices hold. They trade on the demo market, so that it works on a Sunday.
@@ -23,8 +24,9 @@ INSTRUMENTS = (
 
 def prepare(unit: Unit) -> None:
     with unit.engine.begin() as connection:
+        store.add_markets(connection, MARKETS.values())
         store.add_instruments(connection, INSTRUMENTS)
-        store.ensure_partitions(connection, unit.clock())
+        partitions.ensure_partitions(connection, unit.clock())
 
 
 def components(unit: Unit) -> Sequence[Background]:

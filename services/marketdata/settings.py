@@ -17,6 +17,8 @@ class Settings(BaseSettings):
     seed: int = 1
     #: Bars a second that the feed pushes; 0 pushes none, so that only update_market_data brings prices.
     replay_speed: float = Field(default=1.0, ge=0, le=1000)
+    #: Days after which maintain_market_data removes bars, but for daily and replayed ones.
+    keep_bars_days: int = Field(default=730, ge=31)
 
 
 @cache

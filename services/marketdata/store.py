@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -11,6 +11,8 @@ from uuid import NAMESPACE_URL, uuid5
 from sqlalchemy import Connection, text
 
 from services.marketdata.domain.quote import Quote
+from services.marketdata.domain.sessions import Session
+from shared.contracts.markets import KnownMarket
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,24 @@ def add_instruments(connection: Connection, instruments: Iterable[Instrument]) -
                 **vars(instrument),
             },
         )
+
+
+def add_markets(connection: Connection, markets: Iterable[KnownMarket]) -> None:
+    """Write the markets; one that is there gets the name and clock that it has now."""
+    connection.execute(_ADD_MARKETS, _columns(list(markets), "code", "name", "timezone", "always_open"))
+
+
+def replace_sessions(
+    connection: Connection, markets: Sequence[str], first: date, last: date, sessions: Sequence[Session]
+) -> tuple[int, int]:
+    """Make these the markets' sessions of the days from ``first`` to ``last``; how many were written, and removed.
+
+    What is there and right is not written again.
+    """
+    columns = _columns(sessions, "market", "day", "kind", "open_at", "close_at", "early_close")
+    values = {"markets": list(markets), "first": first, "last": last, **columns}
+    row = connection.execute(_REPLACE_SESSIONS, values).one()
+    return row.written, row.removed
 
 
 def tradable_symbols(connection: Connection) -> list[str]:
@@ -78,48 +98,43 @@ def bar_start(at: datetime, length: timedelta | None) -> datetime:
     return midnight + (at - midnight) // length * length
 
 
-def ensure_partitions(connection: Connection, now: datetime) -> None:
-    """Make the OHLCV table's partitions for this month and the next, where they are missing.
-
-    Bars of such a month that went to the default partition meanwhile move to their own.
-    """
-    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    for month in (first, _next_month(first)):
-        name = f"marketdata.market_data_{month:%Y_%m}"
-        if not _exists(connection, name):
-            connection.execute(_LOCK_BARS)  # another replica may be making it
-            if not _exists(connection, name):
-                _make_partition(connection, name, month)
-
-
-def _exists(connection: Connection, table: str) -> bool:
-    return bool(connection.execute(_TABLE_THERE, {"name": table}).scalar_one())
-
-
-def _make_partition(connection: Connection, name: str, month: datetime) -> None:
-    start, end = (f"'{day:%Y-%m-%d} 00:00+00'" for day in (month, _next_month(month)))
-    misplaced = f"FROM marketdata.market_data_other WHERE start_at >= {start} AND start_at < {end}"
-    for statement in (
-        f"CREATE TABLE {name} (LIKE marketdata.market_data INCLUDING ALL)",
-        f"INSERT INTO {name} SELECT * {misplaced}",
-        f"DELETE {misplaced}",
-        f"ALTER TABLE marketdata.market_data ATTACH PARTITION {name} FOR VALUES FROM ({start}) TO ({end})",
-    ):
-        connection.execute(text(statement))
-
-
-def _next_month(first: datetime) -> datetime:
-    return (first + timedelta(days=32)).replace(day=1)
-
-
-def _columns(quotes: Sequence[Quote], *names: str) -> dict[str, Any]:
-    return {name: [getattr(quote, name) for quote in quotes] for name in names}
+def _columns(items: Sequence[object], *names: str) -> dict[str, Any]:
+    return {name: [getattr(item, name) for item in items] for name in names}
 
 
 _ADD_INSTRUMENT = text("""
 INSERT INTO marketdata.instruments (id, symbol, name, asset_class, market, currency, tick_size)
 VALUES (:id, :symbol, :name, :asset_class, :market, :currency, :tick_size)
 ON CONFLICT DO NOTHING
+""")
+_ADD_MARKETS = text("""
+INSERT INTO marketdata.markets (code, name, timezone, always_open)
+SELECT * FROM unnest(CAST(:code AS text[]), CAST(:name AS text[]), CAST(:timezone AS text[]),
+                     CAST(:always_open AS boolean[]))
+ON CONFLICT (code) DO UPDATE SET
+  name = excluded.name, timezone = excluded.timezone, always_open = excluded.always_open
+""")
+_REPLACE_SESSIONS = text("""
+WITH given AS (
+  SELECT * FROM unnest(CAST(:market AS text[]), CAST(:day AS date[]), CAST(:kind AS text[]),
+                       CAST(:open_at AS timestamptz[]), CAST(:close_at AS timestamptz[]),
+                       CAST(:early_close AS boolean[]))
+    AS g (market, day, kind, open_at, close_at, early_close)
+), removed AS (
+  DELETE FROM marketdata.market_sessions s
+  WHERE s.market = ANY(:markets) AND s.day BETWEEN :first AND :last
+    AND NOT EXISTS (SELECT FROM given WHERE given.market = s.market AND given.open_at = s.open_at)
+  RETURNING 1
+), written AS (
+  INSERT INTO marketdata.market_sessions AS s (market, day, kind, open_at, close_at, early_close)
+  SELECT market, day, kind, open_at, close_at, early_close FROM given
+  ON CONFLICT (market, open_at) DO UPDATE SET
+    day = excluded.day, kind = excluded.kind, close_at = excluded.close_at, early_close = excluded.early_close
+  WHERE (s.day, s.kind, s.close_at, s.early_close)
+        IS DISTINCT FROM (excluded.day, excluded.kind, excluded.close_at, excluded.early_close)
+  RETURNING 1
+)
+SELECT (SELECT count(*) FROM written) AS written, (SELECT count(*) FROM removed) AS removed
 """)
 _SYMBOLS = text("SELECT symbol FROM marketdata.instruments WHERE tradable ORDER BY symbol")
 _ADD_PROVIDER = text("INSERT INTO marketdata.provider_states (provider) VALUES (:provider) ON CONFLICT DO NOTHING")
@@ -152,5 +167,3 @@ ON CONFLICT (symbol, interval, start_at) DO UPDATE SET
   high = GREATEST(bar.high, excluded.high), low = LEAST(bar.low, excluded.low), close = excluded.close,
   volume = bar.volume + excluded.volume
 """)
-_TABLE_THERE = text("SELECT to_regclass(:name) IS NOT NULL")
-_LOCK_BARS = text("LOCK TABLE marketdata.market_data IN SHARE ROW EXCLUSIVE MODE")

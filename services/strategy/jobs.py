@@ -9,15 +9,18 @@ from services.strategy.store import Look
 from shared.bus.transaction import Transaction
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.strategy import Action, SignalGenerated
-from shared.jobs.declaration import Counts, JobRun, Jobs
+from shared.jobs.declaration import Jobs
+from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.maintenance import prune
 
 jobs = Jobs("strategy")
 
 
 @jobs.job(
     "trading_bot",
-    every="1h",
+    schedule="1h",
     market_hours_only=True,
+    priority="low",
     description="Let every enabled strategy look at its symbols, and send the orders it decides on.",
 )
 def trading_bot(run: JobRun) -> Counts:
@@ -32,6 +35,18 @@ def trading_bot(run: JobRun) -> Counts:
             signals += sum(_act(tx, run.id, look, decision) for look, decision in decisions if look.symbol in new)
             decided += len(new)
     return {"decisions": decided, "signals": signals}
+
+
+@jobs.job(
+    "maintain_strategy",
+    schedule="30 4 * * *",
+    priority="low",
+    time_limit="1h",
+    alert_runtime="30m",
+    description="Remove old rows of the bus and of the job engine.",
+)
+def maintain_strategy(run: JobRun) -> Counts:
+    return prune(run)
 
 
 def _act(tx: Transaction, run_id: UUID, look: Look, decision: Decision) -> bool:

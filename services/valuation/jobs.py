@@ -1,15 +1,26 @@
 """The jobs of valuation."""
 
+from datetime import timedelta
+
 from services.valuation import store
 from services.valuation.actors import revalue_and_say
-from shared.jobs.declaration import Counts, JobRun, Jobs
+from services.valuation.domain.trading_day import TradingDay, trading_day
+from shared.bus.transaction import Transaction
+from shared.jobs.declaration import Jobs
+from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.maintenance import prune
+from shared.jobs.markets import load_markets
 
 jobs = Jobs("valuation")
+
+ONE_DAY = timedelta(days=1)
+#: No market is closed for longer.
+LONGEST_CLOSURE = timedelta(days=30)
 
 
 @jobs.job(
     "update_positions",
-    every="10m",
+    schedule="10m",
     description="Value every position and account at current prices, and keep an account summary.",
 )
 def update_positions(run: JobRun) -> Counts:
@@ -17,3 +28,35 @@ def update_positions(run: JobRun) -> Counts:
         accounts, positions = store.snapshot(tx.connection, run.id, tx.now)
         revalue_and_say(tx, None)
     return {"accounts_valued": accounts, "positions_valued": positions}
+
+
+@jobs.job(
+    "summarize_day",
+    schedule="5m after close",
+    description="Sum up the trading day of every account: its value at the close, and what the day brought.",
+)
+def summarize_day(run: JobRun) -> Counts:
+    with run.unit.transaction() as tx:
+        day = _trading_day(tx, run)
+        if day.until == tx.now:
+            store.snapshot(tx.connection, run.id, tx.now)
+        summaries = store.summarize(tx.connection, run.id, day)
+    return {"accounts_summarized": summaries}
+
+
+def _trading_day(tx: Transaction, run: JobRun) -> TradingDay:
+    begin, end = (run.slot or tx.now) - LONGEST_CLOSURE, tx.now + ONE_DAY
+    market = load_markets(tx.connection, [run.market], begin, end)[run.market]
+    return trading_day(market.closes(begin, end), run.slot, tx.now, market.zone)
+
+
+@jobs.job(
+    "maintain_valuation",
+    schedule="20 4 * * *",
+    priority="low",
+    time_limit="1h",
+    alert_runtime="30m",
+    description="Remove old rows of the bus and of the job engine.",
+)
+def maintain_valuation(run: JobRun) -> Counts:
+    return prune(run)

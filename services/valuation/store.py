@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from services.valuation.domain.trading_day import TradingDay
 from shared.contracts.valuation import AccountValue
 
 
@@ -28,6 +29,11 @@ def snapshot(connection: Connection, run_id: UUID, now: datetime) -> tuple[int, 
     positions = connection.execute(_SNAPSHOT_POSITIONS, values).rowcount
     accounts = connection.execute(_SNAPSHOT_ACCOUNTS, values).rowcount
     return accounts, positions
+
+
+def summarize(connection: Connection, run_id: UUID, day: TradingDay) -> int:
+    """Write the day's summary of every account that was valued in it, over what is there of it; their number."""
+    return connection.execute(_SUMMARIZE, {"run_id": run_id, **vars(day)}).rowcount
 
 
 def _value(row: Row[Any]) -> AccountValue:
@@ -76,4 +82,33 @@ SELECT a.id, :run_id, :now, a.cash, COALESCE(v.market_value, 0), a.cash + COALES
        COALESCE(v.unrealized_pl, 0), COALESCE(v.positions, 0)
 FROM orders.accounts_v1 a LEFT JOIN ({_VALUED} GROUP BY p.account_id) v ON v.account_id = a.id
 ON CONFLICT DO NOTHING
+""")
+_SUMMARIZE = text("""
+INSERT INTO valuation.daily_summaries
+  (account_id, day, run_id, at, cash, market_value, equity, unrealized_pl, realized_pl, fees, net_deposits, fills)
+SELECT a.id, :day, :run_id, s.at, s.cash, s.market_value, s.equity, s.unrealized_pl, COALESCE(t.realized_pl, 0),
+       COALESCE(l.fees, 0), COALESCE(l.net_deposits, 0), COALESCE(f.fills, 0)
+FROM orders.accounts_v1 a
+JOIN LATERAL (
+  SELECT at, cash, market_value, equity, unrealized_pl FROM valuation.account_summaries
+  WHERE account_id = a.id AND at > :begin AND at <= :until ORDER BY at DESC LIMIT 1
+) s ON true
+LEFT JOIN (
+  SELECT account_id, sum(realized_pl) AS realized_pl FROM orders.trades_v1
+  WHERE closed_at > :begin AND closed_at <= :end GROUP BY account_id
+) t ON t.account_id = a.id
+LEFT JOIN (
+  SELECT account_id, -sum(amount) FILTER (WHERE kind = 'fee') AS fees,
+         sum(amount) FILTER (WHERE kind IN ('deposit', 'withdrawal')) AS net_deposits
+  FROM orders.ledger_v1 WHERE at > :begin AND at <= :end GROUP BY account_id
+) l ON l.account_id = a.id
+LEFT JOIN (
+  SELECT account_id, count(*) AS fills FROM orders.fills_v1
+  WHERE filled_at > :begin AND filled_at <= :end GROUP BY account_id
+) f ON f.account_id = a.id
+WHERE a.created_at <= :end
+ON CONFLICT (account_id, day) DO UPDATE SET
+  run_id = excluded.run_id, at = excluded.at, cash = excluded.cash, market_value = excluded.market_value,
+  equity = excluded.equity, unrealized_pl = excluded.unrealized_pl, realized_pl = excluded.realized_pl,
+  fees = excluded.fees, net_deposits = excluded.net_deposits, fills = excluded.fills
 """)

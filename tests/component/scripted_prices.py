@@ -10,6 +10,7 @@ from services.marketdata.domain.quote import Quote
 from services.marketdata.prices import take_in
 from services.marketdata.providers import Answer, ProviderState
 from shared.bus.transaction import Unit
+from shared.jobs.rate_limits import Rate
 
 MINUTE = timedelta(minutes=1)
 
@@ -39,6 +40,7 @@ class Scripted:
     """A provider that answers with the quotes it is given, at any time."""
 
     name: str = "scripted"
+    rate: Rate | None = None
     quotes: list[Quote] = field(default_factory=list)
 
     def poll(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:  # noqa: ARG002

@@ -12,7 +12,7 @@ from services.strategy.domain.sma_crossover import Rules
 from services.strategy.jobs import jobs
 from shared.bus.transaction import Unit
 from shared.contracts.orders import Side
-from shared.jobs.declaration import Counts, JobRun
+from shared.jobs.jobrun import Counts, JobRun
 from tests.component.watching import Sent, outbox
 from tests.support import rows
 

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.marketdata import store
+from services.marketdata import partitions, store
 from services.marketdata.jobs import jobs
 from services.marketdata.service import INSTRUMENTS, prepare
 from shared.bus.transaction import Unit
-from shared.jobs.declaration import Counts, JobRun
+from shared.jobs.jobrun import Counts, JobRun
 from tests.component.scripted_prices import Scripted, made_up_quote, push
 from tests.component.watching import outbox, statements, unit_of
 from tests.conftest import FakeClock
@@ -199,7 +199,7 @@ def test_replicas_that_start_together_make_each_partition_once(marketdata: Unit,
                  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
     with ThreadPoolExecutor(1) as pool:
         with marketdata.engine.begin() as connection:
-            store.ensure_partitions(connection, clock.now)
+            partitions.ensure_partitions(connection, clock.now)
             second = pool.submit(prepare, marketdata)
             eventually(lambda: value(marketdata.engine, waiting) or second.done())
         second.result()

@@ -19,7 +19,7 @@ from shared.bus.transaction import Unit
 from shared.contracts.base import routing_key
 from shared.contracts.orders import Side
 from shared.contracts.valuation import AccountsValued
-from shared.jobs.declaration import Counts, JobRun
+from shared.jobs.jobrun import Counts, JobRun
 from shared.money import ZERO, cents
 from tests.component.scripted_prices import push
 from tests.component.watching import outbox, unit_of

@@ -1,0 +1,180 @@
+"""Days summed up on a real PostgreSQL: a row per account and trading day, corrected by a second run or by hand."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from services.marketdata.service import prepare
+from services.valuation.domain.trading_day import NoTradingDay
+from services.valuation.jobs import jobs
+from shared.jobs.jobrun import JobRun
+from tests.component.summary_desk import Desk, at
+from tests.component.watching import statements, unit_of
+from tests.conftest import FakeClock
+
+MONDAY, TUESDAY = date(2026, 11, 23), date(2026, 11, 24)
+
+
+@pytest.fixture
+def desk(urls: dict[str, str], clock: FakeClock) -> Iterator[Desk]:
+    clock.now = at("22 12:00")
+    with (
+        unit_of("marketdata", urls, clock) as marketdata,
+        unit_of("orders", urls, clock) as orders,
+        unit_of("valuation", urls, clock) as valuation,
+    ):
+        prepare(marketdata)
+        yield Desk(marketdata, orders, valuation, clock)
+
+
+def test_a_day_has_what_an_account_is_worth_and_what_the_day_brought(desk: Desk) -> None:
+    """Its change is explained by deposits, realised profit, fees and the change of what is not realised."""
+    account = desk.open("10000")
+    desk.buy(account, "20", "100", "23 12:00", fee="1")
+    desk.price("110", "23 20:00")
+    assert desk.summarize("24 00:05") == {"accounts_summarized": 1}
+    desk.sell(account, "5", "120", "24 12:00", profit="100")
+    desk.deposit(account, "500", "24 13:00")
+    desk.price("125", "24 20:00")
+    desk.summarize("25 00:05")
+
+    first, second = desk.summaries(account).values()
+    assert (first.day, first.cash, first.market_value, first.equity) == (MONDAY, 7999, 2200, 10199)
+    assert (first.unrealized_pl, first.realized_pl, first.fees, first.net_deposits) == (200, 0, 1, 10000)
+    assert (first.fills, first.equity_change, first.at) == (1, None, at("24 00:05"))
+    assert (second.day, second.cash, second.market_value, second.equity) == (TUESDAY, 9099, 1875, 10974)
+    assert (second.unrealized_pl, second.realized_pl, second.fees, second.net_deposits) == (375, 100, 0, 500)
+    assert (second.fills, second.equity_change) == (1, 775)
+    unrealized = second.unrealized_pl - first.unrealized_pl
+    assert second.equity_change == second.net_deposits + second.realized_pl - second.fees + unrealized
+
+
+def test_a_second_run_of_a_day_corrects_it(desk: Desk) -> None:
+    """Nothing is added; the change of the day after follows, though that is not summed up again."""
+    account = desk.open("10000")
+    desk.summarize("24 00:05")
+    desk.buy(account, "10", "100", "24 12:00")
+    desk.price("110", "24 20:00")
+    desk.summarize("25 00:05")
+    assert [row.equity_change for row in desk.summaries(account).values()] == [None, 100]
+    late = desk.summaries(account)[TUESDAY]
+    desk.price("120", "25 00:06")
+    desk.summarize("25 00:05", now="25 00:10")
+    assert desk.summaries(account)[TUESDAY].equity == late.equity + 100
+    desk.summarize("26 00:05")
+    desk.price("130", "26 00:06")
+    desk.summarize("26 00:05", now="26 00:10")
+    assert [row.equity_change for row in desk.summaries(account).values()] == [None, 200, 100]
+
+
+def test_the_same_run_again_changes_nothing(desk: Desk) -> None:
+    """As after a worker was killed behind its commit."""
+    account, run_id = desk.open("10000"), uuid4()
+    desk.summarize("24 00:05", run_id=run_id)
+    before = desk.summaries(account)
+    desk.summarize("24 00:05", run_id=run_id)
+    assert desk.summaries(account) == before
+
+
+def test_a_fill_belongs_to_the_day_that_it_is_in(desk: Desk) -> None:
+    """One at midnight ends a day, one right after it begins the next."""
+    account = desk.open("10000")
+    desk.buy(account, "1", "100", "24 00:00")
+    desk.buy(account, "2", "100", "24 00:01")
+    desk.price("100", "24 00:02")
+    desk.summarize("24 00:05")
+    desk.summarize("25 00:05")
+    assert [row.fills for row in desk.summaries(account).values()] == [1, 1]
+
+
+def test_by_hand_today_is_summed_up_so_far_and_corrected_after_the_close(desk: Desk) -> None:
+    """An operator who looks at noon does not touch yesterday."""
+    account = desk.open("10000")
+    desk.summarize("24 00:05")
+    desk.buy(account, "10", "100", "24 09:00")
+    desk.price("101", "24 11:00")
+    desk.summarize(None, now="24 12:00")
+    assert [(row.day, row.equity, row.fills) for row in desk.summaries(account).values()] == [
+        (MONDAY, 10000, 0),
+        (TUESDAY, 10010, 1),
+    ]
+    desk.price("99", "24 20:00")
+    desk.summarize("25 00:05")
+    assert [(row.day, row.equity, row.fills) for row in desk.summaries(account).values()] == [
+        (MONDAY, 10000, 0),
+        (TUESDAY, 9990, 1),
+    ]
+
+
+def test_a_day_that_is_summed_up_when_others_have_closed_has_the_values_of_its_own_time(desk: Desk) -> None:
+    """Those of its last valuation; what an account is worth now is not taken for what it was then."""
+    account = desk.open("10000")
+    desk.buy(account, "10", "100", "23 12:00")
+    desk.price("110", "23 23:50")
+    update_positions(desk, "23 23:50")
+    desk.price("500", "25 12:00")
+    assert desk.summarize("24 00:05", now="25 13:00") == {"accounts_summarized": 1}
+    assert {day: row.equity for day, row in desk.summaries(account).items()} == {MONDAY: 10100}
+
+
+def update_positions(desk: Desk, moment: str) -> None:
+    desk.clock.now = at(moment)
+    jobs.declared["update_positions"].run(JobRun(uuid4(), desk.valuation, desk.clock.now, {}))
+
+
+def test_of_a_past_day_without_a_valuation_nothing_is_made_up(desk: Desk) -> None:
+    """There is no row rather than a wrong one."""
+    account = desk.open("10000")
+    assert desk.summarize("24 00:05", now="25 13:00") == {"accounts_summarized": 0}
+    assert desk.summaries(account) == {}
+
+
+def test_an_account_has_no_summary_of_days_before_it_was_opened(desk: Desk) -> None:
+    """Also where it was opened between the close and the run."""
+    account = desk.open("10000", "24 00:01")
+    desk.summarize("24 00:05")
+    desk.summarize("25 00:05")
+    assert list(desk.summaries(account)) == [TUESDAY]
+
+
+def test_a_day_takes_as_many_statements_for_50_accounts_as_for_one(desk: Desk) -> None:
+    """The accounts are summed up in the database, all of them in one statement."""
+
+    def counted(slot: str) -> tuple[int, int]:
+        with statements(desk.valuation.engine) as seen:
+            summarized = desk.summarize(slot)["accounts_summarized"]
+        return len(seen), summarized
+
+    desk.open("100")
+    one, _ = counted("24 00:05")
+    for _ in range(49):
+        desk.open("100")
+    assert counted("25 00:05") == (one, 50)
+
+
+def test_a_market_with_sessions_is_summed_up_from_close_to_close(desk: Desk) -> None:
+    """What happened after one close counts for the day of the next; without sessions there is nothing to sum up."""
+    desk.market = "XNYS"
+    account = desk.open("10000")
+    with pytest.raises(NoTradingDay):
+        desk.summarize(None, now="24 23:00")
+    for day in (MONDAY, TUESDAY):
+        add_session(desk, day)
+    desk.buy(account, "1", "100", "23 20:00")
+    desk.buy(account, "1", "100", "23 22:00")
+    desk.price("100", "23 21:04")
+    desk.summarize("23 21:05")
+    desk.summarize("24 21:05")
+    desk.summarize(None, now="25 09:00")
+    assert {day: row.fills for day, row in desk.summaries(account).items()} == {MONDAY: 1, TUESDAY: 1}
+
+
+def add_session(desk: Desk, day: date) -> None:
+    opens = datetime(day.year, day.month, day.day, 14, 30, tzinfo=UTC)
+    with desk.marketdata.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO marketdata.market_sessions (market, day, open_at, close_at) VALUES ('XNYS', %s, %s, %s)",
+            (day, opens, opens + timedelta(hours=6, minutes=30)),
+        )

@@ -1,0 +1,251 @@
+"""Old rows of the bus and of the job engine: removed in batches, each kind in its time, and only the service's own."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from structlog.testing import capture_logs
+
+from services.gateway.housekeeping import Housekeeping
+from services.gateway.keys import add_key
+from services.marketdata.jobs import jobs as marketdata_jobs
+from services.orders.jobs import jobs as orders_jobs
+from services.strategy.jobs import jobs as strategy_jobs
+from services.valuation.jobs import jobs as valuation_jobs
+from shared.bus.transaction import Unit
+from shared.jobs import maintenance
+from shared.jobs.declaration import Job
+from shared.jobs.jobrun import JobRun, RunCanceled
+from shared.jobs.maintenance import Keep, OldRows, prune, remove
+from tests.component.watching import statements, unit_of
+from tests.conftest import FakeClock
+from tests.support import eventually, rows, value
+
+SECOND = timedelta(seconds=1)
+#: A row of each kind, as of :at.
+ADD = {
+    "inbox": "INSERT INTO {service}.inbox VALUES ('actor', gen_random_uuid(), %(at)s)",
+    "outbox_heads": "INSERT INTO {service}.outbox_heads VALUES (gen_random_uuid(), gen_random_uuid(), NULL, %(at)s)",
+    "job_runs": """INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at, finished_at, state, outcome)
+                   VALUES (gen_random_uuid(), '{service}_job', '{service}', 'manual', %(at)s, %(at)s, 'finished',
+                           'skipped')""",
+    "system_log": """INSERT INTO jobs.system_log (at, service, level, logger, message, worker)
+                     VALUES (%(at)s, '{service}', 'INFO', 'test', 'said', 'host:1')""",
+    "notifications": """INSERT INTO jobs.notifications
+                          (kind, subject, severity, message, opened_at, seen_at, resolved_at)
+                        VALUES ('job', '{service}', 'warning', 'late', %(at)s, %(at)s, %(at)s)""",
+    "workers": """INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)
+                  VALUES (gen_random_uuid(), '{service}', 'host', 1, 'worker', %(at)s, %(at)s)""",
+}
+#: What is not old however long ago it was.
+STAYS = (
+    """INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at)
+       VALUES (gen_random_uuid(), '{service}_job', '{service}', 'manual', '2000-01-01 00:00+00')""",
+    """INSERT INTO jobs.notifications (kind, subject, severity, message, opened_at, seen_at)
+       VALUES ('job', '{service}', 'warning', 'late', '2000-01-01 00:00+00', '2000-01-01 00:00+00')""",
+    """INSERT INTO jobs.operator_actions (at, who, what, subject)
+       VALUES ('2000-01-01 00:00+00', 'OPERATOR1', 'trigger', '{service}_job')""",
+)
+
+
+@pytest.fixture
+def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    with unit_of("orders", urls, clock) as unit:
+        add_job(unit)
+        yield unit
+
+
+@pytest.fixture
+def other(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    with unit_of("strategy", urls, clock) as unit:
+        add_job(unit)
+        yield unit
+
+
+def add_job(unit: Unit) -> None:
+    with unit.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO jobs.jobs (name, service, description, market, updated_at) VALUES (%s, %s, '', 'DEMO', now())",
+            (f"{unit.service}_job", unit.service),
+        )
+
+
+def add(unit: Unit, kind: str, age: timedelta, number: int = 1) -> None:
+    with unit.engine.begin() as connection:
+        for _ in range(number):
+            connection.exec_driver_sql(ADD[kind].format(service=unit.service), {"at": unit.clock() - age})
+
+
+def a_run(unit: Unit) -> JobRun:
+    return JobRun(uuid4(), unit, unit.clock(), {})
+
+
+def count(unit: Unit, kind: str) -> int:
+    schema = unit.service if kind in {"inbox", "outbox_heads"} else "jobs"
+    number: int = value(unit.engine, f"SELECT count(*) FROM {schema}.{kind}")
+    return number
+
+
+@pytest.mark.parametrize("kind", ADD)
+def test_each_kind_of_row_is_kept_for_its_time(orders: Unit, kind: str) -> None:
+    """A second too old is removed, a second younger is not; a second run finds nothing."""
+    keep: timedelta = getattr(Keep(), kind)
+    add(orders, kind, keep + SECOND, number=3)
+    add(orders, kind, keep - SECOND)
+    nothing = {f"{each}_removed": 0 for each in ADD}
+    assert prune(a_run(orders)) == {**nothing, f"{kind}_removed": 3}
+    assert prune(a_run(orders)) == nothing
+    assert count(orders, kind) == 1
+
+
+def test_what_is_unfinished_open_or_an_operators_act_stays(orders: Unit) -> None:
+    """However old it is."""
+    with orders.engine.begin() as connection:
+        for statement in STAYS:
+            connection.exec_driver_sql(statement.format(service="orders"))
+    assert sum(prune(a_run(orders)).values()) == 0
+    assert [count(orders, kind) for kind in ("job_runs", "notifications", "operator_actions")] == [1, 1, 1]
+
+
+def test_the_rows_of_another_service_stay(orders: Unit, other: Unit) -> None:
+    """But for resolved notifications, which are of no service."""
+    for kind in ADD:
+        add(other, kind, timedelta(days=400))
+    assert {kind: number for kind, number in prune(a_run(orders)).items() if number} == {"notifications_removed": 1}
+    assert {kind: count(other, kind) for kind in ADD} == {kind: int(kind != "notifications") for kind in ADD}
+
+
+def test_rows_go_in_batches_until_none_is_left(orders: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a transaction of its own, which says how many went so far; old and young rows lie among each other."""
+    monkeypatch.setattr(maintenance, "BATCH", 10)
+    for _ in range(12):
+        add(orders, "inbox", timedelta(days=15), number=3)
+        add(orders, "inbox", timedelta(days=1), number=2)
+    told: list[int] = []
+    with statements(orders.engine) as seen:
+        old = OldRows("orders.inbox", "processed_at < :before", timedelta(days=14))
+        assert remove(orders, [old], told.append) == {"inbox_removed": 36}
+    assert told == [10, 20, 30, 36]
+    assert len([statement for statement in seen if "DELETE" in statement]) == 4
+    assert count(orders, "inbox") == 24
+
+
+def test_a_large_table_is_gone_through_piece_by_piece(orders: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No statement reads more than its share of blocks, and none of them is left out."""
+    monkeypatch.setattr(maintenance, "SPAN", 2)
+    monkeypatch.setattr(maintenance, "BATCH", 50)
+    with orders.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO orders.inbox"
+            " SELECT 'actor', gen_random_uuid(), now() - make_interval(days => mod(n, 30), hours => 12)"
+            " FROM generate_series(1, 1500) n"
+        )
+    blocks = value(orders.engine, "SELECT pg_relation_size('orders.inbox') / 8192")
+    assert blocks > 10
+    with statements(orders.engine) as seen:
+        removed = prune(a_run(orders))["inbox_removed"]
+    assert (removed, count(orders, "inbox")) == (800, 700)
+    assert len([statement for statement in seen if "DELETE FROM orders.inbox" in statement]) >= blocks / 2
+
+
+def test_a_run_that_is_canceled_has_removed_whole_batches(orders: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one removes the rest."""
+    monkeypatch.setattr(maintenance, "BATCH", 5)
+    add(orders, "inbox", timedelta(days=15), number=12)
+    run = a_run(orders)
+    run.signals.canceled.set()
+    with pytest.raises(RunCanceled):
+        prune(run)
+    assert count(orders, "inbox") == 7
+    assert prune(a_run(orders))["inbox_removed"] == 7
+
+
+def test_a_row_that_becomes_young_meanwhile_stays(orders: Unit) -> None:
+    """The place of an account in the order of its messages is taken anew while its old one is about to go."""
+    add(orders, "outbox_heads", timedelta(days=2))
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+    with ThreadPoolExecutor(1) as pool:
+        with orders.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE orders.outbox_heads SET sent_at = %s", (orders.clock(),))
+            pruned = pool.submit(prune, a_run(orders))
+            eventually(lambda: value(orders.engine, waiting) or pruned.done())
+        assert pruned.result()["outbox_heads_removed"] == 0
+    assert count(orders, "outbox_heads") == 1
+
+
+@pytest.mark.parametrize(
+    ("service", "job"),
+    [
+        ("marketdata", marketdata_jobs.declared["maintain_market_data"]),
+        ("orders", orders_jobs.declared["maintain_orders"]),
+        ("valuation", valuation_jobs.declared["maintain_valuation"]),
+        ("strategy", strategy_jobs.declared["maintain_strategy"]),
+    ],
+)
+def test_every_service_with_jobs_removes_its_own_rows(
+    urls: dict[str, str], clock: FakeClock, service: str, job: Job
+) -> None:
+    """By a job of its own, which its role may do."""
+    with unit_of(service, urls, clock) as unit:
+        add_job(unit)
+        for kind in ADD:
+            add(unit, kind, timedelta(days=400))
+        counts = job.run(a_run(unit))
+        assert {kind: counts[f"{kind}_removed"] for kind in ADD} == dict.fromkeys(ADD, 1)
+        assert rows(unit.engine, "SELECT 1 FROM jobs.system_log") == []
+
+
+def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, str], clock: FakeClock) -> None:
+    """Expired browser sessions and orders that were answered long ago too; what is unanswered stays."""
+    with unit_of("gateway", urls, clock) as unit:
+        add_job(unit)
+        for kind in ADD:
+            add(unit, kind, timedelta(days=400))
+        add_sessions(unit, -SECOND, SECOND)
+        add_submissions(unit, timedelta(days=31), timedelta(days=29), None)
+        housekeeping = Housekeeping(unit)
+        removed = {**dict.fromkeys((f"{kind}_removed" for kind in ADD), 1), "sessions_removed": 1}
+        assert housekeeping.remove_old_rows() == {**removed, "submissions_removed": 1}
+        assert sum(housekeeping.remove_old_rows().values()) == 0
+        assert value(unit.engine, "SELECT count(*) FROM gateway.sessions") == 1
+        assert value(unit.engine, "SELECT count(*) FROM gateway.submissions") == 2
+
+
+def add_sessions(unit: Unit, *lives: timedelta) -> None:
+    with unit.engine.begin() as connection:
+        add_key(connection, "KEY1", "secret", uuid4(), [], unit.clock())
+        for number, life in enumerate(lives):
+            connection.exec_driver_sql(
+                "INSERT INTO gateway.sessions VALUES (%s, 'KEY1', %s)", (bytes([number]), unit.clock() + life)
+            )
+
+
+def add_submissions(unit: Unit, *answered_ago: timedelta | None) -> None:
+    """Orders that were handed in a year ago."""
+    long_ago = unit.clock() - timedelta(days=365)
+    with unit.engine.begin() as connection:
+        for ago in answered_ago:
+            connection.exec_driver_sql(
+                "INSERT INTO gateway.submissions VALUES (gen_random_uuid(), gen_random_uuid(), 'mine',"
+                " gen_random_uuid(), '{}', %s, %s, %s)",
+                (long_ago, long_ago, None if ago is None else unit.clock() - ago),
+            )
+
+
+def test_the_gateways_housekeeping_waits_for_the_database(urls: dict[str, str]) -> None:
+    """Started before its tables can be reached, it goes on when they can."""
+    with unit_of("gateway", urls) as unit:
+        add_sessions(unit, -SECOND)
+        with unit.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE gateway.inbox RENAME TO inbox_away")
+        housekeeping = Housekeeping(unit)
+        with capture_logs() as logs:
+            housekeeping.start()
+            eventually(lambda: logs, what="the housekeeping noticed")
+            with unit.engine.begin() as connection:
+                connection.exec_driver_sql("ALTER TABLE gateway.inbox_away RENAME TO inbox")
+            eventually(lambda: value(unit.engine, "SELECT count(*) FROM gateway.sessions") == 0)
+        housekeeping.stop()
+        assert not housekeeping.alive

@@ -1,0 +1,178 @@
+"""Old bars on a real PostgreSQL: months give their room back, and what is kept is there at every moment."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from services.marketdata import partitions
+from services.marketdata.jobs import jobs
+from services.marketdata.service import prepare
+from services.marketdata.settings import Settings
+from shared.bus.transaction import Unit
+from shared.jobs.jobrun import Counts, JobRun, RunCanceled
+from tests.component.watching import statements, unit_of
+from tests.conftest import FakeClock
+from tests.support import rows, value
+
+JANUARY = datetime(2024, 1, 15, tzinfo=UTC)
+#: January 2024 ended more than 730 days before it, February has not.
+NOW = datetime(2026, 2, 14, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+INTERVALS = ("1m", "1d", "replay")
+Bar = tuple[str, str, datetime]
+
+
+@pytest.fixture
+def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    """The service's unit two years after it made the partitions of January and February 2024."""
+    clock.now = JANUARY
+    with unit_of("marketdata", urls, clock) as unit:
+        prepare(unit)
+        clock.now = NOW
+        yield unit
+
+
+def add_bars(unit: Unit, start: datetime, *intervals: str, number: int = 5) -> set[Bar]:
+    """So many bars a minute apart, of two symbols and each of the intervals."""
+    bars = {
+        (symbol, interval, start + n * MINUTE)
+        for symbol in ("AAPL", "IBM")
+        for interval in intervals
+        for n in range(number)
+    }
+    with unit.engine.begin() as connection:
+        for bar in bars:
+            connection.exec_driver_sql(
+                "INSERT INTO marketdata.market_data VALUES (%s, %s, %s, 1, 1, 1, 1, 1, 'test')", bar
+            )
+    return bars
+
+
+def bars(unit: Unit) -> set[Bar]:
+    return {tuple(row) for row in rows(unit.engine, "SELECT symbol, interval, start_at FROM marketdata.bars_v1")}
+
+
+def kept(bars: set[Bar]) -> set[Bar]:
+    return {bar for bar in bars if bar[1] != "1m"}
+
+
+def months(unit: Unit) -> set[str]:
+    """The partitions of 2024."""
+    sql = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'market_data_2024%'"
+    return {row.relname.removeprefix("market_data_") for row in rows(unit.engine, sql)}
+
+
+def a_run(unit: Unit) -> JobRun:
+    return JobRun(uuid4(), unit, unit.clock(), {})
+
+
+def maintain(unit: Unit) -> Counts:
+    return jobs.declared["maintain_market_data"].run(a_run(unit))
+
+
+def test_an_old_month_keeps_its_daily_and_replayed_bars(marketdata: Unit) -> None:
+    """The rest is gone with its table; younger months are left alone, and a second run finds nothing to do."""
+    old = add_bars(marketdata, JANUARY, *INTERVALS)
+    young = add_bars(marketdata, datetime(2024, 2, 1, tzinfo=UTC), *INTERVALS)
+    counts = maintain(marketdata)
+    assert (counts["months_thinned"], counts["bars_kept"]) == (1, 20)
+    for _ in range(2):
+        assert bars(marketdata) == kept(old) | young
+        assert months(marketdata) == {"2024_01_kept", "2024_02"}
+        counts = maintain(marketdata)
+        assert (counts["months_thinned"], counts["bars_kept"]) == (0, 0)
+
+
+def test_a_month_without_anything_to_keep_goes_whole(marketdata: Unit) -> None:
+    """A bar that comes for it later lands in the default partition, and goes with the next run."""
+    add_bars(marketdata, JANUARY, "1m")
+    assert maintain(marketdata)["bars_kept"] == 0
+    assert (bars(marketdata), months(marketdata)) == (set(), {"2024_02"})
+    late = add_bars(marketdata, JANUARY, *INTERVALS)
+    assert maintain(marketdata)["market_data_other_removed"] == 10
+    assert bars(marketdata) == kept(late)
+
+
+def test_a_kept_month_takes_late_bars_too(marketdata: Unit) -> None:
+    """It is a partition like any other."""
+    old = add_bars(marketdata, JANUARY, *INTERVALS)
+    maintain(marketdata)
+    late = add_bars(marketdata, JANUARY + timedelta(days=1), "1d")
+    assert bars(marketdata) == kept(old) | late
+    assert value(marketdata.engine, "SELECT count(*) FROM marketdata.market_data_2024_01_kept") == 30
+
+
+def test_bars_are_copied_in_batches_and_none_is_missing_meanwhile(
+    marketdata: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch is a statement and a transaction, and says how far it is; readers see all bars until the swap."""
+    monkeypatch.setattr(partitions, "BATCH", 3)
+    old = add_bars(marketdata, JANUARY, *INTERVALS)
+    (month,) = old_months(marketdata)
+    told: list[int] = []
+
+    def progress(done: int) -> None:
+        assert bars(marketdata) == old
+        told.append(done)
+
+    with statements(marketdata.engine) as seen:
+        assert partitions.thin_out(marketdata, month, progress) == 20
+    assert told == [3, 6, 9, 12, 15, 18, 20]
+    assert len([statement for statement in seen if "INSERT" in statement]) == len(told) + 1
+    assert bars(marketdata) == kept(old)
+
+
+def old_months(unit: Unit) -> list[datetime]:
+    with unit.engine.connect() as connection:
+        return partitions.old_months(connection, NOW - timedelta(days=730))
+
+
+def interrupted(unit: Unit) -> None:
+    """A run that is canceled after its first batch."""
+    run = a_run(unit)
+    run.signals.canceled.set()
+    with pytest.raises(RunCanceled):
+        jobs.declared["maintain_market_data"].run(run)
+
+
+def test_a_run_that_was_cut_short_goes_on_where_it_was(marketdata: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is lost or copied twice."""
+    monkeypatch.setattr(partitions, "BATCH", 6)
+    old = add_bars(marketdata, JANUARY, *INTERVALS)
+    interrupted(marketdata)
+    copied = "SELECT count(*) FROM marketdata.market_data_2024_01_kept"
+    assert (bars(marketdata), value(marketdata.engine, copied)) == (old, 6)
+    assert maintain(marketdata)["bars_kept"] == 20
+    assert bars(marketdata) == kept(old)
+
+
+def test_a_bar_that_comes_behind_the_copy_is_not_lost(marketdata: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The month then waits for the next run, which copies it anew."""
+    monkeypatch.setattr(partitions, "BATCH", 20)
+    old = add_bars(marketdata, JANUARY, *INTERVALS)
+    interrupted(marketdata)
+    old |= add_bars(marketdata, JANUARY - timedelta(days=1), "1d", number=1)
+    assert maintain(marketdata)["months_thinned"] == 0
+    assert bars(marketdata) == old
+    assert maintain(marketdata)["bars_kept"] == 22
+    assert bars(marketdata) == kept(old)
+
+
+def test_a_month_before_the_first_partition_is_thinned_out_too(marketdata: Unit) -> None:
+    """Its bars are in the default partition, from which the old ones are deleted."""
+    before = add_bars(marketdata, JANUARY - timedelta(days=60), *INTERVALS)
+    young = add_bars(marketdata, datetime(2025, 6, 1, tzinfo=UTC), *INTERVALS)
+    assert maintain(marketdata)["market_data_other_removed"] == 10
+    assert bars(marketdata) == kept(before) | young
+
+
+def test_how_long_bars_are_kept_is_a_setting(marketdata: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``PAPERPROFIT_KEEP_BARS_DAYS``; the coming partitions are made as well."""
+    monkeypatch.setenv("PAPERPROFIT_KEEP_BARS_DAYS", "100")
+    monkeypatch.setattr("services.marketdata.jobs.current", Settings)
+    add_bars(marketdata, datetime(2024, 2, 1, tzinfo=UTC), "1m")
+    assert maintain(marketdata)["months_thinned"] == 2
+    assert months(marketdata) == set()
+    assert value(marketdata.engine, "SELECT to_regclass('marketdata.market_data_2026_03') IS NOT NULL")

@@ -1,0 +1,238 @@
+"""Sessions on a real PostgreSQL: written once, corrected when a calendar changes, read as markets by other services."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy.exc import ProgrammingError
+
+from services.marketdata.domain.sessions import Session
+from services.marketdata.jobs import jobs
+from services.marketdata.service import prepare
+from shared.bus.transaction import Unit
+from shared.contracts.markets import MARKETS, KnownMarket
+from shared.jobs.calendar import Market, Phase
+from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.markets import RELOAD_AFTER, Calendar, load_markets
+from shared.storage.errors import is_transient
+from tests.component.watching import statements, unit_of
+from tests.conftest import FakeClock
+from tests.support import rows, value
+from tests.unit.market_days import at, new_york, tokyo
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+EXCHANGES = {code for code, market in MARKETS.items() if not market.always_open}
+
+
+@pytest.fixture
+def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    """The service's unit at noon of the Tuesday before Thanksgiving."""
+    clock.now = NOON
+    with unit_of("marketdata", urls, clock) as unit:
+        prepare(unit)
+        yield unit
+
+
+@pytest.fixture
+def other(urls: dict[str, str], clock: FakeClock, marketdata: Unit) -> Iterator[Unit]:
+    """Another service, which reads what marketdata publishes."""
+    with unit_of("orders", urls, clock) as unit:
+        yield unit
+
+
+class Announced:
+    """A calendar that says what the test says: two half-hour sessions in New York a day, all other markets closed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *days: date) -> None:
+        self.days = dict.fromkeys(days, "14:30 15:00 21:00")
+        monkeypatch.setattr("services.marketdata.jobs.sessions_between", self)
+
+    def __call__(self, market: KnownMarket, first: date, last: date) -> list[Session]:
+        if market.code != "XNYS":
+            return []
+        return [session for day in self.days if first <= day <= last for session in self._of(day)]
+
+    def _of(self, day: date) -> list[Session]:
+        edges = [datetime.fromisoformat(f"{day} {edge}").replace(tzinfo=UTC) for edge in self.days[day].split()]
+        return [
+            Session("XNYS", day, kind, begin, end, early_close=False)
+            for kind, begin, end in zip(("pre", "regular"), edges, edges[1:], strict=False)
+        ]
+
+
+@pytest.fixture
+def two_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the test the calendars of the others."""
+    monkeypatch.setattr("services.marketdata.jobs.MARKETS", {code: MARKETS[code] for code in ("XNYS", "XTKS")})
+
+
+def update_sessions(unit: Unit) -> Counts:
+    return jobs.declared["update_sessions"].run(JobRun(uuid4(), unit, unit.clock(), {}))
+
+
+def stored(unit: Unit, market: str = "XNYS") -> list[Any]:
+    return rows(unit.engine, "SELECT * FROM marketdata.market_sessions WHERE market = :m ORDER BY open_at", m=market)
+
+
+def market_of(unit: Unit, code: str, begin: datetime = NOON, end: datetime = NOON + 60 * DAY) -> Market:
+    with unit.engine.connect() as connection:
+        return load_markets(connection, [code], begin, end)[code]
+
+
+def test_every_exchange_has_its_sessions_for_a_year_and_the_second_run_changes_nothing(marketdata: Unit) -> None:
+    """From a week back to a year ahead, in one statement; nothing that is right is written again."""
+    first = update_sessions(marketdata)
+    with statements(marketdata.engine) as seen:
+        assert update_sessions(marketdata) == {"sessions_written": 0, "sessions_removed": 0}
+    assert len([statement for statement in seen if "market_sessions" in statement]) == 1
+    found = rows(
+        marketdata.engine,
+        "SELECT market, count(*) AS sessions, min(day), max(day) FROM marketdata.market_sessions GROUP BY 1",
+    )
+    assert first == {"sessions_written": sum(row.sessions for row in found), "sessions_removed": 0}
+    assert {row.market for row in found} == EXCHANGES
+    assert all(row.min <= date(2026, 11, 18) and row.max >= date(2027, 11, 23) for row in found)
+
+
+@pytest.mark.usefixtures("two_exchanges")
+def test_the_next_days_add_the_end_of_the_window_only(marketdata: Unit, clock: FakeClock) -> None:
+    """What has become past stays as it was."""
+    update_sessions(marketdata)
+    before = stored(marketdata)
+    clock.move(days=30)
+    assert update_sessions(marketdata)["sessions_removed"] == 0
+    assert stored(marketdata)[: len(before)] == before
+    assert stored(marketdata)[-1].day == date(2027, 12, 23)  # the 24th is a holiday
+
+
+def test_a_holiday_that_is_announced_late_is_taken_out(marketdata: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one of the last few days, which the calendar knew too late; older ones stay as they were traded."""
+    days = [date(2026, 11, day) for day in (10, 18, 25, 27)]
+    announced = Announced(monkeypatch, *days)
+    clock_at_10th = replace_clock(marketdata, NOON - 10 * DAY)
+    assert update_sessions(clock_at_10th) == {"sessions_written": 8, "sessions_removed": 0}
+    announced.days = {days[3]: announced.days[days[3]]}
+    assert update_sessions(marketdata) == {"sessions_written": 0, "sessions_removed": 4}
+    assert {row.day for row in stored(marketdata)} == {days[0], days[3]}
+
+
+def replace_clock(unit: Unit, now: datetime) -> Unit:
+    return replace(unit, clock=FakeClock(now))
+
+
+def test_an_early_close_that_is_announced_late_is_corrected(marketdata: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close is changed in its row; a session that opens at another time replaces the old one."""
+    friday = date(2026, 11, 27)
+    announced = Announced(monkeypatch, friday)
+    update_sessions(marketdata)
+    announced.days[friday] = "14:30 15:00 18:00"
+    assert update_sessions(marketdata) == {"sessions_written": 1, "sessions_removed": 0}
+    announced.days[friday] = "14:30 16:00 18:00"
+    assert update_sessions(marketdata) == {"sessions_written": 2, "sessions_removed": 1}
+    assert [f"{row.open_at:%H:%M} {row.close_at:%H:%M}" for row in stored(marketdata)] == ["14:30 16:00", "16:00 18:00"]
+
+
+@pytest.mark.usefixtures("two_exchanges")
+def test_another_service_reads_the_markets_as_the_exchanges_have_them(marketdata: Unit, other: Unit) -> None:
+    """In two statements, with the phases of each moment: New York's half day, Tokyo's break and year's end."""
+    update_sessions(marketdata)
+    with statements(other.engine) as seen, other.engine.connect() as connection:
+        markets = load_markets(connection, ["XNYS", "XTKS", "DEMO", "XNO?"], NOON - 7 * DAY, NOON + 45 * DAY)
+    assert len(seen) == 2
+    assert set(markets) == {"XNYS", "XTKS", "DEMO"}
+    assert markets["DEMO"].always_open
+    for ours in (new_york(), tokyo()):
+        read = markets[ours.code]
+        assert read.zone == ours.zone
+        begin, end = at(ours, "2026-11-19 00:00"), at(ours, "2027-01-07 00:00")
+        assert list(read.spans(begin, end)) == list(ours.spans(begin, end))
+
+
+@pytest.mark.usefixtures("two_exchanges")
+def test_half_days_are_visible(marketdata: Unit, other: Unit) -> None:
+    """Each session of such a day says so."""
+    update_sessions(marketdata)
+    found = rows(
+        other.engine,
+        "SELECT day, phase FROM marketdata.sessions_v2 WHERE market = 'XNYS' AND early_close ORDER BY open_at LIMIT 6",
+    )
+    phases = [Phase.PRE_MARKET, Phase.REGULAR, Phase.AFTER_HOURS]
+    half_days = (date(2026, 11, 27), date(2026, 12, 24))
+    assert [(row.day, row.phase) for row in found] == [(day, phase) for day in half_days for phase in phases]
+
+
+@pytest.mark.usefixtures("two_exchanges")
+def test_the_first_view_of_sessions_still_has_the_regular_ones(marketdata: Unit, other: Unit) -> None:
+    """Replicas of the release before read it."""
+    update_sessions(marketdata)
+    count = "SELECT count(*) FROM marketdata.sessions_v1 WHERE market = 'XNYS'"
+    assert value(other.engine, count) == len([row for row in stored(marketdata) if row.kind == "regular"])
+
+
+def test_a_market_without_sessions_is_closed(other: Unit) -> None:
+    """As before the first run of update_sessions."""
+    market = market_of(other, "XLON")
+    assert (market.sessions, market.phase_at(NOON)) == ((), Phase.HOLIDAY)
+
+
+def test_every_known_market_is_published_and_a_new_one_is_added_at_the_next_start(
+    marketdata: Unit, other: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that has changed is corrected; what is no longer known stays, since instruments may trade on it."""
+    published = "SELECT code, name, timezone, always_open FROM marketdata.markets_v1"
+    assert {row.code: KnownMarket(*row) for row in rows(other.engine, published)} == MARKETS
+    new, renamed = KnownMarket("XSES", "Singapore Exchange", "Asia/Singapore"), replace(MARKETS["XETR"], name="Xetra!")
+    monkeypatch.setattr("services.marketdata.service.MARKETS", {"XSES": new, "XETR": renamed})
+    prepare(marketdata)
+    expected = {**MARKETS, "XSES": new, "XETR": renamed}
+    assert {row.code: KnownMarket(*row) for row in rows(other.engine, published)} == expected
+
+
+def test_a_calendar_looks_again_after_a_minute_and_when_another_market_is_asked_for(
+    marketdata: Unit, other: Unit, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In between it answers from memory, however often it is asked; of a market that never closes it asks nobody."""
+    calendar = Calendar(other.engine, clock)
+    Announced(monkeypatch, date(2026, 11, 25))
+    with statements(other.engine) as seen:
+        assert calendar.market("XNYS").sessions == ()
+        update_sessions(marketdata)
+        clock.now += RELOAD_AFTER - timedelta(seconds=1)
+        assert calendar.market("XNYS").sessions == ()
+        assert len(seen) == 2
+        clock.move(seconds=1)
+        assert [session.day for session in calendar.market("XNYS").sessions] == [date(2026, 11, 25)] * 2
+        assert (calendar.market("XTKS").sessions, len(seen)) == ((), 6)
+        assert calendar.market("XNYS") is calendar.market("XNYS")
+        assert calendar.market("DEMO").always_open
+        assert len(seen) == 6
+
+
+def test_a_market_that_is_not_published_yet_is_closed(
+    other: Unit, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an upgrade of this service before that of marketdata."""
+    new = KnownMarket("XSES", "Singapore Exchange", "Asia/Singapore")
+    monkeypatch.setattr("shared.jobs.markets.MARKETS", {**MARKETS, "XSES": new})
+    market = Calendar(other.engine, clock).market("XSES")
+    assert (market.zone.key, market.sessions, market.always_open) == ("Asia/Singapore", (), False)
+
+
+def test_before_marketdata_has_migrated_the_calendar_is_not_ready(
+    marketdata: Unit, other: Unit, clock: FakeClock
+) -> None:
+    """The error is one that passes by itself, and is raised at each look until it does."""
+    calendar = Calendar(other.engine, clock)
+    with marketdata.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER VIEW marketdata.sessions_v2 RENAME TO sessions_v0")
+    for _ in range(2):
+        with pytest.raises(ProgrammingError) as refused:
+            calendar.market("XNYS")
+        assert is_transient(refused.value)
+    with marketdata.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER VIEW marketdata.sessions_v0 RENAME TO sessions_v2")
+    assert calendar.market("XNYS").zone.key == "America/New_York"
