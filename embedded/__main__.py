@@ -5,6 +5,7 @@ PAPERPROFIT_HOME              where its database lives (default ./.paperprofit)
 PAPERPROFIT_API_KEY_ID        the demo account's key; made and printed once if not given,
 PAPERPROFIT_API_SECRET_KEY    together with its secret
 PAPERPROFIT_REPLAY_SPEED      recorded bars a second (default 1)
+PAPERPROFIT_KEEP_BARS_DAYS    days that bars are kept (default 730); daily and replayed ones stay
 """
 
 import argparse

@@ -21,6 +21,7 @@ from shared.bus.transaction import Unit
 from shared.clock import Clock, utc_now
 from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, QUEUES
+from shared.jobs.queues import QueueControl
 from shared.jobs.scheduler import Tick
 from shared.service import (
     attach,
@@ -30,6 +31,7 @@ from shared.service import (
     prepare,
 )
 from shared.storage.engine import make_engine
+from shared.system_log import SystemLog
 
 SERVICES = (marketdata, orders, valuation, strategy)
 WORKER_TIMEOUT_MS = 250
@@ -61,6 +63,8 @@ class System:
         self.broker = make_broker(self.units)
         self.worker = Worker(self.broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=settings.threads)
         self.components: list[Background] = []
+        self.pulses: list[Background] = []
+        self.queues = QueueControl(self.units[gateway.NAME], lambda: [self.worker])
         self.ticked = threading.Event()
 
     def prepare(self) -> None:
@@ -69,7 +73,7 @@ class System:
         for service in SERVICES:
             jobs = configure_jobs(service, self.settings)
             prepare(service, self.units[service.name], jobs)
-            attach(service, self.broker, self.units[service.name], jobs)
+            self.pulses.append(attach(service, self.broker, self.units[service.name], jobs))
         self.new_key = gateway.prepare(self.units[gateway.NAME], self.settings)
         self.broker.listen([routing_key(message, message.service) for message in LIVE], self.live.on_message)
 
@@ -84,23 +88,35 @@ class System:
             for component in self.components:
                 component.start()
                 stack.callback(component.stop)
+            stack.callback(self._ask_to_end)
             yield
 
     def _components(self, *, feeds: bool) -> list[Background]:
         relays: list[Background] = [Relay(unit, self.broker, poll=RELAY_POLL_SECONDS) for unit in self.units.values()]
-        beside = [c for s in SERVICES for c in s.components(self.units[s.name])] if feeds else []
-        return [*relays, *beside]
+        unit = self.units[gateway.NAME]
+        found = [SystemLog(unit), *relays, *self.pulses, self.queues]
+        if feeds:
+            found += gateway.watchers(unit, self.settings, self.broker.queue_figures)
+            found += [part for service in SERVICES for part in service.components(self.units[service.name])]
+        return found
+
+    def _ask_to_end(self) -> None:
+        """All at once, so that none waits for the one that is stopped before it."""
+        for component in self.components:
+            component.stopping.set()
 
     def _dispose(self) -> None:
         for unit in self.units.values():
             unit.engine.dispose()
 
     def app(self) -> Starlette:
-        return gateway.build_app(self.units[gateway.NAME], self.live, self.settings, self._checks)
+        return gateway.build_app(
+            self.units[gateway.NAME], self.live, self.settings, self._checks, self.broker.queue_figures
+        )
 
     def _checks(self) -> dict[str, bool]:
         return {
-            "consumers": set(QUEUES) <= self.broker.attached,
+            "consumers": set(QUEUES) <= self.broker.attached | self.queues.paused,
             "threads": all(t.is_alive() for t in self.worker.workers) and all(c.alive for c in self.components),
             "scheduler": self.ticked.is_set(),
         }

@@ -9,16 +9,18 @@ import structlog
 import uvicorn
 
 from services.gateway.live import Live
-from services.gateway.service import NAME, build_app, prepare
+from services.gateway.service import NAME, build_app, prepare, queue_reader, watchers
 from services.gateway.settings import Settings
 from shared.bus.listener import Listener
 from shared.bus.publisher import Publisher
 from shared.bus.relay import Relay
 from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, exchange_of
+from shared.jobs.pulse import Pulse
 from shared.logs import configure_logs
 from shared.service import DatabaseAway, make_unit, wait_for_database
 from shared.settings import InvalidSettings, load
+from shared.system_log import SystemLog
 from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -45,15 +47,18 @@ def main() -> None:
         bindings=[(exchange_of(message), routing_key(message, message.service)) for message in LIVE],
         callback=live.on_message,
     )
+    watching = watchers(unit, settings, queue_reader(settings, unit.clock))
+    beside = [SystemLog(unit), Pulse(unit, kind="gateway"), relay, *watching]
     listener.start()
-    relay.start()
+    for part in beside:
+        part.start()
     app = build_app(
         unit,
         live,
         settings,
         lambda: {
             "consumers": listener.attached.is_set(),
-            "threads": relay.alive and listener.alive,
+            "threads": listener.alive and all(part.alive for part in beside),
             "broker": publisher.connected.is_set(),
         },
     )
@@ -65,7 +70,8 @@ def main() -> None:
             app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=5, ws="none"
         )
     finally:
-        relay.stop()
+        for part in reversed(beside):
+            part.stop()
         listener.stop()
         publisher.stop()
 

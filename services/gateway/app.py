@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import structlog
@@ -16,9 +17,20 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway import jobs_api, page, store, trading
+from services.gateway import (
+    jobs_api,
+    letters_api,
+    operations_api,
+    page,
+    queues_api,
+    runs_api,
+    store,
+    trading,
+)
+from services.gateway.endpoints import Endpoint
 from services.gateway.errors import Malformed, MethodNotAllowed, NotFound, refusal_response
-from services.gateway.keys import OPERATE, Principal
+from services.gateway.keys import OPERATE, TRADE, Principal
+from services.gateway.openapi import document
 from services.gateway.requests import Gateway, guarded
 from shared.metrics import CONTENT_TYPE, exposition
 
@@ -54,9 +66,8 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
         routes=[
             Route("/healthz", get_health, methods=["GET"]),
             Route("/metrics", guarded(get_metrics, OPERATE), methods=["GET"]),
-            *page.routes,
-            *trading.routes,
-            *jobs_api.routes,
+            *page.files,
+            *(endpoint.route() for endpoint in ENDPOINTS),
         ],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error},
@@ -69,6 +80,29 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
 async def get_metrics(gateway: Gateway, _request: Request, _principal: Principal) -> Response:
     """The figures of this process for Prometheus; of an operator's key only, since this port may face the world."""
     return Response(await run_in_threadpool(exposition, gateway.unit), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def get_document() -> dict[str, Any]:
+    """This document."""
+    return await run_in_threadpool(_document)
+
+
+@cache
+def _document() -> dict[str, Any]:
+    return document(ENDPOINTS)
+
+
+#: Every route of /v2 and /api.
+ENDPOINTS = (
+    *trading.endpoints,
+    *jobs_api.endpoints,
+    *runs_api.endpoints,
+    *queues_api.endpoints,
+    *letters_api.endpoints,
+    *operations_api.endpoints,
+    *page.endpoints,
+    Endpoint("GET", "/api/openapi.json", get_document, TRADE),
+)
 
 
 async def _sweep_submissions(gateway: Gateway) -> None:

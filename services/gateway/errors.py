@@ -5,6 +5,7 @@
     ├── Forbidden        403  the key may not do this, or the account cannot bear it
     ├── NotFound         404
     ├── MethodNotAllowed 405
+    ├── Conflict         409  it is past that state
     ├── BodyTooLarge     413
     ├── NotReady         503  the database or a service is away for the moment
     ├── Malformed        400  the body is not JSON
@@ -45,6 +46,10 @@ class NotFound(RequestRefused):
 
 class MethodNotAllowed(RequestRefused):
     status, code, title = 405, 40510000, "Method not allowed"
+
+
+class Conflict(RequestRefused):
+    status, code, title = 409, 40910000, "Conflict"
 
 
 class BodyTooLarge(RequestRefused):

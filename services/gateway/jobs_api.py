@@ -1,107 +1,106 @@
 """``/api/jobs``: seeing and steering the background jobs."""
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
-from uuid import UUID
+from functools import partial
+from typing import Annotated
 
 from sqlalchemy import Connection
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
-from services.gateway.errors import Invalid, NotFound
+from services.gateway.answers import (
+    EffectiveSettings,
+    JobDetail,
+    JobFigures,
+    JobStatuses,
+    JobToggled,
+    RunQueued,
+    RunsQueued,
+)
+from services.gateway.endpoints import Endpoint
 from services.gateway.keys import OPERATE, Principal
-from services.gateway.requests import Gateway, guarded, read
-from services.gateway.shapes import moment
-from shared.jobs import store
-from shared.jobs.interval import format_interval
-from shared.jobs.schedule import slot_at
+from services.gateway.queries import Backfill, FiguresQuery, SettingChanges, Toggle, Trigger
+from services.gateway.requests import Gateway, read
+from services.gateway.steering import steer, unknown_job
+from shared.jobs import control, history
 
-_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
-
-
-async def get_status(gateway: Gateway, _request: Request, _principal: Principal) -> Response:
-    return JSONResponse({"jobs": await read(gateway, statuses, gateway.unit.clock())})
+NEXT_SLOTS = 5
 
 
-async def post_trigger(gateway: Gateway, request: Request, principal: Principal) -> Response:
-    """Queue a run; it is accepted with its id, under which its outcome can be seen."""
-    run_id = await run_in_threadpool(_trigger, gateway, request.path_params["name"], principal)
-    return JSONResponse({"run_id": str(run_id)}, 202)
+async def get_status(gateway: Gateway) -> Annotated[Response, JobStatuses]:
+    """Every job with its settings, its next slot, its latest run, and the one that is under way."""
+    return Response(await status_json(gateway), media_type="application/json")
 
 
-async def put_toggle(gateway: Gateway, request: Request, principal: Principal) -> Response:
-    name = request.path_params["name"]
-    enabled = _BOOLEANS.get(request.query_params.get("enabled", "").lower())
-    if enabled is None:
-        raise Invalid("enabled: must be true or false", field="enabled")
-    await run_in_threadpool(_toggle, gateway, name, enabled, principal)
-    return JSONResponse({"name": name, "enabled": enabled})
+async def status_json(gateway: Gateway) -> str:
+    """The status of all jobs as JSON; the page's stream sends it too."""
+    return f'{{"jobs": {await read(gateway, history.statuses, gateway.unit.clock())}}}'
 
 
-def _trigger(gateway: Gateway, name: str, principal: Principal) -> UUID:
-    try:
-        with gateway.unit.transaction() as tx:
-            return store.trigger(tx, name, parameters={}, who=principal.key_id)
-    except store.UnknownJob:
-        raise _unknown(name) from None
+async def get_job(gateway: Gateway, name: str) -> JobDetail:
+    """One job: what is declared and what operators set over it, its next five slots, and how it stands."""
+    detail = await read(gateway, _detail, name, gateway.unit.clock())
+    if detail is None:
+        raise unknown_job(name)
+    return detail
 
 
-def _toggle(gateway: Gateway, name: str, enabled: bool, principal: Principal) -> None:
-    try:
-        with gateway.unit.transaction() as tx:
-            store.set_enabled(tx, name, enabled=enabled, who=principal.key_id)
-    except store.UnknownJob:
-        raise _unknown(name) from None
+def _detail(connection: Connection, name: str, now: datetime) -> JobDetail | None:
+    found = history.job(connection, name, now)
+    if found is None:
+        return None
+    slots = history.next_slots(connection, found["settings"], now, NEXT_SLOTS)
+    return JobDetail.model_validate({**found, "next_slots": slots})
 
 
-def _unknown(name: str) -> NotFound:
-    return NotFound(f"name: there is no job named {name[:100]!r}; GET /api/jobs/status lists them", field="name")
+async def get_figures(gateway: Gateway, name: str, query: FiguresQuery) -> JobFigures:
+    """What became of a job's runs in the last hours."""
+    now = gateway.unit.clock()
+    since = now - timedelta(hours=query.hours)
+    if not await read(gateway, history.exists, name):
+        raise unknown_job(name)
+    found = await read(gateway, history.figures, name, since=since, now=now)
+    return JobFigures.model_validate({**found, "job": name, "hours": query.hours})
 
 
-def statuses(connection: Connection, now: datetime) -> list[dict[str, Any]]:
-    """Every job with its settings, its next slot and its latest run, as JSON."""
-    return [_status_json(row._mapping, now) for row in store.status(connection, now)]  # noqa: SLF001
+async def post_trigger(gateway: Gateway, principal: Principal, name: str, body: Trigger | None) -> RunQueued:
+    """Run the job now, also where it is disabled or its market closed."""
+    parameters = body.parameters if body else {}
+    change = partial(control.trigger, job=name, parameters=parameters, who=principal.key_id)
+    return RunQueued(run_id=await steer(gateway, change))
 
 
-def _status_json(row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    interval = timedelta(seconds=row["interval_seconds"])
-    runs = row["enabled"] and (row["market_open"] or not row["market_hours_only"])
-    return {
-        "name": row["name"],
-        "service": row["service"],
-        "description": row["description"],
-        "enabled": row["enabled"],
-        "interval": format_interval(interval),
-        "market": row["market"],
-        "market_hours_only": row["market_hours_only"],
-        "market_open": row["market_open"],
-        "next_slot": moment(slot_at(now, interval) + interval) if runs else None,
-        "last_run": None if row["run_id"] is None else _run_json(row),
-    }
+async def put_toggle(gateway: Gateway, principal: Principal, name: str, query: Toggle) -> JobToggled:
+    """Enable or disable the job from now on."""
+    await steer(gateway, partial(control.set_enabled, job=name, enabled=query.enabled, who=principal.key_id))
+    return JobToggled(name=name, enabled=query.enabled)
 
 
-def _run_json(row: Mapping[str, Any]) -> dict[str, Any]:
-    error = row["error"]
-    return {
-        "id": str(row["run_id"]),
-        "trigger": row["trigger"],
-        "scheduled_for": moment(row["scheduled_for"]),
-        "queued_at": moment(row["queued_at"]),
-        "started_at": moment(row["started_at"]),
-        "finished_at": moment(row["finished_at"]),
-        "attempt": row["attempt"],
-        "worker": row["worker"],
-        "outcome": row["outcome"],
-        "error": error.strip().splitlines()[-1] if error else None,
-        "counts": row["counts"],
-    }
+async def patch_job(gateway: Gateway, principal: Principal, name: str, body: SettingChanges) -> EffectiveSettings:
+    """Change settings while everything runs; null takes back what an operator set."""
+    change = partial(control.edit, job=name, changes=body.root, who=principal.key_id)
+    return EffectiveSettings.model_validate({"name": name, "settings": await steer(gateway, change)})
 
 
-routes = [
-    Route("/api/jobs/status", guarded(get_status, OPERATE), methods=["GET"]),
-    Route("/api/jobs/{name}/trigger", guarded(post_trigger, OPERATE), methods=["POST"]),
-    Route("/api/jobs/{name}/toggle", guarded(put_toggle, OPERATE), methods=["PUT"]),
-]
+async def post_backfill(gateway: Gateway, principal: Principal, name: str, body: Backfill) -> RunsQueued:
+    """Run the job for every slot of a time, one after another."""
+    change = partial(
+        control.backfill,
+        job=name,
+        begin=body.begin,
+        end=body.end,
+        parameters=body.parameters,
+        who=principal.key_id,
+    )
+    run_ids = await steer(gateway, change)
+    return RunsQueued(runs=len(run_ids), run_ids=run_ids)
+
+
+endpoints = (
+    Endpoint("GET", "/api/jobs/status", get_status, OPERATE),
+    Endpoint("GET", "/api/jobs/{name}", get_job, OPERATE),
+    Endpoint("PATCH", "/api/jobs/{name}", patch_job, OPERATE),
+    Endpoint("GET", "/api/jobs/{name}/figures", get_figures, OPERATE),
+    Endpoint("POST", "/api/jobs/{name}/trigger", post_trigger, OPERATE, 202),
+    Endpoint("PUT", "/api/jobs/{name}/toggle", put_toggle, OPERATE),
+    Endpoint("POST", "/api/jobs/{name}/backfill", post_backfill, OPERATE, 202),
+)

@@ -90,7 +90,17 @@ class OrderQuery(BaseModel):
         return re.split(r"[, ]+", self.symbols.upper().strip(", ")) if self.symbols else None
 
 
+class ClientOrderQuery(BaseModel):
+    """``GET /v2/orders:by_client_order_id``."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    client_order_id: str = ""
+
+
 class SessionRequest(BaseModel):
+    """A key, to be traded for a session."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     key_id: Printable = Field(min_length=1, max_length=64)

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
@@ -13,14 +13,16 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from typing_extensions import TypedDict
 
 from services.gateway import store
-from services.gateway.errors import RequestRefused, Unauthorized, refusal_response
-from services.gateway.jobs_api import statuses
+from services.gateway.endpoints import Endpoint
+from services.gateway.errors import Unauthorized
+from services.gateway.jobs_api import status_json
 from services.gateway.keys import OPERATE, SESSION_LIFE, TRADE, Principal
 from services.gateway.live import Stream, wait_briefly
 from services.gateway.models import OrderQuery, SessionRequest
-from services.gateway.requests import COOKIE, Gateway, guarded, read, read_model
+from services.gateway.requests import COOKIE, Gateway, read
 from services.gateway.shapes import account_json, order_json, position_json, price_json
 
 STATIC = Path(__file__).parent / "static"
@@ -34,16 +36,19 @@ async def get_page(_request: Request) -> Response:
     return FileResponse(STATIC / "index.html")
 
 
-async def post_session(request: Request) -> Response:
+class Session(TypedDict):
+    """Who is signed in; ``operator`` says whether the jobs may be steered too."""
+
+    key_id: str
+    account_id: str
+    operator: bool
+
+
+async def post_session(gateway: Gateway, request: Request, body: SessionRequest) -> Annotated[Response, Session]:
     """Trade a key for a session cookie, which scripts cannot read and other sites cannot send."""
-    gateway: Gateway = request.app.state.gateway
-    try:
-        asked = await read_model(request, SessionRequest)
-        principal = await run_in_threadpool(gateway.keys.verify, asked.key_id, asked.secret_key)
-        if principal is None:
-            raise Unauthorized("the key id or the secret key is wrong")
-    except RequestRefused as refused:
-        return refusal_response(request, refused)
+    principal = await run_in_threadpool(gateway.keys.verify, body.key_id, body.secret_key)
+    if principal is None:
+        raise Unauthorized("the key id or the secret key is wrong")
     token = await run_in_threadpool(gateway.keys.open_session, principal, gateway.unit.clock())
     response = JSONResponse(_session_json(principal))
     response.set_cookie(
@@ -57,23 +62,26 @@ async def post_session(request: Request) -> Response:
     return response
 
 
-async def get_session(_gateway: Gateway, _request: Request, principal: Principal) -> Response:
-    return JSONResponse(_session_json(principal))
+async def get_session(principal: Principal) -> Session:
+    """Who is signed in."""
+    return _session_json(principal)
 
 
-async def delete_session(gateway: Gateway, request: Request, _principal: Principal) -> Response:
+async def delete_session(gateway: Gateway, request: Request) -> Annotated[Response, None]:
+    """Sign out."""
     await run_in_threadpool(gateway.keys.close_session, request.cookies.get(COOKIE, ""))
     response = Response(status_code=204)
     response.delete_cookie(COOKIE)
     return response
 
 
-def _session_json(principal: Principal) -> dict[str, Any]:
+def _session_json(principal: Principal) -> Session:
     operator = OPERATE in principal.scopes
     return {"key_id": principal.key_id, "account_id": str(principal.account_id), "operator": operator}
 
 
-async def get_stream(gateway: Gateway, _request: Request, principal: Principal) -> Response:
+async def get_stream(gateway: Gateway, principal: Principal) -> Annotated[Response, str]:
+    """Server-sent events: prices, account, positions, orders and, for operators, jobs, whenever they change."""
     return EventSourceResponse(_events(gateway, principal), ping=3600)
 
 
@@ -107,9 +115,8 @@ async def _changes(gateway: Gateway, principal: Principal, stream: Stream) -> As
         changed, prices = stream.take()
         news = [_event("prices", {"prices": prices})] if prices else []
         for part in sorted(changed):
-            data = await _part(gateway, principal, part)
-            event = _event(part, data)
-            if data and sent.get(part) != event.data:
+            event = await _part(gateway, principal, part)
+            if event is not None and sent.get(part) != event.data:
                 sent[part] = str(event.data)
                 news.append(event)
         if not news and time.monotonic() - spoke >= PING_SECONDS:
@@ -119,29 +126,33 @@ async def _changes(gateway: Gateway, principal: Principal, stream: Stream) -> As
             yield event
 
 
-async def _part(gateway: Gateway, principal: Principal, part: str) -> dict[str, Any] | None:
-    """The data of one part of the page as it is now; None while there is none."""
+async def _part(gateway: Gateway, principal: Principal, part: str) -> ServerSentEvent | None:
+    """One part of the page as it is now; None while there is none."""
     account = principal.account_id
     if part == "account":
         row = await read(gateway, store.account, account)
-        return None if row is None else account_json(row)
+        return None if row is None else _event(part, account_json(row))
     if part == "positions":
-        return {"positions": [position_json(row) for row in await read(gateway, store.positions, account)]}
+        held = [position_json(row) for row in await read(gateway, store.positions, account)]
+        return _event(part, {"positions": held})
     if part == "orders":
         rows = await read(gateway, store.orders, account, OrderQuery(status="all", limit=50))
-        return {"orders": [order_json(row) for row in rows]}
-    return {"jobs": await read(gateway, statuses, gateway.unit.clock())}
+        return _event(part, {"orders": [order_json(row) for row in rows]})
+    return ServerSentEvent(await status_json(gateway), event=part)
 
 
 def _event(name: str, data: Any) -> ServerSentEvent:
     return ServerSentEvent(json.dumps(data), event=name)
 
 
-routes: list[BaseRoute] = [
+#: What a browser asks for, beside the API.
+files: list[BaseRoute] = [
     Route("/", get_page, methods=["GET"]),
-    Route("/api/session", post_session, methods=["POST"]),
-    Route("/api/session", guarded(get_session, TRADE), methods=["GET"]),
-    Route("/api/session", guarded(delete_session, TRADE), methods=["DELETE"]),
-    Route("/api/stream", guarded(get_stream, TRADE), methods=["GET"]),
     Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
 ]
+endpoints = (
+    Endpoint("POST", "/api/session", post_session, scope=None, refusals=(401,)),
+    Endpoint("GET", "/api/session", get_session, TRADE),
+    Endpoint("DELETE", "/api/session", delete_session, TRADE, 204),
+    Endpoint("GET", "/api/stream", get_stream, TRADE, media="text/event-stream"),
+)

@@ -1,12 +1,14 @@
 """What every request goes through: who asks, may they, and a body that is small, valid JSON."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from uuid import UUID
 
-from pydantic import BaseModel, ValidationError
+from psycopg.errors import QueryCanceled
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +28,7 @@ from services.gateway.errors import (
 from services.gateway.keys import KeyRing, Principal
 from services.gateway.live import Live
 from services.gateway.settings import Settings
+from shared.bus.queue_figures import QueueFigures
 from shared.bus.tracing import tracing
 from shared.bus.transaction import Unit
 from shared.storage.errors import is_transient
@@ -35,26 +38,33 @@ MAX_BODY_BYTES = 64 * 1024
 DRAIN_BYTES = 32 * 1024 * 1024
 COOKIE = "paperprofit_session"
 
-Model = TypeVar("Model", bound=BaseModel)
+#: Who asks where no key is needed.
+NOBODY = Principal("", UUID(int=0), frozenset())
+
+Model = TypeVar("Model")
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """What the handlers work with."""
+    """What the handlers work with. ``queue_figures`` asks the broker; None where it cannot be asked."""
 
     unit: Unit
     live: Live
     settings: Settings
     keys: KeyRing
+    queue_figures: Callable[[], Sequence[QueueFigures]] | None = None
 
 
 Handler = Callable[[Gateway, Request, Principal], Awaitable[Response]]
 
 
-def guarded(handler: Handler, scope: str) -> Callable[[Request], Awaitable[Response]]:
-    """The handler behind a key of this scope; what it refuses becomes the answer. Each request is part of a trace."""
+def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitable[Response]]:
+    """The handler behind a key of this scope, open to all without one; what it refuses becomes the answer.
+
+    Each request is part of a trace.
+    """
 
     async def endpoint(request: Request) -> Response:
         with tracing(request.headers.get("traceparent")) as traceparent:
@@ -66,19 +76,25 @@ def guarded(handler: Handler, scope: str) -> Callable[[Request], Awaitable[Respo
         gateway: Gateway = request.app.state.gateway
         try:
             _refuse_nul(request)
-            principal = await run_in_threadpool(authenticate, gateway, request)
-            if scope not in principal.scopes:
+            principal = NOBODY if scope is None else await run_in_threadpool(authenticate, gateway, request)
+            if scope is not None and scope not in principal.scopes:
                 raise Forbidden(f"this key may not {scope}")
             return await handler(gateway, request, principal)
         except RequestRefused as refused:
             return refusal_response(request, refused)
         except SQLAlchemyError as error:
-            if not is_transient(error):
-                raise
-            not_ready = NotReady("the database or a service is not ready; try again in a moment")
-            return refusal_response(request, not_ready)
+            return refusal_response(request, _not_ready(error))
 
     return endpoint
+
+
+def _not_ready(error: SQLAlchemyError) -> NotReady:
+    """What passes by itself, or with a smaller question; any other error is raised on."""
+    if isinstance(getattr(error, "orig", None), QueryCanceled):
+        return NotReady("the answer took too long to find; ask for less, such as a shorter time")
+    if not is_transient(error):
+        raise error
+    return NotReady("the database or a service is not ready; try again in a moment")
 
 
 def _refuse_nul(request: Request) -> None:
@@ -117,18 +133,21 @@ async def read(
     return await run_in_threadpool(run)
 
 
-async def read_model(request: Request, model: type[Model]) -> Model:
-    """The body as this model; a wrong field is named."""
+async def read_body(request: Request, model: TypeAdapter[Model], *, needed: bool = True) -> Model:
+    """The body as this model; a wrong field is named. None is validated where it is empty and may be."""
+    body = await _read(request)
+    if not body and not needed:
+        return validated(model, None)
     try:
-        fields = json.loads(await _read(request), parse_float=Decimal, parse_constant=_refuse_constant)
+        fields = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise Malformed(f"the body is not valid JSON: {error}") from None
     return validated(model, fields)
 
 
-def validated(model: type[Model], fields: Any) -> Model:
+def validated(model: TypeAdapter[Model], fields: Any) -> Model:
     try:
-        return model.model_validate(fields)
+        return model.validate_python(fields)
     except ValidationError as error:
         raise invalid_fields(error) from None
 

@@ -2,17 +2,27 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
 from starlette.applications import Starlette
 
+from services.gateway.alerts import Alerts, Figures
 from services.gateway.app import make_app
+from services.gateway.housekeeping import Housekeeping
 from services.gateway.keys import OPERATE, TRADE, KeyRing, add_key, has_key, new_key_id, new_secret
 from services.gateway.live import Live
+from services.gateway.notifier import Notifier
 from services.gateway.requests import Gateway
 from services.gateway.settings import Settings
+from services.gateway.targets import make_targets
+from shared.background import Background
+from shared.bus.management import Management
+from shared.bus.queue_figures import queue_figures
 from shared.bus.transaction import Transaction, Unit
+from shared.clock import Clock
 from shared.contracts.orders import OpenAccount
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.migrate import migrate_service
@@ -52,11 +62,38 @@ def _demo_key(tx: Transaction, settings: Settings) -> NewKey | None:
     return made
 
 
-def build_app(unit: Unit, live: Live, settings: Settings, checks: Callable[[], dict[str, bool]]) -> Starlette:
-    """The application; ``checks`` says what else must work, besides the database, to be healthy."""
+def queue_reader(settings: Settings, clock: Clock) -> Figures | None:
+    """How RabbitMQ is asked for the figures of all queues; None where its management API is not configured."""
+    if settings.rabbitmq_management_url is None:
+        return None
+    management = Management(settings.rabbitmq_management_url.get_secret_value())
+    vhost = unquote(urlsplit(settings.rabbitmq_url.get_secret_value()).path[1:]) or "/"
+    return lambda: queue_figures(management, vhost, clock())
+
+
+def watchers(unit: Unit, settings: Settings, figures: Figures | None) -> list[Background]:
+    """What runs beside the requests: the alerts, the housekeeping, and the notifier where administrators are told."""
+    targets = make_targets(settings.alert_targets)
+    alerts = Alerts(unit, figures, queue_age=timedelta(seconds=settings.alert_queue_age))
+    always = [alerts, Housekeeping(unit)]
+    return [*always, Notifier(unit, targets)] if targets else always
+
+
+def build_app(
+    unit: Unit,
+    live: Live,
+    settings: Settings,
+    checks: Callable[[], dict[str, bool]],
+    figures: Figures | None = None,
+) -> Starlette:
+    """The application; ``checks`` says what else must work, besides the database, to be healthy.
+
+    ``figures`` are those of the queues; without it RabbitMQ is asked, where its management API is configured.
+    """
 
     def health() -> dict[str, Any]:
         states = {"database": unit.answers(), **checks()}
         return {"healthy": all(states.values()), **states}
 
-    return make_app(Gateway(unit, live, settings, KeyRing(unit.engine)), health)
+    asked = figures or queue_reader(settings, unit.clock)
+    return make_app(Gateway(unit, live, settings, KeyRing(unit.engine), asked), health)

@@ -5,15 +5,15 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from services.gateway.alpaca import Account, Order, Position
 from shared.money import ZERO, plain
 
 Record = Mapping[str, Any]
-Json = dict[str, Any]
 
 _AVERAGE_STEP = Decimal("0.000001")
 
 
-def account_json(row: Record) -> Json:
+def account_json(row: Record) -> Account:
     equity = row["cash"] + row["market_value"]
     last_equity = equity if row["last_equity"] is None else row["last_equity"]
     buying_power = plain(row["cash"] - row["reserved"])
@@ -54,7 +54,7 @@ def account_json(row: Record) -> Json:
     }
 
 
-def order_json(row: Record) -> Json:
+def order_json(row: Record) -> Order:
     rejected = row["status"] == "rejected"
     return {
         "id": str(row["id"]),
@@ -94,7 +94,7 @@ def order_json(row: Record) -> Json:
     }
 
 
-def position_json(row: Record) -> Json:
+def position_json(row: Record) -> Position:
     cost, value, profit = row["cost"], row["market_value"], row["unrealized_pl"]
     return {
         "asset_id": str(row["asset_id"]),
@@ -118,7 +118,7 @@ def position_json(row: Record) -> Json:
     }
 
 
-def price_json(row: Record) -> Json:
+def price_json(row: Record) -> dict[str, Any]:
     return {
         name: moment(value) if isinstance(value, datetime) else number(value) if isinstance(value, Decimal) else value
         for name, value in row.items()

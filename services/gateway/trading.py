@@ -4,16 +4,15 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from services.gateway import store
+from services.gateway.alpaca import Account, Canceled, MarketClock, Order, Position
+from services.gateway.endpoints import Endpoint
 from services.gateway.errors import Forbidden, Invalid, NotFound, NotReady
 from services.gateway.keys import TRADE, Principal
 from services.gateway.live import wait_briefly
-from services.gateway.models import NewOrder, OrderQuery
-from services.gateway.requests import Gateway, guarded, read, read_model, validated
+from services.gateway.models import ClientOrderQuery, NewOrder, OrderQuery
+from services.gateway.requests import Gateway, read
 from services.gateway.shapes import Record, account_json, moment, order_json, position_json
 from shared.contracts.orders import OPEN_STATUSES, CancelOrder, OrderStatus, SubmitOrder
 
@@ -23,38 +22,38 @@ ACCOUNT_REASONS = {"insufficient_buying_power", "insufficient_shares"}
 ENDED = {str(status) for status in OrderStatus} - {str(status) for status in OPEN_STATUSES} - {"pending_new"}
 
 
-async def get_account(gateway: Gateway, _request: Request, principal: Principal) -> Response:
+async def get_account(gateway: Gateway, principal: Principal) -> Account:
+    """The account of the key."""
     row = await read(gateway, store.account, principal.account_id)
     if row is None:
         raise NotReady("the account is being opened; try again in a moment")
-    return JSONResponse(account_json(row))
+    return account_json(row)
 
 
-async def get_positions(gateway: Gateway, _request: Request, principal: Principal) -> Response:
-    rows = await read(gateway, store.positions, principal.account_id)
-    return JSONResponse([position_json(row) for row in rows])
+async def get_positions(gateway: Gateway, principal: Principal) -> list[Position]:
+    """What the account holds."""
+    return [position_json(row) for row in await read(gateway, store.positions, principal.account_id)]
 
 
-async def get_position(gateway: Gateway, request: Request, principal: Principal) -> Response:
-    symbol = request.path_params["symbol"].upper()
-    rows = await read(gateway, store.positions, principal.account_id, symbol)
+async def get_position(gateway: Gateway, principal: Principal, symbol: str) -> Position:
+    """What the account holds of one symbol."""
+    rows = await read(gateway, store.positions, principal.account_id, symbol.upper())
     if not rows:
-        raise NotFound(f"position does not exist: {symbol}")
-    return JSONResponse(position_json(rows[0]))
+        raise NotFound(f"position does not exist: {symbol.upper()}")
+    return position_json(rows[0])
 
 
-async def get_clock(gateway: Gateway, _request: Request, _principal: Principal) -> Response:
+async def get_clock(gateway: Gateway) -> MarketClock:
+    """The time, and whether the demo market is open."""
     now = gateway.unit.clock()
     row = await read(gateway, store.market_is_open, MARKET, now)
     midnight = _next_midnight(now)
-    return JSONResponse(
-        {
-            "timestamp": moment(now),
-            "is_open": bool(row and row["is_open"]),
-            "next_open": moment((row and row["next_open"]) or midnight),
-            "next_close": moment((row and row["next_close"]) or midnight),
-        }
-    )
+    return {
+        "timestamp": moment(now),
+        "is_open": bool(row and row["is_open"]),
+        "next_open": moment((row and row["next_open"]) or midnight),
+        "next_close": moment((row and row["next_close"]) or midnight),
+    }
 
 
 def _next_midnight(now: datetime) -> datetime:
@@ -63,34 +62,33 @@ def _next_midnight(now: datetime) -> datetime:
     return day + timedelta(days=1)
 
 
-async def get_orders(gateway: Gateway, request: Request, principal: Principal) -> Response:
-    query = validated(OrderQuery, dict(request.query_params))
-    rows = await read(gateway, store.orders, principal.account_id, query)
-    return JSONResponse([order_json(row) for row in rows])
+async def get_orders(gateway: Gateway, principal: Principal, query: OrderQuery) -> list[Order]:
+    """Orders of the account, the open ones unless asked otherwise."""
+    return [order_json(row) for row in await read(gateway, store.orders, principal.account_id, query)]
 
 
-async def get_order(gateway: Gateway, request: Request, principal: Principal) -> Response:
-    return JSONResponse(order_json(await _order(gateway, principal, _order_id(request))))
+async def get_order(gateway: Gateway, principal: Principal, order_id: UUID) -> Order:
+    """One order."""
+    return order_json(await _order(gateway, principal, order_id))
 
 
-async def get_order_by_client_id(gateway: Gateway, request: Request, principal: Principal) -> Response:
-    client_order_id = request.query_params.get("client_order_id", "")
-    row = await read(gateway, store.order_by_client_id, principal.account_id, client_order_id)
+async def get_order_by_client_id(gateway: Gateway, principal: Principal, query: ClientOrderQuery) -> Order:
+    """One order, by the id that the client gave it."""
+    row = await read(gateway, store.order_by_client_id, principal.account_id, query.client_order_id)
     if row is None:
-        raise NotFound(f"order not found for client_order_id {client_order_id[:128]}")
-    return JSONResponse(order_json(row))
+        raise NotFound(f"order not found for client_order_id {query.client_order_id[:128]}")
+    return order_json(row)
 
 
-async def post_order(gateway: Gateway, request: Request, principal: Principal) -> Response:
+async def post_order(gateway: Gateway, principal: Principal, body: NewOrder) -> Order:
     """Hand in an order and answer with what orders decided; a repeated one is answered, not placed again."""
-    body = await read_model(request, NewOrder)
     command = body.command(account_id=principal.account_id, order_id=uuid4(), now=gateway.unit.clock())
     if not await read(gateway, store.instrument_exists, command.symbol):
         raise Invalid(f"symbol: {command.symbol} is not an instrument here", field="symbol")
     if body.client_order_id:
         earlier = await read(gateway, store.order_by_client_id, principal.account_id, body.client_order_id)
         if earlier is not None and earlier["status"] != OrderStatus.REJECTED:
-            return JSONResponse(order_json(_same_order(earlier, command)))
+            return order_json(_same_order(earlier, command))
     with gateway.live.waiting_for(command.order_id) as answered:
         await run_in_threadpool(_submit, gateway, command)
         await wait_briefly(answered, gateway.settings.answer_timeout)
@@ -98,7 +96,7 @@ async def post_order(gateway: Gateway, request: Request, principal: Principal) -
     if row["status"] == OrderStatus.REJECTED:
         refusal = Forbidden if row["reject_reason"] in ACCOUNT_REASONS else Invalid
         raise refusal(row["reject_message"])
-    return JSONResponse(order_json(row))
+    return order_json(row)
 
 
 def _submit(gateway: Gateway, command: SubmitOrder) -> None:
@@ -114,25 +112,25 @@ def _same_order(earlier: Record, command: SubmitOrder) -> Record:
     return earlier
 
 
-async def delete_order(gateway: Gateway, request: Request, principal: Principal) -> Response:
+async def delete_order(gateway: Gateway, principal: Principal, order_id: UUID) -> None:
     """Cancel the order: 204 when it is canceled or the cancel is on its way, 422 when it had ended before."""
-    row = await _order(gateway, principal, _order_id(request))
+    row = await _order(gateway, principal, order_id)
     if row["status"] not in ENDED:
         row = await _cancel(gateway, principal, row)
         if row["status"] == OrderStatus.CANCELED or row["status"] not in ENDED:
-            return Response(status_code=204)
+            return
     raise Invalid(f"order is not cancelable: it is {row['status']}")
 
 
-async def delete_orders(gateway: Gateway, _request: Request, principal: Principal) -> Response:
+async def delete_orders(gateway: Gateway, principal: Principal) -> list[Canceled]:
     """Cancel all open orders; one answer for each."""
     rows = await read(gateway, store.orders, principal.account_id, OrderQuery(status="open", limit=500))
-    answers = []
+    answers: list[Canceled] = []
     for row in rows:
         after = await _cancel(gateway, principal, row)
         done = after["status"] == OrderStatus.CANCELED
         answers.append({"id": str(row["id"]), "status": 200 if done else 422, "body": order_json(after)})
-    return JSONResponse(answers, 207)
+    return answers
 
 
 async def _cancel(gateway: Gateway, principal: Principal, row: Record) -> Record:
@@ -156,22 +154,15 @@ async def _order(gateway: Gateway, principal: Principal, order_id: UUID) -> Reco
     return row
 
 
-def _order_id(request: Request) -> UUID:
-    try:
-        return UUID(request.path_params["order_id"])
-    except ValueError:
-        raise Invalid("order_id: is not a UUID", field="order_id") from None
-
-
-routes = [
-    Route("/v2/account", guarded(get_account, TRADE), methods=["GET"]),
-    Route("/v2/clock", guarded(get_clock, TRADE), methods=["GET"]),
-    Route("/v2/positions", guarded(get_positions, TRADE), methods=["GET"]),
-    Route("/v2/positions/{symbol}", guarded(get_position, TRADE), methods=["GET"]),
-    Route("/v2/orders", guarded(get_orders, TRADE), methods=["GET"]),
-    Route("/v2/orders", guarded(post_order, TRADE), methods=["POST"]),
-    Route("/v2/orders", guarded(delete_orders, TRADE), methods=["DELETE"]),
-    Route("/v2/orders:by_client_order_id", guarded(get_order_by_client_id, TRADE), methods=["GET"]),
-    Route("/v2/orders/{order_id}", guarded(get_order, TRADE), methods=["GET"]),
-    Route("/v2/orders/{order_id}", guarded(delete_order, TRADE), methods=["DELETE"]),
-]
+endpoints = (
+    Endpoint("GET", "/v2/account", get_account, TRADE),
+    Endpoint("GET", "/v2/clock", get_clock, TRADE),
+    Endpoint("GET", "/v2/positions", get_positions, TRADE),
+    Endpoint("GET", "/v2/positions/{symbol}", get_position, TRADE),
+    Endpoint("GET", "/v2/orders", get_orders, TRADE),
+    Endpoint("POST", "/v2/orders", post_order, TRADE),
+    Endpoint("DELETE", "/v2/orders", delete_orders, TRADE, 207),
+    Endpoint("GET", "/v2/orders:by_client_order_id", get_order_by_client_id, TRADE, refusals=(404,)),
+    Endpoint("GET", "/v2/orders/{order_id}", get_order, TRADE),
+    Endpoint("DELETE", "/v2/orders/{order_id}", delete_order, TRADE, 204),
+)

@@ -1,5 +1,6 @@
 """A storm: faults in an order that a seed decides, while people trade; and the audit after it."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from tests.support import broken_invariants, eventually, rows, value
 
 TRADERS = 3
 #: Every storm has these, and as many of all kinds again; together a minute or less.
-CERTAIN = ("cut", "repeat", "kill at work", "restart RabbitMQ", "restart PostgreSQL")
+CERTAIN = ("cut", "repeat", "kill at work", "kill in a run", "restart RabbitMQ", "restart PostgreSQL")
 MORE = 4
 #: The log of a state change is a line for each part that depends on it; a start takes a dozen.
 LINES_PER_FAULT_AND_REPLICA = 25
@@ -29,12 +30,13 @@ LINES_PER_FAULT_AND_REPLICA = 25
 
 @dataclass
 class Storm:
-    """``log`` tells what was done, for the reader of a failure."""
+    """``log`` tells what was done, for the reader of a failure; ``interrupted`` are runs whose workers were killed."""
 
     fleet: Fleet
     seed: int
     random: Random = field(init=False)
     log: list[str] = field(default_factory=list)
+    interrupted: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -85,6 +87,18 @@ class Storm:
         for replica in all_of_it:
             replica.kill()
 
+    def kill_in_a_run(self) -> None:
+        """A worker in the middle of process_orders, which waits for a lock until it is dead."""
+        self.fleet.wait_healthy()
+        orders = make_engine(self.fleet.urls["orders"], name="storm")
+        with orders.connect() as holding:
+            holding.exec_driver_sql("LOCK TABLE orders.orders IN ACCESS EXCLUSIVE MODE")
+            run = eventually(lambda: rows(orders, RUNNING), seconds=30, what="process_orders is under way")[0]
+            os.kill(int(run.worker.split(":")[2]), signal.SIGKILL)
+        orders.dispose()
+        self.interrupted.append(str(run.id))
+        self.log.append(f"  run {run.id} of {run.worker}")
+
     def unacknowledged(self) -> int:
         depths = self.fleet.node.server.queues(self.fleet.vhost)
         return sum(depth.unacked for name, depth in depths.items() if name.startswith("orders."))
@@ -117,11 +131,16 @@ class Storm:
         self.fleet.node.control(*arguments)
 
 
+RUNNING = """
+SELECT id, worker FROM jobs.job_runs r WHERE job = 'process_orders' AND state = 'running' AND EXISTS (
+  SELECT FROM pg_stat_activity WHERE application_name = 'paperprofit-orders' AND wait_event_type = 'Lock')
+"""
 FAULTS: dict[str, Callable[[Storm], None]] = {
     "cut": Storm.cut,
     "repeat": Storm.repeat,
     "kill": Storm.kill,
     "kill at work": Storm.kill_at_work,
+    "kill in a run": Storm.kill_in_a_run,
     "maim": Storm.maim,
     "terminate": Storm.terminate,
     "freeze": Storm.freeze,
@@ -163,7 +182,7 @@ def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
         reconnects=counts["paperprofit_reconnects"],
         lines=fleet.log_lines() - lines,
     )
-    wrong = audit(fleet, orders, traders)
+    wrong = audit(fleet, orders, traders) | unfinished(orders, storm)
     if counts["paperprofit_messages_unordered"]:
         wrong["no message went ahead of its turn"] = counts["paperprofit_messages_unordered"]
     if toll.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:
@@ -213,6 +232,18 @@ def calm(fleet: Fleet, orders: Engine, traders: list[Trader]) -> None:
     canceling = "SELECT count(*) = 0 FROM orders.orders WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'accepted'"
     with suppress(AssertionError):  # the audit tells more
         eventually(lambda: value(orders, canceling, ids=confirmed), seconds=30)
+
+
+def unfinished(orders: Engine, storm: Storm) -> dict[str, Any]:
+    """Runs whose worker was killed and that did not begin again and succeed, when they had the time to."""
+    still = (
+        "SELECT id, state, outcome, attempt, reason FROM jobs.job_runs WHERE id = ANY(CAST(:ids AS uuid[])) AND NOT "
+    )
+    ended = "(attempt > 1 AND outcome = 'succeeded')"
+    with suppress(AssertionError):
+        eventually(lambda: not rows(orders, still + ended, ids=storm.interrupted), seconds=60)
+    wrong = [tuple(row) for row in rows(orders, still + ended, ids=storm.interrupted)]
+    return {"a run whose worker died began again": wrong} if wrong else {}
 
 
 def audit(fleet: Fleet, orders: Engine, traders: list[Trader]) -> dict[str, Any]:

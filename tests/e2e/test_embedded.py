@@ -80,12 +80,13 @@ def test_a_job_triggered_over_http_runs_and_shows_in_the_status(start: Starter) 
 
 
 def test_the_schedule_runs_every_job_and_the_bot_decides(start: Starter) -> None:
-    """Within seconds of the first start each job has had a run, and none has failed."""
+    """Within seconds of the first start each job with an interval has had a run, and none has failed."""
     run = start()
     with httpx.Client(base_url=run.url, headers=HEADERS) as client:
 
         def outcomes() -> Any:
-            runs = [job["last_run"] for job in client.get("/api/jobs/status").json()["jobs"]]
+            jobs = client.get("/api/jobs/status").json()["jobs"]
+            runs = [job["last_run"] for job in jobs if " " not in job["schedule"]]
             return {r["outcome"] for r in runs} if all(r and r["finished_at"] for r in runs) else None
 
         assert eventually(outcomes, seconds=40) == {"succeeded"}

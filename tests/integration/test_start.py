@@ -40,12 +40,12 @@ def test_a_wrong_variable_is_named(service: str, name: str) -> None:
 
 
 def test_a_wrong_jobs_file_is_named_with_its_key(tmp_path: Path) -> None:
-    """The file, the job and the key."""
+    """The file, the line, the job and the key."""
     file = tmp_path / "jobs.toml"
     file.write_text('[process_orders]\ninterval = "5 parsecs"\n')
     ended = started("orders", PAPERPROFIT_JOBS_CONFIG=str(file))
     assert ended.returncode == 1
-    assert f"{file}: process_orders.interval:" in ended.stderr
+    assert f"{file}:2: process_orders.interval:" in ended.stderr
     assert "5 parsecs" in ended.stderr
 
 

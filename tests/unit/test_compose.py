@@ -22,7 +22,7 @@ SERVERS = ("rabbitmq", "postgres")
 #: PostgreSQL keeps these for superusers (superuser_reserved_connections).
 RESERVED_CONNECTIONS = 3
 #: Beside its threads a worker process has the relay, the health query, and in marketdata the feed's lock and write.
-CONNECTIONS_BESIDE_THREADS = 4
+CONNECTIONS_BESIDE_THREADS = 7
 
 
 def sections(text: str, indent: str) -> dict[str, str]:
@@ -154,7 +154,7 @@ def test_no_password_is_written_in_the_file() -> None:
     """Every secret comes from the environment, and none has a default."""
     secrets = re.findall(r"^\s+(?:\w*(?:PASS|PASSWORD|KEY|KEY_ID)): (.*)$", COMPOSE, re.MULTILINE)
     secrets += re.findall(r"//\w+:(.*?)@", COMPOSE)
-    assert len(secrets) == 21
+    assert len(secrets) == 22
     assert [secret for secret in secrets if not re.fullmatch(r"\$\{[A-Z_]+(:\?[^}]*)?\}", secret)] == []
 
 

@@ -76,9 +76,10 @@ export function duration(from, to) {
 
 const UNITS = { s: "second", m: "minute", h: "hour", d: "day" };
 
-/** An interval of a job, "10m", as "every 10 minutes"; one of a unit as "every minute". */
-export function every(interval) {
-  const [, count, unit] = /^(\d+)([smhd])$/.exec(interval) ?? [];
-  if (!unit) return `every ${interval}`;
+/** When a job runs: "10m" as "every 10 minutes", one of a unit as "every minute"; what is no interval as it is. */
+export function every(schedule) {
+  if (schedule === "off") return "no schedule of its own";
+  const [, count, unit] = /^(\d+)([smhd])$/.exec(schedule) ?? [];
+  if (!unit) return schedule;
   return count === "1" ? `every ${UNITS[unit]}` : `every ${count} ${UNITS[unit]}s`;
 }

@@ -58,13 +58,14 @@ function paintControls(element, job) {
 
 /** "Orders · every 5 seconds · next 14:05:00". */
 function schedule(job) {
-  return [capitalized(job.service), every(job.interval), nextRun(job)].join(" · ");
+  return [capitalized(job.service), every(job.schedule), nextRun(job)].join(" · ");
 }
 
 function nextRun(job) {
   if (!job.enabled) return "off, runs only when asked";
-  if (job.market_hours_only && !job.market_open) return "waits for the market to open";
-  return job.next_slot ? `next ${time(job.next_slot)}` : "next run not known yet";
+  if (job.next_slot) return `next ${time(job.next_slot)}`;
+  if (job.settings.after) return `after ${job.settings.after}`;
+  return job.schedule === "off" ? "runs only when asked" : "next run not known yet";
 }
 
 function paintRun(element, run) {
@@ -79,7 +80,7 @@ function paintRun(element, run) {
 
 function runState(run) {
   if (!run) return "never run";
-  return run.outcome ?? (run.started_at ? "running" : "queued");
+  return run.outcome ?? run.state;
 }
 
 function runText(run) {

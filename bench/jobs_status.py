@@ -1,0 +1,115 @@
+"""How long an operator waits for the status of all jobs, with many jobs and a long history behind them."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import quantiles
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import Connection, Engine, text
+from starlette.testclient import TestClient
+
+from bench.report import Goal, NotMeasured, Row, figure
+from embedded.database import service_urls
+from services.gateway.live import Live
+from services.gateway.service import build_app, prepare
+from services.gateway.settings import Settings
+from shared.bus.transaction import Unit
+from shared.contracts.routing import SERVICES
+from shared.jobs.settings import JobSettings
+from shared.storage.cluster import PostgresCluster
+from shared.storage.engine import make_engine
+from shared.storage.migrate import migrate_service
+
+JOBS, RUNS = 500, 1_000_000
+CALLS, WARM_UP = 50, 5
+KEY_ID, SECRET = "BENCHKEY", "bench-secret-key"
+HEADERS = {"APCA-API-KEY-ID": KEY_ID, "APCA-API-SECRET-KEY": SECRET}
+
+
+def measure() -> Sequence[Row]:
+    """The median of the calls has a goal; the slowest of a hundred is told beside it."""
+    with _gateway() as client:
+        seconds = [_call(client) for _ in range(WARM_UP + CALLS)][WARM_UP:]
+    milliseconds = [each * 1000 for each in seconds]
+    name = f"GET /api/jobs/status, {JOBS} jobs, {RUNS:,} runs"
+    return [
+        figure(name, "ms", milliseconds, Goal("ours", "<=", 20)),
+        figure(f"{name}, p99", "ms", [quantiles(milliseconds, n=100)[-1]]),
+    ]
+
+
+def _call(client: TestClient) -> float:
+    begun = time.perf_counter()
+    answer = client.get("/api/jobs/status")
+    took = time.perf_counter() - begun
+    if answer.status_code != 200 or len(answer.json()["jobs"]) != JOBS:
+        raise NotMeasured(f"GET /api/jobs/status answered {answer.status_code}: {answer.text[:200]}")
+    return took
+
+
+@contextmanager
+def _gateway() -> Iterator[TestClient]:
+    """The gateway's application in this process, on a PostgreSQL of its own that holds the jobs and runs."""
+    with TemporaryDirectory(prefix="paperprofit-bench-") as folder:
+        cluster = PostgresCluster(Path(folder) / "postgres")
+        try:
+            urls = service_urls(cluster.start())
+            settings = Settings(demo=True, api_key_id=KEY_ID, api_secret_key=SECRET)
+            unit = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
+            _fill(urls, unit.engine)
+            prepare(unit, settings)
+            app = build_app(unit, Live(), settings, dict)
+            with TestClient(app, headers=HEADERS) as client:
+                yield client
+            unit.engine.dispose()
+        finally:
+            cluster.stop()
+
+
+def _fill(urls: dict[str, str], gateway: Engine) -> None:
+    for service in SERVICES:
+        engine = make_engine(urls[service], name=service)
+        migrate_service(engine, service)
+        engine.dispose()
+    with gateway.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        _fill_tables(connection)
+    with gateway.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET ROLE paperprofit_jobs"))
+        connection.execute(text("VACUUM ANALYZE jobs.jobs, jobs.job_runs"))
+
+
+def _fill_tables(connection: Connection) -> None:
+    declared = JobSettings(schedule="45s", phases={"weekend": "1h"}, market_hours_only=True).model_dump_json()  # type: ignore[dict-item]
+    given = {"jobs": JOBS, "runs": RUNS, "declared": declared}
+    connection.execute(_ADD_JOBS, given)
+    connection.execute(_ADD_RUNS, given)
+    connection.execute(_BEGIN_SOME, given)
+
+
+_ADD_JOBS = text("""
+INSERT INTO jobs.jobs (name, service, description, market, declared, next_slot, updated_at)
+SELECT 'job_' || n, (ARRAY['marketdata', 'orders', 'valuation', 'strategy'])[n % 4 + 1],
+       'One of many jobs that this benchmark makes up.', 'DEMO', CAST(:declared AS jsonb), now(), now()
+FROM generate_series(1, :jobs) n
+""")
+#: The runs of all jobs take turns, as they would have come; the latest is of this moment.
+_ADD_RUNS = text("""
+INSERT INTO jobs.job_runs (id, job, service, trigger, scheduled_for, queued_at, started_at, finished_at, attempt,
+                           worker, state, outcome, counts, error)
+SELECT gen_random_uuid(), 'job_' || n % :jobs + 1, 'orders', 'schedule', at, at, at + interval '20 ms',
+       at + interval '80 ms', 1, 'orders:host:4711:a1b2c3', 'finished',
+       CASE WHEN n % 50 = 0 THEN 'failed' ELSE 'succeeded' END, '{"orders_filled": 12, "orders_seen": 345}',
+       CASE WHEN n % 50 = 0 THEN E'Traceback (most recent call last):\\n  File "x.py"\\nValueError: no price' END
+FROM generate_series(1, :runs) n,
+     LATERAL (SELECT now() - (:runs - n) * interval '45 s' / :jobs AS at) slot
+""")
+#: Of every tenth job a run is under way.
+_BEGIN_SOME = text("""
+INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at, started_at, heartbeat_at, attempt, worker, state, done,
+                           total)
+SELECT gen_random_uuid(), name, service, 'manual', now(), now(), now(), 1, 'orders:host:4711:a1b2c3', 'running', 3, 10
+FROM jobs.jobs WHERE name LIKE '%0'
+""")

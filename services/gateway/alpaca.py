@@ -1,0 +1,119 @@
+"""What ``/v2`` answers, in the shape of Alpaca's Trading API v2. Of what is always null, nothing is here yet."""
+
+from typing_extensions import TypedDict  # pydantic cannot read the standard one before Python 3.12
+
+
+class Account(TypedDict):
+    """An account with its value at current prices."""
+
+    id: str
+    account_number: str
+    status: str
+    crypto_status: None
+    currency: str
+    cash: str
+    buying_power: str
+    regt_buying_power: str
+    daytrading_buying_power: str
+    non_marginable_buying_power: str
+    accrued_fees: str
+    pending_transfer_in: str
+    pending_transfer_out: str
+    equity: str
+    last_equity: str
+    portfolio_value: str
+    long_market_value: str
+    short_market_value: str
+    unrealized_pl: str
+    initial_margin: str
+    maintenance_margin: str
+    last_maintenance_margin: str
+    sma: str
+    multiplier: str
+    daytrade_count: int
+    pattern_day_trader: bool
+    shorting_enabled: bool
+    trade_suspended_by_user: bool
+    trading_blocked: bool
+    transfers_blocked: bool
+    account_blocked: bool
+    created_at: str | None
+
+
+class Order(TypedDict):
+    """An order as it is now."""
+
+    id: str
+    client_order_id: str
+    created_at: str | None
+    updated_at: str | None
+    submitted_at: str | None
+    filled_at: str | None
+    expired_at: str | None
+    expires_at: str | None
+    canceled_at: str | None
+    failed_at: str | None
+    replaced_at: None
+    replaced_by: None
+    replaces: None
+    asset_id: str | None
+    symbol: str
+    asset_class: str | None
+    notional: None
+    qty: str
+    filled_qty: str
+    filled_avg_price: str | None
+    order_class: str
+    order_type: str
+    type: str
+    side: str
+    time_in_force: str
+    limit_price: str | None
+    stop_price: str | None
+    status: str
+    extended_hours: bool
+    legs: None
+    trail_percent: None
+    trail_price: None
+    hwm: None
+    reject_reason: str | None
+
+
+class Position(TypedDict):
+    """What an account holds of one symbol, at its current price."""
+
+    asset_id: str
+    symbol: str
+    exchange: str
+    asset_class: str
+    asset_marginable: bool
+    qty: str
+    qty_available: str
+    side: str
+    avg_entry_price: str | None
+    cost_basis: str
+    market_value: str
+    unrealized_pl: str
+    unrealized_plpc: str
+    unrealized_intraday_pl: str
+    unrealized_intraday_plpc: str
+    current_price: str
+    lastday_price: str
+    change_today: str
+
+
+class Canceled(TypedDict):
+    """What became of one order of many that were to be canceled."""
+
+    id: str
+    status: int
+    body: Order
+
+
+class MarketClock(TypedDict):
+    """The time, and whether the market is open."""
+
+    timestamp: str | None
+    is_open: bool
+    next_open: str | None
+    next_close: str | None

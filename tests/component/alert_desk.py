@@ -1,0 +1,138 @@
+"""What the tests of alerts share: rows as the job engine writes them, and the alerts that follow from them."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Engine, event, text
+
+from services.gateway.alerts import STARTING, Alerts, Figures
+from services.gateway.domain.alert import Alert
+from shared.bus.transaction import Unit
+from tests.conftest import FakeClock
+from tests.support import rows
+
+MINUTE = timedelta(minutes=1)
+
+
+def watching(unit: Unit, clock: FakeClock, figures: Figures | None = None) -> Alerts:
+    """Alerts that have been evaluated for long enough to judge what went wrong before they began."""
+    alerts = Alerts(unit, figures, queue_age=5 * MINUTE)
+    clock.now += STARTING
+    return alerts
+
+
+def execute(unit: Unit, statement: str, **values: Any) -> None:
+    with unit.engine.begin() as connection:
+        connection.execute(text(statement), values)
+
+
+def add_job(unit: Unit, name: str, *, due_at: datetime | None = None, **settings: Any) -> None:
+    execute(
+        unit,
+        "INSERT INTO jobs.jobs (name, service, description, market, declared, due_at, updated_at)"
+        " VALUES (:name, 'valuation', '', 'DEMO', CAST(:declared AS jsonb), :due_at, :now)",
+        name=name,
+        declared=json.dumps(settings),
+        due_at=due_at,
+        now=unit.clock(),
+    )
+
+
+def add_run(unit: Unit, job: str, **columns: Any) -> UUID:
+    """A finished run of just now, unless the columns say otherwise."""
+    now = unit.clock()
+    given = {
+        "id": uuid4(),
+        "job": job,
+        "service": "valuation",
+        "trigger": "manual",
+        "queued_at": now,
+        "state": "finished" if "outcome" in columns else "running",
+        "finished_at": now if "outcome" in columns else None,
+        **columns,
+    }
+    names = ", ".join(given)
+    execute(unit, f"INSERT INTO jobs.job_runs ({names}) VALUES ({', '.join(f':{name}' for name in given)})", **given)
+    return UUID(str(given["id"]))
+
+
+def add_outcomes(unit: Unit, clock: FakeClock, job: str, outcomes: Sequence[str], **columns: Any) -> None:
+    """Runs that finished one after the other, a second apart."""
+    for outcome in outcomes:
+        add_run(unit, job, outcome=outcome, error=None if outcome == "succeeded" else "ValueError: no price", **columns)
+        clock.move(seconds=1)
+
+
+def add_worker(unit: Unit, worker: str, *, service: str = "orders", beat: datetime, started: datetime) -> None:
+    execute(
+        unit,
+        "INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)"
+        " VALUES (:id, :service, 'box', 7, 'worker', :started, :beat)",
+        id=worker,
+        service=service,
+        started=started,
+        beat=beat,
+    )
+
+
+def open_alerts(unit: Unit) -> list[tuple[str, str]]:
+    """Kind and subject of each that is open."""
+    found = rows(
+        unit.engine, "SELECT kind, subject FROM jobs.notifications WHERE resolved_at IS NULL ORDER BY kind, subject"
+    )
+    return [(row.kind, row.subject) for row in found]
+
+
+def notifications(unit: Unit) -> list[Any]:
+    return rows(unit.engine, "SELECT * FROM jobs.notifications ORDER BY id")
+
+
+def evaluate_until_over(alerts: Alerts, clock: FakeClock) -> None:
+    """Two evaluations in which what is gone is absent."""
+    for _ in range(2):
+        clock.move(seconds=5)
+        alerts.evaluate()
+
+
+def open_alert(unit: Unit, subject: str = "revalue") -> None:
+    open_many(unit, [Alert("job_failing", subject, "critical", f"Job {subject} fails.", {})])
+
+
+def open_many(unit: Unit, alerts: Sequence[Alert]) -> None:
+    for alert in alerts:
+        execute(
+            unit,
+            "INSERT INTO jobs.notifications (kind, subject, severity, message, opened_at, seen_at)"
+            " VALUES (:kind, :subject, :severity, :message, :now, :now)",
+            kind=alert.kind,
+            subject=alert.subject,
+            severity=alert.severity,
+            message=alert.message,
+            now=unit.clock(),
+        )
+
+
+def resolve_all(unit: Unit) -> None:
+    execute(unit, "UPDATE jobs.notifications SET resolved_at = :now, tries = 0", now=unit.clock())
+
+
+@contextmanager
+def held_before(engine: Engine, part: str) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Statements with this part wait for the second event, when they have set the first."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if part in statement:
+            reached.set()
+            go_on.wait(20)
+
+    event.listen(engine, "before_cursor_execute", hold)
+    try:
+        yield reached, go_on
+    finally:
+        go_on.set()

@@ -1,0 +1,228 @@
+"""Alerts on their way to administrators: rows of a real PostgreSQL, sent by apprise over real HTTP."""
+
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+
+from services.gateway.alerts import Alerts
+from services.gateway.domain.alert import Alert
+from services.gateway.notifier import AT_ONCE, Notifier
+from services.gateway.service import watchers
+from services.gateway.settings import Settings
+from shared.bus.transaction import Unit
+from tests.component.alert_desk import (
+    add_job,
+    add_outcomes,
+    evaluate_until_over,
+    execute,
+    notifications,
+    open_alert,
+    open_many,
+    resolve_all,
+    watching,
+)
+from tests.component.watching import unit_of
+from tests.component.webhook import TOKEN, Webhook, notifier_to, webhook
+from tests.conftest import FakeClock
+from tests.support import eventually
+
+
+@pytest.fixture
+def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    with unit_of("gateway", urls, clock) as unit:
+        yield unit
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with webhook() as server:
+        yield server
+
+
+def test_an_alert_and_its_end_arrive_once_each(gateway: Unit, clock: FakeClock, hook: Webhook) -> None:
+    """From a failing job to the webhook and back, however often the rows are looked at."""
+    alerts, notifier = watching(gateway, clock), notifier_to(gateway, hook)
+    add_job(gateway, "revalue")
+    add_outcomes(gateway, clock, "revalue", ["failed"] * 3)
+    for _ in range(3):
+        alerts.evaluate()
+        notifier.send()
+        clock.move(seconds=5)
+    assert hook.titles == ["PaperProfit critical: job failing: revalue"]
+    (row,) = notifications(gateway)
+    assert f"\n\nAlert {row.id}, opened at " in hook.taken[0]["message"]
+    assert (row.sent_at is not None, row.next_try_at, row.error) == (True, None, None)
+    add_outcomes(gateway, clock, "revalue", ["succeeded"])
+    evaluate_until_over(alerts, clock)
+    for _ in range(3):
+        notifier.send()
+    assert hook.titles[1:] == ["PaperProfit resolved: job failing: revalue"]
+    assert [body["type"] for body in hook.taken] == ["failure", "success"]
+    assert notifications(gateway)[0].recovery_sent_at == clock.now
+
+
+def test_an_alert_that_is_over_before_it_was_sent_is_not_sent(gateway: Unit, hook: Webhook) -> None:
+    """Neither that it opened, nor that it is over."""
+    open_alert(gateway)
+    resolve_all(gateway)
+    assert notifier_to(gateway, hook).send() == 0
+    assert hook.asked == 0
+
+
+def test_a_target_that_is_down_is_tried_again_with_growing_pauses_until_it_takes_it(
+    gateway: Unit, clock: FakeClock
+) -> None:
+    """Nothing is sent before its time; when the target is back, it is told once."""
+    with webhook() as gone:
+        notifier, port = notifier_to(gateway, gone), gone.port
+    open_alert(gateway)
+    pauses = []
+    for tries in range(1, 6):
+        assert notifier.send() == 1
+        (row,) = notifications(gateway)
+        assert (row.tries, row.sent_at) == (tries, None)
+        assert row.error == "1 JSON: it could not be reached, or refused the message"
+        pauses.append(row.next_try_at - clock.now)
+        assert notifier.send() == 0
+        clock.now = row.next_try_at
+    assert all(longer >= shorter for shorter, longer in pairwise(pauses))
+    assert pauses[-1] >= 4 * pauses[0]
+    with webhook(port) as back:
+        notifier.send()
+        notifier.send()
+        assert len(back.taken) == 1
+    (row,) = notifications(gateway)
+    assert (row.sent_at, row.next_try_at, row.error) == (clock.now, None, None)
+
+
+def test_one_target_that_refuses_neither_holds_up_nor_repeats_what_another_takes(
+    gateway: Unit, clock: FakeClock, hook: Webhook
+) -> None:
+    """Each is told once; only when both were, it is sent. The one that never knew is not told the end either."""
+    with webhook() as other:
+        notifier = notifier_to(gateway, hook, other)
+        other.status = 503
+        for subject in ("first", "second"):
+            open_alert(gateway, subject)
+        for _ in range(3):
+            notifier.send()
+            clock.move(hours=1)
+        assert (len(hook.taken), other.taken) == (2, [])
+        assert {(row.sent_at, row.error) for row in notifications(gateway)} == {(None, "2 JSON: it answered 503")}
+        execute(gateway, "UPDATE jobs.notifications SET resolved_at = now() WHERE subject = 'first'")
+        other.status = 200
+        notifier.send()
+        notifier.send()
+        assert hook.titles[2:] == ["PaperProfit resolved: job failing: first"]
+        assert other.titles == ["PaperProfit critical: job failing: second"]
+        resolve_all(gateway)
+        clock.move(hours=1)
+        notifier.send()
+        assert hook.titles[3:] == other.titles[1:] == ["PaperProfit resolved: job failing: second"]
+
+
+def test_the_end_of_an_alert_is_told_after_the_targets_have_changed(gateway: Unit, hook: Webhook) -> None:
+    """Those who knew of it are gone from the settings: then everybody is told."""
+    open_alert(gateway)
+    with webhook() as former:
+        notifier_to(gateway, hook, former).send()
+    execute(gateway, "UPDATE jobs.notifications SET facts = jsonb_build_object('told', jsonb_build_array('7 Slack'))")
+    resolve_all(gateway)
+    notifier_to(gateway, hook).send()
+    assert len(hook.taken) == 2
+    assert notifications(gateway)[0].recovery_sent_at is not None
+
+
+def test_a_burst_is_one_message(gateway: Unit, hook: Webhook) -> None:
+    """Ten are told one by one, eleven in a digest that names each."""
+    notifier = notifier_to(gateway, hook)
+    for number in range(10):
+        open_alert(gateway, f"few_{number}")
+    notifier.send()
+    assert len(hook.taken) == 10
+    execute(gateway, "UPDATE jobs.notifications SET resolved_at = now()")
+    open_alert(gateway, "one_more")
+    notifier.send()
+    (digest,) = hook.taken[10:]
+    assert digest["title"] == "PaperProfit: 1 alert, 10 over"
+    assert digest["message"].count("resolved: This is over: Job few_") == 10
+    assert "] critical: Job one_more fails." in digest["message"]
+    assert digest["type"] == "failure"
+
+
+def test_more_than_one_claim_takes_are_sent_in_the_next(gateway: Unit, hook: Webhook) -> None:
+    """The notifier goes on at once while there is more."""
+    open_many(gateway, [Alert("slot_late", f"job_{n}", "warning", "Late.", {}) for n in range(AT_ONCE + 1)])
+    notifier = notifier_to(gateway, hook)
+    assert [notifier.send(), notifier.send(), notifier.send()] == [AT_ONCE, 1, 0]
+    assert hook.titles == [f"PaperProfit: {AT_ONCE} alerts", f"PaperProfit warning: slot late: job_{AT_ONCE}"]
+
+
+def test_a_target_appears_in_no_row_and_no_log(
+    gateway: Unit, hook: Webhook, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither its token nor its host, whether it takes a message, refuses it or is away, at any level."""
+    caplog.set_level("DEBUG")
+    notifier = notifier_to(gateway, hook)
+    for number, status in enumerate((200, 404, 200)):
+        hook.status = status
+        open_alert(gateway, f"job_{number}")
+        notifier.send()
+    hook.close()
+    open_alert(gateway, "last")
+    notifier.send()
+    shown = [str(vars(record)) for record in caplog.records] + [str(tuple(row)) for row in notifications(gateway)]
+    assert len([line for line in shown if "could not be reached" in line]) == 2  # a log line and the row
+    shown += [repr(notifier._targets), *capfd.readouterr()]
+    assert [line for line in shown if TOKEN in line or str(hook.port) in line] == []
+
+
+def test_a_target_that_does_not_answer_is_waited_for_no_longer_than_the_limit(
+    gateway: Unit, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as a failed try, whatever it does later."""
+    monkeypatch.setattr("services.gateway.targets.TIMEOUT_SECONDS", 0.2)
+    answer = threading.Event()
+    _hold(hook, answer)
+    open_alert(gateway)
+    notifier_to(gateway, hook).send()
+    answer.set()
+    assert notifications(gateway)[0].error == "1 JSON: no answer within 0.2 s"
+
+
+def _hold(hook: Webhook, answer: threading.Event) -> None:
+    """Let it answer nobody before the event."""
+    take = hook.take
+
+    def wait_then_take(body: bytes) -> int:
+        answer.wait(20)
+        return take(body)
+
+    hook.take = wait_then_take  # type: ignore[method-assign]
+
+
+def test_without_targets_nothing_is_sent_and_nothing_fails(gateway: Unit) -> None:
+    """The alerts are evaluated all the same, and their rows wait for whoever asks."""
+    kinds = [type(part) for part in watchers(gateway, Settings(), None)]
+    assert (Alerts in kinds, Notifier in kinds) == (True, False)
+    open_alert(gateway)
+    (row,) = notifications(gateway)
+    assert (row.sent_at, row.tries, row.next_try_at, row.error) == (None, 0, None, None)
+
+
+def test_the_notifier_sends_on_a_thread_of_its_own(
+    gateway: Unit, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends when it is asked to."""
+    monkeypatch.setattr("services.gateway.notifier.POLL_SECONDS", 0.01)
+    notifier = notifier_to(gateway, hook)
+    notifier.start()
+    try:
+        open_alert(gateway)
+        eventually(lambda: hook.taken)
+        assert notifier.alive
+    finally:
+        notifier.stop()
+    assert not notifier.alive
