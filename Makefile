@@ -21,7 +21,7 @@ run: $(RUN)/.ready ## Run all of it here: own database, demo account, recorded p
 
 test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
 	@tests/ensure-rabbitmq
-	@$(DEV)/bin/python -m pytest $(ARGS)
+	@$(DEV)/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded storms (PAPERPROFIT_CHAOS_SEEDS=, _FIRST_SEED=)
 	@tests/ensure-rabbitmq
