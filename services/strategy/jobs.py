@@ -9,6 +9,7 @@ from services.strategy.store import Look
 from shared.bus.transaction import Transaction
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.strategy import Action, SignalGenerated
+from shared.jobs.conditions import prices_younger_than
 from shared.jobs.declaration import Jobs
 from shared.jobs.jobrun import Counts, JobRun
 from shared.jobs.maintenance import prune
@@ -21,6 +22,7 @@ jobs = Jobs("strategy")
     schedule="1h",
     market_hours_only=True,
     priority="low",
+    when=prices_younger_than("5m"),
     description="Let every enabled strategy look at its symbols, and send the orders it decides on.",
 )
 def trading_bot(run: JobRun) -> Counts:

@@ -7,8 +7,11 @@ and skipped by the other replicas, so one of them decides about a slot; the uniq
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
+import structlog
+from pydantic import ValidationError
 from sqlalchemy import Connection, text
 
 from shared.bus.transaction import Transaction
@@ -16,6 +19,9 @@ from shared.jobs.declaration import Job
 from shared.jobs.dispatching import SENT, send_runs
 from shared.jobs.planning import LiveJob, Plan
 from shared.jobs.settings import TIMING, JobSettings, read_settings
+from shared.outage import first_line
+
+log = structlog.get_logger(__name__)
 
 
 def declare(connection: Connection, jobs: Iterable[Job], now: datetime) -> None:
@@ -43,17 +49,18 @@ def _complete(job: Job) -> str:
 
 def due_jobs(connection: Connection, service: str, now: datetime) -> list[LiveJob]:
     """The service's jobs that have to be looked at now; their rows stay locked."""
-    return [
-        LiveJob(
-            row.name,
-            service,
-            read_settings(row.settings),
-            considered_until=row.considered_until,
-            last_slot=row.last_slot,
-            unfinished=row.unfinished,
-        )
-        for row in connection.execute(_DUE, {"service": service, "now": now})
-    ]
+    rows = connection.execute(_DUE, {"service": service, "now": now})
+    return [job for row in rows if (job := _live(row, service)) is not None]
+
+
+def _live(row: Any, service: str) -> LiveJob | None:
+    """None where the settings are of a newer version and mean nothing to this one; a replica of that decides."""
+    try:
+        settings = read_settings(row.settings)
+    except ValidationError as error:
+        log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
+        return None
+    return LiveJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished)
 
 
 def claim(tx: Transaction, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
@@ -162,7 +169,7 @@ WITH given AS (
   UPDATE jobs.job_runs r SET last_slot = given.last, slots = r.slots + given.slots, finished_at = :now
   FROM given, LATERAL (
     SELECT latest.id FROM jobs.job_runs latest
-    WHERE latest.job = given.job AND latest.part IS NULL AND latest.trigger = 'schedule' AND latest.state = 'finished'
+    WHERE latest.job = given.job AND latest.part IS NULL AND latest.trigger = 'schedule'
     ORDER BY latest.queued_at DESC, latest.id DESC LIMIT 1
   ) AS latest
   WHERE r.id = latest.id AND r.outcome = 'skipped' AND r.reason = given.reason

@@ -24,7 +24,7 @@ from shared.bus.transaction import Transaction
 from shared.contracts.priority import Priority
 from shared.contracts.routing import QUEUES
 from shared.jobs.checks import check_chain, check_parameters
-from shared.jobs.dispatching import send_runs
+from shared.jobs.dispatching import send_if_free
 from shared.jobs.markets import load_markets
 from shared.jobs.parts import advance
 from shared.jobs.planning import slots_between
@@ -192,7 +192,7 @@ def _add(
             "now": tx.now,
         },
     )
-    send_runs(tx, tx.connection.execute(_SEND_FIRST, {"job": job, "id": ids[0], "now": tx.now}).all())
+    send_if_free(tx, _SEND_FIRST, {"job": job, "id": ids[0], "now": tx.now})
 
 
 def _override(tx: Transaction, job: str, changes: Mapping[str, Any], *, instead: bool = False) -> None:

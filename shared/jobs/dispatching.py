@@ -4,13 +4,14 @@ What waits is a row; its message is sent when none of its job is under way. A me
 message that comes twice begins one run.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
+from sqlalchemy.exc import IntegrityError
 
 from shared.bus.transaction import Transaction
 from shared.contracts.jobs import RunJob
@@ -44,7 +45,16 @@ def message_id(run_id: UUID, attempt: int) -> UUID:
 
 def dispatch(tx: Transaction, service: str) -> int:
     """Send the waiting runs of the service whose turn has come: of each job one at a time, the more urgent first."""
-    rows = tx.connection.execute(_DISPATCH, {"service": service, "now": tx.now}).all()
+    return send_if_free(tx, _DISPATCH, {"service": service, "now": tx.now})
+
+
+def send_if_free(tx: Transaction, statement: TextClause, given: Mapping[str, Any]) -> int:
+    """Send the runs that the statement queues; none, where another run of their job was queued in the same moment."""
+    try:
+        with tx.connection.begin_nested():
+            rows = tx.connection.execute(statement, given).all()
+    except IntegrityError:  # of job_runs_one_active; what waits is looked at again with the next tick
+        return 0
     send_runs(tx, rows)
     return len(rows)
 

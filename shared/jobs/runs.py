@@ -181,12 +181,12 @@ WHERE id = :id AND state = 'running' AND attempt = :attempt
 """)
 _SKIP = text("""
 WITH skipped AS (
-  SELECT id, scheduled_for FROM jobs.job_runs WHERE id = :id AND state = 'running' AND attempt = :attempt
+  SELECT id, scheduled_for, queued_at FROM jobs.job_runs WHERE id = :id AND state = 'running' AND attempt = :attempt
 ), grown AS (
   UPDATE jobs.job_runs r SET last_slot = COALESCE(skipped.scheduled_for, :now), slots = r.slots + 1, finished_at = :now
   FROM skipped, LATERAL (
     SELECT latest.id FROM jobs.job_runs latest
-    WHERE latest.job = :job AND latest.part IS NULL AND latest.state = 'finished'
+    WHERE latest.job = :job AND latest.part IS NULL AND latest.queued_at <= skipped.queued_at AND latest.id <> :id
     ORDER BY latest.queued_at DESC, latest.id DESC LIMIT 1
   ) AS latest
   WHERE r.id = latest.id AND r.outcome = 'skipped' AND r.reason = :reason

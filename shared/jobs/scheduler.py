@@ -14,7 +14,7 @@ import structlog
 from periodiq import Scheduler
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from shared.bus.transaction import Unit
+from shared.bus.transaction import Transaction, Unit
 from shared.jobs import claims, dispatching
 from shared.jobs.markets import Calendar
 from shared.jobs.parts import advance
@@ -37,6 +37,7 @@ class Tick:
         self._unit = unit
         self._woke = woke
         self._calendar = Calendar(unit.engine, unit.clock)
+        self._answered_since = unit.clock()
         self._outage = Outage("the database", service=unit.service, part="scheduler")
 
     @property
@@ -64,6 +65,7 @@ class Tick:
             self._woke(True)
         except SQLAlchemyError as error:
             self._outage.failed(error)
+            self._answered_since = self._unit.clock()
             self._woke(False)
         else:
             self._outage.passed()
@@ -85,7 +87,7 @@ class Tick:
 
     def _mend(self) -> None:
         with self._unit.transaction() as tx:
-            lost = dispatching.take_back_lost(tx, self._unit.service)
+            lost = self._lost(tx)
             dispatching.send_again(tx, self._unit.service)
             for parent in dispatching.joining_runs(tx.connection, self._unit.service):
                 advance(tx, parent)
@@ -93,6 +95,12 @@ class Tick:
             log.warning(
                 "a run's worker died", job=run.job, run_id=str(run.id), worker=run.worker, again=run.state == "waiting"
             )
+
+    def _lost(self, tx: Transaction) -> list[dispatching.Lost]:
+        """While the database was away nobody could say that a run lives: then they have their time once more."""
+        if tx.now - self._answered_since < dispatching.LOST_AFTER:
+            return []
+        return dispatching.take_back_lost(tx, self._unit.service)
 
 
 def run_scheduler(ticks: Iterable[Tick]) -> None:

@@ -136,10 +136,16 @@ class JobSettings(BaseModel):
         return parse_interval(getattr(self, field)).total_seconds()
 
 
+class _StoredSettings(JobSettings):
+    """As a newer version may have written them: what this one does not know, it does not miss."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
 @lru_cache(maxsize=4096)
 def read_settings(text: str) -> JobSettings:
     """Settings from the JSON of their row."""
-    return JobSettings.model_validate_json(text)
+    return _StoredSettings.model_validate_json(text)
 
 
 def check_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> dict[str, Any]:

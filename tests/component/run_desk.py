@@ -38,9 +38,10 @@ class Working:
     pulse: Pulse
     worker: Worker
     broker: InProcessBroker
+    ticker: Tick
 
     def tick(self) -> None:
-        Tick(self.unit).move_on()
+        self.ticker.move_on()
         self.handled()
 
     def handled(self) -> None:
@@ -69,7 +70,7 @@ def working(unit: Unit, *jobs: Job, threads: int = 4) -> Iterator[Working]:
     worker.start()
     relay.start()
     try:
-        yield Working(unit, pulse, worker, broker)
+        yield Working(unit, pulse, worker, broker, Tick(unit))
     finally:
         relay.stop()
         worker.stop()

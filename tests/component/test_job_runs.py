@@ -11,6 +11,7 @@ import pytest
 import structlog
 from dramatiq import Worker
 from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
 
 from shared.bus.actors import Actors
 from shared.bus.envelope import encode
@@ -26,7 +27,6 @@ from shared.jobs.failures import Permanent
 from shared.jobs.jobrun import Counts, JobRun
 from shared.jobs.queues import QueueControl
 from shared.jobs.rate_limits import RateLimited
-from shared.jobs.scheduler import Tick
 from shared.jobs.settings import InvalidSetting
 from shared.service import Service, attach, make_middleware
 from tests.component.run_desk import Body, Gate, a_job, runs, working
@@ -351,7 +351,7 @@ def test_a_worker_that_was_taken_for_dead_writes_nothing(orders: Unit, clock: Fa
         at_work.trigger()
         assert gates[0].entered.wait(10)
         clock.now += 2 * LOST_AFTER
-        Tick(orders).move_on()  # another process's: this one's pulse did not beat
+        at_work.ticker.move_on()  # this process's pulse did not beat
         # the run begins again; here the same process would refuse it, so another takes it
         with working_beside(orders, a_job(hold, enabled=False, retries=1)):
             assert gates[1].entered.wait(10)
@@ -670,3 +670,25 @@ def test_a_run_s_log_lines_carry_its_job_and_id(orders: Unit) -> None:
         run_id = at_work.trigger()
         at_work.handled()
     assert (bound[0]["job"], bound[0]["run_id"]) == ("sweep", str(run_id))
+
+
+def test_an_outage_of_the_database_kills_no_run(orders: Unit, clock: FakeClock) -> None:
+    """Nobody could say that it lives while PostgreSQL was away: its worker has ten seconds once more."""
+    gate = Gate()
+    with working(orders, a_job(gate, enabled=False)) as at_work:
+        at_work.trigger()
+        assert gate.entered.wait(10)
+        clock.now += 3 * LOST_AFTER
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(at_work.ticker, "move_on", _away)
+            at_work.ticker.send_with_options()
+        at_work.ticker.send_with_options()
+        assert runs(orders)[0].state == "running"
+        at_work.pulse.beat()
+        gate.opened.set()
+        at_work.handled()
+    assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 1)]
+
+
+def _away() -> None:
+    raise OperationalError("", {}, Exception("away"))

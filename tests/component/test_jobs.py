@@ -258,6 +258,10 @@ def test_slots_behind_a_slow_run_are_one_row_that_says_why(orders: Unit, clock: 
     clock.move(seconds=1)
     tick(orders)
     assert claimed(orders) == [slow, slow + 4 * SECOND]
+    clock.move(seconds=1)
+    tick(orders)
+    later = slow + 5 * SECOND
+    assert skipped(orders) == [(slow + SECOND, slow + 3 * SECOND, 3, OVERLAPS), (later, later, 1, OVERLAPS)]
 
 
 def test_a_later_slot_takes_over_where_the_policy_says_so(orders: Unit, clock: FakeClock) -> None:
@@ -295,6 +299,17 @@ def test_a_run_whose_message_was_lost_is_sent_again(orders: Unit, clock: FakeClo
         assert len(outbox(orders)) == sent
     (again,) = outbox(orders)
     assert (again.id, again.body) == (first.id, first.body)
+
+
+def test_settings_of_a_newer_version_do_not_stop_the_others(orders: Unit) -> None:
+    """What is not known is passed over; what cannot be read is left to replicas that can."""
+    declare(orders, a_job("known"), a_job("newer"), a_job("strange"))
+    with orders.engine.begin() as connection:
+        for name, more in (("newer", '{"colour": "red"}'), ("strange", '{"overlap": "merge"}')):
+            override = "UPDATE jobs.jobs SET overrides = CAST(%s AS jsonb) WHERE name = %s"
+            connection.exec_driver_sql(override, (more, name))
+    tick(orders)
+    assert [len(claimed(orders, name)) for name in ("known", "newer", "strange")] == [1, 1, 0]
 
 
 def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: Unit, clock: FakeClock) -> None:

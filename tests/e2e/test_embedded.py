@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,27 @@ def test_the_schedule_runs_every_job_and_the_bot_decides(start: Starter) -> None
         def outcomes() -> Any:
             jobs = client.get("/api/jobs/status").json()["jobs"]
             runs = [job["last_run"] for job in jobs if " " not in job["schedule"]]
-            return {r["outcome"] for r in runs} if all(r and r["finished_at"] for r in runs) else None
+            return {run["outcome"] if run else None for run in runs}
 
-        assert eventually(outcomes, seconds=40) == {"succeeded"}
+        eventually(lambda: outcomes() == {"succeeded"}, seconds=60)  # the bot waits for its first price
+        assert client.get("/api/runs?outcome=failed").json()["items"] == []
+
+
+def test_a_schedule_that_is_changed_acts_within_two_seconds(start: Starter) -> None:
+    """Without a restart: it ran every ten minutes, and now it runs every second."""
+    run = start()
+    with httpx.Client(base_url=run.url, headers=HEADERS) as client:
+
+        def slots() -> int:
+            items = client.get("/api/runs?job=update_positions&trigger=schedule").json()["items"]
+            return len([each for each in items if each["outcome"] == "succeeded"])
+
+        before = eventually(slots, seconds=30)
+        changed = client.patch("/api/jobs/update_positions", json={"schedule": "1s"})
+        assert (changed.status_code, changed.json()["settings"]["schedule"]) == (200, "1s")
+        since = time.monotonic()
+        eventually(lambda: slots() > before)
+        assert time.monotonic() - since < 2
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -1,0 +1,104 @@
+"""Conditions over what other services publish: a market's phase, the age of prices, and how far accounts fell."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from shared.bus.transaction import Unit
+from shared.jobs.calendar import Phase
+from shared.jobs.conditions import drawdown_under, market_is_in, prices_younger_than
+from shared.jobs.declaration import Condition
+from shared.jobs.jobrun import JobRun
+from tests.component.watching import unit_of
+from tests.conftest import FakeClock
+
+
+@dataclass
+class Owners:
+    """The services whose rows the conditions read, and the one that asks."""
+
+    strategy: Unit
+    marketdata: Unit
+    valuation: Unit
+    clock: FakeClock
+
+    def ask(self, condition: Condition) -> str | None:
+        return condition(JobRun(uuid4(), self.strategy, self.clock.now, {}))
+
+    def write(self, unit: Unit, statement: str, *values: Any) -> None:
+        with unit.engine.begin() as connection:
+            connection.exec_driver_sql(statement, values)
+
+
+@pytest.fixture
+def owners(urls: dict[str, str], clock: FakeClock) -> Iterator[Owners]:
+    with (
+        unit_of("strategy", urls, clock) as strategy,
+        unit_of("marketdata", urls, clock) as marketdata,
+        unit_of("valuation", urls, clock) as valuation,
+    ):
+        yield Owners(strategy, marketdata, valuation, clock)
+
+
+def test_a_job_can_be_kept_to_phases_of_another_market(owners: Owners, clock: FakeClock) -> None:
+    """Its own schedule follows one market, its condition another."""
+    condition = market_is_in(Phase.REGULAR, market="XLON")
+    opens = clock.now + timedelta(hours=1)
+    owners.write(
+        owners.marketdata,
+        "INSERT INTO marketdata.market_sessions (market, day, open_at, close_at) VALUES ('XLON', %s, %s, %s)",
+        opens.date(),
+        opens,
+        opens + timedelta(hours=1),
+    )
+    before = owners.ask(condition)
+    assert before is not None
+    assert before.startswith("XLON is in ")
+    clock.move(hours=1)
+    assert owners.ask(condition) is None
+    clock.move(hours=1)
+    assert owners.ask(condition) is not None
+
+
+def test_a_job_can_wait_for_fresh_prices(owners: Owners, clock: FakeClock) -> None:
+    """Without any price, and with old ones only, it says so in words that stay the same."""
+    condition = prices_younger_than("5m")
+    assert owners.ask(condition) == "no price is younger than 5m"
+    owners.write(
+        owners.marketdata,
+        """INSERT INTO marketdata.instruments (id, symbol, name, asset_class, market, currency, tick_size, quoted_at)
+           VALUES (gen_random_uuid(), 'IBM', 'IBM', 'us_equity', 'DEMO', 'USD', 0.01, %s)""",
+        clock.now,
+    )
+    clock.move(minutes=5)
+    assert owners.ask(condition) is None
+    clock.move(seconds=1)
+    assert owners.ask(condition) == "no price is younger than 5m"
+
+
+def test_a_job_can_be_halted_by_a_drawdown(owners: Owners, clock: FakeClock) -> None:
+    """An account that lost a fifth of its peak halts it, one that lost less does not."""
+    condition = drawdown_under(Decimal("0.2"))
+    account = uuid4()
+    for equity in (100, 125, 110):
+        owners.write(
+            owners.valuation,
+            "INSERT INTO valuation.account_summaries VALUES (%s, gen_random_uuid(), %s, 0, 0, %s, 0, 0)",
+            account,
+            clock.move(minutes=1),
+            equity,
+        )
+    for equity, halted in ((101, False), (100, True)):
+        owners.write(
+            owners.valuation,
+            """INSERT INTO valuation.account_values VALUES (%s, now(), 0, 0, %s, 0)
+               ON CONFLICT (account_id) DO UPDATE SET equity = excluded.equity""",
+            account,
+            equity,
+        )
+        assert (owners.ask(condition) is not None) == halted
