@@ -39,10 +39,10 @@ class BreakerOpen(Exception):
         self.next_attempt_at = next_attempt_at
 
 
+#: Who raises one of these has looked at what was given, and would see the same the next time.
+MISTAKES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError, AssertionError)
 #: These say nothing of the dependency: it was not asked, the mistake is in what it was asked, or our database failed.
-_REFUSALS = (BreakerOpen, RateLimited)
-_MISTAKES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError, AssertionError)
-_NOT_ITS_FAULT = (*_REFUSALS, *_MISTAKES, SQLAlchemyError, psycopg.Error)
+_NOT_ITS_FAULT = (BreakerOpen, RateLimited, *MISTAKES, SQLAlchemyError, psycopg.Error)
 
 
 def is_its_fault(error: BaseException) -> bool:

@@ -7,15 +7,13 @@ from typing import NamedTuple
 
 from dramatiq.middleware import TimeLimitExceeded
 
-from shared.jobs.breakers import BreakerOpen
+from shared.jobs.breakers import MISTAKES, BreakerOpen
 from shared.jobs.rate_limits import RateLimited
 from shared.jobs.settings import JobSettings
 from shared.outage import pause_seconds
 from shared.storage.errors import is_transient
 
 LONGEST_PAUSE = timedelta(minutes=10)
-#: Whoever raises one of these has looked at what was given, and would see the same the next time.
-_PERMANENT = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, NotImplementedError, AssertionError)
 
 
 class Permanent(ValueError):
@@ -44,7 +42,7 @@ def kind_of(error: BaseException) -> Kind:
         return Kind.RATE_LIMITED if isinstance(error, RateLimited) else Kind.TRANSIENT
     if is_transient(error) or isinstance(error, (OSError, TimeLimitExceeded)):
         return Kind.TRANSIENT
-    return Kind.PERMANENT if isinstance(error, _PERMANENT) else Kind.UNEXPECTED
+    return Kind.PERMANENT if isinstance(error, MISTAKES) else Kind.UNEXPECTED
 
 
 def judge(

@@ -25,6 +25,7 @@ from shared.jobs.interval import InvalidInterval, format_interval, parse_interva
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RELATIVE = re.compile(r"(?:at|(?P<distance>\S+) (?P<direction>before|after)) (?P<edge>open|close)")
 _ZERO = timedelta(0)
+CRON_FIELDS = 5
 OFF = "off"
 
 
@@ -94,7 +95,7 @@ def parse_schedule(text: str, zone: ZoneInfo | None = None) -> Schedule:
         if relative is not None:
             distance = parse_interval(relative["distance"]) if relative["distance"] else _ZERO
             return Relative(relative["edge"], -distance if relative["direction"] == "before" else distance)
-        if " " in text:
+        if len(text.split()) == CRON_FIELDS:
             return _cron(text, zone)
         return Every(parse_interval(text))
     except InvalidInterval as error:

@@ -136,3 +136,9 @@ def held_before(engine: Engine, part: str) -> Iterator[tuple[threading.Event, th
         yield reached, go_on
     finally:
         go_on.set()
+
+
+def only(gateway: Unit) -> Any:
+    """The one notification that there is."""
+    (found,) = notifications(gateway)
+    return found

@@ -1,10 +1,6 @@
 """The alerts of what jobs depend on, on a real PostgreSQL: breakers, letters, queues and workers."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
-
-import pytest
 
 from services.gateway.alerts import Alerts
 from shared.bus.queue_figures import QueueFigures
@@ -16,28 +12,12 @@ from tests.component.alert_desk import (
     evaluate_until_over,
     execute,
     notifications,
+    only,
     open_alerts,
     watching,
 )
 from tests.component.watching import unit_of
 from tests.conftest import FakeClock
-
-
-@pytest.fixture
-def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
-    with unit_of("gateway", urls, clock) as unit:
-        yield unit
-
-
-@pytest.fixture
-def alerts(gateway: Unit, clock: FakeClock) -> Alerts:
-    return watching(gateway, clock)
-
-
-def only(gateway: Unit) -> Any:
-    """The one notification that there is."""
-    (found,) = notifications(gateway)
-    return found
 
 
 def test_an_open_breaker_is_told_until_it_closes(gateway: Unit, alerts: Alerts, clock: FakeClock) -> None:

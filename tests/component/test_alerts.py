@@ -1,7 +1,6 @@
 """The rows of alerts on a real PostgreSQL: one for each alert however often and by whomever it is evaluated."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
@@ -30,17 +29,6 @@ from tests.support import eventually, rows, value
 
 EVALUATORS = 4
 ROUNDS = 10
-
-
-@pytest.fixture
-def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
-    with unit_of("gateway", urls, clock) as unit:
-        yield unit
-
-
-@pytest.fixture
-def alerts(gateway: Unit, clock: FakeClock) -> Alerts:
-    return watching(gateway, clock)
 
 
 def fail(unit: Unit, clock: FakeClock, job: str, times: int = 3) -> None:

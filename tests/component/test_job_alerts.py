@@ -1,8 +1,6 @@
 """The alerts of jobs on a real PostgreSQL: failures, long runs, late and missed slots."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -15,29 +13,10 @@ from tests.component.alert_desk import (
     add_run,
     evaluate_until_over,
     execute,
-    notifications,
+    only,
     open_alerts,
-    watching,
 )
-from tests.component.watching import unit_of
 from tests.conftest import FakeClock
-
-
-@pytest.fixture
-def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
-    with unit_of("gateway", urls, clock) as unit:
-        yield unit
-
-
-@pytest.fixture
-def alerts(gateway: Unit, clock: FakeClock) -> Alerts:
-    return watching(gateway, clock)
-
-
-def only(gateway: Unit) -> Any:
-    """The one notification that there is."""
-    (found,) = notifications(gateway)
-    return found
 
 
 def test_a_job_that_fails_three_times_in_a_row_is_told_until_it_succeeds(

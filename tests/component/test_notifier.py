@@ -1,7 +1,6 @@
 """Alerts on their way to administrators: rows of a real PostgreSQL, sent by apprise over real HTTP."""
 
 import threading
-from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -23,22 +22,9 @@ from tests.component.alert_desk import (
     resolve_all,
     watching,
 )
-from tests.component.watching import unit_of
 from tests.component.webhook import TOKEN, Webhook, notifier_to, webhook
 from tests.conftest import FakeClock
 from tests.support import eventually
-
-
-@pytest.fixture
-def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
-    with unit_of("gateway", urls, clock) as unit:
-        yield unit
-
-
-@pytest.fixture
-def hook() -> Iterator[Webhook]:
-    with webhook() as server:
-        yield server
 
 
 def test_an_alert_and_its_end_arrive_once_each(gateway: Unit, clock: FakeClock, hook: Webhook) -> None:

@@ -1,12 +1,9 @@
 """Replicas that evaluate, send and die at the same time: each alert is told once, and nobody waits in a circle."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
-
-import pytest
 
 from services.gateway.alerts import Alerts
 from services.gateway.notifier import CLAIMED_FOR, Notifier
@@ -27,18 +24,6 @@ from tests.conftest import FakeClock
 from tests.support import eventually, value
 
 NOTIFIERS = 4
-
-
-@pytest.fixture
-def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
-    with unit_of("gateway", urls, clock) as unit:
-        yield unit
-
-
-@pytest.fixture
-def hook() -> Iterator[Webhook]:
-    with webhook() as server:
-        yield server
 
 
 def test_of_several_notifiers_one_sends_each(urls: dict[str, str], clock: FakeClock, hook: Webhook) -> None:

@@ -54,16 +54,16 @@ def test_a_schedule_is_written_as_it_was_read(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("5 parsecs", "'5 parsecs' is not a cron expression"),
+        ("5 parsecs", "'5 parsecs' is not an interval"),
         ("0s", "'0s' is not an interval"),
         ("", "'' is not an interval"),
-        ("* * * *", "not a cron expression of five fields"),
+        ("* * * *", "is not an interval"),
         ("60 * * * *", "not a cron expression"),
         ("0 0 30 2 *", "Bad day-of-month"),
         ("0 0 31 4 *", "Bad day-of-month"),
         ("5x after open", "'5x' is not an interval"),
-        ("5m after lunch", "not a cron expression"),
-        ("before open", "not a cron expression"),
+        ("5m after lunch", "is not an interval"),
+        ("before open", "is not an interval"),
         ("off", "'off' is not an interval"),
     ],
 )

@@ -1,0 +1,29 @@
+"""What several component tests work with."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from services.gateway.alerts import Alerts
+from shared.bus.transaction import Unit
+from tests.component.alert_desk import watching
+from tests.component.watching import unit_of
+from tests.component.webhook import Webhook, webhook
+from tests.conftest import FakeClock
+
+
+@pytest.fixture
+def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    with unit_of("gateway", urls, clock) as unit:
+        yield unit
+
+
+@pytest.fixture
+def alerts(gateway: Unit, clock: FakeClock) -> Alerts:
+    return watching(gateway, clock)
+
+
+@pytest.fixture
+def hook() -> Iterator[Webhook]:
+    with webhook() as server:
+        yield server
