@@ -18,7 +18,7 @@ class ServiceSettings(BaseSettings):
 
     database_url: SecretStr = SecretStr("postgresql+psycopg://localhost/paperprofit")
     rabbitmq_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
-    pool_size: int = Field(default=18, ge=1, le=100, description="database connections per process")
+    pool_size: int = Field(default=19, ge=1, le=100, description="database connections per process")
     threads: int = Field(default=8, ge=1, le=64, description="worker threads per process")
     background_threads: int = Field(default=2, ge=1, le=64, description="of them beside, for what is not urgent")
     processes: int = Field(default=1, ge=1, le=32, description="worker processes per replica")

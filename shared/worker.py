@@ -25,6 +25,7 @@ from shared.bus.lanes import BackgroundLane
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay
 from shared.bus.transaction import Unit
+from shared.bus.wake import Wake
 from shared.contracts.routing import consumed_by, lanes_of
 from shared.health import is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
 from shared.jobs.config import InvalidJobsConfig
@@ -117,7 +118,7 @@ def worker(service: Service) -> None:
     )
     workers: list[dramatiq.Worker] = []
     control = QueueControl(unit, lambda: workers)
-    beside = [SystemLog(unit), relay, pulse, control, *service.components(unit)]
+    beside = [SystemLog(unit), relay, Wake(unit), pulse, control, *service.components(unit)]
     heartbeat = _Heartbeat(service.name, broker, unit, beside, lane, control)
     broker.add_middleware(_Components(beside, heartbeat, lane, workers, pulse))
     broker.add_middleware(lane)

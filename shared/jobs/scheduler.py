@@ -5,7 +5,8 @@ while it was down. It takes any spec object that has ``validate`` and ``next_val
 has ``options`` and ``send_with_options``: ours look into the live tables and claim slots that are unique rows.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from periodiq import Scheduler
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from shared.bus.transaction import Transaction, Unit
+from shared.bus.wake import wake_relays
 from shared.jobs import claims, dispatching
 from shared.jobs.markets import Calendar
 from shared.jobs.parts import advance
@@ -75,15 +77,23 @@ class Tick:
         """Claim what is due, send what waits for its turn, and take back what was lost."""
         self.claim_due()
         self._mend()
-        with self._unit.transaction() as tx:
+        with self._transaction() as tx:
             dispatching.dispatch(tx, self._unit.service)
 
     def claim_due(self) -> int:
         """The number of runs."""
-        with self._unit.transaction() as tx:
+        with self._transaction() as tx:
             due = claims.due_jobs(tx.connection, self._unit.service, tx.now)
             plans = [(job, plan(job, self._calendar.market(job.settings.market), tx.now)) for job in due]
             return claims.claim(tx, plans)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Transaction]:
+        """What it sends goes out at once: the relay is in another process."""
+        with self._unit.transaction() as tx:
+            yield tx
+            if tx.outgoing:
+                wake_relays(tx)
 
     def _mend(self) -> None:
         with self._unit.transaction() as tx:

@@ -14,6 +14,7 @@ from shared.bus.publisher import Finished, Publisher, Unroutable
 from shared.bus.relay import Relay
 from shared.bus.topology import Kind, physical_name
 from shared.bus.transaction import Unit
+from shared.bus.wake import Wake, wake_relays
 from shared.storage.engine import make_engine
 from shared.testing.rabbitmq import RabbitServer
 from tests.support import account, eventually, send, value
@@ -102,6 +103,34 @@ def test_nothing_goes_ahead_of_its_turn_for_an_outage(gateway: Unit, monkeypatch
     bus.back = True
     eventually(lambda: [message.routing_key for message in bus.sent] == ["gateway.commands"])
     relay.stop()
+
+
+def test_a_relay_is_woken_by_a_commit_of_another_process(gateway: Unit, urls: dict[str, str]) -> None:
+    """The scheduler's: without its notice the row would wait for the poll, which is an hour away here."""
+
+    class Noting:
+        session, ready = 1, True
+
+        def __init__(self) -> None:
+            self.sent: list[Outgoing] = []
+
+        def send_many(self, messages: Sequence[Outgoing], _session: int, _finished: Finished) -> None:
+            self.sent += messages
+
+    bus, wake = Noting(), Wake(gateway)
+    relay = Relay(gateway, bus, poll=3600)
+    relay.start()
+    wake.start()
+    listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND state = 'idle'"
+    eventually(lambda: value(gateway.engine, listening) == 1)
+    other = Unit("gateway", make_engine(urls["gateway"], name="scheduler"))
+    with other.transaction() as tx:
+        tx.publish(account(uuid4()))
+        wake_relays(tx)
+    eventually(lambda: len(bus.sent) == 1)
+    other.engine.dispose()
+    relay.stop()
+    wake.stop()
 
 
 def test_of_two_relays_one_sends_and_the_other_takes_over(gateway: Unit, publisher: Publisher) -> None:

@@ -22,7 +22,7 @@ SERVERS = ("rabbitmq", "postgres")
 #: PostgreSQL keeps these for superusers (superuser_reserved_connections).
 RESERVED_CONNECTIONS = 3
 #: Beside its threads a worker process has the relay, the health query, and in marketdata the feed's lock and write.
-CONNECTIONS_BESIDE_THREADS = 7
+CONNECTIONS_BESIDE_THREADS = 8
 
 
 def sections(text: str, indent: str) -> dict[str, str]:
