@@ -266,6 +266,27 @@ def test_a_canceled_run_that_waits_never_begins(orders: Unit, clock: FakeClock) 
     assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 1), ("canceled", 0)]
 
 
+def test_a_canceled_run_whose_message_is_on_its_way_never_begins(orders: Unit) -> None:
+    """Its queue is paused, so that the message lies there; when it comes, there is nothing to do."""
+    ran: list[UUID] = []
+
+    def note(run: JobRun) -> Counts:
+        ran.append(run.id)
+        return {}
+
+    with working(orders, a_job(note, enabled=False)) as at_work:
+        consumer = at_work.worker.consumers["orders.jobs"]
+        consumer.pause()
+        assert consumer.paused_event.wait(10)
+        run_id = at_work.trigger()
+        eventually(lambda: at_work.broker.queues["orders.jobs"].qsize() == 1)
+        assert at_work.cancel(run_id) == "finished"
+        consumer.resume()
+        at_work.handled()
+    assert [(run.outcome, run.attempt) for run in runs(orders)] == [("canceled", 0)]
+    assert ran == []
+
+
 def test_the_next_run_begins_when_the_one_before_it_ends(orders: Unit) -> None:
     """Two by hand while one runs: one after the other, without waiting for a tick."""
     gate = Gate()

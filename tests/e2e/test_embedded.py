@@ -111,6 +111,24 @@ def test_a_schedule_that_is_changed_acts_within_two_seconds(start: Starter) -> N
         assert time.monotonic() - since < 2
 
 
+def test_a_run_is_accounted_for_with_its_log(start: Starter) -> None:
+    """Triggered by hand: its outcome, what it counted, and the lines that it logged."""
+    run = start()
+    with httpx.Client(base_url=run.url, headers=HEADERS) as client:
+        run_id = client.post("/api/jobs/update_positions/trigger").json()["run_id"]
+
+        def finished() -> Any:
+            found = client.get(f"/api/runs/{run_id}").json()
+            return found if found["state"] == "finished" and len(found["log"]) > 1 else None
+
+        found = eventually(finished, seconds=30)
+        assert (found["outcome"], found["trigger"], found["attempt"]) == ("succeeded", "manual", 1)
+        assert set(found["counts"]) == {"accounts_valued", "positions_valued"}
+        assert [line["message"] for line in found["log"]] == ["run started", "run finished"]
+        (action,) = client.get("/api/actions?what=trigger").json()["items"]
+        assert action["after"]["run_id"] == run_id
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_within_five_seconds_and_leaves_no_process(start: Starter, signum: int) -> None:
     """Also while a page is open on the stream."""
