@@ -27,7 +27,6 @@ BEAT_SECONDS = 1.0
 
 @dataclass
 class _Held:
-    attempt: int
     signals: Signals
     thread: int
     deadline: float
@@ -42,8 +41,8 @@ class Pulse(Background):
         self._unit = unit
         self._kind = kind
         self._queues = list(queues)
-        self._taken: set[UUID] = set()
-        self._held: dict[UUID, _Held] = {}
+        self._turns: dict[UUID, tuple[threading.Lock, int]] = {}
+        self._held: dict[tuple[UUID, int], _Held] = {}
         self._lock = threading.Lock()
         self._outage = Outage("the database", service=unit.service, part="pulse")
         self._host = socket.gethostname()
@@ -66,28 +65,41 @@ class Pulse(Background):
                 held.signals.interrupted.set()
 
     @contextmanager
-    def taking(self, run_id: UUID) -> Iterator[bool]:
-        """Whether no other thread of this process has the run; until the end of the block none will."""
+    def taking(self, run_id: UUID) -> Iterator[None]:
+        """One thread of this process at a time: others that want the run wait until the end of the block."""
         with self._lock:
-            free = run_id not in self._taken
-            self._taken.add(run_id)
+            turn, waiting = self._turns.get(run_id, (threading.Lock(), 0))
+            self._turns[run_id] = turn, waiting + 1
         try:
-            yield free
+            with turn:
+                yield
         finally:
-            if free:
-                self._taken.discard(run_id)
+            with self._lock:
+                turn, waiting = self._turns.pop(run_id)
+                if waiting > 1:
+                    self._turns[run_id] = turn, waiting - 1
+
+    def holds(self, run_id: UUID) -> bool:
+        """Whether some try of the run is under way in this process."""
+        with self._lock:
+            return any(held == run_id for held, _ in self._held)
+
+    def hold(self, run_id: UUID, attempt: int, limit_seconds: float) -> Signals:
+        """Beat for the run, on behalf of this thread, until it is let go."""
+        signals = Signals()
+        with self._lock:
+            deadline = time.monotonic() + limit_seconds
+            self._held[run_id, attempt] = _Held(signals, threading.get_ident(), deadline)
+        return signals
 
     @contextmanager
-    def holding(self, run_id: UUID, attempt: int, signals: Signals, limit_seconds: float) -> Iterator[None]:
-        """Beat for the run while the block runs on this thread."""
-        deadline = time.monotonic() + limit_seconds
-        with self._lock:
-            self._held[run_id] = _Held(attempt, signals, threading.get_ident(), deadline)
+    def letting_go(self, run_id: UUID, attempt: int) -> Iterator[None]:
+        """At the end of the block the run is no longer held."""
         try:
             yield
         finally:
             with self._lock:
-                del self._held[run_id]
+                del self._held[run_id, attempt]
 
     def beat(self) -> None:
         """One beat; the database may be away."""
@@ -111,7 +123,7 @@ class Pulse(Background):
         else:
             self._outage.passed()
 
-    def _say(self, held: dict[UUID, _Held], *, stopped: bool) -> None:
+    def _say(self, held: dict[tuple[UUID, int], _Held], *, stopped: bool) -> None:
         now = self._unit.clock()
         with self._unit.engine.begin() as connection:
             rows = connection.execute(
@@ -126,17 +138,17 @@ class Pulse(Background):
                     "started_at": self._started_at,
                     "stopped_at": now if stopped else None,
                     "now": now,
-                    "ids": list(held),
-                    "attempts": [each.attempt for each in held.values()],
+                    "ids": [run_id for run_id, _ in held],
+                    "attempts": [attempt for _, attempt in held],
                     "done": [each.signals.done for each in held.values()],
                     "total": [each.signals.total for each in held.values()],
                 },
             ).all()
-        mine = {row.id: row.canceled for row in rows}
-        for run_id, each in held.items():
-            if mine.get(run_id, False):
+        mine = {(row.id, row.attempt): row.canceled for row in rows}
+        for key, each in held.items():
+            if mine.get(key, False):
                 each.signals.canceled.set()
-            elif run_id not in mine:
+            elif key not in mine:
                 each.signals.interrupted.set()
 
 
@@ -153,5 +165,5 @@ SET heartbeat_at = :now, done = COALESCE(held.done, r.done), total = COALESCE(he
 FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:done AS bigint[]), CAST(:total AS bigint[]))
   AS held (id, attempt, done, total)
 WHERE r.id = held.id AND r.attempt = held.attempt AND r.state = 'running'
-RETURNING r.id, r.cancel_requested_at IS NOT NULL AS canceled
+RETURNING r.id, r.attempt, r.cancel_requested_at IS NOT NULL AS canceled
 """)

@@ -57,35 +57,36 @@ class Runner:
         job = self._jobs.get(command.job)
         if job is None:  # declared by a newer replica, which can run it
             raise TryAgainLater(f"this replica has no job {command.job}", pause_ms=UNKNOWN_PAUSE_MS)
-        with self._pulse.taking(command.run_id) as free:
-            if free and command.run_id in self._unwritten:
+        with self._pulse.taking(command.run_id):
+            if command.run_id in self._unwritten:
                 self._write(*self._unwritten[command.run_id], unit)
-            elif free:
-                self._begin(job, command, unit)
+                return
+            begun = self._begin(job, command, unit)
+            if begun is None:
+                return
+            signals = self._pulse.hold(begun.id, begun.attempt, begun.settings.seconds("time_limit"))
+        with structlog.contextvars.bound_contextvars(service=job.service, job=job.name, run_id=str(begun.id)):
+            result = self._outcome(job, begun, unit, signals)
+            if result is not None:
+                self._write(begun, result, unit)
 
-    def _begin(self, job: Job, command: RunJob, unit: Unit) -> None:
+    def _begin(self, job: Job, command: RunJob, unit: Unit) -> Begun | None:
         with unit.engine.begin() as connection:
-            begun = runs.begin(
+            return runs.begin(
                 connection,
                 command.run_id,
                 attempt=command.attempt,
                 worker=self._pulse.worker,
+                held=self._pulse.holds(command.run_id),
                 needs=job.needs,
                 now=unit.clock(),
             )
-        if begun is not None:
-            with structlog.contextvars.bound_contextvars(service=job.service, job=job.name, run_id=str(begun.id)):
-                result = _refused(job, begun) or self._outcome(job, begun, unit)
-                if result is not None:
-                    self._write(begun, result, unit)
 
-    def _outcome(self, job: Job, begun: Begun, unit: Unit) -> Ending | PutOff | None:
+    def _outcome(self, job: Job, begun: Begun, unit: Unit, signals: Signals) -> Ending | PutOff | None:
         """How it went; None where its parts have only begun."""
-        log.info("run started", attempt=begun.attempt, part=begun.part)
-        signals = Signals()
         try:
-            with self._pulse.holding(begun.id, begun.attempt, signals, begun.settings.seconds("time_limit")):
-                return _work(job, begun, unit, signals)
+            with self._pulse.letting_go(begun.id, begun.attempt):
+                return _refused(job, begun) or _work(job, begun, unit, signals)
         except RunCanceled:
             return Ending("canceled", reason="canceled while it ran", done=signals.done, total=signals.total)
         except RunInterrupted:
@@ -115,6 +116,7 @@ def _refused(job: Job, begun: Begun) -> Ending | PutOff | None:
 
 
 def _work(job: Job, begun: Begun, unit: Unit, signals: Signals) -> Ending | None:
+    log.info("run started", attempt=begun.attempt, part=begun.part)
     given = _parameters(job.parameters, begun.parameters)
     market = begun.settings.market
     run = JobRun(begun.id, unit, unit.clock(), given, begun.slot, begun.attempt, begun.part, market, signals)

@@ -40,13 +40,20 @@ class Begun:
 
 
 def begin(
-    connection: Connection, run_id: UUID, *, attempt: int | None, worker: str, needs: Sequence[str], now: datetime
+    connection: Connection,
+    run_id: UUID,
+    *,
+    attempt: int | None,
+    worker: str,
+    held: bool,
+    needs: Sequence[str],
+    now: datetime,
 ) -> Begun | None:
     """Take the run; None when it is not to be run: done, canceled, taken by another, or of an earlier attempt.
 
-    One that this worker holds and lost sight of begins again.
+    One that is this worker's, though not ``held``, begins again: it lost sight of it when the database was away.
     """
-    given = {"id": run_id, "attempt": attempt, "worker": worker, "needs": list(needs), "now": now}
+    given = {"id": run_id, "attempt": attempt, "worker": worker, "held": held, "needs": list(needs), "now": now}
     row = connection.execute(_BEGIN, given).first()
     if row is None:
         return None
@@ -148,7 +155,7 @@ UPDATE jobs.job_runs r SET state = 'running', started_at = COALESCE(r.started_at
 FROM jobs.jobs j
 WHERE r.id = :id AND j.name = r.job AND (
   (r.state = 'queued' AND (CAST(:attempt AS integer) IS NULL OR r.attempt = :attempt))
-  OR (r.state = 'running' AND r.worker = :worker))
+  OR (r.state = 'running' AND r.worker = :worker AND NOT :held))
 RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters, r.part, r.parts, r.parent_run_id,
   r.cancel_requested_at, CAST(j.settings AS text) AS settings,
   (SELECT max(b.next_attempt_at) FROM jobs.breakers b

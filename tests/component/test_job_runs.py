@@ -418,6 +418,29 @@ def test_a_message_that_comes_again_begins_nothing(orders: Unit) -> None:
     assert ran == [run_id]
 
 
+def test_a_late_message_does_not_swallow_the_next_one(orders: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both come at once after an outage, an earlier try's first: the run begins all the same (found by a storm)."""
+    entered, never, begin = threading.Event(), threading.Event(), job_runs.begin
+
+    def begin_slowly(connection: Any, run_id: UUID, **given: Any) -> Any:
+        if given["attempt"] == 7:  # the late one
+            entered.set()
+            never.wait(0.5)  # as long as the other message takes to be there
+        return begin(connection, run_id, **given)
+
+    monkeypatch.setattr("shared.jobs.runs.begin", begin_slowly)
+    with working(orders, a_job(lambda _: {}, enabled=False)) as at_work:
+        with orders.transaction() as tx:
+            run_id = control.trigger(tx, "sweep", parameters={}, who="OPERATOR1")
+            tx.outgoing.clear()
+        late, right = (RunJob(to="orders", run_id=run_id, job="sweep", attempt=attempt) for attempt in (7, 0))
+        send(orders, late)
+        assert entered.wait(10)
+        send(orders, right)
+        at_work.handled()
+    assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 1)]
+
+
 def test_a_run_that_lost_the_database_is_tried_again(orders: Unit, clock: FakeClock) -> None:
     """It is not failed by an outage: the same run succeeds."""
     outages = [1]

@@ -332,7 +332,7 @@ def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: Unit, c
 def test_periodiq_ticks_once_a_second_on_the_main_thread_of_a_process(urls: dict[str, str]) -> None:
     """The real scheduler for five seconds: every second has its run, and none has two."""
     with unit_of("orders", urls) as unit, _scheduler(urls["orders"]):
-        declare(unit, JOB)
+        declare(unit, a_job(misfire="run_all"))
 
         def five_seconds_ran() -> bool:
             finish_runs(unit)
