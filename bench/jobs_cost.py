@@ -1,0 +1,177 @@
+"""What the engine itself costs for each run of a job that does nothing, beside the bare rows of such a run.
+
+Ours claims 200 due jobs with one tick, and begins and finishes each run by the real runner, on one thread. The
+reference inserts a row of the same table and updates it twice, each by itself and committed, with psycopg alone.
+Heartbeats, relay, RabbitMQ and log lines are aside; BEGIN and COMMIT do not count as statements.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import psycopg
+from sqlalchemy import Engine, event, make_url, text
+
+from bench.report import Goal, NotMeasured, Row, comparison, interleaved
+from embedded.database import service_urls
+from shared.bus.transaction import Unit
+from shared.contracts.jobs import RunJob
+from shared.jobs import claims
+from shared.jobs.declaration import Job
+from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.pulse import Pulse
+from shared.jobs.running import Runner
+from shared.jobs.scheduler import Tick
+from shared.storage.cluster import PostgresCluster
+from shared.storage.engine import make_engine
+from shared.storage.migrate import migrate_service
+
+JOBS = 200
+WARM_UP = 2
+SECOND = timedelta(seconds=1)
+
+
+def measure(*, runs: int) -> Sequence[Row]:
+    """``runs`` rounds of each side, after some that warm up."""
+    print(f"cost: {runs} rounds of {JOBS} runs", flush=True)
+    with _database() as url, _engine(url) as engine, _raw(url) as connection:
+        ours, bare = Ours(engine), Bare(connection)
+        interleaved(ours.round, bare.round, WARM_UP)
+        pairs = interleaved(ours.round, bare.round, runs)
+        ours.expect_finished(runs + WARM_UP)
+    beside = f"beside INSERT and two UPDATEs, each committed; {JOBS} jobs due in a tick"
+    statements = [(each, float(len(Bare.STATEMENTS))) for each in ours.statements[WARM_UP:]]
+    return [
+        comparison(f"a no-op run {beside}", "ms", pairs, Goal("ours", "<=", 3)),
+        comparison(f"a no-op run {beside}", "statements", statements, Goal("ours", "<=", 4)),
+    ]
+
+
+@contextmanager
+def _database() -> Iterator[str]:
+    """The URL of orders, on a durable PostgreSQL."""
+    with TemporaryDirectory(prefix="paperprofit-bench-") as folder, PostgresCluster(Path(folder) / "postgres") as url:
+        yield service_urls(url)["orders"]
+
+
+class _Counted(psycopg.Cursor[Any]):
+    """A cursor that counts what is executed, whoever does: SQLAlchemy, or our code on the driver's connection."""
+
+    executed: ClassVar[int] = 0
+
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        _Counted.executed += 1
+        return super().execute(*arguments, **options)
+
+
+@contextmanager
+def _engine(url: str) -> Iterator[Engine]:
+    engine = make_engine(url, name="bench")
+    migrate_service(engine, "orders")
+    engine.dispose()
+    event.listen(engine, "connect", lambda connection, _: setattr(connection, "cursor_factory", _Counted))
+    yield engine
+    engine.dispose()
+
+
+@contextmanager
+def _raw(url: str) -> Iterator["psycopg.Connection[Any]"]:
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain, autocommit=True) as connection:
+        yield connection
+
+
+class Ours:
+    """The engine with a clock that moves on by a second each round, so that every job is due."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.now = datetime.now(UTC).replace(microsecond=0)
+        self.unit = Unit("orders", engine, lambda: self.now)
+        self.statements: list[float] = []
+        names = [f"job_{number}" for number in range(JOBS)]
+        jobs = {name: Job(name, "orders", "Does nothing.", _nothing, {"schedule": "1s"}) for name in names}
+        bare = Job(Bare.JOB, "orders", "Has the bare rows.", _nothing, {"enabled": False})
+        with engine.begin() as connection:
+            claims.declare(connection, [*jobs.values(), bare], self.now)
+        self._tick = Tick(self.unit)
+        self._runner = Runner(jobs, Pulse(self.unit))
+
+    def round(self) -> float:
+        """Milliseconds for each run."""
+        self.now += SECOND
+        claiming = _Use.of(self._tick.claim_due)
+        running = _Use.of(partial(self._obey, self._queued()))
+        self.statements.append((claiming.statements + running.statements) / JOBS)
+        return 1000 * (claiming.seconds + running.seconds) / JOBS
+
+    def _obey(self, commands: Sequence[RunJob]) -> None:
+        for command in commands:
+            self._runner.obey(command, self.unit)
+
+    def _queued(self) -> list[RunJob]:
+        """The commands of this round, as the relay would have sent them."""
+        with self.unit.engine.begin() as connection:
+            connection.execute(text("DELETE FROM orders.outbox"))
+            rows = connection.execute(_QUEUED).all()
+        if len(rows) != JOBS:
+            raise NotMeasured(f"a tick claimed {len(rows)} of {JOBS} due jobs")
+        return [RunJob(to="orders", run_id=row.id, job=row.job, attempt=row.attempt) for row in rows]
+
+    def expect_finished(self, rounds: int) -> None:
+        with self.unit.engine.connect() as connection:
+            finished = connection.execute(_SUCCEEDED, {"bare": Bare.JOB}).scalar_one()
+        if finished != rounds * JOBS:
+            raise NotMeasured(f"{finished} of {rounds * JOBS} runs succeeded")
+
+
+_QUEUED = text("SELECT id, job, attempt FROM jobs.job_runs WHERE state = 'queued' ORDER BY job")
+_SUCCEEDED = text("SELECT count(*) FROM jobs.job_runs WHERE outcome = 'succeeded' AND job <> :bare")
+
+
+def _nothing(_run: JobRun) -> Counts:
+    return {}
+
+
+@dataclass(frozen=True)
+class _Use:
+    seconds: float
+    statements: int
+
+    @classmethod
+    def of(cls, work: Callable[[], object]) -> "_Use":
+        begun, executed = time.perf_counter(), _Counted.executed
+        work()
+        return cls(time.perf_counter() - begun, _Counted.executed - executed)
+
+
+class Bare:
+    """A run as the three statements that nobody can do without."""
+
+    JOB = "bare"
+    STATEMENTS = (
+        """INSERT INTO jobs.job_runs (id, job, service, trigger, scheduled_for, state, queued_at)
+           VALUES (%(id)s, %(job)s, 'orders', 'schedule', %(slot)s, 'queued', now())""",
+        "UPDATE jobs.job_runs SET state = 'running', started_at = now(), attempt = 1 WHERE id = %(id)s",
+        "UPDATE jobs.job_runs SET state = 'finished', outcome = 'succeeded', finished_at = now() WHERE id = %(id)s",
+    )
+
+    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+        self._connection = connection
+        self._slot = datetime.now(UTC)
+
+    def round(self) -> float:
+        """Milliseconds for each run."""
+        begun = time.perf_counter()
+        for _ in range(JOBS):
+            self._slot += SECOND
+            given = {"id": uuid4(), "job": self.JOB, "slot": self._slot}
+            for statement in self.STATEMENTS:
+                self._connection.execute(statement, given)
+        return 1000 * (time.perf_counter() - begun) / JOBS

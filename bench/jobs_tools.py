@@ -1,0 +1,129 @@
+"""A tool that runs jobs: its processes, each started again as soon as it has ended, and what the jobs noted."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bench.bus_servers import Servers
+from bench.jobs_notes import FOLDER, JOBS, Note, Window, read_notes, tally, wait_for
+from bench.report import NotMeasured
+
+ROOT = Path(__file__).parents[1]
+START_SECONDS = 90.0
+STOP_SECONDS = 30.0
+LAST_LINES = 5
+
+
+class Tool(ABC):
+    """``jobs`` are names and intervals in seconds. What it writes, it writes below ``folder``."""
+
+    name: str
+
+    def __init__(self, servers: Servers, folder: Path, jobs: Mapping[str, int]) -> None:
+        self.servers, self.folder, self.jobs = servers, folder, jobs
+        self._starts = 0
+        self._run_folders: dict[str, Path] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        folder.mkdir()
+
+    @abstractmethod
+    def commands(self) -> Mapping[str, Sequence[str]]:
+        """Its processes by their names."""
+
+    @abstractmethod
+    def variables(self, name: str) -> Mapping[str, str]:
+        """What the process needs to know beside the jobs."""
+
+    @abstractmethod
+    def scheduler(self, turn: int) -> int:
+        """The process to be killed at this turn, counted from 0."""
+
+    def ready(self) -> bool:
+        """Whether all of it has started; the jobs' first notes are waited for besides."""
+        return True
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """With all its processes up, and each job begun once."""
+        started = time.time()
+        try:
+            self.revive()
+            if not wait_for(lambda: self.ready() and self._all_began_since(started), START_SECONDS):
+                raise NotMeasured(f"{self.name} did not run all jobs within {START_SECONDS:g} s; {self._last_lines()}")
+            yield
+        finally:
+            self._stop()
+
+    def _all_began_since(self, moment: float) -> bool:
+        return {each.job for each in self.notes() if each.begun >= moment} == set(self.jobs)
+
+    def _last_lines(self) -> str:
+        lines = (self.folder / "log").read_text(errors="replace").splitlines()[-LAST_LINES:]
+        return "it wrote: " + " | ".join(lines) if lines else "it wrote nothing"
+
+    def notes(self) -> list[Note]:
+        return read_notes(self.folder, self.jobs)
+
+    def kill_scheduler(self, turn: int) -> None:
+        """SIGKILL; ``revive`` starts again what ends by it."""
+        os.kill(self.scheduler(turn), signal.SIGKILL)
+
+    def revive(self) -> None:
+        """Start what has not started, and what has ended, as an orchestrator would."""
+        for name, command in self.commands().items():
+            process = self._processes.get(name)
+            if process is None or process.poll() is not None:
+                self._processes[name] = self._start(name, command)
+
+    def _start(self, name: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
+        """In an empty folder of its own, since what a killed one left says nothing of the next."""
+        self._starts += 1
+        folder = self._run_folders[name] = self.folder / f"{name}-{self._starts}"
+        folder.mkdir()
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            FOLDER: str(self.folder),
+            JOBS: json.dumps(self.jobs),
+            **self.variables(name),
+        }
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def run_folder(self, name: str) -> Path:
+        return self._run_folders[name]
+
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
+    def _stop(self) -> None:
+        for process in self._processes.values():
+            process.terminate()
+        for process in self._processes.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._processes.clear()
+
+
+def next_window(seconds: int, multiple: int = 1) -> Window:
+    """From the second second after this one; ``seconds`` long, beginning at a multiple."""
+    begin = math.ceil((time.time() + 1) / multiple) * multiple
+    return Window(begin, begin + seconds)
+
+
+def sleep_until_over(tool: Tool, window: Window, patience: float) -> None:
+    """To the window's end, and then until every slot in it has begun, at most so many seconds longer."""
+    time.sleep(max(0.0, window.end - time.time()))
+    wait_for(lambda: not tally(tool.notes(), tool.jobs, window).missed, patience)
