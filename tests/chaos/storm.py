@@ -11,6 +11,7 @@ from random import Random
 from threading import Event
 from typing import Any
 
+import psutil
 from sqlalchemy import Engine
 
 from shared.contracts.routing import WORKERS
@@ -93,11 +94,16 @@ class Storm:
         orders = make_engine(self.fleet.urls["orders"], name="storm")
         with orders.connect() as holding:
             holding.exec_driver_sql("LOCK TABLE orders.orders IN ACCESS EXCLUSIVE MODE")
-            run = eventually(lambda: rows(orders, RUNNING), seconds=30, what="process_orders is under way")[0]
-            os.kill(int(run.worker.split(":")[2]), signal.SIGKILL)
+            alive = partial(self._in_living_hands, orders)
+            run = eventually(alive, seconds=30, what="process_orders is under way")[0]
+            os.kill(_pid(run), signal.SIGKILL)
         orders.dispose()
         self.interrupted.append(str(run.id))
         self.log.append(f"  run {run.id} of {run.worker}")
+
+    def _in_living_hands(self, orders: Engine) -> list[Any]:
+        """Not the run of a worker that was killed before and is not missed yet."""
+        return [run for run in rows(orders, RUNNING) if psutil.pid_exists(_pid(run))]
 
     def unacknowledged(self) -> int:
         depths = self.fleet.node.server.queues(self.fleet.vhost)
@@ -129,6 +135,11 @@ class Storm:
 
     def _control(self, *arguments: str) -> None:
         self.fleet.node.control(*arguments)
+
+
+def _pid(run: Any) -> int:
+    """Of its worker, which is called ``service:host:pid:…``."""
+    return int(run.worker.split(":")[2])
 
 
 RUNNING = """
