@@ -221,13 +221,7 @@ def trading(fleet: Fleet, seed: int) -> Iterator[list[Trader]]:
 def calm(fleet: Fleet, orders: Engine, traders: list[Trader]) -> None:
     """Wait until nothing of the storm is under way any more."""
     fleet.wait_healthy()
-    for service in ("gateway", *WORKERS):
-        engine = make_engine(fleet.urls[service], name=service)
-        old = f"SELECT count(*) = 0 FROM {service}.outbox WHERE created_at < :before"
-        before = value(engine, "SELECT now()")
-        sent = partial(value, engine, old, before=before)
-        eventually(sent, seconds=60, what=f"{service} has sent everything")
-        engine.dispose()
+    all_sent(fleet)
 
     def quiet() -> bool:
         waiting = fleet.node.server.queues(fleet.vhost)
@@ -243,6 +237,17 @@ def calm(fleet: Fleet, orders: Engine, traders: list[Trader]) -> None:
     canceling = "SELECT count(*) = 0 FROM orders.orders WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'accepted'"
     with suppress(AssertionError):  # the audit tells more
         eventually(lambda: value(orders, canceling, ids=confirmed), seconds=30)
+    all_sent(fleet)  # what the last commands brought about, too
+
+
+def all_sent(fleet: Fleet) -> None:
+    """Wait until nothing that was committed before now waits in an outbox."""
+    for service in ("gateway", *WORKERS):
+        engine = make_engine(fleet.urls[service], name=service)
+        old = f"SELECT count(*) = 0 FROM {service}.outbox WHERE created_at < :before"
+        sent = partial(value, engine, old, before=value(engine, "SELECT now()"))
+        eventually(sent, seconds=60, what=f"{service} has sent everything")
+        engine.dispose()
 
 
 def unfinished(orders: Engine, storm: Storm) -> dict[str, Any]:
