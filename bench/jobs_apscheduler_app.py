@@ -1,7 +1,6 @@
 """APScheduler 3 with its jobs in PostgreSQL; run by an environment of its own only.
 
-As it comes, each start replaces the jobs, as its manual says for a store that outlives the process. Where no slot is
-to be missed, a job that the store has already stays as it is there, so that a restart knows what is due since then.
+A job that the store has already stays as it is there, so that a restart knows what is due since then.
 """
 
 import os
@@ -12,7 +11,7 @@ from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore  # type: ignore[
 from apscheduler.schedulers.background import BackgroundScheduler  # type: ignore[import-not-found]
 from apscheduler.triggers.interval import IntervalTrigger  # type: ignore[import-not-found]
 
-from bench.jobs_notes import CAREFUL, jobs_of_environment, note
+from bench.jobs_notes import jobs_of_environment, note
 
 #: Run what was missed, each slot by itself, however late it is.
 NOTHING_MISSED = {"coalesce": False, "misfire_grace_time": None}
@@ -24,12 +23,10 @@ def main() -> None:
     )
     scheduler = BackgroundScheduler(jobstores={"default": store}, timezone=UTC)
     scheduler.start(paused=True)
-    careful = bool(os.environ[CAREFUL])
     for job, seconds in jobs_of_environment().items():
-        if not careful or scheduler.get_job(job) is None:
+        if scheduler.get_job(job) is None:
             every = IntervalTrigger(seconds=seconds, start_date=datetime.fromtimestamp(0, UTC), timezone=UTC)
-            settings = NOTHING_MISSED if careful else {}
-            scheduler.add_job(note, every, args=[job], id=job, replace_existing=True, **settings)
+            scheduler.add_job(note, every, args=[job], id=job, **NOTHING_MISSED)
     scheduler.resume()
     signal.pause()
 

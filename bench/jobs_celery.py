@@ -7,6 +7,7 @@ before it runs, as is Celery's default.
 from collections.abc import Mapping, Sequence
 
 from bench.bus_consume import CELERY_ENVIRONMENT
+from bench.bus_servers import CELERY
 from bench.jobs_tools import Tool
 
 APP = "bench.jobs_celery_app"
@@ -19,12 +20,12 @@ class Celery(Tool):
         celery = [str(CELERY_ENVIRONMENT / "bin" / "celery"), "-A", APP]
         state = str(self.folder / "schedule")
         return {
-            "worker": [*celery, "worker", "--loglevel=WARNING", "--without-gossip", "--without-mingle"],
+            "worker": [*celery, "worker", "--loglevel=WARNING", "--without-gossip", "--without-mingle", "-Q", CELERY],
             "beat": [*celery, "beat", "--loglevel=WARNING", "--schedule", state, "--pidfile="],
         }
 
     def variables(self, name: str) -> Mapping[str, str]:  # noqa: ARG002 - both need the same
-        return {"BENCH_BROKER_URL": self.servers.url, "BENCH_QUEUE": f"bench.{self.folder.name}"}
+        return {"BENCH_BROKER_URL": self.servers.url}
 
     def scheduler(self, turn: int) -> int:  # noqa: ARG002 - there is one only
         return self.pid("beat")

@@ -10,12 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-#: The variables by which a process knows where to note, each job's interval, and whether no slot is to be missed.
-FOLDER, JOBS, CAREFUL = "BENCH_NOTES", "BENCH_JOBS", "BENCH_CAREFUL"
+#: The variables by which a process knows where to note, each job's interval, and of ours the setting ``misfire``.
+FOLDER, JOBS, MISFIRE = "BENCH_NOTES", "BENCH_JOBS", "BENCH_MISFIRE"
 UNKNOWN = "-"
 
 
@@ -91,16 +90,6 @@ def tally(notes: Iterable[Note], jobs: Mapping[str, int], window: Window) -> Tal
 def lateness(notes: Iterable[Note], window: Window) -> list[float]:
     """Milliseconds from slot to begin."""
     return [1000 * (each.begun - each.slot) for each in notes if window.holds(each)]
-
-
-def longest_overrun(notes: Iterable[Note], jobs: Mapping[str, int], window: Window) -> float:
-    """Milliseconds by which the longest pause between two begins of one job was longer than its interval."""
-    inside = sorted((each.job, each.begun) for each in notes if window.holds(each))
-    return max(
-        1000 * (later[1] - earlier[1] - jobs[job])
-        for earlier, later in pairwise(inside)
-        if (job := later[0]) == earlier[0]
-    )
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:

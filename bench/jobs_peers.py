@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from bench.bus_consume import install_celery
 from bench.bus_latency import Latency, percentiles
-from bench.bus_servers import Servers, running_servers
+from bench.bus_servers import CELERY, Servers, running_servers
 from bench.jobs_apscheduler import APScheduler, install_apscheduler
 from bench.jobs_celery import Celery
 from bench.jobs_notes import lateness, named
@@ -35,6 +35,7 @@ def measure(*, runs: int, seconds: int) -> Sequence[Row]:
 
 def _late(tool: type[Tool], servers: Servers, folders: Iterator[Path], seconds: int) -> Latency:
     print(f"peers: {tool.name}, {seconds} s", flush=True)
+    servers.purge(CELERY)
     taking = tool(servers, next(folders), named(MIX))
     with taking.running():
         window = next_window(seconds)

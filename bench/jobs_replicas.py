@@ -9,6 +9,7 @@ from urllib.request import urlopen
 import psutil
 
 from bench.bus_servers import Servers
+from bench.jobs_notes import MISFIRE
 from bench.jobs_tools import ROOT, Tool
 from bench.report import NotMeasured
 from shared.health import read_beat
@@ -18,10 +19,13 @@ REPLICAS = ("a", "b")
 
 
 class Replicas(Tool):
+    """``misfire`` is what becomes of slots that nobody claimed in time."""
+
     name = "ours"
 
-    def __init__(self, servers: Servers, folder: Path, jobs: Mapping[str, int], *, careful: bool = False) -> None:
-        super().__init__(servers, folder, jobs, careful=careful)
+    def __init__(self, servers: Servers, folder: Path, jobs: Mapping[str, int], misfire: str = "run_once") -> None:
+        super().__init__(servers, folder, jobs)
+        self._misfire = misfire
         self._ports = dict(zip(REPLICAS, free_ports(len(REPLICAS)), strict=True))
 
     def commands(self) -> Mapping[str, Sequence[str]]:
@@ -29,6 +33,7 @@ class Replicas(Tool):
 
     def variables(self, name: str) -> Mapping[str, str]:
         return {
+            MISFIRE: self._misfire,
             "PAPERPROFIT_DATABASE_URL": self.servers.database["orders"],
             "PAPERPROFIT_RABBITMQ_URL": self.servers.url,
             "PAPERPROFIT_JOBS_CONFIG": str(ROOT / "config" / "jobs.toml"),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from bench.jobs_notes import CAREFUL, jobs_of_environment, note
+from bench.jobs_notes import MISFIRE, jobs_of_environment, note
 from services.orders.actors import actors
 from shared import worker as process
 from shared.contracts.routing import lanes_of
@@ -20,7 +20,7 @@ from shared.settings import ServiceSettings
 
 def _declared() -> Jobs:
     jobs = Jobs("orders")
-    misfire = "run_all" if os.environ[CAREFUL] else "run_once"
+    misfire = os.environ[MISFIRE]
     for name, seconds in jobs_of_environment().items():
         jobs.job(name, description="Notes that it began.", schedule=f"{seconds}s", misfire=misfire)(_noting(name))
     return jobs

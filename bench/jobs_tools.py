@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bench.bus_servers import Servers
-from bench.jobs_notes import CAREFUL, FOLDER, JOBS, Note, Window, read_notes, tally, wait_for
+from bench.jobs_notes import FOLDER, JOBS, Note, Window, read_notes, tally, wait_for
 from bench.report import NotMeasured
 
 ROOT = Path(__file__).parents[1]
@@ -22,15 +22,12 @@ LAST_LINES = 5
 
 
 class Tool(ABC):
-    """``jobs`` are names and intervals in seconds. What it writes, it writes below ``folder``.
-
-    ``careful``: set to miss no slot, as far as it can be told; else as it comes.
-    """
+    """``jobs`` are names and intervals in seconds. What it writes, it writes below ``folder``."""
 
     name: str
 
-    def __init__(self, servers: Servers, folder: Path, jobs: Mapping[str, int], *, careful: bool = False) -> None:
-        self.servers, self.folder, self.jobs, self.careful = servers, folder, jobs, careful
+    def __init__(self, servers: Servers, folder: Path, jobs: Mapping[str, int]) -> None:
+        self.servers, self.folder, self.jobs = servers, folder, jobs
         self._starts = 0
         self._run_folders: dict[str, Path] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -95,7 +92,6 @@ class Tool(ABC):
             "PYTHONPATH": str(ROOT),
             FOLDER: str(self.folder),
             JOBS: json.dumps(self.jobs),
-            CAREFUL: "1" if self.careful else "",
             **self.variables(name),
         }
         with (self.folder / "log").open("ab") as log:
