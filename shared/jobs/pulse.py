@@ -4,11 +4,12 @@ Once a second one statement writes the heartbeats and progress of all runs and r
 longer this worker's is told to end; one over its time limit gets TimeLimitExceeded raised on its thread.
 """
 
+import math
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID, uuid4
@@ -47,6 +48,8 @@ class Pulse(Background):
         self._outage = Outage("the database", service=unit.service, part="pulse")
         self._host = socket.gethostname()
         self._started_at = unit.clock()
+        #: Called when the database has answered a beat.
+        self.after_beat: Callable[[], None] = lambda: None
         #: Names this process and no other, also after its pid was given away again.
         self.worker = f"{unit.service}:{self._host}:{os.getpid()}:{uuid4().hex[:6]}"
 
@@ -85,7 +88,7 @@ class Pulse(Background):
             return any(held == run_id for held, _ in self._held)
 
     def hold(self, run_id: UUID, attempt: int, limit_seconds: float) -> Signals:
-        """Beat for the run, on behalf of this thread, until it is let go."""
+        """Beat for the run until it is let go; at its time limit TimeLimitExceeded is raised on this thread."""
         signals = Signals()
         with self._lock:
             deadline = time.monotonic() + limit_seconds
@@ -93,13 +96,17 @@ class Pulse(Background):
         return signals
 
     @contextmanager
-    def letting_go(self, run_id: UUID, attempt: int) -> Iterator[None]:
-        """At the end of the block the run is no longer held."""
+    def limiting(self, run_id: UUID, attempt: int) -> Iterator[None]:
+        """The time limit counts to the end of the block; the run stays held."""
         try:
             yield
         finally:
             with self._lock:
-                del self._held[run_id, attempt]
+                self._held[run_id, attempt].deadline = math.inf
+
+    def let_go(self, run_id: UUID, attempt: int) -> None:
+        with self._lock:
+            del self._held[run_id, attempt]
 
     def beat(self) -> None:
         """One beat; the database may be away."""
@@ -122,6 +129,7 @@ class Pulse(Background):
             self._outage.failed(error)
         else:
             self._outage.passed()
+            self.after_beat()
 
     def _say(self, held: dict[tuple[UUID, int], _Held], *, stopped: bool) -> None:
         now = self._unit.clock()

@@ -1,14 +1,16 @@
 """Running a job: the one place where any failure is caught, because it becomes the run's outcome."""
 
 import traceback
+from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
+import psycopg
 import structlog
 from dramatiq.middleware import TimeLimitExceeded
 from pydantic import BaseModel, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
@@ -21,7 +23,9 @@ from shared.jobs.jobrun import Counts, JobRun, RunCanceled, RunInterrupted, Sign
 from shared.jobs.metrics import observe
 from shared.jobs.pulse import Pulse
 from shared.jobs.runs import Begun, Ending, PutOff
+from shared.log_line import redacted
 from shared.outage import first_line
+from shared.storage.errors import is_transient
 
 log = structlog.get_logger(__name__)
 
@@ -46,29 +50,29 @@ def declare_runner(actors: Actors, service: str, jobs: Mapping[str, Job], pulse:
 
 
 class Runner:
-    """Obeys RunJob. What could not be written, since the database was away, is kept until the message comes again."""
+    """Obeys RunJob. How a run went that cannot be written, since the database is away, is written after a later beat.
+
+    Until then the run is held, so that nobody takes it for lost: work that is done is not done again.
+    """
 
     def __init__(self, jobs: Mapping[str, Job], pulse: Pulse) -> None:
         self._jobs = jobs
         self._pulse = pulse
-        self._unwritten: dict[UUID, tuple[Begun, Ending | PutOff]] = {}
+        self._unwritten: deque[tuple[Begun, Ending | PutOff | None, Unit]] = deque()
+        pulse.after_beat = self._write_waiting
 
     def obey(self, command: RunJob, unit: Unit) -> None:
         job = self._jobs.get(command.job)
         if job is None:  # declared by a newer replica, which can run it
             raise TryAgainLater(f"this replica has no job {command.job}", pause_ms=UNKNOWN_PAUSE_MS)
         with self._pulse.taking(command.run_id):
-            if command.run_id in self._unwritten:
-                self._write(*self._unwritten[command.run_id], unit)
-                return
             begun = self._begin(job, command, unit)
             if begun is None:
                 return
             signals = self._pulse.hold(begun.id, begun.attempt, begun.settings.seconds("time_limit"))
         with structlog.contextvars.bound_contextvars(service=job.service, job=job.name, run_id=str(begun.id)):
             result = self._outcome(job, begun, unit, signals)
-            if result is not None:
-                self._write(begun, result, unit)
+            self._settle(begun, result, unit)
 
     def _begin(self, job: Job, command: RunJob, unit: Unit) -> Begun | None:
         with unit.engine.begin() as connection:
@@ -85,7 +89,7 @@ class Runner:
     def _outcome(self, job: Job, begun: Begun, unit: Unit, signals: Signals) -> Ending | PutOff | None:
         """How it went; None where its parts have only begun."""
         try:
-            with self._pulse.letting_go(begun.id, begun.attempt):
+            with self._pulse.limiting(begun.id, begun.attempt):
                 return _refused(job, begun) or _work(job, begun, unit, signals)
         except RunCanceled:
             return Ending("canceled", reason="canceled while it ran", done=signals.done, total=signals.total)
@@ -94,16 +98,32 @@ class Runner:
         except (Exception, TimeLimitExceeded) as error:  # noqa: BLE001 - it becomes the run's outcome
             return _failure(error, begun, unit.clock(), signals)
 
-    def _write(self, begun: Begun, result: Ending | PutOff, unit: Unit) -> None:
-        self._unwritten[begun.id] = (begun, result)
-        with unit.transaction() as tx:
-            held = _written(tx, begun, result)
-            now = tx.now
-        del self._unwritten[begun.id]
-        if held:
-            _tell(begun, result, now)
-        else:
-            log.warning("the run was taken from this worker; how it went is not written")
+    def _settle(self, begun: Begun, result: Ending | PutOff | None, unit: Unit) -> None:
+        """Write how it went, and let go of the run; both later, where the database is away."""
+        try:
+            if result is not None:
+                _write(begun, result, unit)
+        except (SQLAlchemyError, psycopg.Error) as error:
+            if is_transient(error):
+                self._unwritten.append((begun, result, unit))
+                log.warning("how a run went is written when the database is back", run_id=str(begun.id))
+                return
+            self._pulse.let_go(begun.id, begun.attempt)
+            raise
+        self._pulse.let_go(begun.id, begun.attempt)
+
+    def _write_waiting(self) -> None:
+        for _ in range(len(self._unwritten)):
+            self._settle(*self._unwritten.popleft())
+
+
+def _write(begun: Begun, result: Ending | PutOff, unit: Unit) -> None:
+    with unit.transaction() as tx:
+        held = _written(tx, begun, result)
+    if held:
+        _tell(begun, result, tx.now)
+    else:
+        log.warning("the run was taken from this worker; how it went is not written", run_id=str(begun.id))
 
 
 def _refused(job: Job, begun: Begun) -> Ending | PutOff | None:
@@ -134,7 +154,7 @@ def _work(job: Job, begun: Begun, unit: Unit, signals: Signals) -> Ending | None
 
 def _failure(error: BaseException, begun: Begun, now: datetime, signals: Signals) -> Ending | PutOff:
     verdict = judge(error, failures=begun.failures + 1, settings=begun.settings, now=now)
-    text, reason = "".join(traceback.format_exception(error)), _told(error)
+    text, reason = redacted("".join(traceback.format_exception(error))), _told(error)
     if verdict.again_at is not None:
         return PutOff(verdict.again_at, reason, verdict.counts, verdict.kind, text)
     return Ending("failed", None, text, verdict.kind, reason, signals.done, signals.total)
@@ -183,5 +203,5 @@ def _summed(results: list[Counts]) -> Counts:
 
 
 def _told(error: BaseException) -> str:
-    """The error in one line."""
-    return first_line("".join(traceback.format_exception_only(error)).strip())[:500]
+    """The error in one line, without secrets and what no row can hold."""
+    return str(redacted(first_line("".join(traceback.format_exception_only(error)).strip())[:500]))

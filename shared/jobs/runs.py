@@ -32,7 +32,6 @@ class Begun:
     parameters: Mapping[str, Any]
     part: int | None
     joining: bool
-    parent: UUID | None
     canceled: bool
     settings: JobSettings
     put_off_until: datetime | None
@@ -69,7 +68,6 @@ def begin(
         parameters=row.parameters,
         part=row.part,
         joining=row.parts is not None,
-        parent=row.parent_run_id,
         canceled=row.cancel_requested_at is not None,
         settings=settings,
         put_off_until=put_off,
@@ -156,7 +154,7 @@ FROM jobs.jobs j
 WHERE r.id = :id AND j.name = r.job AND (
   (r.state = 'queued' AND (CAST(:attempt AS integer) IS NULL OR r.attempt = :attempt))
   OR (r.state = 'running' AND r.worker = :worker AND NOT :held))
-RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters, r.part, r.parts, r.parent_run_id,
+RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters, r.part, r.parts,
   r.cancel_requested_at, CAST(j.settings AS text) AS settings,
   (SELECT max(b.next_attempt_at) FROM jobs.breakers b
    WHERE b.name = ANY(:needs) AND b.state <> 'closed' AND b.next_attempt_at > :now) AS put_off_until

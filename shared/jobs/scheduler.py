@@ -96,7 +96,7 @@ class Tick:
                 wake_relays(tx)
 
     def _mend(self) -> None:
-        with self._unit.transaction() as tx:
+        with self._transaction() as tx:
             lost = self._lost(tx)
             dispatching.send_again(tx, self._unit.service)
             for parent in dispatching.joining_runs(tx.connection, self._unit.service):

@@ -7,6 +7,7 @@ import pytest
 from services.gateway.alerts import Alerts
 from shared.bus.transaction import Unit
 from tests.component.alert_desk import watching
+from tests.component.replicas import two_replicas
 from tests.component.watching import unit_of
 from tests.component.webhook import Webhook, webhook
 from tests.conftest import FakeClock
@@ -27,3 +28,16 @@ def alerts(gateway: Unit, clock: FakeClock) -> Alerts:
 def hook() -> Iterator[Webhook]:
     with webhook() as server:
         yield server
+
+
+@pytest.fixture
+def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    clock.now = clock.now.replace(hour=12, minute=0, second=1)  # far from where another hour or day begins
+    with unit_of("orders", urls, clock) as unit:
+        yield unit
+
+
+@pytest.fixture
+def replicas(urls: dict[str, str], clock: FakeClock) -> Iterator[list[Unit]]:
+    with two_replicas("marketdata", urls, clock) as units:
+        yield units

@@ -24,6 +24,10 @@ from tests.support import eventually, rows, value
 Body = Callable[[JobRun], Counts]
 
 
+class OutOfShares(RuntimeError):
+    """What a failing job of the tests raises."""
+
+
 def a_job(run: Body, name: str = "sweep", **settings: Any) -> Job:
     """Every second, and failed for good with its first failure, unless told otherwise."""
     given = {"schedule": "1s", "retries": 0, **settings}

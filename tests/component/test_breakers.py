@@ -1,7 +1,6 @@
 """Circuit breakers on a real PostgreSQL: what all replicas together let through, and what they leave alone."""
 
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,7 +15,7 @@ from shared.clock import utc_now
 from shared.jobs.breakers import Breaker, BreakerOpen, breaker_rows
 from shared.jobs.rate_limits import RateLimited
 from shared.testing.proxy import proxy_to
-from tests.component.replicas import ROUNDS, THREADS, together, two_replicas
+from tests.component.replicas import ROUNDS, THREADS, together
 from tests.component.watching import statements, unit_of
 from tests.conftest import FakeClock
 
@@ -25,12 +24,6 @@ PAUSE, LONGEST, TRIAL = timedelta(seconds=30), timedelta(minutes=10), timedelta(
 
 class ProviderAway(RuntimeError):
     """What a provider raises that does not answer."""
-
-
-@pytest.fixture
-def replicas(urls: dict[str, str], clock: FakeClock) -> Iterator[list[Unit]]:
-    with two_replicas("marketdata", urls, clock) as units:
-        yield units
 
 
 @pytest.fixture

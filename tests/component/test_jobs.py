@@ -52,13 +52,6 @@ def slot_at(moment: datetime, interval: timedelta) -> datetime:
     return EPOCH + (moment - EPOCH) // interval * interval
 
 
-@pytest.fixture
-def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
-    clock.now = clock.now.replace(hour=12, minute=0, second=1)  # far from where another hour or day begins
-    with unit_of("orders", urls, clock) as unit:
-        yield unit
-
-
 def declare(unit: Unit, *jobs: Job) -> None:
     with unit.engine.begin() as connection:
         claims.declare(connection, jobs, unit.clock())

@@ -1,6 +1,5 @@
 """Rate limits on a real PostgreSQL: what all replicas together may call, and who waits for whom."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import combinations
 from random import Random
@@ -10,18 +9,12 @@ import pytest
 
 from shared.bus.transaction import Unit
 from shared.jobs.rate_limits import RateLimit, RateLimited, rate_limit_rows
-from tests.component.replicas import ROUNDS, THREADS, together, two_replicas
+from tests.component.replicas import ROUNDS, THREADS, together
 from tests.component.watching import statements
 from tests.conftest import FakeClock
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-def replicas(urls: dict[str, str], clock: FakeClock) -> Iterator[list[Unit]]:
-    with two_replicas("marketdata", urls, clock) as units:
-        yield units
 
 
 @pytest.fixture

@@ -1,0 +1,160 @@
+"""Runs that fail: by kind of error, over their time limit, or for want of a dependency."""
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from shared.bus.transaction import Unit
+from shared.jobs.breakers import Breaker, BreakerOpen
+from shared.jobs.declaration import Job
+from shared.jobs.failures import Permanent
+from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.rate_limits import RateLimited
+from tests.component.run_desk import Body, OutOfShares, a_job, runs, working
+from tests.conftest import FakeClock
+from tests.support import eventually, value
+
+
+def test_a_job_that_raises_leaves_its_traceback_and_the_next_slot_runs(orders: Unit, clock: FakeClock) -> None:
+    """A failure is an outcome: nothing goes to the dead letters."""
+    failures = [OutOfShares("sold 11 of 10")]
+
+    def fail_once(_run: JobRun) -> Counts:
+        if failures:
+            raise failures.pop()
+        return {}
+
+    with working(orders, a_job(fail_once)) as at_work:
+        for _ in range(2):
+            at_work.tick()
+            clock.move(seconds=1)
+    failed, succeeded = runs(orders)
+    assert (failed.outcome, failed.attempt, failed.counts, failed.error_kind) == ("failed", 1, {}, "unexpected")
+    assert failed.error.startswith("Traceback (most recent call last):")
+    assert "fail_once" in failed.error
+    assert failed.error.splitlines()[-1].endswith("OutOfShares: sold 11 of 10")
+    assert (succeeded.outcome, succeeded.error) == ("succeeded", None)
+    assert value(orders.engine, "SELECT count(*) FROM orders.dead_letters") == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "attempts"),
+    [
+        (ConnectionResetError("by peer"), "transient", 3),
+        (OutOfShares("sold 11 of 10"), "unexpected", 3),
+        (Permanent("no such account"), "permanent", 1),
+        (ValueError("not a number"), "permanent", 1),
+    ],
+)
+def test_a_failure_is_tried_again_as_its_kind_has_it(
+    orders: Unit, clock: FakeClock, error: Exception, kind: str, attempts: int
+) -> None:
+    """With growing pauses and as often as the job says; a permanent one never."""
+
+    def fail(_run: JobRun) -> Counts:
+        raise error
+
+    with working(orders, a_job(fail, schedule="1d", retries=2, backoff="10s")) as at_work:
+        at_work.tick()
+        pauses = []
+        while (run := runs(orders)[0]).state == "waiting":
+            pauses.append((run.not_before - clock.now).total_seconds())
+            clock.now = run.not_before - timedelta(milliseconds=1)
+            at_work.tick()
+            assert runs(orders)[0].attempt == run.attempt
+            clock.now = run.not_before
+            at_work.tick()
+    assert (run.outcome, run.error_kind, run.attempt, run.failures) == ("failed", kind, attempts, attempts)
+    for pause, most in zip(pauses, (10, 20), strict=False):
+        assert most / 2 <= pause <= most
+
+
+def test_a_rate_limited_run_waits_until_the_limit_is_over(orders: Unit, clock: FakeClock) -> None:
+    """Not a moment before, however short its own pause is."""
+    retry_at = clock.now + timedelta(minutes=5)
+    refusals: list[Exception] = [RateLimited("alphavantage", retry_at)]
+
+    def fetch(_run: JobRun) -> Counts:
+        if refusals:
+            raise refusals.pop()
+        return {"prices_written": 1}
+
+    with working(orders, a_job(fetch, schedule="1d", retries=1, backoff="1s")) as at_work:
+        at_work.tick()
+        assert [(run.state, run.not_before, run.error_kind) for run in runs(orders)] == [
+            ("waiting", retry_at, "rate_limited")
+        ]
+        clock.now = retry_at
+        at_work.tick()
+    assert [(run.outcome, run.counts) for run in runs(orders)] == [("succeeded", {"prices_written": 1})]
+
+
+def test_a_run_that_needs_what_is_away_is_put_off_and_does_not_fail(orders: Unit, clock: FakeClock) -> None:
+    """While the breaker is open it does not begin; a critical job begins all the same."""
+    ran: list[str] = []
+    breaker = Breaker(orders, "provider", failures=1, pause=timedelta(minutes=1))
+    with pytest.raises(ConnectionError), breaker:
+        raise ConnectionError
+    with pytest.raises(BreakerOpen), breaker:
+        pass
+
+    def note(name: str) -> Body:
+        def body(_run: JobRun) -> Counts:
+            ran.append(name)
+            return {}
+
+        return body
+
+    needs = ("provider",)
+    critical = {"schedule": "1d", "priority": "critical"}
+    needy = Job("needy", "orders", "Needs it.", note("needy"), {"schedule": "1d"}, needs=needs)
+    urgent = Job("urgent", "orders", "Needs it, too.", note("urgent"), critical, needs=needs)
+    with working(orders, needy, urgent) as at_work:
+        at_work.tick()
+        (waiting,) = runs(orders, "needy")
+        assert (waiting.state, waiting.failures, waiting.reason) == ("waiting", 0, "waits for provider")
+        assert ran == ["urgent"]
+        clock.now = waiting.not_before
+        at_work.tick()
+    assert ran == ["urgent", "needy"]
+    assert runs(orders, "needy")[0].outcome == "succeeded"
+
+
+def test_a_run_over_its_time_limit_is_ended_and_fails(orders: Unit) -> None:
+    """Also one that never looks; the thread is free for others."""
+    entered = threading.Event()
+
+    def hang(_run: JobRun) -> Counts:
+        entered.set()
+        while True:
+            threading.Event().wait(0.01)
+
+    with working(orders, a_job(hang, enabled=False, time_limit="1s"), threads=1) as at_work:
+        at_work.trigger()
+        assert entered.wait(10)
+
+        def ended() -> bool:
+            at_work.pulse.beat()
+            return bool(runs(orders)[0].state == "finished")
+
+        eventually(ended)
+        at_work.handled()
+    (run,) = runs(orders)
+    assert (run.outcome, run.error_kind) == ("failed", "transient")
+    assert "TimeLimitExceeded" in run.error
+
+
+def test_an_error_is_kept_without_its_secrets_and_what_no_row_can_hold(orders: Unit) -> None:
+    """A provider's address with its key, and a NUL from its answer: the run fails, and does not hang."""
+
+    def fail(_run: JobRun) -> Counts:
+        raise OutOfShares("GET /query?apikey=hunter2 answered \0")
+
+    with working(orders, a_job(fail, enabled=False)) as at_work:
+        at_work.trigger()
+        at_work.handled()
+    (run,) = runs(orders)
+    assert (run.outcome, run.error_kind) == ("failed", "unexpected")
+    assert run.reason.endswith("GET /query?apikey=*** answered \N{REPLACEMENT CHARACTER}")
+    assert "hunter2" not in run.error

@@ -1,0 +1,127 @@
+"""Runs that follow one another, and runs in parts that come together again."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shared.bus.transaction import Unit
+from shared.jobs.declaration import Job
+from shared.jobs.failures import Permanent
+from shared.jobs.jobrun import Counts, JobRun
+from tests.component.run_desk import Body, Gate, OutOfShares, a_job, runs, working
+from tests.conftest import FakeClock
+from tests.support import eventually
+
+
+def test_a_job_follows_another_that_succeeded_or_finished(orders: Unit) -> None:
+    """Each chained run names the one that it follows; a disabled one does not follow."""
+    log: list[str] = []
+
+    def body(name: str, *, fails: bool = False) -> Body:
+        def run(_run: JobRun) -> Counts:
+            log.append(name)
+            if fails:
+                raise Permanent(name)
+            return {}
+
+        return run
+
+    jobs = [
+        a_job(body("good"), "good", schedule="off"),
+        a_job(body("bad", fails=True), "bad", schedule="off"),
+        a_job(body("after_good"), "after_good", schedule="off", after="good"),
+        a_job(body("later"), "later", schedule="off", after="after_good"),
+        a_job(body("after_bad"), "after_bad", schedule="off", after="bad"),
+        a_job(body("whatever"), "whatever", schedule="off", after="bad", after_outcome="finished"),
+        a_job(body("disabled"), "disabled", schedule="off", after="good", enabled=False),
+    ]
+    with working(orders, *jobs) as at_work:
+        good = at_work.trigger("good")
+        bad = at_work.trigger("bad")
+        eventually(lambda: sorted(log) == ["after_good", "bad", "good", "later", "whatever"])
+        at_work.handled()
+    (after_good,), (later,), (whatever,) = (runs(orders, name) for name in ("after_good", "later", "whatever"))
+    assert (after_good.parent_run_id, later.parent_run_id, whatever.parent_run_id) == (good, after_good.id, bad)
+    assert (after_good.trigger, runs(orders, "after_bad"), runs(orders, "disabled")) == ("chain", [], [])
+
+
+def test_a_run_in_parts_runs_as_many_at_a_time_as_it_may_and_joins_them(orders: Unit) -> None:
+    """Ten parts, three at a time on eight threads; what each counted comes together in their order."""
+    under_way, most, lock = [0], [0], threading.Lock()
+    joined: list[Sequence[Counts]] = []
+
+    def value_account(run: JobRun) -> Counts:
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        threading.Event().wait(0.02)  # so that parts overlap if they can
+        with lock:
+            under_way[0] -= 1
+        return {"account": run.parameters["account"]}
+
+    def parts(_run: JobRun) -> Sequence[Mapping[str, Any]]:
+        return [{"account": number} for number in range(10)]
+
+    def join(_run: JobRun, results: Sequence[Counts]) -> Counts:
+        joined.append(results)
+        return {"accounts": len(results)}
+
+    settings = {"schedule": "off", "parallel": 3}
+    job = Job("sweep", "orders", "In parts.", value_account, settings, parts=parts, join=join)
+    with working(orders, job, threads=8) as at_work:
+        at_work.trigger()
+        eventually(lambda: runs(orders)[0].state == "finished")
+        at_work.handled()
+    parent, *children = runs(orders)
+    assert (parent.outcome, parent.counts, parent.done, parent.total) == ("succeeded", {"accounts": 10}, 10, 10)
+    assert [(child.part, child.outcome, child.parent_run_id) for child in children] == [
+        (number, "succeeded", parent.id) for number in range(1, 11)
+    ]
+    assert joined == [[{"account": number} for number in range(10)]]
+    assert 1 < most[0] <= 3
+
+
+def test_a_run_without_parts_to_do_succeeds(orders: Unit) -> None:
+    """No accounts yet: there is nothing to join."""
+    job = Job("sweep", "orders", "In parts.", lambda _: {}, {"schedule": "off"}, parts=lambda _: [])
+    with working(orders, job) as at_work:
+        at_work.trigger()
+        eventually(lambda: runs(orders)[0].state == "finished")
+    assert [(run.outcome, run.total) for run in runs(orders)] == [("succeeded", 0)]
+
+
+def test_a_part_that_fails_is_tried_again_and_then_fails_the_whole(orders: Unit, clock: FakeClock) -> None:
+    """The other parts are done all the same."""
+
+    def work(run: JobRun) -> Counts:
+        if run.part == 2:
+            raise OutOfShares
+        return {"done": 1}
+
+    settings = {"schedule": "off", "retries": 1, "backoff": "1s"}
+    job = Job("sweep", "orders", "In parts.", work, settings, parts=lambda _: [{}, {}, {}])
+    with working(orders, job) as at_work:
+        at_work.trigger()
+        eventually(lambda: [run.state for run in runs(orders)][1:] == ["finished", "waiting", "finished"])
+        clock.move(seconds=2)
+        at_work.tick()
+        eventually(lambda: runs(orders)[0].state == "finished")
+    parent, first, second, third = runs(orders)
+    assert (first.outcome, second.outcome, second.attempt, third.outcome) == ("succeeded", "failed", 2, "succeeded")
+    assert parent.outcome == "failed"
+    assert "1 of 3 parts did not succeed: 2 failed" in parent.error
+
+
+def test_a_cancel_ends_the_parts_too(orders: Unit) -> None:
+    """Those that wait never begin; when those under way have ended, so has the whole."""
+    gate = Gate()
+    settings = {"schedule": "off", "parallel": 2}
+    job = Job("sweep", "orders", "In parts.", gate, settings, parts=lambda _: [{}] * 5)
+    with working(orders, job) as at_work:
+        run_id = at_work.trigger()
+        eventually(lambda: len(gate.runs) == 2)
+        assert at_work.cancel(run_id) == "joining"
+        at_work.pulse.beat()
+        eventually(lambda: runs(orders)[0].state == "finished")
+    assert [run.outcome for run in runs(orders)] == ["canceled"] * 6
+    assert len(gate.runs) == 2
