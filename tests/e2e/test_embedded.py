@@ -42,22 +42,25 @@ def start(tmp_path: Path) -> Iterator[Starter]:
 
 
 def test_an_official_client_trades_against_it(start: Starter) -> None:
-    """alpaca-py with another URL: account, market order, resting limit, cancel, positions, clock, refusals."""
+    """alpaca-py with another URL: account, market order, resting limit, cancel, positions, clock, refusals.
+
+    In GOOG, which the demo's bot leaves alone.
+    """
     run = start()
     client = TradingClient(KEY_ID, SECRET, url_override=run.url)
     account = client.get_account()
     assert (account.status.value, account.currency) == ("ACTIVE", "USD")
     bought = client.submit_order(
-        MarketOrderRequest(symbol="IBM", qty=2, side=OrderSide.BUY, time_in_force=TimeInForce.DAY)
+        MarketOrderRequest(symbol="GOOG", qty=2, side=OrderSide.BUY, time_in_force=TimeInForce.DAY)
     )
     eventually(lambda: client.get_order_by_id(bought.id).status is OrderStatus.FILLED)
-    limit = LimitOrderRequest(symbol="IBM", qty=1, side=OrderSide.BUY, time_in_force=TimeInForce.GTC, limit_price=1)
+    limit = LimitOrderRequest(symbol="GOOG", qty=1, side=OrderSide.BUY, time_in_force=TimeInForce.GTC, limit_price=1)
     resting = client.submit_order(limit)
-    assert [order.id for order in client.get_orders()] == [resting.id]
+    assert [order.id for order in client.get_orders() if order.symbol == "GOOG"] == [resting.id]
     client.cancel_order_by_id(resting.id)
     assert client.get_order_by_id(resting.id).status is OrderStatus.CANCELED
     held = {position.symbol: position.qty for position in client.get_all_positions()}
-    assert held["IBM"] == "2"
+    assert held["GOOG"] == "2"
     assert client.get_clock().is_open
     with pytest.raises(APIError) as refused:
         client.submit_order(MarketOrderRequest(symbol="NOPE", qty=1, side=OrderSide.BUY, time_in_force=TimeInForce.DAY))
