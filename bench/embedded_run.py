@@ -3,7 +3,6 @@
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import IO, Self
 import psutil
 
 from bench.report import NotMeasured
+from shared.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 EMBEDDED = (sys.executable, "-m", "embedded")
@@ -46,7 +46,7 @@ class EmbeddedRun:
     ) -> None:
         self.folder = folder
         self.key_id, self.secret = "PK" + secrets.token_hex(9).upper(), secrets.token_urlsafe(30)
-        self.port = _free_port()
+        self.port = free_port()
         self._lines: Queue[tuple[float, str] | None] = Queue()
         begun = time.monotonic()
         self.process = subprocess.Popen(
@@ -137,12 +137,6 @@ class EmbeddedRun:
         for process in left:
             process.kill()
         psutil.wait_procs(left, STOP_TIMEOUT)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _belongs_to(process: psutil.Process, folder: Path) -> bool:

@@ -13,7 +13,7 @@ from bench.jobs_notes import MISFIRE
 from bench.jobs_tools import ROOT, Tool
 from bench.report import NotMeasured
 from shared.health import read_beat
-from shared.testing.rabbitmq import free_ports
+from shared.ports import free_ports
 
 REPLICAS = ("a", "b")
 

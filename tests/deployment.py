@@ -16,8 +16,8 @@ from urllib.request import urlopen
 import psutil
 
 from shared.contracts.routing import SERVICES
+from shared.ports import free_ports
 from shared.storage.migrate import ROOT
-from shared.testing.rabbitmq import free_ports
 from tests.support import eventually
 
 KEY = {"APCA-API-KEY-ID": "E2EKEY", "APCA-API-SECRET-KEY": "e2e-secret-key"}

@@ -12,8 +12,8 @@ from threading import Thread
 
 import psutil
 
+from shared.ports import free_port
 from shared.storage.migrate import ROOT
-from shared.testing.rabbitmq import free_ports
 from tests.support import eventually
 
 KEY_ID, SECRET = "EMBEDDEDKEY", "embedded-secret-key"
@@ -23,7 +23,7 @@ HEADERS = {"APCA-API-KEY-ID": KEY_ID, "APCA-API-SECRET-KEY": SECRET}
 @dataclass
 class EmbeddedRun:
     home: Path
-    port: int = field(default_factory=lambda: free_ports(1)[0])
+    port: int = field(default_factory=free_port)
     settings: dict[str, str] = field(default_factory=dict)
     output: list[str] = field(default_factory=list)
     process: "subprocess.Popen[str] | None" = None

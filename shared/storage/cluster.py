@@ -9,7 +9,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from types import TracebackType
 
 import psycopg
 
+from shared.ports import free_port
 from shared.storage.unprivileged import CannotDropPrivileges, give_to_user, prefix
 
 USER = DATABASE = "paperprofit"
@@ -142,7 +142,7 @@ class PostgresCluster:
 
     def _start_on_free_port(self, password: str) -> int:
         for _ in range(PORT_TRIES):
-            port = self._port or _free_port()
+            port = self._port or free_port()
             self.process = self._launch(port)
             if self._answers(self.process, _dsn(password, port)):
                 self._port = port
@@ -207,13 +207,6 @@ class PostgresCluster:
 
 def _tail(output: str) -> str:
     return " | ".join(output.strip().splitlines()[-5:])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _dsn(password: str, port: int) -> str:

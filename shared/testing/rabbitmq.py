@@ -24,6 +24,7 @@ from shared.bus.management import Management, ManagementRefused
 from shared.bus.setup import make_user, prepare, user_of
 from shared.bus.topology import logical_name
 from shared.contracts.routing import SERVICES
+from shared.ports import free_ports
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 CONTROL = PROGRAM.with_name("rabbitmqctl")
@@ -240,12 +241,3 @@ def _dying_with_us() -> list[str]:
     """Where the system can: the node ends with the tests, however they end."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct free ports, held until all are known."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]

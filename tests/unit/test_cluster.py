@@ -15,6 +15,7 @@ import psutil
 import psycopg
 import pytest
 
+from shared.ports import free_port
 from shared.storage import cluster, unprivileged
 from shared.storage.cluster import ClusterFailed, PostgresCluster
 from shared.storage.migrate import ROOT
@@ -131,8 +132,8 @@ def test_a_taken_port_is_left_for_another(folder: Path, monkeypatch: pytest.Monk
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        ports = iter([taken.getsockname()[1], cluster._free_port()])
-        monkeypatch.setattr(cluster, "_free_port", lambda: next(ports))
+        ports = iter([taken.getsockname()[1], free_port()])
+        monkeypatch.setattr(cluster, "free_port", lambda: next(ports))
         with PostgresCluster(folder, durable=False) as url:
             assert f":{taken.getsockname()[1]}/" not in url
 
