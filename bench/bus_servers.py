@@ -20,8 +20,8 @@ from bench.report import NotMeasured
 from embedded.database import service_urls
 from shared.bus.envelope import encode
 from shared.bus.topology import Kind, physical_name
+from shared.contracts.accounts import OpenAccount
 from shared.contracts.jobs import RunJob
-from shared.contracts.orders import OpenAccount
 from shared.contracts.routing import QUEUES, service_of
 from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine

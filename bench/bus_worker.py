@@ -25,8 +25,8 @@ from shared.bus.actors import Actors
 from shared.bus.lanes import BackgroundLane
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.transaction import Transaction, Unit
+from shared.contracts.accounts import OpenAccount
 from shared.contracts.jobs import RunJob
-from shared.contracts.orders import OpenAccount
 from shared.service import make_middleware
 from shared.settings import ServiceSettings
 from shared.storage.engine import make_engine

@@ -41,7 +41,7 @@ class Account(TypedDict):
 
 
 class Order(TypedDict):
-    """An order as it is now."""
+    """An order as it is now. ``legs``: the exits of its class, where they were asked for."""
 
     id: str
     client_order_id: str
@@ -53,14 +53,14 @@ class Order(TypedDict):
     expires_at: str | None
     canceled_at: str | None
     failed_at: str | None
-    replaced_at: None
-    replaced_by: None
-    replaces: None
+    replaced_at: str | None
+    replaced_by: str | None
+    replaces: str | None
     asset_id: str | None
     symbol: str
     asset_class: str | None
-    notional: None
-    qty: str
+    notional: str | None
+    qty: str | None
     filled_qty: str
     filled_avg_price: str | None
     order_class: str
@@ -72,10 +72,10 @@ class Order(TypedDict):
     stop_price: str | None
     status: str
     extended_hours: bool
-    legs: None
-    trail_percent: None
-    trail_price: None
-    hwm: None
+    legs: "list[Order] | None"
+    trail_percent: str | None
+    trail_price: str | None
+    hwm: str | None
     reject_reason: str | None
 
 
@@ -108,6 +108,21 @@ class Canceled(TypedDict):
     id: str
     status: int
     body: Order
+
+
+class Refusal(TypedDict):
+    """Why a request under ``/v2`` was refused."""
+
+    code: int
+    message: str
+
+
+class Closing(TypedDict):
+    """The order that closes a position of many, or why it could not be placed."""
+
+    symbol: str
+    status: int
+    body: Order | Refusal
 
 
 class MarketClock(TypedDict):

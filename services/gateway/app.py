@@ -18,10 +18,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway import (
+    accounts_api,
+    corporate_actions_api,
     jobs_api,
     letters_api,
     operations_api,
     page,
+    positions_api,
     queues_api,
     runs_api,
     store,
@@ -95,6 +98,9 @@ def _document() -> dict[str, Any]:
 #: Every route of /v2 and /api.
 ENDPOINTS = (
     *trading.endpoints,
+    *positions_api.endpoints,
+    *accounts_api.endpoints,
+    *corporate_actions_api.endpoints,
     *jobs_api.endpoints,
     *runs_api.endpoints,
     *queues_api.endpoints,

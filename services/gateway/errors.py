@@ -14,6 +14,7 @@
 On ``/v2`` they are Alpaca's ``{"code", "message"}``, elsewhere problem+json (RFC 9457).
 """
 
+import re
 from typing import ClassVar
 
 from pydantic import ValidationError
@@ -71,8 +72,10 @@ class NotReady(RequestRefused):
 def invalid_fields(error: ValidationError) -> Invalid:
     """The first wrong field, named, with what is wrong about it."""
     first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "body"
     message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"] and first["type"] == "value_error":  # of the fields together: it begins with one's name
+        return Invalid(message, field=re.split(r"[: ]", message, maxsplit=1)[0])
+    field = ".".join(str(part) for part in first["loc"]) or "body"
     if first["type"] == "extra_forbidden":
         message = "is not supported"
     return Invalid(f"{field}: {message}", field=field)

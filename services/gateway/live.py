@@ -1,27 +1,58 @@
 """Live news inside one gateway process: from the bus's thread to the requests that wait for it.
 
-Answers wake the submit or cancel that waits for them; streams are told which of their parts changed.
+Answers wake the request that waits for them; streams are told which of their parts changed.
 """
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-#: Events that end the wait of a submit or cancel, by the order they name.
-ANSWERS = {"OrderAccepted.v1", "OrderRejected.v1", "OrderCanceled.v1", "CancelRejected.v1"}
-#: What an event of an account changes on its page.
+#: Events that end a wait, and what in them names that which is waited for.
+ANSWERS = {
+    "OrderAccepted.v1": "order_id",
+    "OrderRejected.v1": "order_id",
+    "OrderCanceled.v1": "order_id",
+    "CancelRejected.v1": "order_id",
+    "OrderReplaced.v1": "new_order_id",
+    "ReplaceRejected.v1": "new_order_id",
+    "CashMoved.v1": "transfer_id",
+    "CashRefused.v1": "transfer_id",
+    "AccountReset.v1": "reset_id",
+}
+#: An order that closes a position promises some of its shares.
+ORDERED = {"orders", "account", "positions"}
+#: What an event of an account changes on its page; of what was refused nothing changes.
 CHANGES = {
-    "OrderAccepted.v1": {"orders", "account"},
-    "OrderRejected.v1": {"orders", "account"},
-    "OrderCanceled.v1": {"orders", "account"},
-    "OrderExpired.v1": {"orders", "account"},
-    "OrderFilled.v1": {"orders", "account", "positions"},
+    "OrderAccepted.v1": ORDERED,
+    "OrderRejected.v1": ORDERED,
+    "OrderCanceled.v1": ORDERED,
+    "OrderExpired.v1": ORDERED,
+    "OrderReplaced.v1": ORDERED,
+    "OrderFilled.v1": ORDERED,
+    "PositionChanged.v1": {"account", "positions"},
+    "OrderAdjusted.v1": ORDERED,
+    "CashMoved.v1": {"account"},
+    "DividendPaid.v1": {"account"},
+    "AccountReset.v1": ORDERED,
 }
 VALUED = {"account", "positions"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The event that ended a wait, by its name and version."""
+
+    name: str
+    body: dict[str, Any]
+
+    @property
+    def refused(self) -> bool:
+        """Only a refusal has a message; its reason is its name."""
+        return "message" in self.body
 
 
 @dataclass(eq=False)
@@ -50,7 +81,7 @@ class Live:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: set[Stream] = set()
-        self._waiting: dict[UUID, list[asyncio.Event]] = {}
+        self._waiting: dict[UUID, list[asyncio.Future[Answer]]] = {}
         self._lock = threading.Lock()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -68,22 +99,23 @@ class Live:
 
     def _hand_on(self, name: str, body: dict[str, Any]) -> None:
         if name in ANSWERS:
-            for waiting in self._waiting.get(UUID(body["order_id"]), []):
-                waiting.set()
+            for waiting in self._waiting.get(UUID(body[ANSWERS[name]]), []):
+                if not waiting.done():
+                    waiting.set_result(Answer(name, body))
         for stream in self._streams:
             _tell(stream, name, body)
 
     @contextmanager
-    def waiting_for(self, order_id: UUID) -> Iterator[asyncio.Event]:
-        """An event that is set when orders has answered about this order; enter before the command is sent."""
-        event = asyncio.Event()
-        self._waiting.setdefault(order_id, []).append(event)
+    def waiting_for(self, awaited: UUID) -> Iterator[asyncio.Future[Answer]]:
+        """What orders answers about this order, transfer or reset; enter before the command is sent."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(awaited, []).append(answer)
         try:
-            yield event
+            yield answer
         finally:
-            self._waiting[order_id].remove(event)
-            if not self._waiting[order_id]:
-                del self._waiting[order_id]
+            self._waiting[awaited].remove(answer)
+            if not self._waiting[awaited]:
+                del self._waiting[awaited]
 
     @contextmanager
     def stream(self, account_id: UUID) -> Iterator[Stream]:
@@ -104,6 +136,13 @@ def _tell(stream: Stream, name: str, body: dict[str, Any]) -> None:
             stream.note(VALUED)
     elif name in CHANGES and UUID(body["account_id"]) == stream.account_id:
         stream.note(CHANGES[name])
+
+
+async def answers_within(seconds: float, waiting: Sequence[asyncio.Future[Answer]]) -> list[Answer | None]:
+    """The answers, each None that did not come within so many seconds for all of them."""
+    if waiting:
+        await asyncio.wait(waiting, timeout=seconds)
+    return [each.result() if each.done() else None for each in waiting]
 
 
 async def wait_briefly(event: asyncio.Event, seconds: float) -> bool:

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 from typing_extensions import TypedDict
 
+from services.gateway.alpaca import Refusal
 from services.gateway.endpoints import Endpoint
 from services.gateway.errors import RequestRefused
 from services.gateway.requests import COOKIE
@@ -18,10 +19,11 @@ VERSION = "0.1.0"
 LICENSE = "Apache-2.0"
 DESCRIPTION = """\
 Paper trading and the jobs behind it. `/v2` has the shape of Alpaca's Trading API, so that its clients work with \
-another base URL; `/api` shows and steers the jobs.
+another base URL; `/api` shows and steers accounts and jobs.
 
 **Keys.** Each request brings a key in two headers, or the session cookie that a key was traded for. What a key may \
-do is its scopes: `trade` for its account, `operate` for the jobs. Each operation names the one that it needs.
+do is its scopes: `trade` for its account, `operate` for the jobs and for how accounts trade and are funded. Each \
+operation names the one that it needs.
 
 **Numbers.** Money, prices and quantities are strings, so that no digit is lost. Times are RFC 3339; send them with `Z`.
 
@@ -47,13 +49,6 @@ class Problem(TypedDict, total=False):
     status: int
     detail: str
     field: str
-
-
-class Refusal(TypedDict):
-    """Why a request under ``/v2`` was refused."""
-
-    code: int
-    message: str
 
 
 _PROBLEM: TypeAdapter[Any] = TypeAdapter(Problem)

@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from typing_extensions import TypedDict
 
-from services.gateway import store
+from services.gateway import account_rows, order_rows, store
 from services.gateway.endpoints import Endpoint
 from services.gateway.errors import Unauthorized
 from services.gateway.jobs_api import status_json
@@ -130,13 +130,13 @@ async def _part(gateway: Gateway, principal: Principal, part: str) -> ServerSent
     """One part of the page as it is now; None while there is none."""
     account = principal.account_id
     if part == "account":
-        row = await read(gateway, store.account, account)
+        row = await read(gateway, account_rows.account, account)
         return None if row is None else _event(part, account_json(row))
     if part == "positions":
-        held = [position_json(row) for row in await read(gateway, store.positions, account)]
+        held = [position_json(row) for row in await read(gateway, account_rows.positions, account)]
         return _event(part, {"positions": held})
     if part == "orders":
-        rows = await read(gateway, store.orders, account, OrderQuery(status="all", limit=50))
+        rows = await read(gateway, order_rows.orders, account, OrderQuery(status="all", limit=50))
         return _event(part, {"orders": [order_json(row) for row in rows]})
     return ServerSentEvent(await status_json(gateway), event=part)
 

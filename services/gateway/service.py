@@ -23,7 +23,7 @@ from shared.bus.management import Management
 from shared.bus.queue_figures import queue_figures
 from shared.bus.transaction import Transaction, Unit
 from shared.clock import Clock
-from shared.contracts.orders import OpenAccount
+from shared.contracts.accounts import OpenAccount
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.migrate import migrate_service
 

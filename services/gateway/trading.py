@@ -3,44 +3,26 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from starlette.concurrency import run_in_threadpool
-
-from services.gateway import store
-from services.gateway.alpaca import Account, Canceled, MarketClock, Order, Position
+from services.gateway import account_rows, desk, order_rows, store
+from services.gateway.alpaca import Account, Canceled, MarketClock, Order
 from services.gateway.endpoints import Endpoint
-from services.gateway.errors import Forbidden, Invalid, NotFound, NotReady
+from services.gateway.errors import Invalid, NotFound, NotReady
 from services.gateway.keys import TRADE, Principal
-from services.gateway.live import wait_briefly
-from services.gateway.models import ClientOrderQuery, NewOrder, OrderQuery
+from services.gateway.models import ClientOrderQuery, NestedQuery, NewOrder, OrderChanges, OrderQuery
 from services.gateway.requests import Gateway, read
-from services.gateway.shapes import Record, account_json, moment, order_json, position_json
-from shared.contracts.orders import OPEN_STATUSES, CancelOrder, OrderStatus, SubmitOrder
+from services.gateway.shapes import account_json, moment, order_json
+from shared.contracts.orders import OrderClass, OrderStatus, OrderTerms, SubmitOrder
+from shared.jobs.listing import Record
 
 MARKET = "DEMO"
-#: Refusals that are the account's, not the request's.
-ACCOUNT_REASONS = {"insufficient_buying_power", "insufficient_shares"}
-ENDED = {str(status) for status in OrderStatus} - {str(status) for status in OPEN_STATUSES} - {"pending_new"}
 
 
 async def get_account(gateway: Gateway, principal: Principal) -> Account:
     """The account of the key."""
-    row = await read(gateway, store.account, principal.account_id)
+    row = await read(gateway, account_rows.account, principal.account_id)
     if row is None:
         raise NotReady("the account is being opened; try again in a moment")
     return account_json(row)
-
-
-async def get_positions(gateway: Gateway, principal: Principal) -> list[Position]:
-    """What the account holds."""
-    return [position_json(row) for row in await read(gateway, store.positions, principal.account_id)]
-
-
-async def get_position(gateway: Gateway, principal: Principal, symbol: str) -> Position:
-    """What the account holds of one symbol."""
-    rows = await read(gateway, store.positions, principal.account_id, symbol.upper())
-    if not rows:
-        raise NotFound(f"position does not exist: {symbol.upper()}")
-    return position_json(rows[0])
 
 
 async def get_clock(gateway: Gateway) -> MarketClock:
@@ -64,17 +46,17 @@ def _next_midnight(now: datetime) -> datetime:
 
 async def get_orders(gateway: Gateway, principal: Principal, query: OrderQuery) -> list[Order]:
     """Orders of the account, the open ones unless asked otherwise."""
-    return [order_json(row) for row in await read(gateway, store.orders, principal.account_id, query)]
+    return [order_json(row) for row in await read(gateway, order_rows.orders, principal.account_id, query)]
 
 
-async def get_order(gateway: Gateway, principal: Principal, order_id: UUID) -> Order:
+async def get_order(gateway: Gateway, principal: Principal, order_id: UUID, query: NestedQuery) -> Order:
     """One order."""
-    return order_json(await _order(gateway, principal, order_id))
+    return order_json(await _order(gateway, principal, order_id, nested=query.nested))
 
 
 async def get_order_by_client_id(gateway: Gateway, principal: Principal, query: ClientOrderQuery) -> Order:
     """One order, by the id that the client gave it."""
-    row = await read(gateway, store.order_by_client_id, principal.account_id, query.client_order_id)
+    row = await read(gateway, order_rows.order_by_client_id, principal.account_id, query.client_order_id)
     if row is None:
         raise NotFound(f"order not found for client_order_id {query.client_order_id[:128]}")
     return order_json(row)
@@ -85,84 +67,72 @@ async def post_order(gateway: Gateway, principal: Principal, body: NewOrder) -> 
     command = body.command(account_id=principal.account_id, order_id=uuid4(), now=gateway.unit.clock())
     if not await read(gateway, store.instrument_exists, command.symbol):
         raise Invalid(f"symbol: {command.symbol} is not an instrument here", field="symbol")
-    if body.client_order_id:
-        earlier = await read(gateway, store.order_by_client_id, principal.account_id, body.client_order_id)
-        if earlier is not None and earlier["status"] != OrderStatus.REJECTED:
-            return order_json(_same_order(earlier, command))
-    with gateway.live.waiting_for(command.order_id) as answered:
-        await run_in_threadpool(_submit, gateway, command)
-        await wait_briefly(answered, gateway.settings.answer_timeout)
-    row = await _order(gateway, principal, command.order_id)
-    if row["status"] == OrderStatus.REJECTED:
-        refusal = Forbidden if row["reject_reason"] in ACCOUNT_REASONS else Invalid
-        raise refusal(row["reject_message"])
+    try:
+        (row,) = await desk.place(gateway, principal.account_id, [command])
+    except store.AlreadySubmitted as earlier:
+        return await _same_order(gateway, principal, earlier.order_id, command)
+    return order_json(desk.accepted(row))
+
+
+async def _same_order(gateway: Gateway, principal: Principal, order_id: UUID, command: SubmitOrder) -> Order:
+    """The earlier order, if this one asks for the same."""
+    row = await _order(gateway, principal, order_id, nested=True)
+    asked = await read(gateway, store.terms, order_id)
+    if asked is None and row["order_class"] == OrderClass.SIMPLE:
+        asked = OrderTerms.model_construct(**{name: row[name] for name in _OWN_TERMS})
+    if asked is None or any(getattr(asked, name) != getattr(command, name) for name in OrderTerms.model_fields):
+        raise Invalid("client_order_id: must be unique", field="client_order_id")
     return order_json(row)
 
 
-def _submit(gateway: Gateway, command: SubmitOrder) -> None:
-    with gateway.unit.transaction() as tx:
-        store.add_submission(tx, command)
+async def patch_order(gateway: Gateway, principal: Principal, order_id: UUID, body: OrderChanges) -> Order:
+    """Replace an open order: another one goes on with what was left of it.
 
-
-def _same_order(earlier: Record, command: SubmitOrder) -> Record:
-    """The earlier order, if this one asks for the same."""
-    asked = command.model_dump(include={"symbol", "side", "type", "time_in_force", "qty", "limit_price", "stop_price"})
-    if any(earlier[name] != value for name, value in asked.items()):
-        raise Invalid("client_order_id: must be unique", field="client_order_id")
-    return earlier
+    Answered with the new order, or with the old one as ``pending_replace`` where orders has not decided in time.
+    """
+    desk.replaceable(await _order(gateway, principal, order_id))
+    return order_json(await desk.replace(gateway, principal.account_id, order_id, body))
 
 
 async def delete_order(gateway: Gateway, principal: Principal, order_id: UUID) -> None:
     """Cancel the order: 204 when it is canceled or the cancel is on its way, 422 when it had ended before."""
     row = await _order(gateway, principal, order_id)
-    if row["status"] not in ENDED:
-        row = await _cancel(gateway, principal, row)
-        if row["status"] == OrderStatus.CANCELED or row["status"] not in ENDED:
+    if row["status"] not in desk.ENDED:
+        (row,) = await desk.cancel(gateway, principal.account_id, [order_id])
+        if row["status"] == OrderStatus.CANCELED or row["status"] not in desk.ENDED:
             return
     raise Invalid(f"order is not cancelable: it is {row['status']}")
 
 
 async def delete_orders(gateway: Gateway, principal: Principal) -> list[Canceled]:
     """Cancel all open orders; one answer for each."""
-    rows = await read(gateway, store.orders, principal.account_id, OrderQuery(status="open", limit=500))
-    answers: list[Canceled] = []
-    for row in rows:
-        after = await _cancel(gateway, principal, row)
-        done = after["status"] == OrderStatus.CANCELED
-        answers.append({"id": str(row["id"]), "status": 200 if done else 422, "body": order_json(after)})
-    return answers
+    query = OrderQuery(status="open", limit=500)
+    ids = [row["id"] for row in await read(gateway, order_rows.orders, principal.account_id, query)]
+    return [_canceled(row) for row in await desk.cancel(gateway, principal.account_id, ids)]
 
 
-async def _cancel(gateway: Gateway, principal: Principal, row: Record) -> Record:
-    """Ask orders to cancel it, and the order as it is after the answer."""
-    command = CancelOrder(account_id=principal.account_id, order_id=row["id"], requested_at=gateway.unit.clock())
-    with gateway.live.waiting_for(row["id"]) as answered:
-        await run_in_threadpool(_send, gateway, command)
-        await wait_briefly(answered, gateway.settings.answer_timeout)
-    return await _order(gateway, principal, row["id"])
+def _canceled(row: Record) -> Canceled:
+    done = row["status"] == OrderStatus.CANCELED
+    return {"id": str(row["id"]), "status": 200 if done else 422, "body": order_json(row)}
 
 
-def _send(gateway: Gateway, command: CancelOrder) -> None:
-    with gateway.unit.transaction() as tx:
-        tx.publish(command)
-
-
-async def _order(gateway: Gateway, principal: Principal, order_id: UUID) -> Record:
-    row = await read(gateway, store.order, principal.account_id, order_id)
+async def _order(gateway: Gateway, principal: Principal, order_id: UUID, *, nested: bool = False) -> Record:
+    row = await read(gateway, order_rows.order, principal.account_id, order_id, nested=nested)
     if row is None:
         raise NotFound(f"order not found for {order_id}")
     return row
 
 
+#: Of a simple order its own row has all terms.
+_OWN_TERMS = OrderTerms.model_fields.keys() - {"take_profit", "stop_loss"}
 endpoints = (
     Endpoint("GET", "/v2/account", get_account, TRADE),
     Endpoint("GET", "/v2/clock", get_clock, TRADE),
-    Endpoint("GET", "/v2/positions", get_positions, TRADE),
-    Endpoint("GET", "/v2/positions/{symbol}", get_position, TRADE),
     Endpoint("GET", "/v2/orders", get_orders, TRADE),
     Endpoint("POST", "/v2/orders", post_order, TRADE),
     Endpoint("DELETE", "/v2/orders", delete_orders, TRADE, 207),
     Endpoint("GET", "/v2/orders:by_client_order_id", get_order_by_client_id, TRADE, refusals=(404,)),
     Endpoint("GET", "/v2/orders/{order_id}", get_order, TRADE),
+    Endpoint("PATCH", "/v2/orders/{order_id}", patch_order, TRADE),
     Endpoint("DELETE", "/v2/orders/{order_id}", delete_order, TRADE, 204),
 )

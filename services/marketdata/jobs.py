@@ -5,6 +5,7 @@ from functools import cache
 
 from services.marketdata import partitions, store
 from services.marketdata.calendars import sessions_between
+from services.marketdata.corporate_actions import apply_due
 from services.marketdata.prices import poll
 from services.marketdata.providers import Provider, make_provider
 from services.marketdata.settings import current
@@ -39,6 +40,18 @@ def update_market_data(run: JobRun) -> Counts:
     with run.unit.transaction() as tx:
         partitions.ensure_partitions(tx.connection, tx.now)
     return {"prices_written": poll(run.unit, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)}
+
+
+@jobs.job(
+    "apply_corporate_actions",
+    schedule="1m",
+    priority="high",
+    time_limit="1m",
+    description="Let splits and dividends take effect whose time has come, where no new price did.",
+)
+def apply_corporate_actions(run: JobRun) -> Counts:
+    with run.unit.transaction() as tx:
+        return {"actions_applied": apply_due(tx)}
 
 
 @jobs.job(

@@ -5,6 +5,7 @@ from datetime import timedelta
 from functools import partial
 
 from services.marketdata import store
+from services.marketdata.corporate_actions import apply_due
 from services.marketdata.domain.quote import Quote
 from services.marketdata.providers import Provider, ProviderState
 from shared.bus.transaction import Transaction, Unit
@@ -32,21 +33,22 @@ def poll(unit: Unit, provider: Provider, *, interval: str, length: timedelta) ->
 def take_in(tx: Transaction, provider: Provider, step: Step, *, interval: str, length: timedelta | None) -> int:
     """Ask the provider for prices by ``step``, store and publish them; the number of prices."""
     state = store.lock_provider_state(tx.connection, provider.name)
+    apply_due(tx)
     quotes, after = step(state, store.tradable_symbols(tx.connection))
     if not quotes:
         return 0
-    sequences = store.update_prices(tx.connection, quotes)
-    current = [quote for quote in quotes if quote.symbol in sequences]
+    updates = store.update_prices(tx.connection, quotes)
+    current = [quote for quote in quotes if quote.symbol in updates]
     if not current:  # newer prices were written while this waited for the lock: the same step comes again
         return 0
     store.add_bars(tx.connection, current, interval, length)
     if after != state:
         store.save_provider_state(tx.connection, provider.name, after, tx.now)
-    tx.publish(PricesUpdated(prices=tuple(_price(quote, sequences[quote.symbol]) for quote in current)))
+    tx.publish(PricesUpdated(prices=tuple(_price(quote, updates[quote.symbol]) for quote in current), at=tx.now))
     return len(current)
 
 
-def _price(quote: Quote, sequence: int) -> Price:
+def _price(quote: Quote, update: store.Update) -> Price:
     return Price(
         symbol=quote.symbol,
         bid=quote.bid,
@@ -60,6 +62,8 @@ def _price(quote: Quote, sequence: int) -> Price:
         close=quote.close,
         volume=quote.volume,
         quoted_at=quote.quoted_at,
-        sequence=sequence,
+        since=update.since,
+        sequence=update.sequence,
+        adjustment=update.adjustment,
         provider=quote.provider,
     )

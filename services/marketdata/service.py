@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from services.marketdata import partitions, store
+from services.marketdata.actors import actors
 from services.marketdata.feed import Feed
 from services.marketdata.jobs import configured_provider, jobs
 from services.marketdata.settings import current
 from shared.background import Background
-from shared.bus.actors import Actors
 from shared.bus.transaction import Unit
 from shared.contracts.markets import MARKETS
 from shared.service import Service
@@ -34,4 +34,4 @@ def components(unit: Unit) -> Sequence[Background]:
     return [Feed(unit, configured_provider(), speed=speed)] if speed else []
 
 
-service = Service("marketdata", Actors(), jobs, prepare, components, check_settings=current)
+service = Service("marketdata", actors, jobs, prepare, components, check_settings=current)

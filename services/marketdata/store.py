@@ -70,14 +70,26 @@ def save_provider_state(connection: Connection, provider: str, state: dict[str, 
     connection.execute(_SAVE_PROVIDER, {"provider": provider, "state": json.dumps(state), "now": now})
 
 
-def update_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, int]:
-    """Write the quotes as the instruments' current prices: symbol → its new sequence.
+@dataclass(frozen=True)
+class Update:
+    """``sequence`` counts a symbol's updates, ``adjustment`` its splits; ``since`` is the time of the update before."""
+
+    sequence: int
+    since: datetime | None
+    adjustment: int = 0
+
+
+def update_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, Update]:
+    """Write the quotes as the instruments' current prices: symbol → its place among the symbol's updates.
 
     A quote older than what is there, and one of an unknown instrument, changes nothing and is left out.
     """
     columns = _columns(quotes, "symbol", "provider", "last", "bid", "ask", "bid_size", "ask_size", "open")
     columns |= _columns(quotes, "high", "low", "volume", "quoted_at")
-    return {row.symbol: row.sequence for row in connection.execute(_UPDATE_PRICES, columns)}
+    return {
+        row.symbol: Update(row.sequence, row.since, row.adjustment)
+        for row in connection.execute(_UPDATE_PRICES, columns)
+    }
 
 
 def add_bars(connection: Connection, quotes: Sequence[Quote], interval: str, length: timedelta | None) -> int:
@@ -146,14 +158,14 @@ _UPDATE_PRICES = text("""
 UPDATE marketdata.instruments i SET
   sequence = i.sequence + 1, provider = v.provider, last_price = v.last, bid = v.bid, ask = v.ask,
   bid_size = v.bid_size, ask_size = v.ask_size, open = v.open, high = v.high, low = v.low, volume = v.volume,
-  quoted_at = v.quoted_at
+  quoted_at = v.quoted_at, since = i.quoted_at
 FROM unnest(CAST(:symbol AS text[]), CAST(:provider AS text[]), CAST(:last AS numeric[]), CAST(:bid AS numeric[]),
             CAST(:ask AS numeric[]), CAST(:bid_size AS numeric[]), CAST(:ask_size AS numeric[]),
             CAST(:open AS numeric[]), CAST(:high AS numeric[]), CAST(:low AS numeric[]),
             CAST(:volume AS numeric[]), CAST(:quoted_at AS timestamptz[]))
   AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at)
 WHERE i.symbol = v.symbol AND (i.quoted_at IS NULL OR i.quoted_at < v.quoted_at)
-RETURNING i.symbol, i.sequence
+RETURNING i.symbol, i.sequence, i.since, i.adjustment
 """)
 _ADD_BARS = text("""
 INSERT INTO marketdata.market_data AS bar

@@ -1,44 +1,32 @@
 """What orders does with each message."""
 
-from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from uuid import UUID
 
-from services.orders import saving, store
-from services.orders.domain import risk
-from services.orders.domain.order import Account
+from services.orders import adjusting, entering, funding, saving, store
+from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Refusal
-from services.orders.filling import fill_open_orders
+from services.orders.filling import end_orders, fill_on
+from services.orders.saying import Voice
 from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
 from shared.bus.transaction import Transaction
-from shared.contracts.base import Message
-from shared.contracts.orders import (
-    OPEN_STATUSES,
-    CancelOrder,
-    CancelRejected,
-    OpenAccount,
-    OrderAccepted,
-    OrderCanceled,
-    OrderRejected,
-    OrderStatus,
-    SubmitOrder,
-    TimeInForce,
-)
+from shared.contracts.accounts import ConfigureAccount, MoveCash, OpenAccount, ResetAccount
+from shared.contracts.corporate_actions import CorporateActionApplied
+from shared.contracts.orders import CancelOrder, CancelRejected, OrderStatus, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import PricesUpdated
-from shared.money import ZERO
 
 actors = Actors()
 
-#: A cancel may overtake its submit; for this long an unknown order is waited for.
-PARK_CANCEL = timedelta(seconds=5)
+#: A cancel or replace may overtake its submit; for this long an unknown order is waited for.
+PARK_UNKNOWN = timedelta(seconds=5)
 PARK_PAUSE_MS = 250
-#: An order may come before its account is open; after this long it goes to the dead letters.
-PARK_SUBMIT = timedelta(seconds=60)
+#: A command may come before its account is open; after this long it goes to the dead letters.
+PARK_ACCOUNT = timedelta(seconds=60)
 
 
 class UnknownAccount(LookupError):
-    """An order came for an account that nobody opened."""
+    """A command came for an account that nobody opened."""
 
 
 @actors.on(OpenAccount, queue="orders.commands")
@@ -46,82 +34,101 @@ def open_account(command: OpenAccount, tx: Transaction) -> None:
     store.open_account(tx.connection, command, tx.now)
 
 
+@actors.on(ConfigureAccount, queue="orders.commands")
+def configure_account(command: ConfigureAccount, tx: Transaction) -> None:
+    _locked(tx, command.account_id, since=None)
+    store.configure_account(tx.connection, command.account_id, command.settings)
+
+
+@actors.on(MoveCash, queue="orders.commands")
+def move_cash(command: MoveCash, tx: Transaction) -> None:
+    funding.move_cash(tx, _locked(tx, command.account_id, since=None), command)
+
+
+@actors.on(ResetAccount, queue="orders.commands")
+def reset_account(command: ResetAccount, tx: Transaction) -> None:
+    funding.reset(tx, _locked(tx, command.account_id, since=None), command)
+
+
 @actors.on(PricesUpdated, queue="orders.prices")
 def fill_on_prices(event: PricesUpdated, tx: Transaction) -> None:
     """A price that comes after a newer one of its symbol is dropped: no order may fill on it any more."""
-    fresh = tx.not_older("orders.prices", {price.symbol: price.sequence for price in event.prices})
-    fill_open_orders(tx, tuple(price for price in event.prices if price.symbol in fresh))
+    fill_on(tx, event.prices, at=event.at or tx.now)
+
+
+@actors.on(CorporateActionApplied, queue="orders.prices")
+def apply_corporate_action(event: CorporateActionApplied, tx: Transaction) -> None:
+    adjusting.apply_action(tx, event)
 
 
 @actors.on(SubmitOrder, queue="orders.commands")
 def submit_order(command: SubmitOrder, tx: Transaction) -> None:
     """Accept the order and reserve what it needs, or refuse it with a reason; either is a row."""
-    account = store.lock_account(tx.connection, command.account_id)
-    if account is None and tx.now - command.submitted_at < PARK_SUBMIT:
-        raise TryAgainLater(f"account {command.account_id} is not open yet", pause_ms=PARK_PAUSE_MS)
-    if account is None:
-        raise UnknownAccount(str(command.account_id))
-    if store.order_exists(tx.connection, account.id, command.order_id):
-        return
-    found = store.listing(tx.connection, command.symbol, tx.now)
-    if found is None:
-        _reject(command, account, risk.unknown_symbol(command.symbol), tx)
-        return
-    listing, session_end = found
-    refusal = _refusal(command, listing, account, tx)
-    if refusal is not None:
-        _reject(command, account, refusal, tx)
-        return
-    reserved = risk.reserve_for(command, listing)
-    store.add_order(
-        tx.connection,
-        command,
-        now=tx.now,
-        reserved=reserved,
-        expires_at=session_end if command.time_in_force is TimeInForce.DAY else None,
-        refusal=None,
-    )
-    account = replace(account, reserved=account.reserved + reserved)
-    _say(OrderAccepted, account, tx, order_id=command.order_id)
+    entering.enter_orders(tx, _locked(tx, command.account_id, command.submitted_at), [command])
 
 
-def _refusal(command: SubmitOrder, listing: risk.Listing, account: Account, tx: Transaction) -> Refusal | None:
-    if store.client_id_taken(tx.connection, account.id, command.client_order_id):
-        return risk.DUPLICATE
-    available = store.available_qty(tx.connection, account.id, command.symbol)
-    return risk.refuse(command, listing, account, available_qty=available)
-
-
-def _reject(command: SubmitOrder, account: Account, refusal: Refusal, tx: Transaction) -> None:
-    store.add_order(tx.connection, command, now=tx.now, reserved=ZERO, expires_at=None, refusal=refusal)
-    _say(OrderRejected, account, tx, order_id=command.order_id, reason=refusal.reason, message=refusal.message)
+@actors.on(SubmitOrders, queue="orders.commands")
+def submit_orders(command: SubmitOrders, tx: Transaction) -> None:
+    account = _locked(tx, command.account_id, command.orders[0].submitted_at)
+    entering.enter_orders(tx, account, command.orders)
 
 
 @actors.on(CancelOrder, queue="orders.commands")
 def cancel_order(command: CancelOrder, tx: Transaction) -> None:
     """Cancel what is open; a fill that came first wins, and the sender is told so."""
     account = store.lock_account(tx.connection, command.account_id)
-    order = store.lock_order(tx.connection, command.account_id, command.order_id) if account else None
-    if account is None or order is None:
-        if tx.now - command.requested_at < PARK_CANCEL:
-            raise TryAgainLater(f"order {command.order_id} is not here yet", pause_ms=PARK_PAUSE_MS)
-        if account is not None:
-            _say_not_canceled(command, account, "unknown_order", "the order does not exist", tx)
+    found = _family(tx, account, command.order_id, command.requested_at)
+    if account is None:
         return
-    if order.status not in OPEN_STATUSES:
-        _say_not_canceled(command, account, "not_cancelable", f"the order is {order.status}", tx)
+    if isinstance(found, Refusal):
+        _refuse_cancel(tx, account, command, found)
         return
-    store.end_orders(tx.connection, [order], OrderStatus.CANCELED, tx.now)
-    account = replace(account, reserved=account.reserved - order.reserved)
-    _say(OrderCanceled, account, tx, trace=order.trace, order_id=order.id)
+    order, family = found
+    end_orders(tx, [order], OrderStatus.CANCELED, family, {account.id: account}, "requested")
 
 
-def _say_not_canceled(command: CancelOrder, account: Account, reason: str, message: str, tx: Transaction) -> None:
-    _say(CancelRejected, account, tx, order_id=command.order_id, reason=reason, message=message)
+@actors.on(ReplaceOrder, queue="orders.commands")
+def replace_order(command: ReplaceOrder, tx: Transaction) -> None:
+    """Replace what is open; a fill that came first wins, and the sender is told so."""
+    account = store.lock_account(tx.connection, command.account_id)
+    found = _family(tx, account, command.order_id, command.requested_at)
+    if account is None:
+        return
+    if isinstance(found, Refusal):
+        entering.refuse_replace(tx, account, command, found)
+        return
+    entering.replace_order(tx, account, found[1], command)
 
 
-def _say(event: type[Message], account: Account, tx: Transaction, trace: str | None = None, **facts: Any) -> None:
-    """Publish the account's next event, and save the account with its new sequence."""
-    account = replace(account, sequence=account.sequence + 1)
-    saving.save_accounts(tx.connection, [account])
-    tx.publish(event(account_id=account.id, sequence=account.sequence, at=tx.now, **facts), trace=trace)
+def _locked(tx: Transaction, account_id: UUID, since: datetime | None) -> Account:
+    account = store.lock_account(tx.connection, account_id)
+    if account is not None:
+        return account
+    if since is not None and tx.now - since < PARK_ACCOUNT:
+        raise TryAgainLater(f"account {account_id} is not open yet", pause_ms=PARK_PAUSE_MS)
+    raise UnknownAccount(str(account_id))
+
+
+def _family(
+    tx: Transaction, account: Account | None, order_id: UUID, requested_at: datetime
+) -> tuple[Order, list[Order]] | Refusal:
+    """The open order and its open family, locked; or why nothing can be done about it."""
+    family = store.family_of(tx.connection, account.id, order_id) if account else None
+    if account is None or family is None:
+        if tx.now - requested_at < PARK_UNKNOWN:
+            raise TryAgainLater(f"order {order_id} is not here yet", pause_ms=PARK_PAUSE_MS)
+        return Refusal("unknown_order", "the order does not exist")
+    orders = store.lock_open_orders(tx.connection, [(account.id, family)])
+    for order in orders:
+        if order.id == order_id:
+            return order, orders
+    status = store.order(tx.connection, account.id, order_id).status
+    return Refusal("not_cancelable", f"the order is {status}")
+
+
+def _refuse_cancel(tx: Transaction, account: Account, command: CancelOrder, refusal: Refusal) -> None:
+    accounts = {account.id: account}
+    voice = Voice(tx, accounts)
+    reason, message = refusal.reason, refusal.message
+    voice.say(CancelRejected, account.id, order_id=command.order_id, reason=reason, message=message)
+    saving.save_accounts(tx.connection, list(accounts.values()))

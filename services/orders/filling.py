@@ -1,73 +1,92 @@
-"""Filling open orders on prices: the same for an event and for the sweep."""
+"""Filling open orders on prices, and ending those whose time is over: the same for an event and for the sweep."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from uuid import UUID
 
 from services.orders import saving, store
-from services.orders.domain.lots import held
-from services.orders.domain.order import Order
-from services.orders.domain.risk import Refusal
-from services.orders.domain.settlement import Book, Fill, settle
+from services.orders.domain.ending import end
+from services.orders.domain.liquidity import Liquidity
+from services.orders.domain.matching import is_fresh
+from services.orders.domain.order import Account, Order
+from services.orders.domain.settlement import Book, Settlement, settle
+from services.orders.saying import Voice
 from services.orders.settings import current
+from shared.bus.metrics import STALE
 from shared.bus.transaction import Transaction
-from shared.contracts.base import Message
-from shared.contracts.orders import OrderExpired, OrderFilled, OrderRejected, OrderStatus
+from shared.contracts.orders import OrderExpired, OrderStatus
 from shared.contracts.prices import Price
 
 
-def fill_open_orders(tx: Transaction, prices: Iterable[Price]) -> int:
-    """Fill what these prices can fill, and say so; the number of fills."""
-    by_symbol = {price.symbol: price for price in prices}
-    candidates = store.triggered(tx.connection, by_symbol.values())
-    if not candidates:
-        return 0
-    book = Book(store.lock_accounts(tx.connection, sorted({account for account, _ in candidates})), {})
-    orders = store.lock_open_orders(tx.connection, candidates)
-    book.lots = store.lots_of(tx.connection, orders)
-    settlement = settle(orders, by_symbol, book, tx.now, current().rules)
-    if not settlement.outcomes:
-        return 0
-    for order, outcome in settlement.outcomes:
-        tx.publish(_event(order, outcome, book, tx), trace=order.trace)
-    saving.save(tx.connection, settlement, book, tx.now)
+def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
+    """Fill what these prices can fill, and say so; the number of fills. No two are of one symbol.
+
+    One that comes after a newer one of its symbol is dropped and counted; so is one that was stale ``at`` that time,
+    when it became known. Others wait for the same symbols meanwhile.
+    """
+    rules = current().rules
+    fresh = store.apply_in_order(tx.connection, prices)
+    STALE.labels("orders.prices").inc(len(prices) - len(fresh))
+    usable = {price.symbol: price for price in prices if price.symbol in fresh and is_fresh(price, at, rules)}
+    columns = store.columns(usable.values())
+    families = store.concerned(tx.connection, columns)
+    settlement = Settlement()
+    if families:
+        book, orders = _lock(tx, families, usable)
+        settlement = settle(orders, usable, book, tx.now, rules, known_at=at)
+        if settlement.changed:
+            _tell(tx, settlement, book)
+            saving.save(tx.connection, settlement, book, tx.now, usable.values())
+    store.follow_best(tx.connection, columns)
     return len(settlement.fills)
 
 
-def _event(order: Order, outcome: Fill | Refusal, book: Book, tx: Transaction) -> Message:
-    account = book.accounts[order.account_id]
-    account = book.accounts[order.account_id] = replace(account, sequence=account.sequence + 1)
-    common = {"account_id": account.id, "sequence": account.sequence, "at": tx.now, "order_id": order.id}
-    if isinstance(outcome, Refusal):
-        return OrderRejected(**common, reason=outcome.reason, message=outcome.message)
-    return OrderFilled(
-        **common,
-        fill_id=outcome.id,
-        symbol=order.symbol,
-        side=order.side,
-        qty=outcome.qty,
-        price=outcome.price,
-        fee=0,
-        price_sequence=outcome.quote.sequence,
-        order_status=order.status,
-        filled_qty=order.filled_qty,
-        position_qty=held(book.lots[(order.account_id, order.symbol)]),
-        cash=account.cash,
-    )
+def _lock(tx: Transaction, families: list[store.Family], prices: dict[str, Price]) -> tuple[Book, list[Order]]:
+    book = Book(store.lock_accounts(tx.connection, sorted({account for account, _ in families})), {})
+    orders = store.lock_open_orders(tx.connection, families)
+    book.lots = store.lots_of(tx.connection, orders)
+    if any(account.settings.fills.participation is not None for account in book.accounts.values()):
+        book.liquidity = Liquidity(store.lock_taken(tx.connection, prices))
+    return book, orders
 
 
-def expire_orders(tx: Transaction) -> int:
-    """End the day orders whose session is over; the number of them."""
-    overdue = store.expired(tx.connection, tx.now)
-    if not overdue:
+def _tell(tx: Transaction, settlement: Settlement, book: Book) -> None:
+    voice = Voice(tx, book.accounts)
+    for order, outcome in settlement.outcomes:
+        voice.outcome(order, outcome)
+    for account_id, symbol in saving.holdings(settlement.fills):
+        voice.position(account_id, symbol, book.lots[account_id, symbol])
+
+
+def expire(tx: Transaction) -> int:
+    """End the orders whose session is over; the number of them."""
+    families = store.expired(tx.connection, tx.now)
+    if not families:
         return 0
-    accounts = store.lock_accounts(tx.connection, sorted({account for account, _ in overdue}))
-    orders = store.lock_open_orders(tx.connection, overdue)
-    for order in orders:
-        account = accounts[order.account_id]
-        account = replace(account, reserved=account.reserved - order.reserved, sequence=account.sequence + 1)
-        accounts[account.id] = account
-        expired = OrderExpired(account_id=account.id, sequence=account.sequence, at=tx.now, order_id=order.id)
-        tx.publish(expired, trace=order.trace)
-    store.end_orders(tx.connection, orders, OrderStatus.EXPIRED, tx.now)
-    saving.save_accounts(tx.connection, list(accounts.values()))
-    return len(orders)
+    accounts = store.lock_accounts(tx.connection, sorted({account for account, _ in families}))
+    orders = store.lock_open_orders(tx.connection, families)
+    over = [order for order in orders if order.expires_at is not None and order.expires_at <= tx.now]
+    end_orders(tx, over, OrderStatus.EXPIRED, orders, accounts)
+    return len(over)
+
+
+def end_orders(
+    tx: Transaction,
+    ending: Sequence[Order],
+    status: OrderStatus,
+    open_orders: Sequence[Order],
+    accounts: dict[UUID, Account],
+    reason: str = "expired",
+) -> None:
+    """End these orders, and say so; ``open_orders`` are all of their families. Saves the accounts, too."""
+    result = end(ending, status, open_orders, accounts, tx.now)
+    voice = Voice(tx, accounts)
+    for order in result.ended:
+        if status is OrderStatus.EXPIRED:
+            voice.say(OrderExpired, order.account_id, trace=order.trace, order_id=order.id)
+        else:
+            voice.canceled(order, reason)
+    for order in result.canceled:
+        voice.canceled(order, "family")
+    saving.save_orders(tx.connection, list(result.orders.values()), reason, tx.now)
+    saving.save_accounts(tx.connection, [accounts[id_] for id_ in sorted({o.account_id for o in ending})])

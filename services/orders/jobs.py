@@ -1,12 +1,17 @@
 """The jobs of orders."""
 
-from services.orders import store
-from services.orders.filling import expire_orders, fill_open_orders
+from services.orders.filling import expire
+from services.orders.proof import INVARIANTS, broken
+from services.orders.recovery import catch_up, sweep
 from shared.jobs.declaration import Jobs
 from shared.jobs.jobrun import Counts, JobRun
 from shared.jobs.maintenance import prune
 
 jobs = Jobs("orders")
+
+
+class BooksBroken(Exception):
+    """The books do not add up; the message has each broken invariant with rows that show it."""
 
 
 @jobs.job(
@@ -15,14 +20,46 @@ jobs = Jobs("orders")
     market_hours_only=True,
     priority="critical",
     time_limit="30s",
-    description="Fill open orders that a price event missed, and expire day orders whose session is over.",
+    description="Fill open orders on prices that no event brought, and end those whose session is over.",
 )
 def process_orders(run: JobRun) -> Counts:
+    filled = catch_up(run.unit, run.progress) + sweep(run.unit)
+    return {"orders_filled": filled, "orders_expired": _expire(run)}
+
+
+@jobs.job(
+    "expire_orders",
+    schedule="10s",
+    priority="high",
+    time_limit="5m",
+    description="End orders whose session is over, also after the close, once the prices before it are known.",
+)
+def expire_orders(run: JobRun) -> Counts:
+    filled = catch_up(run.unit, run.progress)
+    return {"orders_filled": filled, "orders_expired": _expire(run)}
+
+
+def _expire(run: JobRun) -> int:
     with run.unit.transaction() as tx:
-        expired = expire_orders(tx)
-    with run.unit.transaction() as tx:
-        filled = fill_open_orders(tx, store.prices_with_open_orders(tx.connection))
-    return {"orders_filled": filled, "orders_expired": expired}
+        return expire(tx)
+
+
+@jobs.job(
+    "prove_books",
+    schedule="0 5 * * *",
+    priority="low",
+    time_limit="1h",
+    alert_failures=1,
+    retries=0,
+    description="Prove that cash, positions, reservations and fills are what ledger, lots and orders add up to.",
+)
+def prove_books(run: JobRun) -> Counts:
+    """Raises BooksBroken, which names what does not hold."""
+    with run.unit.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        wrong = {name: [tuple(row) for row in rows] for name, rows in broken(connection)}
+    if wrong:
+        raise BooksBroken(wrong)
+    return {"invariants_proven": len(INVARIANTS)}
 
 
 @jobs.job(

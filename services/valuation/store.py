@@ -98,9 +98,8 @@ LEFT JOIN (
   WHERE closed_at > :begin AND closed_at <= :end GROUP BY account_id
 ) t ON t.account_id = a.id
 LEFT JOIN (
-  SELECT account_id, -sum(amount) FILTER (WHERE kind = 'fee') AS fees,
-         sum(amount) FILTER (WHERE kind IN ('deposit', 'withdrawal')) AS net_deposits
-  FROM orders.ledger_v1 WHERE at > :begin AND at <= :end GROUP BY account_id
+  SELECT account_id, sum(fee) AS fees, sum(capital) AS net_deposits
+  FROM orders.ledger_v2 WHERE at > :begin AND at <= :end GROUP BY account_id
 ) l ON l.account_id = a.id
 LEFT JOIN (
   SELECT account_id, count(*) AS fills FROM orders.fills_v1

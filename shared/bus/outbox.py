@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from zlib import crc32
 
 from sqlalchemy import Connection, text
@@ -22,15 +23,9 @@ def add(connection: Connection, schema: str, messages: Sequence[Outgoing], now: 
     if not messages:
         return
     messages = chained(connection, schema, messages, now)
-    connection.execute(
-        text(f"""
-        INSERT INTO {schema}.outbox (message_id, exchange, routing_key, key, shard, mandatory, body, priority)
-        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:exchanges AS text[]), CAST(:routing_keys AS text[]),
-                             CAST(:keys AS text[]), CAST(:shards AS smallint[]),
-                             CAST(:mandatory AS boolean[]), CAST(:bodies AS bytea[]),
-                             CAST(:priorities AS smallint[]))
-        ON CONFLICT (message_id) DO NOTHING
-        """),
+    driver: Any = connection.connection.driver_connection
+    driver.execute(
+        _ADD.format(schema=schema),
         {
             "ids": [m.message_id for m in messages],
             "exchanges": [m.exchange for m in messages],
@@ -39,7 +34,7 @@ def add(connection: Connection, schema: str, messages: Sequence[Outgoing], now: 
             "shards": [shard_of(m.key) for m in messages],
             "mandatory": [m.mandatory for m in messages],
             "bodies": [m.body for m in messages],
-            "priorities": [m.priority for m in messages],
+            "priorities": [int(m.priority) for m in messages],
         },
     )
 
@@ -67,6 +62,13 @@ def chained(connection: Connection, schema: str, messages: Sequence[Outgoing], n
     return found
 
 
+#: Binary arrays: as text, psycopg would take ten times as long for the bodies of a large batch.
+_ADD = """
+INSERT INTO {schema}.outbox (message_id, exchange, routing_key, key, shard, mandatory, body, priority)
+SELECT * FROM unnest(%(ids)b::uuid[], %(exchanges)b::text[], %(routing_keys)b::text[], %(keys)b::text[],
+                     %(shards)b::smallint[], %(mandatory)b::boolean[], %(bodies)b::bytea[], %(priorities)b::smallint[])
+ON CONFLICT (message_id) DO NOTHING
+"""
 #: The memory of a consumer is not endless: what follows after more than ten minutes follows nothing.
 _LINK = """
 INSERT INTO {schema}.outbox_heads AS head (key, message_id, sent_at)

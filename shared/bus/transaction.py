@@ -1,7 +1,7 @@
 """One unit of work: the inbox row, the effect and the messages about it commit together or not at all."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus import outbox
 from shared.bus.envelope import Outgoing, after, encode
-from shared.bus.metrics import STALE
 from shared.bus.topology import internal_exchange
 from shared.clock import Clock, utc_now
 from shared.contracts.base import Message
@@ -92,20 +91,6 @@ class Transaction:
         ).scalar_one()
         return settled
 
-    def not_older(self, consumer: str, sequences: Mapping[str, int]) -> set[str]:
-        """The keys whose update may be applied: nothing later of them was. Others wait for the same keys meanwhile.
-
-        ``sequences`` has each key's position, which rises with its updates. What is older is counted.
-        """
-        keys = sorted(sequences)
-        rows = self.connection.execute(
-            text(_NOT_OLDER.format(schema=self.schema)),
-            {"consumer": consumer, "keys": keys, "sequences": [sequences[key] for key in keys]},
-        )
-        fresh = {row.key for row in rows}
-        STALE.labels(consumer).inc(len(keys) - len(fresh))
-        return fresh
-
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(lower(%(message_id)s), 0))"
 _NOTE = """
@@ -120,14 +105,6 @@ _SETTLED = """
 SELECT EXISTS (SELECT FROM {schema}.inbox
                WHERE consumer = ANY(:consumers) AND message_id = CAST(:message_id AS uuid))
     OR EXISTS (SELECT FROM {schema}.dead_letters WHERE message_id = CAST(:message_id AS uuid))
-"""
-_NOT_OLDER = """
-INSERT INTO {schema}.sequences AS s (consumer, key, sequence)
-SELECT :consumer, key, sequence
-FROM unnest(CAST(:keys AS text[]), CAST(:sequences AS bigint[])) AS given (key, sequence)
-ORDER BY key
-ON CONFLICT (consumer, key) DO UPDATE SET sequence = excluded.sequence WHERE s.sequence <= excluded.sequence
-RETURNING key
 """
 
 

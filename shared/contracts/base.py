@@ -6,6 +6,7 @@ immutable and tolerates unknown fields, so that consumers can be deployed before
 
 import re
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -20,8 +21,8 @@ def _no_floats(value: object) -> object:
     return value
 
 
-#: A decimal number that never was a float; a string on the wire.
-Number = Annotated[Decimal, BeforeValidator(_no_floats), Field(allow_inf_nan=False)]
+#: A decimal number that never was a float; a string on the wire. In this order pydantic checks for infinity by itself.
+Number = Annotated[Decimal, Field(allow_inf_nan=False), BeforeValidator(_no_floats)]
 Symbol = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Z0-9][A-Z0-9./-]*$")]
 
 
@@ -73,6 +74,7 @@ class Command(Message):
     """Something that one service is asked to do."""
 
 
+@cache
 def routing_key(message: type[Message], owner: str) -> str:
     snake = re.sub(r"(?<!^)(?=[A-Z])", "_", message.__name__).lower()
     return f"{owner}.{snake}.v{message.version}"

@@ -11,8 +11,8 @@ class Price(BaseModel):
     """One symbol's quote, last trade and the bar since its previous update.
 
     Prices are in the instrument's currency, sizes and volume in shares. ``bid`` and ``ask`` are absent where
-    the provider has no quote. ``quoted_at`` is the price's own time, ``sequence`` rises by one with each
-    update of the symbol.
+    the provider has no quote. ``quoted_at`` is the price's own time, ``since`` that of the update before it, where
+    there was one; ``sequence`` rises by one with each update of the symbol, ``adjustment`` with each of its splits.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -29,13 +29,19 @@ class Price(BaseModel):
     close: Number = Field(gt=0)
     volume: Number = Field(ge=0)
     quoted_at: AwareDatetime
+    since: AwareDatetime | None = None
     sequence: int = Field(ge=1)
+    adjustment: int = Field(default=0, ge=0)
     provider: str
 
 
 class PricesUpdated(Event):
-    """A batch of prices: one poll, or what arrived within a few milliseconds."""
+    """A batch of prices: one poll, or what arrived within a few milliseconds, ``at`` which time.
+
+    A price that was old even then is stale; one whose message is late is not.
+    """
 
     service: ClassVar[str] = "marketdata"
 
     prices: tuple[Price, ...]
+    at: AwareDatetime | None = None

@@ -5,20 +5,37 @@ does not change.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
+from shared.contracts.accounts import (
+    AccountReset,
+    CashMoved,
+    CashRefused,
+    ConfigureAccount,
+    DividendPaid,
+    MoveCash,
+    OpenAccount,
+    ResetAccount,
+)
 from shared.contracts.base import Command, Message, routing_key
+from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.jobs import RunJob
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters, ToService
 from shared.contracts.orders import (
     CancelOrder,
     CancelRejected,
-    OpenAccount,
     OrderAccepted,
+    OrderAdjusted,
     OrderCanceled,
     OrderExpired,
     OrderFilled,
     OrderRejected,
+    OrderReplaced,
+    PositionChanged,
+    ReplaceOrder,
+    ReplaceRejected,
     SubmitOrder,
+    SubmitOrders,
 )
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.priority import Priority
@@ -35,15 +52,30 @@ WORKERS = ("marketdata", "orders", "valuation", "strategy")
 #: Who may publish what.
 PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     PricesUpdated: ("marketdata",),
+    EnterCorporateAction: ("gateway",),
+    CorporateActionApplied: ("marketdata",),
     OpenAccount: ("gateway",),
+    ConfigureAccount: ("gateway",),
+    MoveCash: ("gateway",),
+    ResetAccount: ("gateway",),
     SubmitOrder: ("gateway", "strategy"),
+    SubmitOrders: ("gateway", "strategy"),
     CancelOrder: ("gateway", "strategy"),
+    ReplaceOrder: ("gateway", "strategy"),
     OrderAccepted: ("orders",),
     OrderRejected: ("orders",),
     OrderFilled: ("orders",),
+    PositionChanged: ("orders",),
     OrderCanceled: ("orders",),
     CancelRejected: ("orders",),
+    OrderReplaced: ("orders",),
+    ReplaceRejected: ("orders",),
     OrderExpired: ("orders",),
+    CashMoved: ("orders",),
+    CashRefused: ("orders",),
+    AccountReset: ("orders",),
+    OrderAdjusted: ("orders",),
+    DividendPaid: ("orders",),
     AccountsValued: ("valuation",),
     SignalGenerated: ("strategy",),
     RunJob: SERVICES,
@@ -62,8 +94,21 @@ class Queue:
 
 #: Which messages each queue receives. The part before the dot is the consuming service.
 QUEUES: dict[str, Queue] = {
-    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated,)),
-    "orders.commands": Queue(Priority.CRITICAL, (OpenAccount, SubmitOrder, CancelOrder)),
+    "marketdata.commands": Queue(Priority.HIGH, (EnterCorporateAction,)),
+    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied)),
+    "orders.commands": Queue(
+        Priority.CRITICAL,
+        (
+            OpenAccount,
+            ConfigureAccount,
+            MoveCash,
+            ResetAccount,
+            SubmitOrder,
+            SubmitOrders,
+            CancelOrder,
+            ReplaceOrder,
+        ),
+    ),
     "valuation.prices": Queue(Priority.MEDIUM, (PricesUpdated,)),
     "valuation.fills": Queue(Priority.MEDIUM, (OrderFilled,)),
     **{f"{service}.jobs": Queue(Priority.MEDIUM, (RunJob,)) for service in WORKERS},
@@ -76,9 +121,17 @@ LIVE: tuple[type[Message], ...] = (
     OrderAccepted,
     OrderRejected,
     OrderFilled,
+    PositionChanged,
     OrderCanceled,
     CancelRejected,
+    OrderReplaced,
+    ReplaceRejected,
     OrderExpired,
+    CashMoved,
+    CashRefused,
+    AccountReset,
+    OrderAdjusted,
+    DividendPaid,
     AccountsValued,
 )
 
@@ -92,10 +145,12 @@ class Binding:
     routing_key: str
 
 
+@cache
 def exchange_of(message: type[Message]) -> str:
     return COMMANDS if issubclass(message, Command) else EVENTS
 
 
+@cache
 def is_awaited(message: type[Message]) -> bool:
     """Whether a queue that outlives its consumers waits for this message."""
     return any(message in queue.messages for queue in QUEUES.values())

@@ -14,8 +14,8 @@ FILLABLE: tuple[dict[str, str], ...] = (
     {"symbol": "AAPL", "side": "sell"},
     {"symbol": "IBM", "side": "buy", "type": "limit", "limit_price": "5000"},
     {"symbol": "IBM", "side": "sell", "type": "limit", "limit_price": "0.5"},
-    {"symbol": "MSFT", "side": "buy", "qty": "0.5"},
-    {"symbol": "MSFT", "side": "sell", "qty": "0.5"},
+    {"symbol": "MSFT", "side": "buy", "qty": "0.5", "time_in_force": "day"},
+    {"symbol": "MSFT", "side": "sell", "qty": "0.5", "time_in_force": "day"},
 )
 #: This one rests until it is canceled.
 RESTING = {"symbol": "IBM", "side": "buy", "type": "limit", "limit_price": "1.00"}

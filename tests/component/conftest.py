@@ -7,6 +7,7 @@ import pytest
 from services.gateway.alerts import Alerts
 from shared.bus.transaction import Unit
 from tests.component.alert_desk import watching
+from tests.component.exchange_desk import Exchange
 from tests.component.replicas import two_replicas
 from tests.component.watching import unit_of
 from tests.component.webhook import Webhook, webhook
@@ -41,3 +42,9 @@ def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
 def replicas(urls: dict[str, str], clock: FakeClock) -> Iterator[list[Unit]]:
     with two_replicas("marketdata", urls, clock) as units:
         yield units
+
+
+@pytest.fixture
+def exchange(urls: dict[str, str], clock: FakeClock, orders: Unit) -> Iterator[Exchange]:
+    with unit_of("marketdata", urls, clock) as marketdata, unit_of("valuation", urls, clock) as valuation:
+        yield Exchange(orders, marketdata, valuation, clock)

@@ -42,7 +42,7 @@ class Desk:
         return account
 
     def deposit(self, account: UUID, amount: str, moment: str) -> None:
-        self._orders(_ADD_ENTRY, account=account, at=at(moment), kind="deposit", amount=Decimal(amount), fill=None)
+        self._orders(_ADD_TRANSFER, account=account, at=at(moment), kind="deposit", amount=Decimal(amount))
         self._orders(_MOVE_CASH, account=account, by=Decimal(amount))
 
     def buy(self, account: UUID, qty: str, price: str, moment: str, fee: str = "0") -> None:
@@ -70,8 +70,7 @@ class Desk:
         self._orders(_ADD_FILL, **values)
         self._orders(_MOVE_POSITION, **values)
         self._orders(_MOVE_CASH, account=account, by=-sign * amount - fee)
-        for kind, moved in (("fill", -sign * amount), ("fee", -fee)):
-            self._orders(_ADD_ENTRY, account=account, at=moment, kind=kind, amount=moved, fill=fill)
+        self._orders(_ADD_ENTRY, **values, cash=-sign * amount - fee, profit=profit)
         if side == "sell":
             self._orders(_ADD_TRADE, **values, bought=amount - profit, profit=profit)
 
@@ -97,15 +96,19 @@ INSERT INTO orders.accounts (id, number, name, currency, created_at)
 VALUES (%(id)s, gen_random_uuid(), 'test', 'USD', %(at)s)
 """
 _ADD_ENTRY = """
-INSERT INTO orders.ledger (account_id, at, kind, amount, fill_id)
-VALUES (%(account)s, %(at)s, %(kind)s, %(amount)s, %(fill)s)
+INSERT INTO orders.ledger (account_id, at, kind, reference, symbol, qty, cash, cost, fee, realized)
+VALUES (%(account)s, %(at)s, 'fill', %(fill)s, 'AAPL', %(moved)s, %(cash)s, %(cost)s, %(fee)s, %(profit)s)
+"""
+_ADD_TRANSFER = """
+INSERT INTO orders.ledger (account_id, at, kind, reference, cash, capital)
+VALUES (%(account)s, %(at)s, %(kind)s, gen_random_uuid(), %(amount)s, %(amount)s)
 """
 _MOVE_CASH = "UPDATE orders.accounts SET cash = cash + %(by)s WHERE id = %(account)s"
 _ADD_ORDER = """
-INSERT INTO orders.orders (account_id, id, client_order_id, symbol, side, type, time_in_force, qty, status, filled_qty,
-                           submitted_at, updated_at)
-VALUES (%(account)s, %(order)s, gen_random_uuid(), 'AAPL', %(side)s, 'market', 'gtc', %(qty)s, 'filled', %(qty)s,
-        %(at)s, %(at)s)
+INSERT INTO orders.orders (account_id, id, family, client_order_id, symbol, side, type, time_in_force, qty, status,
+                           filled_qty, submitted_at, updated_at)
+VALUES (%(account)s, %(order)s, %(order)s, gen_random_uuid(), 'AAPL', %(side)s, 'market', 'gtc', %(qty)s, 'filled',
+        %(qty)s, %(at)s, %(at)s)
 """
 _ADD_FILL = """
 INSERT INTO orders.fills (account_id, order_id, number, id, symbol, side, qty, price, amount, fee, filled_at,

@@ -7,15 +7,16 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from psycopg.types.json import Jsonb
 from starlette.testclient import TestClient
 
 from embedded.system import System
 from services.gateway import store
-from shared.bus.transaction import Transaction
+from shared.bus.transaction import Transaction, Unit
 from shared.clock import utc_now
 from shared.settings import DEMO_ACCOUNT_ID
-from tests.component.http_desk import KEY, ORDER, stored
-from tests.support import eventually, order, price, prices, rows, send, value
+from tests.component.http_desk import KEY, ORDER, push, stored
+from tests.support import eventually, order, rows, value
 
 
 @pytest.fixture
@@ -24,18 +25,6 @@ def client(system: System) -> Iterator[TestClient]:
     with TestClient(system.app(), headers=KEY) as client:
         eventually(lambda: client.get("/v2/account").status_code == 200)
         yield client
-
-
-def push(system: System, last: str, sequence: int = 1, symbol: str = "AAPL") -> None:
-    """A price as marketdata writes and publishes it."""
-    quote = price(symbol, last, sequence=sequence)
-    with system.units["marketdata"].engine.begin() as connection:
-        connection.exec_driver_sql(
-            "UPDATE marketdata.instruments SET sequence = %s, provider = 'test', last_price = %s, bid = %s, ask = %s,"
-            " quoted_at = %s WHERE symbol = %s",
-            (sequence, quote.last, quote.bid, quote.ask, quote.quoted_at, symbol),
-        )
-    send(system.units["marketdata"], prices(quote))
 
 
 def test_an_order_is_submitted_filled_and_shown_as_a_position(system: System, client: TestClient) -> None:
@@ -260,3 +249,21 @@ def test_a_submission_that_is_sent_again_keeps_its_place(system: System) -> None
         (first.message_id, first.previous),
         (second.message_id, second.previous),
     }
+
+
+def test_a_submission_that_this_release_refuses_is_given_up(system: System) -> None:
+    """An earlier one took fractions that are good till canceled; the sweep goes on with the others."""
+    gateway = system.units["gateway"]
+    old, new = order(DEMO_ACCOUNT_ID), order(DEMO_ACCOUNT_ID)
+    with gateway.transaction() as tx:
+        for each in (old, new):
+            store.add_submission(tx, each)
+        tx.outgoing.clear()  # neither was sent
+        as_it_was = "UPDATE gateway.submissions SET command = command || %s WHERE order_id = %s"
+        tx.connection.exec_driver_sql(as_it_was, (Jsonb({"qty": "0.5"}), old.order_id))
+    later = Unit("gateway", gateway.engine, lambda: utc_now() + timedelta(seconds=10))
+    with later.transaction() as tx:
+        assert store.resend_unanswered(tx, timedelta(seconds=5)) == 1
+    with later.transaction() as tx:
+        given_up = "SELECT answered_at IS NOT NULL FROM gateway.submissions WHERE order_id = :id"
+        assert value(gateway.engine, given_up, id=old.order_id)

@@ -148,9 +148,9 @@ def test_a_crash_before_the_commit_leaves_no_trace(marketdata: Unit, clock: Fake
     def push_and_die() -> None:
         with marketdata.transaction() as tx:
             quotes = [made_up_quote("AAPL", "101", tx.now)]
-            sequences = store.update_prices(tx.connection, quotes)
+            updates = store.update_prices(tx.connection, quotes)
             store.add_bars(tx.connection, quotes, "1m", SECOND)
-            assert sequences == {"AAPL": 2}
+            assert updates["AAPL"] == store.Update(2, before[0].quoted_at)
             raise ServiceKilled
 
     with pytest.raises(ServiceKilled):

@@ -1,17 +1,18 @@
 """Orders on the in-process bus and a real PostgreSQL: accepted, filled, canceled, refused, each exactly once."""
 
+import threading
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import dramatiq
+import psycopg
 import pytest
-from sqlalchemy import event
 
 from embedded.system import System
-from services.orders import store
-from services.orders.filling import expire_orders, fill_open_orders
+from services.orders.filling import expire, fill_on
+from services.orders.recovery import sweep
 from shared.bus import outbox, tracing
 from shared.bus.inprocess import wait_until_idle
 from shared.bus.metrics import STALE
@@ -87,7 +88,7 @@ def test_prices_of_a_symbol_are_never_applied_backwards(system: System, orders: 
     assert STALE.labels("orders.prices")._value.get() == dropped + 1
     send(system.units["marketdata"], prices(price("AAPL", "101", sequence=8)))
     eventually(lambda: statuses(orders.engine, opened)[late.order_id] == "filled")
-    assert value(orders.engine, "SELECT sequence FROM orders.sequences WHERE key = 'AAPL'") == 8
+    assert value(orders.engine, "SELECT sequence FROM orders.quotes WHERE symbol = 'AAPL'") == 8
 
 
 @pytest.mark.parametrize(
@@ -223,10 +224,7 @@ def test_the_sweep_fills_what_a_lost_event_missed(system: System, orders: Unit, 
             "UPDATE marketdata.instruments SET sequence = 7, provider = 'test', last_price = 100, bid = 99, ask = 101,"
             " quoted_at = clock_timestamp() WHERE symbol = 'AAPL'"
         )
-    with orders.transaction() as tx:
-        assert fill_open_orders(tx, store.prices_with_open_orders(tx.connection)) == 1
-    with orders.transaction() as tx:
-        assert fill_open_orders(tx, store.prices_with_open_orders(tx.connection)) == 0
+    assert [sweep(orders), sweep(orders)] == [1, 0]
     settled(system)
     (fill,) = rows(orders.engine, "SELECT price, price_sequence FROM orders.fills WHERE account_id = :a", a=opened)
     assert (fill.price, fill.price_sequence) == (101, 7)
@@ -241,7 +239,7 @@ def test_a_day_order_expires_at_the_end_of_its_session(system: System, orders: U
         settled(system)
     tomorrow = Unit("orders", orders.engine, lambda: utc_now() + timedelta(days=1))
     with tomorrow.transaction() as tx:
-        assert expire_orders(tx) == 1
+        assert expire(tx) == 1
     settled(system)
     assert statuses(orders.engine, opened) == {day.order_id: "expired", kept.order_id: "accepted"}
 
@@ -253,19 +251,19 @@ def test_a_batch_of_fills_takes_as_many_statements_as_one_fill(system: System, o
         for _ in range(count):
             send(system.units["gateway"], order(opened, qty=Decimal(1)))
         settled(system)
-        seen: list[str] = []
+        mine, seen, execute = threading.get_ident(), [0], psycopg.Cursor.execute
 
-        def note(_c: object, _cur: object, statement: str, *_: object) -> None:
-            seen.append(statement)
+        def note(*given: Any, **options: Any) -> Any:
+            seen[0] += threading.get_ident() == mine
+            return execute(*given, **options)
 
-        event.listen(orders.engine, "before_cursor_execute", note)
-        with orders.transaction() as tx:
-            assert fill_open_orders(tx, [price("AAPL", "10", sequence=sequence)]) == count
-        event.remove(orders.engine, "before_cursor_execute", note)
+        with pytest.MonkeyPatch.context() as patch, orders.transaction() as tx:
+            patch.setattr(psycopg.Cursor, "execute", note)
+            assert fill_on(tx, [price("AAPL", "10", sequence=sequence)], at=tx.now) == count
         settled(system)
-        return len([s for s in seen if "relay" not in s and "under_way" not in s and "outbox WHERE" not in s])
+        return seen[0]
 
-    assert statements(1, 1) == statements(40, 2)
+    assert 10 < statements(1, 1) == statements(40, 2)
 
 
 def test_an_order_is_one_trace_from_its_submit_to_its_fill(

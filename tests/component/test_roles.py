@@ -25,6 +25,7 @@ PUBLISHED = {
         "fills_v1",
         "trades_v1",
         "ledger_v1",
+        "ledger_v2",
         "dead_letters_v1",
     },
     "valuation": {"account_values_v1", "account_summaries_v1", "daily_summaries_v1", "dead_letters_v1"},

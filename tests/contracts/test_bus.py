@@ -10,8 +10,8 @@ from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
 from shared.bus.transaction import Transaction
 from shared.clock import utc_now
+from shared.contracts.accounts import OpenAccount
 from shared.contracts.jobs import RunJob
-from shared.contracts.orders import OpenAccount
 from shared.contracts.priority import Priority
 from shared.contracts.valuation import AccountsValued
 from tests.contracts.buses import Bus, Seen, noting

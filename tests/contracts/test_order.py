@@ -14,7 +14,8 @@ from shared.bus.actors import Actors
 from shared.bus.envelope import actor_name
 from shared.bus.order import park
 from shared.bus.transaction import Transaction
-from shared.contracts.orders import CancelOrder, OpenAccount
+from shared.contracts.accounts import OpenAccount
+from shared.contracts.orders import CancelOrder
 from tests.contracts.buses import Bus
 from tests.support import account, eventually, rows, send, value
 

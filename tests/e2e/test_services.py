@@ -68,7 +68,7 @@ def submit(client: httpx2.Client, **fields: str) -> dict[str, Any]:
 FILLABLE: tuple[dict[str, str], ...] = (
     {"symbol": "AAPL"},
     {"symbol": "IBM", "qty": "2"},
-    {"symbol": "MSFT", "qty": "1.5"},
+    {"symbol": "MSFT", "qty": "1.5", "time_in_force": "day"},
     {"symbol": "GOOG", "type": "limit", "limit_price": "5000"},
     {"symbol": "IBM", "type": "stop", "stop_price": "0.5"},
     {"symbol": "AAPL", "side": "sell"},

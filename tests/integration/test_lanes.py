@@ -12,8 +12,8 @@ from shared.bus.envelope import encode
 from shared.bus.lanes import BackgroundLane
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.transaction import Transaction, Unit
+from shared.contracts.accounts import OpenAccount
 from shared.contracts.jobs import RunJob
-from shared.contracts.orders import OpenAccount
 from shared.contracts.routing import WORKERS, consumed_by, lanes_of
 from tests.support import account
 

@@ -5,22 +5,43 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from shared.contracts.accounts import (
+    AccountReset,
+    AccountSettings,
+    CashMoved,
+    CashRefused,
+    ConfigureAccount,
+    DividendPaid,
+    MoveCash,
+    OpenAccount,
+    ResetAccount,
+)
 from shared.contracts.base import Message
+from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.jobs import RunJob
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
 from shared.contracts.orders import (
     CancelOrder,
     CancelRejected,
-    OpenAccount,
+    NewOrder,
     OrderAccepted,
+    OrderAdjusted,
     OrderCanceled,
+    OrderClass,
     OrderExpired,
     OrderFilled,
     OrderRejected,
+    OrderReplaced,
     OrderStatus,
     OrderType,
+    PositionChanged,
+    ReplaceOrder,
+    ReplaceRejected,
     Side,
+    StopLoss,
     SubmitOrder,
+    SubmitOrders,
+    TakeProfit,
     TimeInForce,
 )
 from shared.contracts.prices import PricesUpdated
@@ -33,28 +54,83 @@ ORDER = UUID(int=2)
 STRATEGY = UUID(int=3)
 AT = datetime(2026, 11, 23, 15, 0, 0, 123456, tzinfo=UTC)
 
+OTHER = UUID(int=8)
+
 _of_account: dict[str, Any] = {"account_id": ACCOUNT, "sequence": 7, "at": AT}
 _of_order: dict[str, Any] = {**_of_account, "order_id": ORDER}
 _refused = {**_of_order, "reason": "not_tradable", "message": "symbol FB is not tradable"}
+_terms: dict[str, Any] = {"client_order_id": "mine-1", "symbol": "AAPL", "submitted_at": AT, "strategy_id": STRATEGY}
+_settings = AccountSettings.model_validate(
+    {
+        "multiplier": 2,
+        "shorting": True,
+        "fills": {
+            "fills_on": "bar",
+            "participation": "0.25",
+            "latency": "0.5",
+            "slippage": {"kind": "fixed", "rate": "2.5"},
+            "commission": {"kind": "per_share", "rate": "0.005", "minimum": "1"},
+        },
+        "limits": {"max_position_share": "0.2", "orders_per_minute": 60, "blocked_symbols": ["FB"]},
+        "strategies": {STRATEGY: {"max_daily_loss": "0.05"}},
+    }
+)
 
 _ALL: tuple[Message, ...] = (
     PricesUpdated(prices=(quote("AAPL 99.90/100.10 100.000000001"), quote("BRK.B 500000"))),
     OpenAccount(account_id=ACCOUNT, name="Demo", cash=Decimal("100000.00")),
+    ConfigureAccount(account_id=ACCOUNT, settings=_settings),
+    MoveCash(account_id=ACCOUNT, transfer_id=OTHER, amount=Decimal("-250.50")),
+    ResetAccount(account_id=ACCOUNT, reset_id=OTHER, cash=Decimal(50000)),
     SubmitOrder(
+        **_terms,
         account_id=ACCOUNT,
         order_id=ORDER,
-        client_order_id="mine-1",
-        symbol="AAPL",
         side=Side.BUY,
-        type=OrderType.LIMIT,
+        type=OrderType.STOP_LIMIT,
         time_in_force=TimeInForce.DAY,
         qty=Decimal("0.000000001"),
         limit_price=Decimal("99.5"),
         stop_price=Decimal(98),
-        submitted_at=AT,
-        strategy_id=STRATEGY,
+    ),
+    SubmitOrders(
+        account_id=ACCOUNT,
+        orders=(
+            NewOrder(
+                **_terms,
+                order_id=ORDER,
+                side=Side.SELL,
+                type=OrderType.TRAILING_STOP,
+                time_in_force=TimeInForce.GTC,
+                qty=Decimal(10),
+                trail_percent=Decimal("2.5"),
+                order_class=OrderClass.BRACKET,
+                take_profit=TakeProfit(limit_price=Decimal("89.5")),
+                stop_loss=StopLoss(stop_price=Decimal(105), limit_price=Decimal(106)),
+            ),
+            NewOrder(
+                **_terms,
+                order_id=OTHER,
+                side=Side.BUY,
+                type=OrderType.MARKET,
+                time_in_force=TimeInForce.DAY,
+                notional=Decimal("1000.50"),
+            ),
+        ),
     ),
     CancelOrder(account_id=ACCOUNT, order_id=ORDER, requested_at=AT),
+    ReplaceOrder(
+        account_id=ACCOUNT,
+        order_id=ORDER,
+        new_order_id=OTHER,
+        client_order_id="mine-2",
+        qty=Decimal(12),
+        time_in_force=TimeInForce.GTC,
+        limit_price=Decimal("99.75"),
+        stop_price=Decimal("98.5"),
+        trail=Decimal("1.5"),
+        requested_at=AT,
+    ),
     OrderAccepted(**_of_order),
     OrderRejected(**_refused),
     OrderFilled(
@@ -73,7 +149,33 @@ _ALL: tuple[Message, ...] = (
     ),
     OrderCanceled(**_of_order),
     CancelRejected(**_refused),
+    OrderReplaced(**_of_order, new_order_id=OTHER),
+    ReplaceRejected(**_refused, new_order_id=OTHER),
+    OrderAdjusted(**_of_order, qty=Decimal("16.5"), limit_price=Decimal("45.000000001"), stop_price=None),
+    DividendPaid(
+        **_of_account,
+        action_id=UUID(int=5),
+        symbol="AAPL",
+        qty=Decimal(-10),
+        amount=Decimal("-2.55"),
+        cash=Decimal("99997.45"),
+    ),
+    EnterCorporateAction(
+        action_id=UUID(int=5), symbol="AAPL", kind=ActionKind.SPLIT, ratio=Decimal("0.333333333"), effective_at=AT
+    ),
+    CorporateActionApplied(
+        action_id=UUID(int=5),
+        symbol="AAPL",
+        kind=ActionKind.DIVIDEND,
+        amount=Decimal("0.255"),
+        effective_at=AT,
+        adjustment=2,
+    ),
     OrderExpired(**_of_order),
+    PositionChanged(**_of_account, symbol="AAPL", qty=Decimal("-8.5"), cost=Decimal("-850.25")),
+    CashMoved(**_of_account, transfer_id=OTHER, amount=Decimal("-250.50"), cash=Decimal("99749.50")),
+    CashRefused(**_of_account, transfer_id=OTHER, reason="insufficient_cash", message="only 10 can be withdrawn"),
+    AccountReset(**_of_account, reset_id=OTHER, epoch=2, cash=Decimal(50000)),
     AccountsValued(
         values=(
             AccountValue(

@@ -1,27 +1,48 @@
-"""Random markets: accounts that submit, prices that come, cancels between them."""
+"""Random markets: what people and prices do, drawn by a seed. ``trading_desk`` obeys them."""
 
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import timedelta
 from decimal import Decimal
 from random import Random
+from typing import Any
 from uuid import UUID
 
 from hypothesis import strategies as st
 
-from services.orders.domain.lots import held
-from services.orders.domain.matching import MarketRules
-from services.orders.domain.order import Account, Order
-from services.orders.domain.risk import Listing, refuse, reserve_for
-from services.orders.domain.settlement import Book, Fill, Settlement, settle
-from shared.contracts.orders import OPEN_STATUSES, OrderStatus, Side
-from shared.contracts.prices import Price
-from shared.money import CENT, ZERO
-from tests.unit.trading_examples import ACCEPTED, order, quote, submission
+from shared.contracts.accounts import AccountSettings
+from shared.contracts.orders import Side, TimeInForce
+from shared.money import CENT
+from tests.unit.trading_examples import MARGIN
 
-RULES = MarketRules()
 SYMBOLS = ("AAPL", "IBM")
-OWNERS = (UUID(int=101), UUID(int=102))
-NINTH_DECIMAL = Decimal("1E-9")
+#: Ids are the senders': the same one may come from two accounts, for orders of their own.
+OWNERS = tuple(UUID(int=100 + number) for number in range(5))
+BAR, SHARE = {"fills_on": "bar"}, {"participation": "0.5"}
+PER_SHARE = {"kind": "per_share", "rate": "0.01", "minimum": "1"}
+PERCENT = {"kind": "percent", "rate": "0.25"}
+FIXED = {"kind": "fixed", "rate": "5"}
+#: One account of each kind: cash or margin, and every model of fills and costs.
+KINDS: dict[UUID, AccountSettings] = {
+    owner: AccountSettings.model_validate(settings)
+    for owner, settings in zip(
+        OWNERS,
+        (
+            {},
+            {"fills": {**BAR, **SHARE, "commission": PER_SHARE, "slippage": FIXED}},
+            {
+                "fills": {
+                    **SHARE,
+                    "latency": "0.5",
+                    "commission": PERCENT,
+                    "slippage": {"kind": "spread", "rate": "0.5"},
+                }
+            },
+            {**MARGIN, "fills": {**BAR, "slippage": {"kind": "volume_share", "rate": "0.1"}}},
+            {**MARGIN, "multiplier": 4, "fills": {**SHARE, "commission": PERCENT}},
+        ),
+        strict=True,
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -32,7 +53,14 @@ class Submit:
 
 @dataclass(frozen=True)
 class Quotes:
-    texts: tuple[str, ...]
+    """(quote, what else is known of it): sizes, volume, and how long before it its bar began, in seconds."""
+
+    each: tuple[tuple[str, dict[str, Any]], ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The same prices once more."""
 
 
 @dataclass(frozen=True)
@@ -40,75 +68,24 @@ class Cancel:
     nth: int
 
 
-Step = Submit | Quotes | Cancel
+@dataclass(frozen=True)
+class Replace:
+    nth: int
+    changes: dict[str, Any] = field(hash=False)
 
 
-@dataclass
-class Desk:
-    """Everything that orders keeps in its tables, in memory, for as long as one random market lasts."""
+@dataclass(frozen=True)
+class Close:
+    """The session is over."""
 
-    start: dict[UUID, Decimal]
-    book: Book = field(init=False)
-    now: datetime = ACCEPTED
-    orders: dict[UUID, Order] = field(default_factory=dict)
-    prices: dict[str, Price] = field(default_factory=dict)
-    settlements: list[Settlement] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        accounts = {owner: Account(owner, cash, ZERO, sequence=1) for owner, cash in self.start.items()}
-        self.book = Book(accounts, {(owner, symbol): () for owner in self.start for symbol in SYMBOLS})
+@dataclass(frozen=True)
+class Transfer:
+    owner: UUID
+    amount: Decimal
 
-    def take(self, step: Step) -> None:
-        self.now += timedelta(seconds=1)
-        match step:
-            case Submit(owner, terms):
-                self._submit(owner, terms)
-            case Quotes(texts):
-                self._settle({price.symbol: price for price in (quote(text, at=self.now) for text in texts)})
-            case Cancel(nth):
-                self._cancel(nth)
 
-    @property
-    def open_orders(self) -> list[Order]:
-        return [order for order in self.orders.values() if order.status in OPEN_STATUSES]
-
-    @property
-    def fills(self) -> list[Fill]:
-        return [fill for settlement in self.settlements for fill in settlement.fills]
-
-    def _submit(self, owner: UUID, terms: str) -> None:
-        number = len(self.orders) + 1
-        command = submission(terms, number, account_id=owner)
-        price = self.prices.get(command.symbol)
-        ask, last = (price.ask, price.last) if price else (None, None)
-        listing = Listing(tradable=True, ask=ask, last=last)
-        account = self.book.accounts[owner]
-        if refuse(command, listing, account, available_qty=self._available(owner, command.symbol)):
-            return
-        reserved = reserve_for(command, listing)
-        accepted = order(terms, number, account_id=owner, accepted_at=self.now, reserved=reserved)
-        self.orders[accepted.id] = accepted
-        self.book.accounts[owner] = replace(account, reserved=account.reserved + reserved)
-
-    def _available(self, owner: UUID, symbol: str) -> Decimal:
-        selling = (
-            o.open_qty for o in self.open_orders if (o.account_id, o.symbol, o.side) == (owner, symbol, Side.SELL)
-        )
-        return held(self.book.lots[owner, symbol]) - sum(selling, ZERO)
-
-    def _settle(self, prices: dict[str, Price]) -> None:
-        self.prices.update(prices)
-        settlement = settle(self.open_orders, prices, self.book, self.now, RULES)
-        self.orders.update({changed.id: changed for changed in settlement.orders})
-        self.settlements.append(settlement)
-
-    def _cancel(self, nth: int) -> None:
-        if not self.open_orders:
-            return
-        canceled = self.open_orders[nth % len(self.open_orders)]
-        account = self.book.accounts[canceled.account_id]
-        self.book.accounts[account.id] = replace(account, reserved=account.reserved - canceled.reserved)
-        self.orders[canceled.id] = replace(canceled, status=OrderStatus.CANCELED, reserved=ZERO)
+Step = Submit | Quotes | Sweep | Cancel | Replace | Close | Transfer
 
 
 def market_of(seed: int, length: int) -> list[Step]:
@@ -118,42 +95,92 @@ def market_of(seed: int, length: int) -> list[Step]:
 
 
 def _step(random: Random) -> Step:
-    kind = random.choices(["submit", "quotes", "cancel"], weights=[5, 4, 1])[0]
-    if kind == "submit":
+    kind = random.choices([Submit, Quotes, Replace, Cancel, Sweep, Transfer, Close], [50, 40, 15, 5, 3, 2, 1])[0]
+    if kind is Submit:
         return Submit(random.choice(OWNERS), _terms(random))
-    if kind == "quotes":
+    if kind is Quotes:
         return Quotes(tuple(_quote(random, symbol) for symbol in random.sample(SYMBOLS, random.randint(1, 2))))
-    return Cancel(random.randint(0, 9))
+    if kind is Replace:
+        return Replace(random.randint(0, 19), _changes(random))
+    if kind is Cancel:
+        return Cancel(random.randint(0, 19))
+    if kind is Transfer:
+        return Transfer(random.choice(OWNERS), random.randint(1, 200_000) * CENT)
+    return Sweep() if kind is Sweep else Close()
 
 
 def _terms(random: Random) -> str:
-    """Whole and fractional quantities; sells are smaller, so that more of them find the shares they need."""
-    side = random.choice(list(Side))
+    """In the words of ``trading_examples``; sells are smaller, so that more of them find the shares they need."""
+    side, symbol = random.choice(list(Side)), random.choice(SYMBOLS)
+    if random.random() < 0.08:
+        return f"{side} ${random.randint(100, 300_000) * CENT} {symbol} market"
     most = 40 if side is Side.BUY else 15
-    qty = random.choice([Decimal(random.randint(1, most)), random.randint(1, most * 10**9) * NINTH_DECIMAL])
-    kind = random.choice(["market", f"limit {_level(random)}", f"stop {_level(random)}"])
-    return f"{side} {qty:f} {random.choice(SYMBOLS)} {kind}"
+    if random.random() < 0.2:
+        return f"{side} {random.randint(1, most * 10**9) * Decimal('1E-9'):f} {symbol} {_kind(random)} day"
+    return f"{side} {random.randint(1, most)} {symbol} {_whole(random, side)}"
 
 
-def _quote(random: Random, symbol: str) -> str:
-    """A quote around a level, or a last price alone."""
-    last, half = _level(random), random.randint(1, 50) * CENT
-    return random.choice([f"{symbol} {last - half}/{last + half} {last}", f"{symbol} {last}"])
+def _kind(random: Random) -> str:
+    level, other = _level(random), _level(random)
+    trail = random.choice([f"{random.randint(20, 300) * CENT}", f"{random.randint(20, 300) * CENT}%"])
+    kinds = ("market", f"limit {level}", f"stop {level}", f"stop_limit {level} {other}", f"trailing_stop {trail}")
+    return random.choice(kinds)
+
+
+def _whole(random: Random, side: Side) -> str:
+    order_class = random.choices(["simple", "bracket", "oto", "oco", "at once"], [50, 20, 5, 15, 10])[0]
+    kind, tif = _kind(random), random.choice([TimeInForce.DAY, TimeInForce.GTC])
+    if order_class == "at once":
+        kind = random.choice(["market", f"limit {_level(random)}"])
+        return f"{kind} {random.choice([TimeInForce.IOC, TimeInForce.FOK])}"
+    if order_class == "simple":
+        return f"{kind} {tif}"
+    sells = (side is Side.SELL) == (order_class == "oco")  # the exits
+    away = [random.randint(10, 300) * CENT for _ in range(2)]
+    gain, loss = (100 + away[0], 100 - away[1]) if sells else (100 - away[0], 100 + away[1])
+    stop = f"{loss}" if random.random() < 0.7 else f"{loss}:{_level(random)}"
+    if order_class == "oco":
+        return f"limit {gain} {tif} oco {gain}/{stop}"
+    exits = f"{gain}/{stop}" if order_class == "bracket" else random.choice([f"{gain}/", f"/{stop}"])
+    return f"{kind} {tif} {order_class} {exits}"
+
+
+def _changes(random: Random) -> dict[str, Any]:
+    """What may not fit the order, too."""
+    changes: dict[str, Any] = {
+        "qty": Decimal(random.randint(1, 40)),
+        "limit_price": _level(random),
+        "stop_price": _level(random),
+        "trail": random.randint(20, 300) * CENT,
+        "time_in_force": random.choice(list(TimeInForce)),
+    }
+    return {name: changes[name] for name in random.sample(sorted(changes), random.randint(1, 2))}
+
+
+def _quote(random: Random, symbol: str) -> tuple[str, dict[str, Any]]:
+    """A bar, and at its end a quote of both sides, of one, or none."""
+    bar = [_level(random) for _ in range(random.choice([2, 2, 4]))]
+    first, last, high, low = bar[0], bar[1], max(bar), min(bar)
+    half = random.randint(1, 50) * CENT
+    sides = random.choice([f"{last - half}/{last + half}"] * 4 + [f"{last - half}/", "/"])
+    sizes = {
+        "bid_size": random.choice([None, random.randint(0, 40)]),
+        "ask_size": random.choice([None, random.randint(0, 40)]),
+    }
+    numbers = {name: None if size is None else Decimal(size) for name, size in sizes.items()}
+    began = random.choice([None, timedelta(0), timedelta(seconds=3)])
+    fields: dict[str, Any] = {**numbers, "volume": Decimal(random.randint(0, 200)), "began": began}
+    return f"{symbol} {sides} {last} of {first} {high} {low}", fields
 
 
 def _level(random: Random) -> Decimal:
-    return random.randint(9_500, 10_500) * CENT
+    """Around a hundred; now and then the market jumps, further than what was reserved for it."""
+    away = 300 if random.random() < 0.95 else 2_000
+    return random.randint(10_000 - away, 10_000 + away) * CENT
 
 
 #: Drawn by a seed and not step by step: long markets, in which accounts trade often and run out of cash.
-markets = st.builds(market_of, st.integers(min_value=0, max_value=2**32), st.integers(min_value=40, max_value=120))
+markets = st.builds(market_of, st.integers(min_value=0, max_value=2**32), st.integers(min_value=40, max_value=150))
 starts = st.fixed_dictionaries(
-    {owner: st.integers(min_value=400_000, max_value=3_000_000).map(lambda whole: whole * CENT) for owner in OWNERS}
+    {owner: st.integers(min_value=100_000, max_value=1_000_000).map(lambda whole: whole * CENT) for owner in OWNERS}
 )
-
-
-def after(start: dict[UUID, Decimal], market: list[Step]) -> Desk:
-    desk = Desk(start)
-    for step in market:
-        desk.take(step)
-    return desk

@@ -29,7 +29,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-UNCHECKED = {"title", "description", "default", "format", "additionalProperties", "minimum"}
+UNCHECKED = {"title", "description", "default", "format", "propertyNames", "minimum"}
 
 every_message = pytest.mark.parametrize("message", EXAMPLES.values(), ids=lambda m: type(m).__name__)
 
@@ -68,8 +68,14 @@ def faults_of(keyword: str, wanted: Any, value: Any, at: str) -> list[str]:
             return faults(value, resolved(wanted), at)
         case "allOf":
             return [fault for schema in wanted for fault in faults(value, schema, at)]
-        case "properties":
+        case "properties" if isinstance(value, dict):
             return [f for k, schema in wanted.items() if k in value for f in faults(value[k], schema, f"{at}.{k}")]
+        case "additionalProperties":  # a schema of values under any name, or whether other names are allowed
+            return (
+                [f for k, v in value.items() for f in faults(v, wanted, f"{at}.{k}")]
+                if isinstance(wanted, dict)
+                else []
+            )
         case "items":
             return [fault for i, item in enumerate(value) for fault in faults(item, wanted, f"{at}[{i}]")]
     obeyed = {
@@ -77,7 +83,7 @@ def faults_of(keyword: str, wanted: Any, value: Any, at: str) -> list[str]:
         "type": lambda: isinstance(value, TYPES[wanted]) and (wanted != "integer" or not isinstance(value, bool)),
         "const": lambda: value == wanted,
         "enum": lambda: value in wanted,
-        "required": lambda: set(wanted) <= set(value),
+        "required": lambda: isinstance(value, dict) and set(wanted) <= set(value),
         "pattern": lambda: isinstance(value, str) and re.search(wanted, value),
         "minLength": lambda: len(value) >= wanted,
         "maxLength": lambda: len(value) <= wanted,
@@ -239,5 +245,8 @@ def test_an_envelope_of_another_message_does_not_obey() -> None:
 def test_bounds_of_decimals_are_told_in_words() -> None:
     """JSON Schema cannot bound a number in a string, and pydantic's own words for it mean nothing to others."""
     order = DOCUMENT["components"]["schemas"]["SubmitOrder"]["properties"]
-    assert order["qty"]["description"] == "A decimal number, more than 0, at most 9 decimal places."
-    assert order["limit_price"]["anyOf"][0]["description"] == "A decimal number, more than 0."
+    cash = DOCUMENT["components"]["schemas"]["OpenAccount"]["properties"]["cash"]
+    assert cash["description"] == "A decimal number, at least 0."
+    assert order["qty"]["anyOf"][0]["description"] == (
+        "A decimal number, more than 0, at most 1000000000, at most 9 decimal places."
+    )

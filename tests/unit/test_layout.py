@@ -47,15 +47,20 @@ TIMERS = {
 ROLES = {"__init__", "__main__", "actors", "jobs", "service", "settings", "store"}
 #: The nouns that only this service has, besides its roles.
 NOUNS = {
-    "marketdata": {"calendars", "feed", "partitions", "prices", "providers"},
-    "orders": {"filling", "saving"},
+    "marketdata": {"calendars", "corporate_actions", "feed", "partitions", "prices", "providers"},
+    "orders": {"adjusting", "entering", "filling", "funding", "proof", "recovery", "saving", "saying"},
     "valuation": set[str](),
     "strategy": set[str](),
     "gateway": {
+        "account_rows",
+        "accounts",
+        "accounts_api",
         "alerts",
         "alpaca",
         "answers",
         "app",
+        "corporate_actions_api",
+        "desk",
         "endpoints",
         "errors",
         "housekeeping",
@@ -68,8 +73,10 @@ NOUNS = {
         "openapi",
         "operations",
         "operations_api",
+        "order_rows",
         "page",
         "paging",
+        "positions_api",
         "queries",
         "queues_api",
         "requests",

@@ -2,13 +2,14 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.domain.matching import MarketRules, buy_price, execution_price, sell_price, usable
-from shared.contracts.orders import OrderType, Side
+from services.orders.domain.matching import MarketRules, Match, Stage, buy_price, match, sell_price, usable
+from shared.contracts.orders import Side
 from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
 RULES = MarketRules(max_quote_age=timedelta(seconds=120), half_spread=Decimal("0.0001"))
@@ -18,8 +19,13 @@ MICROSECOND = timedelta(microseconds=1)
 cent_prices = st.decimals(min_value=Decimal("0.02"), max_value=10**6, places=2)
 
 
+def matched(terms: str, on: str, **fields: Any) -> Match:
+    """What a quote does to the order, of an account that fills on quotes alone."""
+    return match(order(terms, **fields), quote(on), RULES, on_bar=False)
+
+
 def price_of(terms: str, on: str) -> Decimal | None:
-    return execution_price(order(terms), quote(on), RULES)
+    return matched(terms, on).price
 
 
 @pytest.mark.parametrize(
@@ -58,6 +64,41 @@ def test_a_buy_pays_the_ask_and_a_sell_gets_the_bid(terms: str, price: str | Non
 def test_a_price_that_was_jumped_over_fills_at_the_market(terms: str, price: str) -> None:
     """A limit gets the better price, a stop that was gapped through gets the worse one."""
     assert price_of(terms, on="AAPL 99.90/100.10 100.00") == Decimal(price)
+
+
+@pytest.mark.parametrize(
+    ("terms", "last", "triggered", "price"),
+    [
+        ("buy 10 AAPL stop_limit 101 102", "100.99", False, None),
+        ("buy 10 AAPL stop_limit 101 102", "101", True, "101.10"),
+        ("buy 10 AAPL stop_limit 101 101.05", "101", True, None),
+        ("sell 10 AAPL stop_limit 99 98", "99.01", False, None),
+        ("sell 10 AAPL stop_limit 99 98", "99", True, "98.90"),
+        ("sell 10 AAPL stop_limit 99 98.95", "99", True, None),
+    ],
+)
+def test_a_stop_limit_is_a_limit_once_its_stop_is_reached(
+    terms: str, last: str, *, triggered: bool, price: str | None
+) -> None:
+    """It may then wait for its limit, and does not ask for its stop again."""
+    half = Decimal("0.10")
+    found = matched(terms, f"AAPL {Decimal(last) - half}/{Decimal(last) + half} {last}")
+    assert (found.order.triggered, found.price, found.takes) == (triggered, price and Decimal(price), False)
+    back = match(found.order, quote("AAPL 99.95/100.05 100"), RULES, on_bar=False)
+    assert back.price == ({"buy": Decimal("100.05"), "sell": Decimal("99.95")}[found.order.side] if triggered else None)
+
+
+def test_a_stop_that_was_reached_is_a_market_order() -> None:
+    """What has filled in part goes on though the price is back on the other side of the stop."""
+    triggered = order("sell 10 AAPL stop 99", triggered=True)
+    assert match(triggered, quote("AAPL 105/106 105"), RULES, on_bar=False).price == 105
+
+
+@pytest.mark.parametrize(("terms", "takes"), [("market", True), ("stop 90", True), ("limit 150", False)])
+def test_only_what_takes_the_market_s_price_may_slip(terms: str, *, takes: bool) -> None:
+    """A limit is a promise about the price."""
+    found = matched(f"buy 10 AAPL {terms}", "AAPL 99/101 100")
+    assert (found.takes, found.stage) == (takes, Stage.QUOTE)
 
 
 @pytest.mark.parametrize(
@@ -127,12 +168,15 @@ def test_a_limit_is_never_broken(bid: Decimal, spread: Decimal, limit: Decimal, 
         assert at == (bid if bid >= limit else None)
 
 
-@given(cent_prices, cent_prices, st.sampled_from(Side), st.sampled_from(OrderType))
-def test_a_fill_lies_on_its_quote(bid: Decimal, at: Decimal, side: Side, kind: OrderType) -> None:
+KINDS = ["market", "limit {at}", "stop {at}", "stop_limit {at} {at}", "trailing_stop 0.01"]
+
+
+@given(cent_prices, cent_prices, st.sampled_from(Side), st.sampled_from(KINDS))
+def test_a_fill_lies_on_its_quote(bid: Decimal, at: Decimal, side: Side, kind: str) -> None:
     """No order of any kind fills at a price that nobody quoted."""
-    terms = f"{side} 1 AAPL {kind}" if kind is OrderType.MARKET else f"{side} 1 AAPL {kind} {at}"
     ask = bid + Decimal("0.02")
-    assert price_of(terms, on=f"AAPL {bid}/{ask} {bid}") in {None, ask if side is Side.BUY else bid}
+    found = matched(f"{side} 1 AAPL {kind.format(at=at)}", f"AAPL {bid}/{ask} {bid}", hwm=at)
+    assert found.price in {None, ask if side is Side.BUY else bid}
 
 
 @pytest.mark.parametrize(
@@ -174,3 +218,10 @@ def test_an_order_without_an_end_waits_for_ever() -> None:
     """Good till canceled."""
     at = ACCEPTED + 300 * EVER
     assert usable(quote("AAPL 100", at=at), order("buy 1 AAPL market"), at, RULES)
+
+
+def test_an_order_that_is_still_on_its_way_fills_on_no_quote() -> None:
+    """Latency: only quotes after the order reached the market count."""
+    slow = order("buy 1 AAPL market", active_at=QUOTED)
+    assert not usable(quote("AAPL 100"), slow, QUOTED, RULES)
+    assert usable(quote("AAPL 100", at=QUOTED + MICROSECOND), slow, QUOTED + MICROSECOND, RULES)

@@ -1,31 +1,41 @@
-"""What is checked before an order is accepted, and what it reserves."""
+"""What is checked before an order is accepted: each refusal by its name, and by example."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.domain.matching import MarketRules, execution_price
+from services.orders.domain.matching import MarketRules, match
 from services.orders.domain.order import Account
-from services.orders.domain.risk import Listing, Refusal, refuse, reserve_for, unknown_symbol
+from services.orders.domain.risk import DUPLICATE, Listing, Refusal, Standing, refuse, size_up, unknown_symbol
 from shared.contracts.orders import Side
-from shared.money import CENT, ZERO, cents
-from tests.unit.trading_examples import ACCOUNT, order, quote, submission
+from shared.money import CENT, cents
+from tests.unit.trading_examples import ACCOUNT, LISTING, MARGIN, account, order, quote, submission
 
-LISTING = Listing(tradable=True, ask=Decimal("100.10"), last=Decimal(100))
-UNQUOTED = Listing(tradable=True, ask=None, last=Decimal(100))
-UNPRICED = Listing(tradable=True, ask=None, last=None)
+UNQUOTED = Listing(tradable=True, last=Decimal(100))
+UNPRICED = Listing(tradable=True)
+RICH = account("100000", **MARGIN)
 
 
-def account(cash: str, reserved: str = "0") -> Account:
-    return Account(ACCOUNT, Decimal(cash), Decimal(reserved), sequence=1)
+def standing(held: str = "0", promised: str = "0", **fields: Any) -> Standing:
+    return Standing(Decimal(held), Decimal(promised), **fields)
 
 
 def refusal_of(
-    terms: str, *, cash: str = "0", reserved: str = "0", listing: Listing = LISTING, available: str = "0"
+    terms: str, owner: Account = RICH, known: Standing | None = None, *, listing: Listing = LISTING
 ) -> Refusal | None:
-    return refuse(submission(terms), listing, account(cash, reserved), available_qty=Decimal(available))
+    return refuse(submission(terms), listing, owner, known or standing(), owner.settings.limits)
+
+
+def reason_of(terms: str, owner: Account = RICH, known: Standing | None = None, **fields: Any) -> str | None:
+    refusal = refusal_of(terms, owner, known, **fields)
+    return None if refusal is None else refusal.reason
+
+
+def needed(terms: str, listing: Listing = LISTING, known: Standing | None = None, owner: Account = RICH) -> Decimal:
+    return size_up(submission(terms), listing, owner, known or standing()).needed
 
 
 @pytest.mark.parametrize(
@@ -37,78 +47,191 @@ def refusal_of(
         ("buy 10 AAPL market", UNQUOTED, "1010.00"),
         ("buy 10 AAPL market", UNPRICED, "0.00"),
         ("buy 10 AAPL stop 105", LISTING, "1060.50"),
+        ("buy 10 AAPL stop_limit 105 106", LISTING, "1060"),
+        ("buy 10 AAPL trailing_stop 5", UNQUOTED, "1060.50"),
+        ("buy 10 AAPL trailing_stop 5%", UNQUOTED, "1060.50"),
         ("buy 0.333333333 AAPL limit 99.99", LISTING, "33.33"),
         ("buy 0.5 AAPL limit 0.01", LISTING, "0.01"),
-        ("sell 10 AAPL market", LISTING, "0"),
-        ("sell 10 AAPL limit 99.50", LISTING, "0"),
-        ("sell 10 AAPL stop 99.50", LISTING, "0"),
+        ("buy $1000 AAPL market", LISTING, "1000"),
+        ("buy $1000 AAPL market", UNPRICED, "1000"),
+        ("sell 10 AAPL market", LISTING, "1031.03"),
+        ("sell 10 AAPL limit 90", LISTING, "1031.03"),
+        ("sell 10 AAPL limit 110", LISTING, "1100"),
+        ("sell 10 AAPL stop 90", UNQUOTED, "1030"),
     ],
 )
-def test_a_buy_reserves_what_it_may_cost(terms: str, listing: Listing, reserved: str) -> None:
-    """A limit its limit; a market or stop order its reference price and one percent; a sell nothing."""
-    assert reserve_for(submission(terms), listing) == Decimal(reserved)
+def test_what_opens_a_position_needs_what_it_may_cost(terms: str, listing: Listing, reserved: str) -> None:
+    """A limit its limit; at the market a percent more; a short sale its limit, or three percent above the ask."""
+    assert needed(terms, listing) == Decimal(reserved)
+
+
+@pytest.mark.parametrize(
+    ("terms", "held", "promised", "reserved"),
+    [
+        ("sell 10 AAPL market", "10", "0", "0"),
+        ("sell 10 AAPL limit 110", "10", "4", "440"),
+        ("buy 10 AAPL market", "-10", "0", "0"),
+        ("buy 10 AAPL limit 99.50", "-4", "0", "597"),
+        ("buy 10 AAPL limit 99.50", "-4", "4", "995"),
+        ("buy 10 AAPL limit 99.50", "10", "0", "995"),
+    ],
+)
+def test_what_closes_one_needs_no_buying_power(terms: str, held: str, promised: str, reserved: str) -> None:
+    """Only what goes beyond the shares held and not promised yet does."""
+    assert needed(terms, known=standing(held, promised)) == Decimal(reserved)
 
 
 @pytest.mark.parametrize(("cash", "reserved"), [("995.00", "0"), ("1995", "1000")])
 def test_exactly_enough_buying_power_is_enough(cash: str, reserved: str) -> None:
     """What other orders have reserved is not there; to the cent."""
-    assert refusal_of("buy 10 AAPL limit 99.50", cash=cash, reserved=reserved) is None
-    short = str(Decimal(cash) - CENT)
-    refusal = refusal_of("buy 10 AAPL limit 99.50", cash=short, reserved=reserved)
+    assert refusal_of("buy 10 AAPL limit 99.50", account(cash, reserved)) is None
+    short = account(str(Decimal(cash) - CENT), reserved)
+    refusal = refusal_of("buy 10 AAPL limit 99.50", short)
     assert refusal == Refusal("insufficient_buying_power", "insufficient buying power (needed: 995, available: 994.99)")
 
 
-def test_a_market_buy_needs_its_allowance_too() -> None:
-    """Enough for the ask is not enough, since it may fill above it."""
-    refusal = refusal_of("buy 10 AAPL market", cash="1001.00")
-    assert refusal is not None
-    assert refusal.reason == "insufficient_buying_power"
-    assert refusal_of("buy 10 AAPL market", cash="1011.01") is None
+@pytest.mark.parametrize(
+    ("owner", "power"),
+    [
+        (account("1000"), "1000"),
+        (account("1000", "300"), "700"),
+        (account("1000", **MARGIN), "2000"),
+        (account("-500", long="1500", **MARGIN), "500"),  # 1,000 of equity, 1,500 held
+        (account("2000", short="-1000", **MARGIN), "1000"),  # the proceeds of a short sale are not its owner's
+        (account("2000", "400", short="-1000", **MARGIN), "600"),
+        (account("-900", long="1500", **MARGIN), "-300"),
+    ],
+)
+def test_buying_power_is_a_multiple_of_equity_less_what_is_held(owner: Account, power: str) -> None:
+    """Long and short count alike, and so does what open orders have reserved."""
+    assert owner.buying_power == Decimal(power)
+
+
+def test_who_owes_too_much_may_still_get_out() -> None:
+    """A margin account without buying power closes what it has, long or short, and opens nothing."""
+    under = account("-1400", long="1500", **MARGIN)
+    assert reason_of("sell 15 AAPL market", under, standing("15")) is None
+    assert reason_of("buy 15 AAPL market", under, standing("-15")) is None
+    assert reason_of("buy 1 AAPL limit 1", under, standing("15")) == "insufficient_buying_power"
 
 
 def test_a_market_buy_before_the_first_price_is_checked_when_it_fills() -> None:
     """There is no made-up price, so there is nothing to compare with."""
-    assert refusal_of("buy 10 AAPL market", cash="0", listing=UNPRICED) is None
+    assert refusal_of("buy 10 AAPL market", account("0"), listing=UNPRICED) is None
 
 
 @pytest.mark.parametrize("kind", ["market", "limit 99.50", "stop 99.50"])
-def test_only_held_and_unpromised_shares_can_be_sold(kind: str) -> None:
-    """There is no selling short; the cash in the account does not matter."""
-    assert refusal_of(f"sell 1.5 AAPL {kind}", available="1.5") is None
-    assert refusal_of(f"sell 1.5 AAPL {kind}", cash="1000000", available="1.499999999") == Refusal(
+def test_without_short_selling_only_held_and_unpromised_shares_can_be_sold(kind: str) -> None:
+    """The cash in the account does not matter."""
+    assert refusal_of(f"sell 1.5 AAPL {kind}", account("0"), standing("4", "2.5")) is None
+    assert refusal_of(f"sell 1.5 AAPL {kind}", account("1000000"), standing("4", "2.500000001")) == Refusal(
         "insufficient_shares", "insufficient qty available for order (requested: 1.5, available: 1.499999999)"
     )
 
 
-@pytest.mark.parametrize("terms", ["buy 10 AAPL market", "sell 10 AAPL market"])
-def test_an_instrument_that_is_not_traded_is_refused_first(terms: str) -> None:
+LOSSES: dict[str, Any] = {"limits": {"max_daily_loss": "0.1", "max_drawdown": "0.2"}}
+
+
+@pytest.mark.parametrize(
+    ("terms", "settings", "known", "reason"),
+    [
+        ("buy 1 AAPL market", {"trading_blocked": True}, {}, "trading_blocked"),
+        ("buy 1 AAPL market", {"limits": {"blocked_symbols": ["AAPL"]}}, {}, "symbol_blocked"),
+        ("buy 1 AAPL market", {"limits": {"allowed_symbols": ["IBM"]}}, {}, "symbol_not_allowed"),
+        ("sell 1 AAPL market", {"shorting": False}, {}, "insufficient_shares"),
+        ("sell 10 AAPL limit 110 oco 110/95", {}, {"held": "9"}, "insufficient_shares"),
+        ("sell 1.5 AAPL market", {}, {}, "fractional_short"),
+        ("sell $1000 AAPL market", {}, {}, "fractional_short"),
+        ("sell 10.5 AAPL market", {}, {"held": "10"}, "fractional_short"),
+        ("buy 10 AAPL market bracket 110/95", {}, {"held": "-1"}, "closing_entry"),
+        ("sell 10 AAPL market oto /105", {}, {"held": "1"}, "closing_entry"),
+        ("buy 1 AAPL market", {"limits": {"orders_per_minute": 3}}, {"recent": 3}, "too_many_orders"),
+        ("buy 11 AAPL market", {"limits": {"max_order_qty": "10"}}, {}, "order_too_large"),
+        ("buy 10 AAPL limit 101", {"limits": {"max_order_notional": "1009.99"}}, {}, "order_too_large"),
+        ("buy 1 AAPL limit 110.01", {"limits": {"price_collar": "0.1"}}, {}, "price_collar"),
+        ("sell 1 AAPL limit 89.99", {"limits": {"price_collar": "0.1"}}, {"held": "1"}, "price_collar"),
+        ("buy 6 AAPL market", {"limits": {"max_position_qty": "10"}}, {"held": "5"}, "position_limit"),
+        ("sell 6 AAPL market", {"limits": {"max_position_qty": "10"}}, {"held": "-5"}, "position_limit"),
+        ("buy 6 AAPL limit 100", {"limits": {"max_position_notional": "1099"}}, {"held": "5"}, "position_limit"),
+        ("buy 51 AAPL limit 100", {"limits": {"max_position_share": "0.05"}}, {}, "position_limit"),
+        ("buy 1 AAPL market", LOSSES, {"day_start": Decimal(111_112)}, "daily_loss"),
+        ("buy 1 AAPL market", LOSSES, {"peak": Decimal(125_001)}, "drawdown"),
+        ("buy 2000 AAPL market", {}, {}, "insufficient_buying_power"),
+    ],
+)
+def test_each_refusal_has_its_name(terms: str, settings: dict[str, Any], known: dict[str, Any], reason: str) -> None:
+    """An account of 100,000 that may borrow and sell short, unless it says otherwise."""
+    assert reason_of(terms, account("100000", **{**MARGIN, **settings}), standing(**known)) == reason
+
+
+@pytest.mark.parametrize(
+    ("terms", "settings", "known"),
+    [
+        ("buy 1 AAPL market", {"limits": {"orders_per_minute": 3}}, {"recent": 2}),
+        ("buy 10 AAPL market", {"limits": {"max_order_qty": "10"}}, {}),
+        ("buy 10 AAPL limit 101", {"limits": {"max_order_notional": "1010"}}, {}),
+        ("buy 1 AAPL limit 110", {"limits": {"price_collar": "0.1"}}, {}),
+        ("buy 5 AAPL market", {"limits": {"max_position_qty": "10"}}, {"held": "5"}),
+        ("buy 50 AAPL limit 100", {"limits": {"max_position_share": "0.05"}}, {}),
+        ("buy 1 AAPL market", LOSSES, {"day_start": Decimal(111_111), "peak": Decimal(125_000)}),
+        ("sell 5 AAPL market", {"limits": {"max_position_qty": "1"}}, {"held": "10"}),
+        ("buy 5 AAPL market", {"limits": {"max_position_share": "0.0001"}}, {"held": "-10"}),
+        ("sell 5 AAPL market", LOSSES, {"held": "10", "day_start": Decimal(999_999), "peak": Decimal(999_999)}),
+        ("buy 10 AAPL market bracket 110/95", {}, {"held": "1"}),
+    ],
+)
+def test_what_is_within_a_limit_or_reduces_a_risk_is_free(
+    terms: str, settings: dict[str, Any], known: dict[str, Any]
+) -> None:
+    """At the limit is within it; nobody is kept from closing a position, however large it or the loss is."""
+    assert reason_of(terms, account("100000", **{**MARGIN, **settings}), standing(**known)) is None
+
+
+@pytest.mark.parametrize(
+    ("listing", "terms", "reason"),
+    [
+        (Listing(tradable=False, ask=Decimal(100), last=Decimal(100)), "buy 1 AAPL market", "not_tradable"),
+        (Listing(tradable=True, last=Decimal(100), currency="EUR"), "buy 1 AAPL market", "foreign_currency"),
+        (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL market ioc", "market_closed"),
+        (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL limit 9 fok", "market_closed"),
+        (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL market day", None),
+        (UNPRICED, "sell $1000 AAPL market", "no_price"),
+    ],
+)
+def test_what_the_instrument_forbids(listing: Listing, terms: str, reason: str | None) -> None:
+    """A halt, another currency, and a closed market for what must fill at once."""
+    assert reason_of(terms, account("100000"), standing("100"), listing=listing) == reason
+
+
+def test_an_instrument_that_is_not_traded_is_refused_first() -> None:
     """Even where cash and shares would be missing as well."""
     halted = Listing(tradable=False, ask=Decimal("100.10"), last=Decimal(100))
-    assert refusal_of(terms, listing=halted) == Refusal("not_tradable", "symbol AAPL is not tradable")
+    assert refusal_of("sell 10 AAPL market", account("0"), listing=halted) == Refusal(
+        "not_tradable", "symbol AAPL is not tradable"
+    )
 
 
-def test_an_unknown_symbol_is_refused_by_its_name() -> None:
-    """A misspelling is seen in the answer."""
+def test_a_refusal_says_what_a_person_needs() -> None:
+    """The misspelt symbol, numbers without exponents, and percents as percents."""
     assert unknown_symbol("APPL") == Refusal("unknown_symbol", "symbol APPL is not an instrument here")
+    assert DUPLICATE.message == "client_order_id must be unique"
+    poor = refusal_of("buy 1E+3 AAPL limit 1E+2", account("1E+4"))
+    assert poor is not None
+    assert poor.message.endswith("(needed: 100000, available: 10000)")
+    lost = refusal_of("buy 1 AAPL market", account("90", **LOSSES), standing(day_start=Decimal("100.01")))
+    assert lost is not None
+    assert lost.message == "daily loss: equity 90 has fallen by more than 10 % from 100.01"
 
 
-def test_a_refusal_writes_numbers_as_people_do() -> None:
-    """A thousand is 1000 and not 1E+3."""
-    refusal = refusal_of("buy 1E+3 AAPL limit 1E+2", cash="1E+4")
-    assert refusal is not None
-    assert refusal.message.endswith("(needed: 100000, available: 10000)")
+prices = st.decimals(min_value=Decimal("0.0001"), max_value=10**5, places=4)
 
 
-@given(
-    st.decimals(min_value=Decimal("1E-9"), max_value=10**6, places=9),
-    st.decimals(min_value=Decimal("0.0001"), max_value=10**5, places=4),
-    st.decimals(min_value=Decimal("0.0001"), max_value=10**5, places=4),
-)
+@given(st.decimals(min_value=Decimal("1E-9"), max_value=10**6, places=9), prices, prices)
 def test_a_limit_buy_never_costs_more_than_it_reserved(qty: Decimal, limit: Decimal, ask: Decimal) -> None:
     """To the cent, wherever in its limit it fills: what was accepted can be paid."""
     terms = f"{Side.BUY} {qty} AAPL limit {limit}"
-    price = execution_price(order(terms), quote(f"AAPL /{ask} {ask}"), MarketRules())
-    assert price is None or cents(qty * price) <= reserve_for(submission(terms), LISTING)
+    price = match(order(terms), quote(f"AAPL /{ask} {ask}"), MarketRules(), on_bar=False).price
+    assert price is None or cents(qty * price) <= needed(terms)
 
 
 @given(
@@ -122,6 +245,5 @@ def test_what_is_accepted_leaves_buying_power_at_or_above_zero(
 ) -> None:
     """An account never promises more than it has."""
     owner = Account(ACCOUNT, cash * CENT, min(cash, reserved) * CENT, sequence=1)
-    command = submission(f"buy {qty} AAPL {kind}")
-    accepted = refuse(command, LISTING, owner, available_qty=ZERO) is None
-    assert accepted == (reserve_for(command, LISTING) <= owner.buying_power)
+    accepted = refusal_of(f"buy {qty} AAPL {kind}", owner) is None
+    assert accepted == (needed(f"buy {qty} AAPL {kind}", owner=owner) <= owner.buying_power)

@@ -1,38 +1,19 @@
 """What a batch of prices does to the open orders: each rule by example."""
 
-from collections.abc import Sequence
 from copy import deepcopy
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
-from uuid import UUID
 
+import pytest
+
+from services.orders.domain.ledger import Kind
 from services.orders.domain.lots import Lot, held
-from services.orders.domain.matching import MarketRules
-from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Refusal
-from services.orders.domain.settlement import Book, Fill, Settlement, position_of, settle
+from services.orders.domain.settlement import Book, Canceled, Fill, Settlement, position_of
 from shared.contracts.orders import OrderStatus
 from shared.money import ZERO
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, order, quote
-
-RULES = MarketRules()
-HOLDING = (ACCOUNT, "AAPL")
-
-
-def book_of(cash: str, *, reserved: str = "0", lots: tuple[Lot, ...] = ()) -> Book:
-    """One account, and what it holds of AAPL."""
-    return Book({ACCOUNT: Account(ACCOUNT, Decimal(cash), Decimal(reserved), sequence=1)}, {HOLDING: lots})
-
-
-def lot(text: str, number: int = 1) -> Lot:
-    """``"10 for 1000"``: ten shares that cost a thousand."""
-    qty, _, cost = text.split()
-    return Lot(UUID(int=number), ACCEPTED - timedelta(days=9 - number), Decimal(qty), Decimal(cost))
-
-
-def settled(orders: Sequence[Order], book: Book, *quotes: str, at: datetime = QUOTED) -> Settlement:
-    prices = [quote(text, at=at) for text in quotes]
-    return settle(orders, {price.symbol: price for price in prices}, book, at, RULES)
+from tests.unit.settling import HOLDING, book_of, settled
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, facts, order, quote
 
 
 def test_a_market_order_without_a_price_waits() -> None:
@@ -41,7 +22,7 @@ def test_a_market_order_without_a_price_waits() -> None:
     before = deepcopy(book)
     assert settled([order("buy 1 AAPL market")], book, "IBM 99/101 100") == Settlement()
     assert settled([order("buy 1 AAPL market")], book) == Settlement()
-    assert book == before
+    assert (book.accounts, book.lots) == (before.accounts, before.lots)
 
 
 def test_a_market_order_waits_while_its_only_price_is_as_old_as_itself() -> None:
@@ -72,14 +53,22 @@ def test_a_buy_turns_cash_into_a_lot() -> None:
         1,
         ZERO,
     )
-    assert book.accounts[ACCOUNT] == Account(ACCOUNT, Decimal("948.63"), ZERO, sequence=1)
+    assert book.accounts[ACCOUNT] == account("948.63", "0.00")
     assert book.lots[HOLDING] == (Lot(fill.id, QUOTED, Decimal("10.5"), Decimal("1051.37")),)
     assert settlement.round_trips == []
+    (entry,) = settlement.entries
+    assert (entry.kind, entry.reference, entry.qty, entry.cost, entry.cash) == (
+        Kind.FILL,
+        fill.id,
+        Decimal("10.5"),
+        Decimal("1051.37"),
+        Decimal("-1051.37"),
+    )
 
 
 def test_a_sell_closes_the_oldest_lots_with_their_profit() -> None:
     """Two round trips, one for each lot that it touched."""
-    book = book_of("0", lots=(lot("10 for 900", 1), lot("10 for 1100", 2)))
+    book = book_of("0", "10 for 900", "10 for 1100")
     settlement = settled([order("sell 15 AAPL market")], book, "AAPL 100/100.20 100.10")
     trips = settlement.round_trips
     assert [(trip.closed.lot.fill_id.int, trip.closed.proceeds - trip.closed.cost) for trip in trips] == [
@@ -89,6 +78,9 @@ def test_a_sell_closes_the_oldest_lots_with_their_profit() -> None:
     assert {trip.exit.id for trip in trips} == {settlement.fills[0].id}
     assert book.accounts[ACCOUNT].cash == 1500
     assert position_of(book.lots[HOLDING]) == (Decimal(5), Decimal(550))
+    (entry,) = settlement.entries
+    assert entry.balances
+    assert facts(entry.cash, entry.qty, entry.cost, entry.realized) == (1500, -15, -1450, 50)
 
 
 def test_a_buy_that_the_account_can_no_longer_pay_is_refused() -> None:
@@ -104,7 +96,7 @@ def test_a_buy_that_the_account_can_no_longer_pay_is_refused() -> None:
     assert (ended.status, ended.reserved, ended.filled_qty, ended.fills) == (OrderStatus.REJECTED, ZERO, ZERO, 0)
     assert not settlement.fills
     assert not settlement.round_trips
-    assert book == book_of("1010")
+    assert (book.accounts, book.lots) == (book_of("1010").accounts, book_of("1010").lots)
 
 
 def test_a_buy_may_spend_what_it_has_reserved_and_what_is_free() -> None:
@@ -112,7 +104,7 @@ def test_a_buy_may_spend_what_it_has_reserved_and_what_is_free() -> None:
     buying = order("buy 10 AAPL market", reserved=Decimal(900))
     exact = book_of("1500", reserved="1400")
     assert len(settled([buying], exact, "AAPL 99/100 100").fills) == 1
-    assert exact.accounts[ACCOUNT] == Account(ACCOUNT, Decimal(500), Decimal(500), sequence=1)
+    assert exact.accounts[ACCOUNT] == account("500", "500")
     assert settled([buying], book_of("1500", reserved="1400.01"), "AAPL 99/100 100").fills == []
 
 
@@ -129,7 +121,7 @@ def test_orders_settle_in_the_order_of_their_acceptance() -> None:
 
 def test_a_sell_pays_for_the_buy_after_it() -> None:
     """Within one batch the cash of an earlier fill is there for a later one."""
-    book = book_of("0", lots=(lot("10 for 900"),))
+    book = book_of("0", "10 for 900")
     orders = [order("sell 10 AAPL market", 1), order("buy 5 IBM market", 2)]
     assert len(settled(orders, book, "AAPL 100/101 100", "IBM 199/200 200").fills) == 2
     assert book.accounts[ACCOUNT].cash == 0
@@ -138,7 +130,7 @@ def test_a_sell_pays_for_the_buy_after_it() -> None:
 
 def test_shares_that_are_gone_cannot_be_sold() -> None:
     """Two sells of the same shares: the second is refused, and no short position arises."""
-    book = book_of("0", lots=(lot("10 for 900"),))
+    book = book_of("0", "10 for 900")
     orders = [order("sell 10 AAPL market", 1), order("sell 1 AAPL market", 2)]
     (_, first), (ended, second) = settled(orders, book, "AAPL 100/101 100").outcomes
     assert isinstance(first, Fill)
@@ -149,7 +141,7 @@ def test_shares_that_are_gone_cannot_be_sold() -> None:
 
 def test_a_sell_of_what_was_never_held_is_refused() -> None:
     """There is not even an empty list of lots."""
-    book = Book({ACCOUNT: Account(ACCOUNT, ZERO, ZERO, sequence=1)}, {})
+    book = Book({ACCOUNT: account("0")}, {})
     ((_, refusal),) = settled([order("sell 1 AAPL market")], book, "AAPL 100/101 100").outcomes
     assert refusal == Refusal("insufficient_shares", "only 0 shares are left to sell")
 
@@ -185,3 +177,81 @@ def test_the_same_fill_has_the_same_id() -> None:
 def test_no_orders_are_no_work() -> None:
     """An empty batch, and one with nothing open."""
     assert settled([], book_of("1"), "AAPL 100") == Settlement()
+
+
+@pytest.mark.parametrize("tif", ["ioc", "fok"])
+def test_what_must_fill_at_once_ends_with_its_first_quote(tif: str) -> None:
+    """Away from the market it is canceled, and gives back what it reserved."""
+    book = book_of("1000", reserved="500")
+    waiting = order(f"buy 10 AAPL limit 50 {tif}", reserved=Decimal(500))
+    ((ended, why),) = settled([waiting], book, "AAPL 99/101 100").outcomes
+    assert (ended.status, why) == (OrderStatus.CANCELED, Canceled(tif))
+    assert book.accounts[ACCOUNT].reserved == 0
+    assert settled([order(f"buy 10 AAPL limit 101 {tif}")], book_of("2000"), "AAPL 99/101 100").orders[0].fills == 1
+
+
+@pytest.mark.parametrize(("tif", "filled", "left"), [("ioc", 6, 0), ("fok", 0, 6)])
+def test_fok_is_all_or_nothing_and_ioc_what_there_is(tif: str, filled: int, left: int) -> None:
+    """Six of the twelve at the ask may be taken; what fok does not take is there for others."""
+    book = book_of("9999", fills={"participation": "0.5"})
+    thin = quote("AAPL 99/100 100", ask_size=Decimal(12))
+    (ended,) = settled([order(f"buy 10 AAPL market {tif}")], book, thin).orders
+    assert facts(ended.status, ended.filled_qty) == (OrderStatus.CANCELED, filled)
+    later = settled([order("buy 10 AAPL market", 2)], book, thin).fills
+    assert [fill.qty for fill in later] == [left] * bool(left)
+
+
+def test_an_order_that_is_refused_takes_nothing_of_the_market() -> None:
+    """The next one finds it."""
+    book = book_of("100", fills={"participation": "1"})
+    orders = [order("buy 5 AAPL market", 1), order("buy 1 AAPL market", 2)]
+    fills = settled(orders, book, quote("AAPL 99/100 100", ask_size=Decimal(5))).fills
+    assert [fill.order.id.int for fill in fills] == [2]
+
+
+def test_a_part_that_can_no_longer_be_paid_ends_the_order_with_what_it_has() -> None:
+    """Four have filled and stay; the order is canceled and not rejected."""
+    begun = order("buy 10 AAPL market", filled_qty=Decimal(4), filled_avg_price=Decimal(100), fills=1)
+    ((ended, why),) = settled([begun], book_of("100"), "AAPL 99/101 100").outcomes
+    assert facts(ended.status, ended.filled_qty) == (OrderStatus.CANCELED, 4)
+    assert why == Canceled("insufficient_buying_power")
+
+
+def test_what_happened_first_is_settled_first() -> None:
+    """The open before the range before the quote, whenever the orders came."""
+    book = book_of("9999", fills={"fills_on": "bar"})
+    orders = [order("buy 1 AAPL market", 1), order("buy 1 AAPL limit 97", 2), order("buy 1 AAPL stop 100", 3)]
+    fills = settled(orders, book, "AAPL 99/101 100 of 100 105 96").fills
+    assert [facts(fill.order.id.int, fill.stage.name, fill.price) for fill in fills] == [
+        (3, "OPEN", 100),
+        (2, "RANGE", 97),
+        (1, "QUOTE", 101),
+    ]
+
+
+def test_at_one_stage_the_price_comes_before_the_time() -> None:
+    """The market first, then the better limit, and of the same the earlier one."""
+    soon, later = (ACCEPTED + timedelta(milliseconds=ms) for ms in (1, 2))
+    orders = [
+        order("buy 1 AAPL limit 101", 1),
+        order("buy 1 AAPL limit 102", 2, accepted_at=soon),
+        order("buy 1 AAPL limit 102", 3),
+        order("buy 1 AAPL market", 4, accepted_at=later),
+    ]
+    fills = settled(orders, book_of("9999"), "AAPL 99/101 100").fills
+    assert [fill.order.id.int for fill in fills] == [4, 3, 2, 1]
+
+
+def test_a_trailing_stop_that_only_followed_is_saved_and_says_nothing() -> None:
+    """Its new best price is a change, and no outcome."""
+    trailing = order("sell 10 AAPL trailing_stop 5", hwm=Decimal(100))
+    settlement = settled([trailing], book_of("0", "10 for 900"), "AAPL 119/121 120")
+    assert settlement.outcomes == []
+    assert [facts(each.hwm, each.works) for each in settlement.orders] == [(120, True)]
+
+
+def test_a_fill_is_not_earlier_than_its_quote() -> None:
+    """The provider's clock may go before ours."""
+    ahead = quote("AAPL 99/101 100", at=QUOTED + timedelta(seconds=2))
+    (fill,) = settled([order("buy 1 AAPL market")], book_of("9999"), ahead).fills
+    assert fill.at == ahead.quoted_at

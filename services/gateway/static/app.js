@@ -13,7 +13,7 @@ import { Ticket } from "./ticket.js";
 
 const account = new Account();
 const prices = new Prices((symbol) => ticket.fill({ symbol }));
-const positions = new Positions((symbol, qty) => ticket.fill({ symbol, qty, side: "sell" }));
+const positions = new Positions((symbol, qty, side) => ticket.fill({ symbol, qty, side }));
 const orders = new Orders();
 const jobs = new Jobs();
 const ticket = new Ticket(prices, account, orders);

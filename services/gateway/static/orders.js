@@ -2,11 +2,11 @@
 
 import { once, request } from "./api.js";
 import { announce, byId, part, setNote, setText, setTime } from "./dom.js";
-import { capitalized, price, quantity, words } from "./format.js";
+import { capitalized, money, price, quantity, words } from "./format.js";
 import { LiveList } from "./list.js";
 
-const ENDED = new Set(["filled", "canceled", "expired", "rejected"]);
-const TIMES_IN_FORCE = { day: "day", gtc: "GTC" };
+const ENDED = new Set(["filled", "canceled", "expired", "replaced", "rejected"]);
+const TIMES_IN_FORCE = { day: "day", gtc: "GTC", ioc: "IOC", fok: "FOK" };
 
 export const hasEnded = (order) => ENDED.has(order.status);
 
@@ -45,7 +45,7 @@ function paintCommon(element, order) {
   part(element, "side").dataset.side = order.side;
   setText(part(element, "terms"), `${terms(order)} ${TIMES_IN_FORCE[order.time_in_force] ?? order.time_in_force}`);
   setText(part(element, "status"), statusText(order));
-  setText(part(element, "filled"), `${quantity(order.filled_qty)} / ${quantity(order.qty)}`);
+  setText(part(element, "filled"), `${quantity(order.filled_qty)} / ${size(order)}`);
 }
 
 function paintOpen(element, order) {
@@ -59,15 +59,22 @@ function paintEnded(element, order) {
   part(element, "status").dataset.status = order.status;
 }
 
-/** "Limit 187.00", "Stop 180.50", "Market". */
+/** "Limit 187.00", "Stop 180.50", "Market", "Trailing stop 2.5%". */
 function terms(order) {
-  const at = order.limit_price ?? order.stop_price;
-  return at ? `${capitalized(order.type)} ${price(at)}` : capitalized(order.type);
+  const type = capitalized(words(order.type));
+  if (order.trail_percent) return `${type} ${quantity(order.trail_percent)}%`;
+  const at = [order.stop_price, order.limit_price, order.trail_price].filter(Boolean).map(price);
+  return [type, ...at].join(" ");
 }
 
+/** How much it trades: shares, or what they may cost. */
+const size = (order) => (order.qty ? quantity(order.qty) : money(order.notional));
+
 /** An order in a few words: "buy 10 AAPL, limit 187.00". */
-export const describe = (order) =>
-  `${order.side} ${quantity(order.qty)} ${order.symbol}, ${terms(order).toLowerCase()}`;
+export const describe = (order) => {
+  const what = order.qty ? `${size(order)} ${order.symbol}` : `${order.symbol} for ${size(order)}`;
+  return `${order.side} ${what}, ${terms(order).toLowerCase()}`;
+};
 
 /** Its status, with the reason when it was rejected. */
 export function statusText(order) {

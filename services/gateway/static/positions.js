@@ -1,16 +1,19 @@
 // The positions panel.
 
 import { byId, part, setFigure, setSigned, setText } from "./dom.js";
-import { money, price, quantity, signedMoney, signedPercent } from "./format.js";
+import { capitalized, money, price, quantity, signedMoney, signedPercent } from "./format.js";
 import { LiveList } from "./list.js";
 
 export class Positions {
   #bySymbol = new Map();
   #list = new LiveList(byId("positions"), (row) => row.symbol, paint);
 
-  /** `onClose(symbol, qty)` is called when a position is to be sold. */
+  /** `onClose(symbol, qty, side)` is called when a position is to be closed by an order of that side. */
   constructor(onClose) {
-    this.#list.on("close", (symbol) => onClose(symbol, this.#bySymbol.get(symbol).qty));
+    this.#list.on("close", (symbol) => {
+      const row = this.#bySymbol.get(symbol);
+      onClose(symbol, row.qty.replace("-", ""), closingSide(row));
+    });
   }
 
   update(positions) {
@@ -18,6 +21,8 @@ export class Positions {
     this.#list.show(positions);
   }
 }
+
+const closingSide = (row) => (row.side === "short" ? "buy" : "sell");
 
 function paint(element, row) {
   setText(part(element, "symbol"), row.symbol);
@@ -28,5 +33,7 @@ function paint(element, row) {
   setFigure(part(element, "market_value"), row.market_value, money);
   setSigned(part(element, "unrealized_pl"), row.unrealized_pl, signedMoney);
   setSigned(part(element, "unrealized_plpc"), row.unrealized_plpc, signedPercent);
-  part(element, "close").setAttribute("aria-label", `Sell ${row.symbol} with the order ticket`);
+  const side = capitalized(closingSide(row));
+  setText(part(element, "close"), side);
+  part(element, "close").setAttribute("aria-label", `${side} ${row.symbol} with the order ticket`);
 }

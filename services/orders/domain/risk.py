@@ -1,14 +1,22 @@
-"""What is checked before an order is accepted; each refusal has a name."""
+"""What is checked before an order is accepted; each refusal has a name.
+
+What only closes a position is free of the limits on positions and losses: nobody is kept from getting out.
+"""
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 
-from services.orders.domain.order import Account
-from shared.contracts.orders import OrderType, Side, SubmitOrder
+from services.orders.domain import costs
+from services.orders.domain.lots import closing_qty
+from services.orders.domain.order import Account, shares_for
+from shared.contracts.accounts import RiskLimits
+from shared.contracts.orders import OrderClass, OrderTerms, OrderType, Side, TimeInForce
 from shared.money import ZERO, cents, plain
 
-#: A market or stop order reserves this much above its reference price, since it may fill above it.
-SLIPPAGE_ALLOWANCE = Decimal("1.01")
+#: A market or stop order reserves this much above its reference price, since it may fill above it; a short more.
+ALLOWANCE = Decimal("1.01")
+SHORT_ALLOWANCE = Decimal("1.03")
 
 
 @dataclass(frozen=True)
@@ -24,43 +32,232 @@ DUPLICATE = Refusal("duplicate_client_order_id", "client_order_id must be unique
 
 @dataclass(frozen=True)
 class Listing:
-    """What is known about an instrument when an order comes in; no quote is there before the first price."""
+    """What is known about an instrument when an order comes in; no quote is there before the first price.
+
+    ``is_open``: its market trades now. ``session_end``: when orders of the day end; None where no session is known.
+    """
 
     tradable: bool
-    ask: Decimal | None
-    last: Decimal | None
+    ask: Decimal | None = None
+    bid: Decimal | None = None
+    last: Decimal | None = None
+    currency: str = "USD"
+    is_open: bool = True
+    session_end: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What an account has of a symbol and has done: shares held and promised to open orders that close them.
+
+    ``day_start`` and ``peak`` are its equity then, None where no day was summed up yet; ``recent`` the orders of the
+    last minute.
+    """
+
+    held: Decimal = ZERO
+    promised: Decimal = ZERO
+    recent: int = 0
+    day_start: Decimal | None = None
+    peak: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An order's size in numbers: shares, what of it closes, its reference price, and what the opening part costs.
+
+    ``price`` is None before the instrument's first price.
+    """
+
+    qty: Decimal
+    closing: Decimal
+    price: Decimal | None
+    needed: Decimal
+
+    @property
+    def opening(self) -> Decimal:
+        return self.qty - self.closing
 
 
 def unknown_symbol(symbol: str) -> Refusal:
     return Refusal("unknown_symbol", f"symbol {symbol} is not an instrument here")
 
 
-def reserve_for(order: SubmitOrder, listing: Listing) -> Decimal:
-    """The cash that the order keeps back while it is open, rounded to the cent.
+def size_up(order: OrderTerms, listing: Listing, account: Account, standing: Standing) -> Asked:
+    """The order in numbers. ``needed`` is the buying power that its opening part and its commission take.
 
-    A market buy with no quote yet keeps back nothing: it is checked when it fills.
+    Of an instrument without a price nothing is known: such an order is checked when it fills.
     """
-    if order.side is Side.SELL:
+    price = _reference(order, listing)
+    free = standing.held - standing.promised if order.side is Side.SELL else standing.held + standing.promised
+    qty = order.qty if order.qty is not None else _shares(order, price, free)
+    closing = closing_qty(free, order.side, qty)
+    opening = qty - closing
+    cost = cents(opening * (price or ZERO))
+    if order.notional is not None and order.side is Side.BUY and not closing:
+        cost = order.notional
+    return Asked(qty, closing, price, cost + _commission(account, opening, cost))
+
+
+def _commission(account: Account, qty: Decimal, cost: Decimal) -> Decimal:
+    model = account.settings.fills.commission
+    return costs.fee(model, qty=qty, amount=cost, filled=qty, charged=ZERO)
+
+
+def _shares(order: OrderTerms, price: Decimal | None, free: Decimal) -> Decimal:
+    """As many as the money comes to; where they close what is held, some more, since the price may move till then."""
+    if price is None or order.notional is None:
         return ZERO
-    if order.type is OrderType.LIMIT and order.limit_price is not None:
-        return cents(order.qty * order.limit_price)
-    reference = order.stop_price or listing.ask or listing.last or ZERO
-    return cents(order.qty * reference * SLIPPAGE_ALLOWANCE)
+    qty, more = (shares_for(order.notional * part, price) for part in (Decimal(1), ALLOWANCE))
+    return max(qty, closing_qty(free, order.side, more))
 
 
-def refuse(order: SubmitOrder, listing: Listing, account: Account, *, available_qty: Decimal) -> Refusal | None:
-    """The first reason not to accept the order; ``available_qty`` is held and not promised to other sells."""
-    if not listing.tradable:
-        return Refusal("not_tradable", f"symbol {order.symbol} is not tradable")
-    if order.side is Side.SELL and order.qty > available_qty:
-        return Refusal(
-            "insufficient_shares",
-            f"insufficient qty available for order (requested: {plain(order.qty)}, available: {plain(available_qty)})",
-        )
-    needed = reserve_for(order, listing)
-    if needed > account.buying_power:
-        return Refusal(
-            "insufficient_buying_power",
-            f"insufficient buying power (needed: {plain(needed)}, available: {plain(account.buying_power)})",
-        )
+def _reference(order: OrderTerms, listing: Listing) -> Decimal | None:
+    """The price to reckon with: the worst that the order is likely to get."""
+    if order.side is Side.SELL:
+        return _sell_reference(order, listing)
+    if order.limit_price is not None:
+        return order.limit_price
+    market = listing.ask or listing.last
+    if order.type is OrderType.TRAILING_STOP and market is not None:
+        market += order.trail_price if order.trail_price is not None else market * (order.trail_percent or ZERO) / 100
+    base = order.stop_price or market
+    return None if base is None else base if order.notional is not None else base * ALLOWANCE
+
+
+def _sell_reference(order: OrderTerms, listing: Listing) -> Decimal | None:
+    if order.notional is not None:
+        return listing.bid or listing.last
+    market = listing.ask or listing.last
+    prices = [order.limit_price, market and market * SHORT_ALLOWANCE, order.stop_price]
+    return max((price for price in prices if price is not None), default=None)
+
+
+def refuse(
+    order: OrderTerms, listing: Listing, account: Account, standing: Standing, limits: RiskLimits
+) -> Refusal | None:
+    """The first reason not to accept the order."""
+    asked = size_up(order, listing, account, standing)
+    return (
+        _refuse_instrument(order, listing, account, limits)
+        or _refuse_shares(order, account, asked)
+        or _refuse_rate(standing, limits)
+        or _refuse_size(asked, limits)
+        or _refuse_price(order, listing, limits)
+        or (_refuse_exposure(order, account, standing, asked, limits) if asked.opening else None)
+        or _refuse_cost(account, asked)
+    )
+
+
+def _refuse_instrument(order: OrderTerms, listing: Listing, account: Account, limits: RiskLimits) -> Refusal | None:
+    symbol, currency = order.symbol, listing.currency
+    at_once = order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}
+    found = (
+        (account.settings.trading_blocked, "trading_blocked", "trading is blocked for this account"),
+        (not listing.tradable, "not_tradable", f"symbol {symbol} is not tradable"),
+        (
+            currency != account.currency,
+            "foreign_currency",
+            f"{symbol} trades in {currency}, the account is in {account.currency}",
+        ),
+        (symbol in limits.blocked_symbols, "symbol_blocked", f"orders for {symbol} are blocked"),
+        (
+            bool(limits.allowed_symbols) and symbol not in limits.allowed_symbols,
+            "symbol_not_allowed",
+            f"{symbol} is not among the allowed symbols",
+        ),
+        (at_once and not listing.is_open, "market_closed", f"an {order.time_in_force} order needs an open market"),
+    )
+    return next((Refusal(reason, message) for broken, reason, message in found if broken), None)
+
+
+def _refuse_shares(order: OrderTerms, account: Account, asked: Asked) -> Refusal | None:
+    if order.order_class is OrderClass.OCO and asked.opening:
+        return _too_few(asked, "an oco order only closes what is held")
+    if order.order_class in {OrderClass.BRACKET, OrderClass.OTO} and asked.closing:
+        return Refusal("closing_entry", f"an order of class {order.order_class} only opens a position")
+    return _refuse_sale(order, account, asked) if order.side is Side.SELL else None
+
+
+def _refuse_sale(order: OrderTerms, account: Account, asked: Asked) -> Refusal | None:
+    if order.notional is not None and asked.price is None:
+        return Refusal("no_price", f"without a price of {order.symbol} nobody knows how many shares these are")
+    if not asked.opening:
+        return None
+    if not account.settings.shorting:
+        return _too_few(asked, "insufficient qty available for order")
+    if order.notional is not None or asked.opening % 1:
+        return Refusal("fractional_short", "only whole shares can be sold short")
     return None
+
+
+def _too_few(asked: Asked, why: str) -> Refusal:
+    return Refusal("insufficient_shares", f"{why} (requested: {plain(asked.qty)}, available: {plain(asked.closing)})")
+
+
+def _refuse_rate(standing: Standing, limits: RiskLimits) -> Refusal | None:
+    if limits.orders_per_minute is None or standing.recent < limits.orders_per_minute:
+        return None
+    return Refusal("too_many_orders", f"more than {limits.orders_per_minute} orders in a minute")
+
+
+def _refuse_size(asked: Asked, limits: RiskLimits) -> Refusal | None:
+    value = cents(asked.qty * (asked.price or ZERO))
+    return _over("order_too_large", "order quantity", asked.qty, limits.max_order_qty) or _over(
+        "order_too_large", "order value", value, limits.max_order_notional
+    )
+
+
+def _refuse_price(order: OrderTerms, listing: Listing, limits: RiskLimits) -> Refusal | None:
+    """A limit far from the market is a slip of the hand."""
+    if limits.price_collar is None or order.limit_price is None or listing.last is None:
+        return None
+    away = abs(order.limit_price - listing.last) / listing.last
+    if away <= limits.price_collar:
+        return None
+    return Refusal(
+        "price_collar",
+        f"limit_price {plain(order.limit_price)} is more than {plain(limits.price_collar * 100)} % "
+        f"away from the last price {plain(listing.last)}",
+    )
+
+
+def _refuse_exposure(
+    order: OrderTerms, account: Account, standing: Standing, asked: Asked, limits: RiskLimits
+) -> Refusal | None:
+    after = abs(standing.held + (asked.qty if order.side is Side.BUY else -asked.qty))
+    value = cents(after * (asked.price or ZERO))
+    share = None if limits.max_position_share is None else cents(limits.max_position_share * account.equity)
+    return (
+        _over("position_limit", "position", after, limits.max_position_qty)
+        or _over("position_limit", "position value", value, limits.max_position_notional)
+        or _over("position_limit", "position value", value, share)
+        or _refuse_losses(account, standing, limits)
+    )
+
+
+def _refuse_losses(account: Account, standing: Standing, limits: RiskLimits) -> Refusal | None:
+    for name, allowed, was in (
+        ("daily_loss", limits.max_daily_loss, standing.day_start),
+        ("drawdown", limits.max_drawdown, standing.peak),
+    ):
+        if allowed is not None and was is not None and account.equity < was * (1 - allowed):
+            return Refusal(
+                name, f"{name.replace('_', ' ')}: equity {plain(cents(account.equity))} has fallen by more than "
+                f"{plain(allowed * 100)} % from {plain(cents(was))}",
+            )  # fmt: skip
+    return None
+
+
+def _refuse_cost(account: Account, asked: Asked) -> Refusal | None:
+    if not asked.needed or asked.needed <= account.buying_power:
+        return None
+    return Refusal(
+        "insufficient_buying_power",
+        f"insufficient buying power (needed: {plain(asked.needed)}, available: {plain(account.buying_power)})",
+    )
+
+
+def _over(reason: str, what: str, value: Decimal, limit: Decimal | None) -> Refusal | None:
+    if limit is None or value <= limit:
+        return None
+    return Refusal(reason, f"{what} {plain(value)} would be over the limit of {plain(limit)}")

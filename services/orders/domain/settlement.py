@@ -1,7 +1,8 @@
 """What a batch of prices does to the open orders: fills, cash, lots and round trips, decided in memory.
 
-Orders are settled in the order in which they were accepted. The result holds only what changed, ready to be
-written in a constant number of statements.
+What happened first is settled first: at the bar's open, inside of it, at the quote. At one stage, orders at the market
+come before limits, a better limit before a worse one, and then the earlier order. The result holds only what changed,
+ready to be written in a constant number of statements.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,20 +11,29 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from services.orders.domain.lots import Closed, Lot, cost_of, held, sell
-from services.orders.domain.matching import MarketRules, execution_price, usable
-from services.orders.domain.order import Account, Order
+from services.orders.domain import costs
+from services.orders.domain.families import after_end, after_fill, by_family, released
+from services.orders.domain.ledger import Entry, Kind
+from services.orders.domain.liquidity import Liquidity
+from services.orders.domain.lots import Closed, Lot, closing_qty, cost_of, held, trade
+from services.orders.domain.matching import MarketRules, Match, Stage, match, usable
+from services.orders.domain.order import Account, Key, Order
 from services.orders.domain.risk import Refusal
-from shared.contracts.orders import OrderStatus, Side
+from shared.contracts.accounts import Slippage
+from shared.contracts.orders import OrderStatus, Side, TimeInForce
 from shared.contracts.prices import Price
-from shared.money import ZERO, cents, plain
+from shared.money import CENT, ZERO, cents, plain
 
 Holding = tuple[UUID, str]
+AT_ONCE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 
 
 @dataclass(frozen=True)
 class Fill:
-    """One execution. ``amount`` is the cash that moved, rounded to the cent, always positive."""
+    """One execution. ``amount`` is its price x quantity, rounded to the cent, ``cash`` what it did to the account's.
+
+    ``slippage`` is how much worse than the market the price is; ``account_cash`` and ``position_qty`` are as after it.
+    """
 
     id: UUID
     order: Order
@@ -31,13 +41,27 @@ class Fill:
     qty: Decimal
     price: Decimal
     amount: Decimal
+    fee: Decimal
+    slippage: Decimal
+    stage: Stage
     quote: Price
     at: datetime
+    account_cash: Decimal
+    position_qty: Decimal
 
     @property
     def cash(self) -> Decimal:
-        """What the fill does to the account's cash: negative for a buy."""
-        return -self.amount if self.order.side is Side.BUY else self.amount
+        return (-self.amount if self.order.buys else self.amount) - self.fee
+
+
+@dataclass(frozen=True)
+class Canceled:
+    """The order ended without filling, or before it had filled whole, and why."""
+
+    reason: str
+
+
+Outcome = Fill | Refusal | Canceled
 
 
 @dataclass(frozen=True)
@@ -48,18 +72,32 @@ class RoundTrip:
 
 @dataclass
 class Book:
-    """The accounts and lots that the orders at hand may touch; changed as orders settle."""
+    """The accounts, lots and families of orders that the orders at hand may touch; changed as orders settle."""
 
     accounts: dict[UUID, Account]
     lots: dict[Holding, tuple[Lot, ...]]
+    orders: dict[Key, Order] = field(default_factory=dict)
+    families: dict[Key, list[Key]] = field(default_factory=dict)
+    liquidity: Liquidity = field(default_factory=Liquidity)
+
+    def family(self, order: Order) -> list[Order]:
+        """All orders that end together with this one, it included."""
+        if order.family is None:
+            return [order]
+        return [self.orders[key] for key in self.families[order.account_id, order.family]]
+
+    def held(self, order: Order) -> Decimal:
+        return held(self.lots.get((order.account_id, order.symbol), ()))
 
 
 @dataclass
 class Settlement:
-    """What happened, in the order in which it did."""
+    """What happened, in the order in which it did; ``orders`` are the latest of all that changed."""
 
-    outcomes: list[tuple[Order, Fill | Refusal]] = field(default_factory=list)
+    outcomes: list[tuple[Order, Outcome]] = field(default_factory=list)
     round_trips: list[RoundTrip] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    changed: dict[Key, Order] = field(default_factory=dict)
 
     @property
     def fills(self) -> list[Fill]:
@@ -67,95 +105,248 @@ class Settlement:
 
     @property
     def orders(self) -> list[Order]:
-        return [order for order, _ in self.outcomes]
+        return list(self.changed.values())
 
 
 def settle(
-    orders: Iterable[Order], prices: Mapping[str, Price], book: Book, now: datetime, rules: MarketRules
+    orders: Iterable[Order],
+    prices: Mapping[str, Price],
+    book: Book,
+    now: datetime,
+    rules: MarketRules,
+    *,
+    known_at: datetime | None = None,
 ) -> Settlement:
-    """Fill what can fill, whole, and refuse what the account can no longer pay."""
-    settlement = Settlement()
-    for order in sorted(orders, key=lambda o: (o.accepted_at, o.id)):
-        price = prices.get(order.symbol)
-        if price is None or not usable(price, order, now, rules):
-            continue
-        at = execution_price(order, price, rules)
-        if at is not None:
-            _execute(order, price, at, book, now, settlement)
-    return settlement
+    """Fill what can fill, and refuse what the account can no longer pay.
+
+    ``known_at`` is when the prices became known, where that is not now.
+    """
+    settling = _Settling(book, now)
+    orders = list(orders)
+    book.orders.update({order.key: order for order in orders})
+    book.families.update(by_family(orders))
+    matches = [
+        match(order, prices[order.symbol], rules, on_bar=_fills_on_bar(order, book))
+        for order in orders
+        if order.works and order.symbol in prices and usable(prices[order.symbol], order, known_at or now, rules)
+    ]
+    for each in sorted(matches, key=lambda m: _precedence(m, prices[m.order.symbol])):
+        settling.apply(each, prices[each.order.symbol])
+    return settling.settlement
 
 
-def _execute(order: Order, price: Price, at: Decimal, book: Book, now: datetime, settlement: Settlement) -> None:
-    fill = _fill(order, price, at, now)
-    refusal = _unaffordable(fill, book)
-    if refusal is not None:
-        _release(order, book)
-        ended = replace(order, status=OrderStatus.REJECTED, reserved=ZERO)
-        settlement.outcomes.append((ended, refusal))
-        return
-    settlement.round_trips += _move_shares(fill, book)
-    _release(order, book)
-    account = book.accounts[order.account_id]
-    book.accounts[account.id] = replace(account, cash=account.cash + fill.cash)
-    settlement.outcomes.append((_filled(order, fill), fill))
+def _fills_on_bar(order: Order, book: Book) -> bool:
+    return book.accounts[order.account_id].settings.fills.fills_on == "bar"
 
 
-def _fill(order: Order, price: Price, at: Decimal, now: datetime) -> Fill:
-    number = order.fills + 1
-    return Fill(
-        id=uuid5(NAMESPACE_OID, f"{order.id}/{number}"),
-        order=order,
-        number=number,
-        qty=order.open_qty,
-        price=at,
-        amount=cents(order.open_qty * at),
-        quote=price,
-        at=max(now, price.quoted_at),  # clocks of two machines differ; a fill never precedes its quote
-    )
+def _precedence(found: Match, price: Price) -> tuple[object, ...]:
+    """At one stage: what trades at the market, such as a stop that was reached, then the better limit, then time."""
+    order = found.order
+    eager = Decimal("Infinity")
+    if order.limit_price is not None:
+        eager = order.limit_price / price.last if order.buys else price.last / order.limit_price
+    return (found.stage, -eager, order.accepted_at, order.id, order.account_id)
 
 
-def _unaffordable(fill: Fill, book: Book) -> Refusal | None:
-    account = book.accounts[fill.order.account_id]
-    spendable = account.buying_power + fill.order.reserved
-    if fill.order.side is Side.BUY and fill.amount > spendable:
+@dataclass
+class _Settling:
+    book: Book
+    now: datetime
+    settlement: Settlement = field(default_factory=Settlement)
+
+    def apply(self, found: Match, price: Price) -> None:
+        order = self.book.orders[found.order.key]  # one of its family may have changed it meanwhile
+        if not order.works:
+            return
+        if (found.order.hwm, found.order.triggered) != (order.hwm, order.triggered):
+            order = replace(order, hwm=found.order.hwm, triggered=found.order.triggered)
+            self._keep(order)
+        if found.price is not None:
+            order = self._execute(order, found, found.price, price)
+        if order.works and order.time_in_force in AT_ONCE:
+            self._end(order, Canceled(str(order.time_in_force)))
+
+    def _keep(self, order: Order) -> None:
+        self.book.orders[order.key] = self.settlement.changed[order.key] = order
+
+    def _execute(self, order: Order, found: Match, at: Decimal, price: Price) -> Order:
+        """The order as it is afterwards."""
+        model, liquidity = self.book.accounts[order.account_id].settings.fills, self.book.liquidity
+        wanted, share = order.open_qty(at), model.participation
+        qty = wanted if share is None else liquidity.there(found, price, wanted, share)
+        if not qty or (order.time_in_force is TimeInForce.FOK and qty < wanted):
+            return order
+        worse = _slipped(model.slippage, found, at, price, qty)
+        fill = self._fill(order, found.stage, min(qty, order.open_qty(worse.price)), worse, price)
+        filled = _filled(order, fill)
+        refusal = self._unaffordable(fill, filled)
+        if refusal is not None:
+            return self._end(order, refusal)
+        if share is not None:
+            liquidity.take(found, price, fill.qty)
+        return self._book_fill(fill, filled)
+
+    def _fill(self, order: Order, stage: Stage, qty: Decimal, worse: costs.Worse, price: Price) -> Fill:
+        account = self.book.accounts[order.account_id]
+        number = order.fills + 1
+        amount = cents(qty * worse.price)
+        fee = costs.fee(
+            account.settings.fills.commission,
+            qty=qty,
+            amount=order.paid + amount,
+            filled=order.filled_qty + qty,
+            charged=order.fees,
+        )
+        return Fill(
+            id=uuid5(NAMESPACE_OID, f"{order.id}/{number}"),
+            order=order,
+            number=number,
+            qty=qty,
+            price=worse.price,
+            amount=amount,
+            fee=fee,
+            slippage=worse.slippage,
+            stage=stage,
+            quote=price,
+            at=max(self.now, price.quoted_at),  # clocks of two machines differ; a fill never precedes its quote
+            account_cash=account.cash + (-amount if order.buys else amount) - fee,
+            position_qty=self.book.held(order) + (qty if order.buys else -qty),
+        )
+
+    def _unaffordable(self, fill: Fill, filled: Order) -> Refusal | None:
+        """A part may spend what was reserved for it and what is free."""
+        order, account = fill.order, self.book.accounts[fill.order.account_id]
+        opening = fill.qty - closing_qty(self.book.held(order), order.side, fill.qty)
+        if order.side is Side.SELL and opening and not account.settings.shorting:
+            return Refusal("insufficient_shares", f"only {plain(self.book.held(order))} shares are left to sell")
+        if not opening:
+            return None
+        needed = (fill.amount if opening == fill.qty else cents(fill.amount * opening / fill.qty)) + fill.fee
+        spendable = account.buying_power + order.reserved - filled.reserved
+        if needed <= spendable:
+            return None
         return Refusal(
             "insufficient_buying_power",
             f"insufficient buying power when it would have filled "
-            f"(needed: {plain(fill.amount)}, available: {plain(spendable)})",
+            f"(needed: {plain(needed)}, available: {plain(spendable)})",
         )
-    lots = book.lots.get((account.id, fill.order.symbol), ())
-    if fill.order.side is Side.SELL and fill.qty > held(lots):
-        return Refusal("insufficient_shares", f"only {plain(held(lots))} shares are left to sell")
-    return None
+
+    def _book_fill(self, fill: Fill, filled: Order) -> Order:
+        order = fill.order
+        closed, cost = self._move_shares(fill)
+        account = self.book.accounts[order.account_id]
+        self.book.accounts[account.id] = replace(
+            account, cash=account.cash + fill.cash, reserved=account.reserved - (order.reserved - filled.reserved)
+        )
+        self.settlement.entries.append(
+            Entry(
+                account.id,
+                account.epoch,
+                Kind.FILL,
+                fill.at,
+                fill.id,
+                cash=fill.cash,
+                symbol=order.symbol,
+                qty=fill.qty if order.buys else -fill.qty,
+                cost=cost,
+                fee=fill.fee,
+                realized=sum((part.realized for part in closed), ZERO),
+            )
+        )
+        self.settlement.round_trips += [RoundTrip(fill, part) for part in closed]
+        self.settlement.outcomes.append((filled, fill))
+        self._keep(filled)
+        self._spread(after_fill(order, filled, self.book.family(filled), fill.quote.quoted_at), "oco")
+        return filled
+
+    def _move_shares(self, fill: Fill) -> tuple[tuple[Closed, ...], Decimal]:
+        """What was closed, and what that and what was opened did to the cost of what is held."""
+        order = fill.order
+        holding = (order.account_id, order.symbol)
+        before = self.book.lots.get(holding, ())
+        after, closed = trade(
+            before,
+            order.side,
+            fill.qty,
+            fill.amount,
+            fill_id=fill.id,
+            at=fill.at,
+            strategy_id=order.strategy_id,
+        )
+        self.book.lots[holding] = after
+        account = self.book.accounts[order.account_id]
+        if account.is_marked:
+            was, is_, mark = held(before), held(after), fill.quote.last
+            self.book.accounts[account.id] = replace(
+                account,
+                long_value=account.long_value + cents((max(is_, ZERO) - max(was, ZERO)) * mark),
+                short_value=account.short_value + cents((min(is_, ZERO) - min(was, ZERO)) * mark),
+            )
+        return closed, cost_of(after) - cost_of(before)
+
+    def _end(self, order: Order, why: Refusal | Canceled) -> Order:
+        if isinstance(why, Refusal) and order.filled_qty:
+            why = Canceled(why.reason)  # a part of it has filled, which no refusal undoes
+        ended = self._released(order, OrderStatus.REJECTED if isinstance(why, Refusal) else OrderStatus.CANCELED)
+        self.settlement.outcomes.append((ended, why))
+        reason = "entry_ended" if ended.leg is None else "oco"
+        self._spread(after_end(order, self.book.family(ended), self.now), reason)
+        return ended
+
+    def _released(self, order: Order, status: OrderStatus) -> Order:
+        account = self.book.accounts[order.account_id]
+        self.book.accounts[account.id] = replace(account, reserved=account.reserved - order.reserved)
+        ended = released(order, status)
+        self._keep(ended)
+        return ended
+
+    def _spread(self, others: Iterable[Order], reason: str) -> None:
+        """What happened to one order happens to its family."""
+        for other in others:
+            freed = self.book.orders[other.key].reserved - other.reserved
+            account = self.book.accounts[other.account_id]
+            self.book.accounts[account.id] = replace(account, reserved=account.reserved - freed)
+            self._keep(other)
+            if other.status is OrderStatus.CANCELED:
+                self.settlement.outcomes.append((other, Canceled(reason)))
 
 
-def _release(order: Order, book: Book) -> None:
-    account = book.accounts[order.account_id]
-    book.accounts[account.id] = replace(account, reserved=account.reserved - order.reserved)
-
-
-def _move_shares(fill: Fill, book: Book) -> list[RoundTrip]:
-    holding = (fill.order.account_id, fill.order.symbol)
-    lots = book.lots.get(holding, ())
-    if fill.order.side is Side.BUY:
-        book.lots[holding] = (*lots, Lot(fill.id, fill.at, fill.qty, fill.amount))
-        return []
-    book.lots[holding], closed = sell(lots, fill.qty, fill.amount)
-    return [RoundTrip(fill, part) for part in closed]
+def _slipped(model: Slippage, found: Match, at: Decimal, price: Price, qty: Decimal) -> costs.Worse:
+    """A limit never slips: its fill is at the limit or better."""
+    if not found.takes:
+        return costs.Worse(at, ZERO)
+    return costs.slipped(model, found.order.side, at, price, qty, in_bar=found.stage is not Stage.QUOTE)
 
 
 def _filled(order: Order, fill: Fill) -> Order:
-    filled = order.filled_qty + fill.qty
-    paid = (order.filled_avg_price or ZERO) * order.filled_qty + fill.price * fill.qty
-    status = OrderStatus.FILLED if filled == order.qty else OrderStatus.PARTIALLY_FILLED
-    return replace(
+    left = order.open_qty(fill.price) - fill.qty
+    filled = replace(
         order,
-        filled_qty=filled,
-        filled_avg_price=paid / filled,
+        filled_qty=order.filled_qty + fill.qty,
+        filled_avg_price=(order.paid + fill.price * fill.qty) / (order.filled_qty + fill.qty),
         fills=fill.number,
-        status=status,
-        reserved=ZERO,
+        fees=order.fees + fill.fee,
     )
+    if not left or (order.notional is not None and filled.unspent < CENT):
+        return released(filled, OrderStatus.FILLED)
+    return replace(
+        filled,
+        status=OrderStatus.PARTIALLY_FILLED,
+        reserved=_still_reserved(order, fill, left),
+        promised=_still_promised(order, fill.qty),
+    )
+
+
+def _still_reserved(order: Order, fill: Fill, left: Decimal) -> Decimal:
+    """By how much is left to open, of a notional order what is not spent; what only closes has reserved nothing."""
+    if order.notional is not None and not order.closing:
+        return max(order.reserved - fill.amount - fill.fee, ZERO)
+    before, after = left + fill.qty - order.closing, left - max(order.closing - fill.qty, ZERO)
+    return cents(order.reserved * after / before) if ZERO < after < before else order.reserved
+
+
+def _still_promised(order: Order, qty: Decimal) -> Decimal:
+    return order.promised + qty if order.is_entry else max(order.promised - qty, ZERO)
 
 
 def position_of(lots: tuple[Lot, ...]) -> tuple[Decimal, Decimal]:

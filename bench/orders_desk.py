@@ -1,0 +1,136 @@
+"""Orders on a durable PostgreSQL of its own: instruments, accounts and orders at will, and what they become."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+import psycopg
+from sqlalchemy import Engine, event, text
+
+from embedded.database import service_urls
+from services.marketdata.store import Instrument, add_instruments
+from services.orders.actors import fill_on_prices
+from shared.bus.transaction import Unit
+from shared.contracts.prices import Price, PricesUpdated
+from shared.storage.cluster import PostgresCluster
+from shared.storage.engine import make_engine
+from shared.storage.migrate import migrate_service
+
+MARKET = Decimal(100)
+SERVICES = ("marketdata", "orders", "valuation")
+
+
+class Counted(psycopg.Cursor[Any]):
+    """A cursor that counts what is executed, whoever does: SQLAlchemy, or our code on the driver's connection."""
+
+    executed: ClassVar[int] = 0
+
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        Counted.executed += 1
+        return super().execute(*arguments, **options)
+
+
+@dataclass
+class Desk:
+    """``now`` moves on by a second with each batch of prices, so every quote is newer than the orders before it."""
+
+    engine: Engine
+    symbols: Sequence[str]
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    sequence: int = 0
+
+    @property
+    def unit(self) -> Unit:
+        return Unit("orders", self.engine, lambda: self.now)
+
+    def open_accounts(self, count: int) -> list[UUID]:
+        """Each with more cash than it can spend."""
+        accounts = [uuid4() for _ in range(count)]
+        with self.engine.begin() as connection:
+            connection.execute(_OPEN, {"ids": accounts, "now": self.now})
+        return accounts
+
+    def place(self, orders: Sequence[tuple[UUID, str, str, Decimal | None]]) -> list[UUID]:
+        """Open orders of one share each, (account, symbol, side, limit price or None for the market)."""
+        ids = [uuid4() for _ in orders]
+        columns = {
+            "accounts": [account for account, *_ in orders],
+            "symbols": [symbol for _, symbol, *_ in orders],
+            "sides": [side for _, _, side, _ in orders],
+            "limits": [limit for *_, limit in orders],
+        }
+        with self.engine.begin() as connection:
+            connection.execute(_PLACE, {**columns, "ids": ids, "now": self.now})
+        return ids
+
+    def prices(self, symbols: Sequence[str] | None = None, last: Decimal = MARKET) -> bytes:
+        """A message with the next price of each symbol, as it comes over the wire."""
+        self.now += timedelta(seconds=1)
+        self.sequence += 1
+        half = Decimal("0.01")
+        prices = tuple(
+            Price(
+                symbol=symbol, bid=last - half, ask=last + half, bid_size=Decimal(100), ask_size=Decimal(100), last=last,
+                open=last, high=last, low=last, close=last, volume=Decimal(1000), quoted_at=self.now,
+                sequence=self.sequence, provider="bench",
+            )
+            for symbol in symbols or self.symbols
+        )  # fmt: skip
+        return PricesUpdated(prices=prices).model_dump_json().encode()
+
+    def handle(self, body: bytes) -> None:
+        """All that a worker does with the message, but for taking it from RabbitMQ and acknowledging it."""
+        event = PricesUpdated.model_validate_json(body)
+        with self.unit.transaction() as tx:
+            if tx.first_time("bench", str(uuid4())):
+                fill_on_prices(event, tx)
+
+    def count(self, statement: str) -> int:
+        with self.engine.begin() as connection:
+            found: int = connection.execute(text(statement)).scalar_one()
+        return found
+
+    def tidy(self) -> None:
+        """What relays and autovacuum do meanwhile, in a system that runs."""
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("TRUNCATE orders.outbox"))
+            connection.execute(text("VACUUM ANALYZE orders.orders, orders.accounts, orders.positions, orders.lots"))
+
+
+@contextmanager
+def desk(symbols: int) -> Iterator[Desk]:
+    with TemporaryDirectory(prefix="paperprofit-bench-") as folder, PostgresCluster(Path(folder) / "postgres") as url:
+        urls = service_urls(url)
+        for service in SERVICES:
+            engine = make_engine(urls[service], name="bench")
+            migrate_service(engine, service)
+            if service == "marketdata":
+                names = [f"S{number}" for number in range(symbols)]
+                with engine.begin() as connection:
+                    add_instruments(connection, [Instrument(name, name) for name in names])
+            engine.dispose()
+        engine = make_engine(urls["orders"], name="bench")
+        event.listen(engine, "connect", lambda connection, _: setattr(connection, "cursor_factory", Counted))
+        yield Desk(engine, names)
+        engine.dispose()
+
+
+_OPEN = text("""
+INSERT INTO orders.accounts (id, number, name, currency, cash, created_at)
+SELECT id, id, 'bench', 'USD', 1000000000, :now FROM unnest(CAST(:ids AS uuid[])) AS id
+""")
+_PLACE = text("""
+INSERT INTO orders.orders (account_id, id, family, client_order_id, symbol, side, type, time_in_force, qty, limit_price,
+                           direction, threshold, status, promised, submitted_at, accepted_at, active_at, updated_at)
+SELECT account_id, id, id, id, symbol, side, CASE WHEN price IS NULL THEN 'market' ELSE 'limit' END, 'gtc', 1, price,
+       CASE WHEN price IS NULL OR side = 'buy' THEN 'below' ELSE 'above' END, COALESCE(price, 'Infinity'), 'accepted',
+       CASE side WHEN 'sell' THEN 1 ELSE 0 END, :now, :now, :now, :now
+FROM unnest(CAST(:accounts AS uuid[]), CAST(:ids AS uuid[]), CAST(:symbols AS text[]), CAST(:sides AS text[]),
+            CAST(:limits AS numeric[])) AS o (account_id, id, symbol, side, price)
+""")

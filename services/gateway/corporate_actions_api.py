@@ -1,0 +1,84 @@
+"""``/api/corporate-actions``: splits and dividends, entered by hand and listed."""
+
+from typing import Annotated, Any
+from uuid import UUID, uuid4
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict
+from starlette.concurrency import run_in_threadpool
+
+from services.gateway import store
+from services.gateway.endpoints import Endpoint
+from services.gateway.errors import Invalid
+from services.gateway.keys import OPERATE, Principal
+from services.gateway.models import upper
+from services.gateway.paging import FROM_CURSOR, Moment, Page, PageQuery, page_of
+from services.gateway.requests import Gateway, read
+from shared.contracts.base import Symbol
+from shared.contracts.corporate_actions import ActionKind, CorporateAction, EnterCorporateAction
+from shared.jobs import control
+from shared.jobs.listing import Listing
+
+
+class NewCorporateAction(CorporateAction):
+    """``action_id`` makes a repetition the same action."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    symbol: Annotated[Symbol, BeforeValidator(upper)]
+    effective_at: Moment
+    action_id: UUID | None = None
+
+
+class EnteredAction(CorporateAction):
+    """``applied_at`` is empty until it has taken effect."""
+
+    id: UUID
+    entered_at: AwareDatetime | None = None
+    applied_at: AwareDatetime | None = None
+
+
+class EnteredActions(Page[EnteredAction]):
+    """Those that take effect last come first."""
+
+
+class CorporateActionQuery(PageQuery):
+    cursor: Annotated[tuple[Moment, UUID], *FROM_CURSOR] | None = None
+    symbol: Annotated[Symbol, BeforeValidator(upper)] | None = None
+    kind: ActionKind | None = None
+
+
+async def post_corporate_action(gateway: Gateway, principal: Principal, body: NewCorporateAction) -> EnteredAction:
+    """Enter a split or dividend; it takes effect at its time, or within seconds where that has passed."""
+    if not await read(gateway, store.instrument_exists, body.symbol):
+        raise Invalid(f"symbol: {body.symbol} is not an instrument here", field="symbol")
+    action_id = body.action_id or uuid4()
+    terms = body.model_dump(exclude={"action_id"})
+    command = EnterCorporateAction(**terms, action_id=action_id)
+
+    def send() -> None:
+        with gateway.unit.transaction() as tx:
+            tx.publish(command)
+            control.note(tx, principal.key_id, "enter_corporate_action", body.symbol, None, _json(command))
+
+    await run_in_threadpool(send)
+    return EnteredAction(**terms, id=action_id)
+
+
+def _json(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json")
+
+
+async def get_corporate_actions(gateway: Gateway, query: CorporateActionQuery) -> EnteredActions:
+    """All splits and dividends that were entered."""
+    return await page_of(gateway, _ACTIONS.page, query, EnteredActions, ("effective_at", "id"))
+
+
+_ACTIONS = Listing(
+    "SELECT id, symbol, kind, ratio, amount, effective_at, entered_at, applied_at FROM marketdata.corporate_actions_v1",
+    ("effective_at", "id"),
+    {"symbol": "symbol = :symbol", "kind": "kind = :kind"},
+)
+endpoints = (
+    Endpoint("GET", "/api/corporate-actions", get_corporate_actions, OPERATE),
+    Endpoint("POST", "/api/corporate-actions", post_corporate_action, OPERATE, 202),
+)

@@ -1,0 +1,15 @@
+"""What marketdata does with each message."""
+
+from services.marketdata import corporate_actions
+from shared.bus.actors import Actors
+from shared.bus.transaction import Transaction
+from shared.contracts.corporate_actions import EnterCorporateAction
+
+actors = Actors()
+
+
+@actors.on(EnterCorporateAction, queue="marketdata.commands")
+def enter_corporate_action(command: EnterCorporateAction, tx: Transaction) -> None:
+    """Keep it until it takes effect; one whose time has come does at once."""
+    corporate_actions.enter(tx, command)
+    corporate_actions.apply_due(tx)

@@ -1,0 +1,55 @@
+"""Splits and dividends take effect: in one transaction with the first prices after them, and before these are sent.
+
+So whoever gets the messages in their order never sees a price of new shares beside a holding of old ones.
+"""
+
+from sqlalchemy import text
+
+from shared.bus.transaction import Transaction
+from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
+
+
+def enter(tx: Transaction, command: EnterCorporateAction) -> None:
+    """Raises IntegrityError where there is no such instrument."""
+    tx.connection.execute(_ENTER, {**command.model_dump(), "now": tx.now})
+
+
+def apply_due(tx: Transaction) -> int:
+    """Apply what is due and not applied yet; the number of them."""
+    due = tx.connection.execute(_TAKE_DUE, {"now": tx.now}).all()
+    for action in sorted(due, key=lambda row: (row.effective_at, row.id)):
+        adjustment = tx.connection.execute(_ADJUST, {"symbol": action.symbol, "ratio": action.ratio}).scalar_one()
+        tx.publish(
+            CorporateActionApplied(
+                action_id=action.id,
+                symbol=action.symbol,
+                kind=action.kind,
+                ratio=action.ratio,
+                amount=action.amount,
+                effective_at=action.effective_at,
+                adjustment=adjustment,
+            )
+        )
+    return len(due)
+
+
+_ENTER = text("""
+INSERT INTO marketdata.corporate_actions (id, symbol, kind, ratio, amount, effective_at, entered_at)
+VALUES (:action_id, :symbol, :kind, :ratio, :amount, :effective_at, :now) ON CONFLICT (id) DO NOTHING
+""")
+_TAKE_DUE = text("""
+UPDATE marketdata.corporate_actions SET applied_at = :now WHERE applied_at IS NULL AND effective_at <= :now
+RETURNING id, symbol, kind, ratio, amount, effective_at
+""")
+#: A split also makes the current price one of new shares, which is an update of it.
+_ADJUST = text("""
+UPDATE marketdata.instruments SET
+  adjustment = adjustment + CASE WHEN CAST(:ratio AS numeric) IS NULL THEN 0 ELSE 1 END,
+  sequence = sequence + 1,
+  last_price = round(last_price / COALESCE(:ratio, 1), 9), bid = round(bid / COALESCE(:ratio, 1), 9),
+  ask = round(ask / COALESCE(:ratio, 1), 9), open = round(open / COALESCE(:ratio, 1), 9),
+  high = round(high / COALESCE(:ratio, 1), 9), low = round(low / COALESCE(:ratio, 1), 9),
+  bid_size = bid_size * COALESCE(:ratio, 1), ask_size = ask_size * COALESCE(:ratio, 1),
+  volume = volume * COALESCE(:ratio, 1)
+WHERE symbol = :symbol RETURNING adjustment
+""")

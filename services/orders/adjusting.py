@@ -1,0 +1,91 @@
+"""Splits and dividends on positions, lots, open orders and cash: each once, between the prices before and after it."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+from services.orders import saving, store
+from services.orders.domain.corporate_actions import dividend, split_lots, split_order
+from services.orders.domain.ledger import Entry, Kind
+from services.orders.domain.lots import held
+from services.orders.domain.settlement import Book
+from services.orders.filling import end_orders
+from services.orders.saying import Voice
+from shared.bus.transaction import Transaction
+from shared.contracts.accounts import DividendPaid
+from shared.contracts.corporate_actions import CorporateActionApplied
+from shared.contracts.orders import OrderAdjusted, OrderStatus
+
+
+def apply_action(tx: Transaction, event: CorporateActionApplied) -> None:
+    """Only what was held and handed in before it took effect is concerned; later prices wait for it."""
+    store.adjust_quote(tx.connection, event.symbol, event.adjustment, event.effective_at)
+    accounts = store.lock_accounts(tx.connection, store.accounts_in(tx.connection, event.symbol))
+    lots = store.lots_in(tx.connection, event.symbol, event.effective_at)
+    book = Book(accounts, lots)
+    if event.ratio is not None:
+        _split(tx, event, event.ratio, book)
+    elif event.amount is not None:
+        _pay(tx, event, event.amount, book)
+
+
+def _split(tx: Transaction, event: CorporateActionApplied, ratio: Decimal, book: Book) -> None:
+    voice = Voice(tx, book.accounts)
+    entries = []
+    for holding, lots in list(book.lots.items()):
+        book.lots[holding] = split_lots(lots, ratio, event.effective_at)
+        account = book.accounts[holding[0]]
+        more = held(book.lots[holding]) - held(lots)
+        entries.append(
+            Entry(account.id, account.epoch, Kind.SPLIT, tx.now, event.action_id, symbol=event.symbol, qty=more)
+        )
+        voice.position(*holding, book.lots[holding])
+    _split_orders(tx, event, ratio, book, voice)
+    saving.save_adjusted(tx.connection, book, entries, tx.now)
+
+
+def _split_orders(tx: Transaction, event: CorporateActionApplied, ratio: Decimal, book: Book, voice: Voice) -> None:
+    orders = store.lock_open_orders(tx.connection, store.open_families_in(tx.connection, event.symbol))
+    before = [order for order in orders if order.accepted_at < event.effective_at]
+    pairs = [(order, split_order(order, ratio)) for order in before]
+    adjusted = [after for _, after in pairs if after is not None]
+    for after in adjusted:
+        prices = {"limit_price": after.limit_price, "stop_price": after.stop_price}
+        voice.say(OrderAdjusted, after.account_id, trace=after.trace, order_id=after.id, qty=after.qty, **prices)
+    if adjusted:
+        saving.save_split_orders(tx.connection, adjusted, tx.now)
+    nothing_left = [order for order, after in pairs if after is None]
+    if nothing_left:
+        current = {order.id: order for order in [*orders, *adjusted]}
+        end_orders(tx, nothing_left, OrderStatus.CANCELED, list(current.values()), book.accounts, "split")
+
+
+def _pay(tx: Transaction, event: CorporateActionApplied, amount: Decimal, book: Book) -> None:
+    voice = Voice(tx, book.accounts)
+    entries = []
+    for (account_id, symbol), lots in book.lots.items():
+        qty = held(tuple(lot for lot in lots if lot.opened_at < event.effective_at))
+        cash = dividend(qty, amount)
+        account = book.accounts[account_id]
+        account = book.accounts[account_id] = replace(account, cash=account.cash + cash)
+        entries.append(
+            Entry(
+                account_id,
+                account.epoch,
+                Kind.DIVIDEND,
+                tx.now,
+                event.action_id,
+                cash=cash,
+                symbol=symbol,
+                dividend=cash,
+            )
+        )
+        voice.say(
+            DividendPaid,
+            account_id,
+            action_id=event.action_id,
+            symbol=symbol,
+            qty=qty,
+            amount=cash,
+            cash=account.cash,
+        )
+    saving.save_adjusted(tx.connection, book, entries, tx.now)

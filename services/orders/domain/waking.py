@@ -1,0 +1,30 @@
+"""Which prices concern an order: what its row tells the index, so that an order far from the market costs nothing."""
+
+from decimal import Decimal
+from enum import StrEnum
+
+from services.orders.domain.matching import stop_of, waits_for_stop
+from services.orders.domain.order import Order
+from shared.contracts.orders import TimeInForce
+
+_EVERY = Decimal("Infinity")
+
+
+class Direction(StrEnum):
+    """A price concerns the order at its threshold or ``below`` it, or at it or ``above``."""
+
+    BELOW = "below"
+    ABOVE = "above"
+
+
+def wakes(order: Order) -> tuple[Direction, Decimal]:
+    """Where a price must be to concern the order; an infinite threshold: every price does."""
+    if waits_for_stop(order):
+        stop = stop_of(order)
+        if stop is None:
+            return Direction.BELOW, _EVERY
+        return (Direction.ABOVE if order.buys else Direction.BELOW), stop
+    at_once = order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}
+    if order.limit_price is None or at_once:
+        return Direction.BELOW, _EVERY
+    return (Direction.BELOW if order.buys else Direction.ABOVE), order.limit_price

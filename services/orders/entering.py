@@ -1,0 +1,136 @@
+"""Orders come in and are replaced: what is known is loaded, the domain decides, and rows and events follow."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from services.orders import saving, store
+from services.orders.domain import risk
+from services.orders.domain.amending import Replaced, amend
+from services.orders.domain.entry import Admitted, admit, refused
+from services.orders.domain.order import Account, Order
+from services.orders.domain.risk import Refusal, Standing
+from services.orders.saving import Entered
+from services.orders.saying import Voice
+from shared.bus import tracing
+from shared.bus.transaction import Transaction
+from shared.contracts.orders import NewOrder, OrderAccepted, OrderReplaced, ReplaceOrder, ReplaceRejected
+
+
+def enter_orders(tx: Transaction, account: Account, orders: Sequence[NewOrder]) -> None:
+    """Accept each order and reserve what it needs, or refuse it with a reason; either is a row.
+
+    One that is there already is left alone. The account is locked.
+    """
+    asked = [(order.order_id, order.client_order_id, order.symbol) for order in orders]
+    contexts = store.contexts(tx.connection, account.id, asked, tx.now)
+    desk = _Desk(tx, account)
+    for order, context in zip(orders, contexts, strict=True):
+        if not context.known:
+            desk.enter(order, context)
+    if desk.entered:
+        saving.enter(tx.connection, desk.entered, desk.account, tx.now)
+
+
+class _Desk:
+    """The orders of one command, one after the other: each sees what those before it reserved and promised."""
+
+    def __init__(self, tx: Transaction, account: Account) -> None:
+        self.entered: list[Entered] = []
+        self._tx = tx
+        self._accounts = {account.id: account}
+        self._id = account.id
+        self._record = _record(tx, account)
+        self._standings: dict[str, Standing] = {}
+        self._client_ids: set[str] = set()
+        self._voice = Voice(tx, self._accounts)
+
+    @property
+    def account(self) -> Account:
+        return self._accounts[self._id]
+
+    def enter(self, order: NewOrder, context: store.Context) -> None:
+        decided = self._decide(order, context)
+        if isinstance(decided, Refusal):
+            ended = refused(order, self.account, self._tx.now, tracing.current())
+            self.entered.append(_row(ended, order, self.account, decided))
+            self._voice.rejected(ended, decided)
+            return
+        self._accounts[self._id] = decided.account
+        self._standings[order.symbol] = decided.standing
+        self._record = replace(self._record, recent=self._record.recent + 1)
+        self._client_ids.add(order.client_order_id)
+        for each in decided.orders:
+            self.entered.append(_row(each, order, self.account))
+            self._voice.say(OrderAccepted, self._id, order_id=each.id)
+
+    def _decide(self, order: NewOrder, context: store.Context) -> Admitted | Refusal:
+        if context.listing is None:
+            return risk.unknown_symbol(order.symbol)
+        if context.client_id_taken or order.client_order_id in self._client_ids:
+            return risk.DUPLICATE
+        standing = _with(self._standings.get(order.symbol, context.standing), self._record)
+        return admit(order, context.listing, self.account, standing, self._tx.now, tracing.current())
+
+
+def replace_order(tx: Transaction, account: Account, family: Sequence[Order], command: ReplaceOrder) -> None:
+    """Replace the order, which is one of the open ones of ``family``, or say why not. All of it is locked."""
+    old = next(order for order in family if order.id == command.order_id)
+    client_id = command.client_order_id or str(command.new_order_id)
+    (context,) = store.contexts(tx.connection, account.id, [(command.new_order_id, client_id, old.symbol)], tx.now)
+    if context.known:
+        return
+    done = _amended(tx, account, family, command, context)
+    if isinstance(done, Refusal):
+        refuse_replace(tx, account, command, done)
+        return
+    accounts = {account.id: done.account}
+    voice = Voice(tx, accounts)
+    voice.say(OrderReplaced, account.id, trace=old.trace, order_id=old.id, new_order_id=command.new_order_id)
+    on_bar = account.settings.fills.fills_on == "bar"
+    entered = Entered(done.order, client_id, command.requested_at, on_bar, replaces=old.id, epoch=account.epoch)
+    saving.replace_order(tx.connection, old.id, entered, accounts[account.id], tx.now)
+
+
+def _amended(
+    tx: Transaction, account: Account, family: Sequence[Order], command: ReplaceOrder, context: store.Context
+) -> Replaced | Refusal:
+    if context.listing is None:
+        return risk.unknown_symbol(family[0].symbol)
+    if context.client_id_taken:
+        return risk.DUPLICATE
+    standing = _with(context.standing, _record(tx, account))
+    return amend(family, command, context.listing, account, standing, tx.now)
+
+
+def refuse_replace(tx: Transaction, account: Account, command: ReplaceOrder, refusal: Refusal) -> None:
+    accounts = {account.id: account}
+    Voice(tx, accounts).say(
+        ReplaceRejected,
+        account.id,
+        order_id=command.order_id,
+        new_order_id=command.new_order_id,
+        reason=refusal.reason,
+        message=refusal.message,
+    )
+    saving.save_accounts(tx.connection, list(accounts.values()))
+
+
+def _record(tx: Transaction, account: Account) -> store.Record:
+    """What the account did lately, where its limits ask for it."""
+    asks = any(limits.on_equity or limits.orders_per_minute for limits in account.settings.all_limits)
+    return store.record(tx.connection, account.id, tx.now) if asks else store.Record(0, None, None)
+
+
+def _with(standing: Standing, record: store.Record) -> Standing:
+    return replace(standing, recent=record.recent, day_start=record.day_start, peak=record.peak)
+
+
+def _row(order: Order, asked: NewOrder, account: Account, refusal: Refusal | None = None) -> Entered:
+    return Entered(
+        order,
+        asked.client_order_id if order.id == asked.order_id else str(order.id),
+        asked.submitted_at,
+        on_bar=account.settings.fills.fills_on == "bar",
+        refusal=refusal,
+        epoch=account.epoch,
+    )

@@ -1,0 +1,103 @@
+"""The proof of the books: what must hold between the rows of orders, each as a statement that finds what breaks it."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+#: So many of the rows that break an invariant are shown.
+SHOWN = 20
+
+
+def broken(connection: Connection) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Each invariant that does not hold, with rows that show it; none when all hold."""
+    for name, statement in INVARIANTS.items():
+        found = connection.execute(text(f"SELECT * FROM ({statement}) AS broken LIMIT {SHOWN}")).all()
+        if found:
+            yield name, found
+
+
+_IS_OPEN = "o.status IN ('accepted', 'held', 'partially_filled')"
+_BOOKS = """
+SELECT account_id, epoch, sum(cash) AS cash, sum(cost) AS cost, sum(fee) AS fee, sum(realized) AS realized,
+       sum(dividend) AS dividend, sum(capital) AS capital FROM orders.ledger GROUP BY 1, 2"""
+INVARIANTS: dict[str, str] = {
+    "cash is the sum of the ledger": f"""
+        SELECT a.id, a.cash, l.cash AS total FROM orders.accounts a
+        JOIN ({_BOOKS}) l ON l.account_id = a.id AND l.epoch = a.epoch
+        WHERE a.cash <> l.cash""",
+    "cash is deposits, dividends and fills, recomputed": """
+        SELECT a.id, a.cash, d.paid, f.moved FROM orders.accounts a
+        LEFT JOIN (SELECT account_id, epoch, sum(capital + dividend) AS paid FROM orders.ledger GROUP BY 1, 2) d
+          ON d.account_id = a.id AND d.epoch = a.epoch
+        LEFT JOIN (SELECT account_id, epoch,
+                          sum((CASE side WHEN 'buy' THEN -1 ELSE 1 END) * round(qty * price, 2) - fee) AS moved
+                   FROM orders.fills GROUP BY 1, 2) f ON f.account_id = a.id AND f.epoch = a.epoch
+        WHERE a.cash <> COALESCE(d.paid, 0) + COALESCE(f.moved, 0)""",
+    "a position is the sum of its fills": """
+        SELECT * FROM (
+          SELECT account_id, symbol, sum(qty) AS qty FROM (
+            SELECT account_id, epoch, symbol, CASE side WHEN 'buy' THEN qty ELSE -qty END AS qty FROM orders.fills
+            UNION ALL SELECT account_id, epoch, symbol, qty FROM orders.ledger WHERE kind = 'split'
+          ) moved JOIN orders.accounts a ON a.id = moved.account_id AND a.epoch = moved.epoch GROUP BY 1, 2
+        ) f FULL JOIN orders.positions p USING (account_id, symbol)
+        WHERE COALESCE(f.qty, 0) <> COALESCE(p.qty, 0)""",
+    "a position is its open lots": """
+        SELECT * FROM orders.positions p
+        FULL JOIN (SELECT account_id, symbol, sum(qty) AS qty, sum(cost) AS cost FROM orders.lots GROUP BY 1, 2) l
+        USING (account_id, symbol)
+        WHERE COALESCE(l.qty, 0) <> COALESCE(p.qty, 0) OR COALESCE(l.cost, 0) <> COALESCE(p.cost, 0)""",
+    "a position is the sum of its ledger entries": """
+        SELECT * FROM orders.positions p
+        FULL JOIN (SELECT l.account_id, l.symbol, sum(l.qty) AS qty, sum(l.cost) AS cost FROM orders.ledger l
+                   JOIN orders.accounts a ON a.id = l.account_id AND a.epoch = l.epoch
+                   WHERE l.symbol IS NOT NULL GROUP BY 1, 2) l USING (account_id, symbol)
+        WHERE COALESCE(l.qty, 0) <> COALESCE(p.qty, 0) OR COALESCE(l.cost, 0) <> COALESCE(p.cost, 0)""",
+    "realised P&L is that of the round trips": f"""
+        SELECT l.account_id FROM ({_BOOKS}) l
+        LEFT JOIN (SELECT account_id, epoch, sum(realized_pl) AS realized FROM orders.trades GROUP BY 1, 2) t
+        USING (account_id, epoch) WHERE l.realized <> COALESCE(t.realized, 0)""",
+    "an order's fees are those of its fills": """
+        SELECT o.id FROM orders.orders o
+        LEFT JOIN (SELECT account_id, order_id, sum(fee) AS fee, count(*) AS fills FROM orders.fills GROUP BY 1, 2) f
+          ON f.account_id = o.account_id AND f.order_id = o.id
+        WHERE o.fees <> COALESCE(f.fee, 0) OR o.fills <> COALESCE(f.fills, 0)""",
+    "cash + cost of lots + fees - realised P&L - dividends = deposits": f"""
+        SELECT a.id FROM orders.accounts a JOIN ({_BOOKS}) l ON l.account_id = a.id AND l.epoch = a.epoch
+        WHERE a.cash + COALESCE((SELECT sum(cost) FROM orders.lots l WHERE l.account_id = a.id), 0)
+              + COALESCE((SELECT sum(fee) FROM orders.fills f WHERE f.account_id = a.id AND f.epoch = a.epoch), 0)
+              - COALESCE((SELECT sum(realized_pl) FROM orders.trades t
+                          WHERE t.account_id = a.id AND t.epoch = a.epoch), 0) - l.dividend <> l.capital""",
+    "what is reserved is the sum over open orders": f"""
+        SELECT a.id, a.reserved FROM orders.accounts a
+        WHERE a.reserved <> COALESCE((SELECT sum(o.reserved) FROM orders.orders o
+                                      WHERE o.account_id = a.id AND {_IS_OPEN}), 0)""",
+    "an ended order reserves and promises nothing": f"""
+        SELECT id FROM orders.orders o WHERE (reserved <> 0 OR promised <> 0) AND NOT {_IS_OPEN}""",
+    "filled is the sum of an order's fills, at most its quantity": """
+        SELECT o.id FROM orders.orders o
+        LEFT JOIN (SELECT account_id, order_id, sum(qty) AS qty FROM orders.fills GROUP BY 1, 2) f
+          ON f.account_id = o.account_id AND f.order_id = o.id
+        WHERE o.filled_qty <> COALESCE(f.qty, 0) OR o.filled_qty > o.qty
+           OR o.notional IS NULL AND o.status <> 'replaced' AND (o.status = 'filled') <> (o.filled_qty = o.qty)""",
+    "a fill lies on its quote or in its bar, which is newer than the order": """
+        SELECT f.id FROM orders.fills f JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
+        WHERE f.quoted_at <= o.accepted_at OR f.filled_at < f.quoted_at
+           OR f.stage <> 'quote' AND (f.since < o.accepted_at OR f.price NOT BETWEEN f.low AND f.high)
+           OR f.stage = 'quote' AND f.price - CASE f.side WHEN 'buy' THEN f.slippage ELSE -f.slippage END
+              <> CASE f.side WHEN 'buy' THEN COALESCE(f.ask, f.price - f.slippage)
+                             ELSE COALESCE(f.bid, f.price + f.slippage) END
+           OR (o.adjusted_at IS NULL OR f.filled_at > o.adjusted_at)
+              AND (o.side = 'buy' AND f.price > o.limit_price OR o.side = 'sell' AND f.price < o.limit_price)""",
+    "nothing fills after its end": """
+        SELECT f.id FROM orders.fills f JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
+        WHERE o.status IN ('canceled', 'expired', 'rejected', 'replaced')
+          AND (o.filled_qty = o.qty AND o.status <> 'replaced'
+               OR f.filled_at > COALESCE(o.canceled_at, o.expired_at, o.replaced_at, o.updated_at))""",
+    "every ledger entry of a fill has its fill, once": """
+        SELECT reference FROM orders.ledger WHERE kind = 'fill' GROUP BY reference
+        HAVING count(*) <> 1 OR NOT EXISTS (SELECT FROM orders.fills f WHERE f.id = ledger.reference)""",
+    "two open exits of a family have the same left": f"""
+        SELECT family FROM orders.orders o WHERE leg IS NOT NULL AND {_IS_OPEN} GROUP BY account_id, family
+        HAVING count(*) > 2 OR min(qty - filled_qty) <> max(qty - filled_qty)""",
+}

@@ -1,0 +1,38 @@
+"""Prices that no event brought, such as while orders was down: what was missed is made up for from the stored bars.
+
+Each bar is applied as the event about it would have been, in order and in a transaction of its own, with the sequence
+of the last price that was applied. So an event that comes after all goes first, and a run that is killed goes on where
+it was.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from operator import attrgetter
+
+from services.orders import store
+from services.orders.filling import fill_on
+from shared.bus.transaction import Unit
+from shared.contracts.prices import Price
+
+
+def catch_up(unit: Unit, progress: Callable[[int, int], None]) -> int:
+    """Fill what the missed bars fill; the number of fills."""
+    with unit.engine.begin() as connection:
+        bars = store.missed_bars(connection)
+    filled = 0
+    for number, batch in enumerate(_by_time(bars), start=1):
+        with unit.transaction() as tx:
+            filled += fill_on(tx, batch, at=batch[0].quoted_at)
+        progress(number, len(bars))
+    return filled
+
+
+def _by_time(bars: Iterable[Price]) -> list[list[Price]]:
+    ordered = sorted(bars, key=attrgetter("quoted_at", "symbol"))
+    return [list(batch) for _, batch in groupby(ordered, key=attrgetter("quoted_at"))]
+
+
+def sweep(unit: Unit) -> int:
+    """Fill on the current price of each symbol with an open order, if no event did; the number of fills."""
+    with unit.transaction() as tx:
+        return fill_on(tx, store.prices_with_open_orders(tx.connection), at=tx.now)

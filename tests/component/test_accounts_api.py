@@ -1,0 +1,253 @@
+"""``/api/account`` and ``/api/accounts``: opening, steering, funding and resetting, and reading the books."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from starlette.testclient import TestClient
+
+from embedded.system import System
+from tests.component.documented import DocumentedClient
+from tests.component.http_desk import KEY, Trader, open_account, push
+from tests.component.operator_desk import actions
+from tests.conftest import database, running_system
+from tests.support import eventually, value
+
+RESTING: dict[str, Any] = {"type": "limit", "limit_price": "50", "time_in_force": "gtc"}
+
+
+@pytest.fixture(scope="module")
+def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
+    """One for all: each test opens an account of its own."""
+    with database(postgres, template) as urls, running_system(urls) as system:
+        push(system, "100")
+        yield system
+
+
+@pytest.fixture(scope="module")
+def client(system: System) -> Iterator[TestClient]:
+    with DocumentedClient(system.app()) as client:
+        eventually(lambda: client.get("/v2/account", headers=KEY).status_code == 200)
+        yield client
+
+
+@pytest.fixture
+def trader(system: System, client: TestClient) -> Iterator[Trader]:
+    """With 100,000 in cash."""
+    trader = open_account(system, client)
+    yield trader
+    assert trader.books_hold()
+
+
+def done(trader: Trader, method: str, path: str, **body: Any) -> Any:
+    answer = trader.ask(method, f"/api/account/{path}", json=body)
+    assert answer.status_code < 300, answer.text
+    return answer.json()
+
+
+def noted(trader: Trader) -> list[tuple[Any, ...]]:
+    """What was noted about the account: who, what, before, after."""
+    return [
+        (who, what, before, after)
+        for who, what, subject, before, after in actions(trader.system)
+        if subject == str(trader.account_id)
+    ]
+
+
+def test_an_account_is_opened_with_a_key_of_its_own(system: System, client: TestClient) -> None:
+    """The secret is told once: neither the list nor the note of it has it, and the key trades only that account."""
+    asked = {"name": "Second", "cash": "5000.50", "settings": {"multiplier": 2}}
+    answer = client.post("/api/accounts", json=asked, headers=KEY)
+    assert (answer.status_code, answer.headers["content-type"]) == (201, "application/json")
+    opened = answer.json()
+    key = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}
+    eventually(lambda: client.get("/v2/account", headers=key).status_code == 200)
+    told = client.get("/v2/account", headers=key).json()
+    assert (told["id"], told["cash"], told["multiplier"]) == (opened["account_id"], "5000.5", "2")
+    assert client.get("/api/accounts", headers=key).status_code == 403  # it trades, and does not operate
+    listed = client.get("/api/accounts", headers=KEY, params={"limit": 1}).json()
+    (newest,) = listed["items"]
+    assert (newest["name"], newest["number"], newest["cash"]) == ("Second", told["account_number"], "5000.5")
+    after = client.get("/api/accounts", headers=KEY, params={"cursor": listed["next"]}).json()["items"]
+    assert newest["id"] not in [each["id"] for each in after]
+    noted = str(actions(system))
+    assert opened["key_id"] in noted
+    assert opened["secret_key"] not in noted + str(listed)
+
+
+def test_settings_are_changed_before_whatever_is_asked_next(trader: Trader) -> None:
+    """A PUT, and an order right after it that only the new settings allow; who did it is noted."""
+    before = done(trader, "GET", "settings")
+    assert (before["multiplier"], before["shorting"]) == (1, False)
+    wanted = {"shorting": True, "fills": {"commission": {"kind": "per_share", "rate": "0.01"}}}
+    after = done(trader, "PUT", "settings", **wanted)
+    assert trader.order(side="sell")["status"] == "accepted"
+    assert (after["shorting"], after["fills"]["commission"]["rate"], after["multiplier"]) == (True, "0.01", 1)
+    assert done(trader, "GET", "settings") == after
+    assert noted(trader)[1:] == [(trader.key["APCA-API-KEY-ID"], "configure_account", before, after)]
+    trader.ask("DELETE", "/orders")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"multiplier": 3}, "multiplier"),
+        ({"leverage": 2}, "leverage"),
+        ({"fills": {"participation": "2"}}, "fills.participation"),
+        ({"fills": {"slippage": {"kind": "much"}}}, "fills.slippage.kind"),
+        ({"limits": {"max_order_qty": 1.5}}, None),
+        ({"limits": {"max_order_qty": "-1"}}, "limits.max_order_qty"),
+        ({"limits": {"blocked_symbols": ["a b"]}}, "limits.blocked_symbols.0"),
+        ({"strategies": {"not-an-id": {}}}, "strategies.not-an-id.[key]"),
+    ],
+)
+def test_wrong_settings_are_named_and_change_nothing(trader: Trader, body: dict[str, Any], field: str | None) -> None:
+    """By the contract's own rules; a JSON number is as good as a string."""
+    before = done(trader, "GET", "settings")
+    answer = trader.ask("PUT", "/api/account/settings", json=body)
+    assert (answer.status_code, answer.json().get("field")) == ((422, field) if field else (202, None))
+    assert field is None or done(trader, "GET", "settings") == before
+
+
+def test_cash_is_paid_in_and_out_and_only_what_is_free(trader: Trader) -> None:
+    """A withdrawal beyond what orders have reserved is a 403 with the amounts."""
+    paid = done(trader, "POST", "transfers", amount="250.25")
+    assert (paid["amount"], paid["booked_at"] is None) == ("250.25", False)
+    trader.order(**RESTING)
+    answer = trader.refused("POST", "/api/account/transfers", json={"amount": "-100000"})
+    assert answer == (403, "only 99750.25 can be withdrawn (requested: 100000)")
+    done(trader, "POST", "transfers", amount="-99750.25")
+    told = trader.get("/account")
+    assert (told["cash"], told["buying_power"]) == ("500", "0")
+    assert [each[1] for each in noted(trader)] == ["open_account", *["move_cash"] * 3]
+    trader.ask("DELETE", "/orders")
+
+
+def test_a_repeated_transfer_is_booked_once(trader: Trader) -> None:
+    """By its id, which another amount may not use again."""
+    body = {"amount": "10", "transfer_id": str(uuid4())}
+    first = done(trader, "POST", "transfers", **body)
+    assert done(trader, "POST", "transfers", **body) == first
+    other = trader.ask("POST", "/api/account/transfers", json={**body, "amount": "11"})
+    assert (other.status_code, other.json()["field"]) == (422, "transfer_id")
+    assert trader.get("/account")["cash"] == "100010"
+
+
+def test_what_is_not_answered_in_time_is_told_as_on_its_way(trader: Trader) -> None:
+    """And is done all the same."""
+    with trader.unanswered():
+        pending = done(trader, "POST", "transfers", amount="10")
+        assert pending["booked_at"] is None
+        begun = done(trader, "POST", "reset", cash="7")
+        assert (begun["epoch"], begun["begun_at"]) == (None, None)
+    eventually(lambda: trader.get("/account")["cash"] == "7")
+    again = done(trader, "POST", "transfers", amount="10", transfer_id=pending["transfer_id"])
+    assert again["booked_at"]
+
+
+def test_a_reset_begins_again_and_keeps_the_books(trader: Trader) -> None:
+    """Open orders are canceled, nothing is held, and P&L counts from the new cash; the first life stays readable."""
+    trader.filled("100")
+    trader.filled("101", side="sell", qty="4")
+    resting = trader.order(**RESTING)
+    begun = done(trader, "POST", "reset", cash="2000")
+    assert (begun["epoch"], begun["cash"]) == (2, "2000")
+    assert trader.get(f"/orders/{resting['id']}")["status"] == "canceled"
+    assert trader.get("/positions") == []
+    told = trader.get("/account")
+    assert (told["cash"], told["equity"], told["unrealized_pl"]) == ("2000", "2000", "0")
+    (trade,) = done(trader, "GET", "trades")["items"]
+    assert (trade["epoch"], trade["side"], trade["qty"], trade["realized_pl"]) == (1, "long", "4", "3.92")
+    ledger = trader.get("/api/account/ledger", epoch=2)["items"]
+    assert [(entry["kind"], entry["capital"]) for entry in ledger] == [("deposit", "2000")]
+
+
+def test_the_ledger_is_read_page_by_page_and_adds_up(trader: Trader) -> None:
+    """The newest first; cash is the sum of its entries, and each balances."""
+    trader.filled("100")
+    trader.filled("101", side="sell")
+    first = trader.get("/api/account/ledger", limit=2)
+    second = trader.get("/api/account/ledger", limit=2, cursor=first["next"])
+    assert second["next"] is None
+    entries = first["items"] + second["items"]
+    assert [(entry["kind"], entry["qty"], entry["realized"]) for entry in entries] == [
+        ("fill", "-10", "9.8"),
+        ("fill", "10", "0"),
+        ("deposit", "0", "0"),
+    ]
+    assert trader.get("/account")["cash"] == "100009.8"
+    assert trader.get("/api/account/ledger", kind="deposit")["items"] == entries[2:]
+    assert trader.get("/api/account/ledger", symbol="IBM")["items"] == []
+
+
+def test_round_trips_are_filtered_and_paged(trader: Trader) -> None:
+    """By symbol, side and the time of their close."""
+    for last in ("100", "101"):
+        trader.filled(last)
+        trader.filled(last, side="sell")
+    first = trader.get("/api/account/trades", limit=1)
+    (later,) = first["items"]
+    (earlier,) = trader.get("/api/account/trades", cursor=first["next"])["items"]
+    assert later["closed_at"] > earlier["closed_at"]
+    assert trader.get("/api/account/trades", to=later["closed_at"], symbol="AAPL", side="long")["items"] == [earlier]
+    assert trader.get("/api/account/trades", side="short")["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "transfers", {"amount": "0"}, "amount"),
+        ("POST", "transfers", {"amount": "1.001"}, "amount"),
+        ("POST", "transfers", {"amount": "1e13"}, "amount"),
+        ("POST", "transfers", {"amount": "1", "to": "me"}, "to"),
+        ("POST", "reset", {"cash": "-1"}, "cash"),
+        ("POST", "reset", {}, "cash"),
+        ("GET", "ledger?kind=a%01", None, "kind"),
+        ("GET", "ledger?cursor=1", None, "cursor"),
+        ("GET", "trades?side=wide", None, "side"),
+        ("GET", "trades?epoch=0", None, "epoch"),
+    ],
+)
+def test_wrong_input_is_named_and_moves_nothing(
+    trader: Trader, method: str, path: str, body: dict[str, Any] | None, field: str
+) -> None:
+    """A 422 under /api names its field."""
+    answer = trader.ask(method, f"/api/account/{path}", json=body)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert trader.get("/account")["cash"] == "100000"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "a\x00"}, "name"),
+        ({"cash": "-1"}, "cash"),
+        ({"scopes": []}, "scopes"),
+        ({"scopes": ["admin"]}, "scopes.0"),
+        ({"settings": {"multiplier": 9}}, "settings.multiplier"),
+        ({"account_id": str(uuid4())}, "account_id"),
+    ],
+)
+def test_an_account_that_cannot_be_is_not_opened(
+    system: System, client: TestClient, change: dict[str, Any], field: str
+) -> None:
+    """No account, no key, no note."""
+    engine = system.units["gateway"].engine
+    keys = "SELECT count(*) FROM gateway.api_keys"
+    before = (value(engine, keys), len(actions(system)))
+    answer = client.post("/api/accounts", json={"name": "n", "cash": "1", **change}, headers=KEY)
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert (value(engine, keys), len(actions(system))) == before
+
+
+def test_a_key_that_only_trades_reads_the_books_and_changes_nothing(system: System, client: TestClient) -> None:
+    """A bot cannot lift its own limits, nor pay itself."""
+    opened = client.post("/api/accounts", json={"name": "bot", "cash": "1"}, headers=KEY).json()
+    key = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}
+    eventually(lambda: client.get("/v2/account", headers=key).status_code == 200)
+    for path in ("settings", "ledger", "trades"):
+        assert client.get(f"/api/account/{path}", headers=key).status_code == 200
+    for method, path in (("PUT", "settings"), ("POST", "transfers"), ("POST", "reset")):
+        assert client.request(method, f"/api/account/{path}", headers=key, json={}).status_code == 403

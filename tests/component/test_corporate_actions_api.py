@@ -1,0 +1,73 @@
+"""Splits and dividends over HTTP, through all services."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from embedded.system import System
+from tests.component.http_desk import KEY, ORDER, push
+from tests.support import eventually, rows
+
+SPLIT = {"symbol": "aapl", "kind": "split", "ratio": "4", "effective_at": "2026-01-02T14:30:00Z"}
+
+
+@pytest.fixture
+def client(system: System) -> Iterator[TestClient]:
+    with TestClient(system.app(), headers=KEY) as client:
+        eventually(lambda: client.get("/v2/account").status_code == 200)
+        yield client
+
+
+def test_a_dividend_that_is_entered_is_paid(system: System, client: TestClient) -> None:
+    """To the cent, to who held the shares; it is listed as applied, and who entered it is known."""
+    client.post("/v2/orders", json=ORDER)
+    push(system, "100")
+    eventually(lambda: client.get("/v2/positions").json())
+    cash = client.get("/v2/account").json()["cash"]
+    body = {"symbol": "AAPL", "kind": "dividend", "amount": "0.5", "effective_at": now_of(system)}
+    entered = client.post("/api/corporate-actions", json=body)
+    assert entered.status_code == 202, entered.text
+    eventually(lambda: client.get("/v2/account").json()["cash"] != cash)
+    assert float(client.get("/v2/account").json()["cash"]) == float(cash) + 0.5 * float(ORDER["qty"])
+    (item,) = client.get("/api/corporate-actions?symbol=aapl").json()["items"]
+    assert (item["id"], item["applied_at"] is not None) == (entered.json()["id"], True)
+    (action,) = client.get("/api/actions?what=enter_corporate_action").json()["items"]
+    assert (action["who"], action["subject"]) == ("TESTKEY", "AAPL")
+
+
+def now_of(system: System) -> str:
+    return system.units["gateway"].clock().isoformat()
+
+
+def test_an_action_under_one_id_is_entered_once(system: System, client: TestClient) -> None:
+    body = {**SPLIT, "action_id": "7d444840-9dc0-11d1-b245-5ffdce74fad2"}
+    for _ in range(2):
+        assert client.post("/api/corporate-actions", json=body).status_code == 202
+    eventually(lambda: client.get("/api/corporate-actions").json()["items"])
+    found = rows(
+        system.units["marketdata"].engine, "SELECT adjustment FROM marketdata.instruments WHERE symbol = 'AAPL'"
+    )
+    assert [row.adjustment for row in found] == [1]
+    assert len(client.get("/api/corporate-actions").json()["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"symbol": "NOPE"}, "symbol"),
+        ({"ratio": "0"}, "ratio"),
+        ({"ratio": None}, "ratio"),
+        ({"amount": "1"}, "amount"),
+        ({"kind": "merger"}, "kind"),
+        ({"effective_at": "tomorrow"}, "effective_at"),
+        ({"who": "me"}, "who"),
+    ],
+)
+def test_a_wrong_field_is_named(client: TestClient, change: dict[str, Any], field: str) -> None:
+    """And nothing is entered."""
+    refused = client.post("/api/corporate-actions", json={**SPLIT, **change})
+    assert refused.status_code == 422
+    assert field in refused.text
+    assert client.get("/api/corporate-actions").json()["items"] == []

@@ -1,0 +1,117 @@
+"""Margin, short selling, cash paid in and out, and an account that begins again."""
+
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+from shared.contracts.accounts import MoveCash, ResetAccount
+from tests.component.exchange_desk import MARGIN, Exchange
+from tests.support import rows
+
+
+def trades(exchange: Exchange, account: UUID) -> list[Any]:
+    """(side, quantity, realised P&L) of the account's round trips."""
+    sql = "SELECT side, qty, realized_pl FROM orders.trades WHERE account_id = :a ORDER BY closed_at, qty"
+    return [(row.side, row.qty, row.realized_pl) for row in rows(exchange.orders.engine, sql, a=account)]
+
+
+def test_a_margin_account_buys_twice_its_equity(exchange: Exchange) -> None:
+    """And not a share more, also when what it holds has risen and fallen."""
+    account = exchange.open("10000", multiplier=2)
+    exchange.price("AAPL 100/100 100")
+    bought = exchange.submit(account, "buy 190 AAPL limit", limit_price="100")
+    exchange.price("AAPL 100/100 100")
+    assert (exchange.status(bought), exchange.account(account).cash) == ("filled", -9000)
+    assert exchange.reason(exchange.submit(account, "buy 11 IBM limit", limit_price="100")) is not None
+    assert exchange.status(exchange.submit(account, "buy 9 IBM limit", limit_price="100")) == "accepted"
+    exchange.price("AAPL 90/90 90")
+    late = exchange.submit(account, "buy 1 IBM limit", limit_price="100")
+    assert exchange.reason(late) == "insufficient_buying_power"
+
+
+def test_a_short_sale_reserves_and_is_bought_back(exchange: Exchange) -> None:
+    """Three percent above the ask is kept back; the round trip's profit is what it fell."""
+    account = exchange.open("10000", **MARGIN)
+    exchange.price("AAPL 99/100 100")
+    short = exchange.submit(account, "sell 50 AAPL market")
+    assert exchange.account(account).reserved == 5150
+    exchange.price("AAPL 99/100 100")
+    assert (exchange.status(short), exchange.held(account), exchange.account(account).cash) == ("filled", -50, 14_950)
+    cover = exchange.submit(account, "buy 50 AAPL limit", limit_price="80")
+    assert (exchange.order(cover).reserved, exchange.order(cover).promised) == (0, 50)
+    exchange.price("AAPL 79/80 80")
+    assert (exchange.held(account), exchange.account(account).cash) == (0, 10_950)
+    assert trades(exchange, account) == [("short", 50, 950)]
+
+
+def test_one_order_may_turn_a_position_around(exchange: Exchange) -> None:
+    """Ten held and fifteen sold: a round trip of ten, and five short."""
+    account = exchange.open(**MARGIN)
+    exchange.submit(account)
+    exchange.price("AAPL 100/100 100")
+    exchange.submit(account, "sell 15 AAPL market")
+    exchange.price("AAPL 110/110 110")
+    assert exchange.held(account) == -5
+    assert trades(exchange, account) == [("long", 10, 100)]
+    exchange.submit(account, "buy 5 AAPL market")
+    exchange.price("AAPL 120/120 120")
+    assert trades(exchange, account) == [("long", 10, 100), ("short", 5, -50)]
+
+
+def test_a_cash_account_never_sells_short(exchange: Exchange) -> None:
+    """Nor does a fraction of a share, where shorting is allowed."""
+    cash, margin = exchange.open(), exchange.open(**MARGIN)
+    assert exchange.reason(exchange.submit(cash, "sell 1 AAPL market")) == "insufficient_shares"
+    half = exchange.submit(margin, "sell 0.5 AAPL market")
+    assert exchange.reason(half) == "fractional_short"
+
+
+def test_cash_comes_in_and_goes_out_once(exchange: Exchange) -> None:
+    """What orders have reserved stays; a transfer that comes twice is booked once."""
+    account = exchange.open("1000")
+    exchange.submit(account, "buy 10 AAPL limit", limit_price="60")
+    for amount, times in (("500", 2), ("-900", 2), ("-1", 1)):
+        transfer = MoveCash(account_id=account, transfer_id=uuid4(), amount=Decimal(amount))
+        for _ in range(times):
+            exchange.handle(transfer)
+    assert exchange.account(account).cash == 600
+    assert [(name, body.get("reason")) for name, body in exchange.said(account)][1:] == [
+        ("CashMoved", None),
+        ("CashMoved", None),
+        ("CashRefused", "insufficient_cash"),
+    ]
+
+
+def test_an_account_that_is_reset_begins_again(exchange: Exchange) -> None:
+    """Nothing is open or held, P&L counts from now on, and what was stays under its epoch."""
+    account = exchange.open()
+    exchange.submit(account)
+    exchange.price("AAPL 100/100 100")
+    waiting = exchange.submit(account, "buy 1 AAPL limit", limit_price="50")
+    command = ResetAccount(account_id=account, reset_id=uuid4(), cash=Decimal(5000))
+    for _ in range(2):
+        exchange.handle(command)
+    after = exchange.account(account)
+    assert (after.cash, after.reserved, after.epoch, exchange.held(account)) == (5000, 0, 2, 0)
+    assert exchange.reason(waiting) == "reset"
+    exchange.submit(account, "buy 2 AAPL market")
+    exchange.price("AAPL 110/110 110")
+    exchange.submit(account, "sell 2 AAPL market")
+    exchange.price("AAPL 120/120 120")
+    assert trades(exchange, account) == [("long", 2, 20)]
+    epochs = rows(exchange.orders.engine, "SELECT epoch, count(*) AS n FROM orders.fills GROUP BY 1 ORDER BY 1")
+    assert [(row.epoch, row.n) for row in epochs] == [(1, 1), (2, 2)]
+    assert exchange.account(account).cash == 5020
+
+
+def test_a_drop_from_the_peak_stops_new_positions(exchange: Exchange) -> None:
+    """A tenth may be lost; selling what is held stays free."""
+    account = exchange.open("10000", limits={"max_drawdown": "0.1"})
+    exchange.submit(account, "buy 90 AAPL limit", limit_price="100")
+    exchange.price("AAPL 100/100 100")
+    exchange.summarize(account, equity="10000")
+    exchange.price("AAPL 90/90 90")
+    assert exchange.status(exchange.submit(account, "buy 1 AAPL market")) == "accepted"
+    exchange.price("AAPL 85/85 85")
+    assert exchange.reason(exchange.submit(account, "buy 1 AAPL market")) == "drawdown"
+    assert exchange.status(exchange.submit(account, "sell 90 AAPL market")) == "accepted"

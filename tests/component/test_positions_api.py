@@ -1,0 +1,154 @@
+"""``/v2/positions`` and ``/v2/account`` of cash and margin accounts, long and short, and closing what is held."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from alpaca.trading.models import ClosePositionResponse, Order, Position, TradeAccount
+from alpaca.trading.requests import ClosePositionRequest
+from starlette.testclient import TestClient
+
+from embedded.system import System
+from tests.component.documented import DocumentedClient
+from tests.component.http_desk import Trader, open_account, push
+from tests.conftest import database, running_system
+from tests.support import eventually
+
+SHORT: dict[str, Any] = {"multiplier": 2, "shorting": True}
+
+
+@pytest.fixture(scope="module")
+def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
+    """One for all: each test opens an account of its own."""
+    with database(postgres, template) as urls, running_system(urls) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def client(system: System) -> Iterator[TestClient]:
+    with DocumentedClient(system.app()) as client:
+        yield client
+
+
+@pytest.fixture
+def trader(system: System, client: TestClient) -> Trader:
+    """With 100,000 in cash and no margin."""
+    return open_account(system, client)
+
+
+def positions(trader: Trader) -> dict[str, str]:
+    return {row["symbol"]: row["qty"] for row in trader.get("/positions")}
+
+
+def test_a_short_position_is_negative_and_gains_when_the_price_falls(system: System, client: TestClient) -> None:
+    """As the official client reads it: sold at 99.99, worth 90 now."""
+    trader = open_account(system, client, **SHORT)
+    trader.filled("100", side="sell")
+    push(system, "90")
+    eventually(lambda: trader.get("/positions/AAPL")["current_price"] == "90")
+    found = trader.get("/positions/AAPL")
+    position = Position(**found)
+    assert (position.side.value, position.qty, position.qty_available) == ("short", "-10", "-10")
+    assert (position.cost_basis, position.market_value, position.avg_entry_price) == ("-999.9", "-900", "99.99")
+    assert (position.unrealized_pl, position.unrealized_plpc) == ("99.9", "0.09991")
+    assert trader.get(f"/positions/{found['asset_id']}") == found
+    assert trader.books_hold()
+
+
+def test_what_a_margin_account_may_still_hold(system: System, client: TestClient) -> None:
+    """Twice its equity less what it holds, long and short, and what is reserved; a cash account its cash."""
+    trader = open_account(system, client, **SHORT)
+    trader.filled("100", qty="100")
+    trader.filled("200", qty="10", symbol="IBM", side="sell")
+    told = trader.get("/account")
+    account = TradeAccount(**told)
+    assert (account.multiplier, account.shorting_enabled, account.trading_blocked) == ("2", True, False)
+    assert (account.cash, account.equity) == ("91998.9", "99998.9")
+    assert (account.long_market_value, account.short_market_value) == ("10000", "-2000")
+    assert (account.initial_margin, account.maintenance_margin) == ("6000", "3100")
+    assert (account.buying_power, account.non_marginable_buying_power) == ("187997.8", "87998.9")
+    trader.order(type="limit", limit_price="50", time_in_force="gtc")
+    assert trader.get("/account")["buying_power"] == "187497.8"
+    trader.ask("DELETE", "/orders")
+
+
+def test_a_cash_account_has_no_margin(trader: Trader) -> None:
+    """It may spend what it has."""
+    trader.filled("100")
+    told = trader.get("/account")
+    assert (told["multiplier"], told["shorting_enabled"]) == ("1", False)
+    assert (told["initial_margin"], told["maintenance_margin"]) == ("0", "0")
+    assert told["buying_power"] == told["cash"] == "98999.9"
+
+
+def test_a_position_is_closed_in_part_and_whole(trader: Trader) -> None:
+    """By quantity, by percentage, and all of it; each is an order of the day at the market."""
+    trader.filled("100", qty="10.5")
+    for query, left in (({"qty": "2.5"}, "8"), ({"percentage": "33.333333333"}, "5.333333334"), ({}, None)):
+        asked = ClosePositionRequest(**query).to_request_fields() if query else {}
+        placed = Order(**trader.ask("DELETE", "/positions/aapl", params=asked).json())
+        assert (placed.type, placed.side, placed.time_in_force) == ("market", "sell", "day")
+        push(trader.system, "100")
+        trader.awaited(str(placed.id), "filled")
+        assert positions(trader).get("AAPL") == left
+    assert trader.refused("DELETE", "/positions/AAPL") == (404, "position does not exist: AAPL")
+    assert trader.books_hold()
+
+
+def test_a_short_position_is_bought_back_in_whole_shares(system: System, client: TestClient) -> None:
+    """A percentage is rounded down to them."""
+    trader = open_account(system, client, **SHORT)
+    trader.filled("100", side="sell", qty="3")
+    placed = trader.ask("DELETE", "/positions/AAPL", params={"percentage": "50"}).json()
+    assert (placed["side"], placed["qty"]) == ("buy", "1")
+    assert trader.get("/positions/AAPL")["qty_available"] == "-2"
+    push(system, "100")
+    trader.awaited(placed["id"], "filled")
+    none = trader.refused("DELETE", "/positions/AAPL", params={"percentage": "49"})
+    assert none == (422, "percentage: comes to nothing that could be traded")
+
+
+@pytest.mark.parametrize("settings", [{}, SHORT])
+def test_no_more_is_closed_than_is_there(system: System, client: TestClient, settings: dict[str, Any]) -> None:
+    """Also where the account may sell short: what closes never opens anything."""
+    trader = open_account(system, client, **settings)
+    trader.filled("100")
+    more = trader.refused("DELETE", "/positions/AAPL", params={"qty": "11"})
+    assert more == (403, "insufficient qty available for order (requested: 11, available: 10)")
+    resting = trader.order(side="sell", type="limit", limit_price="150", qty="4", time_in_force="gtc")
+    assert trader.get("/positions/AAPL")["qty_available"] == "6"
+    promised = trader.refused("DELETE", "/positions/AAPL")
+    assert promised == (403, "insufficient qty available for order (requested: 10, available: 6)")
+    assert trader.ask("DELETE", f"/orders/{resting['id']}").status_code == 204
+
+
+def test_all_positions_are_closed_with_an_answer_each(system: System, client: TestClient) -> None:
+    """207: long and short in one go; one whose shares are promised to an open order is refused by itself."""
+    trader = open_account(system, client, **SHORT)
+    trader.filled("100")
+    trader.filled("200", symbol="IBM", side="sell")
+    trader.order(side="sell", type="limit", limit_price="150", time_in_force="gtc")
+    answer = trader.ask("DELETE", "/positions")
+    assert answer.status_code == 207
+    refused, closing = (ClosePositionResponse(**each) for each in answer.json())
+    assert (refused.symbol, refused.status) == ("AAPL", 403)
+    assert isinstance(closing.body, Order)
+    assert (closing.symbol, closing.status, closing.body.side) == ("IBM", 200, "buy")
+    push(system, "200", "IBM")
+    trader.awaited(str(closing.body.id), "filled")
+    (each,) = trader.ask("DELETE", "/positions", params={"cancel_orders": "true"}).json()
+    assert (each["symbol"], each["status"]) == ("AAPL", 200)
+    push(system, "100")
+    eventually(lambda: positions(trader) == {})
+    assert (trader.get("/orders"), trader.ask("DELETE", "/positions").json()) == ([], [])
+    assert trader.books_hold()
+
+
+def test_the_position_of_another_account_is_not_there(system: System, client: TestClient, trader: Trader) -> None:
+    """Neither by symbol nor by the instrument's id."""
+    other = open_account(system, client)
+    other.filled("100")
+    asset_id = UUID(other.get("/positions/AAPL")["asset_id"])
+    for name in ("AAPL", asset_id):
+        assert trader.refused("DELETE", f"/positions/{name}")[0] == 404

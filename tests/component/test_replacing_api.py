@@ -1,0 +1,176 @@
+"""``PATCH /v2/orders/{order_id}``: what goes on, what it carries, and who wins where a fill comes at the same time."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from alpaca.trading.enums import TimeInForce
+from alpaca.trading.models import Order
+from alpaca.trading.requests import ReplaceOrderRequest
+from starlette.testclient import TestClient
+
+from embedded.system import System
+from services.gateway import desk
+from tests.component.documented import DocumentedClient
+from tests.component.http_desk import Trader, open_account, push
+from tests.conftest import database, running_system
+from tests.support import eventually, value
+
+RESTING: dict[str, Any] = {"type": "limit", "limit_price": "50", "time_in_force": "gtc"}
+
+
+@pytest.fixture(scope="module")
+def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
+    """One for all: each test opens an account of its own."""
+    with database(postgres, template) as urls, running_system(urls) as system:
+        push(system, "100")
+        yield system
+
+
+@pytest.fixture(scope="module")
+def client(system: System) -> Iterator[TestClient]:
+    with DocumentedClient(system.app()) as client:
+        yield client
+
+
+@pytest.fixture
+def trader(system: System, client: TestClient) -> Iterator[Trader]:
+    """With 100,000 in cash; what is left open is canceled, so that no price of another test fills it."""
+    trader = open_account(system, client)
+    yield trader
+    assert trader.ask("DELETE", "/orders").status_code == 207
+    assert trader.books_hold()
+
+
+def changed(trader: Trader, order_id: str, **changes: Any) -> Any:
+    answer = trader.ask("PATCH", f"/orders/{order_id}", json=changes)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_the_new_order_goes_on_and_the_old_one_names_it(trader: Trader) -> None:
+    """As the official client asks for it; what was reserved is that of the new terms."""
+    old = trader.order(**RESTING)
+    asked = ReplaceOrderRequest(qty=20, time_in_force=TimeInForce.DAY, limit_price=60.5, client_order_id="second")
+    new = Order(**trader.ask("PATCH", f"/orders/{old['id']}", json=asked.to_request_fields()).json())
+    assert (new.status.value, new.qty, new.limit_price, new.time_in_force.value) == ("accepted", "20", "60.5", "day")
+    assert (new.client_order_id, str(new.replaces)) == ("second", old["id"])
+    ended = Order(**trader.get(f"/orders/{old['id']}"))
+    assert (ended.status.value, ended.replaced_by, ended.replaced_at is None) == ("replaced", new.id, False)
+    assert [order["id"] for order in trader.get("/orders")] == [str(new.id)]
+    assert trader.get("/account")["buying_power"] == "98790"
+
+
+@pytest.mark.parametrize(
+    ("terms", "changes", "told"),
+    [
+        ({"type": "stop", "stop_price": "150"}, {"stop_price": "151"}, {"stop_price": "151", "qty": "10"}),
+        ({"type": "trailing_stop", "trail_price": "3"}, {"trail": "4"}, {"trail_price": "4", "trail_percent": None}),
+        ({"type": "trailing_stop", "trail_percent": "3"}, {"trail": "4"}, {"trail_price": None, "trail_percent": "4"}),
+        (
+            {"type": "stop_limit", "stop_price": "150", "limit_price": "151"},
+            {"limit_price": "152"},
+            {"stop_price": "150", "limit_price": "152"},
+        ),
+    ],
+)
+def test_each_type_is_replaced_in_its_own_terms(
+    trader: Trader, terms: dict[str, Any], changes: dict[str, Any], told: dict[str, Any]
+) -> None:
+    """What is not named stays as it was."""
+    new = changed(trader, trader.order(**terms)["id"], **changes)
+    assert {name: new[name] for name in told} == told
+
+
+def test_an_exit_is_replaced_inside_its_bracket(trader: Trader) -> None:
+    """The legs are those that go on; the old one is listed by itself."""
+    placed = trader.order(order_class="bracket", take_profit={"limit_price": "120"}, stop_loss={"stop_price": "90"})
+    old, stop = placed["legs"]
+    new = changed(trader, old["id"], limit_price="121")
+    nested = trader.get(f"/orders/{placed['id']}", nested="true")
+    assert [leg["id"] for leg in nested["legs"]] == [new["id"], stop["id"]]
+    assert (new["status"], new["limit_price"], new["order_class"]) == ("held", "121", "bracket")
+    (alone,) = trader.get("/orders", nested="true", status="closed")
+    assert (alone["id"], alone["status"], alone["legs"]) == (old["id"], "replaced", None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "why"),
+    [
+        ({}, 422, "one of them is required"),
+        ({"side": "sell"}, 422, "side: is not supported"),
+        ({"qty": "0"}, 422, "qty: "),
+        ({"limit_price": "1.00001"}, 422, "limit_price: "),
+        ({"time_in_force": "opg"}, 422, "time_in_force: "),
+        ({"client_order_id": ""}, 422, "client_order_id: "),
+        ({"stop_price": "150"}, 422, "stop_price does not go with a limit order"),
+        ({"trail": "1"}, 422, "trail does not go with a limit order"),
+        ({"qty": "1.5"}, 422, "fractional"),
+        ({"client_order_id": "taken"}, 422, "client_order_id must be unique"),
+        ({"qty": "3000"}, 403, "insufficient buying power (needed: 150000, available: 99500)"),
+    ],
+)
+def test_what_cannot_be_replaced_stays_as_it_was(
+    trader: Trader, changes: dict[str, Any], status: int, why: str
+) -> None:
+    """The refusal's own sentence, and the old order open."""
+    trader.order(**RESTING, client_order_id="taken")
+    old = trader.order(**RESTING)
+    answered, message = trader.refused("PATCH", f"/orders/{old['id']}", json=changes)
+    assert (answered, why in message) == (status, True), message
+    assert trader.get(f"/orders/{old['id']}") == old
+
+
+def test_nobody_replaces_what_is_not_theirs(system: System, client: TestClient, trader: Trader) -> None:
+    """The order of another account is not there, nor is one that never was."""
+    other = open_account(system, client).order(**RESTING)
+    for order_id in (other["id"], uuid4()):
+        assert trader.refused("PATCH", f"/orders/{order_id}", json={"qty": "1"})[0] == 404
+
+
+def test_an_order_that_ended_is_not_replaceable(trader: Trader) -> None:
+    """It says how it ended."""
+    old = trader.order(**RESTING)
+    changed(trader, old["id"], qty="11")
+    answer = trader.refused("PATCH", f"/orders/{old['id']}", json={"qty": "12"})
+    assert answer == (422, "order is not replaceable: it is replaced")
+
+
+def test_a_fill_that_comes_first_wins(trader: Trader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes between the gateway's look and the command: the replace is refused, and nothing is open."""
+    old = trader.order(**RESTING)
+    look, orders = desk.replaceable, trader.system.units["orders"].engine
+    filled = "SELECT count(*) FROM orders.orders WHERE id = :id AND status = 'filled'"
+
+    def look_too_early(row: Any) -> Any:
+        push(trader.system, "49")
+        eventually(lambda: value(orders, filled, id=old["id"]))
+        return look(row)
+
+    monkeypatch.setattr(desk, "replaceable", look_too_early)
+    answer = trader.refused("PATCH", f"/orders/{old['id']}", json={"limit_price": "51"})
+    assert answer == (422, "the order is filled")
+    assert trader.get("/orders") == []
+
+
+def test_a_replace_that_comes_first_carries_only_what_was_left(system: System, client: TestClient) -> None:
+    """Half had filled: the new quantity is the whole one, of which the new order has the rest."""
+    trader = open_account(system, client, fills={"participation": "0.05"})
+    old = trader.order(**RESTING, qty="20")
+    push(system, "49")
+    partly = trader.awaited(old["id"], "partially_filled")
+    assert partly["filled_qty"] == "5"
+    new = changed(trader, old["id"], qty="30", limit_price="40")
+    assert (new["qty"], new["filled_qty"]) == ("25", "0")
+    assert trader.get("/positions/AAPL")["qty"] == "5"
+    assert trader.ask("DELETE", f"/orders/{new['id']}").status_code == 204
+
+
+def test_a_replace_that_is_not_answered_in_time_is_pending_and_then_done(trader: Trader) -> None:
+    """The old order is answered as pending_replace; the new one follows."""
+    old = trader.order(**RESTING)
+    with trader.unanswered():
+        assert changed(trader, old["id"], qty="11") == {**old, "status": "pending_replace"}
+    ended = trader.awaited(old["id"], "replaced")
+    assert trader.get(f"/orders/{ended['replaced_by']}")["qty"] == "11"

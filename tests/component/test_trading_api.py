@@ -1,0 +1,268 @@
+"""``/v2/orders`` with every type, class and time in force: what is placed, shown, refused and repeated."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from alpaca.trading.enums import OrderSide, TimeInForce
+from alpaca.trading.models import Order
+from alpaca.trading.requests import (
+    LimitOrderRequest,
+    MarketOrderRequest,
+    OrderRequest,
+    StopLimitOrderRequest,
+    StopLossRequest,
+    StopOrderRequest,
+    TakeProfitRequest,
+    TrailingStopOrderRequest,
+)
+from starlette.testclient import TestClient
+
+from embedded.system import System
+from tests.component.documented import DocumentedClient
+from tests.component.http_desk import Trader, open_account, push
+from tests.conftest import database, running_system
+from tests.support import eventually
+
+COMMON: dict[str, Any] = {"symbol": "AAPL", "side": OrderSide.BUY, "time_in_force": TimeInForce.DAY}
+STOP = {"stop_price": "90"}
+RESTING: dict[str, Any] = {"type": "limit", "limit_price": "50", "time_in_force": "gtc"}
+BRACKET: dict[str, Any] = {
+    "order_class": "bracket",
+    "take_profit": {"limit_price": "120"},
+    "stop_loss": {"stop_price": "90", "limit_price": "89.5"},
+}
+OCO: dict[str, Any] = {
+    "side": "sell",
+    "type": "limit",
+    "order_class": "oco",
+    "take_profit": {"limit_price": "120"},
+    "stop_loss": STOP,
+}
+
+
+@pytest.fixture(scope="module")
+def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
+    """One for all: each test opens an account of its own."""
+    with database(postgres, template) as urls, running_system(urls) as system:
+        push(system, "100")
+        yield system
+
+
+@pytest.fixture(scope="module")
+def client(system: System) -> Iterator[TestClient]:
+    with DocumentedClient(system.app()) as client:
+        yield client
+
+
+@pytest.fixture
+def trader(system: System, client: TestClient) -> Iterator[Trader]:
+    """With 100,000 in cash; what is left open is canceled, so that no price of another test fills it."""
+    trader = open_account(system, client)
+    yield trader
+    assert trader.ask("DELETE", "/orders").status_code == 207
+    assert trader.books_hold()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        MarketOrderRequest(**COMMON, notional=250.5),
+        MarketOrderRequest(**COMMON, qty=1.5),
+        LimitOrderRequest(**COMMON, qty=1, limit_price=50.25, extended_hours=True),
+        LimitOrderRequest(**{**COMMON, "time_in_force": TimeInForce.GTC}, qty=1, limit_price=50.25),
+        StopOrderRequest(**COMMON, qty=1, stop_price=150),
+        StopLimitOrderRequest(**COMMON, qty=1, stop_price=150, limit_price=151),
+        TrailingStopOrderRequest(**COMMON, qty=1, trail_percent=2.5),
+        TrailingStopOrderRequest(**COMMON, qty=1, trail_price=3),
+    ],
+    ids=lambda request_: f"{request_.type.value}-{request_.time_in_force.value}",
+)
+def test_the_official_client_s_requests_are_placed_and_answered_as_its_models_read_them(
+    trader: Trader, request_: OrderRequest
+) -> None:
+    """alpaca-py's own bodies of each type; every term comes back as it was asked for."""
+    asked = request_.to_request_fields()
+    answer = trader.ask("POST", "/orders", json=asked).json()
+    placed = Order(**answer)
+    assert (placed.status.value, placed.order_class.value) == ("accepted", "simple")
+    assert placed == Order(**trader.get(f"/orders/{placed.id}"))
+    for name in ("qty", "notional", "limit_price", "stop_price", "trail_price", "trail_percent"):
+        told, wanted = answer[name], asked.get(name)
+        assert (told if told is None else float(told)) == wanted
+    assert placed.extended_hours is bool(asked.get("extended_hours"))
+
+
+@pytest.mark.parametrize("time_in_force", ["ioc", "fok"])
+def test_an_order_at_once_ends_with_the_next_price(trader: Trader, time_in_force: str) -> None:
+    """It fills, or where its limit is not met it is canceled."""
+    asked = trader.order(type="limit", limit_price="50", time_in_force=time_in_force)
+    push(trader.system, "100")
+    trader.awaited(asked["id"], "canceled")
+    assert trader.filled("100", time_in_force=time_in_force)["filled_qty"] == "10"
+
+
+def test_a_notional_order_buys_what_it_pays_for(trader: Trader) -> None:
+    """It has no quantity but what filled: 250 at 100.01."""
+    order = trader.filled("100", notional="250")
+    assert (order["notional"], order["qty"], order["filled_qty"]) == ("250", None, "2.499750024")
+
+
+def test_a_bracket_answers_with_its_legs_and_lists_them_nested_or_flat(trader: Trader) -> None:
+    """The exits are held until the entry has filled, then work; nested they stand in it, flat beside it."""
+    placed = Order(**trader.order(**BRACKET))
+    assert placed.legs is not None
+    assert [(leg.type.value, leg.status.value, leg.limit_price, leg.stop_price) for leg in placed.legs if leg.type] == [
+        ("limit", "held", "120", None),
+        ("stop_limit", "held", "89.5", "90"),
+    ]
+    flat = trader.get("/orders")
+    assert {order["status"] for order in flat} == {"accepted", "held"}
+    assert [order["legs"] for order in flat] == [None] * 3
+    (nested,) = trader.get("/orders", nested="true")
+    assert nested == trader.get(f"/orders/{placed.id}", nested="true")
+    assert [leg["id"] for leg in nested["legs"]] == [str(leg.id) for leg in placed.legs]
+    push(trader.system, "100")
+    trader.awaited(nested["legs"][0]["id"], "accepted")
+    (still_open,) = trader.get("/orders", nested="true")
+    assert (still_open["status"], [leg["status"] for leg in still_open["legs"]]) == ("filled", ["accepted"] * 2)
+    assert trader.get("/orders", nested="true", status="closed") == []
+
+
+def test_the_exit_that_fills_cancels_the_other(trader: Trader) -> None:
+    """An oco order, whose limit stands in its take_profit alone: one of the two fills."""
+    trader.filled("100")
+    placed = trader.order(**OCO)
+    assert (placed["limit_price"], placed["order_class"]) == ("120", "oco")
+    (stop,) = placed["legs"]
+    assert (stop["type"], stop["stop_price"], stop["status"]) == ("stop", "90", "accepted")
+    push(trader.system, "89")
+    trader.awaited(stop["id"], "filled")
+    trader.awaited(placed["id"], "canceled")
+    assert trader.get("/positions") == []
+    (ended,) = [order for order in trader.get("/orders", nested="true", status="closed") if order["legs"]]
+    assert (ended["id"], ended["legs"][0]["id"]) == (placed["id"], stop["id"])
+
+
+def test_an_oto_order_has_one_exit(trader: Trader) -> None:
+    """As the official client asks for it, in floats."""
+    take_profit = TakeProfitRequest(limit_price=120.5)
+    asked = MarketOrderRequest(**COMMON, qty=1, order_class="oto", take_profit=take_profit)
+    (leg,) = trader.ask("POST", "/orders", json=asked.to_request_fields()).json()["legs"]
+    assert (leg["side"], leg["limit_price"], leg["status"]) == ("sell", "120.5", "held")
+
+
+def test_the_official_client_s_bracket_is_understood(trader: Trader) -> None:
+    """Both exits in its own request models."""
+    exits = {"take_profit": TakeProfitRequest(limit_price=120), "stop_loss": StopLossRequest(stop_price=90)}
+    asked = MarketOrderRequest(**COMMON, qty=1, order_class="bracket", **exits)
+    placed = Order(**trader.ask("POST", "/orders", json=asked.to_request_fields()).json())
+    assert [leg.type.value for leg in placed.legs or [] if leg.type] == ["limit", "stop"]
+
+
+def test_canceling_an_entry_cancels_its_exits(trader: Trader) -> None:
+    """All end together; the list of what was canceled has each."""
+    trader.order(**BRACKET)
+    answers = trader.ask("DELETE", "/orders").json()
+    assert [(each["status"], each["body"]["status"]) for each in answers] == [(200, "canceled")] * 3
+    assert trader.get("/orders") == []
+
+
+@pytest.mark.parametrize(
+    ("terms", "change"),
+    [
+        (RESTING, {"limit_price": "51"}),
+        (RESTING, {"qty": "11"}),
+        (RESTING, {"symbol": "IBM"}),
+        (RESTING, {"time_in_force": "day"}),
+        ({**RESTING, "time_in_force": "day"}, {"extended_hours": True}),
+        ({"type": "trailing_stop", "trail_percent": "2"}, {"trail_percent": "3"}),
+        ({"type": "stop_limit", "stop_price": "150", "limit_price": "151"}, {"stop_price": "149"}),
+        ({"notional": "100"}, {"notional": "101"}),
+        (BRACKET, {"take_profit": {"limit_price": "121"}}),
+        (BRACKET, {"stop_loss": STOP}),
+    ],
+)
+def test_a_repeated_order_is_answered_once_and_refused_with_any_other_term(
+    trader: Trader, terms: dict[str, Any], change: dict[str, Any]
+) -> None:
+    """One client_order_id is one order, whatever has become of it."""
+    first = trader.order(**terms, client_order_id="mine")
+    again = trader.order(**terms, client_order_id="mine")
+    assert (again["id"], again["legs"]) == (first["id"], first["legs"])
+    body = {"symbol": "AAPL", "side": "buy", "type": "market", "time_in_force": "day", **terms, **change}
+    given = {**body, "client_order_id": "mine", **({} if "notional" in terms else {"qty": change.get("qty", "10")})}
+    assert trader.refused("POST", "/orders", json=given) == (422, "client_order_id: must be unique")
+
+
+def test_of_orders_that_come_at_once_under_one_id_one_is_placed(trader: Trader) -> None:
+    """All are answered with it, also those that looked before it was there."""
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda _: trader.order(**RESTING, client_order_id="mine"), range(8))
+        assert len({answer["id"] for answer in answers}) == 1
+    assert len(trader.get("/orders")) == 1
+
+
+def test_a_repetition_is_known_after_its_submission_is_no_longer_kept(trader: Trader) -> None:
+    """A simple order's own row tells its terms; one with exits is not guessed at."""
+    simple = trader.order(**RESTING, client_order_id="simple")
+    trader.order(**BRACKET, client_order_id="bracket")
+    with trader.system.units["gateway"].engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM gateway.submissions WHERE account_id = %s", (trader.account_id,))
+    assert trader.order(**RESTING, client_order_id="simple")["id"] == simple["id"]
+    given = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day", **BRACKET}
+    answer = trader.refused("POST", "/orders", json={**given, "client_order_id": "bracket"})
+    assert answer == (422, "client_order_id: must be unique")
+
+
+@pytest.mark.parametrize(
+    ("settings", "terms", "status", "why"),
+    [
+        ({"trading_blocked": True}, {}, 403, "trading is blocked"),
+        ({"limits": {"blocked_symbols": ["AAPL"]}}, {}, 403, "AAPL are blocked"),
+        ({"limits": {"allowed_symbols": ["IBM"]}}, {}, 403, "not among the allowed"),
+        ({"limits": {"max_order_qty": "9"}}, {}, 403, "order quantity 10"),
+        ({"limits": {"max_order_notional": "1000"}}, RESTING | {"qty": "21"}, 403, "order value 1050"),
+        ({"limits": {"max_position_qty": "9"}}, {}, 403, "position 10"),
+        ({"limits": {"price_collar": "0.1"}}, RESTING, 403, "away from the last price"),
+        ({}, {"side": "sell"}, 403, "available: 0"),
+        ({}, {"qty": "2000"}, 403, "insufficient buying power"),
+        ({}, OCO, 403, "an oco order only closes"),
+        ({"shorting": True}, {"side": "sell", "qty": "1.5"}, 422, "whole shares"),
+    ],
+)
+def test_what_the_account_cannot_bear_is_a_403_and_what_no_account_could_a_422(
+    system: System, client: TestClient, settings: dict[str, Any], terms: dict[str, Any], status: int, why: str
+) -> None:
+    """With the sentence of the refusal."""
+    trader = open_account(system, client, **settings)
+    given = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day", **terms}
+    answered, message = trader.refused("POST", "/orders", json=given)
+    assert (answered, why in message) == (status, True), message
+
+
+def test_more_orders_than_a_minute_may_have_are_refused(system: System, client: TestClient) -> None:
+    """By the limit of the account, not by that of the API: a 403, which no client repeats by itself."""
+    trader = open_account(system, client, limits={"orders_per_minute": 1})
+    placed = trader.order(**RESTING)
+    again = trader.refused("POST", "/orders", json={"symbol": "AAPL", "qty": "10", "side": "buy", **RESTING})
+    assert again == (403, "more than 1 orders in a minute")
+    assert trader.ask("DELETE", f"/orders/{placed['id']}").status_code == 204
+
+
+def test_an_order_that_was_not_answered_yet_shows_all_its_terms(trader: Trader) -> None:
+    """As pending_new, and then as what it became."""
+    with trader.unanswered():
+        placed = trader.order(type="trailing_stop", trail_percent="2.5", order_class="oto", stop_loss=STOP)
+        bought = trader.order(notional="99.5")
+    assert {key: placed[key] for key in ("status", "trail_percent", "order_class", "qty", "legs")} == {
+        "status": "pending_new",
+        "trail_percent": "2.5",
+        "order_class": "oto",
+        "qty": "10",
+        "legs": None,
+    }
+    assert (bought["status"], bought["notional"], bought["qty"]) == ("pending_new", "99.5", None)
+    eventually(lambda: trader.get(f"/orders/{placed['id']}", nested="true")["legs"])
+    trader.awaited(bought["id"], "accepted")

@@ -1,0 +1,64 @@
+"""The index of resting orders in Python: what the store asks of it in SQL, for tests that compare the two."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+from services.orders.domain.order import Order
+from services.orders.domain.waking import Direction, wakes
+from shared.contracts.orders import OrderType
+from shared.contracts.prices import Price
+
+
+def concerned(order: Order, price: Price, *, on_bar: bool) -> bool:
+    """What ``_CONCERNED`` asks: the index with the extreme price, then the one that counts, or the trail."""
+    direction, threshold = wakes(order)
+    below = direction is Direction.BELOW
+    counts = _counts(order, price, below=below)
+    if below:
+        near, at = threshold >= min(_known(price.low, price.last, price.ask)), threshold >= counts
+    else:
+        near, at = threshold <= max(_known(price.high, price.last, price.bid)), threshold <= counts
+    in_bar = _in_bar(order, price, on_bar=on_bar)
+    return (near and (in_bar or at)) or (in_bar and _trailed(order, price))
+
+
+def followed(order: Order, price: Price, *, on_bar: bool) -> Order:
+    """What ``_FOLLOW`` does to the trailing stops that have a best price: they keep the best so far."""
+    if not _trails(order) or order.hwm is None:
+        return order
+    in_bar = _in_bar(order, price, on_bar=on_bar)
+    seen = price if in_bar else price.model_copy(update={"high": price.last, "low": price.last})
+    return replace(order, hwm=_best(order, seen))
+
+
+def _counts(order: Order, price: Price, *, below: bool) -> Decimal:
+    """The price that counts without a bar: a resting limit's side of the quote, or the last."""
+    rests = order.type is OrderType.LIMIT or (order.type is OrderType.STOP_LIMIT and order.triggered)
+    side = price.ask if below else price.bid
+    return side if rests and side is not None else price.last
+
+
+def _known(*prices: Decimal | None) -> list[Decimal]:
+    return [price for price in prices if price is not None]
+
+
+def _in_bar(order: Order, price: Price, *, on_bar: bool) -> bool:
+    return on_bar and price.since is not None and order.active_at <= price.since
+
+
+def _trails(order: Order) -> bool:
+    return order.type is OrderType.TRAILING_STOP and not order.triggered
+
+
+def _trailed(order: Order, price: Price) -> bool:
+    if not _trails(order):
+        return False
+    best = _best(order, price)
+    trail = order.trail_price if order.trail_price is not None else best * (order.trail_percent or 0) / 100
+    return price.last >= best + trail if order.buys else price.last <= best - trail
+
+
+def _best(order: Order, price: Price) -> Decimal:
+    if order.buys:
+        return price.low if order.hwm is None else min(order.hwm, price.low)
+    return price.high if order.hwm is None else max(order.hwm, price.high)

@@ -1,0 +1,34 @@
+"""One account, its orders and a batch of quotes: what tests of settlements have in common."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from services.orders.domain.lots import Lot
+from services.orders.domain.matching import MarketRules
+from services.orders.domain.order import Order
+from services.orders.domain.settlement import Book, Settlement, settle
+from shared.contracts.prices import Price
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, quote
+
+RULES = MarketRules()
+HOLDING = (ACCOUNT, "AAPL")
+
+
+def lot(text: str, number: int = 1) -> Lot:
+    """``"10 for 1000"``: ten shares that cost a thousand."""
+    qty, _, cost = text.split()
+    return Lot(UUID(int=number), ACCEPTED - timedelta(days=9 - number), Decimal(qty), Decimal(cost))
+
+
+def book_of(cash: str, *texts: str, reserved: str = "0", **settings: Any) -> Book:
+    """One account, and the lots that it holds of AAPL."""
+    lots = tuple(lot(text, number) for number, text in enumerate(texts, start=1))
+    return Book({ACCOUNT: account(cash, reserved, **settings)}, {HOLDING: lots})
+
+
+def settled(orders: Sequence[Order], book: Book, *quotes: str | Price, at: datetime = QUOTED) -> Settlement:
+    prices = [quote(each, at=at) if isinstance(each, str) else each for each in quotes]
+    return settle(orders, {price.symbol: price for price in prices}, book, at, RULES)

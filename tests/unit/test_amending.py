@@ -1,0 +1,193 @@
+"""An open order is replaced: another goes on with what was left of it."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.orders.domain.amending import Replaced, amend
+from services.orders.domain.entry import Admitted, admit
+from services.orders.domain.order import Account, Leg, Order
+from services.orders.domain.risk import Listing, Refusal, Standing
+from shared.contracts.orders import OrderClass, OrderStatus, ReplaceOrder
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, order, submission
+
+NOW = ACCEPTED + timedelta(minutes=1)
+CLOSE = ACCEPTED + timedelta(hours=6)
+OPEN = Listing(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)
+NEW = UUID(int=99)
+
+
+def begun(text: str = "buy 10 AAPL limit 100", filled: str = "4", **fields: Any) -> Order:
+    """An order of which a part has filled; what is left of a buy has 600 reserved, of a sale it is promised."""
+    given = {"filled_qty": Decimal(filled), "status": OrderStatus.PARTIALLY_FILLED}
+    kept = {"reserved": Decimal(600)} if text.startswith("buy") else {"promised": Decimal(6)}
+    return order(text, **{**given, **kept, **fields})
+
+
+def amended(
+    old: Order,
+    family: list[Order] | None = None,
+    *,
+    owner: Account | None = None,
+    held: str = "0",
+    promised: str = "0",
+    **changes: Any,
+) -> Replaced | Refusal:
+    command = ReplaceOrder(account_id=ACCOUNT, order_id=old.id, new_order_id=NEW, requested_at=NOW, **changes)
+    standing = Standing(Decimal(held), Decimal(promised))
+    return amend(family or [old], command, OPEN, owner or account("5000", "600"), standing, NOW)
+
+
+def replaced(old: Order, family: list[Order] | None = None, **changes: Any) -> Replaced:
+    found = amended(old, family, **changes)
+    assert isinstance(found, Replaced)
+    return found
+
+
+def test_the_new_order_carries_only_what_was_left() -> None:
+    """Of ten, four have filled; the whole becomes twelve, so eight are still to come."""
+    found = replaced(begun(), qty="12", limit_price="102")
+    assert facts(found.ended.status, found.ended.filled_qty, found.ended.reserved) == (OrderStatus.REPLACED, 4, 0)
+    new = found.order
+    assert facts(new.id, new.qty, new.filled_qty, new.carried, new.limit_price) == (NEW, 8, 0, 4, 102)
+    assert (new.status, new.accepted_at, new.active_at) == (OrderStatus.ACCEPTED, NOW, NOW)
+    assert facts(new.reserved, found.account.reserved) == (816, 816)
+
+
+def test_what_is_not_changed_stays() -> None:
+    """Side, type, prices, the strategy and the journey are those of the old one; so is the quantity that was left."""
+    old = begun("sell 10 AAPL stop_limit 95 94", strategy_id=UUID(int=5), trace="journey")
+    new = replaced(old, held="6", promised="6").order
+    kept = ("symbol", "side", "type", "time_in_force", "limit_price", "stop_price", "strategy_id", "trace")
+    assert [getattr(new, name) for name in kept] == [getattr(old, name) for name in kept]
+    assert new.qty == 6
+
+
+def test_a_chain_of_replaces_remembers_all_that_filled() -> None:
+    """Three after four: the exits of an entry will ask for seven."""
+    assert replaced(begun(filled="3", carried=Decimal(4))).order.carried == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "field", "value"),
+    [
+        ("buy 10 AAPL limit 100", {"limit_price": "90"}, "limit_price", "90"),
+        ("buy 10 AAPL stop 100", {"stop_price": "110"}, "stop_price", "110"),
+        ("sell 10 AAPL trailing_stop 5", {"trail": "3"}, "trail_price", "3"),
+        ("sell 10 AAPL trailing_stop 5%", {"trail": "3"}, "trail_percent", "3"),
+    ],
+)
+def test_each_price_may_change(text: str, changes: dict[str, Any], field: str, value: str) -> None:
+    """A trail is of the kind that it was."""
+    old = begun(text)
+    assert getattr(replaced(old, held="6", promised="6", **changes).order, field) == Decimal(value)
+
+
+def test_a_new_time_in_force_has_its_own_end() -> None:
+    """Day until the close, gtc for ever."""
+    assert replaced(begun(), time_in_force="day").order.expires_at == CLOSE
+    assert replaced(begun(expires_at=CLOSE)).order.expires_at is None
+
+
+def test_a_trailing_stop_keeps_the_best_price_that_it_saw() -> None:
+    """It was accepted long ago, though its terms are new."""
+    old = begun("sell 10 AAPL trailing_stop 5", hwm=Decimal(130))
+    assert replaced(old, held="6", promised="6", trail="3").order.hwm == 130
+
+
+@pytest.mark.parametrize(
+    ("changes", "triggered"), [({"limit_price": "101"}, True), ({"stop_price": "105"}, False), ({"qty": "9"}, True)]
+)
+def test_a_stop_that_was_reached_stays_so_unless_it_is_moved(changes: dict[str, Any], *, triggered: bool) -> None:
+    """A new stop is to be reached again."""
+    old = begun("buy 10 AAPL stop_limit 99 100", triggered=True)
+    assert replaced(old, **changes).order.triggered is triggered
+
+
+@pytest.mark.parametrize(
+    ("old", "changes", "reason"),
+    [
+        (begun(status=OrderStatus.FILLED), {}, "not_replaceable"),
+        (order("buy $1000 AAPL market"), {}, "notional"),
+        (begun(), {"qty": "4"}, "qty"),
+        (begun(), {"trail": "1"}, "trail"),
+        (begun(), {"stop_price": "90"}, "invalid"),
+        (begun(), {"qty": "10.5"}, "invalid"),
+        (begun("buy 10 AAPL stop 100"), {"time_in_force": "ioc"}, "invalid"),
+        (begun("sell 10 AAPL trailing_stop 5%"), {"trail": "100"}, "invalid"),
+        (begun(), {"limit_price": "1000"}, "insufficient_buying_power"),
+        (begun("sell 10 AAPL limit 110"), {"qty": "20"}, "insufficient_shares"),
+        (begun(order_class=OrderClass.OCO, leg=Leg.STOP_LOSS), {"qty": "20"}, "qty"),
+        (begun(order_class=OrderClass.BRACKET), {"time_in_force": "fok"}, "time_in_force"),
+        (begun(order_class=OrderClass.BRACKET), {"qty": "10.5", "time_in_force": "day"}, "qty"),
+    ],
+)
+def test_a_replace_that_cannot_be_says_why(old: Order, changes: dict[str, Any], reason: str) -> None:
+    """The order stays as it was, and so does the account."""
+    found = amended(old, held="6", promised="6", **changes)
+    assert isinstance(found, Refusal)
+    assert found.reason == reason
+
+
+def test_what_does_not_fit_is_said_in_one_sentence() -> None:
+    """With the field, and without the words of the library."""
+    found = amended(begun(), stop_price="90")
+    assert found == Refusal("invalid", "stop_price does not go with a limit order")
+    found = amended(begun("sell 10 AAPL trailing_stop 5%"), trail="100")
+    assert found == Refusal("invalid", "trail_percent: Input should be less than 100")
+
+
+def test_it_is_checked_beside_the_account_without_the_old_order() -> None:
+    """What the old one had reserved and promised is there for the new one, and not a cent more."""
+    exact = account("612", "600")
+    assert replaced(begun(), owner=exact, limit_price="102").account.reserved == 612
+    refused = amended(begun(), owner=account("611.99", "600"), limit_price="102")
+    assert isinstance(refused, Refusal)
+    selling = begun("sell 10 AAPL limit 110")
+    assert replaced(selling, held="9", promised="8", qty="11").order.promised == 7
+    assert isinstance(amended(selling, held="9", promised="8", qty="12"), Refusal)
+
+
+def family(text: str, *, held: str = "0") -> list[Order]:
+    standing = Standing(Decimal(held))
+    entered = admit(submission(text), OPEN, account("5000", **MARGIN), standing, ACCEPTED)
+    assert isinstance(entered, Admitted)
+    return list(entered.orders)
+
+
+def test_an_entry_keeps_its_place_before_its_exits() -> None:
+    """What it has bought so far stays promised to them."""
+    entry, *exits = family("buy 10 AAPL limit 100 bracket 110/95")
+    entry = replace(entry, filled_qty=Decimal(4), promised=Decimal(4), reserved=Decimal(600))
+    new = replaced(entry, [entry, *exits], held="4", promised="4", limit_price="101").order
+    assert (new.family, new.order_class, new.leg) == (entry.family, OrderClass.BRACKET, None)
+    assert facts(new.qty, new.carried, new.promised, new.reserved) == (6, 4, 4, 606)
+
+
+def test_an_exit_that_is_held_goes_on_being_held() -> None:
+    """It needs nothing and promises nothing yet, and nobody asks what is held."""
+    entry, gain, loss = family("buy 10 AAPL limit 100 bracket 110/95:94")
+    found = replaced(loss, [entry, gain, loss], stop_price="96", limit_price="95", time_in_force="day")
+    new = found.order
+    assert facts(new.status, new.leg, new.family, new.qty) == (OrderStatus.HELD, Leg.STOP_LOSS, entry.family, 10)
+    assert facts(new.stop_price, new.limit_price, new.promised, new.expires_at) == (96, 95, 0, CLOSE)
+    assert found.account == account("5000", "600")
+
+
+@pytest.mark.parametrize(("place", "change", "promised"), [(0, "limit_price", 10), (1, "stop_price", 0)])
+def test_the_shares_of_two_exits_are_promised_once_after_a_replace(place: int, change: str, promised: int) -> None:
+    """Whichever of them is replaced."""
+    exits = family("sell 10 AAPL limit 110 oco 110/95", held="10")
+    new = replaced(exits[place], exits, held="10", promised="10", **{change: "100"}).order
+    assert facts(new.promised, new.family, new.leg, new.qty) == (promised, exits[0].family, exits[place].leg, 10)
+    assert getattr(new, change) == 100
+
+
+def test_a_slow_account_is_slow_again() -> None:
+    """The new order needs its time to the market, as any other."""
+    slow = account("5000", "600", fills={"latency": "2"})
+    assert replaced(begun(), owner=slow).order.active_at == NOW + timedelta(seconds=2)

@@ -1,0 +1,109 @@
+"""What splits and dividends do to lots, open orders and cash."""
+
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.orders.domain.corporate_actions import dividend, split_lots, split_order
+from services.orders.domain.lots import Lot, cost_of, held
+from services.orders.domain.order import Order
+from shared.contracts.orders import OrderClass
+from tests.unit.settling import lot
+from tests.unit.trading_examples import ACCEPTED, facts, order
+
+THIRD = Decimal("0.333333333")
+
+
+def split(asked: Order, ratio: str) -> Order:
+    found = split_order(asked, Decimal(ratio))
+    assert found is not None
+    return found
+
+
+def test_a_split_makes_more_shares_of_the_same_cost() -> None:
+    """Of those from before it, long and short; a lot that was opened after it counts new shares already."""
+    late = replace(lot("10 for 250", 3), opened_at=ACCEPTED)
+    after = split_lots((lot("10 for 1000", 1), lot("0 for 0", 2), late), Decimal(4), ACCEPTED)
+    assert [facts(each.qty, each.cost) for each in after] == [(40, 1000), (0, 0), (10, 250)]
+    assert split_lots((lot("-10 for -1000"),), Decimal(4), ACCEPTED)[0].qty == -40
+
+
+shares = st.decimals(min_value=Decimal("0.1"), max_value=1000, places=9)
+
+
+@given(st.lists(shares, min_size=1, max_size=6), st.sampled_from([THIRD, Decimal("1.5"), Decimal("0.1"), Decimal(7)]))
+def test_what_is_held_after_a_split_is_what_one_lot_of_it_would_be(qtys: list[Decimal], ratio: Decimal) -> None:
+    """Rounding many lots loses no more than rounding one, so an order for all of it can still be filled."""
+    lots = tuple(lot(f"{qty} for 100", number) for number, qty in enumerate(qtys, start=1))
+    after = split_lots(lots, ratio, ACCEPTED)
+    (whole,) = split_lots((lot(f"{sum(qtys)} for 100"),), ratio, ACCEPTED)
+    assert held(after) == whole.qty
+    assert cost_of(after) == cost_of(lots)
+    asked = order(f"sell {sum(qtys)} AAPL limit 100 day", promised=Decimal(sum(qtys)))
+    assert split(asked, str(ratio)).promised <= held(after)
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "prices"),
+    [
+        ("buy 10 AAPL limit 100", {}, (25, None, None, None)),
+        ("sell 10 AAPL stop_limit 96 92", {}, (23, 24, None, None)),
+        ("sell 10 AAPL trailing_stop 8", {"hwm": Decimal(120)}, (None, None, 2, 30)),
+        ("sell 10 AAPL trailing_stop 8%", {"hwm": Decimal(120)}, (None, None, None, 30)),
+    ],
+)
+def test_an_open_order_is_for_as_much_money_as_before(
+    text: str, known: dict[str, Any], prices: tuple[Any, ...]
+) -> None:
+    """Four shares for each, at a quarter of each price; a percentage is one of any price."""
+    asked = order(text, promised=Decimal(10), **known)
+    after = split(asked, "4")
+    assert (after.limit_price, after.stop_price, after.trail_price, after.hwm) == prices
+    assert facts(after.qty, after.promised, after.trail_percent) == (40, 40, asked.trail_percent)
+
+
+def test_what_has_filled_stays_as_it_was() -> None:
+    """Of ten, four have filled; the six that are left become twelve."""
+    after = split(order("sell 10 AAPL limit 100", filled_qty=Decimal(4), promised=Decimal(6)), "2")
+    assert facts(after.qty, after.filled_qty, after.promised) == (16, 4, 12)
+
+
+@pytest.mark.parametrize(("text", "qty"), [("sell 10 AAPL limit 100", 3), ("sell 10 AAPL limit 100 day", "3.33333333")])
+def test_whole_shares_stay_whole(text: str, qty: object) -> None:
+    """What is left over is promised to nobody; an order of the day may be of fractions."""
+    after = split(order(text, promised=Decimal(10)), str(THIRD))
+    assert after.qty == after.promised == Decimal(str(qty))
+
+
+def test_an_order_of_which_nothing_is_left_has_no_successor() -> None:
+    """Two of what becomes a third are no whole share."""
+    assert split_order(order("buy 2 AAPL limit 100"), THIRD) is None
+
+
+def test_a_notional_order_is_for_the_same_money() -> None:
+    """How many shares that is, the price after the split says."""
+    assert split(order("buy $1000 AAPL market"), "4") == order("buy $1000 AAPL market")
+
+
+def test_what_an_entry_has_bought_stays_promised_to_its_exits() -> None:
+    """Eight of ten became sixteen, though only four are left to buy."""
+    entry = order("buy 10 AAPL limit 100", order_class=OrderClass.BRACKET, filled_qty=Decimal(8), promised=Decimal(8))
+    after = split(entry, "2")
+    assert facts(after.qty, after.promised, after.open_qty(Decimal(50))) == (12, 16, 4)
+
+
+@pytest.mark.parametrize(("qty", "cash"), [("10", "2.35"), ("-10", "-2.35"), ("0", "0"), ("0.5", "0.12")])
+def test_a_dividend_is_cash_for_each_share(qty: str, cash: str) -> None:
+    """Who is short owes it; to the cent."""
+    assert dividend(Decimal(qty), Decimal("0.235")) == Decimal(cash)
+
+
+def test_a_lot_keeps_its_strategy_and_its_day() -> None:
+    """A round trip that ends after a split began before it."""
+    before: Lot = lot("10 for 1000")
+    (after,) = split_lots((before,), Decimal(2), ACCEPTED)
+    assert after == replace(before, qty=Decimal(20))

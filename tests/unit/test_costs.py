@@ -1,0 +1,135 @@
+"""What a fill costs beyond its price: commission and slippage, each model by example."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.orders.domain.costs import Worse, fee, rounded, slipped
+from shared.contracts.accounts import Commission, Slippage
+from shared.contracts.orders import Side
+from shared.money import CENT, ZERO
+from tests.unit.trading_examples import quote
+
+FREE = Commission()
+PER_SHARE = Commission(kind="per_share", rate=Decimal("0.005"), minimum=Decimal(1))
+PERCENT = Commission(kind="percent", rate=Decimal("0.25"))
+
+
+def fees(model: Commission, *parts: tuple[str, str]) -> list[Decimal]:
+    """The fee of each (quantity, amount) that an order fills with, one after the other."""
+    filled = amount = charged = ZERO
+    found = []
+    for qty, money in parts:
+        filled, amount = filled + Decimal(qty), amount + Decimal(money)
+        found.append(fee(model, qty=Decimal(qty), amount=amount, filled=filled, charged=charged))
+        charged += found[-1]
+    return found
+
+
+def test_no_commission_is_no_fee() -> None:
+    """Nor is a minimum of it."""
+    assert fees(FREE, ("10", "1000")) == [ZERO]
+    assert fees(Commission(kind="zero", minimum=Decimal(5)), ("10", "1000")) == [ZERO]
+
+
+@pytest.mark.parametrize(
+    ("model", "qty", "amount", "due"),
+    [(PER_SHARE, "1000", "99", "5.00"), (PER_SHARE, "1", "99", "1.00"), (PERCENT, "10", "1002", "2.51")],
+)
+def test_commission_by_kind(model: Commission, qty: str, amount: str, due: str) -> None:
+    """Half a cent a share and at least a dollar; a quarter of a percent, rounded to the cent."""
+    assert fees(model, (qty, amount)) == [Decimal(due)]
+
+
+def test_a_minimum_counts_once_for_an_order() -> None:
+    """The first part pays it, the next ones nothing until more is due."""
+    assert fees(PER_SHARE, ("100", "9"), ("99", "9"), ("2", "9"), ("200", "9")) == [1, 0, CENT, 1]
+
+
+def test_nothing_filled_costs_nothing() -> None:
+    """Not the minimum either."""
+    assert fee(PER_SHARE, qty=ZERO, amount=ZERO, filled=ZERO, charged=ZERO) == 0
+
+
+parts = st.lists(st.tuples(st.integers(1, 10**6), st.integers(0, 10**9)), min_size=1, max_size=8)
+models = st.sampled_from([PER_SHARE, PERCENT, Commission(kind="percent", rate=Decimal("0.1"), minimum=Decimal(3))])
+
+
+@given(parts, models)
+def test_parts_cost_what_the_whole_costs(filled: list[tuple[int, int]], model: Commission) -> None:
+    """To the cent, in whichever parts an order fills."""
+    as_parts = fees(model, *((str(qty), str(cents * CENT)) for qty, cents in filled))
+    as_whole = fees(model, (str(sum(qty for qty, _ in filled)), str(sum(cents for _, cents in filled) * CENT)))
+    assert sum(as_parts) == sum(as_whole)
+    assert all(each >= 0 and each % CENT == 0 for each in as_parts)
+
+
+def slip(
+    kind: str, rate: str, side: Side, *, qty: str = "10", on: str = "AAPL 99/101 100", in_bar: bool = False
+) -> Worse:
+    price = quote(on, volume=Decimal(100))
+    at = Decimal(101) if side is Side.BUY else Decimal(99)
+    model = Slippage.model_validate({"kind": kind, "rate": rate})
+    return slipped(model, side, at, price, Decimal(qty), in_bar=in_bar)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate", "bought_at", "sold_at"),
+    [
+        ("none", "10", "101", "99"),
+        ("fixed", "10", "101.101", "98.901"),  # ten basis points
+        ("spread", "0.25", "101.5", "98.5"),  # a quarter of two dollars
+        ("volume_share", "0.1", "101.101", "98.901"),  # a tenth of (a tenth of the volume)²
+    ],
+)
+def test_slippage_by_kind(kind: str, rate: str, bought_at: str, sold_at: str) -> None:
+    """A buy pays more and a sell gets less; how much stands beside the price."""
+    bought, sold = slip(kind, rate, Side.BUY), slip(kind, rate, Side.SELL)
+    assert (bought.price, sold.price) == (Decimal(bought_at), Decimal(sold_at))
+    assert (bought.slippage, sold.slippage) == (Decimal(bought_at) - 101, 99 - Decimal(sold_at))
+
+
+def test_a_spread_that_nobody_quotes_is_none() -> None:
+    """There is nothing to take a fraction of."""
+    assert slip("spread", "0.25", Side.BUY, on="AAPL 99/ 100").slippage == 0
+
+
+def test_the_share_of_the_volume_is_at_most_all_of_it() -> None:
+    """A thousand shares of a bar of a hundred slip no more than a hundred do; without a volume it is all of it."""
+    whole = slip("volume_share", "0.1", Side.BUY, qty="100")
+    assert whole.price == Decimal("111.1")
+    assert slip("volume_share", "0.1", Side.BUY, qty="1000") == whole
+    model = Slippage(kind="volume_share", rate=Decimal("0.1"))
+    assert slipped(model, Side.BUY, Decimal(101), quote("AAPL 100"), Decimal(1), in_bar=False) == whole
+
+
+def test_inside_a_bar_a_price_slips_no_further_than_its_range() -> None:
+    """Nobody traded beyond the bar's high or its low."""
+    on = "AAPL 99/101 100 of 100 101.05 98.95"
+    assert slip("fixed", "100", Side.BUY, on=on, in_bar=True) == Worse(Decimal("101.05"), Decimal("0.05"))
+    assert slip("fixed", "100", Side.SELL, on=on, in_bar=True) == Worse(Decimal("98.95"), Decimal("0.05"))
+    assert slip("fixed", "100", Side.BUY, on=on).price == Decimal("102.01")
+
+
+@pytest.mark.parametrize(
+    ("price", "bought_at", "sold_at"),
+    [
+        ("33.33335", "33.3334", "33.3333"),
+        ("1.00001", "1.0001", "1.0000"),
+        ("0.0000123456", "0.000012346", "0.000012345"),
+    ],
+)
+def test_a_price_is_rounded_to_its_step_against_the_trader(price: str, bought_at: str, sold_at: str) -> None:
+    """Four decimals, below a price of one nine."""
+    assert rounded(Decimal(price), Side.BUY) == Decimal(bought_at)
+    assert rounded(Decimal(price), Side.SELL) == Decimal(sold_at)
+
+
+@given(st.decimals(min_value=Decimal("1E-9"), max_value=10**6, places=9), st.integers(0, 1000), st.sampled_from(Side))
+def test_slippage_is_never_in_the_traders_favour_and_leaves_a_price(at: Decimal, rate: int, side: Side) -> None:
+    """The difference is what it says, and no share is given away."""
+    worse = slipped(Slippage(kind="fixed", rate=Decimal(rate)), side, at, quote("AAPL 1"), Decimal(1), in_bar=False)
+    assert worse.price > 0
+    assert worse.slippage == (worse.price - at if side is Side.BUY else at - worse.price) >= 0

@@ -1,0 +1,109 @@
+"""Orders end without a price: canceled, or over with their session."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.orders.domain.ending import Ending, end
+from services.orders.domain.order import Leg, Order
+from shared.contracts.orders import OrderClass, OrderStatus
+from tests.unit.trading_examples import ACCOUNT, QUOTED, account, facts, order
+
+FAMILY = UUID(int=1)
+
+
+def bracket(*, filled: str = "0") -> list[Order]:
+    """An entry of ten that has bought that much, and its exits, which wait."""
+    common: dict[str, Any] = {"family": FAMILY, "order_class": OrderClass.BRACKET}
+    bought = {"filled_qty": Decimal(filled), "promised": Decimal(filled), "reserved": Decimal(600)}
+    held: dict[str, Any] = {**common, "status": OrderStatus.HELD}
+    return [
+        order("buy 10 AAPL limit 100", 1, **common, **bought),
+        order("sell 10 AAPL limit 110", 2, **held, leg=Leg.TAKE_PROFIT),
+        order("sell 10 AAPL stop 95", 3, **held, leg=Leg.STOP_LOSS),
+    ]
+
+
+def ended(
+    ending: Sequence[Order], open_orders: Sequence[Order], status: OrderStatus = OrderStatus.CANCELED
+) -> tuple[Ending, Decimal]:
+    """What became of them, and what the account has reserved afterwards, of 1,000 before."""
+    accounts = {ACCOUNT: account("5000", "1000")}
+    return end(ending, status, open_orders, accounts, QUOTED), accounts[ACCOUNT].reserved
+
+
+def statuses(ending: Ending) -> dict[int, str]:
+    return {each.id.int: each.status.value for each in ending.orders.values()}
+
+
+@pytest.mark.parametrize("status", [OrderStatus.CANCELED, OrderStatus.EXPIRED])
+def test_an_order_that_ends_gives_back_what_it_reserved(status: OrderStatus) -> None:
+    """Once, also where a part has filled, which stays."""
+    begun = order("buy 10 AAPL limit 100", reserved=Decimal(600), filled_qty=Decimal(4))
+    ending, reserved = ended([begun], [begun], status)
+    assert ending.ended == [replace(begun, status=status, reserved=Decimal(0))]
+    assert facts(reserved, ending.canceled) == (400, [])
+
+
+def test_others_of_the_account_stay_as_they_are() -> None:
+    """Simple orders are no family, though neither has one."""
+    orders = [order("buy 1 AAPL limit 100", number) for number in (1, 2)]
+    ending, _ = ended(orders[:1], orders)
+    assert statuses(ending) == {1: "canceled"}
+
+
+def test_an_entry_that_ends_unfilled_takes_its_exits_with_it() -> None:
+    """There is nothing to sell."""
+    orders = bracket()
+    ending, reserved = ended(orders[:1], orders)
+    assert statuses(ending) == {1: "canceled", 2: "canceled", 3: "canceled"}
+    assert [each.id.int for each in ending.canceled] == [2, 3]
+    assert reserved == 400
+
+
+def test_an_entry_that_ends_with_a_part_filled_leaves_exits_for_that_part() -> None:
+    """They work from now on, and promise its shares once."""
+    orders = bracket(filled="4")
+    ending, _ = ended(orders[:1], orders, OrderStatus.EXPIRED)
+    assert statuses(ending) == {1: "expired", 2: "accepted", 3: "accepted"}
+    gain, loss = (ending.orders[each.key] for each in orders[1:])
+    assert [facts(leg.qty, leg.promised, leg.active_at) for leg in (gain, loss)] == [(4, 4, QUOTED), (4, 0, QUOTED)]
+    assert facts(ending.canceled, ending.orders[orders[0].key].promised) == ([], 0)
+
+
+def test_what_its_predecessors_bought_counts_for_the_exits() -> None:
+    """The entry was replaced after four had filled; of the new one three more have."""
+    entry, *exits = bracket(filled="3")
+    entry = replace(entry, carried=Decimal(4), promised=Decimal(7))
+    ending, _ = ended([entry], [entry, *exits])
+    assert [ending.orders[leg.key].qty for leg in exits] == [7, 7]
+
+
+@pytest.mark.parametrize("filled", ["0", "4"])
+def test_an_exit_that_ends_takes_its_family_with_it(filled: str) -> None:
+    """The entry, too, and the shares that it has bought are free again."""
+    orders = bracket(filled=filled)
+    ending, reserved = ended(orders[2:], orders)
+    assert statuses(ending) == {1: "canceled", 2: "canceled", 3: "canceled"}
+    assert sum(each.promised for each in ending.orders.values()) == 0
+    assert reserved == 400
+
+
+def test_all_of_a_family_may_end_together() -> None:
+    """Each of them once: with its session, or when the account begins again."""
+    orders = bracket(filled="4")
+    ending, reserved = ended(orders, orders, OrderStatus.EXPIRED)
+    assert statuses(ending) == {1: "expired", 2: "expired", 3: "expired"}
+    assert facts(len(ending.ended), ending.canceled, reserved) == (3, [], 400)
+
+
+def test_the_same_family_of_another_account_stays() -> None:
+    """Ids are the senders'; two may have chosen the same."""
+    mine = bracket()
+    theirs = [replace(each, account_id=UUID(int=2)) for each in mine]
+    ending, _ = ended(mine[:1], [*mine, *theirs])
+    assert {each.account_id for each in ending.orders.values()} == {ACCOUNT}

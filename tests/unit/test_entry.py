@@ -1,0 +1,162 @@
+"""An order comes in: the rows that it becomes, each with what it reserves and promises."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.orders.domain.entry import Admitted, admit, refused
+from services.orders.domain.order import Account, Order
+from services.orders.domain.risk import Listing, Refusal, Standing
+from shared.contracts.orders import OrderStatus
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, submission
+
+CLOSE = ACCEPTED + timedelta(hours=6)
+OPEN = Listing(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)
+RICH = account("100000", **MARGIN)
+
+
+def admitted(
+    text: str, owner: Account = RICH, *, held: str = "0", promised: str = "0", listing: Listing = OPEN, **fields: Any
+) -> Admitted:
+    standing = Standing(held=Decimal(held), promised=Decimal(promised))
+    found = admit(submission(text, **fields), listing, owner, standing, ACCEPTED, "journey")
+    assert isinstance(found, Admitted)
+    return found
+
+
+def first(text: str, owner: Account = RICH, **known: Any) -> Order:
+    return admitted(text, owner, **known).orders[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "held", "reserved", "promised"),
+    [
+        ("buy 10 AAPL limit 99.50", "0", "995", "0"),
+        ("buy 10 AAPL market", "0", "1011.01", "0"),
+        ("sell 10 AAPL market", "10", "0", "10"),
+        ("sell 10 AAPL market", "0", "1031.03", "0"),  # three percent above the ask
+        ("sell 10 AAPL limit 120", "0", "1200", "0"),
+        ("sell 10 AAPL market", "4", "618.62", "4"),
+        ("buy 10 AAPL market", "-10", "0", "10"),
+        ("buy 10 AAPL limit 99.50", "-4", "597", "4"),
+        ("buy $1000 AAPL market", "0", "1000", "0"),
+        ("sell $1000 AAPL market", "20", "0", "10.110110110"),  # a percent more than the bid asks for
+        ("sell $1000 AAPL market", "10.05", "0", "10.05"),
+    ],
+)
+def test_what_opens_is_reserved_and_what_closes_is_promised(text: str, held: str, reserved: str, promised: str) -> None:
+    """On both sides, and in parts; the account and its standing have them too."""
+    found = admitted(text, held=held)
+    assert (found.orders[0].reserved, found.orders[0].promised) == (Decimal(reserved), Decimal(promised))
+    assert found.account.reserved == Decimal(reserved)
+    assert (found.standing.promised, found.standing.recent) == (Decimal(promised), 1)
+
+
+def test_what_others_have_promised_closes_nothing_more() -> None:
+    """Six of ten are promised: four close, the other six are sold short."""
+    assert first("sell 10 AAPL limit 120", held="10", promised="6").promised == 4
+
+
+def test_the_commission_is_reserved_with_the_price() -> None:
+    """A fill at the limit must not fail for its fee."""
+    owner = account("1000", fills={"commission": {"kind": "percent", "rate": "0.5"}})
+    assert first("buy 10 AAPL limit 99.50", owner).reserved == Decimal("999.98")
+    poor = account("999.97", fills={"commission": {"kind": "percent", "rate": "0.5"}})
+    refusal = admit(submission("buy 10 AAPL limit 99.50"), OPEN, poor, Standing(), ACCEPTED)
+    assert isinstance(refusal, Refusal)
+
+
+@pytest.mark.parametrize(("tif", "expires"), [("day", CLOSE), ("gtc", None), ("ioc", CLOSE), ("fok", CLOSE)])
+def test_an_order_of_the_day_is_over_with_its_session(tif: str, expires: object) -> None:
+    """One that must fill at once waits for a quote no longer either."""
+    assert first(f"buy 10 AAPL limit 99 {tif}").expires_at == expires
+
+
+def test_latency_is_the_time_until_it_reaches_the_market() -> None:
+    """To the microsecond; accepted it is at once."""
+    slow = first("buy 1 AAPL market", account("1000", fills={"latency": "0.250001"}))
+    assert (slow.accepted_at, slow.active_at) == (ACCEPTED, ACCEPTED + timedelta(microseconds=250_001))
+
+
+def test_a_trailing_stop_begins_at_the_last_price() -> None:
+    """Where one is known; no other order has a best price."""
+    assert first("sell 1 AAPL trailing_stop 5", held="1").hwm == 100
+    assert first("sell 1 AAPL trailing_stop 5", held="1", listing=Listing(tradable=True)).hwm is None
+    assert first("sell 1 AAPL stop 95", held="1").hwm is None
+
+
+def shapes(orders: tuple[Order, ...]) -> list[tuple[str, ...]]:
+    """Each order's side, type, prices, leg and status, in words."""
+    return [tuple(str(each) for each in (o.side, o.type, o.limit_price, o.stop_price, o.leg, o.status)) for o in orders]
+
+
+@pytest.mark.parametrize(
+    ("text", "held", "rows"),
+    [
+        ("buy 10 AAPL market", "0", [("buy", "market", "None", "None", "None", "accepted")]),
+        (
+            "buy 10 AAPL limit 99 bracket 110/95",
+            "0",
+            [
+                ("buy", "limit", "99", "None", "None", "accepted"),
+                ("sell", "limit", "110", "None", "take_profit", "held"),
+                ("sell", "stop", "None", "95", "stop_loss", "held"),
+            ],
+        ),
+        (
+            "sell 10 AAPL market oto /105:106",
+            "0",
+            [
+                ("sell", "market", "None", "None", "None", "accepted"),
+                ("buy", "stop_limit", "106", "105", "stop_loss", "held"),
+            ],
+        ),
+        (
+            "sell 10 AAPL limit 110 oco 110/95",
+            "10",
+            [
+                ("sell", "limit", "110", "None", "take_profit", "accepted"),
+                ("sell", "stop", "None", "95", "stop_loss", "accepted"),
+            ],
+        ),
+    ],
+)
+def test_the_rows_of_each_class(text: str, held: str, rows: list[tuple[str, ...]]) -> None:
+    """Exits are on the other side of an entry, and on its own in an oco order; they are one family."""
+    orders = admitted(text, held=held).orders
+    assert shapes(orders) == rows
+    simple = len(orders) == 1
+    assert {each.family for each in orders} == {None if simple else UUID(int=1)}
+    assert {facts(each.qty, each.order_class, each.trace) for each in orders} == {
+        (10, orders[0].order_class, "journey")
+    }
+    assert len({each.id for each in orders}) == len(orders)
+
+
+def test_exits_reserve_and_promise_nothing_yet() -> None:
+    """What they sell has not been bought; those of an oco order promise the same shares once."""
+    assert {facts(leg.reserved, leg.promised) for leg in admitted("buy 10 AAPL market bracket 110/95").orders[1:]} == {
+        (0, 0)
+    }
+    oco = admitted("sell 10 AAPL limit 110 oco 110/95", held="10").orders
+    assert [each.promised for each in oco] == [10, 0]
+
+
+def test_a_strategy_s_own_limits_bind_beside_those_of_the_account() -> None:
+    """Its orders only."""
+    careful = UUID(int=9)
+    owner = account("100000", strategies={str(careful): {"max_order_qty": "5"}}, limits={"max_order_qty": "20"})
+    for strategy, qty, reason in ((careful, 6, "order_too_large"), (None, 6, None), (careful, 21, "order_too_large")):
+        asked = submission(f"buy {qty} AAPL limit 1", strategy_id=strategy)
+        found = admit(asked, OPEN, owner, Standing(), ACCEPTED)
+        assert getattr(found, "reason", None) == reason
+
+
+def test_a_refused_order_is_a_row_that_keeps_nothing() -> None:
+    """It tells what was asked for."""
+    row = refused(submission("sell 10 AAPL trailing_stop 2%"), account("0"), ACCEPTED)
+    assert facts(row.status, row.reserved, row.promised, row.trail_percent) == (OrderStatus.REJECTED, 0, 0, 2)
+    assert (row.account_id, row.is_open) == (ACCOUNT, False)

@@ -1,0 +1,208 @@
+"""Everything that orders keeps in its tables, in memory, and what its actors do with it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+from services.orders.domain.amending import Replaced, amend
+from services.orders.domain.ending import end
+from services.orders.domain.entry import Admitted, admit
+from services.orders.domain.ledger import Entry, transfer
+from services.orders.domain.liquidity import Liquidity
+from services.orders.domain.lots import held
+from services.orders.domain.matching import MarketRules
+from services.orders.domain.order import Account, Key, Order
+from services.orders.domain.risk import Listing, Standing
+from services.orders.domain.settlement import Book, Fill, Settlement, settle
+from shared.contracts.orders import OrderStatus, ReplaceOrder
+from shared.contracts.prices import Price
+from shared.money import ZERO, cents
+from tests.unit.price_index import concerned, followed
+from tests.unit.random_market import KINDS, SYMBOLS, Cancel, Close, Quotes, Replace, Step, Submit, Sweep, Transfer
+from tests.unit.trading_examples import ACCEPTED, quote, submission
+
+RULES = MarketRules()
+SESSION = timedelta(minutes=1)
+
+
+@dataclass
+class Desk:
+    """``asleep``: only the orders that the index wakes are settled, as in the service; else all that are open."""
+
+    start: dict[UUID, Decimal]
+    asleep: bool = True
+    book: Book = field(init=False)
+    now: datetime = ACCEPTED
+    closes_at: datetime = ACCEPTED + SESSION
+    orders: dict[Key, Order] = field(default_factory=dict)
+    prices: dict[str, Price] = field(default_factory=dict)
+    settlements: list[Settlement] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    #: The quantity of each order as it was asked for.
+    asked: dict[Key, Decimal] = field(default_factory=dict)
+    numbers: int = 0
+
+    def __post_init__(self) -> None:
+        accounts = {owner: Account(owner, ZERO, ZERO, sequence=1, settings=KINDS[owner]) for owner in self.start}
+        self.book = Book(accounts, {(owner, symbol): () for owner in self.start for symbol in SYMBOLS})
+        for owner, cash in self.start.items():
+            self._transfer(Transfer(owner, cash))
+
+    def take(self, step: Step) -> None:
+        self.now += timedelta(seconds=1)
+        self._mark()
+        match step:
+            case Submit():
+                self._submit(step)
+            case Quotes():
+                self._quote(step)
+            case Sweep():
+                self._settle(self.prices)
+            case Cancel(nth):
+                if self.open_orders:
+                    self._end([self._nth(nth)], OrderStatus.CANCELED)
+            case Replace():
+                self._replace(step)
+            case Close():
+                self._close()
+            case Transfer():
+                self._transfer(step)
+
+    @property
+    def open_orders(self) -> list[Order]:
+        return [order for order in self.orders.values() if order.is_open]
+
+    @property
+    def fills(self) -> list[Fill]:
+        return [fill for settlement in self.settlements for fill in settlement.fills]
+
+    def _nth(self, nth: int) -> Order:
+        return self.open_orders[nth % len(self.open_orders)]
+
+    def _mark(self) -> None:
+        """What positions are worth, as the view says."""
+        for owner, account in self.book.accounts.items():
+            if account.is_marked:
+                values = [
+                    cents(held(self.book.lots[owner, symbol]) * price.last) for symbol, price in self.prices.items()
+                ]
+                long, short = (sum((pick(value, ZERO) for value in values), ZERO) for pick in (max, min))
+                self.book.accounts[owner] = replace(account, long_value=long, short_value=short)
+
+    def _transfer(self, step: Transfer) -> None:
+        account = self.book.accounts[step.owner]
+        self.book.accounts[step.owner] = replace(account, cash=account.cash + step.amount)
+        about = uuid5(NAMESPACE_OID, f"{step.owner}/{self.now}")
+        self.entries.append(transfer(step.owner, 1, self.now, about, step.amount))
+
+    def _submit(self, step: Submit) -> None:
+        self.numbers += 1
+        number = (self.numbers + 1) // 2  # each id is used twice; by two accounts, mostly
+        command = submission(step.terms, number, account_id=step.owner)
+        if (step.owner, command.order_id) in self.orders:
+            return
+        account, symbol = self.book.accounts[step.owner], command.symbol
+        found = admit(command, self._listing(symbol), account, self._standing(step.owner, symbol), self.now)
+        if isinstance(found, Admitted):
+            self.book.accounts[step.owner] = found.account
+            self.orders.update({order.key: order for order in found.orders})
+            self.asked[step.owner, command.order_id] = command.qty or ZERO
+
+    def _listing(self, symbol: str) -> Listing:
+        price = self.prices.get(symbol)
+        if price is None:
+            return Listing(tradable=True, session_end=self.closes_at)
+        return Listing(True, price.ask, price.bid, price.last, session_end=self.closes_at)
+
+    def _standing(self, owner: UUID, symbol: str) -> Standing:
+        promised = (order.promised for order in self.open_orders if (order.account_id, order.symbol) == (owner, symbol))
+        return Standing(held(self.book.lots[owner, symbol]), sum(promised, ZERO))
+
+    def _quote(self, step: Quotes) -> None:
+        fresh = {}
+        for text, fields in step.each:
+            known = {name: value for name, value in fields.items() if name != "began"}
+            since = None if fields["began"] is None else self.now - timedelta(seconds=1) - fields["began"]
+            price = quote(text, at=self.now, sequence=len(self.settlements) + 1, since=since, **known)
+            fresh[price.symbol] = price
+        self.prices.update(fresh)
+        taken = self.book.liquidity.taken
+        self.book.liquidity = Liquidity({pool: qty for pool, qty in taken.items() if pool[0] not in fresh})
+        self._mark()
+        self._settle(fresh)
+
+    def _settle(self, prices: dict[str, Price]) -> None:
+        book = Book(self.book.accounts, self.book.lots, liquidity=self.book.liquidity)
+        settlement = settle(self._woken(prices), prices, book, self.now, RULES)
+        self.orders.update({changed.key: changed for changed in settlement.orders})
+        self.entries += settlement.entries
+        self.settlements.append(settlement)
+        self._follow(prices)
+
+    def _woken(self, prices: dict[str, Price]) -> list[Order]:
+        """All of the families of which a price concerns one."""
+        if not self.asleep:
+            return self.open_orders
+        woken = {
+            (order.account_id, order.family or order.id)
+            for order in self.open_orders
+            if order.works and order.symbol in prices and self._concerns(order, prices[order.symbol])
+        }
+        return [order for order in self.open_orders if (order.account_id, order.family or order.id) in woken]
+
+    def _concerns(self, order: Order, price: Price) -> bool:
+        return order.active_at < price.quoted_at and concerned(order, price, on_bar=self._on_bar(order))
+
+    def _on_bar(self, order: Order) -> bool:
+        return self.book.accounts[order.account_id].settings.fills.fills_on == "bar"
+
+    def _follow(self, prices: dict[str, Price]) -> None:
+        for order in self.open_orders:
+            price = prices.get(order.symbol)
+            if order.works and price is not None and order.active_at < price.quoted_at:
+                self.orders[order.key] = followed(order, price, on_bar=self._on_bar(order))
+
+    def _family(self, order: Order) -> list[Order]:
+        if order.family is None:
+            return [order]
+        family = (order.account_id, order.family)
+        return [other for other in self.open_orders if (other.account_id, other.family) == family]
+
+    def _end(self, ending: list[Order], status: OrderStatus) -> None:
+        families: Iterable[Order] = {other.key: other for order in ending for other in self._family(order)}.values()
+        result = end(ending, status, families, self.book.accounts, self.now)
+        self.orders.update(result.orders)
+
+    def _close(self) -> None:
+        """The session is over, and the next one begins."""
+        self.now = self.closes_at
+        self.closes_at = self.now + SESSION
+        over = [order for order in self.open_orders if order.expires_at is not None and order.expires_at <= self.now]
+        self._end(over, OrderStatus.EXPIRED)
+
+    def _replace(self, step: Replace) -> None:
+        if not self.open_orders:
+            return
+        old = self._nth(step.nth)
+        command = ReplaceOrder(
+            account_id=old.account_id,
+            order_id=old.id,
+            new_order_id=uuid5(old.id, "new"),
+            requested_at=self.now,
+            **step.changes,
+        )
+        account, standing = self.book.accounts[old.account_id], self._standing(old.account_id, old.symbol)
+        found = amend(self._family(old), command, self._listing(old.symbol), account, standing, self.now)
+        if isinstance(found, Replaced):
+            self.book.accounts[account.id] = found.account
+            self.orders[old.key] = found.ended
+            self.orders[found.order.key] = found.order
+
+
+def after(start: dict[UUID, Decimal], market: list[Step], *, asleep: bool = True) -> Desk:
+    desk = Desk(start, asleep=asleep)
+    for step in market:
+        desk.take(step)
+    return desk
