@@ -1,6 +1,7 @@
 """dramatiq on RabbitMQ, hardened. What is changed, and why, is told in ARCHITECTURE.md, "The bus"."""
 
 import threading
+import time
 from collections import deque
 from functools import partial
 from heapq import heappop, heappush
@@ -29,6 +30,10 @@ CONFIRM_SECONDS = 20
 NOT_FOUND = 404
 #: A message that could neither be sent again nor written down rests this long before it goes back to its queue.
 REQUEUE_PAUSE_SECONDS = 1.0
+#: What is handled is acknowledged at the latest this long after, or with this part of what may be fetched ahead: so
+#: RabbitMQ sends the next ones in one go, too, and the consumer wakes once for all of them.
+ACK_SECONDS = 0.1
+ACK_PART = 8
 _CONNECTION_ERRORS = (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError, OSError, AssertionError)
 
 
@@ -110,11 +115,13 @@ class ServiceConsumer(dramatiq.Consumer):
         self.broker = broker
         self.queue_name = queue_name
         self.queue = q_name(queue_name)
-        self.seconds = timeout / 1000
+        self.seconds = min(timeout / 1000, ACK_SECONDS)
+        self._enough = max(1, prefetch // ACK_PART)
         self._received: deque[tuple[Any, Any, bytes]] = deque()
         self._unacked: deque[int] = deque()
         self._etas: list[int] = []
         self._done: list[int] = []
+        self._acknowledged = 0.0
         self._lock = threading.Lock()
         self.connection: Any = None
         try:
@@ -153,6 +160,8 @@ class ServiceConsumer(dramatiq.Consumer):
                 if not self.channel.is_open:
                     raise pika.exceptions.ChannelWrongStateError("the channel is closed")
                 self.connection.process_data_events(self._patience())
+                if self._done and time.monotonic() >= self._acknowledged + ACK_SECONDS:
+                    self._acknowledge()
             except _CONNECTION_ERRORS as error:
                 self.broker.attached.discard(self.queue_name)
                 self.broker.outage.failed(error)
@@ -187,9 +196,9 @@ class ServiceConsumer(dramatiq.Consumer):
             log.info("left to redelivery", queue=self.queue_name, message_id=message.message_id)
             return
         with self._lock:
-            first = not self._done
             self._done.append(message._tag)  # noqa: SLF001 - dramatiq's own
-        if first:
+            enough = len(self._done) == self._enough
+        if enough:
             self._soon(self._acknowledge)
 
     def nack(self, message: Any) -> None:
@@ -213,6 +222,7 @@ class ServiceConsumer(dramatiq.Consumer):
     def _acknowledge(self) -> None:
         with self._lock:
             done, self._done = set(self._done), []
+        self._acknowledged = time.monotonic()
         through = 0
         while self._unacked and self._unacked[0] in done:
             through = self._unacked.popleft()
