@@ -13,8 +13,10 @@ _BASIC, _PUBLISH = 60, 40
 _END = b"\xce"
 #: Content type, delivery mode, priority, message id and timestamp are given; in this order.
 _FLAGS = 1 << 15 | 1 << 12 | 1 << 11 | 1 << 7 | 1 << 6
-_CONTENT_TYPE = b"application/json"
+_CONTENT_TYPE = b"\x10application/json"  # after its length
 _PERSISTENT = 2
+#: Delivery mode, priority, the message id after its length, and the timestamp.
+_PROPERTIES = struct.Struct(">BBB36sQ")
 _FRAME = struct.Struct(">BHI")
 _HEADER_START = struct.Struct(">HHQH")
 #: A frame's own bytes around its payload.
@@ -23,18 +25,11 @@ _AROUND = 8
 
 def published(message: Outgoing, channel: int, frame_max: int, now: int) -> bytes:
     """The bytes that publish this message, persistent; ``now`` in seconds since 1970 becomes its timestamp."""
-    message_id = str(message.message_id).encode()
-    header = b"".join(
-        (
-            _HEADER_START.pack(_BASIC, 0, len(message.body), _FLAGS),
-            _short(_CONTENT_TYPE),
-            bytes((_PERSISTENT, message.priority)),
-            _short(message_id),
-            now.to_bytes(8, "big"),
-        )
-    )
+    body, message_id = message.body, str(message.message_id).encode()
+    properties = _PROPERTIES.pack(_PERSISTENT, message.priority, len(message_id), message_id, now)
+    header = _HEADER_START.pack(_BASIC, 0, len(body), _FLAGS) + _CONTENT_TYPE + properties
     most = frame_max - _AROUND
-    bodies = [_frame(_BODY, channel, message.body[at : at + most]) for at in range(0, len(message.body), most)]
+    bodies = [_frame(_BODY, channel, body[at : at + most]) for at in range(0, len(body), most)]
     method = _method(message.exchange, message.routing_key, message.mandatory, channel)
     return b"".join((method, _frame(_HEADER, channel, header), *bodies))
 

@@ -1,7 +1,6 @@
 """The outbox: messages are rows of the transaction that caused them, and sent after its commit."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from zlib import crc32
@@ -56,7 +55,7 @@ def chained(connection: Connection, schema: str, messages: Sequence[Outgoing], n
     for message in messages:
         before = previous.get(message.key) if message.in_order else None
         linked = message if before is None else after(message, before)
-        found.append(replace(linked, in_order=False))  # its place is known
+        found.append(linked._replace(in_order=False))  # its place is known
         if message.in_order:
             previous[message.key] = message.message_id
     return found

@@ -12,7 +12,7 @@ the fate of all is known, and then the lowest go first. A row that no queue take
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
@@ -32,6 +32,8 @@ from shared.bus.transaction import Unit
 from shared.outage import Outage
 
 WINDOW = 8000
+#: Rows are read and sent in parts of the window, so that RabbitMQ has work while the next ones are read.
+PART = WINDOW // 4
 #: A key whose row no queue took rests this long.
 HOLD_SECONDS = 0.5
 #: What is confirmed is removed at the latest this long after.
@@ -148,43 +150,43 @@ class Relay(Background):
             if self._sent:
                 return False  # after a failure, first the fate of all
             self._session = self._sender.session
-        room = WINDOW - len(self._sent)
-        if not self._shards or room < WINDOW // 4:
+        if not self._shards or WINDOW - len(self._sent) < PART:
             return False
-        rows = self._next(connection, room)
+        rows = self._next(connection)
         if not rows:
             return False
-        messages = [Outgoing(*columns) for _, *columns in rows]
+        messages = [Outgoing(*row[1:]) for row in rows]
         self._sent.update({message.message_id: (row[0], message) for row, message in zip(rows, messages, strict=True)})
         self._sender.send_many(messages, self._session, partial(self._finished, self._done))
-        return len(rows) == room
+        return len(rows) == PART
 
     def _finished(
         self, done: "deque[tuple[Outgoing, PublishFailed | None]]", message: Outgoing, error: PublishFailed | None
     ) -> None:
         done.append((message, error))
-        if self._enough_done():
+        if self._enough_done() and not self._wake.is_set():
             self._wake.set()
 
     def _enough_done(self) -> bool:
         """Whether it is time to remove rows: a good part of the window at once, or all that is under way."""
-        return len(self._done) >= min(len(self._sent), WINDOW // 4) > 0
+        return len(self._done) >= min(len(self._sent), PART) > 0
 
-    def _next(self, connection: Connection, room: int) -> Sequence[Any]:
+    def _next(self, connection: Connection) -> Sequence[Any]:
         self._held = {key: until for key, until in self._held.items() if until > time.monotonic()}
         if time.monotonic() >= self._look_back:
             self._sent_up_to, self._look_back = 0, time.monotonic() + LOOK_BACK_SECONDS
-        under_way = [] if self._sent_up_to else [id_ for id_, _ in self._sent.values()]
+        under_way = () if self._sent_up_to else (id_ for id_, _ in self._sent.values())
         # psycopg's own cursor: what SQLAlchemy does for each row takes longer than publishing it
         cursor: Any = connection.connection.cursor()
         with cursor:
             cursor.execute(
                 _NEXT.format(schema=self._unit.service),
-                (self._sent_up_to, self._shards, under_way, list(self._held), room),
+                (self._sent_up_to, self._shards, _array(under_way), list(self._held), PART),
                 binary=True,
+                prepare=False,  # a plan for any parameters would compare each row with each one under way
             )
             rows: Sequence[Any] = cursor.fetchall()
-        self._sent_up_to = rows[-1][0] if len(rows) == room else 0
+        self._sent_up_to = rows[-1][0] if len(rows) == PART else 0
         return rows
 
     def _settle(self, connection: Connection) -> float:
@@ -196,8 +198,8 @@ class Relay(Background):
         ids = [self._sent.pop(message.message_id)[0] for message, _ in done]
         confirmed = [id_ for id_, (_, error) in zip(ids, done, strict=True) if error is None]
         if confirmed:
-            statement = text(f"DELETE FROM {self._unit.service}.outbox WHERE id = ANY(:ids)")
-            connection.execute(statement, {"ids": confirmed})
+            statement = text(f"DELETE FROM {self._unit.service}.outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
+            connection.execute(statement, {"ids": _array(confirmed)})
             self._broker.passed()
         for routing_key, count in Counter(message.routing_key for message, error in done if error is None).items():
             PUBLISHED.labels(self._unit.service, routing_key).inc(count)
@@ -217,6 +219,11 @@ class Relay(Background):
                 self._sent_up_to = 0
                 pause = self._broker.failed(error)
         return pause
+
+
+def _array(ids: Iterable[int]) -> str:
+    """As PostgreSQL writes an array: psycopg would look at each of thousands of numbers."""
+    return f"{{{','.join(map(str, ids))}}}"
 
 
 def _namespace(schema: str) -> int:
