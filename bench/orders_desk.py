@@ -73,12 +73,12 @@ class Desk:
         """A message with the next price of each symbol, as it comes over the wire."""
         self.now += timedelta(seconds=1)
         self.sequence += 1
-        half = Decimal("0.01")
+        half, size = Decimal("0.01"), Decimal(1000)
         prices = tuple(
             Price(
-                symbol=symbol, bid=last - half, ask=last + half, bid_size=Decimal(100), ask_size=Decimal(100), last=last,
-                open=last, high=last, low=last, close=last, volume=Decimal(1000), quoted_at=self.now,
-                sequence=self.sequence, provider="bench",
+                symbol=symbol, bid=last - half, ask=last + half, bid_size=size, ask_size=size, last=last, open=last,
+                high=last, low=last, close=last, volume=size, quoted_at=self.now, sequence=self.sequence,
+                provider="bench",
             )
             for symbol in symbols or self.symbols
         )  # fmt: skip

@@ -37,6 +37,9 @@ CHANGES = {
     "OrderAdjusted.v1": ORDERED,
     "CashMoved.v1": {"account"},
     "DividendPaid.v1": {"account"},
+    "InterestCharged.v1": {"account"},
+    "MarginCalled.v1": {"account"},
+    "MarginCallEnded.v1": {"account"},
     "AccountReset.v1": ORDERED,
 }
 VALUED = {"account", "positions"}

@@ -55,7 +55,7 @@ def _split_orders(tx: Transaction, event: CorporateActionApplied, ratio: Decimal
         saving.save_split_orders(tx.connection, adjusted, tx.now)
     nothing_left = [order for order, after in pairs if after is None]
     if nothing_left:
-        current = {order.id: order for order in [*orders, *adjusted]}
+        current = {order.key: order for order in [*orders, *adjusted]}
         end_orders(tx, nothing_left, OrderStatus.CANCELED, list(current.values()), book.accounts, "split")
 
 

@@ -88,5 +88,7 @@ def end_orders(
             voice.canceled(order, reason)
     for order in result.canceled:
         voice.canceled(order, "family")
-    saving.save_orders(tx.connection, list(result.orders.values()), reason, tx.now)
+    reasons = {order.key: reason for order in result.ended} if status is OrderStatus.CANCELED else {}
+    reasons |= {order.key: "family" for order in result.canceled}
+    saving.save_orders(tx.connection, list(result.orders.values()), reasons, tx.now)
     saving.save_accounts(tx.connection, [accounts[id_] for id_ in sorted({o.account_id for o in ending})])

@@ -1,6 +1,7 @@
 """The jobs of orders."""
 
 from services.orders.filling import expire
+from services.orders.margining import charge_interest, check_margins
 from services.orders.proof import INVARIANTS, broken
 from services.orders.recovery import catch_up, sweep
 from shared.jobs.declaration import Jobs
@@ -42,6 +43,32 @@ def expire_orders(run: JobRun) -> Counts:
 def _expire(run: JobRun) -> int:
     with run.unit.transaction() as tx:
         return expire(tx)
+
+
+@jobs.job(
+    "check_margins",
+    schedule="1m",
+    market_hours_only=True,
+    priority="high",
+    time_limit="2m",
+    description="Call margin accounts whose equity is too low, and liquidate those that did not answer in time.",
+)
+def call_margins(run: JobRun) -> Counts:
+    with run.unit.transaction() as tx:
+        return dict(check_margins(tx))
+
+
+@jobs.job(
+    "charge_interest",
+    schedule="50 23 * * *",
+    misfire="run_all",
+    misfire_window="7d",
+    time_limit="10m",
+    description="Charge the day's interest on shares that are borrowed and on cash that is owed.",
+)
+def charge_for_the_day(run: JobRun) -> Counts:
+    with run.unit.transaction() as tx:
+        return {"accounts_charged": charge_interest(tx, (run.slot or run.now).date())}
 
 
 @jobs.job(

@@ -20,15 +20,16 @@ def broken(connection: Connection) -> Iterator[tuple[str, Sequence[Any]]]:
 _IS_OPEN = "o.status IN ('accepted', 'held', 'partially_filled')"
 _BOOKS = """
 SELECT account_id, epoch, sum(cash) AS cash, sum(cost) AS cost, sum(fee) AS fee, sum(realized) AS realized,
-       sum(dividend) AS dividend, sum(capital) AS capital FROM orders.ledger GROUP BY 1, 2"""
+       sum(dividend) AS dividend, sum(interest) AS interest, sum(capital) AS capital FROM orders.ledger GROUP BY 1, 2"""
 INVARIANTS: dict[str, str] = {
     "cash is the sum of the ledger": f"""
         SELECT a.id, a.cash, l.cash AS total FROM orders.accounts a
         JOIN ({_BOOKS}) l ON l.account_id = a.id AND l.epoch = a.epoch
         WHERE a.cash <> l.cash""",
-    "cash is deposits, dividends and fills, recomputed": """
+    "cash is deposits, dividends, interest and fills, recomputed": """
         SELECT a.id, a.cash, d.paid, f.moved FROM orders.accounts a
-        LEFT JOIN (SELECT account_id, epoch, sum(capital + dividend) AS paid FROM orders.ledger GROUP BY 1, 2) d
+        LEFT JOIN (SELECT account_id, epoch, sum(capital + dividend - interest) AS paid
+                   FROM orders.ledger GROUP BY 1, 2) d
           ON d.account_id = a.id AND d.epoch = a.epoch
         LEFT JOIN (SELECT account_id, epoch,
                           sum((CASE side WHEN 'buy' THEN -1 ELSE 1 END) * round(qty * price, 2) - fee) AS moved
@@ -67,7 +68,8 @@ INVARIANTS: dict[str, str] = {
         WHERE a.cash + COALESCE((SELECT sum(cost) FROM orders.lots l WHERE l.account_id = a.id), 0)
               + COALESCE((SELECT sum(fee) FROM orders.fills f WHERE f.account_id = a.id AND f.epoch = a.epoch), 0)
               - COALESCE((SELECT sum(realized_pl) FROM orders.trades t
-                          WHERE t.account_id = a.id AND t.epoch = a.epoch), 0) - l.dividend <> l.capital""",
+                          WHERE t.account_id = a.id AND t.epoch = a.epoch), 0)
+              + l.interest - l.dividend <> l.capital""",
     "what is reserved is the sum over open orders": f"""
         SELECT a.id, a.reserved FROM orders.accounts a
         WHERE a.reserved <> COALESCE((SELECT sum(o.reserved) FROM orders.orders o

@@ -10,11 +10,10 @@ from sqlalchemy import Connection
 
 from services.orders.domain.ledger import Entry
 from services.orders.domain.liquidity import Liquidity
-from services.orders.domain.order import Account, Order
+from services.orders.domain.order import Account, Key, Order
 from services.orders.domain.risk import Refusal
 from services.orders.domain.settlement import Book, Canceled, Fill, Holding, Outcome, RoundTrip, Settlement, position_of
 from services.orders.domain.waking import wakes
-from shared.contracts.orders import OrderStatus
 from shared.contracts.prices import Price
 from shared.storage.columns import numbers
 
@@ -80,11 +79,10 @@ def save(
     writes.send()
 
 
-def save_orders(connection: Connection, orders: Sequence[Order], reason: str, now: datetime) -> None:
-    """Write orders that changed without a price; ``reason`` is why those of them ended that are canceled."""
+def save_orders(connection: Connection, orders: Sequence[Order], reasons: Mapping[Key, str], now: datetime) -> None:
+    """Write orders that changed without a price; ``reasons`` says of those that are canceled why."""
     writes = Writes(connection)
-    ends = {order.id: (reason, None, None) for order in orders if order.status is OrderStatus.CANCELED}
-    _orders(writes, orders, ends, now)
+    _orders(writes, orders, {key: (reason, None, None) for key, reason in reasons.items()}, now)
     writes.send()
 
 
@@ -142,12 +140,12 @@ def begin_epoch(connection: Connection, account: Account, now: datetime) -> None
     writes.send()
 
 
-def _ends(outcomes: Iterable[tuple[Order, Outcome]]) -> Iterable[tuple[UUID, Why]]:
+def _ends(outcomes: Iterable[tuple[Order, Outcome]]) -> Iterable[tuple[Key, Why]]:
     for order, outcome in outcomes:
         if isinstance(outcome, Canceled):
-            yield order.id, (outcome.reason, None, None)
+            yield order.key, (outcome.reason, None, None)
         elif isinstance(outcome, Refusal):
-            yield order.id, (None, outcome.reason, outcome.message)
+            yield order.key, (None, outcome.reason, outcome.message)
 
 
 def _entered(entered: Sequence[Entered]) -> Columns:
@@ -207,10 +205,10 @@ def _state(orders: Sequence[Order]) -> Columns:
 def _orders(
     writes: Writes,
     orders: Sequence[Order],
-    ends: Mapping[UUID, Why],
+    ends: Mapping[Key, Why],
     now: datetime,
 ) -> None:
-    why = [ends.get(order.id, (None, None, None)) for order in orders]
+    why = [ends.get(order.key, (None, None, None)) for order in orders]
     columns = {
         **_keys(orders),
         **_state(orders),

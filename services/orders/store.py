@@ -66,7 +66,14 @@ def lock_accounts(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Acc
 def _account(row: Any) -> Account:
     settings = _settings(row.settings)
     return Account(
-        row.id, row.cash, row.reserved, row.sequence, settings=settings, epoch=row.epoch, currency=row.currency
+        row.id,
+        row.cash,
+        row.reserved,
+        row.sequence,
+        settings=settings,
+        epoch=row.epoch,
+        currency=row.currency,
+        short=row.short,
     )
 
 
@@ -158,6 +165,52 @@ def accounts_in(connection: Connection, symbol: str) -> list[UUID]:
 
 def open_families_in(connection: Connection, symbol: str) -> list[Family]:
     return [(row.account_id, row.family) for row in connection.execute(_FAMILIES_IN, {"symbol": symbol})]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A margin call that has not ended."""
+
+    account_id: UUID
+    id: UUID
+    due_at: datetime
+    liquidated_at: datetime | None
+
+
+def margin_accounts(connection: Connection) -> list[UUID]:
+    """The accounts that may hold more than they have paid for and hold or owe anything, or are called."""
+    return [row.id for row in connection.execute(_MARGIN_ACCOUNTS)]
+
+
+def open_calls(connection: Connection, accounts: Sequence[UUID]) -> dict[UUID, Call]:
+    rows = connection.execute(_OPEN_CALLS, {"accounts": list(accounts)})
+    return {row.account_id: Call(row.account_id, row.id, row.due_at, row.liquidated_at) for row in rows}
+
+
+def add_call(
+    connection: Connection, account_id: UUID, equity: Decimal, required: Decimal, now: datetime, due_at: datetime
+) -> None:
+    values = {"account_id": account_id, "equity": equity, "required": required, "now": now, "due_at": due_at}
+    connection.execute(_ADD_CALL, values)
+
+
+def note_liquidation(connection: Connection, call: Call, now: datetime) -> None:
+    connection.execute(_NOTE_LIQUIDATION, {"account_id": call.account_id, "id": call.id, "now": now})
+
+
+def end_call(connection: Connection, call: Call, how: str, now: datetime) -> None:
+    connection.execute(_END_CALL, {"account_id": call.account_id, "id": call.id, "how": how, "now": now})
+
+
+def positions_of(connection: Connection, account_id: UUID) -> list[tuple[str, Decimal]]:
+    """(symbol, shares held, negative where short) of all that the account holds."""
+    return [(row.symbol, row.qty) for row in connection.execute(_POSITIONS_OF, {"account_id": account_id})]
+
+
+def references(connection: Connection, kind: str, wanted: Sequence[UUID]) -> set[UUID]:
+    """Which of these the ledger has an entry of that kind about."""
+    rows = connection.execute(_REFERENCES, {"kind": str(kind), "wanted": list(wanted)})
+    return {row.reference for row in rows}
 
 
 def is_booked(connection: Connection, account_id: UUID, reference: UUID) -> bool:
@@ -332,8 +385,9 @@ SELECT id, created_at, 'deposit', id, cash, cash FROM opened
 """)
 _CONFIGURE = text("UPDATE orders.accounts SET settings = CAST(:settings AS jsonb) WHERE id = :id")
 _LOCK_ACCOUNTS = """
-SELECT id, cash, reserved, sequence, CAST(settings AS text) AS settings, epoch, currency
-FROM orders.accounts WHERE id = ANY(%(ids)b::uuid[]) ORDER BY id FOR UPDATE
+SELECT id, cash, reserved, sequence, CAST(settings AS text) AS settings, epoch, currency,
+       EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0) AS short
+FROM orders.accounts a WHERE id = ANY(%(ids)b::uuid[]) ORDER BY id FOR UPDATE
 """
 _MARKS = text("""
 SELECT p.account_id, COALESCE(sum(round(p.qty * i.last, 2)) FILTER (WHERE p.qty > 0), 0) AS long_value,
@@ -423,6 +477,34 @@ _FAMILIES_IN = text(
 _LOTS_IN = text("""
 SELECT account_id, symbol, fill_id, opened_at, qty, cost, strategy_id FROM orders.lots
 WHERE symbol = :symbol AND qty <> 0 ORDER BY account_id, opened_at, fill_id
+""")
+_MARGIN_ACCOUNTS = text("""
+SELECT a.id FROM orders.accounts a
+WHERE ((a.settings ->> 'multiplier')::int > 1 OR (a.settings ->> 'shorting')::boolean)
+      AND (a.cash < 0 OR EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty <> 0))
+   OR EXISTS (SELECT FROM orders.margin_calls c WHERE c.account_id = a.id AND c.ended_at IS NULL)
+""")
+_OPEN_CALLS = text("""
+SELECT account_id, id, due_at, liquidated_at FROM orders.margin_calls
+WHERE account_id = ANY(:accounts) AND ended_at IS NULL
+""")
+_ADD_CALL = text("""
+INSERT INTO orders.margin_calls (account_id, equity, required, called_at, due_at)
+VALUES (:account_id, :equity, :required, :now, :due_at)
+""")
+_NOTE_LIQUIDATION = text("""
+UPDATE orders.margin_calls SET liquidated_at = :now WHERE account_id = :account_id AND id = :id
+""")
+_END_CALL = text("""
+UPDATE orders.margin_calls SET ended_at = :now,
+  how = CASE WHEN liquidated_at IS NULL THEN :how ELSE 'liquidated' END
+WHERE account_id = :account_id AND id = :id
+""")
+_POSITIONS_OF = text(
+    "SELECT symbol, qty FROM orders.positions WHERE account_id = :account_id AND qty <> 0 ORDER BY symbol"
+)
+_REFERENCES = text("""
+SELECT reference FROM orders.ledger WHERE kind = :kind AND reference = ANY(:wanted)
 """)
 _BOOKED = text("""
 SELECT 1 FROM orders.ledger

@@ -1,7 +1,7 @@
 """One unit of work: the inbox row, the effect and the messages about it commit together or not at all."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,7 +1,8 @@
 """How an account trades: what its fills cost, what it may do, and the commands that open, steer and fund it."""
 
+from datetime import date
 from decimal import Decimal
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -78,11 +79,16 @@ class RiskLimits(_Settings):
 class AccountSettings(_Settings):
     """A cash account holds what it has paid for, a margin account ``multiplier`` times its equity, or it sells short.
 
-    ``strategies``: further limits of single ones.
+    ``borrow_rate`` of the shares sold short and ``loan_rate`` of the cash owed are in percent a year. ``margin_grace``
+    is in hours: so long after a margin call everything is closed, unless it was met. ``strategies``: further limits of
+    single ones.
     """
 
     multiplier: Literal[1, 2, 4] = 1
     shorting: bool = False
+    borrow_rate: Annotated[Number, Field(ge=0, le=1000)] = Decimal(0)
+    loan_rate: Annotated[Number, Field(ge=0, le=1000)] = Decimal(0)
+    margin_grace: int = Field(default=24, ge=0, le=720)
     trading_blocked: bool = False
     fills: FillModel = FillModel()
     limits: RiskLimits = RiskLimits()
@@ -173,6 +179,28 @@ class DividendPaid(OfAccount):
     qty: Number
     amount: Number
     cash: Number
+
+
+class InterestCharged(OfAccount):
+    """A day's interest on borrowed shares and on cash that is owed."""
+
+    day: date
+    amount: Number
+    cash: Number
+
+
+class MarginCalled(OfAccount):
+    """Equity is less than what is required; unless that changes until then, everything is closed."""
+
+    equity: Number
+    required: Number
+    due_at: AwareDatetime
+
+
+class MarginCallEnded(OfAccount):
+    """``how``: met, by itself or by a deposit, or after liquidation."""
+
+    how: str
 
 
 class AccountReset(OfAccount):

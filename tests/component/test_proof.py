@@ -38,7 +38,7 @@ FILLED = "filled is the sum of an order's fills, at most its quantity"
 BREAKS = [
     ("cash is the sum of the ledger", "UPDATE orders.accounts SET cash = cash + 0.01"),
     (
-        "cash is deposits, dividends and fills, recomputed",
+        "cash is deposits, dividends, interest and fills, recomputed",
         "UPDATE orders.fills SET price = price + 1, amount = amount + 10",
     ),
     ("a position is the sum of its fills", "UPDATE orders.fills SET qty = qty + 1 WHERE side = 'buy'"),

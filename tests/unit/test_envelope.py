@@ -7,6 +7,7 @@ import pytest
 
 from shared.bus.envelope import MAX_BODY_BYTES, MessageTooLarge, actor_name, encode, stamped
 from shared.contracts.base import Command, Message
+from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.jobs import RunJob
 from shared.contracts.orders import OrderAccepted, OrderFilled
 from shared.contracts.prices import PricesUpdated
@@ -61,7 +62,7 @@ def test_a_message_without_an_id_gets_one_of_its_own() -> None:
 @every_message
 def test_a_command_must_reach_a_queue(message: Message) -> None:
     """So must an event that a queue waits for; one for the live feed alone may find nobody there."""
-    awaited = isinstance(message, Command | PricesUpdated | OrderFilled)
+    awaited = isinstance(message, Command | PricesUpdated | OrderFilled | CorporateActionApplied)
     assert encode(message).mandatory == awaited
 
 

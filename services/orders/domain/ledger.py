@@ -22,6 +22,7 @@ class Kind(StrEnum):
     FILL = "fill"
     SPLIT = "split"
     DIVIDEND = "dividend"
+    INTEREST = "interest"
 
 
 @dataclass(frozen=True)

@@ -146,12 +146,14 @@ class Account:
     settings: AccountSettings = field(default_factory=AccountSettings)
     epoch: int = 1
     currency: str = "USD"
+    #: Whether it is short of anything, also where it may not become so any more.
+    short: bool = False
 
     @property
     def is_marked(self) -> bool:
         """Whether what it may do depends on what its positions are worth now."""
         limited = any(limits.on_equity for limits in self.settings.all_limits)
-        return self.settings.multiplier > 1 or self.settings.shorting or limited
+        return self.settings.multiplier > 1 or self.settings.shorting or self.short or limited
 
     @property
     def equity(self) -> Decimal:

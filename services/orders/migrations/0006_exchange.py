@@ -137,6 +137,20 @@ ALTER TABLE orders.trades
 CREATE INDEX trades_by_time ON orders.trades (account_id, closed_at DESC, id DESC);
 """
 _LEDGER = """
+CREATE TABLE orders.margin_calls (
+  account_id uuid NOT NULL REFERENCES orders.accounts (id),
+  id uuid NOT NULL DEFAULT gen_random_uuid(),
+  equity numeric NOT NULL,
+  required numeric NOT NULL,
+  called_at timestamptz NOT NULL,
+  due_at timestamptz NOT NULL,
+  liquidated_at timestamptz,
+  ended_at timestamptz,
+  how text,
+  PRIMARY KEY (account_id, id),
+  CHECK ((ended_at IS NULL) = (how IS NULL))
+);
+CREATE UNIQUE INDEX margin_calls_open ON orders.margin_calls (account_id) WHERE ended_at IS NULL;
 DROP VIEW orders.ledger_v1;
 ALTER TABLE orders.ledger RENAME COLUMN amount TO cash;
 ALTER TABLE orders.ledger RENAME COLUMN fill_id TO reference;
@@ -165,10 +179,11 @@ CROSS JOIN LATERAL (
 WHERE l.kind = 'fill' AND f.account_id = l.account_id AND f.id = l.reference;
 ALTER TABLE orders.ledger
   ALTER COLUMN reference SET NOT NULL,
-  ADD CONSTRAINT ledger_kinds CHECK (kind IN ('deposit', 'withdrawal', 'fill', 'split', 'dividend')),
+  ADD CONSTRAINT ledger_kinds CHECK (kind IN ('deposit', 'withdrawal', 'fill', 'split', 'dividend', 'interest')),
   ADD CONSTRAINT ledger_balances CHECK (cash + cost + fee + interest = realized + dividend + capital),
   ADD CONSTRAINT ledger_symbols CHECK (symbol IS NOT NULL OR (qty = 0 AND cost = 0 AND realized = 0));
 CREATE UNIQUE INDEX ledger_references ON orders.ledger (account_id, kind, reference);
+CREATE INDEX positions_short ON orders.positions (account_id) WHERE qty < 0;
 CREATE INDEX lots_by_symbol ON orders.lots (symbol) WHERE qty <> 0;
 """
 _VIEWS = """

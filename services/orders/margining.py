@@ -1,0 +1,104 @@
+"""Margin accounts: interest once a day, a call where equity is too low, and liquidation where nobody answers it."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+from services.orders import saving, store
+from services.orders.domain.ledger import Entry, Kind
+from services.orders.domain.margin import daily_interest, maintenance
+from services.orders.domain.order import Account
+from services.orders.entering import enter_orders
+from services.orders.filling import end_orders
+from services.orders.saying import Voice
+from shared.bus.transaction import Transaction
+from shared.contracts.accounts import InterestCharged, MarginCalled, MarginCallEnded
+from shared.contracts.orders import NewOrder, OrderStatus, OrderType, Side, TimeInForce
+from shared.money import plain
+
+
+def charge_interest(tx: Transaction, day: date) -> int:
+    """Charge a day's interest, once; the number of accounts that owed any."""
+    accounts = store.lock_accounts(tx.connection, store.margin_accounts(tx.connection))
+    charged = store.references(tx.connection, Kind.INTEREST, [_interest_id(id_, day) for id_ in accounts])
+    voice = Voice(tx, accounts)
+    entries = []
+    for account in list(accounts.values()):
+        amount, reference = daily_interest(account), _interest_id(account.id, day)
+        if not amount or reference in charged:
+            continue
+        accounts[account.id] = replace(account, cash=account.cash - amount)
+        entries.append(
+            Entry(account.id, account.epoch, Kind.INTEREST, tx.now, reference, cash=-amount, interest=amount)
+        )
+        voice.say(InterestCharged, account.id, day=day, amount=amount, cash=accounts[account.id].cash)
+    if entries:
+        saving.save_entries(tx.connection, entries)
+        saving.save_accounts(tx.connection, [accounts[entry.account_id] for entry in entries])
+    return len(entries)
+
+
+def _interest_id(account_id: UUID, day: date) -> UUID:
+    return uuid5(account_id, f"interest/{day.isoformat()}")
+
+
+def check_margins(tx: Transaction) -> dict[str, int]:
+    """Call accounts whose equity is too low, end the calls that were met, and liquidate where one is overdue."""
+    accounts = store.lock_accounts(tx.connection, store.margin_accounts(tx.connection))
+    calls = store.open_calls(tx.connection, list(accounts))
+    done = {"called": 0, "met": 0, "liquidated": 0}
+    for account in list(accounts.values()):
+        call, required = calls.get(account.id), maintenance(account)
+        if account.equity >= required:
+            done["met"] += call is not None and _end(tx, account, call, "met")
+        elif call is None:
+            done["called"] += _call(tx, account, required)
+        elif call.due_at <= tx.now and call.liquidated_at is None:
+            done["liquidated"] += _liquidate(tx, account, call)
+    return done
+
+
+def _call(tx: Transaction, account: Account, required: Any) -> bool:
+    due_at = tx.now + timedelta(hours=account.settings.margin_grace)
+    accounts = {account.id: account}
+    store.add_call(tx.connection, account.id, account.equity, required, tx.now, due_at)
+    Voice(tx, accounts).say(MarginCalled, account.id, equity=account.equity, required=required, due_at=due_at)
+    saving.save_accounts(tx.connection, list(accounts.values()))
+    return True
+
+
+def _end(tx: Transaction, account: Account, call: store.Call, how: str) -> bool:
+    accounts = {account.id: account}
+    store.end_call(tx.connection, call, how, tx.now)
+    Voice(tx, accounts).say(MarginCallEnded, account.id, how=how)
+    saving.save_accounts(tx.connection, list(accounts.values()))
+    return True
+
+
+def _liquidate(tx: Transaction, account: Account, call: store.Call) -> bool:
+    """Cancel what is open and close everything at the market; the call ends when equity suffices."""
+    accounts = {account.id: account}
+    orders = store.lock_open_orders(tx.connection, store.open_families(tx.connection, account.id))
+    if orders:
+        end_orders(tx, orders, OrderStatus.CANCELED, orders, accounts, "margin_call")
+    held = store.positions_of(tx.connection, account.id)
+    closing = [_closing(call, symbol, qty, tx) for symbol, qty in held]
+    unblocked = replace(accounts[account.id], settings=account.settings.model_copy(update={"trading_blocked": False}))
+    enter_orders(tx, unblocked, closing)
+    store.note_liquidation(tx.connection, call, tx.now)
+    return True
+
+
+def _closing(call: store.Call, symbol: str, qty: Any, tx: Transaction) -> NewOrder:
+    order_id = uuid5(call.id, symbol)
+    return NewOrder(
+        symbol=symbol,
+        side=Side.SELL if qty > 0 else Side.BUY,
+        type=OrderType.MARKET,
+        time_in_force=TimeInForce.DAY if qty % 1 else TimeInForce.GTC,
+        qty=abs(qty),
+        order_id=order_id,
+        client_order_id=f"margin-call-{plain(abs(qty))}-{order_id}",
+        submitted_at=tx.now,
+    )

@@ -1,0 +1,100 @@
+"""Interest, margin calls and liquidation."""
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.orders.margining import charge_interest, check_margins
+from tests.component.exchange_desk import MARGIN, Exchange
+from tests.support import broken_invariants, rows
+
+
+def check(exchange: Exchange) -> dict[str, int]:
+    exchange.clock.move(seconds=1)
+    with exchange.orders.transaction() as tx:
+        done = check_margins(tx)
+    assert broken_invariants(exchange.orders.engine) == {}
+    return done
+
+
+def charge(exchange: Exchange, day: date) -> int:
+    with exchange.orders.transaction() as tx:
+        count = charge_interest(tx, day)
+    assert broken_invariants(exchange.orders.engine) == {}
+    return count
+
+
+def said(exchange: Exchange, account: UUID, event: str) -> list[dict[str, Any]]:
+    return [body for name, body in exchange.said(account) if name == event]
+
+
+@pytest.fixture
+def leveraged(exchange: Exchange) -> UUID:
+    """190 shares at 100 on 10,000 of its own; at 60 its equity is a fifth of them."""
+    account = exchange.open("10000", multiplier=2, margin_grace=1)
+    exchange.price("AAPL 100/100 100")
+    exchange.submit(account, "buy 190 AAPL limit", limit_price="100")
+    exchange.price("AAPL 100/100 100")
+    return account
+
+
+def test_an_account_is_called_once_and_the_call_ends_when_it_is_met(exchange: Exchange, leveraged: UUID) -> None:
+    """Here by a rise of the price; 25 % of what is held long is required."""
+    assert check(exchange) == {"called": 0, "met": 0, "liquidated": 0}
+    exchange.price("AAPL 60/60 60")
+    assert [check(exchange)["called"] for _ in range(2)] == [1, 0]
+    (called,) = said(exchange, leveraged, "MarginCalled")
+    assert (called["equity"], called["required"]) == ("2400.00", "2850.00")
+    exchange.price("AAPL 90/90 90")
+    assert check(exchange) == {"called": 0, "met": 1, "liquidated": 0}
+    assert [body["how"] for body in said(exchange, leveraged, "MarginCallEnded")] == ["met"]
+    assert exchange.held(leveraged) == 190
+
+
+def test_a_call_that_nobody_answers_closes_everything(exchange: Exchange, leveraged: UUID) -> None:
+    """After the grace: open orders are canceled, what is held is sold at the market, once."""
+    resting = exchange.submit(leveraged, "buy 1 AAPL limit", limit_price="1")
+    exchange.price("AAPL 60/60 60")
+    check(exchange)
+    exchange.clock.move(hours=1)
+    assert [check(exchange)["liquidated"] for _ in range(2)] == [1, 0]
+    assert (exchange.status(resting), exchange.reason(resting)) == ("canceled", "margin_call")
+    exchange.price("AAPL 60/60 60")
+    assert exchange.held(leveraged) == 0
+    assert exchange.account(leveraged).cash == 2400
+    assert check(exchange)["met"] == 1
+    found = rows(exchange.orders.engine, "SELECT how FROM orders.margin_calls")
+    assert [row.how for row in found] == ["liquidated"]
+
+
+def test_a_short_account_is_called_when_the_price_rises(exchange: Exchange) -> None:
+    """30 % of what is short is required."""
+    account = exchange.open("10000", **MARGIN)
+    exchange.price("AAPL 100/100 100")
+    exchange.submit(account, "sell 150 AAPL market")
+    exchange.price("AAPL 100/100 100")
+    exchange.price("AAPL 120/120 120")
+    assert check(exchange)["called"] == 0
+    exchange.price("AAPL 140/140 140")
+    assert check(exchange)["called"] == 1
+    (called,) = said(exchange, account, "MarginCalled")
+    assert (called["equity"], called["required"]) == ("4000.00", "6300.00")
+
+
+def test_interest_is_charged_once_a_day_on_what_is_lent(exchange: Exchange) -> None:
+    """On the value of borrowed shares and on cash that is owed; who borrows nothing pays nothing."""
+    owing = exchange.open("10000", multiplier=2, loan_rate="7.3")
+    short = exchange.open("10000", borrow_rate="36.5", **MARGIN)
+    exchange.open("10000", loan_rate="10")
+    exchange.price("AAPL 100/100 100")
+    exchange.submit(owing, "buy 150 AAPL limit", limit_price="100")
+    exchange.submit(short, "sell 50 AAPL market")
+    exchange.price("AAPL 100/100 100")
+    today, tomorrow = date(2026, 11, 25), date(2026, 11, 26)
+    assert [charge(exchange, day) for day in (today, today, tomorrow)] == [2, 0, 2]
+    assert exchange.account(owing).cash == Decimal(-5000) - 2
+    assert exchange.account(short).cash == Decimal(15000) - 10
+    assert [body["amount"] for body in said(exchange, short, "InterestCharged")] == ["5.00", "5.00"]
