@@ -29,7 +29,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "null": (type(None),),
 }
-UNCHECKED = {"title", "description", "default", "format", "propertyNames", "minimum"}
+UNCHECKED = {"title", "description", "default", "format", "propertyNames", "minimum", "maximum"}
 
 every_message = pytest.mark.parametrize("message", EXAMPLES.values(), ids=lambda m: type(m).__name__)
 
