@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from services.orders.proof import broken
 from shared.bus.transaction import Unit
 from shared.clock import utc_now
-from shared.contracts.accounts import OpenAccount
+from shared.contracts.accounts import AccountSettings, OpenAccount
 from shared.contracts.base import Message
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.prices import Price, PricesUpdated
@@ -98,8 +98,9 @@ def order(account_id: UUID, **fields: Any) -> SubmitOrder:
     return SubmitOrder(**given)
 
 
-def account(account_id: UUID, cash: str = "100000") -> OpenAccount:
-    return OpenAccount(account_id=account_id, name="test", cash=Decimal(cash))
+def account(account_id: UUID, cash: str = "100000", /, **settings: Any) -> OpenAccount:
+    known = AccountSettings.model_validate(settings)
+    return OpenAccount(account_id=account_id, name="test", cash=Decimal(cash), settings=known)
 
 
 def statuses(engine: Engine, account_id: UUID) -> dict[UUID, str]:

@@ -119,7 +119,7 @@ def _context(row: Row[Any]) -> Context:
     listing = None
     if row.tradable is not None:
         listing = Listing(row.tradable, row.ask, row.bid, row.last, row.currency, row.is_open, row.session_end)
-    return Context(row.known, row.taken, listing, Standing(row.held, row.promised))
+    return Context(row.known, row.taken, listing, Standing(row.held, row.promised, row.buying, row.selling))
 
 
 @dataclass(frozen=True)
@@ -395,7 +395,7 @@ SELECT p.account_id, COALESCE(sum(round(p.qty * i.last, 2)) FILTER (WHERE p.qty 
 FROM orders.positions p JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol
 WHERE p.account_id = ANY(:ids) AND p.qty <> 0 GROUP BY p.account_id
 """)
-_CONTEXTS = text("""
+_CONTEXTS = text(f"""
 SELECT i.tradable, i.bid, i.ask, i.last, i.currency, COALESCE(s.open_at <= :now, false) AS is_open,
        CASE WHEN s.close_at = 'infinity'
             THEN (date_trunc('day', CAST(:now AS timestamptz) AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
@@ -404,8 +404,7 @@ SELECT i.tradable, i.bid, i.ask, i.last, i.currency, COALESCE(s.open_at <= :now,
        EXISTS (SELECT FROM orders.orders o WHERE o.account_id = :account_id
                AND o.client_order_id = asked.client_id AND o.status <> 'rejected') AS taken,
        COALESCE(p.qty, 0) AS held,
-       COALESCE((SELECT sum(o.promised) FROM orders.orders o
-                 WHERE o.account_id = :account_id AND o.symbol = asked.symbol AND o.promised > 0), 0) AS promised
+       w.promised, w.buying, w.selling
 FROM unnest(CAST(:ids AS uuid[]), CAST(:client_ids AS text[]), CAST(:symbols AS text[])) WITH ORDINALITY
   AS asked (id, client_id, symbol, place)
 LEFT JOIN marketdata.instruments_v1 i ON i.symbol = asked.symbol
@@ -414,6 +413,17 @@ LEFT JOIN LATERAL (
   WHERE s.market = i.market AND s.close_at > :now ORDER BY close_at LIMIT 1
 ) s ON true
 LEFT JOIN orders.positions p ON p.account_id = :account_id AND p.symbol = asked.symbol
+CROSS JOIN LATERAL (
+  SELECT COALESCE(sum(o.promised), 0) AS promised,
+         COALESCE(sum(o.opening) FILTER (WHERE o.side = 'buy'), 0) AS buying,
+         COALESCE(sum(o.opening) FILTER (WHERE o.side = 'sell'), 0) AS selling
+  FROM (
+    SELECT side, promised,
+           CASE WHEN leg IS NULL THEN qty - filled_qty - CASE order_class WHEN 'simple' THEN promised ELSE 0 END END
+             AS opening
+    FROM orders.orders WHERE account_id = :account_id AND symbol = asked.symbol AND status IN {_OPEN}
+  ) o
+) w
 ORDER BY asked.place
 """)
 _RECORD = text("""

@@ -257,6 +257,18 @@ def test_each_limit_refuses_by_name(
     assert (after.cash, after.reserved) == (before.cash, before.reserved)
 
 
+def test_what_open_orders_would_add_counts_for_the_limit_on_positions(exchange: Exchange) -> None:
+    """Nine held or on their way of ten; a replaced order counts once, one that closes not at all."""
+    account = exchange.open(limits={"max_position_qty": "10"})
+    exchange.submit(account, "buy 5 AAPL market")
+    exchange.price("AAPL 100/100 100")
+    waiting = exchange.submit(account, "buy 4 AAPL limit", limit_price="90")
+    assert exchange.status(exchange.submit(account, "sell 5 AAPL limit", limit_price="150")) == "accepted"
+    assert exchange.reason(exchange.submit(account, "buy 2 AAPL limit", limit_price="90")) == "position_limit"
+    assert exchange.status(exchange.replace(account, waiting, qty="5")) == "accepted"
+    assert exchange.reason(exchange.submit(account, "buy 1 AAPL limit", limit_price="90")) == "position_limit"
+
+
 def test_a_strategy_has_limits_of_its_own(exchange: Exchange) -> None:
     """They bind its orders beside those of the account, and nobody else's."""
     careful = uuid4()

@@ -17,7 +17,15 @@ from tests.support import rows, value
 
 #: What each service lets the others read.
 PUBLISHED = {
-    "marketdata": {"markets_v1", "sessions_v1", "sessions_v2", "instruments_v1", "bars_v1", "dead_letters_v1"},
+    "marketdata": {
+        "markets_v1",
+        "sessions_v1",
+        "sessions_v2",
+        "instruments_v1",
+        "bars_v1",
+        "corporate_actions_v1",
+        "dead_letters_v1",
+    },
     "orders": {
         "accounts_v1",
         "orders_v1",

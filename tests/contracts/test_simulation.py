@@ -18,7 +18,8 @@ from shared.bus.simulation import Faults, SimulatedClock, Simulation
 from shared.bus.transaction import Transaction, Unit
 from shared.clock import utc_now
 from shared.contracts.base import routing_key
-from shared.contracts.orders import CancelOrder, OrderType, Side
+from shared.contracts.orders import CancelOrder, OrderType, ReplaceOrder, Side, TimeInForce
+from shared.contracts.prices import Price
 from shared.contracts.routing import LIVE
 from shared.service import make_middleware
 from tests.conftest import database
@@ -26,6 +27,20 @@ from tests.support import account, broken_invariants, order, price, prices, rows
 
 LYING = Faults(drop=0.05, unsure=0.05, duplicate=0.15, delay=0.3, reorder=0.3)
 ACCOUNTS = [UUID(int=n) for n in (1, 2)]
+#: One fills on quotes; the other inside of bars, in parts, at a cost, and may sell short.
+KINDS: list[dict[str, Any]] = [
+    {},
+    {
+        "multiplier": 2,
+        "shorting": True,
+        "fills": {
+            "fills_on": "bar",
+            "participation": "0.2",
+            "commission": {"kind": "per_share", "rate": "0.01", "minimum": "1"},
+            "slippage": {"kind": "fixed", "rate": "5"},
+        },
+    },
+]
 SECONDS = 15
 
 
@@ -39,6 +54,7 @@ class Market:
     answers: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     sequences: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     canceled: list[UUID] = field(default_factory=list)
+    replaced: list[UUID] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.simulation.listen([routing_key(message, message.service) for message in LIVE], self._note)
@@ -50,11 +66,13 @@ class Market:
     def _note(self, name: str, body: dict[str, Any]) -> None:
         if "sequence" in body:
             self.sequences[body["account_id"]].add(body["sequence"])
-        if name in {"OrderCanceled.v1", "CancelRejected.v1"}:
+        if name == "CancelRejected.v1" or (name == "OrderCanceled.v1" and body["reason"] == "requested"):
             self.answers[body["order_id"]].add(body["sequence"])
+        if name in {"OrderReplaced.v1", "ReplaceRejected.v1"}:
+            self.answers[body["new_order_id"]].add(body["sequence"])
 
     def trade(self) -> None:
-        send(self.system.units["gateway"], *(account(each) for each in ACCOUNTS))
+        send(self.system.units["gateway"], *(account(each, **kind) for each, kind in zip(ACCOUNTS, KINDS, strict=True)))
         for second in range(1, SECONDS):
             self._quote(second)
             for _ in range(self.random.randint(1, 4)):
@@ -63,40 +81,72 @@ class Market:
         self.simulation.run()
 
     def _quote(self, second: int) -> None:
-        now = self.simulation.clock.now
-        quotes = [price(symbol, self.random.randint(90, 110), at=now, sequence=second) for symbol in ("AAPL", "IBM")]
+        quotes = [self._bar(symbol, second) for symbol in ("AAPL", "IBM")]
         send(self.system.units["marketdata"], prices(*quotes))
 
+    def _bar(self, symbol: str, second: int) -> Price:
+        """A quote, and the range of the second before it."""
+        now, last = self.simulation.clock.now, self.random.randint(90, 110)
+        low, high = last - self.random.randint(0, 5), last + self.random.randint(0, 5)
+        bar = {"low": Decimal(low), "high": Decimal(high), "since": now - timedelta(seconds=1)}
+        return price(symbol, last, at=now, sequence=second).model_copy(update=bar)
+
     def _submit(self) -> None:
-        order_id = UUID(int=self.random.getrandbits(128), version=4)
-        limit = self.random.random() < 0.6
+        order_id, now = self._id(), self.simulation.clock.now
         submitted = order(
             self.random.choice(ACCOUNTS),
             order_id=order_id,
             symbol=self.random.choice(["AAPL", "IBM"]),
-            side=self.random.choices(list(Side), weights=[7, 3])[0],
-            qty=Decimal(self.random.randint(1, 20)),
-            type=OrderType.LIMIT if limit else OrderType.MARKET,
-            limit_price=Decimal(self.random.randint(80, 120)) if limit else None,
-            submitted_at=self.simulation.clock.now,
+            **{
+                "side": self.random.choices(list(Side), weights=[7, 3])[0],
+                "qty": Decimal(self.random.randint(1, 20)),
+                "submitted_at": now,
+                **self._terms(),
+            },
         )
         gateway = self.system.units["gateway"]
         send(gateway, submitted)
+        if self.random.random() < 0.3:
+            self.replaced.append(self._id())
+            change = {"order_id": order_id, "new_order_id": self.replaced[-1], "qty": self.random.randint(1, 30)}
+            send(gateway, ReplaceOrder(account_id=submitted.account_id, requested_at=now, **change))
         if self.random.random() < 0.4:
             self.canceled.append(order_id)
-            now = self.simulation.clock.now
             send(gateway, CancelOrder(account_id=submitted.account_id, order_id=order_id, requested_at=now))
+
+    def _id(self) -> UUID:
+        return UUID(int=self.random.getrandbits(128), version=4)
+
+    def _terms(self) -> dict[str, Any]:
+        """Of any type and class."""
+        low, high = self.random.randint(80, 99), self.random.randint(101, 120)
+        kinds: list[dict[str, Any]] = [
+            {"type": OrderType.MARKET},
+            {"type": OrderType.MARKET, "time_in_force": TimeInForce.FOK},
+            {"type": OrderType.LIMIT, "limit_price": self.random.randint(80, 120)},
+            {"type": OrderType.LIMIT, "limit_price": 100, "time_in_force": TimeInForce.IOC},
+            {"type": OrderType.STOP, "stop_price": self.random.randint(80, 120)},
+            {"type": OrderType.STOP_LIMIT, "stop_price": high, "limit_price": high + 1},
+            {"type": OrderType.TRAILING_STOP, "trail_price": self.random.randint(2, 10)},
+        ]
+        exits = {"take_profit": {"limit_price": high}, "stop_loss": {"stop_price": low}, "side": Side.BUY}
+        if self.random.random() < 0.2:
+            return {"type": OrderType.MARKET, "order_class": "bracket", **exits}
+        return self.random.choice(kinds)
 
     def wrong(self) -> dict[str, Any]:
         """Everything that should hold after it and does not."""
         found: dict[str, Any] = dict(broken_invariants(self.orders.engine))
-        told = {str(order_id): len(self.answers[str(order_id)]) for order_id in self.canceled}
+        asked = [*self.canceled, *self.replaced]
+        told = {str(order_id): len(self.answers[str(order_id)]) for order_id in asked}
         outboxes = {
             name: value(unit.engine, f"SELECT count(*) FROM {name}.outbox") for name, unit in self.system.units.items()
         }
         checks = {
             "events without a gap": {a: n for a, n in self.sequences.items() if n != set(range(1, max(n) + 1))},
-            "one answer to each cancel": {order_id: count for order_id, count in told.items() if count != 1},
+            "one answer to each cancel and replace": {
+                order_id: count for order_id, count in told.items() if count != 1
+            },
             "no dead letters": rows(self.orders.engine, "SELECT reason, error FROM orders.dead_letters"),
             "nothing parked": rows(self.orders.engine, "SELECT * FROM orders.parked"),
             "all is sent": {name: count for name, count in outboxes.items() if count},
@@ -154,7 +204,7 @@ def test_without_the_inbox_what_comes_twice_is_noticed(urls: dict[str, str], mon
     monkeypatch.setattr(Transaction, "first_time", lambda *given, **more: noted(*given, **more) or True)
     with market(urls, 1, LYING) as made:
         made.trade()
-        assert "one answer to each cancel" in made.wrong()
+        assert "one answer to each cancel and replace" in made.wrong()
 
 
 def test_a_message_is_delivered_again_on_demand(urls: dict[str, str]) -> None:

@@ -51,7 +51,7 @@ def amend(
         return terms
     without = replace(account, reserved=account.reserved - old.reserved)
     promised = sum((each.promised for each in family if each.side is old.side), ZERO)
-    free = replace(standing, promised=standing.promised - promised)
+    free = replace(_less(standing, old), promised=standing.promised - promised)
     if old.status is OrderStatus.HELD:  # its entry has not filled: there is nothing yet that it could close
         held = replace(_held(old, terms, listing), accepted_at=now, active_at=active_from(account, now))
         return Replaced(released(old, OrderStatus.REPLACED), held, account)
@@ -60,6 +60,16 @@ def amend(
         return admitted
     order = _going_on(old, admitted, command)
     return Replaced(released(old, OrderStatus.REPLACED), order, admitted.account)
+
+
+def _less(standing: Standing, old: Order) -> Standing:
+    """The standing without what the old order would open."""
+    opening = (
+        ZERO if old.leg is not None else (old.qty or ZERO) - old.filled_qty - (ZERO if old.is_entry else old.promised)
+    )
+    if old.buys:
+        return replace(standing, buying=standing.buying - opening)
+    return replace(standing, selling=standing.selling - opening)
 
 
 def _refuse(old: Order, command: ReplaceOrder) -> Refusal | None:

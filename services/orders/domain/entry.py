@@ -38,7 +38,18 @@ def admit(
     return Admitted(
         (first, *exits),
         replace(account, reserved=account.reserved + first.reserved),
-        replace(standing, promised=standing.promised + first.promised, recent=standing.recent + 1),
+        _with(standing, first),
+    )
+
+
+def _with(standing: Standing, first: Order) -> Standing:
+    opening = (first.qty or ZERO) - first.promised
+    return replace(
+        standing,
+        promised=standing.promised + first.promised,
+        buying=standing.buying + (opening if first.buys else ZERO),
+        selling=standing.selling + (ZERO if first.buys else opening),
+        recent=standing.recent + 1,
     )
 
 

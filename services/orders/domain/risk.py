@@ -50,12 +50,15 @@ class Listing:
 class Standing:
     """What an account has of a symbol and has done: shares held and promised to open orders that close them.
 
+    ``buying`` and ``selling`` are the shares that open orders would add to what is held, long and short.
     ``day_start`` and ``peak`` are its equity then, None where no day was summed up yet; ``recent`` the orders of the
     last minute.
     """
 
     held: Decimal = ZERO
     promised: Decimal = ZERO
+    buying: Decimal = ZERO
+    selling: Decimal = ZERO
     recent: int = 0
     day_start: Decimal | None = None
     peak: Decimal | None = None
@@ -224,7 +227,8 @@ def _refuse_price(order: OrderTerms, listing: Listing, limits: RiskLimits) -> Re
 def _refuse_exposure(
     order: OrderTerms, account: Account, standing: Standing, asked: Asked, limits: RiskLimits
 ) -> Refusal | None:
-    after = abs(standing.held + (asked.qty if order.side is Side.BUY else -asked.qty))
+    buys = order.side is Side.BUY
+    after = abs(standing.held + (standing.buying + asked.qty if buys else -standing.selling - asked.qty))
     value = cents(after * (asked.price or ZERO))
     share = None if limits.max_position_share is None else cents(limits.max_position_share * account.equity)
     return (

@@ -91,7 +91,8 @@ CREATE INDEX orders_families ON orders.orders (account_id, family)
 CREATE INDEX orders_expiring ON orders.orders (expires_at)
   WHERE status IN ('accepted', 'held', 'partially_filled') AND expires_at IS NOT NULL;
 CREATE INDEX orders_nested ON orders.orders (account_id, family) WHERE order_class <> 'simple';
-CREATE INDEX orders_promising ON orders.orders (account_id, symbol) WHERE promised > 0;
+CREATE INDEX orders_open ON orders.orders (account_id, symbol)
+  WHERE status IN ('accepted', 'held', 'partially_filled');
 
 -- the latest price update that was applied of each symbol: an older one is dropped, and those after it may be missing
 CREATE TABLE orders.quotes (
