@@ -63,11 +63,11 @@ def tick(unit: Unit) -> None:
 
 
 def finish_runs(unit: Unit) -> None:
-    """End every run, as workers would: an unfinished one is in the way of its job's next slot."""
+    """End every run that was sent, as workers would: one under way makes the next of its job wait."""
     with unit.engine.begin() as connection:
         connection.exec_driver_sql(
             """UPDATE jobs.job_runs SET state = 'finished', outcome = 'succeeded', finished_at = queued_at
-               WHERE state <> 'finished'"""
+               WHERE state NOT IN ('waiting', 'finished')"""
         )
 
 
