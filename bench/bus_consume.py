@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import dramatiq
 
-from bench.bus_servers import CELERY, LOW_ELSEWHERE, OURS, RAW, STOCK, Servers, account
+from bench.bus_servers import CELERY, LOW_ELSEWHERE, OURS, RAW, STOCK, Servers, cancel
 from bench.bus_worker import Settings
 from bench.report import OUT, NotMeasured
 from shared.bus.envelope import encode
@@ -117,11 +117,11 @@ def rate_of(kind: str, stamps: Sequence[float], messages: int) -> float:
 def bodies(kind: str, messages: int) -> Iterator[bytes]:
     """The same command in the envelope that its consumer reads."""
     for number in range(messages):
-        yield _stock_body(number) if kind == "stock" else encode(account(number)).body
+        yield _stock_body(number) if kind == "stock" else encode(cancel(number)).body
 
 
 def _stock_body(number: int) -> bytes:
-    message: dramatiq.Message[None] = dramatiq.Message(STOCK, "note", (), account(number).payload(), {}, str(uuid4()))
+    message: dramatiq.Message[None] = dramatiq.Message(STOCK, "note", (), cancel(number).payload(), {}, str(uuid4()))
     return message.encode()
 
 
@@ -160,7 +160,7 @@ def _fill_celery(servers: Servers, messages: int) -> None:
 
 def _celery_bodies(messages: int) -> Iterable[bytes]:
     embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    return (json.dumps([[], account(number).payload(), embed]).encode() for number in range(messages))
+    return (json.dumps([[], cancel(number).payload(), embed]).encode() for number in range(messages))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pika
 
 from bench.bus_consume import Consuming, handled_by
-from bench.bus_servers import RAW, Servers, account, broker_name, properties
+from bench.bus_servers import RAW, Servers, broker_name, cancel, properties
 from bench.report import NotMeasured
 from shared.bus.envelope import encode
 from shared.bus.publisher import Publisher
@@ -33,7 +33,7 @@ def raw_latency(servers: Servers, seconds: int) -> Latency:
         channel.confirm_delivery()
 
         def publish(number: int) -> None:
-            channel.basic_publish("", RAW, encode(account(number)).body, properties(), mandatory=True)
+            channel.basic_publish("", RAW, encode(cancel(number)).body, properties(), mandatory=True)
 
         return _latency(Consuming(servers, "raw", threads=1), publish, seconds)
 
@@ -42,7 +42,7 @@ def our_latency(servers: Servers, seconds: int) -> Latency:
     with publisher_of(servers) as publisher:
 
         def publish(number: int) -> None:
-            publisher.send(encode(account(number)))
+            publisher.send(encode(cancel(number)))
 
         return _latency(Consuming(servers, "ours"), publish, seconds)
 

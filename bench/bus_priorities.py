@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 from bench.bus_consume import Consuming, handled_by
 from bench.bus_latency import WARM_UP_SECONDS, Latency, percentiles, publish_steadily, publisher_of, wait_until_attached
-from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, Servers, account, run_job
+from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, Servers, cancel, run_job
 from bench.report import NotMeasured
 from shared.bus.envelope import encode
 from shared.settings import ServiceSettings
@@ -28,7 +28,7 @@ def command_latency(servers: Servers, seconds: int, *, backlog: int = 0, elsewhe
         if elsewhere:
             stack.enter_context(Consuming(servers, "low", threads=8, prefetch=PREFETCH).running(1))
         wait_until_attached(servers, OURS)
-        sent = publish_steadily(lambda n: publisher.send(encode(account(n))), count, PER_SECOND)
+        sent = publish_steadily(lambda n: publisher.send(encode(cancel(n))), count, PER_SECOND)
         left = servers.rabbit.queues(servers.url)[LOW_ELSEWHERE if elsewhere else LOW_OF_OURS].ready
         if backlog and not left:
             raise NotMeasured(f"the backlog of {backlog} was gone before the last command")

@@ -8,7 +8,7 @@ from typing import Any
 import pika
 from sqlalchemy import Engine, text
 
-from bench.bus_servers import OURS, Servers, account, broker_name
+from bench.bus_servers import OURS, Servers, broker_name, cancel
 from bench.report import NotMeasured
 from shared.bus import outbox
 from shared.bus.envelope import encode
@@ -85,7 +85,7 @@ def _full_outbox(servers: Servers, rows: int) -> Iterator[Engine]:
             connection.execute(text("DELETE FROM gateway.outbox"))
             for first in range(0, rows, _FILLING):
                 numbers = range(first, min(first + _FILLING, rows))
-                outbox.add(connection, "gateway", [encode(account(number)) for number in numbers], utc_now())
+                outbox.add(connection, "gateway", [encode(cancel(number)) for number in numbers], utc_now())
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE gateway.outbox"))
         yield engine

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,8 +21,8 @@ from bench.report import NotMeasured
 from embedded.database import service_urls
 from shared.bus.envelope import encode
 from shared.bus.topology import Kind, physical_name
-from shared.contracts.accounts import OpenAccount
 from shared.contracts.jobs import RunJob
+from shared.contracts.orders import CancelOrder
 from shared.contracts.routing import QUEUES, service_of
 from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
@@ -36,6 +37,7 @@ LOW_OF_OURS, LOW_ELSEWHERE = "orders.jobs", "strategy.jobs"
 RAW, STOCK, CELERY = "bench.raw", "bench.stock", "celery"
 SETTLE_TIMEOUT = 120.0
 PERSISTENT = 2
+AT = datetime(2026, 11, 25, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,13 @@ def _prepare(servers: Servers) -> None:
             migrate_service(engine, service)
 
 
-def account(number: int) -> OpenAccount:
-    """A small command; ``number`` comes back in its name."""
-    return OpenAccount(account_id=UUID(int=number % 1000 + 1), name=f"{number:06}", cash="100000.00")
+def cancel(number: int) -> CancelOrder:
+    """A small command; ``number`` comes back in its order's id."""
+    return CancelOrder(account_id=UUID(int=number % 1000 + 1), order_id=UUID(int=number), requested_at=AT)
+
+
+def name_of(command: CancelOrder) -> str:
+    return f"{command.order_id.int:06}"
 
 
 def run_job(queue: str) -> bytes:

@@ -20,13 +20,13 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.middleware import AgeLimit, CurrentMessage, Retries, ShutdownNotifications, TimeLimit
 from sqlalchemy import make_url
 
-from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, RAW, STOCK, quiet_logs
+from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, RAW, STOCK, name_of, quiet_logs
 from shared.bus.actors import Actors
 from shared.bus.lanes import BackgroundLane
 from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.transaction import Transaction, Unit
-from shared.contracts.accounts import OpenAccount
 from shared.contracts.jobs import RunJob
+from shared.contracts.orders import CancelOrder
 from shared.service import make_middleware
 from shared.settings import ServiceSettings
 from shared.storage.engine import make_engine
@@ -120,9 +120,9 @@ def start_ours(settings: Settings, handled: list[Handled]) -> Stop:
     """An actor without a transaction: what the bus alone costs."""
     actors = Actors()
 
-    @actors.raw(OpenAccount, queue=OURS)
-    def note(command: OpenAccount, _unit: Unit) -> None:
-        handled.append((time.monotonic(), command.name))
+    @actors.raw(CancelOrder, queue=OURS)
+    def note(command: CancelOrder, _unit: Unit) -> None:
+        handled.append((time.monotonic(), name_of(command)))
 
     return _start_service(settings, actors)
 
@@ -131,9 +131,9 @@ def start_ours_inbox(settings: Settings, handled: list[Handled]) -> Stop:
     """An actor whose inbox row is the only row of its transaction."""
     actors = Actors()
 
-    @actors.on(OpenAccount, queue=OURS)
-    def note(command: OpenAccount, _tx: Transaction) -> None:
-        handled.append((time.monotonic(), command.name))
+    @actors.on(CancelOrder, queue=OURS)
+    def note(command: CancelOrder, _tx: Transaction) -> None:
+        handled.append((time.monotonic(), name_of(command)))
 
     return _start_service(settings, actors)
 
@@ -142,9 +142,9 @@ def start_ours_lanes(settings: Settings, handled: list[Handled]) -> Stop:
     """Orders' two lanes as deployed: commands, and jobs that do nothing."""
     actors = Actors()
 
-    @actors.raw(OpenAccount, queue=OURS)
-    def note(command: OpenAccount, _unit: Unit) -> None:
-        handled.append((time.monotonic(), command.name))
+    @actors.raw(CancelOrder, queue=OURS)
+    def note(command: CancelOrder, _unit: Unit) -> None:
+        handled.append((time.monotonic(), name_of(command)))
 
     @actors.raw(RunJob, queue=LOW_OF_OURS)
     def nothing(_command: RunJob, _unit: Unit) -> None: ...

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from services.orders import saving, store
+from services.orders import account_rows, quotes, saving, store
 from services.orders.domain.ending import end
 from services.orders.domain.liquidity import Liquidity
 from services.orders.domain.matching import is_fresh
@@ -25,11 +25,11 @@ def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
     when it became known. Others wait for the same symbols meanwhile.
     """
     rules = current().rules
-    fresh = store.apply_in_order(tx.connection, prices)
+    fresh = quotes.apply_in_order(tx.connection, prices)
     STALE.labels("orders.prices").inc(len(prices) - len(fresh))
     usable = {price.symbol: price for price in prices if price.symbol in fresh and is_fresh(price, at, rules)}
-    columns = store.columns(usable.values())
-    families = store.concerned(tx.connection, columns)
+    columns = quotes.columns(usable.values())
+    families = quotes.concerned(tx.connection, columns)
     settlement = Settlement()
     if families:
         book, orders = _lock(tx, families, usable)
@@ -37,16 +37,16 @@ def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
         if settlement.changed:
             _tell(tx, settlement, book)
             saving.save(tx.connection, settlement, book, tx.now, usable.values())
-    store.follow_best(tx.connection, columns)
+    quotes.follow_best(tx.connection, columns)
     return len(settlement.fills)
 
 
 def _lock(tx: Transaction, families: list[store.Family], prices: dict[str, Price]) -> tuple[Book, list[Order]]:
-    book = Book(store.lock_accounts(tx.connection, sorted({account for account, _ in families})), {})
+    book = Book(account_rows.lock_accounts(tx.connection, sorted({account for account, _ in families})), {})
     orders = store.lock_open_orders(tx.connection, families)
     book.lots = store.lots_of(tx.connection, orders)
     if any(account.settings.fills.participation is not None for account in book.accounts.values()):
-        book.liquidity = Liquidity(store.lock_taken(tx.connection, prices))
+        book.liquidity = Liquidity(quotes.lock_taken(tx.connection, prices))
     return book, orders
 
 
@@ -63,7 +63,7 @@ def expire(tx: Transaction) -> int:
     families = store.expired(tx.connection, tx.now)
     if not families:
         return 0
-    accounts = store.lock_accounts(tx.connection, sorted({account for account, _ in families}))
+    accounts = account_rows.lock_accounts(tx.connection, sorted({account for account, _ in families}))
     orders = store.lock_open_orders(tx.connection, families)
     over = [order for order in orders if order.expires_at is not None and order.expires_at <= tx.now]
     end_orders(tx, over, OrderStatus.EXPIRED, orders, accounts)

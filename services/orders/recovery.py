@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import attrgetter
 
-from services.orders import store
+from services.orders import quotes
 from services.orders.filling import fill_on
 from shared.bus.transaction import Unit
 from shared.contracts.prices import Price
@@ -18,7 +18,7 @@ from shared.contracts.prices import Price
 def catch_up(unit: Unit, progress: Callable[[int, int], None]) -> int:
     """Fill what the missed bars fill; the number of fills."""
     with unit.engine.begin() as connection:
-        bars = store.missed_bars(connection)
+        bars = quotes.missed_bars(connection)
     filled = 0
     for number, batch in enumerate(_by_time(bars), start=1):
         with unit.transaction() as tx:
@@ -35,4 +35,4 @@ def _by_time(bars: Iterable[Price]) -> list[list[Price]]:
 def sweep(unit: Unit) -> int:
     """Fill on the current price of each symbol with an open order, if no event did; the number of fills."""
     with unit.transaction() as tx:
-        return fill_on(tx, store.prices_with_open_orders(tx.connection), at=tx.now)
+        return fill_on(tx, quotes.prices_with_open_orders(tx.connection), at=tx.now)

@@ -15,7 +15,7 @@ from services.orders.domain.risk import Refusal
 from services.orders.domain.settlement import Book, Canceled, Fill, Holding, Outcome, RoundTrip, Settlement, position_of
 from services.orders.domain.waking import wakes
 from shared.contracts.prices import Price
-from shared.storage.columns import numbers
+from shared.storage.driver import numbers
 
 Columns = dict[str, Any]
 #: Why an order ended: the reason of a cancel, or reason and message of a refusal.

@@ -48,7 +48,19 @@ ROLES = {"__init__", "__main__", "actors", "jobs", "service", "settings", "store
 #: The nouns that only this service has, besides its roles.
 NOUNS = {
     "marketdata": {"calendars", "corporate_actions", "feed", "partitions", "prices", "providers"},
-    "orders": {"adjusting", "entering", "filling", "funding", "margining", "proof", "recovery", "saving", "saying"},
+    "orders": {
+        "account_rows",
+        "adjusting",
+        "entering",
+        "filling",
+        "funding",
+        "margining",
+        "proof",
+        "quotes",
+        "recovery",
+        "saving",
+        "saying",
+    },
     "valuation": set[str](),
     "strategy": set[str](),
     "gateway": {

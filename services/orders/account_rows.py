@@ -1,0 +1,281 @@
+"""The rows of accounts: opening, locking and valuing them, what is known when an order comes, and margin calls."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+from sqlalchemy import Connection, Row, text
+
+from services.orders.domain.order import Account
+from services.orders.domain.risk import Listing, Standing
+from services.orders.store import OPEN
+from shared.contracts.accounts import AccountSettings, OpenAccount
+from shared.storage.driver import fetch
+
+
+def open_account(connection: Connection, command: OpenAccount, now: datetime) -> bool:
+    """Create the account and pay in its cash; False when it is there already."""
+    number = f"PA{uuid5(NAMESPACE_OID, str(command.account_id)).int % 10**10:010d}"
+    values = {
+        "id": command.account_id,
+        "number": number,
+        "name": command.name,
+        "currency": command.currency,
+        "cash": command.cash,
+        "settings": command.settings.model_dump_json(),
+        "now": now,
+    }
+    return connection.execute(_OPEN_ACCOUNT, values).rowcount == 1
+
+
+def configure_account(connection: Connection, account_id: UUID, settings: AccountSettings) -> None:
+    connection.execute(_CONFIGURE, {"id": account_id, "settings": settings.model_dump_json()})
+
+
+def lock_account(connection: Connection, account_id: UUID) -> Account | None:
+    return lock_accounts(connection, [account_id]).get(account_id)
+
+
+def lock_accounts(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Account]:
+    """The accounts; they are valued at current prices where that decides about what one may do."""
+    found = {row.id: _account(row) for row in fetch(connection, _LOCK_ACCOUNTS, ids=list(ids))}
+    if not any(account.is_marked for account in found.values()):
+        return found
+    marks = {row.account_id: row for row in connection.execute(_MARKS, {"ids": list(found)})}
+    return {id_: _marked(account, marks.get(id_)) for id_, account in found.items()}
+
+
+def _account(row: Any) -> Account:
+    settings = _settings(row.settings)
+    return Account(
+        row.id,
+        row.cash,
+        row.reserved,
+        row.sequence,
+        settings=settings,
+        epoch=row.epoch,
+        currency=row.currency,
+        short=row.short,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _settings(stored: str) -> AccountSettings:
+    return AccountSettings.model_validate_json(stored)
+
+
+def _marked(account: Account, marks: Row[Any] | None) -> Account:
+    if marks is None:
+        return account
+    return replace(account, long_value=marks.long_value, short_value=marks.short_value)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is known when an order comes in. ``listing`` is None where its symbol is no instrument here."""
+
+    known: bool
+    client_id_taken: bool
+    listing: Listing | None
+    standing: Standing
+
+
+def contexts(
+    connection: Connection, account_id: UUID, asked: Sequence[tuple[UUID, str, str]], now: datetime
+) -> list[Context]:
+    """Of each (order, client order id, symbol), in their order, in one statement."""
+    rows = connection.execute(
+        _CONTEXTS,
+        {
+            "account_id": account_id,
+            "ids": [id_ for id_, _, _ in asked],
+            "client_ids": [client_id for _, client_id, _ in asked],
+            "symbols": [symbol for _, _, symbol in asked],
+            "now": now,
+        },
+    )
+    return [_context(row) for row in rows]
+
+
+def _context(row: Row[Any]) -> Context:
+    listing = None
+    if row.tradable is not None:
+        listing = Listing(row.tradable, row.ask, row.bid, row.last, row.currency, row.is_open, row.session_end)
+    return Context(row.known, row.taken, listing, Standing(row.held, row.promised, row.buying, row.selling))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an account did lately: orders accepted in the last minute, its equity at the day's start and at its peak."""
+
+    recent: int
+    day_start: Decimal | None
+    peak: Decimal | None
+
+
+def record(connection: Connection, account_id: UUID, now: datetime) -> Record:
+    row = connection.execute(
+        _RECORD, {"account_id": account_id, "now": now, "minute": now - timedelta(minutes=1)}
+    ).one()
+    return Record(row.recent, row.day_start, row.peak)
+
+
+def accounts_in(connection: Connection, symbol: str) -> list[UUID]:
+    """The accounts with a position or an open order in the symbol."""
+    return [row.account_id for row in connection.execute(_ACCOUNTS_IN, {"symbol": symbol})]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A margin call that has not ended."""
+
+    account_id: UUID
+    id: UUID
+    due_at: datetime
+    liquidated_at: datetime | None
+
+
+def margin_accounts(connection: Connection) -> list[UUID]:
+    """The accounts that may hold more than they have paid for and hold or owe anything, or are called."""
+    return [row.id for row in connection.execute(_MARGIN_ACCOUNTS)]
+
+
+def open_calls(connection: Connection, accounts: Sequence[UUID]) -> dict[UUID, Call]:
+    rows = connection.execute(_OPEN_CALLS, {"accounts": list(accounts)})
+    return {row.account_id: Call(row.account_id, row.id, row.due_at, row.liquidated_at) for row in rows}
+
+
+def add_call(
+    connection: Connection, account_id: UUID, equity: Decimal, required: Decimal, now: datetime, due_at: datetime
+) -> None:
+    values = {"account_id": account_id, "equity": equity, "required": required, "now": now, "due_at": due_at}
+    connection.execute(_ADD_CALL, values)
+
+
+def note_liquidation(connection: Connection, call: Call, now: datetime) -> None:
+    connection.execute(_NOTE_LIQUIDATION, {"account_id": call.account_id, "id": call.id, "now": now})
+
+
+def end_call(connection: Connection, call: Call, how: str, now: datetime) -> None:
+    connection.execute(_END_CALL, {"account_id": call.account_id, "id": call.id, "how": how, "now": now})
+
+
+def positions_of(connection: Connection, account_id: UUID) -> list[tuple[str, Decimal]]:
+    """(symbol, shares held, negative where short) of all that the account holds."""
+    return [(row.symbol, row.qty) for row in connection.execute(_POSITIONS_OF, {"account_id": account_id})]
+
+
+def references(connection: Connection, kind: str, wanted: Sequence[UUID]) -> set[UUID]:
+    """Which of these the ledger has an entry of that kind about."""
+    rows = connection.execute(_REFERENCES, {"kind": str(kind), "wanted": list(wanted)})
+    return {row.reference for row in rows}
+
+
+def is_booked(connection: Connection, account_id: UUID, reference: UUID) -> bool:
+    """Whether the transfer or reset has an entry in the ledger."""
+    return connection.execute(_BOOKED, {"account_id": account_id, "reference": reference}).first() is not None
+
+
+_OPEN_ACCOUNT = text("""
+WITH opened AS (
+  INSERT INTO orders.accounts (id, number, name, currency, cash, settings, created_at)
+  VALUES (:id, :number, :name, :currency, :cash, CAST(:settings AS jsonb), :now) ON CONFLICT (id) DO NOTHING
+  RETURNING id, cash, created_at
+)
+INSERT INTO orders.ledger (account_id, at, kind, reference, cash, capital)
+SELECT id, created_at, 'deposit', id, cash, cash FROM opened
+""")
+_CONFIGURE = text("UPDATE orders.accounts SET settings = CAST(:settings AS jsonb) WHERE id = :id")
+_LOCK_ACCOUNTS = """
+SELECT id, cash, reserved, sequence, CAST(settings AS text) AS settings, epoch, currency,
+       EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0) AS short
+FROM orders.accounts a WHERE id = ANY(%(ids)b::uuid[]) ORDER BY id FOR UPDATE
+"""
+_MARKS = text("""
+SELECT p.account_id, COALESCE(sum(round(p.qty * i.last, 2)) FILTER (WHERE p.qty > 0), 0) AS long_value,
+       COALESCE(sum(round(p.qty * i.last, 2)) FILTER (WHERE p.qty < 0), 0) AS short_value
+FROM orders.positions p JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol
+WHERE p.account_id = ANY(:ids) AND p.qty <> 0 GROUP BY p.account_id
+""")
+_CONTEXTS = text(f"""
+SELECT i.tradable, i.bid, i.ask, i.last, i.currency, COALESCE(s.open_at <= :now, false) AS is_open,
+       CASE WHEN s.close_at = 'infinity'
+            THEN (date_trunc('day', CAST(:now AS timestamptz) AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
+            ELSE s.close_at END AS session_end,
+       EXISTS (SELECT FROM orders.orders o WHERE o.account_id = :account_id AND o.id = asked.id) AS known,
+       EXISTS (SELECT FROM orders.orders o WHERE o.account_id = :account_id
+               AND o.client_order_id = asked.client_id AND o.status <> 'rejected') AS taken,
+       COALESCE(p.qty, 0) AS held,
+       w.promised, w.buying, w.selling
+FROM unnest(CAST(:ids AS uuid[]), CAST(:client_ids AS text[]), CAST(:symbols AS text[])) WITH ORDINALITY
+  AS asked (id, client_id, symbol, place)
+LEFT JOIN marketdata.instruments_v1 i ON i.symbol = asked.symbol
+LEFT JOIN LATERAL (
+  SELECT open_at, close_at FROM marketdata.sessions_v1 s
+  WHERE s.market = i.market AND s.close_at > :now ORDER BY close_at LIMIT 1
+) s ON true
+LEFT JOIN orders.positions p ON p.account_id = :account_id AND p.symbol = asked.symbol
+CROSS JOIN LATERAL (
+  SELECT COALESCE(sum(o.promised), 0) AS promised,
+         COALESCE(sum(o.opening) FILTER (WHERE o.side = 'buy'), 0) AS buying,
+         COALESCE(sum(o.opening) FILTER (WHERE o.side = 'sell'), 0) AS selling
+  FROM (
+    SELECT side, promised,
+           CASE WHEN leg IS NULL THEN qty - filled_qty - CASE order_class WHEN 'simple' THEN promised ELSE 0 END END
+             AS opening
+    FROM orders.orders WHERE account_id = :account_id AND symbol = asked.symbol AND status IN {OPEN}
+  ) o
+) w
+ORDER BY asked.place
+""")
+_RECORD = text("""
+SELECT (SELECT count(*) FROM orders.orders o
+        WHERE o.account_id = :account_id AND o.submitted_at > :minute AND o.status <> 'rejected') AS recent,
+       (SELECT s.equity FROM valuation.account_summaries_v1 s
+        WHERE s.account_id = a.id AND s.at >= COALESCE(a.epoch_at, a.created_at)
+          AND s.at < date_trunc('day', CAST(:now AS timestamptz))
+        ORDER BY s.at DESC LIMIT 1) AS day_start,
+       (SELECT max(s.equity) FROM valuation.account_summaries_v1 s
+        WHERE s.account_id = a.id AND s.at >= COALESCE(a.epoch_at, a.created_at)) AS peak
+FROM orders.accounts a WHERE a.id = :account_id
+""")
+_ACCOUNTS_IN = text(f"""
+SELECT account_id FROM orders.lots WHERE symbol = :symbol AND qty <> 0
+UNION SELECT account_id FROM orders.orders WHERE symbol = :symbol AND status IN {OPEN}
+""")
+_MARGIN_ACCOUNTS = text("""
+SELECT a.id FROM orders.accounts a
+WHERE ((a.settings ->> 'multiplier')::int > 1 OR (a.settings ->> 'shorting')::boolean)
+      AND (a.cash < 0 OR EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty <> 0))
+   OR EXISTS (SELECT FROM orders.margin_calls c WHERE c.account_id = a.id AND c.ended_at IS NULL)
+""")
+_OPEN_CALLS = text("""
+SELECT account_id, id, due_at, liquidated_at FROM orders.margin_calls
+WHERE account_id = ANY(:accounts) AND ended_at IS NULL
+""")
+_ADD_CALL = text("""
+INSERT INTO orders.margin_calls (account_id, equity, required, called_at, due_at)
+VALUES (:account_id, :equity, :required, :now, :due_at)
+""")
+_NOTE_LIQUIDATION = text("""
+UPDATE orders.margin_calls SET liquidated_at = :now WHERE account_id = :account_id AND id = :id
+""")
+_END_CALL = text("""
+UPDATE orders.margin_calls SET ended_at = :now,
+  how = CASE WHEN liquidated_at IS NULL THEN :how ELSE 'liquidated' END
+WHERE account_id = :account_id AND id = :id
+""")
+_POSITIONS_OF = text(
+    "SELECT symbol, qty FROM orders.positions WHERE account_id = :account_id AND qty <> 0 ORDER BY symbol"
+)
+_REFERENCES = text("""
+SELECT reference FROM orders.ledger WHERE kind = :kind AND reference = ANY(:wanted)
+""")
+_BOOKED = text("""
+SELECT 1 FROM orders.ledger
+WHERE account_id = :account_id AND kind IN ('deposit', 'withdrawal') AND reference = :reference
+""")

@@ -1,0 +1,195 @@
+"""Prices and the orders that they concern: what was applied, what is missing, what our orders took of the market."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from services.orders.domain.liquidity import Pool
+from services.orders.store import WORKING, Family
+from shared.contracts.prices import Price
+from shared.storage.driver import driver, fetch, numbers
+
+#: For so long the event about a price may be on its way; after it, it is missed.
+ON_ITS_WAY = timedelta(seconds=10)
+
+
+def adjust_quote(connection: Connection, symbol: str, adjustment: int, effective_at: datetime) -> None:
+    """Prices after the split may be applied from now on, and bars before it no more; others wait meanwhile."""
+    connection.execute(_ADJUST_QUOTE, {"symbol": symbol, "adjustment": adjustment, "effective_at": effective_at})
+
+
+def apply_in_order(connection: Connection, prices: Collection[Price]) -> set[str]:
+    """The symbols whose price may be applied: nothing later of them was, and no split before it is missing.
+
+    Others wait for the same symbols meanwhile.
+    """
+    ordered = sorted(prices, key=lambda price: price.symbol)
+    rows = fetch(
+        connection,
+        _APPLY,
+        symbols=[price.symbol for price in ordered],
+        sequences=[price.sequence for price in ordered],
+        times=[price.quoted_at for price in ordered],
+        adjustments=[price.adjustment for price in ordered],
+    )
+    return {row.symbol for row in rows}
+
+
+def concerned(connection: Connection, prices: dict[str, Any]) -> list[Family]:
+    """The families of the open orders that the prices may fill, by index: resting ones cost nothing.
+
+    ``prices`` is as ``columns`` makes it.
+    """
+    return [(row.account_id, row.family) for row in fetch(connection, _CONCERNED, **prices)]
+
+
+def follow_best(connection: Connection, prices: dict[str, Any]) -> None:
+    """Trailing stops that no price concerned follow the best one so far."""
+    driver(connection).execute(_FOLLOW, prices)
+
+
+def columns(prices: Collection[Price]) -> dict[str, Any]:
+    """The prices as parameters of a statement."""
+    return {
+        "symbols": [price.symbol for price in prices],
+        "bids": numbers(price.bid for price in prices),
+        "asks": numbers(price.ask for price in prices),
+        "lasts": numbers(price.last for price in prices),
+        "highs": numbers(price.high for price in prices),
+        "lows": numbers(price.low for price in prices),
+        "times": [price.quoted_at for price in prices],
+        "sinces": [price.since for price in prices],
+    }
+
+
+def lock_taken(connection: Connection, prices: Mapping[str, Price]) -> dict[Pool, Decimal]:
+    """What our orders took of each of these price updates so far; others wait for the same symbols meanwhile."""
+    symbols = sorted(prices)
+    rows = connection.execute(_TAKEN, {"symbols": symbols, "sequences": [prices[s].sequence for s in symbols]})
+    return {(row.symbol, row.pool): row.qty for row in rows if row.sequence == prices[row.symbol].sequence}
+
+
+def prices_with_open_orders(connection: Connection) -> list[Price]:
+    """The current price of each symbol that has an open order, from marketdata's view."""
+    return [
+        Price.model_validate(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+        for row in connection.execute(_CURRENT_PRICES)
+    ]
+
+
+def missed_bars(connection: Connection) -> list[Price]:
+    """The stored bars between the last price that was applied and the current one, where updates lie between them.
+
+    Only of symbols with open orders, as prices without a quote; the finest interval that there is of each.
+    """
+    return [
+        Price.model_validate(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+        for row in connection.execute(_MISSED, {"on_its_way": ON_ITS_WAY})
+    ]
+
+
+_APPLY = """
+INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)
+SELECT * FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[], %(adjustments)b::int[])
+ON CONFLICT (symbol) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at
+WHERE q.sequence <= excluded.sequence AND q.adjustment >= excluded.adjustment
+RETURNING symbol
+"""
+#: A replayed bar ends when it is stored, one of a minute at its end; what began before the last price is not whole.
+_MISSED = text(f"""
+WITH behind AS (
+  SELECT i.symbol, i.quoted_at, q.sequence, q.quoted_at AS applied_at
+  FROM marketdata.instruments_v1 i JOIN orders.quotes q ON q.symbol = i.symbol AND i.sequence > q.sequence + 1
+    AND i.quoted_at > q.quoted_at + :on_its_way AND i.adjustment = q.adjustment
+  WHERE EXISTS (SELECT FROM orders.orders o WHERE o.symbol = i.symbol AND o.status IN {WORKING})
+), bars AS (
+  SELECT b.*, n.sequence, n.quoted_at AS until,
+         CASE b.interval WHEN 'replay' THEN b.start_at ELSE b.start_at + interval '1 minute' END AS ends_at,
+         CASE b.interval WHEN 'replay'
+              THEN lag(b.start_at, 1, n.applied_at) OVER (PARTITION BY b.symbol, b.interval ORDER BY b.start_at)
+              ELSE b.start_at END AS since,
+         bool_or(b.interval = 'replay') OVER (PARTITION BY b.symbol) AS replayed
+  FROM behind n JOIN marketdata.bars_v1 b
+    ON b.symbol = n.symbol AND b.interval IN ('replay', '1m')
+    AND b.start_at >= n.applied_at AND b.start_at < n.quoted_at
+    AND (b.interval = '1m' OR b.start_at > n.applied_at)
+)
+SELECT symbol, open, high, low, close AS last, close, volume, provider, sequence, ends_at AS quoted_at, since
+FROM bars WHERE (interval = 'replay') = replayed AND ends_at < until
+""")
+_ADJUST_QUOTE = text("""
+INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)
+VALUES (:symbol, 0, :effective_at, :adjustment)
+ON CONFLICT (symbol) DO UPDATE SET adjustment = GREATEST(q.adjustment, excluded.adjustment),
+  quoted_at = GREATEST(q.quoted_at, excluded.quoted_at)
+""")
+_PRICES = """
+unnest(%(symbols)b::text[], %(bids)s::numeric[], %(asks)s::numeric[], %(lasts)s::numeric[],
+       %(highs)s::numeric[], %(lows)s::numeric[], %(times)b::timestamptz[],
+       %(sinces)b::timestamptz[]) AS p (symbol, bid, ask, last, high, low, quoted_at, since)
+"""
+#: The index is searched with the extreme price of the update; what is left then is compared with the one that counts.
+_IN_BAR = "(o.on_bar AND o.active_at <= p.since)"
+_RESTS = "(o.type = 'limit' OR o.type = 'stop_limit' AND o.triggered)"
+_CONCERNED = f"""
+SELECT o.account_id, o.family FROM {_PRICES}
+CROSS JOIN LATERAL (
+  SELECT account_id, family FROM orders.orders o
+  WHERE o.symbol = p.symbol AND o.direction = 'below' AND o.status IN {WORKING} AND o.active_at < p.quoted_at
+    AND o.threshold >= LEAST(p.low, p.last, p.ask)
+    AND ({_IN_BAR} OR o.threshold >= CASE WHEN {_RESTS} THEN COALESCE(p.ask, p.last) ELSE p.last END)
+  UNION ALL
+  SELECT account_id, family FROM orders.orders o
+  WHERE o.symbol = p.symbol AND o.direction = 'above' AND o.status IN {WORKING} AND o.active_at < p.quoted_at
+    AND o.threshold <= GREATEST(p.high, p.last, p.bid)
+    AND ({_IN_BAR} OR o.threshold <= CASE WHEN {_RESTS} THEN COALESCE(p.bid, p.last) ELSE p.last END)
+  UNION ALL
+  SELECT account_id, family FROM orders.orders o
+  WHERE o.symbol = p.symbol AND o.type = 'trailing_stop' AND NOT o.triggered AND o.status IN {WORKING}
+    AND {_IN_BAR} AND o.active_at < p.quoted_at
+    AND CASE o.side WHEN 'sell' THEN p.last <= GREATEST(o.hwm, p.high)
+                         - COALESCE(o.trail_price, GREATEST(o.hwm, p.high) * o.trail_percent / 100)
+                    ELSE p.last >= LEAST(o.hwm, p.low)
+                         + COALESCE(o.trail_price, LEAST(o.hwm, p.low) * o.trail_percent / 100) END
+) o
+"""
+_FOLLOW = f"""
+WITH followed AS (
+  SELECT o.account_id, o.id,
+         CASE o.side WHEN 'sell' THEN GREATEST(o.hwm, CASE WHEN {_IN_BAR} THEN p.high ELSE p.last END)
+                     ELSE LEAST(o.hwm, CASE WHEN {_IN_BAR} THEN p.low ELSE p.last END) END AS hwm
+  FROM {_PRICES} JOIN orders.orders o ON o.symbol = p.symbol
+  WHERE o.type = 'trailing_stop' AND NOT o.triggered AND o.status IN {WORKING} AND o.active_at < p.quoted_at
+    AND o.hwm IS NOT NULL
+  ORDER BY o.account_id, o.id FOR UPDATE OF o
+)
+UPDATE orders.orders o SET hwm = followed.hwm, threshold = followed.hwm
+  + CASE o.side WHEN 'sell' THEN -1 ELSE 1 END * COALESCE(o.trail_price, followed.hwm * o.trail_percent / 100)
+FROM followed
+WHERE o.account_id = followed.account_id AND o.id = followed.id AND o.hwm <> followed.hwm
+"""
+_TAKEN = text("""
+WITH wanted AS (
+  SELECT * FROM unnest(CAST(:symbols AS text[]), CAST(:sequences AS bigint[])) AS wanted (symbol, sequence)
+), made AS (
+  INSERT INTO orders.taken AS t (symbol, pool, sequence, qty)
+  SELECT symbol, pool, sequence, 0 FROM wanted CROSS JOIN unnest(ARRAY['ask', 'bid', 'bar']) AS pool
+  ORDER BY symbol, pool
+  ON CONFLICT (symbol, pool) DO UPDATE SET
+    qty = CASE WHEN t.sequence < excluded.sequence THEN 0 ELSE t.qty END,
+    sequence = GREATEST(t.sequence, excluded.sequence)
+  RETURNING symbol, pool, sequence, qty
+)
+SELECT symbol, pool, sequence, qty FROM made
+""")
+_CURRENT_PRICES = text(f"""
+SELECT symbol, bid, ask, bid_size, ask_size, last, COALESCE(open, last) AS open, COALESCE(high, last) AS high,
+       COALESCE(low, last) AS low, last AS close, COALESCE(volume, 0) AS volume, quoted_at, since, sequence, adjustment,
+       provider
+FROM marketdata.instruments_v1 i
+WHERE last IS NOT NULL AND sequence > 0
+  AND EXISTS (SELECT FROM orders.orders o WHERE o.symbol = i.symbol AND o.status IN {WORKING})
+""")
