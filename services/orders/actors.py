@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from services.orders import account_rows, adjusting, entering, funding, saving, store
+from services.orders import account_store, adjusting, entering, funding, saving, store
 from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Refusal
 from services.orders.filling import end_orders, fill_on
@@ -31,13 +31,13 @@ class UnknownAccount(LookupError):
 
 @actors.on(OpenAccount, queue="orders.commands")
 def open_account(command: OpenAccount, tx: Transaction) -> None:
-    account_rows.open_account(tx.connection, command, tx.now)
+    account_store.open_account(tx.connection, command, tx.now)
 
 
 @actors.on(ConfigureAccount, queue="orders.commands")
 def configure_account(command: ConfigureAccount, tx: Transaction) -> None:
     _locked(tx, command.account_id, since=None)
-    account_rows.configure_account(tx.connection, command.account_id, command.settings)
+    account_store.configure_account(tx.connection, command.account_id, command.settings)
 
 
 @actors.on(MoveCash, queue="orders.commands")
@@ -76,7 +76,7 @@ def submit_orders(command: SubmitOrders, tx: Transaction) -> None:
 @actors.on(CancelOrder, queue="orders.commands")
 def cancel_order(command: CancelOrder, tx: Transaction) -> None:
     """Cancel what is open; a fill that came first wins, and the sender is told so."""
-    account = account_rows.lock_account(tx.connection, command.account_id)
+    account = account_store.lock_account(tx.connection, command.account_id)
     found = _family(tx, account, command.order_id, command.requested_at)
     if account is None:
         return
@@ -90,7 +90,7 @@ def cancel_order(command: CancelOrder, tx: Transaction) -> None:
 @actors.on(ReplaceOrder, queue="orders.commands")
 def replace_order(command: ReplaceOrder, tx: Transaction) -> None:
     """Replace what is open; a fill that came first wins, and the sender is told so."""
-    account = account_rows.lock_account(tx.connection, command.account_id)
+    account = account_store.lock_account(tx.connection, command.account_id)
     found = _family(tx, account, command.order_id, command.requested_at)
     if account is None:
         return
@@ -101,7 +101,7 @@ def replace_order(command: ReplaceOrder, tx: Transaction) -> None:
 
 
 def _locked(tx: Transaction, account_id: UUID, since: datetime | None) -> Account:
-    account = account_rows.lock_account(tx.connection, account_id)
+    account = account_store.lock_account(tx.connection, account_id)
     if account is not None:
         return account
     if since is not None and tx.now - since < PARK_ACCOUNT:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from services.orders import account_rows, quotes, saving, store
+from services.orders import account_store, quotes, saving, store
 from services.orders.domain.corporate_actions import dividend, split_lots, split_order
 from services.orders.domain.ledger import Entry, Kind
 from services.orders.domain.lots import held
@@ -19,7 +19,7 @@ from shared.contracts.orders import OrderAdjusted, OrderStatus
 def apply_action(tx: Transaction, event: CorporateActionApplied) -> None:
     """Only what was held and handed in before it took effect is concerned; later prices wait for it."""
     quotes.adjust_quote(tx.connection, event.symbol, event.adjustment, event.effective_at)
-    accounts = account_rows.lock_accounts(tx.connection, account_rows.accounts_in(tx.connection, event.symbol))
+    accounts = account_store.lock_accounts(tx.connection, account_store.accounts_in(tx.connection, event.symbol))
     lots = store.lots_in(tx.connection, event.symbol, event.effective_at)
     book = Book(accounts, lots)
     if event.ratio is not None:

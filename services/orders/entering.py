@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.orders import account_rows, saving
+from services.orders import account_store, saving
 from services.orders.domain import risk
 from services.orders.domain.amending import Replaced, amend
 from services.orders.domain.entry import Admitted, admit, refused
@@ -22,7 +22,7 @@ def enter_orders(tx: Transaction, account: Account, orders: Sequence[NewOrder]) 
     One that is there already is left alone. The account is locked.
     """
     asked = [(order.order_id, order.client_order_id, order.symbol) for order in orders]
-    contexts = account_rows.contexts(tx.connection, account.id, asked, tx.now)
+    contexts = account_store.contexts(tx.connection, account.id, asked, tx.now)
     desk = _Desk(tx, account)
     for order, context in zip(orders, contexts, strict=True):
         if not context.known:
@@ -48,7 +48,7 @@ class _Desk:
     def account(self) -> Account:
         return self._accounts[self._id]
 
-    def enter(self, order: NewOrder, context: account_rows.Context) -> None:
+    def enter(self, order: NewOrder, context: account_store.Context) -> None:
         decided = self._decide(order, context)
         if isinstance(decided, Refusal):
             ended = refused(order, self.account, self._tx.now, tracing.current())
@@ -63,7 +63,7 @@ class _Desk:
             self.entered.append(_row(each, order, self.account))
             self._voice.say(OrderAccepted, self._id, order_id=each.id)
 
-    def _decide(self, order: NewOrder, context: account_rows.Context) -> Admitted | Refusal:
+    def _decide(self, order: NewOrder, context: account_store.Context) -> Admitted | Refusal:
         if context.listing is None:
             return risk.unknown_symbol(order.symbol)
         if context.client_id_taken or order.client_order_id in self._client_ids:
@@ -76,7 +76,7 @@ def replace_order(tx: Transaction, account: Account, family: Sequence[Order], co
     """Replace the order, which is one of the open ones of ``family``, or say why not. All of it is locked."""
     old = next(order for order in family if order.id == command.order_id)
     client_id = command.client_order_id or str(command.new_order_id)
-    (context,) = account_rows.contexts(
+    (context,) = account_store.contexts(
         tx.connection, account.id, [(command.new_order_id, client_id, old.symbol)], tx.now
     )
     if context.known:
@@ -94,7 +94,7 @@ def replace_order(tx: Transaction, account: Account, family: Sequence[Order], co
 
 
 def _amended(
-    tx: Transaction, account: Account, family: Sequence[Order], command: ReplaceOrder, context: account_rows.Context
+    tx: Transaction, account: Account, family: Sequence[Order], command: ReplaceOrder, context: account_store.Context
 ) -> Replaced | Refusal:
     if context.listing is None:
         return risk.unknown_symbol(family[0].symbol)
@@ -117,13 +117,13 @@ def refuse_replace(tx: Transaction, account: Account, command: ReplaceOrder, ref
     saving.save_accounts(tx.connection, list(accounts.values()))
 
 
-def _record(tx: Transaction, account: Account) -> account_rows.Record:
+def _record(tx: Transaction, account: Account) -> account_store.Record:
     """What the account did lately, where its limits ask for it."""
     asks = any(limits.on_equity or limits.orders_per_minute for limits in account.settings.all_limits)
-    return account_rows.record(tx.connection, account.id, tx.now) if asks else account_rows.Record(0, None, None)
+    return account_store.record(tx.connection, account.id, tx.now) if asks else account_store.Record(0, None, None)
 
 
-def _with(standing: Standing, record: account_rows.Record) -> Standing:
+def _with(standing: Standing, record: account_store.Record) -> Standing:
     return replace(standing, recent=record.recent, day_start=record.day_start, peak=record.peak)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from services.orders import account_rows, quotes, saving, store
+from services.orders import account_store, quotes, saving, store
 from services.orders.domain.ending import end
 from services.orders.domain.liquidity import Liquidity
 from services.orders.domain.matching import is_fresh
@@ -42,7 +42,7 @@ def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
 
 
 def _lock(tx: Transaction, families: list[store.Family], prices: dict[str, Price]) -> tuple[Book, list[Order]]:
-    book = Book(account_rows.lock_accounts(tx.connection, sorted({account for account, _ in families})), {})
+    book = Book(account_store.lock_accounts(tx.connection, sorted({account for account, _ in families})), {})
     orders = store.lock_open_orders(tx.connection, families)
     book.lots = store.lots_of(tx.connection, orders)
     if any(account.settings.fills.participation is not None for account in book.accounts.values()):
@@ -63,7 +63,7 @@ def expire(tx: Transaction) -> int:
     families = store.expired(tx.connection, tx.now)
     if not families:
         return 0
-    accounts = account_rows.lock_accounts(tx.connection, sorted({account for account, _ in families}))
+    accounts = account_store.lock_accounts(tx.connection, sorted({account for account, _ in families}))
     orders = store.lock_open_orders(tx.connection, families)
     over = [order for order in orders if order.expires_at is not None and order.expires_at <= tx.now]
     end_orders(tx, over, OrderStatus.EXPIRED, orders, accounts)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from uuid import UUID
 
-from services.orders import account_rows, saving, store
+from services.orders import account_store, saving, store
 from services.orders.domain.ledger import transfer
 from services.orders.domain.order import Account
 from services.orders.filling import end_orders
@@ -16,7 +16,7 @@ from shared.money import ZERO, plain
 
 def move_cash(tx: Transaction, account: Account, command: MoveCash) -> None:
     """Book the transfer, once; cash that orders have reserved, or that a margin account owes, cannot be taken out."""
-    if account_rows.is_booked(tx.connection, account.id, command.transfer_id):
+    if account_store.is_booked(tx.connection, account.id, command.transfer_id):
         return
     accounts = {account.id: account}
     voice = Voice(tx, accounts)
@@ -40,7 +40,7 @@ def _book(tx: Transaction, accounts: dict[UUID, Account], voice: Voice, command:
 
 def reset(tx: Transaction, account: Account, command: ResetAccount) -> None:
     """Cancel what is open and begin a new epoch with nothing but cash; what was stays, under its epoch."""
-    if account_rows.is_booked(tx.connection, account.id, command.reset_id):
+    if account_store.is_booked(tx.connection, account.id, command.reset_id):
         return
     accounts = {account.id: account}
     orders = store.lock_open_orders(tx.connection, store.open_families(tx.connection, account.id))

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-from services.orders import account_rows, saving, store
+from services.orders import account_store, saving, store
 from services.orders.domain.ledger import Entry, Kind
 from services.orders.domain.margin import daily_interest, maintenance
 from services.orders.domain.order import Account
@@ -20,8 +20,8 @@ from shared.money import plain
 
 def charge_interest(tx: Transaction, day: date) -> int:
     """Charge a day's interest, once; the number of accounts that owed any."""
-    accounts = account_rows.lock_accounts(tx.connection, account_rows.margin_accounts(tx.connection))
-    charged = account_rows.references(tx.connection, Kind.INTEREST, [_interest_id(id_, day) for id_ in accounts])
+    accounts = account_store.lock_accounts(tx.connection, account_store.margin_accounts(tx.connection))
+    charged = account_store.references(tx.connection, Kind.INTEREST, [_interest_id(id_, day) for id_ in accounts])
     voice = Voice(tx, accounts)
     entries = []
     for account in list(accounts.values()):
@@ -45,8 +45,8 @@ def _interest_id(account_id: UUID, day: date) -> UUID:
 
 def check_margins(tx: Transaction) -> dict[str, int]:
     """Call accounts whose equity is too low, end the calls that were met, and liquidate where one is overdue."""
-    accounts = account_rows.lock_accounts(tx.connection, account_rows.margin_accounts(tx.connection))
-    calls = account_rows.open_calls(tx.connection, list(accounts))
+    accounts = account_store.lock_accounts(tx.connection, account_store.margin_accounts(tx.connection))
+    calls = account_store.open_calls(tx.connection, list(accounts))
     done = {"called": 0, "met": 0, "liquidated": 0}
     for account in list(accounts.values()):
         call, required = calls.get(account.id), maintenance(account)
@@ -62,35 +62,35 @@ def check_margins(tx: Transaction) -> dict[str, int]:
 def _call(tx: Transaction, account: Account, required: Any) -> bool:
     due_at = tx.now + timedelta(hours=account.settings.margin_grace)
     accounts = {account.id: account}
-    account_rows.add_call(tx.connection, account.id, account.equity, required, tx.now, due_at)
+    account_store.add_call(tx.connection, account.id, account.equity, required, tx.now, due_at)
     Voice(tx, accounts).say(MarginCalled, account.id, equity=account.equity, required=required, due_at=due_at)
     saving.save_accounts(tx.connection, list(accounts.values()))
     return True
 
 
-def _end(tx: Transaction, account: Account, call: account_rows.Call, how: str) -> bool:
+def _end(tx: Transaction, account: Account, call: account_store.Call, how: str) -> bool:
     accounts = {account.id: account}
-    account_rows.end_call(tx.connection, call, how, tx.now)
+    account_store.end_call(tx.connection, call, how, tx.now)
     Voice(tx, accounts).say(MarginCallEnded, account.id, how=how)
     saving.save_accounts(tx.connection, list(accounts.values()))
     return True
 
 
-def _liquidate(tx: Transaction, account: Account, call: account_rows.Call) -> bool:
+def _liquidate(tx: Transaction, account: Account, call: account_store.Call) -> bool:
     """Cancel what is open and close everything at the market; the call ends when equity suffices."""
     accounts = {account.id: account}
     orders = store.lock_open_orders(tx.connection, store.open_families(tx.connection, account.id))
     if orders:
         end_orders(tx, orders, OrderStatus.CANCELED, orders, accounts, "margin_call")
-    held = account_rows.positions_of(tx.connection, account.id)
+    held = account_store.positions_of(tx.connection, account.id)
     closing = [_closing(call, symbol, qty, tx) for symbol, qty in held]
     unblocked = replace(accounts[account.id], settings=account.settings.model_copy(update={"trading_blocked": False}))
     enter_orders(tx, unblocked, closing)
-    account_rows.note_liquidation(tx.connection, call, tx.now)
+    account_store.note_liquidation(tx.connection, call, tx.now)
     return True
 
 
-def _closing(call: account_rows.Call, symbol: str, qty: Any, tx: Transaction) -> NewOrder:
+def _closing(call: account_store.Call, symbol: str, qty: Any, tx: Transaction) -> NewOrder:
     order_id = uuid5(call.id, symbol)
     return NewOrder(
         symbol=symbol,

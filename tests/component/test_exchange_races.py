@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.orders import account_rows, saving, store
+from services.orders import account_store, saving, store
 from services.orders.filling import expire as end_of_session
 from shared.bus.transaction import Unit
 from shared.contracts.base import Message
@@ -163,7 +163,7 @@ def test_without_the_row_locks_a_race_is_noticed(
     exchange: Exchange, waiting: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch, first: Act, second: Act
 ) -> None:
     """So that the tests above are known to test something."""
-    for module, name in ((account_rows, "_LOCK_ACCOUNTS"), (store, "_LOCK_OPEN")):
+    for module, name in ((account_store, "_LOCK_ACCOUNTS"), (store, "_LOCK_OPEN")):
         unlocked = getattr(module, name).replace("FOR UPDATE OF o", "").replace("FOR UPDATE", "")
         monkeypatch.setattr(module, name, unlocked)
     account, order_id = waiting

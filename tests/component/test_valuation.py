@@ -12,7 +12,7 @@ import pytest
 
 from embedded.system import System
 from services.marketdata.service import prepare
-from services.orders.account_rows import open_account
+from services.orders.account_store import open_account
 from services.valuation.jobs import jobs
 from shared.bus.inprocess import wait_until_idle
 from shared.bus.transaction import Unit

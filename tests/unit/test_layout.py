@@ -49,7 +49,7 @@ ROLES = {"__init__", "__main__", "actors", "jobs", "service", "settings", "store
 NOUNS = {
     "marketdata": {"calendars", "corporate_actions", "feed", "partitions", "prices", "providers"},
     "orders": {
-        "account_rows",
+        "account_store",
         "adjusting",
         "entering",
         "filling",
