@@ -143,10 +143,6 @@ def cancel(number: int) -> CancelOrder:
     return CancelOrder(account_id=UUID(int=number % 1000 + 1), order_id=UUID(int=number), requested_at=AT)
 
 
-def name_of(command: CancelOrder) -> str:
-    return f"{command.order_id.int:06}"
-
-
 def run_job(queue: str) -> bytes:
     """A message for a queue of jobs, encoded."""
     return encode(RunJob(to=service_of(queue), run_id=uuid4(), job="nothing")).body

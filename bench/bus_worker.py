@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from threading import Thread
 from typing import Any
+from uuid import UUID
 
 import dramatiq
 import pika
@@ -20,7 +21,7 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.middleware import AgeLimit, CurrentMessage, Retries, ShutdownNotifications, TimeLimit
 from sqlalchemy import make_url
 
-from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, RAW, STOCK, name_of, quiet_logs
+from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, RAW, STOCK, quiet_logs
 from shared.bus.actors import Actors
 from shared.bus.lanes import BackgroundLane
 from shared.bus.rabbitmq import ServiceBroker
@@ -109,7 +110,7 @@ def start_stock(settings: Settings, handled: list[Handled]) -> Stop:
     broker = RabbitmqBroker(url=settings.url, middleware=middleware)
 
     def note(**payload: Any) -> None:
-        handled.append((time.monotonic(), payload["name"]))
+        handled.append((time.monotonic(), payload["order_id"]))
 
     declare = dramatiq.actor(broker=broker, actor_name="note", queue_name=STOCK)
     declare(note)
@@ -122,7 +123,7 @@ def start_ours(settings: Settings, handled: list[Handled]) -> Stop:
 
     @actors.raw(CancelOrder, queue=OURS)
     def note(command: CancelOrder, _unit: Unit) -> None:
-        handled.append((time.monotonic(), name_of(command)))
+        handled.append((time.monotonic(), str(command.order_id)))
 
     return _start_service(settings, actors)
 
@@ -133,7 +134,7 @@ def start_ours_inbox(settings: Settings, handled: list[Handled]) -> Stop:
 
     @actors.on(CancelOrder, queue=OURS)
     def note(command: CancelOrder, _tx: Transaction) -> None:
-        handled.append((time.monotonic(), name_of(command)))
+        handled.append((time.monotonic(), str(command.order_id)))
 
     return _start_service(settings, actors)
 
@@ -144,7 +145,7 @@ def start_ours_lanes(settings: Settings, handled: list[Handled]) -> Stop:
 
     @actors.raw(CancelOrder, queue=OURS)
     def note(command: CancelOrder, _unit: Unit) -> None:
-        handled.append((time.monotonic(), name_of(command)))
+        handled.append((time.monotonic(), str(command.order_id)))
 
     @actors.raw(RunJob, queue=LOW_OF_OURS)
     def nothing(_command: RunJob, _unit: Unit) -> None: ...
@@ -213,8 +214,8 @@ def main(kind: str, settings: Settings) -> None:
 
 
 def number_of(what: str | bytes) -> int:
-    """Of a message, from its name or its bytes."""
-    return int(what if isinstance(what, str) else json.loads(what)["kwargs"]["name"])
+    """Of a message, from its order's id or its bytes."""
+    return UUID(what if isinstance(what, str) else json.loads(what)["kwargs"]["order_id"]).int
 
 
 if __name__ == "__main__":
