@@ -140,7 +140,7 @@ class Call:
 
 
 def margin_accounts(connection: Connection) -> list[UUID]:
-    """The accounts that may hold more than they have paid for and hold or owe anything, or are called."""
+    """The accounts that owe cash or shares, or are called."""
     return [row.id for row in connection.execute(_MARGIN_ACCOUNTS)]
 
 
@@ -249,8 +249,7 @@ UNION SELECT account_id FROM orders.orders WHERE symbol = :symbol AND status IN 
 """)
 _MARGIN_ACCOUNTS = text("""
 SELECT a.id FROM orders.accounts a
-WHERE ((a.settings ->> 'multiplier')::int > 1 OR (a.settings ->> 'shorting')::boolean)
-      AND (a.cash < 0 OR EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty <> 0))
+WHERE a.cash < 0 OR EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0)
    OR EXISTS (SELECT FROM orders.margin_calls c WHERE c.account_id = a.id AND c.ended_at IS NULL)
 """)
 _OPEN_CALLS = text("""

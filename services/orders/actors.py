@@ -77,7 +77,7 @@ def submit_orders(command: SubmitOrders, tx: Transaction) -> None:
 def cancel_order(command: CancelOrder, tx: Transaction) -> None:
     """Cancel what is open; a fill that came first wins, and the sender is told so."""
     account = account_store.lock_account(tx.connection, command.account_id)
-    found = _family(tx, account, command.order_id, command.requested_at)
+    found = _family(tx, account, command.order_id, command.requested_at, late="not_cancelable")
     if account is None:
         return
     if isinstance(found, Refusal):
@@ -91,7 +91,7 @@ def cancel_order(command: CancelOrder, tx: Transaction) -> None:
 def replace_order(command: ReplaceOrder, tx: Transaction) -> None:
     """Replace what is open; a fill that came first wins, and the sender is told so."""
     account = account_store.lock_account(tx.connection, command.account_id)
-    found = _family(tx, account, command.order_id, command.requested_at)
+    found = _family(tx, account, command.order_id, command.requested_at, late="not_replaceable")
     if account is None:
         return
     if isinstance(found, Refusal):
@@ -110,9 +110,9 @@ def _locked(tx: Transaction, account_id: UUID, since: datetime | None) -> Accoun
 
 
 def _family(
-    tx: Transaction, account: Account | None, order_id: UUID, requested_at: datetime
+    tx: Transaction, account: Account | None, order_id: UUID, requested_at: datetime, *, late: str
 ) -> tuple[Order, list[Order]] | Refusal:
-    """The open order and its open family, locked; or why nothing can be done about it."""
+    """The open order and its open family, locked; or why nothing can be done about it: ``late`` where it has ended."""
     family = store.family_of(tx.connection, account.id, order_id) if account else None
     if account is None or family is None:
         if tx.now - requested_at < PARK_UNKNOWN:
@@ -123,7 +123,7 @@ def _family(
         if order.id == order_id:
             return order, orders
     status = store.order(tx.connection, account.id, order_id).status
-    return Refusal("not_cancelable", f"the order is {status}")
+    return Refusal(late, f"the order is {status}")
 
 
 def _refuse_cancel(tx: Transaction, account: Account, command: CancelOrder, refusal: Refusal) -> None:

@@ -36,7 +36,7 @@ def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
         settlement = settle(orders, usable, book, tx.now, rules, known_at=at)
         if settlement.changed:
             _tell(tx, settlement, book)
-            saving.save(tx.connection, settlement, book, tx.now, usable.values())
+            saving.save(tx.connection, settlement, book, tx.now)
     quotes.follow_best(tx.connection, columns)
     return len(settlement.fills)
 

@@ -50,7 +50,7 @@ def check_margins(tx: Transaction) -> dict[str, int]:
     done = {"called": 0, "met": 0, "liquidated": 0}
     for account in list(accounts.values()):
         call, required = calls.get(account.id), maintenance(account)
-        if account.equity >= required:
+        if account.equity >= required or not required:  # who holds nothing has nothing to close
             done["met"] += call is not None and _end(tx, account, call, "met")
         elif call is None:
             done["called"] += _call(tx, account, required)

@@ -14,6 +14,8 @@ from shared.storage.driver import driver, fetch, numbers
 
 #: For so long the event about a price may be on its way; after it, it is missed.
 ON_ITS_WAY = timedelta(seconds=10)
+#: So many bars are read at a time.
+BARS_AT_ONCE = 10_000
 
 
 def adjust_quote(connection: Connection, symbol: str, adjustment: int, effective_at: datetime) -> None:
@@ -67,9 +69,16 @@ def columns(prices: Collection[Price]) -> dict[str, Any]:
 
 def lock_taken(connection: Connection, prices: Mapping[str, Price]) -> dict[Pool, Decimal]:
     """What our orders took of each of these price updates so far; others wait for the same symbols meanwhile."""
-    symbols = sorted(prices)
-    rows = connection.execute(_TAKEN, {"symbols": symbols, "sequences": [prices[s].sequence for s in symbols]})
-    return {(row.symbol, row.pool): row.qty for row in rows if row.sequence == prices[row.symbol].sequence}
+    ordered = [prices[symbol] for symbol in sorted(prices)]
+    rows = connection.execute(
+        _TAKEN,
+        {
+            "symbols": [price.symbol for price in ordered],
+            "sequences": [price.sequence for price in ordered],
+            "times": [price.quoted_at for price in ordered],
+        },
+    )
+    return {(row.symbol, row.pool): row.qty for row in rows}
 
 
 def prices_with_open_orders(connection: Connection) -> list[Price]:
@@ -83,11 +92,12 @@ def prices_with_open_orders(connection: Connection) -> list[Price]:
 def missed_bars(connection: Connection) -> list[Price]:
     """The stored bars between the last price that was applied and the current one, where updates lie between them.
 
-    Only of symbols with open orders, as prices without a quote; the finest interval that there is of each.
+    Only of symbols with open orders, as prices without a quote; the finest interval that there is of each. In the order
+    of their ends, and not all at once: when these are applied there may be more.
     """
     return [
         Price.model_validate(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
-        for row in connection.execute(_MISSED, {"on_its_way": ON_ITS_WAY})
+        for row in connection.execute(_MISSED, {"on_its_way": ON_ITS_WAY, "most": BARS_AT_ONCE})
     ]
 
 
@@ -95,7 +105,8 @@ _APPLY = """
 INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)
 SELECT * FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[], %(adjustments)b::int[])
 ON CONFLICT (symbol) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at
-WHERE q.sequence <= excluded.sequence AND q.adjustment >= excluded.adjustment
+WHERE q.adjustment >= excluded.adjustment AND (
+  q.sequence < excluded.sequence OR q.sequence = excluded.sequence AND q.quoted_at <= excluded.quoted_at)
 RETURNING symbol
 """
 #: A replayed bar ends when it is stored, one of a minute at its end; what began before the last price is not whole.
@@ -118,7 +129,7 @@ WITH behind AS (
     AND (b.interval = '1m' OR b.start_at > n.applied_at)
 )
 SELECT symbol, open, high, low, close AS last, close, volume, provider, sequence, ends_at AS quoted_at, since
-FROM bars WHERE (interval = 'replay') = replayed AND ends_at < until
+FROM bars WHERE (interval = 'replay') = replayed AND ends_at < until ORDER BY ends_at, symbol LIMIT :most
 """)
 _ADJUST_QUOTE = text("""
 INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)
@@ -172,18 +183,15 @@ FROM followed
 WHERE o.account_id = followed.account_id AND o.id = followed.id AND o.hwm <> followed.hwm
 """
 _TAKEN = text("""
-WITH wanted AS (
-  SELECT * FROM unnest(CAST(:symbols AS text[]), CAST(:sequences AS bigint[])) AS wanted (symbol, sequence)
-), made AS (
-  INSERT INTO orders.taken AS t (symbol, pool, sequence, qty)
-  SELECT symbol, pool, sequence, 0 FROM wanted CROSS JOIN unnest(ARRAY['ask', 'bid', 'bar']) AS pool
-  ORDER BY symbol, pool
-  ON CONFLICT (symbol, pool) DO UPDATE SET
-    qty = CASE WHEN t.sequence < excluded.sequence THEN 0 ELSE t.qty END,
-    sequence = GREATEST(t.sequence, excluded.sequence)
-  RETURNING symbol, pool, sequence, qty
-)
-SELECT symbol, pool, sequence, qty FROM made
+INSERT INTO orders.taken AS t (symbol, pool, sequence, quoted_at, qty)
+SELECT symbol, pool, sequence, quoted_at, 0
+FROM unnest(CAST(:symbols AS text[]), CAST(:sequences AS bigint[]), CAST(:times AS timestamptz[]))
+  AS wanted (symbol, sequence, quoted_at)
+CROSS JOIN unnest(ARRAY['ask', 'bid', 'bar']) AS pool
+ORDER BY symbol, pool
+ON CONFLICT (symbol, pool) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at,
+  qty = CASE WHEN (t.sequence, t.quoted_at) = (excluded.sequence, excluded.quoted_at) THEN t.qty ELSE 0 END
+RETURNING symbol, pool, qty
 """)
 _CURRENT_PRICES = text(f"""
 SELECT symbol, bid, ask, bid_size, ask_size, last, COALESCE(open, last) AS open, COALESCE(high, last) AS high,

@@ -5,7 +5,7 @@ of the last price that was applied. So an event that comes after all goes first,
 it was.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import groupby
 from operator import attrgetter
 
@@ -17,19 +17,22 @@ from shared.contracts.prices import Price
 
 def catch_up(unit: Unit, progress: Callable[[int, int], None]) -> int:
     """Fill what the missed bars fill; the number of fills."""
-    with unit.engine.begin() as connection:
-        bars = quotes.missed_bars(connection)
-    filled = 0
-    for number, batch in enumerate(_by_time(bars), start=1):
-        with unit.transaction() as tx:
-            filled += fill_on(tx, batch, at=batch[0].quoted_at)
-        progress(number, len(bars))
+    filled = done = 0
+    while batches := _missed(unit):
+        known = done + len(batches)
+        for batch in batches:
+            with unit.transaction() as tx:
+                filled += fill_on(tx, batch, at=batch[0].quoted_at)
+            done += 1
+            progress(done, known)
     return filled
 
 
-def _by_time(bars: Iterable[Price]) -> list[list[Price]]:
-    ordered = sorted(bars, key=attrgetter("quoted_at", "symbol"))
-    return [list(batch) for _, batch in groupby(ordered, key=attrgetter("quoted_at"))]
+def _missed(unit: Unit) -> list[list[Price]]:
+    """The next missed bars, those that ended at one time together."""
+    with unit.engine.begin() as connection:
+        bars = quotes.missed_bars(connection)
+    return [list(batch) for _, batch in groupby(bars, key=attrgetter("quoted_at"))]
 
 
 def sweep(unit: Unit) -> int:

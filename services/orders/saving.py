@@ -14,7 +14,6 @@ from services.orders.domain.order import Account, Key, Order
 from services.orders.domain.risk import Refusal
 from services.orders.domain.settlement import Book, Canceled, Fill, Holding, Outcome, RoundTrip, Settlement, position_of
 from services.orders.domain.waking import wakes
-from shared.contracts.prices import Price
 from shared.storage.driver import numbers
 
 Columns = dict[str, Any]
@@ -59,9 +58,7 @@ def enter(connection: Connection, entered: Sequence[Entered], account: Account, 
     writes.send()
 
 
-def save(
-    connection: Connection, settlement: Settlement, book: Book, now: datetime, prices: Iterable[Price] = ()
-) -> None:
+def save(connection: Connection, settlement: Settlement, book: Book, now: datetime) -> None:
     """Write everything that the settlement changed."""
     writes = Writes(connection)
     _orders(writes, settlement.orders, dict(_ends(settlement.outcomes)), now)
@@ -75,7 +72,7 @@ def save(
     if settlement.round_trips:
         _trades(writes, settlement.round_trips, book)
     if book.liquidity.touched:
-        _taken(writes, book.liquidity, prices)
+        _taken(writes, book.liquidity)
     writes.send()
 
 
@@ -328,13 +325,12 @@ def _entries(writes: Writes, entries: Sequence[Entry]) -> None:
     writes.add(_ADD_ENTRIES, columns)
 
 
-def _taken(writes: Writes, liquidity: Liquidity, prices: Iterable[Price]) -> None:
+def _taken(writes: Writes, liquidity: Liquidity) -> None:
+    """The rows are locked, and of the update at hand."""
     pools = sorted(liquidity.touched)
-    sequences = {price.symbol: price.sequence for price in prices}
     columns = {
         "symbols": [symbol for symbol, _ in pools],
         "pools": [pool for _, pool in pools],
-        "sequences": [sequences[symbol] for symbol, _ in pools],
         "qtys": numbers(liquidity.taken[pool] for pool in pools),
     }
     writes.add(_SAVE_TAKEN, columns)
@@ -438,9 +434,8 @@ SELECT * FROM unnest(
 """
 _SAVE_TAKEN = """
 UPDATE orders.taken t SET qty = v.qty
-FROM unnest(%(symbols)b::text[], %(pools)b::text[], %(sequences)b::bigint[], %(qtys)s::numeric[])
-  AS v (symbol, pool, sequence, qty)
-WHERE t.symbol = v.symbol AND t.pool = v.pool AND t.sequence = v.sequence
+FROM unnest(%(symbols)b::text[], %(pools)b::text[], %(qtys)s::numeric[]) AS v (symbol, pool, qty)
+WHERE t.symbol = v.symbol AND t.pool = v.pool
 """
 _BEGIN_EPOCH = "UPDATE orders.accounts SET epoch = %(epoch)s, epoch_at = %(now)s WHERE id = %(id)s"
 _DROP_LOTS = "DELETE FROM orders.lots WHERE account_id = %(id)s"

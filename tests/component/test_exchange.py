@@ -211,6 +211,23 @@ def test_an_order_that_has_ended_cannot_be_replaced(exchange: Exchange) -> None:
     assert exchange.said(account)[-1][1]["message"] == "the order is filled"
 
 
+def test_two_senders_may_mint_the_same_order_id(exchange: Exchange) -> None:
+    """In accounts of their own: each order fills, and each fill has its entry."""
+    first, second = exchange.open(), exchange.open()
+    order_id = exchange.submit(first)
+    exchange.submit(second, order_id=order_id)
+    exchange.price("AAPL 99/101 100")
+    assert (exchange.held(first), exchange.held(second)) == (10, 10)
+
+
+def test_an_ended_order_says_why_it_cannot_be_replaced(exchange: Exchange) -> None:
+    account = exchange.open()
+    order_id = exchange.submit(account)
+    exchange.price("AAPL 99/101 100")
+    exchange.replace(account, order_id, qty="20")
+    assert exchange.said(account)[-1][1]["reason"] == "not_replaceable"
+
+
 def test_many_orders_in_one_command_are_each_decided(exchange: Exchange) -> None:
     """Each sees what those before it reserved; one that comes twice is placed once."""
     account = exchange.open("1000")

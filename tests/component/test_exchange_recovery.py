@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from services.orders import recovery
+from services.orders import quotes, recovery
 from services.orders.filling import fill_on
 from services.orders.recovery import catch_up
 from shared.contracts.prices import PricesUpdated
@@ -68,6 +68,46 @@ def test_an_order_of_the_day_fills_on_bars_before_its_end_and_expires_after_it(
     assert recover(exchange) == 1
     assert exchange.expire() == 1
     assert (exchange.status(fills), exchange.status(ends)) == ("filled", "expired")
+
+
+def test_each_bar_has_its_own_volume_to_take_from(exchange: Exchange) -> None:
+    """A tenth of a thousand shares in each of three minutes, although none of them has a sequence of its own."""
+    account = exchange.open(fills={"fills_on": "bar", "participation": "0.1"})
+    exchange.price("AAPL 100/100 100")
+    buying = exchange.submit(account, "buy 250 AAPL limit", limit_price="101")
+    exchange.missed([("100", "101", "99", "100")] * 3)
+    assert recover(exchange) == 3
+    assert [qty for qty, _ in exchange.fills(buying)] == [100, 100, 50]
+
+
+def test_two_that_recover_at_once_apply_no_bar_after_a_later_one(exchange: Exchange, account: UUID) -> None:
+    """The other read the same bars, and comes when all are applied: a stop that has followed since is not reached."""
+    exchange.submit(account, "buy 10 AAPL market")
+    exchange.price("AAPL 100/100 100")
+    stop = exchange.submit(account, "sell 10 AAPL trailing_stop", trail_price="20")
+    exchange.missed([("100", "101", "95", "100"), ("112", "130", "112", "129"), ("129", "130", "128", "129")])
+    with exchange.orders.engine.begin() as connection:
+        read_before = quotes.missed_bars(connection)
+    assert recover(exchange) == 0
+    for bar in read_before[:2]:
+        with exchange.orders.transaction() as tx:
+            assert fill_on(tx, [bar], at=bar.quoted_at) == 0
+    assert exchange.status(stop) == "accepted"
+    applied = value(exchange.orders.engine, "SELECT quoted_at FROM orders.quotes WHERE symbol = 'AAPL'")
+    assert applied == read_before[-1].quoted_at
+
+
+def test_a_long_outage_is_made_up_for_in_parts(
+    exchange: Exchange, account: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not all bars are read at once; none is left out, and the progress counts those that are known."""
+    monkeypatch.setattr(quotes, "BARS_AT_ONCE", 2)
+    buying = exchange.submit(account, "buy 10 AAPL limit", limit_price="91")
+    exchange.missed([("100", "101", "95", "96")] * 4 + [("96", "96", "90", "92")])
+    said: list[tuple[int, int]] = []
+    assert catch_up(exchange.orders, lambda done, of: said.append((done, of))) == 1
+    assert exchange.fills(buying) == [(Decimal(10), Decimal(91))]
+    assert said == [(1, 2), (2, 2), (3, 4), (4, 4), (5, 5)]
 
 
 def test_events_that_come_after_all_go_first(exchange: Exchange, account: UUID) -> None:

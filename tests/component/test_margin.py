@@ -84,6 +84,41 @@ def test_a_short_account_is_called_when_the_price_rises(exchange: Exchange) -> N
     assert (called["equity"], called["required"]) == ("4000.00", "6300.00")
 
 
+def test_a_short_account_that_may_sell_short_no_more_is_called_all_the_same(exchange: Exchange) -> None:
+    """It still owes the shares."""
+    account = exchange.open("10000", **MARGIN)
+    exchange.price("AAPL 100/100 100")
+    exchange.submit(account, "sell 150 AAPL market")
+    exchange.price("AAPL 100/100 100")
+    exchange.configure(account, borrow_rate="36.5")
+    exchange.price("AAPL 140/140 140")
+    assert check(exchange)["called"] == 1
+    assert charge(exchange, date(2026, 11, 25)) == 1
+
+
+def test_a_loan_is_not_lost_with_the_margin(exchange: Exchange, leveraged: UUID) -> None:
+    """A multiple of one for what is to come does not pay back what is owed."""
+    exchange.configure(leveraged, loan_rate="7.3")
+    assert charge(exchange, date(2026, 11, 25)) == 1
+    exchange.price("AAPL 60/60 60")
+    assert check(exchange)["called"] == 1
+
+
+def test_a_call_of_an_account_with_nothing_left_ends(exchange: Exchange, leveraged: UUID) -> None:
+    """Everything was closed at a loss beyond its equity: there is nothing more to call for."""
+    exchange.price("AAPL 60/60 60")
+    check(exchange)
+    exchange.clock.move(hours=1)
+    exchange.price("AAPL 40/40 40")
+    check(exchange)
+    exchange.price("AAPL 40/40 40")
+    assert (exchange.held(leveraged), exchange.account(leveraged).cash) == (0, -1400)
+    assert [check(exchange) for _ in range(2)] == [
+        {"called": 0, "met": 1, "liquidated": 0},
+        {"called": 0, "met": 0, "liquidated": 0},
+    ]
+
+
 def test_interest_is_charged_once_a_day_on_what_is_lent(exchange: Exchange) -> None:
     """On the value of borrowed shares and on cash that is owed; who borrows nothing pays nothing."""
     owing = exchange.open("10000", multiplier=2, loan_rate="7.3")

@@ -11,8 +11,11 @@ _DAYS_OF_YEAR = 365
 
 
 def maintenance(account: Account) -> Decimal:
-    """The least equity that the account must have for what it holds; nothing where all of it is paid for."""
-    if account.settings.multiplier == 1 and not account.short_value:
+    """The least equity that the account must have for what it holds; nothing where all of it is paid for.
+
+    What counts is what was borrowed, whatever the account may borrow now.
+    """
+    if account.cash >= 0 and not account.short_value:
         return ZERO
     return cents(account.long_value * LONG_MAINTENANCE - account.short_value * SHORT_MAINTENANCE)
 

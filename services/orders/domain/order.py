@@ -153,7 +153,8 @@ class Account:
     def is_marked(self) -> bool:
         """Whether what it may do depends on what its positions are worth now."""
         limited = any(limits.on_equity for limits in self.settings.all_limits)
-        return self.settings.multiplier > 1 or self.settings.shorting or self.short or limited
+        borrows = self.short or self.cash < 0
+        return self.settings.multiplier > 1 or self.settings.shorting or borrows or limited
 
     @property
     def equity(self) -> Decimal:

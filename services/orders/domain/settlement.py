@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import UUID, uuid5
 
 from services.orders.domain import costs
 from services.orders.domain.families import after_end, after_fill, by_family, released
@@ -198,7 +198,7 @@ class _Settling:
             charged=order.fees,
         )
         return Fill(
-            id=uuid5(NAMESPACE_OID, f"{order.id}/{number}"),
+            id=uuid5(order.account_id, f"{order.id}/{number}"),
             order=order,
             number=number,
             qty=qty,

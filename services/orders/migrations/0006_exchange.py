@@ -110,7 +110,9 @@ DELETE FROM orders.sequences WHERE consumer = 'orders.prices';
 CREATE TABLE orders.taken (
   symbol text NOT NULL,
   pool text NOT NULL CHECK (pool IN ('ask', 'bid', 'bar')),
+  -- a bar that is made up for has the sequence of the price before it
   sequence bigint NOT NULL,
+  quoted_at timestamptz NOT NULL,
   qty numeric NOT NULL CHECK (qty >= 0),
   PRIMARY KEY (symbol, pool)
 );
