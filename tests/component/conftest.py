@@ -3,15 +3,20 @@
 from collections.abc import Iterator
 
 import pytest
+from starlette.testclient import TestClient
 
+from embedded.system import System
 from services.gateway.alerts import Alerts
 from shared.bus.transaction import Unit
 from tests.component.alert_desk import watching
+from tests.component.documented import DocumentedClient
 from tests.component.exchange_desk import Exchange
+from tests.component.http_desk import KEY, Trader, open_account, push
 from tests.component.replicas import two_replicas
 from tests.component.watching import unit_of
 from tests.component.webhook import Webhook, webhook
-from tests.conftest import FakeClock
+from tests.conftest import FakeClock, database, running_system
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -48,3 +53,28 @@ def replicas(urls: dict[str, str], clock: FakeClock) -> Iterator[list[Unit]]:
 def exchange(urls: dict[str, str], clock: FakeClock, orders: Unit) -> Iterator[Exchange]:
     with unit_of("marketdata", urls, clock) as marketdata, unit_of("valuation", urls, clock) as valuation:
         yield Exchange(orders, marketdata, valuation, clock)
+
+
+@pytest.fixture(scope="module")
+def market(postgres: str, template: dict[str, str]) -> Iterator[System]:
+    """All services for a whole module, and a price of 100; each test opens an account of its own."""
+    with database(postgres, template) as urls, running_system(urls) as system:
+        push(system, "100")
+        yield system
+
+
+@pytest.fixture(scope="module")
+def visitor(market: System) -> Iterator[TestClient]:
+    """A client of that system whose answers are held against the document."""
+    with DocumentedClient(market.app()) as client:
+        eventually(lambda: client.get("/v2/account", headers=KEY).status_code == 200)
+        yield client
+
+
+@pytest.fixture
+def trader(market: System, visitor: TestClient) -> Iterator[Trader]:
+    """With 100,000 in cash; what is left open is canceled, so that no price of another test fills it."""
+    trader = open_account(market, visitor)
+    yield trader
+    assert trader.ask("DELETE", "/orders").status_code == 207
+    assert trader.books_hold()

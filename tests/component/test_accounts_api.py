@@ -1,6 +1,5 @@
 """``/api/account`` and ``/api/accounts``: opening, steering, funding and resetting, and reading the books."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -8,36 +7,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY, Trader, open_account, push
+from tests.component.http_desk import KEY, Trader
 from tests.component.operator_desk import actions
-from tests.conftest import database, running_system
 from tests.support import eventually, value
 
 RESTING: dict[str, Any] = {"type": "limit", "limit_price": "50", "time_in_force": "gtc"}
-
-
-@pytest.fixture(scope="module")
-def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
-    """One for all: each test opens an account of its own."""
-    with database(postgres, template) as urls, running_system(urls) as system:
-        push(system, "100")
-        yield system
-
-
-@pytest.fixture(scope="module")
-def client(system: System) -> Iterator[TestClient]:
-    with DocumentedClient(system.app()) as client:
-        eventually(lambda: client.get("/v2/account", headers=KEY).status_code == 200)
-        yield client
-
-
-@pytest.fixture
-def trader(system: System, client: TestClient) -> Iterator[Trader]:
-    """With 100,000 in cash."""
-    trader = open_account(system, client)
-    yield trader
-    assert trader.books_hold()
 
 
 def done(trader: Trader, method: str, path: str, **body: Any) -> Any:
@@ -55,23 +29,23 @@ def noted(trader: Trader) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_an_account_is_opened_with_a_key_of_its_own(system: System, client: TestClient) -> None:
+def test_an_account_is_opened_with_a_key_of_its_own(market: System, visitor: TestClient) -> None:
     """The secret is told once: neither the list nor the note of it has it, and the key trades only that account."""
     asked = {"name": "Second", "cash": "5000.50", "settings": {"multiplier": 2}}
-    answer = client.post("/api/accounts", json=asked, headers=KEY)
+    answer = visitor.post("/api/accounts", json=asked, headers=KEY)
     assert (answer.status_code, answer.headers["content-type"]) == (201, "application/json")
     opened = answer.json()
     key = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}
-    eventually(lambda: client.get("/v2/account", headers=key).status_code == 200)
-    told = client.get("/v2/account", headers=key).json()
+    eventually(lambda: visitor.get("/v2/account", headers=key).status_code == 200)
+    told = visitor.get("/v2/account", headers=key).json()
     assert (told["id"], told["cash"], told["multiplier"]) == (opened["account_id"], "5000.5", "2")
-    assert client.get("/api/accounts", headers=key).status_code == 403  # it trades, and does not operate
-    listed = client.get("/api/accounts", headers=KEY, params={"limit": 1}).json()
+    assert visitor.get("/api/accounts", headers=key).status_code == 403  # it trades, and does not operate
+    listed = visitor.get("/api/accounts", headers=KEY, params={"limit": 1}).json()
     (newest,) = listed["items"]
     assert (newest["name"], newest["number"], newest["cash"]) == ("Second", told["account_number"], "5000.5")
-    after = client.get("/api/accounts", headers=KEY, params={"cursor": listed["next"]}).json()["items"]
+    after = visitor.get("/api/accounts", headers=KEY, params={"cursor": listed["next"]}).json()["items"]
     assert newest["id"] not in [each["id"] for each in after]
-    noted = str(actions(system))
+    noted = str(actions(market))
     assert opened["key_id"] in noted
     assert opened["secret_key"] not in noted + str(listed)
 
@@ -231,23 +205,23 @@ def test_wrong_input_is_named_and_moves_nothing(
     ],
 )
 def test_an_account_that_cannot_be_is_not_opened(
-    system: System, client: TestClient, change: dict[str, Any], field: str
+    market: System, visitor: TestClient, change: dict[str, Any], field: str
 ) -> None:
     """No account, no key, no note."""
-    engine = system.units["gateway"].engine
+    engine = market.units["gateway"].engine
     keys = "SELECT count(*) FROM gateway.api_keys"
-    before = (value(engine, keys), len(actions(system)))
-    answer = client.post("/api/accounts", json={"name": "n", "cash": "1", **change}, headers=KEY)
+    before = (value(engine, keys), len(actions(market)))
+    answer = visitor.post("/api/accounts", json={"name": "n", "cash": "1", **change}, headers=KEY)
     assert (answer.status_code, answer.json()["field"]) == (422, field)
-    assert (value(engine, keys), len(actions(system))) == before
+    assert (value(engine, keys), len(actions(market))) == before
 
 
-def test_a_key_that_only_trades_reads_the_books_and_changes_nothing(system: System, client: TestClient) -> None:
+def test_a_key_that_only_trades_reads_the_books_and_changes_nothing(market: System, visitor: TestClient) -> None:
     """A bot cannot lift its own limits, nor pay itself."""
-    opened = client.post("/api/accounts", json={"name": "bot", "cash": "1"}, headers=KEY).json()
+    opened = visitor.post("/api/accounts", json={"name": "bot", "cash": "1"}, headers=KEY).json()
     key = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}
-    eventually(lambda: client.get("/v2/account", headers=key).status_code == 200)
+    eventually(lambda: visitor.get("/v2/account", headers=key).status_code == 200)
     for path in ("settings", "ledger", "trades"):
-        assert client.get(f"/api/account/{path}", headers=key).status_code == 200
+        assert visitor.get(f"/api/account/{path}", headers=key).status_code == 200
     for method, path in (("PUT", "settings"), ("POST", "transfers"), ("POST", "reset")):
-        assert client.request(method, f"/api/account/{path}", headers=key, json={}).status_code == 403
+        assert visitor.request(method, f"/api/account/{path}", headers=key, json={}).status_code == 403

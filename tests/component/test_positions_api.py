@@ -1,6 +1,5 @@
 """``/v2/positions`` and ``/v2/account`` of cash and margin accounts, long and short, and closing what is held."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -10,42 +9,21 @@ from alpaca.trading.requests import ClosePositionRequest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from tests.component.documented import DocumentedClient
 from tests.component.http_desk import Trader, open_account, push
-from tests.conftest import database, running_system
 from tests.support import eventually
 
 SHORT: dict[str, Any] = {"multiplier": 2, "shorting": True}
-
-
-@pytest.fixture(scope="module")
-def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
-    """One for all: each test opens an account of its own."""
-    with database(postgres, template) as urls, running_system(urls) as system:
-        yield system
-
-
-@pytest.fixture(scope="module")
-def client(system: System) -> Iterator[TestClient]:
-    with DocumentedClient(system.app()) as client:
-        yield client
-
-
-@pytest.fixture
-def trader(system: System, client: TestClient) -> Trader:
-    """With 100,000 in cash and no margin."""
-    return open_account(system, client)
 
 
 def positions(trader: Trader) -> dict[str, str]:
     return {row["symbol"]: row["qty"] for row in trader.get("/positions")}
 
 
-def test_a_short_position_is_negative_and_gains_when_the_price_falls(system: System, client: TestClient) -> None:
+def test_a_short_position_is_negative_and_gains_when_the_price_falls(market: System, visitor: TestClient) -> None:
     """As the official client reads it: sold at 99.99, worth 90 now."""
-    trader = open_account(system, client, **SHORT)
+    trader = open_account(market, visitor, **SHORT)
     trader.filled("100", side="sell")
-    push(system, "90")
+    push(market, "90")
     eventually(lambda: trader.get("/positions/AAPL")["current_price"] == "90")
     found = trader.get("/positions/AAPL")
     position = Position(**found)
@@ -56,9 +34,9 @@ def test_a_short_position_is_negative_and_gains_when_the_price_falls(system: Sys
     assert trader.books_hold()
 
 
-def test_what_a_margin_account_may_still_hold(system: System, client: TestClient) -> None:
+def test_what_a_margin_account_may_still_hold(market: System, visitor: TestClient) -> None:
     """Twice its equity less what it holds, long and short, and what is reserved; a cash account its cash."""
-    trader = open_account(system, client, **SHORT)
+    trader = open_account(market, visitor, **SHORT)
     trader.filled("100", qty="100")
     trader.filled("200", qty="10", symbol="IBM", side="sell")
     told = trader.get("/account")
@@ -96,23 +74,23 @@ def test_a_position_is_closed_in_part_and_whole(trader: Trader) -> None:
     assert trader.books_hold()
 
 
-def test_a_short_position_is_bought_back_in_whole_shares(system: System, client: TestClient) -> None:
+def test_a_short_position_is_bought_back_in_whole_shares(market: System, visitor: TestClient) -> None:
     """A percentage is rounded down to them."""
-    trader = open_account(system, client, **SHORT)
+    trader = open_account(market, visitor, **SHORT)
     trader.filled("100", side="sell", qty="3")
     placed = trader.ask("DELETE", "/positions/AAPL", params={"percentage": "50"}).json()
     assert (placed["side"], placed["qty"]) == ("buy", "1")
     assert trader.get("/positions/AAPL")["qty_available"] == "-2"
-    push(system, "100")
+    push(market, "100")
     trader.awaited(placed["id"], "filled")
     none = trader.refused("DELETE", "/positions/AAPL", params={"percentage": "49"})
     assert none == (422, "percentage: comes to nothing that could be traded")
 
 
 @pytest.mark.parametrize("settings", [{}, SHORT])
-def test_no_more_is_closed_than_is_there(system: System, client: TestClient, settings: dict[str, Any]) -> None:
+def test_no_more_is_closed_than_is_there(market: System, visitor: TestClient, settings: dict[str, Any]) -> None:
     """Also where the account may sell short: what closes never opens anything."""
-    trader = open_account(system, client, **settings)
+    trader = open_account(market, visitor, **settings)
     trader.filled("100")
     more = trader.refused("DELETE", "/positions/AAPL", params={"qty": "11"})
     assert more == (403, "insufficient qty available for order (requested: 11, available: 10)")
@@ -123,9 +101,9 @@ def test_no_more_is_closed_than_is_there(system: System, client: TestClient, set
     assert trader.ask("DELETE", f"/orders/{resting['id']}").status_code == 204
 
 
-def test_all_positions_are_closed_with_an_answer_each(system: System, client: TestClient) -> None:
+def test_all_positions_are_closed_with_an_answer_each(market: System, visitor: TestClient) -> None:
     """207: long and short in one go; one whose shares are promised to an open order is refused by itself."""
-    trader = open_account(system, client, **SHORT)
+    trader = open_account(market, visitor, **SHORT)
     trader.filled("100")
     trader.filled("200", symbol="IBM", side="sell")
     trader.order(side="sell", type="limit", limit_price="150", time_in_force="gtc")
@@ -135,19 +113,19 @@ def test_all_positions_are_closed_with_an_answer_each(system: System, client: Te
     assert (refused.symbol, refused.status) == ("AAPL", 403)
     assert isinstance(closing.body, Order)
     assert (closing.symbol, closing.status, closing.body.side) == ("IBM", 200, "buy")
-    push(system, "200", "IBM")
+    push(market, "200", "IBM")
     trader.awaited(str(closing.body.id), "filled")
     (each,) = trader.ask("DELETE", "/positions", params={"cancel_orders": "true"}).json()
     assert (each["symbol"], each["status"]) == ("AAPL", 200)
-    push(system, "100")
+    push(market, "100")
     eventually(lambda: positions(trader) == {})
     assert (trader.get("/orders"), trader.ask("DELETE", "/positions").json()) == ([], [])
     assert trader.books_hold()
 
 
-def test_the_position_of_another_account_is_not_there(system: System, client: TestClient, trader: Trader) -> None:
+def test_the_position_of_another_account_is_not_there(market: System, visitor: TestClient, trader: Trader) -> None:
     """Neither by symbol nor by the instrument's id."""
-    other = open_account(system, client)
+    other = open_account(market, visitor)
     other.filled("100")
     asset_id = UUID(other.get("/positions/AAPL")["asset_id"])
     for name in ("AAPL", asset_id):

@@ -1,6 +1,5 @@
 """``PATCH /v2/orders/{order_id}``: what goes on, what it carries, and who wins where a fill comes at the same time."""
 
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -12,35 +11,10 @@ from starlette.testclient import TestClient
 
 from embedded.system import System
 from services.gateway import desk
-from tests.component.documented import DocumentedClient
 from tests.component.http_desk import Trader, open_account, push
-from tests.conftest import database, running_system
 from tests.support import eventually, value
 
 RESTING: dict[str, Any] = {"type": "limit", "limit_price": "50", "time_in_force": "gtc"}
-
-
-@pytest.fixture(scope="module")
-def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
-    """One for all: each test opens an account of its own."""
-    with database(postgres, template) as urls, running_system(urls) as system:
-        push(system, "100")
-        yield system
-
-
-@pytest.fixture(scope="module")
-def client(system: System) -> Iterator[TestClient]:
-    with DocumentedClient(system.app()) as client:
-        yield client
-
-
-@pytest.fixture
-def trader(system: System, client: TestClient) -> Iterator[Trader]:
-    """With 100,000 in cash; what is left open is canceled, so that no price of another test fills it."""
-    trader = open_account(system, client)
-    yield trader
-    assert trader.ask("DELETE", "/orders").status_code == 207
-    assert trader.books_hold()
 
 
 def changed(trader: Trader, order_id: str, **changes: Any) -> Any:
@@ -122,9 +96,9 @@ def test_what_cannot_be_replaced_stays_as_it_was(
     assert trader.get(f"/orders/{old['id']}") == old
 
 
-def test_nobody_replaces_what_is_not_theirs(system: System, client: TestClient, trader: Trader) -> None:
+def test_nobody_replaces_what_is_not_theirs(market: System, visitor: TestClient, trader: Trader) -> None:
     """The order of another account is not there, nor is one that never was."""
-    other = open_account(system, client).order(**RESTING)
+    other = open_account(market, visitor).order(**RESTING)
     for order_id in (other["id"], uuid4()):
         assert trader.refused("PATCH", f"/orders/{order_id}", json={"qty": "1"})[0] == 404
 
@@ -154,11 +128,11 @@ def test_a_fill_that_comes_first_wins(trader: Trader, monkeypatch: pytest.Monkey
     assert trader.get("/orders") == []
 
 
-def test_a_replace_that_comes_first_carries_only_what_was_left(system: System, client: TestClient) -> None:
+def test_a_replace_that_comes_first_carries_only_what_was_left(market: System, visitor: TestClient) -> None:
     """Half had filled: the new quantity is the whole one, of which the new order has the rest."""
-    trader = open_account(system, client, fills={"participation": "0.05"})
+    trader = open_account(market, visitor, fills={"participation": "0.05"})
     old = trader.order(**RESTING, qty="20")
-    push(system, "49")
+    push(market, "49")
     partly = trader.awaited(old["id"], "partially_filled")
     assert partly["filled_qty"] == "5"
     new = changed(trader, old["id"], qty="30", limit_price="40")

@@ -1,6 +1,5 @@
 """``/v2/orders`` with every type, class and time in force: what is placed, shown, refused and repeated."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,9 +19,7 @@ from alpaca.trading.requests import (
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from tests.component.documented import DocumentedClient
 from tests.component.http_desk import Trader, open_account, push
-from tests.conftest import database, running_system
 from tests.support import eventually
 
 COMMON: dict[str, Any] = {"symbol": "AAPL", "side": OrderSide.BUY, "time_in_force": TimeInForce.DAY}
@@ -40,29 +37,6 @@ OCO: dict[str, Any] = {
     "take_profit": {"limit_price": "120"},
     "stop_loss": STOP,
 }
-
-
-@pytest.fixture(scope="module")
-def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
-    """One for all: each test opens an account of its own."""
-    with database(postgres, template) as urls, running_system(urls) as system:
-        push(system, "100")
-        yield system
-
-
-@pytest.fixture(scope="module")
-def client(system: System) -> Iterator[TestClient]:
-    with DocumentedClient(system.app()) as client:
-        yield client
-
-
-@pytest.fixture
-def trader(system: System, client: TestClient) -> Iterator[Trader]:
-    """With 100,000 in cash; what is left open is canceled, so that no price of another test fills it."""
-    trader = open_account(system, client)
-    yield trader
-    assert trader.ask("DELETE", "/orders").status_code == 207
-    assert trader.books_hold()
 
 
 @pytest.mark.parametrize(
@@ -233,18 +207,18 @@ def test_a_repetition_is_known_after_its_submission_is_no_longer_kept(trader: Tr
     ],
 )
 def test_what_the_account_cannot_bear_is_a_403_and_what_no_account_could_a_422(
-    system: System, client: TestClient, settings: dict[str, Any], terms: dict[str, Any], status: int, why: str
+    market: System, visitor: TestClient, settings: dict[str, Any], terms: dict[str, Any], status: int, why: str
 ) -> None:
     """With the sentence of the refusal."""
-    trader = open_account(system, client, **settings)
+    trader = open_account(market, visitor, **settings)
     given = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day", **terms}
     answered, message = trader.refused("POST", "/orders", json=given)
     assert (answered, why in message) == (status, True), message
 
 
-def test_more_orders_than_a_minute_may_have_are_refused(system: System, client: TestClient) -> None:
+def test_more_orders_than_a_minute_may_have_are_refused(market: System, visitor: TestClient) -> None:
     """By the limit of the account, not by that of the API: a 403, which no client repeats by itself."""
-    trader = open_account(system, client, limits={"orders_per_minute": 1})
+    trader = open_account(market, visitor, limits={"orders_per_minute": 1})
     placed = trader.order(**RESTING)
     again = trader.refused("POST", "/orders", json={"symbol": "AAPL", "qty": "10", "side": "buy", **RESTING})
     assert again == (403, "more than 1 orders in a minute")
