@@ -1,4 +1,4 @@
-"""The rows of accounts: opening, locking and valuing them, what is known when an order comes, and margin calls."""
+"""The rows of accounts: opening, locking, valuing and saving them, and what is known when an order comes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from services.orders.domain.order import Account
 from services.orders.domain.risk import Listing, Standing
 from services.orders.store import OPEN
 from shared.contracts.accounts import AccountSettings, OpenAccount
-from shared.storage.driver import fetch
+from shared.storage.driver import Writes, fetch, numbers
 
 
 def open_account(connection: Connection, command: OpenAccount, now: datetime) -> bool:
@@ -129,41 +129,6 @@ def accounts_in(connection: Connection, symbol: str) -> list[UUID]:
     return [row.account_id for row in connection.execute(_ACCOUNTS_IN, {"symbol": symbol})]
 
 
-@dataclass(frozen=True)
-class Call:
-    """A margin call that has not ended."""
-
-    account_id: UUID
-    id: UUID
-    due_at: datetime
-    liquidated_at: datetime | None
-
-
-def margin_accounts(connection: Connection) -> list[UUID]:
-    """The accounts that owe cash or shares, or are called."""
-    return [row.id for row in connection.execute(_MARGIN_ACCOUNTS)]
-
-
-def open_calls(connection: Connection, accounts: Sequence[UUID]) -> dict[UUID, Call]:
-    rows = connection.execute(_OPEN_CALLS, {"accounts": list(accounts)})
-    return {row.account_id: Call(row.account_id, row.id, row.due_at, row.liquidated_at) for row in rows}
-
-
-def add_call(
-    connection: Connection, account_id: UUID, equity: Decimal, required: Decimal, now: datetime, due_at: datetime
-) -> None:
-    values = {"account_id": account_id, "equity": equity, "required": required, "now": now, "due_at": due_at}
-    connection.execute(_ADD_CALL, values)
-
-
-def note_liquidation(connection: Connection, call: Call, now: datetime) -> None:
-    connection.execute(_NOTE_LIQUIDATION, {"account_id": call.account_id, "id": call.id, "now": now})
-
-
-def end_call(connection: Connection, call: Call, how: str, now: datetime) -> None:
-    connection.execute(_END_CALL, {"account_id": call.account_id, "id": call.id, "how": how, "now": now})
-
-
 def positions_of(connection: Connection, account_id: UUID) -> list[tuple[str, Decimal]]:
     """(symbol, shares held, negative where short) of all that the account holds."""
     return [(row.symbol, row.qty) for row in connection.execute(_POSITIONS_OF, {"account_id": account_id})]
@@ -178,6 +143,22 @@ def references(connection: Connection, kind: str, wanted: Sequence[UUID]) -> set
 def is_booked(connection: Connection, account_id: UUID, reference: UUID) -> bool:
     """Whether the transfer or reset has an entry in the ledger."""
     return connection.execute(_BOOKED, {"account_id": account_id, "reference": reference}).first() is not None
+
+
+def save_accounts(connection: Connection, accounts: Sequence[Account]) -> None:
+    writes = Writes(connection)
+    add_accounts(writes, accounts)
+    writes.send()
+
+
+def add_accounts(writes: Writes, accounts: Sequence[Account]) -> None:
+    columns = {
+        "ids": [account.id for account in accounts],
+        "cash": numbers(account.cash for account in accounts),
+        "reserved": numbers(account.reserved for account in accounts),
+        "sequences": [account.sequence for account in accounts],
+    }
+    writes.add(_UPDATE_ACCOUNTS, columns)
 
 
 _OPEN_ACCOUNT = text("""
@@ -247,27 +228,6 @@ _ACCOUNTS_IN = text(f"""
 SELECT account_id FROM orders.lots WHERE symbol = :symbol AND qty <> 0
 UNION SELECT account_id FROM orders.orders WHERE symbol = :symbol AND status IN {OPEN}
 """)
-_MARGIN_ACCOUNTS = text("""
-SELECT a.id FROM orders.accounts a
-WHERE a.cash < 0 OR EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0)
-   OR EXISTS (SELECT FROM orders.margin_calls c WHERE c.account_id = a.id AND c.ended_at IS NULL)
-""")
-_OPEN_CALLS = text("""
-SELECT account_id, id, due_at, liquidated_at FROM orders.margin_calls
-WHERE account_id = ANY(:accounts) AND ended_at IS NULL
-""")
-_ADD_CALL = text("""
-INSERT INTO orders.margin_calls (account_id, equity, required, called_at, due_at)
-VALUES (:account_id, :equity, :required, :now, :due_at)
-""")
-_NOTE_LIQUIDATION = text("""
-UPDATE orders.margin_calls SET liquidated_at = :now WHERE account_id = :account_id AND id = :id
-""")
-_END_CALL = text("""
-UPDATE orders.margin_calls SET ended_at = :now,
-  how = CASE WHEN liquidated_at IS NULL THEN :how ELSE 'liquidated' END
-WHERE account_id = :account_id AND id = :id
-""")
 _POSITIONS_OF = text(
     "SELECT symbol, qty FROM orders.positions WHERE account_id = :account_id AND qty <> 0 ORDER BY symbol"
 )
@@ -278,3 +238,9 @@ _BOOKED = text("""
 SELECT 1 FROM orders.ledger
 WHERE account_id = :account_id AND kind IN ('deposit', 'withdrawal') AND reference = :reference
 """)
+_UPDATE_ACCOUNTS = """
+UPDATE orders.accounts a SET cash = v.cash, reserved = v.reserved, sequence = v.sequence
+FROM unnest(%(ids)b::uuid[], %(cash)s::numeric[], %(reserved)s::numeric[], %(sequences)b::bigint[])
+  AS v (id, cash, reserved, sequence)
+WHERE a.id = v.id
+"""

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from services.orders import account_store, adjusting, entering, funding, saving, store
+from services.orders import account_store, adjusting, entering, funding, store
 from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Refusal
 from services.orders.filling import end_orders, fill_on
@@ -131,4 +131,4 @@ def _refuse_cancel(tx: Transaction, account: Account, command: CancelOrder, refu
     voice = Voice(tx, accounts)
     reason, message = refusal.reason, refusal.message
     voice.say(CancelRejected, account.id, order_id=command.order_id, reason=reason, message=message)
-    saving.save_accounts(tx.connection, list(accounts.values()))
+    account_store.save_accounts(tx.connection, list(accounts.values()))

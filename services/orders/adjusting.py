@@ -3,11 +3,11 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from services.orders import account_store, quotes, saving, store
+from services.orders import account_store, order_saving, quotes, saving, store
+from services.orders.domain.book import Book
 from services.orders.domain.corporate_actions import dividend, split_lots, split_order
 from services.orders.domain.ledger import Entry, Kind
 from services.orders.domain.lots import held
-from services.orders.domain.settlement import Book
 from services.orders.filling import end_orders
 from services.orders.saying import Voice
 from shared.bus.transaction import Transaction
@@ -52,7 +52,7 @@ def _split_orders(tx: Transaction, event: CorporateActionApplied, ratio: Decimal
         prices = {"limit_price": after.limit_price, "stop_price": after.stop_price}
         voice.say(OrderAdjusted, after.account_id, trace=after.trace, order_id=after.id, qty=after.qty, **prices)
     if adjusted:
-        saving.save_split_orders(tx.connection, adjusted, tx.now)
+        order_saving.save_split_orders(tx.connection, adjusted, tx.now)
     nothing_left = [order for order, after in pairs if after is None]
     if nothing_left:
         current = {order.key: order for order in [*orders, *adjusted]}

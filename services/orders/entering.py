@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.orders import account_store, saving
+from services.orders import account_store, order_saving
 from services.orders.domain import risk
 from services.orders.domain.amending import Replaced, amend
 from services.orders.domain.entry import Admitted, admit, refused
 from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Refusal, Standing
-from services.orders.saving import Entered
+from services.orders.order_saving import Entered
 from services.orders.saying import Voice
 from shared.bus import tracing
 from shared.bus.transaction import Transaction
@@ -28,7 +28,7 @@ def enter_orders(tx: Transaction, account: Account, orders: Sequence[NewOrder]) 
         if not context.known:
             desk.enter(order, context)
     if desk.entered:
-        saving.enter(tx.connection, desk.entered, desk.account, tx.now)
+        order_saving.enter(tx.connection, desk.entered, desk.account, tx.now)
 
 
 class _Desk:
@@ -90,7 +90,7 @@ def replace_order(tx: Transaction, account: Account, family: Sequence[Order], co
     voice.say(OrderReplaced, account.id, trace=old.trace, order_id=old.id, new_order_id=command.new_order_id)
     on_bar = account.settings.fills.fills_on == "bar"
     entered = Entered(done.order, client_id, command.requested_at, on_bar, replaces=old.id, epoch=account.epoch)
-    saving.replace_order(tx.connection, old.id, entered, accounts[account.id], tx.now)
+    order_saving.replace_order(tx.connection, old.id, entered, accounts[account.id], tx.now)
 
 
 def _amended(
@@ -114,7 +114,7 @@ def refuse_replace(tx: Transaction, account: Account, command: ReplaceOrder, ref
         reason=refusal.reason,
         message=refusal.message,
     )
-    saving.save_accounts(tx.connection, list(accounts.values()))
+    account_store.save_accounts(tx.connection, list(accounts.values()))
 
 
 def _record(tx: Transaction, account: Account) -> account_store.Record:

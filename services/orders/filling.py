@@ -4,12 +4,13 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from services.orders import account_store, quotes, saving, store
+from services.orders import account_store, order_saving, quotes, saving, store
+from services.orders.domain.book import Book, Settlement
 from services.orders.domain.ending import end
 from services.orders.domain.liquidity import Liquidity
 from services.orders.domain.matching import is_fresh
 from services.orders.domain.order import Account, Order
-from services.orders.domain.settlement import Book, Settlement, settle
+from services.orders.domain.settlement import settle
 from services.orders.saying import Voice
 from services.orders.settings import current
 from shared.bus.metrics import STALE
@@ -90,5 +91,5 @@ def end_orders(
         voice.canceled(order, "family")
     reasons = {order.key: reason for order in result.ended} if status is OrderStatus.CANCELED else {}
     reasons |= {order.key: "family" for order in result.canceled}
-    saving.save_orders(tx.connection, list(result.orders.values()), reasons, tx.now)
-    saving.save_accounts(tx.connection, [accounts[id_] for id_ in sorted({o.account_id for o in ending})])
+    order_saving.save_orders(tx.connection, list(result.orders.values()), reasons, tx.now)
+    account_store.save_accounts(tx.connection, [accounts[id_] for id_ in sorted({o.account_id for o in ending})])

@@ -26,7 +26,7 @@ def move_cash(tx: Transaction, account: Account, command: MoveCash) -> None:
         voice.say(CashRefused, account.id, transfer_id=command.transfer_id, reason="insufficient_cash", message=message)
     else:
         _book(tx, accounts, voice, command)
-    saving.save_accounts(tx.connection, list(accounts.values()))
+    account_store.save_accounts(tx.connection, list(accounts.values()))
 
 
 def _book(tx: Transaction, accounts: dict[UUID, Account], voice: Voice, command: MoveCash) -> None:
@@ -53,4 +53,4 @@ def reset(tx: Transaction, account: Account, command: ResetAccount) -> None:
     voice.say(AccountReset, account.id, reset_id=command.reset_id, epoch=after.epoch, cash=after.cash)
     saving.begin_epoch(tx.connection, after, tx.now)
     saving.save_entries(tx.connection, [transfer(after.id, after.epoch, tx.now, command.reset_id, command.cash)])
-    saving.save_accounts(tx.connection, list(accounts.values()))
+    account_store.save_accounts(tx.connection, list(accounts.values()))

@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-from services.orders import account_store, saving, store
+from services.orders import account_store, margin_calls, saving, store
 from services.orders.domain.ledger import Entry, Kind
 from services.orders.domain.margin import daily_interest, maintenance
 from services.orders.domain.order import Account
@@ -20,7 +20,7 @@ from shared.money import plain
 
 def charge_interest(tx: Transaction, day: date) -> int:
     """Charge a day's interest, once; the number of accounts that owed any."""
-    accounts = account_store.lock_accounts(tx.connection, account_store.margin_accounts(tx.connection))
+    accounts = account_store.lock_accounts(tx.connection, margin_calls.margin_accounts(tx.connection))
     charged = account_store.references(tx.connection, Kind.INTEREST, [_interest_id(id_, day) for id_ in accounts])
     voice = Voice(tx, accounts)
     entries = []
@@ -35,7 +35,7 @@ def charge_interest(tx: Transaction, day: date) -> int:
         voice.say(InterestCharged, account.id, day=day, amount=amount, cash=accounts[account.id].cash)
     if entries:
         saving.save_entries(tx.connection, entries)
-        saving.save_accounts(tx.connection, [accounts[entry.account_id] for entry in entries])
+        account_store.save_accounts(tx.connection, [accounts[entry.account_id] for entry in entries])
     return len(entries)
 
 
@@ -45,8 +45,8 @@ def _interest_id(account_id: UUID, day: date) -> UUID:
 
 def check_margins(tx: Transaction) -> dict[str, int]:
     """Call accounts whose equity is too low, end the calls that were met, and liquidate where one is overdue."""
-    accounts = account_store.lock_accounts(tx.connection, account_store.margin_accounts(tx.connection))
-    calls = account_store.open_calls(tx.connection, list(accounts))
+    accounts = account_store.lock_accounts(tx.connection, margin_calls.margin_accounts(tx.connection))
+    calls = margin_calls.open_calls(tx.connection, list(accounts))
     done = {"called": 0, "met": 0, "liquidated": 0}
     for account in list(accounts.values()):
         call, required = calls.get(account.id), maintenance(account)
@@ -62,21 +62,21 @@ def check_margins(tx: Transaction) -> dict[str, int]:
 def _call(tx: Transaction, account: Account, required: Any) -> bool:
     due_at = tx.now + timedelta(hours=account.settings.margin_grace)
     accounts = {account.id: account}
-    account_store.add_call(tx.connection, account.id, account.equity, required, tx.now, due_at)
+    margin_calls.add_call(tx.connection, account.id, account.equity, required, tx.now, due_at)
     Voice(tx, accounts).say(MarginCalled, account.id, equity=account.equity, required=required, due_at=due_at)
-    saving.save_accounts(tx.connection, list(accounts.values()))
+    account_store.save_accounts(tx.connection, list(accounts.values()))
     return True
 
 
-def _end(tx: Transaction, account: Account, call: account_store.Call, how: str) -> bool:
+def _end(tx: Transaction, account: Account, call: margin_calls.Call, how: str) -> bool:
     accounts = {account.id: account}
-    account_store.end_call(tx.connection, call, how, tx.now)
+    margin_calls.end_call(tx.connection, call, how, tx.now)
     Voice(tx, accounts).say(MarginCallEnded, account.id, how=how)
-    saving.save_accounts(tx.connection, list(accounts.values()))
+    account_store.save_accounts(tx.connection, list(accounts.values()))
     return True
 
 
-def _liquidate(tx: Transaction, account: Account, call: account_store.Call) -> bool:
+def _liquidate(tx: Transaction, account: Account, call: margin_calls.Call) -> bool:
     """Cancel what is open and close everything at the market; the call ends when equity suffices."""
     accounts = {account.id: account}
     orders = store.lock_open_orders(tx.connection, store.open_families(tx.connection, account.id))
@@ -86,11 +86,11 @@ def _liquidate(tx: Transaction, account: Account, call: account_store.Call) -> b
     closing = [_closing(call, symbol, qty, tx) for symbol, qty in held]
     unblocked = replace(accounts[account.id], settings=account.settings.model_copy(update={"trading_blocked": False}))
     enter_orders(tx, unblocked, closing)
-    account_store.note_liquidation(tx.connection, call, tx.now)
+    margin_calls.note_liquidation(tx.connection, call, tx.now)
     return True
 
 
-def _closing(call: account_store.Call, symbol: str, qty: Any, tx: Transaction) -> NewOrder:
+def _closing(call: margin_calls.Call, symbol: str, qty: Any, tx: Transaction) -> NewOrder:
     order_id = uuid5(call.id, symbol)
     return NewOrder(
         symbol=symbol,

@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from services.orders.domain.book import Canceled, Fill, Outcome, position_of
 from services.orders.domain.lots import Lot
 from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Refusal
-from services.orders.domain.settlement import Canceled, Fill, Outcome, position_of
 from shared.bus.transaction import Transaction
 from shared.contracts.accounts import OfAccount
 from shared.contracts.orders import OrderCanceled, OrderFilled, OrderRejected, PositionChanged

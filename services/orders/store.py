@@ -11,9 +11,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from services.orders.domain.book import Holding
 from services.orders.domain.lots import Lot
 from services.orders.domain.order import Leg, Order
-from services.orders.domain.settlement import Holding
 from shared.contracts.orders import OrderClass, OrderStatus, OrderType, Side, TimeInForce
 from shared.storage.driver import fetch
 

@@ -24,6 +24,22 @@ def fetch(connection: Connection, statement: str, **values: Any) -> list[Any]:
     return found
 
 
+class Writes:
+    """Statements that are sent together. What one of them raises is raised when they are."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._driver = driver(connection)
+        self._statements: list[tuple[str, dict[str, Any]]] = []
+
+    def add(self, statement: str, columns: dict[str, Any]) -> None:
+        self._statements.append((statement, columns))
+
+    def send(self) -> None:
+        with self._driver.pipeline():
+            for statement, columns in self._statements:
+                self._driver.execute(statement, columns)
+
+
 def numbers(values: Iterable[Decimal | None]) -> str:
     """A literal of ``numeric[]``."""
     return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"

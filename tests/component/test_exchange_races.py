@@ -16,12 +16,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.orders import account_store, saving, store
+from services.orders import account_store, store
 from services.orders.filling import expire as end_of_session
 from shared.bus.transaction import Unit
 from shared.contracts.base import Message
 from shared.contracts.orders import CancelOrder, ReplaceOrder
 from shared.contracts.prices import PricesUpdated
+from shared.storage.driver import Writes
 from tests.component.exchange_desk import HANDLERS, Exchange
 from tests.support import broken_invariants, eventually, order, price, value
 
@@ -99,14 +100,14 @@ class Halt:
 
 @contextmanager
 def halted() -> Iterator[Halt]:
-    halt, send = Halt(), saving.Writes.send
+    halt, send = Halt(), Writes.send
 
-    def slow(writes: saving.Writes) -> None:
+    def slow(writes: Writes) -> None:
         halt.wait()
         send(writes)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving.Writes, "send", slow)
+        patch.setattr(Writes, "send", slow)
         yield halt
 
 

@@ -6,10 +6,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from services.orders.domain.book import Book, Settlement
 from services.orders.domain.lots import Lot
 from services.orders.domain.matching import MarketRules
 from services.orders.domain.order import Order
-from services.orders.domain.settlement import Book, Settlement, settle
+from services.orders.domain.settlement import settle
 from shared.contracts.prices import Price
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, quote
 

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
+from services.orders.domain.book import Book, Canceled, Settlement
 from services.orders.domain.entry import Admitted, admit
 from services.orders.domain.order import Order
 from services.orders.domain.risk import Standing
-from services.orders.domain.settlement import Book, Canceled, Settlement
 from shared.contracts.orders import OrderStatus
 from shared.contracts.prices import Price
 from tests.unit.settling import book_of, settled

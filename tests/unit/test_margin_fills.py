@@ -2,10 +2,10 @@
 
 from decimal import Decimal
 
+from services.orders.domain.book import position_of
 from services.orders.domain.liquidity import Liquidity
 from services.orders.domain.lots import held
 from services.orders.domain.risk import Refusal
-from services.orders.domain.settlement import position_of
 from shared.contracts.orders import OrderStatus
 from tests.unit.settling import HOLDING, book_of, settled
 from tests.unit.trading_examples import ACCOUNT, MARGIN, account, facts, order, quote

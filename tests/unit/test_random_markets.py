@@ -9,10 +9,11 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.orders.domain.book import Book, Fill
 from services.orders.domain.lots import cost_of, held
 from services.orders.domain.matching import Stage
 from services.orders.domain.order import Key, Order
-from services.orders.domain.settlement import Book, Fill, settle
+from services.orders.domain.settlement import settle
 from shared.contracts.orders import OPEN_STATUSES, OrderClass, OrderStatus
 from shared.money import CENT, ZERO, cents
 from tests.unit.random_market import KINDS, OWNERS, SYMBOLS, Step, markets, starts

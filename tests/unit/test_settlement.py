@@ -6,10 +6,10 @@ from decimal import Decimal
 
 import pytest
 
+from services.orders.domain.book import Book, Canceled, Fill, Settlement, position_of
 from services.orders.domain.ledger import Kind
 from services.orders.domain.lots import Lot, held
 from services.orders.domain.risk import Refusal
-from services.orders.domain.settlement import Book, Canceled, Fill, Settlement, position_of
 from shared.contracts.orders import OrderStatus
 from shared.money import ZERO
 from tests.unit.settling import HOLDING, book_of, settled

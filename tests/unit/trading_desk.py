@@ -7,6 +7,7 @@ from decimal import Decimal
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from services.orders.domain.amending import Replaced, amend
+from services.orders.domain.book import Book, Fill, Settlement
 from services.orders.domain.ending import end
 from services.orders.domain.entry import Admitted, admit
 from services.orders.domain.ledger import Entry, transfer
@@ -15,7 +16,7 @@ from services.orders.domain.lots import held
 from services.orders.domain.matching import MarketRules
 from services.orders.domain.order import Account, Key, Order
 from services.orders.domain.risk import Listing, Standing
-from services.orders.domain.settlement import Book, Fill, Settlement, settle
+from services.orders.domain.settlement import settle
 from shared.contracts.orders import OrderStatus, ReplaceOrder
 from shared.contracts.prices import Price
 from shared.money import ZERO, cents

@@ -9,103 +9,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from uuid import UUID, uuid5
+from uuid import uuid5
 
 from services.orders.domain import costs
+from services.orders.domain.book import Book, Canceled, Fill, RoundTrip, Settlement
 from services.orders.domain.families import after_end, after_fill, by_family, released
 from services.orders.domain.ledger import Entry, Kind
-from services.orders.domain.liquidity import Liquidity
-from services.orders.domain.lots import Closed, Lot, closing_qty, cost_of, held, trade
+from services.orders.domain.lots import Closed, closing_qty, cost_of, held, trade
 from services.orders.domain.matching import MarketRules, Match, Stage, match, usable
-from services.orders.domain.order import Account, Key, Order
+from services.orders.domain.order import Order
 from services.orders.domain.risk import Refusal
 from shared.contracts.accounts import Slippage
 from shared.contracts.orders import OrderStatus, Side, TimeInForce
 from shared.contracts.prices import Price
 from shared.money import CENT, ZERO, cents, plain
 
-Holding = tuple[UUID, str]
 AT_ONCE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
-
-
-@dataclass(frozen=True)
-class Fill:
-    """One execution. ``amount`` is its price x quantity, rounded to the cent, ``cash`` what it did to the account's.
-
-    ``slippage`` is how much worse than the market the price is; ``account_cash`` and ``position_qty`` are as after it.
-    """
-
-    id: UUID
-    order: Order
-    number: int
-    qty: Decimal
-    price: Decimal
-    amount: Decimal
-    fee: Decimal
-    slippage: Decimal
-    stage: Stage
-    quote: Price
-    at: datetime
-    account_cash: Decimal
-    position_qty: Decimal
-
-    @property
-    def cash(self) -> Decimal:
-        return (-self.amount if self.order.buys else self.amount) - self.fee
-
-
-@dataclass(frozen=True)
-class Canceled:
-    """The order ended without filling, or before it had filled whole, and why."""
-
-    reason: str
-
-
-Outcome = Fill | Refusal | Canceled
-
-
-@dataclass(frozen=True)
-class RoundTrip:
-    exit: Fill
-    closed: Closed
-
-
-@dataclass
-class Book:
-    """The accounts, lots and families of orders that the orders at hand may touch; changed as orders settle."""
-
-    accounts: dict[UUID, Account]
-    lots: dict[Holding, tuple[Lot, ...]]
-    orders: dict[Key, Order] = field(default_factory=dict)
-    families: dict[Key, list[Key]] = field(default_factory=dict)
-    liquidity: Liquidity = field(default_factory=Liquidity)
-
-    def family(self, order: Order) -> list[Order]:
-        """All orders that end together with this one, it included."""
-        if order.family is None:
-            return [order]
-        return [self.orders[key] for key in self.families[order.account_id, order.family]]
-
-    def held(self, order: Order) -> Decimal:
-        return held(self.lots.get((order.account_id, order.symbol), ()))
-
-
-@dataclass
-class Settlement:
-    """What happened, in the order in which it did; ``orders`` are the latest of all that changed."""
-
-    outcomes: list[tuple[Order, Outcome]] = field(default_factory=list)
-    round_trips: list[RoundTrip] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-    changed: dict[Key, Order] = field(default_factory=dict)
-
-    @property
-    def fills(self) -> list[Fill]:
-        return [outcome for _, outcome in self.outcomes if isinstance(outcome, Fill)]
-
-    @property
-    def orders(self) -> list[Order]:
-        return list(self.changed.values())
 
 
 def settle(
@@ -347,8 +266,3 @@ def _still_reserved(order: Order, fill: Fill, left: Decimal) -> Decimal:
 
 def _still_promised(order: Order, qty: Decimal) -> Decimal:
     return order.promised + qty if order.is_entry else max(order.promised - qty, ZERO)
-
-
-def position_of(lots: tuple[Lot, ...]) -> tuple[Decimal, Decimal]:
-    """Quantity and cost of what is held."""
-    return held(lots), cost_of(lots)

@@ -1,0 +1,67 @@
+"""The rows of margin calls, and the accounts that may be called."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True)
+class Call:
+    """A margin call that has not ended."""
+
+    account_id: UUID
+    id: UUID
+    due_at: datetime
+    liquidated_at: datetime | None
+
+
+def margin_accounts(connection: Connection) -> list[UUID]:
+    """The accounts that owe cash or shares, or are called."""
+    return [row.id for row in connection.execute(_MARGIN_ACCOUNTS)]
+
+
+def open_calls(connection: Connection, accounts: Sequence[UUID]) -> dict[UUID, Call]:
+    rows = connection.execute(_OPEN_CALLS, {"accounts": list(accounts)})
+    return {row.account_id: Call(row.account_id, row.id, row.due_at, row.liquidated_at) for row in rows}
+
+
+def add_call(
+    connection: Connection, account_id: UUID, equity: Decimal, required: Decimal, now: datetime, due_at: datetime
+) -> None:
+    values = {"account_id": account_id, "equity": equity, "required": required, "now": now, "due_at": due_at}
+    connection.execute(_ADD_CALL, values)
+
+
+def note_liquidation(connection: Connection, call: Call, now: datetime) -> None:
+    connection.execute(_NOTE_LIQUIDATION, {"account_id": call.account_id, "id": call.id, "now": now})
+
+
+def end_call(connection: Connection, call: Call, how: str, now: datetime) -> None:
+    connection.execute(_END_CALL, {"account_id": call.account_id, "id": call.id, "how": how, "now": now})
+
+
+_MARGIN_ACCOUNTS = text("""
+SELECT a.id FROM orders.accounts a
+WHERE a.cash < 0 OR EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0)
+   OR EXISTS (SELECT FROM orders.margin_calls c WHERE c.account_id = a.id AND c.ended_at IS NULL)
+""")
+_OPEN_CALLS = text("""
+SELECT account_id, id, due_at, liquidated_at FROM orders.margin_calls
+WHERE account_id = ANY(:accounts) AND ended_at IS NULL
+""")
+_ADD_CALL = text("""
+INSERT INTO orders.margin_calls (account_id, equity, required, called_at, due_at)
+VALUES (:account_id, :equity, :required, :now, :due_at)
+""")
+_NOTE_LIQUIDATION = text("""
+UPDATE orders.margin_calls SET liquidated_at = :now WHERE account_id = :account_id AND id = :id
+""")
+_END_CALL = text("""
+UPDATE orders.margin_calls SET ended_at = :now,
+  how = CASE WHEN liquidated_at IS NULL THEN :how ELSE 'liquidated' END
+WHERE account_id = :account_id AND id = :id
+""")
