@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shared.contracts.base import Event, Number, Symbol
+from shared.contracts.base import Event, NotNegative, Positive, Symbol
 
 
 class Price(BaseModel):
@@ -18,16 +18,16 @@ class Price(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     symbol: Symbol
-    bid: Number | None = Field(default=None, gt=0)
-    ask: Number | None = Field(default=None, gt=0)
-    bid_size: Number | None = Field(default=None, ge=0)
-    ask_size: Number | None = Field(default=None, ge=0)
-    last: Number = Field(gt=0)
-    open: Number = Field(gt=0)
-    high: Number = Field(gt=0)
-    low: Number = Field(gt=0)
-    close: Number = Field(gt=0)
-    volume: Number = Field(ge=0)
+    bid: Positive | None = None
+    ask: Positive | None = None
+    bid_size: NotNegative | None = None
+    ask_size: NotNegative | None = None
+    last: Positive
+    open: Positive
+    high: Positive
+    low: Positive
+    close: Positive
+    volume: NotNegative
     quoted_at: AwareDatetime
     since: AwareDatetime | None = None
     sequence: int = Field(ge=1)
