@@ -1,6 +1,6 @@
 """Orders on a durable PostgreSQL of its own: instruments, accounts and orders at will, and what they become."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from services.marketdata.store import Instrument, add_instruments
 from services.orders.actors import fill_on_prices
 from shared.bus.transaction import Unit
 from shared.contracts.prices import Price, PricesUpdated
+from shared.storage import driver
 from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
@@ -34,6 +35,19 @@ class Counted(psycopg.Cursor[Any]):
     def execute(self, *arguments: Any, **options: Any) -> Any:
         Counted.executed += 1
         return super().execute(*arguments, **options)
+
+
+def count_together(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for statements that go without a cursor."""
+
+    def counted(used: Any, prepared: set[bytes], calls: Sequence[driver.Call]) -> Any:
+        Counted.executed += len(calls)
+        return run(used, prepared, calls)
+
+    return counted
+
+
+driver.run_prepared = count_together(driver.run_prepared)
 
 
 @dataclass

@@ -10,11 +10,17 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 from sqlalchemy import Connection, Row, text
 
-from services.orders.domain.order import Account
+from services.orders import store
+from services.orders.domain.book import Holding
+from services.orders.domain.lots import Lot
+from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Listing, Standing
-from services.orders.store import OPEN
+from services.orders.store import OPEN, Concerned
 from shared.contracts.accounts import AccountSettings, OpenAccount
-from shared.storage.driver import Writes, fetch, numbers
+from shared.storage.driver import Call, Writes, fetch, numbers, together
+
+Accounts = dict[UUID, Account]
+Lots = dict[Holding, tuple[Lot, ...]]
 
 
 def open_account(connection: Connection, command: OpenAccount, now: datetime) -> bool:
@@ -42,7 +48,27 @@ def lock_account(connection: Connection, account_id: UUID) -> Account | None:
 
 def lock_accounts(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Account]:
     """The accounts; they are valued at current prices where that decides about what one may do."""
-    found = {row.id: _account(row) for row in fetch(connection, _LOCK_ACCOUNTS, ids=list(ids))}
+    return _valued(connection, fetch(connection, *_locking(ids)))
+
+
+def lock_concerned(connection: Connection, concerned: Concerned) -> tuple[Accounts, list[Order], Lots]:
+    """The accounts, the open orders of the families and the lots of their holdings, in one round trip."""
+    holdings = {(account, symbol) for symbol, families in concerned.items() for account, _ in families}
+    accounts, orders, lots = together(
+        connection,
+        _locking(sorted({account for account, _ in holdings})),
+        store.locking_open(family for families in concerned.values() for family in families),
+        store.finding_lots(sorted(holdings)),
+    )
+    return _valued(connection, accounts), store.open_orders(orders), store.lots(lots)
+
+
+def _locking(ids: Iterable[UUID]) -> Call:
+    return _LOCK_ACCOUNTS, {"ids": list(ids)}
+
+
+def _valued(connection: Connection, rows: Iterable[Any]) -> Accounts:
+    found = {row.id: _account(row) for row in rows}
     if not any(account.is_marked for account in found.values()):
         return found
     marks = {row.account_id: row for row in connection.execute(_MARKS, {"ids": list(found)})}

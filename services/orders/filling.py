@@ -13,6 +13,7 @@ from services.orders.domain.order import Account, Order
 from services.orders.domain.settlement import settle
 from services.orders.saying import Voice
 from services.orders.settings import current
+from services.orders.store import Concerned
 from shared.bus.metrics import STALE
 from shared.bus.transaction import Transaction
 from shared.contracts.orders import OrderExpired, OrderStatus
@@ -26,26 +27,27 @@ def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
     when it became known. Others wait for the same symbols meanwhile.
     """
     rules = current().rules
-    fresh = quotes.apply_in_order(tx.connection, prices)
-    STALE.labels("orders.prices").inc(len(prices) - len(fresh))
-    usable = {price.symbol: price for price in prices if price.symbol in fresh and is_fresh(price, at, rules)}
-    columns = quotes.columns(usable.values())
-    families = quotes.concerned(tx.connection, columns)
+    columns = quotes.columns(prices)
+    late, concerned = quotes.apply_in_order(tx.connection, columns)
+    STALE.labels("orders.prices").inc(len(late))
+    useless = late | {price.symbol for price in prices if not is_fresh(price, at, rules)}
+    usable = {price.symbol: price for price in prices if price.symbol in concerned and price.symbol not in useless}
     settlement = Settlement()
-    if families:
-        book, orders = _lock(tx, families, usable)
+    if usable:
+        book, orders = _lock(tx, {symbol: concerned[symbol] for symbol in usable}, usable)
         settlement = settle(orders, usable, book, tx.now, rules, known_at=at)
         if settlement.changed:
             _tell(tx, settlement, book)
-            saving.save(tx.connection, settlement, book, tx.now)
-    quotes.follow_best(tx.connection, columns)
+            saving.add(tx.writes, settlement, book, tx.now)
+    if useless:
+        columns = quotes.columns([price for price in prices if price.symbol not in useless])
+    quotes.follow_best(tx.writes, columns)
     return len(settlement.fills)
 
 
-def _lock(tx: Transaction, families: list[store.Family], prices: dict[str, Price]) -> tuple[Book, list[Order]]:
-    book = Book(account_store.lock_accounts(tx.connection, sorted({account for account, _ in families})), {})
-    orders = store.lock_open_orders(tx.connection, families)
-    book.lots = store.lots_of(tx.connection, orders)
+def _lock(tx: Transaction, concerned: Concerned, prices: dict[str, Price]) -> tuple[Book, list[Order]]:
+    accounts, orders, lots = account_store.lock_concerned(tx.connection, concerned)
+    book = Book(accounts, lots)
     if any(account.settings.fills.participation is not None for account in book.accounts.values()):
         book.liquidity = Liquidity(quotes.lock_taken(tx.connection, prices))
     return book, orders

@@ -3,15 +3,17 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from services.orders.domain.liquidity import Pool
-from services.orders.store import WORKING, Family
+from services.orders.store import WORKING, Concerned, Family
 from shared.contracts.prices import Price
-from shared.storage.driver import driver, fetch, numbers
+from shared.storage.driver import Writes, column, numbers, together
 
+Columns = dict[str, Any]
 #: For so long the event about a price may be on its way; after it, it is missed.
 ON_ITS_WAY = timedelta(seconds=10)
 #: So many bars are read at a time.
@@ -23,47 +25,40 @@ def adjust_quote(connection: Connection, symbol: str, adjustment: int, effective
     connection.execute(_ADJUST_QUOTE, {"symbol": symbol, "adjustment": adjustment, "effective_at": effective_at})
 
 
-def apply_in_order(connection: Connection, prices: Collection[Price]) -> set[str]:
-    """The symbols whose price may be applied: nothing later of them was, and no split before it is missing.
+def apply_in_order(connection: Connection, prices: Columns) -> tuple[set[str], Concerned]:
+    """The symbols whose price comes too late: something later of them was applied, or a split before it is missing.
 
-    Others wait for the same symbols meanwhile.
+    And of the others the families of the open orders that they may fill, by index: resting ones cost nothing. Others
+    wait for the same symbols meanwhile. ``prices`` is as ``columns`` makes it.
     """
-    ordered = sorted(prices, key=lambda price: price.symbol)
-    rows = fetch(
-        connection,
-        _APPLY,
-        symbols=[price.symbol for price in ordered],
-        sequences=[price.sequence for price in ordered],
-        times=[price.quoted_at for price in ordered],
-        adjustments=[price.adjustment for price in ordered],
-    )
-    return {row.symbol for row in rows}
+    missed, families = together(connection, (_APPLY, prices), (_CONCERNED, prices))
+    late = {row.symbol for row in missed}
+    concerned: dict[str, list[Family]] = {}
+    for row in families:
+        if row.symbol not in late:
+            concerned.setdefault(row.symbol, []).append((row.account_id, row.family))
+    return late, concerned
 
 
-def concerned(connection: Connection, prices: dict[str, Any]) -> list[Family]:
-    """The families of the open orders that the prices may fill, by index: resting ones cost nothing.
-
-    ``prices`` is as ``columns`` makes it.
-    """
-    return [(row.account_id, row.family) for row in fetch(connection, _CONCERNED, **prices)]
-
-
-def follow_best(connection: Connection, prices: dict[str, Any]) -> None:
+def follow_best(writes: Writes, prices: Columns) -> None:
     """Trailing stops that no price concerned follow the best one so far."""
-    driver(connection).execute(_FOLLOW, prices)
+    writes.add(_FOLLOW, prices)
 
 
-def columns(prices: Collection[Price]) -> dict[str, Any]:
-    """The prices as parameters of a statement."""
+def columns(prices: Collection[Price]) -> Columns:
+    """The prices as parameters of a statement, by symbol, which is the order of the locks."""
+    ordered = sorted(prices, key=attrgetter("symbol"))
     return {
-        "symbols": [price.symbol for price in prices],
-        "bids": numbers(price.bid for price in prices),
-        "asks": numbers(price.ask for price in prices),
-        "lasts": numbers(price.last for price in prices),
-        "highs": numbers(price.high for price in prices),
-        "lows": numbers(price.low for price in prices),
-        "times": [price.quoted_at for price in prices],
-        "sinces": [price.since for price in prices],
+        "symbols": column("text", [price.symbol for price in ordered]),
+        "sequences": column("bigint", [price.sequence for price in ordered]),
+        "adjustments": column("int", [price.adjustment for price in ordered]),
+        "bids": numbers(price.bid for price in ordered),
+        "asks": numbers(price.ask for price in ordered),
+        "lasts": numbers(price.last for price in ordered),
+        "highs": numbers(price.high for price in ordered),
+        "lows": numbers(price.low for price in ordered),
+        "times": column("timestamptz", [price.quoted_at for price in ordered]),
+        "sinces": column("timestamptz", [price.since for price in ordered]),
     }
 
 
@@ -102,12 +97,15 @@ def missed_bars(connection: Connection) -> list[Price]:
 
 
 _APPLY = """
-INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)
-SELECT * FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[], %(adjustments)b::int[])
-ON CONFLICT (symbol) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at
-WHERE q.adjustment >= excluded.adjustment AND (
-  q.sequence < excluded.sequence OR q.sequence = excluded.sequence AND q.quoted_at <= excluded.quoted_at)
-RETURNING symbol
+WITH applied AS (
+  INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)
+  SELECT * FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[], %(adjustments)b::int[])
+  ON CONFLICT (symbol) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at
+  WHERE q.adjustment >= excluded.adjustment AND (
+    q.sequence < excluded.sequence OR q.sequence = excluded.sequence AND q.quoted_at <= excluded.quoted_at)
+  RETURNING symbol
+)
+SELECT symbol FROM unnest(%(symbols)b::text[]) AS symbol EXCEPT SELECT symbol FROM applied
 """
 #: A replayed bar ends when it is stored, one of a minute at its end; what began before the last price is not whole.
 _MISSED = text(f"""
@@ -146,7 +144,7 @@ unnest(%(symbols)b::text[], %(bids)s::numeric[], %(asks)s::numeric[], %(lasts)s:
 _IN_BAR = "(o.on_bar AND o.active_at <= p.since)"
 _RESTS = "(o.type = 'limit' OR o.type = 'stop_limit' AND o.triggered)"
 _CONCERNED = f"""
-SELECT o.account_id, o.family FROM {_PRICES}
+SELECT p.symbol, o.account_id, o.family FROM {_PRICES}
 CROSS JOIN LATERAL (
   SELECT account_id, family FROM orders.orders o
   WHERE o.symbol = p.symbol AND o.direction = 'below' AND o.status IN {WORKING} AND o.active_at < p.quoted_at

@@ -16,9 +16,8 @@ from services.orders.order_saving import Why, add_orders
 from shared.storage.driver import Writes, numbers
 
 
-def save(connection: Connection, settlement: Settlement, book: Book, now: datetime) -> None:
-    """Write everything that the settlement changed."""
-    writes = Writes(connection)
+def add(writes: Writes, settlement: Settlement, book: Book, now: datetime) -> None:
+    """Add the statements that write everything that the settlement changed."""
     add_orders(writes, settlement.orders, dict(_ends(settlement.outcomes)), now)
     account_store.add_accounts(
         writes, [book.accounts[id_] for id_ in sorted({order.account_id for order in settlement.orders})]
@@ -33,7 +32,6 @@ def save(connection: Connection, settlement: Settlement, book: Book, now: dateti
         _trades(writes, settlement.round_trips, book)
     if book.liquidity.touched:
         _taken(writes, book.liquidity)
-    writes.send()
 
 
 def save_adjusted(connection: Connection, book: Book, entries: Sequence[Entry], now: datetime) -> None:

@@ -1,6 +1,5 @@
 """Saying what happened to an account: each event with the account's next sequence."""
 
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -8,6 +7,7 @@ from services.orders.domain.book import Canceled, Fill, Outcome, position_of
 from services.orders.domain.lots import Lot
 from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Refusal
+from services.orders.domain.values import changed
 from shared.bus.transaction import Transaction
 from shared.contracts.accounts import OfAccount
 from shared.contracts.orders import OrderCanceled, OrderFilled, OrderRejected, PositionChanged
@@ -22,7 +22,7 @@ class Voice:
 
     def say(self, event: type[OfAccount], account_id: UUID, *, trace: str | None = None, **facts: Any) -> None:
         account = self._accounts[account_id]
-        account = self._accounts[account_id] = replace(account, sequence=account.sequence + 1)
+        account = self._accounts[account_id] = changed(account, sequence=account.sequence + 1)
         said = event(account_id=account_id, sequence=account.sequence, at=self._tx.now, **facts)
         self._tx.publish(said, trace=trace)
 

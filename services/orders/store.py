@@ -4,7 +4,7 @@ Locks are taken in one order everywhere: the symbols' quotes, accounts by id, th
 the market.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from services.orders.domain.book import Holding
 from services.orders.domain.lots import Lot
 from services.orders.domain.order import Leg, Order
 from shared.contracts.orders import OrderClass, OrderStatus, OrderType, Side, TimeInForce
-from shared.storage.driver import fetch
+from shared.storage.driver import Call, fetch
 
 #: Statuses in which an order may fill now, and those in which it has not ended, as SQL.
 WORKING = "('accepted', 'partially_filled')"
@@ -24,6 +24,8 @@ OPEN = "('accepted', 'held', 'partially_filled')"
 
 #: (account, family) of orders that end together; a simple order is a family of its own.
 Family = tuple[UUID, UUID]
+#: Symbol → the families that its price concerns.
+Concerned = Mapping[str, Sequence[Family]]
 
 
 def family_of(connection: Connection, account_id: UUID, order_id: UUID) -> UUID | None:
@@ -47,24 +49,31 @@ def open_families_in(connection: Connection, symbol: str) -> list[Family]:
 
 def lock_open_orders(connection: Connection, families: Iterable[Family]) -> list[Order]:
     """The orders of these families that still are open, locked."""
+    return open_orders(fetch(connection, *locking_open(families)))
+
+
+def locking_open(families: Iterable[Family]) -> Call:
+    """The statement of ``lock_open_orders``; ``open_orders`` reads its rows."""
     pairs = sorted(set(families))
-    rows = fetch(connection, _LOCK_OPEN, accounts=[a for a, _ in pairs], families=[f for _, f in pairs])
+    return _LOCK_OPEN, {"accounts": [a for a, _ in pairs], "families": [f for _, f in pairs]}
+
+
+def open_orders(rows: Iterable[Any]) -> list[Order]:
     return [_order(row) for row in rows]
 
 
-def lots_of(connection: Connection, orders: Iterable[Order]) -> dict[Holding, tuple[Lot, ...]]:
-    """The open lots of each order's holding, oldest first."""
-    holdings = sorted({(order.account_id, order.symbol) for order in orders})
-    return _by_holding(fetch(connection, _LOTS, accounts=[a for a, _ in holdings], symbols=[s for _, s in holdings]))
+def finding_lots(holdings: Collection[Holding]) -> Call:
+    """The statement that finds the open lots of these holdings, oldest first; ``lots`` reads its rows."""
+    return _LOTS, {"accounts": [account for account, _ in holdings], "symbols": [symbol for _, symbol in holdings]}
 
 
 def lots_in(connection: Connection, symbol: str, before: datetime) -> dict[Holding, tuple[Lot, ...]]:
     """The open lots of all holdings of the symbol of which one is from before that time."""
-    found = _by_holding(connection.execute(_LOTS_IN, {"symbol": symbol}).all())
+    found = lots(connection.execute(_LOTS_IN, {"symbol": symbol}).all())
     return {holding: lots for holding, lots in found.items() if any(lot.opened_at < before for lot in lots)}
 
 
-def _by_holding(rows: Iterable[Any]) -> dict[Holding, tuple[Lot, ...]]:
+def lots(rows: Iterable[Any]) -> dict[Holding, tuple[Lot, ...]]:
     found: dict[Holding, list[Lot]] = {}
     for row in rows:
         lot = Lot(row.fill_id, row.opened_at, row.qty, row.cost, row.strategy_id)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from zlib import crc32
 
 from sqlalchemy import Connection, text
 
 from shared.bus.envelope import Outgoing, after
+from shared.storage.driver import Writes
 
 #: A relay owns whole shards; all messages of one key are in one shard, so one relay sends them in order.
 SHARDS = 16
@@ -17,13 +17,18 @@ def shard_of(key: str) -> int:
     return crc32(key.encode()) % SHARDS
 
 
-def add(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> None:
-    """Write the messages in one statement, in their order. One that is there already stays as it is."""
+def add(
+    connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime, writes: Writes | None = None
+) -> None:
+    """Write the messages in one statement, in their order; with others if there are ``writes``.
+
+    One that is there already stays as it is.
+    """
     if not messages:
         return
     messages = chained(connection, schema, messages, now)
-    driver: Any = connection.connection.driver_connection
-    driver.execute(
+    sent = Writes(connection) if writes is None else writes
+    sent.add(
         _ADD.format(schema=schema),
         {
             "ids": [m.message_id for m in messages],
@@ -36,6 +41,8 @@ def add(connection: Connection, schema: str, messages: Sequence[Outgoing], now: 
             "priorities": [int(m.priority) for m in messages],
         },
     )
+    if writes is None:
+        sent.send()
 
 
 def chained(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> Sequence[Outgoing]:

@@ -1,18 +1,12 @@
 """One unit of work: the inbox row, the effect and the messages about it commit together or not at all."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-import psycopg
-from psycopg.errors import error_from_result
-from psycopg.generators import execute
-from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGresult
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,16 +15,24 @@ from shared.bus.envelope import Outgoing, after, encode
 from shared.bus.topology import internal_exchange
 from shared.clock import Clock, utc_now
 from shared.contracts.base import Message
+from shared.storage.driver import Writes, fetch, together
 
 
 @dataclass
 class Transaction:
-    """What a handler works with: a connection, the time, and a way to say what happened."""
+    """What a handler works with: a connection, the time, and a way to say what happened.
+
+    What stands in ``writes`` is sent with its end, in one round trip.
+    """
 
     connection: Connection
     schema: str
     now: datetime
     outgoing: list[Outgoing] = field(default_factory=list)
+    writes: Writes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.writes = Writes(self.connection)
 
     def publish(
         self,
@@ -59,33 +61,23 @@ class Transaction:
 
         Others may wait for one that is handled ``in_order``: what has waited so far is sent on by this transaction.
         """
-        note = (_LOCK, _NOTE, _WAITING) if in_order else (_NOTE,)
-        given = {"consumer": consumer, "message_id": message_id, "now": self.now}
-        results = self._begin_with([statement.format(schema=self.schema) for statement in note], given)
-        if in_order and results[-1].ntuples:
+        values = {"consumer": consumer, "message_id": message_id, "now": self.now}
+        note = _NOTE.format(schema=self.schema)
+        if not in_order:
+            return bool(fetch(self.connection, note, values))
+        waiting = _WAITING.format(schema=self.schema)
+        _, noted, found = together(self.connection, (_LOCK, values), (note, values), (waiting, values))
+        if found:
             self.release(message_id)
-        return bool(results[note.index(_NOTE)].command_tuples)
-
-    def _begin_with(self, statements: Sequence[str], given: Mapping[str, object]) -> Sequence[PGresult]:
-        """Begin the transaction and run its first statements in one round trip; their results.
-
-        A pipeline of psycopg would take two, and more time than all the rest of what the bus does for a message.
-        """
-        driver = self._driver()
-        query = psycopg.ClientCursor(driver).mogrify(";".join(("BEGIN", *statements)), given)
-        driver.pgconn.send_query(query.encode())
-        results: Sequence[PGresult] = driver.wait(execute(driver.pgconn))
-        if results[-1].status == ExecStatus.FATAL_ERROR:  # no statement is run after it
-            raise error_from_result(results[-1])
-        return results[1:]
+        return bool(noted)
 
     def lock(self, message_id: str) -> None:
         """Wait until no other transaction holds the lock of this message's id, and hold it to the end of this one."""
-        self._driver().execute(_LOCK, {"message_id": message_id})
+        fetch(self.connection, _LOCK, {"message_id": message_id})
 
     def release(self, message_id: str) -> None:
         """Send on what waits for this message, which the transaction settles; the lock of its id is held."""
-        self.send_on(self._driver().execute(_RELEASE.format(schema=self.schema), {"message_id": message_id}).fetchall())
+        self.send_on(fetch(self.connection, _RELEASE.format(schema=self.schema), {"message_id": message_id}))
 
     def send_on(self, waiting: Sequence[tuple[UUID, UUID, str, bytes]]) -> None:
         """Send parked messages to their queues; of each its id, the message that it waited for, queue and body."""
@@ -93,10 +85,6 @@ class Transaction:
             Outgoing(message_id, internal_exchange(self.schema), queue, str(previous), bytes(body))
             for message_id, previous, queue, body in waiting
         ]
-
-    def _driver(self) -> Any:
-        """The connection of psycopg itself: every message passes here, and SQLAlchemy would take most of that time."""
-        return self.connection.connection.driver_connection
 
     def is_settled(self, consumers: Sequence[str], message_id: str) -> bool:
         """Whether one of the consumers has handled the message, or it is a dead letter."""
@@ -109,9 +97,9 @@ class Transaction:
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(lower(%(message_id)s), 0))"
 _NOTE = """
 INSERT INTO {schema}.inbox (consumer, message_id, processed_at)
-VALUES (%(consumer)s, %(message_id)s, %(now)s) ON CONFLICT DO NOTHING
+VALUES (%(consumer)s, %(message_id)s, %(now)s) ON CONFLICT DO NOTHING RETURNING message_id
 """
-_WAITING = "SELECT FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid) LIMIT 1"
+_WAITING = "SELECT message_id FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid) LIMIT 1"
 _RELEASE = """
 DELETE FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid)
 RETURNING message_id, previous, queue, body
@@ -146,6 +134,7 @@ class Unit:
         with self.engine.begin() as connection:
             transaction = Transaction(connection, self.service, self.clock())
             yield transaction
-            outbox.add(connection, self.service, transaction.outgoing, transaction.now)
+            outbox.add(connection, self.service, transaction.outgoing, transaction.now, transaction.writes)
+            transaction.writes.send(commit=True)
         if transaction.outgoing:
             self.committed.set()

@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
@@ -93,6 +94,11 @@ class AccountSettings(_Settings):
     fills: FillModel = FillModel()
     limits: RiskLimits = RiskLimits()
     strategies: dict[UUID, RiskLimits] = Field(default_factory=dict)
+
+    @cached_property
+    def on_equity(self) -> bool:
+        """Whether what the account may do depends on what it is worth."""
+        return self.multiplier > 1 or self.shorting or any(limits.on_equity for limits in self.all_limits)
 
     @property
     def all_limits(self) -> tuple[RiskLimits, ...]:

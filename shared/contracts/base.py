@@ -101,6 +101,10 @@ class Message(BaseModel):
         """The body as JSON values: numbers and times as strings."""
         return self.model_dump(mode="json")
 
+    def encoded(self) -> bytes:
+        """The payload as JSON."""
+        return self.__pydantic_serializer__.to_json(self)
+
 
 class Event(Message):
     """Something that happened. Its publisher knows no consumer."""

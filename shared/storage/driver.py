@@ -1,15 +1,42 @@
-"""psycopg itself, for hot paths: SQLAlchemy's own work, and psycopg's text arrays, would take most of the time there.
+"""psycopg without its cursors, for hot paths: there they, SQLAlchemy and many round trips would take most of the time.
 
-Columns of values are parameters of a statement: numbers go as one literal, and what else there is as a binary array:
-write ``%(name)b`` for it and cast it to its type.
+Statements are prepared once for each connection, and sent together in one round trip. ``%(name)b::uuid[]`` takes a
+column of values as a binary array, ``%(name)s::numeric[]`` one that ``numbers`` wrote as a literal; ``%(name)s`` takes
+one value that is never None.
 """
 
-from collections.abc import Iterable
+import re
+from collections import namedtuple
+from collections.abc import Callable, Generator, Iterable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from functools import lru_cache
+from itertools import count
+from struct import pack
+from typing import Any, NamedTuple
+from uuid import UUID
 
-from psycopg.rows import namedtuple_row
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGconn, PGresult
+from psycopg.waiting import Ready, Wait
 from sqlalchemy import Connection
+
+Values = dict[str, Any]
+Rows = list[Any]
+#: (statement, its values)
+Call = tuple[str, Values]
+
+_PLACE = re.compile(r"%\((\w+)\)[sb](?:::(\w+)\[\])?")
+_PREPARED = "prepared"
+_NUMBER = count()
+#: Columns of arrays hide from the planner what it would plan for: one plan serves for all.
+_BEGIN = (b"BEGIN", b"SET LOCAL plan_cache_mode = force_generic_plan")
+_NULL = b"\xff\xff\xff\xff"
+#: PostgreSQL's own; a timestamp as a float is exact to a quarter of a microsecond.
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
+TEXT, BINARY = 0, 1
 
 
 def driver(connection: Connection) -> Any:
@@ -17,29 +44,234 @@ def driver(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
 
-def fetch(connection: Connection, statement: str, **values: Any) -> list[Any]:
+def fetch(connection: Connection, statement: str, values: Values) -> Rows:
     """What the statement answers, as named tuples."""
-    with driver(connection).cursor(row_factory=namedtuple_row) as cursor:
-        found: list[Any] = cursor.execute(statement, values, binary=True).fetchall()
-    return found
+    (rows,) = together(connection, (statement, values))
+    return rows
+
+
+def together(connection: Connection, *calls: Call) -> list[Rows]:
+    """Run the statements one after the other in one round trip; the rows of each, as named tuples.
+
+    Each sees what was committed before it began. Raises psycopg's error of the first one that fails; none after it ran.
+    """
+    used = driver(connection)
+    results = run_prepared(used, connection.info.setdefault(_PREPARED, set()), calls)
+    return [_rows(used, result) for result in results]
+
+
+def forget(connection: Connection) -> None:
+    """After a rollback psycopg drops all statements that were prepared, also ours: they have to be prepared anew."""
+    if not connection.closed and not connection.invalidated:
+        connection.info.pop(_PREPARED, None)
+
+
+def forget_returned(used: Any, record: Any, _state: object) -> None:
+    """The same where a connection goes back to its pool within a transaction, which is rolled back then."""
+    if used.pgconn.transaction_status != TransactionStatus.IDLE:
+        record.info.pop(_PREPARED, None)
 
 
 class Writes:
     """Statements that are sent together. What one of them raises is raised when they are."""
 
     def __init__(self, connection: Connection) -> None:
-        self._driver = driver(connection)
-        self._statements: list[tuple[str, dict[str, Any]]] = []
+        self._connection = connection
+        self._calls: list[Call] = []
 
-    def add(self, statement: str, columns: dict[str, Any]) -> None:
-        self._statements.append((statement, columns))
+    def add(self, statement: str, columns: Values) -> None:
+        self._calls.append((statement, columns))
 
-    def send(self) -> None:
-        with self._driver.pipeline():
-            for statement, columns in self._statements:
-                self._driver.execute(statement, columns)
+    def send(self, *, commit: bool = False) -> None:
+        """Send what was added since the last time; ``commit`` ends the transaction in the same round trip."""
+        calls, self._calls = self._calls, []
+        if calls:
+            together(self._connection, *calls, *([("COMMIT", {})] if commit else []))
+
+
+def column(kind: str, values: Sequence[Any]) -> bytes:
+    """A column of that type, encoded for several statements that take it."""
+    encode = _ARRAYS[kind][1]
+    if encode is None:
+        raise ValueError(f"a column of {kind} is a literal")
+    return encode(values)
 
 
 def numbers(values: Iterable[Decimal | None]) -> str:
     """A literal of ``numeric[]``."""
     return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+class _Parameter(NamedTuple):
+    """``oid`` is PostgreSQL's number of its type where that is known from the statement: of arrays."""
+
+    name: str
+    oid: int | None
+    encode: Callable[[Any], bytes] | None
+
+
+class _Statement(NamedTuple):
+    name: bytes
+    sql: bytes
+    parameters: tuple[_Parameter, ...]
+
+    def prepare(self, pgconn: PGconn, values: Values) -> None:
+        """Sends two commands. The name may still be taken: whether a rollback made psycopg drop it cannot be seen."""
+        pgconn.send_close_prepared(self.name)
+        oids = [_scalar(values[name])[0] if oid is None else oid for name, oid, _ in self.parameters]
+        pgconn.send_prepare(self.name, self.sql, oids)
+
+    def send(self, pgconn: PGconn, values: Values) -> None:
+        given: list[bytes] = []
+        formats: list[int] = []
+        for name, _, encode in self.parameters:
+            value = values[name]
+            if encode is not None:
+                given.append(value if isinstance(value, bytes) else encode(value))
+                formats.append(BINARY)
+            else:
+                given.append(value.encode() if isinstance(value, str) else _scalar(value)[1])
+                formats.append(TEXT)
+        pgconn.send_query_prepared(self.name, given, formats, BINARY)
+
+
+@lru_cache(maxsize=512)
+def _compiled(statement: str) -> _Statement:
+    kinds: dict[str, str | None] = {}
+    for name, kind in _PLACE.findall(statement):
+        kinds[name] = kinds.get(name) or kind or None
+    places = {name: number for number, name in enumerate(kinds, 1)}
+    sql = _PLACE.sub(lambda found: f"${places[found[1]]}" + (f"::{found[2]}[]" if found[2] else ""), statement)
+    parameters = tuple(_Parameter(name, *_ARRAYS[kind] if kind else (None, None)) for name, kind in kinds.items())
+    return _Statement(f"paperprofit_{next(_NUMBER)}".encode(), sql.encode(), parameters)
+
+
+def run_prepared(used: Any, prepared: set[bytes], calls: Sequence[Call]) -> list[PGresult]:
+    """One round trip; the result of each call."""
+    pgconn: PGconn = used.pgconn
+    begins = pgconn.transaction_status == TransactionStatus.IDLE
+    sent: list[bytes | None] = []  # what each result is of: a prepared statement's name, or None
+    answered = False
+    pgconn.enter_pipeline_mode()
+    try:
+        if begins:
+            for command in _BEGIN:
+                pgconn.send_query_params(command, None)
+                sent.append(b"")
+        for statement, values in calls:
+            compiled = _compiled(statement)
+            if compiled.name not in prepared and compiled.name not in sent:
+                compiled.prepare(pgconn, values)
+                sent += [b"", compiled.name]
+            compiled.send(pgconn, values)
+            sent.append(None)
+        pgconn.pipeline_sync()
+        results: list[PGresult] = used.wait(_answers(pgconn))
+        pgconn.exit_pipeline_mode()
+        answered = True
+    finally:
+        if not answered:
+            used.close()  # nobody would read the rest of its answers
+    for name, result in zip(sent, results, strict=True):
+        if result.status == ExecStatus.FATAL_ERROR:
+            prepared.clear()
+            raise error_from_result(result, encoding=used.info.encoding)
+        if name:
+            prepared.add(name)
+    return [result for name, result in zip(sent, results, strict=True) if name is None]
+
+
+def _answers(pgconn: PGconn) -> Generator[Wait, Ready, list[PGresult]]:
+    """Send what is buffered and collect the results, up to the end of the pipeline."""
+    results: list[PGresult] = []
+    wanted = Wait.RW
+    while True:
+        ready = yield wanted
+        if ready & Ready.W and not pgconn.flush():
+            wanted = Wait.R
+        if ready & Ready.R:
+            pgconn.consume_input()
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    continue  # the end of one statement's results
+                if result.status == ExecStatus.PIPELINE_SYNC:
+                    return results
+                results.append(result)
+
+
+def _rows(used: Any, result: PGresult) -> Rows:
+    if result.status != ExecStatus.TUPLES_OK or not result.ntuples:
+        return []
+    transformer = Transformer.from_context(used)
+    transformer.set_pgresult(result)
+    names = tuple([(result.fname(number) or b"").decode() for number in range(result.nfields)])
+    return transformer.load_rows(0, result.ntuples, _row_maker(names))
+
+
+@lru_cache(maxsize=512)
+def _row_maker(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Any]:
+    made: Callable[[Sequence[Any]], Any] = namedtuple("Row", names)._make  # type: ignore[attr-defined]  # noqa: PYI024
+    return made
+
+
+#: A string may become anything: its type follows from where it stands.
+_SCALARS: dict[type, int] = {datetime: 1184, UUID: 2950, int: 20, str: 0}
+
+
+def _scalar(value: Any) -> tuple[int, bytes]:
+    """PostgreSQL's type and the value as its text."""
+    return _SCALARS[type(value)], str(value).encode()
+
+
+def _array(oid: int, encode: Callable[[Any], bytes]) -> Callable[[Sequence[Any]], bytes]:
+    """Encodes an array of that element type in one dimension, as PostgreSQL's binary format has it."""
+
+    def encoded(values: Sequence[Any]) -> bytes:
+        if not values:
+            return pack("!iii", 0, 0, oid)
+        items = [_NULL if value is None else encode(value) for value in values]
+        return pack("!iiiii", 1, 1, oid, len(items), 1) + b"".join(items)
+
+    return encoded
+
+
+def _uuid(value: UUID) -> bytes:
+    return b"\0\0\0\x10" + value.int.to_bytes(16, "big")
+
+
+@lru_cache(maxsize=4096)
+def _string(value: str) -> bytes:
+    encoded = value.encode()
+    return len(encoded).to_bytes(4, "big") + encoded
+
+
+def _bytes(value: bytes) -> bytes:
+    return len(value).to_bytes(4, "big") + value
+
+
+def _time(value: datetime) -> bytes:
+    return b"\0\0\0\x08" + round((value.timestamp() - _EPOCH) * 1_000_000).to_bytes(8, "big", signed=True)
+
+
+def _integer(size: int) -> Callable[[int], bytes]:
+    head = size.to_bytes(4, "big")
+    return lambda value: head + value.to_bytes(size, "big", signed=True)
+
+
+def _flag(value: bool) -> bytes:
+    return b"\0\0\0\x01\x01" if value else b"\0\0\0\x01\0"
+
+
+#: By PostgreSQL's name of the element type: the array type, and what encodes a column; numbers come as a literal.
+_ARRAYS: dict[str, tuple[int, Callable[[Any], bytes] | None]] = {
+    "boolean": (1000, _array(16, _flag)),
+    "bytea": (1001, _array(17, _bytes)),
+    "smallint": (1005, _array(21, _integer(2))),
+    "int": (1007, _array(23, _integer(4))),
+    "bigint": (1016, _array(20, _integer(8))),
+    "text": (1009, _array(25, _string)),
+    "timestamptz": (1185, _array(1184, _time)),
+    "uuid": (2951, _array(2950, _uuid)),
+    "numeric": (1231, None),
+}

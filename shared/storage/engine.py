@@ -7,6 +7,8 @@ import psycopg
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
+from shared.storage.driver import forget, forget_returned
+
 #: A statement may take this long, and a lock be waited for this long, in milliseconds. They bound what a
 #: worker thread's time limit cannot: an exception does not interrupt a system call.
 STATEMENT_TIMEOUT_MS = 30_000
@@ -31,6 +33,8 @@ def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
     )
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", _try_idle)
+    event.listen(engine, "rollback", forget)
+    event.listen(engine, "reset", forget_returned)
     return engine
 
 
@@ -44,6 +48,6 @@ def _try_idle(connection: Any, record: Any, _proxy: Any) -> None:
         return
     try:
         connection.execute("SELECT 1")
-        connection.rollback()
+        connection.commit()  # after a rollback psycopg would drop all statements that were prepared
     except psycopg.OperationalError as error:
         raise InvalidatePoolError(str(error)) from error

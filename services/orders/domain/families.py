@@ -6,18 +6,18 @@ and when the entry ends with that part they are left for it.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
 from services.orders.domain.order import Key, Leg, Order
+from services.orders.domain.values import changed
 from shared.contracts.orders import OrderStatus
 from shared.money import ZERO
 
 
 def released(order: Order, status: OrderStatus) -> Order:
     """The order ended: nothing is reserved or promised for it any more."""
-    return replace(order, status=status, reserved=ZERO, promised=ZERO)
+    return changed(order, status=status, reserved=ZERO, promised=ZERO)
 
 
 def by_family(orders: Iterable[Order]) -> dict[Key, list[Key]]:
@@ -53,7 +53,7 @@ def _activated(exits: list[Order], qty: Decimal, at: datetime) -> list[Order]:
     """The exits work from now on; only later quotes fill them. Two of them promise the same shares, once."""
     both = len(exits) > 1
     return [
-        replace(
+        changed(
             leg,
             qty=qty,
             status=OrderStatus.ACCEPTED,
@@ -69,4 +69,4 @@ def _smaller(leg: Order, by: Decimal) -> Order:
     qty = (leg.qty or ZERO) - by
     if qty <= leg.filled_qty:
         return released(leg, OrderStatus.CANCELED)
-    return replace(leg, qty=qty, promised=max(leg.promised - by, ZERO))
+    return changed(leg, qty=qty, promised=max(leg.promised - by, ZERO))

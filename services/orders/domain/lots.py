@@ -5,11 +5,12 @@ takes the same part of its cost, rounded to the cent; the last part takes what i
 invented.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from services.orders.domain.values import changed
 from shared.contracts.orders import Side
 from shared.money import ZERO, cents
 
@@ -92,7 +93,7 @@ def _close(lots: tuple[Lot, ...], qty: Decimal, amount: Decimal) -> tuple[tuple[
         share = amount if taken == qty else cents(amount * taken / qty)
         basis = lot.cost if taken == abs(lot.qty) else cents(lot.cost * taken / abs(lot.qty))
         closed.append(_closed(lot, taken, basis, share))
-        left.append(replace(lot, qty=lot.qty + (taken if lot.qty < 0 else -taken), cost=lot.cost - basis))
+        left.append(changed(lot, qty=lot.qty + (taken if lot.qty < 0 else -taken), cost=lot.cost - basis))
         qty, amount = qty - taken, amount - share
     return tuple(left), tuple(closed)
 

@@ -152,9 +152,7 @@ class Account:
     @property
     def is_marked(self) -> bool:
         """Whether what it may do depends on what its positions are worth now."""
-        limited = any(limits.on_equity for limits in self.settings.all_limits)
-        borrows = self.short or self.cash < 0
-        return self.settings.multiplier > 1 or self.settings.shorting or borrows or limited
+        return self.settings.on_equity or self.short or self.cash < 0
 
     @property
     def equity(self) -> Decimal:

@@ -6,7 +6,7 @@ ready to be written in a constant number of statements.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from uuid import uuid5
@@ -19,6 +19,7 @@ from services.orders.domain.lots import Closed, closing_qty, cost_of, held, trad
 from services.orders.domain.matching import MarketRules, Match, Stage, match, usable
 from services.orders.domain.order import Order
 from services.orders.domain.risk import Refusal
+from services.orders.domain.values import changed
 from shared.contracts.accounts import Slippage
 from shared.contracts.orders import OrderStatus, Side, TimeInForce
 from shared.contracts.prices import Price
@@ -78,7 +79,7 @@ class _Settling:
         if not order.works:
             return
         if (found.order.hwm, found.order.triggered) != (order.hwm, order.triggered):
-            order = replace(order, hwm=found.order.hwm, triggered=found.order.triggered)
+            order = changed(order, hwm=found.order.hwm, triggered=found.order.triggered)
             self._keep(order)
         if found.price is not None:
             order = self._execute(order, found, found.price, price)
@@ -154,7 +155,7 @@ class _Settling:
         order = fill.order
         closed, cost = self._move_shares(fill)
         account = self.book.accounts[order.account_id]
-        self.book.accounts[account.id] = replace(
+        self.book.accounts[account.id] = changed(
             account, cash=account.cash + fill.cash, reserved=account.reserved - (order.reserved - filled.reserved)
         )
         self.settlement.entries.append(
@@ -196,7 +197,7 @@ class _Settling:
         account = self.book.accounts[order.account_id]
         if account.is_marked:
             was, is_, mark = held(before), held(after), fill.quote.last
-            self.book.accounts[account.id] = replace(
+            self.book.accounts[account.id] = changed(
                 account,
                 long_value=account.long_value + cents((max(is_, ZERO) - max(was, ZERO)) * mark),
                 short_value=account.short_value + cents((min(is_, ZERO) - min(was, ZERO)) * mark),
@@ -214,7 +215,7 @@ class _Settling:
 
     def _released(self, order: Order, status: OrderStatus) -> Order:
         account = self.book.accounts[order.account_id]
-        self.book.accounts[account.id] = replace(account, reserved=account.reserved - order.reserved)
+        self.book.accounts[account.id] = changed(account, reserved=account.reserved - order.reserved)
         ended = released(order, status)
         self._keep(ended)
         return ended
@@ -224,7 +225,7 @@ class _Settling:
         for other in others:
             freed = self.book.orders[other.key].reserved - other.reserved
             account = self.book.accounts[other.account_id]
-            self.book.accounts[account.id] = replace(account, reserved=account.reserved - freed)
+            self.book.accounts[account.id] = changed(account, reserved=account.reserved - freed)
             self._keep(other)
             if other.status is OrderStatus.CANCELED:
                 self.settlement.outcomes.append((other, Canceled(reason)))
@@ -239,7 +240,7 @@ def _slipped(model: Slippage, found: Match, at: Decimal, price: Price, qty: Deci
 
 def _filled(order: Order, fill: Fill) -> Order:
     left = order.open_qty(fill.price) - fill.qty
-    filled = replace(
+    filled = changed(
         order,
         filled_qty=order.filled_qty + fill.qty,
         filled_avg_price=(order.paid + fill.price * fill.qty) / (order.filled_qty + fill.qty),
@@ -248,7 +249,7 @@ def _filled(order: Order, fill: Fill) -> Order:
     )
     if not left or (order.notional is not None and filled.unspent < CENT):
         return released(filled, OrderStatus.FILLED)
-    return replace(
+    return changed(
         filled,
         status=OrderStatus.PARTIALLY_FILLED,
         reserved=_still_reserved(order, fill, left),

@@ -1,0 +1,140 @@
+"""Statements that go together on a real PostgreSQL: what they take and answer, and what is left after a failure."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
+
+from shared.storage.driver import column, fetch, numbers, together
+from shared.storage.engine import make_engine
+from tests.component.test_engine import CUT
+from tests.support import value
+
+MICROSECOND = timedelta(microseconds=1)
+COLUMNS: dict[str, st.SearchStrategy[Any]] = {
+    "boolean": st.booleans(),
+    "bytea": st.binary(max_size=50),
+    "smallint": st.integers(-(2**15), 2**15 - 1),
+    "int": st.integers(-(2**31), 2**31 - 1),
+    "bigint": st.integers(-(2**63), 2**63 - 1),
+    "text": st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=50),
+    "timestamptz": st.integers(-(2**49), 2**51).map(lambda n: datetime(2000, 1, 1, tzinfo=UTC) + n * MICROSECOND),
+    "uuid": st.uuids(),
+}
+INSERT = "INSERT INTO orders.sequences (consumer, key, sequence) VALUES (%(consumer)s, 'k', 1)"
+
+
+@pytest.fixture
+def engine(urls: dict[str, str]) -> Iterator[Engine]:
+    made = make_engine(urls["orders"], name="pool", pool_size=1)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def connection(engine: Engine) -> Iterator[Connection]:
+    with engine.connect() as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_column_arrives_as_it_was(connection: Connection, kind: str, data: st.DataObject) -> None:
+    """Whatever its values are, none among them; encoded beforehand or not."""
+    values = data.draw(st.lists(st.none() | COLUMNS[kind], max_size=8))
+    statement = f"SELECT v FROM unnest(%(values)b::{kind}[]) AS v"
+    for sent in (values, column(kind, values)):
+        assert [row.v for row in fetch(connection, statement, {"values": sent})] == values
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(st.none() | st.decimals(allow_nan=False, places=9, min_value=-(10**12), max_value=10**12)))
+def test_numbers_arrive_as_they_were(connection: Connection, values: list[Decimal | None]) -> None:
+    statement = "SELECT v FROM unnest(%(values)s::numeric[]) AS v"
+    assert [row.v for row in fetch(connection, statement, {"values": numbers(values)})] == values
+
+
+def test_times_are_exact_to_the_microsecond(connection: Connection) -> None:
+    """A second of them, each another one."""
+    start = datetime(2026, 11, 25, 7, 6, 5, tzinfo=UTC)
+    values = [start + step * MICROSECOND for step in range(0, 1_000_000, 97)]
+    statement = "SELECT v FROM unnest(%(values)b::timestamptz[]) AS v"
+    assert [row.v for row in fetch(connection, statement, {"values": values})] == values
+
+
+def test_single_values_take_the_type_of_their_place(connection: Connection) -> None:
+    now, id_ = datetime.now(UTC), uuid4()
+    statement = "SELECT %(id)s AS id, %(now)s AS now, CAST(%(name)s AS text) AS name, %(count)s + 1 AS count"
+    (row,) = fetch(connection, statement, {"id": id_, "now": now, "name": "it's", "count": 2**40})
+    assert tuple(row) == (id_, now, "it's", 2**40 + 1)
+
+
+def test_each_statement_sees_those_before_it(connection: Connection) -> None:
+    count = "SELECT count(*) AS n FROM orders.sequences"
+    before, _, after = together(connection, (count, {}), (INSERT, {"consumer": "c"}), (count, {}))
+    assert (before[0].n, after[0].n) == (0, 1)
+
+
+def test_what_fails_says_so_and_nothing_after_it_ran(engine: Engine) -> None:
+    """The connection can be used again, also with statements that were prepared before it."""
+    with engine.begin() as connection:
+        together(connection, (INSERT, {"consumer": "first"}))
+    with pytest.raises(psycopg.errors.UniqueViolation), engine.begin() as connection:
+        together(connection, (INSERT, {"consumer": "first"}), (INSERT, {"consumer": "second"}))
+    with engine.begin() as connection:
+        together(connection, (INSERT, {"consumer": "third"}))
+    assert consumers(engine) == ["first", "third"]
+
+
+@pytest.mark.parametrize("often", [0, 8])
+def test_statements_stay_usable_whatever_psycopg_drops(engine: Engine, often: int) -> None:
+    """It prepares what is executed often, and drops all that is prepared when it rolls back."""
+    for name in ("rolled back", "returned", "committed", "again"):
+        with engine.connect() as connection:
+            for _ in range(often):
+                connection.execute(text("SELECT 1"))
+            together(connection, (INSERT, {"consumer": name}))
+            if name == "rolled back" and often:
+                connection.rollback()
+            if name in {"committed", "again"}:
+                connection.connection.commit()
+    assert consumers(engine) == ["again", "committed"]
+
+
+def consumers(engine: Engine) -> list[str]:
+    with engine.begin() as connection:
+        found = fetch(connection, "SELECT consumer FROM orders.sequences ORDER BY 1", {})
+    return [row.consumer for row in found]
+
+
+def test_a_connection_that_was_idle_is_tried_without_losing_what_is_prepared(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.storage.engine.IDLE_SECONDS", 0.0)
+    for _ in range(8):
+        with engine.begin() as connection:
+            connection.execute(text("SELECT 1"))
+            fetch(connection, "SELECT 1 AS one", {})
+    with engine.begin() as connection:
+        prepared = fetch(connection, "SELECT count(*) AS n FROM pg_prepared_statements WHERE name ~ '^paperprofit'", {})
+    assert prepared[0].n == 2
+
+
+def test_a_connection_that_is_cut_in_the_middle_is_not_used_again(urls: dict[str, str], engine: Engine) -> None:
+    cutting = make_engine(urls["orders"], name="cutting")
+    with pytest.raises((psycopg.OperationalError, OperationalError)), engine.begin() as connection:  # noqa: PT012
+        fetch(connection, "SELECT 1 AS one", {})
+        value(cutting, CUT)
+        fetch(connection, "SELECT 1 AS one", {})
+    with engine.begin() as connection:
+        assert fetch(connection, "SELECT 1 AS one", {})[0].one == 1
+    cutting.dispose()
