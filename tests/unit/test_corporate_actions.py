@@ -106,4 +106,4 @@ def test_a_lot_keeps_its_strategy_and_its_day() -> None:
     """A round trip that ends after a split began before it."""
     before: Lot = lot("10 for 1000")
     (after,) = split_lots((before,), Decimal(2), ACCEPTED)
-    assert after == replace(before, qty=Decimal(20))
+    assert after == before._replace(qty=Decimal(20))

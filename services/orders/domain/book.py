@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 from services.orders.domain.ledger import Entry
@@ -16,8 +17,7 @@ from shared.contracts.prices import Price
 Holding = tuple[UUID, str]
 
 
-@dataclass(frozen=True)
-class Fill:
+class Fill(NamedTuple):
     """One execution. ``amount`` is its price x quantity, rounded to the cent, ``cash`` what it did to the account's.
 
     ``slippage`` is how much worse than the market the price is; ``account_cash`` and ``position_qty`` are as after it.
@@ -53,8 +53,7 @@ class Canceled:
 Outcome = Fill | Refusal | Canceled
 
 
-@dataclass(frozen=True)
-class RoundTrip:
+class RoundTrip(NamedTuple):
     exit: Fill
     closed: Closed
 

@@ -23,7 +23,7 @@ def split_lots(lots: tuple[Lot, ...], ratio: Decimal, effective_at: datetime) ->
     lost = _shares(held(old), ratio) - sum(new.values(), ZERO)
     first = next((lot.fill_id for lot in old if lot.qty), None)
     return tuple(
-        replace(lot, qty=new[lot.fill_id] + (lost if lot.fill_id == first else ZERO)) if lot.fill_id in new else lot
+        lot._replace(qty=new[lot.fill_id] + (lost if lot.fill_id == first else ZERO)) if lot.fill_id in new else lot
         for lot in lots
     )
 

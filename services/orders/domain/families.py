@@ -31,6 +31,8 @@ def by_family(orders: Iterable[Order]) -> dict[Key, list[Key]]:
 
 def after_fill(before: Order, after: Order, family: Iterable[Order], at: datetime) -> list[Order]:
     """What becomes of the others when an order has filled some more; only those that change."""
+    if before.family is None:
+        return []
     others, qty = _others(before, family), after.filled_qty - before.filled_qty
     if before.leg is None:
         return _activated(others, before.promised + qty, at) if after.status is OrderStatus.FILLED else []
@@ -39,6 +41,8 @@ def after_fill(before: Order, after: Order, family: Iterable[Order], at: datetim
 
 def after_end(before: Order, family: Iterable[Order], at: datetime) -> list[Order]:
     """What becomes of the others when an order ends that was so far; only those that change."""
+    if before.family is None:
+        return []
     others = _others(before, family)
     if before.is_entry and before.promised:
         return _activated(others, before.promised, at)

@@ -7,10 +7,10 @@ Double entry: what an account owns and has spent grew by what it was paid in and
 and the database refuses an entry that does not balance. Cash, positions and P&L are the sums of their columns.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from shared.money import ZERO
@@ -25,8 +25,7 @@ class Kind(StrEnum):
     INTEREST = "interest"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """Money is in the account's currency, ``qty`` in shares of ``symbol``; ``reference`` is what it is about.
 
     ``cost`` is what was paid for the shares held, negative for short ones; ``capital`` what was paid in.

@@ -5,18 +5,16 @@ takes the same part of its cost, rounded to the cent; the last part takes what i
 invented.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
-from services.orders.domain.values import changed
 from shared.contracts.orders import Side
 from shared.money import ZERO, cents
 
 
-@dataclass(frozen=True)
-class Lot:
+class Lot(NamedTuple):
     """``cost`` is the cash paid for ``qty`` shares, in the account's currency."""
 
     fill_id: UUID
@@ -26,8 +24,7 @@ class Lot:
     strategy_id: UUID | None = None
 
 
-@dataclass(frozen=True)
-class Closed:
+class Closed(NamedTuple):
     """A part of a lot that was closed: a round trip. ``qty``, ``cost`` and ``proceeds`` are positive.
 
     Of a short lot the proceeds came first, and the cost when it was closed.
@@ -93,7 +90,7 @@ def _close(lots: tuple[Lot, ...], qty: Decimal, amount: Decimal) -> tuple[tuple[
         share = amount if taken == qty else cents(amount * taken / qty)
         basis = lot.cost if taken == abs(lot.qty) else cents(lot.cost * taken / abs(lot.qty))
         closed.append(_closed(lot, taken, basis, share))
-        left.append(changed(lot, qty=lot.qty + (taken if lot.qty < 0 else -taken), cost=lot.cost - basis))
+        left.append(lot._replace(qty=lot.qty + (taken if lot.qty < 0 else -taken), cost=lot.cost - basis))
         qty, amount = qty - taken, amount - share
     return tuple(left), tuple(closed)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import IntEnum
+from typing import NamedTuple
 
 from services.orders.domain.costs import rounded
 from services.orders.domain.order import Order
@@ -38,8 +39,7 @@ class Stage(IntEnum):
     QUOTE = 2
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """The order after the update, and where it fills; ``price`` is None while it goes on waiting.
 
     ``takes``: it takes liquidity at the market, so it may slip.
