@@ -1,6 +1,5 @@
 """What splits and dividends do to lots, open orders and cash."""
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -26,7 +25,7 @@ def split(asked: Order, ratio: str) -> Order:
 
 def test_a_split_makes_more_shares_of_the_same_cost() -> None:
     """Of those from before it, long and short; a lot that was opened after it counts new shares already."""
-    late = replace(lot("10 for 250", 3), opened_at=ACCEPTED)
+    late = lot("10 for 250", 3)._replace(opened_at=ACCEPTED)
     after = split_lots((lot("10 for 1000", 1), lot("0 for 0", 2), late), Decimal(4), ACCEPTED)
     assert [facts(each.qty, each.cost) for each in after] == [(40, 1000), (0, 0), (10, 250)]
     assert split_lots((lot("-10 for -1000"),), Decimal(4), ACCEPTED)[0].qty == -40
