@@ -8,7 +8,7 @@ one value that is never None.
 import re
 from collections import namedtuple
 from collections.abc import Callable, Generator, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from itertools import count
@@ -34,6 +34,7 @@ _NUMBER = count()
 #: Columns of arrays hide from the planner what it would plan for: one plan serves for all.
 _BEGIN = (b"BEGIN", b"SET LOCAL plan_cache_mode = force_generic_plan")
 _NULL = b"\xff\xff\xff\xff"
+_FIRST_DAY = date(2000, 1, 1).toordinal()
 #: PostgreSQL's own; a timestamp as a float is exact to a quarter of a microsecond.
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 TEXT, BINARY = 0, 1
@@ -254,6 +255,10 @@ def _time(value: datetime) -> bytes:
     return b"\0\0\0\x08" + round((value.timestamp() - _EPOCH) * 1_000_000).to_bytes(8, "big", signed=True)
 
 
+def _date(value: date) -> bytes:
+    return b"\0\0\0\x04" + (value.toordinal() - _FIRST_DAY).to_bytes(4, "big", signed=True)
+
+
 def _integer(size: int) -> Callable[[int], bytes]:
     head = size.to_bytes(4, "big")
     return lambda value: head + value.to_bytes(size, "big", signed=True)
@@ -268,6 +273,7 @@ _ARRAYS: dict[str, tuple[int, Callable[[Any], bytes] | None]] = {
     "boolean": (1000, _array(16, _flag)),
     "bytea": (1001, _array(17, _bytes)),
     "smallint": (1005, _array(21, _integer(2))),
+    "date": (1182, _array(1082, _date)),
     "int": (1007, _array(23, _integer(4))),
     "bigint": (1016, _array(20, _integer(8))),
     "text": (1009, _array(25, _string)),

@@ -1,7 +1,7 @@
 """Statements that go together on a real PostgreSQL: what they take and answer, and what is left after a failure."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -23,6 +23,7 @@ COLUMNS: dict[str, st.SearchStrategy[Any]] = {
     "boolean": st.booleans(),
     "bytea": st.binary(max_size=50),
     "smallint": st.integers(-(2**15), 2**15 - 1),
+    "date": st.dates(date(1900, 1, 1), date(2100, 1, 1)),
     "int": st.integers(-(2**31), 2**31 - 1),
     "bigint": st.integers(-(2**63), 2**63 - 1),
     "text": st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=50),
