@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import dramatiq
+from dramatiq.broker import MessageProxy
 
 from services.orders.service import service
 from shared import worker as process
@@ -23,8 +24,15 @@ class Notes(dramatiq.Middleware):
     def __init__(self, path: str) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def after_process_message(self, _broker: dramatiq.Broker, message: Any, **outcome: Any) -> None:
-        if outcome.get("exception") is None:
+    def after_process_message(
+        self,
+        broker: dramatiq.Broker,  # noqa: ARG002
+        message: MessageProxy,
+        *,
+        result: Any = None,  # noqa: ARG002
+        exception: BaseException | None = None,
+    ) -> None:
+        if exception is None:
             os.write(self._file, f"{message.message_id} {time.monotonic()}\n".encode())
 
 
