@@ -14,8 +14,8 @@ from uuid import uuid4
 
 import dramatiq
 
+from bench.bus_pika import Settings
 from bench.bus_servers import CELERY, LOW_ELSEWHERE, OURS, RAW, STOCK, Servers, cancel
-from bench.bus_worker import Settings
 from bench.report import OUT, NotMeasured
 from shared.bus.envelope import encode
 
@@ -27,6 +27,8 @@ STOP_TIMEOUT = 30.0
 QUEUE_OF = {
     "raw": RAW,
     "raw-insert": RAW,
+    "raw-fill": RAW,
+    "raw-rows": RAW,
     "stock": STOCK,
     "ours": OURS,
     "ours-inbox": OURS,

@@ -8,20 +8,19 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from threading import Thread
 from typing import Any
 from uuid import UUID
 
 import dramatiq
-import pika
 import psycopg
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.middleware import AgeLimit, CurrentMessage, Retries, ShutdownNotifications, TimeLimit
 from sqlalchemy import make_url
 
-from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, RAW, STOCK, quiet_logs
+from bench.bus_pika import Handled, Settings, Stop, start_pika
+from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, STOCK, quiet_logs
+from bench.wire_raw import start_bare, start_rows
 from shared.bus.actors import Actors
 from shared.bus.lanes import BackgroundLane
 from shared.bus.rabbitmq import ServiceBroker
@@ -36,23 +35,10 @@ from shared.storage.engine import make_engine
 WORKER_TIMEOUT_MS = 100
 SHUTDOWN_MS = 10_000
 
-Stop = Callable[[], None]
-Handled = tuple[float, Any]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """``database`` of the service orders; a process opens ``threads`` sessions there where its kind has any."""
-
-    url: str
-    database: str
-    threads: int
-    prefetch: int
-
 
 def start_raw(settings: Settings, handled: list[Handled]) -> Stop:
     """A connection per thread, each acknowledging every message."""
-    return _start_pika(settings, lambda: lambda body: handled.append((time.monotonic(), body)))
+    return start_pika(settings, lambda: lambda body: handled.append((time.monotonic(), body)))
 
 
 def start_raw_insert(settings: Settings, handled: list[Handled]) -> Stop:
@@ -69,39 +55,12 @@ def start_raw_insert(settings: Settings, handled: list[Handled]) -> Stop:
 
         return handle
 
-    return _start_pika(settings, make_handler)
+    return start_pika(settings, make_handler)
 
 
 _INSERT = (
     "INSERT INTO orders.inbox (consumer, message_id, processed_at) VALUES ('raw', %s, now()) ON CONFLICT DO NOTHING"
 )
-
-
-def _start_pika(settings: Settings, make_handler: Callable[[], Callable[[bytes], None]]) -> Stop:
-    channels = [_consuming(settings, make_handler()) for _ in range(settings.threads)]
-    threads = [Thread(target=channel.start_consuming) for channel in channels]
-    for thread in threads:
-        thread.start()
-
-    def stop() -> None:
-        for channel, thread in zip(channels, threads, strict=True):
-            channel.connection.add_callback_threadsafe(channel.stop_consuming)
-            thread.join()
-            channel.connection.close()
-
-    return stop
-
-
-def _consuming(settings: Settings, handle: Callable[[bytes], None]) -> Any:
-    channel = pika.BlockingConnection(pika.URLParameters(settings.url)).channel()
-    channel.basic_qos(prefetch_count=settings.prefetch)
-
-    def on_message(channel: Any, method: Any, _properties: Any, body: bytes) -> None:
-        handle(body)
-        channel.basic_ack(method.delivery_tag)
-
-    channel.basic_consume(RAW, on_message)
-    return channel
 
 
 def start_stock(settings: Settings, handled: list[Handled]) -> Stop:
@@ -198,6 +157,8 @@ KINDS: dict[str, Callable[[Settings, list[Handled]], Stop]] = {
     "ours-inbox": start_ours_inbox,
     "ours-lanes": start_ours_lanes,
     "low": start_low,
+    "raw-fill": start_bare,
+    "raw-rows": start_rows,
 }
 
 

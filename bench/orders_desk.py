@@ -121,18 +121,24 @@ class Desk:
 def desk(symbols: int) -> Iterator[Desk]:
     with TemporaryDirectory(prefix="paperprofit-bench-") as folder, PostgresCluster(Path(folder) / "postgres") as url:
         urls = service_urls(url)
-        for service in SERVICES:
-            engine = make_engine(urls[service], name="bench")
-            migrate_service(engine, service)
-            if service == "marketdata":
-                names = [f"S{number}" for number in range(symbols)]
-                with engine.begin() as connection:
-                    add_instruments(connection, [Instrument(name, name) for name in names])
-            engine.dispose()
+        names = prepare(urls, symbols)
         engine = make_engine(urls["orders"], name="bench")
         event.listen(engine, "connect", lambda connection, _: setattr(connection, "cursor_factory", Counted))
         yield Desk(engine, names)
         engine.dispose()
+
+
+def prepare(urls: dict[str, str], symbols: int) -> list[str]:
+    """What the services have in their databases, and so many instruments; their symbols."""
+    names = [f"S{number}" for number in range(symbols)]
+    for service in SERVICES:
+        engine = make_engine(urls[service], name="bench")
+        migrate_service(engine, service)
+        if service == "marketdata":
+            with engine.begin() as connection:
+                add_instruments(connection, [Instrument(name, name) for name in names])
+        engine.dispose()
+    return names
 
 
 _OPEN = text("""

@@ -24,7 +24,7 @@ def measure(*, runs: int, batches: int, most: int) -> Sequence[Row]:
             if count > most:
                 continue
             print(f"quotes: {count:,} resting orders, {runs} runs of {batches} x {SYMBOLS} quotes", flush=True)
-            _rest(full, accounts, count - resting)
+            rest(full, accounts, count - resting)
             resting = count
             _rate(full, batches), _rate(empty, batches)
             pairs = [(_rate(full, batches), _rate(empty, batches)) for _ in range(runs)]
@@ -39,7 +39,7 @@ def measure(*, runs: int, batches: int, most: int) -> Sequence[Row]:
     return rows
 
 
-def _rest(made: Desk, accounts: Sequence[object], count: int) -> None:
+def rest(made: Desk, accounts: Sequence[object], count: int) -> None:
     """Limits to buy at half the price and to sell at twice of it, over all symbols."""
     wanted = (
         (account, symbol, "buy" if number % 2 else "sell", MARKET / 2 if number % 2 else MARKET * 2)

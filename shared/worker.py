@@ -59,8 +59,8 @@ SCHEDULER_START_SECONDS = 60
 SCHEDULER_POOL_SIZE = 4
 
 
-def main(service: Service) -> None:
-    """Entry point of ``python -m services.<name>``."""
+def main(service: Service, *, module: str | None = None) -> None:
+    """Entry point of ``python -m services.<name>``; another ``module`` with a ``worker`` and ``scheduler`` says so."""
     try:
         settings = _prepare(service)
     except (InvalidSettings, InvalidJobsConfig, DatabaseAway) as error:
@@ -70,7 +70,7 @@ def main(service: Service) -> None:
     os.environ["dramatiq_queue_prefetch"] = str(settings.prefetch)  # noqa: SIM112 - dramatiq's own names
     os.environ["dramatiq_restart_delay"] = "500"  # noqa: SIM112
     os.environ["dramatiq_worker_timeout"] = str(WORKER_TIMEOUT_MS)  # noqa: SIM112
-    os.execv(sys.executable, _command(service, settings))  # noqa: S606 - our own interpreter
+    os.execv(sys.executable, _command(service, settings, module or f"services.{service.name}.__main__"))  # noqa: S606 - our own interpreter
 
 
 def _prepare(service: Service) -> ServiceSettings:
@@ -86,8 +86,7 @@ def _prepare(service: Service) -> ServiceSettings:
     return settings
 
 
-def _command(service: Service, settings: ServiceSettings) -> list[str]:
-    module = f"services.{service.name}.__main__"
+def _command(service: Service, settings: ServiceSettings, module: str) -> list[str]:
     return [
         sys.executable, "-m", "dramatiq", f"{module}:worker",
         "--processes", str(settings.processes), "--threads", str(settings.threads),
