@@ -36,7 +36,7 @@ def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
         book, orders = _lock(tx, families, usable)
         settlement = settle(orders, usable, book, tx.now, rules, known_at=at)
         if settlement.changed:
-            _tell(tx, settlement, book)
+            tell(tx, settlement, book)
             saving.save(tx.connection, settlement, book, tx.now)
     quotes.follow_best(tx.connection, columns)
     return len(settlement.fills)
@@ -51,7 +51,8 @@ def _lock(tx: Transaction, families: list[store.Family], prices: dict[str, Price
     return book, orders
 
 
-def _tell(tx: Transaction, settlement: Settlement, book: Book) -> None:
+def tell(tx: Transaction, settlement: Settlement, book: Book) -> None:
+    """Say what became of each order, and then what each account holds."""
     voice = Voice(tx, book.accounts)
     for order, outcome in settlement.outcomes:
         voice.outcome(order, outcome)
