@@ -36,10 +36,11 @@ def coming(time_in_force: TimeInForce, days: Sequence[TradingDay], at: datetime)
     """The next auction after that time. ``days`` are those that were not over then, the earliest first."""
     if time_in_force is TimeInForce.OPG:
         return next((Auction(day.day, day.open_at, day.close_at) for day in days if day.open_at > at), None)
-    for day, following in zip(days, [*days[1:], None], strict=True):
-        if day.close_at > at:
-            return Auction(day.day, day.close_at, following.open_at if following else day.close_at + A_DAY)
-    return None
+    ahead = [day for day in days if day.close_at > at]
+    if not ahead:
+        return None
+    until = ahead[1].open_at if len(ahead) > 1 else ahead[0].close_at + A_DAY
+    return Auction(ahead[0].day, ahead[0].close_at, until)
 
 
 def is_closed(time_in_force: TimeInForce, due_at: datetime, now: datetime) -> bool:
