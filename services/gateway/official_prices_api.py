@@ -73,7 +73,7 @@ async def _command(gateway: Gateway, body: NewOfficialPrice) -> EnterOfficialPri
     if found["known"]:
         raise Invalid(f"day: the official {body.kind} of {body.day} is known already", field="day")
     held_at = body.held_at or due
-    if held_at > now:
+    if max(due, held_at) > now:
         raise Invalid("held_at: the auction is not over", field="held_at")
     return EnterOfficialPrice(**{**body.model_dump(), "held_at": held_at})
 

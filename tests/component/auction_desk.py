@@ -4,6 +4,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+from sqlalchemy import Connection
+
 from services.marketdata import official_prices, store
 from services.marketdata.domain.official import Official
 from services.marketdata.domain.sessions import Hours, sessions_of
@@ -25,12 +27,18 @@ def utc(day: date, clock: str) -> datetime:
 def move_to_new_york(exchange: Exchange) -> Exchange:
     """It is Wednesday, half an hour before the open."""
     exchange.clock.now = utc(WEDNESDAY, "14:00")
+    with exchange.marketdata.engine.begin() as connection:
+        sessions_in_new_york(connection, "AAPL", "IBM", "MSFT")
+    return exchange
+
+
+def sessions_in_new_york(connection: Connection, *symbols: str) -> None:
+    """These instruments trade there, on three days."""
     days = [Hours(day, utc(day, "14:30"), utc(day, close), day == FRIDAY) for day, close in CLOSES.items()]
     sessions = [session for hours in days for session in sessions_of(MARKETS["XNYS"], hours)]
-    with exchange.marketdata.engine.begin() as connection:
-        store.replace_sessions(connection, ["XNYS"], WEDNESDAY, MONDAY, sessions)
-        connection.exec_driver_sql("UPDATE marketdata.instruments SET market = 'XNYS'")
-    return exchange
+    store.replace_sessions(connection, ["XNYS"], WEDNESDAY, MONDAY, sessions)
+    moved = "UPDATE marketdata.instruments SET market = 'XNYS' WHERE symbol = ANY(%s)"
+    connection.exec_driver_sql(moved, (list(symbols),))
 
 
 def at(exchange: Exchange, clock: str, day: date = WEDNESDAY) -> None:
