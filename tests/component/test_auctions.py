@@ -298,6 +298,8 @@ def test_an_order_stays_while_its_auction_is_held(floor: Exchange) -> None:
         ("CancelRejected", "auction_closed"),
         ("ReplaceRejected", "auction_closed"),
     ]
+    floor.replace(account, waiting, time_in_force="day")
+    assert floor.said(account)[-1][1]["reason"] == "auction_closed"
     assert floor.status(waiting) == "accepted"
     at(floor, "15:30")
     floor.cancel(account, waiting)

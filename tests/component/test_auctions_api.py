@@ -1,7 +1,7 @@
 """Orders for the auctions over HTTP, and the official prices: the official client's words, and refusals by name."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +19,9 @@ from tests.component.http_desk import KEY, Trader, open_account, push
 from tests.support import eventually
 
 HOUR = timedelta(hours=1)
-PRICE: dict[str, Any] = {"symbol": "aapl", "kind": "open", "price": "101.25"}
+#: Whatever the clock says: a trading day has its own date.
+TODAY = utc_now().date()
+PRICE: dict[str, Any] = {"symbol": "aapl", "kind": "open", "day": str(TODAY), "price": "101.25"}
 
 
 @pytest.fixture
@@ -41,13 +43,11 @@ def trader(system: System, client: TestClient) -> Iterator[Trader]:
     assert trader.books_hold()
 
 
-def opens_at(trader: Trader, at: datetime) -> str:
-    """The only trading day that is known; it begins then."""
-    day = at.astimezone(UTC).date()
-    session = Session("XNYS", day, "regular", at, at + 3 * HOUR, early_close=False)
+def opens_at(trader: Trader, at: datetime) -> None:
+    """The only trading day that is known begins then."""
+    session = Session("XNYS", TODAY, "regular", at, at + 3 * HOUR, early_close=False)
     with trader.system.units["marketdata"].engine.begin() as connection:
-        replace_sessions(connection, ["XNYS"], day - timedelta(9), day + timedelta(9), [session])
-    return str(day)
+        replace_sessions(connection, ["XNYS"], TODAY - timedelta(9), TODAY + timedelta(9), [session])
 
 
 def test_an_order_for_the_open_fills_at_the_official_price(trader: Trader) -> None:
@@ -57,19 +57,15 @@ def test_an_order_for_the_open_fills_at_the_official_price(trader: Trader) -> No
     away = Order(**trader.order(**LimitOrderRequest(**terms, limit_price=99.5).to_request_fields()))
     assert (market.status.value, market.time_in_force.value, away.time_in_force.value) == ("accepted", "opg", "opg")
     push(trader.system, "99")
-    day = opens_at(trader, now := utc_now())
-    entered = trader.ask("POST", "/api/official-prices", json={**PRICE, "day": day, "held_at": now.isoformat()})
+    opens_at(trader, now := utc_now())
+    entered = trader.ask("POST", "/api/official-prices", json={**PRICE, "held_at": now.isoformat()})
     assert (entered.status_code, entered.json()["known_at"]) == (202, None), entered.text
     filled = trader.awaited(str(market.id), "filled")
     assert (filled["filled_avg_price"], filled["filled_qty"]) == ("101.25", "10")
     assert trader.awaited(str(away.id), "canceled")["filled_qty"] == "0"
     (known,) = trader.ask("GET", "/api/official-prices?symbol=aapl&kind=open").json()["items"]
-    assert (known["price"], known["day"], known["provider"], known["known_at"] is None) == (
-        "101.25",
-        day,
-        "hand",
-        False,
-    )
+    assert (known["price"], known["day"], known["provider"]) == ("101.25", str(TODAY), "hand")
+    assert known["known_at"] is not None
     (action,) = trader.ask("GET", "/api/actions?what=enter_official_price").json()["items"]
     assert action["subject"] == "AAPL"
 
@@ -111,8 +107,7 @@ def test_near_the_auction_nothing_comes_and_nothing_goes(trader: Trader) -> None
 
 def test_an_official_price_is_entered_once_and_for_a_day_that_was(trader: Trader) -> None:
     """What is wrong is named, and nothing is entered."""
-    day = opens_at(trader, utc_now() - HOUR)
-    good = {**PRICE, "day": day}
+    opens_at(trader, utc_now() - HOUR)
     for change, says in (
         ({"symbol": "NOPE"}, "symbol: "),
         ({"symbol": "IBM"}, "is no trading day of IBM"),
@@ -125,9 +120,9 @@ def test_an_official_price_is_entered_once_and_for_a_day_that_was(trader: Trader
         ({"volume": "-1"}, "volume: "),
         ({"who": "me"}, "who: "),
     ):
-        status, message = trader.refused("POST", "/api/official-prices", json={**good, **change})
+        status, message = trader.refused("POST", "/api/official-prices", json={**PRICE, **change})
         assert (status, says in message) == (422, True), message
     assert trader.ask("GET", "/api/official-prices").json()["items"] == []
-    assert trader.ask("POST", "/api/official-prices", json=good).status_code == 202
-    eventually(lambda: trader.ask("GET", f"/api/official-prices?day={day}").json()["items"])
-    assert "is known already" in trader.refused("POST", "/api/official-prices", json=good)[1]
+    assert trader.ask("POST", "/api/official-prices", json=PRICE).status_code == 202
+    eventually(lambda: trader.ask("GET", f"/api/official-prices?day={TODAY}").json()["items"])
+    assert "is known already" in trader.refused("POST", "/api/official-prices", json=PRICE)[1]

@@ -177,6 +177,7 @@ def test_a_provider_that_knows_the_official_prices_is_believed(
     stale = utc(WEDNESDAY, "20:59:30")
     assert tape.print(stale, "110", official=(*told, official("close", "110.25"))) == 0
     assert facts(marketdata)[1:] == [("close", "2026-11-25", Decimal("110.25"), utc(WEDNESDAY, "21:00"))]
+    tape.minutes(FRIDAY, "17:58:30", "111")
     tape.clock.now = utc(FRIDAY, "18:20")
     update_market_data(marketdata, monkeypatch, tape.provider)
     assert len(said(marketdata)) == 2
