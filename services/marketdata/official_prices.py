@@ -42,12 +42,11 @@ def keep(tx: Transaction, found: Sequence[Official]) -> int:
 
 def note_trades(tx: Transaction, quotes: Sequence[Quote], updates: Mapping[str, Update]) -> int:
     """Keep the official prices that these new prices tell, where their provider does not know them; the number."""
-    bars = {market: _bars(quotes, updates, market) for market in {updates[quote.symbol].market for quote in quotes}}
-    bars = {market: found for market, found in bars.items() if found and _closes(market)}
-    if not bars:
+    markets = [market for market in {updates[quote.symbol].market for quote in quotes} if _closes(market)]
+    if not markets:
         return 0
-    days = _days(tx.connection, list(bars), tx.now - LOOK_BACK, tx.now)
-    pairs = [(bar, days.get(market, [])) for market, found in bars.items() for bar in found]
+    days = _days(tx.connection, markets, tx.now - LOOK_BACK, tx.now)
+    pairs = [(bar, days.get(market, [])) for market in markets for bar in _bars(quotes, updates, market)]
     opens = [first_trade(bar, its) for bar, its in pairs]
     over = [(bar.symbol, day) for bar, its in pairs if (day := just_over(bar, its)) is not None]
     return keep(tx, [*filter(None, opens), *last_trades(tx.connection, over)])
