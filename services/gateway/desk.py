@@ -70,16 +70,16 @@ def accepted(row: Record) -> Record:
     return row
 
 
-async def cancel(gateway: Gateway, account_id: UUID, ids: Sequence[UUID]) -> list[Record]:
-    """Ask orders to cancel them; each as it is after the answer."""
+async def cancel(gateway: Gateway, account_id: UUID, ids: Sequence[UUID]) -> list[tuple[Record, Answer | None]]:
+    """Ask orders to cancel them; each as it is after the answer, and with it."""
     now = gateway.unit.clock()
 
     def send(tx: Transaction) -> None:
         for order_id in ids:
             tx.publish(CancelOrder(account_id=account_id, order_id=order_id, requested_at=now))
 
-    await ask(gateway, send, ids)
-    return await read(gateway, order_rows.orders_of, account_id, ids)
+    answers = dict(zip(ids, await ask(gateway, send, ids), strict=True))
+    return [(row, answers[row["id"]]) for row in await read(gateway, order_rows.orders_of, account_id, ids)]
 
 
 async def replace(gateway: Gateway, account_id: UUID, order_id: UUID, changes: OrderChanges) -> Record:

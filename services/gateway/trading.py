@@ -95,10 +95,15 @@ async def patch_order(gateway: Gateway, principal: Principal, order_id: UUID, bo
 
 
 async def delete_order(gateway: Gateway, principal: Principal, order_id: UUID) -> None:
-    """Cancel the order: 204 when it is canceled or the cancel is on its way, 422 when it had ended before."""
+    """Cancel the order: 204 when it is canceled or the cancel is on its way.
+
+    422 when it had ended before, or its auction is about to be held.
+    """
     row = await _order(gateway, principal, order_id)
     if row["status"] not in desk.ENDED:
-        (row,) = await desk.cancel(gateway, principal.account_id, [order_id])
+        ((row, answer),) = await desk.cancel(gateway, principal.account_id, [order_id])
+        if row["status"] not in desk.ENDED and answer is not None and answer.refused:
+            raise desk.refusal(answer.body["reason"], answer.body["message"])
         if row["status"] == OrderStatus.CANCELED or row["status"] not in desk.ENDED:
             return
     raise Invalid(f"order is not cancelable: it is {row['status']}")
@@ -108,7 +113,7 @@ async def delete_orders(gateway: Gateway, principal: Principal) -> list[Canceled
     """Cancel all open orders; one answer for each."""
     query = OrderQuery(status="open", limit=500)
     ids = [row["id"] for row in await read(gateway, order_rows.orders, principal.account_id, query)]
-    return [_canceled(row) for row in await desk.cancel(gateway, principal.account_id, ids)]
+    return [_canceled(row) for row, _ in await desk.cancel(gateway, principal.account_id, ids)]
 
 
 def _canceled(row: Record) -> Canceled:

@@ -1,8 +1,9 @@
 """What marketdata does with each message."""
 
-from services.marketdata import corporate_actions
+from services.marketdata import corporate_actions, official_prices
 from shared.bus.actors import Actors
 from shared.bus.transaction import Transaction
+from shared.contracts.auctions import EnterOfficialPrice
 from shared.contracts.corporate_actions import EnterCorporateAction
 
 actors = Actors()
@@ -13,3 +14,8 @@ def enter_corporate_action(command: EnterCorporateAction, tx: Transaction) -> No
     """Keep it until it takes effect; one whose time has come does at once."""
     corporate_actions.enter(tx, command)
     corporate_actions.apply_due(tx)
+
+
+@actors.on(EnterOfficialPrice, queue="marketdata.commands")
+def enter_official_price(command: EnterOfficialPrice, tx: Transaction) -> None:
+    official_prices.enter(tx, command)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from functools import cache
 
-from services.marketdata import partitions, store
+from services.marketdata import official_prices, partitions, store
 from services.marketdata.calendars import sessions_between
 from services.marketdata.corporate_actions import apply_due
 from services.marketdata.prices import poll
@@ -39,6 +39,8 @@ def update_market_data(run: JobRun) -> Counts:
     provider = configured_provider()
     with run.unit.transaction() as tx:
         partitions.ensure_partitions(tx.connection, tx.now)
+        if not provider.official:
+            official_prices.note_closes(tx)
     return {"prices_written": poll(run.unit, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 
-from services.marketdata import store
+from services.marketdata import official_prices, store
 from services.marketdata.corporate_actions import apply_due
 from services.marketdata.domain.quote import Quote
 from services.marketdata.providers import Provider, ProviderState
@@ -35,12 +35,15 @@ def take_in(tx: Transaction, provider: Provider, step: Step, *, interval: str, l
     state = store.lock_provider_state(tx.connection, provider.name)
     apply_due(tx)
     quotes, after = step(state, store.tradable_symbols(tx.connection))
+    official_prices.keep(tx, [official for quote in quotes for official in quote.official])
     if not quotes:
         return 0
     updates = store.update_prices(tx.connection, quotes)
     current = [quote for quote in quotes if quote.symbol in updates]
     if not current:  # newer prices were written while this waited for the lock: the same step comes again
         return 0
+    if not provider.official:
+        official_prices.note_trades(tx, current, updates)
     store.add_bars(tx.connection, current, interval, length)
     if after != state:
         store.save_provider_state(tx.connection, provider.name, after, tx.now)

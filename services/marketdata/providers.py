@@ -34,6 +34,8 @@ class Provider(Protocol):
     name: str
     #: How often it may be polled, by all replicas together; None where it does not count.
     rate: Rate | None
+    #: Whether it tells the official opens and closes; else they are the first and last trades of a session.
+    official: bool
 
     def poll(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
         """The current prices."""
@@ -50,6 +52,7 @@ class ReplayProvider:
 
     name = replay.NAME
     rate: Rate | None = None
+    official = False
 
     def __init__(self, bars: Mapping[str, tuple[Bar, ...]], *, seed: int, spread_bps: Decimal = SPREAD_BPS) -> None:
         self._replay = Replay(bars, spread_bps=spread_bps)
@@ -75,6 +78,7 @@ class SimulatedProvider:
 
     name = simulated.NAME
     rate: Rate | None = None
+    official = False
 
     def __init__(self, *, seed: int, start_prices: Mapping[str, Decimal]) -> None:
         self._seed = seed

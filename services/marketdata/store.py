@@ -72,11 +72,15 @@ def save_provider_state(connection: Connection, provider: str, state: dict[str, 
 
 @dataclass(frozen=True)
 class Update:
-    """``sequence`` counts a symbol's updates, ``adjustment`` its splits; ``since`` is the time of the update before."""
+    """``sequence`` counts a symbol's updates, ``adjustment`` its splits; ``since`` is the time of the update before.
+
+    ``market`` is that of the instrument.
+    """
 
     sequence: int
     since: datetime | None
     adjustment: int = 0
+    market: str = ""
 
 
 def update_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, Update]:
@@ -87,7 +91,7 @@ def update_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, 
     columns = _columns(quotes, "symbol", "provider", "last", "bid", "ask", "bid_size", "ask_size", "open")
     columns |= _columns(quotes, "high", "low", "volume", "quoted_at")
     return {
-        row.symbol: Update(row.sequence, row.since, row.adjustment)
+        row.symbol: Update(row.sequence, row.since, row.adjustment, row.market)
         for row in connection.execute(_UPDATE_PRICES, columns)
     }
 
@@ -165,7 +169,7 @@ FROM unnest(CAST(:symbol AS text[]), CAST(:provider AS text[]), CAST(:last AS nu
             CAST(:volume AS numeric[]), CAST(:quoted_at AS timestamptz[]))
   AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at)
 WHERE i.symbol = v.symbol AND (i.quoted_at IS NULL OR i.quoted_at < v.quoted_at)
-RETURNING i.symbol, i.sequence, i.since, i.adjustment
+RETURNING i.symbol, i.sequence, i.since, i.adjustment, i.market
 """)
 _ADD_BARS = text("""
 INSERT INTO marketdata.market_data AS bar

@@ -3,15 +3,16 @@
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from services.orders import account_store, adjusting, entering, funding, store
+from services.orders import account_store, adjusting, auctions, entering, funding, store
 from services.orders.domain.order import Account, Order
-from services.orders.domain.risk import Refusal
+from services.orders.domain.risk import Refusal, refuse_change
 from services.orders.filling import end_orders, fill_on
 from services.orders.saying import Voice
 from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
 from shared.bus.transaction import Transaction
 from shared.contracts.accounts import ConfigureAccount, MoveCash, OpenAccount, ResetAccount
+from shared.contracts.auctions import AuctionHeld
 from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.orders import CancelOrder, CancelRejected, OrderStatus, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import PricesUpdated
@@ -61,6 +62,11 @@ def apply_corporate_action(event: CorporateActionApplied, tx: Transaction) -> No
     adjusting.apply_action(tx, event)
 
 
+@actors.on(AuctionHeld, queue="orders.prices")
+def hold_auction(event: AuctionHeld, tx: Transaction) -> None:
+    auctions.hold(tx, event)
+
+
 @actors.on(SubmitOrder, queue="orders.commands")
 def submit_order(command: SubmitOrder, tx: Transaction) -> None:
     """Accept the order and reserve what it needs, or refuse it with a reason; either is a row."""
@@ -75,7 +81,7 @@ def submit_orders(command: SubmitOrders, tx: Transaction) -> None:
 
 @actors.on(CancelOrder, queue="orders.commands")
 def cancel_order(command: CancelOrder, tx: Transaction) -> None:
-    """Cancel what is open; a fill that came first wins, and the sender is told so."""
+    """Cancel what is open and not about to be auctioned; a fill that came first wins, and the sender is told so."""
     account = account_store.lock_account(tx.connection, command.account_id)
     found = _family(tx, account, command.order_id, command.requested_at, late="not_cancelable")
     if account is None:
@@ -84,6 +90,10 @@ def cancel_order(command: CancelOrder, tx: Transaction) -> None:
         _refuse_cancel(tx, account, command, found)
         return
     order, family = found
+    late = refuse_change(order, tx.now)
+    if late is not None:
+        _refuse_cancel(tx, account, command, late)
+        return
     end_orders(tx, [order], OrderStatus.CANCELED, family, {account.id: account}, "requested")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from services.orders import account_store, order_saving
+from services.orders import account_store, auctions, order_saving
 from services.orders.domain import risk
 from services.orders.domain.amending import Replaced, amend
 from services.orders.domain.entry import Admitted, admit, refused
@@ -23,6 +23,8 @@ def enter_orders(tx: Transaction, account: Account, orders: Sequence[NewOrder]) 
     """
     asked = [(order.order_id, order.client_order_id, order.symbol) for order in orders]
     contexts = account_store.contexts(tx.connection, account.id, asked, tx.now)
+    times = [(order.symbol, order.time_in_force, order.submitted_at) for order in orders]
+    contexts = auctions.with_auctions(tx.connection, times, contexts, tx.now)
     desk = _Desk(tx, account)
     for order, context in zip(orders, contexts, strict=True):
         if not context.known:
@@ -81,6 +83,8 @@ def replace_order(tx: Transaction, account: Account, family: Sequence[Order], co
     )
     if context.known:
         return
+    asked = (old.symbol, command.time_in_force or old.time_in_force, command.requested_at)
+    (context,) = auctions.with_auctions(tx.connection, [asked], [context], tx.now)
     done = _amended(tx, account, family, command, context)
     if isinstance(done, Refusal):
         refuse_replace(tx, account, command, done)

@@ -37,7 +37,7 @@ def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
         book, orders = _lock(tx, {symbol: concerned[symbol] for symbol in usable}, usable)
         settlement = settle(orders, usable, book, tx.now, rules, known_at=at)
         if settlement.changed:
-            _tell(tx, settlement, book)
+            tell(tx, settlement, book)
             saving.add(tx.writes, settlement, book, tx.now)
     if useless:
         columns = quotes.columns([price for price in prices if price.symbol not in useless])
@@ -53,7 +53,8 @@ def _lock(tx: Transaction, concerned: Concerned, prices: dict[str, Price]) -> tu
     return book, orders
 
 
-def _tell(tx: Transaction, settlement: Settlement, book: Book) -> None:
+def tell(tx: Transaction, settlement: Settlement, book: Book) -> None:
+    """Say what became of each order, and then what each account holds."""
     voice = Voice(tx, book.accounts)
     for order, outcome in settlement.outcomes:
         voice.outcome(order, outcome)

@@ -101,6 +101,8 @@ def _entered(entered: Sequence[Entered]) -> Columns:
         "messages": [refusal and refusal.message for refusal in refusals],
         "traces": [order.trace for order in orders],
         "epochs": [each.epoch for each in entered],
+        "days": [order.auction_day for order in orders],
+        "dues": [order.auction_at for order in orders],
     }
 
 
@@ -150,7 +152,7 @@ INSERT INTO orders.orders (
   account_id, id, client_order_id, symbol, side, type, time_in_force, extended_hours, qty, notional, limit_price,
   stop_price, trail_price, trail_percent, hwm, triggered, active_at, direction, threshold, on_bar, status, reserved,
   promised, carried, order_class, family, leg, strategy_id, submitted_at, accepted_at, expires_at, replaces,
-  reject_reason, reject_message, trace, epoch, updated_at)
+  reject_reason, reject_message, trace, epoch, auction_day, auction_at, updated_at)
 SELECT v.*, %(now)s FROM unnest(
   %(accounts)b::uuid[], %(ids)b::uuid[], %(client_ids)b::text[], %(symbols)b::text[], %(sides)b::text[],
   %(types)b::text[], %(times)b::text[], %(extended)b::boolean[], %(qtys)s::numeric[], %(notionals)s::numeric[],
@@ -159,7 +161,7 @@ SELECT v.*, %(now)s FROM unnest(
   %(on_bar)b::boolean[], %(statuses)b::text[], %(reserved)s::numeric[], %(promised)s::numeric[], %(carried)s::numeric[],
   %(classes)b::text[], %(families)b::uuid[], %(legs)b::text[], %(strategies)b::uuid[], %(submitted)b::timestamptz[],
   %(accepted)b::timestamptz[], %(expires)b::timestamptz[], %(replaced)b::uuid[], %(reasons)b::text[],
-  %(messages)b::text[], %(traces)b::text[], %(epochs)b::int[]) AS v
+  %(messages)b::text[], %(traces)b::text[], %(epochs)b::int[], %(days)b::date[], %(dues)b::timestamptz[]) AS v
 """
 _UPDATE_ORDERS = """
 UPDATE orders.orders o SET

@@ -91,6 +91,10 @@ INVARIANTS: dict[str, str] = {
                              ELSE COALESCE(f.bid, f.price + f.slippage) END
            OR (o.adjusted_at IS NULL OR f.filled_at > o.adjusted_at)
               AND (o.side = 'buy' AND f.price > o.limit_price OR o.side = 'sell' AND f.price < o.limit_price)""",
+    "what is for an auction fills there alone, and nothing else does, at its price": """
+        SELECT f.id FROM orders.fills f JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
+        WHERE (f.stage = 'auction') <> (o.time_in_force IN ('opg', 'cls'))
+           OR f.stage = 'auction' AND (f.price <> f.last OR f.slippage <> 0 OR f.quoted_at <= o.active_at)""",
     "nothing fills after its end": """
         SELECT f.id FROM orders.fills f JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
         WHERE o.status IN ('canceled', 'expired', 'rejected', 'replaced')

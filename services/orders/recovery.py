@@ -1,38 +1,59 @@
 """Prices that no event brought, such as while orders was down: what was missed is made up for from the stored bars.
 
+So are auctions, from the official prices: between the bars before and after them.
+
 Each bar is applied as the event about it would have been, in order and in a transaction of its own, with the sequence
 of the last price that was applied. So an event that comes after all goes first, and a run that is killed goes on where
 it was.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 
-from services.orders import quotes
+from services.orders import auctions, quotes
 from services.orders.filling import fill_on
-from shared.bus.transaction import Unit
+from shared.bus.transaction import Transaction, Unit
+from shared.contracts.auctions import AuctionHeld
 from shared.contracts.prices import Price
+
+#: Bars that ended together, or an auction.
+Step = list[Price] | AuctionHeld
 
 
 def catch_up(unit: Unit, progress: Callable[[int, int], None]) -> int:
-    """Fill what the missed bars fill; the number of fills."""
+    """Fill what the missed bars and auctions fill; the number of fills."""
     filled = done = 0
-    while batches := _missed(unit):
-        known = done + len(batches)
-        for batch in batches:
+    while steps := _missed(unit):
+        known = done + len(steps)
+        for step in steps:
             with unit.transaction() as tx:
-                filled += fill_on(tx, batch, at=batch[0].quoted_at)
+                filled += _take(tx, step)
             done += 1
             progress(done, known)
     return filled
 
 
-def _missed(unit: Unit) -> list[list[Price]]:
-    """The next missed bars, those that ended at one time together."""
+def _take(tx: Transaction, step: Step) -> int:
+    if isinstance(step, AuctionHeld):
+        return auctions.hold(tx, step)
+    return fill_on(tx, step, at=step[0].quoted_at)
+
+
+def _missed(unit: Unit) -> list[Step]:
+    """The next missed bars, those that ended at one time together, and the auctions among them."""
     with unit.engine.begin() as connection:
         bars = quotes.missed_bars(connection)
-    return [list(batch) for _, batch in groupby(bars, key=attrgetter("quoted_at"))]
+        held = auctions.missed(connection)
+    steps: list[Step] = [list(batch) for _, batch in groupby(bars, key=attrgetter("quoted_at"))]
+    steps += [auction for auction in held if not bars or auction.held_at < bars[-1].quoted_at]
+    return sorted(steps, key=_place)
+
+
+def _place(step: Step) -> tuple[datetime, bool]:
+    """A bar that ends with an auction lies before it."""
+    return (step.held_at, True) if isinstance(step, AuctionHeld) else (step[0].quoted_at, False)
 
 
 def sweep(unit: Unit) -> int:

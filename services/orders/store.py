@@ -112,6 +112,8 @@ def _order(row: Any) -> Order:
         reserved=row.reserved,
         promised=row.promised,
         expires_at=row.expires_at,
+        auction_day=row.auction_day,
+        auction_at=row.auction_at,
         strategy_id=row.strategy_id,
         status=OrderStatus(row.status),
         order_class=OrderClass(row.order_class),
@@ -125,7 +127,7 @@ _ORDER_COLUMNS = """
 o.account_id, o.id, o.symbol, o.side, o.type, o.qty, o.accepted_at, o.active_at, o.time_in_force, o.extended_hours,
 o.notional, o.limit_price, o.stop_price, o.trail_price, o.trail_percent, o.hwm, o.triggered, o.carried, o.filled_qty,
 o.filled_avg_price, o.fills, o.fees, o.reserved, o.promised, o.expires_at, o.strategy_id, o.status, o.order_class,
-o.family, o.leg, o.trace
+o.family, o.leg, o.trace, o.auction_day, o.auction_at
 """
 _FAMILY = text("SELECT family FROM orders.orders WHERE account_id = :account_id AND id = :id")
 _ORDER = text(f"SELECT {_ORDER_COLUMNS} FROM orders.orders o WHERE o.account_id = :account_id AND o.id = :id")

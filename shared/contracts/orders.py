@@ -36,8 +36,16 @@ class OrderClass(StrEnum):
 class TimeInForce(StrEnum):
     DAY = "day"
     GTC = "gtc"
+    OPG = "opg"
+    CLS = "cls"
     IOC = "ioc"
     FOK = "fok"
+
+
+#: For the opening, or the closing auction of a session, and for nothing else.
+AUCTIONS = frozenset({TimeInForce.OPG, TimeInForce.CLS})
+#: What is left of such an order after its one chance is canceled.
+AT_ONCE = frozenset({TimeInForce.IOC, TimeInForce.FOK}) | AUCTIONS
 
 
 class OrderStatus(StrEnum):
@@ -144,7 +152,7 @@ def _check_size(order: OrderTerms) -> None:
 
 
 def _check_time(order: OrderTerms) -> None:
-    at_once = order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}
+    at_once = order.time_in_force in AT_ONCE
     if at_once and order.type not in {OrderType.MARKET, OrderType.LIMIT}:
         raise ValueError(f"time_in_force: {order.time_in_force} goes with market and limit orders only")
     if at_once and order.order_class is not OrderClass.SIMPLE:
@@ -264,7 +272,7 @@ class PositionChanged(OfAccount):
 
 
 class OrderCanceled(OfAccount):
-    """``reason``: requested, or what else ended it, such as oco, family, ioc, fok, entry_ended or reset."""
+    """``reason``: requested, or what else ended it, such as oco, family, ioc, fok, opg, cls, entry_ended or reset."""
 
     order_id: UUID
     reason: str = "requested"

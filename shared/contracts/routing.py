@@ -20,6 +20,7 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.auctions import AuctionHeld, EnterOfficialPrice
 from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.jobs import RunJob
@@ -57,6 +58,8 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     PricesUpdated: ("marketdata",),
     EnterCorporateAction: ("gateway",),
     CorporateActionApplied: ("marketdata",),
+    EnterOfficialPrice: ("gateway",),
+    AuctionHeld: ("marketdata",),
     OpenAccount: ("gateway",),
     ConfigureAccount: ("gateway",),
     MoveCash: ("gateway",),
@@ -100,8 +103,8 @@ class Queue:
 
 #: Which messages each queue receives. The part before the dot is the consuming service.
 QUEUES: dict[str, Queue] = {
-    "marketdata.commands": Queue(Priority.HIGH, (EnterCorporateAction,)),
-    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied)),
+    "marketdata.commands": Queue(Priority.HIGH, (EnterCorporateAction, EnterOfficialPrice)),
+    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, AuctionHeld)),
     "orders.commands": Queue(
         Priority.CRITICAL,
         (

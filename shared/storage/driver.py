@@ -217,7 +217,7 @@ def _row_maker(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Any]:
 
 
 #: A string may become anything: its type follows from where it stands.
-_SCALARS: dict[type, int] = {datetime: 1184, UUID: 2950, int: 20, str: 0}
+_SCALARS: dict[type, int] = {datetime: 1184, date: 1082, UUID: 2950, int: 20, str: 0}
 
 
 def _scalar(value: Any) -> tuple[int, bytes]:

@@ -14,7 +14,9 @@ from services.orders.filling import expire
 from services.orders.recovery import sweep
 from shared.bus.transaction import Unit
 from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCash, OpenAccount, ResetAccount
+from shared.contracts.auctions import AuctionHeld
 from shared.contracts.base import Message
+from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.orders import CancelOrder, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import Price, PricesUpdated
 from tests.component.watching import outbox
@@ -31,6 +33,8 @@ HANDLERS: dict[type[Message], Any] = {
     CancelOrder: actors.cancel_order,
     ReplaceOrder: actors.replace_order,
     PricesUpdated: actors.fill_on_prices,
+    AuctionHeld: actors.hold_auction,
+    CorporateActionApplied: actors.apply_corporate_action,
 }
 #: A new account may not hold more than it has paid for; one with these may.
 MARGIN = {"multiplier": 2, "shorting": True}

@@ -41,6 +41,7 @@ class Scripted:
 
     name: str = "scripted"
     rate: Rate | None = None
+    official: bool = False
     quotes: list[Quote] = field(default_factory=list)
 
     def poll(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:  # noqa: ARG002

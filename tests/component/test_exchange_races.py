@@ -19,11 +19,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.orders import account_store, store
 from services.orders.filling import expire as end_of_session
+from services.orders.recovery import catch_up
 from shared.bus.transaction import Unit
 from shared.contracts.base import Message
 from shared.contracts.orders import CancelOrder, ReplaceOrder
 from shared.contracts.prices import PricesUpdated
 from shared.storage.driver import Writes
+from tests.component.auction_desk import become_known, move_to_new_york, said
 from tests.component.exchange_desk import HANDLERS, Exchange
 from tests.support import broken_invariants, eventually, order, price, value
 
@@ -39,6 +41,14 @@ def handle(exchange: Exchange, message: Message) -> None:
 def fill(exchange: Exchange, _account: UUID, _order: UUID) -> None:
     quoted = exchange.clock.now + timedelta(milliseconds=1)
     handle(exchange, PricesUpdated(prices=(price("AAPL", "100", at=quoted, sequence=99),)))
+
+
+def auction(exchange: Exchange, _account: UUID, _order: UUID) -> None:
+    handle(exchange, said(exchange)[-1])
+
+
+def make_up(exchange: Exchange, _account: UUID, _order: UUID) -> None:
+    catch_up(exchange.orders, lambda _done, _of: None)
 
 
 def sweep(exchange: Exchange, _account: UUID, _order: UUID) -> None:
@@ -135,14 +145,53 @@ def test_of_two_that_end_an_order_one_wins(
     account, order_id = waiting
     race(exchange, first, second, account, order_id)
     assert broken_invariants(exchange.orders.engine) == {}
+    one_won(exchange, account, order_id, first, second)
+
+
+def one_won(exchange: Exchange, account: UUID, order_id: UUID, first: Act, second: Act) -> None:
     told = [name for name, body in exchange.said(account) if body.get("order_id") == str(order_id)][1:]
     ends = {"OrderFilled", "OrderCanceled", "OrderReplaced", "OrderExpired"}
     assert [name for name in told if name in ends] == [ENDS[first]]
     assert [name for name in told if name not in ends] == ([REFUSALS[second]] if second in REFUSALS else [])
 
 
-ENDS: dict[Act, str] = {fill: "OrderFilled", cancel: "OrderCanceled", replace: "OrderReplaced", expire: "OrderExpired"}
+ENDS: dict[Act, str] = {
+    fill: "OrderFilled",
+    auction: "OrderFilled",
+    make_up: "OrderFilled",
+    cancel: "OrderCanceled",
+    replace: "OrderReplaced",
+    expire: "OrderExpired",
+}
 REFUSALS: dict[Act, str] = {cancel: "CancelRejected", replace: "ReplaceRejected"}
+
+
+@pytest.fixture
+def auctioned(exchange: Exchange) -> tuple[UUID, UUID]:
+    """An account with an order for the opening auction, whose price is known to marketdata."""
+    account = move_to_new_york(exchange).open()
+    waiting = exchange.submit(account, "buy 10 AAPL limit", limit_price="200", time_in_force="opg")
+    become_known(exchange, "open", "100")
+    return account, waiting
+
+
+AUCTION_RACES = [
+    *((auction, other) for other in (make_up, cancel, replace, expire)),
+    *((other, auction) for other in (make_up, cancel, replace, expire)),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), AUCTION_RACES, ids=[f"{a.__name__}-{b.__name__}" for a, b in AUCTION_RACES]
+)
+def test_an_auction_and_who_ends_its_order_meet_and_one_wins(
+    exchange: Exchange, auctioned: tuple[UUID, UUID], first: Act, second: Act
+) -> None:
+    """As with any other price; the event and the recovery fill it once."""
+    account, order_id = auctioned
+    race(exchange, first, second, account, order_id)
+    assert broken_invariants(exchange.orders.engine) == {}
+    one_won(exchange, account, order_id, first, second)
 
 
 def test_an_event_and_the_sweep_fill_an_order_once(exchange: Exchange, waiting: tuple[UUID, UUID]) -> None:
@@ -160,18 +209,36 @@ def test_two_orders_at_once_do_not_spend_the_same_cash(exchange: Exchange, waiti
     assert broken_invariants(exchange.orders.engine) == {}
 
 
+@pytest.mark.parametrize(("first", "second"), [(auction, cancel), (cancel, auction), (auction, make_up)])
+def test_without_the_row_locks_a_race_of_an_auction_is_noticed(
+    exchange: Exchange, auctioned: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch, first: Act, second: Act
+) -> None:
+    """So that the tests of auctions above are known to test something."""
+    unlocked(monkeypatch)
+    assert noticed(exchange, first, second, auctioned)
+
+
 @pytest.mark.parametrize(("first", "second"), [(fill, cancel), (cancel, fill), (submit, submit)])
 def test_without_the_row_locks_a_race_is_noticed(
     exchange: Exchange, waiting: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch, first: Act, second: Act
 ) -> None:
     """So that the tests above are known to test something."""
+    unlocked(monkeypatch)
+    assert noticed(exchange, first, second, waiting)
+
+
+def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in ((account_store, "_LOCK_ACCOUNTS"), (store, "_LOCK_OPEN")):
-        unlocked = getattr(module, name).replace("FOR UPDATE OF o", "").replace("FOR UPDATE", "")
-        monkeypatch.setattr(module, name, unlocked)
+        without = getattr(module, name).replace("FOR UPDATE OF o", "").replace("FOR UPDATE", "")
+        monkeypatch.setattr(module, name, without)
+
+
+def noticed(exchange: Exchange, first: Act, second: Act, waiting: tuple[UUID, UUID]) -> bool:
+    """Whether it shows that both did something."""
     account, order_id = waiting
     try:
         race(exchange, first, second, account, order_id)
     except (SQLAlchemyError, psycopg.Error):
-        return  # the database's own constraints refused it
+        return True  # the database's own constraints refused it
     gaps = [body["sequence"] for _, body in exchange.everything(account)]
-    assert broken_invariants(exchange.orders.engine) or len(gaps) != len(set(gaps))
+    return bool(broken_invariants(exchange.orders.engine)) or len(gaps) != len(set(gaps))

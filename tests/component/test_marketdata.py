@@ -150,7 +150,7 @@ def test_a_crash_before_the_commit_leaves_no_trace(marketdata: Unit, clock: Fake
             quotes = [made_up_quote("AAPL", "101", tx.now)]
             updates = store.update_prices(tx.connection, quotes)
             store.add_bars(tx.connection, quotes, "1m", SECOND)
-            assert updates["AAPL"] == store.Update(2, before[0].quoted_at)
+            assert updates["AAPL"] == store.Update(2, before[0].quoted_at, market="DEMO")
             raise ServiceKilled
 
     with pytest.raises(ServiceKilled):

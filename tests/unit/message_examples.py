@@ -1,6 +1,6 @@
 """One example of every message."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.auctions import AuctionHeld, AuctionKind, EnterOfficialPrice
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.jobs import RunJob
@@ -176,6 +177,25 @@ _ALL: tuple[Message, ...] = (
         amount=Decimal("0.255"),
         effective_at=AT,
         adjustment=2,
+    ),
+    EnterOfficialPrice(
+        symbol="AAPL",
+        kind=AuctionKind.OPEN,
+        day=date(2026, 11, 23),
+        price=Decimal("101.25"),
+        volume=Decimal(120000),
+        held_at=AT,
+    ),
+    AuctionHeld(
+        symbol="AAPL",
+        kind=AuctionKind.CLOSE,
+        day=date(2026, 11, 23),
+        price=Decimal("102.5"),
+        volume=Decimal(450000),
+        held_at=AT,
+        sequence=4,
+        adjustment=1,
+        provider="replay",
     ),
     OrderExpired(**_of_order),
     PositionChanged(**_of_account, symbol="AAPL", qty=Decimal("-8.5"), cost=Decimal("-850.25")),

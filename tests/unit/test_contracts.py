@@ -264,7 +264,7 @@ def test_what_concerns_an_account_is_published_in_its_order() -> None:
         ("client_order_id", "x" * 129),
         ("side", "hold"),
         ("type", "iceberg"),
-        ("time_in_force", "opg"),
+        ("time_in_force", "gtd"),
     ],
 )
 def test_an_order_that_makes_no_sense_is_refused(field: str, value: str) -> None:

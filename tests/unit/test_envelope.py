@@ -6,6 +6,7 @@ import dramatiq
 import pytest
 
 from shared.bus.envelope import MAX_BODY_BYTES, MessageTooLarge, actor_name, encode, stamped
+from shared.contracts.auctions import AuctionHeld
 from shared.contracts.base import Command, Message
 from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.jobs import RunJob
@@ -62,7 +63,7 @@ def test_a_message_without_an_id_gets_one_of_its_own() -> None:
 @every_message
 def test_a_command_must_reach_a_queue(message: Message) -> None:
     """So must an event that a queue waits for; one for the live feed alone may find nobody there."""
-    awaited = isinstance(message, Command | PricesUpdated | OrderFilled | CorporateActionApplied)
+    awaited = isinstance(message, Command | PricesUpdated | OrderFilled | CorporateActionApplied | AuctionHeld)
     assert encode(message).mandatory == awaited
 
 

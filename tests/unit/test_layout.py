@@ -47,10 +47,11 @@ TIMERS = {
 ROLES = {"__init__", "__main__", "actors", "jobs", "service", "settings", "store"}
 #: The nouns that only this service has, besides its roles.
 NOUNS = {
-    "marketdata": {"calendars", "corporate_actions", "feed", "partitions", "prices", "providers"},
+    "marketdata": {"calendars", "corporate_actions", "feed", "official_prices", "partitions", "prices", "providers"},
     "orders": {
         "account_store",
         "adjusting",
+        "auctions",
         "entering",
         "filling",
         "funding",
@@ -84,6 +85,7 @@ NOUNS = {
         "live",
         "models",
         "notifier",
+        "official_prices_api",
         "openapi",
         "operations",
         "operations_api",

@@ -17,7 +17,7 @@ EXITS = {"simple": "", "bracket": "bracket 110/95", "oto": "oto /95", "oco": "oc
 
 def expected(kind: str, tif: str, order_class: str) -> bool:
     """The rules in other words than the contract's."""
-    if tif in {"ioc", "fok"} and (kind not in {"market", "limit"} or order_class != "simple"):
+    if tif in {"ioc", "fok", "opg", "cls"} and (kind not in {"market", "limit"} or order_class != "simple"):
         return False
     return order_class != "oco" or kind == "limit"
 
@@ -57,8 +57,12 @@ def test_every_type_class_and_time_in_force(kind: str, tif: str, order_class: st
         ("buy 1000000001 AAPL market", {}, "less than or equal to"),
         ("buy 0.5 AAPL market gtc", {}, "fractional and notional orders must be day orders"),
         ("buy $100 AAPL market ioc", {}, "fractional and notional orders must be day orders"),
+        ("buy 0.5 AAPL market opg", {}, "fractional and notional orders must be day orders"),
+        ("buy $100 AAPL market cls", {}, "fractional and notional orders must be day orders"),
         ("buy 0.5 AAPL market day bracket 110/95", {}, "fractional and notional orders must be simple"),
         ("buy 1 AAPL stop 9 ioc", {}, "ioc goes with market and limit orders only"),
+        ("buy 1 AAPL trailing_stop 9 cls", {}, "cls goes with market and limit orders only"),
+        ("buy 1 AAPL limit 9 opg", {"extended_hours": True}, "extended_hours goes with limit orders of the day only"),
         ("buy 1 AAPL limit 9 fok bracket 110/95", {}, "an order of class bracket is day or gtc"),
         ("buy 1 AAPL limit 9 gtc", {"extended_hours": True}, "extended_hours goes with limit orders of the day only"),
         ("buy 1 AAPL market day", {"extended_hours": True}, "extended_hours goes with limit orders of the day only"),

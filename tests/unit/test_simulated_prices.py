@@ -24,8 +24,8 @@ spreads = st.decimals(min_value=0, max_value=30_000, places=1)
 
 
 def numbers(quote: Quote) -> list[object]:
-    texts = {"symbol", "provider", "quoted_at"}
-    return [getattr(quote, field.name) for field in fields(quote) if field.name not in texts]
+    others = {"symbol", "provider", "quoted_at", "official"}
+    return [getattr(quote, field.name) for field in fields(quote) if field.name not in others]
 
 
 @given(symbols, prices, steps, seeds, spreads)

@@ -56,6 +56,15 @@ def test_every_price_concerns_an_order_that_waits_for_none(terms: str, fields: d
     assert wakes(order(terms, **fields)) == (Direction.BELOW, EVERY)
 
 
+@pytest.mark.parametrize("terms", ["buy 1 AAPL market opg", "sell 1 AAPL limit 90 cls"])
+def test_no_price_concerns_an_order_for_an_auction(terms: str) -> None:
+    """It is on neither side of the index, however eager its limit is."""
+    waiting = order(terms)
+    assert wakes(waiting) == (Direction.AUCTION, EVERY)
+    for last in ("1", "100", "10000"):
+        assert not concerned(waiting, quote(f"AAPL {last}/{last} {last} of 100 10000 1"), on_bar=True)
+
+
 levels = st.integers(min_value=9_700, max_value=10_300).map(lambda cents: Decimal(cents) / 100)
 KINDS = (
     "market",

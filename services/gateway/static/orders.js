@@ -6,7 +6,7 @@ import { capitalized, money, price, quantity, words } from "./format.js";
 import { LiveList } from "./list.js";
 
 const ENDED = new Set(["filled", "canceled", "expired", "replaced", "rejected"]);
-const TIMES_IN_FORCE = { day: "day", gtc: "GTC", ioc: "IOC", fok: "FOK" };
+const TIMES_IN_FORCE = { day: "day", gtc: "GTC", opg: "OPG", cls: "CLS", ioc: "IOC", fok: "FOK" };
 
 export const hasEnded = (order) => ENDED.has(order.status);
 

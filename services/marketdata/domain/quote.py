@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from services.marketdata.domain.official import Official
+
 #: Shares at or above one dollar are quoted in cents (SEC Rule 612).
 TICK = Decimal("0.01")
 #: The spread assumed around a last price that came without one: that of a liquid US share.
@@ -16,7 +18,8 @@ class Quote:
     """One symbol's quote, last trade and the bar since its previous update.
 
     Prices are in the instrument's currency, sizes and volume in shares. ``bid``, ``ask`` and their sizes are
-    None where the provider has none. ``quoted_at`` is aware. Its sequence is given when it is stored.
+    None where the provider has none. ``quoted_at`` is aware. Its sequence is given when it is stored. ``official``:
+    the opens and closes that the provider has come to know, also where the price is not a new one.
     """
 
     symbol: str
@@ -32,6 +35,7 @@ class Quote:
     volume: Decimal
     quoted_at: datetime
     provider: str
+    official: tuple[Official, ...] = ()
 
 
 def spread_around(last: Decimal, spread_bps: Decimal = SPREAD_BPS) -> tuple[Decimal, Decimal]:

@@ -8,15 +8,15 @@ from decimal import Decimal
 from services.orders.domain.entry import Admitted, active_from, admit, expiry
 from services.orders.domain.families import released
 from services.orders.domain.order import Account, Order
-from services.orders.domain.risk import Listing, Refusal, Standing
+from services.orders.domain.risk import Listing, Refusal, Standing, refuse_change
 from shared.contracts.orders import (
+    AT_ONCE,
     PRICES,
     NewOrder,
     OrderClass,
     OrderStatus,
     OrderType,
     ReplaceOrder,
-    TimeInForce,
 )
 from shared.money import ZERO, plain
 
@@ -43,7 +43,7 @@ def amend(
     The new order is admitted as any other is, beside the account without the old one.
     """
     old = next(order for order in family if order.id == command.order_id)
-    refusal = _refuse(old, command)
+    refusal = refuse_change(old, now) or _refuse(old, command)
     if refusal is not None:
         return refusal
     terms = _terms(old, command)
@@ -88,7 +88,7 @@ def _refuse(old: Order, command: ReplaceOrder) -> Refusal | None:
 
 def _refuse_in_family(old: Order, command: ReplaceOrder) -> Refusal | None:
     """What the terms of a simple order may be, but not those of one that belongs to others."""
-    if command.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}:
+    if command.time_in_force in AT_ONCE:
         return Refusal("time_in_force", f"time_in_force: an order of class {old.order_class} is day or gtc")
     if command.qty is not None and command.qty % 1:
         return Refusal("qty", f"qty: an order of class {old.order_class} is of whole shares")

@@ -6,9 +6,9 @@ from decimal import Decimal
 from uuid import uuid5
 
 from services.orders.domain.order import Account, Leg, Order
-from services.orders.domain.risk import Listing, Refusal, Standing, refuse, size_up
+from services.orders.domain.risk import Listing, Refusal, Standing, refuse, refuse_auction, size_up
 from shared.contracts.accounts import RiskLimits
-from shared.contracts.orders import NewOrder, OrderClass, OrderStatus, OrderType, Side, TimeInForce
+from shared.contracts.orders import AUCTIONS, NewOrder, OrderClass, OrderStatus, OrderType, Side, TimeInForce
 from shared.money import ZERO
 
 _OTHER = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}
@@ -27,6 +27,9 @@ def admit(
     order: NewOrder, listing: Listing, account: Account, standing: Standing, now: datetime, trace: str | None = None
 ) -> Admitted | Refusal:
     """Accept the order with its exits, or say why not."""
+    late = refuse_auction(order, listing, now)
+    if late is not None:
+        return late
     for limits in _limits(order, account):
         refusal = refuse(order, listing, account, standing, limits)
         if refusal is not None:
@@ -86,6 +89,8 @@ def _first(order: NewOrder, listing: Listing, account: Account, now: datetime, t
         trail_percent=order.trail_percent,
         hwm=listing.last if order.type is OrderType.TRAILING_STOP else None,
         expires_at=expiry(order.time_in_force, listing),
+        auction_day=listing.auction.day if listing.auction else None,
+        auction_at=listing.auction.at if listing.auction else None,
         strategy_id=order.strategy_id,
         order_class=order.order_class,
         family=None if order.order_class is OrderClass.SIMPLE else order.order_id,
@@ -100,7 +105,12 @@ def active_from(account: Account, now: datetime) -> datetime:
 
 
 def expiry(time_in_force: TimeInForce, listing: Listing) -> datetime | None:
-    """When the order is over; one that must fill at once waits for a quote no longer than one of the day."""
+    """When the order is over; one that must fill at once waits for a quote no longer than one of the day.
+
+    One for an auction waits for its price longer, since that may be known only after the session.
+    """
+    if time_in_force in AUCTIONS:
+        return listing.auction.until if listing.auction else None
     return None if time_in_force is TimeInForce.GTC else listing.session_end
 
 

@@ -11,7 +11,7 @@ from services.orders.domain.order import LEAST_QTY
 from shared.contracts.prices import Price
 from shared.money import ZERO
 
-#: (symbol, what is drawn from): the sizes at the ask and at the bid, or the bar's volume.
+#: (symbol, what is drawn from): the sizes at the ask and at the bid, the bar's volume, or the auction's.
 Pool = tuple[str, str]
 
 
@@ -39,4 +39,4 @@ def _pool(match: Match, price: Price) -> tuple[Pool, Decimal]:
     size = price.ask_size if match.order.buys else price.bid_size
     if match.stage is Stage.QUOTE and size is not None:
         return (price.symbol, "ask" if match.order.buys else "bid"), size
-    return (price.symbol, "bar"), price.volume
+    return (price.symbol, "auction" if match.stage is Stage.AUCTION else "bar"), price.volume

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from services.orders.domain.costs import rounded
 from services.orders.domain.order import Order
-from shared.contracts.orders import OrderType, Side
+from shared.contracts.orders import AUCTIONS, OrderType, Side
 from shared.contracts.prices import Price
 
 
@@ -37,18 +37,20 @@ class Stage(IntEnum):
     OPEN = 0
     RANGE = 1
     QUOTE = 2
+    AUCTION = 3
 
 
 class Match(NamedTuple):
     """The order after the update, and where it fills; ``price`` is None while it goes on waiting.
 
-    ``takes``: it takes liquidity at the market, so it may slip.
+    ``takes``: it takes liquidity at the market, so it may slip. ``unlimited``: nobody knows how much there is to take.
     """
 
     order: Order
     price: Decimal | None = None
     stage: Stage = Stage.QUOTE
     takes: bool = False
+    unlimited: bool = False
 
 
 def is_fresh(price: Price, at: datetime, rules: MarketRules) -> bool:
@@ -57,10 +59,10 @@ def is_fresh(price: Price, at: datetime, rules: MarketRules) -> bool:
 
 
 def usable(price: Price, order: Order, at: datetime, rules: MarketRules) -> bool:
-    """Whether the order may fill at all on this quote, which became known ``at`` that time."""
+    """Whether the order may fill at all on this quote, which became known ``at`` that time; for an auction never."""
     fresh = is_fresh(price, at, rules)
     in_time = order.expires_at is None or price.quoted_at < order.expires_at
-    return fresh and in_time and price.quoted_at > order.active_at
+    return fresh and in_time and price.quoted_at > order.active_at and order.time_in_force not in AUCTIONS
 
 
 def match(order: Order, price: Price, rules: MarketRules, *, on_bar: bool) -> Match:
@@ -86,7 +88,7 @@ def _limit_in_bar(order: Order, price: Price) -> Match | None:
     limit = order.limit_price
     if limit is None:
         return None
-    if _within(order, price.open):
+    if within(order, price.open):
         return Match(order, price.open, Stage.OPEN)
     through = price.low < limit if order.buys else price.high > limit
     return Match(order, limit, Stage.RANGE) if through else None
@@ -103,7 +105,7 @@ def _stop_in_bar(order: Order, price: Price) -> tuple[Order, Match | None]:
         order = replace(order, triggered=True)
         if order.limit_price is None:
             return order, Match(order, stop, Stage.RANGE, takes=True)
-        return order, Match(order, stop, Stage.RANGE) if _within(order, stop) else None
+        return order, Match(order, stop, Stage.RANGE) if within(order, stop) else None
     return follow(order, price.high if order.side is Side.SELL else price.low), None
 
 
@@ -117,7 +119,7 @@ def _at_quote(order: Order, price: Price, rules: MarketRules) -> Match:
     quote = buy_price(price, rules) if order.buys else sell_price(price, rules)
     if order.limit_price is None:
         return Match(order, quote, Stage.QUOTE, takes=True)
-    return Match(order, quote, Stage.QUOTE) if _within(order, quote) else Match(order)
+    return Match(order, quote, Stage.QUOTE) if within(order, quote) else Match(order)
 
 
 def waits_for_stop(order: Order) -> bool:
@@ -148,7 +150,7 @@ def _reached(order: Order, stop: Decimal, traded: Decimal) -> bool:
     return traded >= stop if order.buys else traded <= stop
 
 
-def _within(order: Order, price: Decimal) -> bool:
+def within(order: Order, price: Decimal) -> bool:
     if order.limit_price is None:
         return True
     return price <= order.limit_price if order.buys else price >= order.limit_price

@@ -1,7 +1,7 @@
 """An order and its account, as values."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
@@ -69,6 +69,9 @@ class Order:
     reserved: Decimal = ZERO
     promised: Decimal = ZERO
     expires_at: datetime | None = None
+    #: The trading day of the auction that it is for, and when that is due.
+    auction_day: date | None = None
+    auction_at: datetime | None = None
     strategy_id: UUID | None = None
     status: OrderStatus = OrderStatus.ACCEPTED
     order_class: OrderClass = OrderClass.SIMPLE

@@ -4,14 +4,15 @@ What only closes a position is free of the limits on positions and losses: nobod
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from services.orders.domain import costs
 from services.orders.domain.lots import closing_qty
-from services.orders.domain.order import Account, shares_for
+from services.orders.domain.order import Account, Order, shares_for
+from services.orders.domain.trading_days import CUTOFFS, OVERDUE, Auction, is_closed
 from shared.contracts.accounts import RiskLimits
-from shared.contracts.orders import OrderClass, OrderTerms, OrderType, Side, TimeInForce
+from shared.contracts.orders import AUCTIONS, OrderClass, OrderTerms, OrderType, Side, TimeInForce
 from shared.money import ZERO, cents, plain
 
 #: A market or stop order reserves this much above its reference price, since it may fill above it; a short more.
@@ -35,6 +36,7 @@ class Listing:
     """What is known about an instrument when an order comes in; no quote is there before the first price.
 
     ``is_open``: its market trades now. ``session_end``: when orders of the day end; None where no session is known.
+    ``auction``: the one that the order is for, where it is for one and that is known.
     """
 
     tradable: bool
@@ -44,6 +46,7 @@ class Listing:
     currency: str = "USD"
     is_open: bool = True
     session_end: datetime | None = None
+    auction: Auction | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,43 @@ def refuse(
         or (_refuse_exposure(order, account, standing, asked, limits) if asked.opening else None)
         or _refuse_cost(account, asked)
     )
+
+
+def refuse_auction(order: OrderTerms, listing: Listing, now: datetime) -> Refusal | None:
+    """Why the order cannot go to the auction that it is for."""
+    if order.time_in_force not in AUCTIONS:
+        return None
+    if listing.auction is None:
+        return Refusal(
+            "no_auction", f"{order.symbol} has no auction: its market never closes, or its sessions are not known"
+        )
+    if not is_closed(order.time_in_force, listing.auction.at, now):
+        return None
+    return Refusal(
+        "auction_closed",
+        f"an order that is {order.time_in_force} comes at the latest {_minutes(order.time_in_force)} minutes before "
+        f"its auction, which was due at {listing.auction.at:%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def refuse_change(order: Order, now: datetime) -> Refusal | None:
+    """Why the order can be neither canceled nor replaced now, although it is open: its auction is about to be held.
+
+    An hour after it was due it can be again, should no price have come.
+    """
+    if order.auction_at is None or not is_closed(order.time_in_force, order.auction_at, now):
+        return None
+    if now >= order.auction_at + OVERDUE:
+        return None
+    return Refusal(
+        "auction_closed",
+        f"an order that is {order.time_in_force} stays from {_minutes(order.time_in_force)} minutes before its auction "
+        f"until that is over",
+    )
+
+
+def _minutes(time_in_force: TimeInForce) -> int:
+    return CUTOFFS[time_in_force] // timedelta(minutes=1)
 
 
 def _refuse_instrument(order: OrderTerms, listing: Listing, account: Account, limits: RiskLimits) -> Refusal | None:

@@ -21,11 +21,9 @@ from services.orders.domain.order import Order
 from services.orders.domain.risk import Refusal
 from services.orders.domain.values import changed
 from shared.contracts.accounts import Slippage
-from shared.contracts.orders import OrderStatus, Side, TimeInForce
+from shared.contracts.orders import AT_ONCE, OrderStatus, Side, TimeInForce
 from shared.contracts.prices import Price
 from shared.money import CENT, ZERO, cents, plain
-
-AT_ONCE = frozenset({TimeInForce.IOC, TimeInForce.FOK})
 
 
 def settle(
@@ -41,15 +39,23 @@ def settle(
 
     ``known_at`` is when the prices became known, where that is not now.
     """
-    settling = _Settling(book, now)
     orders = list(orders)
-    book.orders.update({order.key: order for order in orders})
-    book.families.update(by_family(orders))
     matches = [
         match(order, prices[order.symbol], rules, on_bar=_fills_on_bar(order, book))
         for order in orders
         if order.works and order.symbol in prices and usable(prices[order.symbol], order, known_at or now, rules)
     ]
+    return settle_matches(orders, matches, prices, book, now)
+
+
+def settle_matches(
+    orders: Iterable[Order], matches: Iterable[Match], prices: Mapping[str, Price], book: Book, now: datetime
+) -> Settlement:
+    """Fill what is matched of these orders, which are all of their families."""
+    orders = list(orders)
+    book.orders.update({order.key: order for order in orders})
+    book.families.update(by_family(orders))
+    settling = _Settling(book, now)
     for each in sorted(matches, key=lambda m: _precedence(m, prices[m.order.symbol])):
         settling.apply(each, prices[each.order.symbol])
     return settling.settlement
@@ -92,7 +98,7 @@ class _Settling:
     def _execute(self, order: Order, found: Match, at: Decimal, price: Price) -> Order:
         """The order as it is afterwards."""
         model, liquidity = self.book.accounts[order.account_id].settings.fills, self.book.liquidity
-        wanted, share = order.open_qty(at), model.participation
+        wanted, share = order.open_qty(at), None if found.unlimited else model.participation
         qty = wanted if share is None else liquidity.there(found, price, wanted, share)
         if not qty or (order.time_in_force is TimeInForce.FOK and qty < wanted):
             return order

@@ -5,20 +5,23 @@ from enum import StrEnum
 
 from services.orders.domain.matching import stop_of, waits_for_stop
 from services.orders.domain.order import Order
-from shared.contracts.orders import TimeInForce
+from shared.contracts.orders import AUCTIONS, TimeInForce
 
 _EVERY = Decimal("Infinity")
 
 
 class Direction(StrEnum):
-    """A price concerns the order at its threshold or ``below`` it, or at it or ``above``."""
+    """A price concerns the order at its threshold or ``below`` it, or at it or ``above``; no price, but its auction."""
 
     BELOW = "below"
     ABOVE = "above"
+    AUCTION = "auction"
 
 
 def wakes(order: Order) -> tuple[Direction, Decimal]:
     """Where a price must be to concern the order; an infinite threshold: every price does."""
+    if order.time_in_force in AUCTIONS:
+        return Direction.AUCTION, _EVERY
     if waits_for_stop(order):
         stop = stop_of(order)
         if stop is None:

@@ -1,0 +1,31 @@
+"""The official opens and closes of trading days."""
+
+from alembic import op
+
+revision = "marketdata_0008"
+down_revision = "marketdata_0007"
+
+
+def upgrade() -> None:
+    op.execute("""
+    CREATE TABLE marketdata.official_prices (
+      symbol text NOT NULL REFERENCES marketdata.instruments (symbol),
+      -- the market's trading day, by its own date
+      day date NOT NULL,
+      kind text NOT NULL CHECK (kind IN ('open', 'close')),
+      price numeric NOT NULL CHECK (price > 0),
+      volume numeric CHECK (volume >= 0),
+      held_at timestamptz NOT NULL,
+      known_at timestamptz NOT NULL,
+      provider text NOT NULL,
+      -- the symbol's newest price then, and its splits before the auction
+      sequence bigint NOT NULL,
+      adjustment integer NOT NULL,
+      PRIMARY KEY (symbol, day, kind)
+    );
+    CREATE INDEX official_prices_by_time ON marketdata.official_prices (held_at DESC, symbol DESC, kind DESC);
+    CREATE VIEW marketdata.official_prices_v1 AS
+      SELECT symbol, day, kind, price, volume, held_at, known_at, provider, sequence, adjustment
+      FROM marketdata.official_prices;
+    GRANT SELECT ON marketdata.official_prices_v1 TO paperprofit_services;
+    """)

@@ -1,0 +1,141 @@
+"""Official opens and closes are kept and told: each once, and the first that is known stays.
+
+They come with a provider's quotes, from the first and last trades of a trading day, or from a hand that enters them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from services.marketdata.domain.official import NEAR, SETTLES, Bar, Official, TradingDay, first_trade, just_over
+from services.marketdata.domain.quote import Quote
+from services.marketdata.store import Update
+from shared.bus.transaction import Transaction
+from shared.contracts.auctions import AuctionHeld, AuctionKind, EnterOfficialPrice
+from shared.contracts.markets import MARKETS
+
+#: An official price that somebody entered names no provider.
+BY_HAND = "hand"
+#: So far back a day is looked for that ended before a price: over weekends and holidays.
+LOOK_BACK = timedelta(days=14)
+#: For so long after it has settled a close is looked for where no price came.
+LOOKED_FOR = timedelta(hours=1)
+
+
+def enter(tx: Transaction, command: EnterOfficialPrice) -> int:
+    return keep(tx, [Official(**command.model_dump(), provider=BY_HAND)])
+
+
+def keep(tx: Transaction, found: Sequence[Official]) -> int:
+    """Write those of auctions that had no official price yet, and tell them; the number of them."""
+    if not found:
+        return 0
+    names = ("symbol", "kind", "day", "price", "volume", "held_at", "provider")
+    columns = {name: [getattr(official, name) for official in found] for name in names}
+    rows = tx.connection.execute(_KEEP, {**columns, "now": tx.now}).mappings().all()
+    for row in sorted(rows, key=lambda row: (row["held_at"], row["symbol"])):
+        tx.publish(AuctionHeld.model_validate(dict(row)))
+    return len(rows)
+
+
+def note_trades(tx: Transaction, quotes: Sequence[Quote], updates: Mapping[str, Update]) -> int:
+    """Keep the official prices that these new prices tell, where their provider does not know them; the number."""
+    markets = [market for market in {updates[quote.symbol].market for quote in quotes} if _closes(market)]
+    if not markets:
+        return 0
+    days = _days(tx.connection, markets, tx.now - LOOK_BACK, tx.now)
+    pairs = [(bar, days.get(market, [])) for market in markets for bar in _bars(quotes, updates, market)]
+    opens = [first_trade(bar, its) for bar, its in pairs]
+    over = [(bar.symbol, day) for bar, its in pairs if (day := just_over(bar, its)) is not None]
+    return keep(tx, [*filter(None, opens), *last_trades(tx.connection, over)])
+
+
+def _bars(quotes: Iterable[Quote], updates: Mapping[str, Update], market: str) -> list[Bar]:
+    return [
+        Bar(quote.symbol, quote.open, quote.volume, since, quote.quoted_at, quote.provider)
+        for quote in quotes
+        if updates[quote.symbol].market == market and (since := updates[quote.symbol].since) is not None
+    ]
+
+
+def _closes(market: str) -> bool:
+    return market not in MARKETS or not MARKETS[market].always_open
+
+
+def note_closes(tx: Transaction) -> int:
+    """Keep the official closes of days that are over, where no price came since; the number of them."""
+    settled = tx.now - SETTLES
+    rows = tx.connection.execute(_UNKNOWN_CLOSES, {"after": settled - LOOKED_FOR, "until": settled})
+    wanted = [(row.symbol, TradingDay(row.market, row.day, row.open_at, row.close_at)) for row in rows]
+    return keep(tx, last_trades(tx.connection, wanted))
+
+
+def last_trades(connection: Connection, wanted: Sequence[tuple[str, TradingDay]]) -> list[Official]:
+    """The last trade of each symbol near the day's close, from the stored bars; a day without one is left out.
+
+    Of a bar of a minute only its beginning is known: the trade was then or later.
+    """
+    if not wanted:
+        return []
+    columns = {
+        "symbols": [symbol for symbol, _ in wanted],
+        "days": [day.day for _, day in wanted],
+        "closes": [day.close_at for _, day in wanted],
+    }
+    rows = connection.execute(_LAST_TRADES, {**columns, "near": NEAR})
+    return [Official(row.symbol, AuctionKind.CLOSE, row.day, row.close, row.start_at, row.provider) for row in rows]
+
+
+def _days(
+    connection: Connection, markets: Sequence[str], first: datetime, last: datetime
+) -> dict[str, list[TradingDay]]:
+    days: dict[str, list[TradingDay]] = {}
+    values: dict[str, Any] = {"markets": markets, "first": first, "last": last}
+    for row in connection.execute(_DAYS, values):
+        days.setdefault(row.market, []).append(TradingDay(row.market, row.day, row.open_at, row.close_at))
+    return days
+
+
+#: A split that took effect after the auction, and was applied before its price came, is not one of its shares'.
+_KEEP = text("""
+INSERT INTO marketdata.official_prices
+  (symbol, kind, day, price, volume, held_at, provider, known_at, sequence, adjustment)
+SELECT v.symbol, v.kind, v.day, v.price, v.volume, v.held_at, v.provider, :now, GREATEST(i.sequence, 1),
+       i.adjustment - (SELECT count(*) FROM marketdata.corporate_actions c WHERE c.symbol = v.symbol
+                       AND c.kind = 'split' AND c.applied_at IS NOT NULL AND c.effective_at > v.held_at)
+FROM unnest(CAST(:symbol AS text[]), CAST(:kind AS text[]), CAST(:day AS date[]), CAST(:price AS numeric[]),
+            CAST(:volume AS numeric[]), CAST(:held_at AS timestamptz[]), CAST(:provider AS text[]))
+  AS v (symbol, kind, day, price, volume, held_at, provider)
+JOIN marketdata.instruments i ON i.symbol = v.symbol
+ON CONFLICT (symbol, day, kind) DO NOTHING
+RETURNING symbol, kind, day, price, volume, held_at, provider, sequence, adjustment
+""")
+_DAYS = text("""
+SELECT market, day, min(open_at) AS open_at, max(close_at) AS close_at FROM marketdata.market_sessions
+WHERE market = ANY(:markets) AND kind = 'regular'
+  AND day BETWEEN CAST(:first AS date) - 1 AND CAST(:last AS date) + 1
+GROUP BY market, day ORDER BY market, day
+""")
+_UNKNOWN_CLOSES = text("""
+SELECT i.symbol, d.market, d.day, d.open_at, d.close_at FROM (
+  SELECT market, day, min(open_at) AS open_at, max(close_at) AS close_at FROM marketdata.market_sessions
+  WHERE kind = 'regular' AND day BETWEEN CAST(:after AS date) - 1 AND CAST(:until AS date) + 1
+  GROUP BY market, day HAVING max(close_at) > :after AND max(close_at) <= :until
+) d
+JOIN marketdata.instruments i ON i.market = d.market AND i.tradable
+WHERE NOT EXISTS (SELECT FROM marketdata.official_prices p
+                  WHERE p.symbol = i.symbol AND p.day = d.day AND p.kind = 'close')
+""")
+_LAST_TRADES = text("""
+SELECT w.symbol, w.day, b.close, b.start_at, b.provider
+FROM unnest(CAST(:symbols AS text[]), CAST(:days AS date[]), CAST(:closes AS timestamptz[]))
+  AS w (symbol, day, close_at)
+CROSS JOIN LATERAL (
+  SELECT close, start_at, provider FROM marketdata.market_data b
+  WHERE b.symbol = w.symbol AND b.volume > 0 AND b.start_at >= w.close_at - CAST(:near AS interval)
+    AND (b.interval = 'replay' AND b.start_at <= w.close_at OR b.interval = '1m' AND b.start_at < w.close_at)
+  ORDER BY b.start_at DESC LIMIT 1
+) b
+""")

@@ -1,0 +1,244 @@
+"""Official opens and closes on a real PostgreSQL: told by a provider, or the first and last trades of the day."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from services.marketdata import official_prices, store
+from services.marketdata.actors import enter_official_price
+from services.marketdata.domain.official import Official
+from services.marketdata.feed import INTERVAL
+from services.marketdata.jobs import jobs
+from services.marketdata.prices import take_in
+from services.marketdata.service import prepare
+from shared.bus.transaction import Unit
+from shared.contracts.auctions import AuctionHeld, AuctionKind, EnterOfficialPrice
+from shared.jobs.jobrun import JobRun
+from tests.component.auction_desk import FRIDAY, MONDAY, WEDNESDAY, sessions_in_new_york, utc
+from tests.component.scripted_prices import MINUTE, Scripted, made_up_quote
+from tests.component.watching import outbox, statements, unit_of
+from tests.conftest import FakeClock
+from tests.support import rows
+
+SYMBOLS = ("AAPL", "IBM")
+
+
+@pytest.fixture
+def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    """The service's unit on Wednesday morning; AAPL and IBM trade in New York, the others at all hours."""
+    clock.now = utc(WEDNESDAY, "14:00")
+    with unit_of("marketdata", urls, clock) as unit:
+        prepare(unit)
+        with unit.engine.begin() as connection:
+            sessions_in_new_york(connection, *SYMBOLS)
+        yield unit
+
+
+class Tape:
+    """The prices of a day, one after the other."""
+
+    def __init__(self, unit: Unit, clock: FakeClock) -> None:
+        self.unit, self.clock = unit, clock
+        self.provider = Scripted()
+
+    def print(self, at: datetime, last: str, symbol: str = "AAPL", **fields: Any) -> int:
+        """A price of that time, whose bar opened half a dollar below it; the number of prices that were news."""
+        self.clock.now = at
+        quote = made_up_quote(symbol, last, at)
+        opened = quote.last - Decimal("0.5")
+        interval, length = fields.pop("interval", "1m"), fields.pop("length", MINUTE)
+        self.provider.quotes = [replace(quote, open=opened, low=opened, **fields)]
+        with self.unit.transaction() as tx:
+            step = partial(self.provider.poll, now=tx.now)
+            return take_in(tx, self.provider, step, interval=interval, length=length)
+
+    def minutes(self, day: Any, clock: str, *lasts: str, **fields: Any) -> None:
+        """A price a minute from then on."""
+        begin = utc(day, clock)
+        for number, last in enumerate(lasts):
+            self.print(begin + number * MINUTE, last, **fields)
+
+
+@pytest.fixture
+def tape(marketdata: Unit, clock: FakeClock) -> Tape:
+    return Tape(marketdata, clock)
+
+
+def said(unit: Unit) -> list[AuctionHeld]:
+    found = [sent.body for sent in outbox(unit) if sent.name == "AuctionHeld.v1"]
+    return [AuctionHeld.model_validate(body) for body in found]
+
+
+def facts(unit: Unit) -> list[tuple[str, str, Decimal, datetime]]:
+    return [(each.kind, str(each.day), each.price, each.held_at) for each in said(unit)]
+
+
+def test_the_first_and_the_last_trade_of_a_day_are_its_official_prices(tape: Tape, marketdata: Unit) -> None:
+    """The open of the first bar after half past nine, and the last price before four, once there is one after it."""
+    tape.minutes(WEDNESDAY, "14:28:30", "98", "99", "100", "101", "102")
+    assert facts(marketdata) == [("open", "2026-11-25", Decimal("100.5"), utc(WEDNESDAY, "14:30:30"))]
+    tape.minutes(WEDNESDAY, "20:57:30", "110", "111", "112")
+    assert len(said(marketdata)) == 1
+    tape.print(utc(WEDNESDAY, "21:00:30"), "113")
+    assert facts(marketdata)[1:] == [("close", "2026-11-25", Decimal(112), utc(WEDNESDAY, "20:59:00"))]
+    tape.minutes(WEDNESDAY, "21:01:30", "114", "115")
+    assert len(said(marketdata)) == 2
+    first, last = said(marketdata)
+    assert (first.sequence, last.sequence, first.volume, first.provider) == (4, 9, None, "scripted")
+
+
+def test_an_official_price_is_told_before_the_price_that_it_came_with(tape: Tape, marketdata: Unit) -> None:
+    """And written with it: the row and the event are one transaction's."""
+    tape.minutes(WEDNESDAY, "14:29:30", "99", "100", "101")
+    names = [sent.name for sent in outbox(marketdata)]
+    assert names == ["PricesUpdated.v1", "PricesUpdated.v1", "AuctionHeld.v1", "PricesUpdated.v1"]
+    (row,) = rows(marketdata.engine, "SELECT * FROM marketdata.official_prices_v1")
+    assert (row.symbol, row.kind, row.day, row.known_at) == ("AAPL", "open", WEDNESDAY, utc(WEDNESDAY, "14:31:30"))
+
+
+def test_who_looked_away_at_the_open_or_the_close_knows_neither(tape: Tape, marketdata: Unit) -> None:
+    """Prices begin at noon and end at two; those after the close are of after hours."""
+    tape.minutes(WEDNESDAY, "17:00", "100", "101", "102")
+    tape.minutes(WEDNESDAY, "21:00:30", "110", "111")
+    assert said(marketdata) == []
+
+
+def test_a_price_without_a_trade_is_neither_first_nor_last(tape: Tape, marketdata: Unit) -> None:
+    """Polls that repeat the price before it."""
+    still = {"volume": Decimal(0)}
+    tape.minutes(WEDNESDAY, "14:29:30", "99", "99", "99", **still)
+    assert said(marketdata) == []
+    tape.minutes(WEDNESDAY, "14:32:30", "100")
+    assert facts(marketdata) == [("open", "2026-11-25", Decimal("99.5"), utc(WEDNESDAY, "14:31:30"))]
+    tape.minutes(WEDNESDAY, "20:56:30", "110")
+    tape.minutes(WEDNESDAY, "20:57:30", "111", "111", "111", "111", **still)
+    assert facts(marketdata)[1:] == [("close", "2026-11-25", Decimal(110), utc(WEDNESDAY, "20:56"))]
+
+
+def test_a_half_day_closes_at_one(tape: Tape, marketdata: Unit) -> None:
+    """And the feed's own bars count as those of a minute do."""
+    for second in range(3):
+        at = utc(FRIDAY, "17:59:58") + timedelta(seconds=second)
+        tape.print(at, str(100 + second), interval=INTERVAL, length=None)
+    assert said(marketdata) == []
+    tape.print(utc(FRIDAY, "18:00:01"), "104", interval=INTERVAL, length=None)
+    assert facts(marketdata) == [("close", "2026-11-27", Decimal(102), utc(FRIDAY, "18:00"))]
+
+
+def test_a_feed_that_stopped_with_the_close_tells_it_days_later(tape: Tape, marketdata: Unit) -> None:
+    """On Monday, with the first price: what was said of Friday is right all the same."""
+    tape.minutes(FRIDAY, "17:58:30", "100", "101")
+    tape.print(utc(MONDAY, "14:00"), "120")
+    assert facts(marketdata) == [("close", "2026-11-27", Decimal(101), utc(FRIDAY, "17:59"))]
+
+
+def update_market_data(unit: Unit, monkeypatch: pytest.MonkeyPatch, provider: Scripted) -> None:
+    monkeypatch.setattr("services.marketdata.jobs.configured_provider", lambda: provider)
+    jobs.declared["update_market_data"].run(JobRun(uuid4(), unit, unit.clock(), {}))
+
+
+@pytest.mark.parametrize(("minutes", "known"), [(5, False), (11, True), (120, False)])
+def test_a_close_without_a_price_after_it_is_found_by_the_job(
+    tape: Tape, marketdata: Unit, monkeypatch: pytest.MonkeyPatch, minutes: int, *, known: bool
+) -> None:
+    """Ten minutes after the close the last price stands; hours later nobody looks for it any more."""
+    tape.minutes(WEDNESDAY, "20:58:30", "100", "101")
+    tape.clock.now = utc(WEDNESDAY, "21:00") + timedelta(minutes=minutes)
+    for _ in range(2):
+        update_market_data(marketdata, monkeypatch, Scripted())
+    expected = [("close", "2026-11-25", Decimal(101), utc(WEDNESDAY, "20:59"))]
+    assert facts(marketdata) == (expected if known else [])
+
+
+def official(kind: str, price: str, **fields: Any) -> Official:
+    due = utc(WEDNESDAY, "14:30" if kind == "open" else "21:00")
+    given: dict[str, Any] = {"symbol": "AAPL", "day": WEDNESDAY, "held_at": due, "provider": "scripted"}
+    return Official(**{**given, "kind": AuctionKind(kind), "price": Decimal(price), **fields})
+
+
+def test_a_provider_that_knows_the_official_prices_is_believed(
+    tape: Tape, marketdata: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, though it tells them with every quote, and also where the quote is no news; trades make none then."""
+    tape.provider.official = True
+    tape.minutes(WEDNESDAY, "14:29:30", "99", "100", "101")
+    assert said(marketdata) == []
+    told = (official("open", "99.75", volume=Decimal(250000)),)
+    tape.minutes(WEDNESDAY, "14:32:30", "102", "102", official=told)
+    (event,) = said(marketdata)
+    assert (event.price, event.volume, event.held_at) == (Decimal("99.75"), Decimal(250000), utc(WEDNESDAY, "14:30"))
+    tape.minutes(WEDNESDAY, "20:59:30", "110")
+    stale = utc(WEDNESDAY, "20:59:30")
+    assert tape.print(stale, "110", official=(*told, official("close", "110.25"))) == 0
+    assert facts(marketdata)[1:] == [("close", "2026-11-25", Decimal("110.25"), utc(WEDNESDAY, "21:00"))]
+    tape.minutes(FRIDAY, "17:58:30", "111")
+    tape.clock.now = utc(FRIDAY, "18:20")
+    update_market_data(marketdata, monkeypatch, tape.provider)
+    assert len(said(marketdata)) == 2
+
+
+def test_a_market_that_never_closes_has_no_official_prices(tape: Tape, marketdata: Unit) -> None:
+    """And nobody asks for its days: a batch of its prices takes no statement more."""
+    tape.print(utc(WEDNESDAY, "14:29:30"), "100", symbol="MSFT")
+    with statements(marketdata.engine) as seen:
+        tape.print(utc(WEDNESDAY, "14:30:30"), "101", symbol="MSFT")
+    assert not [each for each in seen if "market_sessions" in each or "official_prices" in each]
+    tape.minutes(WEDNESDAY, "14:31:30", "102", "103", symbol="MSFT")
+    assert said(marketdata) == []
+
+
+def enter(unit: Unit, price: str, **fields: Any) -> None:
+    given: dict[str, Any] = {"symbol": "AAPL", "kind": "close", "day": WEDNESDAY, "held_at": utc(WEDNESDAY, "21:00")}
+    with unit.transaction() as tx:
+        enter_official_price(EnterOfficialPrice(**{**given, "price": price, **fields}), tx)
+
+
+def test_a_price_that_somebody_enters_stays(tape: Tape, marketdata: Unit) -> None:
+    """Entered twice, and then found in the trades as well: the first that is known is final."""
+    tape.minutes(WEDNESDAY, "20:59:30", "100")
+    for price in ("101.5", "101.5", "99"):
+        enter(marketdata, price)
+    tape.print(utc(WEDNESDAY, "21:00:30"), "103")
+    assert [(each.price, each.provider) for each in said(marketdata)] == [(Decimal("101.5"), "hand")]
+
+
+def test_a_price_from_before_a_split_is_one_of_old_shares(tape: Tape, marketdata: Unit) -> None:
+    """It is entered after the split was applied: who has split the orders must not trade at it."""
+    tape.minutes(WEDNESDAY, "20:59:30", "100")
+    with marketdata.engine.begin() as connection:
+        connection.exec_driver_sql(_SPLIT, (utc(FRIDAY, "14:00"), utc(FRIDAY, "14:01")))
+    tape.clock.now = utc(FRIDAY, "19:00")
+    enter(marketdata, "100")
+    enter(marketdata, "50", day=FRIDAY, held_at=utc(FRIDAY, "18:00"))
+    assert [(str(each.day), each.adjustment) for each in said(marketdata)] == [("2026-11-25", 0), ("2026-11-27", 1)]
+
+
+_SPLIT = """
+WITH adjusted AS (UPDATE marketdata.instruments SET adjustment = 1 WHERE symbol = 'AAPL')
+INSERT INTO marketdata.corporate_actions (id, symbol, kind, ratio, effective_at, entered_at, applied_at)
+VALUES (gen_random_uuid(), 'AAPL', 'split', 2, %s, now(), %s)
+"""
+
+
+def test_a_crash_leaves_neither_the_price_nor_the_event(tape: Tape, marketdata: Unit) -> None:
+    """The same price comes again, and tells it then."""
+    tape.minutes(WEDNESDAY, "14:29:30", "99", "100")
+    tape.clock.now = utc(WEDNESDAY, "14:31:30")
+    quotes = [replace(made_up_quote("AAPL", "101", tape.clock.now))]
+
+    def die() -> None:
+        with marketdata.transaction() as tx:
+            assert official_prices.note_trades(tx, quotes, store.update_prices(tx.connection, quotes)) == 1
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        die()
+    assert (said(marketdata), rows(marketdata.engine, "SELECT * FROM marketdata.official_prices_v1")) == ([], [])
+    tape.print(tape.clock.now, "101")
+    assert len(said(marketdata)) == 1

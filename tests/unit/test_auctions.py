@@ -1,0 +1,144 @@
+"""What the orders of an auction get in it: one price for all, the better ones first, and nothing left afterwards."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.orders.domain.auctions import settle_auction
+from services.orders.domain.book import Book, Canceled, Settlement
+from services.orders.domain.matching import MarketRules, Stage
+from services.orders.domain.order import Order
+from services.orders.domain.risk import Refusal
+from services.orders.domain.settlement import settle
+from shared.contracts.auctions import AuctionHeld, AuctionKind
+from tests.unit.settling import book_of, settled
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, account, facts, order, quote
+
+HELD_AT = ACCEPTED + timedelta(minutes=5)
+
+
+def held(price: str, **fields: Any) -> AuctionHeld:
+    """The opening auction of AAPL, of whose volume nothing is known unless told."""
+    given = {"symbol": "AAPL", "kind": AuctionKind.OPEN, "day": date(2026, 11, 23), "held_at": HELD_AT}
+    return AuctionHeld(**{**given, "price": price, "sequence": 7, "provider": "test", **fields})
+
+
+def auctioned(orders: Sequence[Order], book: Book, price: str, **fields: Any) -> Settlement:
+    return settle_auction(orders, held(price, **fields), book, HELD_AT + timedelta(seconds=1))
+
+
+def outcome(text: str, price: str, **fields: Any) -> str:
+    """What became of one order: its fill's price, or why it has none."""
+    (found,) = auctioned([order(text, **fields)], book_of("100000", "100 for 10000"), price).outcomes
+    what = found[1]
+    return what.reason if isinstance(what, Canceled | Refusal) else str(what.price)
+
+
+@pytest.mark.parametrize(
+    ("text", "price", "expected"),
+    [
+        ("buy 10 AAPL market opg", "101.37", "101.37"),
+        ("sell 10 AAPL market opg", "101.37", "101.37"),
+        ("buy 10 AAPL limit 102 opg", "101.37", "101.37"),  # at the official price, not at its limit
+        ("buy 10 AAPL limit 101.37 opg", "101.37", "101.37"),
+        ("buy 10 AAPL limit 101.36 opg", "101.37", "opg"),
+        ("sell 10 AAPL limit 101.37 cls", "101.37", "101.37"),
+        ("sell 10 AAPL limit 101.38 cls", "101.37", "cls"),
+    ],
+)
+def test_all_trade_at_the_official_price_or_not_at_all(text: str, price: str, expected: str) -> None:
+    """No half spread for orders at the market; a limit that it does not lie within ends its order."""
+    assert outcome(text, price) == expected
+
+
+def test_no_slippage_and_the_usual_commission() -> None:
+    """The official price is what others got too; the broker is paid as ever."""
+    costs = {"slippage": {"kind": "fixed", "rate": "50"}, "commission": {"kind": "per_share", "rate": "0.01"}}
+    book = book_of("100000", fills=costs)
+    (fill,) = auctioned([order("buy 10 AAPL market opg")], book, "100").fills
+    assert facts(fill.price, fill.slippage, fill.fee) == (100, 0, Decimal("0.10"))
+    assert book.accounts[ACCOUNT].cash == Decimal("98999.90")
+
+
+def test_a_fill_names_the_price_that_it_happened_at() -> None:
+    """A bar of the one price, at the time of the trade, which is newer than the order."""
+    (fill,) = auctioned([order("buy 10 AAPL market opg")], book_of("100000"), "100").fills
+    named = fill.quote
+    assert {named.last, named.open, named.high, named.low} == {Decimal(100)}
+    assert (fill.stage, named.quoted_at, named.sequence, named.bid) == (Stage.AUCTION, HELD_AT, 7, None)
+    assert fill.at == HELD_AT + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(("late", "expected"), [(-1, "100"), (0, "opg"), (1, "opg")])
+def test_an_order_must_have_reached_the_market_before(late: int, expected: str) -> None:
+    """A slow line, or an auction that was held early."""
+    assert outcome("buy 10 AAPL market opg", "100", active_at=HELD_AT + timedelta(seconds=late)) == expected
+
+
+def numbered(*texts: str, each: timedelta = timedelta(seconds=1)) -> list[Order]:
+    """One order after the other."""
+    return [order(text, number, accepted_at=ACCEPTED + each * number) for number, text in enumerate(texts, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("texts", "filled"),
+    [
+        # fifty of a hundred may be taken: the market first, then the better limit, then the earlier order
+        (("limit 105", "limit 106", "market"), {3: 30, 2: 20}),
+        (("limit 105", "market", "market"), {2: 30, 3: 20}),
+        (("limit 105", "limit 105", "limit 104"), {1: 30, 2: 20}),
+    ],
+)
+def test_the_better_order_comes_first(texts: tuple[str, ...], filled: dict[int, int]) -> None:
+    """And what is not there any more for the others is canceled."""
+    orders = numbered(*(f"buy 30 AAPL {text} opg" for text in texts))
+    book = book_of("100000", fills={"participation": "0.5"})
+    settlement = auctioned(orders, book, "100", volume=Decimal(100))
+    assert {fill.order.id.int: fill.qty for fill in settlement.fills} == filled
+    assert [order.status for order in settlement.orders if order.filled_qty < 30] == ["canceled", "canceled"]
+    ends = [what.reason for _, what in settlement.outcomes if isinstance(what, Canceled)]
+    assert ends == ["opg", "opg"]
+    assert book.accounts[ACCOUNT].reserved == 0
+
+
+def test_a_share_of_an_unknown_volume_is_not_limited() -> None:
+    """Nothing is made up for it."""
+    (fill,) = auctioned(
+        [order("buy 3000 AAPL market opg")], book_of("1000000", fills={"participation": "0.01"}), "100"
+    ).fills
+    assert fill.qty == 3000
+
+
+def test_what_one_account_took_is_not_there_for_another() -> None:
+    """Each may take half of the hundred; whoever is first, by the rules of priority."""
+    other = UUID(int=2)
+    half: dict[str, Any] = {"fills": {"participation": "0.5"}}
+    book = book_of("100000", **half)
+    book.accounts[other] = replace(account("100000", **half), id=other)
+    first, second = order("buy 40 AAPL market cls"), order("buy 40 AAPL market cls", 2, account_id=other)
+    settlement = auctioned([second, first], book, "100", volume=Decimal(100))
+    assert [facts(fill.order.account_id, fill.qty) for fill in settlement.fills] == [(ACCOUNT, 40), (other, 10)]
+
+
+def test_what_the_account_cannot_pay_is_refused() -> None:
+    """The open jumped far above what was reserved for it."""
+    buying = order("buy 10 AAPL market opg", reserved=Decimal(1010))
+    ((ended, why),) = auctioned([buying], book_of("1010", reserved="1010"), "150").outcomes
+    assert isinstance(why, Refusal)
+    assert (ended.status, why.reason) == ("rejected", "insufficient_buying_power")
+
+
+@pytest.mark.parametrize("text", ["buy 10 AAPL market opg", "buy 10 AAPL limit 200 cls"])
+def test_no_other_price_fills_an_order_for_an_auction(text: str) -> None:
+    """Neither a quote nor a bar, even if it were asked."""
+    waiting = order(text)
+    on_bar = book_of("100000", fills={"fills_on": "bar"})
+    for book in (book_of("100000"), on_bar):
+        assert settled([waiting], book, "AAPL 99/101 100 of 100 101 99") == Settlement()
+    price = quote("AAPL 99/101 100")
+    assert settle([waiting], {"AAPL": price}, on_bar, price.quoted_at, MarketRules()) == Settlement()

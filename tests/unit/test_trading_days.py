@@ -1,0 +1,152 @@
+"""Which auction an order is for, and until when it may come: full days, half days, holidays and a midday break."""
+
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from services.marketdata.calendars import sessions_between
+from services.orders.domain.entry import Admitted, admit
+from services.orders.domain.risk import Listing, Refusal, Standing, refuse_change
+from services.orders.domain.trading_days import A_DAY, CUTOFFS, OVERDUE, TradingDay, coming, is_closed
+from shared.contracts.markets import MARKETS
+from shared.contracts.orders import AUCTIONS, TimeInForce
+from tests.unit.trading_examples import ACCEPTED, LISTING, account, order, submission
+
+NEW_YORK, TOKYO = ZoneInfo("America/New_York"), ZoneInfo("Asia/Tokyo")
+LAST = LISTING.last
+RICH = account("100000")
+
+
+def trading_days(code: str, first: date) -> list[TradingDay]:
+    """Those of two weeks, from the exchange's calendar."""
+    regular = [each for each in sessions_between(MARKETS[code], first, first + timedelta(14)) if each.kind == "regular"]
+    days = [(day, list(sessions)) for day, sessions in groupby(regular, key=attrgetter("day"))]
+    return [TradingDay(day, sessions[0].open_at, sessions[-1].close_at) for day, sessions in days]
+
+
+def found(tif: str, asked_at: str, zone: ZoneInfo = NEW_YORK, code: str = "XNYS") -> tuple[str, str, str] | None:
+    """Day, time and end of the auction by the market's clock, for an order of that time."""
+    at = datetime.fromisoformat(asked_at).replace(tzinfo=zone).astimezone(UTC)
+    days = [day for day in trading_days(code, at.date() - timedelta(1)) if day.close_at > at]
+    auction = coming(TimeInForce(tif), days, at)
+    if auction is None:
+        return None
+    local = [f"{each.astimezone(zone):%m-%d %H:%M}" for each in (auction.at, auction.until)]
+    return (str(auction.day), *local)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("tif", "asked_at", "day", "due", "until"),
+    [
+        ("opg", "2026-11-24 20:00", "2026-11-25", "11-25 09:30", "11-25 16:00"),
+        ("opg", "2026-11-25 09:29", "2026-11-25", "11-25 09:30", "11-25 16:00"),
+        ("opg", "2026-11-25 09:30", "2026-11-27", "11-27 09:30", "11-27 13:00"),  # over Thanksgiving, to a half day
+        ("opg", "2026-11-26 12:00", "2026-11-27", "11-27 09:30", "11-27 13:00"),
+        ("opg", "2026-11-27 10:00", "2026-11-30", "11-30 09:30", "11-30 16:00"),  # over the weekend
+        ("opg", "2026-04-02 12:00", "2026-04-06", "04-06 09:30", "04-06 16:00"),  # over Good Friday
+        ("cls", "2026-11-25 08:00", "2026-11-25", "11-25 16:00", "11-27 09:30"),
+        ("cls", "2026-11-25 15:59", "2026-11-25", "11-25 16:00", "11-27 09:30"),
+        ("cls", "2026-11-25 16:00", "2026-11-27", "11-27 13:00", "11-30 09:30"),  # the half day closes at one
+        ("cls", "2026-11-27 13:00", "2026-11-30", "11-30 16:00", "12-01 09:30"),
+        ("cls", "2026-04-03 12:00", "2026-04-06", "04-06 16:00", "04-07 09:30"),  # Good Friday has no close
+    ],
+)
+def test_an_order_is_for_the_next_auction_of_its_kind(tif: str, asked_at: str, day: str, due: str, until: str) -> None:
+    """One that is under way, or over, is no more the next; an open is waited for that day, a close till the next."""
+    assert found(tif, asked_at) == (day, due, until)
+
+
+@pytest.mark.parametrize(("tif", "due"), [("opg", "2026-11-26 09:00"), ("cls", "2026-11-25 15:30")])
+def test_a_midday_break_has_no_auction(tif: str, due: str) -> None:
+    """Tokyo at half past eleven: an order for the open waits for tomorrow's, one for the close for the afternoon's."""
+    auction = found(tif, "2026-11-25 11:45", TOKYO, "XTKS")
+    assert auction is not None
+    assert auction[1] == due[5:]
+
+
+def test_without_a_known_day_there_is_no_auction() -> None:
+    """The close is waited for a day where no later day is known."""
+    day = TradingDay(date(2026, 11, 25), ACCEPTED, ACCEPTED + timedelta(hours=6))
+    for tif in AUCTIONS:
+        assert coming(tif, [], ACCEPTED) is None
+    last = coming(TimeInForce.CLS, [day], ACCEPTED)
+    assert last is not None
+    assert last.until == day.close_at + A_DAY
+
+
+@pytest.mark.parametrize(("tif", "minutes"), [("opg", 2), ("cls", 10)])
+def test_an_auction_closes_before_it_is_held(tif: str, minutes: int) -> None:
+    """At 9:28 and 15:50 in New York it is still open, to the microsecond."""
+    time_in_force, last = TimeInForce(tif), ACCEPTED - timedelta(minutes=minutes)
+    assert CUTOFFS[time_in_force] == ACCEPTED - last
+    assert not is_closed(time_in_force, ACCEPTED, last)
+    assert is_closed(time_in_force, ACCEPTED, last + timedelta(microseconds=1))
+
+
+DAY = TradingDay(date(2026, 11, 23), ACCEPTED + timedelta(minutes=5), ACCEPTED + timedelta(hours=6))
+
+
+@pytest.mark.parametrize(("tif", "due"), [("opg", DAY.open_at), ("cls", DAY.close_at)])
+def test_an_order_for_an_auction_knows_its_day_and_its_end(tif: str, due: datetime) -> None:
+    """A closed market is no reason to refuse it, and what it reserves is what any order would."""
+    auction = coming(TimeInForce(tif), [DAY], ACCEPTED)
+    listing = Listing(True, last=LAST, is_open=False, session_end=DAY.open_at, auction=auction)
+    admitted = admit(submission(f"buy 10 AAPL limit 99 {tif}"), listing, RICH, Standing(), ACCEPTED)
+    assert isinstance(admitted, Admitted)
+    (row,) = admitted.orders
+    assert auction is not None
+    assert (row.auction_day, row.auction_at, row.expires_at) == (DAY.day, due, auction.until)
+    assert row.reserved == 990
+
+
+@pytest.mark.parametrize(
+    ("tif", "late", "reason"),
+    [
+        ("opg", timedelta(minutes=3), None),
+        ("opg", timedelta(minutes=4), "auction_closed"),
+        ("cls", timedelta(hours=5, minutes=51), "auction_closed"),
+        ("cls", timedelta(hours=5, minutes=49), None),
+    ],
+)
+def test_what_comes_too_late_is_refused_by_name(tif: str, late: timedelta, reason: str | None) -> None:
+    """It was on its way in time, and is handled too late: it does not become an order for another day."""
+    listing = Listing(True, last=LAST, auction=coming(TimeInForce(tif), [DAY], ACCEPTED))
+    answer = admit(submission(f"buy 10 AAPL limit 99 {tif}"), listing, RICH, Standing(), ACCEPTED + late)
+    assert getattr(answer, "reason", None) == reason
+
+
+def test_a_market_without_auctions_is_refused_by_name() -> None:
+    """Other orders there are taken."""
+    for tif, reason in (("opg", "no_auction"), ("cls", "no_auction"), ("day", None)):
+        answer = admit(submission(f"buy 10 AAPL limit 99 {tif}"), Listing(True), RICH, Standing(), ACCEPTED)
+        assert getattr(answer, "reason", None) == reason
+
+
+@pytest.mark.parametrize(
+    ("after_the_open", "reason"),
+    [
+        (timedelta(minutes=-2), None),
+        (timedelta(minutes=-1), "auction_closed"),
+        (timedelta(minutes=59), "auction_closed"),
+        (OVERDUE, None),
+    ],
+)
+def test_an_order_stays_once_its_auction_is_near(after_the_open: timedelta, reason: str | None) -> None:
+    """Who knows how the market opened must not take it back; an hour without a price is enough, though."""
+    waiting = order("buy 10 AAPL market opg", auction_day=DAY.day, auction_at=DAY.open_at)
+    refusal = refuse_change(waiting, DAY.open_at + after_the_open)
+    assert (refusal and refusal.reason) == reason
+    assert refuse_change(order("buy 10 AAPL market day"), DAY.open_at + after_the_open) is None
+
+
+def test_the_refusals_say_what_to_do() -> None:
+    """By when an order has to come, and how long it stays."""
+    listing = Listing(True, auction=coming(TimeInForce.CLS, [DAY], ACCEPTED))
+    late = admit(submission("buy 1 AAPL market cls"), listing, RICH, Standing(), DAY.close_at)
+    assert isinstance(late, Refusal)
+    assert late.message == (
+        "an order that is cls comes at the latest 10 minutes before its auction, which was due at 2026-11-23 21:00 UTC"
+    )
