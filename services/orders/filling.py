@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from services.orders import account_store, order_saving, quotes, saving, store
+from services.orders import account_store, exchange_rates, order_saving, quotes, saving, store
 from services.orders.domain.book import Book, Settlement
 from services.orders.domain.ending import end
 from services.orders.domain.liquidity import Liquidity
@@ -46,6 +46,7 @@ def _lock(tx: Transaction, families: list[store.Family], prices: dict[str, Price
     book = Book(account_store.lock_accounts(tx.connection, sorted({account for account, _ in families})), {})
     orders = store.lock_open_orders(tx.connection, families)
     book.lots = store.lots_of(tx.connection, orders)
+    book.rates = exchange_rates.usable_rates(tx.connection, orders, book.accounts, tx.now)
     if any(account.settings.fills.participation is not None for account in book.accounts.values()):
         book.liquidity = Liquidity(quotes.lock_taken(tx.connection, prices))
     return book, orders

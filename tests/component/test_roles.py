@@ -24,6 +24,7 @@ PUBLISHED = {
         "instruments_v1",
         "bars_v1",
         "corporate_actions_v1",
+        "rates_v1",
         "dead_letters_v1",
     },
     "orders": {

@@ -52,6 +52,7 @@ NOUNS = {
         "account_store",
         "adjusting",
         "entering",
+        "exchange_rates",
         "filling",
         "funding",
         "margin_calls",
