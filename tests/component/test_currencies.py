@@ -1,0 +1,548 @@
+"""Instruments in another currency than their account's: fills, books, margin, dividends and values, on real rows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from services.marketdata import corporate_actions
+from services.marketdata.actors import enter_corporate_action
+from services.marketdata.store import Instrument, add_instruments
+from services.orders.actors import apply_corporate_action
+from services.orders.exchange_rates import NoExchangeRate
+from services.orders.filling import fill_on
+from services.orders.margining import check_margins
+from services.orders.recovery import catch_up
+from services.valuation import store as values
+from shared.contracts.accounts import ResetAccount
+from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
+from shared.money import cents
+from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.watching import outbox
+from tests.support import broken_invariants, price, rows, value
+
+ABROAD = (
+    Instrument("SAP", "SAP", currency="EUR"),
+    Instrument("SONY", "Sony", currency="JPY"),
+    Instrument("EUR/USD", "Euro", currency="USD"),
+    Instrument("USD/JPY", "Dollar", currency="JPY"),
+)
+STALE = timedelta(seconds=121)
+
+
+@pytest.fixture
+def abroad(exchange: Exchange) -> Exchange:
+    """SAP trades in euros, Sony in yen; a euro is bought at 1.11 and sold at 1.09, of the yen there is no rate yet."""
+    with exchange.marketdata.engine.begin() as connection:
+        add_instruments(connection, ABROAD)
+    exchange.price("EUR/USD 1.09/1.11 1.10")
+    return exchange
+
+
+def bought(abroad: Exchange, account: UUID, text: str = "buy 10 SAP market", last: str = "100") -> UUID:
+    """The order, filled at this price."""
+    placed = abroad.submit(account, text)
+    abroad.price(f"{text.split()[2]} {last}/{last} {last}")
+    assert abroad.status(placed) == "filled"
+    return placed
+
+
+def fill_of(abroad: Exchange, order_id: UUID) -> Any:
+    (row,) = rows(abroad.orders.engine, "SELECT * FROM orders.fills WHERE order_id = :id", id=order_id)
+    return row
+
+
+def cash(abroad: Exchange, account: UUID) -> Any:
+    return abroad.account(account).cash
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """How many statements the driver executes meanwhile."""
+    seen, execute = [0], psycopg.Cursor.execute
+
+    def note(*given: Any, **options: Any) -> Any:
+        seen[0] += 1
+        return execute(*given, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "execute", note)
+        yield seen
+
+
+def test_a_currency_is_bought_at_the_ask_of_its_pair_and_sold_at_its_bid(abroad: Exchange) -> None:
+    """The price stays the instrument's; cash, cost, profit and what is said of them are the account's."""
+    account = abroad.open()
+    buying = bought(abroad, account)
+    assert cash(abroad, account) == Decimal(100000) - 1110
+    abroad.price("EUR/USD 1.19/1.21 1.20")
+    selling = bought(abroad, account, "sell 10 SAP market", "120")
+    assert cash(abroad, account) == Decimal(100000) - 1110 + 1428
+    (trade,) = rows(abroad.orders.engine, "SELECT cost, proceeds, realized_pl FROM orders.trades")
+    assert tuple(trade) == (1110, 1428, 318)
+    for order_id, at, rate, amount in ((buying, 100, "1.11", 1110), (selling, 120, "1.19", 1428)):
+        row = fill_of(abroad, order_id)
+        assert (row.price, row.rate, row.amount, row.currency) == (at, Decimal(rate), amount, "EUR")
+        assert row.rate_quoted_at < row.quoted_at
+    told = [body for name, body in abroad.said(account) if name == "OrderFilled"]
+    assert [(body["price"], body["currency"], body["rate"]) for body in told] == [
+        ("100", "EUR", "1.11"),
+        ("120", "EUR", "1.19"),
+    ]
+    assert (abroad.order(buying).currency, abroad.order(buying).filled_avg_rate) == ("EUR", Decimal("1.11"))
+
+
+def test_a_pair_that_is_quoted_the_other_way_round_is_turned(abroad: Exchange) -> None:
+    """Yen for dollars, of which there is only USD/JPY: bought at one over its bid, sold at one over its ask."""
+    abroad.price("USD/JPY 149.02/149.05 149.03")
+    account = abroad.open()
+    buying = bought(abroad, account, "buy 100 SONY market", "3000")
+    row = fill_of(abroad, buying)
+    assert (row.rate, row.rate_ask) == (Decimal("0.006710508657"), Decimal("0.006710508657"))
+    assert row.amount == cents(300_000 / Decimal("149.02")) == Decimal("2013.15")
+    row = fill_of(abroad, bought(abroad, account, "sell 100 SONY market", "3000"))
+    assert (row.rate, row.amount) == (Decimal("0.006709158"), cents(300_000 / Decimal("149.05")))
+
+
+def test_an_account_in_another_currency_has_its_own_pair(abroad: Exchange) -> None:
+    """Of EUR/USD the other side: dollars for euros. What trades in euros is at home there and has no rate."""
+    account = abroad.open("10000", "EUR")
+    row = fill_of(abroad, bought(abroad, account, "buy 10 AAPL market"))
+    assert (row.currency, row.amount) == ("USD", cents(1000 / Decimal("1.09")))
+    row = fill_of(abroad, bought(abroad, account))
+    assert (row.currency, row.rate, row.rate_quoted_at, row.amount) == ("EUR", 1, None, 1000)
+
+
+def test_the_rates_go_both_ways_and_the_pair_itself_goes_first(abroad: Exchange) -> None:
+    """Turned, the spread is not smaller; a pair whose name does not fit its currency is none, nor one without price."""
+    with abroad.marketdata.engine.begin() as connection:
+        add_instruments(connection, [Instrument("USD/EUR", "-", currency="EUR"), Instrument("GBP/EUR", "-")])
+    abroad.price("GBP/EUR 1/2 1.5")
+
+    def told() -> list[Any]:
+        return [tuple(row) for row in rows(abroad.orders.engine, _RATES)]
+
+    direct = ("EUR", "USD", "EUR/USD", Decimal("1.09"), Decimal("1.11"), Decimal("1.1"))
+    assert told() == [
+        direct,
+        ("USD", "EUR", "EUR/USD", Decimal("0.900900900900"), Decimal("0.917431192661"), Decimal("0.909090909091")),
+    ]
+    abroad.price("USD/EUR 0.89/0.92 0.90")
+    assert told() == [direct, ("USD", "EUR", "USD/EUR", Decimal("0.89"), Decimal("0.92"), Decimal("0.90"))]
+    abroad.price("EUR/USD / 1.10")
+    assert told()[0] == ("EUR", "USD", "EUR/USD", None, None, Decimal("1.1"))
+
+
+def test_a_rate_without_a_quote_has_half_the_assumed_spread(abroad: Exchange) -> None:
+    """As the price of an instrument has."""
+    abroad.price("EUR/USD / 1.10")
+    account = abroad.open()
+    row = fill_of(abroad, bought(abroad, account))
+    assert (row.rate, row.rate_ask, row.amount) == (Decimal("1.10011"), None, Decimal("1100.11"))
+    row = fill_of(abroad, bought(abroad, account, "sell 10 SAP market"))
+    assert (row.rate, row.amount) == (Decimal("1.09989"), Decimal("1099.89"))
+
+
+def test_without_a_rate_nothing_is_bought(abroad: Exchange) -> None:
+    """Nobody knows what it costs; the refusal has a name, and the row its currency."""
+    account = abroad.open(**MARGIN)
+    for text, fields in (("buy 1 SONY market", {}), ("sell 1 SONY market", {}), ("buy 1 SONY market", {"notional": 9})):
+        refused = abroad.submit(account, text, **fields)
+        assert (abroad.reason(refused), abroad.order(refused).currency) == ("no_exchange_rate", "JPY")
+    assert abroad.account(account).reserved == 0
+
+
+def test_an_order_waits_for_a_fresh_rate(abroad: Exchange) -> None:
+    """The price is there, the rate is two minutes old: it fills on the same price when there is a new one."""
+    account = abroad.open()
+    placed = abroad.submit(account, "buy 10 SAP market")
+    abroad.clock.now += STALE
+    abroad.price("SAP 100/100 100")
+    assert (abroad.status(placed), abroad.fills(placed)) == ("accepted", [])
+    abroad.price("EUR/USD 1.29/1.31 1.30")
+    assert abroad.status(placed) == "accepted"
+    assert abroad.sweep() == 1
+    assert fill_of(abroad, placed).amount == 1310
+
+
+def test_a_stop_that_is_reached_without_a_rate_stays_reached(abroad: Exchange) -> None:
+    """It fills with the next price that finds a rate, wherever that is."""
+    account = abroad.open()
+    bought(abroad, account)
+    stop = abroad.submit(account, "sell 10 SAP stop", stop_price="95")
+    abroad.clock.now += STALE
+    abroad.price("SAP 94/95 94")
+    assert (abroad.status(stop), abroad.order(stop).triggered) == ("accepted", True)
+    abroad.price("EUR/USD 1.09/1.11 1.10")
+    abroad.price("SAP 99/100 99")
+    assert abroad.fills(stop) == [(Decimal(10), Decimal(99))]
+
+
+@pytest.mark.parametrize("time_in_force", ["ioc", "fok"])
+def test_what_must_fill_at_once_ends_without_a_rate(abroad: Exchange, time_in_force: str) -> None:
+    """It does not wait for one: the price that it was meant for would be gone."""
+    account = abroad.open()
+    placed = abroad.submit(account, "buy 10 SAP market", time_in_force=time_in_force)
+    abroad.clock.now += STALE
+    abroad.price("SAP 100/100 100")
+    assert (abroad.status(placed), abroad.reason(placed)) == ("canceled", "no_exchange_rate")
+    assert abroad.account(account).reserved == 0
+
+
+def test_what_only_closes_comes_in_without_a_rate(abroad: Exchange) -> None:
+    """Nobody is kept from getting out; it waits for a rate as for a price. Money would have no size."""
+    abroad.price("USD/JPY 149/150 149.5")
+    account = abroad.open()
+    bought(abroad, account, "buy 100 SONY market", "3000")
+    forget(abroad, "USD/JPY")
+    closing = abroad.submit(account, "sell 100 SONY market")
+    assert abroad.reason(abroad.submit(account, "sell 1 SONY market", notional="100")) == "no_exchange_rate"
+    abroad.price("SONY 3000/3000 3000")
+    assert abroad.status(closing) == "accepted"
+    abroad.price("USD/JPY 149/150 149.5")
+    abroad.price("SONY 3000/3000 3000")
+    assert fill_of(abroad, closing).amount == 2000
+
+
+def test_an_old_rate_is_enough_to_come_in(abroad: Exchange) -> None:
+    """The markets are closed, the order waits for them; so much is reserved as it would cost now."""
+    account = abroad.open()
+    abroad.price("SAP 100/100 100")
+    abroad.clock.now += timedelta(days=2)
+    placed = abroad.submit(account, "buy 10 SAP limit", limit_price="100")
+    assert (abroad.status(placed), abroad.order(placed).reserved) == ("accepted", 1110)
+
+
+LIMITS: list[tuple[dict[str, str], str | None]] = [
+    ({"max_order_notional": "1109"}, "order_too_large"),
+    ({"max_order_notional": "1110"}, None),
+    ({"max_position_notional": "1109"}, "position_limit"),
+    ({"max_position_share": "0.11"}, "position_limit"),
+    ({"max_position_share": "0.12"}, None),
+    ({"price_collar": "0.1"}, None),
+]
+
+
+@pytest.mark.parametrize(("limits", "reason"), LIMITS)
+def test_limits_are_in_the_account_s_currency(abroad: Exchange, limits: dict[str, str], reason: str | None) -> None:
+    """Ten at 100 euros are 1,110 dollars, of 10,000; only a collar is about the price itself."""
+    account = abroad.open("10000", limits=limits)
+    abroad.price("SAP 100/100 100")
+    assert abroad.reason(abroad.submit(account, "buy 10 SAP limit", limit_price="100")) == reason
+
+
+def test_buying_power_is_in_the_account_s_currency(abroad: Exchange) -> None:
+    """A thousand dollars do not buy for a thousand euros; what they reserve is free again after a cancel."""
+    account = abroad.open("1110")
+    abroad.price("SAP 100/100 100")
+    assert abroad.reason(abroad.submit(account, "buy 11 SAP limit", limit_price="100")) == "insufficient_buying_power"
+    placed = abroad.submit(account, "buy 10 SAP limit", limit_price="100")
+    assert abroad.account(account).reserved == 1110
+    placed = abroad.replace(account, placed, limit_price="90")
+    assert (abroad.account(account).reserved, abroad.order(placed).currency) == (999, "EUR")
+    abroad.cancel(account, placed)
+    assert abroad.account(account).reserved == 0
+
+
+def test_a_rate_that_rose_beyond_the_cash_refuses_at_the_fill(abroad: Exchange) -> None:
+    """What can no longer be paid is not."""
+    account = abroad.open("1110")
+    placed = abroad.submit(account, "buy 10 SAP limit", limit_price="100")
+    abroad.price("EUR/USD 1.12/1.13 1.12")
+    abroad.price("SAP 100/100 100")
+    assert (abroad.status(placed), abroad.reason(placed)) == ("rejected", "insufficient_buying_power")
+    assert cash(abroad, account) == 1110
+
+
+def test_a_notional_order_spends_its_money_over_rates_that_move(abroad: Exchange) -> None:
+    """A thousand dollars: four shares at 1.11, the rest at 1.25; not a cent more, and the fee is of the dollars."""
+    fills = {"participation": "1", "commission": {"kind": "percent", "rate": "1"}}
+    account = abroad.open("1010", fills=fills)
+    abroad.price("SAP 100/100 100")
+    placed = abroad.submit(account, "buy 0 SAP market", notional="1000")
+    assert abroad.order(placed).reserved == 1010
+    abroad.price("SAP 100/100 100", ask_size="4")
+    order = abroad.order(placed)
+    assert (order.filled_qty, order.reserved, order.fees) == (4, Decimal("561.56"), Decimal("4.44"))
+    abroad.price("EUR/USD 1.24/1.25 1.24")
+    abroad.price("SAP 100/100 100", ask_size="99")
+    order = abroad.order(placed)
+    assert (order.status, order.fees) == ("filled", 10)
+    assert (order.filled_qty, cash(abroad, account)) == (Decimal("8.44796"), 0)
+
+
+def test_a_sale_for_money_brings_as_much_in(abroad: Exchange) -> None:
+    """109 dollars are a share at 100 euros."""
+    account = abroad.open()
+    bought(abroad, account)
+    before = cash(abroad, account)
+    selling = abroad.submit(account, "sell 0 SAP market", notional="109")
+    abroad.price("SAP 100/100 100")
+    assert (abroad.order(selling).filled_qty, cash(abroad, account) - before) == (1, 109)
+
+
+def test_a_bracket_abroad_keeps_its_currency(abroad: Exchange) -> None:
+    """Its exits are sold at the bid of the rate of their time."""
+    account = abroad.open()
+    exits: dict[str, Any] = {"take_profit": {"limit_price": "120"}, "stop_loss": {"stop_price": "80"}}
+    entry = abroad.submit(account, "buy 10 SAP market", order_class="bracket", **exits)
+    abroad.price("SAP 100/100 100")
+    abroad.price("EUR/USD 1.49/1.51 1.50")
+    abroad.price("SAP 120/121 120")
+    legs = abroad.legs(entry)
+    assert (legs["take_profit"].status, legs["stop_loss"].status) == ("filled", "canceled")
+    assert cash(abroad, account) == Decimal(100000) - 1110 + 1788
+
+
+def test_a_margin_account_is_called_when_the_currency_falls_and_liquidated_at_the_bid(abroad: Exchange) -> None:
+    """190 at 100 euros on 11,000 dollars of its own; the price does not move, the euro does."""
+    abroad.price("EUR/USD 1.10/1.10 1.10")
+    account = abroad.open("11000", multiplier=2, margin_grace=1)
+    bought(abroad, account, "buy 190 SAP market")
+    assert (cash(abroad, account), check(abroad)["called"]) == (-9900, 0)
+    abroad.price("EUR/USD 0.65/0.67 0.66")
+    assert check(abroad)["called"] == 1
+    (call,) = rows(abroad.orders.engine, "SELECT equity, required FROM orders.margin_calls")
+    assert tuple(call) == (12540 - 9900, 3135)
+    abroad.clock.move(hours=1)
+    assert check(abroad)["liquidated"] == 1
+    abroad.price("EUR/USD 0.65/0.67 0.66")
+    abroad.price("SAP 100/100 100")
+    assert (abroad.held(account, "SAP"), cash(abroad, account)) == (0, 12350 - 9900)
+    assert check(abroad)["met"] == 1
+
+
+def test_liquidation_waits_for_a_rate_that_is_missing(abroad: Exchange) -> None:
+    """The closing order comes in all the same, since the call is made but once."""
+    abroad.price("EUR/USD 1.10/1.10 1.10")
+    account = abroad.open("11000", multiplier=2, margin_grace=0)
+    bought(abroad, account, "buy 190 SAP market")
+    abroad.price("EUR/USD 0.65/0.67 0.66")
+    check(abroad)
+    abroad.clock.now += STALE
+    assert check(abroad)["liquidated"] == 1
+    abroad.price("SAP 100/100 100")
+    assert abroad.held(account, "SAP") == 190
+    abroad.price("EUR/USD 0.65/0.67 0.66")
+    assert abroad.sweep() == 1
+    assert abroad.held(account, "SAP") == 0
+
+
+def test_a_short_position_abroad_is_owed_at_the_rate(abroad: Exchange) -> None:
+    """Sold at the euro's bid, bought back at its ask; a rising euro loses money and is called for."""
+    account = abroad.open("12000", **MARGIN)
+    abroad.price("SAP 100/100 100")
+    selling = abroad.submit(account, "sell 100 SAP market")
+    assert abroad.order(selling).reserved == cents(100 * 103 * Decimal("1.11"))
+    abroad.price("SAP 100/100 100")
+    assert (cash(abroad, account), check(abroad)["called"]) == (22900, 0)
+    abroad.price("EUR/USD 1.79/1.81 1.80")
+    assert check(abroad)["called"] == 1
+    (call,) = rows(abroad.orders.engine, "SELECT equity, required FROM orders.margin_calls")
+    assert tuple(call) == (22900 - 18000, 5400)
+    bought(abroad, account, "buy 100 SAP market")
+    assert cash(abroad, account) == 22900 - 18100
+    assert value(abroad.orders.engine, "SELECT sum(realized_pl) FROM orders.trades") == 10900 - 18100
+
+
+def test_a_dividend_is_paid_in_the_account_s_currency(abroad: Exchange) -> None:
+    """At the bid, owed at the ask, nothing to convert for who is at home; an old rate does."""
+    long, short, home = abroad.open(), abroad.open(**MARGIN), abroad.open("9999", "EUR")
+    abroad.price("SAP 100/100 100")
+    for account, side in ((long, "buy"), (short, "sell"), (home, "buy")):
+        abroad.submit(account, f"{side} 10 SAP market")
+    abroad.price("SAP 100/100 100")
+    before = [cash(abroad, each) for each in (long, short, home)]
+    abroad.clock.now += STALE
+    pay(abroad, "SAP", "0.50")
+    paid = [cash(abroad, each) - was for each, was in zip((long, short, home), before, strict=True)]
+    assert paid == [Decimal("5.45"), Decimal("-5.55"), 5]
+
+
+def test_a_dividend_for_which_there_is_no_rate_pays_nobody(abroad: Exchange) -> None:
+    """It becomes a dead letter that says what to add, and can be sent again then."""
+    abroad.price("USD/JPY 100/100 100")
+    account = abroad.open()
+    bought(abroad, account, "buy 100 SONY market", "3000")
+    was = cash(abroad, account)
+    forget(abroad, "USD/JPY")
+    with pytest.raises(NoExchangeRate, match="JPY/USD"):
+        pay(abroad, "SONY", "50")
+    assert cash(abroad, account) == was
+    abroad.price("USD/JPY 100/100 100")
+    apply_last(abroad)
+    assert cash(abroad, account) == was + 50
+
+
+def test_a_split_abroad_changes_no_money(abroad: Exchange) -> None:
+    """Nor the rate; sold afterwards, the profit is what it would have been."""
+    account = abroad.open()
+    bought(abroad, account)
+    act(abroad, "SAP", ratio="4")
+    apply_last(abroad)
+    abroad.submit(account, "sell 40 SAP market")
+    abroad.price("SAP 25/25 25", adjustment=1)
+    assert (abroad.held(account, "SAP"), cash(abroad, account)) == (0, Decimal(100000) - 1110 + 1090)
+
+
+def test_a_reset_account_has_nothing_abroad_any_more(abroad: Exchange) -> None:
+    """Its orders are canceled, its new books begin with cash."""
+    account = abroad.open()
+    bought(abroad, account)
+    waiting = abroad.submit(account, "buy 10 SAP limit", limit_price="90")
+    abroad.handle(ResetAccount(account_id=account, reset_id=uuid4(), cash=Decimal(500)))
+    assert (abroad.status(waiting), abroad.held(account, "SAP"), cash(abroad, account)) == ("canceled", 0, 500)
+    assert abroad.account(account).reserved == 0
+
+
+def test_an_account_is_worth_its_cash_and_its_positions_at_the_last_rate(abroad: Exchange) -> None:
+    """However old it is; both at home and abroad, both ways, live and in the summary of a run."""
+    abroad.price("USD/JPY 149/151 150")
+    dollars, euros = abroad.open(), abroad.open("10000", "EUR")
+    bought(abroad, dollars)
+    bought(abroad, dollars, "buy 100 SONY market", "3000")
+    bought(abroad, dollars, "buy 1 AAPL market", "300")
+    bought(abroad, euros, "buy 5 AAPL market", "300")
+    abroad.clock.now += timedelta(days=1)
+    expected = {
+        dollars: cash(abroad, dollars) + 1100 + cents(300_000 / Decimal(150)) + 300,
+        euros: cash(abroad, euros) + cents(1500 / Decimal("1.1")),
+    }
+    with abroad.valuation.transaction() as tx:
+        live = {each.account_id: each for each in values.revalue(tx.connection, None, tx.now)}
+        assert values.snapshot(tx.connection, uuid4(), tx.now) == (2, 4)
+    assert {id_: each.equity for id_, each in live.items()} == expected
+    costs = value(abroad.orders.engine, "SELECT sum(cost) FROM orders.positions WHERE account_id = :a", a=dollars)
+    assert live[dollars].unrealized_pl == live[dollars].market_value - costs
+    found = rows(abroad.valuation.engine, "SELECT account_id, equity FROM valuation.account_summaries")
+    assert {row.account_id: row.equity for row in found} == expected
+    found = rows(abroad.valuation.engine, "SELECT symbol, price, market_value FROM valuation.position_values")
+    assert ("SONY", 3000, 2000) in [tuple(row) for row in found]
+
+
+def test_a_new_rate_values_those_who_hold_something_at_it(abroad: Exchange) -> None:
+    """Beside who holds the pair itself, and nobody else."""
+    dollars, euros, pair, other = abroad.open(), abroad.open("9999", "EUR"), abroad.open(), abroad.open()
+    bought(abroad, dollars)
+    bought(abroad, euros)  # at home there
+    bought(abroad, euros, "buy 1 AAPL market")
+    bought(abroad, other, "buy 1 AAPL market")
+    buying = abroad.submit(pair, "buy 100 EUR/USD market")
+    abroad.price("EUR/USD 1.09/1.11 1.10")
+    assert (abroad.status(buying), cash(abroad, pair)) == ("filled", Decimal(100000) - 111)
+    with abroad.valuation.engine.begin() as connection:
+        assert set(values.holders_of(connection, ["EUR/USD"])) == {dollars, euros, pair}
+        assert set(values.holders_of(connection, ["SAP"])) == {dollars, euros}
+
+
+def test_what_never_had_a_rate_is_left_out_of_the_value(abroad: Exchange) -> None:
+    """As what never had a price; it counts again when there is one."""
+    abroad.price("USD/JPY 100/100 100")
+    account = abroad.open()
+    bought(abroad, account, "buy 100 SONY market", "3000")
+    bought(abroad, account)
+    forget(abroad, "USD/JPY")
+    with abroad.valuation.transaction() as tx:
+        (found,) = values.revalue(tx.connection, [account], tx.now)
+    assert found.equity == cash(abroad, account) + 1100
+
+
+def test_missed_bars_are_converted_at_the_rate_of_now(abroad: Exchange) -> None:
+    """Of an outage that a euro account slept through; it is now that the account pays."""
+    account = abroad.open("10000", "EUR", fills={"fills_on": "bar"})
+    abroad.price("AAPL 100/100 100")
+    low = abroad.submit(account, "buy 10 AAPL limit", limit_price="91")
+    abroad.missed([("101", "104", "99", "103"), ("103", "103", "90", "95"), ("95", "99", "94", "98")])
+    abroad.price("EUR/USD 1.25/1.26 1.25")
+    assert catch_up(abroad.orders, lambda _done, _of: None) == 1
+    assert broken_invariants(abroad.orders.engine) == {}
+    row = fill_of(abroad, low)
+    assert (row.price, row.rate, row.amount) == (91, Decimal("0.8"), 728)
+
+
+def test_a_batch_at_home_has_not_one_statement_more(abroad: Exchange) -> None:
+    """Rates are asked for once, where a fill needs one, however many do."""
+
+    def statements(symbol: str) -> int:
+        for account in (abroad.open(), abroad.open()):
+            abroad.submit(account, f"buy 1 {symbol} market")
+        quoted = price(symbol, "100", at=abroad.clock.move(seconds=1))
+        with counted() as seen, abroad.orders.transaction() as tx:
+            assert fill_on(tx, [quoted], at=tx.now) == 2
+        return seen[0]
+
+    assert (statements("AAPL"), statements("SAP")) == (BATCH, BATCH + 1)
+
+
+def test_the_proof_finds_a_fill_at_another_rate_than_its_pair_had(abroad: Exchange) -> None:
+    """Neither the rate, nor the amount that it makes, nor a rate where there is nothing to convert."""
+    account = abroad.open()
+    placed = bought(abroad, account)
+    home = bought(abroad, account, "buy 1 AAPL market")
+    name = "a fill is converted at the rate that it names, on its side of the pair's quote"
+    for order_id, change, undo in (
+        (placed, "rate = 1.10, amount = 1100", "rate = 1.11, amount = 1110"),
+        (placed, "amount = 1109", "amount = 1110"),
+        (placed, "rate_quoted_at = NULL", "rate_quoted_at = quoted_at"),
+        (placed, "currency = 'USD'", "currency = 'EUR'"),
+        (home, "rate = 2, amount = 2 * amount", "rate = 1, amount = amount / 2"),
+    ):
+        for what, broken in ((change, True), (undo, False)):
+            with abroad.orders.engine.begin() as connection:
+                connection.exec_driver_sql(f"UPDATE orders.fills SET {what} WHERE order_id = %s", (order_id,))
+            assert (name in broken_invariants(abroad.orders.engine)) is broken, what
+
+
+#: What the release before took for a batch with fills that only open positions.
+BATCH = 13
+_RATES = """
+SELECT currency, account_currency, symbol, bid, ask, last FROM marketdata.rates_v1
+WHERE account_currency IN ('USD', 'EUR') ORDER BY 1, 2
+"""
+
+
+def check(abroad: Exchange) -> dict[str, int]:
+    abroad.clock.move(seconds=1)
+    with abroad.orders.transaction() as tx:
+        done = check_margins(tx)
+    assert broken_invariants(abroad.orders.engine) == {}
+    return done
+
+
+def forget(abroad: Exchange, pair: str) -> None:
+    """As if the pair had never had a price."""
+    with abroad.marketdata.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE marketdata.instruments SET last_price = NULL WHERE symbol = %s", (pair,))
+
+
+def pay(abroad: Exchange, symbol: str, amount: str) -> None:
+    act(abroad, symbol, amount=amount)
+    apply_last(abroad)
+
+
+def act(abroad: Exchange, symbol: str, **figure: str) -> None:
+    """Marketdata applies a dividend of this amount, or a split of this ratio."""
+    command = EnterCorporateAction(
+        action_id=uuid4(),
+        symbol=symbol,
+        kind=ActionKind.SPLIT if "ratio" in figure else ActionKind.DIVIDEND,
+        effective_at=abroad.clock.move(seconds=1),
+        **{name: Decimal(number) for name, number in figure.items()},
+    )
+    with abroad.marketdata.transaction() as tx:
+        enter_corporate_action(command, tx)
+        corporate_actions.apply_due(tx)
+
+
+def apply_last(abroad: Exchange) -> None:
+    """Orders hears of the last action."""
+    event = [sent.body for sent in outbox(abroad.marketdata) if sent.name == "CorporateActionApplied.v1"][-1]
+    abroad.clock.move(seconds=1)
+    with abroad.orders.transaction() as tx:
+        apply_corporate_action(CorporateActionApplied.model_validate(event), tx)
+    assert broken_invariants(abroad.orders.engine) == {}
