@@ -24,7 +24,7 @@ class DocumentedClient(TestClient):
 
 def undocumented(answer: httpx2.Response) -> list[str]:
     """What the document does not say of this answer."""
-    operation = operation_of(answer.request.method, answer.request.url.raw_path.decode().partition("?")[0])
+    operation = operation_of(answer.request.method, answer.request.url.path)
     if operation is None:
         return [] if answer.status_code in {400, 404, 405} else [f"nothing is said of {answer.request.url.path}"]
     told = operation["responses"].get(str(answer.status_code))
@@ -54,4 +54,5 @@ def faults(value: Any, schema: Json) -> list[str]:
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)))
+    """A symbol may hold a slash."""
+    return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template).replace(r"\{symbol\}", ".+")))
