@@ -1,12 +1,16 @@
 """What several tests need: waiting for a condition, sending messages, prices, and the books' invariants."""
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+import psycopg
+import pytest
 from sqlalchemy import Engine, text
 
 from services.orders.proof import broken
@@ -16,6 +20,7 @@ from shared.contracts.accounts import AccountSettings, OpenAccount
 from shared.contracts.base import Message
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.prices import Price, PricesUpdated
+from shared.storage import driver
 
 T = TypeVar("T")
 
@@ -114,3 +119,22 @@ def broken_invariants(orders: Engine) -> dict[str, Sequence[Any]]:
         found = dict(broken(connection))
     letters = rows(orders, "SELECT id FROM orders.dead_letters WHERE reason = '' OR error = ''")
     return {**found, **({"a dead letter has a reason": letters} if letters else {})}
+
+
+@contextmanager
+def executed() -> Iterator[list[int]]:
+    """How many statements this thread sends to the database meanwhile."""
+    mine, seen, execute, run = threading.get_ident(), [0], psycopg.Cursor.execute, driver.run_prepared
+
+    def note(*given: Any, **options: Any) -> Any:
+        seen[0] += threading.get_ident() == mine
+        return execute(*given, **options)
+
+    def note_together(used: Any, prepared: set[bytes], calls: Sequence[driver.Call]) -> Any:
+        seen[0] += len(calls) * (threading.get_ident() == mine)
+        return run(used, prepared, calls)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psycopg.Cursor, "execute", note)
+        patch.setattr(driver, "run_prepared", note_together)
+        yield seen

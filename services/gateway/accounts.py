@@ -14,6 +14,7 @@ from services.gateway.queries import Number as RowNumber
 from services.gateway.queries import Word
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.base import Number, Symbol
+from shared.contracts.currencies import Currency
 from shared.money import ZERO, plain
 
 MAX_CASH = Decimal(1_000_000_000_000)
@@ -24,10 +25,11 @@ Epoch = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class NewAccount(Query):
-    """An account to open, in US dollars, and what its key may do."""
+    """An account to open, in its base currency, and what its key may do."""
 
     name: Printable = Field(min_length=1, max_length=100)
     cash: Cash
+    currency: Currency = "USD"
     settings: AccountSettings = AccountSettings()
     scopes: tuple[Literal["trade", "operate"], ...] = Field(default=("trade",), min_length=1, max_length=2)
 
@@ -76,6 +78,7 @@ class AccountOpened(Answer):
 
     account_id: UUID
     name: str
+    currency: str
     key_id: str
     secret_key: str
     scopes: list[str]

@@ -117,6 +117,7 @@ async def post_account(gateway: Gateway, principal: Principal, body: NewAccount)
     opened = AccountOpened(
         account_id=uuid4(),
         name=body.name,
+        currency=body.currency,
         key_id=new_key_id(),
         secret_key=new_secret(),
         scopes=sorted(set(body.scopes)),
@@ -126,7 +127,8 @@ async def post_account(gateway: Gateway, principal: Principal, body: NewAccount)
 
 
 def _open(gateway: Gateway, principal: Principal, body: NewAccount, opened: AccountOpened) -> None:
-    command = OpenAccount(account_id=opened.account_id, name=body.name, cash=body.cash, settings=body.settings)
+    terms = {name: getattr(body, name) for name in ("name", "cash", "currency", "settings")}
+    command = OpenAccount(account_id=opened.account_id, **terms)
     with gateway.unit.transaction() as tx:
         after = {**_json(command), "key_id": opened.key_id, "scopes": opened.scopes}
         _noted(command, principal, "open_account", after)(tx)

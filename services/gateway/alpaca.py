@@ -41,7 +41,10 @@ class Account(TypedDict):
 
 
 class Order(TypedDict):
-    """An order as it is now. ``legs``: the exits of its class, where they were asked for."""
+    """An order as it is now. ``legs``: the exits of its class, where they were asked for.
+
+    Prices are in ``currency``, the instrument's; ``notional`` is in the account's.
+    """
 
     id: str
     client_order_id: str
@@ -77,10 +80,15 @@ class Order(TypedDict):
     trail_price: str | None
     hwm: str | None
     reject_reason: str | None
+    currency: str | None
 
 
 class Position(TypedDict):
-    """What an account holds of one symbol, at its current price."""
+    """What an account holds of one symbol, at its current price.
+
+    ``current_price`` is in ``currency``, a unit of which is worth ``swap_rate`` in the account's; all else is in that.
+    What is worth nothing that anybody knows, for want of a rate, is null.
+    """
 
     asset_id: str
     symbol: str
@@ -92,14 +100,16 @@ class Position(TypedDict):
     side: str
     avg_entry_price: str | None
     cost_basis: str
-    market_value: str
-    unrealized_pl: str
-    unrealized_plpc: str
-    unrealized_intraday_pl: str
-    unrealized_intraday_plpc: str
+    market_value: str | None
+    unrealized_pl: str | None
+    unrealized_plpc: str | None
+    unrealized_intraday_pl: str | None
+    unrealized_intraday_plpc: str | None
     current_price: str
     lastday_price: str
     change_today: str
+    currency: str
+    swap_rate: str | None
 
 
 class Canceled(TypedDict):

@@ -22,7 +22,7 @@ ACCOUNT_REASONS = {
     "insufficient_shares",
     "insufficient_cash",
     "trading_blocked",
-    "foreign_currency",
+    "no_exchange_rate",
     "symbol_blocked",
     "symbol_not_allowed",
     "too_many_orders",

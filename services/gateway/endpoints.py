@@ -84,7 +84,9 @@ class Endpoint:
         return inspect.isclass(made := get_args(told)[0] if get_args(told) else told) and issubclass(made, Response)
 
     def route(self) -> Route:
-        return Route(self.path, guarded(self._answer, self.scope), methods=[self.method])
+        """A symbol may hold a slash, such as EUR/USD, percent-encoded or not."""
+        path = self.path.replace("{symbol}", "{symbol:path}")
+        return Route(path, guarded(self._answer, self.scope), methods=[self.method])
 
     async def _answer(self, gateway: Gateway, request: Request, principal: Principal) -> Response:
         taken = inspect.signature(self.handler).parameters

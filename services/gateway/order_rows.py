@@ -74,7 +74,7 @@ _COLUMNS = """
 o.id, o.client_order_id, o.symbol, o.side, o.type, o.time_in_force, o.extended_hours, o.qty, o.notional, o.limit_price,
 o.stop_price, o.trail_price, o.trail_percent, o.hwm, o.order_class, o.family, o.leg, o.status, o.filled_qty,
 o.filled_avg_price, o.submitted_at, o.filled_at, o.canceled_at, o.expired_at, o.expires_at, o.replaced_at,
-o.replaced_by, o.replaces, o.updated_at, o.reject_reason, o.reject_message, i.id AS asset_id, i.asset_class
+o.replaced_by, o.replaces, o.updated_at, o.reject_reason, o.reject_message, i.id AS asset_id, i.asset_class, i.currency
 """
 _SELECT = f"""
 SELECT {_COLUMNS} FROM orders.orders_v1 o LEFT JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol
@@ -118,7 +118,7 @@ SELECT s.order_id AS id, s.client_order_id, asked.symbol, asked.side, asked.type
        NULL::timestamptz AS filled_at, NULL::timestamptz AS canceled_at, NULL::timestamptz AS expired_at,
        NULL::timestamptz AS expires_at, NULL::timestamptz AS replaced_at, NULL::uuid AS replaced_by,
        NULL::uuid AS replaces, s.submitted_at AS updated_at, NULL AS reject_reason, NULL AS reject_message,
-       i.id AS asset_id, i.asset_class
+       i.id AS asset_id, i.asset_class, i.currency
 FROM gateway.submissions s
 CROSS JOIN jsonb_to_record(s.command) AS asked (
   symbol text, side text, type text, time_in_force text, extended_hours boolean, qty numeric, notional numeric,

@@ -105,6 +105,7 @@ def order_json(row: Record) -> Order:
         "trail_price": number(row["trail_price"]),
         "hwm": number(row["hwm"]),
         "reject_reason": row["reject_message"],
+        "currency": row["currency"],
     }
 
 
@@ -127,15 +128,21 @@ def position_json(row: Record) -> Position:
         "side": "long" if qty > ZERO else "short",
         "avg_entry_price": number(cost / qty),
         "cost_basis": plain(cost),
-        "market_value": plain(value),
-        "unrealized_pl": plain(profit),
+        "market_value": _plain(value),
+        "unrealized_pl": _plain(profit),
         "unrealized_plpc": ratio(profit, abs(cost)),
-        "unrealized_intraday_pl": plain(profit),
+        "unrealized_intraday_pl": _plain(profit),
         "unrealized_intraday_plpc": ratio(profit, abs(cost)),
         "current_price": plain(row["last"]),
         "lastday_price": plain(row["last"]),
         "change_today": "0",
+        "currency": row["currency"],
+        "swap_rate": _plain(row["rate"]),
     }
+
+
+def _plain(value: Decimal | None) -> str | None:
+    return None if value is None else plain(value)
 
 
 def price_json(row: Record) -> dict[str, Any]:
@@ -150,8 +157,8 @@ def number(value: Decimal | None) -> str | None:
     return None if value is None else plain(value.quantize(_AVERAGE_STEP))
 
 
-def ratio(part: Decimal, whole: Decimal) -> str:
-    return "0" if whole == ZERO else str(number(part / whole))
+def ratio(part: Decimal | None, whole: Decimal) -> str | None:
+    return None if part is None else "0" if whole == ZERO else number(part / whole)
 
 
 def moment(value: datetime | None) -> str | None:

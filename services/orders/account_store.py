@@ -47,7 +47,10 @@ def lock_account(connection: Connection, account_id: UUID) -> Account | None:
 
 
 def lock_accounts(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Account]:
-    """The accounts; they are valued at current prices where that decides about what one may do."""
+    """The accounts; they are valued at current prices where that decides about what one may do.
+
+    What is held in another currency counts at the pair's last rate, as a price counts: however old it is.
+    """
     return _valued(connection, fetch(connection, *_locking(ids)))
 
 
@@ -203,9 +206,15 @@ SELECT id, cash, reserved, sequence, CAST(settings AS text) AS settings, epoch, 
 FROM orders.accounts a WHERE id = ANY(%(ids)b::uuid[]) ORDER BY id FOR UPDATE
 """
 _MARKS = text("""
-SELECT p.account_id, COALESCE(sum(round(p.qty * i.last, 2)) FILTER (WHERE p.qty > 0), 0) AS long_value,
-       COALESCE(sum(round(p.qty * i.last, 2)) FILTER (WHERE p.qty < 0), 0) AS short_value
-FROM orders.positions p JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol
+SELECT p.account_id, COALESCE(sum(v.value) FILTER (WHERE p.qty > 0), 0) AS long_value,
+       COALESCE(sum(v.value) FILTER (WHERE p.qty < 0), 0) AS short_value
+FROM orders.positions p JOIN orders.accounts a ON a.id = p.account_id
+JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol
+LEFT JOIN marketdata.rates_v1 r
+  ON r.currency = i.currency AND r.account_currency = a.currency AND i.currency <> a.currency
+CROSS JOIN LATERAL (
+  SELECT round(p.qty * i.last * CASE WHEN i.currency = a.currency THEN 1 ELSE r.last END, 2) AS value
+) v
 WHERE p.account_id = ANY(:ids) AND p.qty <> 0 GROUP BY p.account_id
 """)
 _CONTEXTS = text(f"""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from services.orders import account_store, order_saving, quotes, saving, store
+from services.orders import account_store, exchange_rates, order_saving, quotes, saving, store
 from services.orders.domain.book import Book
 from services.orders.domain.corporate_actions import dividend, split_lots, split_order
 from services.orders.domain.ledger import Entry, Kind
@@ -60,12 +60,17 @@ def _split_orders(tx: Transaction, event: CorporateActionApplied, ratio: Decimal
 
 
 def _pay(tx: Transaction, event: CorporateActionApplied, amount: Decimal, book: Book) -> None:
+    """Pay in each account's currency, at the latest rate, however old it is: a dividend is not put off.
+
+    Raises NoExchangeRate where there never was any; then nobody is paid.
+    """
+    rates = exchange_rates.rates_of(tx.connection, event.symbol, book.accounts.values())
     voice = Voice(tx, book.accounts)
     entries = []
     for (account_id, symbol), lots in book.lots.items():
         qty = held(tuple(lot for lot in lots if lot.opened_at < event.effective_at))
-        cash = dividend(qty, amount)
         account = book.accounts[account_id]
+        cash = dividend(qty, amount, rates.in_currency(account.currency))
         account = book.accounts[account_id] = replace(account, cash=account.cash + cash)
         entries.append(
             Entry(

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from services.orders import account_store, saving
+from services.orders import account_store, exchange_rates, saving
 from services.orders.account_store import Context
 from services.orders.domain.auctions import TIMES_IN_FORCE, settle_auction
 from services.orders.domain.book import Book
@@ -38,6 +38,7 @@ def hold(tx: Transaction, held: AuctionHeld) -> int:
     if not orders or _adjustment(tx.connection, held.symbol) != held.adjustment:  # splits lock the same rows
         return 0
     book = Book(accounts, lots)
+    book.rates = exchange_rates.usable_rates(tx.connection, orders, accounts, tx.now)
     settlement = settle_auction(orders, held, book, tx.now)
     book.liquidity = Liquidity()  # nothing of it is there for anybody later
     tell(tx, settlement, book)

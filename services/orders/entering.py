@@ -9,6 +9,7 @@ from services.orders.domain.amending import Replaced, amend
 from services.orders.domain.entry import Admitted, admit, refused
 from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Refusal, Standing
+from services.orders.exchange_rates import rated
 from services.orders.order_saving import Entered
 from services.orders.saying import Voice
 from shared.bus import tracing
@@ -22,7 +23,7 @@ def enter_orders(tx: Transaction, account: Account, orders: Sequence[NewOrder]) 
     One that is there already is left alone. The account is locked.
     """
     asked = [(order.order_id, order.client_order_id, order.symbol) for order in orders]
-    contexts = account_store.contexts(tx.connection, account.id, asked, tx.now)
+    contexts = rated(tx.connection, account, account_store.contexts(tx.connection, account.id, asked, tx.now))
     times = [(order.symbol, order.time_in_force, order.submitted_at) for order in orders]
     contexts = auctions.with_auctions(tx.connection, times, contexts, tx.now)
     desk = _Desk(tx, account)
@@ -53,7 +54,8 @@ class _Desk:
     def enter(self, order: NewOrder, context: account_store.Context) -> None:
         decided = self._decide(order, context)
         if isinstance(decided, Refusal):
-            ended = refused(order, self.account, self._tx.now, tracing.current())
+            currency = self.account.currency if context.listing is None else context.listing.currency
+            ended = refused(order, self.account, currency, self._tx.now, tracing.current())
             self.entered.append(_row(ended, order, self.account, decided))
             self._voice.rejected(ended, decided)
             return
@@ -78,13 +80,12 @@ def replace_order(tx: Transaction, account: Account, family: Sequence[Order], co
     """Replace the order, which is one of the open ones of ``family``, or say why not. All of it is locked."""
     old = next(order for order in family if order.id == command.order_id)
     client_id = command.client_order_id or str(command.new_order_id)
-    (context,) = account_store.contexts(
-        tx.connection, account.id, [(command.new_order_id, client_id, old.symbol)], tx.now
-    )
+    asked = [(command.new_order_id, client_id, old.symbol)]
+    (context,) = rated(tx.connection, account, account_store.contexts(tx.connection, account.id, asked, tx.now))
     if context.known:
         return
-    asked = (old.symbol, command.time_in_force or old.time_in_force, command.requested_at)
-    (context,) = auctions.with_auctions(tx.connection, [asked], [context], tx.now)
+    time = (old.symbol, command.time_in_force or old.time_in_force, command.requested_at)
+    (context,) = auctions.with_auctions(tx.connection, [time], [context], tx.now)
     done = _amended(tx, account, family, command, context)
     if isinstance(done, Refusal):
         refuse_replace(tx, account, command, done)

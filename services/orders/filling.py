@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from services.orders import account_store, order_saving, quotes, saving, store
+from services.orders import account_store, exchange_rates, order_saving, quotes, saving, store
 from services.orders.domain.book import Book, Settlement
 from services.orders.domain.ending import end
 from services.orders.domain.liquidity import Liquidity
@@ -48,6 +48,7 @@ def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
 def _lock(tx: Transaction, concerned: Concerned, prices: dict[str, Price]) -> tuple[Book, list[Order]]:
     accounts, orders, lots = account_store.lock_concerned(tx.connection, concerned)
     book = Book(accounts, lots)
+    book.rates = exchange_rates.usable_rates(tx.connection, orders, accounts, tx.now)
     if any(account.settings.fills.participation is not None for account in book.accounts.values()):
         book.liquidity = Liquidity(quotes.lock_taken(tx.connection, prices))
     return book, orders

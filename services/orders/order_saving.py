@@ -103,6 +103,7 @@ def _entered(entered: Sequence[Entered]) -> Columns:
         "epochs": [each.epoch for each in entered],
         "days": [order.auction_day for order in orders],
         "dues": [order.auction_at for order in orders],
+        "currencies": [order.currency for order in orders],
     }
 
 
@@ -138,6 +139,7 @@ def add_orders(
         **_state(orders),
         "filled": numbers(order.filled_qty for order in orders),
         "averages": numbers(order.filled_avg_price for order in orders),
+        "rates": numbers(order.filled_avg_rate for order in orders),
         "fills": [order.fills for order in orders],
         "fees": numbers(order.fees for order in orders),
         "cancels": [cancel for cancel, _, _ in why],
@@ -152,7 +154,7 @@ INSERT INTO orders.orders (
   account_id, id, client_order_id, symbol, side, type, time_in_force, extended_hours, qty, notional, limit_price,
   stop_price, trail_price, trail_percent, hwm, triggered, active_at, direction, threshold, on_bar, status, reserved,
   promised, carried, order_class, family, leg, strategy_id, submitted_at, accepted_at, expires_at, replaces,
-  reject_reason, reject_message, trace, epoch, auction_day, auction_at, updated_at)
+  reject_reason, reject_message, trace, epoch, auction_day, auction_at, currency, updated_at)
 SELECT v.*, %(now)s FROM unnest(
   %(accounts)b::uuid[], %(ids)b::uuid[], %(client_ids)b::text[], %(symbols)b::text[], %(sides)b::text[],
   %(types)b::text[], %(times)b::text[], %(extended)b::boolean[], %(qtys)s::numeric[], %(notionals)s::numeric[],
@@ -161,14 +163,15 @@ SELECT v.*, %(now)s FROM unnest(
   %(on_bar)b::boolean[], %(statuses)b::text[], %(reserved)s::numeric[], %(promised)s::numeric[], %(carried)s::numeric[],
   %(classes)b::text[], %(families)b::uuid[], %(legs)b::text[], %(strategies)b::uuid[], %(submitted)b::timestamptz[],
   %(accepted)b::timestamptz[], %(expires)b::timestamptz[], %(replaced)b::uuid[], %(reasons)b::text[],
-  %(messages)b::text[], %(traces)b::text[], %(epochs)b::int[], %(days)b::date[], %(dues)b::timestamptz[]) AS v
+  %(messages)b::text[], %(traces)b::text[], %(epochs)b::int[], %(days)b::date[], %(dues)b::timestamptz[],
+  %(currencies)b::text[]) AS v
 """
 _UPDATE_ORDERS = """
 UPDATE orders.orders o SET
   status = v.status, qty = v.qty, reserved = v.reserved, promised = v.promised, hwm = v.hwm, triggered = v.triggered,
   active_at = v.active_at, direction = v.direction, threshold = v.threshold, filled_qty = v.filled,
-  filled_avg_price = v.average, fills = v.fills, fees = v.fees, cancel_reason = v.cancel_reason,
-  reject_reason = v.reason, reject_message = v.message, updated_at = %(now)s,
+  filled_avg_price = v.average, filled_avg_rate = v.rate, fills = v.fills, fees = v.fees,
+  cancel_reason = v.cancel_reason, reject_reason = v.reason, reject_message = v.message, updated_at = %(now)s,
   filled_at = CASE v.status WHEN 'filled' THEN %(now)s ELSE o.filled_at END,
   canceled_at = CASE v.status WHEN 'canceled' THEN %(now)s ELSE o.canceled_at END,
   expired_at = CASE v.status WHEN 'expired' THEN %(now)s ELSE o.expired_at END
@@ -176,9 +179,9 @@ FROM unnest(
   %(accounts)b::uuid[], %(ids)b::uuid[], %(statuses)b::text[], %(qtys)s::numeric[], %(reserved)s::numeric[],
   %(promised)s::numeric[], %(hwms)s::numeric[], %(triggered)b::boolean[], %(active)b::timestamptz[],
   %(directions)b::text[], %(thresholds)s::numeric[], %(filled)s::numeric[], %(averages)s::numeric[], %(fills)b::int[],
-  %(fees)s::numeric[], %(cancels)b::text[], %(reasons)b::text[], %(messages)b::text[])
+  %(fees)s::numeric[], %(cancels)b::text[], %(reasons)b::text[], %(messages)b::text[], %(rates)s::numeric[])
   AS v (account_id, id, status, qty, reserved, promised, hwm, triggered, active_at, direction, threshold, filled,
-        average, fills, fees, cancel_reason, reason, message)
+        average, fills, fees, cancel_reason, reason, message, rate)
 WHERE o.account_id = v.account_id AND o.id = v.id
 """
 _UPDATE_PRICES = """

@@ -32,7 +32,7 @@ INVARIANTS: dict[str, str] = {
                    FROM orders.ledger GROUP BY 1, 2) d
           ON d.account_id = a.id AND d.epoch = a.epoch
         LEFT JOIN (SELECT account_id, epoch,
-                          sum((CASE side WHEN 'buy' THEN -1 ELSE 1 END) * round(qty * price, 2) - fee) AS moved
+                          sum((CASE side WHEN 'buy' THEN -1 ELSE 1 END) * round(qty * price * rate, 2) - fee) AS moved
                    FROM orders.fills GROUP BY 1, 2) f ON f.account_id = a.id AND f.epoch = a.epoch
         WHERE a.cash <> COALESCE(d.paid, 0) + COALESCE(f.moved, 0)""",
     "a position is the sum of its fills": """
@@ -95,6 +95,13 @@ INVARIANTS: dict[str, str] = {
         SELECT f.id FROM orders.fills f JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
         WHERE (f.stage = 'auction') <> (o.time_in_force IN ('opg', 'cls'))
            OR f.stage = 'auction' AND (f.price <> f.last OR f.slippage <> 0 OR f.quoted_at <= o.active_at)""",
+    "a fill is converted at the rate that it names, on its side of the pair's quote": """
+        SELECT f.id FROM orders.fills f JOIN orders.accounts a ON a.id = f.account_id
+        JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
+        WHERE f.currency <> o.currency OR f.amount <> round(f.qty * f.price * f.rate, 2)
+           OR CASE WHEN f.currency = a.currency THEN f.rate <> 1 OR f.rate_quoted_at IS NOT NULL
+                   ELSE f.rate_quoted_at IS NULL OR f.rate <> CASE f.side WHEN 'buy' THEN COALESCE(f.rate_ask, f.rate)
+                                                                          ELSE COALESCE(f.rate_bid, f.rate) END END""",
     "nothing fills after its end": """
         SELECT f.id FROM orders.fills f JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
         WHERE o.status IN ('canceled', 'expired', 'rejected', 'replaced')

@@ -5,6 +5,9 @@ So are auctions, from the official prices: between the bars before and after the
 Each bar is applied as the event about it would have been, in order and in a transaction of its own, with the sequence
 of the last price that was applied. So an event that comes after all goes first, and a run that is killed goes on where
 it was.
+
+What is in another currency than its account is converted at the rate of now, not at that of the bar: it is now that the
+account pays. While there is no fresh rate, bars go by without filling it.
 """
 
 from collections.abc import Callable

@@ -92,6 +92,11 @@ def _fills(writes: Writes, fills: Sequence[Fill], book: Book) -> None:
         "opens": numbers(fill.quote.open for fill in fills),
         "highs": numbers(fill.quote.high for fill in fills),
         "lows": numbers(fill.quote.low for fill in fills),
+        "currencies": [fill.order.currency for fill in fills],
+        "rates": numbers(fill.rate for fill in fills),
+        "rates_quoted": [fill.conversion.quoted_at for fill in fills],
+        "rate_bids": numbers(fill.conversion.bid for fill in fills),
+        "rate_asks": numbers(fill.conversion.ask for fill in fills),
     }
     writes.add(_ADD_FILLS, columns)
 
@@ -180,13 +185,15 @@ def holdings(fills: Iterable[Fill]) -> list[Holding]:
 
 _ADD_FILLS = """
 INSERT INTO orders.fills (account_id, order_id, number, id, epoch, symbol, side, qty, price, amount, fee, slippage,
-                          stage, filled_at, price_sequence, quoted_at, since, bid, ask, last, open, high, low)
+                          stage, filled_at, price_sequence, quoted_at, since, bid, ask, last, open, high, low,
+                          currency, rate, rate_quoted_at, rate_bid, rate_ask)
 SELECT * FROM unnest(
   %(accounts)b::uuid[], %(orders)b::uuid[], %(numbers)b::int[], %(ids)b::uuid[], %(epochs)b::int[], %(symbols)b::text[],
   %(sides)b::text[], %(qtys)s::numeric[], %(prices)s::numeric[], %(amounts)s::numeric[], %(fees)s::numeric[],
   %(slippages)s::numeric[], %(stages)b::text[], %(times)b::timestamptz[], %(sequences)b::bigint[],
   %(quoted)b::timestamptz[], %(sinces)b::timestamptz[], %(bids)s::numeric[], %(asks)s::numeric[], %(lasts)s::numeric[],
-  %(opens)s::numeric[], %(highs)s::numeric[], %(lows)s::numeric[])
+  %(opens)s::numeric[], %(highs)s::numeric[], %(lows)s::numeric[], %(currencies)b::text[], %(rates)s::numeric[],
+  %(rates_quoted)b::timestamptz[], %(rate_bids)s::numeric[], %(rate_asks)s::numeric[])
 """
 _SAVE_LOTS = """
 INSERT INTO orders.lots (account_id, symbol, fill_id, opened_at, qty, cost, strategy_id)

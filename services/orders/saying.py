@@ -62,6 +62,8 @@ class Voice:
             side=order.side,
             qty=fill.qty,
             price=fill.price,
+            currency=order.currency,
+            rate=fill.rate,
             fee=fill.fee,
             price_sequence=fill.quote.sequence,
             order_status=order.status,

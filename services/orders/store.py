@@ -120,6 +120,8 @@ def _order(row: Any) -> Order:
         family=None if row.order_class == OrderClass.SIMPLE else row.family,
         leg=None if row.leg is None else Leg(row.leg),
         trace=row.trace,
+        currency=row.currency,
+        filled_avg_rate=row.filled_avg_rate,
     )
 
 
@@ -127,7 +129,7 @@ _ORDER_COLUMNS = """
 o.account_id, o.id, o.symbol, o.side, o.type, o.qty, o.accepted_at, o.active_at, o.time_in_force, o.extended_hours,
 o.notional, o.limit_price, o.stop_price, o.trail_price, o.trail_percent, o.hwm, o.triggered, o.carried, o.filled_qty,
 o.filled_avg_price, o.fills, o.fees, o.reserved, o.promised, o.expires_at, o.strategy_id, o.status, o.order_class,
-o.family, o.leg, o.trace, o.auction_day, o.auction_at
+o.family, o.leg, o.trace, o.auction_day, o.auction_at, o.currency, o.filled_avg_rate
 """
 _FAMILY = text("SELECT family FROM orders.orders WHERE account_id = :account_id AND id = :id")
 _ORDER = text(f"SELECT {_ORDER_COLUMNS} FROM orders.orders o WHERE o.account_id = :account_id AND o.id = :id")

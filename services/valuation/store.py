@@ -12,8 +12,9 @@ from shared.contracts.valuation import AccountValue
 
 
 def holders_of(connection: Connection, symbols: Sequence[str]) -> list[UUID]:
-    """The accounts that hold one of the symbols."""
-    rows = connection.execute(_HOLDERS, {"symbols": list(symbols)})
+    """The accounts that hold one of the symbols, or something that is converted at the rate of one of them."""
+    holders = _HOLDERS_AND_CONVERTED if any("/" in symbol for symbol in symbols) else _HOLDERS
+    rows = connection.execute(holders, {"symbols": list(symbols)})
     return [row.account_id for row in rows]
 
 
@@ -46,12 +47,30 @@ def _value(row: Row[Any]) -> AccountValue:
     )
 
 
-_VALUED = """
-SELECT p.account_id, count(*) AS positions, sum(round(p.qty * i.last, 2)) AS market_value,
-       sum(round(p.qty * i.last, 2) - p.cost) AS unrealized_pl
-FROM orders.positions_v1 p JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol AND i.last IS NOT NULL
+#: A position at its last price, in its account's currency at the pair's last rate, however old the two are. What never
+#: had a price, or a rate, is worth nothing that anybody knows, and is left out.
+_POSITIONS = """
+SELECT p.account_id, p.symbol, p.qty, p.cost, i.last, round(p.qty * i.last * COALESCE(r.last, 1), 2) AS value
+FROM orders.positions_v1 p JOIN orders.accounts_v1 a ON a.id = p.account_id
+JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol AND i.last IS NOT NULL
+LEFT JOIN marketdata.rates_v1 r
+  ON r.currency = i.currency AND r.account_currency = a.currency AND i.currency <> a.currency
+WHERE (i.currency = a.currency OR r.last IS NOT NULL)
+"""
+_VALUED = f"""
+SELECT p.account_id, count(*) AS positions, sum(p.value) AS market_value, sum(p.value - p.cost) AS unrealized_pl
+FROM ({_POSITIONS}) p
 """
 _HOLDERS = text("SELECT DISTINCT account_id FROM orders.positions_v1 WHERE symbol = ANY(:symbols)")
+_HOLDERS_AND_CONVERTED = text("""
+SELECT account_id FROM orders.positions_v1 WHERE symbol = ANY(:symbols)
+UNION
+SELECT p.account_id FROM marketdata.rates_v1 r
+JOIN marketdata.instruments_v1 i ON i.currency = r.currency
+JOIN orders.positions_v1 p ON p.symbol = i.symbol
+JOIN orders.accounts_v1 a ON a.id = p.account_id AND a.currency = r.account_currency
+WHERE r.symbol = ANY(:symbols)
+""")
 _REVALUE = text(f"""
 WITH wanted AS (
   SELECT id, cash FROM orders.accounts_v1
@@ -68,11 +87,9 @@ ON CONFLICT (account_id) DO UPDATE SET at = excluded.at, cash = excluded.cash,
 WHERE live.at <= excluded.at
 RETURNING account_id, cash, market_value, equity, unrealized_pl
 """)
-_SNAPSHOT_POSITIONS = text("""
+_SNAPSHOT_POSITIONS = text(f"""
 INSERT INTO valuation.position_values (account_id, symbol, run_id, at, qty, price, market_value, cost, unrealized_pl)
-SELECT p.account_id, p.symbol, :run_id, :now, p.qty, i.last, round(p.qty * i.last, 2), p.cost,
-       round(p.qty * i.last, 2) - p.cost
-FROM orders.positions_v1 p JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol AND i.last IS NOT NULL
+SELECT account_id, symbol, :run_id, :now, qty, last, value, cost, value - cost FROM ({_POSITIONS}) p
 ON CONFLICT DO NOTHING
 """)
 _SNAPSHOT_ACCOUNTS = text(f"""

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.contracts.base import Command, Event, Number, Symbol
+from shared.contracts.currencies import Currency
 
 
 class _Settings(BaseModel):
@@ -137,7 +138,7 @@ class OpenAccount(ToAccount):
 
     name: str = Field(min_length=1, max_length=100)
     cash: Number = Field(ge=0)
-    currency: str = "USD"
+    currency: Currency = "USD"
     settings: AccountSettings = AccountSettings()
 
 

@@ -97,7 +97,7 @@ class StopLoss(_Part):
 
 
 class OrderTerms(_Part):
-    """What is traded, and how. Quantities are in shares, prices and ``notional`` in the instrument's currency.
+    """What is traded, and how. Prices are in the instrument's currency, ``notional`` in the account's.
 
     ``trail_percent`` is in percent of the best price since acceptance. Raises ValueError for what does not fit.
     """
@@ -247,7 +247,11 @@ class OrderRejected(OfAccount):
 
 
 class OrderFilled(OfAccount):
-    """One execution. ``price_sequence`` names the price it was filled on."""
+    """One execution. ``price_sequence`` names the price it was filled on.
+
+    ``price`` is in ``currency``, the instrument's; ``rate`` is what a unit of it cost or brought in the account's, in
+    which all else is.
+    """
 
     order_id: UUID
     fill_id: UUID
@@ -261,6 +265,8 @@ class OrderFilled(OfAccount):
     filled_qty: Number
     position_qty: Number
     cash: Number
+    currency: str = "USD"
+    rate: Number = Decimal(1)
 
 
 class PositionChanged(OfAccount):

@@ -9,6 +9,7 @@ from embedded.system import System
 from services.gateway.alerts import Alerts
 from shared.bus.transaction import Unit
 from tests.component.alert_desk import watching
+from tests.component.currency_desk import open_market
 from tests.component.documented import DocumentedClient
 from tests.component.exchange_desk import Exchange
 from tests.component.http_desk import KEY, Trader, open_account, push
@@ -53,6 +54,11 @@ def replicas(urls: dict[str, str], clock: FakeClock) -> Iterator[list[Unit]]:
 def exchange(urls: dict[str, str], clock: FakeClock, orders: Unit) -> Iterator[Exchange]:
     with unit_of("marketdata", urls, clock) as marketdata, unit_of("valuation", urls, clock) as valuation:
         yield Exchange(orders, marketdata, valuation, clock)
+
+
+@pytest.fixture
+def abroad(exchange: Exchange) -> Exchange:
+    return open_market(exchange)
 
 
 @pytest.fixture(scope="module")

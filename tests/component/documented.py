@@ -54,4 +54,5 @@ def faults(value: Any, schema: Json) -> list[str]:
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template)))
+    """A symbol may hold a slash."""
+    return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template).replace(r"\{symbol\}", ".+")))

@@ -60,10 +60,12 @@ class Exchange:
             HANDLERS[type(message)](message, tx)
         assert broken_invariants(self.orders.engine) == {}
 
-    def open(self, cash: str = "100000", /, **settings: Any) -> UUID:
+    def open(self, cash: str = "100000", currency: str = "USD", /, **settings: Any) -> UUID:
         account_id = uuid4()
         known = AccountSettings.model_validate(settings)
-        self.handle(OpenAccount(account_id=account_id, name="test", cash=Decimal(cash), settings=known))
+        self.handle(
+            OpenAccount(account_id=account_id, name="test", cash=Decimal(cash), currency=currency, settings=known)
+        )
         return account_id
 
     def submit(self, account: UUID, text: str = "buy 10 AAPL market", **fields: Any) -> UUID:

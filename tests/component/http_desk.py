@@ -104,9 +104,11 @@ class Trader:
         return broken_invariants(self.system.units["orders"].engine) == {}
 
 
-def open_account(system: System, client: TestClient, cash: str = "100000", **settings: Any) -> Trader:
+def open_account(
+    system: System, client: TestClient, cash: str = "100000", currency: str = "USD", **settings: Any
+) -> Trader:
     """A new account, once it is open; its key may trade and operate."""
-    asked = {"name": "test", "cash": cash, "settings": settings, "scopes": ["trade", "operate"]}
+    asked = {"name": "test", "cash": cash, "currency": currency, "settings": settings, "scopes": ["trade", "operate"]}
     opened = client.post("/api/accounts", json=asked, headers=KEY).json()
     key = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}
     trader = Trader(system, client, UUID(opened["account_id"]), key)

@@ -55,12 +55,26 @@ def test_an_account_with_open_orders_and_a_round_trip_is_carried_over(earlier: E
         assert dict(broken(connection)) == {}
     (fill,) = rows(earlier, "SELECT * FROM orders.ledger WHERE kind = 'fill' AND reference = :id", id=EXIT)
     assert (fill.cash, fill.qty, fill.cost, fill.realized) == (440, -4, -400, 40)
+    assert {(row.currency, row.rate) for row in rows(earlier, "SELECT * FROM orders.fills")} == {("USD", 1)}
     with Unit("orders", earlier).transaction() as tx:
         assert fill_on(tx, [price("AAPL", "90", sequence=8)], at=tx.now) == 2
     with earlier.connect() as connection:
         assert dict(broken(connection)) == {}
     held = rows(earlier, "SELECT qty FROM orders.positions")
     assert [row.qty for row in held] == [Decimal(6) + 5 - 6]
+
+
+def test_what_was_traded_is_in_the_currency_of_its_account(earlier: Engine) -> None:
+    """An earlier release refused all else, so nothing of it was ever converted."""
+    with earlier.begin() as connection:
+        connection.exec_driver_sql(AS_IT_WAS.replace("'USD'", "'EUR'"))
+    migrate_service(earlier, "orders")
+    with earlier.connect() as connection:
+        assert dict(broken(connection)) == {}
+    fills = rows(earlier, "SELECT v.currency, v.rate FROM orders.fills_v1 v")
+    assert [tuple(row) for row in fills] == [("EUR", 1)] * 2
+    orders = rows(earlier, "SELECT currency, filled_avg_rate FROM orders.orders")
+    assert [tuple(row) for row in orders] == [("EUR", 1)] * 4
 
 
 AS_IT_WAS = f"""

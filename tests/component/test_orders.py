@@ -1,14 +1,11 @@
 """Orders on the in-process bus and a real PostgreSQL: accepted, filled, canceled, refused, each exactly once."""
 
-import threading
-from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import dramatiq
-import psycopg
 import pytest
 
 from embedded.system import System
@@ -20,8 +17,19 @@ from shared.bus.metrics import STALE
 from shared.bus.transaction import Unit
 from shared.clock import utc_now
 from shared.contracts.orders import CancelOrder, OrderType, Side, TimeInForce
-from shared.storage import driver
-from tests.support import account, broken_invariants, eventually, order, price, prices, rows, send, statuses, value
+from tests.support import (
+    account,
+    broken_invariants,
+    eventually,
+    executed,
+    order,
+    price,
+    prices,
+    rows,
+    send,
+    statuses,
+    value,
+)
 
 
 @pytest.fixture
@@ -253,19 +261,7 @@ def test_a_batch_of_fills_takes_as_many_statements_as_one_fill(system: System, o
         for _ in range(count):
             send(system.units["gateway"], order(opened, qty=Decimal(1)))
         settled(system)
-        mine, seen, execute, run = threading.get_ident(), [0], psycopg.Cursor.execute, driver.run_prepared
-
-        def note(*given: Any, **options: Any) -> Any:
-            seen[0] += threading.get_ident() == mine
-            return execute(*given, **options)
-
-        def note_together(used: Any, prepared: set[bytes], calls: Sequence[driver.Call]) -> Any:
-            seen[0] += len(calls) * (threading.get_ident() == mine)
-            return run(used, prepared, calls)
-
-        with pytest.MonkeyPatch.context() as patch, orders.transaction() as tx:
-            patch.setattr(psycopg.Cursor, "execute", note)
-            patch.setattr(driver, "_run", note_together)
+        with executed() as seen, orders.transaction() as tx:
             assert fill_on(tx, [price("AAPL", "10", sequence=sequence)], at=tx.now) == count
         settled(system)
         return seen[0]

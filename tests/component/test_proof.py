@@ -61,6 +61,14 @@ BREAKS = [
         "UPDATE orders.fills SET price = price + 20 WHERE side = 'buy'",
     ),
     (
+        "a fill is converted at the rate that it names, on its side of the pair's quote",
+        "UPDATE orders.fills SET rate = 1.1, amount = round(amount * 1.1, 2)",
+    ),
+    (
+        "what is for an auction fills there alone, and nothing else does, at its price",
+        "UPDATE orders.fills SET stage = 'auction'",
+    ),
+    (
         "nothing fills after its end",
         (
             "UPDATE orders.orders SET status = 'canceled', canceled_at = filled_at - interval '1 s', qty = qty + 1,"

@@ -82,7 +82,7 @@ _settings = AccountSettings.model_validate(
 
 _ALL: tuple[Message, ...] = (
     PricesUpdated(prices=(quote("AAPL 99.90/100.10 100.000000001"), quote("BRK.B 500000"))),
-    OpenAccount(account_id=ACCOUNT, name="Demo", cash=Decimal("100000.00")),
+    OpenAccount(account_id=ACCOUNT, name="Demo", cash=Decimal("100000.00"), currency="CHF"),
     ConfigureAccount(account_id=ACCOUNT, settings=_settings),
     MoveCash(account_id=ACCOUNT, transfer_id=OTHER, amount=Decimal("-250.50")),
     ResetAccount(account_id=ACCOUNT, reset_id=OTHER, cash=Decimal(50000)),
@@ -144,6 +144,8 @@ _ALL: tuple[Message, ...] = (
         side=Side.SELL,
         qty=Decimal("1.5"),
         price=Decimal("100.10"),
+        currency="EUR",
+        rate=Decimal("1.083456789012"),
         fee=Decimal(0),
         price_sequence=9,
         order_status=OrderStatus.PARTIALLY_FILLED,

@@ -14,7 +14,9 @@ from shared.contracts.orders import Side, TimeInForce
 from shared.money import CENT
 from tests.unit.trading_examples import MARGIN
 
-SYMBOLS = ("AAPL", "IBM")
+SYMBOLS = ("AAPL", "IBM", "SAP")
+#: The currency of each, where it is not that of the accounts.
+ABROAD = {"SAP": "EUR"}
 #: Ids are the senders': the same one may come from two accounts, for orders of their own.
 OWNERS = tuple(UUID(int=100 + number) for number in range(5))
 BAR, SHARE = {"fills_on": "bar"}, {"participation": "0.5"}
@@ -59,6 +61,13 @@ class Quotes:
 
 
 @dataclass(frozen=True)
+class Rated:
+    """What a euro is bought and sold at, and worth; None where it goes stale."""
+
+    sides: tuple[Decimal, Decimal, Decimal] | None
+
+
+@dataclass(frozen=True)
 class Sweep:
     """The same prices once more."""
 
@@ -85,7 +94,7 @@ class Transfer:
     amount: Decimal
 
 
-Step = Submit | Quotes | Sweep | Cancel | Replace | Close | Transfer
+Step = Submit | Quotes | Rated | Sweep | Cancel | Replace | Close | Transfer
 
 
 def market_of(seed: int, length: int) -> list[Step]:
@@ -95,18 +104,28 @@ def market_of(seed: int, length: int) -> list[Step]:
 
 
 def _step(random: Random) -> Step:
-    kind = random.choices([Submit, Quotes, Replace, Cancel, Sweep, Transfer, Close], [50, 40, 15, 5, 3, 2, 1])[0]
+    kind = random.choices(
+        [Submit, Quotes, Replace, Cancel, Rated, Sweep, Transfer, Close], [50, 40, 15, 5, 5, 3, 2, 1]
+    )[0]
     if kind is Submit:
         return Submit(random.choice(OWNERS), _terms(random))
     if kind is Quotes:
-        return Quotes(tuple(_quote(random, symbol) for symbol in random.sample(SYMBOLS, random.randint(1, 2))))
-    if kind is Replace:
-        return Replace(random.randint(0, 19), _changes(random))
-    if kind is Cancel:
-        return Cancel(random.randint(0, 19))
+        return Quotes(tuple(_quote(random, symbol) for symbol in random.sample(SYMBOLS, random.randint(1, 3))))
+    if kind is Rated:
+        return Rated(_sides(random) if random.random() < 0.8 else None)
+    if kind in {Replace, Cancel}:
+        nth = random.randint(0, 19)
+        return Replace(nth, _changes(random)) if kind is Replace else Cancel(nth)
     if kind is Transfer:
         return Transfer(random.choice(OWNERS), random.randint(1, 200_000) * CENT)
     return Sweep() if kind is Sweep else Close()
+
+
+def _sides(random: Random) -> tuple[Decimal, Decimal, Decimal]:
+    """Around 1.1 with a spread, to the twelfth decimal; now and then it jumps."""
+    last = random.randint(10**12, 12 * 10**11) * Decimal("1E-12") * random.choice([1] * 9 + [2])
+    half = random.randint(0, 10**10) * Decimal("1E-12")
+    return last + half, last - half, last
 
 
 def _terms(random: Random) -> str:

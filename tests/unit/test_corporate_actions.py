@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.orders.domain.conversion import SAME, Rate
 from services.orders.domain.corporate_actions import dividend, split_lots, split_order
 from services.orders.domain.lots import Lot, cost_of, held
 from services.orders.domain.order import Order
@@ -98,7 +99,13 @@ def test_what_an_entry_has_bought_stays_promised_to_its_exits() -> None:
 @pytest.mark.parametrize(("qty", "cash"), [("10", "2.35"), ("-10", "-2.35"), ("0", "0"), ("0.5", "0.12")])
 def test_a_dividend_is_cash_for_each_share(qty: str, cash: str) -> None:
     """Who is short owes it; to the cent."""
-    assert dividend(Decimal(qty), Decimal("0.235")) == Decimal(cash)
+    assert dividend(Decimal(qty), Decimal("0.235"), SAME) == Decimal(cash)
+
+
+@pytest.mark.parametrize(("qty", "cash"), [("10", "2.35"), ("-10", "-2.59"), ("0", "0")])
+def test_a_dividend_in_another_currency_is_converted(qty: str, cash: str) -> None:
+    """What comes in at the bid, what is owed at the ask."""
+    assert dividend(Decimal(qty), Decimal("0.235"), Rate(Decimal("1.1"), Decimal(1), Decimal("1.05"))) == Decimal(cash)
 
 
 def test_a_lot_keeps_its_strategy_and_its_day() -> None:

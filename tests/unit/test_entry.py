@@ -157,6 +157,6 @@ def test_a_strategy_s_own_limits_bind_beside_those_of_the_account() -> None:
 
 def test_a_refused_order_is_a_row_that_keeps_nothing() -> None:
     """It tells what was asked for."""
-    row = refused(submission("sell 10 AAPL trailing_stop 2%"), account("0"), ACCEPTED)
+    row = refused(submission("sell 10 AAPL trailing_stop 2%"), account("0"), "USD", ACCEPTED)
     assert facts(row.status, row.reserved, row.promised, row.trail_percent) == (OrderStatus.REJECTED, 0, 0, 2)
     assert (row.account_id, row.is_open) == (ACCOUNT, False)

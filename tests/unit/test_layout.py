@@ -53,6 +53,7 @@ NOUNS = {
         "adjusting",
         "auctions",
         "entering",
+        "exchange_rates",
         "filling",
         "funding",
         "margin_calls",

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.orders.domain.book import Book, Fill
+from services.orders.domain.conversion import SAME
 from services.orders.domain.lots import cost_of, held
 from services.orders.domain.matching import Stage
 from services.orders.domain.order import Key, Order
 from services.orders.domain.settlement import settle
 from shared.contracts.orders import OPEN_STATUSES, OrderClass, OrderStatus
 from shared.money import CENT, ZERO, cents
-from tests.unit.random_market import KINDS, OWNERS, SYMBOLS, Step, markets, starts
+from tests.unit.random_market import ABROAD, KINDS, OWNERS, SYMBOLS, Step, markets, starts
 from tests.unit.trading_desk import RULES, Desk, after
 from tests.unit.trading_examples import quote
 
@@ -137,7 +138,8 @@ def test_every_fill_lies_on_its_quote_or_in_its_bar(start: Start, market: list[S
         order, on = fill.order, fill.quote
         assert on.symbol == order.symbol
         assert on.quoted_at > order.active_at
-        assert fill.amount == cents(fill.qty * fill.price)
+        assert fill.amount == cents(fill.qty * fill.price * fill.rate)
+        assert (fill.conversion is SAME) == (order.symbol not in ABROAD)
         assert fill.qty > 0
         assert fill.slippage >= 0
         _check_place(fill)

@@ -191,7 +191,7 @@ def test_what_is_within_a_limit_or_reduces_a_risk_is_free(
     ("listing", "terms", "reason"),
     [
         (Listing(tradable=False, ask=Decimal(100), last=Decimal(100)), "buy 1 AAPL market", "not_tradable"),
-        (Listing(tradable=True, last=Decimal(100), currency="EUR"), "buy 1 AAPL market", "foreign_currency"),
+        (Listing(tradable=True, last=Decimal(100), currency="EUR"), "buy 1 AAPL market", "no_exchange_rate"),
         (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL market ioc", "market_closed"),
         (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL limit 9 fok", "market_closed"),
         (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL market day", None),
@@ -199,7 +199,7 @@ def test_what_is_within_a_limit_or_reduces_a_risk_is_free(
     ],
 )
 def test_what_the_instrument_forbids(listing: Listing, terms: str, reason: str | None) -> None:
-    """A halt, another currency, and a closed market for what must fill at once."""
+    """A halt, a currency without a rate, and a closed market for what must fill at once."""
     assert reason_of(terms, account("100000"), standing("100"), listing=listing) == reason
 
 

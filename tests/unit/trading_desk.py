@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from services.orders.domain.amending import Replaced, amend
 from services.orders.domain.book import Book, Fill, Settlement
+from services.orders.domain.conversion import Rate
 from services.orders.domain.ending import end
 from services.orders.domain.entry import Admitted, admit
 from services.orders.domain.ledger import Entry, transfer
@@ -21,7 +23,20 @@ from shared.contracts.orders import OrderStatus, ReplaceOrder
 from shared.contracts.prices import Price
 from shared.money import ZERO, cents
 from tests.unit.price_index import concerned, followed
-from tests.unit.random_market import KINDS, SYMBOLS, Cancel, Close, Quotes, Replace, Step, Submit, Sweep, Transfer
+from tests.unit.random_market import (
+    ABROAD,
+    KINDS,
+    SYMBOLS,
+    Cancel,
+    Close,
+    Quotes,
+    Rated,
+    Replace,
+    Step,
+    Submit,
+    Sweep,
+    Transfer,
+)
 from tests.unit.trading_examples import ACCEPTED, quote, submission
 
 RULES = MarketRules()
@@ -39,6 +54,9 @@ class Desk:
     closes_at: datetime = ACCEPTED + SESSION
     orders: dict[Key, Order] = field(default_factory=dict)
     prices: dict[str, Price] = field(default_factory=dict)
+    #: Of a euro in the accounts' currency: as it may be filled at now, and the last.
+    euro: Rate | None = None
+    last_euro: Rate | None = None
     settlements: list[Settlement] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     #: The quantity of each order as it was asked for.
@@ -59,6 +77,9 @@ class Desk:
                 self._submit(step)
             case Quotes():
                 self._quote(step)
+            case Rated(sides):
+                self.euro = None if sides is None else Rate(*sides, quoted_at=self.now)
+                self.last_euro = self.euro or self.last_euro
             case Sweep():
                 self._settle(self.prices)
             case Cancel(nth):
@@ -87,10 +108,15 @@ class Desk:
         for owner, account in self.book.accounts.items():
             if account.is_marked:
                 values = [
-                    cents(held(self.book.lots[owner, symbol]) * price.last) for symbol, price in self.prices.items()
+                    cents(held(self.book.lots[owner, symbol]) * price.last * self._last(symbol))
+                    for symbol, price in self.prices.items()
                 ]
                 long, short = (sum((pick(value, ZERO) for value in values), ZERO) for pick in (max, min))
                 self.book.accounts[owner] = replace(account, long_value=long, short_value=short)
+
+    def _last(self, symbol: str) -> Decimal:
+        """What counts for the value of a position; without any rate nobody holds one."""
+        return self.last_euro.last if symbol in ABROAD and self.last_euro is not None else Decimal(1)
 
     def _transfer(self, step: Transfer) -> None:
         account = self.book.accounts[step.owner]
@@ -113,9 +139,10 @@ class Desk:
 
     def _listing(self, symbol: str) -> Listing:
         price = self.prices.get(symbol)
+        abroad: dict[str, Any] = {"currency": ABROAD[symbol], "rate": self.last_euro} if symbol in ABROAD else {}
         if price is None:
-            return Listing(tradable=True, session_end=self.closes_at)
-        return Listing(True, price.ask, price.bid, price.last, session_end=self.closes_at)
+            return Listing(tradable=True, session_end=self.closes_at, **abroad)
+        return Listing(True, price.ask, price.bid, price.last, session_end=self.closes_at, **abroad)
 
     def _standing(self, owner: UUID, symbol: str) -> Standing:
         promised = (order.promised for order in self.open_orders if (order.account_id, order.symbol) == (owner, symbol))
@@ -136,6 +163,7 @@ class Desk:
 
     def _settle(self, prices: dict[str, Price]) -> None:
         book = Book(self.book.accounts, self.book.lots, liquidity=self.book.liquidity)
+        book.rates = {} if self.euro is None else {("EUR", "USD"): self.euro}
         settlement = settle(self._woken(prices), prices, book, self.now, RULES)
         self.orders.update({changed.key: changed for changed in settlement.orders})
         self.entries += settlement.entries

@@ -24,11 +24,14 @@ export class Positions {
 
 const closingSide = (row) => (row.side === "short" ? "buy" : "sell");
 
+/** A price of what trades in another currency than the account's says in which. */
+const own = (row) => (value) => (row.swap_rate === "1" ? price(value) : `${price(value)} ${row.currency}`);
+
 function paint(element, row) {
   setText(part(element, "symbol"), row.symbol);
   setText(part(element, "qty"), quantity(row.qty));
   setText(part(element, "avg_entry_price"), price(row.avg_entry_price));
-  setFigure(part(element, "current_price"), row.current_price, price);
+  setFigure(part(element, "current_price"), row.current_price, own(row));
   setText(part(element, "cost_basis"), money(row.cost_basis));
   setFigure(part(element, "market_value"), row.market_value, money);
   setSigned(part(element, "unrealized_pl"), row.unrealized_pl, signedMoney);

@@ -1,11 +1,13 @@
 """The books that a settlement works on, and what it leaves behind: fills, round trips, entries and changed orders."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
+from services.orders.domain.conversion import SAME, Pair, Rate
 from services.orders.domain.ledger import Entry
 from services.orders.domain.liquidity import Liquidity
 from services.orders.domain.lots import Closed, Lot, cost_of, held
@@ -18,9 +20,10 @@ Holding = tuple[UUID, str]
 
 
 class Fill(NamedTuple):
-    """One execution. ``amount`` is its price x quantity, rounded to the cent, ``cash`` what it did to the account's.
+    """One execution. ``amount`` is its price x quantity x rate, to the cent, ``cash`` what it did to the account's.
 
-    ``slippage`` is how much worse than the market the price is; ``account_cash`` and ``position_qty`` are as after it.
+    Price and slippage are in the order's currency, all else in the account's. ``slippage`` is how much worse than the
+    market the price is; ``account_cash`` and ``position_qty`` are as after it.
     """
 
     id: UUID
@@ -36,6 +39,12 @@ class Fill(NamedTuple):
     at: datetime
     account_cash: Decimal
     position_qty: Decimal
+    conversion: Rate = SAME
+
+    @property
+    def rate(self) -> Decimal:
+        """What a unit of the order's currency cost or brought."""
+        return self.conversion.of(buys=self.order.buys)
 
     @property
     def cash(self) -> Decimal:
@@ -60,13 +69,17 @@ class RoundTrip(NamedTuple):
 
 @dataclass
 class Book:
-    """The accounts, lots and families of orders that the orders at hand may touch; changed as orders settle."""
+    """The accounts, lots and families of orders that the orders at hand may touch; changed as orders settle.
+
+    ``rates`` are those at which orders in other currencies may fill now.
+    """
 
     accounts: dict[UUID, Account]
     lots: dict[Holding, tuple[Lot, ...]]
     orders: dict[Key, Order] = field(default_factory=dict)
     families: dict[Key, list[Key]] = field(default_factory=dict)
     liquidity: Liquidity = field(default_factory=Liquidity)
+    rates: Mapping[Pair, Rate] = field(default_factory=dict)
 
     def family(self, order: Order) -> list[Order]:
         """All orders that end together with this one, it included."""
@@ -76,6 +89,11 @@ class Book:
 
     def held(self, order: Order) -> Decimal:
         return held(self.lots.get((order.account_id, order.symbol), ()))
+
+    def rate(self, order: Order) -> Rate | None:
+        """What the order's currency is worth in its account's; None where nobody knows, so that it has to wait."""
+        own = self.accounts[order.account_id].currency
+        return SAME if order.currency == own else self.rates.get((order.currency, own))
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 
+from services.orders.domain.conversion import Rate
 from services.orders.domain.lots import Lot, held
 from services.orders.domain.order import LEAST_QTY, Order
 from shared.contracts.orders import TimeInForce
@@ -71,6 +72,6 @@ def _price(price: Decimal | None, ratio: Decimal) -> Decimal | None:
     return None if price is None else max(_finest(price / ratio, ROUND_HALF_EVEN), LEAST_QTY)
 
 
-def dividend(qty: Decimal, amount: Decimal) -> Decimal:
-    """The cash for so many shares: negative where they are short."""
-    return cents(qty * amount) if qty else ZERO
+def dividend(qty: Decimal, amount: Decimal, rate: Rate) -> Decimal:
+    """The cash for so many shares, ``amount`` in their currency for each: negative where they are short."""
+    return cents(qty * amount * rate.of(buys=qty < 0)) if qty else ZERO

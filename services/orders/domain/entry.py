@@ -56,9 +56,9 @@ def _with(standing: Standing, first: Order) -> Standing:
     )
 
 
-def refused(order: NewOrder, account: Account, now: datetime, trace: str | None = None) -> Order:
+def refused(order: NewOrder, account: Account, currency: str, now: datetime, trace: str | None = None) -> Order:
     """The order as a row that tells that it was not accepted."""
-    asked = _first(order, Listing(tradable=False), account, now, trace)
+    asked = _first(order, Listing(tradable=False, currency=currency), account, now, trace)
     return replace(asked, status=OrderStatus.REJECTED)
 
 
@@ -96,6 +96,7 @@ def _first(order: NewOrder, listing: Listing, account: Account, now: datetime, t
         family=None if order.order_class is OrderClass.SIMPLE else order.order_id,
         leg=Leg.TAKE_PROFIT if oco else None,
         trace=trace,
+        currency=listing.currency,
     )
 
 

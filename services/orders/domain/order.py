@@ -35,8 +35,10 @@ class Leg(StrEnum):
 
 @dataclass(frozen=True)
 class Order:
-    """An order that was accepted. Quantities are in shares, prices and ``reserved`` in the account's currency.
+    """An order that was accepted. Quantities are in shares, prices in ``currency``, which is its instrument's.
 
+    ``notional``, ``fees`` and ``reserved`` are in the account's currency, in which a unit of its own cost or brought
+    ``filled_avg_rate``.
     ``qty`` is None while the size of a notional order is open. ``active_at``: only later quotes fill it. ``hwm`` is
     the best price since then, which a trailing stop follows. ``triggered``: its stop was reached. ``promised`` are
     the shares held that it will close; those that an entry has bought so far are promised to its exits. Orders of one
@@ -79,6 +81,8 @@ class Order:
     leg: Leg | None = None
     #: The journey on which it was handed in; what becomes of it later belongs to it, too.
     trace: str | None = None
+    currency: str = "USD"
+    filled_avg_rate: Decimal = Decimal(1)
 
     @property
     def key(self) -> Key:
@@ -112,14 +116,19 @@ class Order:
         return (self.filled_avg_price or ZERO) * self.filled_qty
 
     @property
+    def spent(self) -> Decimal:
+        """What was paid, or came in, in the account's currency."""
+        return self.paid * self.filled_avg_rate
+
+    @property
     def unspent(self) -> Decimal:
         """What is left of a notional order's money; each of its fills may have been rounded up by half a cent."""
-        return (self.notional or ZERO) - self.paid - self.fills * CENT / 2
+        return (self.notional or ZERO) - self.spent - self.fills * CENT / 2
 
     def open_qty(self, price: Decimal) -> Decimal:
         """What is left to trade; of a notional order as much as its money buys, or brings in, at that price.
 
-        One that only closes trades no more than was promised to it.
+        The price is in the account's currency. One that only closes trades no more than was promised to it.
         """
         if self.qty is not None:
             return self.qty - self.filled_qty

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from services.orders.domain import costs
+from services.orders.domain.conversion import SAME, Rate
 from services.orders.domain.lots import closing_qty
 from services.orders.domain.order import Account, Order, shares_for
 from services.orders.domain.trading_days import CUTOFFS, OVERDUE, Auction, is_closed
@@ -47,6 +48,11 @@ class Listing:
     is_open: bool = True
     session_end: datetime | None = None
     auction: Auction | None = None
+    #: Of its currency in the account's, where they differ and there is one.
+    rate: Rate | None = None
+
+    def rate_in(self, currency: str) -> Rate | None:
+        return SAME if self.currency == currency else self.rate
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Standing:
 class Asked:
     """An order's size in numbers: shares, what of it closes, its reference price, and what the opening part costs.
 
-    ``price`` is None before the instrument's first price.
+    Money is in the account's currency. ``price`` is None before the instrument's first price, and without a rate.
     """
 
     qty: Decimal
@@ -93,7 +99,7 @@ def size_up(order: OrderTerms, listing: Listing, account: Account, standing: Sta
 
     Of an instrument without a price nothing is known: such an order is checked when it fills.
     """
-    price = _reference(order, listing)
+    price = _worth(order, listing, account)
     free = standing.held - standing.promised if order.side is Side.SELL else standing.held + standing.promised
     qty = order.qty if order.qty is not None else _shares(order, price, free)
     closing = closing_qty(free, order.side, qty)
@@ -115,6 +121,14 @@ def _shares(order: OrderTerms, price: Decimal | None, free: Decimal) -> Decimal:
         return ZERO
     qty, more = (shares_for(order.notional * part, price) for part in (Decimal(1), ALLOWANCE))
     return max(qty, closing_qty(free, order.side, more))
+
+
+def _worth(order: OrderTerms, listing: Listing, account: Account) -> Decimal | None:
+    """The price to reckon with, in the account's currency."""
+    price, rate = _reference(order, listing), listing.rate_in(account.currency)
+    if price is None or rate is None:
+        return None
+    return price * rate.of(buys=order.side is Side.BUY or order.notional is None)  # a short sale will be bought back
 
 
 def _reference(order: OrderTerms, listing: Listing) -> Decimal | None:
@@ -145,6 +159,7 @@ def refuse(
     asked = size_up(order, listing, account, standing)
     return (
         _refuse_instrument(order, listing, account, limits)
+        or _refuse_unrated(order, listing, account, asked)
         or _refuse_shares(order, account, asked)
         or _refuse_rate(standing, limits)
         or _refuse_size(asked, limits)
@@ -192,16 +207,11 @@ def _minutes(time_in_force: TimeInForce) -> int:
 
 
 def _refuse_instrument(order: OrderTerms, listing: Listing, account: Account, limits: RiskLimits) -> Refusal | None:
-    symbol, currency = order.symbol, listing.currency
+    symbol = order.symbol
     at_once = order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}
     found = (
         (account.settings.trading_blocked, "trading_blocked", "trading is blocked for this account"),
         (not listing.tradable, "not_tradable", f"symbol {symbol} is not tradable"),
-        (
-            currency != account.currency,
-            "foreign_currency",
-            f"{symbol} trades in {currency}, the account is in {account.currency}",
-        ),
         (symbol in limits.blocked_symbols, "symbol_blocked", f"orders for {symbol} are blocked"),
         (
             bool(limits.allowed_symbols) and symbol not in limits.allowed_symbols,
@@ -211,6 +221,16 @@ def _refuse_instrument(order: OrderTerms, listing: Listing, account: Account, li
         (at_once and not listing.is_open, "market_closed", f"an {order.time_in_force} order needs an open market"),
     )
     return next((Refusal(reason, message) for broken, reason, message in found if broken), None)
+
+
+def _refuse_unrated(order: OrderTerms, listing: Listing, account: Account, asked: Asked) -> Refusal | None:
+    """Shares that only close may wait for a rate: nobody is kept from getting out."""
+    if listing.rate_in(account.currency) is not None or not (asked.opening or order.notional is not None):
+        return None
+    return Refusal(
+        "no_exchange_rate",
+        f"{order.symbol} trades in {listing.currency}, of which there is no rate in {account.currency}",
+    )
 
 
 def _refuse_shares(order: OrderTerms, account: Account, asked: Asked) -> Refusal | None:

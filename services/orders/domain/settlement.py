@@ -1,8 +1,9 @@
 """What a batch of prices does to the open orders: fills, cash, lots and round trips, decided in memory.
 
 What happened first is settled first: at the bar's open, inside of it, at the quote. At one stage, orders at the market
-come before limits, a better limit before a worse one, and then the earlier order. The result holds only what changed,
-ready to be written in a constant number of statements.
+come before limits, a better limit before a worse one, and then the earlier order. What is in another currency than its
+account fills only while there is a rate of exchange; what must fill at once ends without one. The result holds only
+what changed, ready to be written in a constant number of statements.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from uuid import uuid5
 
 from services.orders.domain import costs
 from services.orders.domain.book import Book, Canceled, Fill, RoundTrip, Settlement
+from services.orders.domain.conversion import Rate
 from services.orders.domain.families import after_end, after_fill, by_family, released
 from services.orders.domain.ledger import Entry, Kind
 from services.orders.domain.lots import Closed, closing_qty, cost_of, held, trade
@@ -87,23 +89,26 @@ class _Settling:
         if (found.order.hwm, found.order.triggered) != (order.hwm, order.triggered):
             order = changed(order, hwm=found.order.hwm, triggered=found.order.triggered)
             self._keep(order)
-        if found.price is not None:
-            order = self._execute(order, found, found.price, price)
+        rate = self.book.rate(order)
+        if found.price is not None and rate is not None:
+            order = self._execute(order, found, found.price, price, rate)
         if order.works and order.time_in_force in AT_ONCE:
-            self._end(order, Canceled(str(order.time_in_force)))
+            self._end(order, Canceled("no_exchange_rate" if rate is None else str(order.time_in_force)))
 
     def _keep(self, order: Order) -> None:
         self.book.orders[order.key] = self.settlement.changed[order.key] = order
 
-    def _execute(self, order: Order, found: Match, at: Decimal, price: Price) -> Order:
+    def _execute(self, order: Order, found: Match, at: Decimal, price: Price, conversion: Rate) -> Order:
         """The order as it is afterwards."""
         model, liquidity = self.book.accounts[order.account_id].settings.fills, self.book.liquidity
-        wanted, share = order.open_qty(at), None if found.unlimited else model.participation
+        rate = conversion.of(buys=order.buys)
+        wanted, share = order.open_qty(at * rate), None if found.unlimited else model.participation
         qty = wanted if share is None else liquidity.there(found, price, wanted, share)
         if not qty or (order.time_in_force is TimeInForce.FOK and qty < wanted):
             return order
         worse = _slipped(model.slippage, found, at, price, qty)
-        fill = self._fill(order, found.stage, min(qty, order.open_qty(worse.price)), worse, price)
+        qty = min(qty, order.open_qty(worse.price * rate))
+        fill = self._fill(order, found.stage, qty, worse, price, conversion)
         filled = _filled(order, fill)
         refusal = self._unaffordable(fill, filled)
         if refusal is not None:
@@ -112,14 +117,16 @@ class _Settling:
             liquidity.take(found, price, fill.qty)
         return self._book_fill(fill, filled)
 
-    def _fill(self, order: Order, stage: Stage, qty: Decimal, worse: costs.Worse, price: Price) -> Fill:
+    def _fill(
+        self, order: Order, stage: Stage, qty: Decimal, worse: costs.Worse, price: Price, conversion: Rate
+    ) -> Fill:
         account = self.book.accounts[order.account_id]
         number = order.fills + 1
-        amount = cents(qty * worse.price)
+        amount = cents(qty * worse.price * conversion.of(buys=order.buys))
         fee = costs.fee(
             account.settings.fills.commission,
             qty=qty,
-            amount=order.paid + amount,
+            amount=order.spent + amount,
             filled=order.filled_qty + qty,
             charged=order.fees,
         )
@@ -137,6 +144,7 @@ class _Settling:
             at=max(self.now, price.quoted_at),  # clocks of two machines differ; a fill never precedes its quote
             account_cash=account.cash + (-amount if order.buys else amount) - fee,
             position_qty=self.book.held(order) + (qty if order.buys else -qty),
+            conversion=conversion,
         )
 
     def _unaffordable(self, fill: Fill, filled: Order) -> Refusal | None:
@@ -202,7 +210,7 @@ class _Settling:
         self.book.lots[holding] = after
         account = self.book.accounts[order.account_id]
         if account.is_marked:
-            was, is_, mark = held(before), held(after), fill.quote.last
+            was, is_, mark = held(before), held(after), fill.quote.last * fill.conversion.last
             self.book.accounts[account.id] = changed(
                 account,
                 long_value=account.long_value + cents((max(is_, ZERO) - max(was, ZERO)) * mark),
@@ -245,11 +253,12 @@ def _slipped(model: Slippage, found: Match, at: Decimal, price: Price, qty: Deci
 
 
 def _filled(order: Order, fill: Fill) -> Order:
-    left = order.open_qty(fill.price) - fill.qty
+    left = order.open_qty(fill.price * fill.rate) - fill.qty
     filled = changed(
         order,
         filled_qty=order.filled_qty + fill.qty,
         filled_avg_price=(order.paid + fill.price * fill.qty) / (order.filled_qty + fill.qty),
+        filled_avg_rate=_average_rate(order, fill),
         fills=fill.number,
         fees=order.fees + fill.fee,
     )
@@ -261,6 +270,14 @@ def _filled(order: Order, fill: Fill) -> Order:
         reserved=_still_reserved(order, fill, left),
         promised=_still_promised(order, fill.qty),
     )
+
+
+def _average_rate(order: Order, fill: Fill) -> Decimal:
+    """At which the fills were converted, by what was paid at each rate; where all were at one rate, just that."""
+    if not order.filled_qty or fill.rate == order.filled_avg_rate:
+        return fill.rate
+    paid = fill.price * fill.qty
+    return (order.spent + paid * fill.rate) / (order.paid + paid)
 
 
 def _still_reserved(order: Order, fill: Fill, left: Decimal) -> Decimal:

@@ -1,0 +1,99 @@
+"""Accounts in a currency of their choice, and what they trade in another one, over HTTP."""
+
+from typing import Any
+
+import pytest
+from alpaca.trading.models import Order, Position, TradeAccount
+from starlette.testclient import TestClient
+
+from embedded.system import System
+from services.marketdata.store import Instrument, add_instruments
+from tests.component.http_desk import KEY, Trader, open_account, push
+from tests.support import eventually
+
+PAIR: dict[str, Any] = {"symbol": "EUR/USD", "qty": "100", "time_in_force": "gtc"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def instruments(market: System) -> None:
+    """SAP in euros at 100, which cost 1.11 dollars and bring 1.09; Sony in yen, of which there is no rate."""
+    with market.units["marketdata"].engine.begin() as connection:
+        add_instruments(
+            connection,
+            [
+                Instrument("SAP", "SAP", currency="EUR"),
+                Instrument("SONY", "Sony", currency="JPY"),
+                Instrument("EUR/USD", "Euro", currency="USD"),
+            ],
+        )
+    for symbol, last in (("EUR/USD", "1.10"), ("SAP", "100"), ("SONY", "3000")):
+        push(market, last, symbol)
+
+
+def test_an_account_is_opened_in_its_currency(market: System, visitor: TestClient) -> None:
+    """Dollars where nothing else is said; told when it is opened, in the list and to the official client."""
+    asked = {"name": "Konto", "cash": "5000", "currency": "EUR"}
+    opened = visitor.post("/api/accounts", json=asked, headers=KEY).json()
+    assert opened["currency"] == "EUR"
+    trader = open_account(market, visitor, "5000", "EUR")
+    assert TradeAccount(**trader.get("/account")).currency == "EUR"
+    listed = visitor.get("/api/accounts", headers=KEY, params={"limit": 1}).json()["items"]
+    assert [each["currency"] for each in listed] == ["EUR"]
+    assert open_account(market, visitor).get("/account")["currency"] == "USD"
+
+
+def test_a_position_abroad_is_valued_in_the_account_s_currency(trader: Trader) -> None:
+    """Its price stays its own, beside the rate; the account's figures are dollars."""
+    filled = trader.filled("100", symbol="SAP")
+    assert (Order(**filled).filled_avg_price, filled["currency"]) == ("100.01", "EUR")
+    push(trader.system, "1.20", "EUR/USD")
+    found = trader.get("/positions/SAP")
+    position = Position(**found)
+    assert (position.cost_basis, position.market_value, position.unrealized_pl) == ("1110.11", "1200", "89.89")
+    assert (position.current_price, position.swap_rate, found["currency"]) == ("100", "1.2", "EUR")
+    account = trader.get("/account")
+    assert (account["cash"], account["equity"]) == ("98889.89", "100089.89")
+    assert (account["long_market_value"], account["unrealized_pl"]) == ("1200", "89.89")
+    push(trader.system, "1.10", "EUR/USD")
+
+
+def test_what_is_at_home_has_a_rate_of_one(trader: Trader) -> None:
+    """And its own currency."""
+    trader.filled("100")
+    found = trader.get("/positions/AAPL")
+    assert (found["currency"], found["swap_rate"], found["market_value"]) == ("USD", "1", "1000")
+
+
+def test_an_order_without_a_rate_is_refused_with_a_sentence(trader: Trader) -> None:
+    """A 403: another account, or this one later, could place it."""
+    order = {"symbol": "SONY", "qty": "1", "side": "buy", "type": "market", "time_in_force": "gtc"}
+    refused = trader.refused("POST", "/orders", json=order)
+    assert refused == (403, "SONY trades in JPY, of which there is no rate in USD")
+
+
+@pytest.mark.parametrize("name", ["EUR%2FUSD", "EUR/USD", "eur%2Fusd"])
+def test_a_pair_is_traded_by_its_name(trader: Trader, name: str) -> None:
+    """Its slash may be encoded in the path, as it is in a query and in a body as it stands."""
+    trader.filled("1.10", **PAIR)
+    assert trader.get("/orders", status="all", symbols="EUR/USD")[0]["symbol"] == "EUR/USD"
+    found = trader.get(f"/positions/{name}")
+    assert (found["symbol"], found["qty"], found["cost_basis"]) == ("EUR/USD", "100", "111")
+    closing = trader.ask("DELETE", f"/positions/{name}").json()
+    assert (closing["symbol"], closing["side"]) == ("EUR/USD", "sell")
+    push(trader.system, "1.10", "EUR/USD")
+    trader.awaited(closing["id"], "filled")
+    assert trader.refused("GET", f"/positions/{name}") == (404, "position does not exist: EUR/USD")
+
+
+def test_a_position_whose_rate_is_gone_is_worth_nothing_that_anybody_knows(trader: Trader) -> None:
+    """Null, and left out of the account's value; nothing fails."""
+    trader.filled("100", symbol="SAP")
+    engine = trader.system.units["marketdata"].engine
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE marketdata.instruments SET last_price = NULL WHERE symbol = 'EUR/USD'")
+    found = trader.get("/positions/SAP")
+    assert (found["market_value"], found["unrealized_plpc"], found["swap_rate"]) == (None, None, None)
+    account = trader.get("/account")
+    assert account["equity"] == account["cash"]
+    push(trader.system, "1.10", "EUR/USD")
+    assert eventually(lambda: trader.get("/positions/SAP")["market_value"]) == "1100"
