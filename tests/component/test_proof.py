@@ -61,6 +61,10 @@ BREAKS = [
         "UPDATE orders.fills SET price = price + 20 WHERE side = 'buy'",
     ),
     (
+        "what is for an auction fills there alone, and nothing else does, at its price",
+        "UPDATE orders.fills SET stage = 'auction', price = last, slippage = 0",
+    ),
+    (
         "nothing fills after its end",
         (
             "UPDATE orders.orders SET status = 'canceled', canceled_at = filled_at - interval '1 s', qty = qty + 1,"
