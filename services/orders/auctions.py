@@ -29,13 +29,14 @@ Asked = tuple[str, TimeInForce, datetime]
 def hold(tx: Transaction, held: AuctionHeld) -> int:
     """Fill what the auction fills, and end what it does not; the number of fills.
 
-    A price of other shares than the orders are of does nothing: the split between them comes first, or came first.
+    A price of other shares than the orders are of does nothing: the split between them comes first. Nor does one of
+    shares that marketdata has split since: what it bought now would count as bought after the split.
     """
     families = _families(tx.connection, held)
     if not families:
         return 0
     accounts, orders, lots = account_store.lock_concerned(tx.connection, {held.symbol: families})
-    if not orders or _adjustment(tx.connection, held.symbol) != held.adjustment:  # splits lock the same rows
+    if not orders or _adjustments(tx.connection, held.symbol) != {held.adjustment}:  # splits lock the same rows
         return 0
     book = Book(accounts, lots)
     book.rates = exchange_rates.usable_rates(tx.connection, orders, accounts, tx.now)
@@ -88,10 +89,10 @@ def _families(connection: Connection, held: AuctionHeld) -> list[Family]:
     return [(row.account_id, row.family) for row in fetch(connection, _FAMILIES, wanted)]
 
 
-def _adjustment(connection: Connection, symbol: str) -> int:
-    """How many splits of the symbol were applied to its orders."""
-    found: int | None = connection.execute(_ADJUSTMENT, {"symbol": symbol}).scalar()
-    return found or 0
+def _adjustments(connection: Connection, symbol: str) -> set[int]:
+    """How many splits of the symbol were applied to its orders, and to its price: one number, if no message is late."""
+    row = connection.execute(_ADJUSTMENTS, {"symbol": symbol}).one()
+    return {row.orders, row.price}
 
 
 _FAMILIES = f"""
@@ -105,10 +106,14 @@ SELECT p.* FROM (
   FROM orders.orders WHERE direction = 'auction' AND status IN {WORKING}
 ) o
 JOIN marketdata.official_prices_v1 p ON p.symbol = o.symbol AND p.day = o.auction_day AND p.kind = o.kind
+JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol AND i.adjustment = p.adjustment
 LEFT JOIN orders.quotes q ON q.symbol = o.symbol
 WHERE p.adjustment = COALESCE(q.adjustment, 0) ORDER BY p.held_at, p.symbol
 """)
-_ADJUSTMENT = text("SELECT adjustment FROM orders.quotes WHERE symbol = :symbol")
+_ADJUSTMENTS = text("""
+SELECT COALESCE(q.adjustment, 0) AS orders, i.adjustment AS price
+FROM marketdata.instruments_v1 i LEFT JOIN orders.quotes q ON q.symbol = i.symbol WHERE i.symbol = :symbol
+""")
 _TRADING_DAYS = text("""
 SELECT i.symbol, d.day, d.open_at, d.close_at FROM marketdata.instruments_v1 i
 CROSS JOIN LATERAL (

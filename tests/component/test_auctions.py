@@ -285,6 +285,20 @@ def test_a_price_of_other_shares_waits_for_its_split(floor: Exchange) -> None:
     assert floor.fills(buying) == [(Decimal(20), Decimal(50))]
 
 
+def test_an_auction_before_a_split_is_not_made_up_for_after_it(floor: Exchange) -> None:
+    """Orders was down from before the close until after the split: what it bought now would not be split any more."""
+    account = floor.open()
+    buying = floor.submit(account, "buy 10 AAPL market", time_in_force="cls")
+    event = become_known(floor, "close", "100")
+    with floor.marketdata.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE marketdata.instruments SET adjustment = 1 WHERE symbol = 'AAPL'")
+    at(floor, "14:30", FRIDAY)
+    floor.handle(event)
+    assert (floor.status(buying), recover(floor)) == ("accepted", 0)
+    assert floor.expire() == 1
+    assert (floor.status(buying), floor.account(account).reserved) == ("expired", 0)
+
+
 def test_an_order_stays_while_its_auction_is_held(floor: Exchange) -> None:
     """From two minutes before the open it can be neither canceled nor replaced; an hour after it, without a price, it
     can again.

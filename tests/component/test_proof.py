@@ -66,7 +66,7 @@ BREAKS = [
     ),
     (
         "what is for an auction fills there alone, and nothing else does, at its price",
-        "UPDATE orders.fills SET stage = 'auction'",
+        "UPDATE orders.fills SET stage = 'auction', price = last, slippage = 0",
     ),
     (
         "nothing fills after its end",

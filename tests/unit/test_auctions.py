@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.orders.domain.auctions import settle_auction
 from services.orders.domain.book import Book, Canceled, Settlement
@@ -16,6 +18,8 @@ from services.orders.domain.order import Order
 from services.orders.domain.risk import Refusal
 from services.orders.domain.settlement import settle
 from shared.contracts.auctions import AuctionHeld, AuctionKind
+from shared.contracts.orders import OrderStatus
+from shared.money import ZERO
 from tests.unit.settling import book_of, settled
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, account, facts, order, quote
 
@@ -142,3 +146,35 @@ def test_no_other_price_fills_an_order_for_an_auction(text: str) -> None:
         assert settled([waiting], book, "AAPL 99/101 100 of 100 101 99") == Settlement()
     price = quote("AAPL 99/101 100")
     assert settle([waiting], {"AAPL": price}, on_bar, price.quoted_at, MarketRules()) == Settlement()
+
+
+limits = st.none() | st.integers(min_value=9_900, max_value=10_100).map(lambda cents: Decimal(cents) / 100)
+asked = st.lists(st.tuples(st.sampled_from(["buy", "sell"]), st.integers(1, 60), limits), min_size=1, max_size=8)
+
+
+@given(asked, st.none() | st.integers(0, 300), st.sampled_from([None, "0.1", "1"]))
+def test_whatever_is_asked_for_an_auction_ends_with_it(
+    terms: list[tuple[str, int, Decimal | None]], volume: int | None, share: str | None
+) -> None:
+    """At one price, never beyond a limit, no more than may be taken, and whoever got less was no better."""
+    texts = [f"{side} {qty} AAPL {'market' if limit is None else f'limit {limit}'} cls" for side, qty, limit in terms]
+    book = book_of("1000000", "500 for 50000", fills={"participation": share} if share else {})
+    settlement = auctioned(numbered(*texts), book, "100", volume=None if volume is None else Decimal(volume))
+    assert {order.is_open for order in settlement.orders} == {False}
+    assert len(settlement.orders) == len(terms)
+    assert {fill.price for fill in settlement.fills} <= {Decimal(100)}
+    within = [order for order in settlement.orders if order.limit_price is None or _reaches(order, Decimal(100))]
+    assert all(fill.order.id in {order.id for order in within} for fill in settlement.fills)
+    if share is None or volume is None:
+        assert {order.status for order in within} <= {OrderStatus.FILLED}
+        return
+    taken = sum((fill.qty for fill in settlement.fills), ZERO)
+    assert taken <= volume * Decimal(share)
+    cut = [order for order in within if order.status is OrderStatus.CANCELED]
+    if cut:  # somebody went short of shares, so all that there were are gone
+        assert taken == volume * Decimal(share) // 1
+
+
+def _reaches(order: Order, price: Decimal) -> bool:
+    assert order.limit_price is not None
+    return price <= order.limit_price if order.buys else price >= order.limit_price
