@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -27,6 +28,14 @@ from services.gateway.errors import Invalid
 from services.gateway.keys import Principal
 from services.gateway.requests import Gateway, guarded, read_body, validated
 
+
+class _SymbolConvertor(PathConvertor):
+    """A symbol may hold a slash, such as EUR/USD, percent-encoded or not."""
+
+    regex = "[^/]+(/[^/]+)?"
+
+
+register_url_convertor("symbol", _SymbolConvertor())
 _GIVEN = {"gateway", "request", "principal"}
 _MODELS = {"query", "body"}
 
@@ -84,8 +93,7 @@ class Endpoint:
         return inspect.isclass(made := get_args(told)[0] if get_args(told) else told) and issubclass(made, Response)
 
     def route(self) -> Route:
-        """A symbol may hold a slash, such as EUR/USD, percent-encoded or not."""
-        path = self.path.replace("{symbol}", "{symbol:path}")
+        path = self.path.replace("{symbol}", "{symbol:symbol}")
         return Route(path, guarded(self._answer, self.scope), methods=[self.method])
 
     async def _answer(self, gateway: Gateway, request: Request, principal: Principal) -> Response:

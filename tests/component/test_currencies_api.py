@@ -83,6 +83,7 @@ def test_a_pair_is_traded_by_its_name(trader: Trader, name: str) -> None:
     push(trader.system, "1.10", "EUR/USD")
     trader.awaited(closing["id"], "filled")
     assert trader.refused("GET", f"/positions/{name}") == (404, "position does not exist: EUR/USD")
+    assert trader.get("/positions/") == []  # no symbol at all
 
 
 def test_a_position_whose_rate_is_gone_is_worth_nothing_that_anybody_knows(trader: Trader) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from embedded.system import System
 from services.marketdata.service import prepare
+from services.marketdata.store import Instrument, add_instruments
 from services.orders.account_store import open_account
 from services.valuation.jobs import jobs
 from shared.bus.inprocess import wait_until_idle
@@ -144,6 +145,27 @@ def test_a_price_that_nobody_holds_says_nothing(system: System, valued: list[Any
     push(system.units["marketdata"], {"AAPL": "100"})
     settled(system)
     assert valued == []
+
+
+def test_a_new_rate_is_news_for_who_holds_something_at_it(system: System, valued: list[Any]) -> None:
+    """Bought at the euro's ask and the share's; worth what the euro's last price says, from that price on."""
+    marketdata, holder = system.units["marketdata"], uuid4()
+    with marketdata.engine.begin() as connection:
+        add_instruments(connection, [Instrument("SAP", "SAP", currency="EUR"), Instrument("EUR/USD", "Euro")])
+    send(system.units["gateway"], account(holder, CASH), account(uuid4(), CASH))
+    push(marketdata, {"SAP": "100", "EUR/USD": "1.10"})
+    settled(system)
+    send(system.units["gateway"], order(holder, symbol="SAP"))
+    settled(system)
+    push(marketdata, {"SAP": "100"})
+    settled(system)
+    cash = Decimal(CASH) - cents(10 * Decimal("100.01") * Decimal("1.11"))
+    for last in ("1.20", "0.90"):
+        push(marketdata, {"EUR/USD": last})
+        settled(system)
+        ((told,),) = [each["values"] for each in valued[-1:]]
+        assert (told["account_id"], told["cash"]) == (str(holder), str(cash))
+        assert Decimal(told["equity"]) == cash + 1000 * Decimal(last) == live(system.units["valuation"])[holder]
 
 
 def test_live_equity_follows_every_fill(system: System) -> None:

@@ -107,6 +107,8 @@ def test_an_order_waits_without_a_rate_and_what_must_fill_at_once_ends() -> None
     for time in ("ioc", "fok"):
         ((ended, why),) = settled([abroad(f"buy 1 AAPL market {time}")], book("2000", at=None), quoted).outcomes
         assert (ended.status, why) == (OrderStatus.CANCELED, Canceled("no_exchange_rate"))
+        ((_, why),) = settled([abroad(f"buy 1 AAPL limit 9 {time}")], book("2000", at=None), quoted).outcomes
+        assert why == Canceled(time)  # the price is why
 
 
 def test_a_rate_to_the_wrong_currency_is_none() -> None:

@@ -30,7 +30,7 @@ def test_it_has_every_route_of_the_api_and_no_other() -> None:
     no_request_is_made: Any = None
     app = make_app(no_request_is_made, dict)
     routed = {
-        (route.path.replace("{symbol:path}", "{symbol}"), method.lower())
+        (route.path.replace("{symbol:symbol}", "{symbol}"), method.lower())
         for route in app.routes
         if isinstance(route, Route) and route.path.startswith(("/api", "/v2"))
         for method in (route.methods or set()) - {"HEAD"}

@@ -89,11 +89,13 @@ class _Settling:
         if (found.order.hwm, found.order.triggered) != (order.hwm, order.triggered):
             order = changed(order, hwm=found.order.hwm, triggered=found.order.triggered)
             self._keep(order)
-        rate = self.book.rate(order)
+        why, rate = str(order.time_in_force), self.book.rate(order)
         if found.price is not None and rate is not None:
             order = self._execute(order, found, found.price, price, rate)
+        elif found.price is not None:
+            why = "no_exchange_rate"
         if order.works and order.time_in_force in AT_ONCE:
-            self._end(order, Canceled("no_exchange_rate" if rate is None else str(order.time_in_force)))
+            self._end(order, Canceled(why))
 
     def _keep(self, order: Order) -> None:
         self.book.orders[order.key] = self.settlement.changed[order.key] = order
