@@ -117,20 +117,27 @@ def contexts(
     connection: Connection, account_id: UUID, asked: Sequence[tuple[UUID, str, str]], now: datetime
 ) -> list[Context]:
     """Of each (order, client order id, symbol), in their order, in one statement."""
-    rows = connection.execute(
-        _CONTEXTS,
-        {
-            "account_id": account_id,
-            "ids": [id_ for id_, _, _ in asked],
-            "client_ids": [client_id for _, client_id, _ in asked],
-            "symbols": [symbol for _, _, symbol in asked],
-            "now": now,
-        },
-    )
-    return [_context(row) for row in rows]
+    return [_context(row) for row in fetch(connection, *_finding_contexts(account_id, asked, now))]
 
 
-def _context(row: Row[Any]) -> Context:
+def lock_with_contexts(
+    connection: Connection, account_id: UUID, asked: Sequence[tuple[UUID, str, str]], now: datetime
+) -> tuple[Account | None, list[Context]]:
+    """The account, and the contexts as they are once it is locked, in one round trip."""
+    accounts, rows = together(connection, _locking([account_id]), _finding_contexts(account_id, asked, now))
+    return _valued(connection, accounts).get(account_id), [_context(row) for row in rows]
+
+
+def _finding_contexts(account_id: UUID, asked: Sequence[tuple[UUID, str, str]], now: datetime) -> Call:
+    columns = {
+        "ids": [id_ for id_, _, _ in asked],
+        "client_ids": [client_id for _, client_id, _ in asked],
+        "symbols": [symbol for _, _, symbol in asked],
+    }
+    return _CONTEXTS, {"account_id": account_id, **columns, "now": now}
+
+
+def _context(row: Any) -> Context:
     listing = None
     if row.tradable is not None:
         listing = Listing(row.tradable, row.ask, row.bid, row.last, row.currency, row.is_open, row.session_end)
@@ -217,24 +224,24 @@ CROSS JOIN LATERAL (
 ) v
 WHERE p.account_id = ANY(:ids) AND p.qty <> 0 GROUP BY p.account_id
 """)
-_CONTEXTS = text(f"""
-SELECT i.tradable, i.bid, i.ask, i.last, i.currency, COALESCE(s.open_at <= :now, false) AS is_open,
+_CONTEXTS = f"""
+SELECT i.tradable, i.bid, i.ask, i.last, i.currency, COALESCE(s.open_at <= %(now)s, false) AS is_open,
        CASE WHEN s.close_at = 'infinity'
-            THEN (date_trunc('day', CAST(:now AS timestamptz) AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
+            THEN (date_trunc('day', %(now)s AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
             ELSE s.close_at END AS session_end,
-       EXISTS (SELECT FROM orders.orders o WHERE o.account_id = :account_id AND o.id = asked.id) AS known,
-       EXISTS (SELECT FROM orders.orders o WHERE o.account_id = :account_id
+       EXISTS (SELECT FROM orders.orders o WHERE o.account_id = %(account_id)s AND o.id = asked.id) AS known,
+       EXISTS (SELECT FROM orders.orders o WHERE o.account_id = %(account_id)s
                AND o.client_order_id = asked.client_id AND o.status <> 'rejected') AS taken,
        COALESCE(p.qty, 0) AS held,
        w.promised, w.buying, w.selling
-FROM unnest(CAST(:ids AS uuid[]), CAST(:client_ids AS text[]), CAST(:symbols AS text[])) WITH ORDINALITY
+FROM unnest(%(ids)b::uuid[], %(client_ids)b::text[], %(symbols)b::text[]) WITH ORDINALITY
   AS asked (id, client_id, symbol, place)
 LEFT JOIN marketdata.instruments_v1 i ON i.symbol = asked.symbol
 LEFT JOIN LATERAL (
   SELECT open_at, close_at FROM marketdata.sessions_v1 s
-  WHERE s.market = i.market AND s.close_at > :now ORDER BY close_at LIMIT 1
+  WHERE s.market = i.market AND s.close_at > %(now)s ORDER BY close_at LIMIT 1
 ) s ON true
-LEFT JOIN orders.positions p ON p.account_id = :account_id AND p.symbol = asked.symbol
+LEFT JOIN orders.positions p ON p.account_id = %(account_id)s AND p.symbol = asked.symbol
 CROSS JOIN LATERAL (
   SELECT COALESCE(sum(o.promised), 0) AS promised,
          COALESCE(sum(o.opening) FILTER (WHERE o.side = 'buy'), 0) AS buying,
@@ -243,11 +250,11 @@ CROSS JOIN LATERAL (
     SELECT side, promised,
            CASE WHEN leg IS NULL THEN qty - filled_qty - CASE order_class WHEN 'simple' THEN promised ELSE 0 END END
              AS opening
-    FROM orders.orders WHERE account_id = :account_id AND symbol = asked.symbol AND status IN {OPEN}
+    FROM orders.orders WHERE account_id = %(account_id)s AND symbol = asked.symbol AND status IN {OPEN}
   ) o
 ) w
 ORDER BY asked.place
-""")
+"""
 _RECORD = text("""
 SELECT (SELECT count(*) FROM orders.orders o
         WHERE o.account_id = :account_id AND o.submitted_at > :minute AND o.status <> 'rejected') AS recent,

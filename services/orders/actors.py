@@ -1,5 +1,6 @@
 """What orders does with each message."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -14,7 +15,15 @@ from shared.bus.transaction import Transaction
 from shared.contracts.accounts import ConfigureAccount, MoveCash, OpenAccount, ResetAccount
 from shared.contracts.auctions import AuctionHeld
 from shared.contracts.corporate_actions import CorporateActionApplied
-from shared.contracts.orders import CancelOrder, CancelRejected, OrderStatus, ReplaceOrder, SubmitOrder, SubmitOrders
+from shared.contracts.orders import (
+    CancelOrder,
+    CancelRejected,
+    NewOrder,
+    OrderStatus,
+    ReplaceOrder,
+    SubmitOrder,
+    SubmitOrders,
+)
 from shared.contracts.prices import PricesUpdated
 
 actors = Actors()
@@ -37,18 +46,18 @@ def open_account(command: OpenAccount, tx: Transaction) -> None:
 
 @actors.on(ConfigureAccount, queue="orders.commands")
 def configure_account(command: ConfigureAccount, tx: Transaction) -> None:
-    _locked(tx, command.account_id, since=None)
+    _locked(tx, command.account_id)
     account_store.configure_account(tx.connection, command.account_id, command.settings)
 
 
 @actors.on(MoveCash, queue="orders.commands")
 def move_cash(command: MoveCash, tx: Transaction) -> None:
-    funding.move_cash(tx, _locked(tx, command.account_id, since=None), command)
+    funding.move_cash(tx, _locked(tx, command.account_id), command)
 
 
 @actors.on(ResetAccount, queue="orders.commands")
 def reset_account(command: ResetAccount, tx: Transaction) -> None:
-    funding.reset(tx, _locked(tx, command.account_id, since=None), command)
+    funding.reset(tx, _locked(tx, command.account_id), command)
 
 
 @actors.on(PricesUpdated, queue="orders.prices")
@@ -70,13 +79,19 @@ def hold_auction(event: AuctionHeld, tx: Transaction) -> None:
 @actors.on(SubmitOrder, queue="orders.commands")
 def submit_order(command: SubmitOrder, tx: Transaction) -> None:
     """Accept the order and reserve what it needs, or refuse it with a reason; either is a row."""
-    entering.enter_orders(tx, _locked(tx, command.account_id, command.submitted_at), [command])
+    _submit(command.account_id, [command], tx)
 
 
 @actors.on(SubmitOrders, queue="orders.commands")
 def submit_orders(command: SubmitOrders, tx: Transaction) -> None:
-    account = _locked(tx, command.account_id, command.orders[0].submitted_at)
-    entering.enter_orders(tx, account, command.orders)
+    _submit(command.account_id, command.orders, tx)
+
+
+def _submit(account_id: UUID, orders: Sequence[NewOrder], tx: Transaction) -> None:
+    account, contexts = entering.look_up(tx, account_id, orders)
+    if account is None:
+        raise _unknown(tx, account_id, orders[0].submitted_at)
+    entering.enter_orders(tx, account, orders, contexts)
 
 
 @actors.on(CancelOrder, queue="orders.commands")
@@ -110,13 +125,18 @@ def replace_order(command: ReplaceOrder, tx: Transaction) -> None:
     entering.replace_order(tx, account, found[1], command)
 
 
-def _locked(tx: Transaction, account_id: UUID, since: datetime | None) -> Account:
+def _locked(tx: Transaction, account_id: UUID) -> Account:
     account = account_store.lock_account(tx.connection, account_id)
-    if account is not None:
-        return account
-    if since is not None and tx.now - since < PARK_ACCOUNT:
-        raise TryAgainLater(f"account {account_id} is not open yet", pause_ms=PARK_PAUSE_MS)
-    raise UnknownAccount(str(account_id))
+    if account is None:
+        raise UnknownAccount(str(account_id))
+    return account
+
+
+def _unknown(tx: Transaction, account_id: UUID, since: datetime) -> Exception:
+    """An order may come before its account is open."""
+    if tx.now - since < PARK_ACCOUNT:
+        return TryAgainLater(f"account {account_id} is not open yet", pause_ms=PARK_PAUSE_MS)
+    return UnknownAccount(str(account_id))
 
 
 def _family(

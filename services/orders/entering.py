@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import UUID
 
 from services.orders import account_store, auctions, order_saving
+from services.orders.account_store import Context
 from services.orders.domain import risk
 from services.orders.domain.amending import Replaced, amend
 from services.orders.domain.entry import Admitted, admit, refused
@@ -17,21 +19,32 @@ from shared.bus.transaction import Transaction
 from shared.contracts.orders import NewOrder, OrderAccepted, OrderReplaced, ReplaceOrder, ReplaceRejected
 
 
-def enter_orders(tx: Transaction, account: Account, orders: Sequence[NewOrder]) -> None:
+def look_up(tx: Transaction, account_id: UUID, orders: Sequence[NewOrder]) -> tuple[Account | None, list[Context]]:
+    """The account, locked, and what is known about each of the orders, in one round trip."""
+    return account_store.lock_with_contexts(tx.connection, account_id, _asked(orders), tx.now)
+
+
+def enter_orders(
+    tx: Transaction, account: Account, orders: Sequence[NewOrder], contexts: Sequence[Context] | None = None
+) -> None:
     """Accept each order and reserve what it needs, or refuse it with a reason; either is a row.
 
-    One that is there already is left alone. The account is locked.
+    One that is there already is left alone. The account is locked; ``contexts`` are as it was looked up.
     """
-    asked = [(order.order_id, order.client_order_id, order.symbol) for order in orders]
-    contexts = rated(tx.connection, account, account_store.contexts(tx.connection, account.id, asked, tx.now))
+    if contexts is None:
+        contexts = account_store.contexts(tx.connection, account.id, _asked(orders), tx.now)
     times = [(order.symbol, order.time_in_force, order.submitted_at) for order in orders]
-    contexts = auctions.with_auctions(tx.connection, times, contexts, tx.now)
+    contexts = auctions.with_auctions(tx.connection, times, rated(tx.connection, account, contexts), tx.now)
     desk = _Desk(tx, account)
     for order, context in zip(orders, contexts, strict=True):
         if not context.known:
             desk.enter(order, context)
     if desk.entered:
-        order_saving.enter(tx.connection, desk.entered, desk.account, tx.now)
+        order_saving.enter(tx.writes, desk.entered, desk.account, tx.now)
+
+
+def _asked(orders: Sequence[NewOrder]) -> list[tuple[UUID, str, str]]:
+    return [(order.order_id, order.client_order_id, order.symbol) for order in orders]
 
 
 class _Desk:
@@ -51,7 +64,7 @@ class _Desk:
     def account(self) -> Account:
         return self._accounts[self._id]
 
-    def enter(self, order: NewOrder, context: account_store.Context) -> None:
+    def enter(self, order: NewOrder, context: Context) -> None:
         decided = self._decide(order, context)
         if isinstance(decided, Refusal):
             currency = self.account.currency if context.listing is None else context.listing.currency
@@ -67,7 +80,7 @@ class _Desk:
             self.entered.append(_row(each, order, self.account))
             self._voice.say(OrderAccepted, self._id, order_id=each.id)
 
-    def _decide(self, order: NewOrder, context: account_store.Context) -> Admitted | Refusal:
+    def _decide(self, order: NewOrder, context: Context) -> Admitted | Refusal:
         if context.listing is None:
             return risk.unknown_symbol(order.symbol)
         if context.client_id_taken or order.client_order_id in self._client_ids:
@@ -95,11 +108,11 @@ def replace_order(tx: Transaction, account: Account, family: Sequence[Order], co
     voice.say(OrderReplaced, account.id, trace=old.trace, order_id=old.id, new_order_id=command.new_order_id)
     on_bar = account.settings.fills.fills_on == "bar"
     entered = Entered(done.order, client_id, command.requested_at, on_bar, replaces=old.id, epoch=account.epoch)
-    order_saving.replace_order(tx.connection, old.id, entered, accounts[account.id], tx.now)
+    order_saving.replace_order(tx.writes, old.id, entered, accounts[account.id], tx.now)
 
 
 def _amended(
-    tx: Transaction, account: Account, family: Sequence[Order], command: ReplaceOrder, context: account_store.Context
+    tx: Transaction, account: Account, family: Sequence[Order], command: ReplaceOrder, context: Context
 ) -> Replaced | Refusal:
     if context.listing is None:
         return risk.unknown_symbol(family[0].symbol)

@@ -32,12 +32,10 @@ class Entered:
     epoch: int = 1
 
 
-def enter(connection: Connection, entered: Sequence[Entered], account: Account, now: datetime) -> None:
-    """Write orders of one account that came in, and the account with what they reserve."""
-    writes = Writes(connection)
+def enter(writes: Writes, entered: Sequence[Entered], account: Account, now: datetime) -> None:
+    """Add what writes orders of one account that came in, and the account with what they reserve."""
     writes.add(_ADD_ORDERS, {**_entered(entered), "now": now})
     account_store.add_accounts(writes, [account])
-    writes.send()
 
 
 def save_orders(connection: Connection, orders: Sequence[Order], reasons: Mapping[Key, str], now: datetime) -> None:
@@ -61,13 +59,11 @@ def save_split_orders(connection: Connection, orders: Sequence[Order], now: date
     writes.send()
 
 
-def replace_order(connection: Connection, old: UUID, entered: Entered, account: Account, now: datetime) -> None:
-    """Write the order that goes on, the account, and in the old order by which it was replaced."""
-    writes = Writes(connection)
+def replace_order(writes: Writes, old: UUID, entered: Entered, account: Account, now: datetime) -> None:
+    """Add what writes the order that goes on, the account, and in the old order by which it was replaced."""
     writes.add(_REPLACE, {"account_id": account.id, "old": old, "new": entered.order.id, "now": now})
     writes.add(_ADD_ORDERS, {**_entered([entered]), "now": now})
     account_store.add_accounts(writes, [account])
-    writes.send()
 
 
 def _entered(entered: Sequence[Entered]) -> Columns:

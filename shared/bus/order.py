@@ -10,6 +10,7 @@ predecessor is settled, or the predecessor is seen to be settled when the row wo
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import dramatiq
@@ -20,6 +21,7 @@ from shared.bus.envelope import actor_name
 from shared.bus.metrics import PARKED, UNORDERED
 from shared.bus.transaction import Transaction, Unit
 from shared.contracts.routing import QUEUES
+from shared.storage.driver import column, fetch
 
 log = structlog.get_logger(__name__)
 
@@ -79,10 +81,22 @@ def _take_overdue(tx: Transaction) -> Sequence[Any]:
 
 
 def _is_settled(tx: Transaction, queue: str, message_id: str) -> bool:
-    consumers = [actor_name(queue, message.wire_name()) for message in QUEUES[queue].messages]
-    return tx.is_settled(consumers, message_id)
+    """Whether the message was handled, or is a dead letter."""
+    values = {"consumers": _consumers(queue), "message_id": message_id}
+    return bool(fetch(tx.connection, _SETTLED.format(schema=tx.schema), values))
 
 
+@cache
+def _consumers(queue: str) -> bytes:
+    return column("text", [actor_name(queue, message.wire_name()) for message in QUEUES[queue].messages])
+
+
+_SETTLED = """
+SELECT message_id FROM {schema}.inbox
+WHERE consumer = ANY(%(consumers)b::text[]) AND message_id = CAST(%(message_id)s AS uuid)
+UNION ALL SELECT message_id FROM {schema}.dead_letters WHERE message_id = CAST(%(message_id)s AS uuid)
+LIMIT 1
+"""
 _PARK = """
 INSERT INTO {schema}.parked (message_id, previous, queue, body, parked_at)
 VALUES (CAST(:message_id AS uuid), CAST(:previous AS uuid), :queue, :body, :now) ON CONFLICT DO NOTHING

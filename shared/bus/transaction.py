@@ -86,13 +86,6 @@ class Transaction:
             for message_id, previous, queue, body in waiting
         ]
 
-    def is_settled(self, consumers: Sequence[str], message_id: str) -> bool:
-        """Whether one of the consumers has handled the message, or it is a dead letter."""
-        settled: bool = self.connection.execute(
-            text(_SETTLED.format(schema=self.schema)), {"consumers": list(consumers), "message_id": message_id}
-        ).scalar_one()
-        return settled
-
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(lower(%(message_id)s), 0))"
 _NOTE = """
@@ -103,11 +96,6 @@ _WAITING = "SELECT message_id FROM {schema}.parked WHERE previous = CAST(%(messa
 _RELEASE = """
 DELETE FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid)
 RETURNING message_id, previous, queue, body
-"""
-_SETTLED = """
-SELECT EXISTS (SELECT FROM {schema}.inbox
-               WHERE consumer = ANY(:consumers) AND message_id = CAST(:message_id AS uuid))
-    OR EXISTS (SELECT FROM {schema}.dead_letters WHERE message_id = CAST(:message_id AS uuid))
 """
 
 

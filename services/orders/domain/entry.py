@@ -117,6 +117,8 @@ def expiry(time_in_force: TimeInForce, listing: Listing) -> datetime | None:
 
 def _exits(order: NewOrder, first: Order) -> list[Order]:
     """The other orders of its class; those of an entry are held until it has filled."""
+    if order.order_class is OrderClass.SIMPLE:
+        return []
     oco = order.order_class is OrderClass.OCO
     common = replace(
         first,
