@@ -19,7 +19,7 @@ def measure(*, quick: bool) -> Sequence[Row]:
         partial(
             wire_submits.measure,
             runs=1 if quick else 3,
-            seconds=seconds,
+            seconds=3 if quick else 5,
             alone=100 if quick else 500,
             commands=5 if quick else 20,
         ),
