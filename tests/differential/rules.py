@@ -103,7 +103,15 @@ def _fills_move_nothing(found: Difference) -> bool:
     at, terms, moved = found.terms.pays(found.quote), found.terms, found.moved(found.quote)
     if found.a is not None:
         return terms.within(at) and any(not terms.within(price) for price in moved)
-    return not terms.reached(at) and any(terms.reached(price) for price in moved)
+    return not found.shared and _stop_was_moved(found)
+
+
+def _stop_was_moved(found: Difference) -> bool:
+    """A stop that no quote reached was reached by such a price; then or before, where it has a limit, too."""
+    seen = [(found.terms_at(quote), quote) for quote in found.life]
+    if any(terms.reached(terms.pays(quote)) for terms, quote in seen):
+        return False
+    return any(terms.reached(price) for terms, quote in seen for price in found.moved(quote))
 
 
 def _trail_was_moved(found: Difference) -> bool:
@@ -142,11 +150,14 @@ def _change_waits(found: Difference) -> bool:
 
 def _change_triggers(found: Difference) -> bool:
     """They refuse to move a stop into the market, and go on with the old one."""
-    if found.quote is None or found.terms.kind != "stop" or (found.a is None) == (found.b is None):
+    if found.quote is None or found.terms.kind != "stop":
         return False
     changes = [change for change in found.changes if change.at < found.quote.at and change.stop is not None]
-    refused = any(found.terms.changed(change).reached(found.terms.pays(found.before(change))) for change in changes)
-    return refused and (found.b is not None or found.terms.reached(found.quote.last))
+    if not any(found.terms.changed(change).reached(found.terms.pays(found.before(change))) for change in changes):
+        return False
+    if found.a is not None and found.b is not None:  # both stops are reached at once, but not of as many shares
+        return found.a.price == found.b.price
+    return found.b is not None or found.terms.reached(found.quote.last)
 
 
 RULES = (
