@@ -69,7 +69,7 @@ def _nautilus(symbols: int) -> Iterator["subprocess.Popen[str]"]:
     """A process that holds the orders and says ``ready``."""
     if not PYTHON.exists():
         raise NotMeasured("NautilusTrader has an environment of its own, which make bench-orders makes")
-    command = [PYTHON, HERE / "nautilus_quotes.py", str(symbols), str(RESTING)]
+    command = [str(PYTHON), str(HERE / "nautilus_quotes.py"), str(symbols), str(RESTING)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         if _answer(process) != "ready":
             raise NotMeasured("NautilusTrader did not take its orders")

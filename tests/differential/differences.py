@@ -37,6 +37,10 @@ class Terms:
         """Whether the price is at its stop or beyond."""
         return self.stop is not None and (price >= self.stop if self.buys else price <= self.stop)
 
+    def acts(self, price: Decimal) -> bool:
+        """Whether one that arrives at the price does anything but rest."""
+        return self.reached(price) if self.stop is not None else self.within(price)
+
     def within(self, price: Decimal) -> bool:
         """Whether its limit allows the price."""
         return self.limit is None or (price <= self.limit if self.buys else price >= self.limit)
@@ -176,6 +180,26 @@ class Difference:
         """What other orders of ours took of the same size of the quote."""
         assert self.quote is not None
         return sum((fill.qty for _, fill in self._others(self.tape.fills[0], self.quote)), Decimal(0))
+
+    @property
+    def by_change(self) -> bool:
+        """Whether theirs filled only when it was changed, after the quote."""
+        return self.b is not None and any(
+            self.before(change) == self.quote and change.qty == self.filled + self.b.qty
+            for change in self.tape.changes.get(self.number, ())
+        )
+
+    @property
+    def stale(self) -> Decimal | None:
+        """The price before, to which their market goes back for what arrives when a change has filled there."""
+        quotes = self.tape.of_symbol[self.order.symbol]
+        if self.quote is None or self.quote != self.life[0]:
+            return None
+        before = quotes[quotes.index(self.quote) - 1]
+        changed = [
+            change for number, _ in self.tape.fills[1].get(before.number, ()) for change in self.tape.taken(number)
+        ]
+        return self.terms.pays(before) if any(self.before(change) == before for change in changed) else None
 
     def moved(self, quote: Quote) -> list[Decimal]:
         """The prices behind the quote's that they take for the market's while others fill on it."""

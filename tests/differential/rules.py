@@ -96,13 +96,15 @@ def _size_is_shared(found: Difference) -> bool:
 
 def _fills_move_nothing(found: Difference) -> bool:
     """Others filled there at prices behind the quote's, and for the rest of it theirs take that for the market."""
-    if found.quote is None or (found.a is None) == (found.b is None):
+    missed = found.b is None or found.by_change
+    if found.quote is None or (found.a is None) == missed:
         return False
     if found.terms.trail is not None:
         return _trail_was_moved(found)
     at, terms, moved = found.terms.pays(found.quote), found.terms, found.moved(found.quote)
     if found.a is not None:
-        return terms.within(at) and any(not terms.within(price) for price in moved)
+        stale = found.stale is not None and not terms.acts(found.stale)
+        return terms.within(at) and (stale or any(not terms.within(price) for price in moved))
     return not found.shared and _stop_was_moved(found)
 
 
