@@ -6,15 +6,16 @@ export UV_NO_PROGRESS := 1
 
 RUN := .venv-run
 DEV := .venv
+NAUTILUS := .venv-nautilus
 UV := .uv-tool/bin/uv
 BENCHES := $(patsubst bench/bench_%.py,%,$(wildcard bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos lint format bench docs up down logs clean python
+.PHONY: help run test chaos differential lint format bench docs up down logs clean python
 
 help: ## Print this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
-	@printf '  make %-10s %s\n' $(foreach bench,$(BENCHES),bench-$(bench) "Only bench/bench_$(bench).py")
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@printf '  make %-12s %s\n' $(foreach bench,$(BENCHES),bench-$(bench) "Only bench/bench_$(bench).py")
 
 run: $(RUN)/.ready ## Run all of it here: own database, demo account, recorded prices (PORT=, PAPERPROFIT_HOME=)
 	@exec $(RUN)/bin/python -m embedded
@@ -27,6 +28,9 @@ chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded storms (PAPERPR
 	@tests/ensure-rabbitmq
 	@$(DEV)/bin/python -m pytest tests/chaos -s $(ARGS)
 
+differential: $(DEV)/.ready $(NAUTILUS)/.ready ## Compare our fills with NautilusTrader's, order by order (PAPERPROFIT_TAPE_SEED=)
+	@$(DEV)/bin/python -m pytest tests/differential -s $(ARGS)
+
 lint: $(DEV)/.ready ## ruff and mypy
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
@@ -37,6 +41,8 @@ format: $(DEV)/.ready ## Format the code
 	$(DEV)/bin/ruff format .
 
 bench: $(addprefix bench-,$(BENCHES)) ## Run every benchmark, beside its reference
+
+bench-orders: $(NAUTILUS)/.ready
 
 bench-%: $(DEV)/.ready
 	@test -f bench/bench_$*.py || { echo "there is no bench/bench_$*.py"; exit 1; }
@@ -57,7 +63,7 @@ logs: ## Follow its logs
 	docker compose logs --follow
 
 clean: ## Remove the environments (the data of make run stays in .paperprofit)
-	rm -rf $(RUN) $(DEV) .uv-tool
+	rm -rf $(RUN) $(DEV) $(NAUTILUS) .uv-tool
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -73,4 +79,9 @@ $(RUN)/.ready: pyproject.toml uv.lock | python $(UV)
 
 $(DEV)/.ready: pyproject.toml uv.lock | python $(UV)
 	@UV_PROJECT_ENVIRONMENT=$(DEV) $(UV) sync --quiet --locked --python $$(command -v $(PYTHON)) --group dev
+	@touch $@
+
+# NautilusTrader is run beside ours, and never imported by it.
+$(NAUTILUS)/.ready: tests/differential/pyproject.toml tests/differential/uv.lock | python $(UV)
+	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/$(NAUTILUS) $(UV) sync --quiet --locked --project tests/differential --python $$(command -v $(PYTHON))
 	@touch $@

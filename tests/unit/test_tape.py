@@ -1,0 +1,132 @@
+"""The tape of the differential test and its rules, without NautilusTrader."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tests.differential.differences import Difference, differences, read_tape
+from tests.differential.ours import Desk
+from tests.differential.outcome import Filled, Outcome
+from tests.differential.rules import rule_of
+from tests.differential.tape import Event, Quote, Submit, make_tape, to_json
+
+OPENED = datetime(2008, 3, 3, 14, 30, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def tape() -> list[Event]:
+    return make_tape(seed=7, days=5)
+
+
+def test_a_seed_draws_one_tape(tape: list[Event]) -> None:
+    """To the last line; another seed draws another."""
+    lines = [to_json(event) for event in tape]
+    assert lines == [to_json(event) for event in make_tape(seed=7, days=5)]
+    assert lines != [to_json(event) for event in make_tape(seed=8, days=5)]
+
+
+def test_a_tape_is_in_order(tape: list[Event]) -> None:
+    """Each quote has a time of its own; an order comes after a quote of its symbol and before its session ends."""
+    quotes = [event for event in tape if isinstance(event, Quote)]
+    assert [event.at for event in tape] == sorted(event.at for event in tape)
+    assert [quote.number for quote in quotes] == list(range(1, len(quotes) + 1))
+    assert len({quote.at for quote in quotes}) == len(quotes)
+    known: set[str] = set()
+    for event in tape:
+        if isinstance(event, Quote):
+            assert event.bid <= event.last <= event.ask
+            assert event.bid < event.ask
+            known.add(event.symbol)
+        else:
+            assert event.symbol in known
+        if isinstance(event, Submit):
+            assert any(event.at < quote.at < event.ends_at for quote in quotes if quote.symbol == event.symbol)
+
+
+def test_our_engine_fills_the_tape_at_the_quotes_and_within_their_sizes(tape: list[Event]) -> None:
+    """And it gives the same outcomes again."""
+    quotes = {event.number: event for event in tape if isinstance(event, Quote)}
+    outcomes = Desk().run(tape)
+    taken: dict[tuple[int, Decimal], Decimal] = defaultdict(Decimal)
+    for fill in (fill for outcome in outcomes.values() for fill in outcome.fills):
+        quote = quotes[fill.quote]
+        assert fill.price in {quote.bid, quote.ask}
+        taken[fill.quote, fill.price] += fill.qty
+        assert taken[fill.quote, fill.price] <= (quote.ask_size if fill.price == quote.ask else quote.bid_size)
+    assert len(taken) > 50
+    assert outcomes == Desk().run(tape)
+
+
+def _quotes(*asks: str) -> list[Quote]:
+    """A minute apart, a cent wide, with a last trade at the bid and 100 shares a side."""
+    tick = Decimal("0.01")
+    return [
+        Quote(number, "IBM", OPENED + timedelta(minutes=number), Decimal(ask) - tick, Decimal(ask), Decimal(ask) - tick,
+              100, 100)
+        for number, ask in enumerate(asks, start=1)
+    ]  # fmt: skip
+
+
+def _order(**terms: Any) -> Submit:
+    """To buy 10, after the first quote."""
+    known = {"side": "buy", "type": "limit", "time_in_force": "gtc", "qty": 10, **terms}
+    return Submit(1, "IBM", OPENED + timedelta(seconds=90), ends_at=OPENED + timedelta(hours=6), **known)
+
+
+def _difference(
+    quotes: list[Quote], order: Submit, ours: Sequence[tuple[int, str]], theirs: Sequence[tuple[int, str]]
+) -> Difference:
+    """Of fills of the whole order, as (quote, price)."""
+    a, b = ({1: _outcome(fills, order)} for fills in (ours, theirs))
+    (found,) = differences(read_tape([*quotes, order], a, b))
+    return found
+
+
+def _outcome(fills: Sequence[tuple[int, str]], order: Submit) -> Outcome:
+    found = [Filled(quote, Decimal(order.qty), Decimal(price)) for quote, price in fills]
+    return Outcome("filled" if fills else "open", found)
+
+
+LIMIT = _order(limit=Decimal(100))
+STOP = _order(type="stop", stop=Decimal(101))
+TRAIL = _order(type="trailing_stop", trail=Decimal(1))
+
+
+@pytest.mark.parametrize(
+    ("order", "asks", "ours", "theirs", "rule"),
+    [
+        (LIMIT, ("101", "99"), [(2, "99")], [(2, "100")], "better-of-limit-and-quote"),
+        (STOP, ("100", "101", "102"), [(3, "102")], [(2, "101")], "the-last-trade-triggers"),
+        (TRAIL, ("99.2", "99.5", "100.3"), [(3, "100.3")], [], "a-trail-follows-last-trades"),
+    ],
+)  # fmt: skip
+def test_a_rule_knows_its_difference(
+    order: Submit, asks: Sequence[str], ours: Sequence[tuple[int, str]], theirs: Sequence[tuple[int, str]], rule: str
+) -> None:
+    """By the tape and both outcomes."""
+    found = rule_of(_difference(_quotes(*asks), order, ours, theirs))
+    assert found is not None
+    assert found.name == rule
+
+
+@pytest.mark.parametrize(
+    ("order", "asks", "ours", "theirs"),
+    [
+        (LIMIT, ("101", "99"), [(2, "98.99")], [(2, "100")]),
+        (LIMIT, ("101", "99"), [(2, "100")], [(2, "99")]),
+        (LIMIT, ("101", "99"), [], [(2, "99")]),
+        (LIMIT, ("101", "99", "98"), [(3, "98")], [(2, "99")]),
+        (STOP, ("100", "101.01", "102"), [(3, "102")], [(2, "101.01")]),
+        (STOP, ("100", "100.5"), [(2, "100.5")], []),
+        (TRAIL, ("100", "99", "100.5"), [], [(3, "100.5")]),
+    ],
+)  # fmt: skip
+def test_no_rule_knows_a_defect(
+    order: Submit, asks: Sequence[str], ours: Sequence[tuple[int, str]], theirs: Sequence[tuple[int, str]]
+) -> None:
+    """A buy at the bid or at its own limit, a quote that was missed, a stop that was not reached, or was."""
+    assert rule_of(_difference(_quotes(*asks), order, ours, theirs)) is None
