@@ -50,6 +50,18 @@ def split(exchange: Exchange, ratio: str, **fields: Any) -> None:
     apply(exchange, applied(exchange)[-1])
 
 
+def test_shares_of_a_price_from_before_a_split_are_split_however_late_it_comes(exchange: Exchange) -> None:
+    """The price waits in the queue until after the split took effect; the message about that comes behind it."""
+    account = exchange.open()
+    exchange.submit(account)
+    before = price("AAPL", "100", at=exchange.clock.move(seconds=1), sequence=7)
+    enter(exchange, "split", "4")
+    exchange.handle(PricesUpdated(prices=(before,), at=before.quoted_at))
+    assert exchange.held(account) == 10
+    apply(exchange, applied(exchange)[-1])
+    assert exchange.held(account) == 40
+
+
 def test_a_split_changes_how_many_shares_there_are_and_not_what_they_cost(exchange: Exchange) -> None:
     """Four for one, on two lots; sold afterwards, the profit is what it would have been."""
     account = exchange.open()

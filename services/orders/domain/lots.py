@@ -15,7 +15,7 @@ from shared.money import ZERO, cents
 
 
 class Lot(NamedTuple):
-    """``cost`` is the cash paid for ``qty`` shares, in the account's currency."""
+    """``cost`` is the cash paid for ``qty`` shares, in the account's currency; ``opened_at`` is the market's time."""
 
     fill_id: UUID
     opened_at: datetime

@@ -206,7 +206,7 @@ class _Settling:
             fill.qty,
             fill.amount,
             fill_id=fill.id,
-            at=fill.at,
+            at=fill.quote.quoted_at,  # the market's time: splits and dividends ask for it, whenever the fill is booked
             strategy_id=order.strategy_id,
         )
         self.book.lots[holding] = after
