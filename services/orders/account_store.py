@@ -1,7 +1,7 @@
 """The rows of accounts: opening, locking, valuing and saving them, and what is known when an order comes."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -146,18 +146,24 @@ def _context(row: Any) -> Context:
 
 @dataclass(frozen=True)
 class Record:
-    """What an account did lately: orders accepted in the last minute, its equity at the day's start and at its peak."""
+    """What an account did lately: orders accepted in the last minute, its equity at the day's start and at its peak.
 
-    recent: int
-    day_start: Decimal | None
-    peak: Decimal | None
+    The orders are counted by the strategy that they came from, None where a person sent them.
+    """
+
+    orders: Mapping[UUID | None, int] = field(default_factory=dict)
+    day_start: Decimal | None = None
+    peak: Decimal | None = None
+
+    def and_one_of(self, strategy_id: UUID | None) -> "Record":
+        return replace(self, orders={**self.orders, strategy_id: self.orders.get(strategy_id, 0) + 1})
 
 
 def record(connection: Connection, account_id: UUID, now: datetime) -> Record:
-    row = connection.execute(
-        _RECORD, {"account_id": account_id, "now": now, "minute": now - timedelta(minutes=1)}
-    ).one()
-    return Record(row.recent, row.day_start, row.peak)
+    row = connection.execute(_RECORD, {"account_id": account_id, "now": now}).one()
+    minute = {"account_id": account_id, "minute": now - timedelta(minutes=1)}
+    orders = {each.strategy_id: each.orders for each in connection.execute(_LAST_MINUTE, minute)}
+    return Record(orders, row.day_start, row.peak)
 
 
 def accounts_in(connection: Connection, symbol: str) -> list[UUID]:
@@ -256,15 +262,17 @@ CROSS JOIN LATERAL (
 ORDER BY asked.place
 """
 _RECORD = text("""
-SELECT (SELECT count(*) FROM orders.orders o
-        WHERE o.account_id = :account_id AND o.submitted_at > :minute AND o.status <> 'rejected') AS recent,
-       (SELECT s.equity FROM valuation.account_summaries_v1 s
+SELECT (SELECT s.equity FROM valuation.account_summaries_v1 s
         WHERE s.account_id = a.id AND s.at >= COALESCE(a.epoch_at, a.created_at)
           AND s.at < date_trunc('day', CAST(:now AS timestamptz))
         ORDER BY s.at DESC LIMIT 1) AS day_start,
        (SELECT max(s.equity) FROM valuation.account_summaries_v1 s
         WHERE s.account_id = a.id AND s.at >= COALESCE(a.epoch_at, a.created_at)) AS peak
 FROM orders.accounts a WHERE a.id = :account_id
+""")
+_LAST_MINUTE = text("""
+SELECT strategy_id, count(*) AS orders FROM orders.orders
+WHERE account_id = :account_id AND submitted_at > :minute AND status <> 'rejected' GROUP BY strategy_id
 """)
 _ACCOUNTS_IN = text(f"""
 SELECT account_id FROM orders.lots WHERE symbol = :symbol AND qty <> 0

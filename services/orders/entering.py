@@ -74,7 +74,7 @@ class _Desk:
             return
         self._accounts[self._id] = decided.account
         self._standings[order.symbol] = decided.standing
-        self._record = replace(self._record, recent=self._record.recent + 1)
+        self._record = self._record.and_one_of(order.strategy_id)
         self._client_ids.add(order.client_order_id)
         for each in decided.orders:
             self.entered.append(_row(each, order, self.account))
@@ -85,7 +85,7 @@ class _Desk:
             return risk.unknown_symbol(order.symbol)
         if context.client_id_taken or order.client_order_id in self._client_ids:
             return risk.DUPLICATE
-        standing = _with(self._standings.get(order.symbol, context.standing), self._record)
+        standing = _with(self._standings.get(order.symbol, context.standing), self._record, order.strategy_id)
         return admit(order, context.listing, self.account, standing, self._tx.now, tracing.current())
 
 
@@ -118,7 +118,7 @@ def _amended(
         return risk.unknown_symbol(family[0].symbol)
     if context.client_id_taken:
         return risk.DUPLICATE
-    standing = _with(context.standing, _record(tx, account))
+    standing = _with(context.standing, _record(tx, account), family[0].strategy_id)
     return amend(family, command, context.listing, account, standing, tx.now)
 
 
@@ -138,11 +138,17 @@ def refuse_replace(tx: Transaction, account: Account, command: ReplaceOrder, ref
 def _record(tx: Transaction, account: Account) -> account_store.Record:
     """What the account did lately, where its limits ask for it."""
     asks = any(limits.on_equity or limits.orders_per_minute for limits in account.settings.all_limits)
-    return account_store.record(tx.connection, account.id, tx.now) if asks else account_store.Record(0, None, None)
+    return account_store.record(tx.connection, account.id, tx.now) if asks else account_store.Record()
 
 
-def _with(standing: Standing, record: account_store.Record) -> Standing:
-    return replace(standing, recent=record.recent, day_start=record.day_start, peak=record.peak)
+def _with(standing: Standing, record: account_store.Record, strategy_id: UUID | None) -> Standing:
+    return replace(
+        standing,
+        recent=sum(record.orders.values()),
+        recent_of_strategy=record.orders.get(strategy_id, 0),
+        day_start=record.day_start,
+        peak=record.peak,
+    )
 
 
 def _row(order: Order, asked: NewOrder, account: Account, refusal: Refusal | None = None) -> Entered:

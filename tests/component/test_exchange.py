@@ -292,3 +292,15 @@ def test_a_strategy_has_limits_of_its_own(exchange: Exchange) -> None:
     account = exchange.open(strategies={str(careful): {"max_order_qty": "5"}})
     its, others = (exchange.submit(account, strategy_id=strategy) for strategy in (careful, uuid4()))
     assert (exchange.reason(its), exchange.status(others)) == ("order_too_large", "accepted")
+
+
+def test_a_strategy_s_orders_in_a_minute_are_its_own(exchange: Exchange) -> None:
+    """What people and other strategies send does not count, and its refused orders do not."""
+    eager = uuid4()
+    account = exchange.open(strategies={str(eager): {"orders_per_minute": 2}})
+    for strategy in (None, uuid4(), eager, None, eager):
+        assert exchange.status(exchange.submit(account, "buy 1 AAPL market", strategy_id=strategy)) == "accepted"
+    for strategy, status in ((eager, "rejected"), (None, "accepted"), (eager, "rejected")):
+        assert exchange.status(exchange.submit(account, "buy 1 AAPL market", strategy_id=strategy)) == status
+    exchange.clock.move(seconds=60)
+    assert exchange.status(exchange.submit(account, "buy 1 AAPL market", strategy_id=eager)) == "accepted"

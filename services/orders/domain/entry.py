@@ -30,8 +30,8 @@ def admit(
     late = refuse_auction(order, listing, now)
     if late is not None:
         return late
-    for limits in _limits(order, account):
-        refusal = refuse(order, listing, account, standing, limits)
+    for limits, recent in _limits(order, account, standing):
+        refusal = refuse(order, listing, account, replace(standing, recent=recent), limits)
         if refusal is not None:
             return refusal
     asked = size_up(order, listing, account, standing)
@@ -53,6 +53,7 @@ def _with(standing: Standing, first: Order) -> Standing:
         buying=standing.buying + (opening if first.buys else ZERO),
         selling=standing.selling + (ZERO if first.buys else opening),
         recent=standing.recent + 1,
+        recent_of_strategy=standing.recent_of_strategy + 1,
     )
 
 
@@ -62,11 +63,13 @@ def refused(order: NewOrder, account: Account, currency: str, now: datetime, tra
     return replace(asked, status=OrderStatus.REJECTED)
 
 
-def _limits(order: NewOrder, account: Account) -> list[RiskLimits]:
-    """Those of the account, and those of the strategy that it comes from."""
+def _limits(order: NewOrder, account: Account, standing: Standing) -> list[tuple[RiskLimits, int]]:
+    """Those of the account, and those of the strategy that it comes from; with each how many orders came lately."""
     strategies = account.settings.strategies
-    own = [strategies[order.strategy_id]] if order.strategy_id in strategies else []
-    return [account.settings.limits, *own]
+    found = [(account.settings.limits, standing.recent)]
+    if order.strategy_id in strategies:
+        found.append((strategies[order.strategy_id], standing.recent_of_strategy))
+    return found
 
 
 def _first(order: NewOrder, listing: Listing, account: Account, now: datetime, trace: str | None) -> Order:

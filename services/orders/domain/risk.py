@@ -61,7 +61,7 @@ class Standing:
 
     ``buying`` and ``selling`` are the shares that open orders would add to what is held, long and short.
     ``day_start`` and ``peak`` are its equity then, None where no day was summed up yet; ``recent`` the orders of the
-    last minute.
+    last minute, ``recent_of_strategy`` those of them that came from the same strategy.
     """
 
     held: Decimal = ZERO
@@ -69,6 +69,7 @@ class Standing:
     buying: Decimal = ZERO
     selling: Decimal = ZERO
     recent: int = 0
+    recent_of_strategy: int = 0
     day_start: Decimal | None = None
     peak: Decimal | None = None
 
