@@ -29,7 +29,8 @@ def enter_orders(
 ) -> None:
     """Accept each order and reserve what it needs, or refuse it with a reason; either is a row.
 
-    One that is there already is left alone. The account is locked; ``contexts`` are as it was looked up.
+    One that is there already is left alone, also where the command itself has it twice. The account is locked;
+    ``contexts`` are as it was looked up.
     """
     if contexts is None:
         contexts = account_store.contexts(tx.connection, account.id, _asked(orders), tx.now)
@@ -37,7 +38,7 @@ def enter_orders(
     contexts = auctions.with_auctions(tx.connection, times, rated(tx.connection, account, contexts), tx.now)
     desk = _Desk(tx, account)
     for order, context in zip(orders, contexts, strict=True):
-        if not context.known:
+        if not context.known and order.order_id not in desk.ids:
             desk.enter(order, context)
     if desk.entered:
         order_saving.enter(tx.writes, desk.entered, desk.account, tx.now)
@@ -52,6 +53,7 @@ class _Desk:
 
     def __init__(self, tx: Transaction, account: Account) -> None:
         self.entered: list[Entered] = []
+        self.ids: set[UUID] = set()
         self._tx = tx
         self._accounts = {account.id: account}
         self._id = account.id
@@ -65,6 +67,7 @@ class _Desk:
         return self._accounts[self._id]
 
     def enter(self, order: NewOrder, context: Context) -> None:
+        self.ids.add(order.order_id)
         decided = self._decide(order, context)
         if isinstance(decided, Refusal):
             currency = self.account.currency if context.listing is None else context.listing.currency

@@ -239,6 +239,14 @@ def test_many_orders_in_one_command_are_each_decided(exchange: Exchange) -> None
     assert [name for name, _ in exchange.said(account)] == ["OrderAccepted", "OrderRejected", "OrderRejected"]
 
 
+def test_an_order_that_one_command_has_twice_is_placed_once(exchange: Exchange) -> None:
+    account = exchange.open()
+    asked = order(account)
+    exchange.handle(SubmitOrders(account_id=account, orders=(asked, asked)))
+    assert exchange.status(asked.order_id) == "accepted"
+    assert [name for name, _ in exchange.said(account)] == ["OrderAccepted"]
+
+
 LIMITS: list[tuple[dict[str, Any], str, dict[str, str], str]] = [
     ({"trading_blocked": True}, "buy 1 AAPL market", {}, "trading_blocked"),
     ({"limits": {"max_order_qty": "9"}}, "buy 10 AAPL market", {}, "order_too_large"),
