@@ -62,7 +62,9 @@ class Faults:
 
 
 @dataclass(order=True)
-class _Copy:
+class Copy:
+    """A message in its queue."""
+
     due: datetime
     number: int
     queue: str = field(compare=False)
@@ -90,7 +92,7 @@ class Simulation(InProcessBroker):
         self.began = clock.now
         self.trace: list[str] = []
         self.counts: Counter[str] = Counter()
-        self._copies: list[_Copy] = []
+        self._copies: list[Copy] = []
         self._aliases: dict[str, int] = {}
         self._put_so_far = 0
         self._redeliver = 0
@@ -143,7 +145,7 @@ class Simulation(InProcessBroker):
 
     def _put_at(self, due: datetime, queue: str, message_id: str, body: bytes, priority: int = 0) -> None:
         self._put_so_far += 1
-        self._copies.append(_Copy(due, self._put_so_far, queue, message_id, body, priority))
+        self._copies.append(Copy(due, self._put_so_far, queue, message_id, body, priority))
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
         """Into its queue of this process; a delay is one of the simulated clock."""
@@ -156,18 +158,25 @@ class Simulation(InProcessBroker):
 
     def step(self) -> bool:
         """Handle one message, moving the clock to where the next one is due; False where none is left."""
+        copy = self.take()
+        if copy is None:
+            return False
+        self.handle(copy)
+        return True
+
+    def take(self) -> Copy | None:
+        """The next message, for ``handle``, or None; the clock moves to where it is due."""
         while sum(relay.pump(connection) for relay, connection in self._relays):
             """Until all that was committed is on its way."""
         if not self._copies:
-            return False
+            return None
         self.clock.now = max(self.clock.now, min(self._copies).due)
         due = sorted(copy for copy in self._copies if copy.due <= self.clock.now)
         queue = self.random.choice(sorted({copy.queue for copy in due}))
         waiting = sorted((copy for copy in due if copy.queue == queue), key=lambda copy: -copy.priority)
         copy = self.random.choice(waiting) if self._happens("reorder") else waiting[0]
         self._copies.remove(copy)
-        self._handle(copy)
-        return True
+        return copy
 
     def run(self, until: datetime | None = None) -> None:
         """Step until nothing is left, or nothing that is due before ``until``, to which the clock then moves."""
@@ -177,7 +186,8 @@ class Simulation(InProcessBroker):
         if until is not None:
             self.clock.now = max(self.clock.now, until)
 
-    def _handle(self, copy: _Copy) -> None:
+    def handle(self, copy: Copy) -> None:
+        """Handle the message; it comes again where that failed."""
         message: Any = MessageProxy(read(copy.body, copy.queue, self.actors, message_id=copy.message_id))
         self._outcome = "done"
         self._thread.process_message(message)

@@ -108,14 +108,14 @@ def _step(random: Random) -> Step:
         [Submit, Quotes, Replace, Cancel, Rated, Sweep, Transfer, Close], [50, 40, 15, 5, 5, 3, 2, 1]
     )[0]
     if kind is Submit:
-        return Submit(random.choice(OWNERS), _terms(random))
+        return Submit(random.choice(OWNERS), terms_of(random))
     if kind is Quotes:
-        return Quotes(tuple(_quote(random, symbol) for symbol in random.sample(SYMBOLS, random.randint(1, 3))))
+        return Quotes(tuple(quote_of(random, symbol) for symbol in random.sample(SYMBOLS, random.randint(1, 3))))
     if kind is Rated:
         return Rated(_sides(random) if random.random() < 0.8 else None)
     if kind in {Replace, Cancel}:
         nth = random.randint(0, 19)
-        return Replace(nth, _changes(random)) if kind is Replace else Cancel(nth)
+        return Replace(nth, changes_of(random)) if kind is Replace else Cancel(nth)
     if kind is Transfer:
         return Transfer(random.choice(OWNERS), random.randint(1, 200_000) * CENT)
     return Sweep() if kind is Sweep else Close()
@@ -128,7 +128,7 @@ def _sides(random: Random) -> tuple[Decimal, Decimal, Decimal]:
     return last + half, last - half, last
 
 
-def _terms(random: Random) -> str:
+def terms_of(random: Random) -> str:
     """In the words of ``trading_examples``; sells are smaller, so that more of them find the shares they need."""
     side, symbol = random.choice(list(Side)), random.choice(SYMBOLS)
     if random.random() < 0.08:
@@ -140,7 +140,7 @@ def _terms(random: Random) -> str:
 
 
 def _kind(random: Random) -> str:
-    level, other = _level(random), _level(random)
+    level, other = level_of(random), level_of(random)
     trail = random.choice([f"{random.randint(20, 300) * CENT}", f"{random.randint(20, 300) * CENT}%"])
     kinds = ("market", f"limit {level}", f"stop {level}", f"stop_limit {level} {other}", f"trailing_stop {trail}")
     return random.choice(kinds)
@@ -150,35 +150,35 @@ def _whole(random: Random, side: Side) -> str:
     order_class = random.choices(["simple", "bracket", "oto", "oco", "at once"], [50, 20, 5, 15, 10])[0]
     kind, tif = _kind(random), random.choice([TimeInForce.DAY, TimeInForce.GTC])
     if order_class == "at once":
-        kind = random.choice(["market", f"limit {_level(random)}"])
+        kind = random.choice(["market", f"limit {level_of(random)}"])
         return f"{kind} {random.choice([TimeInForce.IOC, TimeInForce.FOK])}"
     if order_class == "simple":
         return f"{kind} {tif}"
     sells = (side is Side.SELL) == (order_class == "oco")  # the exits
     away = [random.randint(10, 300) * CENT for _ in range(2)]
     gain, loss = (100 + away[0], 100 - away[1]) if sells else (100 - away[0], 100 + away[1])
-    stop = f"{loss}" if random.random() < 0.7 else f"{loss}:{_level(random)}"
+    stop = f"{loss}" if random.random() < 0.7 else f"{loss}:{level_of(random)}"
     if order_class == "oco":
         return f"limit {gain} {tif} oco {gain}/{stop}"
     exits = f"{gain}/{stop}" if order_class == "bracket" else random.choice([f"{gain}/", f"/{stop}"])
     return f"{kind} {tif} {order_class} {exits}"
 
 
-def _changes(random: Random) -> dict[str, Any]:
+def changes_of(random: Random) -> dict[str, Any]:
     """What may not fit the order, too."""
     changes: dict[str, Any] = {
         "qty": Decimal(random.randint(1, 40)),
-        "limit_price": _level(random),
-        "stop_price": _level(random),
+        "limit_price": level_of(random),
+        "stop_price": level_of(random),
         "trail": random.randint(20, 300) * CENT,
         "time_in_force": random.choice(list(TimeInForce)),
     }
     return {name: changes[name] for name in random.sample(sorted(changes), random.randint(1, 2))}
 
 
-def _quote(random: Random, symbol: str) -> tuple[str, dict[str, Any]]:
+def quote_of(random: Random, symbol: str) -> tuple[str, dict[str, Any]]:
     """A bar, and at its end a quote of both sides, of one, or none."""
-    bar = [_level(random) for _ in range(random.choice([2, 2, 4]))]
+    bar = [level_of(random) for _ in range(random.choice([2, 2, 4]))]
     first, last, high, low = bar[0], bar[1], max(bar), min(bar)
     half = random.randint(1, 50) * CENT
     sides = random.choice([f"{last - half}/{last + half}"] * 4 + [f"{last - half}/", "/"])
@@ -192,7 +192,7 @@ def _quote(random: Random, symbol: str) -> tuple[str, dict[str, Any]]:
     return f"{symbol} {sides} {last} of {first} {high} {low}", fields
 
 
-def _level(random: Random) -> Decimal:
+def level_of(random: Random) -> Decimal:
     """Around a hundred; now and then the market jumps, further than what was reserved for it."""
     away = 300 if random.random() < 0.95 else 2_000
     return random.randint(10_000 - away, 10_000 + away) * CENT

@@ -1,0 +1,256 @@
+"""The real orders service on PostgreSQL, behind a simulated bus: step by step, and its workers may die in each."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+from services.marketdata import official_prices
+from services.marketdata.domain.official import Official
+from services.marketdata.store import Instrument, add_instruments
+from services.orders.actors import actors
+from services.orders.filling import expire
+from services.orders.recovery import catch_up, sweep
+from shared.bus.actors import Actors
+from shared.bus.simulation import Faults, SimulatedClock, Simulation
+from shared.bus.transaction import Transaction, Unit
+from shared.contracts.accounts import OfAccount
+from shared.contracts.auctions import AuctionKind
+from shared.contracts.base import Message, routing_key
+from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
+from shared.contracts.orders import OrderFilled
+from shared.contracts.prices import Price
+from shared.contracts.routing import LIVE
+from shared.service import make_middleware
+from shared.storage.engine import make_engine
+from tests.component.auction_desk import WEDNESDAY, sessions_in_new_york, utc
+from tests.component.currency_desk import ABROAD
+from tests.component.deaths import SAFE, Died, Doom, Fate, Mortal, Reaper
+from tests.component.replicas import together
+from tests.component.watching import unit_of
+from tests.support import rows
+
+#: Half an hour before the open in New York. No try again takes as long as a step, nor goes over a full minute.
+START, STEP = utc(WEDNESDAY, "14:00") + timedelta(seconds=7), timedelta(seconds=30)
+QUEUES = ("orders.commands", "orders.prices", "valuation.fills")
+#: AAPL and SAP, which is in euros, are traded at all hours; IBM has sessions and auctions.
+INSTRUMENTS = (Instrument("AAPL", "Apple"), Instrument("IBM", "IBM"), *ABROAD)
+#: Messages are lost and come twice. None is late or out of order: who then comes first would be another market.
+LYING = Faults(drop=0.05, unsure=0.05, duplicate=0.1)
+#: What marketdata told, of its tables.
+TOLD = ("instruments", "official_prices", "outbox", "outbox_heads")
+#: One dies, one finds out that its connection is gone.
+TRIES = 3
+Told = dict[UUID, dict[int, set[tuple[str, str]]]]
+
+nobody = Actors()
+
+
+@nobody.on(OrderFilled, queue="valuation.fills")
+def look_away(_event: OrderFilled, _tx: Transaction) -> None:
+    """Nobody values accounts here."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message that the gateway or marketdata sends."""
+
+    sender: str
+    message: Message
+
+
+@dataclass(frozen=True)
+class Priced:
+    """Prices that marketdata shows in its view."""
+
+    prices: tuple[Price, ...]
+
+
+@dataclass(frozen=True)
+class Auctioned:
+    """IBM's official price becomes known; orders may hear of it, or not."""
+
+    kind: AuctionKind
+    day: date
+    price: Decimal
+    held_at: datetime
+    told: bool
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A job of orders."""
+
+    job: str
+
+
+Event = Said | Priced | Auctioned | Worked
+
+
+@dataclass
+class Exchange:
+    """Two replicas of orders; the first is the one that dies. ``told`` is what was said of each account, by sequence.
+
+    One relay sends what either says, on connections that stay.
+    """
+
+    units: dict[str, Unit]
+    other: Unit
+    relayed: Unit
+    clock: SimulatedClock
+    reaper: Reaper
+    faults: Faults
+    simulation: Simulation = field(init=False)
+    second: Simulation = field(init=False)
+    told: Told = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
+
+    def open(self, seed: int) -> None:
+        """Begin anew, with nothing in the books."""
+        self.clock.now = START
+        self.told.clear()
+        self._wipe()
+        self.simulation = self._simulate(self.units["orders"], seed, self.faults)
+        self.simulation.relay([self.relayed if name == "orders" else unit for name, unit in self.units.items()])
+        self.simulation.listen(
+            [routing_key(each, "orders") for each in LIVE if issubclass(each, OfAccount)], self._note
+        )
+        self.second = self._simulate(self.other, seed, Faults())
+
+    def close(self) -> None:
+        self.simulation.close()
+        self.second.close()
+
+    def _simulate(self, orders: Unit, seed: int, faults: Faults) -> Simulation:
+        units = {**self.units, "orders": orders}
+        random = Random(seed)
+        middleware = [*make_middleware(units, random)[:-1], Mortal(units, self.reaper)]
+        made = Simulation(middleware, clock=self.clock, random=random, faults=faults, queues=QUEUES)
+        actors.attach(made, orders)
+        nobody.attach(made, self.units["valuation"])
+        return made
+
+    def _wipe(self) -> None:
+        for service, unit in self.units.items():
+            with unit.engine.begin() as connection:
+                tables = connection.exec_driver_sql(_TABLES, {"schema": service}).scalars().all()
+                wiped = [table for table in tables if service != "marketdata" or table in TOLD]
+                connection.exec_driver_sql(f"TRUNCATE {', '.join(f'{service}.{table}' for table in wiped)} CASCADE")
+        with self.units["marketdata"].engine.begin() as connection:
+            add_instruments(connection, INSTRUMENTS)
+            sessions_in_new_york(connection, "IBM")
+
+    def _note(self, name: str, body: dict[str, Any]) -> None:
+        event = (name.partition(".")[0], json.dumps(body, sort_keys=True))
+        self.told[UUID(body["account_id"])][body["sequence"]].add(event)
+
+    @property
+    def books(self) -> Engine:
+        """For who looks at the books from outside: none of these connections is ever cut."""
+        return self.reaper.executioner
+
+    def take(self, event: Event, until: datetime, doom: Doom = SAFE) -> None:
+        """What happens, and all that comes of it until then."""
+        match event:
+            case Said(sender, message):
+                with self.units[sender].transaction() as tx:
+                    tx.publish(message)
+                if isinstance(message, CorporateActionApplied) and message.kind is ActionKind.SPLIT:
+                    self._marketdata(_ADJUST, {"symbol": message.symbol, "adjustment": message.adjustment})
+            case Priced(prices):
+                for price in prices:
+                    self._marketdata(_SHOW, price.model_dump())
+            case Auctioned():
+                self._auction(event)
+            case Worked(job):
+                self._work(job, doom)
+                doom = SAFE
+        self._deliver(doom, until)
+
+    def _marketdata(self, statement: str, values: dict[str, Any]) -> None:
+        with self.units["marketdata"].engine.begin() as connection:
+            connection.exec_driver_sql(statement, values)
+
+    def _auction(self, event: Auctioned) -> None:
+        official = Official("IBM", event.kind, event.day, event.price, event.held_at, "test")
+        with self.units["marketdata"].transaction() as tx:
+            official_prices.keep(tx, [official])
+            if not event.told:
+                tx.outgoing.clear()
+
+    def _deliver(self, doom: Doom, until: datetime) -> None:
+        """The doom is that of the first message."""
+        copy = self.simulation.take()
+        if copy is not None and doom.fate is Fate.TWICE:
+            self.reaper.counts[Fate.TWICE] += 1
+            replicas = (self.simulation, self.second)
+            together(lambda number: replicas[number].handle(copy), threads=2)
+        elif copy is not None:
+            with self.reaper.over(doom):
+                self.simulation.handle(copy)
+        for simulation in (self.simulation, self.second, self.simulation) if doom is not SAFE else (self.simulation,):
+            if doom is not SAFE:
+                self.units["orders"].committed.set()  # who died woke no relay: the next poll finds what it had to say
+            simulation.run(until=until)
+
+    def _work(self, name: str, doom: Doom) -> None:
+        job, units = JOBS[name], (self.units["orders"], self.other)
+        if doom.fate is Fate.TWICE:
+            self.reaper.counts[Fate.TWICE] += 1
+            together(lambda number: job(units[number]), threads=2)
+            return
+        with self.reaper.over(doom):
+            for _ in range(TRIES):
+                with suppress(Died, psycopg.OperationalError, OperationalError):
+                    job(units[0])
+                    return
+        raise AssertionError(f"{name} did not end in {TRIES} tries")
+
+
+def _catch_up(unit: Unit) -> None:
+    catch_up(unit, lambda _done, _of: None)
+    sweep(unit)
+
+
+def _expire(unit: Unit) -> None:
+    with unit.transaction() as tx:
+        expire(tx)
+
+
+JOBS: dict[str, Callable[[Unit], object]] = {"process_orders": _catch_up, "expire_orders": _expire}
+
+
+@contextmanager
+def exchange(urls: dict[str, str], faults: Faults) -> Iterator[Exchange]:
+    """On databases of its own. Every transaction ends within a step, so the locks of a step are gone after it."""
+    clock = SimulatedClock(START)
+    with ExitStack() as stack:
+        names = ("orders", "marketdata", "gateway", "valuation")
+        units = {name: stack.enter_context(unit_of(name, urls, clock)) for name in names}
+        other, relayed = (stack.enter_context(unit_of("orders", urls, clock)) for _ in range(2))
+        other.committed = relayed.committed = units["orders"].committed
+        executioner = make_engine(urls["orders"], name="executioner", pool_size=1)
+        stack.callback(executioner.dispose)
+        yield Exchange(units, other, relayed, clock, Reaper(executioner, units["orders"].engine), faults)
+
+
+def column(exchange: Exchange, statement: str, **values: Any) -> Sequence[Any]:
+    return [tuple(row) for row in rows(exchange.books, statement, **values)]
+
+
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = %(schema)s AND tablename <> 'alembic_version'"
+_SHOW = """
+UPDATE marketdata.instruments SET last_price = %(last)s, bid = %(bid)s, ask = %(ask)s, bid_size = %(bid_size)s,
+  ask_size = %(ask_size)s, sequence = %(sequence)s, quoted_at = %(quoted_at)s, provider = 'test'
+WHERE symbol = %(symbol)s
+"""
+_ADJUST = "UPDATE marketdata.instruments SET adjustment = %(adjustment)s WHERE symbol = %(symbol)s"

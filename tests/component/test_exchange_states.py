@@ -1,0 +1,498 @@
+"""Whatever people, prices and crashes do, the exchange keeps its books; and crashes change nothing of what comes out.
+
+PAPERPROFIT_TEST_STATES is the number of markets that are tried, each another time: without it a few, always the same.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from random import Random
+from typing import Any, NamedTuple
+from uuid import UUID, uuid5
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from shared.bus.simulation import Faults
+from shared.bus.transaction import Transaction
+from shared.contracts.accounts import ConfigureAccount, MoveCash, OpenAccount, ResetAccount
+from shared.contracts.auctions import AuctionKind
+from shared.contracts.base import Message
+from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
+from shared.contracts.orders import CancelOrder, ReplaceOrder, SubmitOrder, SubmitOrders
+from shared.contracts.prices import Price, PricesUpdated
+from shared.money import CENT, cents
+from tests.component.auction_desk import CLOSES, FRIDAY, MONDAY, WEDNESDAY, utc
+from tests.component.deaths import SAFE, Doom, Fate
+from tests.component.simulated_exchange import (
+    LYING,
+    START,
+    STEP,
+    Auctioned,
+    Event,
+    Exchange,
+    Priced,
+    Said,
+    Worked,
+    column,
+    exchange,
+)
+from tests.conftest import database
+from tests.support import broken_invariants, rows
+from tests.unit.random_market import KINDS, OWNERS, SYMBOLS, changes_of, level_of, quote_of, terms_of
+from tests.unit.trading_examples import quote, submission
+
+LONG = int(os.environ.get("PAPERPROFIT_TEST_STATES", "0"))
+STEPS = 20
+PROFILE = settings(
+    max_examples=LONG or 14,
+    stateful_step_count=STEPS,
+    derandomize=not LONG,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    phases=list(Phase) if LONG else [Phase.generate],  # to make a failure smaller takes minutes
+    suppress_health_check=list(HealthCheck),
+)
+#: Where a day is at: the times to which the clock jumps, and what IBM's auction before them was.
+TIMES: Sequence[tuple[datetime, AuctionKind | None, Any]] = (
+    (utc(WEDNESDAY, "14:40"), AuctionKind.OPEN, WEDNESDAY),
+    (utc(WEDNESDAY, "21:10"), AuctionKind.CLOSE, WEDNESDAY),
+    (utc(FRIDAY, "13:00"), None, None),
+    (utc(FRIDAY, "14:40"), AuctionKind.OPEN, FRIDAY),
+    (utc(FRIDAY, "18:10"), AuctionKind.CLOSE, FRIDAY),
+    (utc(MONDAY, "13:00"), None, None),
+)
+#: How far a status is; it never goes back. Those not here are ends.
+COME = {"held": 0, "accepted": 1, "partially_filled": 2}
+ENDS = {"OrderCanceled", "OrderExpired", "OrderReplaced", "OrderRejected"}
+#: Half of an assumed spread, as a fraction, where the provider has no quote.
+HALF_SPREAD = Decimal("0.0001")
+
+#: Drawn by seeds: what Hypothesis draws bit by bit are mostly the simplest orders and prices, which never meet.
+randoms = st.integers(0, 2**32).map(Random)
+owners = st.sampled_from(OWNERS)
+dooms = st.just(SAFE) | st.builds(Doom, st.sampled_from(Fate), st.integers(0, 7))
+cash = st.integers(300_000, 6_000_000).map(lambda whole: whole * CENT)
+
+
+class Key(NamedTuple):
+    account: UUID
+    order: UUID
+
+
+@dataclass
+class Model:
+    """What the test knows by itself: what was sent and how often each of it has to be answered."""
+
+    prices: dict[tuple[str, int, datetime], Price] = field(default_factory=dict)
+    latest: dict[str, Price] = field(default_factory=dict)
+    #: Prices that were made and not told of yet.
+    late: list[Price] = field(default_factory=list)
+    adjustments: Counter[str] = field(default_factory=Counter)
+    sequences: Counter[str] = field(default_factory=Counter)
+    submitted: dict[Key, SubmitOrder] = field(default_factory=dict)
+    #: When each order was asked for; nothing older fills it.
+    asked_at: dict[Key, datetime] = field(default_factory=dict)
+    cancels: Counter[Key] = field(default_factory=Counter)
+    replaces: Counter[Key] = field(default_factory=Counter)
+    moved: dict[UUID, MoveCash | ResetAccount] = field(default_factory=dict)
+
+
+class Exchanges(RuleBasedStateMachine):
+    """Each step happens on the exchange whose workers die; at the end the same steps happen where nobody does."""
+
+    stormy: Exchange
+    calm: Exchange
+    seen: Counter[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.now = START
+        self.steps: list[tuple[Event, datetime]] = []
+        self.numbers = 0
+        self.times = list(TIMES)
+        self.before: dict[Key, Any] = {}
+        self.fills: list[Any] = []
+
+    @initialize(seed=st.integers(0, 2**32), start=st.tuples(*[cash] * len(OWNERS)))
+    def open(self, seed: int, start: tuple[Decimal, ...]) -> None:
+        self.stormy.open(seed)
+        self.start = dict(zip(OWNERS, start, strict=True))
+        for owner, paid in zip(OWNERS, start, strict=True):
+            self._say(OpenAccount(account_id=owner, name="test", cash=paid, settings=KINDS[owner]))
+
+    # what people do
+
+    @rule(owner=owners, random=randoms, doom=dooms)
+    def submit(self, owner: UUID, random: Random, doom: Doom) -> None:
+        """Some orders, at once; a price follows."""
+        commands = [self._order(owner, random) for _ in range(random.randint(1, 5))]
+        new = [each for each in commands if Key(owner, each.order_id) not in self.model.submitted]
+        for command in new:
+            self.model.submitted[Key(owner, command.order_id)] = command
+            self.model.asked_at[Key(owner, command.order_id)] = self.now
+        if len(commands) == 1:
+            self._say(commands[0], doom)
+        else:
+            self._say(SubmitOrders(account_id=owner, orders=commands), doom)
+        self.prices(random, random.choice([SAFE, doom]))
+
+    def _trade(self, random: Random) -> None:
+        """Hypothesis leaves out some rules in each market; there is none without trade."""
+        if random.random() < 0.7:
+            self.submit(random.choice(OWNERS), random, SAFE)
+
+    def _order(self, owner: UUID, random: Random) -> SubmitOrder:
+        self.numbers += 1
+        number = (self.numbers + 1) // 2  # each id is used twice; by two accounts, mostly
+        fields: dict[str, Any] = {"account_id": owner, "submitted_at": self.now}
+        text = terms_of(random)
+        if random.random() < 0.15:
+            side, kind = random.choice(["buy", "sell"]), random.choice(["market", f"limit {level_of(random)}"])
+            text = f"{side} {random.randint(1, 20)} IBM {kind} {random.choice(['opg', 'cls'])}"
+        elif random.random() < 0.1:
+            text, fields["extended_hours"] = f"buy {random.randint(1, 20)} IBM limit {level_of(random)} day", True
+        elif random.random() < 0.03:
+            text = "buy 1 XYZ market"
+        return submission(text, number, **fields)
+
+    @precondition(lambda self: self.model.submitted)
+    @rule(nth=st.integers(0, 99), random=randoms, doom=dooms)
+    def submit_again(self, nth: int, random: Random, doom: Doom) -> None:
+        """Who got no answer asks again, with the same order."""
+        self._trade(random)
+        known = list(self.model.submitted.values())
+        self._say(known[nth % len(known)], doom)
+
+    @rule(nth=st.integers(0, 99), random=randoms, doom=dooms)
+    def cancel(self, nth: int, random: Random, doom: Doom) -> None:
+        self._trade(random)
+        key = self._nth(nth, among_all=random.random() < 0.2)
+        self.model.cancels[key] += 1
+        self._say(CancelOrder(account_id=key.account, order_id=key.order, requested_at=self.now), doom)
+
+    @rule(nth=st.integers(0, 99), random=randoms, doom=dooms)
+    def replace(self, nth: int, random: Random, doom: Doom) -> None:
+        self._trade(random)
+        key = self._nth(nth, among_all=random.random() < 0.1)
+        new = uuid5(key.order, f"{key.account} {self.now}")
+        self.model.asked_at[Key(key.account, new)] = self.now
+        self.model.replaces[Key(key.account, new)] += 1
+        changes = changes_of(random)
+        command = ReplaceOrder(
+            account_id=key.account, order_id=key.order, new_order_id=new, requested_at=self.now, **changes
+        )
+        self._say(command, doom)
+
+    def _nth(self, nth: int, *, among_all: bool) -> Key:
+        """An open order; or any, or one that never was."""
+        found = [key for key, row in self.before.items() if among_all or row.status in COME]
+        found += [Key(OWNERS[0], UUID(int=nth))] if among_all or not found else []
+        return found[nth % len(found)]
+
+    @rule(owner=owners, random=randoms, doom=dooms)
+    def steer(self, owner: UUID, random: Random, doom: Doom) -> None:
+        """Cash in or out, trading blocked or not, or all from the beginning."""
+        self._trade(random)
+        about = uuid5(owner, str(self.now))
+        amount = random.randint(-1_000_000, 1_000_000) * CENT
+        kind = random.choices([MoveCash, ConfigureAccount, ResetAccount], [6, 3, 1])[0]
+        if kind is MoveCash:
+            self.model.moved[about] = MoveCash(account_id=owner, transfer_id=about, amount=amount or CENT)
+        elif kind is ResetAccount:
+            self.model.moved[about] = ResetAccount(account_id=owner, reset_id=about, cash=abs(amount))
+        else:
+            changed = KINDS[owner].model_copy(update={"trading_blocked": random.random() < 0.2})
+            self._say(ConfigureAccount(account_id=owner, settings=changed), doom)
+            return
+        self._say(self.model.moved[about], doom)
+
+    # what the market does
+
+    @rule(random=randoms, doom=dooms)
+    def prices(self, random: Random, doom: Doom) -> None:
+        """Some of which are stale, or have a gap before them."""
+        symbols = random.sample(SYMBOLS, random.randint(1, 3))
+        made = [self._price(random, symbol) for symbol in symbols]
+        if random.random() < 0.1:
+            made = [
+                each.model_copy(update={"quoted_at": self.now - timedelta(minutes=5), "since": None}) for each in made
+            ]
+        self._show(made)
+        self._tell(made, doom)
+
+    @rule(random=randoms)
+    def lose_prices(self, random: Random) -> None:
+        """Nobody is told of them now; perhaps later, when newer ones are known."""
+        made = [self._price(random, random.choice(SYMBOLS))]
+        self.model.late += made
+        self._show(made)
+
+    @precondition(lambda self: self.model.prices)
+    @rule(nth=st.integers(0, 99), random=randoms, doom=dooms)
+    def old_price(self, nth: int, random: Random, doom: Doom) -> None:
+        """One that comes late, or for the second time."""
+        self._trade(random)
+        known = self.model.late or list(self.model.prices.values())
+        price = known[nth % len(known)]
+        if price in self.model.late:
+            self.model.late.remove(price)
+        self._tell([price], doom, at=price.quoted_at)
+
+    def _price(self, random: Random, symbol: str) -> Price:
+        text, known = quote_of(random, symbol)
+        self.model.sequences[symbol] += random.choice([1, 1, 1, 3])
+        began = known.pop("began")
+        since = began if began is None else self.now - timedelta(seconds=random.choice([1, 40])) - began
+        sequence, adjustment = self.model.sequences[symbol], self.model.adjustments[symbol]
+        return quote(text, at=self.now, sequence=sequence, adjustment=adjustment, **{**known, "since": since})
+
+    def _show(self, prices: Sequence[Price]) -> None:
+        """Marketdata's view has them, and the euro's rate."""
+        self.model.sequences["EUR/USD"] += 1
+        euro = quote("EUR/USD 1.09/1.11 1.10", at=self.now, sequence=self.model.sequences["EUR/USD"])
+        self._do(Priced((*prices, euro)))
+        self.model.latest.update({price.symbol: price for price in prices})
+
+    def _tell(self, prices: Sequence[Price], doom: Doom, at: datetime | None = None) -> None:
+        self._say(PricesUpdated(prices=tuple(prices), at=at or self.now), doom, sender="marketdata")
+
+    @rule(symbol=st.sampled_from(SYMBOLS), random=randoms, doom=dooms)
+    def act(self, symbol: str, random: Random, doom: Doom) -> None:
+        """A split or a dividend."""
+        self._trade(random)
+        if random.random() < 0.5:
+            self._act(symbol, ActionKind.DIVIDEND, doom, amount=random.randint(1, 500) * CENT)
+        else:
+            self.model.adjustments[symbol] += 1
+            self._act(symbol, ActionKind.SPLIT, doom, ratio=Decimal(random.choice(["2", "0.5", "1.5", "0.1"])))
+
+    def _act(self, symbol: str, kind: ActionKind, doom: Doom, **figure: Decimal) -> None:
+        event = CorporateActionApplied(
+            action_id=uuid5(OWNERS[0], f"{symbol} {self.now}"),
+            symbol=symbol,
+            kind=kind,
+            effective_at=self.now,
+            adjustment=self.model.adjustments[symbol],
+            **figure,
+        )
+        self._say(event, doom, sender="marketdata")
+
+    # what time does
+
+    @rule(job=st.sampled_from(["process_orders", "expire_orders"]), random=randoms, doom=dooms)
+    def work(self, job: str, random: Random, doom: Doom) -> None:
+        self._trade(random)
+        self._do(Worked(job), doom)
+
+    @precondition(lambda self: self.times and len(self.steps) > 20)
+    @rule(random=randoms, told=st.booleans(), doom=dooms)
+    def pass_time(self, random: Random, told: bool, doom: Doom) -> None:
+        """An auction is held and a session ends meanwhile; the day's orders with it."""
+        self._trade(random)
+        at, kind, day = self.times.pop(0)
+        self.now = max(self.now, at + timedelta(seconds=7))
+        if kind is not None and self.model.sequences["IBM"]:
+            held_at = utc(day, "14:30" if kind is AuctionKind.OPEN else CLOSES[day])
+            self._do(Auctioned(kind, day, level_of(random), held_at, told), doom)
+        self._do(Worked("process_orders"))
+        self._do(Worked("expire_orders"), doom)
+
+    # and what has to hold
+
+    def _say(self, message: Message, doom: Doom = SAFE, sender: str = "gateway") -> None:
+        self._do(Said(sender, message), doom)
+
+    def _do(self, event: Event, doom: Doom = SAFE) -> None:
+        if isinstance(event, Priced):
+            self.model.prices.update({(each.symbol, each.sequence, each.quoted_at): each for each in event.prices})
+        until = self.now + STEP
+        self.steps.append((event, until))
+        self.stormy.take(event, until, doom)
+        self.now = until
+        if len(self.steps) > len(OWNERS) and not isinstance(event, Priced):
+            self.check()
+
+    def check(self) -> None:
+        assert broken_invariants(self.stormy.books) == {}
+        self._check_orders()
+        self._check_fills()
+        self._check_told()
+
+    def _check_orders(self) -> None:
+        """They only move forward, and what has ended stays as it is."""
+        found = {
+            Key(row.account_id, row.id): row
+            for row in rows(self.stormy.books, "SELECT * FROM orders.orders ORDER BY accepted_at, account_id, id")
+        }
+        for key, was in self.before.items():
+            order = found[key]
+            if was.status not in COME:
+                assert order == was
+            elif order.status in COME:
+                assert COME[order.status] >= COME[was.status]
+            assert order.filled_qty >= was.filled_qty
+        assert {key for key in self.model.submitted if key not in found} == set()
+        self.before = found
+
+    def _check_fills(self) -> None:
+        """Each lies on the price that it names, which is newer than the order and of the same shares."""
+        fills = rows(self.stormy.books, "SELECT * FROM orders.fills ORDER BY filled_at, account_id, order_id, number")
+        for fill in fills[len(self.fills) :]:
+            order = self.before[Key(fill.account_id, fill.order_id)]
+            self.seen.update([fill.stage, order.type, order.order_class, order.time_in_force, order.status])
+            assert fill.quoted_at > self.model.asked_at.get(Key(fill.account_id, order.id), START)
+            if fill.stage != "auction":
+                on = self.model.prices[fill.symbol, fill.price_sequence, fill.quoted_at]
+                assert on.adjustment == self.model.adjustments[fill.symbol], "the price is of these shares"
+                check_place(fill, on)
+        assert fills[: len(self.fills)] == self.fills
+        self.fills = fills
+
+    def _check_told(self) -> None:
+        """No event is missing or told twice; what was asked once is answered once; and cash is what was told of it."""
+        for owner in OWNERS:
+            told = self.stormy.told[owner]
+            assert sorted(told) == list(range(1, len(told) + 1))
+            assert all(len(each) == 1 for each in told.values())
+            events = [(name, json.loads(body)) for number in sorted(told) for name, body in told[number]]
+            self._check_ends(events)
+            self._check_answers(owner, Counter(answer for event in events if (answer := answer_of(*event))))
+            (found,) = column(self.stormy, "SELECT cash, sequence FROM orders.accounts WHERE id = :id", id=owner)
+            assert found == (told_cash(self.start[owner], events), len(told))
+
+    def _check_ends(self, events: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Nothing is heard of an order after it was told that it has ended."""
+        ended: set[str] = set()
+        for name, body in events:
+            if name in {"OrderFilled", "OrderAdjusted", *ENDS}:
+                assert body["order_id"] not in ended
+            if name in ENDS or body.get("order_status") == "filled":
+                ended.add(body["order_id"])
+
+    def _check_answers(self, owner: UUID, answers: Counter[tuple[str, str]]) -> None:
+        asked: Counter[tuple[str, str]] = Counter()
+        for what, counts in (
+            ("submit", Counter(list(self.model.submitted))),
+            ("cancel", self.model.cancels),
+            ("replace", self.model.replaces),
+        ):
+            asked.update({(what, str(key.order)): count for key, count in counts.items() if key.account == owner})
+        asked.update(("cash", str(about)) for about, each in self.model.moved.items() if each.account_id == owner)
+        given = Counter({key: count for key, count in answers.items() if key in asked or key[0] != "submit"})
+        assert given == asked
+
+    def teardown(self) -> None:
+        if not self.steps:
+            return
+        try:
+            self.calm.open(0)
+            for event, until in self.steps:
+                self.calm.take(event, until)
+            without, with_crashes = came_out(self.calm), came_out(self.stormy)
+            for name, found in without.items():
+                assert found == with_crashes[name], name
+        finally:
+            self.stormy.close()
+            self.calm.close()
+
+
+def answer_of(name: str, body: dict[str, Any]) -> tuple[str, str] | None:
+    """What the event answers: a kind of command, and its id. Exits and orders that go on are accepted, too."""
+    if name in {"OrderAccepted", "OrderRejected"}:
+        return "submit", body["order_id"]
+    if name == "CancelRejected" or (name == "OrderCanceled" and body["reason"] == "requested"):
+        return "cancel", body["order_id"]
+    if name in {"OrderReplaced", "ReplaceRejected"}:
+        return "replace", body["new_order_id"]
+    if name in {"CashMoved", "CashRefused", "AccountReset"}:
+        return "cash", body.get("transfer_id") or body["reset_id"]
+    return None
+
+
+def told_cash(start: Decimal, events: Sequence[tuple[str, dict[str, Any]]]) -> Decimal:
+    """What was paid in since the account began anew, and what fills and dividends came to."""
+    total = start
+    for name, body in events:
+        if name == "AccountReset":
+            total = Decimal(body["cash"])
+        elif name in {"CashMoved", "DividendPaid"}:
+            total += Decimal(body["amount"])
+        elif name == "OrderFilled":
+            amount = cents(Decimal(body["qty"]) * Decimal(body["price"]) * Decimal(body["rate"]))
+            total += (-amount if body["side"] == "buy" else amount) - Decimal(body["fee"])
+        if "cash" in body:
+            assert Decimal(body["cash"]) == total
+    return total
+
+
+def check_place(fill: Any, on: Price) -> None:
+    market = fill.price - fill.slippage if fill.side == "buy" else fill.price + fill.slippage
+    side = on.ask if fill.side == "buy" else on.bid
+    if fill.stage != "quote":
+        assert on.low <= fill.price <= on.high
+    elif side is not None:
+        assert market == side
+    else:
+        assert abs(market - on.last) <= on.last * HALF_SPREAD + CENT / 100
+
+
+def came_out(exchange: Exchange) -> dict[str, Any]:
+    """All that does not depend on when a worker died: to the cent, the share and the event."""
+    found = {name: column(exchange, statement) for name, statement in OUTCOMES.items()}
+    told = exchange.told
+    events = {owner: [next(iter(told[owner][n]))[0] for n in sorted(told[owner])] for owner in OWNERS}
+    return {**found, **{f"events of {owner}": events[owner] for owner in OWNERS}}
+
+
+OUTCOMES = {
+    "fills": """
+SELECT account_id, order_id, number, id, symbol, side, qty, price, amount, fee, slippage, stage, price_sequence,
+       quoted_at, rate FROM orders.fills ORDER BY 1, 2, 3""",
+    "orders": """
+SELECT account_id, id, status, qty, filled_qty, filled_avg_price, fees, reserved, promised, limit_price, stop_price,
+       hwm, triggered, cancel_reason, reject_reason, replaces FROM orders.orders ORDER BY 1, 2""",
+    "accounts": "SELECT id, cash, reserved, sequence, epoch FROM orders.accounts ORDER BY 1",
+    "positions": "SELECT account_id, symbol, qty, cost FROM orders.positions ORDER BY 1, 2",
+}
+
+
+@pytest.fixture
+def made(postgres: str, template: dict[str, str]) -> Iterator[type[Exchanges]]:
+    """The machine with its two exchanges, each on a database of its own."""
+    with (
+        database(postgres, template) as one,
+        database(postgres, template) as other,
+        exchange(one, LYING) as stormy,
+        exchange(other, Faults()) as calm,
+    ):
+        yield type("Made", (Exchanges,), {"stormy": stormy, "calm": calm, "seen": Counter()})
+
+
+def run(made: type[Exchanges], profile: settings) -> None:
+    """Each market has all its steps: by itself Hypothesis would leave many of them short."""
+    run_state_machine_as_test(made, settings=profile, _min_steps=STEPS - 1)
+
+
+@pytest.mark.timeout(180 + 20 * LONG)
+def test_the_exchange_keeps_its_books_whatever_happens(made: type[Exchanges]) -> None:
+    """Random orders, prices, cancels, replaces, splits and crashes; and without the crashes the same comes out."""
+    run(made, PROFILE)
+    assert set(made.stormy.reaper.counts) == set(Fate) - {Fate.NONE}
+    assert {"quote", "open", "market", "limit", "stop", "simple", "bracket", "partially_filled"} <= set(made.seen)
+
+
+def test_without_the_inbox_the_crashes_are_noticed(made: type[Exchanges], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the test above is known to test something."""
+    noted = Transaction.first_time
+    monkeypatch.setattr(Transaction, "first_time", lambda *given, **more: noted(*given, **more) or True)
+    with pytest.raises(AssertionError):
+        run(made, settings(PROFILE, phases=[Phase.generate], report_multiple_bugs=False))
