@@ -173,8 +173,9 @@ class Exchange:
                 self._auction(event)
             case Worked(job):
                 self._work(job, doom)
-                doom = SAFE
-        self._deliver(doom, until)
+        self._deliver(SAFE if isinstance(event, Worked) else doom, until)
+        if doom.fate is not Fate.NONE:
+            self._recover(until)
 
     def _marketdata(self, statement: str, values: dict[str, Any]) -> None:
         with self.units["marketdata"].engine.begin() as connection:
@@ -197,9 +198,12 @@ class Exchange:
         elif copy is not None:
             with self.reaper.over(doom):
                 self.simulation.handle(copy)
-        for simulation in (self.simulation, self.second, self.simulation) if doom is not SAFE else (self.simulation,):
-            if doom is not SAFE:
-                self.units["orders"].committed.set()  # who died woke no relay: the next poll finds what it had to say
+        self.simulation.run(until=until)
+
+    def _recover(self, until: datetime) -> None:
+        """Who died woke no relay: the next poll finds what it had to say. The other replica has its tries, too."""
+        for simulation in (self.simulation, self.second, self.simulation):
+            self.units["orders"].committed.set()
             simulation.run(until=until)
 
     def _work(self, name: str, doom: Doom) -> None:
