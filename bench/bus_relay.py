@@ -16,6 +16,7 @@ from shared.bus.publisher import Publisher
 from shared.bus.relay import WINDOW, Relay
 from shared.bus.transaction import Unit
 from shared.clock import utc_now
+from shared.storage.driver import Writes
 
 CONNECT_TIMEOUT = 15.0
 TIMEOUT = 120.0
@@ -85,7 +86,9 @@ def _full_outbox(servers: Servers, rows: int) -> Iterator[Engine]:
             connection.execute(text("DELETE FROM gateway.outbox"))
             for first in range(0, rows, _FILLING):
                 numbers = range(first, min(first + _FILLING, rows))
-                outbox.add(connection, "gateway", [encode(cancel(number)) for number in numbers], utc_now())
+                writes = Writes(connection)
+                outbox.add(writes, "gateway", [encode(cancel(number)) for number in numbers], utc_now())
+                writes.send()
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE gateway.outbox"))
         yield engine

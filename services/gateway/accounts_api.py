@@ -29,7 +29,6 @@ from services.gateway.paging import page_of
 from services.gateway.requests import Gateway, read
 from shared.bus.transaction import Transaction
 from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCash, OpenAccount, ResetAccount, ToAccount
-from shared.jobs import control
 
 
 async def get_account_settings(gateway: Gateway, principal: Principal) -> AccountSettings:
@@ -82,13 +81,7 @@ async def _decided(gateway: Gateway, change: Callable[[Transaction], None], awai
 def _noted(
     command: ToAccount, principal: Principal, what: str, after: object, *, before: object = None
 ) -> Callable[[Transaction], None]:
-    """Send the command, and note who did."""
-
-    def send(tx: Transaction) -> None:
-        tx.publish(command)
-        control.note(tx, principal.key_id, what, str(command.account_id), before, after)
-
-    return send
+    return desk.noted(command, principal, what, str(command.account_id), after, before=before)
 
 
 def _json(model: BaseModel) -> dict[str, Any]:

@@ -1,12 +1,11 @@
 """``/api/corporate-actions``: splits and dividends, entered by hand and listed."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID, uuid4
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict
-from starlette.concurrency import run_in_threadpool
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict
 
-from services.gateway import store
+from services.gateway import desk, store
 from services.gateway.endpoints import Endpoint
 from services.gateway.errors import Invalid
 from services.gateway.keys import OPERATE, Principal
@@ -15,7 +14,6 @@ from services.gateway.paging import FROM_CURSOR, Moment, Page, PageQuery, page_o
 from services.gateway.requests import Gateway, read
 from shared.contracts.base import Symbol
 from shared.contracts.corporate_actions import ActionKind, CorporateAction, EnterCorporateAction
-from shared.jobs import control
 from shared.jobs.listing import Listing
 
 
@@ -54,18 +52,9 @@ async def post_corporate_action(gateway: Gateway, principal: Principal, body: Ne
     action_id = body.action_id or uuid4()
     terms = body.model_dump(exclude={"action_id"})
     command = EnterCorporateAction(**terms, action_id=action_id)
-
-    def send() -> None:
-        with gateway.unit.transaction() as tx:
-            tx.publish(command)
-            control.note(tx, principal.key_id, "enter_corporate_action", body.symbol, None, _json(command))
-
-    await run_in_threadpool(send)
+    after = command.model_dump(mode="json")
+    await desk.ask(gateway, desk.noted(command, principal, "enter_corporate_action", body.symbol, after), ())
     return EnteredAction(**terms, id=action_id)
-
-
-def _json(model: BaseModel) -> dict[str, Any]:
-    return model.model_dump(mode="json")
 
 
 async def get_corporate_actions(gateway: Gateway, query: CorporateActionQuery) -> EnteredActions:

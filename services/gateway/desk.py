@@ -8,11 +8,14 @@ from starlette.concurrency import run_in_threadpool
 
 from services.gateway import order_rows, store
 from services.gateway.errors import Forbidden, Invalid, RequestRefused
+from services.gateway.keys import Principal
 from services.gateway.live import Answer, answers_within
 from services.gateway.models import OrderChanges
 from services.gateway.requests import Gateway, read
 from shared.bus.transaction import Transaction
+from shared.contracts.base import Command
 from shared.contracts.orders import OPEN_STATUSES, CancelOrder, OrderStatus, SubmitOrder
+from shared.jobs import control
 from shared.jobs.listing import Record
 
 ENDED = {str(status) for status in OrderStatus} - {str(status) for status in OPEN_STATUSES} - {"pending_new"}
@@ -49,6 +52,18 @@ async def ask(gateway: Gateway, send: Callable[[Transaction], object], awaited: 
 def _commit(gateway: Gateway, send: Callable[[Transaction], object]) -> None:
     with gateway.unit.transaction() as tx:
         send(tx)
+
+
+def noted(
+    command: Command, principal: Principal, what: str, about: str, after: object, *, before: object = None
+) -> Callable[[Transaction], None]:
+    """Send the command, and note who did."""
+
+    def send(tx: Transaction) -> None:
+        tx.publish(command)
+        control.note(tx, principal.key_id, what, about, before, after)
+
+    return send
 
 
 async def place(gateway: Gateway, account_id: UUID, commands: Sequence[SubmitOrder]) -> list[Record]:

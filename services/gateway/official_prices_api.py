@@ -1,12 +1,12 @@
 """``/api/official-prices``: the official opens and closes, and entering one that no provider tells."""
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict
 from sqlalchemy import Connection, text
-from starlette.concurrency import run_in_threadpool
 
+from services.gateway import desk
 from services.gateway.endpoints import Endpoint
 from services.gateway.errors import Invalid
 from services.gateway.keys import OPERATE, Principal
@@ -15,7 +15,6 @@ from services.gateway.paging import FROM_CURSOR, Moment, Page, PageQuery, page_o
 from services.gateway.requests import Gateway, read
 from shared.contracts.auctions import AuctionKind, AuctionPrice, EnterOfficialPrice, OfficialPrice
 from shared.contracts.base import Symbol
-from shared.jobs import control
 from shared.jobs.listing import Listing, Record, records
 
 
@@ -53,13 +52,8 @@ async def post_official_price(gateway: Gateway, principal: Principal, body: NewO
     It is final: one that is known already is refused.
     """
     command = await _command(gateway, body)
-
-    def send() -> None:
-        with gateway.unit.transaction() as tx:
-            tx.publish(command)
-            control.note(tx, principal.key_id, "enter_official_price", body.symbol, None, _json(command))
-
-    await run_in_threadpool(send)
+    after = command.model_dump(mode="json")
+    await desk.ask(gateway, desk.noted(command, principal, "enter_official_price", body.symbol, after), ())
     return KnownOfficialPrice(**command.model_dump())
 
 
@@ -78,10 +72,6 @@ async def _command(gateway: Gateway, body: NewOfficialPrice) -> EnterOfficialPri
     return EnterOfficialPrice(**{**body.model_dump(), "held_at": held_at})
 
 
-def _json(command: EnterOfficialPrice) -> dict[str, Any]:
-    return command.model_dump(mode="json")
-
-
 def _auction(connection: Connection, body: NewOfficialPrice) -> Record | None:
     """When the auction was due, and whether its price is known; None where the symbol is no instrument."""
     found = records(connection, _AUCTION, symbol=body.symbol, kind=body.kind.value, day=body.day)
@@ -98,10 +88,7 @@ SELECT CASE :kind WHEN 'open' THEN d.open_at ELSE d.close_at END AS due_at,
        EXISTS (SELECT FROM marketdata.official_prices_v1 p
                WHERE p.symbol = i.symbol AND p.day = :day AND p.kind = :kind) AS known
 FROM marketdata.instruments_v1 i
-CROSS JOIN LATERAL (
-  SELECT min(open_at) AS open_at, max(close_at) AS close_at FROM marketdata.sessions_v2 s
-  WHERE s.market = i.market AND s.day = :day AND s.phase = 'regular'
-) d
+LEFT JOIN marketdata.trading_days_v1 d ON d.market = i.market AND d.day = :day
 WHERE i.symbol = :symbol
 """)
 _PRICES = Listing(

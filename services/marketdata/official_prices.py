@@ -113,20 +113,17 @@ ON CONFLICT (symbol, day, kind) DO NOTHING
 RETURNING symbol, kind, day, price, volume, held_at, provider, sequence, adjustment
 """)
 _DAYS = text("""
-SELECT market, day, min(open_at) AS open_at, max(close_at) AS close_at FROM marketdata.market_sessions
-WHERE market = ANY(:markets) AND kind = 'regular'
-  AND day BETWEEN CAST(:first AS date) - 1 AND CAST(:last AS date) + 1
-GROUP BY market, day ORDER BY market, day
+SELECT market, day, open_at, close_at FROM marketdata.trading_days_v1
+WHERE market = ANY(:markets) AND day BETWEEN CAST(:first AS date) - 1 AND CAST(:last AS date) + 1
+ORDER BY market, day
 """)
 _UNKNOWN_CLOSES = text("""
-SELECT i.symbol, d.market, d.day, d.open_at, d.close_at FROM (
-  SELECT market, day, min(open_at) AS open_at, max(close_at) AS close_at FROM marketdata.market_sessions
-  WHERE kind = 'regular' AND day BETWEEN CAST(:after AS date) - 1 AND CAST(:until AS date) + 1
-  GROUP BY market, day HAVING max(close_at) > :after AND max(close_at) <= :until
-) d
+SELECT i.symbol, d.market, d.day, d.open_at, d.close_at FROM marketdata.trading_days_v1 d
 JOIN marketdata.instruments i ON i.market = d.market AND i.tradable
-WHERE NOT EXISTS (SELECT FROM marketdata.official_prices p
-                  WHERE p.symbol = i.symbol AND p.day = d.day AND p.kind = 'close')
+WHERE d.day BETWEEN CAST(:after AS date) - 1 AND CAST(:until AS date) + 1
+  AND d.close_at > :after AND d.close_at <= :until
+  AND NOT EXISTS (SELECT FROM marketdata.official_prices p
+                    WHERE p.symbol = i.symbol AND p.day = d.day AND p.kind = 'close')
 """)
 _LAST_TRADES = text("""
 SELECT w.symbol, w.day, b.close, b.start_at, b.provider

@@ -117,9 +117,8 @@ FROM marketdata.instruments_v1 i LEFT JOIN orders.quotes q ON q.symbol = i.symbo
 _TRADING_DAYS = text("""
 SELECT i.symbol, d.day, d.open_at, d.close_at FROM marketdata.instruments_v1 i
 CROSS JOIN LATERAL (
-  SELECT s.day, min(s.open_at) AS open_at, max(s.close_at) AS close_at FROM marketdata.sessions_v2 s
-  WHERE s.market = i.market AND s.phase = 'regular' AND s.day >= CAST(:since AS date) - 1
-  GROUP BY s.day HAVING max(s.close_at) > :since ORDER BY s.day LIMIT 3
+  SELECT day, open_at, close_at FROM marketdata.trading_days_v1
+  WHERE market = i.market AND day >= CAST(:since AS date) - 1 AND close_at > :since ORDER BY day LIMIT 3
 ) d
 WHERE i.symbol = ANY(:symbols) ORDER BY i.symbol, d.day
 """)

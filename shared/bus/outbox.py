@@ -17,18 +17,12 @@ def shard_of(key: str) -> int:
     return crc32(key.encode()) % SHARDS
 
 
-def add(
-    connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime, writes: Writes | None = None
-) -> None:
-    """Write the messages in one statement, in their order; with others if there are ``writes``.
-
-    One that is there already stays as it is.
-    """
+def add(writes: Writes, schema: str, messages: Sequence[Outgoing], now: datetime) -> None:
+    """Add what writes the messages in one statement, in their order. One that is there already stays as it is."""
     if not messages:
         return
-    messages = chained(connection, schema, messages, now)
-    sent = Writes(connection) if writes is None else writes
-    sent.add(
+    messages = chained(writes.connection, schema, messages, now)
+    writes.add(
         _ADD.format(schema=schema),
         {
             "ids": [m.message_id for m in messages],
@@ -41,8 +35,6 @@ def add(
             "priorities": [int(m.priority) for m in messages],
         },
     )
-    if writes is None:
-        sent.send()
 
 
 def chained(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> Sequence[Outgoing]:

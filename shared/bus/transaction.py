@@ -122,7 +122,7 @@ class Unit:
         with self.engine.begin() as connection:
             transaction = Transaction(connection, self.service, self.clock())
             yield transaction
-            outbox.add(connection, self.service, transaction.outgoing, transaction.now, transaction.writes)
+            outbox.add(transaction.writes, self.service, transaction.outgoing, transaction.now)
             transaction.writes.send(commit=True)
         if transaction.outgoing:
             self.committed.set()

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Ready, Wait
 from sqlalchemy import Connection
@@ -37,7 +37,6 @@ _NULL = b"\xff\xff\xff\xff"
 _FIRST_DAY = date(2000, 1, 1).toordinal()
 #: PostgreSQL's own; a timestamp as a float is exact to a quarter of a microsecond.
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
-TEXT, BINARY = 0, 1
 
 
 def driver(connection: Connection) -> Any:
@@ -77,7 +76,7 @@ class Writes:
     """Statements that are sent together. What one of them raises is raised when they are."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+        self.connection = connection
         self._calls: list[Call] = []
 
     def add(self, statement: str, columns: Values) -> None:
@@ -87,7 +86,7 @@ class Writes:
         """Send what was added since the last time; ``commit`` ends the transaction in the same round trip."""
         calls, self._calls = self._calls, []
         if calls:
-            together(self._connection, *calls, *([("COMMIT", {})] if commit else []))
+            together(self.connection, *calls, *([("COMMIT", {})] if commit else []))
 
 
 def column(kind: str, values: Sequence[Any]) -> bytes:
@@ -129,11 +128,11 @@ class _Statement(NamedTuple):
             value = values[name]
             if encode is not None:
                 given.append(value if isinstance(value, bytes) else encode(value))
-                formats.append(BINARY)
+                formats.append(Format.BINARY)
             else:
                 given.append(value.encode() if isinstance(value, str) else _scalar(value)[1])
-                formats.append(TEXT)
-        pgconn.send_query_prepared(self.name, given, formats, BINARY)
+                formats.append(Format.TEXT)
+        pgconn.send_query_prepared(self.name, given, formats, Format.BINARY)
 
 
 @lru_cache(maxsize=512)

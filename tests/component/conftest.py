@@ -9,6 +9,7 @@ from embedded.system import System
 from services.gateway.alerts import Alerts
 from shared.bus.transaction import Unit
 from tests.component.alert_desk import watching
+from tests.component.auction_desk import move_to_new_york
 from tests.component.currency_desk import open_market
 from tests.component.documented import DocumentedClient
 from tests.component.exchange_desk import Exchange
@@ -84,3 +85,9 @@ def trader(market: System, visitor: TestClient) -> Iterator[Trader]:
     yield trader
     assert trader.ask("DELETE", "/orders").status_code == 207
     assert trader.books_hold()
+
+
+@pytest.fixture
+def floor(exchange: Exchange) -> Exchange:
+    """An exchange whose market has sessions and auctions."""
+    return move_to_new_york(exchange)

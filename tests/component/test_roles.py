@@ -25,6 +25,7 @@ PUBLISHED = {
         "bars_v1",
         "corporate_actions_v1",
         "official_prices_v1",
+        "trading_days_v1",
         "rates_v1",
         "dead_letters_v1",
     },

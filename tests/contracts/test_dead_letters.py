@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from shared.bus import outbox
 from shared.bus.actors import Actors
 from shared.bus.dead_letters import (
     DeadLetter,
@@ -21,7 +20,6 @@ from shared.bus.dead_letters import (
 from shared.bus.envelope import MAX_BODY_BYTES, Outgoing, encode
 from shared.bus.poison import KEPT_BYTES
 from shared.bus.transaction import Transaction, Unit
-from shared.clock import utc_now
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import EVENTS
 from tests.contracts.buses import Bus, Seen, noting
@@ -54,9 +52,8 @@ POISON: dict[str, tuple[bytes, str]] = {
 def put(unit: Unit, body: bytes, *, message_id: UUID | None = None) -> UUID:
     """Publish bytes as they are, from the unit's outbox."""
     message_id = message_id or uuid4()
-    with unit.engine.begin() as connection:
-        outbox.add(connection, unit.service, [Outgoing(message_id, EVENTS, KEY, "marketdata", body)], utc_now())
-    unit.committed.set()
+    with unit.transaction() as tx:
+        tx.outgoing.append(Outgoing(message_id, EVENTS, KEY, "marketdata", body))
     return message_id
 
 

@@ -27,5 +27,9 @@ def upgrade() -> None:
     CREATE VIEW marketdata.official_prices_v1 AS
       SELECT symbol, day, kind, price, volume, held_at, known_at, provider, sequence, adjustment
       FROM marketdata.official_prices;
-    GRANT SELECT ON marketdata.official_prices_v1 TO paperprofit_services;
+    -- regular trading of a day, from its first open to its last close: a midday break lies inside
+    CREATE VIEW marketdata.trading_days_v1 AS
+      SELECT market, day, min(open_at) AS open_at, max(close_at) AS close_at
+      FROM marketdata.market_sessions WHERE kind = 'regular' GROUP BY market, day;
+    GRANT SELECT ON marketdata.official_prices_v1, marketdata.trading_days_v1 TO paperprofit_services;
     """)

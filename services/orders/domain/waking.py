@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from services.orders.domain.matching import stop_of, waits_for_stop
 from services.orders.domain.order import Order
-from shared.contracts.orders import AUCTIONS, TimeInForce
+from shared.contracts.orders import AT_ONCE, AUCTIONS
 
 _EVERY = Decimal("Infinity")
 
@@ -27,7 +27,6 @@ def wakes(order: Order) -> tuple[Direction, Decimal]:
         if stop is None:
             return Direction.BELOW, _EVERY
         return (Direction.ABOVE if order.buys else Direction.BELOW), stop
-    at_once = order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}
-    if order.limit_price is None or at_once:
+    if order.limit_price is None or order.time_in_force in AT_ONCE:
         return Direction.BELOW, _EVERY
     return (Direction.BELOW if order.buys else Direction.ABOVE), order.limit_price
