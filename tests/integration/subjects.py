@@ -186,5 +186,5 @@ class Stock:
     def close(self) -> None:
         for worker in self.workers:
             with contextlib.suppress(KeyError):  # it stumbles over the lookup that killed its threads
-                worker.stop(timeout=500)
+                worker.stop(timeout=5_000)  # longer than its consumers look: pika is not for two threads
         self.broker.close()
