@@ -16,6 +16,7 @@ from sqlalchemy import Engine, event, text
 from embedded.database import service_urls
 from services.marketdata.store import Instrument, add_instruments
 from services.orders.actors import fill_on_prices
+from shared.bus import inbox
 from shared.bus.transaction import Unit
 from shared.contracts.prices import Price, PricesUpdated
 from shared.storage import driver
@@ -102,8 +103,8 @@ class Desk:
         """All that a worker does with the message, but for taking it from RabbitMQ and acknowledging it."""
         event = PricesUpdated.model_validate_json(body)
         with self.unit.transaction() as tx:
-            if tx.first_time("bench", str(uuid4())):
-                fill_on_prices(event, tx)
+            inbox.note(tx, "bench", str(uuid4()))
+            fill_on_prices(event, tx)
 
     def count(self, statement: str) -> int:
         with self.engine.begin() as connection:

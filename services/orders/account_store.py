@@ -16,6 +16,7 @@ from services.orders.domain.lots import Lot
 from services.orders.domain.order import Account, Order
 from services.orders.domain.risk import Listing, Standing
 from services.orders.store import OPEN, Concerned
+from shared.bus.transaction import Transaction
 from shared.contracts.accounts import AccountSettings, OpenAccount
 from shared.storage.driver import Call, Writes, fetch, numbers, together
 
@@ -121,11 +122,11 @@ def contexts(
 
 
 def lock_with_contexts(
-    connection: Connection, account_id: UUID, asked: Sequence[tuple[UUID, str, str]], now: datetime
+    tx: Transaction, account_id: UUID, asked: Sequence[tuple[UUID, str, str]]
 ) -> tuple[Account | None, list[Context]]:
     """The account, and the contexts as they are once it is locked, in one round trip."""
-    accounts, rows = together(connection, _locking([account_id]), _finding_contexts(account_id, asked, now))
-    return _valued(connection, accounts).get(account_id), [_context(row) for row in rows]
+    accounts, rows = tx.together(_locking([account_id]), _finding_contexts(account_id, asked, tx.now))
+    return _valued(tx.connection, accounts).get(account_id), [_context(row) for row in rows]
 
 
 def _finding_contexts(account_id: UUID, asked: Sequence[tuple[UUID, str, str]], now: datetime) -> Call:

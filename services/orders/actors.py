@@ -60,7 +60,7 @@ def reset_account(command: ResetAccount, tx: Transaction) -> None:
     funding.reset(tx, _locked(tx, command.account_id), command)
 
 
-@actors.on(PricesUpdated, queue="orders.prices")
+@actors.on(PricesUpdated, queue="orders.prices", asks_first=True)
 def fill_on_prices(event: PricesUpdated, tx: Transaction) -> None:
     """A price that comes after a newer one of its symbol is dropped: no order may fill on it any more."""
     fill_on(tx, event.prices, at=event.at or tx.now)
@@ -76,13 +76,13 @@ def hold_auction(event: AuctionHeld, tx: Transaction) -> None:
     auctions.hold(tx, event)
 
 
-@actors.on(SubmitOrder, queue="orders.commands")
+@actors.on(SubmitOrder, queue="orders.commands", asks_first=True)
 def submit_order(command: SubmitOrder, tx: Transaction) -> None:
     """Accept the order and reserve what it needs, or refuse it with a reason; either is a row."""
     _submit(command.account_id, [command], tx)
 
 
-@actors.on(SubmitOrders, queue="orders.commands")
+@actors.on(SubmitOrders, queue="orders.commands", asks_first=True)
 def submit_orders(command: SubmitOrders, tx: Transaction) -> None:
     _submit(command.account_id, command.orders, tx)
 

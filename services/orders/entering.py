@@ -21,7 +21,7 @@ from shared.contracts.orders import NewOrder, OrderAccepted, OrderReplaced, Repl
 
 def look_up(tx: Transaction, account_id: UUID, orders: Sequence[NewOrder]) -> tuple[Account | None, list[Context]]:
     """The account, locked, and what is known about each of the orders, in one round trip."""
-    return account_store.lock_with_contexts(tx.connection, account_id, _asked(orders), tx.now)
+    return account_store.lock_with_contexts(tx, account_id, _asked(orders))
 
 
 def enter_orders(

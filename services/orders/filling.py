@@ -8,7 +8,7 @@ from services.orders import account_store, exchange_rates, order_saving, quotes,
 from services.orders.domain.book import Book, Settlement
 from services.orders.domain.ending import end
 from services.orders.domain.liquidity import Liquidity
-from services.orders.domain.matching import is_fresh
+from services.orders.domain.matching import oldest_fresh
 from services.orders.domain.order import Account, Order
 from services.orders.domain.settlement import settle
 from services.orders.saying import Voice
@@ -27,21 +27,19 @@ def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
     when it became known. Others wait for the same symbols meanwhile.
     """
     rules = current().rules
-    columns = quotes.columns(prices)
-    late, concerned = quotes.apply_in_order(tx.connection, columns)
-    STALE.labels("orders.prices").inc(len(late))
-    useless = late | {price.symbol for price in prices if not is_fresh(price, at, rules)}
-    usable = {price.symbol: price for price in prices if price.symbol in concerned and price.symbol not in useless}
+    applied = quotes.apply_in_order(tx, quotes.columns(prices))
+    STALE.labels("orders.prices").inc(len(applied.late))
+    oldest = oldest_fresh(at, rules)
+    fresh = {price.symbol: price for price in prices if price.quoted_at >= oldest and price.symbol not in applied.late}
+    usable = {symbol: fresh[symbol] for symbol in applied.concerned if symbol in fresh}
     settlement = Settlement()
     if usable:
-        book, orders = _lock(tx, {symbol: concerned[symbol] for symbol in usable}, usable)
+        book, orders = _lock(tx, {symbol: applied.concerned[symbol] for symbol in usable}, usable)
         settlement = settle(orders, usable, book, tx.now, rules, known_at=at)
         if settlement.changed:
             tell(tx, settlement, book)
             saving.add(tx.writes, settlement, book, tx.now)
-    if useless:
-        columns = quotes.columns([price for price in prices if price.symbol not in useless])
-    quotes.follow_best(tx.writes, columns)
+    quotes.follow_best(tx.writes, [fresh[symbol] for symbol in applied.trailed if symbol in fresh])
     return len(settlement.fills)
 
 

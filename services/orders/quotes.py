@@ -4,14 +4,15 @@ from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, text
 
 from services.orders.domain.liquidity import Pool
 from services.orders.store import WORKING, Concerned, Family
+from shared.bus.transaction import Transaction
 from shared.contracts.prices import Price
-from shared.storage.driver import Writes, column, numbers, together
+from shared.storage.driver import Writes, column, numbers
 
 Columns = dict[str, Any]
 #: For so long the event about a price may be on its way; after it, it is missed.
@@ -25,24 +26,36 @@ def adjust_quote(connection: Connection, symbol: str, adjustment: int, effective
     connection.execute(_ADJUST_QUOTE, {"symbol": symbol, "adjustment": adjustment, "effective_at": effective_at})
 
 
-def apply_in_order(connection: Connection, prices: Columns) -> tuple[set[str], Concerned]:
-    """The symbols whose price comes too late: something later of them was applied, or a split before it is missing.
+class Applied(NamedTuple):
+    """What prices are about, by symbol.
 
-    And of the others the families of the open orders that they may fill, by index: resting ones cost nothing. Others
-    wait for the same symbols meanwhile. ``prices`` is as ``columns`` makes it.
+    ``late``: something later was applied, or a split before the price is missing. ``concerned``: the families of the
+    open orders that it may fill. ``trailed``: its trailing stops have a better price to follow.
     """
-    missed, families = together(connection, (_APPLY, prices), (_CONCERNED, prices))
+
+    late: set[str]
+    concerned: Concerned
+    trailed: set[str]
+
+
+def apply_in_order(tx: Transaction, prices: Columns) -> Applied:
+    """Apply the prices that are not late; ``prices`` is as ``columns`` makes it.
+
+    Orders are found by index: resting ones cost nothing. Others wait for the same symbols meanwhile.
+    """
+    missed, rows = tx.together((_APPLY, prices), (_CONCERNED, prices))
     late = {row.symbol for row in missed}
     concerned: dict[str, list[Family]] = {}
-    for row in families:
-        if row.symbol not in late:
+    for row in rows:
+        if row.family is not None and row.symbol not in late:
             concerned.setdefault(row.symbol, []).append((row.account_id, row.family))
-    return late, concerned
+    return Applied(late, concerned, {row.symbol for row in rows if row.trails} - late)
 
 
-def follow_best(writes: Writes, prices: Columns) -> None:
+def follow_best(writes: Writes, prices: Collection[Price]) -> None:
     """Trailing stops that no price concerned follow the best one so far."""
-    writes.add(_FOLLOW, prices)
+    if prices:
+        writes.add(_FOLLOW, columns(prices))
 
 
 def columns(prices: Collection[Price]) -> Columns:
@@ -143,33 +156,41 @@ unnest(%(symbols)b::text[], %(bids)s::numeric[], %(asks)s::numeric[], %(lasts)s:
 #: The index is searched with the extreme price of the update; what is left then is compared with the one that counts.
 _IN_BAR = "(o.on_bar AND o.active_at <= p.since)"
 _RESTS = "(o.type = 'limit' OR o.type = 'stop_limit' AND o.triggered)"
+#: The best price that a trailing stop has seen with this one.
+_BEST = f"""
+CASE o.side WHEN 'sell' THEN GREATEST(o.hwm, CASE WHEN {_IN_BAR} THEN p.high ELSE p.last END)
+            ELSE LEAST(o.hwm, CASE WHEN {_IN_BAR} THEN p.low ELSE p.last END) END
+"""
 _CONCERNED = f"""
-SELECT p.symbol, o.account_id, o.family FROM {_PRICES}
+SELECT DISTINCT p.symbol, o.account_id, o.family, o.trails FROM {_PRICES}
 CROSS JOIN LATERAL (
-  SELECT account_id, family FROM orders.orders o
+  SELECT account_id, family, false AS trails FROM orders.orders o
   WHERE o.symbol = p.symbol AND o.direction = 'below' AND o.status IN {WORKING} AND o.active_at < p.quoted_at
     AND o.threshold >= LEAST(p.low, p.last, p.ask)
     AND ({_IN_BAR} OR o.threshold >= CASE WHEN {_RESTS} THEN COALESCE(p.ask, p.last) ELSE p.last END)
   UNION ALL
-  SELECT account_id, family FROM orders.orders o
+  SELECT account_id, family, false FROM orders.orders o
   WHERE o.symbol = p.symbol AND o.direction = 'above' AND o.status IN {WORKING} AND o.active_at < p.quoted_at
     AND o.threshold <= GREATEST(p.high, p.last, p.bid)
     AND ({_IN_BAR} OR o.threshold <= CASE WHEN {_RESTS} THEN COALESCE(p.bid, p.last) ELSE p.last END)
   UNION ALL
-  SELECT account_id, family FROM orders.orders o
-  WHERE o.symbol = p.symbol AND o.type = 'trailing_stop' AND NOT o.triggered AND o.status IN {WORKING}
-    AND {_IN_BAR} AND o.active_at < p.quoted_at
-    AND CASE o.side WHEN 'sell' THEN p.last <= GREATEST(o.hwm, p.high)
-                         - COALESCE(o.trail_price, GREATEST(o.hwm, p.high) * o.trail_percent / 100)
-                    ELSE p.last >= LEAST(o.hwm, p.low)
-                         + COALESCE(o.trail_price, LEAST(o.hwm, p.low) * o.trail_percent / 100) END
+  SELECT CASE WHEN t.reached THEN t.account_id END, CASE WHEN t.reached THEN t.family END, t.trails FROM (
+    SELECT o.account_id, o.family, o.hwm <> {_BEST} AS trails,
+           {_IN_BAR} AND CASE o.side
+             WHEN 'sell' THEN p.last <= GREATEST(o.hwm, p.high)
+                           - COALESCE(o.trail_price, GREATEST(o.hwm, p.high) * o.trail_percent / 100)
+             ELSE p.last >= LEAST(o.hwm, p.low)
+                           + COALESCE(o.trail_price, LEAST(o.hwm, p.low) * o.trail_percent / 100) END AS reached
+    FROM orders.orders o
+    WHERE o.symbol = p.symbol AND o.type = 'trailing_stop' AND NOT o.triggered AND o.status IN {WORKING}
+      AND o.active_at < p.quoted_at
+  ) t
+  WHERE t.reached OR t.trails
 ) o
 """
 _FOLLOW = f"""
 WITH followed AS (
-  SELECT o.account_id, o.id,
-         CASE o.side WHEN 'sell' THEN GREATEST(o.hwm, CASE WHEN {_IN_BAR} THEN p.high ELSE p.last END)
-                     ELSE LEAST(o.hwm, CASE WHEN {_IN_BAR} THEN p.low ELSE p.last END) END AS hwm
+  SELECT o.account_id, o.id, {_BEST} AS hwm
   FROM {_PRICES} JOIN orders.orders o ON o.symbol = p.symbol
   WHERE o.type = 'trailing_stop' AND NOT o.triggered AND o.status IN {WORKING} AND o.active_at < p.quoted_at
     AND o.hwm IS NOT NULL

@@ -17,9 +17,10 @@ import dramatiq
 from dramatiq.middleware import CurrentMessage
 from pydantic import ValidationError
 
+from shared.bus import inbox
 from shared.bus.envelope import actor_name
 from shared.bus.metrics import DUPLICATES
-from shared.bus.order import OutOfTurn, check_turn, park
+from shared.bus.order import OutOfTurn, note_in_turn, park
 from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
 from shared.bus.tracing import tracing
@@ -50,11 +51,17 @@ class Actors:
 
     declared: list[Declared] = field(default_factory=list)
 
-    def on(self, message: type[M], *, queue: str, **options: Any) -> Callable[[Handler], Handler]:
-        """Declare a handler that runs once per message, in a transaction of its own."""
+    def on(
+        self, message: type[M], *, queue: str, asks_first: bool = False, **options: Any
+    ) -> Callable[[Handler], Handler]:
+        """Declare a handler that runs once per message, in a transaction of its own.
+
+        One that ``asks_first`` does nothing before its first ``tx.together``: that trip also finds out whether the
+        message is new and in turn. Any other handler only begins once that is known.
+        """
 
         def declare(handler: Handler) -> Handler:
-            self.raw(message, queue=queue, **options)(_exactly_once(handler, queue, message))
+            self.raw(message, queue=queue, **options)(_exactly_once(handler, queue, message, asks_first=asks_first))
             return handler
 
         return declare
@@ -106,18 +113,22 @@ def _fail_with(*, poison: Poison) -> None:
     raise poison
 
 
-def _exactly_once(handler: Handler, queue: str, message: type[Message]) -> RawHandler:
+def _exactly_once(handler: Handler, queue: str, message: type[Message], *, asks_first: bool) -> RawHandler:
     consumer = actor_name(queue, message.wire_name())
 
     def run(event: Message, unit: Unit) -> None:
         current = _current_message()
-        with unit.transaction() as tx:
-            if not tx.first_time(consumer, current.message_id, in_order=message.in_order):
-                DUPLICATES.labels(queue, message.wire_name()).inc()
-                return
-            if "after" in current.options:
-                check_turn(tx, queue, current.options["after"])
-            handler(event, tx)
+        try:
+            with unit.transaction() as tx:
+                if message.in_order:
+                    note_in_turn(tx, queue, consumer, current.message_id, current.options.get("after"))
+                else:
+                    inbox.note(tx, consumer, current.message_id)
+                if not asks_first:
+                    tx.together()
+                handler(event, tx)
+        except inbox.AlreadyHandled:
+            DUPLICATES.labels(queue, message.wire_name()).inc()
 
     def run_in_turn(event: Message, unit: Unit) -> None:
         while True:

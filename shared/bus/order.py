@@ -17,11 +17,12 @@ import dramatiq
 import structlog
 from sqlalchemy import text
 
+from shared.bus import inbox
 from shared.bus.envelope import actor_name
 from shared.bus.metrics import PARKED, UNORDERED
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.transaction import Transaction, Unit, locking
 from shared.contracts.routing import QUEUES
-from shared.storage.driver import column, fetch
+from shared.storage.driver import Call, Rows, column
 
 log = structlog.get_logger(__name__)
 
@@ -33,18 +34,40 @@ class OutOfTurn(Exception):
     """The message before this one is not settled yet."""
 
 
-def check_turn(tx: Transaction, queue: str, previous: str) -> None:
-    """Raises OutOfTurn unless the message before this one is settled."""
-    if not _is_settled(tx, queue, previous):
-        raise OutOfTurn(f"message {previous} comes first")
+def note_in_turn(tx: Transaction, queue: str, consumer: str, message_id: str, previous: str | None) -> None:
+    """As ``inbox.note``; and the first round trip raises OutOfTurn unless the message before this one is settled.
+
+    Others may wait for this one: what has waited so far is sent on by the transaction.
+    """
+    calls = [
+        locking(message_id),
+        inbox.noting(tx, consumer, message_id),
+        (_WAITING.format(schema=tx.schema), {"message_id": message_id}),
+        *([_settling(tx, queue, previous)] if previous else []),
+    ]
+
+    def check(answers: list[Rows]) -> None:
+        _, noted, waiting, *settled = answers
+        inbox.check_new(noted)
+        for found in settled:
+            check_turn(found)
+        if waiting:
+            tx.release(message_id)
+
+    tx.begin_with(calls, check)
+
+
+def check_turn(settled: Rows) -> None:
+    if not settled:
+        raise OutOfTurn
 
 
 def park(unit: Unit, queue: str, message: "dramatiq.Message[Any]") -> bool:
     """Keep the message until the one before it is settled; False when that has happened meanwhile."""
     previous = message.options["after"]
     with unit.transaction() as tx:
-        tx.lock(previous)
-        if _is_settled(tx, queue, previous):
+        _, settled = tx.together(locking(previous), _settling(tx, queue, previous))
+        if settled:
             return False
         tx.connection.execute(
             text(_PARK.format(schema=unit.service)),
@@ -80,10 +103,9 @@ def _take_overdue(tx: Transaction) -> Sequence[Any]:
     return tx.connection.execute(text(_OVERDUE.format(schema=tx.schema)), {"before": tx.now - PATIENCE}).all()
 
 
-def _is_settled(tx: Transaction, queue: str, message_id: str) -> bool:
-    """Whether the message was handled, or is a dead letter."""
-    values = {"consumers": _consumers(queue), "message_id": message_id}
-    return bool(fetch(tx.connection, _SETTLED.format(schema=tx.schema), values))
+def _settling(tx: Transaction, queue: str, message_id: str) -> Call:
+    """The statement that finds the message where it was handled, or is a dead letter."""
+    return _SETTLED.format(schema=tx.schema), {"consumers": _consumers(queue), "message_id": message_id}
 
 
 @cache
@@ -97,6 +119,7 @@ WHERE consumer = ANY(%(consumers)b::text[]) AND message_id = CAST(%(message_id)s
 UNION ALL SELECT message_id FROM {schema}.dead_letters WHERE message_id = CAST(%(message_id)s AS uuid)
 LIMIT 1
 """
+_WAITING = "SELECT message_id FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid) LIMIT 1"
 _PARK = """
 INSERT INTO {schema}.parked (message_id, previous, queue, body, parked_at)
 VALUES (CAST(:message_id AS uuid), CAST(:previous AS uuid), :queue, :body, :now) ON CONFLICT DO NOTHING

@@ -1,7 +1,7 @@
 """One unit of work: the inbox row, the effect and the messages about it commit together or not at all."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +15,10 @@ from shared.bus.envelope import Outgoing, after, encode
 from shared.bus.topology import internal_exchange
 from shared.clock import Clock, utc_now
 from shared.contracts.base import Message
-from shared.storage.driver import Writes, fetch, together
+from shared.storage.driver import Call, Rows, Writes, fetch, together
+
+#: Called with the rows of each statement that a transaction begins with.
+Check = Callable[[list[Rows]], None]
 
 
 @dataclass
@@ -25,14 +28,34 @@ class Transaction:
     What stands in ``writes`` is sent with its end, in one round trip.
     """
 
-    connection: Connection
+    _connection: Connection
     schema: str
     now: datetime
     outgoing: list[Outgoing] = field(default_factory=list)
     writes: Writes = field(init=False)
+    _first: tuple[Sequence[Call], Check] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.writes = Writes(self.connection)
+        self.writes = Writes(self._connection)
+
+    @property
+    def connection(self) -> Connection:
+        """For SQLAlchemy and the driver; what comes first has been sent."""
+        self.together()
+        return self._connection
+
+    def begin_with(self, calls: Sequence[Call], check: Check) -> None:
+        """Send these before anything else, in the same round trip; ``check`` sees what they answer, and may raise."""
+        self._first = calls, check
+
+    def together(self, *calls: Call) -> list[Rows]:
+        """Run the statements in one round trip, as ``driver.together``, which also takes what comes first."""
+        if self._first is None:
+            return together(self._connection, *calls) if calls else []
+        (first, check), self._first = self._first, None
+        answers = together(self._connection, *first, *calls)
+        check(answers[: len(first)])
+        return answers[len(first) :]
 
     def publish(
         self,
@@ -56,24 +79,9 @@ class Transaction:
         self.outgoing = list(outbox.chained(self.connection, self.schema, self.outgoing, self.now))
         return self.outgoing[-1].previous
 
-    def first_time(self, consumer: str, message_id: str, *, in_order: bool = False) -> bool:
-        """Note the message in the inbox; False when its effect is already in the database.
-
-        Others may wait for one that is handled ``in_order``: what has waited so far is sent on by this transaction.
-        """
-        values = {"consumer": consumer, "message_id": message_id, "now": self.now}
-        note = _NOTE.format(schema=self.schema)
-        if not in_order:
-            return bool(fetch(self.connection, note, values))
-        waiting = _WAITING.format(schema=self.schema)
-        _, noted, found = together(self.connection, (_LOCK, values), (note, values), (waiting, values))
-        if found:
-            self.release(message_id)
-        return bool(noted)
-
     def lock(self, message_id: str) -> None:
         """Wait until no other transaction holds the lock of this message's id, and hold it to the end of this one."""
-        fetch(self.connection, _LOCK, {"message_id": message_id})
+        self.together(locking(message_id))
 
     def release(self, message_id: str) -> None:
         """Send on what waits for this message, which the transaction settles; the lock of its id is held."""
@@ -87,12 +95,12 @@ class Transaction:
         ]
 
 
+def locking(message_id: str) -> Call:
+    """The statement of ``lock``."""
+    return _LOCK, {"message_id": message_id}
+
+
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(lower(%(message_id)s), 0))"
-_NOTE = """
-INSERT INTO {schema}.inbox (consumer, message_id, processed_at)
-VALUES (%(consumer)s, %(message_id)s, %(now)s) ON CONFLICT DO NOTHING RETURNING message_id
-"""
-_WAITING = "SELECT message_id FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid) LIMIT 1"
 _RELEASE = """
 DELETE FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid)
 RETURNING message_id, previous, queue, body
@@ -122,6 +130,7 @@ class Unit:
         with self.engine.begin() as connection:
             transaction = Transaction(connection, self.service, self.clock())
             yield transaction
+            transaction.together()
             outbox.add(transaction.writes, self.service, transaction.outgoing, transaction.now)
             transaction.writes.send(commit=True)
         if transaction.outgoing:

@@ -12,7 +12,7 @@ import pytest
 
 from shared.bus.actors import Actors
 from shared.bus.envelope import actor_name
-from shared.bus.order import park
+from shared.bus.order import note_in_turn, park
 from shared.bus.transaction import Transaction
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.orders import CancelOrder
@@ -77,7 +77,7 @@ def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, monkeypatch: pytes
 
 def test_without_the_wait_the_same_disturbance_breaks_the_order(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the test above is known to test something."""
-    monkeypatch.setattr("shared.bus.actors.check_turn", lambda *_: None)
+    monkeypatch.setattr("shared.bus.order.check_turn", lambda *_: None)
     noted: Noted = {}
     bus.start(orders=commanded(noted, disturbed(0)))
     sent = send_all(bus, 60)
@@ -190,7 +190,8 @@ def test_who_parks_and_who_settles_wait_for_each_other(bus: Bus) -> None:
     second: dramatiq.Message[None] = dramatiq.Message("orders.commands", "x", (), {}, {"after": first}, str(uuid4()), 0)
     with ThreadPoolExecutor(1) as pool:
         with orders.transaction() as tx:
-            assert tx.first_time(actor_name("orders.commands", OpenAccount.wire_name()), first, in_order=True)
+            note_in_turn(tx, "orders.commands", actor_name("orders.commands", OpenAccount.wire_name()), first, None)
+            tx.together()
             parking = pool.submit(park, orders, "orders.commands", second)
             eventually(lambda: value(bus.units["gateway"].engine, waits, database=database), what="parking waits")
             assert not parking.done()

@@ -53,14 +53,14 @@ class Match(NamedTuple):
     unlimited: bool = False
 
 
-def is_fresh(price: Price, at: datetime, rules: MarketRules) -> bool:
-    """Whether the price was no older than it may be at that time, when it became known."""
-    return at - price.quoted_at <= rules.max_quote_age
+def oldest_fresh(at: datetime, rules: MarketRules) -> datetime:
+    """The time before which a price was stale at that time, when it became known."""
+    return at - rules.max_quote_age
 
 
 def usable(price: Price, order: Order, at: datetime, rules: MarketRules) -> bool:
     """Whether the order may fill at all on this quote, which became known ``at`` that time; for an auction never."""
-    fresh = is_fresh(price, at, rules)
+    fresh = price.quoted_at >= oldest_fresh(at, rules)
     in_time = order.expires_at is None or price.quoted_at < order.expires_at
     return fresh and in_time and price.quoted_at > order.active_at and order.time_in_force not in AUCTIONS
 

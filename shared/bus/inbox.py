@@ -1,0 +1,29 @@
+"""The inbox: which messages have had their effect, so that one that comes twice acts once."""
+
+from shared.bus.transaction import Transaction
+from shared.storage.driver import Call, Rows
+
+
+class AlreadyHandled(Exception):
+    """The effect of this message is in the database."""
+
+
+def note(tx: Transaction, consumer: str, message_id: str) -> None:
+    """Note the message with the first round trip, which raises AlreadyHandled where that was done before."""
+    tx.begin_with([noting(tx, consumer, message_id)], lambda answers: check_new(answers[0]))
+
+
+def noting(tx: Transaction, consumer: str, message_id: str) -> Call:
+    values = {"consumer": consumer, "message_id": message_id, "now": tx.now}
+    return _NOTE.format(schema=tx.schema), values
+
+
+def check_new(noted: Rows) -> None:
+    if not noted:
+        raise AlreadyHandled
+
+
+_NOTE = """
+INSERT INTO {schema}.inbox (consumer, message_id, processed_at)
+VALUES (%(consumer)s, %(message_id)s, %(now)s) ON CONFLICT DO NOTHING RETURNING message_id
+"""
