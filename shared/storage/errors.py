@@ -5,7 +5,8 @@ Exception
     ├── OperationalError      the server is away, restarting, or refused a lock: wait and try again
     ├── TimeoutError          the pool is exhausted: the same
     └── ProgrammingError
-        └── UndefinedTable    another service has not migrated yet: not ready, try again
+        ├── UndefinedTable    another service has not migrated yet: not ready, try again
+        └── UndefinedColumn   its view has not this column yet: the same
 
 psycopg's own OperationalError, where its connection is used directly, is the same as the first.
 """
@@ -14,7 +15,7 @@ from psycopg import errors as pg
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-_NOT_READY = (pg.UndefinedTable, pg.InvalidSchemaName, pg.InsufficientPrivilege)
+_NOT_READY = (pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName, pg.InsufficientPrivilege)
 _SHUTTING_DOWN = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow)
 
 

@@ -10,15 +10,15 @@ from services.gateway.live import ANSWERS, CHANGES, Answer, Live, answers_within
 from shared.contracts.accounts import OfAccount
 from shared.contracts.routing import LIVE
 
+NAMES = {message.wire_name(): message for message in LIVE}
 OURS = [message for message in LIVE if issubclass(message, OfAccount)]
 REFUSALS = {"CancelRejected.v1", "ReplaceRejected.v1", "CashRefused.v1"}
 
 
 def test_every_event_of_an_account_is_known() -> None:
     """Each changes a page or refuses something; what is awaited stands in the field that names it."""
-    names = {message.wire_name(): message for message in OURS}
-    assert CHANGES.keys() | REFUSALS == names.keys()
-    assert [name for name, field in ANSWERS.items() if field not in names[name].model_fields] == []
+    assert CHANGES.keys() | REFUSALS == {message.wire_name() for message in OURS}
+    assert [name for name, field in ANSWERS.items() if field not in NAMES[name].model_fields] == []
 
 
 @pytest.mark.parametrize("name", [message.wire_name() for message in OURS])
