@@ -4,7 +4,6 @@ The instrument's row says whether it is halted, so a price and a halt that come 
 A halt begins with the last price that was taken before it: none is ever told whose time lies within a halt.
 """
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
@@ -25,7 +24,7 @@ def halt(tx: Transaction, command: HaltTrading) -> None:
     instrument = _locked(tx, command.symbol)
     if instrument.halted_at is not None:
         return
-    began_at = _latest(tx.now, instrument.quoted_at, instrument.resumed_at)
+    began_at = max(filter(None, (tx.now, instrument.quoted_at, instrument.resumed_at)))
     values = {**command.model_dump(), "began_at": began_at}
     if tx.connection.execute(_ADD, values).rowcount == 1:
         tx.connection.execute(_HALT, values)
@@ -37,7 +36,7 @@ def resume(tx: Transaction, command: ResumeTrading) -> None:
     instrument = _locked(tx, command.symbol)
     if instrument.halted_at is None:
         return
-    values = {"symbol": command.symbol, "ended_at": _latest(tx.now, instrument.halted_at)}
+    values = {"symbol": command.symbol, "ended_at": max(tx.now, instrument.halted_at)}
     tx.connection.execute(_RESUME, values)
     halt_id = tx.connection.execute(_END, values).scalar_one()
     tx.publish(TradingResumed(**values, halt_id=halt_id))
@@ -46,10 +45,6 @@ def resume(tx: Transaction, command: ResumeTrading) -> None:
 def _locked(tx: Transaction, symbol: str) -> Any:
     """What decides about a halt; prices of the symbol wait meanwhile."""
     return tx.connection.execute(_LOCK, {"symbol": symbol}).one()
-
-
-def _latest(now: datetime, *others: datetime | None) -> datetime:
-    return max(now, *(each for each in others if each is not None))
 
 
 _LOCK = text("""

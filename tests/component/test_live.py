@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.gateway.live import ANSWERS, CHANGES, Answer, Live, answers_within
+from services.gateway.live import ANSWERS, CHANGES, HALTS, Answer, Live, answers_within
 from shared.contracts.accounts import OfAccount
 from shared.contracts.routing import LIVE
 
@@ -34,6 +34,21 @@ def test_a_page_is_told_of_its_own_account_only(name: str) -> None:
             return own.take()[0], other.take()[0]
 
     assert asyncio.run(told()) == (set(CHANGES.get(name, ())), set())
+
+
+@pytest.mark.parametrize("name", sorted(HALTS))
+def test_all_pages_are_told_of_halts(name: str) -> None:
+    """Whatever account they are of."""
+
+    async def told() -> list[set[str]]:
+        live = Live()
+        live.attach(asyncio.get_running_loop())
+        with live.stream(uuid4()) as one, live.stream(uuid4()) as other:
+            live.on_message(name, _body(symbol="AAPL"))
+            await asyncio.sleep(0)
+            return [one.take()[0], other.take()[0]]
+
+    assert asyncio.run(told()) == [{"halts"}, {"halts"}]
 
 
 @pytest.mark.parametrize(("name", "field"), ANSWERS.items())
