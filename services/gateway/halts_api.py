@@ -63,17 +63,13 @@ async def post_halt(gateway: Gateway, principal: Principal, body: NewHalt) -> Kn
     return KnownHalt(**now) if now and now["id"] else KnownHalt(**body.model_dump(), id=command.halt_id)
 
 
-async def delete_halt(
-    gateway: Gateway, principal: Principal, symbol: Annotated[Symbol, BeforeValidator(upper)]
-) -> None:
+async def delete_halt(gateway: Gateway, principal: Principal, symbol: AskedSymbol) -> None:
     """Resume the trading of an instrument: 204 when it is resumed or that is on its way, and where it is not halted."""
     found = await read(gateway, _instrument, symbol)
     if found is None:
         raise NotFound(f"{symbol} is not an instrument here")
-    awaited = [found["id"]] if found["id"] else []
-    await desk.ask(
-        gateway, desk.noted(ResumeTrading(symbol=symbol), principal, "resume_trading", symbol, None), awaited
-    )
+    send = desk.noted(ResumeTrading(symbol=symbol), principal, "resume_trading", symbol, None)
+    await desk.ask(gateway, send, [found["id"]] if found["id"] else [])
 
 
 async def get_halts(gateway: Gateway, query: HaltQuery) -> KnownHalts:

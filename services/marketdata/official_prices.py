@@ -77,9 +77,8 @@ def note_closes(tx: Transaction) -> int:
 def last_trades(connection: Connection, wanted: Sequence[tuple[str, TradingDay]]) -> list[Official]:
     """The last trade of each symbol near the day's close, from the stored bars; a day without one is left out.
 
-    So is one at whose close the symbol was halted.
-
-    Of a bar of a minute only its beginning is known: the trade was then or later.
+    So is one at whose close the symbol was halted. Of a bar of a minute only its beginning is known: the trade was then
+    or later.
     """
     if not wanted:
         return []

@@ -80,7 +80,7 @@ def _end(tx: Transaction, account: Account, call: margin_calls.Call, how: str) -
 def _liquidate(tx: Transaction, account: Account, call: margin_calls.Call) -> bool:
     """Cancel what is open and close everything at the market; the call ends when equity suffices.
 
-    What is halted is sold or bought with the first price after that.
+    The orders in what is halted come in all the same, and wait for the first price after it.
     """
     accounts = {account.id: account}
     orders = store.lock_open_orders(tx.connection, store.open_families(tx.connection, account.id))
@@ -91,12 +91,12 @@ def _liquidate(tx: Transaction, account: Account, call: margin_calls.Call) -> bo
     unblocked = replace(accounts[account.id], settings=account.settings.model_copy(update={"trading_blocked": False}))
     asked = [(order.order_id, order.client_order_id, order.symbol) for order in closing]
     contexts = account_store.contexts(tx.connection, account.id, asked, tx.now)
-    enter_orders(tx, unblocked, closing, [_halted_or_not(context) for context in contexts])
+    enter_orders(tx, unblocked, closing, [_free_of_halts(context) for context in contexts])
     margin_calls.note_liquidation(tx.connection, call, tx.now)
     return True
 
 
-def _halted_or_not(context: Context) -> Context:
+def _free_of_halts(context: Context) -> Context:
     return replace(context, listing=context.listing and replace(context.listing, halt=None))
 
 
