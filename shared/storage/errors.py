@@ -8,7 +8,7 @@ Exception
         ├── UndefinedTable    another service has not migrated yet: not ready, try again
         └── UndefinedColumn   its view has not this column yet: the same
 
-psycopg's own OperationalError, where its connection is used directly, is the same as the first.
+psycopg's own errors, where its connection is used directly, are the same as those.
 """
 
 from psycopg import errors as pg
@@ -27,7 +27,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ProgrammingError):
         return isinstance(error.orig, _NOT_READY)
     if isinstance(error, pg.Error):
-        return isinstance(error, pg.OperationalError) and not isinstance(error, pg.QueryCanceled)
+        return isinstance(error, (pg.OperationalError, *_NOT_READY)) and not isinstance(error, pg.QueryCanceled)
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or isinstance(error.orig, _SHUTTING_DOWN)
     return False

@@ -5,12 +5,14 @@ from decimal import Decimal
 from itertools import permutations
 
 import pytest
+from psycopg.errors import UndefinedColumn
 
 from services.marketdata import official_prices
 from services.marketdata.domain.official import Official
 from services.orders.margining import check_margins
 from shared.contracts.auctions import AuctionKind
 from shared.contracts.orders import SubmitOrders
+from shared.storage.errors import is_transient
 from tests.component.auction_desk import WEDNESDAY, at, utc
 from tests.component.auction_desk import said as auctions_said
 from tests.component.exchange_desk import Exchange
@@ -71,6 +73,22 @@ def test_a_halt_takes_no_statement_more(exchange: Exchange) -> None:
     with statements(exchange.orders.engine) as halted:
         exchange.submit(account)
     assert len(halted) <= len(before)
+
+
+def test_before_marketdata_has_migrated_orders_is_not_ready(exchange: Exchange) -> None:
+    """Its view has no halts yet: the error passes by itself, and the command is no dead letter."""
+    account = exchange.open()
+    rename(exchange, "halted_at", "halted_once")
+    with pytest.raises(UndefinedColumn) as refused:
+        exchange.submit(account)
+    assert is_transient(refused.value)
+    rename(exchange, "halted_once", "halted_at")
+    assert exchange.status(exchange.submit(account)) == "accepted"
+
+
+def rename(exchange: Exchange, column: str, to: str) -> None:
+    with exchange.marketdata.engine.begin() as connection:
+        connection.exec_driver_sql(f"ALTER VIEW marketdata.instruments_v1 RENAME COLUMN {column} TO {to}")
 
 
 def test_what_is_halted_can_be_canceled_and_not_replaced(exchange: Exchange) -> None:
