@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway import (
     accounts_api,
     corporate_actions_api,
+    halts_api,
     jobs_api,
     letters_api,
     official_prices_api,
@@ -103,6 +104,7 @@ ENDPOINTS = (
     *accounts_api.endpoints,
     *corporate_actions_api.endpoints,
     *official_prices_api.endpoints,
+    *halts_api.endpoints,
     *jobs_api.endpoints,
     *runs_api.endpoints,
     *queues_api.endpoints,

@@ -1,4 +1,4 @@
-"""Commands to orders: sent from a transaction of ours, and waited for until orders has answered or the time is over."""
+"""Commands: sent from a transaction of ours, and waited for until they are answered or the time is over."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack

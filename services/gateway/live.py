@@ -22,6 +22,8 @@ ANSWERS = {
     "CashMoved.v1": "transfer_id",
     "CashRefused.v1": "transfer_id",
     "AccountReset.v1": "reset_id",
+    "TradingHalted.v1": "halt_id",
+    "TradingResumed.v1": "halt_id",
 }
 #: An order that closes a position promises some of its shares.
 ORDERED = {"orders", "account", "positions"}
@@ -43,6 +45,8 @@ CHANGES = {
     "AccountReset.v1": ORDERED,
 }
 VALUED = {"account", "positions"}
+#: Events that concern all pages.
+HALTS = {"TradingHalted.v1", "TradingResumed.v1"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Live:
 
     @contextmanager
     def waiting_for(self, awaited: UUID) -> Iterator[asyncio.Future[Answer]]:
-        """What orders answers about this order, transfer or reset; enter before the command is sent."""
+        """What is answered about this order, transfer, reset or halt; enter before the command is sent."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(awaited, []).append(answer)
         try:
@@ -134,6 +138,8 @@ def _tell(stream: Stream, name: str, body: dict[str, Any]) -> None:
     if name == "PricesUpdated.v1":
         stream.prices |= {price["symbol"]: price for price in body["prices"]}
         stream.news.set()
+    elif name in HALTS:
+        stream.note({"halts"})
     elif name == "AccountsValued.v1":
         if any(UUID(value["account_id"]) == stream.account_id for value in body["values"]):
             stream.note(VALUED)

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict
 from sqlalchemy import Connection, text
 
-from services.gateway import desk
+from services.gateway import desk, halts_api
 from services.gateway.endpoints import Endpoint
 from services.gateway.errors import Invalid
 from services.gateway.keys import OPERATE, Principal
@@ -69,6 +69,8 @@ async def _command(gateway: Gateway, body: NewOfficialPrice) -> EnterOfficialPri
     held_at = body.held_at or due
     if max(due, held_at) > now:
         raise Invalid("held_at: the auction is not over", field="held_at")
+    if await read(gateway, halts_api.was_halted, body.symbol, held_at):
+        raise Invalid(f"held_at: {body.symbol} was halted then", field="held_at")
     return EnterOfficialPrice(**{**body.model_dump(), "held_at": held_at})
 
 

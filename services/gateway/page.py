@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from typing_extensions import TypedDict
 
-from services.gateway import account_rows, order_rows, store
+from services.gateway import account_rows, halts_api, order_rows, store
 from services.gateway.endpoints import Endpoint
 from services.gateway.errors import Unauthorized
 from services.gateway.jobs_api import status_json
@@ -81,7 +81,7 @@ def _session_json(principal: Principal) -> Session:
 
 
 async def get_stream(gateway: Gateway, principal: Principal) -> Annotated[Response, str]:
-    """Server-sent events: prices, account, positions, orders and, for operators, jobs, whenever they change."""
+    """Server-sent events: prices, halts, account, positions, orders and, for operators, jobs, whenever they change."""
     return EventSourceResponse(_events(gateway, principal), ping=3600)
 
 
@@ -89,7 +89,7 @@ async def _events(gateway: Gateway, principal: Principal) -> AsyncIterator[Serve
     """A snapshot of every part, then each part again whenever it changed."""
     with gateway.live.stream(principal.account_id) as stream:
         yield _event("prices", {"prices": [price_json(row) for row in await read(gateway, store.prices)]})
-        stream.note({"account", "positions", "orders"})
+        stream.note({"halts", "account", "positions", "orders"})
         jobs = asyncio.create_task(_note_jobs(stream)) if OPERATE in principal.scopes else None
         try:
             async for event in _changes(gateway, principal, stream):
@@ -138,6 +138,8 @@ async def _part(gateway: Gateway, principal: Principal, part: str) -> ServerSent
     if part == "orders":
         rows = await read(gateway, order_rows.orders, account, OrderQuery(status="all", limit=50))
         return _event(part, {"orders": [order_json(row) for row in rows]})
+    if part == "halts":
+        return _event(part, {"halts": [price_json(row) for row in await read(gateway, halts_api.standing_halts)]})
     return ServerSentEvent(await status_json(gateway), event=part)
 
 

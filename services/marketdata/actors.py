@@ -1,10 +1,11 @@
 """What marketdata does with each message."""
 
-from services.marketdata import corporate_actions, official_prices
+from services.marketdata import corporate_actions, halts, official_prices
 from shared.bus.actors import Actors
 from shared.bus.transaction import Transaction
 from shared.contracts.auctions import EnterOfficialPrice
 from shared.contracts.corporate_actions import EnterCorporateAction
+from shared.contracts.halts import HaltTrading, ResumeTrading
 
 actors = Actors()
 
@@ -19,3 +20,13 @@ def enter_corporate_action(command: EnterCorporateAction, tx: Transaction) -> No
 @actors.on(EnterOfficialPrice, queue="marketdata.commands")
 def enter_official_price(command: EnterOfficialPrice, tx: Transaction) -> None:
     official_prices.enter(tx, command)
+
+
+@actors.on(HaltTrading, queue="marketdata.commands")
+def halt_trading(command: HaltTrading, tx: Transaction) -> None:
+    halts.halt(tx, command)
+
+
+@actors.on(ResumeTrading, queue="marketdata.commands")
+def resume_trading(command: ResumeTrading, tx: Transaction) -> None:
+    halts.resume(tx, command)

@@ -1,6 +1,7 @@
 """Official opens and closes are kept and told: each once, and the first that is known stays.
 
 They come with a provider's quotes, from the first and last trades of a trading day, or from a hand that enters them.
+None is kept of the time of a halt: there is no auction then.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from services.marketdata.domain.official import NEAR, SETTLES, Bar, Official, TradingDay, first_trade, just_over
 from services.marketdata.domain.quote import Quote
+from services.marketdata.halts import covering
 from services.marketdata.store import Update
 from shared.bus.transaction import Transaction
 from shared.contracts.auctions import AuctionHeld, AuctionKind, EnterOfficialPrice
@@ -75,7 +77,8 @@ def note_closes(tx: Transaction) -> int:
 def last_trades(connection: Connection, wanted: Sequence[tuple[str, TradingDay]]) -> list[Official]:
     """The last trade of each symbol near the day's close, from the stored bars; a day without one is left out.
 
-    Of a bar of a minute only its beginning is known: the trade was then or later.
+    So is one at whose close the symbol was halted. Of a bar of a minute only its beginning is known: the trade was then
+    or later.
     """
     if not wanted:
         return []
@@ -99,7 +102,7 @@ def _days(
 
 
 #: A split that took effect after the auction, and was applied before its price came, is not one of its shares'.
-_KEEP = text("""
+_KEEP = text(f"""
 INSERT INTO marketdata.official_prices
   (symbol, kind, day, price, volume, held_at, provider, known_at, sequence, adjustment)
 SELECT v.symbol, v.kind, v.day, v.price, v.volume, v.held_at, v.provider, :now, GREATEST(i.sequence, 1),
@@ -109,6 +112,7 @@ FROM unnest(CAST(:symbol AS text[]), CAST(:kind AS text[]), CAST(:day AS date[])
             CAST(:volume AS numeric[]), CAST(:held_at AS timestamptz[]), CAST(:provider AS text[]))
   AS v (symbol, kind, day, price, volume, held_at, provider)
 JOIN marketdata.instruments i ON i.symbol = v.symbol
+WHERE NOT {covering("v.symbol", "v.held_at")}
 ON CONFLICT (symbol, day, kind) DO NOTHING
 RETURNING symbol, kind, day, price, volume, held_at, provider, sequence, adjustment
 """)
@@ -125,7 +129,7 @@ WHERE d.day BETWEEN CAST(:after AS date) - 1 AND CAST(:until AS date) + 1
   AND NOT EXISTS (SELECT FROM marketdata.official_prices p
                     WHERE p.symbol = i.symbol AND p.day = d.day AND p.kind = 'close')
 """)
-_LAST_TRADES = text("""
+_LAST_TRADES = text(f"""
 SELECT w.symbol, w.day, b.close, b.start_at, b.provider
 FROM unnest(CAST(:symbols AS text[]), CAST(:days AS date[]), CAST(:closes AS timestamptz[]))
   AS w (symbol, day, close_at)
@@ -135,4 +139,5 @@ CROSS JOIN LATERAL (
     AND (b.interval = 'replay' AND b.start_at <= w.close_at OR b.interval = '1m' AND b.start_at < w.close_at)
   ORDER BY b.start_at DESC LIMIT 1
 ) b
+WHERE NOT {covering("w.symbol", "w.close_at")}
 """)

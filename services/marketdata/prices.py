@@ -39,8 +39,8 @@ def take_in(tx: Transaction, provider: Provider, step: Step, *, interval: str, l
     if not quotes:
         return 0
     updates = store.update_prices(tx.connection, quotes)
-    current = [quote for quote in quotes if quote.symbol in updates]
-    if not current:  # newer prices were written while this waited for the lock: the same step comes again
+    current = [_current(quote, updates[quote.symbol]) for quote in quotes if quote.symbol in updates]
+    if not current:  # newer prices or halts were written while this waited for the lock: the same step comes again
         return 0
     if not provider.official:
         official_prices.note_trades(tx, current, updates)
@@ -49,6 +49,11 @@ def take_in(tx: Transaction, provider: Provider, step: Step, *, interval: str, l
         store.save_provider_state(tx.connection, provider.name, after, tx.now)
     tx.publish(PricesUpdated(prices=tuple(_price(quote, updates[quote.symbol]) for quote in current), at=tx.now))
     return len(current)
+
+
+def _current(quote: Quote, update: store.Update) -> Quote:
+    """The bar of the first price after a halt reaches into it, and no order may fill on what was traded there."""
+    return quote.without_range() if update.after_halt else quote
 
 
 def _price(quote: Quote, update: store.Update) -> Price:

@@ -56,6 +56,7 @@ def replace_sessions(
 
 
 def tradable_symbols(connection: Connection) -> list[str]:
+    """The symbols whose prices are taken now: none that is halted."""
     return [row.symbol for row in connection.execute(_SYMBOLS)]
 
 
@@ -74,24 +75,26 @@ def save_provider_state(connection: Connection, provider: str, state: dict[str, 
 class Update:
     """``sequence`` counts a symbol's updates, ``adjustment`` its splits; ``since`` is the time of the update before.
 
-    ``market`` is that of the instrument.
+    ``market`` is that of the instrument. The first update ``after_halt`` has none before it.
     """
 
     sequence: int
     since: datetime | None
     adjustment: int = 0
     market: str = ""
+    after_halt: bool = False
 
 
 def update_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, Update]:
     """Write the quotes as the instruments' current prices: symbol → its place among the symbol's updates.
 
-    A quote older than what is there, and one of an unknown instrument, changes nothing and is left out.
+    A quote older than what is there, one from before the end of a halt, and one of an instrument that is halted or
+    unknown, changes nothing and is left out.
     """
     columns = _columns(quotes, "symbol", "provider", "last", "bid", "ask", "bid_size", "ask_size", "open")
     columns |= _columns(quotes, "high", "low", "volume", "quoted_at")
     return {
-        row.symbol: Update(row.sequence, row.since, row.adjustment, row.market)
+        row.symbol: Update(row.sequence, row.since, row.adjustment, row.market, row.after_halt)
         for row in connection.execute(_UPDATE_PRICES, columns)
     }
 
@@ -152,7 +155,7 @@ WITH given AS (
 )
 SELECT (SELECT count(*) FROM written) AS written, (SELECT count(*) FROM removed) AS removed
 """)
-_SYMBOLS = text("SELECT symbol FROM marketdata.instruments WHERE tradable ORDER BY symbol")
+_SYMBOLS = text("SELECT symbol FROM marketdata.instruments WHERE tradable AND halted_at IS NULL ORDER BY symbol")
 _ADD_PROVIDER = text("INSERT INTO marketdata.provider_states (provider) VALUES (:provider) ON CONFLICT DO NOTHING")
 _LOCK_PROVIDER = text("SELECT state FROM marketdata.provider_states WHERE provider = :provider FOR UPDATE")
 _SAVE_PROVIDER = text("""
@@ -162,14 +165,16 @@ _UPDATE_PRICES = text("""
 UPDATE marketdata.instruments i SET
   sequence = i.sequence + 1, provider = v.provider, last_price = v.last, bid = v.bid, ask = v.ask,
   bid_size = v.bid_size, ask_size = v.ask_size, open = v.open, high = v.high, low = v.low, volume = v.volume,
-  quoted_at = v.quoted_at, since = i.quoted_at
+  quoted_at = v.quoted_at, since = CASE WHEN i.resumed_at > i.quoted_at THEN NULL ELSE i.quoted_at END
 FROM unnest(CAST(:symbol AS text[]), CAST(:provider AS text[]), CAST(:last AS numeric[]), CAST(:bid AS numeric[]),
             CAST(:ask AS numeric[]), CAST(:bid_size AS numeric[]), CAST(:ask_size AS numeric[]),
             CAST(:open AS numeric[]), CAST(:high AS numeric[]), CAST(:low AS numeric[]),
             CAST(:volume AS numeric[]), CAST(:quoted_at AS timestamptz[]))
   AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at)
 WHERE i.symbol = v.symbol AND (i.quoted_at IS NULL OR i.quoted_at < v.quoted_at)
-RETURNING i.symbol, i.sequence, i.since, i.adjustment, i.market
+  AND i.halted_at IS NULL AND (i.resumed_at IS NULL OR i.resumed_at <= v.quoted_at)
+RETURNING i.symbol, i.sequence, i.since, i.adjustment, i.market,
+          i.since IS NULL AND i.resumed_at IS NOT NULL AS after_halt
 """)
 _ADD_BARS = text("""
 INSERT INTO marketdata.market_data AS bar

@@ -14,7 +14,7 @@ from services.orders import store
 from services.orders.domain.book import Holding
 from services.orders.domain.lots import Lot
 from services.orders.domain.order import Account, Order
-from services.orders.domain.risk import Listing, Standing
+from services.orders.domain.risk import Halt, Listing, Standing
 from services.orders.store import OPEN, Concerned
 from shared.bus.transaction import Transaction
 from shared.contracts.accounts import AccountSettings, OpenAccount
@@ -141,7 +141,9 @@ def _finding_contexts(account_id: UUID, asked: Sequence[tuple[UUID, str, str]], 
 def _context(row: Any) -> Context:
     listing = None
     if row.tradable is not None:
-        listing = Listing(row.tradable, row.ask, row.bid, row.last, row.currency, row.is_open, row.session_end)
+        halt = None if row.halted_at is None else Halt(row.halted_at, row.halt_reason)
+        quote = (row.ask, row.bid, row.last)
+        listing = Listing(row.tradable, *quote, row.currency, row.is_open, row.session_end, halt=halt)
     return Context(row.known, row.taken, listing, Standing(row.held, row.promised, row.buying, row.selling))
 
 
@@ -232,7 +234,8 @@ CROSS JOIN LATERAL (
 WHERE p.account_id = ANY(:ids) AND p.qty <> 0 GROUP BY p.account_id
 """)
 _CONTEXTS = f"""
-SELECT i.tradable, i.bid, i.ask, i.last, i.currency, COALESCE(s.open_at <= %(now)s, false) AS is_open,
+SELECT i.tradable, i.bid, i.ask, i.last, i.currency, i.halted_at, i.halt_reason,
+       COALESCE(s.open_at <= %(now)s, false) AS is_open,
        CASE WHEN s.close_at = 'infinity'
             THEN (date_trunc('day', %(now)s AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
             ELSE s.close_at END AS session_end,

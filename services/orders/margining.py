@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from services.orders import account_store, margin_calls, saving, store
+from services.orders.account_store import Context
 from services.orders.domain.ledger import Entry, Kind
 from services.orders.domain.margin import daily_interest, maintenance
 from services.orders.domain.order import Account
@@ -77,7 +78,10 @@ def _end(tx: Transaction, account: Account, call: margin_calls.Call, how: str) -
 
 
 def _liquidate(tx: Transaction, account: Account, call: margin_calls.Call) -> bool:
-    """Cancel what is open and close everything at the market; the call ends when equity suffices."""
+    """Cancel what is open and close everything at the market; the call ends when equity suffices.
+
+    The orders in what is halted come in all the same, and wait for the first price after it.
+    """
     accounts = {account.id: account}
     orders = store.lock_open_orders(tx.connection, store.open_families(tx.connection, account.id))
     if orders:
@@ -85,9 +89,15 @@ def _liquidate(tx: Transaction, account: Account, call: margin_calls.Call) -> bo
     held = account_store.positions_of(tx.connection, account.id)
     closing = [_closing(call, symbol, qty, tx) for symbol, qty in held]
     unblocked = replace(accounts[account.id], settings=account.settings.model_copy(update={"trading_blocked": False}))
-    enter_orders(tx, unblocked, closing)
+    asked = [(order.order_id, order.client_order_id, order.symbol) for order in closing]
+    contexts = account_store.contexts(tx.connection, account.id, asked, tx.now)
+    enter_orders(tx, unblocked, closing, [_free_of_halts(context) for context in contexts])
     margin_calls.note_liquidation(tx.connection, call, tx.now)
     return True
+
+
+def _free_of_halts(context: Context) -> Context:
+    return replace(context, listing=context.listing and replace(context.listing, halt=None))
 
 
 def _closing(call: margin_calls.Call, symbol: str, qty: Any, tx: Transaction) -> NewOrder:

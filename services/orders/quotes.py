@@ -100,8 +100,8 @@ def prices_with_open_orders(connection: Connection) -> list[Price]:
 def missed_bars(connection: Connection) -> list[Price]:
     """The stored bars between the last price that was applied and the current one, where updates lie between them.
 
-    Only of symbols with open orders, as prices without a quote; the finest interval that there is of each. In the order
-    of their ends, and not all at once: when these are applied there may be more.
+    Only of symbols with open orders, as prices without a quote; the finest interval that there is of each, without what
+    reaches into a halt. In the order of their ends, and not all at once: when these are applied there may be more.
     """
     return [
         Price.model_validate(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
@@ -140,7 +140,10 @@ WITH behind AS (
     AND (b.interval = '1m' OR b.start_at > n.applied_at)
 )
 SELECT symbol, open, high, low, close AS last, close, volume, provider, sequence, ends_at AS quoted_at, since
-FROM bars WHERE (interval = 'replay') = replayed AND ends_at < until ORDER BY ends_at, symbol LIMIT :most
+FROM bars b WHERE (interval = 'replay') = replayed AND ends_at < until
+  AND NOT EXISTS (SELECT FROM marketdata.halts_v1 h WHERE h.symbol = b.symbol AND h.began_at < b.ends_at
+                    AND COALESCE(h.ended_at, 'infinity') > b.since)
+ORDER BY ends_at, symbol LIMIT :most
 """)
 _ADJUST_QUOTE = text("""
 INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)

@@ -23,6 +23,7 @@ from shared.contracts.accounts import (
 from shared.contracts.auctions import AuctionHeld, EnterOfficialPrice
 from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
+from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.jobs import RunJob
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters, ToService
 from shared.contracts.orders import (
@@ -60,6 +61,10 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     CorporateActionApplied: ("marketdata",),
     EnterOfficialPrice: ("gateway",),
     AuctionHeld: ("marketdata",),
+    HaltTrading: ("gateway",),
+    ResumeTrading: ("gateway",),
+    TradingHalted: ("marketdata",),
+    TradingResumed: ("marketdata",),
     OpenAccount: ("gateway",),
     ConfigureAccount: ("gateway",),
     MoveCash: ("gateway",),
@@ -103,7 +108,7 @@ class Queue:
 
 #: Which messages each queue receives. The part before the dot is the consuming service.
 QUEUES: dict[str, Queue] = {
-    "marketdata.commands": Queue(Priority.HIGH, (EnterCorporateAction, EnterOfficialPrice)),
+    "marketdata.commands": Queue(Priority.HIGH, (EnterCorporateAction, EnterOfficialPrice, HaltTrading, ResumeTrading)),
     "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, AuctionHeld)),
     "orders.commands": Queue(
         Priority.CRITICAL,
@@ -127,6 +132,8 @@ QUEUES: dict[str, Queue] = {
 #: What each gateway process listens to, on a queue of its own that dies with it.
 LIVE: tuple[type[Message], ...] = (
     PricesUpdated,
+    TradingHalted,
+    TradingResumed,
     OrderAccepted,
     OrderRejected,
     OrderFilled,

@@ -5,16 +5,17 @@ Exception
     ├── OperationalError      the server is away, restarting, or refused a lock: wait and try again
     ├── TimeoutError          the pool is exhausted: the same
     └── ProgrammingError
-        └── UndefinedTable    another service has not migrated yet: not ready, try again
+        ├── UndefinedTable    another service has not migrated yet: not ready, try again
+        └── UndefinedColumn   its view has not this column yet: the same
 
-psycopg's own OperationalError, where its connection is used directly, is the same as the first.
+psycopg's own errors, where its connection is used directly, are the same as those.
 """
 
 from psycopg import errors as pg
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-_NOT_READY = (pg.UndefinedTable, pg.InvalidSchemaName, pg.InsufficientPrivilege)
+_NOT_READY = (pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName, pg.InsufficientPrivilege)
 _SHUTTING_DOWN = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow)
 
 
@@ -26,7 +27,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, ProgrammingError):
         return isinstance(error.orig, _NOT_READY)
     if isinstance(error, pg.Error):
-        return isinstance(error, pg.OperationalError) and not isinstance(error, pg.QueryCanceled)
+        return isinstance(error, (pg.OperationalError, *_NOT_READY)) and not isinstance(error, pg.QueryCanceled)
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or isinstance(error.orig, _SHUTTING_DOWN)
     return False

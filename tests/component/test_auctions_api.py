@@ -126,3 +126,14 @@ def test_an_official_price_is_entered_once_and_for_a_day_that_was(trader: Trader
     assert trader.ask("POST", "/api/official-prices", json=PRICE).status_code == 202
     eventually(lambda: trader.ask("GET", f"/api/official-prices?day={TODAY}").json()["items"])
     assert "is known already" in trader.refused("POST", "/api/official-prices", json=PRICE)[1]
+
+
+def test_an_auction_of_the_time_of_a_halt_cannot_be_entered(trader: Trader) -> None:
+    """It was halted at the open, and is not any more."""
+    trader.ask("POST", "/api/halts", json={"symbol": "AAPL", "reason": "news pending"})
+    opens_at(trader, utc_now())
+    trader.ask("DELETE", "/api/halts/AAPL")
+    eventually(lambda: not trader.ask("GET", "/api/halts?standing=true").json()["items"])
+    assert trader.refused("POST", "/api/official-prices", json=PRICE) == (422, "held_at: AAPL was halted then")
+    later = {**PRICE, "held_at": utc_now().isoformat()}
+    assert trader.ask("POST", "/api/official-prices", json=later).status_code == 202

@@ -6,19 +6,19 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.gateway.live import ANSWERS, CHANGES, Answer, Live, answers_within
+from services.gateway.live import ANSWERS, CHANGES, HALTS, Answer, Live, answers_within
 from shared.contracts.accounts import OfAccount
 from shared.contracts.routing import LIVE
 
+NAMES = {message.wire_name(): message for message in LIVE}
 OURS = [message for message in LIVE if issubclass(message, OfAccount)]
 REFUSALS = {"CancelRejected.v1", "ReplaceRejected.v1", "CashRefused.v1"}
 
 
 def test_every_event_of_an_account_is_known() -> None:
     """Each changes a page or refuses something; what is awaited stands in the field that names it."""
-    names = {message.wire_name(): message for message in OURS}
-    assert CHANGES.keys() | REFUSALS == names.keys()
-    assert [name for name, field in ANSWERS.items() if field not in names[name].model_fields] == []
+    assert CHANGES.keys() | REFUSALS == {message.wire_name() for message in OURS}
+    assert [name for name, field in ANSWERS.items() if field not in NAMES[name].model_fields] == []
 
 
 @pytest.mark.parametrize("name", [message.wire_name() for message in OURS])
@@ -34,6 +34,21 @@ def test_a_page_is_told_of_its_own_account_only(name: str) -> None:
             return own.take()[0], other.take()[0]
 
     assert asyncio.run(told()) == (set(CHANGES.get(name, ())), set())
+
+
+@pytest.mark.parametrize("name", sorted(HALTS))
+def test_all_pages_are_told_of_halts(name: str) -> None:
+    """Whatever account they are of."""
+
+    async def told() -> list[set[str]]:
+        live = Live()
+        live.attach(asyncio.get_running_loop())
+        with live.stream(uuid4()) as one, live.stream(uuid4()) as other:
+            live.on_message(name, _body(symbol="AAPL"))
+            await asyncio.sleep(0)
+            return [one.take()[0], other.take()[0]]
+
+    assert asyncio.run(told()) == [{"halts"}, {"halts"}]
 
 
 @pytest.mark.parametrize(("name", "field"), ANSWERS.items())

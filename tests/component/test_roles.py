@@ -27,6 +27,7 @@ PUBLISHED = {
         "official_prices_v1",
         "trading_days_v1",
         "rates_v1",
+        "halts_v1",
         "dead_letters_v1",
     },
     "orders": {

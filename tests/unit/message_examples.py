@@ -22,6 +22,7 @@ from shared.contracts.accounts import (
 from shared.contracts.auctions import AuctionHeld, AuctionKind, EnterOfficialPrice
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
+from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.jobs import RunJob
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
 from shared.contracts.orders import (
@@ -199,6 +200,10 @@ _ALL: tuple[Message, ...] = (
         adjustment=1,
         provider="replay",
     ),
+    HaltTrading(halt_id=UUID(int=7), symbol="AAPL", reason="news pending"),
+    ResumeTrading(symbol="AAPL"),
+    TradingHalted(halt_id=UUID(int=7), symbol="AAPL", reason="news pending", began_at=AT),
+    TradingResumed(halt_id=UUID(int=7), symbol="AAPL", ended_at=AT),
     OrderExpired(**_of_order),
     PositionChanged(**_of_account, symbol="AAPL", qty=Decimal("-8.5"), cost=Decimal("-850.25")),
     CashMoved(**_of_account, transfer_id=OTHER, amount=Decimal("-250.50"), cash=Decimal("99749.50")),

@@ -11,7 +11,7 @@ import pytest
 from services.orders.domain.amending import Replaced, amend
 from services.orders.domain.entry import Admitted, admit
 from services.orders.domain.order import Account, Leg, Order
-from services.orders.domain.risk import Listing, Refusal, Standing
+from services.orders.domain.risk import Halt, Listing, Refusal, Standing
 from shared.contracts.orders import OrderClass, OrderStatus, ReplaceOrder
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, order, submission
 
@@ -35,11 +35,12 @@ def amended(
     owner: Account | None = None,
     held: str = "0",
     promised: str = "0",
+    listing: Listing = OPEN,
     **changes: Any,
 ) -> Replaced | Refusal:
     command = ReplaceOrder(account_id=ACCOUNT, order_id=old.id, new_order_id=NEW, requested_at=NOW, **changes)
     standing = Standing(Decimal(held), Decimal(promised))
-    return amend(family or [old], command, OPEN, owner or account("5000", "600"), standing, NOW)
+    return amend(family or [old], command, listing, owner or account("5000", "600"), standing, NOW)
 
 
 def replaced(old: Order, family: list[Order] | None = None, **changes: Any) -> Replaced:
@@ -176,6 +177,16 @@ def test_an_exit_that_is_held_goes_on_being_held() -> None:
     assert facts(new.status, new.leg, new.family, new.qty) == (OrderStatus.HELD, Leg.STOP_LOSS, entry.family, 10)
     assert facts(new.stop_price, new.limit_price, new.promised, new.expires_at) == (96, 95, 0, CLOSE)
     assert found.account == account("5000", "600")
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_nothing_is_replaced_while_its_symbol_is_halted(place: int) -> None:
+    """Neither an entry nor the exits that wait for it, whatever is to change."""
+    orders = family("buy 10 AAPL limit 100 bracket 110/95")
+    halted = replace(OPEN, halt=Halt(ACCEPTED, "news pending"))
+    found = amended(orders[place], orders, listing=halted, time_in_force="day")
+    assert isinstance(found, Refusal)
+    assert (found.reason, "since 2026-11-23 15:00:00 UTC: news" in found.message) == ("symbol_halted", True)
 
 
 @pytest.mark.parametrize(("place", "change", "promised"), [(0, "limit_price", 10), (1, "stop_price", 0)])

@@ -47,7 +47,16 @@ TIMERS = {
 ROLES = {"__init__", "__main__", "actors", "jobs", "service", "settings", "store"}
 #: The nouns that only this service has, besides its roles.
 NOUNS = {
-    "marketdata": {"calendars", "corporate_actions", "feed", "official_prices", "partitions", "prices", "providers"},
+    "marketdata": {
+        "calendars",
+        "corporate_actions",
+        "feed",
+        "halts",
+        "official_prices",
+        "partitions",
+        "prices",
+        "providers",
+    },
     "orders": {
         "account_store",
         "adjusting",
@@ -79,6 +88,7 @@ NOUNS = {
         "desk",
         "endpoints",
         "errors",
+        "halts_api",
         "housekeeping",
         "jobs_api",
         "keys",

@@ -1,5 +1,7 @@
 """What is checked before an order is accepted: each refusal by its name, and by example."""
 
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -9,13 +11,14 @@ from hypothesis import strategies as st
 
 from services.orders.domain.matching import MarketRules, match
 from services.orders.domain.order import Account
-from services.orders.domain.risk import DUPLICATE, Listing, Refusal, Standing, refuse, size_up, unknown_symbol
+from services.orders.domain.risk import DUPLICATE, Halt, Listing, Refusal, Standing, refuse, size_up, unknown_symbol
 from shared.contracts.orders import Side
 from shared.money import CENT, cents
 from tests.unit.trading_examples import ACCOUNT, LISTING, MARGIN, account, order, quote, submission
 
 UNQUOTED = Listing(tradable=True, last=Decimal(100))
 UNPRICED = Listing(tradable=True)
+HALTED = replace(LISTING, halt=Halt(datetime(2026, 11, 23, 15, 4, 5, tzinfo=UTC), "news pending"))
 RICH = account("100000", **MARGIN)
 
 
@@ -196,11 +199,31 @@ def test_what_is_within_a_limit_or_reduces_a_risk_is_free(
         (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL limit 9 fok", "market_closed"),
         (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL market day", None),
         (UNPRICED, "sell $1000 AAPL market", "no_price"),
+        (HALTED, "buy 1 AAPL market", "symbol_halted"),
+        (HALTED, "sell 100 AAPL market", "symbol_halted"),
+        (replace(HALTED, tradable=False), "buy 1 AAPL market", "not_tradable"),
+        (replace(HALTED, is_open=False), "buy 1 AAPL market ioc", "market_closed"),
     ],
 )
 def test_what_the_instrument_forbids(listing: Listing, terms: str, reason: str | None) -> None:
     """A halt, a currency without a rate, and a closed market for what must fill at once."""
     assert reason_of(terms, account("100000"), standing("100"), listing=listing) == reason
+
+
+@given(
+    st.sampled_from(["buy", "sell"]),
+    st.sampled_from(["1 AAPL market", "3 AAPL limit 99", "9 AAPL stop 95", "$50 AAPL market", "2 AAPL limit 1 cls"]),
+    st.integers(0, 100),
+    st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-5))])),
+    st.text(min_size=1, max_size=200),
+)
+def test_nothing_of_a_halted_symbol_is_accepted(side: str, terms: str, held: int, since: datetime, why: str) -> None:
+    """Not what opens a position nor what closes one; and it is said since when, in UTC, and why."""
+    halted = replace(LISTING, halt=Halt(since, why))
+    refusal = refusal_of(f"{side} {terms}", known=standing(str(held)), listing=halted)
+    assert refusal is not None
+    assert refusal.reason == "symbol_halted"
+    assert refusal.message == f"trading of AAPL is halted since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {why}"
 
 
 def test_an_instrument_that_is_not_traded_is_refused_first() -> None:

@@ -20,6 +20,7 @@ const ticket = new Ticket(prices, account, orders);
 
 const handlers = {
   prices: (data) => { prices.update(data.prices); ticket.refresh(); },
+  halts: (data) => prices.mark(data.halts),
   account: (data) => { account.update(data); ticket.refresh(); },
   positions: (data) => positions.update(data.positions),
   orders: (data) => { orders.update(data.orders); ticket.follow(); },

@@ -8,6 +8,7 @@ import { drawSparkline, History } from "./sparkline.js";
 export class Prices {
   #bySymbol = new Map();
   #histories = new Map();
+  #halts = new Map();
   #list = new LiveList(byId("prices"), (row) => row.symbol, (element, row) => this.#paint(element, row));
 
   /** `onTrade(symbol)` is called when a symbol is pressed. */
@@ -27,9 +28,18 @@ export class Prices {
       this.#bySymbol.set(row.symbol, row);
       this.#history(row.symbol).add(Date.parse(row.quoted_at), row.last);
     }
-    const symbols = [...this.#bySymbol.keys()].sort();
-    this.#list.show(symbols.map((symbol) => this.of(symbol)));
-    offerSymbols(symbols);
+    this.#show();
+    offerSymbols([...this.#bySymbol.keys()].sort());
+  }
+
+  /** Mark the symbols of these halts, and no others, as halted. */
+  mark(halts) {
+    this.#halts = new Map(halts.map((halt) => [halt.symbol, halt.reason]));
+    this.#show();
+  }
+
+  #show() {
+    this.#list.show([...this.#bySymbol.keys()].sort().map((symbol) => this.of(symbol)));
   }
 
   #history(symbol) {
@@ -38,6 +48,9 @@ export class Prices {
   }
 
   #paint(element, row) {
+    const halted = part(element, "halted");
+    halted.hidden = !this.#halts.has(row.symbol);
+    halted.title = this.#halts.get(row.symbol) ?? "";
     if (element.dataset.sequence === String(row.sequence)) return;
     element.dataset.sequence = row.sequence;
     setText(part(element, "symbol"), row.symbol);

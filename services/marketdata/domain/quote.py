@@ -1,8 +1,9 @@
 """A quote: what a provider says about one symbol at one moment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Self
 
 from services.marketdata.domain.official import Official
 
@@ -36,6 +37,10 @@ class Quote:
     quoted_at: datetime
     provider: str
     official: tuple[Official, ...] = ()
+
+    def without_range(self) -> Self:
+        """As if all of its bar was traded at the last price."""
+        return replace(self, open=self.last, high=self.last, low=self.last, close=self.last)
 
 
 def spread_around(last: Decimal, spread_bps: Decimal = SPREAD_BPS) -> tuple[Decimal, Decimal]:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from services.orders.domain.entry import Admitted, active_from, admit, expiry
 from services.orders.domain.families import released
 from services.orders.domain.order import Account, Order
-from services.orders.domain.risk import Listing, Refusal, Standing, refuse_change
+from services.orders.domain.risk import Listing, Refusal, Standing, refuse_change, refuse_halted
 from shared.contracts.orders import (
     AT_ONCE,
     PRICES,
@@ -43,7 +43,7 @@ def amend(
     The new order is admitted as any other is, beside the account without the old one.
     """
     old = next(order for order in family if order.id == command.order_id)
-    refusal = refuse_change(old, now) or _refuse(old, command)
+    refusal = refuse_change(old, now) or refuse_halted(old.symbol, listing) or _refuse(old, command)
     if refusal is not None:
         return refusal
     terms = _terms(old, command)

@@ -4,7 +4,7 @@ What only closes a position is free of the limits on positions and losses: nobod
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from services.orders.domain import costs
@@ -33,6 +33,14 @@ DUPLICATE = Refusal("duplicate_client_order_id", "client_order_id must be unique
 
 
 @dataclass(frozen=True)
+class Halt:
+    """The instrument is halted: ``since`` when, and why."""
+
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
 class Listing:
     """What is known about an instrument when an order comes in; no quote is there before the first price.
 
@@ -50,6 +58,7 @@ class Listing:
     auction: Auction | None = None
     #: Of its currency in the account's, where they differ and there is one.
     rate: Rate | None = None
+    halt: Halt | None = None
 
     def rate_in(self, currency: str) -> Rate | None:
         return SAME if self.currency == currency else self.rate
@@ -160,6 +169,7 @@ def refuse(
     asked = size_up(order, listing, account, standing)
     return (
         _refuse_instrument(order, listing, account, limits)
+        or refuse_halted(order.symbol, listing)
         or _refuse_unrated(order, listing, account, asked)
         or _refuse_shares(order, account, asked)
         or _refuse_rate(standing, limits)
@@ -201,6 +211,14 @@ def refuse_change(order: Order, now: datetime) -> Refusal | None:
         f"an order that is {order.time_in_force} stays from {_minutes(order.time_in_force)} minutes before its auction "
         f"until that is over",
     )
+
+
+def refuse_halted(symbol: str, listing: Listing) -> Refusal | None:
+    """Nothing new comes while the symbol is halted; what is there waits, and may be canceled."""
+    if listing.halt is None:
+        return None
+    since = f"{listing.halt.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return Refusal("symbol_halted", f"trading of {symbol} is halted since {since}: {listing.halt.reason}")
 
 
 def _minutes(time_in_force: TimeInForce) -> int:

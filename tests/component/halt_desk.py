@@ -1,0 +1,73 @@
+"""Halts as marketdata keeps them, and prices that it takes in meanwhile."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+from services.marketdata.actors import halt_trading, resume_trading
+from services.marketdata.prices import take_in
+from services.orders.recovery import catch_up
+from shared.bus.transaction import Unit
+from shared.contracts.halts import HaltTrading, ResumeTrading
+from shared.contracts.prices import PricesUpdated
+from tests.component.exchange_desk import Exchange
+from tests.component.scripted_prices import MINUTE, Scripted, made_up_quote
+from tests.component.watching import outbox
+from tests.support import broken_invariants, rows
+
+
+def halt(marketdata: Unit, reason: str = "news pending", symbol: str = "AAPL") -> UUID:
+    command = HaltTrading(halt_id=uuid4(), symbol=symbol, reason=reason)
+    with marketdata.transaction() as tx:
+        halt_trading(command, tx)
+    return command.halt_id
+
+
+def resume(marketdata: Unit, symbol: str = "AAPL") -> None:
+    with marketdata.transaction() as tx:
+        resume_trading(ResumeTrading(symbol=symbol), tx)
+
+
+def quoted(marketdata: Unit, last: str, at: datetime | None = None, /, **fields: str) -> int:
+    """Let marketdata take in a price of AAPL, as of now unless told; ``low`` and others of its bar. 1 if it is news."""
+    with marketdata.transaction() as tx:
+        bar = {name: Decimal(value) for name, value in fields.items()}
+        provider = Scripted(quotes=[replace(made_up_quote("AAPL", last, at or tx.now), **bar)])  # type: ignore[arg-type]
+        return take_in(tx, provider, partial(provider.poll, now=tx.now), interval="1m", length=MINUTE)
+
+
+def halts(marketdata: Unit) -> list[Any]:
+    """The oldest first."""
+    return rows(marketdata.engine, "SELECT * FROM marketdata.halts_v1 ORDER BY symbol, began_at, ended_at")
+
+
+def said(marketdata: Unit) -> list[str]:
+    return [sent.name.partition(".")[0] for sent in outbox(marketdata)]
+
+
+def told(marketdata: Unit) -> list[PricesUpdated]:
+    """What marketdata said of prices."""
+    found = [sent.body for sent in outbox(marketdata) if sent.name == "PricesUpdated.v1"]
+    return [PricesUpdated.model_validate(body) for body in found]
+
+
+def within_halts(exchange: Exchange) -> Sequence[Any]:
+    """The fills on prices whose time lies in a halt."""
+    return rows(exchange.orders.engine, _WITHIN)
+
+
+def recover(exchange: Exchange) -> int:
+    """What process_orders does; the number of fills."""
+    filled = catch_up(exchange.orders, lambda _done, _of: None) + exchange.sweep_once()
+    assert broken_invariants(exchange.orders.engine) == {}
+    return filled
+
+
+_WITHIN = """
+SELECT f.order_id, f.quoted_at FROM orders.fills f JOIN marketdata.halts_v1 h ON h.symbol = f.symbol
+WHERE h.began_at < f.quoted_at AND COALESCE(h.ended_at, 'infinity') > f.quoted_at
+"""
