@@ -218,7 +218,7 @@ SELECT id, created_at, 'deposit', id, cash, cash FROM opened
 _CONFIGURE = text("UPDATE orders.accounts SET settings = CAST(:settings AS jsonb) WHERE id = :id")
 _LOCK_ACCOUNTS = """
 SELECT id, cash, reserved, sequence, CAST(settings AS text) AS settings, epoch, currency,
-       EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0) AS short
+       (SELECT true FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0 LIMIT 1) IS NOT NULL AS short
 FROM orders.accounts a WHERE id = ANY(%(ids)b::uuid[]) ORDER BY id FOR UPDATE
 """
 _MARKS = text("""
@@ -233,16 +233,18 @@ CROSS JOIN LATERAL (
 ) v
 WHERE p.account_id = ANY(:ids) AND p.qty <> 0 GROUP BY p.account_id
 """)
+#: Subqueries with a value: as EXISTS or as a join, all orders and positions of the account might be read.
 _CONTEXTS = f"""
 SELECT i.tradable, i.bid, i.ask, i.last, i.currency, i.halted_at, i.halt_reason,
        COALESCE(s.open_at <= %(now)s, false) AS is_open,
        CASE WHEN s.close_at = 'infinity'
             THEN (date_trunc('day', %(now)s AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
             ELSE s.close_at END AS session_end,
-       EXISTS (SELECT FROM orders.orders o WHERE o.account_id = %(account_id)s AND o.id = asked.id) AS known,
-       EXISTS (SELECT FROM orders.orders o WHERE o.account_id = %(account_id)s
-               AND o.client_order_id = asked.client_id AND o.status <> 'rejected') AS taken,
-       COALESCE(p.qty, 0) AS held,
+       (SELECT true FROM orders.orders o WHERE o.account_id = %(account_id)s AND o.id = asked.id) IS NOT NULL AS known,
+       (SELECT true FROM orders.orders o WHERE o.account_id = %(account_id)s
+        AND o.client_order_id = asked.client_id AND o.status <> 'rejected' LIMIT 1) IS NOT NULL AS taken,
+       COALESCE((SELECT p.qty FROM orders.positions p
+                 WHERE p.account_id = %(account_id)s AND p.symbol = asked.symbol), 0) AS held,
        w.promised, w.buying, w.selling
 FROM unnest(%(ids)b::uuid[], %(client_ids)b::text[], %(symbols)b::text[]) WITH ORDINALITY
   AS asked (id, client_id, symbol, place)
@@ -251,7 +253,6 @@ LEFT JOIN LATERAL (
   SELECT open_at, close_at FROM marketdata.sessions_v1 s
   WHERE s.market = i.market AND s.close_at > %(now)s ORDER BY close_at LIMIT 1
 ) s ON true
-LEFT JOIN orders.positions p ON p.account_id = %(account_id)s AND p.symbol = asked.symbol
 CROSS JOIN LATERAL (
   SELECT COALESCE(sum(o.promised), 0) AS promised,
          COALESCE(sum(o.opening) FILTER (WHERE o.side = 'buy'), 0) AS buying,

@@ -39,7 +39,7 @@ def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
         if settlement.changed:
             tell(tx, settlement, book)
             saving.add(tx.writes, settlement, book, tx.now)
-    quotes.follow_best(tx.writes, [fresh[symbol] for symbol in applied.trailed if symbol in fresh])
+    quotes.follow_best(tx.writes, applied.trailing, fresh)
     return len(settlement.fills)
 
 

@@ -1,10 +1,11 @@
 """Prices and the orders that they concern: what was applied, what is missing, what our orders took of the market."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -26,16 +27,25 @@ def adjust_quote(connection: Connection, symbol: str, adjustment: int, effective
     connection.execute(_ADJUST_QUOTE, {"symbol": symbol, "adjustment": adjustment, "effective_at": effective_at})
 
 
-class Applied(NamedTuple):
-    """What prices are about, by symbol.
+class Trailing(NamedTuple):
+    """A trailing stop that has a better price to follow; in the order of the locks."""
 
-    ``late``: something later was applied, or a split before the price is missing. ``concerned``: the families of the
-    open orders that it may fill. ``trailed``: its trailing stops have a better price to follow.
+    account_id: UUID
+    family: UUID
+    id: UUID
+    symbol: str
+
+
+class Applied(NamedTuple):
+    """What prices are about.
+
+    ``late`` are symbols of which something later was applied, or a split before the price is missing; ``concerned`` the
+    families of the open orders that it may fill.
     """
 
     late: set[str]
     concerned: Concerned
-    trailed: set[str]
+    trailing: Sequence[Trailing]
 
 
 def apply_in_order(tx: Transaction, prices: Columns) -> Applied:
@@ -47,15 +57,28 @@ def apply_in_order(tx: Transaction, prices: Columns) -> Applied:
     late = {row.symbol for row in missed}
     concerned: dict[str, list[Family]] = {}
     for row in rows:
-        if row.family is not None and row.symbol not in late:
+        if row.reached and row.symbol not in late:
             concerned.setdefault(row.symbol, []).append((row.account_id, row.family))
-    return Applied(late, concerned, {row.symbol for row in rows if row.trails} - late)
+    return Applied(late, concerned, [Trailing(*row[:4]) for row in rows if row.id is not None])
 
 
-def follow_best(writes: Writes, prices: Collection[Price]) -> None:
-    """Trailing stops that no price concerned follow the best one so far."""
-    if prices:
-        writes.add(_FOLLOW, columns(prices))
+def follow_best(writes: Writes, trailing: Sequence[Trailing], prices: Mapping[str, Price]) -> None:
+    """Those trailing stops whose symbol has a price follow it, unless it concerned them: then they have."""
+    followed = sorted(each for each in trailing if each.symbol in prices)
+    if not followed:
+        return
+    seen = [prices[each.symbol] for each in followed]
+    writes.add(
+        _FOLLOW,
+        {
+            "accounts": [each.account_id for each in followed],
+            "ids": [each.id for each in followed],
+            "lasts": numbers(price.last for price in seen),
+            "highs": numbers(price.high for price in seen),
+            "lows": numbers(price.low for price in seen),
+            "sinces": [price.since for price in seen],
+        },
+    )
 
 
 def columns(prices: Collection[Price]) -> Columns:
@@ -164,40 +187,45 @@ _BEST = f"""
 CASE o.side WHEN 'sell' THEN GREATEST(o.hwm, CASE WHEN {_IN_BAR} THEN p.high ELSE p.last END)
             ELSE LEAST(o.hwm, CASE WHEN {_IN_BAR} THEN p.low ELSE p.last END) END
 """
+#: In the words of the index: see the migration "plans".
+_TRAILS = "num_nonnulls(o.threshold) = 1 AND o.type = 'trailing_stop' AND NOT o.triggered AND o.status <> 'held'"
+#: A bar may lift a trailing stop and then reach it. Where it does not lift it, the threshold says if it is reached.
+_TRAILING = f"""
+SELECT o.account_id, o.family, CASE WHEN o.hwm <> {_BEST} THEN o.id END AS id,
+       {_IN_BAR} AND CASE o.side
+         WHEN 'sell' THEN p.last <= GREATEST(o.hwm, p.high)
+                       - COALESCE(o.trail_price, GREATEST(o.hwm, p.high) * o.trail_percent / 100)
+         ELSE p.last >= LEAST(o.hwm, p.low)
+                       + COALESCE(o.trail_price, LEAST(o.hwm, p.low) * o.trail_percent / 100) END AS reached
+FROM orders.orders o WHERE o.symbol = p.symbol AND {_TRAILS} AND o.active_at < p.quoted_at
+"""
+_WAITS = "o.status <> 'held' AND o.active_at < p.quoted_at"
 _CONCERNED = f"""
-SELECT DISTINCT p.symbol, o.account_id, o.family, o.trails FROM {_PRICES}
+SELECT o.account_id, o.family, o.id, p.symbol, o.reached FROM {_PRICES}
 CROSS JOIN LATERAL (
-  SELECT account_id, family, false AS trails FROM orders.orders o
-  WHERE o.symbol = p.symbol AND o.direction = 'below' AND o.status IN {WORKING} AND o.active_at < p.quoted_at
-    AND o.threshold >= LEAST(p.low, p.last, p.ask)
+  SELECT account_id, family, CAST(NULL AS uuid) AS id, true AS reached FROM orders.orders o
+  WHERE o.symbol = p.symbol AND o.direction = 'below' AND {_WAITS} AND o.threshold >= LEAST(p.low, p.last, p.ask)
     AND ({_IN_BAR} OR o.threshold >= CASE WHEN {_RESTS} THEN COALESCE(p.ask, p.last) ELSE p.last END)
   UNION ALL
-  SELECT account_id, family, false FROM orders.orders o
-  WHERE o.symbol = p.symbol AND o.direction = 'above' AND o.status IN {WORKING} AND o.active_at < p.quoted_at
-    AND o.threshold <= GREATEST(p.high, p.last, p.bid)
+  SELECT account_id, family, NULL, true FROM orders.orders o
+  WHERE o.symbol = p.symbol AND o.direction = 'above' AND {_WAITS} AND o.threshold <= GREATEST(p.high, p.last, p.bid)
     AND ({_IN_BAR} OR o.threshold <= CASE WHEN {_RESTS} THEN COALESCE(p.bid, p.last) ELSE p.last END)
   UNION ALL
-  SELECT CASE WHEN t.reached THEN t.account_id END, CASE WHEN t.reached THEN t.family END, t.trails FROM (
-    SELECT o.account_id, o.family, o.hwm <> {_BEST} AS trails,
-           {_IN_BAR} AND CASE o.side
-             WHEN 'sell' THEN p.last <= GREATEST(o.hwm, p.high)
-                           - COALESCE(o.trail_price, GREATEST(o.hwm, p.high) * o.trail_percent / 100)
-             ELSE p.last >= LEAST(o.hwm, p.low)
-                           + COALESCE(o.trail_price, LEAST(o.hwm, p.low) * o.trail_percent / 100) END AS reached
-    FROM orders.orders o
-    WHERE o.symbol = p.symbol AND o.type = 'trailing_stop' AND NOT o.triggered AND o.status IN {WORKING}
-      AND o.active_at < p.quoted_at
-  ) t
-  WHERE t.reached OR t.trails
+  {_TRAILING} AND o.side = 'sell' AND o.hwm < GREATEST(p.high, p.last)
+  UNION ALL
+  {_TRAILING} AND o.side = 'buy' AND o.hwm > LEAST(p.low, p.last)
 ) o
+WHERE o.reached OR o.id IS NOT NULL
 """
 _FOLLOW = f"""
 WITH followed AS (
-  SELECT o.account_id, o.id, {_BEST} AS hwm
-  FROM {_PRICES} JOIN orders.orders o ON o.symbol = p.symbol
-  WHERE o.type = 'trailing_stop' AND NOT o.triggered AND o.status IN {WORKING} AND o.active_at < p.quoted_at
-    AND o.hwm IS NOT NULL
-  ORDER BY o.account_id, o.id FOR UPDATE OF o
+  SELECT o.account_id, o.id, o.hwm FROM unnest(
+    %(accounts)b::uuid[], %(ids)b::uuid[], %(lasts)s::numeric[], %(highs)s::numeric[], %(lows)s::numeric[],
+    %(sinces)b::timestamptz[]) AS p (account_id, id, last, high, low, since)
+  CROSS JOIN LATERAL (
+    SELECT o.account_id, o.id, {_BEST} AS hwm FROM orders.orders o
+    WHERE o.account_id = p.account_id AND o.id = p.id AND {_TRAILS} FOR UPDATE
+  ) o
 )
 UPDATE orders.orders o SET hwm = followed.hwm, threshold = followed.hwm
   + CASE o.side WHEN 'sell' THEN -1 ELSE 1 END * COALESCE(o.trail_price, followed.hwm * o.trail_percent / 100)

@@ -1,7 +1,7 @@
 """The rows of orders and lots: finding and locking them. ``saving`` writes what a settlement changed.
 
-Locks are taken in one order everywhere: the symbols' quotes, accounts by id, their orders by id, then what was taken of
-the market.
+Locks are taken in one order everywhere: the symbols' quotes, accounts by id, their orders by family and id, then what
+was taken of the market.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -143,17 +143,23 @@ _LOTS_IN = text("""
 SELECT account_id, symbol, fill_id, opened_at, qty, cost, strategy_id FROM orders.lots
 WHERE symbol = :symbol AND qty <> 0 ORDER BY account_id, opened_at, fill_id
 """)
+#: By index for each of what is wanted: a join might read all open orders, or lots, of everybody. What is open, and
+#: nothing else, has a direction; said in these words, only the index of families can be used.
 _LOCK_OPEN = f"""
-SELECT {_ORDER_COLUMNS} FROM orders.orders o
-JOIN unnest(%(accounts)b::uuid[], %(families)b::uuid[]) AS wanted (account_id, family)
-  ON o.account_id = wanted.account_id AND o.family = wanted.family
-WHERE o.status IN {OPEN} ORDER BY o.account_id, o.id FOR UPDATE OF o
+SELECT o.* FROM unnest(%(accounts)b::uuid[], %(families)b::uuid[]) AS wanted (account_id, family)
+CROSS JOIN LATERAL (
+  SELECT {_ORDER_COLUMNS} FROM orders.orders o
+  WHERE o.account_id = wanted.account_id AND o.family = wanted.family AND num_nonnulls(o.direction) = 1
+  ORDER BY o.id FOR UPDATE
+) o
 """
 _LOTS = """
-SELECT l.account_id, l.symbol, l.fill_id, l.opened_at, l.qty, l.cost, l.strategy_id FROM orders.lots l
-JOIN unnest(%(accounts)b::uuid[], %(symbols)b::text[]) AS wanted (account_id, symbol)
-  ON l.account_id = wanted.account_id AND l.symbol = wanted.symbol
-WHERE l.qty <> 0 ORDER BY l.opened_at, l.fill_id
+SELECT l.* FROM unnest(%(accounts)b::uuid[], %(symbols)b::text[]) AS wanted (account_id, symbol)
+CROSS JOIN LATERAL (
+  SELECT account_id, symbol, fill_id, opened_at, qty, cost, strategy_id FROM orders.lots l
+  WHERE l.account_id = wanted.account_id AND l.symbol = wanted.symbol AND l.qty <> 0
+  ORDER BY opened_at, fill_id OFFSET 0
+) l
 """
 _EXPIRED = text(f"""
 SELECT account_id, family FROM orders.orders WHERE status IN {OPEN} AND expires_at <= :now

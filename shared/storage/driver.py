@@ -31,8 +31,12 @@ Call = tuple[str, Values]
 _PLACE = re.compile(r"%\((\w+)\)[sb](?:::(\w+)\[\])?")
 _PREPARED = "prepared"
 _NUMBER = count()
-#: Columns of arrays hide from the planner what it would plan for: one plan serves for all.
-_BEGIN = (b"BEGIN", b"SET LOCAL plan_cache_mode = force_generic_plan")
+#: Columns of arrays hide from the planner what it would plan for: one plan serves for all. It is kept while tables
+#: grow, so what is looked up has to be looked up by index, however small the table is now.
+_BEGIN = (
+    b"BEGIN",
+    b"SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)",
+)
 _NULL = b"\xff\xff\xff\xff"
 _FIRST_DAY = date(2000, 1, 1).toordinal()
 #: PostgreSQL's own; a timestamp as a float is exact to a quarter of a microsecond.
