@@ -15,7 +15,7 @@ from embedded.database import service_urls
 from shared.contracts.routing import SERVICES
 from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
-from shared.storage.migrate import migrate_service
+from shared.storage.migrate import ROOT, migrate_service
 from shared.testing.rabbitmq import PrivateNode, private_node
 from tests.chaos.witness import Witness
 from tests.deployment import Deployment
@@ -110,8 +110,8 @@ class Fleet:
 
 
 @contextmanager
-def running_fleet(folder: Path, **settings: str) -> Iterator[Fleet]:
-    """A fleet on a RabbitMQ and a PostgreSQL of its own; ``settings`` are added to every process's environment."""
+def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
+    """A fleet on a RabbitMQ and a PostgreSQL of its own; ``injected`` is run at the start of every process."""
     postgres = PostgresCluster(folder / "postgres", max_connections=300)
     with postgres as url, private_node(folder / "node") as node:
         urls = service_urls(url)
@@ -123,7 +123,12 @@ def running_fleet(folder: Path, **settings: str) -> Iterator[Fleet]:
         users = node.server.new_users(vhost)
         fleet = Fleet(node, postgres, vhost, folder, urls, Witness(vhost))  # before the first event
         (folder / "run").mkdir()
-        settings = {"TMPDIR": str(folder / "run"), "PAPERPROFIT_REPLAY_SPEED": "5", **settings}
+        (folder / "sitecustomize.py").write_text(injected)
+        settings = {
+            "TMPDIR": str(folder / "run"),
+            "PYTHONPATH": f"{folder}:{ROOT}",
+            "PAPERPROFIT_REPLAY_SPEED": "5",
+        }
         for number, services in enumerate((SERVICES, ("orders",))):
             logs = folder / f"logs{number}"
             logs.mkdir()

@@ -1,11 +1,12 @@
-"""A storm: faults in an order that a seed decides, while people trade; and the audit after it."""
+"""A storm: faults in an order that a seed decides, while people trade."""
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from random import Random
 from threading import Event
@@ -14,15 +15,16 @@ from typing import Any
 import psutil
 from sqlalchemy import Engine
 
-from shared.contracts.routing import WORKERS
 from shared.storage.engine import make_engine
 from shared.testing.rabbitmq import ALARMS
+from tests.chaos.audit import audit, calm, traded, unfinished
 from tests.chaos.fleet import Fleet, Replica
-from tests.chaos.traders import Trader
-from tests.support import broken_invariants, eventually, rows, value
+from tests.chaos.market import hold_auctions, open_day
+from tests.chaos.traders import SETTINGS, Account, Trader, go_home, open_account
+from tests.support import eventually, rows
 
-TRADERS = 3
-#: Every storm has these, and as many of all kinds again; together a minute or less.
+TRADERS = 4
+#: Every storm has these, and some of all kinds again; together about a minute.
 CERTAIN = ("cut", "repeat", "kill at work", "kill in a run", "restart RabbitMQ", "restart PostgreSQL")
 MORE = 4
 #: The log of a state change is a line for each part that depends on it; a start takes a dozen.
@@ -31,10 +33,11 @@ LINES_PER_FAULT_AND_REPLICA = 25
 
 @dataclass
 class Storm:
-    """``log`` tells what was done, for the reader of a failure; ``interrupted`` are runs whose workers were killed."""
+    """``log`` tells what was done, for the reader of a failure. ``interrupted`` are runs whose workers were killed."""
 
     fleet: Fleet
     seed: int
+    day: date
     random: Random = field(init=False)
     log: list[str] = field(default_factory=list)
     interrupted: list[str] = field(default_factory=list)
@@ -46,12 +49,17 @@ class Storm:
         """Let it all happen; the number of faults."""
         kinds = [*CERTAIN, *self.random.choices(list(FAULTS), k=MORE)]
         self.random.shuffle(kinds)
+        kinds.insert(len(kinds) // 2, "auctions")
         for kind in kinds:
             Event().wait(self.random.uniform(0.2, 2.0))  # the seeded moment: time itself is what is varied
             self.log.append(kind)
-            FAULTS[kind](self)
+            (FAULTS | {"auctions": Storm.hold_auctions})[kind](self)
             self.log += [f"  started {each}" for each in self.fleet.tend()]
         return len(kinds)
+
+    def hold_auctions(self) -> None:
+        """No fault, but in the midst of them."""
+        hold_auctions(self.fleet, self.day)
 
     def replica(self) -> Replica:
         """One that runs, which the log names; orders more often than others."""
@@ -178,9 +186,10 @@ def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
     """One storm over people who trade, until everything is quiet again: the toll, and what is wrong in the books."""
     witness = fleet.witness
     before, lines, copies = fleet.counted(), fleet.log_lines(), witness.duplicates
-    storm = Storm(fleet, seed)
+    storm = Storm(fleet, seed, open_day(fleet, seed))
     print(f"seed {seed}")
-    with trading(fleet, seed) as traders:
+    accounts = [open_account(fleet.gateway, settings) for settings in SETTINGS]
+    with trading(fleet, seed, accounts) as traders:
         faults = storm.rage()
     orders = make_engine(fleet.urls["orders"], name="orders")
     calm(fleet, orders, traders)
@@ -193,19 +202,25 @@ def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
         reconnects=counts["paperprofit_reconnects"],
         lines=fleet.log_lines() - lines,
     )
-    wrong = audit(fleet, orders, traders) | unfinished(orders, storm)
+    wrong = audit(fleet, orders, traders) | unfinished(orders, storm.interrupted)
     if counts["paperprofit_messages_unordered"]:
         wrong["no message went ahead of its turn"] = counts["paperprofit_messages_unordered"]
     if toll.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:
         wrong["the logs do not repeat themselves"] = toll.lines
+    print(traded(orders, traders))
     orders.dispose()
+    for account in accounts:
+        go_home(fleet.gateway, account)
     return storm, toll, wrong
 
 
 @contextmanager
-def trading(fleet: Fleet, seed: int) -> Iterator[list[Trader]]:
+def trading(fleet: Fleet, seed: int, accounts: Sequence[Account]) -> Iterator[list[Trader]]:
     """Traders at work until the end of the block; each ends with its last order answered."""
-    traders = [Trader(fleet.gateway, f"{seed}-{n}", Random(seed * 100 + n)) for n in range(TRADERS)]
+    traders = [
+        Trader(fleet.gateway, accounts[n % len(accounts)], f"{seed}-{n}", Random(seed * 100 + n))
+        for n in range(TRADERS)
+    ]
     with ThreadPoolExecutor(TRADERS) as pool:
         running = [pool.submit(trader.run) for trader in traders]
         try:
@@ -216,89 +231,3 @@ def trading(fleet: Fleet, seed: int) -> Iterator[list[Trader]]:
                 trader.stopping.set()
         for future in running:
             future.result(timeout=60)
-
-
-def calm(fleet: Fleet, orders: Engine, traders: list[Trader]) -> None:
-    """Wait until nothing of the storm is under way any more."""
-    fleet.wait_healthy()
-    all_sent(fleet)
-
-    def quiet() -> bool:
-        waiting = fleet.node.server.queues(fleet.vhost)
-        return all(depth.ready + depth.unacked == 0 for name, depth in waiting.items() if name == "orders.commands")
-
-    eventually(quiet, seconds=60, what="every command is handled")
-    eventually(lambda: value(orders, "SELECT count(*) = 0 FROM orders.parked"), seconds=30, what="nothing is parked")
-    asked = [order_id for trader in traders for order_id in trader.answered.values() if order_id is not None]
-    filling = """SELECT count(*) = 0 FROM orders.orders WHERE id = ANY(CAST(:ids AS uuid[]))
-                 AND status IN ('accepted', 'partially_filled') AND limit_price IS DISTINCT FROM 1"""
-    eventually(lambda: value(orders, filling, ids=asked), seconds=60, what="every order that can fill has filled")
-    confirmed = [order_id for trader in traders for order_id in trader.canceled]
-    canceling = "SELECT count(*) = 0 FROM orders.orders WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'accepted'"
-    with suppress(AssertionError):  # the audit tells more
-        eventually(lambda: value(orders, canceling, ids=confirmed), seconds=30)
-    all_sent(fleet)  # what the last commands brought about, too
-
-
-def all_sent(fleet: Fleet) -> None:
-    """Wait until nothing that was committed before now waits in an outbox."""
-    for service in ("gateway", *WORKERS):
-        engine = make_engine(fleet.urls[service], name=service)
-        old = f"SELECT count(*) = 0 FROM {service}.outbox WHERE created_at < :before"
-        sent = partial(value, engine, old, before=value(engine, "SELECT now()"))
-        eventually(sent, seconds=60, what=f"{service} has sent everything")
-        engine.dispose()
-
-
-def unfinished(orders: Engine, storm: Storm) -> dict[str, Any]:
-    """Runs whose worker was killed and that did not begin again and succeed, when they had the time to."""
-    still = (
-        "SELECT id, state, outcome, attempt, reason FROM jobs.job_runs WHERE id = ANY(CAST(:ids AS uuid[])) AND NOT "
-    )
-    ended = "(attempt > 1 AND outcome = 'succeeded')"
-    with suppress(AssertionError):
-        eventually(lambda: not rows(orders, still + ended, ids=storm.interrupted), seconds=60)
-    wrong = [tuple(row) for row in rows(orders, still + ended, ids=storm.interrupted)]
-    return {"a run whose worker died began again": wrong} if wrong else {}
-
-
-def audit(fleet: Fleet, orders: Engine, traders: list[Trader]) -> dict[str, Any]:
-    """Everything that should hold and does not, with what shows it; empty when all is well."""
-    witness = fleet.witness
-    found: dict[str, Any] = dict(broken_invariants(orders))
-    answered = [number for trader in traders for number in trader.answered]
-    placed = {
-        row.client_order_id: row.count
-        for row in rows(
-            orders,
-            "SELECT client_order_id, count(*) FROM orders.orders WHERE client_order_id = ANY(:c) GROUP BY 1",
-            c=answered,
-        )
-    }
-    asked = {order_id for trader in traders for order_id in trader.asked_to_cancel}
-    told = {order_id for trader in traders for order_id in trader.canceled}
-    ended = {
-        str(row.id): (row.status, row.reject_message, witness.answers.get(str(row.id)))
-        for row in rows(
-            orders,
-            """SELECT id, status, reject_message FROM orders.orders
-               WHERE id = ANY(CAST(:told AS uuid[])) AND status <> 'canceled'""",
-            told=list(told),
-        )
-    }
-    checks = {
-        "a cancel that was confirmed is done": ended,
-        "an answered order is there once": [number for number in answered if placed.get(number) != 1],
-        "who asks once is told once": {o: a for o in asked if len(a := list(witness.answers.get(o, {}).values())) > 1},
-        "a cancel that was confirmed is told": [o for o in told if not witness.answers.get(o)],
-        "an account's events have no gap and no double": witness.gaps(),
-        "a slot has one run": rows(
-            orders,
-            "SELECT job, scheduled_for FROM jobs.job_runs WHERE trigger = 'schedule' GROUP BY 1, 2 HAVING count(*) > 1",
-        ),
-    }
-    for service in WORKERS:
-        engine = make_engine(fleet.urls[service], name=service)
-        checks[f"{service} has no dead letters"] = rows(engine, f"SELECT * FROM {service}.dead_letters")
-        engine.dispose()
-    return found | {name: wrong for name, wrong in checks.items() if wrong}
