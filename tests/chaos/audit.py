@@ -134,16 +134,24 @@ def _replaced(known: dict[str, Any], traders: Sequence[Trader], witness: Witness
     }
 
 
-def unfinished(orders: Engine, interrupted: Collection[str]) -> dict[str, Any]:
-    """Runs whose worker was killed and that did not begin again and succeed, when they had the time to."""
+def unfinished(orders: Engine, interrupted: Collection[str], orphaned: Collection[str]) -> dict[str, Any]:
+    """What workers had in their hands when they died: runs that did not begin again and succeed, when they had the
+    time to, and commands that nobody handled.
+    """
     still = (
         "SELECT id, state, outcome, attempt, reason FROM jobs.job_runs WHERE id = ANY(CAST(:ids AS uuid[])) AND NOT "
     )
     ended = "(attempt > 1 AND outcome = 'succeeded')"
     with suppress(AssertionError):
         eventually(lambda: not rows(orders, still + ended, ids=list(interrupted)), seconds=60)
-    wrong = [tuple(row) for row in rows(orders, still + ended, ids=list(interrupted))]
-    return {"a run whose worker died began again": wrong} if wrong else {}
+    runs = [tuple(row) for row in rows(orders, still + ended, ids=list(interrupted))]
+    noted = "SELECT message_id FROM orders.inbox WHERE message_id = ANY(CAST(:ids AS uuid[]))"
+    handled = {str(row.message_id) for row in rows(orders, noted, ids=list(orphaned))}
+    wrong = {
+        "a run whose worker died began again": runs,
+        "a command whose worker died was handled": sorted(set(orphaned) - handled),
+    }
+    return {name: found for name, found in wrong.items() if found}
 
 
 _HERE = "o.account_id = ANY(CAST(:accounts AS uuid[]))"

@@ -17,6 +17,7 @@ from sqlalchemy import Engine
 
 from shared.storage.engine import make_engine
 from shared.testing.rabbitmq import ALARMS
+from tests.chaos import deaths
 from tests.chaos.audit import audit, calm, traded, unfinished
 from tests.chaos.fleet import Fleet, Replica
 from tests.chaos.market import hold_auctions, open_day
@@ -24,8 +25,9 @@ from tests.chaos.traders import SETTINGS, Account, Trader, go_home, open_account
 from tests.support import eventually, rows
 
 TRADERS = 4
+DEATHS = [f"death {point}" for point in deaths.POINTS]
 #: Every storm has these, and some of all kinds again; together about a minute.
-CERTAIN = ("cut", "repeat", "kill at work", "kill in a run", "restart RabbitMQ", "restart PostgreSQL")
+CERTAIN = ("cut", "repeat", "kill at work", "kill in a run", *DEATHS, "restart RabbitMQ", "restart PostgreSQL")
 MORE = 4
 #: The log of a state change is a line for each part that depends on it; a start takes a dozen.
 LINES_PER_FAULT_AND_REPLICA = 25
@@ -33,7 +35,9 @@ LINES_PER_FAULT_AND_REPLICA = 25
 
 @dataclass
 class Storm:
-    """``log`` tells what was done, for the reader of a failure. ``interrupted`` are runs whose workers were killed."""
+    """``log`` tells what was done, for the reader of a failure. ``interrupted`` are runs whose workers were killed,
+    ``orphaned`` commands whose workers died.
+    """
 
     fleet: Fleet
     seed: int
@@ -41,6 +45,7 @@ class Storm:
     random: Random = field(init=False)
     log: list[str] = field(default_factory=list)
     interrupted: list[str] = field(default_factory=list)
+    orphaned: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -113,6 +118,14 @@ class Storm:
         """Not the run of a worker that was killed before and is not missed yet."""
         return [run for run in rows(orders, RUNNING) if psutil.pid_exists(_pid(run))]
 
+    def die(self, point: str) -> None:
+        """A worker of orders, when it comes to that point of its work on a command."""
+        self.fleet.wait_healthy()
+        deaths.ask_for(self.fleet.deaths, point)
+        dead = eventually(partial(deaths.who_died, self.fleet.deaths, point), seconds=30, what=f"a death {point}")[0]
+        self.orphaned.append(dead.message_id)
+        self.log.append(f"  process {dead.pid}, with {dead.message_id} in its hands")
+
     def unacknowledged(self) -> int:
         depths = self.fleet.node.server.queues(self.fleet.vhost)
         return sum(depth.unacked for name, depth in depths.items() if name.startswith("orders."))
@@ -160,6 +173,7 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "kill": Storm.kill,
     "kill at work": Storm.kill_at_work,
     "kill in a run": Storm.kill_in_a_run,
+    **{f"death {point}": partial(Storm.die, point=point) for point in deaths.POINTS},
     "maim": Storm.maim,
     "terminate": Storm.terminate,
     "freeze": Storm.freeze,
@@ -202,7 +216,7 @@ def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
         reconnects=counts["paperprofit_reconnects"],
         lines=fleet.log_lines() - lines,
     )
-    wrong = audit(fleet, orders, traders) | unfinished(orders, storm.interrupted)
+    wrong = audit(fleet, orders, traders) | unfinished(orders, storm.interrupted, storm.orphaned)
     if counts["paperprofit_messages_unordered"]:
         wrong["no message went ahead of its turn"] = counts["paperprofit_messages_unordered"]
     if toll.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:
