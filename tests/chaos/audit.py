@@ -1,8 +1,9 @@
 """After a storm: waiting until nothing of it is under way any more, and looking for what should hold and does not."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -60,6 +61,7 @@ def audit(fleet: Fleet, orders: Engine, traders: Sequence[Trader]) -> dict[str, 
         **_placed(known, traders),
         **_canceled(known, traders, fleet.witness),
         **_replaced(known, traders, fleet.witness),
+        **_closed(known, traders),
         "an account's events have no gap and no double": fleet.witness.gaps(),
         "a slot has one run": rows(
             orders,
@@ -73,12 +75,13 @@ def audit(fleet: Fleet, orders: Engine, traders: Sequence[Trader]) -> dict[str, 
     return {**broken_invariants(orders), **{name: wrong for name, wrong in checks.items() if wrong}}
 
 
-def traded(orders: Engine, traders: Sequence[Trader]) -> str:
-    """What became of the orders, and how many, for the reader."""
-    counted = f"""
-        SELECT concat_ws(' ', status, reject_reason, cancel_reason) AS what, count(*) FROM orders.orders o
-        WHERE {_HERE} GROUP BY 1 ORDER BY 2 DESC"""
-    return ", ".join(f"{row.count} {row.what}" for row in rows(orders, counted, accounts=accounts_of(traders)))
+def traded(orders: Engine, traders: Sequence[Trader]) -> Counter[str]:
+    """How many orders ended in which way, and how many were filled of each kind and leg."""
+    found = rows(orders, f"SELECT * FROM orders.orders o WHERE {_HERE}", accounts=accounts_of(traders))
+    counts = Counter(" ".join(filter(None, (row.status, row.reject_reason, row.cancel_reason))) for row in found)
+    for row in found:
+        counts.update(filter(None, (row.type, row.order_class, row.time_in_force, row.leg)) if row.filled_qty else ())
+    return counts
 
 
 def _placed(known: dict[str, Any], traders: Sequence[Trader]) -> dict[str, Any]:
@@ -116,7 +119,8 @@ def _canceled(known: dict[str, Any], traders: Sequence[Trader], witness: Witness
 
 def _replaced(known: dict[str, Any], traders: Sequence[Trader], witness: Witness) -> dict[str, Any]:
     told = {order_id: witness.told("replace", order_id) for trader in traders for order_id in trader.asked_to_replace}
-    confirmed = {old: new for trader in traders for old, new in trader.replaced.items()}
+    confirmed = {old: replace for trader in traders for old, replace in trader.replaced.items()}
+    pairs = [(known[old], known.get(new), qty) for old, (new, qty) in confirmed.items() if new and old in known]
     return {
         "who asks once to replace is told once": {
             old: answers for old, answers in told.items() if len(answers) > 1 or (old in confirmed and not answers)
@@ -128,10 +132,20 @@ def _replaced(known: dict[str, Any], traders: Sequence[Trader], witness: Witness
             and {new for name, new in answers if name == "OrderReplaced.v1"}
             != ({str(known[old].replaced_by)} if known[old].status == "replaced" else set())
         },
-        "a replace that was confirmed is done": {
-            old: new for old, new in confirmed.items() if new and (new not in known or str(known[new].replaces) != old)
-        },
+        "a replace that was confirmed is done, and only what was left goes on": [
+            (old, new)
+            for old, new, qty in pairs
+            if new is None or new.replaces != old.id or (old.leg is None and new.qty + old.filled_qty != Decimal(qty))
+        ],
     }
+
+
+def _closed(known: dict[str, Any], traders: Sequence[Trader]) -> dict[str, Any]:
+    filled: Counter[str] = Counter()
+    for row in known.values():
+        filled[str(row.family)] += row.filled_qty
+    exits = {family: qty for trader in traders for family, qty in trader.exits.items()}
+    return {"an oco order closes no more than it is to": [each for each, qty in exits.items() if filled[each] > qty]}
 
 
 def unfinished(orders: Engine, interrupted: Collection[str], orphaned: Collection[str]) -> dict[str, Any]:

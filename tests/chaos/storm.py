@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -194,6 +195,7 @@ class Toll:
     duplicates: int
     reconnects: int
     lines: int
+    traded: Counter[str]
 
 
 def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
@@ -215,13 +217,13 @@ def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
         duplicates=counts["paperprofit_inbox_duplicates"] + witness.duplicates - copies,
         reconnects=counts["paperprofit_reconnects"],
         lines=fleet.log_lines() - lines,
+        traded=traded(orders, traders),
     )
     wrong = audit(fleet, orders, traders) | unfinished(orders, storm.interrupted, storm.orphaned)
     if counts["paperprofit_messages_unordered"]:
         wrong["no message went ahead of its turn"] = counts["paperprofit_messages_unordered"]
     if toll.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:
         wrong["the logs do not repeat themselves"] = toll.lines
-    print(traded(orders, traders))
     orders.dispose()
     for account in accounts:
         go_home(fleet.gateway, account)

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from shared.contracts.orders import OrderClass, OrderType, TimeInForce
 from tests.chaos.fleet import Fleet, running_fleet
 from tests.chaos.storm import weather
 
 FIRST = int(os.environ.get("PAPERPROFIT_CHAOS_FIRST_SEED", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("PAPERPROFIT_CHAOS_SEEDS", "20")))
+
+#: Of each of them something fills in every storm.
+KINDS = {*OrderType, *OrderClass, *TimeInForce, "take_profit", "stop_loss"}
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,7 @@ def test_a_storm_loses_and_doubles_nothing(fleet: Fleet, seed: int) -> None:
     assert toll.redeliveries, "nothing was delivered again: this seed does not count"
     assert toll.duplicates, "nothing came twice: this seed does not count"
     assert toll.reconnects, "no connection was lost: this seed does not count"
+    assert set(toll.traded) >= KINDS, "not all of it was traded: this seed does not count"
 
 
 #: Whatever comes is taken for new, and an exit goes on when the other has filled.

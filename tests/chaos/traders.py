@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from random import Random
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 
@@ -49,12 +49,19 @@ def go_home(gateway: str, account: Account) -> None:
     httpx2.post(url, json={"cash": "0"}, headers=account.headers, timeout=20).raise_for_status()
 
 
+class Replace(NamedTuple):
+    """A replace that was confirmed: the order that goes on, None where it was not known yet, and the whole quantity."""
+
+    new_id: str | None
+    qty: str
+
+
 @dataclass
 class Trader:
     """``name`` begins the client order ids: one order for each of ``answered`` must be found afterwards.
 
-    ``canceled`` are the orders of which a cancel was confirmed; ``replaced`` those of which a replace was, with the
-    order that goes on, or None where that was not known yet. ``open`` may be asked about; each is, once.
+    ``canceled`` are the orders of which a cancel was confirmed, ``replaced`` those of which a replace was. ``exits``
+    are the quantities that oco orders are to close. ``open`` may be asked about; each is, once.
     """
 
     gateway: str
@@ -66,7 +73,8 @@ class Trader:
     asked_to_cancel: set[str] = field(default_factory=set)
     canceled: set[str] = field(default_factory=set)
     asked_to_replace: set[str] = field(default_factory=set)
-    replaced: dict[str, str | None] = field(default_factory=dict)
+    replaced: dict[str, Replace] = field(default_factory=dict)
+    exits: dict[str, Decimal] = field(default_factory=dict)
     open: list[dict[str, Any]] = field(default_factory=list)
     last: dict[str, Decimal] = field(default_factory=dict)
     failures: int = 0
@@ -98,6 +106,8 @@ class Trader:
         self.answered[number] = answer.json()["id"] if answer.status_code == 200 else None
         if answer.status_code == 200:
             self.open += [answer.json(), *(answer.json()["legs"] or ())]
+            if order.get("order_class") == "oco":
+                self.exits[answer.json()["id"]] = Decimal(order["qty"])
 
     def _steer(self, client: httpx2.Client) -> None:
         """Cancel or replace one of the newest orders; where it is not said that it was replaced, perhaps both."""
@@ -115,15 +125,15 @@ class Trader:
     def _replace(self, client: httpx2.Client, order: dict[str, Any]) -> bool:
         """Once, too; whether another order goes on."""
         self.asked_to_replace.add(order["id"])
-        answer = self._ask(client, "PATCH", f"/v2/orders/{order['id']}", changes(self.random, order))
+        wanted = changes(self.random, order)
+        answer = self._ask(client, "PATCH", f"/v2/orders/{order['id']}", wanted)
         if answer is None or answer.status_code != 200:
             return False
         new = answer.json()
-        self.replaced[order["id"]] = new["id"] if new["id"] != order["id"] else None
-        if new["id"] == order["id"]:
-            return False
-        self.open.append(new)
-        return True
+        goes_on = bool(new["id"] != order["id"])
+        self.replaced[order["id"]] = Replace(new["id"] if goes_on else None, wanted.get("qty", order["qty"]))
+        self.open += [new] if goes_on else []
+        return goes_on
 
     def _ask(self, client: httpx2.Client, method: str, path: str, body: object = None) -> httpx2.Response | None:
         """The answer; None where none arrived."""
