@@ -25,6 +25,7 @@ from tests.chaos.market import hold_auctions, open_day
 from tests.chaos.traders import SETTINGS, Account, Trader, go_home, open_account
 from tests.support import eventually, rows
 
+#: Half of them with each kind of account.
 TRADERS = 4
 DEATHS = [f"death {point}" for point in deaths.POINTS]
 #: Every storm has these, and some of all kinds again; together about a minute.
@@ -55,17 +56,15 @@ class Storm:
         """Let it all happen; the number of faults."""
         kinds = [*CERTAIN, *self.random.choices(list(FAULTS), k=MORE)]
         self.random.shuffle(kinds)
-        kinds.insert(len(kinds) // 2, "auctions")
-        for kind in kinds:
+        for number, kind in enumerate(kinds):
+            if number == len(kinds) // 2:
+                self.log.append("the auctions are held")
+                hold_auctions(self.fleet, self.day)
             Event().wait(self.random.uniform(0.2, 2.0))  # the seeded moment: time itself is what is varied
             self.log.append(kind)
-            (FAULTS | {"auctions": Storm.hold_auctions})[kind](self)
+            FAULTS[kind](self)
             self.log += [f"  started {each}" for each in self.fleet.tend()]
         return len(kinds)
-
-    def hold_auctions(self) -> None:
-        """No fault, but in the midst of them."""
-        hold_auctions(self.fleet, self.day)
 
     def replica(self) -> Replica:
         """One that runs, which the log names; orders more often than others."""

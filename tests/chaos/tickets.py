@@ -39,6 +39,7 @@ def changes(random: Random, order: Mapping[str, Any]) -> Ticket:
             {"stop_price": stop(side, eager=eager)},
             {"qty": str(random.randint(1, 8))},
             {"trail": "0.75"},
+            {"client_order_id": f"instead of {order['id']}"},
             {"time_in_force": random.choice(["day", "gtc", "ioc"])},
         ]
     )
