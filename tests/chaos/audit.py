@@ -29,11 +29,12 @@ def calm(fleet: Fleet, orders: Engine, traders: Sequence[Trader]) -> None:
         waiting = fleet.node.server.queues(fleet.vhost)
         return all(depth.ready + depth.unacked == 0 for name, depth in waiting.items() if name == "orders.commands")
 
-    eventually(quiet, seconds=60, what="every command is handled")
+    eventually(quiet, seconds=60, what="nobody has a command in hand")
     eventually(lambda: value(orders, "SELECT count(*) = 0 FROM orders.parked"), seconds=30, what="nothing is parked")
+    fleet.witness.listen()
     resting = partial(rows, orders, CHECKS[FILLED], accounts=accounts_of(traders))
     with suppress(AssertionError):  # the audit tells more
-        eventually(lambda: not resting(), seconds=60)
+        eventually(lambda: not unhandled(orders, fleet.witness) and not resting(), seconds=60)
     all_sent(fleet)  # what the last commands brought about, too
 
 
@@ -45,6 +46,12 @@ def all_sent(fleet: Fleet) -> None:
         sent = partial(value, engine, old, before=value(engine, "SELECT now()"))
         eventually(sent, seconds=60, what=f"{service} has sent everything")
         engine.dispose()
+
+
+def unhandled(orders: Engine, witness: Witness) -> list[Any]:
+    missing = """SELECT command FROM unnest(CAST(:ids AS uuid[])) AS command
+                 WHERE NOT EXISTS (SELECT FROM orders.inbox WHERE message_id = command)"""
+    return rows(orders, missing, ids=list(witness.commands))
 
 
 def accounts_of(traders: Sequence[Trader]) -> list[str]:
@@ -62,6 +69,7 @@ def audit(fleet: Fleet, orders: Engine, traders: Sequence[Trader]) -> dict[str, 
         **_canceled(known, traders, fleet.witness),
         **_replaced(known, traders, fleet.witness),
         **_closed(known, traders),
+        "every command is handled": unhandled(orders, fleet.witness),
         "an account's events have no gap and no double": fleet.witness.gaps(),
         "a slot has one run": rows(
             orders,
@@ -148,24 +156,16 @@ def _closed(known: dict[str, Any], traders: Sequence[Trader]) -> dict[str, Any]:
     return {"an oco order closes no more than it is to": [each for each, qty in exits.items() if filled[each] > qty]}
 
 
-def unfinished(orders: Engine, interrupted: Collection[str], orphaned: Collection[str]) -> dict[str, Any]:
-    """What workers had in their hands when they died: runs that did not begin again and succeed, when they had the
-    time to, and commands that nobody handled.
-    """
+def unfinished(orders: Engine, interrupted: Collection[str]) -> dict[str, Any]:
+    """Runs whose worker was killed and that did not begin again and succeed, when they had the time to."""
     still = (
         "SELECT id, state, outcome, attempt, reason FROM jobs.job_runs WHERE id = ANY(CAST(:ids AS uuid[])) AND NOT "
     )
     ended = "(attempt > 1 AND outcome = 'succeeded')"
     with suppress(AssertionError):
         eventually(lambda: not rows(orders, still + ended, ids=list(interrupted)), seconds=60)
-    runs = [tuple(row) for row in rows(orders, still + ended, ids=list(interrupted))]
-    noted = "SELECT message_id FROM orders.inbox WHERE message_id = ANY(CAST(:ids AS uuid[]))"
-    handled = {str(row.message_id) for row in rows(orders, noted, ids=list(orphaned))}
-    wrong = {
-        "a run whose worker died began again": runs,
-        "a command whose worker died was handled": sorted(set(orphaned) - handled),
-    }
-    return {name: found for name, found in wrong.items() if found}
+    wrong = [tuple(row) for row in rows(orders, still + ended, ids=list(interrupted))]
+    return {"a run whose worker died began again": wrong} if wrong else {}
 
 
 _HERE = "o.account_id = ANY(CAST(:accounts AS uuid[]))"

@@ -37,9 +37,7 @@ LINES_PER_FAULT_AND_REPLICA = 25
 
 @dataclass
 class Storm:
-    """``log`` tells what was done, for the reader of a failure. ``interrupted`` are runs whose workers were killed,
-    ``orphaned`` commands whose workers died.
-    """
+    """``log`` tells what was done, for the reader of a failure; ``interrupted`` are runs whose workers were killed."""
 
     fleet: Fleet
     seed: int
@@ -47,7 +45,6 @@ class Storm:
     random: Random = field(init=False)
     log: list[str] = field(default_factory=list)
     interrupted: list[str] = field(default_factory=list)
-    orphaned: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
@@ -123,7 +120,6 @@ class Storm:
         self.fleet.wait_healthy()
         deaths.ask_for(self.fleet.deaths, point)
         dead = eventually(partial(deaths.who_died, self.fleet.deaths, point), seconds=30, what=f"a death {point}")[0]
-        self.orphaned.append(dead.message_id)
         self.log.append(f"  process {dead.pid}, with {dead.message_id} in its hands")
 
     def unacknowledged(self) -> int:
@@ -218,7 +214,7 @@ def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
         lines=fleet.log_lines() - lines,
         traded=traded(orders, traders),
     )
-    wrong = audit(fleet, orders, traders) | unfinished(orders, storm.interrupted, storm.orphaned)
+    wrong = audit(fleet, orders, traders) | unfinished(orders, storm.interrupted)
     if counts["paperprofit_messages_unordered"]:
         wrong["no message went ahead of its turn"] = counts["paperprofit_messages_unordered"]
     if toll.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:

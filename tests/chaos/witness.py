@@ -26,12 +26,13 @@ class Answer(NamedTuple):
 
 @dataclass
 class Witness:
-    """``url`` is that of an administrator: no service may do this."""
+    """``url`` is that of an administrator: no service may do this. ``commands`` are those about accounts."""
 
     url: str
     events: dict[str, dict[int, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
     answers: dict[Asked, dict[tuple[str, int], Answer]] = field(default_factory=lambda: defaultdict(dict))
     copies: Counter[str] = field(default_factory=Counter)
+    commands: set[str] = field(default_factory=set)
     repeatable: list[tuple[Any, Any, bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -61,6 +62,7 @@ class Witness:
         self.copies[message.message_id] += 1
         if queue == "chaos.commands":
             self.repeatable = [*self.repeatable[1 - REPEATABLE :], (method, properties, body)]
+            self.commands |= {message.message_id} if "account_id" in message.kwargs else set()
         elif "sequence" in message.kwargs:
             account, sequence = message.kwargs["account_id"], message.kwargs["sequence"]
             self.events[account][sequence].add(message.message_id)
