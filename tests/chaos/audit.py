@@ -84,12 +84,14 @@ def audit(fleet: Fleet, orders: Engine, traders: Sequence[Trader]) -> dict[str, 
 
 
 def traded(orders: Engine, traders: Sequence[Trader]) -> Counter[str]:
-    """How many orders ended in which way, and how many were filled of each kind and leg."""
+    """How many orders ended in which way, how many were filled of each kind and leg, in parts, and how many shorts."""
     found = rows(orders, f"SELECT * FROM orders.orders o WHERE {_HERE}", accounts=accounts_of(traders))
     counts = Counter(" ".join(filter(None, (row.status, row.reject_reason, row.cancel_reason))) for row in found)
     for row in found:
-        counts.update(filter(None, (row.type, row.order_class, row.time_in_force, row.leg)) if row.filled_qty else ())
-    return counts
+        kinds = (row.type, row.order_class, row.time_in_force, row.leg, "in parts" if row.fills > 1 else None)
+        counts.update(filter(None, kinds) if row.fills else ())
+    shorts = f"SELECT count(*) FROM orders.trades o WHERE {_HERE} AND side = 'short'"
+    return counts + Counter({"short": value(orders, shorts, accounts=accounts_of(traders))})
 
 
 def _placed(known: dict[str, Any], traders: Sequence[Trader]) -> dict[str, Any]:

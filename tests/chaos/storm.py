@@ -54,7 +54,7 @@ class Storm:
         kinds = [*CERTAIN, *self.random.choices(list(FAULTS), k=MORE)]
         self.random.shuffle(kinds)
         for number, kind in enumerate(kinds):
-            if number == len(kinds) // 2:
+            if number == len(kinds) * 3 // 4:
                 self.log.append("the auctions are held")
                 hold_auctions(self.fleet, self.day)
             Event().wait(self.random.uniform(0.2, 2.0))  # the seeded moment: time itself is what is varied

@@ -26,7 +26,7 @@ def ticket(random: Random, last: Mapping[str, Decimal]) -> Ticket:
     """Any order; ``last`` are the prices that its trader has seen."""
     side, symbol = random.choices(["buy", "sell"], [3, 2])[0], random.choice(SYMBOLS)
     order = {"symbol": symbol, "side": side, "qty": str(random.randint(1, 8))}
-    kind = random.choices(list(KINDS), [6, 2, 1, 1, 2, 2, 2])[0]
+    kind = random.choices(list(KINDS), [6, 3, 1, 1, 2, 2, 2])[0]
     return order | KINDS[kind](random, order, last.get(symbol))
 
 
