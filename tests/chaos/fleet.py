@@ -15,8 +15,9 @@ from embedded.database import service_urls
 from shared.contracts.routing import SERVICES
 from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
-from shared.storage.migrate import migrate_service
+from shared.storage.migrate import ROOT, migrate_service
 from shared.testing.rabbitmq import PrivateNode, private_node
+from tests.chaos import deaths
 from tests.chaos.witness import Witness
 from tests.deployment import Deployment
 from tests.support import eventually
@@ -78,6 +79,11 @@ class Fleet:
     replicas: list[Replica] = field(default_factory=list)
 
     @property
+    def deaths(self) -> Path:
+        """Where deaths are asked for."""
+        return self.folder / "deaths"
+
+    @property
     def gateway(self) -> str:
         return self.replicas[0].deployment.gateway
 
@@ -110,8 +116,8 @@ class Fleet:
 
 
 @contextmanager
-def running_fleet(folder: Path, **settings: str) -> Iterator[Fleet]:
-    """A fleet on a RabbitMQ and a PostgreSQL of its own; ``settings`` are added to every process's environment."""
+def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
+    """A fleet on a RabbitMQ and a PostgreSQL of its own; ``injected`` is run at the start of every process."""
     postgres = PostgresCluster(folder / "postgres", max_connections=300)
     with postgres as url, private_node(folder / "node") as node:
         urls = service_urls(url)
@@ -123,7 +129,14 @@ def running_fleet(folder: Path, **settings: str) -> Iterator[Fleet]:
         users = node.server.new_users(vhost)
         fleet = Fleet(node, postgres, vhost, folder, urls, Witness(vhost))  # before the first event
         (folder / "run").mkdir()
-        settings = {"TMPDIR": str(folder / "run"), "PAPERPROFIT_REPLAY_SPEED": "5", **settings}
+        fleet.deaths.mkdir()
+        (folder / "sitecustomize.py").write_text(deaths.INJECTED + injected)
+        settings = {
+            "TMPDIR": str(folder / "run"),
+            "PYTHONPATH": f"{folder}:{ROOT}",
+            "PAPERPROFIT_REPLAY_SPEED": "5",
+            deaths.FOLDER: str(fleet.deaths),
+        }
         for number, services in enumerate((SERVICES, ("orders",))):
             logs = folder / f"logs{number}"
             logs.mkdir()

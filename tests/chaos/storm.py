@@ -1,11 +1,13 @@
-"""A storm: faults in an order that a seed decides, while people trade; and the audit after it."""
+"""A storm: faults in an order that a seed decides, while people trade."""
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from random import Random
 from threading import Event
@@ -14,16 +16,20 @@ from typing import Any
 import psutil
 from sqlalchemy import Engine
 
-from shared.contracts.routing import WORKERS
 from shared.storage.engine import make_engine
 from shared.testing.rabbitmq import ALARMS
+from tests.chaos import deaths
+from tests.chaos.audit import audit, calm, traded, unfinished
 from tests.chaos.fleet import Fleet, Replica
-from tests.chaos.traders import Trader
-from tests.support import broken_invariants, eventually, rows, value
+from tests.chaos.market import hold_auctions, open_day
+from tests.chaos.traders import SETTINGS, Account, Trader, go_home, open_account
+from tests.support import eventually, rows
 
-TRADERS = 3
-#: Every storm has these, and as many of all kinds again; together a minute or less.
-CERTAIN = ("cut", "repeat", "kill at work", "kill in a run", "restart RabbitMQ", "restart PostgreSQL")
+#: Half of them with each kind of account.
+TRADERS = 4
+DEATHS = [f"death {point}" for point in deaths.POINTS]
+#: Every storm has these, and some of all kinds again; together about a minute.
+CERTAIN = ("cut", "repeat", "kill at work", "kill in a run", *DEATHS, "restart RabbitMQ", "restart PostgreSQL")
 MORE = 4
 #: The log of a state change is a line for each part that depends on it; a start takes a dozen.
 LINES_PER_FAULT_AND_REPLICA = 25
@@ -35,6 +41,7 @@ class Storm:
 
     fleet: Fleet
     seed: int
+    day: date
     random: Random = field(init=False)
     log: list[str] = field(default_factory=list)
     interrupted: list[str] = field(default_factory=list)
@@ -46,7 +53,10 @@ class Storm:
         """Let it all happen; the number of faults."""
         kinds = [*CERTAIN, *self.random.choices(list(FAULTS), k=MORE)]
         self.random.shuffle(kinds)
-        for kind in kinds:
+        for number, kind in enumerate(kinds):
+            if number == len(kinds) * 3 // 4:
+                self.log.append("the auctions are held")
+                hold_auctions(self.fleet, self.day)
             Event().wait(self.random.uniform(0.2, 2.0))  # the seeded moment: time itself is what is varied
             self.log.append(kind)
             FAULTS[kind](self)
@@ -105,6 +115,13 @@ class Storm:
         """Not the run of a worker that was killed before and is not missed yet."""
         return [run for run in rows(orders, RUNNING) if psutil.pid_exists(_pid(run))]
 
+    def die(self, point: str) -> None:
+        """A worker of orders, when it comes to that point of its work on a command."""
+        self.fleet.wait_healthy()
+        deaths.ask_for(self.fleet.deaths, point)
+        dead = eventually(partial(deaths.who_died, self.fleet.deaths, point), seconds=30, what=f"a death {point}")[0]
+        self.log.append(f"  process {dead.pid}, with {dead.message_id} in its hands")
+
     def unacknowledged(self) -> int:
         depths = self.fleet.node.server.queues(self.fleet.vhost)
         return sum(depth.unacked for name, depth in depths.items() if name.startswith("orders."))
@@ -152,6 +169,7 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "kill": Storm.kill,
     "kill at work": Storm.kill_at_work,
     "kill in a run": Storm.kill_in_a_run,
+    **{f"death {point}": partial(Storm.die, point=point) for point in deaths.POINTS},
     "maim": Storm.maim,
     "terminate": Storm.terminate,
     "freeze": Storm.freeze,
@@ -172,15 +190,17 @@ class Toll:
     duplicates: int
     reconnects: int
     lines: int
+    traded: Counter[str]
 
 
 def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
     """One storm over people who trade, until everything is quiet again: the toll, and what is wrong in the books."""
     witness = fleet.witness
     before, lines, copies = fleet.counted(), fleet.log_lines(), witness.duplicates
-    storm = Storm(fleet, seed)
+    storm = Storm(fleet, seed, open_day(fleet, seed))
     print(f"seed {seed}")
-    with trading(fleet, seed) as traders:
+    accounts = [open_account(fleet.gateway, settings) for settings in SETTINGS]
+    with trading(fleet, seed, accounts) as traders:
         faults = storm.rage()
     orders = make_engine(fleet.urls["orders"], name="orders")
     calm(fleet, orders, traders)
@@ -192,20 +212,26 @@ def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
         duplicates=counts["paperprofit_inbox_duplicates"] + witness.duplicates - copies,
         reconnects=counts["paperprofit_reconnects"],
         lines=fleet.log_lines() - lines,
+        traded=traded(orders, traders),
     )
-    wrong = audit(fleet, orders, traders) | unfinished(orders, storm)
+    wrong = audit(fleet, orders, traders) | unfinished(orders, storm.interrupted)
     if counts["paperprofit_messages_unordered"]:
         wrong["no message went ahead of its turn"] = counts["paperprofit_messages_unordered"]
     if toll.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:
         wrong["the logs do not repeat themselves"] = toll.lines
     orders.dispose()
+    for account in accounts:
+        go_home(fleet.gateway, account)
     return storm, toll, wrong
 
 
 @contextmanager
-def trading(fleet: Fleet, seed: int) -> Iterator[list[Trader]]:
+def trading(fleet: Fleet, seed: int, accounts: Sequence[Account]) -> Iterator[list[Trader]]:
     """Traders at work until the end of the block; each ends with its last order answered."""
-    traders = [Trader(fleet.gateway, f"{seed}-{n}", Random(seed * 100 + n)) for n in range(TRADERS)]
+    traders = [
+        Trader(fleet.gateway, accounts[n % len(accounts)], f"{seed}-{n}", Random(seed * 100 + n))
+        for n in range(TRADERS)
+    ]
     with ThreadPoolExecutor(TRADERS) as pool:
         running = [pool.submit(trader.run) for trader in traders]
         try:
@@ -216,89 +242,3 @@ def trading(fleet: Fleet, seed: int) -> Iterator[list[Trader]]:
                 trader.stopping.set()
         for future in running:
             future.result(timeout=60)
-
-
-def calm(fleet: Fleet, orders: Engine, traders: list[Trader]) -> None:
-    """Wait until nothing of the storm is under way any more."""
-    fleet.wait_healthy()
-    all_sent(fleet)
-
-    def quiet() -> bool:
-        waiting = fleet.node.server.queues(fleet.vhost)
-        return all(depth.ready + depth.unacked == 0 for name, depth in waiting.items() if name == "orders.commands")
-
-    eventually(quiet, seconds=60, what="every command is handled")
-    eventually(lambda: value(orders, "SELECT count(*) = 0 FROM orders.parked"), seconds=30, what="nothing is parked")
-    asked = [order_id for trader in traders for order_id in trader.answered.values() if order_id is not None]
-    filling = """SELECT count(*) = 0 FROM orders.orders WHERE id = ANY(CAST(:ids AS uuid[]))
-                 AND status IN ('accepted', 'partially_filled') AND limit_price IS DISTINCT FROM 1"""
-    eventually(lambda: value(orders, filling, ids=asked), seconds=60, what="every order that can fill has filled")
-    confirmed = [order_id for trader in traders for order_id in trader.canceled]
-    canceling = "SELECT count(*) = 0 FROM orders.orders WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'accepted'"
-    with suppress(AssertionError):  # the audit tells more
-        eventually(lambda: value(orders, canceling, ids=confirmed), seconds=30)
-    all_sent(fleet)  # what the last commands brought about, too
-
-
-def all_sent(fleet: Fleet) -> None:
-    """Wait until nothing that was committed before now waits in an outbox."""
-    for service in ("gateway", *WORKERS):
-        engine = make_engine(fleet.urls[service], name=service)
-        old = f"SELECT count(*) = 0 FROM {service}.outbox WHERE created_at < :before"
-        sent = partial(value, engine, old, before=value(engine, "SELECT now()"))
-        eventually(sent, seconds=60, what=f"{service} has sent everything")
-        engine.dispose()
-
-
-def unfinished(orders: Engine, storm: Storm) -> dict[str, Any]:
-    """Runs whose worker was killed and that did not begin again and succeed, when they had the time to."""
-    still = (
-        "SELECT id, state, outcome, attempt, reason FROM jobs.job_runs WHERE id = ANY(CAST(:ids AS uuid[])) AND NOT "
-    )
-    ended = "(attempt > 1 AND outcome = 'succeeded')"
-    with suppress(AssertionError):
-        eventually(lambda: not rows(orders, still + ended, ids=storm.interrupted), seconds=60)
-    wrong = [tuple(row) for row in rows(orders, still + ended, ids=storm.interrupted)]
-    return {"a run whose worker died began again": wrong} if wrong else {}
-
-
-def audit(fleet: Fleet, orders: Engine, traders: list[Trader]) -> dict[str, Any]:
-    """Everything that should hold and does not, with what shows it; empty when all is well."""
-    witness = fleet.witness
-    found: dict[str, Any] = dict(broken_invariants(orders))
-    answered = [number for trader in traders for number in trader.answered]
-    placed = {
-        row.client_order_id: row.count
-        for row in rows(
-            orders,
-            "SELECT client_order_id, count(*) FROM orders.orders WHERE client_order_id = ANY(:c) GROUP BY 1",
-            c=answered,
-        )
-    }
-    asked = {order_id for trader in traders for order_id in trader.asked_to_cancel}
-    told = {order_id for trader in traders for order_id in trader.canceled}
-    ended = {
-        str(row.id): (row.status, row.reject_message, witness.answers.get(str(row.id)))
-        for row in rows(
-            orders,
-            """SELECT id, status, reject_message FROM orders.orders
-               WHERE id = ANY(CAST(:told AS uuid[])) AND status <> 'canceled'""",
-            told=list(told),
-        )
-    }
-    checks = {
-        "a cancel that was confirmed is done": ended,
-        "an answered order is there once": [number for number in answered if placed.get(number) != 1],
-        "who asks once is told once": {o: a for o in asked if len(a := list(witness.answers.get(o, {}).values())) > 1},
-        "a cancel that was confirmed is told": [o for o in told if not witness.answers.get(o)],
-        "an account's events have no gap and no double": witness.gaps(),
-        "a slot has one run": rows(
-            orders,
-            "SELECT job, scheduled_for FROM jobs.job_runs WHERE trigger = 'schedule' GROUP BY 1, 2 HAVING count(*) > 1",
-        ),
-    }
-    for service in WORKERS:
-        engine = make_engine(fleet.urls[service], name=service)
-        checks[f"{service} has no dead letters"] = rows(engine, f"SELECT * FROM {service}.dead_letters")
-        engine.dispose()
-    return found | {name: wrong for name, wrong in checks.items() if wrong}

@@ -1,73 +1,146 @@
-"""People who trade while everything breaks: they hand in an order until it is answered, and cancel once."""
+"""People who trade while everything breaks: they hand in an order until it is answered, and steer it once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from random import Random
 from threading import Event
+from typing import Any, NamedTuple
 
 import httpx2
 
+from tests.chaos.tickets import changes, ticket
 from tests.deployment import KEY
 
-#: Each of these fills on the next price, whatever it is; what is bought is sold.
-FILLABLE: tuple[dict[str, str], ...] = (
-    {"symbol": "AAPL", "side": "buy"},
-    {"symbol": "AAPL", "side": "sell"},
-    {"symbol": "IBM", "side": "buy", "type": "limit", "limit_price": "5000"},
-    {"symbol": "IBM", "side": "sell", "type": "limit", "limit_price": "0.5"},
-    {"symbol": "MSFT", "side": "buy", "qty": "0.5", "time_in_force": "day"},
-    {"symbol": "MSFT", "side": "sell", "qty": "0.5", "time_in_force": "day"},
-)
-#: This one rests until it is canceled.
-RESTING = {"symbol": "IBM", "side": "buy", "type": "limit", "limit_price": "1.00"}
 ANSWERED = {200, 403, 422}
+#: The one pays for all that it holds. The other may sell short, fills inside of bars, and gets its orders in parts.
+SETTINGS: tuple[Mapping[str, Any], ...] = (
+    {},
+    {
+        "multiplier": 2,
+        "shorting": True,
+        "fills": {
+            "fills_on": "bar",
+            "participation": "0.003",
+            "commission": {"kind": "per_share", "rate": "0.01", "minimum": "0.5"},
+            "slippage": {"kind": "fixed", "rate": "2"},
+        },
+    },
+)
+CASH = "10000000"
+
+
+@dataclass(frozen=True)
+class Account:
+    id: str
+    headers: Mapping[str, str]
+
+
+def open_account(gateway: str, settings: Mapping[str, Any]) -> Account:
+    body = {"name": "storm", "cash": CASH, "settings": settings, "scopes": ["trade", "operate"]}
+    opened = httpx2.post(f"{gateway}/api/accounts", json=body, headers=KEY, timeout=20).raise_for_status().json()
+    headers = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}
+    return Account(opened["account_id"], headers)
+
+
+def go_home(gateway: str, account: Account) -> None:
+    """Nothing of it trades on in the next storm."""
+    url = f"{gateway}/api/account/reset"
+    httpx2.post(url, json={"cash": "0"}, headers=account.headers, timeout=20).raise_for_status()
+
+
+class Replace(NamedTuple):
+    """A replace that was confirmed: the order that goes on, None where it was not known yet, and the whole quantity."""
+
+    new_id: str | None
+    qty: str
 
 
 @dataclass
 class Trader:
-    """``name`` begins the client order ids: one order for each of ``answered`` must be found afterwards."""
+    """``name`` begins the client order ids: one order for each of ``answered`` must be found afterwards.
+
+    ``canceled`` are the orders of which a cancel was confirmed, ``replaced`` those of which a replace was. ``exits``
+    are the quantities that oco orders are to close. ``open`` may be asked about; each is, once.
+    """
 
     gateway: str
+    account: Account
     name: str
     random: Random
     stopping: Event = field(default_factory=Event)
     answered: dict[str, str | None] = field(default_factory=dict)
     asked_to_cancel: set[str] = field(default_factory=set)
     canceled: set[str] = field(default_factory=set)
+    asked_to_replace: set[str] = field(default_factory=set)
+    replaced: dict[str, Replace] = field(default_factory=dict)
+    exits: dict[str, Decimal] = field(default_factory=dict)
+    open: list[dict[str, Any]] = field(default_factory=list)
+    last: dict[str, Decimal] = field(default_factory=dict)
     failures: int = 0
 
     def run(self) -> None:
-        with httpx2.Client(base_url=self.gateway, headers=KEY, timeout=20) as client:
+        with httpx2.Client(base_url=self.gateway, headers=self.account.headers, timeout=20) as client:
             while not self.stopping.wait(self.random.uniform(0.005, 0.08)):
-                if self.random.random() < 0.5:
-                    self._submit(client, self.random.choice(FILLABLE))
+                what = self.random.random()
+                if what < 0.05:
+                    self._look(client)
+                elif what < 0.65 or not self.open:
+                    self._submit(client, ticket(self.random, self.last))
                 else:
-                    order_id = self._submit(client, RESTING)
-                    if order_id is not None and self.random.random() < 0.8:
-                        self._cancel(client, order_id)
+                    self._steer(client)
 
-    def _submit(self, client: httpx2.Client, order: dict[str, str]) -> str | None:
-        """The order's id, or None where it was refused."""
+    def _look(self, client: httpx2.Client) -> None:
+        """At the prices of what is held."""
+        answer = self._ask(client, "GET", "/v2/positions")
+        if answer is not None and answer.status_code == 200:
+            self.last |= {each["symbol"]: Decimal(each["current_price"]) for each in answer.json()}
+
+    def _submit(self, client: httpx2.Client, order: dict[str, Any]) -> None:
         number = f"{self.name}-{len(self.answered)}"
-        body = {"qty": "1", "type": "market", "time_in_force": "gtc", "client_order_id": number, **order}
         while True:
-            try:
-                answer = client.post("/v2/orders", json=body)
-            except httpx2.HTTPError:
-                self.failures += 1
-            else:
-                if answer.status_code in ANSWERED:
-                    self.answered[number] = answer.json()["id"] if answer.status_code == 200 else None
-                    return self.answered[number]
-                self.failures += 1
+            answer = self._ask(client, "POST", "/v2/orders", {**order, "client_order_id": number})
+            if answer is not None and answer.status_code in ANSWERED:
+                break
             Event().wait(0.1)  # a bot's own pause between tries
+        self.answered[number] = answer.json()["id"] if answer.status_code == 200 else None
+        if answer.status_code == 200:
+            self.open += [answer.json(), *(answer.json()["legs"] or ())]
+            if order.get("order_class") == "oco":
+                self.exits[answer.json()["id"]] = Decimal(order["qty"])
+
+    def _steer(self, client: httpx2.Client) -> None:
+        """Cancel or replace one of the newest orders; where it is not said that it was replaced, perhaps both."""
+        order = self.open.pop(self.random.randrange(max(0, len(self.open) - 10), len(self.open)))
+        if self.random.random() < 0.5 or (not self._replace(client, order) and self.random.random() < 0.3):
+            self._cancel(client, order["id"])
 
     def _cancel(self, client: httpx2.Client, order_id: str) -> None:
         """Once: who asks once is told once what became of it, whether this answer arrives or not."""
         self.asked_to_cancel.add(order_id)
+        answer = self._ask(client, "DELETE", f"/v2/orders/{order_id}")
+        if answer is not None and answer.status_code == 204:
+            self.canceled.add(order_id)
+
+    def _replace(self, client: httpx2.Client, order: dict[str, Any]) -> bool:
+        """Once, too; whether another order goes on."""
+        self.asked_to_replace.add(order["id"])
+        wanted = changes(self.random, order)
+        answer = self._ask(client, "PATCH", f"/v2/orders/{order['id']}", wanted)
+        if answer is None or answer.status_code != 200:
+            return False
+        new = answer.json()
+        goes_on = bool(new["id"] != order["id"])
+        self.replaced[order["id"]] = Replace(new["id"] if goes_on else None, wanted.get("qty", order["qty"]))
+        self.open += [new] if goes_on else []
+        return goes_on
+
+    def _ask(self, client: httpx2.Client, method: str, path: str, body: object = None) -> httpx2.Response | None:
+        """The answer; None where none arrived."""
         try:
-            answer = client.delete(f"/v2/orders/{order_id}")
+            answer = client.request(method, path, json=body)
         except httpx2.HTTPError:
             self.failures += 1
-        else:
-            if answer.status_code == 204:
-                self.canceled.add(order_id)
+            return None
+        self.failures += answer.status_code >= 500
+        return answer

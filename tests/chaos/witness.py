@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import dramatiq
 import pika
@@ -13,16 +13,26 @@ from shared.contracts.routing import COMMANDS, EVENTS
 QUEUES = {"chaos.commands": (COMMANDS, "orders.#"), "chaos.events": (EVENTS, "orders.#")}
 #: So many commands are kept to be sent once more.
 REPEATABLE = 40
+#: (cancel or replace, order)
+Asked = tuple[str, str]
+
+
+class Answer(NamedTuple):
+    """The event that it was, and the order that goes on in the place of one that was to be replaced."""
+
+    name: str
+    new_order_id: str | None
 
 
 @dataclass
 class Witness:
-    """``url`` is that of an administrator: no service may do this."""
+    """``url`` is that of an administrator: no service may do this. ``commands`` are those about accounts."""
 
     url: str
     events: dict[str, dict[int, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
-    answers: dict[str, dict[tuple[str, int], str]] = field(default_factory=lambda: defaultdict(dict))
+    answers: dict[Asked, dict[tuple[str, int], Answer]] = field(default_factory=lambda: defaultdict(dict))
     copies: Counter[str] = field(default_factory=Counter)
+    commands: set[str] = field(default_factory=set)
     repeatable: list[tuple[Any, Any, bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -52,11 +62,18 @@ class Witness:
         self.copies[message.message_id] += 1
         if queue == "chaos.commands":
             self.repeatable = [*self.repeatable[1 - REPEATABLE :], (method, properties, body)]
+            self.commands |= {message.message_id} if "account_id" in message.kwargs else set()
         elif "sequence" in message.kwargs:
             account, sequence = message.kwargs["account_id"], message.kwargs["sequence"]
             self.events[account][sequence].add(message.message_id)
-            if message.actor_name in {"OrderCanceled.v1", "CancelRejected.v1"}:
-                self.answers[message.kwargs["order_id"]][account, sequence] = message.actor_name
+            what = _answered(message.actor_name, message.kwargs)
+            if what is not None:
+                answer = Answer(message.actor_name, message.kwargs.get("new_order_id"))
+                self.answers[what, message.kwargs["order_id"]][account, sequence] = answer
+
+    def told(self, what: str, order_id: str) -> list[Answer]:
+        """What was answered to a ``cancel`` or ``replace`` of the order."""
+        return list(self.answers.get((what, order_id), {}).values())
 
     def repeat(self, random: Random, count: int) -> int:
         """Send commands once more that were sent before, as a broker or a relay does that is not sure; how many."""
@@ -81,3 +98,10 @@ class Witness:
             if wrong:
                 found[account] = wrong
         return found
+
+
+def _answered(name: str, body: dict[str, Any]) -> str | None:
+    """What was asked that the event answers, if anything: most orders are canceled for other reasons."""
+    if name == "CancelRejected.v1" or (name == "OrderCanceled.v1" and body["reason"] == "requested"):
+        return "cancel"
+    return "replace" if name in {"OrderReplaced.v1", "ReplaceRejected.v1"} else None

@@ -1,0 +1,46 @@
+"""A market of the fleet that has a trading day for each storm, and holds its auctions when the storm wants it to.
+
+They are due in an hour, so that orders may come for them at any time before; those that come after are too late.
+"""
+
+from datetime import date, timedelta
+from decimal import Decimal
+
+from services.marketdata import official_prices, store
+from services.marketdata.domain.official import Official
+from services.marketdata.domain.sessions import Session
+from shared.bus.transaction import Unit
+from shared.clock import utc_now
+from shared.contracts.auctions import AuctionKind
+from shared.contracts.markets import KnownMarket
+from shared.storage.engine import make_engine
+from tests.chaos.fleet import Fleet
+from tests.chaos.tickets import AUCTIONED
+
+MARKET = KnownMarket("STORM", "Market of the storms", "UTC")
+EVER = (date(2000, 1, 1), date(2100, 1, 1))
+PRICE = Decimal(250)
+
+
+def open_day(fleet: Fleet, seed: int) -> date:
+    """A trading day that no other storm has."""
+    now = utc_now()
+    day = now.date() + timedelta(days=seed)
+    open_at, close_at = now + timedelta(hours=1), now + timedelta(hours=2)
+    session = Session(MARKET.code, day, "regular", open_at, close_at, early_close=False)
+    engine = make_engine(fleet.urls["marketdata"], name="marketdata")
+    with engine.begin() as connection:
+        store.add_markets(connection, [MARKET])
+        store.replace_sessions(connection, [MARKET.code], *EVER, [session])
+        moved = "UPDATE marketdata.instruments SET market = %s WHERE symbol = %s"
+        connection.exec_driver_sql(moved, (MARKET.code, AUCTIONED))
+    engine.dispose()
+    return day
+
+
+def hold_auctions(fleet: Fleet, day: date) -> None:
+    engine = make_engine(fleet.urls["marketdata"], name="marketdata")
+    with Unit("marketdata", engine).transaction() as tx:
+        held = [Official(AUCTIONED, kind, day, PRICE, tx.now, "storm") for kind in AuctionKind]
+        official_prices.keep(tx, held)
+    engine.dispose()
