@@ -187,8 +187,6 @@ _BEST = f"""
 CASE o.side WHEN 'sell' THEN GREATEST(o.hwm, CASE WHEN {_IN_BAR} THEN p.high ELSE p.last END)
             ELSE LEAST(o.hwm, CASE WHEN {_IN_BAR} THEN p.low ELSE p.last END) END
 """
-#: In the words of the index: see the migration "plans".
-_TRAILS = "num_nonnulls(o.threshold) = 1 AND o.type = 'trailing_stop' AND NOT o.triggered AND o.status <> 'held'"
 #: A bar may lift a trailing stop and then reach it. Where it does not lift it, the threshold says if it is reached.
 _TRAILING = f"""
 SELECT o.account_id, o.family, CASE WHEN o.hwm <> {_BEST} THEN o.id END AS id,
@@ -197,9 +195,9 @@ SELECT o.account_id, o.family, CASE WHEN o.hwm <> {_BEST} THEN o.id END AS id,
                        - COALESCE(o.trail_price, GREATEST(o.hwm, p.high) * o.trail_percent / 100)
          ELSE p.last >= LEAST(o.hwm, p.low)
                        + COALESCE(o.trail_price, LEAST(o.hwm, p.low) * o.trail_percent / 100) END AS reached
-FROM orders.orders o WHERE o.symbol = p.symbol AND {_TRAILS} AND o.active_at < p.quoted_at
+FROM orders.orders o WHERE o.symbol = p.symbol AND o.trails AND o.active_at < p.quoted_at
 """
-_WAITS = "o.status <> 'held' AND o.active_at < p.quoted_at"
+_WAITS = "o.works AND o.active_at < p.quoted_at"
 _CONCERNED = f"""
 SELECT o.account_id, o.family, o.id, p.symbol, o.reached FROM {_PRICES}
 CROSS JOIN LATERAL (
@@ -224,7 +222,7 @@ WITH followed AS (
     %(sinces)b::timestamptz[]) AS p (account_id, id, last, high, low, since)
   CROSS JOIN LATERAL (
     SELECT o.account_id, o.id, {_BEST} AS hwm FROM orders.orders o
-    WHERE o.account_id = p.account_id AND o.id = p.id AND {_TRAILS} FOR UPDATE
+    WHERE o.account_id = p.account_id AND o.id = p.id AND o.trails FOR UPDATE
   ) o
 )
 UPDATE orders.orders o SET hwm = followed.hwm, threshold = followed.hwm

@@ -143,13 +143,12 @@ _LOTS_IN = text("""
 SELECT account_id, symbol, fill_id, opened_at, qty, cost, strategy_id FROM orders.lots
 WHERE symbol = :symbol AND qty <> 0 ORDER BY account_id, opened_at, fill_id
 """)
-#: By index for each of what is wanted: a join might read all open orders, or lots, of everybody. What is open, and
-#: nothing else, has a direction; said in these words, only the index of families can be used.
+#: By index for each of what is wanted: a join might read all open orders, or lots, of everybody.
 _LOCK_OPEN = f"""
 SELECT o.* FROM unnest(%(accounts)b::uuid[], %(families)b::uuid[]) AS wanted (account_id, family)
 CROSS JOIN LATERAL (
   SELECT {_ORDER_COLUMNS} FROM orders.orders o
-  WHERE o.account_id = wanted.account_id AND o.family = wanted.family AND num_nonnulls(o.direction) = 1
+  WHERE o.account_id = wanted.account_id AND o.family = wanted.family AND o.is_open
   ORDER BY o.id FOR UPDATE
 ) o
 """

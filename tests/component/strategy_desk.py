@@ -88,8 +88,8 @@ _ADD_ORDER = """
 INSERT INTO orders.orders (account_id, id, family, client_order_id, symbol, side, type, time_in_force, qty, filled_qty,
                            status, strategy_id, submitted_at, accepted_at, active_at, direction, threshold, updated_at)
 VALUES (%(account)s, %(id)s, %(id)s, %(id)s::uuid::text, 'AAPL', %(side)s, 'market', 'day', %(qty)s, %(filled)s,
-        CASE WHEN %(filled)s > 0 THEN 'filled' ELSE 'accepted' END, %(by)s, now(), now(), now(),
-        CASE WHEN %(filled)s = 0 THEN 'below' END, CASE WHEN %(filled)s = 0 THEN 'Infinity'::numeric END, now())
+        CASE WHEN %(filled)s > 0 THEN 'filled' ELSE 'accepted' END, %(by)s, now(), now(), now(), 'below', 'Infinity',
+        now())
 """
 _ADD_POSITION = """
 INSERT INTO orders.positions VALUES (%(account)s, 'AAPL', %(moved)s, 0, now())
