@@ -34,6 +34,8 @@ from shared.outage import Outage
 WINDOW = 8000
 #: Rows are read and sent in parts of the window, so that RabbitMQ has work while the next ones are read.
 PART = WINDOW // 4
+#: A plan for any parameters compares each row with each one under way: with more of them than this, one is made anew.
+FEW = 100
 #: A key whose row no queue took rests this long.
 HOLD_SECONDS = 0.5
 #: What is confirmed is removed at the latest this long after.
@@ -82,6 +84,8 @@ class Relay(Background):
         self._look_again = 0.0
         self._sent_up_to = 0
         self._look_back = 0.0
+        self._failed = False
+        self._settled = 0.0
 
     def stop(self) -> None:
         self.stopping.set()
@@ -99,17 +103,16 @@ class Relay(Background):
     def _relay_on(self, connection: Connection) -> None:
         self._forget()
         try:
-            woken = True
             while not self.stopping.is_set():
                 self._wake.clear()
                 self._lock_shards(connection)
                 self._database.passed()
                 self._look_for_overdue()
                 more = self._send_window(connection)
-                if self._enough_done() or not woken:
+                if self._is_due():
                     self.stopping.wait(self._settle(connection))
-                if not more and not self._enough_done():
-                    woken = self._wake.wait(min(self._poll, SETTLE_SECONDS) if self._sent else self._poll)
+                if not more and not self._is_due():
+                    self._wake.wait(min(self._poll, SETTLE_SECONDS) if self._sent else self._poll)
         finally:
             connection.invalidate()  # its advisory locks must not go back to the pool
 
@@ -164,18 +167,21 @@ class Relay(Background):
         self, done: "deque[tuple[Outgoing, PublishFailed | None]]", message: Outgoing, error: PublishFailed | None
     ) -> None:
         done.append((message, error))
-        if self._enough_done() and not self._wake.is_set():
+        self._failed = self._failed or error is not None
+        if (self._failed or len(done) >= PART) and not self._wake.is_set():
             self._wake.set()
 
-    def _enough_done(self) -> bool:
-        """Whether it is time to remove rows: a good part of the window at once, or all that is under way."""
-        return len(self._done) >= min(len(self._sent), PART) > 0
+    def _is_due(self) -> bool:
+        """Whether it is time to remove rows: a good part of the window at once, or some after a while."""
+        if not self._done:
+            return False
+        return self._failed or len(self._done) >= PART or time.monotonic() >= self._settled + SETTLE_SECONDS
 
     def _next(self, connection: Connection) -> Sequence[Any]:
         self._held = {key: until for key, until in self._held.items() if until > time.monotonic()}
         if time.monotonic() >= self._look_back:
             self._sent_up_to, self._look_back = 0, time.monotonic() + LOOK_BACK_SECONDS
-        under_way = () if self._sent_up_to else (id_ for id_, _ in self._sent.values())
+        under_way = () if self._sent_up_to else [id_ for id_, _ in self._sent.values()]
         # psycopg's own cursor: what SQLAlchemy does for each row takes longer than publishing it
         cursor: Any = connection.connection.cursor()
         with cursor:
@@ -183,7 +189,7 @@ class Relay(Background):
                 _NEXT.format(schema=self._unit.service),
                 (self._sent_up_to, self._shards, _array(under_way), list(self._held), PART),
                 binary=True,
-                prepare=False,  # a plan for any parameters would compare each row with each one under way
+                prepare=len(under_way) < FEW,
             )
             rows: Sequence[Any] = cursor.fetchall()
         self._sent_up_to = rows[-1][0] if len(rows) == PART else 0
@@ -194,6 +200,7 @@ class Relay(Background):
 
         Returns the seconds to wait before that.
         """
+        self._failed, self._settled = False, time.monotonic()
         done = [self._done.popleft() for _ in range(len(self._done))]
         ids = [self._sent.pop(message.message_id)[0] for message, _ in done]
         confirmed = [id_ for id_, (_, error) in zip(ids, done, strict=True) if error is None]

@@ -29,6 +29,7 @@ def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
+        pool_use_lifo=True,  # the one that was just used has its statements prepared, and what they read at hand
         connect_args={"application_name": f"paperprofit-{name}", "options": options, "connect_timeout": 5},
     )
     event.listen(engine, "checkin", _note_use)
