@@ -17,6 +17,7 @@ from embedded.database import service_urls
 from services.marketdata.store import Instrument, add_instruments
 from services.orders.actors import fill_on_prices
 from shared.bus import inbox
+from shared.bus.tracing import tracing
 from shared.bus.transaction import Unit
 from shared.contracts.prices import Price, PricesUpdated
 from shared.storage import driver
@@ -102,7 +103,7 @@ class Desk:
     def handle(self, body: bytes) -> None:
         """All that a worker does with the message, but for taking it from RabbitMQ and acknowledging it."""
         event = PricesUpdated.model_validate_json(body)
-        with self.unit.transaction() as tx:
+        with tracing(None), self.unit.transaction() as tx:
             inbox.note(tx, "bench", str(uuid4()))
             fill_on_prices(event, tx)
 

@@ -73,7 +73,7 @@ def _precedence(found: Match, price: Price) -> tuple[object, ...]:
     eager = Decimal("Infinity")
     if order.limit_price is not None:
         eager = order.limit_price / price.last if order.buys else price.last / order.limit_price
-    return (found.stage, -eager, order.accepted_at, order.id, order.account_id)
+    return (found.stage, -eager, order.accepted_at, order.id.int, order.account_id.int)
 
 
 @dataclass
