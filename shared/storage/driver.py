@@ -32,11 +32,11 @@ _PLACE = re.compile(r"%\((\w+)\)[sb](?:::(\w+)\[\])?")
 _PREPARED = "prepared"
 _NUMBER = count()
 #: Columns of arrays hide from the planner what it would plan for: one plan serves for all. It is kept while tables
-#: grow, so what is looked up has to be looked up by index, however small the table is now.
-_BEGIN = (
-    b"BEGIN",
-    b"SELECT set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)",
-)
+#: grow, so what is looked up has to be looked up by index, however small the table is now; and a bitmap is for many
+#: rows, where most of our probes find none.
+_SETTINGS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_bitmapscan": "off"}
+_SET = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())
+_BEGIN = (b"BEGIN", f"SELECT {_SET}".encode())
 _NULL = b"\xff\xff\xff\xff"
 _FIRST_DAY = date(2000, 1, 1).toordinal()
 #: PostgreSQL's own; a timestamp as a float is exact to a quarter of a microsecond.
