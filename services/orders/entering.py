@@ -24,16 +24,12 @@ def look_up(tx: Transaction, account_id: UUID, orders: Sequence[NewOrder]) -> tu
     return account_store.lock_with_contexts(tx, account_id, _asked(orders))
 
 
-def enter_orders(
-    tx: Transaction, account: Account, orders: Sequence[NewOrder], contexts: Sequence[Context] | None = None
-) -> None:
+def enter_orders(tx: Transaction, account: Account, orders: Sequence[NewOrder], contexts: Sequence[Context]) -> None:
     """Accept each order and reserve what it needs, or refuse it with a reason; either is a row.
 
     One that is there already is left alone, also where the command itself has it twice. The account is locked;
     ``contexts`` are as it was looked up.
     """
-    if contexts is None:
-        contexts = account_store.contexts(tx.connection, account.id, _asked(orders), tx.now)
     times = [(order.symbol, order.time_in_force, order.submitted_at) for order in orders]
     contexts = auctions.with_auctions(tx.connection, times, rated(tx.connection, account, contexts), tx.now)
     desk = _Desk(tx, account)

@@ -10,7 +10,7 @@ from services.orders.account_store import Context
 from services.orders.domain.ledger import Entry, Kind
 from services.orders.domain.margin import daily_interest, maintenance
 from services.orders.domain.order import Account
-from services.orders.entering import enter_orders
+from services.orders.entering import enter_orders, look_up
 from services.orders.filling import end_orders
 from services.orders.saying import Voice
 from shared.bus.transaction import Transaction
@@ -89,8 +89,7 @@ def _liquidate(tx: Transaction, account: Account, call: margin_calls.Call) -> bo
     held = account_store.positions_of(tx.connection, account.id)
     closing = [_closing(call, symbol, qty, tx) for symbol, qty in held]
     unblocked = replace(accounts[account.id], settings=account.settings.model_copy(update={"trading_blocked": False}))
-    asked = [(order.order_id, order.client_order_id, order.symbol) for order in closing]
-    contexts = account_store.contexts(tx.connection, account.id, asked, tx.now)
+    _, contexts = look_up(tx, account.id, closing)
     enter_orders(tx, unblocked, closing, [_free_of_halts(context) for context in contexts])
     margin_calls.note_liquidation(tx.connection, call, tx.now)
     return True

@@ -40,7 +40,7 @@ class Applied(NamedTuple):
     """What prices are about.
 
     ``late`` are symbols of which something later was applied, or a split before the price is missing; ``concerned`` the
-    families of the open orders that it may fill.
+    families of the open orders that it may fill; ``trailing`` those that it moves, also where it is late.
     """
 
     late: set[str]

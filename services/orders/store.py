@@ -156,9 +156,9 @@ _LOTS = """
 SELECT l.* FROM unnest(%(accounts)b::uuid[], %(symbols)b::text[]) AS wanted (account_id, symbol)
 CROSS JOIN LATERAL (
   SELECT account_id, symbol, fill_id, opened_at, qty, cost, strategy_id FROM orders.lots l
-  WHERE l.account_id = wanted.account_id AND l.symbol = wanted.symbol AND l.qty <> 0
-  ORDER BY opened_at, fill_id OFFSET 0
+  WHERE l.account_id = wanted.account_id AND l.symbol = wanted.symbol AND l.qty <> 0 OFFSET 0
 ) l
+ORDER BY l.opened_at, l.fill_id
 """
 _EXPIRED = text(f"""
 SELECT account_id, family FROM orders.orders WHERE status IN {OPEN} AND expires_at <= :now

@@ -34,8 +34,6 @@ from shared.outage import Outage
 WINDOW = 8000
 #: Rows are read and sent in parts of the window, so that RabbitMQ has work while the next ones are read.
 PART = WINDOW // 4
-#: A plan for any parameters compares each row with each one under way: with more of them than this, one is made anew.
-FEW = 100
 #: A key whose row no queue took rests this long.
 HOLD_SECONDS = 0.5
 #: What is confirmed is removed at the latest this long after.
@@ -181,7 +179,7 @@ class Relay(Background):
         self._held = {key: until for key, until in self._held.items() if until > time.monotonic()}
         if time.monotonic() >= self._look_back:
             self._sent_up_to, self._look_back = 0, time.monotonic() + LOOK_BACK_SECONDS
-        under_way = () if self._sent_up_to else [id_ for id_, _ in self._sent.values()]
+        under_way = () if self._sent_up_to else (id_ for id_, _ in self._sent.values())
         # psycopg's own cursor: what SQLAlchemy does for each row takes longer than publishing it
         cursor: Any = connection.connection.cursor()
         with cursor:
@@ -189,7 +187,7 @@ class Relay(Background):
                 _NEXT.format(schema=self._unit.service),
                 (self._sent_up_to, self._shards, _array(under_way), list(self._held), PART),
                 binary=True,
-                prepare=len(under_way) < FEW,
+                prepare=False,  # a plan that is kept fits neither many rows under way nor a backlog
             )
             rows: Sequence[Any] = cursor.fetchall()
         self._sent_up_to = rows[-1][0] if len(rows) == PART else 0

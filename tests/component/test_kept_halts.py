@@ -13,12 +13,11 @@ from sqlalchemy.exc import NoResultFound
 
 from services.marketdata import store
 from services.marketdata.actors import halt_trading
-from services.marketdata.service import prepare
 from shared.bus.transaction import Unit
 from shared.contracts.halts import HaltTrading, TradingHalted, TradingResumed
 from tests.component.halt_desk import halt, halts, quoted, resume, said, told
 from tests.component.scripted_prices import made_up_quote
-from tests.component.watching import outbox, unit_of
+from tests.component.watching import marketdata_at, outbox
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 from tests.unit.trading_examples import facts
@@ -31,9 +30,7 @@ SECOND = timedelta(seconds=1)
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
     """The service's unit at noon of a Monday, with its instruments and no price yet."""
-    clock.now = NOON
-    with unit_of("marketdata", urls, clock) as unit:
-        prepare(unit)
+    with marketdata_at(NOON, urls, clock) as unit:
         yield unit
 
 

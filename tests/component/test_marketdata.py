@@ -15,7 +15,7 @@ from services.marketdata.service import INSTRUMENTS, prepare
 from shared.bus.transaction import Unit
 from shared.jobs.jobrun import Counts, JobRun
 from tests.component.scripted_prices import Scripted, made_up_quote, push
-from tests.component.watching import outbox, statements, unit_of
+from tests.component.watching import marketdata_at, outbox, statements
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
@@ -31,9 +31,7 @@ class ServiceKilled(RuntimeError):
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
     """The service's unit at noon of a Monday, with its instruments and no price yet."""
-    clock.now = NOON
-    with unit_of("marketdata", urls, clock) as unit:
-        prepare(unit)
+    with marketdata_at(NOON, urls, clock) as unit:
         yield unit
 
 

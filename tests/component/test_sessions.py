@@ -18,7 +18,7 @@ from shared.jobs.calendar import Market, Phase
 from shared.jobs.jobrun import Counts, JobRun
 from shared.jobs.markets import RELOAD_AFTER, Calendar, load_markets
 from shared.storage.errors import is_transient
-from tests.component.watching import statements, unit_of
+from tests.component.watching import marketdata_at, statements, unit_of
 from tests.conftest import FakeClock
 from tests.support import rows, value
 from tests.unit.market_days import at, new_york, tokyo
@@ -31,9 +31,7 @@ EXCHANGES = {code for code, market in MARKETS.items() if not market.always_open}
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
     """The service's unit at noon of the Tuesday before Thanksgiving."""
-    clock.now = NOON
-    with unit_of("marketdata", urls, clock) as unit:
-        prepare(unit)
+    with marketdata_at(NOON, urls, clock) as unit:
         yield unit
 
 

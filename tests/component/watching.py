@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import dramatiq
 from sqlalchemy import Engine, event
 
+from services.marketdata.service import prepare
 from shared.bus.transaction import Unit
 from shared.clock import Clock, utc_now
 from shared.storage.engine import make_engine
+from tests.conftest import FakeClock
 from tests.support import rows
 
 
@@ -54,3 +57,12 @@ def unit_of(service: str, urls: dict[str, str], clock: Clock = utc_now) -> Itera
         yield Unit(service, engine, clock)
     finally:
         engine.dispose()
+
+
+@contextmanager
+def marketdata_at(now: datetime, urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+    """The service's unit at that time, with its instruments and no price yet."""
+    clock.now = now
+    with unit_of("marketdata", urls, clock) as unit:
+        prepare(unit)
+        yield unit

@@ -123,13 +123,16 @@ class Seen:
         return len(self.messages.get(queue, []))
 
 
-def noting(seen: Seen, queue: str, fail: Callable[[int], Exception | None] = lambda _: None) -> Actors:
+def noting(
+    seen: Seen, queue: str, fail: Callable[[int], Exception | None] = lambda _: None, *, asks_first: bool = False
+) -> Actors:
     """Actors of one queue that note prices, and fail as ``fail`` says for the n-th call."""
     actors = Actors()
     calls = iter(range(1, 1000))
 
-    @actors.on(PricesUpdated, queue=queue)
+    @actors.on(PricesUpdated, queue=queue, asks_first=asks_first)
     def note(event: PricesUpdated, tx: Transaction) -> None:
+        tx.together(("SELECT 1 AS asked", {}))
         error = fail(next(calls))
         if error is not None:
             raise error

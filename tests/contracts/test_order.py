@@ -23,12 +23,13 @@ ACCOUNTS = [UUID(int=n) for n in range(1, 4)]
 Noted = dict[UUID, list[str]]
 
 
-def commanded(noted: Noted, disturb: Callable[[str], None] = lambda _: None) -> Actors:
+def commanded(noted: Noted, disturb: Callable[[str], None] = lambda _: None, *, asks_first: bool = False) -> Actors:
     """Actors of orders that note the names of what they obey, once it is certain to be committed or tried again."""
     actors = Actors()
 
-    @actors.on(OpenAccount, queue="orders.commands")
-    def obey(command: OpenAccount, _tx: Transaction) -> None:
+    @actors.on(OpenAccount, queue="orders.commands", asks_first=asks_first)
+    def obey(command: OpenAccount, tx: Transaction) -> None:
+        tx.together(("SELECT 1 AS asked", {}))
         disturb(command.name)
         noted.setdefault(command.account_id, []).append(command.name)
 
@@ -63,11 +64,11 @@ def send_all(bus: Bus, count: int) -> Noted:
     return sent
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "asks_first"), [(0, False), (1, True), (2, False), (3, True)])
+def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, seed: int, asks_first: bool) -> None:
     """Eight threads, random durations, failed tries: for each account the order of obedience is that of sending."""
     noted: Noted = {}
-    actors = commanded(noted, disturbed(seed))
+    actors = commanded(noted, disturbed(seed), asks_first=asks_first)
     bus.start(orders=actors)
     sent = send_all(bus, 60)
     eventually(lambda: sum(map(len, noted.values())) >= 60, seconds=40, what="all are obeyed")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import dramatiq
 import pika
@@ -102,6 +102,30 @@ def test_nothing_goes_ahead_of_its_turn_for_an_outage(gateway: Unit, monkeypatch
     assert (bus.sent, value(gateway.engine, "SELECT count(*) FROM gateway.parked")) == ([], 1)
     bus.back = True
     eventually(lambda: [message.routing_key for message in bus.sent] == ["gateway.commands"])
+    relay.stop()
+
+
+def test_what_is_confirmed_goes_while_more_keeps_coming(gateway: Unit) -> None:
+    """Each commit wakes the relay before it has waited."""
+
+    class Confirming:
+        session, ready = 1, True
+
+        def send_many(self, messages: Sequence[Outgoing], _session: int, finished: Finished) -> None:
+            for message in messages:
+                finished(message, None)
+
+    relay = Relay(gateway, Confirming(), poll=3600)
+    relay.start()
+    sent: list[UUID] = []
+
+    def most_are_gone() -> bool:
+        sent.append(uuid4())
+        send(gateway, account(sent[-1]))
+        left = value(gateway.engine, "SELECT count(*) FROM gateway.outbox")
+        return len(sent) > 20 and left < len(sent) / 2
+
+    eventually(most_are_gone, what="most of what was sent has been removed")
     relay.stop()
 
 
