@@ -50,7 +50,7 @@ bench-%: $(DEV)/.ready
 
 docs: $(DEV)/.ready ## Write docs/asyncapi.json: every message of the bus, for outsiders
 	@mkdir -p docs
-	@$(DEV)/bin/python -m shared.contracts.asyncapi > docs/asyncapi.json
+	@$(DEV)/bin/python -m docs.asyncapi > docs/asyncapi.json
 
 up: ## Start the deployed shape with docker compose, and wait until it is healthy
 	@umask 077 && deploy/make-env .env > .env.new && { test ! -s .env.new || echo "wrote new passwords into .env"; } && cat .env.new >> .env && rm .env.new

@@ -26,7 +26,7 @@ from bench.embedded_run import ROOT, EmbeddedRun
 from bench.event_stream import EventStream
 from bench.market_order import Fill, buy_one
 from bench.report import Goal, NotMeasured, Row, comparison, figure, interleaved, run_benchmark
-from shared.storage.cluster import ClusterFailed, PostgresCluster
+from embedded.postgres_cluster import ClusterFailed, PostgresCluster
 
 STARTS = 5
 ORDERS = 20

@@ -11,8 +11,8 @@ import pika
 from bench.bus_consume import Consuming, handled_by
 from bench.bus_servers import RAW, Servers, broker_name, cancel, properties
 from bench.report import NotMeasured
+from shared.bus.amqp.publisher import Publisher
 from shared.bus.envelope import encode
-from shared.bus.publisher import Publisher
 
 PER_SECOND = 100
 WARM_UP_SECONDS = 1

@@ -11,10 +11,10 @@ from sqlalchemy import Engine, text
 from bench.bus_servers import OURS, Servers, broker_name, cancel
 from bench.report import NotMeasured
 from shared.bus import outbox
+from shared.bus.amqp.publisher import Publisher
 from shared.bus.envelope import encode
-from shared.bus.publisher import Publisher
 from shared.bus.relay import WINDOW, Relay
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.clock import utc_now
 from shared.storage.driver import Writes
 

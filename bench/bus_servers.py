@@ -19,16 +19,16 @@ from sqlalchemy import Engine
 
 from bench.report import NotMeasured
 from embedded.database import service_urls
+from embedded.postgres_cluster import PostgresCluster
+from shared.bus.amqp.topology import Kind, physical_name
 from shared.bus.envelope import encode
-from shared.bus.topology import Kind, physical_name
 from shared.contracts.jobs import RunJob
 from shared.contracts.orders import CancelOrder
 from shared.contracts.routing import QUEUES, service_of
-from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
-from shared.testing.rabbitmq import QueueDepth, RabbitServer
-from shared.testing.servers import rabbit_server
+from tests.servers.choice import rabbit_server
+from tests.servers.rabbitmq import QueueDepth, RabbitServer
 
 #: The queue of ours that the messages stand in, and those of the others.
 OURS = "orders.commands"

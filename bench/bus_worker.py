@@ -22,9 +22,9 @@ from bench.bus_pika import Handled, Settings, Stop, start_pika
 from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, STOCK, quiet_logs
 from bench.wire_raw import start_bare, start_rows
 from shared.bus.actors import Actors
-from shared.bus.lanes import BackgroundLane
-from shared.bus.rabbitmq import ServiceBroker
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.amqp.broker import ServiceBroker
+from shared.bus.amqp.worker_pools import BackgroundLane
+from shared.bus.unit_of_work import Transaction, Unit
 from shared.contracts.jobs import RunJob
 from shared.contracts.orders import CancelOrder
 from shared.service import make_middleware

@@ -18,7 +18,7 @@ from typing import IO, Self
 import psutil
 
 from bench.report import NotMeasured
-from shared.ports import free_port
+from embedded.free_port import free_port
 
 ROOT = Path(__file__).parents[1]
 EMBEDDED = (sys.executable, "-m", "embedded")

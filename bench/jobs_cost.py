@@ -21,15 +21,15 @@ from sqlalchemy import Engine, event, make_url, text
 
 from bench.report import Goal, NotMeasured, Row, comparison, interleaved
 from embedded.database import service_urls
-from shared.bus.transaction import Unit
+from embedded.postgres_cluster import PostgresCluster
+from shared.bus.unit_of_work import Unit
 from shared.contracts.jobs import RunJob
-from shared.jobs import claims
 from shared.jobs.declaration import Job
-from shared.jobs.jobrun import Counts, JobRun
-from shared.jobs.pulse import Pulse
-from shared.jobs.running import Runner
-from shared.jobs.scheduler import Tick
-from shared.storage.cluster import PostgresCluster
+from shared.jobs.engine import claims
+from shared.jobs.engine.executor import Runner
+from shared.jobs.engine.heartbeat import Pulse
+from shared.jobs.engine.tick import Tick
+from shared.jobs.run_context import Counts, JobRun
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 

@@ -12,8 +12,8 @@ from bench.bus_servers import Servers
 from bench.jobs_notes import MISFIRE
 from bench.jobs_tools import ROOT, Tool
 from bench.report import NotMeasured
-from shared.health import read_beat
-from shared.ports import free_ports
+from embedded.free_port import free_ports
+from shared.observability.health import read_beat
 
 REPLICAS = ("a", "b")
 

@@ -13,7 +13,7 @@ from services.orders.actors import actors
 from shared import worker as process
 from shared.contracts.routing import lanes_of
 from shared.jobs.declaration import Jobs
-from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.run_context import Counts, JobRun
 from shared.service import Service, configure_jobs, make_unit, prepare
 from shared.settings import ServiceSettings
 

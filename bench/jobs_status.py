@@ -12,13 +12,13 @@ from starlette.testclient import TestClient
 
 from bench.report import Goal, NotMeasured, Row, figure
 from embedded.database import service_urls
-from services.gateway.live import Live
+from embedded.postgres_cluster import PostgresCluster
 from services.gateway.service import build_app, prepare
 from services.gateway.settings import Settings
-from shared.bus.transaction import Unit
+from services.gateway.streams.hub import Live
+from shared.bus.unit_of_work import Unit
 from shared.contracts.routing import SERVICES
 from shared.jobs.settings import JobSettings
-from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 

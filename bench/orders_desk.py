@@ -14,14 +14,14 @@ import psycopg
 from sqlalchemy import Engine, event, text
 
 from embedded.database import service_urls
+from embedded.postgres_cluster import PostgresCluster
 from services.marketdata.store import Instrument, add_instruments
 from services.orders.actors import fill_on_prices
 from shared.bus import inbox
 from shared.bus.tracing import tracing
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.contracts.prices import Price, PricesUpdated
 from shared.storage import driver
-from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 

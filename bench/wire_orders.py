@@ -20,7 +20,7 @@ from bench.bus_servers import Servers
 from bench.orders_desk import Desk, prepare
 from bench.orders_service import NOTES
 from bench.report import NotMeasured
-from shared.ports import free_port
+from embedded.free_port import free_port
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT
 

@@ -13,9 +13,9 @@ from bench.bus_servers import Servers
 from bench.orders_desk import MARKET, Desk
 from bench.report import Goal, NotMeasured, Row, figure
 from bench.wire_orders import Orders, desk_on, orders_running
+from shared.bus.amqp.listener import Listener
+from shared.bus.amqp.publisher import Publisher
 from shared.bus.envelope import Outgoing, after, encode
-from shared.bus.listener import Listener
-from shared.bus.publisher import Publisher
 from shared.clock import utc_now
 from shared.contracts.base import routing_key
 from shared.contracts.orders import NewOrder, OrderAccepted, OrderType, Side, SubmitOrder, SubmitOrders, TimeInForce

@@ -24,13 +24,13 @@ import uvicorn
 
 from embedded.database import service_urls
 from embedded.home import HomeUnusable, take_home
+from embedded.postgres_cluster import ClusterFailed, PostgresCluster
 from embedded.system import SERVICES, System
 from services.gateway.settings import Settings
 from shared.jobs.config import InvalidJobsConfig
-from shared.jobs.scheduler import run_scheduler
-from shared.logs import configure_logs
+from shared.jobs.engine.tick import run_scheduler
+from shared.observability.logs import configure_logs
 from shared.settings import InvalidSettings, load
-from shared.storage.cluster import ClusterFailed, PostgresCluster
 from shared.storage.migrate import ROOT
 
 START_SECONDS = 10

@@ -8,8 +8,8 @@ from dramatiq import Worker
 from starlette.applications import Starlette
 
 from services.gateway import service as gateway
-from services.gateway.live import Live
 from services.gateway.settings import Settings
+from services.gateway.streams.hub import Live
 from services.marketdata.service import service as marketdata
 from services.orders.service import service as orders
 from services.strategy.service import service as strategy
@@ -17,12 +17,13 @@ from services.valuation.service import service as valuation
 from shared.background import Background
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.relay import Relay
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.clock import Clock, utc_now
 from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, QUEUES
-from shared.jobs.queues import QueueControl
-from shared.jobs.scheduler import Tick
+from shared.jobs.admin.queue_control import QueueControl
+from shared.jobs.engine.tick import Tick
+from shared.observability.system_log import SystemLog
 from shared.service import (
     attach,
     check_job_names,
@@ -31,7 +32,6 @@ from shared.service import (
     prepare,
 )
 from shared.storage.engine import make_engine
-from shared.system_log import SystemLog
 
 SERVICES = (marketdata, orders, valuation, strategy)
 WORKER_TIMEOUT_MS = 250

@@ -19,15 +19,15 @@ from shared.background import Background
 from shared.bus.actors import Actors
 from shared.bus.dead_letters import declare_operations
 from shared.bus.retries import RetryOrBury
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.clock import Clock, utc_now
 from shared.contracts.routing import consumed_by
-from shared.jobs import claims
 from shared.jobs.checks import chains, check_chains
 from shared.jobs.config import InvalidJobsConfig, load_jobs_config, named
 from shared.jobs.declaration import InvalidJob, Job, Jobs
-from shared.jobs.pulse import Pulse
-from shared.jobs.running import declare_runner
+from shared.jobs.engine import claims
+from shared.jobs.engine.executor import declare_runner
+from shared.jobs.engine.heartbeat import Pulse
 from shared.jobs.settings import InvalidSetting
 from shared.settings import ServiceSettings
 from shared.storage.engine import make_engine

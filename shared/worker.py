@@ -21,19 +21,20 @@ import dramatiq
 import structlog
 
 from shared.background import Background
-from shared.bus.lanes import BackgroundLane
-from shared.bus.rabbitmq import ServiceBroker
+from shared.bus.amqp.broker import ServiceBroker
+from shared.bus.amqp.worker_pools import BackgroundLane
+from shared.bus.notify import Wake
 from shared.bus.relay import Relay
-from shared.bus.transaction import Unit
-from shared.bus.wake import Wake
+from shared.bus.unit_of_work import Unit
 from shared.contracts.routing import consumed_by, lanes_of
-from shared.health import is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
+from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.config import InvalidJobsConfig
-from shared.jobs.pulse import Pulse
-from shared.jobs.queues import QueueControl
-from shared.jobs.scheduler import Tick, run_scheduler
-from shared.logs import configure_logs
-from shared.metrics import exposition
+from shared.jobs.engine.heartbeat import Pulse
+from shared.jobs.engine.tick import Tick, run_scheduler
+from shared.observability.health import is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
+from shared.observability.logs import configure_logs
+from shared.observability.metrics import exposition
+from shared.observability.system_log import SystemLog
 from shared.service import (
     DatabaseAway,
     Service,
@@ -45,7 +46,6 @@ from shared.service import (
     wait_for_database,
 )
 from shared.settings import InvalidSettings, ServiceSettings, load
-from shared.system_log import SystemLog
 
 log = structlog.get_logger(__name__)
 

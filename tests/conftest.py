@@ -20,8 +20,8 @@ from shared.clock import utc_now
 from shared.contracts.routing import SERVICES
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
-from shared.testing.rabbitmq import RabbitServer
-from shared.testing.servers import postgres_server, rabbit_server
+from tests.servers.choice import postgres_server, rabbit_server
+from tests.servers.rabbitmq import RabbitServer
 
 TEMPLATE = "paperprofit_template"
 _numbers = itertools.count(1)

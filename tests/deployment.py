@@ -15,8 +15,8 @@ from urllib.request import urlopen
 
 import psutil
 
+from embedded.free_port import free_ports
 from shared.contracts.routing import SERVICES
-from shared.ports import free_ports
 from shared.storage.migrate import ROOT
 from tests.support import eventually
 

@@ -12,7 +12,7 @@ from threading import Thread
 
 import psutil
 
-from shared.ports import free_port
+from embedded.free_port import free_port
 from shared.storage.migrate import ROOT
 from tests.support import eventually
 

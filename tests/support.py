@@ -13,8 +13,8 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
-from services.orders.proof import broken
-from shared.bus.transaction import Unit
+from services.orders.persistence.invariants import broken
+from shared.bus.unit_of_work import Unit
 from shared.clock import utc_now
 from shared.contracts.accounts import AccountSettings, OpenAccount
 from shared.contracts.base import Message

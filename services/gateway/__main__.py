@@ -8,19 +8,19 @@ import sys
 import structlog
 import uvicorn
 
-from services.gateway.live import Live
 from services.gateway.service import NAME, build_app, prepare, queue_reader, watchers
 from services.gateway.settings import Settings
-from shared.bus.listener import Listener
-from shared.bus.publisher import Publisher
+from services.gateway.streams.hub import Live
+from shared.bus.amqp.listener import Listener
+from shared.bus.amqp.publisher import Publisher
 from shared.bus.relay import Relay
 from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, exchange_of
-from shared.jobs.pulse import Pulse
-from shared.logs import configure_logs
+from shared.jobs.engine.heartbeat import Pulse
+from shared.observability.logs import configure_logs
+from shared.observability.system_log import SystemLog
 from shared.service import DatabaseAway, make_unit, wait_for_database
 from shared.settings import InvalidSettings, load
-from shared.system_log import SystemLog
 from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
 
 log = structlog.get_logger(__name__)

@@ -17,27 +17,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway import (
-    accounts_api,
-    corporate_actions_api,
-    halts_api,
-    jobs_api,
-    letters_api,
-    official_prices_api,
-    operations_api,
-    page,
-    positions_api,
-    queues_api,
-    runs_api,
-    store,
-    trading,
-)
-from services.gateway.endpoints import Endpoint
-from services.gateway.errors import Malformed, MethodNotAllowed, NotFound, refusal_response
-from services.gateway.keys import OPERATE, TRADE, Principal
-from services.gateway.openapi import document
-from services.gateway.requests import Gateway, guarded
-from shared.metrics import CONTENT_TYPE, exposition
+from services.gateway.accounts import api
+from services.gateway.console import page
+from services.gateway.http.auth import OPERATE, TRADE, Principal
+from services.gateway.http.endpoints import Endpoint
+from services.gateway.http.errors import Malformed, MethodNotAllowed, NotFound, refusal_response
+from services.gateway.http.openapi import document
+from services.gateway.http.requests import Gateway, guarded
+from services.gateway.instruments import corporate_actions_api, halts_api, official_prices_api
+from services.gateway.operations import dead_letters_api, jobs_api, monitoring_api, queues_api, runs_api
+from services.gateway.trading import orders_api, positions_api, submissions
+from shared.observability.metrics import CONTENT_TYPE, exposition
 
 log = structlog.get_logger(__name__)
 
@@ -99,17 +89,17 @@ def _document() -> dict[str, Any]:
 
 #: Every route of /v2 and /api.
 ENDPOINTS = (
-    *trading.endpoints,
+    *orders_api.endpoints,
     *positions_api.endpoints,
-    *accounts_api.endpoints,
+    *api.endpoints,
     *corporate_actions_api.endpoints,
     *official_prices_api.endpoints,
     *halts_api.endpoints,
     *jobs_api.endpoints,
     *runs_api.endpoints,
     *queues_api.endpoints,
-    *letters_api.endpoints,
-    *operations_api.endpoints,
+    *dead_letters_api.endpoints,
+    *monitoring_api.endpoints,
     *page.endpoints,
     Endpoint("GET", "/api/openapi.json", get_document, TRADE),
 )
@@ -120,7 +110,7 @@ async def _sweep_submissions(gateway: Gateway) -> None:
 
     def sweep() -> int:
         with gateway.unit.transaction() as tx:
-            return store.resend_unanswered(tx, RESEND_AFTER)
+            return submissions.resend_unanswered(tx, RESEND_AFTER)
 
     swept = True
     while True:

@@ -9,19 +9,19 @@ from uuid import NAMESPACE_URL, uuid5
 
 from starlette.applications import Starlette
 
-from services.gateway.alerts import Alerts, Figures
+from services.gateway.alerts.channels import make_targets
+from services.gateway.alerts.evaluator import Alerts, Figures
+from services.gateway.alerts.notifier import Notifier
 from services.gateway.app import make_app
-from services.gateway.housekeeping import Housekeeping
-from services.gateway.keys import OPERATE, TRADE, KeyRing, add_key, has_key, new_key_id, new_secret
-from services.gateway.live import Live
-from services.gateway.notifier import Notifier
-from services.gateway.requests import Gateway
+from services.gateway.http.auth import OPERATE, TRADE, KeyRing, add_key, has_key, new_key_id, new_secret
+from services.gateway.http.requests import Gateway
+from services.gateway.retention import Housekeeping
 from services.gateway.settings import Settings
-from services.gateway.targets import make_targets
+from services.gateway.streams.hub import Live
 from shared.background import Background
-from shared.bus.management import Management
-from shared.bus.queue_figures import queue_figures
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.amqp.management import Management
+from shared.bus.amqp.queue_stats import queue_figures
+from shared.bus.unit_of_work import Transaction, Unit
 from shared.clock import Clock
 from shared.contracts.accounts import OpenAccount
 from shared.settings import DEMO_ACCOUNT_ID

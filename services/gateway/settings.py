@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from services.gateway.targets import make_targets, split_targets
+from services.gateway.alerts.channels import make_targets, split_targets
 from shared.settings import ServiceSettings
 
 

@@ -2,10 +2,10 @@
 
 from services.marketdata import corporate_actions, halts, official_prices
 from shared.bus.actors import Actors
-from shared.bus.transaction import Transaction
-from shared.contracts.auctions import EnterOfficialPrice
+from shared.bus.unit_of_work import Transaction
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
+from shared.contracts.official_prices import EnterOfficialPrice
 
 actors = Actors()
 

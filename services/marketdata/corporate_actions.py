@@ -5,7 +5,7 @@ So whoever gets the messages in their order never sees a price of new shares bes
 
 from sqlalchemy import text
 
-from shared.bus.transaction import Transaction
+from shared.bus.unit_of_work import Transaction
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.marketdata.prices import take_in
 from services.marketdata.providers import Provider
 from shared.background import Background
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 
 log = structlog.get_logger(__name__)
 

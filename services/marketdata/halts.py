@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from shared.bus.transaction import Transaction
+from shared.bus.unit_of_work import Transaction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 
 

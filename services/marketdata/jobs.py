@@ -11,8 +11,8 @@ from services.marketdata.providers import Provider, make_provider
 from services.marketdata.settings import current
 from shared.contracts.markets import MARKETS
 from shared.jobs.declaration import Jobs
-from shared.jobs.jobrun import Counts, JobRun
 from shared.jobs.maintenance import prune, remove
+from shared.jobs.run_context import Counts, JobRun
 
 jobs = Jobs("marketdata")
 

@@ -14,9 +14,9 @@ from services.marketdata.domain.official import NEAR, SETTLES, Bar, Official, Tr
 from services.marketdata.domain.quote import Quote
 from services.marketdata.halts import covering
 from services.marketdata.store import Update
-from shared.bus.transaction import Transaction
-from shared.contracts.auctions import AuctionHeld, AuctionKind, EnterOfficialPrice
+from shared.bus.unit_of_work import Transaction
 from shared.contracts.markets import MARKETS
+from shared.contracts.official_prices import AuctionHeld, AuctionKind, EnterOfficialPrice
 
 #: An official price that somebody entered names no provider.
 BY_HAND = "hand"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.jobs.maintenance import OldRows
 
 #: Kept however old they are: what charts show of years, and what the demo replayed.

@@ -8,10 +8,10 @@ from services.marketdata import official_prices, store
 from services.marketdata.corporate_actions import apply_due
 from services.marketdata.domain.quote import Quote
 from services.marketdata.providers import Provider, ProviderState
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.unit_of_work import Transaction, Unit
 from shared.contracts.prices import Price, PricesUpdated
-from shared.jobs.breakers import Breaker
-from shared.jobs.rate_limits import RateLimit
+from shared.resilience.breakers import Breaker
+from shared.resilience.rate_limits import RateLimit
 
 Step = Callable[[ProviderState | None, Sequence[str]], tuple[list[Quote], ProviderState | None]]
 

@@ -12,7 +12,7 @@ from services.marketdata.domain import replay, simulated
 from services.marketdata.domain.quote import SPREAD_BPS, Quote
 from services.marketdata.domain.recorded import Bar, recorded_bars
 from services.marketdata.domain.replay import Replay, ReplayState
-from shared.jobs.rate_limits import Rate
+from shared.resilience.rate_limits import Rate
 
 RECORDING = Path(__file__).parent / "data" / "daily_prices.csv.gz"
 #: Where the walk of a symbol starts that has no price of its own.

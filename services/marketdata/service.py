@@ -8,7 +8,7 @@ from services.marketdata.feed import Feed
 from services.marketdata.jobs import configured_provider, jobs
 from services.marketdata.settings import current
 from shared.background import Background
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.contracts.markets import MARKETS
 from shared.service import Service
 

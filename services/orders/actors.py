@@ -4,17 +4,18 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from services.orders import account_store, adjusting, auctions, entering, funding, store
-from services.orders.domain.order import Account, Order
-from services.orders.domain.risk import Refusal, refuse_change
-from services.orders.filling import end_orders, fill_on
-from services.orders.saying import Voice
+from services.orders.persistence import accounts as account_store
+from services.orders.persistence import orders as store
+from services.orders.usecases import auctions, cash, submit
+from services.orders.usecases import corporate_actions as adjusting
+from services.orders.usecases.account_events import Voice
+from services.orders.usecases.execute import end_orders, fill_on
 from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
-from shared.bus.transaction import Transaction
+from shared.bus.unit_of_work import Transaction
 from shared.contracts.accounts import ConfigureAccount, MoveCash, OpenAccount, ResetAccount
-from shared.contracts.auctions import AuctionHeld
 from shared.contracts.corporate_actions import CorporateActionApplied
+from shared.contracts.official_prices import AuctionHeld
 from shared.contracts.orders import (
     CancelOrder,
     CancelRejected,
@@ -25,6 +26,8 @@ from shared.contracts.orders import (
     SubmitOrders,
 )
 from shared.contracts.prices import PricesUpdated
+from shared.exchange.acceptance.risk_checks import Refusal, refuse_change
+from shared.exchange.order import Account, Order
 
 actors = Actors()
 
@@ -52,12 +55,12 @@ def configure_account(command: ConfigureAccount, tx: Transaction) -> None:
 
 @actors.on(MoveCash, queue="orders.commands")
 def move_cash(command: MoveCash, tx: Transaction) -> None:
-    funding.move_cash(tx, _locked(tx, command.account_id), command)
+    cash.move_cash(tx, _locked(tx, command.account_id), command)
 
 
 @actors.on(ResetAccount, queue="orders.commands")
 def reset_account(command: ResetAccount, tx: Transaction) -> None:
-    funding.reset(tx, _locked(tx, command.account_id), command)
+    cash.reset(tx, _locked(tx, command.account_id), command)
 
 
 @actors.on(PricesUpdated, queue="orders.prices", asks_first=True)
@@ -88,10 +91,10 @@ def submit_orders(command: SubmitOrders, tx: Transaction) -> None:
 
 
 def _submit(account_id: UUID, orders: Sequence[NewOrder], tx: Transaction) -> None:
-    account, contexts = entering.look_up(tx, account_id, orders)
+    account, contexts = submit.look_up(tx, account_id, orders)
     if account is None:
         raise _unknown(tx, account_id, orders[0].submitted_at)
-    entering.enter_orders(tx, account, orders, contexts)
+    submit.enter_orders(tx, account, orders, contexts)
 
 
 @actors.on(CancelOrder, queue="orders.commands")
@@ -120,9 +123,9 @@ def replace_order(command: ReplaceOrder, tx: Transaction) -> None:
     if account is None:
         return
     if isinstance(found, Refusal):
-        entering.refuse_replace(tx, account, command, found)
+        submit.refuse_replace(tx, account, command, found)
         return
-    entering.replace_order(tx, account, found[1], command)
+    submit.replace_order(tx, account, found[1], command)
 
 
 def _locked(tx: Transaction, account_id: UUID) -> Account:

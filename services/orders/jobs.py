@@ -1,12 +1,12 @@
 """The jobs of orders."""
 
-from services.orders.filling import expire
-from services.orders.margining import charge_interest, check_margins
-from services.orders.proof import INVARIANTS, broken
-from services.orders.recovery import catch_up, sweep
+from services.orders.persistence.invariants import INVARIANTS, broken
+from services.orders.usecases.catch_up import catch_up, sweep
+from services.orders.usecases.execute import expire
+from services.orders.usecases.margin import charge_interest, check_margins
 from shared.jobs.declaration import Jobs
-from shared.jobs.jobrun import Counts, JobRun
 from shared.jobs.maintenance import prune
+from shared.jobs.run_context import Counts, JobRun
 
 jobs = Jobs("orders")
 

@@ -7,7 +7,7 @@ from functools import cache
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from services.orders.domain.matching import MarketRules
+from shared.exchange.matching.matching import MarketRules
 from shared.settings import load
 
 

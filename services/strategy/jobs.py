@@ -6,13 +6,13 @@ from uuid import UUID, uuid5
 from services.strategy import store
 from services.strategy.domain.sma_crossover import Decision, decide
 from services.strategy.store import Look
-from shared.bus.transaction import Transaction
+from shared.bus.unit_of_work import Transaction
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.jobs.conditions import prices_younger_than
 from shared.jobs.declaration import Jobs
-from shared.jobs.jobrun import Counts, JobRun
 from shared.jobs.maintenance import prune
+from shared.jobs.run_context import Counts, JobRun
 
 jobs = Jobs("strategy")
 

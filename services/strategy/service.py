@@ -7,7 +7,7 @@ from services.strategy import store
 from services.strategy.domain.sma_crossover import Rules
 from services.strategy.jobs import jobs
 from shared.bus.actors import Actors
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.service import Service
 from shared.settings import DEMO_ACCOUNT_ID, ServiceSettings
 

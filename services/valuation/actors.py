@@ -5,7 +5,7 @@ from uuid import UUID
 
 from services.valuation import store
 from shared.bus.actors import Actors
-from shared.bus.transaction import Transaction
+from shared.bus.unit_of_work import Transaction
 from shared.contracts.orders import OrderFilled
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.valuation import AccountsValued

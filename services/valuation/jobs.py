@@ -5,11 +5,11 @@ from datetime import timedelta
 from services.valuation import store
 from services.valuation.actors import revalue_and_say
 from services.valuation.domain.trading_day import TradingDay, trading_day
-from shared.bus.transaction import Transaction
+from shared.bus.unit_of_work import Transaction
 from shared.jobs.declaration import Jobs
-from shared.jobs.jobrun import Counts, JobRun
 from shared.jobs.maintenance import prune
 from shared.jobs.markets import load_markets
+from shared.jobs.run_context import Counts, JobRun
 
 jobs = Jobs("valuation")
 

@@ -20,11 +20,11 @@ from pydantic import ValidationError
 from shared.bus import inbox
 from shared.bus.envelope import actor_name
 from shared.bus.metrics import DUPLICATES
-from shared.bus.order import OutOfTurn, note_in_turn, park
+from shared.bus.ordering import OutOfTurn, note_in_turn, park
 from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
 from shared.bus.tracing import tracing
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.unit_of_work import Transaction, Unit
 from shared.contracts.base import Message
 from shared.contracts.routing import QUEUES, dead_queue
 

@@ -18,9 +18,9 @@ from dramatiq.errors import DecodeError
 from sqlalchemy import Connection, text
 
 from shared.bus.actors import Actors
+from shared.bus.amqp.topology import internal_exchange
 from shared.bus.envelope import Outgoing
-from shared.bus.topology import internal_exchange
-from shared.bus.transaction import Transaction
+from shared.bus.unit_of_work import Transaction
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
 
 log = structlog.get_logger(__name__)

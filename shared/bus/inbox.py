@@ -1,6 +1,6 @@
 """The inbox: which messages have had their effect, so that one that comes twice acts once."""
 
-from shared.bus.transaction import Transaction
+from shared.bus.unit_of_work import Transaction
 from shared.storage.driver import Call, Rows
 
 

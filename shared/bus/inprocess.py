@@ -20,11 +20,11 @@ from dramatiq.brokers.stub import StubBroker
 from dramatiq.common import current_millis, dq_name, q_name
 from dramatiq.errors import QueueNotFound
 
+from shared.bus.amqp.publisher import Finished, PublishFailed, Unroutable
+from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.topology import internal_exchange
 from shared.bus.envelope import Outgoing, stamped
 from shared.bus.poison import read
-from shared.bus.publisher import Finished, PublishFailed, Unroutable
-from shared.bus.queue_figures import QueueFigures
-from shared.bus.topology import internal_exchange
 from shared.contracts.routing import QUEUES, bindings_of, service_of
 
 REQUEUE_PAUSE_SECONDS = 1.0
@@ -190,7 +190,7 @@ class InProcessBroker(StubBroker):
             future.set_result(None)
 
     def queue_figures(self) -> list[QueueFigures]:
-        """All queues that have actors, sorted; the figures are those of ``shared.bus.queue_figures``."""
+        """All queues that have actors, sorted; the figures are those of ``shared.bus.amqp.queue_stats``."""
         now = time.monotonic()
         return [self._figures(name, now) for name in sorted(self.queues)]
 

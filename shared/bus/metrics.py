@@ -1,4 +1,4 @@
-"""What the bus counts, for Prometheus. Counters of all processes of a replica are summed by ``shared.metrics``."""
+"""What the bus counts, for Prometheus. ``shared.observability.metrics`` adds up the processes of a replica."""
 
 from prometheus_client import Counter
 

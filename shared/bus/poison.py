@@ -15,8 +15,8 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import dramatiq
 from dramatiq.errors import DecodeError
 
+from shared.bus.amqp.topology import logical_name
 from shared.bus.envelope import MAX_BODY_BYTES, actor_name, stamped
-from shared.bus.topology import logical_name
 
 #: How much of a message that is too large is kept, in bytes.
 KEPT_BYTES = 64 * 1024

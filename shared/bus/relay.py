@@ -23,12 +23,12 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
+from shared.bus.amqp.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.envelope import Outgoing
 from shared.bus.metrics import PUBLISHED
-from shared.bus.order import release_overdue
+from shared.bus.ordering import release_overdue
 from shared.bus.outbox import SHARDS
-from shared.bus.publisher import Finished, PublishFailed, Unroutable
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.outage import Outage
 
 WINDOW = 8000

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus.metrics import CONSUMED, DEAD, RETRIED
 from shared.bus.poison import Poison
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.outage import pause_seconds
 from shared.storage.errors import is_transient
 

@@ -20,11 +20,11 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
-from shared.contracts.auctions import AuctionHeld, EnterOfficialPrice
 from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.jobs import RunJob
+from shared.contracts.official_prices import AuctionHeld, EnterOfficialPrice
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters, ToService
 from shared.contracts.orders import (
     CancelOrder,

@@ -10,11 +10,11 @@ from decimal import Decimal
 
 from sqlalchemy import text
 
-from shared.jobs.calendar import Phase
 from shared.jobs.declaration import Condition
-from shared.jobs.interval import parse_interval
-from shared.jobs.jobrun import JobRun
 from shared.jobs.markets import Calendar
+from shared.jobs.run_context import JobRun
+from shared.jobs.schedule.calendar import Phase
+from shared.jobs.schedule.interval import parse_interval
 
 
 def market_is_in(*phases: Phase, market: str) -> Condition:

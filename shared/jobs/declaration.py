@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.run_context import Counts, JobRun
 from shared.jobs.settings import InvalidSetting, check_settings
 
 #: Why this run should not be, in a few words that are the same each time; None where it should.

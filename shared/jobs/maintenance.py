@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from shared.bus.transaction import Unit
-from shared.jobs.jobrun import Counts, JobRun
+from shared.bus.unit_of_work import Unit
+from shared.jobs.run_context import Counts, JobRun
 
 BATCH = 5_000
 #: Blocks of 8 kB.

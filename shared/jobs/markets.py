@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 
 from shared.clock import Clock
 from shared.contracts.markets import MARKETS
-from shared.jobs.calendar import Market, Phase, Session
+from shared.jobs.schedule.calendar import Market, Phase, Session
 
 #: A changed session is known so much later at the most.
 RELOAD_AFTER = timedelta(seconds=60)

@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared.contracts.markets import MARKETS
 from shared.contracts.priority import Priority
-from shared.jobs.calendar import Market, Phase, Session
-from shared.jobs.interval import parse_interval
-from shared.jobs.slots import OFF, InvalidSchedule, Timing, parse_schedule
+from shared.jobs.schedule.calendar import Market, Phase, Session
+from shared.jobs.schedule.interval import parse_interval
+from shared.jobs.schedule.slots import OFF, InvalidSchedule, Timing, parse_schedule
 
 #: How far ahead a slot is looked for, and sessions are known.
 HORIZON = timedelta(days=370)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from dramatiq.middleware import CurrentMessage
 
-from shared.bus.rabbitmq import ServiceConsumer
+from shared.bus.amqp.broker import ServiceConsumer
 from shared.storage import driver
 
 #: The transaction is done but for its commit; it is committed, and no relay knows yet; the handler is done.

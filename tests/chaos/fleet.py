@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from embedded.database import service_urls
+from embedded.postgres_cluster import PostgresCluster
 from shared.contracts.routing import SERVICES
-from shared.storage.cluster import PostgresCluster
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
-from shared.testing.rabbitmq import PrivateNode, private_node
 from tests.chaos import deaths
 from tests.chaos.witness import Witness
 from tests.deployment import Deployment
+from tests.servers.rabbitmq import PrivateNode, private_node
 from tests.support import eventually
 
 #: What SIGTERM may take, from the issue of the order to the end of the process.

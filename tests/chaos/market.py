@@ -9,10 +9,10 @@ from decimal import Decimal
 from services.marketdata import official_prices, store
 from services.marketdata.domain.official import Official
 from services.marketdata.domain.sessions import Session
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.clock import utc_now
-from shared.contracts.auctions import AuctionKind
 from shared.contracts.markets import KnownMarket
+from shared.contracts.official_prices import AuctionKind
 from shared.storage.engine import make_engine
 from tests.chaos.fleet import Fleet
 from tests.chaos.tickets import AUCTIONED

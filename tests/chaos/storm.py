@@ -17,12 +17,12 @@ import psutil
 from sqlalchemy import Engine
 
 from shared.storage.engine import make_engine
-from shared.testing.rabbitmq import ALARMS
 from tests.chaos import deaths
 from tests.chaos.audit import audit, calm, traded, unfinished
 from tests.chaos.fleet import Fleet, Replica
 from tests.chaos.market import hold_auctions, open_day
 from tests.chaos.traders import SETTINGS, Account, Trader, go_home, open_account
+from tests.servers.rabbitmq import ALARMS
 from tests.support import eventually, rows
 
 #: Half of them with each kind of account.

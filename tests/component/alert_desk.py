@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, event, text
 
-from services.gateway.alerts import STARTING, Alerts, Figures
-from services.gateway.domain.alert import Alert
-from shared.bus.transaction import Unit
+from services.gateway.alerts.alert import Alert
+from services.gateway.alerts.evaluator import STARTING, Alerts, Figures
+from shared.bus.unit_of_work import Unit
 from tests.conftest import FakeClock
 from tests.support import rows
 

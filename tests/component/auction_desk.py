@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from services.marketdata import official_prices, store
 from services.marketdata.domain.official import Official
 from services.marketdata.domain.sessions import Hours, sessions_of
-from shared.contracts.auctions import AuctionHeld, AuctionKind
 from shared.contracts.markets import MARKETS
+from shared.contracts.official_prices import AuctionHeld, AuctionKind
 from tests.component.exchange_desk import Exchange
 from tests.component.watching import outbox
 

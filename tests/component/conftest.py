@@ -6,8 +6,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from services.gateway.alerts import Alerts
-from shared.bus.transaction import Unit
+from services.gateway.alerts.evaluator import Alerts
+from shared.bus.unit_of_work import Unit
 from tests.component.alert_desk import watching
 from tests.component.auction_desk import move_to_new_york
 from tests.component.currency_desk import open_market

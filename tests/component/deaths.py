@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine
 
 from shared.bus.retries import RetryOrBury
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.storage import driver
 from tests.support import eventually
 

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from starlette.testclient import TestClient
 
 from services.gateway.app import ENDPOINTS
-from services.gateway.openapi import document
+from services.gateway.http.openapi import document
 
 Json = dict[str, Any]
 DOCUMENT = document(ENDPOINTS)

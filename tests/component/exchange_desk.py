@@ -10,13 +10,13 @@ from uuid import UUID, uuid4
 
 from services.marketdata.store import Instrument, add_instruments
 from services.orders import actors
-from services.orders.filling import expire
-from services.orders.recovery import sweep
-from shared.bus.transaction import Unit
+from services.orders.usecases.catch_up import sweep
+from services.orders.usecases.execute import expire
+from shared.bus.unit_of_work import Unit
 from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCash, OpenAccount, ResetAccount
-from shared.contracts.auctions import AuctionHeld
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import CorporateActionApplied
+from shared.contracts.official_prices import AuctionHeld
 from shared.contracts.orders import CancelOrder, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import Price, PricesUpdated
 from tests.component.watching import outbox

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 
 from services.marketdata.actors import halt_trading, resume_trading
 from services.marketdata.prices import take_in
-from services.orders.recovery import catch_up
-from shared.bus.transaction import Unit
+from services.orders.usecases.catch_up import catch_up
+from shared.bus.unit_of_work import Unit
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.prices import PricesUpdated
 from tests.component.exchange_desk import Exchange

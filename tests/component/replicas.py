@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.clock import Clock
 from tests.component.watching import unit_of
 

@@ -12,12 +12,13 @@ from dramatiq import Worker
 from shared.bus.actors import Actors
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.relay import Relay
-from shared.bus.transaction import Unit
-from shared.jobs import claims, control
+from shared.bus.unit_of_work import Unit
+from shared.jobs.admin import control
 from shared.jobs.declaration import Job, Jobs
-from shared.jobs.jobrun import Counts, JobRun
-from shared.jobs.pulse import Pulse
-from shared.jobs.scheduler import Tick
+from shared.jobs.engine import claims
+from shared.jobs.engine.heartbeat import Pulse
+from shared.jobs.engine.tick import Tick
+from shared.jobs.run_context import Counts, JobRun
 from shared.service import Service, attach, make_middleware
 from tests.support import eventually, rows, value
 

@@ -9,8 +9,8 @@ from functools import partial
 from services.marketdata.domain.quote import Quote
 from services.marketdata.prices import take_in
 from services.marketdata.providers import Answer, ProviderState
-from shared.bus.transaction import Unit
-from shared.jobs.rate_limits import Rate
+from shared.bus.unit_of_work import Unit
+from shared.resilience.rate_limits import Rate
 
 MINUTE = timedelta(minutes=1)
 

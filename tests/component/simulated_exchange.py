@@ -19,15 +19,14 @@ from services.marketdata import official_prices
 from services.marketdata.domain.official import Official
 from services.marketdata.store import Instrument, add_instruments
 from services.orders.actors import actors
-from services.orders.filling import expire
-from services.orders.recovery import catch_up, sweep
+from services.orders.usecases.catch_up import catch_up, sweep
+from services.orders.usecases.execute import expire
 from shared.bus.actors import Actors
-from shared.bus.simulation import Faults, SimulatedClock, Simulation
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.unit_of_work import Transaction, Unit
 from shared.contracts.accounts import OfAccount
-from shared.contracts.auctions import AuctionKind
 from shared.contracts.base import Message, routing_key
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
+from shared.contracts.official_prices import AuctionKind
 from shared.contracts.orders import OrderFilled
 from shared.contracts.prices import Price
 from shared.contracts.routing import LIVE
@@ -38,6 +37,7 @@ from tests.component.currency_desk import ABROAD
 from tests.component.deaths import SAFE, Died, Doom, Fate, Mortal, Reaper
 from tests.component.replicas import together
 from tests.component.watching import unit_of
+from tests.simulation import Faults, SimulatedClock, Simulation
 from tests.support import rows
 
 #: Half an hour before the open in New York. No try again takes as long as a step, nor goes over a full minute.

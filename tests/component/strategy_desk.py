@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 from services.strategy import store
 from services.strategy.domain.sma_crossover import Rules
 from services.strategy.jobs import jobs
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.contracts.orders import Side
-from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.run_context import Counts, JobRun
 from tests.component.watching import Sent, outbox
 from tests.support import rows
 

@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.valuation.jobs import jobs
-from shared.bus.transaction import Unit
-from shared.jobs.jobrun import Counts, JobRun
+from shared.bus.unit_of_work import Unit
+from shared.jobs.run_context import Counts, JobRun
 from tests.component.scripted_prices import push
 from tests.conftest import FakeClock
 from tests.support import rows

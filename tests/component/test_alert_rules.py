@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from services.gateway.alerts import Alerts
-from shared.bus.queue_figures import QueueFigures
-from shared.bus.transaction import Unit
+from services.gateway.alerts.evaluator import Alerts
+from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.unit_of_work import Unit
 from tests.component.alert_desk import (
     MINUTE,
     add_job,

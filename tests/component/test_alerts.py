@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from services.gateway import rules
-from services.gateway.alerts import Alerts
-from shared.bus.management import ManagementRefused
-from shared.bus.queue_figures import QueueFigures
-from shared.bus.transaction import Unit
+from services.gateway.alerts import rules
+from services.gateway.alerts.evaluator import Alerts
+from shared.bus.amqp.management import ManagementRefused
+from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.unit_of_work import Unit
 from tests.component.alert_desk import (
     add_job,
     add_outcomes,

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from services.orders.proof import broken
+from services.orders.persistence.invariants import broken
 from shared.contracts.accounts import ResetAccount
 from tests.component.auction_desk import FRIDAY, MONDAY, WEDNESDAY, at, become_known, hold, utc
 from tests.component.exchange_desk import MARGIN, Exchange

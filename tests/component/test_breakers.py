@@ -10,14 +10,14 @@ from dramatiq.middleware import Shutdown, TimeLimitExceeded
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.clock import utc_now
-from shared.jobs.breakers import Breaker, BreakerOpen, breaker_rows
-from shared.jobs.rate_limits import RateLimited
-from shared.testing.proxy import proxy_to
+from shared.resilience.breakers import Breaker, BreakerOpen, breaker_rows
+from shared.resilience.rate_limits import RateLimited
 from tests.component.replicas import ROUNDS, THREADS, together
 from tests.component.watching import statements, unit_of
 from tests.conftest import FakeClock
+from tests.servers.proxy import proxy_to
 
 PAUSE, LONGEST, TRIAL = timedelta(seconds=30), timedelta(minutes=10), timedelta(minutes=2)
 

@@ -9,11 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from shared.bus.transaction import Unit
-from shared.jobs.calendar import Phase
+from shared.bus.unit_of_work import Unit
 from shared.jobs.conditions import drawdown_under, market_is_in, prices_younger_than
 from shared.jobs.declaration import Condition
-from shared.jobs.jobrun import JobRun
+from shared.jobs.run_context import JobRun
+from shared.jobs.schedule.calendar import Phase
 from tests.component.watching import unit_of
 from tests.conftest import FakeClock
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.marketdata.store import Instrument, add_instruments
-from services.orders.filling import fill_on
+from services.orders.usecases.execute import fill_on
 from shared.money import cents
 from tests.component.currency_desk import STALE, bought, cash, fill_of, forget
 from tests.component.exchange_desk import MARGIN, Exchange

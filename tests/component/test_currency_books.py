@@ -9,9 +9,9 @@ import pytest
 from services.marketdata import corporate_actions
 from services.marketdata.actors import enter_corporate_action
 from services.orders.actors import apply_corporate_action
-from services.orders.exchange_rates import NoExchangeRate
-from services.orders.margining import check_margins
-from services.orders.recovery import catch_up
+from services.orders.persistence.fx_rates import NoExchangeRate
+from services.orders.usecases.catch_up import catch_up
+from services.orders.usecases.margin import check_margins
 from services.valuation import store as values
 from shared.contracts.accounts import ResetAccount
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction

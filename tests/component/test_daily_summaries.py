@@ -9,7 +9,7 @@ import pytest
 from services.marketdata.service import prepare
 from services.valuation.domain.trading_day import NoTradingDay
 from services.valuation.jobs import jobs
-from shared.jobs.jobrun import JobRun
+from shared.jobs.run_context import JobRun
 from tests.component.summary_desk import Desk, at
 from tests.component.watching import statements, unit_of
 from tests.conftest import FakeClock

@@ -17,10 +17,11 @@ import psycopg
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.orders import account_store, store
-from services.orders.filling import expire as end_of_session
-from services.orders.recovery import catch_up
-from shared.bus.transaction import Unit
+from services.orders.persistence import accounts
+from services.orders.persistence import orders as store
+from services.orders.usecases.catch_up import catch_up
+from services.orders.usecases.execute import expire as end_of_session
+from shared.bus.unit_of_work import Unit
 from shared.contracts.base import Message
 from shared.contracts.orders import CancelOrder, ReplaceOrder
 from shared.contracts.prices import PricesUpdated
@@ -228,7 +229,7 @@ def test_without_the_row_locks_a_race_is_noticed(
 
 
 def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((account_store, "_LOCK_ACCOUNTS"), (store, "_LOCK_OPEN")):
+    for module, name in ((accounts, "_LOCK_ACCOUNTS"), (store, "_LOCK_OPEN")):
         without = getattr(module, name).replace("FOR UPDATE OF o", "").replace("FOR UPDATE", "")
         monkeypatch.setattr(module, name, without)
 

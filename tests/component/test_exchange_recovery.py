@@ -6,9 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from services.orders import quotes, recovery
-from services.orders.filling import fill_on
-from services.orders.recovery import catch_up
+from services.orders.persistence import quotes
+from services.orders.usecases import catch_up as recovery
+from services.orders.usecases.catch_up import catch_up
+from services.orders.usecases.execute import fill_on
 from shared.contracts.prices import PricesUpdated
 from tests.component.exchange_desk import Exchange
 from tests.support import broken_invariants, price, value

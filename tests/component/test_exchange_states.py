@@ -17,11 +17,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from shared.bus.simulation import Faults
 from shared.contracts.accounts import ConfigureAccount, MoveCash, OpenAccount, ResetAccount
-from shared.contracts.auctions import AuctionKind
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
+from shared.contracts.official_prices import AuctionKind
 from shared.contracts.orders import CancelOrder, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import Price, PricesUpdated
 from shared.money import CENT
@@ -41,6 +40,7 @@ from tests.component.simulated_exchange import (
     exchange,
 )
 from tests.conftest import database
+from tests.simulation import Faults
 from tests.unit.random_market import KINDS, OWNERS, SYMBOLS, changes_of, level_of, quote_of, terms_of
 from tests.unit.trading_examples import quote, submission
 

@@ -14,7 +14,7 @@ from services.marketdata.feed import Feed
 from services.marketdata.prices import take_in
 from services.marketdata.providers import Answer, Provider, ProviderState, ReplayProvider
 from services.marketdata.service import prepare
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from tests.component.watching import outbox, unit_of
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value

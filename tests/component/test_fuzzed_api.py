@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 
 from services.gateway.app import ENDPOINTS
-from services.gateway.endpoints import Endpoint
+from services.gateway.http.endpoints import Endpoint
 from tests.component.http_desk import KEY
 from tests.conftest import database, running_system
 

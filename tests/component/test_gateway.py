@@ -11,8 +11,8 @@ from psycopg.types.json import Jsonb
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from services.gateway import store
-from shared.bus.transaction import Transaction, Unit
+from services.gateway.trading import submissions
+from shared.bus.unit_of_work import Transaction, Unit
 from shared.clock import utc_now
 from shared.settings import DEMO_ACCOUNT_ID
 from tests.component.http_desk import KEY, ORDER, push, stored
@@ -146,7 +146,7 @@ def test_a_submission_that_orders_never_answered_is_sent_again(system: System, c
     assert client.get(f"/v2/orders/{order_id}").json()["status"] == "pending_new"
     for _ in range(2):
         with gateway.transaction() as tx:
-            store.resend_unanswered(tx, timedelta(seconds=5))
+            submissions.resend_unanswered(tx, timedelta(seconds=5))
         eventually(lambda: client.get(f"/v2/orders/{order_id}").json()["status"] == "accepted")
     assert value(system.units["orders"].engine, "SELECT count(*) FROM orders.orders") == 1
 
@@ -202,7 +202,7 @@ def test_an_unanswered_submission_is_sent_again_at_doubling_pauses_and_never_giv
     for seconds in range(5, 100, 5):
         with gateway.engine.begin() as connection:
             tx = Transaction(connection, "gateway", begun + timedelta(seconds=seconds, milliseconds=seconds))
-            sent += [seconds] * store.resend_unanswered(tx, timedelta(seconds=5))
+            sent += [seconds] * submissions.resend_unanswered(tx, timedelta(seconds=5))
     assert sent == [5, 10, 20, 40, 80]
 
 
@@ -236,15 +236,15 @@ def test_a_submission_that_is_sent_again_keeps_its_place(system: System) -> None
     """It names the message that it followed at first, not the latest of its account."""
     gateway, account_id = system.units["gateway"], uuid4()  # orders does not know the account, so none is answered
     with gateway.transaction() as tx:
-        store.add_submission(tx, order(account_id))
+        submissions.add_submission(tx, order(account_id))
         first = tx.outgoing[-1]
     with gateway.transaction() as tx:
-        store.add_submission(tx, order(account_id))
+        submissions.add_submission(tx, order(account_id))
         second = tx.outgoing[-1]
     assert (second.previous, second.key) == (first.message_id, first.key)
     with gateway.transaction() as tx:
         later = Transaction(tx.connection, "gateway", tx.now + timedelta(minutes=1))
-        assert store.resend_unanswered(later, timedelta(seconds=5)) == 2
+        assert submissions.resend_unanswered(later, timedelta(seconds=5)) == 2
     assert {(each.message_id, each.previous) for each in later.outgoing} == {
         (first.message_id, first.previous),
         (second.message_id, second.previous),
@@ -257,13 +257,13 @@ def test_a_submission_that_this_release_refuses_is_given_up(system: System) -> N
     old, new = order(DEMO_ACCOUNT_ID), order(DEMO_ACCOUNT_ID)
     with gateway.transaction() as tx:
         for each in (old, new):
-            store.add_submission(tx, each)
+            submissions.add_submission(tx, each)
         tx.outgoing.clear()  # neither was sent
         as_it_was = "UPDATE gateway.submissions SET command = command || %s WHERE order_id = %s"
         tx.connection.exec_driver_sql(as_it_was, (Jsonb({"qty": "0.5"}), old.order_id))
     later = Unit("gateway", gateway.engine, lambda: utc_now() + timedelta(seconds=10))
     with later.transaction() as tx:
-        assert store.resend_unanswered(tx, timedelta(seconds=5)) == 1
+        assert submissions.resend_unanswered(tx, timedelta(seconds=5)) == 1
     with later.transaction() as tx:
         given_up = "SELECT answered_at IS NOT NULL FROM gateway.submissions WHERE order_id = :id"
         assert value(gateway.engine, given_up, id=old.order_id)

@@ -9,8 +9,8 @@ from psycopg.errors import UndefinedColumn
 
 from services.marketdata import official_prices
 from services.marketdata.domain.official import Official
-from services.orders.margining import check_margins
-from shared.contracts.auctions import AuctionKind
+from services.orders.usecases.margin import check_margins
+from shared.contracts.official_prices import AuctionKind
 from shared.contracts.orders import SubmitOrders
 from shared.storage.errors import is_transient
 from tests.component.auction_desk import WEDNESDAY, at, utc

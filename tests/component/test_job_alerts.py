@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from services.gateway.alerts import Alerts
-from shared.bus.transaction import Unit
+from services.gateway.alerts.evaluator import Alerts
+from shared.bus.unit_of_work import Unit
 from tests.component.alert_desk import (
     MINUTE,
     add_job,

@@ -7,11 +7,11 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from shared.bus.transaction import Unit
-from shared.jobs import control
+from shared.bus.unit_of_work import Unit
+from shared.jobs.admin import control
+from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.declaration import Job
-from shared.jobs.jobrun import Counts, JobRun
-from shared.jobs.queues import QueueControl
+from shared.jobs.run_context import Counts, JobRun
 from shared.jobs.settings import InvalidSetting
 from tests.component.run_desk import Gate, a_job, runs, working
 from tests.conftest import FakeClock

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from shared.bus.transaction import Unit
-from shared.jobs.breakers import Breaker, BreakerOpen
+from shared.bus.unit_of_work import Unit
 from shared.jobs.declaration import Job
-from shared.jobs.failures import Permanent
-from shared.jobs.jobrun import Counts, JobRun
-from shared.jobs.rate_limits import RateLimited
+from shared.jobs.engine.failures import Permanent
+from shared.jobs.run_context import Counts, JobRun
+from shared.resilience.breakers import Breaker, BreakerOpen
+from shared.resilience.rate_limits import RateLimited
 from tests.component.run_desk import Body, OutOfShares, a_job, runs, working
 from tests.conftest import FakeClock
 from tests.support import eventually, value

@@ -13,13 +13,13 @@ from sqlalchemy.exc import OperationalError
 from shared.bus.actors import Actors
 from shared.bus.envelope import encode
 from shared.bus.inprocess import InProcessBroker
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.contracts.jobs import RunJob
-from shared.jobs import control
-from shared.jobs import runs as job_runs
+from shared.jobs.admin import control
 from shared.jobs.declaration import Job, Jobs
-from shared.jobs.dispatching import LOST_AFTER
-from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.engine import run_store as job_runs
+from shared.jobs.engine.dispatch import LOST_AFTER
+from shared.jobs.run_context import Counts, JobRun
 from shared.service import Service, attach, make_middleware
 from tests.component.run_desk import Gate, a_job, runs, working
 from tests.conftest import FakeClock

@@ -4,10 +4,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.jobs.declaration import Job
-from shared.jobs.failures import Permanent
-from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.engine.failures import Permanent
+from shared.jobs.run_context import Counts, JobRun
 from tests.component.run_desk import Body, Gate, OutOfShares, a_job, runs, working
 from tests.conftest import FakeClock
 from tests.support import eventually

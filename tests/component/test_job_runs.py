@@ -5,9 +5,9 @@ from typing import Any
 
 import structlog
 
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.jobs.declaration import Job
-from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.run_context import Counts, JobRun
 from tests.component.run_desk import Gate, a_job, runs, working
 from tests.component.watching import statements
 from tests.conftest import FakeClock

@@ -14,12 +14,13 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from shared.bus.transaction import Unit
-from shared.jobs import claims, control
+from shared.bus.unit_of_work import Unit
+from shared.jobs.admin import control
 from shared.jobs.declaration import Job
-from shared.jobs.dispatching import SEND_AGAIN_AFTER
-from shared.jobs.planning import MISSED, OVERLAPS
-from shared.jobs.scheduler import Tick
+from shared.jobs.engine import claims
+from shared.jobs.engine.dispatch import SEND_AGAIN_AFTER
+from shared.jobs.engine.tick import Tick
+from shared.jobs.schedule.planning import MISSED, OVERLAPS
 from shared.storage.migrate import ROOT
 from tests.component.watching import outbox, statements, unit_of
 from tests.conftest import FakeClock
@@ -33,8 +34,8 @@ REPLICAS = TICKERS_EACH = 2
 #: A service's scheduler as each replica runs it, cut down to its tick.
 SCHEDULER = """
 import sys
-from shared.bus.transaction import Unit
-from shared.jobs.scheduler import Tick, run_scheduler
+from shared.bus.unit_of_work import Unit
+from shared.jobs.engine.tick import Tick, run_scheduler
 from shared.storage.engine import make_engine
 run_scheduler([Tick(Unit("orders", make_engine(sys.stdin.readline().strip(), name="orders")))])
 """

@@ -13,7 +13,7 @@ from sqlalchemy.exc import NoResultFound
 
 from services.marketdata import store
 from services.marketdata.actors import halt_trading
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.contracts.halts import HaltTrading, TradingHalted, TradingResumed
 from tests.component.halt_desk import halt, halts, quoted, resume, said, told
 from tests.component.scripted_prices import made_up_quote

@@ -12,9 +12,9 @@ from sqlalchemy import Engine, make_url
 
 from embedded.database import service_urls
 from services.marketdata.store import Instrument, add_instruments, add_markets
-from services.orders.filling import fill_on
-from services.orders.proof import broken
-from shared.bus.transaction import Unit
+from services.orders.persistence.invariants import broken
+from services.orders.usecases.execute import fill_on
+from shared.bus.unit_of_work import Unit
 from shared.contracts.markets import MARKETS
 from shared.storage.engine import make_engine
 from shared.storage.migrate import JOBS_ROLE, ROOT, migrate, migrate_service, migrations_of

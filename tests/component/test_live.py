@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.gateway.live import ANSWERS, CHANGES, HALTS, Answer, Live, answers_within
+from services.gateway.streams.hub import ANSWERS, CHANGES, HALTS, Answer, Live, answers_within
 from shared.contracts.accounts import OfAccount
 from shared.contracts.routing import LIVE
 

@@ -8,17 +8,17 @@ from uuid import uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from services.gateway.housekeeping import Housekeeping
-from services.gateway.keys import add_key
+from services.gateway.http.auth import add_key
+from services.gateway.retention import Housekeeping
 from services.marketdata.jobs import jobs as marketdata_jobs
 from services.orders.jobs import jobs as orders_jobs
 from services.strategy.jobs import jobs as strategy_jobs
 from services.valuation.jobs import jobs as valuation_jobs
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.jobs import maintenance
 from shared.jobs.declaration import Job
-from shared.jobs.jobrun import JobRun, RunCanceled
 from shared.jobs.maintenance import Keep, OldRows, prune, remove
+from shared.jobs.run_context import JobRun, RunCanceled
 from tests.component.watching import statements, unit_of
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value

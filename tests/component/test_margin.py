@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from services.orders.margining import charge_interest, check_margins
+from services.orders.usecases.margin import charge_interest, check_margins
 from tests.component.exchange_desk import MARGIN, Exchange
 from tests.support import broken_invariants, rows
 

@@ -12,8 +12,8 @@ import pytest
 from services.marketdata import partitions, store
 from services.marketdata.jobs import jobs
 from services.marketdata.service import INSTRUMENTS, prepare
-from shared.bus.transaction import Unit
-from shared.jobs.jobrun import Counts, JobRun
+from shared.bus.unit_of_work import Unit
+from shared.jobs.run_context import Counts, JobRun
 from tests.component.scripted_prices import Scripted, made_up_quote, push
 from tests.component.watching import marketdata_at, outbox, statements
 from tests.conftest import FakeClock

@@ -3,7 +3,7 @@
 from decimal import Decimal
 from uuid import UUID
 
-from services.orders.recovery import catch_up
+from services.orders.usecases.catch_up import catch_up
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
 from tests.component.auction_desk import FRIDAY, WEDNESDAY, at, become_known, hold, utc
 from tests.component.exchange_desk import Exchange

@@ -5,12 +5,12 @@ from itertools import pairwise
 
 import pytest
 
-from services.gateway.alerts import Alerts
-from services.gateway.domain.alert import Alert
-from services.gateway.notifier import AT_ONCE, Notifier
+from services.gateway.alerts.alert import Alert
+from services.gateway.alerts.evaluator import Alerts
+from services.gateway.alerts.notifier import AT_ONCE, Notifier
 from services.gateway.service import watchers
 from services.gateway.settings import Settings
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from tests.component.alert_desk import (
     add_job,
     add_outcomes,

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
 
-from services.gateway.alerts import Alerts
-from services.gateway.notifier import CLAIMED_FOR, Notifier
-from shared.bus.transaction import Unit
+from services.gateway.alerts.evaluator import Alerts
+from services.gateway.alerts.notifier import CLAIMED_FOR, Notifier
+from shared.bus.unit_of_work import Unit
 from tests.component.alert_desk import (
     add_job,
     add_outcomes,

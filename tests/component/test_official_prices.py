@@ -17,9 +17,9 @@ from services.marketdata.feed import INTERVAL
 from services.marketdata.jobs import jobs
 from services.marketdata.prices import take_in
 from services.marketdata.service import prepare
-from shared.bus.transaction import Unit
-from shared.contracts.auctions import AuctionHeld, AuctionKind, EnterOfficialPrice
-from shared.jobs.jobrun import JobRun
+from shared.bus.unit_of_work import Unit
+from shared.contracts.official_prices import AuctionHeld, AuctionKind, EnterOfficialPrice
+from shared.jobs.run_context import JobRun
 from tests.component.auction_desk import FRIDAY, MONDAY, WEDNESDAY, sessions_in_new_york, utc
 from tests.component.scripted_prices import MINUTE, Scripted, made_up_quote
 from tests.component.watching import outbox, statements, unit_of

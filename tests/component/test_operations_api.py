@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 
 from embedded.system import System
-from services.gateway.requests import Gateway
-from shared.bus.management import ManagementRefused
-from shared.bus.queue_figures import QueueFigures
+from services.gateway.http.requests import Gateway
+from shared.bus.amqp.management import ManagementRefused
+from shared.bus.amqp.queue_stats import QueueFigures
 from shared.clock import utc_now
 from shared.contracts.routing import QUEUES
 from tests.component.documented import DocumentedClient

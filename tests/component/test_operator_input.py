@@ -13,9 +13,9 @@ from starlette.testclient import TestClient
 
 from embedded.system import System
 from services.gateway.app import ENDPOINTS
-from services.gateway.endpoints import Endpoint
-from services.gateway.keys import OPERATE
-from shared.jobs import history
+from services.gateway.http.auth import OPERATE
+from services.gateway.http.endpoints import Endpoint
+from shared.jobs.admin import run_queries
 from tests.component.documented import DocumentedClient
 from tests.component.http_desk import KEY
 from tests.component.operator_desk import JOB, actions, add_job, engine_of
@@ -230,7 +230,7 @@ def test_a_question_that_takes_too_long_is_a_503_that_says_so(
         connection.exec_driver_sql("SET LOCAL statement_timeout = 1")
         connection.exec_driver_sql("SELECT pg_sleep(10)")
 
-    monkeypatch.setattr(history, "figures", slow)
+    monkeypatch.setattr(run_queries, "figures", slow)
     answer = client.get(f"/api/jobs/{JOB}/figures")
     assert (answer.status_code, "ask for less" in answer.json()["detail"]) == (503, True)
 

@@ -9,12 +9,12 @@ import dramatiq
 import pytest
 
 from embedded.system import System
-from services.orders.filling import expire, fill_on
-from services.orders.recovery import sweep
+from services.orders.usecases.catch_up import sweep
+from services.orders.usecases.execute import expire, fill_on
 from shared.bus import outbox, tracing
 from shared.bus.inprocess import wait_until_idle
 from shared.bus.metrics import STALE
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.clock import utc_now
 from shared.contracts.orders import CancelOrder, OrderType, Side, TimeInForce
 from tests.support import (

@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.orders.jobs import BooksBroken, jobs
-from services.orders.proof import INVARIANTS
-from shared.jobs.jobrun import Counts, JobRun
+from services.orders.persistence.invariants import INVARIANTS
+from shared.jobs.run_context import Counts, JobRun
 from tests.component.exchange_desk import Exchange
 
 

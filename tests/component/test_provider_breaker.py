@@ -9,10 +9,10 @@ import pytest
 from services.marketdata.jobs import jobs
 from services.marketdata.providers import Answer, ProviderState
 from services.marketdata.service import prepare
-from shared.bus.transaction import Unit
-from shared.jobs.breakers import BreakerOpen, breaker_rows
-from shared.jobs.jobrun import Counts, JobRun
-from shared.jobs.rate_limits import Rate, RateLimited
+from shared.bus.unit_of_work import Unit
+from shared.jobs.run_context import Counts, JobRun
+from shared.resilience.breakers import BreakerOpen, breaker_rows
+from shared.resilience.rate_limits import Rate, RateLimited
 from tests.component.scripted_prices import Scripted, made_up_quote
 from tests.component.watching import outbox, unit_of
 from tests.conftest import FakeClock

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.bus.transaction import Unit
-from shared.jobs.rate_limits import RateLimit, RateLimited, rate_limit_rows
+from shared.bus.unit_of_work import Unit
+from shared.resilience.rate_limits import RateLimit, RateLimited, rate_limit_rows
 from tests.component.replicas import ROUNDS, THREADS, together
 from tests.component.watching import statements
 from tests.conftest import FakeClock

@@ -10,7 +10,7 @@ from alpaca.trading.requests import ReplaceOrderRequest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from services.gateway import desk
+from services.gateway.trading import commands
 from tests.component.http_desk import Trader, open_account, push
 from tests.support import eventually, value
 
@@ -115,7 +115,7 @@ def test_an_order_that_ended_is_not_replaceable(trader: Trader) -> None:
 def test_a_fill_that_comes_first_wins(trader: Trader, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes between the gateway's look and the command: the replace is refused, and nothing is open."""
     old = trader.order(**RESTING)
-    look, orders = desk.replaceable, trader.system.units["orders"].engine
+    look, orders = commands.replaceable, trader.system.units["orders"].engine
     filled = "SELECT count(*) FROM orders.orders WHERE id = :id AND status = 'filled'"
 
     def look_too_early(row: Any) -> Any:
@@ -123,7 +123,7 @@ def test_a_fill_that_comes_first_wins(trader: Trader, monkeypatch: pytest.Monkey
         eventually(lambda: value(orders, filled, id=old["id"]))
         return look(row)
 
-    monkeypatch.setattr(desk, "replaceable", look_too_early)
+    monkeypatch.setattr(commands, "replaceable", look_too_early)
     answer = trader.refused("PATCH", f"/orders/{old['id']}", json={"limit_price": "51"})
     assert answer == (422, "the order is filled")
     assert trader.get("/orders") == []

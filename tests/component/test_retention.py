@@ -10,8 +10,8 @@ from services.marketdata import partitions
 from services.marketdata.jobs import jobs
 from services.marketdata.service import prepare
 from services.marketdata.settings import Settings
-from shared.bus.transaction import Unit
-from shared.jobs.jobrun import Counts, JobRun, RunCanceled
+from shared.bus.unit_of_work import Unit
+from shared.jobs.run_context import Counts, JobRun, RunCanceled
 from tests.component.watching import statements, unit_of
 from tests.conftest import FakeClock
 from tests.support import rows, value

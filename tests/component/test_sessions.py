@@ -12,11 +12,11 @@ from sqlalchemy.exc import ProgrammingError
 from services.marketdata.domain.sessions import Session
 from services.marketdata.jobs import jobs
 from services.marketdata.service import prepare
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.contracts.markets import MARKETS, KnownMarket
-from shared.jobs.calendar import Market, Phase
-from shared.jobs.jobrun import Counts, JobRun
 from shared.jobs.markets import RELOAD_AFTER, Calendar, load_markets
+from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.schedule.calendar import Market, Phase
 from shared.storage.errors import is_transient
 from tests.component.watching import marketdata_at, statements, unit_of
 from tests.conftest import FakeClock

@@ -12,12 +12,12 @@ import structlog
 from sqlalchemy import Connection, text
 from structlog.contextvars import bound_contextvars
 
-from shared import system_log
-from shared.bus.transaction import Unit
-from shared.log_line import Line
-from shared.system_log import BATCH, MOST, SystemLog
-from shared.testing.proxy import Proxy, proxy_to
+from shared.bus.unit_of_work import Unit
+from shared.observability import system_log
+from shared.observability.log_record import Line
+from shared.observability.system_log import BATCH, MOST, SystemLog
 from tests.component.watching import statements, unit_of
+from tests.servers.proxy import Proxy, proxy_to
 from tests.support import eventually, rows, value
 
 log = structlog.get_logger(__name__)
@@ -136,7 +136,7 @@ def test_what_is_logged_while_the_database_is_away_costs_its_caller_nothing(
     eventually(lambda: value(orders.engine, "SELECT count(*) FROM jobs.system_log WHERE message = :last", last=last))
     log.warning("after")
     eventually(lambda: messages(orders)[-1] == "after")
-    (told,) = rows(orders.engine, "SELECT * FROM jobs.system_log WHERE logger = 'shared.system_log'")
+    (told,) = rows(orders.engine, "SELECT * FROM jobs.system_log WHERE logger = 'shared.observability.system_log'")
     lines = [message for message in messages(orders) if message.startswith("line ")]
     assert told.fields == {"dropped": many - len(lines)}
     assert (told.level, told.service) == ("WARNING", "orders")

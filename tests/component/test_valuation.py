@@ -13,14 +13,14 @@ import pytest
 from embedded.system import System
 from services.marketdata.service import prepare
 from services.marketdata.store import Instrument, add_instruments
-from services.orders.account_store import open_account
+from services.orders.persistence.accounts import open_account
 from services.valuation.jobs import jobs
 from shared.bus.inprocess import wait_until_idle
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.contracts.base import routing_key
 from shared.contracts.orders import Side
 from shared.contracts.valuation import AccountsValued
-from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.run_context import Counts, JobRun
 from shared.money import ZERO, cents
 from tests.component.scripted_prices import push
 from tests.component.watching import outbox, unit_of

@@ -11,7 +11,7 @@ import dramatiq
 from sqlalchemy import Engine, event
 
 from services.marketdata.service import prepare
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.clock import Clock, utc_now
 from shared.storage.engine import make_engine
 from tests.conftest import FakeClock

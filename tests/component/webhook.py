@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services.gateway.notifier import Notifier
-from services.gateway.targets import make_targets
-from shared.bus.transaction import Unit
+from services.gateway.alerts.channels import make_targets
+from services.gateway.alerts.notifier import Notifier
+from shared.bus.unit_of_work import Unit
 
 #: A token in the path, as real webhooks have it; it must never be seen in a row or a log.
 TOKEN = "s3cret-t0ken-in-the-path"

@@ -12,11 +12,11 @@ import pika.exceptions
 from dramatiq import Worker
 
 from shared.bus.actors import Actors
+from shared.bus.amqp.broker import ServiceBroker
+from shared.bus.amqp.topology import Kind, physical_name
 from shared.bus.inprocess import InProcessBroker
-from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay, Sender
-from shared.bus.topology import Kind, physical_name
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.unit_of_work import Transaction, Unit
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import consumed_by
 from shared.service import make_middleware

@@ -2,10 +2,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.storage.engine import make_engine
-from shared.testing.rabbitmq import RabbitServer
 from tests.contracts.buses import Bus, InProcessBus, RabbitBus
+from tests.servers.rabbitmq import RabbitServer
 
 
 @pytest.fixture(params=["in-process", "rabbitmq", "rabbitmq, replicated"])

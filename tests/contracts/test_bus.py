@@ -8,7 +8,7 @@ import pytest
 
 from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
-from shared.bus.transaction import Transaction
+from shared.bus.unit_of_work import Transaction
 from shared.clock import utc_now
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.jobs import RunJob

@@ -19,7 +19,7 @@ from shared.bus.dead_letters import (
 )
 from shared.bus.envelope import MAX_BODY_BYTES, Outgoing, encode
 from shared.bus.poison import KEPT_BYTES
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.unit_of_work import Transaction, Unit
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import EVENTS
 from tests.contracts.buses import Bus, Seen, noting

@@ -12,8 +12,8 @@ import pytest
 
 from shared.bus.actors import Actors
 from shared.bus.envelope import actor_name
-from shared.bus.order import note_in_turn, park
-from shared.bus.transaction import Transaction
+from shared.bus.ordering import note_in_turn, park
+from shared.bus.unit_of_work import Transaction
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.orders import CancelOrder
 from tests.contracts.buses import Bus

@@ -14,8 +14,7 @@ import pytest
 
 from embedded.system import System
 from services.gateway.settings import Settings
-from shared.bus.simulation import Faults, SimulatedClock, Simulation
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.clock import utc_now
 from shared.contracts.base import routing_key
 from shared.contracts.orders import CancelOrder, OrderType, ReplaceOrder, Side, TimeInForce
@@ -23,6 +22,7 @@ from shared.contracts.prices import Price
 from shared.contracts.routing import LIVE
 from shared.service import make_middleware
 from tests.conftest import database
+from tests.simulation import Faults, SimulatedClock, Simulation
 from tests.support import account, broken_invariants, order, price, prices, rows, send, value
 
 LYING = Faults(drop=0.05, unsure=0.05, duplicate=0.15, delay=0.3, reorder=0.3)

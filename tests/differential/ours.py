@@ -5,19 +5,19 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from services.orders.domain.amending import Replaced, amend
-from services.orders.domain.book import Book, Settlement
-from services.orders.domain.ending import end
-from services.orders.domain.entry import Admitted, admit
-from services.orders.domain.liquidity import Liquidity
-from services.orders.domain.lots import held
-from services.orders.domain.matching import MarketRules
-from services.orders.domain.order import Account, Key, Leg, Order
-from services.orders.domain.risk import Listing, Standing
-from services.orders.domain.settlement import settle
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import OrderStatus, ReplaceOrder, SubmitOrder
 from shared.contracts.prices import Price
+from shared.exchange.acceptance.entry import Admitted, admit
+from shared.exchange.acceptance.replace import Replaced, amend
+from shared.exchange.acceptance.risk_checks import Listing, Standing
+from shared.exchange.lots import held
+from shared.exchange.matching.book import Book, Settlement
+from shared.exchange.matching.ending import end
+from shared.exchange.matching.execution import settle
+from shared.exchange.matching.liquidity import Liquidity
+from shared.exchange.matching.matching import MarketRules
+from shared.exchange.order import Account, Key, Leg, Order
 from shared.money import ZERO
 from tests.differential.outcome import Filled, Outcome
 from tests.differential.tape import SYMBOLS, Cancel, Event, Quote, Replace, Submit

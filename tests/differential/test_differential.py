@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from services.orders.domain.book import Book, Settlement
-from services.orders.domain.matching import MarketRules
-from services.orders.domain.order import Order
-from services.orders.domain.settlement import settle
 from shared.contracts.prices import Price
+from shared.exchange.matching.book import Book, Settlement
+from shared.exchange.matching.execution import settle
+from shared.exchange.matching.matching import MarketRules
+from shared.exchange.order import Order
 from shared.storage.migrate import ROOT
 from tests.differential.differences import read_tape
 from tests.differential.ours import Desk, Settle

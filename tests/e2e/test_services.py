@@ -15,9 +15,9 @@ from sqlalchemy import Engine
 
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.engine import make_engine
-from shared.testing.rabbitmq import RabbitServer
 from tests.conftest import database
 from tests.deployment import KEY, Deployment
+from tests.servers.rabbitmq import RabbitServer
 from tests.support import broken_invariants, eventually, rows, value
 
 KILLS = 10

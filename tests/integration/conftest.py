@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.bus.publisher import Publisher
-from shared.bus.rabbitmq import ServiceBroker
-from shared.bus.transaction import Unit
+from shared.bus.amqp.broker import ServiceBroker
+from shared.bus.amqp.publisher import Publisher
+from shared.bus.unit_of_work import Unit
 from shared.service import make_middleware
 from shared.storage.engine import make_engine
-from shared.testing.rabbitmq import RabbitServer
+from tests.servers.rabbitmq import RabbitServer
 from tests.support import eventually
 
 

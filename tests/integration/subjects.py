@@ -13,16 +13,16 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.middleware import Retries
 
 from shared.bus.actors import Actors
+from shared.bus.amqp.broker import ServiceBroker
+from shared.bus.amqp.topology import Kind, physical_name
 from shared.bus.envelope import encode
-from shared.bus.rabbitmq import ServiceBroker
 from shared.bus.relay import Relay
-from shared.bus.topology import Kind, physical_name
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import EVENTS, consumed_by
 from shared.service import make_middleware
-from shared.testing.rabbitmq import RabbitServer, vhost_of
 from shared.worker import WORKER_TIMEOUT_MS
+from tests.servers.rabbitmq import RabbitServer, vhost_of
 from tests.support import eventually, price, prices, rows, send
 
 BOTH = [

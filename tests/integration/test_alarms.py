@@ -8,13 +8,13 @@ import dramatiq
 import pika
 import pytest
 
+from shared.bus.amqp.publisher import Publisher, PublishFailed
+from shared.bus.amqp.topology import Kind, physical_name
 from shared.bus.envelope import encode
-from shared.bus.publisher import Publisher, PublishFailed
 from shared.bus.relay import Relay
-from shared.bus.topology import Kind, physical_name
-from shared.bus.transaction import Unit
-from shared.testing.rabbitmq import ALARMS, PROGRAM, PrivateNode, private_node
+from shared.bus.unit_of_work import Unit
 from tests.integration.subjects import BOTH, Ours, Stock, Subject
+from tests.servers.rabbitmq import ALARMS, PROGRAM, PrivateNode, private_node
 from tests.support import account, eventually, send, value
 
 if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in for it, none is installed

@@ -15,12 +15,12 @@ import pytest
 from dramatiq import Worker
 
 from shared.bus.actors import Actors
+from shared.bus.amqp.broker import ServiceBroker
+from shared.bus.amqp.management import Management, ManagementRefused
+from shared.bus.amqp.setup import prepare, retire
+from shared.bus.amqp.topology import Kind, definitions, physical_name
 from shared.bus.envelope import encode
-from shared.bus.management import Management, ManagementRefused
-from shared.bus.rabbitmq import ServiceBroker
-from shared.bus.setup import prepare, retire
-from shared.bus.topology import Kind, definitions, physical_name
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.unit_of_work import Transaction, Unit
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import (
     COMMANDS,
@@ -35,7 +35,7 @@ from shared.contracts.routing import (
 from shared.service import make_middleware
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT
-from shared.testing.rabbitmq import RabbitServer, vhost_of
+from tests.servers.rabbitmq import RabbitServer, vhost_of
 from tests.support import eventually, price, prices, rows
 
 PRICES_KEY = "marketdata.prices_updated.v1"
@@ -153,7 +153,7 @@ def run_setup(rabbit: RabbitServer, url: str, **changes: str) -> "subprocess.Com
         "PAPERPROFIT_RABBITMQ_PASSWORDS": '{"orders": "its password"}',
         **changes,
     }
-    command = [sys.executable, "-m", "shared.bus.setup"]
+    command = [sys.executable, "-m", "shared.bus.amqp.setup"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -304,7 +304,7 @@ def test_a_service_without_its_queues_says_what_to_run_and_goes_on_when_they_are
     Actors().attach(broker, unit)
     worker = Worker(broker, queues={"orders.dead"}, worker_timeout=50, worker_threads=1)
     worker.start()
-    eventually(lambda: "python -m shared.bus.setup" in str([vars(record) for record in caplog.records]))
+    eventually(lambda: "python -m shared.bus.amqp.setup" in str([vars(record) for record in caplog.records]))
     prepare(Management(rabbit.management_url), vhost_of(url), replicated=False)
     eventually(lambda: "orders.dead" in broker.attached, seconds=30)
     worker.stop()

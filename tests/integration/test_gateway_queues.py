@@ -6,7 +6,7 @@ from services.gateway.service import queue_reader
 from services.gateway.settings import Settings
 from shared.clock import utc_now
 from shared.contracts.routing import QUEUES
-from shared.testing.rabbitmq import RabbitServer
+from tests.servers.rabbitmq import RabbitServer
 
 
 def test_the_gateway_reads_the_queues_of_its_own_virtual_host(vhost: str, rabbit: RabbitServer) -> None:

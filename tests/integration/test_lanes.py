@@ -8,10 +8,10 @@ import pytest
 from dramatiq import Worker
 
 from shared.bus.actors import Actors
+from shared.bus.amqp.broker import ServiceBroker
+from shared.bus.amqp.worker_pools import BackgroundLane
 from shared.bus.envelope import encode
-from shared.bus.lanes import BackgroundLane
-from shared.bus.rabbitmq import ServiceBroker
-from shared.bus.transaction import Transaction, Unit
+from shared.bus.unit_of_work import Transaction, Unit
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.jobs import RunJob
 from shared.contracts.routing import WORKERS, consumed_by, lanes_of

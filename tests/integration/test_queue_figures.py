@@ -2,12 +2,12 @@
 
 import pytest
 
+from shared.bus.amqp.broker import ServiceBroker
+from shared.bus.amqp.management import Management, ManagementRefused
+from shared.bus.amqp.queue_stats import QueueFigures, queue_figures
 from shared.bus.envelope import encode
-from shared.bus.management import Management, ManagementRefused
-from shared.bus.queue_figures import QueueFigures, queue_figures
-from shared.bus.rabbitmq import ServiceBroker
 from shared.clock import utc_now
-from shared.testing.rabbitmq import RabbitServer, vhost_of
+from tests.servers.rabbitmq import RabbitServer, vhost_of
 from tests.support import eventually, price, prices
 
 

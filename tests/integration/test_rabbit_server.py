@@ -12,17 +12,17 @@ import psutil
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
-from shared.bus.management import ManagementRefused
+from shared.bus.amqp.management import ManagementRefused
 from shared.storage.migrate import ROOT
-from shared.testing import rabbitmq, servers
-from shared.testing.rabbitmq import PROGRAM, NodeFailed, QueueDepth, RabbitServer, private_node
-from shared.testing.servers import ServerMissing, rabbit_server
+from tests.servers import choice, rabbitmq
+from tests.servers.choice import ServerMissing, rabbit_server
+from tests.servers.rabbitmq import PROGRAM, NodeFailed, QueueDepth, RabbitServer, private_node
 from tests.support import eventually
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from shared.testing.rabbitmq import private_node
+from tests.servers.rabbitmq import private_node
 
 with private_node(Path(sys.argv[1])):
     print("ready", flush=True)
@@ -108,8 +108,8 @@ def test_a_cut_connection_tells_its_client(rabbit: RabbitServer, vhost: str) -> 
 def test_no_server_tells_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without a URL, Docker and an installed server the tests fail in one line, and are not skipped."""
     monkeypatch.delenv("PAPERPROFIT_TEST_RABBITMQ_URL", raising=False)
-    monkeypatch.setattr(servers, "docker_answers", lambda: False)
-    monkeypatch.setattr(servers, "PROGRAM", tmp_path / "none")
+    monkeypatch.setattr(choice, "docker_answers", lambda: False)
+    monkeypatch.setattr(choice, "PROGRAM", tmp_path / "none")
     with pytest.raises(ServerMissing, match="install rabbitmq-server") as raised, rabbit_server():
         pass
     assert "\n" not in str(raised.value)

@@ -9,14 +9,14 @@ import dramatiq
 import pika
 import pytest
 
+from shared.bus.amqp.publisher import Finished, Publisher, Unroutable
+from shared.bus.amqp.topology import Kind, physical_name
 from shared.bus.envelope import Outgoing, encode
-from shared.bus.publisher import Finished, Publisher, Unroutable
+from shared.bus.notify import Wake, wake_relays
 from shared.bus.relay import Relay
-from shared.bus.topology import Kind, physical_name
-from shared.bus.transaction import Unit
-from shared.bus.wake import Wake, wake_relays
+from shared.bus.unit_of_work import Unit
 from shared.storage.engine import make_engine
-from shared.testing.rabbitmq import RabbitServer
+from tests.servers.rabbitmq import RabbitServer
 from tests.support import account, eventually, send, value
 
 CUT = """

@@ -6,10 +6,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from shared.bus.amqp.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.envelope import Outgoing
-from shared.bus.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.relay import Relay
-from shared.bus.transaction import Unit
+from shared.bus.unit_of_work import Unit
 from tests.support import account, eventually, send, value
 
 ACCOUNTS = [UUID(int=n) for n in range(1, 6)]

@@ -16,10 +16,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from embedded.database import service_urls
-from shared.bus.transaction import Unit
+from embedded.postgres_cluster import PostgresCluster
+from shared.bus.unit_of_work import Unit
 from shared.contracts.routing import SERVICES
-from shared.jobs.jobrun import Counts, JobRun
-from shared.storage.cluster import PostgresCluster
+from shared.jobs.run_context import Counts, JobRun
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
 from tests.component.run_desk import a_job, working
@@ -30,8 +30,8 @@ REPLICAS = ("a", "b")
 #: A service's scheduler as each replica runs it, cut down to its tick; its sessions carry the replica's name.
 SCHEDULER = """
 import sys
-from shared.bus.transaction import Unit
-from shared.jobs.scheduler import Tick, run_scheduler
+from shared.bus.unit_of_work import Unit
+from shared.jobs.engine.tick import Tick, run_scheduler
 from shared.storage.engine import make_engine
 run_scheduler([Tick(Unit("orders", make_engine(sys.stdin.readline().strip(), name=sys.argv[1])))])
 """

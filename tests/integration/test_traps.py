@@ -14,10 +14,10 @@ import pika
 import pytest
 from dramatiq.errors import ConnectionClosed
 
-from shared.bus.transaction import Unit
-from shared.testing.proxy import Proxy, proxy_to
-from shared.testing.rabbitmq import RabbitServer, vhost_of
+from shared.bus.unit_of_work import Unit
 from tests.integration.subjects import BOTH, Ours, Stock, Subject
+from tests.servers.proxy import Proxy, proxy_to
+from tests.servers.rabbitmq import RabbitServer, vhost_of
 from tests.support import eventually
 
 #: How long something that must not happen is given to happen.

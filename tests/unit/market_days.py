@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from shared.jobs.calendar import Market, Phase, Session
+from shared.jobs.schedule.calendar import Market, Phase, Session
 
 REGULAR = Phase.REGULAR
 NEW_YORK_DAY = (

@@ -19,11 +19,11 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
-from shared.contracts.auctions import AuctionHeld, AuctionKind, EnterOfficialPrice
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.jobs import RunJob
+from shared.contracts.official_prices import AuctionHeld, AuctionKind, EnterOfficialPrice
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
 from shared.contracts.orders import (
     CancelOrder,

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from services.orders.domain.order import Order
-from services.orders.domain.waking import Direction, wakes
 from shared.contracts.orders import OrderType
 from shared.contracts.prices import Price
+from shared.exchange.matching.triggers import Direction, wakes
+from shared.exchange.order import Order
 
 
 def concerned(order: Order, price: Price, *, on_bar: bool) -> bool:

@@ -6,12 +6,12 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from services.orders.domain.book import Book, Settlement
-from services.orders.domain.lots import Lot
-from services.orders.domain.matching import MarketRules
-from services.orders.domain.order import Order
-from services.orders.domain.settlement import settle
 from shared.contracts.prices import Price
+from shared.exchange.lots import Lot
+from shared.exchange.matching.book import Book, Settlement
+from shared.exchange.matching.execution import settle
+from shared.exchange.matching.matching import MarketRules
+from shared.exchange.order import Order
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, quote
 
 RULES = MarketRules()

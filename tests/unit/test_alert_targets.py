@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from services.gateway.alerts.channels import UnusableTarget, make_targets, split_targets
 from services.gateway.settings import Settings
-from services.gateway.targets import UnusableTarget, make_targets, split_targets
 from shared.settings import InvalidSettings, load
 
 SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.gateway.domain import alert as words
-from services.gateway.domain.alert import Alert
-from services.gateway.domain.notice import MOST_SINGLE, Notice, texts
+from services.gateway.alerts import alert as words
+from services.gateway.alerts.alert import Alert
+from services.gateway.alerts.notice import MOST_SINGLE, Notice, texts
 
 NOW = datetime(2026, 3, 2, 14, 30, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -8,11 +8,11 @@ from uuid import UUID
 
 import pytest
 
-from services.orders.domain.amending import Replaced, amend
-from services.orders.domain.entry import Admitted, admit
-from services.orders.domain.order import Account, Leg, Order
-from services.orders.domain.risk import Halt, Listing, Refusal, Standing
 from shared.contracts.orders import OrderClass, OrderStatus, ReplaceOrder
+from shared.exchange.acceptance.entry import Admitted, admit
+from shared.exchange.acceptance.replace import Replaced, amend
+from shared.exchange.acceptance.risk_checks import Halt, Listing, Refusal, Standing
+from shared.exchange.order import Account, Leg, Order
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, order, submission
 
 NOW = ACCEPTED + timedelta(minutes=1)

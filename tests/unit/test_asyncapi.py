@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from docs.asyncapi import DESCRIPTION, LICENSE, LIVE_CHANNEL, VERSION, document, text
 from shared.bus.envelope import MAX_BODY_BYTES, encode
-from shared.contracts.asyncapi import DESCRIPTION, LICENSE, LIVE_CHANNEL, VERSION, document, text
 from shared.contracts.base import Message
 from shared.contracts.operations import ToService
 from shared.contracts.orders import OrderAccepted, SubmitOrder

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.domain.auctions import settle_auction
-from services.orders.domain.book import Book, Canceled, Settlement
-from services.orders.domain.matching import MarketRules, Stage
-from services.orders.domain.order import Order
-from services.orders.domain.risk import Refusal
-from services.orders.domain.settlement import settle
-from shared.contracts.auctions import AuctionHeld, AuctionKind
+from shared.contracts.official_prices import AuctionHeld, AuctionKind
 from shared.contracts.orders import OrderStatus
+from shared.exchange.acceptance.risk_checks import Refusal
+from shared.exchange.matching.auctions import settle_auction
+from shared.exchange.matching.book import Book, Canceled, Settlement
+from shared.exchange.matching.execution import settle
+from shared.exchange.matching.matching import MarketRules, Stage
+from shared.exchange.order import Order
 from shared.money import ZERO
 from tests.unit.settling import book_of, settled
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, account, facts, order, quote

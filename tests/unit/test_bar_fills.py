@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.domain.matching import MarketRules, Match, Stage, match
 from shared.contracts.orders import Side
+from shared.exchange.matching.matching import MarketRules, Match, Stage, match
 from tests.unit.trading_examples import ACCEPTED, order, quote
 
 RULES = MarketRules()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.jobs.calendar import Market, Phase
+from shared.jobs.schedule.calendar import Market, Phase
 from tests.unit.market_days import at, london, new_york, tokyo
 
 MARKETS = {market.code: market for market in (new_york(), london(), tokyo())}

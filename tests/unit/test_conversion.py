@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from services.orders.domain.book import Book, Canceled, position_of
-from services.orders.domain.conversion import SAME, Rate, is_fresh, rate_of
-from services.orders.domain.entry import Admitted, admit
-from services.orders.domain.liquidity import Liquidity
-from services.orders.domain.risk import Listing, Refusal, Standing, size_up
 from shared.contracts.orders import OrderStatus
+from shared.exchange.acceptance.entry import Admitted, admit
+from shared.exchange.acceptance.risk_checks import Listing, Refusal, Standing, size_up
+from shared.exchange.fx import SAME, Rate, is_fresh, rate_of
+from shared.exchange.matching.book import Book, Canceled, position_of
+from shared.exchange.matching.liquidity import Liquidity
 from tests.unit.settling import HOLDING, RULES, book_of, settled
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, MARGIN, QUOTED, account, facts, order, quote, submission
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.domain.conversion import SAME, Rate
-from services.orders.domain.corporate_actions import dividend, split_lots, split_order
-from services.orders.domain.lots import Lot, cost_of, held
-from services.orders.domain.order import Order
 from shared.contracts.orders import OrderClass
+from shared.exchange.corporate_actions import dividend, split_lots, split_order
+from shared.exchange.fx import SAME, Rate
+from shared.exchange.lots import Lot, cost_of, held
+from shared.exchange.order import Order
 from tests.unit.settling import lot
 from tests.unit.trading_examples import ACCEPTED, facts, order
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.domain.costs import Worse, fee, rounded, slipped
 from shared.contracts.accounts import Commission, Slippage
 from shared.contracts.orders import Side
+from shared.exchange.costs import Worse, fee, rounded, slipped
 from shared.money import CENT, ZERO
 from tests.unit.trading_examples import quote
 

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from services.orders.domain.ending import Ending, end
-from services.orders.domain.order import Leg, Order
 from shared.contracts.orders import OrderClass, OrderStatus
+from shared.exchange.matching.ending import Ending, end
+from shared.exchange.order import Leg, Order
 from tests.unit.trading_examples import ACCOUNT, QUOTED, account, facts, order
 
 FAMILY = UUID(int=1)

@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from services.orders.domain.entry import Admitted, admit, refused
-from services.orders.domain.order import Account, Order
-from services.orders.domain.risk import Listing, Refusal, Standing
 from shared.contracts.orders import OrderStatus
+from shared.exchange.acceptance.entry import Admitted, admit, refused
+from shared.exchange.acceptance.risk_checks import Listing, Refusal, Standing
+from shared.exchange.order import Account, Order
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, submission
 
 CLOSE = ACCEPTED + timedelta(hours=6)

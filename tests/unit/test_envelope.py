@@ -6,10 +6,10 @@ import dramatiq
 import pytest
 
 from shared.bus.envelope import MAX_BODY_BYTES, MessageTooLarge, actor_name, encode, stamped
-from shared.contracts.auctions import AuctionHeld
 from shared.contracts.base import Command, Message
 from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.jobs import RunJob
+from shared.contracts.official_prices import AuctionHeld
 from shared.contracts.orders import OrderAccepted, OrderFilled
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import COMMANDS, EVENTS

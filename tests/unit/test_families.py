@@ -8,12 +8,12 @@ from uuid import UUID
 
 import pytest
 
-from services.orders.domain.book import Book, Canceled, Settlement
-from services.orders.domain.entry import Admitted, admit
-from services.orders.domain.order import Order
-from services.orders.domain.risk import Standing
 from shared.contracts.orders import OrderStatus
 from shared.contracts.prices import Price
+from shared.exchange.acceptance.entry import Admitted, admit
+from shared.exchange.acceptance.risk_checks import Standing
+from shared.exchange.matching.book import Book, Canceled, Settlement
+from shared.exchange.order import Order
 from tests.unit.settling import book_of, settled
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, QUOTED, facts, quote, submission
 

@@ -8,8 +8,8 @@ import pika.frame
 import pika.spec
 import pytest
 
+from shared.bus.amqp.frames import published
 from shared.bus.envelope import Outgoing
-from shared.bus.frames import published
 
 NOW = 1_795_500_000
 

@@ -11,7 +11,15 @@ from urllib.request import urlopen
 
 import pytest
 
-from shared.health import FRESH_SECONDS, is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
+from shared.observability.health import (
+    FRESH_SECONDS,
+    is_fresh,
+    read_beat,
+    replica_health,
+    run_folder,
+    serve_health,
+    write_beat,
+)
 
 ALL_WELL = {
     "healthy": True,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.jobs.interval import LONGEST, InvalidInterval, format_interval, parse_interval
+from shared.jobs.schedule.interval import LONGEST, InvalidInterval, format_interval, parse_interval
 
 
 @pytest.mark.parametrize(

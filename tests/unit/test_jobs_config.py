@@ -11,11 +11,11 @@ from services.orders.service import service as orders
 from services.strategy.service import service as strategy
 from services.valuation.service import service as valuation
 from shared.bus.actors import Actors
-from shared.jobs.calendar import Phase
 from shared.jobs.checks import check_chains
 from shared.jobs.config import InvalidJobsConfig, load_jobs_config
 from shared.jobs.declaration import Jobs
-from shared.jobs.jobrun import Counts, JobRun
+from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.schedule.calendar import Phase
 from shared.jobs.settings import InvalidSetting, JobSettings, check_settings
 from shared.service import Service, check_job_names, configure_jobs
 from shared.settings import ServiceSettings

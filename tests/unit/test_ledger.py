@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from services.orders.domain.ledger import Entry, Kind, transfer
+from shared.exchange.ledger import Entry, Kind, transfer
 from shared.money import CENT
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from services.orders.domain.liquidity import Liquidity
-from services.orders.domain.matching import Match, Stage
 from shared.contracts.prices import Price
+from shared.exchange.matching.liquidity import Liquidity
+from shared.exchange.matching.matching import Match, Stage
 from shared.money import ZERO
 from tests.unit.trading_examples import order, quote
 

@@ -14,13 +14,15 @@ from uuid import UUID, uuid4
 import pytest
 from structlog.contextvars import bound_contextvars
 
-from shared.log_line import ERROR, FIELD, FIELDS, MESSAGE, Line, belongs_to_run, line_of, redacted
+from shared.observability.log_record import ERROR, FIELD, FIELDS, MESSAGE, Line, belongs_to_run, line_of, redacted
 
 RUN = uuid4()
 
 
 def record(message: object, *args: object, level: int = logging.WARNING, **extra: Any) -> logging.LogRecord:
-    made = logging.LogRecord("shared.jobs.running", level, "file.py", 1, message, args, extra.pop("exc_info", None))
+    made = logging.LogRecord(
+        "shared.jobs.engine.executor", level, "file.py", 1, message, args, extra.pop("exc_info", None)
+    )
     vars(made).update(extra)
     return made
 
@@ -49,7 +51,7 @@ def test_a_line_of_ours_keeps_its_fields_and_names_its_run() -> None:
         "at": when,
         "service": "orders",
         "level": "WARNING",
-        "logger": "shared.jobs.running",
+        "logger": "shared.jobs.engine.executor",
         "message": "job failed",
         "fields": {"symbol": "AAPL", "counts": {"filled": 2}},
         "error": None,

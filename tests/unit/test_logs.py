@@ -7,7 +7,7 @@ import sys
 SAYS = """
 import logging
 from sqlalchemy.exc import OperationalError
-from shared.logs import configure_logs
+from shared.observability.logs import configure_logs
 from shared.settings import ServiceSettings
 
 configure_logs(ServiceSettings(log_format="json"))
@@ -27,8 +27,8 @@ for error in (away, ValueError("this is why")):
 LEVELS = """
 import logging, sys
 import structlog
-from shared.log_line import line_of
-from shared.logs import configure_logs
+from shared.observability.log_record import line_of
+from shared.observability.logs import configure_logs
 from shared.settings import ServiceSettings
 
 class Other(logging.Handler):

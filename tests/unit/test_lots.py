@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.domain.lots import Closed, Lot, closing_qty, cost_of, held, trade
 from shared.contracts.orders import Side
+from shared.exchange.lots import Closed, Lot, closing_qty, cost_of, held, trade
 from shared.money import CENT, ZERO
 from tests.unit.trading_examples import ACCEPTED, facts
 

@@ -2,11 +2,11 @@
 
 from decimal import Decimal
 
-from services.orders.domain.book import position_of
-from services.orders.domain.liquidity import Liquidity
-from services.orders.domain.lots import held
-from services.orders.domain.risk import Refusal
 from shared.contracts.orders import OrderStatus
+from shared.exchange.acceptance.risk_checks import Refusal
+from shared.exchange.lots import held
+from shared.exchange.matching.book import position_of
+from shared.exchange.matching.liquidity import Liquidity
 from tests.unit.settling import HOLDING, book_of, settled
 from tests.unit.trading_examples import ACCOUNT, MARGIN, account, facts, order, quote
 

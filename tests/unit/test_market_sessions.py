@@ -12,7 +12,7 @@ import pytest
 from services.marketdata.calendars import NAMES, sessions_between
 from services.marketdata.domain.sessions import Hours, Session, sessions_of
 from shared.contracts.markets import MARKETS
-from shared.jobs.calendar import Market, Phase
+from shared.jobs.schedule.calendar import Market, Phase
 from shared.storage.migrate import ROOT
 from tests.unit.market_days import london, new_york, tokyo
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from services.marketdata.domain.official import NEAR, Bar, TradingDay, first_trade, just_over
-from shared.contracts.auctions import AuctionKind
+from shared.contracts.official_prices import AuctionKind
 
 OPEN, CLOSE = datetime(2026, 11, 27, 14, 30, tzinfo=UTC), datetime(2026, 11, 27, 18, tzinfo=UTC)
 DAY = TradingDay("XNYS", date(2026, 11, 27), OPEN, CLOSE)

@@ -8,10 +8,10 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.routing import Route
 
 from services.gateway.app import ENDPOINTS, make_app
-from services.gateway.endpoints import Endpoint
-from services.gateway.keys import OPERATE
-from services.gateway.openapi import LICENSE, VERSION, document
-from services.gateway.requests import Gateway
+from services.gateway.http.auth import OPERATE
+from services.gateway.http.endpoints import Endpoint
+from services.gateway.http.openapi import LICENSE, VERSION, document
+from services.gateway.http.requests import Gateway
 from shared.storage.migrate import ROOT
 
 Json = dict[str, Any]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.jobs.calendar import Market
-from shared.jobs.planning import (
+from shared.jobs.schedule.calendar import Market
+from shared.jobs.schedule.planning import (
     FULL,
     LOOK_EVERY,
     MISSED,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.testing.proxy import Proxy, proxy_to
+from tests.servers.proxy import Proxy, proxy_to
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.orders.domain.book import Book, Fill
-from services.orders.domain.conversion import SAME
-from services.orders.domain.lots import cost_of, held
-from services.orders.domain.matching import Stage
-from services.orders.domain.order import Key, Order
-from services.orders.domain.settlement import settle
 from shared.contracts.orders import OPEN_STATUSES, OrderClass, OrderStatus
+from shared.exchange.fx import SAME
+from shared.exchange.lots import cost_of, held
+from shared.exchange.matching.book import Book, Fill
+from shared.exchange.matching.execution import settle
+from shared.exchange.matching.matching import Stage
+from shared.exchange.order import Key, Order
 from shared.money import CENT, ZERO, cents
 from tests.unit.random_market import ABROAD, KINDS, OWNERS, SYMBOLS, Step, markets, starts
 from tests.unit.trading_desk import RULES, Desk, after

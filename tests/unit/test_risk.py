@@ -9,10 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.domain.matching import MarketRules, match
-from services.orders.domain.order import Account
-from services.orders.domain.risk import DUPLICATE, Halt, Listing, Refusal, Standing, refuse, size_up, unknown_symbol
 from shared.contracts.orders import Side
+from shared.exchange.acceptance.risk_checks import (
+    DUPLICATE,
+    Halt,
+    Listing,
+    Refusal,
+    Standing,
+    refuse,
+    size_up,
+    unknown_symbol,
+)
+from shared.exchange.matching.matching import MarketRules, match
+from shared.exchange.order import Account
 from shared.money import CENT, cents
 from tests.unit.trading_examples import ACCOUNT, LISTING, MARGIN, account, order, quote, submission
 

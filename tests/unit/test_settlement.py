@@ -6,11 +6,11 @@ from decimal import Decimal
 
 import pytest
 
-from services.orders.domain.book import Book, Canceled, Fill, Settlement, position_of
-from services.orders.domain.ledger import Kind
-from services.orders.domain.lots import Lot, held
-from services.orders.domain.risk import Refusal
 from shared.contracts.orders import OrderStatus
+from shared.exchange.acceptance.risk_checks import Refusal
+from shared.exchange.ledger import Kind
+from shared.exchange.lots import Lot, held
+from shared.exchange.matching.book import Book, Canceled, Fill, Settlement, position_of
 from shared.money import ZERO
 from tests.unit.settling import HOLDING, book_of, settled
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, facts, order, quote

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.jobs.calendar import Market, Phase
+from shared.jobs.schedule.calendar import Market, Phase
+from shared.jobs.schedule.slots import InvalidSchedule, Timing, parse_schedule
 from shared.jobs.settings import JobSettings
-from shared.jobs.slots import InvalidSchedule, Timing, parse_schedule
 from tests.unit.market_days import at, london, new_york, tokyo
 
 DAY = timedelta(days=1)

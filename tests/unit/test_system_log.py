@@ -9,8 +9,8 @@ import pytest
 from structlog.contextvars import bound_contextvars
 
 from shared.clock import utc_now
-from shared.log_line import Line
-from shared.system_log import BATCH, Backlog, Collector
+from shared.observability.log_record import Line
+from shared.observability.system_log import BATCH, Backlog, Collector
 
 
 class Unprintable:

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from services.valuation.domain.trading_day import NoTradingDay, TradingDay, trading_day
-from shared.jobs.calendar import Market
+from shared.jobs.schedule.calendar import Market
 from tests.unit.market_days import at, new_york
 from tests.unit.test_calendar import ALWAYS
 

@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from services.marketdata.calendars import sessions_between
-from services.orders.domain.entry import Admitted, admit
-from services.orders.domain.risk import Listing, Refusal, Standing, refuse_change
-from services.orders.domain.trading_days import A_DAY, CUTOFFS, OVERDUE, TradingDay, coming, is_closed
 from shared.contracts.markets import MARKETS
 from shared.contracts.orders import AUCTIONS, TimeInForce
+from shared.exchange.acceptance.entry import Admitted, admit
+from shared.exchange.acceptance.risk_checks import Listing, Refusal, Standing, refuse_change
+from shared.exchange.trading_days import A_DAY, CUTOFFS, OVERDUE, TradingDay, coming, is_closed
 from tests.unit.trading_examples import ACCEPTED, LISTING, account, order, submission
 
 NEW_YORK, TOKYO = ZoneInfo("America/New_York"), ZoneInfo("Asia/Tokyo")

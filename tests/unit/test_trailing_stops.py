@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.domain.matching import MarketRules, follow, match, stop_of
 from shared.contracts.orders import Side
+from shared.exchange.matching.matching import MarketRules, follow, match, stop_of
 from tests.unit.trading_examples import facts, order, quote
 
 RULES = MarketRules()

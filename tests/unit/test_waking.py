@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orders.domain.matching import MarketRules, Match, match
-from services.orders.domain.order import Order
-from services.orders.domain.waking import Direction, wakes
 from shared.contracts.orders import OrderType, Side
 from shared.contracts.prices import Price
+from shared.exchange.matching.matching import MarketRules, Match, match
+from shared.exchange.matching.triggers import Direction, wakes
+from shared.exchange.order import Order
 from tests.unit.price_index import concerned, followed
 from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 

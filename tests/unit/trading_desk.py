@@ -7,20 +7,20 @@ from decimal import Decimal
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from services.orders.domain.amending import Replaced, amend
-from services.orders.domain.book import Book, Fill, Settlement
-from services.orders.domain.conversion import Rate
-from services.orders.domain.ending import end
-from services.orders.domain.entry import Admitted, admit
-from services.orders.domain.ledger import Entry, transfer
-from services.orders.domain.liquidity import Liquidity
-from services.orders.domain.lots import held
-from services.orders.domain.matching import MarketRules
-from services.orders.domain.order import Account, Key, Order
-from services.orders.domain.risk import Listing, Standing
-from services.orders.domain.settlement import settle
 from shared.contracts.orders import OrderStatus, ReplaceOrder
 from shared.contracts.prices import Price
+from shared.exchange.acceptance.entry import Admitted, admit
+from shared.exchange.acceptance.replace import Replaced, amend
+from shared.exchange.acceptance.risk_checks import Listing, Standing
+from shared.exchange.fx import Rate
+from shared.exchange.ledger import Entry, transfer
+from shared.exchange.lots import held
+from shared.exchange.matching.book import Book, Fill, Settlement
+from shared.exchange.matching.ending import end
+from shared.exchange.matching.execution import settle
+from shared.exchange.matching.liquidity import Liquidity
+from shared.exchange.matching.matching import MarketRules
+from shared.exchange.order import Account, Key, Order
 from shared.money import ZERO, cents
 from tests.unit.price_index import concerned, followed
 from tests.unit.random_market import (

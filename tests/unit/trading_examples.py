@@ -5,11 +5,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from services.orders.domain.order import Account, Order
-from services.orders.domain.risk import Listing
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.prices import Price
+from shared.exchange.acceptance.risk_checks import Listing
+from shared.exchange.order import Account, Order
 from shared.money import ZERO
 
 ACCOUNT = UUID(int=1)

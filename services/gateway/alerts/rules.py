@@ -1,0 +1,167 @@
+"""The rules of the alerts: for each, which rows let one stand now.
+
+Each rule is one statement over all jobs, queues or workers, and its columns are the arguments of the alert's words.
+None remembers anything: what stands follows from the rows and the time. A job's thresholds are its settings.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, TextClause, text
+
+from services.gateway.alerts import alert as words
+from services.gateway.alerts.alert import Alert
+from shared.bus.amqp.queue_stats import QueueFigures
+from shared.contracts.routing import QUEUES, SERVICES, WORKERS, dead_queue
+
+#: A worker that has not beaten for so long is gone.
+GONE_AFTER = timedelta(seconds=15)
+#: It is given up this long after its loss where another has been started since, or, at the latest, where any works.
+REPLACED_AFTER = timedelta(minutes=10)
+GIVEN_UP_AFTER = timedelta(days=1)
+#: Letters are growing in number, and slots are being missed, while one is younger.
+DEAD_LETTER_IS_NEW = timedelta(minutes=15)
+MISSED_IS_NEW = timedelta(minutes=5)
+
+#: The kinds that follow from rows, so that they can be judged whenever the database answers.
+FROM_ROWS = (
+    "job_failing",
+    "run_too_long",
+    "slot_late",
+    "slot_missed",
+    "breaker_open",
+    "dead_letters",
+    "heartbeat_gone",
+)
+FROM_QUEUES = ("queue_old",)
+
+
+def from_rows(connection: Connection, now: datetime, begun: datetime) -> list[Alert]:
+    """What stands by the rows. What should have happened before ``begun`` and did not is held against nobody."""
+    values = {
+        "now": now,
+        "begun": begun,
+        "gone": now - GONE_AFTER,
+        "replaced": now - REPLACED_AFTER,
+        "given_up": now - GIVEN_UP_AFTER,
+        "missed": now - MISSED_IS_NEW,
+    }
+    found = [word(**row._mapping) for sql, word in _RULES for row in connection.execute(sql, values)]  # noqa: SLF001
+    return [*found, *_dead_letters(connection, now)]
+
+
+def _dead_letters(connection: Connection, now: datetime) -> list[Alert]:
+    """The number of letters rises only by new ones. A service whose view is not there yet has none."""
+    ready = connection.execute(_READY, {"services": list(SERVICES)}).scalars().all()
+    if not ready:
+        return []
+    counts = text(" UNION ALL ".join(_LETTERS.format(service=service) for service in ready))
+    rows = connection.execute(counts, {"since": now - DEAD_LETTER_IS_NEW})
+    return [words.dead_letters(**row._mapping, within=DEAD_LETTER_IS_NEW) for row in rows]  # noqa: SLF001
+
+
+def from_queues(connection: Connection, figures: Iterable[QueueFigures], most: timedelta) -> list[Alert]:
+    """Queues whose oldest message is older than ``most``, but for those that somebody has paused."""
+    paused = set(connection.execute(_PAUSED).scalars())
+    return [
+        words.queue_old(queue=each.queue, age=age, most=most, ready=each.ready, consumers=each.consumers)
+        for each in figures
+        if each.queue in _CONSUMED - paused and (age := timedelta(seconds=each.oldest_age or 0)) > most
+    ]
+
+
+#: Not those of one gateway process, and not those in which messages wait for a later try.
+_CONSUMED = frozenset({*QUEUES, *map(dead_queue, WORKERS)})
+
+#: What was skipped or canceled says nothing. BETWEEN and the order by job leave the planner only the index that begins
+#: with the job: by an equality it may read the runs of all jobs by time, until it has found enough of a rare one.
+_FAILING = text("""
+SELECT j.name AS job, j.service, latest.failures, latest.failed_at, latest.error
+FROM jobs.jobs j
+CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_failures' AS integer), 3) AS most) AS threshold
+CROSS JOIN LATERAL (
+  SELECT count(*) AS failures, max(finished_at) AS failed_at, bool_and(outcome <> 'succeeded') AS all_failed,
+         (array_agg(right(COALESCE(error, reason), 2000) ORDER BY queued_at DESC, id DESC))[1] AS error
+  FROM (
+    SELECT r.outcome, r.finished_at, r.error, r.reason, r.queued_at, r.id FROM jobs.job_runs r
+    WHERE r.job BETWEEN j.name AND j.name AND r.part IS NULL AND r.outcome IN ('succeeded', 'failed', 'lost')
+    ORDER BY r.job, r.queued_at DESC, r.id DESC LIMIT threshold.most
+  ) AS newest
+) AS latest
+WHERE latest.failures = threshold.most AND latest.all_failed
+""")
+_TOO_LONG = text("""
+SELECT r.job, r.service, CAST(r.id AS text) AS run_id, r.worker, r.started_at, threshold.most
+FROM jobs.job_runs r
+JOIN jobs.jobs j ON j.name = r.job
+CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_runtime' AS interval), '5m') AS most) AS threshold
+WHERE r.state IN ('running', 'joining') AND r.part IS NULL AND r.started_at < :now - threshold.most
+""")
+#: Of a job whose run waits and which is due again, the run is told of: it was due first.
+_LATE = text("""
+SELECT DISTINCT ON (late.job) late.job, j.service, late.due_at, threshold.most, late.waiting
+FROM (
+  SELECT name AS job, due_at, NULL AS waiting FROM jobs.jobs
+  WHERE COALESCE(CAST(settings ->> 'enabled' AS boolean), true)
+  UNION ALL
+  SELECT job, scheduled_for, CAST(id AS text) FROM jobs.job_runs
+  WHERE state = 'queued' AND trigger = 'schedule' AND part IS NULL AND started_at IS NULL
+  UNION ALL
+  SELECT job, scheduled_for, CAST(id AS text) FROM jobs.job_runs
+  WHERE state = 'waiting' AND trigger = 'schedule' AND part IS NULL AND started_at IS NULL
+    AND (not_before IS NULL OR not_before <= :now)
+) AS late
+JOIN jobs.jobs j ON j.name = late.job
+CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_late' AS interval), '1m') AS most) AS threshold
+WHERE late.due_at < :now - threshold.most AND late.due_at >= :begun
+ORDER BY late.job, late.due_at
+""")
+#: The row of a job's last skip may be old and grow: it is looked at besides the rows of these minutes.
+_MISSED = text("""
+SELECT DISTINCT ON (job) job, service, COALESCE(last_slot, scheduled_for) AS last_slot, slots, finished_at AS noticed_at
+FROM (
+  SELECT r.job, r.service, r.last_slot, r.scheduled_for, r.slots, r.finished_at, r.outcome, r.reason
+  FROM jobs.job_runs r WHERE r.queued_at > :missed
+  UNION ALL
+  SELECT latest.* FROM jobs.jobs j CROSS JOIN LATERAL (
+    SELECT r.job, r.service, r.last_slot, r.scheduled_for, r.slots, r.finished_at, r.outcome, r.reason
+    FROM jobs.job_runs r WHERE r.job BETWEEN j.name AND j.name AND r.part IS NULL AND r.state = 'finished'
+    ORDER BY r.job, r.queued_at DESC, r.id DESC LIMIT 1
+  ) AS latest
+) AS skip
+WHERE outcome = 'skipped' AND reason LIKE 'missed%' AND finished_at > :missed
+ORDER BY job, finished_at DESC
+""")
+_BREAKERS = text("""
+SELECT name, state, since, failures, next_attempt_at, last_error FROM jobs.breakers WHERE state <> 'closed'
+""")
+_SILENT = text("""
+WITH working AS (
+  SELECT service, kind, count(*) AS number, max(started_at) AS newest FROM jobs.workers
+  WHERE stopped_at IS NULL AND heartbeat_at >= :gone GROUP BY service, kind
+)
+SELECT w.id AS worker, w.service, w.kind, w.host, w.pid, w.heartbeat_at, COALESCE(working.number, 0) AS alive
+FROM jobs.workers w LEFT JOIN working ON working.service = w.service AND working.kind = w.kind
+WHERE w.stopped_at IS NULL AND w.heartbeat_at < :gone AND w.heartbeat_at >= :begun
+  AND NOT (w.heartbeat_at < :replaced AND COALESCE(working.newest > w.heartbeat_at, false))
+  AND NOT (w.heartbeat_at < :given_up AND COALESCE(working.number, 0) > 0)
+""")
+_PAUSED = text("SELECT queue FROM jobs.queue_controls WHERE paused")
+_READY = text("""
+SELECT service FROM unnest(CAST(:services AS text[])) AS service
+WHERE has_table_privilege(to_regclass(service || '.dead_letters_v1'), 'SELECT')
+""")
+_LETTERS = """
+SELECT '{service}' AS service, count(*) AS fresh, max(died_at) AS latest_at,
+       mode() WITHIN GROUP (ORDER BY queue) AS queue, mode() WITHIN GROUP (ORDER BY reason) AS reason
+FROM {service}.dead_letters_v1 WHERE died_at > :since HAVING count(*) > 0
+"""
+
+_RULES: Sequence[tuple[TextClause, Callable[..., Alert]]] = (
+    (_FAILING, words.job_failing),
+    (_TOO_LONG, words.run_too_long),
+    (_LATE, words.slot_late),
+    (_MISSED, words.slot_missed),
+    (_BREAKERS, words.breaker_open),
+    (_SILENT, words.heartbeat_gone),
+)

@@ -1,0 +1,133 @@
+"""What may be asked of ``/api``: query parameters and bodies, validated at the edge."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, RootModel, ValidationInfo, field_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from services.gateway.http.pagination import FROM_CURSOR, Moment, PageQuery, Query, StretchQuery
+from services.gateway.trading.requests import Printable
+from shared.jobs.settings import JobSettings
+
+#: A row's number in its table.
+Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Word = Annotated[Printable, Field(min_length=1, max_length=200)]
+
+
+class RunQuery(StretchQuery):
+    cursor: Annotated[tuple[Moment, UUID], *FROM_CURSOR] | None = None
+    job: Word | None = None
+    service: Word | None = None
+    state: Literal["waiting", "queued", "running", "joining", "finished"] | None = None
+    outcome: Literal["succeeded", "failed", "canceled", "skipped", "lost"] | None = None
+    trigger: Literal["schedule", "manual", "chain", "part", "retry", "backfill"] | None = None
+    parent: UUID | None = Field(default=None, description="Parts of that run, and what followed it.")
+
+
+class LogQuery(StretchQuery):
+    cursor: Annotated[tuple[Moment, Number], *FROM_CURSOR] | None = None
+    service: Word | None = None
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = Field(
+        default=None, description="At least this level."
+    )
+    job: Word | None = None
+    run_id: UUID | None = None
+    q: Word | None = Field(default=None, description="Text somewhere in the message, in either case.")
+
+
+class AlertQuery(PageQuery):
+    cursor: Annotated[tuple[Moment, Number], *FROM_CURSOR] | None = None
+    open: bool | None = None
+    kind: Word | None = None
+
+
+class ActionQuery(PageQuery):
+    cursor: Annotated[tuple[Number], *FROM_CURSOR] | None = None
+    who: Word | None = None
+    what: Word | None = None
+    subject: Word | None = None
+
+
+class LetterQuery(PageQuery):
+    cursor: Annotated[tuple[Moment, Word, Number], *FROM_CURSOR] | None = None
+    service: Word | None = None
+    queue: Word | None = None
+    reason: Word | None = None
+
+
+class FiguresQuery(Query):
+    hours: int = Field(default=24, ge=1, le=31 * 24)
+
+
+class Toggle(Query):
+    enabled: bool
+
+
+class Letters(Query):
+    """Dead letters of one service, by their ids."""
+
+    letters: tuple[Number, ...] = Field(min_length=1, max_length=10_000)
+
+
+def _storable(parameters: Any) -> Any:
+    """JSON that the database can hold: its numbers are finite, and its text is text."""
+    try:
+        written = json.dumps(parameters, default=float, allow_nan=False, ensure_ascii=False)
+        written.encode()
+    except (ValueError, OverflowError, RecursionError):
+        raise ValueError("is not JSON that can be stored") from None
+    if re.search(r"(?<!\\)(\\\\)*\\u0000", written):
+        raise ValueError("holds a NUL character")
+    return json.loads(written)
+
+
+Parameters = Annotated[dict[str, Any], BeforeValidator(_storable)]
+
+
+class Trigger(Query):
+    """What the run is given."""
+
+    parameters: Parameters = Field(default_factory=dict)
+
+
+class Backfill(Query):
+    """The time whose slots are to be run, from ``from`` to before ``to``, and what each run is given."""
+
+    begin: Moment = Field(alias="from")
+    end: Moment = Field(alias="to")
+    parameters: Parameters = Field(default_factory=dict)
+
+    @field_validator("end")
+    @classmethod
+    def _is_later(cls, end: datetime, given: ValidationInfo) -> datetime:
+        if "begin" in given.data and end <= given.data["begin"]:
+            raise ValueError("is not after from")
+        return end
+
+
+class SettingChanges(RootModel[Mapping[str, Any]]):
+    """Settings to change, by name; null takes back what an operator set."""
+
+    root: Mapping[str, Any] = Field(min_length=1)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The engine's own settings, each of them optional and nullable."""
+        settings = handler.resolve_ref_schema(handler(JobSettings.__pydantic_core_schema__))
+        changes = {name: {"anyOf": [_without_default(kind), {"type": "null"}]} for name, kind in _kinds(settings)}
+        changes["interval"] = changes["schedule"]
+        return {"type": "object", "properties": changes, "additionalProperties": False, "minProperties": 1}
+
+
+def _kinds(settings: JsonSchemaValue) -> list[tuple[str, JsonSchemaValue]]:
+    return list(settings["properties"].items())
+
+
+def _without_default(kind: JsonSchemaValue) -> JsonSchemaValue:
+    return {name: value for name, value in kind.items() if name not in {"default", "title"}}

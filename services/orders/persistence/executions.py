@@ -1,0 +1,234 @@
+"""Writing settlements and the books: one statement per table, however many rows, and one round trip for all of them."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import uuid5
+
+from sqlalchemy import Connection
+
+from services.orders.persistence import accounts as account_store
+from services.orders.persistence.order_writes import Why, add_orders
+from shared.exchange.acceptance.risk_checks import Refusal
+from shared.exchange.ledger import Entry
+from shared.exchange.matching.book import Book, Canceled, Fill, Holding, Outcome, RoundTrip, Settlement, position_of
+from shared.exchange.matching.liquidity import Liquidity
+from shared.exchange.order import Account, Key, Order
+from shared.storage.driver import Writes, numbers
+
+
+def add(writes: Writes, settlement: Settlement, book: Book, now: datetime) -> None:
+    """Add the statements that write everything that the settlement changed."""
+    add_orders(writes, settlement.orders, dict(_ends(settlement.outcomes)), now)
+    account_store.add_accounts(
+        writes, [book.accounts[id_] for id_ in sorted({order.account_id for order in settlement.orders})]
+    )
+    if settlement.fills:
+        _fills(writes, settlement.fills, book)
+        touched = holdings(settlement.fills)
+        _lots(writes, touched, book)
+        _positions(writes, touched, book, now)
+        _entries(writes, settlement.entries)
+    if settlement.round_trips:
+        _trades(writes, settlement.round_trips, book)
+    if book.liquidity.touched:
+        _taken(writes, book.liquidity)
+
+
+def save_adjusted(connection: Connection, book: Book, entries: Sequence[Entry], now: datetime) -> None:
+    """Write all lots and positions of the book, its accounts and what was entered about them."""
+    writes = Writes(connection)
+    _lots(writes, sorted(book.lots), book)
+    _positions(writes, sorted(book.lots), book, now)
+    _entries(writes, entries)
+    account_store.add_accounts(writes, [book.accounts[id_] for id_ in sorted(book.accounts)])
+    writes.send()
+
+
+def save_entries(connection: Connection, entries: Sequence[Entry]) -> None:
+    writes = Writes(connection)
+    _entries(writes, entries)
+    writes.send()
+
+
+def begin_epoch(connection: Connection, account: Account, now: datetime) -> None:
+    """The account holds nothing any more; fills, trades and ledger of its earlier life stay."""
+    writes = Writes(connection)
+    writes.add(_BEGIN_EPOCH, {"id": account.id, "epoch": account.epoch, "now": now})
+    writes.add(_DROP_LOTS, {"id": account.id})
+    writes.add(_DROP_POSITIONS, {"id": account.id, "now": now})
+    writes.send()
+
+
+def _ends(outcomes: Iterable[tuple[Order, Outcome]]) -> Iterable[tuple[Key, Why]]:
+    for order, outcome in outcomes:
+        if isinstance(outcome, Canceled):
+            yield order.key, (outcome.reason, None, None)
+        elif isinstance(outcome, Refusal):
+            yield order.key, (None, outcome.reason, outcome.message)
+
+
+def _fills(writes: Writes, fills: Sequence[Fill], book: Book) -> None:
+    columns = {
+        "accounts": [fill.order.account_id for fill in fills],
+        "orders": [fill.order.id for fill in fills],
+        "numbers": [fill.number for fill in fills],
+        "ids": [fill.id for fill in fills],
+        "epochs": [book.accounts[fill.order.account_id].epoch for fill in fills],
+        "symbols": [fill.order.symbol for fill in fills],
+        "sides": [fill.order.side.value for fill in fills],
+        "qtys": numbers(fill.qty for fill in fills),
+        "prices": numbers(fill.price for fill in fills),
+        "amounts": numbers(fill.amount for fill in fills),
+        "fees": numbers(fill.fee for fill in fills),
+        "slippages": numbers(fill.slippage for fill in fills),
+        "stages": [fill.stage.name.lower() for fill in fills],
+        "times": [fill.at for fill in fills],
+        "sequences": [fill.quote.sequence for fill in fills],
+        "quoted": [fill.quote.quoted_at for fill in fills],
+        "sinces": [fill.quote.since for fill in fills],
+        "bids": numbers(fill.quote.bid for fill in fills),
+        "asks": numbers(fill.quote.ask for fill in fills),
+        "lasts": numbers(fill.quote.last for fill in fills),
+        "opens": numbers(fill.quote.open for fill in fills),
+        "highs": numbers(fill.quote.high for fill in fills),
+        "lows": numbers(fill.quote.low for fill in fills),
+        "currencies": [fill.order.currency for fill in fills],
+        "rates": numbers(fill.rate for fill in fills),
+        "rates_quoted": [fill.conversion.quoted_at for fill in fills],
+        "rate_bids": numbers(fill.conversion.bid for fill in fills),
+        "rate_asks": numbers(fill.conversion.ask for fill in fills),
+    }
+    writes.add(_ADD_FILLS, columns)
+
+
+def _lots(writes: Writes, touched: Sequence[Holding], book: Book) -> None:
+    rows = [(holding, lot) for holding in touched for lot in book.lots[holding]]
+    columns = {
+        "accounts": [holding[0] for holding, _ in rows],
+        "symbols": [holding[1] for holding, _ in rows],
+        "fills": [lot.fill_id for _, lot in rows],
+        "opened": [lot.opened_at for _, lot in rows],
+        "qtys": numbers(lot.qty for _, lot in rows),
+        "costs": numbers(lot.cost for _, lot in rows),
+        "strategies": [lot.strategy_id for _, lot in rows],
+    }
+    writes.add(_SAVE_LOTS, columns)
+
+
+def _positions(writes: Writes, touched: Sequence[Holding], book: Book, now: datetime) -> None:
+    positions = [position_of(book.lots[holding]) for holding in touched]
+    columns = {
+        "accounts": [account for account, _ in touched],
+        "symbols": [symbol for _, symbol in touched],
+        "qtys": numbers(qty for qty, _ in positions),
+        "costs": numbers(cost for _, cost in positions),
+    }
+    writes.add(_SAVE_POSITIONS, {**columns, "now": now})
+
+
+def _trades(writes: Writes, trips: Sequence[RoundTrip], book: Book) -> None:
+    columns = {
+        "accounts": [trip.exit.order.account_id for trip in trips],
+        "ids": [uuid5(trip.exit.id, str(trip.closed.lot.fill_id)) for trip in trips],
+        "epochs": [book.accounts[trip.exit.order.account_id].epoch for trip in trips],
+        "symbols": [trip.exit.order.symbol for trip in trips],
+        "sides": ["long" if trip.closed.lot.qty > 0 else "short" for trip in trips],
+        "qtys": numbers(trip.closed.qty for trip in trips),
+        "entries": [trip.closed.lot.fill_id for trip in trips],
+        "exits": [trip.exit.id for trip in trips],
+        "opened": [trip.closed.lot.opened_at for trip in trips],
+        "closed": [trip.exit.at for trip in trips],
+        "costs": numbers(trip.closed.cost for trip in trips),
+        "proceeds": numbers(trip.closed.proceeds for trip in trips),
+        "realized": numbers(trip.closed.realized for trip in trips),
+        "strategies": [trip.exit.order.strategy_id for trip in trips],
+        "entry_strategies": [trip.closed.lot.strategy_id for trip in trips],
+    }
+    writes.add(_ADD_TRADES, columns)
+
+
+def _entries(writes: Writes, entries: Sequence[Entry]) -> None:
+    columns = {
+        "accounts": [entry.account_id for entry in entries],
+        "epochs": [entry.epoch for entry in entries],
+        "kinds": [entry.kind.value for entry in entries],
+        "times": [entry.at for entry in entries],
+        "references": [entry.reference for entry in entries],
+        "cash": numbers(entry.cash for entry in entries),
+        "symbols": [entry.symbol for entry in entries],
+        "qtys": numbers(entry.qty for entry in entries),
+        "costs": numbers(entry.cost for entry in entries),
+        "fees": numbers(entry.fee for entry in entries),
+        "interests": numbers(entry.interest for entry in entries),
+        "realized": numbers(entry.realized for entry in entries),
+        "dividends": numbers(entry.dividend for entry in entries),
+        "capitals": numbers(entry.capital for entry in entries),
+    }
+    writes.add(_ADD_ENTRIES, columns)
+
+
+def _taken(writes: Writes, liquidity: Liquidity) -> None:
+    """The rows are locked, and of the update at hand."""
+    pools = sorted(liquidity.touched)
+    columns = {
+        "symbols": [symbol for symbol, _ in pools],
+        "pools": [pool for _, pool in pools],
+        "qtys": numbers(liquidity.taken[pool] for pool in pools),
+    }
+    writes.add(_SAVE_TAKEN, columns)
+
+
+def holdings(fills: Iterable[Fill]) -> list[Holding]:
+    """What the fills changed, each once."""
+    return sorted({(fill.order.account_id, fill.order.symbol) for fill in fills})
+
+
+_ADD_FILLS = """
+INSERT INTO orders.fills (account_id, order_id, number, id, epoch, symbol, side, qty, price, amount, fee, slippage,
+                          stage, filled_at, price_sequence, quoted_at, since, bid, ask, last, open, high, low,
+                          currency, rate, rate_quoted_at, rate_bid, rate_ask)
+SELECT * FROM unnest(
+  %(accounts)b::uuid[], %(orders)b::uuid[], %(numbers)b::int[], %(ids)b::uuid[], %(epochs)b::int[], %(symbols)b::text[],
+  %(sides)b::text[], %(qtys)s::numeric[], %(prices)s::numeric[], %(amounts)s::numeric[], %(fees)s::numeric[],
+  %(slippages)s::numeric[], %(stages)b::text[], %(times)b::timestamptz[], %(sequences)b::bigint[],
+  %(quoted)b::timestamptz[], %(sinces)b::timestamptz[], %(bids)s::numeric[], %(asks)s::numeric[], %(lasts)s::numeric[],
+  %(opens)s::numeric[], %(highs)s::numeric[], %(lows)s::numeric[], %(currencies)b::text[], %(rates)s::numeric[],
+  %(rates_quoted)b::timestamptz[], %(rate_bids)s::numeric[], %(rate_asks)s::numeric[])
+"""
+_SAVE_LOTS = """
+INSERT INTO orders.lots (account_id, symbol, fill_id, opened_at, qty, cost, strategy_id)
+SELECT * FROM unnest(%(accounts)b::uuid[], %(symbols)b::text[], %(fills)b::uuid[], %(opened)b::timestamptz[],
+                     %(qtys)s::numeric[], %(costs)s::numeric[], %(strategies)b::uuid[])
+ON CONFLICT (account_id, symbol, fill_id) DO UPDATE SET qty = excluded.qty, cost = excluded.cost
+"""
+_SAVE_POSITIONS = """
+INSERT INTO orders.positions (account_id, symbol, qty, cost, updated_at)
+SELECT v.*, %(now)s
+FROM unnest(%(accounts)b::uuid[], %(symbols)b::text[], %(qtys)s::numeric[], %(costs)s::numeric[]) AS v
+ON CONFLICT (account_id, symbol) DO UPDATE
+SET qty = excluded.qty, cost = excluded.cost, updated_at = excluded.updated_at
+"""
+_ADD_TRADES = """
+INSERT INTO orders.trades (account_id, id, epoch, symbol, side, qty, entry_fill_id, exit_fill_id, opened_at, closed_at,
+                           cost, proceeds, realized_pl, strategy_id, entry_strategy_id)
+SELECT * FROM unnest(
+  %(accounts)b::uuid[], %(ids)b::uuid[], %(epochs)b::int[], %(symbols)b::text[], %(sides)b::text[], %(qtys)s::numeric[],
+  %(entries)b::uuid[], %(exits)b::uuid[], %(opened)b::timestamptz[], %(closed)b::timestamptz[], %(costs)s::numeric[],
+  %(proceeds)s::numeric[], %(realized)s::numeric[], %(strategies)b::uuid[], %(entry_strategies)b::uuid[])
+"""
+_ADD_ENTRIES = """
+INSERT INTO orders.ledger (account_id, epoch, kind, at, reference, cash, symbol, qty, cost, fee, interest, realized,
+                           dividend, capital)
+SELECT * FROM unnest(
+  %(accounts)b::uuid[], %(epochs)b::int[], %(kinds)b::text[], %(times)b::timestamptz[], %(references)b::uuid[],
+  %(cash)s::numeric[], %(symbols)b::text[], %(qtys)s::numeric[], %(costs)s::numeric[], %(fees)s::numeric[],
+  %(interests)s::numeric[], %(realized)s::numeric[], %(dividends)s::numeric[], %(capitals)s::numeric[])
+"""
+_SAVE_TAKEN = """
+UPDATE orders.taken t SET qty = v.qty
+FROM unnest(%(symbols)b::text[], %(pools)b::text[], %(qtys)s::numeric[]) AS v (symbol, pool, qty)
+WHERE t.symbol = v.symbol AND t.pool = v.pool
+"""
+_BEGIN_EPOCH = "UPDATE orders.accounts SET epoch = %(epoch)s, epoch_at = %(now)s WHERE id = %(id)s"
+_DROP_LOTS = "DELETE FROM orders.lots WHERE account_id = %(id)s"
+_DROP_POSITIONS = "UPDATE orders.positions SET qty = 0, cost = 0, updated_at = %(now)s WHERE account_id = %(id)s"

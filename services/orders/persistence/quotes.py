@@ -1,0 +1,251 @@
+"""Prices and the orders that they concern: what was applied, what is missing, what our orders took of the market."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from services.orders.persistence.orders import WORKING, Concerned, Family
+from shared.bus.unit_of_work import Transaction
+from shared.contracts.prices import Price
+from shared.exchange.matching.liquidity import Pool
+from shared.storage.driver import Writes, column, numbers
+
+Columns = dict[str, Any]
+#: For so long the event about a price may be on its way; after it, it is missed.
+ON_ITS_WAY = timedelta(seconds=10)
+#: So many bars are read at a time.
+BARS_AT_ONCE = 10_000
+
+
+def adjust_quote(connection: Connection, symbol: str, adjustment: int, effective_at: datetime) -> None:
+    """Prices after the split may be applied from now on, and bars before it no more; others wait meanwhile."""
+    connection.execute(_ADJUST_QUOTE, {"symbol": symbol, "adjustment": adjustment, "effective_at": effective_at})
+
+
+class Trailing(NamedTuple):
+    """A trailing stop that has a better price to follow; in the order of the locks."""
+
+    account_id: UUID
+    family: UUID
+    id: UUID
+    symbol: str
+
+
+class Applied(NamedTuple):
+    """What prices are about.
+
+    ``late`` are symbols of which something later was applied, or a split before the price is missing; ``concerned`` the
+    families of the open orders that it may fill; ``trailing`` those that it moves, also where it is late.
+    """
+
+    late: set[str]
+    concerned: Concerned
+    trailing: Sequence[Trailing]
+
+
+def apply_in_order(tx: Transaction, prices: Columns) -> Applied:
+    """Apply the prices that are not late; ``prices`` is as ``columns`` makes it.
+
+    Orders are found by index: resting ones cost nothing. Others wait for the same symbols meanwhile.
+    """
+    missed, rows = tx.together((_APPLY, prices), (_CONCERNED, prices))
+    late = {row.symbol for row in missed}
+    concerned: dict[str, list[Family]] = {}
+    for row in rows:
+        if row.reached and row.symbol not in late:
+            concerned.setdefault(row.symbol, []).append((row.account_id, row.family))
+    return Applied(late, concerned, [Trailing(*row[:4]) for row in rows if row.id is not None])
+
+
+def follow_best(writes: Writes, trailing: Sequence[Trailing], prices: Mapping[str, Price]) -> None:
+    """Those trailing stops whose symbol has a price follow it, unless it concerned them: then they have."""
+    followed = sorted(each for each in trailing if each.symbol in prices)
+    if not followed:
+        return
+    seen = [prices[each.symbol] for each in followed]
+    writes.add(
+        _FOLLOW,
+        {
+            "accounts": [each.account_id for each in followed],
+            "ids": [each.id for each in followed],
+            "lasts": numbers(price.last for price in seen),
+            "highs": numbers(price.high for price in seen),
+            "lows": numbers(price.low for price in seen),
+            "sinces": [price.since for price in seen],
+        },
+    )
+
+
+def columns(prices: Collection[Price]) -> Columns:
+    """The prices as parameters of a statement, by symbol, which is the order of the locks."""
+    ordered = sorted(prices, key=attrgetter("symbol"))
+    return {
+        "symbols": column("text", [price.symbol for price in ordered]),
+        "sequences": column("bigint", [price.sequence for price in ordered]),
+        "adjustments": column("int", [price.adjustment for price in ordered]),
+        "bids": numbers(price.bid for price in ordered),
+        "asks": numbers(price.ask for price in ordered),
+        "lasts": numbers(price.last for price in ordered),
+        "highs": numbers(price.high for price in ordered),
+        "lows": numbers(price.low for price in ordered),
+        "times": column("timestamptz", [price.quoted_at for price in ordered]),
+        "sinces": column("timestamptz", [price.since for price in ordered]),
+    }
+
+
+def lock_taken(connection: Connection, prices: Mapping[str, Price]) -> dict[Pool, Decimal]:
+    """What our orders took of each of these price updates so far; others wait for the same symbols meanwhile."""
+    ordered = [prices[symbol] for symbol in sorted(prices)]
+    rows = connection.execute(
+        _TAKEN,
+        {
+            "symbols": [price.symbol for price in ordered],
+            "sequences": [price.sequence for price in ordered],
+            "times": [price.quoted_at for price in ordered],
+        },
+    )
+    return {(row.symbol, row.pool): row.qty for row in rows}
+
+
+def prices_with_open_orders(connection: Connection) -> list[Price]:
+    """The current price of each symbol that has an open order, from marketdata's view."""
+    return [
+        Price.model_validate(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+        for row in connection.execute(_CURRENT_PRICES)
+    ]
+
+
+def missed_bars(connection: Connection) -> list[Price]:
+    """The stored bars between the last price that was applied and the current one, where updates lie between them.
+
+    Only of symbols with open orders, as prices without a quote; the finest interval that there is of each, without what
+    reaches into a halt. In the order of their ends, and not all at once: when these are applied there may be more.
+    """
+    return [
+        Price.model_validate(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+        for row in connection.execute(_MISSED, {"on_its_way": ON_ITS_WAY, "most": BARS_AT_ONCE})
+    ]
+
+
+_APPLY = """
+WITH applied AS (
+  INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)
+  SELECT * FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[], %(adjustments)b::int[])
+  ON CONFLICT (symbol) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at
+  WHERE q.adjustment >= excluded.adjustment AND (
+    q.sequence < excluded.sequence OR q.sequence = excluded.sequence AND q.quoted_at <= excluded.quoted_at)
+  RETURNING symbol
+)
+SELECT symbol FROM unnest(%(symbols)b::text[]) AS symbol EXCEPT SELECT symbol FROM applied
+"""
+#: A replayed bar ends when it is stored, one of a minute at its end; what began before the last price is not whole.
+_MISSED = text(f"""
+WITH behind AS (
+  SELECT i.symbol, i.quoted_at, q.sequence, q.quoted_at AS applied_at
+  FROM marketdata.instruments_v1 i JOIN orders.quotes q ON q.symbol = i.symbol AND i.sequence > q.sequence + 1
+    AND i.quoted_at > q.quoted_at + :on_its_way AND i.adjustment = q.adjustment
+  WHERE EXISTS (SELECT FROM orders.orders o WHERE o.symbol = i.symbol AND o.status IN {WORKING})
+), bars AS (
+  SELECT b.*, n.sequence, n.quoted_at AS until,
+         CASE b.interval WHEN 'replay' THEN b.start_at ELSE b.start_at + interval '1 minute' END AS ends_at,
+         CASE b.interval WHEN 'replay'
+              THEN lag(b.start_at, 1, n.applied_at) OVER (PARTITION BY b.symbol, b.interval ORDER BY b.start_at)
+              ELSE b.start_at END AS since,
+         bool_or(b.interval = 'replay') OVER (PARTITION BY b.symbol) AS replayed
+  FROM behind n JOIN marketdata.bars_v1 b
+    ON b.symbol = n.symbol AND b.interval IN ('replay', '1m')
+    AND b.start_at >= n.applied_at AND b.start_at < n.quoted_at
+    AND (b.interval = '1m' OR b.start_at > n.applied_at)
+)
+SELECT symbol, open, high, low, close AS last, close, volume, provider, sequence, ends_at AS quoted_at, since
+FROM bars b WHERE (interval = 'replay') = replayed AND ends_at < until
+  AND NOT EXISTS (SELECT FROM marketdata.halts_v1 h WHERE h.symbol = b.symbol AND h.began_at < b.ends_at
+                    AND COALESCE(h.ended_at, 'infinity') > b.since)
+ORDER BY ends_at, symbol LIMIT :most
+""")
+_ADJUST_QUOTE = text("""
+INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)
+VALUES (:symbol, 0, :effective_at, :adjustment)
+ON CONFLICT (symbol) DO UPDATE SET adjustment = GREATEST(q.adjustment, excluded.adjustment),
+  quoted_at = GREATEST(q.quoted_at, excluded.quoted_at)
+""")
+_PRICES = """
+unnest(%(symbols)b::text[], %(bids)s::numeric[], %(asks)s::numeric[], %(lasts)s::numeric[],
+       %(highs)s::numeric[], %(lows)s::numeric[], %(times)b::timestamptz[],
+       %(sinces)b::timestamptz[]) AS p (symbol, bid, ask, last, high, low, quoted_at, since)
+"""
+#: The index is searched with the extreme price of the update; what is left then is compared with the one that counts.
+_IN_BAR = "(o.on_bar AND o.active_at <= p.since)"
+_RESTS = "(o.type = 'limit' OR o.type = 'stop_limit' AND o.triggered)"
+#: The best price that a trailing stop has seen with this one.
+_BEST = f"""
+CASE o.side WHEN 'sell' THEN GREATEST(o.hwm, CASE WHEN {_IN_BAR} THEN p.high ELSE p.last END)
+            ELSE LEAST(o.hwm, CASE WHEN {_IN_BAR} THEN p.low ELSE p.last END) END
+"""
+#: A bar may lift a trailing stop and then reach it. Where it does not lift it, the threshold says if it is reached.
+_TRAILING = f"""
+SELECT o.account_id, o.family, CASE WHEN o.hwm <> {_BEST} THEN o.id END AS id,
+       {_IN_BAR} AND CASE o.side
+         WHEN 'sell' THEN p.last <= GREATEST(o.hwm, p.high)
+                       - COALESCE(o.trail_price, GREATEST(o.hwm, p.high) * o.trail_percent / 100)
+         ELSE p.last >= LEAST(o.hwm, p.low)
+                       + COALESCE(o.trail_price, LEAST(o.hwm, p.low) * o.trail_percent / 100) END AS reached
+FROM orders.orders o WHERE o.symbol = p.symbol AND o.trails AND o.active_at < p.quoted_at
+"""
+_WAITS = "o.works AND o.active_at < p.quoted_at"
+_CONCERNED = f"""
+SELECT o.account_id, o.family, o.id, p.symbol, o.reached FROM {_PRICES}
+CROSS JOIN LATERAL (
+  SELECT account_id, family, CAST(NULL AS uuid) AS id, true AS reached FROM orders.orders o
+  WHERE o.symbol = p.symbol AND o.direction = 'below' AND {_WAITS} AND o.threshold >= LEAST(p.low, p.last, p.ask)
+    AND ({_IN_BAR} OR o.threshold >= CASE WHEN {_RESTS} THEN COALESCE(p.ask, p.last) ELSE p.last END)
+  UNION ALL
+  SELECT account_id, family, NULL, true FROM orders.orders o
+  WHERE o.symbol = p.symbol AND o.direction = 'above' AND {_WAITS} AND o.threshold <= GREATEST(p.high, p.last, p.bid)
+    AND ({_IN_BAR} OR o.threshold <= CASE WHEN {_RESTS} THEN COALESCE(p.bid, p.last) ELSE p.last END)
+  UNION ALL
+  {_TRAILING} AND o.side = 'sell' AND o.hwm < GREATEST(p.high, p.last)
+  UNION ALL
+  {_TRAILING} AND o.side = 'buy' AND o.hwm > LEAST(p.low, p.last)
+) o
+WHERE o.reached OR o.id IS NOT NULL
+"""
+_FOLLOW = f"""
+WITH followed AS (
+  SELECT o.account_id, o.id, o.hwm FROM unnest(
+    %(accounts)b::uuid[], %(ids)b::uuid[], %(lasts)s::numeric[], %(highs)s::numeric[], %(lows)s::numeric[],
+    %(sinces)b::timestamptz[]) AS p (account_id, id, last, high, low, since)
+  CROSS JOIN LATERAL (
+    SELECT o.account_id, o.id, {_BEST} AS hwm FROM orders.orders o
+    WHERE o.account_id = p.account_id AND o.id = p.id AND o.trails FOR UPDATE
+  ) o
+)
+UPDATE orders.orders o SET hwm = followed.hwm, threshold = followed.hwm
+  + CASE o.side WHEN 'sell' THEN -1 ELSE 1 END * COALESCE(o.trail_price, followed.hwm * o.trail_percent / 100)
+FROM followed
+WHERE o.account_id = followed.account_id AND o.id = followed.id AND o.hwm <> followed.hwm
+"""
+_TAKEN = text("""
+INSERT INTO orders.taken AS t (symbol, pool, sequence, quoted_at, qty)
+SELECT symbol, pool, sequence, quoted_at, 0
+FROM unnest(CAST(:symbols AS text[]), CAST(:sequences AS bigint[]), CAST(:times AS timestamptz[]))
+  AS wanted (symbol, sequence, quoted_at)
+CROSS JOIN unnest(ARRAY['ask', 'bid', 'bar']) AS pool
+ORDER BY symbol, pool
+ON CONFLICT (symbol, pool) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at,
+  qty = CASE WHEN (t.sequence, t.quoted_at) = (excluded.sequence, excluded.quoted_at) THEN t.qty ELSE 0 END
+RETURNING symbol, pool, qty
+""")
+_CURRENT_PRICES = text(f"""
+SELECT symbol, bid, ask, bid_size, ask_size, last, COALESCE(open, last) AS open, COALESCE(high, last) AS high,
+       COALESCE(low, last) AS low, last AS close, COALESCE(volume, 0) AS volume, quoted_at, since, sequence, adjustment,
+       provider
+FROM marketdata.instruments_v1 i
+WHERE last IS NOT NULL AND sequence > 0
+  AND EXISTS (SELECT FROM orders.orders o WHERE o.symbol = i.symbol AND o.status IN {WORKING})
+""")

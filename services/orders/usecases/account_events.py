@@ -1,0 +1,73 @@
+"""Saying what happened to an account: each event with the account's next sequence."""
+
+from typing import Any
+from uuid import UUID
+
+from shared.bus.unit_of_work import Transaction
+from shared.contracts.accounts import OfAccount
+from shared.contracts.orders import OrderCanceled, OrderFilled, OrderRejected, PositionChanged
+from shared.exchange.acceptance.risk_checks import Refusal
+from shared.exchange.lots import Lot
+from shared.exchange.matching.book import Canceled, Fill, Outcome, position_of
+from shared.exchange.order import Account, Order
+from shared.exchange.values import changed
+
+
+class Voice:
+    """Publishes in the transaction. The sequences count up in ``accounts``, which are to be saved after it."""
+
+    def __init__(self, tx: Transaction, accounts: dict[UUID, Account]) -> None:
+        self._tx = tx
+        self._accounts = accounts
+
+    def say(self, event: type[OfAccount], account_id: UUID, *, trace: str | None = None, **facts: Any) -> None:
+        account = self._accounts[account_id]
+        account = self._accounts[account_id] = changed(account, sequence=account.sequence + 1)
+        said = event(account_id=account_id, sequence=account.sequence, at=self._tx.now, **facts)
+        self._tx.publish(said, trace=trace)
+
+    def outcome(self, order: Order, outcome: Outcome) -> None:
+        if isinstance(outcome, Fill):
+            self._filled(order, outcome)
+        elif isinstance(outcome, Canceled):
+            self.canceled(order, outcome.reason)
+        else:
+            self.rejected(order, outcome)
+
+    def canceled(self, order: Order, reason: str) -> None:
+        self.say(OrderCanceled, order.account_id, trace=order.trace, order_id=order.id, reason=reason)
+
+    def rejected(self, order: Order, refusal: Refusal) -> None:
+        self.say(
+            OrderRejected,
+            order.account_id,
+            trace=order.trace,
+            order_id=order.id,
+            reason=refusal.reason,
+            message=refusal.message,
+        )
+
+    def position(self, account_id: UUID, symbol: str, lots: tuple[Lot, ...]) -> None:
+        qty, cost = position_of(lots)
+        self.say(PositionChanged, account_id, symbol=symbol, qty=qty, cost=cost)
+
+    def _filled(self, order: Order, fill: Fill) -> None:
+        self.say(
+            OrderFilled,
+            order.account_id,
+            trace=order.trace,
+            order_id=order.id,
+            fill_id=fill.id,
+            symbol=order.symbol,
+            side=order.side,
+            qty=fill.qty,
+            price=fill.price,
+            currency=order.currency,
+            rate=fill.rate,
+            fee=fill.fee,
+            price_sequence=fill.quote.sequence,
+            order_status=order.status,
+            filled_qty=order.filled_qty,
+            position_qty=fill.position_qty,
+            cash=fill.account_cash,
+        )

@@ -1,0 +1,66 @@
+"""A live feed of messages from RabbitMQ, for one process, on a bounded queue that dies with it.
+
+What it misses is not lost: it only carries news about rows that can be read.
+"""
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import dramatiq
+import pika
+import pika.exceptions
+import structlog
+from dramatiq.errors import DecodeError
+
+from shared.background import Background
+from shared.bus.amqp.publisher import connection_parameters
+from shared.bus.inprocess import Callback
+from shared.outage import Outage
+
+log = structlog.get_logger(__name__)
+
+MAX_WAITING = 10_000
+
+
+class Listener(Background):
+    """Calls ``callback(wire_name, body)`` on its own thread for each message under ``bindings``."""
+
+    def __init__(self, url: str, *, queue: str, bindings: Iterable[tuple[str, str]], callback: Callback) -> None:
+        super().__init__(f"listener-{queue}")
+        self._parameters = connection_parameters(url, name=queue)
+        self._queue = queue
+        self._bindings = tuple(bindings)
+        self._callback = callback
+        self._outage = Outage("RabbitMQ", part=queue)
+        self.attached = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                with pika.BlockingConnection(self._parameters) as connection:
+                    self._listen(connection.channel())
+            except (pika.exceptions.AMQPError, OSError) as error:
+                self.attached.clear()
+                self.stopping.wait(self._outage.failed(error))
+
+    def _listen(self, channel: Any) -> None:
+        arguments = {"x-max-length": MAX_WAITING, "x-overflow": "drop-head"}
+        channel.queue_declare(self._queue, exclusive=True, auto_delete=True, arguments=arguments)
+        for exchange, routing_key in self._bindings:
+            channel.queue_bind(self._queue, exchange, routing_key)
+        self.attached.set()
+        self._outage.passed()
+        for method, _, body in channel.consume(self._queue, auto_ack=True, inactivity_timeout=0.5):
+            if self.stopping.is_set():
+                return
+            if method is not None:
+                self._hand_on(body)
+
+    def _hand_on(self, body: bytes) -> None:
+        try:
+            message: dramatiq.Message[None] = dramatiq.Message.decode(body)
+        except DecodeError:
+            log.warning("listener dropped what is not a message", queue=self._queue, size=len(body))
+            return
+        self._callback(message.actor_name, message.kwargs)

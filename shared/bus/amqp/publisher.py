@@ -1,0 +1,256 @@
+"""Confirmed publishing to RabbitMQ on one connection of its own.
+
+pika's BlockingConnection confirms one message at a time and does not answer heartbeats while idle. Here a
+thread runs the connection's loop, any number of messages may be under way, and the sender of each
+is told when RabbitMQ has it on disk, or that it could not be routed or that the connection went.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import takewhile
+from typing import Any
+
+import pika
+import structlog
+from pika.adapters.select_connection import SelectConnection
+
+from shared.bus.amqp.frames import published
+from shared.bus.envelope import Outgoing
+from shared.bus.metrics import RECONNECTS
+from shared.outage import Outage
+
+log = structlog.get_logger(__name__)
+
+
+def connection_parameters(url: str, *, name: str) -> pika.URLParameters:
+    """How we connect: a name for the console, heartbeats, and no endless wait while RabbitMQ blocks publishers.
+
+    The URL may ask for another heartbeat (``?heartbeat=10``, seconds).
+    """
+    parameters = pika.URLParameters(url)
+    parameters.client_properties = {"connection_name": name}
+    parameters.blocked_connection_timeout = 30
+    if parameters.heartbeat is None:
+        parameters.heartbeat = 30
+    parameters.connection_attempts = 3
+    return parameters
+
+
+class PublishFailed(ConnectionError):
+    """RabbitMQ did not take the message: it is away, or refused it. Send it again later."""
+
+
+class Unroutable(PublishFailed):
+    """No queue is bound for the routing key: the consumer has not declared its queues yet."""
+
+
+#: Called once for each message, from any thread: confirmed, or what became of it instead.
+Finished = Callable[[Outgoing, PublishFailed | None], None]
+
+
+@dataclass
+class _Channel:
+    """An open channel and what it has not confirmed yet, by delivery tag (they start at 1)."""
+
+    channel: Any
+    tag: int = 0
+    unconfirmed: dict[int, tuple[Outgoing, Finished]] = field(default_factory=dict)
+
+    def fail_all(self, error: PublishFailed) -> None:
+        waiting = list(self.unconfirmed.values())
+        self.unconfirmed.clear()
+        for message, finished in waiting:
+            finished(message, error)
+
+
+class Publisher:
+    """Thread-safe: ``send`` from anywhere; callbacks run on the connection's thread.
+
+    ``session`` rises with every connection, and when RabbitMQ begins to block publishers. Who must not have messages
+    overtake each other sends them under the session in which the first of them was sent: once it is over, the rest of
+    them fails too.
+    """
+
+    def __init__(self, url: str, *, name: str) -> None:
+        self._parameters = connection_parameters(url, name=name)
+        self._parameters.blocked_connection_timeout = None  # being blocked is told at once, and ends by itself
+        self._name = name
+        self._open: _Channel | None = None
+        self._connection: Any = None
+        self._queued: deque[tuple[Sequence[Outgoing], int, Finished]] = deque()
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._outage = Outage("RabbitMQ", part=name)
+        self._pause = 0.0
+        self.session = 0
+        self.connected = threading.Event()
+        self._blocked = False
+        self._thread = threading.Thread(target=self._run, name=f"publisher-{name}", daemon=True)
+        self._thread.start()
+
+    def send(self, message: Outgoing) -> "Future[None]":
+        """Publish; the future resolves once RabbitMQ has confirmed the message."""
+        future: Future[None] = Future()
+        self.send_many([message], self.session, partial(_resolve, future))
+        return future
+
+    def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
+        """Publish in this order, all in the session or not at all from the first failure on."""
+        if not self.ready:
+            _fail(messages, finished, PublishFailed(self._why_not()))
+            return
+        with self._lock:
+            first = not self._queued
+            self._queued.append((messages, session, finished))
+        if first:
+            self._wake()
+
+    @property
+    def ready(self) -> bool:
+        """Whether RabbitMQ is connected and takes messages."""
+        return self.connected.is_set() and not self._blocked
+
+    def _why_not(self) -> str:
+        return "RabbitMQ blocks publishers" if self._blocked else "RabbitMQ is not connected"
+
+    def _wake(self) -> None:
+        connection = self._connection
+        try:
+            connection.ioloop.add_callback_threadsafe(self._publish_queued)
+        except (AttributeError, RuntimeError, OSError):
+            log.debug("publisher is between connections")  # what is queued fails or goes out on the next one
+
+    def stop(self) -> None:
+        self._stopping.set()
+        connection = self._connection
+        if connection is not None and self.connected.is_set():
+            connection.ioloop.add_callback_threadsafe(connection.close)
+        self._thread.join(timeout=3)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._connection = SelectConnection(
+                self._parameters,
+                on_open_callback=self._on_connection,
+                on_open_error_callback=self._on_closed,
+                on_close_callback=self._on_closed,
+            )
+            self._connection.add_on_connection_blocked_callback(self._on_blocked)
+            self._connection.add_on_connection_unblocked_callback(lambda *_: self._on_unblocked())
+            self._connection.ioloop.start()
+            self._connection.ioloop.close()
+            self._stopping.wait(self._pause)
+
+    def _on_connection(self, connection: Any) -> None:
+        connection.channel(on_open_callback=self._on_channel)
+
+    def _on_channel(self, channel: Any) -> None:
+        self._open = _Channel(channel)
+        self._blocked = False
+        self.session += 1
+        channel.add_on_return_callback(self._on_return)
+        channel.add_on_close_callback(self._on_channel_closed)
+        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._ready())
+
+    def _ready(self) -> None:
+        if self._outage.passed():
+            RECONNECTS.labels(self._name, "RabbitMQ").inc()
+        self.connected.set()
+        self._publish_queued()
+
+    def _on_blocked(self, _connection: Any, method: Any) -> None:
+        """An alarm: RabbitMQ reads nothing from publishers until it has memory or disk again.
+
+        What is under way is given up at once, though it may lie in the socket and arrive after the alarm. Sent again on
+        this connection it comes after that; on another one, both come in order, whichever is read first.
+        """
+        self._blocked = True
+        self._outage.failed(f"it blocks publishers: {method.method.reason}")
+        self.session += 1
+        self._fail_all(PublishFailed(f"RabbitMQ blocks publishers: {method.method.reason}"))
+
+    def _on_unblocked(self) -> None:
+        self._blocked = False
+        self._outage.passed()
+
+    def _on_channel_closed(self, channel: Any, reason: Exception) -> None:
+        if channel.connection.is_open:
+            channel.connection.close()
+        log.debug("publisher channel closed", reason=str(reason))
+
+    def _on_closed(self, connection: Any, reason: Any) -> None:
+        self._pause = 0.0 if self._stopping.is_set() else self._outage.failed(reason)
+        self.connected.clear()
+        self._fail_all(PublishFailed(f"RabbitMQ closed the connection: {reason}"))
+        self._open = None
+        connection.ioloop.stop()
+
+    def _fail_all(self, error: PublishFailed) -> None:
+        """What is unconfirmed, and what has not been written yet."""
+        if self._open is not None:
+            self._open.fail_all(error)
+        for messages, _, finished in self._take_queued():
+            _fail(messages, finished, error)
+
+    def _take_queued(self) -> list[tuple[Sequence[Outgoing], int, Finished]]:
+        with self._lock:
+            taken = list(self._queued)
+            self._queued.clear()
+        return taken
+
+    def _publish_queued(self) -> None:
+        for messages, session, finished in self._take_queued():
+            if self._open is None or not self._open.channel.is_open or session != self.session:
+                _fail(messages, finished, PublishFailed("RabbitMQ is not connected"))
+            else:
+                self._publish(self._open, messages, finished)
+
+    @staticmethod
+    def _publish(open_: _Channel, messages: Sequence[Outgoing], finished: Finished) -> None:
+        """All of them in one write."""
+        for message in messages:
+            open_.tag += 1
+            open_.unconfirmed[open_.tag] = (message, finished)
+        connection, now = open_.channel.connection, int(time.time())
+        number, frame_max = open_.channel.channel_number, connection.params.frame_max
+        frames = b"".join([published(message, number, frame_max, now) for message in messages])
+        connection._output_marshaled_frames([frames])  # noqa: SLF001 - where basic_publish ends, too
+
+    def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
+        """A message that no queue took comes back before its confirm, which then finds nothing to do."""
+        if self._open is None:
+            return
+        for tag, (message, finished) in self._open.unconfirmed.items():
+            if str(message.message_id) == properties.message_id:
+                del self._open.unconfirmed[tag]
+                finished(message, Unroutable(f"no queue is bound for {method.routing_key}"))
+                return
+
+    def _on_confirm(self, frame: Any) -> None:
+        if self._open is None:
+            return
+        tag, multiple = frame.method.delivery_tag, frame.method.multiple
+        tags = list(takewhile(lambda t: t <= tag, self._open.unconfirmed)) if multiple else [tag]
+        error = None if frame.method.NAME == "Basic.Ack" else PublishFailed("RabbitMQ refused the message")
+        for each in tags:
+            sent = self._open.unconfirmed.pop(each, None)
+            if sent is not None:
+                message, finished = sent
+                finished(message, error)
+
+
+def _fail(messages: Sequence[Outgoing], finished: Finished, error: PublishFailed) -> None:
+    for message in messages:
+        finished(message, error)
+
+
+def _resolve(future: "Future[None]", _message: Outgoing, error: PublishFailed | None) -> None:
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)

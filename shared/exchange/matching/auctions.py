@@ -1,0 +1,48 @@
+"""What the orders of an opening or closing auction get in it.
+
+All trade at one price, the session's official open or close: those at the market, and those whose limit it lies within.
+What is left of them then is canceled. No other price fills them, and no other order fills there.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from shared.contracts.official_prices import AuctionHeld, AuctionKind
+from shared.contracts.orders import TimeInForce
+from shared.contracts.prices import Price
+from shared.exchange.matching.book import Book, Settlement
+from shared.exchange.matching.execution import settle_matches
+from shared.exchange.matching.matching import Match, Stage, within
+from shared.exchange.order import Order
+from shared.money import ZERO
+
+TIMES_IN_FORCE = {AuctionKind.OPEN: TimeInForce.OPG, AuctionKind.CLOSE: TimeInForce.CLS}
+
+
+def settle_auction(orders: Sequence[Order], held: AuctionHeld, book: Book, now: datetime) -> Settlement:
+    """Fill and end these orders, which all are for this auction."""
+    matches = [_match(order, held) for order in orders]
+    return settle_matches(orders, matches, {held.symbol: _price(held)}, book, now)
+
+
+def _match(order: Order, held: AuctionHeld) -> Match:
+    """One that reached the market too late gets nothing; without a volume nobody knows what a share of it is."""
+    takes_part = order.active_at < held.held_at and within(order, held.price)
+    return Match(order, held.price if takes_part else None, Stage.AUCTION, unlimited=held.volume is None)
+
+
+def _price(held: AuctionHeld) -> Price:
+    """A bar of the one price, which fills name as that on which they happened."""
+    return Price(
+        symbol=held.symbol,
+        last=held.price,
+        open=held.price,
+        high=held.price,
+        low=held.price,
+        close=held.price,
+        volume=ZERO if held.volume is None else held.volume,
+        quoted_at=held.held_at,
+        sequence=held.sequence,
+        adjustment=held.adjustment,
+        provider=held.provider,
+    )

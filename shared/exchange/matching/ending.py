@@ -1,0 +1,49 @@
+"""Orders end without a price: canceled, or over with their session, and with them what hangs on them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID
+
+from shared.contracts.orders import OrderStatus
+from shared.exchange.matching.contingent_orders import after_end, by_family, released
+from shared.exchange.order import Account, Key, Order
+
+
+@dataclass
+class Ending:
+    """``orders`` are the latest of all that changed, ``ended`` those that were to end, ``canceled`` their families."""
+
+    orders: dict[Key, Order] = field(default_factory=dict)
+    ended: list[Order] = field(default_factory=list)
+    canceled: list[Order] = field(default_factory=list)
+
+
+def end(
+    ending: Sequence[Order],
+    status: OrderStatus,
+    open_orders: Iterable[Order],
+    accounts: dict[UUID, Account],
+    now: datetime,
+) -> Ending:
+    """End these orders. ``open_orders`` are all of their families; ``accounts`` change by what was reserved."""
+    known = {order.key: order for order in open_orders}
+    families = by_family(known.values())
+    result = Ending()
+    for order in ending:
+        _keep(released(order, status), known, accounts, result)
+        result.ended.append(result.orders[order.key])
+    for order in ending:
+        keys = families[order.account_id, order.family] if order.family is not None else []
+        for other in after_end(order, [known[key] for key in keys], now):
+            _keep(other, known, accounts, result)
+            if not other.is_open:
+                result.canceled.append(other)
+    return result
+
+
+def _keep(order: Order, known: dict[Key, Order], accounts: dict[UUID, Account], result: Ending) -> None:
+    account = accounts[order.account_id]
+    freed = known[order.key].reserved - order.reserved
+    accounts[account.id] = replace(account, reserved=account.reserved - freed)
+    known[order.key] = result.orders[order.key] = order

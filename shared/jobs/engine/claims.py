@@ -1,0 +1,199 @@
+"""The scheduler's rows: jobs that are due, and the slots that are claimed.
+
+Statements are constant in number, however many jobs are due. A due job's row is locked to the end of the transaction
+and skipped by the other replicas, so one of them decides about a slot; the unique indexes would refuse a second run.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy import Connection, text
+
+from shared.bus.unit_of_work import Transaction
+from shared.jobs.declaration import Job
+from shared.jobs.engine.dispatch import SENT, send_runs
+from shared.jobs.schedule.planning import LiveJob, Plan
+from shared.jobs.settings import TIMING, JobSettings, read_settings
+from shared.outage import first_line
+
+log = structlog.get_logger(__name__)
+
+
+def declare(connection: Connection, jobs: Iterable[Job], now: datetime) -> None:
+    """Write the declarations; what operators set stays. Where the timing changed, slots are counted from now on."""
+    listed = list(jobs)
+    connection.execute(
+        _DECLARE,
+        {
+            "names": [job.name for job in listed],
+            "services": [job.service for job in listed],
+            "descriptions": [job.description for job in listed],
+            "declared": [_complete(job) for job in listed],
+            "parameters": [
+                json.dumps(job.parameters.model_json_schema()) if job.parameters else None for job in listed
+            ],
+            "others": sorted(set(JobSettings.model_fields) - TIMING),
+            "now": now,
+        },
+    )
+
+
+def _complete(job: Job) -> str:
+    return JobSettings.model_validate(dict(job.settings)).model_dump_json()
+
+
+def due_jobs(connection: Connection, service: str, now: datetime) -> list[LiveJob]:
+    """The service's jobs that have to be looked at now; their rows stay locked."""
+    rows = connection.execute(_DUE, {"service": service, "now": now})
+    return [job for row in rows if (job := _live(row, service)) is not None]
+
+
+def _live(row: Any, service: str) -> LiveJob | None:
+    """None where the settings are of a newer version and mean nothing to this one; a replica of that decides."""
+    try:
+        settings = read_settings(row.settings)
+    except ValidationError as error:
+        log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
+        return None
+    return LiveJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished)
+
+
+def claim(tx: Transaction, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
+    """Write down what was decided, and send the command of each run that begins at once; the number of runs."""
+    if not plans:
+        return 0
+    _cancel([job.name for job, plan in plans if plan.instead], tx)
+    sent = _add_runs(tx, plans)
+    _add_skips(tx, plans)
+    tx.connection.execute(
+        _DECIDED,
+        {
+            "names": [job.name for job, _ in plans],
+            "last_slots": [max(plan.runs, default=None) for _, plan in plans],
+            "next_slots": [plan.next_slot for _, plan in plans],
+            "due_ats": [plan.due_at for _, plan in plans],
+            "now": tx.now,
+        },
+    )
+    return sent
+
+
+def _add_runs(tx: Transaction, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
+    runs = [(job, slot, n == 0 and plan.at_once) for job, plan in plans for n, slot in enumerate(plan.runs)]
+    if not runs:
+        return 0
+    added = tx.connection.execute(
+        _ADD_RUNS,
+        {
+            "ids": [uuid4() for _ in runs],
+            "jobs": [job.name for job, _, _ in runs],
+            "services": [job.service for job, _, _ in runs],
+            "slots": [slot for _, slot, _ in runs],
+            "priorities": [job.settings.urgency for job, _, _ in runs],
+            "states": ["queued" if at_once else "waiting" for _, _, at_once in runs],
+            "now": tx.now,
+        },
+    ).all()
+    send_runs(tx, [row for row in added if row.state == "queued"])
+    return len(added)
+
+
+def _add_skips(tx: Transaction, plans: Sequence[tuple[LiveJob, Plan]]) -> None:
+    """Skips for one reason grow the row of the last run, if that was one for the same reason."""
+    for number in range(max(len(plan.skips) for _, plan in plans)):  # two at most, and the second of a job is rare
+        skips = [(job, plan.skips[number]) for job, plan in plans if len(plan.skips) > number]
+        tx.connection.execute(
+            _ADD_SKIPS,
+            {
+                "ids": [uuid4() for _ in skips],
+                "jobs": [job.name for job, _ in skips],
+                "services": [job.service for job, _ in skips],
+                "firsts": [skip.first for _, skip in skips],
+                "lasts": [skip.last for _, skip in skips],
+                "slots": [skip.slots for _, skip in skips],
+                "reasons": [skip.reason for _, skip in skips],
+                "now": tx.now,
+            },
+        )
+
+
+def _cancel(jobs: Sequence[str], tx: Transaction) -> None:
+    """Of the jobs, end the runs that wait and ask those under way to end."""
+    if jobs:
+        tx.connection.execute(_CANCEL, {"jobs": list(jobs), "now": tx.now})
+
+
+_DECLARE = text("""
+INSERT INTO jobs.jobs AS job (name, service, description, market, declared, parameters, updated_at)
+SELECT name, service, description, CAST(declared AS jsonb) ->> 'market', CAST(declared AS jsonb),
+       CAST(parameters AS jsonb), :now
+FROM unnest(CAST(:names AS text[]), CAST(:services AS text[]), CAST(:descriptions AS text[]),
+            CAST(:declared AS text[]), CAST(:parameters AS text[]))
+  AS given (name, service, description, declared, parameters)
+ORDER BY name
+ON CONFLICT (name) DO UPDATE SET
+  service = excluded.service, description = excluded.description, market = excluded.market,
+  declared = excluded.declared, parameters = excluded.parameters, due_at = NULL,
+  considered_until = CASE
+    WHEN job.declared - CAST(:others AS text[]) = excluded.declared - CAST(:others AS text[]) THEN job.considered_until
+  END
+""")
+_DUE = text("""
+SELECT j.name, CAST(j.settings AS text) AS settings, j.considered_until, j.last_slot,
+       (SELECT count(*) FROM jobs.job_runs r WHERE r.job = j.name AND r.state <> 'finished' AND r.part IS NULL)
+         AS unfinished
+FROM jobs.jobs j
+WHERE j.service = :service AND (j.due_at IS NULL OR j.due_at <= :now)
+FOR UPDATE OF j SKIP LOCKED
+""")
+_ADD_RUNS = text(f"""
+INSERT INTO jobs.job_runs AS r (id, job, service, trigger, scheduled_for, priority, state, queued_at, sent_at)
+SELECT id, job, service, 'schedule', slot, priority, state, :now, CASE state WHEN 'queued' THEN :now END
+FROM unnest(CAST(:ids AS uuid[]), CAST(:jobs AS text[]), CAST(:services AS text[]), CAST(:slots AS timestamptz[]),
+            CAST(:priorities AS smallint[]), CAST(:states AS text[]))
+  AS given (id, job, service, slot, priority, state)
+ON CONFLICT (job, scheduled_for) WHERE trigger = 'schedule' DO NOTHING
+RETURNING {SENT}
+""")
+_ADD_SKIPS = text("""
+WITH given AS (
+  SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:jobs AS text[]), CAST(:services AS text[]),
+                       CAST(:firsts AS timestamptz[]), CAST(:lasts AS timestamptz[]), CAST(:slots AS bigint[]),
+                       CAST(:reasons AS text[])) AS g (id, job, service, first, last, slots, reason)
+), grown AS (
+  UPDATE jobs.job_runs r SET last_slot = given.last, slots = r.slots + given.slots, finished_at = :now
+  FROM given, LATERAL (
+    SELECT latest.id FROM jobs.job_runs latest
+    WHERE latest.job = given.job AND latest.part IS NULL AND latest.trigger = 'schedule'
+    ORDER BY latest.queued_at DESC, latest.id DESC LIMIT 1
+  ) AS latest
+  WHERE r.id = latest.id AND r.outcome = 'skipped' AND r.reason = given.reason
+  RETURNING r.job
+)
+INSERT INTO jobs.job_runs (id, job, service, trigger, scheduled_for, last_slot, slots, reason, queued_at, finished_at,
+                           state, outcome)
+SELECT id, job, service, 'schedule', first, last, slots, reason, :now, :now, 'finished', 'skipped'
+FROM given WHERE NOT EXISTS (SELECT FROM grown WHERE grown.job = given.job)
+ON CONFLICT (job, scheduled_for) WHERE trigger = 'schedule' DO NOTHING
+""")
+_CANCEL = text("""
+UPDATE jobs.job_runs SET
+  cancel_requested_at = COALESCE(cancel_requested_at, :now), reason = 'a later slot came',
+  state = CASE state WHEN 'waiting' THEN 'finished' ELSE state END,
+  outcome = CASE state WHEN 'waiting' THEN 'canceled' END,
+  finished_at = CASE state WHEN 'waiting' THEN CAST(:now AS timestamptz) END
+WHERE job = ANY(:jobs) AND state <> 'finished'
+""")
+_DECIDED = text("""
+UPDATE jobs.jobs j SET
+  considered_until = :now, last_slot = GREATEST(j.last_slot, given.last_slot), next_slot = given.next_slot,
+  due_at = given.due_at
+FROM unnest(CAST(:names AS text[]), CAST(:last_slots AS timestamptz[]), CAST(:next_slots AS timestamptz[]),
+            CAST(:due_ats AS timestamptz[])) AS given (name, last_slot, next_slot, due_at)
+WHERE j.name = given.name
+""")

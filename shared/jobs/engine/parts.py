@@ -1,0 +1,88 @@
+"""A run in parts: each is a run of its own, several are under way at a time, and the last to end wakes the whole."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, text
+
+from shared.bus.unit_of_work import Transaction
+from shared.jobs.engine.dispatch import send_runs
+
+
+def split(
+    tx: Transaction, run_id: UUID, attempt: int, given: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
+) -> None:
+    """The run becomes a run for each part, and waits until all have ended. Each is ``given`` what the whole was."""
+    if tx.connection.execute(_SPLIT, {"id": run_id, "attempt": attempt, "parts": len(parts)}).rowcount != 1:
+        return
+    tx.connection.execute(
+        _ADD_PARTS,
+        {
+            "id": run_id,
+            "ids": [uuid4() for _ in parts],
+            "parameters": [json.dumps({**given, **part}) for part in parts],
+            "now": tx.now,
+        },
+    )
+    advance(tx, run_id)
+
+
+def advance(tx: Transaction, parent: UUID) -> None:
+    """Send as many parts as may be under way, or the parent again when all have ended; its row lock orders this."""
+    locked = tx.connection.execute(_LOCK_PARENT, {"id": parent}).first()
+    if locked is not None:
+        send_runs(tx, tx.connection.execute(_ADVANCE, {"id": parent, "parallel": locked.parallel, "now": tx.now}).all())
+
+
+def part_results(connection: Connection, parent: UUID) -> list[Any]:
+    """Outcome and counts of each part, in their order."""
+    return list(connection.execute(_RESULTS, {"id": parent}))
+
+
+_SPLIT = text("""
+UPDATE jobs.job_runs SET state = 'joining', parts = :parts, done = 0, total = :parts
+WHERE id = :id AND state = 'running' AND attempt = :attempt
+""")
+_ADD_PARTS = text("""
+INSERT INTO jobs.job_runs (id, job, service, trigger, parent_run_id, part, scheduled_for, parameters, priority, state,
+                           queued_at, traceparent)
+SELECT given.id, p.job, p.service, 'part', p.id, given.number, p.scheduled_for, CAST(given.parameters AS jsonb),
+       p.priority, 'waiting', :now, p.traceparent
+FROM jobs.job_runs p,
+  unnest(CAST(:ids AS uuid[]), CAST(:parameters AS text[])) WITH ORDINALITY AS given (id, parameters, number)
+WHERE p.id = :id
+""")
+_LOCK_PARENT = text("""
+SELECT CAST(j.settings ->> 'parallel' AS integer) AS parallel
+FROM jobs.job_runs r JOIN jobs.jobs j ON j.name = r.job
+WHERE r.id = :id AND r.state = 'joining' FOR UPDATE OF r
+""")
+_ADVANCE = text("""
+WITH counted AS (
+  SELECT count(*) FILTER (WHERE state IN ('queued', 'running')) AS under_way,
+         count(*) FILTER (WHERE state = 'finished') AS ended,
+         count(*) FILTER (WHERE state = 'waiting') AS waiting
+  FROM jobs.job_runs WHERE parent_run_id = :id AND part IS NOT NULL
+), ready AS (
+  SELECT id FROM jobs.job_runs
+  WHERE parent_run_id = :id AND part IS NOT NULL AND state = 'waiting' AND (not_before IS NULL OR not_before <= :now)
+  ORDER BY part LIMIT GREATEST(0, :parallel - (SELECT under_way FROM counted))
+), sent AS (
+  UPDATE jobs.job_runs r SET state = 'queued', sent_at = :now, not_before = NULL FROM ready WHERE r.id = ready.id
+  RETURNING r.id, r.job, r.service, r.parameters, r.attempt, r.priority, r.traceparent
+), parent AS (
+  UPDATE jobs.job_runs r SET done = counted.ended,
+    state = CASE WHEN counted.under_way + counted.waiting = 0 THEN 'queued' ELSE r.state END,
+    sent_at = CASE WHEN counted.under_way + counted.waiting = 0 THEN :now ELSE r.sent_at END
+  FROM counted WHERE r.id = :id
+  RETURNING r.id, r.job, r.service, r.parameters, r.attempt, r.priority, r.traceparent, r.state
+)
+SELECT * FROM sent
+UNION ALL
+SELECT id, job, service, parameters, attempt, priority, traceparent FROM parent WHERE state = 'queued'
+""")
+_RESULTS = text("""
+SELECT part, outcome, counts, reason FROM jobs.job_runs WHERE parent_run_id = :id AND part IS NOT NULL ORDER BY part
+""")

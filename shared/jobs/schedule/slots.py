@@ -1,0 +1,149 @@
+"""Schedules as people write them, and the slots that they have: pure functions of a market's calendar.
+
+    5s, 10m, 1h, 1d                     an interval; its slots are its multiples since 1970 in UTC
+    30 9 * * 1-5                        cron by the market's clock: minute, hour, day, month, weekday (Sunday: 0 and 7)
+    at open, 5m after open, at close,
+    10m before close                    on every trading day of the market, half days included
+
+A cron time that a change of the clocks skips is due right after the gap, and one that comes twice is due once.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property, lru_cache
+from itertools import takewhile
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from shared.jobs.schedule.calendar import Market, Phase
+from shared.jobs.schedule.interval import InvalidInterval, format_interval, parse_interval
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RELATIVE = re.compile(r"(?:at|(?P<distance>\S+) (?P<direction>before|after)) (?P<edge>open|close)")
+_ZERO = timedelta(0)
+CRON_FIELDS = 5
+OFF = "off"
+
+
+class InvalidSchedule(ValueError):
+    """The text is not a schedule, or one that never has a slot."""
+
+
+class Schedule(Protocol):
+    """Slots of any phase; ``str`` is the text that it was read from, in its shortest form."""
+
+    def between(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
+        """The slots from ``begin`` to before ``end``, in UTC and in order."""
+
+
+@dataclass(frozen=True)
+class Every:
+    interval: timedelta
+
+    def between(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:  # noqa: ARG002
+        slot = EPOCH - (EPOCH - begin) // self.interval * self.interval
+        while slot < end:
+            yield slot
+            slot += self.interval
+
+    def __str__(self) -> str:
+        return format_interval(self.interval)
+
+
+@dataclass(frozen=True)
+class Cron:
+    """Read by the clock of ``zone``, or of the market where it is None."""
+
+    expression: str
+    zone: ZoneInfo | None = None
+
+    def between(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
+        just_before = (begin - timedelta(microseconds=1)).astimezone(self.zone or market.zone)
+        slots = (slot.astimezone(UTC) for slot in CronSim(self.expression, just_before))
+        return takewhile(lambda slot: slot < end, slots)
+
+    def __str__(self) -> str:
+        return self.expression
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A distance from the market's opening or close; before it where negative."""
+
+    edge: str
+    distance: timedelta
+
+    def between(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
+        edges = market.opens if self.edge == "open" else market.closes
+        return (moment.astimezone(UTC) + self.distance for moment in edges(begin - self.distance, end - self.distance))
+
+    def __str__(self) -> str:
+        if not self.distance:
+            return f"at {self.edge}"
+        return f"{format_interval(abs(self.distance))} {'after' if self.distance > _ZERO else 'before'} {self.edge}"
+
+
+@lru_cache(maxsize=4096)
+def parse_schedule(text: str, zone: ZoneInfo | None = None) -> Schedule:
+    """The schedule that the text describes; raises InvalidSchedule, which quotes it. Cron is read by ``zone``."""
+    relative = _RELATIVE.fullmatch(text)
+    try:
+        if relative is not None:
+            distance = parse_interval(relative["distance"]) if relative["distance"] else _ZERO
+            return Relative(relative["edge"], -distance if relative["direction"] == "before" else distance)
+        if len(text.split()) == CRON_FIELDS:
+            return _cron(text, zone)
+        return Every(parse_interval(text))
+    except InvalidInterval as error:
+        raise InvalidSchedule(
+            f"{error}, a cron expression such as 30 9 * * 1-5, or a time such as 5m after open"
+        ) from None
+
+
+def _cron(text: str, zone: ZoneInfo | None) -> Cron:
+    try:
+        CronSim(text, EPOCH)  # also refuses days that no month has
+    except CronSimError as error:
+        raise InvalidSchedule(f"{text!r} is not a cron expression of five fields: {error}") from None
+    return Cron(text, zone)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When a job is due: its schedule, and others in some phases of its market.
+
+    A phase that maps to ``off`` has no slots.
+    """
+
+    default: str
+    phases: Mapping[Phase, str] = field(default_factory=dict)
+    zone: ZoneInfo | None = None
+
+    def __post_init__(self) -> None:
+        if not any(self.schedules.values()):
+            raise InvalidSchedule("every phase is off, so that no slot ever comes: write enabled = false instead")
+
+    @cached_property
+    def schedules(self) -> dict[Phase, Schedule | None]:
+        texts = {phase: self.phases.get(phase, self.default) for phase in Phase}
+        return {phase: None if text == OFF else parse_schedule(text, self.zone) for phase, text in texts.items()}
+
+    def slots(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
+        """From ``begin`` to before ``end``, in order. A slot is one of the schedule of the phase in which it lies."""
+        if not self.phases:
+            default = self.schedules[Phase.REGULAR]
+            return iter(()) if default is None else default.between(market, begin, end)
+        return (
+            slot
+            for span in market.spans(begin, end)
+            if (schedule := self.schedules[span.phase]) is not None
+            for slot in schedule.between(market, span.begin, span.end)
+        )
+
+    def next_slot(self, market: Market, now: datetime, horizon: timedelta) -> datetime | None:
+        """The first slot after ``now`` within the horizon."""
+        return next(self.slots(market, now + timedelta(microseconds=1), now + horizon), None)

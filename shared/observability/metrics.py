@@ -1,0 +1,57 @@
+"""The figures of a replica for Prometheus: the counters of all its processes, and how far its outbox is behind.
+
+Worker processes count into files of the folder PROMETHEUS_MULTIPROC_DIR; whoever answers the scrape adds them up.
+"""
+
+import os
+from collections.abc import Iterator
+
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.bus.unit_of_work import Unit
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+#: More rows than this are not counted one by one: a scrape must stay cheap however long the outbox is.
+COUNTED_ROWS = 10_000
+
+
+class OutboxCollector:
+    """Rows that wait in the service's outbox, and the age of the oldest; nothing while the database is away."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            with self._unit.engine.connect() as connection:
+                statement = text(_OUTBOX.format(schema=self._unit.service))
+                found = connection.execute(statement, {"most": COUNTED_ROWS}).one()
+        except SQLAlchemyError:
+            return
+        yield self._gauge("paperprofit_outbox_rows", f"Messages not sent yet, counted to {COUNTED_ROWS}", found.rows)
+        yield self._gauge("paperprofit_outbox_lag_seconds", "Age of the oldest message not sent yet", found.lag)
+
+    def _gauge(self, name: str, what: str, amount: float) -> GaugeMetricFamily:
+        gauge = GaugeMetricFamily(name, what, labels=["service"])
+        gauge.add_metric([self._unit.service], float(amount))
+        return gauge
+
+
+def exposition(unit: Unit) -> bytes:
+    """What a scrape of this replica answers: of all its processes, or of this one where it is alone."""
+    registry = CollectorRegistry()
+    registry.register(OutboxCollector(unit))
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY) + generate_latest(registry)
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+_OUTBOX = """
+SELECT count(*) AS rows, COALESCE(extract(epoch FROM now() - min(created_at)), 0) AS lag
+FROM (SELECT created_at FROM {schema}.outbox ORDER BY id LIMIT :most) waiting
+"""

@@ -1,0 +1,166 @@
+"""The system log: warnings and errors of all services, and every line of a job's run, as rows of ``jobs.system_log``.
+
+Who logs only adds to a bounded backlog; a thread writes it, many lines with one statement. While the database is away
+the oldest lines go, and a row tells afterwards how many went.
+"""
+
+import logging
+import os
+import threading
+from collections import deque
+from contextlib import suppress
+from logging.handlers import QueueHandler
+from queue import Empty, SimpleQueue
+
+import psycopg
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared.background import Background
+from shared.bus.unit_of_work import Unit
+from shared.observability.log_record import Line, belongs_to_run, line_of, worker_of
+from shared.observability.logs import RUN_LEVEL, is_news
+from shared.outage import Outage
+from shared.storage.errors import is_transient
+
+#: A line is written at the latest this many seconds after it was logged, or once this many wait.
+PAUSE_SECONDS, BATCH = 1.0, 500
+#: So many lines wait at most.
+MOST = 10_000
+
+
+class Backlog:
+    """The lines that wait, oldest first. A signal handler may log while its thread does: it can take the lock again."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._lines: deque[Line] = deque(maxlen=most)
+        self._dropped = 0
+        self._lock = threading.RLock()
+        self._enough: SimpleQueue[None] = SimpleQueue()
+
+    def put_nowait(self, line: Line) -> None:
+        """Add a line, for which the oldest goes where there is no room."""
+        with self._lock:
+            if len(self._lines) == self._lines.maxlen:
+                self._dropped += 1
+            self._lines.append(line)
+            if len(self._lines) == BATCH:
+                self.wake()
+
+    def take(self) -> tuple[list[Line], int]:
+        """The next batch, and how many lines were dropped since the last one."""
+        with self._lock:
+            lines = [self._lines.popleft() for _ in range(min(BATCH, len(self._lines)))]
+            dropped, self._dropped = self._dropped, 0
+        return lines, dropped
+
+    def wait(self, seconds: float) -> None:
+        """Until a batch waits, or the time is over."""
+        with suppress(Empty):
+            self._enough.get(timeout=seconds)
+
+    def wake(self) -> None:
+        self._enough.put(None)
+
+
+class Collector(QueueHandler):
+    """Adds what belongs into the system log to the backlog; an error in that is told on stderr and never raised.
+
+    ``writer`` is the thread that writes: what it says itself is for the terminal only, or it would never end.
+    """
+
+    writer: int | None = None
+
+    def __init__(self, backlog: Backlog, service: str) -> None:
+        super().__init__(backlog)  # type: ignore[arg-type] # nothing gets from it one by one
+        self._service = service
+        self.setLevel(RUN_LEVEL)
+        self.addFilter(is_news)
+        self.addFilter(self._belongs_here)
+
+    def _belongs_here(self, record: logging.LogRecord) -> bool:
+        return record.thread != self.writer and (record.levelno >= logging.WARNING or belongs_to_run(record))
+
+    def prepare(self, record: logging.LogRecord) -> Line:
+        return line_of(record, self._service)
+
+
+class SystemLog(Background):
+    """Collects from its start to its stop, and then writes what is left. A line that does not tell is the unit's."""
+
+    def __init__(self, unit: Unit) -> None:
+        super().__init__("system-log")
+        self._unit = unit
+        self._backlog = Backlog()
+        self._collector = Collector(self._backlog, unit.service)
+        self._database = Outage("the database", part=f"system-log-{unit.service}")
+        self._batch: list[Line] = []
+        self._dropped = 0
+
+    def start(self) -> None:
+        logging.getLogger().addHandler(self._collector)
+        super().start()
+
+    def stop(self) -> None:
+        logging.getLogger().removeHandler(self._collector)
+        self.stopping.set()
+        self._backlog.wake()
+        super().stop()
+
+    def run(self) -> None:
+        self._collector.writer = threading.get_ident()
+        while not self.stopping.is_set():
+            self._backlog.wait(PAUSE_SECONDS)
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        """All that waits, with a statement for each batch; what the database cannot take now waits on."""
+        while lines := self._next():
+            try:
+                with self._unit.engine.begin() as connection:
+                    insert(connection, lines)
+            except (SQLAlchemyError, psycopg.Error) as error:
+                self._failed(error)
+                return
+            self._batch, self._dropped = [], 0
+            self._database.passed()
+
+    def _next(self) -> list[Line]:
+        """The batch that failed before, or what has come since; and a line about those that are lost."""
+        if not self._batch:
+            self._batch, dropped = self._backlog.take()
+            self._dropped += dropped
+        return [*self._batch, *([self._loss()] if self._dropped else [])]
+
+    def _failed(self, error: Exception) -> None:
+        if not is_transient(error):  # no later try would pass: it must not hold up all that comes after it
+            self._dropped += len(self._batch)
+            self._batch = []
+        self.stopping.wait(self._database.failed(error))
+
+    def _loss(self) -> Line:
+        return Line(
+            at=self._unit.clock(),
+            service=self._unit.service,
+            level="WARNING",
+            logger=__name__,
+            message=f"{self._dropped} lines of the system log were dropped: the database was away, or refused them",
+            fields={"dropped": self._dropped},
+            worker=worker_of(os.getpid()),
+        )
+
+
+def insert(connection: Connection, lines: list[Line]) -> None:
+    """Add the lines in one statement."""
+    rows = [line.row() for line in lines]
+    connection.execute(_INSERT, {column: [row[column] for row in rows] for column in Line._fields})
+
+
+_INSERT = text("""
+INSERT INTO jobs.system_log (at, service, level, logger, message, fields, worker, error, job, run_id, trace_id)
+SELECT * FROM unnest(CAST(:at AS timestamptz[]), CAST(:service AS text[]), CAST(:level AS text[]),
+                     CAST(:logger AS text[]), CAST(:message AS text[]), CAST(:fields AS jsonb[]),
+                     CAST(:worker AS text[]), CAST(:error AS text[]), CAST(:job AS text[]),
+                     CAST(:run_id AS uuid[]), CAST(:trace_id AS text[]))
+""")

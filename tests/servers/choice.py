@@ -1,0 +1,145 @@
+"""The real servers that tests use, taken in this order: named by the environment, from Docker, or private.
+
+    PAPERPROFIT_TEST_POSTGRES_URL              a superuser's postgresql:// URL
+    PAPERPROFIT_TEST_RABBITMQ_URL              amqp://user:password@host:port
+    PAPERPROFIT_TEST_RABBITMQ_MANAGEMENT_URL   http://user:password@host:port of the same server
+
+A missing server is a failure that says what to install, never a skipped test.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from embedded.postgres_cluster import PostgresCluster
+from tests.servers.rabbitmq import FRESH_STATISTICS, PROGRAM, START_SECONDS, RabbitServer, private_node
+
+if TYPE_CHECKING:  # imported where it is used: an installation without Docker does not pay for it
+    from testcontainers.core.container import DockerContainer
+
+POSTGRES_IMAGE = "postgres:17"
+RABBITMQ_IMAGE = "rabbitmq:4-management"
+
+
+class ServerMissing(RuntimeError):
+    """No way to a server that the tests need."""
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """A superuser's URL."""
+    with ExitStack() as stack:
+        named = os.environ.get("PAPERPROFIT_TEST_POSTGRES_URL")
+        if named:
+            yield named
+        elif docker_answers():
+            yield stack.enter_context(_postgres_container())
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="paperprofit-postgres-"))
+            cluster = PostgresCluster(Path(folder) / "postgres", durable=False, max_connections=300)
+            yield stack.enter_context(cluster)
+
+
+@contextmanager
+def rabbit_server() -> Iterator[RabbitServer]:
+    with ExitStack() as stack:
+        named = os.environ.get("PAPERPROFIT_TEST_RABBITMQ_URL")
+        if named:
+            yield RabbitServer(named, _management_url())
+        elif docker_answers():
+            yield stack.enter_context(_rabbitmq_container())
+        elif PROGRAM.exists():
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="paperprofit-rabbitmq-"))
+            yield stack.enter_context(private_node(Path(folder))).server
+        else:
+            raise ServerMissing("the tests need RabbitMQ: start Docker, or install rabbitmq-server (Debian, Ubuntu)")
+
+
+def _management_url() -> str:
+    try:
+        return os.environ["PAPERPROFIT_TEST_RABBITMQ_MANAGEMENT_URL"]
+    except KeyError:
+        raise ServerMissing(
+            "PAPERPROFIT_TEST_RABBITMQ_URL needs PAPERPROFIT_TEST_RABBITMQ_MANAGEMENT_URL beside it"
+        ) from None
+
+
+def docker_answers() -> bool:
+    """Whether a Docker engine answers at once."""
+    if shutil.which("docker") is None:
+        return False
+    try:
+        asked = subprocess.run(["docker", "info"], capture_output=True, timeout=5, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return asked.returncode == 0
+
+
+@contextmanager
+def _postgres_container() -> Iterator[str]:
+    image = _container(POSTGRES_IMAGE, 5432, POSTGRES_USER="paperprofit", POSTGRES_PASSWORD="paperprofit")
+    with _running(image.with_command("postgres -c max_connections=300 -c fsync=off")) as running:
+        address = f"{running.get_container_host_ip()}:{running.get_exposed_port(5432)}"
+        plain = f"postgresql://paperprofit:paperprofit@{address}/paperprofit"
+        _wait_for(lambda: _takes_connections(plain), POSTGRES_IMAGE)
+        yield plain.replace("postgresql:", "postgresql+psycopg:")
+
+
+@contextmanager
+def _rabbitmq_container() -> Iterator[RabbitServer]:
+    image = _container(RABBITMQ_IMAGE, 5672, 15672, RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=FRESH_STATISTICS)
+    with _running(image) as running:
+        host = f"guest:guest@{running.get_container_host_ip()}"
+        server = RabbitServer(
+            f"amqp://{host}:{running.get_exposed_port(5672)}", f"http://{host}:{running.get_exposed_port(15672)}"
+        )
+        _wait_for(server.answers, RABBITMQ_IMAGE)
+        yield server
+
+
+def _container(image: str, *ports: int, **environment: str) -> "DockerContainer":
+    """Not testcontainers' own classes of these servers: importing them warns, and tests take warnings as errors."""
+    from testcontainers.core.container import DockerContainer
+
+    container = DockerContainer(image).with_exposed_ports(*ports)
+    for name, value in environment.items():
+        container.with_env(name, value)
+    return container
+
+
+@contextmanager
+def _running(container: "DockerContainer") -> "Iterator[DockerContainer]":
+    from docker.errors import DockerException  # type: ignore[import-untyped]
+
+    try:
+        container.start()
+    except DockerException as error:
+        raise ServerMissing(f"Docker answers, but cannot run {container.image}: docker pull it; {error}") from error
+    try:
+        yield container
+    finally:
+        container.stop()
+
+
+def _wait_for(answers: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not answers():
+        if time.monotonic() > deadline:
+            raise ServerMissing(f"the container of {what} does not answer: look at docker logs")
+        time.sleep(0.1)
+
+
+def _takes_connections(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
