@@ -14,7 +14,7 @@ from shared.bus import outbox
 from shared.bus.amqp.publisher import Publisher
 from shared.bus.envelope import encode
 from shared.bus.relay import WINDOW, Relay
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.clock import utc_now
 from shared.storage.driver import Writes
 
@@ -27,7 +27,7 @@ def relay_rate(servers: Servers, rows: int) -> float:
     """Ours, from its start to the empty outbox."""
     with _full_outbox(servers, rows) as engine:
         publisher = Publisher(servers.url, name="bench")
-        relay = Relay(Unit("gateway", engine), publisher, poll=0.1)
+        relay = Relay(ServiceContext("gateway", engine), publisher, poll=0.1)
         try:
             if not publisher.connected.wait(CONNECT_TIMEOUT):
                 raise NotMeasured("our publisher did not connect")

@@ -23,8 +23,8 @@ from bench.bus_servers import LOW_ELSEWHERE, LOW_OF_OURS, OURS, STOCK, quiet_log
 from bench.wire_raw import start_bare, start_rows
 from shared.bus.actors import Actors
 from shared.bus.amqp.broker import ServiceBroker
-from shared.bus.amqp.worker_pools import BackgroundLane
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.amqp.worker_pools import BackgroundPool
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.jobs import RunJob
 from shared.contracts.orders import CancelOrder
 from shared.service import make_middleware
@@ -81,7 +81,7 @@ def start_ours(settings: Settings, handled: list[Handled]) -> Stop:
     actors = Actors()
 
     @actors.raw(CancelOrder, queue=OURS)
-    def note(command: CancelOrder, _unit: Unit) -> None:
+    def note(command: CancelOrder, _context: ServiceContext) -> None:
         handled.append((time.monotonic(), str(command.order_id)))
 
     return _start_service(settings, actors)
@@ -92,7 +92,7 @@ def start_ours_inbox(settings: Settings, handled: list[Handled]) -> Stop:
     actors = Actors()
 
     @actors.on(CancelOrder, queue=OURS)
-    def note(command: CancelOrder, _tx: Transaction) -> None:
+    def note(command: CancelOrder, _uow: UnitOfWork) -> None:
         handled.append((time.monotonic(), str(command.order_id)))
 
     return _start_service(settings, actors)
@@ -103,19 +103,19 @@ def start_ours_lanes(settings: Settings, handled: list[Handled]) -> Stop:
     actors = Actors()
 
     @actors.raw(CancelOrder, queue=OURS)
-    def note(command: CancelOrder, _unit: Unit) -> None:
+    def note(command: CancelOrder, _context: ServiceContext) -> None:
         handled.append((time.monotonic(), str(command.order_id)))
 
     @actors.raw(RunJob, queue=LOW_OF_OURS)
-    def nothing(_command: RunJob, _unit: Unit) -> None: ...
+    def nothing(_command: RunJob, _context: ServiceContext) -> None: ...
 
-    lane = BackgroundLane(
+    pool = BackgroundPool(
         [LOW_OF_OURS],
         threads=ServiceSettings.model_fields["background_threads"].default,
         timeout_ms=WORKER_TIMEOUT_MS,
         shutdown_ms=SHUTDOWN_MS,
     )
-    return _start_service(settings, actors, lane)
+    return _start_service(settings, actors, pool)
 
 
 def start_low(settings: Settings, _handled: list[Handled]) -> Stop:
@@ -123,18 +123,20 @@ def start_low(settings: Settings, _handled: list[Handled]) -> Stop:
     actors = Actors()
 
     @actors.raw(RunJob, queue=LOW_ELSEWHERE)
-    def nothing(_command: RunJob, _unit: Unit) -> None: ...
+    def nothing(_command: RunJob, _context: ServiceContext) -> None: ...
 
-    unit = Unit("strategy", make_engine(settings.database, name="strategy"))
-    broker = ServiceBroker(settings.url, service="strategy", middleware=make_middleware({"strategy": unit}))
-    actors.attach(broker, unit)
+    context = ServiceContext("strategy", make_engine(settings.database, name="strategy"))
+    broker = ServiceBroker(settings.url, service="strategy", middleware=make_middleware({"strategy": context}))
+    actors.attach(broker, context)
     return _start_worker(broker, LOW_ELSEWHERE, settings.threads)
 
 
 def _start_service(settings: Settings, actors: Actors, *middleware: dramatiq.Middleware) -> Stop:
-    unit = Unit("orders", make_engine(settings.database, name="orders", pool_size=settings.threads))
-    broker = ServiceBroker(settings.url, service="orders", middleware=[*make_middleware({"orders": unit}), *middleware])
-    actors.attach(broker, unit)
+    context = ServiceContext("orders", make_engine(settings.database, name="orders", pool_size=settings.threads))
+    broker = ServiceBroker(
+        settings.url, service="orders", middleware=[*make_middleware({"orders": context}), *middleware]
+    )
+    actors.attach(broker, context)
     return _start_worker(broker, OURS, settings.threads)
 
 

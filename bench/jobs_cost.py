@@ -22,14 +22,14 @@ from sqlalchemy import Engine, event, make_url, text
 from bench.report import Goal, NotMeasured, Row, comparison, interleaved
 from embedded.database import service_urls
 from embedded.postgres_cluster import PostgresCluster
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.jobs import RunJob
 from shared.jobs.declaration import Job
 from shared.jobs.engine import claims
 from shared.jobs.engine.executor import Runner
-from shared.jobs.engine.heartbeat import Pulse
+from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 
@@ -93,15 +93,15 @@ class Ours:
 
     def __init__(self, engine: Engine) -> None:
         self.now = datetime.now(UTC).replace(microsecond=0)
-        self.unit = Unit("orders", engine, lambda: self.now)
+        self.context = ServiceContext("orders", engine, lambda: self.now)
         self.statements: list[float] = []
         names = [f"job_{number}" for number in range(JOBS)]
         jobs = {name: Job(name, "orders", "Does nothing.", _nothing, {"schedule": "1s"}) for name in names}
         bare = Job(Bare.JOB, "orders", "Has the bare rows.", _nothing, {"enabled": False})
         with engine.begin() as connection:
             claims.declare(connection, [*jobs.values(), bare], self.now)
-        self._tick = Tick(self.unit)
-        self._runner = Runner(jobs, Pulse(self.unit))
+        self._tick = Tick(self.context)
+        self._runner = Runner(jobs, Heartbeat(self.context))
 
     def round(self) -> float:
         """Milliseconds for each run."""
@@ -113,11 +113,11 @@ class Ours:
 
     def _obey(self, commands: Sequence[RunJob]) -> None:
         for command in commands:
-            self._runner.obey(command, self.unit)
+            self._runner.obey(command, self.context)
 
     def _queued(self) -> list[RunJob]:
         """The commands of this round, as the relay would have sent them."""
-        with self.unit.engine.begin() as connection:
+        with self.context.engine.begin() as connection:
             connection.execute(text("DELETE FROM orders.outbox"))
             rows = connection.execute(_QUEUED).all()
         if len(rows) != JOBS:
@@ -125,7 +125,7 @@ class Ours:
         return [RunJob(to="orders", run_id=row.id, job=row.job, attempt=row.attempt) for row in rows]
 
     def expect_finished(self, rounds: int) -> None:
-        with self.unit.engine.connect() as connection:
+        with self.context.engine.connect() as connection:
             finished = connection.execute(_SUCCEEDED, {"bare": Bare.JOB}).scalar_one()
         if finished != rounds * JOBS:
             raise NotMeasured(f"{finished} of {rounds * JOBS} runs succeeded")
@@ -135,7 +135,7 @@ _QUEUED = text("SELECT id, job, attempt FROM jobs.job_runs WHERE state = 'queued
 _SUCCEEDED = text("SELECT count(*) FROM jobs.job_runs WHERE outcome = 'succeeded' AND job <> :bare")
 
 
-def _nothing(_run: JobRun) -> Counts:
+def _nothing(_run: RunContext) -> Counts:
     return {}
 
 

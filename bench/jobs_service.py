@@ -11,10 +11,10 @@ from functools import partial
 from bench.jobs_notes import MISFIRE, jobs_of_environment, note
 from services.orders.actors import actors
 from shared import worker as process
-from shared.contracts.routing import lanes_of
+from shared.contracts.routing import worker_pools_of
 from shared.jobs.declaration import Jobs
-from shared.jobs.run_context import Counts, JobRun
-from shared.service import Service, configure_jobs, make_unit, prepare
+from shared.jobs.run_context import Counts, RunContext
+from shared.service import Service, configure_jobs, make_context, prepare
 from shared.settings import ServiceSettings
 
 
@@ -26,8 +26,8 @@ def _declared() -> Jobs:
     return jobs
 
 
-def _noting(name: str) -> Callable[[JobRun], Counts]:
-    def run(run: JobRun) -> Counts:
+def _noting(name: str) -> Callable[[RunContext], Counts]:
+    def run(run: RunContext) -> Counts:
         note(name, run.slot.timestamp() if run.slot else None)
         return {}
 
@@ -42,9 +42,9 @@ scheduler = partial(process.scheduler, service)
 def main() -> None:
     """As ``shared.worker.main`` does it, whose commands name the modules of the known services."""
     settings = ServiceSettings()
-    unit = make_unit(service.name, settings)
-    prepare(service, unit, configure_jobs(service, settings))
-    unit.engine.dispose()
+    context = make_context(service.name, settings)
+    prepare(service, context, configure_jobs(service, settings))
+    context.engine.dispose()
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["PAPERPROFIT_RUN_DIR"]
     os.environ["dramatiq_queue_prefetch"] = str(settings.prefetch)  # noqa: SIM112 - dramatiq's own names
     os.environ["dramatiq_restart_delay"] = "500"  # noqa: SIM112
@@ -57,7 +57,7 @@ def _command(settings: ServiceSettings) -> list[str]:
     return [
         sys.executable, "-m", "dramatiq", f"{module}:worker",
         "--processes", str(settings.processes), "--threads", str(settings.threads),
-        "--queues", *lanes_of(service.name)[0],
+        "--queues", *worker_pools_of(service.name)[0],
         "--fork-function", f"{module}:scheduler",
         "--worker-shutdown-timeout", str(process.SHUTDOWN_MS),
         "--skip-logging",

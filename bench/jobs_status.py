@@ -16,7 +16,7 @@ from embedded.postgres_cluster import PostgresCluster
 from services.gateway.service import build_app, prepare
 from services.gateway.settings import Settings
 from services.gateway.streams.hub import Live
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.routing import SERVICES
 from shared.jobs.settings import JobSettings
 from shared.storage.engine import make_engine
@@ -57,13 +57,13 @@ def _gateway() -> Iterator[TestClient]:
         try:
             urls = service_urls(cluster.start())
             settings = Settings(demo=True, api_key_id=KEY_ID, api_secret_key=SECRET)
-            unit = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
-            _fill(urls, unit.engine)
-            prepare(unit, settings)
-            app = build_app(unit, Live(), settings, dict)
+            context = ServiceContext("gateway", make_engine(urls["gateway"], name="gateway"))
+            _fill(urls, context.engine)
+            prepare(context, settings)
+            app = build_app(context, Live(), settings, dict)
             with TestClient(app, headers=HEADERS) as client:
                 yield client
-            unit.engine.dispose()
+            context.engine.dispose()
         finally:
             cluster.stop()
 

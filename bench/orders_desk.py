@@ -19,7 +19,7 @@ from services.marketdata.store import Instrument, add_instruments
 from services.orders.actors import fill_on_prices
 from shared.bus import inbox
 from shared.bus.tracing import tracing
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.prices import Price, PricesUpdated
 from shared.storage import driver
 from shared.storage.engine import make_engine
@@ -62,8 +62,8 @@ class Desk:
     sequence: int = 0
 
     @property
-    def unit(self) -> Unit:
-        return Unit("orders", self.engine, lambda: self.now)
+    def context(self) -> ServiceContext:
+        return ServiceContext("orders", self.engine, lambda: self.now)
 
     def open_accounts(self, count: int) -> list[UUID]:
         """Each with more cash than it can spend."""
@@ -103,9 +103,9 @@ class Desk:
     def handle(self, body: bytes) -> None:
         """All that a worker does with the message, but for taking it from RabbitMQ and acknowledging it."""
         event = PricesUpdated.model_validate_json(body)
-        with tracing(None), self.unit.transaction() as tx:
-            inbox.note(tx, "bench", str(uuid4()))
-            fill_on_prices(event, tx)
+        with tracing(None), self.context.unit_of_work() as uow:
+            inbox.note(uow, "bench", str(uuid4()))
+            fill_on_prices(event, uow)
 
     def count(self, statement: str) -> int:
         with self.engine.begin() as connection:
@@ -148,8 +148,10 @@ INSERT INTO orders.accounts (id, number, name, currency, cash, created_at)
 SELECT id, id, 'bench', 'USD', 1000000000, :now FROM unnest(CAST(:ids AS uuid[])) AS id
 """)
 _PLACE = text("""
-INSERT INTO orders.orders (account_id, id, family, client_order_id, symbol, side, type, time_in_force, qty, limit_price,
-                           direction, threshold, status, promised, submitted_at, accepted_at, active_at, updated_at)
+INSERT INTO orders.orders (account_id, id, order_group, client_order_id, symbol, side, type, time_in_force, qty,
+  limit_price,
+                           trigger_direction, trigger_price, status, held_for_orders, submitted_at, accepted_at,
+                           active_at, updated_at)
 SELECT account_id, id, id, id, symbol, side, CASE WHEN price IS NULL THEN 'market' ELSE 'limit' END, 'gtc', 1, price,
        CASE WHEN price IS NULL OR side = 'buy' THEN 'below' ELSE 'above' END, COALESCE(price, 'Infinity'), 'accepted',
        CASE side WHEN 'sell' THEN 1 ELSE 0 END, :now, :now, :now, :now

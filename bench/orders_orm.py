@@ -38,7 +38,7 @@ class Order(Base):
     filled_avg_price: Mapped[Decimal | None]
     fills: Mapped[int]
     reserved: Mapped[Decimal]
-    promised: Mapped[Decimal]
+    held_for_orders: Mapped[Decimal]
     filled_at: Mapped[datetime | None]
     updated_at: Mapped[datetime]
 
@@ -161,7 +161,7 @@ def fill(engine: Engine, account_id: UUID, order_id: UUID, quote: dict[str, Deci
         account.reserved -= order.reserved
         account.sequence += 2
         order.status, order.filled_qty, order.filled_avg_price = "filled", order.qty, price
-        order.fills, order.reserved, order.promised = 1, Decimal(0), Decimal(0)
+        order.fills, order.reserved, order.held_for_orders = 1, Decimal(0), Decimal(0)
         order.filled_at = order.updated_at = at
         session.add(
             Entry(

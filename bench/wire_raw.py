@@ -89,7 +89,7 @@ _ROWS = (
     """,
     """
     UPDATE orders.orders SET status = 'filled', filled_qty = 1, filled_avg_price = %(ask)s::numeric, fills = 1,
-      reserved = 0, promised = 0, filled_at = now(), updated_at = now()
+      reserved = 0, held_for_orders = 0, filled_at = now(), updated_at = now()
     WHERE account_id = %(account_id)s AND id = %(order_id)s
     """,
     _FILL,

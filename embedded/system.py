@@ -17,7 +17,7 @@ from services.valuation.service import service as valuation
 from shared.background import Background
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.relay import Relay
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock, utc_now
 from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, QUEUES
@@ -39,8 +39,8 @@ WORKER_TIMEOUT_MS = 250
 RELAY_POLL_SECONDS = 2.0
 
 
-def make_broker(units: dict[str, Unit]) -> InProcessBroker:
-    return InProcessBroker(middleware=make_middleware(units))
+def make_broker(contexts: dict[str, ServiceContext]) -> InProcessBroker:
+    return InProcessBroker(middleware=make_middleware(contexts))
 
 
 class System:
@@ -51,20 +51,20 @@ class System:
         urls: dict[str, str],
         settings: Settings,
         clock: Clock = utc_now,
-        make_broker: Callable[[dict[str, Unit]], InProcessBroker] = make_broker,
+        make_broker: Callable[[dict[str, ServiceContext]], InProcessBroker] = make_broker,
     ) -> None:
         self.settings = settings
-        self.units = {
-            name: Unit(name, make_engine(url, name=name, pool_size=settings.pool_size), clock)
+        self.contexts = {
+            name: ServiceContext(name, make_engine(url, name=name, pool_size=settings.pool_size), clock)
             for name, url in urls.items()
         }
         self.live = Live()
         self.new_key: gateway.NewKey | None = None
-        self.broker = make_broker(self.units)
+        self.broker = make_broker(self.contexts)
         self.worker = Worker(self.broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=settings.threads)
         self.components: list[Background] = []
         self.pulses: list[Background] = []
-        self.queues = QueueControl(self.units[gateway.NAME], lambda: [self.worker])
+        self.queues = QueueControl(self.contexts[gateway.NAME], lambda: [self.worker])
         self.ticked = threading.Event()
 
     def prepare(self) -> None:
@@ -72,9 +72,9 @@ class System:
         check_job_names(SERVICES, self.settings)
         for service in SERVICES:
             jobs = configure_jobs(service, self.settings)
-            prepare(service, self.units[service.name], jobs)
-            self.pulses.append(attach(service, self.broker, self.units[service.name], jobs))
-        self.new_key = gateway.prepare(self.units[gateway.NAME], self.settings)
+            prepare(service, self.contexts[service.name], jobs)
+            self.pulses.append(attach(service, self.broker, self.contexts[service.name], jobs))
+        self.new_key = gateway.prepare(self.contexts[gateway.NAME], self.settings)
         self.broker.listen([routing_key(message, message.service) for message in LIVE], self.live.on_message)
 
     @contextmanager
@@ -92,12 +92,14 @@ class System:
             yield
 
     def _components(self, *, feeds: bool) -> list[Background]:
-        relays: list[Background] = [Relay(unit, self.broker, poll=RELAY_POLL_SECONDS) for unit in self.units.values()]
-        unit = self.units[gateway.NAME]
-        found = [SystemLog(unit), *relays, *self.pulses, self.queues]
+        relays: list[Background] = [
+            Relay(context, self.broker, poll=RELAY_POLL_SECONDS) for context in self.contexts.values()
+        ]
+        context = self.contexts[gateway.NAME]
+        found = [SystemLog(context), *relays, *self.pulses, self.queues]
         if feeds:
-            found += gateway.watchers(unit, self.settings, self.broker.queue_figures)
-            found += [part for service in SERVICES for part in service.components(self.units[service.name])]
+            found += gateway.watchers(context, self.settings, self.broker.queue_figures)
+            found += [part for service in SERVICES for part in service.components(self.contexts[service.name])]
         return found
 
     def _ask_to_end(self) -> None:
@@ -106,12 +108,12 @@ class System:
             component.stopping.set()
 
     def _dispose(self) -> None:
-        for unit in self.units.values():
-            unit.engine.dispose()
+        for context in self.contexts.values():
+            context.engine.dispose()
 
     def app(self) -> Starlette:
         return gateway.build_app(
-            self.units[gateway.NAME], self.live, self.settings, self._checks, self.broker.queue_figures
+            self.contexts[gateway.NAME], self.live, self.settings, self._checks, self.broker.queue_figures
         )
 
     def _checks(self) -> dict[str, bool]:
@@ -122,7 +124,7 @@ class System:
         }
 
     def ticks(self) -> list[Tick]:
-        return [Tick(self.units[service.name], self._woke) for service in SERVICES]
+        return [Tick(self.contexts[service.name], self._woke) for service in SERVICES]
 
     def _woke(self, answered: bool) -> None:
         if answered:

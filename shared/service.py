@@ -18,8 +18,8 @@ from sqlalchemy.exc import OperationalError
 from shared.background import Background
 from shared.bus.actors import Actors
 from shared.bus.dead_letters import declare_operations
-from shared.bus.retries import RetryOrBury
-from shared.bus.unit_of_work import Unit
+from shared.bus.retries import RetryOrDeadLetter
+from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock, utc_now
 from shared.contracts.routing import consumed_by
 from shared.jobs.checks import chains, check_chains
@@ -27,7 +27,7 @@ from shared.jobs.config import InvalidJobsConfig, load_jobs_config, named
 from shared.jobs.declaration import InvalidJob, Job, Jobs
 from shared.jobs.engine import claims
 from shared.jobs.engine.executor import declare_runner
-from shared.jobs.engine.heartbeat import Pulse
+from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.settings import InvalidSetting
 from shared.settings import ServiceSettings
 from shared.storage.engine import make_engine
@@ -50,14 +50,14 @@ class Service:
     name: str
     actors: Actors
     jobs: Jobs
-    prepare: Callable[[Unit], None] = lambda _: None
-    components: Callable[[Unit], Sequence[Background]] = lambda _: ()
+    prepare: Callable[[ServiceContext], None] = lambda _: None
+    components: Callable[[ServiceContext], Sequence[Background]] = lambda _: ()
     check_settings: Callable[[], object] = lambda: None
 
 
-def make_unit(service: str, settings: ServiceSettings, clock: Clock = utc_now) -> Unit:
+def make_context(service: str, settings: ServiceSettings, clock: Clock = utc_now) -> ServiceContext:
     engine = make_engine(settings.database_url.get_secret_value(), name=service, pool_size=settings.pool_size)
-    return Unit(service, engine, clock)
+    return ServiceContext(service, engine, clock)
 
 
 def configure_jobs(service: Service, settings: ServiceSettings) -> dict[str, Job]:
@@ -77,32 +77,32 @@ def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> N
         raise InvalidJobsConfig(f"{settings.jobs_config}: no service has a job named {', '.join(unknown)}")
 
 
-def prepare(service: Service, unit: Unit, jobs: dict[str, Job]) -> None:
+def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job]) -> None:
     """Migrate, write the declarations and what the service needs to begin; raises InvalidJobsConfig."""
-    migrate_service(unit.engine, service.name)
-    with unit.engine.begin() as connection:
-        claims.declare(connection, jobs.values(), unit.clock())
+    migrate_service(context.engine, service.name)
+    with context.engine.begin() as connection:
+        claims.declare(connection, jobs.values(), context.clock())
         followed = chains(connection)
         for job in jobs:
             try:
                 check_chains(followed, job)
             except InvalidSetting as error:
                 raise InvalidJobsConfig(f"{job}.{error}") from None
-    service.prepare(unit)
+    service.prepare(context)
 
 
-def attach(service: Service, broker: dramatiq.Broker, unit: Unit, jobs: dict[str, Job]) -> Pulse:
+def attach(service: Service, broker: dramatiq.Broker, context: ServiceContext, jobs: dict[str, Job]) -> Heartbeat:
     """Put the service's actors, and those that every service has, on the broker; what has to beat for its runs."""
-    service.actors.attach(broker, unit)
+    service.actors.attach(broker, context)
     common = Actors()
-    pulse = Pulse(unit, queues=consumed_by(service.name))
-    declare_runner(common, service.name, jobs, pulse)
+    heartbeat = Heartbeat(context, queues=consumed_by(service.name))
+    declare_runner(common, service.name, jobs, heartbeat)
     declare_operations(common, service.name)
-    common.attach(broker, unit)
-    return pulse
+    common.attach(broker, context)
+    return heartbeat
 
 
-def make_middleware(units: dict[str, Unit], jitter: Random | None = None) -> list[dramatiq.Middleware]:
+def make_middleware(contexts: dict[str, ServiceContext], jitter: Random | None = None) -> list[dramatiq.Middleware]:
     """Dramatiq's own where it is sound, ours for what happens after a failure; ``jitter`` is for simulations."""
     return [
         AgeLimit(),
@@ -110,7 +110,7 @@ def make_middleware(units: dict[str, Unit], jitter: Random | None = None) -> lis
         ShutdownNotifications(),
         Pipelines(),
         CurrentMessage(),
-        RetryOrBury(units, jitter),
+        RetryOrDeadLetter(contexts, jitter),
     ]
 
 
@@ -118,19 +118,19 @@ class DatabaseAway(RuntimeError):
     """The database did not answer for as long as a start waits for it."""
 
 
-def wait_for_database(unit: Unit, *, seconds: float) -> None:
+def wait_for_database(context: ServiceContext, *, seconds: float) -> None:
     """Return when the database answers; raises DatabaseAway."""
     deadline = time.monotonic() + seconds
     said = False
     while True:
         try:
-            with unit.engine.connect() as connection:
+            with context.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
         except OperationalError as error:
             if time.monotonic() > deadline:
                 raise DatabaseAway(f"no database for {seconds:g} s: {str(error.orig).strip()}") from None
             if not said:
-                log.info("waiting for the database", service=unit.service, error=str(error.orig).strip())
+                log.info("waiting for the database", service=context.service, error=str(error.orig).strip())
             said = True
             time.sleep(0.5)
         else:

@@ -22,14 +22,14 @@ import structlog
 
 from shared.background import Background
 from shared.bus.amqp.broker import ServiceBroker
-from shared.bus.amqp.worker_pools import BackgroundLane
-from shared.bus.notify import Wake
+from shared.bus.amqp.worker_pools import BackgroundPool
+from shared.bus.notify import NotificationListener
 from shared.bus.relay import Relay
-from shared.bus.unit_of_work import Unit
-from shared.contracts.routing import consumed_by, lanes_of
+from shared.bus.unit_of_work import ServiceContext
+from shared.contracts.routing import consumed_by, worker_pools_of
 from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.config import InvalidJobsConfig
-from shared.jobs.engine.heartbeat import Pulse
+from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick, run_scheduler
 from shared.observability.health import is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
 from shared.observability.logs import configure_logs
@@ -40,8 +40,8 @@ from shared.service import (
     Service,
     attach,
     configure_jobs,
+    make_context,
     make_middleware,
-    make_unit,
     prepare,
     wait_for_database,
 )
@@ -79,10 +79,10 @@ def _prepare(service: Service) -> ServiceSettings:
     service.check_settings()
     jobs = configure_jobs(service, settings)
     configure_logs(settings)
-    unit = make_unit(service.name, settings)
-    wait_for_database(unit, seconds=DATABASE_WAIT_SECONDS)
-    prepare(service, unit, jobs)
-    unit.engine.dispose()
+    context = make_context(service.name, settings)
+    wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
+    prepare(service, context, jobs)
+    context.engine.dispose()
     return settings
 
 
@@ -90,7 +90,7 @@ def _command(service: Service, settings: ServiceSettings, module: str) -> list[s
     return [
         sys.executable, "-m", "dramatiq", f"{module}:worker",
         "--processes", str(settings.processes), "--threads", str(settings.threads),
-        "--queues", *lanes_of(service.name)[0],
+        "--queues", *worker_pools_of(service.name)[0],
         "--fork-function", f"{module}:scheduler",
         "--worker-shutdown-timeout", str(SHUTDOWN_MS),
         "--skip-logging",
@@ -101,26 +101,33 @@ def worker(service: Service) -> None:
     """Set up one worker process; called by the dramatiq CLI."""
     settings = ServiceSettings()
     configure_logs(settings)
-    unit = make_unit(service.name, settings)
+    context = make_context(service.name, settings)
     broker = ServiceBroker(
         settings.rabbitmq_url.get_secret_value(),
         service=service.name,
-        middleware=make_middleware({service.name: unit}),
+        middleware=make_middleware({service.name: context}),
     )
-    pulse = attach(service, broker, unit, configure_jobs(service, settings))
-    relay = Relay(unit, broker.publisher, poll=POLL_SECONDS)
-    lane = BackgroundLane(
-        lanes_of(service.name)[1],
+    heartbeat = attach(service, broker, context, configure_jobs(service, settings))
+    relay = Relay(context, broker.publisher, poll=POLL_SECONDS)
+    pool = BackgroundPool(
+        worker_pools_of(service.name)[1],
         threads=settings.background_threads,
         timeout_ms=WORKER_TIMEOUT_MS,
         shutdown_ms=SHUTDOWN_MS,
     )
     workers: list[dramatiq.Worker] = []
-    control = QueueControl(unit, lambda: workers)
-    beside = [SystemLog(unit), relay, Wake(unit), pulse, control, *service.components(unit)]
-    heartbeat = _Heartbeat(service.name, broker, unit, beside, lane, control)
-    broker.add_middleware(_Components(beside, heartbeat, lane, workers, pulse))
-    broker.add_middleware(lane)
+    control = QueueControl(context, lambda: workers)
+    beside = [
+        SystemLog(context),
+        relay,
+        NotificationListener(context),
+        heartbeat,
+        control,
+        *service.components(context),
+    ]
+    replica_watch = _ReplicaWatch(service.name, broker, context, beside, pool, control)
+    broker.add_middleware(_Components(beside, replica_watch, pool, workers, heartbeat))
+    broker.add_middleware(pool)
     dramatiq.set_broker(broker)
 
 
@@ -130,54 +137,54 @@ class _Components(dramatiq.Middleware):
     def __init__(
         self,
         components: Sequence[Background],
-        heartbeat: "_Heartbeat",
-        lane: BackgroundLane,
+        replica_watch: "_ReplicaWatch",
+        pool: BackgroundPool,
         workers: list[dramatiq.Worker],
-        pulse: Pulse,
+        heartbeat: Heartbeat,
     ) -> None:
         self.components = components
-        self.heartbeat = heartbeat
-        self.lane = lane
+        self.replica_watch = replica_watch
+        self.pool = pool
         self.workers = workers
-        self.pulse = pulse
+        self.heartbeat = heartbeat
 
     def after_worker_boot(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         self.workers.append(worker)
-        if self.lane.runs(worker):
+        if self.pool.runs(worker):
             return
         for component in self.components:
             component.start()
-        self.heartbeat.threads = worker.workers
-        self.heartbeat.start()
+        self.replica_watch.threads = worker.workers
+        self.replica_watch.start()
 
     def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
-        self.pulse.interrupt()
+        self.heartbeat.interrupt()
 
     def after_worker_shutdown(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
-        if self.lane.runs(worker):
+        if self.pool.runs(worker):
             return
-        for component in (self.heartbeat, *reversed(self.components)):
+        for component in (self.replica_watch, *reversed(self.components)):
             component.stop()
 
 
-class _Heartbeat(Background):
+class _ReplicaWatch(Background):
     """Says once a second what works in this process, and ends the replica when its scheduler is gone."""
 
     def __init__(
         self,
         service: str,
         broker: ServiceBroker,
-        unit: Unit,
+        context: ServiceContext,
         beside: Sequence[Background],
-        lane: BackgroundLane,
+        pool: BackgroundPool,
         control: QueueControl,
     ) -> None:
         super().__init__("heartbeat")
         self._queues = consumed_by(service)
         self._broker = broker
-        self._unit = unit
+        self._context = context
         self._beside = beside
-        self._lane = lane
+        self._pool = pool
         self._control = control
         self.threads: Sequence[Thread] = ()
         self._folder = run_folder()
@@ -190,10 +197,10 @@ class _Heartbeat(Background):
                 self._folder,
                 f"worker-{os.getpid()}",
                 consumers={q: q in self._broker.attached or q in self._control.paused for q in self._queues},
-                threads=all(t.is_alive() for t in (*self.threads, *self._lane.workers))
+                threads=all(t.is_alive() for t in (*self.threads, *self._pool.workers))
                 and all(part.alive for part in self._beside),
                 broker=self._broker.publisher.connected.is_set(),
-                database=self._unit.answers(),
+                database=self._context.answers(),
             )
 
     def _watch_scheduler(self) -> None:
@@ -212,18 +219,18 @@ def scheduler(service: Service) -> int:
     settings = ServiceSettings()
     configure_logs(settings)
     folder = run_folder()
-    unit = make_unit(service.name, settings.model_copy(update={"pool_size": SCHEDULER_POOL_SIZE}))
+    context = make_context(service.name, settings.model_copy(update={"pool_size": SCHEDULER_POOL_SIZE}))
     serve_health(
         settings.health_host,
         settings.health_port,
         lambda: replica_health(folder, settings.processes),
-        lambda: exposition(unit),
+        lambda: exposition(context),
     )
-    beside = (SystemLog(unit), Pulse(unit, kind="scheduler"))
+    beside = (SystemLog(context), Heartbeat(context, kind="scheduler"))
     for part in beside:
         part.start()
     try:
-        run_scheduler([Tick(unit, _beat_writer(folder))])
+        run_scheduler([Tick(context, _beat_writer(folder))])
     finally:  # dramatiq's forks turn SIGTERM into SystemExit
         for part in reversed(beside):
             part.stop()

@@ -30,7 +30,7 @@ from shared.bus.envelope import Outgoing, stamped
 from shared.bus.inprocess import InProcessBroker, tell
 from shared.bus.poison import read
 from shared.bus.relay import Relay
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.routing import QUEUES
 
 
@@ -101,13 +101,13 @@ class Simulation(InProcessBroker):
         self._relays: list[tuple[Relay, Connection]] = []
         self._open = ExitStack()
 
-    def relay(self, units: Iterable[Unit]) -> None:
+    def relay(self, contexts: Iterable[ServiceContext]) -> None:
         """Send what stands in these outboxes, too, from now on."""
-        for unit in units:
-            connection = self._open.enter_context(unit.engine.connect())
+        for context in contexts:
+            connection = self._open.enter_context(context.engine.connect())
             connection.execution_options(isolation_level="AUTOCOMMIT")
             self._open.callback(connection.invalidate)  # with its advisory locks
-            self._relays.append((Relay(unit, self, poll=0), connection))
+            self._relays.append((Relay(context, self, poll=0), connection))
 
     def close(self) -> None:
         self._open.close()

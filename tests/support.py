@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from services.orders.persistence.invariants import broken
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.clock import utc_now
 from shared.contracts.accounts import AccountSettings, OpenAccount
 from shared.contracts.base import Message
@@ -49,11 +49,11 @@ def value(engine: Engine, statement: str, **values: Any) -> Any:
         return connection.execute(text(statement), values).scalar_one()
 
 
-def send(unit: Unit, *messages: Message, message_id: UUID | None = None) -> None:
+def send(context: ServiceContext, *messages: Message, message_id: UUID | None = None) -> None:
     """Send from the unit's outbox, as its service would."""
-    with unit.transaction() as tx:
+    with context.unit_of_work() as uow:
         for message in messages:
-            tx.publish(message, message_id=message_id)
+            uow.publish(message, message_id=message_id)
 
 
 def price(

@@ -16,10 +16,10 @@ from shared.bus.amqp.publisher import Publisher
 from shared.bus.relay import Relay
 from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, exchange_of
-from shared.jobs.engine.heartbeat import Pulse
+from shared.jobs.engine.heartbeat import Heartbeat
 from shared.observability.logs import configure_logs
 from shared.observability.system_log import SystemLog
-from shared.service import DatabaseAway, make_unit, wait_for_database
+from shared.service import DatabaseAway, make_context, wait_for_database
 from shared.settings import InvalidSettings, load
 from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
 
@@ -30,30 +30,30 @@ def main() -> None:
     try:
         settings = load(Settings)
         configure_logs(settings)
-        unit = make_unit(NAME, settings)
-        wait_for_database(unit, seconds=DATABASE_WAIT_SECONDS)
+        context = make_context(NAME, settings)
+        wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
     except (InvalidSettings, DatabaseAway) as error:
         sys.exit(f"gateway: {error}")
-    made = prepare(unit, settings)
+    made = prepare(context, settings)
     if made is not None:
         print(f"key id {made.key_id}\nsecret key {made.secret} (shown once)", flush=True)  # noqa: T201
     url = settings.rabbitmq_url.get_secret_value()
     live = Live()
     publisher = Publisher(url, name="gateway-publisher")
-    relay = Relay(unit, publisher, poll=POLL_SECONDS)
+    relay = Relay(context, publisher, poll=POLL_SECONDS)
     listener = Listener(
         url,
         queue=f"gateway.{socket.gethostname()}.{os.getpid()}",
         bindings=[(exchange_of(message), routing_key(message, message.service)) for message in LIVE],
         callback=live.on_message,
     )
-    watching = watchers(unit, settings, queue_reader(settings, unit.clock))
-    beside = [SystemLog(unit), Pulse(unit, kind="gateway"), relay, *watching]
+    watching = watchers(context, settings, queue_reader(settings, context.clock))
+    beside = [SystemLog(context), Heartbeat(context, kind="gateway"), relay, *watching]
     listener.start()
     for part in beside:
         part.start()
     app = build_app(
-        unit,
+        context,
         live,
         settings,
         lambda: {

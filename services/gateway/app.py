@@ -74,7 +74,7 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
 
 async def get_metrics(gateway: Gateway, _request: Request, _principal: Principal) -> Response:
     """The figures of this process for Prometheus; of an operator's key only, since this port may face the world."""
-    return Response(await run_in_threadpool(exposition, gateway.unit), headers={"Content-Type": CONTENT_TYPE})
+    return Response(await run_in_threadpool(exposition, gateway.context), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def get_document() -> dict[str, Any]:
@@ -109,8 +109,8 @@ async def _sweep_submissions(gateway: Gateway) -> None:
     """Send again what orders has not answered, so that no order lives only in a message."""
 
     def sweep() -> int:
-        with gateway.unit.transaction() as tx:
-            return submissions.resend_unanswered(tx, RESEND_AFTER)
+        with gateway.context.unit_of_work() as uow:
+            return submissions.resend_unanswered(uow, RESEND_AFTER)
 
     swept = True
     while True:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.maintenance import Keep, OldRows, engine_rows, remove
 from shared.outage import Outage
 
@@ -18,9 +18,9 @@ OWN = (
 
 
 class Housekeeping(Background):
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, context: ServiceContext) -> None:
         super().__init__("housekeeping")
-        self._unit = unit
+        self._context = context
         self._database = Outage("the database", part="housekeeping")
 
     def run(self) -> None:
@@ -34,4 +34,4 @@ class Housekeeping(Background):
             self.stopping.wait(pause)
 
     def remove_old_rows(self) -> dict[str, int]:
-        return remove(self._unit, [*engine_rows(self._unit.service, Keep()), *OWN])
+        return remove(self._context, [*engine_rows(self._context.service, Keep()), *OWN])

@@ -21,7 +21,7 @@ from services.gateway.streams.hub import Live
 from shared.background import Background
 from shared.bus.amqp.management import Management
 from shared.bus.amqp.queue_stats import queue_figures
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.clock import Clock
 from shared.contracts.accounts import OpenAccount
 from shared.settings import DEMO_ACCOUNT_ID
@@ -38,27 +38,27 @@ class NewKey:
     secret: str
 
 
-def prepare(unit: Unit, settings: Settings) -> NewKey | None:
+def prepare(context: ServiceContext, settings: Settings) -> NewKey | None:
     """Migrate, and for a demo see that its account and key exist; the key, if one was made."""
-    migrate_service(unit.engine, NAME)
+    migrate_service(context.engine, NAME)
     if not settings.demo:
         return None
-    with unit.transaction() as tx:
+    with context.unit_of_work() as uow:
         opening = OpenAccount(account_id=DEMO_ACCOUNT_ID, name="Demo", cash=settings.demo_cash)
-        tx.publish(opening, message_id=uuid5(NAMESPACE_URL, "paperprofit:open-demo-account"))
-        return _demo_key(tx, settings)
+        uow.publish(opening, message_id=uuid5(NAMESPACE_URL, "paperprofit:open-demo-account"))
+        return _demo_key(uow, settings)
 
 
-def _demo_key(tx: Transaction, settings: Settings) -> NewKey | None:
+def _demo_key(uow: UnitOfWork, settings: Settings) -> NewKey | None:
     scopes = [TRADE, OPERATE]
     if settings.api_key_id and settings.api_secret_key:
         secret = settings.api_secret_key.get_secret_value()
-        add_key(tx.connection, settings.api_key_id, secret, DEMO_ACCOUNT_ID, scopes, tx.now)
+        add_key(uow.connection, settings.api_key_id, secret, DEMO_ACCOUNT_ID, scopes, uow.now)
         return None
-    if has_key(tx.connection, DEMO_ACCOUNT_ID):
+    if has_key(uow.connection, DEMO_ACCOUNT_ID):
         return None
     made = NewKey(settings.api_key_id or new_key_id(), new_secret())
-    add_key(tx.connection, made.key_id, made.secret, DEMO_ACCOUNT_ID, scopes, tx.now)
+    add_key(uow.connection, made.key_id, made.secret, DEMO_ACCOUNT_ID, scopes, uow.now)
     return made
 
 
@@ -71,16 +71,16 @@ def queue_reader(settings: Settings, clock: Clock) -> Figures | None:
     return lambda: queue_figures(management, vhost, clock())
 
 
-def watchers(unit: Unit, settings: Settings, figures: Figures | None) -> list[Background]:
+def watchers(context: ServiceContext, settings: Settings, figures: Figures | None) -> list[Background]:
     """What runs beside the requests: the alerts, the housekeeping, and the notifier where administrators are told."""
     targets = make_targets(settings.alert_targets)
-    alerts = Alerts(unit, figures, queue_age=timedelta(seconds=settings.alert_queue_age))
-    always = [alerts, Housekeeping(unit)]
-    return [*always, Notifier(unit, targets)] if targets else always
+    alerts = Alerts(context, figures, queue_age=timedelta(seconds=settings.alert_queue_age))
+    always = [alerts, Housekeeping(context)]
+    return [*always, Notifier(context, targets)] if targets else always
 
 
 def build_app(
-    unit: Unit,
+    context: ServiceContext,
     live: Live,
     settings: Settings,
     checks: Callable[[], dict[str, bool]],
@@ -92,8 +92,8 @@ def build_app(
     """
 
     def health() -> dict[str, Any]:
-        states = {"database": unit.answers(), **checks()}
+        states = {"database": context.answers(), **checks()}
         return {"healthy": all(states.values()), **states}
 
-    asked = figures or queue_reader(settings, unit.clock)
-    return make_app(Gateway(unit, live, settings, KeyRing(unit.engine), asked), health)
+    asked = figures or queue_reader(settings, context.clock)
+    return make_app(Gateway(context, live, settings, KeyRing(context.engine), asked), health)

@@ -2,7 +2,7 @@
 
 from services.marketdata import corporate_actions, halts, official_prices
 from shared.bus.actors import Actors
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.official_prices import EnterOfficialPrice
@@ -11,22 +11,22 @@ actors = Actors()
 
 
 @actors.on(EnterCorporateAction, queue="marketdata.commands")
-def enter_corporate_action(command: EnterCorporateAction, tx: Transaction) -> None:
+def enter_corporate_action(command: EnterCorporateAction, uow: UnitOfWork) -> None:
     """Keep it until it takes effect; one whose time has come does at once."""
-    corporate_actions.enter(tx, command)
-    corporate_actions.apply_due(tx)
+    corporate_actions.enter(uow, command)
+    corporate_actions.apply_due(uow)
 
 
 @actors.on(EnterOfficialPrice, queue="marketdata.commands")
-def enter_official_price(command: EnterOfficialPrice, tx: Transaction) -> None:
-    official_prices.enter(tx, command)
+def enter_official_price(command: EnterOfficialPrice, uow: UnitOfWork) -> None:
+    official_prices.enter(uow, command)
 
 
 @actors.on(HaltTrading, queue="marketdata.commands")
-def halt_trading(command: HaltTrading, tx: Transaction) -> None:
-    halts.halt(tx, command)
+def halt_trading(command: HaltTrading, uow: UnitOfWork) -> None:
+    halts.halt(uow, command)
 
 
 @actors.on(ResumeTrading, queue="marketdata.commands")
-def resume_trading(command: ResumeTrading, tx: Transaction) -> None:
-    halts.resume(tx, command)
+def resume_trading(command: ResumeTrading, uow: UnitOfWork) -> None:
+    halts.resume(uow, command)

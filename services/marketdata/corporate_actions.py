@@ -5,21 +5,21 @@ So whoever gets the messages in their order never sees a price of new shares bes
 
 from sqlalchemy import text
 
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 
 
-def enter(tx: Transaction, command: EnterCorporateAction) -> None:
+def enter(uow: UnitOfWork, command: EnterCorporateAction) -> None:
     """Raises IntegrityError where there is no such instrument."""
-    tx.connection.execute(_ENTER, {**command.model_dump(), "now": tx.now})
+    uow.connection.execute(_ENTER, {**command.model_dump(), "now": uow.now})
 
 
-def apply_due(tx: Transaction) -> int:
+def apply_due(uow: UnitOfWork) -> int:
     """Apply what is due and not applied yet; the number of them."""
-    due = tx.connection.execute(_TAKE_DUE, {"now": tx.now}).all()
+    due = uow.connection.execute(_TAKE_DUE, {"now": uow.now}).all()
     for action in sorted(due, key=lambda row: (row.effective_at, row.id)):
-        adjustment = tx.connection.execute(_ADJUST, {"symbol": action.symbol, "ratio": action.ratio}).scalar_one()
-        tx.publish(
+        split_count = uow.connection.execute(_ADJUST, {"symbol": action.symbol, "ratio": action.ratio}).scalar_one()
+        uow.publish(
             CorporateActionApplied(
                 action_id=action.id,
                 symbol=action.symbol,
@@ -27,7 +27,7 @@ def apply_due(tx: Transaction) -> int:
                 ratio=action.ratio,
                 amount=action.amount,
                 effective_at=action.effective_at,
-                adjustment=adjustment,
+                split_count=split_count,
             )
         )
     return len(due)
@@ -44,12 +44,12 @@ RETURNING id, symbol, kind, ratio, amount, effective_at
 #: A split also makes the current price one of new shares, which is an update of it.
 _ADJUST = text("""
 UPDATE marketdata.instruments SET
-  adjustment = adjustment + CASE WHEN CAST(:ratio AS numeric) IS NULL THEN 0 ELSE 1 END,
+  split_count = split_count + CASE WHEN CAST(:ratio AS numeric) IS NULL THEN 0 ELSE 1 END,
   sequence = sequence + 1,
   last_price = round(last_price / COALESCE(:ratio, 1), 9), bid = round(bid / COALESCE(:ratio, 1), 9),
   ask = round(ask / COALESCE(:ratio, 1), 9), open = round(open / COALESCE(:ratio, 1), 9),
   high = round(high / COALESCE(:ratio, 1), 9), low = round(low / COALESCE(:ratio, 1), 9),
   bid_size = bid_size * COALESCE(:ratio, 1), ask_size = ask_size * COALESCE(:ratio, 1),
   volume = volume * COALESCE(:ratio, 1)
-WHERE symbol = :symbol RETURNING adjustment
+WHERE symbol = :symbol RETURNING split_count
 """)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.marketdata.prices import take_in
 from services.marketdata.providers import Provider
 from shared.background import Background
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 
 log = structlog.get_logger(__name__)
 
@@ -28,9 +28,9 @@ PAUSE_SECONDS = 1.0
 class Feed(Background):
     """``speed`` is in bars a second."""
 
-    def __init__(self, unit: Unit, provider: Provider, *, speed: float) -> None:
+    def __init__(self, context: ServiceContext, provider: Provider, *, speed: float) -> None:
         super().__init__("feed")
-        self._unit = unit
+        self._context = context
         self._provider = provider
         self._period = 1 / speed
         self._waiting = False
@@ -38,7 +38,7 @@ class Feed(Background):
     def run(self) -> None:
         while not self.stopping.is_set():
             try:
-                with self._unit.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as lock:
+                with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as lock:
                     self._push_while_locked(lock)
             except SQLAlchemyError as error:
                 self._note(waiting=True, error=str(error).splitlines()[0])
@@ -70,6 +70,6 @@ class Feed(Background):
 
     def push(self) -> int:
         """Push one bar of every symbol; the number of prices."""
-        with self._unit.transaction() as tx:
-            step = partial(self._provider.advance, now=tx.now)
-            return take_in(tx, self._provider, step, interval=INTERVAL, length=None)
+        with self._context.unit_of_work() as uow:
+            step = partial(self._provider.advance, now=uow.now)
+            return take_in(uow, self._provider, step, interval=INTERVAL, length=None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 
 
@@ -19,32 +19,32 @@ def covering(symbol: str, at: str) -> str:
       WHERE h.symbol = {symbol} AND h.began_at < {at} AND COALESCE(h.ended_at, 'infinity') > {at})"""
 
 
-def halt(tx: Transaction, command: HaltTrading) -> None:
+def halt(uow: UnitOfWork, command: HaltTrading) -> None:
     """Raises NoResultFound where there is no such instrument."""
-    instrument = _locked(tx, command.symbol)
+    instrument = _locked(uow, command.symbol)
     if instrument.halted_at is not None:
         return
-    began_at = max(filter(None, (tx.now, instrument.quoted_at, instrument.resumed_at)))
+    began_at = max(filter(None, (uow.now, instrument.quoted_at, instrument.resumed_at)))
     values = {**command.model_dump(), "began_at": began_at}
-    if tx.connection.execute(_ADD, values).rowcount == 1:
-        tx.connection.execute(_HALT, values)
-        tx.publish(TradingHalted(**values))
+    if uow.connection.execute(_ADD, values).rowcount == 1:
+        uow.connection.execute(_HALT, values)
+        uow.publish(TradingHalted(**values))
 
 
-def resume(tx: Transaction, command: ResumeTrading) -> None:
+def resume(uow: UnitOfWork, command: ResumeTrading) -> None:
     """Raises NoResultFound where there is no such instrument."""
-    instrument = _locked(tx, command.symbol)
+    instrument = _locked(uow, command.symbol)
     if instrument.halted_at is None:
         return
-    values = {"symbol": command.symbol, "ended_at": max(tx.now, instrument.halted_at)}
-    tx.connection.execute(_RESUME, values)
-    halt_id = tx.connection.execute(_END, values).scalar_one()
-    tx.publish(TradingResumed(**values, halt_id=halt_id))
+    values = {"symbol": command.symbol, "ended_at": max(uow.now, instrument.halted_at)}
+    uow.connection.execute(_RESUME, values)
+    halt_id = uow.connection.execute(_END, values).scalar_one()
+    uow.publish(TradingResumed(**values, halt_id=halt_id))
 
 
-def _locked(tx: Transaction, symbol: str) -> Any:
+def _locked(uow: UnitOfWork, symbol: str) -> Any:
     """What decides about a halt; prices of the symbol wait meanwhile."""
-    return tx.connection.execute(_LOCK, {"symbol": symbol}).one()
+    return uow.connection.execute(_LOCK, {"symbol": symbol}).one()
 
 
 _LOCK = text("""

@@ -12,7 +12,7 @@ from services.marketdata.settings import current
 from shared.contracts.markets import MARKETS
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune, remove
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 
 jobs = Jobs("marketdata")
 
@@ -35,13 +35,13 @@ def configured_provider() -> Provider:
     time_limit="50s",
     description="Fetch current prices from the provider, store them with their bars and publish them.",
 )
-def update_market_data(run: JobRun) -> Counts:
+def update_market_data(run: RunContext) -> Counts:
     provider = configured_provider()
-    with run.unit.transaction() as tx:
-        partitions.ensure_partitions(tx.connection, tx.now)
+    with run.context.unit_of_work() as uow:
+        partitions.ensure_partitions(uow.connection, uow.now)
         if not provider.official:
-            official_prices.note_closes(tx)
-    return {"prices_written": poll(run.unit, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)}
+            official_prices.note_closes(uow)
+    return {"prices_written": poll(run.context, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)}
 
 
 @jobs.job(
@@ -51,9 +51,9 @@ def update_market_data(run: JobRun) -> Counts:
     time_limit="1m",
     description="Let splits and dividends take effect whose time has come, where no new price did.",
 )
-def apply_corporate_actions(run: JobRun) -> Counts:
-    with run.unit.transaction() as tx:
-        return {"actions_applied": apply_due(tx)}
+def apply_corporate_actions(run: RunContext) -> Counts:
+    with run.context.unit_of_work() as uow:
+        return {"actions_applied": apply_due(uow)}
 
 
 @jobs.job(
@@ -62,7 +62,7 @@ def apply_corporate_actions(run: JobRun) -> Counts:
     time_limit="5m",
     description="Write the sessions of every market for a year ahead, and correct what has changed in their calendars.",
 )
-def update_sessions(run: JobRun) -> Counts:
+def update_sessions(run: RunContext) -> Counts:
     first, last = (run.now - SESSIONS_BACK).date(), (run.now + SESSIONS_AHEAD).date()
     markets = [market for market in MARKETS.values() if not market.always_open]
     sessions = []
@@ -70,8 +70,8 @@ def update_sessions(run: JobRun) -> Counts:
         sessions += sessions_between(market, first, last)
         run.progress(number, len(markets))
     codes = [market.code for market in markets]
-    with run.unit.transaction() as tx:
-        written, removed = store.replace_sessions(tx.connection, codes, first, last, sessions)
+    with run.context.unit_of_work() as uow:
+        written, removed = store.replace_sessions(uow.connection, codes, first, last, sessions)
     return {"sessions_written": written, "sessions_removed": removed}
 
 
@@ -83,12 +83,12 @@ def update_sessions(run: JobRun) -> Counts:
     alert_runtime="30m",
     description="Remove old bars, but not daily and replayed ones, and old rows of the bus and of the job engine.",
 )
-def maintain_market_data(run: JobRun) -> Counts:
+def maintain_market_data(run: RunContext) -> Counts:
     keep = timedelta(days=current().keep_bars_days)
-    with run.unit.transaction() as tx:
-        partitions.ensure_partitions(tx.connection, tx.now)
-        months = partitions.old_months(tx.connection, tx.now - keep)
-    kept = [partitions.thin_out(run.unit, month, run.progress) for month in months]
-    strays = remove(run.unit, [partitions.strays(keep)], run.progress)
+    with run.context.unit_of_work() as uow:
+        partitions.ensure_partitions(uow.connection, uow.now)
+        months = partitions.old_months(uow.connection, uow.now - keep)
+    kept = [partitions.thin_out(run.context, month, run.progress) for month in months]
+    strays = remove(run.context, [partitions.strays(keep)], run.progress)
     thinned = {"months_thinned": len(kept) - kept.count(None), "bars_kept": sum(filter(None, kept))}
     return {**thinned, **strays, **prune(run)}

@@ -14,9 +14,9 @@ from services.marketdata.domain.official import NEAR, SETTLES, Bar, Official, Tr
 from services.marketdata.domain.quote import Quote
 from services.marketdata.halts import covering
 from services.marketdata.store import Update
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.markets import MARKETS
-from shared.contracts.official_prices import AuctionHeld, AuctionKind, EnterOfficialPrice
+from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, OfficialPricePublished
 
 #: An official price that somebody entered names no provider.
 BY_HAND = "hand"
@@ -26,32 +26,32 @@ LOOK_BACK = timedelta(days=14)
 LOOKED_FOR = timedelta(hours=1)
 
 
-def enter(tx: Transaction, command: EnterOfficialPrice) -> int:
-    return keep(tx, [Official(**command.model_dump(), provider=BY_HAND)])
+def enter(uow: UnitOfWork, command: EnterOfficialPrice) -> int:
+    return keep(uow, [Official(**command.model_dump(), provider=BY_HAND)])
 
 
-def keep(tx: Transaction, found: Sequence[Official]) -> int:
+def keep(uow: UnitOfWork, found: Sequence[Official]) -> int:
     """Write those of auctions that had no official price yet, and tell them; the number of them."""
     if not found:
         return 0
     names = ("symbol", "kind", "day", "price", "volume", "held_at", "provider")
     columns = {name: [getattr(official, name) for official in found] for name in names}
-    rows = tx.connection.execute(_KEEP, {**columns, "now": tx.now}).mappings().all()
+    rows = uow.connection.execute(_KEEP, {**columns, "now": uow.now}).mappings().all()
     for row in sorted(rows, key=lambda row: (row["held_at"], row["symbol"])):
-        tx.publish(AuctionHeld.model_validate(dict(row)))
+        uow.publish(OfficialPricePublished.model_validate(dict(row)))
     return len(rows)
 
 
-def note_trades(tx: Transaction, quotes: Sequence[Quote], updates: Mapping[str, Update]) -> int:
+def note_trades(uow: UnitOfWork, quotes: Sequence[Quote], updates: Mapping[str, Update]) -> int:
     """Keep the official prices that these new prices tell, where their provider does not know them; the number."""
     markets = [market for market in {updates[quote.symbol].market for quote in quotes} if _closes(market)]
     if not markets:
         return 0
-    days = _days(tx.connection, markets, tx.now - LOOK_BACK, tx.now)
+    days = _days(uow.connection, markets, uow.now - LOOK_BACK, uow.now)
     pairs = [(bar, days.get(market, [])) for market in markets for bar in _bars(quotes, updates, market)]
     opens = [first_trade(bar, its) for bar, its in pairs]
     over = [(bar.symbol, day) for bar, its in pairs if (day := just_over(bar, its)) is not None]
-    return keep(tx, [*filter(None, opens), *last_trades(tx.connection, over)])
+    return keep(uow, [*filter(None, opens), *last_trades(uow.connection, over)])
 
 
 def _bars(quotes: Iterable[Quote], updates: Mapping[str, Update], market: str) -> list[Bar]:
@@ -66,12 +66,12 @@ def _closes(market: str) -> bool:
     return market not in MARKETS or not MARKETS[market].always_open
 
 
-def note_closes(tx: Transaction) -> int:
+def note_closes(uow: UnitOfWork) -> int:
     """Keep the official closes of days that are over, where no price came since; the number of them."""
-    settled = tx.now - SETTLES
-    rows = tx.connection.execute(_UNKNOWN_CLOSES, {"after": settled - LOOKED_FOR, "until": settled})
+    settled = uow.now - SETTLES
+    rows = uow.connection.execute(_UNKNOWN_CLOSES, {"after": settled - LOOKED_FOR, "until": settled})
     wanted = [(row.symbol, TradingDay(row.market, row.day, row.open_at, row.close_at)) for row in rows]
-    return keep(tx, last_trades(tx.connection, wanted))
+    return keep(uow, last_trades(uow.connection, wanted))
 
 
 def last_trades(connection: Connection, wanted: Sequence[tuple[str, TradingDay]]) -> list[Official]:
@@ -104,9 +104,9 @@ def _days(
 #: A split that took effect after the auction, and was applied before its price came, is not one of its shares'.
 _KEEP = text(f"""
 INSERT INTO marketdata.official_prices
-  (symbol, kind, day, price, volume, held_at, provider, known_at, sequence, adjustment)
+  (symbol, kind, day, price, volume, held_at, provider, known_at, sequence, split_count)
 SELECT v.symbol, v.kind, v.day, v.price, v.volume, v.held_at, v.provider, :now, GREATEST(i.sequence, 1),
-       i.adjustment - (SELECT count(*) FROM marketdata.corporate_actions c WHERE c.symbol = v.symbol
+       i.split_count - (SELECT count(*) FROM marketdata.corporate_actions c WHERE c.symbol = v.symbol
                        AND c.kind = 'split' AND c.applied_at IS NOT NULL AND c.effective_at > v.held_at)
 FROM unnest(CAST(:symbol AS text[]), CAST(:kind AS text[]), CAST(:day AS date[]), CAST(:price AS numeric[]),
             CAST(:volume AS numeric[]), CAST(:held_at AS timestamptz[]), CAST(:provider AS text[]))
@@ -114,7 +114,7 @@ FROM unnest(CAST(:symbol AS text[]), CAST(:kind AS text[]), CAST(:day AS date[])
 JOIN marketdata.instruments i ON i.symbol = v.symbol
 WHERE NOT {covering("v.symbol", "v.held_at")}
 ON CONFLICT (symbol, day, kind) DO NOTHING
-RETURNING symbol, kind, day, price, volume, held_at, provider, sequence, adjustment
+RETURNING symbol, kind, day, price, volume, held_at, provider, sequence, split_count
 """)
 _DAYS = text("""
 SELECT market, day, open_at, close_at FROM marketdata.trading_days_v1

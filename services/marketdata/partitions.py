@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.maintenance import OldRows
 
 #: Kept however old they are: what charts show of years, and what the demo replayed.
@@ -75,24 +75,24 @@ def old_months(connection: Connection, before: datetime) -> list[datetime]:
     return [month for month in months if _next_month(month) <= before]
 
 
-def thin_out(unit: Unit, month: datetime, progress: Callable[[int], None]) -> int | None:
+def thin_out(context: ServiceContext, month: datetime, progress: Callable[[int], None]) -> int | None:
     """Leave of the month the bars that are kept; their number, or None where one came meanwhile: the next run tries."""
     name = f"{_PARENT}_{month:%Y_%m}"
-    with unit.engine.begin() as connection:
+    with context.engine.begin() as connection:
         connection.execute(text(_MAKE_COPY.format(name=name, within=_within(month))))
         connection.execute(text(f"ANALYZE {name}"))  # else each batch might be found by sorting the whole month
     copied = 0
-    while number := _copy_batch(unit, name):
+    while number := _copy_batch(context, name):
         copied += number
         progress(copied)
-    with unit.engine.begin() as connection:
+    with context.engine.begin() as connection:
         return _swap(connection, name, month)
 
 
-def _copy_batch(unit: Unit, name: str) -> int:
+def _copy_batch(context: ServiceContext, name: str) -> int:
     """Rows are copied in the order of their key, so the last one there says where to go on."""
     values = {"kept": list(KEPT_INTERVALS), "batch": BATCH}
-    with unit.engine.begin() as connection:
+    with context.engine.begin() as connection:
         return connection.execute(text(_COPY.format(name=name)), values).rowcount
 
 

@@ -8,7 +8,7 @@ from services.marketdata.feed import Feed
 from services.marketdata.jobs import configured_provider, jobs
 from services.marketdata.settings import current
 from shared.background import Background
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS
 from shared.service import Service
 
@@ -22,16 +22,16 @@ INSTRUMENTS = (
 )
 
 
-def prepare(unit: Unit) -> None:
-    with unit.engine.begin() as connection:
+def prepare(context: ServiceContext) -> None:
+    with context.engine.begin() as connection:
         store.add_markets(connection, MARKETS.values())
         store.add_instruments(connection, INSTRUMENTS)
-        partitions.ensure_partitions(connection, unit.clock())
+        partitions.ensure_partitions(connection, context.clock())
 
 
-def components(unit: Unit) -> Sequence[Background]:
+def components(context: ServiceContext) -> Sequence[Background]:
     speed = current().replay_speed
-    return [Feed(unit, configured_provider(), speed=speed)] if speed else []
+    return [Feed(context, configured_provider(), speed=speed)] if speed else []
 
 
 service = Service("marketdata", actors, jobs, prepare, components, check_settings=current)

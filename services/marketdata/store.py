@@ -73,14 +73,14 @@ def save_provider_state(connection: Connection, provider: str, state: dict[str, 
 
 @dataclass(frozen=True)
 class Update:
-    """``sequence`` counts a symbol's updates, ``adjustment`` its splits; ``since`` is the time of the update before.
+    """``sequence`` counts a symbol's updates, ``split_count`` its splits; ``since`` is the time of the update before.
 
     ``market`` is that of the instrument. The first update ``after_halt`` has none before it.
     """
 
     sequence: int
     since: datetime | None
-    adjustment: int = 0
+    split_count: int = 0
     market: str = ""
     after_halt: bool = False
 
@@ -94,7 +94,7 @@ def update_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, 
     columns = _columns(quotes, "symbol", "provider", "last", "bid", "ask", "bid_size", "ask_size", "open")
     columns |= _columns(quotes, "high", "low", "volume", "quoted_at")
     return {
-        row.symbol: Update(row.sequence, row.since, row.adjustment, row.market, row.after_halt)
+        row.symbol: Update(row.sequence, row.since, row.split_count, row.market, row.after_halt)
         for row in connection.execute(_UPDATE_PRICES, columns)
     }
 
@@ -173,7 +173,7 @@ FROM unnest(CAST(:symbol AS text[]), CAST(:provider AS text[]), CAST(:last AS nu
   AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at)
 WHERE i.symbol = v.symbol AND (i.quoted_at IS NULL OR i.quoted_at < v.quoted_at)
   AND i.halted_at IS NULL AND (i.resumed_at IS NULL OR i.resumed_at <= v.quoted_at)
-RETURNING i.symbol, i.sequence, i.since, i.adjustment, i.market,
+RETURNING i.symbol, i.sequence, i.since, i.split_count, i.market,
           i.since IS NULL AND i.resumed_at IS NOT NULL AS after_halt
 """)
 _ADD_BARS = text("""

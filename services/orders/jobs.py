@@ -6,7 +6,7 @@ from services.orders.usecases.execute import expire
 from services.orders.usecases.margin import charge_interest, check_margins
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 
 jobs = Jobs("orders")
 
@@ -23,8 +23,8 @@ class BooksBroken(Exception):
     time_limit="30s",
     description="Fill open orders on prices that no event brought, and end those whose session is over.",
 )
-def process_orders(run: JobRun) -> Counts:
-    filled = catch_up(run.unit, run.progress) + sweep(run.unit)
+def process_orders(run: RunContext) -> Counts:
+    filled = catch_up(run.context, run.progress) + sweep(run.context)
     return {"orders_filled": filled, "orders_expired": _expire(run)}
 
 
@@ -35,14 +35,14 @@ def process_orders(run: JobRun) -> Counts:
     time_limit="5m",
     description="End orders whose session is over, also after the close, once the prices before it are known.",
 )
-def expire_orders(run: JobRun) -> Counts:
-    filled = catch_up(run.unit, run.progress)
+def expire_orders(run: RunContext) -> Counts:
+    filled = catch_up(run.context, run.progress)
     return {"orders_filled": filled, "orders_expired": _expire(run)}
 
 
-def _expire(run: JobRun) -> int:
-    with run.unit.transaction() as tx:
-        return expire(tx)
+def _expire(run: RunContext) -> int:
+    with run.context.unit_of_work() as uow:
+        return expire(uow)
 
 
 @jobs.job(
@@ -53,9 +53,9 @@ def _expire(run: JobRun) -> int:
     time_limit="2m",
     description="Call margin accounts whose equity is too low, and liquidate those that did not answer in time.",
 )
-def call_margins(run: JobRun) -> Counts:
-    with run.unit.transaction() as tx:
-        return dict(check_margins(tx))
+def call_margins(run: RunContext) -> Counts:
+    with run.context.unit_of_work() as uow:
+        return dict(check_margins(uow))
 
 
 @jobs.job(
@@ -66,9 +66,9 @@ def call_margins(run: JobRun) -> Counts:
     time_limit="10m",
     description="Charge the day's interest on shares that are borrowed and on cash that is owed.",
 )
-def charge_for_the_day(run: JobRun) -> Counts:
-    with run.unit.transaction() as tx:
-        return {"accounts_charged": charge_interest(tx, (run.slot or run.now).date())}
+def charge_for_the_day(run: RunContext) -> Counts:
+    with run.context.unit_of_work() as uow:
+        return {"accounts_charged": charge_interest(uow, (run.slot or run.now).date())}
 
 
 @jobs.job(
@@ -80,9 +80,9 @@ def charge_for_the_day(run: JobRun) -> Counts:
     retries=0,
     description="Prove that cash, positions, reservations and fills are what ledger, lots and orders add up to.",
 )
-def prove_books(run: JobRun) -> Counts:
+def prove_books(run: RunContext) -> Counts:
     """Raises BooksBroken, which names what does not hold."""
-    with run.unit.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+    with run.context.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         wrong = {name: [tuple(row) for row in rows] for name, rows in broken(connection)}
     if wrong:
         raise BooksBroken(wrong)
@@ -97,5 +97,5 @@ def prove_books(run: JobRun) -> Counts:
     alert_runtime="30m",
     description="Remove old rows of the bus and of the job engine.",
 )
-def maintain_orders(run: JobRun) -> Counts:
+def maintain_orders(run: RunContext) -> Counts:
     return prune(run)

@@ -6,13 +6,13 @@ from uuid import UUID, uuid5
 from services.strategy import store
 from services.strategy.domain.sma_crossover import Decision, decide
 from services.strategy.store import Look
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.jobs.conditions import prices_younger_than
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 
 jobs = Jobs("strategy")
 
@@ -25,16 +25,16 @@ jobs = Jobs("strategy")
     when=prices_younger_than("5m"),
     description="Let every enabled strategy look at its symbols, and send the orders it decides on.",
 )
-def trading_bot(run: JobRun) -> Counts:
+def trading_bot(run: RunContext) -> Counts:
     decided = signals = 0
-    with run.unit.transaction() as tx:
-        for strategy in store.enabled_strategies(tx.connection):
+    with run.context.unit_of_work() as uow:
+        for strategy in store.enabled_strategies(uow.connection):
             decisions = [
                 (look, decide(look.closes, look.holding, strategy.rules))
-                for look in store.looks(tx.connection, strategy, tx.now)
+                for look in store.looks(uow.connection, strategy, uow.now)
             ]
-            new = store.add_decisions(tx.connection, run.id, decisions, tx.now)
-            signals += sum(_act(tx, run.id, look, decision) for look, decision in decisions if look.symbol in new)
+            new = store.add_decisions(uow.connection, run.id, decisions, uow.now)
+            signals += sum(_act(uow, run.id, look, decision) for look, decision in decisions if look.symbol in new)
             decided += len(new)
     return {"decisions": decided, "signals": signals}
 
@@ -47,20 +47,20 @@ def trading_bot(run: JobRun) -> Counts:
     alert_runtime="30m",
     description="Remove old rows of the bus and of the job engine.",
 )
-def maintain_strategy(run: JobRun) -> Counts:
+def maintain_strategy(run: RunContext) -> Counts:
     return prune(run)
 
 
-def _act(tx: Transaction, run_id: UUID, look: Look, decision: Decision) -> bool:
+def _act(uow: UnitOfWork, run_id: UUID, look: Look, decision: Decision) -> bool:
     """Turn a decision to trade into a signal and an order, once per bar."""
     if decision.action is Action.HOLD or look.bar_at is None:
         return False
     signal_id = uuid5(look.strategy.id, f"{look.symbol}/{look.bar_at.isoformat()}")
-    if not store.add_signal(tx.connection, signal_id, look, decision, tx.now):
+    if not store.add_signal(uow.connection, signal_id, look, decision, uow.now):
         return False
-    tx.publish(_signal(signal_id, look, decision, look.bar_at))
-    tx.publish(_order(signal_id, look, decision, tx.now), message_id=signal_id)
-    store.note_order(tx.connection, run_id, look, signal_id)
+    uow.publish(_signal(signal_id, look, decision, look.bar_at))
+    uow.publish(_order(signal_id, look, decision, uow.now), message_id=signal_id)
+    store.note_order(uow.connection, run_id, look, signal_id)
     return True
 
 

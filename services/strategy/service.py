@@ -7,7 +7,7 @@ from services.strategy import store
 from services.strategy.domain.sma_crossover import Rules
 from services.strategy.jobs import jobs
 from shared.bus.actors import Actors
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.service import Service
 from shared.settings import DEMO_ACCOUNT_ID, ServiceSettings
 
@@ -22,10 +22,10 @@ DEMO_STRATEGY = store.Strategy(
 )
 
 
-def prepare(unit: Unit) -> None:
+def prepare(context: ServiceContext) -> None:
     if ServiceSettings().demo:
-        with unit.engine.begin() as connection:
-            store.add_strategy(connection, DEMO_STRATEGY, unit.clock())
+        with context.engine.begin() as connection:
+            store.add_strategy(connection, DEMO_STRATEGY, context.clock())
 
 
 service = Service("strategy", Actors(), jobs, prepare)

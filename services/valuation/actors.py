@@ -5,7 +5,7 @@ from uuid import UUID
 
 from services.valuation import store
 from shared.bus.actors import Actors
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderFilled
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.valuation import AccountsValued
@@ -14,21 +14,21 @@ actors = Actors()
 
 
 @actors.on(PricesUpdated, queue="valuation.prices")
-def value_holders(event: PricesUpdated, tx: Transaction) -> None:
-    holders = store.holders_of(tx.connection, [price.symbol for price in event.prices])
-    revalue_and_say(tx, holders)
+def value_holders(event: PricesUpdated, uow: UnitOfWork) -> None:
+    holders = store.holders_of(uow.connection, [price.symbol for price in event.prices])
+    revalue_and_say(uow, holders)
 
 
 @actors.on(OrderFilled, queue="valuation.fills")
-def value_account(event: OrderFilled, tx: Transaction) -> None:
-    revalue_and_say(tx, [event.account_id])
+def value_account(event: OrderFilled, uow: UnitOfWork) -> None:
+    revalue_and_say(uow, [event.account_id])
 
 
-def revalue_and_say(tx: Transaction, accounts: Sequence[UUID] | None) -> int:
+def revalue_and_say(uow: UnitOfWork, accounts: Sequence[UUID] | None) -> int:
     """Revalue these accounts (None: all) and publish what they are worth now; the number of them."""
     if accounts is not None and not accounts:
         return 0
-    values = store.revalue(tx.connection, accounts, tx.now)
+    values = store.revalue(uow.connection, accounts, uow.now)
     if values:
-        tx.publish(AccountsValued(values=tuple(values), at=tx.now))
+        uow.publish(AccountsValued(values=tuple(values), at=uow.now))
     return len(values)

@@ -5,11 +5,11 @@ from datetime import timedelta
 from services.valuation import store
 from services.valuation.actors import revalue_and_say
 from services.valuation.domain.trading_day import TradingDay, trading_day
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune
 from shared.jobs.markets import load_markets
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 
 jobs = Jobs("valuation")
 
@@ -23,10 +23,10 @@ LONGEST_CLOSURE = timedelta(days=30)
     schedule="10m",
     description="Value every position and account at current prices, and keep an account summary.",
 )
-def update_positions(run: JobRun) -> Counts:
-    with run.unit.transaction() as tx:
-        accounts, positions = store.snapshot(tx.connection, run.id, tx.now)
-        revalue_and_say(tx, None)
+def update_positions(run: RunContext) -> Counts:
+    with run.context.unit_of_work() as uow:
+        accounts, positions = store.snapshot(uow.connection, run.id, uow.now)
+        revalue_and_say(uow, None)
     return {"accounts_valued": accounts, "positions_valued": positions}
 
 
@@ -35,19 +35,19 @@ def update_positions(run: JobRun) -> Counts:
     schedule="5m after close",
     description="Sum up the trading day of every account: its value at the close, and what the day brought.",
 )
-def summarize_day(run: JobRun) -> Counts:
-    with run.unit.transaction() as tx:
-        day = _trading_day(tx, run)
-        if day.until == tx.now:
-            store.snapshot(tx.connection, run.id, tx.now)
-        summaries = store.summarize(tx.connection, run.id, day)
+def summarize_day(run: RunContext) -> Counts:
+    with run.context.unit_of_work() as uow:
+        day = _trading_day(uow, run)
+        if day.until == uow.now:
+            store.snapshot(uow.connection, run.id, uow.now)
+        summaries = store.summarize(uow.connection, run.id, day)
     return {"accounts_summarized": summaries}
 
 
-def _trading_day(tx: Transaction, run: JobRun) -> TradingDay:
-    begin, end = (run.slot or tx.now) - LONGEST_CLOSURE, tx.now + ONE_DAY
-    market = load_markets(tx.connection, [run.market], begin, end)[run.market]
-    return trading_day(market.closes(begin, end), run.slot, tx.now, market.zone)
+def _trading_day(uow: UnitOfWork, run: RunContext) -> TradingDay:
+    begin, end = (run.slot or uow.now) - LONGEST_CLOSURE, uow.now + ONE_DAY
+    market = load_markets(uow.connection, [run.market], begin, end)[run.market]
+    return trading_day(market.closes(begin, end), run.slot, uow.now, market.zone)
 
 
 @jobs.job(
@@ -58,5 +58,5 @@ def _trading_day(tx: Transaction, run: JobRun) -> TradingDay:
     alert_runtime="30m",
     description="Remove old rows of the bus and of the job engine.",
 )
-def maintain_valuation(run: JobRun) -> Counts:
+def maintain_valuation(run: RunContext) -> Counts:
     return prune(run)

@@ -111,7 +111,7 @@ JOIN LATERAL (
   WHERE account_id = a.id AND at > :begin AND at <= :until ORDER BY at DESC LIMIT 1
 ) s ON true
 LEFT JOIN (
-  SELECT account_id, sum(realized_pl) AS realized_pl FROM orders.trades_v1
+  SELECT account_id, sum(realized_pl) AS realized_pl FROM orders.round_trips_v1
   WHERE closed_at > :begin AND closed_at <= :end GROUP BY account_id
 ) t ON t.account_id = a.id
 LEFT JOIN (

@@ -24,13 +24,13 @@ from shared.bus.ordering import OutOfTurn, note_in_turn, park
 from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
 from shared.bus.tracing import tracing
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.base import Message
 from shared.contracts.routing import QUEUES, dead_queue
 
 M = TypeVar("M", bound=Message)
-Handler = Callable[[Any, Transaction], None]
-RawHandler = Callable[[Any, Unit], None]
+Handler = Callable[[Any, UnitOfWork], None]
+RawHandler = Callable[[Any, ServiceContext], None]
 
 
 @dataclass(frozen=True)
@@ -75,22 +75,22 @@ class Actors:
 
         return declare
 
-    def attach(self, broker: dramatiq.Broker, unit: Unit) -> None:
+    def attach(self, broker: dramatiq.Broker, context: ServiceContext) -> None:
         for declared in self.declared:
-            _attach(declared, broker, unit)
-        dead = dead_queue(unit.service)
+            _attach(declared, broker, context)
+        dead = dead_queue(context.service)
         if poison_actor(dead) not in broker.actors:
             _declare(broker, poison_actor(dead), dead, _fail_with)
 
 
-def _attach(declared: Declared, broker: dramatiq.Broker, unit: Unit) -> None:
+def _attach(declared: Declared, broker: dramatiq.Broker, context: ServiceContext) -> None:
     def run(**payload: Any) -> None:
         with tracing(_current_message().options.get("traceparent")):
             try:
                 message = declared.message.model_validate(payload)
             except ValidationError as error:
                 raise InvalidBody(str(error), _current_message().encode()) from error
-            declared.run(message, unit)
+            declared.run(message, context)
 
     _declare(broker, declared.name, declared.queue, run, **declared.options)
     if poison_actor(declared.queue) not in broker.actors:
@@ -116,26 +116,26 @@ def _fail_with(*, poison: Poison) -> None:
 def _exactly_once(handler: Handler, queue: str, message: type[Message], *, asks_first: bool) -> RawHandler:
     consumer = actor_name(queue, message.wire_name())
 
-    def run(event: Message, unit: Unit) -> None:
+    def run(event: Message, context: ServiceContext) -> None:
         current = _current_message()
         try:
-            with unit.transaction() as tx:
+            with context.unit_of_work() as uow:
                 if message.in_order:
-                    note_in_turn(tx, queue, consumer, current.message_id, current.options.get("after"))
+                    note_in_turn(uow, queue, consumer, current.message_id, current.options.get("after"))
                 else:
-                    inbox.note(tx, consumer, current.message_id)
+                    inbox.note(uow, consumer, current.message_id)
                 if not asks_first:
-                    tx.together()
-                handler(event, tx)
+                    uow.together()
+                handler(event, uow)
         except inbox.AlreadyHandled:
             DUPLICATES.labels(queue, message.wire_name()).inc()
 
-    def run_in_turn(event: Message, unit: Unit) -> None:
+    def run_in_turn(event: Message, context: ServiceContext) -> None:
         while True:
             try:
-                run(event, unit)
+                run(event, context)
             except OutOfTurn:
-                if not park(unit, queue, _current_message()):
+                if not park(context, queue, _current_message()):
                     continue  # the one before was settled just now
             return
 

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, text
 from shared.bus.actors import Actors
 from shared.bus.amqp.topology import internal_exchange
 from shared.bus.envelope import Outgoing
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
 
 log = structlog.get_logger(__name__)
@@ -71,28 +71,28 @@ def inspect_dead_letter(connection: Connection, service: str, letter: int) -> De
     return _letter(row)
 
 
-def requeue_dead_letters(tx: Transaction, service: str, letters: Iterable[int], *, who: str) -> UUID:
+def requeue_dead_letters(uow: UnitOfWork, service: str, letters: Iterable[int], *, who: str) -> UUID:
     """Ask the service to send these again; returns the id of the command."""
-    return tx.publish(RequeueDeadLetters(to=service, letters=tuple(letters), who=who))
+    return uow.publish(RequeueDeadLetters(to=service, letters=tuple(letters), who=who))
 
 
-def discard_dead_letters(tx: Transaction, service: str, letters: Iterable[int], *, who: str) -> UUID:
+def discard_dead_letters(uow: UnitOfWork, service: str, letters: Iterable[int], *, who: str) -> UUID:
     """Ask the service to forget these; returns the id of the command."""
-    return tx.publish(DiscardDeadLetters(to=service, letters=tuple(letters), who=who))
+    return uow.publish(DiscardDeadLetters(to=service, letters=tuple(letters), who=who))
 
 
 def declare_operations(actors: Actors, service: str) -> None:
     """Add the actors that obey these commands in the service."""
 
     @actors.on(RequeueDeadLetters, queue=f"{service}.operations")
-    def requeue(command: RequeueDeadLetters, tx: Transaction) -> None:
-        rows = tx.connection.execute(text(_TAKE.format(service=service)), {"ids": list(command.letters)}).all()
-        tx.outgoing.extend(_again(service, row) for row in rows)
+    def requeue(command: RequeueDeadLetters, uow: UnitOfWork) -> None:
+        rows = uow.connection.execute(text(_TAKE.format(service=service)), {"ids": list(command.letters)}).all()
+        uow.outgoing.extend(_again(service, row) for row in rows)
         log.info("dead letters sent again", service=service, letters=[row.id for row in rows], who=command.who)
 
     @actors.on(DiscardDeadLetters, queue=f"{service}.operations")
-    def discard(command: DiscardDeadLetters, tx: Transaction) -> None:
-        rows = tx.connection.execute(text(_DISCARD.format(service=service)), {"ids": list(command.letters)}).all()
+    def discard(command: DiscardDeadLetters, uow: UnitOfWork) -> None:
+        rows = uow.connection.execute(text(_DISCARD.format(service=service)), {"ids": list(command.letters)}).all()
         log.info("dead letters discarded", service=service, letters=[row.id for row in rows], who=command.who)
 
 

@@ -1,6 +1,6 @@
 """The inbox: which messages have had their effect, so that one that comes twice acts once."""
 
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.storage.driver import Call, Rows
 
 
@@ -8,14 +8,14 @@ class AlreadyHandled(Exception):
     """The effect of this message is in the database."""
 
 
-def note(tx: Transaction, consumer: str, message_id: str) -> None:
+def note(uow: UnitOfWork, consumer: str, message_id: str) -> None:
     """Note the message with the first round trip, which raises AlreadyHandled where that was done before."""
-    tx.begin_with([noting(tx, consumer, message_id)], lambda answers: check_new(answers[0]))
+    uow.begin_with([noting(uow, consumer, message_id)], lambda answers: check_new(answers[0]))
 
 
-def noting(tx: Transaction, consumer: str, message_id: str) -> Call:
-    values = {"consumer": consumer, "message_id": message_id, "now": tx.now}
-    return _NOTE.format(schema=tx.schema), values
+def noting(uow: UnitOfWork, consumer: str, message_id: str) -> Call:
+    values = {"consumer": consumer, "message_id": message_id, "now": uow.now}
+    return _NOTE.format(schema=uow.schema), values
 
 
 def check_new(noted: Rows) -> None:

@@ -10,24 +10,24 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.outage import Outage
 
 LOOK_SECONDS = 0.5
 
 
-def wake_relays(tx: Transaction) -> None:
+def notify_relays(uow: UnitOfWork) -> None:
     """With the commit, the relays of the service look into its outbox."""
-    tx.connection.execute(_NOTIFY, {"channel": _channel(tx.schema)})
+    uow.connection.execute(_NOTIFY, {"channel": _channel(uow.schema)})
 
 
-class Wake(Background):
+class NotificationListener(Background):
     """Listens in a worker process; a notice that is lost costs what the relay's poll takes."""
 
-    def __init__(self, unit: Unit) -> None:
-        super().__init__(f"wake-{unit.service}")
-        self._unit = unit
-        self._outage = Outage("the database", service=unit.service, part="wake")
+    def __init__(self, context: ServiceContext) -> None:
+        super().__init__(f"wake-{context.service}")
+        self._context = context
+        self._outage = Outage("the database", service=context.service, part="wake")
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -37,14 +37,14 @@ class Wake(Background):
                 self.stopping.wait(self._outage.failed(error))
 
     def _listen(self) -> None:
-        with self._unit.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.exec_driver_sql(f"LISTEN {_channel(self._unit.service)}")
+        with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql(f"LISTEN {_channel(self._context.service)}")
             self._outage.passed()
             driver = connection.connection.driver_connection
             try:
                 while driver is not None and not self.stopping.is_set():
                     for _ in driver.notifies(timeout=LOOK_SECONDS, stop_after=1):
-                        self._unit.committed.set()
+                        self._context.committed.set()
             finally:
                 connection.invalidate()  # what it listens to must not go back to the pool
 

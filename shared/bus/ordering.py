@@ -20,7 +20,7 @@ from sqlalchemy import text
 from shared.bus import inbox
 from shared.bus.envelope import actor_name
 from shared.bus.metrics import PARKED, UNORDERED
-from shared.bus.unit_of_work import Transaction, Unit, locking
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork, locking
 from shared.contracts.routing import QUEUES
 from shared.storage.driver import Call, Rows, column
 
@@ -34,16 +34,16 @@ class OutOfTurn(Exception):
     """The message before this one is not settled yet."""
 
 
-def note_in_turn(tx: Transaction, queue: str, consumer: str, message_id: str, previous: str | None) -> None:
+def note_in_turn(uow: UnitOfWork, queue: str, consumer: str, message_id: str, previous: str | None) -> None:
     """As ``inbox.note``; and the first round trip raises OutOfTurn unless the message before this one is settled.
 
     Others may wait for this one: what has waited so far is sent on by the transaction.
     """
     calls = [
         locking(message_id),
-        inbox.noting(tx, consumer, message_id),
-        (_WAITING.format(schema=tx.schema), {"message_id": message_id}),
-        *([_settling(tx, queue, previous)] if previous else []),
+        inbox.noting(uow, consumer, message_id),
+        (_WAITING.format(schema=uow.schema), {"message_id": message_id}),
+        *([_settling(uow, queue, previous)] if previous else []),
     ]
 
     def check(answers: list[Rows]) -> None:
@@ -52,9 +52,9 @@ def note_in_turn(tx: Transaction, queue: str, consumer: str, message_id: str, pr
         for found in settled:
             check_turn(found)
         if waiting:
-            tx.release(message_id)
+            uow.release(message_id)
 
-    tx.begin_with(calls, check)
+    uow.begin_with(calls, check)
 
 
 def check_turn(settled: Rows) -> None:
@@ -62,50 +62,50 @@ def check_turn(settled: Rows) -> None:
         raise OutOfTurn
 
 
-def park(unit: Unit, queue: str, message: "dramatiq.Message[Any]") -> bool:
+def park(context: ServiceContext, queue: str, message: "dramatiq.Message[Any]") -> bool:
     """Keep the message until the one before it is settled; False when that has happened meanwhile."""
     previous = message.options["after"]
-    with unit.transaction() as tx:
-        _, settled = tx.together(locking(previous), _settling(tx, queue, previous))
+    with context.unit_of_work() as uow:
+        _, settled = uow.together(locking(previous), _settling(uow, queue, previous))
         if settled:
             return False
-        tx.connection.execute(
-            text(_PARK.format(schema=unit.service)),
+        uow.connection.execute(
+            text(_PARK.format(schema=context.service)),
             {
                 "message_id": message.message_id,
                 "previous": previous,
                 "queue": queue,
                 "body": message.encode(),
-                "now": tx.now,
+                "now": uow.now,
             },
         )
     PARKED.labels(queue).inc()
     return True
 
 
-def release_overdue(unit: Unit, *, since: datetime) -> None:
+def release_overdue(context: ServiceContext, *, since: datetime) -> None:
     """Send on what has waited for too long; it waits for nothing any more. ``since`` is how long the bus has worked."""
-    with unit.transaction() as tx:
-        if tx.now - since < PATIENCE:
+    with context.unit_of_work() as uow:
+        if uow.now - since < PATIENCE:
             return
-        rows = _take_overdue(tx)
+        rows = _take_overdue(uow)
         for row in rows:
             message: dramatiq.Message[None] = dramatiq.Message.decode(row.body)
             options = {name: option for name, option in message.options.items() if name != "after"}
             ahead: dramatiq.Message[None] = dramatiq.Message(**{**message.asdict(), "options": options})
-            tx.send_on([(row.message_id, row.previous, row.queue, ahead.encode())])
+            uow.send_on([(row.message_id, row.previous, row.queue, ahead.encode())])
     for row in rows:
         log.warning("the message before this one never came", queue=row.queue, missing=str(row.previous))
         UNORDERED.labels(row.queue).inc()
 
 
-def _take_overdue(tx: Transaction) -> Sequence[Any]:
-    return tx.connection.execute(text(_OVERDUE.format(schema=tx.schema)), {"before": tx.now - PATIENCE}).all()
+def _take_overdue(uow: UnitOfWork) -> Sequence[Any]:
+    return uow.connection.execute(text(_OVERDUE.format(schema=uow.schema)), {"before": uow.now - PATIENCE}).all()
 
 
-def _settling(tx: Transaction, queue: str, message_id: str) -> Call:
+def _settling(uow: UnitOfWork, queue: str, message_id: str) -> Call:
     """The statement that finds the message where it was handled, or is a dead letter."""
-    return _SETTLED.format(schema=tx.schema), {"consumers": _consumers(queue), "message_id": message_id}
+    return _SETTLED.format(schema=uow.schema), {"consumers": _consumers(queue), "message_id": message_id}
 
 
 @cache

@@ -28,7 +28,7 @@ from shared.bus.envelope import Outgoing
 from shared.bus.metrics import PUBLISHED
 from shared.bus.ordering import release_overdue
 from shared.bus.outbox import SHARDS
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage
 
 WINDOW = 8000
@@ -60,17 +60,17 @@ class Sender(Protocol):
 class Relay(Background):
     """Whoever commits messages wakes it; rows of other processes are found within ``poll`` seconds."""
 
-    def __init__(self, unit: Unit, sender: Sender, *, poll: float) -> None:
-        super().__init__(f"relay-{unit.service}")
-        self._unit = unit
+    def __init__(self, context: ServiceContext, sender: Sender, *, poll: float) -> None:
+        super().__init__(f"relay-{context.service}")
+        self._context = context
         self._sender = sender
-        self._wake: threading.Event = unit.committed
+        self._wake: threading.Event = context.committed
         self._poll = poll
-        self._database = Outage("the database", part=f"relay-{unit.service}")
-        self._broker = Outage("RabbitMQ", part=f"relay-{unit.service}")
-        self._queue = Outage("the queue that a message is for", part=f"relay-{unit.service}")
+        self._database = Outage("the database", part=f"relay-{context.service}")
+        self._broker = Outage("RabbitMQ", part=f"relay-{context.service}")
+        self._queue = Outage("the queue that a message is for", part=f"relay-{context.service}")
         self._watched: int | None = None
-        self._watched_since = unit.clock()
+        self._watched_since = context.clock()
         self._forget()
 
     def _forget(self) -> None:
@@ -93,7 +93,7 @@ class Relay(Background):
     def run(self) -> None:
         while not self.stopping.is_set():
             try:
-                with self._unit.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     self._relay_on(connection)
             except (SQLAlchemyError, psycopg.Error) as error:
                 self.stopping.wait(self._database.failed(error))
@@ -135,14 +135,14 @@ class Relay(Background):
         """Only what a working bus has not brought is overdue: patience begins anew with each of its sessions."""
         session = self._sender.session if self._sender.ready else None
         if session != self._watched or session is None:
-            self._watched, self._watched_since = session, self._unit.clock()
-        release_overdue(self._unit, since=self._watched_since)
+            self._watched, self._watched_since = session, self._context.clock()
+        release_overdue(self._context, since=self._watched_since)
 
     def _lock_shards(self, connection: Connection) -> None:
         if len(self._shards) == SHARDS:
             return
         wanted = [shard for shard in range(SHARDS) if shard not in self._shards]
-        rows = connection.execute(_LOCK, {"namespace": _namespace(self._unit.service), "shards": wanted})
+        rows = connection.execute(_LOCK, {"namespace": _namespace(self._context.service), "shards": wanted})
         self._shards += [row.shard for row in rows if row.locked]
 
     def _send_window(self, connection: Connection) -> bool:
@@ -184,7 +184,7 @@ class Relay(Background):
         cursor: Any = connection.connection.cursor()
         with cursor:
             cursor.execute(
-                _NEXT.format(schema=self._unit.service),
+                _NEXT.format(schema=self._context.service),
                 (self._sent_up_to, self._shards, _array(under_way), list(self._held), PART),
                 binary=True,
                 prepare=False,  # a plan that is kept fits neither many rows under way nor a backlog
@@ -203,11 +203,11 @@ class Relay(Background):
         ids = [self._sent.pop(message.message_id)[0] for message, _ in done]
         confirmed = [id_ for id_, (_, error) in zip(ids, done, strict=True) if error is None]
         if confirmed:
-            statement = text(f"DELETE FROM {self._unit.service}.outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
+            statement = text(f"DELETE FROM {self._context.service}.outbox WHERE id = ANY(CAST(:ids AS bigint[]))")
             connection.execute(statement, {"ids": _array(confirmed)})
             self._broker.passed()
         for routing_key, count in Counter(message.routing_key for message, error in done if error is None).items():
-            PUBLISHED.labels(self._unit.service, routing_key).inc(count)
+            PUBLISHED.labels(self._context.service, routing_key).inc(count)
         failed = [(message, error) for message, error in done if error is not None]
         if confirmed and not failed and not self._held:
             self._queue.passed()

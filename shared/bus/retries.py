@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus.metrics import CONSUMED, DEAD, RETRIED
 from shared.bus.poison import Poison
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.outage import pause_seconds
 from shared.storage.errors import is_transient
 
@@ -37,12 +37,12 @@ class TryAgainLater(Exception):
         self.pause_ms = pause_ms
 
 
-class RetryOrBury(dramatiq.Middleware):
+class RetryOrDeadLetter(dramatiq.Middleware):
     """Decides for every failed message; see the module's text."""
 
-    def __init__(self, units: dict[str, Unit], jitter: Random | None = None) -> None:
+    def __init__(self, contexts: dict[str, ServiceContext], jitter: Random | None = None) -> None:
         """``jitter`` makes the pauses reproducible."""
-        self.units = units
+        self.contexts = contexts
         self.jitter = jitter
 
     @property
@@ -77,13 +77,13 @@ class RetryOrBury(dramatiq.Middleware):
         return int(1000 * seconds)
 
     def _bury(self, message: MessageProxy, exception: BaseException) -> None:
-        unit = self.units[message.queue_name.partition(".")[0]]
-        grave = _grave(message, exception, unit)
+        context = self.contexts[message.queue_name.partition(".")[0]]
+        grave = _grave(message, exception, context)
         try:
-            with unit.transaction() as tx:
-                tx.lock(message.message_id)
-                tx.connection.execute(text(_BURY.format(schema=unit.service)), grave)
-                tx.release(message.message_id)
+            with context.unit_of_work() as uow:
+                uow.lock(message.message_id)
+                uow.connection.execute(text(_BURY.format(schema=context.service)), grave)
+                uow.release(message.message_id)
         except SQLAlchemyError as error:
             log.warning("no dead letter could be written", queue=message.queue_name, error=str(error))
             return  # stays failed, and is put back into its queue
@@ -118,7 +118,7 @@ SET body = excluded.body, size = excluded.size, reason = excluded.reason, error 
 """
 
 
-def _grave(message: MessageProxy, exception: BaseException, unit: Unit) -> dict[str, Any]:
+def _grave(message: MessageProxy, exception: BaseException, context: ServiceContext) -> dict[str, Any]:
     queue = message.queue_name.removesuffix(".DQ")
     if isinstance(exception, Poison):
         body, size, queue = exception.body, exception.size, exception.queue or queue
@@ -133,5 +133,5 @@ def _grave(message: MessageProxy, exception: BaseException, unit: Unit) -> dict[
         "size": size,
         "reason": type(exception).__name__,
         "error": "".join(traceback.format_exception(exception)),
-        "died_at": unit.clock(),
+        "died_at": context.clock(),
     }

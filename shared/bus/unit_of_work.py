@@ -22,7 +22,7 @@ Check = Callable[[list[Rows]], None]
 
 
 @dataclass
-class Transaction:
+class UnitOfWork:
     """What a handler works with: a connection, the time, and a way to say what happened.
 
     What stands in ``writes`` is sent with its end, in one round trip.
@@ -108,7 +108,7 @@ RETURNING message_id, previous, queue, body
 
 
 @dataclass
-class Unit:
+class ServiceContext:
     """A service's database, schema and clock: it opens transactions and wakes the relay after a commit."""
 
     service: str
@@ -126,12 +126,12 @@ class Unit:
         return True
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def unit_of_work(self) -> Iterator[UnitOfWork]:
         with self.engine.begin() as connection:
-            transaction = Transaction(connection, self.service, self.clock())
-            yield transaction
-            transaction.together()
-            outbox.add(transaction.writes, self.service, transaction.outgoing, transaction.now)
-            transaction.writes.send(commit=True)
-        if transaction.outgoing:
+            unit_of_work = UnitOfWork(connection, self.service, self.clock())
+            yield unit_of_work
+            unit_of_work.together()
+            outbox.add(unit_of_work.writes, self.service, unit_of_work.outgoing, unit_of_work.now)
+            unit_of_work.writes.send(commit=True)
+        if unit_of_work.outgoing:
             self.committed.set()

@@ -211,8 +211,8 @@ class MarginCallEnded(OfAccount):
 
 
 class AccountReset(OfAccount):
-    """``epoch`` counts the account's lives; this one began with ``cash``."""
+    """``generation`` counts the account's lives; this one began with ``cash``."""
 
     reset_id: UUID
-    epoch: int
+    generation: int
     cash: Number

@@ -43,9 +43,9 @@ class EnterCorporateAction(Command, CorporateAction):
 
 
 class CorporateActionApplied(Event, CorporateAction):
-    """It took effect: prices of the symbol are as after it from now on. ``adjustment`` counts the symbol's splits."""
+    """It took effect: prices of the symbol are as after it from now on. ``split_count`` counts the symbol's splits."""
 
     service: ClassVar[str] = "marketdata"
 
     action_id: UUID
-    adjustment: int = Field(ge=0)
+    split_count: int = Field(ge=0)

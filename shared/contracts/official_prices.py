@@ -39,14 +39,14 @@ class EnterOfficialPrice(Command, OfficialPrice):
     service: ClassVar[str] = "marketdata"
 
 
-class AuctionHeld(Event, OfficialPrice):
+class OfficialPricePublished(Event, OfficialPrice):
     """The official price is known, and final. Orders for this auction trade at it, or not at all.
 
-    ``sequence`` is that of the symbol's newest price then; ``adjustment`` counts its splits before the auction.
+    ``sequence`` is that of the symbol's newest price then; ``split_count`` counts its splits before the auction.
     """
 
     service: ClassVar[str] = "marketdata"
 
     sequence: int = Field(ge=1)
-    adjustment: int = Field(default=0, ge=0)
+    split_count: int = Field(default=0, ge=0)
     provider: str

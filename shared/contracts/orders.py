@@ -278,7 +278,9 @@ class PositionChanged(OfAccount):
 
 
 class OrderCanceled(OfAccount):
-    """``reason``: requested, or what else ended it, such as oco, family, ioc, fok, opg, cls, entry_ended or reset."""
+    """``reason``: requested, or what else ended it, such as oco, order_group, ioc, fok, opg, cls, entry_ended or
+    reset.
+    """
 
     order_id: UUID
     reason: str = "requested"

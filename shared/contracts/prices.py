@@ -12,7 +12,7 @@ class Price(BaseModel):
 
     Prices are in the instrument's currency, sizes and volume in shares. ``bid`` and ``ask`` are absent where
     the provider has no quote. ``quoted_at`` is the price's own time, ``since`` that of the update before it, where
-    there was one; ``sequence`` rises by one with each update of the symbol, ``adjustment`` with each of its splits.
+    there was one; ``sequence`` rises by one with each update of the symbol, ``split_count`` with each of its splits.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -31,7 +31,7 @@ class Price(BaseModel):
     quoted_at: AwareDatetime
     since: AwareDatetime | None = None
     sequence: int = Field(ge=1)
-    adjustment: int = Field(default=0, ge=0)
+    split_count: int = Field(default=0, ge=0)
     provider: str
 
 

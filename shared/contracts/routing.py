@@ -24,7 +24,7 @@ from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.jobs import RunJob
-from shared.contracts.official_prices import AuctionHeld, EnterOfficialPrice
+from shared.contracts.official_prices import EnterOfficialPrice, OfficialPricePublished
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters, ToService
 from shared.contracts.orders import (
     CancelOrder,
@@ -60,7 +60,7 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     EnterCorporateAction: ("gateway",),
     CorporateActionApplied: ("marketdata",),
     EnterOfficialPrice: ("gateway",),
-    AuctionHeld: ("marketdata",),
+    OfficialPricePublished: ("marketdata",),
     HaltTrading: ("gateway",),
     ResumeTrading: ("gateway",),
     TradingHalted: ("marketdata",),
@@ -109,7 +109,7 @@ class Queue:
 #: Which messages each queue receives. The part before the dot is the consuming service.
 QUEUES: dict[str, Queue] = {
     "marketdata.commands": Queue(Priority.HIGH, (EnterCorporateAction, EnterOfficialPrice, HaltTrading, ResumeTrading)),
-    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, AuctionHeld)),
+    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished)),
     "orders.commands": Queue(
         Priority.CRITICAL,
         (
@@ -189,7 +189,7 @@ def consumed_by(service: str) -> tuple[str, ...]:
     return (*queues_of(service), dead_queue(service))
 
 
-def lanes_of(service: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def worker_pools_of(service: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The queues that have threads of their own, and the rest. Only where some are critical there are two lanes."""
     queues = consumed_by(service)
     urgent = tuple(queue for queue in queues if queue in QUEUES and QUEUES[queue].priority is Priority.CRITICAL)

@@ -44,7 +44,7 @@ def split_order(order: Order, ratio: Decimal) -> Order | None:
     return replace(
         order,
         qty=qty,
-        promised=_promised(order, qty, ratio),
+        held_for_orders=_promised(order, qty, ratio),
         limit_price=_price(order.limit_price, ratio),
         stop_price=_price(order.stop_price, ratio),
         trail_price=_price(order.trail_price, ratio),
@@ -64,8 +64,8 @@ def _finest(exact: Decimal, rounding: str) -> Decimal:
 
 def _promised(order: Order, qty: Decimal | None, ratio: Decimal) -> Decimal:
     """What is left may have been rounded down; what an entry has bought was not."""
-    promised = _shares(order.promised, ratio)
-    return promised if qty is None or order.is_entry else min(promised, qty - order.filled_qty)
+    held_for_orders = _shares(order.held_for_orders, ratio)
+    return held_for_orders if qty is None or order.is_entry else min(held_for_orders, qty - order.filled_qty)
 
 
 def _price(price: Decimal | None, ratio: Decimal) -> Decimal | None:

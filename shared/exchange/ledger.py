@@ -32,7 +32,7 @@ class Entry(NamedTuple):
     """
 
     account_id: UUID
-    epoch: int
+    generation: int
     kind: Kind
     at: datetime
     reference: UUID
@@ -51,7 +51,7 @@ class Entry(NamedTuple):
         return self.cash + self.cost + self.fee + self.interest == self.realized + self.dividend + self.capital
 
 
-def transfer(account_id: UUID, epoch: int, at: datetime, reference: UUID, amount: Decimal) -> Entry:
+def transfer(account_id: UUID, generation: int, at: datetime, reference: UUID, amount: Decimal) -> Entry:
     """Cash paid in, or out."""
     kind = Kind.DEPOSIT if amount >= 0 else Kind.WITHDRAWAL
-    return Entry(account_id, epoch, kind, at, reference, cash=amount, capital=amount)
+    return Entry(account_id, generation, kind, at, reference, cash=amount, capital=amount)

@@ -40,9 +40,11 @@ class Order:
     ``notional``, ``fees`` and ``reserved`` are in the account's currency, in which a unit of its own cost or brought
     ``filled_avg_rate``.
     ``qty`` is None while the size of a notional order is open. ``active_at``: only later quotes fill it. ``hwm`` is
-    the best price since then, which a trailing stop follows. ``triggered``: its stop was reached. ``promised`` are
-    the shares held that it will close; those that an entry has bought so far are promised to its exits. Orders of one
-    ``family`` end together; an entry has no ``leg``.
+    the best price since then, which a trailing stop follows. ``triggered``: its stop was reached.
+    ``held_for_orders`` are
+    the shares held that it will close; those that an entry has bought so far are held_for_orders to its exits.
+    Orders of one
+    ``order_group`` end together; an entry has no ``leg``.
     """
 
     account_id: UUID
@@ -69,7 +71,7 @@ class Order:
     fills: int = 0
     fees: Decimal = ZERO
     reserved: Decimal = ZERO
-    promised: Decimal = ZERO
+    held_for_orders: Decimal = ZERO
     expires_at: datetime | None = None
     #: The trading day of the auction that it is for, and when that is due.
     auction_day: date | None = None
@@ -77,7 +79,7 @@ class Order:
     strategy_id: UUID | None = None
     status: OrderStatus = OrderStatus.ACCEPTED
     order_class: OrderClass = OrderClass.SIMPLE
-    family: UUID | None = None
+    order_group: UUID | None = None
     leg: Leg | None = None
     #: The journey on which it was handed in; what becomes of it later belongs to it, too.
     trace: str | None = None
@@ -109,7 +111,7 @@ class Order:
     @property
     def closing(self) -> Decimal:
         """How much of what is left closes what is held; an entry only opens."""
-        return ZERO if self.is_entry else self.promised
+        return ZERO if self.is_entry else self.held_for_orders
 
     @property
     def paid(self) -> Decimal:
@@ -128,12 +130,12 @@ class Order:
     def open_qty(self, price: Decimal) -> Decimal:
         """What is left to trade; of a notional order as much as its money buys, or brings in, at that price.
 
-        The price is in the account's currency. One that only closes trades no more than was promised to it.
+        The price is in the account's currency. One that only closes trades no more than was held_for_orders to it.
         """
         if self.qty is not None:
             return self.qty - self.filled_qty
         most = shares_for(self.unspent, price)
-        return min(most, self.promised) if self.promised and not self.reserved else most
+        return min(most, self.held_for_orders) if self.held_for_orders and not self.reserved else most
 
 
 def shares_for(money: Decimal, price: Decimal) -> Decimal:
@@ -156,7 +158,7 @@ class Account:
     long_value: Decimal = ZERO
     short_value: Decimal = ZERO
     settings: AccountSettings = field(default_factory=AccountSettings)
-    epoch: int = 1
+    generation: int = 1
     currency: str = "USD"
     #: Whether it is short of anything, also where it may not become so any more.
     short: bool = False

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from shared.jobs.declaration import Condition
 from shared.jobs.markets import Calendar
-from shared.jobs.run_context import JobRun
+from shared.jobs.run_context import RunContext
 from shared.jobs.schedule.calendar import Phase
 from shared.jobs.schedule.interval import parse_interval
 
@@ -20,8 +20,8 @@ from shared.jobs.schedule.interval import parse_interval
 def market_is_in(*phases: Phase, market: str) -> Condition:
     """Run in these phases of the market only; for schedules of which the phase is no part."""
 
-    def condition(run: JobRun) -> str | None:
-        phase = Calendar(run.unit.engine, run.unit.clock).market(market).phase_at(run.now)
+    def condition(run: RunContext) -> str | None:
+        phase = Calendar(run.context.engine, run.context.clock).market(market).phase_at(run.now)
         return None if phase in phases else f"{market} is in {phase.value}"
 
     return condition
@@ -31,8 +31,8 @@ def prices_younger_than(age: str) -> Condition:
     """Run while the newest price of a tradable instrument is at most so old, such as ``5m``."""
     limit = parse_interval(age)
 
-    def condition(run: JobRun) -> str | None:
-        with run.unit.engine.connect() as connection:
+    def condition(run: RunContext) -> str | None:
+        with run.context.engine.connect() as connection:
             newest = connection.execute(_NEWEST_PRICE).scalar()
         return None if newest is not None and run.now - newest <= limit else f"no price is younger than {age}"
 
@@ -42,8 +42,8 @@ def prices_younger_than(age: str) -> Condition:
 def drawdown_under(share: Decimal) -> Condition:
     """Run while no account has lost this share of the highest equity that its summaries know."""
 
-    def condition(run: JobRun) -> str | None:
-        with run.unit.engine.connect() as connection:
+    def condition(run: RunContext) -> str | None:
+        with run.context.engine.connect() as connection:
             over = connection.execute(_OVER_DRAWDOWN, {"share": share}).scalar_one()
         return f"an account is {share:%} or more below its peak" if over else None
 

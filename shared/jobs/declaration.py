@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.settings import InvalidSetting, check_settings
 
 #: Why this run should not be, in a few words that are the same each time; None where it should.
-Condition = Callable[[JobRun], str | None]
+Condition = Callable[[RunContext], str | None]
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Job:
     name: str
     service: str
     description: str
-    run: Callable[[JobRun], Counts]
+    run: Callable[[RunContext], Counts]
     settings: Mapping[str, Any] = field(default_factory=dict)
     parameters: type[BaseModel] | None = None
     when: Condition | None = None
     needs: tuple[str, ...] = ()
-    parts: Callable[[JobRun], Sequence[Mapping[str, Any]]] | None = None
-    join: Callable[[JobRun, Sequence[Counts]], Counts] | None = None
+    parts: Callable[[RunContext], Sequence[Mapping[str, Any]]] | None = None
+    join: Callable[[RunContext, Sequence[Counts]], Counts] | None = None
 
 
 @dataclass
@@ -58,13 +58,13 @@ class Jobs:
         parameters: type[BaseModel] | None = None,
         when: Condition | None = None,
         needs: tuple[str, ...] = (),
-        parts: Callable[[JobRun], Sequence[Mapping[str, Any]]] | None = None,
-        join: Callable[[JobRun, Sequence[Counts]], Counts] | None = None,
+        parts: Callable[[RunContext], Sequence[Mapping[str, Any]]] | None = None,
+        join: Callable[[RunContext, Sequence[Counts]], Counts] | None = None,
         **settings: Any,
-    ) -> Callable[[Callable[[JobRun], Counts]], Callable[[JobRun], Counts]]:
+    ) -> Callable[[Callable[[RunContext], Counts]], Callable[[RunContext], Counts]]:
         """``settings`` are fields of JobSettings; raises InvalidSetting for what it does not take."""
 
-        def declare(run: Callable[[JobRun], Counts]) -> Callable[[JobRun], Counts]:
+        def declare(run: Callable[[RunContext], Counts]) -> Callable[[RunContext], Counts]:
             given = check_settings({"market": self.market, **settings})
             self.declared[name] = Job(name, self.service, description, run, given, parameters, when, needs, parts, join)
             return run

@@ -12,8 +12,8 @@ from typing import Any
 
 from sqlalchemy import Row, text
 
-from shared.bus.unit_of_work import Unit
-from shared.jobs.run_context import Counts, JobRun
+from shared.bus.unit_of_work import ServiceContext
+from shared.jobs.run_context import Counts, RunContext
 
 BATCH = 5_000
 #: Blocks of 8 kB.
@@ -44,9 +44,9 @@ class OldRows:
     keep: timedelta
 
 
-def prune(run: JobRun, keep: Keep = Keep()) -> Counts:
+def prune(run: RunContext, keep: Keep = Keep()) -> Counts:
     """Remove the old rows of the run's service; table by table, how many they were."""
-    return remove(run.unit, engine_rows(run.unit.service, keep), run.progress)
+    return remove(run.context, engine_rows(run.context.service, keep), run.progress)
 
 
 def engine_rows(service: str, keep: Keep) -> tuple[OldRows, ...]:
@@ -62,38 +62,40 @@ def engine_rows(service: str, keep: Keep) -> tuple[OldRows, ...]:
     )
 
 
-def remove(unit: Unit, kinds: Iterable[OldRows], progress: Callable[[int], None] = lambda _: None) -> dict[str, int]:
+def remove(
+    context: ServiceContext, kinds: Iterable[OldRows], progress: Callable[[int], None] = lambda _: None
+) -> dict[str, int]:
     """Delete the rows, batch by batch; ``{"inbox_removed": 5000}``. ``progress`` is given how many they are so far."""
     removed: dict[str, int] = {}
     for rows in kinds:
         name = f"{rows.table.partition('.')[2]}_removed"
         removed[name] = 0
-        for number in _batches(unit, rows):
+        for number in _batches(context, rows):
             removed[name] += number
             progress(sum(removed.values()))
     return removed
 
 
-def _batches(unit: Unit, rows: OldRows) -> Iterator[int]:
-    values = {"before": unit.clock() - rows.keep, "service": unit.service, "batch": BATCH}
-    for block in range(0, _blocks(unit, rows.table), SPAN):
+def _batches(context: ServiceContext, rows: OldRows) -> Iterator[int]:
+    values = {"before": context.clock() - rows.keep, "service": context.service, "batch": BATCH}
+    for block in range(0, _blocks(context, rows.table), SPAN):
         place, found = f"({block},0)", BATCH
         while found == BATCH:
-            batch = _remove_batch(unit, rows, {**values, "place": place, "end": f"({block + SPAN},0)"})
+            batch = _remove_batch(context, rows, {**values, "place": place, "end": f"({block + SPAN},0)"})
             place, found = batch.place, batch.found
             yield batch.removed
 
 
-def _blocks(unit: Unit, table: str) -> int:
-    with unit.engine.begin() as connection:
+def _blocks(context: ServiceContext, table: str) -> int:
+    with context.engine.begin() as connection:
         blocks: int = connection.execute(_BLOCKS, {"table": table}).scalar_one()
     return blocks
 
 
-def _remove_batch(unit: Unit, rows: OldRows, values: Mapping[str, object]) -> Row[Any]:
+def _remove_batch(context: ServiceContext, rows: OldRows, values: Mapping[str, object]) -> Row[Any]:
     """Delete the next rows behind a place in the table: how many were found, the place of the last, how many went."""
     statement = text(_REMOVE.format(table=rows.table, condition=rows.condition))
-    with unit.engine.begin() as connection:
+    with context.engine.begin() as connection:
         return connection.execute(statement, values).one()
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 
 #: What a run counted, such as ``{"prices_written": 5}``; shown in its history.
 Counts = Mapping[str, int]
@@ -34,7 +34,7 @@ class Signals:
 
 
 @dataclass(frozen=True)
-class JobRun:
+class RunContext:
     """``now`` is when it began by the service's clock, ``slot`` the time that it was scheduled for, if any.
 
     ``part`` is its number among the parts of a run. A run that is tried again keeps its ``id``. ``market`` is that of
@@ -42,7 +42,7 @@ class JobRun:
     """
 
     id: UUID
-    unit: Unit
+    context: ServiceContext
     now: datetime
     parameters: Mapping[str, Any]
     slot: datetime | None = None

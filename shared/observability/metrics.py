@@ -12,7 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: More rows than this are not counted one by one: a scrape must stay cheap however long the outbox is.
@@ -22,13 +22,13 @@ COUNTED_ROWS = 10_000
 class OutboxCollector:
     """Rows that wait in the service's outbox, and the age of the oldest; nothing while the database is away."""
 
-    def __init__(self, unit: Unit) -> None:
-        self._unit = unit
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
 
     def collect(self) -> Iterator[Metric]:
         try:
-            with self._unit.engine.connect() as connection:
-                statement = text(_OUTBOX.format(schema=self._unit.service))
+            with self._context.engine.connect() as connection:
+                statement = text(_OUTBOX.format(schema=self._context.service))
                 found = connection.execute(statement, {"most": COUNTED_ROWS}).one()
         except SQLAlchemyError:
             return
@@ -37,14 +37,14 @@ class OutboxCollector:
 
     def _gauge(self, name: str, what: str, amount: float) -> GaugeMetricFamily:
         gauge = GaugeMetricFamily(name, what, labels=["service"])
-        gauge.add_metric([self._unit.service], float(amount))
+        gauge.add_metric([self._context.service], float(amount))
         return gauge
 
 
-def exposition(unit: Unit) -> bytes:
+def exposition(context: ServiceContext) -> bytes:
     """What a scrape of this replica answers: of all its processes, or of this one where it is alone."""
     registry = CollectorRegistry()
-    registry.register(OutboxCollector(unit))
+    registry.register(OutboxCollector(context))
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY) + generate_latest(registry)
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]

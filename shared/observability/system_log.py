@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.observability.log_record import Line, belongs_to_run, line_of, worker_of
 from shared.observability.logs import RUN_LEVEL, is_news
 from shared.outage import Outage
@@ -88,12 +88,12 @@ class Collector(QueueHandler):
 class SystemLog(Background):
     """Collects from its start to its stop, and then writes what is left. A line that does not tell is the unit's."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, context: ServiceContext) -> None:
         super().__init__("system-log")
-        self._unit = unit
+        self._context = context
         self._backlog = Backlog()
-        self._collector = Collector(self._backlog, unit.service)
-        self._database = Outage("the database", part=f"system-log-{unit.service}")
+        self._collector = Collector(self._backlog, context.service)
+        self._database = Outage("the database", part=f"system-log-{context.service}")
         self._batch: list[Line] = []
         self._dropped = 0
 
@@ -118,7 +118,7 @@ class SystemLog(Background):
         """All that waits, with a statement for each batch; what the database cannot take now waits on."""
         while lines := self._next():
             try:
-                with self._unit.engine.begin() as connection:
+                with self._context.engine.begin() as connection:
                     insert(connection, lines)
             except (SQLAlchemyError, psycopg.Error) as error:
                 self._failed(error)
@@ -141,8 +141,8 @@ class SystemLog(Background):
 
     def _loss(self) -> Line:
         return Line(
-            at=self._unit.clock(),
-            service=self._unit.service,
+            at=self._context.clock(),
+            service=self._context.service,
             level="WARNING",
             logger=__name__,
             message=f"{self._dropped} lines of the system log were dropped: the database was away, or refused them",

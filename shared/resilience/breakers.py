@@ -20,7 +20,7 @@ from dramatiq.middleware import TimeLimitExceeded
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.observability.log_record import redacted
 from shared.outage import first_line, pause_seconds
 from shared.resilience.rate_limits import RateLimited
@@ -70,7 +70,7 @@ class Breaker:
 
     def __init__(
         self,
-        unit: Unit,
+        context: ServiceContext,
         name: str,
         *,
         failures: int = 5,
@@ -80,7 +80,7 @@ class Breaker:
         counts: Callable[[BaseException], bool] = is_its_fault,
     ) -> None:
         self.name = name
-        self._unit = unit
+        self._context = context
         self._failures = failures
         self._pause = pause
         self._longest = longest
@@ -103,7 +103,7 @@ class Breaker:
             self._execute(_GIVE_BACK, since=attempt.since)
 
     def _admit(self) -> _Attempt:
-        now = self._unit.clock()
+        now = self._context.clock()
         row = self._execute(_ADMIT, now=now, trial_ends=now + self._trial)
         if row is None:
             return _Attempt()
@@ -115,7 +115,7 @@ class Breaker:
         raise BreakerOpen(self.name, row.next_attempt_at if waits_for_time else now + min(self._pause, self._trial))
 
     def _succeeded(self, attempt: _Attempt) -> None:
-        now = self._unit.clock()
+        now = self._context.clock()
         if attempt.since:
             if self._execute(_CLOSE, since=attempt.since, now=now):
                 log.info("breaker closed", breaker=self.name)
@@ -123,7 +123,7 @@ class Breaker:
             self._execute(_RESET, now=now)
 
     def _failed(self, attempt: _Attempt, error: BaseException) -> None:
-        now = self._unit.clock()
+        now = self._context.clock()
         told = redacted(f"{type(error).__name__}: {first_line(error)}")[:ERROR_CHARACTERS]
         if not attempt.since and self._execute(_COUNT, now=now, error=told).failures < self._failures:
             return
@@ -140,7 +140,7 @@ class Breaker:
 
     def _execute(self, statement: TextClause, **values: Any) -> Any:
         """The row that the statement answers with, if any. It commits by itself: the caller's work may roll back."""
-        with self._unit.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             return connection.execute(statement, {"name": self.name, **values}).first()
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, TextClause, text
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 
 NO_WAIT = timedelta(0)
 _MICROSECOND = timedelta(microseconds=1)
@@ -44,7 +44,7 @@ class RateLimit:
 
     def __init__(
         self,
-        unit: Unit,
+        context: ServiceContext,
         name: str,
         *,
         allowed: int,
@@ -52,7 +52,7 @@ class RateLimit:
         pause: Callable[[float], bool] | None = None,
     ) -> None:
         self.name = name
-        self._unit = unit
+        self._context = context
         self._part = _part(allowed, period)
         self._room = self._part * allowed
         self._pause = pause or threading.Event().wait
@@ -63,7 +63,7 @@ class RateLimit:
 
         Who waits has taken its turn already, so those who wait go in the order in which they came.
         """
-        now = self._unit.clock()
+        now = self._context.clock()
         row = self._execute(_TAKE, now=now, most=now + self._room + wait)
         if row is None:
             raise RateLimited(self.name, self._refused(now))
@@ -79,7 +79,7 @@ class RateLimit:
 
     def _execute(self, statement: TextClause, **values: Any) -> Any:
         """The row that the statement answers with, if any. It commits by itself: a call counts whatever comes of it."""
-        with self._unit.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             return connection.execute(statement, {**self._given, "part": self._part, **values}).first()
 
 

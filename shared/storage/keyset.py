@@ -10,7 +10,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Listing:
+class Keyset:
     """``select`` ends where WHERE may follow. The columns of ``key`` tell every row apart; the greatest comes first.
 
     ``clauses`` are the conditions that filters of their names add; ``:name`` in them is the filter's value. ``table``

@@ -90,7 +90,7 @@ def traded(orders: Engine, traders: Sequence[Trader]) -> Counter[str]:
     for row in found:
         kinds = (row.type, row.order_class, row.time_in_force, row.leg, "in parts" if row.fills > 1 else None)
         counts.update(filter(None, kinds) if row.fills else ())
-    shorts = f"SELECT count(*) FROM orders.trades o WHERE {_HERE} AND side = 'short'"
+    shorts = f"SELECT count(*) FROM orders.round_trips o WHERE {_HERE} AND side = 'short'"
     return counts + Counter({"short": value(orders, shorts, accounts=accounts_of(traders))})
 
 
@@ -153,8 +153,8 @@ def _replaced(known: dict[str, Any], traders: Sequence[Trader], witness: Witness
 def _closed(known: dict[str, Any], traders: Sequence[Trader]) -> dict[str, Any]:
     filled: Counter[str] = Counter()
     for row in known.values():
-        filled[str(row.family)] += row.filled_qty
-    exits = {family: qty for trader in traders for family, qty in trader.exits.items()}
+        filled[str(row.order_group)] += row.filled_qty
+    exits = {order_group: qty for trader in traders for order_group, qty in trader.exits.items()}
     return {"an oco order closes no more than it is to": [each for each, qty in exits.items() if filled[each] > qty]}
 
 
@@ -175,22 +175,22 @@ _IS_OPEN = "status IN ('accepted', 'partially_filled', 'held')"
 FILLED = "what needs only a price, or its auction, does not rest"
 CHECKS = {
     "of two exits one is filled": f"""
-        SELECT family FROM orders.orders o WHERE {_HERE} AND leg IS NOT NULL GROUP BY account_id, family
+        SELECT order_group FROM orders.orders o WHERE {_HERE} AND leg IS NOT NULL GROUP BY account_id, order_group
         HAVING count(*) FILTER (WHERE status = 'filled') > 1""",
     "exits fill no more than their entry": f"""
-        SELECT family FROM orders.orders o WHERE {_HERE} AND order_class IN ('bracket', 'oto')
-        GROUP BY account_id, family HAVING COALESCE(sum(filled_qty) FILTER (WHERE leg IS NOT NULL), 0)
+        SELECT order_group FROM orders.orders o WHERE {_HERE} AND order_class IN ('bracket', 'oto')
+        GROUP BY account_id, order_group HAVING COALESCE(sum(filled_qty) FILTER (WHERE leg IS NOT NULL), 0)
                                            > COALESCE(sum(filled_qty) FILTER (WHERE leg IS NULL), 0)""",
     "the other exit ends with the one that has ended": f"""
         SELECT o.id, o.status, e.id AS ended, e.status AS how FROM orders.orders o
-        JOIN orders.orders e ON e.account_id = o.account_id AND e.family = o.family
+        JOIN orders.orders e ON e.account_id = o.account_id AND e.order_group = o.order_group
         WHERE {_HERE} AND o.leg IS NOT NULL AND o.{_IS_OPEN}
           AND e.leg IS NOT NULL AND e.status IN ('filled', 'canceled', 'expired', 'rejected')""",
     "an exit is held while its entry is open, and no longer": f"""
         SELECT o.id, o.status FROM orders.orders o WHERE {_HERE} AND o.leg IS NOT NULL AND o.{_IS_OPEN}
           AND o.order_class <> 'oco'
           AND (o.status = 'held') <> EXISTS (SELECT FROM orders.orders e WHERE e.account_id = o.account_id
-                                             AND e.family = o.family AND e.leg IS NULL AND e.{_IS_OPEN})""",
+                                             AND e.order_group = o.order_group AND e.leg IS NULL AND e.{_IS_OPEN})""",
     "a replaced order has one successor, and no other has any": f"""
         SELECT o.id, o.status, o.replaced_by FROM orders.orders o WHERE {_HERE}
           AND (SELECT count(*) FROM orders.orders s WHERE s.account_id = o.account_id AND s.replaces = o.id)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from services.marketdata import official_prices, store
 from services.marketdata.domain.official import Official
 from services.marketdata.domain.sessions import Session
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.clock import utc_now
 from shared.contracts.markets import KnownMarket
 from shared.contracts.official_prices import AuctionKind
@@ -40,7 +40,7 @@ def open_day(fleet: Fleet, seed: int) -> date:
 
 def hold_auctions(fleet: Fleet, day: date) -> None:
     engine = make_engine(fleet.urls["marketdata"], name="marketdata")
-    with Unit("marketdata", engine).transaction() as tx:
-        held = [Official(AUCTIONED, kind, day, PRICE, tx.now, "storm") for kind in AuctionKind]
-        official_prices.keep(tx, held)
+    with ServiceContext("marketdata", engine).unit_of_work() as uow:
+        held = [Official(AUCTIONED, kind, day, PRICE, uow.now, "storm") for kind in AuctionKind]
+        official_prices.keep(uow, held)
     engine.dispose()

@@ -12,40 +12,40 @@ from sqlalchemy import Engine, event, text
 
 from services.gateway.alerts.alert import Alert
 from services.gateway.alerts.evaluator import STARTING, Alerts, Figures
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.conftest import FakeClock
 from tests.support import rows
 
 MINUTE = timedelta(minutes=1)
 
 
-def watching(unit: Unit, clock: FakeClock, figures: Figures | None = None) -> Alerts:
+def watching(context: ServiceContext, clock: FakeClock, figures: Figures | None = None) -> Alerts:
     """Alerts that have been evaluated for long enough to judge what went wrong before they began."""
-    alerts = Alerts(unit, figures, queue_age=5 * MINUTE)
+    alerts = Alerts(context, figures, queue_age=5 * MINUTE)
     clock.now += STARTING
     return alerts
 
 
-def execute(unit: Unit, statement: str, **values: Any) -> None:
-    with unit.engine.begin() as connection:
+def execute(context: ServiceContext, statement: str, **values: Any) -> None:
+    with context.engine.begin() as connection:
         connection.execute(text(statement), values)
 
 
-def add_job(unit: Unit, name: str, *, due_at: datetime | None = None, **settings: Any) -> None:
+def add_job(context: ServiceContext, name: str, *, due_at: datetime | None = None, **settings: Any) -> None:
     execute(
-        unit,
+        context,
         "INSERT INTO jobs.jobs (name, service, description, market, declared, due_at, updated_at)"
         " VALUES (:name, 'valuation', '', 'DEMO', CAST(:declared AS jsonb), :due_at, :now)",
         name=name,
         declared=json.dumps(settings),
         due_at=due_at,
-        now=unit.clock(),
+        now=context.clock(),
     )
 
 
-def add_run(unit: Unit, job: str, **columns: Any) -> UUID:
+def add_run(context: ServiceContext, job: str, **columns: Any) -> UUID:
     """A finished run of just now, unless the columns say otherwise."""
-    now = unit.clock()
+    now = context.clock()
     given = {
         "id": uuid4(),
         "job": job,
@@ -57,20 +57,24 @@ def add_run(unit: Unit, job: str, **columns: Any) -> UUID:
         **columns,
     }
     names = ", ".join(given)
-    execute(unit, f"INSERT INTO jobs.job_runs ({names}) VALUES ({', '.join(f':{name}' for name in given)})", **given)
+    execute(context, f"INSERT INTO jobs.job_runs ({names}) VALUES ({', '.join(f':{name}' for name in given)})", **given)
     return UUID(str(given["id"]))
 
 
-def add_outcomes(unit: Unit, clock: FakeClock, job: str, outcomes: Sequence[str], **columns: Any) -> None:
+def add_outcomes(context: ServiceContext, clock: FakeClock, job: str, outcomes: Sequence[str], **columns: Any) -> None:
     """Runs that finished one after the other, a second apart."""
     for outcome in outcomes:
-        add_run(unit, job, outcome=outcome, error=None if outcome == "succeeded" else "ValueError: no price", **columns)
+        add_run(
+            context, job, outcome=outcome, error=None if outcome == "succeeded" else "ValueError: no price", **columns
+        )
         clock.move(seconds=1)
 
 
-def add_worker(unit: Unit, worker: str, *, service: str = "orders", beat: datetime, started: datetime) -> None:
+def add_worker(
+    context: ServiceContext, worker: str, *, service: str = "orders", beat: datetime, started: datetime
+) -> None:
     execute(
-        unit,
+        context,
         "INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)"
         " VALUES (:id, :service, 'box', 7, 'worker', :started, :beat)",
         id=worker,
@@ -80,16 +84,16 @@ def add_worker(unit: Unit, worker: str, *, service: str = "orders", beat: dateti
     )
 
 
-def open_alerts(unit: Unit) -> list[tuple[str, str]]:
+def open_alerts(context: ServiceContext) -> list[tuple[str, str]]:
     """Kind and subject of each that is open."""
     found = rows(
-        unit.engine, "SELECT kind, subject FROM jobs.notifications WHERE resolved_at IS NULL ORDER BY kind, subject"
+        context.engine, "SELECT kind, subject FROM jobs.notifications WHERE resolved_at IS NULL ORDER BY kind, subject"
     )
     return [(row.kind, row.subject) for row in found]
 
 
-def notifications(unit: Unit) -> list[Any]:
-    return rows(unit.engine, "SELECT * FROM jobs.notifications ORDER BY id")
+def notifications(context: ServiceContext) -> list[Any]:
+    return rows(context.engine, "SELECT * FROM jobs.notifications ORDER BY id")
 
 
 def evaluate_until_over(alerts: Alerts, clock: FakeClock) -> None:
@@ -99,26 +103,26 @@ def evaluate_until_over(alerts: Alerts, clock: FakeClock) -> None:
         alerts.evaluate()
 
 
-def open_alert(unit: Unit, subject: str = "revalue") -> None:
-    open_many(unit, [Alert("job_failing", subject, "critical", f"Job {subject} fails.", {})])
+def open_alert(context: ServiceContext, subject: str = "revalue") -> None:
+    open_many(context, [Alert("job_failing", subject, "critical", f"Job {subject} fails.", {})])
 
 
-def open_many(unit: Unit, alerts: Sequence[Alert]) -> None:
+def open_many(context: ServiceContext, alerts: Sequence[Alert]) -> None:
     for alert in alerts:
         execute(
-            unit,
+            context,
             "INSERT INTO jobs.notifications (kind, subject, severity, message, opened_at, seen_at)"
             " VALUES (:kind, :subject, :severity, :message, :now, :now)",
             kind=alert.kind,
             subject=alert.subject,
             severity=alert.severity,
             message=alert.message,
-            now=unit.clock(),
+            now=context.clock(),
         )
 
 
-def resolve_all(unit: Unit) -> None:
-    execute(unit, "UPDATE jobs.notifications SET resolved_at = :now, tries = 0", now=unit.clock())
+def resolve_all(context: ServiceContext) -> None:
+    execute(context, "UPDATE jobs.notifications SET resolved_at = :now, tries = 0", now=context.clock())
 
 
 @contextmanager
@@ -138,7 +142,7 @@ def held_before(engine: Engine, part: str) -> Iterator[tuple[threading.Event, th
         go_on.set()
 
 
-def only(gateway: Unit) -> Any:
+def only(gateway: ServiceContext) -> Any:
     """The one notification that there is."""
     (found,) = notifications(gateway)
     return found

@@ -10,7 +10,7 @@ from services.marketdata import official_prices, store
 from services.marketdata.domain.official import Official
 from services.marketdata.domain.sessions import Hours, sessions_of
 from shared.contracts.markets import MARKETS
-from shared.contracts.official_prices import AuctionHeld, AuctionKind
+from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from tests.component.exchange_desk import Exchange
 from tests.component.watching import outbox
 
@@ -45,23 +45,25 @@ def at(exchange: Exchange, clock: str, day: date = WEDNESDAY) -> None:
     exchange.clock.now = utc(day, clock)
 
 
-def become_known(exchange: Exchange, kind: str, price: str, *, day: date = WEDNESDAY, **fields: Any) -> AuctionHeld:
+def become_known(
+    exchange: Exchange, kind: str, price: str, *, day: date = WEDNESDAY, **fields: Any
+) -> OfficialPricePublished:
     """Marketdata comes to know the official price of AAPL, held when it was due unless told; what it says of it."""
     due = utc(day, "14:30" if kind == "open" else CLOSES[day])
     given = {"symbol": "AAPL", "held_at": due, "provider": "test", **fields}
-    with exchange.marketdata.transaction() as tx:
-        official_prices.keep(tx, [Official(kind=AuctionKind(kind), day=day, price=Decimal(price), **given)])
+    with exchange.marketdata.unit_of_work() as uow:
+        official_prices.keep(uow, [Official(kind=AuctionKind(kind), day=day, price=Decimal(price), **given)])
     return said(exchange)[-1]
 
 
-def hold(exchange: Exchange, kind: str, price: str, **fields: Any) -> AuctionHeld:
+def hold(exchange: Exchange, kind: str, price: str, **fields: Any) -> OfficialPricePublished:
     """It becomes known, and orders hears of it."""
     event = become_known(exchange, kind, price, **fields)
     exchange.handle(event)
     return event
 
 
-def said(exchange: Exchange) -> list[AuctionHeld]:
+def said(exchange: Exchange) -> list[OfficialPricePublished]:
     """What marketdata said of auctions."""
     found = [sent.body for sent in outbox(exchange.marketdata) if sent.name == "AuctionHeld.v1"]
-    return [AuctionHeld.model_validate(body) for body in found]
+    return [OfficialPricePublished.model_validate(body) for body in found]

@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 
 from embedded.system import System
 from services.gateway.alerts.evaluator import Alerts
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.component.alert_desk import watching
 from tests.component.auction_desk import move_to_new_york
 from tests.component.currency_desk import open_market
@@ -22,13 +22,13 @@ from tests.support import eventually
 
 
 @pytest.fixture
-def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
-    with unit_of("gateway", urls, clock) as unit:
-        yield unit
+def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
+    with unit_of("gateway", urls, clock) as context:
+        yield context
 
 
 @pytest.fixture
-def alerts(gateway: Unit, clock: FakeClock) -> Alerts:
+def alerts(gateway: ServiceContext, clock: FakeClock) -> Alerts:
     return watching(gateway, clock)
 
 
@@ -39,20 +39,20 @@ def hook() -> Iterator[Webhook]:
 
 
 @pytest.fixture
-def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     clock.now = clock.now.replace(hour=12, minute=0, second=1)  # far from where another hour or day begins
-    with unit_of("orders", urls, clock) as unit:
-        yield unit
+    with unit_of("orders", urls, clock) as context:
+        yield context
 
 
 @pytest.fixture
-def replicas(urls: dict[str, str], clock: FakeClock) -> Iterator[list[Unit]]:
-    with two_replicas("marketdata", urls, clock) as units:
-        yield units
+def replicas(urls: dict[str, str], clock: FakeClock) -> Iterator[list[ServiceContext]]:
+    with two_replicas("marketdata", urls, clock) as contexts:
+        yield contexts
 
 
 @pytest.fixture
-def exchange(urls: dict[str, str], clock: FakeClock, orders: Unit) -> Iterator[Exchange]:
+def exchange(urls: dict[str, str], clock: FakeClock, orders: ServiceContext) -> Iterator[Exchange]:
     with unit_of("marketdata", urls, clock) as marketdata, unit_of("valuation", urls, clock) as valuation:
         yield Exchange(orders, marketdata, valuation, clock)
 

@@ -18,8 +18,8 @@ from dramatiq.broker import MessageProxy
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine
 
-from shared.bus.retries import RetryOrBury
-from shared.bus.unit_of_work import Unit
+from shared.bus.retries import RetryOrDeadLetter
+from shared.bus.unit_of_work import ServiceContext
 from shared.storage import driver
 from tests.support import eventually
 
@@ -134,11 +134,11 @@ class Reaper:
         raise Died
 
 
-class Mortal(RetryOrBury):
+class Mortal(RetryOrDeadLetter):
     """Where the process died, the message stays unacknowledged."""
 
-    def __init__(self, units: dict[str, Unit], reaper: Reaper) -> None:
-        super().__init__(units)
+    def __init__(self, contexts: dict[str, ServiceContext], reaper: Reaper) -> None:
+        super().__init__(contexts)
         self._reaper = reaper
 
     def after_process_message(

@@ -12,11 +12,11 @@ from services.marketdata.store import Instrument, add_instruments
 from services.orders import actors
 from services.orders.usecases.catch_up import sweep
 from services.orders.usecases.execute import expire
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCash, OpenAccount, ResetAccount
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import CorporateActionApplied
-from shared.contracts.official_prices import AuctionHeld
+from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.orders import CancelOrder, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import Price, PricesUpdated
 from tests.component.watching import outbox
@@ -33,7 +33,7 @@ HANDLERS: dict[type[Message], Any] = {
     CancelOrder: actors.cancel_order,
     ReplaceOrder: actors.replace_order,
     PricesUpdated: actors.fill_on_prices,
-    AuctionHeld: actors.hold_auction,
+    OfficialPricePublished: actors.hold_auction,
     CorporateActionApplied: actors.apply_corporate_action,
 }
 #: A new account may not hold more than it has paid for; one with these may.
@@ -44,9 +44,9 @@ MARGIN = {"multiplier": 2, "shorting": True}
 class Exchange:
     """Every message is handled at once, in a transaction of its own, a second after the one before it."""
 
-    orders: Unit
-    marketdata: Unit
-    valuation: Unit
+    orders: ServiceContext
+    marketdata: ServiceContext
+    valuation: ServiceContext
     clock: FakeClock
     sequences: Counter[str] = field(default_factory=Counter)
 
@@ -56,8 +56,8 @@ class Exchange:
 
     def handle(self, message: Message) -> None:
         self.clock.move(seconds=1)
-        with self.orders.transaction() as tx:
-            HANDLERS[type(message)](message, tx)
+        with self.orders.unit_of_work() as uow:
+            HANDLERS[type(message)](message, uow)
         assert broken_invariants(self.orders.engine) == {}
 
     def open(self, cash: str = "100000", currency: str = "USD", /, **settings: Any) -> UUID:
@@ -159,8 +159,8 @@ class Exchange:
 
     def expire(self, **after: float) -> int:
         self.clock.move(**after)
-        with self.orders.transaction() as tx:
-            count = expire(tx)
+        with self.orders.unit_of_work() as uow:
+            count = expire(uow)
         assert broken_invariants(self.orders.engine) == {}
         return count
 
@@ -172,10 +172,10 @@ class Exchange:
         return str(self.order(order_id).status)
 
     def legs(self, order_id: UUID) -> dict[str, Any]:
-        """The exits of the order's family, by what they are for; those that were replaced are left out."""
+        """The exits of the order's order_group, by what they are for; those that were replaced are left out."""
         found = rows(
             self.orders.engine,
-            "SELECT * FROM orders.orders WHERE family = :id AND leg IS NOT NULL AND status <> 'replaced'",
+            "SELECT * FROM orders.orders WHERE order_group = :id AND leg IS NOT NULL AND status <> 'replaced'",
             id=order_id,
         )
         return {row.leg: row for row in found}

@@ -9,13 +9,14 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from tests.unit.random_market import OWNERS
+
 from shared.contracts.accounts import MoveCash, ResetAccount
 from shared.contracts.orders import SubmitOrder
 from shared.contracts.prices import Price
 from shared.money import CENT, cents
 from tests.component.simulated_exchange import START, Exchange, column
 from tests.support import broken_invariants, rows
-from tests.unit.random_market import OWNERS
 
 #: How far a status is; it never goes back. Those not here are ends.
 COME = {"held": 0, "accepted": 1, "partially_filled": 2}
@@ -37,7 +38,7 @@ class Model:
     latest: dict[str, Price] = field(default_factory=dict)
     #: Prices that were made and not told of yet.
     late: list[Price] = field(default_factory=list)
-    adjustments: Counter[str] = field(default_factory=Counter)
+    split_counts: Counter[str] = field(default_factory=Counter)
     sequences: Counter[str] = field(default_factory=Counter)
     submitted: dict[Key, SubmitOrder] = field(default_factory=dict)
     #: When each order was asked for; nothing older fills it.
@@ -89,7 +90,7 @@ class Judge:
             assert fill.quoted_at > self.model.asked_at.get(Key(fill.account_id, order.id), START)
             if fill.stage != "auction":
                 on = self.model.prices[fill.symbol, fill.price_sequence, fill.quoted_at]
-                assert on.adjustment == self.model.adjustments[fill.symbol], "the price is of these shares"
+                assert on.split_count == self.model.split_counts[fill.symbol], "the price is of these shares"
                 check_place(fill, on)
         assert fills[: len(self.fills)] == self.fills
         self.fills = fills
@@ -181,8 +182,9 @@ OUTCOMES = {
 SELECT account_id, order_id, number, id, symbol, side, qty, price, amount, fee, slippage, stage, price_sequence,
        quoted_at, rate FROM orders.fills ORDER BY 1, 2, 3""",
     "orders": """
-SELECT account_id, id, status, qty, filled_qty, filled_avg_price, fees, reserved, promised, limit_price, stop_price,
+SELECT account_id, id, status, qty, filled_qty, filled_avg_price, fees, reserved, held_for_orders, limit_price,
+  stop_price,
        hwm, triggered, cancel_reason, reject_reason, replaces FROM orders.orders ORDER BY 1, 2""",
-    "accounts": "SELECT id, cash, reserved, sequence, epoch FROM orders.accounts ORDER BY 1",
+    "accounts": "SELECT id, cash, reserved, sequence, generation FROM orders.accounts ORDER BY 1",
     "positions": "SELECT account_id, symbol, qty, cost FROM orders.positions ORDER BY 1, 2",
 }

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from services.marketdata.actors import halt_trading, resume_trading
 from services.marketdata.prices import take_in
 from services.orders.usecases.catch_up import catch_up
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.prices import PricesUpdated
 from tests.component.exchange_desk import Exchange
@@ -20,36 +20,36 @@ from tests.component.watching import outbox
 from tests.support import broken_invariants, rows
 
 
-def halt(marketdata: Unit, reason: str = "news pending", symbol: str = "AAPL") -> UUID:
+def halt(marketdata: ServiceContext, reason: str = "news pending", symbol: str = "AAPL") -> UUID:
     command = HaltTrading(halt_id=uuid4(), symbol=symbol, reason=reason)
-    with marketdata.transaction() as tx:
-        halt_trading(command, tx)
+    with marketdata.unit_of_work() as uow:
+        halt_trading(command, uow)
     return command.halt_id
 
 
-def resume(marketdata: Unit, symbol: str = "AAPL") -> None:
-    with marketdata.transaction() as tx:
-        resume_trading(ResumeTrading(symbol=symbol), tx)
+def resume(marketdata: ServiceContext, symbol: str = "AAPL") -> None:
+    with marketdata.unit_of_work() as uow:
+        resume_trading(ResumeTrading(symbol=symbol), uow)
 
 
-def quoted(marketdata: Unit, last: str, at: datetime | None = None, /, **fields: str) -> int:
+def quoted(marketdata: ServiceContext, last: str, at: datetime | None = None, /, **fields: str) -> int:
     """Let marketdata take in a price of AAPL, as of now unless told; ``low`` and others of its bar. 1 if it is news."""
-    with marketdata.transaction() as tx:
+    with marketdata.unit_of_work() as uow:
         bar = {name: Decimal(value) for name, value in fields.items()}
-        provider = Scripted(quotes=[replace(made_up_quote("AAPL", last, at or tx.now), **bar)])  # type: ignore[arg-type]
-        return take_in(tx, provider, partial(provider.poll, now=tx.now), interval="1m", length=MINUTE)
+        provider = Scripted(quotes=[replace(made_up_quote("AAPL", last, at or uow.now), **bar)])  # type: ignore[arg-type]
+        return take_in(uow, provider, partial(provider.poll, now=uow.now), interval="1m", length=MINUTE)
 
 
-def halts(marketdata: Unit) -> list[Any]:
+def halts(marketdata: ServiceContext) -> list[Any]:
     """The oldest first."""
     return rows(marketdata.engine, "SELECT * FROM marketdata.halts_v1 ORDER BY symbol, began_at, ended_at")
 
 
-def said(marketdata: Unit) -> list[str]:
+def said(marketdata: ServiceContext) -> list[str]:
     return [sent.name.partition(".")[0] for sent in outbox(marketdata)]
 
 
-def told(marketdata: Unit) -> list[PricesUpdated]:
+def told(marketdata: ServiceContext) -> list[PricesUpdated]:
     """What marketdata said of prices."""
     found = [sent.body for sent in outbox(marketdata) if sent.name == "PricesUpdated.v1"]
     return [PricesUpdated.model_validate(body) for body in found]

@@ -22,10 +22,10 @@ _sequences = itertools.count(1)
 
 def stored(system: System) -> tuple[int, int, int]:
     """How many submissions, orders and outgoing messages there are."""
-    engine = system.units["gateway"].engine
+    engine = system.contexts["gateway"].engine
     return (
         value(engine, "SELECT count(*) FROM gateway.submissions"),
-        value(system.units["orders"].engine, "SELECT count(*) FROM orders.orders"),
+        value(system.contexts["orders"].engine, "SELECT count(*) FROM orders.orders"),
         value(engine, "SELECT count(*) FROM gateway.outbox"),
     )
 
@@ -33,13 +33,13 @@ def stored(system: System) -> tuple[int, int, int]:
 def push(system: System, last: str, symbol: str = "AAPL") -> None:
     """A price as marketdata writes and publishes it: the bid a cent below, the ask a cent above."""
     quote = price(symbol, last, sequence=next(_sequences))
-    with system.units["marketdata"].engine.begin() as connection:
+    with system.contexts["marketdata"].engine.begin() as connection:
         connection.exec_driver_sql(
             "UPDATE marketdata.instruments SET sequence = %s, provider = 'test', last_price = %s, bid = %s, ask = %s,"
             " quoted_at = %s WHERE symbol = %s",
             (quote.sequence, quote.last, quote.bid, quote.ask, quote.quoted_at, symbol),
         )
-    send(system.units["marketdata"], prices(quote))
+    send(system.contexts["marketdata"], prices(quote))
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ class Trader:
         hasty = patient.settings.model_copy(update={"answer_timeout": 0.05})
         app.state.gateway = replace(patient, settings=hasty)
         try:
-            with self.system.units["orders"].engine.begin() as connection:
+            with self.system.contexts["orders"].engine.begin() as connection:
                 connection.execute(_LOCK_ACCOUNT, {"id": self.account_id})
                 yield
         finally:
             app.state.gateway = patient
 
     def books_hold(self) -> bool:
-        return broken_invariants(self.system.units["orders"].engine) == {}
+        return broken_invariants(self.system.contexts["orders"].engine) == {}
 
 
 def open_account(

@@ -18,7 +18,7 @@ LONG_AGO = datetime.fromisoformat("2026-01-05T10:00:00+00:00")
 
 
 def engine_of(system: System) -> Engine:
-    return system.units["gateway"].engine
+    return system.contexts["gateway"].engine
 
 
 def add_job(system: System, name: str = JOB, **settings: Any) -> str:

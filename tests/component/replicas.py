@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock
 from tests.component.watching import unit_of
 
@@ -16,7 +16,7 @@ THREADS = 8
 
 
 @contextmanager
-def two_replicas(service: str, urls: dict[str, str], clock: Clock) -> Iterator[list[Unit]]:
+def two_replicas(service: str, urls: dict[str, str], clock: Clock) -> Iterator[list[ServiceContext]]:
     """Two units, each with an engine of its own."""
     with ExitStack() as stack:
         yield [stack.enter_context(unit_of(service, urls, clock)) for _ in range(2)]

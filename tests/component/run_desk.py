@@ -12,17 +12,17 @@ from dramatiq import Worker
 from shared.bus.actors import Actors
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.relay import Relay
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job, Jobs
 from shared.jobs.engine import claims
-from shared.jobs.engine.heartbeat import Pulse
+from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from shared.service import Service, attach, make_middleware
 from tests.support import eventually, rows, value
 
-Body = Callable[[JobRun], Counts]
+Body = Callable[[RunContext], Counts]
 
 
 class OutOfShares(RuntimeError):
@@ -39,8 +39,8 @@ def a_job(run: Body, name: str = "sweep", **settings: Any) -> Job:
 class Working:
     """A worker with its pulse, which a test lets beat, so that no beat comes unasked."""
 
-    unit: Unit
-    pulse: Pulse
+    context: ServiceContext
+    heartbeat: Heartbeat
     worker: Worker
     broker: InProcessBroker
     ticker: Tick
@@ -52,30 +52,30 @@ class Working:
     def handled(self) -> None:
         """Every message that was sent has been handled: only then its row leaves the outbox."""
         waiting = "SELECT count(*) FROM orders.outbox"
-        eventually(lambda: value(self.unit.engine, waiting) == 0, what="the outbox drained")
+        eventually(lambda: value(self.context.engine, waiting) == 0, what="the outbox drained")
 
     def trigger(self, job: str = "sweep", **parameters: Any) -> UUID:
-        with self.unit.transaction() as tx:
-            return control.trigger(tx, job, parameters=parameters, who="OPERATOR1")
+        with self.context.unit_of_work() as uow:
+            return control.trigger(uow, job, parameters=parameters, who="OPERATOR1")
 
     def cancel(self, run_id: UUID) -> str:
-        with self.unit.transaction() as tx:
-            return control.cancel(tx, run_id, who="OPERATOR1")
+        with self.context.unit_of_work() as uow:
+            return control.cancel(uow, run_id, who="OPERATOR1")
 
 
 @contextmanager
-def working(unit: Unit, *jobs: Job, threads: int = 4) -> Iterator[Working]:
+def working(context: ServiceContext, *jobs: Job, threads: int = 4) -> Iterator[Working]:
     """A worker and a relay of the service with these jobs."""
-    with unit.engine.begin() as connection:
-        claims.declare(connection, jobs, unit.clock())
-    broker = InProcessBroker(middleware=make_middleware({"orders": unit}), queues=["orders.jobs"])
-    pulse = attach(Service("orders", Actors(), Jobs("orders")), broker, unit, {job.name: job for job in jobs})
+    with context.engine.begin() as connection:
+        claims.declare(connection, jobs, context.clock())
+    broker = InProcessBroker(middleware=make_middleware({"orders": context}), queues=["orders.jobs"])
+    heartbeat = attach(Service("orders", Actors(), Jobs("orders")), broker, context, {job.name: job for job in jobs})
     worker = Worker(broker, worker_timeout=50, worker_threads=threads)
-    relay = Relay(unit, broker, poll=0.1)
+    relay = Relay(context, broker, poll=0.1)
     worker.start()
     relay.start()
     try:
-        yield Working(unit, pulse, worker, broker, Tick(unit))
+        yield Working(context, heartbeat, worker, broker, Tick(context))
     finally:
         relay.stop()
         worker.stop()
@@ -87,9 +87,9 @@ class Gate:
 
     entered: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
-    runs: list[JobRun] = field(default_factory=list)
+    runs: list[RunContext] = field(default_factory=list)
 
-    def __call__(self, run: JobRun) -> Counts:
+    def __call__(self, run: RunContext) -> Counts:
         self.runs.append(run)
         self.entered.set()
         while not self.opened.wait(0.01):
@@ -97,6 +97,8 @@ class Gate:
         return {}
 
 
-def runs(unit: Unit, job: str = "sweep") -> list[Any]:
+def runs(context: ServiceContext, job: str = "sweep") -> list[Any]:
     """The job's runs, oldest first, parts after their parent."""
-    return rows(unit.engine, "SELECT * FROM jobs.job_runs WHERE job = :j ORDER BY queued_at, part NULLS FIRST", j=job)
+    return rows(
+        context.engine, "SELECT * FROM jobs.job_runs WHERE job = :j ORDER BY queued_at, part NULLS FIRST", j=job
+    )

@@ -9,7 +9,7 @@ from functools import partial
 from services.marketdata.domain.quote import Quote
 from services.marketdata.prices import take_in
 from services.marketdata.providers import Answer, ProviderState
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.resilience.rate_limits import Rate
 
 MINUTE = timedelta(minutes=1)
@@ -51,8 +51,8 @@ class Scripted:
         return self.poll(state, symbols, now)
 
 
-def push(marketdata: Unit, lasts: Mapping[str, str | Decimal]) -> int:
+def push(marketdata: ServiceContext, lasts: Mapping[str, str | Decimal]) -> int:
     """Let marketdata take in these last prices as of now, in one batch; the number that were news."""
-    with marketdata.transaction() as tx:
-        provider = Scripted(quotes=[made_up_quote(symbol, last, tx.now) for symbol, last in lasts.items()])
-        return take_in(tx, provider, partial(provider.poll, now=tx.now), interval="1m", length=MINUTE)
+    with marketdata.unit_of_work() as uow:
+        provider = Scripted(quotes=[made_up_quote(symbol, last, uow.now) for symbol, last in lasts.items()])
+        return take_in(uow, provider, partial(provider.poll, now=uow.now), interval="1m", length=MINUTE)

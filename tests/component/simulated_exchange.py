@@ -22,7 +22,7 @@ from services.orders.actors import actors
 from services.orders.usecases.catch_up import catch_up, sweep
 from services.orders.usecases.execute import expire
 from shared.bus.actors import Actors
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.accounts import OfAccount
 from shared.contracts.base import Message, routing_key
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
@@ -57,7 +57,7 @@ nobody = Actors()
 
 
 @nobody.on(OrderFilled, queue="valuation.fills")
-def look_away(_event: OrderFilled, _tx: Transaction) -> None:
+def look_away(_event: OrderFilled, _uow: UnitOfWork) -> None:
     """Nobody values accounts here."""
 
 
@@ -104,9 +104,9 @@ class Exchange:
     One relay sends what either says, on connections that stay.
     """
 
-    units: dict[str, Unit]
-    other: Unit
-    relayed: Unit
+    contexts: dict[str, ServiceContext]
+    other: ServiceContext
+    relayed: ServiceContext
     clock: SimulatedClock
     reaper: Reaper
     faults: Faults
@@ -119,8 +119,10 @@ class Exchange:
         self.clock.now = START
         self.told.clear()
         self._wipe()
-        self.simulation = self._simulate(self.units["orders"], seed, self.faults)
-        self.simulation.relay([self.relayed if name == "orders" else unit for name, unit in self.units.items()])
+        self.simulation = self._simulate(self.contexts["orders"], seed, self.faults)
+        self.simulation.relay(
+            [self.relayed if name == "orders" else context for name, context in self.contexts.items()]
+        )
         self.simulation.listen(
             [routing_key(each, "orders") for each in LIVE if issubclass(each, OfAccount)], self._note
         )
@@ -130,22 +132,22 @@ class Exchange:
         self.simulation.close()
         self.second.close()
 
-    def _simulate(self, orders: Unit, seed: int, faults: Faults) -> Simulation:
-        units = {**self.units, "orders": orders}
+    def _simulate(self, orders: ServiceContext, seed: int, faults: Faults) -> Simulation:
+        contexts = {**self.contexts, "orders": orders}
         random = Random(seed)
-        middleware = [*make_middleware(units, random)[:-1], Mortal(units, self.reaper)]
+        middleware = [*make_middleware(contexts, random)[:-1], Mortal(contexts, self.reaper)]
         made = Simulation(middleware, clock=self.clock, random=random, faults=faults, queues=QUEUES)
         actors.attach(made, orders)
-        nobody.attach(made, self.units["valuation"])
+        nobody.attach(made, self.contexts["valuation"])
         return made
 
     def _wipe(self) -> None:
-        for service, unit in self.units.items():
-            with unit.engine.begin() as connection:
+        for service, context in self.contexts.items():
+            with context.engine.begin() as connection:
                 tables = connection.exec_driver_sql(_TABLES, {"schema": service}).scalars().all()
                 wiped = [table for table in tables if service != "marketdata" or table in TOLD]
                 connection.exec_driver_sql(f"TRUNCATE {', '.join(f'{service}.{table}' for table in wiped)} CASCADE")
-        with self.units["marketdata"].engine.begin() as connection:
+        with self.contexts["marketdata"].engine.begin() as connection:
             add_instruments(connection, INSTRUMENTS)
             sessions_in_new_york(connection, "IBM")
 
@@ -162,10 +164,10 @@ class Exchange:
         """What happens, and all that comes of it until then."""
         match event:
             case Said(sender, message):
-                with self.units[sender].transaction() as tx:
-                    tx.publish(message)
+                with self.contexts[sender].unit_of_work() as uow:
+                    uow.publish(message)
                 if isinstance(message, CorporateActionApplied) and message.kind is ActionKind.SPLIT:
-                    self._marketdata(_ADJUST, {"symbol": message.symbol, "adjustment": message.adjustment})
+                    self._marketdata(_ADJUST, {"symbol": message.symbol, "split_count": message.split_count})
             case Priced(prices):
                 for price in prices:
                     self._marketdata(_SHOW, price.model_dump())
@@ -178,15 +180,15 @@ class Exchange:
             self._recover(until)
 
     def _marketdata(self, statement: str, values: dict[str, Any]) -> None:
-        with self.units["marketdata"].engine.begin() as connection:
+        with self.contexts["marketdata"].engine.begin() as connection:
             connection.exec_driver_sql(statement, values)
 
     def _auction(self, event: Auctioned) -> None:
         official = Official("IBM", event.kind, event.day, event.price, event.held_at, "test")
-        with self.units["marketdata"].transaction() as tx:
-            official_prices.keep(tx, [official])
+        with self.contexts["marketdata"].unit_of_work() as uow:
+            official_prices.keep(uow, [official])
             if not event.told:
-                tx.outgoing.clear()
+                uow.outgoing.clear()
 
     def _deliver(self, doom: Doom, until: datetime) -> None:
         """The doom is that of the first message."""
@@ -203,34 +205,34 @@ class Exchange:
     def _recover(self, until: datetime) -> None:
         """Who died woke no relay: the next poll finds what it had to say. The other replica has its tries, too."""
         for simulation in (self.simulation, self.second, self.simulation):
-            self.units["orders"].committed.set()
+            self.contexts["orders"].committed.set()
             simulation.run(until=until)
 
     def _work(self, name: str, doom: Doom) -> None:
-        job, units = JOBS[name], (self.units["orders"], self.other)
+        job, contexts = JOBS[name], (self.contexts["orders"], self.other)
         if doom.fate is Fate.TWICE:
             self.reaper.counts[Fate.TWICE] += 1
-            together(lambda number: job(units[number]), threads=2)
+            together(lambda number: job(contexts[number]), threads=2)
             return
         with self.reaper.over(doom):
             for _ in range(TRIES):
                 with suppress(Died, psycopg.OperationalError, OperationalError):
-                    job(units[0])
+                    job(contexts[0])
                     return
         raise AssertionError(f"{name} did not end in {TRIES} tries")
 
 
-def _catch_up(unit: Unit) -> None:
-    catch_up(unit, lambda _done, _of: None)
-    sweep(unit)
+def _catch_up(context: ServiceContext) -> None:
+    catch_up(context, lambda _done, _of: None)
+    sweep(context)
 
 
-def _expire(unit: Unit) -> None:
-    with unit.transaction() as tx:
-        expire(tx)
+def _expire(context: ServiceContext) -> None:
+    with context.unit_of_work() as uow:
+        expire(uow)
 
 
-JOBS: dict[str, Callable[[Unit], object]] = {"process_orders": _catch_up, "expire_orders": _expire}
+JOBS: dict[str, Callable[[ServiceContext], object]] = {"process_orders": _catch_up, "expire_orders": _expire}
 
 
 @contextmanager
@@ -239,12 +241,12 @@ def exchange(urls: dict[str, str], faults: Faults) -> Iterator[Exchange]:
     clock = SimulatedClock(START)
     with ExitStack() as stack:
         names = ("orders", "marketdata", "gateway", "valuation")
-        units = {name: stack.enter_context(unit_of(name, urls, clock)) for name in names}
+        contexts = {name: stack.enter_context(unit_of(name, urls, clock)) for name in names}
         other, relayed = (stack.enter_context(unit_of("orders", urls, clock)) for _ in range(2))
-        other.committed = relayed.committed = units["orders"].committed
+        other.committed = relayed.committed = contexts["orders"].committed
         executioner = make_engine(urls["orders"], name="executioner", pool_size=1)
         stack.callback(executioner.dispose)
-        yield Exchange(units, other, relayed, clock, Reaper(executioner, units["orders"].engine), faults)
+        yield Exchange(contexts, other, relayed, clock, Reaper(executioner, contexts["orders"].engine), faults)
 
 
 def column(exchange: Exchange, statement: str, **values: Any) -> Sequence[Any]:
@@ -257,4 +259,4 @@ UPDATE marketdata.instruments SET last_price = %(last)s, bid = %(bid)s, ask = %(
   ask_size = %(ask_size)s, sequence = %(sequence)s, quoted_at = %(quoted_at)s, provider = 'test'
 WHERE symbol = %(symbol)s
 """
-_ADJUST = "UPDATE marketdata.instruments SET adjustment = %(adjustment)s WHERE symbol = %(symbol)s"
+_ADJUST = "UPDATE marketdata.instruments SET split_count = %(split_count)s WHERE symbol = %(symbol)s"

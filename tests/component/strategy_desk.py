@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 from services.strategy import store
 from services.strategy.domain.sma_crossover import Rules
 from services.strategy.jobs import jobs
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.orders import Side
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from tests.component.watching import Sent, outbox
 from tests.support import rows
 
@@ -25,9 +25,9 @@ STRATEGY = store.Strategy(uuid4(), "made-up", uuid4(), ("AAPL",), "replay", RULE
 class Desk:
     """A strategy with what it looks at: marketdata's bars and the books of orders, written by their owners' roles."""
 
-    strategy: Unit
-    marketdata: Unit
-    orders: Unit
+    strategy: ServiceContext
+    marketdata: ServiceContext
+    orders: ServiceContext
 
     def add_strategy(self, strategy: store.Strategy = STRATEGY) -> None:
         with self.strategy.engine.begin() as connection:
@@ -62,7 +62,7 @@ class Desk:
 
     def run(self, run_id: UUID | None = None) -> Counts:
         """One run of trading_bot."""
-        run = JobRun(run_id or uuid4(), self.strategy, self.strategy.clock(), {})
+        run = RunContext(run_id or uuid4(), self.strategy, self.strategy.clock(), {})
         return jobs.declared["trading_bot"].run(run)
 
     def decisions(self) -> list[Any]:
@@ -85,8 +85,10 @@ INSERT INTO orders.accounts (id, number, name, currency, created_at)
 VALUES (%(account)s, 'PA1', 'test', 'USD', now()) ON CONFLICT DO NOTHING
 """
 _ADD_ORDER = """
-INSERT INTO orders.orders (account_id, id, family, client_order_id, symbol, side, type, time_in_force, qty, filled_qty,
-                           status, strategy_id, submitted_at, accepted_at, active_at, direction, threshold, updated_at)
+INSERT INTO orders.orders (account_id, id, order_group, client_order_id, symbol, side, type, time_in_force, qty,
+  filled_qty,
+                           status, strategy_id, submitted_at, accepted_at, active_at, trigger_direction,
+                           trigger_price, updated_at)
 VALUES (%(account)s, %(id)s, %(id)s, %(id)s::uuid::text, 'AAPL', %(side)s, 'market', 'day', %(qty)s, %(filled)s,
         CASE WHEN %(filled)s > 0 THEN 'filled' ELSE 'accepted' END, %(by)s, now(), now(), now(), 'below', 'Infinity',
         now())

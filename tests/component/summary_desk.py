@@ -7,8 +7,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.valuation.jobs import jobs
-from shared.bus.unit_of_work import Unit
-from shared.jobs.run_context import Counts, JobRun
+from shared.bus.unit_of_work import ServiceContext
+from shared.jobs.run_context import Counts, RunContext
 from tests.component.scripted_prices import push
 from tests.conftest import FakeClock
 from tests.support import rows
@@ -25,9 +25,9 @@ def at(text: str) -> datetime:
 class Desk:
     """The services that a summary reads of and the one that writes it, on one clock."""
 
-    marketdata: Unit
-    orders: Unit
-    valuation: Unit
+    marketdata: ServiceContext
+    orders: ServiceContext
+    valuation: ServiceContext
     clock: FakeClock
     market: str = "DEMO"
 
@@ -82,7 +82,7 @@ class Desk:
         """One run for the slot; without one, by hand."""
         self.clock.now = at(now or slot or "")
         due = at(slot) if slot else None
-        run = JobRun(run_id or uuid4(), self.valuation, self.clock.now, {}, due, market=self.market)
+        run = RunContext(run_id or uuid4(), self.valuation, self.clock.now, {}, due, market=self.market)
         return jobs.declared["summarize_day"].run(run)
 
     def summaries(self, account: UUID) -> dict[date, Any]:
@@ -105,7 +105,7 @@ VALUES (%(account)s, %(at)s, %(kind)s, gen_random_uuid(), %(amount)s, %(amount)s
 """
 _MOVE_CASH = "UPDATE orders.accounts SET cash = cash + %(by)s WHERE id = %(account)s"
 _ADD_ORDER = """
-INSERT INTO orders.orders (account_id, id, family, client_order_id, symbol, side, type, time_in_force, qty, status,
+INSERT INTO orders.orders (account_id, id, order_group, client_order_id, symbol, side, type, time_in_force, qty, status,
                            filled_qty, submitted_at, updated_at)
 VALUES (%(account)s, %(order)s, %(order)s, gen_random_uuid(), 'AAPL', %(side)s, 'market', 'gtc', %(qty)s, 'filled',
         %(qty)s, %(at)s, %(at)s)
@@ -121,7 +121,7 @@ INSERT INTO orders.positions AS p VALUES (%(account)s, 'AAPL', %(moved)s, %(cost
 ON CONFLICT (account_id, symbol) DO UPDATE SET qty = p.qty + excluded.qty, cost = p.cost + excluded.cost
 """
 _ADD_TRADE = """
-INSERT INTO orders.trades (account_id, id, symbol, qty, entry_fill_id, exit_fill_id, opened_at, closed_at, cost,
+INSERT INTO orders.round_trips (account_id, id, symbol, qty, entry_fill_id, exit_fill_id, opened_at, closed_at, cost,
                            proceeds, realized_pl)
 VALUES (%(account)s, gen_random_uuid(), 'AAPL', %(qty)s, gen_random_uuid(), %(fill)s, %(at)s, %(at)s, %(bought)s,
         %(amount)s, %(profit)s)

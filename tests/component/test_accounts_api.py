@@ -114,7 +114,7 @@ def test_what_is_not_answered_in_time_is_told_as_on_its_way(trader: Trader) -> N
         pending = done(trader, "POST", "transfers", amount="10")
         assert pending["booked_at"] is None
         begun = done(trader, "POST", "reset", cash="7")
-        assert (begun["epoch"], begun["begun_at"]) == (None, None)
+        assert (begun["generation"], begun["begun_at"]) == (None, None)
     eventually(lambda: trader.get("/account")["cash"] == "7")
     again = done(trader, "POST", "transfers", amount="10", transfer_id=pending["transfer_id"])
     assert again["booked_at"]
@@ -126,14 +126,14 @@ def test_a_reset_begins_again_and_keeps_the_books(trader: Trader) -> None:
     trader.filled("101", side="sell", qty="4")
     resting = trader.order(**RESTING)
     begun = done(trader, "POST", "reset", cash="2000")
-    assert (begun["epoch"], begun["cash"]) == (2, "2000")
+    assert (begun["generation"], begun["cash"]) == (2, "2000")
     assert trader.get(f"/orders/{resting['id']}")["status"] == "canceled"
     assert trader.get("/positions") == []
     told = trader.get("/account")
     assert (told["cash"], told["equity"], told["unrealized_pl"]) == ("2000", "2000", "0")
     (trade,) = done(trader, "GET", "trades")["items"]
-    assert (trade["epoch"], trade["side"], trade["qty"], trade["realized_pl"]) == (1, "long", "4", "3.92")
-    ledger = trader.get("/api/account/ledger", epoch=2)["items"]
+    assert (trade["generation"], trade["side"], trade["qty"], trade["realized_pl"]) == (1, "long", "4", "3.92")
+    ledger = trader.get("/api/account/ledger", generation=2)["items"]
     assert [(entry["kind"], entry["capital"]) for entry in ledger] == [("deposit", "2000")]
 
 
@@ -180,7 +180,7 @@ def test_round_trips_are_filtered_and_paged(trader: Trader) -> None:
         ("GET", "ledger?kind=a%01", None, "kind"),
         ("GET", "ledger?cursor=1", None, "cursor"),
         ("GET", "trades?side=wide", None, "side"),
-        ("GET", "trades?epoch=0", None, "epoch"),
+        ("GET", "trades?generation=0", None, "generation"),
     ],
 )
 def test_wrong_input_is_named_and_moves_nothing(
@@ -212,7 +212,7 @@ def test_an_account_that_cannot_be_is_not_opened(
     market: System, visitor: TestClient, change: dict[str, Any], field: str
 ) -> None:
     """No account, no key, no note."""
-    engine = market.units["gateway"].engine
+    engine = market.contexts["gateway"].engine
     keys = "SELECT count(*) FROM gateway.api_keys"
     before = (value(engine, keys), len(actions(market)))
     answer = visitor.post("/api/accounts", json={"name": "n", "cash": "1", **change}, headers=KEY)

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from services.gateway.alerts.evaluator import Alerts
 from shared.bus.amqp.queue_stats import QueueFigures
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.component.alert_desk import (
     MINUTE,
     add_job,
@@ -20,7 +20,7 @@ from tests.component.watching import unit_of
 from tests.conftest import FakeClock
 
 
-def test_an_open_breaker_is_told_until_it_closes(gateway: Unit, alerts: Alerts, clock: FakeClock) -> None:
+def test_an_open_breaker_is_told_until_it_closes(gateway: ServiceContext, alerts: Alerts, clock: FakeClock) -> None:
     """Half open it still stands: it may open again."""
     execute(
         gateway,
@@ -40,7 +40,7 @@ def test_an_open_breaker_is_told_until_it_closes(gateway: Unit, alerts: Alerts, 
 
 
 def test_new_dead_letters_are_told_until_none_is_new(
-    gateway: Unit, alerts: Alerts, clock: FakeClock, urls: dict[str, str]
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock, urls: dict[str, str]
 ) -> None:
     """Old ones that nobody has looked at stay rows and are no alert; one more is."""
     with unit_of("orders", urls, clock) as orders:
@@ -59,9 +59,9 @@ def test_new_dead_letters_are_told_until_none_is_new(
         assert notifications(gateway)[-1].facts["fresh"] == 1
 
 
-def _bury(unit: Unit, clock: FakeClock, count: int) -> None:
+def _bury(context: ServiceContext, clock: FakeClock, count: int) -> None:
     execute(
-        unit,
+        context,
         "INSERT INTO orders.dead_letters (queue, message_id, actor, body, size, reason, error, died_at)"
         " SELECT 'orders.commands', gen_random_uuid(), 'SubmitOrder.v1', '', 0, 'KeyError: ''qty''', '', :now"
         " FROM generate_series(1, :count)",
@@ -71,7 +71,7 @@ def _bury(unit: Unit, clock: FakeClock, count: int) -> None:
 
 
 def test_a_service_whose_view_is_not_there_yet_is_left_out(
-    gateway: Unit, alerts: Alerts, clock: FakeClock, urls: dict[str, str]
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock, urls: dict[str, str]
 ) -> None:
     """The letters of the others are told all the same."""
     with unit_of("strategy", urls, clock) as strategy, unit_of("orders", urls, clock) as orders:
@@ -82,7 +82,7 @@ def test_a_service_whose_view_is_not_there_yet_is_left_out(
 
 
 def test_a_queue_whose_oldest_message_waits_too_long_is_told_unless_it_is_paused(
-    gateway: Unit, clock: FakeClock
+    gateway: ServiceContext, clock: FakeClock
 ) -> None:
     """What waits for a later try, and a queue of one gateway process, may be as old as it likes."""
     ages = {"orders.commands": 301.0, "valuation.fills": 300.0, "orders.commands.DQ": 9000.0, "gateway.box.1": 9000.0}
@@ -101,7 +101,7 @@ def _figures(ages: dict[str, float]) -> list[QueueFigures]:
 
 
 def test_a_worker_that_beats_no_more_is_told_until_it_beats_again_or_says_that_it_stopped(
-    gateway: Unit, alerts: Alerts, clock: FakeClock
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock
 ) -> None:
     """With no other left it is critical; a stop in good order is no alert."""
     add_worker(gateway, "box:7:1", beat=clock.now, started=clock.now)
@@ -119,7 +119,7 @@ def test_a_worker_that_beats_no_more_is_told_until_it_beats_again_or_says_that_i
 
 
 def test_a_crashed_replica_that_was_replaced_is_over_after_ten_minutes(
-    gateway: Unit, alerts: Alerts, clock: FakeClock
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock
 ) -> None:
     """Its row never says that it stopped. One that works since before the crash replaces nobody."""
     add_worker(gateway, "old", beat=clock.now, started=clock.now - MINUTE)
@@ -139,11 +139,13 @@ def test_a_crashed_replica_that_was_replaced_is_over_after_ten_minutes(
     assert open_alerts(gateway) == []
 
 
-def _beat(unit: Unit, worker: str) -> None:
-    execute(unit, "UPDATE jobs.workers SET heartbeat_at = :now WHERE id = :id", id=worker, now=unit.clock())
+def _beat(context: ServiceContext, worker: str) -> None:
+    execute(context, "UPDATE jobs.workers SET heartbeat_at = :now WHERE id = :id", id=worker, now=context.clock())
 
 
-def test_what_was_lost_before_our_start_is_left_a_minute_to_come_back(gateway: Unit, clock: FakeClock) -> None:
+def test_what_was_lost_before_our_start_is_left_a_minute_to_come_back(
+    gateway: ServiceContext, clock: FakeClock
+) -> None:
     """When everything is started together, yesterday's workers and slots are nobody's failure yet."""
     add_worker(gateway, "yesterday", beat=clock.now - timedelta(days=1), started=clock.now - timedelta(days=2))
     add_job(gateway, "revalue", due_at=clock.now - timedelta(days=1))

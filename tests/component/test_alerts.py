@@ -12,7 +12,7 @@ from services.gateway.alerts import rules
 from services.gateway.alerts.evaluator import Alerts
 from shared.bus.amqp.management import ManagementRefused
 from shared.bus.amqp.queue_stats import QueueFigures
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.component.alert_desk import (
     add_job,
     add_outcomes,
@@ -31,11 +31,13 @@ EVALUATORS = 4
 ROUNDS = 10
 
 
-def fail(unit: Unit, clock: FakeClock, job: str, times: int = 3) -> None:
-    add_outcomes(unit, clock, job, ["failed"] * times)
+def fail(context: ServiceContext, clock: FakeClock, job: str, times: int = 3) -> None:
+    add_outcomes(context, clock, job, ["failed"] * times)
 
 
-def test_an_alert_that_stands_is_one_row_with_the_latest_facts(gateway: Unit, alerts: Alerts, clock: FakeClock) -> None:
+def test_an_alert_that_stands_is_one_row_with_the_latest_facts(
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock
+) -> None:
     """Evaluated again, it is seen again; it is logged once when it opens and once when it is over."""
     add_job(gateway, "revalue")
     fail(gateway, clock, "revalue")
@@ -55,7 +57,7 @@ def test_an_alert_that_stands_is_one_row_with_the_latest_facts(gateway: Unit, al
     assert [entry["event"] for entry in logs] == ["alert", "alert is over"]
 
 
-def test_an_alert_that_is_absent_once_does_not_flap(gateway: Unit, alerts: Alerts, clock: FakeClock) -> None:
+def test_an_alert_that_is_absent_once_does_not_flap(gateway: ServiceContext, alerts: Alerts, clock: FakeClock) -> None:
     """What comes back before two evaluations have missed it is the same alert; what comes back later is another."""
     _open_breaker(gateway, clock)
     for absences in (1, 1, 2):
@@ -73,9 +75,9 @@ def test_an_alert_that_is_absent_once_does_not_flap(gateway: Unit, alerts: Alert
     assert open_alerts(gateway) == [("breaker_open", "yahoo")]
 
 
-def _open_breaker(unit: Unit, clock: FakeClock) -> None:
+def _open_breaker(context: ServiceContext, clock: FakeClock) -> None:
     execute(
-        unit,
+        context,
         "INSERT INTO jobs.breakers (name, state, since, updated_at) VALUES ('yahoo', 'open', :now, :now)",
         now=clock.now,
     )
@@ -84,8 +86,8 @@ def _open_breaker(unit: Unit, clock: FakeClock) -> None:
 def test_evaluators_at_the_same_time_make_one_row(urls: dict[str, str], clock: FakeClock) -> None:
     """Four replicas side by side: each alert opens once, is resolved once, and none of them trips on another."""
     with ExitStack() as stack:
-        units = [stack.enter_context(unit_of("gateway", urls, clock)) for _ in range(EVALUATORS)]
-        all_alerts = [watching(unit, clock) for unit in units]
+        contexts = [stack.enter_context(unit_of("gateway", urls, clock)) for _ in range(EVALUATORS)]
+        all_alerts = [watching(context, clock) for context in contexts]
         pool = stack.enter_context(ThreadPoolExecutor(EVALUATORS))
         gate = threading.Barrier(EVALUATORS, timeout=20)
 
@@ -93,18 +95,18 @@ def test_evaluators_at_the_same_time_make_one_row(urls: dict[str, str], clock: F
             gate.wait()
             return alerts.evaluate()
 
-        _open_breaker(units[0], clock)
+        _open_breaker(contexts[0], clock)
         for number in range(1, ROUNDS + 1):
             for state, expected in (("open", 1), ("closed", 0)):
-                execute(units[0], "UPDATE jobs.breakers SET state = :state", state=state)
+                execute(contexts[0], "UPDATE jobs.breakers SET state = :state", state=state)
                 clock.move(seconds=11)
                 assert any(pool.map(evaluate, all_alerts))
-                assert len(open_alerts(units[0])) == expected
-            assert len(notifications(units[0])) == number
+                assert len(open_alerts(contexts[0])) == expected
+            assert len(notifications(contexts[0])) == number
 
 
 def test_while_one_evaluates_another_leaves_it_to_it(
-    gateway: Unit, alerts: Alerts, clock: FakeClock, urls: dict[str, str]
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock, urls: dict[str, str]
 ) -> None:
     """It neither waits nor writes."""
     with unit_of("gateway", urls, clock) as other, ThreadPoolExecutor(1) as pool:
@@ -117,7 +119,9 @@ def test_while_one_evaluates_another_leaves_it_to_it(
     assert alerts.evaluate()
 
 
-def test_queues_that_nobody_tells_of_neither_open_nor_resolve_an_alert(gateway: Unit, clock: FakeClock) -> None:
+def test_queues_that_nobody_tells_of_neither_open_nor_resolve_an_alert(
+    gateway: ServiceContext, clock: FakeClock
+) -> None:
     """While the management API is away the alert stands, and that it is away is said once; back, it is resolved."""
     told: list[QueueFigures] | None = [QueueFigures("orders.commands", 4, 0, 1, 0.0, 0.0, 400.0)]
 
@@ -143,7 +147,7 @@ def test_queues_that_nobody_tells_of_neither_open_nor_resolve_an_alert(gateway: 
 
 
 def test_alerts_are_evaluated_on_a_thread_of_their_own_and_outlive_the_database(
-    gateway: Unit, clock: FakeClock, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    gateway: ServiceContext, clock: FakeClock, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connections are cut while it runs; one line says so, and alerts open again."""
     monkeypatch.setattr("services.gateway.alerts.EVERY_SECONDS", 0.01)
@@ -165,7 +169,7 @@ def test_alerts_are_evaluated_on_a_thread_of_their_own_and_outlive_the_database(
     assert not alerts.alive
 
 
-def _cut_off(unit: Unit, urls: dict[str, str]) -> None:
+def _cut_off(context: ServiceContext, urls: dict[str, str]) -> None:
     """End the sessions of the unit's engine until one of them was at work."""
     with unit_of("gateway", urls) as cutting:
         cut = (
@@ -176,7 +180,7 @@ def _cut_off(unit: Unit, urls: dict[str, str]) -> None:
 
 
 def test_an_evaluation_takes_as_many_statements_for_200_jobs_as_for_one(
-    gateway: Unit, alerts: Alerts, clock: FakeClock
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock
 ) -> None:
     """All of them failing, and their alerts opened, touched and resolved."""
 
@@ -196,15 +200,15 @@ def test_an_evaluation_takes_as_many_statements_for_200_jobs_as_for_one(
     assert counted(0, 1) == counted(1, 201)
 
 
-def _statements(unit: Unit, alerts: Alerts) -> int:
-    with statements(unit.engine) as seen:
+def _statements(context: ServiceContext, alerts: Alerts) -> int:
+    with statements(context.engine) as seen:
         alerts.evaluate()
     return len(seen)
 
 
-def _finish_all(unit: Unit, jobs: list[str], clock: FakeClock, outcome: str, times: int) -> None:
+def _finish_all(context: ServiceContext, jobs: list[str], clock: FakeClock, outcome: str, times: int) -> None:
     execute(
-        unit,
+        context,
         "INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at, finished_at, state, outcome)"
         " SELECT gen_random_uuid(), job, 'valuation', 'manual', :now, :now, 'finished', :outcome"
         " FROM unnest(CAST(:jobs AS text[])) AS job, generate_series(1, :times)",
@@ -215,7 +219,7 @@ def _finish_all(unit: Unit, jobs: list[str], clock: FakeClock, outcome: str, tim
     )
 
 
-def test_the_last_runs_of_a_job_are_read_off_the_index(gateway: Unit, clock: FakeClock) -> None:
+def test_the_last_runs_of_a_job_are_read_off_the_index(gateway: ServiceContext, clock: FakeClock) -> None:
     """However many runs there are, an evaluation reads a few rows of each job, and those that are under way."""
     add_job(gateway, "often")
     for _ in range(100):
@@ -230,6 +234,6 @@ def test_the_last_runs_of_a_job_are_read_off_the_index(gateway: Unit, clock: Fak
     assert "job_runs_by_time" in plans[rules._MISSED]
 
 
-def _plan(unit: Unit, sql: str, clock: FakeClock) -> str:
+def _plan(context: ServiceContext, sql: str, clock: FakeClock) -> str:
     values = {"now": clock.now, "begun": clock.now, "missed": clock.now - rules.MISSED_IS_NEW}
-    return "\n".join(row[0] for row in rows(unit.engine, f"EXPLAIN {sql}", **values))
+    return "\n".join(row[0] for row in rows(context.engine, f"EXPLAIN {sql}", **values))

@@ -82,7 +82,7 @@ def test_a_sale_closes_and_a_short_opens_in_an_auction(floor: Exchange) -> None:
     at(floor, "21:05")
     hold(floor, "close", "110")
     assert floor.held(account) == -15
-    (trade,) = rows(floor.orders.engine, "SELECT qty, realized_pl FROM orders.trades")
+    (trade,) = rows(floor.orders.engine, "SELECT qty, realized_pl FROM orders.round_trips")
     assert (trade.qty, trade.realized_pl) == (10, 100)
 
 
@@ -238,9 +238,9 @@ def test_a_replace_may_bring_an_order_into_an_auction_and_out_of_it(floor: Excha
     old = floor.submit(account, "buy 10 AAPL limit", limit_price="100", time_in_force="day")
     opening = floor.replace(account, old, time_in_force="opg", qty="12")
     row = floor.order(opening)
-    assert (row.auction_day, row.auction_at, row.direction) == (WEDNESDAY, utc(WEDNESDAY, "14:30"), "auction")
+    assert (row.auction_day, row.auction_at, row.trigger_direction) == (WEDNESDAY, utc(WEDNESDAY, "14:30"), "auction")
     out = floor.order(floor.replace(account, opening, time_in_force="gtc"))
-    assert (out.auction_day, out.expires_at, out.direction) == (None, None, "below")
+    assert (out.auction_day, out.expires_at, out.trigger_direction) == (None, None, "below")
     at(floor, "14:29")
     floor.replace(account, out.id, time_in_force="opg")
     assert floor.said(account)[-1][1]["reason"] == "auction_closed"

@@ -35,7 +35,7 @@ def client(system: System) -> Iterator[TestClient]:
 def trader(system: System, client: TestClient) -> Iterator[Trader]:
     """AAPL trades in New York, where the market opens in an hour for three."""
     push(system, "100")
-    with system.units["marketdata"].engine.begin() as connection:
+    with system.contexts["marketdata"].engine.begin() as connection:
         connection.exec_driver_sql("UPDATE marketdata.instruments SET market = 'XNYS' WHERE symbol = 'AAPL'")
     trader = open_account(system, client)
     opens_at(trader, utc_now() + HOUR)
@@ -46,7 +46,7 @@ def trader(system: System, client: TestClient) -> Iterator[Trader]:
 def opens_at(trader: Trader, at: datetime) -> None:
     """The only trading day that is known begins then."""
     session = Session("XNYS", TODAY, "regular", at, at + 3 * HOUR, early_close=False)
-    with trader.system.units["marketdata"].engine.begin() as connection:
+    with trader.system.contexts["marketdata"].engine.begin() as connection:
         replace_sessions(connection, ["XNYS"], TODAY - timedelta(9), TODAY + timedelta(9), [session])
 
 
@@ -90,7 +90,7 @@ def test_what_has_no_auction_is_refused_by_name(trader: Trader, terms: dict[str,
 def test_near_the_auction_nothing_comes_and_nothing_goes(trader: Trader) -> None:
     """The open is brought forward to a minute from now: the order stays that came before."""
     waiting = trader.order(time_in_force="opg")
-    with trader.system.units["orders"].engine.begin() as connection:
+    with trader.system.contexts["orders"].engine.begin() as connection:
         connection.exec_driver_sql("UPDATE orders.orders SET auction_at = %s", (utc_now() + timedelta(minutes=1),))
     opens_at(trader, utc_now() + timedelta(minutes=1))
     for method, path, body in (

@@ -10,7 +10,7 @@ from dramatiq.middleware import Shutdown, TimeLimitExceeded
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.clock import utc_now
 from shared.resilience.breakers import Breaker, BreakerOpen, breaker_rows
 from shared.resilience.rate_limits import RateLimited
@@ -27,12 +27,12 @@ class ProviderAway(RuntimeError):
 
 
 @pytest.fixture
-def unit(replicas: list[Unit]) -> Unit:
+def context(replicas: list[ServiceContext]) -> ServiceContext:
     return replicas[0]
 
 
-def breaker_of(unit: Unit, name: str = "yahoo", failures: int = 1) -> Breaker:
-    return Breaker(unit, name, failures=failures, pause=PAUSE, longest=LONGEST, trial=TRIAL)
+def breaker_of(context: ServiceContext, name: str = "yahoo", failures: int = 1) -> Breaker:
+    return Breaker(context, name, failures=failures, pause=PAUSE, longest=LONGEST, trial=TRIAL)
 
 
 def fail(breaker: Breaker, error: BaseException | None = None) -> None:
@@ -55,8 +55,8 @@ def is_refused(breaker: Breaker) -> bool:
     return False
 
 
-def shown(unit: Unit, name: str = "yahoo") -> dict[str, Any]:
-    with unit.engine.connect() as connection:
+def shown(context: ServiceContext, name: str = "yahoo") -> dict[str, Any]:
+    with context.engine.connect() as connection:
         return next((row for row in breaker_rows(connection) if row["name"] == name), {})
 
 
@@ -64,15 +64,15 @@ def said(caplog: pytest.LogCaptureFixture, message: str) -> int:
     return sum(record.message == message for record in caplog.records)
 
 
-def open_and_wait(unit: Unit, clock: FakeClock, name: str = "yahoo") -> None:
+def open_and_wait(context: ServiceContext, clock: FakeClock, name: str = "yahoo") -> None:
     """A breaker whose pause is over."""
-    fail(breaker_of(unit, name))
-    clock.now = shown(unit, name)["next_attempt_at"]
+    fail(breaker_of(context, name))
+    clock.now = shown(context, name)["next_attempt_at"]
 
 
-def test_failures_in_a_row_open_it_for_all_replicas(replicas: list[Unit], clock: FakeClock) -> None:
+def test_failures_in_a_row_open_it_for_all_replicas(replicas: list[ServiceContext], clock: FakeClock) -> None:
     """The others are refused at once, and told until when."""
-    one, other = (breaker_of(unit, failures=3) for unit in replicas)
+    one, other = (breaker_of(context, failures=3) for context in replicas)
     for breaker in (one, other, one):
         fail(breaker)
     with pytest.raises(BreakerOpen, match="yahoo keeps failing") as refused:
@@ -88,43 +88,43 @@ def test_failures_in_a_row_open_it_for_all_replicas(replicas: list[Unit], clock:
     }
 
 
-def test_a_success_between_failures_begins_the_count_anew(replicas: list[Unit]) -> None:
+def test_a_success_between_failures_begins_the_count_anew(replicas: list[ServiceContext]) -> None:
     """Only what fails again and again is left alone."""
-    one, other = (breaker_of(unit, failures=2) for unit in replicas)
+    one, other = (breaker_of(context, failures=2) for context in replicas)
     for _ in range(3):
         fail(one)
         succeed(other)
     assert (shown(replicas[0])["state"], shown(replicas[0])["failures"]) == ("closed", 0)
 
 
-def test_as_long_as_nothing_fails_nothing_is_written(unit: Unit) -> None:
+def test_as_long_as_nothing_fails_nothing_is_written(context: ServiceContext) -> None:
     """A call costs one statement, which reads."""
-    breaker = breaker_of(unit, failures=2)
-    with statements(unit.engine) as seen:
+    breaker = breaker_of(context, failures=2)
+    with statements(context.engine) as seen:
         succeed(breaker)
     assert len(seen) == 1
-    assert shown(unit) == {}
+    assert shown(context) == {}
     fail(breaker)
     succeed(breaker)
-    before = _version(unit)
-    with statements(unit.engine) as seen:
+    before = _version(context)
+    with statements(context.engine) as seen:
         succeed(breaker)
-    assert (len(seen), _version(unit)) == (1, before)
+    assert (len(seen), _version(context)) == (1, before)
 
 
-def _version(unit: Unit) -> Any:
-    with unit.engine.connect() as connection:
+def _version(context: ServiceContext) -> Any:
+    with context.engine.connect() as connection:
         return connection.execute(text("SELECT xmin, ctid FROM jobs.breakers")).one()
 
 
 def test_after_the_pause_a_success_closes_it(
-    replicas: list[Unit], clock: FakeClock, caplog: pytest.LogCaptureFixture
+    replicas: list[ServiceContext], clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """For all replicas, with a log line for each change."""
     caplog.set_level("INFO")
     open_and_wait(replicas[0], clock)
-    for unit in replicas:
-        succeed(breaker_of(unit))
+    for context in replicas:
+        succeed(breaker_of(context))
     row = shown(replicas[0])
     assert (row["state"], row["failures"], row["next_attempt_at"]) == ("closed", 0, None)
     assert [(record.levelname, record.message) for record in caplog.records] == [
@@ -133,22 +133,22 @@ def test_after_the_pause_a_success_closes_it(
     ]
 
 
-def test_each_attempt_that_fails_doubles_the_pause(unit: Unit, clock: FakeClock) -> None:
+def test_each_attempt_that_fails_doubles_the_pause(context: ServiceContext, clock: FakeClock) -> None:
     """Up to the longest; half of it is random. Once closed, it begins with the first again."""
-    breaker = breaker_of(unit)
+    breaker = breaker_of(context)
     for most in (30, 60, 120, 240, 480, 600, 600):
         fail(breaker)
-        pause = shown(unit)["next_attempt_at"] - clock.now
+        pause = shown(context)["next_attempt_at"] - clock.now
         assert timedelta(seconds=most / 2) <= pause <= timedelta(seconds=most)
         clock.now += pause
-    assert shown(unit)["failures"] == 7
+    assert shown(context)["failures"] == 7
     succeed(breaker)
     fail(breaker)
-    assert shown(unit)["next_attempt_at"] - clock.now <= PAUSE
+    assert shown(context)["next_attempt_at"] - clock.now <= PAUSE
 
 
 def test_of_all_replicas_exactly_one_makes_the_attempt(
-    replicas: list[Unit], clock: FakeClock, caplog: pytest.LogCaptureFixture
+    replicas: list[ServiceContext], clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While it lasts, all others are refused; its success closes the breaker once."""
     caplog.set_level("INFO")
@@ -174,7 +174,7 @@ def test_of_all_replicas_exactly_one_makes_the_attempt(
 
 
 def test_calls_that_fail_at_the_same_time_open_it_once(
-    replicas: list[Unit], clock: FakeClock, caplog: pytest.LogCaptureFixture
+    replicas: list[ServiceContext], clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With one log line, and the pause of a first opening."""
     for number in range(ROUNDS):
@@ -194,7 +194,7 @@ def test_calls_that_fail_at_the_same_time_open_it_once(
         assert said(caplog, "breaker opened") == number + 1
 
 
-def test_an_attempt_whose_process_died_is_made_again(replicas: list[Unit], clock: FakeClock) -> None:
+def test_an_attempt_whose_process_died_is_made_again(replicas: list[ServiceContext], clock: FakeClock) -> None:
     """By exactly one, after the time that an attempt may take."""
     for number in range(ROUNDS):
         name = f"provider {number}"
@@ -218,11 +218,11 @@ def _is_admitted(breaker: Breaker) -> bool:
 
 @pytest.mark.parametrize("error", [None, ProviderAway("no answer")])
 def test_an_attempt_that_was_taken_for_dead_decides_nothing(
-    replicas: list[Unit], clock: FakeClock, error: BaseException | None
+    replicas: list[ServiceContext], clock: FakeClock, error: BaseException | None
 ) -> None:
     """It may end after all: the attempt that was made in its place has the say."""
     open_and_wait(replicas[0], clock)
-    late, current = (breaker_of(unit) for unit in replicas)
+    late, current = (breaker_of(context) for context in replicas)
     late.__enter__()
     clock.now += TRIAL
     current.__enter__()
@@ -238,67 +238,71 @@ def test_an_attempt_that_was_taken_for_dead_decides_nothing(
     [ValueError("no such symbol"), KeyError("price"), BreakerOpen("other", utc_now()), Shutdown(), SystemExit()],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_that_is_not_the_dependency_s_fault_does_not_count(unit: Unit, error: BaseException) -> None:
+def test_an_error_that_is_not_the_dependency_s_fault_does_not_count(
+    context: ServiceContext, error: BaseException
+) -> None:
     """A mistake of ours, a refusal, or the end of the process."""
-    fail(breaker_of(unit), error)
-    assert shown(unit) == {}
+    fail(breaker_of(context), error)
+    assert shown(context) == {}
 
 
 @pytest.mark.parametrize("error", [ProviderAway(), TimeoutError(), ConnectionError(), TimeLimitExceeded()])
-def test_an_error_that_is_its_fault_counts(unit: Unit, error: BaseException) -> None:
+def test_an_error_that_is_its_fault_counts(context: ServiceContext, error: BaseException) -> None:
     """Also the time limit of who waited for it."""
-    fail(breaker_of(unit), error)
-    assert shown(unit)["state"] == "open"
+    fail(breaker_of(context), error)
+    assert shown(context)["state"] == "open"
 
 
-def test_what_counts_is_the_caller_s_to_say(unit: Unit) -> None:
+def test_what_counts_is_the_caller_s_to_say(context: ServiceContext) -> None:
     """Some providers answer an outage with rubbish."""
-    fail(Breaker(unit, "yahoo", failures=1, counts=lambda error: isinstance(error, ValueError)), ValueError("rubbish"))
-    assert shown(unit)["state"] == "open"
+    fail(
+        Breaker(context, "yahoo", failures=1, counts=lambda error: isinstance(error, ValueError)), ValueError("rubbish")
+    )
+    assert shown(context)["state"] == "open"
 
 
-def test_an_attempt_that_found_out_nothing_is_made_by_the_next(unit: Unit, clock: FakeClock) -> None:
+def test_an_attempt_that_found_out_nothing_is_made_by_the_next(context: ServiceContext, clock: FakeClock) -> None:
     """It neither closes the breaker nor keeps others from trying."""
-    open_and_wait(unit, clock)
-    fail(breaker_of(unit), RateLimited("yahoo", clock.now))
-    assert shown(unit)["state"] == "open"
-    succeed(breaker_of(unit))
-    assert shown(unit)["state"] == "closed"
+    open_and_wait(context, clock)
+    fail(breaker_of(context), RateLimited("yahoo", clock.now))
+    assert shown(context)["state"] == "open"
+    succeed(breaker_of(context))
+    assert shown(context)["state"] == "closed"
 
 
-def test_the_same_breaker_may_be_used_by_many_threads(unit: Unit) -> None:
+def test_the_same_breaker_may_be_used_by_many_threads(context: ServiceContext) -> None:
     """Each call is its own."""
-    breaker = breaker_of(unit, failures=THREADS + 1)
+    breaker = breaker_of(context, failures=THREADS + 1)
     together(lambda thread: fail(breaker) if thread % 2 else succeed(breaker))
-    assert shown(unit)["state"] == "closed"
+    assert shown(context)["state"] == "closed"
 
 
-def test_a_failure_of_our_database_is_not_the_provider_s(unit: Unit) -> None:
+def test_a_failure_of_our_database_is_not_the_provider_s(context: ServiceContext) -> None:
     """The block that is guarded stores what the provider said."""
-    with pytest.raises(ProgrammingError), breaker_of(unit), unit.transaction() as tx:
-        tx.connection.execute(text("SELECT * FROM marketdata.missing"))
-    assert shown(unit) == {}
+    with pytest.raises(ProgrammingError), breaker_of(context), context.unit_of_work() as uow:
+        uow.connection.execute(text("SELECT * FROM marketdata.missing"))
+    assert shown(context) == {}
 
 
 def test_without_a_database_its_error_passes_as_it_is(urls: dict[str, str]) -> None:
     """Nobody can know then whether the dependency may be called."""
     url = urls["marketdata"]
-    with proxy_to(url) as proxy, unit_of("marketdata", {"marketdata": proxy.through(url)}) as unit:
+    with proxy_to(url) as proxy, unit_of("marketdata", {"marketdata": proxy.through(url)}) as context:
         proxy.refuse()
-        with pytest.raises(OperationalError), breaker_of(unit):
+        with pytest.raises(OperationalError), breaker_of(context):
             pytest.fail("the provider was called")
 
 
-def test_an_error_is_shown_without_its_secrets(unit: Unit) -> None:
+def test_an_error_is_shown_without_its_secrets(context: ServiceContext) -> None:
     """A provider's address may hold the key; operators see the rest."""
-    fail(breaker_of(unit), ConnectionError("GET /query?apikey=hunter2 failed\nand more"))
-    assert shown(unit)["last_error"] == "ConnectionError: GET /query?apikey=*** failed"
+    fail(breaker_of(context), ConnectionError("GET /query?apikey=hunter2 failed\nand more"))
+    assert shown(context)["last_error"] == "ConnectionError: GET /query?apikey=*** failed"
 
 
-def test_operators_see_every_breaker_that_counted_a_failure(unit: Unit) -> None:
+def test_operators_see_every_breaker_that_counted_a_failure(context: ServiceContext) -> None:
     """By name, the closed ones too."""
     for name in ("yahoo", "alphavantage", "other"):
-        fail(breaker_of(unit, name))
-    fail(breaker_of(unit, "well", failures=2))
-    with unit.engine.connect() as connection:
+        fail(breaker_of(context, name))
+    fail(breaker_of(context, "well", failures=2))
+    with context.engine.connect() as connection:
         assert [row["name"] for row in breaker_rows(connection)] == ["alphavantage", "other", "well", "yahoo"]

@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.conditions import drawdown_under, market_is_in, prices_younger_than
 from shared.jobs.declaration import Condition
-from shared.jobs.run_context import JobRun
+from shared.jobs.run_context import RunContext
 from shared.jobs.schedule.calendar import Phase
 from tests.component.watching import unit_of
 from tests.conftest import FakeClock
@@ -22,16 +22,16 @@ from tests.conftest import FakeClock
 class Owners:
     """The services whose rows the conditions read, and the one that asks."""
 
-    strategy: Unit
-    marketdata: Unit
-    valuation: Unit
+    strategy: ServiceContext
+    marketdata: ServiceContext
+    valuation: ServiceContext
     clock: FakeClock
 
     def ask(self, condition: Condition) -> str | None:
-        return condition(JobRun(uuid4(), self.strategy, self.clock.now, {}))
+        return condition(RunContext(uuid4(), self.strategy, self.clock.now, {}))
 
-    def write(self, unit: Unit, statement: str, *values: Any) -> None:
-        with unit.engine.begin() as connection:
+    def write(self, context: ServiceContext, statement: str, *values: Any) -> None:
+        with context.engine.begin() as connection:
             connection.exec_driver_sql(statement, values)
 
 

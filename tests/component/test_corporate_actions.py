@@ -27,8 +27,8 @@ def enter(exchange: Exchange, kind: str, figure: str, *, symbol: str = "AAPL", *
         effective_at=exchange.clock.move(seconds=1) + timedelta(**later),
         **{"ratio" if kind == "split" else "amount": Decimal(figure)},
     )
-    with exchange.marketdata.transaction() as tx:
-        enter_corporate_action(command, tx)
+    with exchange.marketdata.unit_of_work() as uow:
+        enter_corporate_action(command, uow)
     return command
 
 
@@ -40,8 +40,8 @@ def applied(exchange: Exchange) -> list[CorporateActionApplied]:
 
 def apply(exchange: Exchange, event: CorporateActionApplied) -> None:
     exchange.clock.move(seconds=1)
-    with exchange.orders.transaction() as tx:
-        apply_corporate_action(event, tx)
+    with exchange.orders.unit_of_work() as uow:
+        apply_corporate_action(event, uow)
     assert broken_invariants(exchange.orders.engine) == {}
 
 
@@ -73,8 +73,8 @@ def test_a_split_changes_how_many_shares_there_are_and_not_what_they_cost(exchan
     lots = rows(exchange.orders.engine, "SELECT qty, cost FROM orders.lots ORDER BY opened_at")
     assert [(row.qty, row.cost) for row in lots] == [(40, 1000), (40, 1200)]
     exchange.submit(account, "sell 60 AAPL market")
-    exchange.price("AAPL 30/30 30", adjustment=1)
-    trades = rows(exchange.orders.engine, "SELECT qty, realized_pl FROM orders.trades ORDER BY opened_at")
+    exchange.price("AAPL 30/30 30", split_count=1)
+    trades = rows(exchange.orders.engine, "SELECT qty, realized_pl FROM orders.round_trips ORDER BY opened_at")
     assert [(row.qty, row.realized_pl) for row in trades] == [(40, 200), (20, 0)]
     assert ("PositionChanged", "80") in [(name, str(body.get("qty"))) for name, body in exchange.said(account)]
 
@@ -89,14 +89,14 @@ def test_a_split_adjusts_open_orders(exchange: Exchange) -> None:
     reserved = exchange.account(account).reserved
     split(exchange, "2")
     after = exchange.order(buying)
-    assert (after.qty, after.filled_qty, after.limit_price, after.threshold) == (16, 4, 45, 45)
+    assert (after.qty, after.filled_qty, after.limit_price, after.trigger_price) == (16, 4, 45, 45)
     moved = exchange.order(trailing)
-    assert (moved.hwm, moved.trail_price, moved.threshold) == (45, 10, 55)
+    assert (moved.hwm, moved.trail_price, moved.trigger_price) == (45, 10, 55)
     assert exchange.account(account).reserved == reserved
     said = {body["order_id"]: body for name, body in exchange.said(account) if name == "OrderAdjusted"}
     assert (said[str(buying)]["qty"], said[str(buying)]["limit_price"]) == ("16", "45")
     assert set(said) == {str(buying), str(trailing)}
-    exchange.price("AAPL 44/44 44", ask_size="100", adjustment=1)
+    exchange.price("AAPL 44/44 44", ask_size="100", split_count=1)
     assert exchange.held(account) == 20
 
 
@@ -121,11 +121,11 @@ def test_a_bracket_survives_a_split(exchange: Exchange) -> None:
     exchange.price("AAPL 100/100 100")
     split(exchange, "4")
     legs = exchange.legs(entry)
-    assert [(leg.qty, leg.limit_price or leg.stop_price, leg.promised) for leg in legs.values()] in (
+    assert [(leg.qty, leg.limit_price or leg.stop_price, leg.held_for_orders) for leg in legs.values()] in (
         [(40, 30, 40), (40, 20, 0)],
         [(40, 20, 0), (40, 30, 40)],
     )
-    exchange.price("AAPL 31/31 31", adjustment=1)
+    exchange.price("AAPL 31/31 31", split_count=1)
     assert exchange.held(account) == 0
 
 
@@ -154,12 +154,12 @@ def test_a_price_after_a_split_that_is_not_applied_yet_fills_nothing(exchange: E
     exchange.price("AAPL 100/100 100")
     stop = exchange.submit(account, "sell 10 AAPL stop", stop_price="90")
     enter(exchange, "split", "2")
-    exchange.price("AAPL 50/50 50", adjustment=1)
+    exchange.price("AAPL 50/50 50", split_count=1)
     assert exchange.status(stop) == "accepted"
     apply(exchange, applied(exchange)[-1])
-    exchange.price("AAPL 50/50 50", adjustment=1)
+    exchange.price("AAPL 50/50 50", split_count=1)
     assert (exchange.status(stop), exchange.order(stop).stop_price) == ("accepted", 45)
-    exchange.price("AAPL 45/45 45", adjustment=1)
+    exchange.price("AAPL 45/45 45", split_count=1)
     assert (exchange.status(stop), exchange.held(account)) == ("filled", 0)
 
 
@@ -176,17 +176,17 @@ def test_an_action_waits_for_its_time_and_is_applied_once(exchange: Exchange) ->
     """Entered twice, and looked for by two; the current price is one of new shares from then on."""
     exchange.price("AAPL 100/102 101")
     command = enter(exchange, "split", "2", minutes=5)
-    with exchange.marketdata.transaction() as tx:
-        enter_corporate_action(command, tx)
+    with exchange.marketdata.unit_of_work() as uow:
+        enter_corporate_action(command, uow)
     assert applied(exchange) == []
     exchange.clock.move(minutes=5)
     for _ in range(2):
-        with exchange.marketdata.transaction() as tx:
-            corporate_actions.apply_due(tx)
+        with exchange.marketdata.unit_of_work() as uow:
+            corporate_actions.apply_due(uow)
     (event,) = applied(exchange)
-    assert (event.action_id, event.adjustment, event.ratio) == (command.action_id, 1, Decimal(2))
+    assert (event.action_id, event.split_count, event.ratio) == (command.action_id, 1, Decimal(2))
     (row,) = rows(exchange.orders.engine, "SELECT * FROM marketdata.instruments_v1 WHERE symbol = 'AAPL'")
-    assert (row.last, row.bid, row.ask, row.adjustment) == (Decimal("50.5"), 50, 51, 1)
+    assert (row.last, row.bid, row.ask, row.split_count) == (Decimal("50.5"), 50, 51, 1)
 
 
 def test_an_unknown_symbol_has_no_action(exchange: Exchange) -> None:
@@ -200,7 +200,7 @@ def test_a_price_of_another_symbol_does_not_wait(exchange: Exchange) -> None:
     account = exchange.open()
     first, second = exchange.submit(account), exchange.submit(account, "buy 1 IBM market")
     at = exchange.clock.move(seconds=1)
-    split_one = price("AAPL", "50", at=at).model_copy(update={"adjustment": 1})
+    split_one = price("AAPL", "50", at=at).model_copy(update={"split_count": 1})
     exchange.handle(PricesUpdated(prices=(price("AAPL", "100", at=at - timedelta(milliseconds=1)),)))
     exchange.handle(PricesUpdated(prices=(split_one, price("IBM", "50", at=at))))
     assert (exchange.status(second), UUID(int=0) != first) == ("filled", True)

@@ -38,7 +38,7 @@ def test_a_dividend_that_is_entered_is_paid(system: System, client: TestClient) 
 
 
 def now_of(system: System) -> str:
-    return system.units["gateway"].clock().isoformat()
+    return system.contexts["gateway"].clock().isoformat()
 
 
 def test_an_action_under_one_id_is_entered_once(system: System, client: TestClient) -> None:
@@ -47,9 +47,9 @@ def test_an_action_under_one_id_is_entered_once(system: System, client: TestClie
         assert client.post("/api/corporate-actions", json=body).status_code == 202
     eventually(lambda: client.get("/api/corporate-actions").json()["items"])
     found = rows(
-        system.units["marketdata"].engine, "SELECT adjustment FROM marketdata.instruments WHERE symbol = 'AAPL'"
+        system.contexts["marketdata"].engine, "SELECT split_count FROM marketdata.instruments WHERE symbol = 'AAPL'"
     )
-    assert [row.adjustment for row in found] == [1]
+    assert [row.split_count for row in found] == [1]
     assert len(client.get("/api/corporate-actions").json()["items"]) == 1
 
 

@@ -22,7 +22,7 @@ def test_a_currency_is_bought_at_the_ask_of_its_pair_and_sold_at_its_bid(abroad:
     abroad.price("EUR/USD 1.19/1.21 1.20")
     selling = bought(abroad, account, "sell 10 SAP market", "120")
     assert cash(abroad, account) == Decimal(100000) - 1110 + 1428
-    (trade,) = rows(abroad.orders.engine, "SELECT cost, proceeds, realized_pl FROM orders.trades")
+    (trade,) = rows(abroad.orders.engine, "SELECT cost, proceeds, realized_pl FROM orders.round_trips")
     assert tuple(trade) == (1110, 1428, 318)
     for order_id, at, rate, amount in ((buying, 100, "1.11", 1110), (selling, 120, "1.19", 1428)):
         row = fill_of(abroad, order_id)
@@ -245,8 +245,8 @@ def test_a_batch_at_home_has_not_one_statement_more(abroad: Exchange) -> None:
         for account in (abroad.open(), abroad.open()):
             abroad.submit(account, f"buy 1 {symbol} market")
         quoted = price(symbol, "100", at=abroad.clock.move(seconds=1))
-        with executed() as seen, abroad.orders.transaction() as tx:
-            assert fill_on(tx, [quoted], at=tx.now) == 2
+        with executed() as seen, abroad.orders.unit_of_work() as uow:
+            assert fill_on(uow, [quoted], at=uow.now) == 2
         return seen[0]
 
     assert (statements("AAPL"), statements("SAP")) == (BATCH, BATCH + 1)

@@ -17,7 +17,7 @@ PAIR: dict[str, Any] = {"symbol": "EUR/USD", "qty": "100", "time_in_force": "gtc
 @pytest.fixture(scope="module", autouse=True)
 def instruments(market: System) -> None:
     """SAP in euros at 100, which cost 1.11 dollars and bring 1.09; Sony in yen, of which there is no rate."""
-    with market.units["marketdata"].engine.begin() as connection:
+    with market.contexts["marketdata"].engine.begin() as connection:
         add_instruments(
             connection,
             [
@@ -89,7 +89,7 @@ def test_a_pair_is_traded_by_its_name(trader: Trader, name: str) -> None:
 def test_a_position_whose_rate_is_gone_is_worth_nothing_that_anybody_knows(trader: Trader) -> None:
     """Null, and left out of the account's value; nothing fails."""
     trader.filled("100", symbol="SAP")
-    engine = trader.system.units["marketdata"].engine
+    engine = trader.system.contexts["marketdata"].engine
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE marketdata.instruments SET last_price = NULL WHERE symbol = 'EUR/USD'")
     found = trader.get("/positions/SAP")

@@ -24,8 +24,8 @@ from tests.support import broken_invariants, rows, value
 
 def check(abroad: Exchange) -> dict[str, int]:
     abroad.clock.move(seconds=1)
-    with abroad.orders.transaction() as tx:
-        done = check_margins(tx)
+    with abroad.orders.unit_of_work() as uow:
+        done = check_margins(uow)
     assert broken_invariants(abroad.orders.engine) == {}
     return done
 
@@ -44,17 +44,17 @@ def act(abroad: Exchange, symbol: str, **figure: str) -> None:
         effective_at=abroad.clock.move(seconds=1),
         **{name: Decimal(number) for name, number in figure.items()},
     )
-    with abroad.marketdata.transaction() as tx:
-        enter_corporate_action(command, tx)
-        corporate_actions.apply_due(tx)
+    with abroad.marketdata.unit_of_work() as uow:
+        enter_corporate_action(command, uow)
+        corporate_actions.apply_due(uow)
 
 
 def apply_last(abroad: Exchange) -> None:
     """Orders hears of the last action."""
     event = [sent.body for sent in outbox(abroad.marketdata) if sent.name == "CorporateActionApplied.v1"][-1]
     abroad.clock.move(seconds=1)
-    with abroad.orders.transaction() as tx:
-        apply_corporate_action(CorporateActionApplied.model_validate(event), tx)
+    with abroad.orders.unit_of_work() as uow:
+        apply_corporate_action(CorporateActionApplied.model_validate(event), uow)
     assert broken_invariants(abroad.orders.engine) == {}
 
 
@@ -106,7 +106,7 @@ def test_a_short_position_abroad_is_owed_at_the_rate(abroad: Exchange) -> None:
     assert tuple(call) == (22900 - 18000, 5400)
     bought(abroad, account, "buy 100 SAP market")
     assert cash(abroad, account) == 22900 - 18100
-    assert value(abroad.orders.engine, "SELECT sum(realized_pl) FROM orders.trades") == 10900 - 18100
+    assert value(abroad.orders.engine, "SELECT sum(realized_pl) FROM orders.round_trips") == 10900 - 18100
 
 
 def test_a_dividend_is_paid_in_the_account_s_currency(abroad: Exchange) -> None:
@@ -145,7 +145,7 @@ def test_a_split_abroad_changes_no_money(abroad: Exchange) -> None:
     act(abroad, "SAP", ratio="4")
     apply_last(abroad)
     abroad.submit(account, "sell 40 SAP market")
-    abroad.price("SAP 25/25 25", adjustment=1)
+    abroad.price("SAP 25/25 25", split_count=1)
     assert (abroad.held(account, "SAP"), cash(abroad, account)) == (0, Decimal(100000) - 1110 + 1090)
 
 
@@ -172,9 +172,9 @@ def test_an_account_is_worth_its_cash_and_its_positions_at_the_last_rate(abroad:
         dollars: cash(abroad, dollars) + 1100 + cents(300_000 / Decimal(150)) + 300,
         euros: cash(abroad, euros) + cents(1500 / Decimal("1.1")),
     }
-    with abroad.valuation.transaction() as tx:
-        live = {each.account_id: each for each in values.revalue(tx.connection, None, tx.now)}
-        assert values.snapshot(tx.connection, uuid4(), tx.now) == (2, 4)
+    with abroad.valuation.unit_of_work() as uow:
+        live = {each.account_id: each for each in values.revalue(uow.connection, None, uow.now)}
+        assert values.snapshot(uow.connection, uuid4(), uow.now) == (2, 4)
     assert {id_: each.equity for id_, each in live.items()} == expected
     costs = value(abroad.orders.engine, "SELECT sum(cost) FROM orders.positions WHERE account_id = :a", a=dollars)
     assert live[dollars].unrealized_pl == live[dollars].market_value - costs
@@ -206,8 +206,8 @@ def test_what_never_had_a_rate_is_left_out_of_the_value(abroad: Exchange) -> Non
     bought(abroad, account, "buy 100 SONY market", "3000")
     bought(abroad, account)
     forget(abroad, "USD/JPY")
-    with abroad.valuation.transaction() as tx:
-        (found,) = values.revalue(tx.connection, [account], tx.now)
+    with abroad.valuation.unit_of_work() as uow:
+        (found,) = values.revalue(uow.connection, [account], uow.now)
     assert found.equity == cash(abroad, account) + 1100
 
 

@@ -9,7 +9,7 @@ import pytest
 from services.marketdata.service import prepare
 from services.valuation.domain.trading_day import NoTradingDay
 from services.valuation.jobs import jobs
-from shared.jobs.run_context import JobRun
+from shared.jobs.run_context import RunContext
 from tests.component.summary_desk import Desk, at
 from tests.component.watching import statements, unit_of
 from tests.conftest import FakeClock
@@ -121,7 +121,7 @@ def test_a_day_that_is_summed_up_when_others_have_closed_has_the_values_of_its_o
 
 def update_positions(desk: Desk, moment: str) -> None:
     desk.clock.now = at(moment)
-    jobs.declared["update_positions"].run(JobRun(uuid4(), desk.valuation, desk.clock.now, {}))
+    jobs.declared["update_positions"].run(RunContext(uuid4(), desk.valuation, desk.clock.now, {}))
 
 
 def test_of_a_past_day_without_a_valuation_nothing_is_made_up(desk: Desk) -> None:

@@ -11,7 +11,7 @@ from tests.support import rows
 
 def trades(exchange: Exchange, account: UUID) -> list[Any]:
     """(side, quantity, realised P&L) of the account's round trips."""
-    sql = "SELECT side, qty, realized_pl FROM orders.trades WHERE account_id = :a ORDER BY closed_at, qty"
+    sql = "SELECT side, qty, realized_pl FROM orders.round_trips WHERE account_id = :a ORDER BY closed_at, qty"
     return [(row.side, row.qty, row.realized_pl) for row in rows(exchange.orders.engine, sql, a=account)]
 
 
@@ -38,7 +38,7 @@ def test_a_short_sale_reserves_and_is_bought_back(exchange: Exchange) -> None:
     exchange.price("AAPL 99/100 100")
     assert (exchange.status(short), exchange.held(account), exchange.account(account).cash) == ("filled", -50, 14_950)
     cover = exchange.submit(account, "buy 50 AAPL limit", limit_price="80")
-    assert (exchange.order(cover).reserved, exchange.order(cover).promised) == (0, 50)
+    assert (exchange.order(cover).reserved, exchange.order(cover).held_for_orders) == (0, 50)
     exchange.price("AAPL 79/80 80")
     assert (exchange.held(account), exchange.account(account).cash) == (0, 10_950)
     assert trades(exchange, account) == [("short", 50, 950)]
@@ -83,7 +83,7 @@ def test_cash_comes_in_and_goes_out_once(exchange: Exchange) -> None:
 
 
 def test_an_account_that_is_reset_begins_again(exchange: Exchange) -> None:
-    """Nothing is open or held, P&L counts from now on, and what was stays under its epoch."""
+    """Nothing is open or held, P&L counts from now on, and what was stays under its generation."""
     account = exchange.open()
     exchange.submit(account)
     exchange.price("AAPL 100/100 100")
@@ -92,15 +92,17 @@ def test_an_account_that_is_reset_begins_again(exchange: Exchange) -> None:
     for _ in range(2):
         exchange.handle(command)
     after = exchange.account(account)
-    assert (after.cash, after.reserved, after.epoch, exchange.held(account)) == (5000, 0, 2, 0)
+    assert (after.cash, after.reserved, after.generation, exchange.held(account)) == (5000, 0, 2, 0)
     assert exchange.reason(waiting) == "reset"
     exchange.submit(account, "buy 2 AAPL market")
     exchange.price("AAPL 110/110 110")
     exchange.submit(account, "sell 2 AAPL market")
     exchange.price("AAPL 120/120 120")
     assert trades(exchange, account) == [("long", 2, 20)]
-    epochs = rows(exchange.orders.engine, "SELECT epoch, count(*) AS n FROM orders.fills GROUP BY 1 ORDER BY 1")
-    assert [(row.epoch, row.n) for row in epochs] == [(1, 1), (2, 2)]
+    generations = rows(
+        exchange.orders.engine, "SELECT generation, count(*) AS n FROM orders.fills GROUP BY 1 ORDER BY 1"
+    )
+    assert [(row.generation, row.n) for row in generations] == [(1, 1), (2, 2)]
     assert exchange.account(account).cash == 5020
 
 

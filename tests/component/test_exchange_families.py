@@ -1,4 +1,4 @@
-"""Brackets, oto and oco orders: what one of a family does to the others, in the same transaction."""
+"""Brackets, oto and oco orders: what one of a order_group does to the others, in the same transaction."""
 
 from decimal import Decimal
 from typing import Any
@@ -17,7 +17,7 @@ def bracket(exchange: Exchange, account: UUID, **fields: Any) -> UUID:
 
 
 def test_the_exits_of_a_bracket_wait_for_its_entry(exchange: Exchange) -> None:
-    """Held, and promised nothing; when the entry has filled they work, and promise its shares once."""
+    """Held, and held_for_orders nothing; when the entry has filled they work, and promise its shares once."""
     account = exchange.open()
     entry = bracket(exchange, account)
     assert {leg: row.status for leg, row in exchange.legs(entry).items()} == {
@@ -27,7 +27,7 @@ def test_the_exits_of_a_bracket_wait_for_its_entry(exchange: Exchange) -> None:
     exchange.price("AAPL 79/80 80")  # below the stop: the exits need a later price
     legs = exchange.legs(entry)
     assert (exchange.status(entry), exchange.held(account)) == ("filled", 10)
-    assert {leg: (row.status, row.promised) for leg, row in legs.items()} == {
+    assert {leg: (row.status, row.held_for_orders) for leg, row in legs.items()} == {
         "take_profit": ("accepted", 10),
         "stop_loss": ("accepted", 0),
     }
@@ -107,7 +107,7 @@ def test_an_exit_that_is_canceled_takes_the_other_along(exchange: Exchange) -> N
     exchange.price("AAPL 100/100 100")
     exchange.cancel(account, exchange.legs(entry)["stop_loss"].id)
     assert {row.status for row in exchange.legs(entry).values()} == {"canceled"}
-    assert exchange.status(exchange.submit(account, "sell 10 AAPL market")) == "accepted"  # nothing is promised
+    assert exchange.status(exchange.submit(account, "sell 10 AAPL market")) == "accepted"  # nothing is held_for_orders
 
 
 @pytest.mark.parametrize("leg", ["take_profit", "stop_loss"])
@@ -131,7 +131,7 @@ def test_an_oto_order_has_one_exit(exchange: Exchange) -> None:
     entry = exchange.submit(account, order_class="oto", stop_loss={"stop_price": "90", "limit_price": "89"})
     exchange.price("AAPL 100/100 100")
     (leg,) = exchange.legs(entry).values()
-    assert (leg.type, leg.status, leg.promised) == ("stop_limit", "accepted", 10)
+    assert (leg.type, leg.status, leg.held_for_orders) == ("stop_limit", "accepted", 10)
     exchange.price("AAPL 90/90 90")
     assert exchange.fills(leg.id) == [(Decimal(10), Decimal(90))]
 

@@ -21,7 +21,7 @@ from services.orders.persistence import accounts
 from services.orders.persistence import orders as store
 from services.orders.usecases.catch_up import catch_up
 from services.orders.usecases.execute import expire as end_of_session
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
 from shared.contracts.orders import CancelOrder, ReplaceOrder
 from shared.contracts.prices import PricesUpdated
@@ -35,8 +35,8 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databas
 
 
 def handle(exchange: Exchange, message: Message) -> None:
-    with exchange.orders.transaction() as tx:
-        HANDLERS[type(message)](message, tx)
+    with exchange.orders.unit_of_work() as uow:
+        HANDLERS[type(message)](message, uow)
 
 
 def fill(exchange: Exchange, _account: UUID, _order: UUID) -> None:
@@ -68,9 +68,9 @@ def replace(exchange: Exchange, account: UUID, order_id: UUID) -> None:
 
 
 def expire(exchange: Exchange, _account: UUID, _order: UUID) -> None:
-    later = Unit("orders", exchange.orders.engine, lambda: exchange.clock.now + timedelta(days=1))
-    with later.transaction() as tx:
-        end_of_session(tx)
+    later = ServiceContext("orders", exchange.orders.engine, lambda: exchange.clock.now + timedelta(days=1))
+    with later.unit_of_work() as uow:
+        end_of_session(uow)
 
 
 def submit(exchange: Exchange, account: UUID, _order: UUID) -> None:

@@ -91,8 +91,8 @@ def test_two_that_recover_at_once_apply_no_bar_after_a_later_one(exchange: Excha
         read_before = quotes.missed_bars(connection)
     assert recover(exchange) == 0
     for bar in read_before[:2]:
-        with exchange.orders.transaction() as tx:
-            assert fill_on(tx, [bar], at=bar.quoted_at) == 0
+        with exchange.orders.unit_of_work() as uow:
+            assert fill_on(uow, [bar], at=bar.quoted_at) == 0
     assert exchange.status(stop) == "accepted"
     applied = value(exchange.orders.engine, "SELECT quoted_at FROM orders.quotes WHERE symbol = 'AAPL'")
     assert applied == read_before[-1].quoted_at

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from tests.unit.random_market import KINDS, OWNERS, SYMBOLS, changes_of, level_of, quote_of, terms_of
+from tests.unit.trading_examples import quote, submission
 
 from shared.contracts.accounts import ConfigureAccount, MoveCash, OpenAccount, ResetAccount
 from shared.contracts.base import Message
@@ -41,8 +43,6 @@ from tests.component.simulated_exchange import (
 )
 from tests.conftest import database
 from tests.simulation import Faults
-from tests.unit.random_market import KINDS, OWNERS, SYMBOLS, changes_of, level_of, quote_of, terms_of
-from tests.unit.trading_examples import quote, submission
 
 LONG = int(os.environ.get("PAPERPROFIT_TEST_STATES", "0"))
 STEPS = 20
@@ -217,8 +217,8 @@ class Exchanges(RuleBasedStateMachine):
         self.model.sequences[symbol] += random.choice([1, 1, 1, 3])
         began = known.pop("began")
         since = began if began is None else self.now - timedelta(seconds=random.choice([1, 40])) - began
-        sequence, adjustment = self.model.sequences[symbol], self.model.adjustments[symbol]
-        return quote(text, at=self.now, sequence=sequence, adjustment=adjustment, **{**known, "since": since})
+        sequence, split_count = self.model.sequences[symbol], self.model.split_counts[symbol]
+        return quote(text, at=self.now, sequence=sequence, split_count=split_count, **{**known, "since": since})
 
     def _show(self, prices: Sequence[Price]) -> None:
         """Marketdata's view has them, and the euro's rate."""
@@ -237,7 +237,7 @@ class Exchanges(RuleBasedStateMachine):
         if random.random() < 0.5:
             self._act(symbol, ActionKind.DIVIDEND, doom, amount=random.randint(1, 500) * CENT)
         else:
-            self.model.adjustments[symbol] += 1
+            self.model.split_counts[symbol] += 1
             self._act(symbol, ActionKind.SPLIT, doom, ratio=Decimal(random.choice(["2", "0.5", "1.5", "0.1"])))
 
     def _act(self, symbol: str, kind: ActionKind, doom: Doom, **figure: Decimal) -> None:
@@ -246,7 +246,7 @@ class Exchanges(RuleBasedStateMachine):
             symbol=symbol,
             kind=kind,
             effective_at=self.now,
-            adjustment=self.model.adjustments[symbol],
+            split_count=self.model.split_counts[symbol],
             **figure,
         )
         self._say(event, doom, sender="marketdata")

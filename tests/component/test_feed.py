@@ -14,7 +14,7 @@ from services.marketdata.feed import Feed
 from services.marketdata.prices import take_in
 from services.marketdata.providers import Answer, Provider, ProviderState, ReplayProvider
 from services.marketdata.service import prepare
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.component.watching import outbox, unit_of
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
@@ -47,15 +47,15 @@ class Counting(ReplayProvider):
 
 
 @pytest.fixture
-def marketdata(urls: dict[str, str]) -> Iterator[Unit]:
-    with unit_of("marketdata", urls) as unit:
-        prepare(unit)
-        yield unit
+def marketdata(urls: dict[str, str]) -> Iterator[ServiceContext]:
+    with unit_of("marketdata", urls) as context:
+        prepare(context)
+        yield context
 
 
 @contextmanager
-def pushing(unit: Unit, provider: Provider) -> Iterator[None]:
-    feed = Feed(unit, provider, speed=SPEED)
+def pushing(context: ServiceContext, provider: Provider) -> Iterator[None]:
+    feed = Feed(context, provider, speed=SPEED)
     feed.start()
     try:
         yield
@@ -63,51 +63,51 @@ def pushing(unit: Unit, provider: Provider) -> Iterator[None]:
         feed.stop()
 
 
-def closes(unit: Unit) -> list[Decimal]:
+def closes(context: ServiceContext) -> list[Decimal]:
     """The bars' closes in the order of time."""
-    found = rows(unit.engine, "SELECT close FROM marketdata.market_data WHERE interval = 'replay' ORDER BY start_at")
+    found = rows(context.engine, "SELECT close FROM marketdata.market_data WHERE interval = 'replay' ORDER BY start_at")
     return [row.close for row in found]
 
 
-def place(unit: Unit) -> int:
+def place(context: ServiceContext) -> int:
     """How many bars the stored state has behind it."""
     sql = "SELECT COALESCE((SELECT (state #>> '{places,AAPL,cursor}')::int FROM marketdata.provider_states), 0)"
-    found: int = value(unit.engine, sql)
+    found: int = value(context.engine, sql)
     return found
 
 
-def assert_whole(unit: Unit) -> None:
+def assert_whole(context: ServiceContext) -> None:
     """Bars, state, row and events tell of the same prices: from the first on, none missing, none twice."""
-    pushed = [Decimal(FIRST_CLOSE + number) for number in range(place(unit))]
-    assert closes(unit) == pushed
-    assert [Decimal(sent.body["prices"][0]["last"]) for sent in outbox(unit)] == pushed
-    assert value(unit.engine, "SELECT sequence FROM marketdata.instruments WHERE symbol = 'AAPL'") == len(pushed)
+    pushed = [Decimal(FIRST_CLOSE + number) for number in range(place(context))]
+    assert closes(context) == pushed
+    assert [Decimal(sent.body["prices"][0]["last"]) for sent in outbox(context)] == pushed
+    assert value(context.engine, "SELECT sequence FROM marketdata.instruments WHERE symbol = 'AAPL'") == len(pushed)
 
 
-def moved(unit: Unit, by: int = 20) -> Callable[[], bool]:
+def moved(context: ServiceContext, by: int = 20) -> Callable[[], bool]:
     """A probe: whether the feed has come so much further by then."""
-    goal = place(unit) + by
-    return lambda: place(unit) >= goal
+    goal = place(context) + by
+    return lambda: place(context) >= goal
 
 
-def test_a_feed_goes_on_where_it_was_stopped(urls: dict[str, str], marketdata: Unit) -> None:
+def test_a_feed_goes_on_where_it_was_stopped(urls: dict[str, str], marketdata: ServiceContext) -> None:
     """Three starts, one series of bars."""
     for _ in range(3):
-        with unit_of("marketdata", urls) as unit, pushing(unit, Counting()):
+        with unit_of("marketdata", urls) as context, pushing(context, Counting()):
             eventually(moved(marketdata))
         assert_whole(marketdata)
 
 
-def test_a_bar_and_the_place_of_the_feed_commit_together(marketdata: Unit, clock: FakeClock) -> None:
+def test_a_bar_and_the_place_of_the_feed_commit_together(marketdata: ServiceContext, clock: FakeClock) -> None:
     """Killed inside a push, the feed pushes that bar at its next start."""
-    unit, provider = Unit("marketdata", marketdata.engine, clock), Counting()
-    feed = Feed(unit, provider, speed=SPEED)
+    context, provider = ServiceContext("marketdata", marketdata.engine, clock), Counting()
+    feed = Feed(context, provider, speed=SPEED)
     assert feed.push() == 1
     clock.move(seconds=1)
 
     def push_and_die() -> None:
-        with unit.transaction() as tx:
-            take_in(tx, provider, partial(provider.advance, now=tx.now), interval="replay", length=None)
+        with context.unit_of_work() as uow:
+            take_in(uow, provider, partial(provider.advance, now=uow.now), interval="replay", length=None)
             raise ServiceKilled
 
     with pytest.raises(ServiceKilled):
@@ -120,7 +120,7 @@ def test_a_bar_and_the_place_of_the_feed_commit_together(marketdata: Unit, clock
 
 
 def test_of_two_feeds_one_pushes_and_the_other_takes_over(
-    urls: dict[str, str], marketdata: Unit, monkeypatch: pytest.MonkeyPatch
+    urls: dict[str, str], marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While the first has the lock the second does not touch the provider; when it stops, the second goes on."""
     monkeypatch.setattr("services.marketdata.feed.PAUSE_SECONDS", 0.02)
@@ -140,7 +140,7 @@ def test_of_two_feeds_one_pushes_and_the_other_takes_over(
 
 
 def test_a_feed_that_loses_its_lock_stops_until_it_has_it_again(
-    urls: dict[str, str], marketdata: Unit, monkeypatch: pytest.MonkeyPatch
+    urls: dict[str, str], marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each time the session with the lock is cut, one of two feeds goes on; no bar is lost or pushed twice."""
     monkeypatch.setattr("services.marketdata.feed.PAUSE_SECONDS", 0.02)
@@ -154,21 +154,21 @@ def test_a_feed_that_loses_its_lock_stops_until_it_has_it_again(
     assert_whole(marketdata)
 
 
-def _cut_the_session_with_the_lock(unit: Unit) -> None:
+def _cut_the_session_with_the_lock(context: ServiceContext) -> None:
     holders = """SELECT pg_terminate_backend(pid) FROM pg_locks
                  WHERE locktype = 'advisory' AND granted
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
-    assert len(rows(unit.engine, holders)) == 1
+    assert len(rows(context.engine, holders)) == 1
 
 
-def test_a_push_that_is_older_than_a_poll_loses_no_bar(marketdata: Unit, clock: FakeClock) -> None:
+def test_a_push_that_is_older_than_a_poll_loses_no_bar(marketdata: ServiceContext, clock: FakeClock) -> None:
     """A push that waited for a poll's lock has the older time: its bar is not skipped but comes with the next push."""
-    unit, provider, begun = Unit("marketdata", marketdata.engine, clock), Counting(), clock.now
-    feed = Feed(unit, provider, speed=SPEED)
+    context, provider, begun = ServiceContext("marketdata", marketdata.engine, clock), Counting(), clock.now
+    feed = Feed(context, provider, speed=SPEED)
     feed.push()
     clock.now = begun + timedelta(milliseconds=2)
-    with unit.transaction() as tx:
-        take_in(tx, provider, partial(provider.poll, now=tx.now), interval="1m", length=None)
+    with context.unit_of_work() as uow:
+        take_in(uow, provider, partial(provider.poll, now=uow.now), interval="1m", length=None)
     for milliseconds in (1, 3, 4):
         clock.now = begun + timedelta(milliseconds=milliseconds)
         feed.push()
@@ -176,7 +176,7 @@ def test_a_push_that_is_older_than_a_poll_loses_no_bar(marketdata: Unit, clock: 
     assert place(marketdata) == 3
 
 
-def test_pushes_at_the_same_time_take_turns(urls: dict[str, str], marketdata: Unit) -> None:
+def test_pushes_at_the_same_time_take_turns(urls: dict[str, str], marketdata: ServiceContext) -> None:
     """Also without the feeds' lock no bar is pushed twice: each push holds the stored state until it commits."""
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         feeds = [Feed(stack.enter_context(unit_of("marketdata", urls)), Counting(), speed=SPEED) for _ in range(2)]

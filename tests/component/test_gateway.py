@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from embedded.system import System
 from services.gateway.trading import submissions
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.clock import utc_now
 from shared.settings import DEMO_ACCOUNT_ID
 from tests.component.http_desk import KEY, ORDER, push, stored
@@ -78,7 +78,7 @@ def test_the_same_client_order_id_places_one_order(system: System, client: TestC
 
 def test_a_key_without_the_scope_may_not_operate_jobs(system: System, client: TestClient) -> None:
     """A bot's key trades; it does not steer."""
-    with system.units["gateway"].engine.begin() as connection:
+    with system.contexts["gateway"].engine.begin() as connection:
         connection.exec_driver_sql("UPDATE gateway.api_keys SET scopes = ARRAY['trade']")
     with TestClient(system.app(), headers=KEY) as trader:
         assert trader.get("/v2/account").status_code == 200
@@ -114,7 +114,9 @@ def test_a_job_is_triggered_shown_and_toggled(system: System, client: TestClient
     assert off.json() == {"name": "trading_bot", "enabled": False}
     jobs = {job["name"]: job for job in client.get("/api/jobs/status").json()["jobs"]}
     assert (jobs["trading_bot"]["enabled"], jobs["trading_bot"]["next_slot"]) == (False, None)
-    actions = rows(system.units["gateway"].engine, "SELECT who, what, subject FROM jobs.operator_actions ORDER BY id")
+    actions = rows(
+        system.contexts["gateway"].engine, "SELECT who, what, subject FROM jobs.operator_actions ORDER BY id"
+    )
     assert [tuple(action) for action in actions] == [
         ("TESTKEY", "trigger", "update_positions"),
         ("TESTKEY", "toggle", "trading_bot"),
@@ -123,7 +125,7 @@ def test_a_job_is_triggered_shown_and_toggled(system: System, client: TestClient
 
 def test_a_submission_that_orders_never_answered_is_sent_again(system: System, client: TestClient) -> None:
     """The order is a row before it is a message: with its message lost, the sweep places it, once."""
-    order_id, gateway = uuid4(), system.units["gateway"]
+    order_id, gateway = uuid4(), system.contexts["gateway"]
     with gateway.engine.begin() as connection:  # as if every queue and outbox had been wiped after the commit
         connection.exec_driver_sql(
             "INSERT INTO gateway.submissions (order_id, account_id, client_order_id, message_id, command,"
@@ -145,10 +147,10 @@ def test_a_submission_that_orders_never_answered_is_sent_again(system: System, c
         )
     assert client.get(f"/v2/orders/{order_id}").json()["status"] == "pending_new"
     for _ in range(2):
-        with gateway.transaction() as tx:
-            submissions.resend_unanswered(tx, timedelta(seconds=5))
+        with gateway.unit_of_work() as uow:
+            submissions.resend_unanswered(uow, timedelta(seconds=5))
         eventually(lambda: client.get(f"/v2/orders/{order_id}").json()["status"] == "accepted")
-    assert value(system.units["orders"].engine, "SELECT count(*) FROM orders.orders") == 1
+    assert value(system.contexts["orders"].engine, "SELECT count(*) FROM orders.orders") == 1
 
 
 def test_a_key_is_traded_for_a_cookie_that_scripts_and_other_sites_cannot_use(system: System) -> None:
@@ -165,7 +167,7 @@ def test_a_key_is_traded_for_a_cookie_that_scripts_and_other_sites_cannot_use(sy
         assert browser.delete("/api/session").status_code == 204
         browser.cookies.clear()
         assert browser.get("/v2/account").status_code == 401
-    (key,) = rows(system.units["gateway"].engine, "SELECT * FROM gateway.api_keys")
+    (key,) = rows(system.contexts["gateway"].engine, "SELECT * FROM gateway.api_keys")
     assert b"test-secret-key" not in bytes(key.secret_hash)
 
 
@@ -190,7 +192,7 @@ def test_the_clock_answers_all_four_fields(client: TestClient) -> None:
 
 def test_an_unanswered_submission_is_sent_again_at_doubling_pauses_and_never_given_up(system: System) -> None:
     """5, 10, 20 s … after it was handed in, however long orders stays away."""
-    gateway, begun = system.units["gateway"], utc_now()
+    gateway, begun = system.contexts["gateway"], utc_now()
     with gateway.engine.begin() as connection:  # of an account that orders does not know, so it stays unanswered
         command = order(uuid4(), submitted_at=begun).model_dump_json()
         connection.exec_driver_sql(
@@ -201,8 +203,8 @@ def test_an_unanswered_submission_is_sent_again_at_doubling_pauses_and_never_giv
     sent = []
     for seconds in range(5, 100, 5):
         with gateway.engine.begin() as connection:
-            tx = Transaction(connection, "gateway", begun + timedelta(seconds=seconds, milliseconds=seconds))
-            sent += [seconds] * submissions.resend_unanswered(tx, timedelta(seconds=5))
+            uow = UnitOfWork(connection, "gateway", begun + timedelta(seconds=seconds, milliseconds=seconds))
+            sent += [seconds] * submissions.resend_unanswered(uow, timedelta(seconds=5))
     assert sent == [5, 10, 20, 40, 80]
 
 
@@ -213,7 +215,7 @@ def test_figures_are_told_to_who_may_operate(system: System, client: TestClient)
     assert "paperprofit_messages_consumed_total{" in told.text
     with TestClient(system.app()) as stranger:
         assert stranger.get("/metrics").status_code == 401
-    with system.units["gateway"].engine.begin() as connection:
+    with system.contexts["gateway"].engine.begin() as connection:
         connection.exec_driver_sql("UPDATE gateway.api_keys SET scopes = ARRAY['trade']")
     with TestClient(system.app(), headers=KEY) as trader:
         assert trader.get("/metrics").status_code == 403
@@ -227,23 +229,23 @@ def test_an_order_belongs_to_the_trace_of_the_request_that_placed_it(system: Sys
     assert traces[0] == given.split("-")[1] != traces[1]
     for answer, trace in zip(answers, traces, strict=True):
         kept = value(
-            system.units["orders"].engine, "SELECT trace FROM orders.orders WHERE id = :id", id=answer.json()["id"]
+            system.contexts["orders"].engine, "SELECT trace FROM orders.orders WHERE id = :id", id=answer.json()["id"]
         )
         assert kept.split("-")[1] == trace
 
 
 def test_a_submission_that_is_sent_again_keeps_its_place(system: System) -> None:
     """It names the message that it followed at first, not the latest of its account."""
-    gateway, account_id = system.units["gateway"], uuid4()  # orders does not know the account, so none is answered
-    with gateway.transaction() as tx:
-        submissions.add_submission(tx, order(account_id))
-        first = tx.outgoing[-1]
-    with gateway.transaction() as tx:
-        submissions.add_submission(tx, order(account_id))
-        second = tx.outgoing[-1]
+    gateway, account_id = system.contexts["gateway"], uuid4()  # orders does not know the account, so none is answered
+    with gateway.unit_of_work() as uow:
+        submissions.add_submission(uow, order(account_id))
+        first = uow.outgoing[-1]
+    with gateway.unit_of_work() as uow:
+        submissions.add_submission(uow, order(account_id))
+        second = uow.outgoing[-1]
     assert (second.previous, second.key) == (first.message_id, first.key)
-    with gateway.transaction() as tx:
-        later = Transaction(tx.connection, "gateway", tx.now + timedelta(minutes=1))
+    with gateway.unit_of_work() as uow:
+        later = UnitOfWork(uow.connection, "gateway", uow.now + timedelta(minutes=1))
         assert submissions.resend_unanswered(later, timedelta(seconds=5)) == 2
     assert {(each.message_id, each.previous) for each in later.outgoing} == {
         (first.message_id, first.previous),
@@ -253,17 +255,17 @@ def test_a_submission_that_is_sent_again_keeps_its_place(system: System) -> None
 
 def test_a_submission_that_this_release_refuses_is_given_up(system: System) -> None:
     """An earlier one took fractions that are good till canceled; the sweep goes on with the others."""
-    gateway = system.units["gateway"]
+    gateway = system.contexts["gateway"]
     old, new = order(DEMO_ACCOUNT_ID), order(DEMO_ACCOUNT_ID)
-    with gateway.transaction() as tx:
+    with gateway.unit_of_work() as uow:
         for each in (old, new):
-            submissions.add_submission(tx, each)
-        tx.outgoing.clear()  # neither was sent
+            submissions.add_submission(uow, each)
+        uow.outgoing.clear()  # neither was sent
         as_it_was = "UPDATE gateway.submissions SET command = command || %s WHERE order_id = %s"
-        tx.connection.exec_driver_sql(as_it_was, (Jsonb({"qty": "0.5"}), old.order_id))
-    later = Unit("gateway", gateway.engine, lambda: utc_now() + timedelta(seconds=10))
-    with later.transaction() as tx:
-        assert submissions.resend_unanswered(tx, timedelta(seconds=5)) == 1
-    with later.transaction() as tx:
+        uow.connection.exec_driver_sql(as_it_was, (Jsonb({"qty": "0.5"}), old.order_id))
+    later = ServiceContext("gateway", gateway.engine, lambda: utc_now() + timedelta(seconds=10))
+    with later.unit_of_work() as uow:
+        assert submissions.resend_unanswered(uow, timedelta(seconds=5)) == 1
+    with later.unit_of_work() as uow:
         given_up = "SELECT answered_at IS NOT NULL FROM gateway.submissions WHERE order_id = :id"
         assert value(gateway.engine, given_up, id=old.order_id)

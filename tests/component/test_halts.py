@@ -209,8 +209,8 @@ def test_what_was_missed_is_made_up_for_without_the_halt(exchange: Exchange) -> 
 
 def official(exchange: Exchange, kind: str, clock: str) -> int:
     found = Official("AAPL", AuctionKind(kind), WEDNESDAY, Decimal(100), utc(WEDNESDAY, clock), "test")
-    with exchange.marketdata.transaction() as tx:
-        return official_prices.keep(tx, [found])
+    with exchange.marketdata.unit_of_work() as uow:
+        return official_prices.keep(uow, [found])
 
 
 def test_there_is_no_auction_in_a_halt(floor: Exchange) -> None:
@@ -231,8 +231,8 @@ def test_there_is_no_auction_in_a_halt(floor: Exchange) -> None:
     price(floor, "101")
     halt(floor.marketdata)
     at(floor, "21:10:30")
-    with floor.marketdata.transaction() as tx:
-        assert official_prices.note_closes(tx) == 0
+    with floor.marketdata.unit_of_work() as uow:
+        assert official_prices.note_closes(uow) == 0
     assert official(floor, "close", "21:00") == 0
     assert recover(floor) == 0
     assert floor.expire(days=2) == 1
@@ -260,7 +260,7 @@ def test_a_margin_call_closes_what_is_halted_when_that_is_over(exchange: Exchang
 
 def call(exchange: Exchange) -> dict[str, int]:
     exchange.clock.move(seconds=1)
-    with exchange.orders.transaction() as tx:
-        done = check_margins(tx)
+    with exchange.orders.unit_of_work() as uow:
+        done = check_margins(uow)
     assert broken_invariants(exchange.orders.engine) == {}
     return done

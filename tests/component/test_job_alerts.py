@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from services.gateway.alerts.evaluator import Alerts
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.component.alert_desk import (
     MINUTE,
     add_job,
@@ -20,7 +20,7 @@ from tests.conftest import FakeClock
 
 
 def test_a_job_that_fails_three_times_in_a_row_is_told_until_it_succeeds(
-    gateway: Unit, alerts: Alerts, clock: FakeClock
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock
 ) -> None:
     """Two failures are not enough; the third opens it with the latest error, and a success ends it."""
     add_job(gateway, "revalue")
@@ -42,7 +42,7 @@ def test_a_job_that_fails_three_times_in_a_row_is_told_until_it_succeeds(
 
 
 def test_skipped_and_canceled_runs_and_parts_neither_fail_nor_mend_a_job(
-    gateway: Unit, alerts: Alerts, clock: FakeClock
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock
 ) -> None:
     """Between failures they change nothing, and how many it takes is the job's setting."""
     add_job(gateway, "revalue", alert_failures=2)
@@ -58,7 +58,7 @@ def test_skipped_and_canceled_runs_and_parts_neither_fail_nor_mend_a_job(
 
 @pytest.mark.parametrize("state", ["running", "joining"])
 def test_a_run_that_takes_longer_than_its_job_allows_is_told_until_it_ends(
-    gateway: Unit, alerts: Alerts, clock: FakeClock, state: str
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock, state: str
 ) -> None:
     """The facts name the run, and the subject is the job."""
     add_job(gateway, "revalue", alert_runtime="2m")
@@ -76,7 +76,7 @@ def test_a_run_that_takes_longer_than_its_job_allows_is_told_until_it_ends(
     assert open_alerts(gateway) == []
 
 
-def test_a_job_that_no_scheduler_looks_at_is_late(gateway: Unit, alerts: Alerts, clock: FakeClock) -> None:
+def test_a_job_that_no_scheduler_looks_at_is_late(gateway: ServiceContext, alerts: Alerts, clock: FakeClock) -> None:
     """Not before its limit, not while it is disabled; a scheduler that looks at it again ends the alert."""
     add_job(gateway, "revalue", due_at=clock.now, alert_late="1m")
     add_job(gateway, "disabled", due_at=clock.now, enabled=False)
@@ -94,7 +94,7 @@ def test_a_job_that_no_scheduler_looks_at_is_late(gateway: Unit, alerts: Alerts,
 
 @pytest.mark.parametrize("state", ["queued", "waiting"])
 def test_a_scheduled_run_that_no_worker_begins_is_late(
-    gateway: Unit, alerts: Alerts, clock: FakeClock, state: str
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock, state: str
 ) -> None:
     """It ends when the run begins."""
     add_job(gateway, "revalue")
@@ -108,7 +108,7 @@ def test_a_scheduled_run_that_no_worker_begins_is_late(
     assert open_alerts(gateway) == []
 
 
-def test_a_run_that_waits_for_its_time_is_not_late(gateway: Unit, alerts: Alerts, clock: FakeClock) -> None:
+def test_a_run_that_waits_for_its_time_is_not_late(gateway: ServiceContext, alerts: Alerts, clock: FakeClock) -> None:
     """Neither one that is put off, nor one that somebody triggered."""
     add_job(gateway, "revalue")
     hour = timedelta(hours=1)
@@ -122,7 +122,7 @@ def test_a_run_that_waits_for_its_time_is_not_late(gateway: Unit, alerts: Alerts
 
 
 def test_missed_slots_are_told_until_none_was_missed_for_five_minutes(
-    gateway: Unit, alerts: Alerts, clock: FakeClock
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock
 ) -> None:
     """One skip for being missed is enough; a skip for another reason is none."""
     add_job(gateway, "revalue")
@@ -141,7 +141,7 @@ def test_missed_slots_are_told_until_none_was_missed_for_five_minutes(
     assert open_alerts(gateway) == []
 
 
-def test_a_skip_that_grows_is_missed_anew(gateway: Unit, alerts: Alerts, clock: FakeClock) -> None:
+def test_a_skip_that_grows_is_missed_anew(gateway: ServiceContext, alerts: Alerts, clock: FakeClock) -> None:
     """The row of a job's last skips is as old as the first of them; it counts by the latest."""
     add_job(gateway, "revalue")
     reason = "missed: nobody claimed the slot in time"

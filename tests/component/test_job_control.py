@@ -7,11 +7,11 @@ from uuid import UUID
 import pytest
 from pydantic import BaseModel
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
 from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.declaration import Job
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.settings import InvalidSetting
 from tests.component.run_desk import Gate, a_job, runs, working
 from tests.conftest import FakeClock
@@ -22,11 +22,11 @@ class Symbols(BaseModel):
     symbols: list[str]
 
 
-def test_a_trigger_runs_a_disabled_job_with_its_parameters(orders: Unit) -> None:
+def test_a_trigger_runs_a_disabled_job_with_its_parameters(orders: ServiceContext) -> None:
     """By hand a job runs at any time, and the operator's action is on record with the run's id."""
     given: list[Any] = []
 
-    def note(run: JobRun) -> Counts:
+    def note(run: RunContext) -> Counts:
         given.append((run.id, run.parameters))
         return {}
 
@@ -45,28 +45,28 @@ def test_a_trigger_runs_a_disabled_job_with_its_parameters(orders: Unit) -> None
     assert (action.before, action.after) == (None, {"run_id": str(run_id), "parameters": {"symbols": ["AAPL"]}})
 
 
-def test_progress_shows_while_it_runs_and_a_cancel_ends_it(orders: Unit) -> None:
+def test_progress_shows_while_it_runs_and_a_cancel_ends_it(orders: ServiceContext) -> None:
     """Done and total with the next beat; the run ends where it looks."""
     gate = Gate()
 
-    def count_up(run: JobRun) -> Counts:
+    def count_up(run: RunContext) -> Counts:
         run.progress(3, 10)
         return gate(run)
 
     with working(orders, a_job(count_up, enabled=False)) as at_work:
         run_id = at_work.trigger()
         assert gate.entered.wait(10)
-        at_work.pulse.beat()
+        at_work.heartbeat.beat()
         (running,) = runs(orders)
         assert (running.state, running.done, running.total) == ("running", 3, 10)
         assert at_work.cancel(run_id) == "running"
-        at_work.pulse.beat()
+        at_work.heartbeat.beat()
         at_work.handled()
     (ended,) = runs(orders)
     assert (ended.outcome, ended.done, ended.total, ended.reason) == ("canceled", 3, 10, "canceled while it ran")
 
 
-def test_a_canceled_run_that_waits_never_begins(orders: Unit, clock: FakeClock) -> None:
+def test_a_canceled_run_that_waits_never_begins(orders: ServiceContext, clock: FakeClock) -> None:
     """It waited for the one before it."""
     gate = Gate()
     with working(orders, a_job(gate, enabled=False)) as at_work:
@@ -81,11 +81,11 @@ def test_a_canceled_run_that_waits_never_begins(orders: Unit, clock: FakeClock) 
     assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 1), ("canceled", 0)]
 
 
-def test_a_canceled_run_whose_message_is_on_its_way_never_begins(orders: Unit) -> None:
+def test_a_canceled_run_whose_message_is_on_its_way_never_begins(orders: ServiceContext) -> None:
     """Its queue is paused, so that the message lies there; when it comes, there is nothing to do."""
     ran: list[UUID] = []
 
-    def note(run: JobRun) -> Counts:
+    def note(run: RunContext) -> Counts:
         ran.append(run.id)
         return {}
 
@@ -102,12 +102,12 @@ def test_a_canceled_run_whose_message_is_on_its_way_never_begins(orders: Unit) -
     assert ran == []
 
 
-def test_a_retry_is_a_run_of_its_own_for_the_same_slot(orders: Unit, clock: FakeClock) -> None:
+def test_a_retry_is_a_run_of_its_own_for_the_same_slot(orders: ServiceContext, clock: FakeClock) -> None:
     """It names the run that it repeats; one that has not ended cannot be repeated."""
     slots: list[Any] = []
     gate = Gate()
 
-    def note(run: JobRun) -> Counts:
+    def note(run: RunContext) -> Counts:
         slots.append(run.slot)
         return gate(run) if len(slots) == 2 else {}
 
@@ -115,11 +115,11 @@ def test_a_retry_is_a_run_of_its_own_for_the_same_slot(orders: Unit, clock: Fake
         at_work.tick()
         (first,) = runs(orders)
         clock.move(minutes=5)
-        with orders.transaction() as tx:
-            again = control.retry(tx, first.id, who="OPERATOR1")
+        with orders.unit_of_work() as uow:
+            again = control.retry(uow, first.id, who="OPERATOR1")
         assert gate.entered.wait(10)
-        with pytest.raises(control.RunUnfinished), orders.transaction() as tx:
-            control.retry(tx, again, who="OPERATOR1")
+        with pytest.raises(control.RunUnfinished), orders.unit_of_work() as uow:
+            control.retry(uow, again, who="OPERATOR1")
         gate.opened.set()
         at_work.handled()
     _, second = runs(orders)
@@ -127,38 +127,38 @@ def test_a_retry_is_a_run_of_its_own_for_the_same_slot(orders: Unit, clock: Fake
     assert slots == [first.scheduled_for, first.scheduled_for]
 
 
-def test_a_backfill_runs_the_slots_of_a_time_in_their_order(orders: Unit, clock: FakeClock) -> None:
+def test_a_backfill_runs_the_slots_of_a_time_in_their_order(orders: ServiceContext, clock: FakeClock) -> None:
     """One after the other, each for its slot, also of a disabled job."""
     slots: list[Any] = []
 
-    def note(run: JobRun) -> Counts:
+    def note(run: RunContext) -> Counts:
         slots.append(run.slot)
         return {}
 
     end = clock.now.replace(minute=0, second=0, microsecond=0)
     with working(orders, a_job(note, schedule="1h", enabled=False)):
-        with orders.transaction() as tx:
-            ids = control.backfill(tx, "sweep", end - timedelta(hours=5), end, parameters={}, who="OPERATOR1")
+        with orders.unit_of_work() as uow:
+            ids = control.backfill(uow, "sweep", end - timedelta(hours=5), end, parameters={}, who="OPERATOR1")
         eventually(lambda: [run.state for run in runs(orders)] == ["finished"] * 5)
     assert slots == [end - timedelta(hours=hours) for hours in (5, 4, 3, 2, 1)]
     assert {run.id for run in runs(orders)} == set(ids)
 
 
-def test_a_backfill_that_asks_for_too_much_or_nothing_is_refused(orders: Unit, clock: FakeClock) -> None:
+def test_a_backfill_that_asks_for_too_much_or_nothing_is_refused(orders: ServiceContext, clock: FakeClock) -> None:
     """A thousand slots at a time, and at least one."""
     with working(orders, a_job(lambda _: {}, schedule="1h", enabled=False)):
         for hours, refusal in ((1001, control.TooManySlots), (0, control.NoSlots)):
             begin = clock.now - timedelta(hours=hours)
-            with pytest.raises(refusal), orders.transaction() as tx:
-                control.backfill(tx, "sweep", begin, clock.now, parameters={}, who="OPERATOR1")
+            with pytest.raises(refusal), orders.unit_of_work() as uow:
+                control.backfill(uow, "sweep", begin, clock.now, parameters={}, who="OPERATOR1")
     assert runs(orders) == []
 
 
-def test_a_paused_queue_waits_and_goes_on(orders: Unit) -> None:
+def test_a_paused_queue_waits_and_goes_on(orders: ServiceContext) -> None:
     """Its messages stay where they are; the operator's doing is on record."""
     ran: list[UUID] = []
 
-    def note(run: JobRun) -> Counts:
+    def note(run: RunContext) -> Counts:
         ran.append(run.id)
         return {}
 
@@ -184,6 +184,6 @@ def test_a_paused_queue_waits_and_goes_on(orders: Unit) -> None:
     ]
 
 
-def _set_paused(unit: Unit, *, paused: bool) -> None:
-    with unit.transaction() as tx:
-        control.set_queue_paused(tx, "orders.jobs", paused=paused, who="OPERATOR1")
+def _set_paused(context: ServiceContext, *, paused: bool) -> None:
+    with context.unit_of_work() as uow:
+        control.set_queue_paused(uow, "orders.jobs", paused=paused, who="OPERATOR1")

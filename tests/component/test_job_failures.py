@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Job
 from shared.jobs.engine.failures import Permanent
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from shared.resilience.breakers import Breaker, BreakerOpen
 from shared.resilience.rate_limits import RateLimited
 from tests.component.run_desk import Body, OutOfShares, a_job, runs, working
@@ -16,11 +16,13 @@ from tests.conftest import FakeClock
 from tests.support import eventually, value
 
 
-def test_a_job_that_raises_leaves_its_traceback_and_the_next_slot_runs(orders: Unit, clock: FakeClock) -> None:
+def test_a_job_that_raises_leaves_its_traceback_and_the_next_slot_runs(
+    orders: ServiceContext, clock: FakeClock
+) -> None:
     """A failure is an outcome: nothing goes to the dead letters."""
     failures = [OutOfShares("sold 11 of 10")]
 
-    def fail_once(_run: JobRun) -> Counts:
+    def fail_once(_run: RunContext) -> Counts:
         if failures:
             raise failures.pop()
         return {}
@@ -48,11 +50,11 @@ def test_a_job_that_raises_leaves_its_traceback_and_the_next_slot_runs(orders: U
     ],
 )
 def test_a_failure_is_tried_again_as_its_kind_has_it(
-    orders: Unit, clock: FakeClock, error: Exception, kind: str, attempts: int
+    orders: ServiceContext, clock: FakeClock, error: Exception, kind: str, attempts: int
 ) -> None:
     """With growing pauses and as often as the job says; a permanent one never."""
 
-    def fail(_run: JobRun) -> Counts:
+    def fail(_run: RunContext) -> Counts:
         raise error
 
     with working(orders, a_job(fail, schedule="1d", retries=2, backoff="10s")) as at_work:
@@ -70,12 +72,12 @@ def test_a_failure_is_tried_again_as_its_kind_has_it(
         assert most / 2 <= pause <= most
 
 
-def test_a_rate_limited_run_waits_until_the_limit_is_over(orders: Unit, clock: FakeClock) -> None:
+def test_a_rate_limited_run_waits_until_the_limit_is_over(orders: ServiceContext, clock: FakeClock) -> None:
     """Not a moment before, however short its own pause is."""
     retry_at = clock.now + timedelta(minutes=5)
     refusals: list[Exception] = [RateLimited("alphavantage", retry_at)]
 
-    def fetch(_run: JobRun) -> Counts:
+    def fetch(_run: RunContext) -> Counts:
         if refusals:
             raise refusals.pop()
         return {"prices_written": 1}
@@ -90,7 +92,7 @@ def test_a_rate_limited_run_waits_until_the_limit_is_over(orders: Unit, clock: F
     assert [(run.outcome, run.counts) for run in runs(orders)] == [("succeeded", {"prices_written": 1})]
 
 
-def test_a_run_that_needs_what_is_away_is_put_off_and_does_not_fail(orders: Unit, clock: FakeClock) -> None:
+def test_a_run_that_needs_what_is_away_is_put_off_and_does_not_fail(orders: ServiceContext, clock: FakeClock) -> None:
     """While the breaker is open it does not begin; a critical job begins all the same."""
     ran: list[str] = []
     breaker = Breaker(orders, "provider", failures=1, pause=timedelta(minutes=1))
@@ -100,7 +102,7 @@ def test_a_run_that_needs_what_is_away_is_put_off_and_does_not_fail(orders: Unit
         pass
 
     def note(name: str) -> Body:
-        def body(_run: JobRun) -> Counts:
+        def body(_run: RunContext) -> Counts:
             ran.append(name)
             return {}
 
@@ -121,11 +123,11 @@ def test_a_run_that_needs_what_is_away_is_put_off_and_does_not_fail(orders: Unit
     assert runs(orders, "needy")[0].outcome == "succeeded"
 
 
-def test_a_run_over_its_time_limit_is_ended_and_fails(orders: Unit) -> None:
+def test_a_run_over_its_time_limit_is_ended_and_fails(orders: ServiceContext) -> None:
     """Also one that never looks; the thread is free for others."""
     entered = threading.Event()
 
-    def hang(_run: JobRun) -> Counts:
+    def hang(_run: RunContext) -> Counts:
         entered.set()
         while True:
             threading.Event().wait(0.01)
@@ -135,7 +137,7 @@ def test_a_run_over_its_time_limit_is_ended_and_fails(orders: Unit) -> None:
         assert entered.wait(10)
 
         def ended() -> bool:
-            at_work.pulse.beat()
+            at_work.heartbeat.beat()
             return bool(runs(orders)[0].state == "finished")
 
         eventually(ended)
@@ -145,10 +147,10 @@ def test_a_run_over_its_time_limit_is_ended_and_fails(orders: Unit) -> None:
     assert "TimeLimitExceeded" in run.error
 
 
-def test_an_error_is_kept_without_its_secrets_and_what_no_row_can_hold(orders: Unit) -> None:
+def test_an_error_is_kept_without_its_secrets_and_what_no_row_can_hold(orders: ServiceContext) -> None:
     """A provider's address with its key, and a NUL from its answer: the run fails, and does not hang."""
 
-    def fail(_run: JobRun) -> Counts:
+    def fail(_run: RunContext) -> Counts:
         raise OutOfShares("GET /query?apikey=hunter2 answered \0")
 
     with working(orders, a_job(fail, enabled=False)) as at_work:

@@ -13,13 +13,13 @@ from sqlalchemy.exc import OperationalError
 from shared.bus.actors import Actors
 from shared.bus.envelope import encode
 from shared.bus.inprocess import InProcessBroker
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.jobs import RunJob
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job, Jobs
 from shared.jobs.engine import run_store as job_runs
 from shared.jobs.engine.dispatch import LOST_AFTER
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from shared.service import Service, attach, make_middleware
 from tests.component.run_desk import Gate, a_job, runs, working
 from tests.conftest import FakeClock
@@ -28,12 +28,12 @@ from tests.support import eventually, rows, send
 
 @pytest.mark.parametrize(("on_lost", "outcome", "attempts"), [("rerun", "succeeded", 2), ("fail", "lost", 1)])
 def test_a_run_whose_worker_died_is_detected(
-    orders: Unit, clock: FakeClock, on_lost: str, outcome: str, attempts: int
+    orders: ServiceContext, clock: FakeClock, on_lost: str, outcome: str, attempts: int
 ) -> None:
     """It says nothing for ten seconds: the run begins again, or is lost, as its job has it."""
     ran: list[int] = []
 
-    def note(run: JobRun) -> Counts:
+    def note(run: RunContext) -> Counts:
         ran.append(run.attempt)
         return {}
 
@@ -49,23 +49,23 @@ def test_a_run_whose_worker_died_is_detected(
     assert run.reason == (None if on_lost == "rerun" else "its worker dead:1 died")
 
 
-def _begun_by_a_worker_that_died(unit: Unit) -> UUID:
-    with unit.engine.begin() as connection:
+def _begun_by_a_worker_that_died(context: ServiceContext) -> UUID:
+    with context.engine.begin() as connection:
         insert = """INSERT INTO jobs.job_runs (id, job, service, trigger, state, attempt, queued_at, started_at, worker,
                                                heartbeat_at)
                     VALUES (gen_random_uuid(), 'sweep', 'orders', 'manual', 'running', 1, %(now)s, %(now)s,
                             'dead:1', %(now)s)
                     RETURNING id"""
-        run_id: UUID = connection.exec_driver_sql(insert, {"now": unit.clock()}).scalar_one()
+        run_id: UUID = connection.exec_driver_sql(insert, {"now": context.clock()}).scalar_one()
         return run_id
 
 
-def test_a_worker_that_was_taken_for_dead_writes_nothing(orders: Unit, clock: FakeClock) -> None:
+def test_a_worker_that_was_taken_for_dead_writes_nothing(orders: ServiceContext, clock: FakeClock) -> None:
     """It was frozen; meanwhile another ran its run. It is told to end, and what it found stays unwritten."""
     gates = [Gate(), Gate()]
     taken = iter(gates)
 
-    def hold(run: JobRun) -> Counts:
+    def hold(run: RunContext) -> Counts:
         gate = next(taken)
         gate.entered.set()
         gate.opened.wait(20)
@@ -88,13 +88,13 @@ def test_a_worker_that_was_taken_for_dead_writes_nothing(orders: Unit, clock: Fa
 
 
 @contextmanager
-def working_beside(unit: Unit, job: Job) -> Iterator[None]:
+def working_beside(context: ServiceContext, job: Job) -> Iterator[None]:
     """A second worker process's runner on the messages that the first one does not take."""
-    broker = InProcessBroker(middleware=make_middleware({"orders": unit}), queues=["orders.jobs"])
-    attach(Service("orders", Actors(), Jobs("orders")), broker, unit, {job.name: job})
+    broker = InProcessBroker(middleware=make_middleware({"orders": context}), queues=["orders.jobs"])
+    attach(Service("orders", Actors(), Jobs("orders")), broker, context, {job.name: job})
     worker = Worker(broker, worker_timeout=50, worker_threads=2)
     worker.start()
-    (row,) = rows(unit.engine, "SELECT id, attempt FROM jobs.job_runs")
+    (row,) = rows(context.engine, "SELECT id, attempt FROM jobs.job_runs")
     try:
         broker.send(encode(RunJob(to="orders", run_id=row.id, job=job.name, attempt=row.attempt)))
         yield
@@ -102,11 +102,11 @@ def working_beside(unit: Unit, job: Job) -> Iterator[None]:
         worker.stop()
 
 
-def test_a_message_that_comes_again_begins_nothing(orders: Unit) -> None:
+def test_a_message_that_comes_again_begins_nothing(orders: ServiceContext) -> None:
     """Neither while the run is under way nor afterwards, nor that of an earlier attempt."""
     ran: list[UUID] = []
 
-    def note(run: JobRun) -> Counts:
+    def note(run: RunContext) -> Counts:
         ran.append(run.id)
         return {"times": len(ran)}
 
@@ -121,7 +121,7 @@ def test_a_message_that_comes_again_begins_nothing(orders: Unit) -> None:
     assert ran == [run_id]
 
 
-def test_a_late_message_does_not_swallow_the_next_one(orders: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_message_does_not_swallow_the_next_one(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both come at once after an outage, an earlier try's first: the run begins all the same (found by a storm)."""
     entered, never, begin = threading.Event(), threading.Event(), job_runs.begin
 
@@ -133,9 +133,9 @@ def test_a_late_message_does_not_swallow_the_next_one(orders: Unit, monkeypatch:
 
     monkeypatch.setattr("shared.jobs.runs.begin", begin_slowly)
     with working(orders, a_job(lambda _: {}, enabled=False)) as at_work:
-        with orders.transaction() as tx:
-            run_id = control.trigger(tx, "sweep", parameters={}, who="OPERATOR1")
-            tx.outgoing.clear()
+        with orders.unit_of_work() as uow:
+            run_id = control.trigger(uow, "sweep", parameters={}, who="OPERATOR1")
+            uow.outgoing.clear()
         late, right = (RunJob(to="orders", run_id=run_id, job="sweep", attempt=attempt) for attempt in (7, 0))
         send(orders, late)
         assert entered.wait(10)
@@ -144,15 +144,15 @@ def test_a_late_message_does_not_swallow_the_next_one(orders: Unit, monkeypatch:
     assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 1)]
 
 
-def test_a_run_that_lost_the_database_is_tried_again(orders: Unit, clock: FakeClock) -> None:
+def test_a_run_that_lost_the_database_is_tried_again(orders: ServiceContext, clock: FakeClock) -> None:
     """It is not failed by an outage: the same run succeeds."""
     outages = [1]
 
-    def lose_the_database_once(run: JobRun) -> Counts:
-        with run.unit.transaction() as tx:
+    def lose_the_database_once(run: RunContext) -> Counts:
+        with run.context.unit_of_work() as uow:
             if outages:
                 outages.pop()
-                tx.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+                uow.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
         return {"done": 1}
 
     with working(orders, a_job(lose_the_database_once, schedule="1d", retries=1)) as at_work:
@@ -166,20 +166,20 @@ def test_a_run_that_lost_the_database_is_tried_again(orders: Unit, clock: FakeCl
 
 
 def test_how_a_run_went_is_written_when_the_database_is_back(
-    orders: Unit, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    orders: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job has done its work: it is neither done twice nor taken for lost, though no message comes for it again."""
     ran: list[UUID] = []
     outages = [1, 1]
     finish = job_runs.finish
 
-    def fail_twice(tx: Any, run: Any, ending: Any) -> bool:
+    def fail_twice(uow: Any, run: Any, ending: Any) -> bool:
         if outages:
             outages.pop()
-            tx.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
-        return bool(finish(tx, run, ending))
+            uow.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        return bool(finish(uow, run, ending))
 
-    def note(run: JobRun) -> Counts:
+    def note(run: RunContext) -> Counts:
         ran.append(run.id)
         return {"done": 1}
 
@@ -190,24 +190,24 @@ def test_how_a_run_went_is_written_when_the_database_is_back(
         for outages_left in (1, 0):
             clock.now += 2 * LOST_AFTER
             assert (runs(orders)[0].state, len(outages)) == ("running", outages_left)
-            at_work.pulse.beat()
+            at_work.heartbeat.beat()
             at_work.tick()
     (run,) = runs(orders)
     assert (run.outcome, run.attempt, run.counts, ran) == ("succeeded", 1, {"done": 1}, [run_id])
 
 
 def test_what_was_not_written_does_not_swallow_the_next_try(
-    orders: Unit, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    orders: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its worker was silent for so long that the run began again, on itself: of both tries the later one counts."""
     outages = [1]
     finish = job_runs.finish
 
-    def fail_once(tx: Any, run: Any, ending: Any) -> bool:
+    def fail_once(uow: Any, run: Any, ending: Any) -> bool:
         if outages:
             outages.pop()
-            tx.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
-        return bool(finish(tx, run, ending))
+            uow.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        return bool(finish(uow, run, ending))
 
     monkeypatch.setattr("shared.jobs.runs.finish", fail_once)
     job = a_job(lambda run: {"attempt": run.attempt}, enabled=False, retries=1)
@@ -218,18 +218,18 @@ def test_what_was_not_written_does_not_swallow_the_next_try(
         at_work.tick()
         assert [(run.outcome, run.attempt, run.counts) for run in runs(orders)] == [("succeeded", 2, {"attempt": 2})]
         (before,) = runs(orders)
-        at_work.pulse.beat()  # writes what the first try came to, which is no longer wanted
+        at_work.heartbeat.beat()  # writes what the first try came to, which is no longer wanted
         assert runs(orders) == [before]
-        assert not at_work.pulse.holds(before.id)
+        assert not at_work.heartbeat.holds(before.id)
 
 
-def test_a_run_goes_on_elsewhere_when_its_worker_is_stopped(orders: Unit) -> None:
+def test_a_run_goes_on_elsewhere_when_its_worker_is_stopped(orders: ServiceContext) -> None:
     """A run that looks is not lost to a deployment, and the try does not count."""
     gate = Gate()
     with working(orders, a_job(gate, enabled=False)) as at_work:
         at_work.trigger()
         assert gate.entered.wait(10)
-        at_work.pulse.interrupt()
+        at_work.heartbeat.interrupt()
         at_work.handled()
         (run,) = runs(orders)
         assert (run.state, run.failures, run.reason) == ("waiting", 0, "its worker was stopped")
@@ -238,7 +238,7 @@ def test_a_run_goes_on_elsewhere_when_its_worker_is_stopped(orders: Unit) -> Non
     assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 2)]
 
 
-def test_an_outage_of_the_database_kills_no_run(orders: Unit, clock: FakeClock) -> None:
+def test_an_outage_of_the_database_kills_no_run(orders: ServiceContext, clock: FakeClock) -> None:
     """Nobody could say that it lives while PostgreSQL was away: its worker has ten seconds once more."""
     gate = Gate()
     with working(orders, a_job(gate, enabled=False)) as at_work:
@@ -250,7 +250,7 @@ def test_an_outage_of_the_database_kills_no_run(orders: Unit, clock: FakeClock) 
             at_work.ticker.send_with_options()
         at_work.ticker.send_with_options()
         assert runs(orders)[0].state == "running"
-        at_work.pulse.beat()
+        at_work.heartbeat.beat()
         gate.opened.set()
         at_work.handled()
     assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 1)]

@@ -4,21 +4,21 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Job
 from shared.jobs.engine.failures import Permanent
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from tests.component.run_desk import Body, Gate, OutOfShares, a_job, runs, working
 from tests.conftest import FakeClock
 from tests.support import eventually
 
 
-def test_a_job_follows_another_that_succeeded_or_finished(orders: Unit) -> None:
+def test_a_job_follows_another_that_succeeded_or_finished(orders: ServiceContext) -> None:
     """Each chained run names the one that it follows; a disabled one does not follow."""
     log: list[str] = []
 
     def body(name: str, *, fails: bool = False) -> Body:
-        def run(_run: JobRun) -> Counts:
+        def run(_run: RunContext) -> Counts:
             log.append(name)
             if fails:
                 raise Permanent(name)
@@ -45,12 +45,12 @@ def test_a_job_follows_another_that_succeeded_or_finished(orders: Unit) -> None:
     assert (after_good.trigger, runs(orders, "after_bad"), runs(orders, "disabled")) == ("chain", [], [])
 
 
-def test_a_run_in_parts_runs_as_many_at_a_time_as_it_may_and_joins_them(orders: Unit) -> None:
+def test_a_run_in_parts_runs_as_many_at_a_time_as_it_may_and_joins_them(orders: ServiceContext) -> None:
     """Ten parts, three at a time on eight threads; what each counted comes together in their order."""
     under_way, most, lock = [0], [0], threading.Lock()
     joined: list[Sequence[Counts]] = []
 
-    def value_account(run: JobRun) -> Counts:
+    def value_account(run: RunContext) -> Counts:
         with lock:
             under_way[0] += 1
             most[0] = max(most[0], under_way[0])
@@ -59,10 +59,10 @@ def test_a_run_in_parts_runs_as_many_at_a_time_as_it_may_and_joins_them(orders: 
             under_way[0] -= 1
         return {"account": run.parameters["account"]}
 
-    def parts(_run: JobRun) -> Sequence[Mapping[str, Any]]:
+    def parts(_run: RunContext) -> Sequence[Mapping[str, Any]]:
         return [{"account": number} for number in range(10)]
 
-    def join(_run: JobRun, results: Sequence[Counts]) -> Counts:
+    def join(_run: RunContext, results: Sequence[Counts]) -> Counts:
         joined.append(results)
         return {"accounts": len(results)}
 
@@ -81,7 +81,7 @@ def test_a_run_in_parts_runs_as_many_at_a_time_as_it_may_and_joins_them(orders: 
     assert 1 < most[0] <= 3
 
 
-def test_a_run_without_parts_to_do_succeeds(orders: Unit) -> None:
+def test_a_run_without_parts_to_do_succeeds(orders: ServiceContext) -> None:
     """No accounts yet: there is nothing to join."""
     job = Job("sweep", "orders", "In parts.", lambda _: {}, {"schedule": "off"}, parts=lambda _: [])
     with working(orders, job) as at_work:
@@ -90,10 +90,10 @@ def test_a_run_without_parts_to_do_succeeds(orders: Unit) -> None:
     assert [(run.outcome, run.total) for run in runs(orders)] == [("succeeded", 0)]
 
 
-def test_a_part_that_fails_is_tried_again_and_then_fails_the_whole(orders: Unit, clock: FakeClock) -> None:
+def test_a_part_that_fails_is_tried_again_and_then_fails_the_whole(orders: ServiceContext, clock: FakeClock) -> None:
     """The other parts are done all the same."""
 
-    def work(run: JobRun) -> Counts:
+    def work(run: RunContext) -> Counts:
         if run.part == 2:
             raise OutOfShares
         return {"done": 1}
@@ -112,7 +112,7 @@ def test_a_part_that_fails_is_tried_again_and_then_fails_the_whole(orders: Unit,
     assert "1 of 3 parts did not succeed: 2 failed" in parent.error
 
 
-def test_a_cancel_ends_the_parts_too(orders: Unit) -> None:
+def test_a_cancel_ends_the_parts_too(orders: ServiceContext) -> None:
     """Those that wait never begin; when those under way have ended, so has the whole."""
     gate = Gate()
     settings = {"schedule": "off", "parallel": 2}
@@ -121,7 +121,7 @@ def test_a_cancel_ends_the_parts_too(orders: Unit) -> None:
         run_id = at_work.trigger()
         eventually(lambda: len(gate.runs) == 2)
         assert at_work.cancel(run_id) == "joining"
-        at_work.pulse.beat()
+        at_work.heartbeat.beat()
         eventually(lambda: runs(orders)[0].state == "finished")
     assert [run.outcome for run in runs(orders)] == ["canceled"] * 6
     assert len(gate.runs) == 2

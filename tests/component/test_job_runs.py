@@ -5,28 +5,28 @@ from typing import Any
 
 import structlog
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Job
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from tests.component.run_desk import Gate, a_job, runs, working
 from tests.component.watching import statements
 from tests.conftest import FakeClock
 from tests.support import eventually
 
 
-def test_a_run_leaves_who_ran_it_when_and_what_it_counted(orders: Unit, clock: FakeClock) -> None:
+def test_a_run_leaves_who_ran_it_when_and_what_it_counted(orders: ServiceContext, clock: FakeClock) -> None:
     """The row that the tick wrote is filled in by the worker."""
     queued_at = clock.now
     with working(orders, a_job(lambda _: {"orders_filled": 3})) as at_work:
         at_work.tick()
         (run,) = runs(orders)
-        assert run.worker == at_work.pulse.worker
+        assert run.worker == at_work.heartbeat.worker
     assert (run.trigger, run.attempt, run.state, run.outcome) == ("schedule", 1, "finished", "succeeded")
     assert (run.counts, run.error) == ({"orders_filled": 3}, None)
     assert queued_at == run.queued_at <= run.started_at <= run.finished_at
 
 
-def test_a_run_costs_two_statements(orders: Unit) -> None:
+def test_a_run_costs_two_statements(orders: ServiceContext) -> None:
     """One begins it and one ends it; the job's own and the bus's stand aside."""
     with working(orders, a_job(lambda _: {}, enabled=False)) as at_work:
         at_work.trigger()
@@ -38,7 +38,7 @@ def test_a_run_costs_two_statements(orders: Unit) -> None:
     assert len([statement for statement in seen if "SET state = 'finished'" in statement]) == 1
 
 
-def test_skips_for_one_reason_are_one_row(orders: Unit, clock: FakeClock) -> None:
+def test_skips_for_one_reason_are_one_row(orders: ServiceContext, clock: FakeClock) -> None:
     """First slot, last slot and how many; another reason, or a run between, begins a new one."""
     reasons: list[str | None] = ["stale", "stale", "stale", "closed", None, "closed"]
     told = iter(reasons)
@@ -57,7 +57,7 @@ def test_skips_for_one_reason_are_one_row(orders: Unit, clock: FakeClock) -> Non
     ]
 
 
-def test_who_starts_a_job_by_hand_is_not_refused_by_its_condition(orders: Unit) -> None:
+def test_who_starts_a_job_by_hand_is_not_refused_by_its_condition(orders: ServiceContext) -> None:
     """They know why they do it."""
     job = Job("sweep", "orders", "Sweep.", lambda _: {}, {"schedule": "off"}, when=lambda _: "never")
     with working(orders, job) as at_work:
@@ -66,7 +66,7 @@ def test_who_starts_a_job_by_hand_is_not_refused_by_its_condition(orders: Unit) 
     assert [run.outcome for run in runs(orders)] == ["succeeded"]
 
 
-def test_the_next_run_begins_when_the_one_before_it_ends(orders: Unit) -> None:
+def test_the_next_run_begins_when_the_one_before_it_ends(orders: ServiceContext) -> None:
     """Two by hand while one runs: one after the other, without waiting for a tick."""
     gate = Gate()
     with working(orders, a_job(gate, enabled=False)) as at_work:
@@ -78,11 +78,11 @@ def test_the_next_run_begins_when_the_one_before_it_ends(orders: Unit) -> None:
     assert sorted(run.id for run in gate.runs) == sorted(ids)
 
 
-def test_a_run_s_log_lines_carry_its_job_and_id(orders: Unit) -> None:
+def test_a_run_s_log_lines_carry_its_job_and_id(orders: ServiceContext) -> None:
     """By them the system log finds what belongs to a run."""
     bound: list[Any] = []
 
-    def note(_run: JobRun) -> Counts:
+    def note(_run: RunContext) -> Counts:
         bound.append(structlog.contextvars.get_contextvars())
         return {}
 

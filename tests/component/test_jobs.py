@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job
 from shared.jobs.engine import claims
@@ -27,7 +27,7 @@ from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
 SECOND = timedelta(seconds=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+generation = datetime(1970, 1, 1, tzinfo=UTC)
 SLOTS = 200
 REPLICAS = TICKERS_EACH = 2
 
@@ -50,42 +50,42 @@ JOB = a_job()
 
 
 def slot_at(moment: datetime, interval: timedelta) -> datetime:
-    return EPOCH + (moment - EPOCH) // interval * interval
+    return generation + (moment - generation) // interval * interval
 
 
-def declare(unit: Unit, *jobs: Job) -> None:
-    with unit.engine.begin() as connection:
-        claims.declare(connection, jobs, unit.clock())
+def declare(context: ServiceContext, *jobs: Job) -> None:
+    with context.engine.begin() as connection:
+        claims.declare(connection, jobs, context.clock())
 
 
-def tick(unit: Unit) -> None:
+def tick(context: ServiceContext) -> None:
     """One wake-up of a scheduler that has just started."""
-    Tick(unit).move_on()
+    Tick(context).move_on()
 
 
-def finish_runs(unit: Unit) -> None:
+def finish_runs(context: ServiceContext) -> None:
     """End every run that was sent, as workers would: one under way makes the next of its job wait."""
-    with unit.engine.begin() as connection:
+    with context.engine.begin() as connection:
         connection.exec_driver_sql(
             """UPDATE jobs.job_runs SET state = 'finished', outcome = 'succeeded', finished_at = queued_at
                WHERE state NOT IN ('waiting', 'finished')"""
         )
 
 
-def claimed(unit: Unit, job: str = JOB.name) -> list[datetime]:
+def claimed(context: ServiceContext, job: str = JOB.name) -> list[datetime]:
     """The slots of the job's runs, in order."""
     found = rows(
-        unit.engine,
+        context.engine,
         "SELECT scheduled_for FROM jobs.job_runs WHERE job = :j AND outcome IS DISTINCT FROM 'skipped' ORDER BY 1",
         j=job,
     )
     return [row.scheduled_for for row in found]
 
 
-def skipped(unit: Unit, job: str = JOB.name) -> list[tuple[datetime, datetime, int, str]]:
+def skipped(context: ServiceContext, job: str = JOB.name) -> list[tuple[datetime, datetime, int, str]]:
     """The job's skips in order: first and last slot, how many, and why."""
     found = rows(
-        unit.engine,
+        context.engine,
         """SELECT scheduled_for, last_slot, slots, reason FROM jobs.job_runs
            WHERE job = :j AND outcome = 'skipped' ORDER BY scheduled_for""",
         j=job,
@@ -93,12 +93,12 @@ def skipped(unit: Unit, job: str = JOB.name) -> list[tuple[datetime, datetime, i
     return [tuple(row) for row in found]
 
 
-def run_ids(unit: Unit) -> list[UUID]:
-    return [row.id for row in rows(unit.engine, "SELECT id FROM jobs.job_runs WHERE state <> 'waiting'")]
+def run_ids(context: ServiceContext) -> list[UUID]:
+    return [row.id for row in rows(context.engine, "SELECT id FROM jobs.job_runs WHERE state <> 'waiting'")]
 
 
-def sent_runs(unit: Unit) -> Counter[UUID]:
-    return Counter(UUID(sent.body["run_id"]) for sent in outbox(unit))
+def sent_runs(context: ServiceContext) -> Counter[UUID]:
+    return Counter(UUID(sent.body["run_id"]) for sent in outbox(context))
 
 
 def test_racing_schedulers_claim_every_slot_once(urls: dict[str, str], clock: FakeClock) -> None:
@@ -108,7 +108,7 @@ def test_racing_schedulers_claim_every_slot_once(urls: dict[str, str], clock: Fa
     with ExitStack() as stack, capture_logs() as logs:
         replicas = [stack.enter_context(unit_of("orders", urls, clock)) for _ in range(REPLICAS)]
         declare(replicas[0], *jobs)
-        _race([Tick(unit) for unit in replicas for _ in range(TICKERS_EACH)], clock)
+        _race([Tick(context) for context in replicas for _ in range(TICKERS_EACH)], clock)
         for n, job in enumerate(jobs, start=1):
             assert claimed(replicas[0], job.name) == sorted({slot_at(moment, n * SECOND) for moment in moments})
         assert sent_runs(replicas[0]) == Counter(run_ids(replicas[0]))
@@ -127,7 +127,7 @@ def _race(tickers: list[Tick], clock: FakeClock) -> None:
         for _ in range(SLOTS):
             for future in [pool.submit(wake, ticker) for ticker in tickers]:
                 future.result()
-            finish_runs(tickers[0]._unit)
+            finish_runs(tickers[0]._context)
             clock.move(seconds=1)
 
 
@@ -135,15 +135,15 @@ def test_a_restart_inside_a_slot_does_not_run_it_again(urls: dict[str, str], clo
     """The second start declares its jobs anew and finds the slot claimed."""
     clock.now = slot_at(clock.now, 60 * SECOND)
     for _ in range(2):
-        with unit_of("orders", urls, clock) as unit:
-            declare(unit, a_job(schedule="1m"))
-            tick(unit)
-            finish_runs(unit)
-            assert len(claimed(unit)) == len(outbox(unit)) == 1
+        with unit_of("orders", urls, clock) as context:
+            declare(context, a_job(schedule="1m"))
+            tick(context)
+            finish_runs(context)
+            assert len(claimed(context)) == len(outbox(context)) == 1
         clock.move(seconds=30)
 
 
-def test_after_an_outage_the_latest_slot_runs_once(orders: Unit, clock: FakeClock) -> None:
+def test_after_an_outage_the_latest_slot_runs_once(orders: ServiceContext, clock: FakeClock) -> None:
     """Three hours of missed minutes are one run, of the minute that it is now, and one row of what was missed."""
     declare(orders, a_job(schedule="1m"))
     tick(orders)
@@ -158,7 +158,9 @@ def test_after_an_outage_the_latest_slot_runs_once(orders: Unit, clock: FakeCloc
     assert skipped(orders) == [(before + 60 * SECOND, latest - 60 * SECOND, 179, MISSED)]
 
 
-def test_all_slots_of_an_outage_run_in_their_order_where_the_policy_says_so(orders: Unit, clock: FakeClock) -> None:
+def test_all_slots_of_an_outage_run_in_their_order_where_the_policy_says_so(
+    orders: ServiceContext, clock: FakeClock
+) -> None:
     """One after the other: the next is sent when the one before it has ended."""
     declare(orders, a_job(schedule="1m", misfire="run_all", misfire_window="5m"))
     tick(orders)
@@ -179,7 +181,7 @@ def test_all_slots_of_an_outage_run_in_their_order_where_the_policy_says_so(orde
     assert begun == [slot for n in range(5, -1, -1) if (slot := latest - n * 60 * SECOND) >= clock.now - 300 * SECOND]
 
 
-def test_a_disabled_job_enqueues_nothing(orders: Unit) -> None:
+def test_a_disabled_job_enqueues_nothing(orders: ServiceContext) -> None:
     """Neither a run nor a message."""
     declare(orders, a_job(enabled=False))
     tick(orders)
@@ -187,7 +189,7 @@ def test_a_disabled_job_enqueues_nothing(orders: Unit) -> None:
 
 
 def test_a_job_for_market_hours_waits_for_its_market_to_open(
-    orders: Unit, urls: dict[str, str], clock: FakeClock
+    orders: ServiceContext, urls: dict[str, str], clock: FakeClock
 ) -> None:
     """Without a session that covers the time the market is closed; the end of a session is outside it."""
     clock.now = slot_at(clock.now, SECOND)
@@ -205,19 +207,19 @@ def test_a_job_for_market_hours_waits_for_its_market_to_open(
 
 
 def _add_session(urls: dict[str, str], opens: datetime, closes: datetime) -> None:
-    with unit_of("marketdata", urls) as unit, unit.engine.begin() as connection:
+    with unit_of("marketdata", urls) as context, context.engine.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO marketdata.market_sessions (market, day, open_at, close_at) VALUES ('XNYS', %s, %s, %s)",
             (opens.date(), opens, closes),
         )
 
 
-def test_a_toggle_acts_at_the_next_tick_and_is_on_record(orders: Unit, clock: FakeClock) -> None:
+def test_a_toggle_acts_at_the_next_tick_and_is_on_record(orders: ServiceContext, clock: FakeClock) -> None:
     """Off: the next slot passes. On: the one after runs. A new declaration does not undo what the operator set."""
     declare(orders, JOB)
     for enabled, runs in ((False, 0), (True, 1)):
-        with orders.transaction() as tx:
-            control.set_enabled(tx, JOB.name, enabled=enabled, who="OPERATOR1")
+        with orders.unit_of_work() as uow:
+            control.set_enabled(uow, JOB.name, enabled=enabled, who="OPERATOR1")
         declare(orders, JOB)
         tick(orders)
         assert len(claimed(orders)) == runs
@@ -229,17 +231,17 @@ def test_a_toggle_acts_at_the_next_tick_and_is_on_record(orders: Unit, clock: Fa
     ]
 
 
-def test_an_unknown_job_can_be_neither_toggled_nor_triggered(orders: Unit) -> None:
+def test_an_unknown_job_can_be_neither_toggled_nor_triggered(orders: ServiceContext) -> None:
     """It is named in the error, and nothing is written."""
-    with pytest.raises(control.UnknownJob, match="no_such_job"), orders.transaction() as tx:
-        control.set_enabled(tx, "no_such_job", enabled=True, who="OPERATOR1")
-    with pytest.raises(control.UnknownJob, match="no_such_job"), orders.transaction() as tx:
-        control.trigger(tx, "no_such_job", parameters={}, who="OPERATOR1")
+    with pytest.raises(control.UnknownJob, match="no_such_job"), orders.unit_of_work() as uow:
+        control.set_enabled(uow, "no_such_job", enabled=True, who="OPERATOR1")
+    with pytest.raises(control.UnknownJob, match="no_such_job"), orders.unit_of_work() as uow:
+        control.trigger(uow, "no_such_job", parameters={}, who="OPERATOR1")
     assert value(orders.engine, "SELECT count(*) FROM jobs.operator_actions") == 0
     assert (run_ids(orders), outbox(orders)) == ([], [])
 
 
-def test_slots_behind_a_slow_run_are_one_row_that_says_why(orders: Unit, clock: FakeClock) -> None:
+def test_slots_behind_a_slow_run_are_one_row_that_says_why(orders: ServiceContext, clock: FakeClock) -> None:
     """Runs of a job do not pile up; when the slow one has ended, the next slot runs."""
     declare(orders, JOB)
     tick(orders)
@@ -258,7 +260,7 @@ def test_slots_behind_a_slow_run_are_one_row_that_says_why(orders: Unit, clock: 
     assert skipped(orders) == [(slow + SECOND, slow + 3 * SECOND, 3, OVERLAPS), (later, later, 1, OVERLAPS)]
 
 
-def test_a_later_slot_takes_over_where_the_policy_says_so(orders: Unit, clock: FakeClock) -> None:
+def test_a_later_slot_takes_over_where_the_policy_says_so(orders: ServiceContext, clock: FakeClock) -> None:
     """Who runs is asked to end, and the later one begins when it has."""
     declare(orders, a_job(overlap="cancel"))
     tick(orders)
@@ -271,8 +273,8 @@ def test_a_later_slot_takes_over_where_the_policy_says_so(orders: Unit, clock: F
     assert value(orders.engine, "SELECT state FROM jobs.job_runs WHERE id = :id", id=second.id) == "queued"
 
 
-def finish_runs_of(unit: Unit, run_id: UUID) -> None:
-    with unit.engine.begin() as connection:
+def finish_runs_of(context: ServiceContext, run_id: UUID) -> None:
+    with context.engine.begin() as connection:
         connection.exec_driver_sql(
             """UPDATE jobs.job_runs SET state = 'finished', outcome = 'canceled', finished_at = queued_at
                WHERE id = %s""",
@@ -280,7 +282,7 @@ def finish_runs_of(unit: Unit, run_id: UUID) -> None:
         )
 
 
-def test_a_run_whose_message_was_lost_is_sent_again(orders: Unit, clock: FakeClock) -> None:
+def test_a_run_whose_message_was_lost_is_sent_again(orders: ServiceContext, clock: FakeClock) -> None:
     """The queue was wiped: after ten minutes its message goes out once more, for the same attempt."""
     declare(orders, a_job(schedule="1h"))
     tick(orders)
@@ -295,7 +297,7 @@ def test_a_run_whose_message_was_lost_is_sent_again(orders: Unit, clock: FakeClo
     assert (again.id, again.body) == (first.id, first.body)
 
 
-def test_settings_of_a_newer_version_do_not_stop_the_others(orders: Unit) -> None:
+def test_settings_of_a_newer_version_do_not_stop_the_others(orders: ServiceContext) -> None:
     """What is not known is passed over; what cannot be read is left to replicas that can."""
     declare(orders, a_job("known"), a_job("newer"), a_job("strange"))
     with orders.engine.begin() as connection:
@@ -306,7 +308,7 @@ def test_settings_of_a_newer_version_do_not_stop_the_others(orders: Unit) -> Non
     assert [len(claimed(orders, name)) for name in ("known", "newer", "strange")] == [1, 1, 0]
 
 
-def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: Unit, clock: FakeClock) -> None:
+def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: ServiceContext, clock: FakeClock) -> None:
     """Looking, claiming, deciding and waking are one statement each, however many jobs are due; so is sending, which
     the driver does itself.
     """
@@ -327,18 +329,18 @@ def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: Unit, c
 
 def test_periodiq_ticks_once_a_second_on_the_main_thread_of_a_process(urls: dict[str, str]) -> None:
     """The real scheduler for five seconds: every second has its run, and none has two."""
-    with unit_of("orders", urls) as unit:
+    with unit_of("orders", urls) as context:
 
         def five_seconds_ran() -> bool:
-            finish_runs(unit)
-            return len(claimed(unit)) > 5
+            finish_runs(context)
+            return len(claimed(context)) > 5
 
         with _scheduler(urls["orders"]):
-            declare(unit, a_job(misfire="run_all"))
+            declare(context, a_job(misfire="run_all"))
             eventually(five_seconds_ran, seconds=30, what="five seconds of runs")
-        _, *slots = claimed(unit)  # it started somewhere inside the first
+        _, *slots = claimed(context)  # it started somewhere inside the first
         assert slots == [slots[0] + number * SECOND for number in range(len(slots))]
-        assert sent_runs(unit) == Counter(run_ids(unit))
+        assert sent_runs(context) == Counter(run_ids(context))
 
 
 @contextmanager

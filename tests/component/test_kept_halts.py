@@ -10,17 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import NoResultFound
+from tests.unit.trading_examples import facts
 
 from services.marketdata import store
 from services.marketdata.actors import halt_trading
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.halts import HaltTrading, TradingHalted, TradingResumed
 from tests.component.halt_desk import halt, halts, quoted, resume, said, told
 from tests.component.scripted_prices import made_up_quote
 from tests.component.watching import marketdata_at, outbox
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
-from tests.unit.trading_examples import facts
 
 Step = tuple[str, int, int]
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -28,13 +28,13 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
-def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     """The service's unit at noon of a Monday, with its instruments and no price yet."""
-    with marketdata_at(NOON, urls, clock) as unit:
-        yield unit
+    with marketdata_at(NOON, urls, clock) as context:
+        yield context
 
 
-def test_a_halt_is_kept_with_its_reason_and_its_times(marketdata: Unit, clock: FakeClock) -> None:
+def test_a_halt_is_kept_with_its_reason_and_its_times(marketdata: ServiceContext, clock: FakeClock) -> None:
     """And told: when it begins, and when it ends."""
     halt_id = halt(marketdata, "T1")
     clock.move(minutes=5)
@@ -49,7 +49,7 @@ def test_a_halt_is_kept_with_its_reason_and_its_times(marketdata: Unit, clock: F
     )
 
 
-def test_halting_and_resuming_twice_is_done_once(marketdata: Unit, clock: FakeClock) -> None:
+def test_halting_and_resuming_twice_is_done_once(marketdata: ServiceContext, clock: FakeClock) -> None:
     """The first halt stays with its reason; a resume of what trades changes nothing. The history has each halt."""
     resume(marketdata)
     for reason in ("first", "second"):
@@ -64,25 +64,25 @@ def test_halting_and_resuming_twice_is_done_once(marketdata: Unit, clock: FakeCl
     assert [each.reason for each in halts(marketdata)] == ["first", "third"]
 
 
-def test_a_command_that_comes_again_halts_nothing_again(marketdata: Unit) -> None:
+def test_a_command_that_comes_again_halts_nothing_again(marketdata: ServiceContext) -> None:
     """Under one id there is one halt, and that one is over."""
     command = HaltTrading(halt_id=uuid4(), symbol="AAPL", reason="news")
     for _ in range(2):
-        with marketdata.transaction() as tx:
-            halt_trading(command, tx)
+        with marketdata.unit_of_work() as uow:
+            halt_trading(command, uow)
         resume(marketdata)
     assert len(halts(marketdata)) == 1
     assert instrument(marketdata).halted_at is None
 
 
-def test_what_is_no_instrument_cannot_be_halted(marketdata: Unit) -> None:
+def test_what_is_no_instrument_cannot_be_halted(marketdata: ServiceContext) -> None:
     for change in (halt, resume):
         with pytest.raises(NoResultFound):
             change(marketdata, symbol="NOPE")
     assert (halts(marketdata), said(marketdata)) == ([], [])
 
 
-def test_no_price_is_taken_while_a_halt_stands(marketdata: Unit, clock: FakeClock) -> None:
+def test_no_price_is_taken_while_a_halt_stands(marketdata: ServiceContext, clock: FakeClock) -> None:
     """No row, no bar and no event has it; the provider is not even asked for it."""
     quoted(marketdata, "100")
     before = instrument(marketdata)
@@ -98,7 +98,7 @@ def test_no_price_is_taken_while_a_halt_stands(marketdata: Unit, clock: FakeCloc
     assert value(marketdata.engine, "SELECT min(low) FROM marketdata.market_data") == 100
 
 
-def test_the_first_price_after_a_halt_has_no_bar(marketdata: Unit, clock: FakeClock) -> None:
+def test_the_first_price_after_a_halt_has_no_bar(marketdata: ServiceContext, clock: FakeClock) -> None:
     """What was traded since the price before it may lie in the halt; a price from there comes too late for ever."""
     quoted(marketdata, "100")
     clock.move(seconds=1)
@@ -120,12 +120,12 @@ def test_the_first_price_after_a_halt_has_no_bar(marketdata: Unit, clock: FakeCl
     assert second.sequence == first.sequence + 1 == 3
 
 
-def test_a_halt_that_meets_a_price_begins_after_it(marketdata: Unit, clock: FakeClock) -> None:
+def test_a_halt_that_meets_a_price_begins_after_it(marketdata: ServiceContext, clock: FakeClock) -> None:
     """The price is written and not committed: the halt waits, and what the price said was before it."""
     with ThreadPoolExecutor(1) as pool:
-        with marketdata.transaction() as tx:
+        with marketdata.unit_of_work() as uow:
             late = clock.move(seconds=5)
-            assert store.update_prices(tx.connection, [made_up_quote("AAPL", "100", late)])
+            assert store.update_prices(uow.connection, [made_up_quote("AAPL", "100", late)])
             clock.now = NOON + SECOND
             halting = pool.submit(halt, marketdata)
             eventually(lambda: waiting(marketdata) == 1)
@@ -134,12 +134,12 @@ def test_a_halt_that_meets_a_price_begins_after_it(marketdata: Unit, clock: Fake
     assert kept.began_at == late
 
 
-def test_a_price_that_meets_a_halt_is_not_taken(marketdata: Unit, clock: FakeClock) -> None:
+def test_a_price_that_meets_a_halt_is_not_taken(marketdata: ServiceContext, clock: FakeClock) -> None:
     """The halt is written and not committed: the price waits, and finds that it is too late."""
     command = HaltTrading(halt_id=uuid4(), symbol="AAPL", reason="news")
     with ThreadPoolExecutor(1) as pool:
-        with marketdata.transaction() as tx:
-            halt_trading(command, tx)
+        with marketdata.unit_of_work() as uow:
+            halt_trading(command, uow)
             clock.move(seconds=1)
             pricing = pool.submit(quoted, marketdata, "100")
             eventually(lambda: waiting(marketdata) == 1)
@@ -147,7 +147,7 @@ def test_a_price_that_meets_a_halt_is_not_taken(marketdata: Unit, clock: FakeClo
     assert told(marketdata) == []
 
 
-CHANGES: dict[str, Callable[[Unit], object]] = {"halt": halt, "resume": resume}
+CHANGES: dict[str, Callable[[ServiceContext], object]] = {"halt": halt, "resume": resume}
 #: What happens next, and how many seconds later; a price is as many seconds old.
 steps = st.lists(
     st.tuples(st.sampled_from(["halt", "resume", "quote", "quote"]), st.integers(0, 5), st.integers(0, 8)), max_size=25
@@ -156,7 +156,9 @@ steps = st.lists(
 
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(steps)
-def test_no_price_is_ever_told_whose_time_lies_in_a_halt(marketdata: Unit, clock: FakeClock, steps: list[Step]) -> None:
+def test_no_price_is_ever_told_whose_time_lies_in_a_halt(
+    marketdata: ServiceContext, clock: FakeClock, steps: list[Step]
+) -> None:
     """However late prices are; halts of a symbol never overlap, and one that has ended is followed by others."""
     with marketdata.engine.begin() as connection:
         connection.exec_driver_sql(_FORGET)
@@ -182,14 +184,14 @@ def _lasted_beyond(halt: Any, at: datetime) -> bool:
     return halt.ended_at is None or halt.ended_at > at
 
 
-def instrument(unit: Unit) -> Any:
-    (row,) = rows(unit.engine, "SELECT * FROM marketdata.instruments WHERE symbol = 'AAPL'")
+def instrument(context: ServiceContext) -> Any:
+    (row,) = rows(context.engine, "SELECT * FROM marketdata.instruments WHERE symbol = 'AAPL'")
     return row
 
 
-def waiting(unit: Unit) -> int:
+def waiting(context: ServiceContext) -> int:
     """Who waits for a lock."""
-    return int(value(unit.engine, _WAITING))
+    return int(value(context.engine, _WAITING))
 
 
 _WAITING = """

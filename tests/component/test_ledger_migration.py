@@ -14,7 +14,7 @@ from embedded.database import service_urls
 from services.marketdata.store import Instrument, add_instruments, add_markets
 from services.orders.persistence.invariants import broken
 from services.orders.usecases.execute import fill_on
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS
 from shared.storage.engine import make_engine
 from shared.storage.migrate import JOBS_ROLE, ROOT, migrate, migrate_service, migrations_of
@@ -56,8 +56,8 @@ def test_an_account_with_open_orders_and_a_round_trip_is_carried_over(earlier: E
     (fill,) = rows(earlier, "SELECT * FROM orders.ledger WHERE kind = 'fill' AND reference = :id", id=EXIT)
     assert (fill.cash, fill.qty, fill.cost, fill.realized) == (440, -4, -400, 40)
     assert {(row.currency, row.rate) for row in rows(earlier, "SELECT * FROM orders.fills")} == {("USD", 1)}
-    with Unit("orders", earlier).transaction() as tx:
-        assert fill_on(tx, [price("AAPL", "90", sequence=8)], at=tx.now) == 2
+    with ServiceContext("orders", earlier).unit_of_work() as uow:
+        assert fill_on(uow, [price("AAPL", "90", sequence=8)], at=uow.now) == 2
     with earlier.connect() as connection:
         assert dict(broken(connection)) == {}
     held = rows(earlier, "SELECT qty FROM orders.positions")
@@ -99,7 +99,7 @@ VALUES ('{ACCOUNT}', '{BOUGHT}', 1, '{ENTRY}', 'AAPL', 'buy', 10, 100, 1000, now
         now() - interval '1 h', 110, 111, 110);
 INSERT INTO orders.lots VALUES ('{ACCOUNT}', 'AAPL', '{ENTRY}', now() - interval '2 h', 6, 600);
 INSERT INTO orders.positions VALUES ('{ACCOUNT}', 'AAPL', 6, 600, now());
-INSERT INTO orders.trades (account_id, id, symbol, qty, entry_fill_id, exit_fill_id, opened_at, closed_at, cost,
+INSERT INTO orders.round_trips (account_id, id, symbol, qty, entry_fill_id, exit_fill_id, opened_at, closed_at, cost,
                            proceeds, realized_pl)
 VALUES ('{ACCOUNT}', gen_random_uuid(), 'AAPL', 4, '{ENTRY}', '{EXIT}', now() - interval '2 h', now() - interval '1 h',
         400, 440, 40);

@@ -37,7 +37,7 @@ def bury(system: System, service: str = "orders", **columns: Any) -> int:
         "size": len(body),
         **columns,
     }
-    with system.units[service].engine.begin() as connection:
+    with system.contexts[service].engine.begin() as connection:
         names, values = ", ".join(letter), ", ".join(f"%({name})s" for name in letter)
         statement = f"INSERT INTO {service}.dead_letters ({names}) VALUES ({values}) RETURNING id"
         letter_id: int = connection.exec_driver_sql(statement, letter).scalar_one()
@@ -86,7 +86,7 @@ def test_letters_are_sent_again_and_do_their_work(system: System, client: Docume
 
 def opened(system: System, account_id: UUID) -> bool:
     statement = "SELECT count(*) FROM orders.accounts WHERE id = :a"
-    return bool(value(system.units["orders"].engine, statement, a=account_id))
+    return bool(value(system.contexts["orders"].engine, statement, a=account_id))
 
 
 def test_letters_are_forgotten(system: System, client: DocumentedClient) -> None:

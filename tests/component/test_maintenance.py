@@ -14,11 +14,11 @@ from services.marketdata.jobs import jobs as marketdata_jobs
 from services.orders.jobs import jobs as orders_jobs
 from services.strategy.jobs import jobs as strategy_jobs
 from services.valuation.jobs import jobs as valuation_jobs
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs import maintenance
 from shared.jobs.declaration import Job
 from shared.jobs.maintenance import Keep, OldRows, prune, remove
-from shared.jobs.run_context import JobRun, RunCanceled
+from shared.jobs.run_context import RunCanceled, RunContext
 from tests.component.watching import statements, unit_of
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
@@ -51,45 +51,45 @@ STAYS = (
 
 
 @pytest.fixture
-def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
-    with unit_of("orders", urls, clock) as unit:
-        add_job(unit)
-        yield unit
+def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
+    with unit_of("orders", urls, clock) as context:
+        add_job(context)
+        yield context
 
 
 @pytest.fixture
-def other(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
-    with unit_of("strategy", urls, clock) as unit:
-        add_job(unit)
-        yield unit
+def other(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
+    with unit_of("strategy", urls, clock) as context:
+        add_job(context)
+        yield context
 
 
-def add_job(unit: Unit) -> None:
-    with unit.engine.begin() as connection:
+def add_job(context: ServiceContext) -> None:
+    with context.engine.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO jobs.jobs (name, service, description, market, updated_at) VALUES (%s, %s, '', 'DEMO', now())",
-            (f"{unit.service}_job", unit.service),
+            (f"{context.service}_job", context.service),
         )
 
 
-def add(unit: Unit, kind: str, age: timedelta, number: int = 1) -> None:
-    with unit.engine.begin() as connection:
+def add(context: ServiceContext, kind: str, age: timedelta, number: int = 1) -> None:
+    with context.engine.begin() as connection:
         for _ in range(number):
-            connection.exec_driver_sql(ADD[kind].format(service=unit.service), {"at": unit.clock() - age})
+            connection.exec_driver_sql(ADD[kind].format(service=context.service), {"at": context.clock() - age})
 
 
-def a_run(unit: Unit) -> JobRun:
-    return JobRun(uuid4(), unit, unit.clock(), {})
+def a_run(context: ServiceContext) -> RunContext:
+    return RunContext(uuid4(), context, context.clock(), {})
 
 
-def count(unit: Unit, kind: str) -> int:
-    schema = unit.service if kind in {"inbox", "outbox_heads"} else "jobs"
-    number: int = value(unit.engine, f"SELECT count(*) FROM {schema}.{kind}")
+def count(context: ServiceContext, kind: str) -> int:
+    schema = context.service if kind in {"inbox", "outbox_heads"} else "jobs"
+    number: int = value(context.engine, f"SELECT count(*) FROM {schema}.{kind}")
     return number
 
 
 @pytest.mark.parametrize("kind", ADD)
-def test_each_kind_of_row_is_kept_for_its_time(orders: Unit, kind: str) -> None:
+def test_each_kind_of_row_is_kept_for_its_time(orders: ServiceContext, kind: str) -> None:
     """A second too old is removed, a second younger is not; a second run finds nothing."""
     keep: timedelta = getattr(Keep(), kind)
     add(orders, kind, keep + SECOND, number=3)
@@ -100,7 +100,7 @@ def test_each_kind_of_row_is_kept_for_its_time(orders: Unit, kind: str) -> None:
     assert count(orders, kind) == 1
 
 
-def test_what_is_unfinished_open_or_an_operators_act_stays(orders: Unit) -> None:
+def test_what_is_unfinished_open_or_an_operators_act_stays(orders: ServiceContext) -> None:
     """However old it is."""
     with orders.engine.begin() as connection:
         for statement in STAYS:
@@ -109,7 +109,7 @@ def test_what_is_unfinished_open_or_an_operators_act_stays(orders: Unit) -> None
     assert [count(orders, kind) for kind in ("job_runs", "notifications", "operator_actions")] == [1, 1, 1]
 
 
-def test_the_rows_of_another_service_stay(orders: Unit, other: Unit) -> None:
+def test_the_rows_of_another_service_stay(orders: ServiceContext, other: ServiceContext) -> None:
     """But for resolved notifications, which are of no service."""
     for kind in ADD:
         add(other, kind, timedelta(days=400))
@@ -117,7 +117,7 @@ def test_the_rows_of_another_service_stay(orders: Unit, other: Unit) -> None:
     assert {kind: count(other, kind) for kind in ADD} == {kind: int(kind != "notifications") for kind in ADD}
 
 
-def test_rows_go_in_batches_until_none_is_left(orders: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_go_in_batches_until_none_is_left(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a transaction of its own, which says how many went so far; old and young rows lie among each other."""
     monkeypatch.setattr(maintenance, "BATCH", 10)
     for _ in range(12):
@@ -132,7 +132,7 @@ def test_rows_go_in_batches_until_none_is_left(orders: Unit, monkeypatch: pytest
     assert count(orders, "inbox") == 24
 
 
-def test_a_large_table_is_gone_through_piece_by_piece(orders: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_table_is_gone_through_piece_by_piece(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """No statement reads more than its share of blocks, and none of them is left out."""
     monkeypatch.setattr(maintenance, "SPAN", 2)
     monkeypatch.setattr(maintenance, "BATCH", 50)
@@ -150,7 +150,9 @@ def test_a_large_table_is_gone_through_piece_by_piece(orders: Unit, monkeypatch:
     assert len([statement for statement in seen if "DELETE FROM orders.inbox" in statement]) >= blocks / 2
 
 
-def test_a_run_that_is_canceled_has_removed_whole_batches(orders: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_canceled_has_removed_whole_batches(
+    orders: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The next one removes the rest."""
     monkeypatch.setattr(maintenance, "BATCH", 5)
     add(orders, "inbox", timedelta(days=15), number=12)
@@ -162,7 +164,7 @@ def test_a_run_that_is_canceled_has_removed_whole_batches(orders: Unit, monkeypa
     assert prune(a_run(orders))["inbox_removed"] == 7
 
 
-def test_a_row_that_becomes_young_meanwhile_stays(orders: Unit) -> None:
+def test_a_row_that_becomes_young_meanwhile_stays(orders: ServiceContext) -> None:
     """The place of an account in the order of its messages is taken anew while its old one is about to go."""
     add(orders, "outbox_heads", timedelta(days=2))
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
@@ -188,64 +190,64 @@ def test_every_service_with_jobs_removes_its_own_rows(
     urls: dict[str, str], clock: FakeClock, service: str, job: Job
 ) -> None:
     """By a job of its own, which its role may do."""
-    with unit_of(service, urls, clock) as unit:
-        add_job(unit)
+    with unit_of(service, urls, clock) as context:
+        add_job(context)
         for kind in ADD:
-            add(unit, kind, timedelta(days=400))
-        counts = job.run(a_run(unit))
+            add(context, kind, timedelta(days=400))
+        counts = job.run(a_run(context))
         assert {kind: counts[f"{kind}_removed"] for kind in ADD} == dict.fromkeys(ADD, 1)
-        assert rows(unit.engine, "SELECT 1 FROM jobs.system_log") == []
+        assert rows(context.engine, "SELECT 1 FROM jobs.system_log") == []
 
 
 def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, str], clock: FakeClock) -> None:
     """Expired browser sessions and orders that were answered long ago too; what is unanswered stays."""
-    with unit_of("gateway", urls, clock) as unit:
-        add_job(unit)
+    with unit_of("gateway", urls, clock) as context:
+        add_job(context)
         for kind in ADD:
-            add(unit, kind, timedelta(days=400))
-        add_sessions(unit, -SECOND, SECOND)
-        add_submissions(unit, timedelta(days=31), timedelta(days=29), None)
-        housekeeping = Housekeeping(unit)
+            add(context, kind, timedelta(days=400))
+        add_sessions(context, -SECOND, SECOND)
+        add_submissions(context, timedelta(days=31), timedelta(days=29), None)
+        housekeeping = Housekeeping(context)
         removed = {**dict.fromkeys((f"{kind}_removed" for kind in ADD), 1), "sessions_removed": 1}
         assert housekeeping.remove_old_rows() == {**removed, "submissions_removed": 1}
         assert sum(housekeeping.remove_old_rows().values()) == 0
-        assert value(unit.engine, "SELECT count(*) FROM gateway.sessions") == 1
-        assert value(unit.engine, "SELECT count(*) FROM gateway.submissions") == 2
+        assert value(context.engine, "SELECT count(*) FROM gateway.sessions") == 1
+        assert value(context.engine, "SELECT count(*) FROM gateway.submissions") == 2
 
 
-def add_sessions(unit: Unit, *lives: timedelta) -> None:
-    with unit.engine.begin() as connection:
-        add_key(connection, "KEY1", "secret", uuid4(), [], unit.clock())
+def add_sessions(context: ServiceContext, *lives: timedelta) -> None:
+    with context.engine.begin() as connection:
+        add_key(connection, "KEY1", "secret", uuid4(), [], context.clock())
         for number, life in enumerate(lives):
             connection.exec_driver_sql(
-                "INSERT INTO gateway.sessions VALUES (%s, 'KEY1', %s)", (bytes([number]), unit.clock() + life)
+                "INSERT INTO gateway.sessions VALUES (%s, 'KEY1', %s)", (bytes([number]), context.clock() + life)
             )
 
 
-def add_submissions(unit: Unit, *answered_ago: timedelta | None) -> None:
+def add_submissions(context: ServiceContext, *answered_ago: timedelta | None) -> None:
     """Orders that were handed in a year ago."""
-    long_ago = unit.clock() - timedelta(days=365)
-    with unit.engine.begin() as connection:
+    long_ago = context.clock() - timedelta(days=365)
+    with context.engine.begin() as connection:
         for ago in answered_ago:
             connection.exec_driver_sql(
                 "INSERT INTO gateway.submissions VALUES (gen_random_uuid(), gen_random_uuid(), 'mine',"
                 " gen_random_uuid(), '{}', %s, %s, %s)",
-                (long_ago, long_ago, None if ago is None else unit.clock() - ago),
+                (long_ago, long_ago, None if ago is None else context.clock() - ago),
             )
 
 
 def test_the_gateways_housekeeping_waits_for_the_database(urls: dict[str, str]) -> None:
     """Started before its tables can be reached, it goes on when they can."""
-    with unit_of("gateway", urls) as unit:
-        add_sessions(unit, -SECOND)
-        with unit.engine.begin() as connection:
+    with unit_of("gateway", urls) as context:
+        add_sessions(context, -SECOND)
+        with context.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE gateway.inbox RENAME TO inbox_away")
-        housekeeping = Housekeeping(unit)
+        housekeeping = Housekeeping(context)
         with capture_logs() as logs:
             housekeeping.start()
             eventually(lambda: logs, what="the housekeeping noticed")
-            with unit.engine.begin() as connection:
+            with context.engine.begin() as connection:
                 connection.exec_driver_sql("ALTER TABLE gateway.inbox_away RENAME TO inbox")
-            eventually(lambda: value(unit.engine, "SELECT count(*) FROM gateway.sessions") == 0)
+            eventually(lambda: value(context.engine, "SELECT count(*) FROM gateway.sessions") == 0)
         housekeeping.stop()
         assert not housekeeping.alive

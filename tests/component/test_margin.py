@@ -14,15 +14,15 @@ from tests.support import broken_invariants, rows
 
 def check(exchange: Exchange) -> dict[str, int]:
     exchange.clock.move(seconds=1)
-    with exchange.orders.transaction() as tx:
-        done = check_margins(tx)
+    with exchange.orders.unit_of_work() as uow:
+        done = check_margins(uow)
     assert broken_invariants(exchange.orders.engine) == {}
     return done
 
 
 def charge(exchange: Exchange, day: date) -> int:
-    with exchange.orders.transaction() as tx:
-        count = charge_interest(tx, day)
+    with exchange.orders.unit_of_work() as uow:
+        count = charge_interest(uow, day)
     assert broken_invariants(exchange.orders.engine) == {}
     return count
 

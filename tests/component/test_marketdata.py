@@ -12,8 +12,8 @@ import pytest
 from services.marketdata import partitions, store
 from services.marketdata.jobs import jobs
 from services.marketdata.service import INSTRUMENTS, prepare
-from shared.bus.unit_of_work import Unit
-from shared.jobs.run_context import Counts, JobRun
+from shared.bus.unit_of_work import ServiceContext
+from shared.jobs.run_context import Counts, RunContext
 from tests.component.scripted_prices import Scripted, made_up_quote, push
 from tests.component.watching import marketdata_at, outbox, statements
 from tests.conftest import FakeClock
@@ -29,10 +29,10 @@ class ServiceKilled(RuntimeError):
 
 
 @pytest.fixture
-def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     """The service's unit at noon of a Monday, with its instruments and no price yet."""
-    with marketdata_at(NOON, urls, clock) as unit:
-        yield unit
+    with marketdata_at(NOON, urls, clock) as context:
+        yield context
 
 
 @pytest.fixture
@@ -43,23 +43,25 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Scripted:
     return scripted
 
 
-def update_market_data(unit: Unit) -> Counts:
-    return jobs.declared["update_market_data"].run(JobRun(uuid4(), unit, unit.clock(), {}))
+def update_market_data(context: ServiceContext) -> Counts:
+    return jobs.declared["update_market_data"].run(RunContext(uuid4(), context, context.clock(), {}))
 
 
-def instrument(unit: Unit, symbol: str = "AAPL") -> Any:
-    (row,) = rows(unit.engine, "SELECT * FROM marketdata.instruments WHERE symbol = :s", s=symbol)
+def instrument(context: ServiceContext, symbol: str = "AAPL") -> Any:
+    (row,) = rows(context.engine, "SELECT * FROM marketdata.instruments WHERE symbol = :s", s=symbol)
     return row
 
 
-def bars(unit: Unit, symbol: str = "AAPL") -> list[Any]:
+def bars(context: ServiceContext, symbol: str = "AAPL") -> list[Any]:
     columns = "*, tableoid::regclass::text AS partition"
     return rows(
-        unit.engine, f"SELECT {columns} FROM marketdata.market_data WHERE symbol = :s ORDER BY start_at", s=symbol
+        context.engine, f"SELECT {columns} FROM marketdata.market_data WHERE symbol = :s ORDER BY start_at", s=symbol
     )
 
 
-def test_an_update_writes_prices_and_bars_and_publishes_one_event(marketdata: Unit, provider: Scripted) -> None:
+def test_an_update_writes_prices_and_bars_and_publishes_one_event(
+    marketdata: ServiceContext, provider: Scripted
+) -> None:
     """Every symbol has its quote and its bar, and one PricesUpdated carries them all."""
     provider.quotes = [made_up_quote(symbol, Decimal(100 + n), NOON, volume=n) for n, symbol in enumerate(SYMBOLS)]
     assert update_market_data(marketdata) == {"prices_written": len(SYMBOLS)}
@@ -76,12 +78,14 @@ def test_an_update_writes_prices_and_bars_and_publishes_one_event(marketdata: Un
     }
 
 
-def test_the_configured_provider_has_a_price_for_every_instrument(marketdata: Unit) -> None:
+def test_the_configured_provider_has_a_price_for_every_instrument(marketdata: ServiceContext) -> None:
     """As it comes, the service replays recorded prices, of the instruments that it makes itself."""
     assert update_market_data(marketdata) == {"prices_written": len(SYMBOLS)}
 
 
-def test_a_batch_takes_as_many_statements_for_40_symbols_as_for_one(marketdata: Unit, clock: FakeClock) -> None:
+def test_a_batch_takes_as_many_statements_for_40_symbols_as_for_one(
+    marketdata: ServiceContext, clock: FakeClock
+) -> None:
     """Instruments, bars, state and outbox are one statement each, however many symbols there are."""
     symbols = [f"S{number}" for number in range(40)]
     with marketdata.engine.begin() as connection:
@@ -97,7 +101,7 @@ def test_a_batch_takes_as_many_statements_for_40_symbols_as_for_one(marketdata: 
     assert counted(symbols, 101) == one
 
 
-def test_the_sequence_rises_by_one_with_each_update(marketdata: Unit, clock: FakeClock) -> None:
+def test_the_sequence_rises_by_one_with_each_update(marketdata: ServiceContext, clock: FakeClock) -> None:
     """The sequence in the row is the one in the event."""
     for _ in range(3):
         push(marketdata, {"AAPL": "100", "IBM": "200"})
@@ -107,7 +111,9 @@ def test_the_sequence_rises_by_one_with_each_update(marketdata: Unit, clock: Fak
 
 
 @pytest.mark.parametrize("age", [timedelta(0), SECOND])
-def test_a_quote_that_is_not_newer_changes_nothing(marketdata: Unit, provider: Scripted, age: timedelta) -> None:
+def test_a_quote_that_is_not_newer_changes_nothing(
+    marketdata: ServiceContext, provider: Scripted, age: timedelta
+) -> None:
     """Neither row, bar nor event has it; a newer quote in the same batch goes through."""
     provider.quotes = [made_up_quote("AAPL", "100", NOON), made_up_quote("IBM", "200", NOON)]
     update_market_data(marketdata)
@@ -119,14 +125,14 @@ def test_a_quote_that_is_not_newer_changes_nothing(marketdata: Unit, provider: S
     assert [price["symbol"] for price in outbox(marketdata)[-1].body["prices"]] == ["IBM"]
 
 
-def test_a_batch_of_old_quotes_publishes_nothing(marketdata: Unit, provider: Scripted) -> None:
+def test_a_batch_of_old_quotes_publishes_nothing(marketdata: ServiceContext, provider: Scripted) -> None:
     """No event without news."""
     provider.quotes = [made_up_quote("AAPL", "100", NOON)]
     assert [update_market_data(marketdata)["prices_written"] for _ in range(2)] == [1, 0]
     assert len(outbox(marketdata)) == 1
 
 
-def test_quotes_of_one_minute_merge_into_one_bar(marketdata: Unit, provider: Scripted) -> None:
+def test_quotes_of_one_minute_merge_into_one_bar(marketdata: ServiceContext, provider: Scripted) -> None:
     """It opens with the first, closes with the last, spans them all and adds up their volumes."""
     for seconds, last in ((0, "100"), (20, "103"), (40, "98"), (59, "101"), (60, "102")):
         provider.quotes = [made_up_quote("AAPL", last, NOON + seconds * SECOND, volume=10)]
@@ -137,17 +143,17 @@ def test_quotes_of_one_minute_merge_into_one_bar(marketdata: Unit, provider: Scr
     assert (second.open, second.high, second.low, second.close, second.volume) == (102, 102, 102, 102, 10)
 
 
-def test_a_crash_before_the_commit_leaves_no_trace(marketdata: Unit, clock: FakeClock) -> None:
+def test_a_crash_before_the_commit_leaves_no_trace(marketdata: ServiceContext, clock: FakeClock) -> None:
     """Prices, bars and the event about them are written together or not at all."""
     push(marketdata, {"AAPL": "100"})
     before = (instrument(marketdata), bars(marketdata), outbox(marketdata))
     clock.move(seconds=1)
 
     def push_and_die() -> None:
-        with marketdata.transaction() as tx:
-            quotes = [made_up_quote("AAPL", "101", tx.now)]
-            updates = store.update_prices(tx.connection, quotes)
-            store.add_bars(tx.connection, quotes, "1m", SECOND)
+        with marketdata.unit_of_work() as uow:
+            quotes = [made_up_quote("AAPL", "101", uow.now)]
+            updates = store.update_prices(uow.connection, quotes)
+            store.add_bars(uow.connection, quotes, "1m", SECOND)
             assert updates["AAPL"] == store.Update(2, before[0].quoted_at, market="DEMO")
             raise ServiceKilled
 
@@ -166,7 +172,7 @@ def test_a_crash_before_the_commit_leaves_no_trace(marketdata: Unit, clock: Fake
     ],
 )
 def test_this_month_and_the_next_have_their_partitions(
-    marketdata: Unit, provider: Scripted, clock: FakeClock, now: datetime, months: tuple[str, str]
+    marketdata: ServiceContext, provider: Scripted, clock: FakeClock, now: datetime, months: tuple[str, str]
 ) -> None:
     """The bar after midnight has its place before midnight, at the end of a year too."""
     clock.now = now
@@ -181,7 +187,7 @@ def test_this_month_and_the_next_have_their_partitions(
     ]
 
 
-def test_a_month_gets_its_partition_also_when_it_has_bars_already(marketdata: Unit, clock: FakeClock) -> None:
+def test_a_month_gets_its_partition_also_when_it_has_bars_already(marketdata: ServiceContext, clock: FakeClock) -> None:
     """With update_market_data switched off the feed went on into a month without one; the next start makes it."""
     clock.now = NOON + timedelta(days=90)
     push(marketdata, {"AAPL": "100"})
@@ -190,7 +196,7 @@ def test_a_month_gets_its_partition_also_when_it_has_bars_already(marketdata: Un
     assert value(marketdata.engine, "SELECT to_regclass('marketdata.market_data_2027_02') IS NOT NULL")
 
 
-def test_replicas_that_start_together_make_each_partition_once(marketdata: Unit, clock: FakeClock) -> None:
+def test_replicas_that_start_together_make_each_partition_once(marketdata: ServiceContext, clock: FakeClock) -> None:
     """The second waits while the first is at it, and finds the partitions made."""
     clock.move(days=90)
     waiting = """SELECT count(*) FROM pg_locks WHERE NOT granted

@@ -64,13 +64,13 @@ def test_a_price_of_other_shares_waits_for_its_split(floor: Exchange) -> None:
     account = floor.open()
     buying = floor.submit(account, "buy 10 AAPL limit", limit_price="110", time_in_force="opg")
     with floor.marketdata.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE marketdata.instruments SET adjustment = 1 WHERE symbol = 'AAPL'")
+        connection.exec_driver_sql("UPDATE marketdata.instruments SET split_count = 1 WHERE symbol = 'AAPL'")
     event = hold(floor, "open", "50")
-    assert (event.adjustment, floor.status(buying), recover(floor)) == (1, "accepted", 0)
+    assert (event.split_count, floor.status(buying), recover(floor)) == (1, "accepted", 0)
     effective = utc(WEDNESDAY, "14:10")
     split = CorporateActionApplied(
         action_id=UUID(int=1), symbol="AAPL", kind=ActionKind.SPLIT, ratio=Decimal(2), effective_at=effective,
-        adjustment=1,
+        split_count=1,
     )  # fmt: skip
     floor.handle(split)
     assert recover(floor) == 1
@@ -83,7 +83,7 @@ def test_an_auction_before_a_split_is_not_made_up_for_after_it(floor: Exchange) 
     buying = floor.submit(account, "buy 10 AAPL market", time_in_force="cls")
     event = become_known(floor, "close", "100")
     with floor.marketdata.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE marketdata.instruments SET adjustment = 1 WHERE symbol = 'AAPL'")
+        connection.exec_driver_sql("UPDATE marketdata.instruments SET split_count = 1 WHERE symbol = 'AAPL'")
     at(floor, "14:30", FRIDAY)
     floor.handle(event)
     assert (floor.status(buying), recover(floor)) == ("accepted", 0)

@@ -10,7 +10,7 @@ from services.gateway.alerts.evaluator import Alerts
 from services.gateway.alerts.notifier import AT_ONCE, Notifier
 from services.gateway.service import watchers
 from services.gateway.settings import Settings
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.component.alert_desk import (
     add_job,
     add_outcomes,
@@ -27,7 +27,7 @@ from tests.conftest import FakeClock
 from tests.support import eventually
 
 
-def test_an_alert_and_its_end_arrive_once_each(gateway: Unit, clock: FakeClock, hook: Webhook) -> None:
+def test_an_alert_and_its_end_arrive_once_each(gateway: ServiceContext, clock: FakeClock, hook: Webhook) -> None:
     """From a failing job to the webhook and back, however often the rows are looked at."""
     alerts, notifier = watching(gateway, clock), notifier_to(gateway, hook)
     add_job(gateway, "revalue")
@@ -49,7 +49,7 @@ def test_an_alert_and_its_end_arrive_once_each(gateway: Unit, clock: FakeClock, 
     assert notifications(gateway)[0].recovery_sent_at == clock.now
 
 
-def test_an_alert_that_is_over_before_it_was_sent_is_not_sent(gateway: Unit, hook: Webhook) -> None:
+def test_an_alert_that_is_over_before_it_was_sent_is_not_sent(gateway: ServiceContext, hook: Webhook) -> None:
     """Neither that it opened, nor that it is over."""
     open_alert(gateway)
     resolve_all(gateway)
@@ -58,7 +58,7 @@ def test_an_alert_that_is_over_before_it_was_sent_is_not_sent(gateway: Unit, hoo
 
 
 def test_a_target_that_is_down_is_tried_again_with_growing_pauses_until_it_takes_it(
-    gateway: Unit, clock: FakeClock
+    gateway: ServiceContext, clock: FakeClock
 ) -> None:
     """Nothing is sent before its time; when the target is back, it is told once."""
     with webhook() as gone:
@@ -84,7 +84,7 @@ def test_a_target_that_is_down_is_tried_again_with_growing_pauses_until_it_takes
 
 
 def test_one_target_that_refuses_neither_holds_up_nor_repeats_what_another_takes(
-    gateway: Unit, clock: FakeClock, hook: Webhook
+    gateway: ServiceContext, clock: FakeClock, hook: Webhook
 ) -> None:
     """Each is told once; only when both were, it is sent. The one that never knew is not told the end either."""
     with webhook() as other:
@@ -109,7 +109,7 @@ def test_one_target_that_refuses_neither_holds_up_nor_repeats_what_another_takes
         assert hook.titles[3:] == other.titles[1:] == ["PaperProfit resolved: job failing: second"]
 
 
-def test_the_end_of_an_alert_is_told_after_the_targets_have_changed(gateway: Unit, hook: Webhook) -> None:
+def test_the_end_of_an_alert_is_told_after_the_targets_have_changed(gateway: ServiceContext, hook: Webhook) -> None:
     """Those who knew of it are gone from the settings: then everybody is told."""
     open_alert(gateway)
     with webhook() as former:
@@ -121,7 +121,7 @@ def test_the_end_of_an_alert_is_told_after_the_targets_have_changed(gateway: Uni
     assert notifications(gateway)[0].recovery_sent_at is not None
 
 
-def test_a_burst_is_one_message(gateway: Unit, hook: Webhook) -> None:
+def test_a_burst_is_one_message(gateway: ServiceContext, hook: Webhook) -> None:
     """Ten are told one by one, eleven in a digest that names each."""
     notifier = notifier_to(gateway, hook)
     for number in range(10):
@@ -138,7 +138,7 @@ def test_a_burst_is_one_message(gateway: Unit, hook: Webhook) -> None:
     assert digest["type"] == "failure"
 
 
-def test_more_than_one_claim_takes_are_sent_in_the_next(gateway: Unit, hook: Webhook) -> None:
+def test_more_than_one_claim_takes_are_sent_in_the_next(gateway: ServiceContext, hook: Webhook) -> None:
     """The notifier goes on at once while there is more."""
     open_many(gateway, [Alert("slot_late", f"job_{n}", "warning", "Late.", {}) for n in range(AT_ONCE + 1)])
     notifier = notifier_to(gateway, hook)
@@ -147,7 +147,7 @@ def test_more_than_one_claim_takes_are_sent_in_the_next(gateway: Unit, hook: Web
 
 
 def test_a_target_appears_in_no_row_and_no_log(
-    gateway: Unit, hook: Webhook, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    gateway: ServiceContext, hook: Webhook, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Neither its token nor its host, whether it takes a message, refuses it or is away, at any level."""
     caplog.set_level("DEBUG")
@@ -166,7 +166,7 @@ def test_a_target_appears_in_no_row_and_no_log(
 
 
 def test_a_target_that_does_not_answer_is_waited_for_no_longer_than_the_limit(
-    gateway: Unit, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+    gateway: ServiceContext, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts as a failed try, whatever it does later."""
     monkeypatch.setattr("services.gateway.targets.TIMEOUT_SECONDS", 0.2)
@@ -189,7 +189,7 @@ def _hold(hook: Webhook, answer: threading.Event) -> None:
     hook.take = wait_then_take  # type: ignore[method-assign]
 
 
-def test_without_targets_nothing_is_sent_and_nothing_fails(gateway: Unit) -> None:
+def test_without_targets_nothing_is_sent_and_nothing_fails(gateway: ServiceContext) -> None:
     """The alerts are evaluated all the same, and their rows wait for whoever asks."""
     kinds = [type(part) for part in watchers(gateway, Settings(), None)]
     assert (Alerts in kinds, Notifier in kinds) == (True, False)
@@ -199,7 +199,7 @@ def test_without_targets_nothing_is_sent_and_nothing_fails(gateway: Unit) -> Non
 
 
 def test_the_notifier_sends_on_a_thread_of_its_own(
-    gateway: Unit, hook: Webhook, monkeypatch: pytest.MonkeyPatch
+    gateway: ServiceContext, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends when it is asked to."""
     monkeypatch.setattr("services.gateway.notifier.POLL_SECONDS", 0.01)

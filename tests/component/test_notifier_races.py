@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from services.gateway.alerts.evaluator import Alerts
 from services.gateway.alerts.notifier import CLAIMED_FOR, Notifier
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.component.alert_desk import (
     add_job,
     add_outcomes,
@@ -29,8 +29,8 @@ NOTIFIERS = 4
 def test_of_several_notifiers_one_sends_each(urls: dict[str, str], clock: FakeClock, hook: Webhook) -> None:
     """Four replicas at once: nothing arrives twice, and nothing is left."""
     with ExitStack() as stack:
-        units = [stack.enter_context(unit_of("gateway", urls, clock)) for _ in range(NOTIFIERS)]
-        notifiers = [notifier_to(unit, hook) for unit in units]
+        contexts = [stack.enter_context(unit_of("gateway", urls, clock)) for _ in range(NOTIFIERS)]
+        notifiers = [notifier_to(context, hook) for context in contexts]
         pool = stack.enter_context(ThreadPoolExecutor(NOTIFIERS))
         gate = threading.Barrier(NOTIFIERS, timeout=20)
 
@@ -39,13 +39,13 @@ def test_of_several_notifiers_one_sends_each(urls: dict[str, str], clock: FakeCl
             return notifier.send()
 
         for number in range(5):
-            open_alert(units[0], f"job_{number}")
+            open_alert(contexts[0], f"job_{number}")
             assert sum(pool.map(send, notifiers)) == 1
         assert sorted(hook.titles) == [f"PaperProfit critical: job failing: job_{number}" for number in range(5)]
 
 
 def test_an_evaluation_and_a_delivery_do_not_wait_for_each_other_in_a_circle(
-    gateway: Unit, urls: dict[str, str], clock: FakeClock, hook: Webhook
+    gateway: ServiceContext, urls: dict[str, str], clock: FakeClock, hook: Webhook
 ) -> None:
     """One that is to resolve the first row, and has touched the second, beside one that notes what was sent of both."""
     notifier = notifier_to(gateway, hook)
@@ -73,16 +73,18 @@ _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databa
 def test_replicas_of_both_tell_each_alert_once(urls: dict[str, str], clock: FakeClock, hook: Webhook) -> None:
     """Forty alerts open and end, round after round, under two evaluators and two notifiers at a time."""
     with ExitStack() as stack:
-        units = [stack.enter_context(unit_of("gateway", urls, clock)) for _ in range(2)]
-        _add_breakers(units[0], 40)
-        work = [job for unit in units for job in (watching(unit, clock).evaluate, notifier_to(unit, hook).send)]
+        contexts = [stack.enter_context(unit_of("gateway", urls, clock)) for _ in range(2)]
+        _add_breakers(contexts[0], 40)
+        work = [
+            job for context in contexts for job in (watching(context, clock).evaluate, notifier_to(context, hook).send)
+        ]
         pool = stack.enter_context(ThreadPoolExecutor(len(work)))
         for number in range(20):
-            execute(units[0], "UPDATE jobs.breakers SET state = :state", state=("open", "closed")[number % 2])
+            execute(contexts[0], "UPDATE jobs.breakers SET state = :state", state=("open", "closed")[number % 2])
             clock.move(seconds=11)
             for _ in range(4):
                 list(pool.map(lambda job: job(), work))
-        rounds = [(row.sent_at is None, row.recovery_sent_at is None) for row in notifications(units[0])]
+        rounds = [(row.sent_at is None, row.recovery_sent_at is None) for row in notifications(contexts[0])]
         assert rounds == [(False, False)] * 400
         assert (_times(hook, "warning"), _times(hook, "resolved")) == (400, 400)
 
@@ -93,9 +95,9 @@ def _times(hook: Webhook, mood: str) -> int:
     return said.count(f"PaperProfit {mood}: ") + said.count(f"] {mood}: ")
 
 
-def _add_breakers(unit: Unit, count: int) -> None:
+def _add_breakers(context: ServiceContext, count: int) -> None:
     execute(
-        unit,
+        context,
         "INSERT INTO jobs.breakers (name, state, since, updated_at)"
         " SELECT 'provider ' || n, 'closed', now(), now() FROM generate_series(1, :count) AS n",
         count=count,
@@ -103,7 +105,7 @@ def _add_breakers(unit: Unit, count: int) -> None:
 
 
 def test_what_a_killed_replica_had_claimed_is_sent_a_minute_later(
-    gateway: Unit, clock: FakeClock, hook: Webhook
+    gateway: ServiceContext, clock: FakeClock, hook: Webhook
 ) -> None:
     """Until then it is the other's to send."""
     open_alert(gateway)
@@ -116,7 +118,7 @@ def test_what_a_killed_replica_had_claimed_is_sent_a_minute_later(
     assert len(hook.taken) == 1
 
 
-def test_no_transaction_is_open_while_it_sends(gateway: Unit, urls: dict[str, str], clock: FakeClock) -> None:
+def test_no_transaction_is_open_while_it_sends(gateway: ServiceContext, urls: dict[str, str], clock: FakeClock) -> None:
     """An evaluation can touch and resolve the row meanwhile; then the end is told next."""
     with webhook() as hook, unit_of("gateway", urls, clock) as other:
         add_job(gateway, "revalue")
@@ -133,7 +135,7 @@ def test_no_transaction_is_open_while_it_sends(gateway: Unit, urls: dict[str, st
         ]
 
 
-def _interrupted(unit: Unit, hook: Webhook, alerts: Alerts, clock: FakeClock) -> Notifier:
+def _interrupted(context: ServiceContext, hook: Webhook, alerts: Alerts, clock: FakeClock) -> Notifier:
     """One during whose first sending the alert is resolved."""
     take = hook.take
 
@@ -143,4 +145,4 @@ def _interrupted(unit: Unit, hook: Webhook, alerts: Alerts, clock: FakeClock) ->
         return take(body)
 
     hook.take = resolve_then_take  # type: ignore[method-assign]
-    return notifier_to(unit, hook)
+    return notifier_to(context, hook)

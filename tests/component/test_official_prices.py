@@ -17,9 +17,9 @@ from services.marketdata.feed import INTERVAL
 from services.marketdata.jobs import jobs
 from services.marketdata.prices import take_in
 from services.marketdata.service import prepare
-from shared.bus.unit_of_work import Unit
-from shared.contracts.official_prices import AuctionHeld, AuctionKind, EnterOfficialPrice
-from shared.jobs.run_context import JobRun
+from shared.bus.unit_of_work import ServiceContext
+from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, OfficialPricePublished
+from shared.jobs.run_context import RunContext
 from tests.component.auction_desk import FRIDAY, MONDAY, WEDNESDAY, sessions_in_new_york, utc
 from tests.component.scripted_prices import MINUTE, Scripted, made_up_quote
 from tests.component.watching import outbox, statements, unit_of
@@ -30,21 +30,21 @@ SYMBOLS = ("AAPL", "IBM")
 
 
 @pytest.fixture
-def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     """The service's unit on Wednesday morning; AAPL and IBM trade in New York, the others at all hours."""
     clock.now = utc(WEDNESDAY, "14:00")
-    with unit_of("marketdata", urls, clock) as unit:
-        prepare(unit)
-        with unit.engine.begin() as connection:
+    with unit_of("marketdata", urls, clock) as context:
+        prepare(context)
+        with context.engine.begin() as connection:
             sessions_in_new_york(connection, *SYMBOLS)
-        yield unit
+        yield context
 
 
 class Tape:
     """The prices of a day, one after the other."""
 
-    def __init__(self, unit: Unit, clock: FakeClock) -> None:
-        self.unit, self.clock = unit, clock
+    def __init__(self, context: ServiceContext, clock: FakeClock) -> None:
+        self.context, self.clock = context, clock
         self.provider = Scripted()
 
     def print(self, at: datetime, last: str, symbol: str = "AAPL", **fields: Any) -> int:
@@ -54,9 +54,9 @@ class Tape:
         opened = quote.last - Decimal("0.5")
         interval, length = fields.pop("interval", "1m"), fields.pop("length", MINUTE)
         self.provider.quotes = [replace(quote, open=opened, low=opened, **fields)]
-        with self.unit.transaction() as tx:
-            step = partial(self.provider.poll, now=tx.now)
-            return take_in(tx, self.provider, step, interval=interval, length=length)
+        with self.context.unit_of_work() as uow:
+            step = partial(self.provider.poll, now=uow.now)
+            return take_in(uow, self.provider, step, interval=interval, length=length)
 
     def minutes(self, day: Any, clock: str, *lasts: str, **fields: Any) -> None:
         """A price a minute from then on."""
@@ -66,20 +66,20 @@ class Tape:
 
 
 @pytest.fixture
-def tape(marketdata: Unit, clock: FakeClock) -> Tape:
+def tape(marketdata: ServiceContext, clock: FakeClock) -> Tape:
     return Tape(marketdata, clock)
 
 
-def said(unit: Unit) -> list[AuctionHeld]:
-    found = [sent.body for sent in outbox(unit) if sent.name == "AuctionHeld.v1"]
-    return [AuctionHeld.model_validate(body) for body in found]
+def said(context: ServiceContext) -> list[OfficialPricePublished]:
+    found = [sent.body for sent in outbox(context) if sent.name == "AuctionHeld.v1"]
+    return [OfficialPricePublished.model_validate(body) for body in found]
 
 
-def facts(unit: Unit) -> list[tuple[str, str, Decimal, datetime]]:
-    return [(each.kind, str(each.day), each.price, each.held_at) for each in said(unit)]
+def facts(context: ServiceContext) -> list[tuple[str, str, Decimal, datetime]]:
+    return [(each.kind, str(each.day), each.price, each.held_at) for each in said(context)]
 
 
-def test_the_first_and_the_last_trade_of_a_day_are_its_official_prices(tape: Tape, marketdata: Unit) -> None:
+def test_the_first_and_the_last_trade_of_a_day_are_its_official_prices(tape: Tape, marketdata: ServiceContext) -> None:
     """The open of the first bar after half past nine, and the last price before four, once there is one after it."""
     tape.minutes(WEDNESDAY, "14:28:30", "98", "99", "100", "101", "102")
     assert facts(marketdata) == [("open", "2026-11-25", Decimal("100.5"), utc(WEDNESDAY, "14:30:30"))]
@@ -93,7 +93,7 @@ def test_the_first_and_the_last_trade_of_a_day_are_its_official_prices(tape: Tap
     assert (first.sequence, last.sequence, first.volume, first.provider) == (4, 9, None, "scripted")
 
 
-def test_an_official_price_is_told_before_the_price_that_it_came_with(tape: Tape, marketdata: Unit) -> None:
+def test_an_official_price_is_told_before_the_price_that_it_came_with(tape: Tape, marketdata: ServiceContext) -> None:
     """And written with it: the row and the event are one transaction's."""
     tape.minutes(WEDNESDAY, "14:29:30", "99", "100", "101")
     names = [sent.name for sent in outbox(marketdata)]
@@ -102,14 +102,14 @@ def test_an_official_price_is_told_before_the_price_that_it_came_with(tape: Tape
     assert (row.symbol, row.kind, row.day, row.known_at) == ("AAPL", "open", WEDNESDAY, utc(WEDNESDAY, "14:31:30"))
 
 
-def test_who_looked_away_at_the_open_or_the_close_knows_neither(tape: Tape, marketdata: Unit) -> None:
+def test_who_looked_away_at_the_open_or_the_close_knows_neither(tape: Tape, marketdata: ServiceContext) -> None:
     """Prices begin at noon and end at two; those after the close are of after hours."""
     tape.minutes(WEDNESDAY, "17:00", "100", "101", "102")
     tape.minutes(WEDNESDAY, "21:00:30", "110", "111")
     assert said(marketdata) == []
 
 
-def test_a_price_without_a_trade_is_neither_first_nor_last(tape: Tape, marketdata: Unit) -> None:
+def test_a_price_without_a_trade_is_neither_first_nor_last(tape: Tape, marketdata: ServiceContext) -> None:
     """Polls that repeat the price before it."""
     still = {"volume": Decimal(0)}
     tape.minutes(WEDNESDAY, "14:29:30", "99", "99", "99", **still)
@@ -121,7 +121,7 @@ def test_a_price_without_a_trade_is_neither_first_nor_last(tape: Tape, marketdat
     assert facts(marketdata)[1:] == [("close", "2026-11-25", Decimal(110), utc(WEDNESDAY, "20:56"))]
 
 
-def test_a_half_day_closes_at_one(tape: Tape, marketdata: Unit) -> None:
+def test_a_half_day_closes_at_one(tape: Tape, marketdata: ServiceContext) -> None:
     """And the feed's own bars count as those of a minute do."""
     for second in range(3):
         at = utc(FRIDAY, "17:59:58") + timedelta(seconds=second)
@@ -131,21 +131,21 @@ def test_a_half_day_closes_at_one(tape: Tape, marketdata: Unit) -> None:
     assert facts(marketdata) == [("close", "2026-11-27", Decimal(102), utc(FRIDAY, "18:00"))]
 
 
-def test_a_feed_that_stopped_with_the_close_tells_it_days_later(tape: Tape, marketdata: Unit) -> None:
+def test_a_feed_that_stopped_with_the_close_tells_it_days_later(tape: Tape, marketdata: ServiceContext) -> None:
     """On Monday, with the first price: what was said of Friday is right all the same."""
     tape.minutes(FRIDAY, "17:58:30", "100", "101")
     tape.print(utc(MONDAY, "14:00"), "120")
     assert facts(marketdata) == [("close", "2026-11-27", Decimal(101), utc(FRIDAY, "17:59"))]
 
 
-def update_market_data(unit: Unit, monkeypatch: pytest.MonkeyPatch, provider: Scripted) -> None:
+def update_market_data(context: ServiceContext, monkeypatch: pytest.MonkeyPatch, provider: Scripted) -> None:
     monkeypatch.setattr("services.marketdata.jobs.configured_provider", lambda: provider)
-    jobs.declared["update_market_data"].run(JobRun(uuid4(), unit, unit.clock(), {}))
+    jobs.declared["update_market_data"].run(RunContext(uuid4(), context, context.clock(), {}))
 
 
 @pytest.mark.parametrize(("minutes", "known"), [(5, False), (11, True), (120, False)])
 def test_a_close_without_a_price_after_it_is_found_by_the_job(
-    tape: Tape, marketdata: Unit, monkeypatch: pytest.MonkeyPatch, minutes: int, *, known: bool
+    tape: Tape, marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch, minutes: int, *, known: bool
 ) -> None:
     """Ten minutes after the close the last price stands; hours later nobody looks for it any more."""
     tape.minutes(WEDNESDAY, "20:58:30", "100", "101")
@@ -163,7 +163,7 @@ def official(kind: str, price: str, **fields: Any) -> Official:
 
 
 def test_a_provider_that_knows_the_official_prices_is_believed(
-    tape: Tape, marketdata: Unit, monkeypatch: pytest.MonkeyPatch
+    tape: Tape, marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once, though it tells them with every quote, and also where the quote is no news; trades make none then."""
     tape.provider.official = True
@@ -183,7 +183,7 @@ def test_a_provider_that_knows_the_official_prices_is_believed(
     assert len(said(marketdata)) == 2
 
 
-def test_a_market_that_never_closes_has_no_official_prices(tape: Tape, marketdata: Unit) -> None:
+def test_a_market_that_never_closes_has_no_official_prices(tape: Tape, marketdata: ServiceContext) -> None:
     """And nobody asks for its days: a batch of its prices takes no statement more."""
     tape.print(utc(WEDNESDAY, "14:29:30"), "100", symbol="MSFT")
     with statements(marketdata.engine) as seen:
@@ -193,13 +193,13 @@ def test_a_market_that_never_closes_has_no_official_prices(tape: Tape, marketdat
     assert said(marketdata) == []
 
 
-def enter(unit: Unit, price: str, **fields: Any) -> None:
+def enter(context: ServiceContext, price: str, **fields: Any) -> None:
     given: dict[str, Any] = {"symbol": "AAPL", "kind": "close", "day": WEDNESDAY, "held_at": utc(WEDNESDAY, "21:00")}
-    with unit.transaction() as tx:
-        enter_official_price(EnterOfficialPrice(**{**given, "price": price, **fields}), tx)
+    with context.unit_of_work() as uow:
+        enter_official_price(EnterOfficialPrice(**{**given, "price": price, **fields}), uow)
 
 
-def test_a_price_that_somebody_enters_stays(tape: Tape, marketdata: Unit) -> None:
+def test_a_price_that_somebody_enters_stays(tape: Tape, marketdata: ServiceContext) -> None:
     """Entered twice, and then found in the trades as well: the first that is known is final."""
     tape.minutes(WEDNESDAY, "20:59:30", "100")
     for price in ("101.5", "101.5", "99"):
@@ -208,7 +208,7 @@ def test_a_price_that_somebody_enters_stays(tape: Tape, marketdata: Unit) -> Non
     assert [(each.price, each.provider) for each in said(marketdata)] == [(Decimal("101.5"), "hand")]
 
 
-def test_a_price_from_before_a_split_is_one_of_old_shares(tape: Tape, marketdata: Unit) -> None:
+def test_a_price_from_before_a_split_is_one_of_old_shares(tape: Tape, marketdata: ServiceContext) -> None:
     """It is entered after the split was applied: who has split the orders must not trade at it."""
     tape.minutes(WEDNESDAY, "20:59:30", "100")
     with marketdata.engine.begin() as connection:
@@ -216,25 +216,25 @@ def test_a_price_from_before_a_split_is_one_of_old_shares(tape: Tape, marketdata
     tape.clock.now = utc(FRIDAY, "19:00")
     enter(marketdata, "100")
     enter(marketdata, "50", day=FRIDAY, held_at=utc(FRIDAY, "18:00"))
-    assert [(str(each.day), each.adjustment) for each in said(marketdata)] == [("2026-11-25", 0), ("2026-11-27", 1)]
+    assert [(str(each.day), each.split_count) for each in said(marketdata)] == [("2026-11-25", 0), ("2026-11-27", 1)]
 
 
 _SPLIT = """
-WITH adjusted AS (UPDATE marketdata.instruments SET adjustment = 1 WHERE symbol = 'AAPL')
+WITH adjusted AS (UPDATE marketdata.instruments SET split_count = 1 WHERE symbol = 'AAPL')
 INSERT INTO marketdata.corporate_actions (id, symbol, kind, ratio, effective_at, entered_at, applied_at)
 VALUES (gen_random_uuid(), 'AAPL', 'split', 2, %s, now(), %s)
 """
 
 
-def test_a_crash_leaves_neither_the_price_nor_the_event(tape: Tape, marketdata: Unit) -> None:
+def test_a_crash_leaves_neither_the_price_nor_the_event(tape: Tape, marketdata: ServiceContext) -> None:
     """The same price comes again, and tells it then."""
     tape.minutes(WEDNESDAY, "14:29:30", "99", "100")
     tape.clock.now = utc(WEDNESDAY, "14:31:30")
     quotes = [replace(made_up_quote("AAPL", "101", tape.clock.now))]
 
     def die() -> None:
-        with marketdata.transaction() as tx:
-            assert official_prices.note_trades(tx, quotes, store.update_prices(tx.connection, quotes)) == 1
+        with marketdata.unit_of_work() as uow:
+            assert official_prices.note_trades(uow, quotes, store.update_prices(uow.connection, quotes)) == 1
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

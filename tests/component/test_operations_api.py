@@ -170,7 +170,7 @@ def test_without_figures_the_answer_says_why(system: System, figures: Any, why: 
     """The queues are listed all the same, with what is known of their pauses."""
     app = system.app()
     gateway: Gateway = app.state.gateway
-    app.state.gateway = Gateway(gateway.unit, gateway.live, gateway.settings, gateway.keys, figures)
+    app.state.gateway = Gateway(gateway.context, gateway.live, gateway.settings, gateway.keys, figures)
     with DocumentedClient(app, headers=KEY) as client:
         told = client.get("/api/queues").json()
     assert why in told["why"]

@@ -40,8 +40,8 @@ def planned(exchange: Exchange) -> Iterator[Exchange]:
 def handle(exchange: Exchange, message: Message) -> None:
     """Without the proof of the books, which reads everything."""
     exchange.clock.move(seconds=1)
-    with exchange.orders.transaction() as tx:
-        HANDLERS[type(message)](message, tx)
+    with exchange.orders.unit_of_work() as uow:
+        HANDLERS[type(message)](message, uow)
 
 
 def submitted(exchange: Exchange, account: UUID, **terms: object) -> SubmitOrder:
@@ -121,8 +121,10 @@ def read(exchange: Exchange) -> int:
 
 
 _CROWD = """
-INSERT INTO orders.orders (account_id, id, family, client_order_id, symbol, side, type, time_in_force, qty, limit_price,
-                           trail_price, hwm, direction, threshold, status, submitted_at, accepted_at, active_at,
+INSERT INTO orders.orders (account_id, id, order_group, client_order_id, symbol, side, type, time_in_force, qty,
+  limit_price,
+                           trail_price, hwm, trigger_direction, trigger_price, status, submitted_at, accepted_at,
+                           active_at,
                            updated_at)
 SELECT %(account)s, id, id, id::text, %(symbol)s, 'buy', CASE WHEN trails THEN 'trailing_stop' ELSE 'limit' END,
        'gtc', 1, CASE WHEN NOT trails THEN 1 END, CASE WHEN trails THEN 900 END, CASE WHEN trails THEN 1 END,

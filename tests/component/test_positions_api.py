@@ -96,13 +96,13 @@ def test_no_more_is_closed_than_is_there(market: System, visitor: TestClient, se
     assert more == (403, "insufficient qty available for order (requested: 11, available: 10)")
     resting = trader.order(side="sell", type="limit", limit_price="150", qty="4", time_in_force="gtc")
     assert trader.get("/positions/AAPL")["qty_available"] == "6"
-    promised = trader.refused("DELETE", "/positions/AAPL")
-    assert promised == (403, "insufficient qty available for order (requested: 10, available: 6)")
+    held_for_orders = trader.refused("DELETE", "/positions/AAPL")
+    assert held_for_orders == (403, "insufficient qty available for order (requested: 10, available: 6)")
     assert trader.ask("DELETE", f"/orders/{resting['id']}").status_code == 204
 
 
 def test_all_positions_are_closed_with_an_answer_each(market: System, visitor: TestClient) -> None:
-    """207: long and short in one go; one whose shares are promised to an open order is refused by itself."""
+    """207: long and short in one go; one whose shares are held_for_orders to an open order is refused by itself."""
     trader = open_account(market, visitor, **SHORT)
     trader.filled("100")
     trader.filled("200", symbol="IBM", side="sell")

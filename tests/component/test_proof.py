@@ -7,12 +7,12 @@ import pytest
 
 from services.orders.jobs import BooksBroken, jobs
 from services.orders.persistence.invariants import INVARIANTS
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from tests.component.exchange_desk import Exchange
 
 
 def prove(exchange: Exchange) -> Counts:
-    return jobs.declared["prove_books"].run(JobRun(uuid4(), exchange.orders, exchange.clock.now, {}))
+    return jobs.declared["prove_books"].run(RunContext(uuid4(), exchange.orders, exchange.clock.now, {}))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ BREAKS = [
     ("a position is the sum of its ledger entries", "DELETE FROM orders.positions"),
     (
         "realised P&L is that of the round trips",
-        "UPDATE orders.trades SET proceeds = proceeds + 1, realized_pl = realized_pl + 1",
+        "UPDATE orders.round_trips SET proceeds = proceeds + 1, realized_pl = realized_pl + 1",
     ),
     ("an order's fees are those of its fills", "UPDATE orders.orders SET fees = fees + 1 WHERE fills > 0"),
     ("cash + cost of lots + fees - realised P&L - dividends = deposits", "UPDATE orders.fills SET fee = fee + 1"),
@@ -72,7 +72,7 @@ BREAKS = [
         "nothing fills after its end",
         (
             "UPDATE orders.orders SET status = 'canceled', canceled_at = filled_at - interval '1 s', qty = qty + 1,"
-            " reserved = 0, promised = 0 WHERE status = 'filled'"
+            " reserved = 0, held_for_orders = 0 WHERE status = 'filled'"
         ),
     ),
     (
@@ -83,7 +83,7 @@ BREAKS = [
         ),
     ),
     (
-        "two open exits of a family have the same left",
+        "two open exits of a order_group have the same left",
         "UPDATE orders.orders SET qty = qty - 1 WHERE leg = 'stop_loss'",
     ),
 ]

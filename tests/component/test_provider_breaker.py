@@ -9,8 +9,8 @@ import pytest
 from services.marketdata.jobs import jobs
 from services.marketdata.providers import Answer, ProviderState
 from services.marketdata.service import prepare
-from shared.bus.unit_of_work import Unit
-from shared.jobs.run_context import Counts, JobRun
+from shared.bus.unit_of_work import ServiceContext
+from shared.jobs.run_context import Counts, RunContext
 from shared.resilience.breakers import BreakerOpen, breaker_rows
 from shared.resilience.rate_limits import Rate, RateLimited
 from tests.component.scripted_prices import Scripted, made_up_quote
@@ -44,31 +44,31 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Moody:
 
 
 @pytest.fixture
-def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
-    with unit_of("marketdata", urls, clock) as unit:
-        prepare(unit)
-        yield unit
+def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
+    with unit_of("marketdata", urls, clock) as context:
+        prepare(context)
+        yield context
 
 
-def update_market_data(unit: Unit) -> Counts:
-    return jobs.declared["update_market_data"].run(JobRun(uuid4(), unit, unit.clock(), {}))
+def update_market_data(context: ServiceContext) -> Counts:
+    return jobs.declared["update_market_data"].run(RunContext(uuid4(), context, context.clock(), {}))
 
 
-def price(unit: Unit) -> object:
+def price(context: ServiceContext) -> object:
     return value(
-        unit.engine, "SELECT ROW(last_price, quoted_at)::text FROM marketdata.instruments WHERE symbol = 'AAPL'"
+        context.engine, "SELECT ROW(last_price, quoted_at)::text FROM marketdata.instruments WHERE symbol = 'AAPL'"
     )
 
 
-def fail_until_it_opens(unit: Unit, provider: Moody) -> None:
+def fail_until_it_opens(context: ServiceContext, provider: Moody) -> None:
     provider.away = True
     for _ in range(FAILURES):
         with pytest.raises(ConnectionError):
-            update_market_data(unit)
+            update_market_data(context)
 
 
 def test_a_provider_that_is_away_is_asked_no_more_and_its_last_prices_stay(
-    marketdata: Unit, provider: Moody, clock: FakeClock
+    marketdata: ServiceContext, provider: Moody, clock: FakeClock
 ) -> None:
     """Neither row nor event has a price that nobody gave."""
     update_market_data(marketdata)
@@ -81,7 +81,7 @@ def test_a_provider_that_is_away_is_asked_no_more_and_its_last_prices_stay(
     assert (price(marketdata), outbox(marketdata)) == before
 
 
-def test_a_provider_that_is_back_is_asked_again(marketdata: Unit, provider: Moody, clock: FakeClock) -> None:
+def test_a_provider_that_is_back_is_asked_again(marketdata: ServiceContext, provider: Moody, clock: FakeClock) -> None:
     """One poll after the pause finds out."""
     fail_until_it_opens(marketdata, provider)
     with marketdata.engine.connect() as connection:
@@ -93,7 +93,9 @@ def test_a_provider_that_is_back_is_asked_again(marketdata: Unit, provider: Mood
         assert [row["state"] for row in breaker_rows(connection)] == ["closed"]
 
 
-def test_a_provider_is_polled_no_more_often_than_it_allows(marketdata: Unit, provider: Moody, clock: FakeClock) -> None:
+def test_a_provider_is_polled_no_more_often_than_it_allows(
+    marketdata: ServiceContext, provider: Moody, clock: FakeClock
+) -> None:
     """Who polls too often is told when to come back; that does not count as a failure of the provider."""
     provider.rate = Rate(2, MINUTE)
     for _ in range(2):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.resilience.rate_limits import RateLimit, RateLimited, rate_limit_rows
 from tests.component.replicas import ROUNDS, THREADS, together
 from tests.component.watching import statements
@@ -18,12 +18,14 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def unit(replicas: list[Unit]) -> Unit:
+def context(replicas: list[ServiceContext]) -> ServiceContext:
     return replicas[0]
 
 
-def limit_of(unit: Unit, name: str = "alphavantage", *, allowed: int = 5, period: timedelta = MINUTE) -> RateLimit:
-    return RateLimit(unit, name, allowed=allowed, period=period)
+def limit_of(
+    context: ServiceContext, name: str = "alphavantage", *, allowed: int = 5, period: timedelta = MINUTE
+) -> RateLimit:
+    return RateLimit(context, name, allowed=allowed, period=period)
 
 
 def is_taken(limit: RateLimit) -> bool:
@@ -34,8 +36,8 @@ def is_taken(limit: RateLimit) -> bool:
     return True
 
 
-def shown(unit: Unit, now: datetime) -> dict[str, Any]:
-    with unit.engine.connect() as connection:
+def shown(context: ServiceContext, now: datetime) -> dict[str, Any]:
+    with context.engine.connect() as connection:
         (row,) = rate_limit_rows(connection, now)
     return row
 
@@ -53,7 +55,9 @@ class Waiting:
         return False
 
 
-def test_as_many_calls_as_allowed_pass_at_once_over_all_replicas(replicas: list[Unit], clock: FakeClock) -> None:
+def test_as_many_calls_as_allowed_pass_at_once_over_all_replicas(
+    replicas: list[ServiceContext], clock: FakeClock
+) -> None:
     """The next is refused, and told when it would pass; then it does, and no other."""
     one, other = map(limit_of, replicas)
     for limit in (one, other, one, other, one):
@@ -65,22 +69,22 @@ def test_as_many_calls_as_allowed_pass_at_once_over_all_replicas(replicas: list[
     assert [is_taken(limit) for limit in (one, other)] == [True, False]
 
 
-def test_a_call_that_passes_is_one_statement(unit: Unit) -> None:
+def test_a_call_that_passes_is_one_statement(context: ServiceContext) -> None:
     """Whether it is the first or not."""
     for _ in range(2):
-        with statements(unit.engine) as seen:
-            limit_of(unit).take()
+        with statements(context.engine) as seen:
+            limit_of(context).take()
         assert len(seen) == 1
 
 
-def test_calls_at_the_same_time_never_exceed_the_rate(replicas: list[Unit], clock: FakeClock) -> None:
+def test_calls_at_the_same_time_never_exceed_the_rate(replicas: list[ServiceContext], clock: FakeClock) -> None:
     """In no stretch of time more than those at once and one for each part of the period in it."""
     jitter = Random(4)
     period, allowed = timedelta(seconds=10), 7  # whose parts are no whole microseconds
     for number in range(ROUNDS):
         granted: list[tuple[datetime, int]] = []
         for _ in range(6):
-            limits = [limit_of(unit, f"provider {number}", allowed=allowed, period=period) for unit in replicas]
+            limits = [limit_of(context, f"provider {number}", allowed=allowed, period=period) for context in replicas]
             taken = together(lambda thread, limits=limits: is_taken(limits[thread % 2]))  # type: ignore[misc]
             granted.append((clock.now, sum(taken)))
             clock.move(seconds=jitter.choice([0.1, 1.4286, 3, 8]))
@@ -91,7 +95,7 @@ def test_calls_at_the_same_time_never_exceed_the_rate(replicas: list[Unit], cloc
             assert sum(calls for _, calls in granted[first : last + 1]) <= allowed + length / (period / allowed)
 
 
-def test_who_waits_gets_a_turn_of_its_own(replicas: list[Unit]) -> None:
+def test_who_waits_gets_a_turn_of_its_own(replicas: list[ServiceContext]) -> None:
     """Nobody comes back to find that another was faster."""
     for number in range(ROUNDS):
         waited: list[float] = []
@@ -108,10 +112,10 @@ def test_who_waits_gets_a_turn_of_its_own(replicas: list[Unit]) -> None:
         assert sorted(waited) == [float(turn) for turn in range(1, THREADS - 2)]
 
 
-def test_a_caller_waits_for_its_turn_as_long_as_it_may(unit: Unit, clock: FakeClock) -> None:
+def test_a_caller_waits_for_its_turn_as_long_as_it_may(context: ServiceContext, clock: FakeClock) -> None:
     """And is refused at once where that would not be enough."""
     waiting = Waiting(clock)
-    limit = RateLimit(unit, "alphavantage", allowed=2, period=20 * SECOND, pause=waiting)
+    limit = RateLimit(context, "alphavantage", allowed=2, period=20 * SECOND, pause=waiting)
     for _ in range(4):
         limit.take(wait=10 * SECOND)
     assert waiting.seconds == [10, 10]
@@ -121,38 +125,38 @@ def test_a_caller_waits_for_its_turn_as_long_as_it_may(unit: Unit, clock: FakeCl
     assert waiting.seconds == [10, 10]
 
 
-def test_who_is_told_to_stop_waits_no_longer(unit: Unit) -> None:
+def test_who_is_told_to_stop_waits_no_longer(context: ServiceContext) -> None:
     """Its call does not take place."""
-    limit = RateLimit(unit, "alphavantage", allowed=1, period=MINUTE, pause=lambda _: True)
+    limit = RateLimit(context, "alphavantage", allowed=1, period=MINUTE, pause=lambda _: True)
     limit.take()
     with pytest.raises(RateLimited):
         limit.take(wait=MINUTE)
 
 
-def test_a_limit_is_really_waited_for(unit: Unit, clock: FakeClock) -> None:
+def test_a_limit_is_really_waited_for(context: ServiceContext, clock: FakeClock) -> None:
     """By the clock on the wall, where nothing else is given."""
-    limit = limit_of(unit, allowed=1, period=timedelta(milliseconds=1))
+    limit = limit_of(context, allowed=1, period=timedelta(milliseconds=1))
     for _ in range(3):
         limit.take(wait=SECOND)
 
 
-def test_limits_are_shown_with_what_is_left_of_them(unit: Unit, clock: FakeClock) -> None:
+def test_limits_are_shown_with_what_is_left_of_them(context: ServiceContext, clock: FakeClock) -> None:
     """What is allowed, how many calls would pass now, when the next one would, and how many were refused."""
-    taken = [is_taken(limit_of(unit)) for _ in range(7)]
+    taken = [is_taken(limit_of(context)) for _ in range(7)]
     assert taken == [True] * 5 + [False] * 2
     row = {"name": "alphavantage", "allowed": 5, "period": MINUTE, "refused": 2}
     now = clock.now
-    assert shown(unit, now) == {**row, "available": 0, "next_free_at": now + 12 * SECOND}
-    assert shown(unit, now + 12 * SECOND) == {**row, "available": 1, "next_free_at": now + 12 * SECOND}
-    assert shown(unit, now + 35 * SECOND) == {**row, "available": 2, "next_free_at": now + 35 * SECOND}
-    assert shown(unit, now + timedelta(days=1)) == {**row, "available": 5, "next_free_at": now + timedelta(days=1)}
+    assert shown(context, now) == {**row, "available": 0, "next_free_at": now + 12 * SECOND}
+    assert shown(context, now + 12 * SECOND) == {**row, "available": 1, "next_free_at": now + 12 * SECOND}
+    assert shown(context, now + 35 * SECOND) == {**row, "available": 2, "next_free_at": now + 35 * SECOND}
+    assert shown(context, now + timedelta(days=1)) == {**row, "available": 5, "next_free_at": now + timedelta(days=1)}
 
 
-def test_a_limit_that_was_changed_does_not_block_by_the_old_one(unit: Unit, clock: FakeClock) -> None:
+def test_a_limit_that_was_changed_does_not_block_by_the_old_one(context: ServiceContext, clock: FakeClock) -> None:
     """What was used up for the day is used up for a minute then."""
     for _ in range(3):
-        limit_of(unit, allowed=3, period=timedelta(days=1)).take()
-    assert not is_taken(limit_of(unit))
+        limit_of(context, allowed=3, period=timedelta(days=1)).take()
+    assert not is_taken(limit_of(context))
     clock.now += MINUTE / 5
-    assert is_taken(limit_of(unit))
-    assert shown(unit, clock.now)["period"] == MINUTE
+    assert is_taken(limit_of(context))
+    assert shown(context, clock.now)["period"] == MINUTE

@@ -115,7 +115,7 @@ def test_an_order_that_ended_is_not_replaceable(trader: Trader) -> None:
 def test_a_fill_that_comes_first_wins(trader: Trader, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes between the gateway's look and the command: the replace is refused, and nothing is open."""
     old = trader.order(**RESTING)
-    look, orders = commands.replaceable, trader.system.units["orders"].engine
+    look, orders = commands.replaceable, trader.system.contexts["orders"].engine
     filled = "SELECT count(*) FROM orders.orders WHERE id = :id AND status = 'filled'"
 
     def look_too_early(row: Any) -> Any:

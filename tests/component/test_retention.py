@@ -10,8 +10,8 @@ from services.marketdata import partitions
 from services.marketdata.jobs import jobs
 from services.marketdata.service import prepare
 from services.marketdata.settings import Settings
-from shared.bus.unit_of_work import Unit
-from shared.jobs.run_context import Counts, JobRun, RunCanceled
+from shared.bus.unit_of_work import ServiceContext
+from shared.jobs.run_context import Counts, RunCanceled, RunContext
 from tests.component.watching import statements, unit_of
 from tests.conftest import FakeClock
 from tests.support import rows, value
@@ -25,16 +25,16 @@ Bar = tuple[str, str, datetime]
 
 
 @pytest.fixture
-def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     """The service's unit two years after it made the partitions of January and February 2024."""
     clock.now = JANUARY
-    with unit_of("marketdata", urls, clock) as unit:
-        prepare(unit)
+    with unit_of("marketdata", urls, clock) as context:
+        prepare(context)
         clock.now = NOW
-        yield unit
+        yield context
 
 
-def add_bars(unit: Unit, start: datetime, *intervals: str, number: int = 5) -> set[Bar]:
+def add_bars(context: ServiceContext, start: datetime, *intervals: str, number: int = 5) -> set[Bar]:
     """So many bars a minute apart, of two symbols and each of the intervals."""
     bars = {
         (symbol, interval, start + n * MINUTE)
@@ -42,7 +42,7 @@ def add_bars(unit: Unit, start: datetime, *intervals: str, number: int = 5) -> s
         for interval in intervals
         for n in range(number)
     }
-    with unit.engine.begin() as connection:
+    with context.engine.begin() as connection:
         for bar in bars:
             connection.exec_driver_sql(
                 "INSERT INTO marketdata.market_data VALUES (%s, %s, %s, 1, 1, 1, 1, 1, 'test')", bar
@@ -50,29 +50,29 @@ def add_bars(unit: Unit, start: datetime, *intervals: str, number: int = 5) -> s
     return bars
 
 
-def bars(unit: Unit) -> set[Bar]:
-    return {tuple(row) for row in rows(unit.engine, "SELECT symbol, interval, start_at FROM marketdata.bars_v1")}
+def bars(context: ServiceContext) -> set[Bar]:
+    return {tuple(row) for row in rows(context.engine, "SELECT symbol, interval, start_at FROM marketdata.bars_v1")}
 
 
 def kept(bars: set[Bar]) -> set[Bar]:
     return {bar for bar in bars if bar[1] != "1m"}
 
 
-def months(unit: Unit) -> set[str]:
+def months(context: ServiceContext) -> set[str]:
     """The partitions of 2024."""
     sql = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'market_data_2024%'"
-    return {row.relname.removeprefix("market_data_") for row in rows(unit.engine, sql)}
+    return {row.relname.removeprefix("market_data_") for row in rows(context.engine, sql)}
 
 
-def a_run(unit: Unit) -> JobRun:
-    return JobRun(uuid4(), unit, unit.clock(), {})
+def a_run(context: ServiceContext) -> RunContext:
+    return RunContext(uuid4(), context, context.clock(), {})
 
 
-def maintain(unit: Unit) -> Counts:
-    return jobs.declared["maintain_market_data"].run(a_run(unit))
+def maintain(context: ServiceContext) -> Counts:
+    return jobs.declared["maintain_market_data"].run(a_run(context))
 
 
-def test_an_old_month_keeps_its_daily_and_replayed_bars(marketdata: Unit) -> None:
+def test_an_old_month_keeps_its_daily_and_replayed_bars(marketdata: ServiceContext) -> None:
     """The rest is gone with its table; younger months are left alone, and a second run finds nothing to do."""
     old = add_bars(marketdata, JANUARY, *INTERVALS)
     young = add_bars(marketdata, datetime(2024, 2, 1, tzinfo=UTC), *INTERVALS)
@@ -85,7 +85,7 @@ def test_an_old_month_keeps_its_daily_and_replayed_bars(marketdata: Unit) -> Non
         assert (counts["months_thinned"], counts["bars_kept"]) == (0, 0)
 
 
-def test_a_month_without_anything_to_keep_goes_whole(marketdata: Unit) -> None:
+def test_a_month_without_anything_to_keep_goes_whole(marketdata: ServiceContext) -> None:
     """A bar that comes for it later lands in the default partition, and goes with the next run."""
     add_bars(marketdata, JANUARY, "1m")
     assert maintain(marketdata)["bars_kept"] == 0
@@ -95,7 +95,7 @@ def test_a_month_without_anything_to_keep_goes_whole(marketdata: Unit) -> None:
     assert bars(marketdata) == kept(late)
 
 
-def test_a_kept_month_takes_late_bars_too(marketdata: Unit) -> None:
+def test_a_kept_month_takes_late_bars_too(marketdata: ServiceContext) -> None:
     """It is a partition like any other."""
     old = add_bars(marketdata, JANUARY, *INTERVALS)
     maintain(marketdata)
@@ -105,7 +105,7 @@ def test_a_kept_month_takes_late_bars_too(marketdata: Unit) -> None:
 
 
 def test_bars_are_copied_in_batches_and_none_is_missing_meanwhile(
-    marketdata: Unit, monkeypatch: pytest.MonkeyPatch
+    marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each batch is a statement and a transaction, and says how far it is; readers see all bars until the swap."""
     monkeypatch.setattr(partitions, "BATCH", 3)
@@ -124,20 +124,22 @@ def test_bars_are_copied_in_batches_and_none_is_missing_meanwhile(
     assert bars(marketdata) == kept(old)
 
 
-def old_months(unit: Unit) -> list[datetime]:
-    with unit.engine.connect() as connection:
+def old_months(context: ServiceContext) -> list[datetime]:
+    with context.engine.connect() as connection:
         return partitions.old_months(connection, NOW - timedelta(days=730))
 
 
-def interrupted(unit: Unit) -> None:
+def interrupted(context: ServiceContext) -> None:
     """A run that is canceled after its first batch."""
-    run = a_run(unit)
+    run = a_run(context)
     run.signals.canceled.set()
     with pytest.raises(RunCanceled):
         jobs.declared["maintain_market_data"].run(run)
 
 
-def test_a_run_that_was_cut_short_goes_on_where_it_was(marketdata: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_cut_short_goes_on_where_it_was(
+    marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing is lost or copied twice."""
     monkeypatch.setattr(partitions, "BATCH", 6)
     old = add_bars(marketdata, JANUARY, *INTERVALS)
@@ -148,7 +150,9 @@ def test_a_run_that_was_cut_short_goes_on_where_it_was(marketdata: Unit, monkeyp
     assert bars(marketdata) == kept(old)
 
 
-def test_a_bar_that_comes_behind_the_copy_is_not_lost(marketdata: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_that_comes_behind_the_copy_is_not_lost(
+    marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The month then waits for the next run, which copies it anew."""
     monkeypatch.setattr(partitions, "BATCH", 20)
     old = add_bars(marketdata, JANUARY, *INTERVALS)
@@ -160,7 +164,7 @@ def test_a_bar_that_comes_behind_the_copy_is_not_lost(marketdata: Unit, monkeypa
     assert bars(marketdata) == kept(old)
 
 
-def test_a_month_before_the_first_partition_is_thinned_out_too(marketdata: Unit) -> None:
+def test_a_month_before_the_first_partition_is_thinned_out_too(marketdata: ServiceContext) -> None:
     """Its bars are in the default partition, from which the old ones are deleted."""
     before = add_bars(marketdata, JANUARY - timedelta(days=60), *INTERVALS)
     young = add_bars(marketdata, datetime(2025, 6, 1, tzinfo=UTC), *INTERVALS)
@@ -168,7 +172,7 @@ def test_a_month_before_the_first_partition_is_thinned_out_too(marketdata: Unit)
     assert bars(marketdata) == kept(before) | young
 
 
-def test_how_long_bars_are_kept_is_a_setting(marketdata: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_long_bars_are_kept_is_a_setting(marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """``PAPERPROFIT_KEEP_BARS_DAYS``; the coming partitions are made as well."""
     monkeypatch.setenv("PAPERPROFIT_KEEP_BARS_DAYS", "100")
     monkeypatch.setattr("services.marketdata.jobs.current", Settings)

@@ -35,7 +35,7 @@ PUBLISHED = {
         "orders_v1",
         "positions_v1",
         "fills_v1",
-        "trades_v1",
+        "round_trips_v1",
         "ledger_v1",
         "ledger_v2",
         "dead_letters_v1",

@@ -8,20 +8,20 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy.exc import ProgrammingError
+from tests.unit.market_days import at, new_york, tokyo
 
 from services.marketdata.domain.sessions import Session
 from services.marketdata.jobs import jobs
 from services.marketdata.service import prepare
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS, KnownMarket
 from shared.jobs.markets import RELOAD_AFTER, Calendar, load_markets
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.schedule.calendar import Market, Phase
 from shared.storage.errors import is_transient
 from tests.component.watching import marketdata_at, statements, unit_of
 from tests.conftest import FakeClock
 from tests.support import rows, value
-from tests.unit.market_days import at, new_york, tokyo
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -29,17 +29,17 @@ EXCHANGES = {code for code, market in MARKETS.items() if not market.always_open}
 
 
 @pytest.fixture
-def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     """The service's unit at noon of the Tuesday before Thanksgiving."""
-    with marketdata_at(NOON, urls, clock) as unit:
-        yield unit
+    with marketdata_at(NOON, urls, clock) as context:
+        yield context
 
 
 @pytest.fixture
-def other(urls: dict[str, str], clock: FakeClock, marketdata: Unit) -> Iterator[Unit]:
+def other(urls: dict[str, str], clock: FakeClock, marketdata: ServiceContext) -> Iterator[ServiceContext]:
     """Another service, which reads what marketdata publishes."""
-    with unit_of("orders", urls, clock) as unit:
-        yield unit
+    with unit_of("orders", urls, clock) as context:
+        yield context
 
 
 class Announced:
@@ -68,20 +68,22 @@ def two_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.marketdata.jobs.MARKETS", {code: MARKETS[code] for code in ("XNYS", "XTKS")})
 
 
-def update_sessions(unit: Unit) -> Counts:
-    return jobs.declared["update_sessions"].run(JobRun(uuid4(), unit, unit.clock(), {}))
+def update_sessions(context: ServiceContext) -> Counts:
+    return jobs.declared["update_sessions"].run(RunContext(uuid4(), context, context.clock(), {}))
 
 
-def stored(unit: Unit, market: str = "XNYS") -> list[Any]:
-    return rows(unit.engine, "SELECT * FROM marketdata.market_sessions WHERE market = :m ORDER BY open_at", m=market)
+def stored(context: ServiceContext, market: str = "XNYS") -> list[Any]:
+    return rows(context.engine, "SELECT * FROM marketdata.market_sessions WHERE market = :m ORDER BY open_at", m=market)
 
 
-def market_of(unit: Unit, code: str, begin: datetime = NOON, end: datetime = NOON + 60 * DAY) -> Market:
-    with unit.engine.connect() as connection:
+def market_of(context: ServiceContext, code: str, begin: datetime = NOON, end: datetime = NOON + 60 * DAY) -> Market:
+    with context.engine.connect() as connection:
         return load_markets(connection, [code], begin, end)[code]
 
 
-def test_every_exchange_has_its_sessions_for_a_year_and_the_second_run_changes_nothing(marketdata: Unit) -> None:
+def test_every_exchange_has_its_sessions_for_a_year_and_the_second_run_changes_nothing(
+    marketdata: ServiceContext,
+) -> None:
     """From a week back to a year ahead, in one statement; nothing that is right is written again."""
     first = update_sessions(marketdata)
     with statements(marketdata.engine) as seen:
@@ -97,7 +99,7 @@ def test_every_exchange_has_its_sessions_for_a_year_and_the_second_run_changes_n
 
 
 @pytest.mark.usefixtures("two_exchanges")
-def test_the_next_days_add_the_end_of_the_window_only(marketdata: Unit, clock: FakeClock) -> None:
+def test_the_next_days_add_the_end_of_the_window_only(marketdata: ServiceContext, clock: FakeClock) -> None:
     """What has become past stays as it was."""
     update_sessions(marketdata)
     before = stored(marketdata)
@@ -107,7 +109,9 @@ def test_the_next_days_add_the_end_of_the_window_only(marketdata: Unit, clock: F
     assert stored(marketdata)[-1].day == date(2027, 12, 23)  # the 24th is a holiday
 
 
-def test_a_holiday_that_is_announced_late_is_taken_out(marketdata: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holiday_that_is_announced_late_is_taken_out(
+    marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also one of the last few days, which the calendar knew too late; older ones stay as they were traded."""
     days = [date(2026, 11, day) for day in (10, 18, 25, 27)]
     announced = Announced(monkeypatch, *days)
@@ -118,11 +122,13 @@ def test_a_holiday_that_is_announced_late_is_taken_out(marketdata: Unit, monkeyp
     assert {row.day for row in stored(marketdata)} == {days[0], days[3]}
 
 
-def replace_clock(unit: Unit, now: datetime) -> Unit:
-    return replace(unit, clock=FakeClock(now))
+def replace_clock(context: ServiceContext, now: datetime) -> ServiceContext:
+    return replace(context, clock=FakeClock(now))
 
 
-def test_an_early_close_that_is_announced_late_is_corrected(marketdata: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_early_close_that_is_announced_late_is_corrected(
+    marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A close is changed in its row; a session that opens at another time replaces the old one."""
     friday = date(2026, 11, 27)
     announced = Announced(monkeypatch, friday)
@@ -135,7 +141,9 @@ def test_an_early_close_that_is_announced_late_is_corrected(marketdata: Unit, mo
 
 
 @pytest.mark.usefixtures("two_exchanges")
-def test_another_service_reads_the_markets_as_the_exchanges_have_them(marketdata: Unit, other: Unit) -> None:
+def test_another_service_reads_the_markets_as_the_exchanges_have_them(
+    marketdata: ServiceContext, other: ServiceContext
+) -> None:
     """In two statements, with the phases of each moment: New York's half day, Tokyo's break and year's end."""
     update_sessions(marketdata)
     with statements(other.engine) as seen, other.engine.connect() as connection:
@@ -151,7 +159,7 @@ def test_another_service_reads_the_markets_as_the_exchanges_have_them(marketdata
 
 
 @pytest.mark.usefixtures("two_exchanges")
-def test_half_days_are_visible(marketdata: Unit, other: Unit) -> None:
+def test_half_days_are_visible(marketdata: ServiceContext, other: ServiceContext) -> None:
     """Each session of such a day says so."""
     update_sessions(marketdata)
     found = rows(
@@ -164,21 +172,23 @@ def test_half_days_are_visible(marketdata: Unit, other: Unit) -> None:
 
 
 @pytest.mark.usefixtures("two_exchanges")
-def test_the_first_view_of_sessions_still_has_the_regular_ones(marketdata: Unit, other: Unit) -> None:
+def test_the_first_view_of_sessions_still_has_the_regular_ones(
+    marketdata: ServiceContext, other: ServiceContext
+) -> None:
     """Replicas of the release before read it."""
     update_sessions(marketdata)
     count = "SELECT count(*) FROM marketdata.sessions_v1 WHERE market = 'XNYS'"
     assert value(other.engine, count) == len([row for row in stored(marketdata) if row.kind == "regular"])
 
 
-def test_a_market_without_sessions_is_closed(other: Unit) -> None:
+def test_a_market_without_sessions_is_closed(other: ServiceContext) -> None:
     """As before the first run of update_sessions."""
     market = market_of(other, "XLON")
     assert (market.sessions, market.phase_at(NOON)) == ((), Phase.HOLIDAY)
 
 
 def test_every_known_market_is_published_and_a_new_one_is_added_at_the_next_start(
-    marketdata: Unit, other: Unit, monkeypatch: pytest.MonkeyPatch
+    marketdata: ServiceContext, other: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name that has changed is corrected; what is no longer known stays, since instruments may trade on it."""
     published = "SELECT code, name, timezone, always_open FROM marketdata.markets_v1"
@@ -191,7 +201,7 @@ def test_every_known_market_is_published_and_a_new_one_is_added_at_the_next_star
 
 
 def test_a_calendar_looks_again_after_a_minute_and_when_another_market_is_asked_for(
-    marketdata: Unit, other: Unit, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    marketdata: ServiceContext, other: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In between it answers from memory, however often it is asked; of a market that never closes it asks nobody."""
     calendar = Calendar(other.engine, clock)
@@ -211,7 +221,7 @@ def test_a_calendar_looks_again_after_a_minute_and_when_another_market_is_asked_
 
 
 def test_a_market_that_is_not_published_yet_is_closed(
-    other: Unit, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    other: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after an upgrade of this service before that of marketdata."""
     new = KnownMarket("XSES", "Singapore Exchange", "Asia/Singapore")
@@ -221,7 +231,7 @@ def test_a_market_that_is_not_published_yet_is_closed(
 
 
 def test_before_marketdata_has_migrated_the_calendar_is_not_ready(
-    marketdata: Unit, other: Unit, clock: FakeClock
+    marketdata: ServiceContext, other: ServiceContext, clock: FakeClock
 ) -> None:
     """The error is one that passes by itself, and is raised at each look until it does."""
     calendar = Calendar(other.engine, clock)

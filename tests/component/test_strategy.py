@@ -187,17 +187,17 @@ def test_it_sells_no_more_than_the_account_still_holds(desk: Desk) -> None:
 
 def test_its_orders_fill_as_any_other(system: System) -> None:
     """Bars up, a buy; bars down, a sell of those shares and not of the three bought by hand."""
-    desk = Desk(system.units["strategy"], system.units["marketdata"], system.units["orders"])
-    engine, by_hand = system.units["orders"].engine, order(STRATEGY.account_id, qty=Decimal(3))
-    send(system.units["gateway"], account(STRATEGY.account_id))
+    desk = Desk(system.contexts["strategy"], system.contexts["marketdata"], system.contexts["orders"])
+    engine, by_hand = system.contexts["orders"].engine, order(STRATEGY.account_id, qty=Decimal(3))
+    send(system.contexts["gateway"], account(STRATEGY.account_id))
     settled(system)
-    send(system.units["gateway"], by_hand)
+    send(system.contexts["gateway"], by_hand)
     desk.add_strategy()
     for closes, action, position in ((RISING, "buy", 13), ((9, 8), "sell", 3)):
         desk.add_bars(closes)
         desk.run()
         settled(system)
-        push(system.units["marketdata"], {"AAPL": Decimal(closes[-1])})
+        push(system.contexts["marketdata"], {"AAPL": Decimal(closes[-1])})
         settled(system)
         (made,) = [each for each in desk.decisions() if each.strategy_id == STRATEGY.id and each.action == action]
         assert statuses(engine, STRATEGY.account_id)[made.order_id] == "filled"
@@ -211,6 +211,8 @@ def settled(system: System) -> None:
 
     def drained() -> bool:
         wait_until_idle(system.broker, seconds=10)
-        return not any(value(unit.engine, f"SELECT count(*) FROM {name}.outbox") for name, unit in system.units.items())
+        return not any(
+            value(context.engine, f"SELECT count(*) FROM {name}.outbox") for name, context in system.contexts.items()
+        )
 
     eventually(drained, what="the outboxes drained")

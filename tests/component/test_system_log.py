@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Connection, text
 from structlog.contextvars import bound_contextvars
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.observability import system_log
 from shared.observability.log_record import Line
 from shared.observability.system_log import BATCH, MOST, SystemLog
@@ -34,13 +34,13 @@ def soon(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> N
 
 
 @pytest.fixture
-def orders(urls: dict[str, str]) -> Iterator[Unit]:
-    with unit_of("orders", urls) as unit:
-        yield unit
+def orders(urls: dict[str, str]) -> Iterator[ServiceContext]:
+    with unit_of("orders", urls) as context:
+        yield context
 
 
 @pytest.fixture
-def kept(orders: Unit) -> Iterator[SystemLog]:
+def kept(orders: ServiceContext) -> Iterator[SystemLog]:
     """The system log of orders, at work."""
     system_log = SystemLog(orders)
     system_log.start()
@@ -55,10 +55,10 @@ def proxy(urls: dict[str, str]) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def cut_off(urls: dict[str, str], proxy: Proxy, orders: Unit) -> Iterator[SystemLog]:
+def cut_off(urls: dict[str, str], proxy: Proxy, orders: ServiceContext) -> Iterator[SystemLog]:
     """A system log at work, whose database answers no more."""
-    with unit_of("orders", {"orders": proxy.through(urls["orders"])}) as unit:
-        system_log = SystemLog(unit)
+    with unit_of("orders", {"orders": proxy.through(urls["orders"])}) as context:
+        system_log = SystemLog(context)
         system_log.start()
         log.warning("before")
         eventually(lambda: messages(orders))
@@ -67,15 +67,15 @@ def cut_off(urls: dict[str, str], proxy: Proxy, orders: Unit) -> Iterator[System
         system_log.stop()
 
 
-def found(unit: Unit) -> list[Any]:
-    return rows(unit.engine, "SELECT * FROM jobs.system_log ORDER BY id")
+def found(context: ServiceContext) -> list[Any]:
+    return rows(context.engine, "SELECT * FROM jobs.system_log ORDER BY id")
 
 
-def messages(unit: Unit) -> list[str]:
-    return [row.message for row in found(unit)]
+def messages(context: ServiceContext) -> list[str]:
+    return [row.message for row in found(context)]
 
 
-def test_warnings_and_errors_become_rows(orders: Unit, kept: SystemLog) -> None:
+def test_warnings_and_errors_become_rows(orders: ServiceContext, kept: SystemLog) -> None:
     """Ours with their fields, those of libraries with their message; not what is only information."""
     log.info("not this")
     log.warning("cannot fill", symbol="AAPL", api_key="hunter2")
@@ -91,7 +91,7 @@ def test_warnings_and_errors_become_rows(orders: Unit, kept: SystemLog) -> None:
     assert ours.at <= theirs.at
 
 
-def test_the_lines_of_a_run_are_found_by_its_id(orders: Unit, kept: SystemLog) -> None:
+def test_the_lines_of_a_run_are_found_by_its_id(orders: ServiceContext, kept: SystemLog) -> None:
     """All from INFO on and in their order, and those of the libraries that it used."""
     run_id = uuid4()
     with bound_contextvars(job="process_orders", run_id=str(run_id)):
@@ -107,7 +107,7 @@ def test_the_lines_of_a_run_are_found_by_its_id(orders: Unit, kept: SystemLog) -
     assert of_run[-1].fields == {"filled": 2}
 
 
-def test_many_lines_are_one_statement(orders: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_lines_are_one_statement(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full batch is written at once, with a single round trip."""
     monkeypatch.setattr("shared.system_log.PAUSE_SECONDS", 60.0)
     system_log = SystemLog(orders)
@@ -122,7 +122,7 @@ def test_many_lines_are_one_statement(orders: Unit, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_logged_while_the_database_is_away_costs_its_caller_nothing(
-    orders: Unit, proxy: Proxy, cut_off: SystemLog
+    orders: ServiceContext, proxy: Proxy, cut_off: SystemLog
 ) -> None:
     """The latest lines are written when it is back, and how many others went."""
     many = MOST + 2 * BATCH
@@ -145,7 +145,7 @@ def test_what_is_logged_while_the_database_is_away_costs_its_caller_nothing(
 
 
 def test_an_outage_is_told_once(
-    orders: Unit, proxy: Proxy, cut_off: SystemLog, caplog: pytest.LogCaptureFixture
+    orders: ServiceContext, proxy: Proxy, cut_off: SystemLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not at every try, and on the terminal only."""
     log.warning("meanwhile")
@@ -157,7 +157,9 @@ def test_an_outage_is_told_once(
     assert messages(orders) == ["before", "meanwhile"]
 
 
-def test_what_the_writer_logs_does_not_feed_it(orders: Unit, kept: SystemLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_writer_logs_does_not_feed_it(
+    orders: ServiceContext, kept: SystemLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each line is written once, though the writing of it logs another."""
     insert = system_log.insert
 
@@ -173,7 +175,7 @@ def test_what_the_writer_logs_does_not_feed_it(orders: Unit, kept: SystemLog, mo
 
 
 def test_a_batch_that_the_database_refuses_does_not_hold_up_what_comes_after(
-    orders: Unit, kept: SystemLog, monkeypatch: pytest.MonkeyPatch
+    orders: ServiceContext, kept: SystemLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is dropped and counted."""
     insert = system_log.insert
@@ -190,7 +192,7 @@ def test_a_batch_that_the_database_refuses_does_not_hold_up_what_comes_after(
     eventually(lambda: messages(orders)[1:] == ["the next"])
 
 
-def test_a_process_that_stops_writes_what_is_left(orders: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_stops_writes_what_is_left(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last lines are those that tell why; afterwards nothing is collected."""
     monkeypatch.setattr("shared.system_log.PAUSE_SECONDS", 60.0)
     system_log = SystemLog(orders)
@@ -210,7 +212,7 @@ def test_a_stop_does_not_wait_for_a_database_that_is_away(cut_off: SystemLog) ->
     assert not cut_off.alive
 
 
-def test_lines_of_many_threads_are_all_written(orders: Unit, kept: SystemLog) -> None:
+def test_lines_of_many_threads_are_all_written(orders: ServiceContext, kept: SystemLog) -> None:
     """Each once, and those of one thread in their order."""
 
     def say(thread: int) -> None:

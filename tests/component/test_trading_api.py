@@ -182,7 +182,7 @@ def test_a_repetition_is_known_after_its_submission_is_no_longer_kept(trader: Tr
     """A simple order's own row tells its terms; one with exits is not guessed at."""
     simple = trader.order(**RESTING, client_order_id="simple")
     trader.order(**BRACKET, client_order_id="bracket")
-    with trader.system.units["gateway"].engine.begin() as connection:
+    with trader.system.contexts["gateway"].engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM gateway.submissions WHERE account_id = %s", (trader.account_id,))
     assert trader.order(**RESTING, client_order_id="simple")["id"] == simple["id"]
     given = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day", **BRACKET}

@@ -16,11 +16,11 @@ from services.marketdata.store import Instrument, add_instruments
 from services.orders.persistence.accounts import open_account
 from services.valuation.jobs import jobs
 from shared.bus.inprocess import wait_until_idle
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import routing_key
 from shared.contracts.orders import Side
 from shared.contracts.valuation import AccountsValued
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from shared.money import ZERO, cents
 from tests.component.scripted_prices import push
 from tests.component.watching import outbox, unit_of
@@ -36,9 +36,9 @@ Holdings = Mapping[UUID, Mapping[str, Decimal]]
 class Books:
     """The services that a valuation reads of and the one that values, without a bus between them."""
 
-    marketdata: Unit
-    orders: Unit
-    valuation: Unit
+    marketdata: ServiceContext
+    orders: ServiceContext
+    valuation: ServiceContext
 
 
 @pytest.fixture
@@ -66,7 +66,9 @@ def settled(system: System) -> None:
 
     def drained() -> bool:
         wait_until_idle(system.broker, seconds=10)
-        return not any(value(unit.engine, f"SELECT count(*) FROM {name}.outbox") for name, unit in system.units.items())
+        return not any(
+            value(context.engine, f"SELECT count(*) FROM {name}.outbox") for name, context in system.contexts.items()
+        )
 
     eventually(drained, what="the outboxes drained")
 
@@ -80,7 +82,7 @@ def random_qty(dice: random.Random) -> Decimal:
     return Decimal(dice.randrange(1, 20 * 10**9)).scaleb(-9)
 
 
-def add_holders(orders: Unit, dice: random.Random, number: int) -> Holdings:
+def add_holders(orders: ServiceContext, dice: random.Random, number: int) -> Holdings:
     """Accounts with random cash, each with a random part of the symbols; some hold nothing."""
     holdings: dict[UUID, dict[str, Decimal]] = {}
     with orders.engine.begin() as connection:
@@ -100,7 +102,7 @@ def add_holders(orders: Unit, dice: random.Random, number: int) -> Holdings:
     return holdings
 
 
-def worth(orders: Unit) -> dict[UUID, Decimal]:
+def worth(orders: ServiceContext) -> dict[UUID, Decimal]:
     """Each account's cash and its shares at the last price, to the cent, computed here from the rows."""
     cash = {row.id: row.cash for row in rows(orders.engine, "SELECT id, cash FROM orders.accounts")}
     held = rows(
@@ -113,49 +115,49 @@ def worth(orders: Unit) -> dict[UUID, Decimal]:
     return cash
 
 
-def live(valuation: Unit) -> dict[UUID, Decimal]:
+def live(valuation: ServiceContext) -> dict[UUID, Decimal]:
     found = rows(valuation.engine, "SELECT account_id, equity FROM valuation.account_values")
     return {row.account_id: row.equity for row in found}
 
 
-def update_positions(unit: Unit, run_id: UUID) -> Counts:
-    return jobs.declared["update_positions"].run(JobRun(run_id, unit, unit.clock(), {}))
+def update_positions(context: ServiceContext, run_id: UUID) -> Counts:
+    return jobs.declared["update_positions"].run(RunContext(run_id, context, context.clock(), {}))
 
 
 def test_every_batch_of_prices_values_its_holders_in_one_event(system: System, valued: list[Any]) -> None:
     """50 random accounts, ten batches: live equity is right to the cent, told once for all who hold a symbol."""
     dice = random.Random(5)
-    holdings = add_holders(system.units["orders"], dice, 50)
+    holdings = add_holders(system.contexts["orders"], dice, 50)
     for number in range(1, 11):
         batch = random_prices(dice)
         if number > 1:
             batch = {symbol: batch[symbol] for symbol in dice.sample(SYMBOLS, 2)}
-        push(system.units["marketdata"], batch)
+        push(system.contexts["marketdata"], batch)
         settled(system)
         holders = {id_ for id_, held in holdings.items() if held.keys() & batch}
         assert len(valued) == number
         told = {UUID(each["account_id"]): Decimal(each["equity"]) for each in valued[-1]["values"]}
-        expected = worth(system.units["orders"])
+        expected = worth(system.contexts["orders"])
         assert told == {id_: expected[id_] for id_ in holders}
-        assert live(system.units["valuation"]) == {id_: expected[id_] for id_, held in holdings.items() if held}
+        assert live(system.contexts["valuation"]) == {id_: expected[id_] for id_, held in holdings.items() if held}
 
 
 def test_a_price_that_nobody_holds_says_nothing(system: System, valued: list[Any]) -> None:
     """No event without a changed value."""
-    push(system.units["marketdata"], {"AAPL": "100"})
+    push(system.contexts["marketdata"], {"AAPL": "100"})
     settled(system)
     assert valued == []
 
 
 def test_a_new_rate_is_news_for_who_holds_something_at_it(system: System, valued: list[Any]) -> None:
     """Bought at the euro's ask and the share's; worth what the euro's last price says, from that price on."""
-    marketdata, holder = system.units["marketdata"], uuid4()
+    marketdata, holder = system.contexts["marketdata"], uuid4()
     with marketdata.engine.begin() as connection:
         add_instruments(connection, [Instrument("SAP", "SAP", currency="EUR"), Instrument("EUR/USD", "Euro")])
-    send(system.units["gateway"], account(holder, CASH), account(uuid4(), CASH))
+    send(system.contexts["gateway"], account(holder, CASH), account(uuid4(), CASH))
     push(marketdata, {"SAP": "100", "EUR/USD": "1.10"})
     settled(system)
-    send(system.units["gateway"], order(holder, symbol="SAP"))
+    send(system.contexts["gateway"], order(holder, symbol="SAP"))
     settled(system)
     push(marketdata, {"SAP": "100"})
     settled(system)
@@ -165,27 +167,29 @@ def test_a_new_rate_is_news_for_who_holds_something_at_it(system: System, valued
         settled(system)
         ((told,),) = [each["values"] for each in valued[-1:]]
         assert (told["account_id"], told["cash"]) == (str(holder), str(cash))
-        assert Decimal(told["equity"]) == cash + 1000 * Decimal(last) == live(system.units["valuation"])[holder]
+        assert Decimal(told["equity"]) == cash + 1000 * Decimal(last) == live(system.contexts["valuation"])[holder]
 
 
 def test_live_equity_follows_every_fill(system: System) -> None:
     """Random buys and sells of four accounts on moving prices: after each batch cash and shares add up to equity."""
     dice = random.Random(7)
     accounts = [uuid4() for _ in range(4)]
-    send(system.units["gateway"], *(account(id_, CASH) for id_ in accounts))
+    send(system.contexts["gateway"], *(account(id_, CASH) for id_ in accounts))
     settled(system)
     for _ in range(4):
         for id_ in accounts:
             fields = {"symbol": dice.choice(SYMBOLS), "side": dice.choice(list(Side)), "qty": random_qty(dice)}
-            send(system.units["gateway"], order(id_, **fields))
+            send(system.contexts["gateway"], order(id_, **fields))
         settled(system)
-        push(system.units["marketdata"], random_prices(dice))
+        push(system.contexts["marketdata"], random_prices(dice))
         settled(system)
-        equity = live(system.units["valuation"])
-        traded = {row.account_id for row in rows(system.units["orders"].engine, "SELECT account_id FROM orders.fills")}
-        expected = worth(system.units["orders"])
+        equity = live(system.contexts["valuation"])
+        traded = {
+            row.account_id for row in rows(system.contexts["orders"].engine, "SELECT account_id FROM orders.fills")
+        }
+        expected = worth(system.contexts["orders"])
         assert equity == {id_: expected[id_] for id_ in traded}
-    assert value(system.units["orders"].engine, "SELECT count(*) FROM orders.fills") > 4
+    assert value(system.contexts["orders"].engine, "SELECT count(*) FROM orders.fills") > 4
 
 
 def test_update_positions_keeps_one_summary_per_account_and_one_value_per_position(
@@ -216,7 +220,7 @@ def test_update_positions_keeps_one_summary_per_account_and_one_value_per_positi
         assert row.unrealized_pl == sum((each.unrealized_pl for each in of_account), ZERO)
 
 
-def snapshot(valuation: Unit) -> tuple[list[Any], list[Any]]:
+def snapshot(valuation: ServiceContext) -> tuple[list[Any], list[Any]]:
     summaries = rows(valuation.engine, "SELECT * FROM valuation.account_summaries ORDER BY account_id, run_id")
     values = rows(valuation.engine, "SELECT * FROM valuation.position_values ORDER BY account_id, symbol, run_id")
     return summaries, values
@@ -258,7 +262,7 @@ def test_a_late_valuation_does_not_replace_a_newer_one(books: Books, clock: Fake
     """Live values carry their time: what was computed for an earlier moment is dropped, and not told."""
     now = clock.now
     add_holders(books.orders, random.Random(3), 1)
-    valuation = Unit("valuation", books.valuation.engine, clock)
+    valuation = ServiceContext("valuation", books.valuation.engine, clock)
     for seconds in (0, -1):
         clock.now = now + timedelta(seconds=seconds)
         update_positions(valuation, uuid4())

@@ -11,7 +11,7 @@ import dramatiq
 from sqlalchemy import Engine, event
 
 from services.marketdata.service import prepare
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock, utc_now
 from shared.storage.engine import make_engine
 from tests.conftest import FakeClock
@@ -27,9 +27,9 @@ class Sent:
     body: dict[str, Any]
 
 
-def outbox(unit: Unit) -> list[Sent]:
+def outbox(context: ServiceContext) -> list[Sent]:
     """The messages of the unit's outbox, oldest first; no relay takes them away while none runs."""
-    found = rows(unit.engine, f"SELECT body FROM {unit.service}.outbox ORDER BY id")
+    found = rows(context.engine, f"SELECT body FROM {context.service}.outbox ORDER BY id")
     messages: list[dramatiq.Message[None]] = [dramatiq.Message.decode(row.body) for row in found]
     return [Sent(UUID(message.message_id), message.actor_name, message.kwargs) for message in messages]
 
@@ -50,19 +50,19 @@ def statements(engine: Engine) -> Iterator[list[str]]:
 
 
 @contextmanager
-def unit_of(service: str, urls: dict[str, str], clock: Clock = utc_now) -> Iterator[Unit]:
+def unit_of(service: str, urls: dict[str, str], clock: Clock = utc_now) -> Iterator[ServiceContext]:
     """A service's unit with an engine of its own, as each replica has one."""
     engine = make_engine(urls[service], name=service)
     try:
-        yield Unit(service, engine, clock)
+        yield ServiceContext(service, engine, clock)
     finally:
         engine.dispose()
 
 
 @contextmanager
-def marketdata_at(now: datetime, urls: dict[str, str], clock: FakeClock) -> Iterator[Unit]:
+def marketdata_at(now: datetime, urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     """The service's unit at that time, with its instruments and no price yet."""
     clock.now = now
-    with unit_of("marketdata", urls, clock) as unit:
-        prepare(unit)
-        yield unit
+    with unit_of("marketdata", urls, clock) as context:
+        prepare(context)
+        yield context

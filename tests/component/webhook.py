@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from services.gateway.alerts.channels import make_targets
 from services.gateway.alerts.notifier import Notifier
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 
 #: A token in the path, as real webhooks have it; it must never be seen in a row or a log.
 TOKEN = "s3cret-t0ken-in-the-path"
@@ -77,5 +77,5 @@ def webhook(port: int = 0) -> Iterator[Webhook]:
         server.close()
 
 
-def notifier_to(unit: Unit, *hooks: Webhook) -> Notifier:
-    return Notifier(unit, make_targets([hook.url for hook in hooks]))
+def notifier_to(context: ServiceContext, *hooks: Webhook) -> Notifier:
+    return Notifier(context, make_targets([hook.url for hook in hooks]))

@@ -16,7 +16,7 @@ from shared.bus.amqp.broker import ServiceBroker
 from shared.bus.amqp.topology import Kind, physical_name
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.relay import Relay, Sender
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import consumed_by
 from shared.service import make_middleware
@@ -26,7 +26,7 @@ from tests.support import account
 class Bus(Protocol):
     """What the tests need of a bus: actors attached, workers running, units to send from."""
 
-    units: dict[str, Unit]
+    contexts: dict[str, ServiceContext]
 
     def start(self, **actors: Actors) -> None:
         """Relays of all services, and workers for the services that have actors."""
@@ -42,7 +42,7 @@ class Bus(Protocol):
 
 @dataclass
 class _Common:
-    units: dict[str, Unit]
+    contexts: dict[str, ServiceContext]
     running: list[Any] = field(default_factory=list)
 
     def stop(self) -> None:
@@ -54,8 +54,8 @@ class _Common:
         worker.start()
         self.running.append(worker.stop)
 
-    def _relay(self, unit: Unit, sender: Sender) -> None:
-        relay = Relay(unit, sender, poll=0.1)
+    def _relay(self, context: ServiceContext, sender: Sender) -> None:
+        relay = Relay(context, sender, poll=0.1)
         relay.start()
         self.running.append(relay.stop)
 
@@ -65,14 +65,14 @@ class InProcessBus(_Common):
     broker: InProcessBroker = field(init=False)
 
     def start(self, **actors: Actors) -> None:
-        self.broker = InProcessBroker(middleware=make_middleware(self.units))
-        for unit in self.units.values():
-            self._relay(unit, self.broker)
+        self.broker = InProcessBroker(middleware=make_middleware(self.contexts))
+        for context in self.contexts.values():
+            self._relay(context, self.broker)
         self.add(**actors)
 
     def add(self, **actors: Actors) -> None:
         for service, declared in actors.items():
-            declared.attach(self.broker, self.units[service])
+            declared.attach(self.broker, self.contexts[service])
             self._work(self.broker, set(consumed_by(service)))
 
     def waiting(self, queue: str) -> int:
@@ -85,16 +85,16 @@ class RabbitBus(_Common):
     brokers: dict[str, ServiceBroker] = field(default_factory=dict)
 
     def start(self, **actors: Actors) -> None:
-        for service, unit in self.units.items():
-            broker = ServiceBroker(self.url, service=service, middleware=make_middleware({service: unit}))
+        for service, context in self.contexts.items():
+            broker = ServiceBroker(self.url, service=service, middleware=make_middleware({service: context}))
             self.brokers[service] = broker
             self.running.append(broker.close)
-            self._relay(unit, broker.publisher)
+            self._relay(context, broker.publisher)
         self.add(**actors)
 
     def add(self, **actors: Actors) -> None:
         for service, declared in actors.items():
-            declared.attach(self.brokers[service], self.units[service])
+            declared.attach(self.brokers[service], self.contexts[service])
             self._work(self.brokers[service], set(consumed_by(service)))
 
     def waiting(self, queue: str) -> int:
@@ -131,12 +131,12 @@ def noting(
     calls = iter(range(1, 1000))
 
     @actors.on(PricesUpdated, queue=queue, asks_first=asks_first)
-    def note(event: PricesUpdated, tx: Transaction) -> None:
-        tx.together(("SELECT 1 AS asked", {}))
+    def note(event: PricesUpdated, uow: UnitOfWork) -> None:
+        uow.together(("SELECT 1 AS asked", {}))
         error = fail(next(calls))
         if error is not None:
             raise error
         seen.note(queue, event)
-        tx.publish(account(uuid4()))
+        uow.publish(account(uuid4()))
 
     return actors

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.storage.engine import make_engine
 from tests.contracts.buses import Bus, InProcessBus, RabbitBus
 from tests.servers.rabbitmq import RabbitServer
@@ -12,15 +12,15 @@ from tests.servers.rabbitmq import RabbitServer
 def bus(request: pytest.FixtureRequest, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Bus]:
     monkeypatch.setattr("dramatiq.worker.CONSUMER_RESTART_DELAY_SECS", 0.1)
     monkeypatch.setattr("shared.bus.retries.FIRST_PAUSE_SECONDS", 0.02)
-    units = {name: Unit(name, make_engine(url, name=name)) for name, url in urls.items()}
+    contexts = {name: ServiceContext(name, make_engine(url, name=name)) for name, url in urls.items()}
     if request.param == "in-process":
-        made: Bus = InProcessBus(units)
+        made: Bus = InProcessBus(contexts)
     else:
         server: RabbitServer = request.getfixturevalue("rabbit")
-        made = RabbitBus(units, url=server.new_bus(replicated="replicated" in request.param))
+        made = RabbitBus(contexts, url=server.new_bus(replicated="replicated" in request.param))
     yield made
     made.stop()
     if isinstance(made, RabbitBus):
         server.delete_vhost(made.url)
-    for unit in units.values():
-        unit.engine.dispose()
+    for context in contexts.values():
+        context.engine.dispose()

@@ -8,7 +8,7 @@ import pytest
 
 from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.clock import utc_now
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.jobs import RunJob
@@ -23,10 +23,10 @@ def test_an_event_reaches_every_queue_that_wants_it(bus: Bus) -> None:
     seen = Seen()
     bus.start(orders=noting(seen, "orders.prices"), valuation=noting(seen, "valuation.prices"))
     event = prices(price("AAPL", "100.1234"), price("IBM", "50"))
-    send(bus.units["marketdata"], event)
+    send(bus.contexts["marketdata"], event)
     eventually(lambda: seen.count("orders.prices") and seen.count("valuation.prices"))
     assert seen.messages == {"orders.prices": [event], "valuation.prices": [event]}
-    eventually(lambda: value(bus.units["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
+    eventually(lambda: value(bus.contexts["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
 
 
 def test_many_messages_all_arrive_once(bus: Bus) -> None:
@@ -34,10 +34,10 @@ def test_many_messages_all_arrive_once(bus: Bus) -> None:
     seen = Seen()
     bus.start(orders=noting(seen, "orders.prices"), valuation=noting(seen, "valuation.prices"))
     events = [prices(price("AAPL", Decimal(100 + n), sequence=n + 1)) for n in range(300)]
-    send(bus.units["marketdata"], *events)
+    send(bus.contexts["marketdata"], *events)
     eventually(lambda: seen.count("orders.prices") >= 300 and seen.count("valuation.prices") >= 300, seconds=30)
     assert sorted(e.prices[0].sequence for e in seen.messages["orders.prices"]) == list(range(1, 301))
-    eventually(lambda: value(bus.units["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
+    eventually(lambda: value(bus.contexts["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
 
 
 def test_a_message_that_comes_again_acts_once(bus: Bus) -> None:
@@ -45,13 +45,13 @@ def test_a_message_that_comes_again_acts_once(bus: Bus) -> None:
     seen = Seen()
     bus.start(orders=noting(seen, "orders.prices", asks_first=True), valuation=noting(seen, "valuation.prices"))
     again = uuid4()
-    send(bus.units["marketdata"], prices(price("AAPL", "1")), message_id=again)
-    eventually(lambda: value(bus.units["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
-    send(bus.units["marketdata"], prices(price("AAPL", "1")), message_id=again)
-    send(bus.units["marketdata"], prices(price("AAPL", "2")))
+    send(bus.contexts["marketdata"], prices(price("AAPL", "1")), message_id=again)
+    eventually(lambda: value(bus.contexts["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
+    send(bus.contexts["marketdata"], prices(price("AAPL", "1")), message_id=again)
+    send(bus.contexts["marketdata"], prices(price("AAPL", "2")))
     eventually(lambda: seen.count("orders.prices") >= 2 and seen.count("valuation.prices") >= 2)
     find = "SELECT count(*) FROM orders.inbox WHERE message_id = :m"
-    eventually(lambda: value(bus.units["orders"].engine, find, m=again) == 1)  # a handler is seen before its commit
+    eventually(lambda: value(bus.contexts["orders"].engine, find, m=again) == 1)  # a handler is seen before its commit
     assert (seen.count("orders.prices"), seen.count("valuation.prices")) == (2, 2)
 
 
@@ -60,9 +60,9 @@ def test_a_failed_handler_leaves_nothing_and_is_tried_again(bus: Bus) -> None:
     seen = Seen()
     failing = noting(seen, "orders.prices", lambda n: ValueError("no") if n <= 2 else None)
     bus.start(orders=failing, valuation=noting(seen, "valuation.prices"))
-    send(bus.units["marketdata"], prices(price("AAPL", "1")))
+    send(bus.contexts["marketdata"], prices(price("AAPL", "1")))
     eventually(lambda: seen.count("orders.prices") == 1)
-    assert value(bus.units["orders"].engine, "SELECT count(*) FROM orders.inbox") == 1
+    assert value(bus.contexts["orders"].engine, "SELECT count(*) FROM orders.inbox") == 1
 
 
 def test_a_message_that_keeps_failing_becomes_a_dead_letter_with_its_error(bus: Bus) -> None:
@@ -70,8 +70,8 @@ def test_a_message_that_keeps_failing_becomes_a_dead_letter_with_its_error(bus: 
     seen = Seen()
     failing = noting(seen, "orders.prices", lambda n: None if n > 6 else ZeroDivisionError("the poison"))
     bus.start(orders=failing, valuation=noting(seen, "valuation.prices"))
-    send(bus.units["marketdata"], prices(price("AAPL", "1")))
-    engine = bus.units["orders"].engine
+    send(bus.contexts["marketdata"], prices(price("AAPL", "1")))
+    engine = bus.contexts["orders"].engine
     (dead,) = eventually(lambda: rows(engine, "SELECT * FROM orders.dead_letters"), seconds=60)
     assert (dead.queue, dead.reason, dead.actor) == (
         "orders.prices",
@@ -80,9 +80,9 @@ def test_a_message_that_keeps_failing_becomes_a_dead_letter_with_its_error(bus: 
     )
     assert "Traceback" in dead.error
     assert "the poison" in dead.error
-    send(bus.units["marketdata"], prices(price("AAPL", "2")))
+    send(bus.contexts["marketdata"], prices(price("AAPL", "2")))
     eventually(lambda: seen.count("orders.prices") == 1)
-    eventually(lambda: value(bus.units["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
+    eventually(lambda: value(bus.contexts["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
 
 
 def test_waiting_for_a_condition_costs_no_tries(bus: Bus) -> None:
@@ -90,9 +90,9 @@ def test_waiting_for_a_condition_costs_no_tries(bus: Bus) -> None:
     seen = Seen()
     later = noting(seen, "orders.prices", lambda n: TryAgainLater("not yet", pause_ms=20) if n < 12 else None)
     bus.start(orders=later, valuation=noting(seen, "valuation.prices"))
-    send(bus.units["marketdata"], prices(price("AAPL", "1")))
+    send(bus.contexts["marketdata"], prices(price("AAPL", "1")))
     eventually(lambda: seen.count("orders.prices") == 1, seconds=30)
-    assert rows(bus.units["orders"].engine, "SELECT * FROM orders.dead_letters") == []
+    assert rows(bus.contexts["orders"].engine, "SELECT * FROM orders.dead_letters") == []
 
 
 def test_a_command_waits_for_an_owner_that_starts_later(bus: Bus) -> None:
@@ -101,21 +101,21 @@ def test_a_command_waits_for_an_owner_that_starts_later(bus: Bus) -> None:
     actors = Actors()
 
     @actors.on(OpenAccount, queue="orders.commands")
-    def open_account(_command: OpenAccount, _tx: Transaction) -> None:
+    def open_account(_command: OpenAccount, _uow: UnitOfWork) -> None:
         opened.set()
 
     bus.start(valuation=noting(Seen(), "valuation.prices"))
-    send(bus.units["gateway"], account(uuid4()))
+    send(bus.contexts["gateway"], account(uuid4()))
     bus.add(orders=actors)
     assert opened.wait(20)
-    eventually(lambda: value(bus.units["gateway"].engine, "SELECT count(*) = 0 FROM gateway.outbox"))
+    eventually(lambda: value(bus.contexts["gateway"].engine, "SELECT count(*) = 0 FROM gateway.outbox"))
 
 
 def test_an_event_that_nobody_waits_for_is_sent_and_forgotten(bus: Bus) -> None:
     """AccountsValued and the like have listeners only while somebody looks."""
     bus.start(orders=noting(Seen(), "orders.prices"))
-    send(bus.units["valuation"], AccountsValued(values=(), at=utc_now()))
-    eventually(lambda: value(bus.units["valuation"].engine, "SELECT count(*) = 0 FROM valuation.outbox"))
+    send(bus.contexts["valuation"], AccountsValued(values=(), at=utc_now()))
+    eventually(lambda: value(bus.contexts["valuation"].engine, "SELECT count(*) = 0 FROM valuation.outbox"))
 
 
 def test_what_is_more_urgent_overtakes_its_own_queue(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,14 +126,14 @@ def test_what_is_more_urgent_overtakes_its_own_queue(bus: Bus, monkeypatch: pyte
     actors = Actors()
 
     @actors.on(RunJob, queue="orders.jobs")
-    def run(command: RunJob, _tx: Transaction) -> None:
+    def run(command: RunJob, _uow: UnitOfWork) -> None:
         begun.append(command.job)
         if command.job == "urgent":
             overtaken.set()
         (go_on if command.job == "busy" else overtaken).wait(30)  # who began a low one takes no other before it
 
     bus.start(orders=actors)
-    gateway = bus.units["gateway"]
+    gateway = bus.contexts["gateway"]
     send(gateway, *(RunJob(to="orders", run_id=uuid4(), job="busy") for _ in range(4)))
     eventually(lambda: len(begun) == 4, what="all threads are busy")
     send(gateway, *(RunJob(to="orders", run_id=uuid4(), job="low") for _ in range(100)))

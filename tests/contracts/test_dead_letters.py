@@ -19,7 +19,7 @@ from shared.bus.dead_letters import (
 )
 from shared.bus.envelope import MAX_BODY_BYTES, Outgoing, encode
 from shared.bus.poison import KEPT_BYTES
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import EVENTS
 from tests.contracts.buses import Bus, Seen, noting
@@ -49,17 +49,17 @@ POISON: dict[str, tuple[bytes, str]] = {
 }
 
 
-def put(unit: Unit, body: bytes, *, message_id: UUID | None = None) -> UUID:
+def put(context: ServiceContext, body: bytes, *, message_id: UUID | None = None) -> UUID:
     """Publish bytes as they are, from the unit's outbox."""
     message_id = message_id or uuid4()
-    with unit.transaction() as tx:
-        tx.outgoing.append(Outgoing(message_id, EVENTS, KEY, "marketdata", body))
+    with context.unit_of_work() as uow:
+        uow.outgoing.append(Outgoing(message_id, EVENTS, KEY, "marketdata", body))
     return message_id
 
 
 def letters(bus: Bus, count: int = 1) -> list[DeadLetter]:
     def found() -> list[DeadLetter]:
-        with bus.units["gateway"].engine.connect() as connection:
+        with bus.contexts["gateway"].engine.connect() as connection:
             return list_dead_letters(connection, "orders")
 
     eventually(lambda: len(found()) == count, what=f"{count} dead letters")
@@ -72,8 +72,8 @@ def test_poison_is_a_dead_letter_at_once_and_blocks_nothing(bus: Bus, case: str)
     body, reason = POISON[case]
     seen = Seen()
     bus.start(orders=noting(seen, "orders.prices"))
-    message_id = put(bus.units["marketdata"], body)
-    send(bus.units["marketdata"], prices(price("AAPL", "2")))
+    message_id = put(bus.contexts["marketdata"], body)
+    send(bus.contexts["marketdata"], prices(price("AAPL", "2")))
     eventually(lambda: seen.count("orders.prices") == 1)
     (dead,) = letters(bus)
     assert (dead.queue, dead.reason) == ("orders.prices", reason)
@@ -85,7 +85,7 @@ def test_poison_is_a_dead_letter_at_once_and_blocks_nothing(bus: Bus, case: str)
     assert dead.complete == (reason != "TooLarge")
     if reason in {"Undecodable", "TooLarge"}:
         assert dead.message_id == message_id
-    eventually(lambda: value(bus.units["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
+    eventually(lambda: value(bus.contexts["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))
 
 
 def failing_until(mended: threading.Event, seen: Seen) -> Actors:
@@ -93,7 +93,7 @@ def failing_until(mended: threading.Event, seen: Seen) -> Actors:
     actors = Actors()
 
     @actors.on(PricesUpdated, queue="orders.prices")
-    def note(event: PricesUpdated, tx: Transaction) -> None:
+    def note(event: PricesUpdated, uow: UnitOfWork) -> None:
         if not mended.is_set():
             raise ZeroDivisionError("the bug")
         seen.note("orders.prices", event)
@@ -103,8 +103,8 @@ def failing_until(mended: threading.Event, seen: Seen) -> Actors:
 
 
 def ask(bus: Bus, question: Any, *ids: int) -> None:
-    with bus.units["gateway"].transaction() as tx:
-        question(tx, "orders", ids, who="operator")
+    with bus.contexts["gateway"].unit_of_work() as uow:
+        question(uow, "orders", ids, who="operator")
 
 
 def test_a_dead_letter_that_is_sent_again_acts_once_under_its_own_id(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,18 +113,18 @@ def test_a_dead_letter_that_is_sent_again_acts_once_under_its_own_id(bus: Bus, m
     seen, mended = Seen(), threading.Event()
     bus.start(orders=failing_until(mended, seen))
     again = uuid4()
-    send(bus.units["marketdata"], prices(price("AAPL", "1")), message_id=again)
+    send(bus.contexts["marketdata"], prices(price("AAPL", "1")), message_id=again)
     (dead,) = letters(bus)
     mended.set()
     ask(bus, requeue_dead_letters, dead.id)
     eventually(lambda: seen.count("orders.prices") == 1)
     ask(bus, requeue_dead_letters, dead.id)
-    send(bus.units["marketdata"], prices(price("AAPL", "1")), message_id=again)
-    send(bus.units["marketdata"], prices(price("AAPL", "2")))
+    send(bus.contexts["marketdata"], prices(price("AAPL", "1")), message_id=again)
+    send(bus.contexts["marketdata"], prices(price("AAPL", "2")))
     eventually(lambda: seen.count("orders.prices") == 2)
     assert letters(bus, 0) == []
     find = "SELECT count(*) FROM orders.inbox WHERE message_id = :m"
-    assert value(bus.units["orders"].engine, find, m=again) == 1
+    assert value(bus.contexts["orders"].engine, find, m=again) == 1
 
 
 def test_many_are_sent_again_and_others_discarded(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_many_are_sent_again_and_others_discarded(bus: Bus, monkeypatch: pytest.
     monkeypatch.setattr("shared.bus.retries.TRIES", 1)
     seen, mended = Seen(), threading.Event()
     bus.start(orders=failing_until(mended, seen))
-    send(bus.units["marketdata"], *(prices(price("AAPL", n + 1, sequence=n + 1)) for n in range(10)))
+    send(bus.contexts["marketdata"], *(prices(price("AAPL", n + 1, sequence=n + 1)) for n in range(10)))
     ids = [dead.id for dead in letters(bus, 10)]
     assert ids == sorted(ids, reverse=True)
     mended.set()
@@ -147,11 +147,11 @@ def test_what_is_not_complete_cannot_be_sent_again(bus: Bus) -> None:
     """Of a message over the limit only the beginning is kept: it stays a dead letter, and can be discarded."""
     seen = Seen()
     bus.start(orders=failing_until(threading.Event(), seen))
-    put(bus.units["marketdata"], b" " * (MAX_BODY_BYTES + 1))
+    put(bus.contexts["marketdata"], b" " * (MAX_BODY_BYTES + 1))
     (dead,) = letters(bus)
     ask(bus, requeue_dead_letters, dead.id)
     done = "SELECT count(*) = 1 FROM orders.inbox WHERE consumer LIKE '%Requeue%'"
-    eventually(lambda: value(bus.units["orders"].engine, done))
+    eventually(lambda: value(bus.contexts["orders"].engine, done))
     assert [letter.id for letter in letters(bus)] == [dead.id]
     ask(bus, discard_dead_letters, dead.id)
     assert letters(bus, 0) == []
@@ -161,10 +161,10 @@ def test_dead_letters_are_found_by_queue_reason_and_page(bus: Bus) -> None:
     """The newest first, filtered, page by page; one alone with its body; one that is gone is named."""
     bus.start(orders=noting(Seen(), "orders.prices"))
     for _ in range(3):
-        put(bus.units["marketdata"], POISON["a message nobody knows"][0].replace(b"AAPL", uuid4().hex[:8].encode()))
-        put(bus.units["marketdata"], uuid4().bytes)
+        put(bus.contexts["marketdata"], POISON["a message nobody knows"][0].replace(b"AAPL", uuid4().hex[:8].encode()))
+        put(bus.contexts["marketdata"], uuid4().bytes)
     everything = letters(bus, 4)  # the three unknown ones share one message id, and so one row
-    with bus.units["gateway"].engine.connect() as connection:
+    with bus.contexts["gateway"].engine.connect() as connection:
         assert len(list_dead_letters(connection, "orders", reason="Undecodable")) == 3
         assert list_dead_letters(connection, "orders", queue="orders.commands") == []
         first = list_dead_letters(connection, "orders", limit=2)
@@ -181,11 +181,11 @@ def test_while_the_database_is_away_poison_waits_in_its_queue(bus: Bus, monkeypa
     monkeypatch.setattr("shared.bus.inprocess.REQUEUE_PAUSE_SECONDS", 0.1)
     seen = Seen()
     bus.start(orders=noting(seen, "orders.prices"))
-    orders = bus.units["orders"].engine
+    orders = bus.contexts["orders"].engine
     with orders.begin() as connection:
         connection.execute(text("ALTER TABLE orders.dead_letters RENAME TO elsewhere"))
-    put(bus.units["marketdata"], b"poison")
-    send(bus.units["marketdata"], prices(price("AAPL", "2")))
+    put(bus.contexts["marketdata"], b"poison")
+    send(bus.contexts["marketdata"], prices(price("AAPL", "2")))
     eventually(lambda: seen.count("orders.prices") == 1)
     with orders.begin() as connection:
         connection.execute(text("ALTER TABLE orders.elsewhere RENAME TO dead_letters"))

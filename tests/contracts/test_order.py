@@ -13,7 +13,7 @@ import pytest
 from shared.bus.actors import Actors
 from shared.bus.envelope import actor_name
 from shared.bus.ordering import note_in_turn, park
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.orders import CancelOrder
 from tests.contracts.buses import Bus
@@ -28,8 +28,8 @@ def commanded(noted: Noted, disturb: Callable[[str], None] = lambda _: None, *, 
     actors = Actors()
 
     @actors.on(OpenAccount, queue="orders.commands", asks_first=asks_first)
-    def obey(command: OpenAccount, tx: Transaction) -> None:
-        tx.together(("SELECT 1 AS asked", {}))
+    def obey(command: OpenAccount, uow: UnitOfWork) -> None:
+        uow.together(("SELECT 1 AS asked", {}))
         disturb(command.name)
         noted.setdefault(command.account_id, []).append(command.name)
 
@@ -37,7 +37,7 @@ def commanded(noted: Noted, disturb: Callable[[str], None] = lambda _: None, *, 
 
 
 def command(bus: Bus, account_id: UUID, name: str, message_id: UUID | None = None) -> None:
-    send(bus.units["gateway"], account(account_id).model_copy(update={"name": name}), message_id=message_id)
+    send(bus.contexts["gateway"], account(account_id).model_copy(update={"name": name}), message_id=message_id)
 
 
 def disturbed(seed: int) -> Callable[[str], None]:
@@ -73,7 +73,7 @@ def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, seed: int, asks_fi
     sent = send_all(bus, 60)
     eventually(lambda: sum(map(len, noted.values())) >= 60, seconds=40, what="all are obeyed")
     assert noted == sent
-    assert value(bus.units["orders"].engine, "SELECT count(*) FROM orders.dead_letters") == 0
+    assert value(bus.contexts["orders"].engine, "SELECT count(*) FROM orders.dead_letters") == 0
 
 
 def test_without_the_wait_the_same_disturbance_breaks_the_order(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,13 +91,13 @@ def test_a_backlog_of_one_account_is_worked_off_in_order(bus: Bus) -> None:
     noted: Noted = {}
     bus.start()
     sent = [f"{n:03}" for n in range(200)]
-    with bus.units["gateway"].transaction() as tx:
+    with bus.contexts["gateway"].unit_of_work() as uow:
         for name in sent:
-            tx.publish(account(ACCOUNTS[0]).model_copy(update={"name": name}))
+            uow.publish(account(ACCOUNTS[0]).model_copy(update={"name": name}))
     bus.add(orders=commanded(noted))
     eventually(lambda: len(noted.get(ACCOUNTS[0], [])) >= len(sent), seconds=20, what="all are obeyed")
     assert noted == {ACCOUNTS[0]: sent}
-    assert value(bus.units["orders"].engine, "SELECT count(*) FROM orders.parked") == 0
+    assert value(bus.contexts["orders"].engine, "SELECT count(*) FROM orders.parked") == 0
 
 
 def test_what_follows_a_dead_letter_goes_on(bus: Bus) -> None:
@@ -112,7 +112,7 @@ def test_what_follows_a_dead_letter_goes_on(bus: Bus) -> None:
     command(bus, ACCOUNTS[0], "bad")
     command(bus, ACCOUNTS[0], "good")
     eventually(lambda: noted.get(ACCOUNTS[0]) == ["good"], seconds=60)
-    (dead,) = rows(bus.units["orders"].engine, "SELECT reason FROM orders.dead_letters")
+    (dead,) = rows(bus.contexts["orders"].engine, "SELECT reason FROM orders.dead_letters")
     assert dead.reason == "ValueError"
 
 
@@ -122,9 +122,9 @@ def test_what_follows_a_lost_command_goes_ahead_in_the_end(bus: Bus, monkeypatch
     monkeypatch.setattr("shared.bus.relay.OVERDUE_SECONDS", 0.1)
     noted: Noted = {}
     bus.start(orders=commanded(noted))
-    with bus.units["gateway"].transaction() as tx:
-        tx.publish(account(ACCOUNTS[0]))
-        lost = tx.outgoing[-1].message_id
+    with bus.contexts["gateway"].unit_of_work() as uow:
+        uow.publish(account(ACCOUNTS[0]))
+        lost = uow.outgoing[-1].message_id
     eventually(lambda: noted.pop(ACCOUNTS[0], None))
     forget = rows_of_inbox(bus, lost)
     assert forget == 1
@@ -134,9 +134,9 @@ def test_what_follows_a_lost_command_goes_ahead_in_the_end(bus: Bus, monkeypatch
 
 def rows_of_inbox(bus: Bus, message_id: UUID) -> int:
     """Make orders forget that it handled the message; the number of rows that said so."""
-    with bus.units["orders"].transaction() as tx:
+    with bus.contexts["orders"].unit_of_work() as uow:
         statement = "DELETE FROM orders.inbox WHERE message_id = %s"
-        return tx.connection.exec_driver_sql(statement, (message_id,)).rowcount
+        return uow.connection.exec_driver_sql(statement, (message_id,)).rowcount
 
 
 def test_a_command_that_is_sent_again_waits_for_nobody(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_a_command_that_is_sent_again_waits_for_nobody(bus: Bus, monkeypatch: py
     again = uuid4()
     command(bus, ACCOUNTS[0], "first", again)
     command(bus, ACCOUNTS[0], "second")
-    eventually(lambda: value(bus.units["gateway"].engine, "SELECT count(*) <= 2 FROM gateway.outbox"))
+    eventually(lambda: value(bus.contexts["gateway"].engine, "SELECT count(*) <= 2 FROM gateway.outbox"))
     command(bus, ACCOUNTS[0], "first", again)
     command(bus, ACCOUNTS[0], "third")
     bus.add(orders=commanded(noted))
@@ -167,16 +167,16 @@ def test_what_is_sent_again_keeps_its_place(bus: Bus) -> None:
 
     noted: Noted = {}
     bus.start()
-    gateway = bus.units["gateway"]
+    gateway = bus.contexts["gateway"]
     command(bus, ACCOUNTS[0], "first")
     second = account(ACCOUNTS[0]).model_copy(update={"name": "second"})
-    with gateway.transaction() as tx:
-        message_id = tx.publish(second)
-        previous = tx.chain()
+    with gateway.unit_of_work() as uow:
+        message_id = uow.publish(second)
+        previous = uow.chain()
     assert previous is not None
     eventually(lambda: value(gateway.engine, "SELECT count(*) <= 2 FROM gateway.outbox"))
-    with gateway.transaction() as tx:
-        tx.publish(second, message_id=message_id, previous=previous)
+    with gateway.unit_of_work() as uow:
+        uow.publish(second, message_id=message_id, previous=previous)
     command(bus, ACCOUNTS[0], "third")
     bus.add(orders=commanded(noted, disturb))
     eventually(lambda: len(noted.get(ACCOUNTS[0], [])) == 3)
@@ -185,16 +185,16 @@ def test_what_is_sent_again_keeps_its_place(bus: Bus) -> None:
 
 def test_who_parks_and_who_settles_wait_for_each_other(bus: Bus) -> None:
     """While the predecessor's effect is not committed, parking waits; then it sees that nothing is to be waited for."""
-    orders, first = bus.units["orders"], str(uuid4())
+    orders, first = bus.contexts["orders"], str(uuid4())
     waits = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = :database"
     database = value(orders.engine, "SELECT oid FROM pg_database WHERE datname = current_database()")
     second: dramatiq.Message[None] = dramatiq.Message("orders.commands", "x", (), {}, {"after": first}, str(uuid4()), 0)
     with ThreadPoolExecutor(1) as pool:
-        with orders.transaction() as tx:
-            note_in_turn(tx, "orders.commands", actor_name("orders.commands", OpenAccount.wire_name()), first, None)
-            tx.together()
+        with orders.unit_of_work() as uow:
+            note_in_turn(uow, "orders.commands", actor_name("orders.commands", OpenAccount.wire_name()), first, None)
+            uow.together()
             parking = pool.submit(park, orders, "orders.commands", second)
-            eventually(lambda: value(bus.units["gateway"].engine, waits, database=database), what="parking waits")
+            eventually(lambda: value(bus.contexts["gateway"].engine, waits, database=database), what="parking waits")
             assert not parking.done()
         assert parking.result(10) is False
     assert value(orders.engine, "SELECT count(*) FROM orders.parked") == 0
@@ -207,19 +207,19 @@ def test_a_cancel_is_obeyed_after_the_command_before_it(bus: Bus) -> None:
     actors = Actors()
 
     @actors.on(OpenAccount, queue="orders.commands")
-    def open_account(_command: OpenAccount, _tx: Transaction) -> None:
+    def open_account(_command: OpenAccount, _uow: UnitOfWork) -> None:
         go_on.wait(10)
         noted.append("open")
 
     @actors.on(CancelOrder, queue="orders.commands")
-    def cancel(_command: CancelOrder, _tx: Transaction) -> None:
+    def cancel(_command: CancelOrder, _uow: UnitOfWork) -> None:
         noted.append("cancel")
 
     bus.start(orders=actors)
-    with bus.units["gateway"].transaction() as tx:
-        tx.publish(account(ACCOUNTS[0]))
-        tx.publish(CancelOrder(account_id=ACCOUNTS[0], order_id=uuid4(), requested_at=tx.now))
+    with bus.contexts["gateway"].unit_of_work() as uow:
+        uow.publish(account(ACCOUNTS[0]))
+        uow.publish(CancelOrder(account_id=ACCOUNTS[0], order_id=uuid4(), requested_at=uow.now))
     waiting = "SELECT count(*) FROM orders.inbox"
-    assert value(bus.units["orders"].engine, waiting) == 0
+    assert value(bus.contexts["orders"].engine, waiting) == 0
     go_on.set()
     eventually(lambda: noted == ["open", "cancel"])

@@ -14,7 +14,7 @@ import pytest
 
 from embedded.system import System
 from services.gateway.settings import Settings
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.clock import utc_now
 from shared.contracts.base import routing_key
 from shared.contracts.orders import CancelOrder, OrderType, ReplaceOrder, Side, TimeInForce
@@ -60,8 +60,8 @@ class Market:
         self.simulation.listen([routing_key(message, message.service) for message in LIVE], self._note)
 
     @property
-    def orders(self) -> Unit:
-        return self.system.units["orders"]
+    def orders(self) -> ServiceContext:
+        return self.system.contexts["orders"]
 
     def _note(self, name: str, body: dict[str, Any]) -> None:
         if "sequence" in body:
@@ -72,7 +72,10 @@ class Market:
             self.answers[body["new_order_id"]].add(body["sequence"])
 
     def trade(self) -> None:
-        send(self.system.units["gateway"], *(account(each, **kind) for each, kind in zip(ACCOUNTS, KINDS, strict=True)))
+        send(
+            self.system.contexts["gateway"],
+            *(account(each, **kind) for each, kind in zip(ACCOUNTS, KINDS, strict=True)),
+        )
         for second in range(1, SECONDS):
             self._quote(second)
             for _ in range(self.random.randint(1, 4)):
@@ -82,7 +85,7 @@ class Market:
 
     def _quote(self, second: int) -> None:
         quotes = [self._bar(symbol, second) for symbol in ("AAPL", "IBM")]
-        send(self.system.units["marketdata"], prices(*quotes))
+        send(self.system.contexts["marketdata"], prices(*quotes))
 
     def _bar(self, symbol: str, second: int) -> Price:
         """A quote, and the range of the second before it."""
@@ -104,7 +107,7 @@ class Market:
                 **self._terms(),
             },
         )
-        gateway = self.system.units["gateway"]
+        gateway = self.system.contexts["gateway"]
         send(gateway, submitted)
         if self.random.random() < 0.3:
             self.replaced.append(self._id())
@@ -140,7 +143,8 @@ class Market:
         asked = [*self.canceled, *self.replaced]
         told = {str(order_id): len(self.answers[str(order_id)]) for order_id in asked}
         outboxes = {
-            name: value(unit.engine, f"SELECT count(*) FROM {name}.outbox") for name, unit in self.system.units.items()
+            name: value(context.engine, f"SELECT count(*) FROM {name}.outbox")
+            for name, context in self.system.contexts.items()
         }
         checks = {
             "events without a gap": {a: n for a, n in self.sequences.items() if n != set(range(1, max(n) + 1))},
@@ -159,8 +163,8 @@ def market(urls: dict[str, str], seed: int, faults: Faults) -> Iterator[Market]:
     random, clock = Random(seed), SimulatedClock(utc_now())
     settings = Settings(demo=True, pool_size=3, api_key_id="TESTKEY", api_secret_key="test-secret-key")
 
-    def simulate(units: dict[str, Unit]) -> Simulation:
-        return Simulation(make_middleware(units, random), clock=clock, random=random, faults=faults)
+    def simulate(contexts: dict[str, ServiceContext]) -> Simulation:
+        return Simulation(make_middleware(contexts, random), clock=clock, random=random, faults=faults)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAPERPROFIT_DEMO", "true")
@@ -168,13 +172,13 @@ def market(urls: dict[str, str], seed: int, faults: Faults) -> Iterator[Market]:
         system.prepare()
         simulation = system.broker
         assert isinstance(simulation, Simulation)
-        simulation.relay(system.units.values())
+        simulation.relay(system.contexts.values())
         try:
             yield Market(system, simulation, random)
         finally:
             simulation.close()
-            for unit in system.units.values():
-                unit.engine.dispose()
+            for context in system.contexts.values():
+                context.engine.dispose()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -210,7 +214,7 @@ def test_a_message_is_delivered_again_on_demand(urls: dict[str, str]) -> None:
     """Its acknowledgement is lost: it is handled twice, and acts once."""
     with market(urls, 1, Faults()) as made:
         made.simulation.redeliver()
-        send(made.system.units["gateway"], account(ACCOUNTS[0]))
+        send(made.system.contexts["gateway"], account(ACCOUNTS[0]))
         made.simulation.run()
         assert sum("OpenAccount.v1 #1 " in step for step in made.simulation.trace) == 2
         assert value(made.orders.engine, "SELECT count(*) FROM orders.ledger WHERE account_id = :a", a=ACCOUNTS[0]) == 1

@@ -148,7 +148,7 @@ class Difference:
 
     @property
     def place(self) -> tuple[float, int]:
-        """When it was, for the order within a family."""
+        """When it was, for the order within a order_group."""
         return (self.quote.number if self.quote else float("inf")), self.leg
 
     @cached_property
@@ -242,7 +242,7 @@ def _difference(tape: Tape, number: int, ours: Sequence[Filled], theirs: Sequenc
     return Difference(tape, number, ours[:same], None if first is None else tape.quotes[first], *on)
 
 
-def families(found: Iterable[Difference]) -> list[list[Difference]]:
+def order_groups(found: Iterable[Difference]) -> list[list[Difference]]:
     """The differences of orders that end together, the earliest first: the later ones follow from it."""
     known: dict[int, list[Difference]] = defaultdict(list)
     for each in found:

@@ -10,11 +10,11 @@ from shared.contracts.orders import OrderStatus, ReplaceOrder, SubmitOrder
 from shared.contracts.prices import Price
 from shared.exchange.acceptance.entry import Admitted, admit
 from shared.exchange.acceptance.replace import Replaced, amend
-from shared.exchange.acceptance.risk_checks import Listing, Standing
+from shared.exchange.acceptance.risk_checks import Exposure, Instrument
 from shared.exchange.lots import held
-from shared.exchange.matching.book import Book, Settlement
+from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.ending import end
-from shared.exchange.matching.execution import settle
+from shared.exchange.matching.execution import execute
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.matching.matching import MarketRules
 from shared.exchange.order import Account, Key, Leg, Order
@@ -29,7 +29,7 @@ CASH = Decimal(10) ** 12
 SETTINGS = AccountSettings.model_validate({"multiplier": 4, "shorting": True, "fills": {"participation": "1"}})
 ENDS = {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED}
 
-Settle = Callable[[Iterable[Order], dict[str, Price], Book, datetime, MarketRules], Settlement]
+Settle = Callable[[Iterable[Order], dict[str, Price], Book, datetime, MarketRules], Execution]
 
 
 class Desk:
@@ -38,7 +38,7 @@ class Desk:
     All simple orders are of one account. A bracket has an account of its own, since it may only open a position.
     """
 
-    def __init__(self, engine: Settle = settle) -> None:
+    def __init__(self, engine: Settle = execute) -> None:
         self._settle = engine
         self._book = Book({}, {})
         self._open: dict[str, dict[Key, Order]] = {symbol: {} for symbol in SYMBOLS}
@@ -71,10 +71,10 @@ class Desk:
         self._expire(quote.at)
         book = Book(self._book.accounts, self._book.lots, liquidity=Liquidity())
         orders = list(self._open[quote.symbol].values())
-        settlement = self._settle(orders, {quote.symbol: price}, book, quote.at, RULES)
-        for fill in settlement.fills:
+        execution = self._settle(orders, {quote.symbol: price}, book, quote.at, RULES)
+        for fill in execution.fills:
             self._outcome(fill.order).fills.append(Filled(fill.quote.sequence, fill.qty, fill.price))
-        for order in settlement.orders:
+        for order in execution.orders:
             self._keep(order)
 
     def _expire(self, at: datetime) -> None:
@@ -87,8 +87,8 @@ class Desk:
         if owner != TRADER:
             self._account(owner)
         command = _command(event, owner)
-        account, standing = self._book.accounts[owner], self._standing(owner, event.symbol)
-        admitted = admit(command, self._listing(event.symbol, event.ends_at), account, standing, event.at)
+        account, exposure = self._book.accounts[owner], self._standing(owner, event.symbol)
+        admitted = admit(command, self._listing(event.symbol, event.ends_at), account, exposure, event.at)
         assert isinstance(admitted, Admitted), f"{event}: {admitted}"
         self._book.accounts[owner] = admitted.account
         for order in admitted.orders:
@@ -111,9 +111,9 @@ class Desk:
             account_id=old.account_id, order_id=old.id, new_order_id=new, requested_at=event.at,
             qty=_decimal(event.qty), limit_price=event.limit, stop_price=event.stop,
         )  # fmt: skip
-        listing = self._listing(event.symbol, old.expires_at)
-        account, standing = self._book.accounts[old.account_id], self._standing(old.account_id, event.symbol)
-        found = amend([old], command, listing, account, standing, event.at)
+        instrument = self._listing(event.symbol, old.expires_at)
+        account, exposure = self._book.accounts[old.account_id], self._standing(old.account_id, event.symbol)
+        found = amend([old], command, instrument, account, exposure, event.at)
         if isinstance(found, Replaced):
             self._book.accounts[account.id] = found.account
             del self._open[event.symbol][old.key]
@@ -122,8 +122,8 @@ class Desk:
 
     def _end(self, ending: list[Order], status: OrderStatus, at: datetime) -> None:
         if ending:
-            families = {(order.account_id, order.family) for order in ending if order.family}
-            others = [order for order in self._all_open() if (order.account_id, order.family) in families]
+            order_groups = {(order.account_id, order.order_group) for order in ending if order.order_group}
+            others = [order for order in self._all_open() if (order.account_id, order.order_group) in order_groups]
             known = {order.key: order for order in (*ending, *others)}
             for order in end(ending, status, known.values(), self._book.accounts, at).orders.values():
                 self._keep(order)
@@ -141,13 +141,13 @@ class Desk:
     def _outcome(self, order: Order) -> Outcome:
         return self._outcomes[self._numbers[order.key]]
 
-    def _listing(self, symbol: str, ends_at: datetime | None) -> Listing:
+    def _listing(self, symbol: str, ends_at: datetime | None) -> Instrument:
         price = self._prices[symbol]
-        return Listing(True, price.ask, price.bid, price.last, session_end=ends_at)
+        return Instrument(True, price.ask, price.bid, price.last, session_end=ends_at)
 
-    def _standing(self, owner: UUID, symbol: str) -> Standing:
-        promised = (order.promised for order in self._open[symbol].values() if order.account_id == owner)
-        return Standing(held(self._book.lots[owner, symbol]), sum(promised, ZERO))
+    def _standing(self, owner: UUID, symbol: str) -> Exposure:
+        held_for_orders = (order.held_for_orders for order in self._open[symbol].values() if order.account_id == owner)
+        return Exposure(held(self._book.lots[owner, symbol]), sum(held_for_orders, ZERO))
 
 
 def _price(quote: Quote) -> Price:

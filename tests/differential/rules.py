@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from tests.differential.differences import Difference, Tape, differences, families
+from tests.differential.differences import Difference, Tape, differences, order_groups
 
 
 @dataclass(frozen=True)
@@ -242,17 +242,17 @@ class Comparison:
 
 
 def compare(tape: Tape) -> Comparison:
-    """Orders of one family fall under the rule of their earliest difference, from which the others follow."""
+    """Orders of one order_group fall under the rule of their earliest difference, from which the others follow."""
     known: dict[str, list[Difference]] = {rule.name: [] for rule in RULES}
     left_over: list[Difference] = []
-    for family in families(differences(tape)):
-        rule = _first_rule(family)
-        (left_over if rule is None else known[rule.name]).extend(family)
+    for order_group in order_groups(differences(tape)):
+        rule = _first_rule(order_group)
+        (left_over if rule is None else known[rule.name]).extend(order_group)
     return Comparison(known, left_over)
 
 
-def _first_rule(family: Sequence[Difference]) -> Rule | None:
-    first = [each for each in family if each.quote == family[0].quote]
+def _first_rule(order_group: Sequence[Difference]) -> Rule | None:
+    first = [each for each in order_group if each.quote == order_group[0].quote]
     return next((rule for rule in map(rule_of, first) if rule is not None), None)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.prices import Price
-from shared.exchange.matching.book import Book, Settlement
-from shared.exchange.matching.execution import settle
+from shared.exchange.matching.book import Book, Execution
+from shared.exchange.matching.execution import execute
 from shared.exchange.matching.matching import MarketRules
 from shared.exchange.order import Order
 from shared.storage.migrate import ROOT
@@ -60,9 +60,9 @@ def test_each_difference_from_nautilus_falls_under_a_rule_of_ours(tape: list[Eve
 
 def crossed(
     orders: Iterable[Order], prices: dict[str, Price], book: Book, now: datetime, rules: MarketRules
-) -> Settlement:
+) -> Execution:
     """A buy pays the bid, and a sell gets the ask."""
-    return settle(orders, {symbol: _crossed(price) for symbol, price in prices.items()}, book, now, rules)
+    return execute(orders, {symbol: _crossed(price) for symbol, price in prices.items()}, book, now, rules)
 
 
 def _crossed(price: Price) -> Price:
@@ -72,9 +72,9 @@ def _crossed(price: Price) -> Price:
 
 def thrifty(
     orders: Iterable[Order], prices: dict[str, Price], book: Book, now: datetime, rules: MarketRules
-) -> Settlement:
+) -> Execution:
     """Half of a quote's size is not there."""
-    return settle(orders, {symbol: _halved(price) for symbol, price in prices.items()}, book, now, rules)
+    return execute(orders, {symbol: _halved(price) for symbol, price in prices.items()}, book, now, rules)
 
 
 def _halved(price: Price) -> Price:
@@ -84,10 +84,10 @@ def _halved(price: Price) -> Price:
 
 def forgetful(
     orders: Iterable[Order], prices: dict[str, Price], book: Book, now: datetime, rules: MarketRules
-) -> Settlement:
+) -> Execution:
     """Every fiftieth quote fills nothing."""
     missed = {symbol: price for symbol, price in prices.items() if price.sequence % 50}
-    return settle(orders, missed, book, now, rules)
+    return execute(orders, missed, book, now, rules)
 
 
 @pytest.mark.parametrize("engine", [crossed, thrifty, forgetful])

@@ -6,7 +6,7 @@ import pytest
 
 from shared.bus.amqp.broker import ServiceBroker
 from shared.bus.amqp.publisher import Publisher
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.service import make_middleware
 from shared.storage.engine import make_engine
 from tests.servers.rabbitmq import RabbitServer
@@ -22,10 +22,10 @@ def vhost(rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 
 @pytest.fixture
-def gateway(urls: dict[str, str]) -> Iterator[Unit]:
-    unit = Unit("gateway", make_engine(urls["gateway"], name="gateway"))
-    yield unit
-    unit.engine.dispose()
+def gateway(urls: dict[str, str]) -> Iterator[ServiceContext]:
+    context = ServiceContext("gateway", make_engine(urls["gateway"], name="gateway"))
+    yield context
+    context.engine.dispose()
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def publisher(vhost: str) -> Iterator[Publisher]:
 
 
 @pytest.fixture
-def orders(urls: dict[str, str]) -> Iterator[Unit]:
-    unit = Unit("orders", make_engine(urls["orders"], name="orders"))
-    yield unit
-    unit.engine.dispose()
+def orders(urls: dict[str, str]) -> Iterator[ServiceContext]:
+    context = ServiceContext("orders", make_engine(urls["orders"], name="orders"))
+    yield context
+    context.engine.dispose()
 
 
 @pytest.fixture
-def broker(vhost: str, orders: Unit) -> Iterator[ServiceBroker]:
+def broker(vhost: str, orders: ServiceContext) -> Iterator[ServiceBroker]:
     made = ServiceBroker(vhost, service="orders", middleware=make_middleware({"orders": orders}))
     eventually(made.publisher.connected.is_set)
     yield made

@@ -17,7 +17,7 @@ from shared.bus.amqp.broker import ServiceBroker
 from shared.bus.amqp.topology import Kind, physical_name
 from shared.bus.envelope import encode
 from shared.bus.relay import Relay
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import EVENTS, consumed_by
 from shared.service import make_middleware
@@ -80,13 +80,17 @@ class Ours:
     queue = physical_name("orders.prices", Kind.CLASSIC)
     foreign = physical_name("valuation.prices", Kind.CLASSIC)
 
-    def __init__(self, url: str, unit: Unit, patch: pytest.MonkeyPatch, *, through: str | None = None) -> None:
+    def __init__(
+        self, url: str, context: ServiceContext, patch: pytest.MonkeyPatch, *, through: str | None = None
+    ) -> None:
         self.url = url
-        self.unit = unit
+        self.context = context
         self.patch = patch
-        self.broker: Any = ServiceBroker(through or url, service="orders", middleware=make_middleware({"orders": unit}))
+        self.broker: Any = ServiceBroker(
+            through or url, service="orders", middleware=make_middleware({"orders": context})
+        )
         eventually(self.broker.publisher.connected.is_set)
-        self.relay = Relay(unit, self.broker.publisher, poll=0.1)
+        self.relay = Relay(context, self.broker.publisher, poll=0.1)
         self.relay.start()
         self.workers: list[Worker] = []
 
@@ -95,10 +99,10 @@ class Ours:
         actors = Actors()
 
         @actors.raw(PricesUpdated, queue="orders.prices")
-        def act(event: PricesUpdated, _unit: Unit) -> None:
+        def act(event: PricesUpdated, _context: ServiceContext) -> None:
             handler(event.prices[0].symbol)
 
-        actors.attach(self.broker, self.unit)
+        actors.attach(self.broker, self.context)
 
     def work(self, threads: int = 2) -> Worker:
         worker = Worker(
@@ -110,7 +114,7 @@ class Ours:
         return worker
 
     def send(self, text: str) -> None:
-        send(self.unit, prices(price(text, 1)))
+        send(self.context, prices(price(text, 1)))
 
     def send_abroad(self) -> None:
         self.send("ABROAD")  # prices go to valuation, too
@@ -126,7 +130,7 @@ class Ours:
         publish(self.url, EVENTS, "marketdata.prices_updated.v1", encode(prices(price(text, 1))).body)
 
     def grave(self, _rabbit: RabbitServer) -> Grave | None:
-        dead = rows(self.unit.engine, "SELECT error FROM orders.dead_letters")
+        dead = rows(self.context.engine, "SELECT error FROM orders.dead_letters")
         return Grave(dead[0].error, None) if dead else None
 
     def close(self) -> None:

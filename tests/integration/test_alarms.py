@@ -12,7 +12,7 @@ from shared.bus.amqp.publisher import Publisher, PublishFailed
 from shared.bus.amqp.topology import Kind, physical_name
 from shared.bus.envelope import encode
 from shared.bus.relay import Relay
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.integration.subjects import BOTH, Ours, Stock, Subject
 from tests.servers.rabbitmq import ALARMS, PROGRAM, PrivateNode, private_node
 from tests.support import account, eventually, send, value
@@ -32,7 +32,7 @@ if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in
 
     @pytest.mark.parametrize("alarm", ALARMS)
     def test_what_is_sent_during_an_alarm_fails_at_once_and_arrives_after_it(
-        node: PrivateNode, url: str, gateway: Unit, caplog: pytest.LogCaptureFixture, alarm: str
+        node: PrivateNode, url: str, gateway: ServiceContext, caplog: pytest.LogCaptureFixture, alarm: str
     ) -> None:
         """Also what was sent just before RabbitMQ told of it; afterwards all arrive, for an account in order."""
         begin, end = ALARMS[alarm]
@@ -75,7 +75,7 @@ if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in
         return found
 
     def test_an_alarm_in_the_middle_of_a_stream_loses_and_reorders_nothing(
-        node: PrivateNode, url: str, gateway: Unit, monkeypatch: pytest.MonkeyPatch
+        node: PrivateNode, url: str, gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Three alarms come and go while messages flow, one of them together with lost connections."""
         monkeypatch.setattr("shared.outage.LONGEST_PAUSE_SECONDS", 0.2)
@@ -105,7 +105,7 @@ if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in
 
     @pytest.mark.parametrize("subject", BOTH)
     def test_an_alarm_holds_no_sender(
-        node: PrivateNode, url: str, orders: Unit, monkeypatch: pytest.MonkeyPatch, subject: str
+        node: PrivateNode, url: str, orders: ServiceContext, monkeypatch: pytest.MonkeyPatch, subject: str
     ) -> None:
         """Whoever sends with confirms while RabbitMQ reads nothing goes on within seconds; stock dramatiq waits."""
         sender: Subject = Ours(url, orders, monkeypatch) if subject == "ours" else Stock(url, confirm=True)

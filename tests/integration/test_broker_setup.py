@@ -20,7 +20,7 @@ from shared.bus.amqp.management import Management, ManagementRefused
 from shared.bus.amqp.setup import prepare, retire
 from shared.bus.amqp.topology import Kind, definitions, physical_name
 from shared.bus.envelope import encode
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import (
     COMMANDS,
@@ -268,8 +268,8 @@ def test_a_message_over_which_workers_die_again_and_again_is_given_up(
     monkeypatch.setattr("shared.bus.topology.DELIVERY_LIMIT", 2)
     url = rabbit.new_bus(replicated=True)
     message_id = uuid4()
-    unit = Unit("orders", make_engine(urls["orders"], name="orders"))
-    broker = ServiceBroker(url, service="orders", middleware=make_middleware({"orders": unit}))
+    context = ServiceContext("orders", make_engine(urls["orders"], name="orders"))
+    broker = ServiceBroker(url, service="orders", middleware=make_middleware({"orders": context}))
     eventually(broker.publisher.connected.is_set)
     broker.publisher.send(encode(prices(price("AAPL", 1)), message_id=message_id)).result(10)
     for _ in range(3):
@@ -278,18 +278,18 @@ def test_a_message_over_which_workers_die_again_and_again_is_given_up(
     actors = Actors()
 
     @actors.on(PricesUpdated, queue="orders.prices")
-    def never(_event: PricesUpdated, _tx: Transaction) -> None:
+    def never(_event: PricesUpdated, _uow: UnitOfWork) -> None:
         raise AssertionError("it was given up")
 
-    actors.attach(broker, unit)
+    actors.attach(broker, context)
     worker = Worker(broker, queues=set(consumed_by("orders")), worker_timeout=50, worker_threads=2)
     worker.start()
-    (dead,) = eventually(lambda: rows(unit.engine, "SELECT * FROM orders.dead_letters"))
+    (dead,) = eventually(lambda: rows(context.engine, "SELECT * FROM orders.dead_letters"))
     assert (dead.queue, dead.message_id, dead.reason) == ("orders.prices", message_id, "GivenUp")
     assert "delivery_limit" in dead.error
     worker.stop()
     broker.close()
-    unit.engine.dispose()
+    context.engine.dispose()
     rabbit.delete_vhost(url)
 
 
@@ -299,9 +299,9 @@ def test_a_service_without_its_queues_says_what_to_run_and_goes_on_when_they_are
     """Nobody has set RabbitMQ up: one line names the command, and the worker waits."""
     monkeypatch.setattr("shared.outage.LONGEST_PAUSE_SECONDS", 0.2)
     url = rabbit.new_vhost()
-    unit = Unit("orders", make_engine(urls["orders"], name="orders"))
-    broker = ServiceBroker(url, service="orders", middleware=make_middleware({"orders": unit}))
-    Actors().attach(broker, unit)
+    context = ServiceContext("orders", make_engine(urls["orders"], name="orders"))
+    broker = ServiceBroker(url, service="orders", middleware=make_middleware({"orders": context}))
+    Actors().attach(broker, context)
     worker = Worker(broker, queues={"orders.dead"}, worker_timeout=50, worker_threads=1)
     worker.start()
     eventually(lambda: "python -m shared.bus.amqp.setup" in str([vars(record) for record in caplog.records]))
@@ -309,5 +309,5 @@ def test_a_service_without_its_queues_says_what_to_run_and_goes_on_when_they_are
     eventually(lambda: "orders.dead" in broker.attached, seconds=30)
     worker.stop()
     broker.close()
-    unit.engine.dispose()
+    context.engine.dispose()
     rabbit.delete_vhost(url)

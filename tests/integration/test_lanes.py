@@ -9,12 +9,12 @@ from dramatiq import Worker
 
 from shared.bus.actors import Actors
 from shared.bus.amqp.broker import ServiceBroker
-from shared.bus.amqp.worker_pools import BackgroundLane
+from shared.bus.amqp.worker_pools import BackgroundPool
 from shared.bus.envelope import encode
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.jobs import RunJob
-from shared.contracts.routing import WORKERS, consumed_by, lanes_of
+from shared.contracts.routing import WORKERS, consumed_by, worker_pools_of
 from tests.support import account
 
 BACKLOG = 2000
@@ -28,32 +28,32 @@ def fill(url: str, count: int) -> None:
             channel.basic_publish("orders.internal", "orders.jobs", body)
 
 
-def test_a_command_overtakes_a_backlog_of_jobs(vhost: str, orders: Unit, broker: ServiceBroker) -> None:
+def test_a_command_overtakes_a_backlog_of_jobs(vhost: str, orders: ServiceContext, broker: ServiceBroker) -> None:
     """Every job holds its thread until the command has been obeyed: with common threads only, it never would be."""
     obeyed, began = threading.Event(), threading.Semaphore(0)
     actors = Actors()
 
     @actors.raw(RunJob, queue="orders.jobs")
-    def slow(_command: RunJob, _unit: Unit) -> None:
+    def slow(_command: RunJob, _context: ServiceContext) -> None:
         began.release()
         obeyed.wait(30)
 
     @actors.on(OpenAccount, queue="orders.commands")
-    def obey(_command: OpenAccount, _tx: Transaction) -> None:
+    def obey(_command: OpenAccount, _uow: UnitOfWork) -> None:
         obeyed.set()
 
     actors.attach(broker, orders)
     fill(vhost, BACKLOG)
-    urgent, rest = lanes_of("orders")
-    lane = BackgroundLane(rest, threads=2, timeout_ms=50, shutdown_ms=10_000)
-    broker.add_middleware(lane)
+    urgent, rest = worker_pools_of("orders")
+    pool = BackgroundPool(rest, threads=2, timeout_ms=50, shutdown_ms=10_000)
+    broker.add_middleware(pool)
     worker = Worker(broker, queues=set(urgent), worker_timeout=50, worker_threads=2)
     worker.start()
     assert began.acquire(timeout=20)
     assert began.acquire(timeout=20)  # both background threads are held
     broker.publisher.send(encode(account(uuid4()))).result(10)
     assert obeyed.wait(20)
-    threads = [*worker.workers, *lane.workers]
+    threads = [*worker.workers, *pool.workers]
     worker.stop(10_000)
     assert not any(thread.is_alive() for thread in threads)
 
@@ -61,6 +61,6 @@ def test_a_command_overtakes_a_backlog_of_jobs(vhost: str, orders: Unit, broker:
 @pytest.mark.parametrize("service", WORKERS)
 def test_every_queue_is_in_one_lane(service: str) -> None:
     """None is forgotten, none is consumed twice; only orders has something critical."""
-    urgent, rest = lanes_of(service)
+    urgent, rest = worker_pools_of(service)
     assert sorted([*urgent, *rest]) == sorted(consumed_by(service))
     assert bool(rest) == (service == "orders")

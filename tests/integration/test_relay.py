@@ -12,9 +12,9 @@ import pytest
 from shared.bus.amqp.publisher import Finished, Publisher, Unroutable
 from shared.bus.amqp.topology import Kind, physical_name
 from shared.bus.envelope import Outgoing, encode
-from shared.bus.notify import Wake, wake_relays
+from shared.bus.notify import NotificationListener, notify_relays
 from shared.bus.relay import Relay
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.storage.engine import make_engine
 from tests.servers.rabbitmq import RabbitServer
 from tests.support import account, eventually, send, value
@@ -35,7 +35,7 @@ def test_a_mandatory_message_that_reaches_no_queue_is_an_error(
 
 
 def test_the_relay_keeps_what_could_not_be_sent_and_sends_it_later(
-    vhost: str, rabbit: RabbitServer, gateway: Unit, publisher: Publisher
+    vhost: str, rabbit: RabbitServer, gateway: ServiceContext, publisher: Publisher
 ) -> None:
     """Connections are cut again and again while messages flow: all arrive, none is left."""
     relay = Relay(gateway, publisher, poll=0.1)
@@ -53,12 +53,14 @@ def test_the_relay_keeps_what_could_not_be_sent_and_sends_it_later(
 
 
 def test_the_relay_goes_on_after_the_database_cut_its_connection(
-    gateway: Unit, publisher: Publisher, urls: dict[str, str]
+    gateway: ServiceContext, publisher: Publisher, urls: dict[str, str]
 ) -> None:
     """Ten times, whatever it was doing then; it is the same relay afterwards, and nothing is left."""
     relay = Relay(gateway, publisher, poll=0.001)
     relay.start()
-    trading = Unit("gateway", make_engine(urls["gateway"], name="trading"))  # the relay's pool is its own to mend
+    trading = ServiceContext(
+        "gateway", make_engine(urls["gateway"], name="trading")
+    )  # the relay's pool is its own to mend
     with make_engine(urls["gateway"], name="test").connect() as cutting:
         for _ in range(10):
             send(trading, account(uuid4()))
@@ -71,7 +73,7 @@ def test_the_relay_goes_on_after_the_database_cut_its_connection(
     relay.stop()
 
 
-def test_nothing_goes_ahead_of_its_turn_for_an_outage(gateway: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_goes_ahead_of_its_turn_for_an_outage(gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message before it may wait on the other side of the outage: patience begins when RabbitMQ is back."""
 
     class Away:
@@ -91,9 +93,9 @@ def test_nothing_goes_ahead_of_its_turn_for_an_outage(gateway: Unit, monkeypatch
     monkeypatch.setattr("shared.bus.relay.OVERDUE_SECONDS", 0.0)
     monkeypatch.setattr("shared.bus.order.PATIENCE", timedelta(seconds=0.2))
     envelope: dramatiq.Message[None] = dramatiq.Message("gateway.commands", "x", (), {}, {"after": "y"})
-    with gateway.transaction() as tx:
+    with gateway.unit_of_work() as uow:
         park = "INSERT INTO gateway.parked VALUES (%s, %s, 'gateway.commands', %s, now() - interval '1 hour')"
-        tx.connection.exec_driver_sql(park, (uuid4(), uuid4(), envelope.encode()))
+        uow.connection.exec_driver_sql(park, (uuid4(), uuid4(), envelope.encode()))
     bus = Away()
     relay = Relay(gateway, bus, poll=0.01)
     relay.start()
@@ -105,7 +107,7 @@ def test_nothing_goes_ahead_of_its_turn_for_an_outage(gateway: Unit, monkeypatch
     relay.stop()
 
 
-def test_what_is_confirmed_goes_while_more_keeps_coming(gateway: Unit) -> None:
+def test_what_is_confirmed_goes_while_more_keeps_coming(gateway: ServiceContext) -> None:
     """Each commit wakes the relay before it has waited."""
 
     class Confirming:
@@ -129,7 +131,7 @@ def test_what_is_confirmed_goes_while_more_keeps_coming(gateway: Unit) -> None:
     relay.stop()
 
 
-def test_a_relay_is_woken_by_a_commit_of_another_process(gateway: Unit, urls: dict[str, str]) -> None:
+def test_a_relay_is_woken_by_a_commit_of_another_process(gateway: ServiceContext, urls: dict[str, str]) -> None:
     """The scheduler's: without its notice the row would wait for the poll, which is an hour away here."""
 
     class Noting:
@@ -141,23 +143,23 @@ def test_a_relay_is_woken_by_a_commit_of_another_process(gateway: Unit, urls: di
         def send_many(self, messages: Sequence[Outgoing], _session: int, _finished: Finished) -> None:
             self.sent += messages
 
-    bus, wake = Noting(), Wake(gateway)
+    bus, wake = Noting(), NotificationListener(gateway)
     relay = Relay(gateway, bus, poll=3600)
     relay.start()
     wake.start()
     listening = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND state = 'idle'"
     eventually(lambda: value(gateway.engine, listening) == 1)
-    other = Unit("gateway", make_engine(urls["gateway"], name="scheduler"))
-    with other.transaction() as tx:
-        tx.publish(account(uuid4()))
-        wake_relays(tx)
+    other = ServiceContext("gateway", make_engine(urls["gateway"], name="scheduler"))
+    with other.unit_of_work() as uow:
+        uow.publish(account(uuid4()))
+        notify_relays(uow)
     eventually(lambda: len(bus.sent) == 1)
     other.engine.dispose()
     relay.stop()
     wake.stop()
 
 
-def test_of_two_relays_one_sends_and_the_other_takes_over(gateway: Unit, publisher: Publisher) -> None:
+def test_of_two_relays_one_sends_and_the_other_takes_over(gateway: ServiceContext, publisher: Publisher) -> None:
     """The shards' locks go to the second relay when the first is gone; nothing is sent by both."""
     counts = {"first": 0, "second": 0}
 

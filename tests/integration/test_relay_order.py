@@ -9,7 +9,7 @@ import pytest
 from shared.bus.amqp.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.envelope import Outgoing
 from shared.bus.relay import Relay
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.support import account, eventually, send, value
 
 ACCOUNTS = [UUID(int=n) for n in range(1, 6)]
@@ -51,19 +51,19 @@ class Unreliable:
         return list(dict.fromkeys(m.message_id for m in self.taken if m.key == key))
 
 
-def put(unit: Unit, count: int) -> dict[str, list[UUID]]:
+def put(context: ServiceContext, count: int) -> dict[str, list[UUID]]:
     """Messages of five accounts, each in a transaction of its own; their ids by key, in order."""
     sent: dict[str, list[UUID]] = {str(each): [] for each in ACCOUNTS}
     for n in range(count):
         message_id, command = uuid4(), account(ACCOUNTS[n % len(ACCOUNTS)])
-        send(unit, command, message_id=message_id)
+        send(context, command, message_id=message_id)
         sent[command.key].append(message_id)
     return sent
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_messages_of_one_key_arrive_in_order_over_lost_connections(
-    gateway: Unit, monkeypatch: pytest.MonkeyPatch, seed: int
+    gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """Twenty connections are lost in the middle of windows; what arrives for an account first arrives in order."""
     monkeypatch.setattr("shared.outage.pause_seconds", lambda *_, **__: 0.002)
@@ -77,7 +77,7 @@ def test_messages_of_one_key_arrive_in_order_over_lost_connections(
     assert {key: broker.first_arrivals(key) for key in sent} == sent
 
 
-def test_a_key_without_a_queue_holds_back_nobody_else(gateway: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_without_a_queue_holds_back_nobody_else(gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its messages wait for the queue, and then arrive in order; those of other keys do not wait."""
     monkeypatch.setattr("shared.bus.relay.HOLD_SECONDS", 0.05)
     broker = Unreliable(0)

@@ -17,9 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from embedded.database import service_urls
 from embedded.postgres_cluster import PostgresCluster
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.routing import SERVICES
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
 from tests.component.run_desk import a_job, working
@@ -105,11 +105,11 @@ def replicas(url: str) -> Iterator[Replicas]:
 @contextmanager
 def beating(at_work: Any) -> Iterator[None]:
     """The worker's pulse on its own thread, as a worker process has it."""
-    at_work.pulse.start()
+    at_work.heartbeat.start()
     try:
         yield
     finally:
-        at_work.pulse.stop()
+        at_work.heartbeat.stop()
 
 
 @pytest.mark.timeout(240)
@@ -118,7 +118,7 @@ def test_no_slot_is_missed_or_doubled_whatever_happens_to_the_schedulers(
 ) -> None:
     """Killed between claim and commit, right after a commit, and anywhere; and PostgreSQL restarted in between."""
     postgres, urls, admin = cluster
-    orders = Unit("orders", make_engine(urls["orders"], name="orders"))
+    orders = ServiceContext("orders", make_engine(urls["orders"], name="orders"))
     ran: Counter[tuple[int, datetime | None]] = Counter()
     jobs = [
         a_job(_counting(ran, every), f"every_{every}s", schedule=f"{every}s", misfire="run_all", misfire_window="5m")
@@ -150,7 +150,7 @@ def test_no_slot_is_missed_or_doubled_whatever_happens_to_the_schedulers(
 def _counting(ran: Counter[tuple[int, datetime | None]], every: int) -> Any:
     lock = threading.Lock()
 
-    def run(run: JobRun) -> Counts:
+    def run(run: RunContext) -> Counts:
         with lock:
             ran[every, run.slot] += 1
         return {}
@@ -171,7 +171,7 @@ def _kill_between_claim_and_commit(running: Replicas, admin: Engine) -> None:
         connection.exec_driver_sql("DROP TRIGGER gate ON jobs.job_runs")
 
 
-def _kill_after_commit(running: Replicas, orders: Unit) -> None:
+def _kill_after_commit(running: Replicas, orders: ServiceContext) -> None:
     """Both are killed as soon as a new slot is committed: its message is in the outbox, and goes out."""
     before = _slots(orders, "every_1s")
     eventually(lambda: _slots(orders, "every_1s") > before, seconds=20, what="another slot")
@@ -179,14 +179,14 @@ def _kill_after_commit(running: Replicas, orders: Unit) -> None:
         running.kill(name)
 
 
-def _slots(orders: Unit, job: str) -> int:
+def _slots(orders: ServiceContext, job: str) -> int:
     try:
         return int(value(orders.engine, "SELECT count(*) FROM jobs.job_runs WHERE job = :job", job=job))
     except SQLAlchemyError:
         return 0
 
 
-def _all_ended(orders: Unit) -> bool:
+def _all_ended(orders: ServiceContext) -> bool:
     """With the schedulers gone nothing new comes; what waits for its turn is sent on by the run before it."""
     return bool(value(orders.engine, "SELECT count(*) = 0 FROM jobs.job_runs WHERE state <> 'finished'"))
 

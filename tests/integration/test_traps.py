@@ -14,7 +14,7 @@ import pika
 import pytest
 from dramatiq.errors import ConnectionClosed
 
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from tests.integration.subjects import BOTH, Ours, Stock, Subject
 from tests.servers.proxy import Proxy, proxy_to
 from tests.servers.rabbitmq import RabbitServer, vhost_of
@@ -35,7 +35,7 @@ def proxy(vhost: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 def subject(
-    request: pytest.FixtureRequest, vhost: str, proxy: Proxy, orders: Unit, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, vhost: str, proxy: Proxy, orders: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Subject]:
     """On a virtual host of its own, reached through the proxy, with a heartbeat of a second."""
     through = f"{proxy.through(vhost)}?heartbeat=1"

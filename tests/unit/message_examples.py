@@ -5,6 +5,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from tests.unit.trading_examples import quote
+
 from shared.contracts.accounts import (
     AccountReset,
     AccountSettings,
@@ -23,7 +25,7 @@ from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.jobs import RunJob
-from shared.contracts.official_prices import AuctionHeld, AuctionKind, EnterOfficialPrice
+from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, OfficialPricePublished
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
 from shared.contracts.orders import (
     CancelOrder,
@@ -52,7 +54,6 @@ from shared.contracts.orders import (
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.contracts.valuation import AccountsValued, AccountValue
-from tests.unit.trading_examples import quote
 
 ACCOUNT = UUID(int=1)
 ORDER = UUID(int=2)
@@ -179,7 +180,7 @@ _ALL: tuple[Message, ...] = (
         kind=ActionKind.DIVIDEND,
         amount=Decimal("0.255"),
         effective_at=AT,
-        adjustment=2,
+        split_count=2,
     ),
     EnterOfficialPrice(
         symbol="AAPL",
@@ -189,7 +190,7 @@ _ALL: tuple[Message, ...] = (
         volume=Decimal(120000),
         held_at=AT,
     ),
-    AuctionHeld(
+    OfficialPricePublished(
         symbol="AAPL",
         kind=AuctionKind.CLOSE,
         day=date(2026, 11, 23),
@@ -197,7 +198,7 @@ _ALL: tuple[Message, ...] = (
         volume=Decimal(450000),
         held_at=AT,
         sequence=4,
-        adjustment=1,
+        split_count=1,
         provider="replay",
     ),
     HaltTrading(halt_id=UUID(int=7), symbol="AAPL", reason="news pending"),
@@ -208,7 +209,7 @@ _ALL: tuple[Message, ...] = (
     PositionChanged(**_of_account, symbol="AAPL", qty=Decimal("-8.5"), cost=Decimal("-850.25")),
     CashMoved(**_of_account, transfer_id=OTHER, amount=Decimal("-250.50"), cash=Decimal("99749.50")),
     CashRefused(**_of_account, transfer_id=OTHER, reason="insufficient_cash", message="only 10 can be withdrawn"),
-    AccountReset(**_of_account, reset_id=OTHER, epoch=2, cash=Decimal(50000)),
+    AccountReset(**_of_account, reset_id=OTHER, generation=2, cash=Decimal(50000)),
     AccountsValued(
         values=(
             AccountValue(

@@ -5,19 +5,19 @@ from decimal import Decimal
 
 from shared.contracts.orders import OrderType
 from shared.contracts.prices import Price
-from shared.exchange.matching.triggers import Direction, wakes
+from shared.exchange.matching.triggers import TriggerDirection, price_trigger
 from shared.exchange.order import Order
 
 
 def concerned(order: Order, price: Price, *, on_bar: bool) -> bool:
     """What ``_CONCERNED`` asks: the index with the extreme price, then the one that counts, or the trail."""
-    direction, threshold = wakes(order)
-    below = direction is Direction.BELOW
+    trigger_direction, trigger_price = price_trigger(order)
+    below = trigger_direction is TriggerDirection.BELOW
     counts = _counts(order, price, below=below)
     if below:
-        near, at = threshold >= min(_known(price.low, price.last, price.ask)), threshold >= counts
+        near, at = trigger_price >= min(_known(price.low, price.last, price.ask)), trigger_price >= counts
     else:
-        near, at = threshold <= max(_known(price.high, price.last, price.bid)), threshold <= counts
+        near, at = trigger_price <= max(_known(price.high, price.last, price.bid)), trigger_price <= counts
     in_bar = _in_bar(order, price, on_bar=on_bar)
     return (near and (in_bar or at)) or (in_bar and _trailed(order, price))
 

@@ -6,13 +6,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, quote
+
 from shared.contracts.prices import Price
 from shared.exchange.lots import Lot
-from shared.exchange.matching.book import Book, Settlement
-from shared.exchange.matching.execution import settle
+from shared.exchange.matching.book import Book, Execution
+from shared.exchange.matching.execution import execute
 from shared.exchange.matching.matching import MarketRules
 from shared.exchange.order import Order
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, quote
 
 RULES = MarketRules()
 HOLDING = (ACCOUNT, "AAPL")
@@ -30,6 +31,6 @@ def book_of(cash: str, *texts: str, reserved: str = "0", **settings: Any) -> Boo
     return Book({ACCOUNT: account(cash, reserved, **settings)}, {HOLDING: lots})
 
 
-def settled(orders: Sequence[Order], book: Book, *quotes: str | Price, at: datetime = QUOTED) -> Settlement:
+def settled(orders: Sequence[Order], book: Book, *quotes: str | Price, at: datetime = QUOTED) -> Execution:
     prices = [quote(each, at=at) if isinstance(each, str) else each for each in quotes]
-    return settle(orders, {price.symbol: price for price in prices}, book, at, RULES)
+    return execute(orders, {price.symbol: price for price in prices}, book, at, RULES)

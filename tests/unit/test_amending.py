@@ -7,44 +7,44 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, order, submission
 
 from shared.contracts.orders import OrderClass, OrderStatus, ReplaceOrder
 from shared.exchange.acceptance.entry import Admitted, admit
 from shared.exchange.acceptance.replace import Replaced, amend
-from shared.exchange.acceptance.risk_checks import Halt, Listing, Refusal, Standing
+from shared.exchange.acceptance.risk_checks import Exposure, Halt, Instrument, Refusal
 from shared.exchange.order import Account, Leg, Order
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, order, submission
 
 NOW = ACCEPTED + timedelta(minutes=1)
 CLOSE = ACCEPTED + timedelta(hours=6)
-OPEN = Listing(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)
+OPEN = Instrument(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)
 NEW = UUID(int=99)
 
 
 def begun(text: str = "buy 10 AAPL limit 100", filled: str = "4", **fields: Any) -> Order:
-    """An order of which a part has filled; what is left of a buy has 600 reserved, of a sale it is promised."""
+    """An order of which a part has filled; what is left of a buy has 600 reserved, of a sale it is held_for_orders."""
     given = {"filled_qty": Decimal(filled), "status": OrderStatus.PARTIALLY_FILLED}
-    kept = {"reserved": Decimal(600)} if text.startswith("buy") else {"promised": Decimal(6)}
+    kept = {"reserved": Decimal(600)} if text.startswith("buy") else {"held_for_orders": Decimal(6)}
     return order(text, **{**given, **kept, **fields})
 
 
 def amended(
     old: Order,
-    family: list[Order] | None = None,
+    order_group: list[Order] | None = None,
     *,
     owner: Account | None = None,
     held: str = "0",
-    promised: str = "0",
-    listing: Listing = OPEN,
+    held_for_orders: str = "0",
+    instrument: Instrument = OPEN,
     **changes: Any,
 ) -> Replaced | Refusal:
     command = ReplaceOrder(account_id=ACCOUNT, order_id=old.id, new_order_id=NEW, requested_at=NOW, **changes)
-    standing = Standing(Decimal(held), Decimal(promised))
-    return amend(family or [old], command, listing, owner or account("5000", "600"), standing, NOW)
+    exposure = Exposure(Decimal(held), Decimal(held_for_orders))
+    return amend(order_group or [old], command, instrument, owner or account("5000", "600"), exposure, NOW)
 
 
-def replaced(old: Order, family: list[Order] | None = None, **changes: Any) -> Replaced:
-    found = amended(old, family, **changes)
+def replaced(old: Order, order_group: list[Order] | None = None, **changes: Any) -> Replaced:
+    found = amended(old, order_group, **changes)
     assert isinstance(found, Replaced)
     return found
 
@@ -62,7 +62,7 @@ def test_the_new_order_carries_only_what_was_left() -> None:
 def test_what_is_not_changed_stays() -> None:
     """Side, type, prices, the strategy and the journey are those of the old one; so is the quantity that was left."""
     old = begun("sell 10 AAPL stop_limit 95 94", strategy_id=UUID(int=5), trace="journey")
-    new = replaced(old, held="6", promised="6").order
+    new = replaced(old, held="6", held_for_orders="6").order
     kept = ("symbol", "side", "type", "time_in_force", "limit_price", "stop_price", "strategy_id", "trace")
     assert [getattr(new, name) for name in kept] == [getattr(old, name) for name in kept]
     assert new.qty == 6
@@ -85,7 +85,7 @@ def test_a_chain_of_replaces_remembers_all_that_filled() -> None:
 def test_each_price_may_change(text: str, changes: dict[str, Any], field: str, value: str) -> None:
     """A trail is of the kind that it was."""
     old = begun(text)
-    assert getattr(replaced(old, held="6", promised="6", **changes).order, field) == Decimal(value)
+    assert getattr(replaced(old, held="6", held_for_orders="6", **changes).order, field) == Decimal(value)
 
 
 def test_a_new_time_in_force_has_its_own_end() -> None:
@@ -97,7 +97,7 @@ def test_a_new_time_in_force_has_its_own_end() -> None:
 def test_a_trailing_stop_keeps_the_best_price_that_it_saw() -> None:
     """It was accepted long ago, though its terms are new."""
     old = begun("sell 10 AAPL trailing_stop 5", hwm=Decimal(130))
-    assert replaced(old, held="6", promised="6", trail="3").order.hwm == 130
+    assert replaced(old, held="6", held_for_orders="6", trail="3").order.hwm == 130
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_stop_that_was_reached_stays_so_unless_it_is_moved(changes: dict[str, 
 )
 def test_a_replace_that_cannot_be_says_why(old: Order, changes: dict[str, Any], reason: str) -> None:
     """The order stays as it was, and so does the account."""
-    found = amended(old, held="6", promised="6", **changes)
+    found = amended(old, held="6", held_for_orders="6", **changes)
     assert isinstance(found, Refusal)
     assert found.reason == reason
 
@@ -143,58 +143,70 @@ def test_what_does_not_fit_is_said_in_one_sentence() -> None:
 
 
 def test_it_is_checked_beside_the_account_without_the_old_order() -> None:
-    """What the old one had reserved and promised is there for the new one, and not a cent more."""
+    """What the old one had reserved and held_for_orders is there for the new one, and not a cent more."""
     exact = account("612", "600")
     assert replaced(begun(), owner=exact, limit_price="102").account.reserved == 612
     refused = amended(begun(), owner=account("611.99", "600"), limit_price="102")
     assert isinstance(refused, Refusal)
     selling = begun("sell 10 AAPL limit 110")
-    assert replaced(selling, held="9", promised="8", qty="11").order.promised == 7
-    assert isinstance(amended(selling, held="9", promised="8", qty="12"), Refusal)
+    assert replaced(selling, held="9", held_for_orders="8", qty="11").order.held_for_orders == 7
+    assert isinstance(amended(selling, held="9", held_for_orders="8", qty="12"), Refusal)
 
 
-def family(text: str, *, held: str = "0") -> list[Order]:
-    standing = Standing(Decimal(held))
-    entered = admit(submission(text), OPEN, account("5000", **MARGIN), standing, ACCEPTED)
+def order_group(text: str, *, held: str = "0") -> list[Order]:
+    exposure = Exposure(Decimal(held))
+    entered = admit(submission(text), OPEN, account("5000", **MARGIN), exposure, ACCEPTED)
     assert isinstance(entered, Admitted)
     return list(entered.orders)
 
 
 def test_an_entry_keeps_its_place_before_its_exits() -> None:
-    """What it has bought so far stays promised to them."""
-    entry, *exits = family("buy 10 AAPL limit 100 bracket 110/95")
-    entry = replace(entry, filled_qty=Decimal(4), promised=Decimal(4), reserved=Decimal(600))
-    new = replaced(entry, [entry, *exits], held="4", promised="4", limit_price="101").order
-    assert (new.family, new.order_class, new.leg) == (entry.family, OrderClass.BRACKET, None)
-    assert facts(new.qty, new.carried, new.promised, new.reserved) == (6, 4, 4, 606)
+    """What it has bought so far stays held_for_orders to them."""
+    entry, *exits = order_group("buy 10 AAPL limit 100 bracket 110/95")
+    entry = replace(entry, filled_qty=Decimal(4), held_for_orders=Decimal(4), reserved=Decimal(600))
+    new = replaced(entry, [entry, *exits], held="4", held_for_orders="4", limit_price="101").order
+    assert (new.order_group, new.order_class, new.leg) == (entry.order_group, OrderClass.BRACKET, None)
+    assert facts(new.qty, new.carried, new.held_for_orders, new.reserved) == (6, 4, 4, 606)
 
 
 def test_an_exit_that_is_held_goes_on_being_held() -> None:
     """It needs nothing and promises nothing yet, and nobody asks what is held."""
-    entry, gain, loss = family("buy 10 AAPL limit 100 bracket 110/95:94")
+    entry, gain, loss = order_group("buy 10 AAPL limit 100 bracket 110/95:94")
     found = replaced(loss, [entry, gain, loss], stop_price="96", limit_price="95", time_in_force="day")
     new = found.order
-    assert facts(new.status, new.leg, new.family, new.qty) == (OrderStatus.HELD, Leg.STOP_LOSS, entry.family, 10)
-    assert facts(new.stop_price, new.limit_price, new.promised, new.expires_at) == (96, 95, 0, CLOSE)
+    assert facts(new.status, new.leg, new.order_group, new.qty) == (
+        OrderStatus.HELD,
+        Leg.STOP_LOSS,
+        entry.order_group,
+        10,
+    )
+    assert facts(new.stop_price, new.limit_price, new.held_for_orders, new.expires_at) == (96, 95, 0, CLOSE)
     assert found.account == account("5000", "600")
 
 
 @pytest.mark.parametrize("place", range(3))
 def test_nothing_is_replaced_while_its_symbol_is_halted(place: int) -> None:
     """Neither an entry nor the exits that wait for it, whatever is to change."""
-    orders = family("buy 10 AAPL limit 100 bracket 110/95")
+    orders = order_group("buy 10 AAPL limit 100 bracket 110/95")
     halted = replace(OPEN, halt=Halt(ACCEPTED, "news pending"))
-    found = amended(orders[place], orders, listing=halted, time_in_force="day")
+    found = amended(orders[place], orders, instrument=halted, time_in_force="day")
     assert isinstance(found, Refusal)
     assert (found.reason, "since 2026-11-23 15:00:00 UTC: news" in found.message) == ("symbol_halted", True)
 
 
-@pytest.mark.parametrize(("place", "change", "promised"), [(0, "limit_price", 10), (1, "stop_price", 0)])
-def test_the_shares_of_two_exits_are_promised_once_after_a_replace(place: int, change: str, promised: int) -> None:
+@pytest.mark.parametrize(("place", "change", "held_for_orders"), [(0, "limit_price", 10), (1, "stop_price", 0)])
+def test_the_shares_of_two_exits_are_promised_once_after_a_replace(
+    place: int, change: str, held_for_orders: int
+) -> None:
     """Whichever of them is replaced."""
-    exits = family("sell 10 AAPL limit 110 oco 110/95", held="10")
-    new = replaced(exits[place], exits, held="10", promised="10", **{change: "100"}).order
-    assert facts(new.promised, new.family, new.leg, new.qty) == (promised, exits[0].family, exits[place].leg, 10)
+    exits = order_group("sell 10 AAPL limit 110 oco 110/95", held="10")
+    new = replaced(exits[place], exits, held="10", held_for_orders="10", **{change: "100"}).order
+    assert facts(new.held_for_orders, new.order_group, new.leg, new.qty) == (
+        held_for_orders,
+        exits[0].order_group,
+        exits[place].leg,
+        10,
+    )
     assert getattr(new, change) == 100
 
 

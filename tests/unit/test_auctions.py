@@ -10,29 +10,29 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.settling import book_of, settled
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, account, facts, order, quote
 
-from shared.contracts.official_prices import AuctionHeld, AuctionKind
+from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.matching.auctions import settle_auction
-from shared.exchange.matching.book import Book, Canceled, Settlement
-from shared.exchange.matching.execution import settle
+from shared.exchange.matching.book import Book, Canceled, Execution
+from shared.exchange.matching.execution import execute
 from shared.exchange.matching.matching import MarketRules, Stage
 from shared.exchange.order import Order
 from shared.money import ZERO
-from tests.unit.settling import book_of, settled
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, account, facts, order, quote
 
 HELD_AT = ACCEPTED + timedelta(minutes=5)
 
 
-def held(price: str, **fields: Any) -> AuctionHeld:
+def held(price: str, **fields: Any) -> OfficialPricePublished:
     """The opening auction of AAPL, of whose volume nothing is known unless told."""
     given = {"symbol": "AAPL", "kind": AuctionKind.OPEN, "day": date(2026, 11, 23), "held_at": HELD_AT}
-    return AuctionHeld(**{**given, "price": price, "sequence": 7, "provider": "test", **fields})
+    return OfficialPricePublished(**{**given, "price": price, "sequence": 7, "provider": "test", **fields})
 
 
-def auctioned(orders: Sequence[Order], book: Book, price: str, **fields: Any) -> Settlement:
+def auctioned(orders: Sequence[Order], book: Book, price: str, **fields: Any) -> Execution:
     return settle_auction(orders, held(price, **fields), book, HELD_AT + timedelta(seconds=1))
 
 
@@ -102,10 +102,10 @@ def test_the_better_order_comes_first(texts: tuple[str, ...], filled: dict[int, 
     """And what is not there any more for the others is canceled."""
     orders = numbered(*(f"buy 30 AAPL {text} opg" for text in texts))
     book = book_of("100000", fills={"participation": "0.5"})
-    settlement = auctioned(orders, book, "100", volume=Decimal(100))
-    assert {fill.order.id.int: fill.qty for fill in settlement.fills} == filled
-    assert [order.status for order in settlement.orders if order.filled_qty < 30] == ["canceled", "canceled"]
-    ends = [what.reason for _, what in settlement.outcomes if isinstance(what, Canceled)]
+    execution = auctioned(orders, book, "100", volume=Decimal(100))
+    assert {fill.order.id.int: fill.qty for fill in execution.fills} == filled
+    assert [order.status for order in execution.orders if order.filled_qty < 30] == ["canceled", "canceled"]
+    ends = [what.reason for _, what in execution.outcomes if isinstance(what, Canceled)]
     assert ends == ["opg", "opg"]
     assert book.accounts[ACCOUNT].reserved == 0
 
@@ -125,8 +125,8 @@ def test_what_one_account_took_is_not_there_for_another() -> None:
     book = book_of("100000", **half)
     book.accounts[other] = replace(account("100000", **half), id=other)
     first, second = order("buy 40 AAPL market cls"), order("buy 40 AAPL market cls", 2, account_id=other)
-    settlement = auctioned([second, first], book, "100", volume=Decimal(100))
-    assert [facts(fill.order.account_id, fill.qty) for fill in settlement.fills] == [(ACCOUNT, 40), (other, 10)]
+    execution = auctioned([second, first], book, "100", volume=Decimal(100))
+    assert [facts(fill.order.account_id, fill.qty) for fill in execution.fills] == [(ACCOUNT, 40), (other, 10)]
 
 
 def test_what_the_account_cannot_pay_is_refused() -> None:
@@ -143,9 +143,9 @@ def test_no_other_price_fills_an_order_for_an_auction(text: str) -> None:
     waiting = order(text)
     on_bar = book_of("100000", fills={"fills_on": "bar"})
     for book in (book_of("100000"), on_bar):
-        assert settled([waiting], book, "AAPL 99/101 100 of 100 101 99") == Settlement()
+        assert settled([waiting], book, "AAPL 99/101 100 of 100 101 99") == Execution()
     price = quote("AAPL 99/101 100")
-    assert settle([waiting], {"AAPL": price}, on_bar, price.quoted_at, MarketRules()) == Settlement()
+    assert execute([waiting], {"AAPL": price}, on_bar, price.quoted_at, MarketRules()) == Execution()
 
 
 limits = st.none() | st.integers(min_value=9_900, max_value=10_100).map(lambda cents: Decimal(cents) / 100)
@@ -159,16 +159,16 @@ def test_whatever_is_asked_for_an_auction_ends_with_it(
     """At one price, never beyond a limit, no more than may be taken, and whoever got less was no better."""
     texts = [f"{side} {qty} AAPL {'market' if limit is None else f'limit {limit}'} cls" for side, qty, limit in terms]
     book = book_of("1000000", "500 for 50000", fills={"participation": share} if share else {})
-    settlement = auctioned(numbered(*texts), book, "100", volume=None if volume is None else Decimal(volume))
-    assert {order.is_open for order in settlement.orders} == {False}
-    assert len(settlement.orders) == len(terms)
-    assert {fill.price for fill in settlement.fills} <= {Decimal(100)}
-    within = [order for order in settlement.orders if order.limit_price is None or _reaches(order, Decimal(100))]
-    assert all(fill.order.id in {order.id for order in within} for fill in settlement.fills)
+    execution = auctioned(numbered(*texts), book, "100", volume=None if volume is None else Decimal(volume))
+    assert {order.is_open for order in execution.orders} == {False}
+    assert len(execution.orders) == len(terms)
+    assert {fill.price for fill in execution.fills} <= {Decimal(100)}
+    within = [order for order in execution.orders if order.limit_price is None or _reaches(order, Decimal(100))]
+    assert all(fill.order.id in {order.id for order in within} for fill in execution.fills)
     if share is None or volume is None:
         assert {order.status for order in within} <= {OrderStatus.FILLED}
         return
-    taken = sum((fill.qty for fill in settlement.fills), ZERO)
+    taken = sum((fill.qty for fill in execution.fills), ZERO)
     assert taken <= volume * Decimal(share)
     cut = [order for order in within if order.status is OrderStatus.CANCELED]
     if cut:  # somebody went short of shares, so all that there were are gone

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.unit.message_examples import ACCOUNT, EXAMPLES
 
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.base import Command, Event, Message, routing_key
@@ -35,7 +36,6 @@ from shared.contracts.routing import (
     queues_of,
     service_of,
 )
-from tests.unit.message_examples import ACCOUNT, EXAMPLES
 
 Path = tuple[str | int, ...]
 

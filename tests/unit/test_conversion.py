@@ -5,15 +5,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from tests.unit.settling import HOLDING, RULES, book_of, settled
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, MARGIN, QUOTED, account, facts, order, quote, submission
 
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.risk_checks import Listing, Refusal, Standing, size_up
+from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal, size_up
 from shared.exchange.fx import SAME, Rate, is_fresh, rate_of
 from shared.exchange.matching.book import Book, Canceled, position_of
 from shared.exchange.matching.liquidity import Liquidity
-from tests.unit.settling import HOLDING, RULES, book_of, settled
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, MARGIN, QUOTED, account, facts, order, quote, submission
 
 
 def rate(text: str) -> Rate:
@@ -25,7 +25,7 @@ def rate(text: str) -> Rate:
 
 EURO = rate("1.09/1.11 1.10")
 #: A euro share at 100 for an account in dollars.
-SAP = Listing(True, Decimal(100), Decimal(99), Decimal("99.50"), currency="EUR", rate=EURO)
+SAP = Instrument(True, Decimal(100), Decimal(99), Decimal("99.50"), currency="EUR", rate=EURO)
 
 
 def abroad(text: str, number: int = 1, **fields: Any) -> Any:
@@ -69,8 +69,8 @@ def test_a_fill_keeps_its_price_and_moves_the_account_s_currency() -> None:
     (fill,) = settled([abroad("buy 10 AAPL market")], held, "AAPL 99/100 100").fills
     assert facts(fill.price, fill.rate, fill.amount, fill.cash) == (100, Decimal("1.11"), 1110, -1110)
     assert facts(*position_of(held.lots[HOLDING])) == (10, 1110)
-    settlement = settled([abroad("sell 4 AAPL market", 2)], held, "AAPL 120/121 120")
-    (entry,) = settlement.entries
+    execution = settled([abroad("sell 4 AAPL market", 2)], held, "AAPL 120/121 120")
+    (entry,) = execution.entries
     assert facts(entry.cash, entry.cost, entry.realized) == (Decimal("523.20"), -444, Decimal("79.20"))
     assert entry.balances
 
@@ -102,8 +102,8 @@ def test_an_order_waits_without_a_rate_and_what_must_fill_at_once_ends() -> None
     """A stop that was reached stays reached."""
     quoted = "AAPL 89/90 90"
     assert settled([abroad("buy 10 AAPL market")], book("2000", at=None), quoted).outcomes == []
-    settlement = settled([abroad("sell 10 AAPL stop 95")], book("0", "10 for 900", at=None), quoted)
-    assert (settlement.outcomes, [each.triggered for each in settlement.orders]) == ([], [True])
+    execution = settled([abroad("sell 10 AAPL stop 95")], book("0", "10 for 900", at=None), quoted)
+    assert (execution.outcomes, [each.triggered for each in execution.orders]) == ([], [True])
     for time in ("ioc", "fok"):
         ((ended, why),) = settled([abroad(f"buy 1 AAPL market {time}")], book("2000", at=None), quoted).outcomes
         assert (ended.status, why) == (OrderStatus.CANCELED, Canceled("no_exchange_rate"))
@@ -180,28 +180,28 @@ def test_fills_at_one_rate_have_that_rate_on_average() -> None:
 )
 def test_an_order_is_sized_up_in_the_account_s_currency(terms: str, held: str, needed: str, price: str) -> None:
     """What it takes, at the rate that it would be converted at."""
-    asked = size_up(submission(terms), SAP, account("100000", **MARGIN), Standing(Decimal(held)))
+    asked = size_up(submission(terms), SAP, account("100000", **MARGIN), Exposure(Decimal(held)))
     assert facts(asked.needed, asked.price) == (Decimal(needed), Decimal(price))
 
 
 def test_money_buys_as_many_shares_as_it_comes_to_at_the_rate() -> None:
     """111 dollars are a share at 100 euros, 107.91 for one at 99."""
     owner = account("100000")
-    buying = size_up(submission("buy $111 AAPL market"), SAP, owner, Standing())
-    selling = size_up(submission("sell $107.91 AAPL market"), SAP, owner, Standing(Decimal(9)))
+    buying = size_up(submission("buy $111 AAPL market"), SAP, owner, Exposure())
+    selling = size_up(submission("sell $107.91 AAPL market"), SAP, owner, Exposure(Decimal(9)))
     assert facts(buying.qty, selling.qty) == (1, Decimal("1.01"))  # of what is held some more, should the price fall
 
 
 def test_without_a_rate_only_what_closes_comes_in() -> None:
     """The size of all else is not known."""
-    unrated = Listing(True, Decimal(100), Decimal(99), Decimal("99.50"), currency="EUR")
+    unrated = Instrument(True, Decimal(100), Decimal(99), Decimal("99.50"), currency="EUR")
     for terms, reason in (
         ("buy 1 AAPL market", "no_exchange_rate"),
         ("sell 11 AAPL market", "no_exchange_rate"),
         ("sell $9 AAPL market", "no_exchange_rate"),
         ("sell 10 AAPL market", None),
     ):
-        found = admit(submission(terms), unrated, account("100000", **MARGIN), Standing(Decimal(10)), ACCEPTED)
+        found = admit(submission(terms), unrated, account("100000", **MARGIN), Exposure(Decimal(10)), ACCEPTED)
         assert getattr(found, "reason", None) == reason
     assert isinstance(found, Admitted)
-    assert facts(found.orders[0].currency, found.orders[0].reserved, found.orders[0].promised) == ("EUR", 0, 10)
+    assert facts(found.orders[0].currency, found.orders[0].reserved, found.orders[0].held_for_orders) == ("EUR", 0, 10)

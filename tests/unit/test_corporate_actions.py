@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.settling import lot
+from tests.unit.trading_examples import ACCEPTED, facts, order
 
 from shared.contracts.orders import OrderClass
 from shared.exchange.corporate_actions import dividend, split_lots, split_order
 from shared.exchange.fx import SAME, Rate
 from shared.exchange.lots import Lot, cost_of, held
 from shared.exchange.order import Order
-from tests.unit.settling import lot
-from tests.unit.trading_examples import ACCEPTED, facts, order
 
 THIRD = Decimal("0.333333333")
 
@@ -43,8 +43,8 @@ def test_what_is_held_after_a_split_is_what_one_lot_of_it_would_be(qtys: list[De
     (whole,) = split_lots((lot(f"{sum(qtys)} for 100"),), ratio, ACCEPTED)
     assert held(after) == whole.qty
     assert cost_of(after) == cost_of(lots)
-    asked = order(f"sell {sum(qtys)} AAPL limit 100 day", promised=Decimal(sum(qtys)))
-    assert split(asked, str(ratio)).promised <= held(after)
+    asked = order(f"sell {sum(qtys)} AAPL limit 100 day", held_for_orders=Decimal(sum(qtys)))
+    assert split(asked, str(ratio)).held_for_orders <= held(after)
 
 
 @pytest.mark.parametrize(
@@ -60,23 +60,23 @@ def test_an_open_order_is_for_as_much_money_as_before(
     text: str, known: dict[str, Any], prices: tuple[Any, ...]
 ) -> None:
     """Four shares for each, at a quarter of each price; a percentage is one of any price."""
-    asked = order(text, promised=Decimal(10), **known)
+    asked = order(text, held_for_orders=Decimal(10), **known)
     after = split(asked, "4")
     assert (after.limit_price, after.stop_price, after.trail_price, after.hwm) == prices
-    assert facts(after.qty, after.promised, after.trail_percent) == (40, 40, asked.trail_percent)
+    assert facts(after.qty, after.held_for_orders, after.trail_percent) == (40, 40, asked.trail_percent)
 
 
 def test_what_has_filled_stays_as_it_was() -> None:
     """Of ten, four have filled; the six that are left become twelve."""
-    after = split(order("sell 10 AAPL limit 100", filled_qty=Decimal(4), promised=Decimal(6)), "2")
-    assert facts(after.qty, after.filled_qty, after.promised) == (16, 4, 12)
+    after = split(order("sell 10 AAPL limit 100", filled_qty=Decimal(4), held_for_orders=Decimal(6)), "2")
+    assert facts(after.qty, after.filled_qty, after.held_for_orders) == (16, 4, 12)
 
 
 @pytest.mark.parametrize(("text", "qty"), [("sell 10 AAPL limit 100", 3), ("sell 10 AAPL limit 100 day", "3.33333333")])
 def test_whole_shares_stay_whole(text: str, qty: object) -> None:
-    """What is left over is promised to nobody; an order of the day may be of fractions."""
-    after = split(order(text, promised=Decimal(10)), str(THIRD))
-    assert after.qty == after.promised == Decimal(str(qty))
+    """What is left over is held_for_orders to nobody; an order of the day may be of fractions."""
+    after = split(order(text, held_for_orders=Decimal(10)), str(THIRD))
+    assert after.qty == after.held_for_orders == Decimal(str(qty))
 
 
 def test_an_order_of_which_nothing_is_left_has_no_successor() -> None:
@@ -91,9 +91,11 @@ def test_a_notional_order_is_for_the_same_money() -> None:
 
 def test_what_an_entry_has_bought_stays_promised_to_its_exits() -> None:
     """Eight of ten became sixteen, though only four are left to buy."""
-    entry = order("buy 10 AAPL limit 100", order_class=OrderClass.BRACKET, filled_qty=Decimal(8), promised=Decimal(8))
+    entry = order(
+        "buy 10 AAPL limit 100", order_class=OrderClass.BRACKET, filled_qty=Decimal(8), held_for_orders=Decimal(8)
+    )
     after = split(entry, "2")
-    assert facts(after.qty, after.promised, after.open_qty(Decimal(50))) == (12, 16, 4)
+    assert facts(after.qty, after.held_for_orders, after.open_qty(Decimal(50))) == (12, 16, 4)
 
 
 @pytest.mark.parametrize(("qty", "cash"), [("10", "2.35"), ("-10", "-2.35"), ("0", "0"), ("0.5", "0.12")])

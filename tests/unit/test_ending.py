@@ -7,19 +7,19 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.unit.trading_examples import ACCOUNT, QUOTED, account, facts, order
 
 from shared.contracts.orders import OrderClass, OrderStatus
 from shared.exchange.matching.ending import Ending, end
 from shared.exchange.order import Leg, Order
-from tests.unit.trading_examples import ACCOUNT, QUOTED, account, facts, order
 
 FAMILY = UUID(int=1)
 
 
 def bracket(*, filled: str = "0") -> list[Order]:
     """An entry of ten that has bought that much, and its exits, which wait."""
-    common: dict[str, Any] = {"family": FAMILY, "order_class": OrderClass.BRACKET}
-    bought = {"filled_qty": Decimal(filled), "promised": Decimal(filled), "reserved": Decimal(600)}
+    common: dict[str, Any] = {"order_group": FAMILY, "order_class": OrderClass.BRACKET}
+    bought = {"filled_qty": Decimal(filled), "held_for_orders": Decimal(filled), "reserved": Decimal(600)}
     held: dict[str, Any] = {**common, "status": OrderStatus.HELD}
     return [
         order("buy 10 AAPL limit 100", 1, **common, **bought),
@@ -50,7 +50,7 @@ def test_an_order_that_ends_gives_back_what_it_reserved(status: OrderStatus) -> 
 
 
 def test_others_of_the_account_stay_as_they_are() -> None:
-    """Simple orders are no family, though neither has one."""
+    """Simple orders are no order_group, though neither has one."""
     orders = [order("buy 1 AAPL limit 100", number) for number in (1, 2)]
     ending, _ = ended(orders[:1], orders)
     assert statuses(ending) == {1: "canceled"}
@@ -71,14 +71,17 @@ def test_an_entry_that_ends_with_a_part_filled_leaves_exits_for_that_part() -> N
     ending, _ = ended(orders[:1], orders, OrderStatus.EXPIRED)
     assert statuses(ending) == {1: "expired", 2: "accepted", 3: "accepted"}
     gain, loss = (ending.orders[each.key] for each in orders[1:])
-    assert [facts(leg.qty, leg.promised, leg.active_at) for leg in (gain, loss)] == [(4, 4, QUOTED), (4, 0, QUOTED)]
-    assert facts(ending.canceled, ending.orders[orders[0].key].promised) == ([], 0)
+    assert [facts(leg.qty, leg.held_for_orders, leg.active_at) for leg in (gain, loss)] == [
+        (4, 4, QUOTED),
+        (4, 0, QUOTED),
+    ]
+    assert facts(ending.canceled, ending.orders[orders[0].key].held_for_orders) == ([], 0)
 
 
 def test_what_its_predecessors_bought_counts_for_the_exits() -> None:
     """The entry was replaced after four had filled; of the new one three more have."""
     entry, *exits = bracket(filled="3")
-    entry = replace(entry, carried=Decimal(4), promised=Decimal(7))
+    entry = replace(entry, carried=Decimal(4), held_for_orders=Decimal(7))
     ending, _ = ended([entry], [entry, *exits])
     assert [ending.orders[leg.key].qty for leg in exits] == [7, 7]
 
@@ -89,7 +92,7 @@ def test_an_exit_that_ends_takes_its_family_with_it(filled: str) -> None:
     orders = bracket(filled=filled)
     ending, reserved = ended(orders[2:], orders)
     assert statuses(ending) == {1: "canceled", 2: "canceled", 3: "canceled"}
-    assert sum(each.promised for each in ending.orders.values()) == 0
+    assert sum(each.held_for_orders for each in ending.orders.values()) == 0
     assert reserved == 400
 
 

@@ -6,23 +6,29 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, submission
 
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.entry import Admitted, admit, refused
-from shared.exchange.acceptance.risk_checks import Listing, Refusal, Standing
+from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal
 from shared.exchange.order import Account, Order
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, submission
 
 CLOSE = ACCEPTED + timedelta(hours=6)
-OPEN = Listing(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)
+OPEN = Instrument(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)
 RICH = account("100000", **MARGIN)
 
 
 def admitted(
-    text: str, owner: Account = RICH, *, held: str = "0", promised: str = "0", listing: Listing = OPEN, **fields: Any
+    text: str,
+    owner: Account = RICH,
+    *,
+    held: str = "0",
+    held_for_orders: str = "0",
+    instrument: Instrument = OPEN,
+    **fields: Any,
 ) -> Admitted:
-    standing = Standing(held=Decimal(held), promised=Decimal(promised))
-    found = admit(submission(text, **fields), listing, owner, standing, ACCEPTED, "journey")
+    exposure = Exposure(held=Decimal(held), held_for_orders=Decimal(held_for_orders))
+    found = admit(submission(text, **fields), instrument, owner, exposure, ACCEPTED, "journey")
     assert isinstance(found, Admitted)
     return found
 
@@ -32,7 +38,7 @@ def first(text: str, owner: Account = RICH, **known: Any) -> Order:
 
 
 @pytest.mark.parametrize(
-    ("text", "held", "reserved", "promised"),
+    ("text", "held", "reserved", "held_for_orders"),
     [
         ("buy 10 AAPL limit 99.50", "0", "995", "0"),
         ("buy 10 AAPL market", "0", "1011.01", "0"),
@@ -47,17 +53,19 @@ def first(text: str, owner: Account = RICH, **known: Any) -> Order:
         ("sell $1000 AAPL market", "10.05", "0", "10.05"),
     ],
 )
-def test_what_opens_is_reserved_and_what_closes_is_promised(text: str, held: str, reserved: str, promised: str) -> None:
+def test_what_opens_is_reserved_and_what_closes_is_promised(
+    text: str, held: str, reserved: str, held_for_orders: str
+) -> None:
     """On both sides, and in parts; the account and its standing have them too."""
     found = admitted(text, held=held)
-    assert (found.orders[0].reserved, found.orders[0].promised) == (Decimal(reserved), Decimal(promised))
+    assert (found.orders[0].reserved, found.orders[0].held_for_orders) == (Decimal(reserved), Decimal(held_for_orders))
     assert found.account.reserved == Decimal(reserved)
-    assert (found.standing.promised, found.standing.recent) == (Decimal(promised), 1)
+    assert (found.exposure.held_for_orders, found.exposure.recent) == (Decimal(held_for_orders), 1)
 
 
 def test_what_others_have_promised_closes_nothing_more() -> None:
-    """Six of ten are promised: four close, the other six are sold short."""
-    assert first("sell 10 AAPL limit 120", held="10", promised="6").promised == 4
+    """Six of ten are held_for_orders: four close, the other six are sold short."""
+    assert first("sell 10 AAPL limit 120", held="10", held_for_orders="6").held_for_orders == 4
 
 
 def test_the_commission_is_reserved_with_the_price() -> None:
@@ -65,7 +73,7 @@ def test_the_commission_is_reserved_with_the_price() -> None:
     owner = account("1000", fills={"commission": {"kind": "percent", "rate": "0.5"}})
     assert first("buy 10 AAPL limit 99.50", owner).reserved == Decimal("999.98")
     poor = account("999.97", fills={"commission": {"kind": "percent", "rate": "0.5"}})
-    refusal = admit(submission("buy 10 AAPL limit 99.50"), OPEN, poor, Standing(), ACCEPTED)
+    refusal = admit(submission("buy 10 AAPL limit 99.50"), OPEN, poor, Exposure(), ACCEPTED)
     assert isinstance(refusal, Refusal)
 
 
@@ -84,7 +92,7 @@ def test_latency_is_the_time_until_it_reaches_the_market() -> None:
 def test_a_trailing_stop_begins_at_the_last_price() -> None:
     """Where one is known; no other order has a best price."""
     assert first("sell 1 AAPL trailing_stop 5", held="1").hwm == 100
-    assert first("sell 1 AAPL trailing_stop 5", held="1", listing=Listing(tradable=True)).hwm is None
+    assert first("sell 1 AAPL trailing_stop 5", held="1", instrument=Instrument(tradable=True)).hwm is None
     assert first("sell 1 AAPL stop 95", held="1").hwm is None
 
 
@@ -125,11 +133,11 @@ def shapes(orders: tuple[Order, ...]) -> list[tuple[str, ...]]:
     ],
 )
 def test_the_rows_of_each_class(text: str, held: str, rows: list[tuple[str, ...]]) -> None:
-    """Exits are on the other side of an entry, and on its own in an oco order; they are one family."""
+    """Exits are on the other side of an entry, and on its own in an oco order; they are one order_group."""
     orders = admitted(text, held=held).orders
     assert shapes(orders) == rows
     simple = len(orders) == 1
-    assert {each.family for each in orders} == {None if simple else UUID(int=1)}
+    assert {each.order_group for each in orders} == {None if simple else UUID(int=1)}
     assert {facts(each.qty, each.order_class, each.trace) for each in orders} == {
         (10, orders[0].order_class, "journey")
     }
@@ -138,11 +146,11 @@ def test_the_rows_of_each_class(text: str, held: str, rows: list[tuple[str, ...]
 
 def test_exits_reserve_and_promise_nothing_yet() -> None:
     """What they sell has not been bought; those of an oco order promise the same shares once."""
-    assert {facts(leg.reserved, leg.promised) for leg in admitted("buy 10 AAPL market bracket 110/95").orders[1:]} == {
-        (0, 0)
-    }
+    assert {
+        facts(leg.reserved, leg.held_for_orders) for leg in admitted("buy 10 AAPL market bracket 110/95").orders[1:]
+    } == {(0, 0)}
     oco = admitted("sell 10 AAPL limit 110 oco 110/95", held="10").orders
-    assert [each.promised for each in oco] == [10, 0]
+    assert [each.held_for_orders for each in oco] == [10, 0]
 
 
 def test_a_strategy_s_own_limits_bind_beside_those_of_the_account() -> None:
@@ -151,12 +159,12 @@ def test_a_strategy_s_own_limits_bind_beside_those_of_the_account() -> None:
     owner = account("100000", strategies={str(careful): {"max_order_qty": "5"}}, limits={"max_order_qty": "20"})
     for strategy, qty, reason in ((careful, 6, "order_too_large"), (None, 6, None), (careful, 21, "order_too_large")):
         asked = submission(f"buy {qty} AAPL limit 1", strategy_id=strategy)
-        found = admit(asked, OPEN, owner, Standing(), ACCEPTED)
+        found = admit(asked, OPEN, owner, Exposure(), ACCEPTED)
         assert getattr(found, "reason", None) == reason
 
 
 def test_a_refused_order_is_a_row_that_keeps_nothing() -> None:
     """It tells what was asked for."""
     row = refused(submission("sell 10 AAPL trailing_stop 2%"), account("0"), "USD", ACCEPTED)
-    assert facts(row.status, row.reserved, row.promised, row.trail_percent) == (OrderStatus.REJECTED, 0, 0, 2)
+    assert facts(row.status, row.reserved, row.held_for_orders, row.trail_percent) == (OrderStatus.REJECTED, 0, 0, 2)
     assert (row.account_id, row.is_open) == (ACCOUNT, False)

@@ -4,16 +4,16 @@ from uuid import UUID, uuid4
 
 import dramatiq
 import pytest
+from tests.unit.message_examples import ACCOUNT, EXAMPLES
 
 from shared.bus.envelope import MAX_BODY_BYTES, MessageTooLarge, actor_name, encode, stamped
 from shared.contracts.base import Command, Message
 from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.jobs import RunJob
-from shared.contracts.official_prices import AuctionHeld
+from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.orders import OrderAccepted, OrderFilled
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import COMMANDS, EVENTS
-from tests.unit.message_examples import ACCOUNT, EXAMPLES
 
 every_message = pytest.mark.parametrize("message", EXAMPLES.values(), ids=lambda m: type(m).__name__)
 
@@ -63,7 +63,9 @@ def test_a_message_without_an_id_gets_one_of_its_own() -> None:
 @every_message
 def test_a_command_must_reach_a_queue(message: Message) -> None:
     """So must an event that a queue waits for; one for the live feed alone may find nobody there."""
-    awaited = isinstance(message, Command | PricesUpdated | OrderFilled | CorporateActionApplied | AuctionHeld)
+    awaited = isinstance(
+        message, Command | PricesUpdated | OrderFilled | CorporateActionApplied | OfficialPricePublished
+    )
     assert encode(message).mandatory == awaited
 
 

@@ -1,4 +1,4 @@
-"""Brackets and their kin: what the fill or the end of one order does to the others of its family."""
+"""Brackets and their kin: what the fill or the end of one order does to the others of its order_group."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -7,15 +7,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.unit.settling import book_of, settled
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, QUOTED, facts, quote, submission
 
 from shared.contracts.orders import OrderStatus
 from shared.contracts.prices import Price
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.risk_checks import Standing
-from shared.exchange.matching.book import Book, Canceled, Settlement
+from shared.exchange.acceptance.risk_checks import Exposure
+from shared.exchange.matching.book import Book, Canceled, Execution
 from shared.exchange.order import Order
-from tests.unit.settling import book_of, settled
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, QUOTED, facts, quote, submission
 
 SHARE = {"participation": "1"}
 OTHER = UUID(int=2)
@@ -24,8 +24,8 @@ LATER = QUOTED + timedelta(seconds=1)
 
 def entered(text: str, book: Book, *, held: str = "0") -> list[Order]:
     """The orders that it becomes, with what they reserve and promise."""
-    standing = Standing(held=Decimal(held))
-    admitted = admit(submission(text), LISTING, book.accounts[ACCOUNT], standing, ACCEPTED)
+    exposure = Exposure(held=Decimal(held))
+    admitted = admit(submission(text), LISTING, book.accounts[ACCOUNT], exposure, ACCEPTED)
     assert isinstance(admitted, Admitted)
     book.accounts[ACCOUNT] = admitted.account
     return list(admitted.orders)
@@ -38,7 +38,7 @@ def after(orders: list[Order], book: Book, *quotes: str | Price, **fields: Any) 
 
 
 def shapes(orders: list[Order]) -> list[Any]:
-    return [(order.status.value, order.qty, order.filled_qty, order.promised) for order in orders]
+    return [(order.status.value, order.qty, order.filled_qty, order.held_for_orders) for order in orders]
 
 
 def test_the_exits_of_a_bracket_wait_for_its_entry() -> None:
@@ -61,10 +61,10 @@ def test_the_exit_that_fills_cancels_the_other(on: str, winner: str, price: str)
     """Only one of them sells what the entry bought."""
     book = book_of("2000")
     orders = after(entered("buy 10 AAPL limit 100 bracket 110/95", book), book, "AAPL 99/100 100")
-    settlement = settled(orders, book, on, at=LATER)
-    ((filled, fill), (canceled, why)) = settlement.outcomes
+    execution = settled(orders, book, on, at=LATER)
+    ((filled, fill), (canceled, why)) = execution.outcomes
     assert (filled.leg, str(getattr(fill, "price", ""))) == (winner, price)
-    assert facts(canceled.status, why, canceled.promised) == (OrderStatus.CANCELED, Canceled("oco"), 0)
+    assert facts(canceled.status, why, canceled.held_for_orders) == (OrderStatus.CANCELED, Canceled("oco"), 0)
     assert book.held(filled) == 0
 
 
@@ -121,10 +121,10 @@ def test_an_entry_that_ends_with_a_part_leaves_exits_for_that_part() -> None:
 
 
 def test_an_entry_that_was_replaced_leaves_exits_for_all_that_it_bought() -> None:
-    """Three by the old one, seven by the new one; what was bought so far is promised to them."""
+    """Three by the old one, seven by the new one; what was bought so far is held_for_orders to them."""
     book = book_of("2000")
     entry, *exits = entered("buy 7 AAPL limit 100 bracket 110/95", book)
-    orders = after([replace(entry, carried=Decimal(3), promised=Decimal(3)), *exits], book, "AAPL 99/100 100")
+    orders = after([replace(entry, carried=Decimal(3), held_for_orders=Decimal(3)), *exits], book, "AAPL 99/100 100")
     assert [leg.qty for leg in orders[1:]] == [10, 10]
 
 
@@ -133,9 +133,9 @@ def test_an_entry_that_is_refused_takes_its_exits_with_it() -> None:
     book = book_of("2000")
     orders = entered("buy 10 AAPL limit 100 bracket 110/95", book)
     book.accounts[ACCOUNT] = replace(book.accounts[ACCOUNT], cash=Decimal(0))
-    settlement = settled(orders, book, "AAPL 99/100 100")
-    assert [each.status.value for each, _ in settlement.outcomes] == ["rejected", "canceled", "canceled"]
-    assert [why for _, why in settlement.outcomes[1:]] == [Canceled("entry_ended")] * 2
+    execution = settled(orders, book, "AAPL 99/100 100")
+    assert [each.status.value for each, _ in execution.outcomes] == ["rejected", "canceled", "canceled"]
+    assert [why for _, why in execution.outcomes[1:]] == [Canceled("entry_ended")] * 2
 
 
 def oco(book: Book) -> list[Order]:
@@ -143,7 +143,7 @@ def oco(book: Book) -> list[Order]:
 
 
 def test_the_two_orders_of_an_oco_share_one_quantity() -> None:
-    """What one fills the other no longer can, in parts as well; the shares are promised once."""
+    """What one fills the other no longer can, in parts as well; the shares are held_for_orders once."""
     book = book_of("0", "10 for 900", fills=SHARE)
     orders = oco(book)
     assert shapes(orders) == [("accepted", 10, 0, 10), ("accepted", 10, 0, 0)]
@@ -162,8 +162,8 @@ def test_the_two_orders_of_an_oco_share_one_quantity() -> None:
 def test_an_exit_that_cannot_fill_any_more_ends_the_other() -> None:
     """The shares are gone: neither is left behind."""
     book = book_of("0", "4 for 360")
-    settlement: Settlement = settled(oco(book), book, "AAPL 110/111 110")
-    assert [each.status.value for each, _ in settlement.outcomes] == ["rejected", "canceled"]
+    execution: Execution = settled(oco(book), book, "AAPL 110/111 110")
+    assert [each.status.value for each, _ in execution.outcomes] == ["rejected", "canceled"]
 
 
 def test_families_of_two_accounts_are_two() -> None:
@@ -173,6 +173,6 @@ def test_families_of_two_accounts_are_two() -> None:
     mine = entered("buy 10 AAPL limit 100 bracket 110/95", book)
     theirs = [replace(order, account_id=OTHER) for order in mine]
     book.accounts[OTHER] = replace(other, reserved=Decimal(1000))
-    settlement = settled([*mine, *theirs], book, "AAPL 99/100 100")
-    assert {fill.order.account_id for fill in settlement.fills} == {ACCOUNT, OTHER}
-    assert len(settlement.orders) == 6
+    execution = settled([*mine, *theirs], book, "AAPL 99/100 100")
+    assert {fill.order.account_id for fill in execution.fills} == {ACCOUNT, OTHER}
+    assert len(execution.orders) == 6

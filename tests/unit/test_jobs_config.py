@@ -14,7 +14,7 @@ from shared.bus.actors import Actors
 from shared.jobs.checks import check_chains
 from shared.jobs.config import InvalidJobsConfig, load_jobs_config
 from shared.jobs.declaration import Jobs
-from shared.jobs.run_context import Counts, JobRun
+from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.schedule.calendar import Phase
 from shared.jobs.settings import InvalidSetting, JobSettings, check_settings
 from shared.service import Service, check_job_names, configure_jobs
@@ -232,7 +232,7 @@ def test_a_declared_job_carries_its_service_and_its_function() -> None:
     jobs = Jobs("orders", market="XNYS")
 
     @jobs.job("sweep", schedule="90s", description="Sweep.", market_hours_only=True)
-    def sweep(run: JobRun) -> Counts:
+    def sweep(run: RunContext) -> Counts:
         return {"swept": len(run.parameters)}
 
     job = jobs.declared["sweep"]

@@ -5,10 +5,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT
 
 from shared.exchange.ledger import Entry, Kind, transfer
 from shared.money import CENT
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT
 
 ABOUT = UUID(int=7)
 
@@ -22,7 +22,7 @@ def entry(**columns: str) -> Entry:
 def test_a_transfer_moves_cash_and_capital(amount: str, kind: Kind) -> None:
     """What was paid in is the owner's; it is no profit."""
     moved = transfer(ACCOUNT, 3, ACCEPTED, ABOUT, Decimal(amount))
-    assert (moved.kind, moved.cash, moved.capital, moved.epoch, moved.reference) == (
+    assert (moved.kind, moved.cash, moved.capital, moved.generation, moved.reference) == (
         kind,
         Decimal(amount),
         Decimal(amount),

@@ -2,21 +2,22 @@
 
 from decimal import Decimal
 
+from tests.unit.settling import HOLDING, book_of, settled
+from tests.unit.trading_examples import ACCOUNT, MARGIN, account, facts, order, quote
+
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.lots import held
 from shared.exchange.matching.book import position_of
 from shared.exchange.matching.liquidity import Liquidity
-from tests.unit.settling import HOLDING, book_of, settled
-from tests.unit.trading_examples import ACCOUNT, MARGIN, account, facts, order, quote
 
 
 def test_a_sale_beyond_what_is_held_opens_a_short_position() -> None:
     """Four are closed with their profit, six are sold short; the account must be allowed to."""
     book = book_of("2000", "4 for 360", long="400", **MARGIN)
-    settlement = settled([order("sell 10 AAPL market")], book, "AAPL 100/100 100")
+    execution = settled([order("sell 10 AAPL market")], book, "AAPL 100/100 100")
     assert position_of(book.lots[HOLDING]) == (Decimal(-6), Decimal(-600))
-    assert [trip.closed.realized for trip in settlement.round_trips] == [40]
+    assert [trip.closed.realized for trip in execution.round_trips] == [40]
     after = book.accounts[ACCOUNT]
     assert facts(after.cash, after.long_value, after.short_value, after.equity) == (3000, 0, -600, 2400)
 
@@ -77,13 +78,13 @@ def test_a_part_spends_what_was_reserved_for_it_and_what_is_free() -> None:
 def test_parts_of_an_order_that_closes_and_opens_close_first() -> None:
     """Four held, ten sold: the first four give back nothing of what the other six have reserved."""
     book = book_of("2000", "4 for 360", reserved="618", long="400", fills={"participation": "1"}, **MARGIN)
-    asked = order("sell 10 AAPL market", reserved=Decimal(618), promised=Decimal(4))
+    asked = order("sell 10 AAPL market", reserved=Decimal(618), held_for_orders=Decimal(4))
     (begun,) = settled([asked], book, quote("AAPL 100/101 100", bid_size=Decimal(4))).orders
-    assert facts(begun.reserved, begun.promised) == (618, 0)
+    assert facts(begun.reserved, begun.held_for_orders) == (618, 0)
     assert held(book.lots[HOLDING]) == 0
     book.liquidity = Liquidity()
     (more,) = settled([begun], book, quote("AAPL 100/101 100", bid_size=Decimal(3))).orders
-    assert facts(more.reserved, more.promised) == (309, 0)
+    assert facts(more.reserved, more.held_for_orders) == (309, 0)
     assert book.accounts[ACCOUNT].reserved == 309
 
 
@@ -117,9 +118,9 @@ def test_a_notional_order_pays_for_its_slippage_out_of_its_money() -> None:
 
 
 def test_a_notional_sale_never_sells_more_than_it_promised() -> None:
-    """The price fell by more than was allowed for: what others have promised stays theirs."""
+    """The price fell by more than was allowed for: what others have held_for_orders stays theirs."""
     book = book_of("0", "10 for 900")
-    asked = order("sell $505 AAPL market", promised=Decimal("5.1005"))
+    asked = order("sell $505 AAPL market", held_for_orders=Decimal("5.1005"))
     ((ended, _),) = settled([asked], book, "AAPL 90/91 90").outcomes
     assert (ended.status, ended.filled_qty) == (OrderStatus.FILLED, Decimal("5.1005"))
     (usual,) = settled([asked], book_of("0", "10 for 900"), "AAPL 100/101 100").orders

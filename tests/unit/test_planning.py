@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.market_days import at, london, new_york, tokyo
 
 from shared.jobs.schedule.calendar import Market
 from shared.jobs.schedule.planning import (
@@ -23,7 +24,6 @@ from shared.jobs.schedule.planning import (
     plan,
 )
 from shared.jobs.settings import JobSettings
-from tests.unit.market_days import at, london, new_york, tokyo
 
 DEMO = Market("DEMO", ZoneInfo("UTC"), always_open=True)
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -197,6 +197,6 @@ def test_every_slot_is_decided_once_however_the_scheduler_wakes(pauses: list[int
             decided += [skip.first + n * every * SECOND for n in range(skip.slots)]
             assert skip.last == skip.first + (skip.slots - 1) * every * SECOND
         live = replace(live, considered_until=now, last_slot=max(found.runs, default=live.last_slot))
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    first = epoch + ((NOON - epoch) // (every * SECOND) + 1) * every * SECOND
+    generation = datetime(1970, 1, 1, tzinfo=UTC)
+    first = generation + ((NOON - generation) // (every * SECOND) + 1) * every * SECOND
     assert sorted(decided) == [first + n * every * SECOND for n in range((now - first) // (every * SECOND) + 1)]

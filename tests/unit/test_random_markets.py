@@ -8,18 +8,18 @@ from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.random_market import ABROAD, KINDS, OWNERS, SYMBOLS, Step, markets, starts
+from tests.unit.trading_desk import RULES, Desk, after
+from tests.unit.trading_examples import quote
 
 from shared.contracts.orders import OPEN_STATUSES, OrderClass, OrderStatus
 from shared.exchange.fx import SAME
 from shared.exchange.lots import cost_of, held
 from shared.exchange.matching.book import Book, Fill
-from shared.exchange.matching.execution import settle
+from shared.exchange.matching.execution import execute
 from shared.exchange.matching.matching import Stage
 from shared.exchange.order import Key, Order
 from shared.money import CENT, ZERO, cents
-from tests.unit.random_market import ABROAD, KINDS, OWNERS, SYMBOLS, Step, markets, starts
-from tests.unit.trading_desk import RULES, Desk, after
-from tests.unit.trading_examples import quote
 
 Start = dict[UUID, Decimal]
 
@@ -33,7 +33,7 @@ def books(desk: Desk) -> None:
     for owner in OWNERS:
         own = [entry for entry in desk.entries if entry.account_id == owner]
         assert desk.book.accounts[owner].cash == sum(entry.cash for entry in own)
-        trips = [trip for each in desk.settlements for trip in each.round_trips if trip.exit.order.account_id == owner]
+        trips = [trip for each in desk.executions for trip in each.round_trips if trip.exit.order.account_id == owner]
         assert sum(entry.realized for entry in own) == sum((trip.closed.realized for trip in trips), ZERO)
     for (owner, symbol), lots in desk.book.lots.items():
         of = [entry for entry in desk.entries if (entry.account_id, entry.symbol) == (owner, symbol)]
@@ -49,16 +49,16 @@ def reservations(desk: Desk) -> None:
         assert account.reserved == sum((order.reserved for order in own), ZERO)
         for order in own:
             assert order.reserved >= 0
-            assert order.promised >= 0
-            assert order.is_open or not (order.reserved or order.promised)
+            assert order.held_for_orders >= 0
+            assert order.is_open or not (order.reserved or order.held_for_orders)
 
 
 def promises(desk: Desk) -> None:
-    """Without short sales no more is promised than is held, and no cash is owed but for fees."""
+    """Without short sales no more is held_for_orders than is held, and no cash is owed but for fees."""
     for owner in (owner for owner in OWNERS if not KINDS[owner].shorting):
         for symbol in SYMBOLS:
             own = [order for order in desk.open_orders if (order.account_id, order.symbol) == (owner, symbol)]
-            assert sum((order.promised for order in own), ZERO) <= held(desk.book.lots[owner, symbol])
+            assert sum((order.held_for_orders for order in own), ZERO) <= held(desk.book.lots[owner, symbol])
         fees = sum((fill.fee for fill in desk.fills if fill.order.account_id == owner and not fill.order.buys), ZERO)
         assert desk.book.accounts[owner].cash + fees >= 0
         assert desk.book.accounts[owner].buying_power + fees >= 0
@@ -79,24 +79,24 @@ def quantities(desk: Desk) -> None:
             assert (order.status is OrderStatus.FILLED) == (order.filled_qty == order.qty)
 
 
-def families(desk: Desk) -> None:
+def order_groups(desk: Desk) -> None:
     """The exits of an entry close no more than it opened, and those of an oco order no more than was asked for."""
-    families: dict[Key, list[Order]] = {}
+    order_groups: dict[Key, list[Order]] = {}
     for order in desk.orders.values():
-        if order.family is not None:
-            families.setdefault((order.account_id, order.family), []).append(order)
-    for key, family in families.items():
-        exits = [order for order in family if order.leg is not None]
+        if order.order_group is not None:
+            order_groups.setdefault((order.account_id, order.order_group), []).append(order)
+    for key, order_group in order_groups.items():
+        exits = [order for order in order_group if order.leg is not None]
         closed = sum(order.filled_qty for order in exits)
         if exits[0].order_class is OrderClass.OCO:
             assert closed <= desk.asked[key]
         else:
-            assert closed <= sum(order.filled_qty for order in family if order.leg is None)
+            assert closed <= sum(order.filled_qty for order in order_group if order.leg is None)
         still = {(order.qty or ZERO) - order.filled_qty for order in exits if order.is_open}
         assert len(still) <= 1 or not all(order.works for order in exits if order.is_open)
 
 
-CHECKS = (books, reservations, promises, quantities, families)
+CHECKS = (books, reservations, promises, quantities, order_groups)
 
 
 @settings(max_examples=60)
@@ -195,11 +195,11 @@ def test_the_index_lets_no_order_sleep_through_its_price(start: Start, market: l
 def test_the_same_market_gives_the_same_fills(start: Start, market: list[Step], random: Random) -> None:
     """To the last cent and id, in whichever order the database hands out the open orders."""
     first, second = after(start, market), after(start, market)
-    assert first.settlements == second.settlements
+    assert first.executions == second.executions
     final = {symbol: quote(f"{symbol} 99/101 100", at=first.closes_at, ask_size=Decimal(9)) for symbol in SYMBOLS}
     shuffled = random.sample(second.open_orders, len(second.open_orders))
     outcomes = []
     for desk, orders in ((first, first.open_orders), (second, shuffled)):
         book = Book(desk.book.accounts, desk.book.lots)
-        outcomes.append((settle(orders, final, book, desk.closes_at, RULES).outcomes, book.accounts, book.lots))
+        outcomes.append((execute(orders, final, book, desk.closes_at, RULES).outcomes, book.accounts, book.lots))
     assert outcomes[0] == outcomes[1]

@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.trading_examples import ACCOUNT, LISTING, MARGIN, account, order, quote, submission
 
 from shared.contracts.orders import Side
 from shared.exchange.acceptance.risk_checks import (
     DUPLICATE,
+    Exposure,
     Halt,
-    Listing,
+    Instrument,
     Refusal,
-    Standing,
     refuse,
     size_up,
     unknown_symbol,
@@ -23,31 +24,32 @@ from shared.exchange.acceptance.risk_checks import (
 from shared.exchange.matching.matching import MarketRules, match
 from shared.exchange.order import Account
 from shared.money import CENT, cents
-from tests.unit.trading_examples import ACCOUNT, LISTING, MARGIN, account, order, quote, submission
 
-UNQUOTED = Listing(tradable=True, last=Decimal(100))
-UNPRICED = Listing(tradable=True)
+UNQUOTED = Instrument(tradable=True, last=Decimal(100))
+UNPRICED = Instrument(tradable=True)
 HALTED = replace(LISTING, halt=Halt(datetime(2026, 11, 23, 15, 4, 5, tzinfo=UTC), "news pending"))
 RICH = account("100000", **MARGIN)
 
 
-def standing(held: str = "0", promised: str = "0", **fields: Any) -> Standing:
-    return Standing(Decimal(held), Decimal(promised), **fields)
+def exposure(held: str = "0", held_for_orders: str = "0", **fields: Any) -> Exposure:
+    return Exposure(Decimal(held), Decimal(held_for_orders), **fields)
 
 
 def refusal_of(
-    terms: str, owner: Account = RICH, known: Standing | None = None, *, listing: Listing = LISTING
+    terms: str, owner: Account = RICH, known: Exposure | None = None, *, instrument: Instrument = LISTING
 ) -> Refusal | None:
-    return refuse(submission(terms), listing, owner, known or standing(), owner.settings.limits)
+    return refuse(submission(terms), instrument, owner, known or exposure(), owner.settings.limits)
 
 
-def reason_of(terms: str, owner: Account = RICH, known: Standing | None = None, **fields: Any) -> str | None:
+def reason_of(terms: str, owner: Account = RICH, known: Exposure | None = None, **fields: Any) -> str | None:
     refusal = refusal_of(terms, owner, known, **fields)
     return None if refusal is None else refusal.reason
 
 
-def needed(terms: str, listing: Listing = LISTING, known: Standing | None = None, owner: Account = RICH) -> Decimal:
-    return size_up(submission(terms), listing, owner, known or standing()).needed
+def needed(
+    terms: str, instrument: Instrument = LISTING, known: Exposure | None = None, owner: Account = RICH
+) -> Decimal:
+    return size_up(submission(terms), instrument, owner, known or exposure()).needed
 
 
 @pytest.mark.parametrize(
@@ -72,13 +74,13 @@ def needed(terms: str, listing: Listing = LISTING, known: Standing | None = None
         ("sell 10 AAPL stop 90", UNQUOTED, "1030"),
     ],
 )
-def test_what_opens_a_position_needs_what_it_may_cost(terms: str, listing: Listing, reserved: str) -> None:
+def test_what_opens_a_position_needs_what_it_may_cost(terms: str, instrument: Instrument, reserved: str) -> None:
     """A limit its limit; at the market a percent more; a short sale its limit, or three percent above the ask."""
-    assert needed(terms, listing) == Decimal(reserved)
+    assert needed(terms, instrument) == Decimal(reserved)
 
 
 @pytest.mark.parametrize(
-    ("terms", "held", "promised", "reserved"),
+    ("terms", "held", "held_for_orders", "reserved"),
     [
         ("sell 10 AAPL market", "10", "0", "0"),
         ("sell 10 AAPL limit 110", "10", "4", "440"),
@@ -88,9 +90,9 @@ def test_what_opens_a_position_needs_what_it_may_cost(terms: str, listing: Listi
         ("buy 10 AAPL limit 99.50", "10", "0", "995"),
     ],
 )
-def test_what_closes_one_needs_no_buying_power(terms: str, held: str, promised: str, reserved: str) -> None:
-    """Only what goes beyond the shares held and not promised yet does."""
-    assert needed(terms, known=standing(held, promised)) == Decimal(reserved)
+def test_what_closes_one_needs_no_buying_power(terms: str, held: str, held_for_orders: str, reserved: str) -> None:
+    """Only what goes beyond the shares held and not held_for_orders yet does."""
+    assert needed(terms, known=exposure(held, held_for_orders)) == Decimal(reserved)
 
 
 @pytest.mark.parametrize(("cash", "reserved"), [("995.00", "0"), ("1995", "1000")])
@@ -122,21 +124,21 @@ def test_buying_power_is_a_multiple_of_equity_less_what_is_held(owner: Account, 
 def test_who_owes_too_much_may_still_get_out() -> None:
     """A margin account without buying power closes what it has, long or short, and opens nothing."""
     under = account("-1400", long="1500", **MARGIN)
-    assert reason_of("sell 15 AAPL market", under, standing("15")) is None
-    assert reason_of("buy 15 AAPL market", under, standing("-15")) is None
-    assert reason_of("buy 1 AAPL limit 1", under, standing("15")) == "insufficient_buying_power"
+    assert reason_of("sell 15 AAPL market", under, exposure("15")) is None
+    assert reason_of("buy 15 AAPL market", under, exposure("-15")) is None
+    assert reason_of("buy 1 AAPL limit 1", under, exposure("15")) == "insufficient_buying_power"
 
 
 def test_a_market_buy_before_the_first_price_is_checked_when_it_fills() -> None:
     """There is no made-up price, so there is nothing to compare with."""
-    assert refusal_of("buy 10 AAPL market", account("0"), listing=UNPRICED) is None
+    assert refusal_of("buy 10 AAPL market", account("0"), instrument=UNPRICED) is None
 
 
 @pytest.mark.parametrize("kind", ["market", "limit 99.50", "stop 99.50"])
 def test_without_short_selling_only_held_and_unpromised_shares_can_be_sold(kind: str) -> None:
     """The cash in the account does not matter."""
-    assert refusal_of(f"sell 1.5 AAPL {kind}", account("0"), standing("4", "2.5")) is None
-    assert refusal_of(f"sell 1.5 AAPL {kind}", account("1000000"), standing("4", "2.500000001")) == Refusal(
+    assert refusal_of(f"sell 1.5 AAPL {kind}", account("0"), exposure("4", "2.5")) is None
+    assert refusal_of(f"sell 1.5 AAPL {kind}", account("1000000"), exposure("4", "2.500000001")) == Refusal(
         "insufficient_shares", "insufficient qty available for order (requested: 1.5, available: 1.499999999)"
     )
 
@@ -173,7 +175,7 @@ LOSSES: dict[str, Any] = {"limits": {"max_daily_loss": "0.1", "max_drawdown": "0
 )
 def test_each_refusal_has_its_name(terms: str, settings: dict[str, Any], known: dict[str, Any], reason: str) -> None:
     """An account of 100,000 that may borrow and sell short, unless it says otherwise."""
-    assert reason_of(terms, account("100000", **{**MARGIN, **settings}), standing(**known)) == reason
+    assert reason_of(terms, account("100000", **{**MARGIN, **settings}), exposure(**known)) == reason
 
 
 @pytest.mark.parametrize(
@@ -196,17 +198,17 @@ def test_what_is_within_a_limit_or_reduces_a_risk_is_free(
     terms: str, settings: dict[str, Any], known: dict[str, Any]
 ) -> None:
     """At the limit is within it; nobody is kept from closing a position, however large it or the loss is."""
-    assert reason_of(terms, account("100000", **{**MARGIN, **settings}), standing(**known)) is None
+    assert reason_of(terms, account("100000", **{**MARGIN, **settings}), exposure(**known)) is None
 
 
 @pytest.mark.parametrize(
     ("listing", "terms", "reason"),
     [
-        (Listing(tradable=False, ask=Decimal(100), last=Decimal(100)), "buy 1 AAPL market", "not_tradable"),
-        (Listing(tradable=True, last=Decimal(100), currency="EUR"), "buy 1 AAPL market", "no_exchange_rate"),
-        (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL market ioc", "market_closed"),
-        (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL limit 9 fok", "market_closed"),
-        (Listing(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL market day", None),
+        (Instrument(tradable=False, ask=Decimal(100), last=Decimal(100)), "buy 1 AAPL market", "not_tradable"),
+        (Instrument(tradable=True, last=Decimal(100), currency="EUR"), "buy 1 AAPL market", "no_exchange_rate"),
+        (Instrument(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL market ioc", "market_closed"),
+        (Instrument(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL limit 9 fok", "market_closed"),
+        (Instrument(tradable=True, last=Decimal(100), is_open=False), "buy 1 AAPL market day", None),
         (UNPRICED, "sell $1000 AAPL market", "no_price"),
         (HALTED, "buy 1 AAPL market", "symbol_halted"),
         (HALTED, "sell 100 AAPL market", "symbol_halted"),
@@ -214,9 +216,9 @@ def test_what_is_within_a_limit_or_reduces_a_risk_is_free(
         (replace(HALTED, is_open=False), "buy 1 AAPL market ioc", "market_closed"),
     ],
 )
-def test_what_the_instrument_forbids(listing: Listing, terms: str, reason: str | None) -> None:
+def test_what_the_instrument_forbids(instrument: Instrument, terms: str, reason: str | None) -> None:
     """A halt, a currency without a rate, and a closed market for what must fill at once."""
-    assert reason_of(terms, account("100000"), standing("100"), listing=listing) == reason
+    assert reason_of(terms, account("100000"), exposure("100"), instrument=instrument) == reason
 
 
 @given(
@@ -229,7 +231,7 @@ def test_what_the_instrument_forbids(listing: Listing, terms: str, reason: str |
 def test_nothing_of_a_halted_symbol_is_accepted(side: str, terms: str, held: int, since: datetime, why: str) -> None:
     """Not what opens a position nor what closes one; and it is said since when, in UTC, and why."""
     halted = replace(LISTING, halt=Halt(since, why))
-    refusal = refusal_of(f"{side} {terms}", known=standing(str(held)), listing=halted)
+    refusal = refusal_of(f"{side} {terms}", known=exposure(str(held)), instrument=halted)
     assert refusal is not None
     assert refusal.reason == "symbol_halted"
     assert refusal.message == f"trading of AAPL is halted since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {why}"
@@ -237,8 +239,8 @@ def test_nothing_of_a_halted_symbol_is_accepted(side: str, terms: str, held: int
 
 def test_an_instrument_that_is_not_traded_is_refused_first() -> None:
     """Even where cash and shares would be missing as well."""
-    halted = Listing(tradable=False, ask=Decimal("100.10"), last=Decimal(100))
-    assert refusal_of("sell 10 AAPL market", account("0"), listing=halted) == Refusal(
+    halted = Instrument(tradable=False, ask=Decimal("100.10"), last=Decimal(100))
+    assert refusal_of("sell 10 AAPL market", account("0"), instrument=halted) == Refusal(
         "not_tradable", "symbol AAPL is not tradable"
     )
 
@@ -250,7 +252,7 @@ def test_a_refusal_says_what_a_person_needs() -> None:
     poor = refusal_of("buy 1E+3 AAPL limit 1E+2", account("1E+4"))
     assert poor is not None
     assert poor.message.endswith("(needed: 100000, available: 10000)")
-    lost = refusal_of("buy 1 AAPL market", account("90", **LOSSES), standing(day_start=Decimal("100.01")))
+    lost = refusal_of("buy 1 AAPL market", account("90", **LOSSES), exposure(day_start=Decimal("100.01")))
     assert lost is not None
     assert lost.message == "daily loss: equity 90 has fallen by more than 10 % from 100.01"
 

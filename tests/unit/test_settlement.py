@@ -5,30 +5,30 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from tests.unit.settling import HOLDING, book_of, settled
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, facts, order, quote
 
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.ledger import Kind
 from shared.exchange.lots import Lot, held
-from shared.exchange.matching.book import Book, Canceled, Fill, Settlement, position_of
+from shared.exchange.matching.book import Book, Canceled, Execution, Fill, position_of
 from shared.money import ZERO
-from tests.unit.settling import HOLDING, book_of, settled
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, facts, order, quote
 
 
 def test_a_market_order_without_a_price_waits() -> None:
     """Prices of other symbols do not concern it, and nothing changes."""
     book = book_of("1000")
     before = deepcopy(book)
-    assert settled([order("buy 1 AAPL market")], book, "IBM 99/101 100") == Settlement()
-    assert settled([order("buy 1 AAPL market")], book) == Settlement()
+    assert settled([order("buy 1 AAPL market")], book, "IBM 99/101 100") == Execution()
+    assert settled([order("buy 1 AAPL market")], book) == Execution()
     assert (book.accounts, book.lots) == (before.accounts, before.lots)
 
 
 def test_a_market_order_waits_while_its_only_price_is_as_old_as_itself() -> None:
     """The first newer quote fills it."""
     waiting, book = order("buy 1 AAPL market"), book_of("1000")
-    assert settled([waiting], book, "AAPL 99/101 100", at=ACCEPTED) == Settlement()
+    assert settled([waiting], book, "AAPL 99/101 100", at=ACCEPTED) == Execution()
     (fill,) = settled([waiting], book, "AAPL 99/101 100").fills
     assert fill.price == 101
 
@@ -37,8 +37,8 @@ def test_a_buy_turns_cash_into_a_lot() -> None:
     """Whole, at the ask, with its reserve given back."""
     book = book_of("2000", reserved="1111.11")
     buying = order("buy 10.5 AAPL limit 105.82", reserved=Decimal("1111.11"))
-    settlement = settled([buying], book, "AAPL 99.90/100.13 100")
-    ((filled, fill),) = settlement.outcomes
+    execution = settled([buying], book, "AAPL 99.90/100.13 100")
+    ((filled, fill),) = execution.outcomes
     assert isinstance(fill, Fill)
     assert (fill.qty, fill.price, fill.amount, fill.cash) == (
         Decimal("10.5"),
@@ -55,8 +55,8 @@ def test_a_buy_turns_cash_into_a_lot() -> None:
     )
     assert book.accounts[ACCOUNT] == account("948.63", "0.00")
     assert book.lots[HOLDING] == (Lot(fill.id, QUOTED, Decimal("10.5"), Decimal("1051.37")),)
-    assert settlement.round_trips == []
-    (entry,) = settlement.entries
+    assert execution.round_trips == []
+    (entry,) = execution.entries
     assert (entry.kind, entry.reference, entry.qty, entry.cost, entry.cash) == (
         Kind.FILL,
         fill.id,
@@ -69,16 +69,16 @@ def test_a_buy_turns_cash_into_a_lot() -> None:
 def test_a_sell_closes_the_oldest_lots_with_their_profit() -> None:
     """Two round trips, one for each lot that it touched."""
     book = book_of("0", "10 for 900", "10 for 1100")
-    settlement = settled([order("sell 15 AAPL market")], book, "AAPL 100/100.20 100.10")
-    trips = settlement.round_trips
+    execution = settled([order("sell 15 AAPL market")], book, "AAPL 100/100.20 100.10")
+    trips = execution.round_trips
     assert [(trip.closed.lot.fill_id.int, trip.closed.proceeds - trip.closed.cost) for trip in trips] == [
         (1, Decimal(100)),
         (2, Decimal(-50)),
     ]
-    assert {trip.exit.id for trip in trips} == {settlement.fills[0].id}
+    assert {trip.exit.id for trip in trips} == {execution.fills[0].id}
     assert book.accounts[ACCOUNT].cash == 1500
     assert position_of(book.lots[HOLDING]) == (Decimal(5), Decimal(550))
-    (entry,) = settlement.entries
+    (entry,) = execution.entries
     assert entry.balances
     assert facts(entry.cash, entry.qty, entry.cost, entry.realized) == (1500, -15, -1450, 50)
 
@@ -87,15 +87,15 @@ def test_a_buy_that_the_account_can_no_longer_pay_is_refused() -> None:
     """It was accepted at a lower price; it ends rejected, its reserve comes back, nothing else moves."""
     book = book_of("1010", reserved="1010")
     buying = order("buy 10 AAPL stop 100", reserved=Decimal(1010))
-    settlement = settled([buying], book, "AAPL 101.90/102 102")
-    ((ended, refusal),) = settlement.outcomes
+    execution = settled([buying], book, "AAPL 101.90/102 102")
+    ((ended, refusal),) = execution.outcomes
     assert refusal == Refusal(
         "insufficient_buying_power",
         "insufficient buying power when it would have filled (needed: 1020, available: 1010)",
     )
     assert (ended.status, ended.reserved, ended.filled_qty, ended.fills) == (OrderStatus.REJECTED, ZERO, ZERO, 0)
-    assert not settlement.fills
-    assert not settlement.round_trips
+    assert not execution.fills
+    assert not execution.round_trips
     assert (book.accounts, book.lots) == (book_of("1010").accounts, book_of("1010").lots)
 
 
@@ -112,8 +112,8 @@ def test_orders_settle_in_the_order_of_their_acceptance() -> None:
     """Where the cash suffices for one, the earlier gets it, however they are handed in."""
     late = order("buy 10 AAPL market", 1, accepted_at=ACCEPTED + timedelta(milliseconds=1))
     early = order("buy 10 AAPL market", 2)
-    settlement = settled([late, early], book_of("1500"), "AAPL 99/100 100")
-    assert [(each.id, each.status) for each in settlement.orders] == [
+    execution = settled([late, early], book_of("1500"), "AAPL 99/100 100")
+    assert [(each.id, each.status) for each in execution.orders] == [
         (early.id, OrderStatus.FILLED),
         (late.id, OrderStatus.REJECTED),
     ]
@@ -176,7 +176,7 @@ def test_the_same_fill_has_the_same_id() -> None:
 
 def test_no_orders_are_no_work() -> None:
     """An empty batch, and one with nothing open."""
-    assert settled([], book_of("1"), "AAPL 100") == Settlement()
+    assert settled([], book_of("1"), "AAPL 100") == Execution()
 
 
 @pytest.mark.parametrize("tif", ["ioc", "fok"])
@@ -245,9 +245,9 @@ def test_at_one_stage_the_price_comes_before_the_time() -> None:
 def test_a_trailing_stop_that_only_followed_is_saved_and_says_nothing() -> None:
     """Its new best price is a change, and no outcome."""
     trailing = order("sell 10 AAPL trailing_stop 5", hwm=Decimal(100))
-    settlement = settled([trailing], book_of("0", "10 for 900"), "AAPL 119/121 120")
-    assert settlement.outcomes == []
-    assert [facts(each.hwm, each.works) for each in settlement.orders] == [(120, True)]
+    execution = settled([trailing], book_of("0", "10 for 900"), "AAPL 119/121 120")
+    assert execution.outcomes == []
+    assert [facts(each.hwm, each.works) for each in execution.orders] == [(120, True)]
 
 
 def test_a_fill_is_not_earlier_than_its_quote() -> None:

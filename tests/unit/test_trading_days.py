@@ -6,14 +6,14 @@ from operator import attrgetter
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.unit.trading_examples import ACCEPTED, LISTING, account, order, submission
 
 from services.marketdata.calendars import sessions_between
 from shared.contracts.markets import MARKETS
 from shared.contracts.orders import AUCTIONS, TimeInForce
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.risk_checks import Listing, Refusal, Standing, refuse_change
+from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal, refuse_change
 from shared.exchange.trading_days import A_DAY, CUTOFFS, OVERDUE, TradingDay, coming, is_closed
-from tests.unit.trading_examples import ACCEPTED, LISTING, account, order, submission
 
 NEW_YORK, TOKYO = ZoneInfo("America/New_York"), ZoneInfo("Asia/Tokyo")
 LAST = LISTING.last
@@ -93,8 +93,8 @@ DAY = TradingDay(date(2026, 11, 23), ACCEPTED + timedelta(minutes=5), ACCEPTED +
 def test_an_order_for_an_auction_knows_its_day_and_its_end(tif: str, due: datetime) -> None:
     """A closed market is no reason to refuse it, and what it reserves is what any order would."""
     auction = coming(TimeInForce(tif), [DAY], ACCEPTED)
-    listing = Listing(True, last=LAST, is_open=False, session_end=DAY.open_at, auction=auction)
-    admitted = admit(submission(f"buy 10 AAPL limit 99 {tif}"), listing, RICH, Standing(), ACCEPTED)
+    instrument = Instrument(True, last=LAST, is_open=False, session_end=DAY.open_at, auction=auction)
+    admitted = admit(submission(f"buy 10 AAPL limit 99 {tif}"), instrument, RICH, Exposure(), ACCEPTED)
     assert isinstance(admitted, Admitted)
     (row,) = admitted.orders
     assert auction is not None
@@ -113,15 +113,15 @@ def test_an_order_for_an_auction_knows_its_day_and_its_end(tif: str, due: dateti
 )
 def test_what_comes_too_late_is_refused_by_name(tif: str, late: timedelta, reason: str | None) -> None:
     """It was on its way in time, and is handled too late: it does not become an order for another day."""
-    listing = Listing(True, last=LAST, auction=coming(TimeInForce(tif), [DAY], ACCEPTED))
-    answer = admit(submission(f"buy 10 AAPL limit 99 {tif}"), listing, RICH, Standing(), ACCEPTED + late)
+    instrument = Instrument(True, last=LAST, auction=coming(TimeInForce(tif), [DAY], ACCEPTED))
+    answer = admit(submission(f"buy 10 AAPL limit 99 {tif}"), instrument, RICH, Exposure(), ACCEPTED + late)
     assert getattr(answer, "reason", None) == reason
 
 
 def test_a_market_without_auctions_is_refused_by_name() -> None:
     """Other orders there are taken."""
     for tif, reason in (("opg", "no_auction"), ("cls", "no_auction"), ("day", None)):
-        answer = admit(submission(f"buy 10 AAPL limit 99 {tif}"), Listing(True), RICH, Standing(), ACCEPTED)
+        answer = admit(submission(f"buy 10 AAPL limit 99 {tif}"), Instrument(True), RICH, Exposure(), ACCEPTED)
         assert getattr(answer, "reason", None) == reason
 
 
@@ -144,8 +144,8 @@ def test_an_order_stays_once_its_auction_is_near(after_the_open: timedelta, reas
 
 def test_the_refusals_say_what_to_do() -> None:
     """By when an order has to come, and how long it stays."""
-    listing = Listing(True, auction=coming(TimeInForce.CLS, [DAY], ACCEPTED))
-    late = admit(submission("buy 1 AAPL market cls"), listing, RICH, Standing(), DAY.close_at)
+    instrument = Instrument(True, auction=coming(TimeInForce.CLS, [DAY], ACCEPTED))
+    late = admit(submission("buy 1 AAPL market cls"), instrument, RICH, Exposure(), DAY.close_at)
     assert isinstance(late, Refusal)
     assert late.message == (
         "an order that is cls comes at the latest 10 minutes before its auction, which was due at 2026-11-23 21:00 UTC"

@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.price_index import concerned, followed
+from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
 from shared.contracts.orders import OrderType, Side
 from shared.contracts.prices import Price
 from shared.exchange.matching.matching import MarketRules, Match, match
-from shared.exchange.matching.triggers import Direction, wakes
+from shared.exchange.matching.triggers import TriggerDirection, price_trigger
 from shared.exchange.order import Order
-from tests.unit.price_index import concerned, followed
-from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
 EVERY = Decimal("Infinity")
 
 
 @pytest.mark.parametrize(
-    ("terms", "fields", "direction", "threshold"),
+    ("terms", "fields", "trigger_direction", "trigger_price"),
     [
         ("buy 1 AAPL limit 90", {}, "below", "90"),
         ("sell 1 AAPL limit 110", {}, "above", "110"),
@@ -35,10 +35,10 @@ EVERY = Decimal("Infinity")
     ],
 )
 def test_a_resting_order_is_asleep_until_its_price(
-    terms: str, fields: dict[str, Any], direction: str, threshold: str
+    terms: str, fields: dict[str, Any], trigger_direction: str, trigger_price: str
 ) -> None:
     """A limit on its good side, a stop on the other; once it was reached, its limit counts."""
-    assert wakes(order(terms, **fields)) == (Direction(direction), Decimal(threshold))
+    assert price_trigger(order(terms, **fields)) == (TriggerDirection(trigger_direction), Decimal(trigger_price))
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_a_resting_order_is_asleep_until_its_price(
 )
 def test_every_price_concerns_an_order_that_waits_for_none(terms: str, fields: dict[str, Any]) -> None:
     """At the market, at once, or without a best price to follow yet."""
-    assert wakes(order(terms, **fields)) == (Direction.BELOW, EVERY)
+    assert price_trigger(order(terms, **fields)) == (TriggerDirection.BELOW, EVERY)
 
 
 @pytest.mark.parametrize("terms", ["buy 1 AAPL market opg", "sell 1 AAPL limit 90 cls"])
 def test_no_price_concerns_an_order_for_an_auction(terms: str) -> None:
     """It is on neither side of the index, however eager its limit is."""
     waiting = order(terms)
-    assert wakes(waiting) == (Direction.AUCTION, EVERY)
+    assert price_trigger(waiting) == (TriggerDirection.AUCTION, EVERY)
     for last in ("1", "100", "10000"):
         assert not concerned(waiting, quote(f"AAPL {last}/{last} {last} of 100 10000 1"), on_bar=True)
 

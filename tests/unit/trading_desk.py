@@ -7,21 +7,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from shared.contracts.orders import OrderStatus, ReplaceOrder
-from shared.contracts.prices import Price
-from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.replace import Replaced, amend
-from shared.exchange.acceptance.risk_checks import Listing, Standing
-from shared.exchange.fx import Rate
-from shared.exchange.ledger import Entry, transfer
-from shared.exchange.lots import held
-from shared.exchange.matching.book import Book, Fill, Settlement
-from shared.exchange.matching.ending import end
-from shared.exchange.matching.execution import settle
-from shared.exchange.matching.liquidity import Liquidity
-from shared.exchange.matching.matching import MarketRules
-from shared.exchange.order import Account, Key, Order
-from shared.money import ZERO, cents
 from tests.unit.price_index import concerned, followed
 from tests.unit.random_market import (
     ABROAD,
@@ -38,6 +23,22 @@ from tests.unit.random_market import (
     Transfer,
 )
 from tests.unit.trading_examples import ACCEPTED, quote, submission
+
+from shared.contracts.orders import OrderStatus, ReplaceOrder
+from shared.contracts.prices import Price
+from shared.exchange.acceptance.entry import Admitted, admit
+from shared.exchange.acceptance.replace import Replaced, amend
+from shared.exchange.acceptance.risk_checks import Exposure, Instrument
+from shared.exchange.fx import Rate
+from shared.exchange.ledger import Entry, transfer
+from shared.exchange.lots import held
+from shared.exchange.matching.book import Book, Execution, Fill
+from shared.exchange.matching.ending import end
+from shared.exchange.matching.execution import execute
+from shared.exchange.matching.liquidity import Liquidity
+from shared.exchange.matching.matching import MarketRules
+from shared.exchange.order import Account, Key, Order
+from shared.money import ZERO, cents
 
 RULES = MarketRules()
 SESSION = timedelta(minutes=1)
@@ -57,7 +58,7 @@ class Desk:
     #: Of a euro in the accounts' currency: as it may be filled at now, and the last.
     euro: Rate | None = None
     last_euro: Rate | None = None
-    settlements: list[Settlement] = field(default_factory=list)
+    executions: list[Execution] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     #: The quantity of each order as it was asked for.
     asked: dict[Key, Decimal] = field(default_factory=dict)
@@ -98,7 +99,7 @@ class Desk:
 
     @property
     def fills(self) -> list[Fill]:
-        return [fill for settlement in self.settlements for fill in settlement.fills]
+        return [fill for execution in self.executions for fill in execution.fills]
 
     def _nth(self, nth: int) -> Order:
         return self.open_orders[nth % len(self.open_orders)]
@@ -137,23 +138,25 @@ class Desk:
             self.orders.update({order.key: order for order in found.orders})
             self.asked[step.owner, command.order_id] = command.qty or ZERO
 
-    def _listing(self, symbol: str) -> Listing:
+    def _listing(self, symbol: str) -> Instrument:
         price = self.prices.get(symbol)
         abroad: dict[str, Any] = {"currency": ABROAD[symbol], "rate": self.last_euro} if symbol in ABROAD else {}
         if price is None:
-            return Listing(tradable=True, session_end=self.closes_at, **abroad)
-        return Listing(True, price.ask, price.bid, price.last, session_end=self.closes_at, **abroad)
+            return Instrument(tradable=True, session_end=self.closes_at, **abroad)
+        return Instrument(True, price.ask, price.bid, price.last, session_end=self.closes_at, **abroad)
 
-    def _standing(self, owner: UUID, symbol: str) -> Standing:
-        promised = (order.promised for order in self.open_orders if (order.account_id, order.symbol) == (owner, symbol))
-        return Standing(held(self.book.lots[owner, symbol]), sum(promised, ZERO))
+    def _standing(self, owner: UUID, symbol: str) -> Exposure:
+        held_for_orders = (
+            order.held_for_orders for order in self.open_orders if (order.account_id, order.symbol) == (owner, symbol)
+        )
+        return Exposure(held(self.book.lots[owner, symbol]), sum(held_for_orders, ZERO))
 
     def _quote(self, step: Quotes) -> None:
         fresh = {}
         for text, fields in step.each:
             known = {name: value for name, value in fields.items() if name != "began"}
             since = None if fields["began"] is None else self.now - timedelta(seconds=1) - fields["began"]
-            price = quote(text, at=self.now, sequence=len(self.settlements) + 1, since=since, **known)
+            price = quote(text, at=self.now, sequence=len(self.executions) + 1, since=since, **known)
             fresh[price.symbol] = price
         self.prices.update(fresh)
         taken = self.book.liquidity.taken
@@ -164,22 +167,22 @@ class Desk:
     def _settle(self, prices: dict[str, Price]) -> None:
         book = Book(self.book.accounts, self.book.lots, liquidity=self.book.liquidity)
         book.rates = {} if self.euro is None else {("EUR", "USD"): self.euro}
-        settlement = settle(self._woken(prices), prices, book, self.now, RULES)
-        self.orders.update({changed.key: changed for changed in settlement.orders})
-        self.entries += settlement.entries
-        self.settlements.append(settlement)
+        execution = execute(self._woken(prices), prices, book, self.now, RULES)
+        self.orders.update({changed.key: changed for changed in execution.orders})
+        self.entries += execution.entries
+        self.executions.append(execution)
         self._follow(prices)
 
     def _woken(self, prices: dict[str, Price]) -> list[Order]:
-        """All of the families of which a price concerns one."""
+        """All of the order_groups of which a price concerns one."""
         if not self.asleep:
             return self.open_orders
         woken = {
-            (order.account_id, order.family or order.id)
+            (order.account_id, order.order_group or order.id)
             for order in self.open_orders
             if order.works and order.symbol in prices and self._concerns(order, prices[order.symbol])
         }
-        return [order for order in self.open_orders if (order.account_id, order.family or order.id) in woken]
+        return [order for order in self.open_orders if (order.account_id, order.order_group or order.id) in woken]
 
     def _concerns(self, order: Order, price: Price) -> bool:
         return order.active_at < price.quoted_at and concerned(order, price, on_bar=self._on_bar(order))
@@ -193,15 +196,17 @@ class Desk:
             if order.works and price is not None and order.active_at < price.quoted_at:
                 self.orders[order.key] = followed(order, price, on_bar=self._on_bar(order))
 
-    def _family(self, order: Order) -> list[Order]:
-        if order.family is None:
+    def _order_group(self, order: Order) -> list[Order]:
+        if order.order_group is None:
             return [order]
-        family = (order.account_id, order.family)
-        return [other for other in self.open_orders if (other.account_id, other.family) == family]
+        order_group = (order.account_id, order.order_group)
+        return [other for other in self.open_orders if (other.account_id, other.order_group) == order_group]
 
     def _end(self, ending: list[Order], status: OrderStatus) -> None:
-        families: Iterable[Order] = {other.key: other for order in ending for other in self._family(order)}.values()
-        result = end(ending, status, families, self.book.accounts, self.now)
+        order_groups: Iterable[Order] = {
+            other.key: other for order in ending for other in self._order_group(order)
+        }.values()
+        result = end(ending, status, order_groups, self.book.accounts, self.now)
         self.orders.update(result.orders)
 
     def _close(self) -> None:
@@ -222,8 +227,8 @@ class Desk:
             requested_at=self.now,
             **step.changes,
         )
-        account, standing = self.book.accounts[old.account_id], self._standing(old.account_id, old.symbol)
-        found = amend(self._family(old), command, self._listing(old.symbol), account, standing, self.now)
+        account, exposure = self.book.accounts[old.account_id], self._standing(old.account_id, old.symbol)
+        found = amend(self._order_group(old), command, self._listing(old.symbol), account, exposure, self.now)
         if isinstance(found, Replaced):
             self.book.accounts[account.id] = found.account
             self.orders[old.key] = found.ended

@@ -27,7 +27,7 @@ from services.gateway.http.errors import Invalid, NotReady
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
 from services.gateway.trading import account_queries, commands
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCash, OpenAccount, ResetAccount, ToAccount
 
 
@@ -68,10 +68,12 @@ async def post_reset(gateway: Gateway, principal: Principal, body: Reset) -> Beg
     command = ResetAccount(account_id=principal.account_id, reset_id=uuid4(), cash=body.cash)
     await _decided(gateway, _noted(command, principal, "reset_account", _json(command)), command.reset_id)
     row = await read(gateway, account_queries.transfer, principal.account_id, command.reset_id)
-    return BegunAgain(reset_id=command.reset_id, cash=body.cash, epoch=row and row["epoch"], begun_at=row and row["at"])
+    return BegunAgain(
+        reset_id=command.reset_id, cash=body.cash, generation=row and row["generation"], begun_at=row and row["at"]
+    )
 
 
-async def _decided(gateway: Gateway, change: Callable[[Transaction], None], awaited: UUID) -> None:
+async def _decided(gateway: Gateway, change: Callable[[UnitOfWork], None], awaited: UUID) -> None:
     """Raises RequestRefused where orders refused it."""
     (answer,) = await commands.ask(gateway, change, [awaited])
     if answer is not None and answer.refused:
@@ -80,7 +82,7 @@ async def _decided(gateway: Gateway, change: Callable[[Transaction], None], awai
 
 def _noted(
     command: ToAccount, principal: Principal, what: str, after: object, *, before: object = None
-) -> Callable[[Transaction], None]:
+) -> Callable[[UnitOfWork], None]:
     return commands.noted(command, principal, what, str(command.account_id), after, before=before)
 
 
@@ -122,10 +124,10 @@ async def post_account(gateway: Gateway, principal: Principal, body: NewAccount)
 def _open(gateway: Gateway, principal: Principal, body: NewAccount, opened: AccountOpened) -> None:
     terms = {name: getattr(body, name) for name in ("name", "cash", "currency", "settings")}
     command = OpenAccount(account_id=opened.account_id, **terms)
-    with gateway.unit.transaction() as tx:
+    with gateway.context.unit_of_work() as uow:
         after = {**_json(command), "key_id": opened.key_id, "scopes": opened.scopes}
-        _noted(command, principal, "open_account", after)(tx)
-        add_key(tx.connection, opened.key_id, opened.secret_key, opened.account_id, opened.scopes, tx.now)
+        _noted(command, principal, "open_account", after)(uow)
+        add_key(uow.connection, opened.key_id, opened.secret_key, opened.account_id, opened.scopes, uow.now)
 
 
 endpoints = (

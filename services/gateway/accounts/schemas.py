@@ -21,7 +21,7 @@ MAX_CASH = Decimal(1_000_000_000_000)
 #: As a person writes it: no exponent, no zeros at the end.
 Figure = Annotated[Decimal, PlainSerializer(plain, return_type=str, when_used="json")]
 Cash = Annotated[Number, Field(ge=0, le=MAX_CASH, decimal_places=2)]
-Epoch = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Generation = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class NewAccount(Query):
@@ -62,7 +62,7 @@ class LedgerQuery(StretchQuery):
     cursor: Annotated[tuple[RowNumber], *FROM_CURSOR] | None = None
     kind: Word | None = None
     symbol: Symbol | None = None
-    epoch: Epoch | None = None
+    generation: Generation | None = None
 
 
 class TradeQuery(StretchQuery):
@@ -70,7 +70,7 @@ class TradeQuery(StretchQuery):
     symbol: Symbol | None = None
     side: Literal["long", "short"] | None = None
     strategy: UUID | None = Field(default=None, description="That opened or closed it.")
-    epoch: Epoch | None = None
+    generation: Generation | None = None
 
 
 class AccountOpened(Answer):
@@ -85,7 +85,7 @@ class AccountOpened(Answer):
 
 
 class AccountItem(Answer):
-    """An account. ``epoch`` counts how often it began; ``cash`` includes what open orders have reserved."""
+    """An account. ``generation`` counts how often it began; ``cash`` includes what open orders have reserved."""
 
     id: UUID
     number: str
@@ -93,7 +93,7 @@ class AccountItem(Answer):
     currency: str
     status: str
     cash: Figure
-    epoch: int
+    generation: int
     created_at: datetime
 
 
@@ -110,11 +110,11 @@ class Transferred(Answer):
 
 
 class BegunAgain(Answer):
-    """A reset; ``epoch`` and ``begun_at`` are null while it is on its way."""
+    """A reset; ``generation`` and ``begun_at`` are null while it is on its way."""
 
     reset_id: UUID
     cash: Figure
-    epoch: int | None
+    generation: int | None
     begun_at: datetime | None
 
 
@@ -126,7 +126,7 @@ class LedgerEntry(Answer):
     """
 
     id: int
-    epoch: int
+    generation: int
     at: datetime
     kind: str
     reference: UUID
@@ -149,7 +149,7 @@ class Trade(Answer):
     """A round trip: shares that were bought and sold, or sold short and bought back. ``realized_pl`` is before fees."""
 
     id: UUID
-    epoch: int
+    generation: int
     symbol: str
     side: str
     qty: Figure

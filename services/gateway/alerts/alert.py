@@ -144,8 +144,8 @@ def counted(number: int, noun: str) -> str:
 def span(length: timedelta) -> str:
     """In the largest unit that leaves no rest: ``5 minutes``, ``90 seconds``."""
     whole = seconds(length)
-    size, unit = next((size, unit) for size, unit in _UNITS if whole % size == 0)
-    return counted(whole // size, unit)
+    size, context = next((size, context) for size, context in _UNITS if whole % size == 0)
+    return counted(whole // size, context)
 
 
 def seconds(length: timedelta) -> int:

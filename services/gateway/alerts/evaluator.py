@@ -22,7 +22,7 @@ from services.gateway.alerts.notifier import CLAIMED_FOR
 from shared.background import Background
 from shared.bus.amqp.management import ManagementRefused
 from shared.bus.amqp.queue_stats import QueueFigures
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
@@ -42,12 +42,12 @@ Figures = Callable[[], Sequence[QueueFigures]]
 class Alerts(Background):
     """Without ``figures`` nothing is known of the queues' age, which may be ``queue_age`` at most."""
 
-    def __init__(self, unit: Unit, figures: Figures | None, *, queue_age: timedelta) -> None:
+    def __init__(self, context: ServiceContext, figures: Figures | None, *, queue_age: timedelta) -> None:
         super().__init__("alerts")
-        self._unit = unit
+        self._context = context
         self._figures = figures
         self._queue_age = queue_age
-        self._started_at = unit.clock()
+        self._started_at = context.clock()
         self._database = Outage("the database", part="alerts")
         self._management = Outage("RabbitMQ's management API", part="alerts")
 
@@ -64,10 +64,10 @@ class Alerts(Background):
     def evaluate(self) -> bool:
         """Let the rows follow what stands now; False where another replica does so at this moment."""
         figures = self._read_queues()  # not inside the transaction: it may take its time
-        with self._unit.engine.begin() as connection:
+        with self._context.engine.begin() as connection:
             if not connection.execute(_LOCK, {"key": _KEY}).scalar_one():
                 return False
-            now = self._unit.clock()
+            now = self._context.clock()
             standing = rules.from_rows(connection, now, self._begun(now))
             judged: tuple[str, ...] = rules.FROM_ROWS
             if figures is not None:

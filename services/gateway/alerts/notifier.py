@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.gateway.alerts.channels import TIMEOUT_SECONDS, Target
 from services.gateway.alerts.notice import Notice, texts
 from shared.background import Background
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage, pause_seconds
 
 log = structlog.get_logger(__name__)
@@ -46,9 +46,9 @@ class Delivery:
 class Notifier(Background):
     """``targets`` are not empty: where there are none, nobody has to be told, and the rows are just kept."""
 
-    def __init__(self, unit: Unit, targets: Sequence[Target]) -> None:
+    def __init__(self, context: ServiceContext, targets: Sequence[Target]) -> None:
         super().__init__("notifier")
-        self._unit = unit
+        self._context = context
         self._targets = targets
         self._labels = [target.label for target in targets]
         self._database = Outage("the database", part="notifier")
@@ -68,16 +68,16 @@ class Notifier(Background):
         """Tell what there is to tell now, in one round; the number of notices that were claimed for it."""
         notices = self._claim()
         if notices:
-            until = self._unit.clock() + SENDING_FOR
+            until = self._context.clock() + SENDING_FOR
             with ThreadPoolExecutor(len(self._targets), "alert-target") as pool:  # a slow target keeps no other waiting
                 deliveries = list(pool.map(partial(self._deliver, notices, until), self._targets))
             self._note(notices, deliveries)
         return len(notices)
 
     def _claim(self) -> list[Notice]:
-        now = self._unit.clock()
+        now = self._context.clock()
         values = {"now": now, "until": now + CLAIMED_FOR, "most": AT_ONCE}
-        with self._unit.engine.begin() as connection:
+        with self._context.engine.begin() as connection:
             rows = connection.execute(_CLAIM, values).all()
         return sorted((_notice(row) for row in rows), key=lambda notice: notice.id)
 
@@ -85,7 +85,7 @@ class Notifier(Background):
         """What this target has not been told yet, until it refuses one or the time is up."""
         taken: frozenset[int] = frozenset()
         for message in texts([notice for notice in notices if target.label in notice.pending(self._labels)]):
-            if self.stopping.is_set() or self._unit.clock() > until:
+            if self.stopping.is_set() or self._context.clock() > until:
                 break
             if refusal := target.take(message):
                 self._outages[target.label].failed(refusal)
@@ -95,9 +95,9 @@ class Notifier(Background):
         return Delivery(target.label, taken)
 
     def _note(self, notices: Iterable[Notice], deliveries: Sequence[Delivery]) -> None:
-        now = self._unit.clock()
+        now = self._context.clock()
         given = [self._outcome(notice, deliveries, now) for notice in notices]
-        with self._unit.engine.begin() as connection:
+        with self._context.engine.begin() as connection:
             connection.execute(_SENT, {"now": now, "given": json.dumps(given)})
         if sent := [each["id"] for each in given if each["done"]]:
             log.info("alerts sent", alerts=sent)

@@ -50,7 +50,7 @@ async def post_session(gateway: Gateway, request: Request, body: SessionRequest)
     principal = await run_in_threadpool(gateway.keys.verify, body.key_id, body.secret_key)
     if principal is None:
         raise Unauthorized("the key id or the secret key is wrong")
-    token = await run_in_threadpool(gateway.keys.open_session, principal, gateway.unit.clock())
+    token = await run_in_threadpool(gateway.keys.open_session, principal, gateway.context.clock())
     response = JSONResponse(_session_json(principal))
     response.set_cookie(
         COOKIE,

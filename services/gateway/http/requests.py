@@ -30,7 +30,7 @@ from services.gateway.settings import Settings
 from services.gateway.streams.hub import Live
 from shared.bus.amqp.queue_stats import QueueFigures
 from shared.bus.tracing import tracing
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.storage.errors import is_transient
 
 MAX_BODY_BYTES = 64 * 1024
@@ -50,7 +50,7 @@ Arguments = ParamSpec("Arguments")
 class Gateway:
     """What the handlers work with. ``queue_figures`` asks the broker; None where it cannot be asked."""
 
-    unit: Unit
+    context: ServiceContext
     live: Live
     settings: Settings
     keys: KeyRing
@@ -112,7 +112,7 @@ def authenticate(gateway: Gateway, request: Request) -> Principal:
     if key_id and secret:
         principal = gateway.keys.verify(key_id[:64], secret[:200])
     elif token:
-        principal = gateway.keys.session(token, gateway.unit.clock())
+        principal = gateway.keys.session(token, gateway.context.clock())
     if principal is None:
         raise Unauthorized("request is not authorized: send a valid APCA-API-KEY-ID and APCA-API-SECRET-KEY")
     return principal
@@ -127,7 +127,7 @@ async def read(
     """Run a query of the store on a thread, in a transaction of its own."""
 
     def run() -> Result:
-        with gateway.unit.engine.begin() as connection:
+        with gateway.context.engine.begin() as connection:
             return query(connection, *arguments, **options)
 
     return await run_in_threadpool(run)

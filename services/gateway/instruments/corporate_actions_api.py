@@ -14,7 +14,7 @@ from services.gateway.trading import commands, submissions
 from services.gateway.trading.requests import upper
 from shared.contracts.base import Symbol
 from shared.contracts.corporate_actions import ActionKind, CorporateAction, EnterCorporateAction
-from shared.storage.keyset import Listing
+from shared.storage.keyset import Keyset
 
 
 class NewCorporateAction(CorporateAction):
@@ -62,7 +62,7 @@ async def get_corporate_actions(gateway: Gateway, query: CorporateActionQuery) -
     return await page_of(gateway, _ACTIONS.page, query, EnteredActions, ("effective_at", "id"))
 
 
-_ACTIONS = Listing(
+_ACTIONS = Keyset(
     "SELECT id, symbol, kind, ratio, amount, effective_at, entered_at, applied_at FROM marketdata.corporate_actions_v1",
     ("effective_at", "id"),
     {"symbol": "symbol = :symbol", "kind": "kind = :kind"},

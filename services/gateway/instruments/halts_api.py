@@ -17,7 +17,7 @@ from services.gateway.trading import commands
 from services.gateway.trading.requests import Asked, upper
 from shared.contracts.base import Symbol
 from shared.contracts.halts import Halt, HaltTrading, ResumeTrading
-from shared.storage.keyset import Listing, Record, records
+from shared.storage.keyset import Keyset, Record, records
 
 #: In either case of its letters.
 AskedSymbol = Annotated[Symbol, BeforeValidator(upper)]
@@ -98,7 +98,7 @@ _COVERING = text("""
 SELECT 1 FROM marketdata.halts_v1
 WHERE symbol = :symbol AND began_at < :at AND COALESCE(ended_at, 'infinity') > :at LIMIT 1
 """)
-_HALTS = Listing(
+_HALTS = Keyset(
     "SELECT id, symbol, reason, began_at, ended_at FROM marketdata.halts_v1",
     ("began_at", "id"),
     {"symbol": "symbol = :symbol", "standing": "(ended_at IS NULL) = :standing"},

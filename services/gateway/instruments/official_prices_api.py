@@ -16,7 +16,7 @@ from services.gateway.trading import commands
 from services.gateway.trading.requests import upper
 from shared.contracts.base import Symbol
 from shared.contracts.official_prices import AuctionKind, AuctionPrice, EnterOfficialPrice, OfficialPrice
-from shared.storage.keyset import Listing, Record, records
+from shared.storage.keyset import Keyset, Record, records
 
 
 class NewOfficialPrice(AuctionPrice):
@@ -29,11 +29,11 @@ class NewOfficialPrice(AuctionPrice):
 
 
 class KnownOfficialPrice(OfficialPrice):
-    """``known_at`` is empty until it is kept. ``adjustment``: splits of the symbol before the auction."""
+    """``known_at`` is empty until it is kept. ``split_count``: splits of the symbol before the auction."""
 
     known_at: AwareDatetime | None = None
     provider: str | None = None
-    adjustment: int | None = None
+    split_count: int | None = None
 
 
 class KnownOfficialPrices(Page[KnownOfficialPrice]):
@@ -62,7 +62,7 @@ async def _command(gateway: Gateway, body: NewOfficialPrice) -> EnterOfficialPri
     found = await read(gateway, _auction, body)
     if found is None:
         raise Invalid(f"symbol: {body.symbol} is not an instrument here", field="symbol")
-    due, now = found["due_at"], gateway.unit.clock()
+    due, now = found["due_at"], gateway.context.clock()
     if due is None:
         raise Invalid(f"day: {body.day} is no trading day of {body.symbol}", field="day")
     if found["known"]:
@@ -94,8 +94,8 @@ FROM marketdata.instruments_v1 i
 LEFT JOIN marketdata.trading_days_v1 d ON d.market = i.market AND d.day = :day
 WHERE i.symbol = :symbol
 """)
-_PRICES = Listing(
-    """SELECT symbol, kind, day, price, volume, held_at, known_at, provider, adjustment
+_PRICES = Keyset(
+    """SELECT symbol, kind, day, price, volume, held_at, known_at, provider, split_count
     FROM marketdata.official_prices_v1""",
     ("held_at", "symbol", "kind"),
     {"symbol": "symbol = :symbol", "kind": "kind = :kind", "day": "day = :day"},

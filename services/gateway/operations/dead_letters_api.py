@@ -16,10 +16,10 @@ from services.gateway.http.requests import Gateway, read
 from services.gateway.operations.monitoring_schemas import LetterDetail, LetterPage, LettersTaken
 from services.gateway.operations.requests import LetterQuery, Letters, Number
 from shared.bus import dead_letters
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.routing import WORKERS
 from shared.jobs.admin import control
-from shared.storage.keyset import Listing, Record
+from shared.storage.keyset import Keyset, Record
 
 
 async def get_letters(gateway: Gateway, query: LetterQuery) -> LetterPage:
@@ -61,15 +61,15 @@ def _ask(
     gateway: Gateway, ask: Callable[..., UUID], what: str, service: str, letters: Sequence[int], who: str
 ) -> LettersTaken:
     """Ask the owner, and note who did; all of them or none."""
-    with gateway.unit.transaction() as tx:
-        _check(tx, service, letters, whole=what == "requeue")
-        command_id = ask(tx, service, letters, who=who)
-        control.note(tx, who, f"{what}_dead_letters", service, None, {"letters": sorted(letters)})
+    with gateway.context.unit_of_work() as uow:
+        _check(uow, service, letters, whole=what == "requeue")
+        command_id = ask(uow, service, letters, who=who)
+        control.note(uow, who, f"{what}_dead_letters", service, None, {"letters": sorted(letters)})
     return LettersTaken(service=service, letters=sorted(letters), command_id=command_id)
 
 
-def _check(tx: Transaction, service: str, letters: Iterable[int], *, whole: bool) -> None:
-    found = tx.connection.execute(text(_FOUND.format(service=service)), {"ids": list(letters)})
+def _check(uow: UnitOfWork, service: str, letters: Iterable[int], *, whole: bool) -> None:
+    found = uow.connection.execute(text(_FOUND.format(service=service)), {"ids": list(letters)})
     complete = {row.id: row.complete for row in found}
     for letter in letters:
         if letter not in complete:
@@ -86,7 +86,7 @@ def _known(service: str) -> str:
 
 _FOUND = "SELECT id, size = length(body) AS complete FROM {service}.dead_letters_v1 WHERE id = ANY(:ids)"
 _ALL = " UNION ALL ".join(f"SELECT '{service}' AS service, * FROM {service}.dead_letters_v1" for service in WORKERS)
-_LETTERS = Listing(
+_LETTERS = Keyset(
     f"""
     SELECT service, id, queue, message_id, actor, reason, died_at, size, size = length(body) AS complete,
            reverse(split_part(reverse(rtrim(error, E' \\n')), E'\\n', 1)) AS error

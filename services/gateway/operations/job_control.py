@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from services.gateway.http.errors import Conflict, Invalid, NotFound, RequestRefused
 from services.gateway.http.requests import Gateway
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.admin import control
 from shared.jobs.settings import InvalidSetting
 
@@ -25,12 +25,12 @@ _REFUSED = (
 )
 
 
-async def steer(gateway: Gateway, change: Callable[[Transaction], Result]) -> Result:
+async def steer(gateway: Gateway, change: Callable[[UnitOfWork], Result]) -> Result:
     """What the change returns; raises RequestRefused."""
 
     def make() -> Result:
-        with gateway.unit.transaction() as tx:
-            return change(tx)
+        with gateway.context.unit_of_work() as uow:
+            return change(uow)
 
     try:
         return await run_in_threadpool(make)

@@ -33,12 +33,12 @@ async def get_status(gateway: Gateway) -> Annotated[Response, JobStatuses]:
 
 async def status_json(gateway: Gateway) -> str:
     """The status of all jobs as JSON; the page's stream sends it too."""
-    return f'{{"jobs": {await read(gateway, run_queries.statuses, gateway.unit.clock())}}}'
+    return f'{{"jobs": {await read(gateway, run_queries.statuses, gateway.context.clock())}}}'
 
 
 async def get_job(gateway: Gateway, name: str) -> JobDetail:
     """One job: what is declared and what operators set over it, its next five slots, and how it stands."""
-    detail = await read(gateway, _detail, name, gateway.unit.clock())
+    detail = await read(gateway, _detail, name, gateway.context.clock())
     if detail is None:
         raise unknown_job(name)
     return detail
@@ -54,7 +54,7 @@ def _detail(connection: Connection, name: str, now: datetime) -> JobDetail | Non
 
 async def get_figures(gateway: Gateway, name: str, query: FiguresQuery) -> JobFigures:
     """What became of a job's runs in the last hours."""
-    now = gateway.unit.clock()
+    now = gateway.context.clock()
     since = now - timedelta(hours=query.hours)
     if not await read(gateway, run_queries.exists, name):
         raise unknown_job(name)

@@ -41,7 +41,7 @@ async def get_actions(gateway: Gateway, query: ActionQuery) -> ActionPage:
 
 async def get_workers(gateway: Gateway) -> Workers:
     """The processes of all services, those that live first."""
-    now = gateway.unit.clock()
+    now = gateway.context.clock()
     return Workers(items=[_worker(row, now) for row in await read(gateway, log_queries.workers)])
 
 
@@ -57,7 +57,7 @@ async def get_breakers(gateway: Gateway) -> Breakers:
 
 async def get_rate_limits(gateway: Gateway) -> RateLimits:
     """How many calls each dependency allows, and how many could be made now."""
-    rows = await read(gateway, rate_limit_rows, gateway.unit.clock())
+    rows = await read(gateway, rate_limit_rows, gateway.context.clock())
     return RateLimits(items=[RateLimit.model_validate(row) for row in rows])
 
 

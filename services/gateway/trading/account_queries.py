@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from shared.contracts.accounts import AccountSettings
-from shared.storage.keyset import Listing, Record, records
+from shared.storage.keyset import Keyset, Record, records
 
 
 def account(connection: Connection, account_id: UUID) -> Record | None:
@@ -22,7 +22,9 @@ def settings(connection: Connection, account_id: UUID) -> AccountSettings | None
 
 
 def positions(connection: Connection, account_id: UUID, asset: str | None = None) -> list[Record]:
-    """All positions, or that of one symbol or asset id; ``promised`` shares are those that open orders will close."""
+    """All positions, or that of one symbol or asset id; ``held_for_orders`` shares are those that open orders will
+    close.
+    """
     return records(connection, _POSITIONS, account_id=account_id, asset=asset)
 
 
@@ -37,13 +39,13 @@ def accounts(
     return _ACCOUNTS.page(connection, filters, after=after, limit=limit)
 
 
-def pages_of(listing: Listing, account_id: UUID) -> Callable[..., list[Record]]:
+def pages_of(keyset: Keyset, account_id: UUID) -> Callable[..., list[Record]]:
     """How pages of the account's own rows are read."""
 
     def page(
         connection: Connection, filters: Mapping[str, Any], *, after: Sequence[Any] | None, limit: int
     ) -> list[Record]:
-        return listing.page(connection, {**filters, "account_id": account_id}, after=after, limit=limit)
+        return keyset.page(connection, {**filters, "account_id": account_id}, after=after, limit=limit)
 
     return page
 
@@ -76,36 +78,41 @@ _SETTINGS = text("SELECT settings FROM orders.accounts_v1 WHERE id = :account_id
 _POSITIONS = text(f"""
 SELECT p.asset_id, p.symbol, p.asset_class, p.qty, p.cost, p.last, p.currency, p.rate, p.value AS market_value,
        p.value - p.cost AS unrealized_pl,
-       COALESCE((SELECT sum(o.promised) FROM orders.orders_v1 o
-                 WHERE o.account_id = p.account_id AND o.symbol = p.symbol AND o.promised > 0), 0) AS promised
+       COALESCE((SELECT sum(o.held_for_orders) FROM orders.orders_v1 o
+                 WHERE o.account_id = p.account_id AND o.symbol = p.symbol AND o.held_for_orders > 0), 0) AS
+                   held_for_orders
 FROM ({_VALUED}) p
 WHERE p.account_id = :account_id
   AND (CAST(:asset AS text) IS NULL OR p.symbol = upper(:asset) OR CAST(p.asset_id AS text) = lower(:asset))
 ORDER BY p.symbol
 """)
 _TRANSFER = text("""
-SELECT at, cash, epoch FROM orders.ledger_v2
+SELECT at, cash, generation FROM orders.ledger_v2
 WHERE account_id = :account_id AND kind IN ('deposit', 'withdrawal') AND reference = :id
 """)
-_ACCOUNTS = Listing(
-    "SELECT id, number, name, currency, status, cash, epoch, created_at FROM orders.accounts_v1",
+_ACCOUNTS = Keyset(
+    "SELECT id, number, name, currency, status, cash, generation, created_at FROM orders.accounts_v1",
     ("created_at", "id"),
     {},
 )
-_OWN = {"account_id": "account_id = :account_id", "symbol": "symbol = :symbol", "epoch": "epoch = :epoch"}
-LEDGER = Listing(
+_OWN = {
+    "account_id": "account_id = :account_id",
+    "symbol": "symbol = :symbol",
+    "generation": "generation = :generation",
+}
+LEDGER = Keyset(
     """
-    SELECT id, epoch, at, kind, reference, symbol, qty, cash, cost, fee, interest, realized, dividend, capital
+    SELECT id, generation, at, kind, reference, symbol, qty, cash, cost, fee, interest, realized, dividend, capital
     FROM orders.ledger_v2
     """,
     ("id",),
     {**_OWN, "kind": "kind = :kind", "begin": "at >= :begin", "end": "at < :end"},
 )
-TRADES = Listing(
+TRADES = Keyset(
     """
-    SELECT id, epoch, symbol, side, qty, opened_at, closed_at, cost, proceeds, realized_pl, entry_fill_id,
+    SELECT id, generation, symbol, side, qty, opened_at, closed_at, cost, proceeds, realized_pl, entry_fill_id,
            exit_fill_id, strategy_id, entry_strategy_id
-    FROM orders.trades_v1
+    FROM orders.round_trips_v1
     """,
     ("closed_at", "id"),
     {

@@ -12,7 +12,7 @@ from services.gateway.http.requests import Gateway, read
 from services.gateway.streams.hub import Answer, answers_within
 from services.gateway.trading import order_queries, submissions
 from services.gateway.trading.requests import OrderChanges
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.base import Command
 from shared.contracts.orders import OPEN_STATUSES, CancelOrder, OrderStatus, SubmitOrder
 from shared.jobs.admin import control
@@ -41,7 +41,7 @@ def refusal(reason: str, message: str) -> RequestRefused:
     return (Forbidden if reason in ACCOUNT_REASONS else Invalid)(message)
 
 
-async def ask(gateway: Gateway, send: Callable[[Transaction], object], awaited: Sequence[UUID]) -> list[Answer | None]:
+async def ask(gateway: Gateway, send: Callable[[UnitOfWork], object], awaited: Sequence[UUID]) -> list[Answer | None]:
     """Commit what ``send`` publishes; what was answered about each that is awaited, None where nothing was in time."""
     with ExitStack() as stack:
         waiting = [stack.enter_context(gateway.live.waiting_for(each)) for each in awaited]
@@ -49,19 +49,19 @@ async def ask(gateway: Gateway, send: Callable[[Transaction], object], awaited: 
         return await answers_within(gateway.settings.answer_timeout, waiting)
 
 
-def _commit(gateway: Gateway, send: Callable[[Transaction], object]) -> None:
-    with gateway.unit.transaction() as tx:
-        send(tx)
+def _commit(gateway: Gateway, send: Callable[[UnitOfWork], object]) -> None:
+    with gateway.context.unit_of_work() as uow:
+        send(uow)
 
 
 def noted(
     command: Command, principal: Principal, what: str, about: str, after: object, *, before: object = None
-) -> Callable[[Transaction], None]:
+) -> Callable[[UnitOfWork], None]:
     """Send the command, and note who did."""
 
-    def send(tx: Transaction) -> None:
-        tx.publish(command)
-        control.note(tx, principal.key_id, what, about, before, after)
+    def send(uow: UnitOfWork) -> None:
+        uow.publish(command)
+        control.note(uow, principal.key_id, what, about, before, after)
 
     return send
 
@@ -70,9 +70,9 @@ async def place(gateway: Gateway, account_id: UUID, commands: Sequence[SubmitOrd
     """Hand in orders of one account; each as it is after the answer."""
     ids = [command.order_id for command in commands]
 
-    def send(tx: Transaction) -> None:
+    def send(uow: UnitOfWork) -> None:
         for command in commands:
-            submissions.add_submission(tx, command)
+            submissions.add_submission(uow, command)
 
     await ask(gateway, send, ids)
     return await read(gateway, order_queries.orders_of, account_id, ids, nested=True)
@@ -87,11 +87,11 @@ def accepted(row: Record) -> Record:
 
 async def cancel(gateway: Gateway, account_id: UUID, ids: Sequence[UUID]) -> list[tuple[Record, Answer | None]]:
     """Ask orders to cancel them; each as it is after the answer, and with it."""
-    now = gateway.unit.clock()
+    now = gateway.context.clock()
 
-    def send(tx: Transaction) -> None:
+    def send(uow: UnitOfWork) -> None:
         for order_id in ids:
-            tx.publish(CancelOrder(account_id=account_id, order_id=order_id, requested_at=now))
+            uow.publish(CancelOrder(account_id=account_id, order_id=order_id, requested_at=now))
 
     answers = dict(zip(ids, await ask(gateway, send, ids), strict=True))
     return [(row, answers[row["id"]]) for row in await read(gateway, order_queries.orders_of, account_id, ids)]
@@ -100,8 +100,10 @@ async def cancel(gateway: Gateway, account_id: UUID, ids: Sequence[UUID]) -> lis
 async def replace(gateway: Gateway, account_id: UUID, order_id: UUID, changes: OrderChanges) -> Record:
     """The order that goes on, or the old one as ``pending_replace`` where no answer came in time."""
     new_id = uuid4()
-    command = changes.command(account_id=account_id, order_id=order_id, new_order_id=new_id, now=gateway.unit.clock())
-    (answer,) = await ask(gateway, lambda tx: tx.publish(command), [new_id])
+    command = changes.command(
+        account_id=account_id, order_id=order_id, new_order_id=new_id, now=gateway.context.clock()
+    )
+    (answer,) = await ask(gateway, lambda uow: uow.publish(command), [new_id])
     if answer is not None and answer.refused:
         raise refusal(answer.body["reason"], answer.body["message"])
     *_, row = await read(gateway, order_queries.orders_of, account_id, [order_id, new_id], nested=True)

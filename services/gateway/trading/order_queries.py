@@ -48,31 +48,31 @@ def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[
 
 
 def _nested(connection: Connection, account_id: UUID, rows: Sequence[Record]) -> list[Record]:
-    families = [row["family"] for row in rows if _has_legs(row)]
-    if not families:
+    order_groups = [row["order_group"] for row in rows if _has_legs(row)]
+    if not order_groups:
         return list(rows)
-    legs = _by_family(records(connection, _LEGS, account_id=account_id, families=families))
-    return [{**row, "legs": legs.get(row["family"], [])} if _has_legs(row) else row for row in rows]
+    legs = _by_order_group(records(connection, _LEGS, account_id=account_id, order_groups=order_groups))
+    return [{**row, "legs": legs.get(row["order_group"], [])} if _has_legs(row) else row for row in rows]
 
 
 def _has_legs(row: Mapping[str, object]) -> bool:
-    """Whether it stands for its family: the entry, or of two exits alone the one that takes the profit."""
+    """Whether it stands for its order_group: the entry, or of two exits alone the one that takes the profit."""
     if row["order_class"] == "simple" or row["status"] == "replaced":
         return False
     return row["leg"] is None or (row["order_class"] == "oco" and row["leg"] == "take_profit")
 
 
-def _by_family(legs: Iterable[Record]) -> dict[UUID, list[Record]]:
+def _by_order_group(legs: Iterable[Record]) -> dict[UUID, list[Record]]:
     found: dict[UUID, list[Record]] = {}
     for leg in legs:
-        found.setdefault(leg["family"], []).append(leg)
+        found.setdefault(leg["order_group"], []).append(leg)
     return found
 
 
 _OPEN = "('accepted', 'held', 'partially_filled')"
 _COLUMNS = """
 o.id, o.client_order_id, o.symbol, o.side, o.type, o.time_in_force, o.extended_hours, o.qty, o.notional, o.limit_price,
-o.stop_price, o.trail_price, o.trail_percent, o.hwm, o.order_class, o.family, o.leg, o.status, o.filled_qty,
+o.stop_price, o.trail_price, o.trail_percent, o.hwm, o.order_class, o.order_group, o.leg, o.status, o.filled_qty,
 o.filled_avg_price, o.submitted_at, o.filled_at, o.canceled_at, o.expired_at, o.expires_at, o.replaced_at,
 o.replaced_by, o.replaces, o.updated_at, o.reject_reason, o.reject_message, i.id AS asset_id, i.asset_class, i.currency
 """
@@ -88,13 +88,13 @@ _STANDS_ALONE = """
 (o.order_class = 'simple' OR o.leg IS NULL OR o.order_class = 'oco' AND o.leg = 'take_profit' OR o.status = 'replaced')
 """
 _LEGS = text(f"""
-{_SELECT} AND o.family = ANY(:families) AND o.order_class <> 'simple' AND NOT {_STANDS_ALONE}
+{_SELECT} AND o.order_group = ANY(:order_groups) AND o.order_class <> 'simple' AND NOT {_STANDS_ALONE}
 ORDER BY o.leg DESC, o.submitted_at, o.id
 """)
 _FAMILY_IS_OPEN = f"""
 (o.order_class <> 'simple' AND o.status <> 'replaced'
  AND EXISTS (SELECT FROM orders.orders_v1 f
-             WHERE f.account_id = o.account_id AND f.family = o.family AND f.status IN {_OPEN}))
+             WHERE f.account_id = o.account_id AND f.order_group = o.order_group AND f.status IN {_OPEN}))
 """
 _ORDERS = f"""
 {_SELECT}
@@ -113,7 +113,7 @@ _PENDING = """
 SELECT s.order_id AS id, s.client_order_id, asked.symbol, asked.side, asked.type, asked.time_in_force,
        COALESCE(asked.extended_hours, false) AS extended_hours, asked.qty, asked.notional, asked.limit_price,
        asked.stop_price, asked.trail_price, asked.trail_percent, NULL::numeric AS hwm,
-       COALESCE(asked.order_class, 'simple') AS order_class, s.order_id AS family, NULL AS leg,
+       COALESCE(asked.order_class, 'simple') AS order_class, s.order_id AS order_group, NULL AS leg,
        'pending_new' AS status, 0::numeric AS filled_qty, NULL::numeric AS filled_avg_price, s.submitted_at,
        NULL::timestamptz AS filled_at, NULL::timestamptz AS canceled_at, NULL::timestamptz AS expired_at,
        NULL::timestamptz AS expires_at, NULL::timestamptz AS replaced_at, NULL::uuid AS replaced_by,

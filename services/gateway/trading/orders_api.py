@@ -27,7 +27,7 @@ async def get_account(gateway: Gateway, principal: Principal) -> Account:
 
 async def get_clock(gateway: Gateway) -> MarketClock:
     """The time, and whether the demo market is open."""
-    now = gateway.unit.clock()
+    now = gateway.context.clock()
     row = await read(gateway, submissions.market_is_open, MARKET, now)
     midnight = _next_midnight(now)
     return {
@@ -64,7 +64,7 @@ async def get_order_by_client_id(gateway: Gateway, principal: Principal, query: 
 
 async def post_order(gateway: Gateway, principal: Principal, body: NewOrder) -> Order:
     """Hand in an order and answer with what orders decided; a repeated one is answered, not placed again."""
-    command = body.command(account_id=principal.account_id, order_id=uuid4(), now=gateway.unit.clock())
+    command = body.command(account_id=principal.account_id, order_id=uuid4(), now=gateway.context.clock())
     if not await read(gateway, submissions.instrument_exists, command.symbol):
         raise Invalid(f"symbol: {command.symbol} is not an instrument here", field="symbol")
     try:

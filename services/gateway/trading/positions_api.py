@@ -88,7 +88,7 @@ def _part(position: Record, query: CloseQuery) -> Decimal:
 
 def _closing(gateway: Gateway, principal: Principal, position: Record, qty: Decimal) -> SubmitOrder:
     """An order of the day at the market. Raises Forbidden where open orders will close too much of it already."""
-    available = abs(position["qty"]) - position["promised"]
+    available = abs(position["qty"]) - position["held_for_orders"]
     if qty > available:
         asked = f"requested: {plain(qty)}, available: {plain(available)}"
         raise Forbidden(f"insufficient qty available for order ({asked})")
@@ -102,7 +102,7 @@ def _closing(gateway: Gateway, principal: Principal, position: Record, qty: Deci
         type=OrderType.MARKET,
         time_in_force=TimeInForce.DAY,
         qty=qty,
-        submitted_at=gateway.unit.clock(),
+        submitted_at=gateway.context.clock(),
     )
 
 

@@ -115,7 +115,7 @@ def _id(value: UUID | None) -> str | None:
 
 def position_json(row: Record) -> Position:
     """A short position has a negative quantity, cost and value."""
-    qty, promised = row["qty"], row["promised"]
+    qty, held_for_orders = row["qty"], row["held_for_orders"]
     cost, value, profit = row["cost"], row["market_value"], row["unrealized_pl"]
     return {
         "asset_id": str(row["asset_id"]),
@@ -124,7 +124,7 @@ def position_json(row: Record) -> Position:
         "asset_class": row["asset_class"],
         "asset_marginable": False,
         "qty": plain(qty),
-        "qty_available": plain(qty - promised if qty > ZERO else qty + promised),
+        "qty_available": plain(qty - held_for_orders if qty > ZERO else qty + held_for_orders),
         "side": "long" if qty > ZERO else "short",
         "avg_entry_price": number(cost / qty),
         "cost_basis": plain(cost),

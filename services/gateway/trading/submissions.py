@@ -9,7 +9,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, text
 
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderTerms, SubmitOrder
 from shared.storage.keyset import Record, records
 
@@ -43,16 +43,16 @@ def terms(connection: Connection, order_id: UUID) -> OrderTerms | None:
     return None if command is None else OrderTerms.model_validate(command)
 
 
-def add_submission(tx: Transaction, command: SubmitOrder) -> None:
+def add_submission(uow: UnitOfWork, command: SubmitOrder) -> None:
     """Keep the order's row before anything is sent, and send it from the outbox of this transaction.
 
     Raises AlreadySubmitted.
     """
     if command.client_order_id != str(command.order_id):
-        _refuse_repetition(tx, command)
-    message_id = tx.publish(command)
-    previous = tx.chain()
-    tx.connection.execute(
+        _refuse_repetition(uow, command)
+    message_id = uow.publish(command)
+    previous = uow.chain()
+    uow.connection.execute(
         _ADD_SUBMISSION,
         {
             "order_id": command.order_id,
@@ -61,39 +61,39 @@ def add_submission(tx: Transaction, command: SubmitOrder) -> None:
             "message_id": message_id,
             "previous": previous,
             "command": json.dumps(command.payload()),
-            "now": tx.now,
+            "now": uow.now,
         },
     )
 
 
-def _refuse_repetition(tx: Transaction, command: SubmitOrder) -> None:
+def _refuse_repetition(uow: UnitOfWork, command: SubmitOrder) -> None:
     """Of two at once the second looks when the first has committed."""
     given = {"account_id": command.account_id, "client_order_id": command.client_order_id}
-    tx.connection.execute(_LOCK_CLIENT_ID, given)
-    earlier = tx.connection.execute(_EARLIER, given).scalar()
+    uow.connection.execute(_LOCK_CLIENT_ID, given)
+    earlier = uow.connection.execute(_EARLIER, given).scalar()
     if earlier is not None:
         raise AlreadySubmitted(earlier)
 
 
-def resend_unanswered(tx: Transaction, older_than: timedelta) -> int:
+def resend_unanswered(uow: UnitOfWork, older_than: timedelta) -> int:
     """Note which submissions orders knows by now, and send the others again; the number sent.
 
     None is given up: the pause before each time is as long as all before it together, so that it doubles.
     """
-    tx.connection.execute(_NOTE_ANSWERED, {"now": tx.now})
-    rows = tx.connection.execute(_UNANSWERED, {"now": tx.now, "before": tx.now - older_than}).all()
-    return sum(_sent_again(tx, row) for row in rows)
+    uow.connection.execute(_NOTE_ANSWERED, {"now": uow.now})
+    rows = uow.connection.execute(_UNANSWERED, {"now": uow.now, "before": uow.now - older_than}).all()
+    return sum(_sent_again(uow, row) for row in rows)
 
 
-def _sent_again(tx: Transaction, row: Row[Any]) -> bool:
+def _sent_again(uow: UnitOfWork, row: Row[Any]) -> bool:
     """False for what an earlier release took and this one would refuse: nobody waits for its answer any more."""
     try:
         command = SubmitOrder.model_validate(row.command)
     except ValidationError as error:
         log.warning("a submission cannot be sent again", order_id=str(row.order_id), error=str(error))
-        tx.connection.execute(_GIVE_UP, {"order_id": row.order_id, "now": tx.now})
+        uow.connection.execute(_GIVE_UP, {"order_id": row.order_id, "now": uow.now})
         return False
-    tx.publish(command, message_id=row.message_id, previous=row.previous)
+    uow.publish(command, message_id=row.message_id, previous=row.previous)
     return True
 
 

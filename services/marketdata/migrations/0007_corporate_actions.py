@@ -22,10 +22,10 @@ def upgrade() -> None:
     );
     CREATE INDEX corporate_actions_due ON marketdata.corporate_actions (effective_at) WHERE applied_at IS NULL;
     CREATE INDEX corporate_actions_by_time ON marketdata.corporate_actions (effective_at DESC, id DESC);
-    ALTER TABLE marketdata.instruments ADD COLUMN adjustment integer NOT NULL DEFAULT 0;
+    ALTER TABLE marketdata.instruments ADD COLUMN split_count integer NOT NULL DEFAULT 0;
     CREATE OR REPLACE VIEW marketdata.instruments_v1 AS
       SELECT id, symbol, name, asset_class, market, currency, tick_size, tradable, sequence, provider,
-             last_price AS last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at, since, adjustment
+             last_price AS last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at, since, split_count
       FROM marketdata.instruments;
     CREATE VIEW marketdata.corporate_actions_v1 AS
       SELECT id, symbol, kind, ratio, amount, effective_at, entered_at, applied_at FROM marketdata.corporate_actions;

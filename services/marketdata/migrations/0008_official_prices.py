@@ -20,12 +20,12 @@ def upgrade() -> None:
       provider text NOT NULL,
       -- the symbol's newest price then, and its splits before the auction
       sequence bigint NOT NULL,
-      adjustment integer NOT NULL,
+      split_count integer NOT NULL,
       PRIMARY KEY (symbol, day, kind)
     );
     CREATE INDEX official_prices_by_time ON marketdata.official_prices (held_at DESC, symbol DESC, kind DESC);
     CREATE VIEW marketdata.official_prices_v1 AS
-      SELECT symbol, day, kind, price, volume, held_at, known_at, provider, sequence, adjustment
+      SELECT symbol, day, kind, price, volume, held_at, known_at, provider, sequence, split_count
       FROM marketdata.official_prices;
     -- regular trading of a day, from its first open to its last close: a midday break lies inside
     CREATE VIEW marketdata.trading_days_v1 AS

@@ -26,7 +26,7 @@ def upgrade() -> None:
       ADD CHECK ((halted_at IS NULL) = (halt_reason IS NULL));
     CREATE OR REPLACE VIEW marketdata.instruments_v1 AS
       SELECT id, symbol, name, asset_class, market, currency, tick_size, tradable, sequence, provider,
-             last_price AS last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at, since, adjustment,
+             last_price AS last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at, since, split_count,
              halted_at, halt_reason
       FROM marketdata.instruments;
     CREATE VIEW marketdata.halts_v1 AS SELECT id, symbol, reason, began_at, ended_at FROM marketdata.halts;

@@ -110,7 +110,7 @@ def upgrade() -> None:
     );
     CREATE INDEX positions_by_symbol ON orders.positions (symbol) WHERE qty <> 0;
 
-    CREATE TABLE orders.trades (
+    CREATE TABLE orders.round_trips (
       account_id uuid NOT NULL,
       id uuid NOT NULL,
       symbol text NOT NULL,

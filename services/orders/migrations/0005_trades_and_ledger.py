@@ -8,11 +8,11 @@ down_revision = "orders_0004"
 
 def upgrade() -> None:
     op.execute("""
-    CREATE VIEW orders.trades_v1 AS
+    CREATE VIEW orders.round_trips_v1 AS
       SELECT account_id, id, symbol, qty, entry_fill_id, exit_fill_id, opened_at, closed_at, cost, proceeds,
              realized_pl, strategy_id
-      FROM orders.trades;
+      FROM orders.round_trips;
     CREATE VIEW orders.ledger_v1 AS
       SELECT account_id, id, at, kind, amount, fill_id FROM orders.ledger;
-    GRANT SELECT ON orders.trades_v1, orders.ledger_v1 TO paperprofit_services;
+    GRANT SELECT ON orders.round_trips_v1, orders.ledger_v1 TO paperprofit_services;
     """)

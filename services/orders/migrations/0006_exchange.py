@@ -20,9 +20,9 @@ def upgrade() -> None:
 _ACCOUNTS = """
 ALTER TABLE orders.accounts
   ADD COLUMN settings jsonb NOT NULL DEFAULT '{}',
-  ADD COLUMN epoch integer NOT NULL DEFAULT 1 CHECK (epoch >= 1),
-  ADD COLUMN epoch_at timestamptz;
-UPDATE orders.accounts SET epoch_at = created_at;
+  ADD COLUMN generation integer NOT NULL DEFAULT 1 CHECK (generation >= 1),
+  ADD COLUMN generation_at timestamptz;
+UPDATE orders.accounts SET generation_at = created_at;
 """
 _ORDERS = """
 DROP INDEX orders.orders_resting;
@@ -36,7 +36,7 @@ ALTER TABLE orders.orders
   DROP CONSTRAINT orders_check3,
   DROP COLUMN trigger_price,
   ALTER COLUMN qty DROP NOT NULL,
-  ADD COLUMN epoch integer NOT NULL DEFAULT 1,
+  ADD COLUMN generation integer NOT NULL DEFAULT 1,
   ADD COLUMN notional numeric CHECK (notional > 0),
   ADD COLUMN trail_price numeric CHECK (trail_price > 0),
   ADD COLUMN trail_percent numeric CHECK (trail_percent > 0),
@@ -44,15 +44,15 @@ ALTER TABLE orders.orders
   ADD COLUMN triggered boolean NOT NULL DEFAULT false,
   ADD COLUMN active_at timestamptz,
   -- where a price must be to concern the order, and whether it may fill inside of a bar
-  ADD COLUMN direction text CHECK (direction IN ('below', 'above')),
-  ADD COLUMN threshold numeric,
+  ADD COLUMN trigger_direction text CHECK (trigger_direction IN ('below', 'above')),
+  ADD COLUMN trigger_price numeric,
   ADD COLUMN on_bar boolean NOT NULL DEFAULT false,
   ADD COLUMN fills integer NOT NULL DEFAULT 0,
   ADD COLUMN fees numeric NOT NULL DEFAULT 0,
-  ADD COLUMN promised numeric NOT NULL DEFAULT 0 CHECK (promised >= 0),
+  ADD COLUMN held_for_orders numeric NOT NULL DEFAULT 0 CHECK (held_for_orders >= 0),
   ADD COLUMN carried numeric NOT NULL DEFAULT 0,
   ADD COLUMN order_class text NOT NULL DEFAULT 'simple' CHECK (order_class IN ('simple', 'bracket', 'oto', 'oco')),
-  ADD COLUMN family uuid,
+  ADD COLUMN order_group uuid,
   ADD COLUMN leg text CHECK (leg IN ('take_profit', 'stop_loss')),
   ADD COLUMN replaces uuid,
   ADD COLUMN replaced_by uuid,
@@ -71,26 +71,27 @@ ALTER TABLE orders.orders
   ADD CONSTRAINT orders_filled CHECK (filled_qty >= 0 AND filled_qty <= qty),
   ADD CONSTRAINT orders_rejected CHECK ((status = 'rejected') = (reject_reason IS NOT NULL));
 UPDATE orders.orders o SET
-  active_at = accepted_at, family = id,
+  active_at = accepted_at, order_group = id,
   fills = (SELECT count(*) FROM orders.fills f WHERE f.account_id = o.account_id AND f.order_id = o.id),
-  promised = CASE WHEN side = 'sell' AND status IN ('accepted', 'partially_filled') THEN qty - filled_qty ELSE 0 END,
-  direction = CASE WHEN type = 'market' OR (type = 'limit') = (side = 'buy') THEN 'below' ELSE 'above' END,
-  threshold = COALESCE(stop_price, limit_price, 'Infinity');
+  held_for_orders = CASE WHEN side = 'sell' AND status IN ('accepted', 'partially_filled') THEN qty - filled_qty
+  ELSE 0 END,
+  trigger_direction = CASE WHEN type = 'market' OR (type = 'limit') = (side = 'buy') THEN 'below' ELSE 'above' END,
+  trigger_price = COALESCE(stop_price, limit_price, 'Infinity');
 ALTER TABLE orders.orders
-  ALTER COLUMN family SET NOT NULL,
-  ADD CONSTRAINT orders_waking CHECK (status NOT IN ('accepted', 'held', 'partially_filled')
-    OR (direction IS NOT NULL AND threshold IS NOT NULL AND active_at IS NOT NULL)),
+  ALTER COLUMN order_group SET NOT NULL,
+  ADD CONSTRAINT orders_by_trigger CHECK (status NOT IN ('accepted', 'held', 'partially_filled')
+    OR (trigger_direction IS NOT NULL AND trigger_price IS NOT NULL AND active_at IS NOT NULL)),
   ADD CONSTRAINT orders_ended CHECK (status IN ('accepted', 'held', 'partially_filled')
-    OR (reserved = 0 AND promised = 0));
-CREATE INDEX orders_waking ON orders.orders (symbol, direction, threshold)
+    OR (reserved = 0 AND held_for_orders = 0));
+CREATE INDEX orders_by_trigger ON orders.orders (symbol, trigger_direction, trigger_price)
   WHERE status IN ('accepted', 'partially_filled');
 CREATE INDEX orders_trailing ON orders.orders (symbol)
   WHERE status IN ('accepted', 'partially_filled') AND type = 'trailing_stop' AND NOT triggered;
-CREATE INDEX orders_families ON orders.orders (account_id, family)
+CREATE INDEX orders_by_group ON orders.orders (account_id, order_group)
   WHERE status IN ('accepted', 'held', 'partially_filled');
 CREATE INDEX orders_expiring ON orders.orders (expires_at)
   WHERE status IN ('accepted', 'held', 'partially_filled') AND expires_at IS NOT NULL;
-CREATE INDEX orders_nested ON orders.orders (account_id, family) WHERE order_class <> 'simple';
+CREATE INDEX orders_nested ON orders.orders (account_id, order_group) WHERE order_class <> 'simple';
 CREATE INDEX orders_open ON orders.orders (account_id, symbol)
   WHERE status IN ('accepted', 'held', 'partially_filled');
 
@@ -100,7 +101,7 @@ CREATE TABLE orders.quotes (
   sequence bigint NOT NULL,
   quoted_at timestamptz NOT NULL,
   -- how many splits of the symbol were applied; a price that comes after another one waits for it
-  adjustment integer NOT NULL DEFAULT 0
+  split_count integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70);
 INSERT INTO orders.quotes (symbol, sequence, quoted_at)
 SELECT s.key, s.sequence, now() FROM orders.sequences s WHERE s.consumer = 'orders.prices';
@@ -119,7 +120,7 @@ CREATE TABLE orders.taken (
 """
 _FILLS = """
 ALTER TABLE orders.fills
-  ADD COLUMN epoch integer NOT NULL DEFAULT 1,
+  ADD COLUMN generation integer NOT NULL DEFAULT 1,
   ADD COLUMN stage text NOT NULL DEFAULT 'quote' CHECK (stage IN ('open', 'range', 'quote')),
   ADD COLUMN slippage numeric NOT NULL DEFAULT 0 CHECK (slippage >= 0),
   ADD COLUMN since timestamptz,
@@ -133,11 +134,11 @@ ALTER TABLE orders.lots
 ALTER TABLE orders.lots ADD COLUMN strategy_id uuid;
 DROP INDEX orders.lots_open;
 CREATE INDEX lots_open ON orders.lots (account_id, symbol, opened_at) WHERE qty <> 0;
-ALTER TABLE orders.trades
-  ADD COLUMN epoch integer NOT NULL DEFAULT 1,
+ALTER TABLE orders.round_trips
+  ADD COLUMN generation integer NOT NULL DEFAULT 1,
   ADD COLUMN side text NOT NULL DEFAULT 'long' CHECK (side IN ('long', 'short')),
   ADD COLUMN entry_strategy_id uuid;
-CREATE INDEX trades_by_time ON orders.trades (account_id, closed_at DESC, id DESC);
+CREATE INDEX trades_by_time ON orders.round_trips (account_id, closed_at DESC, id DESC);
 """
 _LEDGER = """
 CREATE TABLE orders.margin_calls (
@@ -159,7 +160,7 @@ ALTER TABLE orders.ledger RENAME COLUMN amount TO cash;
 ALTER TABLE orders.ledger RENAME COLUMN fill_id TO reference;
 ALTER TABLE orders.ledger
   DROP CONSTRAINT ledger_kind_check,
-  ADD COLUMN epoch integer NOT NULL DEFAULT 1,
+  ADD COLUMN generation integer NOT NULL DEFAULT 1,
   ADD COLUMN symbol text,
   ADD COLUMN qty numeric NOT NULL DEFAULT 0,
   ADD COLUMN cost numeric NOT NULL DEFAULT 0,
@@ -176,7 +177,7 @@ UPDATE orders.ledger l SET
   cost = t.realized - l.cash
 FROM orders.fills f
 CROSS JOIN LATERAL (
-  SELECT COALESCE(sum(realized_pl), 0) AS realized FROM orders.trades t
+  SELECT COALESCE(sum(realized_pl), 0) AS realized FROM orders.round_trips t
   WHERE t.account_id = f.account_id AND t.exit_fill_id = f.id
 ) t
 WHERE l.kind = 'fill' AND f.account_id = l.account_id AND f.id = l.reference;
@@ -191,21 +192,22 @@ CREATE INDEX lots_by_symbol ON orders.lots (symbol) WHERE qty <> 0;
 """
 _VIEWS = """
 CREATE OR REPLACE VIEW orders.accounts_v1 AS
-  SELECT id, number, name, currency, status, cash, reserved, sequence, created_at, settings, epoch, epoch_at
+  SELECT id, number, name, currency, status, cash, reserved, sequence, created_at, settings, generation, generation_at
   FROM orders.accounts;
 CREATE OR REPLACE VIEW orders.orders_v1 AS
   SELECT account_id, id, client_order_id, symbol, side, type, time_in_force, extended_hours, qty,
          limit_price, stop_price, status, filled_qty, filled_avg_price, strategy_id, submitted_at,
          accepted_at, filled_at, canceled_at, expires_at, expired_at, updated_at, reject_reason,
-         reject_message, notional, trail_price, trail_percent, hwm, triggered, order_class, family, leg, replaces,
-         replaced_by, replaced_at, cancel_reason, fees, promised, reserved, epoch
+         reject_message, notional, trail_price, trail_percent, hwm, triggered, order_class, order_group, leg, replaces,
+         replaced_by, replaced_at, cancel_reason, fees, held_for_orders, reserved, generation
   FROM orders.orders;
-CREATE OR REPLACE VIEW orders.trades_v1 AS
+CREATE OR REPLACE VIEW orders.round_trips_v1 AS
   SELECT account_id, id, symbol, qty, entry_fill_id, exit_fill_id, opened_at, closed_at, cost, proceeds,
-         realized_pl, strategy_id, side, entry_strategy_id, epoch
-  FROM orders.trades;
+         realized_pl, strategy_id, side, entry_strategy_id, generation
+  FROM orders.round_trips;
 CREATE VIEW orders.ledger_v2 AS
-  SELECT account_id, id, epoch, at, kind, reference, symbol, qty, cash, cost, fee, interest, realized, dividend, capital
+  SELECT account_id, id, generation, at, kind, reference, symbol, qty, cash, cost, fee, interest, realized,
+    dividend, capital
   FROM orders.ledger;
 -- what an earlier release of valuation reads
 CREATE VIEW orders.ledger_v1 AS

@@ -21,13 +21,13 @@ def upgrade() -> None:
       ADD COLUMN trails boolean NOT NULL
         GENERATED ALWAYS AS (
           status IN ('accepted', 'partially_filled') AND type = 'trailing_stop' AND NOT triggered) STORED;
-    DROP INDEX orders.orders_waking;
+    DROP INDEX orders.orders_by_trigger;
     DROP INDEX orders.orders_trailing;
-    DROP INDEX orders.orders_families;
+    DROP INDEX orders.orders_by_group;
     -- which orders a price may fill
-    CREATE INDEX orders_waking ON orders.orders (symbol, direction, threshold) WHERE works;
+    CREATE INDEX orders_by_trigger ON orders.orders (symbol, trigger_direction, trigger_price) WHERE works;
     -- which trailing stops have a better price to follow
     CREATE INDEX orders_trailing ON orders.orders (symbol, side, hwm) WHERE trails;
     -- which orders end together
-    CREATE INDEX orders_families ON orders.orders (account_id, family) WHERE is_open;
+    CREATE INDEX orders_by_group ON orders.orders (account_id, order_group) WHERE is_open;
     """)

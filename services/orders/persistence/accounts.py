@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Row, text
 
 from services.orders.persistence import orders as store
 from services.orders.persistence.orders import OPEN, Concerned
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import AccountSettings, OpenAccount
-from shared.exchange.acceptance.risk_checks import Halt, Listing, Standing
+from shared.exchange.acceptance.risk_checks import Exposure, Halt, Instrument
 from shared.exchange.lots import Lot
 from shared.exchange.matching.book import Holding
 from shared.exchange.order import Account, Order
@@ -56,12 +56,12 @@ def lock_accounts(connection: Connection, ids: Iterable[UUID]) -> dict[UUID, Acc
 
 
 def lock_concerned(connection: Connection, concerned: Concerned) -> tuple[Accounts, list[Order], Lots]:
-    """The accounts, the open orders of the families and the lots of their holdings, in one round trip."""
-    holdings = {(account, symbol) for symbol, families in concerned.items() for account, _ in families}
+    """The accounts, the open orders of the order_groups and the lots of their holdings, in one round trip."""
+    holdings = {(account, symbol) for symbol, order_groups in concerned.items() for account, _ in order_groups}
     accounts, orders, lots = together(
         connection,
         _locking(sorted({account for account, _ in holdings})),
-        store.locking_open(family for families in concerned.values() for family in families),
+        store.locking_open(order_group for order_groups in concerned.values() for order_group in order_groups),
         store.finding_lots(sorted(holdings)),
     )
     return _valued(connection, accounts), store.open_orders(orders), store.lots(lots)
@@ -87,7 +87,7 @@ def _account(row: Any) -> Account:
         row.reserved,
         row.sequence,
         settings=settings,
-        epoch=row.epoch,
+        generation=row.generation,
         currency=row.currency,
         short=row.short,
     )
@@ -105,28 +105,28 @@ def _marked(account: Account, marks: Row[Any] | None) -> Account:
 
 
 @dataclass(frozen=True)
-class Context:
+class PreTradeContext:
     """What is known when an order comes in. ``listing`` is None where its symbol is no instrument here."""
 
     known: bool
     client_id_taken: bool
-    listing: Listing | None
-    standing: Standing
+    instrument: Instrument | None
+    exposure: Exposure
 
 
-def contexts(
+def pre_trade_contexts(
     connection: Connection, account_id: UUID, asked: Sequence[tuple[UUID, str, str]], now: datetime
-) -> list[Context]:
+) -> list[PreTradeContext]:
     """Of each (order, client order id, symbol), in their order, in one statement."""
     return [_context(row) for row in fetch(connection, *_finding_contexts(account_id, asked, now))]
 
 
 def lock_with_contexts(
-    tx: Transaction, account_id: UUID, asked: Sequence[tuple[UUID, str, str]]
-) -> tuple[Account | None, list[Context]]:
+    uow: UnitOfWork, account_id: UUID, asked: Sequence[tuple[UUID, str, str]]
+) -> tuple[Account | None, list[PreTradeContext]]:
     """The account, and the contexts as they are once it is locked, in one round trip."""
-    accounts, rows = tx.together(_locking([account_id]), _finding_contexts(account_id, asked, tx.now))
-    return _valued(tx.connection, accounts).get(account_id), [_context(row) for row in rows]
+    accounts, rows = uow.together(_locking([account_id]), _finding_contexts(account_id, asked, uow.now))
+    return _valued(uow.connection, accounts).get(account_id), [_context(row) for row in rows]
 
 
 def _finding_contexts(account_id: UUID, asked: Sequence[tuple[UUID, str, str]], now: datetime) -> Call:
@@ -138,13 +138,15 @@ def _finding_contexts(account_id: UUID, asked: Sequence[tuple[UUID, str, str]], 
     return _CONTEXTS, {"account_id": account_id, **columns, "now": now}
 
 
-def _context(row: Any) -> Context:
-    listing = None
+def _context(row: Any) -> PreTradeContext:
+    instrument = None
     if row.tradable is not None:
         halt = None if row.halted_at is None else Halt(row.halted_at, row.halt_reason)
         quote = (row.ask, row.bid, row.last)
-        listing = Listing(row.tradable, *quote, row.currency, row.is_open, row.session_end, halt=halt)
-    return Context(row.known, row.taken, listing, Standing(row.held, row.promised, row.buying, row.selling))
+        instrument = Instrument(row.tradable, *quote, row.currency, row.is_open, row.session_end, halt=halt)
+    return PreTradeContext(
+        row.known, row.taken, instrument, Exposure(row.held, row.held_for_orders, row.buying, row.selling)
+    )
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ SELECT id, created_at, 'deposit', id, cash, cash FROM opened
 """)
 _CONFIGURE = text("UPDATE orders.accounts SET settings = CAST(:settings AS jsonb) WHERE id = :id")
 _LOCK_ACCOUNTS = """
-SELECT id, cash, reserved, sequence, CAST(settings AS text) AS settings, epoch, currency,
+SELECT id, cash, reserved, sequence, CAST(settings AS text) AS settings, generation, currency,
        (SELECT true FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0 LIMIT 1) IS NOT NULL AS short
 FROM orders.accounts a WHERE id = ANY(%(ids)b::uuid[]) ORDER BY id FOR UPDATE
 """
@@ -245,7 +247,7 @@ SELECT i.tradable, i.bid, i.ask, i.last, i.currency, i.halted_at, i.halt_reason,
         AND o.client_order_id = asked.client_id AND o.status <> 'rejected' LIMIT 1) IS NOT NULL AS taken,
        COALESCE((SELECT p.qty FROM orders.positions p
                  WHERE p.account_id = %(account_id)s AND p.symbol = asked.symbol), 0) AS held,
-       w.promised, w.buying, w.selling
+       w.held_for_orders, w.buying, w.selling
 FROM unnest(%(ids)b::uuid[], %(client_ids)b::text[], %(symbols)b::text[]) WITH ORDINALITY
   AS asked (id, client_id, symbol, place)
 LEFT JOIN marketdata.instruments_v1 i ON i.symbol = asked.symbol
@@ -254,12 +256,13 @@ LEFT JOIN LATERAL (
   WHERE s.market = i.market AND s.close_at > %(now)s ORDER BY close_at LIMIT 1
 ) s ON true
 CROSS JOIN LATERAL (
-  SELECT COALESCE(sum(o.promised), 0) AS promised,
+  SELECT COALESCE(sum(o.held_for_orders), 0) AS held_for_orders,
          COALESCE(sum(o.opening) FILTER (WHERE o.side = 'buy'), 0) AS buying,
          COALESCE(sum(o.opening) FILTER (WHERE o.side = 'sell'), 0) AS selling
   FROM (
-    SELECT side, promised,
-           CASE WHEN leg IS NULL THEN qty - filled_qty - CASE order_class WHEN 'simple' THEN promised ELSE 0 END END
+    SELECT side, held_for_orders,
+           CASE WHEN leg IS NULL THEN qty - filled_qty - CASE order_class WHEN 'simple' THEN held_for_orders ELSE 0
+           END END
              AS opening
     FROM orders.orders WHERE account_id = %(account_id)s AND symbol = asked.symbol AND status IN {OPEN}
   ) o
@@ -268,11 +271,11 @@ ORDER BY asked.place
 """
 _RECORD = text("""
 SELECT (SELECT s.equity FROM valuation.account_summaries_v1 s
-        WHERE s.account_id = a.id AND s.at >= COALESCE(a.epoch_at, a.created_at)
+        WHERE s.account_id = a.id AND s.at >= COALESCE(a.generation_at, a.created_at)
           AND s.at < date_trunc('day', CAST(:now AS timestamptz))
         ORDER BY s.at DESC LIMIT 1) AS day_start,
        (SELECT max(s.equity) FROM valuation.account_summaries_v1 s
-        WHERE s.account_id = a.id AND s.at >= COALESCE(a.epoch_at, a.created_at)) AS peak
+        WHERE s.account_id = a.id AND s.at >= COALESCE(a.generation_at, a.created_at)) AS peak
 FROM orders.accounts a WHERE a.id = :account_id
 """)
 _LAST_MINUTE = text("""

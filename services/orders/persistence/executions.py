@@ -10,26 +10,26 @@ from services.orders.persistence import accounts as account_store
 from services.orders.persistence.order_writes import Why, add_orders
 from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.ledger import Entry
-from shared.exchange.matching.book import Book, Canceled, Fill, Holding, Outcome, RoundTrip, Settlement, position_of
+from shared.exchange.matching.book import Book, Canceled, Execution, Fill, Holding, Outcome, RoundTrip, position_of
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.order import Account, Key, Order
 from shared.storage.driver import Writes, numbers
 
 
-def add(writes: Writes, settlement: Settlement, book: Book, now: datetime) -> None:
+def add(writes: Writes, execution: Execution, book: Book, now: datetime) -> None:
     """Add the statements that write everything that the settlement changed."""
-    add_orders(writes, settlement.orders, dict(_ends(settlement.outcomes)), now)
+    add_orders(writes, execution.orders, dict(_ends(execution.outcomes)), now)
     account_store.add_accounts(
-        writes, [book.accounts[id_] for id_ in sorted({order.account_id for order in settlement.orders})]
+        writes, [book.accounts[id_] for id_ in sorted({order.account_id for order in execution.orders})]
     )
-    if settlement.fills:
-        _fills(writes, settlement.fills, book)
-        touched = holdings(settlement.fills)
+    if execution.fills:
+        _fills(writes, execution.fills, book)
+        touched = holdings(execution.fills)
         _lots(writes, touched, book)
         _positions(writes, touched, book, now)
-        _entries(writes, settlement.entries)
-    if settlement.round_trips:
-        _trades(writes, settlement.round_trips, book)
+        _entries(writes, execution.entries)
+    if execution.round_trips:
+        _trades(writes, execution.round_trips, book)
     if book.liquidity.touched:
         _taken(writes, book.liquidity)
 
@@ -50,10 +50,10 @@ def save_entries(connection: Connection, entries: Sequence[Entry]) -> None:
     writes.send()
 
 
-def begin_epoch(connection: Connection, account: Account, now: datetime) -> None:
+def begin_generation(connection: Connection, account: Account, now: datetime) -> None:
     """The account holds nothing any more; fills, trades and ledger of its earlier life stay."""
     writes = Writes(connection)
-    writes.add(_BEGIN_EPOCH, {"id": account.id, "epoch": account.epoch, "now": now})
+    writes.add(_BEGIN_EPOCH, {"id": account.id, "generation": account.generation, "now": now})
     writes.add(_DROP_LOTS, {"id": account.id})
     writes.add(_DROP_POSITIONS, {"id": account.id, "now": now})
     writes.send()
@@ -73,7 +73,7 @@ def _fills(writes: Writes, fills: Sequence[Fill], book: Book) -> None:
         "orders": [fill.order.id for fill in fills],
         "numbers": [fill.number for fill in fills],
         "ids": [fill.id for fill in fills],
-        "epochs": [book.accounts[fill.order.account_id].epoch for fill in fills],
+        "generations": [book.accounts[fill.order.account_id].generation for fill in fills],
         "symbols": [fill.order.symbol for fill in fills],
         "sides": [fill.order.side.value for fill in fills],
         "qtys": numbers(fill.qty for fill in fills),
@@ -130,7 +130,7 @@ def _trades(writes: Writes, trips: Sequence[RoundTrip], book: Book) -> None:
     columns = {
         "accounts": [trip.exit.order.account_id for trip in trips],
         "ids": [uuid5(trip.exit.id, str(trip.closed.lot.fill_id)) for trip in trips],
-        "epochs": [book.accounts[trip.exit.order.account_id].epoch for trip in trips],
+        "generations": [book.accounts[trip.exit.order.account_id].generation for trip in trips],
         "symbols": [trip.exit.order.symbol for trip in trips],
         "sides": ["long" if trip.closed.lot.qty > 0 else "short" for trip in trips],
         "qtys": numbers(trip.closed.qty for trip in trips),
@@ -150,7 +150,7 @@ def _trades(writes: Writes, trips: Sequence[RoundTrip], book: Book) -> None:
 def _entries(writes: Writes, entries: Sequence[Entry]) -> None:
     columns = {
         "accounts": [entry.account_id for entry in entries],
-        "epochs": [entry.epoch for entry in entries],
+        "generations": [entry.generation for entry in entries],
         "kinds": [entry.kind.value for entry in entries],
         "times": [entry.at for entry in entries],
         "references": [entry.reference for entry in entries],
@@ -184,11 +184,12 @@ def holdings(fills: Iterable[Fill]) -> list[Holding]:
 
 
 _ADD_FILLS = """
-INSERT INTO orders.fills (account_id, order_id, number, id, epoch, symbol, side, qty, price, amount, fee, slippage,
+INSERT INTO orders.fills (account_id, order_id, number, id, generation, symbol, side, qty, price, amount, fee, slippage,
                           stage, filled_at, price_sequence, quoted_at, since, bid, ask, last, open, high, low,
                           currency, rate, rate_quoted_at, rate_bid, rate_ask)
 SELECT * FROM unnest(
-  %(accounts)b::uuid[], %(orders)b::uuid[], %(numbers)b::int[], %(ids)b::uuid[], %(epochs)b::int[], %(symbols)b::text[],
+  %(accounts)b::uuid[], %(orders)b::uuid[], %(numbers)b::int[], %(ids)b::uuid[], %(generations)b::int[],
+  %(symbols)b::text[],
   %(sides)b::text[], %(qtys)s::numeric[], %(prices)s::numeric[], %(amounts)s::numeric[], %(fees)s::numeric[],
   %(slippages)s::numeric[], %(stages)b::text[], %(times)b::timestamptz[], %(sequences)b::bigint[],
   %(quoted)b::timestamptz[], %(sinces)b::timestamptz[], %(bids)s::numeric[], %(asks)s::numeric[], %(lasts)s::numeric[],
@@ -209,18 +210,21 @@ ON CONFLICT (account_id, symbol) DO UPDATE
 SET qty = excluded.qty, cost = excluded.cost, updated_at = excluded.updated_at
 """
 _ADD_TRADES = """
-INSERT INTO orders.trades (account_id, id, epoch, symbol, side, qty, entry_fill_id, exit_fill_id, opened_at, closed_at,
+INSERT INTO orders.round_trips (account_id, id, generation, symbol, side, qty, entry_fill_id, exit_fill_id,
+  opened_at, closed_at,
                            cost, proceeds, realized_pl, strategy_id, entry_strategy_id)
 SELECT * FROM unnest(
-  %(accounts)b::uuid[], %(ids)b::uuid[], %(epochs)b::int[], %(symbols)b::text[], %(sides)b::text[], %(qtys)s::numeric[],
+  %(accounts)b::uuid[], %(ids)b::uuid[], %(generations)b::int[], %(symbols)b::text[], %(sides)b::text[],
+  %(qtys)s::numeric[],
   %(entries)b::uuid[], %(exits)b::uuid[], %(opened)b::timestamptz[], %(closed)b::timestamptz[], %(costs)s::numeric[],
   %(proceeds)s::numeric[], %(realized)s::numeric[], %(strategies)b::uuid[], %(entry_strategies)b::uuid[])
 """
 _ADD_ENTRIES = """
-INSERT INTO orders.ledger (account_id, epoch, kind, at, reference, cash, symbol, qty, cost, fee, interest, realized,
+INSERT INTO orders.ledger (account_id, generation, kind, at, reference, cash, symbol, qty, cost, fee, interest,
+  realized,
                            dividend, capital)
 SELECT * FROM unnest(
-  %(accounts)b::uuid[], %(epochs)b::int[], %(kinds)b::text[], %(times)b::timestamptz[], %(references)b::uuid[],
+  %(accounts)b::uuid[], %(generations)b::int[], %(kinds)b::text[], %(times)b::timestamptz[], %(references)b::uuid[],
   %(cash)s::numeric[], %(symbols)b::text[], %(qtys)s::numeric[], %(costs)s::numeric[], %(fees)s::numeric[],
   %(interests)s::numeric[], %(realized)s::numeric[], %(dividends)s::numeric[], %(capitals)s::numeric[])
 """
@@ -229,6 +233,6 @@ UPDATE orders.taken t SET qty = v.qty
 FROM unnest(%(symbols)b::text[], %(pools)b::text[], %(qtys)s::numeric[]) AS v (symbol, pool, qty)
 WHERE t.symbol = v.symbol AND t.pool = v.pool
 """
-_BEGIN_EPOCH = "UPDATE orders.accounts SET epoch = %(epoch)s, epoch_at = %(now)s WHERE id = %(id)s"
+_BEGIN_EPOCH = "UPDATE orders.accounts SET generation = %(generation)s, generation_at = %(now)s WHERE id = %(id)s"
 _DROP_LOTS = "DELETE FROM orders.lots WHERE account_id = %(id)s"
 _DROP_POSITIONS = "UPDATE orders.positions SET qty = 0, cost = 0, updated_at = %(now)s WHERE account_id = %(id)s"

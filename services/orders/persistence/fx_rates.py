@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from services.orders.persistence.accounts import Context
+from services.orders.persistence.accounts import PreTradeContext
 from services.orders.settings import current
 from shared.exchange.fx import SAME, Pair, Rate, is_fresh, rate_of
 from shared.exchange.order import Account, Order
@@ -29,23 +29,27 @@ def usable_rates(
     return {pair: rate for pair, rate in found.items() if is_fresh(rate, now, current().rules)}
 
 
-def rated(connection: Connection, account: Account, contexts: Sequence[Context]) -> list[Context]:
+def rated(
+    connection: Connection, account: Account, pre_trade_contexts: Sequence[PreTradeContext]
+) -> list[PreTradeContext]:
     """The contexts, and in the listings in another currency the latest rate, however old it is.
 
     As with prices: an order may come in while the markets are closed, and waits for fresh ones.
     """
-    wanted = {(each.listing.currency, account.currency) for each in contexts if each.listing is not None}
+    wanted = {
+        (each.instrument.currency, account.currency) for each in pre_trade_contexts if each.instrument is not None
+    }
     found = rates(connection, wanted)
     if not found:
-        return list(contexts)
-    return [_rated(each, account, found) for each in contexts]
+        return list(pre_trade_contexts)
+    return [_rated(each, account, found) for each in pre_trade_contexts]
 
 
-def _rated(context: Context, account: Account, found: Mapping[Pair, Rate]) -> Context:
-    if context.listing is None:
-        return context
-    rate = found.get((context.listing.currency, account.currency))
-    return replace(context, listing=replace(context.listing, rate=rate))
+def _rated(pre_trade: PreTradeContext, account: Account, found: Mapping[Pair, Rate]) -> PreTradeContext:
+    if pre_trade.instrument is None:
+        return pre_trade
+    rate = found.get((pre_trade.instrument.currency, account.currency))
+    return replace(pre_trade, instrument=replace(pre_trade.instrument, rate=rate))
 
 
 @dataclass(frozen=True)

@@ -19,28 +19,28 @@ def broken(connection: Connection) -> Iterator[tuple[str, Sequence[Any]]]:
 
 _IS_OPEN = "o.status IN ('accepted', 'held', 'partially_filled')"
 _BOOKS = """
-SELECT account_id, epoch, sum(cash) AS cash, sum(cost) AS cost, sum(fee) AS fee, sum(realized) AS realized,
+SELECT account_id, generation, sum(cash) AS cash, sum(cost) AS cost, sum(fee) AS fee, sum(realized) AS realized,
        sum(dividend) AS dividend, sum(interest) AS interest, sum(capital) AS capital FROM orders.ledger GROUP BY 1, 2"""
 INVARIANTS: dict[str, str] = {
     "cash is the sum of the ledger": f"""
         SELECT a.id, a.cash, l.cash AS total FROM orders.accounts a
-        JOIN ({_BOOKS}) l ON l.account_id = a.id AND l.epoch = a.epoch
+        JOIN ({_BOOKS}) l ON l.account_id = a.id AND l.generation = a.generation
         WHERE a.cash <> l.cash""",
     "cash is deposits, dividends, interest and fills, recomputed": """
         SELECT a.id, a.cash, d.paid, f.moved FROM orders.accounts a
-        LEFT JOIN (SELECT account_id, epoch, sum(capital + dividend - interest) AS paid
+        LEFT JOIN (SELECT account_id, generation, sum(capital + dividend - interest) AS paid
                    FROM orders.ledger GROUP BY 1, 2) d
-          ON d.account_id = a.id AND d.epoch = a.epoch
-        LEFT JOIN (SELECT account_id, epoch,
+          ON d.account_id = a.id AND d.generation = a.generation
+        LEFT JOIN (SELECT account_id, generation,
                           sum((CASE side WHEN 'buy' THEN -1 ELSE 1 END) * round(qty * price * rate, 2) - fee) AS moved
-                   FROM orders.fills GROUP BY 1, 2) f ON f.account_id = a.id AND f.epoch = a.epoch
+                   FROM orders.fills GROUP BY 1, 2) f ON f.account_id = a.id AND f.generation = a.generation
         WHERE a.cash <> COALESCE(d.paid, 0) + COALESCE(f.moved, 0)""",
     "a position is the sum of its fills": """
         SELECT * FROM (
           SELECT account_id, symbol, sum(qty) AS qty FROM (
-            SELECT account_id, epoch, symbol, CASE side WHEN 'buy' THEN qty ELSE -qty END AS qty FROM orders.fills
-            UNION ALL SELECT account_id, epoch, symbol, qty FROM orders.ledger WHERE kind = 'split'
-          ) moved JOIN orders.accounts a ON a.id = moved.account_id AND a.epoch = moved.epoch GROUP BY 1, 2
+            SELECT account_id, generation, symbol, CASE side WHEN 'buy' THEN qty ELSE -qty END AS qty FROM orders.fills
+            UNION ALL SELECT account_id, generation, symbol, qty FROM orders.ledger WHERE kind = 'split'
+          ) moved JOIN orders.accounts a ON a.id = moved.account_id AND a.generation = moved.generation GROUP BY 1, 2
         ) f FULL JOIN orders.positions p USING (account_id, symbol)
         WHERE COALESCE(f.qty, 0) <> COALESCE(p.qty, 0)""",
     "a position is its open lots": """
@@ -51,31 +51,32 @@ INVARIANTS: dict[str, str] = {
     "a position is the sum of its ledger entries": """
         SELECT * FROM orders.positions p
         FULL JOIN (SELECT l.account_id, l.symbol, sum(l.qty) AS qty, sum(l.cost) AS cost FROM orders.ledger l
-                   JOIN orders.accounts a ON a.id = l.account_id AND a.epoch = l.epoch
+                   JOIN orders.accounts a ON a.id = l.account_id AND a.generation = l.generation
                    WHERE l.symbol IS NOT NULL GROUP BY 1, 2) l USING (account_id, symbol)
         WHERE COALESCE(l.qty, 0) <> COALESCE(p.qty, 0) OR COALESCE(l.cost, 0) <> COALESCE(p.cost, 0)""",
     "realised P&L is that of the round trips": f"""
         SELECT l.account_id FROM ({_BOOKS}) l
-        LEFT JOIN (SELECT account_id, epoch, sum(realized_pl) AS realized FROM orders.trades GROUP BY 1, 2) t
-        USING (account_id, epoch) WHERE l.realized <> COALESCE(t.realized, 0)""",
+        LEFT JOIN (SELECT account_id, generation, sum(realized_pl) AS realized FROM orders.round_trips GROUP BY 1, 2) t
+        USING (account_id, generation) WHERE l.realized <> COALESCE(t.realized, 0)""",
     "an order's fees are those of its fills": """
         SELECT o.id FROM orders.orders o
         LEFT JOIN (SELECT account_id, order_id, sum(fee) AS fee, count(*) AS fills FROM orders.fills GROUP BY 1, 2) f
           ON f.account_id = o.account_id AND f.order_id = o.id
         WHERE o.fees <> COALESCE(f.fee, 0) OR o.fills <> COALESCE(f.fills, 0)""",
     "cash + cost of lots + fees - realised P&L - dividends = deposits": f"""
-        SELECT a.id FROM orders.accounts a JOIN ({_BOOKS}) l ON l.account_id = a.id AND l.epoch = a.epoch
+        SELECT a.id FROM orders.accounts a JOIN ({_BOOKS}) l ON l.account_id = a.id AND l.generation = a.generation
         WHERE a.cash + COALESCE((SELECT sum(cost) FROM orders.lots l WHERE l.account_id = a.id), 0)
-              + COALESCE((SELECT sum(fee) FROM orders.fills f WHERE f.account_id = a.id AND f.epoch = a.epoch), 0)
-              - COALESCE((SELECT sum(realized_pl) FROM orders.trades t
-                          WHERE t.account_id = a.id AND t.epoch = a.epoch), 0)
+              + COALESCE((SELECT sum(fee) FROM orders.fills f WHERE f.account_id = a.id AND f.generation =
+              a.generation), 0)
+              - COALESCE((SELECT sum(realized_pl) FROM orders.round_trips t
+                          WHERE t.account_id = a.id AND t.generation = a.generation), 0)
               + l.interest - l.dividend <> l.capital""",
     "what is reserved is the sum over open orders": f"""
         SELECT a.id, a.reserved FROM orders.accounts a
         WHERE a.reserved <> COALESCE((SELECT sum(o.reserved) FROM orders.orders o
                                       WHERE o.account_id = a.id AND {_IS_OPEN}), 0)""",
     "an ended order reserves and promises nothing": f"""
-        SELECT id FROM orders.orders o WHERE (reserved <> 0 OR promised <> 0) AND NOT {_IS_OPEN}""",
+        SELECT id FROM orders.orders o WHERE (reserved <> 0 OR held_for_orders <> 0) AND NOT {_IS_OPEN}""",
     "filled is the sum of an order's fills, at most its quantity": """
         SELECT o.id FROM orders.orders o
         LEFT JOIN (SELECT account_id, order_id, sum(qty) AS qty FROM orders.fills GROUP BY 1, 2) f
@@ -110,7 +111,7 @@ INVARIANTS: dict[str, str] = {
     "every ledger entry of a fill has its fill, once": """
         SELECT reference FROM orders.ledger WHERE kind = 'fill' GROUP BY reference
         HAVING count(*) <> 1 OR NOT EXISTS (SELECT FROM orders.fills f WHERE f.id = ledger.reference)""",
-    "two open exits of a family have the same left": f"""
-        SELECT family FROM orders.orders o WHERE leg IS NOT NULL AND {_IS_OPEN} GROUP BY account_id, family
+    "two open exits of a order_group have the same left": f"""
+        SELECT order_group FROM orders.orders o WHERE leg IS NOT NULL AND {_IS_OPEN} GROUP BY account_id, order_group
         HAVING count(*) > 2 OR min(qty - filled_qty) <> max(qty - filled_qty)""",
 }

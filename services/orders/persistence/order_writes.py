@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from services.orders.persistence import accounts
 from shared.exchange.acceptance.risk_checks import Refusal
-from shared.exchange.matching.triggers import wakes
+from shared.exchange.matching.triggers import price_trigger
 from shared.exchange.order import Account, Key, Order
 from shared.storage.driver import Writes, numbers
 
@@ -29,7 +29,7 @@ class Entered:
     on_bar: bool
     refusal: Refusal | None = None
     replaces: UUID | None = None
-    epoch: int = 1
+    generation: int = 1
 
 
 def enter(writes: Writes, entered: Sequence[Entered], account: Account, now: datetime) -> None:
@@ -85,7 +85,7 @@ def _entered(entered: Sequence[Entered]) -> Columns:
         "percents": numbers(order.trail_percent for order in orders),
         "carried": numbers(order.carried for order in orders),
         "classes": [order.order_class.value for order in orders],
-        "families": [order.family or order.id for order in orders],
+        "order_groups": [order.order_group or order.id for order in orders],
         "legs": [order.leg and order.leg.value for order in orders],
         "strategies": [order.strategy_id for order in orders],
         "submitted": [each.submitted_at for each in entered],
@@ -96,7 +96,7 @@ def _entered(entered: Sequence[Entered]) -> Columns:
         "reasons": [refusal and refusal.reason for refusal in refusals],
         "messages": [refusal and refusal.message for refusal in refusals],
         "traces": [order.trace for order in orders],
-        "epochs": [each.epoch for each in entered],
+        "generations": [each.generation for each in entered],
         "days": [order.auction_day for order in orders],
         "dues": [order.auction_at for order in orders],
         "currencies": [order.currency for order in orders],
@@ -109,17 +109,17 @@ def _keys(orders: Sequence[Order]) -> Columns:
 
 def _state(orders: Sequence[Order]) -> Columns:
     """What changes while an order is open."""
-    waking = [wakes(order) if order.is_open else (None, None) for order in orders]
+    waking = [price_trigger(order) if order.is_open else (None, None) for order in orders]
     return {
         "statuses": [order.status.value for order in orders],
         "qtys": numbers(order.qty for order in orders),
         "reserved": numbers(order.reserved for order in orders),
-        "promised": numbers(order.promised for order in orders),
+        "held_for_orders": numbers(order.held_for_orders for order in orders),
         "hwms": numbers(order.hwm for order in orders),
         "triggered": [order.triggered for order in orders],
         "active": [order.active_at for order in orders],
-        "directions": [direction and direction.value for direction, _ in waking],
-        "thresholds": numbers(threshold for _, threshold in waking),
+        "directions": [trigger_direction and trigger_direction.value for trigger_direction, _ in waking],
+        "thresholds": numbers(trigger_price for _, trigger_price in waking),
     }
 
 
@@ -148,24 +148,28 @@ def add_orders(
 _ADD_ORDERS = """
 INSERT INTO orders.orders (
   account_id, id, client_order_id, symbol, side, type, time_in_force, extended_hours, qty, notional, limit_price,
-  stop_price, trail_price, trail_percent, hwm, triggered, active_at, direction, threshold, on_bar, status, reserved,
-  promised, carried, order_class, family, leg, strategy_id, submitted_at, accepted_at, expires_at, replaces,
-  reject_reason, reject_message, trace, epoch, auction_day, auction_at, currency, updated_at)
+  stop_price, trail_price, trail_percent, hwm, triggered, active_at, trigger_direction, trigger_price, on_bar,
+  status, reserved,
+  held_for_orders, carried, order_class, order_group, leg, strategy_id, submitted_at, accepted_at, expires_at, replaces,
+  reject_reason, reject_message, trace, generation, auction_day, auction_at, currency, updated_at)
 SELECT v.*, %(now)s FROM unnest(
   %(accounts)b::uuid[], %(ids)b::uuid[], %(client_ids)b::text[], %(symbols)b::text[], %(sides)b::text[],
   %(types)b::text[], %(times)b::text[], %(extended)b::boolean[], %(qtys)s::numeric[], %(notionals)s::numeric[],
   %(limits)s::numeric[], %(stops)s::numeric[], %(trails)s::numeric[], %(percents)s::numeric[], %(hwms)s::numeric[],
   %(triggered)b::boolean[], %(active)b::timestamptz[], %(directions)b::text[], %(thresholds)s::numeric[],
-  %(on_bar)b::boolean[], %(statuses)b::text[], %(reserved)s::numeric[], %(promised)s::numeric[], %(carried)s::numeric[],
-  %(classes)b::text[], %(families)b::uuid[], %(legs)b::text[], %(strategies)b::uuid[], %(submitted)b::timestamptz[],
+  %(on_bar)b::boolean[], %(statuses)b::text[], %(reserved)s::numeric[], %(held_for_orders)s::numeric[],
+  %(carried)s::numeric[],
+  %(classes)b::text[], %(order_groups)b::uuid[], %(legs)b::text[], %(strategies)b::uuid[], %(submitted)b::timestamptz[],
   %(accepted)b::timestamptz[], %(expires)b::timestamptz[], %(replaced)b::uuid[], %(reasons)b::text[],
-  %(messages)b::text[], %(traces)b::text[], %(epochs)b::int[], %(days)b::date[], %(dues)b::timestamptz[],
+  %(messages)b::text[], %(traces)b::text[], %(generations)b::int[], %(days)b::date[], %(dues)b::timestamptz[],
   %(currencies)b::text[]) AS v
 """
 _UPDATE_ORDERS = """
 UPDATE orders.orders o SET
-  status = v.status, qty = v.qty, reserved = v.reserved, promised = v.promised, hwm = v.hwm, triggered = v.triggered,
-  active_at = v.active_at, direction = v.direction, threshold = v.threshold, filled_qty = v.filled,
+  status = v.status, qty = v.qty, reserved = v.reserved, held_for_orders = v.held_for_orders, hwm = v.hwm, triggered
+  = v.triggered,
+  active_at = v.active_at, trigger_direction = v.trigger_direction, trigger_price = v.trigger_price, filled_qty =
+  v.filled,
   filled_avg_price = v.average, filled_avg_rate = v.rate, fills = v.fills, fees = v.fees,
   cancel_reason = v.cancel_reason, reject_reason = v.reason, reject_message = v.message, updated_at = %(now)s,
   filled_at = CASE v.status WHEN 'filled' THEN %(now)s ELSE o.filled_at END,
@@ -173,10 +177,11 @@ UPDATE orders.orders o SET
   expired_at = CASE v.status WHEN 'expired' THEN %(now)s ELSE o.expired_at END
 FROM unnest(
   %(accounts)b::uuid[], %(ids)b::uuid[], %(statuses)b::text[], %(qtys)s::numeric[], %(reserved)s::numeric[],
-  %(promised)s::numeric[], %(hwms)s::numeric[], %(triggered)b::boolean[], %(active)b::timestamptz[],
+  %(held_for_orders)s::numeric[], %(hwms)s::numeric[], %(triggered)b::boolean[], %(active)b::timestamptz[],
   %(directions)b::text[], %(thresholds)s::numeric[], %(filled)s::numeric[], %(averages)s::numeric[], %(fills)b::int[],
   %(fees)s::numeric[], %(cancels)b::text[], %(reasons)b::text[], %(messages)b::text[], %(rates)s::numeric[])
-  AS v (account_id, id, status, qty, reserved, promised, hwm, triggered, active_at, direction, threshold, filled,
+  AS v (account_id, id, status, qty, reserved, held_for_orders, hwm, triggered, active_at, trigger_direction,
+  trigger_price, filled,
         average, fills, fees, cancel_reason, reason, message, rate)
 WHERE o.account_id = v.account_id AND o.id = v.id
 """
@@ -189,6 +194,6 @@ WHERE o.account_id = v.account_id AND o.id = v.id
 """
 _REPLACE = """
 UPDATE orders.orders SET status = 'replaced', replaced_by = %(new)s, replaced_at = %(now)s, updated_at = %(now)s,
-  reserved = 0, promised = 0, direction = NULL, threshold = NULL
+  reserved = 0, held_for_orders = 0, trigger_direction = NULL, trigger_price = NULL
 WHERE account_id = %(account_id)s AND id = %(old)s
 """

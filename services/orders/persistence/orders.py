@@ -1,6 +1,7 @@
 """The rows of orders and lots: finding and locking them. ``saving`` writes what a settlement changed.
 
-Locks are taken in one order everywhere: the symbols' quotes, accounts by id, their orders by family and id, then what
+Locks are taken in one order everywhere: the symbols' quotes, accounts by id, their orders by order_group and id,
+then what
 was taken of the market.
 """
 
@@ -22,14 +23,14 @@ WORKING = "('accepted', 'partially_filled')"
 OPEN = "('accepted', 'held', 'partially_filled')"
 
 
-#: (account, family) of orders that end together; a simple order is a family of its own.
+#: (account, order_group) of orders that end together; a simple order is a order_group of its own.
 Family = tuple[UUID, UUID]
-#: Symbol → the families that its price concerns.
+#: Symbol → the order_groups that its price concerns.
 Concerned = Mapping[str, Sequence[Family]]
 
 
-def family_of(connection: Connection, account_id: UUID, order_id: UUID) -> UUID | None:
-    """The family of the order, which is open or ended; None where there is no such order."""
+def order_group_of(connection: Connection, account_id: UUID, order_id: UUID) -> UUID | None:
+    """The order_group of the order, which is open or ended; None where there is no such order."""
     return connection.execute(_FAMILY, {"account_id": account_id, "id": order_id}).scalar_one_or_none()
 
 
@@ -37,25 +38,25 @@ def order(connection: Connection, account_id: UUID, order_id: UUID) -> Order:
     return _order(connection.execute(_ORDER, {"account_id": account_id, "id": order_id}).one())
 
 
-def open_families(connection: Connection, account_id: UUID) -> list[Family]:
-    """The families of all open orders of the account."""
+def open_order_groups(connection: Connection, account_id: UUID) -> list[Family]:
+    """The order_groups of all open orders of the account."""
     rows = connection.execute(_OPEN_FAMILIES, {"account_id": account_id})
-    return [(account_id, row.family) for row in rows]
+    return [(account_id, row.order_group) for row in rows]
 
 
-def open_families_in(connection: Connection, symbol: str) -> list[Family]:
-    return [(row.account_id, row.family) for row in connection.execute(_FAMILIES_IN, {"symbol": symbol})]
+def open_order_groups_in(connection: Connection, symbol: str) -> list[Family]:
+    return [(row.account_id, row.order_group) for row in connection.execute(_FAMILIES_IN, {"symbol": symbol})]
 
 
-def lock_open_orders(connection: Connection, families: Iterable[Family]) -> list[Order]:
-    """The orders of these families that still are open, locked."""
-    return open_orders(fetch(connection, *locking_open(families)))
+def lock_open_orders(connection: Connection, order_groups: Iterable[Family]) -> list[Order]:
+    """The orders of these order_groups that still are open, locked."""
+    return open_orders(fetch(connection, *locking_open(order_groups)))
 
 
-def locking_open(families: Iterable[Family]) -> Call:
+def locking_open(order_groups: Iterable[Family]) -> Call:
     """The statement of ``lock_open_orders``; ``open_orders`` reads its rows."""
-    pairs = sorted(set(families))
-    return _LOCK_OPEN, {"accounts": [a for a, _ in pairs], "families": [f for _, f in pairs]}
+    pairs = sorted(set(order_groups))
+    return _LOCK_OPEN, {"accounts": [a for a, _ in pairs], "order_groups": [f for _, f in pairs]}
 
 
 def open_orders(rows: Iterable[Any]) -> list[Order]:
@@ -82,7 +83,7 @@ def lots(rows: Iterable[Any]) -> dict[Holding, tuple[Lot, ...]]:
 
 
 def expired(connection: Connection, now: datetime) -> list[Family]:
-    return [(row.account_id, row.family) for row in connection.execute(_EXPIRED, {"now": now})]
+    return [(row.account_id, row.order_group) for row in connection.execute(_EXPIRED, {"now": now})]
 
 
 def _order(row: Any) -> Order:
@@ -110,14 +111,14 @@ def _order(row: Any) -> Order:
         fills=row.fills,
         fees=row.fees,
         reserved=row.reserved,
-        promised=row.promised,
+        held_for_orders=row.held_for_orders,
         expires_at=row.expires_at,
         auction_day=row.auction_day,
         auction_at=row.auction_at,
         strategy_id=row.strategy_id,
         status=OrderStatus(row.status),
         order_class=OrderClass(row.order_class),
-        family=None if row.order_class == OrderClass.SIMPLE else row.family,
+        order_group=None if row.order_class == OrderClass.SIMPLE else row.order_group,
         leg=None if row.leg is None else Leg(row.leg),
         trace=row.trace,
         currency=row.currency,
@@ -128,16 +129,17 @@ def _order(row: Any) -> Order:
 _ORDER_COLUMNS = """
 o.account_id, o.id, o.symbol, o.side, o.type, o.qty, o.accepted_at, o.active_at, o.time_in_force, o.extended_hours,
 o.notional, o.limit_price, o.stop_price, o.trail_price, o.trail_percent, o.hwm, o.triggered, o.carried, o.filled_qty,
-o.filled_avg_price, o.fills, o.fees, o.reserved, o.promised, o.expires_at, o.strategy_id, o.status, o.order_class,
-o.family, o.leg, o.trace, o.auction_day, o.auction_at, o.currency, o.filled_avg_rate
+o.filled_avg_price, o.fills, o.fees, o.reserved, o.held_for_orders, o.expires_at, o.strategy_id, o.status,
+o.order_class,
+o.order_group, o.leg, o.trace, o.auction_day, o.auction_at, o.currency, o.filled_avg_rate
 """
-_FAMILY = text("SELECT family FROM orders.orders WHERE account_id = :account_id AND id = :id")
+_FAMILY = text("SELECT order_group FROM orders.orders WHERE account_id = :account_id AND id = :id")
 _ORDER = text(f"SELECT {_ORDER_COLUMNS} FROM orders.orders o WHERE o.account_id = :account_id AND o.id = :id")
 _OPEN_FAMILIES = text(f"""
-SELECT DISTINCT family FROM orders.orders WHERE account_id = :account_id AND status IN {OPEN}
+SELECT DISTINCT order_group FROM orders.orders WHERE account_id = :account_id AND status IN {OPEN}
 """)
 _FAMILIES_IN = text(
-    f"SELECT DISTINCT account_id, family FROM orders.orders WHERE symbol = :symbol AND status IN {OPEN}"
+    f"SELECT DISTINCT account_id, order_group FROM orders.orders WHERE symbol = :symbol AND status IN {OPEN}"
 )
 _LOTS_IN = text("""
 SELECT account_id, symbol, fill_id, opened_at, qty, cost, strategy_id FROM orders.lots
@@ -145,10 +147,10 @@ WHERE symbol = :symbol AND qty <> 0 ORDER BY account_id, opened_at, fill_id
 """)
 #: By index for each of what is wanted: a join might read all open orders, or lots, of everybody.
 _LOCK_OPEN = f"""
-SELECT o.* FROM unnest(%(accounts)b::uuid[], %(families)b::uuid[]) AS wanted (account_id, family)
+SELECT o.* FROM unnest(%(accounts)b::uuid[], %(order_groups)b::uuid[]) AS wanted (account_id, order_group)
 CROSS JOIN LATERAL (
   SELECT {_ORDER_COLUMNS} FROM orders.orders o
-  WHERE o.account_id = wanted.account_id AND o.family = wanted.family AND o.is_open
+  WHERE o.account_id = wanted.account_id AND o.order_group = wanted.order_group AND o.is_open
   ORDER BY o.id FOR UPDATE
 ) o
 """
@@ -161,5 +163,5 @@ CROSS JOIN LATERAL (
 ORDER BY l.opened_at, l.fill_id
 """
 _EXPIRED = text(f"""
-SELECT account_id, family FROM orders.orders WHERE status IN {OPEN} AND expires_at <= :now
+SELECT account_id, order_group FROM orders.orders WHERE status IN {OPEN} AND expires_at <= :now
 """)

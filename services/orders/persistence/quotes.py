@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from services.orders.persistence.orders import WORKING, Concerned, Family
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.prices import Price
 from shared.exchange.matching.liquidity import Pool
 from shared.storage.driver import Writes, column, numbers
@@ -22,16 +22,16 @@ ON_ITS_WAY = timedelta(seconds=10)
 BARS_AT_ONCE = 10_000
 
 
-def adjust_quote(connection: Connection, symbol: str, adjustment: int, effective_at: datetime) -> None:
+def split_quote(connection: Connection, symbol: str, split_count: int, effective_at: datetime) -> None:
     """Prices after the split may be applied from now on, and bars before it no more; others wait meanwhile."""
-    connection.execute(_ADJUST_QUOTE, {"symbol": symbol, "adjustment": adjustment, "effective_at": effective_at})
+    connection.execute(_ADJUST_QUOTE, {"symbol": symbol, "split_count": split_count, "effective_at": effective_at})
 
 
 class Trailing(NamedTuple):
     """A trailing stop that has a better price to follow; in the order of the locks."""
 
     account_id: UUID
-    family: UUID
+    order_group: UUID
     id: UUID
     symbol: str
 
@@ -40,7 +40,7 @@ class Applied(NamedTuple):
     """What prices are about.
 
     ``late`` are symbols of which something later was applied, or a split before the price is missing; ``concerned`` the
-    families of the open orders that it may fill; ``trailing`` those that it moves, also where it is late.
+    order_groups of the open orders that it may fill; ``trailing`` those that it moves, also where it is late.
     """
 
     late: set[str]
@@ -48,17 +48,17 @@ class Applied(NamedTuple):
     trailing: Sequence[Trailing]
 
 
-def apply_in_order(tx: Transaction, prices: Columns) -> Applied:
+def apply_in_order(uow: UnitOfWork, prices: Columns) -> Applied:
     """Apply the prices that are not late; ``prices`` is as ``columns`` makes it.
 
     Orders are found by index: resting ones cost nothing. Others wait for the same symbols meanwhile.
     """
-    missed, rows = tx.together((_APPLY, prices), (_CONCERNED, prices))
+    missed, rows = uow.together((_APPLY, prices), (_CONCERNED, prices))
     late = {row.symbol for row in missed}
     concerned: dict[str, list[Family]] = {}
     for row in rows:
         if row.reached and row.symbol not in late:
-            concerned.setdefault(row.symbol, []).append((row.account_id, row.family))
+            concerned.setdefault(row.symbol, []).append((row.account_id, row.order_group))
     return Applied(late, concerned, [Trailing(*row[:4]) for row in rows if row.id is not None])
 
 
@@ -87,7 +87,7 @@ def columns(prices: Collection[Price]) -> Columns:
     return {
         "symbols": column("text", [price.symbol for price in ordered]),
         "sequences": column("bigint", [price.sequence for price in ordered]),
-        "adjustments": column("int", [price.adjustment for price in ordered]),
+        "split_counts": column("int", [price.split_count for price in ordered]),
         "bids": numbers(price.bid for price in ordered),
         "asks": numbers(price.ask for price in ordered),
         "lasts": numbers(price.last for price in ordered),
@@ -134,10 +134,10 @@ def missed_bars(connection: Connection) -> list[Price]:
 
 _APPLY = """
 WITH applied AS (
-  INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)
-  SELECT * FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[], %(adjustments)b::int[])
+  INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, split_count)
+  SELECT * FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[], %(split_counts)b::int[])
   ON CONFLICT (symbol) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at
-  WHERE q.adjustment >= excluded.adjustment AND (
+  WHERE q.split_count >= excluded.split_count AND (
     q.sequence < excluded.sequence OR q.sequence = excluded.sequence AND q.quoted_at <= excluded.quoted_at)
   RETURNING symbol
 )
@@ -148,7 +148,7 @@ _MISSED = text(f"""
 WITH behind AS (
   SELECT i.symbol, i.quoted_at, q.sequence, q.quoted_at AS applied_at
   FROM marketdata.instruments_v1 i JOIN orders.quotes q ON q.symbol = i.symbol AND i.sequence > q.sequence + 1
-    AND i.quoted_at > q.quoted_at + :on_its_way AND i.adjustment = q.adjustment
+    AND i.quoted_at > q.quoted_at + :on_its_way AND i.split_count = q.split_count
   WHERE EXISTS (SELECT FROM orders.orders o WHERE o.symbol = i.symbol AND o.status IN {WORKING})
 ), bars AS (
   SELECT b.*, n.sequence, n.quoted_at AS until,
@@ -169,9 +169,9 @@ FROM bars b WHERE (interval = 'replay') = replayed AND ends_at < until
 ORDER BY ends_at, symbol LIMIT :most
 """)
 _ADJUST_QUOTE = text("""
-INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, adjustment)
-VALUES (:symbol, 0, :effective_at, :adjustment)
-ON CONFLICT (symbol) DO UPDATE SET adjustment = GREATEST(q.adjustment, excluded.adjustment),
+INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, split_count)
+VALUES (:symbol, 0, :effective_at, :split_count)
+ON CONFLICT (symbol) DO UPDATE SET split_count = GREATEST(q.split_count, excluded.split_count),
   quoted_at = GREATEST(q.quoted_at, excluded.quoted_at)
 """)
 _PRICES = """
@@ -187,9 +187,9 @@ _BEST = f"""
 CASE o.side WHEN 'sell' THEN GREATEST(o.hwm, CASE WHEN {_IN_BAR} THEN p.high ELSE p.last END)
             ELSE LEAST(o.hwm, CASE WHEN {_IN_BAR} THEN p.low ELSE p.last END) END
 """
-#: A bar may lift a trailing stop and then reach it. Where it does not lift it, the threshold says if it is reached.
+#: A bar may lift a trailing stop and then reach it. Where it does not lift it, the trigger_price says if it is reached.
 _TRAILING = f"""
-SELECT o.account_id, o.family, CASE WHEN o.hwm <> {_BEST} THEN o.id END AS id,
+SELECT o.account_id, o.order_group, CASE WHEN o.hwm <> {_BEST} THEN o.id END AS id,
        {_IN_BAR} AND CASE o.side
          WHEN 'sell' THEN p.last <= GREATEST(o.hwm, p.high)
                        - COALESCE(o.trail_price, GREATEST(o.hwm, p.high) * o.trail_percent / 100)
@@ -199,15 +199,17 @@ FROM orders.orders o WHERE o.symbol = p.symbol AND o.trails AND o.active_at < p.
 """
 _WAITS = "o.works AND o.active_at < p.quoted_at"
 _CONCERNED = f"""
-SELECT o.account_id, o.family, o.id, p.symbol, o.reached FROM {_PRICES}
+SELECT o.account_id, o.order_group, o.id, p.symbol, o.reached FROM {_PRICES}
 CROSS JOIN LATERAL (
-  SELECT account_id, family, CAST(NULL AS uuid) AS id, true AS reached FROM orders.orders o
-  WHERE o.symbol = p.symbol AND o.direction = 'below' AND {_WAITS} AND o.threshold >= LEAST(p.low, p.last, p.ask)
-    AND ({_IN_BAR} OR o.threshold >= CASE WHEN {_RESTS} THEN COALESCE(p.ask, p.last) ELSE p.last END)
+  SELECT account_id, order_group, CAST(NULL AS uuid) AS id, true AS reached FROM orders.orders o
+  WHERE o.symbol = p.symbol AND o.trigger_direction = 'below' AND {_WAITS} AND o.trigger_price >= LEAST(p.low,
+    p.last, p.ask)
+    AND ({_IN_BAR} OR o.trigger_price >= CASE WHEN {_RESTS} THEN COALESCE(p.ask, p.last) ELSE p.last END)
   UNION ALL
-  SELECT account_id, family, NULL, true FROM orders.orders o
-  WHERE o.symbol = p.symbol AND o.direction = 'above' AND {_WAITS} AND o.threshold <= GREATEST(p.high, p.last, p.bid)
-    AND ({_IN_BAR} OR o.threshold <= CASE WHEN {_RESTS} THEN COALESCE(p.bid, p.last) ELSE p.last END)
+  SELECT account_id, order_group, NULL, true FROM orders.orders o
+  WHERE o.symbol = p.symbol AND o.trigger_direction = 'above' AND {_WAITS} AND o.trigger_price <= GREATEST(p.high,
+    p.last, p.bid)
+    AND ({_IN_BAR} OR o.trigger_price <= CASE WHEN {_RESTS} THEN COALESCE(p.bid, p.last) ELSE p.last END)
   UNION ALL
   {_TRAILING} AND o.side = 'sell' AND o.hwm < GREATEST(p.high, p.last)
   UNION ALL
@@ -225,7 +227,7 @@ WITH followed AS (
     WHERE o.account_id = p.account_id AND o.id = p.id AND o.trails FOR UPDATE
   ) o
 )
-UPDATE orders.orders o SET hwm = followed.hwm, threshold = followed.hwm
+UPDATE orders.orders o SET hwm = followed.hwm, trigger_price = followed.hwm
   + CASE o.side WHEN 'sell' THEN -1 ELSE 1 END * COALESCE(o.trail_price, followed.hwm * o.trail_percent / 100)
 FROM followed
 WHERE o.account_id = followed.account_id AND o.id = followed.id AND o.hwm <> followed.hwm
@@ -243,7 +245,8 @@ RETURNING symbol, pool, qty
 """)
 _CURRENT_PRICES = text(f"""
 SELECT symbol, bid, ask, bid_size, ask_size, last, COALESCE(open, last) AS open, COALESCE(high, last) AS high,
-       COALESCE(low, last) AS low, last AS close, COALESCE(volume, 0) AS volume, quoted_at, since, sequence, adjustment,
+       COALESCE(low, last) AS low, last AS close, COALESCE(volume, 0) AS volume, quoted_at, since, sequence,
+       split_count,
        provider
 FROM marketdata.instruments_v1 i
 WHERE last IS NOT NULL AND sequence > 0

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import OfAccount
 from shared.contracts.orders import OrderCanceled, OrderFilled, OrderRejected, PositionChanged
 from shared.exchange.acceptance.risk_checks import Refusal
@@ -13,18 +13,18 @@ from shared.exchange.order import Account, Order
 from shared.exchange.values import changed
 
 
-class Voice:
+class AccountEvents:
     """Publishes in the transaction. The sequences count up in ``accounts``, which are to be saved after it."""
 
-    def __init__(self, tx: Transaction, accounts: dict[UUID, Account]) -> None:
-        self._tx = tx
+    def __init__(self, uow: UnitOfWork, accounts: dict[UUID, Account]) -> None:
+        self._uow = uow
         self._accounts = accounts
 
-    def say(self, event: type[OfAccount], account_id: UUID, *, trace: str | None = None, **facts: Any) -> None:
+    def emit(self, event: type[OfAccount], account_id: UUID, *, trace: str | None = None, **facts: Any) -> None:
         account = self._accounts[account_id]
         account = self._accounts[account_id] = changed(account, sequence=account.sequence + 1)
-        said = event(account_id=account_id, sequence=account.sequence, at=self._tx.now, **facts)
-        self._tx.publish(said, trace=trace)
+        said = event(account_id=account_id, sequence=account.sequence, at=self._uow.now, **facts)
+        self._uow.publish(said, trace=trace)
 
     def outcome(self, order: Order, outcome: Outcome) -> None:
         if isinstance(outcome, Fill):
@@ -35,10 +35,10 @@ class Voice:
             self.rejected(order, outcome)
 
     def canceled(self, order: Order, reason: str) -> None:
-        self.say(OrderCanceled, order.account_id, trace=order.trace, order_id=order.id, reason=reason)
+        self.emit(OrderCanceled, order.account_id, trace=order.trace, order_id=order.id, reason=reason)
 
     def rejected(self, order: Order, refusal: Refusal) -> None:
-        self.say(
+        self.emit(
             OrderRejected,
             order.account_id,
             trace=order.trace,
@@ -49,10 +49,10 @@ class Voice:
 
     def position(self, account_id: UUID, symbol: str, lots: tuple[Lot, ...]) -> None:
         qty, cost = position_of(lots)
-        self.say(PositionChanged, account_id, symbol=symbol, qty=qty, cost=cost)
+        self.emit(PositionChanged, account_id, symbol=symbol, qty=qty, cost=cost)
 
     def _filled(self, order: Order, fill: Fill) -> None:
-        self.say(
+        self.emit(
             OrderFilled,
             order.account_id,
             trace=order.trace,

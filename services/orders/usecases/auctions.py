@@ -11,11 +11,11 @@ from sqlalchemy import Connection, text
 
 from services.orders.persistence import accounts as account_store
 from services.orders.persistence import executions, fx_rates
-from services.orders.persistence.accounts import Context
+from services.orders.persistence.accounts import PreTradeContext
 from services.orders.persistence.orders import WORKING, Family
 from services.orders.usecases.execute import tell
-from shared.bus.unit_of_work import Transaction
-from shared.contracts.official_prices import AuctionHeld
+from shared.bus.unit_of_work import UnitOfWork
+from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.orders import AUCTIONS, TimeInForce
 from shared.exchange.matching.auctions import TIMES_IN_FORCE, settle_auction
 from shared.exchange.matching.book import Book
@@ -27,54 +27,54 @@ from shared.storage.driver import fetch
 Asked = tuple[str, TimeInForce, datetime]
 
 
-def hold(tx: Transaction, held: AuctionHeld) -> int:
+def hold(uow: UnitOfWork, held: OfficialPricePublished) -> int:
     """Fill what the auction fills, and end what it does not; the number of fills.
 
     A price of other shares than the orders are of does nothing: the split between them comes first. Nor does one of
     shares that marketdata has split since: what it bought now would count as bought after the split.
     """
-    families = _families(tx.connection, held)
-    if not families:
+    order_groups = _order_groups(uow.connection, held)
+    if not order_groups:
         return 0
-    accounts, orders, lots = account_store.lock_concerned(tx.connection, {held.symbol: families})
-    if not orders or _adjustments(tx.connection, held.symbol) != {held.adjustment}:  # splits lock the same rows
+    accounts, orders, lots = account_store.lock_concerned(uow.connection, {held.symbol: order_groups})
+    if not orders or _adjustments(uow.connection, held.symbol) != {held.split_count}:  # splits lock the same rows
         return 0
     book = Book(accounts, lots)
-    book.rates = fx_rates.usable_rates(tx.connection, orders, accounts, tx.now)
-    settlement = settle_auction(orders, held, book, tx.now)
+    book.rates = fx_rates.usable_rates(uow.connection, orders, accounts, uow.now)
+    execution = settle_auction(orders, held, book, uow.now)
     book.liquidity = Liquidity()  # nothing of it is there for anybody later
-    tell(tx, settlement, book)
-    executions.add(tx.writes, settlement, book, tx.now)
-    return len(settlement.fills)
+    tell(uow, execution, book)
+    executions.add(uow.writes, execution, book, uow.now)
+    return len(execution.fills)
 
 
-def missed(connection: Connection) -> list[AuctionHeld]:
+def missed(connection: Connection) -> list[OfficialPricePublished]:
     """The auctions that were held and have open orders yet, in their order."""
     rows = connection.execute(_MISSED).mappings()
-    return [AuctionHeld.model_validate(dict(row)) for row in rows]
+    return [OfficialPricePublished.model_validate(dict(row)) for row in rows]
 
 
 def with_auctions(
-    connection: Connection, asked: Sequence[Asked], contexts: Sequence[Context], now: datetime
-) -> list[Context]:
+    connection: Connection, asked: Sequence[Asked], pre_trade_contexts: Sequence[PreTradeContext], now: datetime
+) -> list[PreTradeContext]:
     """The contexts of these orders with the auction that each is for: the next one after it was asked for.
 
     So an order that was long on its way is too late for it, and does not become one for another day.
     """
     wanted = [each for each in asked if each[1] in AUCTIONS]
     if not wanted:
-        return list(contexts)
+        return list(pre_trade_contexts)
     days = _trading_days(connection, {symbol for symbol, _, _ in wanted}, min(now, *(at for _, _, at in wanted)))
     return [
-        _with(context, coming(time_in_force, days.get(symbol, []), min(at, now)))
+        _with(pre_trade, coming(time_in_force, days.get(symbol, []), min(at, now)))
         if time_in_force in AUCTIONS
-        else context
-        for (symbol, time_in_force, at), context in zip(asked, contexts, strict=True)
+        else pre_trade
+        for (symbol, time_in_force, at), pre_trade in zip(asked, pre_trade_contexts, strict=True)
     ]
 
 
-def _with(context: Context, auction: Auction | None) -> Context:
-    return replace(context, listing=context.listing and replace(context.listing, auction=auction))
+def _with(pre_trade: PreTradeContext, auction: Auction | None) -> PreTradeContext:
+    return replace(pre_trade, instrument=pre_trade.instrument and replace(pre_trade.instrument, auction=auction))
 
 
 def _trading_days(connection: Connection, symbols: set[str], since: datetime) -> dict[str, list[TradingDay]]:
@@ -85,9 +85,9 @@ def _trading_days(connection: Connection, symbols: set[str], since: datetime) ->
     return days
 
 
-def _families(connection: Connection, held: AuctionHeld) -> list[Family]:
+def _order_groups(connection: Connection, held: OfficialPricePublished) -> list[Family]:
     wanted = {"symbol": held.symbol, "day": held.day, "time": TIMES_IN_FORCE[held.kind].value}
-    return [(row.account_id, row.family) for row in fetch(connection, _FAMILIES, wanted)]
+    return [(row.account_id, row.order_group) for row in fetch(connection, _FAMILIES, wanted)]
 
 
 def _adjustments(connection: Connection, symbol: str) -> set[int]:
@@ -97,22 +97,22 @@ def _adjustments(connection: Connection, symbol: str) -> set[int]:
 
 
 _FAMILIES = f"""
-SELECT account_id, family FROM orders.orders
+SELECT account_id, order_group FROM orders.orders
 WHERE symbol = %(symbol)s AND auction_day = %(day)s AND time_in_force = %(time)s
-  AND direction = 'auction' AND status IN {WORKING}
+  AND trigger_direction = 'auction' AND status IN {WORKING}
 """
 _MISSED = text(f"""
 SELECT p.* FROM (
   SELECT DISTINCT symbol, auction_day, CASE time_in_force WHEN 'opg' THEN 'open' ELSE 'close' END AS kind
-  FROM orders.orders WHERE direction = 'auction' AND status IN {WORKING}
+  FROM orders.orders WHERE trigger_direction = 'auction' AND status IN {WORKING}
 ) o
 JOIN marketdata.official_prices_v1 p ON p.symbol = o.symbol AND p.day = o.auction_day AND p.kind = o.kind
-JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol AND i.adjustment = p.adjustment
+JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol AND i.split_count = p.split_count
 LEFT JOIN orders.quotes q ON q.symbol = o.symbol
-WHERE p.adjustment = COALESCE(q.adjustment, 0) ORDER BY p.held_at, p.symbol
+WHERE p.split_count = COALESCE(q.split_count, 0) ORDER BY p.held_at, p.symbol
 """)
 _ADJUSTMENTS = text("""
-SELECT COALESCE(q.adjustment, 0) AS orders, i.adjustment AS price
+SELECT COALESCE(q.split_count, 0) AS orders, i.split_count AS price
 FROM marketdata.instruments_v1 i LEFT JOIN orders.quotes q ON q.symbol = i.symbol WHERE i.symbol = :symbol
 """)
 _TRADING_DAYS = text("""

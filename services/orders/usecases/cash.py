@@ -6,9 +6,9 @@ from uuid import UUID
 from services.orders.persistence import accounts as account_store
 from services.orders.persistence import executions
 from services.orders.persistence import orders as store
-from services.orders.usecases.account_events import Voice
+from services.orders.usecases.account_events import AccountEvents
 from services.orders.usecases.execute import end_orders
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import AccountReset, CashMoved, CashRefused, MoveCash, ResetAccount
 from shared.contracts.orders import OrderStatus
 from shared.exchange.ledger import transfer
@@ -16,43 +16,47 @@ from shared.exchange.order import Account
 from shared.money import ZERO, plain
 
 
-def move_cash(tx: Transaction, account: Account, command: MoveCash) -> None:
+def move_cash(uow: UnitOfWork, account: Account, command: MoveCash) -> None:
     """Book the transfer, once; cash that orders have reserved, or that a margin account owes, cannot be taken out."""
-    if account_store.is_booked(tx.connection, account.id, command.transfer_id):
+    if account_store.is_booked(uow.connection, account.id, command.transfer_id):
         return
     accounts = {account.id: account}
-    voice = Voice(tx, accounts)
+    events = AccountEvents(uow, accounts)
     free = min(account.cash - account.reserved, account.buying_power)
     if -command.amount > free:
         message = f"only {plain(free)} can be withdrawn (requested: {plain(-command.amount)})"
-        voice.say(CashRefused, account.id, transfer_id=command.transfer_id, reason="insufficient_cash", message=message)
+        events.emit(
+            CashRefused, account.id, transfer_id=command.transfer_id, reason="insufficient_cash", message=message
+        )
     else:
-        _book(tx, accounts, voice, command)
-    account_store.save_accounts(tx.connection, list(accounts.values()))
+        _book(uow, accounts, events, command)
+    account_store.save_accounts(uow.connection, list(accounts.values()))
 
 
-def _book(tx: Transaction, accounts: dict[UUID, Account], voice: Voice, command: MoveCash) -> None:
+def _book(uow: UnitOfWork, accounts: dict[UUID, Account], events: AccountEvents, command: MoveCash) -> None:
     account = accounts[command.account_id]
     accounts[account.id] = replace(account, cash=account.cash + command.amount)
-    entry = transfer(account.id, account.epoch, tx.now, command.transfer_id, command.amount)
-    executions.save_entries(tx.connection, [entry])
+    entry = transfer(account.id, account.generation, uow.now, command.transfer_id, command.amount)
+    executions.save_entries(uow.connection, [entry])
     cash = accounts[account.id].cash
-    voice.say(CashMoved, account.id, transfer_id=command.transfer_id, amount=command.amount, cash=cash)
+    events.emit(CashMoved, account.id, transfer_id=command.transfer_id, amount=command.amount, cash=cash)
 
 
-def reset(tx: Transaction, account: Account, command: ResetAccount) -> None:
-    """Cancel what is open and begin a new epoch with nothing but cash; what was stays, under its epoch."""
-    if account_store.is_booked(tx.connection, account.id, command.reset_id):
+def reset(uow: UnitOfWork, account: Account, command: ResetAccount) -> None:
+    """Cancel what is open and begin a new generation with nothing but cash; what was stays, under its generation."""
+    if account_store.is_booked(uow.connection, account.id, command.reset_id):
         return
     accounts = {account.id: account}
-    orders = store.lock_open_orders(tx.connection, store.open_families(tx.connection, account.id))
+    orders = store.lock_open_orders(uow.connection, store.open_order_groups(uow.connection, account.id))
     if orders:
-        end_orders(tx, orders, OrderStatus.CANCELED, orders, accounts, "reset")
+        end_orders(uow, orders, OrderStatus.CANCELED, orders, accounts, "reset")
     after = accounts[account.id]
-    after = replace(after, epoch=account.epoch + 1, cash=command.cash, long_value=ZERO, short_value=ZERO)
+    after = replace(after, generation=account.generation + 1, cash=command.cash, long_value=ZERO, short_value=ZERO)
     accounts[account.id] = after
-    voice = Voice(tx, accounts)
-    voice.say(AccountReset, account.id, reset_id=command.reset_id, epoch=after.epoch, cash=after.cash)
-    executions.begin_epoch(tx.connection, after, tx.now)
-    executions.save_entries(tx.connection, [transfer(after.id, after.epoch, tx.now, command.reset_id, command.cash)])
-    account_store.save_accounts(tx.connection, list(accounts.values()))
+    events = AccountEvents(uow, accounts)
+    events.emit(AccountReset, account.id, reset_id=command.reset_id, generation=after.generation, cash=after.cash)
+    executions.begin_generation(uow.connection, after, uow.now)
+    executions.save_entries(
+        uow.connection, [transfer(after.id, after.generation, uow.now, command.reset_id, command.cash)]
+    )
+    account_store.save_accounts(uow.connection, list(accounts.values()))

@@ -18,36 +18,36 @@ from operator import attrgetter
 from services.orders.persistence import quotes
 from services.orders.usecases import auctions
 from services.orders.usecases.execute import fill_on
-from shared.bus.unit_of_work import Transaction, Unit
-from shared.contracts.official_prices import AuctionHeld
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
+from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.prices import Price
 
 #: Bars that ended together, or an auction.
-Step = list[Price] | AuctionHeld
+Step = list[Price] | OfficialPricePublished
 
 
-def catch_up(unit: Unit, progress: Callable[[int, int], None]) -> int:
+def catch_up(context: ServiceContext, progress: Callable[[int, int], None]) -> int:
     """Fill what the missed bars and auctions fill; the number of fills."""
     filled = done = 0
-    while steps := _missed(unit):
+    while steps := _missed(context):
         known = done + len(steps)
         for step in steps:
-            with unit.transaction() as tx:
-                filled += _take(tx, step)
+            with context.unit_of_work() as uow:
+                filled += _take(uow, step)
             done += 1
             progress(done, known)
     return filled
 
 
-def _take(tx: Transaction, step: Step) -> int:
-    if isinstance(step, AuctionHeld):
-        return auctions.hold(tx, step)
-    return fill_on(tx, step, at=step[0].quoted_at)
+def _take(uow: UnitOfWork, step: Step) -> int:
+    if isinstance(step, OfficialPricePublished):
+        return auctions.hold(uow, step)
+    return fill_on(uow, step, at=step[0].quoted_at)
 
 
-def _missed(unit: Unit) -> list[Step]:
+def _missed(context: ServiceContext) -> list[Step]:
     """The next missed bars, those that ended at one time together, and the auctions among them."""
-    with unit.engine.begin() as connection:
+    with context.engine.begin() as connection:
         bars = quotes.missed_bars(connection)
         held = auctions.missed(connection)
     steps: list[Step] = [list(batch) for _, batch in groupby(bars, key=attrgetter("quoted_at"))]
@@ -57,10 +57,10 @@ def _missed(unit: Unit) -> list[Step]:
 
 def _place(step: Step) -> tuple[datetime, bool]:
     """A bar that ends with an auction lies before it."""
-    return (step.held_at, True) if isinstance(step, AuctionHeld) else (step[0].quoted_at, False)
+    return (step.held_at, True) if isinstance(step, OfficialPricePublished) else (step[0].quoted_at, False)
 
 
-def sweep(unit: Unit) -> int:
+def sweep(context: ServiceContext) -> int:
     """Fill on the current price of each symbol with an open order, if no event did; the number of fills."""
-    with unit.transaction() as tx:
-        return fill_on(tx, quotes.prices_with_open_orders(tx.connection), at=tx.now)
+    with context.unit_of_work() as uow:
+        return fill_on(uow, quotes.prices_with_open_orders(uow.connection), at=uow.now)

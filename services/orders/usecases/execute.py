@@ -9,91 +9,91 @@ from services.orders.persistence import executions, fx_rates, order_writes, quot
 from services.orders.persistence import orders as store
 from services.orders.persistence.orders import Concerned
 from services.orders.settings import current
-from services.orders.usecases.account_events import Voice
+from services.orders.usecases.account_events import AccountEvents
 from shared.bus.metrics import STALE
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderExpired, OrderStatus
 from shared.contracts.prices import Price
-from shared.exchange.matching.book import Book, Settlement
+from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.ending import end
-from shared.exchange.matching.execution import settle
+from shared.exchange.matching.execution import execute
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.matching.matching import oldest_fresh
 from shared.exchange.order import Account, Order
 
 
-def fill_on(tx: Transaction, prices: Collection[Price], *, at: datetime) -> int:
+def fill_on(uow: UnitOfWork, prices: Collection[Price], *, at: datetime) -> int:
     """Fill what these prices can fill, and say so; the number of fills. No two are of one symbol.
 
     One that comes after a newer one of its symbol is dropped and counted; so is one that was stale ``at`` that time,
     when it became known. Others wait for the same symbols meanwhile.
     """
     rules = current().rules
-    applied = quotes.apply_in_order(tx, quotes.columns(prices))
+    applied = quotes.apply_in_order(uow, quotes.columns(prices))
     STALE.labels("orders.prices").inc(len(applied.late))
     oldest = oldest_fresh(at, rules)
     fresh = {price.symbol: price for price in prices if price.quoted_at >= oldest and price.symbol not in applied.late}
     usable = {symbol: fresh[symbol] for symbol in applied.concerned if symbol in fresh}
-    settlement = Settlement()
+    execution = Execution()
     if usable:
-        book, orders = _lock(tx, {symbol: applied.concerned[symbol] for symbol in usable}, usable)
-        settlement = settle(orders, usable, book, tx.now, rules, known_at=at)
-        if settlement.changed:
-            tell(tx, settlement, book)
-            executions.add(tx.writes, settlement, book, tx.now)
-    quotes.follow_best(tx.writes, applied.trailing, fresh)
-    return len(settlement.fills)
+        book, orders = _lock(uow, {symbol: applied.concerned[symbol] for symbol in usable}, usable)
+        execution = execute(orders, usable, book, uow.now, rules, known_at=at)
+        if execution.changed:
+            tell(uow, execution, book)
+            executions.add(uow.writes, execution, book, uow.now)
+    quotes.follow_best(uow.writes, applied.trailing, fresh)
+    return len(execution.fills)
 
 
-def _lock(tx: Transaction, concerned: Concerned, prices: dict[str, Price]) -> tuple[Book, list[Order]]:
-    accounts, orders, lots = account_store.lock_concerned(tx.connection, concerned)
+def _lock(uow: UnitOfWork, concerned: Concerned, prices: dict[str, Price]) -> tuple[Book, list[Order]]:
+    accounts, orders, lots = account_store.lock_concerned(uow.connection, concerned)
     book = Book(accounts, lots)
-    book.rates = fx_rates.usable_rates(tx.connection, orders, accounts, tx.now)
+    book.rates = fx_rates.usable_rates(uow.connection, orders, accounts, uow.now)
     if any(account.settings.fills.participation is not None for account in book.accounts.values()):
-        book.liquidity = Liquidity(quotes.lock_taken(tx.connection, prices))
+        book.liquidity = Liquidity(quotes.lock_taken(uow.connection, prices))
     return book, orders
 
 
-def tell(tx: Transaction, settlement: Settlement, book: Book) -> None:
+def tell(uow: UnitOfWork, execution: Execution, book: Book) -> None:
     """Say what became of each order, and then what each account holds."""
-    voice = Voice(tx, book.accounts)
-    for order, outcome in settlement.outcomes:
-        voice.outcome(order, outcome)
-    for account_id, symbol in executions.holdings(settlement.fills):
-        voice.position(account_id, symbol, book.lots[account_id, symbol])
+    events = AccountEvents(uow, book.accounts)
+    for order, outcome in execution.outcomes:
+        events.outcome(order, outcome)
+    for account_id, symbol in executions.holdings(execution.fills):
+        events.position(account_id, symbol, book.lots[account_id, symbol])
 
 
-def expire(tx: Transaction) -> int:
+def expire(uow: UnitOfWork) -> int:
     """End the orders whose session is over; the number of them."""
-    families = store.expired(tx.connection, tx.now)
-    if not families:
+    order_groups = store.expired(uow.connection, uow.now)
+    if not order_groups:
         return 0
-    accounts = account_store.lock_accounts(tx.connection, sorted({account for account, _ in families}))
-    orders = store.lock_open_orders(tx.connection, families)
-    over = [order for order in orders if order.expires_at is not None and order.expires_at <= tx.now]
-    end_orders(tx, over, OrderStatus.EXPIRED, orders, accounts)
+    accounts = account_store.lock_accounts(uow.connection, sorted({account for account, _ in order_groups}))
+    orders = store.lock_open_orders(uow.connection, order_groups)
+    over = [order for order in orders if order.expires_at is not None and order.expires_at <= uow.now]
+    end_orders(uow, over, OrderStatus.EXPIRED, orders, accounts)
     return len(over)
 
 
 def end_orders(
-    tx: Transaction,
+    uow: UnitOfWork,
     ending: Sequence[Order],
     status: OrderStatus,
     open_orders: Sequence[Order],
     accounts: dict[UUID, Account],
     reason: str = "expired",
 ) -> None:
-    """End these orders, and say so; ``open_orders`` are all of their families. Saves the accounts, too."""
-    result = end(ending, status, open_orders, accounts, tx.now)
-    voice = Voice(tx, accounts)
+    """End these orders, and say so; ``open_orders`` are all of their order_groups. Saves the accounts, too."""
+    result = end(ending, status, open_orders, accounts, uow.now)
+    events = AccountEvents(uow, accounts)
     for order in result.ended:
         if status is OrderStatus.EXPIRED:
-            voice.say(OrderExpired, order.account_id, trace=order.trace, order_id=order.id)
+            events.emit(OrderExpired, order.account_id, trace=order.trace, order_id=order.id)
         else:
-            voice.canceled(order, reason)
+            events.canceled(order, reason)
     for order in result.canceled:
-        voice.canceled(order, "family")
+        events.canceled(order, "order_group")
     reasons = {order.key: reason for order in result.ended} if status is OrderStatus.CANCELED else {}
-    reasons |= {order.key: "family" for order in result.canceled}
-    order_writes.save_orders(tx.connection, list(result.orders.values()), reasons, tx.now)
-    account_store.save_accounts(tx.connection, [accounts[id_] for id_ in sorted({o.account_id for o in ending})])
+    reasons |= {order.key: "order_group" for order in result.canceled}
+    order_writes.save_orders(uow.connection, list(result.orders.values()), reasons, uow.now)
+    account_store.save_accounts(uow.connection, [accounts[id_] for id_ in sorted({o.account_id for o in ending})])

@@ -8,11 +8,11 @@ from uuid import UUID, uuid5
 from services.orders.persistence import accounts as account_store
 from services.orders.persistence import executions, margin_calls
 from services.orders.persistence import orders as store
-from services.orders.persistence.accounts import Context
-from services.orders.usecases.account_events import Voice
+from services.orders.persistence.accounts import PreTradeContext
+from services.orders.usecases.account_events import AccountEvents
 from services.orders.usecases.execute import end_orders
 from services.orders.usecases.submit import enter_orders, look_up
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import InterestCharged, MarginCalled, MarginCallEnded
 from shared.contracts.orders import NewOrder, OrderStatus, OrderType, Side, TimeInForce
 from shared.exchange.ledger import Entry, Kind
@@ -21,11 +21,11 @@ from shared.exchange.order import Account
 from shared.money import plain
 
 
-def charge_interest(tx: Transaction, day: date) -> int:
+def charge_interest(uow: UnitOfWork, day: date) -> int:
     """Charge a day's interest, once; the number of accounts that owed any."""
-    accounts = account_store.lock_accounts(tx.connection, margin_calls.margin_accounts(tx.connection))
-    charged = account_store.references(tx.connection, Kind.INTEREST, [_interest_id(id_, day) for id_ in accounts])
-    voice = Voice(tx, accounts)
+    accounts = account_store.lock_accounts(uow.connection, margin_calls.margin_accounts(uow.connection))
+    charged = account_store.references(uow.connection, Kind.INTEREST, [_interest_id(id_, day) for id_ in accounts])
+    events = AccountEvents(uow, accounts)
     entries = []
     for account in list(accounts.values()):
         amount, reference = daily_interest(account), _interest_id(account.id, day)
@@ -33,12 +33,12 @@ def charge_interest(tx: Transaction, day: date) -> int:
             continue
         accounts[account.id] = replace(account, cash=account.cash - amount)
         entries.append(
-            Entry(account.id, account.epoch, Kind.INTEREST, tx.now, reference, cash=-amount, interest=amount)
+            Entry(account.id, account.generation, Kind.INTEREST, uow.now, reference, cash=-amount, interest=amount)
         )
-        voice.say(InterestCharged, account.id, day=day, amount=amount, cash=accounts[account.id].cash)
+        events.emit(InterestCharged, account.id, day=day, amount=amount, cash=accounts[account.id].cash)
     if entries:
-        executions.save_entries(tx.connection, entries)
-        account_store.save_accounts(tx.connection, [accounts[entry.account_id] for entry in entries])
+        executions.save_entries(uow.connection, entries)
+        account_store.save_accounts(uow.connection, [accounts[entry.account_id] for entry in entries])
     return len(entries)
 
 
@@ -46,62 +46,62 @@ def _interest_id(account_id: UUID, day: date) -> UUID:
     return uuid5(account_id, f"interest/{day.isoformat()}")
 
 
-def check_margins(tx: Transaction) -> dict[str, int]:
+def check_margins(uow: UnitOfWork) -> dict[str, int]:
     """Call accounts whose equity is too low, end the calls that were met, and liquidate where one is overdue."""
-    accounts = account_store.lock_accounts(tx.connection, margin_calls.margin_accounts(tx.connection))
-    calls = margin_calls.open_calls(tx.connection, list(accounts))
+    accounts = account_store.lock_accounts(uow.connection, margin_calls.margin_accounts(uow.connection))
+    calls = margin_calls.open_calls(uow.connection, list(accounts))
     done = {"called": 0, "met": 0, "liquidated": 0}
     for account in list(accounts.values()):
         call, required = calls.get(account.id), maintenance(account)
         if account.equity >= required or not required:  # who holds nothing has nothing to close
-            done["met"] += call is not None and _end(tx, account, call, "met")
+            done["met"] += call is not None and _end(uow, account, call, "met")
         elif call is None:
-            done["called"] += _call(tx, account, required)
-        elif call.due_at <= tx.now and call.liquidated_at is None:
-            done["liquidated"] += _liquidate(tx, account, call)
+            done["called"] += _call(uow, account, required)
+        elif call.due_at <= uow.now and call.liquidated_at is None:
+            done["liquidated"] += _liquidate(uow, account, call)
     return done
 
 
-def _call(tx: Transaction, account: Account, required: Any) -> bool:
-    due_at = tx.now + timedelta(hours=account.settings.margin_grace)
+def _call(uow: UnitOfWork, account: Account, required: Any) -> bool:
+    due_at = uow.now + timedelta(hours=account.settings.margin_grace)
     accounts = {account.id: account}
-    margin_calls.add_call(tx.connection, account.id, account.equity, required, tx.now, due_at)
-    Voice(tx, accounts).say(MarginCalled, account.id, equity=account.equity, required=required, due_at=due_at)
-    account_store.save_accounts(tx.connection, list(accounts.values()))
+    margin_calls.add_call(uow.connection, account.id, account.equity, required, uow.now, due_at)
+    AccountEvents(uow, accounts).emit(MarginCalled, account.id, equity=account.equity, required=required, due_at=due_at)
+    account_store.save_accounts(uow.connection, list(accounts.values()))
     return True
 
 
-def _end(tx: Transaction, account: Account, call: margin_calls.Call, how: str) -> bool:
+def _end(uow: UnitOfWork, account: Account, call: margin_calls.Call, how: str) -> bool:
     accounts = {account.id: account}
-    margin_calls.end_call(tx.connection, call, how, tx.now)
-    Voice(tx, accounts).say(MarginCallEnded, account.id, how=how)
-    account_store.save_accounts(tx.connection, list(accounts.values()))
+    margin_calls.end_call(uow.connection, call, how, uow.now)
+    AccountEvents(uow, accounts).emit(MarginCallEnded, account.id, how=how)
+    account_store.save_accounts(uow.connection, list(accounts.values()))
     return True
 
 
-def _liquidate(tx: Transaction, account: Account, call: margin_calls.Call) -> bool:
+def _liquidate(uow: UnitOfWork, account: Account, call: margin_calls.Call) -> bool:
     """Cancel what is open and close everything at the market; the call ends when equity suffices.
 
     The orders in what is halted come in all the same, and wait for the first price after it.
     """
     accounts = {account.id: account}
-    orders = store.lock_open_orders(tx.connection, store.open_families(tx.connection, account.id))
+    orders = store.lock_open_orders(uow.connection, store.open_order_groups(uow.connection, account.id))
     if orders:
-        end_orders(tx, orders, OrderStatus.CANCELED, orders, accounts, "margin_call")
-    held = account_store.positions_of(tx.connection, account.id)
-    closing = [_closing(call, symbol, qty, tx) for symbol, qty in held]
+        end_orders(uow, orders, OrderStatus.CANCELED, orders, accounts, "margin_call")
+    held = account_store.positions_of(uow.connection, account.id)
+    closing = [_closing(call, symbol, qty, uow) for symbol, qty in held]
     unblocked = replace(accounts[account.id], settings=account.settings.model_copy(update={"trading_blocked": False}))
-    _, contexts = look_up(tx, account.id, closing)
-    enter_orders(tx, unblocked, closing, [_free_of_halts(context) for context in contexts])
-    margin_calls.note_liquidation(tx.connection, call, tx.now)
+    _, pre_trade_contexts = look_up(uow, account.id, closing)
+    enter_orders(uow, unblocked, closing, [_free_of_halts(pre_trade) for pre_trade in pre_trade_contexts])
+    margin_calls.note_liquidation(uow.connection, call, uow.now)
     return True
 
 
-def _free_of_halts(context: Context) -> Context:
-    return replace(context, listing=context.listing and replace(context.listing, halt=None))
+def _free_of_halts(pre_trade: PreTradeContext) -> PreTradeContext:
+    return replace(pre_trade, instrument=pre_trade.instrument and replace(pre_trade.instrument, halt=None))
 
 
-def _closing(call: margin_calls.Call, symbol: str, qty: Any, tx: Transaction) -> NewOrder:
+def _closing(call: margin_calls.Call, symbol: str, qty: Any, uow: UnitOfWork) -> NewOrder:
     order_id = uuid5(call.id, symbol)
     return NewOrder(
         symbol=symbol,
@@ -111,5 +111,5 @@ def _closing(call: margin_calls.Call, symbol: str, qty: Any, tx: Transaction) ->
         qty=abs(qty),
         order_id=order_id,
         client_order_id=f"margin-call-{plain(abs(qty))}-{order_id}",
-        submitted_at=tx.now,
+        submitted_at=uow.now,
     )

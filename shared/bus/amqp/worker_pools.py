@@ -11,7 +11,7 @@ import dramatiq
 from dramatiq import Worker
 
 
-class BackgroundLane(dramatiq.Middleware):
+class BackgroundPool(dramatiq.Middleware):
     """Runs a second worker, for the queues that are not urgent, beside the one that is started and stopped."""
 
     def __init__(self, queues: Iterable[str], *, threads: int, timeout_ms: int, shutdown_ms: int) -> None:

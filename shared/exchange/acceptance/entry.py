@@ -7,7 +7,7 @@ from uuid import uuid5
 
 from shared.contracts.accounts import RiskLimits
 from shared.contracts.orders import AUCTIONS, NewOrder, OrderClass, OrderStatus, OrderType, Side, TimeInForce
-from shared.exchange.acceptance.risk_checks import Listing, Refusal, Standing, refuse, refuse_auction, size_up
+from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal, refuse, refuse_auction, size_up
 from shared.exchange.order import Account, Leg, Order
 from shared.money import ZERO
 
@@ -20,59 +20,64 @@ class Admitted:
 
     orders: tuple[Order, ...]
     account: Account
-    standing: Standing
+    exposure: Exposure
 
 
 def admit(
-    order: NewOrder, listing: Listing, account: Account, standing: Standing, now: datetime, trace: str | None = None
+    order: NewOrder,
+    instrument: Instrument,
+    account: Account,
+    exposure: Exposure,
+    now: datetime,
+    trace: str | None = None,
 ) -> Admitted | Refusal:
     """Accept the order with its exits, or say why not."""
-    late = refuse_auction(order, listing, now)
+    late = refuse_auction(order, instrument, now)
     if late is not None:
         return late
-    for limits, recent in _limits(order, account, standing):
-        refusal = refuse(order, listing, account, replace(standing, recent=recent), limits)
+    for limits, recent in _limits(order, account, exposure):
+        refusal = refuse(order, instrument, account, replace(exposure, recent=recent), limits)
         if refusal is not None:
             return refusal
-    asked = size_up(order, listing, account, standing)
-    first = _first(order, listing, account, now, trace)
-    first = replace(first, reserved=asked.needed, promised=asked.closing)
+    asked = size_up(order, instrument, account, exposure)
+    first = _first(order, instrument, account, now, trace)
+    first = replace(first, reserved=asked.needed, held_for_orders=asked.closing)
     exits = tuple(_exits(order, first))
     return Admitted(
         (first, *exits),
         replace(account, reserved=account.reserved + first.reserved),
-        _with(standing, first),
+        _with(exposure, first),
     )
 
 
-def _with(standing: Standing, first: Order) -> Standing:
-    opening = (first.qty or ZERO) - first.promised
+def _with(exposure: Exposure, first: Order) -> Exposure:
+    opening = (first.qty or ZERO) - first.held_for_orders
     return replace(
-        standing,
-        promised=standing.promised + first.promised,
-        buying=standing.buying + (opening if first.buys else ZERO),
-        selling=standing.selling + (ZERO if first.buys else opening),
-        recent=standing.recent + 1,
-        recent_of_strategy=standing.recent_of_strategy + 1,
+        exposure,
+        held_for_orders=exposure.held_for_orders + first.held_for_orders,
+        buying=exposure.buying + (opening if first.buys else ZERO),
+        selling=exposure.selling + (ZERO if first.buys else opening),
+        recent=exposure.recent + 1,
+        recent_of_strategy=exposure.recent_of_strategy + 1,
     )
 
 
 def refused(order: NewOrder, account: Account, currency: str, now: datetime, trace: str | None = None) -> Order:
     """The order as a row that tells that it was not accepted."""
-    asked = _first(order, Listing(tradable=False, currency=currency), account, now, trace)
+    asked = _first(order, Instrument(tradable=False, currency=currency), account, now, trace)
     return replace(asked, status=OrderStatus.REJECTED)
 
 
-def _limits(order: NewOrder, account: Account, standing: Standing) -> list[tuple[RiskLimits, int]]:
+def _limits(order: NewOrder, account: Account, exposure: Exposure) -> list[tuple[RiskLimits, int]]:
     """Those of the account, and those of the strategy that it comes from; with each how many orders came lately."""
     strategies = account.settings.strategies
-    found = [(account.settings.limits, standing.recent)]
+    found = [(account.settings.limits, exposure.recent)]
     if order.strategy_id in strategies:
-        found.append((strategies[order.strategy_id], standing.recent_of_strategy))
+        found.append((strategies[order.strategy_id], exposure.recent_of_strategy))
     return found
 
 
-def _first(order: NewOrder, listing: Listing, account: Account, now: datetime, trace: str | None) -> Order:
+def _first(order: NewOrder, instrument: Instrument, account: Account, now: datetime, trace: str | None) -> Order:
     oco = order.order_class is OrderClass.OCO
     return Order(
         account_id=account.id,
@@ -90,16 +95,16 @@ def _first(order: NewOrder, listing: Listing, account: Account, now: datetime, t
         stop_price=order.stop_price,
         trail_price=order.trail_price,
         trail_percent=order.trail_percent,
-        hwm=listing.last if order.type is OrderType.TRAILING_STOP else None,
-        expires_at=expiry(order.time_in_force, listing),
-        auction_day=listing.auction.day if listing.auction else None,
-        auction_at=listing.auction.at if listing.auction else None,
+        hwm=instrument.last if order.type is OrderType.TRAILING_STOP else None,
+        expires_at=expiry(order.time_in_force, instrument),
+        auction_day=instrument.auction.day if instrument.auction else None,
+        auction_at=instrument.auction.at if instrument.auction else None,
         strategy_id=order.strategy_id,
         order_class=order.order_class,
-        family=None if order.order_class is OrderClass.SIMPLE else order.order_id,
+        order_group=None if order.order_class is OrderClass.SIMPLE else order.order_id,
         leg=Leg.TAKE_PROFIT if oco else None,
         trace=trace,
-        currency=listing.currency,
+        currency=instrument.currency,
     )
 
 
@@ -108,14 +113,14 @@ def active_from(account: Account, now: datetime) -> datetime:
     return now + timedelta(microseconds=int(account.settings.fills.latency * 1_000_000))
 
 
-def expiry(time_in_force: TimeInForce, listing: Listing) -> datetime | None:
+def expiry(time_in_force: TimeInForce, instrument: Instrument) -> datetime | None:
     """When the order is over; one that must fill at once waits for a quote no longer than one of the day.
 
     One for an auction waits for its price longer, since that may be known only after the session.
     """
     if time_in_force in AUCTIONS:
-        return listing.auction.until if listing.auction else None
-    return None if time_in_force is TimeInForce.GTC else listing.session_end
+        return instrument.auction.until if instrument.auction else None
+    return None if time_in_force is TimeInForce.GTC else instrument.session_end
 
 
 def _exits(order: NewOrder, first: Order) -> list[Order]:
@@ -133,7 +138,7 @@ def _exits(order: NewOrder, first: Order) -> list[Order]:
         trail_percent=None,
         hwm=None,
         reserved=ZERO,
-        promised=ZERO,
+        held_for_orders=ZERO,
     )
     exits = []
     if order.take_profit is not None and not oco:

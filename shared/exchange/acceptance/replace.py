@@ -15,7 +15,7 @@ from shared.contracts.orders import (
     ReplaceOrder,
 )
 from shared.exchange.acceptance.entry import Admitted, active_from, admit, expiry
-from shared.exchange.acceptance.risk_checks import Listing, Refusal, Standing, refuse_change, refuse_halted
+from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal, refuse_change, refuse_halted
 from shared.exchange.matching.contingent_orders import released
 from shared.exchange.order import Account, Order
 from shared.money import ZERO, plain
@@ -31,45 +31,47 @@ class Replaced:
 
 
 def amend(
-    family: Sequence[Order],
+    order_group: Sequence[Order],
     command: ReplaceOrder,
-    listing: Listing,
+    instrument: Instrument,
     account: Account,
-    standing: Standing,
+    exposure: Exposure,
     now: datetime,
 ) -> Replaced | Refusal:
-    """Replace the order, or say why not; then it stays as it is. ``family`` are all open orders that end with it.
+    """Replace the order, or say why not; then it stays as it is. ``order_group`` are all open orders that end with it.
 
     The new order is admitted as any other is, beside the account without the old one.
     """
-    old = next(order for order in family if order.id == command.order_id)
-    refusal = refuse_change(old, now) or refuse_halted(old.symbol, listing) or _refuse(old, command)
+    old = next(order for order in order_group if order.id == command.order_id)
+    refusal = refuse_change(old, now) or refuse_halted(old.symbol, instrument) or _refuse(old, command)
     if refusal is not None:
         return refusal
     terms = _terms(old, command)
     if isinstance(terms, Refusal):
         return terms
     without = replace(account, reserved=account.reserved - old.reserved)
-    promised = sum((each.promised for each in family if each.side is old.side), ZERO)
-    free = replace(_less(standing, old), promised=standing.promised - promised)
+    held_for_orders = sum((each.held_for_orders for each in order_group if each.side is old.side), ZERO)
+    free = replace(_less(exposure, old), held_for_orders=exposure.held_for_orders - held_for_orders)
     if old.status is OrderStatus.HELD:  # its entry has not filled: there is nothing yet that it could close
-        held = replace(_held(old, terms, listing), accepted_at=now, active_at=active_from(account, now))
+        held = replace(_held(old, terms, instrument), accepted_at=now, active_at=active_from(account, now))
         return Replaced(released(old, OrderStatus.REPLACED), held, account)
-    admitted = admit(terms, listing, without, free, now, old.trace)
+    admitted = admit(terms, instrument, without, free, now, old.trace)
     if isinstance(admitted, Refusal):
         return admitted
     order = _going_on(old, admitted, command)
     return Replaced(released(old, OrderStatus.REPLACED), order, admitted.account)
 
 
-def _less(standing: Standing, old: Order) -> Standing:
+def _less(exposure: Exposure, old: Order) -> Exposure:
     """The standing without what the old order would open."""
     opening = (
-        ZERO if old.leg is not None else (old.qty or ZERO) - old.filled_qty - (ZERO if old.is_entry else old.promised)
+        ZERO
+        if old.leg is not None
+        else (old.qty or ZERO) - old.filled_qty - (ZERO if old.is_entry else old.held_for_orders)
     )
     if old.buys:
-        return replace(standing, buying=standing.buying - opening)
-    return replace(standing, selling=standing.selling - opening)
+        return replace(exposure, buying=exposure.buying - opening)
+    return replace(exposure, selling=exposure.selling - opening)
 
 
 def _refuse(old: Order, command: ReplaceOrder) -> Refusal | None:
@@ -83,10 +85,10 @@ def _refuse(old: Order, command: ReplaceOrder) -> Refusal | None:
         return Refusal("qty", "the quantity of an exit is that of its entry")
     if command.trail is not None and old.type is not OrderType.TRAILING_STOP:
         return Refusal("trail", f"trail does not go with a {old.type} order")
-    return _refuse_in_family(old, command) if old.order_class is not OrderClass.SIMPLE else None
+    return _refuse_in_group(old, command) if old.order_class is not OrderClass.SIMPLE else None
 
 
-def _refuse_in_family(old: Order, command: ReplaceOrder) -> Refusal | None:
+def _refuse_in_group(old: Order, command: ReplaceOrder) -> Refusal | None:
     """What the terms of a simple order may be, but not those of one that belongs to others."""
     if command.time_in_force in AT_ONCE:
         return Refusal("time_in_force", f"time_in_force: an order of class {old.order_class} is day or gtc")
@@ -133,7 +135,7 @@ def _sentence(error: ValueError) -> str:
     return f"{where}: {message}" if where else message
 
 
-def _held(old: Order, terms: NewOrder, listing: Listing) -> Order:
+def _held(old: Order, terms: NewOrder, instrument: Instrument) -> Order:
     return replace(
         old,
         id=terms.order_id,
@@ -141,19 +143,19 @@ def _held(old: Order, terms: NewOrder, listing: Listing) -> Order:
         time_in_force=terms.time_in_force,
         limit_price=terms.limit_price,
         stop_price=terms.stop_price,
-        expires_at=expiry(terms.time_in_force, listing),
+        expires_at=expiry(terms.time_in_force, instrument),
     )
 
 
 def _going_on(old: Order, admitted: Admitted, command: ReplaceOrder) -> Order:
-    """The new order in the old one's place in its family; a new stop is one that was not reached yet."""
+    """The new order in the old one's place in its order_group; a new stop is one that was not reached yet."""
     (order,) = admitted.orders
     return replace(
         order,
         order_class=old.order_class,
-        family=old.family if old.order_class is not OrderClass.SIMPLE else None,
+        order_group=old.order_group if old.order_class is not OrderClass.SIMPLE else None,
         leg=old.leg,
-        promised=_promised(old, order),
+        held_for_orders=_promised(old, order),
         hwm=old.hwm or order.hwm,
         triggered=old.triggered and command.stop_price is None and command.trail is None,
         carried=old.carried + old.filled_qty,
@@ -161,7 +163,7 @@ def _going_on(old: Order, admitted: Admitted, command: ReplaceOrder) -> Order:
 
 
 def _promised(old: Order, order: Order) -> Decimal:
-    if old.is_entry:  # what it has bought stays promised to its exits
-        return old.promised
-    shared = old.leg is not None and old.promised == ZERO  # the other exit promises the shares of both
-    return ZERO if shared else order.promised
+    if old.is_entry:  # what it has bought stays held_for_orders to its exits
+        return old.held_for_orders
+    shared = old.leg is not None and old.held_for_orders == ZERO  # the other exit promises the shares of both
+    return ZERO if shared else order.held_for_orders

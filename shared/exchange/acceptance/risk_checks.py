@@ -41,7 +41,7 @@ class Halt:
 
 
 @dataclass(frozen=True)
-class Listing:
+class Instrument:
     """What is known about an instrument when an order comes in; no quote is there before the first price.
 
     ``is_open``: its market trades now. ``session_end``: when orders of the day end; None where no session is known.
@@ -65,8 +65,8 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What an account has of a symbol and has done: shares held and promised to open orders that close them.
+class Exposure:
+    """What an account has of a symbol and has done: shares held and held_for_orders to open orders that close them.
 
     ``buying`` and ``selling`` are the shares that open orders would add to what is held, long and short.
     ``day_start`` and ``peak`` are its equity then, None where no day was summed up yet; ``recent`` the orders of the
@@ -74,7 +74,7 @@ class Standing:
     """
 
     held: Decimal = ZERO
-    promised: Decimal = ZERO
+    held_for_orders: Decimal = ZERO
     buying: Decimal = ZERO
     selling: Decimal = ZERO
     recent: int = 0
@@ -104,13 +104,17 @@ def unknown_symbol(symbol: str) -> Refusal:
     return Refusal("unknown_symbol", f"symbol {symbol} is not an instrument here")
 
 
-def size_up(order: OrderTerms, listing: Listing, account: Account, standing: Standing) -> Asked:
+def size_up(order: OrderTerms, instrument: Instrument, account: Account, exposure: Exposure) -> Asked:
     """The order in numbers. ``needed`` is the buying power that its opening part and its commission take.
 
     Of an instrument without a price nothing is known: such an order is checked when it fills.
     """
-    price = _worth(order, listing, account)
-    free = standing.held - standing.promised if order.side is Side.SELL else standing.held + standing.promised
+    price = _worth(order, instrument, account)
+    free = (
+        exposure.held - exposure.held_for_orders
+        if order.side is Side.SELL
+        else exposure.held + exposure.held_for_orders
+    )
     qty = order.qty if order.qty is not None else _shares(order, price, free)
     closing = closing_qty(free, order.side, qty)
     opening = qty - closing
@@ -133,67 +137,67 @@ def _shares(order: OrderTerms, price: Decimal | None, free: Decimal) -> Decimal:
     return max(qty, closing_qty(free, order.side, more))
 
 
-def _worth(order: OrderTerms, listing: Listing, account: Account) -> Decimal | None:
+def _worth(order: OrderTerms, instrument: Instrument, account: Account) -> Decimal | None:
     """The price to reckon with, in the account's currency."""
-    price, rate = _reference(order, listing), listing.rate_in(account.currency)
+    price, rate = _reference(order, instrument), instrument.rate_in(account.currency)
     if price is None or rate is None:
         return None
     return price * rate.of(buys=order.side is Side.BUY or order.notional is None)  # a short sale will be bought back
 
 
-def _reference(order: OrderTerms, listing: Listing) -> Decimal | None:
+def _reference(order: OrderTerms, instrument: Instrument) -> Decimal | None:
     """The price to reckon with: the worst that the order is likely to get."""
     if order.side is Side.SELL:
-        return _sell_reference(order, listing)
+        return _sell_reference(order, instrument)
     if order.limit_price is not None:
         return order.limit_price
-    market = listing.ask or listing.last
+    market = instrument.ask or instrument.last
     if order.type is OrderType.TRAILING_STOP and market is not None:
         market += order.trail_price if order.trail_price is not None else market * (order.trail_percent or ZERO) / 100
     base = order.stop_price or market
     return None if base is None else base if order.notional is not None else base * ALLOWANCE
 
 
-def _sell_reference(order: OrderTerms, listing: Listing) -> Decimal | None:
+def _sell_reference(order: OrderTerms, instrument: Instrument) -> Decimal | None:
     if order.notional is not None:
-        return listing.bid or listing.last
-    market = listing.ask or listing.last
+        return instrument.bid or instrument.last
+    market = instrument.ask or instrument.last
     prices = [order.limit_price, market and market * SHORT_ALLOWANCE, order.stop_price]
     return max((price for price in prices if price is not None), default=None)
 
 
 def refuse(
-    order: OrderTerms, listing: Listing, account: Account, standing: Standing, limits: RiskLimits
+    order: OrderTerms, instrument: Instrument, account: Account, exposure: Exposure, limits: RiskLimits
 ) -> Refusal | None:
     """The first reason not to accept the order."""
-    asked = size_up(order, listing, account, standing)
+    asked = size_up(order, instrument, account, exposure)
     return (
-        _refuse_instrument(order, listing, account, limits)
-        or refuse_halted(order.symbol, listing)
-        or _refuse_unrated(order, listing, account, asked)
+        _refuse_instrument(order, instrument, account, limits)
+        or refuse_halted(order.symbol, instrument)
+        or _refuse_unrated(order, instrument, account, asked)
         or _refuse_shares(order, account, asked)
-        or _refuse_rate(standing, limits)
+        or _refuse_rate(exposure, limits)
         or _refuse_size(asked, limits)
-        or _refuse_price(order, listing, limits)
-        or (_refuse_exposure(order, account, standing, asked, limits) if asked.opening else None)
+        or _refuse_price(order, instrument, limits)
+        or (_refuse_exposure(order, account, exposure, asked, limits) if asked.opening else None)
         or _refuse_cost(account, asked)
     )
 
 
-def refuse_auction(order: OrderTerms, listing: Listing, now: datetime) -> Refusal | None:
+def refuse_auction(order: OrderTerms, instrument: Instrument, now: datetime) -> Refusal | None:
     """Why the order cannot go to the auction that it is for."""
     if order.time_in_force not in AUCTIONS:
         return None
-    if listing.auction is None:
+    if instrument.auction is None:
         return Refusal(
             "no_auction", f"{order.symbol} has no auction: its market never closes, or its sessions are not known"
         )
-    if not is_closed(order.time_in_force, listing.auction.at, now):
+    if not is_closed(order.time_in_force, instrument.auction.at, now):
         return None
     return Refusal(
         "auction_closed",
         f"an order that is {order.time_in_force} comes at the latest {_minutes(order.time_in_force)} minutes before "
-        f"its auction, which was due at {listing.auction.at:%Y-%m-%d %H:%M} UTC",
+        f"its auction, which was due at {instrument.auction.at:%Y-%m-%d %H:%M} UTC",
     )
 
 
@@ -213,42 +217,44 @@ def refuse_change(order: Order, now: datetime) -> Refusal | None:
     )
 
 
-def refuse_halted(symbol: str, listing: Listing) -> Refusal | None:
+def refuse_halted(symbol: str, instrument: Instrument) -> Refusal | None:
     """Nothing new comes while the symbol is halted; what is there waits, and may be canceled."""
-    if listing.halt is None:
+    if instrument.halt is None:
         return None
-    since = f"{listing.halt.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return Refusal("symbol_halted", f"trading of {symbol} is halted since {since}: {listing.halt.reason}")
+    since = f"{instrument.halt.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return Refusal("symbol_halted", f"trading of {symbol} is halted since {since}: {instrument.halt.reason}")
 
 
 def _minutes(time_in_force: TimeInForce) -> int:
     return CUTOFFS[time_in_force] // timedelta(minutes=1)
 
 
-def _refuse_instrument(order: OrderTerms, listing: Listing, account: Account, limits: RiskLimits) -> Refusal | None:
+def _refuse_instrument(
+    order: OrderTerms, instrument: Instrument, account: Account, limits: RiskLimits
+) -> Refusal | None:
     symbol = order.symbol
     at_once = order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK}
     found = (
         (account.settings.trading_blocked, "trading_blocked", "trading is blocked for this account"),
-        (not listing.tradable, "not_tradable", f"symbol {symbol} is not tradable"),
+        (not instrument.tradable, "not_tradable", f"symbol {symbol} is not tradable"),
         (symbol in limits.blocked_symbols, "symbol_blocked", f"orders for {symbol} are blocked"),
         (
             bool(limits.allowed_symbols) and symbol not in limits.allowed_symbols,
             "symbol_not_allowed",
             f"{symbol} is not among the allowed symbols",
         ),
-        (at_once and not listing.is_open, "market_closed", f"an {order.time_in_force} order needs an open market"),
+        (at_once and not instrument.is_open, "market_closed", f"an {order.time_in_force} order needs an open market"),
     )
     return next((Refusal(reason, message) for broken, reason, message in found if broken), None)
 
 
-def _refuse_unrated(order: OrderTerms, listing: Listing, account: Account, asked: Asked) -> Refusal | None:
+def _refuse_unrated(order: OrderTerms, instrument: Instrument, account: Account, asked: Asked) -> Refusal | None:
     """Shares that only close may wait for a rate: nobody is kept from getting out."""
-    if listing.rate_in(account.currency) is not None or not (asked.opening or order.notional is not None):
+    if instrument.rate_in(account.currency) is not None or not (asked.opening or order.notional is not None):
         return None
     return Refusal(
         "no_exchange_rate",
-        f"{order.symbol} trades in {listing.currency}, of which there is no rate in {account.currency}",
+        f"{order.symbol} trades in {instrument.currency}, of which there is no rate in {account.currency}",
     )
 
 
@@ -276,8 +282,8 @@ def _too_few(asked: Asked, why: str) -> Refusal:
     return Refusal("insufficient_shares", f"{why} (requested: {plain(asked.qty)}, available: {plain(asked.closing)})")
 
 
-def _refuse_rate(standing: Standing, limits: RiskLimits) -> Refusal | None:
-    if limits.orders_per_minute is None or standing.recent < limits.orders_per_minute:
+def _refuse_rate(exposure: Exposure, limits: RiskLimits) -> Refusal | None:
+    if limits.orders_per_minute is None or exposure.recent < limits.orders_per_minute:
         return None
     return Refusal("too_many_orders", f"more than {limits.orders_per_minute} orders in a minute")
 
@@ -289,39 +295,39 @@ def _refuse_size(asked: Asked, limits: RiskLimits) -> Refusal | None:
     )
 
 
-def _refuse_price(order: OrderTerms, listing: Listing, limits: RiskLimits) -> Refusal | None:
+def _refuse_price(order: OrderTerms, instrument: Instrument, limits: RiskLimits) -> Refusal | None:
     """A limit far from the market is a slip of the hand."""
-    if limits.price_collar is None or order.limit_price is None or listing.last is None:
+    if limits.price_collar is None or order.limit_price is None or instrument.last is None:
         return None
-    away = abs(order.limit_price - listing.last) / listing.last
+    away = abs(order.limit_price - instrument.last) / instrument.last
     if away <= limits.price_collar:
         return None
     return Refusal(
         "price_collar",
         f"limit_price {plain(order.limit_price)} is more than {plain(limits.price_collar * 100)} % "
-        f"away from the last price {plain(listing.last)}",
+        f"away from the last price {plain(instrument.last)}",
     )
 
 
 def _refuse_exposure(
-    order: OrderTerms, account: Account, standing: Standing, asked: Asked, limits: RiskLimits
+    order: OrderTerms, account: Account, exposure: Exposure, asked: Asked, limits: RiskLimits
 ) -> Refusal | None:
     buys = order.side is Side.BUY
-    after = abs(standing.held + (standing.buying + asked.qty if buys else -standing.selling - asked.qty))
+    after = abs(exposure.held + (exposure.buying + asked.qty if buys else -exposure.selling - asked.qty))
     value = cents(after * (asked.price or ZERO))
     share = None if limits.max_position_share is None else cents(limits.max_position_share * account.equity)
     return (
         _over("position_limit", "position", after, limits.max_position_qty)
         or _over("position_limit", "position value", value, limits.max_position_notional)
         or _over("position_limit", "position value", value, share)
-        or _refuse_losses(account, standing, limits)
+        or _refuse_losses(account, exposure, limits)
     )
 
 
-def _refuse_losses(account: Account, standing: Standing, limits: RiskLimits) -> Refusal | None:
+def _refuse_losses(account: Account, exposure: Exposure, limits: RiskLimits) -> Refusal | None:
     for name, allowed, was in (
-        ("daily_loss", limits.max_daily_loss, standing.day_start),
-        ("drawdown", limits.max_drawdown, standing.peak),
+        ("daily_loss", limits.max_daily_loss, exposure.day_start),
+        ("drawdown", limits.max_drawdown, exposure.peak),
     ):
         if allowed is not None and was is not None and account.equity < was * (1 - allowed):
             return Refusal(

@@ -7,11 +7,11 @@ What is left of them then is canceled. No other price fills them, and no other o
 from collections.abc import Sequence
 from datetime import datetime
 
-from shared.contracts.official_prices import AuctionHeld, AuctionKind
+from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from shared.contracts.orders import TimeInForce
 from shared.contracts.prices import Price
-from shared.exchange.matching.book import Book, Settlement
-from shared.exchange.matching.execution import settle_matches
+from shared.exchange.matching.book import Book, Execution
+from shared.exchange.matching.execution import execute_matches
 from shared.exchange.matching.matching import Match, Stage, within
 from shared.exchange.order import Order
 from shared.money import ZERO
@@ -19,19 +19,19 @@ from shared.money import ZERO
 TIMES_IN_FORCE = {AuctionKind.OPEN: TimeInForce.OPG, AuctionKind.CLOSE: TimeInForce.CLS}
 
 
-def settle_auction(orders: Sequence[Order], held: AuctionHeld, book: Book, now: datetime) -> Settlement:
+def settle_auction(orders: Sequence[Order], held: OfficialPricePublished, book: Book, now: datetime) -> Execution:
     """Fill and end these orders, which all are for this auction."""
     matches = [_match(order, held) for order in orders]
-    return settle_matches(orders, matches, {held.symbol: _price(held)}, book, now)
+    return execute_matches(orders, matches, {held.symbol: _price(held)}, book, now)
 
 
-def _match(order: Order, held: AuctionHeld) -> Match:
+def _match(order: Order, held: OfficialPricePublished) -> Match:
     """One that reached the market too late gets nothing; without a volume nobody knows what a share of it is."""
     takes_part = order.active_at < held.held_at and within(order, held.price)
     return Match(order, held.price if takes_part else None, Stage.AUCTION, unlimited=held.volume is None)
 
 
-def _price(held: AuctionHeld) -> Price:
+def _price(held: OfficialPricePublished) -> Price:
     """A bar of the one price, which fills name as that on which they happened."""
     return Price(
         symbol=held.symbol,
@@ -43,6 +43,6 @@ def _price(held: AuctionHeld) -> Price:
         volume=ZERO if held.volume is None else held.volume,
         quoted_at=held.held_at,
         sequence=held.sequence,
-        adjustment=held.adjustment,
+        split_count=held.split_count,
         provider=held.provider,
     )

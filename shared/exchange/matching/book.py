@@ -69,7 +69,7 @@ class RoundTrip(NamedTuple):
 
 @dataclass
 class Book:
-    """The accounts, lots and families of orders that the orders at hand may touch; changed as orders settle.
+    """The accounts, lots and order_groups of orders that the orders at hand may touch; changed as orders settle.
 
     ``rates`` are those at which orders in other currencies may fill now.
     """
@@ -77,15 +77,15 @@ class Book:
     accounts: dict[UUID, Account]
     lots: dict[Holding, tuple[Lot, ...]]
     orders: dict[Key, Order] = field(default_factory=dict)
-    families: dict[Key, list[Key]] = field(default_factory=dict)
+    order_groups: dict[Key, list[Key]] = field(default_factory=dict)
     liquidity: Liquidity = field(default_factory=Liquidity)
     rates: Mapping[Pair, Rate] = field(default_factory=dict)
 
-    def family(self, order: Order) -> list[Order]:
+    def order_group(self, order: Order) -> list[Order]:
         """All orders that end together with this one, it included."""
-        if order.family is None:
+        if order.order_group is None:
             return [order]
-        return [self.orders[key] for key in self.families[order.account_id, order.family]]
+        return [self.orders[key] for key in self.order_groups[order.account_id, order.order_group]]
 
     def held(self, order: Order) -> Decimal:
         return held(self.lots.get((order.account_id, order.symbol), ()))
@@ -97,7 +97,7 @@ class Book:
 
 
 @dataclass
-class Settlement:
+class Execution:
     """What happened, in the order in which it did; ``orders`` are the latest of all that changed."""
 
     outcomes: list[tuple[Order, Outcome]] = field(default_factory=list)

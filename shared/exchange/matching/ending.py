@@ -6,13 +6,15 @@ from datetime import datetime
 from uuid import UUID
 
 from shared.contracts.orders import OrderStatus
-from shared.exchange.matching.contingent_orders import after_end, by_family, released
+from shared.exchange.matching.contingent_orders import after_end, by_order_group, released
 from shared.exchange.order import Account, Key, Order
 
 
 @dataclass
 class Ending:
-    """``orders`` are the latest of all that changed, ``ended`` those that were to end, ``canceled`` their families."""
+    """``orders`` are the latest of all that changed, ``ended`` those that were to end, ``canceled`` their
+    order_groups.
+    """
 
     orders: dict[Key, Order] = field(default_factory=dict)
     ended: list[Order] = field(default_factory=list)
@@ -26,15 +28,15 @@ def end(
     accounts: dict[UUID, Account],
     now: datetime,
 ) -> Ending:
-    """End these orders. ``open_orders`` are all of their families; ``accounts`` change by what was reserved."""
+    """End these orders. ``open_orders`` are all of their order_groups; ``accounts`` change by what was reserved."""
     known = {order.key: order for order in open_orders}
-    families = by_family(known.values())
+    order_groups = by_order_group(known.values())
     result = Ending()
     for order in ending:
         _keep(released(order, status), known, accounts, result)
         result.ended.append(result.orders[order.key])
     for order in ending:
-        keys = families[order.account_id, order.family] if order.family is not None else []
+        keys = order_groups[order.account_id, order.order_group] if order.order_group is not None else []
         for other in after_end(order, [known[key] for key in keys], now):
             _keep(other, known, accounts, result)
             if not other.is_open:

@@ -20,15 +20,15 @@ from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.fx import Rate
 from shared.exchange.ledger import Entry, Kind
 from shared.exchange.lots import Closed, closing_qty, cost_of, held, trade
-from shared.exchange.matching.book import Book, Canceled, Fill, RoundTrip, Settlement
-from shared.exchange.matching.contingent_orders import after_end, after_fill, by_family, released
+from shared.exchange.matching.book import Book, Canceled, Execution, Fill, RoundTrip
+from shared.exchange.matching.contingent_orders import after_end, after_fill, by_order_group, released
 from shared.exchange.matching.matching import MarketRules, Match, Stage, match, usable
 from shared.exchange.order import Order
 from shared.exchange.values import changed
 from shared.money import CENT, ZERO, cents, plain
 
 
-def settle(
+def execute(
     orders: Iterable[Order],
     prices: Mapping[str, Price],
     book: Book,
@@ -36,7 +36,7 @@ def settle(
     rules: MarketRules,
     *,
     known_at: datetime | None = None,
-) -> Settlement:
+) -> Execution:
     """Fill what can fill, and refuse what the account can no longer pay.
 
     ``known_at`` is when the prices became known, where that is not now.
@@ -47,20 +47,20 @@ def settle(
         for order in orders
         if order.works and order.symbol in prices and usable(prices[order.symbol], order, known_at or now, rules)
     ]
-    return settle_matches(orders, matches, prices, book, now)
+    return execute_matches(orders, matches, prices, book, now)
 
 
-def settle_matches(
+def execute_matches(
     orders: Iterable[Order], matches: Iterable[Match], prices: Mapping[str, Price], book: Book, now: datetime
-) -> Settlement:
-    """Fill what is matched of these orders, which are all of their families."""
+) -> Execution:
+    """Fill what is matched of these orders, which are all of their order_groups."""
     orders = list(orders)
     book.orders.update({order.key: order for order in orders})
-    book.families.update(by_family(orders))
-    settling = _Settling(book, now)
+    book.order_groups.update(by_order_group(orders))
+    settling = _Executing(book, now)
     for each in sorted(matches, key=lambda m: _precedence(m, prices[m.order.symbol])):
         settling.apply(each, prices[each.order.symbol])
-    return settling.settlement
+    return settling.execution
 
 
 def _fills_on_bar(order: Order, book: Book) -> bool:
@@ -77,13 +77,13 @@ def _precedence(found: Match, price: Price) -> tuple[object, ...]:
 
 
 @dataclass
-class _Settling:
+class _Executing:
     book: Book
     now: datetime
-    settlement: Settlement = field(default_factory=Settlement)
+    execution: Execution = field(default_factory=Execution)
 
     def apply(self, found: Match, price: Price) -> None:
-        order = self.book.orders[found.order.key]  # one of its family may have changed it meanwhile
+        order = self.book.orders[found.order.key]  # one of its order_group may have changed it meanwhile
         if not order.works:
             return
         if (found.order.hwm, found.order.triggered) != (order.hwm, order.triggered):
@@ -98,7 +98,7 @@ class _Settling:
             self._end(order, Canceled(why))
 
     def _keep(self, order: Order) -> None:
-        self.book.orders[order.key] = self.settlement.changed[order.key] = order
+        self.book.orders[order.key] = self.execution.changed[order.key] = order
 
     def _execute(self, order: Order, found: Match, at: Decimal, price: Price, conversion: Rate) -> Order:
         """The order as it is afterwards."""
@@ -174,10 +174,10 @@ class _Settling:
         self.book.accounts[account.id] = changed(
             account, cash=account.cash + fill.cash, reserved=account.reserved - (order.reserved - filled.reserved)
         )
-        self.settlement.entries.append(
+        self.execution.entries.append(
             Entry(
                 account.id,
-                account.epoch,
+                account.generation,
                 Kind.FILL,
                 fill.at,
                 fill.id,
@@ -189,10 +189,10 @@ class _Settling:
                 realized=sum((part.realized for part in closed), ZERO),
             )
         )
-        self.settlement.round_trips += [RoundTrip(fill, part) for part in closed]
-        self.settlement.outcomes.append((filled, fill))
+        self.execution.round_trips += [RoundTrip(fill, part) for part in closed]
+        self.execution.outcomes.append((filled, fill))
         self._keep(filled)
-        self._spread(after_fill(order, filled, self.book.family(filled), fill.quote.quoted_at), "oco")
+        self._spread(after_fill(order, filled, self.book.order_group(filled), fill.quote.quoted_at), "oco")
         return filled
 
     def _move_shares(self, fill: Fill) -> tuple[tuple[Closed, ...], Decimal]:
@@ -224,9 +224,9 @@ class _Settling:
         if isinstance(why, Refusal) and order.filled_qty:
             why = Canceled(why.reason)  # a part of it has filled, which no refusal undoes
         ended = self._released(order, OrderStatus.REJECTED if isinstance(why, Refusal) else OrderStatus.CANCELED)
-        self.settlement.outcomes.append((ended, why))
+        self.execution.outcomes.append((ended, why))
         reason = "entry_ended" if ended.leg is None else "oco"
-        self._spread(after_end(order, self.book.family(ended), self.now), reason)
+        self._spread(after_end(order, self.book.order_group(ended), self.now), reason)
         return ended
 
     def _released(self, order: Order, status: OrderStatus) -> Order:
@@ -237,14 +237,14 @@ class _Settling:
         return ended
 
     def _spread(self, others: Iterable[Order], reason: str) -> None:
-        """What happened to one order happens to its family."""
+        """What happened to one order happens to its order_group."""
         for other in others:
             freed = self.book.orders[other.key].reserved - other.reserved
             account = self.book.accounts[other.account_id]
             self.book.accounts[account.id] = changed(account, reserved=account.reserved - freed)
             self._keep(other)
             if other.status is OrderStatus.CANCELED:
-                self.settlement.outcomes.append((other, Canceled(reason)))
+                self.execution.outcomes.append((other, Canceled(reason)))
 
 
 def _slipped(model: Slippage, found: Match, at: Decimal, price: Price, qty: Decimal) -> costs.Worse:
@@ -270,7 +270,7 @@ def _filled(order: Order, fill: Fill) -> Order:
         filled,
         status=OrderStatus.PARTIALLY_FILLED,
         reserved=_still_reserved(order, fill, left),
-        promised=_still_promised(order, fill.qty),
+        held_for_orders=_still_promised(order, fill.qty),
     )
 
 
@@ -291,4 +291,4 @@ def _still_reserved(order: Order, fill: Fill, left: Decimal) -> Decimal:
 
 
 def _still_promised(order: Order, qty: Decimal) -> Decimal:
-    return order.promised + qty if order.is_entry else max(order.promised - qty, ZERO)
+    return order.held_for_orders + qty if order.is_entry else max(order.held_for_orders - qty, ZERO)

@@ -10,23 +10,25 @@ from shared.exchange.order import Order
 _EVERY = Decimal("Infinity")
 
 
-class Direction(StrEnum):
-    """A price concerns the order at its threshold or ``below`` it, or at it or ``above``; no price, but its auction."""
+class TriggerDirection(StrEnum):
+    """A price concerns the order at its trigger_price or ``below`` it, or at it or ``above``; no price, but its
+    auction.
+    """
 
     BELOW = "below"
     ABOVE = "above"
     AUCTION = "auction"
 
 
-def wakes(order: Order) -> tuple[Direction, Decimal]:
-    """Where a price must be to concern the order; an infinite threshold: every price does."""
+def price_trigger(order: Order) -> tuple[TriggerDirection, Decimal]:
+    """Where a price must be to concern the order; an infinite trigger_price: every price does."""
     if order.time_in_force in AUCTIONS:
-        return Direction.AUCTION, _EVERY
+        return TriggerDirection.AUCTION, _EVERY
     if waits_for_stop(order):
         stop = stop_of(order)
         if stop is None:
-            return Direction.BELOW, _EVERY
-        return (Direction.ABOVE if order.buys else Direction.BELOW), stop
+            return TriggerDirection.BELOW, _EVERY
+        return (TriggerDirection.ABOVE if order.buys else TriggerDirection.BELOW), stop
     if order.limit_price is None or order.time_in_force in AT_ONCE:
-        return Direction.BELOW, _EVERY
-    return (Direction.BELOW if order.buys else Direction.ABOVE), order.limit_price
+        return TriggerDirection.BELOW, _EVERY
+    return (TriggerDirection.BELOW if order.buys else TriggerDirection.ABOVE), order.limit_price

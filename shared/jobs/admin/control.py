@@ -20,7 +20,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 
 from shared.bus.tracing import current
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.priority import Priority
 from shared.contracts.routing import QUEUES
 from shared.jobs.checks import check_chain, check_parameters
@@ -61,113 +61,113 @@ class TooManySlots(ValueError):
     """The job has more slots in that time than one request may ask for."""
 
 
-def trigger(tx: Transaction, job: str, *, parameters: Mapping[str, Any], who: str) -> UUID:
+def trigger(uow: UnitOfWork, job: str, *, parameters: Mapping[str, Any], who: str) -> UUID:
     """Queue a run by hand: also of a disabled job, and in a closed market. It begins after the one before it."""
-    row = _job(tx, job)
+    row = _job(uow, job)
     check_parameters(row.parameters, parameters)
     run_id = uuid4()
-    _add(tx, job, [run_id], [None], "manual", parameters, who)
-    note(tx, who, "trigger", job, None, {"run_id": str(run_id), "parameters": dict(parameters)})
+    _add(uow, job, [run_id], [None], "manual", parameters, who)
+    note(uow, who, "trigger", job, None, {"run_id": str(run_id), "parameters": dict(parameters)})
     return run_id
 
 
-def set_enabled(tx: Transaction, job: str, *, enabled: bool, who: str) -> None:
+def set_enabled(uow: UnitOfWork, job: str, *, enabled: bool, who: str) -> None:
     """Enable or disable a job from now on; the scheduler follows within two seconds."""
-    before = _job(tx, job).settings["enabled"]
-    _override(tx, job, {"enabled": enabled})
-    note(tx, who, "toggle", job, {"enabled": before}, {"enabled": enabled})
+    before = _job(uow, job).settings["enabled"]
+    _override(uow, job, {"enabled": enabled})
+    note(uow, who, "toggle", job, {"enabled": before}, {"enabled": enabled})
 
 
-def edit(tx: Transaction, job: str, changes: Mapping[str, Any], *, who: str) -> dict[str, Any]:
+def edit(uow: UnitOfWork, job: str, changes: Mapping[str, Any], *, who: str) -> dict[str, Any]:
     """Change settings from now on; None gives one back to the declaration. Returns all that are in force."""
-    row = _job(tx, job)
+    row = _job(uow, job)
     kept = {name: value for name, value in row.overrides.items() if changes.get(name, ...) is not None}
     given = {name: value for name, value in changes.items() if value is not None}
     unknown = set(changes) - set(JobSettings.model_fields) - {"interval"}
     overrides = kept | check_settings(given if not unknown else changes, base={**row.declared, **kept})
     settings = {**row.declared, **overrides}
-    check_chain(tx.connection, job, settings["after"])
-    _override(tx, job, overrides, instead=True)
+    check_chain(uow.connection, job, settings["after"])
+    _override(uow, job, overrides, instead=True)
     changed = {name for name in settings if settings[name] != row.settings[name]}
-    note(tx, who, "edit", job, {n: row.settings[n] for n in changed}, {n: settings[n] for n in changed})
+    note(uow, who, "edit", job, {n: row.settings[n] for n in changed}, {n: settings[n] for n in changed})
     return settings
 
 
-def cancel(tx: Transaction, run_id: UUID, *, who: str) -> str:
+def cancel(uow: UnitOfWork, run_id: UUID, *, who: str) -> str:
     """End a run: one that waits at once, one that runs when it next looks. The state that it is in now."""
-    row = _run(tx, run_id)
+    row = _run(uow, run_id)
     if row.state == "finished":
         raise RunFinished(f"the run has ended already: {row.outcome}")
-    after = tx.connection.execute(_CANCEL, {"id": run_id, "who": who, "now": tx.now}).scalar_one()
+    after = uow.connection.execute(_CANCEL, {"id": run_id, "who": who, "now": uow.now}).scalar_one()
     for parent in {run_id, row.parent_run_id} - {None}:
-        advance(tx, parent)
-    note(tx, who, "cancel", str(run_id), {"state": row.state}, {"state": after})
+        advance(uow, parent)
+    note(uow, who, "cancel", str(run_id), {"state": row.state}, {"state": after})
     return str(after)
 
 
-def retry(tx: Transaction, run_id: UUID, *, who: str) -> UUID:
+def retry(uow: UnitOfWork, run_id: UUID, *, who: str) -> UUID:
     """Run it once more, for the same slot and with the same parameters, as a run of its own."""
-    row = _run(tx, run_id)
+    row = _run(uow, run_id)
     if row.state != "finished":
         raise RunUnfinished("the run has not ended yet; cancel it first")
     again = uuid4()
-    _add(tx, row.job, [again], [row.scheduled_for], "retry", row.parameters, who, parent=run_id)
-    note(tx, who, "retry", str(run_id), {"outcome": row.outcome}, {"run_id": str(again)})
+    _add(uow, row.job, [again], [row.scheduled_for], "retry", row.parameters, who, parent=run_id)
+    note(uow, who, "retry", str(run_id), {"outcome": row.outcome}, {"run_id": str(again)})
     return again
 
 
 def backfill(
-    tx: Transaction, job: str, begin: datetime, end: datetime, *, parameters: Mapping[str, Any], who: str
+    uow: UnitOfWork, job: str, begin: datetime, end: datetime, *, parameters: Mapping[str, Any], who: str
 ) -> list[UUID]:
     """Run the job for its slots from ``begin`` to before ``end``, one after the other; the runs in that order."""
-    row = _job(tx, job)
+    row = _job(uow, job)
     check_parameters(row.parameters, parameters)
     settings = JobSettings.model_validate(row.settings)
-    market = load_markets(tx.connection, [settings.market], begin, end).get(settings.market)
+    market = load_markets(uow.connection, [settings.market], begin, end).get(settings.market)
     slots = list(islice(slots_between(settings, market, begin, end), MOST_SLOTS + 1)) if market else []
     if not slots:
         raise NoSlots(f"{job} has no slot in that time")
     if len(slots) > MOST_SLOTS:
         raise TooManySlots(f"{job} has more than {MOST_SLOTS} slots in that time; ask for a shorter one")
     ids = [uuid4() for _ in slots]
-    _add(tx, job, ids, slots, "backfill", parameters, who)
-    note(tx, who, "backfill", job, None, {"from": begin.isoformat(), "to": end.isoformat(), "runs": len(ids)})
+    _add(uow, job, ids, slots, "backfill", parameters, who)
+    note(uow, who, "backfill", job, None, {"from": begin.isoformat(), "to": end.isoformat(), "runs": len(ids)})
     return ids
 
 
-def set_queue_paused(tx: Transaction, queue: str, *, paused: bool, who: str) -> None:
+def set_queue_paused(uow: UnitOfWork, queue: str, *, paused: bool, who: str) -> None:
     """Let the workers of a queue take nothing more from it, or go on; they follow within two seconds."""
     if queue not in QUEUES:
         raise UnknownQueue(queue)
-    given = {"queue": queue, "paused": paused, "who": who, "now": tx.now}
-    before = bool(tx.connection.execute(_PAUSED, {"queue": queue}).scalar())
-    tx.connection.execute(_PAUSE, given)
-    note(tx, who, "pause" if paused else "resume", queue, {"paused": before}, {"paused": paused})
+    given = {"queue": queue, "paused": paused, "who": who, "now": uow.now}
+    before = bool(uow.connection.execute(_PAUSED, {"queue": queue}).scalar())
+    uow.connection.execute(_PAUSE, given)
+    note(uow, who, "pause" if paused else "resume", queue, {"paused": before}, {"paused": paused})
 
 
-def note(tx: Transaction, who: str, what: str, subject: str, before: object, after: object) -> None:
+def note(uow: UnitOfWork, who: str, what: str, subject: str, before: object, after: object) -> None:
     """Put on record what an operator did."""
-    given = {"who": who, "what": what, "subject": subject, "now": tx.now}
-    tx.connection.execute(_NOTE, {**given, "before": json.dumps(before), "after": json.dumps(after)})
+    given = {"who": who, "what": what, "subject": subject, "now": uow.now}
+    uow.connection.execute(_NOTE, {**given, "before": json.dumps(before), "after": json.dumps(after)})
 
 
-def _job(tx: Transaction, name: str) -> Any:
+def _job(uow: UnitOfWork, name: str) -> Any:
     """The job's row, locked: changes of one job happen one after the other."""
-    row = tx.connection.execute(_JOB, {"job": name}).first()
+    row = uow.connection.execute(_JOB, {"job": name}).first()
     if row is None:
         raise UnknownJob(name)
     return row
 
 
-def _run(tx: Transaction, run_id: UUID) -> Any:
-    row = tx.connection.execute(_RUN, {"id": run_id}).first()
+def _run(uow: UnitOfWork, run_id: UUID) -> Any:
+    row = uow.connection.execute(_RUN, {"id": run_id}).first()
     if row is None:
         raise UnknownRun(str(run_id))
     return row
 
 
 def _add(
-    tx: Transaction,
+    uow: UnitOfWork,
     job: str,
     ids: list[UUID],
     slots: Sequence[datetime | None],
@@ -177,7 +177,7 @@ def _add(
     parent: UUID | None = None,
 ) -> None:
     """Runs that wait for each other; the first is sent at once where none of its job is under way."""
-    tx.connection.execute(
+    uow.connection.execute(
         _ADD,
         {
             "ids": ids,
@@ -189,16 +189,16 @@ def _add(
             "parent": parent,
             "traceparent": current(),
             "priority": Priority.LOW if cause == "backfill" else Priority.HIGH,  # somebody waits for the others
-            "now": tx.now,
+            "now": uow.now,
         },
     )
-    send_if_free(tx, _SEND_FIRST, {"job": job, "id": ids[0], "now": tx.now})
+    send_if_free(uow, _SEND_FIRST, {"job": job, "id": ids[0], "now": uow.now})
 
 
-def _override(tx: Transaction, job: str, changes: Mapping[str, Any], *, instead: bool = False) -> None:
+def _override(uow: UnitOfWork, job: str, changes: Mapping[str, Any], *, instead: bool = False) -> None:
     """``instead`` of what was set before, or over it. Slots before a change of the timing are not made up for."""
-    given = {"job": job, "changes": json.dumps(dict(changes)), "instead": instead, "now": tx.now}
-    tx.connection.execute(_OVERRIDE, {**given, "timing": sorted(TIMING)})
+    given = {"job": job, "changes": json.dumps(dict(changes)), "instead": instead, "now": uow.now}
+    uow.connection.execute(_OVERRIDE, {**given, "timing": sorted(TIMING)})
 
 
 _JOB = text("SELECT name, declared, overrides, settings, parameters FROM jobs.jobs WHERE name = :job FOR UPDATE")

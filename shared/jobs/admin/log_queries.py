@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from shared.storage.keyset import Listing, Record, records
+from shared.storage.keyset import Keyset, Record, records
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -48,7 +48,7 @@ def paused_queues(connection: Connection) -> dict[str, Record]:
 
 
 _LINE = "id, at, service, level, logger, message, fields, error, worker, job, run_id, trace_id"
-_LOG = Listing(
+_LOG = Keyset(
     f"SELECT {_LINE} FROM jobs.system_log",
     ("at", "id"),
     {
@@ -62,7 +62,7 @@ _LOG = Listing(
     },
 )
 _LOG_OF_RUN = text(f"SELECT {_LINE} FROM jobs.system_log WHERE run_id = :run_id ORDER BY id LIMIT :limit")
-_ALERTS = Listing(
+_ALERTS = Keyset(
     """
     SELECT id, kind, subject, severity, message, facts, resolved_at IS NULL AS open, opened_at, seen_at, resolved_at,
            sent_at, recovery_sent_at, tries, error
@@ -71,7 +71,7 @@ _ALERTS = Listing(
     ("opened_at", "id"),
     {"open": "(resolved_at IS NULL) = :open", "kind": "kind = :kind"},
 )
-_ACTIONS = Listing(
+_ACTIONS = Keyset(
     "SELECT id, at, who, what, subject, before, after FROM jobs.operator_actions",
     ("id",),
     {"who": "who = :who", "what": "what = :what", "subject": "subject = :subject"},

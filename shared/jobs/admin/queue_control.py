@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
@@ -22,11 +22,11 @@ LOOK_SECONDS = 1.0
 class QueueControl(Background):
     """``workers`` answers with those of this process, which consume the queues."""
 
-    def __init__(self, unit: Unit, workers: Callable[[], Iterable[Worker]]) -> None:
-        super().__init__(f"queues of {unit.service}")
-        self._unit = unit
+    def __init__(self, context: ServiceContext, workers: Callable[[], Iterable[Worker]]) -> None:
+        super().__init__(f"queues of {context.service}")
+        self._context = context
         self._workers = workers
-        self._outage = Outage("the database", service=unit.service, part="queues")
+        self._outage = Outage("the database", service=context.service, part="queues")
         self.paused: frozenset[str] = frozenset()
 
     def run(self) -> None:
@@ -36,7 +36,7 @@ class QueueControl(Background):
     def look(self) -> None:
         """Obey what is set now; while the database is away, what was set last stays."""
         try:
-            with self._unit.engine.connect() as connection:
+            with self._context.engine.connect() as connection:
                 wanted = frozenset(connection.execute(_PAUSED).scalars())
         except SQLAlchemyError as error:
             self._outage.failed(error)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from shared.jobs.markets import load_markets
 from shared.jobs.schedule import planning
 from shared.jobs.settings import HORIZON, JobSettings
-from shared.storage.keyset import Listing, Record, record, records
+from shared.storage.keyset import Keyset, Record, record, records
 
 #: Of a run's parts, and of each kind of run that followed it, no more are told at once.
 MOST_PARTS = 500
@@ -92,7 +92,7 @@ CAST(LEAST(round(100.0 * r.done / NULLIF(r.total, 0), 1), 100) AS float8) AS per
 r.error_kind, r.counts,
 r.parent_run_id, r.part, r.parts, r.requested_by, r.cancel_requested_at
 """
-_RUNS = Listing(
+_RUNS = Keyset(
     f"SELECT {_COLUMNS}, {_LAST_LINE} FROM jobs.job_runs r",
     ("queued_at", "id"),
     {

@@ -14,7 +14,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import Connection, text
 
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.declaration import Job
 from shared.jobs.engine.dispatch import SENT, send_runs
 from shared.jobs.schedule.planning import LiveJob, Plan
@@ -63,31 +63,31 @@ def _live(row: Any, service: str) -> LiveJob | None:
     return LiveJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished)
 
 
-def claim(tx: Transaction, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
+def claim(uow: UnitOfWork, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
     """Write down what was decided, and send the command of each run that begins at once; the number of runs."""
     if not plans:
         return 0
-    _cancel([job.name for job, plan in plans if plan.instead], tx)
-    sent = _add_runs(tx, plans)
-    _add_skips(tx, plans)
-    tx.connection.execute(
+    _cancel([job.name for job, plan in plans if plan.instead], uow)
+    sent = _add_runs(uow, plans)
+    _add_skips(uow, plans)
+    uow.connection.execute(
         _DECIDED,
         {
             "names": [job.name for job, _ in plans],
             "last_slots": [max(plan.runs, default=None) for _, plan in plans],
             "next_slots": [plan.next_slot for _, plan in plans],
             "due_ats": [plan.due_at for _, plan in plans],
-            "now": tx.now,
+            "now": uow.now,
         },
     )
     return sent
 
 
-def _add_runs(tx: Transaction, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
+def _add_runs(uow: UnitOfWork, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
     runs = [(job, slot, n == 0 and plan.at_once) for job, plan in plans for n, slot in enumerate(plan.runs)]
     if not runs:
         return 0
-    added = tx.connection.execute(
+    added = uow.connection.execute(
         _ADD_RUNS,
         {
             "ids": [uuid4() for _ in runs],
@@ -96,18 +96,18 @@ def _add_runs(tx: Transaction, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
             "slots": [slot for _, slot, _ in runs],
             "priorities": [job.settings.urgency for job, _, _ in runs],
             "states": ["queued" if at_once else "waiting" for _, _, at_once in runs],
-            "now": tx.now,
+            "now": uow.now,
         },
     ).all()
-    send_runs(tx, [row for row in added if row.state == "queued"])
+    send_runs(uow, [row for row in added if row.state == "queued"])
     return len(added)
 
 
-def _add_skips(tx: Transaction, plans: Sequence[tuple[LiveJob, Plan]]) -> None:
+def _add_skips(uow: UnitOfWork, plans: Sequence[tuple[LiveJob, Plan]]) -> None:
     """Skips for one reason grow the row of the last run, if that was one for the same reason."""
     for number in range(max(len(plan.skips) for _, plan in plans)):  # two at most, and the second of a job is rare
         skips = [(job, plan.skips[number]) for job, plan in plans if len(plan.skips) > number]
-        tx.connection.execute(
+        uow.connection.execute(
             _ADD_SKIPS,
             {
                 "ids": [uuid4() for _ in skips],
@@ -117,15 +117,15 @@ def _add_skips(tx: Transaction, plans: Sequence[tuple[LiveJob, Plan]]) -> None:
                 "lasts": [skip.last for _, skip in skips],
                 "slots": [skip.slots for _, skip in skips],
                 "reasons": [skip.reason for _, skip in skips],
-                "now": tx.now,
+                "now": uow.now,
             },
         )
 
 
-def _cancel(jobs: Sequence[str], tx: Transaction) -> None:
+def _cancel(jobs: Sequence[str], uow: UnitOfWork) -> None:
     """Of the jobs, end the runs that wait and ask those under way to end."""
     if jobs:
-        tx.connection.execute(_CANCEL, {"jobs": list(jobs), "now": tx.now})
+        uow.connection.execute(_CANCEL, {"jobs": list(jobs), "now": uow.now})
 
 
 _DECLARE = text("""

@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.exc import IntegrityError
 
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.jobs import RunJob
 from shared.contracts.priority import Priority
 
@@ -25,7 +25,7 @@ SEND_AGAIN_AFTER = timedelta(minutes=10)
 SENT = "r.id, r.job, r.service, r.parameters, r.attempt, r.priority, r.traceparent, r.state"
 
 
-def send_runs(tx: Transaction, rows: Iterable[Any]) -> None:
+def send_runs(uow: UnitOfWork, rows: Iterable[Any]) -> None:
     """Send the command of each run; ``rows`` have id, job, service, parameters, attempt, priority and traceparent."""
     for row in rows:
         command = RunJob(
@@ -36,26 +36,26 @@ def send_runs(tx: Transaction, rows: Iterable[Any]) -> None:
             priority=Priority(row.priority),
             attempt=row.attempt,
         )
-        tx.publish(command, message_id=message_id(row.id, row.attempt), trace=row.traceparent)
+        uow.publish(command, message_id=message_id(row.id, row.attempt), trace=row.traceparent)
 
 
 def message_id(run_id: UUID, attempt: int) -> UUID:
     return uuid5(run_id, str(attempt))
 
 
-def dispatch(tx: Transaction, service: str) -> int:
+def dispatch(uow: UnitOfWork, service: str) -> int:
     """Send the waiting runs of the service whose turn has come: of each job one at a time, the more urgent first."""
-    return send_if_free(tx, _DISPATCH, {"service": service, "now": tx.now})
+    return send_if_free(uow, _DISPATCH, {"service": service, "now": uow.now})
 
 
-def send_if_free(tx: Transaction, statement: TextClause, given: Mapping[str, Any]) -> int:
+def send_if_free(uow: UnitOfWork, statement: TextClause, given: Mapping[str, Any]) -> int:
     """Send the runs that the statement queues; none, where another run of their job was queued in the same moment."""
     try:
-        with tx.connection.begin_nested():
-            rows = tx.connection.execute(statement, given).all()
+        with uow.connection.begin_nested():
+            rows = uow.connection.execute(statement, given).all()
     except IntegrityError:  # of job_runs_one_active; what waits is looked at again with the next tick
         return 0
-    send_runs(tx, rows)
+    send_runs(uow, rows)
     return len(rows)
 
 
@@ -69,18 +69,18 @@ class Lost:
     state: str
 
 
-def take_back_lost(tx: Transaction, service: str) -> list[Lost]:
+def rescue_lost(uow: UnitOfWork, service: str) -> list[Lost]:
     """Runs whose worker no longer says that it lives begin again, or are lost, as their job has it."""
-    rows = tx.connection.execute(_LOST, {"service": service, "now": tx.now, "silent_since": tx.now - LOST_AFTER})
+    rows = uow.connection.execute(_LOST, {"service": service, "now": uow.now, "silent_since": uow.now - LOST_AFTER})
     return [Lost(row.id, row.job, row.worker, row.state) for row in rows]
 
 
-def send_again(tx: Transaction, service: str) -> int:
+def send_again(uow: UnitOfWork, service: str) -> int:
     """Runs that no worker has begun for long; a message that comes twice begins one run."""
-    rows = tx.connection.execute(
-        _SEND_AGAIN, {"service": service, "now": tx.now, "sent_before": tx.now - SEND_AGAIN_AFTER}
+    rows = uow.connection.execute(
+        _SEND_AGAIN, {"service": service, "now": uow.now, "sent_before": uow.now - SEND_AGAIN_AFTER}
     ).all()
-    send_runs(tx, rows)
+    send_runs(uow, rows)
     return len(rows)
 
 

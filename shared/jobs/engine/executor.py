@@ -14,15 +14,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.jobs import RunJob
 from shared.jobs.declaration import Job
 from shared.jobs.engine import parts, run_store
 from shared.jobs.engine.failures import Permanent, judge
-from shared.jobs.engine.heartbeat import Pulse
+from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.metrics import observe
 from shared.jobs.engine.run_store import Begun, Ending, PutOff
-from shared.jobs.run_context import Counts, JobRun, RunCanceled, RunInterrupted, Signals
+from shared.jobs.run_context import Counts, RunCanceled, RunContext, RunInterrupted, Signals
 from shared.observability.log_record import redacted
 from shared.outage import first_line
 from shared.storage.errors import is_transient
@@ -40,13 +40,13 @@ class PartsFailed(Permanent):
     """Some parts of the run did not succeed."""
 
 
-def declare_runner(actors: Actors, service: str, jobs: Mapping[str, Job], pulse: Pulse) -> None:
+def declare_runner(actors: Actors, service: str, jobs: Mapping[str, Job], heartbeat: Heartbeat) -> None:
     """Add the actor that obeys RunJob for the service's jobs."""
-    runner = Runner(jobs, pulse)
+    runner = Runner(jobs, heartbeat)
 
     @actors.raw(RunJob, queue=f"{service}.jobs", time_limit=ACTOR_LIMIT_MS)
-    def run_job(command: RunJob, unit: Unit) -> None:
-        runner.obey(command, unit)
+    def run_job(command: RunJob, context: ServiceContext) -> None:
+        runner.obey(command, context)
 
 
 class Runner:
@@ -55,73 +55,73 @@ class Runner:
     Until then the run is held, so that nobody takes it for lost: work that is done is not done again.
     """
 
-    def __init__(self, jobs: Mapping[str, Job], pulse: Pulse) -> None:
+    def __init__(self, jobs: Mapping[str, Job], heartbeat: Heartbeat) -> None:
         self._jobs = jobs
-        self._pulse = pulse
-        self._unwritten: deque[tuple[Begun, Ending | PutOff | None, Unit]] = deque()
-        pulse.after_beat = self._write_waiting
+        self._heartbeat = heartbeat
+        self._unwritten: deque[tuple[Begun, Ending | PutOff | None, ServiceContext]] = deque()
+        heartbeat.after_beat = self._write_waiting
 
-    def obey(self, command: RunJob, unit: Unit) -> None:
+    def obey(self, command: RunJob, context: ServiceContext) -> None:
         job = self._jobs.get(command.job)
         if job is None:  # declared by a newer replica, which can run it
             raise TryAgainLater(f"this replica has no job {command.job}", pause_ms=UNKNOWN_PAUSE_MS)
-        with self._pulse.taking(command.run_id):
-            begun = self._begin(job, command, unit)
+        with self._heartbeat.taking(command.run_id):
+            begun = self._begin(job, command, context)
             if begun is None:
                 return
-            signals = self._pulse.hold(begun.id, begun.attempt, begun.settings.seconds("time_limit"))
+            signals = self._heartbeat.hold(begun.id, begun.attempt, begun.settings.seconds("time_limit"))
         with structlog.contextvars.bound_contextvars(service=job.service, job=job.name, run_id=str(begun.id)):
-            result = self._outcome(job, begun, unit, signals)
-            self._settle(begun, result, unit)
+            result = self._outcome(job, begun, context, signals)
+            self._settle(begun, result, context)
 
-    def _begin(self, job: Job, command: RunJob, unit: Unit) -> Begun | None:
-        with unit.engine.begin() as connection:
+    def _begin(self, job: Job, command: RunJob, context: ServiceContext) -> Begun | None:
+        with context.engine.begin() as connection:
             return run_store.begin(
                 connection,
                 command.run_id,
                 attempt=command.attempt,
-                worker=self._pulse.worker,
-                held=self._pulse.holds(command.run_id),
+                worker=self._heartbeat.worker,
+                held=self._heartbeat.holds(command.run_id),
                 needs=job.needs,
-                now=unit.clock(),
+                now=context.clock(),
             )
 
-    def _outcome(self, job: Job, begun: Begun, unit: Unit, signals: Signals) -> Ending | PutOff | None:
+    def _outcome(self, job: Job, begun: Begun, context: ServiceContext, signals: Signals) -> Ending | PutOff | None:
         """How it went; None where its parts have only begun."""
         try:
-            with self._pulse.limiting(begun.id, begun.attempt):
-                return _refused(job, begun) or _work(job, begun, unit, signals)
+            with self._heartbeat.limiting(begun.id, begun.attempt):
+                return _refused(job, begun) or _work(job, begun, context, signals)
         except RunCanceled:
             return Ending("canceled", reason="canceled while it ran", done=signals.done, total=signals.total)
         except RunInterrupted:
-            return PutOff(unit.clock(), "its worker was stopped")
+            return PutOff(context.clock(), "its worker was stopped")
         except (Exception, TimeLimitExceeded) as error:  # noqa: BLE001 - it becomes the run's outcome
-            return _failure(error, begun, unit.clock(), signals)
+            return _failure(error, begun, context.clock(), signals)
 
-    def _settle(self, begun: Begun, result: Ending | PutOff | None, unit: Unit) -> None:
+    def _settle(self, begun: Begun, result: Ending | PutOff | None, context: ServiceContext) -> None:
         """Write how it went, and let go of the run; both later, where the database is away."""
         try:
             if result is not None:
-                _write(begun, result, unit)
+                _write(begun, result, context)
         except (SQLAlchemyError, psycopg.Error) as error:
             if is_transient(error):
-                self._unwritten.append((begun, result, unit))
+                self._unwritten.append((begun, result, context))
                 log.warning("how a run went is written when the database is back", run_id=str(begun.id))
                 return
-            self._pulse.let_go(begun.id, begun.attempt)
+            self._heartbeat.let_go(begun.id, begun.attempt)
             raise
-        self._pulse.let_go(begun.id, begun.attempt)
+        self._heartbeat.let_go(begun.id, begun.attempt)
 
     def _write_waiting(self) -> None:
         for _ in range(len(self._unwritten)):
             self._settle(*self._unwritten.popleft())
 
 
-def _write(begun: Begun, result: Ending | PutOff, unit: Unit) -> None:
-    with unit.transaction() as tx:
-        held = _written(tx, begun, result)
+def _write(begun: Begun, result: Ending | PutOff, context: ServiceContext) -> None:
+    with context.unit_of_work() as uow:
+        held = _written(uow, begun, result)
     if held:
-        _tell(begun, result, tx.now)
+        _tell(begun, result, uow.now)
     else:
         log.warning("the run was taken from this worker; how it went is not written", run_id=str(begun.id))
 
@@ -135,11 +135,11 @@ def _refused(job: Job, begun: Begun) -> Ending | PutOff | None:
     return None
 
 
-def _work(job: Job, begun: Begun, unit: Unit, signals: Signals) -> Ending | None:
+def _work(job: Job, begun: Begun, context: ServiceContext, signals: Signals) -> Ending | None:
     log.info("run started", attempt=begun.attempt, part=begun.part)
     given = _parameters(job.parameters, begun.parameters)
     market = begun.settings.market
-    run = JobRun(begun.id, unit, unit.clock(), given, begun.slot, begun.attempt, begun.part, market, signals)
+    run = RunContext(begun.id, context, context.clock(), given, begun.slot, begun.attempt, begun.part, market, signals)
     if begun.joining:
         return Ending("succeeded", _joined(job, run))
     if begun.part is None and begun.trigger not in BY_HAND and job.when and (reason := job.when(run)):
@@ -147,8 +147,8 @@ def _work(job: Job, begun: Begun, unit: Unit, signals: Signals) -> Ending | None
     if job.parts is None or begun.part is not None:
         return Ending("succeeded", job.run(run), done=signals.done, total=signals.total)
     each = job.parts(run)
-    with unit.transaction() as tx:
-        parts.split(tx, begun.id, begun.attempt, begun.parameters, each)
+    with context.unit_of_work() as uow:
+        parts.split(uow, begun.id, begun.attempt, begun.parameters, each)
     return None
 
 
@@ -160,12 +160,12 @@ def _failure(error: BaseException, begun: Begun, now: datetime, signals: Signals
     return Ending("failed", None, text, verdict.kind, reason, signals.done, signals.total)
 
 
-def _written(tx: Transaction, begun: Begun, result: Ending | PutOff) -> bool:
+def _written(uow: UnitOfWork, begun: Begun, result: Ending | PutOff) -> bool:
     if isinstance(result, PutOff):
-        return run_store.put_off(tx, begun, result)
+        return run_store.put_off(uow, begun, result)
     if result.outcome == "skipped":
-        return run_store.skip(tx, begun, result.reason)
-    return run_store.finish(tx, begun, result)
+        return run_store.skip(uow, begun, result.reason)
+    return run_store.finish(uow, begun, result)
 
 
 def _tell(begun: Begun, result: Ending | PutOff, now: datetime) -> None:
@@ -188,8 +188,8 @@ def _parameters(model: type[BaseModel] | None, given: Mapping[str, Any]) -> Mapp
         raise Permanent(f"parameters: {error}") from error
 
 
-def _joined(job: Job, run: JobRun) -> Counts:
-    with run.unit.engine.connect() as connection:
+def _joined(job: Job, run: RunContext) -> Counts:
+    with run.context.engine.connect() as connection:
         results = parts.part_results(connection, run.id)
     wrong = [f"{row.part} {row.outcome}" for row in results if row.outcome != "succeeded"]
     if wrong:

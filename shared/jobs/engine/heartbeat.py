@@ -19,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.run_context import Signals
 from shared.outage import Outage
 
@@ -34,24 +34,24 @@ class _Held:
     told: bool = False
 
 
-class Pulse(Background):
+class Heartbeat(Background):
     """``kind`` is ``worker``, ``scheduler`` or ``gateway``; ``queues`` are those that the process consumes."""
 
-    def __init__(self, unit: Unit, *, kind: str = "worker", queues: Sequence[str] = ()) -> None:
-        super().__init__(f"pulse of {unit.service}")
-        self._unit = unit
+    def __init__(self, context: ServiceContext, *, kind: str = "worker", queues: Sequence[str] = ()) -> None:
+        super().__init__(f"pulse of {context.service}")
+        self._context = context
         self._kind = kind
         self._queues = list(queues)
         self._turns: dict[UUID, tuple[threading.Lock, int]] = {}
         self._held: dict[tuple[UUID, int], _Held] = {}
         self._lock = threading.Lock()
-        self._outage = Outage("the database", service=unit.service, part="pulse")
+        self._outage = Outage("the database", service=context.service, part="pulse")
         self._host = socket.gethostname()
-        self._started_at = unit.clock()
+        self._started_at = context.clock()
         #: Called when the database has answered a beat.
         self.after_beat: Callable[[], None] = lambda: None
         #: Names this process and no other, also after its pid was given away again.
-        self.worker = f"{unit.service}:{self._host}:{os.getpid()}:{uuid4().hex[:6]}"
+        self.worker = f"{context.service}:{self._host}:{os.getpid()}:{uuid4().hex[:6]}"
 
     def run(self) -> None:
         while not self.stopping.wait(BEAT_SECONDS):
@@ -132,13 +132,13 @@ class Pulse(Background):
             self.after_beat()
 
     def _say(self, held: dict[tuple[UUID, int], _Held], *, stopped: bool) -> None:
-        now = self._unit.clock()
-        with self._unit.engine.begin() as connection:
+        now = self._context.clock()
+        with self._context.engine.begin() as connection:
             rows = connection.execute(
                 _BEAT,
                 {
                     "worker": self.worker,
-                    "service": self._unit.service,
+                    "service": self._context.service,
                     "host": self._host,
                     "pid": os.getpid(),
                     "kind": self._kind,

@@ -7,33 +7,35 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, text
 
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.engine.dispatch import send_runs
 
 
 def split(
-    tx: Transaction, run_id: UUID, attempt: int, given: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
+    uow: UnitOfWork, run_id: UUID, attempt: int, given: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
 ) -> None:
     """The run becomes a run for each part, and waits until all have ended. Each is ``given`` what the whole was."""
-    if tx.connection.execute(_SPLIT, {"id": run_id, "attempt": attempt, "parts": len(parts)}).rowcount != 1:
+    if uow.connection.execute(_SPLIT, {"id": run_id, "attempt": attempt, "parts": len(parts)}).rowcount != 1:
         return
-    tx.connection.execute(
+    uow.connection.execute(
         _ADD_PARTS,
         {
             "id": run_id,
             "ids": [uuid4() for _ in parts],
             "parameters": [json.dumps({**given, **part}) for part in parts],
-            "now": tx.now,
+            "now": uow.now,
         },
     )
-    advance(tx, run_id)
+    advance(uow, run_id)
 
 
-def advance(tx: Transaction, parent: UUID) -> None:
+def advance(uow: UnitOfWork, parent: UUID) -> None:
     """Send as many parts as may be under way, or the parent again when all have ended; its row lock orders this."""
-    locked = tx.connection.execute(_LOCK_PARENT, {"id": parent}).first()
+    locked = uow.connection.execute(_LOCK_PARENT, {"id": parent}).first()
     if locked is not None:
-        send_runs(tx, tx.connection.execute(_ADVANCE, {"id": parent, "parallel": locked.parallel, "now": tx.now}).all())
+        send_runs(
+            uow, uow.connection.execute(_ADVANCE, {"id": parent, "parallel": locked.parallel, "now": uow.now}).all()
+        )
 
 
 def part_results(connection: Connection, parent: UUID) -> list[Any]:

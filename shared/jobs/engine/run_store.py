@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from shared.bus.unit_of_work import Transaction
+from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.engine.dispatch import dispatch
 from shared.jobs.engine.parts import advance
 from shared.jobs.settings import JobSettings, read_settings
@@ -88,9 +88,9 @@ class Ending:
     total: int | None = None
 
 
-def finish(tx: Transaction, run: Begun, ending: Ending) -> bool:
+def finish(uow: UnitOfWork, run: Begun, ending: Ending) -> bool:
     """End the run and let follow what follows it; False when it is no longer this worker's."""
-    row = tx.connection.execute(
+    row = uow.connection.execute(
         _FINISH,
         {
             "id": run.id,
@@ -103,13 +103,13 @@ def finish(tx: Transaction, run: Begun, ending: Ending) -> bool:
             "done": ending.done,
             "total": ending.total,
             "failed": ending.outcome == "failed",
-            "now": tx.now,
+            "now": uow.now,
         },
     ).first()
     if row is not None and row.part is not None:
-        advance(tx, row.parent_run_id)
+        advance(uow, row.parent_run_id)
     elif row is not None and (row.more or row.chained):
-        dispatch(tx, tx.schema)
+        dispatch(uow, uow.schema)
     return row is not None
 
 
@@ -124,7 +124,7 @@ class PutOff:
     error: str | None = None
 
 
-def put_off(tx: Transaction, run: Begun, later: PutOff) -> bool:
+def put_off(uow: UnitOfWork, run: Begun, later: PutOff) -> bool:
     """Let the run wait; False when it is no longer this worker's."""
     given = {
         "id": run.id,
@@ -135,15 +135,15 @@ def put_off(tx: Transaction, run: Begun, later: PutOff) -> bool:
         "reason": later.reason,
         "failed": later.failed,
     }
-    return tx.connection.execute(_PUT_OFF, given).rowcount == 1
+    return uow.connection.execute(_PUT_OFF, given).rowcount == 1
 
 
-def skip(tx: Transaction, run: Begun, reason: str | None) -> bool:
+def skip(uow: UnitOfWork, run: Begun, reason: str | None) -> bool:
     """The run is not to be: it joins the skips before it where they had the same reason."""
-    given = {"id": run.id, "attempt": run.attempt, "job": run.job, "reason": reason, "now": tx.now}
-    row = tx.connection.execute(_SKIP, given).one()
+    given = {"id": run.id, "attempt": run.attempt, "job": run.job, "reason": reason, "now": uow.now}
+    row = uow.connection.execute(_SKIP, given).one()
     if row.more:
-        dispatch(tx, tx.schema)
+        dispatch(uow, uow.schema)
     return bool(row.held)
 
 

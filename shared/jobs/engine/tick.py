@@ -15,8 +15,8 @@ import structlog
 from periodiq import Scheduler
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from shared.bus.notify import wake_relays
-from shared.bus.unit_of_work import Transaction, Unit
+from shared.bus.notify import notify_relays
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.jobs.engine import claims
 from shared.jobs.engine import dispatch as dispatching
 from shared.jobs.engine.parts import advance
@@ -36,19 +36,19 @@ class Tick:
     ``woke`` is called with each wake-up and whether the database answered it.
     """
 
-    def __init__(self, unit: Unit, woke: Callable[[bool], None] = lambda _: None) -> None:
-        self._unit = unit
+    def __init__(self, context: ServiceContext, woke: Callable[[bool], None] = lambda _: None) -> None:
+        self._context = context
         self._woke = woke
-        self._calendar = Calendar(unit.engine, unit.clock)
-        self._answered_since = unit.clock()
-        self._outage = Outage("the database", service=unit.service, part="scheduler")
+        self._calendar = Calendar(context.engine, context.clock)
+        self._answered_since = context.clock()
+        self._outage = Outage("the database", service=context.service, part="scheduler")
 
     @property
     def options(self) -> dict[str, Any]:
         return {"periodic": self}
 
     def __str__(self) -> str:
-        return f"the due jobs of {self._unit.service}"
+        return f"the due jobs of {self._context.service}"
 
     def validate(self, _now: datetime) -> bool:
         """Each wake-up is one: whether anything is due, only the locked rows can tell."""
@@ -68,7 +68,7 @@ class Tick:
             self._woke(True)
         except SQLAlchemyError as error:
             self._outage.failed(error)
-            self._answered_since = self._unit.clock()
+            self._answered_since = self._context.clock()
             self._woke(False)
         else:
             self._outage.passed()
@@ -78,40 +78,40 @@ class Tick:
         """Claim what is due, send what waits for its turn, and take back what was lost."""
         self.claim_due()
         self._mend()
-        with self._transaction() as tx:
-            dispatching.dispatch(tx, self._unit.service)
+        with self._transaction() as uow:
+            dispatching.dispatch(uow, self._context.service)
 
     def claim_due(self) -> int:
         """The number of runs."""
-        with self._transaction() as tx:
-            due = claims.due_jobs(tx.connection, self._unit.service, tx.now)
-            plans = [(job, plan(job, self._calendar.market(job.settings.market), tx.now)) for job in due]
-            return claims.claim(tx, plans)
+        with self._transaction() as uow:
+            due = claims.due_jobs(uow.connection, self._context.service, uow.now)
+            plans = [(job, plan(job, self._calendar.market(job.settings.market), uow.now)) for job in due]
+            return claims.claim(uow, plans)
 
     @contextmanager
-    def _transaction(self) -> Iterator[Transaction]:
+    def _transaction(self) -> Iterator[UnitOfWork]:
         """What it sends goes out at once: the relay is in another process."""
-        with self._unit.transaction() as tx:
-            yield tx
-            if tx.outgoing:
-                wake_relays(tx)
+        with self._context.unit_of_work() as uow:
+            yield uow
+            if uow.outgoing:
+                notify_relays(uow)
 
     def _mend(self) -> None:
-        with self._transaction() as tx:
-            lost = self._lost(tx)
-            dispatching.send_again(tx, self._unit.service)
-            for parent in dispatching.joining_runs(tx.connection, self._unit.service):
-                advance(tx, parent)
+        with self._transaction() as uow:
+            lost = self._lost(uow)
+            dispatching.send_again(uow, self._context.service)
+            for parent in dispatching.joining_runs(uow.connection, self._context.service):
+                advance(uow, parent)
         for run in lost:
             log.warning(
                 "a run's worker died", job=run.job, run_id=str(run.id), worker=run.worker, again=run.state == "waiting"
             )
 
-    def _lost(self, tx: Transaction) -> list[dispatching.Lost]:
+    def _lost(self, uow: UnitOfWork) -> list[dispatching.Lost]:
         """While the database was away nobody could say that a run lives: then they have their time once more."""
-        if tx.now - self._answered_since < dispatching.LOST_AFTER:
+        if uow.now - self._answered_since < dispatching.LOST_AFTER:
             return []
-        return dispatching.take_back_lost(tx, self._unit.service)
+        return dispatching.rescue_lost(uow, self._context.service)
 
 
 def run_scheduler(ticks: Iterable[Tick]) -> None:

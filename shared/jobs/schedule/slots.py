@@ -22,7 +22,7 @@ from cronsim import CronSim, CronSimError
 from shared.jobs.schedule.calendar import Market, Phase
 from shared.jobs.schedule.interval import InvalidInterval, format_interval, parse_interval
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+generation = datetime(1970, 1, 1, tzinfo=UTC)
 _RELATIVE = re.compile(r"(?:at|(?P<distance>\S+) (?P<direction>before|after)) (?P<edge>open|close)")
 _ZERO = timedelta(0)
 CRON_FIELDS = 5
@@ -45,7 +45,7 @@ class Every:
     interval: timedelta
 
     def between(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:  # noqa: ARG002
-        slot = EPOCH - (EPOCH - begin) // self.interval * self.interval
+        slot = generation - (generation - begin) // self.interval * self.interval
         while slot < end:
             yield slot
             slot += self.interval
@@ -106,7 +106,7 @@ def parse_schedule(text: str, zone: ZoneInfo | None = None) -> Schedule:
 
 def _cron(text: str, zone: ZoneInfo | None) -> Cron:
     try:
-        CronSim(text, EPOCH)  # also refuses days that no month has
+        CronSim(text, generation)  # also refuses days that no month has
     except CronSimError as error:
         raise InvalidSchedule(f"{text!r} is not a cron expression of five fields: {error}") from None
     return Cron(text, zone)
