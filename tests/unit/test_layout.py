@@ -3,7 +3,6 @@
 import ast
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,7 +13,7 @@ from shared.contracts.routing import SERVICES, WORKERS
 from shared.storage.migrate import ROOT
 
 SOURCES = sorted(path for package in ("shared", "services", "embedded") for path in (ROOT / package).rglob("*.py"))
-DOMAINS = [ROOT / "services" / service / "domain" for service in SERVICES]
+DOMAINS = [*(ROOT / "services" / service / "domain" for service in SERVICES), ROOT / "shared" / "exchange"]
 DOMAIN_FILES = [path for folder in DOMAINS for path in sorted(folder.glob("**/*.py"))]
 
 #: The one place that asks what time it is.
@@ -29,7 +28,6 @@ WAITING = (
     "shared/jobs/engine/tick.py",  # periodiq asks for its next wake-up in pendulum's time
     "embedded/postgres_cluster.py",
     "shared/storage/engine.py",
-    "shared/testing/",
     "services/gateway/http/auth.py",
     "services/gateway/console/page.py",
     "services/marketdata/feed.py",
@@ -43,79 +41,36 @@ TIMERS = {
     *(f"time.{name}" for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns")),
 }
 
-#: Files that play one role in any service, and so have one name in all of them.
-ROLES = {"__init__", "__main__", "actors", "jobs", "service", "settings", "store"}
-#: The nouns that only this service has, besides its roles.
-NOUNS = {
-    "marketdata": {
-        "calendars",
-        "corporate_actions",
-        "feed",
-        "halts",
-        "official_prices",
-        "partitions",
-        "prices",
-        "providers",
+#: A topic folder exists once it has this many files.
+LEAST_FILES = 3
+#: These folders mean something by themselves, however many files they have.
+WITHOUT_SIZE = {"domain", "data", "migrations", "alembic", "resilience"}
+#: Which topics and files a topic may import of its own package, besides itself. No arrow runs back up.
+LAYERS: dict[str, dict[str, set[str]]] = {
+    "services/gateway": {
+        "http": {"settings", "streams"},
+        "streams": set(),
+        "trading": {"http", "streams"},
+        "accounts": {"http", "trading", "operations"},
+        "instruments": {"http", "trading", "operations"},
+        "operations": {"http"},
+        "alerts": set(),
+        "console": {"http", "streams", "trading", "operations", "instruments"},
     },
-    "orders": {
-        "account_store",
-        "adjusting",
-        "auctions",
-        "entering",
-        "exchange_rates",
-        "filling",
-        "funding",
-        "margin_calls",
-        "margining",
-        "order_saving",
-        "proof",
-        "quotes",
-        "recovery",
-        "saving",
-        "saying",
-    },
-    "valuation": set[str](),
-    "strategy": set[str](),
-    "gateway": {
-        "account_rows",
-        "accounts",
-        "accounts_api",
-        "alerts",
-        "alpaca",
-        "answers",
-        "app",
-        "corporate_actions_api",
-        "desk",
-        "endpoints",
-        "errors",
-        "halts_api",
-        "housekeeping",
-        "jobs_api",
-        "keys",
-        "letters_api",
-        "live",
-        "models",
-        "notifier",
-        "official_prices_api",
-        "openapi",
-        "operations",
-        "operations_api",
-        "order_rows",
-        "page",
-        "paging",
-        "positions_api",
-        "queries",
-        "queues_api",
-        "requests",
-        "rules",
-        "runs_api",
-        "shapes",
-        "steering",
-        "targets",
-        "trading",
+    "services/orders": {"persistence": {"settings"}, "usecases": {"persistence", "settings"}},
+    "services/marketdata": {"domain": set()},
+    "services/valuation": {"domain": set()},
+    "services/strategy": {"domain": set()},
+    "shared": {
+        "contracts": {"money"},
+        "exchange": {"money", "contracts"},
+        "storage": set(),
+        "bus": {"contracts", "storage", "background", "outage", "clock", "settings"},
+        "observability": {"contracts", "settings", "storage", "background", "outage", "bus"},
+        "resilience": {"bus", "outage", "observability"},
+        "jobs": {"bus", "contracts", "storage", "background", "outage", "clock", "observability", "resilience"},
     },
 }
-FOLDERS = {"domain", "migrations", "data", "static"}
 #: Calls that only the file of that role makes.
 ROLE_OF_CALL = {"actors.on": "actors", "Jobs": "jobs", "jobs.job": "jobs", "Service": "service"}
 SETTINGS_BASES = {"BaseSettings", "ServiceSettings"}
@@ -162,7 +117,8 @@ def service_of(path: Path) -> str | None:
 @every_domain_file
 def test_a_domain_imports_nothing_that_does_io(path: Path) -> None:
     """The standard library, money, the contracts, and itself; so live, replay and tests run the same code."""
-    own = f"services.{service_of(path)}.domain"
+    service = service_of(path)
+    own = "shared.exchange" if service is None else f"services.{service}.domain"
     foreign = [
         module
         for module in imports_of(path)
@@ -229,28 +185,84 @@ def test_a_failure_is_not_caught_unseen(path: Path) -> None:
 
 
 @every_service
-def test_a_service_has_the_files_that_its_roles_are_named_after(service: str) -> None:
-    """Nobody searches: a role has one name everywhere, the rest are the service's own nouns, listed here."""
-    folder = ROOT / "services" / service
-    files = {path.stem for path in folder.glob("*.py")}
-    assert files - ROLES - NOUNS[service] == set()
-    assert NOUNS[service] <= files
-    assert {"__init__", "__main__", "service", "store"} <= files
-    assert {path.name for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"} <= FOLDERS
+def test_a_service_starts_and_is_put_together_in_the_same_files(service: str) -> None:
+    """A reader of one service finds the same roles under the same names in the others."""
+    files = {path.stem for path in (ROOT / "services" / service).glob("*.py")}
+    assert {"__init__", "__main__", "service"} <= files
+    if service in WORKERS:
+        assert "jobs" in files
 
 
-def test_a_name_that_two_services_use_is_a_role() -> None:
-    """Otherwise it would mean one thing here and another there."""
-    assert [
-        noun for noun, uses in Counter(noun for nouns in NOUNS.values() for noun in nouns).items() if uses > 1
-    ] == []
+def test_a_topic_folder_has_at_least_three_files() -> None:
+    """A folder with one file hides it; a topic earns its folder with its third file."""
+    folders = {path.parent for path in SOURCES if path.stem != "__init__" and "migrations" not in path.parts}
+    topics = [
+        folder
+        for folder in folders
+        if folder.parent.parent.name in {"services", "shared"} or folder.parent.name == "shared"
+    ]
+    small = [name_of(each) for each in topics if len(files_of(each)) < LEAST_FILES and each.name not in WITHOUT_SIZE]
+    assert small == []
+
+
+@pytest.mark.parametrize(("package", "allowed"), LAYERS.items())
+def test_an_arrow_between_topics_is_one_that_the_house_allows(package: str, allowed: dict[str, set[str]]) -> None:
+    """Each topic folder names the others that it may import; so no arrow runs back up."""
+    folder = ROOT / package
+    drawn = {
+        (topic, other)
+        for topic in allowed
+        for path in sorted((folder / topic).rglob("*.py"))
+        for other in parts_of(path, package)
+        if other != topic
+    }
+    wished = {(topic, other) for topic, others in allowed.items() for other in others}
+    assert drawn - wished == set()
+    assert set(topics_of(folder)) == set(allowed)
+
+
+@pytest.mark.parametrize(("package", "allowed"), LAYERS.items())
+def test_the_arrows_that_the_house_allows_form_no_circle(package: str, allowed: dict[str, set[str]]) -> None:
+    """A topic never reaches itself through others."""
+    del package
+    assert not any(topic in reached(allowed, topic) for topic in allowed)
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.py") if path.stem != "__init__"]
+
+
+def topics_of(folder: Path) -> list[str]:
+    """The folders of a package that hold code, but for migrations."""
+    return [
+        path.name
+        for path in sorted(folder.iterdir())
+        if path.is_dir() and files_of(path) and path.name not in {"migrations", "data"}
+    ]
+
+
+def parts_of(path: Path, package: str) -> set[str]:
+    """The parts of the package, files or topic folders, that a file imports."""
+    prefix = package.replace("/", ".") + "."
+    return {module.removeprefix(prefix).partition(".")[0] for module in imports_of(path) if module.startswith(prefix)}
+
+
+def reached(allowed: dict[str, set[str]], topic: str) -> set[str]:
+    """The topics that one reaches along any arrows."""
+    found: set[str] = set()
+    waiting = set(allowed[topic])
+    while waiting:
+        each = waiting.pop()
+        found.add(each)
+        waiting |= allowed.get(each, set()) - found
+    return found
 
 
 @pytest.mark.parametrize("service", WORKERS)
 def test_what_plays_a_role_is_in_the_file_of_that_role(service: str) -> None:
     """Actors in actors.py, jobs in jobs.py, and the service itself in service.py."""
     folder = ROOT / "services" / service
-    for path in folder.glob("*.py"):
+    for path in folder.rglob("*.py"):
         assert {ROLE_OF_CALL[call] for call in calls_of(path) if call in ROLE_OF_CALL} <= {path.stem}
     assert {"Jobs", "jobs.job"} <= set(calls_of(folder / "jobs.py"))
     assert "Service" in calls_of(folder / "service.py")
@@ -259,7 +271,7 @@ def test_what_plays_a_role_is_in_the_file_of_that_role(service: str) -> None:
 @every_service
 def test_settings_stand_in_settings(service: str) -> None:
     """Whoever looks for an environment variable finds it there."""
-    for path in (ROOT / "services" / service).glob("*.py"):
+    for path in (ROOT / "services" / service).rglob("*.py"):
         settings = [
             node.name
             for node in nodes_of(path)

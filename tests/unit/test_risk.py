@@ -53,7 +53,7 @@ def needed(
 
 
 @pytest.mark.parametrize(
-    ("terms", "listing", "reserved"),
+    ("terms", "instrument", "reserved"),
     [
         ("buy 10 AAPL limit 99.50", LISTING, "995.00"),
         ("buy 10 AAPL limit 99.50", UNPRICED, "995.00"),
@@ -202,7 +202,7 @@ def test_what_is_within_a_limit_or_reduces_a_risk_is_free(
 
 
 @pytest.mark.parametrize(
-    ("listing", "terms", "reason"),
+    ("instrument", "terms", "reason"),
     [
         (Instrument(tradable=False, ask=Decimal(100), last=Decimal(100)), "buy 1 AAPL market", "not_tradable"),
         (Instrument(tradable=True, last=Decimal(100), currency="EUR"), "buy 1 AAPL market", "no_exchange_rate"),
