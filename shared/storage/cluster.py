@@ -18,6 +18,7 @@ from types import TracebackType
 import psycopg
 
 from shared.ports import free_port
+from shared.storage.sessions import NO_JIT
 from shared.storage.unprivileged import CannotDropPrivileges, give_to_user, prefix
 
 USER = DATABASE = "paperprofit"
@@ -210,7 +211,7 @@ def _tail(output: str) -> str:
 
 
 def _dsn(password: str, port: int) -> str:
-    return f"host=127.0.0.1 port={port} user={USER} password={password}"
+    return f"host=127.0.0.1 port={port} user={USER} password={password} options='{NO_JIT}'"
 
 
 def _create_database(dsn: str) -> None:
