@@ -89,3 +89,22 @@ def opened() -> Iterator[list[Opened]]:
 def test_no_session_compiles_statements(opened: list[Opened]) -> None:
     """A plan that looks expensive would be compiled at every execution, which takes longer than the statement."""
     assert {session.jit for session in opened} == {"off"}
+
+
+def test_a_client_gives_up_a_server_that_vanished_within_seconds(opened: list[Opened]) -> None:
+    """The kernel probes an idle connection after 5 s, and gives up after 10 s without an answer."""
+    wanted = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+    for session in opened:
+        assert session.socket.pop("SO_KEEPALIVE") != 0
+        assert session.socket == wanted
+
+
+def test_the_server_gives_up_a_client_that_vanished_within_seconds(opened: list[Opened]) -> None:
+    """As PostgreSQL reads it from the socket. Then the locks of the session are free."""
+    wanted = {
+        "tcp_keepalives_count": "3",
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "2",
+        "tcp_user_timeout": "10000",
+    }
+    assert [session.server for session in opened if session.server != wanted] == []
