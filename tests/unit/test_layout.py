@@ -109,6 +109,7 @@ NOUNS = {
         "requests",
         "rules",
         "runs_api",
+        "serving",
         "shapes",
         "steering",
         "targets",
