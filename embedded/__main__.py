@@ -20,12 +20,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-import uvicorn
-
 from embedded.database import service_urls
 from embedded.home import HomeUnusable, take_home
 from embedded.postgres_cluster import ClusterFailed, PostgresCluster
 from embedded.system import SERVICES, System
+from services.gateway.serving import http_server
 from services.gateway.settings import Settings
 from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.engine.tick import run_scheduler
@@ -114,8 +113,7 @@ def _listen(port: str) -> socket.socket:
 @contextmanager
 def _serving(system: System, listening: socket.socket) -> Iterator[None]:
     """Uvicorn on a thread of its own: the main thread belongs to the scheduler and its SIGALRM."""
-    config = uvicorn.Config(system.app(), log_config=None, timeout_graceful_shutdown=1, ws="none")
-    server = uvicorn.Server(config)
+    server = http_server(system.app(), shutdown_seconds=1)
     thread = threading.Thread(target=server.run, args=([listening],), name="http")
     thread.start()
     try:

@@ -9,6 +9,7 @@ from sqlalchemy.engine import URL
 
 from shared.contracts.routing import SERVICES
 from shared.storage.migrate import ROOT
+from shared.storage.sessions import session_info
 
 ROLES_SQL = ROOT / "deploy" / "postgres" / "roles.sql"
 
@@ -18,7 +19,7 @@ def service_urls(admin_url: str) -> dict[str, str]:
     admin = make_url(admin_url)
     passwords = {service: secrets.token_hex(16) for service in SERVICES}
     plain_url = admin.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(plain_url, autocommit=True) as connection:
+    with psycopg.connect(session_info(plain_url), autocommit=True) as connection:
         connection.execute(ROLES_SQL.read_bytes())
         for service, password in passwords.items():
             role = sql.Identifier(f"paperprofit_{service}")

@@ -19,6 +19,7 @@ import psycopg
 
 from embedded.free_port import free_port
 from embedded.unprivileged import CannotDropPrivileges, give_to_user, prefix
+from shared.storage.sessions import TCP_OF_SERVER, session_info
 
 USER = DATABASE = "paperprofit"
 START_SECONDS = 30.0
@@ -162,6 +163,7 @@ class PostgresCluster:
             "fsync": "on" if self.durable else "off",
             "synchronous_commit": "on" if self.durable else "off",
             "full_page_writes": "on" if self.durable else "off",
+            **TCP_OF_SERVER,
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = [*prefix(), str(programs() / "postgres"), "-D", str(self.data), *settings]
@@ -210,7 +212,7 @@ def _tail(output: str) -> str:
 
 
 def _dsn(password: str, port: int) -> str:
-    return f"host=127.0.0.1 port={port} user={USER} password={password}"
+    return session_info(f"host=127.0.0.1 port={port} user={USER} password={password}")
 
 
 def _create_database(dsn: str) -> None:

@@ -6,9 +6,9 @@ import socket
 import sys
 
 import structlog
-import uvicorn
 
 from services.gateway.service import NAME, build_app, prepare, queue_reader, watchers
+from services.gateway.serving import http_server
 from services.gateway.settings import Settings
 from services.gateway.streams.hub import Live
 from shared.bus.amqp.listener import Listener
@@ -65,15 +65,16 @@ def main() -> None:
     log.info("gateway serves", host=settings.host, port=settings.port)
     for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends in good order, then raises the signal again
         signal.signal(signum, lambda *_: sys.exit(0))
+    server = http_server(app, host=settings.host, port=settings.port, shutdown_seconds=5)
     try:
-        uvicorn.run(
-            app, host=settings.host, port=settings.port, log_config=None, timeout_graceful_shutdown=5, ws="none"
-        )
+        server.run()
     finally:
         for part in reversed(beside):
             part.stop()
         listener.stop()
         publisher.stop()
+    if not server.started:
+        sys.exit("gateway: the HTTP server did not start")
 
 
 if __name__ == "__main__":

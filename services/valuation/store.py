@@ -20,8 +20,11 @@ def holders_of(connection: Connection, symbols: Sequence[str]) -> list[UUID]:
 
 def revalue(connection: Connection, accounts: Sequence[UUID] | None, now: datetime) -> list[AccountValue]:
     """Bring the live values of these accounts (None: of all) up to date, in one statement."""
-    values = {"accounts": None if accounts is None else list(accounts), "now": now}
-    return [_value(row) for row in connection.execute(_REVALUE, values)]
+    if accounts is None:
+        rows = connection.execute(_REVALUE_ALL, {"now": now})
+    else:
+        rows = connection.execute(_REVALUE, {"accounts": list(accounts), "now": now})
+    return [_value(row) for row in rows]
 
 
 def snapshot(connection: Connection, run_id: UUID, now: datetime) -> tuple[int, int]:
@@ -71,10 +74,9 @@ JOIN orders.positions_v1 p ON p.symbol = i.symbol
 JOIN orders.accounts_v1 a ON a.id = p.account_id AND a.currency = r.account_currency
 WHERE r.symbol = ANY(:symbols)
 """)
-_REVALUE = text(f"""
+_REVALUE_WANTED = f"""
 WITH wanted AS (
-  SELECT id, cash FROM orders.accounts_v1
-  WHERE CAST(:accounts AS uuid[]) IS NULL OR id = ANY(CAST(:accounts AS uuid[]))
+  SELECT id, cash FROM orders.accounts_v1 WHERE {{wanted}}
 ), valued AS (
   {_VALUED} WHERE p.account_id IN (SELECT id FROM wanted) GROUP BY p.account_id
 )
@@ -86,7 +88,10 @@ ON CONFLICT (account_id) DO UPDATE SET at = excluded.at, cash = excluded.cash,
   market_value = excluded.market_value, equity = excluded.equity, unrealized_pl = excluded.unrealized_pl
 WHERE live.at <= excluded.at
 RETURNING account_id, cash, market_value, equity, unrealized_pl
-""")
+"""
+#: Two statements: no plan of one for both can look some accounts up by their ids.
+_REVALUE = text(_REVALUE_WANTED.format(wanted="id = ANY(CAST(:accounts AS uuid[]))"))
+_REVALUE_ALL = text(_REVALUE_WANTED.format(wanted="true"))
 _SNAPSHOT_POSITIONS = text(f"""
 INSERT INTO valuation.position_values (account_id, symbol, run_id, at, qty, price, market_value, cost, unrealized_pl)
 SELECT account_id, symbol, :run_id, :now, qty, last, value, cost, value - cost FROM ({_POSITIONS}) p

@@ -33,10 +33,14 @@ _PREPARED = "prepared"
 _NUMBER = count()
 #: Columns of arrays hide from the planner what it would plan for: one plan serves for all. It is kept while tables
 #: grow, so what is looked up has to be looked up by index, however small the table is now; and a bitmap is for many
-#: rows, where most of our probes find none.
-_SETTINGS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "enable_bitmapscan": "off"}
-_SET = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())
-_BEGIN = (b"BEGIN", f"SELECT {_SET}".encode())
+#: rows, where most of our probes find none. The settings are only for the statements that are sent with them: NULL
+#: takes each back to its default, so a report in the same transaction is planned for its own values.
+_SETTINGS = {"plan_cache_mode": "'force_generic_plan'", "enable_seqscan": "'off'", "enable_bitmapscan": "'off'"}
+_BY_INDEX = (
+    "SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in _SETTINGS.items())
+).encode()
+_AS_USUAL = ("SELECT " + ", ".join(f"set_config('{name}', NULL, true)" for name in _SETTINGS)).encode()
+_COMMIT = "COMMIT"
 _NULL = b"\xff\xff\xff\xff"
 _FIRST_DAY = date(2000, 1, 1).toordinal()
 #: PostgreSQL's own; a timestamp as a float is exact to a quarter of a microsecond.
@@ -90,7 +94,7 @@ class Writes:
         """Send what was added since the last time; ``commit`` ends the transaction in the same round trip."""
         calls, self._calls = self._calls, []
         if calls:
-            together(self.connection, *calls, *([("COMMIT", {})] if commit else []))
+            together(self.connection, *calls, *([(_COMMIT, {})] if commit else []))
 
 
 def column(kind: str, values: Sequence[Any]) -> bytes:
@@ -158,10 +162,9 @@ def run_prepared(used: Any, prepared: set[bytes], calls: Sequence[Call]) -> list
     answered = False
     pgconn.enter_pipeline_mode()
     try:
-        if begins:
-            for command in _BEGIN:
-                pgconn.send_query_params(command, None)
-                sent.append(b"")
+        for command in [b"BEGIN", _BY_INDEX] if begins else [_BY_INDEX]:
+            pgconn.send_query_params(command, None)
+            sent.append(b"")
         for statement, values in calls:
             compiled = _compiled(statement)
             if compiled.name not in prepared and compiled.name not in sent:
@@ -169,6 +172,9 @@ def run_prepared(used: Any, prepared: set[bytes], calls: Sequence[Call]) -> list
                 sent += [b"", compiled.name]
             compiled.send(pgconn, values)
             sent.append(None)
+        if calls[-1][0] != _COMMIT:
+            pgconn.send_query_params(_AS_USUAL, None)
+            sent.append(b"")
         pgconn.pipeline_sync()
         results: list[PGresult] = used.wait(_answers(pgconn))
         pgconn.exit_pipeline_mode()

@@ -8,6 +8,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
 from shared.storage.driver import forget, forget_returned
+from shared.storage.sessions import NO_JIT, TCP_OF_CLIENT
 
 #: A statement may take this long, and a lock be waited for this long, in milliseconds. They bound what a
 #: worker thread's time limit cannot: an exception does not interrupt a system call.
@@ -22,7 +23,7 @@ def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
     """An engine whose sessions speak UTC, carry ``name`` in pg_stat_activity and cannot hang."""
     options = (
         f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
-        " -c idle_in_transaction_session_timeout=60000"
+        f" -c idle_in_transaction_session_timeout=60000 {NO_JIT}"
     )
     engine = create_engine(
         url,
@@ -30,7 +31,12 @@ def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
         max_overflow=0,
         pool_timeout=10,
         pool_use_lifo=True,  # the one that was just used has its statements prepared, and what they read at hand
-        connect_args={"application_name": f"paperprofit-{name}", "options": options, "connect_timeout": 5},
+        connect_args={
+            "application_name": f"paperprofit-{name}",
+            "options": options,
+            "connect_timeout": 5,
+            **TCP_OF_CLIENT,
+        },
     )
     event.listen(engine, "checkin", _note_use)
     event.listen(engine, "checkout", _try_idle)

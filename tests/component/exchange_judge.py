@@ -9,14 +9,13 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from tests.unit.random_market import OWNERS
-
 from shared.contracts.accounts import MoveCash, ResetAccount
 from shared.contracts.orders import SubmitOrder
 from shared.contracts.prices import Price
 from shared.money import CENT, cents
 from tests.component.simulated_exchange import START, Exchange, column
 from tests.support import broken_invariants, rows
+from tests.unit.random_market import OWNERS
 
 #: How far a status is; it never goes back. Those not here are ends.
 COME = {"held": 0, "accepted": 1, "partially_filled": 2}

@@ -30,6 +30,10 @@ COLUMNS: dict[str, st.SearchStrategy[Any]] = {
     "timestamptz": st.integers(-(2**49), 2**51).map(lambda n: datetime(2000, 1, 1, tzinfo=UTC) + n * MICROSECOND),
     "uuid": st.uuids(),
 }
+PLANNER = """
+SELECT current_setting('plan_cache_mode') AS plan_cache_mode, current_setting('enable_seqscan') AS enable_seqscan,
+       current_setting('enable_bitmapscan') AS enable_bitmapscan
+"""
 INSERT = "INSERT INTO orders.sequences (consumer, key, sequence) VALUES (%(consumer)s, 'k', 1)"
 
 
@@ -83,6 +87,19 @@ def test_each_statement_sees_those_before_it(connection: Connection) -> None:
     count = "SELECT count(*) AS n FROM orders.sequences"
     before, _, after = together(connection, (count, {}), (INSERT, {"consumer": "c"}), (count, {}))
     assert (before[0].n, after[0].n) == (0, 1)
+
+
+def test_planner_settings_are_for_the_drivers_statements_only(connection: Connection) -> None:
+    """Whichever API begins the transaction, and in whichever order they take turns."""
+    for begun_by_sqlalchemy in (True, False):
+        if begun_by_sqlalchemy:
+            assert tuple(connection.execute(text(PLANNER)).one()) == ("auto", "on", "on")
+        for _ in range(2):
+            (row,) = fetch(connection, PLANNER, {})
+            assert tuple(row) == ("force_generic_plan", "off", "off")
+            assert tuple(connection.execute(text(PLANNER)).one()) == ("auto", "on", "on")
+        together(connection, ("COMMIT", {}))
+    assert tuple(connection.execute(text(PLANNER)).one()) == ("auto", "on", "on")
 
 
 def test_what_fails_says_so_and_nothing_after_it_ran(engine: Engine) -> None:

@@ -16,8 +16,6 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from tests.unit.random_market import KINDS, OWNERS, SYMBOLS, changes_of, level_of, quote_of, terms_of
-from tests.unit.trading_examples import quote, submission
 
 from shared.contracts.accounts import ConfigureAccount, MoveCash, OpenAccount, ResetAccount
 from shared.contracts.base import Message
@@ -43,6 +41,8 @@ from tests.component.simulated_exchange import (
 )
 from tests.conftest import database
 from tests.simulation import Faults
+from tests.unit.random_market import KINDS, OWNERS, SYMBOLS, changes_of, level_of, quote_of, terms_of
+from tests.unit.trading_examples import quote, submission
 
 LONG = int(os.environ.get("PAPERPROFIT_TEST_STATES", "0"))
 STEPS = 20

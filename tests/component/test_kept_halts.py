@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import NoResultFound
-from tests.unit.trading_examples import facts
 
 from services.marketdata import store
 from services.marketdata.actors import halt_trading
@@ -21,6 +20,7 @@ from tests.component.scripted_prices import made_up_quote
 from tests.component.watching import marketdata_at, outbox
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
+from tests.unit.trading_examples import facts
 
 Step = tuple[str, int, int]
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

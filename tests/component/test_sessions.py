@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy.exc import ProgrammingError
-from tests.unit.market_days import at, new_york, tokyo
 
 from services.marketdata.domain.sessions import Session
 from services.marketdata.jobs import jobs
@@ -22,6 +21,7 @@ from shared.storage.errors import is_transient
 from tests.component.watching import marketdata_at, statements, unit_of
 from tests.conftest import FakeClock
 from tests.support import rows, value
+from tests.unit.market_days import at, new_york, tokyo
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -15,6 +15,7 @@ from services.marketdata.service import prepare
 from services.marketdata.store import Instrument, add_instruments
 from services.orders.persistence.accounts import open_account
 from services.valuation.jobs import jobs
+from services.valuation.store import revalue
 from shared.bus.inprocess import wait_until_idle
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import routing_key
@@ -23,7 +24,7 @@ from shared.contracts.valuation import AccountsValued
 from shared.jobs.run_context import Counts, RunContext
 from shared.money import ZERO, cents
 from tests.component.scripted_prices import push
-from tests.component.watching import outbox, unit_of
+from tests.component.watching import outbox, statements, unit_of
 from tests.conftest import FakeClock
 from tests.support import account, eventually, order, rows, send, value
 
@@ -269,3 +270,14 @@ def test_a_late_valuation_does_not_replace_a_newer_one(books: Books, clock: Fake
     (row,) = rows(valuation.engine, "SELECT at FROM valuation.account_values")
     assert row.at == now
     assert len(outbox(valuation)) == 1
+
+
+def test_some_accounts_are_looked_up_whatever_plan_is_kept(books: Books) -> None:
+    """By index, also in a plan that serves for any list of accounts and was made while there were hardly any."""
+    one = uuid4()
+    with statements(books.valuation.engine) as seen, books.valuation.engine.begin() as connection:
+        revalue(connection, [one], books.valuation.clock())
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        statement = seen[0].replace("%(accounts)s", "$1").replace("%(now)s", "now()")
+        plan = connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {statement}").scalars().all()
+    assert [line for line in plan if "Index Cond: (id = ANY" in line], plan

@@ -5,8 +5,6 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from tests.unit.trading_examples import quote
-
 from shared.contracts.accounts import (
     AccountReset,
     AccountSettings,
@@ -54,6 +52,7 @@ from shared.contracts.orders import (
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.contracts.valuation import AccountsValued, AccountValue
+from tests.unit.trading_examples import quote
 
 ACCOUNT = UUID(int=1)
 ORDER = UUID(int=2)

@@ -8,11 +8,11 @@ from typing import Any
 from uuid import UUID
 
 from hypothesis import strategies as st
-from tests.unit.trading_examples import MARGIN
 
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import Side, TimeInForce
 from shared.money import CENT
+from tests.unit.trading_examples import MARGIN
 
 SYMBOLS = ("AAPL", "IBM", "SAP")
 #: The currency of each, where it is not that of the accounts.

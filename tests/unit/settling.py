@@ -6,14 +6,13 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, quote
-
 from shared.contracts.prices import Price
 from shared.exchange.lots import Lot
 from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.execution import execute
 from shared.exchange.matching.matching import MarketRules
 from shared.exchange.order import Order
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, quote
 
 RULES = MarketRules()
 HOLDING = (ACCOUNT, "AAPL")

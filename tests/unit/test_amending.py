@@ -7,13 +7,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, order, submission
 
 from shared.contracts.orders import OrderClass, OrderStatus, ReplaceOrder
 from shared.exchange.acceptance.entry import Admitted, admit
 from shared.exchange.acceptance.replace import Replaced, amend
 from shared.exchange.acceptance.risk_checks import Exposure, Halt, Instrument, Refusal
 from shared.exchange.order import Account, Leg, Order
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, order, submission
 
 NOW = ACCEPTED + timedelta(minutes=1)
 CLOSE = ACCEPTED + timedelta(hours=6)

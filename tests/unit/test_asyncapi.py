@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.unit.message_examples import EXAMPLES
 
 from docs.asyncapi import DESCRIPTION, LICENSE, LIVE_CHANNEL, VERSION, document, text
 from shared.bus.envelope import MAX_BODY_BYTES, encode
@@ -17,6 +16,7 @@ from shared.contracts.operations import ToService
 from shared.contracts.orders import OrderAccepted, SubmitOrder
 from shared.contracts.routing import LIVE, PUBLISHERS, QUEUES, WORKERS, bindings_of, exchange_of, service_of
 from shared.storage.migrate import ROOT
+from tests.unit.message_examples import EXAMPLES
 
 Json = dict[str, Any]
 

@@ -10,8 +10,6 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.settling import book_of, settled
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, account, facts, order, quote
 
 from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from shared.contracts.orders import OrderStatus
@@ -22,6 +20,8 @@ from shared.exchange.matching.execution import execute
 from shared.exchange.matching.matching import MarketRules, Stage
 from shared.exchange.order import Order
 from shared.money import ZERO
+from tests.unit.settling import book_of, settled
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, account, facts, order, quote
 
 HELD_AT = ACCEPTED + timedelta(minutes=5)
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.trading_examples import ACCEPTED, order, quote
 
 from shared.contracts.orders import Side
 from shared.exchange.matching.matching import MarketRules, Match, Stage, match
+from tests.unit.trading_examples import ACCEPTED, order, quote
 
 RULES = MarketRules()
 #: It opened at 100, went from 96 to 105 and is quoted at 99 to 101 now.

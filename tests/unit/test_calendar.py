@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.market_days import at, london, new_york, tokyo
 
 from shared.jobs.schedule.calendar import Market, Phase
+from tests.unit.market_days import at, london, new_york, tokyo
 
 MARKETS = {market.code: market for market in (new_york(), london(), tokyo())}
 ALWAYS = Market("DEMO", ZoneInfo("UTC"), always_open=True)

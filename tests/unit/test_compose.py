@@ -12,6 +12,7 @@ from shared.contracts.routing import SERVICES, WORKERS
 from shared.observability.health import serve_health
 from shared.settings import ServiceSettings
 from shared.storage.migrate import ROOT
+from shared.storage.sessions import TCP_OF_SERVER
 from shared.worker import SCHEDULER_POOL_SIZE, SHUTDOWN_MS
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -209,3 +210,9 @@ def test_two_replicas_of_every_service_fit_into_postgresql() -> None:
     worker, gateway = processes * pool + SCHEDULER_POOL_SIZE, pool
     most = 2 * (len(WORKERS) * worker + gateway)
     assert most <= compose_number(r"max_connections=(\d+)") - RESERVED_CONNECTIONS
+
+
+def test_postgresql_gives_up_a_client_that_vanished_as_the_embedded_one_does() -> None:
+    """Otherwise its session keeps the locks of feed and relays, and nothing trades."""
+    given = dict(re.findall(r"-c *(tcp_\w+)=(\d+)", CONTAINERS["postgres"]))
+    assert given == {name: str(value) for name, value in TCP_OF_SERVER.items()}

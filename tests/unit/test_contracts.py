@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.unit.message_examples import ACCOUNT, EXAMPLES
 
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.base import Command, Event, Message, routing_key
@@ -36,6 +35,7 @@ from shared.contracts.routing import (
     queues_of,
     service_of,
 )
+from tests.unit.message_examples import ACCOUNT, EXAMPLES
 
 Path = tuple[str | int, ...]
 

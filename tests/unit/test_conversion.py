@@ -5,8 +5,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.unit.settling import HOLDING, RULES, book_of, settled
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, MARGIN, QUOTED, account, facts, order, quote, submission
 
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.entry import Admitted, admit
@@ -14,6 +12,8 @@ from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal
 from shared.exchange.fx import SAME, Rate, is_fresh, rate_of
 from shared.exchange.matching.book import Book, Canceled, position_of
 from shared.exchange.matching.liquidity import Liquidity
+from tests.unit.settling import HOLDING, RULES, book_of, settled
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, MARGIN, QUOTED, account, facts, order, quote, submission
 
 
 def rate(text: str) -> Rate:

@@ -5,12 +5,12 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.trading_examples import quote
 
 from shared.contracts.accounts import Commission, Slippage
 from shared.contracts.orders import Side
 from shared.exchange.costs import Worse, fee, rounded, slipped
 from shared.money import CENT, ZERO
+from tests.unit.trading_examples import quote
 
 FREE = Commission()
 PER_SHARE = Commission(kind="per_share", rate=Decimal("0.005"), minimum=Decimal(1))

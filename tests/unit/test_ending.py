@@ -7,11 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.trading_examples import ACCOUNT, QUOTED, account, facts, order
 
 from shared.contracts.orders import OrderClass, OrderStatus
 from shared.exchange.matching.ending import Ending, end
 from shared.exchange.order import Leg, Order
+from tests.unit.trading_examples import ACCOUNT, QUOTED, account, facts, order
 
 FAMILY = UUID(int=1)
 

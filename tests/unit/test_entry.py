@@ -6,12 +6,12 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, submission
 
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.entry import Admitted, admit, refused
 from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal
 from shared.exchange.order import Account, Order
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, submission
 
 CLOSE = ACCEPTED + timedelta(hours=6)
 OPEN = Instrument(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)

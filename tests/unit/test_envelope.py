@@ -4,7 +4,6 @@ from uuid import UUID, uuid4
 
 import dramatiq
 import pytest
-from tests.unit.message_examples import ACCOUNT, EXAMPLES
 
 from shared.bus.envelope import MAX_BODY_BYTES, MessageTooLarge, actor_name, encode, stamped
 from shared.contracts.base import Command, Message
@@ -14,6 +13,7 @@ from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.orders import OrderAccepted, OrderFilled
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import COMMANDS, EVENTS
+from tests.unit.message_examples import ACCOUNT, EXAMPLES
 
 every_message = pytest.mark.parametrize("message", EXAMPLES.values(), ids=lambda m: type(m).__name__)
 

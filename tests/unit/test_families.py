@@ -7,8 +7,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.settling import book_of, settled
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, QUOTED, facts, quote, submission
 
 from shared.contracts.orders import OrderStatus
 from shared.contracts.prices import Price
@@ -16,6 +14,8 @@ from shared.exchange.acceptance.entry import Admitted, admit
 from shared.exchange.acceptance.risk_checks import Exposure
 from shared.exchange.matching.book import Book, Canceled, Execution
 from shared.exchange.order import Order
+from tests.unit.settling import book_of, settled
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, QUOTED, facts, quote, submission
 
 SHARE = {"participation": "1"}
 OTHER = UUID(int=2)

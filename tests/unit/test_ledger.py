@@ -5,10 +5,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT
 
 from shared.exchange.ledger import Entry, Kind, transfer
 from shared.money import CENT
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT
 
 ABOUT = UUID(int=7)
 

@@ -4,12 +4,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.unit.trading_examples import order, quote
 
 from shared.contracts.prices import Price
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.matching.matching import Match, Stage
 from shared.money import ZERO
+from tests.unit.trading_examples import order, quote
 
 BUY, SELL = order("buy 10 AAPL market"), order("sell 10 AAPL market")
 

@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.trading_examples import ACCEPTED, facts
 
 from shared.contracts.orders import Side
 from shared.exchange.lots import Closed, Lot, closing_qty, cost_of, held, trade
 from shared.money import CENT, ZERO
+from tests.unit.trading_examples import ACCEPTED, facts
 
 
 def lot(text: str, number: int = 1) -> Lot:

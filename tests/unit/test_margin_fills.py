@@ -2,14 +2,13 @@
 
 from decimal import Decimal
 
-from tests.unit.settling import HOLDING, book_of, settled
-from tests.unit.trading_examples import ACCOUNT, MARGIN, account, facts, order, quote
-
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.lots import held
 from shared.exchange.matching.book import position_of
 from shared.exchange.matching.liquidity import Liquidity
+from tests.unit.settling import HOLDING, book_of, settled
+from tests.unit.trading_examples import ACCOUNT, MARGIN, account, facts, order, quote
 
 
 def test_a_sale_beyond_what_is_held_opens_a_short_position() -> None:

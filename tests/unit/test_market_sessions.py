@@ -8,13 +8,13 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from tests.unit.market_days import london, new_york, tokyo
 
 from services.marketdata.calendars import NAMES, sessions_between
 from services.marketdata.domain.sessions import Hours, Session, sessions_of
 from shared.contracts.markets import MARKETS
 from shared.jobs.schedule.calendar import Market, Phase
 from shared.storage.migrate import ROOT
+from tests.unit.market_days import london, new_york, tokyo
 
 EXCHANGES = [code for code, market in MARKETS.items() if not market.always_open]
 PHASES = {"pre": Phase.PRE_MARKET, "regular": Phase.REGULAR, "post": Phase.AFTER_HOURS}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
 from shared.contracts.orders import Side
 from shared.exchange.matching.matching import MarketRules, Match, Stage, buy_price, match, sell_price, usable
+from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
 RULES = MarketRules(max_quote_age=timedelta(seconds=120), half_spread=Decimal("0.0001"))
 EVER = timedelta(days=1)

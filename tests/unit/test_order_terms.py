@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.unit.trading_examples import ACCOUNT, submission
 
 from shared.contracts.accounts import AccountSettings, MoveCash, OpenAccount
 from shared.contracts.orders import OrderClass, OrderType, SubmitOrders, TimeInForce
+from tests.unit.trading_examples import ACCOUNT, submission
 
 PRICES = {"market": "", "limit": "100", "stop": "100", "stop_limit": "100 101", "trailing_stop": "5"}
 EXITS = {"simple": "", "bracket": "bracket 110/95", "oto": "oto /95", "oco": "oco 110/95"}

@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.market_days import at, london, new_york, tokyo
 
 from shared.jobs.schedule.calendar import Market
 from shared.jobs.schedule.planning import (
@@ -24,6 +23,7 @@ from shared.jobs.schedule.planning import (
     plan,
 )
 from shared.jobs.settings import JobSettings
+from tests.unit.market_days import at, london, new_york, tokyo
 
 DEMO = Market("DEMO", ZoneInfo("UTC"), always_open=True)
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

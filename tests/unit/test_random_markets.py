@@ -8,9 +8,6 @@ from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.random_market import ABROAD, KINDS, OWNERS, SYMBOLS, Step, markets, starts
-from tests.unit.trading_desk import RULES, Desk, after
-from tests.unit.trading_examples import quote
 
 from shared.contracts.orders import OPEN_STATUSES, OrderClass, OrderStatus
 from shared.exchange.fx import SAME
@@ -20,6 +17,9 @@ from shared.exchange.matching.execution import execute
 from shared.exchange.matching.matching import Stage
 from shared.exchange.order import Key, Order
 from shared.money import CENT, ZERO, cents
+from tests.unit.random_market import ABROAD, KINDS, OWNERS, SYMBOLS, Step, markets, starts
+from tests.unit.trading_desk import RULES, Desk, after
+from tests.unit.trading_examples import quote
 
 Start = dict[UUID, Decimal]
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.trading_examples import ACCOUNT, LISTING, MARGIN, account, order, quote, submission
 
 from shared.contracts.orders import Side
 from shared.exchange.acceptance.risk_checks import (
@@ -24,6 +23,7 @@ from shared.exchange.acceptance.risk_checks import (
 from shared.exchange.matching.matching import MarketRules, match
 from shared.exchange.order import Account
 from shared.money import CENT, cents
+from tests.unit.trading_examples import ACCOUNT, LISTING, MARGIN, account, order, quote, submission
 
 UNQUOTED = Instrument(tradable=True, last=Decimal(100))
 UNPRICED = Instrument(tradable=True)

@@ -5,8 +5,6 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from tests.unit.settling import HOLDING, book_of, settled
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, facts, order, quote
 
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.risk_checks import Refusal
@@ -14,6 +12,8 @@ from shared.exchange.ledger import Kind
 from shared.exchange.lots import Lot, held
 from shared.exchange.matching.book import Book, Canceled, Execution, Fill, position_of
 from shared.money import ZERO
+from tests.unit.settling import HOLDING, book_of, settled
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, facts, order, quote
 
 
 def test_a_market_order_without_a_price_waits() -> None:

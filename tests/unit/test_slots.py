@@ -7,11 +7,11 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.market_days import at, london, new_york, tokyo
 
 from shared.jobs.schedule.calendar import Market, Phase
 from shared.jobs.schedule.slots import InvalidSchedule, Timing, parse_schedule
 from shared.jobs.settings import JobSettings
+from tests.unit.market_days import at, london, new_york, tokyo
 
 DAY = timedelta(days=1)
 MARKETS = (new_york(), london(), tokyo(), Market("DEMO", ZoneInfo("UTC"), always_open=True))

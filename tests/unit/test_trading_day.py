@@ -3,11 +3,11 @@
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from tests.unit.market_days import at, new_york
-from tests.unit.test_calendar import ALWAYS
 
 from services.valuation.domain.trading_day import NoTradingDay, TradingDay, trading_day
 from shared.jobs.schedule.calendar import Market
+from tests.unit.market_days import at, new_york
+from tests.unit.test_calendar import ALWAYS
 
 SOON = timedelta(minutes=5)
 

@@ -6,7 +6,6 @@ from operator import attrgetter
 from zoneinfo import ZoneInfo
 
 import pytest
-from tests.unit.trading_examples import ACCEPTED, LISTING, account, order, submission
 
 from services.marketdata.calendars import sessions_between
 from shared.contracts.markets import MARKETS
@@ -14,6 +13,7 @@ from shared.contracts.orders import AUCTIONS, TimeInForce
 from shared.exchange.acceptance.entry import Admitted, admit
 from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal, refuse_change
 from shared.exchange.trading_days import A_DAY, CUTOFFS, OVERDUE, TradingDay, coming, is_closed
+from tests.unit.trading_examples import ACCEPTED, LISTING, account, order, submission
 
 NEW_YORK, TOKYO = ZoneInfo("America/New_York"), ZoneInfo("Asia/Tokyo")
 LAST = LISTING.last

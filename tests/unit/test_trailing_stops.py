@@ -5,10 +5,10 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.trading_examples import facts, order, quote
 
 from shared.contracts.orders import Side
 from shared.exchange.matching.matching import MarketRules, follow, match, stop_of
+from tests.unit.trading_examples import facts, order, quote
 
 RULES = MarketRules()
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.price_index import concerned, followed
-from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
 from shared.contracts.orders import OrderType, Side
 from shared.contracts.prices import Price
 from shared.exchange.matching.matching import MarketRules, Match, match
 from shared.exchange.matching.triggers import TriggerDirection, price_trigger
 from shared.exchange.order import Order
+from tests.unit.price_index import concerned, followed
+from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
 EVERY = Decimal("Infinity")
 

@@ -7,6 +7,21 @@ from decimal import Decimal
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
+from shared.contracts.orders import OrderStatus, ReplaceOrder
+from shared.contracts.prices import Price
+from shared.exchange.acceptance.entry import Admitted, admit
+from shared.exchange.acceptance.replace import Replaced, amend
+from shared.exchange.acceptance.risk_checks import Exposure, Instrument
+from shared.exchange.fx import Rate
+from shared.exchange.ledger import Entry, transfer
+from shared.exchange.lots import held
+from shared.exchange.matching.book import Book, Execution, Fill
+from shared.exchange.matching.ending import end
+from shared.exchange.matching.execution import execute
+from shared.exchange.matching.liquidity import Liquidity
+from shared.exchange.matching.matching import MarketRules
+from shared.exchange.order import Account, Key, Order
+from shared.money import ZERO, cents
 from tests.unit.price_index import concerned, followed
 from tests.unit.random_market import (
     ABROAD,
@@ -23,22 +38,6 @@ from tests.unit.random_market import (
     Transfer,
 )
 from tests.unit.trading_examples import ACCEPTED, quote, submission
-
-from shared.contracts.orders import OrderStatus, ReplaceOrder
-from shared.contracts.prices import Price
-from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.replace import Replaced, amend
-from shared.exchange.acceptance.risk_checks import Exposure, Instrument
-from shared.exchange.fx import Rate
-from shared.exchange.ledger import Entry, transfer
-from shared.exchange.lots import held
-from shared.exchange.matching.book import Book, Execution, Fill
-from shared.exchange.matching.ending import end
-from shared.exchange.matching.execution import execute
-from shared.exchange.matching.liquidity import Liquidity
-from shared.exchange.matching.matching import MarketRules
-from shared.exchange.order import Account, Key, Order
-from shared.money import ZERO, cents
 
 RULES = MarketRules()
 SESSION = timedelta(minutes=1)
