@@ -16,7 +16,7 @@ from services.orders.domain.book import Book
 from services.orders.domain.liquidity import Liquidity
 from services.orders.domain.trading_days import Auction, TradingDay, coming
 from services.orders.filling import tell
-from services.orders.store import WORKING, Family
+from services.orders.store import Family
 from shared.bus.transaction import Transaction
 from shared.contracts.auctions import AuctionHeld
 from shared.contracts.orders import AUCTIONS, TimeInForce
@@ -49,8 +49,7 @@ def hold(tx: Transaction, held: AuctionHeld) -> int:
 
 def missed(connection: Connection) -> list[AuctionHeld]:
     """The auctions that were held and have open orders yet, in their order."""
-    rows = connection.execute(_MISSED).mappings()
-    return [AuctionHeld.model_validate(dict(row)) for row in rows]
+    return [AuctionHeld.model_validate(row._asdict()) for row in fetch(connection, _MISSED, {})]
 
 
 def with_auctions(
@@ -95,21 +94,29 @@ def _adjustments(connection: Connection, symbol: str) -> set[int]:
     return {row.orders, row.price}
 
 
-_FAMILIES = f"""
+_FAMILIES = """
 SELECT account_id, family FROM orders.orders
-WHERE symbol = %(symbol)s AND auction_day = %(day)s AND time_in_force = %(time)s
-  AND direction = 'auction' AND status IN {WORKING}
+WHERE symbol = %(symbol)s AND auction_day = %(day)s AND time_in_force = %(time)s AND awaits_auction
 """
-_MISSED = text(f"""
-SELECT p.* FROM (
-  SELECT DISTINCT symbol, auction_day, CASE time_in_force WHEN 'opg' THEN 'open' ELSE 'close' END AS kind
-  FROM orders.orders WHERE direction = 'auction' AND status IN {WORKING}
-) o
-JOIN marketdata.official_prices_v1 p ON p.symbol = o.symbol AND p.day = o.auction_day AND p.kind = o.kind
+#: The auctions with open orders, from one to the next by index: however many orders are for it, one of them is read.
+_MISSED = """
+WITH RECURSIVE awaited AS (
+  (SELECT symbol, auction_day, time_in_force FROM orders.orders WHERE awaits_auction
+   ORDER BY symbol, auction_day, time_in_force LIMIT 1)
+  UNION ALL
+  SELECT next.* FROM awaited a CROSS JOIN LATERAL (
+    SELECT o.symbol, o.auction_day, o.time_in_force FROM orders.orders o
+    WHERE o.awaits_auction AND (o.symbol, o.auction_day, o.time_in_force) > (a.symbol, a.auction_day, a.time_in_force)
+    ORDER BY o.symbol, o.auction_day, o.time_in_force LIMIT 1
+  ) next
+)
+SELECT p.* FROM awaited o
+JOIN marketdata.official_prices_v1 p ON p.symbol = o.symbol AND p.day = o.auction_day
+  AND p.kind = CASE o.time_in_force WHEN 'opg' THEN 'open' ELSE 'close' END
 JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol AND i.adjustment = p.adjustment
 LEFT JOIN orders.quotes q ON q.symbol = o.symbol
 WHERE p.adjustment = COALESCE(q.adjustment, 0) ORDER BY p.held_at, p.symbol
-""")
+"""
 _ADJUSTMENTS = text("""
 SELECT COALESCE(q.adjustment, 0) AS orders, i.adjustment AS price
 FROM marketdata.instruments_v1 i LEFT JOIN orders.quotes q ON q.symbol = i.symbol WHERE i.symbol = :symbol

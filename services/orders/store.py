@@ -17,8 +17,7 @@ from services.orders.domain.order import Leg, Order
 from shared.contracts.orders import OrderClass, OrderStatus, OrderType, Side, TimeInForce
 from shared.storage.driver import Call, fetch
 
-#: Statuses in which an order may fill now, and those in which it has not ended, as SQL.
-WORKING = "('accepted', 'partially_filled')"
+#: Statuses in which an order has not ended, as SQL.
 OPEN = "('accepted', 'held', 'partially_filled')"
 
 
@@ -39,12 +38,12 @@ def order(connection: Connection, account_id: UUID, order_id: UUID) -> Order:
 
 def open_families(connection: Connection, account_id: UUID) -> list[Family]:
     """The families of all open orders of the account."""
-    rows = connection.execute(_OPEN_FAMILIES, {"account_id": account_id})
+    rows = fetch(connection, _OPEN_FAMILIES, {"account_id": account_id})
     return [(account_id, row.family) for row in rows]
 
 
 def open_families_in(connection: Connection, symbol: str) -> list[Family]:
-    return [(row.account_id, row.family) for row in connection.execute(_FAMILIES_IN, {"symbol": symbol})]
+    return [(row.account_id, row.family) for row in fetch(connection, _FAMILIES_IN, {"symbol": symbol})]
 
 
 def lock_open_orders(connection: Connection, families: Iterable[Family]) -> list[Order]:
@@ -82,7 +81,7 @@ def lots(rows: Iterable[Any]) -> dict[Holding, tuple[Lot, ...]]:
 
 
 def expired(connection: Connection, now: datetime) -> list[Family]:
-    return [(row.account_id, row.family) for row in connection.execute(_EXPIRED, {"now": now})]
+    return [(row.account_id, row.family) for row in fetch(connection, _EXPIRED, {"now": now})]
 
 
 def _order(row: Any) -> Order:
@@ -133,12 +132,8 @@ o.family, o.leg, o.trace, o.auction_day, o.auction_at, o.currency, o.filled_avg_
 """
 _FAMILY = text("SELECT family FROM orders.orders WHERE account_id = :account_id AND id = :id")
 _ORDER = text(f"SELECT {_ORDER_COLUMNS} FROM orders.orders o WHERE o.account_id = :account_id AND o.id = :id")
-_OPEN_FAMILIES = text(f"""
-SELECT DISTINCT family FROM orders.orders WHERE account_id = :account_id AND status IN {OPEN}
-""")
-_FAMILIES_IN = text(
-    f"SELECT DISTINCT account_id, family FROM orders.orders WHERE symbol = :symbol AND status IN {OPEN}"
-)
+_OPEN_FAMILIES = "SELECT DISTINCT family FROM orders.orders WHERE account_id = %(account_id)s AND is_open"
+_FAMILIES_IN = f"SELECT DISTINCT account_id, family FROM orders.orders WHERE symbol = %(symbol)s AND status IN {OPEN}"
 _LOTS_IN = text("""
 SELECT account_id, symbol, fill_id, opened_at, qty, cost, strategy_id FROM orders.lots
 WHERE symbol = :symbol AND qty <> 0 ORDER BY account_id, opened_at, fill_id
@@ -160,6 +155,4 @@ CROSS JOIN LATERAL (
 ) l
 ORDER BY l.opened_at, l.fill_id
 """
-_EXPIRED = text(f"""
-SELECT account_id, family FROM orders.orders WHERE status IN {OPEN} AND expires_at <= :now
-""")
+_EXPIRED = "SELECT account_id, family FROM orders.orders WHERE expires AND expires_at <= %(now)s"
