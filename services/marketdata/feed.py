@@ -5,7 +5,6 @@ where it was. Of several replicas one pushes: the one that holds the advisory lo
 """
 
 import time
-from functools import partial
 from zlib import crc32
 
 import structlog
@@ -70,6 +69,4 @@ class Feed(Background):
 
     def push(self) -> int:
         """Push one bar of every symbol; the number of prices."""
-        with self._unit.transaction() as tx:
-            step = partial(self._provider.advance, now=tx.now)
-            return take_in(tx, self._provider, step, interval=INTERVAL, length=None)
+        return take_in(self._unit, self._provider, self._provider.advance, interval=INTERVAL, length=None)
