@@ -1,4 +1,4 @@
-"""Splits and dividends take effect: in one transaction with the first prices after them, and before these are sent.
+"""Splits and dividends take effect before the first prices after them are asked for, and so before these are sent.
 
 So whoever gets the messages in their order never sees a price of new shares beside a holding of old ones.
 """

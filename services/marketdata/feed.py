@@ -5,7 +5,6 @@ where it was. Of several replicas one pushes: the one that holds the advisory lo
 """
 
 import time
-from functools import partial
 from zlib import crc32
 
 import structlog
@@ -70,6 +69,4 @@ class Feed(Background):
 
     def push(self) -> int:
         """Push one bar of every symbol; the number of prices."""
-        with self._context.unit_of_work() as uow:
-            step = partial(self._provider.advance, now=uow.now)
-            return take_in(uow, self._provider, step, interval=INTERVAL, length=None)
+        return take_in(self._context, self._provider, self._provider.advance, interval=INTERVAL, length=None)

@@ -55,13 +55,24 @@ def replace_sessions(
     return row.written, row.removed
 
 
-def tradable_symbols(connection: Connection) -> list[str]:
-    """The symbols whose prices are taken now: none that is halted."""
-    return [row.symbol for row in connection.execute(_SYMBOLS)]
+def tradable(connection: Connection) -> dict[str, int]:
+    """The symbols whose prices are taken now, none of them halted: symbol → the number of its splits."""
+    return {row.symbol: row.adjustment for row in connection.execute(_TRADABLE)}
+
+
+def lock_adjustments(connection: Connection, symbols: Sequence[str]) -> dict[str, int]:
+    """The number of splits of each of these symbols; splits, halts and prices of them wait meanwhile."""
+    return {row.symbol: row.adjustment for row in connection.execute(_LOCK_ADJUSTMENTS, {"symbols": symbols})}
+
+
+def provider_state(connection: Connection, provider: str) -> dict[str, Any] | None:
+    """The provider's state; None before its first answer."""
+    state: dict[str, Any] | None = connection.execute(_PROVIDER_STATE, {"provider": provider}).scalar_one_or_none()
+    return state
 
 
 def lock_provider_state(connection: Connection, provider: str) -> dict[str, Any] | None:
-    """The provider's state; the lock lets one poll or push at a time move it on."""
+    """The provider's state; the lock lets one answer at a time move it on."""
     connection.execute(_ADD_PROVIDER, {"provider": provider})
     state: dict[str, Any] | None = connection.execute(_LOCK_PROVIDER, {"provider": provider}).scalar_one()
     return state
@@ -155,7 +166,13 @@ WITH given AS (
 )
 SELECT (SELECT count(*) FROM written) AS written, (SELECT count(*) FROM removed) AS removed
 """)
-_SYMBOLS = text("SELECT symbol FROM marketdata.instruments WHERE tradable AND halted_at IS NULL ORDER BY symbol")
+_TRADABLE = text(
+    "SELECT symbol, adjustment FROM marketdata.instruments WHERE tradable AND halted_at IS NULL ORDER BY symbol"
+)
+_LOCK_ADJUSTMENTS = text("""
+SELECT symbol, adjustment FROM marketdata.instruments WHERE symbol = ANY(:symbols) ORDER BY symbol FOR NO KEY UPDATE
+""")
+_PROVIDER_STATE = text("SELECT state FROM marketdata.provider_states WHERE provider = :provider")
 _ADD_PROVIDER = text("INSERT INTO marketdata.provider_states (provider) VALUES (:provider) ON CONFLICT DO NOTHING")
 _LOCK_PROVIDER = text("SELECT state FROM marketdata.provider_states WHERE provider = :provider FOR UPDATE")
 _SAVE_PROVIDER = text("""

@@ -152,8 +152,8 @@ FROM strategy.strategies WHERE enabled ORDER BY name
 """)
 _LOOKS = text("""
 SELECT wanted.symbol, bars.closes, bars.bar_at, LEAST(COALESCE(own.qty, 0), COALESCE(p.qty, 0)) AS qty,
-       COALESCE(open_orders.buying, 0) + COALESCE(unanswered.buying, 0) AS buying,
-       COALESCE(open_orders.selling, 0) + COALESCE(unanswered.selling, 0) AS selling
+       COALESCE(own.buying, 0) + COALESCE(unanswered.buying, 0) AS buying,
+       COALESCE(own.selling, 0) + COALESCE(unanswered.selling, 0) AS selling
 FROM unnest(CAST(:symbols AS text[])) AS wanted (symbol)
 LEFT JOIN LATERAL (
   SELECT array_agg(newest.close ORDER BY newest.start_at) AS closes, max(newest.start_at) AS bar_at
@@ -162,17 +162,14 @@ LEFT JOIN LATERAL (
 ) bars ON true
 LEFT JOIN orders.positions_v1 p ON p.account_id = :account_id AND p.symbol = wanted.symbol
 LEFT JOIN LATERAL (
-  SELECT sum(CASE o.side WHEN 'buy' THEN o.filled_qty ELSE -o.filled_qty END) AS qty
-  FROM orders.orders_v1 o
-  WHERE o.account_id = :account_id AND o.strategy_id = :id AND o.symbol = wanted.symbol AND o.filled_qty > 0
+  SELECT sum(CASE side WHEN 'buy' THEN filled_qty ELSE -filled_qty END) AS qty,
+         sum(qty - filled_qty) FILTER (WHERE side = 'buy' AND is_open) AS buying,
+         sum(qty - filled_qty) FILTER (WHERE side = 'sell' AND is_open) AS selling
+  FROM (
+    SELECT side, qty, filled_qty, status IN ('accepted', 'partially_filled') AS is_open FROM orders.orders_v1 o
+    WHERE o.account_id = :account_id AND o.strategy_id = :id AND o.symbol = wanted.symbol
+  ) o
 ) own ON true
-LEFT JOIN LATERAL (
-  SELECT sum(qty - filled_qty) FILTER (WHERE side = 'buy') AS buying,
-         sum(qty - filled_qty) FILTER (WHERE side = 'sell') AS selling
-  FROM orders.orders_v1 o
-  WHERE o.account_id = :account_id AND o.strategy_id = :id AND o.symbol = wanted.symbol
-    AND o.status IN ('accepted', 'partially_filled')
-) open_orders ON true
 LEFT JOIN LATERAL (
   SELECT sum(d.qty) FILTER (WHERE d.action = 'buy') AS buying, sum(d.qty) FILTER (WHERE d.action = 'sell') AS selling
   FROM strategy.decisions d

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -34,10 +33,10 @@ def resume(marketdata: ServiceContext, symbol: str = "AAPL") -> None:
 
 def quoted(marketdata: ServiceContext, last: str, at: datetime | None = None, /, **fields: str) -> int:
     """Let marketdata take in a price of AAPL, as of now unless told; ``low`` and others of its bar. 1 if it is news."""
-    with marketdata.unit_of_work() as uow:
-        bar = {name: Decimal(value) for name, value in fields.items()}
-        provider = Scripted(quotes=[replace(made_up_quote("AAPL", last, at or uow.now), **bar)])  # type: ignore[arg-type]
-        return take_in(uow, provider, partial(provider.poll, now=uow.now), interval="1m", length=MINUTE)
+    bar = {name: Decimal(value) for name, value in fields.items()}
+    quote = replace(made_up_quote("AAPL", last, at or marketdata.clock()), **bar)  # type: ignore[arg-type]
+    provider = Scripted(quotes=[quote])
+    return take_in(marketdata, provider, provider.poll, interval="1m", length=MINUTE)
 
 
 def halts(marketdata: ServiceContext) -> list[Any]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 
 from services.marketdata.domain.quote import Quote
 from services.marketdata.prices import take_in
@@ -53,6 +52,6 @@ class Scripted:
 
 def push(marketdata: ServiceContext, lasts: Mapping[str, str | Decimal]) -> int:
     """Let marketdata take in these last prices as of now, in one batch; the number that were news."""
-    with marketdata.unit_of_work() as uow:
-        provider = Scripted(quotes=[made_up_quote(symbol, last, uow.now) for symbol, last in lasts.items()])
-        return take_in(uow, provider, partial(provider.poll, now=uow.now), interval="1m", length=MINUTE)
+    now = marketdata.clock()
+    provider = Scripted(quotes=[made_up_quote(symbol, last, now) for symbol, last in lasts.items()])
+    return take_in(marketdata, provider, provider.poll, interval="1m", length=MINUTE)

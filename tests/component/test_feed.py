@@ -1,11 +1,11 @@
 """The feed on a real PostgreSQL: a steady push that goes on where it was, by one replica at a time."""
 
+import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from functools import partial
 
 import pytest
 
@@ -98,20 +98,24 @@ def test_a_feed_goes_on_where_it_was_stopped(urls: dict[str, str], marketdata: S
         assert_whole(marketdata)
 
 
-def test_a_bar_and_the_place_of_the_feed_commit_together(marketdata: ServiceContext, clock: FakeClock) -> None:
-    """Killed inside a push, the feed pushes that bar at its next start."""
-    context, provider = ServiceContext("marketdata", marketdata.engine, clock), Counting()
-    feed = Feed(context, provider, speed=SPEED)
+@pytest.mark.parametrize("after", ["providers.ReplayProvider.advance", "store.save_provider_state"])
+def test_a_bar_and_the_place_of_the_feed_commit_together(
+    marketdata: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    """Killed with the answer in hand or while it is stored, the feed pushes that bar at its next start."""
+    feed = Feed(ServiceContext("marketdata", marketdata.engine, clock), Counting(), speed=SPEED)
     assert feed.push() == 1
     clock.move(seconds=1)
+    done = pkgutil.resolve_name(f"services.marketdata.{after}")
 
-    def push_and_die() -> None:
-        with context.unit_of_work() as uow:
-            take_in(uow, provider, partial(provider.advance, now=uow.now), interval="replay", length=None)
-            raise ServiceKilled
+    def do_it_and_die(*given: object) -> None:
+        done(*given)
+        raise ServiceKilled
 
-    with pytest.raises(ServiceKilled):
-        push_and_die()
+    with monkeypatch.context() as dying:
+        dying.setattr(f"services.marketdata.{after}", do_it_and_die)
+        with pytest.raises(ServiceKilled):
+            feed.push()
     assert place(marketdata) == 1
     assert_whole(marketdata)
     assert feed.push() == 1
@@ -162,13 +166,12 @@ def _cut_the_session_with_the_lock(context: ServiceContext) -> None:
 
 
 def test_a_push_that_is_older_than_a_poll_loses_no_bar(marketdata: ServiceContext, clock: FakeClock) -> None:
-    """A push that waited for a poll's lock has the older time: its bar is not skipped but comes with the next push."""
+    """A push that waited for a poll has the older time: its bar is not skipped but comes with the next push."""
     context, provider, begun = ServiceContext("marketdata", marketdata.engine, clock), Counting(), clock.now
     feed = Feed(context, provider, speed=SPEED)
     feed.push()
     clock.now = begun + timedelta(milliseconds=2)
-    with context.unit_of_work() as uow:
-        take_in(uow, provider, partial(provider.poll, now=uow.now), interval="1m", length=None)
+    take_in(context, provider, provider.poll, interval="1m", length=None)
     for milliseconds in (1, 3, 4):
         clock.now = begun + timedelta(milliseconds=milliseconds)
         feed.push()
@@ -177,7 +180,7 @@ def test_a_push_that_is_older_than_a_poll_loses_no_bar(marketdata: ServiceContex
 
 
 def test_pushes_at_the_same_time_take_turns(urls: dict[str, str], marketdata: ServiceContext) -> None:
-    """Also without the feeds' lock no bar is pushed twice: each push holds the stored state until it commits."""
+    """Also without the feeds' lock no bar is pushed twice: one that finds the state moved on stores nothing."""
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         feeds = [Feed(stack.enter_context(unit_of("marketdata", urls)), Counting(), speed=SPEED) for _ in range(2)]
         list(pool.map(lambda number: feeds[number % 2].push(), range(100)))

@@ -89,7 +89,7 @@ def test_no_price_is_taken_while_a_halt_stands(marketdata: ServiceContext, clock
     clock.move(seconds=1)
     halt(marketdata)
     with marketdata.engine.connect() as connection:
-        assert "AAPL" not in store.tradable_symbols(connection)
+        assert "AAPL" not in store.tradable(connection)
     for last in ("90", "80"):
         clock.move(seconds=1)
         assert quoted(marketdata, last) == 0

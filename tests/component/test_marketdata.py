@@ -1,7 +1,9 @@
 """Prices on a real PostgreSQL: instruments, bars, the provider's place and the event commit together, each once."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,11 +12,16 @@ from uuid import uuid4
 import pytest
 
 from services.marketdata import partitions, store
+from services.marketdata.corporate_actions import enter
+from services.marketdata.domain.quote import Quote
 from services.marketdata.jobs import jobs
+from services.marketdata.prices import poll
+from services.marketdata.providers import Answer, ProviderState
 from services.marketdata.service import INSTRUMENTS, prepare
 from shared.bus.unit_of_work import ServiceContext
+from shared.contracts.corporate_actions import ActionKind, EnterCorporateAction
 from shared.jobs.run_context import Counts, RunContext
-from tests.component.scripted_prices import Scripted, made_up_quote, push
+from tests.component.scripted_prices import MINUTE, Scripted, made_up_quote, push
 from tests.component.watching import marketdata_at, outbox, statements
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
@@ -162,6 +169,96 @@ def test_a_crash_before_the_commit_leaves_no_trace(marketdata: ServiceContext, c
     assert (instrument(marketdata), bars(marketdata), outbox(marketdata)) == before
 
 
+class Slow(Scripted):
+    """It answers with what it has been told when it is asked, but not before it is let go."""
+
+    def __init__(self, *quotes: Quote) -> None:
+        super().__init__(quotes=list(quotes))
+        self.asked, self.let_go = threading.Event(), threading.Event()
+
+    def poll(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
+        answer = super().poll(state, symbols, now)
+        self.asked.set()
+        assert self.let_go.wait(30)
+        return answer
+
+
+@contextmanager
+def answering_slowly(context: ServiceContext, provider: Slow) -> Iterator[Future[int]]:
+    """The provider is being asked meanwhile, and answers at the end; how many of its prices are written."""
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit(poll, context, provider, interval="1m", length=MINUTE)
+        try:
+            assert provider.asked.wait(30)
+            yield written
+        finally:
+            provider.let_go.set()
+
+
+def test_while_a_provider_answers_no_transaction_is_open_and_others_go_on(
+    replicas: list[ServiceContext], clock: FakeClock
+) -> None:
+    """A second replica takes in its prices meanwhile."""
+    one, two = replicas
+    prepare(one)
+    slow = Slow(made_up_quote("AAPL", "100", clock.now))
+    with answering_slowly(one, slow) as written:
+        (sessions,) = rows(two.engine, _TRANSACTIONS)
+        assert (sessions.open, sessions.all > 0) == (0, True)
+        assert push(two, {"IBM": "200"}) == 1
+        assert not written.done()
+    assert written.result() == 1
+    assert (instrument(one).last_price, instrument(one, "IBM").last_price) == (100, 200)
+
+
+@pytest.mark.parametrize(("later", "expected"), [(SECOND, 101), (timedelta(0), 101), (-SECOND, 100)])
+def test_of_two_answers_the_newer_price_stays(
+    replicas: list[ServiceContext], clock: FakeClock, later: timedelta, expected: int
+) -> None:
+    """The slow one is stored last: it neither sets an older price again nor tells the same one twice."""
+    one, two = replicas
+    prepare(one)
+    with answering_slowly(one, Slow(made_up_quote("AAPL", "100", clock.now))) as written:
+        assert push(two, {}) == 0
+        quick = Scripted(quotes=[made_up_quote("AAPL", "101", clock.now + later)])
+        assert poll(two, quick, interval="1m", length=MINUTE) == 1
+    assert written.result() == (expected == 100)
+    assert instrument(one).last_price == expected
+    told = [price["last"] for sent in outbox(one) for price in sent.body["prices"]]
+    assert told == (["101", "100"] if expected == 100 else ["101"])
+
+
+def test_a_price_of_old_shares_is_not_stored_after_their_split(marketdata: ServiceContext, clock: FakeClock) -> None:
+    """The split took effect while the provider answered; its next answer is of new shares."""
+    push(marketdata, {"AAPL": "100"})
+    clock.move(seconds=1)
+    with answering_slowly(marketdata, Slow(made_up_quote("AAPL", "100", clock.now))) as written:
+        clock.move(seconds=1)
+        with marketdata.unit_of_work() as uow:
+            kind, at = ActionKind.SPLIT, clock.now
+            enter(uow, EnterCorporateAction(action_id=uuid4(), symbol="AAPL", kind=kind, ratio=2, effective_at=at))
+    assert written.result() == 0
+    assert (instrument(marketdata).last_price, instrument(marketdata).split_count) == (50, 1)
+    clock.move(seconds=1)
+    assert push(marketdata, {"AAPL": "51"}) == 1
+
+
+def test_an_answer_that_nobody_lived_to_store_comes_again(marketdata: ServiceContext, provider: Scripted) -> None:
+    """The process died with it in hand: nothing is lost, nothing is there twice."""
+    provider.quotes = [made_up_quote("AAPL", "100", NOON)]
+
+    def answer_and_die(*_: object) -> Answer:
+        raise ServiceKilled
+
+    with pytest.MonkeyPatch.context() as dying:
+        dying.setattr(provider, "poll", answer_and_die)
+        with pytest.raises(ServiceKilled):
+            update_market_data(marketdata)
+    assert (bars(marketdata), outbox(marketdata)) == ([], [])
+    assert [update_market_data(marketdata)["prices_written"] for _ in range(2)] == [1, 0]
+    assert (len(bars(marketdata)), len(outbox(marketdata))) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("now", "months"),
     [
@@ -208,3 +305,9 @@ def test_replicas_that_start_together_make_each_partition_once(marketdata: Servi
             eventually(lambda: value(marketdata.engine, waiting) or second.done())
         second.result()
     assert value(marketdata.engine, "SELECT to_regclass('marketdata.market_data_2027_03') IS NOT NULL")
+
+
+_TRANSACTIONS = """
+SELECT count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS open, count(*) AS all FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'paperprofit-marketdata'
+"""

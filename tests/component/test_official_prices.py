@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -54,9 +53,7 @@ class Tape:
         opened = quote.last - Decimal("0.5")
         interval, length = fields.pop("interval", "1m"), fields.pop("length", MINUTE)
         self.provider.quotes = [replace(quote, open=opened, low=opened, **fields)]
-        with self.context.unit_of_work() as uow:
-            step = partial(self.provider.poll, now=uow.now)
-            return take_in(uow, self.provider, step, interval=interval, length=length)
+        return take_in(self.context, self.provider, self.provider.poll, interval=interval, length=length)
 
     def minutes(self, day: Any, clock: str, *lasts: str, **fields: Any) -> None:
         """A price a minute from then on."""

@@ -79,8 +79,8 @@ _POSITIONS = text(f"""
 SELECT p.asset_id, p.symbol, p.asset_class, p.qty, p.cost, p.last, p.currency, p.rate, p.value AS market_value,
        p.value - p.cost AS unrealized_pl,
        COALESCE((SELECT sum(o.held_for_orders) FROM orders.orders_v1 o
-                 WHERE o.account_id = p.account_id AND o.symbol = p.symbol AND o.held_for_orders > 0), 0) AS
-                   held_for_orders
+                 WHERE o.account_id = p.account_id AND o.symbol = p.symbol
+                   AND o.status IN ('accepted', 'held', 'partially_filled')), 0) AS held_for_orders
 FROM ({_VALUED}) p
 WHERE p.account_id = :account_id
   AND (CAST(:asset AS text) IS NULL OR p.symbol = upper(:asset) OR CAST(p.asset_id AS text) = lower(:asset))

@@ -81,8 +81,14 @@ SELECT {_COLUMNS} FROM orders.orders_v1 o LEFT JOIN marketdata.instruments_v1 i 
 WHERE o.account_id = :account_id
 """
 _BY_ID = text(f"{_SELECT} AND o.id = ANY(:ids)")
+#: Each half has an index of its own.
 _BY_CLIENT_ID = text(f"""
-{_SELECT} AND o.client_order_id = :client_order_id ORDER BY (o.status = 'rejected'), o.submitted_at DESC LIMIT 1
+SELECT * FROM (
+  {_SELECT} AND o.client_order_id = :client_order_id AND o.status <> 'rejected'
+  UNION ALL
+  {_SELECT} AND o.client_order_id = :client_order_id AND o.status = 'rejected'
+) o
+ORDER BY (o.status = 'rejected'), o.submitted_at DESC LIMIT 1
 """)
 _STANDS_ALONE = """
 (o.order_class = 'simple' OR o.leg IS NULL OR o.order_class = 'oco' AND o.leg = 'take_profit' OR o.status = 'replaced')
@@ -94,7 +100,8 @@ ORDER BY o.leg DESC, o.submitted_at, o.id
 _FAMILY_IS_OPEN = f"""
 (o.order_class <> 'simple' AND o.status <> 'replaced'
  AND EXISTS (SELECT FROM orders.orders_v1 f
-             WHERE f.account_id = o.account_id AND f.order_group = o.order_group AND f.status IN {_OPEN}))
+             WHERE f.account_id = o.account_id AND f.order_group = o.order_group AND f.order_class <> 'simple'
+               AND f.status IN {_OPEN}))
 """
 _ORDERS = f"""
 {_SELECT}

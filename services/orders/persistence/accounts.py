@@ -173,7 +173,7 @@ def record(connection: Connection, account_id: UUID, now: datetime) -> Record:
 
 def accounts_in(connection: Connection, symbol: str) -> list[UUID]:
     """The accounts with a position or an open order in the symbol."""
-    return [row.account_id for row in connection.execute(_ACCOUNTS_IN, {"symbol": symbol})]
+    return [row.account_id for row in fetch(connection, _ACCOUNTS_IN, {"symbol": symbol})]
 
 
 def positions_of(connection: Connection, account_id: UUID) -> list[tuple[str, Decimal]]:
@@ -282,10 +282,10 @@ _LAST_MINUTE = text("""
 SELECT strategy_id, count(*) AS orders FROM orders.orders
 WHERE account_id = :account_id AND submitted_at > :minute AND status <> 'rejected' GROUP BY strategy_id
 """)
-_ACCOUNTS_IN = text(f"""
-SELECT account_id FROM orders.lots WHERE symbol = :symbol AND qty <> 0
-UNION SELECT account_id FROM orders.orders WHERE symbol = :symbol AND status IN {OPEN}
-""")
+_ACCOUNTS_IN = f"""
+SELECT account_id FROM orders.lots WHERE symbol = %(symbol)s AND qty <> 0
+UNION SELECT account_id FROM orders.orders WHERE symbol = %(symbol)s AND status IN {OPEN}
+"""
 _POSITIONS_OF = text(
     "SELECT symbol, qty FROM orders.positions WHERE account_id = :account_id AND qty <> 0 ORDER BY symbol"
 )

@@ -17,7 +17,7 @@ def broken(connection: Connection) -> Iterator[tuple[str, Sequence[Any]]]:
             yield name, found
 
 
-_IS_OPEN = "o.status IN ('accepted', 'held', 'partially_filled')"
+_IS_OPEN = "o.is_open"
 _BOOKS = """
 SELECT account_id, generation, sum(cash) AS cash, sum(cost) AS cost, sum(fee) AS fee, sum(realized) AS realized,
        sum(dividend) AS dividend, sum(interest) AS interest, sum(capital) AS capital FROM orders.ledger GROUP BY 1, 2"""

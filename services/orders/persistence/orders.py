@@ -18,42 +18,41 @@ from shared.exchange.matching.book import Holding
 from shared.exchange.order import Leg, Order
 from shared.storage.driver import Call, fetch
 
-#: Statuses in which an order may fill now, and those in which it has not ended, as SQL.
-WORKING = "('accepted', 'partially_filled')"
+#: Statuses in which an order has not ended, as SQL.
 OPEN = "('accepted', 'held', 'partially_filled')"
 
 
 #: (account, order_group) of orders that end together; a simple order is a order_group of its own.
-Family = tuple[UUID, UUID]
+GroupKey = tuple[UUID, UUID]
 #: Symbol → the order_groups that its price concerns.
-Concerned = Mapping[str, Sequence[Family]]
+Concerned = Mapping[str, Sequence[GroupKey]]
 
 
 def order_group_of(connection: Connection, account_id: UUID, order_id: UUID) -> UUID | None:
     """The order_group of the order, which is open or ended; None where there is no such order."""
-    return connection.execute(_FAMILY, {"account_id": account_id, "id": order_id}).scalar_one_or_none()
+    return connection.execute(_GROUP, {"account_id": account_id, "id": order_id}).scalar_one_or_none()
 
 
 def order(connection: Connection, account_id: UUID, order_id: UUID) -> Order:
     return _order(connection.execute(_ORDER, {"account_id": account_id, "id": order_id}).one())
 
 
-def open_order_groups(connection: Connection, account_id: UUID) -> list[Family]:
+def open_order_groups(connection: Connection, account_id: UUID) -> list[GroupKey]:
     """The order_groups of all open orders of the account."""
-    rows = connection.execute(_OPEN_FAMILIES, {"account_id": account_id})
+    rows = fetch(connection, _OPEN_GROUPS, {"account_id": account_id})
     return [(account_id, row.order_group) for row in rows]
 
 
-def open_order_groups_in(connection: Connection, symbol: str) -> list[Family]:
-    return [(row.account_id, row.order_group) for row in connection.execute(_FAMILIES_IN, {"symbol": symbol})]
+def open_order_groups_in(connection: Connection, symbol: str) -> list[GroupKey]:
+    return [(row.account_id, row.order_group) for row in fetch(connection, _GROUPS_IN, {"symbol": symbol})]
 
 
-def lock_open_orders(connection: Connection, order_groups: Iterable[Family]) -> list[Order]:
+def lock_open_orders(connection: Connection, order_groups: Iterable[GroupKey]) -> list[Order]:
     """The orders of these order_groups that still are open, locked."""
     return open_orders(fetch(connection, *locking_open(order_groups)))
 
 
-def locking_open(order_groups: Iterable[Family]) -> Call:
+def locking_open(order_groups: Iterable[GroupKey]) -> Call:
     """The statement of ``lock_open_orders``; ``open_orders`` reads its rows."""
     pairs = sorted(set(order_groups))
     return _LOCK_OPEN, {"accounts": [a for a, _ in pairs], "order_groups": [f for _, f in pairs]}
@@ -82,8 +81,8 @@ def lots(rows: Iterable[Any]) -> dict[Holding, tuple[Lot, ...]]:
     return {holding: tuple(lots) for holding, lots in found.items()}
 
 
-def expired(connection: Connection, now: datetime) -> list[Family]:
-    return [(row.account_id, row.order_group) for row in connection.execute(_EXPIRED, {"now": now})]
+def expired(connection: Connection, now: datetime) -> list[GroupKey]:
+    return [(row.account_id, row.order_group) for row in fetch(connection, _EXPIRED, {"now": now})]
 
 
 def _order(row: Any) -> Order:
@@ -133,13 +132,11 @@ o.filled_avg_price, o.fills, o.fees, o.reserved, o.held_for_orders, o.expires_at
 o.order_class,
 o.order_group, o.leg, o.trace, o.auction_day, o.auction_at, o.currency, o.filled_avg_rate
 """
-_FAMILY = text("SELECT order_group FROM orders.orders WHERE account_id = :account_id AND id = :id")
+_GROUP = text("SELECT order_group FROM orders.orders WHERE account_id = :account_id AND id = :id")
 _ORDER = text(f"SELECT {_ORDER_COLUMNS} FROM orders.orders o WHERE o.account_id = :account_id AND o.id = :id")
-_OPEN_FAMILIES = text(f"""
-SELECT DISTINCT order_group FROM orders.orders WHERE account_id = :account_id AND status IN {OPEN}
-""")
-_FAMILIES_IN = text(
-    f"SELECT DISTINCT account_id, order_group FROM orders.orders WHERE symbol = :symbol AND status IN {OPEN}"
+_OPEN_GROUPS = "SELECT DISTINCT order_group FROM orders.orders WHERE account_id = %(account_id)s AND is_open"
+_GROUPS_IN = (
+    f"SELECT DISTINCT account_id, order_group FROM orders.orders WHERE symbol = %(symbol)s AND status IN {OPEN}"
 )
 _LOTS_IN = text("""
 SELECT account_id, symbol, fill_id, opened_at, qty, cost, strategy_id FROM orders.lots
@@ -162,6 +159,4 @@ CROSS JOIN LATERAL (
 ) l
 ORDER BY l.opened_at, l.fill_id
 """
-_EXPIRED = text(f"""
-SELECT account_id, order_group FROM orders.orders WHERE status IN {OPEN} AND expires_at <= :now
-""")
+_EXPIRED = "SELECT account_id, order_group FROM orders.orders WHERE expires AND expires_at <= %(now)s"

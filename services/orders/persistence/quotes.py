@@ -9,11 +9,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from services.orders.persistence.orders import WORKING, Concerned, Family
+from services.orders.persistence.orders import Concerned, GroupKey
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.prices import Price
 from shared.exchange.matching.liquidity import Pool
-from shared.storage.driver import Writes, column, numbers
+from shared.storage.driver import Writes, column, fetch, numbers
 
 Columns = dict[str, Any]
 #: For so long the event about a price may be on its way; after it, it is missed.
@@ -55,7 +55,7 @@ def apply_in_order(uow: UnitOfWork, prices: Columns) -> Applied:
     """
     missed, rows = uow.together((_APPLY, prices), (_CONCERNED, prices))
     late = {row.symbol for row in missed}
-    concerned: dict[str, list[Family]] = {}
+    concerned: dict[str, list[GroupKey]] = {}
     for row in rows:
         if row.reached and row.symbol not in late:
             concerned.setdefault(row.symbol, []).append((row.account_id, row.order_group))
@@ -114,10 +114,7 @@ def lock_taken(connection: Connection, prices: Mapping[str, Price]) -> dict[Pool
 
 def prices_with_open_orders(connection: Connection) -> list[Price]:
     """The current price of each symbol that has an open order, from marketdata's view."""
-    return [
-        Price.model_validate(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
-        for row in connection.execute(_CURRENT_PRICES)
-    ]
+    return [Price.model_validate(row._asdict()) for row in fetch(connection, _CURRENT_PRICES, {})]
 
 
 def missed_bars(connection: Connection) -> list[Price]:
@@ -126,10 +123,8 @@ def missed_bars(connection: Connection) -> list[Price]:
     Only of symbols with open orders, as prices without a quote; the finest interval that there is of each, without what
     reaches into a halt. In the order of their ends, and not all at once: when these are applied there may be more.
     """
-    return [
-        Price.model_validate(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
-        for row in connection.execute(_MISSED, {"on_its_way": ON_ITS_WAY, "most": BARS_AT_ONCE})
-    ]
+    wanted = {"on_its_way": f"{ON_ITS_WAY.total_seconds()} seconds", "most": BARS_AT_ONCE}
+    return [Price.model_validate(row._asdict()) for row in fetch(connection, _MISSED, wanted)]
 
 
 _APPLY = """
@@ -143,13 +138,22 @@ WITH applied AS (
 )
 SELECT symbol FROM unnest(%(symbols)b::text[]) AS symbol EXCEPT SELECT symbol FROM applied
 """
+#: The symbols with open orders, from one to the next by index: however many orders a symbol has, one of them is read.
+_TRADED = """
+WITH RECURSIVE traded AS (
+  (SELECT symbol FROM orders.orders WHERE works ORDER BY symbol LIMIT 1)
+  UNION ALL
+  SELECT next.symbol FROM traded CROSS JOIN LATERAL (
+    SELECT o.symbol FROM orders.orders o WHERE o.works AND o.symbol > traded.symbol ORDER BY o.symbol LIMIT 1
+  ) next
+)"""
 #: A replayed bar ends when it is stored, one of a minute at its end; what began before the last price is not whole.
-_MISSED = text(f"""
-WITH behind AS (
+_MISSED = f"""
+{_TRADED}, behind AS (
   SELECT i.symbol, i.quoted_at, q.sequence, q.quoted_at AS applied_at
-  FROM marketdata.instruments_v1 i JOIN orders.quotes q ON q.symbol = i.symbol AND i.sequence > q.sequence + 1
-    AND i.quoted_at > q.quoted_at + :on_its_way AND i.split_count = q.split_count
-  WHERE EXISTS (SELECT FROM orders.orders o WHERE o.symbol = i.symbol AND o.status IN {WORKING})
+  FROM traded JOIN marketdata.instruments_v1 i ON i.symbol = traded.symbol
+  JOIN orders.quotes q ON q.symbol = i.symbol AND i.sequence > q.sequence + 1
+    AND i.quoted_at > q.quoted_at + CAST(%(on_its_way)s AS interval) AND i.split_count = q.split_count
 ), bars AS (
   SELECT b.*, n.sequence, n.quoted_at AS until,
          CASE b.interval WHEN 'replay' THEN b.start_at ELSE b.start_at + interval '1 minute' END AS ends_at,
@@ -166,8 +170,8 @@ SELECT symbol, open, high, low, close AS last, close, volume, provider, sequence
 FROM bars b WHERE (interval = 'replay') = replayed AND ends_at < until
   AND NOT EXISTS (SELECT FROM marketdata.halts_v1 h WHERE h.symbol = b.symbol AND h.began_at < b.ends_at
                     AND COALESCE(h.ended_at, 'infinity') > b.since)
-ORDER BY ends_at, symbol LIMIT :most
-""")
+ORDER BY ends_at, symbol LIMIT %(most)s
+"""
 _ADJUST_QUOTE = text("""
 INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, split_count)
 VALUES (:symbol, 0, :effective_at, :split_count)
@@ -243,12 +247,12 @@ ON CONFLICT (symbol, pool) DO UPDATE SET sequence = excluded.sequence, quoted_at
   qty = CASE WHEN (t.sequence, t.quoted_at) = (excluded.sequence, excluded.quoted_at) THEN t.qty ELSE 0 END
 RETURNING symbol, pool, qty
 """)
-_CURRENT_PRICES = text(f"""
+_CURRENT_PRICES = f"""
+{_TRADED}
 SELECT symbol, bid, ask, bid_size, ask_size, last, COALESCE(open, last) AS open, COALESCE(high, last) AS high,
        COALESCE(low, last) AS low, last AS close, COALESCE(volume, 0) AS volume, quoted_at, since, sequence,
        split_count,
        provider
-FROM marketdata.instruments_v1 i
+FROM traded JOIN marketdata.instruments_v1 USING (symbol)
 WHERE last IS NOT NULL AND sequence > 0
-  AND EXISTS (SELECT FROM orders.orders o WHERE o.symbol = i.symbol AND o.status IN {WORKING})
-""")
+"""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from services.orders.persistence import accounts as account_store
 from services.orders.persistence import executions, fx_rates
 from services.orders.persistence.accounts import PreTradeContext
-from services.orders.persistence.orders import WORKING, Family
+from services.orders.persistence.orders import GroupKey
 from services.orders.usecases.execute import tell
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.official_prices import OfficialPricePublished
@@ -50,8 +50,7 @@ def hold(uow: UnitOfWork, held: OfficialPricePublished) -> int:
 
 def missed(connection: Connection) -> list[OfficialPricePublished]:
     """The auctions that were held and have open orders yet, in their order."""
-    rows = connection.execute(_MISSED).mappings()
-    return [OfficialPricePublished.model_validate(dict(row)) for row in rows]
+    return [OfficialPricePublished.model_validate(row._asdict()) for row in fetch(connection, _MISSED, {})]
 
 
 def with_auctions(
@@ -85,7 +84,7 @@ def _trading_days(connection: Connection, symbols: set[str], since: datetime) ->
     return days
 
 
-def _order_groups(connection: Connection, held: OfficialPricePublished) -> list[Family]:
+def _order_groups(connection: Connection, held: OfficialPricePublished) -> list[GroupKey]:
     wanted = {"symbol": held.symbol, "day": held.day, "time": TIMES_IN_FORCE[held.kind].value}
     return [(row.account_id, row.order_group) for row in fetch(connection, _FAMILIES, wanted)]
 
@@ -96,21 +95,29 @@ def _adjustments(connection: Connection, symbol: str) -> set[int]:
     return {row.orders, row.price}
 
 
-_FAMILIES = f"""
+_FAMILIES = """
 SELECT account_id, order_group FROM orders.orders
-WHERE symbol = %(symbol)s AND auction_day = %(day)s AND time_in_force = %(time)s
-  AND trigger_direction = 'auction' AND status IN {WORKING}
+WHERE symbol = %(symbol)s AND auction_day = %(day)s AND time_in_force = %(time)s AND awaits_auction
 """
-_MISSED = text(f"""
-SELECT p.* FROM (
-  SELECT DISTINCT symbol, auction_day, CASE time_in_force WHEN 'opg' THEN 'open' ELSE 'close' END AS kind
-  FROM orders.orders WHERE trigger_direction = 'auction' AND status IN {WORKING}
-) o
-JOIN marketdata.official_prices_v1 p ON p.symbol = o.symbol AND p.day = o.auction_day AND p.kind = o.kind
+#: The auctions with open orders, from one to the next by index: however many orders are for it, one of them is read.
+_MISSED = """
+WITH RECURSIVE awaited AS (
+  (SELECT symbol, auction_day, time_in_force FROM orders.orders WHERE awaits_auction
+   ORDER BY symbol, auction_day, time_in_force LIMIT 1)
+  UNION ALL
+  SELECT next.* FROM awaited a CROSS JOIN LATERAL (
+    SELECT o.symbol, o.auction_day, o.time_in_force FROM orders.orders o
+    WHERE o.awaits_auction AND (o.symbol, o.auction_day, o.time_in_force) > (a.symbol, a.auction_day, a.time_in_force)
+    ORDER BY o.symbol, o.auction_day, o.time_in_force LIMIT 1
+  ) next
+)
+SELECT p.* FROM awaited o
+JOIN marketdata.official_prices_v1 p ON p.symbol = o.symbol AND p.day = o.auction_day
+  AND p.kind = CASE o.time_in_force WHEN 'opg' THEN 'open' ELSE 'close' END
 JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol AND i.split_count = p.split_count
 LEFT JOIN orders.quotes q ON q.symbol = o.symbol
 WHERE p.split_count = COALESCE(q.split_count, 0) ORDER BY p.held_at, p.symbol
-""")
+"""
 _ADJUSTMENTS = text("""
 SELECT COALESCE(q.split_count, 0) AS orders, i.split_count AS price
 FROM marketdata.instruments_v1 i LEFT JOIN orders.quotes q ON q.symbol = i.symbol WHERE i.symbol = :symbol
