@@ -16,7 +16,7 @@ from shared.bus.envelope import encode
 from shared.bus.relay import WINDOW, Relay
 from shared.bus.unit_of_work import ServiceContext
 from shared.clock import utc_now
-from shared.storage.driver import Writes
+from shared.storage.driver import together
 
 CONNECT_TIMEOUT = 15.0
 TIMEOUT = 120.0
@@ -86,9 +86,8 @@ def _full_outbox(servers: Servers, rows: int) -> Iterator[Engine]:
             connection.execute(text("DELETE FROM gateway.outbox"))
             for first in range(0, rows, _FILLING):
                 numbers = range(first, min(first + _FILLING, rows))
-                writes = Writes(connection)
-                outbox.add(writes, "gateway", [encode(cancel(number)) for number in numbers], utc_now())
-                writes.send()
+                messages = [encode(cancel(number)) for number in numbers]
+                together(connection, *outbox.adding(connection, "gateway", messages, utc_now()))
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("VACUUM ANALYZE gateway.outbox"))
         yield engine

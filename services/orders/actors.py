@@ -63,7 +63,7 @@ def reset_account(command: ResetAccount, uow: UnitOfWork) -> None:
     cash.reset(uow, _locked(uow, command.account_id), command)
 
 
-@actors.on(PricesUpdated, queue="orders.prices", asks_first=True)
+@actors.on(PricesUpdated, queue="orders.prices", begins=True)
 def fill_on_prices(event: PricesUpdated, uow: UnitOfWork) -> None:
     """A price that comes after a newer one of its symbol is dropped: no order may fill on it any more."""
     fill_on(uow, event.prices, at=event.at or uow.now)
@@ -79,13 +79,13 @@ def hold_auction(event: OfficialPricePublished, uow: UnitOfWork) -> None:
     auctions.hold(uow, event)
 
 
-@actors.on(SubmitOrder, queue="orders.commands", asks_first=True)
+@actors.on(SubmitOrder, queue="orders.commands", begins=True)
 def submit_order(command: SubmitOrder, uow: UnitOfWork) -> None:
     """Accept the order and reserve what it needs, or refuse it with a reason; either is a row."""
     _submit(command.account_id, [command], uow)
 
 
-@actors.on(SubmitOrders, queue="orders.commands", asks_first=True)
+@actors.on(SubmitOrders, queue="orders.commands", begins=True)
 def submit_orders(command: SubmitOrders, uow: UnitOfWork) -> None:
     _submit(command.account_id, command.orders, uow)
 
@@ -166,4 +166,4 @@ def _refuse_cancel(uow: UnitOfWork, account: Account, command: CancelOrder, refu
     events = AccountEvents(uow, accounts)
     reason, message = refusal.reason, refusal.message
     events.emit(CancelRejected, account.id, order_id=command.order_id, reason=reason, message=message)
-    account_store.save_accounts(uow.connection, list(accounts.values()))
+    uow.run(account_store.saving_accounts(list(accounts.values())))

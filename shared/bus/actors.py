@@ -51,17 +51,15 @@ class Actors:
 
     declared: list[Declared] = field(default_factory=list)
 
-    def on(
-        self, message: type[M], *, queue: str, asks_first: bool = False, **options: Any
-    ) -> Callable[[Handler], Handler]:
+    def on(self, message: type[M], *, queue: str, begins: bool = False, **options: Any) -> Callable[[Handler], Handler]:
         """Declare a handler that runs once per message, in a transaction of its own.
 
-        One that ``asks_first`` does nothing before its first ``tx.together``: that trip also finds out whether the
-        message is new and in turn. Any other handler only begins once that is known.
+        ``begins``: the handler calls ``uow.begin`` itself before anything else, so that its first reads share the round
+        trip that finds out whether the message is new and in turn. Any other handler starts once that is known.
         """
 
         def declare(handler: Handler) -> Handler:
-            self.raw(message, queue=queue, **options)(_exactly_once(handler, queue, message, asks_first=asks_first))
+            self.raw(message, queue=queue, **options)(_exactly_once(handler, queue, message, begins=begins))
             return handler
 
         return declare
@@ -113,7 +111,7 @@ def _fail_with(*, poison: Poison) -> None:
     raise poison
 
 
-def _exactly_once(handler: Handler, queue: str, message: type[Message], *, asks_first: bool) -> RawHandler:
+def _exactly_once(handler: Handler, queue: str, message: type[Message], *, begins: bool) -> RawHandler:
     consumer = actor_name(queue, message.wire_name())
 
     def run(event: Message, context: ServiceContext) -> None:
@@ -124,8 +122,8 @@ def _exactly_once(handler: Handler, queue: str, message: type[Message], *, asks_
                     note_in_turn(uow, queue, consumer, current.message_id, current.options.get("after"))
                 else:
                     inbox.note(uow, consumer, current.message_id)
-                if not asks_first:
-                    uow.together()
+                if not begins:
+                    uow.begin()
                 handler(event, uow)
         except inbox.AlreadyHandled:
             DUPLICATES.labels(queue, message.wire_name()).inc()

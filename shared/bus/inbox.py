@@ -10,7 +10,7 @@ class AlreadyHandled(Exception):
 
 def note(uow: UnitOfWork, consumer: str, message_id: str) -> None:
     """Note the message with the first round trip, which raises AlreadyHandled where that was done before."""
-    uow.begin_with([noting(uow, consumer, message_id)], lambda answers: check_new(answers[0]))
+    uow.handle_message([noting(uow, consumer, message_id)], lambda answers: check_new(answers[0]))
 
 
 def noting(uow: UnitOfWork, consumer: str, message_id: str) -> Call:

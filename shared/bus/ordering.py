@@ -54,7 +54,7 @@ def note_in_turn(uow: UnitOfWork, queue: str, consumer: str, message_id: str, pr
         if waiting:
             uow.release(message_id)
 
-    uow.begin_with(calls, check)
+    uow.handle_message(calls, check)
 
 
 def check_turn(settled: Rows) -> None:
@@ -66,7 +66,7 @@ def park(context: ServiceContext, queue: str, message: "dramatiq.Message[Any]") 
     """Keep the message until the one before it is settled; False when that has happened meanwhile."""
     previous = message.options["after"]
     with context.unit_of_work() as uow:
-        _, settled = uow.together(locking(previous), _settling(uow, queue, previous))
+        _, settled = uow.run(locking(previous), _settling(uow, queue, previous))
         if settled:
             return False
         uow.connection.execute(

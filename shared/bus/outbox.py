@@ -7,7 +7,7 @@ from zlib import crc32
 from sqlalchemy import Connection, text
 
 from shared.bus.envelope import Outgoing, after
-from shared.storage.driver import Writes
+from shared.storage.driver import Call
 
 #: A relay owns whole shards; all messages of one key are in one shard, so one relay sends them in order.
 SHARDS = 16
@@ -17,24 +17,22 @@ def shard_of(key: str) -> int:
     return crc32(key.encode()) % SHARDS
 
 
-def add(writes: Writes, schema: str, messages: Sequence[Outgoing], now: datetime) -> None:
-    """Add what writes the messages in one statement, in their order. One that is there already stays as it is."""
+def adding(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> list[Call]:
+    """The statement that writes the messages in their order, if any. A message that is there already stays as it is."""
     if not messages:
-        return
-    messages = chained(writes.connection, schema, messages, now)
-    writes.add(
-        _ADD.format(schema=schema),
-        {
-            "ids": [m.message_id for m in messages],
-            "exchanges": [m.exchange for m in messages],
-            "routing_keys": [m.routing_key for m in messages],
-            "keys": [m.key for m in messages],
-            "shards": [shard_of(m.key) for m in messages],
-            "mandatory": [m.mandatory for m in messages],
-            "bodies": [m.body for m in messages],
-            "priorities": [int(m.priority) for m in messages],
-        },
-    )
+        return []
+    messages = chained(connection, schema, messages, now)
+    columns = {
+        "ids": [m.message_id for m in messages],
+        "exchanges": [m.exchange for m in messages],
+        "routing_keys": [m.routing_key for m in messages],
+        "keys": [m.key for m in messages],
+        "shards": [shard_of(m.key) for m in messages],
+        "mandatory": [m.mandatory for m in messages],
+        "bodies": [m.body for m in messages],
+        "priorities": [int(m.priority) for m in messages],
+    }
+    return [(_ADD.format(schema=schema), columns)]
 
 
 def chained(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> Sequence[Outgoing]:

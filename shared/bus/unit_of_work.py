@@ -15,47 +15,57 @@ from shared.bus.amqp.topology import internal_exchange
 from shared.bus.envelope import Outgoing, after, encode
 from shared.clock import Clock, utc_now
 from shared.contracts.base import Message
-from shared.storage.driver import Call, Rows, Writes, fetch, together
+from shared.storage.driver import COMMIT, Call, Rows, fetch, together
 
-#: Called with the rows of each statement that a transaction begins with.
+#: Called with the rows of each statement that a message's bookkeeping sends; raises where the handler must not run.
 Check = Callable[[list[Rows]], None]
 
 
 @dataclass
 class UnitOfWork:
-    """What a handler works with: a connection, the time, and a way to say what happened.
+    """One transaction: a connection, the time, what is written at its end, and the messages about it.
 
-    What stands in ``writes`` is sent with its end, in one round trip.
+    A statement is a ``Call``. ``run`` sends calls now, so whatever runs later sees them. ``at_commit`` keeps calls for
+    the round trip of the commit; nothing in this transaction sees them.
     """
 
-    _connection: Connection
+    connection: Connection
     schema: str
     now: datetime
     outgoing: list[Outgoing] = field(default_factory=list)
-    writes: Writes = field(init=False)
-    _first: tuple[Sequence[Call], Check] | None = field(default=None, init=False)
+    _bookkeeping: tuple[Sequence[Call], Check] | None = field(default=None, init=False)
+    _at_commit: list[Call] = field(default_factory=list, init=False)
 
-    def __post_init__(self) -> None:
-        self.writes = Writes(self._connection)
+    def handle_message(self, calls: Sequence[Call], check: Check) -> None:
+        """Let ``begin`` send what the bus has to know of the message; ``check`` sees the answers, and may raise."""
+        self._bookkeeping = calls, check
 
-    @property
-    def connection(self) -> Connection:
-        """For SQLAlchemy and the driver; what comes first has been sent."""
-        self.together()
-        return self._connection
+    def begin(self, *calls: Call) -> list[Rows]:
+        """Begin with the message's bookkeeping, and run ``calls`` in the same round trip; the rows of each of them.
 
-    def begin_with(self, calls: Sequence[Call], check: Check) -> None:
-        """Send these before anything else, in the same round trip; ``check`` sees what they answer, and may raise."""
-        self._first = calls, check
-
-    def together(self, *calls: Call) -> list[Rows]:
-        """Run the statements in one round trip, as ``driver.together``, which also takes what comes first."""
-        if self._first is None:
-            return together(self._connection, *calls) if calls else []
-        (first, check), self._first = self._first, None
-        answers = together(self._connection, *first, *calls)
+        Raises AlreadyHandled or OutOfTurn where the message must not be handled now; what ``calls`` did is rolled back.
+        """
+        if self._bookkeeping is None:
+            return self.run(*calls)
+        (first, check), self._bookkeeping = self._bookkeeping, None
+        answers = together(self.connection, *first, *calls)
         check(answers[: len(first)])
         return answers[len(first) :]
+
+    def run(self, *calls: Call) -> list[Rows]:
+        """Run the statements in one round trip, in their order; the rows of each, as named tuples."""
+        return together(self.connection, *calls) if calls else []
+
+    def at_commit(self, *calls: Call) -> None:
+        """Run the statements with the commit, in their order and in its round trip."""
+        self._at_commit += calls
+
+    def commit(self) -> None:
+        """Write what waits for the commit and the outbox, and commit, in one round trip where anything is written."""
+        self.begin()
+        calls = [*self._at_commit, *outbox.adding(self.connection, self.schema, self.outgoing, self.now)]
+        if calls:
+            together(self.connection, *calls, COMMIT)
 
     def publish(
         self,
@@ -81,7 +91,7 @@ class UnitOfWork:
 
     def lock(self, message_id: str) -> None:
         """Wait until no other transaction holds the lock of this message's id, and hold it to the end of this one."""
-        self.together(locking(message_id))
+        self.run(locking(message_id))
 
     def release(self, message_id: str) -> None:
         """Send on what waits for this message, which the transaction settles; the lock of its id is held."""
@@ -127,11 +137,10 @@ class ServiceContext:
 
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:
+        """A transaction that commits at the end of the block, or rolls back where it raises."""
         with self.engine.begin() as connection:
-            unit_of_work = UnitOfWork(connection, self.service, self.clock())
-            yield unit_of_work
-            unit_of_work.together()
-            outbox.add(unit_of_work.writes, self.service, unit_of_work.outgoing, unit_of_work.now)
-            unit_of_work.writes.send(commit=True)
-        if unit_of_work.outgoing:
+            uow = UnitOfWork(connection, self.service, self.clock())
+            yield uow
+            uow.commit()
+        if uow.outgoing:
             self.committed.set()

@@ -27,6 +27,8 @@ Values = dict[str, Any]
 Rows = list[Any]
 #: (statement, its values)
 Call = tuple[str, Values]
+#: Ends the transaction in the round trip of the calls before it.
+COMMIT: Call = ("COMMIT", {})
 
 _PLACE = re.compile(r"%\((\w+)\)[sb](?:::(\w+)\[\])?")
 _PREPARED = "prepared"
@@ -40,7 +42,6 @@ _BY_INDEX = (
     "SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in _SETTINGS.items())
 ).encode()
 _AS_USUAL = ("SELECT " + ", ".join(f"set_config('{name}', NULL, true)" for name in _SETTINGS)).encode()
-_COMMIT = "COMMIT"
 _NULL = b"\xff\xff\xff\xff"
 _FIRST_DAY = date(2000, 1, 1).toordinal()
 #: PostgreSQL's own; a timestamp as a float is exact to a quarter of a microsecond.
@@ -78,23 +79,6 @@ def forget_returned(used: Any, record: Any, _state: object) -> None:
     """The same where a connection goes back to its pool within a transaction, which is rolled back then."""
     if used.pgconn.transaction_status != TransactionStatus.IDLE:
         record.info.pop(_PREPARED, None)
-
-
-class Writes:
-    """Statements that are sent together. What one of them raises is raised when they are."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._calls: list[Call] = []
-
-    def add(self, statement: str, columns: Values) -> None:
-        self._calls.append((statement, columns))
-
-    def send(self, *, commit: bool = False) -> None:
-        """Send what was added since the last time; ``commit`` ends the transaction in the same round trip."""
-        calls, self._calls = self._calls, []
-        if calls:
-            together(self.connection, *calls, *([(_COMMIT, {})] if commit else []))
 
 
 def column(kind: str, values: Sequence[Any]) -> bytes:
@@ -172,7 +156,7 @@ def run_prepared(used: Any, prepared: set[bytes], calls: Sequence[Call]) -> list
                 sent += [b"", compiled.name]
             compiled.send(pgconn, values)
             sent.append(None)
-        if calls[-1][0] != _COMMIT:
+        if calls[-1] is not COMMIT:
             pgconn.send_query_params(_AS_USUAL, None)
             sent.append(b"")
         pgconn.pipeline_sync()

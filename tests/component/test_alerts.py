@@ -150,7 +150,7 @@ def test_alerts_are_evaluated_on_a_thread_of_their_own_and_outlive_the_database(
     gateway: ServiceContext, clock: FakeClock, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connections are cut while it runs; one line says so, and alerts open again."""
-    monkeypatch.setattr("services.gateway.alerts.EVERY_SECONDS", 0.01)
+    monkeypatch.setattr("services.gateway.alerts.evaluator.EVERY_SECONDS", 0.01)
     _open_breaker(gateway, clock)
     alerts = watching(gateway, clock)
     alerts.start()

@@ -5,7 +5,7 @@ second has ended or waits for a lock.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,7 +25,8 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
 from shared.contracts.orders import CancelOrder, ReplaceOrder
 from shared.contracts.prices import PricesUpdated
-from shared.storage.driver import Writes
+from shared.exchange.order import Account
+from shared.storage.driver import Call
 from tests.component.auction_desk import become_known, move_to_new_york, said
 from tests.component.exchange_desk import HANDLERS, Exchange
 from tests.support import broken_invariants, eventually, order, price, value
@@ -112,14 +113,14 @@ class Halt:
 
 @contextmanager
 def halted() -> Iterator[Halt]:
-    halt, send = Halt(), Writes.send
+    halt, saving_accounts = Halt(), accounts.saving_accounts
 
-    def slow(writes: Writes, *, commit: bool = False) -> None:
+    def slow(saved: Sequence[Account]) -> Call:
         halt.wait()
-        send(writes, commit=commit)
+        return saving_accounts(saved)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Writes, "send", slow)
+        patch.setattr(accounts, "saving_accounts", slow)
         yield halt
 
 

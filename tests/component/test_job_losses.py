@@ -131,7 +131,7 @@ def test_a_late_message_does_not_swallow_the_next_one(orders: ServiceContext, mo
             never.wait(0.5)  # as long as the other message takes to be there
         return begin(connection, run_id, **given)
 
-    monkeypatch.setattr("shared.jobs.runs.begin", begin_slowly)
+    monkeypatch.setattr("shared.jobs.engine.run_store.begin", begin_slowly)
     with working(orders, a_job(lambda _: {}, enabled=False)) as at_work:
         with orders.unit_of_work() as uow:
             run_id = control.trigger(uow, "sweep", parameters={}, who="OPERATOR1")
@@ -183,7 +183,7 @@ def test_how_a_run_went_is_written_when_the_database_is_back(
         ran.append(run.id)
         return {"done": 1}
 
-    monkeypatch.setattr("shared.jobs.runs.finish", fail_twice)
+    monkeypatch.setattr("shared.jobs.engine.run_store.finish", fail_twice)
     with working(orders, a_job(note, enabled=False)) as at_work:
         run_id = at_work.trigger()
         at_work.handled()
@@ -209,7 +209,7 @@ def test_what_was_not_written_does_not_swallow_the_next_try(
             uow.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
         return bool(finish(uow, run, ending))
 
-    monkeypatch.setattr("shared.jobs.runs.finish", fail_once)
+    monkeypatch.setattr("shared.jobs.engine.run_store.finish", fail_once)
     job = a_job(lambda run: {"attempt": run.attempt}, enabled=False, retries=1)
     with working(orders, job) as at_work:
         at_work.trigger()

@@ -169,7 +169,7 @@ def test_a_target_that_does_not_answer_is_waited_for_no_longer_than_the_limit(
     gateway: ServiceContext, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts as a failed try, whatever it does later."""
-    monkeypatch.setattr("services.gateway.targets.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("services.gateway.alerts.channels.TIMEOUT_SECONDS", 0.2)
     answer = threading.Event()
     _hold(hook, answer)
     open_alert(gateway)
@@ -202,7 +202,7 @@ def test_the_notifier_sends_on_a_thread_of_its_own(
     gateway: ServiceContext, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It ends when it is asked to."""
-    monkeypatch.setattr("services.gateway.notifier.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("services.gateway.alerts.notifier.POLL_SECONDS", 0.01)
     notifier = notifier_to(gateway, hook)
     notifier.start()
     try:

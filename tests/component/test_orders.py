@@ -17,6 +17,7 @@ from shared.bus.metrics import STALE
 from shared.bus.unit_of_work import ServiceContext
 from shared.clock import utc_now
 from shared.contracts.orders import CancelOrder, OrderType, Side, TimeInForce
+from shared.storage.driver import Call
 from tests.support import (
     account,
     broken_invariants,
@@ -284,16 +285,16 @@ def test_an_order_is_one_trace_from_its_submit_to_its_fill(
 ) -> None:
     """Also what another's work brings about: the price that fills it is a trace of its own."""
     found: dict[str, str] = {}
-    add = outbox.add
+    adding = outbox.adding
 
-    def noting(*given: Any) -> None:
+    def noting(*given: Any) -> list[Call]:
         for message in given[2]:
             envelope: dramatiq.Message[None] = dramatiq.Message.decode(message.body)
             if envelope.kwargs.get("order_id") == str(submitted.order_id) or "prices" in envelope.kwargs:
                 found[envelope.actor_name] = tracing.trace_id_of(envelope.options["traceparent"])
-        add(*given)
+        return adding(*given)
 
-    monkeypatch.setattr("shared.bus.outbox.add", noting)
+    monkeypatch.setattr("shared.bus.outbox.adding", noting)
     submitted = order(opened)
     with tracing.tracing("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
         send(system.contexts["gateway"], submitted)

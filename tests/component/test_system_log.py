@@ -30,7 +30,7 @@ Insert = Callable[[Connection, list[Line]], None]
 def soon(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Lines are made from INFO on, as configure_logs has it, and written at once."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("shared.system_log.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("shared.observability.system_log.PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_the_lines_of_a_run_are_found_by_its_id(orders: ServiceContext, kept: Sy
 
 def test_many_lines_are_one_statement(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full batch is written at once, with a single round trip."""
-    monkeypatch.setattr("shared.system_log.PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr("shared.observability.system_log.PAUSE_SECONDS", 60.0)
     system_log = SystemLog(orders)
     with statements(orders.engine) as seen:
         system_log.start()
@@ -167,7 +167,7 @@ def test_what_the_writer_logs_does_not_feed_it(
         library.error("wrote %d lines", len(lines))
         insert(connection, lines)
 
-    monkeypatch.setattr("shared.system_log.insert", telling)
+    monkeypatch.setattr("shared.observability.system_log.insert", telling)
     for said in ("first", "second", "third"):
         log.warning(said)
         eventually(lambda said=said: said in messages(orders))  # type: ignore[misc]
@@ -185,7 +185,7 @@ def test_a_batch_that_the_database_refuses_does_not_hold_up_what_comes_after(
             connection.execute(text("SELECT 1 / 0"))
         insert(connection, lines)
 
-    monkeypatch.setattr("shared.system_log.insert", refusing)
+    monkeypatch.setattr("shared.observability.system_log.insert", refusing)
     log.warning("poison")
     eventually(lambda: [row.fields for row in found(orders)] == [{"dropped": 1}])
     log.warning("the next")
@@ -194,7 +194,7 @@ def test_a_batch_that_the_database_refuses_does_not_hold_up_what_comes_after(
 
 def test_a_process_that_stops_writes_what_is_left(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last lines are those that tell why; afterwards nothing is collected."""
-    monkeypatch.setattr("shared.system_log.PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr("shared.observability.system_log.PAUSE_SECONDS", 60.0)
     system_log = SystemLog(orders)
     system_log.start()
     log.warning("the last words")

@@ -124,15 +124,15 @@ class Seen:
 
 
 def noting(
-    seen: Seen, queue: str, fail: Callable[[int], Exception | None] = lambda _: None, *, asks_first: bool = False
+    seen: Seen, queue: str, fail: Callable[[int], Exception | None] = lambda _: None, *, begins: bool = False
 ) -> Actors:
     """Actors of one queue that note prices, and fail as ``fail`` says for the n-th call."""
     actors = Actors()
     calls = iter(range(1, 1000))
 
-    @actors.on(PricesUpdated, queue=queue, asks_first=asks_first)
+    @actors.on(PricesUpdated, queue=queue, begins=begins)
     def note(event: PricesUpdated, uow: UnitOfWork) -> None:
-        uow.together(("SELECT 1 AS asked", {}))
+        uow.begin(("SELECT 1 AS asked", {}))
         error = fail(next(calls))
         if error is not None:
             raise error

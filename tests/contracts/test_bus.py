@@ -43,7 +43,7 @@ def test_many_messages_all_arrive_once(bus: Bus) -> None:
 def test_a_message_that_comes_again_acts_once(bus: Bus) -> None:
     """The same message id, sent twice: the inbox lets its effect happen once, also of a handler that asks first."""
     seen = Seen()
-    bus.start(orders=noting(seen, "orders.prices", asks_first=True), valuation=noting(seen, "valuation.prices"))
+    bus.start(orders=noting(seen, "orders.prices", begins=True), valuation=noting(seen, "valuation.prices"))
     again = uuid4()
     send(bus.contexts["marketdata"], prices(price("AAPL", "1")), message_id=again)
     eventually(lambda: value(bus.contexts["marketdata"].engine, "SELECT count(*) = 0 FROM marketdata.outbox"))

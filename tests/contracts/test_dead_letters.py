@@ -177,7 +177,7 @@ def test_dead_letters_are_found_by_queue_reason_and_page(bus: Bus) -> None:
 
 def test_while_the_database_is_away_poison_waits_in_its_queue(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """It can neither be handled nor written down: it stays in the bus, and is a row once it can be."""
-    monkeypatch.setattr("shared.bus.rabbitmq.REQUEUE_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr("shared.bus.amqp.broker.REQUEUE_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr("shared.bus.inprocess.REQUEUE_PAUSE_SECONDS", 0.1)
     seen = Seen()
     bus.start(orders=noting(seen, "orders.prices"))

@@ -23,13 +23,13 @@ ACCOUNTS = [UUID(int=n) for n in range(1, 4)]
 Noted = dict[UUID, list[str]]
 
 
-def commanded(noted: Noted, disturb: Callable[[str], None] = lambda _: None, *, asks_first: bool = False) -> Actors:
+def commanded(noted: Noted, disturb: Callable[[str], None] = lambda _: None, *, begins: bool = False) -> Actors:
     """Actors of orders that note the names of what they obey, once it is certain to be committed or tried again."""
     actors = Actors()
 
-    @actors.on(OpenAccount, queue="orders.commands", asks_first=asks_first)
+    @actors.on(OpenAccount, queue="orders.commands", begins=begins)
     def obey(command: OpenAccount, uow: UnitOfWork) -> None:
-        uow.together(("SELECT 1 AS asked", {}))
+        uow.begin(("SELECT 1 AS asked", {}))
         disturb(command.name)
         noted.setdefault(command.account_id, []).append(command.name)
 
@@ -64,11 +64,11 @@ def send_all(bus: Bus, count: int) -> Noted:
     return sent
 
 
-@pytest.mark.parametrize(("seed", "asks_first"), [(0, False), (1, True), (2, False), (3, True)])
-def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, seed: int, asks_first: bool) -> None:
+@pytest.mark.parametrize(("seed", "begins"), [(0, False), (1, True), (2, False), (3, True)])
+def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, seed: int, begins: bool) -> None:
     """Eight threads, random durations, failed tries: for each account the order of obedience is that of sending."""
     noted: Noted = {}
-    actors = commanded(noted, disturbed(seed), asks_first=asks_first)
+    actors = commanded(noted, disturbed(seed), begins=begins)
     bus.start(orders=actors)
     sent = send_all(bus, 60)
     eventually(lambda: sum(map(len, noted.values())) >= 60, seconds=40, what="all are obeyed")
@@ -78,7 +78,7 @@ def test_commands_of_an_account_are_obeyed_in_order(bus: Bus, seed: int, asks_fi
 
 def test_without_the_wait_the_same_disturbance_breaks_the_order(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the test above is known to test something."""
-    monkeypatch.setattr("shared.bus.order.check_turn", lambda *_: None)
+    monkeypatch.setattr("shared.bus.ordering.check_turn", lambda *_: None)
     noted: Noted = {}
     bus.start(orders=commanded(noted, disturbed(0)))
     sent = send_all(bus, 60)
@@ -118,7 +118,7 @@ def test_what_follows_a_dead_letter_goes_on(bus: Bus) -> None:
 
 def test_what_follows_a_lost_command_goes_ahead_in_the_end(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one's row was removed before it was sent, as if its queue had been wiped; patience ends."""
-    monkeypatch.setattr("shared.bus.order.PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr("shared.bus.ordering.PATIENCE", timedelta(seconds=0.3))
     monkeypatch.setattr("shared.bus.relay.OVERDUE_SECONDS", 0.1)
     noted: Noted = {}
     bus.start(orders=commanded(noted))
@@ -141,7 +141,7 @@ def rows_of_inbox(bus: Bus, message_id: UUID) -> int:
 
 def test_a_command_that_is_sent_again_waits_for_nobody(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sweep sends it under its old id behind its successor: they must not wait for each other."""
-    monkeypatch.setattr("shared.bus.order.PATIENCE", timedelta(hours=1))
+    monkeypatch.setattr("shared.bus.ordering.PATIENCE", timedelta(hours=1))
     noted: Noted = {}
     bus.start()
     again = uuid4()
@@ -192,7 +192,7 @@ def test_who_parks_and_who_settles_wait_for_each_other(bus: Bus) -> None:
     with ThreadPoolExecutor(1) as pool:
         with orders.unit_of_work() as uow:
             note_in_turn(uow, "orders.commands", actor_name("orders.commands", OpenAccount.wire_name()), first, None)
-            uow.together()
+            uow.begin()
             parking = pool.submit(park, orders, "orders.commands", second)
             eventually(lambda: value(bus.contexts["gateway"].engine, waits, database=database), what="parking waits")
             assert not parking.done()

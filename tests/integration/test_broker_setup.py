@@ -265,7 +265,7 @@ def test_a_message_over_which_workers_die_again_and_again_is_given_up(
     rabbit: RabbitServer, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replicated queue counts deliveries: at its limit the message is a dead letter that names the queue."""
-    monkeypatch.setattr("shared.bus.topology.DELIVERY_LIMIT", 2)
+    monkeypatch.setattr("shared.bus.amqp.topology.DELIVERY_LIMIT", 2)
     url = rabbit.new_bus(replicated=True)
     message_id = uuid4()
     context = ServiceContext("orders", make_engine(urls["orders"], name="orders"))

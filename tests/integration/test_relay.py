@@ -91,7 +91,7 @@ def test_nothing_goes_ahead_of_its_turn_for_an_outage(gateway: ServiceContext, m
             self.sent += messages
 
     monkeypatch.setattr("shared.bus.relay.OVERDUE_SECONDS", 0.0)
-    monkeypatch.setattr("shared.bus.order.PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr("shared.bus.ordering.PATIENCE", timedelta(seconds=0.2))
     envelope: dramatiq.Message[None] = dramatiq.Message("gateway.commands", "x", (), {}, {"after": "y"})
     with gateway.unit_of_work() as uow:
         park = "INSERT INTO gateway.parked VALUES (%s, %s, 'gateway.commands', %s, now() - interval '1 hour')"

@@ -90,7 +90,7 @@ def waiting(url: str, queue: str) -> int | None:
 @on_both
 def test_a_retry_that_cannot_be_sent_does_not_vanish(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message comes again, and acts once its retry could be sent."""
-    monkeypatch.setattr("shared.bus.rabbitmq.REQUEUE_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr("shared.bus.amqp.broker.REQUEUE_PAUSE_SECONDS", 0.05)
     refused: list[Any] = []
     acted = threading.Event()
 

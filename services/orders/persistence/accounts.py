@@ -18,7 +18,7 @@ from shared.exchange.acceptance.risk_checks import Exposure, Halt, Instrument
 from shared.exchange.lots import Lot
 from shared.exchange.matching.book import Holding
 from shared.exchange.order import Account, Order
-from shared.storage.driver import Call, Writes, fetch, numbers, together
+from shared.storage.driver import Call, fetch, numbers, together
 
 Accounts = dict[UUID, Account]
 Lots = dict[Holding, tuple[Lot, ...]]
@@ -125,7 +125,7 @@ def lock_with_contexts(
     uow: UnitOfWork, account_id: UUID, asked: Sequence[tuple[UUID, str, str]]
 ) -> tuple[Account | None, list[PreTradeContext]]:
     """The account, and the contexts as they are once it is locked, in one round trip."""
-    accounts, rows = uow.together(_locking([account_id]), _finding_contexts(account_id, asked, uow.now))
+    accounts, rows = uow.begin(_locking([account_id]), _finding_contexts(account_id, asked, uow.now))
     return _valued(uow.connection, accounts).get(account_id), [_context(row) for row in rows]
 
 
@@ -192,20 +192,15 @@ def is_booked(connection: Connection, account_id: UUID, reference: UUID) -> bool
     return connection.execute(_BOOKED, {"account_id": account_id, "reference": reference}).first() is not None
 
 
-def save_accounts(connection: Connection, accounts: Sequence[Account]) -> None:
-    writes = Writes(connection)
-    add_accounts(writes, accounts)
-    writes.send()
-
-
-def add_accounts(writes: Writes, accounts: Sequence[Account]) -> None:
+def saving_accounts(accounts: Sequence[Account]) -> Call:
+    """The statement that writes the accounts' cash, reservations and event sequences."""
     columns = {
         "ids": [account.id for account in accounts],
         "cash": numbers(account.cash for account in accounts),
         "reserved": numbers(account.reserved for account in accounts),
         "sequences": [account.sequence for account in accounts],
     }
-    writes.add(_UPDATE_ACCOUNTS, columns)
+    return _UPDATE_ACCOUNTS, columns
 
 
 _OPEN_ACCOUNT = text("""

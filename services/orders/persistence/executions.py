@@ -4,59 +4,57 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import uuid5
 
-from sqlalchemy import Connection
-
 from services.orders.persistence import accounts as account_store
-from services.orders.persistence.order_writes import Why, add_orders
+from services.orders.persistence.order_writes import Why, saving_orders
 from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.ledger import Entry
 from shared.exchange.matching.book import Book, Canceled, Execution, Fill, Holding, Outcome, RoundTrip, position_of
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.order import Account, Key, Order
-from shared.storage.driver import Writes, numbers
+from shared.storage.driver import Call, numbers
 
 
-def add(writes: Writes, execution: Execution, book: Book, now: datetime) -> None:
-    """Add the statements that write everything that the settlement changed."""
-    add_orders(writes, execution.orders, dict(_ends(execution.outcomes)), now)
-    account_store.add_accounts(
-        writes, [book.accounts[id_] for id_ in sorted({order.account_id for order in execution.orders})]
-    )
+def saving(execution: Execution, book: Book, now: datetime) -> list[Call]:
+    """The statements that write everything that the execution changed, one for each table."""
+    accounts = [book.accounts[id_] for id_ in sorted({order.account_id for order in execution.orders})]
+    calls = [
+        saving_orders(execution.orders, dict(_ends(execution.outcomes)), now),
+        account_store.saving_accounts(accounts),
+    ]
     if execution.fills:
-        _fills(writes, execution.fills, book)
         touched = holdings(execution.fills)
-        _lots(writes, touched, book)
-        _positions(writes, touched, book, now)
-        _entries(writes, execution.entries)
+        calls += [
+            _fills(execution.fills, book),
+            _lots(touched, book),
+            _positions(touched, book, now),
+            saving_entries(execution.entries),
+        ]
     if execution.round_trips:
-        _trades(writes, execution.round_trips, book)
+        calls.append(_round_trips(execution.round_trips, book))
     if book.liquidity.touched:
-        _taken(writes, book.liquidity)
+        calls.append(_taken(book.liquidity))
+    return calls
 
 
-def save_adjusted(connection: Connection, book: Book, entries: Sequence[Entry], now: datetime) -> None:
-    """Write all lots and positions of the book, its accounts and what was entered about them."""
-    writes = Writes(connection)
-    _lots(writes, sorted(book.lots), book)
-    _positions(writes, sorted(book.lots), book, now)
-    _entries(writes, entries)
-    account_store.add_accounts(writes, [book.accounts[id_] for id_ in sorted(book.accounts)])
-    writes.send()
+def saving_adjusted(book: Book, entries: Sequence[Entry], now: datetime) -> list[Call]:
+    """The statements that write all lots, positions and accounts of the book, and the entries about them."""
+    held = sorted(book.lots)
+    accounts = [book.accounts[id_] for id_ in sorted(book.accounts)]
+    return [
+        _lots(held, book),
+        _positions(held, book, now),
+        saving_entries(entries),
+        account_store.saving_accounts(accounts),
+    ]
 
 
-def save_entries(connection: Connection, entries: Sequence[Entry]) -> None:
-    writes = Writes(connection)
-    _entries(writes, entries)
-    writes.send()
-
-
-def begin_generation(connection: Connection, account: Account, now: datetime) -> None:
-    """The account holds nothing any more; fills, trades and ledger of its earlier life stay."""
-    writes = Writes(connection)
-    writes.add(_BEGIN_EPOCH, {"id": account.id, "generation": account.generation, "now": now})
-    writes.add(_DROP_LOTS, {"id": account.id})
-    writes.add(_DROP_POSITIONS, {"id": account.id, "now": now})
-    writes.send()
+def beginning_generation(account: Account, now: datetime) -> list[Call]:
+    """The account holds nothing any more; fills, round trips and ledger of its earlier generations stay."""
+    return [
+        (_BEGIN_GENERATION, {"id": account.id, "generation": account.generation, "now": now}),
+        (_DROP_LOTS, {"id": account.id}),
+        (_DROP_POSITIONS, {"id": account.id, "now": now}),
+    ]
 
 
 def _ends(outcomes: Iterable[tuple[Order, Outcome]]) -> Iterable[tuple[Key, Why]]:
@@ -67,7 +65,7 @@ def _ends(outcomes: Iterable[tuple[Order, Outcome]]) -> Iterable[tuple[Key, Why]
             yield order.key, (None, outcome.reason, outcome.message)
 
 
-def _fills(writes: Writes, fills: Sequence[Fill], book: Book) -> None:
+def _fills(fills: Sequence[Fill], book: Book) -> Call:
     columns = {
         "accounts": [fill.order.account_id for fill in fills],
         "orders": [fill.order.id for fill in fills],
@@ -98,10 +96,10 @@ def _fills(writes: Writes, fills: Sequence[Fill], book: Book) -> None:
         "rate_bids": numbers(fill.conversion.bid for fill in fills),
         "rate_asks": numbers(fill.conversion.ask for fill in fills),
     }
-    writes.add(_ADD_FILLS, columns)
+    return _ADD_FILLS, columns
 
 
-def _lots(writes: Writes, touched: Sequence[Holding], book: Book) -> None:
+def _lots(touched: Sequence[Holding], book: Book) -> Call:
     rows = [(holding, lot) for holding in touched for lot in book.lots[holding]]
     columns = {
         "accounts": [holding[0] for holding, _ in rows],
@@ -112,10 +110,10 @@ def _lots(writes: Writes, touched: Sequence[Holding], book: Book) -> None:
         "costs": numbers(lot.cost for _, lot in rows),
         "strategies": [lot.strategy_id for _, lot in rows],
     }
-    writes.add(_SAVE_LOTS, columns)
+    return _SAVE_LOTS, columns
 
 
-def _positions(writes: Writes, touched: Sequence[Holding], book: Book, now: datetime) -> None:
+def _positions(touched: Sequence[Holding], book: Book, now: datetime) -> Call:
     positions = [position_of(book.lots[holding]) for holding in touched]
     columns = {
         "accounts": [account for account, _ in touched],
@@ -123,10 +121,10 @@ def _positions(writes: Writes, touched: Sequence[Holding], book: Book, now: date
         "qtys": numbers(qty for qty, _ in positions),
         "costs": numbers(cost for _, cost in positions),
     }
-    writes.add(_SAVE_POSITIONS, {**columns, "now": now})
+    return _SAVE_POSITIONS, {**columns, "now": now}
 
 
-def _trades(writes: Writes, trips: Sequence[RoundTrip], book: Book) -> None:
+def _round_trips(trips: Sequence[RoundTrip], book: Book) -> Call:
     columns = {
         "accounts": [trip.exit.order.account_id for trip in trips],
         "ids": [uuid5(trip.exit.id, str(trip.closed.lot.fill_id)) for trip in trips],
@@ -144,10 +142,10 @@ def _trades(writes: Writes, trips: Sequence[RoundTrip], book: Book) -> None:
         "strategies": [trip.exit.order.strategy_id for trip in trips],
         "entry_strategies": [trip.closed.lot.strategy_id for trip in trips],
     }
-    writes.add(_ADD_TRADES, columns)
+    return _ADD_ROUND_TRIPS, columns
 
 
-def _entries(writes: Writes, entries: Sequence[Entry]) -> None:
+def saving_entries(entries: Sequence[Entry]) -> Call:
     columns = {
         "accounts": [entry.account_id for entry in entries],
         "generations": [entry.generation for entry in entries],
@@ -164,10 +162,10 @@ def _entries(writes: Writes, entries: Sequence[Entry]) -> None:
         "dividends": numbers(entry.dividend for entry in entries),
         "capitals": numbers(entry.capital for entry in entries),
     }
-    writes.add(_ADD_ENTRIES, columns)
+    return _ADD_ENTRIES, columns
 
 
-def _taken(writes: Writes, liquidity: Liquidity) -> None:
+def _taken(liquidity: Liquidity) -> Call:
     """The rows are locked, and of the update at hand."""
     pools = sorted(liquidity.touched)
     columns = {
@@ -175,7 +173,7 @@ def _taken(writes: Writes, liquidity: Liquidity) -> None:
         "pools": [pool for _, pool in pools],
         "qtys": numbers(liquidity.taken[pool] for pool in pools),
     }
-    writes.add(_SAVE_TAKEN, columns)
+    return _SAVE_TAKEN, columns
 
 
 def holdings(fills: Iterable[Fill]) -> list[Holding]:
@@ -209,7 +207,7 @@ FROM unnest(%(accounts)b::uuid[], %(symbols)b::text[], %(qtys)s::numeric[], %(co
 ON CONFLICT (account_id, symbol) DO UPDATE
 SET qty = excluded.qty, cost = excluded.cost, updated_at = excluded.updated_at
 """
-_ADD_TRADES = """
+_ADD_ROUND_TRIPS = """
 INSERT INTO orders.round_trips (account_id, id, generation, symbol, side, qty, entry_fill_id, exit_fill_id,
   opened_at, closed_at,
                            cost, proceeds, realized_pl, strategy_id, entry_strategy_id)
@@ -233,6 +231,6 @@ UPDATE orders.taken t SET qty = v.qty
 FROM unnest(%(symbols)b::text[], %(pools)b::text[], %(qtys)s::numeric[]) AS v (symbol, pool, qty)
 WHERE t.symbol = v.symbol AND t.pool = v.pool
 """
-_BEGIN_EPOCH = "UPDATE orders.accounts SET generation = %(generation)s, generation_at = %(now)s WHERE id = %(id)s"
+_BEGIN_GENERATION = "UPDATE orders.accounts SET generation = %(generation)s, generation_at = %(now)s WHERE id = %(id)s"
 _DROP_LOTS = "DELETE FROM orders.lots WHERE account_id = %(id)s"
 _DROP_POSITIONS = "UPDATE orders.positions SET qty = 0, cost = 0, updated_at = %(now)s WHERE account_id = %(id)s"

@@ -6,13 +6,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection
-
-from services.orders.persistence import accounts
+from services.orders.persistence import accounts as account_store
 from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.matching.triggers import price_trigger
 from shared.exchange.order import Account, Key, Order
-from shared.storage.driver import Writes, numbers
+from shared.storage.driver import Call, numbers
 
 Columns = dict[str, Any]
 #: Why an order ended: the reason of a cancel, or reason and message of a refusal.
@@ -32,38 +30,35 @@ class Entered:
     generation: int = 1
 
 
-def enter(writes: Writes, entered: Sequence[Entered], account: Account, now: datetime) -> None:
-    """Add what writes orders of one account that came in, and the account with what they reserve."""
-    writes.add(_ADD_ORDERS, {**_entered(entered), "now": now})
-    accounts.add_accounts(writes, [account])
+def entering(entered: Sequence[Entered], account: Account, now: datetime) -> list[Call]:
+    """The statements that write orders of one account that came in, and the account with what they reserve."""
+    return [(_ADD_ORDERS, {**_entered(entered), "now": now}), account_store.saving_accounts([account])]
 
 
-def save_orders(connection: Connection, orders: Sequence[Order], reasons: Mapping[Key, str], now: datetime) -> None:
-    """Write orders that changed without a price; ``reasons`` says of those that are canceled why."""
-    writes = Writes(connection)
-    add_orders(writes, orders, {key: (reason, None, None) for key, reason in reasons.items()}, now)
-    writes.send()
+def saving_ended(orders: Sequence[Order], reasons: Mapping[Key, str], now: datetime) -> Call:
+    """The statement that writes orders that changed without a price; ``reasons`` says why the canceled ones ended."""
+    return saving_orders(orders, {key: (reason, None, None) for key, reason in reasons.items()}, now)
 
 
-def save_split_orders(connection: Connection, orders: Sequence[Order], now: datetime) -> None:
-    """Write orders whose quantities and prices are of other shares now."""
-    writes = Writes(connection)
-    add_orders(writes, orders, {}, now)
+def saving_split(orders: Sequence[Order], now: datetime) -> list[Call]:
+    """The statements that write orders whose quantities and prices are of other shares now."""
     prices = {
         **_keys(orders),
         "limits": numbers(order.limit_price for order in orders),
         "stops": numbers(order.stop_price for order in orders),
         "trails": numbers(order.trail_price for order in orders),
+        "now": now,
     }
-    writes.add(_UPDATE_PRICES, {**prices, "now": now})
-    writes.send()
+    return [saving_orders(orders, {}, now), (_UPDATE_PRICES, prices)]
 
 
-def replace_order(writes: Writes, old: UUID, entered: Entered, account: Account, now: datetime) -> None:
-    """Add what writes the order that goes on, the account, and in the old order by which it was replaced."""
-    writes.add(_REPLACE, {"account_id": account.id, "old": old, "new": entered.order.id, "now": now})
-    writes.add(_ADD_ORDERS, {**_entered([entered]), "now": now})
-    accounts.add_accounts(writes, [account])
+def replacing(old: UUID, entered: Entered, account: Account, now: datetime) -> list[Call]:
+    """The statements that write the order that goes on, the account, and in the old order the id of its successor."""
+    return [
+        (_REPLACE, {"account_id": account.id, "old": old, "new": entered.order.id, "now": now}),
+        (_ADD_ORDERS, {**_entered([entered]), "now": now}),
+        account_store.saving_accounts([account]),
+    ]
 
 
 def _entered(entered: Sequence[Entered]) -> Columns:
@@ -123,12 +118,8 @@ def _state(orders: Sequence[Order]) -> Columns:
     }
 
 
-def add_orders(
-    writes: Writes,
-    orders: Sequence[Order],
-    ends: Mapping[Key, Why],
-    now: datetime,
-) -> None:
+def saving_orders(orders: Sequence[Order], ends: Mapping[Key, Why], now: datetime) -> Call:
+    """The statement that writes what changes while an order is open; ``ends`` says why the ended ones ended."""
     why = [ends.get(order.key, (None, None, None)) for order in orders]
     columns = {
         **_keys(orders),
@@ -142,7 +133,7 @@ def add_orders(
         "reasons": [reason for _, reason, _ in why],
         "messages": [message for _, _, message in why],
     }
-    writes.add(_UPDATE_ORDERS, {**columns, "now": now})
+    return _UPDATE_ORDERS, {**columns, "now": now}
 
 
 _ADD_ORDERS = """

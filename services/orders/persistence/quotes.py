@@ -13,7 +13,7 @@ from services.orders.persistence.orders import Concerned, GroupKey
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.prices import Price
 from shared.exchange.matching.liquidity import Pool
-from shared.storage.driver import Writes, column, fetch, numbers
+from shared.storage.driver import Call, column, fetch, numbers
 
 Columns = dict[str, Any]
 #: For so long the event about a price may be on its way; after it, it is missed.
@@ -53,7 +53,7 @@ def apply_in_order(uow: UnitOfWork, prices: Columns) -> Applied:
 
     Orders are found by index: resting ones cost nothing. Others wait for the same symbols meanwhile.
     """
-    missed, rows = uow.together((_APPLY, prices), (_CONCERNED, prices))
+    missed, rows = uow.begin((_APPLY, prices), (_CONCERNED, prices))
     late = {row.symbol for row in missed}
     concerned: dict[str, list[GroupKey]] = {}
     for row in rows:
@@ -62,23 +62,21 @@ def apply_in_order(uow: UnitOfWork, prices: Columns) -> Applied:
     return Applied(late, concerned, [Trailing(*row[:4]) for row in rows if row.id is not None])
 
 
-def follow_best(writes: Writes, trailing: Sequence[Trailing], prices: Mapping[str, Price]) -> None:
-    """Those trailing stops whose symbol has a price follow it, unless it concerned them: then they have."""
+def following_best(trailing: Sequence[Trailing], prices: Mapping[str, Price]) -> list[Call]:
+    """The statement by which trailing stops follow the prices; an order that a price concerned has followed it."""
     followed = sorted(each for each in trailing if each.symbol in prices)
     if not followed:
-        return
+        return []
     seen = [prices[each.symbol] for each in followed]
-    writes.add(
-        _FOLLOW,
-        {
-            "accounts": [each.account_id for each in followed],
-            "ids": [each.id for each in followed],
-            "lasts": numbers(price.last for price in seen),
-            "highs": numbers(price.high for price in seen),
-            "lows": numbers(price.low for price in seen),
-            "sinces": [price.since for price in seen],
-        },
-    )
+    columns = {
+        "accounts": [each.account_id for each in followed],
+        "ids": [each.id for each in followed],
+        "lasts": numbers(price.last for price in seen),
+        "highs": numbers(price.high for price in seen),
+        "lows": numbers(price.low for price in seen),
+        "sinces": [price.since for price in seen],
+    }
+    return [(_FOLLOW, columns)]
 
 
 def columns(prices: Collection[Price]) -> Columns:

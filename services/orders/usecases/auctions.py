@@ -44,7 +44,7 @@ def hold(uow: UnitOfWork, held: OfficialPricePublished) -> int:
     execution = settle_auction(orders, held, book, uow.now)
     book.liquidity = Liquidity()  # nothing of it is there for anybody later
     tell(uow, execution, book)
-    executions.add(uow.writes, execution, book, uow.now)
+    uow.at_commit(*executions.saving(execution, book, uow.now))
     return len(execution.fills)
 
 

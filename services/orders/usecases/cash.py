@@ -30,14 +30,14 @@ def move_cash(uow: UnitOfWork, account: Account, command: MoveCash) -> None:
         )
     else:
         _book(uow, accounts, events, command)
-    account_store.save_accounts(uow.connection, list(accounts.values()))
+    uow.run(account_store.saving_accounts(list(accounts.values())))
 
 
 def _book(uow: UnitOfWork, accounts: dict[UUID, Account], events: AccountEvents, command: MoveCash) -> None:
     account = accounts[command.account_id]
     accounts[account.id] = replace(account, cash=account.cash + command.amount)
     entry = transfer(account.id, account.generation, uow.now, command.transfer_id, command.amount)
-    executions.save_entries(uow.connection, [entry])
+    uow.run(executions.saving_entries([entry]))
     cash = accounts[account.id].cash
     events.emit(CashMoved, account.id, transfer_id=command.transfer_id, amount=command.amount, cash=cash)
 
@@ -55,8 +55,9 @@ def reset(uow: UnitOfWork, account: Account, command: ResetAccount) -> None:
     accounts[account.id] = after
     events = AccountEvents(uow, accounts)
     events.emit(AccountReset, account.id, reset_id=command.reset_id, generation=after.generation, cash=after.cash)
-    executions.begin_generation(uow.connection, after, uow.now)
-    executions.save_entries(
-        uow.connection, [transfer(after.id, after.generation, uow.now, command.reset_id, command.cash)]
+    paid_in = transfer(after.id, after.generation, uow.now, command.reset_id, command.cash)
+    uow.run(
+        *executions.beginning_generation(after, uow.now),
+        executions.saving_entries([paid_in]),
+        account_store.saving_accounts(list(accounts.values())),
     )
-    account_store.save_accounts(uow.connection, list(accounts.values()))

@@ -42,7 +42,7 @@ def _split(uow: UnitOfWork, event: CorporateActionApplied, ratio: Decimal, book:
         )
         events.position(*holding, book.lots[holding])
     _split_orders(uow, event, ratio, book, events)
-    executions.save_adjusted(uow.connection, book, entries, uow.now)
+    uow.run(*executions.saving_adjusted(book, entries, uow.now))
 
 
 def _split_orders(
@@ -56,7 +56,7 @@ def _split_orders(
         prices = {"limit_price": after.limit_price, "stop_price": after.stop_price}
         events.emit(OrderAdjusted, after.account_id, trace=after.trace, order_id=after.id, qty=after.qty, **prices)
     if adjusted:
-        order_writes.save_split_orders(uow.connection, adjusted, uow.now)
+        uow.run(*order_writes.saving_split(adjusted, uow.now))
     nothing_left = [order for order, after in pairs if after is None]
     if nothing_left:
         current = {order.key: order for order in [*orders, *adjusted]}
@@ -97,4 +97,4 @@ def _pay(uow: UnitOfWork, event: CorporateActionApplied, amount: Decimal, book: 
             amount=cash,
             cash=account.cash,
         )
-    executions.save_adjusted(uow.connection, book, entries, uow.now)
+    uow.run(*executions.saving_adjusted(book, entries, uow.now))

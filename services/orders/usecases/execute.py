@@ -40,8 +40,8 @@ def fill_on(uow: UnitOfWork, prices: Collection[Price], *, at: datetime) -> int:
         execution = execute(orders, usable, book, uow.now, rules, known_at=at)
         if execution.changed:
             tell(uow, execution, book)
-            executions.add(uow.writes, execution, book, uow.now)
-    quotes.follow_best(uow.writes, applied.trailing, fresh)
+            uow.at_commit(*executions.saving(execution, book, uow.now))
+    uow.at_commit(*quotes.following_best(applied.trailing, fresh))
     return len(execution.fills)
 
 
@@ -95,5 +95,8 @@ def end_orders(
         events.canceled(order, "order_group")
     reasons = {order.key: reason for order in result.ended} if status is OrderStatus.CANCELED else {}
     reasons |= {order.key: "order_group" for order in result.canceled}
-    order_writes.save_orders(uow.connection, list(result.orders.values()), reasons, uow.now)
-    account_store.save_accounts(uow.connection, [accounts[id_] for id_ in sorted({o.account_id for o in ending})])
+    concerned = [accounts[id_] for id_ in sorted({order.account_id for order in ending})]
+    uow.run(
+        order_writes.saving_ended(list(result.orders.values()), reasons, uow.now),
+        account_store.saving_accounts(concerned),
+    )

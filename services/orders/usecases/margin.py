@@ -37,8 +37,8 @@ def charge_interest(uow: UnitOfWork, day: date) -> int:
         )
         events.emit(InterestCharged, account.id, day=day, amount=amount, cash=accounts[account.id].cash)
     if entries:
-        executions.save_entries(uow.connection, entries)
-        account_store.save_accounts(uow.connection, [accounts[entry.account_id] for entry in entries])
+        charged_accounts = [accounts[entry.account_id] for entry in entries]
+        uow.run(executions.saving_entries(entries), account_store.saving_accounts(charged_accounts))
     return len(entries)
 
 
@@ -67,7 +67,7 @@ def _call(uow: UnitOfWork, account: Account, required: Any) -> bool:
     accounts = {account.id: account}
     margin_calls.add_call(uow.connection, account.id, account.equity, required, uow.now, due_at)
     AccountEvents(uow, accounts).emit(MarginCalled, account.id, equity=account.equity, required=required, due_at=due_at)
-    account_store.save_accounts(uow.connection, list(accounts.values()))
+    uow.run(account_store.saving_accounts(list(accounts.values())))
     return True
 
 
@@ -75,7 +75,7 @@ def _end(uow: UnitOfWork, account: Account, call: margin_calls.Call, how: str) -
     accounts = {account.id: account}
     margin_calls.end_call(uow.connection, call, how, uow.now)
     AccountEvents(uow, accounts).emit(MarginCallEnded, account.id, how=how)
-    account_store.save_accounts(uow.connection, list(accounts.values()))
+    uow.run(account_store.saving_accounts(list(accounts.values())))
     return True
 
 

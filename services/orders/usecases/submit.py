@@ -45,7 +45,7 @@ def enter_orders(
         if not pre_trade.known and order.order_id not in desk.ids:
             desk.enter(order, pre_trade)
     if desk.entered:
-        order_writes.enter(uow.writes, desk.entered, desk.account, uow.now)
+        uow.at_commit(*order_writes.entering(desk.entered, desk.account, uow.now))
 
 
 def _asked(orders: Sequence[NewOrder]) -> list[tuple[UUID, str, str]]:
@@ -119,7 +119,7 @@ def replace_order(uow: UnitOfWork, account: Account, order_group: Sequence[Order
     entered = Entered(
         done.order, client_id, command.requested_at, on_bar, replaces=old.id, generation=account.generation
     )
-    order_writes.replace_order(uow.writes, old.id, entered, accounts[account.id], uow.now)
+    uow.at_commit(*order_writes.replacing(old.id, entered, accounts[account.id], uow.now))
 
 
 def _amended(
@@ -143,7 +143,7 @@ def refuse_replace(uow: UnitOfWork, account: Account, command: ReplaceOrder, ref
         reason=refusal.reason,
         message=refusal.message,
     )
-    account_store.save_accounts(uow.connection, list(accounts.values()))
+    uow.run(account_store.saving_accounts(list(accounts.values())))
 
 
 def _record(uow: UnitOfWork, account: Account) -> account_store.Record:
