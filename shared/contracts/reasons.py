@@ -1,0 +1,82 @@
+"""Why an order, a change of it or a transfer was rejected, and why an order was canceled."""
+
+from enum import StrEnum
+
+
+class RejectReason(StrEnum):
+    """A rejection changed nothing. ``http_status`` is how HTTP answers it."""
+
+    DUPLICATE_CLIENT_ORDER_ID = "duplicate_client_order_id"
+    INVALID = "invalid"
+    QTY = "qty"
+    NOTIONAL = "notional"
+    TRAIL = "trail"
+    TIME_IN_FORCE = "time_in_force"
+    UNKNOWN_ORDER = "unknown_order"
+    NOT_CANCELABLE = "not_cancelable"
+    NOT_REPLACEABLE = "not_replaceable"
+    UNKNOWN_SYMBOL = "unknown_symbol"
+    NOT_TRADABLE = "not_tradable"
+    SYMBOL_HALTED = "symbol_halted"
+    MARKET_CLOSED = "market_closed"
+    NO_AUCTION = "no_auction"
+    AUCTION_CLOSED = "auction_closed"
+    NO_PRICE = "no_price"
+    CLOSING_ENTRY = "closing_entry"
+    FRACTIONAL_SHORT = "fractional_short"
+    NO_EXCHANGE_RATE = "no_exchange_rate"
+    INSUFFICIENT_SHARES = "insufficient_shares"
+    INSUFFICIENT_BUYING_POWER = "insufficient_buying_power"
+    INSUFFICIENT_CASH = "insufficient_cash"
+    TRADING_BLOCKED = "trading_blocked"
+    SYMBOL_BLOCKED = "symbol_blocked"
+    SYMBOL_NOT_ALLOWED = "symbol_not_allowed"
+    TOO_MANY_ORDERS = "too_many_orders"
+    ORDER_TOO_LARGE = "order_too_large"
+    POSITION_LIMIT = "position_limit"
+    PRICE_COLLAR = "price_collar"
+    DAILY_LOSS = "daily_loss"
+    DRAWDOWN = "drawdown"
+
+    @property
+    def http_status(self) -> int:
+        """403 where the account's state or limits forbid it, as at Alpaca; else 422."""
+        return 403 if self in _OF_THE_ACCOUNT else 422
+
+
+#: Another account, or this one at another time, could bear the same request.
+_OF_THE_ACCOUNT = frozenset(
+    {
+        RejectReason.NO_EXCHANGE_RATE,
+        RejectReason.INSUFFICIENT_SHARES,
+        RejectReason.INSUFFICIENT_BUYING_POWER,
+        RejectReason.INSUFFICIENT_CASH,
+        RejectReason.TRADING_BLOCKED,
+        RejectReason.SYMBOL_BLOCKED,
+        RejectReason.SYMBOL_NOT_ALLOWED,
+        RejectReason.TOO_MANY_ORDERS,
+        RejectReason.ORDER_TOO_LARGE,
+        RejectReason.POSITION_LIMIT,
+        RejectReason.PRICE_COLLAR,
+        RejectReason.DAILY_LOSS,
+        RejectReason.DRAWDOWN,
+    }
+)
+
+
+class CancelReason(StrEnum):
+    """What ended an order that had been accepted. A partly filled order may also end by a ``RejectReason``."""
+
+    REQUESTED = "requested"
+    RESET = "reset"
+    SPLIT = "split"
+    MARGIN_CALL = "margin_call"
+    #: Another order of its group was filled, canceled or expired.
+    OCO = "oco"
+    ORDER_GROUP = "order_group"
+    ENTRY_ENDED = "entry_ended"
+    #: Time in force: what could not be filled at once, or in its auction.
+    IOC = "ioc"
+    FOK = "fok"
+    OPG = "opg"
+    CLS = "cls"
