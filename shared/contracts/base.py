@@ -10,7 +10,15 @@ from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -119,3 +127,13 @@ def routing_key(message: type[Message], owner: str) -> str:
     """``<owner>.<message>.v<N>``, with the message's name in snake case."""
     snake = re.sub(r"(?<!^)(?=[A-Z])", "_", message.__name__).lower()
     return f"{owner}.{snake}.v{message.version}"
+
+
+def first_error(error: ValueError) -> str:
+    """The error as one sentence that begins with the field: of a model's errors the first."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message

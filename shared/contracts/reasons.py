@@ -72,7 +72,7 @@ _OF_THE_ACCOUNT = frozenset(
 
 
 class CancelReason(StrEnum):
-    """What ended an order that had been accepted. A partly filled order may also end by a ``RejectReason``."""
+    """The cause that ended an accepted order. A partly filled order may also end by a ``RejectReason``."""
 
     REQUESTED = "requested"
     RESET = "reset"

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.prices import Price
+from shared.exchange.market_rules import MarketRules
 from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.execution import execute
-from shared.exchange.matching.matching import MarketRules
 from shared.exchange.order import Order
 from shared.storage.migrate import ROOT
 from tests.differential.differences import read_tape

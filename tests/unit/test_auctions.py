@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 
 from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from shared.contracts.orders import OrderStatus
-from shared.exchange.acceptance.risk_checks import Refusal
-from shared.exchange.matching.auctions import settle_auction
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.auctions import execute_auction
 from shared.exchange.matching.book import Book, Canceled, Execution
 from shared.exchange.matching.execution import execute
-from shared.exchange.matching.matching import MarketRules, Stage
+from shared.exchange.matching.matching import Stage
 from shared.exchange.order import Order
+from shared.exchange.refusal import Refusal
 from shared.money import ZERO
-from tests.unit.settling import book_of, settled
+from tests.unit.execution_examples import book_of, executed
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, account, facts, order, quote
 
 HELD_AT = ACCEPTED + timedelta(minutes=5)
@@ -33,7 +34,7 @@ def held(price: str, **fields: Any) -> OfficialPricePublished:
 
 
 def auctioned(orders: Sequence[Order], book: Book, price: str, **fields: Any) -> Execution:
-    return settle_auction(orders, held(price, **fields), book, HELD_AT + timedelta(seconds=1))
+    return execute_auction(orders, held(price, **fields), book, HELD_AT + timedelta(seconds=1))
 
 
 def outcome(text: str, price: str, **fields: Any) -> str:
@@ -143,7 +144,7 @@ def test_no_other_price_fills_an_order_for_an_auction(text: str) -> None:
     waiting = order(text)
     on_bar = book_of("100000", fills={"fills_on": "bar"})
     for book in (book_of("100000"), on_bar):
-        assert settled([waiting], book, "AAPL 99/101 100 of 100 101 99") == Execution()
+        assert executed([waiting], book, "AAPL 99/101 100 of 100 101 99") == Execution()
     price = quote("AAPL 99/101 100")
     assert execute([waiting], {"AAPL": price}, on_bar, price.quoted_at, MarketRules()) == Execution()
 

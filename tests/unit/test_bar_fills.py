@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.orders import Side
-from shared.exchange.matching.matching import MarketRules, Match, Stage, match
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.matching import Match, Stage, match
 from tests.unit.trading_examples import ACCEPTED, order, quote
 
 RULES = MarketRules()
@@ -58,7 +59,7 @@ def test_a_limit_that_the_open_meets_fills_at_the_open(terms: str) -> None:
 def test_a_stop_inside_the_bar_fills_where_it_was_reached(terms: str, price: str) -> None:
     """The bar went through it; nobody waited for its end. Reaching it is enough."""
     assert fill(terms) == (price, "range")
-    assert matched(terms).takes
+    assert matched(terms).takes_liquidity
     assert fill(terms.replace("104", "105").replace("97", "96"))[1] == "range"
 
 

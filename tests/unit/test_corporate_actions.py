@@ -12,7 +12,7 @@ from shared.exchange.corporate_actions import dividend, split_lots, split_order
 from shared.exchange.fx import SAME, Rate
 from shared.exchange.lots import Lot, cost_of, held
 from shared.exchange.order import Order
-from tests.unit.settling import lot
+from tests.unit.execution_examples import lot
 from tests.unit.trading_examples import ACCEPTED, facts, order
 
 THIRD = Decimal("0.333333333")

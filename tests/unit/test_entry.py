@@ -9,12 +9,13 @@ import pytest
 
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.entry import Admitted, admit, refused
-from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal
+from shared.exchange.acceptance.pre_trade import Exposure, Instrument
 from shared.exchange.order import Account, Order
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, submission
+from shared.exchange.refusal import Refusal
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, INSTRUMENT, MARGIN, account, facts, submission
 
 CLOSE = ACCEPTED + timedelta(hours=6)
-OPEN = Instrument(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)
+OPEN = Instrument(True, INSTRUMENT.ask, INSTRUMENT.bid, INSTRUMENT.last, session_end=CLOSE)
 RICH = account("100000", **MARGIN)
 
 

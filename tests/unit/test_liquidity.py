@@ -22,7 +22,7 @@ def market(**fields: Any) -> Price:
 def there(
     liquidity: Liquidity, match: Match, wanted: str, *, share: str = "0.5", price: Price | None = None
 ) -> Decimal:
-    return liquidity.there(match, price or market(), Decimal(wanted), Decimal(share))
+    return liquidity.available(match, price or market(), Decimal(wanted), Decimal(share))
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def test_a_quote_without_sizes_gives_a_share_of_the_volume() -> None:
 def test_what_one_took_is_not_there_for_the_next() -> None:
     """On the same side of the same update; the other side and the bar are pools of their own."""
     liquidity = Liquidity()
-    liquidity.take(Match(BUY), market(), Decimal(40))
+    liquidity.consume(Match(BUY), market(), Decimal(40))
     assert there(liquidity, Match(BUY), "40") == 10
     assert there(liquidity, Match(SELL), "40") == 30
     assert there(liquidity, Match(BUY, stage=Stage.RANGE), "40") == 40
-    liquidity.take(Match(BUY), market(), Decimal(10))
+    liquidity.consume(Match(BUY), market(), Decimal(10))
     assert there(liquidity, Match(BUY), "40") == 0
-    assert liquidity.taken == {("AAPL", "ask"): Decimal(50)}
+    assert liquidity.consumed == {("AAPL", "ask"): Decimal(50)}
     assert liquidity.touched == {("AAPL", "ask")}
 
 

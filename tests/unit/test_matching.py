@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.orders import Side
-from shared.exchange.matching.matching import MarketRules, Match, Stage, buy_price, match, sell_price, usable
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.matching import Match, Stage, buy_price, match, sell_price, usable
 from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
 RULES = MarketRules(max_quote_age=timedelta(seconds=120), half_spread=Decimal("0.0001"))
@@ -83,7 +84,7 @@ def test_a_stop_limit_is_a_limit_once_its_stop_is_reached(
     """It may then wait for its limit, and does not ask for its stop again."""
     half = Decimal("0.10")
     found = matched(terms, f"AAPL {Decimal(last) - half}/{Decimal(last) + half} {last}")
-    assert (found.order.triggered, found.price, found.takes) == (triggered, price and Decimal(price), False)
+    assert (found.order.triggered, found.price, found.takes_liquidity) == (triggered, price and Decimal(price), False)
     back = match(found.order, quote("AAPL 99.95/100.05 100"), RULES, on_bar=False)
     assert back.price == ({"buy": Decimal("100.05"), "sell": Decimal("99.95")}[found.order.side] if triggered else None)
 
@@ -98,7 +99,7 @@ def test_a_stop_that_was_reached_is_a_market_order() -> None:
 def test_only_what_takes_the_market_s_price_may_slip(terms: str, *, takes: bool) -> None:
     """A limit is a promise about the price."""
     found = matched(f"buy 10 AAPL {terms}", "AAPL 99/101 100")
-    assert (found.takes, found.stage) == (takes, Stage.QUOTE)
+    assert (found.takes_liquidity, found.stage) == (takes, Stage.QUOTE)
 
 
 @pytest.mark.parametrize(

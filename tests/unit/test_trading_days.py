@@ -11,12 +11,14 @@ from services.marketdata.calendars import sessions_between
 from shared.contracts.markets import MARKETS
 from shared.contracts.orders import AUCTIONS, TimeInForce
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal, refuse_change
+from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.acceptance.risk_checks import refuse_change
+from shared.exchange.refusal import Refusal
 from shared.exchange.trading_days import A_DAY, CUTOFFS, OVERDUE, TradingDay, coming, is_closed
-from tests.unit.trading_examples import ACCEPTED, LISTING, account, order, submission
+from tests.unit.trading_examples import ACCEPTED, INSTRUMENT, account, order, submission
 
 NEW_YORK, TOKYO = ZoneInfo("America/New_York"), ZoneInfo("Asia/Tokyo")
-LAST = LISTING.last
+LAST = INSTRUMENT.last
 RICH = account("100000")
 
 
@@ -148,5 +150,5 @@ def test_the_refusals_say_what_to_do() -> None:
     late = admit(submission("buy 1 AAPL market cls"), instrument, RICH, Exposure(), DAY.close_at)
     assert isinstance(late, Refusal)
     assert late.message == (
-        "an order that is cls comes at the latest 10 minutes before its auction, which was due at 2026-11-23 21:00 UTC"
+        "cls orders must be submitted at least 10 minutes before the auction, which was due at 2026-11-23 21:00 UTC"
     )

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.orders import Side
-from shared.exchange.matching.matching import MarketRules, follow, match, stop_of
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.matching import follow, match, stop_of
 from tests.unit.trading_examples import facts, order, quote
 
 RULES = MarketRules()
@@ -32,7 +33,7 @@ def test_a_trailing_stop_follows_the_best_price(terms: str, lasts: list[str], st
     assert trailing.hwm == Decimal(lasts[1])
     assert stop_of(trailing) == Decimal(stop)
     found = match(trailing, quote(f"AAPL {lasts[2]}/{lasts[2]} {lasts[2]}"), RULES, on_bar=False)
-    assert (found.price, found.takes, found.order.triggered) == (Decimal(lasts[2]), True, True)
+    assert (found.price, found.takes_liquidity, found.order.triggered) == (Decimal(lasts[2]), True, True)
 
 
 def test_a_trailing_stop_waits_for_its_first_price() -> None:

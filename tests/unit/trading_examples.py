@@ -8,7 +8,7 @@ from uuid import UUID
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.prices import Price
-from shared.exchange.acceptance.risk_checks import Instrument
+from shared.exchange.acceptance.pre_trade import Instrument
 from shared.exchange.order import Account, Order
 from shared.money import ZERO
 
@@ -19,7 +19,7 @@ QUOTED = ACCEPTED + timedelta(seconds=1)
 #: An account that may hold twice its equity, and sell short.
 MARGIN: dict[str, Any] = {"multiplier": 2, "shorting": True}
 #: What is known of AAPL where a test says nothing else.
-LISTING = Instrument(tradable=True, ask=Decimal("100.10"), bid=Decimal("99.90"), last=Decimal(100))
+INSTRUMENT = Instrument(tradable=True, ask=Decimal("100.10"), bid=Decimal("99.90"), last=Decimal(100))
 
 _CLASSES = ("bracket", "oto", "oco")
 

@@ -10,24 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.orders import Side
-from shared.exchange.acceptance.risk_checks import (
-    DUPLICATE,
-    Exposure,
-    Halt,
-    Instrument,
-    Refusal,
-    refuse,
-    size_up,
-    unknown_symbol,
-)
-from shared.exchange.matching.matching import MarketRules, match
+from shared.contracts.reasons import RejectReason
+from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument
+from shared.exchange.acceptance.risk_checks import DUPLICATE, refuse, unknown_symbol
+from shared.exchange.acceptance.sizing import size_up
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.matching import match
 from shared.exchange.order import Account
+from shared.exchange.refusal import Refusal
 from shared.money import CENT, cents
-from tests.unit.trading_examples import ACCOUNT, LISTING, MARGIN, account, order, quote, submission
+from tests.unit.trading_examples import ACCOUNT, INSTRUMENT, MARGIN, account, order, quote, submission
 
 UNQUOTED = Instrument(tradable=True, last=Decimal(100))
 UNPRICED = Instrument(tradable=True)
-HALTED = replace(LISTING, halt=Halt(datetime(2026, 11, 23, 15, 4, 5, tzinfo=UTC), "news pending"))
+HALTED = replace(INSTRUMENT, halt=Halt(datetime(2026, 11, 23, 15, 4, 5, tzinfo=UTC), "news pending"))
 RICH = account("100000", **MARGIN)
 
 
@@ -36,9 +32,11 @@ def exposure(held: str = "0", held_for_orders: str = "0", **fields: Any) -> Expo
 
 
 def refusal_of(
-    terms: str, owner: Account = RICH, known: Exposure | None = None, *, instrument: Instrument = LISTING
+    terms: str, owner: Account = RICH, known: Exposure | None = None, *, instrument: Instrument = INSTRUMENT
 ) -> Refusal | None:
-    return refuse(submission(terms), instrument, owner, known or exposure(), owner.settings.limits)
+    asked, held = submission(terms), known or exposure()
+    size = size_up(asked, instrument, owner, held)
+    return refuse(asked, size, instrument, owner, held, owner.settings.limits)
 
 
 def reason_of(terms: str, owner: Account = RICH, known: Exposure | None = None, **fields: Any) -> str | None:
@@ -47,7 +45,7 @@ def reason_of(terms: str, owner: Account = RICH, known: Exposure | None = None, 
 
 
 def needed(
-    terms: str, instrument: Instrument = LISTING, known: Exposure | None = None, owner: Account = RICH
+    terms: str, instrument: Instrument = INSTRUMENT, known: Exposure | None = None, owner: Account = RICH
 ) -> Decimal:
     return size_up(submission(terms), instrument, owner, known or exposure()).needed
 
@@ -55,22 +53,22 @@ def needed(
 @pytest.mark.parametrize(
     ("terms", "instrument", "reserved"),
     [
-        ("buy 10 AAPL limit 99.50", LISTING, "995.00"),
+        ("buy 10 AAPL limit 99.50", INSTRUMENT, "995.00"),
         ("buy 10 AAPL limit 99.50", UNPRICED, "995.00"),
-        ("buy 10 AAPL market", LISTING, "1011.01"),
+        ("buy 10 AAPL market", INSTRUMENT, "1011.01"),
         ("buy 10 AAPL market", UNQUOTED, "1010.00"),
         ("buy 10 AAPL market", UNPRICED, "0.00"),
-        ("buy 10 AAPL stop 105", LISTING, "1060.50"),
-        ("buy 10 AAPL stop_limit 105 106", LISTING, "1060"),
+        ("buy 10 AAPL stop 105", INSTRUMENT, "1060.50"),
+        ("buy 10 AAPL stop_limit 105 106", INSTRUMENT, "1060"),
         ("buy 10 AAPL trailing_stop 5", UNQUOTED, "1060.50"),
         ("buy 10 AAPL trailing_stop 5%", UNQUOTED, "1060.50"),
-        ("buy 0.333333333 AAPL limit 99.99", LISTING, "33.33"),
-        ("buy 0.5 AAPL limit 0.01", LISTING, "0.01"),
-        ("buy $1000 AAPL market", LISTING, "1000"),
+        ("buy 0.333333333 AAPL limit 99.99", INSTRUMENT, "33.33"),
+        ("buy 0.5 AAPL limit 0.01", INSTRUMENT, "0.01"),
+        ("buy $1000 AAPL market", INSTRUMENT, "1000"),
         ("buy $1000 AAPL market", UNPRICED, "1000"),
-        ("sell 10 AAPL market", LISTING, "1031.03"),
-        ("sell 10 AAPL limit 90", LISTING, "1031.03"),
-        ("sell 10 AAPL limit 110", LISTING, "1100"),
+        ("sell 10 AAPL market", INSTRUMENT, "1031.03"),
+        ("sell 10 AAPL limit 90", INSTRUMENT, "1031.03"),
+        ("sell 10 AAPL limit 110", INSTRUMENT, "1100"),
         ("sell 10 AAPL stop 90", UNQUOTED, "1030"),
     ],
 )
@@ -101,7 +99,9 @@ def test_exactly_enough_buying_power_is_enough(cash: str, reserved: str) -> None
     assert refusal_of("buy 10 AAPL limit 99.50", account(cash, reserved)) is None
     short = account(str(Decimal(cash) - CENT), reserved)
     refusal = refusal_of("buy 10 AAPL limit 99.50", short)
-    assert refusal == Refusal("insufficient_buying_power", "insufficient buying power (needed: 995, available: 994.99)")
+    assert refusal == Refusal(
+        RejectReason.INSUFFICIENT_BUYING_POWER, "insufficient buying power (needed: 995, available: 994.99)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,8 @@ def test_without_short_selling_only_held_and_unpromised_shares_can_be_sold(kind:
     """The cash in the account does not matter."""
     assert refusal_of(f"sell 1.5 AAPL {kind}", account("0"), exposure("4", "2.5")) is None
     assert refusal_of(f"sell 1.5 AAPL {kind}", account("1000000"), exposure("4", "2.500000001")) == Refusal(
-        "insufficient_shares", "insufficient qty available for order (requested: 1.5, available: 1.499999999)"
+        RejectReason.INSUFFICIENT_SHARES,
+        "insufficient qty available for order (requested: 1.5, available: 1.499999999)",
     )
 
 
@@ -230,24 +231,25 @@ def test_what_the_instrument_forbids(instrument: Instrument, terms: str, reason:
 )
 def test_nothing_of_a_halted_symbol_is_accepted(side: str, terms: str, held: int, since: datetime, why: str) -> None:
     """Not what opens a position nor what closes one; and it is said since when, in UTC, and why."""
-    halted = replace(LISTING, halt=Halt(since, why))
+    halted = replace(INSTRUMENT, halt=Halt(since, why))
     refusal = refusal_of(f"{side} {terms}", known=exposure(str(held)), instrument=halted)
     assert refusal is not None
     assert refusal.reason == "symbol_halted"
-    assert refusal.message == f"trading of AAPL is halted since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {why}"
+    began = f"{since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    assert refusal.message == f"trading in AAPL has been halted since {began}: {why}"
 
 
 def test_an_instrument_that_is_not_traded_is_refused_first() -> None:
     """Even where cash and shares would be missing as well."""
     halted = Instrument(tradable=False, ask=Decimal("100.10"), last=Decimal(100))
     assert refusal_of("sell 10 AAPL market", account("0"), instrument=halted) == Refusal(
-        "not_tradable", "symbol AAPL is not tradable"
+        RejectReason.NOT_TRADABLE, "symbol AAPL is not tradable"
     )
 
 
 def test_a_refusal_says_what_a_person_needs() -> None:
     """The misspelt symbol, numbers without exponents, and percents as percents."""
-    assert unknown_symbol("APPL") == Refusal("unknown_symbol", "symbol APPL is not an instrument here")
+    assert unknown_symbol("APPL") == Refusal(RejectReason.UNKNOWN_SYMBOL, "symbol APPL is not a known instrument")
     assert DUPLICATE.message == "client_order_id must be unique"
     poor = refusal_of("buy 1E+3 AAPL limit 1E+2", account("1E+4"))
     assert poor is not None

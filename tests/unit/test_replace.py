@@ -9,15 +9,17 @@ from uuid import UUID
 import pytest
 
 from shared.contracts.orders import OrderClass, OrderStatus, ReplaceOrder
+from shared.contracts.reasons import RejectReason
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.replace import Replaced, amend
-from shared.exchange.acceptance.risk_checks import Exposure, Halt, Instrument, Refusal
+from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument
+from shared.exchange.acceptance.replace import Replaced, admit_replacement
 from shared.exchange.order import Account, Leg, Order
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, order, submission
+from shared.exchange.refusal import Refusal
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, INSTRUMENT, MARGIN, account, facts, order, submission
 
 NOW = ACCEPTED + timedelta(minutes=1)
 CLOSE = ACCEPTED + timedelta(hours=6)
-OPEN = Instrument(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)
+OPEN = Instrument(True, INSTRUMENT.ask, INSTRUMENT.bid, INSTRUMENT.last, session_end=CLOSE)
 NEW = UUID(int=99)
 
 
@@ -40,7 +42,7 @@ def amended(
 ) -> Replaced | Refusal:
     command = ReplaceOrder(account_id=ACCOUNT, order_id=old.id, new_order_id=NEW, requested_at=NOW, **changes)
     exposure = Exposure(Decimal(held), Decimal(held_for_orders))
-    return amend(order_group or [old], command, instrument, owner or account("5000", "600"), exposure, NOW)
+    return admit_replacement(order_group or [old], command, instrument, owner or account("5000", "600"), exposure, NOW)
 
 
 def replaced(old: Order, order_group: list[Order] | None = None, **changes: Any) -> Replaced:
@@ -137,9 +139,9 @@ def test_a_replace_that_cannot_be_says_why(old: Order, changes: dict[str, Any], 
 def test_what_does_not_fit_is_said_in_one_sentence() -> None:
     """With the field, and without the words of the library."""
     found = amended(begun(), stop_price="90")
-    assert found == Refusal("invalid", "stop_price does not go with a limit order")
+    assert found == Refusal(RejectReason.INVALID, "stop_price cannot be set on a limit order")
     found = amended(begun("sell 10 AAPL trailing_stop 5%"), trail="100")
-    assert found == Refusal("invalid", "trail_percent: Input should be less than 100")
+    assert found == Refusal(RejectReason.INVALID, "trail_percent: Input should be less than 100")
 
 
 def test_it_is_checked_beside_the_account_without_the_old_order() -> None:

@@ -10,12 +10,13 @@ import pytest
 
 from shared.contracts.orders import OrderStatus
 from shared.contracts.prices import Price
+from shared.contracts.reasons import CancelReason
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.risk_checks import Exposure
+from shared.exchange.acceptance.pre_trade import Exposure
 from shared.exchange.matching.book import Book, Canceled, Execution
 from shared.exchange.order import Order
-from tests.unit.settling import book_of, settled
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, QUOTED, facts, quote, submission
+from tests.unit.execution_examples import book_of, executed
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, INSTRUMENT, MARGIN, QUOTED, facts, quote, submission
 
 SHARE = {"participation": "1"}
 OTHER = UUID(int=2)
@@ -25,7 +26,7 @@ LATER = QUOTED + timedelta(seconds=1)
 def entered(text: str, book: Book, *, held: str = "0") -> list[Order]:
     """The orders that it becomes, with what they reserve and promise."""
     exposure = Exposure(held=Decimal(held))
-    admitted = admit(submission(text), LISTING, book.accounts[ACCOUNT], exposure, ACCEPTED)
+    admitted = admit(submission(text), INSTRUMENT, book.accounts[ACCOUNT], exposure, ACCEPTED)
     assert isinstance(admitted, Admitted)
     book.accounts[ACCOUNT] = admitted.account
     return list(admitted.orders)
@@ -33,7 +34,7 @@ def entered(text: str, book: Book, *, held: str = "0") -> list[Order]:
 
 def after(orders: list[Order], book: Book, *quotes: str | Price, **fields: Any) -> list[Order]:
     """The same orders after a batch of prices."""
-    settled(orders, book, *quotes, **fields)
+    executed(orders, book, *quotes, **fields)
     return [book.orders[order.key] for order in orders]
 
 
@@ -51,7 +52,7 @@ def test_the_exits_of_a_bracket_wait_for_its_entry() -> None:
     filled = after(orders, book, "AAPL 94/94.5 94.25")
     assert shapes(filled) == [("filled", 10, 10, 0), ("accepted", 10, 0, 10), ("accepted", 10, 0, 0)]
     assert {leg.active_at for leg in filled[1:]} == {QUOTED}
-    assert not settled(filled, book, "AAPL 94/94.5 94.25").fills
+    assert not executed(filled, book, "AAPL 94/94.5 94.25").fills
 
 
 @pytest.mark.parametrize(
@@ -61,10 +62,14 @@ def test_the_exit_that_fills_cancels_the_other(on: str, winner: str, price: str)
     """Only one of them sells what the entry bought."""
     book = book_of("2000")
     orders = after(entered("buy 10 AAPL limit 100 bracket 110/95", book), book, "AAPL 99/100 100")
-    execution = settled(orders, book, on, at=LATER)
+    execution = executed(orders, book, on, at=LATER)
     ((filled, fill), (canceled, why)) = execution.outcomes
     assert (filled.leg, str(getattr(fill, "price", ""))) == (winner, price)
-    assert facts(canceled.status, why, canceled.held_for_orders) == (OrderStatus.CANCELED, Canceled("oco"), 0)
+    assert facts(canceled.status, why, canceled.held_for_orders) == (
+        OrderStatus.CANCELED,
+        Canceled(CancelReason.OCO),
+        0,
+    )
     assert book.held(filled) == 0
 
 
@@ -73,7 +78,7 @@ def test_of_two_exits_inside_one_bar_the_worse_is_assumed() -> None:
     book = book_of("2000", fills={"fills_on": "bar"})
     orders = after(entered("buy 10 AAPL limit 100 bracket 110/95", book), book, "AAPL 99/100 100")
     both = quote("AAPL 99/101 100 of 100 111 94", at=LATER, since=QUOTED)
-    (fill,) = settled(orders, book, both, at=LATER).fills
+    (fill,) = executed(orders, book, both, at=LATER).fills
     assert facts(fill.order.leg, fill.price) == ("stop_loss", 95)
 
 
@@ -91,7 +96,7 @@ def test_a_short_bracket_buys_back() -> None:
     orders = after(entered("sell 10 AAPL limit 100 bracket 90/105", book), book, "AAPL 100/101 100")
     assert [order.side.value for order in orders] == ["sell", "buy", "buy"]
     assert book.held(orders[0]) == -10
-    (fill,) = settled(orders, book, "AAPL 104/106 105", at=LATER).fills
+    (fill,) = executed(orders, book, "AAPL 104/106 105", at=LATER).fills
     assert facts(fill.price, book.held(orders[0])) == (106, 0)
     assert book.accounts[ACCOUNT].reserved == 0
 
@@ -133,9 +138,9 @@ def test_an_entry_that_is_refused_takes_its_exits_with_it() -> None:
     book = book_of("2000")
     orders = entered("buy 10 AAPL limit 100 bracket 110/95", book)
     book.accounts[ACCOUNT] = replace(book.accounts[ACCOUNT], cash=Decimal(0))
-    execution = settled(orders, book, "AAPL 99/100 100")
+    execution = executed(orders, book, "AAPL 99/100 100")
     assert [each.status.value for each, _ in execution.outcomes] == ["rejected", "canceled", "canceled"]
-    assert [why for _, why in execution.outcomes[1:]] == [Canceled("entry_ended")] * 2
+    assert [why for _, why in execution.outcomes[1:]] == [Canceled(CancelReason.ENTRY_ENDED)] * 2
 
 
 def oco(book: Book) -> list[Order]:
@@ -149,10 +154,10 @@ def test_the_two_orders_of_an_oco_share_one_quantity() -> None:
     assert shapes(orders) == [("accepted", 10, 0, 10), ("accepted", 10, 0, 0)]
     orders = after(orders, book, quote("AAPL 110/111 110", bid_size=Decimal(4)))
     assert shapes(orders) == [("partially_filled", 10, 4, 6), ("accepted", 6, 0, 0)]
-    book.liquidity.taken.clear()
+    book.liquidity.consumed.clear()
     orders = after(orders, book, quote("AAPL 94/95 94", bid_size=Decimal(5)), at=LATER)
     assert shapes(orders) == [("partially_filled", 5, 4, 1), ("partially_filled", 6, 5, 0)]
-    book.liquidity.taken.clear()
+    book.liquidity.consumed.clear()
     orders = after(orders, book, quote("AAPL 110/111 110", bid_size=Decimal(9)), at=LATER)
     assert [order.status.value for order in orders] == ["canceled", "filled"]  # once triggered it sells at the market
     assert [order.filled_qty for order in orders] == [4, 6]
@@ -162,7 +167,7 @@ def test_the_two_orders_of_an_oco_share_one_quantity() -> None:
 def test_an_exit_that_cannot_fill_any_more_ends_the_other() -> None:
     """The shares are gone: neither is left behind."""
     book = book_of("0", "4 for 360")
-    execution: Execution = settled(oco(book), book, "AAPL 110/111 110")
+    execution: Execution = executed(oco(book), book, "AAPL 110/111 110")
     assert [each.status.value for each, _ in execution.outcomes] == ["rejected", "canceled"]
 
 
@@ -173,6 +178,6 @@ def test_families_of_two_accounts_are_two() -> None:
     mine = entered("buy 10 AAPL limit 100 bracket 110/95", book)
     theirs = [replace(order, account_id=OTHER) for order in mine]
     book.accounts[OTHER] = replace(other, reserved=Decimal(1000))
-    execution = settled([*mine, *theirs], book, "AAPL 99/100 100")
+    execution = executed([*mine, *theirs], book, "AAPL 99/100 100")
     assert {fill.order.account_id for fill in execution.fills} == {ACCOUNT, OTHER}
     assert len(execution.orders) == 6

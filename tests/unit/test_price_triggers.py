@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from shared.contracts.orders import OrderType, Side
 from shared.contracts.prices import Price
-from shared.exchange.matching.matching import MarketRules, Match, match
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.matching import Match, match
 from shared.exchange.matching.triggers import TriggerDirection, price_trigger
 from shared.exchange.order import Order
 from tests.unit.price_index import concerned, followed

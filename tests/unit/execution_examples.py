@@ -8,9 +8,9 @@ from uuid import UUID
 
 from shared.contracts.prices import Price
 from shared.exchange.lots import Lot
+from shared.exchange.market_rules import MarketRules
 from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.execution import execute
-from shared.exchange.matching.matching import MarketRules
 from shared.exchange.order import Order
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, QUOTED, account, quote
 
@@ -30,6 +30,6 @@ def book_of(cash: str, *texts: str, reserved: str = "0", **settings: Any) -> Boo
     return Book({ACCOUNT: account(cash, reserved, **settings)}, {HOLDING: lots})
 
 
-def settled(orders: Sequence[Order], book: Book, *quotes: str | Price, at: datetime = QUOTED) -> Execution:
+def executed(orders: Sequence[Order], book: Book, *quotes: str | Price, at: datetime = QUOTED) -> Execution:
     prices = [quote(each, at=at) if isinstance(each, str) else each for each in quotes]
     return execute(orders, {price.symbol: price for price in prices}, book, at, RULES)
