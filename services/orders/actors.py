@@ -26,8 +26,10 @@ from shared.contracts.orders import (
     SubmitOrders,
 )
 from shared.contracts.prices import PricesUpdated
-from shared.exchange.acceptance.risk_checks import Refusal, refuse_change
+from shared.contracts.reasons import RejectReason
+from shared.exchange.acceptance.risk_checks import refuse_change
 from shared.exchange.order import Account, Order
+from shared.exchange.refusal import Refusal
 
 actors = Actors()
 
@@ -101,7 +103,7 @@ def _submit(account_id: UUID, orders: Sequence[NewOrder], uow: UnitOfWork) -> No
 def cancel_order(command: CancelOrder, uow: UnitOfWork) -> None:
     """Cancel what is open and not about to be auctioned; a fill that came first wins, and the sender is told so."""
     account = account_store.lock_account(uow.connection, command.account_id)
-    found = _order_group(uow, account, command.order_id, command.requested_at, late="not_cancelable")
+    found = _order_group(uow, account, command.order_id, command.requested_at, late=RejectReason.NOT_CANCELABLE)
     if account is None:
         return
     if isinstance(found, Refusal):
@@ -119,7 +121,7 @@ def cancel_order(command: CancelOrder, uow: UnitOfWork) -> None:
 def replace_order(command: ReplaceOrder, uow: UnitOfWork) -> None:
     """Replace what is open; a fill that came first wins, and the sender is told so."""
     account = account_store.lock_account(uow.connection, command.account_id)
-    found = _order_group(uow, account, command.order_id, command.requested_at, late="not_replaceable")
+    found = _order_group(uow, account, command.order_id, command.requested_at, late=RejectReason.NOT_REPLACEABLE)
     if account is None:
         return
     if isinstance(found, Refusal):
@@ -143,7 +145,7 @@ def _unknown(uow: UnitOfWork, account_id: UUID, since: datetime) -> Exception:
 
 
 def _order_group(
-    uow: UnitOfWork, account: Account | None, order_id: UUID, requested_at: datetime, *, late: str
+    uow: UnitOfWork, account: Account | None, order_id: UUID, requested_at: datetime, *, late: RejectReason
 ) -> tuple[Order, list[Order]] | Refusal:
     """The open order and its open order_group, locked; or why nothing can be done about it: ``late`` where it has
     ended.
@@ -152,7 +154,7 @@ def _order_group(
     if account is None or order_group is None:
         if uow.now - requested_at < PARK_UNKNOWN:
             raise TryAgainLater(f"order {order_id} is not here yet", pause_ms=PARK_PAUSE_MS)
-        return Refusal("unknown_order", "the order does not exist")
+        return Refusal(RejectReason.UNKNOWN_ORDER, "the order does not exist")
     orders = store.lock_open_orders(uow.connection, [(account.id, order_group)])
     for order in orders:
         if order.id == order_id:

@@ -14,7 +14,7 @@ from services.orders.persistence import orders as store
 from services.orders.persistence.orders import OPEN, Concerned
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import AccountSettings, OpenAccount
-from shared.exchange.acceptance.risk_checks import Exposure, Halt, Instrument
+from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument
 from shared.exchange.lots import Lot
 from shared.exchange.matching.book import Holding
 from shared.exchange.order import Account, Order

@@ -6,11 +6,12 @@ from uuid import uuid5
 
 from services.orders.persistence import accounts as account_store
 from services.orders.persistence.order_writes import Why, saving_orders
-from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.ledger import Entry
-from shared.exchange.matching.book import Book, Canceled, Execution, Fill, Holding, Outcome, RoundTrip, position_of
+from shared.exchange.matching.book import Book, Canceled, Execution, Holding, Outcome, RoundTrip, position_of
+from shared.exchange.matching.fills import Fill
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.order import Account, Key, Order
+from shared.exchange.refusal import Refusal
 from shared.storage.driver import Call, numbers
 
 
@@ -92,9 +93,9 @@ def _fills(fills: Sequence[Fill], book: Book) -> Call:
         "lows": numbers(fill.quote.low for fill in fills),
         "currencies": [fill.order.currency for fill in fills],
         "rates": numbers(fill.rate for fill in fills),
-        "rates_quoted": [fill.conversion.quoted_at for fill in fills],
-        "rate_bids": numbers(fill.conversion.bid for fill in fills),
-        "rate_asks": numbers(fill.conversion.ask for fill in fills),
+        "rates_quoted": [fill.fx_rate.quoted_at for fill in fills],
+        "rate_bids": numbers(fill.fx_rate.bid for fill in fills),
+        "rate_asks": numbers(fill.fx_rate.ask for fill in fills),
     }
     return _ADD_FILLS, columns
 
@@ -171,7 +172,7 @@ def _taken(liquidity: Liquidity) -> Call:
     columns = {
         "symbols": [symbol for symbol, _ in pools],
         "pools": [pool for _, pool in pools],
-        "qtys": numbers(liquidity.taken[pool] for pool in pools),
+        "qtys": numbers(liquidity.consumed[pool] for pool in pools),
     }
     return _SAVE_TAKEN, columns
 

@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from services.orders.persistence import accounts as account_store
-from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.matching.triggers import price_trigger
 from shared.exchange.order import Account, Key, Order
+from shared.exchange.refusal import Refusal
 from shared.storage.driver import Call, numbers
 
 Columns = dict[str, Any]

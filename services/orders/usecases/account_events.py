@@ -6,10 +6,11 @@ from uuid import UUID
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import OfAccount
 from shared.contracts.orders import OrderCanceled, OrderFilled, OrderRejected, PositionChanged
-from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.lots import Lot
-from shared.exchange.matching.book import Canceled, Fill, Outcome, position_of
+from shared.exchange.matching.book import Canceled, Outcome, position_of
+from shared.exchange.matching.fills import Fill
 from shared.exchange.order import Account, Order
+from shared.exchange.refusal import Refusal
 from shared.exchange.values import changed
 
 

@@ -17,7 +17,7 @@ from services.orders.usecases.execute import tell
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.orders import AUCTIONS, TimeInForce
-from shared.exchange.matching.auctions import TIMES_IN_FORCE, settle_auction
+from shared.exchange.matching.auctions import TIMES_IN_FORCE, execute_auction
 from shared.exchange.matching.book import Book
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.trading_days import Auction, TradingDay, coming
@@ -41,7 +41,7 @@ def hold(uow: UnitOfWork, held: OfficialPricePublished) -> int:
         return 0
     book = Book(accounts, lots)
     book.rates = fx_rates.usable_rates(uow.connection, orders, accounts, uow.now)
-    execution = settle_auction(orders, held, book, uow.now)
+    execution = execute_auction(orders, held, book, uow.now)
     book.liquidity = Liquidity()  # nothing of it is there for anybody later
     tell(uow, execution, book)
     uow.at_commit(*executions.saving(execution, book, uow.now))

@@ -16,9 +16,10 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import NewOrder, OrderAccepted, OrderReplaced, ReplaceOrder, ReplaceRejected
 from shared.exchange.acceptance import risk_checks
 from shared.exchange.acceptance.entry import Admitted, admit, refused
-from shared.exchange.acceptance.replace import Replaced, amend
-from shared.exchange.acceptance.risk_checks import Exposure, Refusal
+from shared.exchange.acceptance.pre_trade import Exposure
+from shared.exchange.acceptance.replace import Replaced, admit_replacement
 from shared.exchange.order import Account, Order
+from shared.exchange.refusal import Refusal
 
 
 def look_up(
@@ -130,7 +131,7 @@ def _amended(
     if pre_trade.client_id_taken:
         return risk_checks.DUPLICATE
     exposure = _with(pre_trade.exposure, _record(uow, account), order_group[0].strategy_id)
-    return amend(order_group, command, pre_trade.instrument, account, exposure, uow.now)
+    return admit_replacement(order_group, command, pre_trade.instrument, account, exposure, uow.now)
 
 
 def refuse_replace(uow: UnitOfWork, account: Account, command: ReplaceOrder, refusal: Refusal) -> None:
