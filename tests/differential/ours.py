@@ -29,17 +29,17 @@ CASH = Decimal(10) ** 12
 SETTINGS = AccountSettings.model_validate({"multiplier": 4, "shorting": True, "fills": {"participation": "1"}})
 ENDS = {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED}
 
-Settle = Callable[[Iterable[Order], dict[str, Price], Book, datetime, MarketRules], Execution]
+Engine = Callable[[Iterable[Order], dict[str, Price], Book, datetime, MarketRules], Execution]
 
 
-class Desk:
+class OurExchange:
     """Every order of the tape, and the order that goes on for one that was replaced.
 
     All simple orders are of one account. A bracket has an account of its own, since it may only open a position.
     """
 
-    def __init__(self, engine: Settle = execute) -> None:
-        self._settle = engine
+    def __init__(self, engine: Engine = execute) -> None:
+        self._execute = engine
         self._book = Book({}, {})
         self._open: dict[str, dict[Key, Order]] = {symbol: {} for symbol in SYMBOLS}
         self._prices: dict[str, Price] = {}
@@ -71,14 +71,14 @@ class Desk:
         self._expire(quote.at)
         book = Book(self._book.accounts, self._book.lots, liquidity=Liquidity())
         orders = list(self._open[quote.symbol].values())
-        execution = self._settle(orders, {quote.symbol: price}, book, quote.at, RULES)
+        execution = self._execute(orders, {quote.symbol: price}, book, quote.at, RULES)
         for fill in execution.fills:
             self._outcome(fill.order).fills.append(Filled(fill.quote.sequence, fill.qty, fill.price))
         for order in execution.orders:
             self._keep(order)
 
     def _expire(self, at: datetime) -> None:
-        """What the job does at the end of a session."""
+        """Expire the orders at the end of a session, as the job does."""
         over = [order for order in self._all_open() if order.expires_at is not None and order.expires_at <= at]
         self._end(over, OrderStatus.EXPIRED, at)
 

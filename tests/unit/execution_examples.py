@@ -1,4 +1,4 @@
-"""One account, its orders and a batch of quotes: what tests of settlements have in common."""
+"""One account, its orders and a batch of quotes, for tests of executions."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -19,13 +19,13 @@ HOLDING = (ACCOUNT, "AAPL")
 
 
 def lot(text: str, number: int = 1) -> Lot:
-    """``"10 for 1000"``: ten shares that cost a thousand."""
+    """Ten shares that cost a thousand are ``"10 for 1000"``."""
     qty, _, cost = text.split()
     return Lot(UUID(int=number), ACCEPTED - timedelta(days=9 - number), Decimal(qty), Decimal(cost))
 
 
 def book_of(cash: str, *texts: str, reserved: str = "0", **settings: Any) -> Book:
-    """One account, and the lots that it holds of AAPL."""
+    """One account with its lots of AAPL."""
     lots = tuple(lot(text, number) for number, text in enumerate(texts, start=1))
     return Book({ACCOUNT: account(cash, reserved, **settings)}, {HOLDING: lots})
 

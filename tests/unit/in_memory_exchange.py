@@ -1,4 +1,4 @@
-"""Everything that orders keeps in its tables, in memory, and what its actors do with it."""
+"""The state of the service orders in memory, and the effect of commands and prices on it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -46,7 +46,7 @@ SESSION = timedelta(minutes=1)
 
 @dataclass
 class InMemoryExchange:
-    """``indexed``: only the orders that the index wakes are settled, as in the service; else all that are open."""
+    """Execute, if ``indexed``, only the orders that the index finds, as the service does, else all open orders."""
 
     start: dict[UUID, Decimal]
     indexed: bool = True
@@ -55,12 +55,12 @@ class InMemoryExchange:
     closes_at: datetime = ACCEPTED + SESSION
     orders: dict[Key, Order] = field(default_factory=dict)
     prices: dict[str, Price] = field(default_factory=dict)
-    #: Of a euro in the accounts' currency: as it may be filled at now, and the last.
+    #: The rate of a euro in the accounts' currency that may be used now, and the newest one.
     euro: Rate | None = None
     last_euro: Rate | None = None
     executions: list[Execution] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    #: The quantity of each order as it was asked for.
+    #: The quantity of each order as it was submitted.
     asked: dict[Key, Decimal] = field(default_factory=dict)
     numbers: int = 0
 
@@ -105,7 +105,7 @@ class InMemoryExchange:
         return self.open_orders[nth % len(self.open_orders)]
 
     def _mark(self) -> None:
-        """What positions are worth, as the view says."""
+        """Mark the accounts at the last prices, as the view does."""
         for owner, account in self.book.accounts.items():
             if account.is_marked:
                 values = [
@@ -116,7 +116,7 @@ class InMemoryExchange:
                 self.book.accounts[owner] = replace(account, long_value=long, short_value=short)
 
     def _last(self, symbol: str) -> Decimal:
-        """What counts for the value of a position; without any rate nobody holds one."""
+        """The rate for the value of a position. Without any rate there is no position."""
         return self.last_euro.last if symbol in ABROAD and self.last_euro is not None else Decimal(1)
 
     def _transfer(self, step: Transfer) -> None:
@@ -127,7 +127,7 @@ class InMemoryExchange:
 
     def _submit(self, step: Submit) -> None:
         self.numbers += 1
-        number = (self.numbers + 1) // 2  # each id is used twice; by two accounts, mostly
+        number = (self.numbers + 1) // 2  # each id is used twice, mostly by two accounts
         command = submission(step.terms, number, account_id=step.owner)
         if (step.owner, command.order_id) in self.orders:
             return
@@ -174,7 +174,7 @@ class InMemoryExchange:
         self._follow(prices)
 
     def _triggered(self, prices: dict[str, Price]) -> list[Order]:
-        """All of the order_groups of which a price concerns one."""
+        """All open orders of the groups that have an order which a price concerns."""
         if not self.indexed:
             return self.open_orders
         triggered = {
@@ -210,7 +210,7 @@ class InMemoryExchange:
         self.orders.update(result.orders)
 
     def _close(self) -> None:
-        """The session is over, and the next one begins."""
+        """End the session, and begin the next one."""
         self.now = self.closes_at
         self.closes_at = self.now + SESSION
         over = [order for order in self.open_orders if order.expires_at is not None and order.expires_at <= self.now]

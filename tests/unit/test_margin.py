@@ -29,7 +29,7 @@ def account(
     [(1, "2500"), (2, "10000"), (4, "25000")],
 )
 def test_buying_power_is_a_multiple_of_equity_less_positions_and_reservations(multiplier: int, power: str) -> None:
-    """Equity is 6,000 + 3,000 - 1,500 = 7,500; positions and reservations use 3,000 + 1,500 + 500 = 5,000 of it."""
+    """Equity is 6,000 + 3,000 - 1,500 = 7,500. Positions and reservations use 3,000 + 1,500 + 500 = 5,000 of it."""
     owner = account("6000", "3000", "-1500", reserved="500", multiplier=multiplier)
     assert owner.equity == Decimal(7500)
     assert owner.buying_power == Decimal(power)
@@ -60,7 +60,7 @@ def test_an_account_that_borrowed_nothing_has_no_maintenance_margin(owner: Accou
 
 
 def test_a_day_s_interest_is_a_365th_of_a_year_s_rounded_to_the_cent() -> None:
-    """3.65 % a year on 10,000 owed is 1.00 a day; 7.3 % on 5,000 of borrowed shares is 1.00 too."""
+    """3.65 % a year on 10,000 owed is 1.00 a day. 7.3 % on 5,000 of borrowed shares is 1.00 too."""
     owner = account("-10000", "20000", "-5000", loan_rate="3.65", borrow_rate="7.3")
     assert owner.daily_interest == Decimal("2.00")
 

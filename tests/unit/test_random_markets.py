@@ -1,4 +1,4 @@
-"""Whatever the market does, the books of orders are right: to the cent and to the share."""
+"""The books of orders are right after any market, to the cent and to the share."""
 
 from collections import Counter
 from decimal import Decimal
@@ -24,12 +24,12 @@ from tests.unit.trading_examples import quote
 
 Start = dict[UUID, Decimal]
 
-#: How far an order has come; it never goes back.
+#: The progress of an order, which never goes back.
 COME = {OrderStatus.HELD: 0, OrderStatus.ACCEPTED: 1, OrderStatus.PARTIALLY_FILLED: 2}
 
 
 def books(exchange: InMemoryExchange) -> None:
-    """Every entry balances; cash, shares and their cost are the sums of the entries, the lots and the fills."""
+    """Every entry balances. Cash, shares and their cost are the sums of the entries, the lots and the fills."""
     assert all(entry.balances for entry in exchange.entries)
     for owner in OWNERS:
         own = [entry for entry in exchange.entries if entry.account_id == owner]
@@ -46,7 +46,7 @@ def books(exchange: InMemoryExchange) -> None:
 
 
 def reservations(exchange: InMemoryExchange) -> None:
-    """What an account has reserved is the sum over its open orders; one that has ended keeps nothing."""
+    """The reserved cash of an account is the sum over its open orders. An ended order reserves nothing."""
     for owner, account in exchange.book.accounts.items():
         own = [order for order in exchange.orders.values() if order.account_id == owner]
         assert account.reserved == sum((order.reserved for order in own), ZERO)
@@ -56,8 +56,8 @@ def reservations(exchange: InMemoryExchange) -> None:
             assert order.is_open or not (order.reserved or order.held_for_orders)
 
 
-def promises(exchange: InMemoryExchange) -> None:
-    """Without short sales no more is held_for_orders than is held, and no cash is owed but for fees."""
+def held_shares(exchange: InMemoryExchange) -> None:
+    """Without short sales the shares held for orders are at most the position, and no cash is owed except for fees."""
     for owner in (owner for owner in OWNERS if not KINDS[owner].shorting):
         for symbol in SYMBOLS:
             own = [order for order in exchange.open_orders if (order.account_id, order.symbol) == (owner, symbol)]
@@ -70,7 +70,7 @@ def promises(exchange: InMemoryExchange) -> None:
 
 
 def quantities(exchange: InMemoryExchange) -> None:
-    """Filled is the sum of an order's fills, and at most its quantity, or its money; filled whole is filled."""
+    """The filled quantity is the sum of the fills, at most the order's quantity or money, and all of it once filled."""
     for key, fills in groupby(sorted(exchange.fills, key=lambda fill: fill.order.key), key=lambda fill: fill.order.key):
         order, own = exchange.orders[key], list(fills)
         assert order.filled_qty == sum(fill.qty for fill in own)
@@ -101,13 +101,13 @@ def order_groups(exchange: InMemoryExchange) -> None:
         assert len(still) <= 1 or not all(order.is_working for order in exits if order.is_open)
 
 
-CHECKS = (books, reservations, promises, quantities, order_groups)
+CHECKS = (books, reservations, held_shares, quantities, order_groups)
 
 
 @settings(max_examples=60)
 @given(starts, markets)
 def test_the_books_are_right_after_every_step(start: Start, market: list[Step]) -> None:
-    """Whatever comes in which order, for accounts of every kind."""
+    """This holds for any sequence of steps and every kind of account."""
     exchange = InMemoryExchange(start)
     for step in market:
         exchange.take(step)
@@ -118,7 +118,7 @@ def test_the_books_are_right_after_every_step(start: Start, market: list[Step]) 
 @settings(max_examples=60)
 @given(starts, markets)
 def test_an_order_only_moves_forward_and_never_after_its_end(start: Start, market: list[Step]) -> None:
-    """What has ended is as it was for ever; what is open never fills less, or goes back."""
+    """An ended order never changes. The filled quantity of an open one never falls."""
     exchange, before = InMemoryExchange(start), dict[Key, Order]()
     for step in market:
         exchange.take(step)
@@ -137,7 +137,7 @@ def test_an_order_only_moves_forward_and_never_after_its_end(start: Start, marke
 @settings(max_examples=60)
 @given(starts, markets)
 def test_every_fill_lies_on_its_quote_or_in_its_bar(start: Start, market: list[Step]) -> None:
-    """Which is newer than the order; within its limit, for the cash that price and quantity come to."""
+    """The price is newer than the order and within its limit, and the cash is price x quantity."""
     fills = after(start, market).fills
     for fill in fills:
         order, on = fill.order, fill.quote
@@ -169,8 +169,8 @@ def _check_place(fill: Fill) -> None:
 
 @settings(max_examples=60)
 @given(starts, markets)
-def test_no_more_is_taken_than_is_there(start: Start, market: list[Step]) -> None:
-    """Half of the quote's size or of the bar's volume, by all accounts together that ask for a share."""
+def test_no_more_is_consumed_than_is_available(start: Start, market: list[Step]) -> None:
+    """All accounts with a share together consume at most half of the quote's size or of the bar's volume."""
     taken: Counter[tuple[str, int, str]] = Counter()
     there: dict[tuple[str, int, str], Decimal] = {}
     for fill in after(start, market).fills:
@@ -187,8 +187,8 @@ def test_no_more_is_taken_than_is_there(start: Start, market: list[Step]) -> Non
 
 @settings(max_examples=60)
 @given(starts, markets)
-def test_the_index_lets_no_order_sleep_through_its_price(start: Start, market: list[Step]) -> None:
-    """Settling what the index wakes gives what settling everything gives, to the last order."""
+def test_the_index_misses_no_order_that_a_price_concerns(start: Start, market: list[Step]) -> None:
+    """Executing the indexed orders gives the same result as executing all of them."""
     woken, all_of_them = after(start, market), after(start, market, indexed=False)
     assert woken.fills == all_of_them.fills
     assert woken.orders == all_of_them.orders
@@ -198,7 +198,7 @@ def test_the_index_lets_no_order_sleep_through_its_price(start: Start, market: l
 @settings(max_examples=40)
 @given(starts, markets, st.randoms(use_true_random=False))
 def test_the_same_market_gives_the_same_fills(start: Start, market: list[Step], random: Random) -> None:
-    """To the last cent and id, in whichever order the database hands out the open orders."""
+    """Every cent and id is the same, in whatever sequence the database returns the open orders."""
     first, second = after(start, market), after(start, market)
     assert first.executions == second.executions
     final = {symbol: quote(f"{symbol} 99/101 100", at=first.closes_at, ask_size=Decimal(9)) for symbol in SYMBOLS}
