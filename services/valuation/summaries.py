@@ -1,34 +1,15 @@
-"""The rows of valuation. Values are derived in the database, set by set: no position row is shipped or updated."""
+"""Snapshots of the current values, and the daily summaries that are made from them."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from services.valuation.domain.trading_day import TradingDay
-from shared.contracts.valuation import AccountValue
-
-
-def holders_of(connection: Connection, symbols: Sequence[str]) -> list[UUID]:
-    """The accounts that hold one of the symbols, or something that is converted at the rate of one of them."""
-    holders = _HOLDERS_AND_CONVERTED if any("/" in symbol for symbol in symbols) else _HOLDERS
-    rows = connection.execute(holders, {"symbols": list(symbols)})
-    return [row.account_id for row in rows]
-
-
-def revalue(connection: Connection, accounts: Sequence[UUID] | None, now: datetime) -> list[AccountValue]:
-    """Bring the live values of these accounts (None: of all) up to date, in one statement."""
-    if accounts is None:
-        rows = connection.execute(_REVALUE_ALL, {"now": now})
-    else:
-        rows = connection.execute(_REVALUE, {"accounts": list(accounts), "now": now})
-    return [_value(row) for row in rows]
 
 
 def snapshot(connection: Connection, run_id: UUID, now: datetime) -> tuple[int, int]:
-    """Write a summary of every account and a value of every position; the number of both."""
+    """Write a summary of each account and a value of each position; return the number of both."""
     values = {"run_id": run_id, "now": now}
     positions = connection.execute(_SNAPSHOT_POSITIONS, values).rowcount
     accounts = connection.execute(_SNAPSHOT_ACCOUNTS, values).rowcount
@@ -36,73 +17,20 @@ def snapshot(connection: Connection, run_id: UUID, now: datetime) -> tuple[int, 
 
 
 def summarize(connection: Connection, run_id: UUID, day: TradingDay) -> int:
-    """Write the day's summary of every account that was valued in it, over what is there of it; their number."""
+    """Write or overwrite the day's summary of each account that was valued in it; return their number."""
     return connection.execute(_SUMMARIZE, {"run_id": run_id, **vars(day)}).rowcount
 
 
-def _value(row: Row[Any]) -> AccountValue:
-    return AccountValue(
-        account_id=row.account_id,
-        cash=row.cash,
-        market_value=row.market_value,
-        equity=row.equity,
-        unrealized_pl=row.unrealized_pl,
-    )
-
-
-#: A position at its last price, in its account's currency at the pair's last rate, however old the two are. What never
-#: had a price, or a rate, is worth nothing that anybody knows, and is left out.
-_POSITIONS = """
-SELECT p.account_id, p.symbol, p.qty, p.cost, i.last, round(p.qty * i.last * COALESCE(r.last, 1), 2) AS value
-FROM orders.positions_v1 p JOIN orders.accounts_v1 a ON a.id = p.account_id
-JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol AND i.last IS NOT NULL
-LEFT JOIN marketdata.rates_v1 r
-  ON r.currency = i.currency AND r.account_currency = a.currency AND i.currency <> a.currency
-WHERE (i.currency = a.currency OR r.last IS NOT NULL)
-"""
-_VALUED = f"""
-SELECT p.account_id, count(*) AS positions, sum(p.value) AS market_value, sum(p.value - p.cost) AS unrealized_pl
-FROM ({_POSITIONS}) p
-"""
-_HOLDERS = text("SELECT DISTINCT account_id FROM orders.positions_v1 WHERE symbol = ANY(:symbols)")
-_HOLDERS_AND_CONVERTED = text("""
-SELECT account_id FROM orders.positions_v1 WHERE symbol = ANY(:symbols)
-UNION
-SELECT p.account_id FROM marketdata.rates_v1 r
-JOIN marketdata.instruments_v1 i ON i.currency = r.currency
-JOIN orders.positions_v1 p ON p.symbol = i.symbol
-JOIN orders.accounts_v1 a ON a.id = p.account_id AND a.currency = r.account_currency
-WHERE r.symbol = ANY(:symbols)
-""")
-_REVALUE_WANTED = f"""
-WITH wanted AS (
-  SELECT id, cash FROM orders.accounts_v1 WHERE {{wanted}}
-), valued AS (
-  {_VALUED} WHERE p.account_id IN (SELECT id FROM wanted) GROUP BY p.account_id
-)
-INSERT INTO valuation.account_values AS live (account_id, at, cash, market_value, equity, unrealized_pl)
-SELECT w.id, :now, w.cash, COALESCE(v.market_value, 0), w.cash + COALESCE(v.market_value, 0),
-       COALESCE(v.unrealized_pl, 0)
-FROM wanted w LEFT JOIN valued v ON v.account_id = w.id ORDER BY w.id
-ON CONFLICT (account_id) DO UPDATE SET at = excluded.at, cash = excluded.cash,
-  market_value = excluded.market_value, equity = excluded.equity, unrealized_pl = excluded.unrealized_pl
-WHERE live.at <= excluded.at
-RETURNING account_id, cash, market_value, equity, unrealized_pl
-"""
-#: Two statements: no plan of one for both can look some accounts up by their ids.
-_REVALUE = text(_REVALUE_WANTED.format(wanted="id = ANY(CAST(:accounts AS uuid[]))"))
-_REVALUE_ALL = text(_REVALUE_WANTED.format(wanted="true"))
-_SNAPSHOT_POSITIONS = text(f"""
+_SNAPSHOT_POSITIONS = text("""
 INSERT INTO valuation.position_values (account_id, symbol, run_id, at, qty, price, market_value, cost, unrealized_pl)
-SELECT account_id, symbol, :run_id, :now, qty, last, value, cost, value - cost FROM ({_POSITIONS}) p
+SELECT account_id, symbol, :run_id, :now, qty, last, value, cost, unrealized_pl
+FROM valuation.current_positions_v1 WHERE value IS NOT NULL
 ON CONFLICT DO NOTHING
 """)
-_SNAPSHOT_ACCOUNTS = text(f"""
+_SNAPSHOT_ACCOUNTS = text("""
 INSERT INTO valuation.account_summaries
   (account_id, run_id, at, cash, market_value, equity, unrealized_pl, positions)
-SELECT a.id, :run_id, :now, a.cash, COALESCE(v.market_value, 0), a.cash + COALESCE(v.market_value, 0),
-       COALESCE(v.unrealized_pl, 0), COALESCE(v.positions, 0)
-FROM orders.accounts_v1 a LEFT JOIN ({_VALUED} GROUP BY p.account_id) v ON v.account_id = a.id
+SELECT account_id, :run_id, :now, cash, market_value, equity, unrealized_pl, positions FROM valuation.account_values_v1
 ON CONFLICT DO NOTHING
 """)
 _SUMMARIZE = text("""
