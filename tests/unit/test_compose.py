@@ -12,6 +12,7 @@ from shared.contracts.routing import SERVICES, WORKERS
 from shared.health import serve_health
 from shared.settings import ServiceSettings
 from shared.storage.migrate import ROOT
+from shared.testing.servers import POSTGRES_IMAGE, RABBITMQ_IMAGE
 from shared.worker import SCHEDULER_POOL_SIZE, SHUTDOWN_MS
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
@@ -209,3 +210,10 @@ def test_two_replicas_of_every_service_fit_into_postgresql() -> None:
     worker, gateway = processes * pool + SCHEDULER_POOL_SIZE, pool
     most = 2 * (len(WORKERS) * worker + gateway)
     assert most <= compose_number(r"max_connections=(\d+)") - RESERVED_CONNECTIONS
+
+
+@pytest.mark.parametrize(("server", "tested"), [("postgres", POSTGRES_IMAGE), ("rabbitmq", RABBITMQ_IMAGE)])
+def test_a_server_is_pinned_to_the_minor_version_that_the_tests_take(server: str, tested: str) -> None:
+    """Another image, such as a mirror's, is named by a variable."""
+    assert f"image: ${{{server.upper()}_IMAGE:-{tested}}}" in CONTAINERS[server]
+    assert re.match(r"\w+:\d+\.\d+", tested)
