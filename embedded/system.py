@@ -8,6 +8,7 @@ from dramatiq import Worker
 from starlette.applications import Starlette
 
 from services.gateway import service as gateway
+from services.gateway.keys import Key
 from services.gateway.live import Live
 from services.gateway.settings import Settings
 from services.marketdata.service import service as marketdata
@@ -59,7 +60,7 @@ class System:
             for name, url in urls.items()
         }
         self.live = Live()
-        self.new_key: gateway.NewKey | None = None
+        self.keys: list[Key] = []
         self.broker = make_broker(self.units)
         self.worker = Worker(self.broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=settings.threads)
         self.components: list[Background] = []
@@ -74,7 +75,7 @@ class System:
             jobs = configure_jobs(service, self.settings)
             prepare(service, self.units[service.name], jobs)
             self.pulses.append(attach(service, self.broker, self.units[service.name], jobs))
-        self.new_key = gateway.prepare(self.units[gateway.NAME], self.settings)
+        self.keys = gateway.prepare(self.units[gateway.NAME], self.settings)
         self.broker.listen([routing_key(message, message.service) for message in LIVE], self.live.on_message)
 
     @contextmanager

@@ -106,6 +106,7 @@ NOUNS = {
         "positions_api",
         "queries",
         "queues_api",
+        "replace_key",
         "requests",
         "rules",
         "runs_api",
