@@ -36,6 +36,7 @@ from shared.storage.cluster import ClusterFailed, PostgresCluster
 from shared.storage.migrate import ROOT
 
 START_SECONDS = 10
+_asked_to_stop = threading.Event()
 
 
 class Stop(BaseException):
@@ -68,7 +69,14 @@ def main() -> int:
 def _stop(_signum: int, _frame: FrameType | None) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # once is enough; the rest is bounded
+    _asked_to_stop.set()
     raise Stop
+
+
+def stop_if_asked() -> None:
+    """Raise Stop again: a signal that arrives in a destructor raises it there, where Python drops it."""
+    if _asked_to_stop.is_set():
+        raise Stop
 
 
 def _run(stack: ExitStack) -> None:
@@ -88,7 +96,7 @@ def _run(stack: ExitStack) -> None:
     stack.enter_context(system.running())
     stack.enter_context(_serving(system, listening))
     _announce(system, listening)
-    run_scheduler(system.ticks())
+    run_scheduler(system.ticks(each=stop_if_asked))
 
 
 def _settings() -> Settings:

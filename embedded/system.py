@@ -122,8 +122,14 @@ class System:
             "scheduler": self.ticked.is_set(),
         }
 
-    def ticks(self) -> list[Tick]:
-        return [Tick(self.units[service.name], self._woke) for service in SERVICES]
+    def ticks(self, each: Callable[[], None] = lambda: None) -> list[Tick]:
+        """The services' ticks. ``each`` is called with every one of them."""
+
+        def woke(answered: bool) -> None:
+            self._woke(answered)
+            each()
+
+        return [Tick(self.units[service.name], woke) for service in SERVICES]
 
     def _woke(self, answered: bool) -> None:
         if answered:
