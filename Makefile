@@ -28,7 +28,7 @@ key: $(RUN)/.ready ## Replace a lost key of make run, which may be running (ACCO
 test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
 	@tests/ensure-rabbitmq
 	@echo "collecting the tests"
-	@$(DEV)/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(DEV)/bin/python -m pytest -p tests.progress -n 3 --dist loadfile $(ARGS)
 
 chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded storms (PAPERPROFIT_CHAOS_SEEDS=, _FIRST_SEED=)
 	@tests/ensure-rabbitmq

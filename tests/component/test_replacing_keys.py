@@ -102,7 +102,7 @@ def test_an_account_without_a_key_is_refused_and_nothing_changes(client: TestCli
     assert status(client, KEY) == 200
 
 
-def test_what_is_no_account_id_is_named(urls: dict[str, str]) -> None:
+def test_a_malformed_account_id_is_named(urls: dict[str, str]) -> None:
     ended = command(urls["gateway"], "demo")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "'demo' is not an account id; GET /api/accounts lists them" in ended.stderr

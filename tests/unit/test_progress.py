@@ -1,7 +1,11 @@
-"""deploy/with-progress: whoever waits for an installation reads what it does, and its output where it failed."""
+"""An installation and a test run name what they do for as long as it lasts."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from shared.storage.migrate import ROOT
 
@@ -13,7 +17,7 @@ def run(*command: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_command_that_succeeds_is_one_line() -> None:
-    """What it writes itself is not shown."""
+    """Its own output is hidden."""
     ended = run("sh", "-c", "echo chatter; echo warnings >&2")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "installing it\n", "")
 
@@ -30,3 +34,17 @@ def test_a_command_that_takes_long_is_never_silent_for_ten_seconds(tmp_path: Pat
         command = [PROGRAM, "installing it", "sh", "-c", f"until grep -q ' 5 s' {shown}; do sleep 0.1; done"]
         subprocess.run(command, stdout=output, check=True, timeout=60)
     assert shown.read_text().splitlines()[:2] == ["installing it", "  … installing it: 5 s"]
+
+
+@pytest.mark.parametrize("when", ["", "def test_it() -> None:\n    "])
+def test_pytest_is_never_silent_for_ten_seconds(tmp_path: Path, when: str) -> None:
+    """Neither while it collects nor while a test runs: each goes on here until the terminal was told of it."""
+    shown = tmp_path / "shown"
+    waits = f"while '… collecting' not in open({str(shown)!r}).read(): time.sleep(0.1)\n"
+    (tmp_path / "test_slow.py").write_text(
+        f"import time\n{when}{waits}" + ("" if when else "def test_it() -> None: pass\n")
+    )
+    with shown.open("w") as output:
+        command = [sys.executable, "-m", "pytest", "-p", "tests.progress", "-c", os.devnull, str(tmp_path)]
+        subprocess.run(command, stdout=output, check=True, timeout=60, cwd=ROOT)
+    assert "1 passed" in shown.read_text()

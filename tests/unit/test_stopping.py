@@ -32,7 +32,7 @@ class Destroyed:
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 def test_a_stop_that_python_drops_is_raised_again_at_the_next_tick() -> None:
-    """What a destructor raises is printed and ignored; without the second raise the process would go on for ever."""
+    """Python prints and ignores an exception in a destructor. Without a second one the process would go on for ever."""
     embedded.stop_if_asked()
     Destroyed()
     with pytest.raises(embedded.Stop):
