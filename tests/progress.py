@@ -23,7 +23,11 @@ class Progress(threading.Thread):
         while not self.ended.wait(0.5):
             now = time.monotonic()
             if now - self.spoke >= SECONDS:
-                doing = f"{self.results} results so far" if self.results else "collecting the tests"
+                doing = (
+                    f"{self.results} results so far"
+                    if self.results
+                    else "collecting the tests and starting their servers"
+                )
                 os.write(self.terminal, f"\n  … {doing}: {now - self.begun:.0f} s\n".encode())
                 self.spoke = now
 
