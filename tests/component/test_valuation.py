@@ -3,14 +3,17 @@
 import random
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from psycopg import sql
+from sqlalchemy import make_url, text
 
+from embedded.database import service_urls
 from embedded.system import System
 from services.marketdata.service import prepare
 from services.marketdata.store import Instrument, add_instruments
@@ -24,8 +27,12 @@ from shared.contracts.orders import Side
 from shared.contracts.valuation import AccountsValued
 from shared.jobs.run_context import Counts, RunContext
 from shared.money import ZERO, cents
+from shared.service import DatabaseAway, migrate_when_ready
+from shared.storage.engine import make_engine
+from shared.storage.migrate import migrate_service
 from tests.component.scripted_prices import push
 from tests.component.watching import outbox, statements, unit_of
+from tests.conftest import run_sql
 from tests.support import account, eventually, order, rows, send, value
 
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
@@ -352,6 +359,41 @@ def test_some_accounts_are_looked_up_whatever_plan_is_kept(books: Books) -> None
             statement = re.sub(r"%\((accounts|symbols)\)s(::\w+\[\])?", r"$1\2", each)
             plan = connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {statement}").scalars().all()
             assert [line for line in plan if "Index Cond: (id = ANY" in line], plan
+
+
+def test_a_start_waits_for_the_views_of_other_services(
+    postgres: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Services start in any order: valuation migrates as soon as orders and marketdata have, and says once that it
+    waits.
+    """
+    name = f"waiting_{uuid4().hex}"
+    run_sql(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    urls = service_urls(make_url(postgres).set(database=name).render_as_string(hide_password=False))
+    tried: list[str] = []
+
+    def migrate_others(seconds: float) -> None:
+        """What happens during the pauses."""
+        assert seconds > 0
+        for service in {"": ["orders"], "orders": ["marketdata"]}.get(",".join(tried), []):
+            migrate_service(engines[service], service)
+            tried.append(service)
+
+    with ExitStack() as stack:
+        engines = {service: make_engine(urls[service], name=service) for service in urls}
+        for engine in engines.values():
+            stack.callback(engine.dispose)
+        valuation = ServiceContext("valuation", engines["valuation"])
+        with pytest.raises(DatabaseAway, match=r"not ready after 0 s: relation \"orders.positions_v1\" does not exist"):
+            migrate_when_ready(valuation, seconds=0)
+        caplog.clear()
+        monkeypatch.setattr("shared.service.time.sleep", migrate_others)
+        migrate_when_ready(valuation, seconds=60)
+        assert rows(valuation.engine, "SELECT * FROM valuation.account_values_v1") == []
+    assert tried == ["orders", "marketdata"]
+    lines = [record.getMessage() for record in caplog.records if "view" in record.getMessage()]
+    assert lines == ["a view of another service is away; waiting for it"]
+    run_sql(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
