@@ -153,7 +153,7 @@ def run_setup(rabbit: RabbitServer, url: str, **changes: str) -> "subprocess.Com
         "PAPERPROFIT_RABBITMQ_PASSWORDS": '{"orders": "its password"}',
         **changes,
     }
-    command = [sys.executable, "-m", "shared.bus.amqp.setup"]
+    command = [sys.executable, "-m", "shared.broker_setup"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
@@ -304,7 +304,7 @@ def test_a_service_without_its_queues_says_what_to_run_and_goes_on_when_they_are
     Actors().attach(broker, context)
     worker = Worker(broker, queues={"orders.dead"}, worker_timeout=50, worker_threads=1)
     worker.start()
-    eventually(lambda: "python -m shared.bus.amqp.setup" in str([vars(record) for record in caplog.records]))
+    eventually(lambda: "python -m shared.broker_setup" in str([vars(record) for record in caplog.records]))
     prepare(Management(rabbit.management_url), vhost_of(url), replicated=False)
     eventually(lambda: "orders.dead" in broker.attached, seconds=30)
     worker.stop()

@@ -152,7 +152,7 @@ class ServiceConsumer(dramatiq.Consumer):
             else:
                 self.broker.kind = kind
                 return channel
-        raise pika.exceptions.AMQPChannelError(f"no queue {self.queue_name}: run python -m shared.bus.amqp.setup")
+        raise pika.exceptions.AMQPChannelError(f"no queue {self.queue_name}: run python -m shared.broker_setup")
 
     def __next__(self) -> Any:
         if not self._received:
