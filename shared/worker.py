@@ -200,7 +200,7 @@ class _ReplicaWatch(Background):
                 threads=all(t.is_alive() for t in (*self.threads, *self._pool.workers))
                 and all(part.alive for part in self._beside),
                 broker=self._broker.publisher.connected.is_set(),
-                database=self._context.answers(),
+                database=self._context.database_answers(),
             )
 
     def _watch_scheduler(self) -> None:

@@ -27,7 +27,7 @@ from sqlalchemy import Connection
 
 from shared.bus.amqp.publisher import Finished, PublishFailed
 from shared.bus.envelope import Outgoing, stamped
-from shared.bus.inprocess import InProcessBroker, tell
+from shared.bus.inprocess import InProcessBroker, call_when_done
 from shared.bus.poison import read
 from shared.bus.relay import Relay
 from shared.bus.unit_of_work import ServiceContext
@@ -132,7 +132,7 @@ class Simulation(InProcessBroker):
             self.send(message)
             finished(message, PublishFailed("its confirm was lost"))
         else:
-            tell(self.send(message), message, finished)
+            call_when_done(self.send(message), message, finished)
 
     def _happens(self, fault: str) -> bool:
         happens: bool = self.random.random() < getattr(self.faults, fault)
@@ -151,7 +151,7 @@ class Simulation(InProcessBroker):
         """Into its queue of this process; a delay is one of the simulated clock."""
         queue = q_name(message.queue_name)
         message = stamped(message, queue)
-        self._replace(message.message_id)
+        self.add_copy(message.message_id)
         due = self.clock.now + timedelta(milliseconds=delay or 0)
         self._put_at(due, queue, message.message_id, message.encode())
         return message

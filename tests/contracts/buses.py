@@ -76,7 +76,7 @@ class InProcessBus(_Common):
             self._work(self.broker, set(consumed_by(service)))
 
     def waiting(self, queue: str) -> int:
-        return sum(each.ready for each in self.broker.queue_figures() if each.queue == queue)
+        return sum(each.ready for each in self.broker.queue_stats() if each.queue == queue)
 
 
 @dataclass
