@@ -1,7 +1,7 @@
-"""A service: what it is made of, and how its parts are put together in any process.
+"""A service: its parts, and the assembly of these parts in any process.
 
-``services/<name>/service.py`` declares one; ``shared.worker`` runs it deployed, ``embedded`` runs all of them
-in one process, and the tests put them together as they need.
+``services/<name>/service.py`` declares one. ``shared.worker`` runs it as deployed, ``embedded`` runs all services in
+one process, and tests assemble the parts that they need.
 """
 
 import time
@@ -42,9 +42,8 @@ TIME_LIMIT_MS = 60_000
 class Service:
     """One of the four Dramatiq services.
 
-    ``prepare`` writes what must be there before the first message, once per start, after the migrations;
-    ``components`` makes what runs beside the actors; ``check_settings`` raises InvalidSettings where the
-    service's own are wrong.
+    ``prepare`` runs at each start, after the migrations and before the first message. ``components`` makes the
+    background threads of a worker process. ``check_settings`` raises InvalidSettings.
     """
 
     name: str
@@ -56,12 +55,13 @@ class Service:
 
 
 def make_context(service: str, settings: ServiceSettings, clock: Clock = utc_now) -> ServiceContext:
+    """The service's context with an engine of its own."""
     engine = make_engine(settings.database_url.get_secret_value(), name=service, pool_size=settings.pool_size)
     return ServiceContext(service, engine, clock)
 
 
 def configure_jobs(service: Service, settings: ServiceSettings) -> dict[str, Job]:
-    """The service's jobs with the configuration file over them; raises InvalidJobsConfig."""
+    """The service's jobs as the configuration file changes them. Raises InvalidJobsConfig."""
     path = settings.jobs_config
     try:
         return service.jobs.configured(load_jobs_config(path))
@@ -70,7 +70,10 @@ def configure_jobs(service: Service, settings: ServiceSettings) -> dict[str, Job
 
 
 def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> None:
-    """Where all services are at hand, a name in the file that no service declares is a mistake."""
+    """Raises InvalidJobsConfig where the file names a job that none of the services declares.
+
+    Only a process that knows all services can check it.
+    """
     known = {name for service in services for name in service.jobs.declared}
     unknown = sorted(set(load_jobs_config(settings.jobs_config)) - known)
     if unknown:
@@ -78,7 +81,7 @@ def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> N
 
 
 def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job]) -> None:
-    """Migrate, write the declarations and what the service needs to begin; raises InvalidJobsConfig."""
+    """Migrate, write the job declarations, then run the service's own ``prepare``. Raises InvalidJobsConfig."""
     migrate_service(context.engine, service.name)
     with context.engine.begin() as connection:
         claims.declare(connection, jobs.values(), context.clock())
@@ -92,7 +95,7 @@ def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job]) -> 
 
 
 def attach(service: Service, broker: dramatiq.Broker, context: ServiceContext, jobs: dict[str, Job]) -> Heartbeat:
-    """Put the service's actors, and those that every service has, on the broker; what has to beat for its runs."""
+    """Attach the service's actors and those of every service to the broker; the heartbeat of its runs."""
     service.actors.attach(broker, context)
     common = Actors()
     heartbeat = Heartbeat(context, queues=consumed_by(service.name))
@@ -103,7 +106,7 @@ def attach(service: Service, broker: dramatiq.Broker, context: ServiceContext, j
 
 
 def make_middleware(contexts: dict[str, ServiceContext], jitter: Random | None = None) -> list[dramatiq.Middleware]:
-    """Dramatiq's own where it is sound, ours for what happens after a failure; ``jitter`` is for simulations."""
+    """The middleware of every broker: dramatiq's own, and ours for failed messages. ``jitter`` is for simulations."""
     return [
         AgeLimit(),
         TimeLimit(time_limit=TIME_LIMIT_MS),
@@ -114,24 +117,24 @@ def make_middleware(contexts: dict[str, ServiceContext], jitter: Random | None =
     ]
 
 
-class DatabaseAway(RuntimeError):
-    """The database did not answer for as long as a start waits for it."""
+class DatabaseUnavailable(RuntimeError):
+    """The database did not answer within the time that a start waits for it."""
 
 
 def wait_for_database(context: ServiceContext, *, seconds: float) -> None:
-    """Return when the database answers; raises DatabaseAway."""
+    """Wait until the database answers. Raises DatabaseUnavailable after ``seconds``."""
     deadline = time.monotonic() + seconds
-    said = False
+    logged = False
     while True:
         try:
             with context.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
         except OperationalError as error:
             if time.monotonic() > deadline:
-                raise DatabaseAway(f"no database for {seconds:g} s: {str(error.orig).strip()}") from None
-            if not said:
+                raise DatabaseUnavailable(f"no database for {seconds:g} s: {str(error.orig).strip()}") from None
+            if not logged:
                 log.info("waiting for the database", service=context.service, error=str(error.orig).strip())
-            said = True
+            logged = True
             time.sleep(0.5)
         else:
             return

@@ -19,7 +19,7 @@ from shared.contracts.routing import LIVE, exchange_of
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.observability.logs import configure_logs
 from shared.observability.system_log import SystemLog
-from shared.service import DatabaseAway, make_context, wait_for_database
+from shared.service import DatabaseUnavailable, make_context, wait_for_database
 from shared.settings import InvalidSettings, load
 from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
 
@@ -32,7 +32,7 @@ def main() -> None:
         configure_logs(settings)
         context = make_context(NAME, settings)
         wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
-    except (InvalidSettings, DatabaseAway) as error:
+    except (InvalidSettings, DatabaseUnavailable) as error:
         sys.exit(f"gateway: {error}")
     made = prepare(context, settings)
     if made is not None:

@@ -72,12 +72,12 @@ def inspect_dead_letter(connection: Connection, service: str, letter: int) -> De
 
 
 def requeue_dead_letters(uow: UnitOfWork, service: str, letters: Iterable[int], *, who: str) -> UUID:
-    """Ask the service to requeue these dead letters; the id of the command."""
+    """Ask the service to requeue these dead letters. The result is the id of the command."""
     return uow.publish(RequeueDeadLetters(to=service, letters=tuple(letters), who=who))
 
 
 def discard_dead_letters(uow: UnitOfWork, service: str, letters: Iterable[int], *, who: str) -> UUID:
-    """Ask the service to discard these dead letters; the id of the command."""
+    """Ask the service to discard these dead letters. The result is the id of the command."""
     return uow.publish(DiscardDeadLetters(to=service, letters=tuple(letters), who=who))
 
 

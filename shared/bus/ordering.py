@@ -1,10 +1,10 @@
 """Messages that are handled in order. Each names its predecessor, and is parked until that one is settled.
 
 A message is settled once it is handled or is a dead letter. A parked message is a row, and its delivery is
-acknowledged. The transaction that settles the predecessor sends the parked message to its queue again. Where the
+acknowledged. The transaction that settles the predecessor sends the parked message to its queue again. If the
 predecessor never comes, because its queue was wiped, the parked message goes ahead after PATIENCE and is counted.
 
-Both sides hold the lock of the predecessor's id until they commit. So either the parked row exists when the
+Both sides hold the lock of the predecessor's id until they commit. Therefore either the parked row exists when the
 predecessor is settled, or parking sees that the predecessor is settled.
 """
 
@@ -63,7 +63,7 @@ def check_turn(settled: Rows) -> None:
 
 
 def park(context: ServiceContext, queue: str, message: "dramatiq.Message[Any]") -> bool:
-    """Keep the message until its predecessor is settled; False where that happened meanwhile."""
+    """Keep the message until its predecessor is settled. False where that happened meanwhile."""
     previous = message.options["after"]
     with context.unit_of_work() as uow:
         _, settled = uow.run(locking(previous), _settling(uow, queue, previous))

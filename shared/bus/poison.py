@@ -91,12 +91,12 @@ def _decode(body: bytes) -> "dramatiq.Message[None]":
     try:
         message: dramatiq.Message[None] = dramatiq.Message.decode(body)  # checks only the names of the fields
         UUID(message.message_id)
-        if not (isinstance(message.kwargs, dict) and isinstance(message.options, dict) and not message.args):
-            raise TypeError("kwargs and options must be objects, args an empty list")
-        if not (isinstance(message.actor_name, str) and isinstance(message.queue_name, str)):
-            raise TypeError("actor_name and queue_name must be strings")
     except (DecodeError, ValueError, TypeError, AttributeError) as error:
         raise Undecodable(f"not an envelope: {error.__cause__ or error}", body) from error
+    if not (isinstance(message.kwargs, dict) and isinstance(message.options, dict) and not message.args):
+        raise Undecodable("not an envelope: kwargs and options must be objects, args an empty list", body)
+    if not (isinstance(message.actor_name, str) and isinstance(message.queue_name, str)):
+        raise Undecodable("not an envelope: actor_name and queue_name must be strings", body)
     return message
 
 

@@ -1,6 +1,6 @@
 """The relay publishes the rows of a service's outbox, and deletes them once they are confirmed.
 
-Each relay owns shards of the outbox by advisory locks of its session. So each replica runs one, no two send the same
+Each relay owns shards of the outbox by advisory locks of its session. Each replica runs one, no two send the same
 row at a time, and the locks of a dead relay are free at once. Confirms are awaited in windows, not one by one.
 
 Rows of one key arrive in the order of their ids, also when they are sent again. A window belongs to one session of the
@@ -38,8 +38,8 @@ PART = WINDOW // 4
 HOLD_SECONDS = 0.5
 #: Confirmed rows are deleted at the latest this long after.
 SETTLE_SECONDS = 0.05
-#: While more rows wait than a window holds, the relay reads only above the last id that it sent. This often it reads from
-#: the beginning, because a row may commit after one with a higher id (not within a key that is handled in order).
+#: While more rows wait than a window holds, the relay reads only above the last id that it sent. This often it reads
+#: from the beginning, because a row may commit after one with a higher id (not within a key that is handled in order).
 LOOK_BACK_SECONDS = 0.25
 #: How often the relay looks for overdue parked messages.
 OVERDUE_SECONDS = 2.0
@@ -118,7 +118,7 @@ class Relay(Background):
             connection.invalidate()  # its advisory locks must not go back to the pool
 
     def pump(self, connection: Connection) -> bool:
-        """Take one turn without waiting, for a caller without threads; False where there was nothing to do."""
+        """Take one turn without waiting, for a caller without threads. False where there was nothing to do."""
         if not (self._notified.is_set() or self._done):
             return False
         self._notified.clear()
@@ -145,7 +145,7 @@ class Relay(Background):
         self._shards += [row.shard for row in rows if row.locked]
 
     def _send_window(self, connection: Connection) -> bool:
-        """Send a part of the window; True where there may be more rows."""
+        """Send a part of the window. True where there may be more rows."""
         if self._session is None:
             if self._sent:
                 return False  # after a failure, first wait for the rest of the window

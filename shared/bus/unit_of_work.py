@@ -41,7 +41,7 @@ class UnitOfWork:
         self._guard = calls, check
 
     def begin(self, *calls: Call) -> list[Rows]:
-        """Run the guard and ``calls`` in one round trip; the rows of each of ``calls``.
+        """Run the guard and ``calls`` in one round trip, and return the rows of each of ``calls``.
 
         Raises AlreadyHandled or OutOfTurn where the message must not be handled now. The effect of ``calls`` is rolled
         back with the transaction. A second ``begin`` is a ``run``.
@@ -54,7 +54,7 @@ class UnitOfWork:
         return answers[len(guarding) :]
 
     def run(self, *calls: Call) -> list[Rows]:
-        """Run the calls now, in their order and in one round trip; the rows of each, as named tuples."""
+        """Run the calls now, in their order and in one round trip, and return the rows of each as named tuples."""
         return together(self.connection, *calls) if calls else []
 
     def at_commit(self, *calls: Call) -> None:
@@ -64,8 +64,8 @@ class UnitOfWork:
     def commit(self) -> None:
         """Run the calls that were kept, write the outbox and commit, in one round trip.
 
-        Where nothing is to be written, the caller's transaction commits. Raises as ``begin`` does where the handler
-        never began.
+        If there is nothing to write, the caller's transaction commits. Raises as ``begin`` does where the handler never
+        began.
         """
         self.begin()
         calls = [*self._at_commit, *outbox.adding(self.connection, self.schema, self.outgoing, self.now)]
@@ -80,7 +80,7 @@ class UnitOfWork:
         previous: UUID | None = None,
         trace: str | None = None,
     ) -> UUID:
-        """Send the message once this transaction has committed; the message's id.
+        """Send the message once this transaction has committed, and return its id.
 
         A message that is sent again keeps its ``message_id`` and its ``previous``. ``trace`` is the traceparent to
         continue, by default that of the message being handled. Raises MessageTooLarge.
@@ -90,7 +90,7 @@ class UnitOfWork:
         return sent.message_id
 
     def chain(self) -> UUID | None:
-        """Give each message published so far its place in the order of its key; the predecessor of the last one."""
+        """Link each message published so far to its predecessor under its key, and return that of the last one."""
         self.outgoing = list(outbox.chained(self.connection, self.schema, self.outgoing, self.now))
         return self.outgoing[-1].previous
 

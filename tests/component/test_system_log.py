@@ -15,7 +15,7 @@ from structlog.contextvars import bound_contextvars
 from shared.bus.unit_of_work import ServiceContext
 from shared.observability import system_log
 from shared.observability.log_record import Line
-from shared.observability.system_log import BATCH, MOST, SystemLog
+from shared.observability.system_log import BATCH, MAX_LINES, SystemLog
 from tests.component.watching import statements, unit_of
 from tests.servers.proxy import Proxy, proxy_to
 from tests.support import eventually, rows, value
@@ -125,7 +125,7 @@ def test_what_is_logged_while_the_database_is_away_costs_its_caller_nothing(
     orders: ServiceContext, proxy: Proxy, cut_off: SystemLog
 ) -> None:
     """The latest lines are written when it is back, and how many others went."""
-    many = MOST + 2 * BATCH
+    many = MAX_LINES + 2 * BATCH
     began = time.perf_counter()
     for number in range(many):
         library.warning("line %d", number)
@@ -140,8 +140,8 @@ def test_what_is_logged_while_the_database_is_away_costs_its_caller_nothing(
     lines = [message for message in messages(orders) if message.startswith("line ")]
     assert told.fields == {"dropped": many - len(lines)}
     assert (told.level, told.service) == ("WARNING", "orders")
-    assert MOST <= len(lines) <= MOST + BATCH
-    assert lines[-MOST:] == [f"line {number}" for number in range(many - MOST, many)]
+    assert MAX_LINES <= len(lines) <= MAX_LINES + BATCH
+    assert lines[-MAX_LINES:] == [f"line {number}" for number in range(many - MAX_LINES, many)]
 
 
 def test_an_outage_is_told_once(

@@ -12,7 +12,7 @@ import pytest
 
 from shared.bus.actors import Actors
 from shared.bus.envelope import actor_name
-from shared.bus.ordering import note_in_turn, park
+from shared.bus.ordering import record_in_turn, park
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.orders import CancelOrder
@@ -191,7 +191,7 @@ def test_who_parks_and_who_settles_wait_for_each_other(bus: Bus) -> None:
     second: dramatiq.Message[None] = dramatiq.Message("orders.commands", "x", (), {}, {"after": first}, str(uuid4()), 0)
     with ThreadPoolExecutor(1) as pool:
         with orders.unit_of_work() as uow:
-            note_in_turn(uow, "orders.commands", actor_name("orders.commands", OpenAccount.wire_name()), first, None)
+            record_in_turn(uow, "orders.commands", actor_name("orders.commands", OpenAccount.wire_name()), first, None)
             uow.begin()
             parking = pool.submit(park, orders, "orders.commands", second)
             eventually(lambda: value(bus.contexts["gateway"].engine, waits, database=database), what="parking waits")

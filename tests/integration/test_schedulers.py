@@ -30,10 +30,10 @@ REPLICAS = ("a", "b")
 #: A service's scheduler as each replica runs it, cut down to its tick; its sessions carry the replica's name.
 SCHEDULER = """
 import sys
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.engine.tick import Tick, run_scheduler
 from shared.storage.engine import make_engine
-run_scheduler([Tick(Unit("orders", make_engine(sys.stdin.readline().strip(), name=sys.argv[1])))])
+run_scheduler([Tick(ServiceContext("orders", make_engine(sys.stdin.readline().strip(), name=sys.argv[1])))])
 """
 #: While the gate's lock is held, who has written down its runs waits before it can commit.
 GATE = """

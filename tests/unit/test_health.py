@@ -14,11 +14,11 @@ import pytest
 from shared.observability.health import (
     FRESH_SECONDS,
     is_fresh,
-    read_beat,
+    read_heartbeat,
     replica_health,
     run_folder,
     serve_health,
-    write_beat,
+    write_heartbeat,
 )
 
 ALL_WELL = {
@@ -32,25 +32,25 @@ ALL_WELL = {
 }
 
 
-def worker_beat(folder: Path, pid: int = 1, **facts: object) -> None:
+def worker_heartbeat(folder: Path, pid: int = 1, **facts: object) -> None:
     well = {
         "consumers": {"orders.prices": True, "orders.jobs": True},
         "threads": True,
         "broker": True,
         "database": True,
     }
-    write_beat(folder, f"worker-{pid}", **{**well, **facts})
+    write_heartbeat(folder, f"worker-{pid}", **{**well, **facts})
 
 
-def scheduler_beat(folder: Path, *, seconds_ago: float = 0) -> None:
-    write_beat(folder, "scheduler", ticked_at=time.time() - seconds_ago)
+def scheduler_heartbeat(folder: Path, *, seconds_ago: float = 0) -> None:
+    write_heartbeat(folder, "scheduler", ticked_at=time.time() - seconds_ago)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The beats of a replica in which all is well."""
-    worker_beat(tmp_path)
-    scheduler_beat(tmp_path)
+    worker_heartbeat(tmp_path)
+    scheduler_heartbeat(tmp_path)
     return tmp_path
 
 
@@ -83,7 +83,7 @@ def test_a_replica_in_which_everything_works_is_healthy(folder: Path) -> None:
 
 def test_a_worker_that_stopped_beating_is_missed(folder: Path) -> None:
     """Its last beat said that all was well; it is too old to be believed."""
-    worker_beat(folder, at=time.time() - FRESH_SECONDS - 1)
+    worker_heartbeat(folder, at=time.time() - FRESH_SECONDS - 1)
     health = replica_health(folder, processes=1)
     assert not health["healthy"]
     assert not health["workers"]
@@ -92,32 +92,32 @@ def test_a_worker_that_stopped_beating_is_missed(folder: Path) -> None:
 def test_every_worker_process_is_counted(folder: Path) -> None:
     """One of two is not enough."""
     assert not replica_health(folder, processes=2)["healthy"]
-    worker_beat(folder, pid=2)
+    worker_heartbeat(folder, pid=2)
     assert replica_health(folder, processes=2) == ALL_WELL
 
 
 def test_the_beat_of_a_process_that_is_gone_does_no_harm(folder: Path) -> None:
     """Dramatiq starts a new process in its place, which has a file of its own."""
-    worker_beat(folder, pid=2, at=time.time() - FRESH_SECONDS - 1, database=False, broker=False)
+    worker_heartbeat(folder, pid=2, at=time.time() - FRESH_SECONDS - 1, database=False, broker=False)
     assert replica_health(folder, processes=1) == ALL_WELL
 
 
 def test_a_consumer_that_came_off_makes_the_replica_unhealthy(folder: Path) -> None:
     """Though the process lives, one of its queues would grow unseen."""
-    worker_beat(folder, pid=2, consumers={"orders.prices": False, "orders.jobs": True})
+    worker_heartbeat(folder, pid=2, consumers={"orders.prices": False, "orders.jobs": True})
     assert replica_health(folder, processes=2) == {**ALL_WELL, "healthy": False, "consumers": False}
 
 
 @pytest.mark.parametrize("what", ["database", "broker", "threads"])
 def test_one_worker_without_its_server_or_a_thread_makes_the_replica_unhealthy(folder: Path, what: str) -> None:
     """The name of the check says which it is."""
-    worker_beat(folder, pid=2, **{what: False})
+    worker_heartbeat(folder, pid=2, **{what: False})
     assert replica_health(folder, processes=2) == {**ALL_WELL, "healthy": False, what: False}
 
 
 def test_a_scheduler_that_has_not_ticked_makes_the_replica_unhealthy(folder: Path) -> None:
     """It beats, but the database has not answered it for too long."""
-    scheduler_beat(folder, seconds_ago=FRESH_SECONDS + 1)
+    scheduler_heartbeat(folder, seconds_ago=FRESH_SECONDS + 1)
     assert replica_health(folder, processes=1) == {**ALL_WELL, "healthy": False, "scheduler": False}
 
 
@@ -128,22 +128,22 @@ def test_a_replica_that_has_just_started_is_not_healthy_yet(tmp_path: Path) -> N
 
 def test_a_scheduler_that_never_ticked_is_not_healthy(folder: Path) -> None:
     """Its first beats come before the database has answered."""
-    write_beat(folder, "scheduler", ticked_at=0.0)
+    write_heartbeat(folder, "scheduler", ticked_at=0.0)
     assert not replica_health(folder, processes=1)["scheduler"]
 
 
 def test_a_beat_is_replaced_and_not_added_to(folder: Path) -> None:
     """One file for each process, and no leavings of the writing."""
-    worker_beat(folder)
-    scheduler_beat(folder)
+    worker_heartbeat(folder)
+    scheduler_heartbeat(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["scheduler.json", "worker-1.json"]
 
 
 def test_a_beat_says_when_it_was(tmp_path: Path) -> None:
     """Seconds since 1970, beside the facts."""
     before = time.time()
-    write_beat(tmp_path, "scheduler", ticked_at=5.0)
-    beat = read_beat(tmp_path / "scheduler.json")
+    write_heartbeat(tmp_path, "scheduler", ticked_at=5.0)
+    beat = read_heartbeat(tmp_path / "scheduler.json")
     assert before <= beat["at"] <= time.time()
     assert beat["ticked_at"] == 5.0
     assert is_fresh(beat["at"])
@@ -154,7 +154,7 @@ def test_a_beat_that_cannot_be_read_is_as_old_as_time(tmp_path: Path, text: str)
     """So is one that is not there; neither is an error."""
     path = tmp_path / "worker-1.json"
     path.write_text(text)
-    assert read_beat(path) == read_beat(tmp_path / "none.json") == {"at": 0.0}
+    assert read_heartbeat(path) == read_heartbeat(tmp_path / "none.json") == {"at": 0.0}
     assert not is_fresh(0.0)
 
 
@@ -170,7 +170,7 @@ def test_healthz_answers_as_a_probe_reads_it(*, healthy: bool, status: int) -> N
 def test_there_is_nothing_else_to_see(path: str) -> None:
     """Any other path is not found, whatever the health."""
     with served({"healthy": True}) as port:
-        assert get(port, path) == (404, {"error": "only /healthz and /metrics are here"})
+        assert get(port, path) == (404, {"error": "not found: use /healthz or /metrics"})
 
 
 def test_metrics_are_text_for_prometheus() -> None:
@@ -185,7 +185,7 @@ def test_each_probe_looks_anew(folder: Path) -> None:
     server = serve_health("127.0.0.1", 0, lambda: replica_health(folder, processes=1), lambda: b"")
     try:
         assert get(server.server_port, "/healthz")[0] == 200
-        scheduler_beat(folder, seconds_ago=FRESH_SECONDS + 1)
+        scheduler_heartbeat(folder, seconds_ago=FRESH_SECONDS + 1)
         assert get(server.server_port, "/healthz")[0] == 503
     finally:
         server.shutdown()

@@ -102,7 +102,7 @@ class Publisher:
         self._thread.start()
 
     def send(self, message: Outgoing) -> "Future[None]":
-        """Publish; the future resolves once RabbitMQ has confirmed the message."""
+        """Publish. The future resolves once RabbitMQ has confirmed the message, or fails with PublishFailed."""
         future: Future[None] = Future()
 
         def resolve(_message: Outgoing, error: PublishFailed | None) -> None:
