@@ -136,12 +136,12 @@ def worker(service: Service) -> None:
         *service.components(context),
     ]
     replica_watch = ReplicaWatch(service.name, broker, context, components, pool, control)
-    broker.add_middleware(_Components(components, replica_watch, pool, workers, heartbeat))
+    broker.add_middleware(Components(components, replica_watch, pool, workers, heartbeat))
     broker.add_middleware(pool)
     dramatiq.set_broker(broker)
 
 
-class _Components(dramatiq.Middleware):
+class Components(dramatiq.Middleware):
     """Starts the process's background threads with its worker, and stops them after the last actor has finished."""
 
     def __init__(
