@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import dramatiq
+import psycopg
 import structlog
 from dramatiq.broker import MessageProxy
 from sqlalchemy import text
@@ -99,7 +100,7 @@ class RetryOrDeadLetter(dramatiq.Middleware):
                 uow.lock(message.message_id)
                 uow.connection.execute(text(_DEAD_LETTER.format(schema=context.service)), {**values, "now": uow.now})
                 uow.release(message.message_id)
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, psycopg.Error) as error:
             log.warning("a dead letter could not be written", queue=message.queue_name, error=str(error))
             return  # the message stays failed, and is requeued
         message.failed = False
