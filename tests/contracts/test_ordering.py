@@ -12,7 +12,7 @@ import pytest
 
 from shared.bus.actors import Actors
 from shared.bus.envelope import actor_name
-from shared.bus.ordering import record_in_turn, park
+from shared.bus.ordering import park, record_in_turn
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import OpenAccount
 from shared.contracts.orders import CancelOrder
