@@ -26,7 +26,7 @@ SERVER_TCP = "SELECT name, setting FROM pg_settings WHERE name LIKE 'tcp\\_%' OR
 
 
 class Opened(NamedTuple):
-    """A session right after it was opened; ``socket`` holds the options of the client's end."""
+    """A session right after it was opened. ``socket`` holds the options of the client's socket."""
 
     pid: int
     jit: str

@@ -30,12 +30,12 @@ RABBITMQ_IMAGE = "rabbitmq:4-management"
 
 
 class ServerMissing(RuntimeError):
-    """No way to a server that the tests need."""
+    """A server that the tests need is neither named, nor in Docker, nor installed."""
 
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """A superuser's URL."""
+    """A PostgreSQL server; the URL of a superuser."""
     with ExitStack() as stack:
         named = os.environ.get("PAPERPROFIT_TEST_POSTGRES_URL")
         if named:
@@ -73,7 +73,7 @@ def _management_url() -> str:
 
 
 def docker_answers() -> bool:
-    """Whether a Docker engine answers at once."""
+    """True where a Docker engine answers within five seconds."""
     if shutil.which("docker") is None:
         return False
     try:
@@ -106,7 +106,7 @@ def _rabbitmq_container() -> Iterator[RabbitServer]:
 
 
 def _container(image: str, *ports: int, **environment: str) -> "DockerContainer":
-    """Not testcontainers' own classes of these servers: importing them warns, and tests take warnings as errors."""
+    """A container, without testcontainers' own classes for servers: their import warns, which fails the tests."""
     from testcontainers.core.container import DockerContainer
 
     container = DockerContainer(image).with_exposed_ports(*ports)
