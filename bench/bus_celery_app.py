@@ -7,7 +7,7 @@ from celery import Celery  # type: ignore[import-not-found]
 
 app = Celery("bus_celery_app", broker=os.environ["BENCH_BROKER_URL"])
 app.conf.task_ignore_result = True
-app.conf.task_acks_late = True  # as all the others: a message is settled once it was handled
+app.conf.task_acks_late = True  # as the others: a message is acknowledged after it was handled
 app.conf.worker_prefetch_multiplier = int(os.environ["BENCH_PREFETCH_PER_CHILD"])
 app.conf.worker_hijack_root_logger = False
 

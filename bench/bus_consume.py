@@ -21,7 +21,7 @@ from shared.bus.envelope import encode
 
 PROCESSES = 2
 PREFETCH = 500
-#: Of the messages, the first tenth is warm-up.
+#: The first tenth of the messages is warm-up.
 WARM_UP = 0.1
 STOP_TIMEOUT = 30.0
 QUEUE_OF = {

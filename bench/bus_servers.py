@@ -30,9 +30,9 @@ from shared.storage.migrate import migrate_service
 from tests.servers.choice import rabbit_server
 from tests.servers.rabbitmq import QueueDepth, RabbitServer
 
-#: The queue of ours that the messages stand in, and those of the others.
+#: Our queue that is filled, and those of the others.
 OURS = "orders.commands"
-#: Less urgent: of the same service, and of another one.
+#: Less urgent queues, of the same service and of another one.
 LOW_OF_OURS, LOW_ELSEWHERE = "orders.jobs", "strategy.jobs"
 RAW, STOCK, CELERY = "bench.raw", "bench.stock", "celery"
 SETTLE_TIMEOUT = 120.0

@@ -2,11 +2,11 @@
 
     random, clock = Random(7), SimulatedClock(start)
     faults = Faults(drop=0.1, duplicate=0.1)
-    simulation = Simulation(make_middleware(units, random), clock=clock, random=random, faults=faults)
-    simulation.relay(units.values())
+    simulation = Simulation(make_middleware(contexts, random), clock=clock, random=random, faults=faults)
+    simulation.relay(contexts.values())
     simulation.run()
 
-The same seed and the same messages give the same steps. What is lost, is lost before it is confirmed, as on RabbitMQ:
+The same seed and the same messages give the same steps. A message is lost before it is confirmed, as on RabbitMQ:
 its outbox row stays and it is sent again.
 """
 

@@ -34,7 +34,7 @@ def test_a_connection_that_was_just_used_is_not_tested_first(urls: dict[str, str
         assert connection.connection.driver_connection is not None
         last = "SELECT query FROM pg_stat_activity WHERE application_name = 'paperprofit-pool'"
         watching = make_engine(urls["orders"], name="watching")
-        assert value(watching, last) == "ROLLBACK"  # the end of the one before, and no SELECT 1
+        assert value(watching, last) == "ROLLBACK"  # the end of the last transaction, and no SELECT 1
         watching.dispose()
     pool.dispose()
 

@@ -15,7 +15,7 @@ from shared.storage.migrate import JOBS_ROLE
 from tests.conftest import database
 from tests.support import rows, value
 
-#: What each service lets the others read.
+#: The views through which other services may read.
 PUBLISHED = {
     "marketdata": {
         "markets_v1",

@@ -54,13 +54,14 @@ def test_a_duplicate_has_its_effect_once(bus: Bus) -> None:
     send(bus.contexts["marketdata"], prices(price("AAPL", "2")))
     eventually(lambda: seen.count("orders.prices") >= 2 and seen.count("valuation.prices") >= 2)
     find = "SELECT count(*) FROM orders.inbox WHERE message_id = :m"
-    eventually(lambda: value(bus.contexts["orders"].engine, find, m=again) == 1)  # a handler is seen before its commit
+    eventually(lambda: value(bus.contexts["orders"].engine, find, m=again) == 1)  # a handler records before its commit
     assert (seen.count("orders.prices"), seen.count("valuation.prices")) == (2, 2)
 
 
 def duplicates() -> float:
     """Price batches that this process has recognised as duplicates in orders."""
-    return DUPLICATES.labels("orders.prices", PricesUpdated.wire_name())._value.get()
+    count: float = DUPLICATES.labels("orders.prices", PricesUpdated.wire_name())._value.get()
+    return count
 
 
 def test_a_duplicate_rolls_back_the_calls_of_its_begin(bus: Bus) -> None:
@@ -177,7 +178,7 @@ def test_an_urgent_message_overtakes_its_own_queue(bus: Bus, monkeypatch: pytest
         begun.append(command.job)
         if command.job == "urgent":
             overtaken.set()
-        (go_on if command.job == "busy" else overtaken).wait(30)  # who began a low one takes no other before it
+        (go_on if command.job == "busy" else overtaken).wait(30)  # a thread that began a low job waits
 
     bus.start(orders=actors)
     gateway = bus.contexts["gateway"]
@@ -188,4 +189,4 @@ def test_an_urgent_message_overtakes_its_own_queue(bus: Bus, monkeypatch: pytest
     eventually(lambda: bus.waiting("orders.jobs") == 101, what="all wait in the queue")
     go_on.set()
     eventually(lambda: len(begun) == 105)
-    assert begun.index("urgent") < 8  # the four threads look for work at the same moment
+    assert begun.index("urgent") < 8  # the four threads take their next jobs at the same time

@@ -36,7 +36,7 @@ def envelope(**changes: str) -> bytes:
     return body.encode()
 
 
-#: What comes, and the reason that its dead letter gives.
+#: Bodies of messages, and the reason of their dead letters.
 POISON: dict[str, tuple[bytes, str]] = {
     "bytes that are no text": (b"\xff\xfe\x00", "Undecodable"),
     "text that is no envelope": (b"[1, 2]", "Undecodable"),
@@ -78,7 +78,7 @@ def test_poison_is_a_dead_letter_at_once_and_blocks_nothing(bus: Bus, case: str)
     (dead,) = letters(bus)
     assert (dead.queue, dead.reason) == ("orders.prices", reason)
     assert "Traceback" in dead.error
-    if reason == "InvalidBody":  # its envelope was sound, and names the queue and the actor now
+    if reason == "InvalidBody":  # its envelope was valid, and was stamped with the queue and the actor
         assert b"not a symbol" in dead.body
     else:
         assert (dead.body, dead.size) == (body[:KEPT_BYTES], len(body))
@@ -163,7 +163,7 @@ def test_dead_letters_are_found_by_queue_reason_and_page(bus: Bus) -> None:
     for _ in range(3):
         put(bus.contexts["marketdata"], POISON["a message nobody knows"][0].replace(b"AAPL", uuid4().hex[:8].encode()))
         put(bus.contexts["marketdata"], uuid4().bytes)
-    everything = letters(bus, 4)  # the three unknown ones share one message id, and so one row
+    everything = letters(bus, 4)  # the three unknown ones share one message id and therefore one row
     with bus.contexts["gateway"].engine.connect() as connection:
         assert len(list_dead_letters(connection, "orders", reason="Undecodable")) == 3
         assert list_dead_letters(connection, "orders", queue="orders.commands") == []

@@ -27,7 +27,7 @@ from tests.support import account, broken_invariants, order, price, prices, rows
 
 LYING = Faults(drop=0.05, unsure=0.05, duplicate=0.15, delay=0.3, reorder=0.3)
 ACCOUNTS = [UUID(int=n) for n in (1, 2)]
-#: One fills on quotes; the other inside of bars, in parts, at a cost, and may sell short.
+#: One account fills on quotes. The other fills inside of bars, in parts and with costs, and may sell short.
 KINDS: list[dict[str, Any]] = [
     {},
     {

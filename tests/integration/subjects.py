@@ -189,6 +189,6 @@ class Stock:
 
     def close(self) -> None:
         for worker in self.workers:
-            with contextlib.suppress(KeyError):  # it stumbles over the lookup that killed its threads
-                worker.stop(timeout=5_000)  # longer than its consumers look: pika is not for two threads
+            with contextlib.suppress(KeyError):  # it fails on the lookup that killed its threads
+                worker.stop(timeout=5_000)  # longer than its consumers poll, because pika is not thread-safe
         self.broker.close()

@@ -17,7 +17,7 @@ from tests.integration.subjects import BOTH, Ours, Stock, Subject
 from tests.servers.rabbitmq import ALARMS, PROGRAM, PrivateNode, private_node
 from tests.support import account, eventually, send, value
 
-if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in for it, none is installed
+if PROGRAM.exists():  # an alarm needs a node of its own, which is not installed where the tests use Docker
 
     @pytest.fixture(scope="module")
     def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
@@ -40,7 +40,7 @@ if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in
         relay = Relay(gateway, publisher, poll=0.05)
         eventually(publisher.connected.is_set)
         node.control(*begin)
-        before = publisher.send(encode(account(uuid4())))  # RabbitMQ tells of an alarm when somebody publishes
+        before = publisher.send(encode(account(uuid4())))  # RabbitMQ reports an alarm when a client publishes
         with pytest.raises(PublishFailed, match="blocks publishers"):
             before.result(5)
         with pytest.raises(PublishFailed, match="blocks publishers"):

@@ -4,15 +4,15 @@ import pytest
 
 from shared.bus.amqp.broker import ServiceBroker
 from shared.bus.amqp.management import Management, ManagementRefused
-from shared.bus.amqp.queue_stats import QueueFigures, queue_figures
+from shared.bus.amqp.queue_stats import QueueStats, queue_stats
 from shared.bus.envelope import encode
 from shared.clock import utc_now
 from tests.servers.rabbitmq import RabbitServer, vhost_of
 from tests.support import eventually, price, prices
 
 
-def stats(rabbit: RabbitServer, vhost: str) -> dict[str, QueueFigures]:
-    found = queue_figures(Management(rabbit.management_url), vhost_of(vhost), utc_now())
+def stats(rabbit: RabbitServer, vhost: str) -> dict[str, QueueStats]:
+    found = queue_stats(Management(rabbit.management_url), vhost_of(vhost), utc_now())
     return {each.queue: each for each in found}
 
 
@@ -28,9 +28,9 @@ def test_depth_rate_and_age_of_waiting_messages(vhost: str, rabbit: RabbitServer
     assert (waiting.unacknowledged, waiting.consumers, waiting.rate_out) == (0, 0, 0)
     assert waiting.oldest_age is not None
     assert 0 <= waiting.oldest_age < 60
-    assert stats(rabbit, vhost)["valuation.fills"] == QueueFigures("valuation.fills", 0, 0, 0, 0, 0, None)
+    assert stats(rabbit, vhost)["valuation.fills"] == QueueStats("valuation.fills", 0, 0, 0, 0, 0, None)
 
 
 def test_an_unknown_virtual_host_is_refused(rabbit: RabbitServer) -> None:
     with pytest.raises(ManagementRefused, match="404"):
-        queue_figures(Management(rabbit.management_url), "no/such", utc_now())
+        queue_stats(Management(rabbit.management_url), "no/such", utc_now())

@@ -130,7 +130,7 @@ def test_a_node_that_is_not_installed_says_what_to_install(monkeypatch: pytest.M
         pass
 
 
-if PROGRAM.exists():  # a test of the private node has nothing to test where Docker stands in for it
+if PROGRAM.exists():  # there is no private node where the tests use Docker
 
     def test_a_private_node_keeps_its_messages_over_a_stop_and_a_kill(tmp_path: Path) -> None:
         """Ports, virtual hosts and durable queues stay the same. In between the node does not answer."""

@@ -60,7 +60,7 @@ def test_the_relay_goes_on_after_the_database_cut_its_connection(
     relay.start()
     trading = ServiceContext(
         "gateway", make_engine(urls["gateway"], name="trading")
-    )  # the relay's pool is its own to mend
+    )  # its own pool, because the relay has to repair the other one
     with make_engine(urls["gateway"], name="test").connect() as cutting:
         for _ in range(10):
             send(trading, account(uuid4()))

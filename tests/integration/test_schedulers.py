@@ -27,7 +27,7 @@ from tests.support import eventually, rows, value
 
 SECONDS = 60
 REPLICAS = ("a", "b")
-#: A service's scheduler as each replica runs it, cut down to its tick; its sessions carry the replica's name.
+#: The scheduler of a replica, reduced to its tick. Its sessions carry the replica's name.
 SCHEDULER = """
 import sys
 from shared.bus.unit_of_work import ServiceContext
@@ -35,7 +35,7 @@ from shared.jobs.engine.tick import Tick, run_scheduler
 from shared.storage.engine import make_engine
 run_scheduler([Tick(ServiceContext("orders", make_engine(sys.stdin.readline().strip(), name=sys.argv[1])))])
 """
-#: While the gate's lock is held, who has written down its runs waits before it can commit.
+#: While the lock of the gate is held, a scheduler that has inserted its runs cannot commit.
 GATE = """
 CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -20,7 +20,7 @@ from tests.servers.proxy import Proxy, proxy_to
 from tests.servers.rabbitmq import RabbitServer, vhost_of
 from tests.support import eventually
 
-#: How long something that must not happen is given to happen.
+#: The time that an event which must not happen has to happen.
 PATIENCE_SECONDS = 3.5
 
 on_both = pytest.mark.parametrize("subject", BOTH, indirect=True)
@@ -143,7 +143,7 @@ def test_a_job_that_outlives_its_connection_acknowledges_no_other_message(
         subject.deliver("LAST")
         eventually(lambda: began["LAST"])
         eventually(lambda: unacknowledged(rabbit, vhost, subject.queue) <= 1)
-        with contextlib.suppress(AssertionError):  # where the wrong one is acknowledged, none is left
+        with contextlib.suppress(AssertionError):  # if the wrong one is acknowledged, none is left
             eventually(lambda: unacknowledged(rabbit, vhost, subject.queue) == 0, seconds=1)
         proxy.cut()
         eventually(lambda: began["NEW"] == 2, seconds=PATIENCE_SECONDS, what="what was unfinished comes again")

@@ -22,7 +22,7 @@ import psycopg
 from embedded.postgres_cluster import PostgresCluster
 from tests.servers.rabbitmq import FRESH_STATISTICS, PROGRAM, START_SECONDS, RabbitServer, private_node
 
-if TYPE_CHECKING:  # imported where it is used: an installation without Docker does not pay for it
+if TYPE_CHECKING:  # imported where it is used, so that an installation without Docker does not need it
     from testcontainers.core.container import DockerContainer
 
 POSTGRES_IMAGE = "postgres:17"

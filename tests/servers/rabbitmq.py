@@ -29,14 +29,14 @@ from shared.contracts.routing import SERVICES
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 CONTROL = PROGRAM.with_name("rabbitmqctl")
 START_SECONDS = 60.0
-#: How a node runs out of memory or of disk, and how it has enough again, as arguments of ``PrivateNode.control``.
+#: The beginning and the end of an alarm of memory and of disk, as arguments of ``PrivateNode.control``.
 ALARMS = {
     "memory": (("set_vm_memory_high_watermark", "0"), ("set_vm_memory_high_watermark", "0.4")),
     "disk": (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "50MB")),
 }
 STOP_SECONDS = 20.0
-#: For RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: queues are counted every quarter of a second, and the management API
-#: takes note of their consumers every second; both is 5 seconds otherwise.
+#: For RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: messages are counted every quarter of a second, and consumers every second.
+#: By default both are counted every 5 seconds.
 FRESH_STATISTICS = (
     "-rabbit collect_statistics_interval 250 -rabbit quorum_tick_interval 250 -rabbitmq_management_agent"
     " sample_retention_policies [{global,[{60,1}]},{basic,[{60,1}]},{detailed,[{60,1}]}]"
@@ -110,7 +110,7 @@ class RabbitServer:
         """Cut every connection of the virtual host, as a network would; the number of them."""
         listed = self.call("GET", f"vhosts/{vhost_of(url)}/connections")
         for connection in listed:
-            with contextlib.suppress(ManagementRefused):  # it has gone by itself
+            with contextlib.suppress(ManagementRefused):  # it was closed meanwhile
                 self.call("DELETE", f"connections/{quote(connection['name'], safe='')}")
         return len(listed)
 
@@ -159,7 +159,7 @@ class PrivateNode:
             "disk_free_limit.absolute = 50MB\n"
         )
         (self.folder / "plugins").write_text("[rabbitmq_management].\n")
-        # Erlang's port mapper first: one that the node starts by itself would outlive it.
+        # Start Erlang's port mapper first: one that the node starts itself would outlive the node.
         self._epmd = self._launch("epmd", "-port", str(self.epmd), "-address", "127.0.0.1")
         self._process = self._launch(str(PROGRAM))
         self._wait()
