@@ -99,7 +99,7 @@ class System:
         context = self.contexts[gateway.NAME]
         found = [SystemLog(context), *relays, *self.pulses, self.queues]
         if feeds:
-            found += gateway.watchers(context, self.settings, self.broker.queue_figures)
+            found += gateway.watchers(context, self.settings, self.broker.queue_stats)
             found += [part for service in SERVICES for part in service.components(self.contexts[service.name])]
         return found
 
@@ -114,7 +114,7 @@ class System:
 
     def app(self) -> Starlette:
         return gateway.build_app(
-            self.contexts[gateway.NAME], self.live, self.settings, self._checks, self.broker.queue_figures
+            self.contexts[gateway.NAME], self.live, self.settings, self._checks, self.broker.queue_stats
         )
 
     def _checks(self) -> dict[str, bool]:

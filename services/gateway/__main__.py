@@ -20,7 +20,7 @@ from shared.contracts.routing import LIVE, exchange_of
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.observability.logs import configure_logs
 from shared.observability.system_log import SystemLog
-from shared.service import DatabaseAway, make_context, wait_for_database
+from shared.service import DatabaseUnavailable, make_context, wait_for_database
 from shared.settings import InvalidSettings, load
 from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
 
@@ -33,7 +33,7 @@ def main() -> None:
         configure_logs(settings)
         context = make_context(NAME, settings)
         wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
-    except (InvalidSettings, DatabaseAway) as error:
+    except (InvalidSettings, DatabaseUnavailable) as error:
         sys.exit(f"gateway: {error}")
     for key in prepare(context, settings):
         secret = f"\nsecret key {key.secret} (shown once)" if key.secret else " is valid"

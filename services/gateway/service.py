@@ -20,7 +20,7 @@ from services.gateway.settings import Settings
 from services.gateway.streams.hub import Live
 from shared.background import Background
 from shared.bus.amqp.management import Management
-from shared.bus.amqp.queue_stats import queue_figures
+from shared.bus.amqp.queue_stats import queue_stats
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.clock import Clock
 from shared.contracts.accounts import OpenAccount
@@ -65,7 +65,7 @@ def queue_reader(settings: Settings, clock: Clock) -> Figures | None:
         return None
     management = Management(settings.rabbitmq_management_url.get_secret_value())
     vhost = unquote(urlsplit(settings.rabbitmq_url.get_secret_value()).path[1:]) or "/"
-    return lambda: queue_figures(management, vhost, clock())
+    return lambda: queue_stats(management, vhost, clock())
 
 
 def watchers(context: ServiceContext, settings: Settings, figures: Figures | None) -> list[Background]:
@@ -89,7 +89,7 @@ def build_app(
     """
 
     def health() -> dict[str, Any]:
-        states = {"database": context.answers(), **checks()}
+        states = {"database": context.database_answers(), **checks()}
         return {"healthy": all(states.values()), **states}
 
     asked = figures or queue_reader(settings, context.clock)

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from services.gateway.alerts.evaluator import Alerts
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.unit_of_work import ServiceContext
 from tests.component.alert_desk import (
     MINUTE,
@@ -95,9 +95,9 @@ def test_a_queue_whose_oldest_message_waits_too_long_is_told_unless_it_is_paused
     assert open_alerts(gateway) == []
 
 
-def _figures(ages: dict[str, float]) -> list[QueueFigures]:
-    empty = QueueFigures("valuation.prices", 0, 0, 1, 0.0, 0.0, None)
-    return [empty, *(QueueFigures(queue, 4, 0, 0, 0.0, 0.0, age) for queue, age in ages.items())]
+def _figures(ages: dict[str, float]) -> list[QueueStats]:
+    empty = QueueStats("valuation.prices", 0, 0, 1, 0.0, 0.0, None)
+    return [empty, *(QueueStats(queue, 4, 0, 0, 0.0, 0.0, age) for queue, age in ages.items())]
 
 
 def test_a_worker_that_beats_no_more_is_told_until_it_beats_again_or_says_that_it_stopped(

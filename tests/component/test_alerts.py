@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from services.gateway.alerts import rules
 from services.gateway.alerts.evaluator import Alerts
 from shared.bus.amqp.management import ManagementRefused
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.unit_of_work import ServiceContext
 from tests.component.alert_desk import (
     add_job,
@@ -123,9 +123,9 @@ def test_queues_that_nobody_tells_of_neither_open_nor_resolve_an_alert(
     gateway: ServiceContext, clock: FakeClock
 ) -> None:
     """While the management API is away the alert stands, and that it is away is said once; back, it is resolved."""
-    told: list[QueueFigures] | None = [QueueFigures("orders.commands", 4, 0, 1, 0.0, 0.0, 400.0)]
+    told: list[QueueStats] | None = [QueueStats("orders.commands", 4, 0, 1, 0.0, 0.0, 400.0)]
 
-    def figures() -> list[QueueFigures]:
+    def figures() -> list[QueueStats]:
         if told is None:
             raise ManagementRefused("GET queues: 503")
         return told

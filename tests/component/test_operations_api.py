@@ -10,7 +10,7 @@ import pytest
 from embedded.system import System
 from services.gateway.http.requests import Gateway
 from shared.bus.amqp.management import ManagementRefused
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.clock import utc_now
 from shared.contracts.routing import QUEUES
 from tests.component.documented import DocumentedClient
@@ -154,11 +154,11 @@ def test_queues_have_the_figures_of_the_bus_in_this_process(client: DocumentedCl
     assert not shown["orders.jobs.DQ"]["pausable"]
 
 
-def refused() -> Sequence[QueueFigures]:
+def refused() -> Sequence[QueueStats]:
     raise ManagementRefused("GET queues/%2F: 401 not authorised")
 
 
-def away() -> Sequence[QueueFigures]:
+def away() -> Sequence[QueueStats]:
     raise ConnectionRefusedError(111, "Connection refused")
 
 

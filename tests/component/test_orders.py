@@ -310,7 +310,7 @@ def test_an_order_is_one_trace_from_its_submit_to_its_fill(
 def test_the_embedded_bus_tells_figures_of_its_queues(system: System, opened: UUID) -> None:
     """Nothing waits any more; what opened the account came in and went out."""
     settled(system)
-    figures = {each.queue: each for each in system.broker.queue_figures()}
+    figures = {each.queue: each for each in system.broker.queue_stats()}
     commands = figures["orders.commands"]
     assert (commands.ready, commands.unacknowledged, commands.consumers, commands.oldest_age) == (0, 0, 1, None)
     assert commands.rate_in > 0

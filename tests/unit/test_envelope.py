@@ -78,7 +78,7 @@ def test_a_message_of_the_largest_size_is_sent() -> None:
     """The limit itself is allowed, one byte more is not."""
     room = MAX_BODY_BYTES - len(encode(padded(0)).body)
     assert len(encode(padded(room)).body) == MAX_BODY_BYTES
-    with pytest.raises(MessageTooLarge, match=rf"RunJob\.v1 of {MAX_BODY_BYTES + 1} bytes; the limit is"):
+    with pytest.raises(MessageTooLarge, match=rf"RunJob\.v1 has {MAX_BODY_BYTES + 1} bytes, more than the limit"):
         encode(padded(room + 1))
 
 

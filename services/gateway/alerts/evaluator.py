@@ -21,7 +21,7 @@ from services.gateway.alerts.alert import Alert
 from services.gateway.alerts.notifier import CLAIMED_FOR
 from shared.background import Background
 from shared.bus.amqp.management import ManagementRefused
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage
 
@@ -36,7 +36,7 @@ _KEY = crc32(b"gateway:alerts")
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 #: The figures of all queues; raises what a management API does that does not answer.
-Figures = Callable[[], Sequence[QueueFigures]]
+Figures = Callable[[], Sequence[QueueStats]]
 
 
 class Alerts(Background):
@@ -80,7 +80,7 @@ class Alerts(Background):
     def _begun(self, now: datetime) -> datetime:
         return self._started_at if now < self._started_at + STARTING else _EVER
 
-    def _read_queues(self) -> Sequence[QueueFigures] | None:
+    def _read_queues(self) -> Sequence[QueueStats] | None:
         """None where they are not known: then no queue's alert is opened, and none is resolved."""
         if self._figures is None:
             return None

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, TextClause, text
 
 from services.gateway.alerts import alert as words
 from services.gateway.alerts.alert import Alert
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.contracts.routing import QUEUES, SERVICES, WORKERS, dead_queue
 
 #: A worker that has not beaten for so long is gone.
@@ -60,7 +60,7 @@ def _dead_letters(connection: Connection, now: datetime) -> list[Alert]:
     return [words.dead_letters(**row._mapping, within=DEAD_LETTER_IS_NEW) for row in rows]  # noqa: SLF001
 
 
-def from_queues(connection: Connection, figures: Iterable[QueueFigures], most: timedelta) -> list[Alert]:
+def from_queues(connection: Connection, figures: Iterable[QueueStats], most: timedelta) -> list[Alert]:
     """Queues whose oldest message is older than ``most``, but for those that somebody has paused."""
     paused = set(connection.execute(_PAUSED).scalars())
     return [

@@ -28,7 +28,7 @@ from services.gateway.http.errors import (
 )
 from services.gateway.settings import Settings
 from services.gateway.streams.hub import Live
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.tracing import tracing
 from shared.bus.unit_of_work import ServiceContext
 from shared.storage.errors import is_transient
@@ -54,7 +54,7 @@ class Gateway:
     live: Live
     settings: Settings
     keys: KeyRing
-    queue_figures: Callable[[], Sequence[QueueFigures]] | None = None
+    queue_figures: Callable[[], Sequence[QueueStats]] | None = None
 
 
 Handler = Callable[[Gateway, Request, Principal], Awaitable[Response]]

@@ -12,7 +12,7 @@ from services.gateway.http.requests import Gateway, read
 from services.gateway.operations.job_control import steer
 from services.gateway.operations.monitoring_schemas import Figures, Queue, QueuePaused, Queues
 from shared.bus.amqp.management import ManagementRefused
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.contracts.routing import QUEUES
 from shared.jobs.admin import control, log_queries
 from shared.storage.keyset import Record
@@ -28,7 +28,7 @@ async def get_queues(gateway: Gateway) -> Queues:
     return Queues(items=[_queue(name, figures, pauses.get(name)) for name in names], why=why)
 
 
-async def _figures(gateway: Gateway) -> tuple[Mapping[str, QueueFigures], str | None]:
+async def _figures(gateway: Gateway) -> tuple[Mapping[str, QueueStats], str | None]:
     """The figures by queue, or why there are none."""
     if gateway.queue_figures is None:
         return {}, NO_FIGURES
@@ -39,7 +39,7 @@ async def _figures(gateway: Gateway) -> tuple[Mapping[str, QueueFigures], str | 
     return {each.queue: each for each in found}, None
 
 
-def _queue(name: str, figures: Mapping[str, QueueFigures], pause: Record | None) -> Queue:
+def _queue(name: str, figures: Mapping[str, QueueStats], pause: Record | None) -> Queue:
     told = asdict(figures[name]) if name in figures else {}
     return Queue(
         queue=name,

@@ -1,4 +1,4 @@
-"""What a line of the system log keeps of a log record: no secret, and nothing that is too much for a database."""
+"""A line of the system log has no secrets, and nothing that the database would refuse."""
 
 import json
 import logging
@@ -32,18 +32,18 @@ def line(message: object, *args: object, **extra: Any) -> Line:
 
 
 def event(**fields: Any) -> dict[str, Any]:
-    """What structlog hands to logging."""
+    """The event that structlog hands to logging."""
     return {"event": "job failed", "level": "warning", "logger": "x", "timestamp": "2026-01-01", **fields}
 
 
 def columns(line: Line) -> dict[str, Any]:
-    """The row, with the fields read back."""
+    """The row, with its fields decoded."""
     row = line.row()
     return {**row, "fields": json.loads(row["fields"])}
 
 
 def test_a_line_of_ours_keeps_its_fields_and_names_its_run() -> None:
-    """Time, level, logger, worker and the run have columns; the rest of structlog's event is JSON."""
+    """Time, level, logger, worker and run have columns. The rest of structlog's event is JSON."""
     when = datetime(2026, 11, 23, 12, tzinfo=UTC)
     said = event(job="process_orders", run_id=str(RUN), trace_id="4bf9", symbol="AAPL", counts={"filled": 2})
     row = columns(line(said, created=when.timestamp()))
@@ -63,14 +63,14 @@ def test_a_line_of_ours_keeps_its_fields_and_names_its_run() -> None:
 
 
 def test_a_line_of_a_library_belongs_to_the_run_that_it_was_logged_in() -> None:
-    """Its message is formatted, and the run is that of the context."""
+    """Its message is formatted, and the run comes from the context."""
     with bound_contextvars(job="trading_bot", run_id=str(RUN)):
         said = line("%s of %d", "one", 3)
     assert (said.message, said.job, said.run_id, said.fields) == ("one of 3", "trading_bot", RUN, {})
 
 
-def test_a_line_tells_whether_a_run_says_it() -> None:
-    """By the context, by the event's own keys, or by what a library gives along."""
+def test_a_line_of_a_run_is_recognised() -> None:
+    """By the context, by the event's own keys, or by a library's ``extra``."""
     assert not belongs_to_run(record("outside"))
     assert belongs_to_run(record(event(run_id="1")))
     assert belongs_to_run(record("extra", run_id="1"))
@@ -87,13 +87,13 @@ def test_a_line_tells_whether_a_run_says_it() -> None:
         (event(), "services.valuation.actors", "valuation"),
     ],
 )
-def test_a_line_is_that_of_the_service_whose_code_says_it(said: Any, logger: str, service: str) -> None:
-    """The embedded run has all of them in one process."""
+def test_a_line_belongs_to_the_service_whose_code_logs_it(said: Any, logger: str, service: str) -> None:
+    """The embedded run has all services in one process."""
     assert line(said, name=logger).service == service
 
 
 def test_a_line_keeps_an_error_with_its_traceback() -> None:
-    """As text: the error itself would keep alive what its frames hold."""
+    """It keeps text, because the exception would keep the objects of its frames alive."""
     try:
         int("this is why")
     except ValueError as error:
@@ -109,7 +109,7 @@ def test_a_line_keeps_an_error_with_its_traceback() -> None:
     "key",
     ["password", "db_password", "api_secret_key", "token", "Authorization", "database_url", "rabbitmq_url", "apikey"],
 )
-def test_a_field_whose_name_is_that_of_a_secret_is_hidden(key: str) -> None:
+def test_a_field_with_the_name_of_a_secret_is_hidden(key: str) -> None:
     """At any depth."""
     row = columns(line(event(**{key: "hunter2"}, request=[{"headers": {key: "hunter2"}}])))
     assert row["fields"] == {key: "***", "request": [{"headers": {key: "***"}}]}
@@ -136,13 +136,13 @@ def test_a_password_in_a_text_is_hidden(text: str, shown: str) -> None:
 
 
 def test_a_long_text_is_searched_for_secrets_in_a_moment() -> None:
-    """The patterns are bounded: no text makes them take long."""
+    """The patterns are bounded, so no text takes long."""
     for text in ("token" * 20_000, "://" * 30_000, "x" * 100_000, "password='" * 10_000):
         assert len(redacted(text)) > 0
 
 
 def test_a_line_is_bounded() -> None:
-    """Message, fields, each of them, and the error, of which the beginning and the end stay."""
+    """Message, fields, each field, and the error, of which beginning and end are kept."""
     fields = {f"k{number}": "x" * 2_000 for number in range(40)}
     row = columns(line(event(event="m" * 100_000, exception="first" + "x" * 200_000 + "last", **fields)))
     assert (len(row["message"]), len(row["error"])) == (MESSAGE, ERROR)
@@ -159,7 +159,7 @@ def test_a_secret_at_the_cut_is_hidden_too() -> None:
 
 
 def test_values_that_json_does_not_have_become_texts() -> None:
-    """So do those that PostgreSQL's jsonb refuses."""
+    """Values that PostgreSQL's jsonb refuses too."""
     given = {
         "price": Decimal("1.10"),
         "id": RUN,
@@ -183,15 +183,15 @@ def test_values_that_json_does_not_have_become_texts() -> None:
     }
 
 
-def test_what_contains_itself_is_followed_so_far_and_no_further() -> None:
-    """A field may be anything."""
+def test_a_value_that_contains_itself_is_cut() -> None:
+    """A field may be any object."""
     endless: list[Any] = []
     endless.append(endless)
     assert columns(line(event(endless=endless)))["fields"] == {"endless": [[["[[...]]"]]]}
 
 
 def test_a_field_stays_as_it_was_when_it_was_logged() -> None:
-    """Who logged it may go on changing it."""
+    """The caller may change its value later."""
     counts = {"filled": [1]}
     kept = line(event(counts=counts))
     counts["filled"].append(2)
@@ -201,12 +201,12 @@ def test_a_field_stays_as_it_was_when_it_was_logged() -> None:
 @pytest.mark.parametrize(
     ("level", "name"), [(5, "DEBUG"), (25, "INFO"), (30, "WARNING"), (45, "ERROR"), (99, "CRITICAL")]
 )
-def test_a_level_of_a_library_s_own_is_the_one_below_it(level: int, name: str) -> None:
-    """The column knows the five."""
+def test_a_level_of_a_library_s_own_is_rounded_down(level: int, name: str) -> None:
+    """The column has the five standard levels."""
     assert line("said", levelno=level).level == name
 
 
-def test_a_run_id_that_is_none_is_left_out() -> None:
+def test_an_invalid_run_id_is_left_out() -> None:
     """It must not make the database refuse the line."""
     assert line(event(run_id="of my own")).run_id is None
     assert isinstance(line(event(run_id=RUN)).run_id, UUID)

@@ -1,4 +1,4 @@
-"""The relay keeps each key's order, whatever has to be sent again, and publishes a window at a time."""
+"""The relay keeps each key's order, also where rows are sent again, and publishes a window at a time."""
 
 from collections.abc import Sequence
 from random import Random
@@ -16,9 +16,9 @@ ACCOUNTS = [UUID(int=n) for n in range(1, 6)]
 
 
 class Unreliable:
-    """A broker that takes some messages, loses the connection, and now and then the confirms of what it took.
+    """A broker that loses connections, and sometimes the confirms of messages that it took.
 
-    ``taken`` is what reached its queues, in order; a queue for the key in ``missing`` is not there yet.
+    ``taken`` holds the messages that reached its queues, in order. There is no queue for the keys in ``missing``.
     """
 
     def __init__(self, seed: int) -> None:
@@ -52,7 +52,7 @@ class Unreliable:
 
 
 def put(context: ServiceContext, count: int) -> dict[str, list[UUID]]:
-    """Messages of five accounts, each in a transaction of its own; their ids by key, in order."""
+    """Commit messages of five accounts, each in a transaction of its own; their ids by key, in order."""
     sent: dict[str, list[UUID]] = {str(each): [] for each in ACCOUNTS}
     for n in range(count):
         message_id, command = uuid4(), account(ACCOUNTS[n % len(ACCOUNTS)])
@@ -65,7 +65,7 @@ def put(context: ServiceContext, count: int) -> dict[str, list[UUID]]:
 def test_messages_of_one_key_arrive_in_order_over_lost_connections(
     gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Twenty connections are lost in the middle of windows; what arrives for an account first arrives in order."""
+    """Twenty connections are lost in the middle of windows. The first copies of each key arrive in order."""
     monkeypatch.setattr("shared.outage.pause_seconds", lambda *_, **__: 0.002)
     broker = Unreliable(seed)
     sent = put(gateway, 300)
@@ -77,8 +77,10 @@ def test_messages_of_one_key_arrive_in_order_over_lost_connections(
     assert {key: broker.first_arrivals(key) for key in sent} == sent
 
 
-def test_a_key_without_a_queue_holds_back_nobody_else(gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its messages wait for the queue, and then arrive in order; those of other keys do not wait."""
+def test_a_key_without_a_queue_holds_back_no_other_key(
+    gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its messages wait for the queue, and then arrive in order. Those of other keys do not wait."""
     monkeypatch.setattr("shared.bus.relay.HOLD_SECONDS", 0.05)
     broker = Unreliable(0)
     broker.losses, waiting = 20, str(ACCOUNTS[0])

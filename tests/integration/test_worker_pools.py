@@ -29,18 +29,18 @@ def fill(url: str, count: int) -> None:
 
 
 def test_a_command_overtakes_a_backlog_of_jobs(vhost: str, orders: ServiceContext, broker: ServiceBroker) -> None:
-    """Every job holds its thread until the command has been obeyed: with common threads only, it never would be."""
-    obeyed, began = threading.Event(), threading.Semaphore(0)
+    """Every job holds its thread until the command is handled. With one pool, the command would never be."""
+    handled, began = threading.Event(), threading.Semaphore(0)
     actors = Actors()
 
     @actors.raw(RunJob, queue="orders.jobs")
     def slow(_command: RunJob, _context: ServiceContext) -> None:
         began.release()
-        obeyed.wait(30)
+        handled.wait(30)
 
     @actors.on(OpenAccount, queue="orders.commands")
-    def obey(_command: OpenAccount, _uow: UnitOfWork) -> None:
-        obeyed.set()
+    def handle(_command: OpenAccount, _uow: UnitOfWork) -> None:
+        handled.set()
 
     actors.attach(broker, orders)
     fill(vhost, BACKLOG)
@@ -52,15 +52,15 @@ def test_a_command_overtakes_a_backlog_of_jobs(vhost: str, orders: ServiceContex
     assert began.acquire(timeout=20)
     assert began.acquire(timeout=20)  # both background threads are held
     broker.publisher.send(encode(account(uuid4()))).result(10)
-    assert obeyed.wait(20)
+    assert handled.wait(20)
     threads = [*worker.workers, *pool.workers]
     worker.stop(10_000)
     assert not any(thread.is_alive() for thread in threads)
 
 
 @pytest.mark.parametrize("service", WORKERS)
-def test_every_queue_is_in_one_lane(service: str) -> None:
-    """None is forgotten, none is consumed twice; only orders has something critical."""
+def test_every_queue_is_in_one_pool(service: str) -> None:
+    """Each queue is consumed once. Only orders has urgent queues."""
     urgent, rest = worker_pools_of(service)
     assert sorted([*urgent, *rest]) == sorted(consumed_by(service))
     assert bool(rest) == (service == "orders")
