@@ -161,3 +161,6 @@ async def wait_briefly(event: asyncio.Event, seconds: float) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+Hub = Live
