@@ -1,56 +1,26 @@
-"""Accounts, positions, and their books, as the views have them."""
+"""The account with its value, and its positions, at current prices."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from shared.contracts.accounts import AccountSettings
-from shared.storage.keyset import Keyset, Record, records
+from shared.storage.keyset import Record, records
 
 
 def account(connection: Connection, account_id: UUID) -> Record | None:
-    """The account with its value at current prices."""
+    """Return the account with its value at current prices, or None while it is being opened."""
     return next(iter(records(connection, _ACCOUNT, account_id=account_id)), None)
 
 
-def settings(connection: Connection, account_id: UUID) -> AccountSettings | None:
-    """How the account trades; None while it is being opened."""
-    stored = connection.execute(_SETTINGS, {"account_id": account_id}).scalar_one_or_none()
-    return None if stored is None else AccountSettings.model_validate(stored)
-
-
 def positions(connection: Connection, account_id: UUID, asset: str | None = None) -> list[Record]:
-    """All positions, or that of one symbol or asset id; ``held_for_orders`` shares are those that open orders will
-    close.
+    """Return all positions, or the one with this symbol or asset id.
+
+    ``held_for_orders`` is the number of shares that open orders will close.
     """
     return records(connection, _POSITIONS, account_id=account_id, asset=asset)
 
 
-def transfer(connection: Connection, account_id: UUID, transfer_id: UUID) -> Record | None:
-    """The entry of a transfer or reset; None where it is not booked."""
-    return next(iter(records(connection, _TRANSFER, account_id=account_id, id=transfer_id)), None)
-
-
-def accounts(
-    connection: Connection, filters: Mapping[str, Any], *, after: Sequence[Any] | None, limit: int
-) -> list[Record]:
-    return _ACCOUNTS.page(connection, filters, after=after, limit=limit)
-
-
-def pages_of(keyset: Keyset, account_id: UUID) -> Callable[..., list[Record]]:
-    """How pages of the account's own rows are read."""
-
-    def page(
-        connection: Connection, filters: Mapping[str, Any], *, after: Sequence[Any] | None, limit: int
-    ) -> list[Record]:
-        return keyset.page(connection, {**filters, "account_id": account_id}, after=after, limit=limit)
-
-    return page
-
-
-#: Positions at their last price and the last rate; value and rate are null where there never was a rate.
+#: Positions at their last price and the last rate. Value and rate are null if the rate is missing.
 _VALUED = """
 SELECT i.id AS asset_id, p.account_id, p.symbol, i.asset_class, p.qty, p.cost, i.last, i.currency, v.rate,
        round(p.qty * i.last * v.rate, 2) AS value
@@ -74,7 +44,6 @@ LEFT JOIN LATERAL (
 ) v ON true
 WHERE a.id = :account_id
 """)
-_SETTINGS = text("SELECT settings FROM orders.accounts_v1 WHERE id = :account_id")
 _POSITIONS = text(f"""
 SELECT p.asset_id, p.symbol, p.asset_class, p.qty, p.cost, p.last, p.currency, p.rate, p.value AS market_value,
        p.value - p.cost AS unrealized_pl,
@@ -86,40 +55,3 @@ WHERE p.account_id = :account_id
   AND (CAST(:asset AS text) IS NULL OR p.symbol = upper(:asset) OR CAST(p.asset_id AS text) = lower(:asset))
 ORDER BY p.symbol
 """)
-_TRANSFER = text("""
-SELECT at, cash, generation FROM orders.ledger_v2
-WHERE account_id = :account_id AND kind IN ('deposit', 'withdrawal') AND reference = :id
-""")
-_ACCOUNTS = Keyset(
-    "SELECT id, number, name, currency, status, cash, generation, created_at FROM orders.accounts_v1",
-    ("created_at", "id"),
-    {},
-)
-_OWN = {
-    "account_id": "account_id = :account_id",
-    "symbol": "symbol = :symbol",
-    "generation": "generation = :generation",
-}
-LEDGER = Keyset(
-    """
-    SELECT id, generation, at, kind, reference, symbol, qty, cash, cost, fee, interest, realized, dividend, capital
-    FROM orders.ledger_v2
-    """,
-    ("id",),
-    {**_OWN, "kind": "kind = :kind", "begin": "at >= :begin", "end": "at < :end"},
-)
-TRADES = Keyset(
-    """
-    SELECT id, generation, symbol, side, qty, opened_at, closed_at, cost, proceeds, realized_pl, entry_fill_id,
-           exit_fill_id, strategy_id, entry_strategy_id
-    FROM orders.round_trips_v1
-    """,
-    ("closed_at", "id"),
-    {
-        **_OWN,
-        "side": "side = :side",
-        "strategy": "(strategy_id = :strategy OR entry_strategy_id = :strategy)",
-        "begin": "closed_at >= :begin",
-        "end": "closed_at < :end",
-    },
-)
