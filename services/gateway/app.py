@@ -26,7 +26,7 @@ from services.gateway.http.openapi import document
 from services.gateway.http.requests import Gateway, guarded
 from services.gateway.instruments import corporate_actions_api, halts_api, official_prices_api
 from services.gateway.operations import dead_letters_api, jobs_api, monitoring_api, queues_api, runs_api
-from services.gateway.trading import orders_api, positions_api, submissions
+from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition
 
 log = structlog.get_logger(__name__)
@@ -49,10 +49,10 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        gateway.live.attach(asyncio.get_running_loop())
+        gateway.hub.attach(asyncio.get_running_loop())
         sweep = asyncio.create_task(_sweep_submissions(gateway))
         yield
-        gateway.live.detach()
+        gateway.hub.detach()
         sweep.cancel()
         with suppress(asyncio.CancelledError):
             await sweep
@@ -89,6 +89,8 @@ def _document() -> dict[str, Any]:
 
 #: Every route of /v2 and /api.
 ENDPOINTS = (
+    *account_api.endpoints,
+    *calendar_api.endpoints,
     *orders_api.endpoints,
     *positions_api.endpoints,
     *api.endpoints,

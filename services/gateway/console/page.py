@@ -19,10 +19,10 @@ from services.gateway.http.auth import OPERATE, SESSION_LIFE, TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Unauthorized
 from services.gateway.http.requests import COOKIE, Gateway, read
-from services.gateway.instruments import halts_api
+from services.gateway.instruments import queries as instruments
 from services.gateway.operations.jobs_api import status_json
 from services.gateway.streams.hub import Stream, wait_briefly
-from services.gateway.trading import account_queries, order_queries, submissions
+from services.gateway.trading import account_queries, order_queries
 from services.gateway.trading.requests import OrderQuery, SessionRequest
 from services.gateway.trading.serializers import account_json, order_json, position_json, price_json
 
@@ -88,8 +88,8 @@ async def get_stream(gateway: Gateway, principal: Principal) -> Annotated[Respon
 
 async def _events(gateway: Gateway, principal: Principal) -> AsyncIterator[ServerSentEvent]:
     """A snapshot of every part, then each part again whenever it changed."""
-    with gateway.live.stream(principal.account_id) as stream:
-        yield _event("prices", {"prices": [price_json(row) for row in await read(gateway, submissions.prices)]})
+    with gateway.hub.stream(principal.account_id) as stream:
+        yield _event("prices", {"prices": [price_json(row) for row in await read(gateway, instruments.prices)]})
         stream.note({"halts", "account", "positions", "orders"})
         jobs = asyncio.create_task(_note_jobs(stream)) if OPERATE in principal.scopes else None
         try:
@@ -143,7 +143,7 @@ async def _part(gateway: Gateway, principal: Principal, part: str) -> ServerSent
         rows = await read(gateway, order_queries.orders, account, OrderQuery(status="all", limit=50))
         return _event(part, {"orders": [order_json(row) for row in rows]})
     if part == "halts":
-        return _event(part, {"halts": [price_json(row) for row in await read(gateway, halts_api.standing_halts)]})
+        return _event(part, {"halts": [price_json(row) for row in await read(gateway, instruments.open_halts)]})
     return ServerSentEvent(await status_json(gateway), event=part)
 
 
