@@ -1,6 +1,7 @@
 """The table of routes.
 
-A handler's signature is the single description of its route. Requests are parsed by it, and ``openapi.py`` documents it.
+A handler's signature is the single description of its route. Requests are parsed by it, and
+``openapi.py`` documents it.
 
     async def get_runs(gateway: Gateway, query: RunQuery) -> Page[RunItem]:
         '''Its first line is the summary.'''

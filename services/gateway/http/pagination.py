@@ -28,7 +28,10 @@ def _key_of(cursor: Any, read_key: ValidatorFunctionWrapHandler) -> Any:
 
 
 #: Follows the type of a list's key, i.e. the key columns of the last row of the previous page.
-FROM_CURSOR = (WrapValidator(_key_of), WithJsonSchema({"type": "string", "description": "`next` of the previous page."}))
+FROM_CURSOR = (
+    WrapValidator(_key_of),
+    WithJsonSchema({"type": "string", "description": "`next` of the previous page."}),
+)
 #: The cursor of a list that is sorted by a time, and by an id where times are equal.
 TimeCursor = Annotated[tuple[Moment, UUID], *FROM_CURSOR]
 

@@ -31,7 +31,9 @@ def rejection(reason: str, message: str) -> RequestRefused:
     return Forbidden(message) if status == Forbidden.status else Invalid(message)
 
 
-async def send(gateway: Gateway, publish: Callable[[UnitOfWork], object], awaited: Sequence[UUID]) -> list[Answer | None]:
+async def send(
+    gateway: Gateway, publish: Callable[[UnitOfWork], object], awaited: Sequence[UUID]
+) -> list[Answer | None]:
     """Commit the commands that ``publish`` adds, and return the answer to each awaited id, None after the timeout."""
 
     def commit() -> None:

@@ -118,11 +118,13 @@ _OF_ACCOUNT = "SELECT o.* FROM orders.orders_v1 o WHERE o.account_id = :account_
 _BY_ID = text(_with_instrument(f"{_OF_ACCOUNT} AND o.id = ANY(:ids)"))
 #: Each half has an index of its own.
 _BY_CLIENT_ID = text(f"""
-{_with_instrument(f'''
+{
+    _with_instrument(f'''
   {_OF_ACCOUNT} AND o.client_order_id = :client_order_id AND o.status <> 'rejected'
   UNION ALL
   {_OF_ACCOUNT} AND o.client_order_id = :client_order_id AND o.status = 'rejected'
-''')}
+''')
+}
 ORDER BY (o.status = 'rejected'), o.submitted_at DESC LIMIT 1
 """)
 _WITHIN = """
@@ -134,9 +136,11 @@ _STANDS_ALONE = """
 (o.order_class = 'simple' OR o.leg IS NULL OR o.order_class = 'oco' AND o.leg = 'take_profit' OR o.status = 'replaced')
 """
 _LEGS = text(f"""
-{_with_instrument(f'''
+{
+    _with_instrument(f'''
   {_OF_ACCOUNT} AND o.order_group = ANY(:order_groups) AND o.order_class <> 'simple' AND NOT {_STANDS_ALONE}
-''')}
+''')
+}
 ORDER BY o.leg DESC, o.submitted_at, o.id
 """)
 _GROUP_IS_OPEN = f"""

@@ -1,5 +1,6 @@
 """``/v2/orders``: submit, read, replace and cancel orders."""
 
+from typing import Any
 from uuid import UUID, uuid4
 
 from services.gateway.http.auth import TRADE, Principal
@@ -52,7 +53,8 @@ async def _repeated(gateway: Gateway, principal: Principal, order_id: UUID, comm
     row = await _order(gateway, principal, order_id, nested=True)
     terms = await read(gateway, submissions.terms, order_id)
     if terms is None and row["order_class"] == OrderClass.SIMPLE:  # the row of a simple order has all of its terms
-        terms = OrderTerms.model_construct(**{name: row.get(name) for name in OrderTerms.model_fields})
+        own: dict[str, Any] = {name: row.get(name) for name in OrderTerms.model_fields}
+        terms = OrderTerms.model_construct(**own)
     if terms is None or any(getattr(terms, name) != getattr(command, name) for name in OrderTerms.model_fields):
         raise Invalid("client_order_id: must be unique", field="client_order_id")
     return order_json(row)

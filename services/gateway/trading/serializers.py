@@ -9,7 +9,7 @@ from uuid import UUID
 from services.gateway.trading.schemas import Account, Order, Position
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import OrderStatus
-from shared.exchange.margin import buying_power, equity, initial_margin, maintenance_margin
+from shared.exchange.margin import buying_power, initial_margin, maintenance_margin
 from shared.money import ZERO, plain
 
 Record = Mapping[str, Any]
@@ -32,12 +32,12 @@ def account_json(row: Record) -> Account:
     """Return the account with its buying power and margin at current prices."""
     settings = AccountSettings.model_validate(row["settings"])
     values = {"long_value": row["long_value"], "short_value": row["short_value"]}
-    now = equity(cash=row["cash"], **values)
-    last_equity = now if row["last_equity"] is None else row["last_equity"]
+    equity = row["equity"]
+    last_equity = equity if row["last_equity"] is None else row["last_equity"]
     on_margin = settings.multiplier > 1 or settings.shorting
 
     def power(multiplier: int) -> str:
-        return plain(buying_power(equity=now, **values, reserved=row["reserved"], multiplier=multiplier))
+        return plain(buying_power(equity=equity, **values, reserved=row["reserved"], multiplier=multiplier))
 
     return {
         "id": str(row["id"]),
@@ -53,9 +53,9 @@ def account_json(row: Record) -> Account:
         "accrued_fees": "0",
         "pending_transfer_in": "0",
         "pending_transfer_out": "0",
-        "equity": plain(now),
+        "equity": plain(equity),
         "last_equity": plain(last_equity),
-        "portfolio_value": plain(now),
+        "portfolio_value": plain(equity),
         "long_market_value": plain(row["long_value"]),
         "short_market_value": plain(row["short_value"]),
         "unrealized_pl": plain(row["unrealized_pl"]),
