@@ -5,22 +5,34 @@ from typing_extensions import TypedDict  # pydantic cannot read the standard one
 from services.gateway.http.errors import AlpacaError
 
 
-class Account(TypedDict):
+class NotSimulated(TypedDict):
+    """Fields of an account for rules of Alpaca that are not simulated. They never change."""
+
+    crypto_status: None
+    accrued_fees: str
+    pending_transfer_in: str
+    pending_transfer_out: str
+    last_maintenance_margin: str
+    sma: str
+    daytrade_count: int
+    pattern_day_trader: bool
+    trade_suspended_by_user: bool
+    transfers_blocked: bool
+    account_blocked: bool
+
+
+class Account(NotSimulated):
     """An account with its value at current prices."""
 
     id: str
     account_number: str
     status: str
-    crypto_status: None
     currency: str
     cash: str
     buying_power: str
     regt_buying_power: str
     daytrading_buying_power: str
     non_marginable_buying_power: str
-    accrued_fees: str
-    pending_transfer_in: str
-    pending_transfer_out: str
     equity: str
     last_equity: str
     portfolio_value: str
@@ -29,16 +41,9 @@ class Account(TypedDict):
     unrealized_pl: str
     initial_margin: str
     maintenance_margin: str
-    last_maintenance_margin: str
-    sma: str
     multiplier: str
-    daytrade_count: int
-    pattern_day_trader: bool
     shorting_enabled: bool
-    trade_suspended_by_user: bool
     trading_blocked: bool
-    transfers_blocked: bool
-    account_blocked: bool
     created_at: str | None
 
 

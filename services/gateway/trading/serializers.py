@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID
 
-from services.gateway.trading.schemas import Account, Order, Position
+from services.gateway.trading.schemas import Account, NotSimulated, Order, Position
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import OrderStatus
 from shared.exchange.margin import buying_power, initial_margin, maintenance_margin
@@ -27,6 +27,21 @@ _RENAMED = {
 #: The column of each field of an order. A new field is one line of ``Order`` if its column has the same name.
 ORDER_COLUMNS = {name: _RENAMED.get(name, name) for name in Order.__annotations__ if name != "legs"}
 
+#: Fields of an account for rules of Alpaca that are not simulated.
+_NOT_SIMULATED: NotSimulated = {
+    "crypto_status": None,
+    "accrued_fees": "0",
+    "pending_transfer_in": "0",
+    "pending_transfer_out": "0",
+    "last_maintenance_margin": "0",
+    "sma": "0",
+    "daytrade_count": 0,
+    "pattern_day_trader": False,
+    "trade_suspended_by_user": False,
+    "transfers_blocked": False,
+    "account_blocked": False,
+}
+
 
 def account_json(row: Record) -> Account:
     """Return the account with its buying power and margin at current prices."""
@@ -40,19 +55,16 @@ def account_json(row: Record) -> Account:
         return plain(buying_power(equity=equity, **values, reserved=row["reserved"], multiplier=multiplier))
 
     return {
+        **_NOT_SIMULATED,
         "id": str(row["id"]),
         "account_number": row["number"],
         "status": row["status"],
-        "crypto_status": None,
         "currency": row["currency"],
         "cash": plain(row["cash"]),
         "buying_power": power(settings.multiplier),
         "regt_buying_power": power(min(settings.multiplier, 2)),
         "daytrading_buying_power": power(4) if settings.multiplier == 4 else "0",
         "non_marginable_buying_power": power(1),
-        "accrued_fees": "0",
-        "pending_transfer_in": "0",
-        "pending_transfer_out": "0",
         "equity": plain(equity),
         "last_equity": plain(last_equity),
         "portfolio_value": plain(equity),
@@ -61,16 +73,9 @@ def account_json(row: Record) -> Account:
         "unrealized_pl": plain(row["unrealized_pl"]),
         "initial_margin": plain(initial_margin(**values)) if on_margin else "0",
         "maintenance_margin": plain(maintenance_margin(**values)) if on_margin else "0",
-        "last_maintenance_margin": "0",
-        "sma": "0",
         "multiplier": str(settings.multiplier),
-        "daytrade_count": 0,
-        "pattern_day_trader": False,
         "shorting_enabled": settings.shorting,
-        "trade_suspended_by_user": False,
         "trading_blocked": settings.trading_blocked,
-        "transfers_blocked": False,
-        "account_blocked": False,
         "created_at": moment(row["created_at"]),
     }
 

@@ -31,8 +31,8 @@ def terms(connection: Connection, order_id: UUID) -> OrderTerms | None:
 def add_submission(uow: UnitOfWork, command: SubmitOrder) -> None:
     """Save the submission and publish its command in the same transaction.
 
-    Of two submissions with one client order id, the second waits until the first has committed. Raises
-    AlreadySubmitted if the client order id is taken.
+    A second submission with the same client order id waits until the first has committed. Raises AlreadySubmitted if
+    the client order id is taken.
     """
     if command.client_order_id != str(command.order_id):
         given = {"account_id": command.account_id, "client_order_id": command.client_order_id}
