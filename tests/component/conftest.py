@@ -13,7 +13,7 @@ from tests.component.auction_desk import move_to_new_york
 from tests.component.currency_desk import open_market
 from tests.component.documented import DocumentedClient
 from tests.component.exchange_desk import Exchange
-from tests.component.http_desk import KEY, Trader, open_account, push
+from tests.component.http_trader import KEY, Trader, open_account, push
 from tests.component.replicas import two_replicas
 from tests.component.watching import unit_of
 from tests.component.webhook import Webhook, webhook

@@ -10,7 +10,7 @@ from embedded.system import System
 from shared.clock import utc_now
 from shared.jobs.settings import JobSettings
 from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY
+from tests.component.http_trader import KEY
 from tests.component.operator_desk import JOB, LONG_AGO, actions, add_job, add_run, engine_of
 from tests.support import eventually, rows, value
 

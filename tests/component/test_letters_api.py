@@ -10,7 +10,7 @@ import pytest
 from embedded.system import System
 from shared.bus.envelope import encode
 from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY
+from tests.component.http_trader import KEY
 from tests.component.operator_desk import LONG_AGO, actions
 from tests.support import account, eventually, value
 

@@ -14,7 +14,7 @@ from shared.bus.amqp.queue_stats import QueueFigures
 from shared.clock import utc_now
 from shared.contracts.routing import QUEUES
 from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY
+from tests.component.http_trader import KEY
 from tests.component.operator_desk import LONG_AGO, actions, add_line, add_rows, ids
 
 MINUTE = timedelta(minutes=1)

@@ -17,7 +17,7 @@ from services.gateway.http.auth import OPERATE
 from services.gateway.http.endpoints import Endpoint
 from shared.jobs.admin import run_queries
 from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY
+from tests.component.http_trader import KEY
 from tests.component.operator_desk import JOB, actions, add_job, engine_of
 from tests.conftest import database, running_system
 from tests.support import value

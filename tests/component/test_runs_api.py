@@ -9,7 +9,7 @@ import pytest
 
 from embedded.system import System
 from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY
+from tests.component.http_trader import KEY
 from tests.component.operator_desk import JOB, LONG_AGO, actions, add_job, add_line, add_run, ids
 
 MINUTE = timedelta(minutes=1)
