@@ -46,6 +46,23 @@ def test_each_operation_has_a_unique_name_and_a_one_line_summary() -> None:
     assert [operation["operationId"] for operation in OPERATIONS if not operation["summary"].endswith(".")] == []
 
 
+def test_the_errors_that_a_handler_raises_are_not_part_of_its_description() -> None:
+    """They name classes, and clients see statuses."""
+
+    async def post_thing(gateway: Gateway) -> None:
+        """Make a thing.
+
+        It has
+        two lines.
+
+        Raises Invalid.
+        """
+
+    operation = document([Endpoint("POST", "/api/things", post_thing, OPERATE)])["paths"]["/api/things"]["post"]
+    assert (operation["summary"], operation["description"]) == ("Make a thing.", "It has\ntwo lines.")
+    assert [name for each in OPERATIONS if "Raises " in (name := str(each.get("description")))] == []
+
+
 def test_each_operation_names_the_scope_that_its_key_needs() -> None:
     """Only signing in needs no key. The job engine needs the scope to operate."""
     needed = {operation["operationId"]: operation["security"] for operation in OPERATIONS}

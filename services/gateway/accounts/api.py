@@ -33,7 +33,10 @@ from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCas
 
 
 async def get_account_settings(gateway: Gateway, principal: Principal) -> AccountSettings:
-    """Get the account's settings: margin, fill model and limits."""
+    """Get the account's settings: margin, fill model and limits.
+
+    Raises NotReady while the account is being opened.
+    """
     found = await read(gateway, queries.settings, principal.account_id)
     if found is None:
         raise NotReady("the account is being opened; retry in a moment")
@@ -55,7 +58,10 @@ async def put_account_settings(gateway: Gateway, principal: Principal, body: Acc
 
 
 async def post_transfer(gateway: Gateway, principal: Principal, body: Transfer) -> Transferred:
-    """Deposit or withdraw cash."""
+    """Deposit or withdraw cash.
+
+    Raises Forbidden if less cash is free, and Invalid if the `transfer_id` belongs to another amount.
+    """
     account_id, transfer_id = principal.account_id, body.transfer_id or uuid4()
     booked = await read(gateway, queries.transfer, account_id, transfer_id)
     if booked is None:

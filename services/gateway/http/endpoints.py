@@ -4,7 +4,7 @@ A handler's signature is the single description of its route. Requests are parse
 ``openapi.py`` documents it.
 
     async def get_runs(gateway: Gateway, query: RunQuery) -> Page[RunItem]:
-        '''Its first line is the summary.'''
+        '''Its first line is the summary, and what follows the description, but for a paragraph "Raises …".'''
 
     Endpoint("GET", "/api/runs", get_runs, OPERATE)
 

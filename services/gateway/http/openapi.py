@@ -102,7 +102,8 @@ class _Schemas:
 
 
 def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
-    summary, _, description = cleandoc(endpoint.handler.__doc__ or "").partition("\n")
+    summary, *paragraphs = cleandoc(endpoint.handler.__doc__ or "").split("\n\n")
+    description = "\n\n".join(each for each in paragraphs if not each.startswith("Raises "))
     role = [endpoint.scope]  # either scheme will do, and the scope stands as the role that it needs
     success: Json = {"description": "Success."}
     if endpoint.status != 204:
@@ -112,7 +113,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
     operation: Json = {
         "operationId": endpoint.handler.__name__,
         "summary": summary,
-        **({"description": description.strip()} if description.strip() else {}),
+        **({"description": description} if description else {}),
         "tags": [endpoint.path.split("/")[2].partition(":")[0]],
         "parameters": _parameters(endpoint, schemas),
         "responses": {str(endpoint.status): success, **errors},

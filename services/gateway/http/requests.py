@@ -63,7 +63,7 @@ Handler = Callable[[Gateway, Request, Principal], Awaitable[Response]]
 def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitable[Response]]:
     """Wrap the handler: only a key with the scope may call it, and its errors become responses.
 
-    With the scope None, anybody may. Each request is part of a trace.
+    With the scope None, anybody may. Each request is part of a trace. Raises a database error that is not transient.
     """
 
     async def endpoint(request: Request) -> Response:
@@ -73,6 +73,7 @@ def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitabl
         return response
 
     async def respond(request: Request) -> Response:
+        """Call the handler, or return the response for its error. Raises a database error that is not transient."""
         gateway: Gateway = request.app.state.gateway
         try:
             if "\0" in request.scope["path"] or any("\0" in value for value in request.query_params.values()):

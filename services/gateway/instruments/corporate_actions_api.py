@@ -49,6 +49,8 @@ async def post_corporate_action(
     """Enter a split or dividend.
 
     It takes effect at `effective_at`, or within seconds if that has passed.
+
+    Raises Invalid for an unknown symbol.
     """
     if not await read(gateway, order_queries.instrument_exists, body.symbol):
         raise Invalid(f"symbol: unknown instrument {body.symbol}", field="symbol")

@@ -45,6 +45,8 @@ async def post_halt(gateway: Gateway, principal: Principal, body: NewHalt) -> Ha
     """Halt trading of an instrument: new orders are rejected, and none fills until trading is resumed.
 
     Open orders stay open and may be canceled. If the instrument is halted already, the result is that halt, unchanged.
+
+    Raises Invalid for an unknown symbol.
     """
     found = await read(gateway, queries.instrument_with_halt, body.symbol)
     if found is None:
@@ -60,6 +62,8 @@ async def delete_halt(gateway: Gateway, principal: Principal, symbol: AnyCaseSym
     """Resume trading of an instrument.
 
     The status is 204 if trading is resumed, if that is pending, and if the instrument is not halted.
+
+    Raises NotFound for an unknown symbol.
     """
     found = await read(gateway, queries.instrument_with_halt, symbol)
     if found is None:

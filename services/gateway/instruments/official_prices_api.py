@@ -52,6 +52,9 @@ async def post_official_price(gateway: Gateway, principal: Principal, body: NewO
     """Enter the official open or close of a trading day. Orders for that auction fill at it.
 
     An official price is final: once it is known, another one is rejected.
+
+    Raises Invalid for an unknown symbol, a day without that auction, an auction that has not ended, and one during a
+    halt.
     """
     auction = await read(gateway, queries.auction, body.symbol, body.kind, body.day)
     if auction is None:

@@ -10,7 +10,10 @@ from services.gateway.trading.serializers import account_json
 
 
 async def get_account(gateway: Gateway, principal: Principal) -> Account:
-    """Get the account of the key."""
+    """Get the account of the key.
+
+    Raises NotReady while it is being opened.
+    """
     row = await read(gateway, account_queries.account, principal.account_id)
     if row is None:
         raise NotReady("the account is being opened; retry in a moment")

@@ -26,7 +26,10 @@ async def get_order(gateway: Gateway, principal: Principal, order_id: UUID, quer
 
 
 async def get_order_by_client_id(gateway: Gateway, principal: Principal, query: ClientOrderQuery) -> Order:
-    """Get an order by its client order id."""
+    """Get an order by its client order id.
+
+    Raises NotFound if the account has no such order.
+    """
     row = await read(gateway, order_queries.order_by_client_id, principal.account_id, query.client_order_id)
     if row is None:
         raise NotFound(f"order not found for client_order_id {query.client_order_id[:128]}")
@@ -37,6 +40,9 @@ async def post_order(gateway: Gateway, principal: Principal, body: NewOrder) -> 
     """Submit an order and wait until it is accepted or rejected.
 
     A request that is repeated with its `client_order_id` places one order, and returns it each time.
+
+    Raises Invalid for an unknown symbol, for a `client_order_id` of another order and, like Forbidden, if the order is
+    rejected.
     """
     command = body.command(account_id=principal.account_id, order_id=uuid4(), now=gateway.context.clock())
     if not await read(gateway, order_queries.instrument_exists, command.symbol):
@@ -74,6 +80,8 @@ async def delete_order(gateway: Gateway, principal: Principal, order_id: UUID) -
 
     The status is 204 if the order is canceled or the cancel is still pending. It is 422 if the order has ended, or if
     its auction is too close.
+
+    Raises Invalid, and NotFound if the account has no such order.
     """
     row = await _order(gateway, principal, order_id)
     if row["status"] not in commands.ENDED:

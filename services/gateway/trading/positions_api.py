@@ -32,6 +32,9 @@ async def delete_position(gateway: Gateway, principal: Principal, symbol: str, q
     """Close a position, or a part of it, with a market order.
 
     A percentage of a short position is rounded down to whole shares.
+
+    Raises NotFound if the account has no such position, Invalid if the percentage is too small, and Forbidden or
+    Invalid if the order is rejected.
     """
     position = await _position(gateway, principal, symbol)
     qty: Decimal = query.qty or abs(position["qty"])
