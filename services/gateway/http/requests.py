@@ -27,7 +27,7 @@ from services.gateway.http.errors import (
     refusal_response,
 )
 from services.gateway.settings import Settings
-from services.gateway.streams.hub import Live
+from services.gateway.streams.hub import Hub
 from shared.bus.amqp.queue_stats import QueueFigures
 from shared.bus.tracing import tracing
 from shared.bus.unit_of_work import ServiceContext
@@ -51,7 +51,7 @@ class Gateway:
     """What the handlers work with. ``queue_figures`` asks the broker; None where it cannot be asked."""
 
     context: ServiceContext
-    live: Live
+    hub: Hub
     settings: Settings
     keys: KeyRing
     queue_figures: Callable[[], Sequence[QueueFigures]] | None = None

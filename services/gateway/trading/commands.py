@@ -44,7 +44,7 @@ def refusal(reason: str, message: str) -> RequestRefused:
 async def ask(gateway: Gateway, send: Callable[[UnitOfWork], object], awaited: Sequence[UUID]) -> list[Answer | None]:
     """Commit what ``send`` publishes; what was answered about each that is awaited, None where nothing was in time."""
     with ExitStack() as stack:
-        waiting = [stack.enter_context(gateway.live.waiting_for(each)) for each in awaited]
+        waiting = [stack.enter_context(gateway.hub.waiting_for(each)) for each in awaited]
         await run_in_threadpool(_commit, gateway, send)
         return await answers_within(gateway.settings.answer_timeout, waiting)
 
