@@ -26,7 +26,7 @@ from services.gateway.http.openapi import document
 from services.gateway.http.requests import Gateway, guarded
 from services.gateway.instruments import corporate_actions_api, halts_api, official_prices_api
 from services.gateway.operations import dead_letters_api, jobs_api, monitoring_api, queues_api, runs_api
-from services.gateway.trading import orders_api, positions_api, submissions
+from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition
 
 log = structlog.get_logger(__name__)
@@ -85,6 +85,8 @@ async def get_document() -> dict[str, Any]:
 cached_document = cache(document)
 #: Every route of /v2 and /api.
 ENDPOINTS = (
+    *account_api.endpoints,
+    *calendar_api.endpoints,
     *orders_api.endpoints,
     *positions_api.endpoints,
     *api.endpoints,

@@ -16,6 +16,7 @@ from shared.contracts.orders import (
     Side,
     TimeInForce,
 )
+from shared.exchange import margin
 from shared.money import CENT, ZERO
 
 #: No order trades less than this: the ninth decimal of a share.
@@ -165,14 +166,36 @@ class Account:
 
     @property
     def is_marked(self) -> bool:
-        """Whether what it may do depends on what its positions are worth now."""
+        """Whether its buying power depends on what its positions are worth now."""
         return self.settings.on_equity or self.short or self.cash < 0
 
     @property
     def equity(self) -> Decimal:
-        return self.cash + self.long_value + self.short_value
+        return margin.equity(cash=self.cash, long_value=self.long_value, short_value=self.short_value)
 
     @property
     def buying_power(self) -> Decimal:
-        """So much more the account may hold: a multiple of its equity, less what it holds and has reserved."""
-        return self.settings.multiplier * self.equity - self.long_value + self.short_value - self.reserved
+        return margin.buying_power(
+            equity=self.equity,
+            long_value=self.long_value,
+            short_value=self.short_value,
+            reserved=self.reserved,
+            multiplier=self.settings.multiplier,
+        )
+
+    @property
+    def maintenance_margin(self) -> Decimal:
+        """The least equity that it must have. It is zero where nothing was borrowed, whatever it may borrow now."""
+        if self.cash >= 0 and not self.short_value:
+            return ZERO
+        return margin.maintenance_margin(self.long_value, self.short_value)
+
+    @property
+    def daily_interest(self) -> Decimal:
+        """A day's interest on the cash that it owes and on the shares that it has borrowed."""
+        return margin.daily_interest(
+            cash=self.cash,
+            short_value=self.short_value,
+            loan_rate=self.settings.loan_rate,
+            borrow_rate=self.settings.borrow_rate,
+        )

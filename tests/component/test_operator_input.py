@@ -232,7 +232,7 @@ def test_a_query_that_times_out_is_a_503_that_says_so(
 
     monkeypatch.setattr(run_queries, "figures", slow)
     answer = client.get(f"/api/jobs/{JOB}/figures")
-    assert (answer.status_code, "ask for less" in answer.json()["detail"]) == (503, True)
+    assert (answer.status_code, "narrow the time range" in answer.json()["detail"]) == (503, True)
 
 
 def path_of(endpoint: Endpoint) -> str:

@@ -12,10 +12,10 @@ from starlette.responses import Response
 from services.gateway.http.auth import OPERATE, TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.requests import Gateway, read
-from services.gateway.instruments import halts_api
+from services.gateway.instruments import queries as instrument_queries
 from services.gateway.operations.jobs_api import status_json
 from services.gateway.streams.events import Part
-from services.gateway.trading import account_queries, order_queries, submissions
+from services.gateway.trading import account_queries, order_queries
 from services.gateway.trading.requests import OrderQuery
 from services.gateway.trading.serializers import account_json, order_json, position_json, price_json
 
@@ -42,7 +42,7 @@ async def _events(gateway: Gateway, principal: Principal) -> AsyncIterator[Serve
     sent: dict[Part, str] = {}
     sent_at = jobs_due = clock()
     with gateway.hub.stream(principal.account_id) as stream:
-        yield _event("prices", {"prices": [price_json(row) for row in await read(gateway, submissions.prices)]})
+        yield _event("prices", {"prices": [price_json(row) for row in await read(gateway, instrument_queries.prices)]})
         stream.mark({Part.HALTS, Part.ACCOUNT, Part.POSITIONS, Part.ORDERS})
         while await run_in_threadpool(gateway.keys.is_valid, principal):
             await stream.wait(JOBS_SECONDS if operator else PING_SECONDS)
@@ -78,7 +78,8 @@ async def _part(gateway: Gateway, principal: Principal, part: Part) -> ServerSen
             rows = await read(gateway, order_queries.orders, account, OrderQuery(status="all", limit=50))
             return _event(part, {"orders": [order_json(row) for row in rows]})
         case Part.HALTS:
-            return _event(part, {"halts": [price_json(row) for row in await read(gateway, halts_api.standing_halts)]})
+            halts = await read(gateway, instrument_queries.open_halts)
+            return _event(part, {"halts": [price_json(row) for row in halts]})
         case Part.JOBS:
             return ServerSentEvent(await status_json(gateway), event=part)
 

@@ -12,8 +12,9 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Invalid, NotFound
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
+from services.gateway.http.schemas import RowNumber
 from services.gateway.operations.monitoring_schemas import DeadLetterDetail, DeadLetterPage, DeadLettersAsked
-from services.gateway.operations.requests import DeadLetterIds, DeadLetterQuery, Number
+from services.gateway.operations.requests import DeadLetterIds, DeadLetterQuery
 from shared.bus.dead_letters import (
     NoSuchDeadLetter,
     discard_dead_letters,
@@ -30,7 +31,7 @@ async def get_dead_letters(gateway: Gateway, query: DeadLetterQuery) -> DeadLett
     return await page_of(gateway, _DEAD_LETTERS.page, query, DeadLetterPage, ("died_at", "service", "id"))
 
 
-async def get_dead_letter(gateway: Gateway, service: str, dead_letter: Number) -> DeadLetterDetail:
+async def get_dead_letter(gateway: Gateway, service: str, dead_letter: RowNumber) -> DeadLetterDetail:
     """Get a dead letter with its message and the whole error."""
     _check_service(service)
     try:

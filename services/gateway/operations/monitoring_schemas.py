@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from services.gateway.http.pagination import Page
-from services.gateway.operations.schemas import Answer
+from services.gateway.http.schemas import Answer
 
 
 class Worker(Answer):

@@ -11,17 +11,13 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, RootModel, Va
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from services.gateway.http.pagination import FROM_CURSOR, Moment, PageQuery, Query, StretchQuery
-from services.gateway.trading.requests import Printable
+from services.gateway.http.pagination import FROM_CURSOR, PageQuery, StretchQuery, TimeCursor
+from services.gateway.http.schemas import Moment, Query, RowNumber, Word
 from shared.jobs.settings import JobSettings
-
-#: The number of a row in its table.
-Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Word = Annotated[Printable, Field(min_length=1, max_length=200)]
 
 
 class RunQuery(StretchQuery):
-    cursor: Annotated[tuple[Moment, UUID], *FROM_CURSOR] | None = None
+    cursor: TimeCursor | None = None
     job: Word | None = None
     service: Word | None = None
     state: Literal["waiting", "queued", "running", "joining", "finished"] | None = None
@@ -31,7 +27,7 @@ class RunQuery(StretchQuery):
 
 
 class LogQuery(StretchQuery):
-    cursor: Annotated[tuple[Moment, Number], *FROM_CURSOR] | None = None
+    cursor: Annotated[tuple[Moment, RowNumber], *FROM_CURSOR] | None = None
     service: Word | None = None
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = Field(
         default=None, description="This level and above."
@@ -42,20 +38,20 @@ class LogQuery(StretchQuery):
 
 
 class AlertQuery(PageQuery):
-    cursor: Annotated[tuple[Moment, Number], *FROM_CURSOR] | None = None
+    cursor: Annotated[tuple[Moment, RowNumber], *FROM_CURSOR] | None = None
     open: bool | None = None
     kind: Word | None = None
 
 
 class ActionQuery(PageQuery):
-    cursor: Annotated[tuple[Number], *FROM_CURSOR] | None = None
+    cursor: Annotated[tuple[RowNumber], *FROM_CURSOR] | None = None
     who: Word | None = None
     what: Word | None = None
     subject: Word | None = None
 
 
 class DeadLetterQuery(PageQuery):
-    cursor: Annotated[tuple[Moment, Word, Number], *FROM_CURSOR] | None = None
+    cursor: Annotated[tuple[Moment, Word, RowNumber], *FROM_CURSOR] | None = None
     service: Word | None = None
     queue: Word | None = None
     reason: Word | None = None
@@ -72,7 +68,7 @@ class Toggle(Query):
 class DeadLetterIds(Query):
     """Ids of dead letters of one service."""
 
-    dead_letters: tuple[Number, ...] = Field(min_length=1, max_length=10_000)
+    dead_letters: tuple[RowNumber, ...] = Field(min_length=1, max_length=10_000)
 
 
 def _storable(parameters: Any) -> Any:

@@ -4,18 +4,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from services.gateway.http.pagination import Page
+from services.gateway.http.schemas import Answer
 from shared.jobs.settings import JobSettings
-
-
-class Answer(BaseModel):
-    """The JSON of a response. A row with an unknown column is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Settings(dict[str, Any]):

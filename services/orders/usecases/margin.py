@@ -16,7 +16,6 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import InterestCharged, MarginCalled, MarginCallEnded
 from shared.contracts.orders import NewOrder, OrderStatus, OrderType, Side, TimeInForce
 from shared.exchange.ledger import Entry, Kind
-from shared.exchange.margin import daily_interest, maintenance
 from shared.exchange.order import Account
 from shared.money import plain
 
@@ -28,7 +27,7 @@ def charge_interest(uow: UnitOfWork, day: date) -> int:
     events = AccountEvents(uow, accounts)
     entries = []
     for account in list(accounts.values()):
-        amount, reference = daily_interest(account), _interest_id(account.id, day)
+        amount, reference = account.daily_interest, _interest_id(account.id, day)
         if not amount or reference in charged:
             continue
         accounts[account.id] = replace(account, cash=account.cash - amount)
@@ -52,7 +51,7 @@ def check_margins(uow: UnitOfWork) -> dict[str, int]:
     calls = margin_calls.open_calls(uow.connection, list(accounts))
     done = {"called": 0, "met": 0, "liquidated": 0}
     for account in list(accounts.values()):
-        call, required = calls.get(account.id), maintenance(account)
+        call, required = calls.get(account.id), account.maintenance_margin
         if account.equity >= required or not required:  # who holds nothing has nothing to close
             done["met"] += call is not None and _end(uow, account, call, "met")
         elif call is None:
