@@ -23,7 +23,10 @@ class Session(TypedDict):
 
 
 async def post_session(gateway: Gateway, request: Request, body: SessionRequest) -> Annotated[Response, Session]:
-    """Sign in: exchange a key for a session cookie, which scripts cannot read and other sites cannot send."""
+    """Sign in: exchange a key for a session cookie, which scripts cannot read and other sites cannot send.
+
+    Raises Unauthorized where the key ID or the secret key is wrong.
+    """
     principal = await run_in_threadpool(gateway.keys.verify, body.key_id, body.secret_key)
     if principal is None:
         raise Unauthorized("the key ID or the secret key is wrong")

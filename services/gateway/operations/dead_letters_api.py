@@ -32,7 +32,10 @@ async def get_dead_letters(gateway: Gateway, query: DeadLetterQuery) -> DeadLett
 
 
 async def get_dead_letter(gateway: Gateway, service: str, dead_letter: RowNumber) -> DeadLetterDetail:
-    """Get a dead letter with its message and the whole error."""
+    """Get a dead letter with its message and the whole error.
+
+    Raises NotFound where the service or the dead letter is unknown.
+    """
     _check_service(service)
     try:
         found = await read(gateway, inspect_dead_letter, service, dead_letter)

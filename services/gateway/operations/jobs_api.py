@@ -36,7 +36,10 @@ async def status_json(gateway: Gateway) -> str:
 
 
 async def get_job(gateway: Gateway, name: str) -> JobDetail:
-    """Get a job's status, its declared settings, the operators' overrides, and its next five slots."""
+    """Get a job's status, its declared settings, the operators' overrides, and its next five slots.
+
+    Raises NotFound where no service has declared the job.
+    """
     now = gateway.context.clock()
     job = await read(gateway, run_queries.job, name, now)
     if job is None:
@@ -46,7 +49,10 @@ async def get_job(gateway: Gateway, name: str) -> JobDetail:
 
 
 async def get_figures(gateway: Gateway, name: str, query: FiguresQuery) -> JobFigures:
-    """Get outcomes, durations and lateness of a job's runs in the last hours."""
+    """Get outcomes, durations and lateness of a job's runs in the last hours.
+
+    Raises NotFound where no service has declared the job.
+    """
     now = gateway.context.clock()
     if not await read(gateway, run_queries.exists, name):
         raise unknown_job(name)

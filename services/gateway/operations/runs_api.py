@@ -22,7 +22,10 @@ async def get_runs(gateway: Gateway, query: RunQuery) -> RunPage:
 
 
 async def get_run(gateway: Gateway, run_id: UUID) -> RunDetail:
-    """Get a run with its parameters, progress, error, parts, chained runs, retries and log."""
+    """Get a run with its parameters, progress, error, parts, chained runs, retries and log.
+
+    Raises NotFound where no run has this id.
+    """
     run = await read(gateway, run_queries.run, run_id)
     if run is None:
         raise NotFound(f"run_id: there is no run {run_id}", field="run_id")
