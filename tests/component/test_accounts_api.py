@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from embedded.system import System
 from tests.component.http_trader import KEY, Trader
-from tests.component.operator_desk import actions
+from tests.component.job_rows import actions
 from tests.support import eventually, value
 
 RESTING: dict[str, Any] = {"type": "limit", "limit_price": "50", "time_in_force": "gtc"}
