@@ -76,7 +76,7 @@ def test_trades_are_filtered(trader: Trader) -> None:
     strategy_id = uuid4()
     command = order(trader.account_id, symbol="IBM", strategy_id=strategy_id)
     send(trader.system.contexts["gateway"], command)
-    trader.awaited(str(command.order_id), "accepted")
+    eventually(lambda: trader.ask("GET", f"/orders/{command.order_id}").status_code == 200, what="the order is known")
     push(trader.system, "200", "IBM")
     ibm, sold, bought = trades(trader, 3)
     for query, expected in (

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -11,7 +12,14 @@ from services.gateway.http.auth import OPERATE, SESSION_LIFE, TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Unauthorized
 from services.gateway.http.requests import COOKIE, Gateway
-from services.gateway.trading.requests import SessionRequest
+from services.gateway.http.schemas import Printable, Query
+
+
+class SessionRequest(Query):
+    """The key to open a session with."""
+
+    key_id: Printable = Field(min_length=1, max_length=64)
+    secret_key: Printable = Field(min_length=1, max_length=200)
 
 
 class Session(TypedDict):

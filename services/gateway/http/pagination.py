@@ -11,8 +11,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 
 from services.gateway.http.requests import Gateway, read
-from services.gateway.http.schemas import Moment as Moment  # noqa: PLC0414 - imported from here too
-from services.gateway.http.schemas import Query as Query  # noqa: PLC0414 - imported from here too
+from services.gateway.http.schemas import Moment, Query
 from shared.storage.keyset import Record
 
 Item = TypeVar("Item", bound=BaseModel)

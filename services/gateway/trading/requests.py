@@ -7,8 +7,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from services.gateway.http.schemas import AnyCaseSymbol, Query
-from services.gateway.http.schemas import Printable as Printable  # noqa: PLC0414 - imported from here too
+from services.gateway.http.schemas import AnyCaseSymbol, Printable, Query
 from shared.contracts.base import Number
 from shared.contracts.orders import (
     MAX_PRICE,
@@ -162,10 +161,3 @@ class CloseAllQuery(_LenientQuery):
     """``DELETE /v2/positions``."""
 
     cancel_orders: bool = Field(default=False, description="Cancel all open orders first.")
-
-
-class SessionRequest(Query):
-    """A key to open a session with."""
-
-    key_id: Printable = Field(min_length=1, max_length=64)
-    secret_key: Printable = Field(min_length=1, max_length=200)
