@@ -39,7 +39,7 @@ def test_each_completed_order_is_a_trade(trader: Trader) -> None:
     }
     assert (opening["realized_pl"], opening["fees"], opening["generation"]) == (None, "0", 1)
     assert (opening["strategy_id"], opening["submitted_at"]) == (None, bought["submitted_at"])
-    assert opening["submitted_at"] <= opening["first_filled_at"] <= opening["completed_at"]
+    assert opening["submitted_at"] <= opening["first_fill_at"] <= opening["completed_at"]
     assert (closing["order_id"], closing["qty"], closing["realized_pl"]) == (sold["id"], "4", "3.92")
 
 

@@ -58,7 +58,7 @@ LEDGER = Keyset(
 TRADES = Keyset(
     """
     SELECT order_id, generation, symbol, side, qty, avg_price, currency, fees, realized_pl, strategy_id, submitted_at,
-           first_filled_at, completed_at
+           first_fill_at, completed_at
     FROM orders.trades_v1
     """,
     ("completed_at", "order_id"),

@@ -173,7 +173,7 @@ class Trade(Answer):
     realized_pl: Figure | None
     strategy_id: UUID | None
     submitted_at: datetime
-    first_filled_at: datetime | None
+    first_fill_at: datetime
     completed_at: datetime
 
 
