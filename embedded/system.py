@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from services.gateway import service as gateway
 from services.gateway.http.auth import Key
 from services.gateway.settings import Settings
-from services.gateway.streams.hub import Live
+from services.gateway.streams.hub import Hub
 from services.marketdata.service import service as marketdata
 from services.orders.service import service as orders
 from services.strategy.service import service as strategy
@@ -59,7 +59,7 @@ class System:
             name: ServiceContext(name, make_engine(url, name=name, pool_size=settings.pool_size), clock)
             for name, url in urls.items()
         }
-        self.live = Live()
+        self.hub = Hub()
         self.keys: list[Key] = []
         self.broker = make_broker(self.contexts)
         self.worker = Worker(self.broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=settings.threads)
@@ -76,7 +76,7 @@ class System:
             prepare(service, self.contexts[service.name], jobs)
             self.pulses.append(attach(service, self.broker, self.contexts[service.name], jobs))
         self.keys = gateway.prepare(self.contexts[gateway.NAME], self.settings)
-        self.broker.listen([routing_key(message, message.service) for message in LIVE], self.live.on_message)
+        self.broker.listen([routing_key(message, message.service) for message in LIVE], self.hub.receive)
 
     @contextmanager
     def running(self, *, feeds: bool = True) -> Iterator[None]:
@@ -114,7 +114,7 @@ class System:
 
     def app(self) -> Starlette:
         return gateway.build_app(
-            self.contexts[gateway.NAME], self.live, self.settings, self._checks, self.broker.queue_stats
+            self.contexts[gateway.NAME], self.hub, self.settings, self._checks, self.broker.queue_stats
         )
 
     def _checks(self) -> dict[str, bool]:

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.gateway.http.auth import add_key
-from services.gateway.retention import Housekeeping
+from services.gateway.retention import Retention
 from services.marketdata.jobs import jobs as marketdata_jobs
 from services.orders.jobs import jobs as orders_jobs
 from services.strategy.jobs import jobs as strategy_jobs
@@ -207,10 +207,10 @@ def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, st
             add(context, kind, timedelta(days=400))
         add_sessions(context, -SECOND, SECOND)
         add_submissions(context, timedelta(days=31), timedelta(days=29), None)
-        housekeeping = Housekeeping(context)
+        retention = Retention(context)
         removed = {**dict.fromkeys((f"{kind}_removed" for kind in ADD), 1), "sessions_removed": 1}
-        assert housekeeping.remove_old_rows() == {**removed, "submissions_removed": 1}
-        assert sum(housekeeping.remove_old_rows().values()) == 0
+        assert retention.remove_old_rows() == {**removed, "submissions_removed": 1}
+        assert sum(retention.remove_old_rows().values()) == 0
         assert value(context.engine, "SELECT count(*) FROM gateway.sessions") == 1
         assert value(context.engine, "SELECT count(*) FROM gateway.submissions") == 2
 
@@ -236,18 +236,18 @@ def add_submissions(context: ServiceContext, *answered_ago: timedelta | None) ->
             )
 
 
-def test_the_gateways_housekeeping_waits_for_the_database(urls: dict[str, str]) -> None:
+def test_the_gateways_retention_waits_for_the_database(urls: dict[str, str]) -> None:
     """Started before its tables can be reached, it goes on when they can."""
     with unit_of("gateway", urls) as context:
         add_sessions(context, -SECOND)
         with context.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE gateway.inbox RENAME TO inbox_away")
-        housekeeping = Housekeeping(context)
+        retention = Retention(context)
         with capture_logs() as logs:
-            housekeeping.start()
-            eventually(lambda: logs, what="the housekeeping noticed")
+            retention.start()
+            eventually(lambda: logs, what="retention has noticed")
             with context.engine.begin() as connection:
                 connection.exec_driver_sql("ALTER TABLE gateway.inbox_away RENAME TO inbox")
             eventually(lambda: value(context.engine, "SELECT count(*) FROM gateway.sessions") == 0)
-        housekeeping.stop()
-        assert not housekeeping.alive
+        retention.stop()
+        assert not retention.alive

@@ -384,7 +384,9 @@ def test_a_start_waits_for_the_views_of_other_services(
         for engine in engines.values():
             stack.callback(engine.dispose)
         valuation = ServiceContext("valuation", engines["valuation"])
-        with pytest.raises(DatabaseUnavailable, match=r"not ready after 0 s: relation \"orders.positions_v1\" does not exist"):
+        with pytest.raises(
+            DatabaseUnavailable, match=r"not ready after 0 s: relation \"orders.positions_v1\" does not exist"
+        ):
             migrate_when_ready(valuation, seconds=0)
         caplog.clear()
         monkeypatch.setattr("shared.service.time.sleep", migrate_others)

@@ -1,4 +1,4 @@
-"""What the tests of the operator's routes share: rows of jobs and runs, and a look at what operators did."""
+"""Helpers of the operations tests: rows of jobs, runs and the log, and the recorded actions of operators."""
 
 import json
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ def engine_of(system: System) -> Engine:
 
 
 def add_job(system: System, name: str = JOB, **settings: Any) -> str:
-    """A job of orders that no code runs: every minute unless told otherwise."""
+    """Add a job of orders that no code runs, by default every minute."""
     declared = JobSettings.model_validate({"schedule": "1m", **settings}).model_dump_json()
     with engine_of(system).begin() as connection:
         connection.execute(_ADD_JOB, {"name": name, "declared": declared})
@@ -30,7 +30,7 @@ def add_job(system: System, name: str = JOB, **settings: Any) -> str:
 
 
 def add_run(system: System, job: str = JOB, **columns: Any) -> UUID:
-    """A scheduled run that took a second and succeeded, unless told otherwise."""
+    """Add a run, by default a scheduled one that took a second and succeeded."""
     at = columns.pop("at", LONG_AGO)
     given = {
         "id": uuid4(),
@@ -52,7 +52,7 @@ def add_run(system: System, job: str = JOB, **columns: Any) -> UUID:
 
 
 def add_line(system: System, message: str, **columns: Any) -> None:
-    """A line of the log, of level INFO unless told otherwise."""
+    """Add a line to the log, by default of level INFO."""
     given = {"at": LONG_AGO, "service": "orders", "level": "INFO", "logger": "test", "worker": "w"}
     _insert(engine_of(system), "jobs.system_log", {**given, "message": message, **columns})
 
@@ -70,7 +70,7 @@ def _insert(engine: Engine, table: str, row: dict[str, Any]) -> None:
 
 
 def actions(system: System) -> list[tuple[Any, ...]]:
-    """Who did what to what, with what was before and after; the oldest first."""
+    """The operators' actions, the oldest first: who, what, subject, before, after."""
     found = rows(engine_of(system), "SELECT who, what, subject, before, after FROM jobs.operator_actions ORDER BY id")
     return [tuple(row) for row in found]
 

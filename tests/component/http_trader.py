@@ -1,4 +1,4 @@
-"""What the tests of the HTTP surface share: keys, orders, prices, and a look at what is stored."""
+"""A trader over HTTP, with an account and a key of its own, and prices for it to trade at."""
 
 import itertools
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _sequences = itertools.count(1)
 
 
 def stored(system: System) -> tuple[int, int, int]:
-    """How many submissions, orders and outgoing messages there are."""
+    """Return the numbers of submissions, orders and outgoing messages."""
     engine = system.contexts["gateway"].engine
     return (
         value(engine, "SELECT count(*) FROM gateway.submissions"),
@@ -31,7 +31,7 @@ def stored(system: System) -> tuple[int, int, int]:
 
 
 def push(system: System, last: str, symbol: str = "AAPL") -> None:
-    """A price as marketdata writes and publishes it: the bid a cent below, the ask a cent above."""
+    """Write and publish a price as marketdata does, with the bid a cent below and the ask a cent above."""
     quote = price(symbol, last, sequence=next(_sequences))
     with system.contexts["marketdata"].engine.begin() as connection:
         connection.exec_driver_sql(
@@ -44,7 +44,7 @@ def push(system: System, last: str, symbol: str = "AAPL") -> None:
 
 @dataclass(frozen=True)
 class Trader:
-    """Who trades an account of their own, with its key. Requests under ``/v2``, unless they say otherwise."""
+    """An account with its key. Paths are under ``/v2``, except those that begin with ``/api``."""
 
     system: System
     client: TestClient
@@ -52,14 +52,16 @@ class Trader:
     key: dict[str, str]
 
     def ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """Send a request with the key."""
         whole = path if path.startswith("/api") else f"/v2{path}"
         return self.client.request(method, whole, headers=self.key, **options)
 
     def get(self, path: str, **query: Any) -> Any:
+        """Return the JSON of a GET."""
         return self.ask("GET", path, params=query).json()
 
     def order(self, **terms: Any) -> Any:
-        """A market buy of 10 AAPL for the day unless told otherwise, accepted."""
+        """Submit an order, by default a day market buy of 10 AAPL, and assert that it is accepted or pending."""
         given = {**ORDER, **terms}
         if "notional" in terms:
             del given["qty"]
@@ -68,17 +70,18 @@ class Trader:
         return answer.json()
 
     def refused(self, method: str, path: str, **options: Any) -> tuple[int, str]:
+        """Return the status and the message of an error."""
         answer = self.ask(method, path, **options)
         return answer.status_code, answer.json().get("message") or answer.json()["detail"]
 
     def filled(self, last: str, **terms: Any) -> Any:
-        """The order of these terms, filled at about this price."""
+        """Submit an order, publish this price, and return the order once it is filled."""
         placed = self.order(**terms)
         push(self.system, last, placed["symbol"])
         return self.awaited(placed["id"], "filled")
 
     def awaited(self, order_id: str, status: str) -> Any:
-        """The order, once it has this status."""
+        """Return the order once it has this status."""
 
         def there() -> Any:
             found = self.get(f"/orders/{order_id}")
@@ -88,7 +91,7 @@ class Trader:
 
     @contextmanager
     def unanswered(self) -> Iterator[None]:
-        """Orders cannot touch the account meanwhile, and the gateway does not wait for it for long."""
+        """Lock the account against the orders service, and make the gateway time out early."""
         app: Any = self.client.app
         patient = app.state.gateway
         hasty = patient.settings.model_copy(update={"answer_timeout": 0.05})
@@ -101,13 +104,14 @@ class Trader:
             app.state.gateway = patient
 
     def books_hold(self) -> bool:
+        """Return True if no invariant of the books is broken."""
         return broken_invariants(self.system.contexts["orders"].engine) == {}
 
 
 def open_account(
     system: System, client: TestClient, cash: str = "100000", currency: str = "USD", **settings: Any
 ) -> Trader:
-    """A new account, once it is open; its key may trade and operate."""
+    """Open an account whose key may trade and operate, and return once it is open."""
     asked = {"name": "test", "cash": cash, "currency": currency, "settings": settings, "scopes": ["trade", "operate"]}
     opened = client.post("/api/accounts", json=asked, headers=KEY).json()
     key = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}

@@ -1,4 +1,4 @@
-"""What the tests of alerts share: rows as the job engine writes them, and the alerts that follow from them."""
+"""Helpers of the alert tests: rows as the job engine writes them, and the alerts that follow from them."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Engine, event, text
 
 from services.gateway.alerts.alert import Alert
-from services.gateway.alerts.evaluator import STARTING, Alerts, Figures
+from services.gateway.alerts.evaluator import STARTING, Evaluator, Figures
 from shared.bus.unit_of_work import ServiceContext
 from tests.conftest import FakeClock
 from tests.support import rows
@@ -19,11 +19,11 @@ from tests.support import rows
 MINUTE = timedelta(minutes=1)
 
 
-def watching(context: ServiceContext, clock: FakeClock, figures: Figures | None = None) -> Alerts:
-    """Alerts that have been evaluated for long enough to judge what went wrong before they began."""
-    alerts = Alerts(context, figures, queue_age=5 * MINUTE)
+def make_evaluator(context: ServiceContext, clock: FakeClock, figures: Figures | None = None) -> Evaluator:
+    """An evaluator that started long enough ago to judge failures from before its start."""
+    evaluator = Evaluator(context, figures, queue_age=5 * MINUTE)
     clock.now += STARTING
-    return alerts
+    return evaluator
 
 
 def execute(context: ServiceContext, statement: str, **values: Any) -> None:
@@ -44,7 +44,7 @@ def add_job(context: ServiceContext, name: str, *, due_at: datetime | None = Non
 
 
 def add_run(context: ServiceContext, job: str, **columns: Any) -> UUID:
-    """A finished run of just now, unless the columns say otherwise."""
+    """Add a run that started now, finished if the columns have an outcome."""
     now = context.clock()
     given = {
         "id": uuid4(),
@@ -62,7 +62,7 @@ def add_run(context: ServiceContext, job: str, **columns: Any) -> UUID:
 
 
 def add_outcomes(context: ServiceContext, clock: FakeClock, job: str, outcomes: Sequence[str], **columns: Any) -> None:
-    """Runs that finished one after the other, a second apart."""
+    """Add runs that finished one after the other, a second apart."""
     for outcome in outcomes:
         add_run(
             context, job, outcome=outcome, error=None if outcome == "succeeded" else "ValueError: no price", **columns
@@ -85,7 +85,7 @@ def add_worker(
 
 
 def open_alerts(context: ServiceContext) -> list[tuple[str, str]]:
-    """Kind and subject of each that is open."""
+    """The kind and subject of each open alert."""
     found = rows(
         context.engine, "SELECT kind, subject FROM jobs.notifications WHERE resolved_at IS NULL ORDER BY kind, subject"
     )
@@ -96,11 +96,11 @@ def notifications(context: ServiceContext) -> list[Any]:
     return rows(context.engine, "SELECT * FROM jobs.notifications ORDER BY id")
 
 
-def evaluate_until_over(alerts: Alerts, clock: FakeClock) -> None:
-    """Two evaluations in which what is gone is absent."""
+def evaluate_until_resolved(evaluator: Evaluator, clock: FakeClock) -> None:
+    """Evaluate twice, so that an absent alert is resolved."""
     for _ in range(2):
         clock.move(seconds=5)
-        alerts.evaluate()
+        evaluator.evaluate()
 
 
 def open_alert(context: ServiceContext, subject: str = "revalue") -> None:
@@ -127,7 +127,7 @@ def resolve_all(context: ServiceContext) -> None:
 
 @contextmanager
 def held_before(engine: Engine, part: str) -> Iterator[tuple[threading.Event, threading.Event]]:
-    """Statements with this part wait for the second event, when they have set the first."""
+    """Make statements with this part set the first event and wait for the second."""
     reached, go_on = threading.Event(), threading.Event()
 
     def hold(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -142,7 +142,7 @@ def held_before(engine: Engine, part: str) -> Iterator[tuple[threading.Event, th
         go_on.set()
 
 
-def only(gateway: ServiceContext) -> Any:
-    """The one notification that there is."""
-    (found,) = notifications(gateway)
+def only_notification(context: ServiceContext) -> Any:
+    """The only notification, if there is exactly one."""
+    (found,) = notifications(context)
     return found
