@@ -26,10 +26,11 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.jobs import RunJob
 from shared.jobs.declaration import Job
 from shared.jobs.engine import claims
-from shared.jobs.engine.executor import Runner
+from shared.jobs.engine.executor import Executor
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick
 from shared.jobs.run_context import Counts, RunContext
+from shared.markets import PublishedCalendar
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 
@@ -100,20 +101,20 @@ class Ours:
         bare = Job(Bare.JOB, "orders", "Has the bare rows.", _nothing, {"enabled": False})
         with engine.begin() as connection:
             claims.declare(connection, [*jobs.values(), bare], self.now)
-        self._tick = Tick(self.context)
-        self._runner = Runner(jobs, Heartbeat(self.context))
+        self._tick = Tick(self.context, PublishedCalendar(engine, self.context.clock))
+        self._executor = Executor(jobs, Heartbeat(self.context))
 
     def round(self) -> float:
         """Milliseconds for each run."""
         self.now += SECOND
         claiming = _Use.of(self._tick.claim_due)
-        running = _Use.of(partial(self._obey, self._queued()))
+        running = _Use.of(partial(self._execute, self._queued()))
         self.statements.append((claiming.statements + running.statements) / JOBS)
         return 1000 * (claiming.seconds + running.seconds) / JOBS
 
-    def _obey(self, commands: Sequence[RunJob]) -> None:
+    def _execute(self, commands: Sequence[RunJob]) -> None:
         for command in commands:
-            self._runner.obey(command, self.context)
+            self._executor.execute(command, self.context)
 
     def _queued(self) -> list[RunJob]:
         """The commands of this round, as the relay would have sent them."""

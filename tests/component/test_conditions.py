@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
+from services.strategy.conditions import drawdown_under, market_is_in, prices_younger_than
 from shared.bus.unit_of_work import ServiceContext
-from shared.jobs.conditions import drawdown_under, market_is_in, prices_younger_than
 from shared.jobs.declaration import Condition
 from shared.jobs.run_context import RunContext
 from shared.jobs.schedule.calendar import Phase

@@ -13,7 +13,8 @@ from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.declaration import Job
 from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.settings import InvalidSetting
-from tests.component.run_desk import Gate, a_job, runs, working
+from shared.markets import load_market
+from tests.component.job_worker import Gate, a_job, job_worker, runs
 from tests.conftest import FakeClock
 from tests.support import eventually, rows
 
@@ -31,11 +32,11 @@ def test_a_trigger_runs_a_disabled_job_with_its_parameters(orders: ServiceContex
         return {}
 
     job = Job("sweep", "orders", "Sweep.", note, {"enabled": False, "schedule": "1s"}, Symbols)
-    with working(orders, job) as at_work:
-        run_id = at_work.trigger(symbols=["AAPL"])
-        at_work.handled()
+    with job_worker(orders, job) as worker:
+        run_id = worker.trigger(symbols=["AAPL"])
+        worker.handled()
         with pytest.raises(InvalidSetting) as refused:
-            at_work.trigger(symbols=["AAPL", 3])
+            worker.trigger(symbols=["AAPL", 3])
     (run,) = runs(orders)
     assert given == [(run_id, {"symbols": ["AAPL"]})]
     assert (run.id, run.trigger, run.scheduled_for, run.outcome) == (run_id, "manual", None, "succeeded")
@@ -53,15 +54,15 @@ def test_progress_shows_while_it_runs_and_a_cancel_ends_it(orders: ServiceContex
         run.progress(3, 10)
         return gate(run)
 
-    with working(orders, a_job(count_up, enabled=False)) as at_work:
-        run_id = at_work.trigger()
+    with job_worker(orders, a_job(count_up, enabled=False)) as worker:
+        run_id = worker.trigger()
         assert gate.entered.wait(10)
-        at_work.heartbeat.beat()
+        worker.heartbeat.beat()
         (running,) = runs(orders)
         assert (running.state, running.done, running.total) == ("running", 3, 10)
-        assert at_work.cancel(run_id) == "running"
-        at_work.heartbeat.beat()
-        at_work.handled()
+        assert worker.cancel(run_id) == "running"
+        worker.heartbeat.beat()
+        worker.handled()
     (ended,) = runs(orders)
     assert (ended.outcome, ended.done, ended.total, ended.reason) == ("canceled", 3, 10, "canceled while it ran")
 
@@ -69,15 +70,15 @@ def test_progress_shows_while_it_runs_and_a_cancel_ends_it(orders: ServiceContex
 def test_a_canceled_run_that_waits_never_begins(orders: ServiceContext, clock: FakeClock) -> None:
     """It waited for the one before it."""
     gate = Gate()
-    with working(orders, a_job(gate, enabled=False)) as at_work:
-        at_work.trigger()
+    with job_worker(orders, a_job(gate, enabled=False)) as worker:
+        worker.trigger()
         assert gate.entered.wait(10)
         clock.move(seconds=1)
-        second = at_work.trigger()
-        assert at_work.cancel(second) == "finished"
+        second = worker.trigger()
+        assert worker.cancel(second) == "finished"
         gate.opened.set()
-        at_work.handled()
-        at_work.tick()
+        worker.handled()
+        worker.tick()
     assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 1), ("canceled", 0)]
 
 
@@ -89,15 +90,15 @@ def test_a_canceled_run_whose_message_is_on_its_way_never_begins(orders: Service
         ran.append(run.id)
         return {}
 
-    with working(orders, a_job(note, enabled=False)) as at_work:
-        consumer = at_work.worker.consumers["orders.jobs"]
+    with job_worker(orders, a_job(note, enabled=False)) as worker:
+        consumer = worker.dramatiq.consumers["orders.jobs"]
         consumer.pause()
         assert consumer.paused_event.wait(10)
-        run_id = at_work.trigger()
-        eventually(lambda: at_work.broker.queues["orders.jobs"].qsize() == 1)
-        assert at_work.cancel(run_id) == "finished"
+        run_id = worker.trigger()
+        eventually(lambda: worker.broker.queues["orders.jobs"].qsize() == 1)
+        assert worker.cancel(run_id) == "finished"
         consumer.resume()
-        at_work.handled()
+        worker.handled()
     assert [(run.outcome, run.attempt) for run in runs(orders)] == [("canceled", 0)]
     assert ran == []
 
@@ -111,8 +112,8 @@ def test_a_retry_is_a_run_of_its_own_for_the_same_slot(orders: ServiceContext, c
         slots.append(run.slot)
         return gate(run) if len(slots) == 2 else {}
 
-    with working(orders, a_job(note, schedule="1d")) as at_work:
-        at_work.tick()
+    with job_worker(orders, a_job(note, schedule="1d")) as worker:
+        worker.tick()
         (first,) = runs(orders)
         clock.move(minutes=5)
         with orders.unit_of_work() as uow:
@@ -121,7 +122,7 @@ def test_a_retry_is_a_run_of_its_own_for_the_same_slot(orders: ServiceContext, c
         with pytest.raises(control.RunUnfinished), orders.unit_of_work() as uow:
             control.retry(uow, again, who="OPERATOR1")
         gate.opened.set()
-        at_work.handled()
+        worker.handled()
     _, second = runs(orders)
     assert (second.id, second.trigger, second.parent_run_id, second.outcome) == (again, "retry", first.id, "succeeded")
     assert slots == [first.scheduled_for, first.scheduled_for]
@@ -136,9 +137,11 @@ def test_a_backfill_runs_the_slots_of_a_time_in_their_order(orders: ServiceConte
         return {}
 
     end = clock.now.replace(minute=0, second=0, microsecond=0)
-    with working(orders, a_job(note, schedule="1h", enabled=False)):
+    with job_worker(orders, a_job(note, schedule="1h", enabled=False)):
         with orders.unit_of_work() as uow:
-            ids = control.backfill(uow, "sweep", end - timedelta(hours=5), end, parameters={}, who="OPERATOR1")
+            ids = control.backfill(
+                uow, "sweep", end - timedelta(hours=5), end, load_market=load_market, parameters={}, who="OPERATOR1"
+            )
         eventually(lambda: [run.state for run in runs(orders)] == ["finished"] * 5)
     assert slots == [end - timedelta(hours=hours) for hours in (5, 4, 3, 2, 1)]
     assert {run.id for run in runs(orders)} == set(ids)
@@ -146,11 +149,13 @@ def test_a_backfill_runs_the_slots_of_a_time_in_their_order(orders: ServiceConte
 
 def test_a_backfill_that_asks_for_too_much_or_nothing_is_refused(orders: ServiceContext, clock: FakeClock) -> None:
     """A thousand slots at a time, and at least one."""
-    with working(orders, a_job(lambda _: {}, schedule="1h", enabled=False)):
+    with job_worker(orders, a_job(lambda _: {}, schedule="1h", enabled=False)):
         for hours, refusal in ((1001, control.TooManySlots), (0, control.NoSlots)):
             begin = clock.now - timedelta(hours=hours)
             with pytest.raises(refusal), orders.unit_of_work() as uow:
-                control.backfill(uow, "sweep", begin, clock.now, parameters={}, who="OPERATOR1")
+                control.backfill(
+                    uow, "sweep", begin, clock.now, load_market=load_market, parameters={}, who="OPERATOR1"
+                )
     assert runs(orders) == []
 
 
@@ -162,19 +167,19 @@ def test_a_paused_queue_waits_and_goes_on(orders: ServiceContext) -> None:
         ran.append(run.id)
         return {}
 
-    with working(orders, a_job(note, enabled=False)) as at_work:
-        queues = QueueControl(orders, lambda: [at_work.worker])
+    with job_worker(orders, a_job(note, enabled=False)) as worker:
+        queues = QueueControl(orders, lambda: [worker.dramatiq])
         _set_paused(orders, paused=True)
-        queues.look()
+        queues.poll()
         assert queues.paused == {"orders.jobs"}
-        consumer = at_work.worker.consumers["orders.jobs"]
+        consumer = worker.dramatiq.consumers["orders.jobs"]
         assert consumer.paused_event.wait(10)
-        run_id = at_work.trigger()
-        eventually(lambda: runs(orders)[0].state == "queued" and at_work.broker.queues["orders.jobs"].qsize() == 1)
+        run_id = worker.trigger()
+        eventually(lambda: runs(orders)[0].state == "queued" and worker.broker.queues["orders.jobs"].qsize() == 1)
         assert ran == []
         _set_paused(orders, paused=False)
-        queues.look()
-        at_work.handled()
+        queues.poll()
+        worker.handled()
     assert ran == [run_id]
     noted = "SELECT what, subject, before, after FROM jobs.operator_actions WHERE what <> 'trigger'"
     actions = rows(orders.engine, noted)

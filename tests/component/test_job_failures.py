@@ -11,7 +11,7 @@ from shared.jobs.engine.failures import Permanent
 from shared.jobs.run_context import Counts, RunContext
 from shared.resilience.breakers import Breaker, BreakerOpen
 from shared.resilience.rate_limits import RateLimited
-from tests.component.run_desk import Body, OutOfShares, a_job, runs, working
+from tests.component.job_worker import Body, OutOfShares, a_job, job_worker, runs
 from tests.conftest import FakeClock
 from tests.support import eventually, value
 
@@ -27,9 +27,9 @@ def test_a_job_that_raises_leaves_its_traceback_and_the_next_slot_runs(
             raise failures.pop()
         return {}
 
-    with working(orders, a_job(fail_once)) as at_work:
+    with job_worker(orders, a_job(fail_once)) as worker:
         for _ in range(2):
-            at_work.tick()
+            worker.tick()
             clock.move(seconds=1)
     failed, succeeded = runs(orders)
     assert (failed.outcome, failed.attempt, failed.counts, failed.error_kind) == ("failed", 1, {}, "unexpected")
@@ -57,16 +57,16 @@ def test_a_failure_is_tried_again_as_its_kind_has_it(
     def fail(_run: RunContext) -> Counts:
         raise error
 
-    with working(orders, a_job(fail, schedule="1d", retries=2, backoff="10s")) as at_work:
-        at_work.tick()
+    with job_worker(orders, a_job(fail, schedule="1d", retries=2, backoff="10s")) as worker:
+        worker.tick()
         pauses = []
         while (run := runs(orders)[0]).state == "waiting":
             pauses.append((run.not_before - clock.now).total_seconds())
             clock.now = run.not_before - timedelta(milliseconds=1)
-            at_work.tick()
+            worker.tick()
             assert runs(orders)[0].attempt == run.attempt
             clock.now = run.not_before
-            at_work.tick()
+            worker.tick()
     assert (run.outcome, run.error_kind, run.attempt, run.failures) == ("failed", kind, attempts, attempts)
     for pause, most in zip(pauses, (10, 20), strict=False):
         assert most / 2 <= pause <= most
@@ -82,13 +82,13 @@ def test_a_rate_limited_run_waits_until_the_limit_is_over(orders: ServiceContext
             raise refusals.pop()
         return {"prices_written": 1}
 
-    with working(orders, a_job(fetch, schedule="1d", retries=1, backoff="1s")) as at_work:
-        at_work.tick()
+    with job_worker(orders, a_job(fetch, schedule="1d", retries=1, backoff="1s")) as worker:
+        worker.tick()
         assert [(run.state, run.not_before, run.error_kind) for run in runs(orders)] == [
             ("waiting", retry_at, "rate_limited")
         ]
         clock.now = retry_at
-        at_work.tick()
+        worker.tick()
     assert [(run.outcome, run.counts) for run in runs(orders)] == [("succeeded", {"prices_written": 1})]
 
 
@@ -112,13 +112,13 @@ def test_a_run_that_needs_what_is_away_is_put_off_and_does_not_fail(orders: Serv
     critical = {"schedule": "1d", "priority": "critical"}
     needy = Job("needy", "orders", "Needs it.", note("needy"), {"schedule": "1d"}, needs=needs)
     urgent = Job("urgent", "orders", "Needs it, too.", note("urgent"), critical, needs=needs)
-    with working(orders, needy, urgent) as at_work:
-        at_work.tick()
+    with job_worker(orders, needy, urgent) as worker:
+        worker.tick()
         (waiting,) = runs(orders, "needy")
         assert (waiting.state, waiting.failures, waiting.reason) == ("waiting", 0, "waits for provider")
         assert ran == ["urgent"]
         clock.now = waiting.not_before
-        at_work.tick()
+        worker.tick()
     assert ran == ["urgent", "needy"]
     assert runs(orders, "needy")[0].outcome == "succeeded"
 
@@ -132,16 +132,16 @@ def test_a_run_over_its_time_limit_is_ended_and_fails(orders: ServiceContext) ->
         while True:
             threading.Event().wait(0.01)
 
-    with working(orders, a_job(hang, enabled=False, time_limit="1s"), threads=1) as at_work:
-        at_work.trigger()
+    with job_worker(orders, a_job(hang, enabled=False, time_limit="1s"), threads=1) as worker:
+        worker.trigger()
         assert entered.wait(10)
 
         def ended() -> bool:
-            at_work.heartbeat.beat()
+            worker.heartbeat.beat()
             return bool(runs(orders)[0].state == "finished")
 
         eventually(ended)
-        at_work.handled()
+        worker.handled()
     (run,) = runs(orders)
     assert (run.outcome, run.error_kind) == ("failed", "transient")
     assert "TimeLimitExceeded" in run.error
@@ -153,9 +153,9 @@ def test_an_error_is_kept_without_its_secrets_and_what_no_row_can_hold(orders: S
     def fail(_run: RunContext) -> Counts:
         raise OutOfShares("GET /query?apikey=hunter2 answered \0")
 
-    with working(orders, a_job(fail, enabled=False)) as at_work:
-        at_work.trigger()
-        at_work.handled()
+    with job_worker(orders, a_job(fail, enabled=False)) as worker:
+        worker.trigger()
+        worker.handled()
     (run,) = runs(orders)
     assert (run.outcome, run.error_kind) == ("failed", "unexpected")
     assert run.reason.endswith("GET /query?apikey=*** answered \N{REPLACEMENT CHARACTER}")

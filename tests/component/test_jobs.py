@@ -18,26 +18,29 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job
 from shared.jobs.engine import claims
-from shared.jobs.engine.dispatch import SEND_AGAIN_AFTER
+from shared.jobs.engine.dispatch import RESEND_AFTER
 from shared.jobs.engine.tick import Tick
 from shared.jobs.schedule.planning import MISSED, OVERLAPS
+from shared.markets import PublishedCalendar
 from shared.storage.migrate import ROOT
 from tests.component.watching import outbox, statements, unit_of
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
 SECOND = timedelta(seconds=1)
-generation = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SLOTS = 200
 REPLICAS = TICKERS_EACH = 2
 
 #: A service's scheduler as each replica runs it, cut down to its tick.
 SCHEDULER = """
 import sys
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.engine.tick import Tick, run_scheduler
+from shared.markets import PublishedCalendar
 from shared.storage.engine import make_engine
-run_scheduler([Tick(Unit("orders", make_engine(sys.stdin.readline().strip(), name="orders")))])
+context = ServiceContext("orders", make_engine(sys.stdin.readline().strip(), name="orders"))
+run_scheduler([Tick(context, PublishedCalendar(context.engine, context.clock))])
 """
 
 
@@ -50,7 +53,7 @@ JOB = a_job()
 
 
 def slot_at(moment: datetime, interval: timedelta) -> datetime:
-    return generation + (moment - generation) // interval * interval
+    return EPOCH + (moment - EPOCH) // interval * interval
 
 
 def declare(context: ServiceContext, *jobs: Job) -> None:
@@ -59,8 +62,12 @@ def declare(context: ServiceContext, *jobs: Job) -> None:
 
 
 def tick(context: ServiceContext) -> None:
-    """One wake-up of a scheduler that has just started."""
-    Tick(context).move_on()
+    """Run one tick of a scheduler that has just started."""
+    ticker(context).run()
+
+
+def ticker(context: ServiceContext) -> Tick:
+    return Tick(context, PublishedCalendar(context.engine, context.clock))
 
 
 def finish_runs(context: ServiceContext) -> None:
@@ -108,7 +115,7 @@ def test_racing_schedulers_claim_every_slot_once(urls: dict[str, str], clock: Fa
     with ExitStack() as stack, capture_logs() as logs:
         replicas = [stack.enter_context(unit_of("orders", urls, clock)) for _ in range(REPLICAS)]
         declare(replicas[0], *jobs)
-        _race([Tick(context) for context in replicas for _ in range(TICKERS_EACH)], clock)
+        _race([ticker(context) for context in replicas for _ in range(TICKERS_EACH)], clock)
         for n, job in enumerate(jobs, start=1):
             assert claimed(replicas[0], job.name) == sorted({slot_at(moment, n * SECOND) for moment in moments})
         assert sent_runs(replicas[0]) == Counter(run_ids(replicas[0]))
@@ -119,13 +126,13 @@ def _race(tickers: list[Tick], clock: FakeClock) -> None:
     """Move the clock slot by slot; in each all tickers begin at the same moment."""
     gate = threading.Barrier(len(tickers), timeout=20)
 
-    def wake(ticker: Tick) -> None:
+    def wake(scheduler: Tick) -> None:
         gate.wait()
-        ticker.send_with_options()
+        scheduler.send_with_options()
 
     with ThreadPoolExecutor(len(tickers)) as pool:
         for _ in range(SLOTS):
-            for future in [pool.submit(wake, ticker) for ticker in tickers]:
+            for future in [pool.submit(wake, scheduler) for scheduler in tickers]:
                 future.result()
             finish_runs(tickers[0]._context)
             clock.move(seconds=1)
@@ -289,7 +296,7 @@ def test_a_run_whose_message_was_lost_is_sent_again(orders: ServiceContext, cloc
     (first,) = outbox(orders)
     with orders.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM orders.outbox")
-    for waited, sent in ((SEND_AGAIN_AFTER, 0), (SECOND, 1), (SECOND, 1)):
+    for waited, sent in ((RESEND_AFTER, 0), (SECOND, 1), (SECOND, 1)):
         clock.now += waited
         tick(orders)
         assert len(outbox(orders)) == sent
@@ -318,9 +325,9 @@ def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: Service
         finish_runs(orders)
         clock.move(seconds=1)
         before = len(outbox(orders))
-        ticker = Tick(orders)
+        scheduler = ticker(orders)
         with statements(orders.engine) as seen:
-            assert ticker.claim_due() == jobs
+            assert scheduler.claim_due() == jobs
         assert len(outbox(orders)) == before + jobs
         return len(seen)
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from shared.jobs.schedule.calendar import Market
 from shared.jobs.schedule.planning import (
     FULL,
-    LOOK_EVERY,
+    MAX_WAITING,
     MISSED,
-    MOST_WAITING,
     NEVER,
     OVERLAPS,
+    REPLAN_EVERY,
     SUPERSEDED,
-    LiveJob,
+    DueJob,
     Plan,
     plan,
 )
@@ -32,8 +32,8 @@ SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hou
 
 def job(
     schedule: str = "1m", *, considered_until: datetime | None = NOON, unfinished: int = 0, **settings: Any
-) -> LiveJob:
-    return LiveJob(
+) -> DueJob:
+    return DueJob(
         "sweep",
         "orders",
         JobSettings(schedule=schedule, **settings),
@@ -50,7 +50,7 @@ def skips(found: Plan) -> list[tuple[datetime, datetime, int, str]]:
 def test_a_slot_runs_at_once_and_the_next_one_is_known() -> None:
     """The minute has come; the following one is when the scheduler looks again."""
     found = plan(job(), DEMO, NOON + MINUTE)
-    assert (found.runs, found.at_once, found.skips) == ((NOON + MINUTE,), True, ())
+    assert (found.runs, found.send_first, found.skips) == ((NOON + MINUTE,), True, ())
     assert found.next_slot == found.due_at == NOON + 2 * MINUTE
 
 
@@ -121,9 +121,9 @@ def test_a_slot_that_overlaps_is_left_out_waits_or_takes_over() -> None:
     assert (left_out.runs, skips(left_out)) == ((), [(now, now, 1, OVERLAPS)])
     for busy in (job(unfinished=1, overlap="queue"), job(unfinished=1, misfire="run_all")):
         waits = plan(busy, DEMO, now)
-        assert (waits.runs, waits.at_once, waits.instead, waits.skips) == ((now,), False, False, ())
+        assert (waits.runs, waits.send_first, waits.cancel_unfinished, waits.skips) == ((now,), False, False, ())
     takes_over = plan(job(unfinished=1, overlap="cancel"), DEMO, now)
-    assert (takes_over.runs, takes_over.at_once, takes_over.instead) == ((now,), False, True)
+    assert (takes_over.runs, takes_over.send_first, takes_over.cancel_unfinished) == ((now,), False, True)
 
 
 def test_only_the_latest_of_several_slots_takes_over() -> None:
@@ -135,14 +135,14 @@ def test_only_the_latest_of_several_slots_takes_over() -> None:
 
 def test_runs_do_not_wait_without_end() -> None:
     """Where a thousand wait, the next slot is left out."""
-    found = plan(job(unfinished=MOST_WAITING, overlap="queue"), DEMO, NOON + MINUTE)
+    found = plan(job(unfinished=MAX_WAITING, overlap="queue"), DEMO, NOON + MINUTE)
     assert skips(found) == [(NOON + MINUTE, NOON + MINUTE, 1, FULL)]
 
 
 def test_a_far_slot_does_not_keep_the_scheduler_from_looking() -> None:
     """The market's sessions may change meanwhile."""
     found = plan(job("0 0 1 1 *"), DEMO, NOON)
-    assert (found.next_slot, found.due_at) == (datetime(2027, 1, 1, tzinfo=UTC), NOON + LOOK_EVERY)
+    assert (found.next_slot, found.due_at) == (datetime(2027, 1, 1, tzinfo=UTC), NOON + REPLAN_EVERY)
 
 
 def test_a_clock_that_was_set_back_runs_nothing_again() -> None:
@@ -197,6 +197,6 @@ def test_every_slot_is_decided_once_however_the_scheduler_wakes(pauses: list[int
             decided += [skip.first + n * every * SECOND for n in range(skip.slots)]
             assert skip.last == skip.first + (skip.slots - 1) * every * SECOND
         live = replace(live, considered_until=now, last_slot=max(found.runs, default=live.last_slot))
-    generation = datetime(1970, 1, 1, tzinfo=UTC)
-    first = generation + ((NOON - generation) // (every * SECOND) + 1) * every * SECOND
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    first = epoch + ((NOON - epoch) // (every * SECOND) + 1) * every * SECOND
     assert sorted(decided) == [first + n * every * SECOND for n in range((now - first) // (every * SECOND) + 1)]

@@ -22,7 +22,7 @@ STRATEGY = store.Strategy(uuid4(), "made-up", uuid4(), ("AAPL",), "replay", RULE
 
 
 @dataclass
-class Desk:
+class Scenario:
     """A strategy with what it looks at: marketdata's bars and the books of orders, written by their owners' roles."""
 
     strategy: ServiceContext
