@@ -23,6 +23,7 @@ from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, QUEUES
 from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.engine.tick import Tick
+from shared.markets import PublishedCalendar
 from shared.observability.system_log import SystemLog
 from shared.service import (
     attach,
@@ -124,7 +125,8 @@ class System:
         }
 
     def ticks(self) -> list[Tick]:
-        return [Tick(self.contexts[service.name], self._woke) for service in SERVICES]
+        contexts = [self.contexts[service.name] for service in SERVICES]
+        return [Tick(each, PublishedCalendar(each.engine, each.clock), self._woke) for each in contexts]
 
     def _woke(self, answered: bool) -> None:
         if answered:

@@ -31,6 +31,7 @@ from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick, run_scheduler
+from shared.markets import PublishedCalendar
 from shared.observability.health import is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
 from shared.observability.logs import configure_logs
 from shared.observability.metrics import exposition
@@ -230,7 +231,7 @@ def scheduler(service: Service) -> int:
     for part in beside:
         part.start()
     try:
-        run_scheduler([Tick(context, _beat_writer(folder))])
+        run_scheduler([Tick(context, PublishedCalendar(context.engine, context.clock), _beat_writer(folder))])
     finally:  # dramatiq's forks turn SIGTERM into SystemExit
         for part in reversed(beside):
             part.stop()

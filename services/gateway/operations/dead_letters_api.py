@@ -64,7 +64,7 @@ def _ask(
     with gateway.context.unit_of_work() as uow:
         _check(uow, service, letters, whole=what == "requeue")
         command_id = ask(uow, service, letters, who=who)
-        control.note(uow, who, f"{what}_dead_letters", service, None, {"letters": sorted(letters)})
+        control.record_action(uow, who, f"{what}_dead_letters", service, None, {"letters": sorted(letters)})
     return LettersTaken(service=service, letters=sorted(letters), command_id=command_id)
 
 

@@ -22,6 +22,7 @@ from services.gateway.operations.schemas import (
     RunsQueued,
 )
 from shared.jobs.admin import control, run_queries
+from shared.markets import load_market, open_markets
 
 NEXT_SLOTS = 5
 
@@ -33,7 +34,11 @@ async def get_status(gateway: Gateway) -> Annotated[Response, JobStatuses]:
 
 async def status_json(gateway: Gateway) -> str:
     """The status of all jobs as JSON; the page's stream sends it too."""
-    return f'{{"jobs": {await read(gateway, run_queries.statuses, gateway.context.clock())}}}'
+    return f'{{"jobs": {await read(gateway, _statuses, gateway.context.clock())}}}'
+
+
+def _statuses(connection: Connection, now: datetime) -> str:
+    return run_queries.statuses(connection, open_markets(connection, now))
 
 
 async def get_job(gateway: Gateway, name: str) -> JobDetail:
@@ -45,10 +50,10 @@ async def get_job(gateway: Gateway, name: str) -> JobDetail:
 
 
 def _detail(connection: Connection, name: str, now: datetime) -> JobDetail | None:
-    found = run_queries.job(connection, name, now)
+    found = run_queries.job(connection, name, open_markets(connection, now))
     if found is None:
         return None
-    slots = run_queries.next_slots(connection, found["settings"], now, NEXT_SLOTS)
+    slots = run_queries.next_slots(connection, found["settings"], now, NEXT_SLOTS, load_market=load_market)
     return JobDetail.model_validate({**found, "next_slots": slots})
 
 
@@ -88,6 +93,7 @@ async def post_backfill(gateway: Gateway, principal: Principal, name: str, body:
         job=name,
         begin=body.begin,
         end=body.end,
+        load_market=load_market,
         parameters=body.parameters,
         who=principal.key_id,
     )

@@ -61,7 +61,7 @@ def noted(
 
     def send(uow: UnitOfWork) -> None:
         uow.publish(command)
-        control.note(uow, principal.key_id, what, about, before, after)
+        control.record_action(uow, principal.key_id, what, about, before, after)
 
     return send
 
