@@ -35,7 +35,7 @@ def load_markets(connection: Connection, codes: Iterable[str], begin: datetime, 
 
 
 def load_market(connection: Connection, code: str, begin: datetime, end: datetime) -> Market | None:
-    """Load one market as ``load_markets`` does; None while it is not published."""
+    """Load one market as ``load_markets`` does, or None while it is not published."""
     return load_markets(connection, [code], begin, end).get(code)
 
 

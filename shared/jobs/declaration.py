@@ -28,8 +28,8 @@ class Job:
     """A declared job. ``settings`` are its defaults, which the configuration file and operators override.
 
     ``parameters`` is the model of a run's parameters. ``needs`` names breakers: while one of them is open, runs are
-    postponed. ``parts`` returns several sets of parameters; ``run`` then runs once for each of them, several at a time.
-    ``join`` makes the counts of the whole run from the counts of its parts, in their order; without it they are summed.
+    postponed. ``parts`` returns several sets of parameters, and ``run`` runs once for each of them, several at a time.
+    ``join`` makes the counts of the whole run from the counts of its parts, in their order. By default they are summed.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Jobs:
         join: Callable[[RunContext, Sequence[Counts]], Counts] | None = None,
         **settings: Any,
     ) -> Callable[[Callable[[RunContext], Counts]], Callable[[RunContext], Counts]]:
-        """Declare a job. ``settings`` are fields of JobSettings; raises InvalidSetting for any other."""
+        """Declare a job. ``settings`` are fields of JobSettings. Raises InvalidSetting for any other."""
 
         def declare(run: Callable[[RunContext], Counts]) -> Callable[[RunContext], Counts]:
             given = check_settings({"market": self.market, **settings})

@@ -21,7 +21,7 @@ SPAN = 25_000
 
 @dataclass(frozen=True)
 class Keep:
-    """How long rows are kept. Operators' actions, dead letters and unfinished runs are never removed."""
+    """Retention periods. Operators' actions, dead letters and unfinished runs are never removed."""
 
     inbox: timedelta = timedelta(days=14)
     #: A message follows its predecessor within ten minutes: shared/bus/outbox.py.

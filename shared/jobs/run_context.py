@@ -43,7 +43,7 @@ class RunCanceled(Exception):
 
 
 class RunInterrupted(Exception):
-    """The worker is being stopped, or the run was given to another worker; the run begins again elsewhere."""
+    """The worker is being stopped, or the run was given to another worker. The run begins again elsewhere."""
 
 
 @dataclass

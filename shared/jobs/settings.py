@@ -4,28 +4,33 @@ The three are layered as JSON objects of this shape. The top layer wins, key by 
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from shared.contracts.markets import DEFAULT_MARKET, MARKETS
 from shared.contracts.priority import Priority
-from shared.jobs.schedule.calendar import Market, Phase, example_market
+from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, HORIZON, Phase, example_market
 from shared.jobs.schedule.interval import parse_interval
 from shared.jobs.schedule.slots import OFF, InvalidSchedule, Timing, parse_schedule
 
-#: Slots are looked for, and sessions are loaded, this far ahead.
-HORIZON = timedelta(days=370)
 #: Settings that decide when slots come. After one of them has changed, slots before the change are not made up for.
 TIMING = frozenset({"enabled", "schedule", "phases", "market", "time_zone", "market_hours_only"})
-_EXAMPLE_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class InvalidSetting(ValueError):
-    """A setting that no job can have; ``field`` names it."""
+    """A setting that no job can have, which ``field`` names."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -42,20 +47,6 @@ def _check_schedule(text: str) -> str:
 def _check_interval(text: str) -> str:
     parse_interval(text)
     return text
-
-
-def _check_market(code: str) -> str:
-    if code not in MARKETS:
-        raise ValueError(f"{code!r} is not a market; the known ones are {', '.join(sorted(MARKETS))}")
-    return code
-
-
-def _check_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"{name!r} is not a time zone; write one such as America/New_York") from None
-    return name
 
 
 def _read_phase(name: object) -> Phase:
@@ -82,9 +73,9 @@ class JobSettings(BaseModel):
     phases: dict[_Phase, ScheduleText] = Field(default_factory=dict)
     #: No slots outside of regular trading, except in phases that have a schedule of their own.
     market_hours_only: bool = False
-    market: Annotated[str, AfterValidator(_check_market)] = DEFAULT_MARKET
+    market: str = DEFAULT_MARKET
     #: The clock by which cron is read; the market's clock if it is None.
-    time_zone: Annotated[str, AfterValidator(_check_zone)] | None = None
+    time_zone: str | None = None
     priority: Literal["critical", "high", "medium", "low"] = "medium"
     time_limit: Interval = "1m"
     #: Retries after the first try.
@@ -109,19 +100,34 @@ class JobSettings(BaseModel):
     alert_runtime: Interval = "5m"
     alert_late: Interval = "1m"
 
+    @field_validator("market")
+    @classmethod
+    def _check_market(cls, code: str) -> str:
+        if code not in MARKETS:
+            raise ValueError(f"{code!r} is not a market; the known ones are {', '.join(sorted(MARKETS))}")
+        return code
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, name: str | None) -> str | None:
+        try:
+            return None if name is None else ZoneInfo(name).key
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{name!r} is not a time zone; write one such as America/New_York") from None
+
     @model_validator(mode="after")
     def _check_timing(self) -> Self:
         try:
             timing = self.timing
         except InvalidSchedule as error:
             raise ValueError(f"phases: {error}") from None
-        if timing and timing.phases and timing.next_slot(_example(self.market), _EXAMPLE_BEGIN, HORIZON) is None:
+        if timing and timing.phases and timing.next_slot(example_market(self.market), EXAMPLE_BEGIN, HORIZON) is None:
             raise ValueError("schedule: never comes in these phases of this market")
         return self
 
     @cached_property
     def timing(self) -> Timing | None:
-        """When the job's slots come; None for a job that only people and other jobs start."""
+        """When the job's slots come, or None if only people and other jobs start it."""
         phases = dict.fromkeys(set(Phase) - {Phase.REGULAR}, OFF) if self.market_hours_only else {}
         phases |= self.phases
         if self.schedule == OFF and not self.phases:
@@ -180,12 +186,3 @@ def _first_mistake(error: ValidationError) -> InvalidSetting:
     if not field:  # a mistake of the whole model: its message begins with the setting
         field, _, message = message.partition(": ")
     return InvalidSetting(field, message)
-
-
-@lru_cache
-def _example(code: str) -> Market:
-    """Real sessions must not decide whether a schedule is valid, so it is tried on made-up ones."""
-    zone = ZoneInfo(MARKETS[code].timezone)
-    if MARKETS[code].always_open:
-        return Market(code, zone, always_open=True)
-    return example_market(code, zone, _EXAMPLE_BEGIN.date(), HORIZON.days)

@@ -134,7 +134,7 @@ class Breaker:
             log.warning("breaker opened", breaker=self.name, error=message, failures=opened.failures, until=until)
 
     def _execute(self, statement: TextClause, **values: Any) -> Any:
-        """Run the statement in a transaction of its own, since the caller's may roll back; returns its row, if any."""
+        """Return the row of a statement, if any. It has its own transaction, since the caller's may roll back."""
         with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             return connection.execute(statement, {"name": self.name, **values}).first()
 

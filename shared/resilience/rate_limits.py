@@ -73,7 +73,7 @@ class RateLimit:
             raise RateLimited(self.name, turn)
 
     def _execute(self, statement: TextClause, **values: Any) -> Any:
-        """Run the statement in its own transaction, since a call counts even if it fails; returns its row, if any."""
+        """Return the row of a statement, if any. It has its own transaction, since a call counts even if it fails."""
         with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             return connection.execute(statement, {**self._given, "part": self._part, **values}).first()
 

@@ -3,7 +3,7 @@
 LookupError
 ├── UnknownJob, UnknownRun, UnknownQueue
 ValueError
-├── InvalidSetting      the job cannot have this setting or parameter; it names the field (shared.jobs.settings)
+├── InvalidSetting      the job cannot have this setting or parameter, which it names (shared.jobs.settings)
 ├── RunFinished         the run has ended, so it cannot be canceled
 ├── RunUnfinished       the run has not ended, so it cannot be retried
 ├── NoSlots             the schedule has no slot in that time
@@ -63,7 +63,7 @@ class TooManySlots(ValueError):
 
 
 def trigger(uow: UnitOfWork, job: str, *, parameters: Mapping[str, Any], who: str) -> UUID:
-    """Queue a run, even if the job is disabled or its market closed; it starts after the run before it.
+    """Queue a run, even if the job is disabled or its market closed. It starts after the run before it.
 
     Raises UnknownJob, and InvalidSetting for parameters that the job does not take.
     """
@@ -76,14 +76,14 @@ def trigger(uow: UnitOfWork, job: str, *, parameters: Mapping[str, Any], who: st
 
 
 def set_enabled(uow: UnitOfWork, job: str, *, enabled: bool, who: str) -> None:
-    """Enable or disable a job from now on; the scheduler follows within two seconds. Raises UnknownJob."""
+    """Enable or disable a job from now on. The scheduler follows within two seconds. Raises UnknownJob."""
     row = _job(uow, job)
     _override(uow, job, row.overrides | {"enabled": enabled})
     record_action(uow, who, "toggle", job, {"enabled": row.settings["enabled"]}, {"enabled": enabled})
 
 
 def edit(uow: UnitOfWork, job: str, changes: Mapping[str, Any], *, who: str) -> dict[str, Any]:
-    """Change settings from now on; None restores the declared one. Returns all current settings.
+    """Change settings from now on, and return all current settings. None restores the declared setting.
 
     Raises UnknownJob, and InvalidSetting for the first setting that the job cannot have.
     """
@@ -136,7 +136,7 @@ def backfill(
     parameters: Mapping[str, Any],
     who: str,
 ) -> list[UUID]:
-    """Queue a run for each of the job's slots from ``begin`` to before ``end``; returns the runs in that order.
+    """Queue a run for each of the job's slots from ``begin`` to before ``end``, and return the runs in that order.
 
     Raises UnknownJob, NoSlots, TooManySlots, and InvalidSetting for parameters that the job does not take.
     """
@@ -156,7 +156,7 @@ def backfill(
 
 
 def set_queue_paused(uow: UnitOfWork, queue: str, *, paused: bool, who: str) -> None:
-    """Pause or resume a queue; its workers follow within two seconds. Raises UnknownQueue."""
+    """Pause or resume a queue. Its workers follow within two seconds. Raises UnknownQueue."""
     if queue not in QUEUES:
         raise UnknownQueue(queue)
     given = {"queue": queue, "paused": paused, "who": who, "now": uow.now}

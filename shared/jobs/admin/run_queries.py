@@ -9,8 +9,8 @@ from sqlalchemy import Connection, text
 
 from shared.jobs.run_context import Trigger
 from shared.jobs.schedule import planning
-from shared.jobs.schedule.calendar import LoadMarket
-from shared.jobs.settings import HORIZON, JobSettings
+from shared.jobs.schedule.calendar import HORIZON, LoadMarket
+from shared.jobs.settings import JobSettings
 from shared.storage.keyset import Keyset, Record, record, records
 
 #: The most parts of a run, and runs of each kind that followed it, in one answer.

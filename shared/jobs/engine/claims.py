@@ -60,7 +60,7 @@ def due_jobs(connection: Connection, service: str, now: datetime) -> list[DueJob
 
 
 def claim(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> int:
-    """Save the plans, and send the command of each run that starts at once; returns the number of new runs."""
+    """Save the plans, send the command of each run that starts at once, and return the number of new runs."""
     if not plans:
         return 0
     superseded = [job.name for job, plan in plans if plan.cancel_unfinished]

@@ -45,7 +45,7 @@ def dispatch(uow: UnitOfWork, service: str) -> int:
 
 
 def send_if_idle(uow: UnitOfWork, statement: TextClause, given: Mapping[str, Any]) -> int:
-    """Send the runs that the statement queues; none if another run of their job was queued at the same moment."""
+    """Send the runs that the statement queues, unless another run of their job was queued at the same moment."""
     try:
         with uow.connection.begin_nested():
             rows = uow.connection.execute(statement, given).all()

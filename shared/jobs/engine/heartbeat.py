@@ -35,7 +35,7 @@ class _Held:
 
 
 class Heartbeat(Background):
-    """``kind`` is ``worker``, ``scheduler`` or ``gateway``; ``queues`` are those that the process consumes."""
+    """``kind`` is ``worker``, ``scheduler`` or ``gateway``. ``queues`` are those that the process consumes."""
 
     def __init__(self, context: ServiceContext, *, kind: str = "worker", queues: Sequence[str] = ()) -> None:
         super().__init__(f"heartbeat of {context.service}")

@@ -49,7 +49,7 @@ def start(
     needs: Sequence[str],
     now: datetime,
 ) -> StartedRun | None:
-    """Start the run; None if it is done, canceled, held by another worker, or the message is of an earlier attempt.
+    """Start the run, unless it is done, canceled or held by another worker, or the message is of an earlier attempt.
 
     A run of this worker that is not ``held`` starts again: the worker lost it while the database was down.
     """
@@ -115,7 +115,7 @@ def finish(uow: UnitOfWork, run: StartedRun, result: Finished) -> bool:
 
 @dataclass(frozen=True)
 class Postponed:
-    """The run starts again later. A failed try uses up a retry; waiting for a dependency does not."""
+    """The run starts again later. A failed try uses up a retry, but waiting for a dependency does not."""
 
     until: datetime
     reason: str

@@ -88,7 +88,7 @@ class Tick:
             dispatching.dispatch(uow, self._context.service)
 
     def claim_due(self) -> int:
-        """Plan the due jobs and save the plans; returns the number of new runs."""
+        """Plan the due jobs, save the plans, and return the number of new runs."""
         with self._transaction() as uow:
             due = claims.due_jobs(uow.connection, self._context.service, uow.now)
             plans = [(job, plan(job, self._calendar.market(job.settings.market), uow.now)) for job in due]

@@ -8,11 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
+from shared.contracts.markets import MARKETS
+
+#: Slots are looked for, and sessions are loaded, this far ahead.
+HORIZON = timedelta(days=370)
+#: The sessions of an example market begin here.
+EXAMPLE_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _INSTANT = timedelta(microseconds=1)
 _WEDNESDAY, _SATURDAY = 2, 5
@@ -126,23 +133,28 @@ class Market:
 
 
 class Calendar(Protocol):
-    """The markets as they are now; the scheduler is given one."""
+    """The markets as they are now, which the scheduler is given."""
 
     def market(self, code: str) -> Market:
-        """Look up a known market; one whose sessions are not published yet has none."""
+        """Look up a known market, which has no sessions until they are published."""
 
 
 #: Loads a market with the sessions that overlap the time between two moments. The market is None if it is unpublished.
 LoadMarket = Callable[[Connection, str, datetime, datetime], Market | None]
 
 
-def example_market(code: str, zone: ZoneInfo, first: date, days: int) -> Market:
-    """Make up a market with every kind of phase, to tell whether a schedule can have a slot at all.
+@cache
+def example_market(code: str) -> Market:
+    """Make up sessions of every kind for a known market, to tell whether a schedule can have a slot there at all.
 
-    Every other Wednesday is a holiday.
+    Every other Wednesday is a holiday. Raises KeyError for an unknown market.
     """
+    known = MARKETS[code]
+    zone = ZoneInfo(known.timezone)
+    if known.always_open:
+        return Market(code, zone, always_open=True)
     sessions = []
-    for day in (first + number * _DAY for number in range(days)):
+    for day in (EXAMPLE_BEGIN.date() + number * _DAY for number in range(HORIZON.days)):
         if day.weekday() < _SATURDAY and not (day.weekday() == _WEDNESDAY and day.toordinal() % 2):
             edges = [datetime.combine(day, edge, zone).astimezone(UTC) for edge in _EXAMPLE_EDGES]
             phases = (Phase.PRE_MARKET, Phase.REGULAR, Phase.AFTER_HOURS)

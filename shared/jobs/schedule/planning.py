@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from shared.jobs.schedule.calendar import Market
+from shared.jobs.schedule.calendar import HORIZON, Market
 from shared.jobs.schedule.slots import Every, Timing
-from shared.jobs.settings import HORIZON, JobSettings
+from shared.jobs.settings import JobSettings
 
 #: A slot that is claimed within this time is not a misfire.
 MISFIRE_GRACE = timedelta(seconds=10)
@@ -56,7 +56,7 @@ class Skip:
 class Plan:
     """The slots to run, in order, and those to skip.
 
-    The first run is sent at once if ``send_first``; the others wait for their turn. If ``cancel_unfinished``, the
+    The first run is sent at once if ``send_first``, and the others wait for their turn. If ``cancel_unfinished``, the
     job's unfinished runs are canceled first. The job is planned again at ``due_at``.
     """
 
@@ -104,7 +104,7 @@ def slots_between(settings: JobSettings, market: Market, begin: datetime, end: d
 def _first_moment(job: DueJob, timing: Timing, market: Market, now: datetime) -> datetime:
     """The moment from which slots are decided.
 
-    For a new or changed job that is the beginning of the current interval; earlier slots do not count.
+    For a new or changed job that is the beginning of the current interval. Earlier slots do not count.
     """
     if job.considered_until is not None:
         return max(job.considered_until + _INSTANT, now - LOOKBACK)

@@ -126,12 +126,12 @@ class Timing:
 
     @cached_property
     def schedules(self) -> dict[Phase, Schedule | None]:
-        """The schedule of each phase; None where the phase is off."""
+        """The schedule of each phase, or None if the phase is off."""
         texts = {phase: self.phases.get(phase, self.default) for phase in Phase}
         return {phase: None if text == OFF else parse_schedule(text, self.zone) for phase, text in texts.items()}
 
     def slots(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
-        """List the slots from ``begin`` to before ``end``, in order; each follows the schedule of its own phase."""
+        """List the slots from ``begin`` to before ``end``, in order. Each follows the schedule of its own phase."""
         if not self.phases:
             default = self.schedules[Phase.REGULAR]
             return iter(()) if default is None else default.between(market, begin, end)
