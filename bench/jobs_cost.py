@@ -1,8 +1,8 @@
-"""What the engine itself costs for each run of a job that does nothing, beside the bare rows of such a run.
+"""The engine's own cost for each run of a job that does nothing, beside the bare rows of such a run.
 
-Ours claims 200 due jobs with one tick, and begins and finishes each run by the real runner, on one thread. The
-reference inserts a row of the same table and updates it twice, each by itself and committed, with psycopg alone.
-Heartbeats, relay, RabbitMQ and log lines are aside; BEGIN and COMMIT do not count as statements.
+Ours claims 200 due jobs with one tick, and the real executor starts and finishes each run on one thread. The reference
+inserts a row of the same table and updates it twice, each in its own transaction, with psycopg alone. Heartbeats,
+relay, RabbitMQ and log lines are left out. BEGIN and COMMIT do not count as statements.
 """
 
 import time
@@ -40,7 +40,7 @@ SECOND = timedelta(seconds=1)
 
 
 def measure(*, runs: int) -> Sequence[Row]:
-    """``runs`` rounds of each side, after some that warm up."""
+    """Measure ``runs`` rounds of each side, after some rounds to warm up."""
     print(f"cost: {runs} rounds of {JOBS} runs", flush=True)
     with _database() as url, _engine(url) as engine, _raw(url) as connection:
         ours, bare = Ours(engine), Bare(connection)
@@ -63,7 +63,7 @@ def _database() -> Iterator[str]:
 
 
 class _Counted(psycopg.Cursor[Any]):
-    """A cursor that counts what is executed, whoever does: SQLAlchemy, or our code on the driver's connection."""
+    """A cursor that counts statements, of SQLAlchemy and of our code on the driver's connection."""
 
     executed: ClassVar[int] = 0
 
@@ -90,7 +90,7 @@ def _raw(url: str) -> Iterator["psycopg.Connection[Any]"]:
 
 
 class Ours:
-    """The engine with a clock that moves on by a second each round, so that every job is due."""
+    """The engine with a clock that advances by a second each round, so every job is due."""
 
     def __init__(self, engine: Engine) -> None:
         self.now = datetime.now(UTC).replace(microsecond=0)
@@ -105,7 +105,7 @@ class Ours:
         self._executor = Executor(jobs, Heartbeat(self.context))
 
     def round(self) -> float:
-        """Milliseconds for each run."""
+        """Return the milliseconds for each run."""
         self.now += SECOND
         claiming = _Use.of(self._tick.claim_due)
         running = _Use.of(partial(self._execute, self._queued()))
@@ -117,7 +117,7 @@ class Ours:
             self._executor.execute(command, self.context)
 
     def _queued(self) -> list[RunJob]:
-        """The commands of this round, as the relay would have sent them."""
+        """Read the commands of this round, as the relay would send them."""
         with self.context.engine.begin() as connection:
             connection.execute(text("DELETE FROM orders.outbox"))
             rows = connection.execute(_QUEUED).all()
@@ -153,7 +153,7 @@ class _Use:
 
 
 class Bare:
-    """A run as the three statements that nobody can do without."""
+    """A run as the three statements that any engine needs."""
 
     JOB = "bare"
     STATEMENTS = (
@@ -168,7 +168,7 @@ class Bare:
         self._slot = datetime.now(UTC)
 
     def round(self) -> float:
-        """Milliseconds for each run."""
+        """Return the milliseconds for each run."""
         begun = time.perf_counter()
         for _ in range(JOBS):
             self._slot += SECOND

@@ -19,10 +19,10 @@ from tests.component.alert_desk import (
 from tests.conftest import FakeClock
 
 
-def test_a_job_that_fails_three_times_in_a_row_is_told_until_it_succeeds(
+def test_a_job_that_fails_three_times_in_a_row_is_alerted_until_it_succeeds(
     gateway: ServiceContext, alerts: Alerts, clock: FakeClock
 ) -> None:
-    """Two failures are not enough; the third opens it with the latest error, and a success ends it."""
+    """Two failures open no alert. The third opens one with the latest error, and a success resolves it."""
     add_job(gateway, "revalue")
     add_outcomes(gateway, clock, "revalue", ["succeeded", "failed", "lost"])
     alerts.evaluate()
@@ -41,10 +41,10 @@ def test_a_job_that_fails_three_times_in_a_row_is_told_until_it_succeeds(
     assert open_alerts(gateway) == []
 
 
-def test_skipped_and_canceled_runs_and_parts_neither_fail_nor_mend_a_job(
+def test_skipped_and_canceled_runs_and_parts_neither_open_nor_resolve_an_alert(
     gateway: ServiceContext, alerts: Alerts, clock: FakeClock
 ) -> None:
-    """Between failures they change nothing, and how many it takes is the job's setting."""
+    """They do not count between failures. The number of failures is the job's setting."""
     add_job(gateway, "revalue", alert_failures=2)
     add_outcomes(gateway, clock, "revalue", ["failed", "skipped", "canceled"])
     add_outcomes(gateway, clock, "revalue", ["failed", "succeeded"], part=1)
@@ -57,7 +57,7 @@ def test_skipped_and_canceled_runs_and_parts_neither_fail_nor_mend_a_job(
 
 
 @pytest.mark.parametrize("state", ["running", "joining"])
-def test_a_run_that_takes_longer_than_its_job_allows_is_told_until_it_ends(
+def test_a_run_that_takes_longer_than_its_job_allows_is_alerted_until_it_ends(
     gateway: ServiceContext, alerts: Alerts, clock: FakeClock, state: str
 ) -> None:
     """The facts name the run, and the subject is the job."""
@@ -76,8 +76,8 @@ def test_a_run_that_takes_longer_than_its_job_allows_is_told_until_it_ends(
     assert open_alerts(gateway) == []
 
 
-def test_a_job_that_no_scheduler_looks_at_is_late(gateway: ServiceContext, alerts: Alerts, clock: FakeClock) -> None:
-    """Not before its limit, not while it is disabled; a scheduler that looks at it again ends the alert."""
+def test_a_job_that_no_scheduler_plans_is_late(gateway: ServiceContext, alerts: Alerts, clock: FakeClock) -> None:
+    """The alert opens after the job's limit, but not for a disabled job. A scheduler that plans the job resolves it."""
     add_job(gateway, "revalue", due_at=clock.now, alert_late="1m")
     add_job(gateway, "disabled", due_at=clock.now, enabled=False)
     clock.move(minutes=1)
@@ -96,7 +96,7 @@ def test_a_job_that_no_scheduler_looks_at_is_late(gateway: ServiceContext, alert
 def test_a_scheduled_run_that_no_worker_begins_is_late(
     gateway: ServiceContext, alerts: Alerts, clock: FakeClock, state: str
 ) -> None:
-    """It ends when the run begins."""
+    """The alert is resolved when the run begins."""
     add_job(gateway, "revalue")
     run_id = add_run(gateway, "revalue", trigger="schedule", scheduled_for=clock.now, state=state)
     clock.move(seconds=61)
@@ -109,7 +109,7 @@ def test_a_scheduled_run_that_no_worker_begins_is_late(
 
 
 def test_a_run_that_waits_for_its_time_is_not_late(gateway: ServiceContext, alerts: Alerts, clock: FakeClock) -> None:
-    """Neither one that is put off, nor one that somebody triggered."""
+    """A postponed run and a manual run open no alert."""
     add_job(gateway, "revalue")
     hour = timedelta(hours=1)
     add_run(
@@ -121,17 +121,17 @@ def test_a_run_that_waits_for_its_time_is_not_late(gateway: ServiceContext, aler
     assert open_alerts(gateway) == []
 
 
-def test_missed_slots_are_told_until_none_was_missed_for_five_minutes(
+def test_missed_slots_are_alerted_until_none_was_missed_for_five_minutes(
     gateway: ServiceContext, alerts: Alerts, clock: FakeClock
 ) -> None:
-    """One skip for being missed is enough; a skip for another reason is none."""
+    """One missed slot opens the alert. A skip for another reason does not."""
     add_job(gateway, "revalue")
     add_job(gateway, "busy")
     missed = {"trigger": "schedule", "outcome": "skipped", "scheduled_for": clock.now - MINUTE}
     add_run(
         gateway, "revalue", **missed, slots=12, last_slot=clock.now, reason="missed: nobody claimed the slot in time"
     )
-    add_run(gateway, "busy", **missed, reason="the run before it is still under way")
+    add_run(gateway, "busy", **missed, reason="the previous run is still in progress")
     add_outcomes(gateway, clock, "revalue", ["succeeded"])
     alerts.evaluate()
     assert open_alerts(gateway) == [("slot_missed", "revalue")]
@@ -141,8 +141,10 @@ def test_missed_slots_are_told_until_none_was_missed_for_five_minutes(
     assert open_alerts(gateway) == []
 
 
-def test_a_skip_that_grows_is_missed_anew(gateway: ServiceContext, alerts: Alerts, clock: FakeClock) -> None:
-    """The row of a job's last skips is as old as the first of them; it counts by the latest."""
+def test_another_missed_slot_in_the_same_row_opens_a_new_alert(
+    gateway: ServiceContext, alerts: Alerts, clock: FakeClock
+) -> None:
+    """A row of skips keeps the age of its first slot, but the alert goes by the latest."""
     add_job(gateway, "revalue")
     reason = "missed: nobody claimed the slot in time"
     add_run(gateway, "revalue", trigger="schedule", outcome="skipped", scheduled_for=clock.now, reason=reason)

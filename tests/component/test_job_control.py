@@ -1,4 +1,4 @@
-"""What operators do to runs and queues while everything works: trigger, cancel, retry, backfill, pause."""
+"""Operators' changes to runs and queues while a worker runs: trigger, cancel, retry, backfill, pause."""
 
 from datetime import timedelta
 from typing import Any
@@ -24,14 +24,14 @@ class Symbols(BaseModel):
 
 
 def test_a_trigger_runs_a_disabled_job_with_its_parameters(orders: ServiceContext) -> None:
-    """By hand a job runs at any time, and the operator's action is on record with the run's id."""
+    """An operator can run any job at any time, and the action is recorded with the run's id."""
     given: list[Any] = []
 
-    def note(run: RunContext) -> Counts:
+    def record(run: RunContext) -> Counts:
         given.append((run.id, run.parameters))
         return {}
 
-    job = Job("sweep", "orders", "Sweep.", note, {"enabled": False, "schedule": "1s"}, Symbols)
+    job = Job("sweep", "orders", "Sweep.", record, {"enabled": False, "schedule": "1s"}, Symbols)
     with job_worker(orders, job) as worker:
         run_id = worker.trigger(symbols=["AAPL"])
         worker.handled()
@@ -47,7 +47,7 @@ def test_a_trigger_runs_a_disabled_job_with_its_parameters(orders: ServiceContex
 
 
 def test_progress_shows_while_it_runs_and_a_cancel_ends_it(orders: ServiceContext) -> None:
-    """Done and total with the next beat; the run ends where it looks."""
+    """The next heartbeat saves done and total. The run ends at its next check."""
     gate = Gate()
 
     def count_up(run: RunContext) -> Counts:
@@ -68,7 +68,7 @@ def test_progress_shows_while_it_runs_and_a_cancel_ends_it(orders: ServiceContex
 
 
 def test_a_canceled_run_that_waits_never_begins(orders: ServiceContext, clock: FakeClock) -> None:
-    """It waited for the one before it."""
+    """The run waits for the run before it and is canceled meanwhile."""
     gate = Gate()
     with job_worker(orders, a_job(gate, enabled=False)) as worker:
         worker.trigger()
@@ -83,14 +83,14 @@ def test_a_canceled_run_that_waits_never_begins(orders: ServiceContext, clock: F
 
 
 def test_a_canceled_run_whose_message_is_on_its_way_never_begins(orders: ServiceContext) -> None:
-    """Its queue is paused, so that the message lies there; when it comes, there is nothing to do."""
+    """The queue is paused, so the message waits there. When it arrives, the run is over."""
     ran: list[UUID] = []
 
-    def note(run: RunContext) -> Counts:
+    def record(run: RunContext) -> Counts:
         ran.append(run.id)
         return {}
 
-    with job_worker(orders, a_job(note, enabled=False)) as worker:
+    with job_worker(orders, a_job(record, enabled=False)) as worker:
         consumer = worker.dramatiq.consumers["orders.jobs"]
         consumer.pause()
         assert consumer.paused_event.wait(10)
@@ -104,15 +104,15 @@ def test_a_canceled_run_whose_message_is_on_its_way_never_begins(orders: Service
 
 
 def test_a_retry_is_a_run_of_its_own_for_the_same_slot(orders: ServiceContext, clock: FakeClock) -> None:
-    """It names the run that it repeats; one that has not ended cannot be repeated."""
+    """The retry names the run that it repeats. A run that has not ended cannot be retried."""
     slots: list[Any] = []
     gate = Gate()
 
-    def note(run: RunContext) -> Counts:
+    def record(run: RunContext) -> Counts:
         slots.append(run.slot)
         return gate(run) if len(slots) == 2 else {}
 
-    with job_worker(orders, a_job(note, schedule="1d")) as worker:
+    with job_worker(orders, a_job(record, schedule="1d")) as worker:
         worker.tick()
         (first,) = runs(orders)
         clock.move(minutes=5)
@@ -129,15 +129,15 @@ def test_a_retry_is_a_run_of_its_own_for_the_same_slot(orders: ServiceContext, c
 
 
 def test_a_backfill_runs_the_slots_of_a_time_in_their_order(orders: ServiceContext, clock: FakeClock) -> None:
-    """One after the other, each for its slot, also of a disabled job."""
+    """The runs come one after the other, each for its slot, even if the job is disabled."""
     slots: list[Any] = []
 
-    def note(run: RunContext) -> Counts:
+    def record(run: RunContext) -> Counts:
         slots.append(run.slot)
         return {}
 
     end = clock.now.replace(minute=0, second=0, microsecond=0)
-    with job_worker(orders, a_job(note, schedule="1h", enabled=False)):
+    with job_worker(orders, a_job(record, schedule="1h", enabled=False)):
         with orders.unit_of_work() as uow:
             ids = control.backfill(
                 uow, "sweep", end - timedelta(hours=5), end, load_market=load_market, parameters={}, who="OPERATOR1"
@@ -148,7 +148,7 @@ def test_a_backfill_runs_the_slots_of_a_time_in_their_order(orders: ServiceConte
 
 
 def test_a_backfill_that_asks_for_too_much_or_nothing_is_refused(orders: ServiceContext, clock: FakeClock) -> None:
-    """A thousand slots at a time, and at least one."""
+    """A backfill has one to a thousand slots."""
     with job_worker(orders, a_job(lambda _: {}, schedule="1h", enabled=False)):
         for hours, refusal in ((1001, control.TooManySlots), (0, control.NoSlots)):
             begin = clock.now - timedelta(hours=hours)
@@ -159,15 +159,15 @@ def test_a_backfill_that_asks_for_too_much_or_nothing_is_refused(orders: Service
     assert runs(orders) == []
 
 
-def test_a_paused_queue_waits_and_goes_on(orders: ServiceContext) -> None:
-    """Its messages stay where they are; the operator's doing is on record."""
+def test_a_paused_queue_is_resumed_with_its_messages(orders: ServiceContext) -> None:
+    """Messages stay in the queue meanwhile, and the operator's actions are recorded."""
     ran: list[UUID] = []
 
-    def note(run: RunContext) -> Counts:
+    def record(run: RunContext) -> Counts:
         ran.append(run.id)
         return {}
 
-    with job_worker(orders, a_job(note, enabled=False)) as worker:
+    with job_worker(orders, a_job(record, enabled=False)) as worker:
         queues = QueueControl(orders, lambda: [worker.dramatiq])
         _set_paused(orders, paused=True)
         queues.poll()
@@ -181,8 +181,8 @@ def test_a_paused_queue_waits_and_goes_on(orders: ServiceContext) -> None:
         queues.poll()
         worker.handled()
     assert ran == [run_id]
-    noted = "SELECT what, subject, before, after FROM jobs.operator_actions WHERE what <> 'trigger'"
-    actions = rows(orders.engine, noted)
+    actions_taken = "SELECT what, subject, before, after FROM jobs.operator_actions WHERE what <> 'trigger'"
+    actions = rows(orders.engine, actions_taken)
     assert [tuple(row) for row in actions] == [
         ("pause", "orders.jobs", {"paused": False}, {"paused": True}),
         ("resume", "orders.jobs", {"paused": True}, {"paused": False}),

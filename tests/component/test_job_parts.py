@@ -1,4 +1,4 @@
-"""Runs that follow one another, and runs in parts that come together again."""
+"""Runs that follow one another, and runs in parts that are joined."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from tests.support import eventually
 
 
 def test_a_job_follows_another_that_succeeded_or_finished(orders: ServiceContext) -> None:
-    """Each chained run names the one that it follows; a disabled one does not follow."""
+    """Each chained run names the run that it follows. A disabled job does not follow."""
     log: list[str] = []
 
     def body(name: str, *, fails: bool = False) -> Body:
@@ -45,18 +45,18 @@ def test_a_job_follows_another_that_succeeded_or_finished(orders: ServiceContext
     assert (after_good.trigger, runs(orders, "after_bad"), runs(orders, "disabled")) == ("chain", [], [])
 
 
-def test_a_run_in_parts_runs_as_many_at_a_time_as_it_may_and_joins_them(orders: ServiceContext) -> None:
-    """Ten parts, three at a time on eight threads; what each counted comes together in their order."""
-    under_way, most, lock = [0], [0], threading.Lock()
+def test_a_run_in_parts_runs_as_many_at_a_time_as_allowed_and_joins_them(orders: ServiceContext) -> None:
+    """Ten parts run three at a time on eight threads, and their counts are joined in their order."""
+    in_progress, most, lock = [0], [0], threading.Lock()
     joined: list[Sequence[Counts]] = []
 
     def value_account(run: RunContext) -> Counts:
         with lock:
-            under_way[0] += 1
-            most[0] = max(most[0], under_way[0])
+            in_progress[0] += 1
+            most[0] = max(most[0], in_progress[0])
         threading.Event().wait(0.02)  # so that parts overlap if they can
         with lock:
-            under_way[0] -= 1
+            in_progress[0] -= 1
         return {"account": run.parameters["account"]}
 
     def parts(_run: RunContext) -> Sequence[Mapping[str, Any]]:
@@ -82,7 +82,7 @@ def test_a_run_in_parts_runs_as_many_at_a_time_as_it_may_and_joins_them(orders: 
 
 
 def test_a_run_without_parts_to_do_succeeds(orders: ServiceContext) -> None:
-    """No accounts yet: there is nothing to join."""
+    """A run with no parts has nothing to join."""
     job = Job("sweep", "orders", "In parts.", lambda _: {}, {"schedule": "off"}, parts=lambda _: [])
     with job_worker(orders, job) as worker:
         worker.trigger()
@@ -90,8 +90,8 @@ def test_a_run_without_parts_to_do_succeeds(orders: ServiceContext) -> None:
     assert [(run.outcome, run.total) for run in runs(orders)] == [("succeeded", 0)]
 
 
-def test_a_part_that_fails_is_tried_again_and_then_fails_the_whole(orders: ServiceContext, clock: FakeClock) -> None:
-    """The other parts are done all the same."""
+def test_a_part_that_fails_is_retried_and_then_fails_the_whole_run(orders: ServiceContext, clock: FakeClock) -> None:
+    """The other parts still succeed."""
 
     def work(run: RunContext) -> Counts:
         if run.part == 2:
@@ -112,8 +112,8 @@ def test_a_part_that_fails_is_tried_again_and_then_fails_the_whole(orders: Servi
     assert "1 of 3 parts did not succeed: 2 failed" in parent.error
 
 
-def test_a_cancel_ends_the_parts_too(orders: ServiceContext) -> None:
-    """Those that wait never begin; when those under way have ended, so has the whole."""
+def test_canceling_a_run_cancels_its_parts(orders: ServiceContext) -> None:
+    """Waiting parts never begin. The run ends when the parts in progress have ended."""
     gate = Gate()
     settings = {"schedule": "off", "parallel": 2}
     job = Job("sweep", "orders", "In parts.", gate, settings, parts=lambda _: [{}] * 5)

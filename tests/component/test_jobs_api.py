@@ -1,4 +1,4 @@
-"""The jobs over HTTP: how they stand, their settings and figures, and what an operator may do to them."""
+"""The jobs over HTTP: their status, settings and figures, and an operator's changes."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -27,10 +27,10 @@ def status_of(client: DocumentedClient, name: str) -> Any:
     return {job["name"]: job for job in client.get("/api/jobs/status").json()["jobs"]}[name]
 
 
-def test_the_status_shows_every_job_with_its_latest_run_and_the_one_under_way(
+def test_the_status_shows_every_job_with_its_latest_and_its_active_run(
     system: System, client: DocumentedClient
 ) -> None:
-    """The latest of them by the time they were queued, parts left out; of the other its progress."""
+    """The latest run is the one queued last, not counting parts. The active run is shown with its progress."""
     add_job(system)
     add_run(system, at=LONG_AGO)
     latest = add_run(system, at=LONG_AGO + MINUTE, outcome="failed", error="Traceback\n  x\nValueError: no price\n")
@@ -52,7 +52,7 @@ def test_the_status_shows_every_job_with_its_latest_run_and_the_one_under_way(
 
 
 def test_a_disabled_job_has_no_next_slot(system: System, client: DocumentedClient) -> None:
-    """Also while the scheduler has not looked at it since it was disabled."""
+    """A next slot from before it was disabled is not shown."""
     add_job(system)
     with engine_of(system).begin() as connection:
         connection.exec_driver_sql("UPDATE jobs.jobs SET next_slot = now() WHERE name = %s", (JOB,))
@@ -63,7 +63,7 @@ def test_a_disabled_job_has_no_next_slot(system: System, client: DocumentedClien
 
 
 def test_one_job_is_shown_with_its_next_five_slots(system: System, client: DocumentedClient) -> None:
-    """As its schedule has them, after now, whatever the scheduler has looked at so far."""
+    """The slots are computed from the schedule, even if the scheduler has not planned the job yet."""
     add_job(system, schedule="1h")
     shown = client.get(f"/api/jobs/{JOB}").json()
     hour = utc_now().replace(minute=0, second=0, microsecond=0)
@@ -72,8 +72,8 @@ def test_one_job_is_shown_with_its_next_five_slots(system: System, client: Docum
     assert (shown["overrides"], shown["parameters"], shown["last_run"]) == ({}, None, None)
 
 
-def test_a_setting_is_changed_while_all_runs_and_given_back(system: System, client: DocumentedClient) -> None:
-    """The answer has all settings in effect; both changes are on record with what was before and after."""
+def test_a_setting_is_changed_and_restored_while_everything_runs(system: System, client: DocumentedClient) -> None:
+    """The answer has all current settings. Both changes are recorded with the values before and after."""
     add_job(system)
     changed = client.patch(f"/api/jobs/{JOB}", json={"schedule": "30 9 * * 1-5", "retries": 5})
     assert changed.status_code == 200
@@ -87,8 +87,8 @@ def test_a_setting_is_changed_while_all_runs_and_given_back(system: System, clie
     assert actions(system)[1][3:] == ({"schedule": "30 9 * * 1-5"}, {"schedule": "1m"})
 
 
-def test_what_is_wrong_with_a_setting_is_named_and_nothing_changes(system: System, client: DocumentedClient) -> None:
-    """The job stays as it was, and nothing is on record."""
+def test_an_invalid_setting_is_named_and_nothing_changes(system: System, client: DocumentedClient) -> None:
+    """The job keeps its settings, and no action is recorded."""
     add_job(system)
     refused = client.patch(f"/api/jobs/{JOB}", json={"retries": 5, "schedule": "5 parsecs"})
     assert (refused.status_code, refused.json()["field"]) == (422, "schedule")
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_a_setting_is_named_and_nothing_changes(system: Syste
 
 
 def test_a_run_is_triggered_with_parameters(system: System, client: DocumentedClient) -> None:
-    """They are those of its run, and on record with who asked; a job that takes none refuses them by name."""
+    """The run gets the parameters, and the action is recorded. A job without parameters rejects them by name."""
     add_job(system)
     refused = client.post(f"/api/jobs/{JOB}/trigger", json={"parameters": {"days": 3}})
     assert (refused.status_code, refused.json()["field"]) == (422, "parameters.days")
@@ -113,16 +113,16 @@ def test_a_run_is_triggered_with_parameters(system: System, client: DocumentedCl
     assert (wrong.status_code, wrong.json()["field"]) == (422, "parameters.days")
 
 
-def test_a_triggered_run_is_run_and_found_under_its_id(client: DocumentedClient) -> None:
-    """With an empty body too, as the specification has it."""
+def test_a_triggered_run_is_executed_and_found_by_its_id(client: DocumentedClient) -> None:
+    """As in the specification, the body may be empty."""
     run_id = client.post("/api/jobs/update_positions/trigger").json()["run_id"]
     run = eventually(lambda: (run := client.get(f"/api/runs/{run_id}").json())["state"] == "finished" and run)
     assert (run["job"], run["trigger"], run["outcome"]) == ("update_positions", "manual", "succeeded")
     assert (run["requested_by"], run["attempt"], run["duration"] >= 0) == ("TESTKEY", 1, True)
 
 
-def test_a_time_is_run_again_slot_by_slot(system: System, client: DocumentedClient) -> None:
-    """One run for each slot of it, from its beginning to before its end, oldest first, on record."""
+def test_a_backfill_queues_a_run_for_each_slot(system: System, client: DocumentedClient) -> None:
+    """The slots go from the beginning to before the end, oldest first, and the action is recorded."""
     add_job(system, schedule="1h")
     answer = client.post(
         f"/api/jobs/{JOB}/backfill", json={"from": "2026-01-05T10:00:00Z", "to": "2026-01-05T13:00:00Z"}
@@ -134,8 +134,8 @@ def test_a_time_is_run_again_slot_by_slot(system: System, client: DocumentedClie
     assert [action[:3] for action in actions(system)] == [("TESTKEY", "backfill", JOB)]
 
 
-def test_a_time_without_a_slot_or_with_too_many_is_refused(system: System, client: DocumentedClient) -> None:
-    """Nothing is queued."""
+def test_a_backfill_without_slots_or_with_too_many_is_rejected(system: System, client: DocumentedClient) -> None:
+    """No run is queued."""
     add_job(system, schedule="1s")
     for begin, end in (
         ("2026-01-05T10:00:00.1Z", "2026-01-05T10:00:00.2Z"),
@@ -147,7 +147,7 @@ def test_a_time_without_a_slot_or_with_too_many_is_refused(system: System, clien
 
 
 def test_figures_are_those_of_the_last_hours(system: System, client: DocumentedClient) -> None:
-    """Durations, lateness, success and counts of a known history; what is older or a part is left out."""
+    """The figures are those of a known history. Older runs and parts are left out."""
     add_job(system)
     now = utc_now()
     for number in range(1, 101):
@@ -170,8 +170,8 @@ def test_figures_are_those_of_the_last_hours(system: System, client: DocumentedC
     assert client.get(f"/api/jobs/{JOB}/figures", params={"hours": 48}).json()["failed"] == 11
 
 
-def test_figures_of_a_job_that_never_ran_are_not_made_up(system: System, client: DocumentedClient) -> None:
-    """Where there is nothing to tell, they are null."""
+def test_figures_of_a_job_that_never_ran_are_null(system: System, client: DocumentedClient) -> None:
+    """There is no rate, no duration and no lateness without a run."""
     add_job(system)
     figures = client.get(f"/api/jobs/{JOB}/figures").json()
     assert (figures["runs"], figures["success_rate"], figures["duration_p50"], figures["lateness_p99"]) == (
@@ -182,8 +182,8 @@ def test_figures_of_a_job_that_never_ran_are_not_made_up(system: System, client:
     )
 
 
-def test_what_is_asked_twice_is_done_once_or_refused(system: System, client: DocumentedClient) -> None:
-    """A toggle twice is the same state, on record both times."""
+def test_a_toggle_may_be_repeated(system: System, client: DocumentedClient) -> None:
+    """The state stays the same, and both actions are recorded."""
     add_job(system)
     for _ in range(2):
         assert client.put(f"/api/jobs/{JOB}/toggle?enabled=false").json() == {"name": JOB, "enabled": False}

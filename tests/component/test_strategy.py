@@ -1,4 +1,4 @@
-"""The trading bot on made-up bars and a real PostgreSQL: what it sees, what it decides, what it sends, each once."""
+"""The trading bot on made-up bars and a real PostgreSQL: its decisions, signals and orders, each once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ def scenario(urls: dict[str, str], clock: FakeClock) -> Iterator[Scenario]:
 
 
 def test_it_buys_while_the_fast_average_is_above_the_slow_one(scenario: Scenario) -> None:
-    """One trade is a decision, a signal row, a SignalGenerated and a SubmitOrder, all of the same bar."""
+    """One trade is a decision, a signal row, a SignalGenerated and a SubmitOrder, all for the same bar."""
     scenario.add_bars(RISING)
     assert scenario.run() == {"decisions": 1, "signals": 1}
     assert scenario.decided() == ("buy", 10, "fast average 12.5 above slow 11.5")
@@ -48,7 +48,7 @@ def test_it_buys_while_the_fast_average_is_above_the_slow_one(scenario: Scenario
 
 
 def assert_order(sent: Sent, signal: Any, side: str, qty: str) -> None:
-    """A market order of the strategy, on its account; its id is the signal's, so a second one is the same."""
+    """Assert that the command is a market order of the strategy on its account, with the signal's id."""
     assert sent.name == "SubmitOrder.v1"
     assert sent.id == UUID(sent.body["order_id"]) == signal.id
     assert (sent.body["side"], sent.body["qty"], sent.body["type"]) == (side, qty, "market")
@@ -57,7 +57,7 @@ def assert_order(sent: Sent, signal: Any, side: str, qty: str) -> None:
 
 
 def test_it_sells_its_own_shares_while_the_fast_average_is_below_the_slow_one(scenario: Scenario) -> None:
-    """All that its own orders bought and have not sold yet."""
+    """It sells all shares that its own orders bought and have not sold yet."""
     scenario.add_bars(FALLING)
     scenario.add_order(30)
     scenario.add_order(5, side=Side.SELL)
@@ -77,8 +77,10 @@ def test_it_sells_its_own_shares_while_the_fast_average_is_below_the_slow_one(sc
         (FALLING, 0, "fast average 10.5 below slow 11.5, nothing to sell"),
     ],
 )
-def test_it_holds_otherwise_and_says_why(scenario: Scenario, closes: Sequence[int], bought: int, reason: str) -> None:
-    """Doing nothing is a decision with a reason, and sends nothing."""
+def test_it_holds_otherwise_and_gives_the_reason(
+    scenario: Scenario, closes: Sequence[int], bought: int, reason: str
+) -> None:
+    """To hold is a decision with a reason, and sends nothing."""
     scenario.add_bars(closes)
     if bought:
         scenario.add_order(bought)
@@ -95,7 +97,7 @@ def test_it_holds_otherwise_and_says_why(scenario: Scenario, closes: Sequence[in
     ],
 )
 def test_it_waits_for_its_open_order(scenario: Scenario, closes: Sequence[int], side: Side, reason: str) -> None:
-    """What it has ordered and not got yet counts."""
+    """An open order counts like shares that it holds."""
     scenario.add_bars(closes)
     if side is Side.SELL:
         scenario.add_order(10)
@@ -104,7 +106,7 @@ def test_it_waits_for_its_open_order(scenario: Scenario, closes: Sequence[int], 
     assert scenario.decided() == ("hold", 0, reason)
 
 
-def test_it_looks_at_the_bars_of_its_own_interval_and_symbol(scenario: Scenario) -> None:
+def test_it_reads_the_bars_of_its_own_interval_and_symbol(scenario: Scenario) -> None:
     """Rising bars of another interval and of another symbol do not make it buy."""
     scenario.add_bars(FALLING)
     scenario.add_bars(RISING, interval="1m")
@@ -114,7 +116,7 @@ def test_it_looks_at_the_bars_of_its_own_interval_and_symbol(scenario: Scenario)
 
 
 def test_every_strategy_decides_on_each_of_its_symbols(scenario: Scenario) -> None:
-    """Two strategies on two symbols each: with the first one's, five decisions in a run; a disabled one has none."""
+    """Two more strategies on two symbols each make five decisions in a run. A disabled strategy makes none."""
     for name in ("second", "third", "disabled"):
         scenario.add_strategy(replace(STRATEGY, id=uuid4(), name=name, symbols=("AAPL", "IBM")))
     with scenario.strategy.engine.begin() as connection:
@@ -126,15 +128,15 @@ def test_every_strategy_decides_on_each_of_its_symbols(scenario: Scenario) -> No
     assert len({sent.body["strategy_id"] for sent in scenario.submitted()}) == 3
 
 
-def test_a_bar_is_acted_on_once(scenario: Scenario) -> None:
-    """A second look at it is decided and logged, but sends no second order."""
+def test_a_bar_is_traded_on_once(scenario: Scenario) -> None:
+    """A second run logs another decision, but sends no second order."""
     scenario.add_bars(RISING)
     assert [scenario.run()["signals"] for _ in range(2)] == [1, 0]
     assert (len(scenario.decisions()), len(scenario.signals()), len(scenario.submitted())) == (2, 1, 1)
 
 
-def test_a_run_that_comes_twice_adds_nothing(scenario: Scenario) -> None:
-    """Neither decision nor signal nor message."""
+def test_a_repeated_run_adds_nothing(scenario: Scenario) -> None:
+    """It adds no decision, no signal and no message."""
     scenario.add_strategy(replace(STRATEGY, id=uuid4(), name="second", symbols=("IBM", "MSFT")))
     scenario.add_bars(RISING)
     scenario.add_bars(FALLING, symbol="IBM")
@@ -146,7 +148,7 @@ def test_a_run_that_comes_twice_adds_nothing(scenario: Scenario) -> None:
 
 
 def test_it_never_orders_beyond_its_position_size(scenario: Scenario) -> None:
-    """An order larger than the largest position is cut to it."""
+    """An order larger than the position limit is reduced to it."""
     small = replace(RULES, order_qty=Decimal(10), max_position_qty=Decimal(4))
     scenario.add_strategy(replace(STRATEGY, id=uuid4(), name="small", symbols=("IBM",), rules=small))
     scenario.add_bars(RISING, symbol="IBM")
@@ -154,8 +156,8 @@ def test_it_never_orders_beyond_its_position_size(scenario: Scenario) -> None:
     assert [sent.body["qty"] for sent in scenario.submitted()] == ["4"]
 
 
-def test_its_position_size_holds_while_orders_does_not_answer(scenario: Scenario) -> None:
-    """With orders away its first order is not in the books yet; the next bar must not bring a second one."""
+def test_its_position_limit_holds_while_orders_is_down(scenario: Scenario) -> None:
+    """Its first order is not in the books of orders yet, and the next bar must not send a second one."""
     limited = replace(RULES, max_position_qty=RULES.order_qty)
     scenario.add_strategy(replace(STRATEGY, id=uuid4(), name="limited", symbols=("IBM",), rules=limited))
     for closes in (RISING, (14,), (15,)):
@@ -166,8 +168,8 @@ def test_its_position_size_holds_while_orders_does_not_answer(scenario: Scenario
 
 
 @pytest.mark.parametrize(("own", "decided"), [(0, ("hold", 0)), (4, ("sell", 4))])
-def test_shares_bought_by_hand_are_not_its_to_sell(scenario: Scenario, own: int, decided: tuple[str, int]) -> None:
-    """Ten shares that somebody bought on its account stay there."""
+def test_it_does_not_sell_shares_bought_manually(scenario: Scenario, own: int, decided: tuple[str, int]) -> None:
+    """Ten shares that somebody else bought on its account stay there."""
     scenario.add_bars(FALLING)
     scenario.add_order(10, by=None)
     if own:
@@ -177,7 +179,7 @@ def test_shares_bought_by_hand_are_not_its_to_sell(scenario: Scenario, own: int,
 
 
 def test_it_sells_no_more_than_the_account_still_holds(scenario: Scenario) -> None:
-    """Of the ten it bought somebody sold seven by hand."""
+    """It bought ten shares, and somebody sold seven of them."""
     scenario.add_bars(FALLING)
     scenario.add_order(10)
     scenario.add_order(7, by=None, side=Side.SELL)
@@ -185,8 +187,8 @@ def test_it_sells_no_more_than_the_account_still_holds(scenario: Scenario) -> No
     assert scenario.decided()[:2] == ("sell", 3)
 
 
-def test_its_orders_fill_as_any_other(system: System) -> None:
-    """Bars up, a buy; bars down, a sell of those shares and not of the three bought by hand."""
+def test_its_orders_fill_like_any_other(system: System) -> None:
+    """Rising bars make it buy. Falling bars make it sell those shares, but not three bought manually."""
     scenario = Scenario(system.contexts["strategy"], system.contexts["marketdata"], system.contexts["orders"])
     engine, by_hand = system.contexts["orders"].engine, order(STRATEGY.account_id, qty=Decimal(3))
     send(system.contexts["gateway"], account(STRATEGY.account_id))
@@ -207,7 +209,7 @@ def test_its_orders_fill_as_any_other(system: System) -> None:
 
 
 def settled(system: System) -> None:
-    """Everything sent has been handled."""
+    """Wait until every message has been handled."""
 
     def drained() -> bool:
         wait_until_idle(system.broker, seconds=10)
