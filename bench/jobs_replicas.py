@@ -19,7 +19,7 @@ REPLICAS = ("a", "b")
 
 
 class Replicas(Tool):
-    """``misfire`` is what becomes of slots that nobody claimed in time."""
+    """``misfire`` is the jobs' setting of that name."""
 
     name = "ours"
 
@@ -45,7 +45,7 @@ class Replicas(Tool):
         return all(map(_healthy, self._ports.values()))
 
     def scheduler(self, turn: int) -> int:
-        """The replicas' forks in turn; a replica without its fork ends itself and is started again as a whole."""
+        """Return one of the replicas' forks in turn. A replica without its fork ends itself and is started again."""
         replica = REPLICAS[turn % len(REPLICAS)]
         pid = read_heartbeat(self.run_folder(replica) / "scheduler.json").get("pid")
         if pid not in {child.pid for child in psutil.Process(self.pid(replica)).children()}:

@@ -24,6 +24,7 @@ from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, QUEUES
 from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.engine.tick import Tick
+from shared.markets import PublishedCalendar
 from shared.observability.system_log import SystemLog
 from shared.service import (
     attach,
@@ -131,7 +132,8 @@ class System:
             self._woke(answered)
             each()
 
-        return [Tick(self.contexts[service.name], woke) for service in SERVICES]
+        contexts = [self.contexts[service.name] for service in SERVICES]
+        return [Tick(context, PublishedCalendar(context.engine, context.clock), woke) for context in contexts]
 
     def _woke(self, answered: bool) -> None:
         if answered:

@@ -23,10 +23,10 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock, utc_now
 from shared.contracts.routing import consumed_by
 from shared.jobs.checks import chains, check_chains
-from shared.jobs.config import InvalidJobsConfig, load_jobs_config, named
+from shared.jobs.config import InvalidJobsConfig, at_line, load_jobs_config
 from shared.jobs.declaration import InvalidJob, Job, Jobs
 from shared.jobs.engine import claims
-from shared.jobs.engine.executor import declare_runner
+from shared.jobs.engine.executor import declare_executor
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.settings import InvalidSetting
 from shared.outage import Outage, first_line
@@ -68,7 +68,7 @@ def configure_jobs(service: Service, settings: ServiceSettings) -> dict[str, Job
     try:
         return service.jobs.configured(load_jobs_config(path))
     except InvalidJob as error:
-        raise named(path, path.read_text(encoding="utf-8"), error.job, error.error) from None
+        raise at_line(path, path.read_text(encoding="utf-8"), error.job, error.error) from None
 
 
 def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> None:
@@ -104,7 +104,7 @@ def attach(service: Service, broker: dramatiq.Broker, context: ServiceContext, j
     service.actors.attach(broker, context)
     common = Actors()
     heartbeat = Heartbeat(context, queues=consumed_by(service.name))
-    declare_runner(common, service.name, jobs, heartbeat)
+    declare_executor(common, service.name, jobs, heartbeat)
     declare_operations(common, service.name)
     common.attach(broker, context)
     return heartbeat

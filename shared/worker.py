@@ -30,6 +30,7 @@ from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick, run_scheduler
+from shared.markets import PublishedCalendar
 from shared.observability.health import (
     is_fresh,
     read_heartbeat,
@@ -254,7 +255,7 @@ def scheduler(service: Service) -> int:
     for each in components:
         each.start()
     try:
-        run_scheduler([Tick(context, after_tick)])
+        run_scheduler([Tick(context, PublishedCalendar(context.engine, context.clock), after_tick)])
     finally:  # dramatiq's forks turn SIGTERM into SystemExit
         for each in reversed(components):
             each.stop()

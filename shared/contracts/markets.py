@@ -39,3 +39,5 @@ MARKETS: Mapping[str, KnownMarket] = {
         KnownMarket("XASX", "Australian Securities Exchange", "Australia/Sydney"),
     )
 }
+#: The market of an instrument or a job for which none is given.
+DEFAULT_MARKET = "DEMO"

@@ -135,7 +135,7 @@ def test_missed_slots_raise_an_alert_until_none_was_missed_for_five_minutes(
     add_run(
         gateway, "revalue", **missed, slots=12, last_slot=clock.now, reason="missed: nobody claimed the slot in time"
     )
-    add_run(gateway, "busy", **missed, reason="the run before it is still under way")
+    add_run(gateway, "busy", **missed, reason="the previous run is still in progress")
     add_outcomes(gateway, clock, "revalue", ["succeeded"])
     evaluator.evaluate()
     assert open_alerts(gateway) == [("slot_missed", "revalue")]

@@ -18,7 +18,7 @@ from services.orders.persistence import orders as store
 from services.orders.usecases import auctions
 from services.orders.usecases.catch_up import catch_up
 from services.orders.usecases.execute import expire
-from services.strategy.store import Strategy, looks
+from services.strategy.store import Strategy, symbol_views
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
@@ -27,7 +27,7 @@ from shared.contracts.orders import CancelOrder, SubmitOrder
 from shared.contracts.prices import Price, PricesUpdated
 from shared.storage.engine import make_engine
 from tests.component.exchange_desk import HANDLERS, Exchange
-from tests.component.strategy_desk import RULES
+from tests.component.strategy_scenario import RULES
 from tests.support import order, price, rows, value
 
 #: Open orders of one account on one symbol: limit orders, trailing stops and such for an auction, a third each.
@@ -200,7 +200,7 @@ def order_by_client_id(connection: Connection, account: UUID, order_id: UUID) ->
 
 def holding_of_a_strategy(connection: Connection, account: UUID, order_id: UUID) -> None:
     strategy = Strategy(STRATEGY_ID, "planned", account, ("AAPL",), "1m", RULES)
-    (look,) = looks(connection, strategy, now_of(connection))
+    (look,) = symbol_views(connection, strategy, now_of(connection))
     assert look.holding.selling == 10, order_id
 
 

@@ -14,9 +14,9 @@ from services.marketdata.jobs import jobs
 from services.marketdata.service import prepare
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS, KnownMarket
-from shared.jobs.markets import RELOAD_AFTER, Calendar, load_markets
 from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.schedule.calendar import Market, Phase
+from shared.markets import RELOAD_AFTER, PublishedCalendar, load_markets
 from shared.storage.errors import is_transient
 from tests.component.watching import marketdata_at, statements, unit_of
 from tests.conftest import FakeClock
@@ -204,7 +204,7 @@ def test_a_calendar_looks_again_after_a_minute_and_when_another_market_is_asked_
     marketdata: ServiceContext, other: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In between it answers from memory, however often it is asked; of a market that never closes it asks nobody."""
-    calendar = Calendar(other.engine, clock)
+    calendar = PublishedCalendar(other.engine, clock)
     Announced(monkeypatch, date(2026, 11, 25))
     with statements(other.engine) as seen:
         assert calendar.market("XNYS").sessions == ()
@@ -225,8 +225,8 @@ def test_a_market_that_is_not_published_yet_is_closed(
 ) -> None:
     """As after an upgrade of this service before that of marketdata."""
     new = KnownMarket("XSES", "Singapore Exchange", "Asia/Singapore")
-    monkeypatch.setattr("shared.jobs.markets.MARKETS", {**MARKETS, "XSES": new})
-    market = Calendar(other.engine, clock).market("XSES")
+    monkeypatch.setattr("shared.markets.MARKETS", {**MARKETS, "XSES": new})
+    market = PublishedCalendar(other.engine, clock).market("XSES")
     assert (market.zone.key, market.sessions, market.always_open) == ("Asia/Singapore", (), False)
 
 
@@ -234,7 +234,7 @@ def test_before_marketdata_has_migrated_the_calendar_is_not_ready(
     marketdata: ServiceContext, other: ServiceContext, clock: FakeClock
 ) -> None:
     """The error is one that passes by itself, and is raised at each look until it does."""
-    calendar = Calendar(other.engine, clock)
+    calendar = PublishedCalendar(other.engine, clock)
     with marketdata.engine.begin() as connection:
         connection.exec_driver_sql("ALTER VIEW marketdata.sessions_v2 RENAME TO sessions_v0")
     for _ in range(2):

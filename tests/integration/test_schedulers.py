@@ -22,7 +22,7 @@ from shared.contracts.routing import SERVICES
 from shared.jobs.run_context import Counts, RunContext
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
-from tests.component.run_desk import a_job, working
+from tests.component.job_worker import a_job, job_worker
 from tests.support import eventually, rows, value
 
 SECONDS = 60
@@ -32,8 +32,10 @@ SCHEDULER = """
 import sys
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.engine.tick import Tick, run_scheduler
+from shared.markets import PublishedCalendar
 from shared.storage.engine import make_engine
-run_scheduler([Tick(ServiceContext("orders", make_engine(sys.stdin.readline().strip(), name=sys.argv[1])))])
+context = ServiceContext("orders", make_engine(sys.stdin.readline().strip(), name=sys.argv[1]))
+run_scheduler([Tick(context, PublishedCalendar(context.engine, context.clock))])
 """
 #: While the lock of the gate is held, a scheduler that has inserted its runs cannot commit.
 GATE = """
@@ -124,7 +126,7 @@ def test_no_slot_is_missed_or_doubled_when_schedulers_are_killed(
         a_job(_counting(ran, every), f"every_{every}s", schedule=f"{every}s", misfire="run_all", misfire_window="5m")
         for every in (1, 2, 5)
     ]
-    with working(orders, *jobs) as at_work, beating(at_work), replicas(urls["orders"]) as running:
+    with job_worker(orders, *jobs) as at_work, beating(at_work), replicas(urls["orders"]) as running:
         ends = time.monotonic() + SECONDS
         eventually(lambda: _slots(orders, "every_1s"), seconds=30, what="the first slot")
         _kill_between_claim_and_commit(running, admin)

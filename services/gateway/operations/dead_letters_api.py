@@ -74,7 +74,9 @@ def _ask(
                 raise Invalid(f"dead_letters: {each} {reason}", field="dead_letters")
         send = requeue_dead_letters if what == "requeue" else discard_dead_letters
         command_id = send(uow, service, ids, who=principal.key_id)
-        control.note(uow, principal.key_id, f"{what}_dead_letters", service, None, {"dead_letters": sorted(ids)})
+        control.record_action(
+            uow, principal.key_id, f"{what}_dead_letters", service, None, {"dead_letters": sorted(ids)}
+        )
     return DeadLettersAsked(service=service, dead_letters=sorted(ids), command_id=command_id)
 
 

@@ -21,6 +21,7 @@ from services.gateway.operations.schemas import (
     RunsQueued,
 )
 from shared.jobs.admin import control, run_queries
+from shared.markets import load_market, open_markets
 
 NEXT_SLOTS = 5
 
@@ -32,7 +33,9 @@ async def get_status(gateway: Gateway) -> Annotated[Response, JobStatuses]:
 
 async def status_json(gateway: Gateway) -> str:
     """Return the status of all jobs as JSON. The stream of the page sends it too."""
-    return f'{{"jobs": {await read(gateway, run_queries.statuses, gateway.context.clock())}}}'
+    now = gateway.context.clock()
+    open_now = await read(gateway, open_markets, now)
+    return f'{{"jobs": {await read(gateway, run_queries.statuses, open_now)}}}'
 
 
 async def get_job(gateway: Gateway, name: str) -> JobDetail:
@@ -41,10 +44,10 @@ async def get_job(gateway: Gateway, name: str) -> JobDetail:
     Raises NotFound where no service has declared the job.
     """
     now = gateway.context.clock()
-    job = await read(gateway, run_queries.job, name, now)
+    job = await read(gateway, run_queries.job, name, await read(gateway, open_markets, now))
     if job is None:
         raise unknown_job(name)
-    slots = await read(gateway, run_queries.next_slots, job["settings"], now, NEXT_SLOTS)
+    slots = await read(gateway, run_queries.next_slots, job["settings"], now, NEXT_SLOTS, load_market=load_market)
     return JobDetail.model_validate({**job, "next_slots": slots})
 
 
@@ -86,6 +89,7 @@ async def post_backfill(gateway: Gateway, principal: Principal, name: str, body:
         job=name,
         begin=body.begin,
         end=body.end,
+        load_market=load_market,
         parameters=body.parameters,
         who=principal.key_id,
     )

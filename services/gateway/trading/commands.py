@@ -59,7 +59,7 @@ def recorded(
 
     def publish(uow: UnitOfWork) -> None:
         uow.publish(command)
-        control.note(uow, principal.key_id, action, subject, before, after)
+        control.record_action(uow, principal.key_id, action, subject, before, after)
 
     return publish
 

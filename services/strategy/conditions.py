@@ -1,9 +1,6 @@
-"""Conditions that several jobs have use for; a job may as well bring a function of its own.
+"""Conditions on what other services publish: a market's phase, the age of prices, and drawdowns.
 
 @jobs.job("trading_bot", when=prices_younger_than("5m"), …)
-
-A condition answers why the run should not be, in words that stay the same while that lasts, so that skips for one
-reason are one row. What people start by hand runs whatever its condition says.
 """
 
 from decimal import Decimal
@@ -11,24 +8,27 @@ from decimal import Decimal
 from sqlalchemy import text
 
 from shared.jobs.declaration import Condition
-from shared.jobs.markets import Calendar
 from shared.jobs.run_context import RunContext
 from shared.jobs.schedule.calendar import Phase
 from shared.jobs.schedule.interval import parse_interval
+from shared.markets import PublishedCalendar
 
 
 def market_is_in(*phases: Phase, market: str) -> Condition:
-    """Run in these phases of the market only; for schedules of which the phase is no part."""
+    """Run only in these phases of a market, which may be another market than that of the job's schedule."""
 
     def condition(run: RunContext) -> str | None:
-        phase = Calendar(run.context.engine, run.context.clock).market(market).phase_at(run.now)
+        phase = PublishedCalendar(run.context.engine, run.context.clock).market(market).phase_at(run.now)
         return None if phase in phases else f"{market} is in {phase.value}"
 
     return condition
 
 
 def prices_younger_than(age: str) -> Condition:
-    """Run while the newest price of a tradable instrument is at most so old, such as ``5m``."""
+    """Run while the newest price of a tradable instrument is at most this old, such as ``5m``.
+
+    Raises InvalidInterval for an age that is not an interval.
+    """
     limit = parse_interval(age)
 
     def condition(run: RunContext) -> str | None:
@@ -40,7 +40,7 @@ def prices_younger_than(age: str) -> Condition:
 
 
 def drawdown_under(share: Decimal) -> Condition:
-    """Run while no account has lost this share of the highest equity that its summaries know."""
+    """Run while every account's equity is above its peak less this share. The peak is that of its summaries."""
 
     def condition(run: RunContext) -> str | None:
         with run.context.engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""A strategy's desk for tests: made-up bars, books and all that the strategy leaves behind."""
+"""A strategy with made-up bars and books, and its decisions, signals and orders."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ STRATEGY = store.Strategy(uuid4(), "made-up", uuid4(), ("AAPL",), "replay", RULE
 
 
 @dataclass
-class Desk:
-    """A strategy with what it looks at: marketdata's bars and the books of orders, written by their owners' roles."""
+class Scenario:
+    """A strategy, marketdata's bars and the books of orders, each written by its owner's role."""
 
     strategy: ServiceContext
     marketdata: ServiceContext
@@ -34,7 +34,7 @@ class Desk:
             store.add_strategy(connection, strategy, self.strategy.clock())
 
     def add_bars(self, closes: Sequence[int], symbol: str = "AAPL", interval: str = "replay") -> None:
-        """A bar a minute that closes at each of these, after those that are there."""
+        """Append a bar a minute with each of these closes."""
         with self.marketdata.engine.begin() as connection:
             for close in closes:
                 connection.exec_driver_sql(
@@ -45,7 +45,7 @@ class Desk:
                 )
 
     def add_order(self, qty: int, *, by: UUID | None = STRATEGY.id, side: Side = Side.BUY, filled: bool = True) -> None:
-        """An order of the strategy, or of somebody else on its account, with the shares it brought."""
+        """Add an order on the strategy's account, placed by the strategy or by somebody else, with its shares."""
         filled_qty = qty if filled else 0
         values = {
             "account": STRATEGY.account_id,
@@ -61,7 +61,7 @@ class Desk:
                 connection.exec_driver_sql(statement, values)
 
     def run(self, run_id: UUID | None = None) -> Counts:
-        """One run of trading_bot."""
+        """Run trading_bot once."""
         run = RunContext(run_id or uuid4(), self.strategy, self.strategy.clock(), {})
         return jobs.declared["trading_bot"].run(run)
 
@@ -69,7 +69,7 @@ class Desk:
         return rows(self.strategy.engine, "SELECT * FROM strategy.decisions ORDER BY at, symbol")
 
     def decided(self) -> tuple[Any, ...]:
-        """The only decision: action, quantity, reason."""
+        """Return the only decision: action, quantity, reason."""
         (decision,) = self.decisions()
         return decision.action, decision.qty, decision.reason
 

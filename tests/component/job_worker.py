@@ -1,4 +1,4 @@
-"""A worker of orders on the in-process bus with jobs of a test's own, and its runs."""
+"""A worker of orders on the in-process bus that runs a test's own jobs, and the runs of a job."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ from shared.jobs.engine import claims
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick
 from shared.jobs.run_context import Counts, RunContext
+from shared.markets import PublishedCalendar
 from shared.service import Service, attach, make_middleware
 from tests.support import eventually, rows, value
 
@@ -26,46 +27,49 @@ Body = Callable[[RunContext], Counts]
 
 
 class OutOfShares(RuntimeError):
-    """What a failing job of the tests raises."""
+    """The error of a test's failing job."""
 
 
 def a_job(run: Body, name: str = "sweep", **settings: Any) -> Job:
-    """Every second, and failed for good with its first failure, unless told otherwise."""
+    """Make a job that runs every second and is not retried, unless ``settings`` say otherwise."""
     given = {"schedule": "1s", "retries": 0, **settings}
     return Job(name, "orders", "A job of these tests.", run, given)
 
 
 @dataclass
-class Working:
-    """A worker with its pulse, which a test lets beat, so that no beat comes unasked."""
+class JobWorker:
+    """A worker whose heartbeat beats only when the test says so."""
 
     context: ServiceContext
     heartbeat: Heartbeat
-    worker: Worker
+    dramatiq: Worker
     broker: InProcessBroker
     ticker: Tick
 
     def tick(self) -> None:
-        self.ticker.move_on()
+        """Run one tick of the scheduler, and wait until its messages are handled."""
+        self.ticker.run()
         self.handled()
 
     def handled(self) -> None:
-        """Every message that was sent has been handled: only then its row leaves the outbox."""
+        """Wait until every message is handled: its row stays in the outbox until then."""
         waiting = "SELECT count(*) FROM orders.outbox"
         eventually(lambda: value(self.context.engine, waiting) == 0, what="the outbox drained")
 
     def trigger(self, job: str = "sweep", **parameters: Any) -> UUID:
+        """Queue a run as an operator does."""
         with self.context.unit_of_work() as uow:
             return control.trigger(uow, job, parameters=parameters, who="OPERATOR1")
 
     def cancel(self, run_id: UUID) -> str:
+        """Cancel a run as an operator does."""
         with self.context.unit_of_work() as uow:
             return control.cancel(uow, run_id, who="OPERATOR1")
 
 
 @contextmanager
-def working(context: ServiceContext, *jobs: Job, threads: int = 4) -> Iterator[Working]:
-    """A worker and a relay of the service with these jobs."""
+def job_worker(context: ServiceContext, *jobs: Job, threads: int = 4) -> Iterator[JobWorker]:
+    """Run a worker and a relay of the service with these jobs."""
     with context.engine.begin() as connection:
         claims.declare(connection, jobs, context.clock())
     broker = InProcessBroker(middleware=make_middleware({"orders": context}), queues=["orders.jobs"])
@@ -75,7 +79,8 @@ def working(context: ServiceContext, *jobs: Job, threads: int = 4) -> Iterator[W
     worker.start()
     relay.start()
     try:
-        yield Working(context, heartbeat, worker, broker, Tick(context))
+        ticker = Tick(context, PublishedCalendar(context.engine, context.clock))
+        yield JobWorker(context, heartbeat, worker, broker, ticker)
     finally:
         relay.stop()
         worker.stop()
@@ -83,7 +88,7 @@ def working(context: ServiceContext, *jobs: Job, threads: int = 4) -> Iterator[W
 
 @dataclass
 class Gate:
-    """A body that holds its run until the test opens the gate."""
+    """A job's body that waits until the test opens the gate."""
 
     entered: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
@@ -98,7 +103,7 @@ class Gate:
 
 
 def runs(context: ServiceContext, job: str = "sweep") -> list[Any]:
-    """The job's runs, oldest first, parts after their parent."""
+    """Read the job's runs, oldest first, parts after their parent."""
     return rows(
         context.engine, "SELECT * FROM jobs.job_runs WHERE job = :j ORDER BY queued_at, part NULLS FIRST", j=job
     )
