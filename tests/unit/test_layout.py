@@ -58,7 +58,11 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "console": {"http", "streams", "trading", "operations", "instruments"},
     },
     "services/orders": {"persistence": {"settings"}, "usecases": {"persistence", "settings"}},
-    "services/marketdata": {"domain": set()},
+    "services/marketdata": {
+        "domain": set(),
+        "persistence": {"domain"},
+        "usecases": {"domain", "persistence", "providers"},
+    },
     "services/valuation": {"domain": set()},
     "services/strategy": {"domain": set()},
     "shared": {
