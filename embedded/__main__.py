@@ -4,10 +4,10 @@
 
 PORT                          where to serve (default 8000, loopback only)
 PAPERPROFIT_HOME              where its database lives (default ./.paperprofit)
-PAPERPROFIT_API_KEY_ID        the demo account's key; made and printed once if not given,
+PAPERPROFIT_API_KEY_ID        the demo account's key. Made and printed once if not given,
 PAPERPROFIT_API_SECRET_KEY    together with its secret
 PAPERPROFIT_REPLAY_SPEED      recorded bars a second (default 1)
-PAPERPROFIT_KEEP_BARS_DAYS    days that bars are kept (default 730); daily and replayed ones stay
+PAPERPROFIT_KEEP_BARS_DAYS    days that bars are kept (default 730). Daily and replayed ones stay
 """
 
 import argparse
@@ -43,7 +43,7 @@ class Stop(BaseException):
 
 
 class PortUnusable(Exception):
-    """The port cannot be listened on; the message says what to do."""
+    """The port cannot be listened on. The message says what to do."""
 
 
 def main() -> int:
@@ -99,7 +99,7 @@ def _run(stack: ExitStack) -> None:
 
 
 def _settings() -> Settings:
-    """The demo's settings, unless the environment says otherwise; the services read them from there too."""
+    """The demo's settings, unless the environment says otherwise. The services read them from there too."""
     os.environ.setdefault("PAPERPROFIT_DEMO", "true")
     os.environ.setdefault("PAPERPROFIT_JOBS_CONFIG", str(ROOT / "config" / "jobs.demo.toml"))
     os.environ.setdefault("PAPERPROFIT_LOG_FORMAT", "human")

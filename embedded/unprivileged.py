@@ -18,7 +18,7 @@ _DEATH_SIGNAL = "INT"
 
 
 class CannotDropPrivileges(RuntimeError):
-    """Root cannot start PostgreSQL here; the message says what to install or to do instead."""
+    """Root cannot start PostgreSQL here. The message says what to install or to do instead."""
 
 
 def is_root() -> bool:

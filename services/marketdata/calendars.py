@@ -1,6 +1,6 @@
 """The exchanges' calendars: which days they trade and at which hours, holidays and half days included.
 
-They come with the installed release of pandas_market_calendars; later announcements of an exchange come with a later
+They come with the installed release of pandas_market_calendars. Later announcements of an exchange come with a later
 release. Its times of trading after the close are not used, because it ends them with an early close.
 """
 

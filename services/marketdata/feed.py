@@ -66,5 +66,5 @@ class Feed(Background):
             lock.invalidate()  # the advisory lock must not go back to the pool
 
     def push(self) -> int:
-        """Push one bar of every symbol; return the number of prices."""
+        """Push one bar of every symbol, and return the number of prices."""
         return update_prices(self._context, self._provider, self._provider.advance, interval=INTERVAL, length=None)

@@ -41,7 +41,7 @@ class Provider(Protocol):
         """The current prices."""
 
     def advance(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
-        """The next step of a provider that the feed moves on; no quotes from one that is only polled."""
+        """The next step of a provider that the feed moves on. No quotes from one that is only polled."""
 
 
 class ReplayProvider:

@@ -2,7 +2,7 @@
 
 A provider that knows them gives them with its quotes. For another provider the official open is the first trade of the
 day's regular trading: the open of the first bar that begins in it and has a volume. The official close is the last
-trade, known with the first price after the close. Either trade must lie near the open or the close; a provider that
+trade, known with the first price after the close. Either trade must lie near the open or the close. A provider that
 was away at that time leaves the day without an official price.
 """
 
@@ -31,7 +31,7 @@ class TradingDay:
 
 @dataclass(frozen=True, slots=True)
 class Official:
-    """An official open or close. ``volume`` in shares, None where unknown; ``held_at`` is the time of the trade."""
+    """An official open or close. ``volume`` in shares, None where unknown. ``held_at`` is the time of the trade."""
 
     symbol: str
     kind: AuctionKind

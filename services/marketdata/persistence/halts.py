@@ -10,14 +10,14 @@ from shared.contracts.halts import TradingHalted
 
 
 def covering(symbol: str, at: str) -> str:
-    """SQL: whether a halt of the symbol covers that time; its begin and its end are not within it."""
+    """SQL: whether a halt of the symbol covers that time. Its begin and its end are not within it."""
     return f"""EXISTS (
       SELECT FROM marketdata.halts h
       WHERE h.symbol = {symbol} AND h.began_at < {at} AND COALESCE(h.ended_at, 'infinity') > {at})"""
 
 
 def lock_instrument(connection: Connection, symbol: str) -> Row[Any]:
-    """``halted_at``, ``resumed_at`` and ``quoted_at`` of the instrument; prices of it wait meanwhile.
+    """``halted_at``, ``resumed_at`` and ``quoted_at`` of the instrument. Prices of it wait meanwhile.
 
     Raises NoResultFound where there is no such instrument.
     """
@@ -25,7 +25,7 @@ def lock_instrument(connection: Connection, symbol: str) -> Row[Any]:
 
 
 def begin(connection: Connection, halted: TradingHalted) -> bool:
-    """Write the halt; False where one with its id was written before."""
+    """Write the halt. False where one with its id was written before."""
     values = halted.model_dump()
     if connection.execute(_ADD, values).rowcount == 0:
         return False
@@ -34,7 +34,7 @@ def begin(connection: Connection, halted: TradingHalted) -> bool:
 
 
 def end(connection: Connection, symbol: str, ended_at: datetime) -> UUID:
-    """End the standing halt of the symbol; return the halt's id."""
+    """End the standing halt of the symbol, and return the halt's id."""
     values = {"symbol": symbol, "ended_at": ended_at}
     connection.execute(_RESUME, values)
     halt_id: UUID = connection.execute(_END, values).scalar_one()

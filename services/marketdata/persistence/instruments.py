@@ -36,7 +36,7 @@ def tradable(connection: Connection) -> dict[str, int]:
 
 
 def lock_split_counts(connection: Connection, symbols: Sequence[str]) -> dict[str, int]:
-    """Symbol → number of its splits; splits, halts and prices of these symbols wait meanwhile."""
+    """Symbol → number of its splits. Splits, halts and prices of these symbols wait meanwhile."""
     return {row.symbol: row.split_count for row in connection.execute(_LOCK_SPLIT_COUNTS, {"symbols": symbols})}
 
 

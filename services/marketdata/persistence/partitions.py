@@ -72,7 +72,7 @@ def old_months(connection: Connection, before: datetime) -> list[datetime]:
 
 
 def thin_out(context: ServiceContext, month: datetime, progress: Callable[[int], None]) -> int | None:
-    """Remove the month's bars of intervals that are not kept; return the number of bars that stay.
+    """Remove the month's bars of intervals that are not kept, and return the number of bars that stay.
 
     Returns None, and changes nothing, if a bar to keep came meanwhile. The next run tries again.
     """
@@ -89,7 +89,7 @@ def thin_out(context: ServiceContext, month: datetime, progress: Callable[[int],
 
 
 def _copy_batch(context: ServiceContext, name: str) -> int:
-    """Copy the next bars in the order of their key; the last copied one says where to continue."""
+    """Copy the next bars in the order of their key. The last copied one says where to continue."""
     values = {"kept": list(KEPT_INTERVALS), "batch": BATCH}
     with context.engine.begin() as connection:
         return connection.execute(text(_COPY.format(name=name)), values).rowcount

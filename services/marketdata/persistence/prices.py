@@ -13,7 +13,7 @@ from services.marketdata.persistence.columns import columns
 
 
 def provider_state(connection: Connection, provider: str) -> dict[str, Any] | None:
-    """The provider's state; None before its first answer."""
+    """The provider's state. None before its first answer."""
     state: dict[str, Any] | None = connection.execute(_PROVIDER_STATE, {"provider": provider}).scalar_one_or_none()
     return state
 
@@ -57,9 +57,9 @@ def save_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, Up
 
 
 def add_bars(connection: Connection, quotes: Sequence[Quote], interval: str, length: timedelta | None) -> int:
-    """Add the quotes' bars to the OHLCV table, merge those that fall into the same bar; return the number of rows.
+    """Add the quotes' bars to the OHLCV table, merge those that fall into the same bar, and return the number of rows.
 
-    ``length`` is the interval's; None keeps one bar per quote.
+    ``length`` is the interval's. None keeps one bar per quote.
     """
     given = columns(quotes, "symbol", "open", "high", "low", "close", "volume", "provider")
     starts = [bar_start(quote.quoted_at, length) for quote in quotes]

@@ -12,14 +12,14 @@ from shared.contracts.markets import KnownMarket
 
 
 def add_markets(connection: Connection, markets: Iterable[KnownMarket]) -> None:
-    """Add the markets; one that is there gets its present name and clock."""
+    """Add the markets. One that is there gets its present name and clock."""
     connection.execute(_ADD_MARKETS, columns(list(markets), "code", "name", "timezone", "always_open"))
 
 
 def replace_sessions(
     connection: Connection, markets: Sequence[str], first: date, last: date, sessions: Sequence[Session]
 ) -> tuple[int, int]:
-    """Make these the markets' sessions from ``first`` to ``last``; return the numbers of rows written and removed.
+    """Make these the markets' sessions from ``first`` to ``last``, and return the numbers of rows written and removed.
 
     A row that is right already is not written again.
     """

@@ -16,7 +16,7 @@ def enter(uow: UnitOfWork, command: EnterCorporateAction) -> None:
 
 
 def apply_due(uow: UnitOfWork) -> int:
-    """Apply and publish the actions that are due; return their number."""
+    """Apply and publish the actions that are due, and return their number."""
     due = uow.connection.execute(_TAKE_DUE, {"now": uow.now}).all()
     for action in sorted(due, key=lambda row: (row.effective_at, row.id)):
         split_count = uow.connection.execute(_ADJUST, {"symbol": action.symbol, "ratio": action.ratio}).scalar_one()

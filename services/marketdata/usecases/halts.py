@@ -1,4 +1,4 @@
-"""Begin and end halts of trading; during a halt no price of its instrument is taken.
+"""Begin and end halts of trading. During a halt no price of its instrument is taken.
 
 The instrument's row says whether it is halted, so its lock puts a price and a halt that come together in order. A halt
 begins at the last price before it at the earliest: no published price has a time within a halt.

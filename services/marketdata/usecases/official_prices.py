@@ -29,7 +29,7 @@ def enter(uow: UnitOfWork, command: EnterOfficialPrice) -> int:
 
 
 def record(uow: UnitOfWork, found: Sequence[Official]) -> int:
-    """Store and publish those of auctions that had no official price yet; return their number."""
+    """Store and publish those of auctions that had no official price yet, and return their number."""
     if not found:
         return 0
     added = add_official_prices(uow.connection, found, uow.now)
@@ -39,7 +39,7 @@ def record(uow: UnitOfWork, found: Sequence[Official]) -> int:
 
 
 def record_trades(uow: UnitOfWork, quotes: Sequence[Quote], updates: Mapping[str, Update]) -> int:
-    """Record the opens and closes that these new prices tell, for a provider that does not; return their number."""
+    """Record the opens and closes that these new prices tell, for a provider that does not, and return their number."""
     markets = {
         update.market
         for update in updates.values()
@@ -63,7 +63,7 @@ def record_trades(uow: UnitOfWork, quotes: Sequence[Quote], updates: Mapping[str
 
 
 def record_closes(uow: UnitOfWork) -> int:
-    """Record the closes of days that ended without a later price; return their number."""
+    """Record the closes of days that ended without a later price, and return their number."""
     settled = uow.now - SETTLES
     closes = unknown_closes(uow.connection, settled - LOOKED_FOR, settled)
     return record(uow, last_trades(uow.connection, closes))

@@ -23,7 +23,7 @@ Step = Callable[[ProviderState | None, Sequence[str], datetime], Answer]
 
 
 def poll(context: ServiceContext, provider: Provider, *, interval: str, length: timedelta) -> int:
-    """Poll the provider, store and publish its prices; return their number.
+    """Poll the provider, store and publish its prices, and return their number.
 
     Raises BreakerOpen while the provider keeps failing, and RateLimited while its rate allows no call. The last prices
     then stay the current ones, however old they are.
@@ -42,7 +42,7 @@ def poll(context: ServiceContext, provider: Provider, *, interval: str, length: 
 def update_prices(
     context: ServiceContext, provider: Provider, step: Step, *, interval: str, length: timedelta | None
 ) -> int:
-    """Ask the provider by ``step``, store and publish the answer; return the number of prices."""
+    """Ask the provider by ``step``, store and publish the answer, and return the number of prices."""
     with context.unit_of_work() as uow:
         apply_due(uow)
         state = prices.provider_state(uow.connection, provider.name)
@@ -64,7 +64,7 @@ def update_prices(
 def _store(
     uow: UnitOfWork, provider: Provider, quotes: Sequence[Quote], *, interval: str, length: timedelta | None
 ) -> int:
-    """Store and publish the quotes that are newer than the current prices and outside of halts; return their number."""
+    """Store and publish the quotes that are newer than the current prices and after halts, and return their number."""
     official_prices.record(uow, [official for quote in quotes for official in quote.official])
     updates = prices.save_prices(uow.connection, quotes) if quotes else {}
     # the bar of the first price after a halt reaches into the halt, and no order may fill on what was traded there
