@@ -31,7 +31,7 @@ WAITING = (
     "services/gateway/http/auth.py",
     "services/gateway/console/page.py",
     "services/marketdata/feed.py",
-    "embedded/__main__.py",
+    "embedded/http.py",
 )
 WALL_CLOCK = {
     f"{owner}.{name}" for owner in ("datetime", "date", "datetime.datetime") for name in ("now", "utcnow", "today")

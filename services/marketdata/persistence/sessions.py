@@ -12,7 +12,7 @@ from shared.contracts.markets import KnownMarket
 
 
 def add_markets(connection: Connection, markets: Iterable[KnownMarket]) -> None:
-    """Add the markets. One that is there gets its present name and clock."""
+    """Add the markets. A market that exists gets its present name and clock."""
     connection.execute(_ADD_MARKETS, columns(list(markets), "code", "name", "timezone", "always_open"))
 
 
