@@ -15,7 +15,7 @@ from sqlalchemy import Engine, event, text
 
 from embedded.database import service_urls
 from embedded.postgres_cluster import PostgresCluster
-from services.marketdata.store import Instrument, add_instruments
+from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.orders.actors import fill_on_prices
 from shared.bus import inbox
 from shared.bus.tracing import tracing

@@ -74,7 +74,7 @@ class EmbeddedRun:
     def ended(self) -> bool:
         return self.process is None or self.process.poll() is not None
 
-    def order_group(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
         """The process and all it started."""
         assert self.process is not None
         own = psutil.Process(self.process.pid)

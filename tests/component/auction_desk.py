@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from services.marketdata import official_prices, store
 from services.marketdata.domain.official import Official
 from services.marketdata.domain.sessions import Hours, sessions_of
+from services.marketdata.persistence.sessions import replace_sessions
+from services.marketdata.usecases import official_prices
 from shared.contracts.markets import MARKETS
 from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from tests.component.exchange_desk import Exchange
@@ -35,8 +36,8 @@ def move_to_new_york(exchange: Exchange) -> Exchange:
 def sessions_in_new_york(connection: Connection, *symbols: str) -> None:
     """These instruments trade there, on three days."""
     days = [Hours(day, utc(day, "14:30"), utc(day, close), day == FRIDAY) for day, close in CLOSES.items()]
-    sessions = [session for hours in days for session in sessions_of(MARKETS["XNYS"], hours)]
-    store.replace_sessions(connection, ["XNYS"], WEDNESDAY, MONDAY, sessions)
+    held = [session for hours in days for session in sessions_of(MARKETS["XNYS"], hours)]
+    replace_sessions(connection, ["XNYS"], WEDNESDAY, MONDAY, held)
     moved = "UPDATE marketdata.instruments SET market = 'XNYS' WHERE symbol = ANY(%s)"
     connection.exec_driver_sql(moved, (list(symbols),))
 
@@ -52,7 +53,7 @@ def become_known(
     due = utc(day, "14:30" if kind == "open" else CLOSES[day])
     given = {"symbol": "AAPL", "held_at": due, "provider": "test", **fields}
     with exchange.marketdata.unit_of_work() as uow:
-        official_prices.keep(uow, [Official(kind=AuctionKind(kind), day=day, price=Decimal(price), **given)])
+        official_prices.record(uow, [Official(kind=AuctionKind(kind), day=day, price=Decimal(price), **given)])
     return said(exchange)[-1]
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from services.marketdata.store import Instrument, add_instruments
+from services.marketdata.persistence.instruments import Instrument, add_instruments
 from tests.component.exchange_desk import Exchange
 from tests.support import rows
 

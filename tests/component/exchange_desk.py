@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from services.marketdata.store import Instrument, add_instruments
+from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.orders import actors
 from services.orders.usecases.catch_up import sweep
 from services.orders.usecases.execute import expire

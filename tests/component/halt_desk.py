@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.marketdata.actors import halt_trading, resume_trading
-from services.marketdata.prices import take_in
+from services.marketdata.usecases.update_prices import update_prices
 from services.orders.usecases.catch_up import catch_up
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.halts import HaltTrading, ResumeTrading
@@ -36,7 +36,7 @@ def quoted(marketdata: ServiceContext, last: str, at: datetime | None = None, /,
     bar = {name: Decimal(value) for name, value in fields.items()}
     quote = replace(made_up_quote("AAPL", last, at or marketdata.clock()), **bar)  # type: ignore[arg-type]
     provider = Scripted(quotes=[quote])
-    return take_in(marketdata, provider, provider.poll, interval="1m", length=MINUTE)
+    return update_prices(marketdata, provider, provider.poll, interval="1m", length=MINUTE)
 
 
 def halts(marketdata: ServiceContext) -> list[Any]:

@@ -15,9 +15,9 @@ import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from services.marketdata import official_prices
 from services.marketdata.domain.official import Official
-from services.marketdata.store import Instrument, add_instruments
+from services.marketdata.persistence.instruments import Instrument, add_instruments
+from services.marketdata.usecases import official_prices
 from services.orders.actors import actors
 from services.orders.usecases.catch_up import catch_up, sweep
 from services.orders.usecases.execute import expire
@@ -186,7 +186,7 @@ class Exchange:
     def _auction(self, event: Auctioned) -> None:
         official = Official("IBM", event.kind, event.day, event.price, event.held_at, "test")
         with self.contexts["marketdata"].unit_of_work() as uow:
-            official_prices.keep(uow, [official])
+            official_prices.record(uow, [official])
             if not event.told:
                 uow.outgoing.clear()
 

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from embedded.system import System
 from services.marketdata.domain.sessions import Session
-from services.marketdata.store import replace_sessions
+from services.marketdata.persistence.sessions import replace_sessions
 from shared.clock import utc_now
 from tests.component.documented import DocumentedClient
 from tests.component.http_trader import KEY, Trader, open_account, push

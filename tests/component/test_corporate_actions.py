@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from services.marketdata import corporate_actions
 from services.marketdata.actors import enter_corporate_action
+from services.marketdata.usecases import corporate_actions
 from services.orders.actors import apply_corporate_action
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.prices import PricesUpdated

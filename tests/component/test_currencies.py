@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.marketdata.store import Instrument, add_instruments
+from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.orders.usecases.execute import fill_on
 from shared.money import cents
 from tests.component.currency_desk import STALE, bought, cash, fill_of, forget

@@ -7,7 +7,7 @@ from alpaca.trading.models import Order, Position, TradeAccount
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from services.marketdata.store import Instrument, add_instruments
+from services.marketdata.persistence.instruments import Instrument, add_instruments
 from tests.component.http_trader import KEY, Trader, open_account, push
 from tests.support import eventually
 

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.marketdata import corporate_actions
 from services.marketdata.actors import enter_corporate_action
+from services.marketdata.usecases import corporate_actions
 from services.orders.actors import apply_corporate_action
 from services.orders.persistence.fx_rates import NoExchangeRate
 from services.orders.usecases.catch_up import catch_up

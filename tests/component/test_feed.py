@@ -11,9 +11,9 @@ import pytest
 
 from services.marketdata.domain.recorded import Bar
 from services.marketdata.feed import Feed
-from services.marketdata.prices import take_in
 from services.marketdata.providers import Answer, Provider, ProviderState, ReplayProvider
 from services.marketdata.service import prepare
+from services.marketdata.usecases.update_prices import update_prices
 from shared.bus.unit_of_work import ServiceContext
 from tests.component.watching import outbox, unit_of
 from tests.conftest import FakeClock
@@ -98,7 +98,7 @@ def test_a_feed_goes_on_where_it_was_stopped(urls: dict[str, str], marketdata: S
         assert_whole(marketdata)
 
 
-@pytest.mark.parametrize("after", ["providers.ReplayProvider.advance", "store.save_provider_state"])
+@pytest.mark.parametrize("after", ["providers.ReplayProvider.advance", "persistence.prices.save_provider_state"])
 def test_a_bar_and_the_place_of_the_feed_commit_together(
     marketdata: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
@@ -171,7 +171,7 @@ def test_a_push_that_is_older_than_a_poll_loses_no_bar(marketdata: ServiceContex
     feed = Feed(context, provider, speed=SPEED)
     feed.push()
     clock.now = begun + timedelta(milliseconds=2)
-    take_in(context, provider, provider.poll, interval="1m", length=None)
+    update_prices(context, provider, provider.poll, interval="1m", length=None)
     for milliseconds in (1, 3, 4):
         clock.now = begun + timedelta(milliseconds=milliseconds)
         feed.push()

@@ -7,8 +7,8 @@ from itertools import permutations
 import pytest
 from psycopg.errors import UndefinedColumn
 
-from services.marketdata import official_prices
 from services.marketdata.domain.official import Official
+from services.marketdata.usecases import official_prices
 from services.orders.usecases.margin import check_margins
 from shared.contracts.official_prices import AuctionKind
 from shared.contracts.orders import SubmitOrders
@@ -210,7 +210,7 @@ def test_what_was_missed_is_made_up_for_without_the_halt(exchange: Exchange) -> 
 def official(exchange: Exchange, kind: str, clock: str) -> int:
     found = Official("AAPL", AuctionKind(kind), WEDNESDAY, Decimal(100), utc(WEDNESDAY, clock), "test")
     with exchange.marketdata.unit_of_work() as uow:
-        return official_prices.keep(uow, [found])
+        return official_prices.record(uow, [found])
 
 
 def test_there_is_no_auction_in_a_halt(floor: Exchange) -> None:
@@ -232,7 +232,7 @@ def test_there_is_no_auction_in_a_halt(floor: Exchange) -> None:
     halt(floor.marketdata)
     at(floor, "21:10:30")
     with floor.marketdata.unit_of_work() as uow:
-        assert official_prices.note_closes(uow) == 0
+        assert official_prices.record_closes(uow) == 0
     assert official(floor, "close", "21:00") == 0
     assert recover(floor) == 0
     assert floor.expire(days=2) == 1

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import NoResultFound
 
-from services.marketdata import store
 from services.marketdata.actors import halt_trading
+from services.marketdata.persistence import instruments, prices
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.halts import HaltTrading, TradingHalted, TradingResumed
 from tests.component.halt_desk import halt, halts, quoted, resume, said, told
@@ -89,7 +89,7 @@ def test_no_price_is_taken_while_a_halt_stands(marketdata: ServiceContext, clock
     clock.move(seconds=1)
     halt(marketdata)
     with marketdata.engine.connect() as connection:
-        assert "AAPL" not in store.tradable(connection)
+        assert "AAPL" not in instruments.tradable(connection)
     for last in ("90", "80"):
         clock.move(seconds=1)
         assert quoted(marketdata, last) == 0
@@ -125,7 +125,7 @@ def test_a_halt_that_meets_a_price_begins_after_it(marketdata: ServiceContext, c
     with ThreadPoolExecutor(1) as pool:
         with marketdata.unit_of_work() as uow:
             late = clock.move(seconds=5)
-            assert store.update_prices(uow.connection, [made_up_quote("AAPL", "100", late)])
+            assert prices.save_prices(uow.connection, [made_up_quote("AAPL", "100", late)])
             clock.now = NOON + SECOND
             halting = pool.submit(halt, marketdata)
             eventually(lambda: waiting(marketdata) == 1)

@@ -11,7 +11,8 @@ from psycopg import sql
 from sqlalchemy import Engine, make_url
 
 from embedded.database import service_urls
-from services.marketdata.store import Instrument, add_instruments, add_markets
+from services.marketdata.persistence.instruments import Instrument, add_instruments
+from services.marketdata.persistence.sessions import add_markets
 from services.orders.persistence.invariants import broken
 from services.orders.usecases.execute import fill_on
 from shared.bus.unit_of_work import ServiceContext

@@ -11,13 +11,13 @@ from uuid import uuid4
 
 import pytest
 
-from services.marketdata import partitions, store
-from services.marketdata.corporate_actions import enter
 from services.marketdata.domain.quote import Quote
 from services.marketdata.jobs import jobs
-from services.marketdata.prices import poll
+from services.marketdata.persistence import instruments, partitions, prices
 from services.marketdata.providers import Answer, ProviderState
 from services.marketdata.service import INSTRUMENTS, prepare
+from services.marketdata.usecases.corporate_actions import enter
+from services.marketdata.usecases.update_prices import poll
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.corporate_actions import ActionKind, EnterCorporateAction
 from shared.jobs.run_context import Counts, RunContext
@@ -96,7 +96,7 @@ def test_a_batch_takes_as_many_statements_for_40_symbols_as_for_one(
     """Instruments, bars, state and outbox are one statement each, however many symbols there are."""
     symbols = [f"S{number}" for number in range(40)]
     with marketdata.engine.begin() as connection:
-        store.add_instruments(connection, [store.Instrument(symbol, symbol) for symbol in symbols])
+        instruments.add_instruments(connection, [instruments.Instrument(symbol, symbol) for symbol in symbols])
 
     def counted(batch: list[str], last: int) -> int:
         with statements(marketdata.engine) as seen:
@@ -159,9 +159,9 @@ def test_a_crash_before_the_commit_leaves_no_trace(marketdata: ServiceContext, c
     def push_and_die() -> None:
         with marketdata.unit_of_work() as uow:
             quotes = [made_up_quote("AAPL", "101", uow.now)]
-            updates = store.update_prices(uow.connection, quotes)
-            store.add_bars(uow.connection, quotes, "1m", SECOND)
-            assert updates["AAPL"] == store.Update(2, before[0].quoted_at, market="DEMO")
+            updates = prices.save_prices(uow.connection, quotes)
+            prices.add_bars(uow.connection, quotes, "1m", SECOND)
+            assert updates["AAPL"] == prices.Update(2, before[0].quoted_at, market="DEMO")
             raise ServiceKilled
 
     with pytest.raises(ServiceKilled):

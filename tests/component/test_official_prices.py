@@ -9,13 +9,14 @@ from uuid import uuid4
 
 import pytest
 
-from services.marketdata import official_prices, store
 from services.marketdata.actors import enter_official_price
 from services.marketdata.domain.official import Official
 from services.marketdata.feed import INTERVAL
 from services.marketdata.jobs import jobs
-from services.marketdata.prices import take_in
+from services.marketdata.persistence import prices
 from services.marketdata.service import prepare
+from services.marketdata.usecases import official_prices
+from services.marketdata.usecases.update_prices import update_prices
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, OfficialPricePublished
 from shared.jobs.run_context import RunContext
@@ -53,7 +54,7 @@ class Tape:
         opened = quote.last - Decimal("0.5")
         interval, length = fields.pop("interval", "1m"), fields.pop("length", MINUTE)
         self.provider.quotes = [replace(quote, open=opened, low=opened, **fields)]
-        return take_in(self.context, self.provider, self.provider.poll, interval=interval, length=length)
+        return update_prices(self.context, self.provider, self.provider.poll, interval=interval, length=length)
 
     def minutes(self, day: Any, clock: str, *lasts: str, **fields: Any) -> None:
         """Take in one price a minute, from that time."""
@@ -234,7 +235,7 @@ def test_a_crash_leaves_neither_the_price_nor_the_event(tape: Tape, marketdata: 
 
     def die() -> None:
         with marketdata.unit_of_work() as uow:
-            assert official_prices.note_trades(uow, quotes, store.update_prices(uow.connection, quotes)) == 1
+            assert official_prices.record_trades(uow, quotes, prices.save_prices(uow.connection, quotes)) == 1
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

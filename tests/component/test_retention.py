@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.marketdata import partitions
 from services.marketdata.jobs import jobs
+from services.marketdata.persistence import partitions
 from services.marketdata.service import prepare
 from services.marketdata.settings import Settings
 from shared.bus.unit_of_work import ServiceContext

@@ -15,8 +15,8 @@ from sqlalchemy import make_url, text
 
 from embedded.database import service_urls
 from embedded.system import System
+from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.service import prepare
-from services.marketdata.store import Instrument, add_instruments
 from services.orders.persistence.accounts import open_account
 from services.valuation import values
 from services.valuation.jobs import jobs

@@ -58,7 +58,7 @@ def kill_owner(owner: subprocess.Popen[str]) -> None:
     owner.communicate()
 
 
-def order_group(pid: int | None) -> list[psutil.Process]:
+def processes_of(pid: int | None) -> list[psutil.Process]:
     """The server and the processes that it started."""
     server = psutil.Process(pid)
     return [server, *server.children(recursive=True)]
@@ -82,7 +82,7 @@ def test_a_stop_leaves_no_process(folder: Path) -> None:
     """Stopping ends the server and all it started, and a second stop does nothing."""
     server = PostgresCluster(folder, durable=False)
     server.start()
-    processes = order_group(server.pid)
+    processes = processes_of(server.pid)
     assert len(processes) > 1
     server.stop()
     server.stop()
@@ -93,7 +93,7 @@ def test_a_stop_leaves_no_process(folder: Path) -> None:
 def test_a_killed_owner_leaves_no_server(folder: Path) -> None:
     """Kill -9 of the owning process ends its PostgreSQL within seconds."""
     owner, pid = start_owner(folder)
-    processes = order_group(pid)
+    processes = processes_of(pid)
     kill_owner(owner)
     eventually(lambda: ended(processes), seconds=5, what="the server's end")
 
@@ -110,7 +110,7 @@ def test_a_server_that_outlived_its_owner_is_stopped(folder: Path, monkeypatch: 
     """Where the system does not end it with its owner, the next start does."""
     monkeypatch.setattr(postgres_cluster, "STOP_SECONDS", 0.2)
     owner, pid = start_owner(folder)
-    processes = order_group(pid)
+    processes = processes_of(pid)
     try:
         with PostgresCluster(folder) as url:
             assert ask(url, "SELECT 1") == "[(1,)]"
@@ -253,7 +253,7 @@ def test_a_stopped_server_that_hangs_is_killed(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(postgres_cluster, "STOP_SECONDS", 0.3)
     server = PostgresCluster(folder, durable=False)
     server.start()
-    processes = order_group(server.pid)
+    processes = processes_of(server.pid)
     processes[0].send_signal(signal.SIGSTOP)
     server.stop()
     eventually(lambda: ended(processes), seconds=5)

@@ -178,5 +178,5 @@ def test_a_provider_is_made_by_its_name() -> None:
 
 def test_an_unknown_provider_is_refused_with_the_known_ones() -> None:
     """The message says what may be asked for."""
-    with pytest.raises(UnknownProvider, match="'bloomberg'; the known ones are replay, simulated"):
+    with pytest.raises(UnknownProvider, match="'bloomberg'; choose replay or simulated"):
         make_provider("bloomberg", seed=1)

@@ -1,7 +1,7 @@
 """The monthly partitions of the OHLCV table: made ahead, and thinned out when they are old.
 
-Of an old month the bars that are kept are copied beside it, batch by batch, and at the end the copy takes its place. So
-the room of the others is free at once, no transaction is long, and a run that was cut short goes on where it was.
+To thin out an old month, its bars to keep are copied, batch by batch, and at the end the copy takes the month's place.
+The room of the other bars is free at once, no transaction is long, and a run that was cut short continues where it was.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from sqlalchemy import Connection, text
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.maintenance import OldRows
 
-#: Kept however old they are: what charts show of years, and what the demo replayed.
+#: Bars of these intervals are kept however old they are, for charts of years and of the demo.
 KEPT_INTERVALS = ("1d", "replay")
 BATCH = 20_000
-#: The name of a month that has been thinned out ends with it.
+#: Suffix of the name of a month that was thinned out.
 _THINNED = "_kept"
 _PARENT = "marketdata.market_data"
 
@@ -31,22 +31,18 @@ def ensure_partitions(connection: Connection, now: datetime) -> None:
         if not _exists(connection, name):
             connection.execute(_LOCK_BARS)  # another replica may be making it
             if not _exists(connection, name):
-                _make_partition(connection, name, month)
+                misplaced = f"FROM {_PARENT}_other WHERE {_within(month)}"
+                for statement in (
+                    f"CREATE TABLE {name} (LIKE {_PARENT} INCLUDING ALL)",
+                    f"INSERT INTO {name} SELECT * {misplaced}",
+                    f"DELETE {misplaced}",
+                    _attach(name, month),
+                ):
+                    connection.execute(text(statement))
 
 
 def _exists(connection: Connection, table: str) -> bool:
     return bool(connection.execute(_TABLE_THERE, {"name": table}).scalar_one())
-
-
-def _make_partition(connection: Connection, name: str, month: datetime) -> None:
-    misplaced = f"FROM {_PARENT}_other WHERE {_within(month)}"
-    for statement in (
-        f"CREATE TABLE {name} (LIKE {_PARENT} INCLUDING ALL)",
-        f"INSERT INTO {name} SELECT * {misplaced}",
-        f"DELETE {misplaced}",
-        _attach(name, month),
-    ):
-        connection.execute(text(statement))
 
 
 def _attach(name: str, month: datetime) -> str:
@@ -76,7 +72,10 @@ def old_months(connection: Connection, before: datetime) -> list[datetime]:
 
 
 def thin_out(context: ServiceContext, month: datetime, progress: Callable[[int], None]) -> int | None:
-    """Leave of the month the bars that are kept; their number, or None where one came meanwhile: the next run tries."""
+    """Remove the month's bars of intervals that are not kept, and return the number of bars that stay.
+
+    Returns None, and changes nothing, if a bar to keep came meanwhile. The next run tries again.
+    """
     name = f"{_PARENT}_{month:%Y_%m}"
     with context.engine.begin() as connection:
         connection.execute(text(_MAKE_COPY.format(name=name, within=_within(month))))
@@ -90,7 +89,7 @@ def thin_out(context: ServiceContext, month: datetime, progress: Callable[[int],
 
 
 def _copy_batch(context: ServiceContext, name: str) -> int:
-    """Rows are copied in the order of their key, so the last one there says where to go on."""
+    """Copy the next bars in the order of their key. The last copied one says where to continue."""
     values = {"kept": list(KEPT_INTERVALS), "batch": BATCH}
     with context.engine.begin() as connection:
         return connection.execute(text(_COPY.format(name=name)), values).rowcount
@@ -124,7 +123,7 @@ FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
 WHERE inhparent = CAST('{_PARENT}' AS regclass) AND relname ~ '^market_data_\d{{4}}_\d\d$'
 ORDER BY relname
 """)
-#: The constraint spares the scan when it is attached.
+#: The constraint spares the scan when the copy is attached.
 _MAKE_COPY = f"""
 CREATE TABLE IF NOT EXISTS {{name}}{_THINNED} (LIKE {_PARENT} INCLUDING ALL, CONSTRAINT within_month CHECK ({{within}}))
 """

@@ -1,6 +1,7 @@
-"""Splits and dividends take effect before the first prices after them are asked for, and so before these are sent.
+"""Enter splits and dividends, and apply them once they are due.
 
-So whoever gets the messages in their order never sees a price of new shares beside a holding of old ones.
+They are applied before the first prices after them are fetched, and so before these are published. A consumer of both
+messages in order never sees a price of new shares beside a holding of old ones.
 """
 
 from sqlalchemy import text
@@ -10,12 +11,12 @@ from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorp
 
 
 def enter(uow: UnitOfWork, command: EnterCorporateAction) -> None:
-    """Raises IntegrityError where there is no such instrument."""
+    """Store the action until it is due. Raises IntegrityError where there is no such instrument."""
     uow.connection.execute(_ENTER, {**command.model_dump(), "now": uow.now})
 
 
 def apply_due(uow: UnitOfWork) -> int:
-    """Apply what is due and not applied yet; the number of them."""
+    """Apply and publish the actions that are due, and return their number."""
     due = uow.connection.execute(_TAKE_DUE, {"now": uow.now}).all()
     for action in sorted(due, key=lambda row: (row.effective_at, row.id)):
         split_count = uow.connection.execute(_ADJUST, {"symbol": action.symbol, "ratio": action.ratio}).scalar_one()
@@ -41,7 +42,7 @@ _TAKE_DUE = text("""
 UPDATE marketdata.corporate_actions SET applied_at = :now WHERE applied_at IS NULL AND effective_at <= :now
 RETURNING id, symbol, kind, ratio, amount, effective_at
 """)
-#: A split also makes the current price one of new shares, which is an update of it.
+#: A split also turns the current price into one of new shares, which counts as an update of it.
 _ADJUST = text("""
 UPDATE marketdata.instruments SET
   split_count = split_count + CASE WHEN CAST(:ratio AS numeric) IS NULL THEN 0 ELSE 1 END,
