@@ -98,7 +98,7 @@ def test_a_rejected_replacement_leaves_the_order_unchanged(
 
 
 def test_the_order_of_another_account_is_a_404(market: System, visitor: TestClient, trader: Trader) -> None:
-    """So is an order that does not exist."""
+    """An unknown order is a 404, too."""
     other = open_account(market, visitor).order(**RESTING)
     for order_id in (other["id"], uuid4()):
         assert trader.refused("PATCH", f"/orders/{order_id}", json={"qty": "1"})[0] == 404

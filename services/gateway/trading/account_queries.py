@@ -4,6 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from services.gateway.trading.order_queries import OPEN
 from shared.storage.keyset import Record, records
 
 
@@ -28,12 +29,12 @@ SELECT a.id, a.number, a.currency, a.status, a.cash, a.reserved, a.created_at, a
 FROM orders.accounts_v1 a JOIN valuation.account_values_v1 v ON v.account_id = a.id
 WHERE a.id = :account_id
 """)
-_POSITIONS = text("""
+_POSITIONS = text(f"""
 SELECT p.asset_id, p.symbol, p.asset_class, p.qty, p.cost, p.last, p.currency, p.rate, p.value AS market_value,
        p.unrealized_pl,
        COALESCE((SELECT sum(o.held_for_orders) FROM orders.orders_v1 o
                  WHERE o.account_id = p.account_id AND o.symbol = p.symbol
-                   AND o.status IN ('accepted', 'held', 'partially_filled')), 0) AS held_for_orders
+                   AND o.status IN {OPEN}), 0) AS held_for_orders
 FROM valuation.current_positions_v1 p
 WHERE p.account_id = :account_id
   AND (CAST(:asset AS text) IS NULL OR p.symbol = upper(:asset) OR CAST(p.asset_id AS text) = lower(:asset))

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, TextClause, text
 
 from services.gateway.trading.requests import OrderQuery
 from services.gateway.trading.serializers import ORDER_COLUMNS
+from shared.contracts.orders import OPEN_STATUSES, OrderClass, OrderStatus
 from shared.storage.keyset import Record, records
 
 
@@ -72,9 +73,9 @@ def _nested(connection: Connection, account_id: UUID, rows: Sequence[Record]) ->
 
 def _has_legs(row: Mapping[str, object]) -> bool:
     """Return True for the order that stands for its group: the entry, or the take-profit exit of an oco order."""
-    if row["order_class"] == "simple" or row["status"] == "replaced":
+    if row["order_class"] == OrderClass.SIMPLE or row["status"] == OrderStatus.REPLACED:
         return False
-    return row["leg"] is None or (row["order_class"] == "oco" and row["leg"] == "take_profit")
+    return row["leg"] is None or (row["order_class"] == OrderClass.OCO and row["leg"] == "take_profit")
 
 
 @cache
@@ -90,8 +91,8 @@ def _listing(status: str, direction: str, *, nested: bool, by_symbol: bool) -> T
         common += f" AND {_STANDS_ALONE}"
     if by_symbol:
         common += " AND o.symbol = ANY(CAST(:symbols AS text[]))"
-    is_open = f"({common} AND o.status IN {_OPEN} {'OFFSET 0' if by_symbol else order_by})"
-    ended = f"{common} AND o.status NOT IN {_OPEN}"
+    is_open = f"({common} AND o.status IN {OPEN} {'OFFSET 0' if by_symbol else order_by})"
+    ended = f"{common} AND o.status NOT IN {OPEN}"
     if status == "all":
         parts = [is_open, f"({ended} {order_by})"] if by_symbol else [f"({common} {order_by})"]
     elif status == "open":
@@ -106,7 +107,8 @@ def _with_instrument(orders: str) -> str:
     return f"SELECT {_COLUMNS} FROM ({orders}) o LEFT JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol"
 
 
-_OPEN = "('accepted', 'held', 'partially_filled')"
+#: The statuses of open orders as a list in SQL. Indexes have the same list as their condition.
+OPEN = "({})".format(", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES)))
 _INSTRUMENT = text("SELECT 1 FROM marketdata.instruments_v1 WHERE symbol = :symbol")
 _OF_INSTRUMENT = {"asset_id": "i.id AS asset_id", "asset_class": "i.asset_class", "currency": "i.currency"}
 #: The columns of the JSON, and those that say why an order was rejected and where it stands in its group.
@@ -147,12 +149,12 @@ _GROUP_IS_OPEN = f"""
 (o.order_class <> 'simple' AND o.status <> 'replaced'
  AND EXISTS (SELECT FROM orders.orders_v1 g
              WHERE g.account_id = o.account_id AND g.order_group = o.order_group AND g.order_class <> 'simple'
-               AND g.status IN {_OPEN}))
+               AND g.status IN {OPEN}))
 """
 _IN_OPEN_GROUP = f"""
 o.order_class <> 'simple' AND o.status <> 'replaced'
 AND o.order_group = ANY(ARRAY(SELECT g.order_group FROM orders.orders_v1 g
-                              WHERE g.account_id = :account_id AND g.order_class <> 'simple' AND g.status IN {_OPEN}))
+                              WHERE g.account_id = :account_id AND g.order_class <> 'simple' AND g.status IN {OPEN}))
 """
 #: A submission as the order that it will be. Commands of old releases have neither a class nor extended hours.
 _PENDING = """
