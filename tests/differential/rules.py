@@ -214,7 +214,7 @@ RULES = (
         _stays_triggered,
     ),
     Rule(
-        "a-quote-s-size-is-there-once",
+        "a-quote-s-size-is-shared",
         "our orders share the size of a quote; each of theirs may take all of it",
         _size_is_shared,
     ),
