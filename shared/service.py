@@ -85,7 +85,7 @@ def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> N
 def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job], *, seconds: float = 0) -> None:
     """Migrate, write the job declarations, then run the service's own ``prepare``.
 
-    Raises InvalidJobsConfig, and DatabaseUnavailable where a view that a migration reads is missing after ``seconds``.
+    Raises InvalidJobsConfig, and DatabaseUnavailable where views of other services are missing after ``seconds``.
     """
     migrate_when_ready(context, seconds=seconds)
     with context.engine.begin() as connection:
@@ -127,7 +127,7 @@ class DatabaseUnavailable(RuntimeError):
 
 
 def migrate_when_ready(context: ServiceContext, *, seconds: float) -> None:
-    """Migrate, and wait for views of other services that a migration reads. Raises DatabaseUnavailable."""
+    """Migrate, and wait for the views of other services that its views read. Raises DatabaseUnavailable."""
     deadline = time.monotonic() + seconds
     views = Outage("a view of another service", service=context.service)
     while True:
