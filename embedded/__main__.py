@@ -73,7 +73,7 @@ def ask_to_stop(_signum: int, _frame: FrameType | None) -> None:
 
 
 def stop_if_asked() -> None:
-    """Raises Stop again where a signal came: one that arrives in a destructor raises it there, where Python drops it."""
+    """Raises Stop again where a signal came: Python drops what a handler raises within a destructor."""
     if _asked_to_stop.is_set():
         raise Stop
 
