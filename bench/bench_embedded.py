@@ -49,7 +49,7 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Start:
-    """Seconds to ``ready``, from there to the first price, and to stop with a page open. ``left`` processes remained."""
+    """Seconds to ``ready``, from there to the first price, and to stop, and the number of processes left then."""
 
     ready: float
     first_price: float

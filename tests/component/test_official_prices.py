@@ -31,7 +31,7 @@ SYMBOLS = ("AAPL", "IBM")
 
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    """The service's unit on Wednesday morning. AAPL and IBM trade in New York, the others at all hours."""
+    """The service's context on Wednesday morning. AAPL and IBM trade in New York, the others at all hours."""
     clock.now = utc(WEDNESDAY, "14:00")
     with unit_of("marketdata", urls, clock) as context:
         prepare(context)

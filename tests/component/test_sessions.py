@@ -30,7 +30,7 @@ EXCHANGES = {code for code, market in MARKETS.items() if not market.always_open}
 
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    """The service's unit at noon of the Tuesday before Thanksgiving."""
+    """The service's context at noon of the Tuesday before Thanksgiving."""
     with marketdata_at(NOON, urls, clock) as context:
         yield context
 
@@ -190,7 +190,7 @@ def test_a_market_without_sessions_is_closed(other: ServiceContext) -> None:
 def test_every_known_market_is_published_and_a_new_one_is_added_at_the_next_start(
     marketdata: ServiceContext, other: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that has changed is corrected. A market that is no longer known stays, since instruments may trade on it."""
+    """A name that has changed is corrected. A market that is no longer known stays: instruments may trade on it."""
     published = "SELECT code, name, timezone, always_open FROM marketdata.markets_v1"
     assert {row.code: KnownMarket(*row) for row in rows(other.engine, published)} == MARKETS
     new, renamed = KnownMarket("XSES", "Singapore Exchange", "Asia/Singapore"), replace(MARKETS["XETR"], name="Xetra!")
@@ -203,7 +203,7 @@ def test_every_known_market_is_published_and_a_new_one_is_added_at_the_next_star
 def test_a_calendar_looks_again_after_a_minute_and_when_another_market_is_asked_for(
     marketdata: ServiceContext, other: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In between it answers from memory, however often it is asked. It needs no query for a market that never closes."""
+    """In between it answers from memory, however often it is asked. A market that never closes needs no query."""
     calendar = Calendar(other.engine, clock)
     Announced(monkeypatch, date(2026, 11, 25))
     with statements(other.engine) as seen:
