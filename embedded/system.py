@@ -72,7 +72,7 @@ class System:
     def prepare(self) -> None:
         """Migrate each service, and write the rows that it starts with.
 
-        Valuation follows marketdata and orders, whose views its migrations read.
+        Valuation follows marketdata and orders, whose views its migrations read. Raises InvalidJobsConfig.
         """
         check_job_names(SERVICES, self.settings)
         for service in SERVICES:

@@ -53,7 +53,7 @@ class EmbeddedRun:
         return self
 
     def environment(self) -> dict[str, str]:
-        """What the run is started with; a setting that is empty is left out."""
+        """The run's environment variables, without empty settings."""
         given = {
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/"),
@@ -81,7 +81,7 @@ class EmbeddedRun:
         return [own, *own.children(recursive=True)]
 
     def stop(self, signum: int = signal.SIGTERM) -> float:
-        """End it by the signal; the seconds it took."""
+        """End it by the signal, and return the seconds that took."""
         assert self.process is not None
         began = time.monotonic()
         with contextlib.suppress(ProcessLookupError):

@@ -51,7 +51,7 @@ class Scripted:
 
 
 def push(marketdata: ServiceContext, lasts: Mapping[str, str | Decimal]) -> int:
-    """Let marketdata take in these last prices as of now, in one batch; the number that were news."""
+    """Let marketdata take in these last prices as of now, in one batch, and return the number of new prices."""
     now = marketdata.clock()
     provider = Scripted(quotes=[made_up_quote(symbol, last, now) for symbol, last in lasts.items()])
     return update_prices(marketdata, provider, provider.poll, interval="1m", length=MINUTE)

@@ -70,7 +70,7 @@ def closes(context: ServiceContext) -> list[Decimal]:
 
 
 def place(context: ServiceContext) -> int:
-    """How many bars the stored state has behind it."""
+    """The number of bars that the stored state has passed."""
     sql = "SELECT COALESCE((SELECT (state #>> '{places,AAPL,cursor}')::int FROM marketdata.provider_states), 0)"
     found: int = value(context.engine, sql)
     return found
@@ -126,7 +126,7 @@ def test_a_bar_and_the_place_of_the_feed_commit_together(
 def test_of_two_feeds_one_pushes_and_the_other_takes_over(
     urls: dict[str, str], marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the first has the lock the second does not touch the provider; when it stops, the second goes on."""
+    """While the first has the lock the second does not touch the provider. When it stops, the second goes on."""
     monkeypatch.setattr("services.marketdata.feed.PAUSE_SECONDS", 0.02)
     first, second = Counting(), Counting()
     with ExitStack() as stack:
@@ -146,7 +146,7 @@ def test_of_two_feeds_one_pushes_and_the_other_takes_over(
 def test_a_feed_that_loses_its_lock_stops_until_it_has_it_again(
     urls: dict[str, str], marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each time the session with the lock is cut, one of two feeds goes on; no bar is lost or pushed twice."""
+    """Each time the session with the lock is cut, one of two feeds goes on. No bar is lost or pushed twice."""
     monkeypatch.setattr("services.marketdata.feed.PAUSE_SECONDS", 0.02)
     with ExitStack() as stack:
         for _ in range(2):

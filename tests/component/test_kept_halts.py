@@ -29,7 +29,7 @@ SECOND = timedelta(seconds=1)
 
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    """The service's unit at noon of a Monday, with its instruments and no price yet."""
+    """The service's context at noon of a Monday, with its instruments and no price yet."""
     with marketdata_at(NOON, urls, clock) as context:
         yield context
 

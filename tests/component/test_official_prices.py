@@ -1,4 +1,4 @@
-"""Official opens and closes on a real PostgreSQL: from a provider, or from the day's first and last trades."""
+"""Official opens and closes on a real PostgreSQL: given by a provider, or the first and last trades of the day."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,7 +48,7 @@ class Tape:
         self.provider = Scripted()
 
     def print(self, at: datetime, last: str, symbol: str = "AAPL", **fields: Any) -> int:
-        """Take in a price whose bar opened half a dollar below it, and return the number of new prices."""
+        """Take in a price of that time whose bar opened half a dollar below it, and return the number of new prices."""
         self.clock.now = at
         quote = made_up_quote(symbol, last, at)
         opened = quote.last - Decimal("0.5")
@@ -91,8 +91,10 @@ def test_the_first_and_the_last_trade_of_a_day_are_its_official_prices(tape: Tap
     assert (first.sequence, last.sequence, first.volume, first.provider) == (4, 9, None, "scripted")
 
 
-def test_an_official_price_is_published_before_its_own_price(tape: Tape, marketdata: ServiceContext) -> None:
-    """The row and the event belong to one transaction."""
+def test_an_official_price_is_published_before_the_price_that_it_came_with(
+    tape: Tape, marketdata: ServiceContext
+) -> None:
+    """And written with it: the row and the event are one transaction's."""
     tape.minutes(WEDNESDAY, "14:29:30", "99", "100", "101")
     names = [sent.name for sent in outbox(marketdata)]
     assert names == ["PricesUpdated.v1", "PricesUpdated.v1", "OfficialPricePublished.v1", "PricesUpdated.v1"]
@@ -100,8 +102,8 @@ def test_an_official_price_is_published_before_its_own_price(tape: Tape, marketd
     assert (row.symbol, row.kind, row.day, row.known_at) == ("AAPL", "open", WEDNESDAY, utc(WEDNESDAY, "14:31:30"))
 
 
-def test_without_prices_around_the_open_and_the_close_there_are_none(tape: Tape, marketdata: ServiceContext) -> None:
-    """Prices begin at 12:00 and end at 14:00. Later ones are from after hours."""
+def test_a_provider_that_is_away_at_the_open_or_the_close_gives_neither(tape: Tape, marketdata: ServiceContext) -> None:
+    """Prices begin at noon and end at two. Those after the close are of after hours."""
     tape.minutes(WEDNESDAY, "17:00", "100", "101", "102")
     tape.minutes(WEDNESDAY, "21:00:30", "110", "111")
     assert published(marketdata) == []
@@ -130,7 +132,7 @@ def test_a_half_day_closes_at_one(tape: Tape, marketdata: ServiceContext) -> Non
 
 
 def test_a_feed_that_stopped_with_the_close_publishes_it_days_later(tape: Tape, marketdata: ServiceContext) -> None:
-    """The first price on Monday completes Friday."""
+    """On Monday, with the first price: the close of Friday is right all the same."""
     tape.minutes(FRIDAY, "17:58:30", "100", "101")
     tape.print(utc(MONDAY, "14:00"), "120")
     assert facts(marketdata) == [("close", "2026-11-27", Decimal(101), utc(FRIDAY, "17:59"))]
@@ -145,7 +147,7 @@ def update_market_data(context: ServiceContext, monkeypatch: pytest.MonkeyPatch,
 def test_a_close_without_a_price_after_it_is_found_by_the_job(
     tape: Tape, marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch, minutes: int, *, known: bool
 ) -> None:
-    """The last price is final ten minutes after the close. Hours later the job does not look any more."""
+    """Ten minutes after the close its last price is final. Hours later it is no longer looked for."""
     tape.minutes(WEDNESDAY, "20:58:30", "100", "101")
     tape.clock.now = utc(WEDNESDAY, "21:00") + timedelta(minutes=minutes)
     for _ in range(2):
@@ -160,20 +162,20 @@ def official(kind: str, price: str, **fields: Any) -> Official:
     return Official(**{**given, "kind": AuctionKind(kind), "price": Decimal(price), **fields})
 
 
-def test_official_prices_of_a_provider_come_before_trades(
+def test_the_official_prices_of_a_provider_count(
     tape: Tape, marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are published once, though every quote repeats them, also with a quote that is not new."""
+    """Each once, although every quote carries them, and also with a quote that is not new. Trades make none then."""
     tape.provider.official = True
     tape.minutes(WEDNESDAY, "14:29:30", "99", "100", "101")
     assert published(marketdata) == []
-    official_open = (official("open", "99.75", volume=Decimal(250000)),)
-    tape.minutes(WEDNESDAY, "14:32:30", "102", "102", official=official_open)
+    given = (official("open", "99.75", volume=Decimal(250000)),)
+    tape.minutes(WEDNESDAY, "14:32:30", "102", "102", official=given)
     (event,) = published(marketdata)
     assert (event.price, event.volume, event.held_at) == (Decimal("99.75"), Decimal(250000), utc(WEDNESDAY, "14:30"))
     tape.minutes(WEDNESDAY, "20:59:30", "110")
     stale = utc(WEDNESDAY, "20:59:30")
-    assert tape.print(stale, "110", official=(*official_open, official("close", "110.25"))) == 0
+    assert tape.print(stale, "110", official=(*given, official("close", "110.25"))) == 0
     assert facts(marketdata)[1:] == [("close", "2026-11-25", Decimal("110.25"), utc(WEDNESDAY, "21:00"))]
     tape.minutes(FRIDAY, "17:58:30", "111")
     tape.clock.now = utc(FRIDAY, "18:20")
@@ -197,8 +199,8 @@ def enter(context: ServiceContext, price: str, **fields: Any) -> None:
         enter_official_price(EnterOfficialPrice(**{**given, "price": price, **fields}), uow)
 
 
-def test_a_price_entered_by_hand_is_final(tape: Tape, marketdata: ServiceContext) -> None:
-    """It is entered twice, and then found in the trades as well."""
+def test_an_official_price_that_an_operator_enters_stays(tape: Tape, marketdata: ServiceContext) -> None:
+    """Entered twice, and then found in the trades as well: the first that is known is final."""
     tape.minutes(WEDNESDAY, "20:59:30", "100")
     for price in ("101.5", "101.5", "99"):
         enter(marketdata, price)

@@ -187,7 +187,7 @@ def test_killed_and_started_again_it_has_lost_nothing(start: Starter, tmp_path: 
         assert {order["filled_qty"] for order in by_hand} == {"1"}
 
 
-def test_a_second_instance_on_the_same_home_says_so_and_ends(start: Starter, tmp_path: Path) -> None:
+def test_a_second_instance_on_the_same_home_ends_with_a_message(start: Starter, tmp_path: Path) -> None:
     """One line, exit code 1, and the first goes on."""
     first = start()
     second = start(tmp_path / "home", wait=False)
@@ -231,7 +231,7 @@ def test_an_unwritable_home_is_one_line_that_says_what_to_do(start: Starter, tmp
 
 
 def test_it_runs_from_a_folder_that_only_its_user_can_enter(start: Starter, tmp_path: Path) -> None:
-    """For root, whose PostgreSQL runs as another user, this is the hard case; no folder is loosened for it."""
+    """For root, whose PostgreSQL runs as another user, this is the hard case. No folder is loosened for it."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     start(closed / "home")

@@ -1,4 +1,4 @@
-"""A desk whose days are summed up: accounts that trade, deposit and are valued at given moments."""
+"""Accounts that trade, deposit and are valued at given moments, so that their days can be summarized."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -22,8 +22,8 @@ def at(text: str) -> datetime:
 
 
 @dataclass
-class Desk:
-    """The services that a summary reads of and the one that writes it, on one clock."""
+class TradingHistory:
+    """Writes the rows of the services that a summary reads, on one clock, and runs the job that summarizes."""
 
     marketdata: ServiceContext
     orders: ServiceContext
@@ -79,7 +79,7 @@ class Desk:
             connection.exec_driver_sql(statement, values)
 
     def summarize(self, slot: str | None, now: str | None = None, run_id: UUID | None = None) -> Counts:
-        """One run for the slot; without one, by hand."""
+        """Run the job for the slot, or manually without one."""
         self.clock.now = at(now or slot or "")
         due = at(slot) if slot else None
         run = RunContext(run_id or uuid4(), self.valuation, self.clock.now, {}, due, market=self.market)
