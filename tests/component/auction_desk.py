@@ -65,5 +65,5 @@ def hold(exchange: Exchange, kind: str, price: str, **fields: Any) -> OfficialPr
 
 def said(exchange: Exchange) -> list[OfficialPricePublished]:
     """What marketdata said of auctions."""
-    found = [sent.body for sent in outbox(exchange.marketdata) if sent.name == "AuctionHeld.v1"]
+    found = [sent.body for sent in outbox(exchange.marketdata) if sent.name == "OfficialPricePublished.v1"]
     return [OfficialPricePublished.model_validate(body) for body in found]

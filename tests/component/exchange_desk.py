@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from services.marketdata.store import Instrument, add_instruments
 from services.orders import actors
 from services.orders.usecases.catch_up import sweep
-from services.orders.usecases.execute import expire
+from services.orders.usecases.expire import expire
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCash, OpenAccount, ResetAccount
 from shared.contracts.base import Message

@@ -20,7 +20,7 @@ from services.marketdata.domain.official import Official
 from services.marketdata.store import Instrument, add_instruments
 from services.orders.actors import actors
 from services.orders.usecases.catch_up import catch_up, sweep
-from services.orders.usecases.execute import expire
+from services.orders.usecases.expire import expire
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.accounts import OfAccount

@@ -269,5 +269,5 @@ def test_the_proof_finds_a_fill_that_was_none_of_the_auction_s(floor: Exchange) 
             connection.exec_driver_sql(f"UPDATE orders.fills SET {wrong}")
             found = dict(broken(connection))
             connection.rollback()
-        assert "what is for an auction fills there alone, and nothing else does, at its price" in found, wrong
+        assert "an order for an auction fills in it alone, at its price, and no other order does" in found, wrong
     assert floor.status(buying) == "filled"

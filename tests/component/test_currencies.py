@@ -252,8 +252,8 @@ def test_a_batch_at_home_has_not_one_statement_more(abroad: Exchange) -> None:
     assert (statements("AAPL"), statements("SAP")) == (BATCH, BATCH + 1)
 
 
-#: What a batch takes with fills that only open positions, and the commit.
-BATCH = 13
+#: Statements of a batch whose fills only open positions and complete their orders, with the commit.
+BATCH = 14
 _RATES = """
 SELECT currency, account_currency, symbol, bid, ask, last FROM marketdata.rates_v1
 WHERE account_currency IN ('USD', 'EUR') ORDER BY 1, 2

@@ -5,7 +5,7 @@ second has ended or waits for a lock.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,14 +19,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.orders.persistence import accounts
 from services.orders.persistence import orders as store
+from services.orders.usecases.account_events import AccountEvents
 from services.orders.usecases.catch_up import catch_up
-from services.orders.usecases.execute import expire as end_of_session
+from services.orders.usecases.expire import expire as end_of_session
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
 from shared.contracts.orders import CancelOrder, ReplaceOrder
 from shared.contracts.prices import PricesUpdated
-from shared.exchange.order import Account
-from shared.storage.driver import Call
 from tests.component.auction_desk import become_known, move_to_new_york, said
 from tests.component.exchange_desk import HANDLERS, Exchange
 from tests.support import broken_invariants, eventually, order, price, value
@@ -113,14 +112,14 @@ class Halt:
 
 @contextmanager
 def halted() -> Iterator[Halt]:
-    halt, saving_accounts = Halt(), accounts.saving_accounts
+    halt, emit = Halt(), AccountEvents.emit
 
-    def slow(saved: Sequence[Account]) -> Call:
+    def slow(events: AccountEvents, *given: Any, **facts: Any) -> None:
         halt.wait()
-        return saving_accounts(saved)
+        emit(events, *given, **facts)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounts, "saving_accounts", slow)
+        patch.setattr(AccountEvents, "emit", slow)
         yield halt
 
 

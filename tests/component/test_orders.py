@@ -10,7 +10,8 @@ import pytest
 
 from embedded.system import System
 from services.orders.usecases.catch_up import sweep
-from services.orders.usecases.execute import expire, fill_on
+from services.orders.usecases.execute import fill_on
+from services.orders.usecases.expire import expire
 from shared.bus import outbox, tracing
 from shared.bus.inprocess import wait_until_idle
 from shared.bus.metrics import STALE

@@ -15,9 +15,10 @@ from sqlalchemy import Connection, Engine
 from services.gateway.trading import account_queries, order_queries
 from services.gateway.trading.submissions import add_submission, resend_unanswered
 from services.orders.persistence import orders as store
+from services.orders.persistence.auctions import missed_auctions
 from services.orders.usecases import auctions
 from services.orders.usecases.catch_up import catch_up
-from services.orders.usecases.execute import expire
+from services.orders.usecases.expire import expire
 from services.strategy.store import Strategy, looks
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
@@ -146,7 +147,7 @@ def hold_an_auction(exchange: Exchange, _account: UUID) -> None:
 
 def look_for_missed_auctions(exchange: Exchange, _account: UUID) -> None:
     with exchange.orders.engine.begin() as connection:
-        assert auctions.missed(connection) == []
+        assert missed_auctions(connection) == []
 
 
 def look_for_an_account_with_nothing_open(exchange: Exchange, _account: UUID) -> None:
