@@ -1,5 +1,5 @@
 # One recipe for every service: SERVICE picks the dependency group and the folder that go in.
-ARG PYTHON=3.12
+ARG PYTHON=3.13
 FROM python:${PYTHON}-slim AS build
 WORKDIR /app
 RUN pip install --no-cache-dir uv==0.13.9

@@ -1,4 +1,4 @@
-# PaperProfit. `make` alone prints the targets. Needed beforehand: make, and Python 3.11 or newer with venv.
+# PaperProfit. `make` alone prints the targets. Prerequisites: make, and Python 3.11 to 3.14 with venv.
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 export UV_PYTHON_DOWNLOADS := never
@@ -8,23 +8,29 @@ RUN := .venv-run
 DEV := .venv
 NAUTILUS := .venv-nautilus
 UV := .uv-tool/bin/uv
+SYNC := $(UV) sync --quiet --locked --python
 BENCHES := $(patsubst bench/bench_%.py,%,$(wildcard bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos differential lint format bench docs up down logs clean python
+.PHONY: help run key test chaos differential lint format bench docs up down logs clean python
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@printf '  make %-12s %s\n' $(foreach bench,$(BENCHES),bench-$(bench) "Only bench/bench_$(bench).py")
 
 run: $(RUN)/.ready ## Run all of it here: own database, demo account, recorded prices (PORT=, PAPERPROFIT_HOME=)
+	@echo "starting PaperProfit"
 	@exec $(RUN)/bin/python -m embedded
+
+key: $(RUN)/.ready ## Replace a lost key of make run, which may be running (ACCOUNT= for another than the demo's)
+	@$(RUN)/bin/python -m embedded key $(ACCOUNT)
 
 test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
 	@tests/ensure-rabbitmq
-	@$(DEV)/bin/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@echo "collecting the tests"
+	@$(DEV)/bin/python -m pytest -p tests.progress -n 3 --dist loadfile $(ARGS)
 
-chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded storms (PAPERPROFIT_CHAOS_SEEDS=, _FIRST_SEED=)
+chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded fault runs (PAPERPROFIT_CHAOS_SEEDS=, _FIRST_SEED=)
 	@tests/ensure-rabbitmq
 	@$(DEV)/bin/python -m pytest tests/chaos -s $(ARGS)
 
@@ -66,22 +72,23 @@ clean: ## Remove the environments (the data of make run stays in .paperprofit)
 	rm -rf $(RUN) $(DEV) $(NAUTILUS) .uv-tool
 
 python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "PaperProfit needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not here): install a newer one, or name it with make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || { \
+	  echo "PaperProfit needs Python 3.11 to 3.14; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not here): install one, or name it with make PYTHON=python3.12"; exit 1; }
 
 $(UV): | python
-	@$(PYTHON) -m venv .uv-tool || { echo "python3-venv is missing: install it (Debian: apt-get install python3-venv)"; exit 1; }
-	@.uv-tool/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@deploy/with-progress "making an environment for uv" $(PYTHON) -m venv .uv-tool || { echo "python3-venv is missing: install it (Debian: apt-get install python3-venv)"; exit 1; }
+	@deploy/with-progress "installing uv $(UV_VERSION)" .uv-tool/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 $(RUN)/.ready: pyproject.toml uv.lock | python $(UV)
-	@UV_PROJECT_ENVIRONMENT=$(RUN) $(UV) sync --quiet --locked --python $$(command -v $(PYTHON)) --group run
+	@UV_PROJECT_ENVIRONMENT=$(RUN) deploy/with-progress "installing the libraries into $(RUN)" $(SYNC) $$(command -v $(PYTHON)) --group run
 	@touch $@
 
 $(DEV)/.ready: pyproject.toml uv.lock | python $(UV)
-	@UV_PROJECT_ENVIRONMENT=$(DEV) $(UV) sync --quiet --locked --python $$(command -v $(PYTHON)) --group dev
+	@UV_PROJECT_ENVIRONMENT=$(DEV) deploy/with-progress "installing the libraries into $(DEV)" $(SYNC) $$(command -v $(PYTHON)) --group dev
 	@touch $@
 
 # NautilusTrader is run beside ours, and never imported by it.
 $(NAUTILUS)/.ready: tests/differential/pyproject.toml tests/differential/uv.lock | python $(UV)
-	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/$(NAUTILUS) $(UV) sync --quiet --locked --project tests/differential --python $$(command -v $(PYTHON))
+	@UV_PROJECT_ENVIRONMENT=$(CURDIR)/$(NAUTILUS) deploy/with-progress "installing NautilusTrader into $(NAUTILUS)" \
+	  $(SYNC) $$(command -v $(PYTHON)) --project tests/differential
 	@touch $@

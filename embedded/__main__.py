@@ -1,5 +1,7 @@
 """``make run``: PaperProfit in one process, with its own PostgreSQL, for one machine and one person.
 
+``python -m embedded key`` (``make key``) replaces the key of the demo account.
+
 PORT                          where to serve (default 8000, loopback only)
 PAPERPROFIT_HOME              where its database lives (default ./.paperprofit)
 PAPERPROFIT_API_KEY_ID        the demo account's key; made and printed once if not given,
@@ -17,11 +19,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import FrameType
 
+from embedded import replace_key
 from embedded.database import service_urls
-from embedded.home import HomeUnusable, take_home
+from embedded.home import HomeUnusable, home_folder, take_home
 from embedded.postgres_cluster import ClusterFailed, PostgresCluster
 from embedded.system import SERVICES, System
 from services.gateway.serving import http_server
@@ -33,6 +35,7 @@ from shared.settings import InvalidSettings, load
 from shared.storage.migrate import ROOT
 
 START_SECONDS = 10
+_asked_to_stop = threading.Event()
 
 
 class Stop(BaseException):
@@ -65,24 +68,34 @@ def main() -> int:
 def _stop(_signum: int, _frame: FrameType | None) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # once is enough; the rest is bounded
+    _asked_to_stop.set()
     raise Stop
 
 
+def stop_if_asked() -> None:
+    """Raise Stop again: a signal that arrives in a destructor raises it there, where Python drops it."""
+    if _asked_to_stop.is_set():
+        raise Stop
+
+
 def _run(stack: ExitStack) -> None:
-    home = Path(os.environ.get("PAPERPROFIT_HOME", ".paperprofit")).absolute()
+    home = home_folder()
     stack.enter_context(take_home(home))
     settings = _settings()
     listening = stack.enter_context(_listen(os.environ.get("PORT", "8000")))
     cluster = PostgresCluster(home / "postgres")
     stack.callback(cluster.stop)
+    _say("starting the database" if cluster.data.exists() else f"making the first database in {home}")
     urls = service_urls(cluster.start())
     configure_logs(settings)
     system = System(urls, settings)
+    _say("bringing its tables up to date")
     system.prepare()
+    _say("starting the services")
     stack.enter_context(system.running())
     stack.enter_context(_serving(system, listening))
     _announce(system, listening)
-    run_scheduler(system.ticks())
+    run_scheduler(system.ticks(each=stop_if_asked))
 
 
 def _settings() -> Settings:
@@ -126,18 +139,22 @@ def _serving(system: System, listening: socket.socket) -> Iterator[None]:
         thread.join(timeout=3)
 
 
+def _say(step: str) -> None:
+    print(step, flush=True)  # noqa: T201
+
+
 def _announce(system: System, listening: socket.socket) -> None:
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     print(f"\n  PaperProfit  {url}")  # noqa: T201
-    if system.new_key:
-        print(f"  key id       {system.new_key.key_id}")  # noqa: T201
-        print(f"  secret key   {system.new_key.secret}   (shown this once; keep it)")  # noqa: T201
-    elif system.settings.api_key_id:
-        print(f"  key id       {system.settings.api_key_id}   (from PAPERPROFIT_API_KEY_ID)")  # noqa: T201
-    else:
-        print("  key          the one printed at the first start")  # noqa: T201
+    for key in system.keys:
+        source = "   (from PAPERPROFIT_API_KEY_ID)" if key.key_id == system.settings.api_key_id else ""
+        print(f"  key id       {key.key_id}{source}")  # noqa: T201
+        if key.secret:
+            print(f"  secret key   {key.secret}   (shown this once; keep it)")  # noqa: T201
+        elif not source:
+            print("  secret key   shown when it was made; make key replaces a lost one")  # noqa: T201
     print("\nready", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(replace_key.main(sys.argv[2:]) if sys.argv[1:2] == ["key"] else main())

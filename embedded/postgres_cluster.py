@@ -40,14 +40,20 @@ def programs() -> Path:
 
 
 class PostgresCluster:
-    """``durable=False`` gives up safety against a power cut for speed: for tests only."""
+    """``durable=False`` gives up safety against a power cut for speed: for tests only.
 
-    def __init__(self, folder: Path, *, durable: bool = True, max_connections: int = 100) -> None:
+    ``binaries`` is the folder of another version's programs.
+    """
+
+    def __init__(
+        self, folder: Path, *, durable: bool = True, max_connections: int = 100, binaries: Path | None = None
+    ) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.log = folder / "postgres.log"
         self.durable = durable
         self.max_connections = max_connections
+        self.binaries = binaries
         self.process: subprocess.Popen[bytes] | None = None
         self._port: int | None = None
 
@@ -80,7 +86,14 @@ class PostgresCluster:
         except (OSError, CannotDropPrivileges, psycopg.Error) as error:
             self.stop()
             raise ClusterFailed(f"PostgreSQL cannot be started in {self.folder}: {error}") from error
-        return f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
+        return _url(password, port)
+
+    def running_url(self) -> str | None:
+        """The superuser's URL of a server that another process runs on this folder, or None if none runs."""
+        if self._predecessor() is None:
+            return None
+        port = (self.data / "postmaster.pid").read_text().splitlines()[3]
+        return _url(self._password(), int(port))
 
     def stop(self) -> None:
         """Shut the server down: politely, then firmly, then for good."""
@@ -132,7 +145,7 @@ class PostgresCluster:
         os.write(write, password.encode() + b"\n")
         os.close(write)
         command = [
-            *prefix(), str(programs() / "initdb"), "-D", str(folder), "-U", USER, "-E", "UTF8", "--no-locale",
+            *prefix(), self._program("initdb"), "-D", str(folder), "-U", USER, "-E", "UTF8", "--no-locale",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "-A", "scram-sha-256",
             f"--pwfile=/dev/fd/{read}", *([] if self.durable else ["--no-sync"]),
         ]  # fmt: skip
@@ -140,6 +153,9 @@ class PostgresCluster:
             return subprocess.run(command, pass_fds=[read], capture_output=True, text=True, check=False, cwd="/")
         finally:
             os.close(read)
+
+    def _program(self, name: str) -> str:
+        return str((self.binaries or programs()) / name)
 
     def _start_on_free_port(self, password: str) -> int:
         for _ in range(PORT_TRIES):
@@ -166,7 +182,7 @@ class PostgresCluster:
             **TCP_OF_SERVER,
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
-        command = [*prefix(), str(programs() / "postgres"), "-D", str(self.data), *settings]
+        command = [*prefix(), self._program("postgres"), "-D", str(self.data), *settings]
         with self.log.open("wb") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True)
 
@@ -209,6 +225,10 @@ class PostgresCluster:
 
 def _tail(output: str) -> str:
     return " | ".join(output.strip().splitlines()[-5:])
+
+
+def _url(password: str, port: int) -> str:
+    return f"postgresql+psycopg://{USER}:{password}@127.0.0.1:{port}/{DATABASE}"
 
 
 def _dsn(password: str, port: int) -> str:

@@ -8,6 +8,7 @@ from dramatiq import Worker
 from starlette.applications import Starlette
 
 from services.gateway import service as gateway
+from services.gateway.http.auth import Key
 from services.gateway.settings import Settings
 from services.gateway.streams.hub import Live
 from services.marketdata.service import service as marketdata
@@ -59,7 +60,7 @@ class System:
             for name, url in urls.items()
         }
         self.live = Live()
-        self.new_key: gateway.NewKey | None = None
+        self.keys: list[Key] = []
         self.broker = make_broker(self.contexts)
         self.worker = Worker(self.broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=settings.threads)
         self.components: list[Background] = []
@@ -74,7 +75,7 @@ class System:
             jobs = configure_jobs(service, self.settings)
             prepare(service, self.contexts[service.name], jobs)
             self.pulses.append(attach(service, self.broker, self.contexts[service.name], jobs))
-        self.new_key = gateway.prepare(self.contexts[gateway.NAME], self.settings)
+        self.keys = gateway.prepare(self.contexts[gateway.NAME], self.settings)
         self.broker.listen([routing_key(message, message.service) for message in LIVE], self.live.on_message)
 
     @contextmanager
@@ -123,8 +124,14 @@ class System:
             "scheduler": self.ticked.is_set(),
         }
 
-    def ticks(self) -> list[Tick]:
-        return [Tick(self.contexts[service.name], self._woke) for service in SERVICES]
+    def ticks(self, each: Callable[[], None] = lambda: None) -> list[Tick]:
+        """The services' ticks. ``each`` is called with every one of them."""
+
+        def woke(answered: bool) -> None:
+            self._woke(answered)
+            each()
+
+        return [Tick(self.contexts[service.name], woke) for service in SERVICES]
 
     def _woke(self, answered: bool) -> None:
         if answered:

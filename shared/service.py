@@ -13,7 +13,7 @@ import dramatiq
 import structlog
 from dramatiq.middleware import AgeLimit, CurrentMessage, Pipelines, ShutdownNotifications, TimeLimit
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from shared.background import Background
 from shared.bus.actors import Actors
@@ -29,8 +29,10 @@ from shared.jobs.engine import claims
 from shared.jobs.engine.executor import declare_runner
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.settings import InvalidSetting
+from shared.outage import Outage, first_line
 from shared.settings import ServiceSettings
 from shared.storage.engine import make_engine
+from shared.storage.errors import is_transient
 from shared.storage.migrate import migrate_service
 
 log = structlog.get_logger(__name__)
@@ -77,9 +79,12 @@ def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> N
         raise InvalidJobsConfig(f"{settings.jobs_config}: no service has a job named {', '.join(unknown)}")
 
 
-def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job]) -> None:
-    """Migrate, write the declarations and what the service needs to begin; raises InvalidJobsConfig."""
-    migrate_service(context.engine, service.name)
+def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job], *, seconds: float = 0) -> None:
+    """Migrate, write the declarations and what the service needs to begin.
+
+    Raises InvalidJobsConfig, and DatabaseAway where the views that the migrations read are not there after ``seconds``.
+    """
+    migrate_when_ready(context, seconds=seconds)
     with context.engine.begin() as connection:
         claims.declare(connection, jobs.values(), context.clock())
         followed = chains(connection)
@@ -116,6 +121,24 @@ def make_middleware(contexts: dict[str, ServiceContext], jitter: Random | None =
 
 class DatabaseAway(RuntimeError):
     """The database did not answer for as long as a start waits for it."""
+
+
+def migrate_when_ready(context: ServiceContext, *, seconds: float) -> None:
+    """Migrate; the views of other services that its own views read are waited for. Raises DatabaseAway."""
+    deadline = time.monotonic() + seconds
+    views = Outage("a view of another service", service=context.service)
+    while True:
+        try:
+            migrate_service(context.engine, context.service)
+        except ProgrammingError as error:
+            if not is_transient(error):
+                raise
+            if time.monotonic() > deadline:
+                raise DatabaseAway(f"not ready after {seconds:g} s: {first_line(error.orig)}") from None
+            time.sleep(views.failed(error.orig))
+        else:
+            views.passed()
+            return
 
 
 def wait_for_database(context: ServiceContext, *, seconds: float) -> None:

@@ -81,7 +81,7 @@ def _prepare(service: Service) -> ServiceSettings:
     configure_logs(settings)
     context = make_context(service.name, settings)
     wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
-    prepare(service, context, jobs)
+    prepare(service, context, jobs, seconds=DATABASE_WAIT_SECONDS)
     context.engine.dispose()
     return settings
 

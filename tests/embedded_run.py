@@ -41,7 +41,7 @@ class EmbeddedRun:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "embedded"],
             cwd=ROOT,
-            env=self._environment(),
+            env=self.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -52,8 +52,9 @@ class EmbeddedRun:
             assert not self.ended, self.text
         return self
 
-    def _environment(self) -> dict[str, str]:
-        return {
+    def environment(self) -> dict[str, str]:
+        """What the run is started with; a setting that is empty is left out."""
+        given = {
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/"),
             "PAPERPROFIT_HOME": str(self.home),
@@ -62,6 +63,7 @@ class EmbeddedRun:
             "PAPERPROFIT_API_SECRET_KEY": SECRET,
             **self.settings,
         }
+        return {name: value for name, value in given.items() if value}
 
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""``python -m services.gateway`` serves the HTTP API and the page."""
+"""``python -m services.gateway`` serves the HTTP API and the page, ``… key`` replaces an account's key."""
 
 import os
 import signal
@@ -7,6 +7,7 @@ import sys
 
 import structlog
 
+from services.gateway import replace_key
 from services.gateway.service import NAME, build_app, prepare, queue_reader, watchers
 from services.gateway.serving import http_server
 from services.gateway.settings import Settings
@@ -34,9 +35,9 @@ def main() -> None:
         wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
     except (InvalidSettings, DatabaseAway) as error:
         sys.exit(f"gateway: {error}")
-    made = prepare(context, settings)
-    if made is not None:
-        print(f"key id {made.key_id}\nsecret key {made.secret} (shown once)", flush=True)  # noqa: T201
+    for key in prepare(context, settings):
+        secret = f"\nsecret key {key.secret} (shown once)" if key.secret else " is valid"
+        print(f"key id {key.key_id}{secret}", flush=True)  # noqa: T201
     url = settings.rabbitmq_url.get_secret_value()
     live = Live()
     publisher = Publisher(url, name="gateway-publisher")
@@ -78,4 +79,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["key"]:
+        replace_key.main(sys.argv[2:])
+    else:
+        main()

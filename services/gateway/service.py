@@ -1,19 +1,19 @@
 """What the gateway is made of, and what it writes before its first request."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
+import structlog
 from starlette.applications import Starlette
 
 from services.gateway.alerts.channels import make_targets
 from services.gateway.alerts.evaluator import Alerts, Figures
 from services.gateway.alerts.notifier import Notifier
 from services.gateway.app import make_app
-from services.gateway.http.auth import OPERATE, TRADE, KeyRing, add_key, has_key, new_key_id, new_secret
+from services.gateway.http.auth import OPERATE, TRADE, Key, KeyRing, add_key, new_key_id, new_secret, valid_key_ids
 from services.gateway.http.requests import Gateway
 from services.gateway.retention import Housekeeping
 from services.gateway.settings import Settings
@@ -27,39 +27,36 @@ from shared.contracts.accounts import OpenAccount
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.migrate import migrate_service
 
+log = structlog.get_logger(__name__)
+
 NAME = "gateway"
 
 
-@dataclass(frozen=True)
-class NewKey:
-    """A key that was made at this start; its secret is shown once and not kept."""
-
-    key_id: str
-    secret: str
-
-
-def prepare(context: ServiceContext, settings: Settings) -> NewKey | None:
-    """Migrate, and for a demo see that its account and key exist; the key, if one was made."""
+def prepare(context: ServiceContext, settings: Settings) -> list[Key]:
+    """Migrate, and for a demo see that its account and key exist. Its valid keys, one of them perhaps new."""
     migrate_service(context.engine, NAME)
     if not settings.demo:
-        return None
+        return []
     with context.unit_of_work() as uow:
         opening = OpenAccount(account_id=DEMO_ACCOUNT_ID, name="Demo", cash=settings.demo_cash)
         uow.publish(opening, message_id=uuid5(NAMESPACE_URL, "paperprofit:open-demo-account"))
-        return _demo_key(uow, settings)
+        return _demo_keys(uow, settings)
 
 
-def _demo_key(uow: UnitOfWork, settings: Settings) -> NewKey | None:
+def _demo_keys(uow: UnitOfWork, settings: Settings) -> list[Key]:
+    """The environment's key beside those that the account has, or a new key where it would have none."""
     scopes = [TRADE, OPERATE]
     if settings.api_key_id and settings.api_secret_key:
         secret = settings.api_secret_key.get_secret_value()
         add_key(uow.connection, settings.api_key_id, secret, DEMO_ACCOUNT_ID, scopes, uow.now)
-        return None
-    if has_key(uow.connection, DEMO_ACCOUNT_ID):
-        return None
-    made = NewKey(settings.api_key_id or new_key_id(), new_secret())
-    add_key(uow.connection, made.key_id, made.secret, DEMO_ACCOUNT_ID, scopes, uow.now)
-    return made
+    valid = valid_key_ids(uow.connection, DEMO_ACCOUNT_ID)
+    if not valid:
+        made = Key(settings.api_key_id or new_key_id(), new_secret())
+        add_key(uow.connection, made.key_id, str(made.secret), DEMO_ACCOUNT_ID, scopes, uow.now)
+        return [made]
+    if settings.api_key_id and settings.api_key_id not in valid:
+        log.warning("PAPERPROFIT_API_KEY_ID names a key that was replaced; choose another id", valid=valid)
+    return [Key(key_id) for key_id in valid]
 
 
 def queue_reader(settings: Settings, clock: Clock) -> Figures | None:

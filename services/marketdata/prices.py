@@ -25,7 +25,7 @@ class Asked(NamedTuple):
     """The provider's state when it was asked, and for each symbol that it was asked for the number of its splits."""
 
     state: ProviderState | None
-    adjustments: dict[str, int]
+    split_counts: dict[str, int]
 
 
 def poll(context: ServiceContext, provider: Provider, *, interval: str, length: timedelta) -> int:
@@ -51,7 +51,7 @@ def take_in(context: ServiceContext, provider: Provider, step: Step, *, interval
         apply_due(uow)
         asked = Asked(store.provider_state(uow.connection, provider.name), store.tradable(uow.connection))
         now = uow.now
-    answer = step(asked.state, list(asked.adjustments), now)
+    answer = step(asked.state, list(asked.split_counts), now)
     with context.unit_of_work() as uow:
         return _store(uow, provider, asked, answer, interval=interval, length=length)
 
@@ -63,8 +63,8 @@ def _store(
     quotes, after = answer
     state = store.lock_provider_state(uow.connection, provider.name)
     apply_due(uow)
-    adjustments = store.lock_adjustments(uow.connection, list(asked.adjustments))
-    if Asked(state, adjustments) != asked:
+    split_counts = store.lock_split_counts(uow.connection, list(asked.split_counts))
+    if Asked(state, split_counts) != asked:
         return 0
     official_prices.keep(uow, [official for quote in quotes for official in quote.official])
     if not quotes:

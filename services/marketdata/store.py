@@ -57,12 +57,12 @@ def replace_sessions(
 
 def tradable(connection: Connection) -> dict[str, int]:
     """The symbols whose prices are taken now, none of them halted: symbol → the number of its splits."""
-    return {row.symbol: row.adjustment for row in connection.execute(_TRADABLE)}
+    return {row.symbol: row.split_count for row in connection.execute(_TRADABLE)}
 
 
-def lock_adjustments(connection: Connection, symbols: Sequence[str]) -> dict[str, int]:
+def lock_split_counts(connection: Connection, symbols: Sequence[str]) -> dict[str, int]:
     """The number of splits of each of these symbols; splits, halts and prices of them wait meanwhile."""
-    return {row.symbol: row.adjustment for row in connection.execute(_LOCK_ADJUSTMENTS, {"symbols": symbols})}
+    return {row.symbol: row.split_count for row in connection.execute(_LOCK_SPLIT_COUNTS, {"symbols": symbols})}
 
 
 def provider_state(connection: Connection, provider: str) -> dict[str, Any] | None:
@@ -167,10 +167,10 @@ WITH given AS (
 SELECT (SELECT count(*) FROM written) AS written, (SELECT count(*) FROM removed) AS removed
 """)
 _TRADABLE = text(
-    "SELECT symbol, adjustment FROM marketdata.instruments WHERE tradable AND halted_at IS NULL ORDER BY symbol"
+    "SELECT symbol, split_count FROM marketdata.instruments WHERE tradable AND halted_at IS NULL ORDER BY symbol"
 )
-_LOCK_ADJUSTMENTS = text("""
-SELECT symbol, adjustment FROM marketdata.instruments WHERE symbol = ANY(:symbols) ORDER BY symbol FOR NO KEY UPDATE
+_LOCK_SPLIT_COUNTS = text("""
+SELECT symbol, split_count FROM marketdata.instruments WHERE symbol = ANY(:symbols) ORDER BY symbol FOR NO KEY UPDATE
 """)
 _PROVIDER_STATE = text("SELECT state FROM marketdata.provider_states WHERE provider = :provider")
 _ADD_PROVIDER = text("INSERT INTO marketdata.provider_states (provider) VALUES (:provider) ON CONFLICT DO NOTHING")

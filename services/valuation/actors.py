@@ -1,34 +1,28 @@
-"""What valuation does with each message."""
+"""Handlers of valuation's messages: a price or a fill changes what accounts are worth."""
 
 from collections.abc import Sequence
-from uuid import UUID
 
-from services.valuation import store
+from services.valuation import values
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderFilled
 from shared.contracts.prices import PricesUpdated
-from shared.contracts.valuation import AccountsValued
+from shared.contracts.valuation import AccountsValued, AccountValue
 
 actors = Actors()
 
 
 @actors.on(PricesUpdated, queue="valuation.prices")
 def value_holders(event: PricesUpdated, uow: UnitOfWork) -> None:
-    holders = store.holders_of(uow.connection, [price.symbol for price in event.prices])
-    revalue_and_say(uow, holders)
+    publish_values(uow, values.values_of_holders(uow.connection, [price.symbol for price in event.prices]))
 
 
 @actors.on(OrderFilled, queue="valuation.fills")
 def value_account(event: OrderFilled, uow: UnitOfWork) -> None:
-    revalue_and_say(uow, [event.account_id])
+    publish_values(uow, values.values_of(uow.connection, [event.account_id]))
 
 
-def revalue_and_say(uow: UnitOfWork, accounts: Sequence[UUID] | None) -> int:
-    """Revalue these accounts (None: all) and publish what they are worth now; the number of them."""
-    if accounts is not None and not accounts:
-        return 0
-    values = store.revalue(uow.connection, accounts, uow.now)
-    if values:
-        uow.publish(AccountsValued(values=tuple(values), at=uow.now))
-    return len(values)
+def publish_values(uow: UnitOfWork, accounts: Sequence[AccountValue]) -> None:
+    """Publish the accounts' values as one event, where there are any."""
+    if accounts:
+        uow.publish(AccountsValued(values=tuple(accounts), at=uow.now))

@@ -1,11 +1,11 @@
-"""The jobs of valuation."""
+"""Jobs of valuation."""
 
 from datetime import timedelta
 
-from services.valuation import store
-from services.valuation.actors import revalue_and_say
-from services.valuation.domain.trading_day import TradingDay, trading_day
-from shared.bus.unit_of_work import UnitOfWork
+from services.valuation import summaries
+from services.valuation.actors import publish_values
+from services.valuation.domain.trading_day import trading_day
+from services.valuation.values import values_of_all
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune
 from shared.jobs.markets import load_markets
@@ -14,7 +14,7 @@ from shared.jobs.run_context import Counts, RunContext
 jobs = Jobs("valuation")
 
 ONE_DAY = timedelta(days=1)
-#: No market is closed for longer.
+#: Longer than any market stays closed.
 LONGEST_CLOSURE = timedelta(days=30)
 
 
@@ -25,29 +25,25 @@ LONGEST_CLOSURE = timedelta(days=30)
 )
 def update_positions(run: RunContext) -> Counts:
     with run.context.unit_of_work() as uow:
-        accounts, positions = store.snapshot(uow.connection, run.id, uow.now)
-        revalue_and_say(uow, None)
+        accounts, positions = summaries.snapshot(uow.connection, run.id, uow.now)
+        publish_values(uow, values_of_all(uow.connection))
     return {"accounts_valued": accounts, "positions_valued": positions}
 
 
 @jobs.job(
     "summarize_day",
     schedule="5m after close",
-    description="Sum up the trading day of every account: its value at the close, and what the day brought.",
+    description="Summarize each account's trading day: its value at the close, realized profit, fees and deposits.",
 )
 def summarize_day(run: RunContext) -> Counts:
     with run.context.unit_of_work() as uow:
-        day = _trading_day(uow, run)
+        begin, end = (run.slot or uow.now) - LONGEST_CLOSURE, uow.now + ONE_DAY
+        market = load_markets(uow.connection, [run.market], begin, end)[run.market]
+        day = trading_day(market.closes(begin, end), run.slot, uow.now, market.zone)
         if day.until == uow.now:
-            store.snapshot(uow.connection, run.id, uow.now)
-        summaries = store.summarize(uow.connection, run.id, day)
-    return {"accounts_summarized": summaries}
-
-
-def _trading_day(uow: UnitOfWork, run: RunContext) -> TradingDay:
-    begin, end = (run.slot or uow.now) - LONGEST_CLOSURE, uow.now + ONE_DAY
-    market = load_markets(uow.connection, [run.market], begin, end)[run.market]
-    return trading_day(market.closes(begin, end), run.slot, uow.now, market.zone)
+            summaries.snapshot(uow.connection, run.id, uow.now)
+        summarized = summaries.summarize(uow.connection, run.id, day)
+    return {"accounts_summarized": summarized}
 
 
 @jobs.job(

@@ -1,4 +1,4 @@
-"""What valuation is made of."""
+"""Assembly of the valuation service."""
 
 from services.valuation.actors import actors
 from services.valuation.jobs import jobs

@@ -24,6 +24,7 @@ class Owners:
 
     strategy: ServiceContext
     marketdata: ServiceContext
+    orders: ServiceContext
     valuation: ServiceContext
     clock: FakeClock
 
@@ -40,9 +41,10 @@ def owners(urls: dict[str, str], clock: FakeClock) -> Iterator[Owners]:
     with (
         unit_of("strategy", urls, clock) as strategy,
         unit_of("marketdata", urls, clock) as marketdata,
+        unit_of("orders", urls, clock) as orders,
         unit_of("valuation", urls, clock) as valuation,
     ):
-        yield Owners(strategy, marketdata, valuation, clock)
+        yield Owners(strategy, marketdata, orders, valuation, clock)
 
 
 def test_a_job_can_be_kept_to_phases_of_another_market(owners: Owners, clock: FakeClock) -> None:
@@ -95,9 +97,9 @@ def test_a_job_can_be_halted_by_a_drawdown(owners: Owners, clock: FakeClock) -> 
         )
     for equity, halted in ((101, False), (100, True)):
         owners.write(
-            owners.valuation,
-            """INSERT INTO valuation.account_values VALUES (%s, now(), 0, 0, %s, 0)
-               ON CONFLICT (account_id) DO UPDATE SET equity = excluded.equity""",
+            owners.orders,
+            """INSERT INTO orders.accounts (id, number, name, currency, cash, created_at)
+               VALUES (%s, 'PA1', 'test', 'USD', %s, now()) ON CONFLICT (id) DO UPDATE SET cash = excluded.cash""",
             account,
             equity,
         )

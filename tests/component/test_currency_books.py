@@ -12,7 +12,7 @@ from services.orders.actors import apply_corporate_action
 from services.orders.persistence.fx_rates import NoExchangeRate
 from services.orders.usecases.catch_up import catch_up
 from services.orders.usecases.margin import check_margins
-from services.valuation import store as values
+from services.valuation import summaries, values
 from shared.contracts.accounts import ResetAccount
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.money import cents
@@ -173,8 +173,8 @@ def test_an_account_is_worth_its_cash_and_its_positions_at_the_last_rate(abroad:
         euros: cash(abroad, euros) + cents(1500 / Decimal("1.1")),
     }
     with abroad.valuation.unit_of_work() as uow:
-        live = {each.account_id: each for each in values.revalue(uow.connection, None, uow.now)}
-        assert values.snapshot(uow.connection, uuid4(), uow.now) == (2, 4)
+        live = {each.account_id: each for each in values.values_of_all(uow.connection)}
+        assert summaries.snapshot(uow.connection, uuid4(), uow.now) == (2, 4)
     assert {id_: each.equity for id_, each in live.items()} == expected
     costs = value(abroad.orders.engine, "SELECT sum(cost) FROM orders.positions WHERE account_id = :a", a=dollars)
     assert live[dollars].unrealized_pl == live[dollars].market_value - costs
@@ -195,8 +195,8 @@ def test_a_new_rate_values_those_who_hold_something_at_it(abroad: Exchange) -> N
     abroad.price("EUR/USD 1.09/1.11 1.10")
     assert (abroad.status(buying), cash(abroad, pair)) == ("filled", Decimal(100000) - 111)
     with abroad.valuation.engine.begin() as connection:
-        assert set(values.holders_of(connection, ["EUR/USD"])) == {dollars, euros, pair}
-        assert set(values.holders_of(connection, ["SAP"])) == {dollars, euros}
+        for symbol, holders in (("EUR/USD", {dollars, euros, pair}), ("SAP", {dollars, euros})):
+            assert {each.account_id for each in values.values_of_holders(connection, [symbol])} == holders
 
 
 def test_what_never_had_a_rate_is_left_out_of_the_value(abroad: Exchange) -> None:
@@ -207,7 +207,7 @@ def test_what_never_had_a_rate_is_left_out_of_the_value(abroad: Exchange) -> Non
     bought(abroad, account)
     forget(abroad, "USD/JPY")
     with abroad.valuation.unit_of_work() as uow:
-        (found,) = values.revalue(uow.connection, [account], uow.now)
+        (found,) = values.values_of(uow.connection, [account])
     assert found.equity == cash(abroad, account) + 1100
 
 

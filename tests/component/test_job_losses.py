@@ -122,7 +122,7 @@ def test_a_message_that_comes_again_begins_nothing(orders: ServiceContext) -> No
 
 
 def test_a_late_message_does_not_swallow_the_next_one(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both come at once after an outage, an earlier try's first: the run begins all the same (found by a storm)."""
+    """Both come at once after an outage, an earlier try's first: the run begins all the same (found by a fault run)."""
     entered, never, begin = threading.Event(), threading.Event(), job_runs.begin
 
     def begin_slowly(connection: Any, run_id: UUID, **given: Any) -> Any:

@@ -68,7 +68,7 @@ def tape(marketdata: ServiceContext, clock: FakeClock) -> Tape:
 
 
 def said(context: ServiceContext) -> list[OfficialPricePublished]:
-    found = [sent.body for sent in outbox(context) if sent.name == "AuctionHeld.v1"]
+    found = [sent.body for sent in outbox(context) if sent.name == "OfficialPricePublished.v1"]
     return [OfficialPricePublished.model_validate(body) for body in found]
 
 
@@ -94,7 +94,7 @@ def test_an_official_price_is_told_before_the_price_that_it_came_with(tape: Tape
     """And written with it: the row and the event are one transaction's."""
     tape.minutes(WEDNESDAY, "14:29:30", "99", "100", "101")
     names = [sent.name for sent in outbox(marketdata)]
-    assert names == ["PricesUpdated.v1", "PricesUpdated.v1", "AuctionHeld.v1", "PricesUpdated.v1"]
+    assert names == ["PricesUpdated.v1", "PricesUpdated.v1", "OfficialPricePublished.v1", "PricesUpdated.v1"]
     (row,) = rows(marketdata.engine, "SELECT * FROM marketdata.official_prices_v1")
     assert (row.symbol, row.kind, row.day, row.known_at) == ("AAPL", "open", WEDNESDAY, utc(WEDNESDAY, "14:31:30"))
 

@@ -40,7 +40,13 @@ PUBLISHED = {
         "ledger_v2",
         "dead_letters_v1",
     },
-    "valuation": {"account_values_v1", "account_summaries_v1", "daily_summaries_v1", "dead_letters_v1"},
+    "valuation": {
+        "current_positions_v1",
+        "account_values_v1",
+        "account_summaries_v1",
+        "daily_summaries_v1",
+        "dead_letters_v1",
+    },
     "strategy": {"dead_letters_v1"},
     "gateway": {"dead_letters_v1"},
 }

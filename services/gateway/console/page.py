@@ -107,10 +107,13 @@ async def _note_jobs(stream: Stream) -> None:
 
 
 async def _changes(gateway: Gateway, principal: Principal, stream: Stream) -> AsyncIterator[ServerSentEvent]:
-    """What is new, a part only when it differs from what was sent; a ping when nothing was for a while."""
+    """What is new, a part only when it differs from what was sent; a ping when nothing was for a while.
+
+    It ends when the principal's key is revoked.
+    """
     sent: dict[str, str] = {}
     spoke = time.monotonic()
-    while True:
+    while await run_in_threadpool(gateway.keys.is_valid, principal):
         await wait_briefly(stream.news, PING_SECONDS)
         await asyncio.sleep(GATHER_SECONDS)
         changed, prices = stream.take()

@@ -1,4 +1,4 @@
-"""API keys: stored as salted scrypt hashes, verified once a minute and remembered in between."""
+"""API keys: stored as salted scrypt hashes, remembered for a second once they are verified."""
 
 import hashlib
 import hmac
@@ -6,14 +6,18 @@ import secrets
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
+
+Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 TRADE = "trade"
 OPERATE = "operate"
 SESSION_LIFE = timedelta(hours=12)
-REMEMBER_SECONDS = 60.0
+REMEMBER_SECONDS = 1.0
 REMEMBER_AT_MOST = 10_000
 
 
@@ -24,6 +28,14 @@ class Principal:
     key_id: str
     account_id: UUID
     scopes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A valid key. Its secret is there only where the key was just made: it is shown once and not stored."""
+
+    key_id: str
+    secret: str | None = None
 
 
 def new_key_id() -> str:
@@ -37,42 +49,65 @@ def new_secret() -> str:
 def add_key(
     connection: Connection, key_id: str, secret: str, account_id: UUID, scopes: list[str], now: datetime
 ) -> None:
-    """Store the key's hash; a key that is there gets the new secret."""
+    """Store the key's hash. A known key gets the new secret, a revoked one stays revoked."""
     salt = secrets.token_bytes(16)
     values = {"key_id": key_id, "salt": salt, "hash": _hash(secret, salt), "account_id": account_id}
     connection.execute(_ADD_KEY, {**values, "scopes": scopes, "now": now})
 
 
-def has_key(connection: Connection, account_id: UUID) -> bool:
-    return connection.execute(_HAS_KEY, {"account_id": account_id}).first() is not None
+def valid_key_ids(connection: Connection, account_id: UUID) -> list[str]:
+    """The account's keys that are not revoked, the oldest first."""
+    return list(connection.execute(_VALID, {"account_id": account_id}).scalars())
+
+
+def revoke_keys(connection: Connection, account_id: UUID) -> list[str]:
+    """Revoke the account's keys and sign out its browsers. The scopes that the keys had."""
+    rows = connection.execute(_LOCK_VALID, {"account_id": account_id}).all()
+    key_ids = [row.key_id for row in rows]
+    connection.execute(_REVOKE, {"key_ids": key_ids})
+    connection.execute(_CLOSE_SESSIONS, {"key_ids": key_ids})
+    return sorted({scope for row in rows for scope in row.scopes})
 
 
 class KeyRing:
-    """Verifies keys and browser sessions."""
+    """Verifies keys and browser sessions.
+
+    A key's row is read again once a second, so a revoked key stops working within a second. Its secret is hashed
+    once for as long as the row stays the same.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: dict[bytes, tuple[float, Principal]] = {}
+        self._rows: dict[str, tuple[float, Row[Any]]] = {}
+        self._proven: dict[bytes, bytes] = {}
 
     def verify(self, key_id: str, secret: str) -> Principal | None:
-        """The key's principal, or None; a wrong key costs as much time as a right one."""
+        """The key's principal, or None. A wrong key takes as long as a right one that is new."""
+        row = self._row(key_id)
         token = hashlib.sha256(f"{key_id}\0{secret}".encode()).digest()
-        until, known = self._known.get(token, (0.0, None))
-        if known is not None and until > time.monotonic():
-            return known
+        salt, expected = (row.salt, bytes(row.secret_hash)) if row else (b"-" * 16, b"")
+        if row is None or self._proven.get(token) != expected:
+            if not hmac.compare_digest(_hash(secret, salt), expected) or row is None:
+                return None
+            _keep(self._proven, token, expected)
+        return Principal(row.key_id, row.account_id, frozenset(row.scopes))
+
+    def is_valid(self, principal: Principal) -> bool:
+        """Whether the principal's key has not been revoked since it was verified."""
+        return self._row(principal.key_id) is not None
+
+    def _row(self, key_id: str) -> Row[Any] | None:
+        """The row of a valid key, at most REMEMBER_SECONDS old."""
+        now = time.monotonic()  # before the query: what is committed after this is seen in time
+        if key_id in self._rows:
+            read_at, known = self._rows[key_id]
+            if now - read_at < REMEMBER_SECONDS:
+                return known
         with self._engine.connect() as connection:
             row = connection.execute(_KEY, {"key_id": key_id}).first()
-        salt, expected = (row.salt, row.secret_hash) if row else (b"-" * 16, b"")
-        if not hmac.compare_digest(_hash(secret, salt), bytes(expected)) or row is None:
-            return None
-        principal = Principal(row.key_id, row.account_id, frozenset(row.scopes))
-        self._remember(token, principal)
-        return principal
-
-    def _remember(self, token: bytes, principal: Principal) -> None:
-        if len(self._known) >= REMEMBER_AT_MOST:
-            self._known.clear()
-        self._known[token] = (time.monotonic() + REMEMBER_SECONDS, principal)
+        if row is not None:
+            _keep(self._rows, key_id, (now, row))
+        return row
 
     def open_session(self, principal: Principal, now: datetime) -> str:
         """A token for the browser's cookie; only its hash is stored."""
@@ -98,6 +133,12 @@ class KeyRing:
             connection.execute(_CLOSE_SESSION, {"hash": _digest(token)})
 
 
+def _keep(known: dict[Kept, Value], key: Kept, value: Value) -> None:
+    if len(known) >= REMEMBER_AT_MOST:
+        known.clear()
+    known[key] = value
+
+
 def _hash(secret: str, salt: bytes) -> bytes:
     return hashlib.scrypt(secret.encode(), salt=salt, n=2**14, r=8, p=1)
 
@@ -111,13 +152,25 @@ INSERT INTO gateway.api_keys (key_id, secret_hash, salt, account_id, scopes, cre
 VALUES (:key_id, :hash, :salt, :account_id, :scopes, :now)
 ON CONFLICT (key_id) DO UPDATE SET secret_hash = excluded.secret_hash, salt = excluded.salt,
   account_id = excluded.account_id, scopes = excluded.scopes
+WHERE api_keys.scopes <> '{}'
 """)
-_HAS_KEY = text("SELECT 1 FROM gateway.api_keys WHERE account_id = :account_id")
-_KEY = text("SELECT key_id, secret_hash, salt, account_id, scopes FROM gateway.api_keys WHERE key_id = :key_id")
+#: A revoked key keeps its row without scopes, so that its id is never valid again.
+_VALID = text("""
+SELECT key_id FROM gateway.api_keys WHERE account_id = :account_id AND scopes <> '{}' ORDER BY created_at, key_id
+""")
+_LOCK_VALID = text("""
+SELECT key_id, scopes FROM gateway.api_keys WHERE account_id = :account_id AND scopes <> '{}' FOR UPDATE
+""")
+_REVOKE = text("UPDATE gateway.api_keys SET scopes = '{}' WHERE key_id = ANY(:key_ids)")
+_CLOSE_SESSIONS = text("DELETE FROM gateway.sessions WHERE key_id = ANY(:key_ids)")
+_KEY = text("""
+SELECT key_id, secret_hash, salt, account_id, scopes FROM gateway.api_keys
+WHERE key_id = :key_id AND scopes <> '{}'
+""")
 _ADD_SESSION = text("INSERT INTO gateway.sessions VALUES (:hash, :key_id, :expires_at)")
 _DROP_EXPIRED = text("DELETE FROM gateway.sessions WHERE expires_at < :now")
 _SESSION = text("""
 SELECT k.key_id, k.account_id, k.scopes FROM gateway.sessions s JOIN gateway.api_keys k USING (key_id)
-WHERE s.token_hash = :hash AND s.expires_at > :now
+WHERE s.token_hash = :hash AND s.expires_at > :now AND k.scopes <> '{}'
 """)
 _CLOSE_SESSION = text("DELETE FROM gateway.sessions WHERE token_hash = :hash")

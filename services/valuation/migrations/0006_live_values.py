@@ -1,0 +1,41 @@
+"""Live values of positions and accounts as views, in place of a table that every price wrote.
+
+They read views of marketdata and orders. Those services may append columns to a view or publish a ``_v2`` beside it,
+as they do; a view that these here read they can neither drop nor change otherwise before valuation has moved on. The
+migration waits until they have published theirs.
+"""
+
+from alembic import op
+
+revision = "valuation_0006"
+down_revision = "valuation_0005"
+
+
+def upgrade() -> None:
+    op.execute("""
+    DROP VIEW valuation.account_values_v1;
+    DROP TABLE valuation.account_values;
+    -- each position at its last price, in its account's currency at the pair's last rate, however old the two are;
+    -- last, rate, value and profit are null where there never was a price or a rate
+    CREATE VIEW valuation.current_positions_v1 AS
+      SELECT i.id AS asset_id, p.account_id, p.symbol, i.asset_class, p.qty, p.cost, i.last, i.currency, v.rate,
+             v.value, v.value - p.cost AS unrealized_pl
+      FROM orders.positions_v1 p JOIN orders.accounts_v1 a ON a.id = p.account_id
+      JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol
+      LEFT JOIN marketdata.rates_v1 r
+        ON r.currency = i.currency AND r.account_currency = a.currency AND i.currency <> a.currency
+      CROSS JOIN LATERAL (SELECT CASE WHEN i.currency = a.currency THEN 1 ELSE r.last END AS rate) c
+      CROSS JOIN LATERAL (SELECT c.rate, round(p.qty * i.last * c.rate, 2) AS value) v;
+    -- each account with the positions that have a value; LATERAL looks them up by the account, whatever plan is kept
+    CREATE VIEW valuation.account_values_v1 AS
+      SELECT a.id AS account_id, a.cash, v.long_value, v.short_value, v.long_value + v.short_value AS market_value,
+             a.cash + v.long_value + v.short_value AS equity, v.unrealized_pl, v.positions
+      FROM orders.accounts_v1 a
+      CROSS JOIN LATERAL (
+        SELECT COALESCE(sum(p.value) FILTER (WHERE p.qty > 0), 0) AS long_value,
+               COALESCE(sum(p.value) FILTER (WHERE p.qty < 0), 0) AS short_value,
+               COALESCE(sum(p.unrealized_pl), 0) AS unrealized_pl, count(p.value) AS positions
+        FROM valuation.current_positions_v1 p WHERE p.account_id = a.id
+      ) v;
+    GRANT SELECT ON valuation.current_positions_v1, valuation.account_values_v1 TO paperprofit_services;
+    """)

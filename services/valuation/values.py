@@ -1,0 +1,49 @@
+"""Current values of accounts: their cash and their positions at the last prices and rates.
+
+The views ``current_positions_v1`` and ``account_values_v1`` compute them when they are read. No position row is shipped
+and no value is stored.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, TextClause, text
+
+from shared.contracts.valuation import AccountValue
+
+
+def values_of(connection: Connection, accounts: Sequence[UUID]) -> list[AccountValue]:
+    return _values(connection, _VALUES_OF, accounts=list(accounts))
+
+
+def values_of_all(connection: Connection) -> list[AccountValue]:
+    return _values(connection, _VALUES_OF_ALL)
+
+
+def values_of_holders(connection: Connection, symbols: Sequence[str]) -> list[AccountValue]:
+    """The values of the accounts that hold one of the symbols, or a position converted at the rate of one of them."""
+    holders = _VALUES_OF_HOLDERS_AND_CONVERTED if any("/" in symbol for symbol in symbols) else _VALUES_OF_HOLDERS
+    return _values(connection, holders, symbols=list(symbols))
+
+
+def _values(connection: Connection, statement: TextClause, **parameters: Any) -> list[AccountValue]:
+    return [AccountValue(**row._mapping) for row in connection.execute(statement, parameters)]  # noqa: SLF001
+
+
+_VALUES = "SELECT account_id, cash, market_value, equity, unrealized_pl FROM valuation.account_values_v1"
+_HOLDERS = "SELECT account_id FROM orders.positions_v1 WHERE symbol = ANY(:symbols)"
+_CONVERTED = """
+SELECT p.account_id FROM marketdata.rates_v1 r
+JOIN marketdata.instruments_v1 i ON i.currency = r.currency
+JOIN orders.positions_v1 p ON p.symbol = i.symbol
+JOIN orders.accounts_v1 a ON a.id = p.account_id AND a.currency = r.account_currency
+WHERE r.symbol = ANY(:symbols)
+"""
+#: An array of ids is looked up by index, whatever plan is kept; the ids of a join might not be.
+_VALUES_OF = text(f"{_VALUES} WHERE account_id = ANY(CAST(:accounts AS uuid[])) ORDER BY account_id")
+_VALUES_OF_HOLDERS = text(f"{_VALUES} WHERE account_id = ANY(ARRAY({_HOLDERS})) ORDER BY account_id")
+_VALUES_OF_HOLDERS_AND_CONVERTED = text(
+    f"{_VALUES} WHERE account_id = ANY(ARRAY({_HOLDERS} UNION {_CONVERTED})) ORDER BY account_id"
+)
+_VALUES_OF_ALL = text(f"{_VALUES} ORDER BY account_id")
