@@ -186,6 +186,21 @@ def test_what_rests_is_not_read(planned: Exchange, step: Step) -> None:
     assert read(planned.orders.engine) - before < FEW
 
 
+def test_an_account_is_valued_by_its_own_positions(planned: Exchange) -> None:
+    """However many accounts hold something; an account on equity is valued with each of its orders and fills."""
+    account = planned.open("100000000", shorting=True, multiplier=2)
+    submitted(planned, account)
+    quote(planned, "100")
+    buy_and_sell(planned, account)
+    analyze(planned)
+    buy_and_sell(planned, account)
+    with planned.orders.engine.begin() as connection:
+        connection.exec_driver_sql(_HOLDERS, {"count": WAITING, "now": planned.clock.now})
+    before = read(planned.orders.engine)
+    buy_and_sell(planned, account)
+    assert read(planned.orders.engine) - before < FEW
+
+
 def positions(connection: Connection, account: UUID, _order: UUID) -> None:
     (position,) = account_queries.positions(connection, account)
     assert (position["symbol"], position["held_for_orders"]) == ("AAPL", 10)
@@ -299,6 +314,13 @@ SELECT %(account)s, id, id, id::text, %(symbol)s, 'buy',
        timestamptz '2100-01-01Z', CASE kind WHEN 2 THEN date '2100-01-01' END,
        CASE kind WHEN 2 THEN timestamptz '2100-01-01Z' END
 FROM (SELECT gen_random_uuid() AS id, n %% 3 AS kind FROM generate_series(1, %(count)s) AS n) made
+"""
+_HOLDERS = """
+WITH opened AS (
+  INSERT INTO orders.accounts (id, number, name, currency, cash, created_at)
+  SELECT gen_random_uuid(), 'N' || n, 'crowd', 'USD', 1, %(now)s FROM generate_series(1, %(count)s) AS n RETURNING id
+)
+INSERT INTO orders.positions (account_id, symbol, qty, cost, updated_at) SELECT id, 'AAPL', 1, 1, %(now)s FROM opened
 """
 _BECAME = "SELECT status, hwm FROM orders.orders WHERE account_id = :account AND id = :id"
 _READ = """

@@ -97,10 +97,7 @@ def locking_accounts(ids: Iterable[UUID]) -> Call:
 
 
 def with_values(connection: Connection, rows: Iterable[Any]) -> Accounts:
-    """The accounts, valued at current prices where that decides what they may do.
-
-    A price, or a pair's rate of exchange, counts however old it is.
-    """
+    """The accounts, with the values of valuation's view where they decide what an account may do."""
     found: Accounts = {}
     for row in typed(_AccountRow, rows):
         found[row.id] = Account(
@@ -114,7 +111,7 @@ def with_values(connection: Connection, rows: Iterable[Any]) -> Accounts:
             short=row.short,
         )
     if any(account.is_marked for account in found.values()):
-        for value in typed(_Value, connection.execute(_VALUES, {"ids": list(found)})):
+        for value in typed(_Value, fetch(connection, _VALUES, {"ids": list(found)})):
             account = found[value.account_id]
             found[account.id] = replace(account, long_value=value.long_value, short_value=value.short_value)
     return found
@@ -142,18 +139,9 @@ SELECT id, cash, reserved, sequence, CAST(settings AS text) AS settings, generat
        (SELECT true FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0 LIMIT 1) IS NOT NULL AS short
 FROM orders.accounts a WHERE id = ANY(%(ids)b::uuid[]) ORDER BY id FOR UPDATE
 """
-_VALUES = text("""
-SELECT p.account_id, COALESCE(sum(v.value) FILTER (WHERE p.qty > 0), 0) AS long_value,
-       COALESCE(sum(v.value) FILTER (WHERE p.qty < 0), 0) AS short_value
-FROM orders.positions p JOIN orders.accounts a ON a.id = p.account_id
-JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol
-LEFT JOIN marketdata.rates_v1 r
-  ON r.currency = i.currency AND r.account_currency = a.currency AND i.currency <> a.currency
-CROSS JOIN LATERAL (
-  SELECT round(p.qty * i.last * CASE WHEN i.currency = a.currency THEN 1 ELSE r.last END, 2) AS value
-) v
-WHERE p.account_id = ANY(:ids) AND p.qty <> 0 GROUP BY p.account_id
-""")
+_VALUES = """
+SELECT account_id, long_value, short_value FROM valuation.account_values_v1 WHERE account_id = ANY(%(ids)b::uuid[])
+"""
 _ACCOUNTS_IN = f"""
 SELECT account_id FROM orders.lots WHERE symbol = %(symbol)s AND qty <> 0
 UNION SELECT account_id FROM orders.orders WHERE symbol = %(symbol)s AND status IN {OPEN}
