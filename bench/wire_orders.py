@@ -17,7 +17,7 @@ from uuid import UUID
 import psutil
 
 from bench.bus_servers import Servers
-from bench.orders_desk import Desk, prepare
+from bench.orders_database import OrdersDatabase, prepare
 from bench.orders_service import NOTES
 from bench.report import NotMeasured
 from embedded.free_port import free_port
@@ -135,9 +135,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def desk_on(servers: Servers, symbols: int) -> Iterator[Desk]:
-    """A desk on the database of these servers."""
+def database_on(servers: Servers, symbols: int) -> Iterator[OrdersDatabase]:
+    """A database on the database of these servers."""
     names = prepare(servers.database, symbols)
     engine = make_engine(servers.database["orders"], name="bench")
-    yield Desk(engine, names)
+    yield OrdersDatabase(engine, names)
     engine.dispose()

@@ -109,6 +109,11 @@ _ROWS = (
             %(ask)s::numeric)
     """,
     """
+    INSERT INTO orders.trades (account_id, order_id, generation, symbol, side, qty, avg_price, currency, fees,
+                               submitted_at, first_fill_at, completed_at)
+    VALUES (%(account_id)s, %(order_id)s, 1, %(symbol)s, 'buy', 1, %(ask)s::numeric, 'USD', 0, now(), now(), now())
+    """,
+    """
     INSERT INTO orders.outbox (message_id, exchange, routing_key, key, shard, mandatory, body, priority)
     SELECT id, 'paperprofit.events', 'orders.order_filled.v1', %(account_id)s, 1, true, %(body)s, 0
     FROM unnest(%(events)s::uuid[]) AS id

@@ -32,9 +32,9 @@ from shared.contracts.prices import Price
 from shared.contracts.routing import LIVE
 from shared.service import make_middleware
 from shared.storage.engine import make_engine
-from tests.component.auction_desk import WEDNESDAY, sessions_in_new_york, utc
-from tests.component.currency_desk import ABROAD
-from tests.component.deaths import SAFE, Died, Doom, Fate, Mortal, Reaper
+from tests.component.auction_days import WEDNESDAY, sessions_in_new_york, utc
+from tests.component.crashes import SAFE, Died, Doom, Fate, Mortal, Reaper
+from tests.component.foreign_market import ABROAD
 from tests.component.replicas import together
 from tests.component.watching import unit_of
 from tests.simulation import Faults, SimulatedClock, Simulation

@@ -8,8 +8,8 @@ import pytest
 
 from services.orders.persistence.invariants import broken
 from shared.contracts.accounts import ResetAccount
-from tests.component.auction_desk import FRIDAY, MONDAY, WEDNESDAY, at, become_known, hold, utc
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.auction_days import FRIDAY, MONDAY, WEDNESDAY, at, become_known, hold, utc
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.component.watching import statements
 from tests.support import rows
 

@@ -13,7 +13,7 @@ from services.marketdata.actors import enter_corporate_action
 from services.orders.actors import apply_corporate_action
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.prices import PricesUpdated
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.component.watching import outbox
 from tests.support import broken_invariants, price, rows
 

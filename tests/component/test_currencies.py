@@ -9,8 +9,8 @@ import pytest
 from services.marketdata.store import Instrument, add_instruments
 from services.orders.usecases.execute import fill_on
 from shared.money import cents
-from tests.component.currency_desk import STALE, bought, cash, fill_of, forget
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.foreign_market import STALE, bought, cash, fill_of, forget
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.support import executed, price, rows
 
 

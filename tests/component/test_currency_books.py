@@ -16,8 +16,8 @@ from services.valuation import summaries, values
 from shared.contracts.accounts import ResetAccount
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.money import cents
-from tests.component.currency_desk import STALE, bought, cash, fill_of, forget
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.foreign_market import STALE, bought, cash, fill_of, forget
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.component.watching import outbox
 from tests.support import broken_invariants, rows, value
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from shared.contracts.orders import SubmitOrders
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.support import order, rows
 
 BAR = {"fills": {"fills_on": "bar"}}

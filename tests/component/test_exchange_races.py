@@ -26,8 +26,8 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
 from shared.contracts.orders import CancelOrder, ReplaceOrder
 from shared.contracts.prices import PricesUpdated
-from tests.component.auction_desk import become_known, move_to_new_york, said
-from tests.component.exchange_desk import HANDLERS, Exchange
+from tests.component.auction_days import become_known, move_to_new_york, said
+from tests.component.paper_exchange import HANDLERS, Exchange
 from tests.support import broken_invariants, eventually, order, price, value
 
 Act = Callable[[Exchange, UUID, UUID], None]

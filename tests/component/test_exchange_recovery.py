@@ -11,7 +11,7 @@ from services.orders.usecases import catch_up as recovery
 from services.orders.usecases.catch_up import catch_up
 from services.orders.usecases.execute import fill_on
 from shared.contracts.prices import PricesUpdated
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.support import broken_invariants, price, value
 
 

@@ -24,9 +24,9 @@ from shared.contracts.official_prices import AuctionKind
 from shared.contracts.orders import CancelOrder, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import Price, PricesUpdated
 from shared.money import CENT
-from tests.component.auction_desk import CLOSES, FRIDAY, MONDAY, WEDNESDAY, utc
-from tests.component.deaths import SAFE, Doom, Fate
-from tests.component.exchange_judge import COME, Judge, Key, Model, came_out
+from tests.component.auction_days import CLOSES, FRIDAY, MONDAY, WEDNESDAY, utc
+from tests.component.crashes import SAFE, Doom, Fate
+from tests.component.exchange_oracle import COME, Judge, Key, Model, came_out
 from tests.component.simulated_exchange import (
     LYING,
     START,

@@ -13,10 +13,10 @@ from services.orders.usecases.margin import check_margins
 from shared.contracts.official_prices import AuctionKind
 from shared.contracts.orders import SubmitOrders
 from shared.storage.errors import is_transient
-from tests.component.auction_desk import WEDNESDAY, at, utc
-from tests.component.auction_desk import said as auctions_said
-from tests.component.exchange_desk import Exchange
-from tests.component.halt_desk import halt, quoted, recover, resume, told, within_halts
+from tests.component.auction_days import WEDNESDAY, at, utc
+from tests.component.auction_days import said as auctions_said
+from tests.component.halting import halt, quoted, recover, resume, told, within_halts
+from tests.component.paper_exchange import Exchange
 from tests.component.watching import statements
 from tests.support import broken_invariants, order
 

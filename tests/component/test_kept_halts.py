@@ -15,7 +15,7 @@ from services.marketdata import store
 from services.marketdata.actors import halt_trading
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.halts import HaltTrading, TradingHalted, TradingResumed
-from tests.component.halt_desk import halt, halts, quoted, resume, said, told
+from tests.component.halting import halt, halts, quoted, resume, said, told
 from tests.component.scripted_prices import made_up_quote
 from tests.component.watching import marketdata_at, outbox
 from tests.conftest import FakeClock

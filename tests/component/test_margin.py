@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from services.orders.usecases.margin import charge_interest, check_margins
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.support import broken_invariants, rows
 
 

@@ -34,7 +34,7 @@ from shared.exchange.matching.triggers import price_trigger
 from shared.exchange.order import Account, Key, Leg, Order
 from shared.storage.driver import Call, together
 from shared.storage.tables import columns_of
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.support import rows
 
 #: Columns that only a later change of the order writes, each by SQL of its own.

@@ -27,7 +27,7 @@ from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from shared.contracts.orders import CancelOrder, SubmitOrder
 from shared.contracts.prices import Price, PricesUpdated
 from shared.storage.engine import make_engine
-from tests.component.exchange_desk import HANDLERS, Exchange
+from tests.component.paper_exchange import HANDLERS, Exchange
 from tests.component.strategy_desk import RULES
 from tests.support import order, price, rows, value
 

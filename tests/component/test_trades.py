@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from services.orders.usecases.execute import fill_on
 from shared.contracts.accounts import ResetAccount
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.support import executed, price, rows
 
 

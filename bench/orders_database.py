@@ -53,7 +53,7 @@ driver.run_prepared = count_together(driver.run_prepared)
 
 
 @dataclass
-class Desk:
+class OrdersDatabase:
     """``now`` moves on by a second with each batch of prices, so every quote is newer than the orders before it."""
 
     engine: Engine
@@ -120,13 +120,13 @@ class Desk:
 
 
 @contextmanager
-def desk(symbols: int) -> Iterator[Desk]:
+def orders_database(symbols: int) -> Iterator[OrdersDatabase]:
     with TemporaryDirectory(prefix="paperprofit-bench-") as folder, PostgresCluster(Path(folder) / "postgres") as url:
         urls = service_urls(url)
         names = prepare(urls, symbols)
         engine = make_engine(urls["orders"], name="bench")
         event.listen(engine, "connect", lambda connection, _: setattr(connection, "cursor_factory", Counted))
-        yield Desk(engine, names)
+        yield OrdersDatabase(engine, names)
         engine.dispose()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from services.marketdata.store import Instrument, add_instruments
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.support import rows
 
 #: A rate is stale after that.

@@ -8,7 +8,7 @@ import pytest
 from services.orders.jobs import BooksBroken, jobs
 from services.orders.persistence.invariants import INVARIANTS
 from shared.jobs.run_context import Counts, RunContext
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 
 
 def prove(exchange: Exchange) -> Counts:

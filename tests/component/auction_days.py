@@ -11,7 +11,7 @@ from services.marketdata.domain.official import Official
 from services.marketdata.domain.sessions import Hours, sessions_of
 from shared.contracts.markets import MARKETS
 from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.component.watching import outbox
 
 #: Friday is a half day, and Thursday none.

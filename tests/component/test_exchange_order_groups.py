@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.paper_exchange import MARGIN, Exchange
 
 EXITS = {"take_profit": {"limit_price": "110"}, "stop_loss": {"stop_price": "90"}}
 BRACKET: dict[str, Any] = {"order_class": "bracket", **EXITS}

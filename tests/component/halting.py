@@ -13,7 +13,7 @@ from services.orders.usecases.catch_up import catch_up
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.prices import PricesUpdated
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.component.scripted_prices import MINUTE, Scripted, made_up_quote
 from tests.component.watching import outbox
 from tests.support import broken_invariants, rows
