@@ -113,7 +113,7 @@ class OrdersDatabase:
         return found
 
     def tidy(self) -> None:
-        """What relays and autovacuum do meanwhile, in a system that runs."""
+        """Tidy up as relays and autovacuum do in a system that runs."""
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("TRUNCATE orders.outbox"))
             connection.execute(text("VACUUM ANALYZE orders.orders, orders.accounts, orders.positions, orders.lots"))
@@ -131,7 +131,7 @@ def orders_database(symbols: int) -> Iterator[OrdersDatabase]:
 
 
 def prepare(urls: dict[str, str], symbols: int) -> list[str]:
-    """What the services have in their databases, and so many instruments; their symbols."""
+    """Migrate the services' databases and add so many instruments. Returns their symbols."""
     names = [f"S{number}" for number in range(symbols)]
     for service in SERVICES:
         engine = make_engine(urls[service], name="bench")

@@ -20,7 +20,7 @@ GOALS = {20: 30, 200: 50}
 
 
 def measure(*, runs: int, fills: int) -> Sequence[Row]:
-    """``runs`` pairs for each size of a batch; a run has ``fills`` fills on our side, and a fifth on the other's."""
+    """``runs`` pairs for each size of a batch. A run has ``fills`` fills on our side, and a fifth on the other's."""
     rows: list[Row] = []
     with orders_database(SYMBOLS) as made:
         ours, theirs = Side(made, made.open_accounts(ACCOUNTS)), Side(made, made.open_accounts(ACCOUNTS))

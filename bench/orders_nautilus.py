@@ -1,7 +1,7 @@
 """Quotes a second past 5,000 resting orders of each symbol, beside NautilusTrader's backtest engine.
 
 Both have the same symbols, quotes and resting limits, none of which a quote reaches. Ours takes each message of one
-quote per symbol as a worker does, from its JSON to the durable commit; theirs has its quotes and orders in memory. One
+quote per symbol as a worker does, from its JSON to the durable commit. Theirs has its quotes and orders in memory. One
 symbol alone is the worst for us: a message then holds a single quote.
 """
 

@@ -1,4 +1,4 @@
-"""How long a price takes over RabbitMQ to the commit of the fill that it brings about, beside raw pika and psycopg."""
+"""The time from a price in RabbitMQ to the commit of the fill that it brings about, beside raw pika and psycopg."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -41,7 +41,7 @@ class Taken(NamedTuple):
 
 
 def measure(servers: Servers, *, runs: int, seconds: int) -> Sequence[Row]:
-    """``runs`` of each in turn; a price message has one price, and each fills one market order."""
+    """``runs`` of each in turn. A price message has one price, and each fills one market order."""
     count = (WARM_UP_SECONDS + seconds) * PER_SECOND
     rows = []
     with database_on(servers, symbols=count) as database:

@@ -1,4 +1,4 @@
-"""What a process of orders has in memory after prices for a thousand resting orders, and for very many."""
+"""The memory of a process of orders after prices for a thousand resting orders, and for very many."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""How long orders takes to accept what is handed in over RabbitMQ, and how many it accepts in a second."""
+"""The time that orders takes to accept an order over RabbitMQ, and how many it accepts in a second."""
 
 import time
 from collections.abc import Iterator, Sequence

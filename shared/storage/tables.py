@@ -1,4 +1,4 @@
-"""Tables, each declared once by a row class: the statements that write its rows follow, and so do typed rows.
+"""Tables, each declared once by a row class, from which follow the statements that write its rows, and typed rows.
 
     class Entry(NamedTuple):
         account_id: UUID
@@ -11,7 +11,7 @@
     entries = typed(Entry, fetch(connection, ...))   # a list of Entry
 
 A row class is a dataclass or a named tuple. Each field is a column of the field's name and type. A field that is a row
-itself stands for the columns of that row; a column that the outer row names again is taken from the outer row.
+itself stands for the columns of that row. A column that the outer row names again is taken from the outer row.
 Columns are matched by name on both sides, so neither the order of the fields nor that of the table's columns matters.
 """
 
@@ -45,7 +45,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
 
 
 class Column(NamedTuple):
-    """``path`` leads from a row to the value; ``kind`` is PostgreSQL's type, None where Python's type has none."""
+    """``path`` leads from a row to the value. ``kind`` is PostgreSQL's type, None where Python's type has none."""
 
     path: str
     kind: str | None
@@ -118,7 +118,7 @@ class Table(Generic[R]):
 
 
 def typed(row: type[R], found: Iterable[Any]) -> list[R]:
-    """The rows of a statement as instances of ``row``, by the names of its fields; more columns do no harm.
+    """The rows of a statement as instances of ``row``, by the names of its fields. More columns do no harm.
 
     Raises AttributeError where the statement has no column of a field's name.
     """
@@ -133,7 +133,7 @@ def _reader(row: Any) -> Callable[[Any], Any]:
 
 
 def _value(name: str, hint: Any) -> Callable[[Any], Any]:
-    """Reads one column; text becomes the enum that the field is of."""
+    """Reads one column. Text becomes the enum that the field is of."""
     kinds = _kinds(hint)
     if len(kinds) != 1 or not issubclass(kinds[0], Enum):
         return attrgetter(name)
@@ -176,6 +176,6 @@ def _kinds(hint: Any) -> list[type]:
 
 
 def _kind(hint: Any) -> str | None:
-    """PostgreSQL's type of values of that type; None where there is none, or more than one."""
+    """PostgreSQL's type of values of that type. None where there is none, or more than one."""
     found = {next((kind for known, kind in _KINDS if issubclass(part, known)), None) for part in _kinds(hint)}
     return found.pop() if len(found) == 1 else None

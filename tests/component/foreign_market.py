@@ -20,7 +20,7 @@ ABROAD = (
 
 
 def open_market(exchange: Exchange) -> Exchange:
-    """SAP trades in euros, Sony in yen; a euro is bought at 1.11 and sold at 1.09, of the yen there is no rate yet."""
+    """SAP trades in euros, Sony in yen. A euro is bought at 1.11 and sold at 1.09. The yen has no rate yet."""
     with exchange.marketdata.engine.begin() as connection:
         add_instruments(connection, ABROAD)
     exchange.price("EUR/USD 1.09/1.11 1.10")

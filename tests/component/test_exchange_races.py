@@ -1,6 +1,6 @@
 """Two transactions at once over one order or account: exactly one wins, both sides are told, and the books hold.
 
-The first is stopped where it has decided and not written yet; the second begins then, and the first goes on once the
+The first is stopped where it has decided and not written yet. The second begins then, and the first goes on once the
 second has ended or waits for a lock.
 """
 
@@ -188,7 +188,7 @@ AUCTION_RACES = [
 def test_an_auction_and_who_ends_its_order_meet_and_one_wins(
     exchange: Exchange, auctioned: tuple[UUID, UUID], first: Act, second: Act
 ) -> None:
-    """As with any other price; the event and the recovery fill it once."""
+    """An auction is as any other price. The event and the recovery fill it once."""
     account, order_id = auctioned
     race(exchange, first, second, account, order_id)
     assert broken_invariants(exchange.orders.engine) == {}
@@ -214,7 +214,7 @@ def test_two_orders_at_once_do_not_spend_the_same_cash(exchange: Exchange, waiti
 def test_without_the_row_locks_a_race_of_an_auction_is_noticed(
     exchange: Exchange, auctioned: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch, first: Act, second: Act
 ) -> None:
-    """So that the tests of auctions above are known to test something."""
+    """This shows that the tests of auctions above test something."""
     unlocked(monkeypatch)
     assert noticed(exchange, first, second, auctioned)
 
@@ -223,7 +223,7 @@ def test_without_the_row_locks_a_race_of_an_auction_is_noticed(
 def test_without_the_row_locks_a_race_is_noticed(
     exchange: Exchange, waiting: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch, first: Act, second: Act
 ) -> None:
-    """So that the tests above are known to test something."""
+    """This shows that the tests above test something."""
     unlocked(monkeypatch)
     assert noticed(exchange, first, second, waiting)
 
@@ -235,7 +235,7 @@ def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def noticed(exchange: Exchange, first: Act, second: Act, waiting: tuple[UUID, UUID]) -> bool:
-    """Whether it shows that both did something."""
+    """Tell whether it shows that both did something."""
     account, order_id = waiting
     try:
         race(exchange, first, second, account, order_id)

@@ -106,7 +106,7 @@ BREAKS = [
 
 @pytest.mark.parametrize(("name", "statement"), BREAKS)
 def test_each_way_to_break_the_books_is_found(exchange: Exchange, account: UUID, statement: str, name: str) -> None:
-    """By a hand in the database, past all code; the run fails, and says where."""
+    """A hand in the database goes past all code. The run fails, and says where."""
     with exchange.orders.engine.begin() as connection:
         connection.exec_driver_sql(statement)
     assert account

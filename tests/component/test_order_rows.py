@@ -131,7 +131,7 @@ def test_an_order_that_comes_in_is_read_back_as_it_was(exchange: Exchange, accou
 @exhaustive
 @given(data=st.data())
 def test_what_changes_is_read_back_as_it_became(exchange: Exchange, account: UUID, data: st.DataObject) -> None:
-    """On a price the fields that change; by a split its prices, too; and all else stays."""
+    """A price changes the fields that may change, a split the prices, too, and all else stays."""
     before = data.draw(open_orders(account))
     other = data.draw(open_orders(account).filter(lambda each: (each.qty is None) == (before.qty is None)))
     changes = {name: getattr(other, name) for name in CHANGING if name in columns_of(Order)}

@@ -1,4 +1,4 @@
-"""What waits costs nothing, also where a plan was made while hardly anything waited: plans live as long as connections.
+"""Resting orders cost nothing, also where a plan was made while hardly any rested: plans live as long as connections.
 
 Rows that PostgreSQL reads are counted, not seconds.
 """
@@ -131,7 +131,7 @@ def end_what_is_due(exchange: Exchange, account: UUID) -> None:
 
 
 def split(exchange: Exchange, _account: UUID) -> None:
-    """Of a symbol with no open order."""
+    """The symbol has no open order."""
     action = {"action_id": uuid4(), "symbol": "MSFT", "effective_at": exchange.clock.now, "split_count": 1}
     handle(exchange, CorporateActionApplied(kind=ActionKind.SPLIT, ratio=Decimal(2), **action))
 
@@ -187,7 +187,7 @@ def test_what_rests_is_not_read(planned: Exchange, step: Step) -> None:
 
 
 def test_an_account_is_valued_by_its_own_positions(planned: Exchange) -> None:
-    """However many accounts hold something; an account on equity is valued with each of its orders and fills."""
+    """Many other accounts hold something. An account on equity is valued with each of its orders and fills."""
     account = planned.open("100000000", shorting=True, multiplier=2)
     submitted(planned, account)
     quote(planned, "100")

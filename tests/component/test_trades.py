@@ -55,7 +55,7 @@ def test_what_a_trade_realised_is_that_of_all_its_fills(exchange: Exchange, acco
 
 
 def test_a_trade_that_closed_at_what_it_cost_realised_nothing(exchange: Exchange, account: UUID) -> None:
-    """Nothing is not the same as null, which says that it closed nothing."""
+    """Zero is not the same as null, which says that it closed nothing."""
     for side in ("buy", "sell"):
         exchange.submit(account, f"{side} 10 AAPL market")
         exchange.price("AAPL 100/100 100", bid_size="100", ask_size="100")
@@ -103,7 +103,7 @@ def test_orders_that_never_filled_are_no_trades(exchange: Exchange, account: UUI
 
 
 def test_trades_of_an_earlier_generation_stay(exchange: Exchange, account: UUID) -> None:
-    """A reset ends what is open; its part belongs to the generation that it was of."""
+    """A reset ends the open order. Its part belongs to the earlier generation."""
     exchange.submit(account, "buy 10 AAPL limit", limit_price="100")
     exchange.price("AAPL 100/100 100", ask_size="4")
     exchange.handle(ResetAccount(account_id=account, reset_id=uuid4(), cash=Decimal(5000)))

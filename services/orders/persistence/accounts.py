@@ -49,7 +49,7 @@ class _Holder(NamedTuple):
 
 
 def open_account(connection: Connection, command: OpenAccount, now: datetime) -> bool:
-    """Create the account and pay in its cash; False when it is there already."""
+    """Create the account and pay in its cash. Returns False where it is there already."""
     number = f"PA{uuid5(NAMESPACE_OID, str(command.account_id)).int % 10**10:010d}"
     values = {
         "id": command.account_id,
@@ -92,7 +92,7 @@ def lock_concerned(connection: Connection, concerned: Concerned) -> tuple[Accoun
 
 
 def locking_accounts(ids: Iterable[UUID]) -> Call:
-    """The statement that locks these accounts; ``with_values`` reads its rows."""
+    """The statement that locks these accounts. ``with_values`` reads its rows."""
     return _LOCK_ACCOUNTS, {"ids": list(ids)}
 
 

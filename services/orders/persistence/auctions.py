@@ -13,7 +13,7 @@ from shared.storage.tables import typed
 
 
 class SplitCounts(NamedTuple):
-    """How many splits of a symbol were applied to its orders, and to its price: the same, unless a message is late."""
+    """The splits that were applied to a symbol's orders, and to its price: as many, unless a message is late."""
 
     orders: int
     price: int

@@ -24,7 +24,7 @@ from shared.storage.tables import Table
 class FillRow(NamedTuple):
     """A fill, the price that it was filled on, and the rate at which it was converted.
 
-    ``realized_pl`` is what the lots that it closed earned; None where it closed none.
+    ``realized_pl`` is the profit of the lots that it closed, None where it closed none.
     """
 
     account_id: UUID

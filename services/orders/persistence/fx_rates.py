@@ -1,6 +1,6 @@
 """The rates of exchange for orders in another currency than their account's, from marketdata's view.
 
-Where all orders at hand are in their account's currency, the view is not read.
+The view is not read where all orders at hand are in their account's currency.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,7 +40,7 @@ class _Instrument(NamedTuple):
 def usable_rates(
     connection: Connection, orders: Iterable[Order], accounts: Mapping[UUID, Account], now: datetime
 ) -> dict[Pair, Rate]:
-    """The rates that these orders may be filled at now; one that is missing or stale is left out."""
+    """The rates that these orders may be filled at now, without those that are stale."""
     found = rates(connection, {(order.currency, accounts[order.account_id].currency) for order in orders})
     return {pair: rate for pair, rate in found.items() if is_fresh(rate, now, current().rules)}
 

@@ -56,7 +56,7 @@ def dropping_holdings(account_id: UUID, now: datetime) -> list[Call]:
 
 
 def finding_lots(holdings: Collection[Holding]) -> Call:
-    """The statement that finds the open lots of these holdings, oldest first; ``by_holding`` reads its rows."""
+    """The statement that finds the open lots of these holdings, oldest first. ``by_holding`` reads its rows."""
     return _LOTS, {"accounts": [account for account, _ in holdings], "symbols": [symbol for _, symbol in holdings]}
 
 

@@ -46,7 +46,7 @@ class OrderState(NamedTuple):
 
 
 class OrderRow(NamedTuple):
-    """An order as it comes in. A simple order is in a group of its own; a rejected one was never accepted."""
+    """An order as it comes in. A simple order is in a group of its own. A rejected order was never accepted."""
 
     state: OrderState
     order_group: UUID
@@ -97,7 +97,7 @@ _saving_replaced = ORDERS.update(
 
 
 def state_of(order: Order, end: End = NOT_ENDED) -> OrderState:
-    """The order with the prices that concern it; none does once it has ended."""
+    """The order with the prices that concern it. None does once it has ended."""
     direction, trigger_price = price_trigger(order) if order.is_open else (None, None)
     return OrderState(order, direction, trigger_price, end)
 
@@ -112,7 +112,7 @@ def incoming(
     refusal: Refusal | None = None,
     replaces: UUID | None = None,
 ) -> OrderRow:
-    """The row of an order that comes in; ``refusal`` where it is rejected."""
+    """The row of an order that comes in, with the ``refusal`` where it is rejected."""
     return OrderRow(
         state=state_of(order, NOT_ENDED if refusal is None else End(None, refusal.reason, refusal.message)),
         order_group=order.order_group or order.id,
@@ -127,7 +127,7 @@ def incoming(
 
 
 def saving_orders(orders: Iterable[Order], ends: Mapping[Key, End], now: datetime) -> Call:
-    """The statement that writes what the market changed; ``ends`` says why the ended orders ended."""
+    """The statement that writes what the market changed. ``ends`` says why the ended orders ended."""
     return _saving([state_of(order, ends.get(order.key, NOT_ENDED)) for order in orders], now=now)
 
 
@@ -147,7 +147,7 @@ class _Group(NamedTuple):
 
 
 def order_group_of(connection: Connection, account_id: UUID, order_id: UUID) -> UUID | None:
-    """The group of the order, which is open or ended; None where there is no such order."""
+    """The group of the order, which is open or ended. None where there is no such order."""
     groups = typed(_Group, connection.execute(_GROUP, {"account_id": account_id, "id": order_id}))
     return groups[0].order_group if groups else None
 

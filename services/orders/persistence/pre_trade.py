@@ -1,4 +1,4 @@
-"""What is known of an account and of the market when an order comes in."""
+"""The facts about an account and the market that decide whether an order is accepted."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -124,7 +124,7 @@ class _Recent(NamedTuple):
 
 
 def record(connection: Connection, account: Account, now: datetime) -> Record:
-    """The account's record, where its limits ask for it; else an empty one."""
+    """The account's record, where its limits ask for it. Else an empty one."""
     if not any(limits.on_equity or limits.orders_per_minute for limits in account.settings.all_limits):
         return Record()
     (equity,) = typed(_Equity, connection.execute(_EQUITY, {"account_id": account.id, "now": now}))

@@ -29,7 +29,7 @@ def split_quote(connection: Connection, symbol: str, split_count: int, effective
 
 
 class Trailing(NamedTuple):
-    """A trailing stop that has a better price to follow; in the order of the locks."""
+    """A trailing stop that has a better price to follow. Its fields are in the order of the locks."""
 
     account_id: UUID
     order_group: UUID
@@ -65,7 +65,7 @@ class Applied(NamedTuple):
 
 
 def apply_in_order(uow: UnitOfWork, prices: Columns) -> Applied:
-    """Apply the prices that are not late; ``prices`` is as ``columns`` makes it.
+    """Apply the prices that are not late. ``prices`` is as ``columns`` makes it.
 
     Orders are found by index: resting ones cost nothing. Others wait for the same symbols meanwhile.
     """
@@ -137,7 +137,7 @@ def lock_consumed(connection: Connection, prices: Mapping[str, Price]) -> dict[P
 
 
 def saving_consumed(liquidity: Liquidity) -> Call:
-    """The statement that writes what an execution consumed; the rows are locked, and of the update at hand."""
+    """The statement that writes what an execution consumed. Its rows are locked, and of the update at hand."""
     return _saving_consumed([_ConsumedRow(*pool, liquidity.taken[pool]) for pool in sorted(liquidity.touched)])
 
 

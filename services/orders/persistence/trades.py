@@ -12,7 +12,7 @@ from shared.storage.driver import Call
 
 
 def completing(orders: Iterable[Order]) -> list[Call]:
-    """The statement that adds a trade for each completed one of these orders; none where there is none.
+    """The statement that adds a trade for each completed one of these orders, or no statement where none is.
 
     It reads the orders and their fills, so it goes after the statements that write them.
     """

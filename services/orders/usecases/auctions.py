@@ -29,7 +29,7 @@ Timed = tuple[str, TimeInForce, datetime]
 
 
 def hold(uow: UnitOfWork, held: OfficialPricePublished) -> int:
-    """Fill what the auction fills, and end its other orders; the number of fills.
+    """Fill the orders that the auction fills, and end its others. Returns the number of fills.
 
     A price of other shares than the orders are of does nothing: the split between them comes first. Nor does a price of
     shares that marketdata has split since: what it bought now would count as bought after the split.

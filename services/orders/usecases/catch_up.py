@@ -27,7 +27,7 @@ Step = list[Price] | OfficialPricePublished
 
 
 def catch_up(context: ServiceContext, progress: Callable[[int, int], None]) -> int:
-    """Fill what the missed bars and auctions fill; the number of fills."""
+    """Fill the orders that missed bars and auctions fill. Returns the number of fills."""
     filled = done = 0
     while steps := _missed(context):
         known = done + len(steps)
@@ -56,6 +56,6 @@ def _missed(context: ServiceContext) -> list[Step]:
 
 
 def sweep(context: ServiceContext) -> int:
-    """Fill on the current price of each symbol with an open order, if no event did; the number of fills."""
+    """Fill on the current price of each symbol with an open order, if no event did. Returns the number of fills."""
     with context.unit_of_work() as uow:
         return fill_on(uow, quotes.prices_with_open_orders(uow.connection), at=uow.now)

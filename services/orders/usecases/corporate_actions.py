@@ -23,7 +23,7 @@ from shared.exchange.matching.book import Book
 
 
 def apply_action(uow: UnitOfWork, event: CorporateActionApplied) -> None:
-    """Apply the action to everything that was held and ordered before it took effect; later prices wait for it.
+    """Apply the action to everything that was held and ordered before it took effect. Later prices wait for it.
 
     Raises NoExchangeRate where a dividend has to be converted and there never was a rate.
     """
@@ -71,7 +71,7 @@ def _split(uow: UnitOfWork, event: CorporateActionApplied, ratio: Decimal, book:
 def _pay(uow: UnitOfWork, event: CorporateActionApplied, amount: Decimal, book: Book) -> None:
     """Pay in each account's currency, at the latest rate, however old it is: a dividend is not put off.
 
-    Raises NoExchangeRate where there never was any; then nobody is paid.
+    Raises NoExchangeRate where there never was any. Then nobody is paid.
     """
     rates = rates_of(uow.connection, event.symbol, book.accounts.values())
     events = AccountEvents(uow, book.accounts)

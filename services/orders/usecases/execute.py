@@ -18,7 +18,7 @@ from shared.exchange.matching.matching import oldest_fresh
 
 
 def fill_on(uow: UnitOfWork, prices: Collection[Price], *, at: datetime) -> int:
-    """Fill the orders that these prices can fill; the number of fills. No two prices are of one symbol.
+    """Fill the orders that these prices can fill. Returns the number of fills. No two prices are of one symbol.
 
     A price that comes after a newer one of its symbol is dropped and counted. A price that was stale ``at`` that time,
     when it became known, fills nothing. Other transactions wait for the same symbols meanwhile.

@@ -15,7 +15,7 @@ from shared.exchange.order import Account, Order
 
 
 def expire(uow: UnitOfWork) -> int:
-    """Expire the orders whose session is over; the number of them."""
+    """Expire the orders whose session is over. Returns the number of them."""
     order_groups = expired_order_groups(uow.connection, uow.now)
     if not order_groups:
         return 0
@@ -33,7 +33,7 @@ def end_orders(
     accounts: dict[UUID, Account],
     reason: CancelReason | None = None,
 ) -> None:
-    """Cancel these orders for the reason, or let them expire where there is none; and save their accounts.
+    """Cancel these orders for the reason, or let them expire where there is none. Their accounts are saved, too.
 
     ``open_orders`` are all of their order groups. An order that ends with a part filled is a trade.
     """

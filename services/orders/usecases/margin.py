@@ -24,7 +24,7 @@ from shared.money import plain
 
 
 def charge_interest(uow: UnitOfWork, day: date) -> int:
-    """Charge a day's interest, once; the number of accounts that owed any."""
+    """Charge a day's interest, once. Returns the number of accounts that owed any."""
     accounts = lock_accounts(uow.connection, margin_calls.margin_accounts(uow.connection))
     references = {id_: uuid5(id_, f"interest/{day.isoformat()}") for id_ in accounts}
     charged = booked(uow.connection, Kind.INTEREST, list(references.values()))
@@ -73,7 +73,7 @@ def check_margins(uow: UnitOfWork) -> dict[str, int]:
 
 
 def _liquidate(uow: UnitOfWork, account: Account, call: margin_calls.MarginCall) -> None:
-    """Cancel all open orders and close every position at the market; the call ends when equity suffices.
+    """Cancel all open orders and close every position at the market. The call ends when equity suffices.
 
     Orders in halted symbols are accepted all the same, and wait for the first price after the halt.
     """
