@@ -9,11 +9,11 @@ from embedded.system import System
 from services.gateway.alerts.evaluator import Evaluator
 from shared.bus.unit_of_work import ServiceContext
 from tests.component.alert_rows import make_evaluator
-from tests.component.auction_desk import move_to_new_york
-from tests.component.currency_desk import open_market
+from tests.component.auction_days import move_to_new_york
 from tests.component.documented import DocumentedClient
-from tests.component.exchange_desk import Exchange
+from tests.component.foreign_market import open_market
 from tests.component.http_trader import KEY, Trader, open_account, push
+from tests.component.paper_exchange import Exchange
 from tests.component.replicas import two_replicas
 from tests.component.watching import context_of
 from tests.component.webhook import Webhook, webhook

@@ -20,7 +20,7 @@ from services.marketdata.usecases.update_prices import update_prices
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, OfficialPricePublished
 from shared.jobs.run_context import RunContext
-from tests.component.auction_desk import FRIDAY, MONDAY, WEDNESDAY, sessions_in_new_york, utc
+from tests.component.auction_days import FRIDAY, MONDAY, WEDNESDAY, sessions_in_new_york, utc
 from tests.component.scripted_prices import MINUTE, Scripted, made_up_quote
 from tests.component.watching import outbox, statements, unit_of
 from tests.conftest import FakeClock

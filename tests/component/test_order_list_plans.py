@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from services.gateway.trading import order_queries
 from services.gateway.trading.requests import OrderQuery
 from shared.storage.engine import make_engine
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.component.test_plans import FEW, analyze, ask, read
 
 #: Orders of the account when the plans are made, and those that are added after it.

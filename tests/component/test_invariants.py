@@ -8,7 +8,7 @@ import pytest
 from services.orders.jobs import BooksBroken, jobs
 from services.orders.persistence.invariants import INVARIANTS
 from shared.jobs.run_context import Counts, RunContext
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 
 
 def prove(exchange: Exchange) -> Counts:
@@ -34,7 +34,8 @@ def test_books_that_add_up_are_proven(exchange: Exchange, account: UUID) -> None
     assert exchange.held(account) == 6
 
 
-FILLED = "filled is the sum of an order's fills, at most its quantity"
+FILLED = "an order's filled quantity is the sum of its fills, at most its quantity"
+TRADE = "an ended order with fills is one trade, with their sums; no other order is one"
 BREAKS = [
     ("cash is the sum of the ledger", "UPDATE orders.accounts SET cash = cash + 0.01"),
     (
@@ -50,7 +51,7 @@ BREAKS = [
     ),
     ("an order's fees are those of its fills", "UPDATE orders.orders SET fees = fees + 1 WHERE fills > 0"),
     ("cash + cost of lots + fees - realised P&L - dividends = deposits", "UPDATE orders.fills SET fee = fee + 1"),
-    ("what is reserved is the sum over open orders", "UPDATE orders.accounts SET reserved = reserved + 1"),
+    ("an account reserves the sum of its open orders", "UPDATE orders.accounts SET reserved = reserved + 1"),
     (FILLED, "UPDATE orders.orders SET filled_qty = filled_qty - 1 WHERE filled_qty > 1"),
     (
         "a fill lies on its quote or in its bar, which is newer than the order",
@@ -65,7 +66,7 @@ BREAKS = [
         "UPDATE orders.fills SET rate = 1.1, amount = round(amount * 1.1, 2)",
     ),
     (
-        "what is for an auction fills there alone, and nothing else does, at its price",
+        "an order for an auction fills in it alone, at its price, and no other order does",
         "UPDATE orders.fills SET stage = 'auction', price = last, slippage = 0",
     ),
     (
@@ -83,15 +84,29 @@ BREAKS = [
         ),
     ),
     (
-        "two open exits of a order_group have the same left",
+        "two open exits of an order group have the same quantity left",
         "UPDATE orders.orders SET qty = qty - 1 WHERE leg = 'stop_loss'",
+    ),
+    (TRADE, "DELETE FROM orders.trades"),
+    (TRADE, "UPDATE orders.trades SET qty = qty - 1"),
+    (TRADE, "UPDATE orders.trades SET realized_pl = 0 WHERE realized_pl IS NULL"),
+    (
+        "a fill's realised P&L is that of the round trips that it ended",
+        "UPDATE orders.fills SET realized_pl = realized_pl + 1",
+    ),
+    (
+        TRADE,
+        (
+            "INSERT INTO orders.trades SELECT account_id, id, 1, symbol, side, 1, 1, currency, 0, NULL, NULL,"
+            " submitted_at, submitted_at, submitted_at FROM orders.orders WHERE status = 'replaced'"
+        ),
     ),
 ]
 
 
 @pytest.mark.parametrize(("name", "statement"), BREAKS)
 def test_each_way_to_break_the_books_is_found(exchange: Exchange, account: UUID, statement: str, name: str) -> None:
-    """By a hand in the database, past all code; the run fails, and says where."""
+    """A hand in the database goes past all code. The run fails, and says where."""
     with exchange.orders.engine.begin() as connection:
         connection.exec_driver_sql(statement)
     assert account
@@ -102,5 +117,5 @@ def test_each_way_to_break_the_books_is_found(exchange: Exchange, account: UUID,
 
 def test_every_invariant_has_a_way_to_break_it() -> None:
     """But for what the database itself refuses."""
-    refused = {"an ended order reserves and promises nothing"}
+    refused = {"nothing is reserved or held for an ended order"}
     assert {name for name, _ in BREAKS} | refused == set(INVARIANTS)

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.orders import actors
 from services.orders.usecases.catch_up import sweep
-from services.orders.usecases.execute import expire
+from services.orders.usecases.expire import expire
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCash, OpenAccount, ResetAccount
 from shared.contracts.base import Message
@@ -69,7 +69,7 @@ class Exchange:
         return account_id
 
     def submit(self, account: UUID, text: str = "buy 10 AAPL market", **fields: Any) -> UUID:
-        """``<side> <qty> <symbol> <type>``, and the rest as fields; the order's id."""
+        """Submit ``<side> <qty> <symbol> <type>``, with the rest as fields. Returns the order's id."""
         side, qty, symbol, kind = text.split()
         given = {"side": side, "qty": Decimal(qty), "symbol": symbol, "type": kind, "submitted_at": self.clock.now}
         if "notional" in fields:
@@ -91,7 +91,7 @@ class Exchange:
         return new
 
     def price(self, text: str, **fields: Any) -> None:
-        """``AAPL 99/101 100``: a quote and a last price, as of now; ``open``, ``high``, ``low`` and more as fields."""
+        """Price ``AAPL 99/101 100``, a quote and a last price, as of now. Fields are ``open``, ``high`` and more."""
         symbol, sides, last = text.split()
         self.clock.move(seconds=1)
         bid, _, ask = sides.partition("/")
@@ -119,7 +119,7 @@ class Exchange:
         self.price(text, low=low, high=high, since=since, **fields)
 
     def show(self, price: Price) -> None:
-        """What marketdata's view shows."""
+        """Let marketdata's view show the price."""
         with self.marketdata.engine.begin() as connection:
             names = {"last", "bid", "ask", "bid_size", "ask_size", "sequence", "symbol", "quoted_at"}
             connection.exec_driver_sql(_SHOW, price.model_dump(include=names))
@@ -143,13 +143,13 @@ class Exchange:
         self.handle(ConfigureAccount(account_id=account, settings=AccountSettings.model_validate(settings)))
 
     def summarize(self, account: UUID, equity: str) -> None:
-        """What valuation found the account to be worth."""
+        """Store a summary of valuation with this equity."""
         with self.valuation.engine.begin() as connection:
             given = {"account": account, "at": self.clock.now, "equity": Decimal(equity)}
             connection.exec_driver_sql(_SUMMARIZE, given)
 
     def sweep(self) -> int:
-        """What process_orders does with the prices of marketdata's view."""
+        """Sweep as process_orders does, with the prices of marketdata's view."""
         filled = self.sweep_once()
         assert broken_invariants(self.orders.engine) == {}
         return filled
@@ -172,7 +172,7 @@ class Exchange:
         return str(self.order(order_id).status)
 
     def legs(self, order_id: UUID) -> dict[str, Any]:
-        """The exits of the order's order_group, by what they are for; those that were replaced are left out."""
+        """The exits of the order's group, by their leg, without those that were replaced."""
         found = rows(
             self.orders.engine,
             "SELECT * FROM orders.orders WHERE order_group = :id AND leg IS NOT NULL AND status <> 'replaced'",
@@ -205,13 +205,13 @@ class Exchange:
         return row.reject_reason or row.cancel_reason
 
     def said(self, account: UUID) -> list[tuple[str, dict[str, Any]]]:
-        """(event, body) of all that was said of the account; their sequence has no gap."""
+        """(event, body) of all events of the account. Their sequence has no gap."""
         found = self.everything(account)
         assert [body["sequence"] for _, body in found] == list(range(1, len(found) + 1))
         return found
 
     def everything(self, account: UUID) -> list[tuple[str, dict[str, Any]]]:
-        """What was said of the account, whatever its sequence is."""
+        """(event, body) of all events of the account, whatever their sequence is."""
         found = [(sent.name.partition(".")[0], sent.body) for sent in outbox(self.orders)]
         return [(name, body) for name, body in found if body.get("account_id") == str(account)]
 

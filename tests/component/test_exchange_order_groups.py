@@ -1,4 +1,4 @@
-"""Brackets, oto and oco orders: what one of a order_group does to the others, in the same transaction."""
+"""Brackets, oto and oco orders: what an order does to the others of its group, in the same transaction."""
 
 from decimal import Decimal
 from typing import Any
@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.paper_exchange import MARGIN, Exchange
 
 EXITS = {"take_profit": {"limit_price": "110"}, "stop_loss": {"stop_price": "90"}}
 BRACKET: dict[str, Any] = {"order_class": "bracket", **EXITS}
@@ -17,7 +17,7 @@ def bracket(exchange: Exchange, account: UUID, **fields: Any) -> UUID:
 
 
 def test_the_exits_of_a_bracket_wait_for_its_entry(exchange: Exchange) -> None:
-    """Held, and held_for_orders nothing; when the entry has filled they work, and promise its shares once."""
+    """They are held, and no shares are held for them. When the entry has filled they work, and hold its shares once."""
     account = exchange.open()
     entry = bracket(exchange, account)
     assert {leg: row.status for leg, row in exchange.legs(entry).items()} == {
@@ -53,7 +53,7 @@ def test_one_exit_fills_and_the_other_is_canceled(
 
 
 def test_inside_one_bar_the_worse_exit_is_taken(exchange: Exchange) -> None:
-    """The bar reached both; nobody knows which came first."""
+    """The bar reached both. Nobody knows which came first."""
     account = exchange.open(fills={"fills_on": "bar"})
     entry = bracket(exchange, account)
     exchange.price("AAPL 100/100 100")
@@ -64,7 +64,7 @@ def test_inside_one_bar_the_worse_exit_is_taken(exchange: Exchange) -> None:
 
 
 def test_what_one_exit_fills_the_other_no_longer_can(exchange: Exchange) -> None:
-    """Four of ten take their profit; the stop loses the other six, and no more."""
+    """Four of ten take their profit. The stop loses the other six, and no more."""
     account = exchange.open(fills={"participation": "1"})
     entry = bracket(exchange, account)
     exchange.price("AAPL 100/100 100", ask_size="100")
@@ -90,7 +90,7 @@ def test_an_entry_that_ends_unfilled_takes_its_exits_along(exchange: Exchange) -
 
 
 def test_an_entry_that_ends_partly_filled_leaves_exits_for_the_part(exchange: Exchange) -> None:
-    """What was bought stays protected, also over a replace: three, then two of what went on."""
+    """The shares that were bought stay protected, also over a replace: three, then two of the order that went on."""
     account = exchange.open(fills={"participation": "1"})
     entry = bracket(exchange, account, type="limit", limit_price="100")
     exchange.price("AAPL 99/100 100", ask_size="3")
@@ -112,7 +112,7 @@ def test_an_exit_that_is_canceled_takes_the_other_along(exchange: Exchange) -> N
 
 @pytest.mark.parametrize("leg", ["take_profit", "stop_loss"])
 def test_an_exit_that_is_replaced_keeps_its_place(exchange: Exchange, leg: str) -> None:
-    """Its price is another; the two still share their shares, and one ends the other."""
+    """Its price is another. The two still share their shares, and one ends the other."""
     account = exchange.open()
     entry = bracket(exchange, account)
     exchange.price("AAPL 100/100 100")
@@ -137,7 +137,7 @@ def test_an_oto_order_has_one_exit(exchange: Exchange) -> None:
 
 
 def test_an_oco_order_closes_what_is_held_once(exchange: Exchange) -> None:
-    """Two exits without an entry; nobody may open a position with one."""
+    """Two exits without an entry. Nobody may open a position with one."""
     account = exchange.open(**MARGIN)
     oco = {"order_class": "oco", "limit_price": "110", **EXITS}
     refused = exchange.submit(account, "sell 10 AAPL limit", **oco)

@@ -13,7 +13,7 @@ from services.orders.usecases.catch_up import catch_up
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.prices import PricesUpdated
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.component.scripted_prices import MINUTE, Scripted, made_up_quote
 from tests.component.watching import outbox
 from tests.support import broken_invariants, rows
@@ -32,7 +32,7 @@ def resume(marketdata: ServiceContext, symbol: str = "AAPL") -> None:
 
 
 def quoted(marketdata: ServiceContext, last: str, at: datetime | None = None, /, **fields: str) -> int:
-    """Let marketdata take in a price of AAPL, as of now unless told; ``low`` and others of its bar. 1 if it is news."""
+    """Let marketdata take in a price of AAPL, as of now unless told, with fields of its bar. 1 if it is news."""
     bar = {name: Decimal(value) for name, value in fields.items()}
     quote = replace(made_up_quote("AAPL", last, at or marketdata.clock()), **bar)  # type: ignore[arg-type]
     provider = Scripted(quotes=[quote])
@@ -49,7 +49,7 @@ def said(marketdata: ServiceContext) -> list[str]:
 
 
 def told(marketdata: ServiceContext) -> list[PricesUpdated]:
-    """What marketdata said of prices."""
+    """The messages of marketdata about prices."""
     found = [sent.body for sent in outbox(marketdata) if sent.name == "PricesUpdated.v1"]
     return [PricesUpdated.model_validate(body) for body in found]
 
@@ -60,7 +60,7 @@ def within_halts(exchange: Exchange) -> Sequence[Any]:
 
 
 def recover(exchange: Exchange) -> int:
-    """What process_orders does; the number of fills."""
+    """Do as process_orders does. Returns the number of fills."""
     filled = catch_up(exchange.orders, lambda _done, _of: None) + exchange.sweep_once()
     assert broken_invariants(exchange.orders.engine) == {}
     return filled

@@ -1,4 +1,4 @@
-"""What has to hold on an exchange at any time, whatever people, prices and crashes do, beside the books' invariants."""
+"""The rules of an exchange at any time, whatever people, prices and crashes do, beside the books' invariants."""
 
 import json
 from collections import Counter
@@ -31,7 +31,7 @@ class Key(NamedTuple):
 
 @dataclass
 class Model:
-    """What the test knows by itself: what was sent and how often each of it has to be answered."""
+    """The test's own knowledge: the messages that were sent, and how often each has to be answered."""
 
     prices: dict[tuple[str, int, datetime], Price] = field(default_factory=dict)
     latest: dict[str, Price] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Model:
 
 
 @dataclass
-class Judge:
+class Oracle:
     """``start``: what each account began with. ``seen``: kinds of fills. ``before``: the orders as last seen."""
 
     exchange: Exchange
@@ -95,7 +95,7 @@ class Judge:
         self.fills = fills
 
     def _check_told(self) -> None:
-        """No event is missing or told twice; what was asked once is answered once; and cash is what was told of it."""
+        """No event is missing or comes twice, each request has one answer, and cash is as the events say."""
         for owner in OWNERS:
             told = self.exchange.told[owner]
             assert sorted(told) == list(range(1, len(told) + 1))
@@ -129,7 +129,7 @@ class Judge:
 
 
 def answer_of(name: str, body: dict[str, Any]) -> tuple[str, str] | None:
-    """What the event answers: a kind of command, and its id. Exits and orders that go on are accepted, too."""
+    """The command that the event answers: its kind and id. Exits and orders that go on are accepted, too."""
     if name in {"OrderAccepted", "OrderRejected"}:
         return "submit", body["order_id"]
     if name == "CancelRejected" or (name == "OrderCanceled" and body["reason"] == "requested"):
@@ -142,7 +142,7 @@ def answer_of(name: str, body: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def told_cash(start: Decimal, events: Sequence[tuple[str, dict[str, Any]]]) -> Decimal:
-    """What was paid in since the account began anew, and what fills and dividends came to."""
+    """The cash that was paid in since the account began anew, with that of fills and dividends."""
     total = start
     for name, body in events:
         if name == "AccountReset":

@@ -1,7 +1,7 @@
-"""Deaths of a worker while it handles a message: when, and what the database makes of it.
+"""Crashes of a worker while it handles a message: when, and what the database makes of them.
 
-Its session at PostgreSQL is ended by pg_terminate_backend, as that of a killed process is; what was not committed is
-rolled back there. Where the process itself dies, nobody is left to try again: the broker delivers the message anew.
+Its session at PostgreSQL is ended by pg_terminate_backend, as that of a killed process is. PostgreSQL rolls back an
+open transaction. If the process itself dies, nobody is left to try again: the broker delivers the message anew.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from shared.storage import driver
 from tests.support import eventually
 
 
-class Fate(StrEnum):
+class CrashPoint(StrEnum):
     """``CUT``: the connection is lost between two statements. ``UNTOLD``: committed, but the answer never came.
 
     ``TWICE``: two replicas handle the message at the same time.
@@ -32,51 +32,51 @@ class Fate(StrEnum):
 
     NONE = "none"
     CUT = "cut between statements"
-    BEFORE_COMMIT = "died before its commit"
-    AFTER_COMMIT = "died after its commit, before the acknowledgement"
+    BEFORE_COMMIT = "crashed before its commit"
+    AFTER_COMMIT = "crashed after its commit, before the acknowledgement"
     UNTOLD = "committed, and not told so"
     TWICE = "handled by two replicas at once"
 
 
-class Doom(NamedTuple):
+class Crash(NamedTuple):
     """``after``: so many round trips are made before a connection is cut."""
 
-    fate: Fate = Fate.NONE
+    point: CrashPoint = CrashPoint.NONE
     after: int = 0
 
 
-SAFE = Doom()
+NO_CRASH = Crash()
 
 
-class Died(Exception):
+class ProcessCrashed(Exception):
     """The process is gone: what comes after this in its code never runs, and nobody hears of it."""
 
 
 @dataclass
-class Reaper:
-    """Makes the doom come true once while it is ``over`` a piece of work; ``counts`` those that did.
+class CrashInjector:
+    """Lets the crash happen once ``over`` a piece of work, and ``counts`` the crashes that happened.
 
     ``victim`` is the engine of the process that dies: its next one begins without connections.
     """
 
-    executioner: Engine
+    killer: Engine
     victim: Engine
-    doom: Doom = SAFE
-    died: bool = False
+    crash: Crash = NO_CRASH
+    crashed: bool = False
     trips: int = 0
-    counts: Counter[Fate] = field(default_factory=Counter)
+    counts: Counter[CrashPoint] = field(default_factory=Counter)
 
     @contextmanager
-    def over(self, doom: Doom) -> Iterator[None]:
-        self.doom, self.died, self.trips = doom, False, 0
+    def over(self, crash: Crash) -> Iterator[None]:
+        self.crash, self.crashed, self.trips = crash, False, 0
         with pytest.MonkeyPatch.context() as patch:
             self._watch(patch)
             try:
                 yield
             finally:
-                if self.died:
+                if self.crashed:
                     self.victim.dispose()
-                self.doom, self.died = SAFE, False
+                self.crash, self.crashed = NO_CRASH, False
 
     def _watch(self, patch: pytest.MonkeyPatch) -> None:
         """Every way to the database: prepared statements in a pipeline, cursors, and a commit of psycopg's."""
@@ -105,46 +105,46 @@ class Reaper:
 
     def _before(self, used: Any, *, commits: bool = False) -> None:
         self.trips += 1
-        if self.doom.fate is Fate.CUT and self.trips > self.doom.after:
-            self._strike(used)  # what comes now finds out by itself
-        elif self.doom.fate is Fate.BEFORE_COMMIT and commits:
-            self._strike(used)
-            self._die()
+        if self.crash.point is CrashPoint.CUT and self.trips > self.crash.after:
+            self._cut(used)  # what comes now finds out by itself
+        elif self.crash.point is CrashPoint.BEFORE_COMMIT and commits:
+            self._cut(used)
+            self._crash()
 
     def _after(self, used: Any, *, commits: bool) -> None:
-        if not commits or self.doom.fate not in {Fate.AFTER_COMMIT, Fate.UNTOLD}:
+        if not commits or self.crash.point not in {CrashPoint.AFTER_COMMIT, CrashPoint.UNTOLD}:
             return
-        untold = self.doom.fate is Fate.UNTOLD
-        self._strike(used)
+        untold = self.crash.point is CrashPoint.UNTOLD
+        self._cut(used)
         if untold:
             raise psycopg.OperationalError("the connection was lost while the commit's answer was awaited")
-        self._die()
+        self._crash()
 
-    def _strike(self, used: Any) -> None:
-        self.counts[self.doom.fate] += 1
-        self.doom = SAFE  # from here on all is well
+    def _cut(self, used: Any) -> None:
+        self.counts[self.crash.point] += 1
+        self.crash = NO_CRASH  # from here on all is well
         pid = used.info.backend_pid
-        with self.executioner.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with self.killer.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("SELECT pg_terminate_backend(%s)", (pid,))
             left = partial(connection.exec_driver_sql, "SELECT FROM pg_stat_activity WHERE pid = %s", (pid,))
             eventually(lambda: left().first() is None, what="the session has ended")
 
-    def _die(self) -> None:
-        self.died = True
-        raise Died
+    def _crash(self) -> None:
+        self.crashed = True
+        raise ProcessCrashed
 
 
-class Mortal(RetryOrDeadLetter):
-    """Where the process died, the message stays unacknowledged."""
+class UnacknowledgedAfterCrash(RetryOrDeadLetter):
+    """Leaves a message unacknowledged where the process crashed."""
 
-    def __init__(self, contexts: dict[str, ServiceContext], reaper: Reaper) -> None:
+    def __init__(self, contexts: dict[str, ServiceContext], injector: CrashInjector) -> None:
         super().__init__(contexts)
-        self._reaper = reaper
+        self._injector = injector
 
     def after_process_message(
         self, broker: Any, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
-        if self._reaper.died:
+        if self._injector.crashed:
             message.fail()
         else:
             super().after_process_message(broker, message, result=result, exception=exception)

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from services.marketdata.persistence.instruments import Instrument, add_instruments
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.support import rows
 
 #: A rate is stale after that.
@@ -20,7 +20,7 @@ ABROAD = (
 
 
 def open_market(exchange: Exchange) -> Exchange:
-    """SAP trades in euros, Sony in yen; a euro is bought at 1.11 and sold at 1.09, of the yen there is no rate yet."""
+    """SAP trades in euros, Sony in yen. A euro is bought at 1.11 and sold at 1.09. The yen has no rate yet."""
     with exchange.marketdata.engine.begin() as connection:
         add_instruments(connection, ABROAD)
     exchange.price("EUR/USD 1.09/1.11 1.10")

@@ -53,7 +53,7 @@ driver.run_prepared = count_together(driver.run_prepared)
 
 
 @dataclass
-class Desk:
+class OrdersDatabase:
     """``now`` moves on by a second with each batch of prices, so every quote is newer than the orders before it."""
 
     engine: Engine
@@ -113,25 +113,25 @@ class Desk:
         return found
 
     def tidy(self) -> None:
-        """What relays and autovacuum do meanwhile, in a system that runs."""
+        """Tidy up as relays and autovacuum do in a system that runs."""
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.execute(text("TRUNCATE orders.outbox"))
             connection.execute(text("VACUUM ANALYZE orders.orders, orders.accounts, orders.positions, orders.lots"))
 
 
 @contextmanager
-def desk(symbols: int) -> Iterator[Desk]:
+def orders_database(symbols: int) -> Iterator[OrdersDatabase]:
     with TemporaryDirectory(prefix="paperprofit-bench-") as folder, PostgresCluster(Path(folder) / "postgres") as url:
         urls = service_urls(url)
         names = prepare(urls, symbols)
         engine = make_engine(urls["orders"], name="bench")
         event.listen(engine, "connect", lambda connection, _: setattr(connection, "cursor_factory", Counted))
-        yield Desk(engine, names)
+        yield OrdersDatabase(engine, names)
         engine.dispose()
 
 
 def prepare(urls: dict[str, str], symbols: int) -> list[str]:
-    """What the services have in their databases, and so many instruments; their symbols."""
+    """Migrate the services' databases and add so many instruments. Returns their symbols."""
     names = [f"S{number}" for number in range(symbols)]
     for service in SERVICES:
         engine = make_engine(urls[service], name="bench")

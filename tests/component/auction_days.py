@@ -12,7 +12,7 @@ from services.marketdata.persistence.sessions import replace_sessions
 from services.marketdata.usecases import official_prices
 from shared.contracts.markets import MARKETS
 from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.component.watching import outbox
 
 #: Friday is a half day, and Thursday none.
@@ -49,7 +49,7 @@ def at(exchange: Exchange, clock: str, day: date = WEDNESDAY) -> None:
 def become_known(
     exchange: Exchange, kind: str, price: str, *, day: date = WEDNESDAY, **fields: Any
 ) -> OfficialPricePublished:
-    """Marketdata comes to know the official price of AAPL, held when it was due unless told; what it says of it."""
+    """Marketdata learns the official price of AAPL, held when it was due unless told. Returns its message."""
     due = utc(day, "14:30" if kind == "open" else CLOSES[day])
     given = {"symbol": "AAPL", "held_at": due, "provider": "test", **fields}
     with exchange.marketdata.unit_of_work() as uow:
@@ -65,6 +65,6 @@ def hold(exchange: Exchange, kind: str, price: str, **fields: Any) -> OfficialPr
 
 
 def said(exchange: Exchange) -> list[OfficialPricePublished]:
-    """What marketdata said of auctions."""
+    """The messages of marketdata about auctions."""
     found = [sent.body for sent in outbox(exchange.marketdata) if sent.name == "OfficialPricePublished.v1"]
     return [OfficialPricePublished.model_validate(body) for body in found]
