@@ -20,6 +20,25 @@ CREATE TABLE marketdata.markets (
   timezone text NOT NULL,
   always_open boolean NOT NULL DEFAULT false
 );
+-- those that shared.contracts.markets had at this revision; the service adds later ones when it starts
+INSERT INTO marketdata.markets (code, name, timezone, always_open) VALUES
+  ('DEMO', 'Demo market, open at all hours', 'UTC', true),
+  ('24/7', 'Open at all hours', 'UTC', true),
+  ('XNYS', 'New York Stock Exchange', 'America/New_York', false),
+  ('XNAS', 'Nasdaq', 'America/New_York', false),
+  ('XTSE', 'Toronto Stock Exchange', 'America/Toronto', false),
+  ('XLON', 'London Stock Exchange', 'Europe/London', false),
+  ('XETR', 'Xetra', 'Europe/Berlin', false),
+  ('XPAR', 'Euronext Paris', 'Europe/Paris', false),
+  ('XAMS', 'Euronext Amsterdam', 'Europe/Amsterdam', false),
+  ('XMIL', 'Borsa Italiana', 'Europe/Rome', false),
+  ('XMAD', 'Bolsa de Madrid', 'Europe/Madrid', false),
+  ('XSWX', 'SIX Swiss Exchange', 'Europe/Zurich', false),
+  ('XSTO', 'Nasdaq Stockholm', 'Europe/Stockholm', false),
+  ('XTKS', 'Tokyo Stock Exchange', 'Asia/Tokyo', false),
+  ('XHKG', 'Hong Kong Stock Exchange', 'Asia/Hong_Kong', false),
+  ('XSHG', 'Shanghai Stock Exchange', 'Asia/Shanghai', false),
+  ('XASX', 'Australian Securities Exchange', 'Australia/Sydney', false);
 CREATE TABLE marketdata.market_sessions (
   market text NOT NULL REFERENCES marketdata.markets (code),
   open_at timestamptz NOT NULL,

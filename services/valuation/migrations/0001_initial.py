@@ -1,8 +1,8 @@
 """What accounts and positions are worth: now, as views; at each valuation and at each day's close, as rows.
 
-The views read views of marketdata and orders. Those services can append columns to a view or publish a ``_v2`` beside it.
-They cannot drop such a view or change its columns before valuation has stopped reading it. This migration needs their
-views: until these exist it fails as not ready, and the start tries it again.
+The views read views of marketdata and orders. Those services can append columns to a view or publish a ``_v2`` beside
+it. They cannot drop such a view or change its columns before valuation has stopped reading it. This migration needs
+their views: until these exist it fails as not ready, and the start tries it again.
 """
 
 from alembic import op
