@@ -51,7 +51,7 @@ exhaustive = settings(max_examples=100, deadline=None, suppress_health_check=[He
 def open_orders(draw: st.DrawFn, account_id: UUID) -> Order:
     """Any open order that the table accepts."""
     type_ = draw(st.sampled_from(OrderType))
-    prices = {name: draw(amounts) for name in PRICES[type_]}
+    prices: dict[str, Any] = {name: draw(amounts) for name in PRICES[type_]}
     if type_ is OrderType.TRAILING_STOP:
         prices.pop(draw(st.sampled_from(sorted(prices))))
     time_in_force = draw(st.sampled_from(TimeInForce))
@@ -135,7 +135,7 @@ def test_what_changes_is_read_back_as_it_became(exchange: Exchange, account: UUI
     before = data.draw(open_orders(account))
     other = data.draw(open_orders(account).filter(lambda each: (each.qty is None) == (before.qty is None)))
     changes = {name: getattr(other, name) for name in CHANGING if name in columns_of(Order)}
-    split = {name: data.draw(amounts) for name in SPLIT if getattr(before, name) is not None}
+    split: dict[str, Any] = {name: data.draw(amounts) for name in SPLIT if getattr(before, name) is not None}
     now = data.draw(moments)
     owner = Account(account, Decimal(0), Decimal(0), 0)
     with exchange.orders.engine.connect() as connection:

@@ -190,8 +190,8 @@ def lock_open_orders(connection: Connection, order_groups: Iterable[GroupKey]) -
 
 
 def locking_open(order_groups: Iterable[GroupKey]) -> Call:
-    """The statement of ``lock_open_orders``. Its rows are those of ``Order``."""
-    pairs = sorted(set(order_groups))
+    """The statement of ``lock_open_orders``. Its rows are those of ``Order``, and are locked in one order."""
+    pairs = sorted(set(order_groups), key=lambda pair: (pair[0].int, pair[1].int))  # faster than UUIDs compare
     return _LOCK_OPEN, {"accounts": [a for a, _ in pairs], "order_groups": [group for _, group in pairs]}
 
 
