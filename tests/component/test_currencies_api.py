@@ -68,7 +68,7 @@ def test_an_order_without_a_rate_is_refused_with_a_sentence(trader: Trader) -> N
     """A 403: another account, or this one later, could place it."""
     order = {"symbol": "SONY", "qty": "1", "side": "buy", "type": "market", "time_in_force": "gtc"}
     refused = trader.refused("POST", "/orders", json=order)
-    assert refused == (403, "SONY trades in JPY, of which there is no rate in USD")
+    assert refused == (403, "SONY trades in JPY, for which there is no exchange rate in USD yet")
 
 
 @pytest.mark.parametrize("name", ["EUR%2FUSD", "EUR/USD", "eur%2Fusd"])

@@ -40,7 +40,7 @@ def test_an_order_of_a_halted_symbol_is_refused_by_name(exchange: Exchange) -> N
     since = exchange.clock.now
     refused, other = exchange.submit(account), exchange.submit(account, "buy 1 IBM market")
     assert (exchange.status(refused), exchange.reason(refused)) == ("rejected", "symbol_halted")
-    said = f"trading of AAPL is halted since {since:%Y-%m-%d %H:%M:%S} UTC: news pending"
+    said = f"trading in AAPL has been halted since {since:%Y-%m-%d %H:%M:%S} UTC: news pending"
     assert exchange.order(refused).reject_message == said
     assert exchange.status(other) == "accepted"
     assert exchange.account(account).reserved == 0

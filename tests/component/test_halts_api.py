@@ -37,7 +37,7 @@ def test_a_halted_symbol_is_not_traded_until_it_is_resumed(trader: Trader) -> No
         ("PATCH", f"/orders/{resting}", {"limit_price": "2"}),
     ):
         status, message = trader.refused(method, path, json=body)
-        assert (status, message.startswith("trading of IBM is halted since ")) == (422, True), message
+        assert (status, message.startswith("trading in IBM has been halted since ")) == (422, True), message
         assert message.endswith(" UTC: news pending")
     assert trader.ask("DELETE", f"/orders/{resting}").status_code == 204
     assert trader.order(symbol="AAPL")["status"] == "accepted"

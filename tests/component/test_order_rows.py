@@ -29,9 +29,10 @@ from services.orders.persistence.orders import (
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import AUCTIONS, PRICES, OrderClass, OrderStatus, OrderType, Side, TimeInForce
-from shared.exchange.acceptance.risk_checks import Refusal
+from shared.contracts.reasons import CancelReason, RejectReason
 from shared.exchange.matching.triggers import price_trigger
 from shared.exchange.order import Account, Key, Leg, Order
+from shared.exchange.refusal import Refusal
 from shared.storage.driver import Call, together
 from shared.storage.tables import columns_of
 from tests.component.paper_exchange import Exchange
@@ -165,9 +166,9 @@ def ended(order: Order, status: OrderStatus) -> Order:
 
 ENDS: Mapping[OrderStatus, tuple[End, str]] = {
     OrderStatus.FILLED: (End(), "filled_at"),
-    OrderStatus.CANCELED: (End(cancel_reason="requested"), "canceled_at"),
+    OrderStatus.CANCELED: (End(cancel_reason=CancelReason.REQUESTED), "canceled_at"),
     OrderStatus.EXPIRED: (End(), "expired_at"),
-    OrderStatus.REJECTED: (End(None, "insufficient_buying_power", "too little"), "updated_at"),
+    OrderStatus.REJECTED: (End(None, RejectReason.INSUFFICIENT_BUYING_POWER, "too little"), "updated_at"),
 }
 
 
@@ -201,7 +202,7 @@ def test_an_order_that_was_replaced_names_its_successor(orders: ServiceContext, 
 
 def test_an_order_that_is_rejected_was_never_accepted(orders: ServiceContext, exchange: Exchange) -> None:
     submitted = exchange.submit(account := exchange.open(), "buy 10 AAPL limit", limit_price="50")
-    refusal = Refusal("qty", "too many")
+    refusal = Refusal(RejectReason.QTY, "too many")
     with orders.engine.connect() as connection:
         order = replace(ended(find_order(connection, account, submitted), OrderStatus.REJECTED), id=uuid4())
         owner, now = Account(account, Decimal(0), Decimal(0), 0), exchange.clock.now

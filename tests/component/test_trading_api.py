@@ -202,7 +202,7 @@ def test_a_repetition_is_known_after_its_submission_is_no_longer_kept(trader: Tr
         ({"limits": {"price_collar": "0.1"}}, RESTING, 403, "away from the last price"),
         ({}, {"side": "sell"}, 403, "available: 0"),
         ({}, {"qty": "2000"}, 403, "insufficient buying power"),
-        ({}, OCO, 403, "an oco order only closes"),
+        ({}, OCO, 403, "an oco order can only close"),
         ({"shorting": True}, {"side": "sell", "qty": "1.5"}, 422, "whole shares"),
     ],
 )
@@ -221,7 +221,7 @@ def test_more_orders_than_a_minute_may_have_are_refused(market: System, visitor:
     trader = open_account(market, visitor, limits={"orders_per_minute": 1})
     placed = trader.order(**RESTING)
     again = trader.refused("POST", "/orders", json={"symbol": "AAPL", "qty": "10", "side": "buy", **RESTING})
-    assert again == (403, "more than 1 orders in a minute")
+    assert again == (403, "more than 1 orders in a minute: wait, then submit again")
     assert trader.ask("DELETE", f"/orders/{placed['id']}").status_code == 204
 
 

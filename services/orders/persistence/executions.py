@@ -13,9 +13,10 @@ from services.orders.persistence.orders import End, saving_orders
 from services.orders.persistence.quotes import saving_consumed
 from services.orders.persistence.trades import completing
 from shared.contracts.orders import Side
-from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.ledger import Entry
-from shared.exchange.matching.book import Book, Canceled, Execution, Fill, Holding, RoundTrip
+from shared.exchange.matching.book import Book, Canceled, Execution, Holding, RoundTrip
+from shared.exchange.matching.fills import Fill
+from shared.exchange.refusal import Refusal
 from shared.money import ZERO
 from shared.storage.driver import Call
 from shared.storage.tables import Table
@@ -126,7 +127,7 @@ def holdings(fills: Iterable[Fill]) -> list[Holding]:
 
 
 def _fill_row(fill: Fill, book: Book, realized_pl: Decimal | None) -> FillRow:
-    order, quote, conversion = fill.order, fill.quote, fill.conversion
+    order, quote, fx_rate = fill.order, fill.quote, fill.fx_rate
     return FillRow(
         account_id=order.account_id,
         order_id=order.id,
@@ -153,9 +154,9 @@ def _fill_row(fill: Fill, book: Book, realized_pl: Decimal | None) -> FillRow:
         low=quote.low,
         currency=order.currency,
         rate=fill.rate,
-        rate_quoted_at=conversion.quoted_at,
-        rate_bid=conversion.bid,
-        rate_ask=conversion.ask,
+        rate_quoted_at=fx_rate.quoted_at,
+        rate_bid=fx_rate.bid,
+        rate_ask=fx_rate.ask,
         realized_pl=realized_pl,
     )
 

@@ -41,9 +41,7 @@ _saving_lots = LOTS.upsert("qty", "cost")
 _saving_positions = POSITIONS.upsert("qty", "cost", "updated_at")
 
 
-def saving_holdings(
-    holdings: Sequence[Holding], lots: Mapping[Holding, tuple[Lot, ...]], now: datetime
-) -> list[Call]:
+def saving_holdings(holdings: Sequence[Holding], lots: Mapping[Holding, tuple[Lot, ...]], now: datetime) -> list[Call]:
     """The statements that write the lots of these holdings, and their positions."""
     lot_rows, positions = [], []
     for holding in holdings:

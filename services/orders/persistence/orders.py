@@ -13,9 +13,10 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from shared.contracts.orders import TimeInForce
-from shared.exchange.acceptance.risk_checks import Refusal
+from shared.contracts.reasons import CancelReason, RejectReason
 from shared.exchange.matching.triggers import TriggerDirection, price_trigger
 from shared.exchange.order import Account, Key, Order
+from shared.exchange.refusal import Refusal
 from shared.storage.driver import Call, fetch
 from shared.storage.tables import Table, columns_of, typed
 
@@ -31,8 +32,8 @@ Concerned = Mapping[str, Sequence[GroupKey]]
 class End(NamedTuple):
     """Why an order ended: the reason of a cancel, or the reason and the message of a rejection."""
 
-    cancel_reason: str | None = None
-    reject_reason: str | None = None
+    cancel_reason: CancelReason | RejectReason | None = None
+    reject_reason: RejectReason | None = None
     reject_message: str | None = None
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from services.orders.persistence.accounts import locking_accounts, with_values
 from services.orders.persistence.orders import OPEN
 from shared.bus.unit_of_work import UnitOfWork
-from shared.exchange.acceptance.risk_checks import Exposure, Halt, Instrument
+from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument
 from shared.exchange.order import Account
 from shared.storage.driver import Call, fetch
 from shared.storage.tables import typed

@@ -138,7 +138,7 @@ def lock_consumed(connection: Connection, prices: Mapping[str, Price]) -> dict[P
 
 def saving_consumed(liquidity: Liquidity) -> Call:
     """The statement that writes what an execution consumed. Its rows are locked, and of the update at hand."""
-    return _saving_consumed([_ConsumedRow(*pool, liquidity.taken[pool]) for pool in sorted(liquidity.touched)])
+    return _saving_consumed([_ConsumedRow(*pool, liquidity.consumed[pool]) for pool in sorted(liquidity.touched)])
 
 
 def prices_with_open_orders(connection: Connection) -> list[Price]:

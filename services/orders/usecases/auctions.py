@@ -19,7 +19,7 @@ from services.orders.usecases.account_events import AccountEvents
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.orders import AUCTIONS, TimeInForce
-from shared.exchange.matching.auctions import TIMES_IN_FORCE, settle_auction
+from shared.exchange.matching.auctions import TIMES_IN_FORCE, execute_auction
 from shared.exchange.matching.book import Book
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.trading_days import coming
@@ -43,7 +43,7 @@ def hold(uow: UnitOfWork, held: OfficialPricePublished) -> int:
     if not orders or set(split_counts(uow.connection, held.symbol)) != {held.split_count}:
         return 0
     book = Book(accounts, lots, rates=usable_rates(uow.connection, orders, accounts, uow.now))
-    execution = settle_auction(orders, held, book, uow.now)
+    execution = execute_auction(orders, held, book, uow.now)
     book.liquidity = Liquidity()  # an auction is held once, so nothing of it is left for a later order
     AccountEvents(uow, book.accounts).execution(execution, book)
     uow.at_commit(*executions.saving(execution, book, uow.now))

@@ -7,7 +7,8 @@ from services.orders.usecases.lookup import lock_target
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import CancelOrder, CancelRejected
 from shared.contracts.reasons import CancelReason, RejectReason
-from shared.exchange.acceptance.risk_checks import Refusal, refuse_change
+from shared.exchange.acceptance.risk_checks import refuse_change
+from shared.exchange.refusal import Refusal
 
 
 def cancel_order(uow: UnitOfWork, command: CancelOrder) -> None:

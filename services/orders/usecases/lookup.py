@@ -10,8 +10,8 @@ from shared.bus.retries import TryAgainLater
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import CancelOrder, ReplaceOrder
 from shared.contracts.reasons import RejectReason
-from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.order import Account, Order
+from shared.exchange.refusal import Refusal
 
 #: A cancel or replace may overtake its submit, and waits this long for the order.
 PARK_UNKNOWN = timedelta(seconds=5)

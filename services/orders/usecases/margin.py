@@ -18,7 +18,6 @@ from shared.contracts.accounts import InterestCharged, MarginCalled, MarginCallE
 from shared.contracts.orders import NewOrder, OrderType, Side, TimeInForce
 from shared.contracts.reasons import CancelReason
 from shared.exchange.ledger import Entry, Kind
-from shared.exchange.margin import daily_interest, maintenance
 from shared.exchange.order import Account
 from shared.money import plain
 
@@ -31,7 +30,7 @@ def charge_interest(uow: UnitOfWork, day: date) -> int:
     events = AccountEvents(uow, accounts)
     entries = []
     for account in list(accounts.values()):
-        amount, reference = daily_interest(account), references[account.id]
+        amount, reference = account.daily_interest, references[account.id]
         if not amount or reference in charged:
             continue
         accounts[account.id] = replace(account, cash=account.cash - amount)
@@ -50,7 +49,7 @@ def check_margins(uow: UnitOfWork) -> dict[str, int]:
     events = AccountEvents(uow, accounts)
     done = {"called": 0, "met": 0, "liquidated": 0}
     for account in list(accounts.values()):
-        call, required = calls.get(account.id), maintenance(account)
+        call, required = calls.get(account.id), account.maintenance_margin
         if account.equity >= required or not required:  # an account that holds nothing has nothing to close
             if call is None:
                 continue

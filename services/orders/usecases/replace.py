@@ -11,9 +11,10 @@ from services.orders.usecases.lookup import lock_target
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderReplaced, ReplaceOrder, ReplaceRejected
 from shared.contracts.reasons import RejectReason
-from shared.exchange.acceptance.replace import Replaced, amend
-from shared.exchange.acceptance.risk_checks import DUPLICATE, Refusal, unknown_symbol
+from shared.exchange.acceptance.replace import Replaced, admit_replacement
+from shared.exchange.acceptance.risk_checks import DUPLICATE, unknown_symbol
 from shared.exchange.order import Account
+from shared.exchange.refusal import Refusal
 
 
 def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
@@ -43,7 +44,7 @@ def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
         decided = DUPLICATE
     else:
         exposure = record(uow.connection, account, uow.now).within(context.exposure, old.strategy_id)
-        decided = amend(target.order_group, command, context.instrument, account, exposure, uow.now)
+        decided = admit_replacement(target.order_group, command, context.instrument, account, exposure, uow.now)
     if isinstance(decided, Refusal):
         _reject(uow, account, command, decided)
         return

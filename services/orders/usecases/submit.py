@@ -14,8 +14,10 @@ from shared.bus import tracing
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import NewOrder, OrderAccepted
 from shared.exchange.acceptance.entry import Admitted, admit, refused
-from shared.exchange.acceptance.risk_checks import DUPLICATE, Exposure, Refusal, unknown_symbol
+from shared.exchange.acceptance.pre_trade import Exposure
+from shared.exchange.acceptance.risk_checks import DUPLICATE, unknown_symbol
 from shared.exchange.order import Account
+from shared.exchange.refusal import Refusal
 
 
 def submit_orders(uow: UnitOfWork, account_id: UUID, orders: Sequence[NewOrder]) -> None:

@@ -1,4 +1,4 @@
-"""Everything that orders keeps in its tables, in memory, and what its actors do with it."""
+"""The state of the service orders in memory, and the effect of commands and prices on it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -10,16 +10,17 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from shared.contracts.orders import OrderStatus, ReplaceOrder
 from shared.contracts.prices import Price
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.replace import Replaced, amend
-from shared.exchange.acceptance.risk_checks import Exposure, Instrument
+from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.acceptance.replace import Replaced, admit_replacement
 from shared.exchange.fx import Rate
 from shared.exchange.ledger import Entry, transfer
 from shared.exchange.lots import held
-from shared.exchange.matching.book import Book, Execution, Fill
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.ending import end
 from shared.exchange.matching.execution import execute
+from shared.exchange.matching.fills import Fill
 from shared.exchange.matching.liquidity import Liquidity
-from shared.exchange.matching.matching import MarketRules
 from shared.exchange.order import Account, Key, Order
 from shared.money import ZERO, cents
 from tests.unit.price_index import concerned, followed
@@ -44,22 +45,22 @@ SESSION = timedelta(minutes=1)
 
 
 @dataclass
-class Desk:
-    """``asleep``: only the orders that the index wakes are settled, as in the service; else all that are open."""
+class InMemoryExchange:
+    """Execute, if ``indexed``, only the orders that the index finds, as the service does, else all open orders."""
 
     start: dict[UUID, Decimal]
-    asleep: bool = True
+    indexed: bool = True
     book: Book = field(init=False)
     now: datetime = ACCEPTED
     closes_at: datetime = ACCEPTED + SESSION
     orders: dict[Key, Order] = field(default_factory=dict)
     prices: dict[str, Price] = field(default_factory=dict)
-    #: Of a euro in the accounts' currency: as it may be filled at now, and the last.
+    #: The rate of a euro in the accounts' currency that may be used now, and the newest one.
     euro: Rate | None = None
     last_euro: Rate | None = None
     executions: list[Execution] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    #: The quantity of each order as it was asked for.
+    #: The quantity of each order as it was submitted.
     asked: dict[Key, Decimal] = field(default_factory=dict)
     numbers: int = 0
 
@@ -81,7 +82,7 @@ class Desk:
                 self.euro = None if sides is None else Rate(*sides, quoted_at=self.now)
                 self.last_euro = self.euro or self.last_euro
             case Sweep():
-                self._settle(self.prices)
+                self._execute(self.prices)
             case Cancel(nth):
                 if self.open_orders:
                     self._end([self._nth(nth)], OrderStatus.CANCELED)
@@ -104,7 +105,7 @@ class Desk:
         return self.open_orders[nth % len(self.open_orders)]
 
     def _mark(self) -> None:
-        """What positions are worth, as the view says."""
+        """Mark the accounts at the last prices, as the view does."""
         for owner, account in self.book.accounts.items():
             if account.is_marked:
                 values = [
@@ -115,7 +116,7 @@ class Desk:
                 self.book.accounts[owner] = replace(account, long_value=long, short_value=short)
 
     def _last(self, symbol: str) -> Decimal:
-        """What counts for the value of a position; without any rate nobody holds one."""
+        """The rate for the value of a position. Without any rate there is no position."""
         return self.last_euro.last if symbol in ABROAD and self.last_euro is not None else Decimal(1)
 
     def _transfer(self, step: Transfer) -> None:
@@ -126,25 +127,25 @@ class Desk:
 
     def _submit(self, step: Submit) -> None:
         self.numbers += 1
-        number = (self.numbers + 1) // 2  # each id is used twice; by two accounts, mostly
+        number = (self.numbers + 1) // 2  # each id is used twice, mostly by two accounts
         command = submission(step.terms, number, account_id=step.owner)
         if (step.owner, command.order_id) in self.orders:
             return
         account, symbol = self.book.accounts[step.owner], command.symbol
-        found = admit(command, self._listing(symbol), account, self._standing(step.owner, symbol), self.now)
+        found = admit(command, self._instrument(symbol), account, self._exposure(step.owner, symbol), self.now)
         if isinstance(found, Admitted):
             self.book.accounts[step.owner] = found.account
             self.orders.update({order.key: order for order in found.orders})
             self.asked[step.owner, command.order_id] = command.qty or ZERO
 
-    def _listing(self, symbol: str) -> Instrument:
+    def _instrument(self, symbol: str) -> Instrument:
         price = self.prices.get(symbol)
         abroad: dict[str, Any] = {"currency": ABROAD[symbol], "rate": self.last_euro} if symbol in ABROAD else {}
         if price is None:
             return Instrument(tradable=True, session_end=self.closes_at, **abroad)
         return Instrument(True, price.ask, price.bid, price.last, session_end=self.closes_at, **abroad)
 
-    def _standing(self, owner: UUID, symbol: str) -> Exposure:
+    def _exposure(self, owner: UUID, symbol: str) -> Exposure:
         held_for_orders = (
             order.held_for_orders for order in self.open_orders if (order.account_id, order.symbol) == (owner, symbol)
         )
@@ -158,30 +159,30 @@ class Desk:
             price = quote(text, at=self.now, sequence=len(self.executions) + 1, since=since, **known)
             fresh[price.symbol] = price
         self.prices.update(fresh)
-        taken = self.book.liquidity.taken
-        self.book.liquidity = Liquidity({pool: qty for pool, qty in taken.items() if pool[0] not in fresh})
+        consumed = self.book.liquidity.consumed
+        self.book.liquidity = Liquidity({pool: qty for pool, qty in consumed.items() if pool[0] not in fresh})
         self._mark()
-        self._settle(fresh)
+        self._execute(fresh)
 
-    def _settle(self, prices: dict[str, Price]) -> None:
+    def _execute(self, prices: dict[str, Price]) -> None:
         book = Book(self.book.accounts, self.book.lots, liquidity=self.book.liquidity)
         book.rates = {} if self.euro is None else {("EUR", "USD"): self.euro}
-        execution = execute(self._woken(prices), prices, book, self.now, RULES)
+        execution = execute(self._triggered(prices), prices, book, self.now, RULES)
         self.orders.update({changed.key: changed for changed in execution.orders})
         self.entries += execution.entries
         self.executions.append(execution)
         self._follow(prices)
 
-    def _woken(self, prices: dict[str, Price]) -> list[Order]:
-        """All of the order_groups of which a price concerns one."""
-        if not self.asleep:
+    def _triggered(self, prices: dict[str, Price]) -> list[Order]:
+        """All open orders of the groups that have an order which a price concerns."""
+        if not self.indexed:
             return self.open_orders
-        woken = {
+        triggered = {
             (order.account_id, order.order_group or order.id)
             for order in self.open_orders
-            if order.works and order.symbol in prices and self._concerns(order, prices[order.symbol])
+            if order.is_working and order.symbol in prices and self._concerns(order, prices[order.symbol])
         }
-        return [order for order in self.open_orders if (order.account_id, order.order_group or order.id) in woken]
+        return [order for order in self.open_orders if (order.account_id, order.order_group or order.id) in triggered]
 
     def _concerns(self, order: Order, price: Price) -> bool:
         return order.active_at < price.quoted_at and concerned(order, price, on_bar=self._on_bar(order))
@@ -192,7 +193,7 @@ class Desk:
     def _follow(self, prices: dict[str, Price]) -> None:
         for order in self.open_orders:
             price = prices.get(order.symbol)
-            if order.works and price is not None and order.active_at < price.quoted_at:
+            if order.is_working and price is not None and order.active_at < price.quoted_at:
                 self.orders[order.key] = followed(order, price, on_bar=self._on_bar(order))
 
     def _order_group(self, order: Order) -> list[Order]:
@@ -209,7 +210,7 @@ class Desk:
         self.orders.update(result.orders)
 
     def _close(self) -> None:
-        """The session is over, and the next one begins."""
+        """End the session, and begin the next one."""
         self.now = self.closes_at
         self.closes_at = self.now + SESSION
         over = [order for order in self.open_orders if order.expires_at is not None and order.expires_at <= self.now]
@@ -226,16 +227,18 @@ class Desk:
             requested_at=self.now,
             **step.changes,
         )
-        account, exposure = self.book.accounts[old.account_id], self._standing(old.account_id, old.symbol)
-        found = amend(self._order_group(old), command, self._listing(old.symbol), account, exposure, self.now)
+        account, exposure = self.book.accounts[old.account_id], self._exposure(old.account_id, old.symbol)
+        found = admit_replacement(
+            self._order_group(old), command, self._instrument(old.symbol), account, exposure, self.now
+        )
         if isinstance(found, Replaced):
             self.book.accounts[account.id] = found.account
             self.orders[old.key] = found.ended
             self.orders[found.order.key] = found.order
 
 
-def after(start: dict[UUID, Decimal], market: list[Step], *, asleep: bool = True) -> Desk:
-    desk = Desk(start, asleep=asleep)
+def after(start: dict[UUID, Decimal], market: list[Step], *, indexed: bool = True) -> InMemoryExchange:
+    exchange = InMemoryExchange(start, indexed=indexed)
     for step in market:
-        desk.take(step)
-    return desk
+        exchange.take(step)
+    return exchange

@@ -1,4 +1,4 @@
-"""Brackets and their kin: what the fill or the end of one order does to the others of its order_group."""
+"""Bracket, oto and oco orders: the effect of one order's fill or end on its group."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -10,12 +10,13 @@ import pytest
 
 from shared.contracts.orders import OrderStatus
 from shared.contracts.prices import Price
+from shared.contracts.reasons import CancelReason
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.risk_checks import Exposure
+from shared.exchange.acceptance.pre_trade import Exposure
 from shared.exchange.matching.book import Book, Canceled, Execution
 from shared.exchange.order import Order
-from tests.unit.settling import book_of, settled
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, QUOTED, facts, quote, submission
+from tests.unit.execution_examples import book_of, executed
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, INSTRUMENT, MARGIN, QUOTED, facts, quote, submission
 
 SHARE = {"participation": "1"}
 OTHER = UUID(int=2)
@@ -23,17 +24,17 @@ LATER = QUOTED + timedelta(seconds=1)
 
 
 def entered(text: str, book: Book, *, held: str = "0") -> list[Order]:
-    """The orders that it becomes, with what they reserve and promise."""
+    """The accepted orders. The book has their reservations."""
     exposure = Exposure(held=Decimal(held))
-    admitted = admit(submission(text), LISTING, book.accounts[ACCOUNT], exposure, ACCEPTED)
+    admitted = admit(submission(text), INSTRUMENT, book.accounts[ACCOUNT], exposure, ACCEPTED)
     assert isinstance(admitted, Admitted)
     book.accounts[ACCOUNT] = admitted.account
     return list(admitted.orders)
 
 
 def after(orders: list[Order], book: Book, *quotes: str | Price, **fields: Any) -> list[Order]:
-    """The same orders after a batch of prices."""
-    settled(orders, book, *quotes, **fields)
+    """The same orders after these quotes."""
+    executed(orders, book, *quotes, **fields)
     return [book.orders[order.key] for order in orders]
 
 
@@ -42,7 +43,7 @@ def shapes(orders: list[Order]) -> list[Any]:
 
 
 def test_the_exits_of_a_bracket_wait_for_its_entry() -> None:
-    """A price that reaches them does nothing; when the entry has filled they work, and only on later quotes."""
+    """A price that reaches them has no effect. They work once the entry has filled, and only on later quotes."""
     book = book_of("2000")
     orders = entered("buy 10 AAPL limit 100 bracket 110/95", book)
     assert shapes(orders) == [("accepted", 10, 0, 0), ("held", 10, 0, 0), ("held", 10, 0, 0)]
@@ -51,34 +52,38 @@ def test_the_exits_of_a_bracket_wait_for_its_entry() -> None:
     filled = after(orders, book, "AAPL 94/94.5 94.25")
     assert shapes(filled) == [("filled", 10, 10, 0), ("accepted", 10, 0, 10), ("accepted", 10, 0, 0)]
     assert {leg.active_at for leg in filled[1:]} == {QUOTED}
-    assert not settled(filled, book, "AAPL 94/94.5 94.25").fills
+    assert not executed(filled, book, "AAPL 94/94.5 94.25").fills
 
 
 @pytest.mark.parametrize(
     ("on", "winner", "price"), [("AAPL 110/111 111", "take_profit", "110"), ("AAPL 93/95 94", "stop_loss", "93")]
 )
 def test_the_exit_that_fills_cancels_the_other(on: str, winner: str, price: str) -> None:
-    """Only one of them sells what the entry bought."""
+    """Only one of them sells the entry's shares."""
     book = book_of("2000")
     orders = after(entered("buy 10 AAPL limit 100 bracket 110/95", book), book, "AAPL 99/100 100")
-    execution = settled(orders, book, on, at=LATER)
+    execution = executed(orders, book, on, at=LATER)
     ((filled, fill), (canceled, why)) = execution.outcomes
     assert (filled.leg, str(getattr(fill, "price", ""))) == (winner, price)
-    assert facts(canceled.status, why, canceled.held_for_orders) == (OrderStatus.CANCELED, Canceled("oco"), 0)
+    assert facts(canceled.status, why, canceled.held_for_orders) == (
+        OrderStatus.CANCELED,
+        Canceled(CancelReason.OCO),
+        0,
+    )
     assert book.held(filled) == 0
 
 
-def test_of_two_exits_inside_one_bar_the_worse_is_assumed() -> None:
-    """Nobody knows which came first."""
+def test_the_worse_of_two_exits_inside_one_bar_fills() -> None:
+    """The sequence of prices inside a bar is unknown."""
     book = book_of("2000", fills={"fills_on": "bar"})
     orders = after(entered("buy 10 AAPL limit 100 bracket 110/95", book), book, "AAPL 99/100 100")
     both = quote("AAPL 99/101 100 of 100 111 94", at=LATER, since=QUOTED)
-    (fill,) = settled(orders, book, both, at=LATER).fills
+    (fill,) = executed(orders, book, both, at=LATER).fills
     assert facts(fill.order.leg, fill.price) == ("stop_loss", 95)
 
 
 def test_one_exit_is_enough_for_an_oto() -> None:
-    """It promises the shares by itself."""
+    """It holds the shares by itself."""
     book = book_of("2000")
     orders = after(entered("buy 10 AAPL limit 100 oto /95:94", book), book, "AAPL 99/100 100")
     assert shapes(orders) == [("filled", 10, 10, 0), ("accepted", 10, 0, 10)]
@@ -86,33 +91,33 @@ def test_one_exit_is_enough_for_an_oto() -> None:
 
 
 def test_a_short_bracket_buys_back() -> None:
-    """Its exits are buys: the profit lies below, the loss above."""
+    """Its exits are buys, with the profit below and the loss above."""
     book = book_of("2000", **MARGIN)
     orders = after(entered("sell 10 AAPL limit 100 bracket 90/105", book), book, "AAPL 100/101 100")
     assert [order.side.value for order in orders] == ["sell", "buy", "buy"]
     assert book.held(orders[0]) == -10
-    (fill,) = settled(orders, book, "AAPL 104/106 105", at=LATER).fills
+    (fill,) = executed(orders, book, "AAPL 104/106 105", at=LATER).fills
     assert facts(fill.price, book.held(orders[0])) == (106, 0)
     assert book.accounts[ACCOUNT].reserved == 0
 
 
 def partly(book: Book, size: str) -> list[Order]:
-    """A bracket whose entry has bought that much of ten."""
+    """A bracket whose entry has bought ``filled`` of its ten shares."""
     orders = entered("buy 10 AAPL limit 100 bracket 110/95", book)
     return after(orders, book, quote("AAPL 99/100 100", ask_size=Decimal(size)))
 
 
-def test_what_an_entry_bought_in_part_is_promised_to_its_exits() -> None:
-    """Nobody else may sell it; the exits still wait for the rest."""
+def test_the_shares_of_a_partly_filled_entry_are_held_for_its_exits() -> None:
+    """No other order may sell them, and the exits wait for the rest."""
     book = book_of("2000", fills=SHARE)
     orders = partly(book, "4")
     assert shapes(orders) == [("partially_filled", 10, 4, 4), ("held", 10, 0, 0), ("held", 10, 0, 0)]
     orders = after(orders, book, quote("AAPL 99/100 100", ask_size=Decimal(9), sequence=2), at=LATER)
-    assert shapes(orders)[0] == ("partially_filled", 10, 9, 9)  # five more, for four were taken of these nine
+    assert shapes(orders)[0] == ("partially_filled", 10, 9, 9)  # five more, since four of these nine were consumed
 
 
-def test_an_entry_that_ends_with_a_part_leaves_exits_for_that_part() -> None:
-    """It can no longer pay for the rest: four are sold by the exits, and not ten."""
+def test_an_entry_that_ends_partly_filled_leaves_exits_for_its_shares() -> None:
+    """Its account can no longer pay for the rest. The exits sell four shares and not ten."""
     book = book_of("2000", fills=SHARE)
     orders = partly(book, "4")
     book.accounts[ACCOUNT] = replace(book.accounts[ACCOUNT], cash=Decimal(0))
@@ -120,22 +125,22 @@ def test_an_entry_that_ends_with_a_part_leaves_exits_for_that_part() -> None:
     assert shapes(orders) == [("canceled", 10, 4, 0), ("accepted", 4, 0, 4), ("accepted", 4, 0, 0)]
 
 
-def test_an_entry_that_was_replaced_leaves_exits_for_all_that_it_bought() -> None:
-    """Three by the old one, seven by the new one; what was bought so far is held_for_orders to them."""
+def test_the_exits_get_the_shares_of_a_replaced_entry_as_well() -> None:
+    """The old entry bought three, the new one seven. All of them are held for the exits."""
     book = book_of("2000")
     entry, *exits = entered("buy 7 AAPL limit 100 bracket 110/95", book)
     orders = after([replace(entry, carried=Decimal(3), held_for_orders=Decimal(3)), *exits], book, "AAPL 99/100 100")
     assert [leg.qty for leg in orders[1:]] == [10, 10]
 
 
-def test_an_entry_that_is_refused_takes_its_exits_with_it() -> None:
-    """There is nothing to sell."""
+def test_the_exits_of_a_rejected_entry_end_with_it() -> None:
+    """They have nothing to sell."""
     book = book_of("2000")
     orders = entered("buy 10 AAPL limit 100 bracket 110/95", book)
     book.accounts[ACCOUNT] = replace(book.accounts[ACCOUNT], cash=Decimal(0))
-    execution = settled(orders, book, "AAPL 99/100 100")
+    execution = executed(orders, book, "AAPL 99/100 100")
     assert [each.status.value for each, _ in execution.outcomes] == ["rejected", "canceled", "canceled"]
-    assert [why for _, why in execution.outcomes[1:]] == [Canceled("entry_ended")] * 2
+    assert [why for _, why in execution.outcomes[1:]] == [Canceled(CancelReason.ENTRY_ENDED)] * 2
 
 
 def oco(book: Book) -> list[Order]:
@@ -143,16 +148,16 @@ def oco(book: Book) -> list[Order]:
 
 
 def test_the_two_orders_of_an_oco_share_one_quantity() -> None:
-    """What one fills the other no longer can, in parts as well; the shares are held_for_orders once."""
+    """A fill of one reduces the other, in parts as well. The shares are held once."""
     book = book_of("0", "10 for 900", fills=SHARE)
     orders = oco(book)
     assert shapes(orders) == [("accepted", 10, 0, 10), ("accepted", 10, 0, 0)]
     orders = after(orders, book, quote("AAPL 110/111 110", bid_size=Decimal(4)))
     assert shapes(orders) == [("partially_filled", 10, 4, 6), ("accepted", 6, 0, 0)]
-    book.liquidity.taken.clear()
+    book.liquidity.consumed.clear()
     orders = after(orders, book, quote("AAPL 94/95 94", bid_size=Decimal(5)), at=LATER)
     assert shapes(orders) == [("partially_filled", 5, 4, 1), ("partially_filled", 6, 5, 0)]
-    book.liquidity.taken.clear()
+    book.liquidity.consumed.clear()
     orders = after(orders, book, quote("AAPL 110/111 110", bid_size=Decimal(9)), at=LATER)
     assert [order.status.value for order in orders] == ["canceled", "filled"]  # once triggered it sells at the market
     assert [order.filled_qty for order in orders] == [4, 6]
@@ -160,19 +165,19 @@ def test_the_two_orders_of_an_oco_share_one_quantity() -> None:
 
 
 def test_an_exit_that_cannot_fill_any_more_ends_the_other() -> None:
-    """The shares are gone: neither is left behind."""
+    """The shares are gone, so neither order stays open."""
     book = book_of("0", "4 for 360")
-    execution: Execution = settled(oco(book), book, "AAPL 110/111 110")
+    execution: Execution = executed(oco(book), book, "AAPL 110/111 110")
     assert [each.status.value for each, _ in execution.outcomes] == ["rejected", "canceled"]
 
 
-def test_families_of_two_accounts_are_two() -> None:
-    """Ids are the senders'; the same one twice means two orders, of which each fills for its own account."""
+def test_groups_with_the_same_id_in_two_accounts_are_two_groups() -> None:
+    """Senders choose the ids. Each order fills for its own account."""
     other = replace(book_of("2000").accounts[ACCOUNT], id=OTHER)
     book = book_of("2000")
     mine = entered("buy 10 AAPL limit 100 bracket 110/95", book)
     theirs = [replace(order, account_id=OTHER) for order in mine]
     book.accounts[OTHER] = replace(other, reserved=Decimal(1000))
-    execution = settled([*mine, *theirs], book, "AAPL 99/100 100")
+    execution = executed([*mine, *theirs], book, "AAPL 99/100 100")
     assert {fill.order.account_id for fill in execution.fills} == {ACCOUNT, OTHER}
     assert len(execution.orders) == 6

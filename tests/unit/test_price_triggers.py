@@ -1,4 +1,4 @@
-"""Which prices concern an order: no price that does anything to it is missed."""
+"""The index of price triggers misses no price that affects an order."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from shared.contracts.orders import OrderType, Side
 from shared.contracts.prices import Price
-from shared.exchange.matching.matching import MarketRules, Match, match
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.matching import Match, match
 from shared.exchange.matching.triggers import TriggerDirection, price_trigger
 from shared.exchange.order import Order
 from tests.unit.price_index import concerned, followed
@@ -34,10 +35,10 @@ EVERY = Decimal("Infinity")
         ("buy 1 AAPL trailing_stop 5%", {"hwm": Decimal(100)}, "above", "105"),
     ],
 )
-def test_a_resting_order_is_asleep_until_its_price(
+def test_a_resting_order_is_triggered_at_its_price(
     terms: str, fields: dict[str, Any], trigger_direction: str, trigger_price: str
 ) -> None:
-    """A limit on its good side, a stop on the other; once it was reached, its limit counts."""
+    """A limit is on its good side, a stop on the other. After its stop was reached, the limit counts."""
     assert price_trigger(order(terms, **fields)) == (TriggerDirection(trigger_direction), Decimal(trigger_price))
 
 
@@ -52,13 +53,13 @@ def test_a_resting_order_is_asleep_until_its_price(
     ],
 )
 def test_every_price_concerns_an_order_that_waits_for_none(terms: str, fields: dict[str, Any]) -> None:
-    """At the market, at once, or without a best price to follow yet."""
+    """It is a market order, must fill at once, or has no best price to follow yet."""
     assert price_trigger(order(terms, **fields)) == (TriggerDirection.BELOW, EVERY)
 
 
 @pytest.mark.parametrize("terms", ["buy 1 AAPL market opg", "sell 1 AAPL limit 90 cls"])
 def test_no_price_concerns_an_order_for_an_auction(terms: str) -> None:
-    """It is on neither side of the index, however eager its limit is."""
+    """It is on neither side of the index, however good its limit is."""
     waiting = order(terms)
     assert price_trigger(waiting) == (TriggerDirection.AUCTION, EVERY)
     for last in ("1", "100", "10000"):
@@ -88,7 +89,7 @@ def orders(draw: st.DrawFn) -> Order:
 
 @st.composite
 def prices(draw: st.DrawFn) -> Price:
-    """A bar that began with, before or after the order, with both sides of a quote, one, or none."""
+    """A bar that began with, before or after the order, and a quote with both sides, one or none."""
     bar = draw(st.lists(levels, min_size=4, max_size=4))
     first, last, low, high = bar[0], bar[1], min(bar), max(bar)
     bid, ask = (draw(st.sampled_from(["", str(last - away), str(last + away)])) for away in (Decimal("0.05"),) * 2)
@@ -97,15 +98,15 @@ def prices(draw: st.DrawFn) -> Price:
 
 
 @given(orders(), prices(), st.booleans())
-def test_a_price_that_fills_or_triggers_an_order_wakes_it(order: Order, price: Price, on_bar: bool) -> None:
-    """The index may wake it for nothing; it never lets it sleep through what concerns it."""
+def test_a_price_that_changes_an_order_is_found_by_the_index(order: Order, price: Price, on_bar: bool) -> None:
+    """The index may find an order for nothing, and never misses one."""
     found = match(order, price, MarketRules(), on_bar=on_bar)
     if found.price is not None or found.order.triggered != order.triggered:
         assert concerned(order, price, on_bar=on_bar)
 
 
 @given(orders(), prices(), st.booleans())
-def test_a_trailing_stop_that_sleeps_only_follows(order: Order, price: Price, on_bar: bool) -> None:
-    """As the index's own update makes all of them do, in one statement."""
+def test_a_trailing_stop_that_is_not_triggered_only_follows(order: Order, price: Price, on_bar: bool) -> None:
+    """The index's own update lets all of them follow in one statement."""
     if order.type is OrderType.TRAILING_STOP and order.hwm is not None and not concerned(order, price, on_bar=on_bar):
         assert match(order, price, MarketRules(), on_bar=on_bar) == Match(followed(order, price, on_bar=on_bar))

@@ -1,4 +1,4 @@
-"""An open order is replaced: another goes on with what was left of it."""
+"""Replacing an open order: a new order continues with its rest."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,26 +9,28 @@ from uuid import UUID
 import pytest
 
 from shared.contracts.orders import OrderClass, OrderStatus, ReplaceOrder
+from shared.contracts.reasons import RejectReason
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.replace import Replaced, amend
-from shared.exchange.acceptance.risk_checks import Exposure, Halt, Instrument, Refusal
+from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument
+from shared.exchange.acceptance.replace import Replaced, admit_replacement
 from shared.exchange.order import Account, Leg, Order
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, order, submission
+from shared.exchange.refusal import Refusal
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, INSTRUMENT, MARGIN, account, facts, order, submission
 
 NOW = ACCEPTED + timedelta(minutes=1)
 CLOSE = ACCEPTED + timedelta(hours=6)
-OPEN = Instrument(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)
+OPEN = Instrument(True, INSTRUMENT.ask, INSTRUMENT.bid, INSTRUMENT.last, session_end=CLOSE)
 NEW = UUID(int=99)
 
 
 def begun(text: str = "buy 10 AAPL limit 100", filled: str = "4", **fields: Any) -> Order:
-    """An order of which a part has filled; what is left of a buy has 600 reserved, of a sale it is held_for_orders."""
+    """A partly filled order. The rest of a buy has 600 reserved, the rest of a sell has its shares held."""
     given = {"filled_qty": Decimal(filled), "status": OrderStatus.PARTIALLY_FILLED}
     kept = {"reserved": Decimal(600)} if text.startswith("buy") else {"held_for_orders": Decimal(6)}
     return order(text, **{**given, **kept, **fields})
 
 
-def amended(
+def answer_to(
     old: Order,
     order_group: list[Order] | None = None,
     *,
@@ -40,17 +42,17 @@ def amended(
 ) -> Replaced | Refusal:
     command = ReplaceOrder(account_id=ACCOUNT, order_id=old.id, new_order_id=NEW, requested_at=NOW, **changes)
     exposure = Exposure(Decimal(held), Decimal(held_for_orders))
-    return amend(order_group or [old], command, instrument, owner or account("5000", "600"), exposure, NOW)
+    return admit_replacement(order_group or [old], command, instrument, owner or account("5000", "600"), exposure, NOW)
 
 
 def replaced(old: Order, order_group: list[Order] | None = None, **changes: Any) -> Replaced:
-    found = amended(old, order_group, **changes)
+    found = answer_to(old, order_group, **changes)
     assert isinstance(found, Replaced)
     return found
 
 
-def test_the_new_order_carries_only_what_was_left() -> None:
-    """Of ten, four have filled; the whole becomes twelve, so eight are still to come."""
+def test_the_new_order_has_only_the_rest() -> None:
+    """Four of ten have filled. With a new quantity of twelve, eight are open."""
     found = replaced(begun(), qty="12", limit_price="102")
     assert facts(found.ended.status, found.ended.filled_qty, found.ended.reserved) == (OrderStatus.REPLACED, 4, 0)
     new = found.order
@@ -59,8 +61,8 @@ def test_the_new_order_carries_only_what_was_left() -> None:
     assert facts(new.reserved, found.account.reserved) == (816, 816)
 
 
-def test_what_is_not_changed_stays() -> None:
-    """Side, type, prices, the strategy and the journey are those of the old one; so is the quantity that was left."""
+def test_terms_that_are_not_changed_stay() -> None:
+    """Side, type, prices, strategy, trace and open quantity are those of the old order."""
     old = begun("sell 10 AAPL stop_limit 95 94", strategy_id=UUID(int=5), trace="journey")
     new = replaced(old, held="6", held_for_orders="6").order
     kept = ("symbol", "side", "type", "time_in_force", "limit_price", "stop_price", "strategy_id", "trace")
@@ -68,8 +70,8 @@ def test_what_is_not_changed_stays() -> None:
     assert new.qty == 6
 
 
-def test_a_chain_of_replaces_remembers_all_that_filled() -> None:
-    """Three after four: the exits of an entry will ask for seven."""
+def test_a_chain_of_replaces_remembers_all_fills() -> None:
+    """Four and then three have filled, so the exits of the entry get seven."""
     assert replaced(begun(filled="3", carried=Decimal(4))).order.carried == 7
 
 
@@ -83,19 +85,19 @@ def test_a_chain_of_replaces_remembers_all_that_filled() -> None:
     ],
 )
 def test_each_price_may_change(text: str, changes: dict[str, Any], field: str, value: str) -> None:
-    """A trail is of the kind that it was."""
+    """A trail stays an amount or a percentage."""
     old = begun(text)
     assert getattr(replaced(old, held="6", held_for_orders="6", **changes).order, field) == Decimal(value)
 
 
 def test_a_new_time_in_force_has_its_own_end() -> None:
-    """Day until the close, gtc for ever."""
+    """A day order ends at the close, a gtc order never."""
     assert replaced(begun(), time_in_force="day").order.expires_at == CLOSE
     assert replaced(begun(expires_at=CLOSE)).order.expires_at is None
 
 
-def test_a_trailing_stop_keeps_the_best_price_that_it_saw() -> None:
-    """It was accepted long ago, though its terms are new."""
+def test_a_replaced_trailing_stop_keeps_its_best_price() -> None:
+    """It has followed the market since the old order was accepted."""
     old = begun("sell 10 AAPL trailing_stop 5", hwm=Decimal(130))
     assert replaced(old, held="6", held_for_orders="6", trail="3").order.hwm == 130
 
@@ -103,8 +105,8 @@ def test_a_trailing_stop_keeps_the_best_price_that_it_saw() -> None:
 @pytest.mark.parametrize(
     ("changes", "triggered"), [({"limit_price": "101"}, True), ({"stop_price": "105"}, False), ({"qty": "9"}, True)]
 )
-def test_a_stop_that_was_reached_stays_so_unless_it_is_moved(changes: dict[str, Any], *, triggered: bool) -> None:
-    """A new stop is to be reached again."""
+def test_a_triggered_stop_stays_triggered_unless_it_is_moved(changes: dict[str, Any], *, triggered: bool) -> None:
+    """A new stop must be reached again."""
     old = begun("buy 10 AAPL stop_limit 99 100", triggered=True)
     assert replaced(old, **changes).order.triggered is triggered
 
@@ -127,30 +129,30 @@ def test_a_stop_that_was_reached_stays_so_unless_it_is_moved(changes: dict[str, 
         (begun(order_class=OrderClass.BRACKET), {"qty": "10.5", "time_in_force": "day"}, "qty"),
     ],
 )
-def test_a_replace_that_cannot_be_says_why(old: Order, changes: dict[str, Any], reason: str) -> None:
-    """The order stays as it was, and so does the account."""
-    found = amended(old, held="6", held_for_orders="6", **changes)
+def test_an_impossible_replace_is_refused_with_its_reason(old: Order, changes: dict[str, Any], reason: str) -> None:
+    """The order and the account do not change."""
+    found = answer_to(old, held="6", held_for_orders="6", **changes)
     assert isinstance(found, Refusal)
     assert found.reason == reason
 
 
-def test_what_does_not_fit_is_said_in_one_sentence() -> None:
-    """With the field, and without the words of the library."""
-    found = amended(begun(), stop_price="90")
-    assert found == Refusal("invalid", "stop_price does not go with a limit order")
-    found = amended(begun("sell 10 AAPL trailing_stop 5%"), trail="100")
-    assert found == Refusal("invalid", "trail_percent: Input should be less than 100")
+def test_invalid_terms_are_refused_in_one_sentence() -> None:
+    """It begins with the field and has none of the library's words."""
+    found = answer_to(begun(), stop_price="90")
+    assert found == Refusal(RejectReason.INVALID, "stop_price cannot be set on a limit order")
+    found = answer_to(begun("sell 10 AAPL trailing_stop 5%"), trail="100")
+    assert found == Refusal(RejectReason.INVALID, "trail_percent: Input should be less than 100")
 
 
-def test_it_is_checked_beside_the_account_without_the_old_order() -> None:
-    """What the old one had reserved and held_for_orders is there for the new one, and not a cent more."""
+def test_the_new_order_is_checked_against_the_account_without_the_old_one() -> None:
+    """It may use the old order's reservation and shares, and not a cent more."""
     exact = account("612", "600")
     assert replaced(begun(), owner=exact, limit_price="102").account.reserved == 612
-    refused = amended(begun(), owner=account("611.99", "600"), limit_price="102")
+    refused = answer_to(begun(), owner=account("611.99", "600"), limit_price="102")
     assert isinstance(refused, Refusal)
     selling = begun("sell 10 AAPL limit 110")
     assert replaced(selling, held="9", held_for_orders="8", qty="11").order.held_for_orders == 7
-    assert isinstance(amended(selling, held="9", held_for_orders="8", qty="12"), Refusal)
+    assert isinstance(answer_to(selling, held="9", held_for_orders="8", qty="12"), Refusal)
 
 
 def order_group(text: str, *, held: str = "0") -> list[Order]:
@@ -160,8 +162,8 @@ def order_group(text: str, *, held: str = "0") -> list[Order]:
     return list(entered.orders)
 
 
-def test_an_entry_keeps_its_place_before_its_exits() -> None:
-    """What it has bought so far stays held_for_orders to them."""
+def test_a_replaced_entry_keeps_its_exits() -> None:
+    """The shares bought so far stay held for them."""
     entry, *exits = order_group("buy 10 AAPL limit 100 bracket 110/95")
     entry = replace(entry, filled_qty=Decimal(4), held_for_orders=Decimal(4), reserved=Decimal(600))
     new = replaced(entry, [entry, *exits], held="4", held_for_orders="4", limit_price="101").order
@@ -169,8 +171,8 @@ def test_an_entry_keeps_its_place_before_its_exits() -> None:
     assert facts(new.qty, new.carried, new.held_for_orders, new.reserved) == (6, 4, 4, 606)
 
 
-def test_an_exit_that_is_held_goes_on_being_held() -> None:
-    """It needs nothing and promises nothing yet, and nobody asks what is held."""
+def test_a_held_exit_stays_held() -> None:
+    """It needs no buying power and no shares yet."""
     entry, gain, loss = order_group("buy 10 AAPL limit 100 bracket 110/95:94")
     found = replaced(loss, [entry, gain, loss], stop_price="96", limit_price="95", time_in_force="day")
     new = found.order
@@ -185,20 +187,18 @@ def test_an_exit_that_is_held_goes_on_being_held() -> None:
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_nothing_is_replaced_while_its_symbol_is_halted(place: int) -> None:
-    """Neither an entry nor the exits that wait for it, whatever is to change."""
+def test_no_order_is_replaced_while_its_symbol_is_halted(place: int) -> None:
+    """Neither an entry nor its held exits are, whatever changes."""
     orders = order_group("buy 10 AAPL limit 100 bracket 110/95")
     halted = replace(OPEN, halt=Halt(ACCEPTED, "news pending"))
-    found = amended(orders[place], orders, instrument=halted, time_in_force="day")
+    found = answer_to(orders[place], orders, instrument=halted, time_in_force="day")
     assert isinstance(found, Refusal)
     assert (found.reason, "since 2026-11-23 15:00:00 UTC: news" in found.message) == ("symbol_halted", True)
 
 
 @pytest.mark.parametrize(("place", "change", "held_for_orders"), [(0, "limit_price", 10), (1, "stop_price", 0)])
-def test_the_shares_of_two_exits_are_promised_once_after_a_replace(
-    place: int, change: str, held_for_orders: int
-) -> None:
-    """Whichever of them is replaced."""
+def test_the_shares_of_two_exits_are_held_once_after_a_replace(place: int, change: str, held_for_orders: int) -> None:
+    """This holds whichever of them is replaced."""
     exits = order_group("sell 10 AAPL limit 110 oco 110/95", held="10")
     new = replaced(exits[place], exits, held="10", held_for_orders="10", **{change: "100"}).order
     assert facts(new.held_for_orders, new.order_group, new.leg, new.qty) == (
@@ -210,7 +210,7 @@ def test_the_shares_of_two_exits_are_promised_once_after_a_replace(
     assert getattr(new, change) == 100
 
 
-def test_a_slow_account_is_slow_again() -> None:
+def test_latency_applies_to_a_replaced_order_again() -> None:
     """The new order needs its time to the market, as any other."""
     slow = account("5000", "600", fills={"latency": "2"})
     assert replaced(begun(), owner=slow).order.active_at == NOW + timedelta(seconds=2)

@@ -1,4 +1,4 @@
-"""What is checked before an order is accepted: each refusal by its name, and by example."""
+"""The checks before an order is accepted, with an example of each reason."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -10,24 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.orders import Side
-from shared.exchange.acceptance.risk_checks import (
-    DUPLICATE,
-    Exposure,
-    Halt,
-    Instrument,
-    Refusal,
-    refuse,
-    size_up,
-    unknown_symbol,
-)
-from shared.exchange.matching.matching import MarketRules, match
+from shared.contracts.reasons import RejectReason
+from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument
+from shared.exchange.acceptance.risk_checks import DUPLICATE, refuse, unknown_symbol
+from shared.exchange.acceptance.sizing import size_up
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.matching import match
 from shared.exchange.order import Account
+from shared.exchange.refusal import Refusal
 from shared.money import CENT, cents
-from tests.unit.trading_examples import ACCOUNT, LISTING, MARGIN, account, order, quote, submission
+from tests.unit.trading_examples import ACCOUNT, INSTRUMENT, MARGIN, account, order, quote, submission
 
 UNQUOTED = Instrument(tradable=True, last=Decimal(100))
 UNPRICED = Instrument(tradable=True)
-HALTED = replace(LISTING, halt=Halt(datetime(2026, 11, 23, 15, 4, 5, tzinfo=UTC), "news pending"))
+HALTED = replace(INSTRUMENT, halt=Halt(datetime(2026, 11, 23, 15, 4, 5, tzinfo=UTC), "news pending"))
 RICH = account("100000", **MARGIN)
 
 
@@ -36,9 +32,11 @@ def exposure(held: str = "0", held_for_orders: str = "0", **fields: Any) -> Expo
 
 
 def refusal_of(
-    terms: str, owner: Account = RICH, known: Exposure | None = None, *, instrument: Instrument = LISTING
+    terms: str, owner: Account = RICH, known: Exposure | None = None, *, instrument: Instrument = INSTRUMENT
 ) -> Refusal | None:
-    return refuse(submission(terms), instrument, owner, known or exposure(), owner.settings.limits)
+    asked, held = submission(terms), known or exposure()
+    size = size_up(asked, instrument, owner, held)
+    return refuse(asked, size, instrument, owner, held, owner.settings.limits)
 
 
 def reason_of(terms: str, owner: Account = RICH, known: Exposure | None = None, **fields: Any) -> str | None:
@@ -47,7 +45,7 @@ def reason_of(terms: str, owner: Account = RICH, known: Exposure | None = None, 
 
 
 def needed(
-    terms: str, instrument: Instrument = LISTING, known: Exposure | None = None, owner: Account = RICH
+    terms: str, instrument: Instrument = INSTRUMENT, known: Exposure | None = None, owner: Account = RICH
 ) -> Decimal:
     return size_up(submission(terms), instrument, owner, known or exposure()).needed
 
@@ -55,27 +53,27 @@ def needed(
 @pytest.mark.parametrize(
     ("terms", "instrument", "reserved"),
     [
-        ("buy 10 AAPL limit 99.50", LISTING, "995.00"),
+        ("buy 10 AAPL limit 99.50", INSTRUMENT, "995.00"),
         ("buy 10 AAPL limit 99.50", UNPRICED, "995.00"),
-        ("buy 10 AAPL market", LISTING, "1011.01"),
+        ("buy 10 AAPL market", INSTRUMENT, "1011.01"),
         ("buy 10 AAPL market", UNQUOTED, "1010.00"),
         ("buy 10 AAPL market", UNPRICED, "0.00"),
-        ("buy 10 AAPL stop 105", LISTING, "1060.50"),
-        ("buy 10 AAPL stop_limit 105 106", LISTING, "1060"),
+        ("buy 10 AAPL stop 105", INSTRUMENT, "1060.50"),
+        ("buy 10 AAPL stop_limit 105 106", INSTRUMENT, "1060"),
         ("buy 10 AAPL trailing_stop 5", UNQUOTED, "1060.50"),
         ("buy 10 AAPL trailing_stop 5%", UNQUOTED, "1060.50"),
-        ("buy 0.333333333 AAPL limit 99.99", LISTING, "33.33"),
-        ("buy 0.5 AAPL limit 0.01", LISTING, "0.01"),
-        ("buy $1000 AAPL market", LISTING, "1000"),
+        ("buy 0.333333333 AAPL limit 99.99", INSTRUMENT, "33.33"),
+        ("buy 0.5 AAPL limit 0.01", INSTRUMENT, "0.01"),
+        ("buy $1000 AAPL market", INSTRUMENT, "1000"),
         ("buy $1000 AAPL market", UNPRICED, "1000"),
-        ("sell 10 AAPL market", LISTING, "1031.03"),
-        ("sell 10 AAPL limit 90", LISTING, "1031.03"),
-        ("sell 10 AAPL limit 110", LISTING, "1100"),
+        ("sell 10 AAPL market", INSTRUMENT, "1031.03"),
+        ("sell 10 AAPL limit 90", INSTRUMENT, "1031.03"),
+        ("sell 10 AAPL limit 110", INSTRUMENT, "1100"),
         ("sell 10 AAPL stop 90", UNQUOTED, "1030"),
     ],
 )
-def test_what_opens_a_position_needs_what_it_may_cost(terms: str, instrument: Instrument, reserved: str) -> None:
-    """A limit its limit; at the market a percent more; a short sale its limit, or three percent above the ask."""
+def test_opening_a_position_needs_its_worst_likely_cost(terms: str, instrument: Instrument, reserved: str) -> None:
+    """A limit order needs its limit, a market order one percent more, a short sale its limit or 3 % above the ask."""
     assert needed(terms, instrument) == Decimal(reserved)
 
 
@@ -90,18 +88,20 @@ def test_what_opens_a_position_needs_what_it_may_cost(terms: str, instrument: In
         ("buy 10 AAPL limit 99.50", "10", "0", "995"),
     ],
 )
-def test_what_closes_one_needs_no_buying_power(terms: str, held: str, held_for_orders: str, reserved: str) -> None:
-    """Only what goes beyond the shares held and not held_for_orders yet does."""
+def test_closing_a_position_needs_no_buying_power(terms: str, held: str, held_for_orders: str, reserved: str) -> None:
+    """Only the shares beyond the free position need any."""
     assert needed(terms, known=exposure(held, held_for_orders)) == Decimal(reserved)
 
 
 @pytest.mark.parametrize(("cash", "reserved"), [("995.00", "0"), ("1995", "1000")])
 def test_exactly_enough_buying_power_is_enough(cash: str, reserved: str) -> None:
-    """What other orders have reserved is not there; to the cent."""
+    """Cash reserved by other orders does not count, to the cent."""
     assert refusal_of("buy 10 AAPL limit 99.50", account(cash, reserved)) is None
     short = account(str(Decimal(cash) - CENT), reserved)
     refusal = refusal_of("buy 10 AAPL limit 99.50", short)
-    assert refusal == Refusal("insufficient_buying_power", "insufficient buying power (needed: 995, available: 994.99)")
+    assert refusal == Refusal(
+        RejectReason.INSUFFICIENT_BUYING_POWER, "insufficient buying power (needed: 995, available: 994.99)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,18 +111,18 @@ def test_exactly_enough_buying_power_is_enough(cash: str, reserved: str) -> None
         (account("1000", "300"), "700"),
         (account("1000", **MARGIN), "2000"),
         (account("-500", long="1500", **MARGIN), "500"),  # 1,000 of equity, 1,500 held
-        (account("2000", short="-1000", **MARGIN), "1000"),  # the proceeds of a short sale are not its owner's
+        (account("2000", short="-1000", **MARGIN), "1000"),  # the proceeds of a short sale do not belong to the owner
         (account("2000", "400", short="-1000", **MARGIN), "600"),
         (account("-900", long="1500", **MARGIN), "-300"),
     ],
 )
-def test_buying_power_is_a_multiple_of_equity_less_what_is_held(owner: Account, power: str) -> None:
-    """Long and short count alike, and so does what open orders have reserved."""
+def test_buying_power_is_a_multiple_of_equity_less_positions(owner: Account, power: str) -> None:
+    """Long and short positions count alike, and so do the reservations of open orders."""
     assert owner.buying_power == Decimal(power)
 
 
-def test_who_owes_too_much_may_still_get_out() -> None:
-    """A margin account without buying power closes what it has, long or short, and opens nothing."""
+def test_an_account_without_buying_power_may_close_its_positions() -> None:
+    """It closes long and short positions and opens none."""
     under = account("-1400", long="1500", **MARGIN)
     assert reason_of("sell 15 AAPL market", under, exposure("15")) is None
     assert reason_of("buy 15 AAPL market", under, exposure("-15")) is None
@@ -130,16 +130,17 @@ def test_who_owes_too_much_may_still_get_out() -> None:
 
 
 def test_a_market_buy_before_the_first_price_is_checked_when_it_fills() -> None:
-    """There is no made-up price, so there is nothing to compare with."""
+    """No price is made up, so there is nothing to check against."""
     assert refusal_of("buy 10 AAPL market", account("0"), instrument=UNPRICED) is None
 
 
 @pytest.mark.parametrize("kind", ["market", "limit 99.50", "stop 99.50"])
-def test_without_short_selling_only_held_and_unpromised_shares_can_be_sold(kind: str) -> None:
-    """The cash in the account does not matter."""
+def test_without_short_selling_only_free_shares_can_be_sold(kind: str) -> None:
+    """The account's cash does not matter."""
     assert refusal_of(f"sell 1.5 AAPL {kind}", account("0"), exposure("4", "2.5")) is None
     assert refusal_of(f"sell 1.5 AAPL {kind}", account("1000000"), exposure("4", "2.500000001")) == Refusal(
-        "insufficient_shares", "insufficient qty available for order (requested: 1.5, available: 1.499999999)"
+        RejectReason.INSUFFICIENT_SHARES,
+        "insufficient qty available for order (requested: 1.5, available: 1.499999999)",
     )
 
 
@@ -173,8 +174,8 @@ LOSSES: dict[str, Any] = {"limits": {"max_daily_loss": "0.1", "max_drawdown": "0
         ("buy 2000 AAPL market", {}, {}, "insufficient_buying_power"),
     ],
 )
-def test_each_refusal_has_its_name(terms: str, settings: dict[str, Any], known: dict[str, Any], reason: str) -> None:
-    """An account of 100,000 that may borrow and sell short, unless it says otherwise."""
+def test_each_check_has_its_reason(terms: str, settings: dict[str, Any], known: dict[str, Any], reason: str) -> None:
+    """The account has 100,000 and may borrow and sell short by default."""
     assert reason_of(terms, account("100000", **{**MARGIN, **settings}), exposure(**known)) == reason
 
 
@@ -194,10 +195,10 @@ def test_each_refusal_has_its_name(terms: str, settings: dict[str, Any], known: 
         ("buy 10 AAPL market bracket 110/95", {}, {"held": "1"}),
     ],
 )
-def test_what_is_within_a_limit_or_reduces_a_risk_is_free(
+def test_an_order_at_a_limit_or_that_reduces_risk_is_accepted(
     terms: str, settings: dict[str, Any], known: dict[str, Any]
 ) -> None:
-    """At the limit is within it; nobody is kept from closing a position, however large it or the loss is."""
+    """A position can always be closed, however large it or the loss is."""
     assert reason_of(terms, account("100000", **{**MARGIN, **settings}), exposure(**known)) is None
 
 
@@ -216,8 +217,8 @@ def test_what_is_within_a_limit_or_reduces_a_risk_is_free(
         (replace(HALTED, is_open=False), "buy 1 AAPL market ioc", "market_closed"),
     ],
 )
-def test_what_the_instrument_forbids(instrument: Instrument, terms: str, reason: str | None) -> None:
-    """A halt, a currency without a rate, and a closed market for what must fill at once."""
+def test_the_instrument_s_own_checks(instrument: Instrument, terms: str, reason: str | None) -> None:
+    """They are a halt, a currency without a rate, and a closed market for an order that must fill at once."""
     assert reason_of(terms, account("100000"), exposure("100"), instrument=instrument) == reason
 
 
@@ -228,26 +229,27 @@ def test_what_the_instrument_forbids(instrument: Instrument, terms: str, reason:
     st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-5))])),
     st.text(min_size=1, max_size=200),
 )
-def test_nothing_of_a_halted_symbol_is_accepted(side: str, terms: str, held: int, since: datetime, why: str) -> None:
-    """Not what opens a position nor what closes one; and it is said since when, in UTC, and why."""
-    halted = replace(LISTING, halt=Halt(since, why))
+def test_no_order_in_a_halted_symbol_is_accepted(side: str, terms: str, held: int, since: datetime, why: str) -> None:
+    """Closing orders are rejected as well. The text has the start in UTC and the reason."""
+    halted = replace(INSTRUMENT, halt=Halt(since, why))
     refusal = refusal_of(f"{side} {terms}", known=exposure(str(held)), instrument=halted)
     assert refusal is not None
     assert refusal.reason == "symbol_halted"
-    assert refusal.message == f"trading of AAPL is halted since {since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: {why}"
+    began = f"{since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    assert refusal.message == f"trading in AAPL has been halted since {began}: {why}"
 
 
-def test_an_instrument_that_is_not_traded_is_refused_first() -> None:
-    """Even where cash and shares would be missing as well."""
+def test_an_untradable_instrument_is_the_first_reason() -> None:
+    """Missing cash and shares come after it."""
     halted = Instrument(tradable=False, ask=Decimal("100.10"), last=Decimal(100))
     assert refusal_of("sell 10 AAPL market", account("0"), instrument=halted) == Refusal(
-        "not_tradable", "symbol AAPL is not tradable"
+        RejectReason.NOT_TRADABLE, "symbol AAPL is not tradable"
     )
 
 
-def test_a_refusal_says_what_a_person_needs() -> None:
-    """The misspelt symbol, numbers without exponents, and percents as percents."""
-    assert unknown_symbol("APPL") == Refusal("unknown_symbol", "symbol APPL is not an instrument here")
+def test_a_refusal_has_a_sentence_for_people() -> None:
+    """It shows the misspelt symbol, numbers without exponents, and percentages as such."""
+    assert unknown_symbol("APPL") == Refusal(RejectReason.UNKNOWN_SYMBOL, "symbol APPL is not a known instrument")
     assert DUPLICATE.message == "client_order_id must be unique"
     poor = refusal_of("buy 1E+3 AAPL limit 1E+2", account("1E+4"))
     assert poor is not None
@@ -262,7 +264,7 @@ prices = st.decimals(min_value=Decimal("0.0001"), max_value=10**5, places=4)
 
 @given(st.decimals(min_value=Decimal("1E-9"), max_value=10**6, places=9), prices, prices)
 def test_a_limit_buy_never_costs_more_than_it_reserved(qty: Decimal, limit: Decimal, ask: Decimal) -> None:
-    """To the cent, wherever in its limit it fills: what was accepted can be paid."""
+    """An accepted order can be paid to the cent, wherever within its limit it fills."""
     terms = f"{Side.BUY} {qty} AAPL limit {limit}"
     price = match(order(terms), quote(f"AAPL /{ask} {ask}"), MarketRules(), on_bar=False).price
     assert price is None or cents(qty * price) <= needed(terms)
@@ -274,10 +276,8 @@ def test_a_limit_buy_never_costs_more_than_it_reserved(qty: Decimal, limit: Deci
     st.decimals(min_value=Decimal("1E-9"), max_value=1000, places=9),
     st.sampled_from(["market", "limit 99.50", "stop 105"]),
 )
-def test_what_is_accepted_leaves_buying_power_at_or_above_zero(
-    cash: int, reserved: int, qty: Decimal, kind: str
-) -> None:
-    """An account never promises more than it has."""
+def test_accepted_orders_leave_buying_power_at_or_above_zero(cash: int, reserved: int, qty: Decimal, kind: str) -> None:
+    """An account never reserves more than it has."""
     owner = Account(ACCOUNT, cash * CENT, min(cash, reserved) * CENT, sequence=1)
     accepted = refusal_of(f"buy {qty} AAPL {kind}", owner) is None
     assert accepted == (needed(f"buy {qty} AAPL {kind}", owner=owner) <= owner.buying_power)
