@@ -29,7 +29,7 @@ from services.orders.persistence.orders import (
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import AUCTIONS, PRICES, OrderClass, OrderStatus, OrderType, Side, TimeInForce
-from shared.contracts.reasons import RejectReason
+from shared.contracts.reasons import CancelReason, RejectReason
 from shared.exchange.matching.triggers import price_trigger
 from shared.exchange.order import Account, Key, Leg, Order
 from shared.exchange.refusal import Refusal
@@ -52,7 +52,7 @@ exhaustive = settings(max_examples=100, deadline=None, suppress_health_check=[He
 def open_orders(draw: st.DrawFn, account_id: UUID) -> Order:
     """Any open order that the table accepts."""
     type_ = draw(st.sampled_from(OrderType))
-    prices = {name: draw(amounts) for name in PRICES[type_]}
+    prices: dict[str, Any] = {name: draw(amounts) for name in PRICES[type_]}
     if type_ is OrderType.TRAILING_STOP:
         prices.pop(draw(st.sampled_from(sorted(prices))))
     time_in_force = draw(st.sampled_from(TimeInForce))
@@ -166,9 +166,9 @@ def ended(order: Order, status: OrderStatus) -> Order:
 
 ENDS: Mapping[OrderStatus, tuple[End, str]] = {
     OrderStatus.FILLED: (End(), "filled_at"),
-    OrderStatus.CANCELED: (End(cancel_reason="requested"), "canceled_at"),
+    OrderStatus.CANCELED: (End(cancel_reason=CancelReason.REQUESTED), "canceled_at"),
     OrderStatus.EXPIRED: (End(), "expired_at"),
-    OrderStatus.REJECTED: (End(None, "insufficient_buying_power", "too little"), "updated_at"),
+    OrderStatus.REJECTED: (End(None, RejectReason.INSUFFICIENT_BUYING_POWER, "too little"), "updated_at"),
 }
 
 

@@ -84,9 +84,9 @@ def lock_concerned(connection: Connection, concerned: Concerned) -> tuple[Accoun
     holdings = {(account, symbol) for symbol, order_groups in concerned.items() for account, _ in order_groups}
     accounts, orders, lots = together(
         connection,
-        locking_accounts(sorted({account for account, _ in holdings})),
+        locking_accounts({account for account, _ in holdings}),
         locking_open(order_group for order_groups in concerned.values() for order_group in order_groups),
-        finding_lots(sorted(holdings)),
+        finding_lots(holdings),
     )
     return with_values(connection, accounts), typed(Order, orders), by_holding(lots)
 

@@ -93,7 +93,7 @@ def saving(execution: Execution, book: Book, now: datetime) -> list[Call]:
             ends[order.key] = End(cancel_reason=outcome.reason)
         elif isinstance(outcome, Refusal):
             ends[order.key] = End(reject_reason=outcome.reason, reject_message=outcome.message)
-    accounts = [book.accounts[id_] for id_ in sorted({order.account_id for order in execution.orders})]
+    accounts = [book.accounts[id_] for id_ in {order.account_id for order in execution.orders}]
     calls = [saving_orders(execution.orders, ends, now), saving_accounts(accounts)]
     fills = execution.fills
     if fills:
@@ -114,21 +114,20 @@ def saving(execution: Execution, book: Book, now: datetime) -> list[Call]:
 
 def saving_adjusted(book: Book, entries: Sequence[Entry], now: datetime) -> list[Call]:
     """The statements that write all lots, positions and accounts of the book, and the entries about them."""
-    accounts = [book.accounts[id_] for id_ in sorted(book.accounts)]
     return [
-        *saving_holdings(sorted(book.lots), book.lots, now),
+        *saving_holdings(list(book.lots), book.lots, now),
         saving_entries(entries),
-        saving_accounts(accounts),
+        saving_accounts(list(book.accounts.values())),
     ]
 
 
 def holdings(fills: Iterable[Fill]) -> list[Holding]:
-    """The holdings that the fills changed, each once."""
-    return sorted({(fill.order.account_id, fill.order.symbol) for fill in fills})
+    """The holdings that the fills changed, each once, in the order of their first fills."""
+    return list(dict.fromkeys((fill.order.account_id, fill.order.symbol) for fill in fills))
 
 
 def _fill_row(fill: Fill, book: Book, realized_pl: Decimal | None) -> FillRow:
-    order, quote, conversion = fill.order, fill.quote, fill.fx_rate
+    order, quote, fx_rate = fill.order, fill.quote, fill.fx_rate
     return FillRow(
         account_id=order.account_id,
         order_id=order.id,
@@ -155,9 +154,9 @@ def _fill_row(fill: Fill, book: Book, realized_pl: Decimal | None) -> FillRow:
         low=quote.low,
         currency=order.currency,
         rate=fill.rate,
-        rate_quoted_at=conversion.quoted_at,
-        rate_bid=conversion.bid,
-        rate_ask=conversion.ask,
+        rate_quoted_at=fx_rate.quoted_at,
+        rate_bid=fx_rate.bid,
+        rate_ask=fx_rate.ask,
         realized_pl=realized_pl,
     )
 

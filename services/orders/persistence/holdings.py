@@ -41,13 +41,15 @@ _saving_lots = LOTS.upsert("qty", "cost")
 _saving_positions = POSITIONS.upsert("qty", "cost", "updated_at")
 
 
-def saving_holdings(holdings: Sequence[Holding], lots: Mapping[Holding, Sequence[Lot]], now: datetime) -> list[Call]:
+def saving_holdings(holdings: Sequence[Holding], lots: Mapping[Holding, tuple[Lot, ...]], now: datetime) -> list[Call]:
     """The statements that write the lots of these holdings, and their positions."""
-    positions = [PositionRow(*holding, *position_of(tuple(lots[holding])), now) for holding in holdings]
-    return [
-        _saving_lots([LotRow(*holding, lot) for holding in holdings for lot in lots[holding]]),
-        _saving_positions(positions),
-    ]
+    lot_rows, positions = [], []
+    for holding in holdings:
+        account_id, symbol = holding
+        qty, cost = position_of(lots[holding])
+        positions.append(PositionRow(account_id, symbol, qty, cost, now))
+        lot_rows += [LotRow(account_id, symbol, lot) for lot in lots[holding]]
+    return [_saving_lots(lot_rows), _saving_positions(positions)]
 
 
 def dropping_holdings(account_id: UUID, now: datetime) -> list[Call]:

@@ -7,6 +7,7 @@ from services.orders.persistence.executions import holdings
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import OfAccount
 from shared.contracts.orders import OrderCanceled, OrderFilled, OrderRejected, PositionChanged
+from shared.contracts.reasons import CancelReason, RejectReason
 from shared.exchange.lots import Lot
 from shared.exchange.matching.book import Book, Canceled, Execution, position_of
 from shared.exchange.matching.fills import Fill
@@ -41,7 +42,7 @@ class AccountEvents:
         for account_id, symbol in holdings(execution.fills):
             self.position(account_id, symbol, book.lots[account_id, symbol])
 
-    def canceled(self, order: Order, reason: str) -> None:
+    def canceled(self, order: Order, reason: CancelReason | RejectReason) -> None:
         self.emit(OrderCanceled, order.account_id, trace=order.trace, order_id=order.id, reason=reason)
 
     def rejected(self, order: Order, refusal: Refusal) -> None:

@@ -19,7 +19,7 @@ def expire(uow: UnitOfWork) -> int:
     order_groups = expired_order_groups(uow.connection, uow.now)
     if not order_groups:
         return 0
-    accounts = lock_accounts(uow.connection, sorted({account for account, _ in order_groups}))
+    accounts = lock_accounts(uow.connection, {account for account, _ in order_groups})
     orders = lock_open_orders(uow.connection, order_groups)
     over = [order for order in orders if order.expires_at is not None and order.expires_at <= uow.now]
     end_orders(uow, over, orders, accounts)
@@ -51,5 +51,5 @@ def end_orders(
         events.canceled(order, CancelReason.ORDER_GROUP)
         ends[order.key] = End(cancel_reason=CancelReason.ORDER_GROUP)
     changed = list(result.orders.values())
-    concerned = [accounts[id_] for id_ in sorted({order.account_id for order in ending})]
+    concerned = [accounts[id_] for id_ in {order.account_id for order in ending}]
     uow.run(saving_orders(changed, ends, uow.now), saving_accounts(concerned), *completing(changed))
