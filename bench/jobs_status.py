@@ -15,7 +15,7 @@ from embedded.database import service_urls
 from embedded.postgres_cluster import PostgresCluster
 from services.gateway.service import build_app, prepare
 from services.gateway.settings import Settings
-from services.gateway.streams.hub import Live
+from services.gateway.streams.hub import Hub
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.routing import SERVICES
 from shared.jobs.settings import JobSettings
@@ -60,7 +60,7 @@ def _gateway() -> Iterator[TestClient]:
             context = ServiceContext("gateway", make_engine(urls["gateway"], name="gateway"))
             _fill(urls, context.engine)
             prepare(context, settings)
-            app = build_app(context, Live(), settings, dict)
+            app = build_app(context, Hub(), settings, dict)
             with TestClient(app, headers=HEADERS) as client:
                 yield client
             context.engine.dispose()
