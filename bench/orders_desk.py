@@ -104,7 +104,7 @@ class Desk:
         """All that a worker does with the message, but for taking it from RabbitMQ and acknowledging it."""
         event = PricesUpdated.model_validate_json(body)
         with tracing(None), self.context.unit_of_work() as uow:
-            inbox.note(uow, "bench", str(uuid4()))
+            inbox.record(uow, "bench", str(uuid4()))
             fill_on_prices(event, uow)
 
     def count(self, statement: str) -> int:

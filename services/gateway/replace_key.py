@@ -22,7 +22,7 @@ from services.gateway.settings import Settings
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
 from shared.observability.logs import configure_logs
-from shared.service import DatabaseAway, make_context, wait_for_database
+from shared.service import DatabaseUnavailable, make_context, wait_for_database
 from shared.settings import DEMO_ACCOUNT_ID, InvalidSettings, load
 from shared.storage.errors import is_transient
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         context = make_context("gateway", settings)
         wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
         replace_and_show(context, account_id)
-    except (InvalidSettings, DatabaseAway, CannotReplaceKey) as error:
+    except (InvalidSettings, DatabaseUnavailable, CannotReplaceKey) as error:
         sys.exit(f"gateway: {error}")
 
 

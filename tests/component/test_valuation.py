@@ -27,7 +27,7 @@ from shared.contracts.orders import Side
 from shared.contracts.valuation import AccountsValued
 from shared.jobs.run_context import Counts, RunContext
 from shared.money import ZERO, cents
-from shared.service import DatabaseAway, migrate_when_ready
+from shared.service import DatabaseUnavailable, migrate_when_ready
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 from tests.component.scripted_prices import push
@@ -384,7 +384,9 @@ def test_a_start_waits_for_the_views_of_other_services(
         for engine in engines.values():
             stack.callback(engine.dispose)
         valuation = ServiceContext("valuation", engines["valuation"])
-        with pytest.raises(DatabaseAway, match=r"not ready after 0 s: relation \"orders.positions_v1\" does not exist"):
+        with pytest.raises(
+            DatabaseUnavailable, match=r"not ready after 0 s: relation \"orders.positions_v1\" does not exist"
+        ):
             migrate_when_ready(valuation, seconds=0)
         caplog.clear()
         monkeypatch.setattr("shared.service.time.sleep", migrate_others)
