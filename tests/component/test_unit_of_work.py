@@ -103,7 +103,7 @@ def test_calls_at_commit_the_outbox_and_the_commit_are_one_round_trip(orders: Se
 
 
 def test_a_block_that_raises_writes_nothing(orders: ServiceContext) -> None:
-    """Neither its runs, nor its calls at commit, nor its messages; and no relay is notified."""
+    """Neither its runs, nor its calls at commit, nor its messages. No relay is notified."""
     with pytest.raises(ZeroDivisionError), orders.unit_of_work() as uow:  # noqa: PT012
         uow.run(insert("run"))
         uow.at_commit(insert("at commit"))
