@@ -98,7 +98,7 @@ def _tell(worker: "subprocess.Popen[str]") -> None:
 
 
 def handled_by(workers: "Sequence[subprocess.Popen[str]]") -> list[tuple[float, int]]:
-    """End the processes; for each message the time at which its handler began, and its number."""
+    """End the processes. Returns for each message the time at which its handler began, and its number."""
     handled: list[tuple[float, int]] = []
     for worker in workers:
         try:

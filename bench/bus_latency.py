@@ -77,7 +77,7 @@ def percentiles(milliseconds: list[float]) -> Latency:
 
 
 def publish_steadily(publish: Publish, count: int, per_second: int) -> list[float]:
-    """Publish at a steady rate; the times of the calls. A late call does not delay those after it."""
+    """Publish at a steady rate, and return the times of the calls. A late call does not delay those after it."""
     sent = []
     begun = time.monotonic()
     for number in range(count):

@@ -34,7 +34,7 @@ class SetupSettings(BaseSettings):
 
 
 def main() -> int:
-    """Set RabbitMQ up; the exit code."""
+    """Set RabbitMQ up, and return the exit code."""
     configure_logs(ServiceSettings())
     try:
         settings = load(SetupSettings)

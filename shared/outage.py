@@ -33,7 +33,7 @@ class Outage:
         self._lock = threading.Lock()
 
     def failed(self, error: object) -> float:
-        """Record a failed try; the seconds to wait before the next one."""
+        """Record a failed try, and return the seconds to wait before the next one."""
         with self._lock:
             self._failures += 1
             if self._failures == 1:

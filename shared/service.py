@@ -100,7 +100,7 @@ def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job], *, 
 
 
 def attach(service: Service, broker: dramatiq.Broker, context: ServiceContext, jobs: dict[str, Job]) -> Heartbeat:
-    """Attach the service's actors and those of every service to the broker; the heartbeat of its runs."""
+    """Attach the service's actors and those of every service to the broker. Returns the heartbeat of its runs."""
     service.actors.attach(broker, context)
     common = Actors()
     heartbeat = Heartbeat(context, queues=consumed_by(service.name))

@@ -234,7 +234,7 @@ class ReplicaWatch(Background):
 
 
 def scheduler(service: Service) -> int:
-    """Run the replica's scheduler on the main thread and its health endpoint on another; the exit code."""
+    """Run the replica's scheduler on the main thread and its health endpoint on another. Returns the exit code."""
     settings = ServiceSettings()
     configure_logs(settings)
     folder = run_folder()

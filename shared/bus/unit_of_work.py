@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -15,7 +16,7 @@ from shared.bus.amqp.topology import internal_exchange
 from shared.bus.envelope import Outgoing, after, encode
 from shared.clock import Clock, utc_now
 from shared.contracts.base import Message
-from shared.storage.driver import COMMIT, Call, Rows, fetch, together
+from shared.storage.driver import COMMIT, Call, Rows, driver, fetch, together
 
 #: Receives the rows of each guarding statement, and raises where the message must not be handled now.
 Check = Callable[[list[Rows]], None]
@@ -65,11 +66,12 @@ class UnitOfWork:
         """Run the calls that were kept, write the outbox and commit, in one round trip.
 
         If there is nothing to write, the caller's transaction commits. Raises as ``begin`` does where the handler never
-        began.
+        began, and psycopg's InFailedSqlTransaction where the handler swallowed a database error: PostgreSQL would
+        answer the commit with a rollback, which psycopg does not report.
         """
         self.begin()
         calls = [*self._at_commit, *outbox.adding(self.connection, self.schema, self.outgoing, self.now)]
-        if calls:
+        if calls or driver(self.connection).info.transaction_status == TransactionStatus.INERROR:
             together(self.connection, *calls, COMMIT)
 
     def publish(

@@ -43,7 +43,7 @@ def test_a_dead_letter_that_cannot_be_written_leaves_the_message_failed(
     caplog: pytest.LogCaptureFixture,
     hindered: Callable[[dict[str, str], str], AbstractContextManager[ServiceContext]],
 ) -> None:
-    """One warning, whether SQLAlchemy or psycopg raises; the message is requeued, and dead-lettered the next time."""
+    """One warning, whether SQLAlchemy or psycopg raises. The message is dead-lettered the next time."""
     poison = Undecodable("not an envelope", b"x")
     message: dramatiq.Message[None] = dramatiq.Message("orders.prices", "Poison", (), {}, {}, str(uuid4()))
     proxy = MessageProxy(message)

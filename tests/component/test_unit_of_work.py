@@ -1,13 +1,14 @@
 """A unit of work on a real PostgreSQL: when a write is seen, when it is sent, and when it is rolled back."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from shared.bus.envelope import actor_name
 from shared.bus.inbox import AlreadyHandled, record
@@ -103,7 +104,7 @@ def test_calls_at_commit_the_outbox_and_the_commit_are_one_round_trip(orders: Se
 
 
 def test_a_block_that_raises_writes_nothing(orders: ServiceContext) -> None:
-    """Neither its runs, nor its calls at commit, nor its messages; and no relay is notified."""
+    """Neither its runs, nor its calls at commit, nor its messages. No relay is notified."""
     with pytest.raises(ZeroDivisionError), orders.unit_of_work() as uow:  # noqa: PT012
         uow.run(insert("run"))
         uow.at_commit(insert("at commit"))
@@ -225,3 +226,17 @@ def test_planner_settings_never_reach_a_statement_of_sqlalchemy(
         uow.begin()
     with orders.engine.connect() as connection:
         assert tuple(connection.execute(text(PLANNER)).one()) == USUAL
+
+
+@pytest.mark.parametrize("api", ["driver", "sqlalchemy"])
+def test_a_block_that_swallows_a_database_error_does_not_pass_for_committed(orders: ServiceContext, api: str) -> None:
+    """PostgreSQL answers the COMMIT of a failed transaction with a rollback, which is no error to psycopg."""
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction), orders.unit_of_work() as uow:  # noqa: PT012
+        record(uow, "consumer", str(uuid4()))
+        uow.begin(insert("lost"))
+        with suppress(DBAPIError, psycopg.Error):
+            if api == "driver":
+                uow.run(("SELECT 1 / (count(*) - count(*)) FROM orders.effects", {}))
+            else:
+                uow.connection.execute(text("SELECT 1 / 0"))
+    assert effects(orders) == []

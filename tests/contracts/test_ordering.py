@@ -133,7 +133,7 @@ def test_the_successor_of_a_lost_command_goes_ahead_in_the_end(bus: Bus, monkeyp
 
 
 def forget_in_inbox(bus: Bus, message_id: UUID) -> int:
-    """Delete the message from the inbox of orders; the number of rows."""
+    """Delete the message from the inbox of orders, and return the number of rows."""
     with bus.contexts["orders"].unit_of_work() as uow:
         statement = "DELETE FROM orders.inbox WHERE message_id = %s"
         return uow.connection.exec_driver_sql(statement, (message_id,)).rowcount

@@ -52,7 +52,7 @@ class Unreliable:
 
 
 def put(context: ServiceContext, count: int) -> dict[str, list[UUID]]:
-    """Commit messages of five accounts, each in a transaction of its own; their ids by key, in order."""
+    """Commit each message of five accounts in a transaction of its own. Returns their ids by key, in order."""
     sent: dict[str, list[UUID]] = {str(each): [] for each in ACCOUNTS}
     for n in range(count):
         message_id, command = uuid4(), account(ACCOUNTS[n % len(ACCOUNTS)])

@@ -40,7 +40,7 @@ class ServerMissing(RuntimeError):
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """A PostgreSQL server; the URL of a superuser."""
+    """A PostgreSQL server, by the URL of a superuser."""
     with ExitStack() as stack:
         named = os.environ.get("PAPERPROFIT_TEST_POSTGRES_URL")
         version = os.environ.get("PAPERPROFIT_TEST_POSTGRES")

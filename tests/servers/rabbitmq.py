@@ -79,7 +79,7 @@ class RabbitServer:
         return url
 
     def new_users(self, url: str) -> dict[str, str]:
-        """Make a user with a password of its own for each service; the URLs with which they connect, by service."""
+        """Make a user with a password for each service, and return the URLs with which they connect, by service."""
         server = urlsplit(url)
         urls = {}
         for service in SERVICES:
@@ -107,7 +107,7 @@ class RabbitServer:
         }
 
     def close_connections(self, url: str) -> int:
-        """Cut every connection of the virtual host, as a network would; the number of them."""
+        """Cut every connection of the virtual host, as a network would, and return their number."""
         listed = self.call("GET", f"vhosts/{vhost_of(url)}/connections")
         for connection in listed:
             with contextlib.suppress(ManagementRefused):  # it was closed meanwhile
@@ -193,7 +193,7 @@ class PrivateNode:
         }
 
     def control(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl``; its output. Raises NodeFailed where it fails."""
+        """Run ``rabbitmqctl`` and return its output. Raises NodeFailed where it fails."""
         done = subprocess.run(
             [CONTROL, "--quiet", *arguments], env=self.environment(), capture_output=True, text=True, check=False
         )

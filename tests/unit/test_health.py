@@ -168,7 +168,7 @@ def test_healthz_answers_as_a_probe_reads_it(*, healthy: bool, status: int) -> N
 
 @pytest.mark.parametrize("path", ["/", "/health", "/healthz/", "/metric"])
 def test_any_other_path_is_not_found(path: str) -> None:
-    """Whatever the health is."""
+    """The health does not matter."""
     with served({"healthy": True}) as port:
         assert get(port, path) == (404, {"error": "not found: use /healthz or /metrics"})
 
