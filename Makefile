@@ -30,7 +30,7 @@ test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
 	@echo "collecting the tests"
 	@$(DEV)/bin/python -m pytest -p tests.progress -n 3 --dist loadfile $(ARGS)
 
-chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded storms (PAPERPROFIT_CHAOS_SEEDS=, _FIRST_SEED=)
+chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded fault runs (PAPERPROFIT_CHAOS_SEEDS=, _FIRST_SEED=)
 	@tests/ensure-rabbitmq
 	@$(DEV)/bin/python -m pytest tests/chaos -s $(ARGS)
 

@@ -1,4 +1,4 @@
-"""After a storm: waiting until nothing of it is under way any more, and looking for what should hold and does not."""
+"""After a fault run: wait until nothing of it is under way, and look for everything that should hold and does not."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
@@ -12,16 +12,16 @@ from sqlalchemy import Engine
 from shared.contracts.routing import WORKERS
 from shared.storage.engine import make_engine
 from tests.chaos.fleet import Fleet
+from tests.chaos.recorder import Recorder
 from tests.chaos.tickets import FILLS_NOW
 from tests.chaos.traders import Trader
-from tests.chaos.witness import Witness
 from tests.support import broken_invariants, eventually, rows, value
 
 OPEN = {"accepted", "partially_filled", "held"}
 
 
 def calm(fleet: Fleet, orders: Engine, traders: Sequence[Trader]) -> None:
-    """Wait until nothing of the storm is under way any more; what waits for the market may rest."""
+    """Wait until nothing of the fault run is under way. Orders that wait for the market may rest."""
     fleet.wait_healthy()
     all_sent(fleet)
 
@@ -31,10 +31,10 @@ def calm(fleet: Fleet, orders: Engine, traders: Sequence[Trader]) -> None:
 
     eventually(quiet, seconds=60, what="nobody has a command in hand")
     eventually(lambda: value(orders, "SELECT count(*) = 0 FROM orders.parked"), seconds=30, what="nothing is parked")
-    fleet.witness.listen()
+    fleet.recorder.listen()
     resting = partial(rows, orders, CHECKS[FILLED], accounts=accounts_of(traders))
     with suppress(AssertionError):  # the audit tells more
-        eventually(lambda: not unhandled(orders, fleet.witness) and not resting(), seconds=60)
+        eventually(lambda: not unhandled(orders, fleet.recorder) and not resting(), seconds=60)
     all_sent(fleet)  # what the last commands brought about, too
 
 
@@ -48,10 +48,10 @@ def all_sent(fleet: Fleet) -> None:
         engine.dispose()
 
 
-def unhandled(orders: Engine, witness: Witness) -> list[Any]:
+def unhandled(orders: Engine, recorder: Recorder) -> list[Any]:
     missing = """SELECT command FROM unnest(CAST(:ids AS uuid[])) AS command
                  WHERE NOT EXISTS (SELECT FROM orders.inbox WHERE message_id = command)"""
-    return rows(orders, missing, ids=list(witness.commands))
+    return rows(orders, missing, ids=list(recorder.commands))
 
 
 def accounts_of(traders: Sequence[Trader]) -> list[str]:
@@ -66,11 +66,11 @@ def audit(fleet: Fleet, orders: Engine, traders: Sequence[Trader]) -> dict[str, 
     checks = {
         **{name: rows(orders, statement, accounts=accounts) for name, statement in CHECKS.items()},
         **_placed(known, traders),
-        **_canceled(known, traders, fleet.witness),
-        **_replaced(known, traders, fleet.witness),
+        **_canceled(known, traders, fleet.recorder),
+        **_replaced(known, traders, fleet.recorder),
         **_closed(known, traders),
-        "every command is handled": unhandled(orders, fleet.witness),
-        "an account's events have no gap and no double": fleet.witness.gaps(),
+        "every command is handled": unhandled(orders, fleet.recorder),
+        "an account's events have no gap and no double": fleet.recorder.gaps(),
         "a slot has one run": rows(
             orders,
             "SELECT job, scheduled_for FROM jobs.job_runs WHERE trigger = 'schedule' GROUP BY 1, 2 HAVING count(*) > 1",
@@ -84,7 +84,7 @@ def audit(fleet: Fleet, orders: Engine, traders: Sequence[Trader]) -> dict[str, 
 
 
 def traded(orders: Engine, traders: Sequence[Trader]) -> Counter[str]:
-    """How many orders ended in which way, how many were filled of each kind and leg, in parts, and how many shorts."""
+    """Count orders by how they ended, filled orders by kind and leg, orders in parts, and shorts."""
     found = rows(orders, f"SELECT * FROM orders.orders o WHERE {_HERE}", accounts=accounts_of(traders))
     counts = Counter(" ".join(filter(None, (row.status, row.reject_reason, row.cancel_reason))) for row in found)
     for row in found:
@@ -95,7 +95,7 @@ def traded(orders: Engine, traders: Sequence[Trader]) -> Counter[str]:
 
 
 def _placed(known: dict[str, Any], traders: Sequence[Trader]) -> dict[str, Any]:
-    """One that is refused leaves its client order id to the next try: a trader without an answer may ask again."""
+    """A rejected order leaves its client order id to the next try: a trader without an answer may ask again."""
     placed = defaultdict(list)
     for row in known.values():
         placed[row.client_order_id].append(row)
@@ -112,32 +112,40 @@ def _placed(known: dict[str, Any], traders: Sequence[Trader]) -> dict[str, Any]:
     }
 
 
-def _canceled(known: dict[str, Any], traders: Sequence[Trader], witness: Witness) -> dict[str, Any]:
-    told = {order_id: witness.told("cancel", order_id) for trader in traders for order_id in trader.asked_to_cancel}
+def _canceled(known: dict[str, Any], traders: Sequence[Trader], recorder: Recorder) -> dict[str, Any]:
+    answers_of = {
+        order_id: recorder.answered("cancel", order_id) for trader in traders for order_id in trader.asked_to_cancel
+    }
     confirmed = {order_id for trader in traders for order_id in trader.canceled}
     return {
         "a cancel that was confirmed is done, or it was told that the order had ended": {
-            order_id: (known[order_id].status, told[order_id])
+            order_id: (known[order_id].status, answers_of[order_id])
             for order_id in confirmed & known.keys()
             if known[order_id].status in OPEN
-            or (known[order_id].status != "canceled" and "CancelRejected.v1" not in dict(told[order_id]))
+            or (known[order_id].status != "canceled" and "CancelRejected.v1" not in dict(answers_of[order_id]))
         },
-        "who asks once is told once": {order_id: answers for order_id, answers in told.items() if len(answers) > 1},
-        "a cancel that was confirmed is told": [order_id for order_id in confirmed if not told[order_id]],
+        "a cancel is answered once": {
+            order_id: answers for order_id, answers in answers_of.items() if len(answers) > 1
+        },
+        "a confirmed cancel is answered": [order_id for order_id in confirmed if not answers_of[order_id]],
     }
 
 
-def _replaced(known: dict[str, Any], traders: Sequence[Trader], witness: Witness) -> dict[str, Any]:
-    told = {order_id: witness.told("replace", order_id) for trader in traders for order_id in trader.asked_to_replace}
+def _replaced(known: dict[str, Any], traders: Sequence[Trader], recorder: Recorder) -> dict[str, Any]:
+    answers_of = {
+        order_id: recorder.answered("replace", order_id) for trader in traders for order_id in trader.asked_to_replace
+    }
     confirmed = {old: replace for trader in traders for old, replace in trader.replaced.items()}
     pairs = [(known[old], known.get(new), qty) for old, (new, qty) in confirmed.items() if new and old in known]
     return {
-        "who asks once to replace is told once": {
-            old: answers for old, answers in told.items() if len(answers) > 1 or (old in confirmed and not answers)
+        "a replace is answered once": {
+            old: answers
+            for old, answers in answers_of.items()
+            if len(answers) > 1 or (old in confirmed and not answers)
         },
         "an order is replaced when it was told so, by the one that was told": {
             old: (known[old].status, str(known[old].replaced_by), answers)
-            for old, answers in told.items()
+            for old, answers in answers_of.items()
             if old in known
             and {new for name, new in answers if name == "OrderReplaced.v1"}
             != ({str(known[old].replaced_by)} if known[old].status == "replaced" else set())

@@ -38,8 +38,8 @@ def ask_for(folder: Path, point: str) -> None:
     (folder / point).touch()
 
 
-def who_died(folder: Path, point: str) -> list[Dead]:
-    """And with which command in its hands; nobody while all live."""
+def died(folder: Path, point: str) -> list[Dead]:
+    """The workers that died at the point, each with the command that it held."""
     taken = list(folder.glob(f"{point},*"))
     for each in taken:
         each.unlink()

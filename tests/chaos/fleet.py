@@ -17,7 +17,7 @@ from shared.contracts.routing import SERVICES
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
 from tests.chaos import deaths
-from tests.chaos.witness import Witness
+from tests.chaos.recorder import Recorder
 from tests.deployment import Deployment
 from tests.servers.rabbitmq import PrivateNode, private_node
 from tests.support import eventually
@@ -75,12 +75,12 @@ class Fleet:
     vhost: str
     folder: Path
     urls: dict[str, str]
-    witness: Witness
+    recorder: Recorder
     replicas: list[Replica] = field(default_factory=list)
 
     @property
     def deaths(self) -> Path:
-        """Where deaths are asked for."""
+        """The folder in which deaths are asked for."""
         return self.folder / "deaths"
 
     @property
@@ -127,7 +127,7 @@ def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
             engine.dispose()
         vhost = node.server.new_bus(replicated=False)
         users = node.server.new_users(vhost)
-        fleet = Fleet(node, postgres, vhost, folder, urls, Witness(vhost))  # before the first event
+        fleet = Fleet(node, postgres, vhost, folder, urls, Recorder(vhost))  # before the first event
         (folder / "run").mkdir()
         fleet.deaths.mkdir()
         (folder / "sitecustomize.py").write_text(deaths.INJECTED + injected)

@@ -1,4 +1,4 @@
-"""A market of the fleet that has a trading day for each storm, and holds its auctions when the storm wants it to.
+"""A market of the fleet that has a trading day for each fault run, and holds its auctions when the run wants it to.
 
 They are due in an hour, so that orders may come for them at any time before; those that come after are too late.
 """
@@ -17,13 +17,13 @@ from shared.storage.engine import make_engine
 from tests.chaos.fleet import Fleet
 from tests.chaos.tickets import AUCTIONED
 
-MARKET = KnownMarket("STORM", "Market of the storms", "UTC")
+MARKET = KnownMarket("FAULTS", "Market of the fault runs", "UTC")
 EVER = (date(2000, 1, 1), date(2100, 1, 1))
 PRICE = Decimal(250)
 
 
 def open_day(fleet: Fleet, seed: int) -> date:
-    """A trading day that no other storm has."""
+    """Open a trading day that no other fault run has."""
     now = utc_now()
     day = now.date() + timedelta(days=seed)
     open_at, close_at = now + timedelta(hours=1), now + timedelta(hours=2)
@@ -41,6 +41,6 @@ def open_day(fleet: Fleet, seed: int) -> date:
 def hold_auctions(fleet: Fleet, day: date) -> None:
     engine = make_engine(fleet.urls["marketdata"], name="marketdata")
     with ServiceContext("marketdata", engine).unit_of_work() as uow:
-        held = [Official(AUCTIONED, kind, day, PRICE, uow.now, "storm") for kind in AuctionKind]
+        held = [Official(AUCTIONED, kind, day, PRICE, uow.now, "test") for kind in AuctionKind]
         official_prices.keep(uow, held)
     engine.dispose()

@@ -1,4 +1,4 @@
-"""Orders of every kind, as people hand them in: some fill on the next price, some rest, some the market decides."""
+"""Orders of every kind: some fill on the next price, some rest, some the market decides."""
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -31,7 +31,7 @@ def ticket(random: Random, last: Mapping[str, Decimal]) -> Ticket:
 
 
 def changes(random: Random, order: Mapping[str, Any]) -> Ticket:
-    """What a trader may want otherwise about an open order; not all of it fits."""
+    """A change that a trader may ask for; not every change fits its order."""
     side, eager = order["side"], random.random() < 0.5
     return random.choice(
         [
@@ -76,7 +76,7 @@ def _simple(random: Random, order: Ticket, _last: Decimal | None) -> Ticket:
 
 
 def _for_an_auction(random: Random, order: Ticket, _last: Decimal | None) -> Ticket:
-    """Where the market never closes, it is refused by name."""
+    """An order for an auction; where the market never closes, it is rejected by name."""
     symbol = AUCTIONED if random.random() < 0.9 else order["symbol"]
     terms = random.choice([{"type": "market"}, {"type": "limit", "limit_price": limit(order["side"], eager=True)}])
     return {"symbol": symbol, "time_in_force": random.choice(["opg", "cls"]), **terms}

@@ -1,4 +1,4 @@
-"""People who trade while everything breaks: they hand in an order until it is answered, and steer it once."""
+"""People who trade while everything breaks: they submit an order until it is answered, and change it once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from tests.chaos.tickets import changes, ticket
 from tests.deployment import KEY
 
 ANSWERED = {200, 403, 422}
-#: The one pays for all that it holds. The other may sell short, fills inside of bars, and gets its orders in parts.
+#: A cash account, and a margin account that may sell short, fills inside of bars and gets its orders in parts.
 SETTINGS: tuple[Mapping[str, Any], ...] = (
     {},
     {
@@ -37,20 +37,20 @@ class Account:
 
 
 def open_account(gateway: str, settings: Mapping[str, Any]) -> Account:
-    body = {"name": "storm", "cash": CASH, "settings": settings, "scopes": ["trade", "operate"]}
+    body = {"name": "fault run", "cash": CASH, "settings": settings, "scopes": ["trade", "operate"]}
     opened = httpx2.post(f"{gateway}/api/accounts", json=body, headers=KEY, timeout=20).raise_for_status().json()
     headers = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}
     return Account(opened["account_id"], headers)
 
 
-def go_home(gateway: str, account: Account) -> None:
-    """Nothing of it trades on in the next storm."""
+def close_account(gateway: str, account: Account) -> None:
+    """Cancel and drop all that the account has, so that nothing trades on in the next fault run."""
     url = f"{gateway}/api/account/reset"
     httpx2.post(url, json={"cash": "0"}, headers=account.headers, timeout=20).raise_for_status()
 
 
 class Replace(NamedTuple):
-    """A replace that was confirmed: the order that goes on, None where it was not known yet, and the whole quantity."""
+    """A confirmed replace: the order that goes on, None where it was not known yet, and the whole quantity."""
 
     new_id: str | None
     qty: str
@@ -88,10 +88,10 @@ class Trader:
                 elif what < 0.65 or not self.open:
                     self._submit(client, ticket(self.random, self.last))
                 else:
-                    self._steer(client)
+                    self._change(client)
 
     def _look(self, client: httpx2.Client) -> None:
-        """At the prices of what is held."""
+        """Look at the prices of the positions."""
         answer = self._ask(client, "GET", "/v2/positions")
         if answer is not None and answer.status_code == 200:
             self.last |= {each["symbol"]: Decimal(each["current_price"]) for each in answer.json()}
@@ -109,21 +109,21 @@ class Trader:
             if order.get("order_class") == "oco":
                 self.exits[answer.json()["id"]] = Decimal(order["qty"])
 
-    def _steer(self, client: httpx2.Client) -> None:
-        """Cancel or replace one of the newest orders; where it is not said that it was replaced, perhaps both."""
+    def _change(self, client: httpx2.Client) -> None:
+        """Cancel or replace one of the newest orders. Perhaps do both where no replace was confirmed."""
         order = self.open.pop(self.random.randrange(max(0, len(self.open) - 10), len(self.open)))
         if self.random.random() < 0.5 or (not self._replace(client, order) and self.random.random() < 0.3):
             self._cancel(client, order["id"])
 
     def _cancel(self, client: httpx2.Client, order_id: str) -> None:
-        """Once: who asks once is told once what became of it, whether this answer arrives or not."""
+        """Cancel once: the account gets one answer, whether this response arrives or not."""
         self.asked_to_cancel.add(order_id)
         answer = self._ask(client, "DELETE", f"/v2/orders/{order_id}")
         if answer is not None and answer.status_code == 204:
             self.canceled.add(order_id)
 
     def _replace(self, client: httpx2.Client, order: dict[str, Any]) -> bool:
-        """Once, too; whether another order goes on."""
+        """Replace once, too; true where another order goes on."""
         self.asked_to_replace.add(order["id"])
         wanted = changes(self.random, order)
         answer = self._ask(client, "PATCH", f"/v2/orders/{order['id']}", wanted)

@@ -1,4 +1,4 @@
-"""A storm: faults in an order that a seed decides, while people trade."""
+"""A fault run: faults in an order that a seed decides, while people trade."""
 
 import os
 import signal
@@ -21,14 +21,14 @@ from tests.chaos import deaths
 from tests.chaos.audit import audit, calm, traded, unfinished
 from tests.chaos.fleet import Fleet, Replica
 from tests.chaos.market import hold_auctions, open_day
-from tests.chaos.traders import SETTINGS, Account, Trader, go_home, open_account
+from tests.chaos.traders import SETTINGS, Account, Trader, close_account, open_account
 from tests.servers.rabbitmq import ALARMS
 from tests.support import eventually, rows
 
 #: Half of them with each kind of account.
 TRADERS = 4
 DEATHS = [f"death {point}" for point in deaths.POINTS]
-#: Every storm has these, and some of all kinds again; together about a minute.
+#: Every fault run has these, and some of all kinds again; together about a minute.
 CERTAIN = ("cut", "repeat", "kill at work", "kill in a run", *DEATHS, "restart RabbitMQ", "restart PostgreSQL")
 MORE = 4
 #: The log of a state change is a line for each part that depends on it; a start takes a dozen.
@@ -36,8 +36,8 @@ LINES_PER_FAULT_AND_REPLICA = 25
 
 
 @dataclass
-class Storm:
-    """``log`` tells what was done, for the reader of a failure; ``interrupted`` are runs whose workers were killed."""
+class FaultRun:
+    """``log`` lists the faults for the reader of a failure. ``interrupted`` are runs whose workers were killed."""
 
     fleet: Fleet
     seed: int
@@ -49,8 +49,8 @@ class Storm:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
 
-    def rage(self) -> int:
-        """Let it all happen; the number of faults."""
+    def break_things(self) -> int:
+        """Inject every fault in turn, and return their number."""
         kinds = [*CERTAIN, *self.random.choices(list(FAULTS), k=MORE)]
         self.random.shuffle(kinds)
         for number, kind in enumerate(kinds):
@@ -64,14 +64,14 @@ class Storm:
         return len(kinds)
 
     def replica(self) -> Replica:
-        """One that runs, which the log names; orders more often than others."""
+        """Choose a running replica, which the log names; orders is chosen more often than others."""
         running = [replica for replica in self.fleet.replicas if not replica.has_ended]
         chosen = self.random.choice(sorted(running, key=str) + [r for r in running if r.service == "orders"])
         self.log.append(f"  {chosen}")
         return chosen
 
     def while_away(self) -> None:
-        """What else may happen while a server is away: nothing, or something to a replica."""
+        """Perhaps inject another fault while a server is away."""
         Event().wait(self.random.uniform(0.2, 3.0))
         kind = self.random.choice(["nothing", "kill", "terminate", "freeze"])
         if kind != "nothing":
@@ -82,13 +82,13 @@ class Storm:
         self.fleet.node.server.close_connections(self.fleet.vhost)
 
     def repeat(self) -> None:
-        self.log.append(f"  {self.fleet.witness.repeat(self.random, 20)} commands sent once more")
+        self.log.append(f"  {self.fleet.recorder.repeat(self.random, 20)} commands sent once more")
 
     def kill(self) -> None:
         self.replica().kill()
 
     def kill_at_work(self) -> None:
-        """Orders, with messages in its hands: frozen until it has some, so that they have to be delivered again."""
+        """Kill orders while it holds unacknowledged messages, which have to be delivered again."""
         self.fleet.wait_healthy()
         all_of_it = [replica for replica in self.fleet.replicas if replica.service == "orders"]
         for replica in all_of_it:
@@ -99,9 +99,9 @@ class Storm:
             replica.kill()
 
     def kill_in_a_run(self) -> None:
-        """A worker in the middle of process_orders, which waits for a lock until it is dead."""
+        """Kill a worker in the middle of process_orders, which waits for a lock until then."""
         self.fleet.wait_healthy()
-        orders = make_engine(self.fleet.urls["orders"], name="storm")
+        orders = make_engine(self.fleet.urls["orders"], name="fault-run")
         with orders.connect() as holding:
             holding.exec_driver_sql("LOCK TABLE orders.orders IN ACCESS EXCLUSIVE MODE")
             alive = partial(self._in_living_hands, orders)
@@ -112,14 +112,14 @@ class Storm:
         self.log.append(f"  run {run.id} of {run.worker}")
 
     def _in_living_hands(self, orders: Engine) -> list[Any]:
-        """Not the run of a worker that was killed before and is not missed yet."""
+        """The runs of living workers: a worker that was killed before may not be missed yet."""
         return [run for run in rows(orders, RUNNING) if psutil.pid_exists(_pid(run))]
 
     def die(self, point: str) -> None:
-        """A worker of orders, when it comes to that point of its work on a command."""
+        """Kill a worker of orders when it comes to that point of its work on a command."""
         self.fleet.wait_healthy()
         deaths.ask_for(self.fleet.deaths, point)
-        dead = eventually(partial(deaths.who_died, self.fleet.deaths, point), seconds=30, what=f"a death {point}")[0]
+        dead = eventually(partial(deaths.died, self.fleet.deaths, point), seconds=30, what=f"a death {point}")[0]
         self.log.append(f"  process {dead.pid}, with {dead.message_id} in its hands")
 
     def unacknowledged(self) -> int:
@@ -139,7 +139,7 @@ class Storm:
         replica.signal(signal.SIGCONT)
 
     def away(self, end: Callable[[], None], begin: Callable[[], object]) -> None:
-        """A server that is gone for a while."""
+        """Take a server away for a while."""
         end()
         self.while_away()
         begin()
@@ -155,7 +155,7 @@ class Storm:
 
 
 def _pid(run: Any) -> int:
-    """Of its worker, which is called ``service:host:pid:…``."""
+    """The process of a run's worker, whose name is ``service:host:pid:…``."""
     return int(run.worker.split(":")[2])
 
 
@@ -163,27 +163,31 @@ RUNNING = """
 SELECT id, worker FROM jobs.job_runs r WHERE job = 'process_orders' AND state = 'running' AND EXISTS (
   SELECT FROM pg_stat_activity WHERE application_name = 'paperprofit-orders' AND wait_event_type = 'Lock')
 """
-FAULTS: dict[str, Callable[[Storm], None]] = {
-    "cut": Storm.cut,
-    "repeat": Storm.repeat,
-    "kill": Storm.kill,
-    "kill at work": Storm.kill_at_work,
-    "kill in a run": Storm.kill_in_a_run,
-    **{f"death {point}": partial(Storm.die, point=point) for point in deaths.POINTS},
-    "maim": Storm.maim,
-    "terminate": Storm.terminate,
-    "freeze": Storm.freeze,
-    "restart RabbitMQ": lambda storm: storm.away(storm.fleet.node.stop, storm.fleet.node.start),
-    "kill RabbitMQ": lambda storm: storm.away(storm.fleet.node.kill, storm.fleet.node.start),
-    "restart PostgreSQL": lambda storm: storm.away(storm.fleet.postgres.stop, storm.fleet.postgres.start),
-    "crash PostgreSQL": lambda storm: storm.away(storm.fleet.postgres.crash, storm.fleet.postgres.start),
-    "alarm": Storm.alarm,
+FAULTS: dict[str, Callable[[FaultRun], None]] = {
+    "cut": FaultRun.cut,
+    "repeat": FaultRun.repeat,
+    "kill": FaultRun.kill,
+    "kill at work": FaultRun.kill_at_work,
+    "kill in a run": FaultRun.kill_in_a_run,
+    **{f"death {point}": partial(FaultRun.die, point=point) for point in deaths.POINTS},
+    "maim": FaultRun.maim,
+    "terminate": FaultRun.terminate,
+    "freeze": FaultRun.freeze,
+    "restart RabbitMQ": lambda run: run.away(run.fleet.node.stop, run.fleet.node.start),
+    "kill RabbitMQ": lambda run: run.away(run.fleet.node.kill, run.fleet.node.start),
+    "restart PostgreSQL": lambda fault_run: fault_run.away(
+        fault_run.fleet.postgres.stop, fault_run.fleet.postgres.start
+    ),
+    "crash PostgreSQL": lambda fault_run: fault_run.away(
+        fault_run.fleet.postgres.crash, fault_run.fleet.postgres.start
+    ),
+    "alarm": FaultRun.alarm,
 }
 
 
 @dataclass(frozen=True)
-class Toll:
-    """What one storm did to the messages."""
+class Effects:
+    """The effects of a fault run on messages and orders."""
 
     orders: int
     redeliveries: int
@@ -193,36 +197,36 @@ class Toll:
     traded: Counter[str]
 
 
-def weather(fleet: Fleet, seed: int) -> tuple[Storm, Toll, dict[str, Any]]:
-    """One storm over people who trade, until everything is quiet again: the toll, and what is wrong in the books."""
-    witness = fleet.witness
-    before, lines, copies = fleet.counted(), fleet.log_lines(), witness.duplicates
-    storm = Storm(fleet, seed, open_day(fleet, seed))
+def run_faults(fleet: Fleet, seed: int) -> tuple[FaultRun, Effects, dict[str, Any]]:
+    """Break things while people trade, wait until all is quiet, and audit: the run, its effects, and what is wrong."""
+    recorder = fleet.recorder
+    before, lines, copies = fleet.counted(), fleet.log_lines(), recorder.duplicates
+    fault_run = FaultRun(fleet, seed, open_day(fleet, seed))
     print(f"seed {seed}")
     accounts = [open_account(fleet.gateway, settings) for settings in SETTINGS]
     with trading(fleet, seed, accounts) as traders:
-        faults = storm.rage()
+        faults = fault_run.break_things()
     orders = make_engine(fleet.urls["orders"], name="orders")
     calm(fleet, orders, traders)
-    witness.listen()
+    recorder.listen()
     counts = fleet.counted() - before
-    toll = Toll(
+    effects = Effects(
         orders=sum(len(trader.answered) for trader in traders),
         redeliveries=counts["paperprofit_messages_redelivered"],
-        duplicates=counts["paperprofit_inbox_duplicates"] + witness.duplicates - copies,
+        duplicates=counts["paperprofit_inbox_duplicates"] + recorder.duplicates - copies,
         reconnects=counts["paperprofit_reconnects"],
         lines=fleet.log_lines() - lines,
         traded=traded(orders, traders),
     )
-    wrong = audit(fleet, orders, traders) | unfinished(orders, storm.interrupted)
+    wrong = audit(fleet, orders, traders) | unfinished(orders, fault_run.interrupted)
     if counts["paperprofit_messages_unordered"]:
         wrong["no message went ahead of its turn"] = counts["paperprofit_messages_unordered"]
-    if toll.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:
-        wrong["the logs do not repeat themselves"] = toll.lines
+    if effects.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:
+        wrong["the logs do not repeat themselves"] = effects.lines
     orders.dispose()
     for account in accounts:
-        go_home(fleet.gateway, account)
-    return storm, toll, wrong
+        close_account(fleet.gateway, account)
+    return fault_run, effects, wrong
 
 
 @contextmanager

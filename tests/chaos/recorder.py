@@ -1,4 +1,4 @@
-"""A witness on the bus: it gets a copy of every command and of every event of orders, and forgets none."""
+"""A recorder on the bus: it keeps a copy of every command and of every event of orders."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ Asked = tuple[str, str]
 
 
 class Answer(NamedTuple):
-    """The event that it was, and the order that goes on in the place of one that was to be replaced."""
+    """An event's name, and the order that goes on in the place of a replaced one."""
 
     name: str
     new_order_id: str | None
 
 
 @dataclass
-class Witness:
-    """``url`` is that of an administrator: no service may do this. ``commands`` are those about accounts."""
+class Recorder:
+    """``url`` is an administrator's, since no service may read other queues. ``commands`` are those about accounts."""
 
     url: str
     events: dict[str, dict[int, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
@@ -53,11 +53,11 @@ class Witness:
                     if method is None:
                         break
                     newest = method.delivery_tag
-                    self._note(queue, method, properties, body)
+                    self._record(queue, method, properties, body)
                 if newest is not None:
                     channel.basic_ack(newest, multiple=True)
 
-    def _note(self, queue: str, method: Any, properties: Any, body: bytes) -> None:
+    def _record(self, queue: str, method: Any, properties: Any, body: bytes) -> None:
         message: dramatiq.Message[None] = dramatiq.Message.decode(body)
         self.copies[message.message_id] += 1
         if queue == "chaos.commands":
@@ -71,12 +71,12 @@ class Witness:
                 answer = Answer(message.actor_name, message.kwargs.get("new_order_id"))
                 self.answers[what, message.kwargs["order_id"]][account, sequence] = answer
 
-    def told(self, what: str, order_id: str) -> list[Answer]:
-        """What was answered to a ``cancel`` or ``replace`` of the order."""
+    def answered(self, what: str, order_id: str) -> list[Answer]:
+        """The answers to a ``cancel`` or ``replace`` of the order."""
         return list(self.answers.get((what, order_id), {}).values())
 
     def repeat(self, random: Random, count: int) -> int:
-        """Send commands once more that were sent before, as a broker or a relay does that is not sure; how many."""
+        """Send earlier commands once more, as a broker or a relay does after a lost confirm; their number."""
         self.listen()
         chosen = random.sample(self.repeatable, min(count, len(self.repeatable)))
         with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
@@ -101,7 +101,7 @@ class Witness:
 
 
 def _answered(name: str, body: dict[str, Any]) -> str | None:
-    """What was asked that the event answers, if anything: most orders are canceled for other reasons."""
+    """The request that the event answers, if any: most orders are canceled for other reasons."""
     if name == "CancelRejected.v1" or (name == "OrderCanceled.v1" and body["reason"] == "requested"):
         return "cancel"
     return "replace" if name in {"OrderReplaced.v1", "ReplaceRejected.v1"} else None
