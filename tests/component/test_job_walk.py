@@ -72,4 +72,4 @@ def profiled() -> Iterator[list[str]]:
         yield calls
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # typeshed knows no None here
+        threading.setprofile(None)
