@@ -49,7 +49,7 @@ def test_an_event_changes_only_the_page_of_its_own_account(message: type[Message
     assert asyncio.run(changed()) == (set(CHANGES.get(message, ())), set())
 
 
-@pytest.mark.parametrize("message", sorted(HALTS, key=lambda each: each.__name__), ids=lambda message: message.__name__)
+@pytest.mark.parametrize("message", sorted(HALTS, key=str), ids=lambda message: message.__name__)
 def test_a_halt_changes_every_page(message: type[Message]) -> None:
     """It does so for every account."""
 

@@ -1,0 +1,43 @@
+"""A migration never changes once it has landed: databases that ran it would differ from those that run it now."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from shared.storage.migrate import ROOT
+
+MIGRATIONS = [
+    *sorted(ROOT.glob("services/*/migrations/*.*")),
+    *sorted((ROOT / "shared" / "jobs" / "migrations").glob("*.*")),
+    ROOT / "shared" / "bus" / "tables.py",  # the initial migrations create what it returns
+]
+#: SHA-256 of each, cut to 16 digits. A new migration adds its line, and no line ever changes.
+LANDED = {
+    "services/gateway/migrations/0001_initial.py": "099f46f1abe4b2e0",
+    "services/gateway/migrations/carry_over.sql": "8fd93cb505e3d520",
+    "services/marketdata/migrations/0001_initial.py": "d740b7d28fbdbae2",
+    "services/marketdata/migrations/carry_over.sql": "0d3d63d15021e756",
+    "services/orders/migrations/0001_initial.py": "6aacce69814a0053",
+    "services/orders/migrations/carry_over.sql": "0c1f77bac7ac9bd5",
+    "services/strategy/migrations/0001_initial.py": "37467f96980248c1",
+    "services/strategy/migrations/carry_over.sql": "fdb23257f7f93e5b",
+    "services/valuation/migrations/0001_initial.py": "b0dc0420a397577f",
+    "services/valuation/migrations/carry_over.sql": "06362918fb42b753",
+    "shared/jobs/migrations/0001_initial.py": "cb20bb4e58b9aa58",
+    "shared/jobs/migrations/carry_over.sql": "63cd008b1c8f732b",
+    "shared/bus/tables.py": "ede9d0b7dfa21b88",
+}
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MIGRATIONS if path.is_file()], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_migration_is_as_it_landed(path: Path) -> None:
+    """Add another migration instead, as CONTRIBUTING.md says."""
+    assert hashlib.sha256(path.read_bytes()).hexdigest()[:16] == LANDED.get(path.relative_to(ROOT).as_posix())
+
+
+def test_no_migration_is_lost() -> None:
+    """A migration that is gone could not be run by a new database."""
+    assert set(LANDED) <= {path.relative_to(ROOT).as_posix() for path in MIGRATIONS}
