@@ -5,9 +5,11 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from services.orders.usecases.margin import charge_interest, check_margins
+from shared.storage.errors import is_transient
 from tests.component.paper_exchange import MARGIN, Exchange
 from tests.support import broken_invariants, rows
 
@@ -133,3 +135,14 @@ def test_interest_is_charged_once_a_day_on_what_is_lent(exchange: Exchange) -> N
     assert exchange.account(owing).cash == Decimal(-5000) - 2
     assert exchange.account(short).cash == Decimal(15000) - 10
     assert [body["amount"] for body in said(exchange, short, "InterestCharged")] == ["5.00", "5.00"]
+
+
+def test_an_order_waits_for_the_view_that_values_its_account(exchange: Exchange) -> None:
+    """Valuation may not have published it yet. Its absence counts as transient, so the command is tried again."""
+    account = exchange.open(**MARGIN)
+    with exchange.valuation.engine.begin() as connection:
+        connection.exec_driver_sql("DROP VIEW valuation.account_values_v1")
+    with pytest.raises(psycopg.errors.UndefinedTable) as missing:
+        exchange.submit(account)
+    assert is_transient(missing.value)
+    assert rows(exchange.orders.engine, "SELECT id FROM orders.orders") == []
