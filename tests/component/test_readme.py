@@ -175,14 +175,15 @@ def test_the_settings_of_the_example_are_those_of_the_account(
     answers: dict[str, list[Answer]], client: httpx.Client
 ) -> None:
     assert answers[example_with("/api/account/settings").name]
-    settings = eventually(lambda: _if(client.get("/api/account/settings").json(), "multiplier", "2"))
+
+    def applied() -> Any:
+        found = client.get("/api/account/settings").json()
+        return found if Decimal(found["multiplier"]) == 2 else None
+
+    settings = eventually(applied)
     assert settings["shorting"] is True
     assert settings["fills"]["fills_on"] == "bar"
     assert Decimal(settings["limits"]["max_drawdown"]) == Decimal("0.25")
-
-
-def _if(body: dict[str, Any], name: str, value: str) -> dict[str, Any] | None:
-    return body if Decimal(body[name]) == Decimal(value) else None
 
 
 def test_the_ledger_has_the_transfer_and_balances(answers: dict[str, list[Answer]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from services.gateway.app import ENDPOINTS
 from shared.storage.migrate import ROOT
 from tests.unit.test_language import FREE_RELATIVE, MOST_FREE_RELATIVES, sentences
 
@@ -114,6 +115,23 @@ def test_every_path_in_backticks_exists(document: Path) -> None:
 @every_document
 def test_every_make_target_exists(document: Path) -> None:
     assert named_targets(document.read_text()) - targets() == set()
+
+
+@every_document
+def test_every_route_in_backticks_exists(document: Path) -> None:
+    """A method and a path of the HTTP surface, such as ``GET /api/jobs/status``."""
+    known = {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS} | {("GET", "/healthz"), ("GET", "/metrics")}
+    named = re.findall(r"`([A-Z]+) (/[^`?\s]*)[^`]*`", " ".join(document.read_text().split()))
+    assert set(named) - known == set()
+
+
+@every_document
+def test_every_module_of_a_command_exists(document: Path) -> None:
+    """``python -m shared.broker_setup`` runs a file, and ``python -m embedded`` a folder with ``__main__``."""
+    modules = re.findall(r"python -m ([a-z_.]+)", document.read_text())
+    files = [ROOT / module.replace(".", "/") for module in modules]
+    missing = [file for file in files if not file.with_suffix(".py").exists() and not (file / "__main__.py").exists()]
+    assert missing == []
 
 
 def test_every_setting_of_the_documents_exists() -> None:
