@@ -1,7 +1,7 @@
-"""The bus beside what it is made of: raw pika, stock dramatiq, psycopg; and beside Celery.
+"""The bus compared with its parts (raw pika, stock dramatiq, psycopg) and with Celery.
 
-Every row is taken in turn with its reference, on the same servers, with the same persistent messages. Of a
-consuming run the first tenth is warm-up. Celery is installed into ``bench/out/celery-venv`` on first use.
+Every row is measured in turn with its reference, on the same servers, with the same persistent messages. The first
+tenth of a consuming run is warm-up. Celery is installed into ``bench/out/celery-venv`` on first use.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from shared.bus.relay import WINDOW
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured; ``runs`` of each side. A short consuming run says little: its rate swings."""
+    """The sizes of the measurements. Each side has ``runs``. The rate of a short consuming run varies much."""
 
     runs: int
     messages: int
@@ -73,7 +73,7 @@ def measure_inbox(servers: Servers, sizes: Sizes) -> Sequence[Row]:
 
 
 def measure_latency(servers: Servers, sizes: Sizes) -> Sequence[Row]:
-    """Both percentiles are of the same runs, in turn as ``interleaved`` takes them."""
+    """Both percentiles come from the same runs, in turn as ``interleaved`` takes them."""
     taken = [(our_latency(servers, sizes.seconds), raw_latency(servers, sizes.seconds)) for _ in range(sizes.runs)]
     name = f"publish to actor start beside raw pika; {PER_SECOND}/s for {sizes.seconds} s, confirmed, 1 process"
     p50 = [(ours.p50, raw.p50) for ours, raw in taken]

@@ -49,7 +49,7 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Start:
-    """Seconds to ``ready``, from there to the first price, and to stop with a page open; and what was left."""
+    """Seconds to ``ready``, from there to the first price, and to stop, and the number of processes left then."""
 
     ready: float
     first_price: float
@@ -120,7 +120,7 @@ def measure_session(*, cpu_seconds: float) -> Sequence[Row]:
 
 @dataclass(frozen=True)
 class _Use:
-    """``cpu`` in percent of one core, user and system; ``memory`` resident, in megabytes, once a second."""
+    """CPU in percent of one core, user and system, and resident memory in megabytes, once a second."""
 
     cpu: float
     memory: list[float]
@@ -136,7 +136,7 @@ class _Use:
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
-    """Of this process alone: PostgreSQL is its own."""
+    """CPU time of this process alone. PostgreSQL has processes of its own."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
@@ -153,7 +153,7 @@ def _fill_orders(run: EmbeddedRun, stream: EventStream) -> list[Fill]:
 
 
 def measure_fresh_clone() -> Sequence[Row]:
-    """From ``make run`` in a clone of HEAD to ``ready``, with nothing downloaded beforehand; once."""
+    """From ``make run`` in a clone of HEAD to ``ready``, with nothing downloaded beforehand, measured once."""
     with _new_folder() as folder:
         clone = folder / "clone"
         clone_head = ("git", "clone", "--quiet", str(ROOT), str(clone))

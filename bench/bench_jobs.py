@@ -1,10 +1,10 @@
-"""The job engine: how late runs begin, what they cost, how it compares, and what is lost when schedulers are killed.
+"""The job engine: lateness and cost of runs, a comparison, and the slots lost when schedulers are killed.
 
 lateness  500 jobs on two replicas as they are deployed
-cost      a run that does nothing beside its bare rows
-status    the answer that an operator waits for
-peers     jobs of every second beside Celery beat and APScheduler, in turn
-kills     slots missed and doubled while schedulers are killed, the three side by side
+cost      a run that does nothing, beside its bare rows
+status    the status of all jobs over HTTP
+peers     jobs of every second, beside Celery beat and APScheduler in turn
+kills     missed and doubled slots while schedulers are killed, the three side by side
 
 Celery and APScheduler are installed into ``bench/out`` on first use.
 """
@@ -22,7 +22,7 @@ from bench.report import Row, run_benchmark
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured: ``runs`` windows of ``lateness`` and ``peers`` seconds, and ``rounds`` of the cost."""
+    """The size of a measurement: ``runs`` windows of ``lateness`` and ``peers`` seconds, and ``rounds`` of the cost."""
 
     runs: int
     lateness: int

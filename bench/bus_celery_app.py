@@ -1,4 +1,4 @@
-"""A Celery application with one task that does nothing; imported by Celery's own environment only."""
+"""A Celery application with one task that does nothing. Only Celery's own environment imports it."""
 
 import os
 import time
@@ -7,13 +7,13 @@ from celery import Celery  # type: ignore[import-not-found]
 
 app = Celery("bus_celery_app", broker=os.environ["BENCH_BROKER_URL"])
 app.conf.task_ignore_result = True
-app.conf.task_acks_late = True  # as all the others: a message is settled once it was handled
+app.conf.task_acks_late = True  # as the others: a message is acknowledged after it was handled
 app.conf.worker_prefetch_multiplier = int(os.environ["BENCH_PREFETCH_PER_CHILD"])
 app.conf.worker_hijack_root_logger = False
 
 
-@app.task(name="note")  # type: ignore[untyped-decorator]
-def note(**_payload: object) -> None:
-    """A line per task: a child of prefork is ended without being asked."""
+@app.task(name="record")  # type: ignore[untyped-decorator]
+def record(**_payload: object) -> None:
+    """Write a line for each task, because a child of prefork is ended without notice."""
     with open(os.environ["BENCH_STAMPS"] + f".{os.getpid()}", "ab", buffering=0) as file:  # noqa: PTH123
         file.write(f"{time.monotonic()}\n".encode())

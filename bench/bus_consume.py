@@ -1,4 +1,4 @@
-"""How many messages a second two processes take out of a full queue."""
+"""The rate at which two processes consume a full queue."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from shared.bus.envelope import encode
 
 PROCESSES = 2
 PREFETCH = 500
-#: Of the messages, the first tenth is warm-up.
+#: The first tenth of the messages is warm-up.
 WARM_UP = 0.1
 STOP_TIMEOUT = 30.0
 QUEUE_OF = {
@@ -32,7 +32,7 @@ QUEUE_OF = {
     "stock": STOCK,
     "ours": OURS,
     "ours-inbox": OURS,
-    "ours-lanes": OURS,
+    "ours-pools": OURS,
     "low": LOW_ELSEWHERE,
 }
 ROOT = Path(__file__).parents[1]
@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Consuming:
-    """What consumes: one of ``bus_worker.KINDS`` on so many threads of each process."""
+    """The consuming side: one of ``bus_worker.KINDS`` on so many threads of each process."""
 
     servers: Servers
     kind: str
@@ -52,7 +52,7 @@ class Consuming:
         return QUEUE_OF[self.kind]
 
     def rate(self, messages: int) -> float:
-        """Messages per second, all of them waiting in the queue beforehand."""
+        """Messages per second. All of them wait in the queue beforehand."""
         self.servers.fill(self.queue, bodies(self.kind, messages))
         with self.running(PROCESSES) as workers:
             self.servers.wait_until_empty(self.queue)
@@ -78,7 +78,7 @@ class Consuming:
                     worker.communicate()
 
     def _launch(self, metrics: str) -> "subprocess.Popen[str]":
-        """With Prometheus counting into files, as deployed."""
+        """Start a process that counts for Prometheus into files, as deployed."""
         settings = Settings(self.servers.url, self.servers.database["orders"], self.threads, self.prefetch)
         variables = {"dramatiq_queue_prefetch": str(self.prefetch), "PROMETHEUS_MULTIPROC_DIR": metrics}
         command = [sys.executable, "-m", "bench.bus_worker", self.kind, json.dumps(asdict(settings))]
@@ -98,7 +98,7 @@ def _tell(worker: "subprocess.Popen[str]") -> None:
 
 
 def handled_by(workers: "Sequence[subprocess.Popen[str]]") -> list[tuple[float, int]]:
-    """End the processes; when each message's handler began, and its number."""
+    """End the processes; for each message the time at which its handler began, and its number."""
     handled: list[tuple[float, int]] = []
     for worker in workers:
         try:
@@ -131,7 +131,7 @@ CELERY_ENVIRONMENT = OUT / "celery-venv"
 
 
 def install_celery() -> None:
-    """Celery has an environment of its own: the project's libraries are not to depend on it."""
+    """Install Celery into an environment of its own, so that the project's libraries do not depend on it."""
     if (CELERY_ENVIRONMENT / "bin" / "celery").exists():
         return
     print(f"installing Celery 5 into {CELERY_ENVIRONMENT}", flush=True)
@@ -154,7 +154,7 @@ def celery_rate(servers: Servers, messages: int) -> float:
 
 
 def _fill_celery(servers: Servers, messages: int) -> None:
-    """By Celery's protocol 2; one id for all, which nobody asks for."""
+    """Fill Celery's queue by its protocol 2. All messages share one id, which nothing reads."""
     task_id = str(uuid4())
     headers: dict[str, Any] = {"lang": "py", "task": "note", "id": task_id, "root_id": task_id, "parent_id": None}
     servers.fill(CELERY, _celery_bodies(messages), headers)

@@ -1,4 +1,4 @@
-"""How long a message takes from its publisher's call to the start of its handler, at a steady rate."""
+"""The time from a publisher's call to the start of its handler, at a steady rate."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ Publish = Callable[[int], object]
 
 
 class Latency(NamedTuple):
-    """In milliseconds."""
+    """Percentiles in milliseconds."""
 
     p50: float
     p99: float
@@ -77,7 +77,7 @@ def percentiles(milliseconds: list[float]) -> Latency:
 
 
 def publish_steadily(publish: Publish, count: int, per_second: int) -> list[float]:
-    """When each was handed over; a late one does not delay those after it."""
+    """Publish at a steady rate; the times of the calls. A late call does not delay those after it."""
     sent = []
     begun = time.monotonic()
     for number in range(count):

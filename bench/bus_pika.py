@@ -1,4 +1,4 @@
-"""Consuming with raw pika, and what any consuming process is told."""
+"""Consuming with raw pika, and the settings of any consuming process."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Handled = tuple[float, Any]
 
 @dataclass(frozen=True)
 class Settings:
-    """``database`` of the service orders; a process opens ``threads`` sessions there where its kind has any."""
+    """``database`` is that of orders. A process opens ``threads`` sessions there where its kind has any."""
 
     url: str
     database: str
@@ -24,7 +24,7 @@ class Settings:
 
 
 def start_pika(settings: Settings, make_handler: Callable[[], Callable[[bytes], None]]) -> Stop:
-    """A connection per thread to the raw queue, each acknowledging what its handler has done."""
+    """Open a connection for each thread to the raw queue. Each acknowledges the messages of its handler."""
     channels = [_consuming(settings, make_handler()) for _ in range(settings.threads)]
     threads = [Thread(target=channel.start_consuming) for channel in channels]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""How long a command takes to its handler's start while less urgent messages are drained beside it, and without."""
+"""The time of a command to its handler's start, with and without a backlog of less urgent messages."""
 
 from contextlib import ExitStack
 
@@ -14,9 +14,9 @@ PREFETCH: int = ServiceSettings.model_fields["prefetch"].default
 
 
 def command_latency(servers: Servers, seconds: int, *, backlog: int = 0, elsewhere: bool = False) -> Latency:
-    """Of commands at a steady rate, with orders' lanes as deployed.
+    """The latency of commands at a steady rate, with the worker pools of orders as deployed.
 
-    The backlog waits in orders' own queue of jobs, or ``elsewhere``: in another service's, whose process drains it.
+    The backlog waits in orders' own queue of jobs, or ``elsewhere``, in another service's, whose process drains it.
     """
     servers.purge(OURS)
     for queue, count in ((LOW_OF_OURS, 0 if elsewhere else backlog), (LOW_ELSEWHERE, backlog if elsewhere else 0)):
@@ -24,7 +24,7 @@ def command_latency(servers: Servers, seconds: int, *, backlog: int = 0, elsewhe
     count = (WARM_UP_SECONDS + seconds) * PER_SECOND
     with ExitStack() as stack:
         publisher = stack.enter_context(publisher_of(servers))
-        ours = stack.enter_context(Consuming(servers, "ours-lanes", threads=8, prefetch=PREFETCH).running(1))
+        ours = stack.enter_context(Consuming(servers, "ours-pools", threads=8, prefetch=PREFETCH).running(1))
         if elsewhere:
             stack.enter_context(Consuming(servers, "low", threads=8, prefetch=PREFETCH).running(1))
         wait_until_attached(servers, OURS)

@@ -1,4 +1,4 @@
-"""How many rows a second leave an outbox, each confirmed by RabbitMQ before it is removed."""
+"""The rate at which rows leave an outbox. RabbitMQ confirms each before it is deleted."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ _FILLING = 1000
 
 
 def relay_rate(servers: Servers, rows: int) -> float:
-    """Ours, from its start to the empty outbox."""
+    """The rate of our relay, from its start to the empty outbox."""
     with _full_outbox(servers, rows) as engine:
         publisher = Publisher(servers.url, name="bench")
         relay = Relay(ServiceContext("gateway", engine), publisher, poll=0.1)
@@ -48,7 +48,7 @@ def _run_until_empty(relay: Relay, engine: Engine) -> None:
 
 
 def confirm_each_rate(servers: Servers, rows: int) -> float:
-    """The plain relay: the same rows in the same windows, but it waits for every confirm."""
+    """The rate of a plain relay with the same rows and windows, which waits for every confirm."""
     with _full_outbox(servers, rows) as engine, servers.channel() as channel:
         channel.confirm_delivery()
         return _rate(rows, lambda: _confirm_each(channel, engine))
@@ -79,7 +79,7 @@ def _rate(rows: int, relay: Callable[[], None]) -> float:
 
 @contextmanager
 def _full_outbox(servers: Servers, rows: int) -> Iterator[Engine]:
-    """The gateway's outbox with so many rows of a thousand keys, and an empty queue that they are for."""
+    """The gateway's outbox with rows of a thousand keys, and an empty queue for them."""
     servers.purge(OURS)
     with servers.engine("gateway") as engine:
         with engine.begin() as connection:

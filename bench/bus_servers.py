@@ -1,4 +1,4 @@
-"""The servers that the bus is measured on, and the messages that stand in their queues."""
+"""The servers that the bus is measured on, and the messages in their queues."""
 
 import logging
 import sys
@@ -30,9 +30,9 @@ from shared.storage.migrate import migrate_service
 from tests.servers.choice import rabbit_server
 from tests.servers.rabbitmq import QueueDepth, RabbitServer
 
-#: The queue of ours that the messages stand in, and those of the others.
+#: Our queue that is filled, and those of the others.
 OURS = "orders.commands"
-#: Less urgent: of the same service, and of another one.
+#: Less urgent queues, of the same service and of another one.
 LOW_OF_OURS, LOW_ELSEWHERE = "orders.jobs", "strategy.jobs"
 RAW, STOCK, CELERY = "bench.raw", "bench.stock", "celery"
 SETTLE_TIMEOUT = 120.0
@@ -42,7 +42,7 @@ AT = datetime(2026, 11, 25, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Servers:
-    """``url`` is of a virtual host with our topology; ``database`` has the services' URLs."""
+    """``url`` names a virtual host with our topology. ``database`` has the services' URLs."""
 
     rabbit: RabbitServer
     url: str
@@ -54,7 +54,7 @@ class Servers:
             yield connection.channel()
 
     def fill(self, queue: str, bodies: Iterable[bytes], headers: dict[str, Any] | None = None) -> None:
-        """Put persistent messages into the queue, and return when all stand in it."""
+        """Put persistent messages into the queue, and return when it holds all of them."""
         name = broker_name(queue)
         with self.channel() as channel:
             channel.queue_purge(name)
@@ -73,7 +73,7 @@ class Servers:
             _give_up_after(deadline, f"{queue} did not become empty: {self.rabbit.queues(self.url)[queue]}")
 
     def declare_stock(self) -> None:
-        """Its queues as stock dramatiq declares them: with other arguments they would be refused."""
+        """Declare queues as stock dramatiq does, because it would be refused other arguments."""
         broker = RabbitmqBroker(url=self.url, middleware=[])
         broker.declare_queue(STOCK, ensure=True)
         broker.close()
@@ -90,7 +90,7 @@ class Servers:
 
 
 def broker_name(queue: str) -> str:
-    """Ours have a version in their names."""
+    """The queue's name in RabbitMQ: ours have a version."""
     return physical_name(queue, Kind.CLASSIC) if queue in QUEUES else queue
 
 
@@ -116,7 +116,7 @@ def _give_up_after(deadline: float, what: str) -> None:
 
 @contextmanager
 def running_servers() -> Iterator[Servers]:
-    """RabbitMQ and a durable PostgreSQL, both with what the services need of them."""
+    """RabbitMQ and a durable PostgreSQL, prepared for the services."""
     with ExitStack() as stack:
         rabbit = stack.enter_context(rabbit_server())
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="paperprofit-bench-")))
@@ -139,7 +139,7 @@ def _prepare(servers: Servers) -> None:
 
 
 def cancel(number: int) -> CancelOrder:
-    """A small command; ``number`` comes back in its order's id."""
+    """A small command. ``number`` comes back in its order's id."""
     return CancelOrder(account_id=UUID(int=number % 1000 + 1), order_id=UUID(int=number), requested_at=AT)
 
 
@@ -149,7 +149,7 @@ def run_job(queue: str) -> bytes:
 
 
 def quiet_logs() -> None:
-    """Warnings only, and not on standard output, where the figures go."""
+    """Log warnings only, and to stderr, because the results go to stdout."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

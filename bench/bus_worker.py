@@ -37,12 +37,12 @@ SHUTDOWN_MS = 10_000
 
 
 def start_raw(settings: Settings, handled: list[Handled]) -> Stop:
-    """A connection per thread, each acknowledging every message."""
+    """Open a connection for each thread, and acknowledge every message by itself."""
     return start_pika(settings, lambda: lambda body: handled.append((time.monotonic(), body)))
 
 
 def start_raw_insert(settings: Settings, handled: list[Handled]) -> Stop:
-    """A connection and a database session per thread: one INSERT and commit, then the ack."""
+    """Open a connection and a database session for each thread: an INSERT and commit, then the ack."""
     database = make_url(settings.database).set(drivername="postgresql").render_as_string(hide_password=False)
 
     def make_handler() -> Callable[[bytes], None]:
@@ -64,7 +64,7 @@ _INSERT = (
 
 
 def start_stock(settings: Settings, handled: list[Handled]) -> Stop:
-    """Dramatiq as it comes, without the middleware that serves nothing here."""
+    """Start stock dramatiq, without the middleware that serves nothing here."""
     middleware = [AgeLimit(), TimeLimit(), ShutdownNotifications(), CurrentMessage(), Retries()]
     broker = RabbitmqBroker(url=settings.url, middleware=middleware)
 
@@ -77,7 +77,7 @@ def start_stock(settings: Settings, handled: list[Handled]) -> Stop:
 
 
 def start_ours(settings: Settings, handled: list[Handled]) -> Stop:
-    """An actor without a transaction: what the bus alone costs."""
+    """Start an actor without a transaction, which shows the cost of the bus alone."""
     actors = Actors()
 
     @actors.raw(CancelOrder, queue=OURS)
@@ -88,7 +88,7 @@ def start_ours(settings: Settings, handled: list[Handled]) -> Stop:
 
 
 def start_ours_inbox(settings: Settings, handled: list[Handled]) -> Stop:
-    """An actor whose inbox row is the only row of its transaction."""
+    """Start an actor whose inbox row is the only row of its transaction."""
     actors = Actors()
 
     @actors.on(CancelOrder, queue=OURS)
@@ -98,8 +98,8 @@ def start_ours_inbox(settings: Settings, handled: list[Handled]) -> Stop:
     return _start_service(settings, actors)
 
 
-def start_ours_lanes(settings: Settings, handled: list[Handled]) -> Stop:
-    """Orders' two lanes as deployed: commands, and jobs that do nothing."""
+def start_ours_pools(settings: Settings, handled: list[Handled]) -> Stop:
+    """Start the two worker pools of orders as deployed, for commands and for jobs that do nothing."""
     actors = Actors()
 
     @actors.raw(CancelOrder, queue=OURS)
@@ -119,7 +119,7 @@ def start_ours_lanes(settings: Settings, handled: list[Handled]) -> Stop:
 
 
 def start_low(settings: Settings, _handled: list[Handled]) -> Stop:
-    """Another service, whose jobs do nothing."""
+    """Start another service, whose jobs do nothing."""
     actors = Actors()
 
     @actors.raw(RunJob, queue=LOW_ELSEWHERE)
@@ -157,7 +157,7 @@ KINDS: dict[str, Callable[[Settings, list[Handled]], Stop]] = {
     "stock": start_stock,
     "ours": start_ours,
     "ours-inbox": start_ours_inbox,
-    "ours-lanes": start_ours_lanes,
+    "ours-pools": start_ours_pools,
     "low": start_low,
     "raw-fill": start_bare,
     "raw-rows": start_rows,
@@ -177,7 +177,7 @@ def main(kind: str, settings: Settings) -> None:
 
 
 def number_of(what: str | bytes) -> int:
-    """Of a message, from its order's id or its bytes."""
+    """The number of a message, from its order's id or its bytes."""
     return UUID(what if isinstance(what, str) else json.loads(what)["kwargs"]["order_id"]).int
 
 

@@ -30,7 +30,7 @@ LAST_LINES = 5
 
 
 class EmbeddedRun:
-    """Starts the command on a free port and waits for its ``ready``; leaving the context ends it.
+    """Starts the command on a free port and waits for its ``ready``. Leaving the context ends it.
 
     ``folder`` is where its database lives, or lies below. Raises NotMeasured when it does not get ready.
     """
@@ -83,7 +83,7 @@ class EmbeddedRun:
         return {"APCA-API-KEY-ID": self.key_id, "APCA-API-SECRET-KEY": self.secret}
 
     def stop(self) -> float:
-        """Stop it by SIGTERM, as a supervisor does; the seconds until it was gone."""
+        """Stop it by SIGTERM, as a supervisor does, and return the seconds until it was gone."""
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -93,7 +93,7 @@ class EmbeddedRun:
         return time.monotonic() - begun
 
     def processes(self) -> list[psutil.Process]:
-        """Whatever still runs in the folder or names it, PostgreSQL's own processes included."""
+        """Processes that still run in the folder or name it, PostgreSQL's own included."""
         return [process for process in psutil.process_iter() if _belongs_to(process, self.folder)]
 
     def _environment(self) -> dict[str, str]:

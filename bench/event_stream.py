@@ -1,4 +1,4 @@
-"""The page's live stream, as a client reads it."""
+"""A client of the page's stream of server-sent events."""
 
 import json
 import threading
@@ -14,20 +14,20 @@ import httpx2
 
 from bench.report import NotMeasured
 
-#: The stream pings every five seconds, so a longer silence means that it broke.
+#: The stream sends a ping every five seconds, so a longer silence means a lost connection.
 SILENCE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
 class StreamEvent:
-    """``arrived_at`` is when the client had all of it."""
+    """An event. ``arrived_at`` is the time when the client had received all of it."""
 
     name: str
     data: dict[str, Any]
     arrived_at: datetime
 
     def first_price_after(self, moment: datetime, symbol: str | None = None) -> datetime | None:
-        """The earliest time, later than the moment, of a price of the symbol, or of any; None without one."""
+        """Return the earliest time after the moment of a price of the symbol, or of any symbol. None without one."""
         prices: list[dict[str, Any]] = self.data["prices"] if self.name == "prices" else []
         wanted = [price for price in prices if symbol in (None, price["symbol"])]
         times = [datetime.fromisoformat(price["quoted_at"]) for price in wanted]
@@ -36,11 +36,13 @@ class StreamEvent:
 
 @dataclass(frozen=True)
 class StreamEnded:
+    """The end of the stream."""
+
     reason: str
 
 
 class EventStream:
-    """Reads on a thread of its own, so that an event is stamped when it comes, whatever its reader does."""
+    """Reads on its own thread, so that an event gets its time when it arrives, even if its consumer is busy."""
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         self._url = url
@@ -56,18 +58,18 @@ class EventStream:
     def __exit__(
         self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
     ) -> None:
-        """The thread sees it at the next event or at the connection's end, whichever is first."""
+        """Stop the thread. It ends at the next event or at the end of the connection."""
         self._closing.set()
         self._thread.join(SILENCE_SECONDS)
 
     def first(self, wanted: Callable[[StreamEvent], bool], *, seconds: float) -> StreamEvent:
-        """The next event that is wanted; the others are dropped. Raises NotMeasured when none comes in time."""
+        """Return the next wanted event, and drop the others. Raises NotMeasured if none arrives in time."""
         deadline = time.monotonic() + seconds
         while True:
             try:
                 event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
-                raise NotMeasured(f"the stream did not bring what was waited for within {seconds:g} s") from None
+                raise NotMeasured(f"the stream sent no such event within {seconds:g} s") from None
             if isinstance(event, StreamEnded):
                 raise NotMeasured(f"the stream ended: {event.reason}")
             if wanted(event):
@@ -78,12 +80,12 @@ class EventStream:
         try:
             with httpx2.stream("GET", self._url, headers=self._headers, timeout=SILENCE_SECONDS) as response:
                 response.raise_for_status()
-                self._take_in(response)
+                self._read_events(response)
         except httpx2.HTTPError as error:
             reason = f"{type(error).__name__} {error}"
         self._events.put(StreamEnded(reason))
 
-    def _take_in(self, response: httpx2.Response) -> None:
+    def _read_events(self, response: httpx2.Response) -> None:
         fields: dict[str, str] = {}
         for line in response.iter_lines():
             if self._closing.is_set():

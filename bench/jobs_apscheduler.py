@@ -26,7 +26,7 @@ class APScheduler(Tool):
 
 
 def install_apscheduler() -> None:
-    """Into an environment of its own, as Celery: the project's libraries are not to depend on it."""
+    """Install APScheduler into its own environment, so the project's libraries do not depend on it."""
     if any(ENVIRONMENT.glob("lib/*/site-packages/apscheduler")):
         return
     print(f"installing APScheduler 3 into {ENVIRONMENT}", flush=True)

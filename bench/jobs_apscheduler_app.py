@@ -1,6 +1,6 @@
-"""APScheduler 3 with its jobs in PostgreSQL; run by an environment of its own only.
+"""APScheduler 3 with its jobs in PostgreSQL, run by its own environment only.
 
-A job that the store has already stays as it is there, so that a restart knows what is due since then.
+A job that is in the store already is kept, so a restart knows the slots that came due meanwhile.
 """
 
 import os

@@ -1,7 +1,7 @@
 """Celery: one beat, and one worker with a process for each core, on the same RabbitMQ.
 
-By ``relative=True`` beat begins at whole seconds, of longer intervals at any of their seconds. A task is acknowledged
-before it runs, as is Celery's default.
+With ``relative=True`` beat starts at whole seconds, and longer intervals at any of their seconds. A task is
+acknowledged before it runs, which is Celery's default.
 """
 
 from collections.abc import Mapping, Sequence

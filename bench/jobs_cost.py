@@ -1,8 +1,8 @@
-"""What the engine itself costs for each run of a job that does nothing, beside the bare rows of such a run.
+"""The engine's own cost for each run of a job that does nothing, beside the bare rows of such a run.
 
-Ours claims 200 due jobs with one tick, and begins and finishes each run by the real runner, on one thread. The
-reference inserts a row of the same table and updates it twice, each by itself and committed, with psycopg alone.
-Heartbeats, relay, RabbitMQ and log lines are aside; BEGIN and COMMIT do not count as statements.
+Ours claims 200 due jobs with one tick, and the real executor starts and finishes each run on one thread. The reference
+inserts a row of the same table and updates it twice, each in its own transaction, with psycopg alone. Heartbeats,
+relay, RabbitMQ and log lines are left out. BEGIN and COMMIT do not count as statements.
 """
 
 import time
@@ -26,10 +26,11 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.jobs import RunJob
 from shared.jobs.declaration import Job
 from shared.jobs.engine import claims
-from shared.jobs.engine.executor import Runner
+from shared.jobs.engine.executor import Executor
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick
 from shared.jobs.run_context import Counts, RunContext
+from shared.markets import PublishedCalendar
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 
@@ -39,7 +40,7 @@ SECOND = timedelta(seconds=1)
 
 
 def measure(*, runs: int) -> Sequence[Row]:
-    """``runs`` rounds of each side, after some that warm up."""
+    """Measure ``runs`` rounds of each side, after some rounds to warm up."""
     print(f"cost: {runs} rounds of {JOBS} runs", flush=True)
     with _database() as url, _engine(url) as engine, _raw(url) as connection:
         ours, bare = Ours(engine), Bare(connection)
@@ -62,7 +63,7 @@ def _database() -> Iterator[str]:
 
 
 class _Counted(psycopg.Cursor[Any]):
-    """A cursor that counts what is executed, whoever does: SQLAlchemy, or our code on the driver's connection."""
+    """A cursor that counts statements, of SQLAlchemy and of our code on the driver's connection."""
 
     executed: ClassVar[int] = 0
 
@@ -89,7 +90,7 @@ def _raw(url: str) -> Iterator["psycopg.Connection[Any]"]:
 
 
 class Ours:
-    """The engine with a clock that moves on by a second each round, so that every job is due."""
+    """The engine with a clock that advances by a second each round, so every job is due."""
 
     def __init__(self, engine: Engine) -> None:
         self.now = datetime.now(UTC).replace(microsecond=0)
@@ -100,23 +101,23 @@ class Ours:
         bare = Job(Bare.JOB, "orders", "Has the bare rows.", _nothing, {"enabled": False})
         with engine.begin() as connection:
             claims.declare(connection, [*jobs.values(), bare], self.now)
-        self._tick = Tick(self.context)
-        self._runner = Runner(jobs, Heartbeat(self.context))
+        self._tick = Tick(self.context, PublishedCalendar(engine, self.context.clock))
+        self._executor = Executor(jobs, Heartbeat(self.context))
 
     def round(self) -> float:
-        """Milliseconds for each run."""
+        """Return the milliseconds for each run."""
         self.now += SECOND
         claiming = _Use.of(self._tick.claim_due)
-        running = _Use.of(partial(self._obey, self._queued()))
+        running = _Use.of(partial(self._execute, self._queued()))
         self.statements.append((claiming.statements + running.statements) / JOBS)
         return 1000 * (claiming.seconds + running.seconds) / JOBS
 
-    def _obey(self, commands: Sequence[RunJob]) -> None:
+    def _execute(self, commands: Sequence[RunJob]) -> None:
         for command in commands:
-            self._runner.obey(command, self.context)
+            self._executor.execute(command, self.context)
 
     def _queued(self) -> list[RunJob]:
-        """The commands of this round, as the relay would have sent them."""
+        """Read the commands of this round, as the relay would send them."""
         with self.context.engine.begin() as connection:
             connection.execute(text("DELETE FROM orders.outbox"))
             rows = connection.execute(_QUEUED).all()
@@ -152,7 +153,7 @@ class _Use:
 
 
 class Bare:
-    """A run as the three statements that nobody can do without."""
+    """A run as the three statements that any engine needs."""
 
     JOB = "bare"
     STATEMENTS = (
@@ -167,7 +168,7 @@ class Bare:
         self._slot = datetime.now(UTC)
 
     def round(self) -> float:
-        """Milliseconds for each run."""
+        """Return the milliseconds for each run."""
         begun = time.perf_counter()
         for _ in range(JOBS):
             self._slot += SECOND

@@ -1,13 +1,13 @@
-"""Slots that are missed and doubled while the scheduler is killed once a minute, beside Celery beat and APScheduler.
+"""Missed and doubled slots while the scheduler is killed once a minute, beside Celery beat and APScheduler.
 
-The three run side by side on the same servers and are killed at the same moments, one of each minute by a seed. What
-was killed is started again at once. Of ours it is the scheduler fork of one replica, in turn; that replica ends itself
-when its worker has missed the fork for 10 s, and is started again as a whole. Of Celery it is beat, of APScheduler its
-only process. Each is told to miss nothing, as far as it can be told: ours by ``misfire = "run_all"``, APScheduler by
-running what it missed without coalescing, beat by writing down each send.
+The three run side by side on the same servers and are killed at the same moments, once a minute by a seed. A killed
+process is started again at once. Ours loses the scheduler fork of one replica, in turn. The replica ends itself when
+its worker has missed the fork for 10 s, and is started again as a whole. Celery loses beat, APScheduler its only
+process. Each is configured to miss nothing, as far as it can be: ours by ``misfire = "run_all"``, APScheduler by
+running missed slots without coalescing, beat by saving each send.
 
-A slot is missed when nothing began for it, and doubled when more than one did. Of ours the engine says for which slot a
-run is, however late it begins, so how late is told as well; of the others it is the interval in which it began.
+A slot is missed if no run began for it, and doubled if more than one did. Our engine says which slot a run is for, even
+if it begins late, so the lateness is reported too. For the others the slot is the interval in which the run began.
 """
 
 import random
@@ -62,7 +62,7 @@ def _kill_once_a_minute(tools: Sequence[Tool], window: Window) -> None:
 
 
 def _look_after(tools: Sequence[Tool], until: float) -> None:
-    """Start again what has ended, until then."""
+    """Restart processes that have ended, until then."""
     while (left := until - time.time()) > 0:
         time.sleep(min(left, LOOK_SECONDS))
         for tool in tools:

@@ -1,4 +1,4 @@
-"""How late the runs of many jobs of mixed intervals begin, on two replicas as they are deployed."""
+"""The lateness of many jobs' runs with mixed intervals, on two replicas as they are deployed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 20.0
 
 
 def measure(*, runs: int, seconds: int) -> Sequence[Row]:
-    """``runs`` windows of so many seconds, one after the other on the same replicas."""
+    """Measure ``runs`` windows of some seconds, one after the other on the same replicas."""
     jobs = named(MIX)
     with running_servers() as servers, TemporaryDirectory(prefix="paperprofit-bench-") as folder:
         tool = Replicas(servers, Path(folder) / "ours", jobs)
@@ -42,7 +42,7 @@ def _window(tool: Replicas, seconds: int, run: int, runs: int) -> Window:
 
 
 def _begun_late(servers: Servers, window: Window) -> Latency:
-    """Milliseconds from ``scheduled_for`` to ``started_at``, as the engine wrote them down."""
+    """Return the milliseconds from ``scheduled_for`` to ``started_at``, as the engine saved them."""
     between = {"begin": datetime.fromtimestamp(window.begin, UTC), "end": datetime.fromtimestamp(window.end, UTC)}
     with servers.engine("orders") as engine, engine.connect() as connection:
         late = [float(row.late) for row in connection.execute(_LATE, between)]

@@ -1,7 +1,7 @@
-"""What the jobs of this benchmark do, whoever runs them: they note that they begin. And what was noted, slot by slot.
+"""The jobs of this benchmark, which only note that they begin, and the reading of these notes slot by slot.
 
-A job's slots are the multiples of its interval since 1970, whoever runs it. Only the standard library is imported here,
-since Celery and APScheduler import this module into environments of their own.
+A job's slots are the multiples of its interval since 1970, for every engine. Only the standard library is imported
+here, since Celery and APScheduler import this module into environments of their own.
 """
 
 import json
@@ -19,26 +19,26 @@ UNKNOWN = "-"
 
 
 def note(job: str, slot: float | None = None) -> None:
-    """Note that the job begins now, for this slot where its engine tells it: a line in a file of this process."""
+    """Write a line to this process's file: the job begins now, for this slot if its engine knows it."""
     told = UNKNOWN if slot is None else int(slot)
     with Path(os.environ[FOLDER], f"notes.{os.getpid()}").open("ab", buffering=0) as file:
         file.write(f"{job} {told} {time.time()}\n".encode())
 
 
 def jobs_of_environment() -> dict[str, int]:
-    """Name → interval in seconds, of the jobs that this process is to run."""
+    """Read the interval in seconds of each job that this process runs, by name."""
     jobs: dict[str, int] = json.loads(os.environ[JOBS])
     return jobs
 
 
 def named(mix: Mapping[int, int]) -> dict[str, int]:
-    """Name → interval in seconds; ``mix`` says how many jobs there are of each interval."""
+    """Name the jobs, and return their intervals in seconds. ``mix`` is the number of jobs of each interval."""
     return {f"every_{seconds}s_{n}": seconds for seconds, count in mix.items() for n in range(count)}
 
 
 @dataclass(frozen=True)
 class Note:
-    """``slot`` is the one that the engine told, or else the last one before it began; both in seconds since 1970."""
+    """``slot`` comes from the engine, or is the last one before the run began. Both times are in seconds since 1970."""
 
     job: str
     slot: int
@@ -46,7 +46,7 @@ class Note:
 
 
 def read_notes(folder: Path, jobs: Mapping[str, int]) -> list[Note]:
-    """All notes so far."""
+    """Read all notes so far."""
     lines = (line.split() for file in folder.glob("notes.*") for line in file.read_text().splitlines())
     return [_note(job, slot, float(begun), jobs[job]) for job, slot, begun in lines]
 
@@ -56,7 +56,7 @@ def _note(job: str, slot: str, begun: float, interval: int) -> Note:
 
 
 class Window(NamedTuple):
-    """Whole seconds since 1970; slots at the begin belong to it, those at the end do not."""
+    """Whole seconds since 1970. A slot at the begin belongs to the window, one at the end does not."""
 
     begin: int
     end: int
@@ -65,7 +65,7 @@ class Window(NamedTuple):
         return self.begin <= each.slot < self.end
 
     def due(self, jobs: Mapping[str, int]) -> list[tuple[str, int]]:
-        """Every slot of every job."""
+        """List every slot of every job."""
         return [
             (job, slot)
             for job, every in jobs.items()
@@ -74,7 +74,7 @@ class Window(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """How many slots were due, and in how many of them nothing began, or more than once."""
+    """The number of due slots, of missed slots, and of doubled slots."""
 
     due: int
     missed: int
@@ -88,12 +88,12 @@ def tally(notes: Iterable[Note], jobs: Mapping[str, int], window: Window) -> Tal
 
 
 def lateness(notes: Iterable[Note], window: Window) -> list[float]:
-    """Milliseconds from slot to begin."""
+    """Return the milliseconds from the slot to the begin."""
     return [1000 * (each.begun - each.slot) for each in notes if window.holds(each)]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether it came true in time."""
+    """Tell whether the condition came true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,6 +1,6 @@
-"""How late jobs begin that are due each second, beside Celery beat and APScheduler, in turn.
+"""The lateness of jobs that are due each second, beside Celery beat and APScheduler, in turn.
 
-From the whole second to the moment that the job itself notes, on whatever process runs it.
+It is measured from the whole second to the moment that the job itself notes, in the process that runs it.
 """
 
 from collections.abc import Iterator, Sequence

@@ -13,13 +13,13 @@ from bench.jobs_notes import MISFIRE
 from bench.jobs_tools import ROOT, Tool
 from bench.report import NotMeasured
 from embedded.free_port import free_ports
-from shared.observability.health import read_beat
+from shared.observability.health import read_heartbeat
 
 REPLICAS = ("a", "b")
 
 
 class Replicas(Tool):
-    """``misfire`` is what becomes of slots that nobody claimed in time."""
+    """``misfire`` is the jobs' setting of that name."""
 
     name = "ours"
 
@@ -45,9 +45,9 @@ class Replicas(Tool):
         return all(map(_healthy, self._ports.values()))
 
     def scheduler(self, turn: int) -> int:
-        """The replicas' forks in turn; a replica without its fork ends itself and is started again as a whole."""
+        """Return one of the replicas' forks in turn. A replica without its fork ends itself and is started again."""
         replica = REPLICAS[turn % len(REPLICAS)]
-        pid = read_beat(self.run_folder(replica) / "scheduler.json").get("pid")
+        pid = read_heartbeat(self.run_folder(replica) / "scheduler.json").get("pid")
         if pid not in {child.pid for child in psutil.Process(self.pid(replica)).children()}:
             raise NotMeasured(f"replica {replica} had no scheduler when it was to be killed")
         return int(pid)

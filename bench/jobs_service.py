@@ -1,6 +1,6 @@
-"""A service whose jobs only note that they begin, deployed as any: ``python -m bench.jobs_service``.
+"""A service whose jobs only note that they begin, deployed like any other: ``python -m bench.jobs_service``.
 
-It goes by the name of orders and has its actors: queues, rights and schemas are those of the known services.
+It is named orders and has its actors, since queues, rights and schemas are those of the known services.
 """
 
 import os
@@ -40,7 +40,7 @@ scheduler = partial(process.scheduler, service)
 
 
 def main() -> None:
-    """As ``shared.worker.main`` does it, whose commands name the modules of the known services."""
+    """Start the service as ``shared.worker.main`` does, whose commands name the modules of the known services."""
     settings = ServiceSettings()
     context = make_context(service.name, settings)
     prepare(service, context, configure_jobs(service, settings))

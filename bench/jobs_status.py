@@ -1,4 +1,4 @@
-"""How long an operator waits for the status of all jobs, with many jobs and a long history behind them."""
+"""The time until the status of all jobs is answered, with many jobs and a long history."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from embedded.database import service_urls
 from embedded.postgres_cluster import PostgresCluster
 from services.gateway.service import build_app, prepare
 from services.gateway.settings import Settings
-from services.gateway.streams.hub import Live
+from services.gateway.streams.hub import Hub
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.routing import SERVICES
 from shared.jobs.settings import JobSettings
@@ -29,7 +29,7 @@ HEADERS = {"APCA-API-KEY-ID": KEY_ID, "APCA-API-SECRET-KEY": SECRET}
 
 
 def measure() -> Sequence[Row]:
-    """The median of the calls has a goal; the slowest of a hundred is told beside it."""
+    """Measure the median of the calls, which has a goal, and the slowest of a hundred."""
     with _gateway() as client:
         seconds = [_call(client) for _ in range(WARM_UP + CALLS)][WARM_UP:]
     milliseconds = [each * 1000 for each in seconds]
@@ -51,7 +51,7 @@ def _call(client: TestClient) -> float:
 
 @contextmanager
 def _gateway() -> Iterator[TestClient]:
-    """The gateway's application in this process, on a PostgreSQL of its own that holds the jobs and runs."""
+    """Make the gateway's application in this process, on its own PostgreSQL with the jobs and runs."""
     with TemporaryDirectory(prefix="paperprofit-bench-") as folder:
         cluster = PostgresCluster(Path(folder) / "postgres")
         try:
@@ -60,7 +60,7 @@ def _gateway() -> Iterator[TestClient]:
             context = ServiceContext("gateway", make_engine(urls["gateway"], name="gateway"))
             _fill(urls, context.engine)
             prepare(context, settings)
-            app = build_app(context, Live(), settings, dict)
+            app = build_app(context, Hub(), settings, dict)
             with TestClient(app, headers=HEADERS) as client:
                 yield client
             context.engine.dispose()

@@ -1,4 +1,4 @@
-"""A tool that runs jobs: its processes, each started again as soon as it has ended, and what the jobs noted."""
+"""A tool that runs jobs: its processes, each restarted as soon as it has ended, and the jobs' notes."""
 
 import json
 import math
@@ -22,7 +22,7 @@ LAST_LINES = 5
 
 
 class Tool(ABC):
-    """``jobs`` are names and intervals in seconds. What it writes, it writes below ``folder``."""
+    """``jobs`` are names and intervals in seconds. All files are written below ``folder``."""
 
     name: str
 
@@ -35,23 +35,23 @@ class Tool(ABC):
 
     @abstractmethod
     def commands(self) -> Mapping[str, Sequence[str]]:
-        """Its processes by their names."""
+        """Return the commands of its processes, by their names."""
 
     @abstractmethod
     def variables(self, name: str) -> Mapping[str, str]:
-        """What the process needs to know beside the jobs."""
+        """Return the environment variables of a process, besides the jobs."""
 
     @abstractmethod
     def scheduler(self, turn: int) -> int:
-        """The process to be killed at this turn, counted from 0."""
+        """Return the process to kill at this turn, counted from 0."""
 
     def ready(self) -> bool:
-        """Whether all of it has started; the jobs' first notes are waited for besides."""
+        """Tell whether all processes have started. The caller also waits for the jobs' first notes."""
         return True
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """With all its processes up, and each job begun once."""
+        """Run it with all its processes up, once each job has begun."""
         started = time.time()
         try:
             self.revive()
@@ -72,18 +72,18 @@ class Tool(ABC):
         return read_notes(self.folder, self.jobs)
 
     def kill_scheduler(self, turn: int) -> None:
-        """SIGKILL; ``revive`` starts again what ends by it."""
+        """Kill the scheduler by SIGKILL. ``revive`` restarts the processes that end by it."""
         os.kill(self.scheduler(turn), signal.SIGKILL)
 
     def revive(self) -> None:
-        """Start what has not started, and what has ended, as an orchestrator would."""
+        """Start the processes that have not started or have ended, as an orchestrator would."""
         for name, command in self.commands().items():
             process = self._processes.get(name)
             if process is None or process.poll() is not None:
                 self._processes[name] = self._start(name, command)
 
     def _start(self, name: str, command: Sequence[str]) -> "subprocess.Popen[bytes]":
-        """In an empty folder of its own, since what a killed one left says nothing of the next."""
+        """Start a process in an empty folder of its own, without the files of a killed one."""
         self._starts += 1
         folder = self._run_folders[name] = self.folder / f"{name}-{self._starts}"
         folder.mkdir()
@@ -118,12 +118,12 @@ class Tool(ABC):
 
 
 def next_window(seconds: int, multiple: int = 1) -> Window:
-    """From the second second after this one; ``seconds`` long, beginning at a multiple."""
+    """Return the next window of ``seconds`` that begins at a multiple of them, two seconds from now or later."""
     begin = math.ceil((time.time() + 1) / multiple) * multiple
     return Window(begin, begin + seconds)
 
 
 def sleep_until_over(tool: Tool, window: Window, patience: float) -> None:
-    """To the window's end, and then until every slot in it has begun, at most so many seconds longer."""
+    """Sleep to the window's end, and then until every slot in it has begun, at most some seconds longer."""
     time.sleep(max(0.0, window.end - time.time()))
     wait_for(lambda: not tally(tool.notes(), tool.jobs, window).missed, patience)

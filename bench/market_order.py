@@ -14,7 +14,7 @@ FILL_TIMEOUT = 15.0
 
 @dataclass(frozen=True)
 class Fill:
-    """Seconds: until the order was answered; from the next price until it was filled, and was seen filled."""
+    """Seconds until the order was answered, and from the next price until it was filled, and was seen filled."""
 
     answered: float
     filled: float
@@ -22,7 +22,7 @@ class Fill:
 
 
 def buy_one(client: httpx2.Client, stream: EventStream, symbol: str) -> Fill:
-    """Buy one share at the market and wait for the fill; raises NotMeasured when it is refused or none comes.
+    """Buy one share at the market and wait for the fill. Raises NotMeasured when it is refused or none comes.
 
     The next price is the first that is later than the order's acceptance: an earlier one may not fill it.
     """

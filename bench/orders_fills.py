@@ -8,7 +8,7 @@ from functools import partial
 from uuid import UUID
 
 from bench import orders_orm
-from bench.orders_desk import MARKET, Counted, Desk, desk
+from bench.orders_database import MARKET, Counted, OrdersDatabase, orders_database
 from bench.report import Goal, NotMeasured, Row, comparison, figure, interleaved
 
 SYMBOLS = 100
@@ -20,9 +20,9 @@ GOALS = {20: 30, 200: 50}
 
 
 def measure(*, runs: int, fills: int) -> Sequence[Row]:
-    """``runs`` pairs for each size of a batch; a run has ``fills`` fills on our side, and a fifth on the other's."""
+    """``runs`` pairs for each size of a batch. A run has ``fills`` fills on our side, and a fifth on the other's."""
     rows: list[Row] = []
-    with desk(SYMBOLS) as made:
+    with orders_database(SYMBOLS) as made:
         ours, theirs = Side(made, made.open_accounts(ACCOUNTS)), Side(made, made.open_accounts(ACCOUNTS))
         for size, goal in GOALS.items():
             print(f"fills: {runs} runs of {fills} fills, {size} in a batch", flush=True)
@@ -39,7 +39,7 @@ def measure(*, runs: int, fills: int) -> Sequence[Row]:
 class Side:
     """Buys everything, then sells it again, and so on: half of the fills close lots."""
 
-    desk: Desk
+    database: OrdersDatabase
     accounts: Sequence[UUID]
     statements: list[float] = field(default_factory=list)
     buys: bool = False
@@ -49,18 +49,18 @@ class Side:
         self.buys = not self.buys
         side = "buy" if self.buys else "sell"
         wanted = [
-            (self.accounts[n % len(self.accounts)], self.desk.symbols[n // 2 % SYMBOLS], side, None)
+            (self.accounts[n % len(self.accounts)], self.database.symbols[n // 2 % SYMBOLS], side, None)
             for n in range(count)
         ]
-        return list(zip([account for account, *_ in wanted], self.desk.place(wanted), strict=True))
+        return list(zip([account for account, *_ in wanted], self.database.place(wanted), strict=True))
 
     def batches(self, fills: int, size: int) -> float:
         seconds = 0.0
         for _ in range(fills // size):
             self._orders(size)
-            body = self.desk.prices()
+            body = self.database.prices()
             executed, begun = Counted.executed, time.perf_counter()
-            self.desk.handle(body)
+            self.database.handle(body)
             seconds += time.perf_counter() - begun
             self.statements.append(float(Counted.executed - executed))
         self._expect_none_open()
@@ -70,13 +70,13 @@ class Side:
         orders = self._orders(fills)
         begun = time.perf_counter()
         for account, order in orders:
-            orders_orm.fill(self.desk.engine, account, order, QUOTE, self.desk.now)
+            orders_orm.fill(self.database.engine, account, order, QUOTE, self.database.now)
         rate = fills / (time.perf_counter() - begun)
         self._expect_none_open()
         return rate
 
     def _expect_none_open(self) -> None:
-        self.desk.tidy()
-        waiting = self.desk.count("SELECT count(*) FROM orders.orders WHERE status = 'accepted'")
+        self.database.tidy()
+        waiting = self.database.count("SELECT count(*) FROM orders.orders WHERE status = 'accepted'")
         if waiting:
             raise NotMeasured(f"{waiting} orders were not filled")

@@ -1,7 +1,7 @@
 """Quotes a second past 5,000 resting orders of each symbol, beside NautilusTrader's backtest engine.
 
 Both have the same symbols, quotes and resting limits, none of which a quote reaches. Ours takes each message of one
-quote per symbol as a worker does, from its JSON to the durable commit; theirs has its quotes and orders in memory. One
+quote per symbol as a worker does, from its JSON to the durable commit. Theirs has its quotes and orders in memory. One
 symbol alone is the worst for us: a message then holds a single quote.
 """
 
@@ -13,7 +13,7 @@ from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 
-from bench.orders_desk import MARKET, Desk, desk
+from bench.orders_database import MARKET, OrdersDatabase, orders_database
 from bench.report import Goal, NotMeasured, Row, comparison, interleaved
 
 ACCOUNTS = 1000
@@ -34,7 +34,7 @@ def measure(*, runs: int, most: int) -> Sequence[Row]:
 
 def _row(symbols: int, goal: Goal | None, runs: int) -> Row:
     print(f"nautilus: {symbols} symbols with {RESTING:,} resting orders each, {runs} runs", flush=True)
-    with desk(symbols) as made, _nautilus(symbols) as theirs:
+    with orders_database(symbols) as made, _nautilus(symbols) as theirs:
         _rest(made)
         ours, reference = partial(_rate, made), partial(_their_rate, theirs, max(THEIR_QUOTES // symbols, 1))
         ours(), reference()
@@ -43,7 +43,7 @@ def _row(symbols: int, goal: Goal | None, runs: int) -> Row:
     return comparison(name, "quotes/s", pairs, goal)
 
 
-def _rest(made: Desk) -> None:
+def _rest(made: OrdersDatabase) -> None:
     """Limits to buy at half the price and to sell at twice of it, as many on each symbol."""
     accounts = cycle(made.open_accounts(ACCOUNTS))
     wanted = (
@@ -56,7 +56,7 @@ def _rest(made: Desk) -> None:
     made.tidy()
 
 
-def _rate(made: Desk) -> float:
+def _rate(made: OrdersDatabase) -> float:
     bodies = [made.prices() for _ in range(OUR_ROUNDS)]
     begun = time.perf_counter()
     for body in bodies:

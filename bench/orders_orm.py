@@ -1,6 +1,6 @@
 """The reference: orders are filled by an ORM, each in a transaction of its own, and the same rows are written.
 
-It is as such code is usually written, and stays as it was at its first commit.
+It is as such code is usually written, and changes only where the rows do.
 """
 
 import json
@@ -39,6 +39,7 @@ class Order(Base):
     fills: Mapped[int]
     reserved: Mapped[Decimal]
     held_for_orders: Mapped[Decimal]
+    submitted_at: Mapped[datetime]
     filled_at: Mapped[datetime | None]
     updated_at: Mapped[datetime]
 
@@ -60,6 +61,7 @@ class Fill(Base):
     bid: Mapped[Decimal]
     ask: Mapped[Decimal]
     last: Mapped[Decimal]
+    realized_pl: Mapped[Decimal | None]
 
 
 class Lot(Base):
@@ -81,8 +83,8 @@ class Position(Base):
     updated_at: Mapped[datetime]
 
 
-class Trade(Base):
-    __tablename__ = "trades"
+class RoundTrip(Base):
+    __tablename__ = "round_trips"
     account_id: Mapped[UUID] = mapped_column(primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True)
     symbol: Mapped[str]
@@ -94,6 +96,23 @@ class Trade(Base):
     cost: Mapped[Decimal]
     proceeds: Mapped[Decimal]
     realized_pl: Mapped[Decimal]
+
+
+class Trade(Base):
+    __tablename__ = "trades"
+    account_id: Mapped[UUID] = mapped_column(primary_key=True)
+    order_id: Mapped[UUID] = mapped_column(primary_key=True)
+    generation: Mapped[int]
+    symbol: Mapped[str]
+    side: Mapped[str]
+    qty: Mapped[Decimal]
+    avg_price: Mapped[Decimal]
+    currency: Mapped[str]
+    fees: Mapped[Decimal]
+    realized_pl: Mapped[Decimal | None]
+    submitted_at: Mapped[datetime]
+    first_fill_at: Mapped[datetime]
+    completed_at: Mapped[datetime]
 
 
 class Entry(Base):
@@ -176,6 +195,24 @@ def fill(engine: Engine, account_id: UUID, order_id: UUID, quote: dict[str, Deci
                 realized=realized,
             )
         )
+        made.realized_pl = None if buys else realized
+        session.add(
+            Trade(
+                account_id=account_id,
+                order_id=order_id,
+                generation=1,
+                symbol=order.symbol,
+                side=order.side,
+                qty=order.qty,
+                avg_price=price,
+                currency="USD",
+                fees=Decimal(0),
+                realized_pl=made.realized_pl,
+                submitted_at=order.submitted_at,
+                first_fill_at=at,
+                completed_at=at,
+            )
+        )
         for event in ("order_filled", "position_changed"):
             session.add(_message(event, made, account, position))
 
@@ -208,7 +245,7 @@ def _sell(session: Session, made: Fill) -> tuple[Decimal, Decimal]:
         part = (lot.cost * taken / lot.qty).quantize(CENT)
         proceeds = (made.amount * taken / made.qty).quantize(CENT)
         session.add(
-            Trade(
+            RoundTrip(
                 account_id=made.account_id,
                 id=uuid4(),
                 symbol=made.symbol,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from itertools import cycle, islice
 
-from bench.orders_desk import MARKET, Desk, desk
+from bench.orders_database import MARKET, OrdersDatabase, orders_database
 from bench.report import Goal, Row, comparison, figure
 
 SYMBOLS = 500
@@ -17,7 +17,7 @@ RATE = 50_000
 def measure(*, runs: int, batches: int, most: int) -> Sequence[Row]:
     """``runs`` runs of ``batches`` messages with a quote of each symbol, for up to ``most`` resting orders."""
     rows: list[Row] = []
-    with desk(SYMBOLS) as empty, desk(SYMBOLS) as full:
+    with orders_database(SYMBOLS) as empty, orders_database(SYMBOLS) as full:
         resting = 0
         accounts = full.open_accounts(ACCOUNTS)
         for count, goal in GOALS.items():
@@ -39,7 +39,7 @@ def measure(*, runs: int, batches: int, most: int) -> Sequence[Row]:
     return rows
 
 
-def rest(made: Desk, accounts: Sequence[object], count: int) -> None:
+def rest(made: OrdersDatabase, accounts: Sequence[object], count: int) -> None:
     """Limits to buy at half the price and to sell at twice of it, over all symbols."""
     wanted = (
         (account, symbol, "buy" if number % 2 else "sell", MARKET / 2 if number % 2 else MARKET * 2)
@@ -52,7 +52,7 @@ def rest(made: Desk, accounts: Sequence[object], count: int) -> None:
     made.tidy()
 
 
-def _rate(made: Desk, batches: int) -> float:
+def _rate(made: OrdersDatabase, batches: int) -> float:
     bodies = [made.prices() for _ in range(batches)]
     begun = time.perf_counter()
     for body in bodies:

@@ -1,4 +1,4 @@
-"""How long a price takes over RabbitMQ to the commit of the fill that it brings about, beside raw pika and psycopg."""
+"""The time from a price in RabbitMQ to the commit of the fill that it brings about, beside raw pika and psycopg."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -19,9 +19,9 @@ from bench.bus_latency import (
     wait_until_attached,
 )
 from bench.bus_servers import RAW, Servers, properties
-from bench.orders_desk import Desk
+from bench.orders_database import OrdersDatabase
 from bench.report import Goal, NotMeasured, Row, comparison
-from bench.wire_orders import cpu_seconds, desk_on, orders_running
+from bench.wire_orders import cpu_seconds, database_on, orders_running
 from shared.bus.envelope import Outgoing, encode
 from shared.clock import utc_now
 from shared.contracts.prices import PricesUpdated
@@ -41,11 +41,11 @@ class Taken(NamedTuple):
 
 
 def measure(servers: Servers, *, runs: int, seconds: int) -> Sequence[Row]:
-    """``runs`` of each in turn; a price message has one price, and each fills one market order."""
+    """``runs`` of each in turn. A price message has one price, and each fills one market order."""
     count = (WARM_UP_SECONDS + seconds) * PER_SECOND
     rows = []
-    with desk_on(servers, symbols=count) as desk:
-        market = _Market(servers, desk, desk.open_accounts(ACCOUNTS))
+    with database_on(servers, symbols=count) as database:
+        market = _Market(servers, database, database.open_accounts(ACCOUNTS))
         taken = []
         for number in range(runs):
             print(f"price to committed fill: run {number + 1} of {runs}, {seconds} s each", flush=True)
@@ -67,9 +67,9 @@ def measure(servers: Servers, *, runs: int, seconds: int) -> Sequence[Row]:
 class _Market:
     """Each run has a price of each symbol, and one order for each."""
 
-    def __init__(self, servers: Servers, desk: Desk, accounts: Sequence[UUID]) -> None:
+    def __init__(self, servers: Servers, database: OrdersDatabase, accounts: Sequence[UUID]) -> None:
         self._servers = servers
-        self._desk = desk
+        self._database = database
         self._accounts = accounts
 
     def ours(self) -> Taken:
@@ -81,7 +81,7 @@ class _Market:
             handled = orders.wait_for([message.message_id for message in messages], seconds=TIMEOUT)
             used = orders.cpu_seconds() - used
         self._servers.purge(OTHERS)
-        filled = self._desk.count("SELECT count(*) FROM orders.orders WHERE status = 'filled'")
+        filled = self._database.count("SELECT count(*) FROM orders.orders WHERE status = 'filled'")
         self._clear()
         if filled != len(messages):
             raise NotMeasured(f"{filled} of {len(messages)} orders were filled")
@@ -109,11 +109,11 @@ class _Market:
 
     def _messages(self) -> list[Outgoing]:
         """A price of each symbol, for which an order is placed just before."""
-        desk, accounts = self._desk, self._accounts
-        wanted = [(accounts[n % len(accounts)], symbol, "buy", None) for n, symbol in enumerate(desk.symbols)]
-        desk.now = utc_now() - timedelta(seconds=2)
-        orders = desk.place(wanted)
-        prices = PricesUpdated.model_validate_json(desk.prices()).prices
+        database, accounts = self._database, self._accounts
+        wanted = [(accounts[n % len(accounts)], symbol, "buy", None) for n, symbol in enumerate(database.symbols)]
+        database.now = utc_now() - timedelta(seconds=2)
+        orders = database.place(wanted)
+        prices = PricesUpdated.model_validate_json(database.prices()).prices
         return [
             _telling(encode(PricesUpdated(prices=(price,))), account, order)
             for price, (account, *_), order in zip(prices, wanted, orders, strict=True)
@@ -121,10 +121,11 @@ class _Market:
 
     def _clear(self) -> None:
         """No order of a run is there for the next one."""
-        with self._desk.engine.begin() as connection:
+        with self._database.engine.begin() as connection:
+            connection.execute(_DROP_TRADES)
             connection.execute(_DROP_FILLS)
             connection.execute(_DROP_ORDERS)
-        self._desk.tidy()
+        self._database.tidy()
 
 
 def _telling(message: Outgoing, account: UUID, order: UUID) -> Outgoing:
@@ -141,5 +142,6 @@ def _taken(messages: Sequence[Outgoing], sent: Sequence[float], handled: Mapping
     return Taken(percentiles(taken[WARM_UP_SECONDS * PER_SECOND :]), 1000 * used / len(messages))
 
 
+_DROP_TRADES = text("DELETE FROM orders.trades")
 _DROP_FILLS = text("DELETE FROM orders.fills")
 _DROP_ORDERS = text("DELETE FROM orders.orders")

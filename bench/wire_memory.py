@@ -1,14 +1,14 @@
-"""What a process of orders has in memory after prices for a thousand resting orders, and for very many."""
+"""The memory of a process of orders after prices for a thousand resting orders, and for very many."""
 
 from collections.abc import Sequence
 
 from bench.bus_latency import publisher_of
 from bench.bus_servers import Servers
-from bench.orders_desk import Desk
+from bench.orders_database import OrdersDatabase
 from bench.orders_quotes import rest
 from bench.report import Goal, Row, comparison
 from bench.wire_fills import OTHERS
-from bench.wire_orders import desk_on, orders_running
+from bench.wire_orders import database_on, orders_running
 from shared.bus.envelope import encode
 from shared.clock import utc_now
 from shared.contracts.prices import PricesUpdated
@@ -21,15 +21,15 @@ TIMEOUT = 120.0
 
 def measure(servers: Servers, *, runs: int, batches: int, many: Sequence[int]) -> Sequence[Row]:
     """``runs`` processes for each number of resting orders, each after ``batches`` messages with all symbols."""
-    with desk_on(servers, SYMBOLS) as desk:
-        accounts = desk.open_accounts(ACCOUNTS)
-        rest(desk, accounts, FEW)
-        few = [_resident(servers, desk, batches) for _ in range(runs)]
+    with database_on(servers, SYMBOLS) as database:
+        accounts = database.open_accounts(ACCOUNTS)
+        rest(database, accounts, FEW)
+        few = [_resident(servers, database, batches) for _ in range(runs)]
         rows, resting = [], FEW
         for count in many:
-            rest(desk, accounts, count - resting)
+            rest(database, accounts, count - resting)
             resting = count
-            pairs = list(zip([_resident(servers, desk, batches) for _ in range(runs)], few, strict=True))
+            pairs = list(zip([_resident(servers, database, batches) for _ in range(runs)], few, strict=True))
             name = (
                 f"memory of a process with {count:,} resting orders beside {FEW:,}, after {batches} x {SYMBOLS} prices"
             )
@@ -37,13 +37,13 @@ def measure(servers: Servers, *, runs: int, batches: int, many: Sequence[int]) -
     return rows
 
 
-def _resident(servers: Servers, desk: Desk, batches: int) -> float:
+def _resident(servers: Servers, database: OrdersDatabase, batches: int) -> float:
     print(f"memory: {batches} x {SYMBOLS} prices", flush=True)
     with orders_running(servers) as orders, publisher_of(servers) as publisher:
         ids = []
         for _ in range(batches):
-            desk.now = utc_now()
-            message = encode(PricesUpdated.model_validate_json(desk.prices()))
+            database.now = utc_now()
+            message = encode(PricesUpdated.model_validate_json(database.prices()))
             publisher.send(message).result(TIMEOUT)
             ids.append(message.message_id)
         orders.wait_for(ids, seconds=TIMEOUT)

@@ -17,7 +17,7 @@ from uuid import UUID
 import psutil
 
 from bench.bus_servers import Servers
-from bench.orders_desk import Desk, prepare
+from bench.orders_database import OrdersDatabase, prepare
 from bench.orders_service import NOTES
 from bench.report import NotMeasured
 from embedded.free_port import free_port
@@ -31,7 +31,7 @@ PAUSE = 0.02
 
 @dataclass(frozen=True)
 class Orders:
-    """``workers`` are the processes that consume; the one with the scheduler is not among them."""
+    """``workers`` are the processes that consume. The one with the scheduler is not among them."""
 
     notes: Path
     workers: Sequence[psutil.Process]
@@ -52,7 +52,7 @@ class Orders:
         return sum(cpu_seconds(worker) for worker in self.workers)
 
     def resident_mb(self) -> float:
-        """Of one process."""
+        """The memory of the largest process."""
         return max(worker.memory_info().rss for worker in self.workers) / 2**20
 
 
@@ -71,7 +71,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, failure: str) -> N
 
 @contextmanager
 def orders_running(servers: Servers) -> Iterator[Orders]:
-    """One replica with the settings it has by default; healthy, its scheduler too."""
+    """One replica with its default settings, healthy, and its scheduler too."""
     with TemporaryDirectory(prefix="paperprofit-bench-") as name:
         folder = Path(name)
         notes, port = folder / "notes", free_port()
@@ -135,9 +135,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def desk_on(servers: Servers, symbols: int) -> Iterator[Desk]:
-    """A desk on the database of these servers."""
+def database_on(servers: Servers, symbols: int) -> Iterator[OrdersDatabase]:
+    """A database on the database of these servers."""
     names = prepare(servers.database, symbols)
     engine = make_engine(servers.database["orders"], name="bench")
-    yield Desk(engine, names)
+    yield OrdersDatabase(engine, names)
     engine.dispose()

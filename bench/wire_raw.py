@@ -1,4 +1,4 @@
-"""What a fill is compared with over RabbitMQ: raw pika, and psycopg with statements written for this one purpose.
+"""The reference for a fill over RabbitMQ: raw pika, and psycopg with statements written for this one purpose.
 
 Both are told by the message which order it fills, so they look up, lock and decide nothing.
 """
@@ -38,7 +38,7 @@ def _run(session: "psycopg.Connection[Any]", fill: dict[str, Any], *statements: 
 
 
 def _start(settings: Settings, handled: list[Handled], run: Run) -> Stop:
-    """What is noted is when the commit was there."""
+    """The time that is noted is that of the commit."""
     database = make_url(settings.database).set(drivername="postgresql").render_as_string(hide_password=False)
 
     def make_handler() -> Callable[[bytes], None]:
@@ -107,6 +107,11 @@ _ROWS = (
     INSERT INTO orders.ledger (account_id, kind, at, reference, cash, symbol, qty, cost)
     VALUES (%(account_id)s, 'fill', now(), %(fill_id)s, -%(ask)s::numeric, %(symbol)s, 1,
             %(ask)s::numeric)
+    """,
+    """
+    INSERT INTO orders.trades (account_id, order_id, generation, symbol, side, qty, avg_price, currency, fees,
+                               submitted_at, first_fill_at, completed_at)
+    VALUES (%(account_id)s, %(order_id)s, 1, %(symbol)s, 'buy', 1, %(ask)s::numeric, 'USD', 0, now(), now(), now())
     """,
     """
     INSERT INTO orders.outbox (message_id, exchange, routing_key, key, shard, mandatory, body, priority)

@@ -1,4 +1,4 @@
-"""How long orders takes to accept what is handed in over RabbitMQ, and how many it accepts in a second."""
+"""The time that orders takes to accept an order over RabbitMQ, and how many it accepts in a second."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -10,9 +10,9 @@ from uuid import UUID, uuid4
 
 from bench.bus_latency import WARM_UP_SECONDS, Latency, percentiles, publish_steadily, publisher_of
 from bench.bus_servers import Servers
-from bench.orders_desk import MARKET, Desk
+from bench.orders_database import MARKET, OrdersDatabase
 from bench.report import Goal, NotMeasured, Row, figure
-from bench.wire_orders import Orders, desk_on, orders_running
+from bench.wire_orders import Orders, database_on, orders_running
 from shared.bus.amqp.listener import Listener
 from shared.bus.amqp.publisher import Publisher
 from shared.bus.envelope import Outgoing, after, encode
@@ -41,7 +41,11 @@ class Taken(NamedTuple):
 
 def measure(servers: Servers, *, runs: int, seconds: int, alone: int, commands: int) -> Sequence[Row]:
     """``alone`` orders one after the other, ``seconds`` at each rate, ``commands`` with many orders in each."""
-    with desk_on(servers, SYMBOLS) as desk, orders_running(servers) as orders, _trading(servers, desk) as trader:
+    with (
+        database_on(servers, SYMBOLS) as database,
+        orders_running(servers) as orders,
+        _trading(servers, database) as trader,
+    ):
         return [
             *_alone(trader, orders, runs, alone),
             *_steady(trader, orders, runs, seconds),
@@ -196,10 +200,10 @@ class _Trader:
 
 
 @contextmanager
-def _trading(servers: Servers, desk: Desk) -> Iterator[_Trader]:
+def _trading(servers: Servers, database: OrdersDatabase) -> Iterator[_Trader]:
     """A trader that hears of its orders on a queue of its own, as a process of the gateway does."""
     with publisher_of(servers) as publisher:
-        trader = _Trader(publisher, desk.symbols, desk.open_accounts(ACCOUNTS))
+        trader = _Trader(publisher, database.symbols, database.open_accounts(ACCOUNTS))
         accepted = (exchange_of(OrderAccepted), routing_key(OrderAccepted, OrderAccepted.service))
         listener = Listener(servers.url, queue="gateway.bench", bindings=[accepted], callback=trader.hear)
         listener.start()

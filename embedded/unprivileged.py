@@ -1,7 +1,7 @@
 """Running PostgreSQL's programs when we are root: PostgreSQL refuses to, so they run as nobody.
 
 They keep one capability, to search folders (CAP_DAC_READ_SEARCH, or CAP_DAC_OVERRIDE where a container has only
-that): so a database also works below a folder that only root can enter, and no folder has to be loosened.
+that). A database thus also works below a folder that only root can enter, and no folder has to be loosened.
 """
 
 import os
@@ -18,7 +18,7 @@ _DEATH_SIGNAL = "INT"
 
 
 class CannotDropPrivileges(RuntimeError):
-    """Root cannot start PostgreSQL here; the message says what to install or to do instead."""
+    """Root cannot start PostgreSQL here. The message says what to install or to do instead."""
 
 
 def is_root() -> bool:
@@ -26,16 +26,25 @@ def is_root() -> bool:
 
 
 def prefix() -> list[str]:
-    """What goes before a PostgreSQL program: ``setpriv``, which a user can do without, but not root."""
+    """The command that starts a PostgreSQL program: ``setpriv``, which a user can do without, but not root.
+
+    Raises CannotDropPrivileges.
+    """
     setpriv = shutil.which("setpriv")
     death = ["--pdeathsig", _DEATH_SIGNAL]
     if not is_root():
-        return [setpriv, *death] if setpriv and _supports_death_signal() else []
+        return [setpriv, *death] if setpriv and sys.platform == "linux" else []
     if setpriv is None:
         raise CannotDropPrivileges(
             "PostgreSQL does not run as root and setpriv is missing: install util-linux, or run as another user"
         )
-    capability = _capability()
+    status = Path("/proc/self/status").read_text()
+    bounding = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd:")), 16)
+    capability = next((name for name, bit in _CAPABILITIES.items() if bounding >> bit & 1), None)
+    if capability is None:
+        raise CannotDropPrivileges(
+            "PostgreSQL does not run as root, and this container lets root do little: run as a user"
+        )
     return [
         setpriv,
         f"--reuid={USER}",
@@ -54,16 +63,3 @@ def give_to_user(path: Path) -> None:
     if is_root():
         entry = pwd.getpwnam(USER)
         os.chown(path, entry.pw_uid, entry.pw_gid)
-
-
-def _supports_death_signal() -> bool:
-    return sys.platform == "linux"
-
-
-def _capability() -> str:
-    status = Path("/proc/self/status").read_text()
-    bounding = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd:")), 16)
-    for name, bit in _CAPABILITIES.items():
-        if bounding >> bit & 1:
-            return name
-    raise CannotDropPrivileges("PostgreSQL does not run as root, and this container lets root do little: run as a user")

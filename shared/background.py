@@ -1,4 +1,4 @@
-"""Work that goes on beside the actors, on a thread of its own, until it is stopped."""
+"""Background work on a thread of its own, beside the actors, until it is stopped."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -7,7 +7,7 @@ STOP_SECONDS = 3.0
 
 
 class Background(ABC):
-    """A subclass writes ``run``, which returns soon after ``stopping`` is set."""
+    """A subclass implements ``run``, which returns soon after ``stopping`` is set."""
 
     def __init__(self, name: str) -> None:
         self.stopping = threading.Event()
@@ -15,17 +15,17 @@ class Background(ABC):
 
     @abstractmethod
     def run(self) -> None:
-        """The work itself."""
+        """Do the work until ``stopping`` is set."""
 
     @property
     def alive(self) -> bool:
-        """Whether it still works; one that ended unasked makes its replica unhealthy."""
+        """True while the thread runs. A thread that ends before ``stop`` makes its replica unhealthy."""
         return self._thread.is_alive()
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask it to end, and wait a moment until it has."""
+        """Ask the thread to end, and wait for it for at most STOP_SECONDS."""
         self.stopping.set()
         self._thread.join(STOP_SECONDS)

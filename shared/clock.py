@@ -1,4 +1,4 @@
-"""The only place that asks what time it is. Everything else is given an aware UTC time or a ``Clock``."""
+"""The system clock. Only this module reads it. All other code is passed an aware UTC time or a ``Clock``."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime

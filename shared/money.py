@@ -17,7 +17,7 @@ def cents(amount: Decimal) -> Decimal:
 
 
 def plain(number: Decimal) -> str:
-    """The number as a person writes it: no exponent, no trailing zeros (``1E+2`` becomes ``100``)."""
+    """The number in plain notation, without exponent or trailing zeros (``1E+2`` becomes ``100``)."""
     text = f"{number:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text

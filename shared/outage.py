@@ -1,4 +1,4 @@
-"""Something we depend on that comes and goes: how long to wait before the next try, and one log line per change."""
+"""Outages of a dependency: the pause before the next try, and one log line when an outage begins and ends."""
 
 import random
 import threading
@@ -18,42 +18,39 @@ def pause_seconds(
     longest: float = LONGEST_PAUSE_SECONDS,
     jitter: random.Random | None = None,
 ) -> float:
-    """Doubling with each failure, half of it random, so that many who wait do not come back at once."""
+    """Seconds to wait: doubling with each failure, half of it random, so that not all clients come back at once."""
     most = min(longest, first * 2 ** min(failures, 30))
     return (jitter or random).uniform(most / 2, most)
 
 
 class Outage:
-    """Thread-safe. ``what`` is the dependency as an operator knows it; ``facts`` go with each line."""
+    """Thread-safe. ``dependency`` is its name for operators, and ``facts`` are fields of each log line."""
 
-    def __init__(self, what: str, **facts: object) -> None:
+    def __init__(self, dependency: str, **facts: object) -> None:
         self._log = log.bind(**facts)
-        self._what = what
+        self._dependency = dependency
         self._failures = 0
         self._lock = threading.Lock()
 
-    @property
-    def lasts(self) -> bool:
-        return self._failures > 0
-
     def failed(self, error: object) -> float:
-        """Note a failed try; returns the seconds to wait before the next."""
+        """Record a failed try; the seconds to wait before the next one."""
         with self._lock:
             self._failures += 1
             if self._failures == 1:
-                self._log.warning(f"{self._what} is away; waiting for it", error=first_line(error))
+                self._log.warning(f"{self._dependency} is away; waiting for it", error=first_line(error))
             return pause_seconds(self._failures - 1)
 
     def passed(self) -> bool:
-        """Note that it answers; True when it had been away."""
+        """Record a successful try. True where it ends an outage."""
         if not self._failures:
             return False
         with self._lock:
             was_away, self._failures = self._failures > 0, 0
         if was_away:
-            self._log.info(f"{self._what} is back")
+            self._log.info(f"{self._dependency} is back")
         return was_away
 
 
 def first_line(error: object) -> str:
+    """The first line of the error's text, or its type's name where it has none."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,7 +1,7 @@
-"""A service: what it is made of, and how its parts are put together in any process.
+"""A service: its parts, and the assembly of these parts in any process.
 
-``services/<name>/service.py`` declares one; ``shared.worker`` runs it deployed, ``embedded`` runs all of them
-in one process, and the tests put them together as they need.
+``services/<name>/service.py`` declares one. ``shared.worker`` runs it as deployed, ``embedded`` runs all services in
+one process, and tests assemble the parts that they need.
 """
 
 import time
@@ -23,10 +23,10 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock, utc_now
 from shared.contracts.routing import consumed_by
 from shared.jobs.checks import chains, check_chains
-from shared.jobs.config import InvalidJobsConfig, load_jobs_config, named
+from shared.jobs.config import InvalidJobsConfig, at_line, load_jobs_config
 from shared.jobs.declaration import InvalidJob, Job, Jobs
 from shared.jobs.engine import claims
-from shared.jobs.engine.executor import declare_runner
+from shared.jobs.engine.executor import declare_executor
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.settings import InvalidSetting
 from shared.outage import Outage, first_line
@@ -44,9 +44,8 @@ TIME_LIMIT_MS = 60_000
 class Service:
     """One of the four Dramatiq services.
 
-    ``prepare`` writes what must be there before the first message, once per start, after the migrations;
-    ``components`` makes what runs beside the actors; ``check_settings`` raises InvalidSettings where the
-    service's own are wrong.
+    ``prepare`` runs at each start, after the migrations and before the first message. ``components`` makes the
+    background threads of a worker process. ``check_settings`` raises InvalidSettings.
     """
 
     name: str
@@ -58,21 +57,25 @@ class Service:
 
 
 def make_context(service: str, settings: ServiceSettings, clock: Clock = utc_now) -> ServiceContext:
+    """The service's context with an engine of its own."""
     engine = make_engine(settings.database_url.get_secret_value(), name=service, pool_size=settings.pool_size)
     return ServiceContext(service, engine, clock)
 
 
 def configure_jobs(service: Service, settings: ServiceSettings) -> dict[str, Job]:
-    """The service's jobs with the configuration file over them; raises InvalidJobsConfig."""
+    """The service's jobs as the configuration file changes them. Raises InvalidJobsConfig."""
     path = settings.jobs_config
     try:
         return service.jobs.configured(load_jobs_config(path))
     except InvalidJob as error:
-        raise named(path, path.read_text(encoding="utf-8"), error.job, error.error) from None
+        raise at_line(path, path.read_text(encoding="utf-8"), error.job, error.error) from None
 
 
 def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> None:
-    """Where all services are at hand, a name in the file that no service declares is a mistake."""
+    """Raises InvalidJobsConfig where the file names a job that none of the services declares.
+
+    Only a process that knows all services can check it.
+    """
     known = {name for service in services for name in service.jobs.declared}
     unknown = sorted(set(load_jobs_config(settings.jobs_config)) - known)
     if unknown:
@@ -80,9 +83,9 @@ def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> N
 
 
 def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job], *, seconds: float = 0) -> None:
-    """Migrate, write the declarations and what the service needs to begin.
+    """Migrate, write the job declarations, then run the service's own ``prepare``.
 
-    Raises InvalidJobsConfig, and DatabaseAway where the views that the migrations read are not there after ``seconds``.
+    Raises InvalidJobsConfig, and DatabaseUnavailable where views of other services are missing after ``seconds``.
     """
     migrate_when_ready(context, seconds=seconds)
     with context.engine.begin() as connection:
@@ -97,18 +100,18 @@ def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job], *, 
 
 
 def attach(service: Service, broker: dramatiq.Broker, context: ServiceContext, jobs: dict[str, Job]) -> Heartbeat:
-    """Put the service's actors, and those that every service has, on the broker; what has to beat for its runs."""
+    """Attach the service's actors and those of every service to the broker; the heartbeat of its runs."""
     service.actors.attach(broker, context)
     common = Actors()
     heartbeat = Heartbeat(context, queues=consumed_by(service.name))
-    declare_runner(common, service.name, jobs, heartbeat)
+    declare_executor(common, service.name, jobs, heartbeat)
     declare_operations(common, service.name)
     common.attach(broker, context)
     return heartbeat
 
 
 def make_middleware(contexts: dict[str, ServiceContext], jitter: Random | None = None) -> list[dramatiq.Middleware]:
-    """Dramatiq's own where it is sound, ours for what happens after a failure; ``jitter`` is for simulations."""
+    """The middleware of every broker: dramatiq's own, and ours for failed messages. ``jitter`` is for simulations."""
     return [
         AgeLimit(),
         TimeLimit(time_limit=TIME_LIMIT_MS),
@@ -119,12 +122,12 @@ def make_middleware(contexts: dict[str, ServiceContext], jitter: Random | None =
     ]
 
 
-class DatabaseAway(RuntimeError):
-    """The database did not answer for as long as a start waits for it."""
+class DatabaseUnavailable(RuntimeError):
+    """The database did not answer within the time that a start waits for it."""
 
 
 def migrate_when_ready(context: ServiceContext, *, seconds: float) -> None:
-    """Migrate; the views of other services that its own views read are waited for. Raises DatabaseAway."""
+    """Migrate, and wait for the views of other services that its views read. Raises DatabaseUnavailable."""
     deadline = time.monotonic() + seconds
     views = Outage("a view of another service", service=context.service)
     while True:
@@ -134,7 +137,7 @@ def migrate_when_ready(context: ServiceContext, *, seconds: float) -> None:
             if not is_transient(error):
                 raise
             if time.monotonic() > deadline:
-                raise DatabaseAway(f"not ready after {seconds:g} s: {first_line(error.orig)}") from None
+                raise DatabaseUnavailable(f"not ready after {seconds:g} s: {first_line(error.orig)}") from None
             time.sleep(views.failed(error.orig))
         else:
             views.passed()
@@ -142,19 +145,19 @@ def migrate_when_ready(context: ServiceContext, *, seconds: float) -> None:
 
 
 def wait_for_database(context: ServiceContext, *, seconds: float) -> None:
-    """Return when the database answers; raises DatabaseAway."""
+    """Wait until the database answers. Raises DatabaseUnavailable after ``seconds``."""
     deadline = time.monotonic() + seconds
-    said = False
+    logged = False
     while True:
         try:
             with context.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
         except OperationalError as error:
             if time.monotonic() > deadline:
-                raise DatabaseAway(f"no database for {seconds:g} s: {str(error.orig).strip()}") from None
-            if not said:
+                raise DatabaseUnavailable(f"no database for {seconds:g} s: {str(error.orig).strip()}") from None
+            if not logged:
                 log.info("waiting for the database", service=context.service, error=str(error.orig).strip())
-            said = True
+            logged = True
             time.sleep(0.5)
         else:
             return

@@ -1,4 +1,4 @@
-"""Settings that every service has, read from the environment (prefix ``PAPERPROFIT_``)."""
+"""Settings of every service, read from the environment (prefix ``PAPERPROFIT_``)."""
 
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -7,12 +7,12 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-#: The account that a demo trades on; known beforehand so that no service has to ask another for it.
+#: The demo's account. Its id is fixed, so that no service has to ask another for it.
 DEMO_ACCOUNT_ID: UUID = uuid5(NAMESPACE_URL, "paperprofit:demo-account")
 
 
 class ServiceSettings(BaseSettings):
-    """Common to all services. Secrets never print."""
+    """Settings that all services share. Secrets are never printed."""
 
     model_config = SettingsConfigDict(env_prefix="PAPERPROFIT_", extra="ignore")
 
@@ -20,11 +20,11 @@ class ServiceSettings(BaseSettings):
     rabbitmq_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
     pool_size: int = Field(default=19, ge=1, le=100, description="database connections per process")
     threads: int = Field(default=8, ge=1, le=64, description="worker threads per process")
-    background_threads: int = Field(default=2, ge=1, le=64, description="of them beside, for what is not urgent")
+    background_threads: int = Field(default=2, ge=1, le=64, description="threads of the background pool per process")
     processes: int = Field(default=1, ge=1, le=32, description="worker processes per replica")
     prefetch: int = Field(default=32, ge=1, le=1000, description="messages fetched ahead per queue")
     jobs_config: Path = Path("config/jobs.toml")
-    demo: bool = Field(default=False, description="make the demo account, its strategy and its instruments")
+    demo: bool = Field(default=False, description="make the demo's account, strategy and instruments")
     log_format: Literal["json", "human"] = "json"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     health_port: int = Field(default=8080, ge=0, le=65535)
@@ -32,14 +32,14 @@ class ServiceSettings(BaseSettings):
 
 
 class InvalidSettings(ValueError):
-    """A variable of the environment cannot be used; the message names it. Its value is not shown."""
+    """A variable of the environment is invalid. The message names it and does not show its value."""
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)
 
 
 def load(settings: type[Settings]) -> Settings:
-    """The settings from the environment; raises InvalidSettings."""
+    """The settings from the environment. Raises InvalidSettings."""
     try:
         return settings()
     except ValidationError as error:

@@ -1,10 +1,10 @@
-"""Running one service as it is deployed: the dramatiq CLI with its actors, and its scheduler as a fork.
+"""Run one service as it is deployed: the dramatiq CLI with its actors, and the scheduler as its fork.
 
     python -m services.orders
 
-prepares the database, then replaces itself with dramatiq. Each worker process builds its own broker, engine
-and relay. Every replica also runs the scheduler; the unique slot lets one of them win. dramatiq does not
-watch its forks, so each worker watches the scheduler's beat, and ends the replica when it stays away.
+prepares the database, then replaces itself with dramatiq. Each worker process builds its own broker, engine and relay.
+Every replica also runs the scheduler, and the unique slot of a run lets one of them win. dramatiq does not watch its
+forks, so each worker watches the scheduler's heartbeat, and ends the replica when it stops.
 """
 
 import os
@@ -12,10 +12,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import dramatiq
 import structlog
@@ -31,12 +30,20 @@ from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick, run_scheduler
-from shared.observability.health import is_fresh, read_beat, replica_health, run_folder, serve_health, write_beat
+from shared.markets import PublishedCalendar
+from shared.observability.health import (
+    is_fresh,
+    read_heartbeat,
+    replica_health,
+    run_folder,
+    serve_health,
+    write_heartbeat,
+)
 from shared.observability.logs import configure_logs
 from shared.observability.metrics import exposition
 from shared.observability.system_log import SystemLog
 from shared.service import (
-    DatabaseAway,
+    DatabaseUnavailable,
     Service,
     attach,
     configure_jobs,
@@ -53,28 +60,43 @@ POLL_SECONDS = 0.1
 SHUTDOWN_MS = 25_000
 WORKER_TIMEOUT_MS = 100
 DATABASE_WAIT_SECONDS = 60
-#: The scheduler is forked after the workers are up and imports everything anew: on a busy machine, slowly.
+#: The scheduler is forked after the workers are up and imports everything again, which takes long on a busy machine.
 SCHEDULER_START_SECONDS = 60
-#: For the tick, the sessions that it looks up, its heartbeat, and a scrape.
+#: Connections for the tick, the trading sessions that it reads, its heartbeat, and a scrape.
 SCHEDULER_POOL_SIZE = 4
 
 
 def main(service: Service, *, module: str | None = None) -> None:
-    """Entry point of ``python -m services.<name>``; another ``module`` with a ``worker`` and ``scheduler`` says so."""
+    """Prepare the service, then become dramatiq. Exits with one line where something is wrong.
+
+    ``module`` has the ``worker`` and ``scheduler`` of the processes, by default ``services.<name>.__main__``.
+    """
     try:
         settings = _prepare(service)
-    except (InvalidSettings, InvalidJobsConfig, DatabaseAway) as error:
+    except (InvalidSettings, InvalidJobsConfig, DatabaseUnavailable) as error:
         sys.exit(f"{service.name}: {error}")
+    module = module or f"services.{service.name}.__main__"
+    command = [
+        sys.executable, "-m", "dramatiq", f"{module}:worker",
+        "--processes", str(settings.processes), "--threads", str(settings.threads),
+        "--queues", *worker_pools_of(service.name)[0],
+        "--fork-function", f"{module}:scheduler",
+        "--worker-shutdown-timeout", str(SHUTDOWN_MS),
+        "--skip-logging",
+    ]  # fmt: skip
     os.environ["PAPERPROFIT_RUN_DIR"] = tempfile.mkdtemp(prefix=f"paperprofit-{service.name}-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["PAPERPROFIT_RUN_DIR"]
     os.environ["dramatiq_queue_prefetch"] = str(settings.prefetch)  # noqa: SIM112 - dramatiq's own names
     os.environ["dramatiq_restart_delay"] = "500"  # noqa: SIM112
     os.environ["dramatiq_worker_timeout"] = str(WORKER_TIMEOUT_MS)  # noqa: SIM112
-    os.execv(sys.executable, _command(service, settings, module or f"services.{service.name}.__main__"))  # noqa: S606 - our own interpreter
+    os.execv(sys.executable, command)  # noqa: S606 - our own interpreter
 
 
 def _prepare(service: Service) -> ServiceSettings:
-    """Everything that can be wrong is told before a worker starts; then the database is made ready."""
+    """Check the settings and prepare the database, before any worker starts.
+
+    Raises InvalidSettings, InvalidJobsConfig or DatabaseUnavailable.
+    """
     settings = load(ServiceSettings)
     service.check_settings()
     jobs = configure_jobs(service, settings)
@@ -86,19 +108,8 @@ def _prepare(service: Service) -> ServiceSettings:
     return settings
 
 
-def _command(service: Service, settings: ServiceSettings, module: str) -> list[str]:
-    return [
-        sys.executable, "-m", "dramatiq", f"{module}:worker",
-        "--processes", str(settings.processes), "--threads", str(settings.threads),
-        "--queues", *worker_pools_of(service.name)[0],
-        "--fork-function", f"{module}:scheduler",
-        "--worker-shutdown-timeout", str(SHUTDOWN_MS),
-        "--skip-logging",
-    ]  # fmt: skip
-
-
 def worker(service: Service) -> None:
-    """Set up one worker process; called by the dramatiq CLI."""
+    """Set up one worker process. The dramatiq CLI calls it."""
     settings = ServiceSettings()
     configure_logs(settings)
     context = make_context(service.name, settings)
@@ -117,7 +128,7 @@ def worker(service: Service) -> None:
     )
     workers: list[dramatiq.Worker] = []
     control = QueueControl(context, lambda: workers)
-    beside = [
+    components = [
         SystemLog(context),
         relay,
         NotificationListener(context),
@@ -125,19 +136,19 @@ def worker(service: Service) -> None:
         control,
         *service.components(context),
     ]
-    replica_watch = _ReplicaWatch(service.name, broker, context, beside, pool, control)
-    broker.add_middleware(_Components(beside, replica_watch, pool, workers, heartbeat))
+    replica_watch = ReplicaWatch(service.name, broker, context, components, pool, control)
+    broker.add_middleware(Components(components, replica_watch, pool, workers, heartbeat))
     broker.add_middleware(pool)
     dramatiq.set_broker(broker)
 
 
-class _Components(dramatiq.Middleware):
-    """Starts what runs beside the actors with the worker, and stops it after the last actor has finished."""
+class Components(dramatiq.Middleware):
+    """Starts the process's background threads with its worker, and stops them after the last actor has finished."""
 
     def __init__(
         self,
         components: Sequence[Background],
-        replica_watch: "_ReplicaWatch",
+        replica_watch: "ReplicaWatch",
         pool: BackgroundPool,
         workers: list[dramatiq.Worker],
         heartbeat: Heartbeat,
@@ -158,6 +169,7 @@ class _Components(dramatiq.Middleware):
         self.replica_watch.start()
 
     def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        self.replica_watch.draining.set()
         self.heartbeat.interrupt()
 
     def after_worker_shutdown(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
@@ -167,55 +179,61 @@ class _Components(dramatiq.Middleware):
             component.stop()
 
 
-class _ReplicaWatch(Background):
-    """Says once a second what works in this process, and ends the replica when its scheduler is gone."""
+class ReplicaWatch(Background):
+    """Writes the health of this process once a second, and ends the replica where its scheduler has stopped.
+
+    The scheduler ends at once when the replica is told to end, so nobody waits for it while the worker is ``draining``.
+    """
 
     def __init__(
         self,
         service: str,
         broker: ServiceBroker,
         context: ServiceContext,
-        beside: Sequence[Background],
+        components: Sequence[Background],
         pool: BackgroundPool,
         control: QueueControl,
     ) -> None:
-        super().__init__("heartbeat")
+        super().__init__("replica-watch")
         self._queues = consumed_by(service)
         self._broker = broker
         self._context = context
-        self._beside = beside
+        self._components = components
         self._pool = pool
         self._control = control
         self.threads: Sequence[Thread] = ()
+        self.draining = Event()
         self._folder = run_folder()
         self._expected = time.time() + SCHEDULER_START_SECONDS
 
     def run(self) -> None:
         while not self.stopping.wait(1.0):
-            self._watch_scheduler()  # before the database, which may keep us waiting, and the scheduler too
-            write_beat(
+            self.watch_scheduler()  # first, because a database that does not answer delays this loop
+            threads = (*self.threads, *self._pool.workers)
+            write_heartbeat(
                 self._folder,
                 f"worker-{os.getpid()}",
                 consumers={q: q in self._broker.attached or q in self._control.paused for q in self._queues},
-                threads=all(t.is_alive() for t in (*self.threads, *self._pool.workers))
-                and all(part.alive for part in self._beside),
+                threads=all(t.is_alive() for t in threads) and all(each.alive for each in self._components),
                 broker=self._broker.publisher.connected.is_set(),
-                database=self._context.answers(),
+                database=self._context.database_answers(),
             )
 
-    def _watch_scheduler(self) -> None:
-        beat = read_beat(self._folder / "scheduler.json")
-        if not is_fresh(beat["at"] or self._expected):
-            log.critical("the scheduler is gone; ending this replica so that it is started anew")
-            self.stopping.set()
-            if "pid" in beat:  # one that hangs would not end by a signal it can handle, nor would its parent
-                with suppress(ProcessLookupError):
-                    os.kill(beat["pid"], signal.SIGKILL)
-            os.kill(os.getppid(), signal.SIGTERM)
+    def watch_scheduler(self) -> None:
+        """End the replica where the scheduler's heartbeat is too old, so that it is restarted."""
+        heartbeat = read_heartbeat(self._folder / "scheduler.json")
+        if self.draining.is_set() or is_fresh(heartbeat["at"] or self._expected):
+            return
+        log.critical("the scheduler has stopped: ending this replica so that it is restarted")
+        self.stopping.set()
+        if "pid" in heartbeat:  # a scheduler that hangs ignores other signals, and its parent would wait for it
+            with suppress(ProcessLookupError):
+                os.kill(heartbeat["pid"], signal.SIGKILL)
+        os.kill(os.getppid(), signal.SIGTERM)
 
 
 def scheduler(service: Service) -> int:
-    """The fork: periodiq on the main thread, the replica's health on another."""
+    """Run the replica's scheduler on the main thread and its health endpoint on another; the exit code."""
     settings = ServiceSettings()
     configure_logs(settings)
     folder = run_folder()
@@ -226,23 +244,19 @@ def scheduler(service: Service) -> int:
         lambda: replica_health(folder, settings.processes),
         lambda: exposition(context),
     )
-    beside = (SystemLog(context), Heartbeat(context, kind="scheduler"))
-    for part in beside:
-        part.start()
-    try:
-        run_scheduler([Tick(context, _beat_writer(folder))])
-    finally:  # dramatiq's forks turn SIGTERM into SystemExit
-        for part in reversed(beside):
-            part.stop()
-    return 0
-
-
-def _beat_writer(folder: Path) -> Callable[[bool], None]:
     ticked_at = 0.0
 
-    def woke(ticked: bool) -> None:
+    def after_tick(ticked: bool) -> None:
         nonlocal ticked_at
         ticked_at = time.time() if ticked else ticked_at
-        write_beat(folder, "scheduler", ticked_at=ticked_at, pid=os.getpid())
+        write_heartbeat(folder, "scheduler", ticked_at=ticked_at, pid=os.getpid())
 
-    return woke
+    components = (SystemLog(context), Heartbeat(context, kind="scheduler"))
+    for each in components:
+        each.start()
+    try:
+        run_scheduler([Tick(context, PublishedCalendar(context.engine, context.clock), after_tick)])
+    finally:  # dramatiq's forks turn SIGTERM into SystemExit
+        for each in reversed(components):
+            each.stop()
+    return 0

@@ -53,7 +53,7 @@ class EmbeddedRun:
         return self
 
     def environment(self) -> dict[str, str]:
-        """What the run is started with; a setting that is empty is left out."""
+        """The run's environment variables, without empty settings."""
         given = {
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/"),
@@ -74,14 +74,14 @@ class EmbeddedRun:
     def ended(self) -> bool:
         return self.process is None or self.process.poll() is not None
 
-    def order_group(self) -> list[psutil.Process]:
+    def processes(self) -> list[psutil.Process]:
         """The process and all it started."""
         assert self.process is not None
         own = psutil.Process(self.process.pid)
         return [own, *own.children(recursive=True)]
 
     def stop(self, signum: int = signal.SIGTERM) -> float:
-        """End it by the signal; the seconds it took."""
+        """End it by the signal, and return the seconds that took."""
         assert self.process is not None
         began = time.monotonic()
         with contextlib.suppress(ProcessLookupError):

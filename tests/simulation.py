@@ -2,11 +2,11 @@
 
     random, clock = Random(7), SimulatedClock(start)
     faults = Faults(drop=0.1, duplicate=0.1)
-    simulation = Simulation(make_middleware(units, random), clock=clock, random=random, faults=faults)
-    simulation.relay(units.values())
+    simulation = Simulation(make_middleware(contexts, random), clock=clock, random=random, faults=faults)
+    simulation.relay(contexts.values())
     simulation.run()
 
-The same seed and the same messages give the same steps. What is lost, is lost before it is confirmed, as on RabbitMQ:
+The same seed and the same messages give the same steps. A message is lost before it is confirmed, as on RabbitMQ:
 its outbox row stays and it is sent again.
 """
 
@@ -27,7 +27,7 @@ from sqlalchemy import Connection
 
 from shared.bus.amqp.publisher import Finished, PublishFailed
 from shared.bus.envelope import Outgoing, stamped
-from shared.bus.inprocess import InProcessBroker, tell
+from shared.bus.inprocess import InProcessBroker, call_when_done
 from shared.bus.poison import read
 from shared.bus.relay import Relay
 from shared.bus.unit_of_work import ServiceContext
@@ -35,7 +35,7 @@ from shared.contracts.routing import QUEUES
 
 
 class SimulatedClock:
-    """Stands still until it is moved; the units of a simulation share it."""
+    """A clock that stands still until it is moved. The contexts of a simulation share it."""
 
     def __init__(self, now: datetime) -> None:
         self.now = now
@@ -46,11 +46,11 @@ class SimulatedClock:
 
 @dataclass(frozen=True)
 class Faults:
-    """How likely each is, from 0 to 1.
+    """The probability of each fault, from 0 to 1.
 
-    ``drop``: a published message is lost; ``unsure``: it arrives, but its confirm is lost; ``duplicate``: a message
-    that was handled is delivered again; ``delay``: it comes up to ``longest`` later; ``reorder``: another one of its
-    queue is handled first.
+    ``drop`` loses a published message. ``unsure`` delivers it, but loses its confirm. ``duplicate`` delivers a handled
+    message again. ``delay`` delivers a message up to ``longest`` later. ``reorder`` handles another message of the
+    queue first.
     """
 
     drop: float = 0
@@ -74,7 +74,7 @@ class Copy:
 
 
 class Simulation(InProcessBroker):
-    """``trace`` tells every step; ``counts`` the faults that happened, by their names."""
+    """The simulated bus. ``trace`` lists every step, ``counts`` the faults that happened by their names."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Simulation(InProcessBroker):
         self._open = ExitStack()
 
     def relay(self, contexts: Iterable[ServiceContext]) -> None:
-        """Send what stands in these outboxes, too, from now on."""
+        """Send the messages of these outboxes too, from now on."""
         for context in contexts:
             connection = self._open.enter_context(context.engine.connect())
             connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -114,7 +114,7 @@ class Simulation(InProcessBroker):
         super().close()
 
     def redeliver(self, count: int = 1) -> None:
-        """The next so many messages are handled, but their acknowledgements are lost: they come again."""
+        """Lose the acknowledgements of the next messages, so that they are delivered again."""
         self._redeliver += count
 
     def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
@@ -132,7 +132,7 @@ class Simulation(InProcessBroker):
             self.send(message)
             finished(message, PublishFailed("its confirm was lost"))
         else:
-            tell(self.send(message), message, finished)
+            call_when_done(self.send(message), message, finished)
 
     def _happens(self, fault: str) -> bool:
         happens: bool = self.random.random() < getattr(self.faults, fault)
@@ -148,16 +148,16 @@ class Simulation(InProcessBroker):
         self._copies.append(Copy(due, self._put_so_far, queue, message_id, body, priority))
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
-        """Into its queue of this process; a delay is one of the simulated clock."""
+        """Put the message into its queue. A delay is in milliseconds of the simulated clock."""
         queue = q_name(message.queue_name)
         message = stamped(message, queue)
-        self._replace(message.message_id)
+        self.add_copy(message.message_id)
         due = self.clock.now + timedelta(milliseconds=delay or 0)
         self._put_at(due, queue, message.message_id, message.encode())
         return message
 
     def step(self) -> bool:
-        """Handle one message, moving the clock to where the next one is due; False where none is left."""
+        """Handle one message, and move the clock to its due time. False where none is left."""
         copy = self.take()
         if copy is None:
             return False
@@ -165,7 +165,7 @@ class Simulation(InProcessBroker):
         return True
 
     def take(self) -> Copy | None:
-        """The next message, for ``handle``, or None; the clock moves to where it is due."""
+        """The next message for ``handle``, or None. Moves the clock to its due time."""
         while sum(relay.pump(connection) for relay, connection in self._relays):
             """Until all that was committed is on its way."""
         if not self._copies:
@@ -179,7 +179,7 @@ class Simulation(InProcessBroker):
         return copy
 
     def run(self, until: datetime | None = None) -> None:
-        """Step until nothing is left, or nothing that is due before ``until``, to which the clock then moves."""
+        """Step until no message is left, or none is due before ``until``, to which the clock then moves."""
         while until is None or not self._copies or min(self._copies).due <= until:
             if not self.step():
                 break
@@ -187,7 +187,7 @@ class Simulation(InProcessBroker):
             self.clock.now = max(self.clock.now, until)
 
     def handle(self, copy: Copy) -> None:
-        """Handle the message; it comes again where that failed."""
+        """Handle the message. It is delivered again where that failed."""
         message: Any = MessageProxy(read(copy.body, copy.queue, self.actors, message_id=copy.message_id))
         self._outcome = "done"
         self._thread.process_message(message)
@@ -206,12 +206,12 @@ class Simulation(InProcessBroker):
             return True
         return self._happens("duplicate")
 
-    def note(self, outcome: str) -> None:
+    def set_outcome(self, outcome: str) -> None:
         self._outcome = outcome
 
 
 class _Settling(dict[str, Any]):
-    """What a worker thread hands its messages back to, whatever their queue."""
+    """The consumers of a worker thread: one that settles the messages of every queue."""
 
     def __init__(self, simulation: Simulation) -> None:
         super().__init__()
@@ -222,9 +222,9 @@ class _Settling(dict[str, Any]):
 
     def post_process_message(self, message: MessageProxy) -> None:
         if message.failed:
-            self._simulation.note("put back")
+            self._simulation.set_outcome("put back")
 
 
 class _NoWork(PriorityQueue[Any]):
     def task_done(self) -> None:
-        """Nothing was taken from it."""
+        """Do nothing: the queue is never used."""

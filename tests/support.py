@@ -1,4 +1,4 @@
-"""What several tests need: waiting for a condition, sending messages, prices, and the books' invariants."""
+"""Helpers of several tests: waiting for a condition, sending messages, prices, and the books' invariants."""
 
 import threading
 import time
@@ -123,7 +123,7 @@ def broken_invariants(orders: Engine) -> dict[str, Sequence[Any]]:
 
 @contextmanager
 def executed() -> Iterator[list[int]]:
-    """How many statements this thread sends to the database meanwhile."""
+    """Count the statements that this thread sends to the database meanwhile."""
     mine, seen, execute, run = threading.get_ident(), [0], psycopg.Cursor.execute, driver.run_prepared
 
     def note(*given: Any, **options: Any) -> Any:

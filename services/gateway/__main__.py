@@ -1,4 +1,4 @@
-"""``python -m services.gateway`` serves the HTTP API and the page, ``… key`` replaces an account's key."""
+"""``python -m services.gateway`` serves the HTTP API and the page. ``… key`` replaces an account's key."""
 
 import os
 import signal
@@ -11,16 +11,17 @@ from services.gateway import replace_key
 from services.gateway.service import NAME, build_app, prepare, queue_reader, watchers
 from services.gateway.serving import http_server
 from services.gateway.settings import Settings
-from services.gateway.streams.hub import Live
+from services.gateway.streams.hub import Hub
 from shared.bus.amqp.listener import Listener
 from shared.bus.amqp.publisher import Publisher
 from shared.bus.relay import Relay
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, exchange_of
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.observability.logs import configure_logs
 from shared.observability.system_log import SystemLog
-from shared.service import DatabaseAway, make_context, wait_for_database
+from shared.service import DatabaseUnavailable, make_context, wait_for_database
 from shared.settings import InvalidSettings, load
 from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
 
@@ -28,51 +29,59 @@ log = structlog.get_logger(__name__)
 
 
 def main() -> None:
+    """Serve until SIGTERM or SIGINT. Exit with a message where the settings are wrong or the database is away."""
     try:
         settings = load(Settings)
         configure_logs(settings)
         context = make_context(NAME, settings)
         wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
-    except (InvalidSettings, DatabaseAway) as error:
+    except (InvalidSettings, DatabaseUnavailable) as error:
         sys.exit(f"gateway: {error}")
     for key in prepare(context, settings):
         secret = f"\nsecret key {key.secret} (shown once)" if key.secret else " is valid"
         print(f"key id {key.key_id}{secret}", flush=True)  # noqa: T201
+    serve(context, settings)
+
+
+def serve(context: ServiceContext, settings: Settings) -> None:
+    """Run the HTTP server and the threads beside it, and stop them in reverse order."""
     url = settings.rabbitmq_url.get_secret_value()
-    live = Live()
+    hub = Hub()
     publisher = Publisher(url, name="gateway-publisher")
-    relay = Relay(context, publisher, poll=POLL_SECONDS)
     listener = Listener(
         url,
         queue=f"gateway.{socket.gethostname()}.{os.getpid()}",
         bindings=[(exchange_of(message), routing_key(message, message.service)) for message in LIVE],
-        callback=live.on_message,
+        callback=hub.receive,
     )
-    watching = watchers(context, settings, queue_reader(settings, context.clock))
-    beside = [SystemLog(context), Heartbeat(context, kind="gateway"), relay, *watching]
-    listener.start()
-    for part in beside:
-        part.start()
-    app = build_app(
-        context,
-        live,
-        settings,
-        lambda: {
+    threads = [
+        listener,
+        SystemLog(context),
+        Heartbeat(context, kind="gateway"),
+        Relay(context, publisher, poll=POLL_SECONDS),
+        *watchers(context, settings, queue_reader(settings, context.clock)),
+    ]
+
+    def checks() -> dict[str, bool]:
+        return {
             "consumers": listener.attached.is_set(),
-            "threads": listener.alive and all(part.alive for part in beside),
+            "threads": all(thread.alive for thread in threads),
             "broker": publisher.connected.is_set(),
-        },
-    )
-    log.info("gateway serves", host=settings.host, port=settings.port)
+        }
+
+    for thread in threads:
+        thread.start()
     for signum in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends in good order, then raises the signal again
         signal.signal(signum, lambda *_: sys.exit(0))
-    server = http_server(app, host=settings.host, port=settings.port, shutdown_seconds=5)
+    log.info("gateway serves", host=settings.host, port=settings.port)
+    server = http_server(
+        build_app(context, hub, settings, checks), host=settings.host, port=settings.port, shutdown_seconds=5
+    )
     try:
         server.run()
     finally:
-        for part in reversed(beside):
-            part.stop()
-        listener.stop()
+        for thread in reversed(threads):
+            thread.stop()
         publisher.stop()
     if not server.started:
         sys.exit("gateway: the HTTP server did not start")

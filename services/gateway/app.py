@@ -1,4 +1,4 @@
-"""The Starlette application."""
+"""The Starlette application: its routes, its lifespan, and the headers of every response."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.accounts import api
-from services.gateway.console import page
+from services.gateway.console import page, session, stream
 from services.gateway.http.auth import OPERATE, TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Malformed, MethodNotAllowed, NotFound, refusal_response
@@ -26,13 +26,13 @@ from services.gateway.http.openapi import document
 from services.gateway.http.requests import Gateway, guarded
 from services.gateway.instruments import corporate_actions_api, halts_api, official_prices_api
 from services.gateway.operations import dead_letters_api, jobs_api, monitoring_api, queues_api, runs_api
-from services.gateway.trading import orders_api, positions_api, submissions
+from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition
 
 log = structlog.get_logger(__name__)
 
 RESEND_AFTER = timedelta(seconds=5)
-SWEEP_SECONDS = 5.0
+RESEND_EVERY_SECONDS = 5.0
 HEADERS = {
     b"content-security-policy": b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
     b"x-content-type-options": b"nosniff",
@@ -41,7 +41,7 @@ HEADERS = {
 
 
 def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlette:
-    """``health`` says what works and what does not; its ``healthy`` decides the status of ``/healthz``."""
+    """Make the application. ``health`` returns the state of each part, and ``healthy`` if all of them work."""
 
     async def get_health(_request: Request) -> Response:
         state = await run_in_threadpool(health)
@@ -49,13 +49,13 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        gateway.live.attach(asyncio.get_running_loop())
-        sweep = asyncio.create_task(_sweep_submissions(gateway))
+        gateway.hub.attach(asyncio.get_running_loop())
+        resending = asyncio.create_task(_resend_unanswered(gateway))
         yield
-        gateway.live.detach()
-        sweep.cancel()
+        gateway.hub.detach()
+        resending.cancel()
         with suppress(asyncio.CancelledError):
-            await sweep
+            await resending
 
     app = Starlette(
         routes=[
@@ -65,7 +65,7 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
             *(endpoint.route() for endpoint in ENDPOINTS),
         ],
         lifespan=lifespan,
-        exception_handlers={HTTPException: _http_error},
+        exception_handlers={HTTPException: _answer_http_error},
     )
     app.add_middleware(SecurityHeaders)
     app.state.gateway = gateway
@@ -73,22 +73,20 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
 
 
 async def get_metrics(gateway: Gateway, _request: Request, _principal: Principal) -> Response:
-    """The figures of this process for Prometheus; of an operator's key only, since this port may face the world."""
+    """The metrics of this process for Prometheus. They need an operator's key: this port may face the internet."""
     return Response(await run_in_threadpool(exposition, gateway.context), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def get_document() -> dict[str, Any]:
     """This document."""
-    return await run_in_threadpool(_document)
+    return await run_in_threadpool(cached_document, ENDPOINTS)
 
 
-@cache
-def _document() -> dict[str, Any]:
-    return document(ENDPOINTS)
-
-
+cached_document = cache(document)
 #: Every route of /v2 and /api.
 ENDPOINTS = (
+    *account_api.endpoints,
+    *calendar_api.endpoints,
     *orders_api.endpoints,
     *positions_api.endpoints,
     *api.endpoints,
@@ -100,43 +98,44 @@ ENDPOINTS = (
     *queues_api.endpoints,
     *dead_letters_api.endpoints,
     *monitoring_api.endpoints,
-    *page.endpoints,
+    *session.endpoints,
+    *stream.endpoints,
     Endpoint("GET", "/api/openapi.json", get_document, TRADE),
 )
 
 
-async def _sweep_submissions(gateway: Gateway) -> None:
-    """Send again what orders has not answered, so that no order lives only in a message."""
+async def _resend_unanswered(gateway: Gateway) -> None:
+    """Send submissions again that orders has not answered, so that no order exists only in a message."""
 
-    def sweep() -> int:
+    def resend() -> int:
         with gateway.context.unit_of_work() as uow:
             return submissions.resend_unanswered(uow, RESEND_AFTER)
 
-    swept = True
+    failing = False
     while True:
-        await asyncio.sleep(SWEEP_SECONDS)
+        await asyncio.sleep(RESEND_EVERY_SECONDS)
         try:
-            if count := await run_in_threadpool(sweep):
+            if count := await run_in_threadpool(resend):
                 log.warning("submissions sent again", count=count)
-            swept = True
+            failing = False
         except SQLAlchemyError as error:
-            if swept:  # said once, not at every attempt
-                log.warning("submissions not swept", error=str(error).splitlines()[0])
-            swept = False
+            if not failing:  # logged once, not at every attempt
+                log.warning("submissions not sent again", error=str(error).splitlines()[0])
+            failing = True
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    """An unknown path or method, in the shape of the API it was meant for."""
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    """Answer an unknown path or method in the error format of the API that the path belongs to."""
     status = error.status_code if isinstance(error, HTTPException) else 400
     if status == 404:
         return refusal_response(request, NotFound(f"there is nothing at {request.url.path}"))
     if status == 405:
-        return refusal_response(request, MethodNotAllowed(f"{request.method} is not for {request.url.path}"))
+        return refusal_response(request, MethodNotAllowed(f"{request.method} is not allowed for {request.url.path}"))
     return refusal_response(request, Malformed("the request cannot be read"))
 
 
 class SecurityHeaders:
-    """Adds to every response what keeps a browser from doing more than the page needs."""
+    """Middleware that adds headers to every response. They stop a browser from doing more than the page needs."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -22,7 +22,7 @@ from services.gateway.settings import Settings
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
 from shared.observability.logs import configure_logs
-from shared.service import DatabaseAway, make_context, wait_for_database
+from shared.service import DatabaseUnavailable, make_context, wait_for_database
 from shared.settings import DEMO_ACCOUNT_ID, InvalidSettings, load
 from shared.storage.errors import is_transient
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         context = make_context("gateway", settings)
         wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
         replace_and_show(context, account_id)
-    except (InvalidSettings, DatabaseAway, CannotReplaceKey) as error:
+    except (InvalidSettings, DatabaseUnavailable, CannotReplaceKey) as error:
         sys.exit(f"gateway: {error}")
 
 
@@ -84,5 +84,7 @@ def replace_key(context: ServiceContext, account_id: UUID) -> tuple[list[str], K
             raise CannotReplaceKey(f"account {account_id} has no key; GET /api/accounts lists the accounts")
         scopes = revoke_keys(uow.connection, account_id)
         add_key(uow.connection, key.key_id, secret, account_id, scopes, uow.now)
-        control.note(uow, "command line", "replace_key", str(account_id), {"key_ids": former}, {"key_id": key.key_id})
+        control.record_action(
+            uow, "command line", "replace_key", str(account_id), {"key_ids": former}, {"key_id": key.key_id}
+        )
     return former, key

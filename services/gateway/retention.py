@@ -1,4 +1,4 @@
-"""The gateway's own old rows. It has no jobs, so they are removed beside its requests, once an hour."""
+"""Retention: the gateway has no jobs, so it removes its old rows on a thread of its own, once an hour."""
 
 from datetime import timedelta
 
@@ -10,18 +10,18 @@ from shared.jobs.maintenance import Keep, OldRows, engine_rows, remove
 from shared.outage import Outage
 
 EVERY_SECONDS = 3600.0
-#: Browser sessions that have expired, and orders that were handed in and answered long ago.
+#: Browser sessions that have expired, and submissions that were answered long ago.
 OWN = (
     OldRows("gateway.sessions", "expires_at < :before", timedelta(0)),
     OldRows("gateway.submissions", "answered_at < :before", timedelta(days=30)),
 )
 
 
-class Housekeeping(Background):
+class Retention(Background):
     def __init__(self, context: ServiceContext) -> None:
-        super().__init__("housekeeping")
+        super().__init__("retention")
         self._context = context
-        self._database = Outage("the database", part="housekeeping")
+        self._database = Outage("the database", part="retention")
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -34,4 +34,5 @@ class Housekeeping(Background):
             self.stopping.wait(pause)
 
     def remove_old_rows(self) -> dict[str, int]:
+        """Remove old rows, and return their number by kind."""
         return remove(self._context, [*engine_rows(self._context.service, Keep()), *OWN])

@@ -1,15 +1,16 @@
-"""The HTTP server in front of the gateway's app, in a container and in the embedded run."""
+"""The HTTP server of the gateway's application, in a container and in the embedded run."""
 
 import uvicorn
 from starlette.applications import Starlette
 
-#: Longer than the pauses of a bot. With uvicorn's 5 s the server closes a connection just when a bot that polls every
-#: 5 s sends its next request on it, and a POST that is lost so cannot be retried safely. nginx keeps them as long.
+#: Longer than the pauses of a bot. With uvicorn's default of 5 s the server closes a connection just when a bot that
+#: polls every 5 s sends its next request on it. A POST that is lost this way cannot be retried safely. nginx uses the
+#: same time.
 KEEP_ALIVE_SECONDS = 75
 
 
 def http_server(app: Starlette, *, host: str = "127.0.0.1", port: int = 8000, shutdown_seconds: int) -> uvicorn.Server:
-    """A server that is not started yet. After ``shutdown_seconds`` it ends what is still being answered."""
+    """Make a server that is not started yet. It aborts requests that still run ``shutdown_seconds`` after its stop."""
     return uvicorn.Server(
         uvicorn.Config(
             app,

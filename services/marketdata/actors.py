@@ -1,6 +1,6 @@
-"""What marketdata does with each message."""
+"""Handlers of marketdata's messages."""
 
-from services.marketdata import corporate_actions, halts, official_prices
+from services.marketdata.usecases import corporate_actions, halts, official_prices
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.corporate_actions import EnterCorporateAction
@@ -12,7 +12,7 @@ actors = Actors()
 
 @actors.on(EnterCorporateAction, queue="marketdata.commands")
 def enter_corporate_action(command: EnterCorporateAction, uow: UnitOfWork) -> None:
-    """Keep it until it takes effect; one whose time has come does at once."""
+    """Store the action, and apply it at once if it is due."""
     corporate_actions.enter(uow, command)
     corporate_actions.apply_due(uow)
 

@@ -1,7 +1,7 @@
 """The feed: pushes a bar of every symbol at a steady speed, beside the polls of update_market_data.
 
-Each bar, the feed's place in the recording and the event about it commit together, so a killed feed goes on
-where it was. Of several replicas one pushes: the one that holds the advisory lock.
+Each bar, the feed's place in the recording and the event about it commit together, so a killed feed goes on where it
+was. One of several replicas pushes: the one that holds the advisory lock.
 """
 
 import time
@@ -11,8 +11,8 @@ import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.marketdata.prices import take_in
 from services.marketdata.providers import Provider
+from services.marketdata.usecases.update_prices import update_prices
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 
@@ -25,7 +25,7 @@ PAUSE_SECONDS = 1.0
 
 
 class Feed(Background):
-    """``speed`` is in bars a second."""
+    """Pushes ``speed`` bars a second."""
 
     def __init__(self, context: ServiceContext, provider: Provider, *, speed: float) -> None:
         super().__init__("feed")
@@ -40,33 +40,31 @@ class Feed(Background):
                 with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as lock:
                     self._push_while_locked(lock)
             except SQLAlchemyError as error:
-                self._note(waiting=True, error=str(error).splitlines()[0])
+                self._log_change(waiting=True, error=str(error).splitlines()[0])
             self.stopping.wait(PAUSE_SECONDS)
 
-    def _note(self, *, waiting: bool, error: str = "") -> None:
-        """One log line per change of state, not one per attempt."""
+    def _log_change(self, *, waiting: bool, error: str = "") -> None:
+        """Log once per change of state, not once per attempt."""
         if waiting != self._waiting:
             self._waiting = waiting
             report = log.warning if waiting else log.info
             report("feed waits for the database" if waiting else "feed goes on", error=error)
 
     def _push_while_locked(self, lock: Connection) -> None:
+        """Push at a steady speed for as long as ``lock``, the session that holds the advisory lock, lives."""
         locked = lock.execute(_LOCK, {"key": _KEY}).scalar_one()
-        self._note(waiting=False)
+        self._log_change(waiting=False)
         if not locked:
             return
         try:
-            self._push_steadily(lock)
+            due = time.monotonic()
+            while not self.stopping.wait(max(0.0, due - time.monotonic())):
+                due = max(due + self._period, time.monotonic())
+                lock.execute(text("SELECT 1"))  # a lost session means a lost lock
+                self.push()
         finally:
             lock.invalidate()  # the advisory lock must not go back to the pool
 
-    def _push_steadily(self, lock: Connection) -> None:
-        due = time.monotonic()
-        while not self.stopping.wait(max(0.0, due - time.monotonic())):
-            due = max(due + self._period, time.monotonic())
-            lock.execute(text("SELECT 1"))  # a lost session means a lost lock
-            self.push()
-
     def push(self) -> int:
-        """Push one bar of every symbol; the number of prices."""
-        return take_in(self._context, self._provider, self._provider.advance, interval=INTERVAL, length=None)
+        """Push one bar of every symbol, and return the number of prices."""
+        return update_prices(self._context, self._provider, self._provider.advance, interval=INTERVAL, length=None)

@@ -1,14 +1,16 @@
-"""The jobs of marketdata."""
+"""Jobs of marketdata."""
 
 from datetime import timedelta
 from functools import cache
 
-from services.marketdata import official_prices, partitions, store
 from services.marketdata.calendars import sessions_between
-from services.marketdata.corporate_actions import apply_due
-from services.marketdata.prices import poll
+from services.marketdata.persistence import partitions
+from services.marketdata.persistence.sessions import replace_sessions
 from services.marketdata.providers import Provider, make_provider
 from services.marketdata.settings import current
+from services.marketdata.usecases import official_prices
+from services.marketdata.usecases.corporate_actions import apply_due
+from services.marketdata.usecases.update_prices import poll
 from shared.contracts.markets import MARKETS
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune, remove
@@ -18,7 +20,7 @@ jobs = Jobs("marketdata")
 
 POLLED_INTERVAL = "1m"
 POLLED_LENGTH = timedelta(minutes=1)
-#: Sessions are kept right from so long ago, and known so far ahead.
+#: Sessions are corrected for this time back, and written for this time ahead.
 SESSIONS_BACK = timedelta(days=7)
 SESSIONS_AHEAD = timedelta(days=366)
 
@@ -40,7 +42,7 @@ def update_market_data(run: RunContext) -> Counts:
     with run.context.unit_of_work() as uow:
         partitions.ensure_partitions(uow.connection, uow.now)
         if not provider.official:
-            official_prices.note_closes(uow)
+            official_prices.record_closes(uow)
     return {"prices_written": poll(run.context, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)}
 
 
@@ -49,7 +51,7 @@ def update_market_data(run: RunContext) -> Counts:
     schedule="1m",
     priority="high",
     time_limit="1m",
-    description="Let splits and dividends take effect whose time has come, where no new price did.",
+    description="Apply splits and dividends that are due, also where no new price comes.",
 )
 def apply_corporate_actions(run: RunContext) -> Counts:
     with run.context.unit_of_work() as uow:
@@ -71,7 +73,7 @@ def update_sessions(run: RunContext) -> Counts:
         run.progress(number, len(markets))
     codes = [market.code for market in markets]
     with run.context.unit_of_work() as uow:
-        written, removed = store.replace_sessions(uow.connection, codes, first, last, sessions)
+        written, removed = replace_sessions(uow.connection, codes, first, last, sessions)
     return {"sessions_written": written, "sessions_removed": removed}
 
 

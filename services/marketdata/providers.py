@@ -1,4 +1,4 @@
-"""Where prices come from: the interface of a provider, and the two that need no network."""
+"""Providers of prices: their interface, and the two that need no network."""
 
 import gzip
 from collections.abc import Mapping, Sequence
@@ -15,37 +15,37 @@ from services.marketdata.domain.replay import Replay, ReplayState
 from shared.resilience.rate_limits import Rate
 
 RECORDING = Path(__file__).parent / "data" / "daily_prices.csv.gz"
-#: Where the walk of a symbol starts that has no price of its own.
+#: The first price of a symbol that has no start price.
 START_PRICE = Decimal(100)
 
-#: A JSON object that only its provider reads. It is stored between calls; None before the first.
+#: A JSON object that only its provider reads, stored between its calls. None before the first call.
 ProviderState = dict[str, Any]
 Answer = tuple[list[Quote], ProviderState | None]
 
 
 class UnknownProvider(ValueError):
     def __init__(self, name: str) -> None:
-        super().__init__(f"no price provider is called {name!r}; the known ones are {replay.NAME}, {simulated.NAME}")
+        super().__init__(f"there is no price provider {name!r}; choose {replay.NAME} or {simulated.NAME}")
 
 
 class Provider(Protocol):
-    """Both methods answer with the quotes and the state after them; symbols it does not know are left out."""
+    """A source of prices. Both methods return the quotes of the symbols that it knows, and its state after them."""
 
     name: str
-    #: How often it may be polled, by all replicas together; None where it does not count.
+    #: The highest rate of polls, of all replicas together; None for any.
     rate: Rate | None
-    #: Whether it tells the official opens and closes; else they are the first and last trades of a session.
+    #: True where its quotes carry official opens and closes; else they are a session's first and last trades.
     official: bool
 
     def poll(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
         """The current prices."""
 
     def advance(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
-        """The next step of a provider that pushes on its own; no quotes from one that is only polled."""
+        """The next step of a provider that the feed moves on. No quotes from one that is only polled."""
 
 
 class ReplayProvider:
-    """The recorded bars, one at each ``advance``; ``poll`` repeats the price of the newest and moves nothing.
+    """The recorded bars, one at each ``advance``. ``poll`` repeats the newest price and does not move on.
 
     ``seed`` is that of the walk after the last bar. A stored state keeps the seed that it began with.
     """
@@ -70,7 +70,7 @@ class ReplayProvider:
 
 
 class SimulatedProvider:
-    """A seeded random walk; each call is one step of each of its symbols.
+    """A seeded random walk. Each call moves each of its symbols one step.
 
     A symbol starts at its price in ``start_prices``, else at START_PRICE. The state is
     ``{"IBM": {"step": 2, "last": "202.87"}}``.
@@ -88,18 +88,16 @@ class SimulatedProvider:
         after = dict(state or {})
         quotes = []
         for symbol in symbols:
-            step, last = self._place(symbol, after)
+            if symbol in after:
+                step, last = after[symbol]["step"], Decimal(after[symbol]["last"])
+            else:
+                step, last = 0, self._start_prices.get(symbol, START_PRICE)
             quote = simulated.next_quote(symbol, last, step, self._seed, now)
             after[symbol] = {"step": step + 1, "last": str(quote.last)}
             quotes.append(quote)
         return quotes, after
 
     advance = poll
-
-    def _place(self, symbol: str, state: ProviderState) -> tuple[int, Decimal]:
-        if symbol in state:
-            return state[symbol]["step"], Decimal(state[symbol]["last"])
-        return 0, self._start_prices.get(symbol, START_PRICE)
 
 
 @cache
@@ -110,7 +108,7 @@ def recording() -> Mapping[str, tuple[Bar, ...]]:
 
 
 def make_provider(name: str, *, seed: int) -> Provider:
-    """The provider of that name; raises UnknownProvider. The simulated one starts at the last recorded prices."""
+    """The provider of that name. The simulated one starts at the last recorded prices. Raises UnknownProvider."""
     if name == replay.NAME:
         return ReplayProvider(recording(), seed=seed)
     if name == simulated.NAME:

@@ -1,32 +1,35 @@
-"""What marketdata is made of."""
+"""Assembly of the marketdata service."""
 
 from collections.abc import Sequence
 
-from services.marketdata import partitions, store
 from services.marketdata.actors import actors
 from services.marketdata.feed import Feed
 from services.marketdata.jobs import configured_provider, jobs
+from services.marketdata.persistence.instruments import Instrument, add_instruments
+from services.marketdata.persistence.partitions import ensure_partitions
+from services.marketdata.persistence.sessions import add_markets
 from services.marketdata.settings import current
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS
 from shared.service import Service
 
-#: What the recorded prices hold. They trade on the demo market, so that it works on a Sunday.
+#: The instruments of the recorded prices. They trade on the demo market, so that the demo works on a Sunday.
 INSTRUMENTS = (
-    store.Instrument("AAPL", "Apple Inc."),
-    store.Instrument("FB", "Facebook, Inc."),
-    store.Instrument("GOOG", "Google Inc."),
-    store.Instrument("IBM", "International Business Machines Corporation"),
-    store.Instrument("MSFT", "Microsoft Corporation"),
+    Instrument("AAPL", "Apple Inc."),
+    Instrument("FB", "Facebook, Inc."),
+    Instrument("GOOG", "Google Inc."),
+    Instrument("IBM", "International Business Machines Corporation"),
+    Instrument("MSFT", "Microsoft Corporation"),
 )
 
 
 def prepare(context: ServiceContext) -> None:
+    """Add the known markets, the demo's instruments and the next partitions."""
     with context.engine.begin() as connection:
-        store.add_markets(connection, MARKETS.values())
-        store.add_instruments(connection, INSTRUMENTS)
-        partitions.ensure_partitions(connection, context.clock())
+        add_markets(connection, MARKETS.values())
+        add_instruments(connection, INSTRUMENTS)
+        ensure_partitions(connection, context.clock())
 
 
 def components(context: ServiceContext) -> Sequence[Background]:

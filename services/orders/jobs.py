@@ -2,7 +2,7 @@
 
 from services.orders.persistence.invariants import INVARIANTS, broken
 from services.orders.usecases.catch_up import catch_up, sweep
-from services.orders.usecases.execute import expire
+from services.orders.usecases.expire import expire
 from services.orders.usecases.margin import charge_interest, check_margins
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune
@@ -12,7 +12,7 @@ jobs = Jobs("orders")
 
 
 class BooksBroken(Exception):
-    """The books do not add up; the message has each broken invariant with rows that show it."""
+    """The books do not add up. The message has each broken invariant with rows that show it."""
 
 
 @jobs.job(
@@ -81,7 +81,7 @@ def charge_for_the_day(run: RunContext) -> Counts:
     description="Prove that cash, positions, reservations and fills are what ledger, lots and orders add up to.",
 )
 def prove_books(run: RunContext) -> Counts:
-    """Raises BooksBroken, which names what does not hold."""
+    """Prove every invariant. Raises BooksBroken where one does not hold."""
     with run.context.engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         wrong = {name: [tuple(row) for row in rows] for name, rows in broken(connection)}
     if wrong:

@@ -1,4 +1,4 @@
-"""What orders is made of."""
+"""The service orders: its actors, jobs and settings."""
 
 from services.orders import settings
 from services.orders.actors import actors

@@ -7,7 +7,7 @@ from functools import cache
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.exchange.matching.matching import MarketRules
+from shared.exchange.market_rules import MarketRules
 from shared.settings import load
 
 

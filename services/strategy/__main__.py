@@ -1,4 +1,4 @@
-"""``python -m services.strategy`` runs the service; dramatiq calls ``worker`` and ``scheduler`` in its processes."""
+"""``python -m services.strategy`` runs the service. dramatiq calls ``worker`` and ``scheduler`` in its processes."""
 
 from functools import partial
 

@@ -1,15 +1,14 @@
 """The jobs of strategy."""
 
-from datetime import datetime
 from uuid import UUID, uuid5
 
 from services.strategy import store
+from services.strategy.conditions import prices_younger_than
 from services.strategy.domain.sma_crossover import Decision, decide
-from services.strategy.store import Look
+from services.strategy.store import SymbolView
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.strategy import Action, SignalGenerated
-from shared.jobs.conditions import prices_younger_than
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune
 from shared.jobs.run_context import Counts, RunContext
@@ -23,20 +22,55 @@ jobs = Jobs("strategy")
     market_hours_only=True,
     priority="low",
     when=prices_younger_than("5m"),
-    description="Let every enabled strategy look at its symbols, and send the orders it decides on.",
+    description="Let every enabled strategy decide on each of its symbols, and send its orders.",
 )
 def trading_bot(run: RunContext) -> Counts:
-    decided = signals = 0
+    """Decide once per run and symbol, and trade at most once per bar, even if the run is repeated."""
+    decisions = signals = 0
     with run.context.unit_of_work() as uow:
         for strategy in store.enabled_strategies(uow.connection):
-            decisions = [
-                (look, decide(look.closes, look.holding, strategy.rules))
-                for look in store.looks(uow.connection, strategy, uow.now)
-            ]
-            new = store.add_decisions(uow.connection, run.id, decisions, uow.now)
-            signals += sum(_act(uow, run.id, look, decision) for look, decision in decisions if look.symbol in new)
-            decided += len(new)
-    return {"decisions": decided, "signals": signals}
+            views = store.symbol_views(uow.connection, strategy, uow.now)
+            decided = [(view, decide(view.closes, view.holding, strategy.rules)) for view in views]
+            new = store.add_decisions(uow.connection, run.id, decided, uow.now)
+            decisions += len(new)
+            signals += sum(_trade(uow, run.id, view, decision) for view, decision in decided if view.symbol in new)
+    return {"decisions": decisions, "signals": signals}
+
+
+def _trade(uow: UnitOfWork, run_id: UUID, view: SymbolView, decision: Decision) -> bool:
+    """Turn a decision to trade into a signal and an order, once per bar. False if there is nothing to send."""
+    if decision.action is Action.HOLD or view.bar_at is None:
+        return False
+    strategy = view.strategy
+    signal_id = uuid5(strategy.id, f"{view.symbol}/{view.bar_at.isoformat()}")
+    if not store.add_signal(uow.connection, signal_id, view, decision, uow.now):
+        return False
+    signal = SignalGenerated(
+        signal_id=signal_id,
+        strategy_id=strategy.id,
+        account_id=strategy.account_id,
+        symbol=view.symbol,
+        action=decision.action,
+        price=view.closes[-1],
+        bar_at=view.bar_at,
+        reason=decision.reason,
+    )
+    order = SubmitOrder(
+        account_id=strategy.account_id,
+        order_id=signal_id,
+        client_order_id=f"{strategy.name}-{signal_id}",
+        symbol=view.symbol,
+        side=Side(decision.action),
+        type=OrderType.MARKET,
+        time_in_force=TimeInForce.DAY,
+        qty=decision.qty,
+        submitted_at=uow.now,
+        strategy_id=strategy.id,
+    )
+    uow.publish(signal)
+    uow.publish(order, message_id=signal_id)
+    store.record_order(uow.connection, run_id, view, order.order_id)
+    return True
 
 
 @jobs.job(
@@ -48,45 +82,5 @@ def trading_bot(run: RunContext) -> Counts:
     description="Remove old rows of the bus and of the job engine.",
 )
 def maintain_strategy(run: RunContext) -> Counts:
+    """Remove old rows. Raises RunCanceled and RunInterrupted between two batches."""
     return prune(run)
-
-
-def _act(uow: UnitOfWork, run_id: UUID, look: Look, decision: Decision) -> bool:
-    """Turn a decision to trade into a signal and an order, once per bar."""
-    if decision.action is Action.HOLD or look.bar_at is None:
-        return False
-    signal_id = uuid5(look.strategy.id, f"{look.symbol}/{look.bar_at.isoformat()}")
-    if not store.add_signal(uow.connection, signal_id, look, decision, uow.now):
-        return False
-    uow.publish(_signal(signal_id, look, decision, look.bar_at))
-    uow.publish(_order(signal_id, look, decision, uow.now), message_id=signal_id)
-    store.note_order(uow.connection, run_id, look, signal_id)
-    return True
-
-
-def _signal(signal_id: UUID, look: Look, decision: Decision, bar_at: datetime) -> SignalGenerated:
-    return SignalGenerated(
-        signal_id=signal_id,
-        strategy_id=look.strategy.id,
-        account_id=look.strategy.account_id,
-        symbol=look.symbol,
-        action=decision.action,
-        price=look.closes[-1],
-        bar_at=bar_at,
-        reason=decision.reason,
-    )
-
-
-def _order(order_id: UUID, look: Look, decision: Decision, now: datetime) -> SubmitOrder:
-    return SubmitOrder(
-        account_id=look.strategy.account_id,
-        order_id=order_id,
-        client_order_id=f"{look.strategy.name}-{order_id}",
-        symbol=look.symbol,
-        side=Side(decision.action),
-        type=OrderType.MARKET,
-        time_in_force=TimeInForce.DAY,
-        qty=decision.qty,
-        submitted_at=now,
-        strategy_id=look.strategy.id,
-    )

@@ -1,4 +1,4 @@
-"""What strategy is made of."""
+"""The service strategy: its jobs, and the demo's strategy."""
 
 from decimal import Decimal
 from uuid import NAMESPACE_URL, uuid5
@@ -23,6 +23,7 @@ DEMO_STRATEGY = store.Strategy(
 
 
 def prepare(context: ServiceContext) -> None:
+    """Add the demo's strategy in a demo."""
     if ServiceSettings().demo:
         with context.engine.begin() as connection:
             store.add_strategy(connection, DEMO_STRATEGY, context.clock())

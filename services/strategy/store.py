@@ -1,4 +1,4 @@
-"""The rows of strategy, and what it reads of other services through their views."""
+"""Reads and writes of strategy: its own tables, and the published views of other services."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +14,8 @@ from shared.contracts.strategy import Action
 
 @dataclass(frozen=True)
 class Strategy:
+    """An enabled strategy: the account it trades on, its symbols, and the interval of its bars."""
+
     id: UUID
     name: str
     account_id: UUID
@@ -23,10 +25,10 @@ class Strategy:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a strategy sees of one symbol: closes oldest first, the newest bar's time, and what it holds itself.
+class SymbolView:
+    """A strategy's view of one symbol: the closes, oldest first, the newest bar's time, and the strategy's holding.
 
-    Shares that somebody else bought on its account are not its to sell.
+    The holding leaves out shares that others bought on the strategy's account: the strategy must not sell them.
     """
 
     strategy: Strategy
@@ -37,7 +39,7 @@ class Look:
 
 
 def add_strategy(connection: Connection, strategy: Strategy, now: datetime) -> None:
-    """Add the strategy; one with its name that is there already stays as it is."""
+    """Add the strategy, unless there is one with its name."""
     connection.execute(
         _ADD_STRATEGY,
         {
@@ -56,6 +58,7 @@ def add_strategy(connection: Connection, strategy: Strategy, now: datetime) -> N
 
 
 def enabled_strategies(connection: Connection) -> list[Strategy]:
+    """Read the enabled strategies, by name."""
     return [
         Strategy(
             id=row.id,
@@ -69,10 +72,10 @@ def enabled_strategies(connection: Connection) -> list[Strategy]:
     ]
 
 
-def looks(connection: Connection, strategy: Strategy, now: datetime) -> list[Look]:
-    """One look per symbol, in one statement; orders on their way to orders count as open for a day."""
+def symbol_views(connection: Connection, strategy: Strategy, now: datetime) -> list[SymbolView]:
+    """Read one view per symbol. An order that orders has not answered yet counts as open for a day."""
     rows = connection.execute(
-        _LOOKS,
+        _SYMBOL_VIEWS,
         {
             "id": strategy.id,
             "account_id": strategy.account_id,
@@ -83,7 +86,7 @@ def looks(connection: Connection, strategy: Strategy, now: datetime) -> list[Loo
         },
     )
     return [
-        Look(
+        SymbolView(
             strategy=strategy,
             symbol=row.symbol,
             closes=tuple(row.closes or ()),
@@ -95,15 +98,15 @@ def looks(connection: Connection, strategy: Strategy, now: datetime) -> list[Loo
 
 
 def add_decisions(
-    connection: Connection, run_id: UUID, decided: Sequence[tuple[Look, Decision]], now: datetime
+    connection: Connection, run_id: UUID, decided: Sequence[tuple[SymbolView, Decision]], now: datetime
 ) -> set[str]:
-    """Log every decision, "did nothing" included, in one statement; the symbols this run had not decided on yet."""
+    """Log every decision, also those to hold, and return the symbols that this run had not decided on before."""
     added = connection.execute(
         _ADD_DECISIONS,
         {
-            "strategies": [look.strategy.id for look, _ in decided],
-            "symbols": [look.symbol for look, _ in decided],
-            "bars": [look.bar_at for look, _ in decided],
+            "strategies": [view.strategy.id for view, _ in decided],
+            "symbols": [view.symbol for view, _ in decided],
+            "bars": [view.bar_at for view, _ in decided],
             "actions": [str(decision.action) for _, decision in decided],
             "reasons": [decision.reason for _, decision in decided],
             "qtys": [decision.qty for _, decision in decided],
@@ -114,29 +117,30 @@ def add_decisions(
     return {row.symbol for row in added}
 
 
-def add_signal(connection: Connection, signal_id: UUID, look: Look, decision: Decision, now: datetime) -> bool:
-    """Write the signal; False when this bar has had one, so that it is acted on once."""
+def add_signal(connection: Connection, signal_id: UUID, view: SymbolView, decision: Decision, now: datetime) -> bool:
+    """Save the signal. False if this bar has one already, so that the strategy trades once per bar."""
     values = {
         "id": signal_id,
-        "strategy_id": look.strategy.id,
-        "symbol": look.symbol,
-        "bar_at": look.bar_at,
+        "strategy_id": view.strategy.id,
+        "symbol": view.symbol,
+        "bar_at": view.bar_at,
         "action": Action(decision.action),
-        "price": look.closes[-1],
+        "price": view.closes[-1],
         "reason": decision.reason,
         "now": now,
     }
     return connection.execute(_ADD_SIGNAL, values).rowcount == 1
 
 
-def note_order(connection: Connection, run_id: UUID, look: Look, order_id: UUID) -> None:
+def record_order(connection: Connection, run_id: UUID, view: SymbolView, order_id: UUID) -> None:
+    """Record the order that followed from the run's decision on a symbol."""
     values = {
-        "strategy_id": look.strategy.id,
-        "symbol": look.symbol,
+        "strategy_id": view.strategy.id,
+        "symbol": view.symbol,
         "run_id": run_id,
         "order_id": order_id,
     }
-    connection.execute(_NOTE_ORDER, values)
+    connection.execute(_RECORD_ORDER, values)
 
 
 _ADD_STRATEGY = text("""
@@ -150,7 +154,7 @@ _STRATEGIES = text("""
 SELECT id, name, account_id, symbols, interval, fast, slow, order_qty, max_position_qty
 FROM strategy.strategies WHERE enabled ORDER BY name
 """)
-_LOOKS = text("""
+_SYMBOL_VIEWS = text("""
 SELECT wanted.symbol, bars.closes, bars.bar_at, LEAST(COALESCE(own.qty, 0), COALESCE(p.qty, 0)) AS qty,
        COALESCE(own.buying, 0) + COALESCE(unanswered.buying, 0) AS buying,
        COALESCE(own.selling, 0) + COALESCE(unanswered.selling, 0) AS selling
@@ -193,7 +197,7 @@ INSERT INTO strategy.trading_signals (id, strategy_id, symbol, bar_at, at, actio
 VALUES (:id, :strategy_id, :symbol, :bar_at, :now, :action, :price, :reason)
 ON CONFLICT DO NOTHING
 """)
-_NOTE_ORDER = text("""
+_RECORD_ORDER = text("""
 UPDATE strategy.decisions SET order_id = :order_id
 WHERE strategy_id = :strategy_id AND symbol = :symbol AND run_id = :run_id
 """)

@@ -1,4 +1,4 @@
-"""``python -m services.valuation`` runs the service; dramatiq calls ``worker`` and ``scheduler`` in its processes."""
+"""``python -m services.valuation`` runs the service. Dramatiq calls ``worker`` and ``scheduler`` in its processes."""
 
 from functools import partial
 

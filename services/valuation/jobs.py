@@ -8,8 +8,8 @@ from services.valuation.domain.trading_day import trading_day
 from services.valuation.values import values_of_all
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune
-from shared.jobs.markets import load_markets
 from shared.jobs.run_context import Counts, RunContext
+from shared.markets import load_markets
 
 jobs = Jobs("valuation")
 

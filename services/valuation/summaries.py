@@ -9,7 +9,7 @@ from services.valuation.domain.trading_day import TradingDay
 
 
 def snapshot(connection: Connection, run_id: UUID, now: datetime) -> tuple[int, int]:
-    """Write a summary of each account and a value of each position; return the number of both."""
+    """Write a summary of each account and a value of each position, and return the number of both."""
     values = {"run_id": run_id, "now": now}
     positions = connection.execute(_SNAPSHOT_POSITIONS, values).rowcount
     accounts = connection.execute(_SNAPSHOT_ACCOUNTS, values).rowcount
@@ -17,7 +17,7 @@ def snapshot(connection: Connection, run_id: UUID, now: datetime) -> tuple[int, 
 
 
 def summarize(connection: Connection, run_id: UUID, day: TradingDay) -> int:
-    """Write or overwrite the day's summary of each account that was valued in it; return their number."""
+    """Write or overwrite the day's summary of each account that was valued in it, and return their number."""
     return connection.execute(_SUMMARIZE, {"run_id": run_id, **vars(day)}).rowcount
 
 

@@ -3,10 +3,10 @@
     actors = Actors()
 
     @actors.on(PricesUpdated, queue="orders.prices")
-    def fill_on_prices(event: PricesUpdated, tx: Transaction) -> None: ...
+    def execute_on_prices(event: PricesUpdated, uow: UnitOfWork) -> None: ...
 
-The inbox row stands in the same transaction as the effect, so a message that comes twice acts once. A
-handler for which that is not enough (a job with several transactions) is declared with ``@actors.raw``.
+The inbox row commits with the effect, so a message that is delivered twice has its effect once. A handler with several
+transactions, such as a job, is declared with ``@actors.raw``.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from shared.bus import inbox
 from shared.bus.envelope import actor_name
 from shared.bus.metrics import DUPLICATES
-from shared.bus.ordering import OutOfTurn, note_in_turn, park
+from shared.bus.ordering import OutOfTurn, park, record_in_turn
 from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
 from shared.bus.tracing import tracing
@@ -35,6 +35,8 @@ RawHandler = Callable[[Any, ServiceContext], None]
 
 @dataclass(frozen=True)
 class Declared:
+    """A handler, the message and queue that it is for, and options of its dramatiq actor."""
+
     message: type[Message]
     queue: str
     run: RawHandler
@@ -43,6 +45,20 @@ class Declared:
     @property
     def name(self) -> str:
         return actor_name(self.queue, self.message.wire_name())
+
+    def attach(self, broker: dramatiq.Broker, context: ServiceContext) -> None:
+        """Declare the handler as an actor of the broker, and one that receives the poison of its queue."""
+
+        def run(**payload: Any) -> None:
+            with tracing(_current_message().options.get("traceparent")):
+                try:
+                    message = self.message.model_validate(payload)
+                except ValidationError as error:
+                    raise InvalidBody(str(error), _current_message().encode()) from error
+                self.run(message, context)
+
+        _declare_actor(broker, self.name, self.queue, run, **self.options)
+        _declare_poison_actor(broker, self.queue)
 
 
 @dataclass
@@ -54,18 +70,43 @@ class Actors:
     def on(self, message: type[M], *, queue: str, begins: bool = False, **options: Any) -> Callable[[Handler], Handler]:
         """Declare a handler that runs once per message, in a transaction of its own.
 
-        ``begins``: the handler calls ``uow.begin`` itself before anything else, so that its first reads share the round
-        trip that finds out whether the message is new and in turn. Any other handler starts once that is known.
+        ``begins``: the handler itself calls ``uow.begin`` before anything else. Its first reads then share the round
+        trip that finds out whether the message is new and in turn. For any other handler, that is found out before.
         """
 
         def declare(handler: Handler) -> Handler:
-            self.raw(message, queue=queue, **options)(_exactly_once(handler, queue, message, begins=begins))
+            consumer = actor_name(queue, message.wire_name())
+
+            def run_once(event: Message, context: ServiceContext) -> None:
+                current = _current_message()
+                try:
+                    with context.unit_of_work() as uow:
+                        if message.in_order:
+                            record_in_turn(uow, queue, consumer, current.message_id, current.options.get("after"))
+                        else:
+                            inbox.record(uow, consumer, current.message_id)
+                        if not begins:
+                            uow.begin()
+                        handler(event, uow)
+                except inbox.AlreadyHandled:
+                    DUPLICATES.labels(queue, message.wire_name()).inc()
+
+            def run_in_turn(event: Message, context: ServiceContext) -> None:
+                while True:
+                    try:
+                        run_once(event, context)
+                    except OutOfTurn:
+                        if not park(context, queue, _current_message()):
+                            continue  # the predecessor was settled just now
+                    return
+
+            self.raw(message, queue=queue, **options)(run_in_turn if message.in_order else run_once)
             return handler
 
         return declare
 
     def raw(self, message: type[M], *, queue: str, **options: Any) -> Callable[[RawHandler], RawHandler]:
-        """Declare a handler that opens its own transactions, and is safe to run twice by itself."""
+        """Declare a handler that opens its own transactions, and is idempotent by itself."""
 
         def declare(handler: RawHandler) -> RawHandler:
             self.declared.append(Declared(message, queue, handler, options))
@@ -74,73 +115,34 @@ class Actors:
         return declare
 
     def attach(self, broker: dramatiq.Broker, context: ServiceContext) -> None:
+        """Declare all handlers as actors of the broker."""
         for declared in self.declared:
-            _attach(declared, broker, context)
-        dead = dead_queue(context.service)
-        if poison_actor(dead) not in broker.actors:
-            _declare(broker, poison_actor(dead), dead, _fail_with)
+            declared.attach(broker, context)
+        _declare_poison_actor(broker, dead_queue(context.service))
 
 
-def _attach(declared: Declared, broker: dramatiq.Broker, context: ServiceContext) -> None:
-    def run(**payload: Any) -> None:
-        with tracing(_current_message().options.get("traceparent")):
-            try:
-                message = declared.message.model_validate(payload)
-            except ValidationError as error:
-                raise InvalidBody(str(error), _current_message().encode()) from error
-            declared.run(message, context)
-
-    _declare(broker, declared.name, declared.queue, run, **declared.options)
-    if poison_actor(declared.queue) not in broker.actors:
-        _declare(broker, poison_actor(declared.queue), declared.queue, _fail_with)
-
-
-def _declare(broker: dramatiq.Broker, name: str, queue: str, run: Callable[..., None], **options: Any) -> None:
+def _declare_actor(broker: dramatiq.Broker, name: str, queue: str, run: Callable[..., None], **options: Any) -> None:
     declare = dramatiq.actor(
         broker=broker,
         actor_name=name,
         queue_name=queue,
-        priority=-QUEUES[queue].priority if queue in QUEUES else 0,  # dramatiq's smallest goes first
-        throws=(TryAgainLater, Poison),  # answers and what is told as a dead letter are not logged as errors
+        priority=-QUEUES[queue].priority if queue in QUEUES else 0,  # in dramatiq, the smallest goes first
+        throws=(TryAgainLater, Poison),  # dramatiq does not log these as errors
         **options,
     )
     declare(run)
 
 
-def _fail_with(*, poison: Poison) -> None:
-    raise poison
+def _declare_poison_actor(broker: dramatiq.Broker, queue: str) -> None:
+    def fail(*, poison: Poison) -> None:
+        raise poison
 
-
-def _exactly_once(handler: Handler, queue: str, message: type[Message], *, begins: bool) -> RawHandler:
-    consumer = actor_name(queue, message.wire_name())
-
-    def run(event: Message, context: ServiceContext) -> None:
-        current = _current_message()
-        try:
-            with context.unit_of_work() as uow:
-                if message.in_order:
-                    note_in_turn(uow, queue, consumer, current.message_id, current.options.get("after"))
-                else:
-                    inbox.note(uow, consumer, current.message_id)
-                if not begins:
-                    uow.begin()
-                handler(event, uow)
-        except inbox.AlreadyHandled:
-            DUPLICATES.labels(queue, message.wire_name()).inc()
-
-    def run_in_turn(event: Message, context: ServiceContext) -> None:
-        while True:
-            try:
-                run(event, context)
-            except OutOfTurn:
-                if not park(context, queue, _current_message()):
-                    continue  # the one before was settled just now
-            return
-
-    return run_in_turn if message.in_order else run
+    if poison_actor(queue) not in broker.actors:
+        _declare_actor(broker, poison_actor(queue), queue, fail)
 
 
 def current_message_id() -> str:
+    """The id of the message that this thread handles. Raises RuntimeError where it handles none."""
     return str(_current_message().message_id)
 
 

@@ -1,8 +1,7 @@
-"""Dead letters: messages that no try could handle, kept as rows until somebody decides.
+"""Dead letters: messages that no try could handle, kept as rows until an operator requeues or discards them.
 
-Any service may read them through the owner's view. To send one again or to discard it, the owner is asked by a
-command, since only it writes its tables. A message that is sent again keeps its id, so that the inbox still knows
-whether its effect has happened.
+Any service may read them through the owner's view. Only the owner writes its tables, so requeueing and discarding are
+commands to the owner. A requeued message keeps its id, by which the inbox recognises it if it was handled after all.
 """
 
 import dataclasses
@@ -27,12 +26,12 @@ log = structlog.get_logger(__name__)
 
 
 class NoSuchDeadLetter(LookupError):
-    """It was discarded, or has been sent again."""
+    """The dead letter does not exist: it was discarded or requeued."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """``error`` is the full traceback; ``body`` the message, or its beginning where ``size`` says more."""
+    """A row of ``dead_letters``. ``error`` is the traceback. ``body`` is cut where ``size`` is larger."""
 
     id: int
     queue: str
@@ -46,7 +45,7 @@ class DeadLetter:
 
     @property
     def complete(self) -> bool:
-        """Whether it can be sent again."""
+        """True where the whole body was kept, so that the message can be requeued."""
         return len(self.body) == self.size
 
 
@@ -59,12 +58,13 @@ def list_dead_letters(
     before: int | None = None,
     limit: int = 100,
 ) -> list[DeadLetter]:
-    """The newest first; ``before`` is the id that the previous page ended with."""
+    """A page of dead letters, newest first. ``before`` is the last id of the previous page."""
     values = {"queue": queue, "reason": reason, "before": before, "limit": limit}
     return [_letter(row) for row in connection.execute(text(_LIST.format(service=service)), values)]
 
 
 def inspect_dead_letter(connection: Connection, service: str, letter: int) -> DeadLetter:
+    """The dead letter with this id. Raises NoSuchDeadLetter."""
     row = connection.execute(text(_ONE.format(service=service)), {"id": letter}).first()
     if row is None:
         raise NoSuchDeadLetter(f"{service} has no dead letter {letter}")
@@ -72,23 +72,25 @@ def inspect_dead_letter(connection: Connection, service: str, letter: int) -> De
 
 
 def requeue_dead_letters(uow: UnitOfWork, service: str, letters: Iterable[int], *, who: str) -> UUID:
-    """Ask the service to send these again; returns the id of the command."""
+    """Ask the service to requeue these dead letters. The result is the id of the command."""
     return uow.publish(RequeueDeadLetters(to=service, letters=tuple(letters), who=who))
 
 
 def discard_dead_letters(uow: UnitOfWork, service: str, letters: Iterable[int], *, who: str) -> UUID:
-    """Ask the service to forget these; returns the id of the command."""
+    """Ask the service to discard these dead letters. The result is the id of the command."""
     return uow.publish(DiscardDeadLetters(to=service, letters=tuple(letters), who=who))
 
 
 def declare_operations(actors: Actors, service: str) -> None:
-    """Add the actors that obey these commands in the service."""
+    """Add the actors that execute these commands in the service."""
 
     @actors.on(RequeueDeadLetters, queue=f"{service}.operations")
     def requeue(command: RequeueDeadLetters, uow: UnitOfWork) -> None:
         rows = uow.connection.execute(text(_TAKE.format(service=service)), {"ids": list(command.letters)}).all()
-        uow.outgoing.extend(_again(service, row) for row in rows)
-        log.info("dead letters sent again", service=service, letters=[row.id for row in rows], who=command.who)
+        for row in rows:
+            body = _without_history(bytes(row.body))
+            uow.outgoing.append(Outgoing(row.message_id, internal_exchange(service), row.queue, row.queue, body))
+        log.info("dead letters requeued", service=service, letters=[row.id for row in rows], who=command.who)
 
     @actors.on(DiscardDeadLetters, queue=f"{service}.operations")
     def discard(command: DiscardDeadLetters, uow: UnitOfWork) -> None:
@@ -96,12 +98,8 @@ def declare_operations(actors: Actors, service: str) -> None:
         log.info("dead letters discarded", service=service, letters=[row.id for row in rows], who=command.who)
 
 
-def _again(service: str, row: Any) -> Outgoing:
-    return Outgoing(row.message_id, internal_exchange(service), row.queue, row.queue, _with_all_tries(bytes(row.body)))
-
-
-def _with_all_tries(body: bytes) -> bytes:
-    """The message as if it came for the first time; what cannot be read goes as it is."""
+def _without_history(body: bytes) -> bytes:
+    """The message without its tries, its delay and its predecessor. An undecodable body stays as it is."""
     try:
         message: dramatiq.Message[None] = dramatiq.Message.decode(body)
         options = {name: value for name, value in message.options.items() if name not in {"retries", "eta", "after"}}

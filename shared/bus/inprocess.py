@@ -1,7 +1,7 @@
 """The bus inside one process: the same exchanges, bindings, retries and dead letters, without a server.
 
-A publish is confirmed when every queue that received the message has finished it, retries included. Until
-then its outbox row stays, so a killed process sends it again at its next start.
+A publish is confirmed once every queue that received the message has finished it, retries included. Until then its
+outbox row stays, so after a kill the next process sends it again.
 """
 
 import threading
@@ -21,7 +21,7 @@ from dramatiq.common import current_millis, dq_name, q_name
 from dramatiq.errors import QueueNotFound
 
 from shared.bus.amqp.publisher import Finished, PublishFailed, Unroutable
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.amqp.topology import internal_exchange
 from shared.bus.envelope import Outgoing, stamped
 from shared.bus.poison import read
@@ -32,14 +32,14 @@ RATE_SECONDS = 10
 Callback = Callable[[str, dict[str, Any]], None]
 
 
-def tell(future: "Future[None]", message: Outgoing, finished: Finished) -> None:
-    """Have the sender told when the message is finished."""
+def call_when_done(future: "Future[None]", message: Outgoing, finished: Finished) -> None:
+    """Call ``finished`` with the message and its error, if any, once the future is done."""
     future.add_done_callback(lambda done: finished(message, cast("PublishFailed | None", done.exception())))
 
 
 @dataclass
 class _Pending:
-    """Copies of one published message that are not finished; at none left the publish is confirmed."""
+    """Unfinished copies of one published message. The publish is confirmed when none is left."""
 
     futures: "list[Future[None]]" = field(default_factory=list)
     copies: int = 0
@@ -47,7 +47,7 @@ class _Pending:
 
 @dataclass(frozen=True, order=True)
 class _Waiting:
-    """A message in its queue; what is smaller goes first. ``since`` on the monotonic clock, in seconds."""
+    """A message in its queue. The smallest goes first. ``since`` is in seconds of the monotonic clock."""
 
     urgency: int
     number: int
@@ -57,12 +57,12 @@ class _Waiting:
 
 
 class _Rate:
-    """Events per second, over the last ten seconds or so."""
+    """Events per second over the last RATE_SECONDS."""
 
     def __init__(self) -> None:
         self._seconds: deque[list[int]] = deque(maxlen=RATE_SECONDS)
 
-    def note(self, now: float) -> None:
+    def record(self, now: float) -> None:
         if self._seconds and self._seconds[-1][0] == int(now):
             self._seconds[-1][1] += 1
         else:
@@ -73,7 +73,7 @@ class _Rate:
 
 
 @dataclass
-class _Moves:
+class _Rates:
     put: _Rate = field(default_factory=_Rate)
     done: _Rate = field(default_factory=_Rate)
 
@@ -93,7 +93,7 @@ class _Bindings:
 
 
 class InProcessBroker(StubBroker):
-    """One broker for all services of the process; ``queues`` limits it to some of them."""
+    """One broker for all services of the process. ``queues`` limits it to some of them."""
 
     def __init__(self, *, middleware: list[dramatiq.Middleware], queues: Iterable[str] = tuple(QUEUES)) -> None:
         super().__init__(middleware=middleware)
@@ -101,7 +101,7 @@ class InProcessBroker(StubBroker):
         self._listeners: list[tuple[frozenset[str], Callback]] = []
         self._pending: dict[str, _Pending] = {}
         self._numbers = count(1)
-        self._moves: dict[str, _Moves] = defaultdict(_Moves)
+        self._rates: dict[str, _Rates] = defaultdict(_Rates)
         self.session = 0
         self.ready = True
         self.stopping = threading.Event()
@@ -109,46 +109,45 @@ class InProcessBroker(StubBroker):
         self.attached: set[str] = set()
 
     def send(self, message: Outgoing) -> "Future[None]":
-        """Put a copy into every bound queue; the future resolves when all of them are finished."""
-        future: Future[None] = Future()
-        queues = self._bindings.queues.get((message.exchange, message.routing_key), [])
-        queues = [queue for queue in queues if queue in self.queues]
-        self._tell_listeners(message)
-        if not queues and message.mandatory:
-            future.set_exception(Unroutable(f"no queue is bound for {message.routing_key}"))
-        elif not queues:
-            future.set_result(None)
-        else:
-            self._put_copies(message, queues, future)
-        return future
+        """Put a copy into every bound queue. The future resolves when all of them are finished.
 
-    def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:  # noqa: ARG002 - one
-        for message in messages:
-            tell(self.send(message), message, finished)
-
-    def _tell_listeners(self, message: Outgoing) -> None:
+        It fails with Unroutable where no queue is bound and the message is mandatory.
+        """
         callbacks = [callback for keys, callback in self._listeners if message.routing_key in keys]
         if callbacks:
             envelope: dramatiq.Message[None] = dramatiq.Message.decode(message.body)
             for callback in callbacks:
                 callback(envelope.actor_name, envelope.kwargs)
-
-    def _put_copies(self, message: Outgoing, queues: list[str], future: "Future[None]") -> None:
+        future: Future[None] = Future()
+        bound = self._bindings.queues.get((message.exchange, message.routing_key), [])
+        queues = [queue for queue in bound if queue in self.queues]
+        if not queues:
+            if message.mandatory:
+                future.set_exception(Unroutable(f"no queue is bound for {message.routing_key}"))
+            else:
+                future.set_result(None)
+            return future
         message_id = str(message.message_id)
         with self._lock:
             pending = self._pending.setdefault(message_id, _Pending())
             pending.futures.append(future)
-            pending.copies += len(queues)  # all, so that a quick consumer cannot confirm before the last copy is in
+            pending.copies += len(queues)  # all at once, or a fast consumer would confirm before the last copy is in
         for queue in queues:
             self._put(queue, message_id, message.body, message.priority)
+        return future
+
+    def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:  # noqa: ARG002 - one
+        """Send the messages in their order, as ``Sender`` says."""
+        for message in messages:
+            call_when_done(self.send(message), message, finished)
 
     def _put(self, queue_name: str, message_id: str, body: bytes, priority: int = 0) -> None:
         now = time.monotonic()
-        self._moves[queue_name].put.note(now)
+        self._rates[queue_name].put.record(now)
         self.queues[queue_name].put(_Waiting(-priority, next(self._numbers), message_id, body, now))
 
     def declare_queue(self, queue_name: str) -> None:
-        """As dramatiq's own, but with queues in which the more urgent goes first."""
+        """Do as dramatiq's own, but with queues that have priorities."""
         if queue_name in self.queues:
             return
         self.emit_before("declare_queue", queue_name)
@@ -160,24 +159,24 @@ class InProcessBroker(StubBroker):
         self.emit_after("declare_delay_queue", delayed)
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
-        """Put the message into its queue, or its delay queue, of this process."""
+        """Put the message into its queue, or with a delay in milliseconds into its delay queue."""
         queue = q_name(message.queue_name)
         options = {} if delay is None else {"eta": current_millis() + delay}
         message = stamped(message, queue, delayed=delay is not None).copy(options=options)
         self.emit_before("enqueue", message, delay)
-        self._replace(message.message_id)
+        self.add_copy(message.message_id)
         self._put(message.queue_name, message.message_id, message.encode())
         self.emit_after("enqueue", message, delay)
         return message
 
-    def _replace(self, message_id: str) -> None:
-        """One more copy of a message that is not finished."""
+    def add_copy(self, message_id: str) -> None:
+        """Count one more copy of a message that is not finished."""
         with self._lock:
             if pending := self._pending.get(message_id):
                 pending.copies += 1
 
     def finished(self, message_id: str) -> None:
-        """One copy is finished for good or has been replaced by another."""
+        """Count one copy as finished. The last one confirms the publish."""
         with self._lock:
             pending = self._pending.get(message_id)
             if pending is None:
@@ -189,34 +188,36 @@ class InProcessBroker(StubBroker):
         for future in pending.futures:
             future.set_result(None)
 
-    def queue_figures(self) -> list[QueueFigures]:
-        """All queues that have actors, sorted; the figures are those of ``shared.bus.amqp.queue_stats``."""
-        now = time.monotonic()
-        return [self._figures(name, now) for name in sorted(self.queues)]
+    def queue_stats(self) -> list[QueueStats]:
+        """Statistics of all queues that have actors, sorted by name."""
+        now, stats = time.monotonic(), []
+        for name, queue in sorted(self.queues.items()):
+            with queue.mutex:
+                ready, unfinished = len(queue.queue), queue.unfinished_tasks
+                oldest = min((waiting.since for waiting in queue.queue), default=None)
+            stats.append(
+                QueueStats(
+                    queue=name,
+                    ready=ready,
+                    unacknowledged=unfinished - ready,
+                    consumers=int(name in self.attached),
+                    rate_in=self._rates[name].put.per_second(now),
+                    rate_out=self._rates[name].done.per_second(now),
+                    oldest_age=None if oldest is None else now - oldest,
+                )
+            )
+        return stats
 
-    def _figures(self, name: str, now: float) -> QueueFigures:
-        queue, moves = self.queues[name], self._moves[name]
-        with queue.mutex:
-            ready, unfinished = len(queue.queue), queue.unfinished_tasks
-            oldest = min((waiting.since for waiting in queue.queue), default=None)
-        return QueueFigures(
-            queue=name,
-            ready=ready,
-            unacknowledged=unfinished - ready,
-            consumers=int(name in self.attached),
-            rate_in=moves.put.per_second(now),
-            rate_out=moves.done.per_second(now),
-            oldest_age=None if oldest is None else now - oldest,
-        )
-
-    def note_done(self, queue_name: str) -> None:
-        self._moves[queue_name].done.note(time.monotonic())
+    def record_done(self, queue_name: str) -> None:
+        """Count a handled message in the queue's outgoing rate."""
+        self._rates[queue_name].done.record(time.monotonic())
 
     def listen(self, routing_keys: Iterable[str], callback: Callback) -> None:
-        """Call back for each message published under one of the keys; nothing is kept for a listener."""
+        """Call back for each message that is published from now on under one of the keys."""
         self._listeners.append((frozenset(routing_keys), callback))
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> Consumer:
+        """Attach to the queue. Raises QueueNotFound where no actor has declared it."""
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
         self.attached.add(queue_name)
@@ -251,11 +252,11 @@ class _InProcessConsumer(Consumer):
 
     def ack(self, message: Any) -> None:
         self._done()
-        self.broker.note_done(self.name)
+        self.broker.record_done(self.name)
         self.broker.finished(message.came_as.message_id)
 
     def nack(self, message: Any) -> None:
-        """Put it back: it could neither be handled, nor written down as dead."""
+        """Requeue the message after a delay: it could be neither handled nor dead-lettered."""
         self.broker.stopping.wait(REQUEUE_PAUSE_SECONDS)
         self.queue.put(message.came_as)
         self._done()
@@ -266,7 +267,7 @@ class _InProcessConsumer(Consumer):
 
 
 def wait_until_idle(broker: InProcessBroker, *, seconds: float) -> None:
-    """Wait until every queue of the broker is finished; for tests and simulations."""
+    """Wait until every queue of the broker is finished. Raises TimeoutError after ``seconds``. For tests."""
     deadline = time.monotonic() + seconds
     for queue in list(broker.queues.values()):
         with queue.all_tasks_done:

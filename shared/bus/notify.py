@@ -1,8 +1,8 @@
-"""Waking the relays of other processes: what a scheduler has committed goes out at once, not with the next poll.
+"""Notify the relays of other processes, so that they send a scheduler's messages at once and not at their next poll.
 
-A commit of its own process wakes a relay by an event. The scheduler's process has no relay, and the one that holds the
-outbox may be in another replica: PostgreSQL tells it. Only the tick does so, once a second at the most, since a NOTIFY
-makes commits wait for each other.
+A commit notifies the relay of its own process by an event. The scheduler's process has no relay, and the relay that
+owns the outbox may be in another replica, so PostgreSQL notifies it. Only the tick does so, at most once a second,
+because a NOTIFY makes commits wait for each other.
 """
 
 import psycopg
@@ -17,17 +17,17 @@ LOOK_SECONDS = 0.5
 
 
 def notify_relays(uow: UnitOfWork) -> None:
-    """With the commit, the relays of the service look into its outbox."""
+    """Notify the relays of the service with the commit."""
     uow.connection.execute(_NOTIFY, {"channel": _channel(uow.schema)})
 
 
 class NotificationListener(Background):
-    """Listens in a worker process; a notice that is lost costs what the relay's poll takes."""
+    """Listens in a worker process. After a lost notification, the relay finds the rows at its next poll."""
 
     def __init__(self, context: ServiceContext) -> None:
-        super().__init__(f"wake-{context.service}")
+        super().__init__(f"notifications-{context.service}")
         self._context = context
-        self._outage = Outage("the database", service=context.service, part="wake")
+        self._outage = Outage("the database", service=context.service, part="notifications")
 
     def run(self) -> None:
         while not self.stopping.is_set():
@@ -46,7 +46,7 @@ class NotificationListener(Background):
                     for _ in driver.notifies(timeout=LOOK_SECONDS, stop_after=1):
                         self._context.committed.set()
             finally:
-                connection.invalidate()  # what it listens to must not go back to the pool
+                connection.invalidate()  # a listening session must not go back to the pool
 
 
 def _channel(service: str) -> str:

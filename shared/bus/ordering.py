@@ -1,14 +1,13 @@
-"""Messages that are handled in order: each names the one before it, and is parked until that one is settled.
+"""Messages that are handled in order. Each names its predecessor, and is parked until that one is settled.
 
-A parked message is a row, and its delivery is acknowledged. Whoever settles the one before it, by its effect or by
-writing it down as dead, sends the parked one to its queue again, in the same transaction. One whose predecessor never
-comes (its queue was wiped) goes ahead in the end, and is counted.
+A message is settled once it is handled or is a dead letter. A parked message is a row, and its delivery is
+acknowledged. The transaction that settles the predecessor sends the parked message to its queue again. If the
+predecessor never comes, because its queue was wiped, the parked message goes ahead after PATIENCE and is counted.
 
-Both sides hold the lock of the predecessor's id until they commit: so either the parked row is there when the
-predecessor is settled, or the predecessor is seen to be settled when the row would be written.
+Both sides hold the lock of the predecessor's id until they commit. Therefore either the parked row exists when the
+predecessor is settled, or parking sees that the predecessor is settled.
 """
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -26,44 +25,45 @@ from shared.storage.driver import Call, Rows, column
 
 log = structlog.get_logger(__name__)
 
-#: Longer than all tries of a predecessor that fails take together.
+#: Longer than all tries of a failing predecessor take together.
 PATIENCE = timedelta(seconds=45)
 
 
 class OutOfTurn(Exception):
-    """The message before this one is not settled yet."""
+    """The predecessor of this message is not settled yet."""
 
 
-def note_in_turn(uow: UnitOfWork, queue: str, consumer: str, message_id: str, previous: str | None) -> None:
-    """As ``inbox.note``; and the first round trip raises OutOfTurn unless the message before this one is settled.
+def record_in_turn(uow: UnitOfWork, queue: str, consumer: str, message_id: str, previous: str | None) -> None:
+    """Do as ``inbox.record``, but ``uow.begin`` also raises OutOfTurn unless the predecessor is settled.
 
-    Others may wait for this one: what has waited so far is sent on by the transaction.
+    The transaction sends on the messages that are parked behind this one.
     """
     calls = [
         locking(message_id),
-        inbox.noting(uow, consumer, message_id),
-        (_WAITING.format(schema=uow.schema), {"message_id": message_id}),
+        inbox.recording(uow, consumer, message_id),
+        (_SUCCESSOR.format(schema=uow.schema), {"message_id": message_id}),
         *([_settling(uow, queue, previous)] if previous else []),
     ]
 
     def check(answers: list[Rows]) -> None:
-        _, noted, waiting, *settled = answers
-        inbox.check_new(noted)
+        _, recorded, successors, *settled = answers
+        inbox.check_new(recorded)
         for found in settled:
             check_turn(found)
-        if waiting:
+        if successors:
             uow.release(message_id)
 
-    uow.handle_message(calls, check)
+    uow.guard(calls, check)
 
 
 def check_turn(settled: Rows) -> None:
+    """Raises OutOfTurn where the predecessor was not found settled."""
     if not settled:
         raise OutOfTurn
 
 
 def park(context: ServiceContext, queue: str, message: "dramatiq.Message[Any]") -> bool:
-    """Keep the message until the one before it is settled; False when that has happened meanwhile."""
+    """Keep the message until its predecessor is settled. False where that happened meanwhile."""
     previous = message.options["after"]
     with context.unit_of_work() as uow:
         _, settled = uow.run(locking(previous), _settling(uow, queue, previous))
@@ -84,27 +84,27 @@ def park(context: ServiceContext, queue: str, message: "dramatiq.Message[Any]") 
 
 
 def release_overdue(context: ServiceContext, *, since: datetime) -> None:
-    """Send on what has waited for too long; it waits for nothing any more. ``since`` is how long the bus has worked."""
+    """Send on, without a predecessor, the messages that were parked for longer than PATIENCE.
+
+    ``since`` is when the bus began to work: during an outage of the bus, no predecessor can come.
+    """
     with context.unit_of_work() as uow:
         if uow.now - since < PATIENCE:
             return
-        rows = _take_overdue(uow)
+        overdue = text(_OVERDUE.format(schema=uow.schema))
+        rows = uow.connection.execute(overdue, {"before": uow.now - PATIENCE}).all()
         for row in rows:
             message: dramatiq.Message[None] = dramatiq.Message.decode(row.body)
             options = {name: option for name, option in message.options.items() if name != "after"}
             ahead: dramatiq.Message[None] = dramatiq.Message(**{**message.asdict(), "options": options})
             uow.send_on([(row.message_id, row.previous, row.queue, ahead.encode())])
     for row in rows:
-        log.warning("the message before this one never came", queue=row.queue, missing=str(row.previous))
+        log.warning("the predecessor of a message never came", queue=row.queue, missing=str(row.previous))
         UNORDERED.labels(row.queue).inc()
 
 
-def _take_overdue(uow: UnitOfWork) -> Sequence[Any]:
-    return uow.connection.execute(text(_OVERDUE.format(schema=uow.schema)), {"before": uow.now - PATIENCE}).all()
-
-
 def _settling(uow: UnitOfWork, queue: str, message_id: str) -> Call:
-    """The statement that finds the message where it was handled, or is a dead letter."""
+    """The statement that returns a row where the message is settled."""
     return _SETTLED.format(schema=uow.schema), {"consumers": _consumers(queue), "message_id": message_id}
 
 
@@ -119,7 +119,7 @@ WHERE consumer = ANY(%(consumers)b::text[]) AND message_id = CAST(%(message_id)s
 UNION ALL SELECT message_id FROM {schema}.dead_letters WHERE message_id = CAST(%(message_id)s AS uuid)
 LIMIT 1
 """
-_WAITING = "SELECT message_id FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid) LIMIT 1"
+_SUCCESSOR = "SELECT message_id FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid) LIMIT 1"
 _PARK = """
 INSERT INTO {schema}.parked (message_id, previous, queue, body, parked_at)
 VALUES (CAST(:message_id AS uuid), CAST(:previous AS uuid), :queue, :body, :now) ON CONFLICT DO NOTHING

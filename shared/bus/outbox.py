@@ -1,4 +1,4 @@
-"""The outbox: messages are rows of the transaction that caused them, and sent after its commit."""
+"""The outbox: the rows in which a transaction leaves its messages, which the relay sends after the commit."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 from shared.bus.envelope import Outgoing, after
 from shared.storage.driver import Call
 
-#: A relay owns whole shards; all messages of one key are in one shard, so one relay sends them in order.
+#: A relay owns whole shards. All messages of one key are in one shard, so one relay sends them in order.
 SHARDS = 16
 
 
@@ -18,7 +18,7 @@ def shard_of(key: str) -> int:
 
 
 def adding(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> list[Call]:
-    """The statement that writes the messages in their order, if any. A message that is there already stays as it is."""
+    """The statement that writes the messages in their order, if there are any. Rows that exist stay as they are."""
     if not messages:
         return []
     messages = chained(connection, schema, messages, now)
@@ -36,9 +36,9 @@ def adding(connection: Connection, schema: str, messages: Sequence[Outgoing], no
 
 
 def chained(connection: Connection, schema: str, messages: Sequence[Outgoing], now: datetime) -> Sequence[Outgoing]:
-    """Each message that is handled in order names the one of its key before it.
+    """The messages, of which each one that is handled in order names its predecessor under the same key.
 
-    The row of the key stays locked to the end of the transaction, so the order of the chain is that of the commits.
+    The row of the key stays locked to the end of the transaction, so the chain has the order of the commits.
     """
     newest = {m.key: m.message_id for m in messages if m.in_order}
     if not newest:
@@ -52,20 +52,20 @@ def chained(connection: Connection, schema: str, messages: Sequence[Outgoing], n
     for message in messages:
         before = previous.get(message.key) if message.in_order else None
         linked = message if before is None else after(message, before)
-        found.append(linked._replace(in_order=False))  # its place is known
+        found.append(linked._replace(in_order=False))  # linked once
         if message.in_order:
             previous[message.key] = message.message_id
     return found
 
 
-#: Binary arrays: as text, psycopg would take ten times as long for the bodies of a large batch.
+#: Binary arrays, because encoding the bodies of a large batch as text takes ten times as long.
 _ADD = """
 INSERT INTO {schema}.outbox (message_id, exchange, routing_key, key, shard, mandatory, body, priority)
 SELECT * FROM unnest(%(ids)b::uuid[], %(exchanges)b::text[], %(routing_keys)b::text[], %(keys)b::text[],
                      %(shards)b::smallint[], %(mandatory)b::boolean[], %(bodies)b::bytea[], %(priorities)b::smallint[])
 ON CONFLICT (message_id) DO NOTHING
 """
-#: The memory of a consumer is not endless: what follows after more than ten minutes follows nothing.
+#: A message has no predecessor after a gap of ten minutes: consumers do not keep their inbox rows for ever.
 _LINK = """
 INSERT INTO {schema}.outbox_heads AS head (key, message_id, sent_at)
 SELECT key, message_id, :now FROM unnest(CAST(:keys AS text[]), CAST(:ids AS uuid[])) AS given (key, message_id)

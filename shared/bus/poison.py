@@ -1,11 +1,11 @@
-"""Messages that no try can ever handle. They become dead letters at once, with the reason, and block nothing.
+"""Poison: messages that no retry can handle. They are dead-lettered at once, with the reason, and block no queue.
 
 Poison
-├── Undecodable       its bytes are not one of our envelopes
-├── TooLarge          more than the bus carries; only its beginning is kept
-├── GivenUp           RabbitMQ delivered it too often, or it was rejected, and nobody could say why
+├── Undecodable       the bytes are not an envelope
+├── TooLarge          the body exceeds MAX_BODY_BYTES, and only its beginning is kept
+├── GivenUp           RabbitMQ dead-lettered it itself: it was delivered too often, or rejected
 ├── UnknownMessage    no actor of this queue handles this message, or this version of it
-└── InvalidBody       the envelope is sound, its body is not what the contract says
+└── InvalidBody       the envelope is valid, but its body does not match the contract
 """
 
 from collections.abc import Container
@@ -18,12 +18,12 @@ from dramatiq.errors import DecodeError
 from shared.bus.amqp.topology import logical_name
 from shared.bus.envelope import MAX_BODY_BYTES, actor_name, stamped
 
-#: How much of a message that is too large is kept, in bytes.
+#: The part of a too large message that is kept, in bytes.
 KEPT_BYTES = 64 * 1024
 
 
 class Poison(Exception):
-    """``body`` is the message as it came, as far as it is kept; ``size`` its length; ``queue`` the one it died in."""
+    """``body`` is the message as far as it is kept, ``size`` its full length, ``queue`` the one that it died in."""
 
     def __init__(self, message: str, body: bytes, size: int | None = None, *, queue: str | None = None) -> None:
         super().__init__(message)
@@ -53,18 +53,18 @@ class InvalidBody(Poison):
 
 
 def poison_actor(queue: str) -> str:
-    """The actor that fails with the poison it is given, so that all failures take the same way."""
+    """The actor that raises the poison that it is given, so that all failures are handled in the same way."""
     return actor_name(queue, "Poison")
 
 
 def read(
     body: bytes, queue: str, actors: Container[str], *, delayed: bool = False, message_id: str | None = None
 ) -> "dramatiq.Message[None]":
-    """The message that stands in these bytes, stamped with its queue; one for the poison actor if none does."""
+    """The message in these bytes, stamped with its queue, or a message for the poison actor."""
     try:
         message = stamped(_decode(body), queue, delayed=delayed)
     except Poison as poison:
-        return _poisoned(poison, queue, _own_id(message_id, body), delayed=delayed)
+        return _poisoned(poison, queue, _fallback_id(message_id, body), delayed=delayed)
     if message.actor_name in actors:
         return message
     unknown = UnknownMessage(f"{queue} has no actor for {message.actor_name.rpartition('/')[2]}", body)
@@ -72,41 +72,36 @@ def read(
 
 
 def given_up(body: bytes, queue: str, properties: Any) -> "dramatiq.Message[None]":
-    """A message that RabbitMQ itself took for dead, as one for the poison actor of the queue of dead messages."""
+    """A message that RabbitMQ dead-lettered, as a message for the poison actor of the queue of dead messages."""
     headers = properties.headers or {}
     died_in = logical_name(str(headers.get("x-first-death-queue", queue)))
-    why = f"{died_in}: RabbitMQ gave it up, {headers.get('x-first-death-reason', 'for no known reason')}"
+    why = f"RabbitMQ dead-lettered it from {died_in}: {headers.get('x-first-death-reason', 'unknown reason')}"
     poison = GivenUp(why, body[:MAX_BODY_BYTES], len(body), queue=died_in.removesuffix(".DQ"))
     try:
         message_id = _decode(body).message_id
     except Poison:
-        message_id = _own_id(properties.message_id, body)
+        message_id = _fallback_id(properties.message_id, body)
     return _poisoned(poison, queue, message_id, delayed=False)
 
 
 def _decode(body: bytes) -> "dramatiq.Message[None]":
     if len(body) > MAX_BODY_BYTES:
-        limit = f"{len(body)} bytes; the bus carries at most {MAX_BODY_BYTES}"
+        limit = f"{len(body)} bytes, more than the limit of {MAX_BODY_BYTES}"
         raise TooLarge(limit, body[:KEPT_BYTES], len(body))
     try:
-        message: dramatiq.Message[None] = dramatiq.Message.decode(body)
-        _check(message)
+        message: dramatiq.Message[None] = dramatiq.Message.decode(body)  # checks only the names of the fields
+        UUID(message.message_id)
     except (DecodeError, ValueError, TypeError, AttributeError) as error:
         raise Undecodable(f"not an envelope: {error.__cause__ or error}", body) from error
+    if not (isinstance(message.kwargs, dict) and isinstance(message.options, dict) and not message.args):
+        raise Undecodable("not an envelope: kwargs and options must be objects, args an empty list", body)
+    if not (isinstance(message.actor_name, str) and isinstance(message.queue_name, str)):
+        raise Undecodable("not an envelope: actor_name and queue_name must be strings", body)
     return message
 
 
-def _check(message: "dramatiq.Message[None]") -> None:
-    """What an envelope may hold; decoding looks only at the names of its fields."""
-    UUID(message.message_id)
-    if not (isinstance(message.kwargs, dict) and isinstance(message.options, dict) and not message.args):
-        raise TypeError("kwargs and options must be objects, args an empty list")
-    if not (isinstance(message.actor_name, str) and isinstance(message.queue_name, str)):
-        raise TypeError("actor_name and queue_name must be strings")
-
-
-def _own_id(message_id: str | None, body: bytes) -> str:
-    """The id that RabbitMQ carries beside the body, or one that is the same whenever the same bytes come."""
+def _fallback_id(message_id: str | None, body: bytes) -> str:
+    """The id in the message's AMQP properties, or one that is derived from the bytes."""
     try:
         return str(UUID(message_id or ""))
     except ValueError:

@@ -1,12 +1,12 @@
-"""The relay: sends what stands in a service's outbox, and removes it once it is confirmed.
+"""The relay publishes the rows of a service's outbox, and deletes them once they are confirmed.
 
-Each relay owns shards of the outbox by advisory locks of its session, so several replicas run one at once and
-never send the same row twice at a time; the locks of a dead one are free at once. Confirms are awaited in
-windows, not one by one.
+Each relay owns shards of the outbox by advisory locks of its session. Each replica runs one, no two send the same
+row at a time, and the locks of a dead relay are free at once. Confirms are awaited in windows, not one by one.
 
-Rows of one key arrive in the order of their ids, also when they have to be sent again: a window belongs to one
-session of the publisher, so once a row fails for a lost connection, all after it fail too; nothing new is sent until
-the fate of all is known, and then the lowest go first. A row that no queue takes holds back the rest of its key.
+Rows of one key arrive in the order of their ids, also when they are sent again. A window belongs to one session of the
+publisher, so once a row fails for a lost connection, all rows after it fail too. The relay then sends nothing new
+until each row of the window has succeeded or failed, and begins again with the lowest id. A row that no queue takes
+holds back the later rows of its key.
 """
 
 import threading
@@ -32,21 +32,21 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage
 
 WINDOW = 8000
-#: Rows are read and sent in parts of the window, so that RabbitMQ has work while the next ones are read.
+#: Rows are read and sent in parts of the window, so that RabbitMQ has work while the next rows are read.
 PART = WINDOW // 4
-#: A key whose row no queue took rests this long.
+#: After an unroutable row, its key pauses this long.
 HOLD_SECONDS = 0.5
-#: What is confirmed is removed at the latest this long after.
+#: Confirmed rows are deleted at the latest this long after.
 SETTLE_SECONDS = 0.05
-#: While more rows wait than a window holds, those below the ones that were sent last are looked for this often: a row's
-#: number may be lower than that of one which was committed before it, though not where a key is handled in order.
+#: While more rows wait than a window holds, the relay reads only above the last id that it sent. This often it reads
+#: from the beginning, because a row may commit after one with a higher id (not within a key that is handled in order).
 LOOK_BACK_SECONDS = 0.25
-#: So often it is looked whether a message has waited for its turn for too long.
+#: How often the relay looks for overdue parked messages.
 OVERDUE_SECONDS = 2.0
 
 
 class Sender(Protocol):
-    """What both buses offer: to publish in order, within one session. ``ready`` is whether it can be done now."""
+    """Publishes in order within one session, on either bus. ``ready`` is true where it can publish now."""
 
     session: int
 
@@ -54,32 +54,33 @@ class Sender(Protocol):
     def ready(self) -> bool: ...
 
     def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
-        """``finished`` is called once for each, from any thread."""
+        """Call ``finished`` once for each message, from any thread."""
 
 
 class Relay(Background):
-    """Whoever commits messages wakes it; rows of other processes are found within ``poll`` seconds."""
+    """A commit of this process notifies it. It finds the rows of other processes within ``poll`` seconds."""
 
     def __init__(self, context: ServiceContext, sender: Sender, *, poll: float) -> None:
         super().__init__(f"relay-{context.service}")
         self._context = context
         self._sender = sender
-        self._wake: threading.Event = context.committed
+        self._notified: threading.Event = context.committed
         self._poll = poll
         self._database = Outage("the database", part=f"relay-{context.service}")
         self._broker = Outage("RabbitMQ", part=f"relay-{context.service}")
         self._queue = Outage("the queue that a message is for", part=f"relay-{context.service}")
         self._watched: int | None = None
         self._watched_since = context.clock()
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
+        """Begin with nothing in flight, as after a lost connection to the database."""
         self._shards: list[int] = []
         self._sent: dict[UUID, tuple[int, Outgoing]] = {}
         self._done: deque[tuple[Outgoing, PublishFailed | None]] = deque()
         self._held: dict[str, float] = {}
         self._session: int | None = None
-        self._look_again = 0.0
+        self._look_for_overdue = 0.0
         self._sent_up_to = 0
         self._look_back = 0.0
         self._failed = False
@@ -87,7 +88,7 @@ class Relay(Background):
 
     def stop(self) -> None:
         self.stopping.set()
-        self._wake.set()
+        self._notified.set()
         super().stop()
 
     def run(self) -> None:
@@ -99,40 +100,37 @@ class Relay(Background):
                 self.stopping.wait(self._database.failed(error))
 
     def _relay_on(self, connection: Connection) -> None:
-        self._forget()
+        self._reset()
         try:
             while not self.stopping.is_set():
-                self._wake.clear()
+                self._notified.clear()
                 self._lock_shards(connection)
                 self._database.passed()
-                self._look_for_overdue()
+                if time.monotonic() >= self._look_for_overdue:
+                    self._look_for_overdue = time.monotonic() + OVERDUE_SECONDS
+                    self._release_overdue()
                 more = self._send_window(connection)
                 if self._is_due():
                     self.stopping.wait(self._settle(connection))
                 if not more and not self._is_due():
-                    self._wake.wait(min(self._poll, SETTLE_SECONDS) if self._sent else self._poll)
+                    self._notified.wait(min(self._poll, SETTLE_SECONDS) if self._sent else self._poll)
         finally:
             connection.invalidate()  # its advisory locks must not go back to the pool
 
     def pump(self, connection: Connection) -> bool:
-        """One turn without a wait, for who runs no thread; whether there was anything to do."""
-        if not (self._wake.is_set() or self._done):
+        """Take one turn without waiting, for a caller without threads. False where there was nothing to do."""
+        if not (self._notified.is_set() or self._done):
             return False
-        self._wake.clear()
+        self._notified.clear()
         self._lock_shards(connection)
         self._release_overdue()
         if self._settle(connection):
-            self._wake.set()  # what failed is sent again, once the fate of all is known
+            self._notified.set()  # failed rows are sent again at the next turn
         self._send_window(connection)
         return True
 
-    def _look_for_overdue(self) -> None:
-        if time.monotonic() >= self._look_again:
-            self._look_again = time.monotonic() + OVERDUE_SECONDS
-            self._release_overdue()
-
     def _release_overdue(self) -> None:
-        """Only what a working bus has not brought is overdue: patience begins anew with each of its sessions."""
+        """Release overdue parked messages. The time that they may wait begins anew with each session of the bus."""
         session = self._sender.session if self._sender.ready else None
         if session != self._watched or session is None:
             self._watched, self._watched_since = session, self._context.clock()
@@ -142,14 +140,15 @@ class Relay(Background):
         if len(self._shards) == SHARDS:
             return
         wanted = [shard for shard in range(SHARDS) if shard not in self._shards]
-        rows = connection.execute(_LOCK, {"namespace": _namespace(self._context.service), "shards": wanted})
+        namespace = crc32(f"outbox:{self._context.service}".encode()) - 2**31  # a signed 32-bit number
+        rows = connection.execute(_LOCK, {"namespace": namespace, "shards": wanted})
         self._shards += [row.shard for row in rows if row.locked]
 
     def _send_window(self, connection: Connection) -> bool:
-        """Send what is not under way yet; whether there may be more."""
+        """Send a part of the window. True where there may be more rows."""
         if self._session is None:
             if self._sent:
-                return False  # after a failure, first the fate of all
+                return False  # after a failure, first wait for the rest of the window
             self._session = self._sender.session
         if not self._shards or WINDOW - len(self._sent) < PART:
             return False
@@ -166,11 +165,11 @@ class Relay(Background):
     ) -> None:
         done.append((message, error))
         self._failed = self._failed or error is not None
-        if (self._failed or len(done) >= PART) and not self._wake.is_set():
-            self._wake.set()
+        if (self._failed or len(done) >= PART) and not self._notified.is_set():
+            self._notified.set()
 
     def _is_due(self) -> bool:
-        """Whether it is time to remove rows: a good part of the window at once, or some after a while."""
+        """True where rows are to be settled: a part of the window at once, fewer after SETTLE_SECONDS."""
         if not self._done:
             return False
         return self._failed or len(self._done) >= PART or time.monotonic() >= self._settled + SETTLE_SECONDS
@@ -179,22 +178,22 @@ class Relay(Background):
         self._held = {key: until for key, until in self._held.items() if until > time.monotonic()}
         if time.monotonic() >= self._look_back:
             self._sent_up_to, self._look_back = 0, time.monotonic() + LOOK_BACK_SECONDS
-        under_way = () if self._sent_up_to else (id_ for id_, _ in self._sent.values())
-        # psycopg's own cursor: what SQLAlchemy does for each row takes longer than publishing it
+        in_flight = () if self._sent_up_to else (id_ for id_, _ in self._sent.values())
+        # psycopg's own cursor, because SQLAlchemy's work for a row takes longer than publishing it
         cursor: Any = connection.connection.cursor()
         with cursor:
             cursor.execute(
                 _NEXT.format(schema=self._context.service),
-                (self._sent_up_to, self._shards, _array(under_way), list(self._held), PART),
+                (self._sent_up_to, self._shards, _array(in_flight), list(self._held), PART),
                 binary=True,
-                prepare=False,  # a plan that is kept fits neither many rows under way nor a backlog
+                prepare=False,  # no one plan fits both many rows in flight and a backlog
             )
             rows: Sequence[Any] = cursor.fetchall()
         self._sent_up_to = rows[-1][0] if len(rows) == PART else 0
         return rows
 
     def _settle(self, connection: Connection) -> float:
-        """Remove what was confirmed; what failed stays, and is sent again before anything after it.
+        """Delete the confirmed rows. Failed rows stay, and are sent again before any row after them.
 
         Returns the seconds to wait before that.
         """
@@ -211,9 +210,6 @@ class Relay(Background):
         failed = [(message, error) for message, error in done if error is not None]
         if confirmed and not failed and not self._held:
             self._queue.passed()
-        return self._note_failures(failed)
-
-    def _note_failures(self, failed: list[tuple[Outgoing, PublishFailed]]) -> float:
         pause = 0.0
         for message, error in failed:
             if isinstance(error, Unroutable):
@@ -227,13 +223,8 @@ class Relay(Background):
 
 
 def _array(ids: Iterable[int]) -> str:
-    """As PostgreSQL writes an array: psycopg would look at each of thousands of numbers."""
+    """The literal of an array. psycopg would inspect each of thousands of numbers."""
     return f"{{{','.join(map(str, ids))}}}"
-
-
-def _namespace(schema: str) -> int:
-    """The first key of the advisory locks, a signed 32-bit number."""
-    return crc32(f"outbox:{schema}".encode()) - 2**31
 
 
 _LOCK = text("""

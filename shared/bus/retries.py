@@ -1,9 +1,9 @@
-"""What happens to a message whose actor failed.
+"""Retry a failed message, or dead-letter it.
 
-Errors that pass by themselves (the database or the broker is away) are tried again until they pass, and do
-not count. Poison goes to the dead letters at once. Any other error is tried again a few times with growing pauses;
-then it is a dead letter too. What can neither be sent again nor written down stays failed, so that RabbitMQ keeps
-it: stock dramatiq acknowledges it and it is gone.
+A transient error (the database or the broker is unavailable) is retried until it passes, and does not count as a try.
+Poison is dead-lettered at once. Any other error is retried with growing pauses, and dead-lettered after TRIES. A
+message that can be neither retried nor dead-lettered stays failed, so that RabbitMQ keeps it: stock dramatiq
+acknowledges such a message and loses it.
 """
 
 import traceback
@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import dramatiq
+import psycopg
 import structlog
 from dramatiq.broker import MessageProxy
 from sqlalchemy import text
@@ -30,7 +31,7 @@ TRIES = 6
 
 
 class TryAgainLater(Exception):
-    """Raised by an actor that cannot act yet; the message comes back after the pause."""
+    """Raised by an actor that cannot act yet. The message is delivered again after ``pause_ms``."""
 
     def __init__(self, reason: str, *, pause_ms: int) -> None:
         super().__init__(reason)
@@ -38,10 +39,10 @@ class TryAgainLater(Exception):
 
 
 class RetryOrDeadLetter(dramatiq.Middleware):
-    """Decides for every failed message; see the module's text."""
+    """The one decision about a failed message, as the module describes it."""
 
     def __init__(self, contexts: dict[str, ServiceContext], jitter: Random | None = None) -> None:
-        """``jitter`` makes the pauses reproducible."""
+        """``contexts`` by service. ``jitter`` makes the pauses reproducible."""
         self.contexts = contexts
         self.jitter = jitter
 
@@ -60,41 +61,55 @@ class RetryOrDeadLetter(dramatiq.Middleware):
         if exception is None:
             _count(message, "done")
             return
-        message.fail()  # until a retry or a row has taken its place, the message stays the broker's
+        message.fail()  # the message stays the broker's until a retry or a dead letter replaces it
         tries = int(message.options.get("retries", 0)) + 1
         if isinstance(exception, TryAgainLater):
-            _send_again(broker, message, tries - 1, exception.pause_ms, exception)
+            _retry(broker, message, tries - 1, exception.pause_ms, exception)
         elif is_transient(exception):
-            _send_again(broker, message, tries - 1, self._pause_ms(3), exception)
+            _retry(broker, message, tries - 1, self._pause_ms(3), exception)
         elif tries < TRIES and not isinstance(exception, Poison):
-            _send_again(broker, message, tries, self._pause_ms(tries), exception)
+            _retry(broker, message, tries, self._pause_ms(tries), exception)
         else:
-            self._bury(message, exception)
+            self._dead_letter(message, exception)
 
     def _pause_ms(self, tries: int) -> int:
-        """Doubling with each try, in milliseconds: 200-400 after the first, at most 15,000-30,000."""
+        """Milliseconds that double with each try: 200 to 400 after the first, at most 15,000 to 30,000."""
         seconds = pause_seconds(tries, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS, jitter=self.jitter)
         return int(1000 * seconds)
 
-    def _bury(self, message: MessageProxy, exception: BaseException) -> None:
+    def _dead_letter(self, message: MessageProxy, exception: BaseException) -> None:
+        """Write the dead letter and release the messages that wait for this one, in one transaction."""
+        queue, reason = message.queue_name.removesuffix(".DQ"), type(exception).__name__
+        if isinstance(exception, Poison):
+            queue, body, size = exception.queue or queue, exception.body, exception.size
+        else:
+            body = message._message.encode()  # noqa: SLF001 - the proxy does not offer it
+            size = len(body)
+        values = {
+            "queue": queue,
+            "message_id": message.message_id,
+            "actor": message.actor_name,
+            "body": body,
+            "size": size,
+            "reason": reason,
+            "error": "".join(traceback.format_exception(exception)),
+        }
         context = self.contexts[message.queue_name.partition(".")[0]]
-        grave = _grave(message, exception, context)
         try:
             with context.unit_of_work() as uow:
                 uow.lock(message.message_id)
-                uow.connection.execute(text(_BURY.format(schema=context.service)), grave)
+                uow.connection.execute(text(_DEAD_LETTER.format(schema=context.service)), {**values, "now": uow.now})
                 uow.release(message.message_id)
-        except SQLAlchemyError as error:
-            log.warning("no dead letter could be written", queue=message.queue_name, error=str(error))
-            return  # stays failed, and is put back into its queue
+        except (SQLAlchemyError, psycopg.Error) as error:
+            log.warning("a dead letter could not be written", queue=message.queue_name, error=str(error))
+            return  # the message stays failed, and is requeued
         message.failed = False
-        reason = type(exception).__name__
-        log.error("dead letter", queue=grave["queue"], message_id=message.message_id, reason=reason)
-        DEAD.labels(grave["queue"], _wire_name(message), reason).inc()
+        log.error("dead letter", queue=queue, message_id=message.message_id, reason=reason)
+        DEAD.labels(queue, _wire_name(message), reason).inc()
         _count(message, "dead")
 
 
-def _send_again(broker: dramatiq.Broker, message: MessageProxy, tries: int, pause: int, why: BaseException) -> None:
+def _retry(broker: dramatiq.Broker, message: MessageProxy, tries: int, pause: int, why: BaseException) -> None:
     broker.enqueue(message._message.copy(options={"retries": tries}), delay=pause)  # noqa: SLF001
     message.failed = False
     RETRIED.labels(message.queue_name, _wire_name(message), type(why).__name__).inc()
@@ -109,29 +124,10 @@ def _wire_name(message: MessageProxy) -> str:
     return str(message.actor_name).rpartition("/")[2]
 
 
-_BURY = """
+_DEAD_LETTER = """
 INSERT INTO {schema}.dead_letters (queue, message_id, actor, body, size, reason, error, died_at)
-VALUES (:queue, CAST(:message_id AS uuid), :actor, :body, :size, :reason, :error, :died_at)
+VALUES (:queue, CAST(:message_id AS uuid), :actor, :body, :size, :reason, :error, :now)
 ON CONFLICT (queue, message_id) DO UPDATE
 SET body = excluded.body, size = excluded.size, reason = excluded.reason, error = excluded.error,
     died_at = excluded.died_at
 """
-
-
-def _grave(message: MessageProxy, exception: BaseException, context: ServiceContext) -> dict[str, Any]:
-    queue = message.queue_name.removesuffix(".DQ")
-    if isinstance(exception, Poison):
-        body, size, queue = exception.body, exception.size, exception.queue or queue
-    else:
-        body = message._message.encode()  # noqa: SLF001 - the proxy has no call for it
-        size = len(body)
-    return {
-        "queue": queue,
-        "message_id": message.message_id,
-        "actor": message.actor_name,
-        "body": body,
-        "size": size,
-        "reason": type(exception).__name__,
-        "error": "".join(traceback.format_exception(exception)),
-        "died_at": context.clock(),
-    }

@@ -1,7 +1,7 @@
-"""Which journey a piece of work belongs to: W3C trace context, carried in every message and shown in every log line.
+"""W3C trace context, carried in every message and shown in every log line.
 
-A message that is sent while another is handled, or a request answered, belongs to the same trace; what nothing caused
-begins one of its own.
+A message that is sent while another message or a request is handled belongs to the same trace. Other messages begin a
+trace of their own.
 """
 
 import re
@@ -17,12 +17,12 @@ _current: ContextVar[str | None] = ContextVar("traceparent", default=None)
 
 
 def current() -> str | None:
-    """The traceparent of the work that is under way on this thread or task."""
+    """The traceparent of the current work on this thread or task."""
     return _current.get()
 
 
 def next_hop(traceparent: str | None = None) -> str:
-    """A traceparent for what is sent now: of the given trace, or of the current one, or of a new one."""
+    """A traceparent for a message that is sent now: of the given trace, else of the current one, else of a new one."""
     _, trace_id, _, flags = (traceparent or _current.get() or _begin()).split("-")
     return f"00-{trace_id}-{secrets.token_hex(8)}-{flags}"
 
@@ -33,7 +33,7 @@ def trace_id_of(traceparent: str) -> str:
 
 @contextmanager
 def tracing(traceparent: object) -> Iterator[str]:
-    """Work on behalf of this traceparent; where it is none that W3C knows, a trace begins."""
+    """Continue the trace of this traceparent, or begin a trace where it is not valid."""
     valid = isinstance(traceparent, str) and _FORM.fullmatch(traceparent)
     used = str(traceparent) if valid else _begin()
     token = _current.set(used)

@@ -1,4 +1,4 @@
-"""One unit of work: the inbox row, the effect and the messages about it commit together or not at all."""
+"""A unit of work: the inbox row, the effect and the outgoing messages commit together or not at all."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,51 +17,56 @@ from shared.clock import Clock, utc_now
 from shared.contracts.base import Message
 from shared.storage.driver import COMMIT, Call, Rows, fetch, together
 
-#: Called with the rows of each statement that a message's bookkeeping sends; raises where the handler must not run.
+#: Receives the rows of each guarding statement, and raises where the message must not be handled now.
 Check = Callable[[list[Rows]], None]
 
 
 @dataclass
 class UnitOfWork:
-    """One transaction: a connection, the time, what is written at its end, and the messages about it.
+    """One transaction: a connection, the time, and what is written at its end.
 
-    A statement is a ``Call``. ``run`` sends calls now, so whatever runs later sees them. ``at_commit`` keeps calls for
-    the round trip of the commit; nothing in this transaction sees them.
+    A statement is a ``Call``. ``run`` sends calls now, so later reads of this transaction see their effect.
+    ``at_commit`` sends calls in the round trip of the commit, so nothing in this transaction sees their effect.
     """
 
     connection: Connection
     schema: str
     now: datetime
     outgoing: list[Outgoing] = field(default_factory=list)
-    _bookkeeping: tuple[Sequence[Call], Check] | None = field(default=None, init=False)
+    _guard: tuple[Sequence[Call], Check] | None = field(default=None, init=False)
     _at_commit: list[Call] = field(default_factory=list, init=False)
 
-    def handle_message(self, calls: Sequence[Call], check: Check) -> None:
-        """Let ``begin`` send what the bus has to know of the message; ``check`` sees the answers, and may raise."""
-        self._bookkeeping = calls, check
+    def guard(self, calls: Sequence[Call], check: Check) -> None:
+        """Have ``begin`` run these calls first and pass their rows to ``check``, which may raise."""
+        self._guard = calls, check
 
     def begin(self, *calls: Call) -> list[Rows]:
-        """Begin with the message's bookkeeping, and run ``calls`` in the same round trip; the rows of each of them.
+        """Run the guard and ``calls`` in one round trip, and return the rows of each of ``calls``.
 
-        Raises AlreadyHandled or OutOfTurn where the message must not be handled now; what ``calls`` did is rolled back.
+        Raises AlreadyHandled or OutOfTurn where the message must not be handled now. The effect of ``calls`` is rolled
+        back with the transaction. A second ``begin`` is a ``run``.
         """
-        if self._bookkeeping is None:
+        if self._guard is None:
             return self.run(*calls)
-        (first, check), self._bookkeeping = self._bookkeeping, None
-        answers = together(self.connection, *first, *calls)
-        check(answers[: len(first)])
-        return answers[len(first) :]
+        (guarding, check), self._guard = self._guard, None
+        answers = together(self.connection, *guarding, *calls)
+        check(answers[: len(guarding)])
+        return answers[len(guarding) :]
 
     def run(self, *calls: Call) -> list[Rows]:
-        """Run the statements in one round trip, in their order; the rows of each, as named tuples."""
+        """Run the calls now, in their order and in one round trip, and return the rows of each as named tuples."""
         return together(self.connection, *calls) if calls else []
 
     def at_commit(self, *calls: Call) -> None:
-        """Run the statements with the commit, in their order and in its round trip."""
+        """Run the calls with the commit, in the order in which they were given."""
         self._at_commit += calls
 
     def commit(self) -> None:
-        """Write what waits for the commit and the outbox, and commit, in one round trip where anything is written."""
+        """Run the calls that were kept, write the outbox and commit, in one round trip.
+
+        If there is nothing to write, the caller's transaction commits. Raises as ``begin`` does where the handler never
+        began.
+        """
         self.begin()
         calls = [*self._at_commit, *outbox.adding(self.connection, self.schema, self.outgoing, self.now)]
         if calls:
@@ -75,38 +80,38 @@ class UnitOfWork:
         previous: UUID | None = None,
         trace: str | None = None,
     ) -> UUID:
-        """Send the message once this transaction has committed; returns the message's id.
+        """Send the message once this transaction has committed, and return its id.
 
-        What is sent again goes under its old id, and after the ``previous`` that it had. ``trace`` is the traceparent
-        of another journey than that of the message which is handled now.
+        A message that is sent again keeps its ``message_id`` and its ``previous``. ``trace`` is the traceparent to
+        continue, by default that of the message being handled. Raises MessageTooLarge.
         """
         sent = encode(message, message_id=message_id, trace=trace)
         self.outgoing.append(sent if previous is None else after(sent, previous))
         return sent.message_id
 
     def chain(self) -> UUID | None:
-        """Give what was published so far its place in the order of its key; the message before the last one."""
+        """Link each message published so far to its predecessor under its key, and return that of the last one."""
         self.outgoing = list(outbox.chained(self.connection, self.schema, self.outgoing, self.now))
         return self.outgoing[-1].previous
 
     def lock(self, message_id: str) -> None:
-        """Wait until no other transaction holds the lock of this message's id, and hold it to the end of this one."""
+        """Take the lock of this message id, and hold it to the end of the transaction."""
         self.run(locking(message_id))
 
     def release(self, message_id: str) -> None:
-        """Send on what waits for this message, which the transaction settles; the lock of its id is held."""
+        """Send on the parked messages that wait for this one. The caller holds the lock of its id and settles it."""
         self.send_on(fetch(self.connection, _RELEASE.format(schema=self.schema), {"message_id": message_id}))
 
-    def send_on(self, waiting: Sequence[tuple[UUID, UUID, str, bytes]]) -> None:
-        """Send parked messages to their queues; of each its id, the message that it waited for, queue and body."""
+    def send_on(self, parked: Sequence[tuple[UUID, UUID, str, bytes]]) -> None:
+        """Send parked messages to their queues. Each is (its id, the id that it waited for, its queue, its body)."""
         self.outgoing += [
             Outgoing(message_id, internal_exchange(self.schema), queue, str(previous), bytes(body))
-            for message_id, previous, queue, body in waiting
+            for message_id, previous, queue, body in parked
         ]
 
 
 def locking(message_id: str) -> Call:
-    """The statement of ``lock``."""
+    """The statement of ``UnitOfWork.lock``."""
     return _LOCK, {"message_id": message_id}
 
 
@@ -119,15 +124,15 @@ RETURNING message_id, previous, queue, body
 
 @dataclass
 class ServiceContext:
-    """A service's database, schema and clock: it opens transactions and wakes the relay after a commit."""
+    """A service's database, schema and clock. Sets ``committed`` after a commit with messages, for the relay."""
 
     service: str
     engine: Engine
     clock: Clock = utc_now
     committed: threading.Event = field(default_factory=threading.Event)
 
-    def answers(self) -> bool:
-        """Whether the database answers now."""
+    def database_answers(self) -> bool:
+        """True where the database answers a query now."""
         try:
             with self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
@@ -137,7 +142,7 @@ class ServiceContext:
 
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:
-        """A transaction that commits at the end of the block, or rolls back where it raises."""
+        """A transaction that commits at the end of the block, or rolls back where the block raises."""
         with self.engine.begin() as connection:
             uow = UnitOfWork(connection, self.service, self.clock())
             yield uow

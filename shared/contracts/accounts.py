@@ -1,4 +1,4 @@
-"""How an account trades: what its fills cost, what it may do, and the commands that open, steer and fund it."""
+"""Account settings (fill model, risk limits, margin), and the commands and events about accounts and their cash."""
 
 from datetime import date
 from decimal import Decimal
@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.contracts.base import Command, Event, Number, Symbol
 from shared.contracts.currencies import Currency
+from shared.contracts.reasons import WireRejectReason
 
 
 class _Settings(BaseModel):
@@ -17,9 +18,9 @@ class _Settings(BaseModel):
 
 
 class Commission(_Settings):
-    """``rate`` by ``kind``: in the account's currency per share, in percent of the amount, or nothing.
+    """The commission of an order, which is ``rate`` in the account's currency per share or in percent of the amount.
 
-    No order costs less than ``minimum``, once something of it has filled.
+    An order with at least one fill costs at least ``minimum``.
     """
 
     kind: Literal["zero", "per_share", "percent"] = "zero"
@@ -28,10 +29,10 @@ class Commission(_Settings):
 
 
 class Slippage(_Settings):
-    """How much worse than the price a market or stop order fills.
+    """The amount by which a market or stop order fills at a worse price than the market's.
 
-    ``fixed``: ``rate`` basis points of the price; ``spread``: that fraction of the quote's whole spread;
-    ``volume_share``: ``rate`` x (share of the bar's volume that the order takes)² of the price.
+    ``fixed`` is ``rate`` basis points of the price. ``spread`` is that fraction of the quote's whole spread.
+    ``volume_share`` is ``rate`` x (the order's share of the bar's volume)² of the price.
     """
 
     kind: Literal["none", "fixed", "spread", "volume_share"] = "none"
@@ -39,11 +40,11 @@ class Slippage(_Settings):
 
 
 class FillModel(_Settings):
-    """How the account's orders meet the market.
+    """The simulation of execution for the account's orders.
 
-    ``fills_on``: the quote alone, or also the range of the bar since the price before. ``participation``: the share of
-    the quote's size, or of the bar's volume, that our orders may take; None takes what they ask for. ``latency`` in
-    seconds: only later quotes fill.
+    ``fills_on``: orders fill on the quote alone, or also inside the range of the bar since the previous price.
+    ``participation`` is the share of the quote's size, or of the bar's volume, that our orders may consume. None means
+    no limit. ``latency`` is the time in seconds from acceptance to the market: only later quotes fill the order.
     """
 
     fills_on: Literal["quote", "bar"] = "quote"
@@ -54,10 +55,10 @@ class FillModel(_Settings):
 
 
 class RiskLimits(_Settings):
-    """What an order may not do; None and empty forbid nothing. Money is in the account's currency.
+    """Limits on each order. None or empty means no limit. Money is in the account's currency.
 
-    ``max_position_share`` is of equity, ``price_collar`` of the last price, ``max_daily_loss`` and ``max_drawdown`` of
-    the equity at the start of the day and at its highest.
+    ``max_position_share`` is a fraction of equity, ``price_collar`` of the last price, ``max_daily_loss`` of the equity
+    at the start of the day, and ``max_drawdown`` of the highest equity so far.
     """
 
     max_order_qty: Number | None = Field(default=None, gt=0)
@@ -74,16 +75,16 @@ class RiskLimits(_Settings):
 
     @property
     def on_equity(self) -> bool:
-        """Whether they ask what the account is worth."""
+        """True if a limit depends on the account's equity."""
         return any(each is not None for each in (self.max_position_share, self.max_daily_loss, self.max_drawdown))
 
 
 class AccountSettings(_Settings):
-    """A cash account holds what it has paid for, a margin account ``multiplier`` times its equity, or it sells short.
+    """The trading settings of an account. The default is a cash account without costs or limits.
 
-    ``borrow_rate`` of the shares sold short and ``loan_rate`` of the cash owed are in percent a year. ``margin_grace``
-    is in hours: so long after a margin call everything is closed, unless it was met. ``strategies``: further limits of
-    single ones.
+    A margin account may hold ``multiplier`` times its equity (Reg T: 2, pattern day traders: 4). ``borrow_rate`` on
+    shares sold short and ``loan_rate`` on cash owed are in percent a year. A margin call that is not met within
+    ``margin_grace`` hours closes all positions. ``strategies`` holds additional limits for single strategies.
     """
 
     multiplier: Literal[1, 2, 4] = 1
@@ -98,7 +99,7 @@ class AccountSettings(_Settings):
 
     @cached_property
     def on_equity(self) -> bool:
-        """Whether what the account may do depends on what it is worth."""
+        """True if the account's buying power or limits depend on its equity."""
         return self.multiplier > 1 or self.shorting or any(limits.on_equity for limits in self.all_limits)
 
     @property
@@ -107,7 +108,7 @@ class AccountSettings(_Settings):
 
 
 class OfAccount(Event):
-    """An event of one account; ``sequence`` rises by one with each event of that account."""
+    """An event of one account. ``sequence`` rises by one with each event of that account."""
 
     service: ClassVar[str] = "orders"
 
@@ -121,7 +122,7 @@ class OfAccount(Event):
 
 
 class ToAccount(Command):
-    """A command about one account; the commands that one sender has for an account are obeyed in their order."""
+    """A command about one account. The commands of one sender for an account are handled in their order."""
 
     service: ClassVar[str] = "orders"
     in_order: ClassVar[bool] = True
@@ -134,7 +135,7 @@ class ToAccount(Command):
 
 
 class OpenAccount(ToAccount):
-    """Open an account and pay in its first cash. Opening it again changes nothing."""
+    """Open an account with its first cash. Opening it again changes nothing."""
 
     name: str = Field(min_length=1, max_length=100)
     cash: Number = Field(ge=0)
@@ -143,27 +144,27 @@ class OpenAccount(ToAccount):
 
 
 class ConfigureAccount(ToAccount):
-    """Trade by these settings from now on; orders that are open keep the reservation that they have."""
+    """Trade by these settings from now on. Open orders keep their reservations."""
 
     settings: AccountSettings
 
 
 class MoveCash(ToAccount):
-    """Pay in, or take out where ``amount`` is negative; ``transfer_id`` is minted by the sender, and booked once."""
+    """Deposit cash, or withdraw it where ``amount`` is negative. The sender chooses ``transfer_id``, booked once."""
 
     transfer_id: UUID
     amount: Number = Field(decimal_places=2)
 
 
 class ResetAccount(ToAccount):
-    """Begin again with this cash: open orders are canceled, nothing is held, and what was stays as history."""
+    """Restart the account with this cash. Open orders are canceled, positions vanish, and the history is kept."""
 
     reset_id: UUID
     cash: Number = Field(ge=0, decimal_places=2)
 
 
 class CashMoved(OfAccount):
-    """Cash was paid in, or out where ``amount`` is negative."""
+    """Cash was deposited, or withdrawn where ``amount`` is negative."""
 
     transfer_id: UUID
     amount: Number
@@ -171,15 +172,15 @@ class CashMoved(OfAccount):
 
 
 class CashRefused(OfAccount):
-    """Nothing moved; ``reason`` names why, ``message`` says it."""
+    """No cash was moved. ``message`` explains the ``reason`` to people."""
 
     transfer_id: UUID
-    reason: str
+    reason: WireRejectReason
     message: str
 
 
 class DividendPaid(OfAccount):
-    """Cash for shares that were held, or owed by who was short of them: then ``amount`` is negative."""
+    """A dividend on shares that were held. ``amount`` is negative where they were short: the seller owes it."""
 
     action_id: UUID
     symbol: Symbol
@@ -189,7 +190,7 @@ class DividendPaid(OfAccount):
 
 
 class InterestCharged(OfAccount):
-    """A day's interest on borrowed shares and on cash that is owed."""
+    """A day's interest on borrowed shares and on owed cash was charged."""
 
     day: date
     amount: Number
@@ -197,7 +198,7 @@ class InterestCharged(OfAccount):
 
 
 class MarginCalled(OfAccount):
-    """Equity is less than what is required; unless that changes until then, everything is closed."""
+    """Equity fell below the required margin. All positions are closed at ``due_at`` unless the call is met before."""
 
     equity: Number
     required: Number
@@ -205,13 +206,13 @@ class MarginCalled(OfAccount):
 
 
 class MarginCallEnded(OfAccount):
-    """``how``: met, by itself or by a deposit, or after liquidation."""
+    """The margin call is over. ``how`` is ``met``, whether by prices or by a deposit, or ``liquidated``."""
 
     how: str
 
 
 class AccountReset(OfAccount):
-    """``generation`` counts the account's lives; this one began with ``cash``."""
+    """The account restarted with ``cash``. ``generation`` is 1 plus the number of restarts."""
 
     reset_id: UUID
     generation: int

@@ -1,4 +1,4 @@
-"""What every message has in common.
+"""The base of every message.
 
 Events are named in the past tense, commands in the imperative. A message is versioned, keyword-only,
 immutable and tolerates unknown fields, so that consumers can be deployed before publishers.
@@ -10,7 +10,15 @@ from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -18,13 +26,13 @@ from shared.contracts.priority import Priority
 
 
 def _no_floats(value: object) -> object:
-    """Refuse floats: they have lost digits before we see them."""
+    """Refuse floats, which have lost digits already. Raises ValueError."""
     if isinstance(value, float):
         raise ValueError("is a float: send decimal numbers as strings")  # noqa: TRY004 - pydantic wants it
     return value
 
 
-#: A decimal number that never was a float; a string on the wire. In this order pydantic checks for infinity by itself.
+#: A decimal number that never was a float, and a string on the wire. In this order pydantic itself checks for infinity.
 Number = Annotated[Decimal, Field(allow_inf_nan=False), BeforeValidator(_no_floats)]
 
 
@@ -33,9 +41,9 @@ _INTEGER = core_schema.int_schema(strict=True)
 
 @dataclass(frozen=True)
 class Bounded:
-    """As ``Number``, but all in pydantic's compiled part, bounds included.
+    """A ``Number`` with bounds whose checks all run in pydantic's compiled core.
 
-    For what comes by the thousand, such as prices: a call of Python for each would be most of the time they take.
+    Prices come by the thousand: a Python validator would take most of the time of reading them.
     """
 
     gt: Decimal | None = None
@@ -46,7 +54,7 @@ class Bounded:
             [core_schema.str_schema(strict=True), core_schema.is_instance_schema(Decimal), _INTEGER],
             mode="left_to_right",
             custom_error_type="decimal_number",
-            custom_error_message="is no decimal number, or is a float: send decimal numbers as strings",
+            custom_error_message="is not a decimal number, or is a float: send decimal numbers as strings",
         )
         return core_schema.chain_schema([exact, self._decimal()])
 
@@ -63,13 +71,13 @@ Symbol = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Z0-9][A
 
 
 class Message(BaseModel):
-    """A message on the bus. ``service`` owns it: it publishes the event, or obeys the command."""
+    """A message on the bus. ``service`` is its owner: the publisher of an event, or the receiver of a command."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     service: ClassVar[str]
     version: ClassVar[int] = 1
-    #: Whether messages of one key are also handled in the order in which one sender committed them.
+    #: True if messages of one key are also handled in the order in which one sender committed them.
     in_order: ClassVar[bool] = False
 
     @classmethod
@@ -89,16 +97,16 @@ class Message(BaseModel):
 
     @property
     def key(self) -> str:
-        """Messages of one key are published in the order of their commits."""
+        """The key of ordering: messages of one key are published in the order of their commits."""
         return self.owner
 
     @property
     def urgency(self) -> Priority:
-        """Its place among the messages of one queue, where the queue knows priorities."""
+        """The priority among the messages of one queue, where the queue supports priorities."""
         return Priority.LOW
 
     def payload(self) -> dict[str, Any]:
-        """The body as JSON values: numbers and times as strings."""
+        """The body as JSON values. Decimal numbers and times are strings."""
         return self.model_dump(mode="json")
 
     def encoded(self) -> bytes:
@@ -107,14 +115,25 @@ class Message(BaseModel):
 
 
 class Event(Message):
-    """Something that happened. Its publisher knows no consumer."""
+    """A fact that its publisher announces without knowing its consumers."""
 
 
 class Command(Message):
-    """Something that one service is asked to do."""
+    """A request to one service to do something."""
 
 
 @cache
 def routing_key(message: type[Message], owner: str) -> str:
+    """``<owner>.<message>.v<N>``, with the message's name in snake case."""
     snake = re.sub(r"(?<!^)(?=[A-Z])", "_", message.__name__).lower()
     return f"{owner}.{snake}.v{message.version}"
+
+
+def first_error(error: ValueError) -> str:
+    """The error as one sentence that begins with the field: of a model's errors the first."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message

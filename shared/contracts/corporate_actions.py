@@ -1,4 +1,4 @@
-"""Splits and dividends: entered by hand, and applied by whoever keeps what they change."""
+"""Splits and dividends, which an operator enters and each service applies to its own data."""
 
 from enum import StrEnum
 from typing import Annotated, ClassVar, Self
@@ -15,9 +15,10 @@ class ActionKind(StrEnum):
 
 
 class CorporateAction(BaseModel):
-    """``ratio``: new shares for each old one of a split, below one where shares are merged. ``amount``: cash per share.
+    """A split by ``ratio`` (new shares for each old one, below 1 to merge shares) or a dividend of ``amount`` a share.
 
-    It takes effect at that time: who holds shares just before it has the right to it.
+    It takes effect at ``effective_at`` for the shares held just before. Raises ValueError unless it has
+    exactly the number of its kind.
     """
 
     symbol: Symbol
@@ -30,12 +31,12 @@ class CorporateAction(BaseModel):
     def _fits(self) -> Self:
         for name, kind in (("ratio", ActionKind.SPLIT), ("amount", ActionKind.DIVIDEND)):
             if (getattr(self, name) is not None) != (self.kind is kind):
-                raise ValueError(f"{name} is required for a {kind}, and goes with nothing else")
+                raise ValueError(f"{name} is required for a {kind} and cannot be set on any other action")
         return self
 
 
 class EnterCorporateAction(Command, CorporateAction):
-    """``action_id`` is minted by the sender: entering it twice enters it once."""
+    """Enter a corporate action. The sender chooses ``action_id``, so that entering it twice enters it once."""
 
     service: ClassVar[str] = "marketdata"
 
@@ -43,7 +44,7 @@ class EnterCorporateAction(Command, CorporateAction):
 
 
 class CorporateActionApplied(Event, CorporateAction):
-    """It took effect: prices of the symbol are as after it from now on. ``split_count`` counts the symbol's splits."""
+    """The action took effect. Later prices of the symbol include it. ``split_count`` counts the symbol's splits."""
 
     service: ClassVar[str] = "marketdata"
 

@@ -1,10 +1,10 @@
-"""The currencies that an account may be kept in."""
+"""The currencies in which an account can be kept."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-#: ISO 4217, those in use, without funds, metals and test codes. Money is kept to the hundredth in all of them.
+#: ISO 4217 codes in use, without funds, metals and test codes. Money has two decimals in all of them.
 _CODES = """
 AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF
 CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG
@@ -18,9 +18,9 @@ CURRENCIES = frozenset(_CODES.split())
 
 def _known(code: str) -> str:
     if code not in CURRENCIES:
-        raise ValueError("is no currency of ISO 4217")
+        raise ValueError("is not an ISO 4217 currency code")
     return code
 
 
-#: A currency of ISO 4217 by its three letters.
+#: An ISO 4217 currency code of three letters.
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$"), AfterValidator(_known)]

@@ -1,4 +1,4 @@
-"""Trading halts: entered by hand, and over when somebody resumes the trading."""
+"""Trading halts, which an operator begins and ends."""
 
 from typing import Annotated, ClassVar
 from uuid import UUID
@@ -12,14 +12,14 @@ Reason = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Halt(BaseModel):
-    """What is halted, and why."""
+    """A halted symbol and the reason."""
 
     symbol: Symbol
     reason: Reason
 
 
 class OfSymbol(Command):
-    """The commands that one sender has for an instrument are obeyed in their order: the last one counts."""
+    """A command about one instrument. Those of one sender are handled in their order, so the last one counts."""
 
     service: ClassVar[str] = "marketdata"
     in_order: ClassVar[bool] = True
@@ -32,20 +32,20 @@ class OfSymbol(Command):
 
 
 class HaltTrading(OfSymbol, Halt):
-    """Nothing of the symbol fills from now on. What is halted already stays so as it is.
+    """Stop all fills in the symbol from now on. A symbol that is halted already keeps its halt.
 
-    ``halt_id`` is minted by the sender: under one id there is one halt.
+    The sender chooses ``halt_id``. One id begins one halt.
     """
 
     halt_id: UUID
 
 
 class ResumeTrading(OfSymbol):
-    """The halt is over; where there is none, nothing changes."""
+    """End the halt of the symbol, if there is one."""
 
 
 class TradingHalted(Event, Halt):
-    """No price of the symbol comes from now on, until it is resumed. All prices that were told are older."""
+    """Trading in the symbol is halted. No price of it is published until it resumes. All prices published are older."""
 
     service: ClassVar[str] = "marketdata"
 
@@ -54,7 +54,7 @@ class TradingHalted(Event, Halt):
 
 
 class TradingResumed(Event):
-    """The halt is over: the next price of the symbol is one from after it."""
+    """The halt is over. The next price of the symbol is from after it."""
 
     service: ClassVar[str] = "marketdata"
 

@@ -1,4 +1,4 @@
-"""The command that every service with jobs obeys."""
+"""The command that starts a job's run in its service."""
 
 from typing import Any
 from uuid import UUID
@@ -10,9 +10,9 @@ from shared.contracts.priority import Priority
 
 
 class RunJob(ToService):
-    """Run a job whose run row exists. ``to`` is the service that owns the job. The more urgent run begins first.
+    """Start a run of a job. Its row exists already. ``to`` is the service that owns the job. Urgent runs start first.
 
-    ``attempt`` is how often the run had begun when this was sent: a message of an earlier try starts nothing.
+    ``attempt`` is the number of earlier starts of this run. A message of an older attempt starts nothing.
     """
 
     run_id: UUID

@@ -1,6 +1,6 @@
-"""The markets that PaperProfit knows: what an instrument trades on, and what a job's schedule may follow.
+"""The known markets, on which instruments trade and which job schedules can follow.
 
-The codes are ISO 10383 market identifiers, but for the two that never close. Their sessions marketdata publishes.
+The codes are ISO 10383 market identifiers, except for the two markets that never close. Marketdata has their sessions.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class KnownMarket:
-    """``timezone`` is the IANA name of its clock, by which its trading days are counted."""
+    """A market. ``timezone`` is the IANA name of the zone whose dates are its trading days."""
 
     code: str
     name: str
@@ -39,3 +39,5 @@ MARKETS: Mapping[str, KnownMarket] = {
         KnownMarket("XASX", "Australian Securities Exchange", "Australia/Sydney"),
     )
 }
+#: The market of an instrument or a job for which none is given.
+DEFAULT_MARKET = "DEMO"

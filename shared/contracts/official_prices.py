@@ -1,4 +1,4 @@
-"""Official opens and closes: what the auctions of a session come to, entered by hand or known to marketdata."""
+"""Official opening and closing prices, the results of a session's auctions. An operator enters them, or a provider."""
 
 from datetime import date
 from enum import StrEnum
@@ -15,9 +15,9 @@ class AuctionKind(StrEnum):
 
 
 class AuctionPrice(BaseModel):
-    """The price of an auction, in the instrument's currency per share of that ``day``, by the market's own date.
+    """The price of an auction in the instrument's currency, per share as of ``day``, which is the market's local date.
 
-    ``volume`` is what traded in the auction, in shares; None where nobody knows.
+    ``volume`` is the number of shares traded in the auction, or None where it is not known.
     """
 
     symbol: Symbol
@@ -28,21 +28,21 @@ class AuctionPrice(BaseModel):
 
 
 class OfficialPrice(AuctionPrice):
-    """``held_at`` is the time of the trade."""
+    """The price of an auction that was held at ``held_at``."""
 
     held_at: AwareDatetime
 
 
 class EnterOfficialPrice(Command, OfficialPrice):
-    """The first that is known of an auction stays: entering another one changes nothing."""
+    """Enter the price of an auction. If its price is known already, nothing changes."""
 
     service: ClassVar[str] = "marketdata"
 
 
 class OfficialPricePublished(Event, OfficialPrice):
-    """The official price is known, and final. Orders for this auction trade at it, or not at all.
+    """The official price is final. Orders for this auction trade at it or not at all.
 
-    ``sequence`` is that of the symbol's newest price then; ``split_count`` counts its splits before the auction.
+    ``sequence`` is that of the symbol's newest price at ``held_at``. ``split_count`` counts its splits before then.
     """
 
     service: ClassVar[str] = "marketdata"

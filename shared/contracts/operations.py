@@ -1,4 +1,4 @@
-"""Commands of an operator that every service with queues obeys."""
+"""An operator's commands, which every service with queues handles."""
 
 from typing import ClassVar
 
@@ -8,7 +8,7 @@ from shared.contracts.base import Command
 
 
 class ToService(Command):
-    """A command that any service obeys; ``to`` names the one that shall."""
+    """A command that any service can handle. ``to`` names the one that must."""
 
     service: ClassVar[str] = "*"
 
@@ -20,14 +20,14 @@ class ToService(Command):
 
 
 class RequeueDeadLetters(ToService):
-    """Send these dead letters again to the queues they died in, each under its own message id."""
+    """Requeue these dead letters to the queues that they died in. Each keeps its message id."""
 
     letters: tuple[int, ...] = Field(min_length=1, max_length=10_000)
     who: str = Field(min_length=1)
 
 
 class DiscardDeadLetters(ToService):
-    """Forget these dead letters for good."""
+    """Discard these dead letters for good."""
 
     letters: tuple[int, ...] = Field(min_length=1, max_length=10_000)
     who: str = Field(min_length=1)

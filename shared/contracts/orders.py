@@ -1,4 +1,4 @@
-"""What orders obeys about orders, and what it says of them. The vocabulary is Alpaca's."""
+"""The commands and events of the service orders about orders. Names and rules are Alpaca's (orders-at-alpaca)."""
 
 from decimal import Decimal
 from enum import StrEnum
@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from shared.contracts.accounts import OfAccount, ToAccount
 from shared.contracts.base import Number, Symbol
+from shared.contracts.reasons import CancelReason, WireCancelReason, WireRejectReason
 
 
 class Side(StrEnum):
@@ -25,7 +26,7 @@ class OrderType(StrEnum):
 
 
 class OrderClass(StrEnum):
-    """Simple; an entry with two exits, or with one; or two exits of which one fills."""
+    """``bracket`` is an entry with two exits, ``oto`` one with one exit, ``oco`` two exits of which only one fills."""
 
     SIMPLE = "simple"
     BRACKET = "bracket"
@@ -42,14 +43,14 @@ class TimeInForce(StrEnum):
     FOK = "fok"
 
 
-#: For the opening, or the closing auction of a session, and for nothing else.
+#: An order with one of these trades only in the opening or closing auction of a session.
 AUCTIONS = frozenset({TimeInForce.OPG, TimeInForce.CLS})
-#: What is left of such an order after its one chance is canceled.
+#: An order with one of these has one chance to fill. The rest of it is canceled after that.
 AT_ONCE = frozenset({TimeInForce.IOC, TimeInForce.FOK}) | AUCTIONS
 
 
 class OrderStatus(StrEnum):
-    """The statuses in use, of those that trading APIs know. They only move forward."""
+    """The statuses of Alpaca's that are in use. A status never goes back to an earlier one."""
 
     PENDING_NEW = "pending_new"
     ACCEPTED = "accepted"
@@ -62,17 +63,24 @@ class OrderStatus(StrEnum):
     REJECTED = "rejected"
 
 
-#: An order in one of these may fill now; one that is held waits for its entry.
+#: An order in one of these may fill now. A held order waits for its entry to fill.
 WORKING_STATUSES = frozenset({OrderStatus.ACCEPTED, OrderStatus.PARTIALLY_FILLED})
 OPEN_STATUSES = WORKING_STATUSES | {OrderStatus.HELD}
 
-#: The prices that each type has; a trailing stop has one of its two.
+#: The prices that each type requires. A trailing stop requires exactly one of its two.
 PRICES: dict[OrderType, frozenset[str]] = {
     OrderType.MARKET: frozenset(),
     OrderType.LIMIT: frozenset({"limit_price"}),
     OrderType.STOP: frozenset({"stop_price"}),
     OrderType.STOP_LIMIT: frozenset({"limit_price", "stop_price"}),
     OrderType.TRAILING_STOP: frozenset({"trail_price", "trail_percent"}),
+}
+ALL_PRICES = frozenset[str]().union(*PRICES.values())
+_EXITS = {
+    OrderClass.SIMPLE: (0, "neither take_profit nor stop_loss"),
+    OrderClass.BRACKET: (2, "both take_profit and stop_loss"),
+    OrderClass.OTO: (1, "either take_profit or stop_loss"),
+    OrderClass.OCO: (2, "both take_profit and stop_loss"),
 }
 
 MAX_QTY = Decimal(1_000_000_000)
@@ -97,9 +105,10 @@ class StopLoss(_Part):
 
 
 class OrderTerms(_Part):
-    """What is traded, and how. Prices are in the instrument's currency, ``notional`` in the account's.
+    """The instrument, size, prices and conditions of an order (Alpaca: orders-at-alpaca).
 
-    ``trail_percent`` is in percent of the best price since acceptance. Raises ValueError for what does not fit.
+    Prices are in the instrument's currency, ``notional`` in the account's. ``trail_percent`` is in percent of the best
+    price since acceptance. Raises ValueError where the terms do not fit together. Its text begins with the field.
     """
 
     symbol: Symbol
@@ -118,81 +127,68 @@ class OrderTerms(_Part):
     stop_loss: StopLoss | None = None
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
-        _check_prices(self)
-        _check_size(self)
-        _check_time(self)
-        _check_class(self)
+    def _prices_fit_the_type(self) -> Self:
+        required = PRICES[self.type]
+        given = {name for name in ALL_PRICES if getattr(self, name) is not None}
+        for name in sorted(given - required):
+            raise ValueError(f"{name} cannot be set on a {self.type} order")
+        if self.type is OrderType.TRAILING_STOP:
+            if len(given) != 1:
+                raise ValueError("trail_price or trail_percent is required for a trailing_stop order, but not both")
+            return self
+        for name in sorted(required - given):
+            raise ValueError(f"{name} is required for a {self.type} order")
+        return self
+
+    @model_validator(mode="after")
+    def _size_fits(self) -> Self:
+        if (self.qty is None) == (self.notional is None):
+            raise ValueError("qty or notional is required, but not both")
+        if self.notional is not None and self.type is not OrderType.MARKET:
+            raise ValueError("notional can be set only on a market order")
+        fractional = self.qty is None or self.qty % 1 != 0
+        if fractional and self.time_in_force is not TimeInForce.DAY:
+            raise ValueError("time_in_force: fractional and notional orders must be day orders")
+        if fractional and self.order_class is not OrderClass.SIMPLE:
+            raise ValueError("order_class: fractional and notional orders must be simple")
+        return self
+
+    @model_validator(mode="after")
+    def _time_in_force_fits(self) -> Self:
+        at_once = self.time_in_force in AT_ONCE
+        if at_once and self.type not in {OrderType.MARKET, OrderType.LIMIT}:
+            raise ValueError(f"time_in_force: {self.time_in_force} orders must be market or limit orders")
+        if at_once and self.order_class is not OrderClass.SIMPLE:
+            raise ValueError(f"time_in_force: {self.order_class} orders must be day or gtc")
+        if self.extended_hours and (self.type is not OrderType.LIMIT or self.time_in_force is not TimeInForce.DAY):
+            raise ValueError("extended_hours: only limit orders with time_in_force day can trade in extended hours")
+        if self.extended_hours and self.order_class is not OrderClass.SIMPLE:
+            raise ValueError("extended_hours: only simple orders can trade in extended hours")
+        return self
+
+    @model_validator(mode="after")
+    def _exits_fit_the_class(self) -> Self:
+        exits = sum(leg is not None for leg in (self.take_profit, self.stop_loss))
+        number, wanted = _EXITS[self.order_class]
+        if exits != number:
+            raise ValueError(f"order_class: {self.order_class} orders take {wanted}")
+        oco = self.order_class is OrderClass.OCO
+        if oco and self.type is not OrderType.LIMIT:
+            raise ValueError("type: an oco order must be a limit order")
+        if oco and self.take_profit is not None and self.limit_price != self.take_profit.limit_price:
+            raise ValueError("limit_price: must equal take_profit.limit_price on an oco order")
+        if self.take_profit is not None and self.stop_loss is not None:
+            # the exits of an entry are on the other side, those of an oco order on its own
+            sells = (self.side is Side.SELL) == oco
+            gain, loss = self.take_profit.limit_price, self.stop_loss.stop_price
+            if not (gain > loss if sells else gain < loss):
+                where = "above" if sells else "below"
+                raise ValueError(f"take_profit.limit_price must be {where} stop_loss.stop_price")
         return self
 
 
-def _check_prices(order: OrderTerms) -> None:
-    wanted = PRICES[order.type]
-    given = {name for name in sorted(frozenset().union(*PRICES.values())) if getattr(order, name) is not None}
-    for name in sorted(given - wanted):
-        raise ValueError(f"{name} does not go with a {order.type} order")
-    if order.type is OrderType.TRAILING_STOP:
-        if len(given) != 1:
-            raise ValueError("trail_price or trail_percent is required for a trailing_stop order, one of them")
-        return
-    for name in sorted(wanted - given):
-        raise ValueError(f"{name} is required for a {order.type} order")
-
-
-def _check_size(order: OrderTerms) -> None:
-    if (order.qty is None) == (order.notional is None):
-        raise ValueError("qty is required, or notional in its place")
-    if order.notional is not None and order.type is not OrderType.MARKET:
-        raise ValueError("notional goes with a market order only")
-    fractional = order.qty is None or order.qty % 1 != 0
-    if fractional and order.time_in_force is not TimeInForce.DAY:
-        raise ValueError("time_in_force: fractional and notional orders must be day orders")
-    if fractional and order.order_class is not OrderClass.SIMPLE:
-        raise ValueError("order_class: fractional and notional orders must be simple")
-
-
-def _check_time(order: OrderTerms) -> None:
-    at_once = order.time_in_force in AT_ONCE
-    if at_once and order.type not in {OrderType.MARKET, OrderType.LIMIT}:
-        raise ValueError(f"time_in_force: {order.time_in_force} goes with market and limit orders only")
-    if at_once and order.order_class is not OrderClass.SIMPLE:
-        raise ValueError(f"time_in_force: an order of class {order.order_class} is day or gtc")
-    if order.extended_hours and (order.type is not OrderType.LIMIT or order.time_in_force is not TimeInForce.DAY):
-        raise ValueError("extended_hours goes with limit orders of the day only")
-    if order.extended_hours and order.order_class is not OrderClass.SIMPLE:
-        raise ValueError("extended_hours goes with simple orders only")
-
-
-def _check_class(order: OrderTerms) -> None:
-    exits = sum(leg is not None for leg in (order.take_profit, order.stop_loss))
-    wanted = {OrderClass.SIMPLE: 0, OrderClass.OTO: 1}.get(order.order_class, 2)
-    if exits != wanted:
-        raise ValueError(f"order_class: an order of class {order.order_class} has {_exits(order.order_class)}")
-    if order.order_class is OrderClass.OCO:
-        _check_oco(order)
-    if order.take_profit is not None and order.stop_loss is not None:
-        # the exits sell what an entry buys; those of an oco order are on its own side
-        sells = (order.side is Side.SELL) == (order.order_class is OrderClass.OCO)
-        gain, loss = order.take_profit.limit_price, order.stop_loss.stop_price
-        if not (gain > loss if sells else gain < loss):
-            raise ValueError(f"take_profit.limit_price must lie {'above' if sells else 'below'} stop_loss.stop_price")
-
-
-def _exits(order_class: OrderClass) -> str:
-    if order_class is OrderClass.SIMPLE:
-        return "neither take_profit nor stop_loss"
-    return "take_profit or stop_loss" if order_class is OrderClass.OTO else "take_profit and stop_loss"
-
-
-def _check_oco(order: OrderTerms) -> None:
-    if order.type is not OrderType.LIMIT:
-        raise ValueError("type: an oco order is a limit order")
-    if order.take_profit is not None and order.limit_price != order.take_profit.limit_price:
-        raise ValueError("limit_price: of an oco order it is that of its take_profit")
-
-
 class NewOrder(OrderTerms):
-    """An order that is handed in. ``order_id`` is minted by the sender, so that sending it twice places it once."""
+    """An order to place. The sender chooses ``order_id``, so that sending it twice places it once."""
 
     order_id: UUID
     client_order_id: str = Field(min_length=1, max_length=128)
@@ -205,22 +201,22 @@ class SubmitOrder(ToAccount, NewOrder):
 
 
 class SubmitOrders(ToAccount):
-    """Place many orders of one account; each is accepted or refused for itself, in their order."""
+    """Place many orders of one account. Each is accepted or rejected by itself, in this sequence."""
 
     orders: tuple[NewOrder, ...] = Field(min_length=1, max_length=1000)
 
 
 class CancelOrder(ToAccount):
-    """Cancel what is still open of an order, and with it the others of its bracket, oto or oco order."""
+    """Cancel the open rest of an order, and with it the other legs of its bracket, oto or oco order."""
 
     order_id: UUID
     requested_at: AwareDatetime
 
 
 class ReplaceOrder(ToAccount):
-    """End an open order, and go on with what was left of it under other terms; None keeps the old one's.
+    """Replace an open order by a new one for the rest of it. A field that is None keeps the old order's value.
 
-    ``qty`` is the whole quantity, with what had filled. ``new_order_id`` is minted by the sender.
+    ``qty`` is the whole quantity, including the filled part. The sender chooses ``new_order_id``.
     """
 
     order_id: UUID
@@ -235,22 +231,24 @@ class ReplaceOrder(ToAccount):
 
 
 class OrderAccepted(OfAccount):
+    """The order is open. Its cash or shares are reserved."""
+
     order_id: UUID
 
 
 class OrderRejected(OfAccount):
-    """The order was refused before anything changed; ``reason`` names why, ``message`` says it."""
+    """The order was rejected before anything changed. ``message`` explains the ``reason`` to people."""
 
     order_id: UUID
-    reason: str
+    reason: WireRejectReason
     message: str
 
 
 class OrderFilled(OfAccount):
-    """One execution. ``price_sequence`` names the price it was filled on.
+    """One execution, on the price with the number ``price_sequence``.
 
-    ``price`` is in ``currency``, the instrument's; ``rate`` is what a unit of it cost or brought in the account's, in
-    which all else is.
+    ``price`` is in ``currency``, the instrument's. All other amounts are in the account's currency. ``rate`` is the
+    exchange rate of the fill: units of the account's currency per unit of ``currency``.
     """
 
     order_id: UUID
@@ -270,7 +268,7 @@ class OrderFilled(OfAccount):
 
 
 class PositionChanged(OfAccount):
-    """What an account holds of a symbol now: negative where it is short. ``cost`` is what was paid for it."""
+    """The account's position in a symbol. ``qty`` is negative where it is short, ``cost`` is the cash paid for it."""
 
     symbol: Symbol
     qty: Number
@@ -278,40 +276,38 @@ class PositionChanged(OfAccount):
 
 
 class OrderCanceled(OfAccount):
-    """``reason``: requested, or what else ended it, such as oco, order_group, ioc, fok, opg, cls, entry_ended or
-    reset.
-    """
+    """The order ended before it was filled completely."""
 
     order_id: UUID
-    reason: str = "requested"
+    reason: WireCancelReason = CancelReason.REQUESTED
 
 
 class CancelRejected(OfAccount):
-    """The order could not be canceled: it already was filled, canceled, expired or never existed."""
+    """The order could not be canceled, since it does not exist, has ended or is about to be auctioned."""
 
     order_id: UUID
-    reason: str
+    reason: WireRejectReason
     message: str
 
 
 class OrderReplaced(OfAccount):
-    """``order_id`` ended, and ``new_order_id`` goes on with what was left of it."""
+    """The order ``order_id`` ended. The order ``new_order_id`` continues with the rest of it."""
 
     order_id: UUID
     new_order_id: UUID
 
 
 class ReplaceRejected(OfAccount):
-    """The order stays as it was; ``reason`` names why, ``message`` says it."""
+    """The order is unchanged. ``message`` explains the ``reason`` to people."""
 
     order_id: UUID
     new_order_id: UUID
-    reason: str
+    reason: WireRejectReason
     message: str
 
 
 class OrderAdjusted(OfAccount):
-    """A split changed the order's quantity and prices; these are those that it has now."""
+    """A split changed the order's quantity and prices to these."""
 
     order_id: UUID
     qty: Number | None
@@ -320,4 +316,6 @@ class OrderAdjusted(OfAccount):
 
 
 class OrderExpired(OfAccount):
+    """The order ended at the end of its time in force."""
+
     order_id: UUID

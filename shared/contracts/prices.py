@@ -1,4 +1,4 @@
-"""What marketdata says about prices."""
+"""The prices that marketdata publishes."""
 
 from typing import ClassVar
 
@@ -10,9 +10,9 @@ from shared.contracts.base import Event, NotNegative, Positive, Symbol
 class Price(BaseModel):
     """One symbol's quote, last trade and the bar since its previous update.
 
-    Prices are in the instrument's currency, sizes and volume in shares. ``bid`` and ``ask`` are absent where
-    the provider has no quote. ``quoted_at`` is the price's own time, ``since`` that of the update before it, where
-    there was one; ``sequence`` rises by one with each update of the symbol, ``split_count`` with each of its splits.
+    Prices are in the instrument's currency, sizes and volume in shares. ``bid`` and ``ask`` are absent where the
+    provider has no quote. ``quoted_at`` is the time of this price, ``since`` that of the previous update, if there was
+    one. ``sequence`` rises by one with each update of the symbol, ``split_count`` with each of its splits.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -36,9 +36,9 @@ class Price(BaseModel):
 
 
 class PricesUpdated(Event):
-    """A batch of prices: one poll, or what arrived within a few milliseconds, ``at`` which time.
+    """A batch of prices from one poll, or from a few milliseconds of a stream.
 
-    A price that was old even then is stale; one whose message is late is not.
+    ``at`` is the time when they became known. A price that was old then is stale. One whose message is late is not.
     """
 
     service: ClassVar[str] = "marketdata"

@@ -1,10 +1,10 @@
-"""How urgent a queue or a message is: the four levels of the specification."""
+"""The priority of a queue or a message, in the four levels of the specification."""
 
 from enum import IntEnum
 
 
 class Priority(IntEnum):
-    """Larger is more urgent, as RabbitMQ counts. dramatiq counts the other way round."""
+    """A larger number is more urgent, as in RabbitMQ. In dramatiq a smaller one is."""
 
     LOW = 0  # strategy signals, maintenance
     MEDIUM = 1  # valuations

@@ -1,6 +1,13 @@
-"""Why an order, a change of it or a transfer was rejected, and why an order was canceled."""
+"""The reasons for rejecting an order, a change of it or a transfer, and for canceling an order.
+
+On the wire a reason is its string. A message keeps a reason that this version does not know as a plain string, so that
+consumers can be deployed before or after the publisher that adds one.
+"""
 
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 
 class RejectReason(StrEnum):
@@ -44,7 +51,7 @@ class RejectReason(StrEnum):
         return 403 if self in _OF_THE_ACCOUNT else 422
 
 
-#: Another account, or this one at another time, could bear the same request.
+#: The same request could succeed for another account, or for this one at another time.
 _OF_THE_ACCOUNT = frozenset(
     {
         RejectReason.NO_EXCHANGE_RATE,
@@ -65,7 +72,7 @@ _OF_THE_ACCOUNT = frozenset(
 
 
 class CancelReason(StrEnum):
-    """What ended an order that had been accepted. A partly filled order may also end by a ``RejectReason``."""
+    """The cause that ended an accepted order. A partly filled order may also end by a ``RejectReason``."""
 
     REQUESTED = "requested"
     RESET = "reset"
@@ -80,3 +87,8 @@ class CancelReason(StrEnum):
     FOK = "fok"
     OPG = "opg"
     CLS = "cls"
+
+
+#: The types of ``reason`` in messages.
+WireRejectReason = Annotated[RejectReason | str, Field(union_mode="left_to_right")]
+WireCancelReason = Annotated[CancelReason | RejectReason | str, Field(union_mode="left_to_right")]

@@ -1,7 +1,7 @@
-"""Every message, who publishes it and which queues receive it: the one table of the bus.
+"""The routing table of the bus: every message with its publishers and the queues that receive it.
 
-Exchanges, bindings and actors are derived from it. A new consumer is a new row in ``QUEUES``; the publisher
-does not change.
+Exchanges, bindings and actors are derived from it. A new consumer is a new row in ``QUEUES``, and its publisher does
+not change.
 """
 
 from dataclasses import dataclass
@@ -51,10 +51,10 @@ EVENTS = "paperprofit.events"
 COMMANDS = "paperprofit.commands"
 
 SERVICES = ("marketdata", "orders", "valuation", "strategy", "gateway")
-#: The services with jobs and queues; each has the queues ``<service>.jobs`` and ``<service>.operations``.
+#: The services with jobs and queues. Each has the queues ``<service>.jobs`` and ``<service>.operations``.
 WORKERS = ("marketdata", "orders", "valuation", "strategy")
 
-#: Who may publish what.
+#: The services that may publish each message.
 PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     PricesUpdated: ("marketdata",),
     EnterCorporateAction: ("gateway",),
@@ -100,13 +100,13 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Queue:
-    """What a queue receives, and how urgent that is among the queues of its service."""
+    """The messages that a queue receives, and its priority among the queues of its service."""
 
     priority: Priority
     messages: tuple[type[Message], ...]
 
 
-#: Which messages each queue receives. The part before the dot is the consuming service.
+#: The queues by name. The part before the dot is the consuming service.
 QUEUES: dict[str, Queue] = {
     "marketdata.commands": Queue(Priority.HIGH, (EnterCorporateAction, EnterOfficialPrice, HaltTrading, ResumeTrading)),
     "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished)),
@@ -129,7 +129,7 @@ QUEUES: dict[str, Queue] = {
     **{f"{service}.operations": Queue(Priority.HIGH, (RequeueDeadLetters, DiscardDeadLetters)) for service in WORKERS},
 }
 
-#: What each gateway process listens to, on a queue of its own that dies with it.
+#: The events that each gateway process receives, on a queue of its own that is deleted with it.
 LIVE: tuple[type[Message], ...] = (
     PricesUpdated,
     TradingHalted,
@@ -157,7 +157,7 @@ LIVE: tuple[type[Message], ...] = (
 
 @dataclass(frozen=True)
 class Binding:
-    """A queue receives what is published to the exchange under the routing key."""
+    """A binding of a queue to an exchange under a routing key."""
 
     queue: str
     exchange: str
@@ -171,7 +171,7 @@ def exchange_of(message: type[Message]) -> str:
 
 @cache
 def is_awaited(message: type[Message]) -> bool:
-    """Whether a queue that outlives its consumers waits for this message."""
+    """True if a queue that outlives its consumers receives this message."""
     return any(message in queue.messages for queue in QUEUES.values())
 
 
@@ -180,17 +180,17 @@ def service_of(queue: str) -> str:
 
 
 def dead_queue(service: str) -> str:
-    """Where RabbitMQ puts what it gave up by itself; the service makes dead letters of it."""
+    """The queue for messages that RabbitMQ itself gives up. The service saves them as dead letters."""
     return f"{service}.dead"
 
 
 def consumed_by(service: str) -> tuple[str, ...]:
-    """The queues that the service's workers attach to."""
+    """The queues that the service's workers consume."""
     return (*queues_of(service), dead_queue(service))
 
 
 def worker_pools_of(service: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The queues that have threads of their own, and the rest. Only where some are critical there are two lanes."""
+    """The queues of each worker pool. A second pool exists only where some queues are critical: they are the first."""
     queues = consumed_by(service)
     urgent = tuple(queue for queue in queues if queue in QUEUES and QUEUES[queue].priority is Priority.CRITICAL)
     return (urgent, tuple(queue for queue in queues if queue not in urgent)) if urgent else (queues, ())
@@ -205,7 +205,7 @@ def bindings_of(queue: str) -> tuple[Binding, ...]:
 
 
 def sent_under(message: type[Message], sender: str) -> tuple[str, ...]:
-    """The routing keys. What every service obeys, the gateway may send to all, and a service only to itself."""
+    """The routing keys under which the sender may publish it. A service sends ``ToService`` commands only to itself."""
     if not issubclass(message, ToService):
         return (routing_key(message, message.service),)
     return tuple(routing_key(message, owner) for owner in ((sender,) if sender in WORKERS else WORKERS))

@@ -1,4 +1,4 @@
-"""What strategy says."""
+"""The event of the service strategy."""
 
 from enum import StrEnum
 from typing import ClassVar

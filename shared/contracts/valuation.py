@@ -1,4 +1,4 @@
-"""What valuation says about accounts."""
+"""The values of accounts that valuation publishes."""
 
 from typing import ClassVar
 from uuid import UUID
@@ -9,7 +9,7 @@ from shared.contracts.base import Event, Number
 
 
 class AccountValue(BaseModel):
-    """An account's value in its currency; ``equity = cash + market_value``."""
+    """An account's value in its currency. ``equity = cash + market_value``."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

@@ -1,6 +1,6 @@
-"""What splits and dividends do to lots, open orders and cash.
+"""The effect of splits and dividends on lots, open orders and cash.
 
-A split changes how many shares there are, and never what they cost.
+A split changes the number of shares and never their cost.
 """
 
 from dataclasses import replace
@@ -15,9 +15,9 @@ from shared.money import ZERO, cents
 
 
 def split_lots(lots: tuple[Lot, ...], ratio: Decimal, effective_at: datetime) -> tuple[Lot, ...]:
-    """Those from before it in new shares, rounded to the ninth decimal towards nothing; what each cost stays.
+    """The lots after the split. Those opened before it have new shares, rounded down to nine decimals, at the old cost.
 
-    The first takes what rounding each of them would lose, so that no order promises more than is held.
+    The first of them gets the shares that rounding each would lose, so that open orders never hold more than there is.
     """
     old = tuple(lot for lot in lots if lot.opened_at < effective_at)
     new = {lot.fill_id: _shares(lot.qty, ratio) for lot in old}
@@ -30,21 +30,24 @@ def split_lots(lots: tuple[Lot, ...], ratio: Decimal, effective_at: datetime) ->
 
 
 def split_order(order: Order, ratio: Decimal) -> Order | None:
-    """The order in new shares and at prices of them, while what has filled stays as it was.
+    """The open order in new shares at their prices. Its filled part is unchanged.
 
-    What is left of an order that has to be of whole shares is rounded down to them; None where nothing is left.
+    The open quantity of an order that must be of whole shares is rounded down. None means that nothing is left of it.
+    Source: FINRA Rule 5330 (adjustment of orders).
     """
-    qty = None
-    if order.qty is not None:
+    qty, held_for_orders = order.qty, _shares(order.held_for_orders, ratio)
+    if qty is not None:
         unit = LEAST_QTY if order.time_in_force is TimeInForce.DAY else Decimal(1)
-        left = ((order.qty - order.filled_qty) * ratio) // unit * unit
+        left = ((qty - order.filled_qty) * ratio) // unit * unit
         if not left:
             return None
         qty = order.filled_qty + left
+        if not order.is_entry:  # the shares that an entry has bought were not rounded down
+            held_for_orders = min(held_for_orders, left)
     return replace(
         order,
         qty=qty,
-        held_for_orders=_promised(order, qty, ratio),
+        held_for_orders=held_for_orders,
         limit_price=_price(order.limit_price, ratio),
         stop_price=_price(order.stop_price, ratio),
         trail_price=_price(order.trail_price, ratio),
@@ -52,26 +55,20 @@ def split_order(order: Order, ratio: Decimal) -> Order | None:
     )
 
 
+def dividend(qty: Decimal, amount: Decimal, rate: Rate) -> Decimal:
+    """The cash for ``qty`` shares at ``amount`` each in their currency, negative where they are short."""
+    return cents(qty * amount * rate.of(buys=qty < 0)) if qty else ZERO
+
+
 def _shares(qty: Decimal, ratio: Decimal) -> Decimal:
     return _finest(qty * ratio, ROUND_DOWN)
-
-
-def _finest(exact: Decimal, rounding: str) -> Decimal:
-    """The number itself where nine decimals hold it, else rounded to them."""
-    rounded = exact.quantize(LEAST_QTY, rounding=rounding)
-    return exact if exact == rounded else rounded
-
-
-def _promised(order: Order, qty: Decimal | None, ratio: Decimal) -> Decimal:
-    """What is left may have been rounded down; what an entry has bought was not."""
-    held_for_orders = _shares(order.held_for_orders, ratio)
-    return held_for_orders if qty is None or order.is_entry else min(held_for_orders, qty - order.filled_qty)
 
 
 def _price(price: Decimal | None, ratio: Decimal) -> Decimal | None:
     return None if price is None else max(_finest(price / ratio, ROUND_HALF_EVEN), LEAST_QTY)
 
 
-def dividend(qty: Decimal, amount: Decimal, rate: Rate) -> Decimal:
-    """The cash for so many shares, ``amount`` in their currency for each: negative where they are short."""
-    return cents(qty * amount * rate.of(buys=qty < 0)) if qty else ZERO
+def _finest(exact: Decimal, rounding: str) -> Decimal:
+    """The number itself where nine decimals are enough for it, else rounded to them."""
+    rounded = exact.quantize(LEAST_QTY, rounding=rounding)
+    return exact if exact == rounded else rounded

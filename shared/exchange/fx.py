@@ -1,14 +1,14 @@
-"""What is paid and got in one currency, in another: at the worse side of the pair's quote, as with any price.
+"""Foreign exchange: the rate at which money in one currency is converted to another.
 
-Where the pair has no quote, its last price ± half the assumed spread stands in, as for an instrument. There is no
-made-up rate: without one nothing fills.
+A conversion uses the worse side of the pair's quote, as any trade does. Where the pair has no quote, its last price ±
+half the assumed spread stands in, as for an instrument. No rate is ever made up: without one nothing fills.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-from shared.exchange.matching.matching import MarketRules
+from shared.exchange.market_rules import MarketRules
 
 #: (currency, the account's currency).
 Pair = tuple[str, str]
@@ -18,9 +18,10 @@ _ONE = Decimal(1)
 
 @dataclass(frozen=True)
 class Rate:
-    """Of one unit of a currency in another: ``pays`` is what it costs, ``gets`` what it brings, ``last`` its value.
+    """The exchange rate of a unit of one currency in another.
 
-    ``bid`` and ``ask`` are None where the provider has no quote, ``quoted_at`` of a currency in itself.
+    ``pays`` is its cost, ``gets`` its proceeds, ``last`` its value. ``bid`` and ``ask`` are None where the provider has
+    no quote. ``quoted_at`` is None for the rate of a currency in itself.
     """
 
     pays: Decimal
@@ -31,21 +32,21 @@ class Rate:
     quoted_at: datetime | None = None
 
     def of(self, *, buys: bool) -> Decimal:
-        """What an instrument that is bought, or sold, is converted at."""
+        """The rate at which a purchase, or a sale, of an instrument is converted."""
         return self.pays if buys else self.gets
 
 
-#: Of a currency in itself.
+#: The rate of a currency in itself.
 SAME = Rate(_ONE, _ONE, _ONE)
 
 
 def rate_of(bid: Decimal | None, ask: Decimal | None, last: Decimal, quoted_at: datetime, rules: MarketRules) -> Rate:
-    """The rate that a pair's quote makes."""
+    """The rate from a pair's quote, or from its last price where it has none."""
     pays = ask if ask is not None else (last * (1 + rules.half_spread)).quantize(_STEP, rounding=ROUND_CEILING)
     gets = bid if bid is not None else (last * (1 - rules.half_spread)).quantize(_STEP, rounding=ROUND_FLOOR)
     return Rate(pays, gets, last, bid, ask, quoted_at)
 
 
 def is_fresh(rate: Rate, at: datetime, rules: MarketRules) -> bool:
-    """Whether the rate is no older than a price may be."""
+    """True if the rate is not older than a price may be."""
     return rate.quoted_at is None or at - rate.quoted_at <= rules.max_quote_age

@@ -1,6 +1,6 @@
-"""The ledger: one entry for each thing that happened to an account, and in it what that did to each of its books.
+"""The ledger: one entry for each event that moves an account's cash or shares, with its effect on each book.
 
-Double entry: what an account owns and has spent grew by what it was paid in and has earned, in every entry,
+It is double entry. In every entry the growth of assets and expenses equals that of capital and income,
 
     cash + cost + fee + interest = realized + dividend + capital
 
@@ -26,9 +26,9 @@ class Kind(StrEnum):
 
 
 class Entry(NamedTuple):
-    """Money is in the account's currency, ``qty`` in shares of ``symbol``; ``reference`` is what it is about.
+    """Money is in the account's currency, ``qty`` in shares of ``symbol``. ``reference`` is the id of the event.
 
-    ``cost`` is what was paid for the shares held, negative for short ones; ``capital`` what was paid in.
+    ``cost`` is the cash paid for shares held, negative for short ones. ``capital`` is the cash deposited.
     """
 
     account_id: UUID
@@ -48,10 +48,11 @@ class Entry(NamedTuple):
 
     @property
     def balances(self) -> bool:
+        """True if its two sides are equal."""
         return self.cash + self.cost + self.fee + self.interest == self.realized + self.dividend + self.capital
 
 
 def transfer(account_id: UUID, generation: int, at: datetime, reference: UUID, amount: Decimal) -> Entry:
-    """Cash paid in, or out."""
+    """The entry of a deposit, or of a withdrawal where ``amount`` is negative."""
     kind = Kind.DEPOSIT if amount >= 0 else Kind.WITHDRAWAL
     return Entry(account_id, generation, kind, at, reference, cash=amount, capital=amount)

@@ -1,8 +1,7 @@
-"""Lots: what was bought, or sold short, and for how much; first in, first out.
+"""Lots: shares bought or sold short together, and their cost. They are closed first in, first out.
 
-A lot's cost is the cash that was paid for it; of a short one quantity and cost are negative. Closing part of a lot
-takes the same part of its cost, rounded to the cent; the last part takes what is left, so that no cent is lost or
-invented.
+A lot's cost is the cash that was paid for it. For a short lot quantity and cost are negative. Closing a part of a lot
+takes the same part of its cost, rounded to the cent. The last part takes the rest, so that no cent is lost or gained.
 """
 
 from datetime import datetime
@@ -15,7 +14,7 @@ from shared.money import ZERO, cents
 
 
 class Lot(NamedTuple):
-    """``cost`` is the cash paid for ``qty`` shares, in the account's currency; ``opened_at`` is the market's time."""
+    """``cost`` is the cash paid for ``qty`` shares, in the account's currency. ``opened_at`` is the market's time."""
 
     fill_id: UUID
     opened_at: datetime
@@ -25,9 +24,9 @@ class Lot(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A part of a lot that was closed: a round trip. ``qty``, ``cost`` and ``proceeds`` are positive.
+    """A closed part of a lot, which makes a round trip. ``qty``, ``cost`` and ``proceeds`` are positive.
 
-    Of a short lot the proceeds came first, and the cost when it was closed.
+    For a short lot the proceeds came first, and the cost when it was closed.
     """
 
     lot: Lot
@@ -41,16 +40,17 @@ class Closed(NamedTuple):
 
 
 def held(lots: tuple[Lot, ...]) -> Decimal:
-    """Shares held; negative where they are short."""
+    """The shares held, negative where they are short."""
     return sum((lot.qty for lot in lots), ZERO)
 
 
 def cost_of(lots: tuple[Lot, ...]) -> Decimal:
+    """The cash paid for the shares held, negative where they are short."""
     return sum((lot.cost for lot in lots), ZERO)
 
 
 def closing_qty(position: Decimal, side: Side, qty: Decimal) -> Decimal:
-    """How much of ``qty`` closes what is held, rather than opens more of it."""
+    """The part of ``qty`` that closes the position instead of opening more of one."""
     against = -position if side is Side.BUY else position
     return min(qty, max(against, ZERO))
 
@@ -65,35 +65,27 @@ def trade(
     at: datetime,
     strategy_id: UUID | None = None,
 ) -> tuple[tuple[Lot, ...], tuple[Closed, ...]]:
-    """Trade ``qty`` for ``amount`` of cash: the lots after it (a closed one has qty 0), and what was closed.
+    """Trade ``qty`` for ``amount`` of cash. Return the lots after it (a closed one has qty 0) and the closed parts.
 
-    What the lots do not hold on the other side opens a new one.
+    A quantity beyond the position on the other side opens a new lot.
     """
     closing = closing_qty(held(lots), side, qty)
-    closing_amount = amount if closing == qty else cents(amount * closing / qty)
-    left, closed = _close(lots, closing, closing_amount)
-    if closing == qty:
-        return left, closed
-    sign = 1 if side is Side.BUY else -1
-    opened = Lot(fill_id, at, sign * (qty - closing), sign * (amount - closing_amount), strategy_id)
-    return (*left, opened), closed
-
-
-def _close(lots: tuple[Lot, ...], qty: Decimal, amount: Decimal) -> tuple[tuple[Lot, ...], tuple[Closed, ...]]:
-    left: list[Lot] = []
+    opening, opening_amount = qty - closing, ZERO if closing == qty else amount - cents(amount * closing / qty)
+    amount -= opening_amount
+    after: list[Lot] = []
     closed: list[Closed] = []
     for lot in lots:
-        taken = min(abs(lot.qty), qty)
-        if not taken:
-            left.append(lot)
+        part = min(abs(lot.qty), closing)
+        if not part:
+            after.append(lot)
             continue
-        share = amount if taken == qty else cents(amount * taken / qty)
-        basis = lot.cost if taken == abs(lot.qty) else cents(lot.cost * taken / abs(lot.qty))
-        closed.append(_closed(lot, taken, basis, share))
-        left.append(lot._replace(qty=lot.qty + (taken if lot.qty < 0 else -taken), cost=lot.cost - basis))
-        qty, amount = qty - taken, amount - share
-    return tuple(left), tuple(closed)
-
-
-def _closed(lot: Lot, qty: Decimal, basis: Decimal, amount: Decimal) -> Closed:
-    return Closed(lot, qty, cost=basis, proceeds=amount) if lot.qty > 0 else Closed(lot, qty, amount, -basis)
+        paid = amount if part == closing else cents(amount * part / closing)
+        basis = lot.cost if part == abs(lot.qty) else cents(lot.cost * part / abs(lot.qty))
+        long = lot.qty > 0
+        closed.append(Closed(lot, part, cost=basis, proceeds=paid) if long else Closed(lot, part, paid, -basis))
+        after.append(lot._replace(qty=lot.qty - part if long else lot.qty + part, cost=lot.cost - basis))
+        closing, amount = closing - part, amount - paid
+    if opening:
+        sign = 1 if side is Side.BUY else -1
+        after.append(Lot(fill_id, at, sign * opening, sign * opening_amount, strategy_id))
+    return tuple(after), tuple(closed)

@@ -1,6 +1,6 @@
-"""An order and its account, as values."""
+"""The two values that the exchange works on: an open order, and its account."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -10,24 +10,25 @@ from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import (
     OPEN_STATUSES,
     WORKING_STATUSES,
+    NewOrder,
     OrderClass,
     OrderStatus,
     OrderType,
     Side,
     TimeInForce,
 )
+from shared.exchange import margin
+from shared.exchange.values import changed
 from shared.money import CENT, ZERO
 
-#: No order trades less than this: the ninth decimal of a share.
+#: The smallest tradable quantity, the ninth decimal of a share (Alpaca: fractional trading).
 LEAST_QTY = Decimal("1E-9")
-
-
-#: (account, order): two senders may mint the same id.
+#: (account, order): the senders of two accounts may choose the same id.
 Key = tuple[UUID, UUID]
 
 
 class Leg(StrEnum):
-    """The exits of a bracket, oto or oco order: one takes the profit, one stops the loss."""
+    """The role of an exit in a bracket, oto or oco order."""
 
     TAKE_PROFIT = "take_profit"
     STOP_LOSS = "stop_loss"
@@ -35,16 +36,17 @@ class Leg(StrEnum):
 
 @dataclass(frozen=True)
 class Order:
-    """An order that was accepted. Quantities are in shares, prices in ``currency``, which is its instrument's.
+    """An accepted order. Quantities are in shares, prices in ``currency``, which is its instrument's.
 
-    ``notional``, ``fees`` and ``reserved`` are in the account's currency, in which a unit of its own cost or brought
-    ``filled_avg_rate``.
-    ``qty`` is None while the size of a notional order is open. ``active_at``: only later quotes fill it. ``hwm`` is
-    the best price since then, which a trailing stop follows. ``triggered``: its stop was reached.
-    ``held_for_orders`` are
-    the shares held that it will close; those that an entry has bought so far are held_for_orders to its exits.
-    Orders of one
-    ``order_group`` end together; an entry has no ``leg``.
+    ``notional``, ``fees`` and ``reserved`` are in the account's currency. Its fills paid ``filled_avg_price`` per share
+    at the exchange rate ``filled_avg_rate``. ``qty`` is None while the size of a notional order is open. Only quotes
+    after ``active_at`` fill the order. ``hwm`` is the best price since then, which a trailing stop follows.
+    ``triggered``: its stop was reached.
+
+    ``held_for_orders`` are the shares held that the order will close. For an entry they are the shares that it has
+    bought so far, held for its exits. Orders of one ``order_group`` end together. An entry has no ``leg``.
+
+    A field with the name of one in ``NewOrder`` is a term, and copied when the order is accepted or replaced.
     """
 
     account_id: UUID
@@ -64,7 +66,7 @@ class Order:
     trail_percent: Decimal | None = None
     hwm: Decimal | None = None
     triggered: bool = False
-    #: What had filled of the orders that this one replaced.
+    #: The quantity filled by the orders that this one replaced.
     carried: Decimal = ZERO
     filled_qty: Decimal = ZERO
     filled_avg_price: Decimal | None = None
@@ -73,7 +75,7 @@ class Order:
     reserved: Decimal = ZERO
     held_for_orders: Decimal = ZERO
     expires_at: datetime | None = None
-    #: The trading day of the auction that it is for, and when that is due.
+    #: The trading day of its auction, and the time at which that is due.
     auction_day: date | None = None
     auction_at: datetime | None = None
     strategy_id: UUID | None = None
@@ -81,7 +83,7 @@ class Order:
     order_class: OrderClass = OrderClass.SIMPLE
     order_group: UUID | None = None
     leg: Leg | None = None
-    #: The journey on which it was handed in; what becomes of it later belongs to it, too.
+    #: The trace of the request that submitted it. Later events of the order continue it.
     trace: str | None = None
     currency: str = "USD"
     filled_avg_rate: Decimal = Decimal(1)
@@ -95,8 +97,8 @@ class Order:
         return self.status in OPEN_STATUSES
 
     @property
-    def works(self) -> bool:
-        """Whether it may fill now."""
+    def is_working(self) -> bool:
+        """True if it may fill now."""
         return self.status in WORKING_STATUSES
 
     @property
@@ -105,32 +107,33 @@ class Order:
 
     @property
     def is_entry(self) -> bool:
-        """Whether exits wait for its fill."""
+        """True if exits wait for it to fill."""
         return self.leg is None and self.order_class in {OrderClass.BRACKET, OrderClass.OTO}
 
     @property
     def closing(self) -> Decimal:
-        """How much of what is left closes what is held; an entry only opens."""
+        """The part of the open quantity that closes a position. An entry only opens one."""
         return ZERO if self.is_entry else self.held_for_orders
 
     @property
     def paid(self) -> Decimal:
+        """The amount of its fills, in its currency."""
         return (self.filled_avg_price or ZERO) * self.filled_qty
 
     @property
     def spent(self) -> Decimal:
-        """What was paid, or came in, in the account's currency."""
+        """The amount of its fills, in the account's currency."""
         return self.paid * self.filled_avg_rate
 
     @property
     def unspent(self) -> Decimal:
-        """What is left of a notional order's money; each of its fills may have been rounded up by half a cent."""
+        """The rest of a notional order's money. Each of its fills may have been rounded up by half a cent."""
         return (self.notional or ZERO) - self.spent - self.fills * CENT / 2
 
     def open_qty(self, price: Decimal) -> Decimal:
-        """What is left to trade; of a notional order as much as its money buys, or brings in, at that price.
+        """The quantity left to trade. For a notional order it is what the rest of its money comes to at that price.
 
-        The price is in the account's currency. One that only closes trades no more than was held_for_orders to it.
+        The price is in the account's currency. An order that only closes trades at most the shares held for it.
         """
         if self.qty is not None:
             return self.qty - self.filled_qty
@@ -138,17 +141,26 @@ class Order:
         return min(most, self.held_for_orders) if self.held_for_orders and not self.reserved else most
 
 
+#: The terms of an order: its fields that it shares with ``NewOrder``.
+TERMS = tuple(each.name for each in fields(Order) if each.name in NewOrder.model_fields)
+
+
+def released(order: Order, status: OrderStatus) -> Order:
+    """The ended order. It no longer reserves cash or holds shares."""
+    return changed(order, status=status, reserved=ZERO, held_for_orders=ZERO)
+
+
 def shares_for(money: Decimal, price: Decimal) -> Decimal:
-    """As many as the money buys, rounded down."""
+    """The number of shares that the money buys, rounded down."""
     return max(money, ZERO) / price // LEAST_QTY * LEAST_QTY
 
 
 @dataclass(frozen=True)
 class Account:
-    """``cash`` includes what open orders have reserved; buying power does not.
+    """An account and its value. ``cash`` includes the amounts reserved by open orders, and buying power does not.
 
-    ``long_value`` and ``short_value`` (negative) are what it holds at current prices; an account that may hold no more
-    than its cash and sell no more than it has needs neither.
+    ``long_value`` and ``short_value`` (negative) are its positions at current prices. They are zero where the account
+    is not ``is_marked``, since then nothing depends on them.
     """
 
     id: UUID
@@ -160,19 +172,46 @@ class Account:
     settings: AccountSettings = field(default_factory=AccountSettings)
     generation: int = 1
     currency: str = "USD"
-    #: Whether it is short of anything, also where it may not become so any more.
+    #: True if it has a short position, even where its settings no longer allow one.
     short: bool = False
 
     @property
     def is_marked(self) -> bool:
-        """Whether what it may do depends on what its positions are worth now."""
+        """True if its buying power depends on the current value of its positions."""
         return self.settings.on_equity or self.short or self.cash < 0
 
     @property
+    def fills_on_bar(self) -> bool:
+        """True if its orders also fill inside the range of a bar."""
+        return self.settings.fills.fills_on == "bar"
+
+    @property
     def equity(self) -> Decimal:
-        return self.cash + self.long_value + self.short_value
+        return margin.equity(cash=self.cash, long_value=self.long_value, short_value=self.short_value)
 
     @property
     def buying_power(self) -> Decimal:
-        """So much more the account may hold: a multiple of its equity, less what it holds and has reserved."""
-        return self.settings.multiplier * self.equity - self.long_value + self.short_value - self.reserved
+        return margin.buying_power(
+            equity=self.equity,
+            long_value=self.long_value,
+            short_value=self.short_value,
+            reserved=self.reserved,
+            multiplier=self.settings.multiplier,
+        )
+
+    @property
+    def maintenance_margin(self) -> Decimal:
+        """The least equity that it must have. It is zero where nothing was borrowed, whatever it may borrow now."""
+        if self.cash >= 0 and not self.short_value:
+            return ZERO
+        return margin.maintenance_margin(self.long_value, self.short_value)
+
+    @property
+    def daily_interest(self) -> Decimal:
+        """A day's interest on the cash that it owes and on the shares that it has borrowed."""
+        return margin.daily_interest(
+            cash=self.cash,
+            short_value=self.short_value,
+            loan_rate=self.settings.loan_rate,
+            borrow_rate=self.settings.borrow_rate,
+        )

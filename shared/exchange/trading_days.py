@@ -1,4 +1,4 @@
-"""Trading days and their auctions: which one an order is for, and until when it may come."""
+"""Trading days and their auctions: the auction that an order is for, and its cutoff."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from datetime import date, datetime, timedelta
 
 from shared.contracts.orders import TimeInForce
 
-#: So long before its auction an order comes at the latest; from then on it stays.
+#: Alpaca: the time before its auction from which an order is neither accepted nor canceled. (opg 9:28, cls 15:50 ET.)
 CUTOFFS = {TimeInForce.OPG: timedelta(minutes=2), TimeInForce.CLS: timedelta(minutes=10)}
-#: An auction without a price for so long: who does not want to wait any more may cancel again.
+#: If an auction has no price for this long, its orders can be canceled again.
 OVERDUE = timedelta(hours=1)
-#: The official close is waited for until the next open; for so long where that is not known.
+#: Orders wait for the official close until the next open, or for this long where that is not known.
 A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class TradingDay:
-    """Regular trading of the market's day, from its first open to its last close: a midday break has no auction."""
+    """A day of regular trading, from its first open to its last close. A midday break has no auction."""
 
     day: date
     open_at: datetime
@@ -25,7 +25,7 @@ class TradingDay:
 
 @dataclass(frozen=True)
 class Auction:
-    """``at``: when it is due. ``until``: so long its price is waited for."""
+    """An auction is due ``at`` a time, and orders wait for its price ``until`` another."""
 
     day: date
     at: datetime
@@ -33,7 +33,7 @@ class Auction:
 
 
 def coming(time_in_force: TimeInForce, days: Sequence[TradingDay], at: datetime) -> Auction | None:
-    """The next auction after that time. ``days`` are those that were not over then, the earliest first."""
+    """The next auction after that time, or None. ``days`` are those not over then, the earliest first."""
     if time_in_force is TimeInForce.OPG:
         return next((Auction(day.day, day.open_at, day.close_at) for day in days if day.open_at > at), None)
     ahead = [day for day in days if day.close_at > at]
@@ -44,5 +44,5 @@ def coming(time_in_force: TimeInForce, days: Sequence[TradingDay], at: datetime)
 
 
 def is_closed(time_in_force: TimeInForce, due_at: datetime, now: datetime) -> bool:
-    """Whether the auction that is due then takes no orders any more, and gives none back."""
+    """True if the cutoff of the auction that is due then has passed."""
     return now > due_at - CUTOFFS[time_in_force]

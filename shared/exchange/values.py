@@ -1,4 +1,4 @@
-"""Values change by being made anew."""
+"""Changed copies of immutable values."""
 
 from typing import TypeVar
 
@@ -6,9 +6,9 @@ V = TypeVar("V")
 
 
 def changed(value: V, **changes: object) -> V:
-    """The frozen dataclass with these fields changed: as ``dataclasses.replace``, which takes ten times as long.
+    """A copy of the frozen dataclass with these fields changed, ten times as fast as ``dataclasses.replace``.
 
-    For where every fill passes: nothing checks the names of the fields.
+    It is meant for the path of every fill. The names of the fields are not checked.
     """
     made = object.__new__(type(value))
     made.__dict__.update(value.__dict__, **changes)

@@ -1,4 +1,4 @@
-"""What only the live tables can tell of a job: whether its chain ends, and whether it takes these parameters."""
+"""Checks that need the database: whether a job's chain ends, and whether the job takes these parameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,25 +9,25 @@ from shared.jobs.settings import InvalidSetting
 
 
 def check_chain(connection: Connection, job: str, after: str | None) -> None:
-    """Raise InvalidSetting where this job cannot follow that one."""
-    chain = chains(connection) | {job: after}
-    if after is not None and after not in chain:
+    """Raise InvalidSetting if the job cannot follow ``after``: it is unknown, or the chain is a cycle."""
+    predecessors = chains(connection) | {job: after}
+    if after is not None and after not in predecessors:
         raise InvalidSetting("after", f"there is no job named {after!r}")
-    check_chains(chain, job)
+    check_chains(predecessors, job)
 
 
 def chains(connection: Connection) -> dict[str, str | None]:
-    """Which job each one follows."""
+    """Read which job each job follows."""
     return {row.name: row.after for row in connection.execute(_CHAINS)}
 
 
-def check_chains(chain: Mapping[str, str | None], job: str) -> None:
-    """``chain`` is which job each one follows. Raises InvalidSetting where this one follows itself in the end."""
-    passed, each = [job], chain[job]
-    while each is not None and each in chain:
+def check_chains(predecessors: Mapping[str, str | None], job: str) -> None:
+    """Raise InvalidSetting if the job follows itself in the end. ``predecessors`` is as ``chains`` reads it."""
+    passed, each = [job], predecessors[job]
+    while each is not None and each in predecessors:
         if each in passed:
             raise InvalidSetting("after", f"is a cycle: {' after '.join([*passed, each])}")
-        passed, each = [*passed, each], chain[each]
+        passed, each = [*passed, each], predecessors[each]
 
 
 def check_parameters(schema: Mapping[str, Any] | None, given: Mapping[str, Any]) -> None:

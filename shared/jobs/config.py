@@ -1,4 +1,4 @@
-"""``config/jobs.toml``: the specification's JOBS_CONFIG. A mistake is named by its line."""
+"""``config/jobs.toml``: the specification's JOBS_CONFIG. Errors name the line of the mistake."""
 
 import re
 import tomllib
@@ -10,36 +10,35 @@ from shared.jobs.settings import InvalidSetting, check_settings
 
 
 class InvalidJobsConfig(ValueError):
-    """The jobs configuration cannot be used; the message names the file, the line, the job and the key."""
+    """The jobs configuration is not valid. The message names the file, the line, the job and the key."""
 
 
 def load_jobs_config(path: Path) -> dict[str, dict[str, Any]]:
-    """Job name → the settings that the file gives it."""
+    """Read the settings of each job, by its name. Raises InvalidJobsConfig."""
     try:
         text = path.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidJobsConfig(f"{path}: {error}") from None
-    return {name: _settings(path, text, name, table) for name, table in tables.items()}
+    settings = {}
+    for job, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise InvalidJobsConfig(f"{path}:{_line_of(text, job, '')}: {job}: write a table, [{job}]")
+        try:
+            settings[job] = check_settings(table)
+        except InvalidSetting as error:
+            raise at_line(path, text, job, error) from None
+    return settings
 
 
-def _settings(path: Path, text: str, job: str, table: object) -> dict[str, Any]:
-    if not isinstance(table, Mapping):
-        raise InvalidJobsConfig(f"{path}:{_line_of(text, job, '')}: {job}: write a table, [{job}]")
-    try:
-        return check_settings(table)
-    except InvalidSetting as error:
-        raise named(path, text, job, error) from None
-
-
-def named(path: Path, text: str, job: str, error: InvalidSetting) -> InvalidJobsConfig:
-    """The mistake with the place in the file from which it comes."""
+def at_line(path: Path, text: str, job: str, error: InvalidSetting) -> InvalidJobsConfig:
+    """Name the line of the configuration file that a mistake is on."""
     line = _line_of(text, job, error.field)
     return InvalidJobsConfig(f"{path}:{line}: {job}.{error.field}: {error.message}")
 
 
 def _line_of(text: str, job: str, field: str) -> int:
-    """The line that gives the field, else the one that begins the job's table; 1 is the first."""
+    """Find the line of the field, or else the one on which the job's table begins. The first line is 1."""
     found, table = 1, ""
     outer, _, key = field.rpartition(".")
     places = {(job, field), (job, field.partition(".")[0]), (f"{job}.{outer}", key), ("", f"{job}.{field}"), ("", job)}

@@ -3,9 +3,9 @@
 jobs = Jobs("marketdata")
 
 @jobs.job("update_market_data", schedule="1m", priority="high", description="Fetch current prices from the provider.")
-def update_market_data(run: JobRun) -> Counts: ...
+def update_market_data(run: RunContext) -> Counts: ...
 
-What the keywords of settings mean, shared/jobs/settings.py says; an operator can change them while everything runs.
+shared/jobs/settings.py explains the settings. An operator can change them while everything runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,20 +14,22 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from shared.contracts.markets import DEFAULT_MARKET
 from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.settings import InvalidSetting, check_settings
 
-#: Why this run should not be, in a few words that are the same each time; None where it should.
+#: Returns the reason not to run, or None. While the reason stays the same its text must too: skips for one reason are
+#: one row. Runs that people start ignore the condition.
 Condition = Callable[[RunContext], str | None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as declared; ``settings`` are its defaults, which the configuration file and the live table override.
+    """A declared job. ``settings`` are its defaults, which the configuration file and operators override.
 
-    ``parameters`` is the model of what a run may be given. ``needs`` are the dependencies without which the job is put
-    off: names of breakers. With ``parts``, a run is one run of ``run`` for each set of parameters that it answers,
-    several at a time; ``join`` is given what each counted, in their order, and makes the counts of the whole.
+    ``parameters`` is the model of a run's parameters. ``needs`` names breakers: while one of them is open, runs are
+    postponed. ``parts`` returns several sets of parameters, and ``run`` runs once for each of them, several at a time.
+    ``join`` makes the counts of the whole run from the counts of its parts, in their order. By default they are summed.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Jobs:
     """The jobs of one service."""
 
     service: str
-    market: str = "DEMO"
+    market: str = DEFAULT_MARKET
     declared: dict[str, Job] = field(default_factory=dict)
 
     def job(
@@ -62,7 +64,7 @@ class Jobs:
         join: Callable[[RunContext, Sequence[Counts]], Counts] | None = None,
         **settings: Any,
     ) -> Callable[[Callable[[RunContext], Counts]], Callable[[RunContext], Counts]]:
-        """``settings`` are fields of JobSettings; raises InvalidSetting for what it does not take."""
+        """Declare a job. ``settings`` are fields of JobSettings. Raises InvalidSetting for any other."""
 
         def declare(run: Callable[[RunContext], Counts]) -> Callable[[RunContext], Counts]:
             given = check_settings({"market": self.market, **settings})
@@ -72,22 +74,22 @@ class Jobs:
         return declare
 
     def configured(self, overrides: Mapping[str, Mapping[str, Any]]) -> dict[str, Job]:
-        """The declared jobs with the configuration file's settings over them; raises InvalidJob where they clash."""
-        return {name: _over(job, overrides.get(name, {})) for name, job in self.declared.items()}
+        """Put the configuration file's settings over the declared ones. Raises InvalidJob if they contradict."""
+        configured = {}
+        for name, job in self.declared.items():
+            changes = overrides.get(name, {})
+            try:
+                check_settings(changes, base=job.settings)
+            except InvalidSetting as error:
+                raise InvalidJob(name, error) from None
+            configured[name] = replace(job, settings={**job.settings, **changes})
+        return configured
 
 
 class InvalidJob(ValueError):
-    """Settings that are right by themselves and wrong together; ``job`` has them."""
+    """The settings of ``job`` are valid one by one, but not together."""
 
     def __init__(self, job: str, error: InvalidSetting) -> None:
         super().__init__(f"{job}.{error}")
         self.job = job
         self.error = error
-
-
-def _over(job: Job, overrides: Mapping[str, Any]) -> Job:
-    try:
-        check_settings(overrides, base=job.settings)
-    except InvalidSetting as error:
-        raise InvalidJob(job.name, error) from None
-    return replace(job, settings={**job.settings, **overrides})

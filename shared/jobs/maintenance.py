@@ -1,16 +1,15 @@
-"""Removing rows that nobody needs any more, of the bus and of the job engine; a service may add kinds of its own.
+"""Removal of old rows of the bus and of the job engine. A service may add kinds of its own.
 
-Each batch is a transaction of its own. A table is gone through once, from its beginning: a batch goes on behind the
-last row of the one before, so that what was just deleted is not looked at again; and no statement reads more than SPAN
-blocks, so that none takes long in a large table, which needs no index for it.
+Each batch is its own transaction. A table is scanned once, from its beginning: each batch continues after the last row
+of the previous batch, so deleted rows are not scanned again. No statement reads more than SPAN blocks, so none takes
+long in a large table, and no index is needed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.run_context import Counts, RunContext
@@ -22,10 +21,10 @@ SPAN = 25_000
 
 @dataclass(frozen=True)
 class Keep:
-    """For how long rows are kept. What operators did, dead letters and unfinished runs stay."""
+    """Retention periods. Operators' actions, dead letters and unfinished runs are never removed."""
 
     inbox: timedelta = timedelta(days=14)
-    #: Messages follow each other within ten minutes: shared/bus/outbox.py.
+    #: A message follows its predecessor within ten minutes: shared/bus/outbox.py.
     outbox_heads: timedelta = timedelta(days=1)
     job_runs: timedelta = timedelta(days=90)
     system_log: timedelta = timedelta(days=30)
@@ -35,9 +34,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class OldRows:
-    """The rows of a table for which the condition holds; it may name ``:before``, which ``keep`` goes back to, and
-    ``:service``.
-    """
+    """The rows of a table that meet a condition, which may use ``:before``, the time ``keep`` ago, and ``:service``."""
 
     table: str
     condition: str
@@ -45,12 +42,12 @@ class OldRows:
 
 
 def prune(run: RunContext, keep: Keep = Keep()) -> Counts:
-    """Remove the old rows of the run's service; table by table, how many they were."""
+    """Remove the old rows of the run's service, and count them by table. Raises what ``run.progress`` raises."""
     return remove(run.context, engine_rows(run.context.service, keep), run.progress)
 
 
 def engine_rows(service: str, keep: Keep) -> tuple[OldRows, ...]:
-    """What the bus and the job engine keep for a service."""
+    """List the old rows of the bus and of the job engine for a service."""
     of_service = "service = :service AND"
     return (
         OldRows(f"{service}.inbox", "processed_at < :before", keep.inbox),
@@ -65,50 +62,46 @@ def engine_rows(service: str, keep: Keep) -> tuple[OldRows, ...]:
 def remove(
     context: ServiceContext, kinds: Iterable[OldRows], progress: Callable[[int], None] = lambda _: None
 ) -> dict[str, int]:
-    """Delete the rows, batch by batch; ``{"inbox_removed": 5000}``. ``progress`` is given how many they are so far."""
+    """Delete the rows in batches, and count them by table: ``{"inbox_removed": 5000}``.
+
+    ``progress`` is called after each batch with the number of rows removed so far.
+    """
     removed: dict[str, int] = {}
     for rows in kinds:
         name = f"{rows.table.partition('.')[2]}_removed"
         removed[name] = 0
-        for number in _batches(context, rows):
+        for number in _remove_in_batches(context, rows):
             removed[name] += number
             progress(sum(removed.values()))
     return removed
 
 
-def _batches(context: ServiceContext, rows: OldRows) -> Iterator[int]:
-    values = {"before": context.clock() - rows.keep, "service": context.service, "batch": BATCH}
-    for block in range(0, _blocks(context, rows.table), SPAN):
-        place, found = f"({block},0)", BATCH
-        while found == BATCH:
-            batch = _remove_batch(context, rows, {**values, "place": place, "end": f"({block + SPAN},0)"})
-            place, found = batch.place, batch.found
-            yield batch.removed
-
-
-def _blocks(context: ServiceContext, table: str) -> int:
-    with context.engine.begin() as connection:
-        blocks: int = connection.execute(_BLOCKS, {"table": table}).scalar_one()
-    return blocks
-
-
-def _remove_batch(context: ServiceContext, rows: OldRows, values: Mapping[str, object]) -> Row[Any]:
-    """Delete the next rows behind a place in the table: how many were found, the place of the last, how many went."""
+def _remove_in_batches(context: ServiceContext, rows: OldRows) -> Iterator[int]:
     statement = text(_REMOVE.format(table=rows.table, condition=rows.condition))
+    values = {"before": context.clock() - rows.keep, "service": context.service, "batch": BATCH}
     with context.engine.begin() as connection:
-        return connection.execute(statement, values).one()
+        blocks = connection.execute(_BLOCKS, {"table": rows.table}).scalar_one()
+    for block in range(0, blocks, SPAN):
+        position, found = f"({block},0)", BATCH
+        while found == BATCH:
+            with context.engine.begin() as connection:
+                batch = connection.execute(
+                    statement, {**values, "position": position, "end": f"({block + SPAN},0)"}
+                ).one()
+            position, found = batch.position, batch.found
+            yield batch.removed
 
 
 _BLOCKS = text("""
 SELECT pg_relation_size(CAST(:table AS regclass)) / CAST(current_setting('block_size') AS bigint) AS blocks
 """)
-#: The condition stands twice: a row that was changed meanwhile is looked at again before it is deleted.
+#: The condition is tested again before the deletion, in case the row was changed meanwhile.
 _REMOVE = """
 WITH old AS (
   SELECT ctid FROM {table}
-  WHERE ctid > CAST(:place AS tid) AND ctid < CAST(:end AS tid) AND {condition} LIMIT :batch
+  WHERE ctid > CAST(:position AS tid) AND ctid < CAST(:end AS tid) AND {condition} LIMIT :batch
 ), removed AS (
   DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM old)) AND {condition} RETURNING 1
 )
-SELECT count(*) AS found, CAST(max(ctid) AS text) AS place, (SELECT count(*) FROM removed) AS removed FROM old
+SELECT count(*) AS found, CAST(max(ctid) AS text) AS position, (SELECT count(*) FROM removed) AS removed FROM old
 """

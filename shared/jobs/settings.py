@@ -1,30 +1,36 @@
-"""A job's settings: what its declaration, the configuration file and an operator may say of it.
+"""A job's settings: its declaration, the configuration file and operators each give some of them.
 
-The three lie over each other as JSON objects of this shape; what lies on top wins, key by key.
+The three are layered as JSON objects of this shape. The top layer wins, key by key.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from shared.contracts.markets import MARKETS
+from shared.contracts.markets import DEFAULT_MARKET, MARKETS
 from shared.contracts.priority import Priority
-from shared.jobs.schedule.calendar import Market, Phase, Session
+from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, HORIZON, Phase, example_market
 from shared.jobs.schedule.interval import parse_interval
 from shared.jobs.schedule.slots import OFF, InvalidSchedule, Timing, parse_schedule
 
-#: How far ahead a slot is looked for, and sessions are known.
-HORIZON = timedelta(days=370)
 #: Settings that decide when slots come. After one of them has changed, slots before the change are not made up for.
 TIMING = frozenset({"enabled", "schedule", "phases", "market", "time_zone", "market_hours_only"})
 
 
 class InvalidSetting(ValueError):
-    """A setting that no job can have; ``field`` names it."""
+    """A setting that no job can have, which ``field`` names."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -32,45 +38,31 @@ class InvalidSetting(ValueError):
         self.message = message
 
 
-def _schedule(text: str) -> str:
+def _check_schedule(text: str) -> str:
     if text != OFF:
         parse_schedule(text)
     return text
 
 
-def _interval(text: str) -> str:
+def _check_interval(text: str) -> str:
     parse_interval(text)
     return text
 
 
-def _market(code: str) -> str:
-    if code not in MARKETS:
-        raise ValueError(f"{code!r} is not a market; the known ones are {', '.join(sorted(MARKETS))}")
-    return code
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"{name!r} is not a time zone; write one such as America/New_York") from None
-    return name
-
-
-def _phase(name: object) -> Phase:
+def _read_phase(name: object) -> Phase:
     """TOML and JSON have no phases, so a strict model would refuse their names."""
     if name not in set(Phase):
         raise ValueError(f"should be {', '.join(repr(phase.value) for phase in Phase)}")
     return Phase(str(name))
 
 
-_Phase = Annotated[Phase, BeforeValidator(_phase)]
-Interval = Annotated[str, AfterValidator(_interval)]
-ScheduleText = Annotated[str, AfterValidator(_schedule)]
+_Phase = Annotated[Phase, BeforeValidator(_read_phase)]
+Interval = Annotated[str, AfterValidator(_check_interval)]
+ScheduleText = Annotated[str, AfterValidator(_check_schedule)]
 
 
 class JobSettings(BaseModel):
-    """All settings of one job, with the defaults of those that nobody gives."""
+    """All settings of one job, with their defaults."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, ignored_types=(cached_property,))
 
@@ -79,48 +71,63 @@ class JobSettings(BaseModel):
     schedule: ScheduleText = OFF
     #: Other schedules in some phases of the market.
     phases: dict[_Phase, ScheduleText] = Field(default_factory=dict)
-    #: No slots outside of regular trading, but for the phases that have a schedule of their own.
+    #: No slots outside of regular trading, except in phases that have a schedule of their own.
     market_hours_only: bool = False
-    market: Annotated[str, AfterValidator(_market)] = "DEMO"
-    #: Of the clock by which cron is read; the market's where it is None.
-    time_zone: Annotated[str, AfterValidator(_zone)] | None = None
+    market: str = DEFAULT_MARKET
+    #: The clock by which cron is read; the market's clock if it is None.
+    time_zone: str | None = None
     priority: Literal["critical", "high", "medium", "low"] = "medium"
     time_limit: Interval = "1m"
-    #: Tries after the first one.
+    #: Retries after the first try.
     retries: int = Field(default=3, ge=0, le=20)
-    #: Before the first retry; it doubles with each.
+    #: The delay before the first retry; it doubles with each retry.
     backoff: Interval = "5s"
-    #: What becomes of a slot while a run is under way: left out, run afterwards, or run instead.
+    #: A slot that comes while a run is in progress is skipped, run afterwards, or run instead.
     overlap: Literal["skip", "queue", "cancel"] = "skip"
-    #: What becomes of slots that nobody claimed in time.
+    #: Slots that nobody claimed in time are skipped, run once, or all run.
     misfire: Literal["skip", "run_once", "run_all"] = "run_once"
     #: How far back run_all goes.
     misfire_window: Interval = "1h"
-    #: What becomes of a run whose worker died.
+    #: A run whose worker died is run again, or fails.
     on_lost: Literal["rerun", "fail"] = "rerun"
     #: The job whose runs this one follows.
     after: str | None = None
     after_outcome: Literal["succeeded", "finished"] = "succeeded"
-    #: Parts of a run that are under way at a time.
+    #: How many parts of a run are in progress at a time.
     parallel: int = Field(default=4, ge=1, le=100)
-    #: Failures in a row, a run's duration, and a slot's lateness that administrators are told of.
+    #: Administrators are alerted of so many failures in a row, so long a run, and so late a slot.
     alert_failures: int = Field(default=3, ge=1, le=1000)
     alert_runtime: Interval = "5m"
     alert_late: Interval = "1m"
 
+    @field_validator("market")
+    @classmethod
+    def _check_market(cls, code: str) -> str:
+        if code not in MARKETS:
+            raise ValueError(f"{code!r} is not a market; the known ones are {', '.join(sorted(MARKETS))}")
+        return code
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, name: str | None) -> str | None:
+        try:
+            return None if name is None else ZoneInfo(name).key
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{name!r} is not a time zone; write one such as America/New_York") from None
+
     @model_validator(mode="after")
-    def _fires(self) -> Self:
+    def _check_timing(self) -> Self:
         try:
             timing = self.timing
         except InvalidSchedule as error:
             raise ValueError(f"phases: {error}") from None
-        if timing and timing.phases and timing.next_slot(example_market(self.market), _EXAMPLE_BEGIN, HORIZON) is None:
+        if timing and timing.phases and timing.next_slot(example_market(self.market), EXAMPLE_BEGIN, HORIZON) is None:
             raise ValueError("schedule: never comes in these phases of this market")
         return self
 
     @cached_property
     def timing(self) -> Timing | None:
-        """When its slots come; None where only people and other jobs start it."""
+        """When the job's slots come, or None if only people and other jobs start it."""
         phases = dict.fromkeys(set(Phase) - {Phase.REGULAR}, OFF) if self.market_hours_only else {}
         phases |= self.phases
         if self.schedule == OFF and not self.phases:
@@ -129,82 +136,53 @@ class JobSettings(BaseModel):
 
     @property
     def urgency(self) -> Priority:
+        """The priority of the job's messages."""
         return Priority[self.priority.upper()]
 
     def seconds(self, field: str) -> float:
-        """A setting that is an interval, in seconds."""
+        """Read a setting that is an interval, in seconds."""
         return parse_interval(getattr(self, field)).total_seconds()
 
 
 class _StoredSettings(JobSettings):
-    """As a newer version may have written them: what this one does not know, it does not miss."""
+    """Settings that a newer version may have written: unknown ones are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 @lru_cache(maxsize=4096)
 def read_settings(text: str) -> JobSettings:
-    """Settings from the JSON of their row."""
+    """Read settings from the JSON of their row. Raises ValidationError if this version cannot read them."""
     return _StoredSettings.model_validate_json(text)
 
 
 def check_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What was given, as it is stored; raises InvalidSetting.
+    """Check the settings that are given over ``base``, and return them as they are stored.
 
-    ``interval`` is the specification's name for a schedule that is one. ``base`` are the settings that it lies over.
+    ``interval`` is the specification's name for a schedule that is an interval. Raises InvalidSetting for the first
+    setting that no job can have.
     """
     changes = dict(given)
     if "interval" in changes:
         if "schedule" in changes:
             raise InvalidSetting("interval", "is another name for schedule: give one of the two")
-        changes["schedule"] = _plain_interval(changes.pop("interval"))
+        try:
+            changes["schedule"] = _check_interval(str(changes.pop("interval")))
+        except ValueError as error:
+            raise InvalidSetting("interval", str(error)) from None
     try:
         JobSettings.model_validate({**(base or {}), **changes})
     except ValidationError as error:
-        raise _named(error) from None
+        raise _first_mistake(error) from None
     return changes
 
 
-def _plain_interval(value: object) -> str:
-    try:
-        return _interval(str(value))
-    except ValueError as error:
-        raise InvalidSetting("interval", str(error)) from None
-
-
-def _named(error: ValidationError) -> InvalidSetting:
+def _first_mistake(error: ValidationError) -> InvalidSetting:
     first = error.errors(include_url=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = f"is not a setting; these are: interval, {', '.join(sorted(JobSettings.model_fields))}"
     field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    if not field:  # of the whole: its message begins with the setting
+    if not field:  # a mistake of the whole model: its message begins with the setting
         field, _, message = message.partition(": ")
     return InvalidSetting(field, message)
-
-
-_EXAMPLE_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-_DAY = timedelta(days=1)
-_WEDNESDAY, _SATURDAY = 2, 5
-
-
-@lru_cache
-def example_market(code: str) -> Market:
-    """The market with sessions of every kind for a year, so that real ones do not decide whether a schedule comes."""
-    known = MARKETS[code]
-    zone = ZoneInfo(known.timezone)
-    days = (date(2026, 1, 1) + number * _DAY for number in range(HORIZON.days))
-    sessions = () if known.always_open else tuple(s for day in days for s in _example_sessions(day, zone))
-    return Market(code, zone, sessions, always_open=known.always_open)
-
-
-def _example_sessions(day: date, zone: ZoneInfo) -> list[Session]:
-    """Every other Wednesday is a holiday."""
-    if day.weekday() >= _SATURDAY or (day.weekday() == _WEDNESDAY and day.toordinal() % 2):
-        return []
-    edges = [datetime.combine(day, time(hour, minute), zone).astimezone(UTC) for hour, minute in _EDGES]
-    phases = (Phase.PRE_MARKET, Phase.REGULAR, Phase.AFTER_HOURS)
-    return [Session(day, phase, *edges[number : number + 2]) for number, phase in enumerate(phases)]
-
-
-_EDGES = ((4, 0), (9, 30), (16, 0), (20, 0))

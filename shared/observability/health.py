@@ -1,7 +1,7 @@
-"""Whether a replica works: its processes leave beats in a folder, and one of them answers for all.
+"""The health of a replica. Its processes write heartbeat files into a folder, and one of them answers for all.
 
-worker-<pid>.json   each worker process: consumers attached, no thread dead, database and publisher answering
-scheduler.json      the scheduler: when its loop last woke, and when the database last answered it
+worker-<pid>.json   of a worker process: consumers attached, no thread dead, database and broker reachable
+scheduler.json      of the scheduler: when its loop last ran, and when it last reached the database
 """
 
 import json
@@ -19,37 +19,38 @@ from shared.observability.metrics import CONTENT_TYPE
 FRESH_SECONDS = 10.0
 
 
-def write_beat(folder: Path, name: str, **facts: object) -> None:
-    """Replace the beat in one step, so that a reader never sees half of it."""
+def write_heartbeat(folder: Path, name: str, **facts: object) -> None:
+    """Replace the heartbeat file in one step, so that a reader never sees half of it."""
     with tempfile.NamedTemporaryFile("w", dir=folder, delete=False) as file:
         json.dump({"at": time.time(), **facts}, file)
     Path(file.name).replace(folder / f"{name}.json")
 
 
-def read_beat(path: Path) -> dict[str, Any]:
-    """The beat, or an empty one that is as old as time."""
+def read_heartbeat(path: Path) -> dict[str, Any]:
+    """The heartbeat with the time ``at`` which it was written, in seconds since 1970, or one from 1970."""
     try:
-        beat: dict[str, Any] = json.loads(path.read_text())
+        heartbeat: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError):
         return {"at": 0.0}
-    return beat
+    return heartbeat
 
 
 def is_fresh(at: float) -> bool:
+    """True for a heartbeat of the last FRESH_SECONDS."""
     return time.time() - at < FRESH_SECONDS
 
 
 def replica_health(folder: Path, processes: int) -> dict[str, Any]:
-    """What works and what does not; healthy when everything does."""
-    workers = [read_beat(path) for path in folder.glob("worker-*.json")]
-    workers = [beat for beat in workers if is_fresh(beat["at"])]
-    scheduler = read_beat(folder / "scheduler.json")
+    """Each check by its name, and ``healthy`` where all of them pass."""
+    workers = [read_heartbeat(path) for path in folder.glob("worker-*.json")]
+    workers = [worker for worker in workers if is_fresh(worker["at"])]
+    scheduler = read_heartbeat(folder / "scheduler.json")
     checks = {
         "workers": len(workers) >= processes,
-        "consumers": bool(workers) and all(all(beat["consumers"].values()) for beat in workers),
-        "threads": bool(workers) and all(beat["threads"] for beat in workers),
-        "database": bool(workers) and all(beat["database"] for beat in workers),
-        "broker": bool(workers) and all(beat["broker"] for beat in workers),
+        "consumers": bool(workers) and all(all(worker["consumers"].values()) for worker in workers),
+        "threads": bool(workers) and all(worker["threads"] for worker in workers),
+        "database": bool(workers) and all(worker["database"] for worker in workers),
+        "broker": bool(workers) and all(worker["broker"] for worker in workers),
         "scheduler": is_fresh(scheduler.get("ticked_at", 0.0)),
     }
     return {"healthy": all(checks.values()), **checks}
@@ -68,7 +69,7 @@ def serve_health(
             elif self.path == "/metrics":
                 self._answer(200, CONTENT_TYPE, metrics())
             else:
-                self._answer(404, "application/json", b'{"error": "only /healthz and /metrics are here"}')
+                self._answer(404, "application/json", b'{"error": "not found: use /healthz or /metrics"}')
 
         def _answer(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)
@@ -78,7 +79,7 @@ def serve_health(
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
-            """Probes every few seconds are no news."""
+            """Log nothing: a probe comes every few seconds."""
 
     server = ThreadingHTTPServer((host, port), Handler)
     Thread(target=server.serve_forever, name="health", daemon=True).start()
@@ -86,5 +87,5 @@ def serve_health(
 
 
 def run_folder() -> Path:
-    """The replica's folder for beats, made by its first process and handed down by the environment."""
+    """The replica's folder for heartbeats. Its first process makes it and passes it on by the environment."""
     return Path(os.environ["PAPERPROFIT_RUN_DIR"])

@@ -1,7 +1,7 @@
-"""A line of the system log: what is kept of a log record, of bounded size and without secrets.
+"""A line of the system log: the parts of a log record that are kept, with a bounded size and without secrets.
 
-``line_of`` runs on the thread that logs, and only takes down what may change afterwards. What costs more is done by
-``row``, on the writer's.
+``line_of`` runs on the thread that logs, and only copies values that may change afterwards. ``row`` does the expensive
+part on the writer's thread.
 """
 
 import json
@@ -22,9 +22,9 @@ from structlog.contextvars import get_contextvars
 
 from shared.contracts.routing import SERVICES
 
-#: Characters of the message, of all fields as JSON, of the error with its traceback, of one field and of one name.
+#: Most characters of the message, of all fields as JSON, of the error with its traceback, of one field, of one name.
 MESSAGE, FIELDS, ERROR, FIELD, NAME = 2_000, 8_192, 32_768, 1_000, 200
-#: Entries of one list or mapping among the fields, and how deep they are followed.
+#: Most entries of one list or mapping among the fields, and most levels of them.
 ENTRIES, DEPTH = 50, 4
 HIDDEN = "***"
 
@@ -35,7 +35,7 @@ _ELSEWHERE = {"level", "logger", "timestamp", "stack_info", "_record", "_from_st
 
 _NAMES = r"passw(?:or)?d|secret|token|authori[sz]ation|api[_-]?key|credential|cookie|private[_-]?key"
 _SECRET_KEY = re.compile(rf"{_NAMES}|(?:database|rabbitmq|broker)_?url|dsn", re.IGNORECASE)
-#: user:password before a host. The lengths are bounded, so that no text takes long.
+#: A user:password before a host. The lengths are bounded, so that no text takes long to search.
 _IN_URL = re.compile(r"(?<=://)([^\s/@:]{0,100}):[^\s/]{1,200}@")
 _ASSIGNED = re.compile(
     rf"((?:{_NAMES})[\w-]{{0,30}}[\"']?\s{{0,3}}[=:]\s{{0,3}})(?:(?:bearer|basic)\s{{1,3}})?"
@@ -45,7 +45,7 @@ _ASSIGNED = re.compile(
 
 
 class Line(NamedTuple):
-    """``fields`` holds JSON values only. The texts may still be too long, and hold secrets."""
+    """A line before its texts are shortened and cleaned of secrets. ``fields`` holds JSON values only."""
 
     at: datetime
     service: str
@@ -60,55 +60,71 @@ class Line(NamedTuple):
     trace_id: str | None = None
 
     def row(self) -> dict[str, Any]:
-        """The values by column, as the database may have them."""
+        """The values by column, shortened and without secrets."""
         clean = Line(*map(redacted, self))
         return {
             **clean._asdict(),
             "message": _shortened(clean.message, MESSAGE),
-            "fields": _bounded(clean.fields),
+            "fields": _bounded_json(clean.fields),
             "error": None if clean.error is None else _without_middle(clean.error, ERROR),
         }
 
 
 def line_of(record: logging.LogRecord, service: str) -> Line:
-    """``service`` is whose line it is, unless the line says otherwise."""
-    said = _said(record)
-    error = said.pop("exception", None) or _error_of(said.pop("exc_info", None) or record.exc_info)
+    """The line of a log record.
+
+    It belongs to the service that the record names, else to the one whose code logs (in the embedded run all services
+    share a process), else to ``service``.
+    """
+    if is_event(record):
+        own: dict[str, Any] = record.msg  # type: ignore[assignment] # structlog puts its event there
+    else:
+        extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        own = {**extra, "event": record.getMessage()}
+    event = {**get_contextvars(), **own}
+    package, _, rest = record.name.partition(".")
+    if event.get("service") in SERVICES:
+        service = str(event.pop("service"))
+    elif package == "services":
+        service = rest.partition(".")[0]
+    error = event.pop("exception", None) or _traceback(event.pop("exc_info", None) or record.exc_info)
     return Line(
         at=datetime.fromtimestamp(record.created, UTC),
-        service=_owner(said, record.name) or service,
+        service=service,
         level=level_name(record.levelno),
         logger=record.name[:NAME],
-        message=str(said.pop("event"))[: 2 * MESSAGE],
+        message=str(event.pop("event"))[: 2 * MESSAGE],
         worker=worker_of(record.process),
         error=error if error is None else _without_middle(str(error), 2 * ERROR),
-        job=_name(said.pop("job", None)),
-        run_id=_uuid(said.pop("run_id", None)),
-        trace_id=_name(said.pop("trace_id", None)),
-        fields=_plain({key: value for key, value in said.items() if key not in _ELSEWHERE}),
+        job=_name(event.pop("job", None)),
+        run_id=_uuid(event.pop("run_id", None)),
+        trace_id=_name(event.pop("trace_id", None)),
+        fields=_plain({key: value for key, value in event.items() if key not in _ELSEWHERE}),
     )
 
 
 def belongs_to_run(record: logging.LogRecord) -> bool:
-    """Whether it was logged on behalf of a job's run."""
+    """True where the record was logged on behalf of a job's run."""
     return (is_event(record) and "run_id" in record.msg) or "run_id" in vars(record) or "run_id" in get_contextvars()
 
 
 def is_event(record: logging.LogRecord) -> bool:
-    """Whether it comes from structlog, which hands on its whole event."""
+    """True where the record comes from structlog, whose message is the whole event."""
     return isinstance(record.msg, dict) and "event" in record.msg
 
 
 def level_name(level: int) -> str:
+    """The standard level at or below the numeric one."""
     return next((name for name in _LEVELS if level >= getattr(logging, name)), "DEBUG")
 
 
 def worker_of(pid: int | None) -> str:
+    """The name of a process: host and process id."""
     return f"{_HOST}:{pid}"
 
 
 def redacted(value: Any) -> Any:
-    """The JSON value without passwords in its texts, and without what PostgreSQL cannot store."""
+    """The JSON value without passwords in its texts, and without characters that PostgreSQL cannot store."""
     if isinstance(value, str):
         storable = value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
         return _ASSIGNED.sub(rf"\1{HIDDEN}", _IN_URL.sub(rf"\1:{HIDDEN}@", storable))
@@ -119,30 +135,14 @@ def redacted(value: Any) -> Any:
     return value
 
 
-def _said(record: logging.LogRecord) -> dict[str, Any]:
-    """The keys of structlog's event, or the message of a library and what it gave along; over those of the context."""
-    if is_event(record):
-        return {**get_contextvars(), **record.msg}  # type: ignore[dict-item] # structlog puts its event there
-    extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
-    return {**get_contextvars(), **extra, "event": record.getMessage()}
-
-
-def _owner(said: dict[str, Any], logger: str) -> str | None:
-    """The service that the line names, or whose code says it; in the embedded run all of them share a process."""
-    if said.get("service") in SERVICES:
-        return str(said.pop("service"))
-    package, _, rest = logger.partition(".")
-    return rest.partition(".")[0] if package == "services" else None
-
-
-def _error_of(exc_info: Any) -> str | None:
-    """The traceback as text: the error itself would keep alive what its frames hold."""
+def _traceback(exc_info: Any) -> str | None:
+    """The traceback as text, because the exception itself would keep the objects of its frames alive."""
     error = sys.exception() if exc_info is True else exc_info[1] if isinstance(exc_info, tuple) else exc_info
     return "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else None
 
 
 def _plain(value: Any, depth: int = DEPTH) -> Any:
-    """As JSON has it, and no longer what somebody may go on changing."""
+    """A copy of the value as JSON, which later changes of the value do not reach."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -164,8 +164,8 @@ def _is_secret(key: str) -> bool:
     return _SECRET_KEY.search(key) is not None
 
 
-def _bounded(fields: Mapping[str, Any]) -> str:
-    """The fields as JSON; of too much, the first that have room."""
+def _bounded_json(fields: Mapping[str, Any]) -> str:
+    """The fields as JSON. Fields for which there is no room are left out, and counted."""
     text = json.dumps(fields, ensure_ascii=False)
     if len(text) <= FIELDS:
         return text
@@ -183,7 +183,7 @@ def _shortened(text: str, most: int) -> str:
 
 
 def _without_middle(text: str, most: int) -> str:
-    """Of a traceback, where it began and, more of it, where it ended."""
+    """The beginning and, three times as long, the end of a text: both ends of a traceback matter."""
     if len(text) <= most:
         return text
     return f"{text[: most // 4]}\n…\n{text[3 + most // 4 - most :]}"

@@ -1,4 +1,4 @@
-"""Logs: structured JSON for machines, or lines for people. Nothing secret is ever a log field."""
+"""Logs on stderr: JSON for machines, or lines for people. No log field ever holds a secret."""
 
 import logging
 import sys
@@ -17,15 +17,15 @@ _SHARED: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
-#: From this level on, what a job's run says is kept in the system log, whatever the terminal shows.
+#: Records of a job's run from this level on are kept in the system log, whatever the terminal shows.
 RUN_LEVEL = logging.INFO
-#: What dramatiq says at every attempt of every consumer while RabbitMQ is away; ServiceConsumer says it once.
+#: Messages of dramatiq at every attempt of every consumer while RabbitMQ is away. ServiceConsumer logs it once.
 _REPEATED = ("Consumer encountered a connection error: %s", "Restarting consumer in %0.2f seconds.")
 _FAILED = "Failed to process message"
 
 
-def is_news(record: logging.LogRecord) -> bool:
-    """Whether nobody else says it: not what dramatiq says of each message that has to wait for the database."""
+def is_informative(record: logging.LogRecord) -> bool:
+    """False for messages of dramatiq that repeat an outage: one for each consumer, or for each message that waits."""
     if not isinstance(record.msg, str):
         return True
     if not record.msg.startswith(_FAILED):
@@ -37,30 +37,16 @@ def is_news(record: logging.LogRecord) -> bool:
 def configure_logs(settings: ServiceSettings) -> None:
     """Send the logs of our code and of the libraries through one formatter to stderr.
 
-    The level of the settings is that of the terminal. Records are made from RUN_LEVEL on, for the system log.
+    The level in the settings applies to stderr. Records are made from RUN_LEVEL on, for the system log.
     """
     shown = logging.getLevelNamesMapping()[settings.log_level]
-    logging.basicConfig(handlers=[_terminal(settings, shown)], level=min(shown, RUN_LEVEL), force=True)
-    for noisy in ("pika", "alembic", "periodiq", "uvicorn.access"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("pika").setLevel(logging.CRITICAL)
-    merge, *others = _SHARED
-    structlog.configure(
-        processors=[merge, _heard(shown), *others, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-
-
-def _terminal(settings: ServiceSettings, shown: int) -> logging.Handler:
     renderer: Any = structlog.processors.JSONRenderer()
     if settings.log_format == "human":
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    handler = logging.StreamHandler()
-    handler.setLevel(shown)
-    handler.addFilter(is_news)
-    handler.setFormatter(
+    stderr = logging.StreamHandler()
+    stderr.setLevel(shown)
+    stderr.addFilter(is_informative)
+    stderr.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -70,16 +56,26 @@ def _terminal(settings: ServiceSettings, shown: int) -> logging.Handler:
             foreign_pre_chain=_SHARED,
         )
     )
-    return handler
+    logging.basicConfig(handlers=[stderr], level=min(shown, RUN_LEVEL), force=True)
+    for noisy in ("pika", "alembic", "periodiq", "uvicorn.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    merge, *others = _SHARED
+    structlog.configure(
+        processors=[merge, _dropping_unused(shown), *others, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
 
 
-def _heard(shown: int) -> Processor:
-    """Drops, before it costs anything, what neither the terminal nor the system log has a use for."""
+def _dropping_unused(shown: int) -> Processor:
+    """Drops, before they cost anything, the events that neither stderr nor the system log keeps."""
 
-    def heard(_logger: Any, method: str, event: EventDict) -> EventDict:
+    def drop_unused(_logger: Any, method: str, event: EventDict) -> EventDict:
         level = structlog.processors.NAME_TO_LEVEL[method]
         if level < shown and (level < RUN_LEVEL or "run_id" not in event):
             raise structlog.DropEvent
         return event
 
-    return heard
+    return drop_unused

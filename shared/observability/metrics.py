@@ -1,6 +1,7 @@
-"""The figures of a replica for Prometheus: the counters of all its processes, and how far its outbox is behind.
+"""The metrics of a replica for Prometheus: the counters of all its processes, and the length and lag of its outbox.
 
-Worker processes count into files of the folder PROMETHEUS_MULTIPROC_DIR; whoever answers the scrape adds them up.
+Worker processes count into files of the folder PROMETHEUS_MULTIPROC_DIR. The process that answers the scrape adds them
+up.
 """
 
 import os
@@ -15,12 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.bus.unit_of_work import ServiceContext
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-#: More rows than this are not counted one by one: a scrape must stay cheap however long the outbox is.
+#: The most rows that a scrape counts, so that it stays cheap however long the outbox is.
 COUNTED_ROWS = 10_000
 
 
 class OutboxCollector:
-    """Rows that wait in the service's outbox, and the age of the oldest; nothing while the database is away."""
+    """Rows in the service's outbox and the age of the oldest. Yields nothing while the database is away."""
 
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
@@ -35,14 +36,14 @@ class OutboxCollector:
         yield self._gauge("paperprofit_outbox_rows", f"Messages not sent yet, counted to {COUNTED_ROWS}", found.rows)
         yield self._gauge("paperprofit_outbox_lag_seconds", "Age of the oldest message not sent yet", found.lag)
 
-    def _gauge(self, name: str, what: str, amount: float) -> GaugeMetricFamily:
-        gauge = GaugeMetricFamily(name, what, labels=["service"])
+    def _gauge(self, name: str, description: str, amount: float) -> GaugeMetricFamily:
+        gauge = GaugeMetricFamily(name, description, labels=["service"])
         gauge.add_metric([self._context.service], float(amount))
         return gauge
 
 
 def exposition(context: ServiceContext) -> bytes:
-    """What a scrape of this replica answers: of all its processes, or of this one where it is alone."""
+    """The text for a scrape: the metrics of all processes of the replica, or of this one where it is the only one."""
     registry = CollectorRegistry()
     registry.register(OutboxCollector(context))
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:

@@ -1,7 +1,7 @@
 """The system log: warnings and errors of all services, and every line of a job's run, as rows of ``jobs.system_log``.
 
-Who logs only adds to a bounded backlog; a thread writes it, many lines with one statement. While the database is away
-the oldest lines go, and a row tells afterwards how many went.
+Logging only adds a line to a bounded backlog. A thread writes the backlog, many lines with one statement. While the
+database is away, the oldest lines are dropped, and a row records later how many they were.
 """
 
 import logging
@@ -19,27 +19,27 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.observability.log_record import Line, belongs_to_run, line_of, worker_of
-from shared.observability.logs import RUN_LEVEL, is_news
+from shared.observability.logs import RUN_LEVEL, is_informative
 from shared.outage import Outage
 from shared.storage.errors import is_transient
 
-#: A line is written at the latest this many seconds after it was logged, or once this many wait.
+#: Lines are written at the latest this many seconds after they were logged, or once this many wait.
 PAUSE_SECONDS, BATCH = 1.0, 500
-#: So many lines wait at most.
-MOST = 10_000
+#: The most lines that wait.
+MAX_LINES = 10_000
 
 
 class Backlog:
-    """The lines that wait, oldest first. A signal handler may log while its thread does: it can take the lock again."""
+    """The lines that wait, oldest first. Its lock is reentrant: a signal handler may log while its thread does."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MAX_LINES) -> None:
         self._lines: deque[Line] = deque(maxlen=most)
         self._dropped = 0
         self._lock = threading.RLock()
         self._enough: SimpleQueue[None] = SimpleQueue()
 
     def put_nowait(self, line: Line) -> None:
-        """Add a line, for which the oldest goes where there is no room."""
+        """Add a line. The oldest line is dropped where there is no room."""
         with self._lock:
             if len(self._lines) == self._lines.maxlen:
                 self._dropped += 1
@@ -48,45 +48,48 @@ class Backlog:
                 self.wake()
 
     def take(self) -> tuple[list[Line], int]:
-        """The next batch, and how many lines were dropped since the last one."""
+        """The next batch, and the number of lines dropped since the last one."""
         with self._lock:
             lines = [self._lines.popleft() for _ in range(min(BATCH, len(self._lines)))]
             dropped, self._dropped = self._dropped, 0
         return lines, dropped
 
     def wait(self, seconds: float) -> None:
-        """Until a batch waits, or the time is over."""
+        """Wait until there is a full batch, or the time is over."""
         with suppress(Empty):
             self._enough.get(timeout=seconds)
 
     def wake(self) -> None:
+        """End a ``wait``."""
         self._enough.put(None)
 
 
 class Collector(QueueHandler):
-    """Adds what belongs into the system log to the backlog; an error in that is told on stderr and never raised.
+    """Adds the lines of the system log to the backlog. An error in that is reported on stderr and never raised.
 
-    ``writer`` is the thread that writes: what it says itself is for the terminal only, or it would never end.
+    ``writer`` is the thread that writes. Its own lines are left out, because each would cause another.
     """
 
     writer: int | None = None
 
     def __init__(self, backlog: Backlog, service: str) -> None:
-        super().__init__(backlog)  # type: ignore[arg-type] # nothing gets from it one by one
+        super().__init__(backlog)  # type: ignore[arg-type] # only put_nowait is used
         self._service = service
         self.setLevel(RUN_LEVEL)
-        self.addFilter(is_news)
-        self.addFilter(self._belongs_here)
-
-    def _belongs_here(self, record: logging.LogRecord) -> bool:
-        return record.thread != self.writer and (record.levelno >= logging.WARNING or belongs_to_run(record))
+        self.addFilter(is_informative)
+        self.addFilter(lambda record: record.thread != self.writer)
+        self.addFilter(lambda record: record.levelno >= logging.WARNING or belongs_to_run(record))
 
     def prepare(self, record: logging.LogRecord) -> Line:
+        """The line, which QueueHandler adds to the backlog."""
         return line_of(record, self._service)
 
 
 class SystemLog(Background):
-    """Collects from its start to its stop, and then writes what is left. A line that does not tell is the unit's."""
+    """Collects lines from its start to its stop, and then writes the rest.
+
+    A line belongs to the context's service unless it names another one.
+    """
 
     def __init__(self, context: ServiceContext) -> None:
         super().__init__("system-log")
@@ -115,31 +118,31 @@ class SystemLog(Background):
         self._write()
 
     def _write(self) -> None:
-        """All that waits, with a statement for each batch; what the database cannot take now waits on."""
-        while lines := self._next():
+        """Write all waiting lines, a batch with each statement. A batch that failed is tried again first.
+
+        A batch that the database refuses for good is dropped, so that it does not hold up the lines after it.
+        """
+        while True:
+            if not self._batch:
+                self._batch, dropped = self._backlog.take()
+                self._dropped += dropped
+            lines = [*self._batch, *([self._loss()] if self._dropped else [])]
+            if not lines:
+                return
             try:
                 with self._context.engine.begin() as connection:
                     insert(connection, lines)
             except (SQLAlchemyError, psycopg.Error) as error:
-                self._failed(error)
+                if not is_transient(error):
+                    self._dropped += len(self._batch)
+                    self._batch = []
+                self.stopping.wait(self._database.failed(error))
                 return
             self._batch, self._dropped = [], 0
             self._database.passed()
 
-    def _next(self) -> list[Line]:
-        """The batch that failed before, or what has come since; and a line about those that are lost."""
-        if not self._batch:
-            self._batch, dropped = self._backlog.take()
-            self._dropped += dropped
-        return [*self._batch, *([self._loss()] if self._dropped else [])]
-
-    def _failed(self, error: Exception) -> None:
-        if not is_transient(error):  # no later try would pass: it must not hold up all that comes after it
-            self._dropped += len(self._batch)
-            self._batch = []
-        self.stopping.wait(self._database.failed(error))
-
     def _loss(self) -> Line:
+        """A line about the dropped ones."""
         return Line(
             at=self._context.clock(),
             service=self._context.service,

@@ -1,8 +1,8 @@
-"""Rate limits that all replicas share, so that together they call no more often than a provider allows.
+"""Rate limits that all replicas share: together they call no more often than a provider allows.
 
-The generic cell rate algorithm: each call takes up its part of the period, and ``full_until`` is when all parts that
-were taken are over. A call passes while they reach no further than a period ahead. One statement decides and takes;
-replicas that call at the same time wait for each other at its row.
+The generic cell rate algorithm: each call takes its part of the period, and ``full_until`` is when all taken parts are
+over. A call passes while they reach at most one period ahead. One statement decides and takes. Replicas that call at
+the same time wait for each other at its row.
 """
 
 import threading
@@ -19,14 +19,14 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Rate(NamedTuple):
-    """So many calls in each period."""
+    """The number of calls that are allowed in each period."""
 
     allowed: int
     period: timedelta
 
 
 class RateLimited(Exception):
-    """The provider allows no call before ``retry_at``; it was not asked."""
+    """The provider was not called, since it allows no call before ``retry_at``."""
 
     def __init__(self, name: str, retry_at: datetime) -> None:
         super().__init__(f"{name} allows no call before {retry_at:%Y-%m-%d %H:%M:%S %Z}")
@@ -35,11 +35,11 @@ class RateLimited(Exception):
 
 
 class RateLimit:
-    """``allowed`` calls at once, and then one for each part of the ``period`` that is over.
+    """``allowed`` calls may come at once, then one for each part of the ``period`` that passes.
 
-    After a rest one period may thus hold nearly twice as many: for a provider that counts strictly, say half of what it
-    allows. The clocks of the replicas should agree: one that is ahead adds to the calls at once, not to those after.
-    ``pause`` waits for so many seconds, and answers True where it was told to stop.
+    After a rest, one period may hold nearly twice as many calls. For a provider that counts strictly, give half of its
+    limit. The replicas' clocks should agree: a clock that is ahead allows more calls at once, but no higher rate.
+    ``pause`` waits for some seconds, and returns True if the process is to stop.
     """
 
     def __init__(
@@ -59,55 +59,51 @@ class RateLimit:
         self._given = {"name": name, "allowed": allowed, "seconds": period.total_seconds(), "room": self._room}
 
     def take(self, *, wait: timedelta = NO_WAIT) -> None:
-        """Take a call; raises RateLimited where its turn would not come within ``wait``.
+        """Take a call, and wait for its turn. Callers that wait go in the order in which they came.
 
-        Who waits has taken its turn already, so those who wait go in the order in which they came.
+        Raises RateLimited if the turn would not come within ``wait``, or the process is to stop.
         """
         now = self._context.clock()
         row = self._execute(_TAKE, now=now, most=now + self._room + wait)
         if row is None:
-            raise RateLimited(self.name, self._refused(now))
+            refused = self._execute(_REFUSE, now=now)
+            raise RateLimited(self.name, max(now, refused.full_until + self._part - self._room))
         turn = row.full_until - self._room
         if turn > now and self._pause((turn - now).total_seconds()):
             raise RateLimited(self.name, turn)
 
-    def _refused(self, now: datetime) -> datetime:
-        """Count it; when a call would pass."""
-        row = self._execute(_REFUSE, now=now)
-        free: datetime = row.full_until + self._part - self._room
-        return max(now, free)
-
     def _execute(self, statement: TextClause, **values: Any) -> Any:
-        """The row that the statement answers with, if any. It commits by itself: a call counts whatever comes of it."""
+        """Return the row of a statement, if any. It has its own transaction, since a call counts even if it fails."""
         with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             return connection.execute(statement, {**self._given, "part": self._part, **values}).first()
 
 
 def rate_limit_rows(connection: Connection, now: datetime) -> list[dict[str, Any]]:
-    """Every limit that was ever used, by name: how many calls it allows, and now, and when the next one may come."""
-    return [_shown(row, now) for row in connection.execute(_ALL)]
-
-
-def _shown(row: Any, now: datetime) -> dict[str, Any]:
-    period = timedelta(seconds=float(row.period_seconds))
-    part = _part(row.allowed, period)
-    free = now + part * row.allowed - max(row.full_until, now)
-    return {
-        "name": row.name,
-        "allowed": row.allowed,
-        "period": period,
-        "available": max(0, free // part),
-        "next_free_at": max(now, now + part - free),
-        "refused": row.refused,
-    }
+    """Read all limits that were ever used, by name, with the calls available now and the time of the next free one."""
+    limits = []
+    for row in connection.execute(_ALL):
+        period = timedelta(seconds=float(row.period_seconds))
+        part = _part(row.allowed, period)
+        free = now + part * row.allowed - max(row.full_until, now)
+        limits.append(
+            {
+                "name": row.name,
+                "allowed": row.allowed,
+                "period": period,
+                "available": max(0, free // part),
+                "next_free_at": max(now, now + part - free),
+                "refused": row.refused,
+            }
+        )
+    return limits
 
 
 def _part(allowed: int, period: timedelta) -> timedelta:
-    """What one call takes up of the period, rounded up: never more calls than are allowed."""
+    """The part of the period that one call takes. It is rounded up, so never more calls pass than are allowed."""
     return _MICROSECOND * -(-(period // _MICROSECOND) // allowed)
 
 
-#: Where the limit was changed, what was taken under the old one reaches no further than a period of the new one.
+#: If the limit has changed, calls under the old one count for at most a period of the new one.
 _FULL_UNTIL = """
 CASE WHEN (l.allowed, l.period_seconds) = (:allowed, CAST(:seconds AS numeric)) THEN l.full_until
      ELSE LEAST(l.full_until, CAST(:now AS timestamptz) + CAST(:room AS interval)) END

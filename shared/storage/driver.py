@@ -1,8 +1,11 @@
-"""psycopg without its cursors, for hot paths: there they, SQLAlchemy and many round trips would take most of the time.
+"""Statements of hot paths, sent through psycopg without its cursors.
 
-Statements are prepared once for each connection, and sent together in one round trip. ``%(name)b::uuid[]`` takes a
-column of values as a binary array, ``%(name)s::numeric[]`` one that ``numbers`` wrote as a literal; ``%(name)s`` takes
-one value that is never None.
+SQLAlchemy, cursors and many round trips would take most of the time there. Statements are prepared once for each
+connection, and sent together in one round trip. Their parameters are:
+
+``%(name)s``             one value that is not None
+``%(name)b::uuid[]``     a sequence of values, sent as a binary array
+``%(name)s::numeric[]``  a literal made by ``numbers``
 """
 
 import re
@@ -33,10 +36,10 @@ COMMIT: Call = ("COMMIT", {})
 _PLACE = re.compile(r"%\((\w+)\)[sb](?:::(\w+)\[\])?")
 _PREPARED = "prepared"
 _NUMBER = count()
-#: Columns of arrays hide from the planner what it would plan for: one plan serves for all. It is kept while tables
-#: grow, so what is looked up has to be looked up by index, however small the table is now; and a bitmap is for many
-#: rows, where most of our probes find none. The settings are only for the statements that are sent with them: NULL
-#: takes each back to its default, so a report in the same transaction is planned for its own values.
+#: The planner cannot see the values in array parameters, so one plan serves all of them. The plan is kept while tables
+#: grow, and must therefore use an index however small the table is now. A bitmap scan suits many rows, and most of our
+#: probes find none. The settings apply only to the statements that are sent with them: NULL resets each to its default,
+#: so that other statements of the transaction are planned for their own values.
 _SETTINGS = {"plan_cache_mode": "'force_generic_plan'", "enable_seqscan": "'off'", "enable_bitmapscan": "'off'"}
 _BY_INDEX = (
     "SELECT " + ", ".join(f"set_config('{name}', {value}, true)" for name, value in _SETTINGS.items())
@@ -44,48 +47,57 @@ _BY_INDEX = (
 _AS_USUAL = ("SELECT " + ", ".join(f"set_config('{name}', NULL, true)" for name in _SETTINGS)).encode()
 _NULL = b"\xff\xff\xff\xff"
 _FIRST_DAY = date(2000, 1, 1).toordinal()
-#: PostgreSQL's own; a timestamp as a float is exact to a quarter of a microsecond.
+#: PostgreSQL's epoch. A timestamp as a float is exact to a quarter of a microsecond.
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 
 
 def driver(connection: Connection) -> Any:
-    """The connection of psycopg, in the same transaction."""
+    """The connection's own psycopg connection, in the same transaction."""
     return connection.connection.driver_connection
 
 
 def fetch(connection: Connection, statement: str, values: Values) -> Rows:
-    """What the statement answers, as named tuples."""
+    """The rows of the statement, as named tuples. Raises psycopg's error."""
     (rows,) = together(connection, (statement, values))
     return rows
 
 
 def together(connection: Connection, *calls: Call) -> list[Rows]:
-    """Run the statements one after the other in one round trip; the rows of each, as named tuples.
+    """Run the statements one after the other in one round trip, and return the rows of each as named tuples.
 
-    Each sees what was committed before it began. Raises psycopg's error of the first one that fails; none after it ran.
+    Each statement sees everything that was committed before it began. Raises psycopg's error of the first statement
+    that fails, and no later statement has run then.
     """
     used = driver(connection)
-    results = run_prepared(used, connection.info.setdefault(_PREPARED, set()), calls)
-    return [_rows(used, result) for result in results]
+    answers: list[Rows] = []
+    for result in run_prepared(used, connection.info.setdefault(_PREPARED, set()), calls):
+        if result.status != ExecStatus.TUPLES_OK or not result.ntuples:
+            answers.append([])
+            continue
+        transformer = Transformer.from_context(used)
+        transformer.set_pgresult(result)
+        names = tuple([(result.fname(number) or b"").decode() for number in range(result.nfields)])
+        answers.append(transformer.load_rows(0, result.ntuples, _row_maker(names)))
+    return answers
 
 
 def forget(connection: Connection) -> None:
-    """After a rollback psycopg drops all statements that were prepared, also ours: they have to be prepared anew."""
+    """Forget the prepared statements, because psycopg drops all of them after a rollback, ours too."""
     if not connection.closed and not connection.invalidated:
         connection.info.pop(_PREPARED, None)
 
 
 def forget_returned(used: Any, record: Any, _state: object) -> None:
-    """The same where a connection goes back to its pool within a transaction, which is rolled back then."""
+    """Do as ``forget`` for a connection that returns to its pool in a transaction, which is then rolled back."""
     if used.pgconn.transaction_status != TransactionStatus.IDLE:
         record.info.pop(_PREPARED, None)
 
 
 def column(kind: str, values: Sequence[Any]) -> bytes:
-    """A column of that type, encoded for several statements that take it."""
+    """A sequence of values of that type, encoded once for several statements. Raises ValueError for numbers."""
     encode = _ARRAYS[kind][1]
     if encode is None:
-        raise ValueError(f"a column of {kind} is a literal")
+        raise ValueError(f"encode a column of {kind} with numbers()")
     return encode(values)
 
 
@@ -95,7 +107,7 @@ def numbers(values: Iterable[Decimal | None]) -> str:
 
 
 class _Parameter(NamedTuple):
-    """``oid`` is PostgreSQL's number of its type where that is known from the statement: of arrays."""
+    """A parameter of a statement. ``oid`` is PostgreSQL's number of its type, which only arrays state."""
 
     name: str
     oid: int | None
@@ -108,7 +120,7 @@ class _Statement(NamedTuple):
     parameters: tuple[_Parameter, ...]
 
     def prepare(self, pgconn: PGconn, values: Values) -> None:
-        """Sends two commands. The name may still be taken: whether a rollback made psycopg drop it cannot be seen."""
+        """Prepare it, with two commands: psycopg may not have dropped the name after a rollback, so close it first."""
         pgconn.send_close_prepared(self.name)
         oids = [_scalar(values[name])[0] if oid is None else oid for name, oid, _ in self.parameters]
         pgconn.send_prepare(self.name, self.sql, oids)
@@ -139,10 +151,10 @@ def _compiled(statement: str) -> _Statement:
 
 
 def run_prepared(used: Any, prepared: set[bytes], calls: Sequence[Call]) -> list[PGresult]:
-    """One round trip; the result of each call."""
+    """Run the calls in one round trip and return the result of each. Raises psycopg's error of the first that fails."""
     pgconn: PGconn = used.pgconn
     begins = pgconn.transaction_status == TransactionStatus.IDLE
-    sent: list[bytes | None] = []  # what each result is of: a prepared statement's name, or None
+    sent: list[bytes | None] = []  # for each result: the statement that it prepared, b"" for a setting, None for a call
     answered = False
     pgconn.enter_pipeline_mode()
     try:
@@ -165,7 +177,7 @@ def run_prepared(used: Any, prepared: set[bytes], calls: Sequence[Call]) -> list
         answered = True
     finally:
         if not answered:
-            used.close()  # nobody would read the rest of its answers
+            used.close()  # the rest of its results was not read
     for name, result in zip(sent, results, strict=True):
         if result.status == ExecStatus.FATAL_ERROR:
             prepared.clear()
@@ -176,7 +188,7 @@ def run_prepared(used: Any, prepared: set[bytes], calls: Sequence[Call]) -> list
 
 
 def _answers(pgconn: PGconn) -> Generator[Wait, Ready, list[PGresult]]:
-    """Send what is buffered and collect the results, up to the end of the pipeline."""
+    """Send the buffered commands, and collect the results up to the end of the pipeline."""
     results: list[PGresult] = []
     wanted = Wait.RW
     while True:
@@ -194,32 +206,23 @@ def _answers(pgconn: PGconn) -> Generator[Wait, Ready, list[PGresult]]:
                 results.append(result)
 
 
-def _rows(used: Any, result: PGresult) -> Rows:
-    if result.status != ExecStatus.TUPLES_OK or not result.ntuples:
-        return []
-    transformer = Transformer.from_context(used)
-    transformer.set_pgresult(result)
-    names = tuple([(result.fname(number) or b"").decode() for number in range(result.nfields)])
-    return transformer.load_rows(0, result.ntuples, _row_maker(names))
-
-
 @lru_cache(maxsize=512)
 def _row_maker(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Any]:
     made: Callable[[Sequence[Any]], Any] = namedtuple("Row", names)._make  # type: ignore[attr-defined]  # noqa: PYI024
     return made
 
 
-#: A string may become anything: its type follows from where it stands.
+#: PostgreSQL's types of single values. The type of a string follows from its place in the statement.
 _SCALARS: dict[type, int] = {datetime: 1184, date: 1082, UUID: 2950, int: 20, str: 0}
 
 
 def _scalar(value: Any) -> tuple[int, bytes]:
-    """PostgreSQL's type and the value as its text."""
+    """PostgreSQL's type of the value, and the value as text."""
     return _SCALARS[type(value)], str(value).encode()
 
 
 def _array(oid: int, encode: Callable[[Any], bytes]) -> Callable[[Sequence[Any]], bytes]:
-    """Encodes an array of that element type in one dimension, as PostgreSQL's binary format has it."""
+    """Encodes a one-dimensional array of that element type in PostgreSQL's binary format."""
 
     def encoded(values: Sequence[Any]) -> bytes:
         if not values:
@@ -230,26 +233,14 @@ def _array(oid: int, encode: Callable[[Any], bytes]) -> Callable[[Sequence[Any]]
     return encoded
 
 
-def _uuid(value: UUID) -> bytes:
-    return b"\0\0\0\x10" + value.int.to_bytes(16, "big")
-
-
 @lru_cache(maxsize=4096)
 def _string(value: str) -> bytes:
     encoded = value.encode()
     return len(encoded).to_bytes(4, "big") + encoded
 
 
-def _bytes(value: bytes) -> bytes:
-    return len(value).to_bytes(4, "big") + value
-
-
 def _time(value: datetime) -> bytes:
     return b"\0\0\0\x08" + round((value.timestamp() - _EPOCH) * 1_000_000).to_bytes(8, "big", signed=True)
-
-
-def _date(value: date) -> bytes:
-    return b"\0\0\0\x04" + (value.toordinal() - _FIRST_DAY).to_bytes(4, "big", signed=True)
 
 
 def _integer(size: int) -> Callable[[int], bytes]:
@@ -257,20 +248,19 @@ def _integer(size: int) -> Callable[[int], bytes]:
     return lambda value: head + value.to_bytes(size, "big", signed=True)
 
 
-def _flag(value: bool) -> bytes:
-    return b"\0\0\0\x01\x01" if value else b"\0\0\0\x01\0"
+_INT4 = _integer(4)
 
-
-#: By PostgreSQL's name of the element type: the array type, and what encodes a column; numbers come as a literal.
+#: By PostgreSQL's name of the element type: the number of the array type, and its encoder (each element's length comes
+#: before it). Numbers have none, because ``numbers`` writes them as a literal.
 _ARRAYS: dict[str, tuple[int, Callable[[Any], bytes] | None]] = {
-    "boolean": (1000, _array(16, _flag)),
-    "bytea": (1001, _array(17, _bytes)),
+    "boolean": (1000, _array(16, lambda value: b"\0\0\0\x01\x01" if value else b"\0\0\0\x01\0")),
+    "bytea": (1001, _array(17, lambda value: len(value).to_bytes(4, "big") + value)),
     "smallint": (1005, _array(21, _integer(2))),
-    "date": (1182, _array(1082, _date)),
-    "int": (1007, _array(23, _integer(4))),
+    "date": (1182, _array(1082, lambda value: _INT4(value.toordinal() - _FIRST_DAY))),
+    "int": (1007, _array(23, _INT4)),
     "bigint": (1016, _array(20, _integer(8))),
     "text": (1009, _array(25, _string)),
     "timestamptz": (1185, _array(1184, _time)),
-    "uuid": (2951, _array(2950, _uuid)),
+    "uuid": (2951, _array(2950, lambda value: b"\0\0\0\x10" + value.int.to_bytes(16, "big"))),
     "numeric": (1231, None),
 }

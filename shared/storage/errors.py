@@ -1,14 +1,14 @@
-"""Which database errors pass by themselves.
+"""Transient database errors: those that pass by themselves.
 
 Exception
 └── sqlalchemy.exc.SQLAlchemyError
-    ├── OperationalError      the server is away, restarting, or refused a lock: wait and try again
-    ├── TimeoutError          the pool is exhausted: the same
+    ├── OperationalError      the server is away, restarting, or refused a lock
+    ├── TimeoutError          the pool is exhausted
     └── ProgrammingError
-        ├── UndefinedTable    another service has not migrated yet: not ready, try again
-        └── UndefinedColumn   its view has not this column yet: the same
+        ├── UndefinedTable    another service has not migrated yet
+        └── UndefinedColumn   a view of another service does not have this column yet
 
-psycopg's own errors, where its connection is used directly, are the same as those.
+psycopg's own errors are treated in the same way where its connection is used directly.
 """
 
 from psycopg import errors as pg
@@ -20,9 +20,9 @@ _SHUTTING_DOWN = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow)
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same work may succeed later without anybody mending anything."""
+    """True where the same work may succeed later although nobody repairs anything."""
     if isinstance(error, (OperationalError, PoolTimeout)):
-        # a statement that took too long would do so again
+        # a statement that took too long would take too long again
         return not isinstance(getattr(error, "orig", None), pg.QueryCanceled)
     if isinstance(error, ProgrammingError):
         return isinstance(error.orig, _NOT_READY)

@@ -1,4 +1,4 @@
-"""Pages of a long table by keyset: each begins after the last row of the one before, however many rows there are."""
+"""Keyset pagination: a page begins after the last row of the page before it, and costs the same on any table size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Keyset:
-    """``select`` ends where WHERE may follow. The columns of ``key`` tell every row apart; the greatest comes first.
+    """A list of rows in descending order of ``key``, whose columns identify a row.
 
-    ``clauses`` are the conditions that filters of their names add; ``:name`` in them is the filter's value. ``table``
-    is put before the columns of the key.
+    ``select`` ends where WHERE may follow. ``clauses`` are the conditions of the filters by name, with ``:name`` for
+    the filter's value. ``table`` is the prefix of the columns of the key, such as ``run.``.
     """
 
     select: str
@@ -25,7 +25,7 @@ class Keyset:
     def page(
         self, connection: Connection, filters: Mapping[str, Any], *, after: Sequence[Any] | None, limit: int
     ) -> list[Record]:
-        """At most ``limit`` rows that obey all filters, after the row whose key is ``after``."""
+        """At most ``limit`` rows that match all filters, after the row whose key is ``after``."""
         key = ", ".join(f"{self.table}{column}" for column in self.key)
         conditions = [self.clauses[name] for name in filters]
         begin = {f"after_{number}": value for number, value in enumerate(after or ())}

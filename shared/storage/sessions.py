@@ -1,13 +1,13 @@
-"""Settings of every PostgreSQL session that we open, and of the TCP connection under it, on both sides.
+"""Settings of every PostgreSQL session that we open, and of its TCP connection, on both sides.
 
-A peer that vanishes without a reset (a machine, a network) is given up after 10 to 15 s. Otherwise its session would
-keep its locks, and a client would wait for its answer, until the kernel has retried for many minutes.
+A peer that vanishes without a reset (a machine, a network) is given up after 10 to 15 s. Otherwise the kernel would
+retry for many minutes, while the peer's session keeps its locks and a client waits for its answer.
 """
 
 from psycopg.conninfo import make_conninfo
 
-#: PostgreSQL compiles a statement that it expects to be expensive, at every execution. Ours are short, and the planner
-#: settings of ``driver`` make cheap plans look expensive.
+#: PostgreSQL compiles each execution of a statement that it expects to be expensive. Our statements are short, but the
+#: planner settings of ``driver`` make cheap plans look expensive.
 NO_JIT = "-c jit=off"
 
 _IDLE_SECONDS = 5

@@ -6,9 +6,10 @@ They are due in an hour, so that orders may come for them at any time before; th
 from datetime import date, timedelta
 from decimal import Decimal
 
-from services.marketdata import official_prices, store
 from services.marketdata.domain.official import Official
 from services.marketdata.domain.sessions import Session
+from services.marketdata.persistence import sessions
+from services.marketdata.usecases import official_prices
 from shared.bus.unit_of_work import ServiceContext
 from shared.clock import utc_now
 from shared.contracts.markets import KnownMarket
@@ -30,8 +31,8 @@ def open_day(fleet: Fleet, seed: int) -> date:
     session = Session(MARKET.code, day, "regular", open_at, close_at, early_close=False)
     engine = make_engine(fleet.urls["marketdata"], name="marketdata")
     with engine.begin() as connection:
-        store.add_markets(connection, [MARKET])
-        store.replace_sessions(connection, [MARKET.code], *EVER, [session])
+        sessions.add_markets(connection, [MARKET])
+        sessions.replace_sessions(connection, [MARKET.code], *EVER, [session])
         moved = "UPDATE marketdata.instruments SET market = %s WHERE symbol = %s"
         connection.exec_driver_sql(moved, (MARKET.code, AUCTIONED))
     engine.dispose()
@@ -42,5 +43,5 @@ def hold_auctions(fleet: Fleet, day: date) -> None:
     engine = make_engine(fleet.urls["marketdata"], name="marketdata")
     with ServiceContext("marketdata", engine).unit_of_work() as uow:
         held = [Official(AUCTIONED, kind, day, PRICE, uow.now, "test") for kind in AuctionKind]
-        official_prices.keep(uow, held)
+        official_prices.record(uow, held)
     engine.dispose()

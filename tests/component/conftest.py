@@ -6,16 +6,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from services.gateway.alerts.evaluator import Alerts
+from services.gateway.alerts.evaluator import Evaluator
 from shared.bus.unit_of_work import ServiceContext
-from tests.component.alert_desk import watching
-from tests.component.auction_desk import move_to_new_york
-from tests.component.currency_desk import open_market
+from tests.component.alert_rows import make_evaluator
+from tests.component.auction_days import move_to_new_york
 from tests.component.documented import DocumentedClient
-from tests.component.exchange_desk import Exchange
-from tests.component.http_desk import KEY, Trader, open_account, push
+from tests.component.foreign_market import open_market
+from tests.component.http_trader import KEY, Trader, open_account, push
+from tests.component.paper_exchange import Exchange
 from tests.component.replicas import two_replicas
-from tests.component.watching import unit_of
+from tests.component.watching import context_of
 from tests.component.webhook import Webhook, webhook
 from tests.conftest import FakeClock, database, running_system
 from tests.support import eventually
@@ -23,13 +23,13 @@ from tests.support import eventually
 
 @pytest.fixture
 def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    with unit_of("gateway", urls, clock) as context:
+    with context_of("gateway", urls, clock) as context:
         yield context
 
 
 @pytest.fixture
-def alerts(gateway: ServiceContext, clock: FakeClock) -> Alerts:
-    return watching(gateway, clock)
+def evaluator(gateway: ServiceContext, clock: FakeClock) -> Evaluator:
+    return make_evaluator(gateway, clock)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def hook() -> Iterator[Webhook]:
 @pytest.fixture
 def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     clock.now = clock.now.replace(hour=12, minute=0, second=1)  # far from where another hour or day begins
-    with unit_of("orders", urls, clock) as context:
+    with context_of("orders", urls, clock) as context:
         yield context
 
 
@@ -53,7 +53,7 @@ def replicas(urls: dict[str, str], clock: FakeClock) -> Iterator[list[ServiceCon
 
 @pytest.fixture
 def exchange(urls: dict[str, str], clock: FakeClock, orders: ServiceContext) -> Iterator[Exchange]:
-    with unit_of("marketdata", urls, clock) as marketdata, unit_of("valuation", urls, clock) as valuation:
+    with context_of("marketdata", urls, clock) as marketdata, context_of("valuation", urls, clock) as valuation:
         yield Exchange(orders, marketdata, valuation, clock)
 
 

@@ -1,4 +1,4 @@
-"""A client that holds the gateway to its own document: each answer must be one that the document describes."""
+"""A test client that asserts that every response is one that the OpenAPI document describes."""
 
 import re
 from functools import cache
@@ -16,6 +16,8 @@ DOCUMENT = document(ENDPOINTS)
 
 
 class DocumentedClient(TestClient):
+    """A client whose responses are checked against the document."""
+
     def request(self, *arguments: Any, **options: Any) -> httpx2.Response:
         answer = super().request(*arguments, **options)
         assert undocumented(answer) == []
@@ -23,23 +25,23 @@ class DocumentedClient(TestClient):
 
 
 def undocumented(answer: httpx2.Response) -> list[str]:
-    """What the document does not say of this answer."""
+    """Return the differences between the response and the document."""
     operation = operation_of(answer.request.method, answer.request.url.path)
     if operation is None:
-        return [] if answer.status_code in {400, 404, 405} else [f"nothing is said of {answer.request.url.path}"]
-    told = operation["responses"].get(str(answer.status_code))
-    if told is None:
-        return [f"{answer.request.url.path} may not answer {answer.status_code}: {answer.text}"]
-    if "content" not in told:
-        return [f"{answer.text} is not nothing"] if answer.content else []
+        return [] if answer.status_code in {400, 404, 405} else [f"{answer.request.url.path} is not documented"]
+    described = operation["responses"].get(str(answer.status_code))
+    if described is None:
+        return [f"{answer.request.url.path} must not return {answer.status_code}: {answer.text}"]
+    if "content" not in described:
+        return [f"the response must be empty: {answer.text}"] if answer.content else []
     media = answer.headers["content-type"].partition(";")[0]
-    if media not in told["content"]:
-        return [f"{media} is none of {list(told['content'])}"]
-    return faults(answer.json(), told["content"][media]["schema"])
+    if media not in described["content"]:
+        return [f"{media} is not one of {list(described['content'])}"]
+    return faults(answer.json(), described["content"][media]["schema"])
 
 
 def operation_of(method: str, path: str) -> Json | None:
-    """The operation of the first path that matches, as the routes are tried in their order."""
+    """Return the operation of the first path that matches, or None. Routes are tried in this order, too."""
     for template, operations in DOCUMENT["paths"].items():
         if method.lower() in operations and _pattern(template).fullmatch(path):
             found: Json = operations[method.lower()]
@@ -48,6 +50,7 @@ def operation_of(method: str, path: str) -> Json | None:
 
 
 def faults(value: Any, schema: Json) -> list[str]:
+    """Return the errors of a value against a schema of the document."""
     whole = {**schema, "components": DOCUMENT["components"]}
     return [f"{error.json_path}: {error.message}" for error in Draft202012Validator(whole).iter_errors(value)]
 

@@ -1,4 +1,4 @@
-"""Several replicas of a service, and work that they do at the same time."""
+"""Several replicas of a service that work at the same time."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,13 +17,13 @@ THREADS = 8
 
 @contextmanager
 def two_replicas(service: str, urls: dict[str, str], clock: Clock) -> Iterator[list[ServiceContext]]:
-    """Two units, each with an engine of its own."""
+    """Two contexts, each with an engine of its own."""
     with ExitStack() as stack:
         yield [stack.enter_context(unit_of(service, urls, clock)) for _ in range(2)]
 
 
 def together(work: Callable[[int], T], threads: int = THREADS) -> list[T]:
-    """What the work answers to each number, done by as many threads that begin at once."""
+    """The results of the work for each number, done by as many threads that begin at the same time."""
     ready = threading.Barrier(threads)
 
     def begin(number: int) -> T:

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from services.marketdata.domain.quote import Quote
-from services.marketdata.prices import take_in
 from services.marketdata.providers import Answer, ProviderState
+from services.marketdata.usecases.update_prices import update_prices
 from shared.bus.unit_of_work import ServiceContext
 from shared.resilience.rate_limits import Rate
 
@@ -51,7 +51,7 @@ class Scripted:
 
 
 def push(marketdata: ServiceContext, lasts: Mapping[str, str | Decimal]) -> int:
-    """Let marketdata take in these last prices as of now, in one batch; the number that were news."""
+    """Let marketdata take in these last prices as of now, in one batch, and return the number of new prices."""
     now = marketdata.clock()
     provider = Scripted(quotes=[made_up_quote(symbol, last, now) for symbol, last in lasts.items()])
-    return take_in(marketdata, provider, provider.poll, interval="1m", length=MINUTE)
+    return update_prices(marketdata, provider, provider.poll, interval="1m", length=MINUTE)

@@ -15,12 +15,12 @@ import psycopg
 from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 
-from services.marketdata import official_prices
 from services.marketdata.domain.official import Official
-from services.marketdata.store import Instrument, add_instruments
+from services.marketdata.persistence.instruments import Instrument, add_instruments
+from services.marketdata.usecases import official_prices
 from services.orders.actors import actors
 from services.orders.usecases.catch_up import catch_up, sweep
-from services.orders.usecases.execute import expire
+from services.orders.usecases.expire import expire
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.accounts import OfAccount
@@ -32,9 +32,9 @@ from shared.contracts.prices import Price
 from shared.contracts.routing import LIVE
 from shared.service import make_middleware
 from shared.storage.engine import make_engine
-from tests.component.auction_desk import WEDNESDAY, sessions_in_new_york, utc
-from tests.component.currency_desk import ABROAD
-from tests.component.deaths import SAFE, Died, Doom, Fate, Mortal, Reaper
+from tests.component.auction_days import WEDNESDAY, sessions_in_new_york, utc
+from tests.component.crashes import NO_CRASH, Crash, CrashInjector, CrashPoint, ProcessCrashed, UnacknowledgedAfterCrash
+from tests.component.foreign_market import ABROAD
 from tests.component.replicas import together
 from tests.component.watching import unit_of
 from tests.simulation import Faults, SimulatedClock, Simulation
@@ -78,7 +78,7 @@ class Priced:
 
 @dataclass(frozen=True)
 class Auctioned:
-    """IBM's official price becomes known; orders may hear of it, or not."""
+    """IBM's official price becomes known. Orders may hear of it, or not."""
 
     kind: AuctionKind
     day: date
@@ -99,7 +99,7 @@ Event = Said | Priced | Auctioned | Worked
 
 @dataclass
 class Exchange:
-    """Two replicas of orders; the first is the one that dies. ``told`` is what was said of each account, by sequence.
+    """Two replicas of orders, of which the first dies. ``told`` are the events of each account, by sequence.
 
     One relay sends what either says, on connections that stay.
     """
@@ -108,7 +108,7 @@ class Exchange:
     other: ServiceContext
     relayed: ServiceContext
     clock: SimulatedClock
-    reaper: Reaper
+    injector: CrashInjector
     faults: Faults
     simulation: Simulation = field(init=False)
     second: Simulation = field(init=False)
@@ -135,7 +135,7 @@ class Exchange:
     def _simulate(self, orders: ServiceContext, seed: int, faults: Faults) -> Simulation:
         contexts = {**self.contexts, "orders": orders}
         random = Random(seed)
-        middleware = [*make_middleware(contexts, random)[:-1], Mortal(contexts, self.reaper)]
+        middleware = [*make_middleware(contexts, random)[:-1], UnacknowledgedAfterCrash(contexts, self.injector)]
         made = Simulation(middleware, clock=self.clock, random=random, faults=faults, queues=QUEUES)
         actors.attach(made, orders)
         nobody.attach(made, self.contexts["valuation"])
@@ -158,10 +158,10 @@ class Exchange:
     @property
     def books(self) -> Engine:
         """For who looks at the books from outside: none of these connections is ever cut."""
-        return self.reaper.executioner
+        return self.injector.killer
 
-    def take(self, event: Event, until: datetime, doom: Doom = SAFE) -> None:
-        """What happens, and all that comes of it until then."""
+    def take(self, event: Event, until: datetime, crash: Crash = NO_CRASH) -> None:
+        """Let the event happen, with all that comes of it until then."""
         match event:
             case Said(sender, message):
                 with self.contexts[sender].unit_of_work() as uow:
@@ -174,9 +174,9 @@ class Exchange:
             case Auctioned():
                 self._auction(event)
             case Worked(job):
-                self._work(job, doom)
-        self._deliver(SAFE if isinstance(event, Worked) else doom, until)
-        if doom.fate is not Fate.NONE:
+                self._work(job, crash)
+        self._deliver(NO_CRASH if isinstance(event, Worked) else crash, until)
+        if crash.point is not CrashPoint.NONE:
             self._recover(until)
 
     def _marketdata(self, statement: str, values: dict[str, Any]) -> None:
@@ -186,37 +186,37 @@ class Exchange:
     def _auction(self, event: Auctioned) -> None:
         official = Official("IBM", event.kind, event.day, event.price, event.held_at, "test")
         with self.contexts["marketdata"].unit_of_work() as uow:
-            official_prices.keep(uow, [official])
+            official_prices.record(uow, [official])
             if not event.told:
                 uow.outgoing.clear()
 
-    def _deliver(self, doom: Doom, until: datetime) -> None:
-        """The doom is that of the first message."""
+    def _deliver(self, crash: Crash, until: datetime) -> None:
+        """The crash is that of the first message."""
         copy = self.simulation.take()
-        if copy is not None and doom.fate is Fate.TWICE:
-            self.reaper.counts[Fate.TWICE] += 1
+        if copy is not None and crash.point is CrashPoint.TWICE:
+            self.injector.counts[CrashPoint.TWICE] += 1
             replicas = (self.simulation, self.second)
             together(lambda number: replicas[number].handle(copy), threads=2)
         elif copy is not None:
-            with self.reaper.over(doom):
+            with self.injector.over(crash):
                 self.simulation.handle(copy)
         self.simulation.run(until=until)
 
     def _recover(self, until: datetime) -> None:
-        """Who died woke no relay: the next poll finds what it had to say. The other replica has its tries, too."""
+        """A crashed replica woke no relay: the next poll finds its messages. The other replica has its tries, too."""
         for simulation in (self.simulation, self.second, self.simulation):
             self.contexts["orders"].committed.set()
             simulation.run(until=until)
 
-    def _work(self, name: str, doom: Doom) -> None:
+    def _work(self, name: str, crash: Crash) -> None:
         job, contexts = JOBS[name], (self.contexts["orders"], self.other)
-        if doom.fate is Fate.TWICE:
-            self.reaper.counts[Fate.TWICE] += 1
+        if crash.point is CrashPoint.TWICE:
+            self.injector.counts[CrashPoint.TWICE] += 1
             together(lambda number: job(contexts[number]), threads=2)
             return
-        with self.reaper.over(doom):
+        with self.injector.over(crash):
             for _ in range(TRIES):
-                with suppress(Died, psycopg.OperationalError, OperationalError):
+                with suppress(ProcessCrashed, psycopg.OperationalError, OperationalError):
                     job(contexts[0])
                     return
         raise AssertionError(f"{name} did not end in {TRIES} tries")
@@ -244,9 +244,9 @@ def exchange(urls: dict[str, str], faults: Faults) -> Iterator[Exchange]:
         contexts = {name: stack.enter_context(unit_of(name, urls, clock)) for name in names}
         other, relayed = (stack.enter_context(unit_of("orders", urls, clock)) for _ in range(2))
         other.committed = relayed.committed = contexts["orders"].committed
-        executioner = make_engine(urls["orders"], name="executioner", pool_size=1)
-        stack.callback(executioner.dispose)
-        yield Exchange(contexts, other, relayed, clock, Reaper(executioner, contexts["orders"].engine), faults)
+        killer = make_engine(urls["orders"], name="killer", pool_size=1)
+        stack.callback(killer.dispose)
+        yield Exchange(contexts, other, relayed, clock, CrashInjector(killer, contexts["orders"].engine), faults)
 
 
 def column(exchange: Exchange, statement: str, **values: Any) -> Sequence[Any]:

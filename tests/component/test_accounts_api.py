@@ -1,4 +1,4 @@
-"""``/api/account`` and ``/api/accounts``: opening, steering, funding and resetting, and reading the books."""
+"""``/api/account`` and ``/api/accounts``: open, configure, fund and reset accounts, and read their books."""
 
 from typing import Any
 from uuid import uuid4
@@ -7,8 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from tests.component.http_desk import KEY, Trader
-from tests.component.operator_desk import actions
+from tests.component.http_trader import KEY, Trader
+from tests.component.job_rows import actions
 from tests.support import eventually, value
 
 RESTING: dict[str, Any] = {"type": "limit", "limit_price": "50", "time_in_force": "gtc"}
@@ -20,8 +20,8 @@ def done(trader: Trader, method: str, path: str, **body: Any) -> Any:
     return answer.json()
 
 
-def noted(trader: Trader) -> list[tuple[Any, ...]]:
-    """What was noted about the account: who, what, before, after."""
+def recorded(trader: Trader) -> list[tuple[Any, ...]]:
+    """Return the recorded actions on the account: who, what, before, after."""
     return [
         (who, what, before, after)
         for who, what, subject, before, after in actions(trader.system)
@@ -30,28 +30,28 @@ def noted(trader: Trader) -> list[tuple[Any, ...]]:
 
 
 def test_an_account_is_opened_with_a_key_of_its_own(market: System, visitor: TestClient) -> None:
-    """The secret is told once: neither the list nor the note of it has it, and the key trades only that account."""
+    """The secret is shown once: neither the list nor the record has it, and the key trades only that account."""
     asked = {"name": "Second", "cash": "5000.50", "settings": {"multiplier": 2}}
     answer = visitor.post("/api/accounts", json=asked, headers=KEY)
     assert (answer.status_code, answer.headers["content-type"]) == (201, "application/json")
     opened = answer.json()
     key = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}
     eventually(lambda: visitor.get("/v2/account", headers=key).status_code == 200)
-    told = visitor.get("/v2/account", headers=key).json()
-    assert (told["id"], told["cash"], told["multiplier"]) == (opened["account_id"], "5000.5", "2")
+    shown = visitor.get("/v2/account", headers=key).json()
+    assert (shown["id"], shown["cash"], shown["multiplier"]) == (opened["account_id"], "5000.5", "2")
     assert visitor.get("/api/accounts", headers=key).status_code == 403  # it trades, and does not operate
     listed = visitor.get("/api/accounts", headers=KEY, params={"limit": 1}).json()
     (newest,) = listed["items"]
-    assert (newest["name"], newest["number"], newest["cash"]) == ("Second", told["account_number"], "5000.5")
+    assert (newest["name"], newest["number"], newest["cash"]) == ("Second", shown["account_number"], "5000.5")
     after = visitor.get("/api/accounts", headers=KEY, params={"cursor": listed["next"]}).json()["items"]
     assert newest["id"] not in [each["id"] for each in after]
-    noted = str(actions(market))
-    assert opened["key_id"] in noted
-    assert opened["secret_key"] not in noted + str(listed)
+    recorded = str(actions(market))
+    assert opened["key_id"] in recorded
+    assert opened["secret_key"] not in recorded + str(listed)
 
 
-def test_settings_are_changed_before_whatever_is_asked_next(trader: Trader) -> None:
-    """A PUT, and an order right after it that only the new settings allow; who did it is noted."""
+def test_settings_apply_to_the_next_request(trader: Trader) -> None:
+    """A PUT, then an order that only the new settings allow. The operator's action is recorded."""
     before = done(trader, "GET", "settings")
     assert (before["multiplier"], before["shorting"]) == (1, False)
     wanted = {"shorting": True, "fills": {"commission": {"kind": "per_share", "rate": "0.01"}}}
@@ -59,7 +59,7 @@ def test_settings_are_changed_before_whatever_is_asked_next(trader: Trader) -> N
     assert trader.order(side="sell")["status"] == "accepted"
     assert (after["shorting"], after["fills"]["commission"]["rate"], after["multiplier"]) == (True, "0.01", 1)
     assert done(trader, "GET", "settings") == after
-    assert noted(trader)[1:] == [(trader.key["APCA-API-KEY-ID"], "configure_account", before, after)]
+    assert recorded(trader)[1:] == [(trader.key["APCA-API-KEY-ID"], "configure_account", before, after)]
     trader.ask("DELETE", "/orders")
 
 
@@ -76,30 +76,30 @@ def test_settings_are_changed_before_whatever_is_asked_next(trader: Trader) -> N
         ({"strategies": {"not-an-id": {}}}, "strategies.not-an-id.[key]"),
     ],
 )
-def test_wrong_settings_are_named_and_change_nothing(trader: Trader, body: dict[str, Any], field: str | None) -> None:
-    """By the contract's own rules; a JSON number is as good as a string."""
+def test_a_wrong_setting_is_named_and_changes_nothing(trader: Trader, body: dict[str, Any], field: str | None) -> None:
+    """By the contract's own rules. A JSON number is as good as a string."""
     before = done(trader, "GET", "settings")
     answer = trader.ask("PUT", "/api/account/settings", json=body)
     assert (answer.status_code, answer.json().get("field")) == ((422, field) if field else (202, None))
     assert field is None or done(trader, "GET", "settings") == before
 
 
-def test_cash_is_paid_in_and_out_and_only_what_is_free(trader: Trader) -> None:
-    """A withdrawal beyond what orders have reserved is a 403 with the amounts."""
+def test_cash_is_deposited_and_free_cash_is_withdrawn(trader: Trader) -> None:
+    """A withdrawal of more than orders leave unreserved is a 403 with the amounts."""
     paid = done(trader, "POST", "transfers", amount="250.25")
     assert (paid["amount"], paid["booked_at"] is None) == ("250.25", False)
     trader.order(**RESTING)
     answer = trader.refused("POST", "/api/account/transfers", json={"amount": "-100000"})
     assert answer == (403, "only 99750.25 can be withdrawn (requested: 100000)")
     done(trader, "POST", "transfers", amount="-99750.25")
-    told = trader.get("/account")
-    assert (told["cash"], told["buying_power"]) == ("500", "0")
-    assert [each[1] for each in noted(trader)] == ["open_account", *["move_cash"] * 3]
+    shown = trader.get("/account")
+    assert (shown["cash"], shown["buying_power"]) == ("500", "0")
+    assert [each[1] for each in recorded(trader)] == ["open_account", *["move_cash"] * 3]
     trader.ask("DELETE", "/orders")
 
 
 def test_a_repeated_transfer_is_booked_once(trader: Trader) -> None:
-    """By its id, which another amount may not use again."""
+    """A transfer id cannot be used again for another amount."""
     body = {"amount": "10", "transfer_id": str(uuid4())}
     first = done(trader, "POST", "transfers", **body)
     assert done(trader, "POST", "transfers", **body) == first
@@ -108,20 +108,20 @@ def test_a_repeated_transfer_is_booked_once(trader: Trader) -> None:
     assert trader.get("/account")["cash"] == "100010"
 
 
-def test_what_is_not_answered_in_time_is_told_as_on_its_way(trader: Trader) -> None:
-    """And is done all the same."""
+def test_a_request_without_an_answer_in_time_is_pending(trader: Trader) -> None:
+    """The transfer and the reset are booked later all the same."""
     with trader.unanswered():
         pending = done(trader, "POST", "transfers", amount="10")
         assert pending["booked_at"] is None
         begun = done(trader, "POST", "reset", cash="7")
-        assert (begun["generation"], begun["begun_at"]) == (None, None)
+        assert (begun["generation"], begun["reset_at"]) == (None, None)
     eventually(lambda: trader.get("/account")["cash"] == "7")
     again = done(trader, "POST", "transfers", amount="10", transfer_id=pending["transfer_id"])
     assert again["booked_at"]
 
 
-def test_a_reset_begins_again_and_keeps_the_books(trader: Trader) -> None:
-    """Open orders are canceled, nothing is held, and P&L counts from the new cash; the first life stays readable."""
+def test_a_reset_cancels_orders_and_drops_positions_and_keeps_the_books(trader: Trader) -> None:
+    """P&L counts from the new cash, and the books of the first generation stay readable."""
     trader.filled("100")
     trader.filled("101", side="sell", qty="4")
     resting = trader.order(**RESTING)
@@ -129,16 +129,16 @@ def test_a_reset_begins_again_and_keeps_the_books(trader: Trader) -> None:
     assert (begun["generation"], begun["cash"]) == (2, "2000")
     assert trader.get(f"/orders/{resting['id']}")["status"] == "canceled"
     assert trader.get("/positions") == []
-    told = trader.get("/account")
-    assert (told["cash"], told["equity"], told["unrealized_pl"]) == ("2000", "2000", "0")
-    (trade,) = done(trader, "GET", "trades")["items"]
+    shown = trader.get("/account")
+    assert (shown["cash"], shown["equity"], shown["unrealized_pl"]) == ("2000", "2000", "0")
+    (trade,) = done(trader, "GET", "round-trips")["items"]
     assert (trade["generation"], trade["side"], trade["qty"], trade["realized_pl"]) == (1, "long", "4", "3.92")
     ledger = trader.get("/api/account/ledger", generation=2)["items"]
     assert [(entry["kind"], entry["capital"]) for entry in ledger] == [("deposit", "2000")]
 
 
 def test_the_ledger_is_read_page_by_page_and_adds_up(trader: Trader) -> None:
-    """The newest first; cash is the sum of its entries, and each balances."""
+    """The newest entry comes first, cash is the sum of all entries, and each entry balances."""
     trader.filled("100")
     trader.filled("101", side="sell")
     first = trader.get("/api/account/ledger", limit=2)
@@ -156,16 +156,18 @@ def test_the_ledger_is_read_page_by_page_and_adds_up(trader: Trader) -> None:
 
 
 def test_round_trips_are_filtered_and_paged(trader: Trader) -> None:
-    """By symbol, side and the time of their close."""
+    """By symbol, side and the time of closing."""
     for last in ("100", "101"):
         trader.filled(last)
         trader.filled(last, side="sell")
-    first = trader.get("/api/account/trades", limit=1)
+    first = trader.get("/api/account/round-trips", limit=1)
     (later,) = first["items"]
-    (earlier,) = trader.get("/api/account/trades", cursor=first["next"])["items"]
+    (earlier,) = trader.get("/api/account/round-trips", cursor=first["next"])["items"]
     assert later["closed_at"] > earlier["closed_at"]
-    assert trader.get("/api/account/trades", to=later["closed_at"], symbol="AAPL", side="long")["items"] == [earlier]
-    assert trader.get("/api/account/trades", side="short")["items"] == []
+    assert trader.get("/api/account/round-trips", to=later["closed_at"], symbol="AAPL", side="long")["items"] == [
+        earlier
+    ]
+    assert trader.get("/api/account/round-trips", side="short")["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -179,11 +181,11 @@ def test_round_trips_are_filtered_and_paged(trader: Trader) -> None:
         ("POST", "reset", {}, "cash"),
         ("GET", "ledger?kind=a%01", None, "kind"),
         ("GET", "ledger?cursor=1", None, "cursor"),
-        ("GET", "trades?side=wide", None, "side"),
-        ("GET", "trades?generation=0", None, "generation"),
+        ("GET", "round-trips?side=wide", None, "side"),
+        ("GET", "round-trips?generation=0", None, "generation"),
     ],
 )
-def test_wrong_input_is_named_and_moves_nothing(
+def test_a_wrong_field_is_named_and_moves_no_cash(
     trader: Trader, method: str, path: str, body: dict[str, Any] | None, field: str
 ) -> None:
     """A 422 under /api names its field."""
@@ -208,10 +210,10 @@ def test_wrong_input_is_named_and_moves_nothing(
         ({"account_id": str(uuid4())}, "account_id"),
     ],
 )
-def test_an_account_that_cannot_be_is_not_opened(
+def test_an_account_with_a_wrong_field_is_not_opened(
     market: System, visitor: TestClient, change: dict[str, Any], field: str
 ) -> None:
-    """No account, no key, no note."""
+    """No account, no key and no record is stored."""
     engine = market.contexts["gateway"].engine
     keys = "SELECT count(*) FROM gateway.api_keys"
     before = (value(engine, keys), len(actions(market)))
@@ -221,11 +223,11 @@ def test_an_account_that_cannot_be_is_not_opened(
 
 
 def test_a_key_that_only_trades_reads_the_books_and_changes_nothing(market: System, visitor: TestClient) -> None:
-    """A bot cannot lift its own limits, nor pay itself."""
+    """A bot cannot lift its own limits, nor fund itself."""
     opened = visitor.post("/api/accounts", json={"name": "bot", "cash": "1"}, headers=KEY).json()
     key = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}
     eventually(lambda: visitor.get("/v2/account", headers=key).status_code == 200)
-    for path in ("settings", "ledger", "trades"):
+    for path in ("settings", "ledger", "round-trips"):
         assert visitor.get(f"/api/account/{path}", headers=key).status_code == 200
     for method, path in (("PUT", "settings"), ("POST", "transfers"), ("POST", "reset")):
         assert visitor.request(method, f"/api/account/{path}", headers=key, json={}).status_code == 403

@@ -1,4 +1,4 @@
-"""The rows of alerts on a real PostgreSQL: one for each alert however often and by whomever it is evaluated."""
+"""The rows of alerts on a real PostgreSQL: one for each alert, however many replicas evaluate it how often."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,21 +9,21 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.gateway.alerts import rules
-from services.gateway.alerts.evaluator import Alerts
+from services.gateway.alerts.evaluator import Evaluator
 from shared.bus.amqp.management import ManagementRefused
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.unit_of_work import ServiceContext
-from tests.component.alert_desk import (
+from tests.component.alert_rows import (
     add_job,
     add_outcomes,
-    evaluate_until_over,
+    evaluate_until_resolved,
     execute,
     held_before,
+    make_evaluator,
     notifications,
     open_alerts,
-    watching,
 )
-from tests.component.watching import statements, unit_of
+from tests.component.watching import context_of, statements
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
@@ -36,41 +36,43 @@ def fail(context: ServiceContext, clock: FakeClock, job: str, times: int = 3) ->
 
 
 def test_an_alert_that_stands_is_one_row_with_the_latest_facts(
-    gateway: ServiceContext, alerts: Alerts, clock: FakeClock
+    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock
 ) -> None:
-    """Evaluated again, it is seen again; it is logged once when it opens and once when it is over."""
+    """Each evaluation updates the row. The alert is logged once when it opens and once when it is resolved."""
     add_job(gateway, "revalue")
     fail(gateway, clock, "revalue")
     with capture_logs() as logs:
-        alerts.evaluate()
+        evaluator.evaluate()
         opened_at = clock.now
         clock.move(seconds=5)
         fail(gateway, clock, "revalue", 1)
-        alerts.evaluate()
+        evaluator.evaluate()
         (row,) = notifications(gateway)
         assert (row.opened_at, row.seen_at, row.resolved_at) == (opened_at, clock.now, None)
         assert row.facts["failed_at"] == (clock.now - timedelta(seconds=1)).isoformat()
         add_outcomes(gateway, clock, "revalue", ["succeeded"])
-        evaluate_until_over(alerts, clock)
+        evaluate_until_resolved(evaluator, clock)
     (row,) = notifications(gateway)
     assert row.resolved_at == clock.now
-    assert [entry["event"] for entry in logs] == ["alert", "alert is over"]
+    assert [entry["event"] for entry in logs] == ["alert opened", "alert resolved"]
 
 
-def test_an_alert_that_is_absent_once_does_not_flap(gateway: ServiceContext, alerts: Alerts, clock: FakeClock) -> None:
-    """What comes back before two evaluations have missed it is the same alert; what comes back later is another."""
+def test_an_alert_that_is_absent_once_does_not_flap(
+    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock
+) -> None:
+    """An alert that returns before two evaluations have missed it is the same one. Later it is another."""
     _open_breaker(gateway, clock)
     for absences in (1, 1, 2):
-        alerts.evaluate()
+        evaluator.evaluate()
         assert open_alerts(gateway) == [("breaker_open", "yahoo")]
         execute(gateway, "UPDATE jobs.breakers SET state = 'closed'")
         for _ in range(absences):
             clock.move(seconds=5)
-            alerts.evaluate()
+            evaluator.evaluate()
         execute(gateway, "UPDATE jobs.breakers SET state = 'open'")
         clock.move(seconds=1)
     assert len(notifications(gateway)) == 1
-    alerts.evaluate()
+    evaluator.evaluate()
     assert len(notifications(gateway)) == 2
     assert open_alerts(gateway) == [("breaker_open", "yahoo")]
 
@@ -84,16 +86,16 @@ def _open_breaker(context: ServiceContext, clock: FakeClock) -> None:
 
 
 def test_evaluators_at_the_same_time_make_one_row(urls: dict[str, str], clock: FakeClock) -> None:
-    """Four replicas side by side: each alert opens once, is resolved once, and none of them trips on another."""
+    """With four replicas each alert opens once and is resolved once, and no evaluation fails."""
     with ExitStack() as stack:
-        contexts = [stack.enter_context(unit_of("gateway", urls, clock)) for _ in range(EVALUATORS)]
-        all_alerts = [watching(context, clock) for context in contexts]
+        contexts = [stack.enter_context(context_of("gateway", urls, clock)) for _ in range(EVALUATORS)]
+        all_alerts = [make_evaluator(context, clock) for context in contexts]
         pool = stack.enter_context(ThreadPoolExecutor(EVALUATORS))
         gate = threading.Barrier(EVALUATORS, timeout=20)
 
-        def evaluate(alerts: Alerts) -> bool:
+        def evaluate(evaluator: Evaluator) -> bool:
             gate.wait()
-            return alerts.evaluate()
+            return evaluator.evaluate()
 
         _open_breaker(contexts[0], clock)
         for number in range(1, ROUNDS + 1):
@@ -105,55 +107,53 @@ def test_evaluators_at_the_same_time_make_one_row(urls: dict[str, str], clock: F
             assert len(notifications(contexts[0])) == number
 
 
-def test_while_one_evaluates_another_leaves_it_to_it(
-    gateway: ServiceContext, alerts: Alerts, clock: FakeClock, urls: dict[str, str]
+def test_only_one_replica_evaluates_at_a_time(
+    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock, urls: dict[str, str]
 ) -> None:
-    """It neither waits nor writes."""
-    with unit_of("gateway", urls, clock) as other, ThreadPoolExecutor(1) as pool:
+    """The other neither waits nor writes."""
+    with context_of("gateway", urls, clock) as other, ThreadPoolExecutor(1) as pool:
         with held_before(other.engine, "jobs.breakers") as (reached, go_on):
-            evaluated = pool.submit(watching(other, clock).evaluate)
+            evaluated = pool.submit(make_evaluator(other, clock).evaluate)
             assert reached.wait(20)
-            assert not alerts.evaluate()
+            assert not evaluator.evaluate()
             go_on.set()
         assert evaluated.result(20)
-    assert alerts.evaluate()
+    assert evaluator.evaluate()
 
 
-def test_queues_that_nobody_tells_of_neither_open_nor_resolve_an_alert(
-    gateway: ServiceContext, clock: FakeClock
-) -> None:
-    """While the management API is away the alert stands, and that it is away is said once; back, it is resolved."""
-    told: list[QueueFigures] | None = [QueueFigures("orders.commands", 4, 0, 1, 0.0, 0.0, 400.0)]
+def test_queues_without_figures_neither_open_nor_resolve_an_alert(gateway: ServiceContext, clock: FakeClock) -> None:
+    """While the management API is away, the alert stands and one line is logged. It is resolved afterwards."""
+    queues: list[QueueStats] | None = [QueueStats("orders.commands", 4, 0, 1, 0.0, 0.0, 400.0)]
 
-    def figures() -> list[QueueFigures]:
-        if told is None:
+    def figures() -> list[QueueStats]:
+        if queues is None:
             raise ManagementRefused("GET queues: 503")
-        return told
+        return queues
 
-    alerts = watching(gateway, clock, figures)
-    alerts.evaluate()
-    told = None
+    evaluator = make_evaluator(gateway, clock, figures)
+    evaluator.evaluate()
+    queues = None
     with capture_logs() as logs:
-        evaluate_until_over(alerts, clock)
+        evaluate_until_resolved(evaluator, clock)
         assert open_alerts(gateway) == [("queue_old", "orders.commands")]
-        told = []
-        alerts.evaluate()
+        queues = []
+        evaluator.evaluate()
     assert open_alerts(gateway) == []
     assert [entry["event"] for entry in logs] == [
         "RabbitMQ's management API is away; waiting for it",
         "RabbitMQ's management API is back",
-        "alert is over",
+        "alert resolved",
     ]
 
 
-def test_alerts_are_evaluated_on_a_thread_of_their_own_and_outlive_the_database(
+def test_the_evaluator_runs_on_its_own_thread_and_outlives_the_database(
     gateway: ServiceContext, clock: FakeClock, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connections are cut while it runs; one line says so, and alerts open again."""
+    """Its connections are cut while it runs. One line is logged, and it goes on when the database is back."""
     monkeypatch.setattr("services.gateway.alerts.evaluator.EVERY_SECONDS", 0.01)
     _open_breaker(gateway, clock)
-    alerts = watching(gateway, clock)
-    alerts.start()
+    evaluator = make_evaluator(gateway, clock)
+    evaluator.start()
     try:
         eventually(lambda: open_alerts(gateway))
         with capture_logs() as logs:
@@ -163,15 +163,15 @@ def test_alerts_are_evaluated_on_a_thread_of_their_own_and_outlive_the_database(
                 "the database is away; waiting for it",
                 "the database is back",
             ]
-        assert alerts.alive
+        assert evaluator.alive
     finally:
-        alerts.stop()
-    assert not alerts.alive
+        evaluator.stop()
+    assert not evaluator.alive
 
 
 def _cut_off(context: ServiceContext, urls: dict[str, str]) -> None:
-    """End the sessions of the unit's engine until one of them was at work."""
-    with unit_of("gateway", urls) as cutting:
+    """Terminate the sessions of the engine until one of them was busy."""
+    with context_of("gateway", urls) as cutting:
         cut = (
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
             " AND usename = current_user AND datname = current_database() AND state <> 'idle'"
@@ -180,29 +180,29 @@ def _cut_off(context: ServiceContext, urls: dict[str, str]) -> None:
 
 
 def test_an_evaluation_takes_as_many_statements_for_200_jobs_as_for_one(
-    gateway: ServiceContext, alerts: Alerts, clock: FakeClock
+    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock
 ) -> None:
-    """All of them failing, and their alerts opened, touched and resolved."""
+    """All of them fail, and their alerts are opened, updated and resolved."""
 
     def counted(first: int, last: int) -> set[int]:
         names = [f"job_{number}" for number in range(first, last)]
         for name in names:
             add_job(gateway, name)
         _finish_all(gateway, names, clock, "failed", 3)
-        found = {_statements(gateway, alerts), _statements(gateway, alerts)}
+        found = {_statements(gateway, evaluator), _statements(gateway, evaluator)}
         assert len(open_alerts(gateway)) == len(names)
         clock.move(seconds=20)
         _finish_all(gateway, names, clock, "succeeded", 1)
-        found.add(_statements(gateway, alerts))
+        found.add(_statements(gateway, evaluator))
         assert open_alerts(gateway) == []
         return found
 
     assert counted(0, 1) == counted(1, 201)
 
 
-def _statements(context: ServiceContext, alerts: Alerts) -> int:
+def _statements(context: ServiceContext, evaluator: Evaluator) -> int:
     with statements(context.engine) as seen:
-        alerts.evaluate()
+        evaluator.evaluate()
     return len(seen)
 
 
@@ -220,7 +220,7 @@ def _finish_all(context: ServiceContext, jobs: list[str], clock: FakeClock, outc
 
 
 def test_the_last_runs_of_a_job_are_read_off_the_index(gateway: ServiceContext, clock: FakeClock) -> None:
-    """However many runs there are, an evaluation reads a few rows of each job, and those that are under way."""
+    """However many runs there are, an evaluation reads a few rows of each job, and the active runs."""
     add_job(gateway, "often")
     for _ in range(100):
         _finish_all(gateway, ["often"], clock, "succeeded", 200)
@@ -235,5 +235,5 @@ def test_the_last_runs_of_a_job_are_read_off_the_index(gateway: ServiceContext, 
 
 
 def _plan(context: ServiceContext, sql: str, clock: FakeClock) -> str:
-    values = {"now": clock.now, "begun": clock.now, "missed": clock.now - rules.MISSED_IS_NEW}
+    values = {"now": clock.now, "since": clock.now, "missed": clock.now - rules.MISSED_IS_NEW}
     return "\n".join(row[0] for row in rows(context.engine, f"EXPLAIN {sql}", **values))

@@ -8,15 +8,15 @@ import pytest
 
 from services.orders.persistence.invariants import broken
 from shared.contracts.accounts import ResetAccount
-from tests.component.auction_desk import FRIDAY, MONDAY, WEDNESDAY, at, become_known, hold, utc
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.auction_days import FRIDAY, MONDAY, WEDNESDAY, at, become_known, hold, utc
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.component.watching import statements
 from tests.support import rows
 
 
 @pytest.mark.parametrize(("tif", "kind"), [("opg", "open"), ("cls", "close")])
 def test_an_order_for_an_auction_trades_at_its_official_price(floor: Exchange, tif: str, kind: str) -> None:
-    """At the market and within the limit; no price before it, however good, fills it, and what it reserved is free."""
+    """At the market and within the limit. No price before it, however good, fills it, and what it reserved is free."""
     account = floor.open()
     floor.price("AAPL 99/101 100")
     market = floor.submit(account, "buy 10 AAPL market", time_in_force=tif)
@@ -57,7 +57,7 @@ def test_an_auction_is_for_its_own_orders_alone(floor: Exchange) -> None:
 
 
 def test_a_share_of_the_auction_s_volume_and_the_rest_is_canceled(floor: Exchange) -> None:
-    """A tenth of 500, by price and time, whoever owns the order; each is told what became of it."""
+    """A tenth of 500, by price and time, whoever owns the order. Each is told what became of it."""
     first, second = (floor.open(fills={"participation": "0.1"}) for _ in range(2))
     late = floor.submit(first, "buy 30 AAPL limit", limit_price="101", time_in_force="opg")
     eager = floor.submit(second, "buy 15 AAPL limit", limit_price="102", time_in_force="opg")
@@ -73,7 +73,7 @@ def test_a_share_of_the_auction_s_volume_and_the_rest_is_canceled(floor: Exchang
 
 
 def test_a_sale_closes_and_a_short_opens_in_an_auction(floor: Exchange) -> None:
-    """What is held is sold at the close, with its profit; what is not is sold short."""
+    """Shares that are held are sold at the close, with their profit. Others are sold short."""
     account = floor.open(**MARGIN)
     floor.submit(account, "buy 10 AAPL market", time_in_force="opg")
     at(floor, "14:31")
@@ -130,7 +130,7 @@ def test_a_market_that_never_closes_has_no_auction(exchange: Exchange) -> None:
 
 
 def test_orders_of_one_command_each_find_their_auction(floor: Exchange) -> None:
-    """And one statement more is all that it takes; none, where no order is for an auction."""
+    """It takes one statement more, or none where no order is for an auction."""
     account = floor.open()
     with statements(floor.orders.engine) as plain:
         floor.submit(account, "buy 1 AAPL market")
@@ -212,7 +212,7 @@ def test_an_order_whose_auction_has_no_price_expires(floor: Exchange) -> None:
 
 
 def test_an_order_stays_while_its_auction_is_held(floor: Exchange) -> None:
-    """From two minutes before the open it can be neither canceled nor replaced; an hour after it, without a price, it
+    """From two minutes before the open it can be neither canceled nor replaced. An hour after it, without a price, it
     can again.
     """
     account = floor.open()
@@ -250,7 +250,7 @@ def test_a_replace_may_bring_an_order_into_an_auction_and_out_of_it(floor: Excha
 
 
 def test_a_reset_ends_an_order_that_cannot_be_canceled(floor: Exchange) -> None:
-    """What the service ends by itself does not wait for an auction."""
+    """An order that the service ends by itself does not wait for an auction."""
     account = floor.open()
     waiting = floor.submit(account, "buy 10 AAPL market", time_in_force="opg")
     at(floor, "14:29")
@@ -269,5 +269,5 @@ def test_the_proof_finds_a_fill_that_was_none_of_the_auction_s(floor: Exchange) 
             connection.exec_driver_sql(f"UPDATE orders.fills SET {wrong}")
             found = dict(broken(connection))
             connection.rollback()
-        assert "what is for an auction fills there alone, and nothing else does, at its price" in found, wrong
+        assert "an order for an auction fills in it alone, at its price, and no other order does" in found, wrong
     assert floor.status(buying) == "filled"

@@ -1,4 +1,4 @@
-"""Orders for the auctions over HTTP, and the official prices: the official client's words, and refusals by name."""
+"""Orders for the auctions over HTTP, and official prices: the official client's requests, and rejections."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 
 from embedded.system import System
 from services.marketdata.domain.sessions import Session
-from services.marketdata.store import replace_sessions
+from services.marketdata.persistence.sessions import replace_sessions
 from shared.clock import utc_now
 from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY, Trader, open_account, push
+from tests.component.http_trader import KEY, Trader, open_account, push
 from tests.support import eventually
 
 HOUR = timedelta(hours=1)
@@ -33,7 +33,7 @@ def client(system: System) -> Iterator[TestClient]:
 
 @pytest.fixture
 def trader(system: System, client: TestClient) -> Iterator[Trader]:
-    """AAPL trades in New York, where the market opens in an hour for three."""
+    """Open an account. AAPL trades in New York, where the market opens in an hour for three hours."""
     push(system, "100")
     with system.contexts["marketdata"].engine.begin() as connection:
         connection.exec_driver_sql("UPDATE marketdata.instruments SET market = 'XNYS' WHERE symbol = 'AAPL'")
@@ -44,14 +44,14 @@ def trader(system: System, client: TestClient) -> Iterator[Trader]:
 
 
 def opens_at(trader: Trader, at: datetime) -> None:
-    """The only trading day that is known begins then."""
+    """Make this day the only known trading day, with its open at this time."""
     session = Session("XNYS", TODAY, "regular", at, at + 3 * HOUR, early_close=False)
     with trader.system.contexts["marketdata"].engine.begin() as connection:
         replace_sessions(connection, ["XNYS"], TODAY - timedelta(9), TODAY + timedelta(9), [session])
 
 
 def test_an_order_for_the_open_fills_at_the_official_price(trader: Trader) -> None:
-    """As the official client asks for it; the exchange then opens earlier than it had announced."""
+    """The official client submits it. The exchange then opens earlier than announced."""
     terms: dict[str, Any] = {"symbol": "AAPL", "qty": 10, "side": OrderSide.BUY, "time_in_force": TimeInForce.OPG}
     market = Order(**trader.order(**MarketOrderRequest(**terms).to_request_fields()))
     away = Order(**trader.order(**LimitOrderRequest(**terms, limit_price=99.5).to_request_fields()))
@@ -74,21 +74,21 @@ def test_an_order_for_the_open_fills_at_the_official_price(trader: Trader) -> No
     ("terms", "says"),
     [
         ({"time_in_force": "opg", "symbol": "IBM"}, "IBM has no auction: its market never closes"),
-        ({"time_in_force": "cls", "order_class": "bracket"}, "an order of class bracket"),
-        ({"time_in_force": "opg", "type": "stop", "stop_price": "5"}, "opg goes with market and limit orders only"),
+        ({"time_in_force": "cls", "order_class": "bracket"}, "bracket orders must be day or gtc"),
+        ({"time_in_force": "opg", "type": "stop", "stop_price": "5"}, "opg orders must be market or limit orders"),
         ({"time_in_force": "opg", "qty": "1.5"}, "fractional and notional orders must be day orders"),
     ],
 )
-def test_what_has_no_auction_is_refused_by_name(trader: Trader, terms: dict[str, Any], says: str) -> None:
-    """With a 422 that says why; nothing is open afterwards."""
+def test_an_auction_order_without_an_auction_is_rejected(trader: Trader, terms: dict[str, Any], says: str) -> None:
+    """The result is a 422 with the reason, and no open order."""
     body = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", **terms}
     status, message = trader.refused("POST", "/orders", json=body)
     assert (status, says in message) == (422, True), message
     assert trader.get("/orders") == []
 
 
-def test_near_the_auction_nothing_comes_and_nothing_goes(trader: Trader) -> None:
-    """The open is brought forward to a minute from now: the order stays that came before."""
+def test_close_to_the_auction_orders_are_neither_submitted_nor_canceled(trader: Trader) -> None:
+    """The open moves to a minute from now, and the earlier order stays."""
     waiting = trader.order(time_in_force="opg")
     with trader.system.contexts["orders"].engine.begin() as connection:
         connection.exec_driver_sql("UPDATE orders.orders SET auction_at = %s", (utc_now() + timedelta(minutes=1),))
@@ -99,23 +99,23 @@ def test_near_the_auction_nothing_comes_and_nothing_goes(trader: Trader) -> None
         ("DELETE", f"/orders/{waiting['id']}", None),
     ):
         status, message = trader.refused(method, path, json=body)
-        assert (status, "an order that is opg" in message) == (422, True), message
+        assert (status, "opg orders " in message) == (422, True), message
     (each,) = trader.ask("DELETE", "/orders").json()
     assert (each["status"], each["body"]["status"]) == (422, "accepted")
     assert [order["id"] for order in trader.get("/orders")] == [waiting["id"]]
 
 
-def test_an_official_price_is_entered_once_and_for_a_day_that_was(trader: Trader) -> None:
-    """What is wrong is named, and nothing is entered."""
+def test_an_official_price_is_entered_once_and_after_its_auction(trader: Trader) -> None:
+    """A wrong field is named, and nothing is entered."""
     opens_at(trader, utc_now() - HOUR)
     for change, says in (
         ({"symbol": "NOPE"}, "symbol: "),
-        ({"symbol": "IBM"}, "is no trading day of IBM"),
+        ({"symbol": "IBM"}, "is not a trading day of IBM"),
         ({"day": "2026-02-30"}, "day: "),
-        ({"day": "2001-01-01"}, "is no trading day of AAPL"),
+        ({"day": "2001-01-01"}, "is not a trading day of AAPL"),
         ({"kind": "noon"}, "kind: "),
-        ({"kind": "close"}, "the auction is not over"),
-        ({"held_at": (utc_now() + HOUR).isoformat()}, "the auction is not over"),
+        ({"kind": "close"}, "the auction has not ended"),
+        ({"held_at": (utc_now() + HOUR).isoformat()}, "the auction has not ended"),
         ({"price": "0"}, "price: "),
         ({"volume": "-1"}, "volume: "),
         ({"who": "me"}, "who: "),
@@ -125,15 +125,18 @@ def test_an_official_price_is_entered_once_and_for_a_day_that_was(trader: Trader
     assert trader.ask("GET", "/api/official-prices").json()["items"] == []
     assert trader.ask("POST", "/api/official-prices", json=PRICE).status_code == 202
     eventually(lambda: trader.ask("GET", f"/api/official-prices?day={TODAY}").json()["items"])
-    assert "is known already" in trader.refused("POST", "/api/official-prices", json=PRICE)[1]
+    assert "is already known" in trader.refused("POST", "/api/official-prices", json=PRICE)[1]
 
 
-def test_an_auction_of_the_time_of_a_halt_cannot_be_entered(trader: Trader) -> None:
-    """It was halted at the open, and is not any more."""
+def test_an_official_price_from_the_time_of_a_halt_is_rejected(trader: Trader) -> None:
+    """Trading was halted at the open, and is resumed now."""
     trader.ask("POST", "/api/halts", json={"symbol": "AAPL", "reason": "news pending"})
     opens_at(trader, utc_now())
     trader.ask("DELETE", "/api/halts/AAPL")
     eventually(lambda: not trader.ask("GET", "/api/halts?standing=true").json()["items"])
-    assert trader.refused("POST", "/api/official-prices", json=PRICE) == (422, "held_at: AAPL was halted then")
+    assert trader.refused("POST", "/api/official-prices", json=PRICE) == (
+        422,
+        "held_at: trading of AAPL was halted at that time",
+    )
     later = {**PRICE, "held_at": utc_now().isoformat()}
     assert trader.ask("POST", "/api/official-prices", json=later).status_code == 202

@@ -1,4 +1,4 @@
-"""Bad input at the HTTP surface: a clear answer that names the field, nothing stored, no traceback."""
+"""Bad input over HTTP: an error that names the field, nothing stored, no traceback."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from tests.component.http_desk import KEY, ORDER, stored
+from tests.component.http_trader import KEY, ORDER, stored
 from tests.conftest import database, running_system
 from tests.support import eventually
 
@@ -19,7 +19,7 @@ NOBODY = UUID(int=4711)
 
 @pytest.fixture(scope="module")
 def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
-    """One for all: what is refused leaves nothing behind."""
+    """One system for the whole module: rejected requests leave nothing behind."""
     with database(postgres, template) as urls, running_system(urls) as system:
         yield system
 
@@ -94,7 +94,7 @@ def client(system: System) -> Iterator[TestClient]:
 def test_a_wrong_field_is_named_and_nothing_is_stored(
     system: System, client: TestClient, caplog: pytest.LogCaptureFixture, change: dict[str, Any], field: str
 ) -> None:
-    """A 422 whose message begins with the field; no row, no message, no traceback."""
+    """A 422 whose message begins with the field, without a row, a message or a traceback."""
     before = stored(system)
     with caplog.at_level(logging.ERROR):
         answer = client.post("/v2/orders", json={**ORDER, **change})
@@ -106,8 +106,8 @@ def test_a_wrong_field_is_named_and_nothing_is_stored(
 
 
 @pytest.mark.parametrize("body", ["{", "", "[1, 2", '{"qty": NaN}', '{"qty": Infinity}', "\x00", "[" * 100_000])
-def test_what_is_no_json_is_a_400(system: System, client: TestClient, body: str) -> None:
-    """Malformed JSON, and what only Python calls JSON, is refused before anything else."""
+def test_a_body_that_is_not_json_is_a_400(system: System, client: TestClient, body: str) -> None:
+    """Malformed JSON, and the constants that only Python accepts, are rejected first."""
     answer = client.post("/v2/orders", content=body)
     assert answer.status_code in {400, 413}
     assert answer.json()["message"]
@@ -115,13 +115,13 @@ def test_what_is_no_json_is_a_400(system: System, client: TestClient, body: str)
 
 
 @pytest.mark.parametrize("body", ["[]", '"text"', "null", "7"])
-def test_json_that_is_no_object_is_a_422(client: TestClient, body: str) -> None:
-    """It is JSON, but no order."""
+def test_json_that_is_not_an_object_is_a_422(client: TestClient, body: str) -> None:
+    """It is JSON, but not an order."""
     assert client.post("/v2/orders", content=body).status_code == 422
 
 
 def test_a_body_of_ten_megabytes_is_a_413(system: System, client: TestClient) -> None:
-    """Too large, whatever is in it."""
+    """The size is checked before the content."""
     answer = client.post("/v2/orders", content=json.dumps({**ORDER, "padding": "x" * 10_000_000}))
     assert answer.status_code == 413
     assert "65536 bytes" in answer.json()["message"]
@@ -160,10 +160,8 @@ def test_a_body_of_ten_megabytes_is_a_413(system: System, client: TestClient) ->
         ("PUT", "/api/jobs/process_orders/toggle", 422),
     ],
 )
-def test_what_is_not_there_is_told_in_the_apis_own_shape(
-    client: TestClient, method: str, path: str, status: int
-) -> None:
-    """Alpaca's code and message on /v2, problem+json on /api."""
+def test_an_error_has_the_shape_of_its_api(client: TestClient, method: str, path: str, status: int) -> None:
+    """Alpaca's code and message under /v2, problem+json under /api."""
     answer = client.request(method, path)
     assert answer.status_code == status
     body = answer.json()
@@ -185,7 +183,7 @@ def test_what_is_not_there_is_told_in_the_apis_own_shape(
     ],
 )
 @pytest.mark.parametrize("path", ["/v2/account", "/api/jobs/status", "/api/stream", "/api/session"])
-def test_without_a_right_key_every_route_is_a_401(system: System, path: str, headers: dict[str, str]) -> None:
+def test_without_a_valid_key_every_route_is_a_401(system: System, path: str, headers: dict[str, str]) -> None:
     """Only health and the page itself are open."""
     with TestClient(system.app()) as stranger:
         assert stranger.get(path, headers=headers).status_code == 401
@@ -204,14 +202,14 @@ def test_without_a_right_key_every_route_is_a_401(system: System, path: str, hea
         ),
     ],
 )
-def test_numbers_and_text_at_the_edge_of_json_are_refused(system: System, client: TestClient, body: str) -> None:
-    """What JSON can spell but no order can hold."""
+def test_numbers_and_text_at_the_edge_of_json_are_rejected(system: System, client: TestClient, body: str) -> None:
+    """JSON can spell them, but no order can hold them."""
     before = stored(system)
     assert client.post("/v2/orders", content=body).status_code in {400, 422}
     assert stored(system) == before
 
 
-def test_a_session_request_with_a_nul_is_refused_by_name(client: TestClient) -> None:
-    """The sign-in is open to everybody, so it is checked as well as the rest."""
+def test_a_nul_in_a_session_request_is_rejected(client: TestClient) -> None:
+    """Anybody can send one, so it is validated like every other request."""
     answer = client.post("/api/session", json={"key_id": "a\x00", "secret_key": "b"})
     assert (answer.status_code, answer.json()["field"]) == (422, "key_id")

@@ -1,4 +1,4 @@
-"""Circuit breakers on a real PostgreSQL: what all replicas together let through, and what they leave alone."""
+"""Circuit breakers on a real PostgreSQL, shared by all replicas."""
 
 import threading
 from contextlib import suppress
@@ -23,7 +23,7 @@ PAUSE, LONGEST, TRIAL = timedelta(seconds=30), timedelta(minutes=10), timedelta(
 
 
 class ProviderAway(RuntimeError):
-    """What a provider raises that does not answer."""
+    """The error of a provider that does not answer."""
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def breaker_of(context: ServiceContext, name: str = "yahoo", failures: int = 1) 
 
 
 def fail(breaker: Breaker, error: BaseException | None = None) -> None:
-    """A call that does not come back with an answer."""
+    """Make a call that fails."""
     raised = error or ProviderAway("no answer")
     with pytest.raises(type(raised)), breaker:
         raise raised
@@ -65,13 +65,13 @@ def said(caplog: pytest.LogCaptureFixture, message: str) -> int:
 
 
 def open_and_wait(context: ServiceContext, clock: FakeClock, name: str = "yahoo") -> None:
-    """A breaker whose pause is over."""
+    """Open a breaker, and wait until its pause is over."""
     fail(breaker_of(context, name))
     clock.now = shown(context, name)["next_attempt_at"]
 
 
 def test_failures_in_a_row_open_it_for_all_replicas(replicas: list[ServiceContext], clock: FakeClock) -> None:
-    """The others are refused at once, and told until when."""
+    """Further calls are rejected at once, with the time of the next attempt."""
     one, other = (breaker_of(context, failures=3) for context in replicas)
     for breaker in (one, other, one):
         fail(breaker)
@@ -89,7 +89,7 @@ def test_failures_in_a_row_open_it_for_all_replicas(replicas: list[ServiceContex
 
 
 def test_a_success_between_failures_begins_the_count_anew(replicas: list[ServiceContext]) -> None:
-    """Only what fails again and again is left alone."""
+    """Only failures in a row open the breaker."""
     one, other = (breaker_of(context, failures=2) for context in replicas)
     for _ in range(3):
         fail(one)
@@ -97,8 +97,8 @@ def test_a_success_between_failures_begins_the_count_anew(replicas: list[Service
     assert (shown(replicas[0])["state"], shown(replicas[0])["failures"]) == ("closed", 0)
 
 
-def test_as_long_as_nothing_fails_nothing_is_written(context: ServiceContext) -> None:
-    """A call costs one statement, which reads."""
+def test_while_nothing_fails_nothing_is_written(context: ServiceContext) -> None:
+    """A call costs one statement, which only reads."""
     breaker = breaker_of(context, failures=2)
     with statements(context.engine) as seen:
         succeed(breaker)
@@ -120,7 +120,7 @@ def _version(context: ServiceContext) -> Any:
 def test_after_the_pause_a_success_closes_it(
     replicas: list[ServiceContext], clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """For all replicas, with a log line for each change."""
+    """The breaker closes for all replicas, with a log line for each change."""
     caplog.set_level("INFO")
     open_and_wait(replicas[0], clock)
     for context in replicas:
@@ -134,7 +134,7 @@ def test_after_the_pause_a_success_closes_it(
 
 
 def test_each_attempt_that_fails_doubles_the_pause(context: ServiceContext, clock: FakeClock) -> None:
-    """Up to the longest; half of it is random. Once closed, it begins with the first again."""
+    """The pause grows up to the longest, and half of it is random. After a success it starts over."""
     breaker = breaker_of(context)
     for most in (30, 60, 120, 240, 480, 600, 600):
         fail(breaker)
@@ -150,7 +150,7 @@ def test_each_attempt_that_fails_doubles_the_pause(context: ServiceContext, cloc
 def test_of_all_replicas_exactly_one_makes_the_attempt(
     replicas: list[ServiceContext], clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While it lasts, all others are refused; its success closes the breaker once."""
+    """All other calls are rejected during the attempt. Its success closes the breaker once."""
     caplog.set_level("INFO")
     for number in range(ROUNDS):
         name = f"provider {number}"
@@ -176,7 +176,7 @@ def test_of_all_replicas_exactly_one_makes_the_attempt(
 def test_calls_that_fail_at_the_same_time_open_it_once(
     replicas: list[ServiceContext], clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With one log line, and the pause of a first opening."""
+    """There is one log line, and the pause is that of a first opening."""
     for number in range(ROUNDS):
         under_way = threading.Barrier(THREADS)
 
@@ -195,11 +195,11 @@ def test_calls_that_fail_at_the_same_time_open_it_once(
 
 
 def test_an_attempt_whose_process_died_is_made_again(replicas: list[ServiceContext], clock: FakeClock) -> None:
-    """By exactly one, after the time that an attempt may take."""
+    """Exactly one replica makes it, after the longest time that an attempt may take."""
     for number in range(ROUNDS):
         name = f"provider {number}"
         open_and_wait(replicas[0], clock, name)
-        breaker_of(replicas[0], name).__enter__()  # and never heard of again
+        breaker_of(replicas[0], name).__enter__()  # and this process dies
         assert is_refused(breaker_of(replicas[1], name))
         clock.now += TRIAL
         attempts = [breaker_of(replicas[thread % 2], name) for thread in range(THREADS)]
@@ -208,7 +208,7 @@ def test_an_attempt_whose_process_died_is_made_again(replicas: list[ServiceConte
 
 
 def _is_admitted(breaker: Breaker) -> bool:
-    """Whether it lets a call through, which then lasts."""
+    """Tell whether the breaker admits a call. The call does not end."""
     try:
         breaker.__enter__()
     except BreakerOpen:
@@ -217,10 +217,10 @@ def _is_admitted(breaker: Breaker) -> bool:
 
 
 @pytest.mark.parametrize("error", [None, ProviderAway("no answer")])
-def test_an_attempt_that_was_taken_for_dead_decides_nothing(
+def test_an_attempt_that_was_taken_for_dead_changes_nothing(
     replicas: list[ServiceContext], clock: FakeClock, error: BaseException | None
 ) -> None:
-    """It may end after all: the attempt that was made in its place has the say."""
+    """If it ends after all, only the attempt that replaced it counts."""
     open_and_wait(replicas[0], clock)
     late, current = (breaker_of(context) for context in replicas)
     late.__enter__()
@@ -238,31 +238,31 @@ def test_an_attempt_that_was_taken_for_dead_decides_nothing(
     [ValueError("no such symbol"), KeyError("price"), BreakerOpen("other", utc_now()), Shutdown(), SystemExit()],
     ids=lambda error: type(error).__name__,
 )
-def test_an_error_that_is_not_the_dependency_s_fault_does_not_count(
+def test_an_error_that_says_nothing_about_the_dependency_does_not_count(
     context: ServiceContext, error: BaseException
 ) -> None:
-    """A mistake of ours, a refusal, or the end of the process."""
+    """Such errors are our own mistakes, rejected calls, and the end of the process."""
     fail(breaker_of(context), error)
     assert shown(context) == {}
 
 
 @pytest.mark.parametrize("error", [ProviderAway(), TimeoutError(), ConnectionError(), TimeLimitExceeded()])
-def test_an_error_that_is_its_fault_counts(context: ServiceContext, error: BaseException) -> None:
-    """Also the time limit of who waited for it."""
+def test_an_error_of_the_dependency_counts(context: ServiceContext, error: BaseException) -> None:
+    """The time limit of the caller counts too."""
     fail(breaker_of(context), error)
     assert shown(context)["state"] == "open"
 
 
-def test_what_counts_is_the_caller_s_to_say(context: ServiceContext) -> None:
-    """Some providers answer an outage with rubbish."""
+def test_the_caller_may_choose_the_errors_that_count(context: ServiceContext) -> None:
+    """Some providers return garbage during an outage."""
     fail(
         Breaker(context, "yahoo", failures=1, counts=lambda error: isinstance(error, ValueError)), ValueError("rubbish")
     )
     assert shown(context)["state"] == "open"
 
 
-def test_an_attempt_that_found_out_nothing_is_made_by_the_next(context: ServiceContext, clock: FakeClock) -> None:
-    """It neither closes the breaker nor keeps others from trying."""
+def test_an_attempt_without_a_finding_is_repeated_by_the_next_call(context: ServiceContext, clock: FakeClock) -> None:
+    """An error that does not count neither closes the breaker nor delays the next attempt."""
     open_and_wait(context, clock)
     fail(breaker_of(context), RateLimited("yahoo", clock.now))
     assert shown(context)["state"] == "open"
@@ -271,21 +271,21 @@ def test_an_attempt_that_found_out_nothing_is_made_by_the_next(context: ServiceC
 
 
 def test_the_same_breaker_may_be_used_by_many_threads(context: ServiceContext) -> None:
-    """Each call is its own."""
+    """Calls of several threads do not mix."""
     breaker = breaker_of(context, failures=THREADS + 1)
     together(lambda thread: fail(breaker) if thread % 2 else succeed(breaker))
     assert shown(context)["state"] == "closed"
 
 
 def test_a_failure_of_our_database_is_not_the_provider_s(context: ServiceContext) -> None:
-    """The block that is guarded stores what the provider said."""
+    """The guarded block may also write to the database."""
     with pytest.raises(ProgrammingError), breaker_of(context), context.unit_of_work() as uow:
         uow.connection.execute(text("SELECT * FROM marketdata.missing"))
     assert shown(context) == {}
 
 
-def test_without_a_database_its_error_passes_as_it_is(urls: dict[str, str]) -> None:
-    """Nobody can know then whether the dependency may be called."""
+def test_without_a_database_the_database_error_is_raised(urls: dict[str, str]) -> None:
+    """It is unknown then whether the dependency may be called."""
     url = urls["marketdata"]
     with proxy_to(url) as proxy, unit_of("marketdata", {"marketdata": proxy.through(url)}) as context:
         proxy.refuse()
@@ -294,13 +294,13 @@ def test_without_a_database_its_error_passes_as_it_is(urls: dict[str, str]) -> N
 
 
 def test_an_error_is_shown_without_its_secrets(context: ServiceContext) -> None:
-    """A provider's address may hold the key; operators see the rest."""
+    """A provider's address may contain the key, which is replaced."""
     fail(breaker_of(context), ConnectionError("GET /query?apikey=hunter2 failed\nand more"))
     assert shown(context)["last_error"] == "ConnectionError: GET /query?apikey=*** failed"
 
 
 def test_operators_see_every_breaker_that_counted_a_failure(context: ServiceContext) -> None:
-    """By name, the closed ones too."""
+    """Breakers are listed by name, including closed ones."""
     for name in ("yahoo", "alphavantage", "other"):
         fail(breaker_of(context, name))
     fail(breaker_of(context, "well", failures=2))

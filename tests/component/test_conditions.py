@@ -1,4 +1,4 @@
-"""Conditions over what other services publish: a market's phase, the age of prices, and how far accounts fell."""
+"""Conditions on other services' views: a market's phase, the age of prices, and drawdowns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
+from services.strategy.conditions import drawdown_under, market_is_in, prices_younger_than
 from shared.bus.unit_of_work import ServiceContext
-from shared.jobs.conditions import drawdown_under, market_is_in, prices_younger_than
 from shared.jobs.declaration import Condition
 from shared.jobs.run_context import RunContext
 from shared.jobs.schedule.calendar import Phase
@@ -20,7 +20,7 @@ from tests.conftest import FakeClock
 
 @dataclass
 class Owners:
-    """The services whose rows the conditions read, and the one that asks."""
+    """The services whose rows the conditions read, and strategy, which evaluates them."""
 
     strategy: ServiceContext
     marketdata: ServiceContext
@@ -47,8 +47,8 @@ def owners(urls: dict[str, str], clock: FakeClock) -> Iterator[Owners]:
         yield Owners(strategy, marketdata, orders, valuation, clock)
 
 
-def test_a_job_can_be_kept_to_phases_of_another_market(owners: Owners, clock: FakeClock) -> None:
-    """Its own schedule follows one market, its condition another."""
+def test_a_job_can_be_limited_to_phases_of_another_market(owners: Owners, clock: FakeClock) -> None:
+    """The condition's market may differ from that of the schedule."""
     condition = market_is_in(Phase.REGULAR, market="XLON")
     opens = clock.now + timedelta(hours=1)
     owners.write(
@@ -68,7 +68,7 @@ def test_a_job_can_be_kept_to_phases_of_another_market(owners: Owners, clock: Fa
 
 
 def test_a_job_can_wait_for_fresh_prices(owners: Owners, clock: FakeClock) -> None:
-    """Without any price, and with old ones only, it says so in words that stay the same."""
+    """The reason is the same without any price and with old prices only."""
     condition = prices_younger_than("5m")
     assert owners.ask(condition) == "no price is younger than 5m"
     owners.write(
@@ -84,7 +84,7 @@ def test_a_job_can_wait_for_fresh_prices(owners: Owners, clock: FakeClock) -> No
 
 
 def test_a_job_can_be_halted_by_a_drawdown(owners: Owners, clock: FakeClock) -> None:
-    """An account that lost a fifth of its peak halts it, one that lost less does not."""
+    """An account that lost a fifth of its peak halts the job. A smaller loss does not."""
     condition = drawdown_under(Decimal("0.2"))
     account = uuid4()
     for equity in (100, 125, 110):

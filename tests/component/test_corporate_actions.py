@@ -8,18 +8,18 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from services.marketdata import corporate_actions
 from services.marketdata.actors import enter_corporate_action
+from services.marketdata.usecases import corporate_actions
 from services.orders.actors import apply_corporate_action
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.prices import PricesUpdated
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.component.watching import outbox
 from tests.support import broken_invariants, price, rows
 
 
 def enter(exchange: Exchange, kind: str, figure: str, *, symbol: str = "AAPL", **later: float) -> EnterCorporateAction:
-    """Enter an action that takes effect now, or so much later; the command."""
+    """Enter an action that takes effect now, or so much later. Returns the command."""
     command = EnterCorporateAction(
         action_id=uuid4(),
         symbol=symbol,
@@ -33,7 +33,7 @@ def enter(exchange: Exchange, kind: str, figure: str, *, symbol: str = "AAPL", *
 
 
 def applied(exchange: Exchange) -> list[CorporateActionApplied]:
-    """What marketdata said of actions, in its order."""
+    """The messages of marketdata about actions, in their order."""
     found = [sent.body for sent in outbox(exchange.marketdata) if sent.name == "CorporateActionApplied.v1"]
     return [CorporateActionApplied.model_validate(body) for body in found]
 
@@ -51,7 +51,7 @@ def split(exchange: Exchange, ratio: str, **fields: Any) -> None:
 
 
 def test_shares_of_a_price_from_before_a_split_are_split_however_late_it_comes(exchange: Exchange) -> None:
-    """The price waits in the queue until after the split took effect; the message about that comes behind it."""
+    """The price waits in the queue until after the split took effect. The message about that comes behind it."""
     account = exchange.open()
     exchange.submit(account)
     before = price("AAPL", "100", at=exchange.clock.move(seconds=1), sequence=7)
@@ -63,7 +63,7 @@ def test_shares_of_a_price_from_before_a_split_are_split_however_late_it_comes(e
 
 
 def test_a_split_changes_how_many_shares_there_are_and_not_what_they_cost(exchange: Exchange) -> None:
-    """Four for one, on two lots; sold afterwards, the profit is what it would have been."""
+    """Four for one, on two lots. Sold afterwards, the profit is what it would have been."""
     account = exchange.open()
     for last in ("100", "120"):
         exchange.submit(account)
@@ -80,7 +80,7 @@ def test_a_split_changes_how_many_shares_there_are_and_not_what_they_cost(exchan
 
 
 def test_a_split_adjusts_open_orders(exchange: Exchange) -> None:
-    """What is left of them, and their prices; the cash that they reserve stays what it is."""
+    """Their open quantity and their prices change. The cash that they reserve stays as it is."""
     account = exchange.open(fills={"participation": "1"})
     exchange.price("AAPL 100/100 100")
     buying = exchange.submit(account, "buy 10 AAPL limit", limit_price="90")
@@ -101,7 +101,7 @@ def test_a_split_adjusts_open_orders(exchange: Exchange) -> None:
 
 
 def test_a_reverse_split_ends_what_is_less_than_a_share(exchange: Exchange) -> None:
-    """One for ten: of twenty-five two are left, of five none; short positions shrink as well."""
+    """One for ten: of twenty-five two are left, of five none. Short positions shrink as well."""
     account = exchange.open(**MARGIN)
     exchange.price("AAPL 10/10 10")
     exchange.submit(account, "sell 55 AAPL market")
@@ -130,7 +130,7 @@ def test_a_bracket_survives_a_split(exchange: Exchange) -> None:
 
 
 def test_a_dividend_is_cash_for_who_holds_and_a_debt_for_who_is_short(exchange: Exchange) -> None:
-    """Once, also where the event comes twice; the ledger says what it is."""
+    """Once, also where the event comes twice. The ledger says what it is."""
     long, short = exchange.open(), exchange.open(**MARGIN)
     exchange.price("AAPL 100/100 100")
     exchange.submit(long, "buy 15 AAPL market")
@@ -148,7 +148,7 @@ def test_a_dividend_is_cash_for_who_holds_and_a_debt_for_who_is_short(exchange: 
 
 
 def test_a_price_after_a_split_that_is_not_applied_yet_fills_nothing(exchange: Exchange) -> None:
-    """A stop at 90 is not reached by 50, which is 100 of the old shares; after the split it is another stop."""
+    """A stop at 90 is not reached by 50, which is 100 of the old shares. After the split it is another stop."""
     account = exchange.open()
     exchange.submit(account)
     exchange.price("AAPL 100/100 100")
@@ -173,7 +173,7 @@ def test_what_is_bought_after_it_took_effect_is_not_split(exchange: Exchange) ->
 
 
 def test_an_action_waits_for_its_time_and_is_applied_once(exchange: Exchange) -> None:
-    """Entered twice, and looked for by two; the current price is one of new shares from then on."""
+    """Entered twice, and looked for by two. The current price is one of new shares from then on."""
     exchange.price("AAPL 100/102 101")
     command = enter(exchange, "split", "2", minutes=5)
     with exchange.marketdata.unit_of_work() as uow:
@@ -196,7 +196,7 @@ def test_an_unknown_symbol_has_no_action(exchange: Exchange) -> None:
 
 
 def test_a_price_of_another_symbol_does_not_wait(exchange: Exchange) -> None:
-    """Of a batch only the split one is left out."""
+    """Only the symbol that was split is left out of a batch."""
     account = exchange.open()
     first, second = exchange.submit(account), exchange.submit(account, "buy 1 IBM market")
     at = exchange.clock.move(seconds=1)

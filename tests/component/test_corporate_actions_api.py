@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from tests.component.http_desk import KEY, ORDER, push
+from tests.component.http_trader import KEY, ORDER, push
 from tests.support import eventually, rows
 
 SPLIT = {"symbol": "aapl", "kind": "split", "ratio": "4", "effective_at": "2026-01-02T14:30:00Z"}
@@ -20,8 +20,8 @@ def client(system: System) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_dividend_that_is_entered_is_paid(system: System, client: TestClient) -> None:
-    """To the cent, to who held the shares; it is listed as applied, and who entered it is known."""
+def test_an_entered_dividend_is_paid(system: System, client: TestClient) -> None:
+    """Its holder gets it to the cent, it is listed as applied, and the operator is recorded."""
     client.post("/v2/orders", json=ORDER)
     push(system, "100")
     eventually(lambda: client.get("/v2/positions").json())
@@ -41,7 +41,8 @@ def now_of(system: System) -> str:
     return system.contexts["gateway"].clock().isoformat()
 
 
-def test_an_action_under_one_id_is_entered_once(system: System, client: TestClient) -> None:
+def test_a_repeated_action_id_is_entered_once(system: System, client: TestClient) -> None:
+    """The split is counted once."""
     body = {**SPLIT, "action_id": "7d444840-9dc0-11d1-b245-5ffdce74fad2"}
     for _ in range(2):
         assert client.post("/api/corporate-actions", json=body).status_code == 202
@@ -66,7 +67,7 @@ def test_an_action_under_one_id_is_entered_once(system: System, client: TestClie
     ],
 )
 def test_a_wrong_field_is_named(client: TestClient, change: dict[str, Any], field: str) -> None:
-    """And nothing is entered."""
+    """Nothing is entered."""
     refused = client.post("/api/corporate-actions", json={**SPLIT, **change})
     assert refused.status_code == 422
     assert field in refused.text

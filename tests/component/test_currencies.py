@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from services.marketdata.store import Instrument, add_instruments
+from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.orders.usecases.execute import fill_on
 from shared.money import cents
-from tests.component.currency_desk import STALE, bought, cash, fill_of, forget
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.foreign_market import STALE, bought, cash, fill_of, forget
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.support import executed, price, rows
 
 
 def test_a_currency_is_bought_at_the_ask_of_its_pair_and_sold_at_its_bid(abroad: Exchange) -> None:
-    """The price stays the instrument's; cash, cost, profit and what is said of them are the account's."""
+    """The price stays in the instrument's currency. Cash, cost, profit and events about them are in the account's."""
     account = abroad.open()
     buying = bought(abroad, account)
     assert cash(abroad, account) == Decimal(100000) - 1110
@@ -49,7 +49,7 @@ def test_a_pair_that_is_quoted_the_other_way_round_is_turned(abroad: Exchange) -
 
 
 def test_an_account_in_another_currency_has_its_own_pair(abroad: Exchange) -> None:
-    """Of EUR/USD the other side: dollars for euros. What trades in euros is at home there and has no rate."""
+    """It takes the other side of EUR/USD, dollars for euros. An instrument in euros is at home there, without rate."""
     account = abroad.open("10000", "EUR")
     row = fill_of(abroad, bought(abroad, account, "buy 10 AAPL market"))
     assert (row.currency, row.amount) == ("USD", cents(1000 / Decimal("1.09")))
@@ -58,7 +58,7 @@ def test_an_account_in_another_currency_has_its_own_pair(abroad: Exchange) -> No
 
 
 def test_the_rates_go_both_ways_and_the_pair_itself_goes_first(abroad: Exchange) -> None:
-    """Turned, the spread is not smaller; a pair whose name does not fit its currency is none, nor one without price."""
+    """Turned, the spread is not smaller. A pair whose name does not fit its currency is none, nor one without price."""
     with abroad.marketdata.engine.begin() as connection:
         add_instruments(connection, [Instrument("USD/EUR", "-", currency="EUR"), Instrument("GBP/EUR", "-")])
     abroad.price("GBP/EUR 1/2 1.5")
@@ -88,7 +88,7 @@ def test_a_rate_without_a_quote_has_half_the_assumed_spread(abroad: Exchange) ->
 
 
 def test_without_a_rate_nothing_is_bought(abroad: Exchange) -> None:
-    """Nobody knows what it costs; the refusal has a name, and the row its currency."""
+    """Nobody knows what it costs. The refusal has a name, and the row its currency."""
     account = abroad.open(**MARGIN)
     for text, fields in (("buy 1 SONY market", {}), ("sell 1 SONY market", {}), ("buy 1 SONY market", {"notional": 9})):
         refused = abroad.submit(account, text, **fields)
@@ -134,7 +134,7 @@ def test_what_must_fill_at_once_ends_without_a_rate(abroad: Exchange, time_in_fo
 
 
 def test_what_only_closes_comes_in_without_a_rate(abroad: Exchange) -> None:
-    """Nobody is kept from getting out; it waits for a rate as for a price. Money would have no size."""
+    """Nobody is kept from getting out. It waits for a rate as for a price. Money would have no size."""
     abroad.price("USD/JPY 149/150 149.5")
     account = abroad.open()
     bought(abroad, account, "buy 100 SONY market", "3000")
@@ -149,7 +149,7 @@ def test_what_only_closes_comes_in_without_a_rate(abroad: Exchange) -> None:
 
 
 def test_an_old_rate_is_enough_to_come_in(abroad: Exchange) -> None:
-    """The markets are closed, the order waits for them; so much is reserved as it would cost now."""
+    """The markets are closed, the order waits for them. It reserves its present cost."""
     account = abroad.open()
     abroad.price("SAP 100/100 100")
     abroad.clock.now += timedelta(days=2)
@@ -169,14 +169,14 @@ LIMITS: list[tuple[dict[str, str], str | None]] = [
 
 @pytest.mark.parametrize(("limits", "reason"), LIMITS)
 def test_limits_are_in_the_account_s_currency(abroad: Exchange, limits: dict[str, str], reason: str | None) -> None:
-    """Ten at 100 euros are 1,110 dollars, of 10,000; only a collar is about the price itself."""
+    """Ten at 100 euros are 1,110 dollars, of 10,000. Only a collar is about the price itself."""
     account = abroad.open("10000", limits=limits)
     abroad.price("SAP 100/100 100")
     assert abroad.reason(abroad.submit(account, "buy 10 SAP limit", limit_price="100")) == reason
 
 
 def test_buying_power_is_in_the_account_s_currency(abroad: Exchange) -> None:
-    """A thousand dollars do not buy for a thousand euros; what they reserve is free again after a cancel."""
+    """A thousand dollars do not buy for a thousand euros. After a cancel their reservation is free again."""
     account = abroad.open("1110")
     abroad.price("SAP 100/100 100")
     assert abroad.reason(abroad.submit(account, "buy 11 SAP limit", limit_price="100")) == "insufficient_buying_power"
@@ -189,7 +189,7 @@ def test_buying_power_is_in_the_account_s_currency(abroad: Exchange) -> None:
 
 
 def test_a_rate_that_rose_beyond_the_cash_refuses_at_the_fill(abroad: Exchange) -> None:
-    """What can no longer be paid is not."""
+    """An order that can no longer be paid does not fill."""
     account = abroad.open("1110")
     placed = abroad.submit(account, "buy 10 SAP limit", limit_price="100")
     abroad.price("EUR/USD 1.12/1.13 1.12")
@@ -199,7 +199,7 @@ def test_a_rate_that_rose_beyond_the_cash_refuses_at_the_fill(abroad: Exchange) 
 
 
 def test_a_notional_order_spends_its_money_over_rates_that_move(abroad: Exchange) -> None:
-    """A thousand dollars: four shares at 1.11, the rest at 1.25; not a cent more, and the fee is of the dollars."""
+    """A thousand dollars buy four shares at 1.11 and the rest at 1.25, and not a cent more. They pay the fee, too."""
     fills = {"participation": "1", "commission": {"kind": "percent", "rate": "1"}}
     account = abroad.open("1010", fills=fills)
     abroad.price("SAP 100/100 100")
@@ -252,8 +252,8 @@ def test_a_batch_at_home_has_not_one_statement_more(abroad: Exchange) -> None:
     assert (statements("AAPL"), statements("SAP")) == (BATCH, BATCH + 1)
 
 
-#: What a batch takes with fills that only open positions, and the commit.
-BATCH = 13
+#: Statements of a batch whose fills only open positions and complete their orders, with the commit.
+BATCH = 14
 _RATES = """
 SELECT currency, account_currency, symbol, bid, ask, last FROM marketdata.rates_v1
 WHERE account_currency IN ('USD', 'EUR') ORDER BY 1, 2

@@ -1,4 +1,4 @@
-"""Accounts in a currency of their choice, and what they trade in another one, over HTTP."""
+"""Accounts in a currency of their choice, and instruments in another one, over HTTP."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ from alpaca.trading.models import Order, Position, TradeAccount
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from services.marketdata.store import Instrument, add_instruments
-from tests.component.http_desk import KEY, Trader, open_account, push
+from services.marketdata.persistence.instruments import Instrument, add_instruments
+from tests.component.http_trader import KEY, Trader, open_account, push
 from tests.support import eventually
 
 PAIR: dict[str, Any] = {"symbol": "EUR/USD", "qty": "100", "time_in_force": "gtc"}
@@ -16,7 +16,7 @@ PAIR: dict[str, Any] = {"symbol": "EUR/USD", "qty": "100", "time_in_force": "gtc
 
 @pytest.fixture(scope="module", autouse=True)
 def instruments(market: System) -> None:
-    """SAP in euros at 100, which cost 1.11 dollars and bring 1.09; Sony in yen, of which there is no rate."""
+    """SAP in euros at 100, which cost 1.11 dollars and bring 1.09, and Sony in yen, without a rate."""
     with market.contexts["marketdata"].engine.begin() as connection:
         add_instruments(
             connection,
@@ -31,7 +31,7 @@ def instruments(market: System) -> None:
 
 
 def test_an_account_is_opened_in_its_currency(market: System, visitor: TestClient) -> None:
-    """Dollars where nothing else is said; told when it is opened, in the list and to the official client."""
+    """Dollars are the default. The response, the list and the official client show the currency."""
     asked = {"name": "Konto", "cash": "5000", "currency": "EUR"}
     opened = visitor.post("/api/accounts", json=asked, headers=KEY).json()
     assert opened["currency"] == "EUR"
@@ -42,8 +42,8 @@ def test_an_account_is_opened_in_its_currency(market: System, visitor: TestClien
     assert open_account(market, visitor).get("/account")["currency"] == "USD"
 
 
-def test_a_position_abroad_is_valued_in_the_account_s_currency(trader: Trader) -> None:
-    """Its price stays its own, beside the rate; the account's figures are dollars."""
+def test_a_foreign_position_is_valued_in_the_account_s_currency(trader: Trader) -> None:
+    """Its price is in euros beside the rate, and the account's amounts are in dollars."""
     filled = trader.filled("100", symbol="SAP")
     assert (Order(**filled).filled_avg_price, filled["currency"]) == ("100.01", "EUR")
     push(trader.system, "1.20", "EUR/USD")
@@ -57,23 +57,23 @@ def test_a_position_abroad_is_valued_in_the_account_s_currency(trader: Trader) -
     push(trader.system, "1.10", "EUR/USD")
 
 
-def test_what_is_at_home_has_a_rate_of_one(trader: Trader) -> None:
-    """And its own currency."""
+def test_a_domestic_position_has_a_rate_of_one(trader: Trader) -> None:
+    """It has the account's currency."""
     trader.filled("100")
     found = trader.get("/positions/AAPL")
     assert (found["currency"], found["swap_rate"], found["market_value"]) == ("USD", "1", "1000")
 
 
-def test_an_order_without_a_rate_is_refused_with_a_sentence(trader: Trader) -> None:
-    """A 403: another account, or this one later, could place it."""
+def test_an_order_without_an_exchange_rate_is_a_403(trader: Trader) -> None:
+    """Another account, or this one later, could place it."""
     order = {"symbol": "SONY", "qty": "1", "side": "buy", "type": "market", "time_in_force": "gtc"}
     refused = trader.refused("POST", "/orders", json=order)
-    assert refused == (403, "SONY trades in JPY, of which there is no rate in USD")
+    assert refused == (403, "SONY trades in JPY, for which there is no exchange rate in USD yet")
 
 
 @pytest.mark.parametrize("name", ["EUR%2FUSD", "EUR/USD", "eur%2Fusd"])
 def test_a_pair_is_traded_by_its_name(trader: Trader, name: str) -> None:
-    """Its slash may be encoded in the path, as it is in a query and in a body as it stands."""
+    """In a path its slash may be percent-encoded."""
     trader.filled("1.10", **PAIR)
     assert trader.get("/orders", status="all", symbols="EUR/USD")[0]["symbol"] == "EUR/USD"
     found = trader.get(f"/positions/{name}")
@@ -86,8 +86,8 @@ def test_a_pair_is_traded_by_its_name(trader: Trader, name: str) -> None:
     assert trader.get("/positions/") == []  # no symbol at all
 
 
-def test_a_position_whose_rate_is_gone_is_worth_nothing_that_anybody_knows(trader: Trader) -> None:
-    """Null, and left out of the account's value; nothing fails."""
+def test_the_value_of_a_position_without_a_rate_is_null(trader: Trader) -> None:
+    """The account's value leaves it out, and nothing fails."""
     trader.filled("100", symbol="SAP")
     engine = trader.system.contexts["marketdata"].engine
     with engine.begin() as connection:

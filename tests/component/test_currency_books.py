@@ -1,4 +1,4 @@
-"""What is held in another currency than the account's: margin, dividends, values, recovery and the proof of it."""
+"""Positions in another currency than the account's: margin, dividends, values, recovery and their invariants."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.marketdata import corporate_actions
 from services.marketdata.actors import enter_corporate_action
+from services.marketdata.usecases import corporate_actions
 from services.orders.actors import apply_corporate_action
 from services.orders.persistence.fx_rates import NoExchangeRate
 from services.orders.usecases.catch_up import catch_up
@@ -16,8 +16,8 @@ from services.valuation import summaries, values
 from shared.contracts.accounts import ResetAccount
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.money import cents
-from tests.component.currency_desk import STALE, bought, cash, fill_of, forget
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.foreign_market import STALE, bought, cash, fill_of, forget
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.component.watching import outbox
 from tests.support import broken_invariants, rows, value
 
@@ -59,7 +59,7 @@ def apply_last(abroad: Exchange) -> None:
 
 
 def test_a_margin_account_is_called_when_the_currency_falls_and_liquidated_at_the_bid(abroad: Exchange) -> None:
-    """190 at 100 euros on 11,000 dollars of its own; the price does not move, the euro does."""
+    """190 at 100 euros on 11,000 dollars of its own. The price does not move, the euro does."""
     abroad.price("EUR/USD 1.10/1.10 1.10")
     account = abroad.open("11000", multiplier=2, margin_grace=1)
     bought(abroad, account, "buy 190 SAP market")
@@ -93,7 +93,7 @@ def test_liquidation_waits_for_a_rate_that_is_missing(abroad: Exchange) -> None:
 
 
 def test_a_short_position_abroad_is_owed_at_the_rate(abroad: Exchange) -> None:
-    """Sold at the euro's bid, bought back at its ask; a rising euro loses money and is called for."""
+    """Sold at the euro's bid, bought back at its ask. A rising euro loses money and is called for."""
     account = abroad.open("12000", **MARGIN)
     abroad.price("SAP 100/100 100")
     selling = abroad.submit(account, "sell 100 SAP market")
@@ -110,7 +110,7 @@ def test_a_short_position_abroad_is_owed_at_the_rate(abroad: Exchange) -> None:
 
 
 def test_a_dividend_is_paid_in_the_account_s_currency(abroad: Exchange) -> None:
-    """At the bid, owed at the ask, nothing to convert for who is at home; an old rate does."""
+    """It is paid at the bid, owed at the ask, and not converted for an account at home. An old rate does."""
     long, short, home = abroad.open(), abroad.open(**MARGIN), abroad.open("9999", "EUR")
     abroad.price("SAP 100/100 100")
     for account, side in ((long, "buy"), (short, "sell"), (home, "buy")):
@@ -139,7 +139,7 @@ def test_a_dividend_for_which_there_is_no_rate_pays_nobody(abroad: Exchange) -> 
 
 
 def test_a_split_abroad_changes_no_money(abroad: Exchange) -> None:
-    """Nor the rate; sold afterwards, the profit is what it would have been."""
+    """The rate stays, too. Sold afterwards, the profit is as it would have been."""
     account = abroad.open()
     bought(abroad, account)
     act(abroad, "SAP", ratio="4")
@@ -160,7 +160,7 @@ def test_a_reset_account_has_nothing_abroad_any_more(abroad: Exchange) -> None:
 
 
 def test_an_account_is_worth_its_cash_and_its_positions_at_the_last_rate(abroad: Exchange) -> None:
-    """However old it is; both at home and abroad, both ways, live and in the summary of a run."""
+    """The rate may be old. It holds at home and abroad, both ways, live and in the summary of a run."""
     abroad.price("USD/JPY 149/151 150")
     dollars, euros = abroad.open(), abroad.open("10000", "EUR")
     bought(abroad, dollars)
@@ -200,7 +200,7 @@ def test_a_new_rate_values_those_who_hold_something_at_it(abroad: Exchange) -> N
 
 
 def test_what_never_had_a_rate_is_left_out_of_the_value(abroad: Exchange) -> None:
-    """As what never had a price; it counts again when there is one."""
+    """A position that never had a price is left out as well. It counts again when there is a rate."""
     abroad.price("USD/JPY 100/100 100")
     account = abroad.open()
     bought(abroad, account, "buy 100 SONY market", "3000")
@@ -212,7 +212,7 @@ def test_what_never_had_a_rate_is_left_out_of_the_value(abroad: Exchange) -> Non
 
 
 def test_missed_bars_are_converted_at_the_rate_of_now(abroad: Exchange) -> None:
-    """Of an outage that a euro account slept through; it is now that the account pays."""
+    """A euro account slept through an outage, and pays now."""
     account = abroad.open("10000", "EUR", fills={"fills_on": "bar"})
     abroad.price("AAPL 100/100 100")
     low = abroad.submit(account, "buy 10 AAPL limit", limit_price="91")

@@ -26,7 +26,7 @@ SERVER_TCP = "SELECT name, setting FROM pg_settings WHERE name LIKE 'tcp\\_%' OR
 
 
 class Opened(NamedTuple):
-    """A session right after it was opened; ``socket`` holds the options of the client's end."""
+    """A session right after it was opened. ``socket`` holds the options of the client's socket."""
 
     pid: int
     jit: str
@@ -77,7 +77,7 @@ def opened() -> Iterator[list[Opened]]:
         system = System(urls, Settings(demo=True, threads=2))
         system.prepare()
         stack.enter_context(system.running())
-        orders = system.contexts["orders"]  # it may read what its own sessions do
+        orders = system.contexts["orders"]  # a role may read the activity of its own sessions
         wake = NotificationListener(orders)
         stack.callback(wake.stop)
         wake.start()

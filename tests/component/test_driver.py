@@ -1,4 +1,4 @@
-"""Statements that go together on a real PostgreSQL: what they take and answer, and what is left after a failure."""
+"""Statements of the driver on a real PostgreSQL: their parameters and rows, and the connection after a failure."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -34,12 +34,14 @@ PLANNER = """
 SELECT current_setting('plan_cache_mode') AS plan_cache_mode, current_setting('enable_seqscan') AS enable_seqscan,
        current_setting('enable_bitmapscan') AS enable_bitmapscan
 """
-INSERT = "INSERT INTO orders.sequences (consumer, key, sequence) VALUES (%(consumer)s, 'k', 1)"
+INSERT = "INSERT INTO orders.names (name) VALUES (%(name)s)"
 
 
 @pytest.fixture
 def engine(urls: dict[str, str]) -> Iterator[Engine]:
     made = make_engine(urls["orders"], name="pool", pool_size=1)
+    with made.begin() as connection:
+        connection.execute(text("CREATE TABLE orders.names (name text PRIMARY KEY)"))
     yield made
     made.dispose()
 
@@ -54,7 +56,7 @@ def connection(engine: Engine) -> Iterator[Connection]:
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_column_arrives_as_it_was(connection: Connection, kind: str, data: st.DataObject) -> None:
-    """Whatever its values are, none among them; encoded beforehand or not."""
+    """With any values, None among them, whether encoded beforehand or not."""
     values = data.draw(st.lists(st.none() | COLUMNS[kind], max_size=8))
     statement = f"SELECT v FROM unnest(%(values)b::{kind}[]) AS v"
     for sent in (values, column(kind, values)):
@@ -69,7 +71,7 @@ def test_numbers_arrive_as_they_were(connection: Connection, values: list[Decima
 
 
 def test_times_are_exact_to_the_microsecond(connection: Connection) -> None:
-    """A second of them, each another one."""
+    """Distinct times all over one second arrive unchanged."""
     start = datetime(2026, 11, 25, 7, 6, 5, tzinfo=UTC)
     values = [start + step * MICROSECOND for step in range(0, 1_000_000, 97)]
     statement = "SELECT v FROM unnest(%(values)b::timestamptz[]) AS v"
@@ -84,8 +86,8 @@ def test_single_values_take_the_type_of_their_place(connection: Connection) -> N
 
 
 def test_each_statement_sees_those_before_it(connection: Connection) -> None:
-    count = "SELECT count(*) AS n FROM orders.sequences"
-    before, _, after = together(connection, (count, {}), (INSERT, {"consumer": "c"}), (count, {}))
+    count = "SELECT count(*) AS n FROM orders.names"
+    before, _, after = together(connection, (count, {}), (INSERT, {"name": "c"}), (count, {}))
     assert (before[0].n, after[0].n) == (0, 1)
 
 
@@ -102,36 +104,36 @@ def test_planner_settings_are_for_the_drivers_statements_only(connection: Connec
     assert tuple(connection.execute(text(PLANNER)).one()) == ("auto", "on", "on")
 
 
-def test_what_fails_says_so_and_nothing_after_it_ran(engine: Engine) -> None:
-    """The connection can be used again, also with statements that were prepared before it."""
+def test_a_failing_statement_raises_and_none_after_it_runs(engine: Engine) -> None:
+    """The connection can be used again, also with statements that were prepared before the failure."""
     with engine.begin() as connection:
-        together(connection, (INSERT, {"consumer": "first"}))
+        together(connection, (INSERT, {"name": "first"}))
     with pytest.raises(psycopg.errors.UniqueViolation), engine.begin() as connection:
-        together(connection, (INSERT, {"consumer": "first"}), (INSERT, {"consumer": "second"}))
+        together(connection, (INSERT, {"name": "first"}), (INSERT, {"name": "second"}))
     with engine.begin() as connection:
-        together(connection, (INSERT, {"consumer": "third"}))
-    assert consumers(engine) == ["first", "third"]
+        together(connection, (INSERT, {"name": "third"}))
+    assert names(engine) == ["first", "third"]
 
 
 @pytest.mark.parametrize("often", [0, 8])
 def test_statements_stay_usable_whatever_psycopg_drops(engine: Engine, often: int) -> None:
-    """It prepares what is executed often, and drops all that is prepared when it rolls back."""
+    """Psycopg prepares frequent statements itself, and drops all prepared statements at a rollback."""
     for name in ("rolled back", "returned", "committed", "again"):
         with engine.connect() as connection:
             for _ in range(often):
                 connection.execute(text("SELECT 1"))
-            together(connection, (INSERT, {"consumer": name}))
+            together(connection, (INSERT, {"name": name}))
             if name == "rolled back" and often:
                 connection.rollback()
             if name in {"committed", "again"}:
                 connection.connection.commit()
-    assert consumers(engine) == ["again", "committed"]
+    assert names(engine) == ["again", "committed"]
 
 
-def consumers(engine: Engine) -> list[str]:
+def names(engine: Engine) -> list[str]:
     with engine.begin() as connection:
-        found = fetch(connection, "SELECT consumer FROM orders.sequences ORDER BY 1", {})
-    return [row.consumer for row in found]
+        found = fetch(connection, "SELECT name FROM orders.names ORDER BY 1", {})
+    return [row.name for row in found]
 
 
 def test_a_connection_that_was_idle_is_tried_without_losing_what_is_prepared(

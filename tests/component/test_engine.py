@@ -1,4 +1,4 @@
-"""The pool on a real PostgreSQL: who asks for a connection gets one that works, though the server cut those at rest."""
+"""The pool on a real PostgreSQL hands out connections that work, though the server has cut idle ones."""
 
 import pytest
 from sqlalchemy import Engine, text
@@ -15,7 +15,7 @@ WHERE usename = current_user AND datname = current_database() AND application_na
 def test_connections_that_were_cut_while_idle_are_replaced(
     urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of the pool, not only the first that is found dead."""
+    """All connections of the pool, not only the first dead one."""
     monkeypatch.setattr("shared.storage.engine.IDLE_SECONDS", 0.0)
     pool, cutting = (make_engine(urls["orders"], name=name, pool_size=3) for name in ("pool", "cutting"))
     assert _use_all(pool, 3) == [1, 1, 1]
@@ -25,8 +25,8 @@ def test_connections_that_were_cut_while_idle_are_replaced(
     cutting.dispose()
 
 
-def test_a_connection_that_was_just_used_is_not_tried_first(urls: dict[str, str]) -> None:
-    """A transaction is what it says and nothing before it."""
+def test_a_connection_that_was_just_used_is_not_tested_first(urls: dict[str, str]) -> None:
+    """No statement is sent before the caller's own."""
     pool = make_engine(urls["orders"], name="pool", pool_size=1)
     for _ in range(2):
         value(pool, "SELECT 'mine'")
@@ -34,13 +34,13 @@ def test_a_connection_that_was_just_used_is_not_tried_first(urls: dict[str, str]
         assert connection.connection.driver_connection is not None
         last = "SELECT query FROM pg_stat_activity WHERE application_name = 'paperprofit-pool'"
         watching = make_engine(urls["orders"], name="watching")
-        assert value(watching, last) == "ROLLBACK"  # the end of the one before, and no SELECT 1
+        assert value(watching, last) == "ROLLBACK"  # the end of the last transaction, and no SELECT 1
         watching.dispose()
     pool.dispose()
 
 
 def _use_all(pool: Engine, size: int) -> list[int]:
-    """What each connection of the pool answers, all of them taken at once."""
+    """The answers of all connections of the pool, taken out at the same time."""
     taken = [pool.connect() for _ in range(size)]
     try:
         return [connection.execute(text("SELECT 1")).scalar_one() for connection in taken]

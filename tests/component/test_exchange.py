@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from shared.contracts.orders import SubmitOrders
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.support import order, rows
 
 BAR = {"fills": {"fills_on": "bar"}}
@@ -46,7 +46,7 @@ def test_a_trailing_stop_follows_the_best_price(
 
 
 def test_what_must_fill_at_once_does_or_ends(exchange: Exchange) -> None:
-    """Ioc takes what is there, fok all or nothing; neither waits for a second quote."""
+    """Ioc takes what is there, fok all or nothing. Neither waits for a second quote."""
     account = exchange.open(fills={"participation": "0.5"})
     ioc = exchange.submit(account, "buy 10 AAPL limit", limit_price="101", time_in_force="ioc")
     fok = exchange.submit(account, "buy 10 IBM market", time_in_force="fok")
@@ -88,7 +88,7 @@ def test_a_notional_order_buys_what_it_can_pay(exchange: Exchange) -> None:
 def test_inside_a_bar_an_order_fills_where_the_market_was(
     exchange: Exchange, kind: str, terms: dict[str, str], fill: int | None
 ) -> None:
-    """The bar opened at 100, and went from 96 to 105; the quote is 100 to 101."""
+    """The bar opened at 100, and went from 96 to 105. The quote is 100 to 101."""
     account = exchange.open(**BAR)
     buying = exchange.submit(account, f"buy 10 AAPL {kind}", **terms)
     exchange.bar("AAPL 99/101 100", low="96", high="105", open="100")
@@ -96,7 +96,7 @@ def test_inside_a_bar_an_order_fills_where_the_market_was(
 
 
 def test_a_bar_that_began_before_the_order_does_not_fill_it(exchange: Exchange) -> None:
-    """What the low was before the order came is no price for it; the quote is."""
+    """The low from before the order came is no price for it. The quote is."""
     account = exchange.open(**BAR)
     since = exchange.clock.now
     buying = exchange.submit(account, "buy 10 AAPL limit", limit_price="98")
@@ -110,7 +110,7 @@ def test_a_bar_that_began_before_the_order_does_not_fill_it(exchange: Exchange) 
 
 
 def test_what_one_order_took_is_not_there_for_the_next(exchange: Exchange) -> None:
-    """Of 100 shares at the ask half may be taken: the better limit first, then the earlier one, whoever owns it."""
+    """Half of the 100 shares at the ask may be consumed, by the better limit first, then by the earlier one."""
     first, second = (exchange.open(fills={"participation": "0.5"}) for _ in range(2))
     late = exchange.submit(first, "buy 30 AAPL limit", limit_price="101")
     later = exchange.submit(second, "buy 30 AAPL limit", limit_price="101")
@@ -133,7 +133,7 @@ def test_the_sweep_takes_no_share_twice(exchange: Exchange) -> None:
 
 
 def test_commission_and_slippage_are_on_the_fill_and_in_the_ledger(exchange: Exchange) -> None:
-    """Two cents a share, at least five dollars an order; ten basis points worse than the market."""
+    """Two cents a share, at least five dollars an order. Ten basis points worse than the market."""
     costs = {"commission": {"kind": "per_share", "rate": "0.02", "minimum": "5"}}
     account = exchange.open(fills={**costs, "slippage": {"kind": "fixed", "rate": "10"}, "participation": "1"})
     buying = exchange.submit(account, "buy 300 AAPL market")
@@ -162,7 +162,7 @@ def test_a_quote_within_the_latency_does_not_fill(exchange: Exchange) -> None:
 
 
 def test_a_replaced_order_carries_only_what_was_left(exchange: Exchange) -> None:
-    """Of ten, four have filled; the whole quantity becomes twelve, so eight are still to come."""
+    """Four of ten have filled. The whole quantity becomes twelve, so eight are still to come."""
     account = exchange.open(fills={"participation": "1"})
     old = exchange.submit(account, "buy 10 AAPL limit", limit_price="101")
     exchange.price("AAPL 99/101 100", ask_size="4")
@@ -190,7 +190,7 @@ def test_a_replaced_order_carries_only_what_was_left(exchange: Exchange) -> None
 def test_a_replace_that_cannot_be_leaves_the_order_as_it_was(
     exchange: Exchange, changes: dict[str, str], reason: str
 ) -> None:
-    """Four of ten have filled; the sender is told why nothing changes."""
+    """Four of ten have filled. The sender is told why nothing changes."""
     account = exchange.open(fills={"participation": "1"})
     exchange.submit(account, "buy 1 IBM limit", limit_price="1", client_order_id="taken")
     old = exchange.submit(account, "buy 10 AAPL limit", limit_price="101")
@@ -229,7 +229,7 @@ def test_an_ended_order_says_why_it_cannot_be_replaced(exchange: Exchange) -> No
 
 
 def test_many_orders_in_one_command_are_each_decided(exchange: Exchange) -> None:
-    """Each sees what those before it reserved; one that comes twice is placed once."""
+    """Each sees the reservations of those before it. An order that comes twice is placed once."""
     account = exchange.open("1000")
     asked = [order(account, type="limit", limit_price="60", qty=Decimal(10)) for _ in range(3)]
     command = SubmitOrders(account_id=account, orders=tuple(asked))
@@ -268,7 +268,7 @@ LIMITS: list[tuple[dict[str, Any], str, dict[str, str], str]] = [
 def test_each_limit_refuses_by_name(
     exchange: Exchange, settings: dict[str, Any], text: str, terms: dict[str, str], reason: str
 ) -> None:
-    """The account holds ten shares at 100; the refusal is a row and an event, and changes nothing else."""
+    """The account holds ten shares at 100. The refusal is a row and an event, and changes nothing else."""
     account = exchange.open()
     exchange.submit(account)
     exchange.price("AAPL 100/100 100")
@@ -283,7 +283,7 @@ def test_each_limit_refuses_by_name(
 
 
 def test_what_open_orders_would_add_counts_for_the_limit_on_positions(exchange: Exchange) -> None:
-    """Nine held or on their way of ten; a replaced order counts once, one that closes not at all."""
+    """Nine held or on their way of ten. A replaced order counts once, one that closes not at all."""
     account = exchange.open(limits={"max_position_qty": "10"})
     exchange.submit(account, "buy 5 AAPL market")
     exchange.price("AAPL 100/100 100")
@@ -303,7 +303,7 @@ def test_a_strategy_has_limits_of_its_own(exchange: Exchange) -> None:
 
 
 def test_a_strategy_s_orders_in_a_minute_are_its_own(exchange: Exchange) -> None:
-    """What people and other strategies send does not count, and its refused orders do not."""
+    """Orders of people and of other strategies do not count, and neither do its rejected ones."""
     eager = uuid4()
     account = exchange.open(strategies={str(eager): {"orders_per_minute": 2}})
     for strategy in (None, uuid4(), eager, None, eager):

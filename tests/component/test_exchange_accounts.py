@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from shared.contracts.accounts import MoveCash, ResetAccount
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.support import rows
 
 
@@ -30,7 +30,7 @@ def test_a_margin_account_buys_twice_its_equity(exchange: Exchange) -> None:
 
 
 def test_a_short_sale_reserves_and_is_bought_back(exchange: Exchange) -> None:
-    """Three percent above the ask is kept back; the round trip's profit is what it fell."""
+    """Three percent above the ask is kept back. The round trip's profit is the fall of the price."""
     account = exchange.open("10000", **MARGIN)
     exchange.price("AAPL 99/100 100")
     short = exchange.submit(account, "sell 50 AAPL market")
@@ -67,7 +67,7 @@ def test_a_cash_account_never_sells_short(exchange: Exchange) -> None:
 
 
 def test_cash_comes_in_and_goes_out_once(exchange: Exchange) -> None:
-    """What orders have reserved stays; a transfer that comes twice is booked once."""
+    """Cash that orders have reserved stays. A transfer that comes twice is booked once."""
     account = exchange.open("1000")
     exchange.submit(account, "buy 10 AAPL limit", limit_price="60")
     for amount, times in (("500", 2), ("-900", 2), ("-1", 1)):
@@ -107,7 +107,7 @@ def test_an_account_that_is_reset_begins_again(exchange: Exchange) -> None:
 
 
 def test_a_drop_from_the_peak_stops_new_positions(exchange: Exchange) -> None:
-    """A tenth may be lost; selling what is held stays free."""
+    """A tenth may be lost. Selling shares that are held stays free."""
     account = exchange.open("10000", limits={"max_drawdown": "0.1"})
     exchange.submit(account, "buy 90 AAPL limit", limit_price="100")
     exchange.price("AAPL 100/100 100")

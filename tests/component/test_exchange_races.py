@@ -1,11 +1,11 @@
 """Two transactions at once over one order or account: exactly one wins, both sides are told, and the books hold.
 
-The first is stopped where it has decided and not written yet; the second begins then, and the first goes on once the
+The first is stopped where it has decided and not written yet. The second begins then, and the first goes on once the
 second has ended or waits for a lock.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -19,16 +19,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.orders.persistence import accounts
 from services.orders.persistence import orders as store
+from services.orders.usecases.account_events import AccountEvents
 from services.orders.usecases.catch_up import catch_up
-from services.orders.usecases.execute import expire as end_of_session
+from services.orders.usecases.expire import expire as end_of_session
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
 from shared.contracts.orders import CancelOrder, ReplaceOrder
 from shared.contracts.prices import PricesUpdated
-from shared.exchange.order import Account
-from shared.storage.driver import Call
-from tests.component.auction_desk import become_known, move_to_new_york, said
-from tests.component.exchange_desk import HANDLERS, Exchange
+from tests.component.auction_days import become_known, move_to_new_york, said
+from tests.component.paper_exchange import HANDLERS, Exchange
 from tests.support import broken_invariants, eventually, order, price, value
 
 Act = Callable[[Exchange, UUID, UUID], None]
@@ -113,14 +112,14 @@ class Halt:
 
 @contextmanager
 def halted() -> Iterator[Halt]:
-    halt, saving_accounts = Halt(), accounts.saving_accounts
+    halt, emit = Halt(), AccountEvents.emit
 
-    def slow(saved: Sequence[Account]) -> Call:
+    def slow(events: AccountEvents, *given: Any, **facts: Any) -> None:
         halt.wait()
-        return saving_accounts(saved)
+        emit(events, *given, **facts)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounts, "saving_accounts", slow)
+        patch.setattr(AccountEvents, "emit", slow)
         yield halt
 
 
@@ -189,7 +188,7 @@ AUCTION_RACES = [
 def test_an_auction_and_who_ends_its_order_meet_and_one_wins(
     exchange: Exchange, auctioned: tuple[UUID, UUID], first: Act, second: Act
 ) -> None:
-    """As with any other price; the event and the recovery fill it once."""
+    """An auction is as any other price. The event and the recovery fill it once."""
     account, order_id = auctioned
     race(exchange, first, second, account, order_id)
     assert broken_invariants(exchange.orders.engine) == {}
@@ -215,7 +214,7 @@ def test_two_orders_at_once_do_not_spend_the_same_cash(exchange: Exchange, waiti
 def test_without_the_row_locks_a_race_of_an_auction_is_noticed(
     exchange: Exchange, auctioned: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch, first: Act, second: Act
 ) -> None:
-    """So that the tests of auctions above are known to test something."""
+    """This shows that the tests of auctions above test something."""
     unlocked(monkeypatch)
     assert noticed(exchange, first, second, auctioned)
 
@@ -224,7 +223,7 @@ def test_without_the_row_locks_a_race_of_an_auction_is_noticed(
 def test_without_the_row_locks_a_race_is_noticed(
     exchange: Exchange, waiting: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch, first: Act, second: Act
 ) -> None:
-    """So that the tests above are known to test something."""
+    """This shows that the tests above test something."""
     unlocked(monkeypatch)
     assert noticed(exchange, first, second, waiting)
 
@@ -236,7 +235,7 @@ def unlocked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def noticed(exchange: Exchange, first: Act, second: Act, waiting: tuple[UUID, UUID]) -> bool:
-    """Whether it shows that both did something."""
+    """Tell whether it shows that both did something."""
     account, order_id = waiting
     try:
         race(exchange, first, second, account, order_id)

@@ -1,4 +1,4 @@
-"""What orders missed while it was down is made up for: from stored bars, in order, and once."""
+"""Prices that orders missed while it was down are made up for: from stored bars, in order, and once."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -11,7 +11,7 @@ from services.orders.usecases import catch_up as recovery
 from services.orders.usecases.catch_up import catch_up
 from services.orders.usecases.execute import fill_on
 from shared.contracts.prices import PricesUpdated
-from tests.component.exchange_desk import Exchange
+from tests.component.paper_exchange import Exchange
 from tests.support import broken_invariants, price, value
 
 
@@ -27,7 +27,7 @@ def recover(exchange: Exchange) -> int:
 
 @pytest.fixture
 def account(exchange: Exchange) -> UUID:
-    """It fills inside of bars; the price was 100 when orders was last there."""
+    """It fills inside of bars. The price was 100 when orders was last there."""
     account = exchange.open(fills={"fills_on": "bar"})
     exchange.price("AAPL 100/100 100")
     return account
@@ -47,7 +47,7 @@ def test_missed_bars_fill_what_would_have_filled(exchange: Exchange, account: UU
 
 
 def test_a_bar_that_began_before_an_order_does_not_fill_it(exchange: Exchange, account: UUID) -> None:
-    """It came while the others were stored; only what follows it counts."""
+    """It came while the others were stored. Only what follows it counts."""
     exchange.missed([("100", "101", "90", "95")])
     late = exchange.submit(account, "buy 10 AAPL limit", limit_price="91")
     exchange.missed([("95", "96", "94", "95"), ("95", "96", "94", "95")])
@@ -101,7 +101,7 @@ def test_two_that_recover_at_once_apply_no_bar_after_a_later_one(exchange: Excha
 def test_a_long_outage_is_made_up_for_in_parts(
     exchange: Exchange, account: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not all bars are read at once; none is left out, and the progress counts those that are known."""
+    """Not all bars are read at once. None is left out, and the progress counts those that are known."""
     monkeypatch.setattr(quotes, "BARS_AT_ONCE", 2)
     buying = exchange.submit(account, "buy 10 AAPL limit", limit_price="91")
     exchange.missed([("100", "101", "95", "96")] * 4 + [("96", "96", "90", "92")])
@@ -122,7 +122,7 @@ def test_events_that_come_after_all_go_first(exchange: Exchange, account: UUID) 
 
 
 def test_an_event_that_is_late_fills_and_one_that_was_stale_does_not(exchange: Exchange, account: UUID) -> None:
-    """It waited for ten minutes in the queue; the other's price was ten minutes old when it became known."""
+    """It waited for ten minutes in the queue. The other's price was ten minutes old when it became known."""
     first, second = exchange.submit(account, "buy 1 AAPL market"), exchange.submit(account, "buy 1 IBM market")
     quoted = exchange.clock.move(seconds=1)
     exchange.clock.move(minutes=10)
@@ -135,7 +135,7 @@ def test_an_event_that_is_late_fills_and_one_that_was_stale_does_not(exchange: E
 def test_a_recovery_that_is_killed_goes_on_where_it_was(
     exchange: Exchange, account: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the second of three bars; the order that the third fills fills once."""
+    """After the second of three bars. The order that the third fills fills once."""
     buying = exchange.submit(account, "buy 10 AAPL limit", limit_price="91")
     exchange.missed([("100", "101", "95", "96"), ("96", "97", "93", "94"), ("94", "94", "90", "92")])
     seen: list[object] = []

@@ -1,4 +1,4 @@
-"""Whatever people, prices and crashes do, the exchange keeps its books; and crashes change nothing of what comes out.
+"""The exchange keeps its books whatever people, prices and crashes do, and crashes change nothing of the outcome.
 
 PAPERPROFIT_TEST_STATES is the number of markets that are tried, each another time: without it a few, always the same.
 """
@@ -24,9 +24,9 @@ from shared.contracts.official_prices import AuctionKind
 from shared.contracts.orders import CancelOrder, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import Price, PricesUpdated
 from shared.money import CENT
-from tests.component.auction_desk import CLOSES, FRIDAY, MONDAY, WEDNESDAY, utc
-from tests.component.deaths import SAFE, Doom, Fate
-from tests.component.exchange_judge import COME, Judge, Key, Model, came_out
+from tests.component.auction_days import CLOSES, FRIDAY, MONDAY, WEDNESDAY, utc
+from tests.component.crashes import NO_CRASH, Crash, CrashPoint
+from tests.component.exchange_oracle import COME, Key, Model, Oracle, came_out
 from tests.component.simulated_exchange import (
     LYING,
     START,
@@ -68,12 +68,12 @@ TIMES: Sequence[tuple[datetime, AuctionKind | None, Any]] = (
 #: Drawn by seeds: what Hypothesis draws bit by bit are mostly the simplest orders and prices, which never meet.
 randoms = st.integers(0, 2**32).map(Random)
 owners = st.sampled_from(OWNERS)
-dooms = st.just(SAFE) | st.builds(Doom, st.sampled_from(Fate), st.integers(0, 7))
+crashes = st.just(NO_CRASH) | st.builds(Crash, st.sampled_from(CrashPoint), st.integers(0, 7))
 cash = st.integers(300_000, 6_000_000).map(lambda whole: whole * CENT)
 
 
 class Exchanges(RuleBasedStateMachine):
-    """Each step happens on the exchange whose workers die; at the end the same steps happen where nobody does."""
+    """Each step happens on the exchange whose workers die. At the end the same steps happen where nobody does."""
 
     stormy: Exchange
     calm: Exchange
@@ -90,30 +90,30 @@ class Exchanges(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 2**32), start=st.tuples(*[cash] * len(OWNERS)))
     def open(self, seed: int, start: tuple[Decimal, ...]) -> None:
         self.stormy.open(seed)
-        self.judge = Judge(self.stormy, self.model, dict(zip(OWNERS, start, strict=True)), self.seen)
+        self.oracle = Oracle(self.stormy, self.model, dict(zip(OWNERS, start, strict=True)), self.seen)
         for owner, paid in zip(OWNERS, start, strict=True):
             self._say(OpenAccount(account_id=owner, name="test", cash=paid, settings=KINDS[owner]))
 
     # what people do
 
-    @rule(owner=owners, random=randoms, doom=dooms)
-    def submit(self, owner: UUID, random: Random, doom: Doom) -> None:
-        """Some orders, at once; a price follows."""
+    @rule(owner=owners, random=randoms, crash=crashes)
+    def submit(self, owner: UUID, random: Random, crash: Crash) -> None:
+        """Some orders at once, and then a price."""
         commands = [self._order(owner, random) for _ in range(random.randint(1, 5))]
         new = [each for each in commands if Key(owner, each.order_id) not in self.model.submitted]
         for command in new:
             self.model.submitted[Key(owner, command.order_id)] = command
             self.model.asked_at[Key(owner, command.order_id)] = self.now
         if len(commands) == 1:
-            self._say(commands[0], doom)
+            self._say(commands[0], crash)
         else:
-            self._say(SubmitOrders(account_id=owner, orders=commands), doom)
-        self.prices(random, random.choice([SAFE, doom]))
+            self._say(SubmitOrders(account_id=owner, orders=commands), crash)
+        self.prices(random, random.choice([NO_CRASH, crash]))
 
     def _trade(self, random: Random) -> None:
-        """Hypothesis leaves out some rules in each market; there is none without trade."""
+        """Hypothesis leaves out some rules in each market. There is none without trade."""
         if random.random() < 0.7:
-            self.submit(random.choice(OWNERS), random, SAFE)
+            self.submit(random.choice(OWNERS), random, NO_CRASH)
 
     def _order(self, owner: UUID, random: Random) -> SubmitOrder:
         self.numbers += 1
@@ -130,22 +130,22 @@ class Exchanges(RuleBasedStateMachine):
         return submission(text, number, **fields)
 
     @precondition(lambda self: self.model.submitted)
-    @rule(nth=st.integers(0, 99), random=randoms, doom=dooms)
-    def submit_again(self, nth: int, random: Random, doom: Doom) -> None:
-        """Who got no answer asks again, with the same order."""
+    @rule(nth=st.integers(0, 99), random=randoms, crash=crashes)
+    def submit_again(self, nth: int, random: Random, crash: Crash) -> None:
+        """A sender without an answer asks again, with the same order."""
         self._trade(random)
         known = list(self.model.submitted.values())
-        self._say(known[nth % len(known)], doom)
+        self._say(known[nth % len(known)], crash)
 
-    @rule(nth=st.integers(0, 99), random=randoms, doom=dooms)
-    def cancel(self, nth: int, random: Random, doom: Doom) -> None:
+    @rule(nth=st.integers(0, 99), random=randoms, crash=crashes)
+    def cancel(self, nth: int, random: Random, crash: Crash) -> None:
         self._trade(random)
         key = self._nth(nth, among_all=random.random() < 0.2)
         self.model.cancels[key] += 1
-        self._say(CancelOrder(account_id=key.account, order_id=key.order, requested_at=self.now), doom)
+        self._say(CancelOrder(account_id=key.account, order_id=key.order, requested_at=self.now), crash)
 
-    @rule(nth=st.integers(0, 99), random=randoms, doom=dooms)
-    def replace(self, nth: int, random: Random, doom: Doom) -> None:
+    @rule(nth=st.integers(0, 99), random=randoms, crash=crashes)
+    def replace(self, nth: int, random: Random, crash: Crash) -> None:
         self._trade(random)
         key = self._nth(nth, among_all=random.random() < 0.1)
         new = uuid5(key.order, f"{key.account} {self.now}")
@@ -155,16 +155,16 @@ class Exchanges(RuleBasedStateMachine):
         command = ReplaceOrder(
             account_id=key.account, order_id=key.order, new_order_id=new, requested_at=self.now, **changes
         )
-        self._say(command, doom)
+        self._say(command, crash)
 
     def _nth(self, nth: int, *, among_all: bool) -> Key:
-        """An open order; or any, or one that never was."""
-        found = [key for key, row in self.judge.before.items() if among_all or row.status in COME]
+        """An open order, or any, or one that never was."""
+        found = [key for key, row in self.oracle.before.items() if among_all or row.status in COME]
         found += [Key(OWNERS[0], UUID(int=nth))] if among_all or not found else []
         return found[nth % len(found)]
 
-    @rule(owner=owners, random=randoms, doom=dooms)
-    def steer(self, owner: UUID, random: Random, doom: Doom) -> None:
+    @rule(owner=owners, random=randoms, crash=crashes)
+    def steer(self, owner: UUID, random: Random, crash: Crash) -> None:
         """Cash in or out, trading blocked or not, or all from the beginning."""
         self._trade(random)
         about = uuid5(owner, str(self.now))
@@ -176,14 +176,14 @@ class Exchanges(RuleBasedStateMachine):
             self.model.moved[about] = ResetAccount(account_id=owner, reset_id=about, cash=abs(amount))
         else:
             changed = KINDS[owner].model_copy(update={"trading_blocked": random.random() < 0.2})
-            self._say(ConfigureAccount(account_id=owner, settings=changed), doom)
+            self._say(ConfigureAccount(account_id=owner, settings=changed), crash)
             return
-        self._say(self.model.moved[about], doom)
+        self._say(self.model.moved[about], crash)
 
     # what the market does
 
-    @rule(random=randoms, doom=dooms)
-    def prices(self, random: Random, doom: Doom) -> None:
+    @rule(random=randoms, crash=crashes)
+    def prices(self, random: Random, crash: Crash) -> None:
         """Some of which are stale, or have a gap before them."""
         symbols = random.sample(SYMBOLS, random.randint(1, 3))
         made = [self._price(random, symbol) for symbol in symbols]
@@ -192,25 +192,25 @@ class Exchanges(RuleBasedStateMachine):
                 each.model_copy(update={"quoted_at": self.now - timedelta(minutes=5), "since": None}) for each in made
             ]
         self._show(made)
-        self._tell(made, doom)
+        self._tell(made, crash)
 
     @rule(random=randoms)
     def lose_prices(self, random: Random) -> None:
-        """Nobody is told of them now; perhaps later, when newer ones are known."""
+        """Nobody is told of them now, but perhaps later, when newer ones are known."""
         made = [self._price(random, random.choice(SYMBOLS))]
         self.model.late += made
         self._show(made)
 
     @precondition(lambda self: self.model.prices)
-    @rule(nth=st.integers(0, 99), random=randoms, doom=dooms)
-    def old_price(self, nth: int, random: Random, doom: Doom) -> None:
-        """One that comes late, or for the second time."""
+    @rule(nth=st.integers(0, 99), random=randoms, crash=crashes)
+    def old_price(self, nth: int, random: Random, crash: Crash) -> None:
+        """A price that comes late, or for the second time."""
         self._trade(random)
         known = self.model.late or list(self.model.prices.values())
         price = known[nth % len(known)]
         if price in self.model.late:
             self.model.late.remove(price)
-        self._tell([price], doom, at=price.quoted_at)
+        self._tell([price], crash, at=price.quoted_at)
 
     def _price(self, random: Random, symbol: str) -> Price:
         text, known = quote_of(random, symbol)
@@ -227,20 +227,20 @@ class Exchanges(RuleBasedStateMachine):
         self._do(Priced((*prices, euro)))
         self.model.latest.update({price.symbol: price for price in prices})
 
-    def _tell(self, prices: Sequence[Price], doom: Doom, at: datetime | None = None) -> None:
-        self._say(PricesUpdated(prices=tuple(prices), at=at or self.now), doom, sender="marketdata")
+    def _tell(self, prices: Sequence[Price], crash: Crash, at: datetime | None = None) -> None:
+        self._say(PricesUpdated(prices=tuple(prices), at=at or self.now), crash, sender="marketdata")
 
-    @rule(symbol=st.sampled_from(SYMBOLS), random=randoms, doom=dooms)
-    def act(self, symbol: str, random: Random, doom: Doom) -> None:
+    @rule(symbol=st.sampled_from(SYMBOLS), random=randoms, crash=crashes)
+    def act(self, symbol: str, random: Random, crash: Crash) -> None:
         """A split or a dividend."""
         self._trade(random)
         if random.random() < 0.5:
-            self._act(symbol, ActionKind.DIVIDEND, doom, amount=random.randint(1, 500) * CENT)
+            self._act(symbol, ActionKind.DIVIDEND, crash, amount=random.randint(1, 500) * CENT)
         else:
             self.model.split_counts[symbol] += 1
-            self._act(symbol, ActionKind.SPLIT, doom, ratio=Decimal(random.choice(["2", "0.5", "1.5", "0.1"])))
+            self._act(symbol, ActionKind.SPLIT, crash, ratio=Decimal(random.choice(["2", "0.5", "1.5", "0.1"])))
 
-    def _act(self, symbol: str, kind: ActionKind, doom: Doom, **figure: Decimal) -> None:
+    def _act(self, symbol: str, kind: ActionKind, crash: Crash, **figure: Decimal) -> None:
         event = CorporateActionApplied(
             action_id=uuid5(OWNERS[0], f"{symbol} {self.now}"),
             symbol=symbol,
@@ -249,42 +249,42 @@ class Exchanges(RuleBasedStateMachine):
             split_count=self.model.split_counts[symbol],
             **figure,
         )
-        self._say(event, doom, sender="marketdata")
+        self._say(event, crash, sender="marketdata")
 
     # what time does
 
-    @rule(job=st.sampled_from(["process_orders", "expire_orders"]), random=randoms, doom=dooms)
-    def work(self, job: str, random: Random, doom: Doom) -> None:
+    @rule(job=st.sampled_from(["process_orders", "expire_orders"]), random=randoms, crash=crashes)
+    def work(self, job: str, random: Random, crash: Crash) -> None:
         self._trade(random)
-        self._do(Worked(job), doom)
+        self._do(Worked(job), crash)
 
     @precondition(lambda self: self.times and len(self.steps) > 20)
-    @rule(random=randoms, told=st.booleans(), doom=dooms)
-    def pass_time(self, random: Random, told: bool, doom: Doom) -> None:
-        """An auction is held and a session ends meanwhile; the day's orders with it."""
+    @rule(random=randoms, told=st.booleans(), crash=crashes)
+    def pass_time(self, random: Random, told: bool, crash: Crash) -> None:
+        """An auction is held meanwhile, and a session ends with the day's orders."""
         self._trade(random)
         at, kind, day = self.times.pop(0)
         self.now = max(self.now, at + timedelta(seconds=7))
         if kind is not None and self.model.sequences["IBM"]:
             held_at = utc(day, "14:30" if kind is AuctionKind.OPEN else CLOSES[day])
-            self._do(Auctioned(kind, day, level_of(random), held_at, told), doom)
+            self._do(Auctioned(kind, day, level_of(random), held_at, told), crash)
         self._do(Worked("process_orders"))
-        self._do(Worked("expire_orders"), doom)
+        self._do(Worked("expire_orders"), crash)
 
     # and what comes of it
 
-    def _say(self, message: Message, doom: Doom = SAFE, sender: str = "gateway") -> None:
-        self._do(Said(sender, message), doom)
+    def _say(self, message: Message, crash: Crash = NO_CRASH, sender: str = "gateway") -> None:
+        self._do(Said(sender, message), crash)
 
-    def _do(self, event: Event, doom: Doom = SAFE) -> None:
+    def _do(self, event: Event, crash: Crash = NO_CRASH) -> None:
         if isinstance(event, Priced):
             self.model.prices.update({(each.symbol, each.sequence, each.quoted_at): each for each in event.prices})
         until = self.now + STEP
         self.steps.append((event, until))
-        self.stormy.take(event, until, doom)
+        self.stormy.take(event, until, crash)
         self.now = until
         if len(self.steps) > len(OWNERS) and not isinstance(event, Priced):
-            self.judge.check()
+            self.oracle.check()
 
     def teardown(self) -> None:
         if not self.steps:
@@ -320,14 +320,14 @@ def run(made: type[Exchanges], profile: settings) -> None:
 
 @pytest.mark.timeout(180 + 20 * LONG)
 def test_the_exchange_keeps_its_books_whatever_happens(made: type[Exchanges]) -> None:
-    """Random orders, prices, cancels, replaces, splits and crashes; and without the crashes the same comes out."""
+    """Random orders, prices, cancels, replaces and splits have the same outcome with crashes as without."""
     run(made, PROFILE)
-    assert set(made.stormy.reaper.counts) == set(Fate) - {Fate.NONE}
+    assert set(made.stormy.injector.counts) == set(CrashPoint) - {CrashPoint.NONE}
     assert {"quote", "open", "market", "limit", "stop", "simple", "bracket", "partially_filled"} <= set(made.seen)
 
 
 def test_without_the_inbox_the_crashes_are_noticed(made: type[Exchanges], monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the test above is known to test something."""
+    """This shows that the test above tests something."""
     monkeypatch.setattr("shared.bus.inbox.check_new", lambda *_: None)
     with pytest.raises(AssertionError):
         run(made, settings(PROFILE, phases=[Phase.generate], report_multiple_bugs=False))

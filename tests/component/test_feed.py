@@ -11,9 +11,9 @@ import pytest
 
 from services.marketdata.domain.recorded import Bar
 from services.marketdata.feed import Feed
-from services.marketdata.prices import take_in
 from services.marketdata.providers import Answer, Provider, ProviderState, ReplayProvider
 from services.marketdata.service import prepare
+from services.marketdata.usecases.update_prices import update_prices
 from shared.bus.unit_of_work import ServiceContext
 from tests.component.watching import outbox, unit_of
 from tests.conftest import FakeClock
@@ -70,7 +70,7 @@ def closes(context: ServiceContext) -> list[Decimal]:
 
 
 def place(context: ServiceContext) -> int:
-    """How many bars the stored state has behind it."""
+    """The number of bars that the stored state has passed."""
     sql = "SELECT COALESCE((SELECT (state #>> '{places,AAPL,cursor}')::int FROM marketdata.provider_states), 0)"
     found: int = value(context.engine, sql)
     return found
@@ -98,7 +98,7 @@ def test_a_feed_goes_on_where_it_was_stopped(urls: dict[str, str], marketdata: S
         assert_whole(marketdata)
 
 
-@pytest.mark.parametrize("after", ["providers.ReplayProvider.advance", "store.save_provider_state"])
+@pytest.mark.parametrize("after", ["providers.ReplayProvider.advance", "persistence.prices.save_provider_state"])
 def test_a_bar_and_the_place_of_the_feed_commit_together(
     marketdata: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_bar_and_the_place_of_the_feed_commit_together(
 def test_of_two_feeds_one_pushes_and_the_other_takes_over(
     urls: dict[str, str], marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the first has the lock the second does not touch the provider; when it stops, the second goes on."""
+    """While the first has the lock the second does not touch the provider. When it stops, the second goes on."""
     monkeypatch.setattr("services.marketdata.feed.PAUSE_SECONDS", 0.02)
     first, second = Counting(), Counting()
     with ExitStack() as stack:
@@ -146,7 +146,7 @@ def test_of_two_feeds_one_pushes_and_the_other_takes_over(
 def test_a_feed_that_loses_its_lock_stops_until_it_has_it_again(
     urls: dict[str, str], marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each time the session with the lock is cut, one of two feeds goes on; no bar is lost or pushed twice."""
+    """Each time the session with the lock is cut, one of two feeds goes on. No bar is lost or pushed twice."""
     monkeypatch.setattr("services.marketdata.feed.PAUSE_SECONDS", 0.02)
     with ExitStack() as stack:
         for _ in range(2):
@@ -171,7 +171,7 @@ def test_a_push_that_is_older_than_a_poll_loses_no_bar(marketdata: ServiceContex
     feed = Feed(context, provider, speed=SPEED)
     feed.push()
     clock.now = begun + timedelta(milliseconds=2)
-    take_in(context, provider, provider.poll, interval="1m", length=None)
+    update_prices(context, provider, provider.poll, interval="1m", length=None)
     for milliseconds in (1, 3, 4):
         clock.now = begun + timedelta(milliseconds=milliseconds)
         feed.push()

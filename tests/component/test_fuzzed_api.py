@@ -1,4 +1,4 @@
-"""Every route under requests that nobody would write: right ones and wrong ones as the document's schemas allow."""
+"""Every route under generated requests: valid and invalid ones, by the document's schemas."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from services.gateway.app import ENDPOINTS
 from services.gateway.http.endpoints import Endpoint
-from tests.component.http_desk import KEY
+from tests.component.http_trader import KEY
 from tests.conftest import database, running_system
 
 #: A stream does not end by itself.
@@ -33,7 +33,7 @@ EXAMPLES = 8
 
 @pytest.fixture(scope="module")
 def schema(postgres: str, template: dict[str, str]) -> Iterator[BaseSchema]:
-    """The document as the running application answers it."""
+    """The document from the running application."""
     with database(postgres, template) as urls, running_system(urls) as system:
         app = system.app()
         with TestClient(app):
@@ -41,10 +41,10 @@ def schema(postgres: str, template: dict[str, str]) -> Iterator[BaseSchema]:
 
 
 @pytest.mark.parametrize(("endpoint", "mode"), CASES, ids=[f"{e.handler.__name__}-{mode.value}" for e, mode in CASES])
-def test_no_request_is_answered_otherwise_than_the_document_says(
+def test_every_response_is_one_that_the_document_describes(
     schema: BaseSchema, endpoint: Endpoint, mode: GenerationMode
 ) -> None:
-    """Never a 5xx, nor a status, media type or body that is not described; with right values and with wrong ones."""
+    """No 5xx, and no undocumented status, media type or body, for valid and for invalid values."""
 
     @settings(
         max_examples=EXAMPLES,

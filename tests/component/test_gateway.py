@@ -1,4 +1,4 @@
-"""The HTTP surface over the whole system on the in-process bus: what a client is answered, and what is stored."""
+"""The HTTP API over the whole system on the in-process bus: the responses, and the rows behind them."""
 
 import json
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from services.gateway.trading import submissions
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.clock import utc_now
 from shared.settings import DEMO_ACCOUNT_ID
-from tests.component.http_desk import KEY, ORDER, push, stored
+from tests.component.http_trader import KEY, ORDER, push, stored
 from tests.support import eventually, order, rows, value
 
 
@@ -28,7 +28,7 @@ def client(system: System) -> Iterator[TestClient]:
 
 
 def test_an_order_is_submitted_filled_and_shown_as_a_position(system: System, client: TestClient) -> None:
-    """POST answers what orders decided; after the next price the position and the account follow."""
+    """POST returns the decision. After the next price the position and the account follow."""
     placed = client.post("/v2/orders", json={**ORDER, "qty": "10.5"}).json()
     assert placed["status"] == "accepted"
     push(system, "100")
@@ -43,7 +43,7 @@ def test_an_order_is_submitted_filled_and_shown_as_a_position(system: System, cl
 
 
 def test_a_far_limit_rests_is_listed_and_canceled(client: TestClient) -> None:
-    """It reserves buying power while it is open, and gives it back."""
+    """It reserves buying power while it is open, and releases it."""
     placed = client.post("/v2/orders", json={**ORDER, "type": "limit", "limit_price": 50}).json()
     assert [order["id"] for order in client.get("/v2/orders").json()] == [placed["id"]]
     assert client.get("/v2/account").json()["buying_power"] == "99500"
@@ -54,8 +54,8 @@ def test_a_far_limit_rests_is_listed_and_canceled(client: TestClient) -> None:
     assert client.delete(f"/v2/orders/{placed['id']}").status_code == 422
 
 
-def test_all_open_orders_are_canceled_with_an_answer_each(client: TestClient) -> None:
-    """207, and nothing is left open."""
+def test_all_open_orders_are_canceled_with_a_result_for_each(client: TestClient) -> None:
+    """The status is 207, and no order stays open."""
     for _ in range(3):
         client.post("/v2/orders", json={**ORDER, "type": "limit", "limit_price": "50"})
     answer = client.delete("/v2/orders")
@@ -65,7 +65,7 @@ def test_all_open_orders_are_canceled_with_an_answer_each(client: TestClient) ->
 
 
 def test_the_same_client_order_id_places_one_order(system: System, client: TestClient) -> None:
-    """Repeated, it is answered with the order it placed; with other terms it is refused."""
+    """A repeated request returns the order that it placed. With other terms it is rejected."""
     body = {**ORDER, "client_order_id": "mine"}
     first, again = client.post("/v2/orders", json=body), client.post("/v2/orders", json=body)
     assert first.json()["id"] == again.json()["id"]
@@ -77,7 +77,7 @@ def test_the_same_client_order_id_places_one_order(system: System, client: TestC
 
 
 def test_a_key_without_the_scope_may_not_operate_jobs(system: System, client: TestClient) -> None:
-    """A bot's key trades; it does not steer."""
+    """A bot's key trades, and does not operate jobs."""
     with system.contexts["gateway"].engine.begin() as connection:
         connection.exec_driver_sql("UPDATE gateway.api_keys SET scopes = ARRAY['trade']")
     with TestClient(system.app(), headers=KEY) as trader:
@@ -86,8 +86,8 @@ def test_a_key_without_the_scope_may_not_operate_jobs(system: System, client: Te
     del client
 
 
-def test_buying_power_and_shares_are_refused_as_the_account_cannot_bear_them(client: TestClient) -> None:
-    """403 with the amounts, as the field's clients expect."""
+def test_insufficient_buying_power_and_shares_are_a_403(client: TestClient) -> None:
+    """The message has the amounts, as Alpaca's clients expect."""
     buy = client.post("/v2/orders", json={**ORDER, "type": "limit", "limit_price": "50", "qty": "3000"})
     assert (buy.status_code, buy.json()["code"]) == (403, 40310000)
     assert "needed: 150000, available: 100000" in buy.json()["message"]
@@ -96,7 +96,7 @@ def test_buying_power_and_shares_are_refused_as_the_account_cannot_bear_them(cli
 
 
 def test_a_job_is_triggered_shown_and_toggled(system: System, client: TestClient) -> None:
-    """202 with the run's id; the status shows that run, its outcome and counts, and the switch."""
+    """202 with the run's id. The status shows that run, its outcome and counts, and the switch."""
     triggered = client.post("/api/jobs/update_positions/trigger")
     assert triggered.status_code == 202
     run_id = triggered.json()["run_id"]
@@ -123,8 +123,8 @@ def test_a_job_is_triggered_shown_and_toggled(system: System, client: TestClient
     ]
 
 
-def test_a_submission_that_orders_never_answered_is_sent_again(system: System, client: TestClient) -> None:
-    """The order is a row before it is a message: with its message lost, the sweep places it, once."""
+def test_a_submission_without_an_answer_is_resent(system: System, client: TestClient) -> None:
+    """An order is a row before it is a message. Its message is lost, and the sweep places it once."""
     order_id, gateway = uuid4(), system.contexts["gateway"]
     with gateway.engine.begin() as connection:  # as if every queue and outbox had been wiped after the commit
         connection.exec_driver_sql(
@@ -153,8 +153,8 @@ def test_a_submission_that_orders_never_answered_is_sent_again(system: System, c
     assert value(system.contexts["orders"].engine, "SELECT count(*) FROM orders.orders") == 1
 
 
-def test_a_key_is_traded_for_a_cookie_that_scripts_and_other_sites_cannot_use(system: System) -> None:
-    """The page's session: HttpOnly, SameSite=Strict, gone after the logout; secrets are stored as hashes."""
+def test_a_session_cookie_is_closed_to_scripts_and_other_sites(system: System) -> None:
+    """HttpOnly, SameSite=Strict, invalid after the logout. Secrets are stored as hashes."""
     with TestClient(system.app()) as browser:
         wrong = browser.post("/api/session", json={"key_id": "TESTKEY", "secret_key": "wrong"})
         assert wrong.status_code == 401
@@ -171,8 +171,8 @@ def test_a_key_is_traded_for_a_cookie_that_scripts_and_other_sites_cannot_use(sy
     assert b"test-secret-key" not in bytes(key.secret_hash)
 
 
-def test_health_says_what_works(system: System, client: TestClient) -> None:
-    """Without a tick of the scheduler the whole is not healthy yet; with one it is."""
+def test_health_has_the_state_of_each_part(system: System, client: TestClient) -> None:
+    """The system is healthy once the scheduler has ticked."""
     before = client.get("/healthz", headers={"APCA-API-KEY-ID": ""})
     assert (before.status_code, before.json()["scheduler"], before.json()["database"]) == (503, False, True)
     for tick in system.ticks():
@@ -182,16 +182,16 @@ def test_health_says_what_works(system: System, client: TestClient) -> None:
     assert (after.status_code, after.json()["healthy"]) == (200, True)
 
 
-def test_the_clock_answers_all_four_fields(client: TestClient) -> None:
-    """The demo market is open at all hours; its day turns at midnight UTC."""
+def test_the_clock_has_all_four_fields(client: TestClient) -> None:
+    """The demo market is always open, and its day ends at midnight UTC."""
     clock = client.get("/v2/clock").json()
     assert clock["is_open"] is True
     assert clock["next_close"].endswith("T00:00:00Z")
     assert set(clock) == {"timestamp", "is_open", "next_open", "next_close"}
 
 
-def test_an_unanswered_submission_is_sent_again_at_doubling_pauses_and_never_given_up(system: System) -> None:
-    """5, 10, 20 s … after it was handed in, however long orders stays away."""
+def test_an_unanswered_submission_is_resent_at_doubling_delays_forever(system: System) -> None:
+    """5, 10, 20 s … after it was submitted, however long the orders service is down."""
     gateway, begun = system.contexts["gateway"], utc_now()
     with gateway.engine.begin() as connection:  # of an account that orders does not know, so it stays unanswered
         command = order(uuid4(), submitted_at=begun).model_dump_json()
@@ -208,11 +208,11 @@ def test_an_unanswered_submission_is_sent_again_at_doubling_pauses_and_never_giv
     assert sent == [5, 10, 20, 40, 80]
 
 
-def test_figures_are_told_to_who_may_operate(system: System, client: TestClient) -> None:
-    """401 without a key, 403 with one that trades only; otherwise what Prometheus reads."""
-    told = client.get("/metrics")
-    assert (told.status_code, told.headers["content-type"].split(";")[0]) == (200, "text/plain")
-    assert "paperprofit_messages_consumed_total{" in told.text
+def test_metrics_need_an_operator_s_key(system: System, client: TestClient) -> None:
+    """401 without a key, 403 with one that only trades, else the text that Prometheus reads."""
+    shown = client.get("/metrics")
+    assert (shown.status_code, shown.headers["content-type"].split(";")[0]) == (200, "text/plain")
+    assert "paperprofit_messages_consumed_total{" in shown.text
     with TestClient(system.app()) as stranger:
         assert stranger.get("/metrics").status_code == 401
     with system.contexts["gateway"].engine.begin() as connection:
@@ -221,8 +221,8 @@ def test_figures_are_told_to_who_may_operate(system: System, client: TestClient)
         assert trader.get("/metrics").status_code == 403
 
 
-def test_an_order_belongs_to_the_trace_of_the_request_that_placed_it(system: System, client: TestClient) -> None:
-    """The request's traceparent is answered, and stored with the order; without one, a trace begins."""
+def test_an_order_belongs_to_the_trace_of_its_request(system: System, client: TestClient) -> None:
+    """The response has the request's traceparent, and the order stores it. Without one, a trace begins."""
     given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     answers = [client.post("/v2/orders", json=ORDER, headers=headers) for headers in ({"traceparent": given}, {})]
     traces = [answer.headers["traceparent"].split("-")[1] for answer in answers]
@@ -234,8 +234,8 @@ def test_an_order_belongs_to_the_trace_of_the_request_that_placed_it(system: Sys
         assert kept.split("-")[1] == trace
 
 
-def test_a_submission_that_is_sent_again_keeps_its_place(system: System) -> None:
-    """It names the message that it followed at first, not the latest of its account."""
+def test_a_resent_submission_keeps_its_place(system: System) -> None:
+    """It names the message that it followed at first, not the account's latest."""
     gateway, account_id = system.contexts["gateway"], uuid4()  # orders does not know the account, so none is answered
     with gateway.unit_of_work() as uow:
         submissions.add_submission(uow, order(account_id))
@@ -253,8 +253,8 @@ def test_a_submission_that_is_sent_again_keeps_its_place(system: System) -> None
     }
 
 
-def test_a_submission_that_this_release_refuses_is_given_up(system: System) -> None:
-    """An earlier one took fractions that are good till canceled; the sweep goes on with the others."""
+def test_a_submission_that_this_release_cannot_parse_is_given_up(system: System) -> None:
+    """An earlier release accepted fractional gtc orders. The sweep goes on with the others."""
     gateway = system.contexts["gateway"]
     old, new = order(DEMO_ACCOUNT_ID), order(DEMO_ACCOUNT_ID)
     with gateway.unit_of_work() as uow:

@@ -1,4 +1,4 @@
-"""While a symbol is halted nothing new of it is accepted and nothing fills; what is there waits or ends."""
+"""While a symbol is halted, no new order of it is accepted and none fills. Open orders wait or end."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -7,16 +7,16 @@ from itertools import permutations
 import pytest
 from psycopg.errors import UndefinedColumn
 
-from services.marketdata import official_prices
 from services.marketdata.domain.official import Official
+from services.marketdata.usecases import official_prices
 from services.orders.usecases.margin import check_margins
 from shared.contracts.official_prices import AuctionKind
 from shared.contracts.orders import SubmitOrders
 from shared.storage.errors import is_transient
-from tests.component.auction_desk import WEDNESDAY, at, utc
-from tests.component.auction_desk import said as auctions_said
-from tests.component.exchange_desk import Exchange
-from tests.component.halt_desk import halt, quoted, recover, resume, told, within_halts
+from tests.component.auction_days import WEDNESDAY, at, utc
+from tests.component.auction_days import said as auctions_said
+from tests.component.halting import halt, quoted, recover, resume, told, within_halts
+from tests.component.paper_exchange import Exchange
 from tests.component.watching import statements
 from tests.support import broken_invariants, order
 
@@ -24,7 +24,7 @@ BAR = {"fills": {"fills_on": "bar"}}
 
 
 def price(exchange: Exchange, last: str, **fields: str) -> int:
-    """Marketdata takes in a price a second later, and orders hears of it; whether there was one."""
+    """Let marketdata take in a price a second later, and orders hear of it. Returns whether there was one."""
     exchange.clock.move(seconds=1)
     taken = quoted(exchange.marketdata, last, **fields)
     if taken:
@@ -33,14 +33,14 @@ def price(exchange: Exchange, last: str, **fields: str) -> int:
 
 
 def test_an_order_of_a_halted_symbol_is_refused_by_name(exchange: Exchange) -> None:
-    """It says since when and why; other symbols trade, and this one does again once it is resumed."""
+    """It says since when and why. Other symbols trade, and this one does again once it is resumed."""
     account = exchange.open()
     price(exchange, "100")
     halt(exchange.marketdata)
     since = exchange.clock.now
     refused, other = exchange.submit(account), exchange.submit(account, "buy 1 IBM market")
     assert (exchange.status(refused), exchange.reason(refused)) == ("rejected", "symbol_halted")
-    said = f"trading of AAPL is halted since {since:%Y-%m-%d %H:%M:%S} UTC: news pending"
+    said = f"trading in AAPL has been halted since {since:%Y-%m-%d %H:%M:%S} UTC: news pending"
     assert exchange.order(refused).reject_message == said
     assert exchange.status(other) == "accepted"
     assert exchange.account(account).reserved == 0
@@ -110,7 +110,7 @@ def test_what_is_halted_can_be_canceled_and_not_replaced(exchange: Exchange) -> 
 
 
 def test_nothing_fills_while_its_symbol_is_halted(exchange: Exchange) -> None:
-    """Neither on a price nor in the sweep; afterwards on the first quote, and not inside the bar that leads to it."""
+    """It fills neither on a price nor in the sweep, but on the first quote afterwards, not inside the bar before."""
     account = exchange.open(**BAR)
     price(exchange, "100")
     resting = exchange.submit(account, "buy 10 AAPL limit", limit_price="95")
@@ -130,7 +130,7 @@ def test_nothing_fills_while_its_symbol_is_halted(exchange: Exchange) -> None:
 
 
 def test_orders_keep_their_priority_over_a_halt(exchange: Exchange) -> None:
-    """What there is goes to the one that came first."""
+    """The shares on offer go to the order that came first."""
     account = exchange.open(fills={"participation": "0.1"})
     price(exchange, "100")
     first, second = (exchange.submit(account, "buy 8 AAPL limit", limit_price="101") for _ in range(2))
@@ -210,11 +210,11 @@ def test_what_was_missed_is_made_up_for_without_the_halt(exchange: Exchange) -> 
 def official(exchange: Exchange, kind: str, clock: str) -> int:
     found = Official("AAPL", AuctionKind(kind), WEDNESDAY, Decimal(100), utc(WEDNESDAY, clock), "test")
     with exchange.marketdata.unit_of_work() as uow:
-        return official_prices.keep(uow, [found])
+        return official_prices.record(uow, [found])
 
 
 def test_there_is_no_auction_in_a_halt(floor: Exchange) -> None:
-    """Whoever tells its price, before the halt is over or after; the order for the close ends with the next open."""
+    """Its price may come before or after the end of the halt. The order for the close ends with the next open."""
     account = floor.open()
     opening, closing = (floor.submit(account, time_in_force=each) for each in ("opg", "cls"))
     at(floor, "14:29")
@@ -232,7 +232,7 @@ def test_there_is_no_auction_in_a_halt(floor: Exchange) -> None:
     halt(floor.marketdata)
     at(floor, "21:10:30")
     with floor.marketdata.unit_of_work() as uow:
-        assert official_prices.note_closes(uow) == 0
+        assert official_prices.record_closes(uow) == 0
     assert official(floor, "close", "21:00") == 0
     assert recover(floor) == 0
     assert floor.expire(days=2) == 1

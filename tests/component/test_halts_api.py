@@ -1,10 +1,10 @@
-"""Halts over HTTP, through all services: who trades is told, and who operates sees them all."""
+"""Halts over HTTP, through all services: traders see the reason, operators see all halts."""
 
 from typing import Any
 
 import pytest
 
-from tests.component.http_desk import Trader
+from tests.component.http_trader import Trader
 from tests.support import eventually
 
 HALT = {"symbol": "ibm", "reason": "news pending"}
@@ -27,7 +27,7 @@ def listed(trader: Trader, **query: Any) -> list[Any]:
 
 
 def test_a_halted_symbol_is_not_traded_until_it_is_resumed(trader: Trader) -> None:
-    """Orders and replaces are refused with the reason, cancels are not; both are in force with their answer."""
+    """Orders and replacements are rejected with the reason, cancels are not. Both commands work once answered."""
     resting = trader.order(symbol="IBM", type="limit", limit_price="1")["id"]
     halt = halted(trader)
     assert (halt["symbol"], halt["reason"], halt["ended_at"]) == ("IBM", "news pending", None)
@@ -37,7 +37,7 @@ def test_a_halted_symbol_is_not_traded_until_it_is_resumed(trader: Trader) -> No
         ("PATCH", f"/orders/{resting}", {"limit_price": "2"}),
     ):
         status, message = trader.refused(method, path, json=body)
-        assert (status, message.startswith("trading of IBM is halted since ")) == (422, True), message
+        assert (status, message.startswith("trading in IBM has been halted since ")) == (422, True), message
         assert message.endswith(" UTC: news pending")
     assert trader.ask("DELETE", f"/orders/{resting}").status_code == 204
     assert trader.order(symbol="AAPL")["status"] == "accepted"
@@ -45,8 +45,8 @@ def test_a_halted_symbol_is_not_traded_until_it_is_resumed(trader: Trader) -> No
     assert trader.order(symbol="IBM")["status"] == "accepted"
 
 
-def test_halts_are_listed_with_who_halted(trader: Trader) -> None:
-    """Those that stand and those that are over, the newest first; halting again answers what stands."""
+def test_halts_are_listed_and_their_operator_is_recorded(trader: Trader) -> None:
+    """Open and ended halts, the newest first. A second halt of a symbol returns the open one."""
     first = halted(trader, symbol="GOOG", reason="first")
     assert halted(trader, symbol="GOOG", reason="again") == first
     assert listed(trader, symbol="goog", standing=True) == [first]
@@ -64,8 +64,8 @@ def test_halts_are_listed_with_who_halted(trader: Trader) -> None:
         assert len([each for each in actions if each["subject"] == "GOOG"]) == times
 
 
-def test_commands_are_obeyed_in_their_order(trader: Trader) -> None:
-    """Also where nobody waits for the answers: the last one counts."""
+def test_halt_commands_are_processed_in_order(trader: Trader) -> None:
+    """The last one counts, also if nobody waits for the answers."""
     with trader.unanswered():
         for _ in range(3):
             halted(trader, symbol="MSFT")
@@ -88,21 +88,21 @@ def test_commands_are_obeyed_in_their_order(trader: Trader) -> None:
     ],
 )
 def test_a_wrong_field_is_named(trader: Trader, change: dict[str, Any], field: str) -> None:
-    """And nothing is halted."""
+    """Nothing is halted."""
     refused = trader.ask("POST", "/api/halts", json={**HALT, **change})
     assert (refused.status_code, refused.json()["field"]) == (422, field)
     assert listed(trader, standing=True) == []
 
 
-def test_what_is_no_instrument_cannot_be_resumed(trader: Trader) -> None:
+def test_an_unknown_symbol_cannot_be_resumed(trader: Trader) -> None:
     """A currency pair has a slash in its name."""
     for symbol in ("NOPE", "EUR/NOPE"):
         status, message = trader.refused("DELETE", f"/api/halts/{symbol}")
-        assert (status, message) == (404, f"{symbol} is not an instrument here")
+        assert (status, message) == (404, f"unknown instrument {symbol}")
 
 
-def test_only_who_operates_may_halt(trader: Trader) -> None:
-    """A key that trades may not even look."""
+def test_only_an_operator_may_halt(trader: Trader) -> None:
+    """A key that only trades may not even list the halts."""
     asked = {"name": "other", "cash": "1", "scopes": ["trade"]}
     opened = trader.ask("POST", "/api/accounts", json=asked).json()
     key = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}

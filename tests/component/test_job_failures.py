@@ -1,4 +1,4 @@
-"""Runs that fail: by kind of error, over their time limit, or for want of a dependency."""
+"""Runs that fail: by kind of error, over their time limit, or without a dependency."""
 
 import threading
 from datetime import timedelta
@@ -11,7 +11,7 @@ from shared.jobs.engine.failures import Permanent
 from shared.jobs.run_context import Counts, RunContext
 from shared.resilience.breakers import Breaker, BreakerOpen
 from shared.resilience.rate_limits import RateLimited
-from tests.component.run_desk import Body, OutOfShares, a_job, runs, working
+from tests.component.job_worker import Body, OutOfShares, a_job, job_worker, runs
 from tests.conftest import FakeClock
 from tests.support import eventually, value
 
@@ -19,7 +19,7 @@ from tests.support import eventually, value
 def test_a_job_that_raises_leaves_its_traceback_and_the_next_slot_runs(
     orders: ServiceContext, clock: FakeClock
 ) -> None:
-    """A failure is an outcome: nothing goes to the dead letters."""
+    """A failure is an outcome of the run, not a dead letter."""
     failures = [OutOfShares("sold 11 of 10")]
 
     def fail_once(_run: RunContext) -> Counts:
@@ -27,9 +27,9 @@ def test_a_job_that_raises_leaves_its_traceback_and_the_next_slot_runs(
             raise failures.pop()
         return {}
 
-    with working(orders, a_job(fail_once)) as at_work:
+    with job_worker(orders, a_job(fail_once)) as worker:
         for _ in range(2):
-            at_work.tick()
+            worker.tick()
             clock.move(seconds=1)
     failed, succeeded = runs(orders)
     assert (failed.outcome, failed.attempt, failed.counts, failed.error_kind) == ("failed", 1, {}, "unexpected")
@@ -49,31 +49,31 @@ def test_a_job_that_raises_leaves_its_traceback_and_the_next_slot_runs(
         (ValueError("not a number"), "permanent", 1),
     ],
 )
-def test_a_failure_is_tried_again_as_its_kind_has_it(
+def test_a_failure_is_retried_according_to_its_kind(
     orders: ServiceContext, clock: FakeClock, error: Exception, kind: str, attempts: int
 ) -> None:
-    """With growing pauses and as often as the job says; a permanent one never."""
+    """The delays grow, and the job's setting limits the retries. A permanent error is never retried."""
 
     def fail(_run: RunContext) -> Counts:
         raise error
 
-    with working(orders, a_job(fail, schedule="1d", retries=2, backoff="10s")) as at_work:
-        at_work.tick()
+    with job_worker(orders, a_job(fail, schedule="1d", retries=2, backoff="10s")) as worker:
+        worker.tick()
         pauses = []
         while (run := runs(orders)[0]).state == "waiting":
             pauses.append((run.not_before - clock.now).total_seconds())
             clock.now = run.not_before - timedelta(milliseconds=1)
-            at_work.tick()
+            worker.tick()
             assert runs(orders)[0].attempt == run.attempt
             clock.now = run.not_before
-            at_work.tick()
+            worker.tick()
     assert (run.outcome, run.error_kind, run.attempt, run.failures) == ("failed", kind, attempts, attempts)
     for pause, most in zip(pauses, (10, 20), strict=False):
         assert most / 2 <= pause <= most
 
 
 def test_a_rate_limited_run_waits_until_the_limit_is_over(orders: ServiceContext, clock: FakeClock) -> None:
-    """Not a moment before, however short its own pause is."""
+    """The run is not retried before, even if its own backoff is shorter."""
     retry_at = clock.now + timedelta(minutes=5)
     refusals: list[Exception] = [RateLimited("alphavantage", retry_at)]
 
@@ -82,18 +82,20 @@ def test_a_rate_limited_run_waits_until_the_limit_is_over(orders: ServiceContext
             raise refusals.pop()
         return {"prices_written": 1}
 
-    with working(orders, a_job(fetch, schedule="1d", retries=1, backoff="1s")) as at_work:
-        at_work.tick()
+    with job_worker(orders, a_job(fetch, schedule="1d", retries=1, backoff="1s")) as worker:
+        worker.tick()
         assert [(run.state, run.not_before, run.error_kind) for run in runs(orders)] == [
             ("waiting", retry_at, "rate_limited")
         ]
         clock.now = retry_at
-        at_work.tick()
+        worker.tick()
     assert [(run.outcome, run.counts) for run in runs(orders)] == [("succeeded", {"prices_written": 1})]
 
 
-def test_a_run_that_needs_what_is_away_is_put_off_and_does_not_fail(orders: ServiceContext, clock: FakeClock) -> None:
-    """While the breaker is open it does not begin; a critical job begins all the same."""
+def test_a_run_whose_dependency_is_down_is_postponed_and_does_not_fail(
+    orders: ServiceContext, clock: FakeClock
+) -> None:
+    """The run does not begin while the breaker is open, unless the job is critical."""
     ran: list[str] = []
     breaker = Breaker(orders, "provider", failures=1, pause=timedelta(minutes=1))
     with pytest.raises(ConnectionError), breaker:
@@ -101,7 +103,7 @@ def test_a_run_that_needs_what_is_away_is_put_off_and_does_not_fail(orders: Serv
     with pytest.raises(BreakerOpen), breaker:
         pass
 
-    def note(name: str) -> Body:
+    def record(name: str) -> Body:
         def body(_run: RunContext) -> Counts:
             ran.append(name)
             return {}
@@ -110,21 +112,21 @@ def test_a_run_that_needs_what_is_away_is_put_off_and_does_not_fail(orders: Serv
 
     needs = ("provider",)
     critical = {"schedule": "1d", "priority": "critical"}
-    needy = Job("needy", "orders", "Needs it.", note("needy"), {"schedule": "1d"}, needs=needs)
-    urgent = Job("urgent", "orders", "Needs it, too.", note("urgent"), critical, needs=needs)
-    with working(orders, needy, urgent) as at_work:
-        at_work.tick()
+    needy = Job("needy", "orders", "Needs it.", record("needy"), {"schedule": "1d"}, needs=needs)
+    urgent = Job("urgent", "orders", "Needs it, too.", record("urgent"), critical, needs=needs)
+    with job_worker(orders, needy, urgent) as worker:
+        worker.tick()
         (waiting,) = runs(orders, "needy")
         assert (waiting.state, waiting.failures, waiting.reason) == ("waiting", 0, "waits for provider")
         assert ran == ["urgent"]
         clock.now = waiting.not_before
-        at_work.tick()
+        worker.tick()
     assert ran == ["urgent", "needy"]
     assert runs(orders, "needy")[0].outcome == "succeeded"
 
 
 def test_a_run_over_its_time_limit_is_ended_and_fails(orders: ServiceContext) -> None:
-    """Also one that never looks; the thread is free for others."""
+    """The run ends even if it never checks, and its thread is free again."""
     entered = threading.Event()
 
     def hang(_run: RunContext) -> Counts:
@@ -132,30 +134,30 @@ def test_a_run_over_its_time_limit_is_ended_and_fails(orders: ServiceContext) ->
         while True:
             threading.Event().wait(0.01)
 
-    with working(orders, a_job(hang, enabled=False, time_limit="1s"), threads=1) as at_work:
-        at_work.trigger()
+    with job_worker(orders, a_job(hang, enabled=False, time_limit="1s"), threads=1) as worker:
+        worker.trigger()
         assert entered.wait(10)
 
         def ended() -> bool:
-            at_work.heartbeat.beat()
+            worker.heartbeat.beat()
             return bool(runs(orders)[0].state == "finished")
 
         eventually(ended)
-        at_work.handled()
+        worker.handled()
     (run,) = runs(orders)
     assert (run.outcome, run.error_kind) == ("failed", "transient")
     assert "TimeLimitExceeded" in run.error
 
 
-def test_an_error_is_kept_without_its_secrets_and_what_no_row_can_hold(orders: ServiceContext) -> None:
-    """A provider's address with its key, and a NUL from its answer: the run fails, and does not hang."""
+def test_an_error_is_saved_without_secrets_and_nul_characters(orders: ServiceContext) -> None:
+    """An error with a provider's key and a NUL character fails the run, and the row can be written."""
 
     def fail(_run: RunContext) -> Counts:
         raise OutOfShares("GET /query?apikey=hunter2 answered \0")
 
-    with working(orders, a_job(fail, enabled=False)) as at_work:
-        at_work.trigger()
-        at_work.handled()
+    with job_worker(orders, a_job(fail, enabled=False)) as worker:
+        worker.trigger()
+        worker.handled()
     (run,) = runs(orders)
     assert (run.outcome, run.error_kind) == ("failed", "unexpected")
     assert run.reason.endswith("GET /query?apikey=*** answered \N{REPLACEMENT CHARACTER}")

@@ -1,4 +1,4 @@
-"""Runs whose worker, message or database is lost: each is done, and none is done twice."""
+"""Runs whose worker, message or database is lost: each run is finished, and none twice."""
 
 import threading
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.jobs import RunJob
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job, Jobs
-from shared.jobs.engine import run_store as job_runs
+from shared.jobs.engine import run_store
 from shared.jobs.engine.dispatch import LOST_AFTER
 from shared.jobs.run_context import Counts, RunContext
 from shared.service import Service, attach, make_middleware
-from tests.component.run_desk import Gate, a_job, runs, working
+from tests.component.job_worker import Gate, a_job, job_worker, runs
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, send
 
@@ -30,26 +30,26 @@ from tests.support import eventually, rows, send
 def test_a_run_whose_worker_died_is_detected(
     orders: ServiceContext, clock: FakeClock, on_lost: str, outcome: str, attempts: int
 ) -> None:
-    """It says nothing for ten seconds: the run begins again, or is lost, as its job has it."""
+    """After ten seconds without a heartbeat the run begins again or is lost, as the job's settings say."""
     ran: list[int] = []
 
-    def note(run: RunContext) -> Counts:
+    def record(run: RunContext) -> Counts:
         ran.append(run.attempt)
         return {}
 
-    with working(orders, a_job(note, enabled=False, on_lost=on_lost, retries=1)) as at_work:
-        run_id = _begun_by_a_worker_that_died(orders)
+    with job_worker(orders, a_job(record, enabled=False, on_lost=on_lost, retries=1)) as worker:
+        run_id = _started_by_a_worker_that_died(orders)
         clock.now += LOST_AFTER
-        at_work.tick()
+        worker.tick()
         assert runs(orders)[0].state == "running"
         clock.move(seconds=0.001)
-        at_work.tick()
+        worker.tick()
     (run,) = runs(orders)
     assert (run.id, run.outcome, run.attempt, len(ran)) == (run_id, outcome, attempts, attempts - 1)
     assert run.reason == (None if on_lost == "rerun" else "its worker dead:1 died")
 
 
-def _begun_by_a_worker_that_died(context: ServiceContext) -> UUID:
+def _started_by_a_worker_that_died(context: ServiceContext) -> UUID:
     with context.engine.begin() as connection:
         insert = """INSERT INTO jobs.job_runs (id, job, service, trigger, state, attempt, queued_at, started_at, worker,
                                                heartbeat_at)
@@ -61,7 +61,7 @@ def _begun_by_a_worker_that_died(context: ServiceContext) -> UUID:
 
 
 def test_a_worker_that_was_taken_for_dead_writes_nothing(orders: ServiceContext, clock: FakeClock) -> None:
-    """It was frozen; meanwhile another ran its run. It is told to end, and what it found stays unwritten."""
+    """Another worker took over the run of a frozen worker, so the frozen one's outcome is not saved."""
     gates = [Gate(), Gate()]
     taken = iter(gates)
 
@@ -71,12 +71,12 @@ def test_a_worker_that_was_taken_for_dead_writes_nothing(orders: ServiceContext,
         gate.opened.wait(20)
         return {"attempt": run.attempt}
 
-    with working(orders, a_job(hold, enabled=False, retries=1)) as at_work:
-        at_work.trigger()
+    with job_worker(orders, a_job(hold, enabled=False, retries=1)) as worker:
+        worker.trigger()
         assert gates[0].entered.wait(10)
         clock.now += 2 * LOST_AFTER
-        at_work.ticker.move_on()  # this process's pulse did not beat
-        # the run begins again; here the same process would refuse it, so another takes it
+        worker.ticker.run()  # this process wrote no heartbeat
+        # the run begins again; this process would refuse it, so another one takes it
         with working_beside(orders, a_job(hold, enabled=False, retries=1)):
             assert gates[1].entered.wait(10)
             gates[0].opened.set()
@@ -89,7 +89,7 @@ def test_a_worker_that_was_taken_for_dead_writes_nothing(orders: ServiceContext,
 
 @contextmanager
 def working_beside(context: ServiceContext, job: Job) -> Iterator[None]:
-    """A second worker process's runner on the messages that the first one does not take."""
+    """Run a second worker process, which gets the message of the only run."""
     broker = InProcessBroker(middleware=make_middleware({"orders": context}), queues=["orders.jobs"])
     attach(Service("orders", Actors(), Jobs("orders")), broker, context, {job.name: job})
     worker = Worker(broker, worker_timeout=50, worker_threads=2)
@@ -102,37 +102,37 @@ def working_beside(context: ServiceContext, job: Job) -> Iterator[None]:
         worker.stop()
 
 
-def test_a_message_that_comes_again_begins_nothing(orders: ServiceContext) -> None:
-    """Neither while the run is under way nor afterwards, nor that of an earlier attempt."""
+def test_a_message_that_is_delivered_again_starts_nothing(orders: ServiceContext) -> None:
+    """The run is over when its message, or that of an earlier attempt, is delivered again."""
     ran: list[UUID] = []
 
-    def note(run: RunContext) -> Counts:
+    def record(run: RunContext) -> Counts:
         ran.append(run.id)
         return {"times": len(ran)}
 
-    with working(orders, a_job(note, enabled=False)) as at_work:
-        run_id = at_work.trigger()
-        at_work.handled()
+    with job_worker(orders, a_job(record, enabled=False)) as worker:
+        run_id = worker.trigger()
+        worker.handled()
         (first,) = runs(orders)
         for attempt in (None, 0, 1):
             send(orders, RunJob(to="orders", run_id=run_id, job="sweep", attempt=attempt))
-            at_work.handled()
+            worker.handled()
         assert runs(orders) == [first]
     assert ran == [run_id]
 
 
 def test_a_late_message_does_not_swallow_the_next_one(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both come at once after an outage, an earlier try's first: the run begins all the same (found by a fault run)."""
-    entered, never, begin = threading.Event(), threading.Event(), job_runs.begin
+    """A message of an earlier attempt comes just before the right one, and the run starts (found by a fault run)."""
+    entered, never, start = threading.Event(), threading.Event(), run_store.start
 
-    def begin_slowly(connection: Any, run_id: UUID, **given: Any) -> Any:
-        if given["attempt"] == 7:  # the late one
+    def start_slowly(connection: Any, run_id: UUID, **given: Any) -> Any:
+        if given["attempt"] == 7:  # the late message
             entered.set()
-            never.wait(0.5)  # as long as the other message takes to be there
-        return begin(connection, run_id, **given)
+            never.wait(0.5)  # until the other message is there
+        return start(connection, run_id, **given)
 
-    monkeypatch.setattr("shared.jobs.engine.run_store.begin", begin_slowly)
-    with working(orders, a_job(lambda _: {}, enabled=False)) as at_work:
+    monkeypatch.setattr("shared.jobs.engine.run_store.start", start_slowly)
+    with job_worker(orders, a_job(lambda _: {}, enabled=False)) as worker:
         with orders.unit_of_work() as uow:
             run_id = control.trigger(uow, "sweep", parameters={}, who="OPERATOR1")
             uow.outgoing.clear()
@@ -140,12 +140,12 @@ def test_a_late_message_does_not_swallow_the_next_one(orders: ServiceContext, mo
         send(orders, late)
         assert entered.wait(10)
         send(orders, right)
-        at_work.handled()
+        worker.handled()
     assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 1)]
 
 
-def test_a_run_that_lost_the_database_is_tried_again(orders: ServiceContext, clock: FakeClock) -> None:
-    """It is not failed by an outage: the same run succeeds."""
+def test_a_run_that_lost_the_database_is_retried(orders: ServiceContext, clock: FakeClock) -> None:
+    """An outage does not fail the run: the same run succeeds later."""
     outages = [1]
 
     def lose_the_database_once(run: RunContext) -> Counts:
@@ -155,106 +155,106 @@ def test_a_run_that_lost_the_database_is_tried_again(orders: ServiceContext, clo
                 uow.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
         return {"done": 1}
 
-    with working(orders, a_job(lose_the_database_once, schedule="1d", retries=1)) as at_work:
-        at_work.tick()
+    with job_worker(orders, a_job(lose_the_database_once, schedule="1d", retries=1)) as worker:
+        worker.tick()
         (run,) = runs(orders)
         assert (run.state, run.error_kind) == ("waiting", "transient")
         clock.now = run.not_before
-        at_work.tick()
+        worker.tick()
     (run,) = runs(orders)
     assert (run.attempt, run.outcome, run.error, run.counts) == (2, "succeeded", None, {"done": 1})
 
 
-def test_how_a_run_went_is_written_when_the_database_is_back(
+def test_an_outcome_is_saved_when_the_database_is_back(
     orders: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job has done its work: it is neither done twice nor taken for lost, though no message comes for it again."""
+    """The finished run is neither run twice nor taken for lost, though no message comes for it again."""
     ran: list[UUID] = []
     outages = [1, 1]
-    finish = job_runs.finish
+    finish = run_store.finish
 
-    def fail_twice(uow: Any, run: Any, ending: Any) -> bool:
+    def fail_twice(uow: Any, run: Any, result: Any) -> bool:
         if outages:
             outages.pop()
             uow.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
-        return bool(finish(uow, run, ending))
+        return bool(finish(uow, run, result))
 
-    def note(run: RunContext) -> Counts:
+    def record(run: RunContext) -> Counts:
         ran.append(run.id)
         return {"done": 1}
 
     monkeypatch.setattr("shared.jobs.engine.run_store.finish", fail_twice)
-    with working(orders, a_job(note, enabled=False)) as at_work:
-        run_id = at_work.trigger()
-        at_work.handled()
+    with job_worker(orders, a_job(record, enabled=False)) as worker:
+        run_id = worker.trigger()
+        worker.handled()
         for outages_left in (1, 0):
             clock.now += 2 * LOST_AFTER
             assert (runs(orders)[0].state, len(outages)) == ("running", outages_left)
-            at_work.heartbeat.beat()
-            at_work.tick()
+            worker.heartbeat.beat()
+            worker.tick()
     (run,) = runs(orders)
     assert (run.outcome, run.attempt, run.counts, ran) == ("succeeded", 1, {"done": 1}, [run_id])
 
 
-def test_what_was_not_written_does_not_swallow_the_next_try(
+def test_an_unsaved_outcome_does_not_replace_that_of_the_next_attempt(
     orders: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its worker was silent for so long that the run began again, on itself: of both tries the later one counts."""
+    """The run was taken for lost and began again on the same worker. The later attempt counts."""
     outages = [1]
-    finish = job_runs.finish
+    finish = run_store.finish
 
-    def fail_once(uow: Any, run: Any, ending: Any) -> bool:
+    def fail_once(uow: Any, run: Any, result: Any) -> bool:
         if outages:
             outages.pop()
             uow.connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
-        return bool(finish(uow, run, ending))
+        return bool(finish(uow, run, result))
 
     monkeypatch.setattr("shared.jobs.engine.run_store.finish", fail_once)
     job = a_job(lambda run: {"attempt": run.attempt}, enabled=False, retries=1)
-    with working(orders, job) as at_work:
-        at_work.trigger()
-        at_work.handled()
+    with job_worker(orders, job) as worker:
+        worker.trigger()
+        worker.handled()
         clock.now += 2 * LOST_AFTER
-        at_work.tick()
+        worker.tick()
         assert [(run.outcome, run.attempt, run.counts) for run in runs(orders)] == [("succeeded", 2, {"attempt": 2})]
         (before,) = runs(orders)
-        at_work.heartbeat.beat()  # writes what the first try came to, which is no longer wanted
+        worker.heartbeat.beat()  # would save the first attempt's outcome
         assert runs(orders) == [before]
-        assert not at_work.heartbeat.holds(before.id)
+        assert not worker.heartbeat.holds(before.id)
 
 
-def test_a_run_goes_on_elsewhere_when_its_worker_is_stopped(orders: ServiceContext) -> None:
-    """A run that looks is not lost to a deployment, and the try does not count."""
+def test_a_run_begins_again_elsewhere_when_its_worker_is_stopped(orders: ServiceContext) -> None:
+    """A deployment interrupts a run that checks for it, and that uses up no retry."""
     gate = Gate()
-    with working(orders, a_job(gate, enabled=False)) as at_work:
-        at_work.trigger()
+    with job_worker(orders, a_job(gate, enabled=False)) as worker:
+        worker.trigger()
         assert gate.entered.wait(10)
-        at_work.heartbeat.interrupt()
-        at_work.handled()
+        worker.heartbeat.interrupt()
+        worker.handled()
         (run,) = runs(orders)
         assert (run.state, run.failures, run.reason) == ("waiting", 0, "its worker was stopped")
         gate.opened.set()
-        at_work.tick()
+        worker.tick()
     assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 2)]
 
 
 def test_an_outage_of_the_database_kills_no_run(orders: ServiceContext, clock: FakeClock) -> None:
-    """Nobody could say that it lives while PostgreSQL was away: its worker has ten seconds once more."""
+    """No heartbeat could be written during the outage, so the worker has ten more seconds after it."""
     gate = Gate()
-    with working(orders, a_job(gate, enabled=False)) as at_work:
-        at_work.trigger()
+    with job_worker(orders, a_job(gate, enabled=False)) as worker:
+        worker.trigger()
         assert gate.entered.wait(10)
         clock.now += 3 * LOST_AFTER
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(at_work.ticker, "move_on", _away)
-            at_work.ticker.send_with_options()
-        at_work.ticker.send_with_options()
+            patch.setattr(worker.ticker, "run", _database_down)
+            worker.ticker.send_with_options()
+        worker.ticker.send_with_options()
         assert runs(orders)[0].state == "running"
-        at_work.heartbeat.beat()
+        worker.heartbeat.beat()
         gate.opened.set()
-        at_work.handled()
+        worker.handled()
     assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 1)]
 
 
-def _away() -> None:
+def _database_down() -> None:
     raise OperationalError("", {}, Exception("away"))

@@ -1,4 +1,4 @@
-"""Runs that follow one another, and runs in parts that come together again."""
+"""Runs that follow one another, and runs in parts that are joined."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,13 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Job
 from shared.jobs.engine.failures import Permanent
 from shared.jobs.run_context import Counts, RunContext
-from tests.component.run_desk import Body, Gate, OutOfShares, a_job, runs, working
+from tests.component.job_worker import Body, Gate, OutOfShares, a_job, job_worker, runs
 from tests.conftest import FakeClock
 from tests.support import eventually
 
 
 def test_a_job_follows_another_that_succeeded_or_finished(orders: ServiceContext) -> None:
-    """Each chained run names the one that it follows; a disabled one does not follow."""
+    """Each chained run names the run that it follows. A disabled job does not follow."""
     log: list[str] = []
 
     def body(name: str, *, fails: bool = False) -> Body:
@@ -35,28 +35,28 @@ def test_a_job_follows_another_that_succeeded_or_finished(orders: ServiceContext
         a_job(body("whatever"), "whatever", schedule="off", after="bad", after_outcome="finished"),
         a_job(body("disabled"), "disabled", schedule="off", after="good", enabled=False),
     ]
-    with working(orders, *jobs) as at_work:
-        good = at_work.trigger("good")
-        bad = at_work.trigger("bad")
+    with job_worker(orders, *jobs) as worker:
+        good = worker.trigger("good")
+        bad = worker.trigger("bad")
         eventually(lambda: sorted(log) == ["after_good", "bad", "good", "later", "whatever"])
-        at_work.handled()
+        worker.handled()
     (after_good,), (later,), (whatever,) = (runs(orders, name) for name in ("after_good", "later", "whatever"))
     assert (after_good.parent_run_id, later.parent_run_id, whatever.parent_run_id) == (good, after_good.id, bad)
     assert (after_good.trigger, runs(orders, "after_bad"), runs(orders, "disabled")) == ("chain", [], [])
 
 
-def test_a_run_in_parts_runs_as_many_at_a_time_as_it_may_and_joins_them(orders: ServiceContext) -> None:
-    """Ten parts, three at a time on eight threads; what each counted comes together in their order."""
-    under_way, most, lock = [0], [0], threading.Lock()
+def test_a_run_in_parts_runs_as_many_at_a_time_as_allowed_and_joins_them(orders: ServiceContext) -> None:
+    """Ten parts run three at a time on eight threads, and their counts are joined in their order."""
+    in_progress, most, lock = [0], [0], threading.Lock()
     joined: list[Sequence[Counts]] = []
 
     def value_account(run: RunContext) -> Counts:
         with lock:
-            under_way[0] += 1
-            most[0] = max(most[0], under_way[0])
+            in_progress[0] += 1
+            most[0] = max(most[0], in_progress[0])
         threading.Event().wait(0.02)  # so that parts overlap if they can
         with lock:
-            under_way[0] -= 1
+            in_progress[0] -= 1
         return {"account": run.parameters["account"]}
 
     def parts(_run: RunContext) -> Sequence[Mapping[str, Any]]:
@@ -68,10 +68,10 @@ def test_a_run_in_parts_runs_as_many_at_a_time_as_it_may_and_joins_them(orders: 
 
     settings = {"schedule": "off", "parallel": 3}
     job = Job("sweep", "orders", "In parts.", value_account, settings, parts=parts, join=join)
-    with working(orders, job, threads=8) as at_work:
-        at_work.trigger()
+    with job_worker(orders, job, threads=8) as worker:
+        worker.trigger()
         eventually(lambda: runs(orders)[0].state == "finished")
-        at_work.handled()
+        worker.handled()
     parent, *children = runs(orders)
     assert (parent.outcome, parent.counts, parent.done, parent.total) == ("succeeded", {"accounts": 10}, 10, 10)
     assert [(child.part, child.outcome, child.parent_run_id) for child in children] == [
@@ -82,16 +82,16 @@ def test_a_run_in_parts_runs_as_many_at_a_time_as_it_may_and_joins_them(orders: 
 
 
 def test_a_run_without_parts_to_do_succeeds(orders: ServiceContext) -> None:
-    """No accounts yet: there is nothing to join."""
+    """A run with no parts has nothing to join."""
     job = Job("sweep", "orders", "In parts.", lambda _: {}, {"schedule": "off"}, parts=lambda _: [])
-    with working(orders, job) as at_work:
-        at_work.trigger()
+    with job_worker(orders, job) as worker:
+        worker.trigger()
         eventually(lambda: runs(orders)[0].state == "finished")
     assert [(run.outcome, run.total) for run in runs(orders)] == [("succeeded", 0)]
 
 
-def test_a_part_that_fails_is_tried_again_and_then_fails_the_whole(orders: ServiceContext, clock: FakeClock) -> None:
-    """The other parts are done all the same."""
+def test_a_part_that_fails_is_retried_and_then_fails_the_whole_run(orders: ServiceContext, clock: FakeClock) -> None:
+    """The other parts still succeed."""
 
     def work(run: RunContext) -> Counts:
         if run.part == 2:
@@ -100,11 +100,11 @@ def test_a_part_that_fails_is_tried_again_and_then_fails_the_whole(orders: Servi
 
     settings = {"schedule": "off", "retries": 1, "backoff": "1s"}
     job = Job("sweep", "orders", "In parts.", work, settings, parts=lambda _: [{}, {}, {}])
-    with working(orders, job) as at_work:
-        at_work.trigger()
+    with job_worker(orders, job) as worker:
+        worker.trigger()
         eventually(lambda: [run.state for run in runs(orders)][1:] == ["finished", "waiting", "finished"])
         clock.move(seconds=2)
-        at_work.tick()
+        worker.tick()
         eventually(lambda: runs(orders)[0].state == "finished")
     parent, first, second, third = runs(orders)
     assert (first.outcome, second.outcome, second.attempt, third.outcome) == ("succeeded", "failed", 2, "succeeded")
@@ -112,16 +112,16 @@ def test_a_part_that_fails_is_tried_again_and_then_fails_the_whole(orders: Servi
     assert "1 of 3 parts did not succeed: 2 failed" in parent.error
 
 
-def test_a_cancel_ends_the_parts_too(orders: ServiceContext) -> None:
-    """Those that wait never begin; when those under way have ended, so has the whole."""
+def test_canceling_a_run_cancels_its_parts(orders: ServiceContext) -> None:
+    """Waiting parts never begin. The run ends when the parts in progress have ended."""
     gate = Gate()
     settings = {"schedule": "off", "parallel": 2}
     job = Job("sweep", "orders", "In parts.", gate, settings, parts=lambda _: [{}] * 5)
-    with working(orders, job) as at_work:
-        run_id = at_work.trigger()
+    with job_worker(orders, job) as worker:
+        run_id = worker.trigger()
         eventually(lambda: len(gate.runs) == 2)
-        assert at_work.cancel(run_id) == "joining"
-        at_work.heartbeat.beat()
+        assert worker.cancel(run_id) == "joining"
+        worker.heartbeat.beat()
         eventually(lambda: runs(orders)[0].state == "finished")
     assert [run.outcome for run in runs(orders)] == ["canceled"] * 6
     assert len(gate.runs) == 2

@@ -1,4 +1,4 @@
-"""Runs on the in-process bus and a real PostgreSQL: begun by their message, finished once, whatever happens."""
+"""Runs on the in-process bus and a real PostgreSQL: a message starts each run, and it is finished once."""
 
 from datetime import timedelta
 from typing import Any
@@ -8,45 +8,45 @@ import structlog
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Job
 from shared.jobs.run_context import Counts, RunContext
-from tests.component.run_desk import Gate, a_job, runs, working
+from tests.component.job_worker import Gate, a_job, job_worker, runs
 from tests.component.watching import statements
 from tests.conftest import FakeClock
 from tests.support import eventually
 
 
-def test_a_run_leaves_who_ran_it_when_and_what_it_counted(orders: ServiceContext, clock: FakeClock) -> None:
-    """The row that the tick wrote is filled in by the worker."""
+def test_a_run_records_its_worker_its_times_and_its_counts(orders: ServiceContext, clock: FakeClock) -> None:
+    """The worker completes the row that the tick wrote."""
     queued_at = clock.now
-    with working(orders, a_job(lambda _: {"orders_filled": 3})) as at_work:
-        at_work.tick()
+    with job_worker(orders, a_job(lambda _: {"orders_filled": 3})) as worker:
+        worker.tick()
         (run,) = runs(orders)
-        assert run.worker == at_work.heartbeat.worker
+        assert run.worker == worker.heartbeat.worker
     assert (run.trigger, run.attempt, run.state, run.outcome) == ("schedule", 1, "finished", "succeeded")
     assert (run.counts, run.error) == ({"orders_filled": 3}, None)
     assert queued_at == run.queued_at <= run.started_at <= run.finished_at
 
 
 def test_a_run_costs_two_statements(orders: ServiceContext) -> None:
-    """One begins it and one ends it; the job's own and the bus's stand aside."""
-    with working(orders, a_job(lambda _: {}, enabled=False)) as at_work:
-        at_work.trigger()
-        at_work.handled()
+    """One statement starts it and one finishes it. Those of the job and of the bus are not counted."""
+    with job_worker(orders, a_job(lambda _: {}, enabled=False)) as worker:
+        worker.trigger()
+        worker.handled()
         with statements(orders.engine) as seen:
-            at_work.trigger()
-            at_work.handled()
+            worker.trigger()
+            worker.handled()
     assert len([statement for statement in seen if "SET state = 'running'" in statement]) == 1
     assert len([statement for statement in seen if "SET state = 'finished'" in statement]) == 1
 
 
 def test_skips_for_one_reason_are_one_row(orders: ServiceContext, clock: FakeClock) -> None:
-    """First slot, last slot and how many; another reason, or a run between, begins a new one."""
+    """The row has the first slot, the last slot and their number. Another reason or another run begins a new row."""
     reasons: list[str | None] = ["stale", "stale", "stale", "closed", None, "closed"]
-    told = iter(reasons)
-    job = Job("sweep", "orders", "Sweep.", lambda _: {}, {"schedule": "1s"}, when=lambda _: next(told))
+    answers = iter(reasons)
+    job = Job("sweep", "orders", "Sweep.", lambda _: {}, {"schedule": "1s"}, when=lambda _: next(answers))
     first = clock.now.replace(microsecond=0)
-    with working(orders, job) as at_work:
+    with job_worker(orders, job) as worker:
         for _ in reasons:
-            at_work.tick()
+            worker.tick()
             clock.move(seconds=1)
     found = [(run.outcome, run.reason, run.scheduled_for, run.last_slot, run.slots) for run in runs(orders)]
     assert found == [
@@ -57,20 +57,20 @@ def test_skips_for_one_reason_are_one_row(orders: ServiceContext, clock: FakeClo
     ]
 
 
-def test_who_starts_a_job_by_hand_is_not_refused_by_its_condition(orders: ServiceContext) -> None:
-    """They know why they do it."""
+def test_a_manual_run_ignores_the_condition(orders: ServiceContext) -> None:
+    """An operator's trigger overrides the job's condition."""
     job = Job("sweep", "orders", "Sweep.", lambda _: {}, {"schedule": "off"}, when=lambda _: "never")
-    with working(orders, job) as at_work:
-        at_work.trigger()
-        at_work.handled()
+    with job_worker(orders, job) as worker:
+        worker.trigger()
+        worker.handled()
     assert [run.outcome for run in runs(orders)] == ["succeeded"]
 
 
-def test_the_next_run_begins_when_the_one_before_it_ends(orders: ServiceContext) -> None:
-    """Two by hand while one runs: one after the other, without waiting for a tick."""
+def test_the_next_run_begins_when_the_previous_one_ends(orders: ServiceContext) -> None:
+    """Two manual runs follow a third one without waiting for a tick."""
     gate = Gate()
-    with working(orders, a_job(gate, enabled=False)) as at_work:
-        ids = [at_work.trigger() for _ in range(3)]
+    with job_worker(orders, a_job(gate, enabled=False)) as worker:
+        ids = [worker.trigger() for _ in range(3)]
         assert gate.entered.wait(10)
         assert [run.state for run in runs(orders)].count("waiting") == 2
         gate.opened.set()
@@ -79,14 +79,14 @@ def test_the_next_run_begins_when_the_one_before_it_ends(orders: ServiceContext)
 
 
 def test_a_run_s_log_lines_carry_its_job_and_id(orders: ServiceContext) -> None:
-    """By them the system log finds what belongs to a run."""
+    """The system log finds a run's lines by its job and id."""
     bound: list[Any] = []
 
-    def note(_run: RunContext) -> Counts:
+    def record(_run: RunContext) -> Counts:
         bound.append(structlog.contextvars.get_contextvars())
         return {}
 
-    with working(orders, a_job(note, enabled=False)) as at_work:
-        run_id = at_work.trigger()
-        at_work.handled()
+    with job_worker(orders, a_job(record, enabled=False)) as worker:
+        run_id = worker.trigger()
+        worker.handled()
     assert (bound[0]["job"], bound[0]["run_id"]) == ("sweep", str(run_id))

@@ -1,4 +1,4 @@
-"""Slots on a real PostgreSQL: each that is due is claimed once, by whoever comes first, and only while it may be."""
+"""Slots on a real PostgreSQL: each due slot is claimed once, by one of several schedulers."""
 
 import subprocess
 import sys
@@ -18,31 +18,34 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job
 from shared.jobs.engine import claims
-from shared.jobs.engine.dispatch import SEND_AGAIN_AFTER
+from shared.jobs.engine.dispatch import RESEND_AFTER
 from shared.jobs.engine.tick import Tick
 from shared.jobs.schedule.planning import MISSED, OVERLAPS
+from shared.markets import PublishedCalendar
 from shared.storage.migrate import ROOT
 from tests.component.watching import outbox, statements, unit_of
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
 SECOND = timedelta(seconds=1)
-generation = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SLOTS = 200
 REPLICAS = TICKERS_EACH = 2
 
-#: A service's scheduler as each replica runs it, cut down to its tick.
+#: A replica's scheduler, reduced to its tick.
 SCHEDULER = """
 import sys
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.engine.tick import Tick, run_scheduler
+from shared.markets import PublishedCalendar
 from shared.storage.engine import make_engine
-run_scheduler([Tick(Unit("orders", make_engine(sys.stdin.readline().strip(), name="orders")))])
+context = ServiceContext("orders", make_engine(sys.stdin.readline().strip(), name="orders"))
+run_scheduler([Tick(context, PublishedCalendar(context.engine, context.clock))])
 """
 
 
 def a_job(name: str = "sweep", **settings: Any) -> Job:
-    """Every second, unless told otherwise."""
+    """Make a job that runs every second, unless ``settings`` say otherwise."""
     return Job(name, "orders", "A job that only these tests have.", lambda _: {}, {"schedule": "1s", **settings})
 
 
@@ -50,7 +53,7 @@ JOB = a_job()
 
 
 def slot_at(moment: datetime, interval: timedelta) -> datetime:
-    return generation + (moment - generation) // interval * interval
+    return EPOCH + (moment - EPOCH) // interval * interval
 
 
 def declare(context: ServiceContext, *jobs: Job) -> None:
@@ -59,12 +62,16 @@ def declare(context: ServiceContext, *jobs: Job) -> None:
 
 
 def tick(context: ServiceContext) -> None:
-    """One wake-up of a scheduler that has just started."""
-    Tick(context).move_on()
+    """Run one tick of a scheduler that has just started."""
+    ticker(context).run()
+
+
+def ticker(context: ServiceContext) -> Tick:
+    return Tick(context, PublishedCalendar(context.engine, context.clock))
 
 
 def finish_runs(context: ServiceContext) -> None:
-    """End every run that was sent, as workers would: one under way makes the next of its job wait."""
+    """Finish every run that was sent, as workers would, since a run in progress makes the next one wait."""
     with context.engine.begin() as connection:
         connection.exec_driver_sql(
             """UPDATE jobs.job_runs SET state = 'finished', outcome = 'succeeded', finished_at = queued_at
@@ -73,7 +80,7 @@ def finish_runs(context: ServiceContext) -> None:
 
 
 def claimed(context: ServiceContext, job: str = JOB.name) -> list[datetime]:
-    """The slots of the job's runs, in order."""
+    """Read the slots of the job's runs, in order."""
     found = rows(
         context.engine,
         "SELECT scheduled_for FROM jobs.job_runs WHERE job = :j AND outcome IS DISTINCT FROM 'skipped' ORDER BY 1",
@@ -83,7 +90,7 @@ def claimed(context: ServiceContext, job: str = JOB.name) -> list[datetime]:
 
 
 def skipped(context: ServiceContext, job: str = JOB.name) -> list[tuple[datetime, datetime, int, str]]:
-    """The job's skips in order: first and last slot, how many, and why."""
+    """Read the job's skips in order: first slot, last slot, number and reason."""
     found = rows(
         context.engine,
         """SELECT scheduled_for, last_slot, slots, reason FROM jobs.job_runs
@@ -102,13 +109,13 @@ def sent_runs(context: ServiceContext) -> Counter[UUID]:
 
 
 def test_racing_schedulers_claim_every_slot_once(urls: dict[str, str], clock: FakeClock) -> None:
-    """Two replicas, two tickers each, 200 slots, three jobs: one run, one RunJob, and no ticker trips on another."""
+    """Two replicas with two schedulers each claim 200 slots of three jobs. Each slot has one run and one RunJob."""
     jobs = [a_job(f"every_{n}s", schedule=f"{n}s") for n in (1, 2, 3)]
     moments = [clock.now + number * SECOND for number in range(SLOTS)]
     with ExitStack() as stack, capture_logs() as logs:
         replicas = [stack.enter_context(unit_of("orders", urls, clock)) for _ in range(REPLICAS)]
         declare(replicas[0], *jobs)
-        _race([Tick(context) for context in replicas for _ in range(TICKERS_EACH)], clock)
+        _race([ticker(context) for context in replicas for _ in range(TICKERS_EACH)], clock)
         for n, job in enumerate(jobs, start=1):
             assert claimed(replicas[0], job.name) == sorted({slot_at(moment, n * SECOND) for moment in moments})
         assert sent_runs(replicas[0]) == Counter(run_ids(replicas[0]))
@@ -116,23 +123,23 @@ def test_racing_schedulers_claim_every_slot_once(urls: dict[str, str], clock: Fa
 
 
 def _race(tickers: list[Tick], clock: FakeClock) -> None:
-    """Move the clock slot by slot; in each all tickers begin at the same moment."""
+    """Move the clock slot by slot. All schedulers tick at the same moment in each."""
     gate = threading.Barrier(len(tickers), timeout=20)
 
-    def wake(ticker: Tick) -> None:
+    def wake(scheduler: Tick) -> None:
         gate.wait()
-        ticker.send_with_options()
+        scheduler.send_with_options()
 
     with ThreadPoolExecutor(len(tickers)) as pool:
         for _ in range(SLOTS):
-            for future in [pool.submit(wake, ticker) for ticker in tickers]:
+            for future in [pool.submit(wake, scheduler) for scheduler in tickers]:
                 future.result()
             finish_runs(tickers[0]._context)
             clock.move(seconds=1)
 
 
 def test_a_restart_inside_a_slot_does_not_run_it_again(urls: dict[str, str], clock: FakeClock) -> None:
-    """The second start declares its jobs anew and finds the slot claimed."""
+    """The second start declares the jobs again and finds the slot claimed."""
     clock.now = slot_at(clock.now, 60 * SECOND)
     for _ in range(2):
         with unit_of("orders", urls, clock) as context:
@@ -144,7 +151,7 @@ def test_a_restart_inside_a_slot_does_not_run_it_again(urls: dict[str, str], clo
 
 
 def test_after_an_outage_the_latest_slot_runs_once(orders: ServiceContext, clock: FakeClock) -> None:
-    """Three hours of missed minutes are one run, of the minute that it is now, and one row of what was missed."""
+    """After three hours the current minute runs, and the missed minutes are one row."""
     declare(orders, a_job(schedule="1m"))
     tick(orders)
     finish_runs(orders)
@@ -158,19 +165,17 @@ def test_after_an_outage_the_latest_slot_runs_once(orders: ServiceContext, clock
     assert skipped(orders) == [(before + 60 * SECOND, latest - 60 * SECOND, 179, MISSED)]
 
 
-def test_all_slots_of_an_outage_run_in_their_order_where_the_policy_says_so(
-    orders: ServiceContext, clock: FakeClock
-) -> None:
-    """One after the other: the next is sent when the one before it has ended."""
+def test_with_run_all_the_slots_of_an_outage_run_in_their_order(orders: ServiceContext, clock: FakeClock) -> None:
+    """Each run is sent when the previous one has ended."""
     declare(orders, a_job(schedule="1m", misfire="run_all", misfire_window="5m"))
     tick(orders)
     finish_runs(orders)
     clock.move(hours=1)
     tick(orders)
-    begun = []
+    started = []
     while waiting := rows(orders.engine, "SELECT scheduled_for, state FROM jobs.job_runs WHERE state <> 'finished'"):
         (active,) = [row.scheduled_for for row in waiting if row.state == "queued"]
-        begun.append(active)
+        started.append(active)
         with orders.engine.begin() as connection:
             connection.exec_driver_sql(
                 """UPDATE jobs.job_runs SET state = 'finished', outcome = 'succeeded', finished_at = queued_at
@@ -178,11 +183,11 @@ def test_all_slots_of_an_outage_run_in_their_order_where_the_policy_says_so(
             )
         tick(orders)
     latest = slot_at(clock.now, 60 * SECOND)
-    assert begun == [slot for n in range(5, -1, -1) if (slot := latest - n * 60 * SECOND) >= clock.now - 300 * SECOND]
+    assert started == [slot for n in range(5, -1, -1) if (slot := latest - n * 60 * SECOND) >= clock.now - 300 * SECOND]
 
 
 def test_a_disabled_job_enqueues_nothing(orders: ServiceContext) -> None:
-    """Neither a run nor a message."""
+    """There is neither a run nor a message."""
     declare(orders, a_job(enabled=False))
     tick(orders)
     assert (claimed(orders), outbox(orders)) == ([], [])
@@ -191,7 +196,7 @@ def test_a_disabled_job_enqueues_nothing(orders: ServiceContext) -> None:
 def test_a_job_for_market_hours_waits_for_its_market_to_open(
     orders: ServiceContext, urls: dict[str, str], clock: FakeClock
 ) -> None:
-    """Without a session that covers the time the market is closed; the end of a session is outside it."""
+    """The market is closed outside of its sessions, and at the moment that a session ends."""
     clock.now = slot_at(clock.now, SECOND)
     opens = clock.now + 60 * SECOND
     _add_session(urls, opens, opens + 60 * SECOND)
@@ -214,8 +219,8 @@ def _add_session(urls: dict[str, str], opens: datetime, closes: datetime) -> Non
         )
 
 
-def test_a_toggle_acts_at_the_next_tick_and_is_on_record(orders: ServiceContext, clock: FakeClock) -> None:
-    """Off: the next slot passes. On: the one after runs. A new declaration does not undo what the operator set."""
+def test_a_toggle_acts_at_the_next_tick_and_is_recorded(orders: ServiceContext, clock: FakeClock) -> None:
+    """A slot of the disabled job passes, and the next one runs. A new declaration keeps the operator's setting."""
     declare(orders, JOB)
     for enabled, runs in ((False, 0), (True, 1)):
         with orders.unit_of_work() as uow:
@@ -224,15 +229,15 @@ def test_a_toggle_acts_at_the_next_tick_and_is_on_record(orders: ServiceContext,
         tick(orders)
         assert len(claimed(orders)) == runs
         clock.move(seconds=1)
-    noted = rows(orders.engine, "SELECT who, what, subject, before, after FROM jobs.operator_actions ORDER BY id")
-    assert [tuple(row) for row in noted] == [
+    recorded = rows(orders.engine, "SELECT who, what, subject, before, after FROM jobs.operator_actions ORDER BY id")
+    assert [tuple(row) for row in recorded] == [
         ("OPERATOR1", "toggle", JOB.name, {"enabled": True}, {"enabled": False}),
         ("OPERATOR1", "toggle", JOB.name, {"enabled": False}, {"enabled": True}),
     ]
 
 
 def test_an_unknown_job_can_be_neither_toggled_nor_triggered(orders: ServiceContext) -> None:
-    """It is named in the error, and nothing is written."""
+    """The error names the job, and nothing is written."""
     with pytest.raises(control.UnknownJob, match="no_such_job"), orders.unit_of_work() as uow:
         control.set_enabled(uow, "no_such_job", enabled=True, who="OPERATOR1")
     with pytest.raises(control.UnknownJob, match="no_such_job"), orders.unit_of_work() as uow:
@@ -241,8 +246,8 @@ def test_an_unknown_job_can_be_neither_toggled_nor_triggered(orders: ServiceCont
     assert (run_ids(orders), outbox(orders)) == ([], [])
 
 
-def test_slots_behind_a_slow_run_are_one_row_that_says_why(orders: ServiceContext, clock: FakeClock) -> None:
-    """Runs of a job do not pile up; when the slow one has ended, the next slot runs."""
+def test_slots_during_a_slow_run_are_one_row_with_the_reason(orders: ServiceContext, clock: FakeClock) -> None:
+    """Runs of a job do not pile up. When the slow run has ended, the next slot runs."""
     declare(orders, JOB)
     tick(orders)
     (slow,) = claimed(orders)
@@ -260,8 +265,8 @@ def test_slots_behind_a_slow_run_are_one_row_that_says_why(orders: ServiceContex
     assert skipped(orders) == [(slow + SECOND, slow + 3 * SECOND, 3, OVERLAPS), (later, later, 1, OVERLAPS)]
 
 
-def test_a_later_slot_takes_over_where_the_policy_says_so(orders: ServiceContext, clock: FakeClock) -> None:
-    """Who runs is asked to end, and the later one begins when it has."""
+def test_with_overlap_cancel_a_later_slot_replaces_the_run(orders: ServiceContext, clock: FakeClock) -> None:
+    """The run in progress is canceled, and the later one begins when it has ended."""
     declare(orders, a_job(overlap="cancel"))
     tick(orders)
     clock.move(seconds=1)
@@ -283,13 +288,13 @@ def finish_runs_of(context: ServiceContext, run_id: UUID) -> None:
 
 
 def test_a_run_whose_message_was_lost_is_sent_again(orders: ServiceContext, clock: FakeClock) -> None:
-    """The queue was wiped: after ten minutes its message goes out once more, for the same attempt."""
+    """Ten minutes after its queue was wiped the message is sent again, for the same attempt."""
     declare(orders, a_job(schedule="1h"))
     tick(orders)
     (first,) = outbox(orders)
     with orders.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM orders.outbox")
-    for waited, sent in ((SEND_AGAIN_AFTER, 0), (SECOND, 1), (SECOND, 1)):
+    for waited, sent in ((RESEND_AFTER, 0), (SECOND, 1), (SECOND, 1)):
         clock.now += waited
         tick(orders)
         assert len(outbox(orders)) == sent
@@ -298,7 +303,7 @@ def test_a_run_whose_message_was_lost_is_sent_again(orders: ServiceContext, cloc
 
 
 def test_settings_of_a_newer_version_do_not_stop_the_others(orders: ServiceContext) -> None:
-    """What is not known is passed over; what cannot be read is left to replicas that can."""
+    """Unknown settings are ignored. A job whose settings are invalid here is left to newer replicas."""
     declare(orders, a_job("known"), a_job("newer"), a_job("strange"))
     with orders.engine.begin() as connection:
         for name, more in (("newer", '{"colour": "red"}'), ("strange", '{"overlap": "merge"}')):
@@ -309,18 +314,16 @@ def test_settings_of_a_newer_version_do_not_stop_the_others(orders: ServiceConte
 
 
 def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: ServiceContext, clock: FakeClock) -> None:
-    """Looking, claiming, deciding and waking are one statement each, however many jobs are due; so is sending, which
-    the driver does itself.
-    """
+    """A tick reads, claims, saves its plans and notifies the relays by one statement each."""
 
     def counted(jobs: int) -> int:
         declare(orders, *(a_job(f"job_{number}") for number in range(jobs)))
         finish_runs(orders)
         clock.move(seconds=1)
         before = len(outbox(orders))
-        ticker = Tick(orders)
+        scheduler = ticker(orders)
         with statements(orders.engine) as seen:
-            assert ticker.claim_due() == jobs
+            assert scheduler.claim_due() == jobs
         assert len(outbox(orders)) == before + jobs
         return len(seen)
 
@@ -328,7 +331,7 @@ def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: Service
 
 
 def test_periodiq_ticks_once_a_second_on_the_main_thread_of_a_process(urls: dict[str, str]) -> None:
-    """The real scheduler for five seconds: every second has its run, and none has two."""
+    """The real scheduler runs for five seconds, and every second has one run."""
     with unit_of("orders", urls) as context:
 
         def five_seconds_ran() -> bool:
@@ -338,7 +341,7 @@ def test_periodiq_ticks_once_a_second_on_the_main_thread_of_a_process(urls: dict
         with _scheduler(urls["orders"]):
             declare(context, a_job(misfire="run_all"))
             eventually(five_seconds_ran, seconds=30, what="five seconds of runs")
-        _, *slots = claimed(context)  # it started somewhere inside the first
+        _, *slots = claimed(context)  # it started within the first second
         assert slots == [slots[0] + number * SECOND for number in range(len(slots))]
         assert sent_runs(context) == Counter(run_ids(context))
 

@@ -1,4 +1,4 @@
-"""The jobs over HTTP: how they stand, their settings and figures, and what an operator may do to them."""
+"""Jobs over HTTP: their status, settings and figures, and job control."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,8 +10,8 @@ from embedded.system import System
 from shared.clock import utc_now
 from shared.jobs.settings import JobSettings
 from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY
-from tests.component.operator_desk import JOB, LONG_AGO, actions, add_job, add_run, engine_of
+from tests.component.http_trader import KEY
+from tests.component.job_rows import JOB, LONG_AGO, actions, add_job, add_run, engine_of
 from tests.support import eventually, rows, value
 
 MINUTE = timedelta(minutes=1)
@@ -27,10 +27,10 @@ def status_of(client: DocumentedClient, name: str) -> Any:
     return {job["name"]: job for job in client.get("/api/jobs/status").json()["jobs"]}[name]
 
 
-def test_the_status_shows_every_job_with_its_latest_run_and_the_one_under_way(
+def test_the_status_shows_every_job_with_its_latest_run_and_its_active_run(
     system: System, client: DocumentedClient
 ) -> None:
-    """The latest of them by the time they were queued, parts left out; of the other its progress."""
+    """The latest run is the one that was queued last, without parts. The active run shows its progress."""
     add_job(system)
     add_run(system, at=LONG_AGO)
     latest = add_run(system, at=LONG_AGO + MINUTE, outcome="failed", error="Traceback\n  x\nValueError: no price\n")
@@ -52,7 +52,7 @@ def test_the_status_shows_every_job_with_its_latest_run_and_the_one_under_way(
 
 
 def test_a_disabled_job_has_no_next_slot(system: System, client: DocumentedClient) -> None:
-    """Also while the scheduler has not looked at it since it was disabled."""
+    """It has none even before the scheduler has checked it again."""
     add_job(system)
     with engine_of(system).begin() as connection:
         connection.exec_driver_sql("UPDATE jobs.jobs SET next_slot = now() WHERE name = %s", (JOB,))
@@ -63,7 +63,7 @@ def test_a_disabled_job_has_no_next_slot(system: System, client: DocumentedClien
 
 
 def test_one_job_is_shown_with_its_next_five_slots(system: System, client: DocumentedClient) -> None:
-    """As its schedule has them, after now, whatever the scheduler has looked at so far."""
+    """They follow from the schedule and the time, not from the scheduler's progress."""
     add_job(system, schedule="1h")
     shown = client.get(f"/api/jobs/{JOB}").json()
     hour = utc_now().replace(minute=0, second=0, microsecond=0)
@@ -72,8 +72,8 @@ def test_one_job_is_shown_with_its_next_five_slots(system: System, client: Docum
     assert (shown["overrides"], shown["parameters"], shown["last_run"]) == ({}, None, None)
 
 
-def test_a_setting_is_changed_while_all_runs_and_given_back(system: System, client: DocumentedClient) -> None:
-    """The answer has all settings in effect; both changes are on record with what was before and after."""
+def test_a_setting_is_overridden_while_everything_runs_and_restored(system: System, client: DocumentedClient) -> None:
+    """The response has all settings in effect. Both changes are recorded with the values before and after."""
     add_job(system)
     changed = client.patch(f"/api/jobs/{JOB}", json={"schedule": "30 9 * * 1-5", "retries": 5})
     assert changed.status_code == 200
@@ -87,8 +87,8 @@ def test_a_setting_is_changed_while_all_runs_and_given_back(system: System, clie
     assert actions(system)[1][3:] == ({"schedule": "30 9 * * 1-5"}, {"schedule": "1m"})
 
 
-def test_what_is_wrong_with_a_setting_is_named_and_nothing_changes(system: System, client: DocumentedClient) -> None:
-    """The job stays as it was, and nothing is on record."""
+def test_a_wrong_setting_is_named_and_changes_nothing(system: System, client: DocumentedClient) -> None:
+    """The job stays as it was, and no action is recorded."""
     add_job(system)
     refused = client.patch(f"/api/jobs/{JOB}", json={"retries": 5, "schedule": "5 parsecs"})
     assert (refused.status_code, refused.json()["field"]) == (422, "schedule")
@@ -97,7 +97,7 @@ def test_what_is_wrong_with_a_setting_is_named_and_nothing_changes(system: Syste
 
 
 def test_a_run_is_triggered_with_parameters(system: System, client: DocumentedClient) -> None:
-    """They are those of its run, and on record with who asked; a job that takes none refuses them by name."""
+    """The run and the recorded action have them. A job without parameters refuses them by name."""
     add_job(system)
     refused = client.post(f"/api/jobs/{JOB}/trigger", json={"parameters": {"days": 3}})
     assert (refused.status_code, refused.json()["field"]) == (422, "parameters.days")
@@ -113,16 +113,16 @@ def test_a_run_is_triggered_with_parameters(system: System, client: DocumentedCl
     assert (wrong.status_code, wrong.json()["field"]) == (422, "parameters.days")
 
 
-def test_a_triggered_run_is_run_and_found_under_its_id(client: DocumentedClient) -> None:
-    """With an empty body too, as the specification has it."""
+def test_a_triggered_run_is_executed_and_found_by_its_id(client: DocumentedClient) -> None:
+    """The body may be empty, as in the specification."""
     run_id = client.post("/api/jobs/update_positions/trigger").json()["run_id"]
     run = eventually(lambda: (run := client.get(f"/api/runs/{run_id}").json())["state"] == "finished" and run)
     assert (run["job"], run["trigger"], run["outcome"]) == ("update_positions", "manual", "succeeded")
     assert (run["requested_by"], run["attempt"], run["duration"] >= 0) == ("TESTKEY", 1, True)
 
 
-def test_a_time_is_run_again_slot_by_slot(system: System, client: DocumentedClient) -> None:
-    """One run for each slot of it, from its beginning to before its end, oldest first, on record."""
+def test_a_period_is_backfilled_slot_by_slot(system: System, client: DocumentedClient) -> None:
+    """It gets a run for each slot, the oldest first. The begin is inclusive, the end is exclusive."""
     add_job(system, schedule="1h")
     answer = client.post(
         f"/api/jobs/{JOB}/backfill", json={"from": "2026-01-05T10:00:00Z", "to": "2026-01-05T13:00:00Z"}
@@ -134,7 +134,7 @@ def test_a_time_is_run_again_slot_by_slot(system: System, client: DocumentedClie
     assert [action[:3] for action in actions(system)] == [("TESTKEY", "backfill", JOB)]
 
 
-def test_a_time_without_a_slot_or_with_too_many_is_refused(system: System, client: DocumentedClient) -> None:
+def test_a_backfill_without_a_slot_or_with_too_many_is_refused(system: System, client: DocumentedClient) -> None:
     """Nothing is queued."""
     add_job(system, schedule="1s")
     for begin, end in (
@@ -146,8 +146,8 @@ def test_a_time_without_a_slot_or_with_too_many_is_refused(system: System, clien
     assert value(engine_of(system), "SELECT count(*) FROM jobs.job_runs") == 0
 
 
-def test_figures_are_those_of_the_last_hours(system: System, client: DocumentedClient) -> None:
-    """Durations, lateness, success and counts of a known history; what is older or a part is left out."""
+def test_figures_cover_the_last_hours(system: System, client: DocumentedClient) -> None:
+    """Durations, lateness, success rate and counts match a known history. Older runs are left out."""
     add_job(system)
     now = utc_now()
     for number in range(1, 101):
@@ -170,8 +170,8 @@ def test_figures_are_those_of_the_last_hours(system: System, client: DocumentedC
     assert client.get(f"/api/jobs/{JOB}/figures", params={"hours": 48}).json()["failed"] == 11
 
 
-def test_figures_of_a_job_that_never_ran_are_not_made_up(system: System, client: DocumentedClient) -> None:
-    """Where there is nothing to tell, they are null."""
+def test_figures_of_a_job_that_never_ran_are_null(system: System, client: DocumentedClient) -> None:
+    """Only the counts are zero."""
     add_job(system)
     figures = client.get(f"/api/jobs/{JOB}/figures").json()
     assert (figures["runs"], figures["success_rate"], figures["duration_p50"], figures["lateness_p99"]) == (
@@ -182,8 +182,8 @@ def test_figures_of_a_job_that_never_ran_are_not_made_up(system: System, client:
     )
 
 
-def test_what_is_asked_twice_is_done_once_or_refused(system: System, client: DocumentedClient) -> None:
-    """A toggle twice is the same state, on record both times."""
+def test_a_repeated_toggle_keeps_the_state(system: System, client: DocumentedClient) -> None:
+    """Both toggles are recorded."""
     add_job(system)
     for _ in range(2):
         assert client.put(f"/api/jobs/{JOB}/toggle?enabled=false").json() == {"name": JOB, "enabled": False}

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import NoResultFound
 
-from services.marketdata import store
 from services.marketdata.actors import halt_trading
+from services.marketdata.persistence import instruments, prices
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.halts import HaltTrading, TradingHalted, TradingResumed
-from tests.component.halt_desk import halt, halts, quoted, resume, said, told
+from tests.component.halting import halt, halts, quoted, resume, said, told
 from tests.component.scripted_prices import made_up_quote
 from tests.component.watching import marketdata_at, outbox
 from tests.conftest import FakeClock
@@ -29,7 +29,7 @@ SECOND = timedelta(seconds=1)
 
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    """The service's unit at noon of a Monday, with its instruments and no price yet."""
+    """The service's context at noon of a Monday, with its instruments and no price yet."""
     with marketdata_at(NOON, urls, clock) as context:
         yield context
 
@@ -50,7 +50,7 @@ def test_a_halt_is_kept_with_its_reason_and_its_times(marketdata: ServiceContext
 
 
 def test_halting_and_resuming_twice_is_done_once(marketdata: ServiceContext, clock: FakeClock) -> None:
-    """The first halt stays with its reason; a resume of what trades changes nothing. The history has each halt."""
+    """The first halt stays with its reason. A resume of what trades changes nothing. The history has each halt."""
     resume(marketdata)
     for reason in ("first", "second"):
         halt(marketdata, reason)
@@ -83,13 +83,13 @@ def test_what_is_no_instrument_cannot_be_halted(marketdata: ServiceContext) -> N
 
 
 def test_no_price_is_taken_while_a_halt_stands(marketdata: ServiceContext, clock: FakeClock) -> None:
-    """No row, no bar and no event has it; the provider is not even asked for it."""
+    """No row, no bar and no event has it. The provider is not even asked for it."""
     quoted(marketdata, "100")
     before = instrument(marketdata)
     clock.move(seconds=1)
     halt(marketdata)
     with marketdata.engine.connect() as connection:
-        assert "AAPL" not in store.tradable(connection)
+        assert "AAPL" not in instruments.tradable(connection)
     for last in ("90", "80"):
         clock.move(seconds=1)
         assert quoted(marketdata, last) == 0
@@ -99,7 +99,7 @@ def test_no_price_is_taken_while_a_halt_stands(marketdata: ServiceContext, clock
 
 
 def test_the_first_price_after_a_halt_has_no_bar(marketdata: ServiceContext, clock: FakeClock) -> None:
-    """What was traded since the price before it may lie in the halt; a price from there comes too late for ever."""
+    """Trades since the price before it may lie in the halt. A price from there comes too late for ever."""
     quoted(marketdata, "100")
     clock.move(seconds=1)
     halt(marketdata)
@@ -125,7 +125,7 @@ def test_a_halt_that_meets_a_price_begins_after_it(marketdata: ServiceContext, c
     with ThreadPoolExecutor(1) as pool:
         with marketdata.unit_of_work() as uow:
             late = clock.move(seconds=5)
-            assert store.update_prices(uow.connection, [made_up_quote("AAPL", "100", late)])
+            assert prices.save_prices(uow.connection, [made_up_quote("AAPL", "100", late)])
             clock.now = NOON + SECOND
             halting = pool.submit(halt, marketdata)
             eventually(lambda: waiting(marketdata) == 1)
@@ -159,7 +159,7 @@ steps = st.lists(
 def test_no_price_is_ever_told_whose_time_lies_in_a_halt(
     marketdata: ServiceContext, clock: FakeClock, steps: list[Step]
 ) -> None:
-    """However late prices are; halts of a symbol never overlap, and one that has ended is followed by others."""
+    """Prices may be late. Halts of a symbol never overlap, and one that has ended is followed by others."""
     with marketdata.engine.begin() as connection:
         connection.exec_driver_sql(_FORGET)
     clock.now = NOON
@@ -190,7 +190,7 @@ def instrument(context: ServiceContext) -> Any:
 
 
 def waiting(context: ServiceContext) -> int:
-    """Who waits for a lock."""
+    """The sessions that wait for a lock."""
     return int(value(context.engine, _WAITING))
 
 

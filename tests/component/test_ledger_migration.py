@@ -1,4 +1,4 @@
-"""What an earlier release wrote is carried over: the books are proven, and what was open fills."""
+"""The rows of an earlier release are carried over: the books are proven, and open orders fill."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -11,7 +11,8 @@ from psycopg import sql
 from sqlalchemy import Engine, make_url
 
 from embedded.database import service_urls
-from services.marketdata.store import Instrument, add_instruments, add_markets
+from services.marketdata.persistence.instruments import Instrument, add_instruments
+from services.marketdata.persistence.sessions import add_markets
 from services.orders.persistence.invariants import broken
 from services.orders.usecases.execute import fill_on
 from shared.bus.unit_of_work import ServiceContext
@@ -47,7 +48,7 @@ def earlier(postgres: str, tmp_path: Path) -> Iterator[Engine]:
 
 
 def test_an_account_with_open_orders_and_a_round_trip_is_carried_over(earlier: Engine) -> None:
-    """Ten bought at 100, four sold at 110; a limit and a stop wait, and fill afterwards."""
+    """Ten bought at 100, four sold at 110. A limit and a stop wait, and fill afterwards."""
     with earlier.begin() as connection:
         connection.exec_driver_sql(AS_IT_WAS)
     migrate_service(earlier, "orders")

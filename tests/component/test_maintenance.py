@@ -1,4 +1,4 @@
-"""Old rows of the bus and of the job engine: removed in batches, each kind in its time, and only the service's own."""
+"""Removal of old rows of the bus and of the job engine, in batches, and only of the service's own."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.gateway.http.auth import add_key
-from services.gateway.retention import Housekeeping
+from services.gateway.retention import Retention
 from services.marketdata.jobs import jobs as marketdata_jobs
 from services.orders.jobs import jobs as orders_jobs
 from services.strategy.jobs import jobs as strategy_jobs
@@ -39,7 +39,7 @@ ADD = {
     "workers": """INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)
                   VALUES (gen_random_uuid(), '{service}', 'host', 1, 'worker', %(at)s, %(at)s)""",
 }
-#: What is not old however long ago it was.
+#: Rows that are never removed.
 STAYS = (
     """INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at)
        VALUES (gen_random_uuid(), '{service}_job', '{service}', 'manual', '2000-01-01 00:00+00')""",
@@ -89,8 +89,8 @@ def count(context: ServiceContext, kind: str) -> int:
 
 
 @pytest.mark.parametrize("kind", ADD)
-def test_each_kind_of_row_is_kept_for_its_time(orders: ServiceContext, kind: str) -> None:
-    """A second too old is removed, a second younger is not; a second run finds nothing."""
+def test_each_kind_of_row_is_kept_for_its_retention_period(orders: ServiceContext, kind: str) -> None:
+    """A row a second too old is removed, and one a second younger is kept. A second run finds nothing."""
     keep: timedelta = getattr(Keep(), kind)
     add(orders, kind, keep + SECOND, number=3)
     add(orders, kind, keep - SECOND)
@@ -100,8 +100,8 @@ def test_each_kind_of_row_is_kept_for_its_time(orders: ServiceContext, kind: str
     assert count(orders, kind) == 1
 
 
-def test_what_is_unfinished_open_or_an_operators_act_stays(orders: ServiceContext) -> None:
-    """However old it is."""
+def test_unfinished_runs_open_alerts_and_operators_actions_stay(orders: ServiceContext) -> None:
+    """Their age does not matter."""
     with orders.engine.begin() as connection:
         for statement in STAYS:
             connection.exec_driver_sql(statement.format(service="orders"))
@@ -110,7 +110,7 @@ def test_what_is_unfinished_open_or_an_operators_act_stays(orders: ServiceContex
 
 
 def test_the_rows_of_another_service_stay(orders: ServiceContext, other: ServiceContext) -> None:
-    """But for resolved notifications, which are of no service."""
+    """Only resolved notifications are removed, since they belong to no service."""
     for kind in ADD:
         add(other, kind, timedelta(days=400))
     assert {kind: number for kind, number in prune(a_run(orders)).items() if number} == {"notifications_removed": 1}
@@ -118,7 +118,7 @@ def test_the_rows_of_another_service_stay(orders: ServiceContext, other: Service
 
 
 def test_rows_go_in_batches_until_none_is_left(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is a transaction of its own, which says how many went so far; old and young rows lie among each other."""
+    """Each batch is a transaction and reports progress. Old and young rows are mixed."""
     monkeypatch.setattr(maintenance, "BATCH", 10)
     for _ in range(12):
         add(orders, "inbox", timedelta(days=15), number=3)
@@ -132,8 +132,8 @@ def test_rows_go_in_batches_until_none_is_left(orders: ServiceContext, monkeypat
     assert count(orders, "inbox") == 24
 
 
-def test_a_large_table_is_gone_through_piece_by_piece(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No statement reads more than its share of blocks, and none of them is left out."""
+def test_a_large_table_is_scanned_piece_by_piece(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No statement reads more than SPAN blocks, and no block is left out."""
     monkeypatch.setattr(maintenance, "SPAN", 2)
     monkeypatch.setattr(maintenance, "BATCH", 50)
     with orders.engine.begin() as connection:
@@ -153,7 +153,7 @@ def test_a_large_table_is_gone_through_piece_by_piece(orders: ServiceContext, mo
 def test_a_run_that_is_canceled_has_removed_whole_batches(
     orders: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one removes the rest."""
+    """The next run removes the rest."""
     monkeypatch.setattr(maintenance, "BATCH", 5)
     add(orders, "inbox", timedelta(days=15), number=12)
     run = a_run(orders)
@@ -165,7 +165,7 @@ def test_a_run_that_is_canceled_has_removed_whole_batches(
 
 
 def test_a_row_that_becomes_young_meanwhile_stays(orders: ServiceContext) -> None:
-    """The place of an account in the order of its messages is taken anew while its old one is about to go."""
+    """A key's outbox head is updated while its old version is about to be removed."""
     add(orders, "outbox_heads", timedelta(days=2))
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
     with ThreadPoolExecutor(1) as pool:
@@ -189,7 +189,7 @@ def test_a_row_that_becomes_young_meanwhile_stays(orders: ServiceContext) -> Non
 def test_every_service_with_jobs_removes_its_own_rows(
     urls: dict[str, str], clock: FakeClock, service: str, job: Job
 ) -> None:
-    """By a job of its own, which its role may do."""
+    """Each service has a job for it, and its role has the rights."""
     with unit_of(service, urls, clock) as context:
         add_job(context)
         for kind in ADD:
@@ -200,17 +200,17 @@ def test_every_service_with_jobs_removes_its_own_rows(
 
 
 def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, str], clock: FakeClock) -> None:
-    """Expired browser sessions and orders that were answered long ago too; what is unanswered stays."""
+    """Expired browser sessions and submissions answered long ago are removed too. Unanswered ones stay."""
     with unit_of("gateway", urls, clock) as context:
         add_job(context)
         for kind in ADD:
             add(context, kind, timedelta(days=400))
         add_sessions(context, -SECOND, SECOND)
         add_submissions(context, timedelta(days=31), timedelta(days=29), None)
-        housekeeping = Housekeeping(context)
+        retention = Retention(context)
         removed = {**dict.fromkeys((f"{kind}_removed" for kind in ADD), 1), "sessions_removed": 1}
-        assert housekeeping.remove_old_rows() == {**removed, "submissions_removed": 1}
-        assert sum(housekeeping.remove_old_rows().values()) == 0
+        assert retention.remove_old_rows() == {**removed, "submissions_removed": 1}
+        assert sum(retention.remove_old_rows().values()) == 0
         assert value(context.engine, "SELECT count(*) FROM gateway.sessions") == 1
         assert value(context.engine, "SELECT count(*) FROM gateway.submissions") == 2
 
@@ -225,7 +225,7 @@ def add_sessions(context: ServiceContext, *lives: timedelta) -> None:
 
 
 def add_submissions(context: ServiceContext, *answered_ago: timedelta | None) -> None:
-    """Orders that were handed in a year ago."""
+    """Add orders that were submitted a year ago."""
     long_ago = context.clock() - timedelta(days=365)
     with context.engine.begin() as connection:
         for ago in answered_ago:
@@ -236,18 +236,18 @@ def add_submissions(context: ServiceContext, *answered_ago: timedelta | None) ->
             )
 
 
-def test_the_gateways_housekeeping_waits_for_the_database(urls: dict[str, str]) -> None:
-    """Started before its tables can be reached, it goes on when they can."""
+def test_the_gateways_retention_waits_for_the_database(urls: dict[str, str]) -> None:
+    """It starts before its tables can be reached, and works when they can."""
     with unit_of("gateway", urls) as context:
         add_sessions(context, -SECOND)
         with context.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE gateway.inbox RENAME TO inbox_away")
-        housekeeping = Housekeeping(context)
+        retention = Retention(context)
         with capture_logs() as logs:
-            housekeeping.start()
-            eventually(lambda: logs, what="the housekeeping noticed")
+            retention.start()
+            eventually(lambda: logs, what="retention has noticed")
             with context.engine.begin() as connection:
                 connection.exec_driver_sql("ALTER TABLE gateway.inbox_away RENAME TO inbox")
             eventually(lambda: value(context.engine, "SELECT count(*) FROM gateway.sessions") == 0)
-        housekeeping.stop()
-        assert not housekeeping.alive
+        retention.stop()
+        assert not retention.alive

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from services.orders.usecases.margin import charge_interest, check_margins
-from tests.component.exchange_desk import MARGIN, Exchange
+from tests.component.paper_exchange import MARGIN, Exchange
 from tests.support import broken_invariants, rows
 
 
@@ -33,7 +33,7 @@ def said(exchange: Exchange, account: UUID, event: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def leveraged(exchange: Exchange) -> UUID:
-    """190 shares at 100 on 10,000 of its own; at 60 its equity is a fifth of them."""
+    """190 shares at 100 on 10,000 of its own. At 60 its equity is a fifth of them."""
     account = exchange.open("10000", multiplier=2, margin_grace=1)
     exchange.price("AAPL 100/100 100")
     exchange.submit(account, "buy 190 AAPL limit", limit_price="100")
@@ -42,7 +42,7 @@ def leveraged(exchange: Exchange) -> UUID:
 
 
 def test_an_account_is_called_once_and_the_call_ends_when_it_is_met(exchange: Exchange, leveraged: UUID) -> None:
-    """Here by a rise of the price; 25 % of what is held long is required."""
+    """A rise of the price meets it here. 25 % of the long value is required."""
     assert check(exchange) == {"called": 0, "met": 0, "liquidated": 0}
     exchange.price("AAPL 60/60 60")
     assert [check(exchange)["called"] for _ in range(2)] == [1, 0]
@@ -120,7 +120,7 @@ def test_a_call_of_an_account_with_nothing_left_ends(exchange: Exchange, leverag
 
 
 def test_interest_is_charged_once_a_day_on_what_is_lent(exchange: Exchange) -> None:
-    """On the value of borrowed shares and on cash that is owed; who borrows nothing pays nothing."""
+    """It is on the value of borrowed shares and on cash that is owed. An account that borrows nothing pays nothing."""
     owing = exchange.open("10000", multiplier=2, loan_rate="7.3")
     short = exchange.open("10000", borrow_rate="36.5", **MARGIN)
     exchange.open("10000", loan_rate="10")

@@ -11,13 +11,13 @@ from uuid import uuid4
 
 import pytest
 
-from services.marketdata import partitions, store
-from services.marketdata.corporate_actions import enter
 from services.marketdata.domain.quote import Quote
 from services.marketdata.jobs import jobs
-from services.marketdata.prices import poll
+from services.marketdata.persistence import instruments, partitions, prices
 from services.marketdata.providers import Answer, ProviderState
 from services.marketdata.service import INSTRUMENTS, prepare
+from services.marketdata.usecases.corporate_actions import enter
+from services.marketdata.usecases.update_prices import poll
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.corporate_actions import ActionKind, EnterCorporateAction
 from shared.jobs.run_context import Counts, RunContext
@@ -37,7 +37,7 @@ class ServiceKilled(RuntimeError):
 
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    """The service's unit at noon of a Monday, with its instruments and no price yet."""
+    """The service's context at noon of a Monday, with its instruments and no price yet."""
     with marketdata_at(NOON, urls, clock) as context:
         yield context
 
@@ -96,7 +96,7 @@ def test_a_batch_takes_as_many_statements_for_40_symbols_as_for_one(
     """Instruments, bars, state and outbox are one statement each, however many symbols there are."""
     symbols = [f"S{number}" for number in range(40)]
     with marketdata.engine.begin() as connection:
-        store.add_instruments(connection, [store.Instrument(symbol, symbol) for symbol in symbols])
+        instruments.add_instruments(connection, [instruments.Instrument(symbol, symbol) for symbol in symbols])
 
     def counted(batch: list[str], last: int) -> int:
         with statements(marketdata.engine) as seen:
@@ -121,7 +121,7 @@ def test_the_sequence_rises_by_one_with_each_update(marketdata: ServiceContext, 
 def test_a_quote_that_is_not_newer_changes_nothing(
     marketdata: ServiceContext, provider: Scripted, age: timedelta
 ) -> None:
-    """Neither row, bar nor event has it; a newer quote in the same batch goes through."""
+    """Neither row, bar nor event has it. A newer quote in the same batch goes through."""
     provider.quotes = [made_up_quote("AAPL", "100", NOON), made_up_quote("IBM", "200", NOON)]
     update_market_data(marketdata)
     before = (instrument(marketdata), bars(marketdata))
@@ -159,9 +159,9 @@ def test_a_crash_before_the_commit_leaves_no_trace(marketdata: ServiceContext, c
     def push_and_die() -> None:
         with marketdata.unit_of_work() as uow:
             quotes = [made_up_quote("AAPL", "101", uow.now)]
-            updates = store.update_prices(uow.connection, quotes)
-            store.add_bars(uow.connection, quotes, "1m", SECOND)
-            assert updates["AAPL"] == store.Update(2, before[0].quoted_at, market="DEMO")
+            updates = prices.save_prices(uow.connection, quotes)
+            prices.add_bars(uow.connection, quotes, "1m", SECOND)
+            assert updates["AAPL"] == prices.Update(2, before[0].quoted_at, market="DEMO")
             raise ServiceKilled
 
     with pytest.raises(ServiceKilled):
@@ -170,7 +170,7 @@ def test_a_crash_before_the_commit_leaves_no_trace(marketdata: ServiceContext, c
 
 
 class Slow(Scripted):
-    """It answers with what it has been told when it is asked, but not before it is let go."""
+    """It reads its quotes when it is polled, but does not answer before it is let go."""
 
     def __init__(self, *quotes: Quote) -> None:
         super().__init__(quotes=list(quotes))
@@ -185,7 +185,7 @@ class Slow(Scripted):
 
 @contextmanager
 def answering_slowly(context: ServiceContext, provider: Slow) -> Iterator[Future[int]]:
-    """The provider is being asked meanwhile, and answers at the end; how many of its prices are written."""
+    """Poll the provider meanwhile, which answers at the end. The future holds the number of prices written."""
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(poll, context, provider, interval="1m", length=MINUTE)
         try:
@@ -224,12 +224,12 @@ def test_of_two_answers_the_newer_price_stays(
         assert poll(two, quick, interval="1m", length=MINUTE) == 1
     assert written.result() == (expected == 100)
     assert instrument(one).last_price == expected
-    told = [price["last"] for sent in outbox(one) for price in sent.body["prices"]]
-    assert told == (["101", "100"] if expected == 100 else ["101"])
+    published = [price["last"] for sent in outbox(one) for price in sent.body["prices"]]
+    assert published == (["101", "100"] if expected == 100 else ["101"])
 
 
 def test_a_price_of_old_shares_is_not_stored_after_their_split(marketdata: ServiceContext, clock: FakeClock) -> None:
-    """The split took effect while the provider answered; its next answer is of new shares."""
+    """The split took effect while the provider answered. Its next answer is of new shares."""
     push(marketdata, {"AAPL": "100"})
     clock.move(seconds=1)
     with answering_slowly(marketdata, Slow(made_up_quote("AAPL", "100", clock.now))) as written:
@@ -243,7 +243,9 @@ def test_a_price_of_old_shares_is_not_stored_after_their_split(marketdata: Servi
     assert push(marketdata, {"AAPL": "51"}) == 1
 
 
-def test_an_answer_that_nobody_lived_to_store_comes_again(marketdata: ServiceContext, provider: Scripted) -> None:
+def test_an_answer_that_a_killed_process_never_stored_comes_again(
+    marketdata: ServiceContext, provider: Scripted
+) -> None:
     """The process died with it in hand: nothing is lost, nothing is there twice."""
     provider.quotes = [made_up_quote("AAPL", "100", NOON)]
 
@@ -285,7 +287,7 @@ def test_this_month_and_the_next_have_their_partitions(
 
 
 def test_a_month_gets_its_partition_also_when_it_has_bars_already(marketdata: ServiceContext, clock: FakeClock) -> None:
-    """With update_market_data switched off the feed went on into a month without one; the next start makes it."""
+    """With update_market_data switched off the feed went on into a month without one. The next start makes it."""
     clock.now = NOON + timedelta(days=90)
     push(marketdata, {"AAPL": "100"})
     prepare(marketdata)

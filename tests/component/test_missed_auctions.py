@@ -5,8 +5,8 @@ from uuid import UUID
 
 from services.orders.usecases.catch_up import catch_up
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
-from tests.component.auction_desk import FRIDAY, WEDNESDAY, at, become_known, hold, utc
-from tests.component.exchange_desk import Exchange
+from tests.component.auction_days import FRIDAY, WEDNESDAY, at, become_known, hold, utc
+from tests.component.paper_exchange import Exchange
 from tests.support import broken_invariants, rows
 
 

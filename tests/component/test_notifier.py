@@ -1,4 +1,4 @@
-"""Alerts on their way to administrators: rows of a real PostgreSQL, sent by apprise over real HTTP."""
+"""Sending alerts to administrators: rows of a real PostgreSQL, sent by apprise over real HTTP."""
 
 import threading
 from itertools import pairwise
@@ -6,34 +6,34 @@ from itertools import pairwise
 import pytest
 
 from services.gateway.alerts.alert import Alert
-from services.gateway.alerts.evaluator import Alerts
-from services.gateway.alerts.notifier import AT_ONCE, Notifier
+from services.gateway.alerts.evaluator import Evaluator
+from services.gateway.alerts.notifier import BATCH_SIZE, Notifier
 from services.gateway.service import watchers
 from services.gateway.settings import Settings
 from shared.bus.unit_of_work import ServiceContext
-from tests.component.alert_desk import (
+from tests.component.alert_rows import (
     add_job,
     add_outcomes,
-    evaluate_until_over,
+    evaluate_until_resolved,
     execute,
+    make_evaluator,
     notifications,
     open_alert,
     open_many,
     resolve_all,
-    watching,
 )
 from tests.component.webhook import TOKEN, Webhook, notifier_to, webhook
 from tests.conftest import FakeClock
 from tests.support import eventually
 
 
-def test_an_alert_and_its_end_arrive_once_each(gateway: ServiceContext, clock: FakeClock, hook: Webhook) -> None:
-    """From a failing job to the webhook and back, however often the rows are looked at."""
-    alerts, notifier = watching(gateway, clock), notifier_to(gateway, hook)
+def test_an_alert_and_its_resolution_arrive_once_each(gateway: ServiceContext, clock: FakeClock, hook: Webhook) -> None:
+    """They do, from the failing job to the webhook, however often the notifier runs."""
+    evaluator, notifier = make_evaluator(gateway, clock), notifier_to(gateway, hook)
     add_job(gateway, "revalue")
     add_outcomes(gateway, clock, "revalue", ["failed"] * 3)
     for _ in range(3):
-        alerts.evaluate()
+        evaluator.evaluate()
         notifier.send()
         clock.move(seconds=5)
     assert hook.titles == ["PaperProfit critical: job failing: revalue"]
@@ -41,7 +41,7 @@ def test_an_alert_and_its_end_arrive_once_each(gateway: ServiceContext, clock: F
     assert f"\n\nAlert {row.id}, opened at " in hook.taken[0]["message"]
     assert (row.sent_at is not None, row.next_try_at, row.error) == (True, None, None)
     add_outcomes(gateway, clock, "revalue", ["succeeded"])
-    evaluate_until_over(alerts, clock)
+    evaluate_until_resolved(evaluator, clock)
     for _ in range(3):
         notifier.send()
     assert hook.titles[1:] == ["PaperProfit resolved: job failing: revalue"]
@@ -49,18 +49,16 @@ def test_an_alert_and_its_end_arrive_once_each(gateway: ServiceContext, clock: F
     assert notifications(gateway)[0].recovery_sent_at == clock.now
 
 
-def test_an_alert_that_is_over_before_it_was_sent_is_not_sent(gateway: ServiceContext, hook: Webhook) -> None:
-    """Neither that it opened, nor that it is over."""
+def test_an_alert_that_is_resolved_before_it_was_sent_is_not_sent(gateway: ServiceContext, hook: Webhook) -> None:
+    """The channel gets neither the alert nor its resolution."""
     open_alert(gateway)
     resolve_all(gateway)
     assert notifier_to(gateway, hook).send() == 0
     assert hook.asked == 0
 
 
-def test_a_target_that_is_down_is_tried_again_with_growing_pauses_until_it_takes_it(
-    gateway: ServiceContext, clock: FakeClock
-) -> None:
-    """Nothing is sent before its time; when the target is back, it is told once."""
+def test_a_channel_that_is_down_is_retried_with_growing_pauses(gateway: ServiceContext, clock: FakeClock) -> None:
+    """Nothing is sent before its time. When the channel is back, it gets one message."""
     with webhook() as gone:
         notifier, port = notifier_to(gateway, gone), gone.port
     open_alert(gateway)
@@ -83,10 +81,10 @@ def test_a_target_that_is_down_is_tried_again_with_growing_pauses_until_it_takes
     assert (row.sent_at, row.next_try_at, row.error) == (clock.now, None, None)
 
 
-def test_one_target_that_refuses_neither_holds_up_nor_repeats_what_another_takes(
+def test_a_channel_that_refuses_neither_delays_nor_repeats_messages_of_another(
     gateway: ServiceContext, clock: FakeClock, hook: Webhook
 ) -> None:
-    """Each is told once; only when both were, it is sent. The one that never knew is not told the end either."""
+    """An alert is sent when both channels have it. A channel that never got it does not get its resolution."""
     with webhook() as other:
         notifier = notifier_to(gateway, hook, other)
         other.status = 503
@@ -109,12 +107,14 @@ def test_one_target_that_refuses_neither_holds_up_nor_repeats_what_another_takes
         assert hook.titles[3:] == other.titles[1:] == ["PaperProfit resolved: job failing: second"]
 
 
-def test_the_end_of_an_alert_is_told_after_the_targets_have_changed(gateway: ServiceContext, hook: Webhook) -> None:
-    """Those who knew of it are gone from the settings: then everybody is told."""
+def test_the_resolution_is_sent_after_the_channels_have_changed(gateway: ServiceContext, hook: Webhook) -> None:
+    """If the channels that knew of the alert are gone from the settings, every channel gets the resolution."""
     open_alert(gateway)
     with webhook() as former:
         notifier_to(gateway, hook, former).send()
-    execute(gateway, "UPDATE jobs.notifications SET facts = jsonb_build_object('told', jsonb_build_array('7 Slack'))")
+    execute(
+        gateway, "UPDATE jobs.notifications SET facts = jsonb_build_object('sent_to', jsonb_build_array('7 Slack'))"
+    )
     resolve_all(gateway)
     notifier_to(gateway, hook).send()
     assert len(hook.taken) == 2
@@ -122,7 +122,7 @@ def test_the_end_of_an_alert_is_told_after_the_targets_have_changed(gateway: Ser
 
 
 def test_a_burst_is_one_message(gateway: ServiceContext, hook: Webhook) -> None:
-    """Ten are told one by one, eleven in a digest that names each."""
+    """Ten alerts are ten messages. Eleven are one digest that names each."""
     notifier = notifier_to(gateway, hook)
     for number in range(10):
         open_alert(gateway, f"few_{number}")
@@ -132,24 +132,24 @@ def test_a_burst_is_one_message(gateway: ServiceContext, hook: Webhook) -> None:
     open_alert(gateway, "one_more")
     notifier.send()
     (digest,) = hook.taken[10:]
-    assert digest["title"] == "PaperProfit: 1 alert, 10 over"
-    assert digest["message"].count("resolved: This is over: Job few_") == 10
+    assert digest["title"] == "PaperProfit: 1 alert, 10 resolved"
+    assert digest["message"].count("resolved: Job few_") == 10
     assert "] critical: Job one_more fails." in digest["message"]
     assert digest["type"] == "failure"
 
 
-def test_more_than_one_claim_takes_are_sent_in_the_next(gateway: ServiceContext, hook: Webhook) -> None:
-    """The notifier goes on at once while there is more."""
-    open_many(gateway, [Alert("slot_late", f"job_{n}", "warning", "Late.", {}) for n in range(AT_ONCE + 1)])
+def test_notifications_beyond_one_batch_are_sent_in_the_next(gateway: ServiceContext, hook: Webhook) -> None:
+    """The notifier goes on at once while a batch is full."""
+    open_many(gateway, [Alert("slot_late", f"job_{n}", "warning", "Late.", {}) for n in range(BATCH_SIZE + 1)])
     notifier = notifier_to(gateway, hook)
-    assert [notifier.send(), notifier.send(), notifier.send()] == [AT_ONCE, 1, 0]
-    assert hook.titles == [f"PaperProfit: {AT_ONCE} alerts", f"PaperProfit warning: slot late: job_{AT_ONCE}"]
+    assert [notifier.send(), notifier.send(), notifier.send()] == [BATCH_SIZE, 1, 0]
+    assert hook.titles == [f"PaperProfit: {BATCH_SIZE} alerts", f"PaperProfit warning: slot late: job_{BATCH_SIZE}"]
 
 
-def test_a_target_appears_in_no_row_and_no_log(
+def test_a_channel_s_url_appears_in_no_row_and_no_log(
     gateway: ServiceContext, hook: Webhook, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither its token nor its host, whether it takes a message, refuses it or is away, at any level."""
+    """Neither its token nor its host does, whether it takes a message, refuses it or is away, at any log level."""
     caplog.set_level("DEBUG")
     notifier = notifier_to(gateway, hook)
     for number, status in enumerate((200, 404, 200)):
@@ -161,14 +161,14 @@ def test_a_target_appears_in_no_row_and_no_log(
     notifier.send()
     shown = [str(vars(record)) for record in caplog.records] + [str(tuple(row)) for row in notifications(gateway)]
     assert len([line for line in shown if "could not be reached" in line]) == 2  # a log line and the row
-    shown += [repr(notifier._targets), *capfd.readouterr()]
+    shown += [repr(notifier._channels), *capfd.readouterr()]
     assert [line for line in shown if TOKEN in line or str(hook.port) in line] == []
 
 
-def test_a_target_that_does_not_answer_is_waited_for_no_longer_than_the_limit(
+def test_a_channel_that_does_not_answer_is_given_up_after_the_time_limit(
     gateway: ServiceContext, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It counts as a failed try, whatever it does later."""
+    """It counts as a failure, even if the channel answers later."""
     monkeypatch.setattr("services.gateway.alerts.channels.TIMEOUT_SECONDS", 0.2)
     answer = threading.Event()
     _hold(hook, answer)
@@ -179,7 +179,7 @@ def test_a_target_that_does_not_answer_is_waited_for_no_longer_than_the_limit(
 
 
 def _hold(hook: Webhook, answer: threading.Event) -> None:
-    """Let it answer nobody before the event."""
+    """Make the webhook wait for the event before it answers."""
     take = hook.take
 
     def wait_then_take(body: bytes) -> int:
@@ -189,19 +189,19 @@ def _hold(hook: Webhook, answer: threading.Event) -> None:
     hook.take = wait_then_take  # type: ignore[method-assign]
 
 
-def test_without_targets_nothing_is_sent_and_nothing_fails(gateway: ServiceContext) -> None:
-    """The alerts are evaluated all the same, and their rows wait for whoever asks."""
+def test_without_channels_nothing_is_sent_and_nothing_fails(gateway: ServiceContext) -> None:
+    """The alerts are still evaluated, and their rows can be read."""
     kinds = [type(part) for part in watchers(gateway, Settings(), None)]
-    assert (Alerts in kinds, Notifier in kinds) == (True, False)
+    assert (Evaluator in kinds, Notifier in kinds) == (True, False)
     open_alert(gateway)
     (row,) = notifications(gateway)
     assert (row.sent_at, row.tries, row.next_try_at, row.error) == (None, 0, None, None)
 
 
-def test_the_notifier_sends_on_a_thread_of_its_own(
+def test_the_notifier_runs_on_its_own_thread(
     gateway: ServiceContext, hook: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It ends when it is asked to."""
+    """It ends when it is stopped."""
     monkeypatch.setattr("services.gateway.alerts.notifier.POLL_SECONDS", 0.01)
     notifier = notifier_to(gateway, hook)
     notifier.start()

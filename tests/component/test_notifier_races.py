@@ -1,24 +1,24 @@
-"""Replicas that evaluate, send and die at the same time: each alert is told once, and nobody waits in a circle."""
+"""Replicas that evaluate, send and die at the same time: each alert is sent once, and there is no deadlock."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
 
-from services.gateway.alerts.evaluator import Alerts
+from services.gateway.alerts.evaluator import Evaluator
 from services.gateway.alerts.notifier import CLAIMED_FOR, Notifier
 from shared.bus.unit_of_work import ServiceContext
-from tests.component.alert_desk import (
+from tests.component.alert_rows import (
     add_job,
     add_outcomes,
-    evaluate_until_over,
+    evaluate_until_resolved,
     execute,
     held_before,
+    make_evaluator,
     notifications,
     open_alert,
-    watching,
 )
-from tests.component.watching import unit_of
+from tests.component.watching import context_of
 from tests.component.webhook import Webhook, notifier_to, webhook
 from tests.conftest import FakeClock
 from tests.support import eventually, value
@@ -27,9 +27,9 @@ NOTIFIERS = 4
 
 
 def test_of_several_notifiers_one_sends_each(urls: dict[str, str], clock: FakeClock, hook: Webhook) -> None:
-    """Four replicas at once: nothing arrives twice, and nothing is left."""
+    """With four replicas at once every alert arrives exactly once."""
     with ExitStack() as stack:
-        contexts = [stack.enter_context(unit_of("gateway", urls, clock)) for _ in range(NOTIFIERS)]
+        contexts = [stack.enter_context(context_of("gateway", urls, clock)) for _ in range(NOTIFIERS)]
         notifiers = [notifier_to(context, hook) for context in contexts]
         pool = stack.enter_context(ThreadPoolExecutor(NOTIFIERS))
         gate = threading.Barrier(NOTIFIERS, timeout=20)
@@ -44,39 +44,41 @@ def test_of_several_notifiers_one_sends_each(urls: dict[str, str], clock: FakeCl
         assert sorted(hook.titles) == [f"PaperProfit critical: job failing: job_{number}" for number in range(5)]
 
 
-def test_an_evaluation_and_a_delivery_do_not_wait_for_each_other_in_a_circle(
+def test_an_evaluation_and_a_delivery_do_not_deadlock(
     gateway: ServiceContext, urls: dict[str, str], clock: FakeClock, hook: Webhook
 ) -> None:
-    """One that is to resolve the first row, and has touched the second, beside one that notes what was sent of both."""
+    """The evaluator has locked both rows and resolves the first, while the notifier records the delivery of both."""
     notifier = notifier_to(gateway, hook)
-    with unit_of("gateway", urls, clock) as other, ThreadPoolExecutor(2) as pool:
-        alerts = watching(other, clock)
+    with context_of("gateway", urls, clock) as other, ThreadPoolExecutor(2) as pool:
+        evaluator = make_evaluator(other, clock)
         _add_breakers(gateway, 2)
         execute(gateway, "UPDATE jobs.breakers SET state = 'open'")
-        alerts.evaluate()
-        notices = notifier._claim()
+        evaluator.evaluate()
+        notifications = notifier.claim()
         execute(gateway, "UPDATE jobs.breakers SET state = 'closed' WHERE name = 'provider 1'")
         clock.move(seconds=11)
         with held_before(other.engine, "resolved_at = ") as (reached, go_on):
-            evaluated = pool.submit(alerts.evaluate)
+            evaluated = pool.submit(evaluator.evaluate)
             assert reached.wait(20)
-            noted = pool.submit(notifier._note, notices, [])
+            recorded = pool.submit(notifier.record, notifications, [])
             eventually(lambda: value(gateway.engine, _WAITING), what="the notifier waiting for a row")
             go_on.set()
         assert evaluated.result(20)
-        noted.result(20)
+        recorded.result(20)
 
 
 _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
-def test_replicas_of_both_tell_each_alert_once(urls: dict[str, str], clock: FakeClock, hook: Webhook) -> None:
-    """Forty alerts open and end, round after round, under two evaluators and two notifiers at a time."""
+def test_replicas_of_both_send_each_alert_once(urls: dict[str, str], clock: FakeClock, hook: Webhook) -> None:
+    """Two evaluators and two notifiers work at a time while forty alerts open and are resolved, again and again."""
     with ExitStack() as stack:
-        contexts = [stack.enter_context(unit_of("gateway", urls, clock)) for _ in range(2)]
+        contexts = [stack.enter_context(context_of("gateway", urls, clock)) for _ in range(2)]
         _add_breakers(contexts[0], 40)
         work = [
-            job for context in contexts for job in (watching(context, clock).evaluate, notifier_to(context, hook).send)
+            job
+            for context in contexts
+            for job in (make_evaluator(context, clock).evaluate, notifier_to(context, hook).send)
         ]
         pool = stack.enter_context(ThreadPoolExecutor(len(work)))
         for number in range(20):
@@ -89,10 +91,10 @@ def test_replicas_of_both_tell_each_alert_once(urls: dict[str, str], clock: Fake
         assert (_times(hook, "warning"), _times(hook, "resolved")) == (400, 400)
 
 
-def _times(hook: Webhook, mood: str) -> int:
-    """How often that was said, alone or in a digest."""
-    said = "\n".join(f"{body['title']}\n{body['message']}" for body in hook.taken)
-    return said.count(f"PaperProfit {mood}: ") + said.count(f"] {mood}: ")
+def _times(hook: Webhook, status: str) -> int:
+    """Count the notifications of this status, single ones and those in digests."""
+    text = "\n".join(f"{body['title']}\n{body['message']}" for body in hook.taken)
+    return text.count(f"PaperProfit {status}: ") + text.count(f"] {status}: ")
 
 
 def _add_breakers(context: ServiceContext, count: int) -> None:
@@ -104,12 +106,12 @@ def _add_breakers(context: ServiceContext, count: int) -> None:
     )
 
 
-def test_what_a_killed_replica_had_claimed_is_sent_a_minute_later(
+def test_the_claims_of_a_killed_replica_are_sent_a_minute_later(
     gateway: ServiceContext, clock: FakeClock, hook: Webhook
 ) -> None:
-    """Until then it is the other's to send."""
+    """Until then only the other replica may send them."""
     open_alert(gateway)
-    assert len(notifier_to(gateway, hook)._claim()) == 1
+    assert len(notifier_to(gateway, hook).claim()) == 1
     notifier = notifier_to(gateway, hook)
     clock.now += CLAIMED_FOR - timedelta(seconds=1)
     assert notifier.send() == 0
@@ -119,14 +121,14 @@ def test_what_a_killed_replica_had_claimed_is_sent_a_minute_later(
 
 
 def test_no_transaction_is_open_while_it_sends(gateway: ServiceContext, urls: dict[str, str], clock: FakeClock) -> None:
-    """An evaluation can touch and resolve the row meanwhile; then the end is told next."""
-    with webhook() as hook, unit_of("gateway", urls, clock) as other:
+    """An evaluation can resolve the row meanwhile. Then the resolution is sent next."""
+    with webhook() as hook, context_of("gateway", urls, clock) as other:
         add_job(gateway, "revalue")
-        alerts = watching(other, clock)
+        evaluator = make_evaluator(other, clock)
         add_outcomes(gateway, clock, "revalue", ["failed"] * 3)
-        alerts.evaluate()
+        evaluator.evaluate()
         add_outcomes(gateway, clock, "revalue", ["succeeded"])
-        notifier = _interrupted(gateway, hook, alerts, clock)
+        notifier = _interrupted(gateway, hook, evaluator, clock)
         notifier.send()
         notifier.send()
         assert hook.titles == [
@@ -135,13 +137,13 @@ def test_no_transaction_is_open_while_it_sends(gateway: ServiceContext, urls: di
         ]
 
 
-def _interrupted(context: ServiceContext, hook: Webhook, alerts: Alerts, clock: FakeClock) -> Notifier:
+def _interrupted(context: ServiceContext, hook: Webhook, evaluator: Evaluator, clock: FakeClock) -> Notifier:
     """One during whose first sending the alert is resolved."""
     take = hook.take
 
     def resolve_then_take(body: bytes) -> int:
         if not hook.asked:
-            evaluate_until_over(alerts, clock)
+            evaluate_until_resolved(evaluator, clock)
         return take(body)
 
     hook.take = resolve_then_take  # type: ignore[method-assign]

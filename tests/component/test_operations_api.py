@@ -1,4 +1,4 @@
-"""What an operator sees of the rest: the log, workers, queues, breakers, rate limits, alerts, and who did what."""
+"""Monitoring over HTTP: the log, workers, queues, breakers, rate limits, alerts, and the actions of operators."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -10,12 +10,12 @@ import pytest
 from embedded.system import System
 from services.gateway.http.requests import Gateway
 from shared.bus.amqp.management import ManagementRefused
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.clock import utc_now
 from shared.contracts.routing import QUEUES
 from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY
-from tests.component.operator_desk import LONG_AGO, actions, add_line, add_rows, ids
+from tests.component.http_trader import KEY
+from tests.component.job_rows import LONG_AGO, actions, add_line, add_rows, ids
 
 MINUTE = timedelta(minutes=1)
 
@@ -33,7 +33,7 @@ def lines(client: DocumentedClient, **asked: Any) -> list[str]:
 
 
 def test_the_log_is_searched(system: System, client: DocumentedClient) -> None:
-    """By service, level and above, job, run, text in either case and with signs that LIKE would read, and time."""
+    """The filters are service, lowest level, job, run, time and text. LIKE's wildcards have no meaning in the text."""
     run_id = uuid4()
     add_line(system, "prices are here", level="DEBUG", service="marketdata")
     add_line(system, "order 7 filled", at=LONG_AGO + MINUTE, run_id=run_id, job="sweep")
@@ -55,8 +55,8 @@ def test_the_log_is_searched(system: System, client: DocumentedClient) -> None:
     assert [line["message"] for line in rest["items"]] == ["prices are here"]
 
 
-def test_workers_say_how_long_they_have_been_silent(system: System, client: DocumentedClient) -> None:
-    """Those that live come first; one that has stopped is not silent."""
+def test_workers_show_the_time_since_their_last_heartbeat(system: System, client: DocumentedClient) -> None:
+    """Running workers come first. A stopped one is not silent."""
     now = utc_now()
     worker = {
         "service": "orders",
@@ -80,7 +80,7 @@ def test_workers_say_how_long_they_have_been_silent(system: System, client: Docu
 
 
 def test_breakers_and_rate_limits_are_shown(system: System, client: DocumentedClient) -> None:
-    """The state of each breaker with its last error; of each limit what it allows, and what of that is left."""
+    """A breaker shows its state and last error, a rate limit its allowed and its free calls."""
     now = utc_now()
     breaker = {"name": "yahoo", "state": "open", "failures": 5, "since": now, "updated_at": now}
     add_rows(system, "jobs.breakers", {**breaker, "next_attempt_at": now + MINUTE, "last_error": "away"})
@@ -88,13 +88,13 @@ def test_breakers_and_rate_limits_are_shown(system: System, client: DocumentedCl
     add_rows(system, "jobs.rate_limits", {**limit, "full_until": now + MINUTE / 2})
     (shown,) = client.get("/api/breakers").json()["items"]
     assert (shown["name"], shown["state"], shown["failures"], shown["last_error"]) == ("yahoo", "open", 5, "away")
-    (told,) = client.get("/api/rate-limits").json()["items"]
-    assert (told["allowed"], told["period"], told["refused"]) == (60, 60.0, 0)
-    assert 29 <= told["available"] <= 50
+    (limit,) = client.get("/api/rate-limits").json()["items"]
+    assert (limit["allowed"], limit["period"], limit["refused"]) == (60, 60.0, 0)
+    assert 29 <= limit["available"] <= 50
 
 
-def test_alerts_are_listed_open_or_over(system: System, client: DocumentedClient) -> None:
-    """The newest first, by whether they are over and by kind."""
+def test_alerts_are_listed_open_or_resolved(system: System, client: DocumentedClient) -> None:
+    """They are listed newest first, filtered by state and kind."""
     alert = {"severity": "critical", "message": "it fails", "seen_at": LONG_AGO, "facts": {"failures": 3}}
     add_rows(
         system,
@@ -115,8 +115,8 @@ def test_alerts_are_listed_open_or_over(system: System, client: DocumentedClient
     assert client.get("/api/alerts", params={"cursor": page["next"], "kind": "job_failing"}).json()["items"] != []
 
 
-def test_who_did_what_is_listed(client: DocumentedClient) -> None:
-    """The newest first, by who, what and to which, page by page."""
+def test_actions_of_operators_are_listed(client: DocumentedClient) -> None:
+    """They are listed newest first, filtered by who, what and subject, page by page."""
     client.put("/api/jobs/trading_bot/toggle?enabled=false")
     client.put("/api/jobs/process_orders/toggle?enabled=false")
     client.post("/api/queues/orders.jobs/pause")
@@ -130,7 +130,7 @@ def test_who_did_what_is_listed(client: DocumentedClient) -> None:
 
 
 def test_a_queue_is_paused_and_resumed(system: System, client: DocumentedClient) -> None:
-    """Its workers take nothing more meanwhile; who paused it is shown and on record."""
+    """The queue shows who paused it, and both actions are recorded."""
     queue = "valuation.jobs"
     assert client.post(f"/api/queues/{queue}/pause").json() == {"queue": queue, "paused": True}
     shown = {each["queue"]: each for each in client.get("/api/queues").json()["items"]}
@@ -144,21 +144,21 @@ def test_a_queue_is_paused_and_resumed(system: System, client: DocumentedClient)
 
 
 def test_queues_have_the_figures_of_the_bus_in_this_process(client: DocumentedClient) -> None:
-    """All queues that services have, each with its depth, rates and consumers."""
-    told = client.get("/api/queues").json()
-    assert told["why"] is None
-    shown = {each["queue"]: each for each in told["items"]}
+    """Every queue of a service has its depth, rates and consumers."""
+    answer = client.get("/api/queues").json()
+    assert answer["why"] is None
+    shown = {each["queue"]: each for each in answer["items"]}
     assert set(QUEUES) <= set(shown)
     assert shown["orders.jobs"]["figures"] is not None
     assert (shown["orders.jobs"]["figures"]["consumers"], shown["orders.jobs"]["pausable"]) == (1, True)
     assert not shown["orders.jobs.DQ"]["pausable"]
 
 
-def refused() -> Sequence[QueueFigures]:
+def refused() -> Sequence[QueueStats]:
     raise ManagementRefused("GET queues/%2F: 401 not authorised")
 
 
-def away() -> Sequence[QueueFigures]:
+def away() -> Sequence[QueueStats]:
     raise ConnectionRefusedError(111, "Connection refused")
 
 
@@ -166,13 +166,13 @@ def away() -> Sequence[QueueFigures]:
     ("figures", "why"),
     [(None, "PAPERPROFIT_RABBITMQ_MANAGEMENT_URL"), (refused, "401 not authorised"), (away, "Connection refused")],
 )
-def test_without_figures_the_answer_says_why(system: System, figures: Any, why: str) -> None:
-    """The queues are listed all the same, with what is known of their pauses."""
+def test_without_figures_the_response_says_why(system: System, figures: Any, why: str) -> None:
+    """The queues are still listed, with their pauses."""
     app = system.app()
     gateway: Gateway = app.state.gateway
-    app.state.gateway = Gateway(gateway.context, gateway.live, gateway.settings, gateway.keys, figures)
+    app.state.gateway = Gateway(gateway.context, gateway.hub, gateway.settings, gateway.keys, figures)
     with DocumentedClient(app, headers=KEY) as client:
-        told = client.get("/api/queues").json()
-    assert why in told["why"]
-    assert {each["queue"] for each in told["items"]} == set(QUEUES)
-    assert all(each["figures"] is None for each in told["items"])
+        answer = client.get("/api/queues").json()
+    assert why in answer["why"]
+    assert {each["queue"] for each in answer["items"]} == set(QUEUES)
+    assert all(each["figures"] is None for each in answer["items"])

@@ -1,4 +1,4 @@
-"""Bad input on the operator's routes: a 4xx that names the field, nothing changed; and who may ask at all."""
+"""Bad input on the operator's routes gets a 4xx that names the field, and changes nothing. Only operators may ask."""
 
 import json
 import logging
@@ -17,8 +17,8 @@ from services.gateway.http.auth import OPERATE
 from services.gateway.http.endpoints import Endpoint
 from shared.jobs.admin import run_queries
 from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY
-from tests.component.operator_desk import JOB, actions, add_job, engine_of
+from tests.component.http_trader import KEY
+from tests.component.job_rows import JOB, actions, add_job, engine_of
 from tests.conftest import database, running_system
 from tests.support import value
 
@@ -29,7 +29,7 @@ OPERATED = [endpoint for endpoint in ENDPOINTS if endpoint.scope == OPERATE]
 
 @pytest.fixture(scope="module")
 def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
-    """One for all: what is refused leaves nothing behind."""
+    """One system for all tests: a refused request leaves nothing behind."""
     with database(postgres, template) as urls, running_system(urls) as system:
         add_job(system)
         add_job(system, "after_it", after=JOB, schedule="off")
@@ -85,13 +85,13 @@ def encoded(text: str) -> str:
         (f"/api/jobs/{JOB}/figures?hours=0", "hours"),
         (f"/api/jobs/{JOB}/figures?hours=745", "hours"),
         (f"/api/jobs/{JOB}/figures?hours=NaN", "hours"),
-        ("/api/dead-letters/orders/seven", "letter"),
-        (f"/api/dead-letters/orders/{HUGE}", "letter"),
-        ("/api/dead-letters/orders/-1", "letter"),
+        ("/api/dead-letters/orders/seven", "dead_letter"),
+        (f"/api/dead-letters/orders/{HUGE}", "dead_letter"),
+        ("/api/dead-letters/orders/-1", "dead_letter"),
     ],
 )
-def test_a_wrong_question_is_a_422_that_names_what_is_wrong(client: DocumentedClient, path: str, field: str) -> None:
-    """Problem+json, whatever was asked."""
+def test_a_wrong_query_is_a_422_that_names_the_parameter(client: DocumentedClient, path: str, field: str) -> None:
+    """The same holds for parts of the path."""
     answer = client.get(path)
     assert (answer.status_code, answer.json().get("field")) == (422, field)
 
@@ -130,7 +130,7 @@ def test_a_wrong_question_is_a_422_that_names_what_is_wrong(client: DocumentedCl
 def test_a_wrong_setting_is_a_422_and_changes_nothing(
     system: System, client: DocumentedClient, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], field: str
 ) -> None:
-    """Named as the caller named it; neither the job nor the record of actions has a trace of it."""
+    """The error has the client's name of the setting. The job stays as it was, and no action is recorded."""
     with caplog.at_level(logging.ERROR):
         answer = client.patch(f"/api/jobs/{JOB}", content=json.dumps(changes))
     assert (answer.status_code, answer.json()["field"]) == (422, field)
@@ -154,16 +154,16 @@ def test_a_wrong_setting_is_a_422_and_changes_nothing(
         (f"/api/jobs/{JOB}/backfill", {"from": "2026-01-01T00:00:00Z", "to": "1e999"}, "to"),
         (f"/api/jobs/{JOB}/backfill", {"from": "1970-01-01T00:00:00Z", "to": "2199-01-01T00:00:00Z"}, "from"),
         ("/api/jobs/after_it/backfill", {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}, "from"),
-        ("/api/dead-letters/orders/requeue", {"letters": []}, "letters"),
-        ("/api/dead-letters/orders/requeue", {"letters": [HUGE]}, "letters.0"),
-        ("/api/dead-letters/orders/requeue", {"letters": ["a"]}, "letters.0"),
-        ("/api/dead-letters/orders/discard", {}, "letters"),
+        ("/api/dead-letters/orders/requeue", {"dead_letters": []}, "dead_letters"),
+        ("/api/dead-letters/orders/requeue", {"dead_letters": [HUGE]}, "dead_letters.0"),
+        ("/api/dead-letters/orders/requeue", {"dead_letters": ["a"]}, "dead_letters.0"),
+        ("/api/dead-letters/orders/discard", {}, "dead_letters"),
     ],
 )
 def test_a_wrong_body_is_a_422_and_does_nothing(
     system: System, client: DocumentedClient, path: str, body: Any, field: str
 ) -> None:
-    """No run, no message, nothing on record."""
+    """No run is queued, no message is sent, and no action is recorded."""
     answer = client.post(path, content=json.dumps(body))
     assert (answer.status_code, answer.json()["field"]) == (422, field)
     assert value(engine_of(system), "SELECT count(*) FROM jobs.job_runs") == 0
@@ -190,15 +190,15 @@ def test_a_wrong_body_is_a_422_and_does_nothing(
         ("POST", "/api/dead-letters/orders/discard"),
     ],
 )
-def test_what_is_not_there_is_a_404_that_names_it(
+def test_an_unknown_subject_is_a_404_that_names_it(
     system: System, client: DocumentedClient, method: str, path: str
 ) -> None:
-    """Jobs, runs, queues, services and letters; nothing is on record."""
+    """Subjects are jobs, runs, queues, services and dead letters. No action is recorded."""
     bodies = {
         "PATCH": {"retries": 1},
         "backfill": {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"},
-        "requeue": {"letters": [7]},
-        "discard": {"letters": [7]},
+        "requeue": {"dead_letters": [7]},
+        "discard": {"dead_letters": [7]},
     }
     body = bodies.get(path.rpartition("/")[2], bodies.get(method))
     answer = client.request(method, path, json=body)
@@ -207,24 +207,24 @@ def test_what_is_not_there_is_a_404_that_names_it(
 
 
 @pytest.mark.parametrize("body", ["{", '{"retries": NaN}', "\x00", "[" * 50_000])
-def test_a_body_that_is_no_json_is_a_400(client: DocumentedClient, body: str) -> None:
-    """Before anything else."""
+def test_a_body_that_is_not_json_is_a_400(client: DocumentedClient, body: str) -> None:
+    """It is refused before anything else is checked."""
     assert client.patch(f"/api/jobs/{JOB}", content=body).status_code == 400
     assert client.post(f"/api/jobs/{JOB}/trigger", content=body).status_code == 400
 
 
 @pytest.mark.parametrize("number", ["1e400", "1" + "0" * 4000, "1" + "0" * 5000])
 def test_a_number_that_no_row_can_hold_is_refused(system: System, client: DocumentedClient, number: str) -> None:
-    """As JSON it may be right."""
+    """It may be valid JSON."""
     answer = client.post(f"/api/jobs/{JOB}/trigger", content=f'{{"parameters": {{"n": {number}}}}}')
     assert answer.status_code in {400, 422}
     assert value(engine_of(system), "SELECT count(*) FROM jobs.job_runs") == 0
 
 
-def test_a_question_that_takes_too_long_is_a_503_that_says_so(
+def test_a_query_that_times_out_is_a_503_that_says_so(
     client: DocumentedClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database gives up after its time; a smaller question may be answered."""
+    """The database aborts it after its time limit. A smaller query may succeed."""
 
     def slow(connection: Connection, *_: object, **__: object) -> None:
         connection.exec_driver_sql("SET LOCAL statement_timeout = 1")
@@ -232,17 +232,19 @@ def test_a_question_that_takes_too_long_is_a_503_that_says_so(
 
     monkeypatch.setattr(run_queries, "figures", slow)
     answer = client.get(f"/api/jobs/{JOB}/figures")
-    assert (answer.status_code, "ask for less" in answer.json()["detail"]) == (503, True)
+    assert (answer.status_code, "narrow the time range" in answer.json()["detail"]) == (503, True)
 
 
 def path_of(endpoint: Endpoint) -> str:
-    """The endpoint's path with something in each of its places."""
-    return endpoint.path.replace("{run_id}", str(NOBODY)).replace("{letter}", "7").replace("{", "").replace("}", "")
+    """The endpoint's path with a value for each parameter."""
+    return (
+        endpoint.path.replace("{run_id}", str(NOBODY)).replace("{dead_letter}", "7").replace("{", "").replace("}", "")
+    )
 
 
 @pytest.mark.parametrize("endpoint", OPERATED, ids=lambda endpoint: endpoint.handler.__name__)
-def test_a_key_that_may_only_trade_may_do_nothing_here(system: System, endpoint: Endpoint) -> None:
-    """403 on every route of the operator, whatever else is wrong with the request; 401 without a key."""
+def test_a_key_that_may_only_trade_is_forbidden_here(system: System, endpoint: Endpoint) -> None:
+    """Every route of the operator answers 403, whatever else is wrong with the request, and 401 without a key."""
     with engine_of(system).begin() as connection:
         connection.exec_driver_sql("UPDATE gateway.api_keys SET scopes = ARRAY['trade']")
     try:
@@ -256,9 +258,9 @@ def test_a_key_that_may_only_trade_may_do_nothing_here(system: System, endpoint:
 
 
 def test_the_document_is_read_with_any_key(system: System, client: DocumentedClient) -> None:
-    """It is the one that the routes are made of."""
-    told = client.get("/api/openapi.json").json()
-    assert {path for path in told["paths"] if path.startswith("/api/jobs")} == {
+    """It is made of the same table as the routes."""
+    document = client.get("/api/openapi.json").json()
+    assert {path for path in document["paths"] if path.startswith("/api/jobs")} == {
         endpoint.path for endpoint in ENDPOINTS if endpoint.path.startswith("/api/jobs")
     }
     with TestClient(system.app()) as stranger:

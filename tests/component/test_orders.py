@@ -10,7 +10,8 @@ import pytest
 
 from embedded.system import System
 from services.orders.usecases.catch_up import sweep
-from services.orders.usecases.execute import expire, fill_on
+from services.orders.usecases.execute import fill_on
+from services.orders.usecases.expire import expire
 from shared.bus import outbox, tracing
 from shared.bus.inprocess import wait_until_idle
 from shared.bus.metrics import STALE
@@ -62,7 +63,7 @@ def settled(system: System) -> None:
 def test_a_market_order_waits_for_a_quote_and_fills_at_the_ask(
     system: System, orders: ServiceContext, opened: UUID
 ) -> None:
-    """No price, no fill; the first quote after its acceptance fills it, whole, at the ask."""
+    """No price, no fill. The first quote after its acceptance fills it, whole, at the ask."""
     submitted = order(opened, qty=Decimal("10.5"))
     send(system.contexts["gateway"], submitted)
     eventually(lambda: statuses(orders.engine, opened).get(submitted.order_id) == "accepted")
@@ -87,7 +88,7 @@ def test_a_quote_older_than_the_order_does_not_fill_it(system: System, orders: S
 
 
 def test_prices_of_a_symbol_are_never_applied_backwards(system: System, orders: ServiceContext, opened: UUID) -> None:
-    """A price that comes after a newer one of its symbol fills nothing; in the same batch, another symbol's does."""
+    """A price that comes after a newer one of its symbol fills nothing. In the same batch, another symbol's does."""
     send(system.contexts["marketdata"], prices(price("AAPL", "100", sequence=7)))
     settled(system)
     late, other = order(opened), order(opened, symbol="IBM")
@@ -184,7 +185,7 @@ def test_a_sell_beyond_the_shares_not_promised_yet_is_refused(
 def test_a_market_order_that_cannot_be_paid_when_it_would_fill_is_refused(
     system: System, orders: ServiceContext, opened: UUID
 ) -> None:
-    """With no quote at submission nothing could be reserved; the fill itself checks."""
+    """With no quote at submission nothing could be reserved. The fill itself checks."""
     submitted = order(opened, qty=Decimal(1001))
     send(system.contexts["gateway"], submitted)
     settled(system)
@@ -212,7 +213,7 @@ def test_a_cancel_releases_what_was_reserved(system: System, orders: ServiceCont
 def test_a_cancel_that_overtakes_its_submit_is_parked_until_the_order_is_there(
     system: System, orders: ServiceContext, opened: UUID
 ) -> None:
-    """The cancel comes first; the order still ends canceled."""
+    """The cancel comes first. The order still ends canceled."""
     submitted = order(opened, type=OrderType.LIMIT, limit_price=Decimal(50))
     cancel = CancelOrder(account_id=opened, order_id=submitted.order_id, requested_at=utc_now())
     send(system.contexts["gateway"], cancel)
@@ -308,9 +309,9 @@ def test_an_order_is_one_trace_from_its_submit_to_its_fill(
 
 
 def test_the_embedded_bus_tells_figures_of_its_queues(system: System, opened: UUID) -> None:
-    """Nothing waits any more; what opened the account came in and went out."""
+    """Nothing waits any more. The command that opened the account came in and went out."""
     settled(system)
-    figures = {each.queue: each for each in system.broker.queue_figures()}
+    figures = {each.queue: each for each in system.broker.queue_stats()}
     commands = figures["orders.commands"]
     assert (commands.ready, commands.unacknowledged, commands.consumers, commands.oldest_age) == (0, 0, 1, None)
     assert commands.rate_in > 0

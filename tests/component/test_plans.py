@@ -1,4 +1,4 @@
-"""What waits costs nothing, also where a plan was made while hardly anything waited: plans live as long as connections.
+"""Resting orders cost nothing, also where a plan was made while hardly any rested: plans live as long as connections.
 
 Rows that PostgreSQL reads are counted, not seconds.
 """
@@ -15,10 +15,11 @@ from sqlalchemy import Connection, Engine
 from services.gateway.trading import account_queries, order_queries
 from services.gateway.trading.submissions import add_submission, resend_unanswered
 from services.orders.persistence import orders as store
+from services.orders.persistence.auctions import missed_auctions
 from services.orders.usecases import auctions
 from services.orders.usecases.catch_up import catch_up
-from services.orders.usecases.execute import expire
-from services.strategy.store import Strategy, looks
+from services.orders.usecases.expire import expire
+from services.strategy.store import Strategy, symbol_views
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
@@ -26,8 +27,8 @@ from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from shared.contracts.orders import CancelOrder, SubmitOrder
 from shared.contracts.prices import Price, PricesUpdated
 from shared.storage.engine import make_engine
-from tests.component.exchange_desk import HANDLERS, Exchange
-from tests.component.strategy_desk import RULES
+from tests.component.paper_exchange import HANDLERS, Exchange
+from tests.component.strategy_scenario import RULES
 from tests.support import order, price, rows, value
 
 #: Open orders of one account on one symbol: limit orders, trailing stops and such for an auction, a third each.
@@ -130,7 +131,7 @@ def end_what_is_due(exchange: Exchange, account: UUID) -> None:
 
 
 def split(exchange: Exchange, _account: UUID) -> None:
-    """Of a symbol with no open order."""
+    """The symbol has no open order."""
     action = {"action_id": uuid4(), "symbol": "MSFT", "effective_at": exchange.clock.now, "split_count": 1}
     handle(exchange, CorporateActionApplied(kind=ActionKind.SPLIT, ratio=Decimal(2), **action))
 
@@ -146,7 +147,7 @@ def hold_an_auction(exchange: Exchange, _account: UUID) -> None:
 
 def look_for_missed_auctions(exchange: Exchange, _account: UUID) -> None:
     with exchange.orders.engine.begin() as connection:
-        assert auctions.missed(connection) == []
+        assert missed_auctions(connection) == []
 
 
 def look_for_an_account_with_nothing_open(exchange: Exchange, _account: UUID) -> None:
@@ -185,6 +186,21 @@ def test_what_rests_is_not_read(planned: Exchange, step: Step) -> None:
     assert read(planned.orders.engine) - before < FEW
 
 
+def test_an_account_is_valued_by_its_own_positions(planned: Exchange) -> None:
+    """Many other accounts hold something. An account on equity is valued with each of its orders and fills."""
+    account = planned.open("100000000", shorting=True, multiplier=2)
+    submitted(planned, account)
+    quote(planned, "100")
+    buy_and_sell(planned, account)
+    analyze(planned)
+    buy_and_sell(planned, account)
+    with planned.orders.engine.begin() as connection:
+        connection.exec_driver_sql(_HOLDERS, {"count": WAITING, "now": planned.clock.now})
+    before = read(planned.orders.engine)
+    buy_and_sell(planned, account)
+    assert read(planned.orders.engine) - before < FEW
+
+
 def positions(connection: Connection, account: UUID, _order: UUID) -> None:
     (position,) = account_queries.positions(connection, account)
     assert (position["symbol"], position["held_for_orders"]) == ("AAPL", 10)
@@ -200,7 +216,7 @@ def order_by_client_id(connection: Connection, account: UUID, order_id: UUID) ->
 
 def holding_of_a_strategy(connection: Connection, account: UUID, order_id: UUID) -> None:
     strategy = Strategy(STRATEGY_ID, "planned", account, ("AAPL",), "1m", RULES)
-    (look,) = looks(connection, strategy, now_of(connection))
+    (look,) = symbol_views(connection, strategy, now_of(connection))
     assert look.holding.selling == 10, order_id
 
 
@@ -298,6 +314,13 @@ SELECT %(account)s, id, id, id::text, %(symbol)s, 'buy',
        timestamptz '2100-01-01Z', CASE kind WHEN 2 THEN date '2100-01-01' END,
        CASE kind WHEN 2 THEN timestamptz '2100-01-01Z' END
 FROM (SELECT gen_random_uuid() AS id, n %% 3 AS kind FROM generate_series(1, %(count)s) AS n) made
+"""
+_HOLDERS = """
+WITH opened AS (
+  INSERT INTO orders.accounts (id, number, name, currency, cash, created_at)
+  SELECT gen_random_uuid(), 'N' || n, 'crowd', 'USD', 1, %(now)s FROM generate_series(1, %(count)s) AS n RETURNING id
+)
+INSERT INTO orders.positions (account_id, symbol, qty, cost, updated_at) SELECT id, 'AAPL', 1, 1, %(now)s FROM opened
 """
 _BECAME = "SELECT status, hwm FROM orders.orders WHERE account_id = :account AND id = :id"
 _READ = """

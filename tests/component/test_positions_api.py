@@ -1,4 +1,4 @@
-"""``/v2/positions`` and ``/v2/account`` of cash and margin accounts, long and short, and closing what is held."""
+"""``/v2/positions`` and ``/v2/account`` of cash and margin accounts, long and short, and closing positions."""
 
 from typing import Any
 from uuid import UUID
@@ -9,7 +9,7 @@ from alpaca.trading.requests import ClosePositionRequest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from tests.component.http_desk import Trader, open_account, push
+from tests.component.http_trader import Trader, open_account, push
 from tests.support import eventually
 
 SHORT: dict[str, Any] = {"multiplier": 2, "shorting": True}
@@ -20,7 +20,7 @@ def positions(trader: Trader) -> dict[str, str]:
 
 
 def test_a_short_position_is_negative_and_gains_when_the_price_falls(market: System, visitor: TestClient) -> None:
-    """As the official client reads it: sold at 99.99, worth 90 now."""
+    """The official client reads it: sold at 99.99, worth 90 now."""
     trader = open_account(market, visitor, **SHORT)
     trader.filled("100", side="sell")
     push(market, "90")
@@ -34,13 +34,13 @@ def test_a_short_position_is_negative_and_gains_when_the_price_falls(market: Sys
     assert trader.books_hold()
 
 
-def test_what_a_margin_account_may_still_hold(market: System, visitor: TestClient) -> None:
-    """Twice its equity less what it holds, long and short, and what is reserved; a cash account its cash."""
+def test_buying_power_and_margin_of_a_margin_account(market: System, visitor: TestClient) -> None:
+    """Twice its equity, less its long and short positions and its reserves."""
     trader = open_account(market, visitor, **SHORT)
     trader.filled("100", qty="100")
     trader.filled("200", qty="10", symbol="IBM", side="sell")
-    told = trader.get("/account")
-    account = TradeAccount(**told)
+    shown = trader.get("/account")
+    account = TradeAccount(**shown)
     assert (account.multiplier, account.shorting_enabled, account.trading_blocked) == ("2", True, False)
     assert (account.cash, account.equity) == ("91998.9", "99998.9")
     assert (account.long_market_value, account.short_market_value) == ("10000", "-2000")
@@ -52,16 +52,16 @@ def test_what_a_margin_account_may_still_hold(market: System, visitor: TestClien
 
 
 def test_a_cash_account_has_no_margin(trader: Trader) -> None:
-    """It may spend what it has."""
+    """Its buying power is its cash."""
     trader.filled("100")
-    told = trader.get("/account")
-    assert (told["multiplier"], told["shorting_enabled"]) == ("1", False)
-    assert (told["initial_margin"], told["maintenance_margin"]) == ("0", "0")
-    assert told["buying_power"] == told["cash"] == "98999.9"
+    shown = trader.get("/account")
+    assert (shown["multiplier"], shown["shorting_enabled"]) == ("1", False)
+    assert (shown["initial_margin"], shown["maintenance_margin"]) == ("0", "0")
+    assert shown["buying_power"] == shown["cash"] == "98999.9"
 
 
 def test_a_position_is_closed_in_part_and_whole(trader: Trader) -> None:
-    """By quantity, by percentage, and all of it; each is an order of the day at the market."""
+    """By quantity, by percentage, and all of it, each with a day market order."""
     trader.filled("100", qty="10.5")
     for query, left in (({"qty": "2.5"}, "8"), ({"percentage": "33.333333333"}, "5.333333334"), ({}, None)):
         asked = ClosePositionRequest(**query).to_request_fields() if query else {}
@@ -84,12 +84,12 @@ def test_a_short_position_is_bought_back_in_whole_shares(market: System, visitor
     push(market, "100")
     trader.awaited(placed["id"], "filled")
     none = trader.refused("DELETE", "/positions/AAPL", params={"percentage": "49"})
-    assert none == (422, "percentage: comes to nothing that could be traded")
+    assert none == (422, "percentage: rounds down to a quantity of zero; send a larger one")
 
 
 @pytest.mark.parametrize("settings", [{}, SHORT])
-def test_no_more_is_closed_than_is_there(market: System, visitor: TestClient, settings: dict[str, Any]) -> None:
-    """Also where the account may sell short: what closes never opens anything."""
+def test_no_more_than_the_position_is_closed(market: System, visitor: TestClient, settings: dict[str, Any]) -> None:
+    """An order that closes never opens a position, even if the account may sell short."""
     trader = open_account(market, visitor, **settings)
     trader.filled("100")
     more = trader.refused("DELETE", "/positions/AAPL", params={"qty": "11"})
@@ -101,8 +101,8 @@ def test_no_more_is_closed_than_is_there(market: System, visitor: TestClient, se
     assert trader.ask("DELETE", f"/orders/{resting['id']}").status_code == 204
 
 
-def test_all_positions_are_closed_with_an_answer_each(market: System, visitor: TestClient) -> None:
-    """207: long and short in one go; one whose shares are held_for_orders to an open order is refused by itself."""
+def test_all_positions_are_closed_with_a_result_for_each(market: System, visitor: TestClient) -> None:
+    """207 for long and short ones. A position that an open order holds is rejected by itself."""
     trader = open_account(market, visitor, **SHORT)
     trader.filled("100")
     trader.filled("200", symbol="IBM", side="sell")
@@ -123,8 +123,8 @@ def test_all_positions_are_closed_with_an_answer_each(market: System, visitor: T
     assert trader.books_hold()
 
 
-def test_the_position_of_another_account_is_not_there(market: System, visitor: TestClient, trader: Trader) -> None:
-    """Neither by symbol nor by the instrument's id."""
+def test_the_position_of_another_account_is_a_404(market: System, visitor: TestClient, trader: Trader) -> None:
+    """By its symbol and by its asset id."""
     other = open_account(market, visitor)
     other.filled("100")
     asset_id = UUID(other.get("/positions/AAPL")["asset_id"])

@@ -1,4 +1,4 @@
-"""A provider that keeps failing, or that has had enough calls, is left alone; what it said last stays."""
+"""A provider that keeps failing or reached its rate limit is not called, and its last prices stay."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ MINUTE = timedelta(minutes=1)
 
 
 class Moody(Scripted):
-    """A provider that answers, or does not; it counts how often it was asked."""
+    """A provider that answers or fails, and counts its calls."""
 
     away = False
     asked = 0
@@ -67,10 +67,10 @@ def fail_until_it_opens(context: ServiceContext, provider: Moody) -> None:
             update_market_data(context)
 
 
-def test_a_provider_that_is_away_is_asked_no_more_and_its_last_prices_stay(
+def test_a_provider_that_is_down_is_not_called_and_its_last_prices_stay(
     marketdata: ServiceContext, provider: Moody, clock: FakeClock
 ) -> None:
-    """Neither row nor event has a price that nobody gave."""
+    """No row and no event has a made-up price."""
     update_market_data(marketdata)
     before = (price(marketdata), outbox(marketdata))
     clock.move(minutes=1)
@@ -81,8 +81,8 @@ def test_a_provider_that_is_away_is_asked_no_more_and_its_last_prices_stay(
     assert (price(marketdata), outbox(marketdata)) == before
 
 
-def test_a_provider_that_is_back_is_asked_again(marketdata: ServiceContext, provider: Moody, clock: FakeClock) -> None:
-    """One poll after the pause finds out."""
+def test_a_provider_that_is_back_is_called_again(marketdata: ServiceContext, provider: Moody, clock: FakeClock) -> None:
+    """One poll after the pause closes the breaker."""
     fail_until_it_opens(marketdata, provider)
     with marketdata.engine.connect() as connection:
         (breaker,) = breaker_rows(connection)
@@ -96,7 +96,7 @@ def test_a_provider_that_is_back_is_asked_again(marketdata: ServiceContext, prov
 def test_a_provider_is_polled_no_more_often_than_it_allows(
     marketdata: ServiceContext, provider: Moody, clock: FakeClock
 ) -> None:
-    """Who polls too often is told when to come back; that does not count as a failure of the provider."""
+    """A poll that comes too early is postponed, and is not a failure of the provider."""
     provider.rate = Rate(2, MINUTE)
     for _ in range(2):
         update_market_data(marketdata)

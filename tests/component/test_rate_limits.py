@@ -1,4 +1,4 @@
-"""Rate limits on a real PostgreSQL: what all replicas together may call, and who waits for whom."""
+"""Rate limits on a real PostgreSQL, shared by all replicas, and the order of waiting callers."""
 
 from datetime import datetime, timedelta
 from itertools import combinations
@@ -43,7 +43,7 @@ def shown(context: ServiceContext, now: datetime) -> dict[str, Any]:
 
 
 class Waiting:
-    """Stands for the waiting of a caller: notes the seconds, and moves the clock by them."""
+    """A fake wait, which records the seconds and moves the clock."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -58,7 +58,7 @@ class Waiting:
 def test_as_many_calls_as_allowed_pass_at_once_over_all_replicas(
     replicas: list[ServiceContext], clock: FakeClock
 ) -> None:
-    """The next is refused, and told when it would pass; then it does, and no other."""
+    """The next call is rejected with the time at which one would pass. Then exactly one passes."""
     one, other = map(limit_of, replicas)
     for limit in (one, other, one, other, one):
         limit.take()
@@ -70,7 +70,7 @@ def test_as_many_calls_as_allowed_pass_at_once_over_all_replicas(
 
 
 def test_a_call_that_passes_is_one_statement(context: ServiceContext) -> None:
-    """Whether it is the first or not."""
+    """The first call and later ones cost one statement each."""
     for _ in range(2):
         with statements(context.engine) as seen:
             limit_of(context).take()
@@ -78,9 +78,9 @@ def test_a_call_that_passes_is_one_statement(context: ServiceContext) -> None:
 
 
 def test_calls_at_the_same_time_never_exceed_the_rate(replicas: list[ServiceContext], clock: FakeClock) -> None:
-    """In no stretch of time more than those at once and one for each part of the period in it."""
+    """Any stretch of time has at most the calls at once and one call for each part of the period."""
     jitter = Random(4)
-    period, allowed = timedelta(seconds=10), 7  # whose parts are no whole microseconds
+    period, allowed = timedelta(seconds=10), 7  # a part is not a whole number of microseconds
     for number in range(ROUNDS):
         granted: list[tuple[datetime, int]] = []
         for _ in range(6):
@@ -95,8 +95,8 @@ def test_calls_at_the_same_time_never_exceed_the_rate(replicas: list[ServiceCont
             assert sum(calls for _, calls in granted[first : last + 1]) <= allowed + length / (period / allowed)
 
 
-def test_who_waits_gets_a_turn_of_its_own(replicas: list[ServiceContext]) -> None:
-    """Nobody comes back to find that another was faster."""
+def test_each_waiting_caller_gets_its_own_turn(replicas: list[ServiceContext]) -> None:
+    """No caller waits and then finds its turn taken."""
     for number in range(ROUNDS):
         waited: list[float] = []
 
@@ -112,8 +112,8 @@ def test_who_waits_gets_a_turn_of_its_own(replicas: list[ServiceContext]) -> Non
         assert sorted(waited) == [float(turn) for turn in range(1, THREADS - 2)]
 
 
-def test_a_caller_waits_for_its_turn_as_long_as_it_may(context: ServiceContext, clock: FakeClock) -> None:
-    """And is refused at once where that would not be enough."""
+def test_a_caller_waits_at_most_as_long_as_it_allows(context: ServiceContext, clock: FakeClock) -> None:
+    """It is rejected at once if its turn would come later."""
     waiting = Waiting(clock)
     limit = RateLimit(context, "alphavantage", allowed=2, period=20 * SECOND, pause=waiting)
     for _ in range(4):
@@ -125,23 +125,23 @@ def test_a_caller_waits_for_its_turn_as_long_as_it_may(context: ServiceContext, 
     assert waiting.seconds == [10, 10]
 
 
-def test_who_is_told_to_stop_waits_no_longer(context: ServiceContext) -> None:
-    """Its call does not take place."""
+def test_a_caller_that_is_told_to_stop_waits_no_longer(context: ServiceContext) -> None:
+    """The call is not made."""
     limit = RateLimit(context, "alphavantage", allowed=1, period=MINUTE, pause=lambda _: True)
     limit.take()
     with pytest.raises(RateLimited):
         limit.take(wait=MINUTE)
 
 
-def test_a_limit_is_really_waited_for(context: ServiceContext, clock: FakeClock) -> None:
-    """By the clock on the wall, where nothing else is given."""
+def test_by_default_the_wait_is_real(context: ServiceContext, clock: FakeClock) -> None:
+    """The default wait takes real time."""
     limit = limit_of(context, allowed=1, period=timedelta(milliseconds=1))
     for _ in range(3):
         limit.take(wait=SECOND)
 
 
-def test_limits_are_shown_with_what_is_left_of_them(context: ServiceContext, clock: FakeClock) -> None:
-    """What is allowed, how many calls would pass now, when the next one would, and how many were refused."""
+def test_limits_are_shown_with_the_calls_that_are_left(context: ServiceContext, clock: FakeClock) -> None:
+    """A limit shows the allowed calls, the calls available now, the next free time, and the rejected calls."""
     taken = [is_taken(limit_of(context)) for _ in range(7)]
     assert taken == [True] * 5 + [False] * 2
     row = {"name": "alphavantage", "allowed": 5, "period": MINUTE, "refused": 2}
@@ -153,7 +153,7 @@ def test_limits_are_shown_with_what_is_left_of_them(context: ServiceContext, clo
 
 
 def test_a_limit_that_was_changed_does_not_block_by_the_old_one(context: ServiceContext, clock: FakeClock) -> None:
-    """What was used up for the day is used up for a minute then."""
+    """Calls that used up a day's limit count for at most a minute after the change."""
     for _ in range(3):
         limit_of(context, allowed=3, period=timedelta(days=1)).take()
     assert not is_taken(limit_of(context))

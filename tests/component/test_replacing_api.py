@@ -1,4 +1,4 @@
-"""``PATCH /v2/orders/{order_id}``: what goes on, what it carries, and who wins where a fill comes at the same time."""
+"""``PATCH /v2/orders/{order_id}``: the new order, the rejections, and the race against a fill."""
 
 from typing import Any
 from uuid import uuid4
@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from embedded.system import System
 from services.gateway.trading import commands
-from tests.component.http_desk import Trader, open_account, push
+from tests.component.http_trader import Trader, open_account, push
 from tests.support import eventually, value
 
 RESTING: dict[str, Any] = {"type": "limit", "limit_price": "50", "time_in_force": "gtc"}
@@ -23,8 +23,8 @@ def changed(trader: Trader, order_id: str, **changes: Any) -> Any:
     return answer.json()
 
 
-def test_the_new_order_goes_on_and_the_old_one_names_it(trader: Trader) -> None:
-    """As the official client asks for it; what was reserved is that of the new terms."""
+def test_the_old_order_names_the_new_one(trader: Trader) -> None:
+    """The official client sends it. The reserve is that of the new terms."""
     old = trader.order(**RESTING)
     asked = ReplaceOrderRequest(qty=20, time_in_force=TimeInForce.DAY, limit_price=60.5, client_order_id="second")
     new = Order(**trader.ask("PATCH", f"/orders/{old['id']}", json=asked.to_request_fields()).json())
@@ -37,7 +37,7 @@ def test_the_new_order_goes_on_and_the_old_one_names_it(trader: Trader) -> None:
 
 
 @pytest.mark.parametrize(
-    ("terms", "changes", "told"),
+    ("terms", "changes", "shown"),
     [
         ({"type": "stop", "stop_price": "150"}, {"stop_price": "151"}, {"stop_price": "151", "qty": "10"}),
         ({"type": "trailing_stop", "trail_price": "3"}, {"trail": "4"}, {"trail_price": "4", "trail_percent": None}),
@@ -49,16 +49,16 @@ def test_the_new_order_goes_on_and_the_old_one_names_it(trader: Trader) -> None:
         ),
     ],
 )
-def test_each_type_is_replaced_in_its_own_terms(
-    trader: Trader, terms: dict[str, Any], changes: dict[str, Any], told: dict[str, Any]
+def test_each_type_is_replaced_by_its_own_terms(
+    trader: Trader, terms: dict[str, Any], changes: dict[str, Any], shown: dict[str, Any]
 ) -> None:
-    """What is not named stays as it was."""
+    """Terms that the request leaves out stay."""
     new = changed(trader, trader.order(**terms)["id"], **changes)
-    assert {name: new[name] for name in told} == told
+    assert {name: new[name] for name in shown} == shown
 
 
 def test_an_exit_is_replaced_inside_its_bracket(trader: Trader) -> None:
-    """The legs are those that go on; the old one is listed by itself."""
+    """The new exit is a leg of the entry, and the old one is listed by itself."""
     placed = trader.order(order_class="bracket", take_profit={"limit_price": "120"}, stop_loss={"stop_price": "90"})
     old, stop = placed["legs"]
     new = changed(trader, old["id"], limit_price="121")
@@ -72,24 +72,24 @@ def test_an_exit_is_replaced_inside_its_bracket(trader: Trader) -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "why"),
     [
-        ({}, 422, "one of them is required"),
+        ({}, 422, "send at least one of"),
         ({"side": "sell"}, 422, "side: is not supported"),
         ({"qty": "0"}, 422, "qty: "),
         ({"limit_price": "1.00001"}, 422, "limit_price: "),
         ({"time_in_force": "gtd"}, 422, "time_in_force: "),
         ({"time_in_force": "opg"}, 422, "AAPL has no auction: its market never closes"),
         ({"client_order_id": ""}, 422, "client_order_id: "),
-        ({"stop_price": "150"}, 422, "stop_price does not go with a limit order"),
-        ({"trail": "1"}, 422, "trail does not go with a limit order"),
+        ({"stop_price": "150"}, 422, "stop_price cannot be set on a limit order"),
+        ({"trail": "1"}, 422, "trail cannot be set on a limit order"),
         ({"qty": "1.5"}, 422, "fractional"),
         ({"client_order_id": "taken"}, 422, "client_order_id must be unique"),
         ({"qty": "3000"}, 403, "insufficient buying power (needed: 150000, available: 99500)"),
     ],
 )
-def test_what_cannot_be_replaced_stays_as_it_was(
+def test_a_rejected_replacement_leaves_the_order_unchanged(
     trader: Trader, changes: dict[str, Any], status: int, why: str
 ) -> None:
-    """The refusal's own sentence, and the old order open."""
+    """The error has the reason, and the old order stays open."""
     trader.order(**RESTING, client_order_id="taken")
     old = trader.order(**RESTING)
     answered, message = trader.refused("PATCH", f"/orders/{old['id']}", json=changes)
@@ -97,15 +97,15 @@ def test_what_cannot_be_replaced_stays_as_it_was(
     assert trader.get(f"/orders/{old['id']}") == old
 
 
-def test_nobody_replaces_what_is_not_theirs(market: System, visitor: TestClient, trader: Trader) -> None:
-    """The order of another account is not there, nor is one that never was."""
+def test_the_order_of_another_account_is_a_404(market: System, visitor: TestClient, trader: Trader) -> None:
+    """An unknown order is a 404, too."""
     other = open_account(market, visitor).order(**RESTING)
     for order_id in (other["id"], uuid4()):
         assert trader.refused("PATCH", f"/orders/{order_id}", json={"qty": "1"})[0] == 404
 
 
 def test_an_order_that_ended_is_not_replaceable(trader: Trader) -> None:
-    """It says how it ended."""
+    """The message has its status."""
     old = trader.order(**RESTING)
     changed(trader, old["id"], qty="11")
     answer = trader.refused("PATCH", f"/orders/{old['id']}", json={"qty": "12"})
@@ -113,7 +113,7 @@ def test_an_order_that_ended_is_not_replaceable(trader: Trader) -> None:
 
 
 def test_a_fill_that_comes_first_wins(trader: Trader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes between the gateway's look and the command: the replace is refused, and nothing is open."""
+    """It comes between the gateway's check and the command. The replacement is rejected, and no order is open."""
     old = trader.order(**RESTING)
     look, orders = commands.replaceable, trader.system.contexts["orders"].engine
     filled = "SELECT count(*) FROM orders.orders WHERE id = :id AND status = 'filled'"
@@ -129,8 +129,8 @@ def test_a_fill_that_comes_first_wins(trader: Trader, monkeypatch: pytest.Monkey
     assert trader.get("/orders") == []
 
 
-def test_a_replace_that_comes_first_carries_only_what_was_left(market: System, visitor: TestClient) -> None:
-    """Half had filled: the new quantity is the whole one, of which the new order has the rest."""
+def test_a_replacement_after_a_partial_fill_is_for_the_rest(market: System, visitor: TestClient) -> None:
+    """The new quantity is the whole one, and the new order has what has not filled."""
     trader = open_account(market, visitor, fills={"participation": "0.05"})
     old = trader.order(**RESTING, qty="20")
     push(market, "49")
@@ -142,8 +142,8 @@ def test_a_replace_that_comes_first_carries_only_what_was_left(market: System, v
     assert trader.ask("DELETE", f"/orders/{new['id']}").status_code == 204
 
 
-def test_a_replace_that_is_not_answered_in_time_is_pending_and_then_done(trader: Trader) -> None:
-    """The old order is answered as pending_replace; the new one follows."""
+def test_a_replacement_without_an_answer_in_time_is_pending(trader: Trader) -> None:
+    """The result is the old order as pending_replace. The new one follows."""
     old = trader.order(**RESTING)
     with trader.unanswered():
         assert changed(trader, old["id"], qty="11") == {**old, "status": "pending_replace"}

@@ -14,7 +14,7 @@ from services.gateway.replace_key import CannotReplaceKey, replace_key
 from services.gateway.service import prepare
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.migrate import ROOT
-from tests.component.http_desk import KEY, open_account
+from tests.component.http_trader import KEY, open_account
 from tests.support import eventually, rows
 
 NEVER = "postgresql+psycopg://somebody:topsecret@127.0.0.1:9/nowhere"

@@ -1,4 +1,4 @@
-"""Old bars on a real PostgreSQL: months give their room back, and what is kept is there at every moment."""
+"""Retention of old bars on a real PostgreSQL: months free their space, and kept bars are never missing."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from services.marketdata import partitions
 from services.marketdata.jobs import jobs
+from services.marketdata.persistence import partitions
 from services.marketdata.service import prepare
 from services.marketdata.settings import Settings
 from shared.bus.unit_of_work import ServiceContext
@@ -26,7 +26,7 @@ Bar = tuple[str, str, datetime]
 
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    """The service's unit two years after it made the partitions of January and February 2024."""
+    """The service's context, two years after it made the partitions of January and February 2024."""
     clock.now = JANUARY
     with unit_of("marketdata", urls, clock) as context:
         prepare(context)
@@ -35,7 +35,7 @@ def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContex
 
 
 def add_bars(context: ServiceContext, start: datetime, *intervals: str, number: int = 5) -> set[Bar]:
-    """So many bars a minute apart, of two symbols and each of the intervals."""
+    """Add bars a minute apart, of two symbols and of each interval."""
     bars = {
         (symbol, interval, start + n * MINUTE)
         for symbol in ("AAPL", "IBM")
@@ -59,7 +59,7 @@ def kept(bars: set[Bar]) -> set[Bar]:
 
 
 def months(context: ServiceContext) -> set[str]:
-    """The partitions of 2024."""
+    """List the partitions of 2024."""
     sql = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relname LIKE 'market_data_2024%'"
     return {row.relname.removeprefix("market_data_") for row in rows(context.engine, sql)}
 
@@ -73,7 +73,7 @@ def maintain(context: ServiceContext) -> Counts:
 
 
 def test_an_old_month_keeps_its_daily_and_replayed_bars(marketdata: ServiceContext) -> None:
-    """The rest is gone with its table; younger months are left alone, and a second run finds nothing to do."""
+    """Other bars are dropped with their table. Younger months do not change, and a second run has nothing to do."""
     old = add_bars(marketdata, JANUARY, *INTERVALS)
     young = add_bars(marketdata, datetime(2024, 2, 1, tzinfo=UTC), *INTERVALS)
     counts = maintain(marketdata)
@@ -85,8 +85,8 @@ def test_an_old_month_keeps_its_daily_and_replayed_bars(marketdata: ServiceConte
         assert (counts["months_thinned"], counts["bars_kept"]) == (0, 0)
 
 
-def test_a_month_without_anything_to_keep_goes_whole(marketdata: ServiceContext) -> None:
-    """A bar that comes for it later lands in the default partition, and goes with the next run."""
+def test_a_month_without_bars_to_keep_is_dropped(marketdata: ServiceContext) -> None:
+    """A later bar of that month lands in the default partition, and the next run removes it."""
     add_bars(marketdata, JANUARY, "1m")
     assert maintain(marketdata)["bars_kept"] == 0
     assert (bars(marketdata), months(marketdata)) == (set(), {"2024_02"})
@@ -96,7 +96,7 @@ def test_a_month_without_anything_to_keep_goes_whole(marketdata: ServiceContext)
 
 
 def test_a_kept_month_takes_late_bars_too(marketdata: ServiceContext) -> None:
-    """It is a partition like any other."""
+    """The new table of a kept month is a partition like any other."""
     old = add_bars(marketdata, JANUARY, *INTERVALS)
     maintain(marketdata)
     late = add_bars(marketdata, JANUARY + timedelta(days=1), "1d")
@@ -107,7 +107,7 @@ def test_a_kept_month_takes_late_bars_too(marketdata: ServiceContext) -> None:
 def test_bars_are_copied_in_batches_and_none_is_missing_meanwhile(
     marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each batch is a statement and a transaction, and says how far it is; readers see all bars until the swap."""
+    """Each batch is a transaction and reports progress. Readers see all bars until the tables are swapped."""
     monkeypatch.setattr(partitions, "BATCH", 3)
     old = add_bars(marketdata, JANUARY, *INTERVALS)
     (month,) = old_months(marketdata)
@@ -130,17 +130,17 @@ def old_months(context: ServiceContext) -> list[datetime]:
 
 
 def interrupted(context: ServiceContext) -> None:
-    """A run that is canceled after its first batch."""
+    """Start a run that is canceled after its first batch."""
     run = a_run(context)
     run.signals.canceled.set()
     with pytest.raises(RunCanceled):
         jobs.declared["maintain_market_data"].run(run)
 
 
-def test_a_run_that_was_cut_short_goes_on_where_it_was(
+def test_a_run_after_a_canceled_one_continues_its_copy(
     marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is lost or copied twice."""
+    """No bar is lost or copied twice."""
     monkeypatch.setattr(partitions, "BATCH", 6)
     old = add_bars(marketdata, JANUARY, *INTERVALS)
     interrupted(marketdata)
@@ -150,10 +150,10 @@ def test_a_run_that_was_cut_short_goes_on_where_it_was(
     assert bars(marketdata) == kept(old)
 
 
-def test_a_bar_that_comes_behind_the_copy_is_not_lost(
+def test_a_bar_that_arrives_after_its_batch_was_copied_is_not_lost(
     marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The month then waits for the next run, which copies it anew."""
+    """The next run copies the month again."""
     monkeypatch.setattr(partitions, "BATCH", 20)
     old = add_bars(marketdata, JANUARY, *INTERVALS)
     interrupted(marketdata)
@@ -165,15 +165,15 @@ def test_a_bar_that_comes_behind_the_copy_is_not_lost(
 
 
 def test_a_month_before_the_first_partition_is_thinned_out_too(marketdata: ServiceContext) -> None:
-    """Its bars are in the default partition, from which the old ones are deleted."""
+    """Old bars in the default partition are deleted."""
     before = add_bars(marketdata, JANUARY - timedelta(days=60), *INTERVALS)
     young = add_bars(marketdata, datetime(2025, 6, 1, tzinfo=UTC), *INTERVALS)
     assert maintain(marketdata)["market_data_other_removed"] == 10
     assert bars(marketdata) == kept(before) | young
 
 
-def test_how_long_bars_are_kept_is_a_setting(marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``PAPERPROFIT_KEEP_BARS_DAYS``; the coming partitions are made as well."""
+def test_the_retention_of_bars_is_a_setting(marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``PAPERPROFIT_KEEP_BARS_DAYS`` sets it. The job also makes the coming partitions."""
     monkeypatch.setenv("PAPERPROFIT_KEEP_BARS_DAYS", "100")
     monkeypatch.setattr("services.marketdata.jobs.current", Settings)
     add_bars(marketdata, datetime(2024, 2, 1, tzinfo=UTC), "1m")

@@ -1,4 +1,4 @@
-"""Who may do what in the database: one writer per schema, the others read its published views and nothing else."""
+"""Rights in the database: one writer for each schema, and others read only its published views."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from shared.storage.migrate import JOBS_ROLE
 from tests.conftest import database
 from tests.support import rows, value
 
-#: What each service lets the others read.
+#: The views through which other services may read.
 PUBLISHED = {
     "marketdata": {
         "markets_v1",
@@ -70,7 +70,7 @@ every_pair = pytest.mark.parametrize(("service", "owner"), PAIRS)
 
 @pytest.fixture(scope="module")
 def own_database(postgres: str, template: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The services' URLs of a database that these tests share: none of them leaves anything in it."""
+    """The services' URLs of a database that these tests share. None of them leaves anything in it."""
     with database(postgres, template) as urls:
         yield urls
 
@@ -95,7 +95,7 @@ def admin(postgres: str, own_database: dict[str, str]) -> Iterator[Engine]:
 
 
 def run(engine: Engine, statement: str, *, role: str | None = None) -> None:
-    """Run the statement under the engine's role, or the one it takes on, and take it back."""
+    """Run the statement under the engine's role, or the given one, and roll it back."""
     with engine.connect() as connection:
         if role:
             connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
@@ -103,7 +103,7 @@ def run(engine: Engine, statement: str, *, role: str | None = None) -> None:
 
 
 def allowed(engine: Engine, statements: Iterable[str]) -> list[str]:
-    """Those of the statements for which the role does not lack a privilege."""
+    """The statements for which the role does not lack a privilege."""
     return [statement for statement in statements if not _refused(engine, statement)]
 
 
@@ -118,7 +118,7 @@ def _refused(engine: Engine, statement: str) -> bool:
 
 
 def relations(admin: Engine, schema: str, *kinds: str) -> list[str]:
-    """The schema's relations of these kinds: r table, p partitioned table, v view."""
+    """The names of the schema's relations of these kinds: r table, p partitioned table, v view."""
     found = rows(
         admin,
         "SELECT relname FROM pg_class WHERE relnamespace = CAST(:s AS regnamespace) AND relkind = ANY(:k) ORDER BY 1",
@@ -133,14 +133,14 @@ def tables(admin: Engine, schema: str) -> list[str]:
 
 
 def writable_views(admin: Engine, schema: str) -> list[str]:
-    """The views that PostgreSQL would write through, if the role might: those of one table."""
+    """The schema's views that PostgreSQL could write through: those of one table."""
     sql = "SELECT pg_relation_is_updatable(CAST(:v AS regclass), false) & 28 = 28"
     views = [f"{schema}.{name}" for name in relations(admin, schema, "v")]
     return [view for view in views if value(admin, sql, v=view)]
 
 
 def writes(admin: Engine, relation: str) -> list[str]:
-    """An INSERT, an UPDATE and a DELETE that change no row and read none: each needs its own privilege alone."""
+    """An INSERT, an UPDATE and a DELETE that change and read no row. Each needs one privilege only."""
     column = value(
         admin,
         "SELECT attname FROM pg_attribute WHERE attrelid = CAST(:r AS regclass) AND attnum > 0"
@@ -155,7 +155,7 @@ def writes(admin: Engine, relation: str) -> list[str]:
 
 
 def changes(relation: str) -> list[str]:
-    """What only an owner may do."""
+    """Changes of a table that only its owner may make."""
     return [
         f"ALTER TABLE {relation} ADD COLUMN added integer",
         f"TRUNCATE {relation} CASCADE",
@@ -174,8 +174,10 @@ def test_a_service_writes_its_own_tables(engines: Engines, admin: Engine, servic
 
 
 @every_pair
-def test_a_service_cannot_write_what_another_owns(engines: Engines, admin: Engine, service: str, owner: str) -> None:
-    """Neither its tables nor, through its views, what is behind them."""
+def test_a_service_cannot_write_to_the_schema_of_another(
+    engines: Engines, admin: Engine, service: str, owner: str
+) -> None:
+    """Neither to its tables nor through its views."""
     for relation in [*tables(admin, owner), *writable_views(admin, owner)]:
         assert allowed(engines[service], writes(admin, relation)) == []
     for table in tables(admin, owner):
@@ -186,7 +188,7 @@ def test_a_service_cannot_write_what_another_owns(engines: Engines, admin: Engin
 def test_a_service_reads_the_published_views_of_another_and_no_table(
     engines: Engines, admin: Engine, service: str, owner: str
 ) -> None:
-    """A view is a contract, a table is the owner's own business."""
+    """A view is a contract, a table belongs to its owner alone."""
     assert set(relations(admin, owner, "v")) == PUBLISHED[owner]
     for view in PUBLISHED[owner]:
         run(engines[service], f"SELECT * FROM {owner}.{view}")
@@ -195,7 +197,7 @@ def test_a_service_reads_the_published_views_of_another_and_no_table(
 
 @every_pair
 def test_a_service_cannot_take_on_the_role_or_the_schema_of_another(engines: Engines, service: str, owner: str) -> None:
-    """It can neither become the other one, nor make or drop anything of its."""
+    """It can neither take the other's role, nor make or drop anything in its schema."""
     statements = [
         f"SET ROLE paperprofit_{owner}",
         f"CREATE TABLE {owner}.intruder (id integer)",
@@ -206,7 +208,7 @@ def test_a_service_cannot_take_on_the_role_or_the_schema_of_another(engines: Eng
 
 @every_service
 def test_a_service_changes_the_job_engine_only_in_its_role(engines: Engines, admin: Engine, service: str) -> None:
-    """It runs jobs as itself; to migrate the tables it has to take on their owner's role, and can."""
+    """It runs jobs as itself. To migrate the tables of jobs, it has to take on their owner's role."""
     assert set(tables(admin, "jobs")) == {f"jobs.{name}" for name in (*JOBS_TABLES, "alembic_version")}
     new_table = "CREATE TABLE jobs.intruder (id integer)"
     migrations = [new_table, *(change for table in tables(admin, "jobs") for change in changes(table))]
@@ -216,8 +218,8 @@ def test_a_service_changes_the_job_engine_only_in_its_role(engines: Engines, adm
 
 
 @every_service
-def test_what_operators_did_cannot_be_taken_back(engines: Engines, service: str) -> None:
-    """No job and no operator's action can be deleted, and an action not be rewritten either."""
+def test_operator_actions_cannot_be_deleted_or_rewritten(engines: Engines, service: str) -> None:
+    """Nor can a job be deleted."""
     statements = [
         "DELETE FROM jobs.jobs",
         "DELETE FROM jobs.operator_actions",
@@ -228,7 +230,7 @@ def test_what_operators_did_cannot_be_taken_back(engines: Engines, service: str)
 
 @every_service
 def test_a_service_creates_nothing_outside_its_schema(engines: Engines, service: str) -> None:
-    """Nothing in public, no schema of its own, no role."""
+    """Nothing in public, no schema, no role."""
     statements = [
         "CREATE TABLE public.intruder (id integer)",
         "CREATE FUNCTION public.intruder() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
@@ -239,7 +241,7 @@ def test_a_service_creates_nothing_outside_its_schema(engines: Engines, service:
 
 
 def test_no_role_has_power_over_the_server(admin: Engine) -> None:
-    """None is a superuser or can become one; only the services' own roles can log in."""
+    """None is a superuser or can become one. Only the services' own roles can log in."""
     found = rows(admin, "SELECT * FROM pg_roles WHERE rolname LIKE 'paperprofit\\_%' ORDER BY rolname")
     assert len(found) == len(SERVICES) + 2
     for role in found:
@@ -250,7 +252,7 @@ def test_no_role_has_power_over_the_server(admin: Engine) -> None:
 
 @every_service
 def test_a_service_is_a_member_of_the_two_shared_roles_only(admin: Engine, service: str) -> None:
-    """It inherits what services may read; the job engine's role it has to take on by name."""
+    """It inherits the right to read published views. The role of the job engine it has to take on by name."""
     found = rows(
         admin,
         "SELECT roleid::regrole::text AS role, inherit_option, admin_option FROM pg_auth_members"

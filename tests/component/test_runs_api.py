@@ -1,4 +1,4 @@
-"""Runs over HTTP: lists that filter and page, one run whole, canceling and running again."""
+"""Runs over HTTP: filtered lists in pages, the detail of a run, cancel and retry."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -9,8 +9,8 @@ import pytest
 
 from embedded.system import System
 from tests.component.documented import DocumentedClient
-from tests.component.http_desk import KEY
-from tests.component.operator_desk import JOB, LONG_AGO, actions, add_job, add_line, add_run, ids
+from tests.component.http_trader import KEY
+from tests.component.job_rows import JOB, LONG_AGO, actions, add_job, add_line, add_run, ids
 
 MINUTE = timedelta(minutes=1)
 UNFINISHED: dict[str, Any] = {"outcome": None, "finished_at": None}
@@ -32,7 +32,7 @@ def texts(*run_ids: UUID) -> list[str]:
 
 
 def test_runs_are_listed_newest_first_and_filtered(system: System, client: DocumentedClient) -> None:
-    """By job, service, state, outcome, trigger and time, and by several at once."""
+    """The filters are job, service, state, outcome, trigger and time, and they can be combined."""
     add_job(system, "other")
     first = add_run(system)
     failed = add_run(system, at=LONG_AGO + MINUTE, outcome="failed", error="boom")
@@ -48,8 +48,8 @@ def test_runs_are_listed_newest_first_and_filtered(system: System, client: Docum
     assert listed(client, job=JOB, outcome="succeeded", state="finished") == texts(first)
 
 
-def test_pages_have_every_run_once_while_new_ones_come(system: System, client: DocumentedClient) -> None:
-    """Also runs that were queued at the same moment; what came after the first page is on none of the later ones."""
+def test_pages_have_every_run_once_while_new_runs_arrive(system: System, client: DocumentedClient) -> None:
+    """Runs may have been queued at the same time. Runs that arrive after the first page are on no later page."""
     by_hand: dict[str, Any] = {"trigger": "manual", "scheduled_for": None}
     there = {str(add_run(system, at=LONG_AGO + MINUTE * (number // 3), **by_hand)) for number in range(20)}
     seen: list[str] = []
@@ -63,8 +63,8 @@ def test_pages_have_every_run_once_while_new_ones_come(system: System, client: D
     assert set(seen) == there
 
 
-def test_a_run_is_shown_whole(system: System, client: DocumentedClient) -> None:
-    """Parameters, progress, the whole traceback, what it counted, and its own lines of the log, in their order."""
+def test_the_detail_shows_everything_about_a_run(system: System, client: DocumentedClient) -> None:
+    """It has parameters, progress, the whole traceback, counts, and the run's log lines in their order."""
     trace = "Traceback (most recent call last):\n  File\nValueError: no price\n"
     run_id = add_run(
         system,
@@ -87,8 +87,8 @@ def test_a_run_is_shown_whole(system: System, client: DocumentedClient) -> None:
     assert client.get("/api/runs").json()["items"][0]["error"] == "ValueError: no price"
 
 
-def test_a_run_shows_its_parts_and_what_followed_it(system: System, client: DocumentedClient) -> None:
-    """Its parts with their states in sum, the runs that were chained to it, and those that tried it again."""
+def test_a_run_shows_its_parts_chained_runs_and_retries(system: System, client: DocumentedClient) -> None:
+    """The states of its parts are counted too."""
     parent = add_run(system, state="joining", parts=4, done=2, total=4, **UNFINISHED)
     outcomes = ("succeeded", "succeeded", "failed")
     parts = [
@@ -114,8 +114,8 @@ def test_a_run_shows_its_parts_and_what_followed_it(system: System, client: Docu
     assert set(listed(client, trigger="part")) == set(texts(*parts))
 
 
-def test_a_run_that_has_not_begun_is_canceled_at_once(system: System, client: DocumentedClient) -> None:
-    """202 with the state that it is in; on record; a second time there is nothing left to cancel."""
+def test_a_waiting_run_is_canceled_at_once(system: System, client: DocumentedClient) -> None:
+    """The response has the new state, and the action is recorded. A second cancel is a conflict."""
     run_id = add_run(system, state="waiting", started_at=None, **UNFINISHED)
     answer = client.post(f"/api/runs/{run_id}/cancel")
     assert (answer.status_code, answer.json()) == (202, {"run_id": str(run_id), "state": "finished"})
@@ -125,15 +125,15 @@ def test_a_run_that_has_not_begun_is_canceled_at_once(system: System, client: Do
     assert (again.status_code, again.json()["field"]) == (409, "run_id")
 
 
-def test_a_running_run_is_asked_to_end(system: System, client: DocumentedClient) -> None:
-    """Its state stays until it looks; that it was asked is shown."""
+def test_a_running_run_keeps_its_state_until_its_next_check(system: System, client: DocumentedClient) -> None:
+    """The run shows that a cancel was requested."""
     run_id = add_run(system, state="running", worker="elsewhere", **UNFINISHED)
     assert client.post(f"/api/runs/{run_id}/cancel").json()["state"] == "running"
     assert client.get(f"/api/runs/{run_id}").json()["cancel_requested_at"] is not None
 
 
-def test_a_run_that_has_ended_is_run_again(system: System, client: DocumentedClient) -> None:
-    """As a run of its own for the same slot; while it is under way that is refused."""
+def test_a_finished_run_is_retried(system: System, client: DocumentedClient) -> None:
+    """The retry is a new run for the same slot. A running run cannot be retried."""
     failed = add_run(system, outcome="failed", error="boom", parameters={})
     answer = client.post(f"/api/runs/{failed}/retry")
     assert answer.status_code == 202

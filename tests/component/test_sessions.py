@@ -14,9 +14,9 @@ from services.marketdata.jobs import jobs
 from services.marketdata.service import prepare
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS, KnownMarket
-from shared.jobs.markets import RELOAD_AFTER, Calendar, load_markets
 from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.schedule.calendar import Market, Phase
+from shared.markets import RELOAD_AFTER, PublishedCalendar, load_markets
 from shared.storage.errors import is_transient
 from tests.component.watching import marketdata_at, statements, unit_of
 from tests.conftest import FakeClock
@@ -30,7 +30,7 @@ EXCHANGES = {code for code, market in MARKETS.items() if not market.always_open}
 
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    """The service's unit at noon of the Tuesday before Thanksgiving."""
+    """The service's context at noon of the Tuesday before Thanksgiving."""
     with marketdata_at(NOON, urls, clock) as context:
         yield context
 
@@ -84,7 +84,7 @@ def market_of(context: ServiceContext, code: str, begin: datetime = NOON, end: d
 def test_every_exchange_has_its_sessions_for_a_year_and_the_second_run_changes_nothing(
     marketdata: ServiceContext,
 ) -> None:
-    """From a week back to a year ahead, in one statement; nothing that is right is written again."""
+    """From a week back to a year ahead, in one statement. Nothing that is right is written again."""
     first = update_sessions(marketdata)
     with statements(marketdata.engine) as seen:
         assert update_sessions(marketdata) == {"sessions_written": 0, "sessions_removed": 0}
@@ -100,7 +100,7 @@ def test_every_exchange_has_its_sessions_for_a_year_and_the_second_run_changes_n
 
 @pytest.mark.usefixtures("two_exchanges")
 def test_the_next_days_add_the_end_of_the_window_only(marketdata: ServiceContext, clock: FakeClock) -> None:
-    """What has become past stays as it was."""
+    """Past sessions stay as they were."""
     update_sessions(marketdata)
     before = stored(marketdata)
     clock.move(days=30)
@@ -112,7 +112,7 @@ def test_the_next_days_add_the_end_of_the_window_only(marketdata: ServiceContext
 def test_a_holiday_that_is_announced_late_is_taken_out(
     marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one of the last few days, which the calendar knew too late; older ones stay as they were traded."""
+    """Also one of the last few days, which the calendar knew too late. Older ones stay as they were traded."""
     days = [date(2026, 11, day) for day in (10, 18, 25, 27)]
     announced = Announced(monkeypatch, *days)
     clock_at_10th = replace_clock(marketdata, NOON - 10 * DAY)
@@ -129,7 +129,7 @@ def replace_clock(context: ServiceContext, now: datetime) -> ServiceContext:
 def test_an_early_close_that_is_announced_late_is_corrected(
     marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A close is changed in its row; a session that opens at another time replaces the old one."""
+    """A close is changed in its row. A session that opens at another time replaces the old one."""
     friday = date(2026, 11, 27)
     announced = Announced(monkeypatch, friday)
     update_sessions(marketdata)
@@ -190,7 +190,7 @@ def test_a_market_without_sessions_is_closed(other: ServiceContext) -> None:
 def test_every_known_market_is_published_and_a_new_one_is_added_at_the_next_start(
     marketdata: ServiceContext, other: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that has changed is corrected; what is no longer known stays, since instruments may trade on it."""
+    """A name that has changed is corrected. A market that is no longer known stays: instruments may trade on it."""
     published = "SELECT code, name, timezone, always_open FROM marketdata.markets_v1"
     assert {row.code: KnownMarket(*row) for row in rows(other.engine, published)} == MARKETS
     new, renamed = KnownMarket("XSES", "Singapore Exchange", "Asia/Singapore"), replace(MARKETS["XETR"], name="Xetra!")
@@ -203,8 +203,8 @@ def test_every_known_market_is_published_and_a_new_one_is_added_at_the_next_star
 def test_a_calendar_looks_again_after_a_minute_and_when_another_market_is_asked_for(
     marketdata: ServiceContext, other: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In between it answers from memory, however often it is asked; of a market that never closes it asks nobody."""
-    calendar = Calendar(other.engine, clock)
+    """In between it answers from memory, however often it is asked. A market that never closes needs no query."""
+    calendar = PublishedCalendar(other.engine, clock)
     Announced(monkeypatch, date(2026, 11, 25))
     with statements(other.engine) as seen:
         assert calendar.market("XNYS").sessions == ()
@@ -225,8 +225,8 @@ def test_a_market_that_is_not_published_yet_is_closed(
 ) -> None:
     """As after an upgrade of this service before that of marketdata."""
     new = KnownMarket("XSES", "Singapore Exchange", "Asia/Singapore")
-    monkeypatch.setattr("shared.jobs.markets.MARKETS", {**MARKETS, "XSES": new})
-    market = Calendar(other.engine, clock).market("XSES")
+    monkeypatch.setattr("shared.markets.MARKETS", {**MARKETS, "XSES": new})
+    market = PublishedCalendar(other.engine, clock).market("XSES")
     assert (market.zone.key, market.sessions, market.always_open) == ("Asia/Singapore", (), False)
 
 
@@ -234,7 +234,7 @@ def test_before_marketdata_has_migrated_the_calendar_is_not_ready(
     marketdata: ServiceContext, other: ServiceContext, clock: FakeClock
 ) -> None:
     """The error is one that passes by itself, and is raised at each look until it does."""
-    calendar = Calendar(other.engine, clock)
+    calendar = PublishedCalendar(other.engine, clock)
     with marketdata.engine.begin() as connection:
         connection.exec_driver_sql("ALTER VIEW marketdata.sessions_v2 RENAME TO sessions_v0")
     for _ in range(2):

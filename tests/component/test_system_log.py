@@ -1,4 +1,4 @@
-"""The system log on a real PostgreSQL: what was logged becomes rows, and who logs does not wait for them."""
+"""The system log on a real PostgreSQL: log records become rows, and logging does not wait for them."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from structlog.contextvars import bound_contextvars
 from shared.bus.unit_of_work import ServiceContext
 from shared.observability import system_log
 from shared.observability.log_record import Line
-from shared.observability.system_log import BATCH, MOST, SystemLog
+from shared.observability.system_log import BATCH, MAX_LINES, SystemLog
 from tests.component.watching import statements, unit_of
 from tests.servers.proxy import Proxy, proxy_to
 from tests.support import eventually, rows, value
@@ -28,7 +28,7 @@ Insert = Callable[[Connection, list[Line]], None]
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """Lines are made from INFO on, as configure_logs has it, and written at once."""
+    """Records are made from INFO on, as configure_logs does, and written at once."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("shared.observability.system_log.PAUSE_SECONDS", 0.01)
 
@@ -41,7 +41,7 @@ def orders(urls: dict[str, str]) -> Iterator[ServiceContext]:
 
 @pytest.fixture
 def kept(orders: ServiceContext) -> Iterator[SystemLog]:
-    """The system log of orders, at work."""
+    """The running system log of orders."""
     system_log = SystemLog(orders)
     system_log.start()
     yield system_log
@@ -56,7 +56,7 @@ def proxy(urls: dict[str, str]) -> Iterator[Proxy]:
 
 @pytest.fixture
 def cut_off(urls: dict[str, str], proxy: Proxy, orders: ServiceContext) -> Iterator[SystemLog]:
-    """A system log at work, whose database answers no more."""
+    """A running system log whose database no longer answers."""
     with unit_of("orders", {"orders": proxy.through(urls["orders"])}) as context:
         system_log = SystemLog(context)
         system_log.start()
@@ -76,7 +76,7 @@ def messages(context: ServiceContext) -> list[str]:
 
 
 def test_warnings_and_errors_become_rows(orders: ServiceContext, kept: SystemLog) -> None:
-    """Ours with their fields, those of libraries with their message; not what is only information."""
+    """Our records keep their fields, those of libraries their message. INFO outside of a run is left out."""
     log.info("not this")
     log.warning("cannot fill", symbol="AAPL", api_key="hunter2")
     try:
@@ -92,7 +92,7 @@ def test_warnings_and_errors_become_rows(orders: ServiceContext, kept: SystemLog
 
 
 def test_the_lines_of_a_run_are_found_by_its_id(orders: ServiceContext, kept: SystemLog) -> None:
-    """All from INFO on and in their order, and those of the libraries that it used."""
+    """All from INFO on and in order, with those of the libraries that it used."""
     run_id = uuid4()
     with bound_contextvars(job="process_orders", run_id=str(run_id)):
         log.info("job started")
@@ -108,7 +108,7 @@ def test_the_lines_of_a_run_are_found_by_its_id(orders: ServiceContext, kept: Sy
 
 
 def test_many_lines_are_one_statement(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full batch is written at once, with a single round trip."""
+    """A full batch is written at once, in a single round trip."""
     monkeypatch.setattr("shared.observability.system_log.PAUSE_SECONDS", 60.0)
     system_log = SystemLog(orders)
     with statements(orders.engine) as seen:
@@ -121,16 +121,16 @@ def test_many_lines_are_one_statement(orders: ServiceContext, monkeypatch: pytes
     assert [row.fields["number"] for row in found(orders)] == list(range(BATCH))
 
 
-def test_what_is_logged_while_the_database_is_away_costs_its_caller_nothing(
+def test_logging_while_the_database_is_away_does_not_delay_its_caller(
     orders: ServiceContext, proxy: Proxy, cut_off: SystemLog
 ) -> None:
-    """The latest lines are written when it is back, and how many others went."""
-    many = MOST + 2 * BATCH
+    """The latest lines are written when the database is back, with the number of dropped ones."""
+    many = MAX_LINES + 2 * BATCH
     began = time.perf_counter()
     for number in range(many):
         library.warning("line %d", number)
     seconds = time.perf_counter() - began
-    assert seconds / many < 0.002  # a hundred times what it takes, for a busy machine; a try to connect takes longer
+    assert seconds / many < 0.002  # a hundred times the usual, for a busy machine, but shorter than a try to connect
     proxy.accept()
     last = f"line {many - 1}"
     eventually(lambda: value(orders.engine, "SELECT count(*) FROM jobs.system_log WHERE message = :last", last=last))
@@ -140,11 +140,11 @@ def test_what_is_logged_while_the_database_is_away_costs_its_caller_nothing(
     lines = [message for message in messages(orders) if message.startswith("line ")]
     assert told.fields == {"dropped": many - len(lines)}
     assert (told.level, told.service) == ("WARNING", "orders")
-    assert MOST <= len(lines) <= MOST + BATCH
-    assert lines[-MOST:] == [f"line {number}" for number in range(many - MOST, many)]
+    assert MAX_LINES <= len(lines) <= MAX_LINES + BATCH
+    assert lines[-MAX_LINES:] == [f"line {number}" for number in range(many - MAX_LINES, many)]
 
 
-def test_an_outage_is_told_once(
+def test_an_outage_is_logged_once(
     orders: ServiceContext, proxy: Proxy, cut_off: SystemLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not at every try, and on the terminal only."""
@@ -157,10 +157,10 @@ def test_an_outage_is_told_once(
     assert messages(orders) == ["before", "meanwhile"]
 
 
-def test_what_the_writer_logs_does_not_feed_it(
+def test_the_writer_s_own_lines_are_not_written(
     orders: ServiceContext, kept: SystemLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each line is written once, though the writing of it logs another."""
+    """Each line is written once, though writing it logs another one."""
     insert = system_log.insert
 
     def telling(connection: Connection, lines: list[Line]) -> None:
@@ -174,7 +174,7 @@ def test_what_the_writer_logs_does_not_feed_it(
     assert messages(orders) == ["first", "second", "third"]
 
 
-def test_a_batch_that_the_database_refuses_does_not_hold_up_what_comes_after(
+def test_a_batch_that_the_database_refuses_does_not_hold_up_later_lines(
     orders: ServiceContext, kept: SystemLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is dropped and counted."""
@@ -192,8 +192,8 @@ def test_a_batch_that_the_database_refuses_does_not_hold_up_what_comes_after(
     eventually(lambda: messages(orders)[1:] == ["the next"])
 
 
-def test_a_process_that_stops_writes_what_is_left(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its last lines are those that tell why; afterwards nothing is collected."""
+def test_a_process_that_stops_writes_its_last_lines(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last lines say why it stops. Afterwards nothing is collected."""
     monkeypatch.setattr("shared.observability.system_log.PAUSE_SECONDS", 60.0)
     system_log = SystemLog(orders)
     system_log.start()
@@ -206,14 +206,14 @@ def test_a_process_that_stops_writes_what_is_left(orders: ServiceContext, monkey
 
 
 def test_a_stop_does_not_wait_for_a_database_that_is_away(cut_off: SystemLog) -> None:
-    """One more try, and no pause after it."""
+    """It tries once more, without a pause after that."""
     log.warning("never written")
     cut_off.stop()
     assert not cut_off.alive
 
 
 def test_lines_of_many_threads_are_all_written(orders: ServiceContext, kept: SystemLog) -> None:
-    """Each once, and those of one thread in their order."""
+    """Each line once, and those of one thread in order."""
 
     def say(thread: int) -> None:
         for number in range(300):

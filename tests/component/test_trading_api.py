@@ -1,4 +1,4 @@
-"""``/v2/orders`` with every type, class and time in force: what is placed, shown, refused and repeated."""
+"""``/v2/orders`` with every type, class and time in force: submitted, shown, rejected and repeated."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,7 +19,7 @@ from alpaca.trading.requests import (
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from tests.component.http_desk import Trader, open_account, push
+from tests.component.http_trader import Trader, open_account, push
 from tests.support import eventually
 
 COMMON: dict[str, Any] = {"symbol": "AAPL", "side": OrderSide.BUY, "time_in_force": TimeInForce.DAY}
@@ -53,38 +53,36 @@ OCO: dict[str, Any] = {
     ],
     ids=lambda request_: f"{request_.type.value}-{request_.time_in_force.value}",
 )
-def test_the_official_client_s_requests_are_placed_and_answered_as_its_models_read_them(
-    trader: Trader, request_: OrderRequest
-) -> None:
-    """alpaca-py's own bodies of each type; every term comes back as it was asked for."""
+def test_the_official_client_s_requests_round_trip_through_its_models(trader: Trader, request_: OrderRequest) -> None:
+    """alpaca-py's request bodies of each type. The response has every term as it was sent."""
     asked = request_.to_request_fields()
     answer = trader.ask("POST", "/orders", json=asked).json()
     placed = Order(**answer)
     assert (placed.status.value, placed.order_class.value) == ("accepted", "simple")
     assert placed == Order(**trader.get(f"/orders/{placed.id}"))
     for name in ("qty", "notional", "limit_price", "stop_price", "trail_price", "trail_percent"):
-        told, wanted = answer[name], asked.get(name)
-        assert (told if told is None else float(told)) == wanted
+        shown, wanted = answer[name], asked.get(name)
+        assert (shown if shown is None else float(shown)) == wanted
     assert placed.extended_hours is bool(asked.get("extended_hours"))
 
 
 @pytest.mark.parametrize("time_in_force", ["ioc", "fok"])
-def test_an_order_at_once_ends_with_the_next_price(trader: Trader, time_in_force: str) -> None:
-    """It fills, or where its limit is not met it is canceled."""
+def test_an_ioc_or_fok_order_ends_with_the_next_price(trader: Trader, time_in_force: str) -> None:
+    """It fills, or is canceled if the price is beyond its limit."""
     asked = trader.order(type="limit", limit_price="50", time_in_force=time_in_force)
     push(trader.system, "100")
     trader.awaited(asked["id"], "canceled")
     assert trader.filled("100", time_in_force=time_in_force)["filled_qty"] == "10"
 
 
-def test_a_notional_order_buys_what_it_pays_for(trader: Trader) -> None:
-    """It has no quantity but what filled: 250 at 100.01."""
+def test_a_notional_order_fills_for_its_amount(trader: Trader) -> None:
+    """It has only a filled quantity: 250 at 100.01."""
     order = trader.filled("100", notional="250")
     assert (order["notional"], order["qty"], order["filled_qty"]) == ("250", None, "2.499750024")
 
 
-def test_a_bracket_answers_with_its_legs_and_lists_them_nested_or_flat(trader: Trader) -> None:
-    """The exits are held until the entry has filled, then work; nested they stand in it, flat beside it."""
+def test_a_bracket_is_listed_nested_or_flat(trader: Trader) -> None:
+    """Its exits are held until the entry has filled. Nested they are its legs, flat they stand beside it."""
     placed = Order(**trader.order(**BRACKET))
     assert placed.legs is not None
     assert [(leg.type.value, leg.status.value, leg.limit_price, leg.stop_price) for leg in placed.legs if leg.type] == [
@@ -105,7 +103,7 @@ def test_a_bracket_answers_with_its_legs_and_lists_them_nested_or_flat(trader: T
 
 
 def test_the_exit_that_fills_cancels_the_other(trader: Trader) -> None:
-    """An oco order, whose limit stands in its take_profit alone: one of the two fills."""
+    """An oco order, whose limit price stands in its take_profit alone: one of the two fills."""
     trader.filled("100")
     placed = trader.order(**OCO)
     assert (placed["limit_price"], placed["order_class"]) == ("120", "oco")
@@ -120,7 +118,7 @@ def test_the_exit_that_fills_cancels_the_other(trader: Trader) -> None:
 
 
 def test_an_oto_order_has_one_exit(trader: Trader) -> None:
-    """As the official client asks for it, in floats."""
+    """The official client sends its prices as floats."""
     take_profit = TakeProfitRequest(limit_price=120.5)
     asked = MarketOrderRequest(**COMMON, qty=1, order_class="oto", take_profit=take_profit)
     (leg,) = trader.ask("POST", "/orders", json=asked.to_request_fields()).json()["legs"]
@@ -128,7 +126,7 @@ def test_an_oto_order_has_one_exit(trader: Trader) -> None:
 
 
 def test_the_official_client_s_bracket_is_understood(trader: Trader) -> None:
-    """Both exits in its own request models."""
+    """Both exits come from its own request models."""
     exits = {"take_profit": TakeProfitRequest(limit_price=120), "stop_loss": StopLossRequest(stop_price=90)}
     asked = MarketOrderRequest(**COMMON, qty=1, order_class="bracket", **exits)
     placed = Order(**trader.ask("POST", "/orders", json=asked.to_request_fields()).json())
@@ -136,7 +134,7 @@ def test_the_official_client_s_bracket_is_understood(trader: Trader) -> None:
 
 
 def test_canceling_an_entry_cancels_its_exits(trader: Trader) -> None:
-    """All end together; the list of what was canceled has each."""
+    """All end together, and each has a result."""
     trader.order(**BRACKET)
     answers = trader.ask("DELETE", "/orders").json()
     assert [(each["status"], each["body"]["status"]) for each in answers] == [(200, "canceled")] * 3
@@ -158,10 +156,10 @@ def test_canceling_an_entry_cancels_its_exits(trader: Trader) -> None:
         (BRACKET, {"stop_loss": STOP}),
     ],
 )
-def test_a_repeated_order_is_answered_once_and_refused_with_any_other_term(
+def test_a_repeated_order_is_placed_once_and_rejected_with_other_terms(
     trader: Trader, terms: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    """One client_order_id is one order, whatever has become of it."""
+    """One client_order_id is one order, whatever its status."""
     first = trader.order(**terms, client_order_id="mine")
     again = trader.order(**terms, client_order_id="mine")
     assert (again["id"], again["legs"]) == (first["id"], first["legs"])
@@ -170,16 +168,16 @@ def test_a_repeated_order_is_answered_once_and_refused_with_any_other_term(
     assert trader.refused("POST", "/orders", json=given) == (422, "client_order_id: must be unique")
 
 
-def test_of_orders_that_come_at_once_under_one_id_one_is_placed(trader: Trader) -> None:
-    """All are answered with it, also those that looked before it was there."""
+def test_concurrent_orders_with_one_client_order_id_are_one_order(trader: Trader) -> None:
+    """Every request returns it, also one that looked before it was stored."""
     with ThreadPoolExecutor(8) as pool:
         answers = pool.map(lambda _: trader.order(**RESTING, client_order_id="mine"), range(8))
         assert len({answer["id"] for answer in answers}) == 1
     assert len(trader.get("/orders")) == 1
 
 
-def test_a_repetition_is_known_after_its_submission_is_no_longer_kept(trader: Trader) -> None:
-    """A simple order's own row tells its terms; one with exits is not guessed at."""
+def test_a_repetition_is_recognized_after_its_submission_was_purged(trader: Trader) -> None:
+    """A simple order's own row has its terms. Those of an order with exits are not guessed."""
     simple = trader.order(**RESTING, client_order_id="simple")
     trader.order(**BRACKET, client_order_id="bracket")
     with trader.system.contexts["gateway"].engine.begin() as connection:
@@ -202,31 +200,31 @@ def test_a_repetition_is_known_after_its_submission_is_no_longer_kept(trader: Tr
         ({"limits": {"price_collar": "0.1"}}, RESTING, 403, "away from the last price"),
         ({}, {"side": "sell"}, 403, "available: 0"),
         ({}, {"qty": "2000"}, 403, "insufficient buying power"),
-        ({}, OCO, 403, "an oco order only closes"),
+        ({}, OCO, 403, "an oco order can only close"),
         ({"shorting": True}, {"side": "sell", "qty": "1.5"}, 422, "whole shares"),
     ],
 )
-def test_what_the_account_cannot_bear_is_a_403_and_what_no_account_could_a_422(
+def test_a_rejection_by_the_account_is_a_403_and_any_other_a_422(
     market: System, visitor: TestClient, settings: dict[str, Any], terms: dict[str, Any], status: int, why: str
 ) -> None:
-    """With the sentence of the refusal."""
+    """The message is that of the rejection."""
     trader = open_account(market, visitor, **settings)
     given = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day", **terms}
     answered, message = trader.refused("POST", "/orders", json=given)
     assert (answered, why in message) == (status, True), message
 
 
-def test_more_orders_than_a_minute_may_have_are_refused(market: System, visitor: TestClient) -> None:
-    """By the limit of the account, not by that of the API: a 403, which no client repeats by itself."""
+def test_more_orders_than_the_account_s_limit_per_minute_are_a_403(market: System, visitor: TestClient) -> None:
+    """It is the account's limit, not the API's, so clients do not retry it."""
     trader = open_account(market, visitor, limits={"orders_per_minute": 1})
     placed = trader.order(**RESTING)
     again = trader.refused("POST", "/orders", json={"symbol": "AAPL", "qty": "10", "side": "buy", **RESTING})
-    assert again == (403, "more than 1 orders in a minute")
+    assert again == (403, "more than 1 orders in a minute: wait, then submit again")
     assert trader.ask("DELETE", f"/orders/{placed['id']}").status_code == 204
 
 
-def test_an_order_that_was_not_answered_yet_shows_all_its_terms(trader: Trader) -> None:
-    """As pending_new, and then as what it became."""
+def test_an_order_without_an_answer_shows_all_its_terms(trader: Trader) -> None:
+    """It is pending_new, and then what it became."""
     with trader.unanswered():
         placed = trader.order(type="trailing_stop", trail_percent="2.5", order_class="oto", stop_loss=STOP)
         bought = trader.order(notional="99.5")

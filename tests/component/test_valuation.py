@@ -15,8 +15,8 @@ from sqlalchemy import make_url, text
 
 from embedded.database import service_urls
 from embedded.system import System
+from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.service import prepare
-from services.marketdata.store import Instrument, add_instruments
 from services.orders.persistence.accounts import open_account
 from services.valuation import values
 from services.valuation.jobs import jobs
@@ -27,7 +27,7 @@ from shared.contracts.orders import Side
 from shared.contracts.valuation import AccountsValued
 from shared.jobs.run_context import Counts, RunContext
 from shared.money import ZERO, cents
-from shared.service import DatabaseAway, migrate_when_ready
+from shared.service import DatabaseUnavailable, migrate_when_ready
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 from tests.component.scripted_prices import push
@@ -70,10 +70,10 @@ def books(urls: dict[str, str]) -> Iterator[Books]:
 @pytest.fixture
 def valued(system: System) -> list[Any]:
     """The bodies of the AccountsValued events, as they come."""
-    heard: list[Any] = []
+    published_bodies: list[Any] = []
     key = routing_key(AccountsValued, AccountsValued.service)
-    system.broker.listen([key], lambda _name, body: heard.append(body))
-    return heard
+    system.broker.listen([key], lambda _name, body: published_bodies.append(body))
+    return published_bodies
 
 
 def settled(system: System) -> None:
@@ -98,7 +98,7 @@ def random_qty(dice: random.Random) -> Decimal:
 
 
 def add_holders(orders: ServiceContext, dice: random.Random, number: int) -> Holdings:
-    """Accounts with random cash, each with a random part of the symbols; some hold nothing."""
+    """Accounts with random cash, each with a random part of the symbols. Some hold nothing."""
     holdings: dict[UUID, dict[str, Decimal]] = {}
     with orders.engine.begin() as connection:
         for _ in range(number):
@@ -140,7 +140,7 @@ def update_positions(context: ServiceContext, run_id: UUID) -> Counts:
 
 
 def test_every_batch_of_prices_values_its_holders_in_one_event(system: System, valued: list[Any]) -> None:
-    """50 random accounts, ten batches: live equity is right to the cent, told once for all who hold a symbol."""
+    """50 random accounts, ten batches: live equity is right to the cent, published once for all holders of a symbol."""
     dice = random.Random(5)
     holdings = add_holders(system.contexts["orders"], dice, 50)
     for number in range(1, 11):
@@ -151,21 +151,21 @@ def test_every_batch_of_prices_values_its_holders_in_one_event(system: System, v
         settled(system)
         holders = {id_ for id_, held in holdings.items() if held.keys() & batch}
         assert len(valued) == number
-        told = {UUID(each["account_id"]): Decimal(each["equity"]) for each in valued[-1]["values"]}
+        published = {UUID(each["account_id"]): Decimal(each["equity"]) for each in valued[-1]["values"]}
         expected = worth(system.contexts["orders"])
-        assert told == {id_: expected[id_] for id_ in holders}
+        assert published == {id_: expected[id_] for id_ in holders}
         assert live(system.contexts["valuation"]) == expected
 
 
-def test_a_price_that_nobody_holds_says_nothing(system: System, valued: list[Any]) -> None:
+def test_a_price_that_nobody_holds_publishes_nothing(system: System, valued: list[Any]) -> None:
     """No event without a changed value."""
     push(system.contexts["marketdata"], {"AAPL": "100"})
     settled(system)
     assert valued == []
 
 
-def test_a_new_rate_is_news_for_who_holds_something_at_it(system: System, valued: list[Any]) -> None:
-    """Bought at the euro's ask and the share's; worth what the euro's last price says, from that price on."""
+def test_a_new_rate_values_the_accounts_whose_positions_it_converts(system: System, valued: list[Any]) -> None:
+    """Bought at the euro's ask and the share's. Worth what the euro's last price says, from that price on."""
     marketdata, holder = system.contexts["marketdata"], uuid4()
     with marketdata.engine.begin() as connection:
         add_instruments(connection, [Instrument("SAP", "SAP", currency="EUR"), Instrument("EUR/USD", "Euro")])
@@ -180,9 +180,9 @@ def test_a_new_rate_is_news_for_who_holds_something_at_it(system: System, valued
     for last in ("1.20", "0.90"):
         push(marketdata, {"EUR/USD": last})
         settled(system)
-        ((told,),) = [each["values"] for each in valued[-1:]]
-        assert (told["account_id"], told["cash"]) == (str(holder), str(cash))
-        assert Decimal(told["equity"]) == cash + 1000 * Decimal(last) == live(system.contexts["valuation"])[holder]
+        ((published,),) = [each["values"] for each in valued[-1:]]
+        assert (published["account_id"], published["cash"]) == (str(holder), str(cash))
+        assert Decimal(published["equity"]) == cash + 1000 * Decimal(last) == live(system.contexts["valuation"])[holder]
 
 
 def test_live_equity_follows_every_fill(system: System) -> None:
@@ -205,7 +205,7 @@ def test_live_equity_follows_every_fill(system: System) -> None:
 def test_update_positions_keeps_one_summary_per_account_and_one_value_per_position(
     books: Books,
 ) -> None:
-    """Each is right to the cent, with the profit or loss against its cost; the same run again adds nothing."""
+    """Each is right to the cent, with the profit or loss against its cost. The same run again adds nothing."""
     orders, valuation = books.orders, books.valuation
     holdings = add_holders(orders, random.Random(1), 20)
     push(books.marketdata, random_prices(random.Random(2)))
@@ -254,8 +254,8 @@ def test_an_account_without_positions_is_worth_its_cash(books: Books) -> None:
     assert (summary.account_id, summary.cash, summary.equity) == (opening.account_id, opening.cash, opening.cash)
     assert (summary.market_value, values) == (0, [])
     assert live(books.valuation) == {opening.account_id: opening.cash}
-    (told,) = outbox(books.valuation)
-    assert [(each["account_id"], each["equity"]) for each in told.body["values"]] == [
+    (published,) = outbox(books.valuation)
+    assert [(each["account_id"], each["equity"]) for each in published.body["values"]] == [
         (str(opening.account_id), "2500.25")
     ]
 
@@ -269,7 +269,7 @@ def test_a_position_without_a_price_adds_nothing_yet(books: Books) -> None:
 
 
 def test_a_transaction_of_orders_sees_the_value_that_its_own_writes_make(books: Books) -> None:
-    """Orders decides by the value while it changes cash and positions; nobody else sees that before the commit."""
+    """Orders decides by the value while it changes cash and positions. Nobody else sees that before the commit."""
     opening = account(uuid4(), CASH)
     push(books.marketdata, {"AAPL": "100", "IBM": "50"})
     with books.orders.engine.begin() as connection:
@@ -286,7 +286,7 @@ def test_a_transaction_of_orders_sees_the_value_that_its_own_writes_make(books: 
 
 
 def test_other_services_read_each_position_with_its_value(books: Books) -> None:
-    """In the account's currency, to the cent; null where the symbol never had a price, or the currency a rate."""
+    """In the account's currency, to the cent. Null where the symbol never had a price, or the currency a rate."""
     with books.marketdata.engine.begin() as connection:
         euro, yen = Instrument("SAP", "SAP", currency="EUR"), Instrument("SONY", "Sony", currency="JPY")
         add_instruments(connection, [euro, yen, Instrument("EUR/USD", "Euro")])
@@ -373,7 +373,7 @@ def test_a_start_waits_for_the_views_of_other_services(
     tried: list[str] = []
 
     def migrate_others(seconds: float) -> None:
-        """What happens during the pauses."""
+        """Migrate another service in each pause."""
         assert seconds > 0
         for service in {"": ["orders"], "orders": ["marketdata"]}.get(",".join(tried), []):
             migrate_service(engines[service], service)
@@ -384,7 +384,9 @@ def test_a_start_waits_for_the_views_of_other_services(
         for engine in engines.values():
             stack.callback(engine.dispose)
         valuation = ServiceContext("valuation", engines["valuation"])
-        with pytest.raises(DatabaseAway, match=r"not ready after 0 s: relation \"orders.positions_v1\" does not exist"):
+        with pytest.raises(
+            DatabaseUnavailable, match=r"not ready after 0 s: relation \"orders.positions_v1\" does not exist"
+        ):
             migrate_when_ready(valuation, seconds=0)
         caplog.clear()
         monkeypatch.setattr("shared.service.time.sleep", migrate_others)

@@ -1,4 +1,4 @@
-"""What component tests look at without a running bus: an engine's statements and an outbox's messages."""
+"""Observation without a running bus: the statements of an engine and the messages of an outbox."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from tests.support import rows
 
 @dataclass(frozen=True)
 class Sent:
-    """A message in an outbox: its id, its name such as ``RunJob.v1``, and its body as JSON values."""
+    """A message in an outbox. ``name`` is its wire name, such as ``RunJob.v1``, ``body`` has JSON values."""
 
     id: UUID
     name: str
@@ -28,7 +28,7 @@ class Sent:
 
 
 def outbox(context: ServiceContext) -> list[Sent]:
-    """The messages of the unit's outbox, oldest first; no relay takes them away while none runs."""
+    """The messages of the service's outbox, the oldest first. Without a relay they stay there."""
     found = rows(context.engine, f"SELECT body FROM {context.service}.outbox ORDER BY id")
     messages: list[dramatiq.Message[None]] = [dramatiq.Message.decode(row.body) for row in found]
     return [Sent(UUID(message.message_id), message.actor_name, message.kwargs) for message in messages]
@@ -36,22 +36,22 @@ def outbox(context: ServiceContext) -> list[Sent]:
 
 @contextmanager
 def statements(engine: Engine) -> Iterator[list[str]]:
-    """Every statement that the engine executes meanwhile."""
+    """Record every statement that the engine executes."""
     seen: list[str] = []
 
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+    def record(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         seen.append(statement)
 
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", record)
     try:
         yield seen
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", record)
 
 
 @contextmanager
-def unit_of(service: str, urls: dict[str, str], clock: Clock = utc_now) -> Iterator[ServiceContext]:
-    """A service's unit with an engine of its own, as each replica has one."""
+def context_of(service: str, urls: dict[str, str], clock: Clock = utc_now) -> Iterator[ServiceContext]:
+    """The context of a replica of the service, with an engine of its own."""
     engine = make_engine(urls[service], name=service)
     try:
         yield ServiceContext(service, engine, clock)
@@ -59,10 +59,14 @@ def unit_of(service: str, urls: dict[str, str], clock: Clock = utc_now) -> Itera
         engine.dispose()
 
 
+#: The former name, until every test imports the new one.
+unit_of = context_of
+
+
 @contextmanager
 def marketdata_at(now: datetime, urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    """The service's unit at that time, with its instruments and no price yet."""
+    """The context of marketdata at that time, with its instruments and no prices."""
     clock.now = now
-    with unit_of("marketdata", urls, clock) as context:
+    with context_of("marketdata", urls, clock) as context:
         prepare(context)
         yield context

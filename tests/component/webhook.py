@@ -1,4 +1,4 @@
-"""A real HTTP server that takes what apprise sends to ``json://``, or refuses it."""
+"""A real HTTP server that takes the messages that apprise sends to ``json://``, or refuses them."""
 
 import json
 import threading
@@ -9,16 +9,16 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from services.gateway.alerts.channels import make_targets
+from services.gateway.alerts.channels import make_channels
 from services.gateway.alerts.notifier import Notifier
 from shared.bus.unit_of_work import ServiceContext
 
-#: A token in the path, as real webhooks have it; it must never be seen in a row or a log.
+#: A token in the path, as real webhooks have it. It must never appear in a row or a log.
 TOKEN = "s3cret-t0ken-in-the-path"
 
 
 class Webhook:
-    """``taken`` are the bodies of what it answered with 200, ``asked`` how often it was asked at all."""
+    """``taken`` has the bodies of the requests that it answered with 200, ``asked`` counts all requests."""
 
     def __init__(self, port: int = 0) -> None:
         self.status = 200
@@ -47,7 +47,7 @@ class Webhook:
         self._thread.join()
 
     def take(self, body: bytes) -> int:
-        """What becomes of a request: the status that answers it."""
+        """Handle a request, and return the status of the response."""
         with self._lock:
             self.asked += 1
             if self.status == 200:
@@ -63,7 +63,7 @@ class Webhook:
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
-                """The test counts for itself."""
+                """Log nothing, because the tests count requests themselves."""
 
         return Handler
 
@@ -78,4 +78,4 @@ def webhook(port: int = 0) -> Iterator[Webhook]:
 
 
 def notifier_to(context: ServiceContext, *hooks: Webhook) -> Notifier:
-    return Notifier(context, make_targets([hook.url for hook in hooks]))
+    return Notifier(context, make_channels([hook.url for hook in hooks]))

@@ -1,4 +1,4 @@
-"""Both buses behind one face, and actors that note what they are given."""
+"""One interface for both buses, and actors that record their messages."""
 
 import threading
 from collections.abc import Callable
@@ -24,18 +24,18 @@ from tests.support import account
 
 
 class Bus(Protocol):
-    """What the tests need of a bus: actors attached, workers running, units to send from."""
+    """A bus for tests: services' contexts to send from, relays, and workers for the actors of services."""
 
     contexts: dict[str, ServiceContext]
 
     def start(self, **actors: Actors) -> None:
-        """Relays of all services, and workers for the services that have actors."""
+        """Start the relays of all services, and workers for the services that have actors."""
 
     def add(self, **actors: Actors) -> None:
-        """A service that comes later."""
+        """Start a service later."""
 
     def waiting(self, queue: str) -> int:
-        """Messages in the queue that nobody has taken."""
+        """Messages in the queue that no consumer has taken."""
 
     def stop(self) -> None: ...
 
@@ -76,7 +76,7 @@ class InProcessBus(_Common):
             self._work(self.broker, set(consumed_by(service)))
 
     def waiting(self, queue: str) -> int:
-        return sum(each.ready for each in self.broker.queue_figures() if each.queue == queue)
+        return sum(each.ready for each in self.broker.queue_stats() if each.queue == queue)
 
 
 @dataclass
@@ -110,12 +110,12 @@ class RabbitBus(_Common):
 
 @dataclass
 class Seen:
-    """What handlers were given, by queue; safe to share between worker threads."""
+    """The messages of handlers by queue. Worker threads may share it."""
 
     messages: dict[str, list[Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, queue: str, message: object) -> None:
+    def record(self, queue: str, message: object) -> None:
         with self.lock:
             self.messages.setdefault(queue, []).append(message)
 
@@ -123,20 +123,20 @@ class Seen:
         return len(self.messages.get(queue, []))
 
 
-def noting(
+def recording(
     seen: Seen, queue: str, fail: Callable[[int], Exception | None] = lambda _: None, *, begins: bool = False
 ) -> Actors:
-    """Actors of one queue that note prices, and fail as ``fail`` says for the n-th call."""
+    """Actors of one queue that record prices, and raise the error that ``fail`` returns for the n-th call."""
     actors = Actors()
     calls = iter(range(1, 1000))
 
     @actors.on(PricesUpdated, queue=queue, begins=begins)
-    def note(event: PricesUpdated, uow: UnitOfWork) -> None:
+    def record(event: PricesUpdated, uow: UnitOfWork) -> None:
         uow.begin(("SELECT 1 AS asked", {}))
         error = fail(next(calls))
         if error is not None:
             raise error
-        seen.note(queue, event)
+        seen.record(queue, event)
         uow.publish(account(uuid4()))
 
     return actors

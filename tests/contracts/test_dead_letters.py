@@ -1,4 +1,4 @@
-"""What neither bus can handle becomes a dead letter at once, and can be read, sent again and discarded."""
+"""Poison becomes a dead letter at once on both buses, and dead letters can be read, requeued and discarded."""
 
 import threading
 from typing import Any
@@ -22,7 +22,7 @@ from shared.bus.poison import KEPT_BYTES
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import EVENTS
-from tests.contracts.buses import Bus, Seen, noting
+from tests.contracts.buses import Bus, Seen, recording
 from tests.support import eventually, price, prices, send, value
 
 KEY = "marketdata.prices_updated.v1"
@@ -36,7 +36,7 @@ def envelope(**changes: str) -> bytes:
     return body.encode()
 
 
-#: What comes, and the reason that its dead letter gives.
+#: Bodies of messages, and the reason of their dead letters.
 POISON: dict[str, tuple[bytes, str]] = {
     "bytes that are no text": (b"\xff\xfe\x00", "Undecodable"),
     "text that is no envelope": (b"[1, 2]", "Undecodable"),
@@ -50,7 +50,7 @@ POISON: dict[str, tuple[bytes, str]] = {
 
 
 def put(context: ServiceContext, body: bytes, *, message_id: UUID | None = None) -> UUID:
-    """Publish bytes as they are, from the unit's outbox."""
+    """Publish bytes unchanged, from the outbox of the context."""
     message_id = message_id or uuid4()
     with context.unit_of_work() as uow:
         uow.outgoing.append(Outgoing(message_id, EVENTS, KEY, "marketdata", body))
@@ -68,17 +68,17 @@ def letters(bus: Bus, count: int = 1) -> list[DeadLetter]:
 
 @pytest.mark.parametrize("case", POISON)
 def test_poison_is_a_dead_letter_at_once_and_blocks_nothing(bus: Bus, case: str) -> None:
-    """Its row says why, with the full error; the message behind it is handled."""
+    """Its row has the reason and the full error, and the message behind it is handled."""
     body, reason = POISON[case]
     seen = Seen()
-    bus.start(orders=noting(seen, "orders.prices"))
+    bus.start(orders=recording(seen, "orders.prices"))
     message_id = put(bus.contexts["marketdata"], body)
     send(bus.contexts["marketdata"], prices(price("AAPL", "2")))
     eventually(lambda: seen.count("orders.prices") == 1)
     (dead,) = letters(bus)
     assert (dead.queue, dead.reason) == ("orders.prices", reason)
     assert "Traceback" in dead.error
-    if reason == "InvalidBody":  # its envelope was sound, and names the queue and the actor now
+    if reason == "InvalidBody":  # its envelope was valid, and was stamped with the queue and the actor
         assert b"not a symbol" in dead.body
     else:
         assert (dead.body, dead.size) == (body[:KEPT_BYTES], len(body))
@@ -89,26 +89,26 @@ def test_poison_is_a_dead_letter_at_once_and_blocks_nothing(bus: Bus, case: str)
 
 
 def failing_until(mended: threading.Event, seen: Seen) -> Actors:
-    """Actors of orders that fail on prices until mended, and obey operators."""
+    """Actors of orders that fail on prices until ``mended`` is set, and execute operators' commands."""
     actors = Actors()
 
     @actors.on(PricesUpdated, queue="orders.prices")
-    def note(event: PricesUpdated, uow: UnitOfWork) -> None:
+    def record(event: PricesUpdated, uow: UnitOfWork) -> None:
         if not mended.is_set():
             raise ZeroDivisionError("the bug")
-        seen.note("orders.prices", event)
+        seen.record("orders.prices", event)
 
     declare_operations(actors, "orders")
     return actors
 
 
-def ask(bus: Bus, question: Any, *ids: int) -> None:
+def send_command(bus: Bus, question: Any, *ids: int) -> None:
     with bus.contexts["gateway"].unit_of_work() as uow:
         question(uow, "orders", ids, who="operator")
 
 
-def test_a_dead_letter_that_is_sent_again_acts_once_under_its_own_id(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bug is mended, the letter requeued, twice: its effect happens once, with the message id it always had."""
+def test_a_requeued_dead_letter_has_its_effect_once_under_its_own_id(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug is fixed and the dead letter requeued twice. Its effect happens once, under the same message id."""
     monkeypatch.setattr("shared.bus.retries.TRIES", 1)
     seen, mended = Seen(), threading.Event()
     bus.start(orders=failing_until(mended, seen))
@@ -116,9 +116,9 @@ def test_a_dead_letter_that_is_sent_again_acts_once_under_its_own_id(bus: Bus, m
     send(bus.contexts["marketdata"], prices(price("AAPL", "1")), message_id=again)
     (dead,) = letters(bus)
     mended.set()
-    ask(bus, requeue_dead_letters, dead.id)
+    send_command(bus, requeue_dead_letters, dead.id)
     eventually(lambda: seen.count("orders.prices") == 1)
-    ask(bus, requeue_dead_letters, dead.id)
+    send_command(bus, requeue_dead_letters, dead.id)
     send(bus.contexts["marketdata"], prices(price("AAPL", "1")), message_id=again)
     send(bus.contexts["marketdata"], prices(price("AAPL", "2")))
     eventually(lambda: seen.count("orders.prices") == 2)
@@ -127,8 +127,8 @@ def test_a_dead_letter_that_is_sent_again_acts_once_under_its_own_id(bus: Bus, m
     assert value(bus.contexts["orders"].engine, find, m=again) == 1
 
 
-def test_many_are_sent_again_and_others_discarded(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of ten, six are requeued and three discarded; one stays."""
+def test_many_are_requeued_and_others_discarded(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six of ten are requeued and three discarded. One stays."""
     monkeypatch.setattr("shared.bus.retries.TRIES", 1)
     seen, mended = Seen(), threading.Event()
     bus.start(orders=failing_until(mended, seen))
@@ -136,34 +136,34 @@ def test_many_are_sent_again_and_others_discarded(bus: Bus, monkeypatch: pytest.
     ids = [dead.id for dead in letters(bus, 10)]
     assert ids == sorted(ids, reverse=True)
     mended.set()
-    ask(bus, requeue_dead_letters, *ids[:6])
-    ask(bus, discard_dead_letters, *ids[6:9])
+    send_command(bus, requeue_dead_letters, *ids[:6])
+    send_command(bus, discard_dead_letters, *ids[6:9])
     eventually(lambda: seen.count("orders.prices") == 6)
     (left,) = letters(bus, 1)
     assert left.id == ids[9]
 
 
-def test_what_is_not_complete_cannot_be_sent_again(bus: Bus) -> None:
-    """Of a message over the limit only the beginning is kept: it stays a dead letter, and can be discarded."""
+def test_an_incomplete_dead_letter_cannot_be_requeued(bus: Bus) -> None:
+    """Only the beginning of a message over the limit is kept. It stays a dead letter, and can be discarded."""
     seen = Seen()
     bus.start(orders=failing_until(threading.Event(), seen))
     put(bus.contexts["marketdata"], b" " * (MAX_BODY_BYTES + 1))
     (dead,) = letters(bus)
-    ask(bus, requeue_dead_letters, dead.id)
+    send_command(bus, requeue_dead_letters, dead.id)
     done = "SELECT count(*) = 1 FROM orders.inbox WHERE consumer LIKE '%Requeue%'"
     eventually(lambda: value(bus.contexts["orders"].engine, done))
     assert [letter.id for letter in letters(bus)] == [dead.id]
-    ask(bus, discard_dead_letters, dead.id)
+    send_command(bus, discard_dead_letters, dead.id)
     assert letters(bus, 0) == []
 
 
 def test_dead_letters_are_found_by_queue_reason_and_page(bus: Bus) -> None:
-    """The newest first, filtered, page by page; one alone with its body; one that is gone is named."""
-    bus.start(orders=noting(Seen(), "orders.prices"))
+    """The newest come first, filtered and page by page. One is read by its id, and an unknown id is named."""
+    bus.start(orders=recording(Seen(), "orders.prices"))
     for _ in range(3):
         put(bus.contexts["marketdata"], POISON["a message nobody knows"][0].replace(b"AAPL", uuid4().hex[:8].encode()))
         put(bus.contexts["marketdata"], uuid4().bytes)
-    everything = letters(bus, 4)  # the three unknown ones share one message id, and so one row
+    everything = letters(bus, 4)  # the three unknown ones share one message id and therefore one row
     with bus.contexts["gateway"].engine.connect() as connection:
         assert len(list_dead_letters(connection, "orders", reason="Undecodable")) == 3
         assert list_dead_letters(connection, "orders", queue="orders.commands") == []
@@ -176,11 +176,11 @@ def test_dead_letters_are_found_by_queue_reason_and_page(bus: Bus) -> None:
 
 
 def test_while_the_database_is_away_poison_waits_in_its_queue(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It can neither be handled nor written down: it stays in the bus, and is a row once it can be."""
+    """It can be neither handled nor dead-lettered, so it stays in the bus until the database is back."""
     monkeypatch.setattr("shared.bus.amqp.broker.REQUEUE_PAUSE_SECONDS", 0.1)
     monkeypatch.setattr("shared.bus.inprocess.REQUEUE_PAUSE_SECONDS", 0.1)
     seen = Seen()
-    bus.start(orders=noting(seen, "orders.prices"))
+    bus.start(orders=recording(seen, "orders.prices"))
     orders = bus.contexts["orders"].engine
     with orders.begin() as connection:
         connection.execute(text("ALTER TABLE orders.dead_letters RENAME TO elsewhere"))

@@ -27,7 +27,7 @@ from tests.support import account, broken_invariants, order, price, prices, rows
 
 LYING = Faults(drop=0.05, unsure=0.05, duplicate=0.15, delay=0.3, reorder=0.3)
 ACCOUNTS = [UUID(int=n) for n in (1, 2)]
-#: One fills on quotes; the other inside of bars, in parts, at a cost, and may sell short.
+#: One account fills on quotes. The other fills inside of bars, in parts and with costs, and may sell short.
 KINDS: list[dict[str, Any]] = [
     {},
     {
@@ -46,7 +46,7 @@ SECONDS = 15
 
 @dataclass
 class Market:
-    """People who trade for some seconds, as the seed has it."""
+    """Simulated traders, who trade for some seconds as the seed decides."""
 
     system: System
     simulation: Simulation
@@ -57,13 +57,13 @@ class Market:
     replaced: list[UUID] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.simulation.listen([routing_key(message, message.service) for message in LIVE], self._note)
+        self.simulation.listen([routing_key(message, message.service) for message in LIVE], self._record)
 
     @property
     def orders(self) -> ServiceContext:
         return self.system.contexts["orders"]
 
-    def _note(self, name: str, body: dict[str, Any]) -> None:
+    def _record(self, name: str, body: dict[str, Any]) -> None:
         if "sequence" in body:
             self.sequences[body["account_id"]].add(body["sequence"])
         if name == "CancelRejected.v1" or (name == "OrderCanceled.v1" and body["reason"] == "requested"):
@@ -88,7 +88,7 @@ class Market:
         send(self.system.contexts["marketdata"], prices(*quotes))
 
     def _bar(self, symbol: str, second: int) -> Price:
-        """A quote, and the range of the second before it."""
+        """A quote, with the range of the second before it."""
         now, last = self.simulation.clock.now, self.random.randint(90, 110)
         low, high = last - self.random.randint(0, 5), last + self.random.randint(0, 5)
         bar = {"low": Decimal(low), "high": Decimal(high), "since": now - timedelta(seconds=1)}
@@ -121,7 +121,7 @@ class Market:
         return UUID(int=self.random.getrandbits(128), version=4)
 
     def _terms(self) -> dict[str, Any]:
-        """Of any type and class."""
+        """The terms of an order of a random type and class."""
         low, high = self.random.randint(80, 99), self.random.randint(101, 120)
         kinds: list[dict[str, Any]] = [
             {"type": OrderType.MARKET},
@@ -138,7 +138,7 @@ class Market:
         return self.random.choice(kinds)
 
     def wrong(self) -> dict[str, Any]:
-        """Everything that should hold after it and does not."""
+        """The invariants that do not hold after the trading."""
         found: dict[str, Any] = dict(broken_invariants(self.orders.engine))
         asked = [*self.canceled, *self.replaced]
         told = {str(order_id): len(self.answers[str(order_id)]) for order_id in asked}
@@ -183,7 +183,7 @@ def market(urls: dict[str, str], seed: int, faults: Faults) -> Iterator[Market]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_lying_network_breaks_nothing(urls: dict[str, str], seed: int) -> None:
-    """Messages are lost, doubled, late and out of order, thousands of steps long."""
+    """Messages are lost, duplicated, delayed and reordered for thousands of steps."""
     with market(urls, seed, LYING) as made:
         made.trade()
         assert all(made.simulation.counts[fault] for fault in ("drop", "unsure", "duplicate", "delay", "reorder"))
@@ -202,8 +202,8 @@ def test_the_same_seed_gives_the_same_steps(postgres: str, template: dict[str, s
     assert traces[0] != traces[2]
 
 
-def test_without_the_inbox_what_comes_twice_is_noticed(urls: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the tests above are known to test something."""
+def test_without_the_inbox_duplicates_are_noticed(urls: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the tests above: they can fail."""
     monkeypatch.setattr("shared.bus.inbox.check_new", lambda *_: None)
     with market(urls, 1, LYING) as made:
         made.trade()
@@ -211,7 +211,7 @@ def test_without_the_inbox_what_comes_twice_is_noticed(urls: dict[str, str], mon
 
 
 def test_a_message_is_delivered_again_on_demand(urls: dict[str, str]) -> None:
-    """Its acknowledgement is lost: it is handled twice, and acts once."""
+    """Its acknowledgement is lost, so it is handled twice and has its effect once."""
     with market(urls, 1, Faults()) as made:
         made.simulation.redeliver()
         send(made.system.contexts["gateway"], account(ACCOUNTS[0]))

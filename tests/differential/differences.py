@@ -1,4 +1,4 @@
-"""Where two engines part on an order: the first fill, or the end, that they do not share."""
+"""The difference of two engines on an order: the first fill, or the end, that they do not share."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,22 +27,22 @@ class Terms:
     trail: Decimal | None
 
     def pays(self, quote: Quote) -> Decimal:
-        """What the market asks of it, or bids for it."""
+        """The ask for a buy, the bid for a sell."""
         return quote.ask if self.buys else quote.bid
 
     def size(self, quote: Quote) -> Decimal:
         return Decimal(quote.ask_size if self.buys else quote.bid_size)
 
     def reached(self, price: Decimal) -> bool:
-        """Whether the price is at its stop or beyond."""
+        """True if the price is at its stop or beyond."""
         return self.stop is not None and (price >= self.stop if self.buys else price <= self.stop)
 
     def acts(self, price: Decimal) -> bool:
-        """Whether one that arrives at the price does anything but rest."""
+        """True if an order that arrives at the price does anything but rest."""
         return self.reached(price) if self.stop is not None else self.within(price)
 
     def within(self, price: Decimal) -> bool:
-        """Whether its limit allows the price."""
+        """True if its limit allows the price."""
         return self.limit is None or (price <= self.limit if self.buys else price >= self.limit)
 
     def changed(self, change: Replace) -> "Terms":
@@ -63,7 +63,7 @@ class Tape:
 
     @cached_property
     def fills(self) -> tuple[Fills, Fills]:
-        """Of ours and of theirs."""
+        """The outcomes of ours and of theirs."""
         return _by_quote(self.ours), _by_quote(self.theirs)
 
     def terms(self, number: int, quote: Quote) -> Terms:
@@ -113,7 +113,7 @@ def read_tape(events: Iterable[Event], ours: Outcomes, theirs: Outcomes) -> Tape
 
 @dataclass(frozen=True)
 class Difference:
-    """``shared`` are the fills that both have; then ``a`` is ours and ``b`` theirs on ``quote``, where there is one.
+    """``shared`` are the fills that both have. Then ``a`` is ours and ``b`` theirs on ``quote``, where there is one.
 
     ``quote`` is None where the fills are the same and only the ends differ.
     """
@@ -153,7 +153,7 @@ class Difference:
 
     @cached_property
     def life(self) -> list[Quote]:
-        """The quotes that the order saw up to this one; an exit sees those from its entry's fill on."""
+        """The quotes that the order saw up to this one. An exit sees those from its entry's fill on."""
         quotes = self.tape.of_symbol[self.order.symbol]
         since = self.tape.theirs[self.order.id].fills if self.leg else ()
         begun = self.tape.quotes[since[-1].quote].at if since else self.order.at
@@ -172,18 +172,18 @@ class Difference:
         return self.tape.taken(self.number)
 
     def before(self, change: Replace) -> Quote:
-        """The quote that was there when the change came."""
+        """The newest quote when the change came."""
         return [quote for quote in self.tape.of_symbol[change.symbol] if quote.at < change.at][-1]
 
     @property
-    def taken_by_others(self) -> Decimal:
-        """What other orders of ours took of the same size of the quote."""
+    def consumed_by_others(self) -> Decimal:
+        """The quantity that other orders of ours consumed of the same size of the quote."""
         assert self.quote is not None
         return sum((fill.qty for _, fill in self._others(self.tape.fills[0], self.quote)), Decimal(0))
 
     @property
     def by_change(self) -> bool:
-        """Whether theirs filled only when it was changed, after the quote."""
+        """True if theirs filled only when it was changed, after the quote."""
         return self.b is not None and any(
             self.before(change) == self.quote and change.qty == self.filled + self.b.qty
             for change in self.tape.changes.get(self.number, ())

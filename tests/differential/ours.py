@@ -9,14 +9,14 @@ from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import OrderStatus, ReplaceOrder, SubmitOrder
 from shared.contracts.prices import Price
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.replace import Replaced, amend
-from shared.exchange.acceptance.risk_checks import Exposure, Instrument
+from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.acceptance.replace import Replaced, admit_replacement
 from shared.exchange.lots import held
+from shared.exchange.market_rules import MarketRules
 from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.ending import end
 from shared.exchange.matching.execution import execute
 from shared.exchange.matching.liquidity import Liquidity
-from shared.exchange.matching.matching import MarketRules
 from shared.exchange.order import Account, Key, Leg, Order
 from shared.money import ZERO
 from tests.differential.outcome import Filled, Outcome
@@ -29,17 +29,17 @@ CASH = Decimal(10) ** 12
 SETTINGS = AccountSettings.model_validate({"multiplier": 4, "shorting": True, "fills": {"participation": "1"}})
 ENDS = {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED}
 
-Settle = Callable[[Iterable[Order], dict[str, Price], Book, datetime, MarketRules], Execution]
+Engine = Callable[[Iterable[Order], dict[str, Price], Book, datetime, MarketRules], Execution]
 
 
-class Desk:
+class OurExchange:
     """Every order of the tape, and the order that goes on for one that was replaced.
 
     All simple orders are of one account. A bracket has an account of its own, since it may only open a position.
     """
 
-    def __init__(self, engine: Settle = execute) -> None:
-        self._settle = engine
+    def __init__(self, engine: Engine = execute) -> None:
+        self._execute = engine
         self._book = Book({}, {})
         self._open: dict[str, dict[Key, Order]] = {symbol: {} for symbol in SYMBOLS}
         self._prices: dict[str, Price] = {}
@@ -71,14 +71,14 @@ class Desk:
         self._expire(quote.at)
         book = Book(self._book.accounts, self._book.lots, liquidity=Liquidity())
         orders = list(self._open[quote.symbol].values())
-        execution = self._settle(orders, {quote.symbol: price}, book, quote.at, RULES)
+        execution = self._execute(orders, {quote.symbol: price}, book, quote.at, RULES)
         for fill in execution.fills:
             self._outcome(fill.order).fills.append(Filled(fill.quote.sequence, fill.qty, fill.price))
         for order in execution.orders:
             self._keep(order)
 
     def _expire(self, at: datetime) -> None:
-        """What the job does at the end of a session."""
+        """Expire the orders at the end of a session, as the job does."""
         over = [order for order in self._all_open() if order.expires_at is not None and order.expires_at <= at]
         self._end(over, OrderStatus.EXPIRED, at)
 
@@ -87,8 +87,8 @@ class Desk:
         if owner != TRADER:
             self._account(owner)
         command = _command(event, owner)
-        account, exposure = self._book.accounts[owner], self._standing(owner, event.symbol)
-        admitted = admit(command, self._listing(event.symbol, event.ends_at), account, exposure, event.at)
+        account, exposure = self._book.accounts[owner], self._exposure(owner, event.symbol)
+        admitted = admit(command, self._instrument(event.symbol, event.ends_at), account, exposure, event.at)
         assert isinstance(admitted, Admitted), f"{event}: {admitted}"
         self._book.accounts[owner] = admitted.account
         for order in admitted.orders:
@@ -111,9 +111,9 @@ class Desk:
             account_id=old.account_id, order_id=old.id, new_order_id=new, requested_at=event.at,
             qty=_decimal(event.qty), limit_price=event.limit, stop_price=event.stop,
         )  # fmt: skip
-        instrument = self._listing(event.symbol, old.expires_at)
-        account, exposure = self._book.accounts[old.account_id], self._standing(old.account_id, event.symbol)
-        found = amend([old], command, instrument, account, exposure, event.at)
+        instrument = self._instrument(event.symbol, old.expires_at)
+        account, exposure = self._book.accounts[old.account_id], self._exposure(old.account_id, event.symbol)
+        found = admit_replacement([old], command, instrument, account, exposure, event.at)
         if isinstance(found, Replaced):
             self._book.accounts[account.id] = found.account
             del self._open[event.symbol][old.key]
@@ -141,11 +141,11 @@ class Desk:
     def _outcome(self, order: Order) -> Outcome:
         return self._outcomes[self._numbers[order.key]]
 
-    def _listing(self, symbol: str, ends_at: datetime | None) -> Instrument:
+    def _instrument(self, symbol: str, ends_at: datetime | None) -> Instrument:
         price = self._prices[symbol]
         return Instrument(True, price.ask, price.bid, price.last, session_end=ends_at)
 
-    def _standing(self, owner: UUID, symbol: str) -> Exposure:
+    def _exposure(self, owner: UUID, symbol: str) -> Exposure:
         held_for_orders = (order.held_for_orders for order in self._open[symbol].values() if order.account_id == owner)
         return Exposure(held(self._book.lots[owner, symbol]), sum(held_for_orders, ZERO))
 

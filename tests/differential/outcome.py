@@ -1,4 +1,4 @@
-"""What became of an order, in either engine."""
+"""The outcome of an order in either engine."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from decimal import Decimal
 
 @dataclass(frozen=True)
 class Filled:
-    """So many shares at that price, on the quote of that number."""
+    """A fill of ``qty`` shares at a price, on the quote of that number."""
 
     quote: int
     qty: Decimal

@@ -1,4 +1,4 @@
-"""Where we differ from NautilusTrader, and mean to. Each rule knows its differences by the tape and both outcomes."""
+"""The intended differences from NautilusTrader. Each rule knows its differences by the tape and both outcomes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def _ours_reached(found: Difference) -> bool:
 
 
 def _reached(found: Difference, prices: Sequence[Decimal]) -> bool:
-    """Whether one of the prices, but for the first, lies a trail behind the best before it."""
+    """True if one of the prices, except the first, lies a trail behind the best before it."""
     trail, best = found.terms.trail or Decimal(0), prices[0]
     for price in prices[1:]:
         if price >= best + trail if found.terms.buys else price <= best - trail:
@@ -78,7 +78,7 @@ def _took_all(found: Difference) -> bool:
 
 
 def _stays_triggered(found: Difference) -> bool:
-    """Its first part has filled; the rest would have to be triggered again."""
+    """Its first part has filled. The rest would have to be triggered again."""
     stops = found.terms.kind in {"stop", "trailing_stop"}
     return stops and bool(found.shared) and found.a is not None and found.b is None and _took_all(found)
 
@@ -86,12 +86,12 @@ def _stays_triggered(found: Difference) -> bool:
 def _size_is_shared(found: Difference) -> bool:
     if found.quote is None or found.b is None:
         return False
-    took, there = found.a.qty if found.a else Decimal(0), found.terms.size(found.quote)
-    left = there - found.taken_by_others
+    took, size = found.a.qty if found.a else Decimal(0), found.terms.size(found.quote)
+    left = size - found.consumed_by_others
     wanted = found.terms.qty - found.filled
     if found.terms.time_in_force == "fok":
         return not took and found.b.qty == wanted > left
-    return took == left < min(wanted, there) == found.b.qty
+    return took == left < min(wanted, size) == found.b.qty
 
 
 def _fills_move_nothing(found: Difference) -> bool:
@@ -109,7 +109,7 @@ def _fills_move_nothing(found: Difference) -> bool:
 
 
 def _stop_was_moved(found: Difference) -> bool:
-    """A stop that no quote reached was reached by such a price; then or before, where it has a limit, too."""
+    """A stop that no quote reached was reached by such a price. One with a limit may have been reached before."""
     seen = [(found.terms_at(quote), quote) for quote in found.life]
     if any(terms.reached(terms.pays(quote)) for terms, quote in seen):
         return False
@@ -129,7 +129,7 @@ def _trail_was_moved(found: Difference) -> bool:
 
 
 def _exits_wait(found: Difference) -> bool:
-    """It was there already, on the quote that filled the entry."""
+    """It was reached already on the quote that filled the entry."""
     entry = found.tape.theirs[found.order.id].fills
     return bool(found.leg and found.b and found.a is None and entry and entry[-1].quote == found.b.quote)
 
@@ -140,7 +140,7 @@ def _day_ends(found: Difference) -> bool:
 
 
 def _change_waits(found: Difference) -> bool:
-    """They fill it on the quote that was there when it was changed."""
+    """They fill it on the newest quote before its change."""
     if found.quote is None or found.b is None or found.a is not None:
         return False
     return any(
@@ -180,7 +180,7 @@ RULES = (
     ),
     Rule(
         "a-change-needs-a-newer-quote",
-        "an order that was replaced fills on a later quote; theirs at once, on the one that is there",
+        "a replaced order fills on a later quote; theirs at once, on the newest one",
         _change_waits,
     ),
     Rule(
@@ -214,8 +214,8 @@ RULES = (
         _stays_triggered,
     ),
     Rule(
-        "a-quote-s-size-is-there-once",
-        "what one of our orders took is not there for the next; each of theirs may take all of it",
+        "a-quote-s-size-is-shared",
+        "our orders share the size of a quote; each of theirs may take all of it",
         _size_is_shared,
     ),
     Rule(

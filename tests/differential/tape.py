@@ -28,7 +28,7 @@ SMALL, LARGE, SIZES = (1, 80), (150, 1500), (100, 1000)
 
 @dataclass(frozen=True)
 class Quote:
-    """Prices in US dollars, sizes in shares; ``number`` counts the quotes of all symbols from one."""
+    """Prices in US dollars, sizes in shares. ``number`` counts the quotes of all symbols from one."""
 
     number: int
     symbol: str
@@ -75,7 +75,7 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Replace:
-    """What is None stays as it is; ``qty`` is the order's whole quantity."""
+    """A field that is None stays as it is. ``qty`` is the order's whole quantity."""
 
     id: int
     symbol: str
@@ -101,7 +101,7 @@ def make_tape(seed: int, days: int = DAYS) -> list[Event]:
 
 
 def _quotes(random: Random, bars: Mapping[str, Bar], day: int) -> Iterator[Quote]:
-    """A day's quotes, a few of each symbol; one symbol's come a second after the other's."""
+    """A day's quotes, a few of each symbol. One symbol's come a second after the other's."""
     lasts = {symbol: _lasts(random, bar) for symbol, bar in bars.items()}
     for nth in range(QUOTES_A_DAY):
         for place, (symbol, bar) in enumerate(bars.items()):
@@ -205,7 +205,7 @@ class _Trader:
 
 
 def to_json(event: Event) -> str:
-    """One line: its kind, and its fields without those that are None; times in nanoseconds since 1970."""
+    """One line with its kind and its fields that are not None. Times are nanoseconds since 1970."""
     fields = {name: _plain(value) for name, value in asdict(event).items() if value is not None}
     return json.dumps({"kind": type(event).__name__.lower(), **fields})
 

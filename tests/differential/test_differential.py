@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.prices import Price
+from shared.exchange.market_rules import MarketRules
 from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.execution import execute
-from shared.exchange.matching.matching import MarketRules
 from shared.exchange.order import Order
 from shared.storage.migrate import ROOT
 from tests.differential.differences import read_tape
-from tests.differential.ours import Desk, Settle
+from tests.differential.ours import Engine, OurExchange
 from tests.differential.outcome import Outcome, read_outcomes
 from tests.differential.rules import compare, table
 from tests.differential.tape import Event, Submit, make_tape, to_json
@@ -48,7 +48,7 @@ def theirs(tape: list[Event]) -> Outcomes:
 
 def test_each_difference_from_nautilus_falls_under_a_rule_of_ours(tape: list[Event], theirs: Outcomes) -> None:
     """None is left over, and each rule has differences."""
-    ours = Desk().run(tape)
+    ours = OurExchange().run(tape)
     found = compare(read_tape(tape, ours, theirs))
     print("\n" + _counts(tape, ours, theirs), table(found), sep="\n")
     assert ours.keys() == theirs.keys()
@@ -73,7 +73,7 @@ def _crossed(price: Price) -> Price:
 def thrifty(
     orders: Iterable[Order], prices: dict[str, Price], book: Book, now: datetime, rules: MarketRules
 ) -> Execution:
-    """Half of a quote's size is not there."""
+    """Half of a quote's size is not available."""
     return execute(orders, {symbol: _halved(price) for symbol, price in prices.items()}, book, now, rules)
 
 
@@ -91,9 +91,9 @@ def forgetful(
 
 
 @pytest.mark.parametrize("engine", [crossed, thrifty, forgetful])
-def test_a_wrong_engine_leaves_differences_over(tape: list[Event], theirs: Outcomes, engine: Settle) -> None:
+def test_a_wrong_engine_leaves_differences_over(tape: list[Event], theirs: Outcomes, engine: Engine) -> None:
     """The rules are not so wide that a defect would pass for one of them."""
-    found = compare(read_tape(tape, Desk(engine).run(tape), theirs))
+    found = compare(read_tape(tape, OurExchange(engine).run(tape), theirs))
     print(f"\n{engine.__name__}: {len(found.left_over)} left over")
     assert len(found.left_over) > 20
 

@@ -136,14 +136,14 @@ def test_a_run_is_accounted_for_with_its_log(start: Starter) -> None:
 def test_it_stops_within_five_seconds_and_leaves_no_process(start: Starter, signum: int) -> None:
     """Also while a page is open on the stream."""
     run = start()
-    order_group = run.order_group()
-    assert len(order_group) > 1
+    processes = run.processes()
+    assert len(processes) > 1
     with httpx.stream("GET", f"{run.url}/api/stream", headers=HEADERS, timeout=10) as stream:
         next(stream.iter_lines())
         assert run.stop(signum) < 5
     assert run.process is not None
     assert run.process.returncode == 0
-    eventually(lambda: not any(alive(process) for process in order_group), seconds=3)
+    eventually(lambda: not any(alive(process) for process in processes), seconds=3)
 
 
 def alive(process: psutil.Process) -> bool:
@@ -177,9 +177,9 @@ def test_killed_and_started_again_it_has_lost_nothing(start: Starter, tmp_path: 
     run = start(PAPERPROFIT_REPLAY_SPEED="5")
     with httpx.Client(base_url=run.url, headers=HEADERS) as client:
         taken = [place(client, symbol=symbol) for symbol in ("AAPL", "IBM", "MSFT", "GOOG", "FB") * 4]
-    order_group = run.order_group()
+    processes = run.processes()
     run.stop(signal.SIGKILL)
-    eventually(lambda: not any(alive(process) for process in order_group), seconds=15, what="PostgreSQL ended with it")
+    eventually(lambda: not any(alive(process) for process in processes), seconds=15, what="PostgreSQL ended with it")
     again = start(tmp_path / "home", PAPERPROFIT_REPLAY_SPEED="5")
     with httpx.Client(base_url=again.url, headers=HEADERS) as client:
         eventually(lambda: all(client.get(f"/v2/orders/{o}").json()["status"] == "filled" for o in taken))
@@ -187,7 +187,7 @@ def test_killed_and_started_again_it_has_lost_nothing(start: Starter, tmp_path: 
         assert {order["filled_qty"] for order in by_hand} == {"1"}
 
 
-def test_a_second_instance_on_the_same_home_says_so_and_ends(start: Starter, tmp_path: Path) -> None:
+def test_a_second_instance_on_the_same_home_ends_with_a_message(start: Starter, tmp_path: Path) -> None:
     """One line, exit code 1, and the first goes on."""
     first = start()
     second = start(tmp_path / "home", wait=False)
@@ -231,7 +231,7 @@ def test_an_unwritable_home_is_one_line_that_says_what_to_do(start: Starter, tmp
 
 
 def test_it_runs_from_a_folder_that_only_its_user_can_enter(start: Starter, tmp_path: Path) -> None:
-    """For root, whose PostgreSQL runs as another user, this is the hard case; no folder is loosened for it."""
+    """For root, whose PostgreSQL runs as another user, this is the hard case. No folder is loosened for it."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     start(closed / "home")

@@ -1,4 +1,4 @@
-"""A virtual host that the services can work in, and orders on it."""
+"""A virtual host with the services' queues, and orders and the gateway on it."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def gateway(urls: dict[str, str]) -> Iterator[ServiceContext]:
 
 @pytest.fixture
 def publisher(vhost: str) -> Iterator[Publisher]:
-    """One that is connected."""
+    """A connected publisher."""
     made = Publisher(vhost, name="gateway")
     eventually(made.connected.is_set)
     yield made

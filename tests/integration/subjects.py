@@ -1,4 +1,4 @@
-"""One face for our bus and for stock dramatiq, so that the same test tries both: one queue, one actor, one worker."""
+"""One interface for our bus and for stock dramatiq, so that one test tries both: one queue, one actor, one worker."""
 
 import contextlib
 import dataclasses
@@ -33,22 +33,22 @@ Handler = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Grave:
-    """A dead message: what is told of its last failure, and when it is forgotten."""
+class DeadMessage:
+    """A dead message: the error of its last failure, and the time after which the broker drops it."""
 
     error: str
     expires_after_ms: int | None
 
 
 class Subject(Protocol):
-    """``queue`` is the subject's own, ``foreign`` one of another service, both as RabbitMQ knows them."""
+    """One side of a comparison. ``queue`` is its own, ``foreign`` that of another service, by RabbitMQ's names."""
 
     queue: str
     foreign: str
     broker: Any
 
     def handle(self, handler: Handler, *, retries: int = 5) -> None:
-        """Declare the actor; it is called with the text of each message."""
+        """Declare the actor, which is called with the text of each message."""
 
     def work(self, threads: int = 2) -> Worker: ...
 
@@ -61,12 +61,12 @@ class Subject(Protocol):
     def send_delayed(self, text: str, delay_ms: int) -> None: ...
 
     def deliver(self, text: str) -> None:
-        """Put a message into the own queue without the subject's help."""
+        """Put a message into the own queue, bypassing the subject."""
 
     def fan_out(self, text: str) -> None:
-        """Publish, without the subject's help, to an exchange that feeds the own queue among others."""
+        """Publish, bypassing the subject, to an exchange that feeds the own queue among others."""
 
-    def grave(self, _rabbit: RabbitServer, /) -> Grave | None: ...
+    def dead_message(self, _rabbit: RabbitServer, /) -> DeadMessage | None: ...
 
     def close(self) -> None: ...
 
@@ -129,9 +129,9 @@ class Ours:
     def fan_out(self, text: str) -> None:
         publish(self.url, EVENTS, "marketdata.prices_updated.v1", encode(prices(price(text, 1))).body)
 
-    def grave(self, _rabbit: RabbitServer) -> Grave | None:
+    def dead_message(self, _rabbit: RabbitServer) -> DeadMessage | None:
         dead = rows(self.context.engine, "SELECT error FROM orders.dead_letters")
-        return Grave(dead[0].error, None) if dead else None
+        return DeadMessage(dead[0].error, None) if dead else None
 
     def close(self) -> None:
         for worker in self.workers:
@@ -177,7 +177,7 @@ class Stock:
     def fan_out(self, text: str) -> None:
         publish(self.url, "", self.queue, self.actor.message(text).copy(queue_name="elsewhere").encode())
 
-    def grave(self, rabbit: RabbitServer) -> Grave | None:
+    def dead_message(self, rabbit: RabbitServer) -> DeadMessage | None:
         dead = f"{self.queue}.XQ"
         with pika.BlockingConnection(pika.URLParameters(self.url)) as connection:
             _, _, body = connection.channel().basic_get(dead, auto_ack=True)
@@ -185,10 +185,10 @@ class Stock:
             return None
         arguments = rabbit.call("GET", f"queues/{vhost_of(self.url)}/{dead}")["arguments"]
         options = dramatiq.Message.decode(body).options
-        return Grave(str(options.get("traceback")), arguments.get("x-message-ttl"))
+        return DeadMessage(str(options.get("traceback")), arguments.get("x-message-ttl"))
 
     def close(self) -> None:
         for worker in self.workers:
-            with contextlib.suppress(KeyError):  # it stumbles over the lookup that killed its threads
-                worker.stop(timeout=5_000)  # longer than its consumers look: pika is not for two threads
+            with contextlib.suppress(KeyError):  # it fails on the lookup that killed its threads
+                worker.stop(timeout=5_000)  # longer than its consumers poll, because pika is not thread-safe
         self.broker.close()

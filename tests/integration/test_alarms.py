@@ -1,4 +1,4 @@
-"""RabbitMQ without memory or disk: it reads nothing from publishers, and nobody waits for it or loses by it."""
+"""RabbitMQ without memory or disk reads nothing from publishers. No sender hangs, and no message is lost."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.integration.subjects import BOTH, Ours, Stock, Subject
 from tests.servers.rabbitmq import ALARMS, PROGRAM, PrivateNode, private_node
 from tests.support import account, eventually, send, value
 
-if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in for it, none is installed
+if PROGRAM.exists():  # an alarm needs a node of its own, which is not installed where the tests use Docker
 
     @pytest.fixture(scope="module")
     def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateNode]:
@@ -31,16 +31,16 @@ if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in
         node.server.delete_vhost(url)
 
     @pytest.mark.parametrize("alarm", ALARMS)
-    def test_what_is_sent_during_an_alarm_fails_at_once_and_arrives_after_it(
+    def test_a_message_sent_during_an_alarm_fails_at_once_and_arrives_after_it(
         node: PrivateNode, url: str, gateway: ServiceContext, caplog: pytest.LogCaptureFixture, alarm: str
     ) -> None:
-        """Also what was sent just before RabbitMQ told of it; afterwards all arrive, for an account in order."""
+        """A message sent just before the report of the alarm too. Afterwards all arrive, in order for each account."""
         begin, end = ALARMS[alarm]
         publisher = Publisher(url, name="gateway")
         relay = Relay(gateway, publisher, poll=0.05)
         eventually(publisher.connected.is_set)
         node.control(*begin)
-        before = publisher.send(encode(account(uuid4())))  # RabbitMQ tells of an alarm when somebody publishes
+        before = publisher.send(encode(account(uuid4())))  # RabbitMQ reports an alarm when a client publishes
         with pytest.raises(PublishFailed, match="blocks publishers"):
             before.result(5)
         with pytest.raises(PublishFailed, match="blocks publishers"):
@@ -59,11 +59,11 @@ if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in
         relay.stop()
         publisher.stop()
         assert {key: ids for key, ids in first_arrivals(url).items() if key in sent} == sent
-        told = [record.message for record in caplog.records if "RabbitMQ is" in record.message]
-        assert sum("is away" in line for line in told) <= 2  # once the publisher, once the relay
+        logged = [record.message for record in caplog.records if "RabbitMQ is" in record.message]
+        assert sum("is away" in line for line in logged) <= 2  # once the publisher, once the relay
 
     def first_arrivals(url: str) -> dict[str, list[str]]:
-        """The message ids of each account, in the order in which they stand in the queue for the first time."""
+        """The message ids of each account, in the order of their first copies in the queue."""
         found: dict[str, list[str]] = {}
         with pika.BlockingConnection(pika.URLParameters(url)) as connection:
             channel = connection.channel()
@@ -107,7 +107,7 @@ if PROGRAM.exists():  # an alarm needs a node of its own; where Docker stands in
     def test_an_alarm_holds_no_sender(
         node: PrivateNode, url: str, orders: ServiceContext, monkeypatch: pytest.MonkeyPatch, subject: str
     ) -> None:
-        """Whoever sends with confirms while RabbitMQ reads nothing goes on within seconds; stock dramatiq waits."""
+        """A sender with confirms goes on within seconds while RabbitMQ reads nothing. Stock dramatiq waits."""
         sender: Subject = Ours(url, orders, monkeypatch) if subject == "ours" else Stock(url, confirm=True)
         sender.handle(lambda _: None)
         sender.send("BEFORE")

@@ -1,4 +1,4 @@
-"""What stands in RabbitMQ before a service starts: rights no wider than needed, and a way from older queues."""
+"""The set-up of RabbitMQ: each service has the rights that it needs and no others, and old queues are retired."""
 
 import os
 import subprocess
@@ -56,7 +56,7 @@ def channel_as(url: str) -> Iterator[Any]:
 
 
 def publish(url: str, exchange: str, routing_key: str) -> None:
-    """Publish and wait for the confirm; raises where it is refused."""
+    """Publish and wait for the confirm. Raises where it is refused."""
     with channel_as(url) as channel:
         channel.confirm_delivery()
         channel.basic_publish(exchange, routing_key, b"x")
@@ -70,8 +70,8 @@ def refused() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_service_may_publish_what_the_table_says_and_nothing_else(users: dict[str, str], service: str) -> None:
-    """Every message of the table under its key, as each service: allowed where it is a publisher, else refused."""
+def test_a_service_may_publish_only_its_own_messages(users: dict[str, str], service: str) -> None:
+    """Every message of PUBLISHERS under its key, as each service: allowed for its publishers, refused for others."""
     for message, publishers in PUBLISHERS.items():
         exchange, key = exchange_of(message), sent_under(message, service)[0]
         if service in publishers:
@@ -82,8 +82,8 @@ def test_a_service_may_publish_what_the_table_says_and_nothing_else(users: dict[
 
 
 @pytest.mark.parametrize("service", WORKERS)
-def test_a_service_asks_no_other_service_to_run_its_jobs(users: dict[str, str], service: str) -> None:
-    """Only the gateway may, for an operator; a service asks itself."""
+def test_a_service_cannot_start_jobs_of_another(users: dict[str, str], service: str) -> None:
+    """Only the gateway may, for an operator. A service may start its own."""
     other = next(each for each in WORKERS if each != service)
     publish(users[service], COMMANDS, f"{service}.run_job.v1")
     publish(users["gateway"], COMMANDS, f"{other}.run_job.v1")
@@ -132,8 +132,8 @@ def test_a_service_makes_and_deletes_nothing(users: dict[str, str], service: str
             attempt(channel)
 
 
-def test_the_gateway_hears_what_it_listens_to_and_no_commands(users: dict[str, str]) -> None:
-    """On a queue of its own, bound to the events; not to the commands, nor by another service's name."""
+def test_the_gateway_receives_events_and_no_commands(users: dict[str, str]) -> None:
+    """On a queue of its own that it binds to events. It can bind neither commands nor a queue of another service."""
     with channel_as(users["gateway"]) as channel:
         channel.queue_declare("gateway.test", exclusive=True)
         channel.queue_bind("gateway.test", EVENTS, PRICES_KEY)
@@ -144,7 +144,7 @@ def test_the_gateway_hears_what_it_listens_to_and_no_commands(users: dict[str, s
 
 
 def run_setup(rabbit: RabbitServer, url: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-    """The command, as a container runs it."""
+    """Run the command as a container does."""
     environment = {
         "PATH": os.environ["PATH"],
         "PAPERPROFIT_RABBITMQ_URL": url,
@@ -153,12 +153,12 @@ def run_setup(rabbit: RabbitServer, url: str, **changes: str) -> "subprocess.Com
         "PAPERPROFIT_RABBITMQ_PASSWORDS": '{"orders": "its password"}',
         **changes,
     }
-    command = [sys.executable, "-m", "shared.bus.amqp.setup"]
+    command = [sys.executable, "-m", "shared.broker_setup"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 def test_the_command_sets_up_an_empty_virtual_host(rabbit: RabbitServer) -> None:
-    """Once and again; then a service's user connects with its password and finds its queue. No password is printed."""
+    """It runs twice. Then a service's user connects with its password and finds its queue. No password is printed."""
     url = rabbit.new_vhost()
     for _ in range(2):
         done = run_setup(rabbit, url)
@@ -172,7 +172,7 @@ def test_the_command_sets_up_an_empty_virtual_host(rabbit: RabbitServer) -> None
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "logged"),
     [
         ({"PAPERPROFIT_RABBITMQ_PASSWORDS": '{"broker": "x"}'}, "there is no service broker"),
         ({"PAPERPROFIT_RABBITMQ_PASSWORDS": "secret"}, "PAPERPROFIT_RABBITMQ_PASSWORDS"),
@@ -180,17 +180,17 @@ def test_the_command_sets_up_an_empty_virtual_host(rabbit: RabbitServer) -> None
     ],
 )
 def test_a_wrong_setting_ends_the_command_with_its_name(
-    rabbit: RabbitServer, vhost: str, wrong: dict[str, str], told: str
+    rabbit: RabbitServer, vhost: str, wrong: dict[str, str], logged: str
 ) -> None:
-    """Exit code 1, and one line that says what is wrong."""
+    """The exit code is 1, and one line says what is wrong."""
     done = run_setup(rabbit, vhost, **wrong)
     assert done.returncode == 1
-    assert told in done.stderr
+    assert logged in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_setting_up_again_changes_nothing(rabbit: RabbitServer, vhost: str) -> None:
-    """The second time is as the first; messages stay."""
+    """The second run leaves the definitions as they are, and messages stay."""
     management, name = Management(rabbit.management_url), vhost_of(vhost)
     publish(vhost, EVENTS, PRICES_KEY)
     before = management.call("GET", f"definitions/{name}")
@@ -201,8 +201,8 @@ def test_setting_up_again_changes_nothing(rabbit: RabbitServer, vhost: str) -> N
         assert channel.basic_get(physical_name("orders.prices", Kind.CLASSIC))[0] is not None
 
 
-def test_a_queue_with_other_arguments_is_told_by_name(rabbit: RabbitServer) -> None:
-    """Somebody made one by hand: the set-up says which, instead of running on half of it."""
+def test_a_queue_with_other_arguments_is_reported_by_name(rabbit: RabbitServer) -> None:
+    """Somebody declared a queue by hand. The set-up names it instead of leaving half of the topology."""
     url = rabbit.new_vhost()
     with channel_as(url) as channel:
         channel.queue_declare(physical_name("orders.prices", Kind.CLASSIC), durable=True)
@@ -211,8 +211,8 @@ def test_a_queue_with_other_arguments_is_told_by_name(rabbit: RabbitServer) -> N
     rabbit.delete_vhost(url)
 
 
-def test_what_waits_in_queues_of_the_first_release_is_moved(rabbit: RabbitServer, vhost: str) -> None:
-    """Its queues had no version. Ready messages, those that wait for a retry and dead ones arrive in the new queues."""
+def test_messages_in_queues_of_the_first_release_are_moved(rabbit: RabbitServer, vhost: str) -> None:
+    """Its queues had no version. Ready, delayed and dead messages arrive in the new queues."""
     old = {"x-dead-letter-exchange": "orders.internal", "x-dead-letter-routing-key": "orders.prices.XQ"}
     with channel_as(vhost) as channel:
         for name in ("orders.prices", "orders.prices.DQ", "orders.prices.XQ"):
@@ -237,7 +237,7 @@ def test_what_waits_in_queues_of_the_first_release_is_moved(rabbit: RabbitServer
 def test_a_queue_that_an_older_replica_still_consumes_stays_until_it_has_ended(
     rabbit: RabbitServer, vhost: str
 ) -> None:
-    """It gets no new messages, what it delivered is not lost, and a later run deletes it."""
+    """It gets no new messages, unacknowledged ones are not lost, and a later run deletes it."""
     management, name = Management(rabbit.management_url), vhost_of(vhost)
     with channel_as(vhost) as channel:
         channel.queue_declare("orders.prices", durable=True)
@@ -261,10 +261,10 @@ def _count(url: str, queue: str) -> int:
         return waiting
 
 
-def test_a_message_over_which_workers_die_again_and_again_is_given_up(
+def test_a_message_that_kills_its_workers_becomes_a_dead_letter(
     rabbit: RabbitServer, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replicated queue counts deliveries: at its limit the message is a dead letter that names the queue."""
+    """A replicated queue counts deliveries. At the limit the message is a dead letter that names the queue."""
     monkeypatch.setattr("shared.bus.amqp.topology.DELIVERY_LIMIT", 2)
     url = rabbit.new_bus(replicated=True)
     message_id = uuid4()
@@ -293,10 +293,10 @@ def test_a_message_over_which_workers_die_again_and_again_is_given_up(
     rabbit.delete_vhost(url)
 
 
-def test_a_service_without_its_queues_says_what_to_run_and_goes_on_when_they_are_there(
+def test_a_service_without_its_queues_names_the_set_up_command_and_waits(
     rabbit: RabbitServer, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody has set RabbitMQ up: one line names the command, and the worker waits."""
+    """RabbitMQ is not set up. One line names the command, and the worker goes on once the queues exist."""
     monkeypatch.setattr("shared.outage.LONGEST_PAUSE_SECONDS", 0.2)
     url = rabbit.new_vhost()
     context = ServiceContext("orders", make_engine(urls["orders"], name="orders"))
@@ -304,7 +304,7 @@ def test_a_service_without_its_queues_says_what_to_run_and_goes_on_when_they_are
     Actors().attach(broker, context)
     worker = Worker(broker, queues={"orders.dead"}, worker_timeout=50, worker_threads=1)
     worker.start()
-    eventually(lambda: "python -m shared.bus.amqp.setup" in str([vars(record) for record in caplog.records]))
+    eventually(lambda: "python -m shared.broker_setup" in str([vars(record) for record in caplog.records]))
     prepare(Management(rabbit.management_url), vhost_of(url), replicated=False)
     eventually(lambda: "orders.dead" in broker.attached, seconds=30)
     worker.stop()

@@ -1,4 +1,4 @@
-"""How the gateway is told of the queues by RabbitMQ, from its settings alone."""
+"""The gateway reads queue statistics from RabbitMQ, with nothing but its settings."""
 
 from pydantic import SecretStr
 
@@ -10,7 +10,7 @@ from tests.servers.rabbitmq import RabbitServer
 
 
 def test_the_gateway_reads_the_queues_of_its_own_virtual_host(vhost: str, rabbit: RabbitServer) -> None:
-    """That of its connection; without a management API it knows of none."""
+    """It reads those of its own connection's virtual host. Without a management API it reads none."""
     settings = Settings(rabbitmq_url=SecretStr(vhost), rabbitmq_management_url=SecretStr(rabbit.management_url))
     read = queue_reader(settings, utc_now)
     assert read is not None

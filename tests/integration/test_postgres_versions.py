@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from embedded.database import service_urls
 from embedded.system import System
-from tests.component.http_desk import KEY, ORDER, push
+from tests.component.http_trader import KEY, ORDER, push
 from tests.conftest import running_system
 from tests.servers.choice import POSTGRES_WHEELS, ServerMissing, postgres_server
 from tests.support import broken_invariants, eventually, value

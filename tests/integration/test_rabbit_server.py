@@ -1,4 +1,4 @@
-"""The RabbitMQ that tests use: its virtual hosts, its figures, and a private node that stops and starts."""
+"""The RabbitMQ of the tests: its virtual hosts, its queue depths, and a private node that stops and starts."""
 
 import subprocess
 import sys
@@ -59,7 +59,7 @@ def publish(channel: BlockingChannel, queue: str, count: int) -> None:
 
 
 def test_virtual_hosts_do_not_share_queues(rabbit: RabbitServer, vhost: str) -> None:
-    """Two virtual hosts of one server: a queue of the one is not in the other."""
+    """A queue of one virtual host does not exist in another."""
     other = rabbit.new_vhost()
     with channel_on(vhost) as channel:
         declare(channel, "mine", "classic")
@@ -69,7 +69,7 @@ def test_virtual_hosts_do_not_share_queues(rabbit: RabbitServer, vhost: str) -> 
 
 
 def test_a_deleted_virtual_host_is_gone(rabbit: RabbitServer) -> None:
-    """Nobody can connect to it any more, and the API does not know it."""
+    """It takes no connections, and the API does not know it."""
     url = rabbit.new_vhost()
     rabbit.delete_vhost(url)
     with pytest.raises(pika.exceptions.AMQPError):
@@ -80,7 +80,7 @@ def test_a_deleted_virtual_host_is_gone(rabbit: RabbitServer) -> None:
 
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 def test_queues_are_counted_within_two_seconds(rabbit: RabbitServer, vhost: str, kind: str) -> None:
-    """Messages that wait, messages that were delivered, and consumers; of both kinds of queue."""
+    """Waiting messages, unacknowledged messages and consumers, on both kinds of queue."""
     with channel_on(vhost) as channel:
         declare(channel, "q", kind)
         publish(channel, "q", 3)
@@ -92,8 +92,8 @@ def test_queues_are_counted_within_two_seconds(rabbit: RabbitServer, vhost: str,
     eventually(lambda: rabbit.queues(vhost) == expected, seconds=2, what="the counts")
 
 
-def test_a_cut_connection_tells_its_client(rabbit: RabbitServer, vhost: str) -> None:
-    """The client's next use fails, and only that virtual host's connections are cut."""
+def test_a_cut_connection_fails_for_its_client(rabbit: RabbitServer, vhost: str) -> None:
+    """The client's next use fails, and connections of other virtual hosts stay."""
     other = rabbit.new_vhost()
     with closing(connect(other)) as untouched:
         cut = connect(vhost)
@@ -105,8 +105,8 @@ def test_a_cut_connection_tells_its_client(rabbit: RabbitServer, vhost: str) -> 
     rabbit.delete_vhost(other)
 
 
-def test_no_server_tells_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without a URL, Docker and an installed server the tests fail in one line, and are not skipped."""
+def test_without_a_server_the_tests_say_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a URL, Docker and an installed server, the tests fail with one line and are not skipped."""
     monkeypatch.delenv("PAPERPROFIT_TEST_RABBITMQ_URL", raising=False)
     monkeypatch.setattr(choice, "docker_answers", lambda: False)
     monkeypatch.setattr(choice, "PROGRAM", tmp_path / "none")
@@ -123,17 +123,17 @@ def test_a_url_without_its_management_url_is_refused(monkeypatch: pytest.MonkeyP
         pass
 
 
-def test_a_node_that_is_not_installed_tells_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_node_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The error names the command."""
     monkeypatch.setattr(rabbitmq, "PROGRAM", tmp_path / "none")
     with pytest.raises(NodeFailed, match="apt-get install rabbitmq-server"), private_node(tmp_path / "node"):
         pass
 
 
-if PROGRAM.exists():  # a test of the private node has nothing to test where Docker stands in for it
+if PROGRAM.exists():  # there is no private node where the tests use Docker
 
     def test_a_private_node_keeps_its_messages_over_a_stop_and_a_kill(tmp_path: Path) -> None:
-        """Same ports, same virtual hosts, same durable queues; in between nobody answers."""
+        """Ports, virtual hosts and durable queues stay the same. In between the node does not answer."""
         with private_node(tmp_path) as node:
             url = node.server.new_vhost()
             with channel_on(url) as channel:
@@ -146,14 +146,14 @@ if PROGRAM.exists():  # a test of the private node has nothing to test where Doc
                 eventually(lambda: node.server.queues(url)["q"].ready == 2)
 
     def test_a_private_node_leaves_no_process(tmp_path: Path) -> None:
-        """Neither the Erlang machine nor its epmd, which outlives a node that is merely stopped."""
+        """Neither the Erlang machine nor its epmd, which outlives a stopped node."""
         with private_node(tmp_path):
             node = _processes_of(tmp_path)
             assert {"beam.smp", "epmd"} <= {p.name() for p in node}
         eventually(lambda: all(_ended(p) for p in node), seconds=5)
 
     def test_a_private_node_ends_with_a_killed_owner(tmp_path: Path) -> None:
-        """Kill -9 of the tests leaves neither the Erlang machine nor its epmd behind."""
+        """SIGKILL of the tests leaves neither the Erlang machine nor its epmd behind."""
         command = [sys.executable, "-c", OWNER, str(tmp_path)]
         owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         assert owner.stdout is not None

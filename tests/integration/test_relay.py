@@ -1,4 +1,4 @@
-"""What the relay sends arrives, whatever happens to its connection or to another relay."""
+"""The relay's messages arrive despite lost connections and other relays."""
 
 import time
 from collections.abc import Sequence
@@ -28,16 +28,16 @@ WHERE usename = current_user AND datname = current_database() AND pid <> pg_back
 def test_a_mandatory_message_that_reaches_no_queue_is_an_error(
     vhost: str, rabbit: RabbitServer, publisher: Publisher
 ) -> None:
-    """The queue was deleted: the publisher is told, and its outbox keeps the row."""
+    """The queue was deleted. The publisher raises Unroutable."""
     rabbit.call("DELETE", f"queues/{vhost.rpartition('/')[2]}/{physical_name('orders.commands', Kind.CLASSIC)}")
     with pytest.raises(Unroutable):
         publisher.send(encode(account(uuid4()))).result(10)
 
 
-def test_the_relay_keeps_what_could_not_be_sent_and_sends_it_later(
+def test_the_relay_keeps_unsent_rows_and_sends_them_later(
     vhost: str, rabbit: RabbitServer, gateway: ServiceContext, publisher: Publisher
 ) -> None:
-    """Connections are cut again and again while messages flow: all arrive, none is left."""
+    """Connections are cut again and again while messages flow. All arrive, and no row is left."""
     relay = Relay(gateway, publisher, poll=0.1)
     relay.start()
     sent = set()
@@ -55,12 +55,12 @@ def test_the_relay_keeps_what_could_not_be_sent_and_sends_it_later(
 def test_the_relay_goes_on_after_the_database_cut_its_connection(
     gateway: ServiceContext, publisher: Publisher, urls: dict[str, str]
 ) -> None:
-    """Ten times, whatever it was doing then; it is the same relay afterwards, and nothing is left."""
+    """Ten times, at any moment. The same relay goes on, and no row is left."""
     relay = Relay(gateway, publisher, poll=0.001)
     relay.start()
     trading = ServiceContext(
         "gateway", make_engine(urls["gateway"], name="trading")
-    )  # the relay's pool is its own to mend
+    )  # its own pool, because the relay has to repair the other one
     with make_engine(urls["gateway"], name="test").connect() as cutting:
         for _ in range(10):
             send(trading, account(uuid4()))
@@ -73,8 +73,10 @@ def test_the_relay_goes_on_after_the_database_cut_its_connection(
     relay.stop()
 
 
-def test_nothing_goes_ahead_of_its_turn_for_an_outage(gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message before it may wait on the other side of the outage: patience begins when RabbitMQ is back."""
+def test_no_message_goes_ahead_of_its_turn_during_an_outage(
+    gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The predecessor may be held up by the outage, so the wait begins again when RabbitMQ is back."""
 
     class Away:
         session, looks, back = 1, 0, False
@@ -107,8 +109,8 @@ def test_nothing_goes_ahead_of_its_turn_for_an_outage(gateway: ServiceContext, m
     relay.stop()
 
 
-def test_what_is_confirmed_goes_while_more_keeps_coming(gateway: ServiceContext) -> None:
-    """Each commit wakes the relay before it has waited."""
+def test_confirmed_rows_are_deleted_while_more_keep_coming(gateway: ServiceContext) -> None:
+    """Each commit notifies the relay before it has waited."""
 
     class Confirming:
         session, ready = 1, True
@@ -131,10 +133,10 @@ def test_what_is_confirmed_goes_while_more_keeps_coming(gateway: ServiceContext)
     relay.stop()
 
 
-def test_a_relay_is_woken_by_a_commit_of_another_process(gateway: ServiceContext, urls: dict[str, str]) -> None:
-    """The scheduler's: without its notice the row would wait for the poll, which is an hour away here."""
+def test_a_commit_of_another_process_notifies_the_relay(gateway: ServiceContext, urls: dict[str, str]) -> None:
+    """Without the scheduler's notification, the row would wait for the poll, which is an hour away here."""
 
-    class Noting:
+    class Recording:
         session, ready = 1, True
 
         def __init__(self) -> None:
@@ -143,7 +145,7 @@ def test_a_relay_is_woken_by_a_commit_of_another_process(gateway: ServiceContext
         def send_many(self, messages: Sequence[Outgoing], _session: int, _finished: Finished) -> None:
             self.sent += messages
 
-    bus, wake = Noting(), NotificationListener(gateway)
+    bus, wake = Recording(), NotificationListener(gateway)
     relay = Relay(gateway, bus, poll=3600)
     relay.start()
     wake.start()
@@ -160,7 +162,7 @@ def test_a_relay_is_woken_by_a_commit_of_another_process(gateway: ServiceContext
 
 
 def test_of_two_relays_one_sends_and_the_other_takes_over(gateway: ServiceContext, publisher: Publisher) -> None:
-    """The shards' locks go to the second relay when the first is gone; nothing is sent by both."""
+    """The locks of the shards go to the second relay when the first one ends. No row is sent by both."""
     counts = {"first": 0, "second": 0}
 
     class Counting:
@@ -191,7 +193,7 @@ def test_of_two_relays_one_sends_and_the_other_takes_over(gateway: ServiceContex
 
 
 def _drain(url: str, queue: str) -> set[str]:
-    """The accounts that the queue's messages name."""
+    """The accounts in the queue's messages."""
     found = set()
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         channel = connection.channel()

@@ -1,4 +1,4 @@
-"""Two replicas of the real scheduler for a minute; PostgreSQL restarts, and schedulers are killed at bad moments."""
+"""Two replicas of the real scheduler for a minute. PostgreSQL restarts, and schedulers are killed at bad moments."""
 
 import subprocess
 import sys
@@ -22,20 +22,22 @@ from shared.contracts.routing import SERVICES
 from shared.jobs.run_context import Counts, RunContext
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
-from tests.component.run_desk import a_job, working
+from tests.component.job_worker import a_job, job_worker
 from tests.support import eventually, rows, value
 
 SECONDS = 60
 REPLICAS = ("a", "b")
-#: A service's scheduler as each replica runs it, cut down to its tick; its sessions carry the replica's name.
+#: The scheduler of a replica, reduced to its tick. Its sessions carry the replica's name.
 SCHEDULER = """
 import sys
-from shared.bus.unit_of_work import Unit
+from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.engine.tick import Tick, run_scheduler
+from shared.markets import PublishedCalendar
 from shared.storage.engine import make_engine
-run_scheduler([Tick(Unit("orders", make_engine(sys.stdin.readline().strip(), name=sys.argv[1])))])
+context = ServiceContext("orders", make_engine(sys.stdin.readline().strip(), name=sys.argv[1]))
+run_scheduler([Tick(context, PublishedCalendar(context.engine, context.clock))])
 """
-#: While the gate's lock is held, who has written down its runs waits before it can commit.
+#: While the lock of the gate is held, a scheduler that has inserted its runs cannot commit.
 GATE = """
 CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -52,7 +54,7 @@ SLOTS = "SELECT scheduled_for, outcome, attempt FROM jobs.job_runs WHERE job = :
 
 
 class Replicas:
-    """A scheduler process each; one that was killed is started again, as an orchestrator would."""
+    """A scheduler process for each replica. A killed one is started again, as an orchestrator does."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -67,7 +69,7 @@ class Replicas:
         return process
 
     def kill(self, name: str) -> None:
-        """SIGKILL, and another in its place."""
+        """Send SIGKILL, and start another process in its place."""
         self.processes[name].kill()
         self.processes[name].wait()
         self.processes[name] = self._start(name)
@@ -80,7 +82,7 @@ class Replicas:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[PostgresCluster, dict[str, str], Engine]]:
-    """A PostgreSQL that this test may stop, its services' URLs, and a superuser in it."""
+    """A PostgreSQL that this test may stop, the services' URLs, and a superuser's engine."""
     postgres = PostgresCluster(tmp_path / "postgres", max_connections=60)
     with postgres as url:
         urls = service_urls(url)
@@ -104,7 +106,7 @@ def replicas(url: str) -> Iterator[Replicas]:
 
 @contextmanager
 def beating(at_work: Any) -> Iterator[None]:
-    """The worker's pulse on its own thread, as a worker process has it."""
+    """The worker's heartbeat on its own thread, as in a worker process."""
     at_work.heartbeat.start()
     try:
         yield
@@ -113,10 +115,10 @@ def beating(at_work: Any) -> Iterator[None]:
 
 
 @pytest.mark.timeout(240)
-def test_no_slot_is_missed_or_doubled_whatever_happens_to_the_schedulers(
+def test_no_slot_is_missed_or_doubled_when_schedulers_are_killed(
     cluster: tuple[PostgresCluster, dict[str, str], Engine],
 ) -> None:
-    """Killed between claim and commit, right after a commit, and anywhere; and PostgreSQL restarted in between."""
+    """They are killed between claim and commit, right after a commit and at any time, and PostgreSQL restarts."""
     postgres, urls, admin = cluster
     orders = ServiceContext("orders", make_engine(urls["orders"], name="orders"))
     ran: Counter[tuple[int, datetime | None]] = Counter()
@@ -124,7 +126,7 @@ def test_no_slot_is_missed_or_doubled_whatever_happens_to_the_schedulers(
         a_job(_counting(ran, every), f"every_{every}s", schedule=f"{every}s", misfire="run_all", misfire_window="5m")
         for every in (1, 2, 5)
     ]
-    with working(orders, *jobs) as at_work, beating(at_work), replicas(urls["orders"]) as running:
+    with job_worker(orders, *jobs) as at_work, beating(at_work), replicas(urls["orders"]) as running:
         ends = time.monotonic() + SECONDS
         eventually(lambda: _slots(orders, "every_1s"), seconds=30, what="the first slot")
         _kill_between_claim_and_commit(running, admin)
@@ -159,7 +161,7 @@ def _counting(ran: Counter[tuple[int, datetime | None]], every: int) -> Any:
 
 
 def _kill_between_claim_and_commit(running: Replicas, admin: Engine) -> None:
-    """Who has claimed a slot and cannot commit yet is killed; the slot is claimed by the other."""
+    """Kill the scheduler that has claimed a slot and cannot commit yet. The other one claims the slot."""
     with admin.begin() as connection:
         connection.exec_driver_sql(GATE)
     with admin.connect() as gate:
@@ -172,7 +174,7 @@ def _kill_between_claim_and_commit(running: Replicas, admin: Engine) -> None:
 
 
 def _kill_after_commit(running: Replicas, orders: ServiceContext) -> None:
-    """Both are killed as soon as a new slot is committed: its message is in the outbox, and goes out."""
+    """Kill both as soon as a new slot is committed. Its message is in the outbox and is sent."""
     before = _slots(orders, "every_1s")
     eventually(lambda: _slots(orders, "every_1s") > before, seconds=20, what="another slot")
     for name in REPLICAS:
@@ -187,7 +189,7 @@ def _slots(orders: ServiceContext, job: str) -> int:
 
 
 def _all_ended(orders: ServiceContext) -> bool:
-    """With the schedulers gone nothing new comes; what waits for its turn is sent on by the run before it."""
+    """True once every run has ended. With the schedulers gone, no new run comes."""
     return bool(value(orders.engine, "SELECT count(*) = 0 FROM jobs.job_runs WHERE state <> 'finished'"))
 
 

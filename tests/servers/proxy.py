@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a server, which cuts connections and turns new ones away."""
+"""A TCP proxy between a client and a server, which cuts connections and refuses new ones."""
 
 import contextlib
 import socket
@@ -11,7 +11,7 @@ CHUNK_BYTES = 65536
 
 
 class Proxy:
-    """Forwards to ``address``. All methods may be called from any thread."""
+    """A proxy that forwards to ``address``. All methods may be called from any thread."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self._address = address
@@ -25,7 +25,7 @@ class Proxy:
         self._thread.start()
 
     def through(self, url: str) -> str:
-        """The URL, leading through this proxy."""
+        """The same URL with the address of this proxy."""
         parts = urlsplit(url)
         user, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{user}{at}127.0.0.1:{self.port}"))
@@ -36,14 +36,14 @@ class Proxy:
             return len(self._open) // 2
 
     def cut(self) -> None:
-        """End every connection at once, without a word."""
+        """Close every connection at once."""
         with self._lock:
             ending, self._open = self._open, set()
         for each in ending:
             _end(each)
 
     def refuse(self) -> None:
-        """Like a server that is down: end what is open, and whatever comes."""
+        """Behave like a server that is down: close all connections and refuse new ones."""
         with self._lock:
             self._refusing = True
         self.cut()
@@ -104,7 +104,7 @@ def _end(each: socket.socket) -> None:
 
 @contextmanager
 def proxy_to(url: str) -> Iterator[Proxy]:
-    """A proxy before the server that the URL names."""
+    """A proxy in front of the server that the URL names."""
     parts = urlsplit(url)
     proxy = Proxy((parts.hostname or "127.0.0.1", parts.port or 5672))
     try:

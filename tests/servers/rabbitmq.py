@@ -1,4 +1,4 @@
-"""A RabbitMQ for tests: virtual hosts on demand, queue depths, cut connections; and a private node of its own."""
+"""A RabbitMQ for tests: virtual hosts on demand, queue depths, cut connections, and a private node."""
 
 import contextlib
 import os
@@ -29,14 +29,14 @@ from shared.contracts.routing import SERVICES
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 CONTROL = PROGRAM.with_name("rabbitmqctl")
 START_SECONDS = 60.0
-#: How a node runs out of memory or of disk, and how it has enough again, as arguments of ``PrivateNode.control``.
+#: The beginning and the end of an alarm of memory and of disk, as arguments of ``PrivateNode.control``.
 ALARMS = {
     "memory": (("set_vm_memory_high_watermark", "0"), ("set_vm_memory_high_watermark", "0.4")),
     "disk": (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "50MB")),
 }
 STOP_SECONDS = 20.0
-#: For RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: queues are counted every quarter of a second, and the management API
-#: takes note of their consumers every second; both is 5 seconds otherwise.
+#: For RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: messages are counted every quarter of a second, and consumers every second.
+#: By default both are counted every 5 seconds.
 FRESH_STATISTICS = (
     "-rabbit collect_statistics_interval 250 -rabbit quorum_tick_interval 250 -rabbitmq_management_agent"
     " sample_retention_policies [{global,[{60,1}]},{basic,[{60,1}]},{detailed,[{60,1}]}]"
@@ -44,12 +44,12 @@ FRESH_STATISTICS = (
 
 
 class NodeFailed(RuntimeError):
-    """The private RabbitMQ node did not start; the message has the end of its log."""
+    """The private RabbitMQ node did not start. The message has the end of its log."""
 
 
 @dataclass(frozen=True)
 class QueueDepth:
-    """Messages that wait, messages that were delivered but not acknowledged, and consumers."""
+    """The numbers of waiting messages, of unacknowledged messages and of consumers."""
 
     ready: int
     unacked: int
@@ -58,7 +58,7 @@ class QueueDepth:
 
 @dataclass(frozen=True)
 class RabbitServer:
-    """``url`` without a virtual host; ``management_url`` of its HTTP API; both with user and password."""
+    """A server at ``url``, without a virtual host, and its HTTP API. Both URLs have user and password."""
 
     url: str
     management_url: str
@@ -79,7 +79,7 @@ class RabbitServer:
         return url
 
     def new_users(self, url: str) -> dict[str, str]:
-        """Make a user with a password of its own for each service; the URLs with which they connect."""
+        """Make a user with a password of its own for each service; the URLs with which they connect, by service."""
         server = urlsplit(url)
         urls = {}
         for service in SERVICES:
@@ -92,9 +92,9 @@ class RabbitServer:
         self.call("DELETE", f"vhosts/{vhost_of(url)}")
 
     def queues(self, url: str) -> dict[str, QueueDepth]:
-        """The queues of the URL's virtual host, by the names that the services use.
+        """The depths of the virtual host's queues, by logical name.
 
-        Of a server that we started, messages are as of a quarter of a second ago, consumers of a second ago.
+        On a server that the tests started, messages are counted every quarter of a second, and consumers every second.
         """
         vhost = vhost_of(url)
         totals = self.call("GET", f"queues/{vhost}?disable_stats=true&enable_queue_totals=true")
@@ -110,12 +110,12 @@ class RabbitServer:
         """Cut every connection of the virtual host, as a network would; the number of them."""
         listed = self.call("GET", f"vhosts/{vhost_of(url)}/connections")
         for connection in listed:
-            with contextlib.suppress(ManagementRefused):  # it has gone by itself
+            with contextlib.suppress(ManagementRefused):  # it was closed meanwhile
                 self.call("DELETE", f"connections/{quote(connection['name'], safe='')}")
         return len(listed)
 
     def answers(self) -> bool:
-        """Whether the server takes AMQP connections and calls of the management API."""
+        """True where the server takes AMQP connections and calls of the management API."""
         address = urlsplit(self.url)
         try:  # a plain socket first: pika leaves those of refused connections to the garbage collector
             socket.create_connection((address.hostname or "", address.port or 5672), timeout=1).close()
@@ -126,7 +126,7 @@ class RabbitServer:
         return True
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """One call of the management API."""
+        """Make one call of the management API."""
         return Management(self.management_url).call(method, path, body)
 
 
@@ -148,7 +148,7 @@ class PrivateNode:
         self._epmd: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the node and return when it takes connections."""
+        """Start the node, and return when it takes connections. Raises NodeFailed."""
         if not PROGRAM.exists():
             raise NodeFailed(f"{PROGRAM} is missing: install rabbitmq-server (apt-get install rabbitmq-server)")
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ class PrivateNode:
             "disk_free_limit.absolute = 50MB\n"
         )
         (self.folder / "plugins").write_text("[rabbitmq_management].\n")
-        # Erlang's port mapper first: one that the node starts by itself would outlive it.
+        # Start Erlang's port mapper first: one that the node starts itself would outlive the node.
         self._epmd = self._launch("epmd", "-port", str(self.epmd), "-address", "127.0.0.1")
         self._process = self._launch(str(PROGRAM))
         self._wait()
@@ -171,7 +171,7 @@ class PrivateNode:
             )
 
     def environment(self) -> dict[str, str]:
-        """What makes every file and port of the node its own."""
+        """The environment that gives the node files and ports of its own."""
         home = str(self.folder)
         return {
             "PATH": os.environ["PATH"],
@@ -193,7 +193,7 @@ class PrivateNode:
         }
 
     def control(self, *arguments: str) -> str:
-        """What ``rabbitmqctl`` says to these arguments; raises NodeFailed where it refuses."""
+        """Run ``rabbitmqctl``; its output. Raises NodeFailed where it fails."""
         done = subprocess.run(
             [CONTROL, "--quiet", *arguments], env=self.environment(), capture_output=True, text=True, check=False
         )
@@ -202,7 +202,7 @@ class PrivateNode:
         return done.stdout
 
     def stop(self) -> None:
-        """Shut the node down, with its epmd; the data stays."""
+        """Shut the node and its epmd down. The data stays."""
         if self._process is not None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -210,7 +210,7 @@ class PrivateNode:
         self.kill()
 
     def kill(self) -> None:
-        """End the node as a power cut would, with its epmd; a node that has ended stays so."""
+        """End the node and its epmd as a power cut would. Does nothing to a node that has ended."""
         for process in (self._process, self._epmd):
             if process is not None and process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # the node is a script and the Erlang machine below it
@@ -238,6 +238,6 @@ def private_node(folder: Path) -> Iterator[PrivateNode]:
 
 
 def _dying_with_us() -> list[str]:
-    """Where the system can: the node ends with the tests, however they end."""
+    """The prefix of a command that ends with the tests, however they end, where the system supports it."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []

@@ -24,7 +24,7 @@ Hours = tuple[tuple[Phase, str, str], ...]
 
 
 def new_york() -> Market:
-    """2026 and the first days of 2027."""
+    """The trading days of 2026 and the first days of 2027."""
     closed = {
         *((2026, 1, 1), (2026, 1, 19), (2026, 2, 16), (2026, 4, 3), (2026, 5, 25), (2026, 6, 19), (2026, 7, 3)),
         *((2026, 9, 7), (2026, 11, 26), (2026, 12, 25), (2027, 1, 1)),
@@ -41,13 +41,13 @@ def london() -> Market:
 
 
 def tokyo() -> Market:
-    """November 2026 to the middle of January 2027 have their holidays here; the months before are without."""
+    """The trading days with holidays from November 2026 to the middle of January 2027, and earlier months without."""
     closed = {(2026, 11, 3), (2026, 11, 23), (2026, 12, 31), (2027, 1, 1), (2027, 1, 11)}
     return _market("XTKS", "Asia/Tokyo", TOKYO_DAY, closed, set(), ())
 
 
 def at(market: Market, text: str) -> datetime:
-    """``2026-11-27 13:00`` by the market's clock, in UTC."""
+    """Convert ``2026-11-27 13:00`` by the market's clock to UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=market.zone).astimezone(UTC)
 
 

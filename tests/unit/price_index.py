@@ -1,4 +1,4 @@
-"""The index of resting orders in Python: what the store asks of it in SQL, for tests that compare the two."""
+"""The index of resting orders in Python, equal to the store's SQL, for tests that compare the two."""
 
 from dataclasses import replace
 from decimal import Decimal
@@ -10,7 +10,7 @@ from shared.exchange.order import Order
 
 
 def concerned(order: Order, price: Price, *, on_bar: bool) -> bool:
-    """What ``_CONCERNED`` asks: the index with the extreme price, then the one that counts, or the trail."""
+    """The condition of ``_CONCERNED``: the index by the extreme price, then the price that counts, or the trail."""
     trigger_direction, trigger_price = price_trigger(order)
     below = trigger_direction is TriggerDirection.BELOW
     counts = _counts(order, price, below=below)
@@ -23,7 +23,7 @@ def concerned(order: Order, price: Price, *, on_bar: bool) -> bool:
 
 
 def followed(order: Order, price: Price, *, on_bar: bool) -> Order:
-    """What ``_FOLLOW`` does to the trailing stops that have a best price: they keep the best so far."""
+    """The effect of ``_FOLLOW`` on trailing stops that have a best price: they keep the best so far."""
     if not _trails(order) or order.hwm is None:
         return order
     in_bar = _in_bar(order, price, on_bar=on_bar)

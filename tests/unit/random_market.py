@@ -1,4 +1,4 @@
-"""Random markets: what people and prices do, drawn by a seed. ``trading_desk`` obeys them."""
+"""Random markets, drawn by a seed: the steps of traders and prices. ``in_memory_exchange`` takes them."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,9 +15,9 @@ from shared.money import CENT
 from tests.unit.trading_examples import MARGIN
 
 SYMBOLS = ("AAPL", "IBM", "SAP")
-#: The currency of each, where it is not that of the accounts.
+#: The currency of the symbols that are not in the accounts' currency.
 ABROAD = {"SAP": "EUR"}
-#: Ids are the senders': the same one may come from two accounts, for orders of their own.
+#: Senders choose the ids, so two accounts may use the same one.
 OWNERS = tuple(UUID(int=100 + number) for number in range(5))
 BAR, SHARE = {"fills_on": "bar"}, {"participation": "0.5"}
 PER_SHARE = {"kind": "per_share", "rate": "0.01", "minimum": "1"}
@@ -55,21 +55,21 @@ class Submit:
 
 @dataclass(frozen=True)
 class Quotes:
-    """(quote, what else is known of it): sizes, volume, and how long before it its bar began, in seconds."""
+    """Pairs of a quote and its other fields: sizes, volume, and the age of its bar at the previous update."""
 
     each: tuple[tuple[str, dict[str, Any]], ...]
 
 
 @dataclass(frozen=True)
 class Rated:
-    """What a euro is bought and sold at, and worth; None where it goes stale."""
+    """The euro's ask, bid and last rate, or None where it becomes stale."""
 
     sides: tuple[Decimal, Decimal, Decimal] | None
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The same prices once more."""
+    """The same prices again."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Replace:
 
 @dataclass(frozen=True)
 class Close:
-    """The session is over."""
+    """The end of the session."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ Step = Submit | Quotes | Rated | Sweep | Cancel | Replace | Close | Transfer
 
 
 def market_of(seed: int, length: int) -> list[Step]:
-    """The same steps for the same seed; a shorter market is the beginning of a longer one."""
+    """The steps for a seed. A shorter market is the beginning of a longer one."""
     random = Random(seed)
     return [_step(random) for _ in range(length)]
 
@@ -122,14 +122,14 @@ def _step(random: Random) -> Step:
 
 
 def _sides(random: Random) -> tuple[Decimal, Decimal, Decimal]:
-    """Around 1.1 with a spread, to the twelfth decimal; now and then it jumps."""
+    """The sides around 1.1 with a spread, to the twelfth decimal. Now and then they jump."""
     last = random.randint(10**12, 12 * 10**11) * Decimal("1E-12") * random.choice([1] * 9 + [2])
     half = random.randint(0, 10**10) * Decimal("1E-12")
     return last + half, last - half, last
 
 
 def terms_of(random: Random) -> str:
-    """In the words of ``trading_examples``; sells are smaller, so that more of them find the shares they need."""
+    """An order in the words of ``trading_examples``. Sells are smaller, so that more of them find their shares."""
     side, symbol = random.choice(list(Side)), random.choice(SYMBOLS)
     if random.random() < 0.08:
         return f"{side} ${random.randint(100, 300_000) * CENT} {symbol} market"
@@ -165,7 +165,7 @@ def _whole(random: Random, side: Side) -> str:
 
 
 def changes_of(random: Random) -> dict[str, Any]:
-    """What may not fit the order, too."""
+    """Changes to an order, which may not fit it."""
     changes: dict[str, Any] = {
         "qty": Decimal(random.randint(1, 40)),
         "limit_price": level_of(random),
@@ -193,12 +193,12 @@ def quote_of(random: Random, symbol: str) -> tuple[str, dict[str, Any]]:
 
 
 def level_of(random: Random) -> Decimal:
-    """Around a hundred; now and then the market jumps, further than what was reserved for it."""
+    """A price around a hundred. Now and then the market jumps further than the allowance."""
     away = 300 if random.random() < 0.95 else 2_000
     return random.randint(10_000 - away, 10_000 + away) * CENT
 
 
-#: Drawn by a seed and not step by step: long markets, in which accounts trade often and run out of cash.
+#: Long markets drawn by a seed, in which accounts trade often and run out of cash.
 markets = st.builds(market_of, st.integers(min_value=0, max_value=2**32), st.integers(min_value=40, max_value=150))
 starts = st.fixed_dictionaries(
     {owner: st.integers(min_value=100_000, max_value=1_000_000).map(lambda whole: whole * CENT) for owner in OWNERS}

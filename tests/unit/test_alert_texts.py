@@ -1,4 +1,4 @@
-"""What alerts and notices say, and whom a notice is for."""
+"""The texts of alerts and notifications, and the channels that get a notification."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,11 +7,11 @@ import pytest
 
 from services.gateway.alerts import alert as words
 from services.gateway.alerts.alert import Alert
-from services.gateway.alerts.notice import MOST_SINGLE, Notice, texts
+from services.gateway.alerts.notification import MOST_SINGLE, Notification, messages
 
 NOW = datetime(2026, 3, 2, 14, 30, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-NOTICE = Notice(7, "slot_late", "revalue", "warning", "Job revalue is late.", NOW, None, frozenset(), 1)
+NOTIFICATION = Notification(7, "slot_late", "revalue", "warning", "Job revalue is late.", NOW, None, frozenset(), 1)
 BOTH = ["1 Slack", "2 E-Mail"]
 
 ALERTS = [
@@ -40,58 +40,62 @@ ALERTS = [
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.kind)
 def test_an_alert_is_one_sentence(alert: Alert) -> None:
-    """It names its subject or its service, and ends with what to do."""
+    """It names its subject or its service, and ends with the remedy."""
     assert alert.message.endswith(".")
     assert ". " not in alert.message
     assert "None" not in alert.message
     assert alert.subject in alert.message or str(alert.facts["service"]) in alert.message
 
 
-def test_of_a_traceback_the_last_line_is_told() -> None:
-    """Shortened; the rest is in the run's own row."""
+def test_an_alert_shows_the_last_line_of_a_traceback() -> None:
+    """The line is shortened. The run has the whole traceback."""
     assert words.last_line("Traceback\n  File x\nValueError: " + "y" * 500) == ("ValueError: " + "y" * 500)[:200]
-    assert words.last_line(" \n") == "no error was kept"
+    assert words.last_line(" \n") == "no error was recorded"
 
 
 @pytest.mark.parametrize(
     ("length", "text"), [(60, "1 minute"), (90, "90 seconds"), (7200, "2 hours"), (86400, "1 day"), (1, "1 second")]
 )
-def test_a_span_is_told_in_its_largest_unit(length: int, text: str) -> None:
-    """As long as none is left over."""
+def test_a_duration_is_shown_in_its_largest_unit(length: int, text: str) -> None:
+    """The unit must divide the duration."""
     assert words.span(timedelta(seconds=length)) == text
 
 
-def test_a_notice_names_its_alert_and_when_it_stood() -> None:
-    """By the number a receiver knows a repeat."""
-    (opened,) = texts([NOTICE])
+def test_a_message_names_its_alert_and_when_it_stood() -> None:
+    """The alert's id shows a receiver that a message is repeated."""
+    (opened,) = messages([NOTIFICATION])
     assert opened.title == "PaperProfit warning: slot late: revalue"
     assert opened.body == "Job revalue is late.\n\nAlert 7, opened at 2026-03-02 14:30:05 UTC."
-    (over,) = texts([replace(NOTICE, resolved_at=NOW + MINUTE)])
-    assert over.title == "PaperProfit resolved: slot late: revalue"
-    assert over.body.endswith("opened at 2026-03-02 14:30:05 UTC, over at 2026-03-02 14:31:05 UTC.")
+    (resolved,) = messages([replace(NOTIFICATION, resolved_at=NOW + MINUTE)])
+    assert resolved.title == "PaperProfit resolved: slot late: revalue"
+    assert resolved.body.endswith("opened at 2026-03-02 14:30:05 UTC, resolved at 2026-03-02 14:31:05 UTC.")
 
 
-def test_a_digest_is_as_urgent_as_the_worst_of_it() -> None:
-    """Of nothing but ends it is good news."""
-    ends = [replace(NOTICE, id=number, resolved_at=NOW) for number in range(MOST_SINGLE + 1)]
-    assert [(text.mood, text.title) for text in texts(ends)] == [("resolved", "PaperProfit: 11 over")]
-    (mixed,) = texts([*ends, replace(NOTICE, severity="critical"), NOTICE])
-    assert (mixed.mood, mixed.title, len(mixed.notices)) == ("critical", "PaperProfit: 2 alerts, 11 over", 13)
+def test_a_digest_is_as_urgent_as_its_most_urgent_alert() -> None:
+    """A digest of resolutions alone is good news."""
+    resolved = [replace(NOTIFICATION, id=number, resolved_at=NOW) for number in range(MOST_SINGLE + 1)]
+    assert [(each.status, each.title) for each in messages(resolved)] == [("resolved", "PaperProfit: 11 resolved")]
+    (mixed,) = messages([*resolved, replace(NOTIFICATION, severity="critical"), NOTIFICATION])
+    assert (mixed.status, mixed.title, len(mixed.notifications)) == (
+        "critical",
+        "PaperProfit: 2 alerts, 11 resolved",
+        13,
+    )
 
 
-def test_a_notice_is_for_those_who_do_not_know_yet() -> None:
-    """Of an alert that stands: all who were not told. Of its end: those who were, and, where they are gone, all."""
-    known = replace(NOTICE, told=frozenset({"1 Slack"}))
-    over = replace(known, resolved_at=NOW)
-    assert NOTICE.pending(BOTH) == {"1 Slack", "2 E-Mail"}
+def test_a_notification_goes_to_the_channels_that_do_not_know_yet() -> None:
+    """An alert goes to all that do not have it, its resolution to those that have it, or to all if they are gone."""
+    known = replace(NOTIFICATION, sent_to=frozenset({"1 Slack"}))
+    resolved = replace(known, resolved_at=NOW)
+    assert NOTIFICATION.pending(BOTH) == {"1 Slack", "2 E-Mail"}
     assert known.pending(BOTH) == {"2 E-Mail"}
-    assert over.pending(BOTH) == {"1 Slack"}
-    assert replace(over, told=frozenset({"9 Gotify"})).pending(BOTH) == {"1 Slack", "2 E-Mail"}
+    assert resolved.pending(BOTH) == {"1 Slack"}
+    assert replace(resolved, sent_to=frozenset({"9 Gotify"})).pending(BOTH) == {"1 Slack", "2 E-Mail"}
 
 
-def test_who_was_told_is_remembered_until_he_was_told_the_end() -> None:
-    """So that neither is repeated."""
-    assert NOTICE.told_after(BOTH, {"1 Slack"}) == {"1 Slack"}
-    over = replace(NOTICE, told=frozenset(BOTH), resolved_at=NOW)
-    assert over.told_after(BOTH, {"1 Slack"}) == {"2 E-Mail"}
-    assert over.told_after(BOTH, set(BOTH)) == frozenset()
+def test_a_channel_is_remembered_until_it_got_the_resolution() -> None:
+    """Neither message is repeated."""
+    assert NOTIFICATION.sent_to_after(BOTH, {"1 Slack"}) == {"1 Slack"}
+    resolved = replace(NOTIFICATION, sent_to=frozenset(BOTH), resolved_at=NOW)
+    assert resolved.sent_to_after(BOTH, {"1 Slack"}) == {"2 E-Mail"}
+    assert resolved.sent_to_after(BOTH, set(BOTH)) == frozenset()

@@ -1,4 +1,4 @@
-"""The AsyncAPI document says what the routing table and the models say, and what is sent obeys it."""
+"""The AsyncAPI document agrees with the routing table and the models, and every sent message agrees with it."""
 
 import json
 import re
@@ -35,7 +35,7 @@ every_message = pytest.mark.parametrize("message", EXAMPLES.values(), ids=lambda
 
 
 def resolved(reference: str) -> Any:
-    """What a ``#/…`` reference of the document points at; KeyError if nothing."""
+    """The target of a ``#/…`` reference in the document. Raises KeyError where there is none."""
     found: Any = DOCUMENT
     for name in reference.removeprefix("#/").split("/"):
         found = found[name]
@@ -53,7 +53,7 @@ def references(node: Any) -> Iterator[str]:
 
 
 def faults(value: Any, schema: Json, at: str = "$") -> list[str]:
-    """Where the value does not obey the schema; a keyword that is not known here is a fault too."""
+    """The places where the value breaks the schema. An unknown keyword is a fault too."""
     return [
         fault
         for keyword, wanted in schema.items()
@@ -117,13 +117,13 @@ def names_in(operation: Json) -> set[str]:
 
 
 def test_the_committed_document_is_current() -> None:
-    """Whoever changes a message or the table also changes what outsiders read."""
+    """A change of a message or the table must change the document too."""
     committed = ROOT / "docs" / "asyncapi.json"
     assert committed.read_text(encoding="utf-8") == text(), "docs/asyncapi.json is out of date: run make docs"
 
 
 def test_its_version_and_licence_are_the_projects() -> None:
-    """They stand in pyproject.toml, which an image does not carry."""
+    """They stand in pyproject.toml, which an image does not contain."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert (project["version"], project["license"]) == (VERSION, LICENSE)
 
@@ -134,7 +134,7 @@ def test_it_names_the_size_limit_of_the_bus() -> None:
 
 
 def test_every_message_stands_in_it_once_with_its_version() -> None:
-    """Under the name that the envelope carries."""
+    """It stands under the name that the envelope carries."""
     described = Counter(
         (message["title"], message["x-version"]) for message in DOCUMENT["components"]["messages"].values()
     )
@@ -143,7 +143,7 @@ def test_every_message_stands_in_it_once_with_its_version() -> None:
 
 
 def test_every_reference_resolves() -> None:
-    """A dangling one would leave an outsider without the schema."""
+    """A reader could not find the schema of a dangling reference."""
     found = set(references(DOCUMENT))
     assert len(found) > len(PUBLISHERS)
     for reference in found:
@@ -151,13 +151,13 @@ def test_every_reference_resolves() -> None:
 
 
 def test_an_operation_names_messages_of_its_own_channel() -> None:
-    """AsyncAPI asks for it: a message of another channel would be unreachable."""
+    """AsyncAPI requires it: a message of another channel would be unreachable."""
     for operation in DOCUMENT["operations"].values():
         assert names_in(operation) <= set(resolved(operation["channel"]["$ref"])["messages"])
 
 
 def test_publishers_are_those_of_the_table() -> None:
-    """Each may send its message on every channel of it, and no one else may."""
+    """Each may send its message on all its channels, and no other service may."""
     stated = {(op["x-service"], name) for op in operations("send") for name in names_in(op)}
     assert stated == {(service, message.wire_name()) for message, all_ in PUBLISHERS.items() for service in all_}
     addressed = {(channel_name(op), op["x-service"]) for op in operations("send") if "RunJob.v1" in names_in(op)}
@@ -196,7 +196,7 @@ def test_a_message_is_sent_where_its_channel_says(message: Message) -> None:
 
 
 def test_a_command_to_any_service_has_a_channel_for_each() -> None:
-    """Its routing key begins with the service that shall obey."""
+    """Its routing key begins with the receiving service."""
     for message in (message for message in PUBLISHERS if issubclass(message, ToService)):
         carrying = {
             name
@@ -207,14 +207,14 @@ def test_a_command_to_any_service_has_a_channel_for_each() -> None:
 
 
 @every_message
-def test_what_is_sent_obeys_its_schema(message: Message) -> None:
-    """Envelope and body, with every number and time as it is on the wire."""
+def test_a_sent_message_obeys_its_schema(message: Message) -> None:
+    """Envelope and body do, with every number and time in wire format."""
     assert faults(sent(message), payload_of(type(message))) == []
 
 
 @every_message
-def test_a_body_without_a_required_field_does_not_obey(message: Message) -> None:
-    """The schema asks for exactly the fields that the model asks for."""
+def test_a_body_without_a_required_field_breaks_the_schema(message: Message) -> None:
+    """The schema requires exactly the fields that the model requires."""
     model = type(message)
     required = {name for name, field in model.model_fields.items() if field.is_required()}
     assert required
@@ -227,14 +227,14 @@ def test_a_body_without_a_required_field_does_not_obey(message: Message) -> None
 @pytest.mark.parametrize(
     ("field", "value"), [("qty", 1.5), ("qty", "many"), ("side", "hold"), ("symbol", "aapl"), ("order_id", None)]
 )
-def test_a_wrong_field_does_not_obey(field: str, value: object) -> None:
-    """So an outsider finds it before the dead letters do."""
+def test_a_wrong_field_breaks_the_schema(field: str, value: object) -> None:
+    """The sender of another program finds it before it becomes a dead letter."""
     envelope = sent(EXAMPLES[SubmitOrder])
     envelope["kwargs"][field] = value
     assert faults(envelope, payload_of(SubmitOrder))
 
 
-def test_an_envelope_of_another_message_does_not_obey() -> None:
+def test_an_envelope_of_another_message_breaks_the_schema() -> None:
     """``actor_name`` is fixed for each message, and no field of the envelope may be missing."""
     envelope = sent(EXAMPLES[OrderAccepted])
     assert faults({**envelope, "actor_name": "OrderAccepted.v2"}, payload_of(OrderAccepted))
@@ -242,8 +242,8 @@ def test_an_envelope_of_another_message_does_not_obey() -> None:
         assert faults({k: v for k, v in envelope.items() if k != name}, payload_of(OrderAccepted)), name
 
 
-def test_bounds_of_decimals_are_told_in_words() -> None:
-    """JSON Schema cannot bound a number in a string, and pydantic's own words for it mean nothing to others."""
+def test_bounds_of_decimals_are_described_in_words() -> None:
+    """JSON Schema has no bounds for a number in a string, and pydantic's own keywords are unknown to others."""
     order = DOCUMENT["components"]["schemas"]["SubmitOrder"]["properties"]
     cash = DOCUMENT["components"]["schemas"]["OpenAccount"]["properties"]["cash"]
     assert cash["description"] == "A decimal number, at least 0."

@@ -1,4 +1,4 @@
-"""What the orders of an auction get in it: one price for all, the better ones first, and nothing left afterwards."""
+"""The fills of an auction: one price for all, better orders first, and nothing left open afterwards."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,31 +13,32 @@ from hypothesis import strategies as st
 
 from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from shared.contracts.orders import OrderStatus
-from shared.exchange.acceptance.risk_checks import Refusal
-from shared.exchange.matching.auctions import settle_auction
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.auctions import execute_auction
 from shared.exchange.matching.book import Book, Canceled, Execution
 from shared.exchange.matching.execution import execute
-from shared.exchange.matching.matching import MarketRules, Stage
+from shared.exchange.matching.matching import Stage
 from shared.exchange.order import Order
+from shared.exchange.refusal import Refusal
 from shared.money import ZERO
-from tests.unit.settling import book_of, settled
+from tests.unit.execution_examples import book_of, executed
 from tests.unit.trading_examples import ACCEPTED, ACCOUNT, account, facts, order, quote
 
 HELD_AT = ACCEPTED + timedelta(minutes=5)
 
 
 def held(price: str, **fields: Any) -> OfficialPricePublished:
-    """The opening auction of AAPL, of whose volume nothing is known unless told."""
+    """The opening auction of AAPL. Its volume is unknown by default."""
     given = {"symbol": "AAPL", "kind": AuctionKind.OPEN, "day": date(2026, 11, 23), "held_at": HELD_AT}
     return OfficialPricePublished(**{**given, "price": price, "sequence": 7, "provider": "test", **fields})
 
 
 def auctioned(orders: Sequence[Order], book: Book, price: str, **fields: Any) -> Execution:
-    return settle_auction(orders, held(price, **fields), book, HELD_AT + timedelta(seconds=1))
+    return execute_auction(orders, held(price, **fields), book, HELD_AT + timedelta(seconds=1))
 
 
 def outcome(text: str, price: str, **fields: Any) -> str:
-    """What became of one order: its fill's price, or why it has none."""
+    """The price of the order's fill, or the reason why it has none."""
     (found,) = auctioned([order(text, **fields)], book_of("100000", "100 for 10000"), price).outcomes
     what = found[1]
     return what.reason if isinstance(what, Canceled | Refusal) else str(what.price)
@@ -56,12 +57,12 @@ def outcome(text: str, price: str, **fields: Any) -> str:
     ],
 )
 def test_all_trade_at_the_official_price_or_not_at_all(text: str, price: str, expected: str) -> None:
-    """No half spread for orders at the market; a limit that it does not lie within ends its order."""
+    """Market orders pay no half spread. A limit order whose limit excludes the price ends."""
     assert outcome(text, price) == expected
 
 
-def test_no_slippage_and_the_usual_commission() -> None:
-    """The official price is what others got too; the broker is paid as ever."""
+def test_an_auction_has_no_slippage_and_the_usual_commission() -> None:
+    """All others got the official price as well, and the broker is paid as always."""
     costs = {"slippage": {"kind": "fixed", "rate": "50"}, "commission": {"kind": "per_share", "rate": "0.01"}}
     book = book_of("100000", fills=costs)
     (fill,) = auctioned([order("buy 10 AAPL market opg")], book, "100").fills
@@ -69,8 +70,8 @@ def test_no_slippage_and_the_usual_commission() -> None:
     assert book.accounts[ACCOUNT].cash == Decimal("98999.90")
 
 
-def test_a_fill_names_the_price_that_it_happened_at() -> None:
-    """A bar of the one price, at the time of the trade, which is newer than the order."""
+def test_a_fill_carries_the_price_of_its_auction() -> None:
+    """The price is a bar of one price at the time of the trade, newer than the order."""
     (fill,) = auctioned([order("buy 10 AAPL market opg")], book_of("100000"), "100").fills
     named = fill.quote
     assert {named.last, named.open, named.high, named.low} == {Decimal(100)}
@@ -79,27 +80,27 @@ def test_a_fill_names_the_price_that_it_happened_at() -> None:
 
 
 @pytest.mark.parametrize(("late", "expected"), [(-1, "100"), (0, "opg"), (1, "opg")])
-def test_an_order_must_have_reached_the_market_before(late: int, expected: str) -> None:
-    """A slow line, or an auction that was held early."""
+def test_an_order_must_reach_the_market_before_the_auction(late: int, expected: str) -> None:
+    """The account is slow, or the auction was held early."""
     assert outcome("buy 10 AAPL market opg", "100", active_at=HELD_AT + timedelta(seconds=late)) == expected
 
 
 def numbered(*texts: str, each: timedelta = timedelta(seconds=1)) -> list[Order]:
-    """One order after the other."""
+    """The orders of these texts, numbered from 1."""
     return [order(text, number, accepted_at=ACCEPTED + each * number) for number, text in enumerate(texts, start=1)]
 
 
 @pytest.mark.parametrize(
     ("texts", "filled"),
     [
-        # fifty of a hundred may be taken: the market first, then the better limit, then the earlier order
+        # fifty of a hundred are available: to market orders, then the better limit, then the earlier order
         (("limit 105", "limit 106", "market"), {3: 30, 2: 20}),
         (("limit 105", "market", "market"), {2: 30, 3: 20}),
         (("limit 105", "limit 105", "limit 104"), {1: 30, 2: 20}),
     ],
 )
-def test_the_better_order_comes_first(texts: tuple[str, ...], filled: dict[int, int]) -> None:
-    """And what is not there any more for the others is canceled."""
+def test_better_orders_precede(texts: tuple[str, ...], filled: dict[int, int]) -> None:
+    """The rest of the others is canceled."""
     orders = numbered(*(f"buy 30 AAPL {text} opg" for text in texts))
     book = book_of("100000", fills={"participation": "0.5"})
     execution = auctioned(orders, book, "100", volume=Decimal(100))
@@ -110,16 +111,16 @@ def test_the_better_order_comes_first(texts: tuple[str, ...], filled: dict[int, 
     assert book.accounts[ACCOUNT].reserved == 0
 
 
-def test_a_share_of_an_unknown_volume_is_not_limited() -> None:
-    """Nothing is made up for it."""
+def test_an_unknown_volume_limits_no_order() -> None:
+    """No volume is made up."""
     (fill,) = auctioned(
         [order("buy 3000 AAPL market opg")], book_of("1000000", fills={"participation": "0.01"}), "100"
     ).fills
     assert fill.qty == 3000
 
 
-def test_what_one_account_took_is_not_there_for_another() -> None:
-    """Each may take half of the hundred; whoever is first, by the rules of priority."""
+def test_accounts_share_the_liquidity_of_an_auction() -> None:
+    """Each may consume half of the hundred, in price-time priority."""
     other = UUID(int=2)
     half: dict[str, Any] = {"fills": {"participation": "0.5"}}
     book = book_of("100000", **half)
@@ -129,8 +130,8 @@ def test_what_one_account_took_is_not_there_for_another() -> None:
     assert [facts(fill.order.account_id, fill.qty) for fill in execution.fills] == [(ACCOUNT, 40), (other, 10)]
 
 
-def test_what_the_account_cannot_pay_is_refused() -> None:
-    """The open jumped far above what was reserved for it."""
+def test_a_fill_that_the_account_cannot_pay_is_rejected() -> None:
+    """The open jumped far above the reserved price."""
     buying = order("buy 10 AAPL market opg", reserved=Decimal(1010))
     ((ended, why),) = auctioned([buying], book_of("1010", reserved="1010"), "150").outcomes
     assert isinstance(why, Refusal)
@@ -139,11 +140,11 @@ def test_what_the_account_cannot_pay_is_refused() -> None:
 
 @pytest.mark.parametrize("text", ["buy 10 AAPL market opg", "buy 10 AAPL limit 200 cls"])
 def test_no_other_price_fills_an_order_for_an_auction(text: str) -> None:
-    """Neither a quote nor a bar, even if it were asked."""
+    """Neither a quote nor a bar fills it, even if asked to."""
     waiting = order(text)
     on_bar = book_of("100000", fills={"fills_on": "bar"})
     for book in (book_of("100000"), on_bar):
-        assert settled([waiting], book, "AAPL 99/101 100 of 100 101 99") == Execution()
+        assert executed([waiting], book, "AAPL 99/101 100 of 100 101 99") == Execution()
     price = quote("AAPL 99/101 100")
     assert execute([waiting], {"AAPL": price}, on_bar, price.quoted_at, MarketRules()) == Execution()
 
@@ -153,10 +154,10 @@ asked = st.lists(st.tuples(st.sampled_from(["buy", "sell"]), st.integers(1, 60),
 
 
 @given(asked, st.none() | st.integers(0, 300), st.sampled_from([None, "0.1", "1"]))
-def test_whatever_is_asked_for_an_auction_ends_with_it(
+def test_every_order_ends_with_its_auction(
     terms: list[tuple[str, int, Decimal | None]], volume: int | None, share: str | None
 ) -> None:
-    """At one price, never beyond a limit, no more than may be taken, and whoever got less was no better."""
+    """All fill at one price within their limits and the available liquidity, the better orders first."""
     texts = [f"{side} {qty} AAPL {'market' if limit is None else f'limit {limit}'} cls" for side, qty, limit in terms]
     book = book_of("1000000", "500 for 50000", fills={"participation": share} if share else {})
     execution = auctioned(numbered(*texts), book, "100", volume=None if volume is None else Decimal(volume))
@@ -171,7 +172,7 @@ def test_whatever_is_asked_for_an_auction_ends_with_it(
     taken = sum((fill.qty for fill in execution.fills), ZERO)
     assert taken <= volume * Decimal(share)
     cut = [order for order in within if order.status is OrderStatus.CANCELED]
-    if cut:  # somebody went short of shares, so all that there were are gone
+    if cut:  # some order was cut, so all available shares are consumed
         assert taken == volume * Decimal(share) // 1
 
 

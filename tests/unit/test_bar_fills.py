@@ -1,4 +1,4 @@
-"""What happened between two quotes: the bar's open and its range, for accounts that fill on bars."""
+"""Fills between two quotes, at the bar's open and inside its range, for accounts that fill on bars."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.orders import Side
-from shared.exchange.matching.matching import MarketRules, Match, Stage, match
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.matching import Match, Stage, match
 from tests.unit.trading_examples import ACCEPTED, order, quote
 
 RULES = MarketRules()
@@ -38,39 +39,39 @@ def fill(terms: str, on: str = BAR, **fields: Any) -> tuple[str | None, str]:
     ],
 )
 def test_a_limit_that_was_traded_through_fills_at_its_limit(terms: str, price: str) -> None:
-    """Though the quote at the end of the bar does not reach it."""
+    """It fills although the quote at the end of the bar does not reach it."""
     assert fill(terms) == (price, "range")
 
 
 @pytest.mark.parametrize("terms", ["buy 10 AAPL limit 96", "sell 10 AAPL limit 105"])
 def test_a_limit_that_was_only_touched_waits(terms: str) -> None:
-    """Others stood before it at that price."""
+    """Other orders at that price were there before it."""
     assert fill(terms) == (None, "quote")
 
 
 @pytest.mark.parametrize("terms", ["buy 10 AAPL limit 102", "buy 10 AAPL limit 100", "sell 10 AAPL limit 98"])
-def test_a_limit_that_the_open_meets_fills_at_the_open(terms: str) -> None:
-    """The better of the two, and never above the bar's high or below its low."""
+def test_a_limit_within_the_open_fills_at_the_open(terms: str) -> None:
+    """The open is the better price, and lies between the bar's low and high."""
     assert fill(terms) == ("100", "open")
 
 
 @pytest.mark.parametrize(("terms", "price"), [("buy 10 AAPL stop 104", "104"), ("sell 10 AAPL stop 97", "97")])
-def test_a_stop_inside_the_bar_fills_where_it_was_reached(terms: str, price: str) -> None:
-    """The bar went through it; nobody waited for its end. Reaching it is enough."""
+def test_a_stop_inside_the_bar_fills_at_its_stop(terms: str, price: str) -> None:
+    """Reaching the stop is enough, and the order does not wait for the bar's end."""
     assert fill(terms) == (price, "range")
-    assert matched(terms).takes
+    assert matched(terms).takes_liquidity
     assert fill(terms.replace("104", "105").replace("97", "96"))[1] == "range"
 
 
 @pytest.mark.parametrize("terms", ["buy 10 AAPL stop 98", "buy 10 AAPL stop 100", "sell 10 AAPL stop 103"])
 def test_a_stop_that_was_gapped_through_fills_at_the_open(terms: str) -> None:
-    """Not at the stop, where nobody traded."""
+    """Nobody traded at the stop itself."""
     assert fill(terms) == ("100", "open")
 
 
 @pytest.mark.parametrize("terms", ["buy 10 AAPL stop 105.01", "sell 10 AAPL stop 95.99"])
 def test_a_stop_outside_of_the_bar_waits(terms: str) -> None:
-    """It was not reached."""
+    """The bar did not reach it."""
     assert fill(terms) == (None, "quote")
     assert not matched(terms).order.triggered
 
@@ -79,7 +80,7 @@ def test_a_stop_outside_of_the_bar_waits(terms: str) -> None:
     ("terms", "expected"),
     [
         ("buy 10 AAPL stop_limit 103 104", ("103", "range")),  # the limit allows what the stop asks for
-        ("buy 10 AAPL stop_limit 103 102", ("101", "quote")),  # beyond its stop: only the quote is known to come after
+        ("buy 10 AAPL stop_limit 103 102", ("101", "quote")),  # beyond its stop: only the quote surely comes later
         ("buy 10 AAPL stop_limit 103 100.5", (None, "quote")),  # triggered, and waits for its limit
         ("buy 10 AAPL stop_limit 99 101", ("100", "open")),  # gapped through, and within its limit
         ("buy 10 AAPL stop_limit 99 97", ("97", "range")),  # gapped through, and traded through afterwards
@@ -90,7 +91,7 @@ def test_a_stop_outside_of_the_bar_waits(terms: str) -> None:
     ],
 )
 def test_a_stop_limit_inside_the_bar(terms: str, expected: tuple[str | None, str]) -> None:
-    """Nobody knows what came first, so the worse is assumed; it is triggered in all of them."""
+    """The sequence of prices is unknown, so the worse case is assumed. All of these are triggered."""
     assert fill(terms) == expected
     assert matched(terms).order.triggered
 
@@ -109,19 +110,19 @@ def test_a_stop_limit_inside_the_bar(terms: str, expected: tuple[str | None, str
     ],
 )
 def test_a_trailing_stop_inside_the_bar(terms: str, hwm: str, expected: tuple[str | None, str]) -> None:
-    """First its stop as it was, then the bar's best price, then the last."""
+    """Its old stop is checked first, then it follows the bar's best price, then the last price is checked."""
     assert fill(terms, hwm=Decimal(hwm)) == expected
 
 
 def test_a_trailing_stop_keeps_the_best_price_of_the_bar() -> None:
-    """Though it is gone at the bar's end."""
+    """The price is kept although the bar's end is worse."""
     assert matched("sell 10 AAPL trailing_stop 20", hwm=Decimal(100)).order.hwm == 105
     assert matched("buy 10 AAPL trailing_stop 20", hwm=Decimal(100)).order.hwm == 96
 
 
 @pytest.mark.parametrize("side", Side)
 def test_a_market_order_takes_the_quote_where_there_is_one(side: Side) -> None:
-    """Of a bar alone it takes the open, half an assumed spread worse, within the bar."""
+    """On a bar alone it fills at the open, half an assumed spread worse, within the bar."""
     terms, assumed = f"{side} 10 AAPL market", {"buy": "100.0100", "sell": "99.9900"}
     assert fill(terms) == ({"buy": "101", "sell": "99"}[side], "quote")
     assert fill(terms, "AAPL 100 of 100 105 96") == (assumed[side], "open")
@@ -130,7 +131,7 @@ def test_a_market_order_takes_the_quote_where_there_is_one(side: Side) -> None:
 
 @pytest.mark.parametrize("terms", ["buy 10 AAPL limit 97", "sell 10 AAPL stop 97", "buy 10 AAPL stop 104"])
 def test_a_bar_that_began_before_the_order_does_not_count(terms: str) -> None:
-    """What the low was before it came is no price for it; the quote at the bar's end is."""
+    """The low may be older than the order. The quote at the bar's end is newer."""
     before = ACCEPTED - timedelta(microseconds=1)
     assert fill(terms, since=before) == (None, "quote")
     assert fill(terms, since=None) == (None, "quote")
@@ -139,7 +140,7 @@ def test_a_bar_that_began_before_the_order_does_not_count(terms: str) -> None:
 
 @pytest.mark.parametrize("terms", ["buy 10 AAPL limit 97", "sell 10 AAPL stop 97"])
 def test_the_bar_does_not_count_for_an_account_that_fills_on_quotes(terms: str) -> None:
-    """Its model knows only what somebody quoted."""
+    """Its fill model uses quotes alone."""
     assert match(order(terms), quote(BAR), RULES, on_bar=False).price is None
 
 
@@ -151,7 +152,7 @@ KINDS = ["market", "limit {a}", "stop {a}", "stop_limit {a} {b}", "trailing_stop
 def test_a_fill_lies_in_its_bar_or_on_its_quote_and_within_its_limit(
     bar: list[Decimal], a: Decimal, b: Decimal, hwm: Decimal, *, quoted: bool
 ) -> None:
-    """Whatever the bar and the order are."""
+    """This holds for every bar and order."""
     first, last, low, high = bar[0], bar[1], min(bar), max(bar)
     sides = f"{last - Decimal('0.05')}/{last + Decimal('0.05')} " if quoted else ""
     on = quote(f"AAPL {sides}{last} of {first} {high} {low}")

@@ -1,4 +1,4 @@
-"""Phases of New York, London and Tokyo: half days, holidays, breaks, changes of the clocks and a year's end."""
+"""Phases of New York, London and Tokyo: half days, holidays, breaks, daylight-saving changes and a year's end."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -68,7 +68,7 @@ def test_a_market_without_sessions_is_closed_and_one_without_a_close_is_open() -
 
 @given(st.sampled_from([*MARKETS.values(), ALWAYS]), moments, st.integers(min_value=1, max_value=240))
 def test_phases_follow_each_other_without_gap_or_overlap(market: Market, begin: datetime, hours: int) -> None:
-    """And each moment's phase is that of the span which it lies in."""
+    """Each moment's phase is that of its span."""
     end = begin + timedelta(hours=hours)
     spans = list(market.spans(begin, end))
     assert (spans[0].begin, spans[-1].end) == (begin, end)
@@ -79,7 +79,7 @@ def test_phases_follow_each_other_without_gap_or_overlap(market: Market, begin: 
 
 
 def test_a_market_that_never_closes_opens_and_closes_at_its_midnight() -> None:
-    """By its own clock, on days of 23 and 25 hours too; a midnight at the begin counts, one at the end does not."""
+    """Midnights go by its own clock, also on days of 23 and 25 hours. One at the end does not count."""
     for zone in ("UTC", "America/New_York"):
         market = Market("DEMO", ZoneInfo(zone), always_open=True)
         for first, last in (("2026-03-07 00:00", "2026-03-10 00:00"), ("2026-10-31 00:00", "2026-11-03 00:00")):

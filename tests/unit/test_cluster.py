@@ -58,19 +58,19 @@ def kill_owner(owner: subprocess.Popen[str]) -> None:
     owner.communicate()
 
 
-def order_group(pid: int | None) -> list[psutil.Process]:
+def processes_of(pid: int | None) -> list[psutil.Process]:
     """The server and the processes that it started."""
     server = psutil.Process(pid)
     return [server, *server.children(recursive=True)]
 
 
 def ended(processes: list[psutil.Process]) -> bool:
-    """Whether none still runs; one that nobody has waited for has ended, too."""
+    """True where none still runs. A zombie counts as ended."""
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
 def test_a_second_start_uses_the_same_data(folder: Path) -> None:
-    """What was committed before a stop is there after the next start, under the same password."""
+    """Rows committed before a stop are there after the next start, under the same password."""
     with PostgresCluster(folder) as url:
         ask(url, "CREATE TABLE kept AS SELECT 42 AS answer")
     with PostgresCluster(folder) as again:
@@ -82,7 +82,7 @@ def test_a_stop_leaves_no_process(folder: Path) -> None:
     """Stopping ends the server and all it started, and a second stop does nothing."""
     server = PostgresCluster(folder, durable=False)
     server.start()
-    processes = order_group(server.pid)
+    processes = processes_of(server.pid)
     assert len(processes) > 1
     server.stop()
     server.stop()
@@ -93,13 +93,13 @@ def test_a_stop_leaves_no_process(folder: Path) -> None:
 def test_a_killed_owner_leaves_no_server(folder: Path) -> None:
     """Kill -9 of the owning process ends its PostgreSQL within seconds."""
     owner, pid = start_owner(folder)
-    processes = order_group(pid)
+    processes = processes_of(pid)
     kill_owner(owner)
     eventually(lambda: ended(processes), seconds=5, what="the server's end")
 
 
 def test_a_start_right_after_a_killed_owner_succeeds(folder: Path) -> None:
-    """The server of the killed owner is waited for; its data is whole."""
+    """The server of the killed owner is waited for. Its data is whole."""
     owner, _ = start_owner(folder)
     kill_owner(owner)
     with PostgresCluster(folder) as url:
@@ -107,10 +107,10 @@ def test_a_start_right_after_a_killed_owner_succeeds(folder: Path) -> None:
 
 
 def test_a_server_that_outlived_its_owner_is_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the system does not end it with its owner, the next start does."""
+    """The next start ends it where the system does not end it with its owner."""
     monkeypatch.setattr(postgres_cluster, "STOP_SECONDS", 0.2)
     owner, pid = start_owner(folder)
-    processes = order_group(pid)
+    processes = processes_of(pid)
     try:
         with PostgresCluster(folder) as url:
             assert ask(url, "SELECT 1") == "[(1,)]"
@@ -177,7 +177,7 @@ def test_text_is_utf_8_and_sorts_by_code_point(folder: Path) -> None:
         assert ask(url, "SHOW max_connections") == "[('30',)]"
 
 
-def test_a_lost_password_is_told(folder: Path) -> None:
+def test_a_lost_password_is_reported(folder: Path) -> None:
     """Data without its password is not thrown away: the message says what to do."""
     with PostgresCluster(folder, durable=False):
         pass
@@ -188,7 +188,7 @@ def test_a_lost_password_is_told(folder: Path) -> None:
 
 
 def test_a_failed_start_shows_the_end_of_the_log(folder: Path) -> None:
-    """What PostgreSQL said is in the error, and no process is left."""
+    """The error contains the last lines of its log, and no process is left."""
     with PostgresCluster(folder, durable=False):
         pass
     (folder / "data" / "postgresql.conf").write_text("no_such_setting = 1\n")
@@ -229,7 +229,7 @@ def test_the_programs_may_lie_where_only_we_can_enter(folder: Path, monkeypatch:
 
 
 def test_the_server_never_runs_as_root(folder: Path) -> None:
-    """As root it runs as nobody, with one capability; as a user it runs as that user with none."""
+    """As root it runs as nobody, with one capability. As a user it runs as that user with none."""
     server = PostgresCluster(folder, durable=False)
     with server:
         status = Path(f"/proc/{server.pid}/status").read_text()
@@ -253,7 +253,7 @@ def test_a_stopped_server_that_hangs_is_killed(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(postgres_cluster, "STOP_SECONDS", 0.3)
     server = PostgresCluster(folder, durable=False)
     server.start()
-    processes = order_group(server.pid)
+    processes = processes_of(server.pid)
     processes[0].send_signal(signal.SIGSTOP)
     server.stop()
     eventually(lambda: ended(processes), seconds=5)

@@ -69,7 +69,7 @@ def test_the_five_services_and_their_two_servers_are_deployed() -> None:
     """Nothing is missing, and nothing runs that is not spoken of; what sets RabbitMQ up ends before they start."""
     assert set(CONTAINERS) == {*SERVICES, *SERVERS, "setup"}
     assert "setup: { condition: service_completed_successfully }" in COMMON
-    assert 'command: ["python", "-m", "shared.bus.amqp.setup"]' in CONTAINERS["setup"]
+    assert 'command: ["python", "-m", "shared.broker_setup"]' in CONTAINERS["setup"]
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -1,4 +1,4 @@
-"""What a fill costs beyond its price: commission and slippage, each model by example."""
+"""The costs of a fill beyond its price, commission and slippage, with an example of each model."""
 
 from decimal import Decimal
 
@@ -18,7 +18,7 @@ PERCENT = Commission(kind="percent", rate=Decimal("0.25"))
 
 
 def fees(model: Commission, *parts: tuple[str, str]) -> list[Decimal]:
-    """The fee of each (quantity, amount) that an order fills with, one after the other."""
+    """The fee of each fill of an order, given as (quantity, amount)."""
     filled = amount = charged = ZERO
     found = []
     for qty, money in parts:
@@ -28,8 +28,8 @@ def fees(model: Commission, *parts: tuple[str, str]) -> list[Decimal]:
     return found
 
 
-def test_no_commission_is_no_fee() -> None:
-    """Nor is a minimum of it."""
+def test_an_account_without_commission_pays_no_fee() -> None:
+    """It pays no minimum either."""
     assert fees(FREE, ("10", "1000")) == [ZERO]
     assert fees(Commission(kind="zero", minimum=Decimal(5)), ("10", "1000")) == [ZERO]
 
@@ -39,17 +39,17 @@ def test_no_commission_is_no_fee() -> None:
     [(PER_SHARE, "1000", "99", "5.00"), (PER_SHARE, "1", "99", "1.00"), (PERCENT, "10", "1002", "2.51")],
 )
 def test_commission_by_kind(model: Commission, qty: str, amount: str, due: str) -> None:
-    """Half a cent a share and at least a dollar; a quarter of a percent, rounded to the cent."""
+    """Half a cent a share with a minimum of a dollar, and a quarter of a percent, rounded to the cent."""
     assert fees(model, (qty, amount)) == [Decimal(due)]
 
 
 def test_a_minimum_counts_once_for_an_order() -> None:
-    """The first part pays it, the next ones nothing until more is due."""
+    """The first fill pays the minimum. The next ones pay nothing until more is due."""
     assert fees(PER_SHARE, ("100", "9"), ("99", "9"), ("2", "9"), ("200", "9")) == [1, 0, CENT, 1]
 
 
-def test_nothing_filled_costs_nothing() -> None:
-    """Not the minimum either."""
+def test_an_order_without_fills_costs_nothing() -> None:
+    """It does not pay the minimum either."""
     assert fee(PER_SHARE, qty=ZERO, amount=ZERO, filled=ZERO, charged=ZERO) == 0
 
 
@@ -58,8 +58,8 @@ models = st.sampled_from([PER_SHARE, PERCENT, Commission(kind="percent", rate=De
 
 
 @given(parts, models)
-def test_parts_cost_what_the_whole_costs(filled: list[tuple[int, int]], model: Commission) -> None:
-    """To the cent, in whichever parts an order fills."""
+def test_many_fills_cost_as_much_as_one(filled: list[tuple[int, int]], model: Commission) -> None:
+    """This holds to the cent, however the order is divided."""
     as_parts = fees(model, *((str(qty), str(cents * CENT)) for qty, cents in filled))
     as_whole = fees(model, (str(sum(qty for qty, _ in filled)), str(sum(cents for _, cents in filled) * CENT)))
     assert sum(as_parts) == sum(as_whole)
@@ -85,19 +85,19 @@ def slip(
     ],
 )
 def test_slippage_by_kind(kind: str, rate: str, bought_at: str, sold_at: str) -> None:
-    """A buy pays more and a sell gets less; how much stands beside the price."""
+    """A buy pays more and a sell gets less. The difference is kept beside the price."""
     bought, sold = slip(kind, rate, Side.BUY), slip(kind, rate, Side.SELL)
     assert (bought.price, sold.price) == (Decimal(bought_at), Decimal(sold_at))
     assert (bought.slippage, sold.slippage) == (Decimal(bought_at) - 101, 99 - Decimal(sold_at))
 
 
-def test_a_spread_that_nobody_quotes_is_none() -> None:
-    """There is nothing to take a fraction of."""
+def test_slippage_by_spread_needs_a_quote() -> None:
+    """Without a quote there is no spread."""
     assert slip("spread", "0.25", Side.BUY, on="AAPL 99/ 100").slippage == 0
 
 
-def test_the_share_of_the_volume_is_at_most_all_of_it() -> None:
-    """A thousand shares of a bar of a hundred slip no more than a hundred do; without a volume it is all of it."""
+def test_the_share_of_the_volume_is_at_most_one() -> None:
+    """An order for ten times the volume slips as one for the volume. So does an order without a known volume."""
     whole = slip("volume_share", "0.1", Side.BUY, qty="100")
     assert whole.price == Decimal("111.1")
     assert slip("volume_share", "0.1", Side.BUY, qty="1000") == whole
@@ -122,14 +122,14 @@ def test_inside_a_bar_a_price_slips_no_further_than_its_range() -> None:
     ],
 )
 def test_a_price_is_rounded_to_its_step_against_the_trader(price: str, bought_at: str, sold_at: str) -> None:
-    """Four decimals, below a price of one nine."""
+    """Prices have four decimals, and nine below a price of one."""
     assert rounded(Decimal(price), Side.BUY) == Decimal(bought_at)
     assert rounded(Decimal(price), Side.SELL) == Decimal(sold_at)
 
 
 @given(st.decimals(min_value=Decimal("1E-9"), max_value=10**6, places=9), st.integers(0, 1000), st.sampled_from(Side))
 def test_slippage_is_never_in_the_traders_favour_and_leaves_a_price(at: Decimal, rate: int, side: Side) -> None:
-    """The difference is what it says, and no share is given away."""
+    """The slippage equals the difference of the prices, and the price stays above zero."""
     worse = slipped(Slippage(kind="fixed", rate=Decimal(rate)), side, at, quote("AAPL 1"), Decimal(1), in_bar=False)
     assert worse.price > 0
     assert worse.slippage == (worse.price - at if side is Side.BUY else at - worse.price) >= 0

@@ -1,4 +1,4 @@
-"""Orders end without a price: canceled, or over with their session."""
+"""Orders that end without a price, by a cancel or an expiry."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ FAMILY = UUID(int=1)
 
 
 def bracket(*, filled: str = "0") -> list[Order]:
-    """An entry of ten that has bought that much, and its exits, which wait."""
+    """An entry of ten shares that has bought ``filled`` of them, and its held exits."""
     common: dict[str, Any] = {"order_group": FAMILY, "order_class": OrderClass.BRACKET}
     bought = {"filled_qty": Decimal(filled), "held_for_orders": Decimal(filled), "reserved": Decimal(600)}
     held: dict[str, Any] = {**common, "status": OrderStatus.HELD}
@@ -31,7 +31,7 @@ def bracket(*, filled: str = "0") -> list[Order]:
 def ended(
     ending: Sequence[Order], open_orders: Sequence[Order], status: OrderStatus = OrderStatus.CANCELED
 ) -> tuple[Ending, Decimal]:
-    """What became of them, and what the account has reserved afterwards, of 1,000 before."""
+    """The orders afterwards, and the account's reserved cash, which was 1,000 before."""
     accounts = {ACCOUNT: account("5000", "1000")}
     return end(ending, status, open_orders, accounts, QUOTED), accounts[ACCOUNT].reserved
 
@@ -41,23 +41,23 @@ def statuses(ending: Ending) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("status", [OrderStatus.CANCELED, OrderStatus.EXPIRED])
-def test_an_order_that_ends_gives_back_what_it_reserved(status: OrderStatus) -> None:
-    """Once, also where a part has filled, which stays."""
+def test_an_order_that_ends_frees_its_reservation(status: OrderStatus) -> None:
+    """It does so once, also after a partial fill, which stays."""
     begun = order("buy 10 AAPL limit 100", reserved=Decimal(600), filled_qty=Decimal(4))
     ending, reserved = ended([begun], [begun], status)
     assert ending.ended == [replace(begun, status=status, reserved=Decimal(0))]
     assert facts(reserved, ending.canceled) == (400, [])
 
 
-def test_others_of_the_account_stay_as_they_are() -> None:
-    """Simple orders are no order_group, though neither has one."""
+def test_other_orders_of_the_account_do_not_change() -> None:
+    """Simple orders do not form a group, although none of them has one."""
     orders = [order("buy 1 AAPL limit 100", number) for number in (1, 2)]
     ending, _ = ended(orders[:1], orders)
     assert statuses(ending) == {1: "canceled"}
 
 
-def test_an_entry_that_ends_unfilled_takes_its_exits_with_it() -> None:
-    """There is nothing to sell."""
+def test_the_exits_of_an_unfilled_entry_end_with_it() -> None:
+    """They have nothing to sell."""
     orders = bracket()
     ending, reserved = ended(orders[:1], orders)
     assert statuses(ending) == {1: "canceled", 2: "canceled", 3: "canceled"}
@@ -65,8 +65,8 @@ def test_an_entry_that_ends_unfilled_takes_its_exits_with_it() -> None:
     assert reserved == 400
 
 
-def test_an_entry_that_ends_with_a_part_filled_leaves_exits_for_that_part() -> None:
-    """They work from now on, and promise its shares once."""
+def test_the_exits_of_a_partly_filled_entry_get_its_shares() -> None:
+    """They work from now on, and hold the shares once."""
     orders = bracket(filled="4")
     ending, _ = ended(orders[:1], orders, OrderStatus.EXPIRED)
     assert statuses(ending) == {1: "expired", 2: "accepted", 3: "accepted"}
@@ -78,8 +78,8 @@ def test_an_entry_that_ends_with_a_part_filled_leaves_exits_for_that_part() -> N
     assert facts(ending.canceled, ending.orders[orders[0].key].held_for_orders) == ([], 0)
 
 
-def test_what_its_predecessors_bought_counts_for_the_exits() -> None:
-    """The entry was replaced after four had filled; of the new one three more have."""
+def test_the_exits_get_the_shares_of_replaced_entries() -> None:
+    """The entry was replaced after four had filled, and the new one has filled three more."""
     entry, *exits = bracket(filled="3")
     entry = replace(entry, carried=Decimal(4), held_for_orders=Decimal(7))
     ending, _ = ended([entry], [entry, *exits])
@@ -87,8 +87,8 @@ def test_what_its_predecessors_bought_counts_for_the_exits() -> None:
 
 
 @pytest.mark.parametrize("filled", ["0", "4"])
-def test_an_exit_that_ends_takes_its_family_with_it(filled: str) -> None:
-    """The entry, too, and the shares that it has bought are free again."""
+def test_an_exit_that_ends_ends_its_group(filled: str) -> None:
+    """The entry ends too, and its shares are free again."""
     orders = bracket(filled=filled)
     ending, reserved = ended(orders[2:], orders)
     assert statuses(ending) == {1: "canceled", 2: "canceled", 3: "canceled"}
@@ -96,16 +96,16 @@ def test_an_exit_that_ends_takes_its_family_with_it(filled: str) -> None:
     assert reserved == 400
 
 
-def test_all_of_a_family_may_end_together() -> None:
-    """Each of them once: with its session, or when the account begins again."""
+def test_all_orders_of_a_group_may_end_together() -> None:
+    """Each ends once, at the end of the session or at a reset."""
     orders = bracket(filled="4")
     ending, reserved = ended(orders, orders, OrderStatus.EXPIRED)
     assert statuses(ending) == {1: "expired", 2: "expired", 3: "expired"}
     assert facts(len(ending.ended), ending.canceled, reserved) == (3, [], 400)
 
 
-def test_the_same_family_of_another_account_stays() -> None:
-    """Ids are the senders'; two may have chosen the same."""
+def test_the_same_group_of_another_account_does_not_change() -> None:
+    """Two senders may have chosen the same ids."""
     mine = bracket()
     theirs = [replace(each, account_id=UUID(int=2)) for each in mine]
     ending, _ = ended(mine[:1], [*mine, *theirs])

@@ -1,4 +1,4 @@
-"""An order comes in: the rows that it becomes, each with what it reserves and promises."""
+"""Accepting an order: the orders that it becomes, with their reservations."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -7,14 +7,15 @@ from uuid import UUID
 
 import pytest
 
-from shared.contracts.orders import OrderStatus
+from shared.contracts.orders import NewOrder, OrderStatus
 from shared.exchange.acceptance.entry import Admitted, admit, refused
-from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal
-from shared.exchange.order import Account, Order
-from tests.unit.trading_examples import ACCEPTED, ACCOUNT, LISTING, MARGIN, account, facts, submission
+from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.order import TERMS, Account, Order
+from shared.exchange.refusal import Refusal
+from tests.unit.trading_examples import ACCEPTED, ACCOUNT, INSTRUMENT, MARGIN, account, facts, submission
 
 CLOSE = ACCEPTED + timedelta(hours=6)
-OPEN = Instrument(True, LISTING.ask, LISTING.bid, LISTING.last, session_end=CLOSE)
+OPEN = Instrument(True, INSTRUMENT.ask, INSTRUMENT.bid, INSTRUMENT.last, session_end=CLOSE)
 RICH = account("100000", **MARGIN)
 
 
@@ -49,22 +50,22 @@ def first(text: str, owner: Account = RICH, **known: Any) -> Order:
         ("buy 10 AAPL market", "-10", "0", "10"),
         ("buy 10 AAPL limit 99.50", "-4", "597", "4"),
         ("buy $1000 AAPL market", "0", "1000", "0"),
-        ("sell $1000 AAPL market", "20", "0", "10.110110110"),  # a percent more than the bid asks for
+        ("sell $1000 AAPL market", "20", "0", "10.110110110"),  # one percent more shares than at the bid
         ("sell $1000 AAPL market", "10.05", "0", "10.05"),
     ],
 )
-def test_what_opens_is_reserved_and_what_closes_is_promised(
+def test_opening_reserves_cash_and_closing_holds_shares(
     text: str, held: str, reserved: str, held_for_orders: str
 ) -> None:
-    """On both sides, and in parts; the account and its standing have them too."""
+    """This holds on both sides and in parts, and the account and its exposure include it."""
     found = admitted(text, held=held)
     assert (found.orders[0].reserved, found.orders[0].held_for_orders) == (Decimal(reserved), Decimal(held_for_orders))
     assert found.account.reserved == Decimal(reserved)
     assert (found.exposure.held_for_orders, found.exposure.recent) == (Decimal(held_for_orders), 1)
 
 
-def test_what_others_have_promised_closes_nothing_more() -> None:
-    """Six of ten are held_for_orders: four close, the other six are sold short."""
+def test_shares_held_for_other_orders_cannot_be_closed_again() -> None:
+    """Six of ten are held for other orders: four close, the other six are sold short."""
     assert first("sell 10 AAPL limit 120", held="10", held_for_orders="6").held_for_orders == 4
 
 
@@ -78,26 +79,26 @@ def test_the_commission_is_reserved_with_the_price() -> None:
 
 
 @pytest.mark.parametrize(("tif", "expires"), [("day", CLOSE), ("gtc", None), ("ioc", CLOSE), ("fok", CLOSE)])
-def test_an_order_of_the_day_is_over_with_its_session(tif: str, expires: object) -> None:
-    """One that must fill at once waits for a quote no longer either."""
+def test_a_day_order_ends_with_its_session(tif: str, expires: object) -> None:
+    """An order that must fill at once waits for a quote no longer than that."""
     assert first(f"buy 10 AAPL limit 99 {tif}").expires_at == expires
 
 
-def test_latency_is_the_time_until_it_reaches_the_market() -> None:
-    """To the microsecond; accepted it is at once."""
+def test_latency_is_the_time_until_an_order_reaches_the_market() -> None:
+    """It is exact to the microsecond. Acceptance itself is immediate."""
     slow = first("buy 1 AAPL market", account("1000", fills={"latency": "0.250001"}))
     assert (slow.accepted_at, slow.active_at) == (ACCEPTED, ACCEPTED + timedelta(microseconds=250_001))
 
 
 def test_a_trailing_stop_begins_at_the_last_price() -> None:
-    """Where one is known; no other order has a best price."""
+    """It does so where a last price is known. No other order has a best price."""
     assert first("sell 1 AAPL trailing_stop 5", held="1").hwm == 100
     assert first("sell 1 AAPL trailing_stop 5", held="1", instrument=Instrument(tradable=True)).hwm is None
     assert first("sell 1 AAPL stop 95", held="1").hwm is None
 
 
 def shapes(orders: tuple[Order, ...]) -> list[tuple[str, ...]]:
-    """Each order's side, type, prices, leg and status, in words."""
+    """The side, type, prices, leg and status of each order, in words."""
     return [tuple(str(each) for each in (o.side, o.type, o.limit_price, o.stop_price, o.leg, o.status)) for o in orders]
 
 
@@ -132,8 +133,8 @@ def shapes(orders: tuple[Order, ...]) -> list[tuple[str, ...]]:
         ),
     ],
 )
-def test_the_rows_of_each_class(text: str, held: str, rows: list[tuple[str, ...]]) -> None:
-    """Exits are on the other side of an entry, and on its own in an oco order; they are one order_group."""
+def test_the_orders_of_each_class(text: str, held: str, rows: list[tuple[str, ...]]) -> None:
+    """The exits of an entry are on the other side, those of an oco order on its own. They form one group."""
     orders = admitted(text, held=held).orders
     assert shapes(orders) == rows
     simple = len(orders) == 1
@@ -144,8 +145,8 @@ def test_the_rows_of_each_class(text: str, held: str, rows: list[tuple[str, ...]
     assert len({each.id for each in orders}) == len(orders)
 
 
-def test_exits_reserve_and_promise_nothing_yet() -> None:
-    """What they sell has not been bought; those of an oco order promise the same shares once."""
+def test_exits_reserve_and_hold_nothing_yet() -> None:
+    """Their shares have not been bought. The exits of an oco order hold the same shares once."""
     assert {
         facts(leg.reserved, leg.held_for_orders) for leg in admitted("buy 10 AAPL market bracket 110/95").orders[1:]
     } == {(0, 0)}
@@ -153,8 +154,8 @@ def test_exits_reserve_and_promise_nothing_yet() -> None:
     assert [each.held_for_orders for each in oco] == [10, 0]
 
 
-def test_a_strategy_s_own_limits_bind_beside_those_of_the_account() -> None:
-    """Its orders only."""
+def test_a_strategy_s_limits_bind_in_addition_to_those_of_the_account() -> None:
+    """They bind only the orders of that strategy."""
     careful = UUID(int=9)
     owner = account("100000", strategies={str(careful): {"max_order_qty": "5"}}, limits={"max_order_qty": "20"})
     for strategy, qty, reason in ((careful, 6, "order_too_large"), (None, 6, None), (careful, 21, "order_too_large")):
@@ -163,8 +164,30 @@ def test_a_strategy_s_own_limits_bind_beside_those_of_the_account() -> None:
         assert getattr(found, "reason", None) == reason
 
 
-def test_a_refused_order_is_a_row_that_keeps_nothing() -> None:
-    """It tells what was asked for."""
+def test_a_rejected_order_is_kept_without_a_reservation() -> None:
+    """It shows the terms that were asked for."""
     row = refused(submission("sell 10 AAPL trailing_stop 2%"), account("0"), "USD", ACCEPTED)
     assert facts(row.status, row.reserved, row.held_for_orders, row.trail_percent) == (OrderStatus.REJECTED, 0, 0, 2)
     assert (row.account_id, row.is_open) == (ACCOUNT, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("buy 10 AAPL limit 99 day", {"extended_hours": True, "strategy_id": UUID(int=7)}),
+        ("sell 10 AAPL stop_limit 95 94 gtc bracket 90/99", {}),
+        ("buy 10 AAPL trailing_stop 2% day", {}),
+        ("buy 10 AAPL trailing_stop 2 gtc", {}),
+        ("buy $1000 AAPL market", {}),
+    ],
+)
+def test_an_accepted_order_has_every_term_of_its_command(text: str, fields: dict[str, Any]) -> None:
+    """The terms are copied by the names of their fields, so a new term needs no list here."""
+    accepted, asked = first(text, **fields), submission(text, **fields)
+    assert [getattr(accepted, name) for name in TERMS] == [getattr(asked, name) for name in TERMS]
+
+
+def test_every_field_of_a_new_order_is_a_term_or_known_to_entry() -> None:
+    """A field that is added to the command alone would be lost."""
+    others = {"order_id", "client_order_id", "submitted_at", "take_profit", "stop_loss"}
+    assert set(NewOrder.model_fields) == {*TERMS} | others

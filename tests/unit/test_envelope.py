@@ -1,4 +1,4 @@
-"""The envelope: dramatiq's JSON, addressed by the routing table, small enough for the bus."""
+"""The envelope is dramatiq's JSON, addressed by the routing table and limited in size."""
 
 from uuid import UUID, uuid4
 
@@ -24,13 +24,13 @@ def decoded(message: Message) -> "dramatiq.Message[None]":
 
 
 def padded(size: int) -> RunJob:
-    """A command with so many bytes of parameters."""
+    """A command with this many bytes of parameters."""
     return RunJob(to="orders", run_id=UUID(int=1), job="process_orders", parameters={"padding": "x" * size})
 
 
 @every_message
 def test_any_dramatiq_worker_can_read_a_message(message: Message) -> None:
-    """Its actor is the message's name and version, its arguments are the body."""
+    """The actor is the message's name and version, the arguments are the body."""
     envelope = decoded(message)
     assert envelope.actor_name == message.wire_name() == f"{type(message).__name__}.v1"
     assert (envelope.queue_name, envelope.args, set(envelope.options)) == ("", (), {"traceparent"})
@@ -46,7 +46,7 @@ def test_a_message_is_addressed_by_the_routing_table(message: Message) -> None:
 
 
 def test_a_message_keeps_the_id_it_is_given() -> None:
-    """Sending it again under the same id is what makes consumers handle it once."""
+    """Consumers handle a message once, by its id, however often it is sent."""
     given = uuid4()
     outgoing = encode(EXAMPLES[OrderFilled], message_id=given)
     assert outgoing.message_id == given
@@ -54,7 +54,7 @@ def test_a_message_keeps_the_id_it_is_given() -> None:
 
 
 def test_a_message_without_an_id_gets_one_of_its_own() -> None:
-    """Two orders alike are two messages."""
+    """Two equal orders are two messages."""
     first, second = (encode(EXAMPLES[OrderFilled]) for _ in range(2))
     assert first.message_id != second.message_id
     assert dramatiq.Message.decode(first.body).message_id == str(first.message_id)
@@ -62,15 +62,15 @@ def test_a_message_without_an_id_gets_one_of_its_own() -> None:
 
 @every_message
 def test_a_command_must_reach_a_queue(message: Message) -> None:
-    """So must an event that a queue waits for; one for the live feed alone may find nobody there."""
+    """An event that a queue receives must reach it as well. One for the live feed alone may reach nobody."""
     awaited = isinstance(
         message, Command | PricesUpdated | OrderFilled | CorporateActionApplied | OfficialPricePublished
     )
     assert encode(message).mandatory == awaited
 
 
-def test_news_for_the_live_feed_may_find_nobody() -> None:
-    """No gateway may be running, and that is no error."""
+def test_an_event_for_the_live_feed_alone_may_reach_nobody() -> None:
+    """It is no error if no gateway runs."""
     assert not encode(EXAMPLES[OrderAccepted]).mandatory
 
 
@@ -78,12 +78,12 @@ def test_a_message_of_the_largest_size_is_sent() -> None:
     """The limit itself is allowed, one byte more is not."""
     room = MAX_BODY_BYTES - len(encode(padded(0)).body)
     assert len(encode(padded(room)).body) == MAX_BODY_BYTES
-    with pytest.raises(MessageTooLarge, match=rf"RunJob\.v1 of {MAX_BODY_BYTES + 1} bytes; the limit is"):
+    with pytest.raises(MessageTooLarge, match=rf"RunJob\.v1 has {MAX_BODY_BYTES + 1} bytes, more than the limit"):
         encode(padded(room + 1))
 
 
 def test_the_size_is_counted_in_bytes() -> None:
-    """Characters that take several bytes on the wire count as such."""
+    """A character counts by its bytes on the wire."""
     command = RunJob(
         to="orders", run_id=UUID(int=1), job="process_orders", parameters={"padding": "€" * MAX_BODY_BYTES}
     )
@@ -91,15 +91,15 @@ def test_the_size_is_counted_in_bytes() -> None:
         encode(command)
 
 
-def test_the_largest_batch_of_prices_in_sight_fits() -> None:
-    """Five thousand symbols in one poll are well within the limit."""
+def test_a_batch_of_five_thousand_prices_fits() -> None:
+    """One poll of five thousand symbols is within the limit."""
     batch = EXAMPLES[PricesUpdated]
     assert isinstance(batch, PricesUpdated)
     assert len(encode(PricesUpdated(prices=batch.prices[:1] * 5000)).body) < MAX_BODY_BYTES
 
 
 def test_the_receiving_queue_names_the_actor() -> None:
-    """The publisher knew neither."""
+    """The publisher knows neither the queue nor the actor."""
     received = stamped(decoded(EXAMPLES[OrderFilled]), "valuation.fills")
     assert received.queue_name == "valuation.fills"
     assert received.actor_name == "valuation.fills/OrderFilled.v1" == actor_name("valuation.fills", "OrderFilled.v1")
@@ -114,19 +114,19 @@ def test_stamping_changes_nothing_else() -> None:
 
 
 def test_stamping_twice_is_stamping_once() -> None:
-    """A retry comes through the same queue again."""
+    """A retry passes through the same queue again."""
     once = stamped(decoded(EXAMPLES[OrderFilled]), "valuation.fills")
     assert stamped(once, "valuation.fills") == once
 
 
 def test_another_queue_stamps_over_the_first() -> None:
-    """A dead letter that is sent on elsewhere finds the actor there."""
+    """A dead letter that is requeued elsewhere finds the actor there."""
     first = stamped(decoded(EXAMPLES[PricesUpdated]), "orders.prices")
     assert stamped(first, "valuation.prices").actor_name == "valuation.prices/PricesUpdated.v1"
 
 
 def test_a_delayed_message_waits_beside_its_queue_for_the_same_actor() -> None:
-    """Dramatiq's delay queue is the queue's name and .DQ; the way back is another stamp."""
+    """Dramatiq's delay queue is the queue's name and .DQ, and the way back is another stamp."""
     sent = decoded(EXAMPLES[OrderFilled])
     waiting = stamped(sent, "valuation.fills", delayed=True)
     assert waiting.queue_name == "valuation.fills.DQ"
@@ -135,5 +135,5 @@ def test_a_delayed_message_waits_beside_its_queue_for_the_same_actor() -> None:
 
 
 def test_messages_of_one_account_share_a_key() -> None:
-    """The outbox publishes those in the order of their commits."""
+    """The outbox publishes messages of one key in the order of their commits."""
     assert encode(EXAMPLES[OrderFilled]).key == encode(EXAMPLES[OrderAccepted]).key == str(ACCOUNT)

@@ -1,4 +1,4 @@
-"""What we put on the wire is what pika itself would, and what it reads back."""
+"""Our frames are the bytes that pika would write."""
 
 from typing import Any
 from uuid import UUID

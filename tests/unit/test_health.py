@@ -1,4 +1,4 @@
-"""The health of a replica: read from the beats of its processes, answered over HTTP."""
+"""The health of a replica: read from the heartbeats of its processes, answered over HTTP."""
 
 import json
 import time
@@ -14,11 +14,11 @@ import pytest
 from shared.observability.health import (
     FRESH_SECONDS,
     is_fresh,
-    read_beat,
+    read_heartbeat,
     replica_health,
     run_folder,
     serve_health,
-    write_beat,
+    write_heartbeat,
 )
 
 ALL_WELL = {
@@ -32,25 +32,25 @@ ALL_WELL = {
 }
 
 
-def worker_beat(folder: Path, pid: int = 1, **facts: object) -> None:
+def worker_heartbeat(folder: Path, pid: int = 1, **facts: object) -> None:
     well = {
         "consumers": {"orders.prices": True, "orders.jobs": True},
         "threads": True,
         "broker": True,
         "database": True,
     }
-    write_beat(folder, f"worker-{pid}", **{**well, **facts})
+    write_heartbeat(folder, f"worker-{pid}", **{**well, **facts})
 
 
-def scheduler_beat(folder: Path, *, seconds_ago: float = 0) -> None:
-    write_beat(folder, "scheduler", ticked_at=time.time() - seconds_ago)
+def scheduler_heartbeat(folder: Path, *, seconds_ago: float = 0) -> None:
+    write_heartbeat(folder, "scheduler", ticked_at=time.time() - seconds_ago)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The beats of a replica in which all is well."""
-    worker_beat(tmp_path)
-    scheduler_beat(tmp_path)
+    """The heartbeats of a healthy replica."""
+    worker_heartbeat(tmp_path)
+    scheduler_heartbeat(tmp_path)
     return tmp_path
 
 
@@ -81,9 +81,9 @@ def test_a_replica_in_which_everything_works_is_healthy(folder: Path) -> None:
     assert replica_health(folder, processes=1) == ALL_WELL
 
 
-def test_a_worker_that_stopped_beating_is_missed(folder: Path) -> None:
-    """Its last beat said that all was well; it is too old to be believed."""
-    worker_beat(folder, at=time.time() - FRESH_SECONDS - 1)
+def test_a_worker_without_a_fresh_heartbeat_is_missed(folder: Path) -> None:
+    """Its last heartbeat was good, but is too old."""
+    worker_heartbeat(folder, at=time.time() - FRESH_SECONDS - 1)
     health = replica_health(folder, processes=1)
     assert not health["healthy"]
     assert not health["workers"]
@@ -92,107 +92,107 @@ def test_a_worker_that_stopped_beating_is_missed(folder: Path) -> None:
 def test_every_worker_process_is_counted(folder: Path) -> None:
     """One of two is not enough."""
     assert not replica_health(folder, processes=2)["healthy"]
-    worker_beat(folder, pid=2)
+    worker_heartbeat(folder, pid=2)
     assert replica_health(folder, processes=2) == ALL_WELL
 
 
-def test_the_beat_of_a_process_that_is_gone_does_no_harm(folder: Path) -> None:
+def test_the_heartbeat_of_an_ended_process_does_no_harm(folder: Path) -> None:
     """Dramatiq starts a new process in its place, which has a file of its own."""
-    worker_beat(folder, pid=2, at=time.time() - FRESH_SECONDS - 1, database=False, broker=False)
+    worker_heartbeat(folder, pid=2, at=time.time() - FRESH_SECONDS - 1, database=False, broker=False)
     assert replica_health(folder, processes=1) == ALL_WELL
 
 
-def test_a_consumer_that_came_off_makes_the_replica_unhealthy(folder: Path) -> None:
-    """Though the process lives, one of its queues would grow unseen."""
-    worker_beat(folder, pid=2, consumers={"orders.prices": False, "orders.jobs": True})
+def test_a_detached_consumer_makes_the_replica_unhealthy(folder: Path) -> None:
+    """The process lives, but one of its queues would grow unnoticed."""
+    worker_heartbeat(folder, pid=2, consumers={"orders.prices": False, "orders.jobs": True})
     assert replica_health(folder, processes=2) == {**ALL_WELL, "healthy": False, "consumers": False}
 
 
 @pytest.mark.parametrize("what", ["database", "broker", "threads"])
 def test_one_worker_without_its_server_or_a_thread_makes_the_replica_unhealthy(folder: Path, what: str) -> None:
-    """The name of the check says which it is."""
-    worker_beat(folder, pid=2, **{what: False})
+    """The name of the check says what is missing."""
+    worker_heartbeat(folder, pid=2, **{what: False})
     assert replica_health(folder, processes=2) == {**ALL_WELL, "healthy": False, what: False}
 
 
 def test_a_scheduler_that_has_not_ticked_makes_the_replica_unhealthy(folder: Path) -> None:
-    """It beats, but the database has not answered it for too long."""
-    scheduler_beat(folder, seconds_ago=FRESH_SECONDS + 1)
+    """It has a fresh heartbeat, but has not reached the database for too long."""
+    scheduler_heartbeat(folder, seconds_ago=FRESH_SECONDS + 1)
     assert replica_health(folder, processes=1) == {**ALL_WELL, "healthy": False, "scheduler": False}
 
 
 def test_a_replica_that_has_just_started_is_not_healthy_yet(tmp_path: Path) -> None:
-    """Nothing has beaten, so nothing is known to work."""
+    """There is no heartbeat yet."""
     assert replica_health(tmp_path, processes=1) == dict.fromkeys(ALL_WELL, False)
 
 
 def test_a_scheduler_that_never_ticked_is_not_healthy(folder: Path) -> None:
-    """Its first beats come before the database has answered."""
-    write_beat(folder, "scheduler", ticked_at=0.0)
+    """Its first heartbeats come before the database has answered."""
+    write_heartbeat(folder, "scheduler", ticked_at=0.0)
     assert not replica_health(folder, processes=1)["scheduler"]
 
 
-def test_a_beat_is_replaced_and_not_added_to(folder: Path) -> None:
-    """One file for each process, and no leavings of the writing."""
-    worker_beat(folder)
-    scheduler_beat(folder)
+def test_a_heartbeat_is_replaced(folder: Path) -> None:
+    """There is one file for each process, and no temporary file is left."""
+    worker_heartbeat(folder)
+    scheduler_heartbeat(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["scheduler.json", "worker-1.json"]
 
 
-def test_a_beat_says_when_it_was(tmp_path: Path) -> None:
-    """Seconds since 1970, beside the facts."""
+def test_a_heartbeat_has_its_time(tmp_path: Path) -> None:
+    """In seconds since 1970, beside the facts."""
     before = time.time()
-    write_beat(tmp_path, "scheduler", ticked_at=5.0)
-    beat = read_beat(tmp_path / "scheduler.json")
+    write_heartbeat(tmp_path, "scheduler", ticked_at=5.0)
+    beat = read_heartbeat(tmp_path / "scheduler.json")
     assert before <= beat["at"] <= time.time()
     assert beat["ticked_at"] == 5.0
     assert is_fresh(beat["at"])
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"at": 1'])
-def test_a_beat_that_cannot_be_read_is_as_old_as_time(tmp_path: Path, text: str) -> None:
-    """So is one that is not there; neither is an error."""
+def test_an_unreadable_heartbeat_is_from_1970(tmp_path: Path, text: str) -> None:
+    """A missing one too. Neither is an error."""
     path = tmp_path / "worker-1.json"
     path.write_text(text)
-    assert read_beat(path) == read_beat(tmp_path / "none.json") == {"at": 0.0}
+    assert read_heartbeat(path) == read_heartbeat(tmp_path / "none.json") == {"at": 0.0}
     assert not is_fresh(0.0)
 
 
 @pytest.mark.parametrize(("healthy", "status"), [(True, 200), (False, 503)])
 def test_healthz_answers_as_a_probe_reads_it(*, healthy: bool, status: int) -> None:
-    """The status for the probe, the checks for whoever looks."""
+    """The status is for the probe, the checks are for people."""
     health = {"healthy": healthy, "database": healthy}
     with served(health) as port:
         assert get(port, "/healthz") == (status, health)
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/healthz/", "/metric"])
-def test_there_is_nothing_else_to_see(path: str) -> None:
-    """Any other path is not found, whatever the health."""
+def test_any_other_path_is_not_found(path: str) -> None:
+    """Whatever the health is."""
     with served({"healthy": True}) as port:
-        assert get(port, path) == (404, {"error": "only /healthz and /metrics are here"})
+        assert get(port, path) == (404, {"error": "not found: use /healthz or /metrics"})
 
 
 def test_metrics_are_text_for_prometheus() -> None:
-    """What was counted, in the format that its scraper asks for."""
+    """The metrics come in the format that its scraper accepts."""
     with served({"healthy": False}) as port, urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert answer.read() == b"figures 1\n"
 
 
-def test_each_probe_looks_anew(folder: Path) -> None:
-    """A replica that falls ill says so at the next probe, on the same server."""
+def test_each_probe_reads_the_heartbeats_again(folder: Path) -> None:
+    """A replica that becomes unhealthy says so at the next probe."""
     server = serve_health("127.0.0.1", 0, lambda: replica_health(folder, processes=1), lambda: b"")
     try:
         assert get(server.server_port, "/healthz")[0] == 200
-        scheduler_beat(folder, seconds_ago=FRESH_SECONDS + 1)
+        scheduler_heartbeat(folder, seconds_ago=FRESH_SECONDS + 1)
         assert get(server.server_port, "/healthz")[0] == 503
     finally:
         server.shutdown()
         server.server_close()
 
 
-def test_the_folder_of_beats_is_handed_down_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_of_heartbeats_is_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first process of the replica makes it, its children find it."""
     monkeypatch.setenv("PAPERPROFIT_RUN_DIR", str(tmp_path))
     assert run_folder() == tmp_path

@@ -1,4 +1,4 @@
-"""``config/jobs.toml``: what it says, and how a mistake in it is named."""
+"""``config/jobs.toml``: its settings, and the errors that name a mistake in it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +58,7 @@ def settings_with(path: Path) -> ServiceSettings:
 
 
 def test_the_file_carries_the_specification_s_intervals() -> None:
-    """Every job is enabled, and two of them keep to market hours."""
+    """Every job is enabled, and some run in market hours only."""
     given = load_jobs_config(ROOT / "config" / "jobs.toml")
     assert {name: given[name] for name in SPECIFIED} == {
         name: {"enabled": True, "schedule": interval, "market_hours_only": name in MARKET_HOURS_ONLY}
@@ -67,7 +67,7 @@ def test_the_file_carries_the_specification_s_intervals() -> None:
 
 
 def test_the_demo_differs_in_its_bot_alone() -> None:
-    """It looks at the market every thirty seconds, so that there is something to see."""
+    """The demo's bot runs every thirty seconds."""
     specified = load_jobs_config(ROOT / "config" / "jobs.toml")
     demo = load_jobs_config(ROOT / "config" / "jobs.demo.toml")
     assert demo == {**specified, "trading_bot": {**specified["trading_bot"], "schedule": "30s"}}
@@ -75,14 +75,14 @@ def test_the_demo_differs_in_its_bot_alone() -> None:
 
 @pytest.mark.parametrize("name", ["jobs.toml", "jobs.demo.toml"])
 def test_the_files_name_the_jobs_that_the_services_declare(name: str) -> None:
-    """All of them, and no other."""
+    """The files name all declared jobs and no others."""
     path = ROOT / "config" / name
     check_job_names(SERVICES, settings_with(path))
     assert set(load_jobs_config(path)) == {job for service in SERVICES for job in service.jobs.declared}
 
 
-def test_the_services_declare_what_the_specification_says() -> None:
-    """Without any file the jobs run all the same, at the same intervals."""
+def test_the_services_declare_the_specification_s_intervals() -> None:
+    """Without a file the jobs run at the same intervals."""
     declared = {job.name: job for service in SERVICES for job in service.jobs.declared.values()}
     settings = {name: JobSettings.model_validate(job.settings) for name, job in declared.items()}
     assert {name: settings[name].schedule for name in SPECIFIED} == SPECIFIED
@@ -123,7 +123,7 @@ def test_the_services_declare_what_the_specification_says() -> None:
 def test_a_mistake_is_named_with_its_line_job_and_key(
     write_config: WriteConfig, text: str, place: str, why: str
 ) -> None:
-    """Whoever wrote it finds it from the message alone."""
+    """The message alone tells where the mistake is."""
     message = refusal_of(write_config(text))
     assert message.startswith(f"{place}: ")
     assert why in message
@@ -138,8 +138,8 @@ def test_a_mistake_is_named_with_its_line_job_and_key(
         ({"schedule": "0 3 * * 6", "market": "XLON", "market_hours_only": True}, "schedule"),
     ],
 )
-def test_a_schedule_that_never_comes_is_refused(given: dict[str, Any], field: str) -> None:
-    """Its parts are right by themselves; together they have no slot in a year."""
+def test_a_schedule_that_never_comes_is_rejected(given: dict[str, Any], field: str) -> None:
+    """Each part is valid, but together they have no slot in a year."""
     with pytest.raises(InvalidSetting) as refused:
         check_settings(given)
     assert refused.value.field == field
@@ -157,12 +157,12 @@ def test_a_schedule_that_never_comes_is_refused(given: dict[str, Any], field: st
     ],
 )
 def test_a_schedule_that_comes_seldom_is_fine(given: dict[str, Any]) -> None:
-    """Or never by itself, where it is off."""
+    """A schedule that is off is valid too."""
     assert check_settings(given) == given
 
 
 def test_settings_that_clash_with_the_declaration_are_named(write_config: WriteConfig) -> None:
-    """Each is right by itself: the file's market hours, and the declaration's time after the close."""
+    """The file's market hours contradict the declaration's time after the close."""
     jobs = Jobs("valuation", market="XNYS")
     jobs.job("summarize", schedule="5m after close", description="Sum up.")(lambda _: {})
     path = write_config("\n[summarize]\nmarket_hours_only = true\n")
@@ -170,49 +170,49 @@ def test_settings_that_clash_with_the_declaration_are_named(write_config: WriteC
         configure_jobs(Service("valuation", Actors(), jobs), settings_with(path))
 
 
-def test_a_chain_that_comes_back_to_itself_is_refused() -> None:
-    """It would run without end."""
+def test_a_cyclic_chain_is_rejected() -> None:
+    """A cyclic chain would run forever."""
     with pytest.raises(InvalidSetting, match="after: is a cycle: a after b after c after a"):
         check_chains({"a": "b", "b": "c", "c": "a"}, "a")
     check_chains({"a": "b", "b": "c", "c": None}, "a")
 
 
 def test_a_mistake_in_one_job_is_not_hidden_by_the_others(write_config: WriteConfig) -> None:
-    """The second table is looked at as well."""
+    """The second table is checked too."""
     message = refusal_of(write_config('[trading_bot]\ninterval = "1h"\n[process_orders]\ninterval = "fast"'))
     assert message.startswith("4: process_orders.interval: ")
 
 
-def test_what_is_not_toml_is_named_with_its_line(write_config: WriteConfig) -> None:
-    """An unquoted interval is the likeliest slip."""
+def test_a_toml_error_is_named_with_its_line(write_config: WriteConfig) -> None:
+    """An unquoted interval is the likeliest mistake."""
     assert "line 2" in refusal_of(write_config("[process_orders]\ninterval = 5s\n"))
 
 
-def test_a_job_that_is_given_twice_is_refused(write_config: WriteConfig) -> None:
-    """Otherwise one of the two would silently win."""
+def test_a_job_that_is_given_twice_is_rejected(write_config: WriteConfig) -> None:
+    """Otherwise one of the tables would silently win."""
     refusal_of(write_config("[trading_bot]\nenabled = true\n[trading_bot]\nenabled = false\n"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    """A mistyped PAPERPROFIT_JOBS_CONFIG does not silently mean the defaults."""
+    """A mistyped PAPERPROFIT_JOBS_CONFIG must not silently mean the defaults."""
     assert "No such file" in refusal_of(tmp_path / "job.toml")
 
 
 def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
-    """An editor's old encoding is a mistake in the file like any other."""
+    """A wrong encoding is reported like any other mistake."""
     path = tmp_path / "jobs.toml"
     path.write_bytes("# gebühr\n".encode("latin-1"))
     refusal_of(path)
 
 
 def test_an_empty_file_leaves_every_job_as_declared(write_config: WriteConfig) -> None:
-    """What the file does not say, the declaration does."""
+    """Settings that the file leaves out come from the declaration."""
     path = write_config("")
     assert configure_jobs(orders, settings_with(path)) == orders.jobs.declared
 
 
-def test_the_file_goes_over_the_declaration(write_config: WriteConfig) -> None:
-    """Only what it gives is changed, and jobs of other services are left to those."""
+def test_the_file_overrides_the_declaration(write_config: WriteConfig) -> None:
+    """Only the given settings change, and jobs of other services are ignored."""
     path = write_config('[process_orders]\ninterval = "7s"\n[trading_bot]\nenabled = false\n')
     jobs = configure_jobs(orders, settings_with(path))
     assert set(jobs) == set(orders.jobs.declared)
@@ -220,15 +220,15 @@ def test_the_file_goes_over_the_declaration(write_config: WriteConfig) -> None:
     assert configure_jobs(strategy, settings_with(path))["trading_bot"].settings["enabled"] is False
 
 
-def test_a_job_that_no_service_has_is_named(write_config: WriteConfig) -> None:
-    """Where all services are at hand, a misspelt name is a mistake too."""
+def test_a_job_that_no_service_declares_is_named(write_config: WriteConfig) -> None:
+    """In the embedded run a misspelt name is a mistake too."""
     path = write_config('[proces_orders]\ninterval = "5s"\n[trading_bot]\nenabled = true\n')
     with pytest.raises(InvalidJobsConfig, match=r"jobs\.toml: no service has a job named proces_orders$"):
         check_job_names(SERVICES, settings_with(path))
 
 
 def test_a_declared_job_carries_its_service_and_its_function() -> None:
-    """Declaring leaves the function as it is; what nobody gives has its default."""
+    """Declaring does not change the function. Other settings have their defaults."""
     jobs = Jobs("orders", market="XNYS")
 
     @jobs.job("sweep", schedule="90s", description="Sweep.", market_hours_only=True)

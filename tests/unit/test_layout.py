@@ -31,7 +31,7 @@ WAITING = (
     "services/gateway/http/auth.py",
     "services/gateway/console/page.py",
     "services/marketdata/feed.py",
-    "embedded/__main__.py",
+    "embedded/http.py",
 )
 WALL_CLOCK = {
     f"{owner}.{name}" for owner in ("datetime", "date", "datetime.datetime") for name in ("now", "utcnow", "today")
@@ -58,7 +58,11 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "console": {"http", "streams", "trading", "operations", "instruments"},
     },
     "services/orders": {"persistence": {"settings"}, "usecases": {"persistence", "settings"}},
-    "services/marketdata": {"domain": set()},
+    "services/marketdata": {
+        "domain": set(),
+        "persistence": {"domain"},
+        "usecases": {"domain", "persistence", "providers"},
+    },
     "services/valuation": {"domain": set()},
     "services/strategy": {"domain": set()},
     "shared": {

@@ -1,4 +1,4 @@
-"""The ledger: every entry balances, so that cash, positions and P&L are sums of its columns."""
+"""The ledger: every entry balances, so cash, positions and P&L are the sums of its columns."""
 
 from decimal import Decimal
 from typing import Any
@@ -20,7 +20,7 @@ def entry(**columns: str) -> Entry:
 
 @pytest.mark.parametrize(("amount", "kind"), [("100.50", Kind.DEPOSIT), ("-100.50", Kind.WITHDRAWAL)])
 def test_a_transfer_moves_cash_and_capital(amount: str, kind: Kind) -> None:
-    """What was paid in is the owner's; it is no profit."""
+    """A deposit belongs to the owner and is no profit."""
     moved = transfer(ACCOUNT, 3, ACCEPTED, ABOUT, Decimal(amount))
     assert (moved.kind, moved.cash, moved.capital, moved.generation, moved.reference) == (
         kind,
@@ -44,7 +44,7 @@ def test_a_transfer_moves_cash_and_capital(amount: str, kind: Kind) -> None:
         {"cash": "-2", "interest": "2"},
     ],
 )
-def test_what_happens_to_an_account_balances(columns: dict[str, str]) -> None:
-    """Cash, cost, fees and interest on one side; profit, dividends and capital on the other. A cent is seen."""
+def test_every_kind_of_entry_balances(columns: dict[str, str]) -> None:
+    """Cash, cost, fees and interest equal profit, dividends and capital. One cent unbalances an entry."""
     assert entry(**columns).balances
     assert not entry(**{**columns, "cash": str(Decimal(columns["cash"]) + CENT)}).balances

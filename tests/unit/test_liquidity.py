@@ -1,4 +1,4 @@
-"""What the market has to give on one update, and what our orders may take of it."""
+"""The liquidity of one update, and the part of it that our orders may consume."""
 
 from decimal import Decimal
 from typing import Any
@@ -22,7 +22,7 @@ def market(**fields: Any) -> Price:
 def there(
     liquidity: Liquidity, match: Match, wanted: str, *, share: str = "0.5", price: Price | None = None
 ) -> Decimal:
-    return liquidity.there(match, price or market(), Decimal(wanted), Decimal(share))
+    return liquidity.available(match, price or market(), Decimal(wanted), Decimal(share))
 
 
 @pytest.mark.parametrize(
@@ -34,34 +34,34 @@ def there(
         (Match(SELL, stage=Stage.RANGE), 500),
     ],
 )
-def test_a_share_of_the_side_or_of_the_bar_is_there(match: Match, most: int) -> None:
-    """Half of what stands at the ask or the bid; inside the bar half of its volume."""
+def test_a_share_of_the_quote_s_size_or_of_the_bar_s_volume_is_available(match: Match, most: int) -> None:
+    """It is half of the size at the ask or the bid, and inside the bar half of its volume."""
     assert there(Liquidity(), match, "10000") == most
     assert there(Liquidity(), match, "7") == 7
 
 
 def test_a_quote_without_sizes_gives_a_share_of_the_volume() -> None:
-    """And where that is unknown, nothing."""
+    """Without a volume it gives nothing."""
     unsized = {"ask_size": None, "bid_size": None}
     assert there(Liquidity(), Match(BUY), "10000", price=market(**unsized)) == 500
     assert there(Liquidity(), Match(BUY), "10000", price=market(**unsized, volume=ZERO)) == 0
 
 
-def test_what_one_took_is_not_there_for_the_next() -> None:
-    """On the same side of the same update; the other side and the bar are pools of their own."""
+def test_consumed_liquidity_is_not_available_to_the_next_order() -> None:
+    """The other side and the bar are pools of their own."""
     liquidity = Liquidity()
-    liquidity.take(Match(BUY), market(), Decimal(40))
+    liquidity.consume(Match(BUY), market(), Decimal(40))
     assert there(liquidity, Match(BUY), "40") == 10
     assert there(liquidity, Match(SELL), "40") == 30
     assert there(liquidity, Match(BUY, stage=Stage.RANGE), "40") == 40
-    liquidity.take(Match(BUY), market(), Decimal(10))
+    liquidity.consume(Match(BUY), market(), Decimal(10))
     assert there(liquidity, Match(BUY), "40") == 0
-    assert liquidity.taken == {("AAPL", "ask"): Decimal(50)}
+    assert liquidity.consumed == {("AAPL", "ask"): Decimal(50)}
     assert liquidity.touched == {("AAPL", "ask")}
 
 
-def test_what_earlier_transactions_took_counts() -> None:
-    """It is not written again unless more is taken; one who may take less finds nothing left."""
+def test_liquidity_consumed_by_earlier_transactions_counts() -> None:
+    """It is written again only if more is consumed. An account with a smaller share finds nothing left."""
     liquidity = Liquidity({("AAPL", "ask"): Decimal(45)})
     assert there(liquidity, Match(BUY), "40") == 5
     assert there(liquidity, Match(BUY), "40", share="0.1") == 0
@@ -69,7 +69,7 @@ def test_what_earlier_transactions_took_counts() -> None:
 
 
 def test_whole_orders_get_whole_shares() -> None:
-    """A fractional one gets what is there, to the ninth decimal."""
+    """A fractional order gets the available quantity to the ninth decimal."""
     odd = market(ask_size=Decimal("7.5"))
     assert there(Liquidity(), Match(BUY), "10", price=odd) == 3
     assert there(Liquidity(), Match(BUY), "10.5", price=odd) == Decimal("3.75")

@@ -1,4 +1,4 @@
-"""What a service writes to its log of what dramatiq says, what it leaves out, and which level is whose."""
+"""The messages of dramatiq that a service logs, those that it leaves out, and the level of each destination."""
 
 import json
 import subprocess
@@ -53,16 +53,16 @@ def run(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
 
 
-def test_a_log_tells_an_outage_once_and_a_failure_in_full() -> None:
-    """Not what each consumer says at every attempt, nor a traceback for each message that waits for the database."""
+def test_an_outage_is_logged_once_and_a_failure_in_full() -> None:
+    """Neither each attempt of a consumer, nor a traceback for each message that waits for the database."""
     other, failure = map(json.loads, run(SAYS).stderr.splitlines())
     assert (other["event"], other["level"]) == ("something else", "warning")
     assert failure["event"] == "Failed to process message x with unhandled exception."
     assert "ValueError: this is why" in failure["exception"]
 
 
-def test_a_run_s_lines_are_made_though_the_terminal_does_not_show_them() -> None:
-    """The level of the settings is the terminal's; of our own code, nothing else is made that nobody wants."""
+def test_lines_of_a_run_are_made_though_the_terminal_does_not_show_them() -> None:
+    """The level in the settings is the terminal's. Other events of our own code below it are dropped."""
     said = run(LEVELS, "WARNING")
     assert [json.loads(shown)["event"] for shown in said.stderr.splitlines()] == ["warning", "warning"]
     ours = ["info in a run", "warning"]
@@ -71,7 +71,7 @@ def test_a_run_s_lines_are_made_though_the_terminal_does_not_show_them() -> None
 
 
 def test_a_terminal_shows_all_from_its_level_on() -> None:
-    """As it did before there was a system log."""
+    """The system log does not change it."""
     shown = [json.loads(line)["event"] for line in run(LEVELS, "DEBUG").stderr.splitlines()]
     each = ["info", "debug in a run", "info in a run", "warning"]
     assert shown == [*each, *each, "bound to a run"]

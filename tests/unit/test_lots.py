@@ -1,4 +1,4 @@
-"""Lots: first in first out, long or short, and no cent and no share is lost or invented."""
+"""Lots are closed first in, first out, long or short, and no cent and no share is lost or gained."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,7 +17,7 @@ from tests.unit.trading_examples import ACCEPTED, facts
 
 
 def lot(text: str, number: int = 1) -> Lot:
-    """``"10 for 1000"``: ten shares that cost a thousand, bought on the day of that number; ``-10 for -1000``."""
+    """Ten shares that cost a thousand are ``"10 for 1000"``, short ones ``"-10 for -1000"``. ``number`` is the day."""
     qty, _, cost = text.split()
     return Lot(UUID(int=number), ACCEPTED + timedelta(days=number), Decimal(qty), Decimal(cost))
 
@@ -39,7 +39,7 @@ def shape(open_lots: tuple[Lot, ...]) -> list[Any]:
 
 @dataclass
 class Ledger:
-    """What went in and out, kept apart from the lots under test."""
+    """The sums of all trades, kept apart from the lots under test."""
 
     open: tuple[Lot, ...] = ()
     closed: list[Closed] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Ledger:
 amounts = st.integers(min_value=0, max_value=10**9).map(lambda whole: whole * CENT)
 whole = st.integers(min_value=1, max_value=9).map(Decimal)
 fine = st.decimals(min_value=Decimal("1E-9"), max_value=10, places=9)
-#: Long enough that most of them close over several lots, and go from long to short and back.
+#: Most of these histories close over several lots, and go from long to short and back.
 histories = st.lists(st.tuples(st.sampled_from(Side), st.one_of(whole, fine), amounts), min_size=5, max_size=30)
 
 
@@ -70,22 +70,22 @@ def played(history: list[tuple[Side, Decimal, Decimal]]) -> Ledger:
 
 
 @given(histories)
-def test_no_cent_is_lost_or_invented(history: list[tuple[Side, Decimal, Decimal]]) -> None:
-    """Cash and the cost of what is open grew by what was realised, and by nothing else."""
+def test_no_cent_is_lost_or_gained(history: list[tuple[Side, Decimal, Decimal]]) -> None:
+    """Cash and the cost of open lots grow by the realized profit alone."""
     ledger = played(history)
     assert ledger.cash + cost_of(ledger.open) == sum((part.realized for part in ledger.closed), ZERO)
 
 
 @given(histories)
-def test_no_share_is_lost_or_invented(history: list[tuple[Side, Decimal, Decimal]]) -> None:
-    """What was bought less what was sold is held, to the ninth decimal; negative where it is short."""
+def test_no_share_is_lost_or_gained(history: list[tuple[Side, Decimal, Decimal]]) -> None:
+    """The position is the quantity bought less the quantity sold, to the ninth decimal."""
     ledger = played(history)
     assert held(ledger.open) == ledger.qty
 
 
 @given(histories)
 def test_all_open_lots_are_long_or_all_are_short(history: list[tuple[Side, Decimal, Decimal]]) -> None:
-    """In whole cents, with a cost on the side of their shares; a lot without shares has no cost left."""
+    """Their costs are whole cents of the same sign. A lot without shares has no cost."""
     ledger = played(history)
     assert len({lot.qty > 0 for lot in ledger.open if lot.qty}) <= 1
     for left in ledger.open:
@@ -100,8 +100,8 @@ def test_all_open_lots_are_long_or_all_are_short(history: list[tuple[Side, Decim
 
 
 @given(histories)
-def test_what_was_opened_first_is_closed_first(history: list[tuple[Side, Decimal, Decimal]]) -> None:
-    """A lot is touched only when all before it are empty."""
+def test_the_oldest_lot_is_closed_first(history: list[tuple[Side, Decimal, Decimal]]) -> None:
+    """A lot is closed only when all older ones are empty."""
     ledger = played(history)
     opened = [part.lot.opened_at for part in ledger.closed]
     assert opened == sorted(opened)
@@ -110,8 +110,8 @@ def test_what_was_opened_first_is_closed_first(history: list[tuple[Side, Decimal
     assert not any(left.qty for left in ledger.open[:last])
 
 
-def test_a_sale_over_two_lots_closes_both_in_parts() -> None:
-    """15 of 10 and 10: the first whole, of the second half its cost; the proceeds by quantity."""
+def test_a_sale_over_two_lots_closes_the_first_and_a_part_of_the_second() -> None:
+    """Fifteen of ten and ten shares: the second lot gives half of its cost, and the proceeds go by quantity."""
     left, closed = traded(lots("10 for 1000", "10 for 1100"), Side.SELL, "15", "1800")
     assert [(part.lot.fill_id.int, part.qty, part.cost, part.proceeds) for part in closed] == [
         (1, Decimal(10), Decimal(1000), Decimal(1200)),
@@ -121,7 +121,7 @@ def test_a_sale_over_two_lots_closes_both_in_parts() -> None:
 
 
 def test_a_short_lot_is_closed_by_a_buy() -> None:
-    """Sold at 100, bought back at 90: the proceeds came first, and ten a share are gained."""
+    """It was sold at 100 and bought back at 90, a profit of ten a share."""
     left, (closed,) = traded(lots("-10 for -1000"), Side.BUY, "4", "360")
     assert facts(closed.qty, closed.cost, closed.proceeds, closed.realized) == (4, 360, 400, 40)
     assert shape(left) == [(1, Decimal(-6), Decimal(-600))]
@@ -131,25 +131,23 @@ def test_a_short_lot_is_closed_by_a_buy() -> None:
     ("before", "side", "after"),
     [("10 for 1000", Side.SELL, (9, -5, -600)), ("-10 for -1000", Side.BUY, (9, 5, 600))],
 )
-def test_what_is_traded_beyond_the_position_opens_the_other_side(
-    before: str, side: Side, after: tuple[int, int, int]
-) -> None:
-    """15 against 10: two thirds of the money close, the rest is a new lot."""
+def test_a_trade_beyond_the_position_opens_the_other_side(before: str, side: Side, after: tuple[int, int, int]) -> None:
+    """Fifteen against ten: two thirds of the money close, the rest is a new lot."""
     left, (closed,) = traded(lots(before), side, "15", "1800")
     assert closed.qty == 10
     assert shape(left) == [after]
 
 
 def test_more_of_the_same_side_is_another_lot() -> None:
-    """Nothing is closed, and nothing realised."""
+    """Nothing is closed or realized."""
     left, closed = traded(lots("-1 for -100"), Side.SELL, "2", "210")
     assert closed == ()
     assert shape(left) == [(1, Decimal(-1), Decimal(-100)), (9, Decimal(-2), Decimal(-210))]
 
 
 @pytest.mark.parametrize(("side", "sign"), [(Side.SELL, 1), (Side.BUY, -1)])
-def test_the_last_part_takes_the_cents_that_are_left(side: Side, sign: int) -> None:
-    """Thirds of ten: 3.33, then half of 6.67, then the rest; of a short lot as well."""
+def test_the_last_part_takes_the_remaining_cents(side: Side, sign: int) -> None:
+    """Thirds of ten are 3.33, then half of 6.67, then the rest, for a short lot as well."""
     open_lots, bases = lots(f"{3 * sign} for {10 * sign}"), []
     for _ in range(3):
         open_lots, (closed,) = traded(open_lots, side, "1", "4")
@@ -159,13 +157,13 @@ def test_the_last_part_takes_the_cents_that_are_left(side: Side, sign: int) -> N
 
 
 def test_two_cents_of_proceeds_over_four_lots_stay_two() -> None:
-    """Rounding each half cent by itself would make four, and the last part would owe the difference."""
+    """Rounding each half cent by itself would make four."""
     _, closed = traded(lots("1 for 1", "1 for 1", "1 for 1", "1 for 1"), Side.SELL, "4", "0.02")
     assert [part.proceeds for part in closed] == [CENT, ZERO, CENT, ZERO]
 
 
-def test_an_emptied_lot_is_passed_over() -> None:
-    """It stays in the list with nothing in it, and gives nothing."""
+def test_an_empty_lot_is_skipped() -> None:
+    """It stays in the list without shares."""
     left, closed = traded(lots("0 for 0", "2 for 20"), Side.SELL, "2", "30")
     assert [part.lot.fill_id.int for part in closed] == [2]
     assert held(left) == 0
@@ -176,5 +174,5 @@ def test_an_emptied_lot_is_passed_over() -> None:
     [("10", Side.SELL, 7), ("5", Side.SELL, 5), ("-5", Side.SELL, 0), ("-5", Side.BUY, 5), ("5", Side.BUY, 0)],
 )
 def test_only_the_other_side_of_a_position_closes_it(position: str, side: Side, closing: int) -> None:
-    """Seven are traded; what the position does not have on the other side opens."""
+    """Seven shares are traded. Those beyond the position open a new one."""
     assert closing_qty(Decimal(position), side, Decimal(7)) == closing

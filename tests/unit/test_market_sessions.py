@@ -1,4 +1,4 @@
-"""Sessions as the exchanges published them: half days, holidays, breaks, changes of the clocks and a year's end."""
+"""Sessions as the exchanges published them: half days, holidays, breaks, daylight-saving changes and a year's end."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def sessions(code: str, first: str, last: str | None = None) -> list[Session]:
 
 
 def local(code: str, day: str) -> list[str]:
-    """The sessions of a day by the market's clock."""
+    """List the sessions of a day by the market's clock."""
     zone = ZoneInfo(MARKETS[code].timezone)
     return [
         f"{each.kind} {each.open_at.astimezone(zone):%H:%M}-{each.close_at.astimezone(zone):%H:%M}"
@@ -47,7 +47,7 @@ def days(found: Iterable[Session]) -> list[str]:
     ids=lambda value: value.code if isinstance(value, Market) else str(value),
 )
 def test_the_sessions_of_a_year_are_those_that_the_exchange_published(market: Market, first: date, last: date) -> None:
-    """Every day of New York and London from January 2026 into 2027, and of Tokyo around the year's end."""
+    """They cover every day of New York and London from January 2026 into 2027, and Tokyo around the year's end."""
     published = [
         (each.day, each.phase, each.open_at, each.close_at) for each in market.sessions if first <= each.day <= last
     ]
@@ -56,7 +56,7 @@ def test_the_sessions_of_a_year_are_those_that_the_exchange_published(market: Ma
 
 
 def test_thanksgiving_week_of_2025_has_a_holiday_and_a_half_day_whose_late_session_ends_at_five() -> None:
-    """The library would end the late session with the early close; the exchange does not."""
+    """The library would end the late session with the early close, but the exchange does not."""
     assert local("XNYS", "2025-11-26") == ["pre 04:00-09:30", "regular 09:30-16:00", "post 16:00-20:00"]
     assert local("XNYS", "2025-11-27") == []
     assert local("XNYS", "2025-11-28") == ["pre 04:00-09:30", "regular 09:30-13:00", "post 13:00-17:00"]
@@ -65,7 +65,7 @@ def test_thanksgiving_week_of_2025_has_a_holiday_and_a_half_day_whose_late_sessi
 
 
 def test_good_friday_2026_is_a_holiday_in_the_west_and_a_trading_day_in_tokyo_and_shanghai() -> None:
-    """It moves with Easter, and is none of the holidays that a weekday rule would find."""
+    """Good Friday moves with Easter, so no weekday rule would find it."""
     closed = [code for code in EXCHANGES if not sessions(code, "2026-04-03")]
     assert sorted(closed) == sorted(set(EXCHANGES) - {"XTKS", "XSHG"})
 
@@ -86,7 +86,7 @@ def test_good_friday_2026_is_a_holiday_in_the_west_and_a_trading_day_in_tokyo_an
 def test_the_opening_keeps_to_the_markets_clock_when_it_changes(
     day: str, new_york_opens: int, london_opens: int
 ) -> None:
-    """Both markets open at the same time of their own all year; in UTC it moves, and not on the same day."""
+    """Both markets open at the same local time all year. In UTC the time moves, on different days."""
     opened = {
         code: next(each.open_at for each in sessions(code, day) if each.kind == "regular") for code in ("XNYS", "XLON")
     }
@@ -95,21 +95,21 @@ def test_the_opening_keeps_to_the_markets_clock_when_it_changes(
 
 
 def test_a_midday_break_divides_the_day() -> None:
-    """A break is closed, so it lies between two sessions."""
+    """The break is closed, so it lies between two sessions."""
     assert local("XTKS", "2026-11-24") == ["regular 09:00-11:30", "regular 12:30-15:30"]
     assert local("XHKG", "2026-11-24") == ["regular 09:30-12:00", "regular 13:00-16:00"]
     assert local("XSHG", "2026-11-24") == ["regular 09:30-11:30", "regular 13:00-15:00"]
 
 
 def test_a_half_day_in_hong_kong_has_no_afternoon() -> None:
-    """On the eves of the lunar new year, Christmas and the new year, as the exchange announced for 2027."""
+    """The half days are those that the exchange announced for 2027."""
     short = [each for each in sessions("XHKG", "2027-01-01", "2027-12-31") if each.early_close]
     assert days(short) == ["2027-02-05", "2027-12-24", "2027-12-31"]
     assert local("XHKG", "2027-02-05") == ["regular 09:30-12:00"]
 
 
 def test_london_closes_at_half_past_twelve_on_the_eves_of_christmas_and_new_year() -> None:
-    """Where they are weekdays."""
+    """The rule holds for eves that are weekdays."""
     for day in ("2025-12-24", "2025-12-31", "2026-12-24", "2026-12-31"):
         assert local("XLON", day) == ["regular 08:00-12:30"]
 
@@ -127,7 +127,7 @@ def test_london_closes_at_half_past_twelve_on_the_eves_of_christmas_and_new_year
     ],
 )
 def test_the_new_year_begins_after_the_old_one_closed(code: str, last_day: str, first_day: str, closes: str) -> None:
-    """Around the turn each exchange has its own last day, half or whole."""
+    """Each exchange has its own last trading day, half or whole."""
     assert days(sessions(code, last_day, first_day)) == [last_day, first_day]
     regular = [hours for hours in local(code, last_day) if hours.startswith("regular")]
     assert regular[-1].endswith(f"-{closes}")
@@ -135,7 +135,7 @@ def test_the_new_year_begins_after_the_old_one_closed(code: str, last_day: str, 
 
 @pytest.mark.parametrize("code", EXCHANGES)
 def test_sessions_do_not_overlap_and_a_window_cuts_nothing_off(code: str) -> None:
-    """Whatever days are asked for, each has the same sessions, by the market's own date."""
+    """A day has the same sessions in every window, by the market's own date."""
     year = sessions(code, "2026-06-01", "2027-06-30")
     assert all(one.close_at <= other.open_at for one, other in pairwise(year))
     assert all(each.open_at < each.close_at for each in year)
@@ -148,7 +148,7 @@ def test_sessions_do_not_overlap_and_a_window_cuts_nothing_off(code: str) -> Non
 
 @pytest.mark.parametrize("code", EXCHANGES)
 def test_a_market_and_its_calendar_have_the_same_clock(code: str) -> None:
-    """Summer and winter."""
+    """The clocks agree in summer and in winter."""
     from pandas_market_calendars import get_calendar
 
     theirs, ours = get_calendar(NAMES.get(code, code)).tz, ZoneInfo(MARKETS[code].timezone)
@@ -158,19 +158,19 @@ def test_a_market_and_its_calendar_have_the_same_clock(code: str) -> None:
 
 
 def test_a_late_opening_after_the_break_leaves_the_morning_out() -> None:
-    """As after a typhoon: the calendar then has a break without length at the opening."""
+    """After a typhoon, for example, the calendar has an empty break at the open."""
     opens, closes = (datetime(2021, 6, 28, hour, 30, tzinfo=UTC) for hour in (5, 8))
     hours = Hours(date(2021, 6, 28), opens, closes, break_start=opens, break_end=opens)
     assert [(each.open_at, each.close_at) for each in sessions_of(MARKETS["XHKG"], hours)] == [(opens, closes)]
 
 
 def test_the_known_markets_are_listed_under_their_codes_and_have_real_clocks() -> None:
-    """Two of them never close."""
+    """Two of the markets never close."""
     assert all(market.code == code and ZoneInfo(market.timezone) for code, market in MARKETS.items())
     assert {code for code, market in MARKETS.items() if market.always_open} == {"DEMO", "24/7"}
 
 
 def test_marketdata_starts_without_pandas() -> None:
-    """Its import takes seconds and 80 MB, which the one job that needs it pays."""
+    """Importing pandas takes seconds and 80 MB, so only the job that needs it imports it."""
     script = "import services.marketdata.service, sys; sys.exit('pandas' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)

@@ -1,4 +1,4 @@
-"""At which price an order fills on a quote, and on which quotes it may fill at all."""
+"""The price at which an order fills on a quote, and the quotes on which it may fill at all."""
 
 from datetime import timedelta
 from decimal import Decimal
@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.orders import Side
-from shared.exchange.matching.matching import MarketRules, Match, Stage, buy_price, match, sell_price, usable
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.matching import Match, Stage, buy_price, match, sell_price, usable
 from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
 RULES = MarketRules(max_quote_age=timedelta(seconds=120), half_spread=Decimal("0.0001"))
@@ -20,7 +21,7 @@ cent_prices = st.decimals(min_value=Decimal("0.02"), max_value=10**6, places=2)
 
 
 def matched(terms: str, on: str, **fields: Any) -> Match:
-    """What a quote does to the order, of an account that fills on quotes alone."""
+    """The match of the order with a quote, for an account that fills on quotes alone."""
     return match(order(terms, **fields), quote(on), RULES, on_bar=False)
 
 
@@ -48,7 +49,7 @@ def price_of(terms: str, on: str) -> Decimal | None:
     ],
 )
 def test_a_buy_pays_the_ask_and_a_sell_gets_the_bid(terms: str, price: str | None) -> None:
-    """A limit waits for the side it trades on, a stop for the last trade; neither fills at its own price."""
+    """A limit waits for the side that it trades on, a stop for the last trade. Neither fills at its own price."""
     assert price_of(terms, on="AAPL 99.90/100.10 100.00") == (Decimal(price) if price else None)
 
 
@@ -61,8 +62,8 @@ def test_a_buy_pays_the_ask_and_a_sell_gets_the_bid(terms: str, price: str | Non
         ("sell 10 AAPL stop 110", "99.90"),
     ],
 )
-def test_a_price_that_was_jumped_over_fills_at_the_market(terms: str, price: str) -> None:
-    """A limit gets the better price, a stop that was gapped through gets the worse one."""
+def test_an_order_whose_price_was_gapped_through_fills_at_the_market(terms: str, price: str) -> None:
+    """A limit gets the better price, a stop the worse one."""
     assert price_of(terms, on="AAPL 99.90/100.10 100.00") == Decimal(price)
 
 
@@ -80,25 +81,25 @@ def test_a_price_that_was_jumped_over_fills_at_the_market(terms: str, price: str
 def test_a_stop_limit_is_a_limit_once_its_stop_is_reached(
     terms: str, last: str, *, triggered: bool, price: str | None
 ) -> None:
-    """It may then wait for its limit, and does not ask for its stop again."""
+    """It may then wait for its limit, and its stop no longer matters."""
     half = Decimal("0.10")
     found = matched(terms, f"AAPL {Decimal(last) - half}/{Decimal(last) + half} {last}")
-    assert (found.order.triggered, found.price, found.takes) == (triggered, price and Decimal(price), False)
+    assert (found.order.triggered, found.price, found.takes_liquidity) == (triggered, price and Decimal(price), False)
     back = match(found.order, quote("AAPL 99.95/100.05 100"), RULES, on_bar=False)
     assert back.price == ({"buy": Decimal("100.05"), "sell": Decimal("99.95")}[found.order.side] if triggered else None)
 
 
 def test_a_stop_that_was_reached_is_a_market_order() -> None:
-    """What has filled in part goes on though the price is back on the other side of the stop."""
+    """Its rest fills although the price is back on the other side of the stop."""
     triggered = order("sell 10 AAPL stop 99", triggered=True)
     assert match(triggered, quote("AAPL 105/106 105"), RULES, on_bar=False).price == 105
 
 
 @pytest.mark.parametrize(("terms", "takes"), [("market", True), ("stop 90", True), ("limit 150", False)])
-def test_only_what_takes_the_market_s_price_may_slip(terms: str, *, takes: bool) -> None:
-    """A limit is a promise about the price."""
+def test_only_an_order_that_takes_liquidity_may_slip(terms: str, *, takes: bool) -> None:
+    """A limit is a guarantee of the price."""
     found = matched(f"buy 10 AAPL {terms}", "AAPL 99/101 100")
-    assert (found.takes, found.stage) == (takes, Stage.QUOTE)
+    assert (found.takes_liquidity, found.stage) == (takes, Stage.QUOTE)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_only_what_takes_the_market_s_price_may_slip(terms: str, *, takes: bool)
     ],
 )
 def test_without_a_quote_half_an_assumed_spread_stands_in(terms: str, price: str | None) -> None:
-    """A basis point to each side of the last trade."""
+    """It is a basis point on each side of the last trade."""
     assert price_of(terms, on="AAPL 100") == (Decimal(price) if price else None)
 
 
@@ -126,7 +127,7 @@ def test_the_assumed_price_is_rounded_against_the_trader() -> None:
 
 
 def test_the_assumed_spread_is_a_setting() -> None:
-    """Twenty basis points to each side of 100."""
+    """Here it is twenty basis points on each side of 100."""
     rules = MarketRules(half_spread=Decimal("0.002"))
     assert buy_price(quote("AAPL 100"), rules) == Decimal("100.20")
     assert sell_price(quote("AAPL 100"), rules) == Decimal("99.80")
@@ -137,14 +138,14 @@ def test_the_assumed_spread_is_a_setting() -> None:
     [("AAPL 99.90/ 100", "100.01", "99.90"), ("AAPL /100.10 100", "100.10", "99.99")],
 )
 def test_only_the_missing_side_of_a_quote_is_assumed(on: str, bought_at: str, sold_at: str) -> None:
-    """The side that is quoted is taken as it is."""
+    """The other side is used as quoted."""
     assert price_of("buy 1 AAPL market", on) == Decimal(bought_at)
     assert price_of("sell 1 AAPL market", on) == Decimal(sold_at)
 
 
 @given(st.decimals(min_value=Decimal("0.0001"), max_value=10**6, places=4))
 def test_the_assumed_spread_encloses_the_last_price(last: Decimal) -> None:
-    """Never better than the market for the trader, and never more than a tick worse than assumed."""
+    """The price is never better than the market for the trader, and at most one step worse than assumed."""
     price, tick = quote(f"AAPL {last}"), Decimal("0.0001")
     assert last <= buy_price(price, RULES) <= last * (1 + RULES.half_spread) + tick
     assert last >= sell_price(price, RULES) >= last * (1 - RULES.half_spread) - tick
@@ -152,7 +153,7 @@ def test_the_assumed_spread_encloses_the_last_price(last: Decimal) -> None:
 
 @pytest.mark.parametrize("last", ["0.0001", "0.00001234"])
 def test_shares_are_never_given_away(last: str) -> None:
-    """An instrument of a hundredth of a cent is bought and sold for about that, not for nothing."""
+    """An instrument at a hundredth of a cent trades at about that price, not at zero."""
     price = quote(f"AAPL {last}")
     assert 0 < sell_price(price, RULES) <= Decimal(last)
     assert Decimal(last) <= buy_price(price, RULES) <= 2 * Decimal(last)
@@ -160,7 +161,7 @@ def test_shares_are_never_given_away(last: str) -> None:
 
 @given(cent_prices, cent_prices, cent_prices, st.sampled_from(Side))
 def test_a_limit_is_never_broken(bid: Decimal, spread: Decimal, limit: Decimal, side: Side) -> None:
-    """Whatever the quote, it fills at its limit or better, and always when it can."""
+    """On any quote it fills at its limit or better, and always when it can."""
     at = price_of(f"{side} 1 AAPL limit {limit}", on=f"AAPL {bid}/{bid + spread} {bid}")
     if side is Side.BUY:
         assert at == (bid + spread if bid + spread <= limit else None)
@@ -173,7 +174,7 @@ KINDS = ["market", "limit {at}", "stop {at}", "stop_limit {at} {at}", "trailing_
 
 @given(cent_prices, cent_prices, st.sampled_from(Side), st.sampled_from(KINDS))
 def test_a_fill_lies_on_its_quote(bid: Decimal, at: Decimal, side: Side, kind: str) -> None:
-    """No order of any kind fills at a price that nobody quoted."""
+    """No order of any kind fills at a price that was not quoted."""
     ask = bid + Decimal("0.02")
     found = matched(f"{side} 1 AAPL {kind.format(at=at)}", f"AAPL {bid}/{ask} {bid}", hwm=at)
     assert found.price in {None, ask if side is Side.BUY else bid}
@@ -184,7 +185,7 @@ def test_a_fill_lies_on_its_quote(bid: Decimal, at: Decimal, side: Side, kind: s
     [(-EVER, False), (timedelta(0), False), (MICROSECOND, True), (EVER, True)],
 )
 def test_a_quote_must_be_newer_than_the_order(after: timedelta, *, may_fill: bool) -> None:
-    """A price that was there when the order came is not one that it could have traded on."""
+    """The order could not have traded on a price from before it."""
     at = ACCEPTED + after
     assert usable(quote("AAPL 100", at=at), order("buy 1 AAPL market"), max(at, ACCEPTED), RULES) == may_fill
 
@@ -194,7 +195,7 @@ def test_a_quote_must_be_newer_than_the_order(after: timedelta, *, may_fill: boo
     [(timedelta(0), True), (RULES.max_quote_age, True), (RULES.max_quote_age + MICROSECOND, False), (EVER, False)],
 )
 def test_a_stale_quote_fills_nothing(age: timedelta, *, may_fill: bool) -> None:
-    """When the provider is away, orders wait."""
+    """Orders wait while the provider is down."""
     assert usable(quote("AAPL 100"), order("buy 1 AAPL market"), QUOTED + age, RULES) == may_fill
 
 
@@ -203,25 +204,25 @@ def test_a_stale_quote_fills_nothing(age: timedelta, *, may_fill: bool) -> None:
     [(MICROSECOND, True), (timedelta(0), False), (-MICROSECOND, False)],
 )
 def test_an_order_fills_on_no_quote_after_its_session(expires_in: timedelta, *, may_fill: bool) -> None:
-    """A quote of the closing moment comes too late."""
+    """A quote at the closing time itself is too late."""
     day_order = order("buy 1 AAPL market", expires_at=QUOTED + expires_in)
     assert usable(quote("AAPL 100"), day_order, QUOTED, RULES) == may_fill
 
 
-def test_a_quote_of_the_session_fills_though_it_is_seen_after_it() -> None:
-    """The quote's own time counts, not when its message came."""
+def test_a_quote_from_the_session_fills_although_it_is_seen_after_it() -> None:
+    """The quote's own time counts, not the arrival of its message."""
     day_order = order("buy 1 AAPL market", expires_at=QUOTED + MICROSECOND)
     assert usable(quote("AAPL 100"), day_order, QUOTED + timedelta(seconds=30), RULES)
 
 
 def test_an_order_without_an_end_waits_for_ever() -> None:
-    """Good till canceled."""
+    """It is good till canceled."""
     at = ACCEPTED + 300 * EVER
     assert usable(quote("AAPL 100", at=at), order("buy 1 AAPL market"), at, RULES)
 
 
-def test_an_order_that_is_still_on_its_way_fills_on_no_quote() -> None:
-    """Latency: only quotes after the order reached the market count."""
+def test_an_order_that_has_not_reached_the_market_fills_on_no_quote() -> None:
+    """With latency only quotes after the order's arrival count."""
     slow = order("buy 1 AAPL market", active_at=QUOTED)
     assert not usable(quote("AAPL 100"), slow, QUOTED, RULES)
     assert usable(quote("AAPL 100", at=QUOTED + MICROSECOND), slow, QUOTED + MICROSECOND, RULES)

@@ -1,4 +1,4 @@
-"""Money: rounding to the cent, and numbers as people write them."""
+"""Money: rounding to the cent, and numbers in plain notation."""
 
 from decimal import Decimal
 
@@ -23,13 +23,13 @@ amounts = st.decimals(min_value=-(10**12), max_value=10**12, places=MAX_DECIMALS
     ],
 )
 def test_halves_are_rounded_away_from_zero(amount: str, rounded: str) -> None:
-    """As brokers round a statement line, and alike for what is paid and what is received."""
+    """Brokers round a statement line in this way, for payments and receipts alike."""
     assert str(cents(Decimal(amount))) == rounded
 
 
 @given(amounts)
 def test_rounding_moves_at_most_half_a_cent(amount: Decimal) -> None:
-    """The result is whole cents, and as near as whole cents can be."""
+    """The result is the nearest whole number of cents."""
     rounded = cents(amount)
     assert rounded % CENT == 0
     assert abs(rounded - amount) <= CENT / 2
@@ -37,7 +37,7 @@ def test_rounding_moves_at_most_half_a_cent(amount: Decimal) -> None:
 
 @given(amounts)
 def test_rounding_twice_changes_nothing(amount: Decimal) -> None:
-    """What has been rounded once stays as it is."""
+    """A rounded amount stays as it is."""
     assert cents(cents(amount)) == cents(amount)
 
 
@@ -59,20 +59,20 @@ def test_paying_and_receiving_round_to_the_same_cents(amount: Decimal) -> None:
         ("-12.50", "-12.5"),
     ],
 )
-def test_a_number_is_written_as_a_person_would(number: str, text: str) -> None:
-    """No exponent and no zeros that say nothing; those before the point stay."""
+def test_a_number_is_written_in_plain_notation(number: str, text: str) -> None:
+    """There is no exponent and no trailing zero after the point. Zeros before the point stay."""
     assert plain(Decimal(number)) == text
 
 
 @pytest.mark.parametrize("number", ["-0", "-0.00", "-0E-9"])
-def test_nothing_is_written_without_a_sign(number: str) -> None:
-    """Decimal knows a negative zero, which is what -0.004 rounds to; people do not."""
+def test_zero_is_written_without_a_sign(number: str) -> None:
+    """Decimal has a negative zero, which is the rounded value of -0.004."""
     assert plain(Decimal(number)) == "0"
 
 
 @given(amounts)
 def test_writing_a_number_loses_no_digit(amount: Decimal) -> None:
-    """What is written can be read again, without an exponent or needless zeros."""
+    """The text can be read again, without an exponent or needless zeros."""
     text = plain(amount)
     assert Decimal(text) == amount
     assert "E" not in text

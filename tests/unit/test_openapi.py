@@ -1,4 +1,4 @@
-"""The document of the HTTP surface: complete, valid, and of one piece with the routes."""
+"""The OpenAPI document: valid, complete, and in agreement with the routes."""
 
 import json
 from typing import Any
@@ -12,6 +12,7 @@ from services.gateway.http.auth import OPERATE
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.openapi import LICENSE, VERSION, document
 from services.gateway.http.requests import Gateway
+from shared.contracts.orders import OrderTerms
 from shared.storage.migrate import ROOT
 
 Json = dict[str, Any]
@@ -20,13 +21,13 @@ OPERATIONS = [operation for operations in DOCUMENT["paths"].values() for operati
 
 
 def test_it_is_a_valid_openapi_document() -> None:
-    """As the specification's own schema has it, with every reference resolved."""
+    """By the schema of the specification, with every reference resolved."""
     errors = OpenAPIV31SpecValidator(json.loads(json.dumps(DOCUMENT))).iter_errors()
     assert [f"{error.json_path}: {error.message}" for error in errors] == []
 
 
-def test_it_has_every_route_of_the_api_and_no_other() -> None:
-    """What the application answers under /api and /v2 is in it, method by method; a symbol may hold a slash."""
+def test_it_has_exactly_the_routes_of_the_api() -> None:
+    """Each method of each path under /api and /v2. A symbol may contain a slash."""
     no_request_is_made: Any = None
     app = make_app(no_request_is_made, dict)
     routed = {
@@ -38,30 +39,47 @@ def test_it_has_every_route_of_the_api_and_no_other() -> None:
     assert routed == {(path, method) for path, operations in DOCUMENT["paths"].items() for method in operations}
 
 
-def test_each_operation_has_a_name_of_its_own_and_a_summary_of_one_line() -> None:
-    """They become the functions of generated clients, and their documentation."""
+def test_each_operation_has_a_unique_name_and_a_one_line_summary() -> None:
+    """Generated clients make functions and documentation from them."""
     names = [operation["operationId"] for operation in OPERATIONS]
     assert len(set(names)) == len(names)
     assert [operation["operationId"] for operation in OPERATIONS if not operation["summary"].endswith(".")] == []
 
 
-def test_each_operation_says_which_scope_its_key_needs() -> None:
-    """Only signing in needs no key; the job engine needs one that may operate."""
+def test_the_errors_that_a_handler_raises_are_not_part_of_its_description() -> None:
+    """They name classes, and clients see statuses."""
+
+    async def post_thing(gateway: Gateway) -> None:
+        """Make a thing.
+
+        It has
+        two lines.
+
+        Raises Invalid.
+        """
+
+    operation = document([Endpoint("POST", "/api/things", post_thing, OPERATE)])["paths"]["/api/things"]["post"]
+    assert (operation["summary"], operation["description"]) == ("Make a thing.", "It has\ntwo lines.")
+    assert [name for each in OPERATIONS if "Raises " in (name := str(each.get("description")))] == []
+
+
+def test_each_operation_names_the_scope_that_its_key_needs() -> None:
+    """Only signing in needs no key. The job engine needs the scope to operate."""
     needed = {operation["operationId"]: operation["security"] for operation in OPERATIONS}
     assert [name for name, schemes in needed.items() if not schemes] == ["post_session"]
     assert needed["post_trigger"][0] == {"keyId": [OPERATE], "secretKey": [OPERATE]}
     assert needed["post_order"][1] == {"session": ["trade"]}
 
 
-def test_its_version_and_licence_are_the_projects() -> None:
-    """They stand in pyproject.toml, which an image does not carry."""
+def test_its_version_and_license_are_the_project_s() -> None:
+    """They are repeated from pyproject.toml, which is not part of an image."""
     project = (ROOT / "pyproject.toml").read_text()
     assert f'version = "{VERSION}"' in project
     assert f'license = "{LICENSE}"' in project
 
 
-def test_a_path_and_its_handler_cannot_disagree() -> None:
-    """A route whose handler does not take what stands in the path cannot be made."""
+def test_a_path_and_its_handler_must_have_the_same_parameters() -> None:
+    """A route whose handler lacks a parameter of the path cannot be created."""
 
     async def handler(gateway: Gateway, name: str) -> None:
         """Never called."""
@@ -71,7 +89,7 @@ def test_a_path_and_its_handler_cannot_disagree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "method", "name", "told"),
+    ("path", "method", "name", "described"),
     [
         ("/api/runs", "get", "limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}),
         ("/api/runs", "get", "from", {"type": "string", "format": "date-time"}),
@@ -80,16 +98,23 @@ def test_a_path_and_its_handler_cannot_disagree() -> None:
         ("/api/jobs/{name}/toggle", "put", "enabled", {"type": "boolean"}),
     ],
 )
-def test_a_parameter_is_described_as_it_is_read(path: str, method: str, name: str, told: Json) -> None:
-    """From the same models that the requests are read by."""
+def test_a_parameter_is_described_as_it_is_parsed(path: str, method: str, name: str, described: Json) -> None:
+    """Its schema comes from the model that parses the request."""
     parameters = {each["name"]: each for each in DOCUMENT["paths"][path][method]["parameters"]}
-    assert parameters[name]["schema"] == told
+    assert parameters[name]["schema"] == described
 
 
-def test_settings_can_be_changed_one_by_one_or_given_back() -> None:
-    """The body of a change has the engine's own settings, all optional, each of them or null."""
+def test_settings_are_changed_one_by_one_or_reset() -> None:
+    """The body of a change has the engine's settings, each optional and nullable."""
     body = DOCUMENT["components"]["schemas"]["SettingChanges"]
     assert body["properties"]["retries"] == {
         "anyOf": [{"type": "integer", "minimum": 0, "maximum": 20}, {"type": "null"}]
     }
     assert "required" not in body
+
+
+def test_each_term_of_an_order_is_in_the_request_and_in_the_response() -> None:
+    """A term that the contract gains reaches clients with one more line of ``Order``. Exits are orders of their own."""
+    schemas = DOCUMENT["components"]["schemas"]
+    assert OrderTerms.model_fields.keys() <= schemas["NewOrder"]["properties"].keys()
+    assert OrderTerms.model_fields.keys() - {"take_profit", "stop_loss"} <= schemas["Order"]["properties"].keys()

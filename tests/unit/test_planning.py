@@ -1,4 +1,4 @@
-"""What a tick decides about a job: which slots run, which are skipped and why, and when it looks again."""
+"""The decisions of a tick about a job: slots to run, slots to skip with the reason, and the time of the next plan."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from shared.jobs.schedule.calendar import Market
 from shared.jobs.schedule.planning import (
     FULL,
-    LOOK_EVERY,
+    MAX_WAITING,
     MISSED,
-    MOST_WAITING,
     NEVER,
     OVERLAPS,
+    REPLAN_EVERY,
     SUPERSEDED,
-    LiveJob,
+    DueJob,
     Plan,
     plan,
 )
@@ -32,8 +32,8 @@ SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hou
 
 def job(
     schedule: str = "1m", *, considered_until: datetime | None = NOON, unfinished: int = 0, **settings: Any
-) -> LiveJob:
-    return LiveJob(
+) -> DueJob:
+    return DueJob(
         "sweep",
         "orders",
         JobSettings(schedule=schedule, **settings),
@@ -48,19 +48,19 @@ def skips(found: Plan) -> list[tuple[datetime, datetime, int, str]]:
 
 
 def test_a_slot_runs_at_once_and_the_next_one_is_known() -> None:
-    """The minute has come; the following one is when the scheduler looks again."""
+    """The current minute runs, and the job is planned again at the next one."""
     found = plan(job(), DEMO, NOON + MINUTE)
-    assert (found.runs, found.at_once, found.skips) == ((NOON + MINUTE,), True, ())
+    assert (found.runs, found.send_first, found.skips) == ((NOON + MINUTE,), True, ())
     assert found.next_slot == found.due_at == NOON + 2 * MINUTE
 
 
 def test_a_slot_begins_with_its_first_moment() -> None:
-    """A microsecond before it nothing is due."""
+    """A microsecond earlier nothing is due."""
     assert plan(job(), DEMO, NOON + MINUTE - timedelta(microseconds=1)).runs == ()
 
 
 def test_a_new_job_runs_the_interval_that_has_begun() -> None:
-    """It has had no slot yet, and ten minutes may be long to wait; a time of day that has passed is not made up for."""
+    """A new job does not wait for its first interval to end. A time of day that has passed is not made up for."""
     new = replace(job("10m"), considered_until=None, last_slot=None)
     assert plan(new, DEMO, NOON + 3 * MINUTE).runs == (NOON,)
     daily = replace(job("30 9 * * *"), considered_until=None, last_slot=None)
@@ -69,7 +69,7 @@ def test_a_new_job_runs_the_interval_that_has_begun() -> None:
 
 
 def test_a_changed_job_does_not_run_a_slot_again() -> None:
-    """Its timing changed within the interval that has run: the next one is the first that counts."""
+    """The timing changed within an interval that has run, so the next interval is the first to run."""
     changed = replace(job("1h"), considered_until=None, last_slot=NOON)
     assert plan(changed, DEMO, NOON + 30 * MINUTE).runs == ()
     assert plan(replace(changed, settings=JobSettings(schedule="5s")), DEMO, NOON + 30 * MINUTE).runs == (
@@ -86,67 +86,67 @@ def test_a_changed_job_does_not_run_a_slot_again() -> None:
     ],
 )
 def test_after_an_outage_of_three_hours(misfire: str, runs: list[int], missed: tuple[int, int, int]) -> None:
-    """Once, or all of the last hour in their order; the rest is one row of slots that were missed."""
+    """One slot runs, or all of the last hour in their order. The others are one row of missed slots."""
     found = plan(job(misfire=misfire), DEMO, NOON + 180 * MINUTE)
     assert [(slot - NOON) // MINUTE for slot in found.runs] == runs
     first, last, count = missed
     assert skips(found) == [(NOON + first * MINUTE, NOON + last * MINUTE, count, MISSED)]
 
 
-def test_a_late_slot_is_left_out_where_the_policy_says_so() -> None:
-    """Ten seconds late is on time, eleven is not; run_once runs it all the same."""
+def test_with_misfire_skip_a_late_slot_is_skipped() -> None:
+    """Ten seconds are within the grace time, eleven are not. With run_once the slot runs."""
     for policy, seconds, runs in (("skip", 10, 1), ("skip", 11, 0), ("run_once", 11, 1)):
         found = plan(job("1h", misfire=policy), DEMO, NOON + HOUR + seconds * SECOND)
         assert (len(found.runs), len(found.skips)) == (runs, 1 - runs)
 
 
 def test_slots_older_than_a_week_are_forgotten() -> None:
-    """A server that was off for a year does not count through its seconds."""
+    """After a year off, the missed seconds are not counted one by one."""
     found = plan(job("1h"), DEMO, NOON + timedelta(days=365))
     assert sum(skip.slots for skip in found.skips) == 7 * 24
     assert found.runs == (NOON + timedelta(days=365),)
 
 
 def test_a_disabled_job_and_one_without_a_schedule_are_never_due() -> None:
-    """They are looked at again when somebody changes them."""
+    """They are planned again when somebody changes their settings."""
     for settings in (JobSettings(schedule="1m", enabled=False), JobSettings(schedule="off")):
         found = plan(replace(job(), settings=settings), DEMO, NOON + HOUR)
         assert (found.runs, found.skips, found.next_slot, found.due_at) == ((), (), None, NOON + HOUR + NEVER)
 
 
-def test_a_slot_that_overlaps_is_left_out_waits_or_takes_over() -> None:
-    """As the job has it; what runs all slots leaves none out."""
+def test_a_slot_that_overlaps_is_skipped_waits_or_cancels_the_run() -> None:
+    """The job's overlap decides. With misfire run_all no slot is skipped."""
     now = NOON + MINUTE
     left_out = plan(job(unfinished=1), DEMO, now)
     assert (left_out.runs, skips(left_out)) == ((), [(now, now, 1, OVERLAPS)])
     for busy in (job(unfinished=1, overlap="queue"), job(unfinished=1, misfire="run_all")):
         waits = plan(busy, DEMO, now)
-        assert (waits.runs, waits.at_once, waits.instead, waits.skips) == ((now,), False, False, ())
+        assert (waits.runs, waits.send_first, waits.cancel_unfinished, waits.skips) == ((now,), False, False, ())
     takes_over = plan(job(unfinished=1, overlap="cancel"), DEMO, now)
-    assert (takes_over.runs, takes_over.at_once, takes_over.instead) == ((now,), False, True)
+    assert (takes_over.runs, takes_over.send_first, takes_over.cancel_unfinished) == ((now,), False, True)
 
 
-def test_only_the_latest_of_several_slots_takes_over() -> None:
-    """The others would be canceled at once."""
+def test_with_overlap_cancel_only_the_latest_slot_runs() -> None:
+    """Earlier slots would be canceled at once."""
     found = plan(job(unfinished=1, overlap="cancel", misfire="run_all"), DEMO, NOON + 3 * MINUTE)
     assert found.runs == (NOON + 3 * MINUTE,)
     assert skips(found) == [(NOON + MINUTE, NOON + 2 * MINUTE, 2, SUPERSEDED)]
 
 
-def test_runs_do_not_wait_without_end() -> None:
-    """Where a thousand wait, the next slot is left out."""
-    found = plan(job(unfinished=MOST_WAITING, overlap="queue"), DEMO, NOON + MINUTE)
+def test_the_number_of_waiting_runs_is_limited() -> None:
+    """With a thousand runs waiting, the next slot is skipped."""
+    found = plan(job(unfinished=MAX_WAITING, overlap="queue"), DEMO, NOON + MINUTE)
     assert skips(found) == [(NOON + MINUTE, NOON + MINUTE, 1, FULL)]
 
 
-def test_a_far_slot_does_not_keep_the_scheduler_from_looking() -> None:
+def test_a_job_with_a_far_slot_is_planned_again_soon() -> None:
     """The market's sessions may change meanwhile."""
     found = plan(job("0 0 1 1 *"), DEMO, NOON)
-    assert (found.next_slot, found.due_at) == (datetime(2027, 1, 1, tzinfo=UTC), NOON + LOOK_EVERY)
+    assert (found.next_slot, found.due_at) == (datetime(2027, 1, 1, tzinfo=UTC), NOON + REPLAN_EVERY)
 
 
 def test_a_clock_that_was_set_back_runs_nothing_again() -> None:
-    """The slots before the latest one have had their turn."""
+    """Slots up to the latest one are decided already."""
     assert plan(job(), DEMO, NOON - 3 * MINUTE).runs == ()
 
 
@@ -163,7 +163,7 @@ def test_a_clock_that_was_set_back_runs_nothing_again() -> None:
     ids=lambda value: value.code if isinstance(value, Market) else value,
 )
 def test_a_job_for_market_hours_waits_for_the_next_opening(market: Market, friday: str, monday: str) -> None:
-    """From a close its next slot is the opening by the market's own clock, and nothing was missed."""
+    """After a close the next slot is the next open by the market's own clock, and no slot is missed."""
     hourly = job("30m", considered_until=at(market, friday), market_hours_only=True, market=market.code)
     closed = plan(hourly, market, at(market, friday) + HOUR)
     assert (closed.runs, closed.skips, closed.next_slot) == ((), (), at(market, monday))
@@ -172,7 +172,7 @@ def test_a_job_for_market_hours_waits_for_the_next_opening(market: Market, frida
 
 
 def test_after_the_close_follows_a_half_day() -> None:
-    """The day after Thanksgiving closes at one."""
+    """The day after Thanksgiving closes at 13:00."""
     after_close = job("5m after close", considered_until=at(new_york(), "2026-11-27 09:00"), market="XNYS")
     found = plan(after_close, new_york(), at(new_york(), "2026-11-27 13:05"))
     assert (found.runs, found.next_slot) == (
@@ -186,8 +186,8 @@ def test_after_the_close_follows_a_half_day() -> None:
     st.integers(min_value=1, max_value=30),
     st.sampled_from(["run_once", "skip", "run_all"]),
 )
-def test_every_slot_is_decided_once_however_the_scheduler_wakes(pauses: list[int], every: int, misfire: str) -> None:
-    """Runs and skips together are the slots that came, none twice and none left out."""
+def test_every_slot_is_decided_once_however_irregular_the_ticks(pauses: list[int], every: int, misfire: str) -> None:
+    """Each slot is in one run or one skip, and no slot is left out."""
     live, now, decided = job(f"{every}s", misfire=misfire), NOON, []
     for pause in pauses:
         now += pause * SECOND
@@ -197,6 +197,6 @@ def test_every_slot_is_decided_once_however_the_scheduler_wakes(pauses: list[int
             decided += [skip.first + n * every * SECOND for n in range(skip.slots)]
             assert skip.last == skip.first + (skip.slots - 1) * every * SECOND
         live = replace(live, considered_until=now, last_slot=max(found.runs, default=live.last_slot))
-    generation = datetime(1970, 1, 1, tzinfo=UTC)
-    first = generation + ((NOON - generation) // (every * SECOND) + 1) * every * SECOND
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    first = epoch + ((NOON - epoch) // (every * SECOND) + 1) * every * SECOND
     assert sorted(decided) == [first + n * every * SECOND for n in range((now - first) // (every * SECOND) + 1)]

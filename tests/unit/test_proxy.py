@@ -1,4 +1,4 @@
-"""The proxy of the tests does to connections what it says."""
+"""The proxy of the tests cuts and refuses connections as it says."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ from tests.servers.proxy import Proxy, proxy_to
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    """Before a server that echoes."""
+    """A proxy in front of a server that echoes."""
     server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -40,7 +40,7 @@ def connect(proxy: Proxy) -> socket.socket:
 
 
 def answer(client: socket.socket) -> bytes:
-    """What comes back; nothing where the connection has ended."""
+    """The answer of the server, or nothing where the connection has ended."""
     try:
         client.sendall(b"hello")
         return client.recv(100)

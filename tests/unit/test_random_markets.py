@@ -1,4 +1,4 @@
-"""Whatever the market does, the books of orders are right: to the cent and to the share."""
+"""The books of orders are right after any market, to the cent and to the share."""
 
 from collections import Counter
 from decimal import Decimal
@@ -12,40 +12,43 @@ from hypothesis import strategies as st
 from shared.contracts.orders import OPEN_STATUSES, OrderClass, OrderStatus
 from shared.exchange.fx import SAME
 from shared.exchange.lots import cost_of, held
-from shared.exchange.matching.book import Book, Fill
+from shared.exchange.matching.book import Book
 from shared.exchange.matching.execution import execute
+from shared.exchange.matching.fills import Fill
 from shared.exchange.matching.matching import Stage
 from shared.exchange.order import Key, Order
 from shared.money import CENT, ZERO, cents
+from tests.unit.in_memory_exchange import RULES, InMemoryExchange, after
 from tests.unit.random_market import ABROAD, KINDS, OWNERS, SYMBOLS, Step, markets, starts
-from tests.unit.trading_desk import RULES, Desk, after
 from tests.unit.trading_examples import quote
 
 Start = dict[UUID, Decimal]
 
-#: How far an order has come; it never goes back.
+#: The progress of an order, which never goes back.
 COME = {OrderStatus.HELD: 0, OrderStatus.ACCEPTED: 1, OrderStatus.PARTIALLY_FILLED: 2}
 
 
-def books(desk: Desk) -> None:
-    """Every entry balances; cash, shares and their cost are the sums of the entries, the lots and the fills."""
-    assert all(entry.balances for entry in desk.entries)
+def books(exchange: InMemoryExchange) -> None:
+    """Every entry balances. Cash, shares and their cost are the sums of the entries, the lots and the fills."""
+    assert all(entry.balances for entry in exchange.entries)
     for owner in OWNERS:
-        own = [entry for entry in desk.entries if entry.account_id == owner]
-        assert desk.book.accounts[owner].cash == sum(entry.cash for entry in own)
-        trips = [trip for each in desk.executions for trip in each.round_trips if trip.exit.order.account_id == owner]
+        own = [entry for entry in exchange.entries if entry.account_id == owner]
+        assert exchange.book.accounts[owner].cash == sum(entry.cash for entry in own)
+        trips = [
+            trip for each in exchange.executions for trip in each.round_trips if trip.exit.order.account_id == owner
+        ]
         assert sum(entry.realized for entry in own) == sum((trip.closed.realized for trip in trips), ZERO)
-    for (owner, symbol), lots in desk.book.lots.items():
-        of = [entry for entry in desk.entries if (entry.account_id, entry.symbol) == (owner, symbol)]
+    for (owner, symbol), lots in exchange.book.lots.items():
+        of = [entry for entry in exchange.entries if (entry.account_id, entry.symbol) == (owner, symbol)]
         assert (held(lots), cost_of(lots)) == (sum(entry.qty for entry in of), sum(entry.cost for entry in of))
-        fills = [fill for fill in desk.fills if (fill.order.account_id, fill.order.symbol) == (owner, symbol)]
+        fills = [fill for fill in exchange.fills if (fill.order.account_id, fill.order.symbol) == (owner, symbol)]
         assert held(lots) == sum((fill.qty if fill.order.buys else -fill.qty for fill in fills), ZERO)
 
 
-def reservations(desk: Desk) -> None:
-    """What an account has reserved is the sum over its open orders; one that has ended keeps nothing."""
-    for owner, account in desk.book.accounts.items():
-        own = [order for order in desk.orders.values() if order.account_id == owner]
+def reservations(exchange: InMemoryExchange) -> None:
+    """The reserved cash of an account is the sum over its open orders. An ended order reserves nothing."""
+    for owner, account in exchange.book.accounts.items():
+        own = [order for order in exchange.orders.values() if order.account_id == owner]
         assert account.reserved == sum((order.reserved for order in own), ZERO)
         for order in own:
             assert order.reserved >= 0
@@ -53,93 +56,95 @@ def reservations(desk: Desk) -> None:
             assert order.is_open or not (order.reserved or order.held_for_orders)
 
 
-def promises(desk: Desk) -> None:
-    """Without short sales no more is held_for_orders than is held, and no cash is owed but for fees."""
+def held_shares(exchange: InMemoryExchange) -> None:
+    """Without short sales the shares held for orders are at most the position, and no cash is owed except for fees."""
     for owner in (owner for owner in OWNERS if not KINDS[owner].shorting):
         for symbol in SYMBOLS:
-            own = [order for order in desk.open_orders if (order.account_id, order.symbol) == (owner, symbol)]
-            assert sum((order.held_for_orders for order in own), ZERO) <= held(desk.book.lots[owner, symbol])
-        fees = sum((fill.fee for fill in desk.fills if fill.order.account_id == owner and not fill.order.buys), ZERO)
-        assert desk.book.accounts[owner].cash + fees >= 0
-        assert desk.book.accounts[owner].buying_power + fees >= 0
+            own = [order for order in exchange.open_orders if (order.account_id, order.symbol) == (owner, symbol)]
+            assert sum((order.held_for_orders for order in own), ZERO) <= held(exchange.book.lots[owner, symbol])
+        fees = sum(
+            (fill.fee for fill in exchange.fills if fill.order.account_id == owner and not fill.order.buys), ZERO
+        )
+        assert exchange.book.accounts[owner].cash + fees >= 0
+        assert exchange.book.accounts[owner].buying_power + fees >= 0
 
 
-def quantities(desk: Desk) -> None:
-    """Filled is the sum of an order's fills, and at most its quantity, or its money; filled whole is filled."""
-    for key, fills in groupby(sorted(desk.fills, key=lambda fill: fill.order.key), key=lambda fill: fill.order.key):
-        order, own = desk.orders[key], list(fills)
+def quantities(exchange: InMemoryExchange) -> None:
+    """The filled quantity is the sum of the fills, at most the order's quantity or money, and all of it once filled."""
+    for key, fills in groupby(sorted(exchange.fills, key=lambda fill: fill.order.key), key=lambda fill: fill.order.key):
+        order, own = exchange.orders[key], list(fills)
         assert order.filled_qty == sum(fill.qty for fill in own)
         assert (order.fills, order.fees) == (len(own), sum(fill.fee for fill in own))
         assert sorted(fill.number for fill in own) == list(range(1, len(own) + 1))
         if order.notional is not None:
             assert sum(fill.amount for fill in own) <= order.notional
-    for order in desk.orders.values():
+    for order in exchange.orders.values():
         if order.qty is not None:
             assert order.filled_qty <= order.qty
             assert (order.status is OrderStatus.FILLED) == (order.filled_qty == order.qty)
 
 
-def order_groups(desk: Desk) -> None:
+def order_groups(exchange: InMemoryExchange) -> None:
     """The exits of an entry close no more than it opened, and those of an oco order no more than was asked for."""
     order_groups: dict[Key, list[Order]] = {}
-    for order in desk.orders.values():
+    for order in exchange.orders.values():
         if order.order_group is not None:
             order_groups.setdefault((order.account_id, order.order_group), []).append(order)
     for key, order_group in order_groups.items():
         exits = [order for order in order_group if order.leg is not None]
         closed = sum(order.filled_qty for order in exits)
         if exits[0].order_class is OrderClass.OCO:
-            assert closed <= desk.asked[key]
+            assert closed <= exchange.asked[key]
         else:
             assert closed <= sum(order.filled_qty for order in order_group if order.leg is None)
         still = {(order.qty or ZERO) - order.filled_qty for order in exits if order.is_open}
-        assert len(still) <= 1 or not all(order.works for order in exits if order.is_open)
+        assert len(still) <= 1 or not all(order.is_working for order in exits if order.is_open)
 
 
-CHECKS = (books, reservations, promises, quantities, order_groups)
+CHECKS = (books, reservations, held_shares, quantities, order_groups)
 
 
 @settings(max_examples=60)
 @given(starts, markets)
 def test_the_books_are_right_after_every_step(start: Start, market: list[Step]) -> None:
-    """Whatever comes in which order, for accounts of every kind."""
-    desk = Desk(start)
+    """This holds for any sequence of steps and every kind of account."""
+    exchange = InMemoryExchange(start)
     for step in market:
-        desk.take(step)
+        exchange.take(step)
         for check in CHECKS:
-            check(desk)
+            check(exchange)
 
 
 @settings(max_examples=60)
 @given(starts, markets)
 def test_an_order_only_moves_forward_and_never_after_its_end(start: Start, market: list[Step]) -> None:
-    """What has ended is as it was for ever; what is open never fills less, or goes back."""
-    desk, before = Desk(start), dict[Key, Order]()
+    """An ended order never changes. The filled quantity of an open one never falls."""
+    exchange, before = InMemoryExchange(start), dict[Key, Order]()
     for step in market:
-        desk.take(step)
+        exchange.take(step)
         for key, was in before.items():
-            order = desk.orders[key]
+            order = exchange.orders[key]
             if not was.is_open:
                 assert order == was
             elif order.is_open:
                 assert COME[order.status] >= COME[was.status]
             assert order.filled_qty >= was.filled_qty
             assert order.triggered >= was.triggered
-        before = dict(desk.orders)
+        before = dict(exchange.orders)
     assert set(COME) == OPEN_STATUSES
 
 
 @settings(max_examples=60)
 @given(starts, markets)
 def test_every_fill_lies_on_its_quote_or_in_its_bar(start: Start, market: list[Step]) -> None:
-    """Which is newer than the order; within its limit, for the cash that price and quantity come to."""
+    """The price is newer than the order and within its limit, and the cash is price x quantity."""
     fills = after(start, market).fills
     for fill in fills:
         order, on = fill.order, fill.quote
         assert on.symbol == order.symbol
         assert on.quoted_at > order.active_at
         assert fill.amount == cents(fill.qty * fill.price * fill.rate)
-        assert (fill.conversion is SAME) == (order.symbol not in ABROAD)
+        assert (fill.fx_rate is SAME) == (order.symbol not in ABROAD)
         assert fill.qty > 0
         assert fill.slippage >= 0
         _check_place(fill)
@@ -164,8 +169,8 @@ def _check_place(fill: Fill) -> None:
 
 @settings(max_examples=60)
 @given(starts, markets)
-def test_no_more_is_taken_than_is_there(start: Start, market: list[Step]) -> None:
-    """Half of the quote's size or of the bar's volume, by all accounts together that ask for a share."""
+def test_no_more_is_consumed_than_is_available(start: Start, market: list[Step]) -> None:
+    """All accounts with a share together consume at most half of the quote's size or of the bar's volume."""
     taken: Counter[tuple[str, int, str]] = Counter()
     there: dict[tuple[str, int, str], Decimal] = {}
     for fill in after(start, market).fills:
@@ -182,9 +187,9 @@ def test_no_more_is_taken_than_is_there(start: Start, market: list[Step]) -> Non
 
 @settings(max_examples=60)
 @given(starts, markets)
-def test_the_index_lets_no_order_sleep_through_its_price(start: Start, market: list[Step]) -> None:
-    """Settling what the index wakes gives what settling everything gives, to the last order."""
-    woken, all_of_them = after(start, market), after(start, market, asleep=False)
+def test_the_index_misses_no_order_that_a_price_concerns(start: Start, market: list[Step]) -> None:
+    """Executing the indexed orders gives the same result as executing all of them."""
+    woken, all_of_them = after(start, market), after(start, market, indexed=False)
     assert woken.fills == all_of_them.fills
     assert woken.orders == all_of_them.orders
     assert woken.book.accounts == all_of_them.book.accounts
@@ -193,13 +198,13 @@ def test_the_index_lets_no_order_sleep_through_its_price(start: Start, market: l
 @settings(max_examples=40)
 @given(starts, markets, st.randoms(use_true_random=False))
 def test_the_same_market_gives_the_same_fills(start: Start, market: list[Step], random: Random) -> None:
-    """To the last cent and id, in whichever order the database hands out the open orders."""
+    """Every cent and id is the same, in whatever sequence the database returns the open orders."""
     first, second = after(start, market), after(start, market)
     assert first.executions == second.executions
     final = {symbol: quote(f"{symbol} 99/101 100", at=first.closes_at, ask_size=Decimal(9)) for symbol in SYMBOLS}
     shuffled = random.sample(second.open_orders, len(second.open_orders))
     outcomes = []
-    for desk, orders in ((first, first.open_orders), (second, shuffled)):
-        book = Book(desk.book.accounts, desk.book.lots)
-        outcomes.append((execute(orders, final, book, desk.closes_at, RULES).outcomes, book.accounts, book.lots))
+    for exchange, orders in ((first, first.open_orders), (second, shuffled)):
+        book = Book(exchange.book.accounts, exchange.book.lots)
+        outcomes.append((execute(orders, final, book, exchange.closes_at, RULES).outcomes, book.accounts, book.lots))
     assert outcomes[0] == outcomes[1]

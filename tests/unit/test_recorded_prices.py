@@ -58,13 +58,13 @@ def test_each_split_day_is_the_first_at_the_new_price(symbol: str, day: date) ->
 
 
 def test_a_real_crash_is_not_taken_for_a_split() -> None:
-    """AAPL lost half of its value on 2000-09-29; both days carry the same factor."""
+    """AAPL lost half of its value on 2000-09-29. Both days carry the same factor."""
     before, after = bar_on("AAPL", date(2000, 9, 28)), bar_on("AAPL", date(2000, 9, 29))
     assert (before.close, after.close) == (Decimal("53.5") / 2, Decimal("25.75") / 2)
 
 
 def test_prices_before_both_splits_are_quarters_and_volumes_fourfold() -> None:
-    """AAPL's first bar closed at 130.31 on 9 616 100 shares; the figures are exact."""
+    """AAPL's first bar closed at 130.31 on 9 616 100 shares. The figures are exact."""
     bar = bar_on("AAPL", date(2000, 3, 1))
     assert (bar.open, bar.close, bar.volume) == (Decimal("29.64"), Decimal("32.5775"), Decimal(38_464_400))
 

@@ -45,7 +45,7 @@ def through_json(state: ReplayState) -> ReplayState:
 
 
 def test_every_symbol_starts_at_its_own_first_bar() -> None:
-    """FB was listed twelve years after the others began; all five move from the first second."""
+    """FB was listed twelve years after the others began. All five move from the first second."""
     quotes, _ = Replay(recording()).next_quotes(START, list(recording()), NOW)
     assert {quote.symbol: quote.last for quote in quotes} == {
         symbol: bars[0].close for symbol, bars in recording().items()
@@ -99,7 +99,7 @@ def test_a_wider_spread_is_quoted_where_it_is_asked_for() -> None:
 
 
 def test_only_the_symbols_asked_for_move() -> None:
-    """The others stay where they are; a symbol that was never recorded is left out."""
+    """The others stay where they are. A symbol that was never recorded is left out."""
     quotes, state = Replay(BARS).next_quotes(START, ["IBM", "TSLA"], NOW)
     assert [quote.symbol for quote in quotes] == ["IBM"]
     assert state.places == {"IBM": Place(1, Decimal("201.5"))}
@@ -149,7 +149,7 @@ def test_the_whole_recording_replays_into_the_walk() -> None:
 
 @pytest.mark.parametrize(("taken", "provider"), [(1, "replay"), (2, "replay"), (3, "simulated")])
 def test_a_poll_repeats_the_current_price_with_an_empty_bar(taken: int, provider: str) -> None:
-    """Nothing traded since; the time is now, and the place does not move."""
+    """Nothing traded since. The time is now, and the place does not move."""
     replay, later = ReplayProvider(BARS, seed=1), NOW + timedelta(seconds=30)
     state = None
     for _ in range(taken):
@@ -178,5 +178,5 @@ def test_a_provider_is_made_by_its_name() -> None:
 
 def test_an_unknown_provider_is_refused_with_the_known_ones() -> None:
     """The message says what may be asked for."""
-    with pytest.raises(UnknownProvider, match="'bloomberg'; the known ones are replay, simulated"):
+    with pytest.raises(UnknownProvider, match="'bloomberg'; choose replay or simulated"):
         make_provider("bloomberg", seed=1)

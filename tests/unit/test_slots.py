@@ -1,4 +1,4 @@
-"""Slots of intervals, cron expressions and times that follow a market, across changes of the clocks and short days."""
+"""Slots of intervals, cron expressions and market times, across daylight-saving changes and half days."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -24,7 +24,7 @@ def market_hours_only(schedule: str, market: str) -> Timing:
 
 
 def local(market: Market, timing: Timing | str, begin: str, days: int = 1) -> list[str]:
-    """The slots of so many days from midnight, by the market's clock."""
+    """List the slots of some days from midnight, by the market's clock."""
     timing = Timing(timing) if isinstance(timing, str) else timing
     first = at(market, begin + " 00:00")
     last = at(market, f"{(datetime.fromisoformat(begin) + days * DAY).date()} 00:00")
@@ -47,7 +47,7 @@ def local(market: Market, timing: Timing | str, begin: str, days: int = 1) -> li
         "1h before close",
     ],
 )
-def test_a_schedule_is_written_as_it_was_read(text: str) -> None:
+def test_a_schedule_is_formatted_as_it_was_written(text: str) -> None:
     assert str(parse_schedule(text)) == text
 
 
@@ -67,13 +67,13 @@ def test_a_schedule_is_written_as_it_was_read(text: str) -> None:
         ("off", "'off' is not an interval"),
     ],
 )
-def test_what_is_no_schedule_is_quoted_and_explained(text: str, why: str) -> None:
+def test_an_invalid_schedule_is_quoted_and_explained(text: str, why: str) -> None:
     with pytest.raises(InvalidSchedule, match=why.replace("*", r"\*")):
         parse_schedule(text)
 
 
-def test_a_job_that_is_off_in_every_phase_is_refused() -> None:
-    """It would be enabled and never run."""
+def test_a_job_that_is_off_in_every_phase_is_rejected() -> None:
+    """The job would be enabled but never run."""
     with pytest.raises(InvalidSchedule, match="every phase is off"):
         Timing("off")
     with pytest.raises(InvalidSchedule, match="every phase is off"):
@@ -81,13 +81,13 @@ def test_a_job_that_is_off_in_every_phase_is_refused() -> None:
 
 
 def test_sunday_is_0_and_7() -> None:
-    """Both are the day after Saturday, and so is its name."""
+    """Both numbers and the name mean the same day."""
     for text in ("0 12 * * 0", "0 12 * * 7", "0 12 * * SUN"):
         assert local(london(), text, "2026-11-23", 14) == ["11-29 12:00:00", "12-06 12:00:00"]
 
 
 def test_a_daily_time_keeps_to_the_markets_clock_when_it_changes() -> None:
-    """What the gap swallows is due right after it, and what comes twice is due once."""
+    """A time in the gap is due right after it, and a time that comes twice is due once."""
     assert local(new_york(), "30 2 * * *", "2026-03-07", 3) == ["03-07 02:30:00", "03-08 03:00:00", "03-09 02:30:00"]
     assert local(new_york(), "30 1 * * *", "2026-10-31", 3) == ["10-31 01:30:00", "11-01 01:30:00", "11-02 01:30:00"]
     assert local(london(), "30 1 * * *", "2026-03-28", 3) == ["03-28 01:30:00", "03-29 02:00:00", "03-30 01:30:00"]
@@ -101,7 +101,7 @@ def test_an_hourly_cron_has_as_many_slots_as_the_day_has_hours() -> None:
 
 
 def test_after_the_open_follows_the_market_through_changes_half_days_and_holidays() -> None:
-    """The clocks go back on 1 November; 26 November is a holiday, the 27th a half day."""
+    """Daylight saving ends on 1 November, 26 November is a holiday, and the 27th is a half day."""
     assert local(new_york(), "5m after open", "2026-10-30", 4) == ["10-30 09:35:00", "11-02 09:35:00"]
     assert local(new_york(), "at close", "2026-11-25", 4) == ["11-25 16:00:00", "11-27 13:00:00"]
     assert local(new_york(), "10m before close", "2026-12-24", 5) == ["12-24 12:50:00", "12-28 15:50:00"]
@@ -118,7 +118,7 @@ def test_a_midday_break_is_neither_an_open_nor_a_close() -> None:
 
 
 def test_each_phase_has_a_schedule_of_its_own() -> None:
-    """As the specification has it: often while the market is open, less after hours, hardly at weekends."""
+    """As in the specification: often while the market is open, less after hours, seldom at weekends."""
     timing = Timing(
         "30m", {Phase.PRE_MARKET: "2h", Phase.AFTER_HOURS: "1h", Phase.CLOSED: "off", Phase.WEEKEND: "0 6 * * 6"}
     )
@@ -130,7 +130,7 @@ def test_each_phase_has_a_schedule_of_its_own() -> None:
     assert len(local(new_york(), timing, "2026-11-26")) == 48  # a holiday follows the default
 
 
-def test_the_next_slot_is_told_where_there_is_one_within_sight() -> None:
+def test_the_next_slot_is_found_within_the_horizon_only() -> None:
     market = new_york()
     friday = at(market, "2026-11-27 13:00")
     assert market_hours_only("5s", "XNYS").next_slot(market, friday, 7 * DAY) == at(market, "2026-11-30 09:30")
@@ -145,10 +145,10 @@ timings = st.builds(Timing, texts, st.dictionaries(st.sampled_from(list(Phase)),
 
 
 @given(st.sampled_from(MARKETS), timings, moments, st.lists(st.integers(1, 3000), min_size=1, max_size=6))
-def test_however_time_is_cut_each_slot_is_seen_once_and_in_its_phase(
+def test_every_slot_is_found_once_and_in_its_phase_however_time_is_divided(
     market: Market, timing: Timing, begin: datetime, minutes: list[int]
 ) -> None:
-    """Looking often or seldom finds the same slots: none is lost or doubled where one look ends and the next begins."""
+    """Short and long windows find the same slots. None is lost or doubled between two windows."""
     cuts = [begin]
     for each in minutes:
         cuts.append(cuts[-1] + timedelta(minutes=each))

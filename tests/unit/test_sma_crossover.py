@@ -1,4 +1,4 @@
-"""The crossover of two averages: it enters once, leaves whole, and always says why."""
+"""The crossover of two averages: it enters once, sells the whole position, and always gives a reason."""
 
 from decimal import Decimal
 
@@ -25,18 +25,18 @@ def decided(closes: str, holding: Holding = NOTHING, rules: Rules = RULES) -> De
 
 @pytest.mark.parametrize("closes", ["", "100", "100 102 104"])
 def test_it_waits_until_there_are_enough_bars(closes: str) -> None:
-    """The slow average of fewer bars would be another one."""
+    """The slow average of fewer bars would be another average."""
     count = len(closes.split())
     assert decided(closes) == Decision(Action.HOLD, f"{count} of 4 bars so far")
 
 
 def test_it_enters_while_the_fast_average_is_above() -> None:
-    """103 above 101.5, and nothing is held: buy one order's quantity."""
+    """With 103 above 101.5 and no holding it buys one order's quantity."""
     assert decided(RISING) == Decision(Action.BUY, "fast average 103 above slow 101.5", Decimal(10))
 
 
-def test_it_leaves_whole_while_the_fast_average_is_below() -> None:
-    """All that is held, however it came there."""
+def test_it_sells_everything_while_the_fast_average_is_below() -> None:
+    """It sells the whole holding."""
     assert decided(FALLING, Holding(Decimal("12.5"))) == Decision(
         Action.SELL, "fast average 101 below slow 102.5", Decimal("12.5")
     )
@@ -44,18 +44,18 @@ def test_it_leaves_whole_while_the_fast_average_is_below() -> None:
 
 @pytest.mark.parametrize("holding", [NOTHING, Holding(Decimal(10))])
 def test_it_does_nothing_while_the_averages_are_equal(holding: Holding) -> None:
-    """Neither in nor out."""
+    """Equal averages are no reason to trade."""
     assert decided("100 102 100 102", holding) == Decision(Action.HOLD, "the averages are equal at 101")
 
 
-def test_averages_that_do_not_end_are_still_equal() -> None:
-    """A third is written with four decimals and compared with all of them."""
+def test_averages_with_endless_decimals_are_still_equal() -> None:
+    """A third is shown with four decimals, but compared with all of them."""
     rules = Rules(fast=3, slow=6, order_qty=Decimal(1), max_position_qty=Decimal(1))
     assert decided("1 0 0 0 0 1", rules=rules) == Decision(Action.HOLD, "the averages are equal at 0.3333")
 
 
 def test_it_enters_only_once() -> None:
-    """While it is long, or its order is open, a rising market changes nothing."""
+    """While it is long or its order is open, a rising market changes nothing."""
     assert decided(RISING, Holding(Decimal(10))) == Decision(
         Action.HOLD, "fast average 103 above slow 101.5, already long 10"
     )
@@ -65,18 +65,18 @@ def test_it_enters_only_once() -> None:
 
 
 def test_it_never_goes_beyond_the_position_limit() -> None:
-    """Where an order's quantity is more, the limit counts."""
+    """If an order's quantity is larger, the limit counts."""
     rules = Rules(fast=2, slow=4, order_qty=Decimal(10), max_position_qty=Decimal(3))
     assert decided(RISING, rules=rules).qty == 3
 
 
-def test_with_nothing_to_sell_it_says_so() -> None:
-    """A falling market is no reason to sell short."""
+def test_with_nothing_to_sell_it_holds() -> None:
+    """It never sells short in a falling market."""
     assert decided(FALLING) == Decision(Action.HOLD, "fast average 101 below slow 102.5, nothing to sell")
 
 
 def test_it_does_not_sell_the_same_shares_twice() -> None:
-    """While its sell is open it waits, and sells only what that one leaves."""
+    """While its sell order is open, it sells only the shares beyond it."""
     assert decided(FALLING, Holding(Decimal(10), selling=Decimal(10))) == Decision(
         Action.HOLD, "fast average 101 below slow 102.5, an order to sell is open"
     )
@@ -84,21 +84,21 @@ def test_it_does_not_sell_the_same_shares_twice() -> None:
 
 
 def test_only_the_latest_bars_count() -> None:
-    """The average moves: what lies before the slow window is forgotten."""
+    """Bars before the slow window do not count."""
     assert decided(f"1 1 1 1 {RISING}") == decided(f"900 900 {RISING}") == decided(RISING)
 
 
 @given(series, holdings)
-def test_every_look_ends_in_a_decision_with_its_reason(closes: list[Decimal], holding: Holding) -> None:
-    """A trade has a quantity, and holding has none."""
+def test_every_call_returns_a_decision_with_a_reason(closes: list[Decimal], holding: Holding) -> None:
+    """A trade has a quantity, and a decision to hold has none."""
     decision = decide(closes, holding, RULES)
     assert decision.reason
     assert (decision.qty > 0) == (decision.action is not Action.HOLD)
 
 
 @given(series, holdings)
-def test_no_decision_exceeds_what_it_may_buy_or_sell(closes: list[Decimal], holding: Holding) -> None:
-    """A buy only out of nothing and within the limit, a sell only of free shares, all of them."""
+def test_no_decision_exceeds_the_limit_or_the_free_shares(closes: list[Decimal], holding: Holding) -> None:
+    """It buys only without a holding and within the limit, and sells exactly the free shares."""
     decision = decide(closes, holding, RULES)
     if decision.action is Action.BUY:
         assert holding.qty + holding.buying + decision.qty <= RULES.max_position_qty
@@ -107,14 +107,14 @@ def test_no_decision_exceeds_what_it_may_buy_or_sell(closes: list[Decimal], hold
 
 
 @given(series, holdings)
-def test_the_same_look_gives_the_same_decision(closes: list[Decimal], holding: Holding) -> None:
-    """So that a run that is repeated decides as it did."""
+def test_the_same_input_gives_the_same_decision(closes: list[Decimal], holding: Holding) -> None:
+    """A repeated run must decide the same."""
     assert decide(closes, holding, RULES) == decide(tuple(closes), holding, RULES)
 
 
 @given(st.lists(st.integers(min_value=1, max_value=200).map(Decimal), min_size=4, max_size=12))
-def test_what_it_bought_it_sells_when_the_market_turns(closes: list[Decimal]) -> None:
-    """The mirrored market gives the opposite wish."""
+def test_it_sells_its_shares_when_the_market_turns(closes: list[Decimal]) -> None:
+    """The mirrored market gives the opposite decision."""
     mirrored = [201 - close for close in closes]
     wish = decide(closes, NOTHING, RULES).action
     opposite = decide(mirrored, Holding(Decimal(10)), RULES).action

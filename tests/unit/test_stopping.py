@@ -14,7 +14,7 @@ def handlers() -> Iterator[None]:
     """The signals' handlers as the embedded run sets them, and after the test as they were."""
     before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     for signum in before:
-        signal.signal(signum, embedded._stop)
+        signal.signal(signum, embedded.ask_to_stop)
     yield
     for signum, handler in before.items():
         signal.signal(signum, handler)

@@ -1,4 +1,4 @@
-"""What comes into the backlog of the system log, and what goes when nobody takes it out."""
+"""The backlog of the system log: the lines that it takes, and those that it drops when it is full."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ from shared.observability.system_log import BATCH, Backlog, Collector
 
 
 class Unprintable:
-    """A field that cannot be shown."""
+    """A field that has no text."""
 
     def __str__(self) -> str:
         raise RuntimeError("not a word")
@@ -37,7 +37,7 @@ def backlog() -> Backlog:
 
 @pytest.fixture
 def collector(backlog: Backlog) -> Iterator[logging.Logger]:
-    """A logger with nothing but the collector of the backlog."""
+    """A logger with only the collector of the backlog."""
     logger, collector = logging.getLogger("nothing but the collector"), Collector(backlog, "orders")
     logger.propagate = False
     logger.addHandler(collector)
@@ -49,8 +49,8 @@ def messages(backlog: Backlog) -> list[str]:
     return [line.message for line in backlog.take()[0]]
 
 
-def test_a_backlog_forgets_the_oldest_and_tells_how_many() -> None:
-    """Once: the next batch tells what was dropped since."""
+def test_a_full_backlog_drops_and_counts_the_oldest() -> None:
+    """The next batch has the number dropped since the last one."""
     backlog = Backlog(most=3)
     for number in range(5):
         backlog.put_nowait(made_up_line(number))
@@ -67,8 +67,8 @@ def test_a_backlog_hands_out_batches_in_order(backlog: Backlog) -> None:
     assert messages(backlog) == [str(BATCH)]
 
 
-def test_a_full_batch_wakes_who_waits_for_it(backlog: Backlog) -> None:
-    """It does not sit out its pause."""
+def test_a_full_batch_ends_a_wait(backlog: Backlog) -> None:
+    """The writer does not wait for its whole pause."""
     waiting = threading.Thread(target=backlog.wait, args=(60.0,))
     waiting.start()
     for number in range(BATCH):
@@ -77,8 +77,8 @@ def test_a_full_batch_wakes_who_waits_for_it(backlog: Backlog) -> None:
     assert not waiting.is_alive()
 
 
-def test_warnings_are_collected_and_of_a_run_all_from_info_on(backlog: Backlog, collector: logging.Logger) -> None:
-    """What is below, or no news, is nobody's business."""
+def test_warnings_are_collected_and_lines_of_a_run_from_info_on(backlog: Backlog, collector: logging.Logger) -> None:
+    """Lower levels and repeated messages are left out."""
     for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.CRITICAL):
         collector.handle(record(level, f"{level} outside"))
         with bound_contextvars(run_id="1"):
@@ -87,18 +87,18 @@ def test_warnings_are_collected_and_of_a_run_all_from_info_on(backlog: Backlog, 
     assert messages(backlog) == ["20 inside", "30 outside", "30 inside", "50 outside", "50 inside"]
 
 
-def test_what_the_writer_says_is_not_collected(backlog: Backlog) -> None:
-    """Or each line would make another."""
+def test_the_writer_s_own_lines_are_not_collected(backlog: Backlog) -> None:
+    """Each of them would cause another."""
     collector = Collector(backlog, "orders")
     collector.writer = threading.get_ident()
     collector.handle(record(logging.ERROR))
     assert messages(backlog) == []
 
 
-def test_a_field_that_cannot_be_shown_does_not_fail_its_caller(
+def test_a_field_without_a_text_does_not_fail_its_caller(
     backlog: Backlog, collector: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The line is left out, and why stands on stderr."""
+    """The line is left out, and stderr has the reason."""
     collector.handle(record(logging.ERROR, field=Unprintable()))
     collector.handle(record(logging.ERROR, "the next"))
     assert messages(backlog) == ["the next"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.differential.differences import Difference, differences, read_tape
-from tests.differential.ours import Desk
+from tests.differential.ours import OurExchange
 from tests.differential.outcome import Filled, Outcome
 from tests.differential.rules import rule_of
 from tests.differential.tape import Event, Quote, Submit, make_tape, to_json
@@ -50,7 +50,7 @@ def test_a_tape_is_in_order(tape: list[Event]) -> None:
 def test_our_engine_fills_the_tape_at_the_quotes_and_within_their_sizes(tape: list[Event]) -> None:
     """And it gives the same outcomes again."""
     quotes = {event.number: event for event in tape if isinstance(event, Quote)}
-    outcomes = Desk().run(tape)
+    outcomes = OurExchange().run(tape)
     taken: dict[tuple[int, Decimal], Decimal] = defaultdict(Decimal)
     for fill in (fill for outcome in outcomes.values() for fill in outcome.fills):
         quote = quotes[fill.quote]
@@ -58,7 +58,7 @@ def test_our_engine_fills_the_tape_at_the_quotes_and_within_their_sizes(tape: li
         taken[fill.quote, fill.price] += fill.qty
         assert taken[fill.quote, fill.price] <= (quote.ask_size if fill.price == quote.ask else quote.bid_size)
     assert len(taken) > 50
-    assert outcomes == Desk().run(tape)
+    assert outcomes == OurExchange().run(tape)
 
 
 def _quotes(*asks: str) -> list[Quote]:

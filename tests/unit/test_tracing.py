@@ -1,4 +1,4 @@
-"""Trace context: kept where it is sound, begun where it is not, and handed on with a span of its own."""
+"""Trace context is continued where it is valid, begun where it is not, and passed on with a new span."""
 
 import pytest
 import structlog
@@ -10,7 +10,7 @@ from tests.support import price, prices
 GIVEN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def test_what_is_sent_meanwhile_belongs_to_the_same_trace() -> None:
+def test_a_message_sent_meanwhile_belongs_to_the_same_trace() -> None:
     with tracing.tracing(GIVEN) as used:
         assert used == tracing.current() == GIVEN
         hop = tracing.next_hop()
@@ -25,13 +25,13 @@ def test_what_is_sent_meanwhile_belongs_to_the_same_trace() -> None:
     "wrong",
     [None, "", 7, "00-" + "0" * 32 + "-b7ad6b7169203331-01", GIVEN.upper(), GIVEN + "\n", GIVEN[:-1], "x" * 4000],
 )
-def test_what_is_no_traceparent_begins_a_trace(wrong: object) -> None:
+def test_an_invalid_traceparent_begins_a_trace(wrong: object) -> None:
     with tracing.tracing(wrong) as used:
         assert tracing.trace_id_of(used) != tracing.trace_id_of(GIVEN)
         with tracing.tracing(used) as again:
             assert again == used
 
 
-def test_what_nothing_caused_begins_a_trace_of_its_own() -> None:
+def test_a_message_without_a_cause_begins_a_trace_of_its_own() -> None:
     assert tracing.trace_id_of(tracing.next_hop()) != tracing.trace_id_of(tracing.next_hop())
     assert b'"traceparent":"00-' in encode(prices(price("AAPL", 1))).body

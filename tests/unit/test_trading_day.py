@@ -19,7 +19,7 @@ def day_of(market: Market, now: str, slot: str | None = None) -> TradingDay:
 
 
 def test_a_slot_after_the_close_is_of_the_day_that_closed() -> None:
-    """It lasts from the close before, so that nothing between two days is left out; a half day ends at its close."""
+    """It lasts from the close before, so that nothing between two days is left out. A half day ends at its close."""
     market = new_york()
     friday = day_of(market, "2026-11-27 13:05", slot="2026-11-27 13:05")
     assert friday.day == date(2026, 11, 27)
@@ -44,7 +44,7 @@ def test_a_market_that_never_closes_has_days_from_midnight_to_midnight() -> None
         ("2026-11-30 02:00", (2026, 11, 30), "2026-11-27 13:00", "2026-11-30 02:00"),
     ],
 )
-def test_by_hand_it_is_today_as_long_as_the_market_has_yet_to_close(
+def test_a_manual_run_summarizes_today_while_the_market_has_yet_to_close(
     now: str, day: tuple[int, int, int], begins: str, ends: str
 ) -> None:
     """Else the latest day that closed: in the evening, at the weekend."""
@@ -55,15 +55,15 @@ def test_by_hand_it_is_today_as_long_as_the_market_has_yet_to_close(
 
 
 def test_a_late_run_counts_the_values_of_now_until_another_day_has_closed() -> None:
-    """After that, what an account is worth now belongs to the later day; the day keeps its values up to its slot."""
+    """After that, what an account is worth now belongs to the later day. The day keeps its values up to its slot."""
     market = new_york()
     slot = "2026-11-24 16:05"
     assert day_of(market, "2026-11-25 09:00", slot).until == at(market, "2026-11-25 09:00")
     assert day_of(market, "2026-11-25 16:00", slot).until == at(market, slot)
 
 
-def test_without_a_close_before_it_there_is_no_day() -> None:
-    """Of the first close that is known, the day before it begins the day."""
+def test_a_slot_before_the_first_known_close_has_no_day() -> None:
+    """The day of the first known close begins one day before it."""
     close = datetime(2026, 11, 24, 21, tzinfo=UTC)
     with pytest.raises(NoTradingDay, match="update_sessions"):
         trading_day([close], None, close - SOON, UTC)

@@ -1,4 +1,4 @@
-"""Which auction an order is for, and until when it may come: full days, half days, holidays and a midday break."""
+"""The auction of an order and its cutoff, on full days, half days, holidays and with a midday break."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
@@ -11,24 +11,26 @@ from services.marketdata.calendars import sessions_between
 from shared.contracts.markets import MARKETS
 from shared.contracts.orders import AUCTIONS, TimeInForce
 from shared.exchange.acceptance.entry import Admitted, admit
-from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal, refuse_change
+from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.acceptance.risk_checks import refuse_change
+from shared.exchange.refusal import Refusal
 from shared.exchange.trading_days import A_DAY, CUTOFFS, OVERDUE, TradingDay, coming, is_closed
-from tests.unit.trading_examples import ACCEPTED, LISTING, account, order, submission
+from tests.unit.trading_examples import ACCEPTED, INSTRUMENT, account, order, submission
 
 NEW_YORK, TOKYO = ZoneInfo("America/New_York"), ZoneInfo("Asia/Tokyo")
-LAST = LISTING.last
+LAST = INSTRUMENT.last
 RICH = account("100000")
 
 
 def trading_days(code: str, first: date) -> list[TradingDay]:
-    """Those of two weeks, from the exchange's calendar."""
+    """The trading days of two weeks, from the exchange's calendar."""
     regular = [each for each in sessions_between(MARKETS[code], first, first + timedelta(14)) if each.kind == "regular"]
     days = [(day, list(sessions)) for day, sessions in groupby(regular, key=attrgetter("day"))]
     return [TradingDay(day, sessions[0].open_at, sessions[-1].close_at) for day, sessions in days]
 
 
 def found(tif: str, asked_at: str, zone: ZoneInfo = NEW_YORK, code: str = "XNYS") -> tuple[str, str, str] | None:
-    """Day, time and end of the auction by the market's clock, for an order of that time."""
+    """The day, time and end of the auction by the market's clock, for an order submitted then."""
     at = datetime.fromisoformat(asked_at).replace(tzinfo=zone).astimezone(UTC)
     days = [day for day in trading_days(code, at.date() - timedelta(1)) if day.close_at > at]
     auction = coming(TimeInForce(tif), days, at)
@@ -55,20 +57,20 @@ def found(tif: str, asked_at: str, zone: ZoneInfo = NEW_YORK, code: str = "XNYS"
     ],
 )
 def test_an_order_is_for_the_next_auction_of_its_kind(tif: str, asked_at: str, day: str, due: str, until: str) -> None:
-    """One that is under way, or over, is no more the next; an open is waited for that day, a close till the next."""
+    """An auction that has begun is not the next. Orders wait for an open that day, for a close until the next open."""
     assert found(tif, asked_at) == (day, due, until)
 
 
 @pytest.mark.parametrize(("tif", "due"), [("opg", "2026-11-26 09:00"), ("cls", "2026-11-25 15:30")])
 def test_a_midday_break_has_no_auction(tif: str, due: str) -> None:
-    """Tokyo at half past eleven: an order for the open waits for tomorrow's, one for the close for the afternoon's."""
+    """At 11:30 in Tokyo an opg order is for tomorrow's open and a cls order for the afternoon's close."""
     auction = found(tif, "2026-11-25 11:45", TOKYO, "XTKS")
     assert auction is not None
     assert auction[1] == due[5:]
 
 
 def test_without_a_known_day_there_is_no_auction() -> None:
-    """The close is waited for a day where no later day is known."""
+    """Orders wait one day for the close where no later day is known."""
     day = TradingDay(date(2026, 11, 25), ACCEPTED, ACCEPTED + timedelta(hours=6))
     for tif in AUCTIONS:
         assert coming(tif, [], ACCEPTED) is None
@@ -91,7 +93,7 @@ DAY = TradingDay(date(2026, 11, 23), ACCEPTED + timedelta(minutes=5), ACCEPTED +
 
 @pytest.mark.parametrize(("tif", "due"), [("opg", DAY.open_at), ("cls", DAY.close_at)])
 def test_an_order_for_an_auction_knows_its_day_and_its_end(tif: str, due: datetime) -> None:
-    """A closed market is no reason to refuse it, and what it reserves is what any order would."""
+    """It is accepted while the market is closed, with the same reservation as any order."""
     auction = coming(TimeInForce(tif), [DAY], ACCEPTED)
     instrument = Instrument(True, last=LAST, is_open=False, session_end=DAY.open_at, auction=auction)
     admitted = admit(submission(f"buy 10 AAPL limit 99 {tif}"), instrument, RICH, Exposure(), ACCEPTED)
@@ -111,15 +113,15 @@ def test_an_order_for_an_auction_knows_its_day_and_its_end(tif: str, due: dateti
         ("cls", timedelta(hours=5, minutes=49), None),
     ],
 )
-def test_what_comes_too_late_is_refused_by_name(tif: str, late: timedelta, reason: str | None) -> None:
-    """It was on its way in time, and is handled too late: it does not become an order for another day."""
+def test_an_order_after_the_cutoff_is_rejected(tif: str, late: timedelta, reason: str | None) -> None:
+    """It was submitted in time and is handled too late. It does not become an order for another day."""
     instrument = Instrument(True, last=LAST, auction=coming(TimeInForce(tif), [DAY], ACCEPTED))
     answer = admit(submission(f"buy 10 AAPL limit 99 {tif}"), instrument, RICH, Exposure(), ACCEPTED + late)
     assert getattr(answer, "reason", None) == reason
 
 
-def test_a_market_without_auctions_is_refused_by_name() -> None:
-    """Other orders there are taken."""
+def test_an_auction_order_in_a_market_without_auctions_is_rejected() -> None:
+    """Other orders are accepted there."""
     for tif, reason in (("opg", "no_auction"), ("cls", "no_auction"), ("day", None)):
         answer = admit(submission(f"buy 10 AAPL limit 99 {tif}"), Instrument(True), RICH, Exposure(), ACCEPTED)
         assert getattr(answer, "reason", None) == reason
@@ -134,19 +136,19 @@ def test_a_market_without_auctions_is_refused_by_name() -> None:
         (OVERDUE, None),
     ],
 )
-def test_an_order_stays_once_its_auction_is_near(after_the_open: timedelta, reason: str | None) -> None:
-    """Who knows how the market opened must not take it back; an hour without a price is enough, though."""
+def test_an_order_cannot_be_changed_once_its_auction_is_near(after_the_open: timedelta, reason: str | None) -> None:
+    """A trader who knows the opening price must not withdraw. An hour without a price ends that."""
     waiting = order("buy 10 AAPL market opg", auction_day=DAY.day, auction_at=DAY.open_at)
     refusal = refuse_change(waiting, DAY.open_at + after_the_open)
     assert (refusal and refusal.reason) == reason
     assert refuse_change(order("buy 10 AAPL market day"), DAY.open_at + after_the_open) is None
 
 
-def test_the_refusals_say_what_to_do() -> None:
-    """By when an order has to come, and how long it stays."""
+def test_the_refusals_name_the_cutoff() -> None:
+    """A late order is told the deadline that it missed."""
     instrument = Instrument(True, auction=coming(TimeInForce.CLS, [DAY], ACCEPTED))
     late = admit(submission("buy 1 AAPL market cls"), instrument, RICH, Exposure(), DAY.close_at)
     assert isinstance(late, Refusal)
     assert late.message == (
-        "an order that is cls comes at the latest 10 minutes before its auction, which was due at 2026-11-23 21:00 UTC"
+        "cls orders must be submitted at least 10 minutes before the auction, which was due at 2026-11-23 21:00 UTC"
     )

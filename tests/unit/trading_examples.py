@@ -8,18 +8,18 @@ from uuid import UUID
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.prices import Price
-from shared.exchange.acceptance.risk_checks import Instrument
+from shared.exchange.acceptance.pre_trade import Instrument
 from shared.exchange.order import Account, Order
 from shared.money import ZERO
 
 ACCOUNT = UUID(int=1)
 ACCEPTED = datetime(2026, 11, 23, 15, tzinfo=UTC)
-#: Quotes are of this time unless told otherwise: newer than the orders.
+#: The default time of quotes, newer than that of orders.
 QUOTED = ACCEPTED + timedelta(seconds=1)
-#: An account that may hold twice its equity, and sell short.
+#: The settings of an account that may hold twice its equity and sell short.
 MARGIN: dict[str, Any] = {"multiplier": 2, "shorting": True}
-#: What is known of AAPL where a test says nothing else.
-LISTING = Instrument(tradable=True, ask=Decimal("100.10"), bid=Decimal("99.90"), last=Decimal(100))
+#: AAPL, by default.
+INSTRUMENT = Instrument(tradable=True, ask=Decimal("100.10"), bid=Decimal("99.90"), last=Decimal(100))
 
 _CLASSES = ("bracket", "oto", "oco")
 
@@ -34,9 +34,9 @@ def order(text: str, number: int = 1, **fields: Any) -> Order:
 
 
 def submission(text: str, number: int = 1, **fields: Any) -> SubmitOrder:
-    """The command that asks for such an order; ``bracket 110/95`` at its end takes the profit and stops the loss.
+    """The command for such an order. ``bracket 110/95`` at its end adds the prices of take-profit and stop-loss.
 
-    One of the two is left out of an ``oto``; the stop of ``/95:94`` has a limit.
+    An ``oto`` leaves out one of the two. The stop of ``/95:94`` has a limit.
     """
     common = {
         "account_id": ACCOUNT,
@@ -48,13 +48,13 @@ def submission(text: str, number: int = 1, **fields: Any) -> SubmitOrder:
 
 
 def account(cash: str, reserved: str = "0", *, long: str = "0", short: str = "0", **settings: Any) -> Account:
-    """A cash account, unless its settings say otherwise."""
+    """An account, by default a cash account."""
     known = AccountSettings.model_validate(settings)
     return Account(ACCOUNT, Decimal(cash), Decimal(reserved), 1, Decimal(long), Decimal(short), known)
 
 
 def facts(*each: Any) -> tuple[Any, ...]:
-    """Side by side, to be compared with plain numbers and words."""
+    """The values side by side, to compare them with plain numbers and words."""
     return each
 
 
@@ -70,7 +70,7 @@ def _terms(text: str) -> dict[str, Any]:
 
 
 def _size(text: str) -> dict[str, Any]:
-    """What is money or a fraction is for the day, the rest until it is canceled."""
+    """The size. Notional and fractional orders are day orders by default, others gtc."""
     if text.startswith("$"):
         return {"qty": None, "notional": Decimal(text[1:]), "time_in_force": TimeInForce.DAY}
     qty = Decimal(text)
@@ -95,9 +95,9 @@ def _exits(text: str) -> dict[str, Any]:
 
 
 def quote(text: str, *, at: datetime = QUOTED, sequence: int = 1, **fields: Any) -> Price:
-    """A price, ``<symbol> [<bid>/<ask>] <last> [of <open> <high> <low>]``; either side may be left empty.
+    """A price, ``<symbol> [<bid>/<ask>] <last> [of <open> <high> <low>]``, where either side may be left out.
 
-    The bar of one that has it began with the orders; other ``fields``, such as ``ask_size``, are numbers as text.
+    A bar began with the orders. Other ``fields``, such as ``ask_size``, are passed on.
     """
     words, _, bar = text.partition(" of ")
     symbol, *sides, last = words.split()

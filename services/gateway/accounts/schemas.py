@@ -1,4 +1,4 @@
-"""What ``/api`` takes and answers about accounts: how they trade, how they are funded, and their books."""
+"""Requests and responses of ``/api/account`` and ``/api/accounts``: settings, funding and books."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -7,25 +7,23 @@ from uuid import UUID
 
 from pydantic import Field, PlainSerializer, field_validator
 
-from services.gateway.http.pagination import FROM_CURSOR, Moment, Page, PageQuery, Query, StretchQuery
-from services.gateway.operations.requests import Number as RowNumber
-from services.gateway.operations.requests import Word
-from services.gateway.operations.schemas import Answer
-from services.gateway.trading.requests import Printable
+from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, StretchQuery, TimeCursor
+from services.gateway.http.schemas import Answer, Printable, Query, RowNumber, Word
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.base import Number, Symbol
 from shared.contracts.currencies import Currency
+from shared.contracts.orders import Side
 from shared.money import ZERO, plain
 
 MAX_CASH = Decimal(1_000_000_000_000)
-#: As a person writes it: no exponent, no zeros at the end.
+#: A number in JSON: text without exponent or trailing zeros.
 Figure = Annotated[Decimal, PlainSerializer(plain, return_type=str, when_used="json")]
 Cash = Annotated[Number, Field(ge=0, le=MAX_CASH, decimal_places=2)]
 Generation = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class NewAccount(Query):
-    """An account to open, in its base currency, and what its key may do."""
+    """The account to open: its initial cash in its base currency, its settings, and the scopes of its key."""
 
     name: Printable = Field(min_length=1, max_length=100)
     cash: Cash
@@ -35,7 +33,7 @@ class NewAccount(Query):
 
 
 class Transfer(Query):
-    """Cash to pay in, or out where ``amount`` is negative. Repeated with its ``transfer_id`` it is booked once."""
+    """A deposit, or a withdrawal if ``amount`` is negative. A repeated ``transfer_id`` is booked once."""
 
     amount: Annotated[Number, Field(ge=-MAX_CASH, le=MAX_CASH, decimal_places=2)]
     transfer_id: UUID | None = None
@@ -44,18 +42,18 @@ class Transfer(Query):
     @classmethod
     def _is_something(cls, amount: Decimal) -> Decimal:
         if amount == ZERO:
-            raise ValueError("is zero")
+            raise ValueError("must not be zero")
         return amount
 
 
 class Reset(Query):
-    """The cash to begin again with."""
+    """The account's cash after the reset."""
 
     cash: Cash
 
 
 class AccountQuery(PageQuery):
-    cursor: Annotated[tuple[Moment, UUID], *FROM_CURSOR] | None = None
+    cursor: TimeCursor | None = None
 
 
 class LedgerQuery(StretchQuery):
@@ -66,15 +64,27 @@ class LedgerQuery(StretchQuery):
 
 
 class TradeQuery(StretchQuery):
-    cursor: Annotated[tuple[Moment, UUID], *FROM_CURSOR] | None = None
+    """``from`` and ``to`` limit the time of completion."""
+
+    cursor: TimeCursor | None = None
+    symbol: Symbol | None = None
+    side: Side | None = None
+    strategy: UUID | None = None
+    generation: Generation | None = None
+
+
+class RoundTripQuery(StretchQuery):
+    """``from`` and ``to`` limit the time of closing."""
+
+    cursor: TimeCursor | None = None
     symbol: Symbol | None = None
     side: Literal["long", "short"] | None = None
-    strategy: UUID | None = Field(default=None, description="That opened or closed it.")
+    strategy: UUID | None = Field(default=None, description="The strategy that opened or closed it.")
     generation: Generation | None = None
 
 
 class AccountOpened(Answer):
-    """The account and its key. The secret is told here and nowhere else."""
+    """The account and its key. The secret is shown only here."""
 
     account_id: UUID
     name: str
@@ -85,7 +95,7 @@ class AccountOpened(Answer):
 
 
 class AccountItem(Answer):
-    """An account. ``generation`` counts how often it began; ``cash`` includes what open orders have reserved."""
+    """An account. ``generation`` is 1, plus one for each reset. ``cash`` includes the reserves of open orders."""
 
     id: UUID
     number: str
@@ -102,27 +112,27 @@ class AccountPage(Page[AccountItem]):
 
 
 class Transferred(Answer):
-    """A transfer; ``booked_at`` is null while it is on its way."""
+    """A transfer. ``booked_at`` is null while it is pending."""
 
     transfer_id: UUID
     amount: Figure
     booked_at: datetime | None
 
 
-class BegunAgain(Answer):
-    """A reset; ``generation`` and ``begun_at`` are null while it is on its way."""
+class ResetResult(Answer):
+    """A reset. ``generation`` and ``reset_at`` are null while it is pending."""
 
     reset_id: UUID
     cash: Figure
     generation: int | None
-    begun_at: datetime | None
+    reset_at: datetime | None
 
 
 class LedgerEntry(Answer):
-    """What one transfer or fill did. Cash + cost + fee + interest = realized + dividend + capital.
+    """An entry of a transfer or fill. Cash + cost + fee + interest = realized + dividend + capital.
 
-    ``reference`` is the transfer, reset or fill. ``cost`` is what was paid for the shares held, negative for short
-    ones.
+    ``reference`` is the id of the transfer, reset or fill. ``cost`` is the price paid for the shares held, negative for
+    short ones.
     """
 
     id: int
@@ -146,7 +156,33 @@ class LedgerPage(Page[LedgerEntry]):
 
 
 class Trade(Answer):
-    """A round trip: shares that were bought and sold, or sold short and bought back. ``realized_pl`` is before fees."""
+    """A completed order: one that has ended with a filled quantity.
+
+    ``avg_price`` is in ``currency``, the instrument's. ``fees`` and ``realized_pl`` are in the account's currency.
+    ``realized_pl`` is null if the order closed nothing.
+    """
+
+    order_id: UUID
+    generation: int
+    symbol: str
+    side: str
+    qty: Figure
+    avg_price: Figure
+    currency: str
+    fees: Figure
+    realized_pl: Figure | None
+    strategy_id: UUID | None
+    submitted_at: datetime
+    first_fill_at: datetime
+    completed_at: datetime
+
+
+class TradePage(Page[Trade]):
+    """Trades, the last completed first."""
+
+
+class RoundTrip(Answer):
+    """Shares that were bought and sold, or sold short and bought back. ``realized_pl`` is before fees."""
 
     id: UUID
     generation: int
@@ -164,5 +200,5 @@ class Trade(Answer):
     strategy_id: UUID | None
 
 
-class TradePage(Page[Trade]):
-    """Round trips, the latest to close first."""
+class RoundTripPage(Page[RoundTrip]):
+    """Round trips, the last closed first."""

@@ -1,90 +1,83 @@
-"""Where administrators are told: services that apprise reaches, one for each configured URL.
+"""The channels of alerts: services that apprise can send to, one for each configured URL.
 
-The URLs hold passwords and tokens. A target is known by its number and kind only, and what apprise and its libraries
-log of a URL is not let through.
+The URLs hold passwords and tokens. Rows and logs show a channel only by its number and kind. The logs of apprise and
+its libraries are dropped, because they quote URLs.
 """
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from services.gateway.alerts.notice import Mood, Text
+from services.gateway.alerts.notification import Message
 
 if TYPE_CHECKING:
-    from apprise import Apprise, NotifyType
+    from apprise import Apprise
 
-#: One message to one target may take so long.
+#: The time limit of one message to one channel.
 TIMEOUT_SECONDS = 10
 _SEPARATOR = re.compile(r"\s+|,(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 _STATUS = re.compile(r"\berror=(\d{3})\b")
+_LIBRARIES = ("apprise", "urllib3", "requests_oauthlib", "oauthlib")
 
 
-class UnusableTarget(ValueError):
-    """apprise cannot send to what was given; the message tells which one it is and does not show it."""
+class UnusableChannel(ValueError):
+    """apprise cannot send to a URL. The message names its place in the list and does not show it."""
 
 
 @dataclass(frozen=True)
-class Target:
-    """``label`` is what may be shown of it: ``1 Slack``."""
+class Channel:
+    """``label`` is the part that may be shown, such as ``1 Slack``."""
 
     label: str
     service: "Apprise" = field(repr=False)
 
-    def take(self, message: Text) -> str | None:
-        """Send it the message; None when it has taken it, else why not, in words that hold no secret."""
+    def send(self, message: Message) -> str | None:
+        """Send a message. Return None if the channel took it, otherwise the reason, without secrets."""
+        from apprise import NotifyType
+
+        types = {"warning": NotifyType.WARNING, "critical": NotifyType.FAILURE, "resolved": NotifyType.SUCCESS}
         result = self.service.notify(
-            message.body, message.title, notify_type=_types()[message.mood], body_format="text", timeout=TIMEOUT_SECONDS
+            message.body, message.title, notify_type=types[message.status], body_format="text", timeout=TIMEOUT_SECONDS
         )
-        return None if result else _reason([entry.message for entry in result.logs()], result.status.name)
+        if result:
+            return None
+        if result.status.name == "TIMEOUT":
+            return f"no answer within {TIMEOUT_SECONDS} s"
+        # Of apprise's own words only the HTTP status is shown: the others may quote the URL or the response.
+        statuses = [found[1] for entry in result.logs() if (found := _STATUS.search(entry.message))]
+        return f"it answered {statuses[-1]}" if statuses else "it could not be reached, or refused the message"
 
 
-def split_targets(text: str) -> tuple[str, ...]:
-    """The URLs of a list that is separated by blanks, line ends or commas; a comma inside a URL is part of it."""
+def split_urls(text: str) -> tuple[str, ...]:
+    """Split a list of URLs at whitespace and commas. A comma inside a URL is part of it."""
     return tuple(url for part in _SEPARATOR.split(text) if (url := part.strip(",")))
 
 
-def make_targets(urls: Sequence[SecretStr]) -> list[Target]:
-    """Raises UnusableTarget. apprise takes a second to load, so who has no target does not load it."""
+def make_channels(urls: Sequence[SecretStr]) -> list[Channel]:
+    """Make a channel for each URL. Raises UnusableChannel where apprise cannot send to one.
+
+    apprise takes a second to load, so it is not loaded without URLs.
+    """
     if not urls:
         return []
-    _keep_quiet()
-    return [_target(number, url.get_secret_value(), len(urls)) for number, url in enumerate(urls, start=1)]
-
-
-def _target(number: int, url: str, count: int) -> Target:
     from apprise import Apprise, AppriseAsset
 
-    asset = AppriseAsset(app_id="PaperProfit", storage_mode="memory", service_timeout=TIMEOUT_SECONDS)
-    service = Apprise.instantiate(url, asset=asset)
-    if service is None:
-        raise UnusableTarget(
-            f"apprise cannot send to the URL at place {number} of {count}; its documentation lists what it takes"
-        )
-    return Target(f"{number} {service.service_name}", Apprise(service, asset=asset))
-
-
-def _types() -> "dict[Mood, NotifyType]":
-    from apprise import NotifyType
-
-    return {"warning": NotifyType.WARNING, "critical": NotifyType.FAILURE, "resolved": NotifyType.SUCCESS}
-
-
-def _keep_quiet() -> None:
-    """They name URLs, the more the lower the level. What is to be said of a failure, the notifier says."""
-    for name in ("apprise", "urllib3", "requests_oauthlib", "oauthlib"):
+    for name in _LIBRARIES:  # the lower the level, the more URLs they log; the notifier logs failures instead
         logger = logging.getLogger(name)
-        logger.setLevel(logging.WARNING)  # below which apprise's results, too, would hold what it logged
+        logger.setLevel(logging.WARNING)  # below it apprise's results, too, would hold what it logged
         logger.addHandler(logging.NullHandler())
         logger.propagate = False
-
-
-def _reason(logged: Iterable[str], status: str) -> str:
-    """Of apprise's own words only the status of HTTP: the rest may quote the URL or the answer."""
-    if status == "TIMEOUT":
-        return f"no answer within {TIMEOUT_SECONDS} s"
-    refused = [found[1] for line in logged if (found := _STATUS.search(line))]
-    return f"it answered {refused[-1]}" if refused else "it could not be reached, or refused the message"
+    channels = []
+    for number, url in enumerate(urls, start=1):
+        asset = AppriseAsset(app_id="PaperProfit", storage_mode="memory", service_timeout=TIMEOUT_SECONDS)
+        service = Apprise.instantiate(url.get_secret_value(), asset=asset)
+        if service is None:
+            raise UnusableChannel(
+                f"apprise cannot send to URL {number} of {len(urls)}; its documentation lists the URLs that it supports"
+            )
+        channels.append(Channel(f"{number} {service.service_name}", Apprise(service, asset=asset)))
+    return channels

@@ -1,46 +1,45 @@
-"""The alerts: every few seconds the rules are evaluated, and the rows of ``jobs.notifications`` follow what stands.
+"""The evaluator: it evaluates the rules every few seconds and updates the rows of ``jobs.notifications``.
 
-What stands and has no open row opens one; an open row that no rule has yielded for a while is resolved. So an alert is
-opened once, however long it stands, and one that comes and goes within that while is one alert. Of several replicas
-one evaluates at a time.
+A standing alert without an open row opens one. An open row that no rule has yielded for a while is resolved.
+Therefore an alert is opened once, however long it stands, and an alert that comes and goes within that while is one
+alert. Only one of several replicas evaluates at a time.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException
-from typing import Any
 from zlib import crc32
 
 import structlog
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.gateway.alerts import rules
-from services.gateway.alerts.alert import Alert
 from services.gateway.alerts.notifier import CLAIMED_FOR
 from shared.background import Background
 from shared.bus.amqp.management import ManagementRefused
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 5.0
-#: An alert that no evaluation has yielded for so long is over: two evaluations without it.
+#: An alert that no evaluation has yielded for this long is resolved: two evaluations without it.
 ABSENT_FOR = timedelta(seconds=10)
-#: For so long after our start, what went wrong before it is left to those who are starting beside us.
+#: For this long after our start, failures from before it raise no alert: other processes may be starting beside us.
 STARTING = timedelta(seconds=60)
 _KEY = crc32(b"gateway:alerts")
 _EVER = datetime.min.replace(tzinfo=UTC)
 
-#: The figures of all queues; raises what a management API does that does not answer.
-Figures = Callable[[], Sequence[QueueFigures]]
+#: Reads the figures of all queues. Raises ManagementRefused, OSError, HTTPException or ValueError.
+Figures = Callable[[], Sequence[QueueStats]]
 
 
-class Alerts(Background):
-    """Without ``figures`` nothing is known of the queues' age, which may be ``queue_age`` at most."""
+class Evaluator(Background):
+    """Without ``figures`` no queue raises an alert. ``queue_age`` is the greatest age of a queue's oldest message."""
 
     def __init__(self, context: ServiceContext, figures: Figures | None, *, queue_age: timedelta) -> None:
         super().__init__("alerts")
@@ -62,26 +61,32 @@ class Alerts(Background):
             self.stopping.wait(pause)
 
     def evaluate(self) -> bool:
-        """Let the rows follow what stands now; False where another replica does so at this moment."""
-        figures = self._read_queues()  # not inside the transaction: it may take its time
+        """Update the rows to the alerts that stand now. Return False if another replica is evaluating."""
+        figures = self._read_figures()  # not inside the transaction: it may take its time
         with self._context.engine.begin() as connection:
             if not connection.execute(_LOCK, {"key": _KEY}).scalar_one():
                 return False
             now = self._context.clock()
-            standing = rules.from_rows(connection, now, self._begun(now))
+            since = self._started_at if now < self._started_at + STARTING else _EVER
+            standing = rules.from_rows(connection, now, since)
             judged: tuple[str, ...] = rules.FROM_ROWS
             if figures is not None:
                 standing += rules.from_queues(connection, figures, self._queue_age)
                 judged += rules.FROM_QUEUES
-            opened, over = follow(connection, standing, judged, now)
-        _tell(opened, over)
+            connection.execute(_LOCK_OPEN_ROWS)
+            alerts = {(alert.kind, alert.subject): asdict(alert) for alert in standing}
+            recorded = connection.execute(_RECORD, {"now": now, "alerts": json.dumps(list(alerts.values()))}).all()
+            absent = {"kinds": list(judged), "absent": now - ABSENT_FOR, "claimed": now + CLAIMED_FOR}
+            resolved = connection.execute(_RESOLVE, {"now": now, **absent}).all()
+        for row in recorded:
+            if row.opened:
+                log.warning("alert opened", alert=row.id, kind=row.kind, subject=row.subject, text=row.message)
+        for row in resolved:
+            log.info("alert resolved", alert=row.id, kind=row.kind, subject=row.subject)
         return True
 
-    def _begun(self, now: datetime) -> datetime:
-        return self._started_at if now < self._started_at + STARTING else _EVER
-
-    def _read_queues(self) -> Sequence[QueueFigures] | None:
-        """None where they are not known: then no queue's alert is opened, and none is resolved."""
+    def _read_figures(self) -> Sequence[QueueStats] | None:
+        """Return None if the figures are not known. Then no queue's alert is opened or resolved."""
         if self._figures is None:
             return None
         try:
@@ -93,50 +98,22 @@ class Alerts(Background):
         return figures
 
 
-def follow(
-    connection: Connection, standing: Iterable[Alert], judged: Sequence[str], now: datetime
-) -> tuple[list[Any], list[Any]]:
-    """Note what stands, and resolve what of the judged kinds has not stood for a while; the rows of both."""
-    connection.execute(_HOLD)
-    noted = connection.execute(_NOTE, {"now": now, **_columns({(a.kind, a.subject): a for a in standing}.values())})
-    values = {"now": now, "kinds": list(judged), "absent": now - ABSENT_FOR, "claimed": now + CLAIMED_FOR}
-    over = connection.execute(_RESOLVE, values).all()
-    return [row for row in noted if row.opened], list(over)
-
-
-def _columns(alerts: Iterable[Alert]) -> dict[str, list[str]]:
-    ordered = list(alerts)
-    return {
-        "kinds": [alert.kind for alert in ordered],
-        "subjects": [alert.subject for alert in ordered],
-        "severities": [alert.severity for alert in ordered],
-        "messages": [alert.message for alert in ordered],
-        "facts": [json.dumps(dict(alert.facts)) for alert in ordered],
-    }
-
-
-def _tell(opened: Iterable[Any], over: Iterable[Any]) -> None:
-    for row in opened:
-        log.warning("alert", alert=row.id, kind=row.kind, subject=row.subject, says=row.message)
-    for row in over:
-        log.info("alert is over", alert=row.id, kind=row.kind, subject=row.subject)
-
-
 _LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
-#: In the order in which the notifier locks its rows, so that nobody waits in a circle.
-_HOLD = text("SELECT FROM jobs.notifications WHERE resolved_at IS NULL ORDER BY id FOR UPDATE")
-#: Who knows of the alert (``told``) is the notifier's to say. A row that was not there before has no xmax.
-_NOTE = text("""
+#: The notifier locks its rows in this order too, so the two cannot deadlock.
+_LOCK_OPEN_ROWS = text("SELECT FROM jobs.notifications WHERE resolved_at IS NULL ORDER BY id FOR UPDATE")
+#: ``sent_to`` belongs to the notifier. A row that was inserted just now has no xmax.
+_RECORD = text("""
 INSERT INTO jobs.notifications AS n (kind, subject, severity, message, facts, opened_at, seen_at)
-SELECT kind, subject, severity, message, CAST(facts AS jsonb), :now, :now
-FROM unnest(CAST(:kinds AS text[]), CAST(:subjects AS text[]), CAST(:severities AS text[]), CAST(:messages AS text[]),
-            CAST(:facts AS text[])) AS given (kind, subject, severity, message, facts)
+SELECT kind, subject, severity, message, facts, :now, :now
+FROM jsonb_to_recordset(CAST(:alerts AS jsonb))
+  AS alert (kind text, subject text, severity text, message text, facts jsonb)
 ON CONFLICT (kind, subject) WHERE resolved_at IS NULL DO UPDATE SET
   severity = excluded.severity, message = excluded.message, seen_at = excluded.seen_at,
-  facts = excluded.facts || CASE WHEN n.facts ? 'told' THEN jsonb_build_object('told', n.facts -> 'told') ELSE '{}' END
+  facts = excluded.facts
+    || CASE WHEN n.facts ? 'sent_to' THEN jsonb_build_object('sent_to', n.facts -> 'sent_to') ELSE '{}' END
 RETURNING id, kind, subject, message, xmax = 0 AS opened
 """)
-#: A notifier that is at work on the row has claimed it for so long at most; longer pauses end with the alert.
+#: A notifier that works on the row has claimed it for at most this long. A longer pause ends with the alert.
 _RESOLVE = text("""
 UPDATE jobs.notifications SET
   resolved_at = :now, tries = 0, next_try_at = CASE WHEN next_try_at > :claimed THEN :claimed ELSE next_try_at END

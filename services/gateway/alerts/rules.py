@@ -1,7 +1,7 @@
-"""The rules of the alerts: for each, which rows let one stand now.
+"""The alert rules: for each kind, the rows that make an alert stand now.
 
-Each rule is one statement over all jobs, queues or workers, and its columns are the arguments of the alert's words.
-None remembers anything: what stands follows from the rows and the time. A job's thresholds are its settings.
+A rule is one statement over all jobs, queues or workers. Its columns are the arguments of the alert's function. Rules
+have no memory: the standing alerts follow from the rows and the time. A job's thresholds are its settings.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,19 +11,19 @@ from sqlalchemy import Connection, TextClause, text
 
 from services.gateway.alerts import alert as words
 from services.gateway.alerts.alert import Alert
-from shared.bus.amqp.queue_stats import QueueFigures
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.contracts.routing import QUEUES, SERVICES, WORKERS, dead_queue
 
-#: A worker that has not beaten for so long is gone.
+#: A worker without a heartbeat for this long is gone.
 GONE_AFTER = timedelta(seconds=15)
-#: It is given up this long after its loss where another has been started since, or, at the latest, where any works.
+#: Its alert is resolved this long after its last heartbeat if another was started since, or later if any works.
 REPLACED_AFTER = timedelta(minutes=10)
 GIVEN_UP_AFTER = timedelta(days=1)
-#: Letters are growing in number, and slots are being missed, while one is younger.
+#: A dead letter, and a missed slot, raise an alert while they are younger than this.
 DEAD_LETTER_IS_NEW = timedelta(minutes=15)
 MISSED_IS_NEW = timedelta(minutes=5)
 
-#: The kinds that follow from rows, so that they can be judged whenever the database answers.
+#: The kinds that follow from rows. They can be judged whenever the database answers.
 FROM_ROWS = (
     "job_failing",
     "run_too_long",
@@ -36,32 +36,32 @@ FROM_ROWS = (
 FROM_QUEUES = ("queue_old",)
 
 
-def from_rows(connection: Connection, now: datetime, begun: datetime) -> list[Alert]:
-    """What stands by the rows. What should have happened before ``begun`` and did not is held against nobody."""
+def from_rows(connection: Connection, now: datetime, since: datetime) -> list[Alert]:
+    """Return the alerts that follow from rows. Slots and heartbeats that were due before ``since`` raise none."""
     values = {
         "now": now,
-        "begun": begun,
+        "since": since,
         "gone": now - GONE_AFTER,
         "replaced": now - REPLACED_AFTER,
         "given_up": now - GIVEN_UP_AFTER,
         "missed": now - MISSED_IS_NEW,
     }
-    found = [word(**row._mapping) for sql, word in _RULES for row in connection.execute(sql, values)]  # noqa: SLF001
+    found = [alert(**row) for sql, alert in _RULES for row in connection.execute(sql, values).mappings()]
     return [*found, *_dead_letters(connection, now)]
 
 
 def _dead_letters(connection: Connection, now: datetime) -> list[Alert]:
-    """The number of letters rises only by new ones. A service whose view is not there yet has none."""
+    """Return an alert for each service with new dead letters. A service whose view does not exist yet is left out."""
     ready = connection.execute(_READY, {"services": list(SERVICES)}).scalars().all()
     if not ready:
         return []
-    counts = text(" UNION ALL ".join(_LETTERS.format(service=service) for service in ready))
+    counts = text(" UNION ALL ".join(_DEAD_LETTERS.format(service=service) for service in ready))
     rows = connection.execute(counts, {"since": now - DEAD_LETTER_IS_NEW})
-    return [words.dead_letters(**row._mapping, within=DEAD_LETTER_IS_NEW) for row in rows]  # noqa: SLF001
+    return [words.dead_letters(**row, within=DEAD_LETTER_IS_NEW) for row in rows.mappings()]
 
 
-def from_queues(connection: Connection, figures: Iterable[QueueFigures], most: timedelta) -> list[Alert]:
-    """Queues whose oldest message is older than ``most``, but for those that somebody has paused."""
+def from_queues(connection: Connection, figures: Iterable[QueueStats], most: timedelta) -> list[Alert]:
+    """Return the alerts of queues whose oldest message is older than ``most``. A paused queue raises none."""
     paused = set(connection.execute(_PAUSED).scalars())
     return [
         words.queue_old(queue=each.queue, age=age, most=most, ready=each.ready, consumers=each.consumers)
@@ -70,11 +70,11 @@ def from_queues(connection: Connection, figures: Iterable[QueueFigures], most: t
     ]
 
 
-#: Not those of one gateway process, and not those in which messages wait for a later try.
+#: Neither the queues of single gateway processes, nor those in which messages wait for a retry.
 _CONSUMED = frozenset({*QUEUES, *map(dead_queue, WORKERS)})
 
-#: What was skipped or canceled says nothing. BETWEEN and the order by job leave the planner only the index that begins
-#: with the job: by an equality it may read the runs of all jobs by time, until it has found enough of a rare one.
+#: Skipped and canceled runs do not count. BETWEEN and the order by job leave the planner only the index that begins
+#: with the job. With an equality it may read the runs of all jobs by time, until it has found enough of a rare one.
 _FAILING = text("""
 SELECT j.name AS job, j.service, latest.failures, latest.failed_at, latest.error
 FROM jobs.jobs j
@@ -97,7 +97,7 @@ JOIN jobs.jobs j ON j.name = r.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_runtime' AS interval), '5m') AS most) AS threshold
 WHERE r.state IN ('running', 'joining') AND r.part IS NULL AND r.started_at < :now - threshold.most
 """)
-#: Of a job whose run waits and which is due again, the run is told of: it was due first.
+#: If a job has a waiting run and is due again, the alert is about the run, because it was due first.
 _LATE = text("""
 SELECT DISTINCT ON (late.job) late.job, j.service, late.due_at, threshold.most, late.waiting
 FROM (
@@ -113,10 +113,10 @@ FROM (
 ) AS late
 JOIN jobs.jobs j ON j.name = late.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_late' AS interval), '1m') AS most) AS threshold
-WHERE late.due_at < :now - threshold.most AND late.due_at >= :begun
+WHERE late.due_at < :now - threshold.most AND late.due_at >= :since
 ORDER BY late.job, late.due_at
 """)
-#: The row of a job's last skip may be old and grow: it is looked at besides the rows of these minutes.
+#: The row of a job's last skip may be old and still grow, so it is read beside the rows of the last minutes.
 _MISSED = text("""
 SELECT DISTINCT ON (job) job, service, COALESCE(last_slot, scheduled_for) AS last_slot, slots, finished_at AS noticed_at
 FROM (
@@ -142,7 +142,7 @@ WITH working AS (
 )
 SELECT w.id AS worker, w.service, w.kind, w.host, w.pid, w.heartbeat_at, COALESCE(working.number, 0) AS alive
 FROM jobs.workers w LEFT JOIN working ON working.service = w.service AND working.kind = w.kind
-WHERE w.stopped_at IS NULL AND w.heartbeat_at < :gone AND w.heartbeat_at >= :begun
+WHERE w.stopped_at IS NULL AND w.heartbeat_at < :gone AND w.heartbeat_at >= :since
   AND NOT (w.heartbeat_at < :replaced AND COALESCE(working.newest > w.heartbeat_at, false))
   AND NOT (w.heartbeat_at < :given_up AND COALESCE(working.number, 0) > 0)
 """)
@@ -151,7 +151,7 @@ _READY = text("""
 SELECT service FROM unnest(CAST(:services AS text[])) AS service
 WHERE has_table_privilege(to_regclass(service || '.dead_letters_v1'), 'SELECT')
 """)
-_LETTERS = """
+_DEAD_LETTERS = """
 SELECT '{service}' AS service, count(*) AS fresh, max(died_at) AS latest_at,
        mode() WITHIN GROUP (ORDER BY queue) AS queue, mode() WITHIN GROUP (ORDER BY reason) AS reason
 FROM {service}.dead_letters_v1 WHERE died_at > :since HAVING count(*) > 0

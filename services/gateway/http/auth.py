@@ -23,7 +23,7 @@ REMEMBER_AT_MOST = 10_000
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks: a key, the account it trades and what it may do."""
+    """The authenticated key: the account that it trades, and its scopes."""
 
     key_id: str
     account_id: UUID
@@ -32,17 +32,19 @@ class Principal:
 
 @dataclass(frozen=True)
 class Key:
-    """A valid key. Its secret is there only where the key was just made: it is shown once and not stored."""
+    """A valid key. ``secret`` is set only if the key was just made: it is shown once and not stored."""
 
     key_id: str
     secret: str | None = None
 
 
 def new_key_id() -> str:
+    """Return a random key id, in the shape of Alpaca's paper keys."""
     return "PK" + secrets.token_hex(9).upper()
 
 
 def new_secret() -> str:
+    """Return a random secret of 40 characters."""
     return secrets.token_urlsafe(30)
 
 
@@ -56,12 +58,12 @@ def add_key(
 
 
 def valid_key_ids(connection: Connection, account_id: UUID) -> list[str]:
-    """The account's keys that are not revoked, the oldest first."""
+    """Return the account's keys that are not revoked, the oldest first."""
     return list(connection.execute(_VALID, {"account_id": account_id}).scalars())
 
 
 def revoke_keys(connection: Connection, account_id: UUID) -> list[str]:
-    """Revoke the account's keys and sign out its browsers. The scopes that the keys had."""
+    """Revoke the account's keys, sign out its browsers, and return the scopes that the keys had."""
     rows = connection.execute(_LOCK_VALID, {"account_id": account_id}).all()
     key_ids = [row.key_id for row in rows]
     connection.execute(_REVOKE, {"key_ids": key_ids})
@@ -70,7 +72,7 @@ def revoke_keys(connection: Connection, account_id: UUID) -> list[str]:
 
 
 class KeyRing:
-    """Verifies keys and browser sessions.
+    """Verify keys and browser sessions.
 
     A key's row is read again once a second, so a revoked key stops working within a second. Its secret is hashed
     once for as long as the row stays the same.
@@ -82,7 +84,7 @@ class KeyRing:
         self._proven: dict[bytes, bytes] = {}
 
     def verify(self, key_id: str, secret: str) -> Principal | None:
-        """The key's principal, or None. A wrong key takes as long as a right one that is new."""
+        """Return the key's principal, or None. A wrong key takes as long as a right one that is new."""
         row = self._row(key_id)
         token = hashlib.sha256(f"{key_id}\0{secret}".encode()).digest()
         salt, expected = (row.salt, bytes(row.secret_hash)) if row else (b"-" * 16, b"")
@@ -93,11 +95,11 @@ class KeyRing:
         return Principal(row.key_id, row.account_id, frozenset(row.scopes))
 
     def is_valid(self, principal: Principal) -> bool:
-        """Whether the principal's key has not been revoked since it was verified."""
+        """Return False if the principal's key has been revoked since it was verified."""
         return self._row(principal.key_id) is not None
 
     def _row(self, key_id: str) -> Row[Any] | None:
-        """The row of a valid key, at most REMEMBER_SECONDS old."""
+        """Return the row of a valid key, at most REMEMBER_SECONDS old."""
         now = time.monotonic()  # before the query: what is committed after this is seen in time
         if key_id in self._rows:
             read_at, known = self._rows[key_id]
@@ -110,7 +112,7 @@ class KeyRing:
         return row
 
     def open_session(self, principal: Principal, now: datetime) -> str:
-        """A token for the browser's cookie; only its hash is stored."""
+        """Open a session and return the token for the browser's cookie. Only the token's hash is stored."""
         token = secrets.token_urlsafe(32)
         values = {
             "hash": _digest(token),
@@ -124,11 +126,13 @@ class KeyRing:
         return token
 
     def session(self, token: str, now: datetime) -> Principal | None:
+        """Return the principal of an open session, or None if the token is unknown or has expired."""
         with self._engine.connect() as connection:
             row = connection.execute(_SESSION, {"hash": _digest(token), "now": now}).first()
         return Principal(row.key_id, row.account_id, frozenset(row.scopes)) if row else None
 
     def close_session(self, token: str) -> None:
+        """End the session. An unknown token changes nothing."""
         with self._engine.begin() as connection:
             connection.execute(_CLOSE_SESSION, {"hash": _digest(token)})
 

@@ -1,14 +1,16 @@
-"""The table of routes. What a route takes and answers stands in its handler's signature, and nowhere else: requests are
-read by it, and the document (``openapi.py``) describes it.
+"""The table of routes.
+
+A handler's signature is the single description of its route. Requests are parsed by it, and
+``openapi.py`` documents it.
 
     async def get_runs(gateway: Gateway, query: RunQuery) -> Page[RunItem]:
-        '''Its first line is the summary.'''
+        '''Its first line is the summary, and what follows the description, but for a paragraph "Raises …".'''
 
     Endpoint("GET", "/api/runs", get_runs, OPERATE)
 
-``gateway``, ``request`` and ``principal`` are given; ``query`` and ``body`` are models, a body that may be missing is
-one ``| None``; every other parameter is in the path. An answer is told by its type; a ``Response`` that the handler
-makes itself says in ``Annotated`` what it holds.
+``gateway``, ``request`` and ``principal`` are passed in. ``query`` and ``body`` are models. A body of the type
+``Model | None`` may be missing. Every other parameter is part of the path. The return type is the JSON of the response.
+A handler that builds the ``Response`` itself names its content in ``Annotated``.
 """
 
 import inspect
@@ -30,7 +32,7 @@ from services.gateway.http.requests import Gateway, guarded, read_body, validate
 
 
 class _SymbolConvertor(PathConvertor):
-    """A symbol may hold a slash, such as EUR/USD, percent-encoded or not."""
+    """A symbol in a path. It may contain one slash, such as EUR/USD, percent-encoded or not."""
 
     regex = "[^/]+(/[^/]+)?"
 
@@ -42,9 +44,10 @@ _MODELS = {"query", "body"}
 
 @dataclass(frozen=True)
 class Endpoint:
-    """``scope`` is what the key must allow, None for a route that is open; ``status`` that of success.
+    """A route. ``scope`` is the scope that the key needs, None if no key is needed.
 
-    ``refusals`` are statuses beside those that follow from the signature.
+    ``status`` is that of success. ``refusals`` are error statuses beside those that follow from the signature. Raises
+    TypeError if the path and the handler's parameters differ.
     """
 
     method: str
@@ -61,64 +64,62 @@ class Endpoint:
 
     @cached_property
     def hints(self) -> dict[str, Any]:
-        """The types of the handler's parameters, and of its answer as ``return``."""
+        """The types of the handler's parameters, and its return type as ``return``."""
         return get_type_hints(self.handler, include_extras=True)
 
     @cached_property
     def in_path(self) -> dict[str, TypeAdapter[Any]]:
+        """The parameters of the path."""
         names = inspect.signature(self.handler).parameters.keys() - _GIVEN - _MODELS
         return {name: TypeAdapter(self.hints[name]) for name in sorted(names)}
 
     @cached_property
     def query(self) -> TypeAdapter[Any] | None:
+        """The model of the query parameters."""
         return TypeAdapter(self.hints["query"]) if "query" in self.hints else None
 
     @cached_property
     def body(self) -> TypeAdapter[Any] | None:
+        """The model of the body."""
         return TypeAdapter(self.hints["body"]) if "body" in self.hints else None
 
     @property
     def needs_body(self) -> bool:
+        """True if the body may not be missing."""
         return self.body is not None and type(None) not in get_args(self.hints["body"])
 
     @cached_property
     def answer(self) -> TypeAdapter[Any]:
-        told = self.hints["return"]
-        return TypeAdapter(get_args(told)[1] if get_origin(told) is Annotated and self._responds else told)
-
-    @property
-    def _responds(self) -> bool:
-        """Whether the handler makes the response itself."""
-        told = self.hints["return"]
-        return inspect.isclass(made := get_args(told)[0] if get_args(told) else told) and issubclass(made, Response)
+        """The model of the response's content."""
+        returned = self.hints["return"]
+        if get_origin(returned) is Annotated:
+            built, content, *_ = get_args(returned)
+            if inspect.isclass(built) and issubclass(built, Response):
+                return TypeAdapter(content)
+        return TypeAdapter(returned)
 
     def route(self) -> Route:
+        """Return the Starlette route."""
         path = self.path.replace("{symbol}", "{symbol:symbol}")
-        return Route(path, guarded(self._answer, self.scope), methods=[self.method])
+        return Route(path, guarded(self._respond, self.scope), methods=[self.method])
 
-    async def _answer(self, gateway: Gateway, request: Request, principal: Principal) -> Response:
-        taken = inspect.signature(self.handler).parameters
+    async def _respond(self, gateway: Gateway, request: Request, principal: Principal) -> Response:
+        """Parse the request, call the handler and serialize its result. Raises RequestRefused."""
+        parameters = inspect.signature(self.handler).parameters
         given = {"gateway": gateway, "request": request, "principal": principal}
-        arguments = {name: value for name, value in given.items() if name in taken}
-        told = await self.handler(**arguments, **await self._asked(request))
-        if isinstance(told, Response):
-            return told
+        arguments: dict[str, Any] = {name: value for name, value in given.items() if name in parameters}
+        for name, adapter in self.in_path.items():
+            try:
+                arguments[name] = adapter.validate_python(request.path_params[name])
+            except ValidationError as error:
+                raise Invalid(f"{name}: {error.errors(include_url=False)[0]['msg']}", field=name) from None
+        if self.query is not None:
+            arguments["query"] = validated(self.query, dict(request.query_params))
+        if self.body is not None:
+            arguments["body"] = await read_body(request, self.body, needed=self.needs_body)
+        result = await self.handler(**arguments)
+        if isinstance(result, Response):
+            return result
         if self.status == 204:
             return Response(status_code=204)
-        return Response(self.answer.dump_json(told, by_alias=True), self.status, media_type=self.media)
-
-    async def _asked(self, request: Request) -> dict[str, Any]:
-        """What the request says, by the names of the handler's parameters; raises RequestRefused."""
-        asked = {name: _in_path(name, kind, request.path_params[name]) for name, kind in self.in_path.items()}
-        if self.query is not None:
-            asked["query"] = validated(self.query, dict(request.query_params))
-        if self.body is not None:
-            asked["body"] = await read_body(request, self.body, needed=self.needs_body)
-        return asked
-
-
-def _in_path(name: str, kind: TypeAdapter[Any], text: str) -> Any:
-    try:
-        return kind.validate_python(text)
-    except ValidationError as error:
-        raise Invalid(f"{name}: {error.errors(include_url=False)[0]['msg']}", field=name) from None
+        return Response(self.answer.dump_json(result, by_alias=True), self.status, media_type=self.media)

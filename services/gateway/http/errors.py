@@ -1,17 +1,17 @@
-"""What a client is told when a request cannot be served.
+"""Errors that end a request with a 4xx or 5xx response.
 
     RequestRefused
     ├── Unauthorized     401  no key, or a wrong one
-    ├── Forbidden        403  the key may not do this, or the account cannot bear it
+    ├── Forbidden        403  the key lacks the scope, or the account's state or limits forbid it
     ├── NotFound         404
     ├── MethodNotAllowed 405
-    ├── Conflict         409  it is past that state
+    ├── Conflict         409  the resource is in another state
     ├── BodyTooLarge     413
-    ├── NotReady         503  the database or a service is away for the moment
+    ├── NotReady         503  the database or a service is down for the moment
     ├── Malformed        400  the body is not JSON
-    └── Invalid          422  a field is wrong; ``field`` names it
+    └── Invalid          422  a field is wrong, and ``field`` names it
 
-On ``/v2`` they are Alpaca's ``{"code", "message"}``, elsewhere problem+json (RFC 9457).
+Under ``/v2`` the body is Alpaca's ``{"code", "message"}``, elsewhere problem+json (RFC 9457).
 """
 
 import re
@@ -20,9 +20,29 @@ from typing import ClassVar
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from typing_extensions import TypedDict  # pydantic cannot read the standard one before Python 3.12
+
+
+class AlpacaError(TypedDict):
+    """The error body under ``/v2``."""
+
+    code: int
+    message: str
+
+
+class Problem(TypedDict, total=False):
+    """The error body under ``/api``, as RFC 9457 defines it. ``field`` names the wrong field, if there is one."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    field: str
 
 
 class RequestRefused(Exception):
+    """A request that cannot be served. ``message`` is for the client."""
+
     status: ClassVar[int]
     code: ClassVar[int]
     title: ClassVar[str]
@@ -70,10 +90,10 @@ class NotReady(RequestRefused):
 
 
 def invalid_fields(error: ValidationError) -> Invalid:
-    """The first wrong field, named, with what is wrong about it."""
+    """Return the error for the first wrong field, with its name and the reason."""
     first = error.errors(include_url=False, include_context=False)[0]
     message = first["msg"].removeprefix("Value error, ")
-    if not first["loc"] and first["type"] == "value_error":  # of the fields together: it begins with one's name
+    if not first["loc"] and first["type"] == "value_error":  # a check across fields names one of them first
         return Invalid(message, field=re.split(r"[: ]", message, maxsplit=1)[0])
     field = ".".join(str(part) for part in first["loc"]) or "body"
     if first["type"] == "extra_forbidden":
@@ -81,15 +101,21 @@ def invalid_fields(error: ValidationError) -> Invalid:
     return Invalid(f"{field}: {message}", field=field)
 
 
-def refusal_response(request: Request, refused: RequestRefused) -> Response:
+def refusal_response(request: Request, error: RequestRefused) -> Response:
+    """Return the response for the error, in the shape of the API that was called."""
     if request.url.path.startswith("/v2"):
-        return JSONResponse({"code": refused.code, "message": refused.message}, refused.status)
-    problem = {
+        return JSONResponse(alpaca_error(error), error.status)
+    problem: Problem = {
         "type": "about:blank",
-        "title": refused.title,
-        "status": refused.status,
-        "detail": refused.message,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.message,
     }
-    if refused.field:
-        problem["field"] = refused.field
-    return JSONResponse(problem, refused.status, media_type="application/problem+json")
+    if error.field:
+        problem["field"] = error.field
+    return JSONResponse(problem, error.status, media_type="application/problem+json")
+
+
+def alpaca_error(error: RequestRefused) -> AlpacaError:
+    """Return the error as Alpaca's JSON."""
+    return {"code": error.code, "message": error.message}

@@ -1,87 +1,68 @@
-"""Pages of a list, the newest first: what asks for one, what answers, and the cursor that leads to the next."""
+"""Lists in pages, the newest first: the query parameters, the page, and the cursor of the next one."""
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Protocol, TypeVar
+from uuid import UUID
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidatorFunctionWrapHandler,
-    WithJsonSchema,
-    WrapValidator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WithJsonSchema, WrapValidator
 from pydantic_core import to_json
 from sqlalchemy import Connection
 
 from services.gateway.http.requests import Gateway, read
+from services.gateway.http.schemas import Moment, Query
 from shared.storage.keyset import Record
 
 Item = TypeVar("Item", bound=BaseModel)
-Answered = TypeVar("Answered", bound="Page[Any]")
-
-_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-
-
-def _in_our_time(moment: datetime) -> datetime:
-    if not _EARLIEST <= moment <= _LATEST:
-        raise ValueError("is not between 1970 and 2200")
-    return moment.astimezone(UTC)
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_in_our_time)]
+AnyPage = TypeVar("AnyPage", bound="Page[Any]")
 
 
 def _key_of(cursor: Any, read_key: ValidatorFunctionWrapHandler) -> Any:
+    """Decode a cursor. ``read_key`` validates the key that it holds."""
     try:
         return read_key(json.loads(urlsafe_b64decode(str(cursor).encode())))
     except (ValueError, RecursionError):
-        raise ValueError("is not a cursor of this list: take it from next, as it is") from None
+        raise ValueError("is not a cursor of this list: send `next` of the previous page unchanged") from None
 
 
-#: Stands behind the type of a list's key, the columns of its last row that the next page begins after.
-FROM_CURSOR = (WrapValidator(_key_of), WithJsonSchema({"type": "string", "description": "next of the page before."}))
-
-
-class Query(BaseModel):
-    """Parameters of a request; one that is not known is refused by name."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+#: Follows the type of a list's key, i.e. the key columns of the last row of the previous page.
+FROM_CURSOR = (
+    WrapValidator(_key_of),
+    WithJsonSchema({"type": "string", "description": "`next` of the previous page."}),
+)
+#: The cursor of a list that is sorted by a time, and by an id where times are equal.
+TimeCursor = Annotated[tuple[Moment, UUID], *FROM_CURSOR]
 
 
 class PageQuery(Query):
-    """Subclasses add a ``cursor`` and filters."""
+    """Query parameters of a list. Subclasses add a ``cursor`` and filters."""
 
     limit: int = Field(default=50, ge=1, le=500)
 
     @property
     def after(self) -> Sequence[Any] | None:
-        """The key of the last row of the page before."""
+        """The key of the last row of the previous page."""
         key: Sequence[Any] | None = getattr(self, "cursor", None)
         return key
 
     def filters(self) -> dict[str, Any]:
-        """What was asked for, besides the page."""
-        asked = {name: getattr(self, name) for name in sorted(self.model_fields_set - {"limit", "cursor"})}
-        return {name: value for name, value in asked.items() if value is not None}
+        """Return the filters that the request sets."""
+        given = {name: getattr(self, name) for name in sorted(self.model_fields_set - {"limit", "cursor"})}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class StretchQuery(PageQuery):
-    """Of what lies from ``from`` to before ``to``."""
+    """Query parameters of a list of rows with a time. ``from`` is inclusive, ``to`` is exclusive."""
 
     begin: Moment | None = Field(default=None, alias="from")
     end: Moment | None = Field(default=None, alias="to")
 
 
 class Page(BaseModel, Generic[Item]):
-    """A page of a list; ``next`` is the cursor of the page after it, null after the last.
+    """A page of a list. ``next`` is the cursor of the next page, and null on the last one.
 
-    Each list's own has a name, so that it has one in the document too.
+    Each list subclasses it, so that its pages have a name in the document.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,20 +72,18 @@ class Page(BaseModel, Generic[Item]):
 
 
 class Listed(Protocol):
+    """A query that returns at most ``limit`` rows after the row with the key ``after``."""
+
     def __call__(
         self, connection: Connection, filters: Mapping[str, Any], /, *, after: Sequence[Any] | None, limit: int
     ) -> list[Record]: ...
 
 
 async def page_of(
-    gateway: Gateway, listed: Listed, query: PageQuery, answer: type[Answered], key: Sequence[str]
-) -> Answered:
-    """The page that was asked for; one row more than it holds tells whether another follows."""
+    gateway: Gateway, listed: Listed, query: PageQuery, page: type[AnyPage], key: Sequence[str]
+) -> AnyPage:
+    """Read the requested page. One more row is read, to learn if another page follows."""
     rows = await read(gateway, listed, query.filters(), after=query.after, limit=query.limit + 1)
-    shown = rows[: query.limit]
-    following = _cursor([shown[-1][column] for column in key]) if rows[query.limit :] else None
-    return answer.model_validate({"items": shown, "next": following})
-
-
-def _cursor(key: Sequence[Any]) -> str:
-    return urlsafe_b64encode(to_json(key)).decode()
+    items, following = rows[: query.limit], rows[query.limit :]
+    cursor = urlsafe_b64encode(to_json([items[-1][column] for column in key])).decode() if following else None
+    return page.model_validate({"items": items, "next": cursor})

@@ -1,4 +1,4 @@
-"""What every request goes through: who asks, may they, and a body that is small, valid JSON."""
+"""Steps of every request: authentication, the scope, a small and valid JSON body, and errors as responses."""
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,18 +27,18 @@ from services.gateway.http.errors import (
     refusal_response,
 )
 from services.gateway.settings import Settings
-from services.gateway.streams.hub import Live
-from shared.bus.amqp.queue_stats import QueueFigures
+from services.gateway.streams.hub import Hub
+from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.tracing import tracing
 from shared.bus.unit_of_work import ServiceContext
 from shared.storage.errors import is_transient
 
 MAX_BODY_BYTES = 64 * 1024
-#: A larger body is read on and thrown away up to this size, so that the sender sees the refusal.
+#: A larger body is read and discarded up to this size, so that the sender sees the 413.
 DRAIN_BYTES = 32 * 1024 * 1024
 COOKIE = "paperprofit_session"
 
-#: Who asks where no key is needed.
+#: The principal of a request to a route that needs no key.
 NOBODY = Principal("", UUID(int=0), frozenset())
 
 Model = TypeVar("Model")
@@ -48,63 +48,57 @@ Arguments = ParamSpec("Arguments")
 
 @dataclass(frozen=True)
 class Gateway:
-    """What the handlers work with. ``queue_figures`` asks the broker; None where it cannot be asked."""
+    """The dependencies of the handlers. ``queue_figures`` reads the broker's statistics, None if it has no API."""
 
     context: ServiceContext
-    live: Live
+    hub: Hub
     settings: Settings
     keys: KeyRing
-    queue_figures: Callable[[], Sequence[QueueFigures]] | None = None
+    queue_figures: Callable[[], Sequence[QueueStats]] | None = None
 
 
 Handler = Callable[[Gateway, Request, Principal], Awaitable[Response]]
 
 
 def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitable[Response]]:
-    """The handler behind a key of this scope, open to all without one; what it refuses becomes the answer.
+    """Wrap the handler: only a key with the scope may call it, and its errors become responses.
 
-    Each request is part of a trace.
+    With the scope None, anybody may. Each request is part of a trace. Raises a database error that is not transient.
     """
 
     async def endpoint(request: Request) -> Response:
         with tracing(request.headers.get("traceparent")) as traceparent:
-            answer = await answered(request)
-        answer.headers["traceparent"] = traceparent
-        return answer
+            response = await respond(request)
+        response.headers["traceparent"] = traceparent
+        return response
 
-    async def answered(request: Request) -> Response:
+    async def respond(request: Request) -> Response:
+        """Call the handler, or return the response for its error. Raises a database error that is not transient."""
         gateway: Gateway = request.app.state.gateway
         try:
-            _refuse_nul(request)
+            if "\0" in request.scope["path"] or any("\0" in value for value in request.query_params.values()):
+                raise Malformed("the URL must not contain a NUL character")  # PostgreSQL cannot store one
             principal = NOBODY if scope is None else await run_in_threadpool(authenticate, gateway, request)
             if scope is not None and scope not in principal.scopes:
-                raise Forbidden(f"this key may not {scope}")
+                raise Forbidden(f"this key lacks the scope {scope!r}: use a key that has it")
             return await handler(gateway, request, principal)
         except RequestRefused as refused:
             return refusal_response(request, refused)
         except SQLAlchemyError as error:
-            return refusal_response(request, _not_ready(error))
+            if isinstance(getattr(error, "orig", None), QueryCanceled):
+                return refusal_response(request, NotReady("query timed out; narrow the time range"))
+            if not is_transient(error):
+                raise
+            return refusal_response(request, NotReady("the database is not ready; retry in a moment"))
 
     return endpoint
 
 
-def _not_ready(error: SQLAlchemyError) -> NotReady:
-    """What passes by itself, or with a smaller question; any other error is raised on."""
-    if isinstance(getattr(error, "orig", None), QueryCanceled):
-        return NotReady("the answer took too long to find; ask for less, such as a shorter time")
-    if not is_transient(error):
-        raise error
-    return NotReady("the database or a service is not ready; try again in a moment")
-
-
-def _refuse_nul(request: Request) -> None:
-    """No row can hold a NUL, so nothing can be found under one."""
-    if "\0" in request.scope["path"] or any("\0" in value for value in request.query_params.values()):
-        raise Malformed("the address holds a NUL character")
-
-
 def authenticate(gateway: Gateway, request: Request) -> Principal:
-    """The key of the headers, or the session of the cookie."""
+    """Return the principal of the key in the headers, or of the session cookie.
+
+    Raises Unauthorized if neither is valid.
+    """
     key_id = request.headers.get("APCA-API-KEY-ID", "")
     secret = request.headers.get("APCA-API-SECRET-KEY", "")
     token = request.cookies.get(COOKIE, "")
@@ -124,7 +118,7 @@ async def read(
     *arguments: Arguments.args,
     **options: Arguments.kwargs,
 ) -> Result:
-    """Run a query of the store on a thread, in a transaction of its own."""
+    """Run a query on a thread, in a transaction of its own."""
 
     def run() -> Result:
         with gateway.context.engine.begin() as connection:
@@ -134,8 +128,20 @@ async def read(
 
 
 async def read_body(request: Request, model: TypeAdapter[Model], *, needed: bool = True) -> Model:
-    """The body as this model; a wrong field is named. None is validated where it is empty and may be."""
-    body = await _read(request)
+    """Parse the body as this model. An empty body is parsed as null where it is not ``needed``.
+
+    Raises BodyTooLarge, Malformed if it is not JSON, and Invalid with the name of a wrong field.
+    """
+    body = bytearray()
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= MAX_BODY_BYTES:
+            body += chunk
+        elif size > DRAIN_BYTES:
+            break
+    if size > MAX_BODY_BYTES:
+        raise BodyTooLarge(f"body: must not be larger than {MAX_BODY_BYTES} bytes", field="body")
     if not body and not needed:
         return validated(model, None)
     try:
@@ -146,6 +152,7 @@ async def read_body(request: Request, model: TypeAdapter[Model], *, needed: bool
 
 
 def validated(model: TypeAdapter[Model], fields: Any) -> Model:
+    """Parse the fields as this model. Raises Invalid with the name of a wrong field."""
     try:
         return model.validate_python(fields)
     except ValidationError as error:
@@ -153,18 +160,5 @@ def validated(model: TypeAdapter[Model], fields: Any) -> Model:
 
 
 def _refuse_constant(name: str) -> None:
+    """Raise ValueError for NaN and Infinity, which Python's parser would accept."""
     raise ValueError(f"{name} is not a JSON number")
-
-
-async def _read(request: Request) -> bytes:
-    body = bytearray()
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= MAX_BODY_BYTES:
-            body += chunk
-        elif size > DRAIN_BYTES:
-            break
-    if size > MAX_BODY_BYTES:
-        raise BodyTooLarge(f"body: larger than {MAX_BODY_BYTES} bytes", field="body")
-    return bytes(body)

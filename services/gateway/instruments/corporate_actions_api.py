@@ -1,65 +1,71 @@
-"""``/api/corporate-actions``: splits and dividends, entered by hand and listed."""
+"""``/api/corporate-actions``: enter and list splits and dividends."""
 
-from typing import Annotated
 from uuid import UUID, uuid4
 
-from pydantic import AwareDatetime, BeforeValidator, ConfigDict
+from pydantic import AwareDatetime, ConfigDict
 
 from services.gateway.http.auth import OPERATE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Invalid
-from services.gateway.http.pagination import FROM_CURSOR, Moment, Page, PageQuery, page_of
+from services.gateway.http.pagination import Page, PageQuery, TimeCursor, page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.trading import commands, submissions
-from services.gateway.trading.requests import upper
-from shared.contracts.base import Symbol
+from services.gateway.http.schemas import AnyCaseSymbol, Moment
+from services.gateway.trading import commands, order_queries
 from shared.contracts.corporate_actions import ActionKind, CorporateAction, EnterCorporateAction
 from shared.storage.keyset import Keyset
 
 
 class NewCorporateAction(CorporateAction):
-    """``action_id`` makes a repetition the same action."""
+    """The split or dividend to enter. A repeated ``action_id`` is entered once."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    symbol: Annotated[Symbol, BeforeValidator(upper)]
+    symbol: AnyCaseSymbol
     effective_at: Moment
     action_id: UUID | None = None
 
 
-class EnteredAction(CorporateAction):
-    """``applied_at`` is empty until it has taken effect."""
+class CorporateActionItem(CorporateAction):
+    """A split or dividend. ``applied_at`` is null until it has taken effect."""
 
     id: UUID
     entered_at: AwareDatetime | None = None
     applied_at: AwareDatetime | None = None
 
 
-class EnteredActions(Page[EnteredAction]):
-    """Those that take effect last come first."""
+class CorporateActionPage(Page[CorporateActionItem]):
+    """Splits and dividends, the last to take effect first."""
 
 
 class CorporateActionQuery(PageQuery):
-    cursor: Annotated[tuple[Moment, UUID], *FROM_CURSOR] | None = None
-    symbol: Annotated[Symbol, BeforeValidator(upper)] | None = None
+    cursor: TimeCursor | None = None
+    symbol: AnyCaseSymbol | None = None
     kind: ActionKind | None = None
 
 
-async def post_corporate_action(gateway: Gateway, principal: Principal, body: NewCorporateAction) -> EnteredAction:
-    """Enter a split or dividend; it takes effect at its time, or within seconds where that has passed."""
-    if not await read(gateway, submissions.instrument_exists, body.symbol):
-        raise Invalid(f"symbol: {body.symbol} is not an instrument here", field="symbol")
+async def post_corporate_action(
+    gateway: Gateway, principal: Principal, body: NewCorporateAction
+) -> CorporateActionItem:
+    """Enter a split or dividend.
+
+    It takes effect at `effective_at`, or within seconds if that has passed.
+
+    Raises Invalid for an unknown symbol.
+    """
+    if not await read(gateway, order_queries.instrument_exists, body.symbol):
+        raise Invalid(f"symbol: unknown instrument {body.symbol}", field="symbol")
     action_id = body.action_id or uuid4()
     terms = body.model_dump(exclude={"action_id"})
     command = EnterCorporateAction(**terms, action_id=action_id)
     after = command.model_dump(mode="json")
-    await commands.ask(gateway, commands.noted(command, principal, "enter_corporate_action", body.symbol, after), ())
-    return EnteredAction(**terms, id=action_id)
+    publish = commands.recorded(command, principal, "enter_corporate_action", body.symbol, after)
+    await commands.send(gateway, publish, ())
+    return CorporateActionItem(**terms, id=action_id)
 
 
-async def get_corporate_actions(gateway: Gateway, query: CorporateActionQuery) -> EnteredActions:
-    """All splits and dividends that were entered."""
-    return await page_of(gateway, _ACTIONS.page, query, EnteredActions, ("effective_at", "id"))
+async def get_corporate_actions(gateway: Gateway, query: CorporateActionQuery) -> CorporateActionPage:
+    """List all splits and dividends, the last to take effect first."""
+    return await page_of(gateway, _ACTIONS.page, query, CorporateActionPage, ("effective_at", "id"))
 
 
 _ACTIONS = Keyset(

@@ -1,99 +1,85 @@
-"""``/api/official-prices``: the official opens and closes, and entering one that no provider tells."""
+"""``/api/official-prices``: list official opening and closing prices, and enter one that no provider has."""
 
 from datetime import date
 from typing import Annotated
 
-from pydantic import AwareDatetime, BeforeValidator, ConfigDict
-from sqlalchemy import Connection, text
+from pydantic import AwareDatetime, ConfigDict
 
 from services.gateway.http.auth import OPERATE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Invalid
-from services.gateway.http.pagination import FROM_CURSOR, Moment, Page, PageQuery, page_of
+from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.instruments import halts_api
+from services.gateway.http.schemas import AnyCaseSymbol, Moment
+from services.gateway.instruments import queries
 from services.gateway.trading import commands
-from services.gateway.trading.requests import upper
-from shared.contracts.base import Symbol
 from shared.contracts.official_prices import AuctionKind, AuctionPrice, EnterOfficialPrice, OfficialPrice
-from shared.storage.keyset import Keyset, Record, records
+from shared.storage.keyset import Keyset
 
 
 class NewOfficialPrice(AuctionPrice):
-    """Without ``held_at`` the auction was held when it was due."""
+    """The price to enter. ``held_at`` defaults to the scheduled time of the auction."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    symbol: Annotated[Symbol, BeforeValidator(upper)]
+    symbol: AnyCaseSymbol
     held_at: Moment | None = None
 
 
-class KnownOfficialPrice(OfficialPrice):
-    """``known_at`` is empty until it is kept. ``split_count``: splits of the symbol before the auction."""
+class OfficialPriceItem(OfficialPrice):
+    """An official price. ``known_at`` is null while it is pending.
+
+    ``split_count`` is the number of the symbol's splits before the auction.
+    """
 
     known_at: AwareDatetime | None = None
     provider: str | None = None
     split_count: int | None = None
 
 
-class KnownOfficialPrices(Page[KnownOfficialPrice]):
-    """Those of the latest auctions come first."""
+class OfficialPricePage(Page[OfficialPriceItem]):
+    """Official prices, those of the last auction first."""
 
 
 class OfficialPriceQuery(PageQuery):
     cursor: Annotated[tuple[Moment, str, str], *FROM_CURSOR] | None = None
-    symbol: Annotated[Symbol, BeforeValidator(upper)] | None = None
+    symbol: AnyCaseSymbol | None = None
     kind: AuctionKind | None = None
     day: date | None = None
 
 
-async def post_official_price(gateway: Gateway, principal: Principal, body: NewOfficialPrice) -> KnownOfficialPrice:
-    """Enter the official open or close of a trading day, at which the orders for that auction trade.
+async def post_official_price(gateway: Gateway, principal: Principal, body: NewOfficialPrice) -> OfficialPriceItem:
+    """Enter the official open or close of a trading day. Orders for that auction fill at it.
 
-    It is final: one that is known already is refused.
+    An official price is final: once it is known, another one is rejected.
+
+    Raises Invalid for an unknown symbol, a day without that auction, an auction that has not ended, and one during a
+    halt.
     """
-    command = await _command(gateway, body)
+    auction = await read(gateway, queries.auction, body.symbol, body.kind, body.day)
+    if auction is None:
+        raise Invalid(f"symbol: unknown instrument {body.symbol}", field="symbol")
+    if auction["due_at"] is None:
+        raise Invalid(f"day: {body.day} is not a trading day of {body.symbol}", field="day")
+    if auction["known"]:
+        raise Invalid(f"day: the official {body.kind} of {body.day} is already known", field="day")
+    held_at = body.held_at or auction["due_at"]
+    if max(auction["due_at"], held_at) > gateway.context.clock():
+        raise Invalid("held_at: the auction has not ended yet; enter its price afterwards", field="held_at")
+    if await read(gateway, queries.was_halted, body.symbol, held_at):
+        raise Invalid(f"held_at: trading of {body.symbol} was halted at that time", field="held_at")
+    command = EnterOfficialPrice(**{**body.model_dump(), "held_at": held_at})
     after = command.model_dump(mode="json")
-    await commands.ask(gateway, commands.noted(command, principal, "enter_official_price", body.symbol, after), ())
-    return KnownOfficialPrice(**command.model_dump())
+    publish = commands.recorded(command, principal, "enter_official_price", body.symbol, after)
+    await commands.send(gateway, publish, ())
+    return OfficialPriceItem(**command.model_dump())
 
 
-async def _command(gateway: Gateway, body: NewOfficialPrice) -> EnterOfficialPrice:
-    found = await read(gateway, _auction, body)
-    if found is None:
-        raise Invalid(f"symbol: {body.symbol} is not an instrument here", field="symbol")
-    due, now = found["due_at"], gateway.context.clock()
-    if due is None:
-        raise Invalid(f"day: {body.day} is no trading day of {body.symbol}", field="day")
-    if found["known"]:
-        raise Invalid(f"day: the official {body.kind} of {body.day} is known already", field="day")
-    held_at = body.held_at or due
-    if max(due, held_at) > now:
-        raise Invalid("held_at: the auction is not over", field="held_at")
-    if await read(gateway, halts_api.was_halted, body.symbol, held_at):
-        raise Invalid(f"held_at: {body.symbol} was halted then", field="held_at")
-    return EnterOfficialPrice(**{**body.model_dump(), "held_at": held_at})
+async def get_official_prices(gateway: Gateway, query: OfficialPriceQuery) -> OfficialPricePage:
+    """List all official opening and closing prices, those of the last auction first."""
+    return await page_of(gateway, _PRICES.page, query, OfficialPricePage, ("held_at", "symbol", "kind"))
 
 
-def _auction(connection: Connection, body: NewOfficialPrice) -> Record | None:
-    """When the auction was due, and whether its price is known; None where the symbol is no instrument."""
-    found = records(connection, _AUCTION, symbol=body.symbol, kind=body.kind.value, day=body.day)
-    return found[0] if found else None
-
-
-async def get_official_prices(gateway: Gateway, query: OfficialPriceQuery) -> KnownOfficialPrices:
-    """All official opens and closes that are known."""
-    return await page_of(gateway, _PRICES.page, query, KnownOfficialPrices, ("held_at", "symbol", "kind"))
-
-
-_AUCTION = text("""
-SELECT CASE :kind WHEN 'open' THEN d.open_at ELSE d.close_at END AS due_at,
-       EXISTS (SELECT FROM marketdata.official_prices_v1 p
-               WHERE p.symbol = i.symbol AND p.day = :day AND p.kind = :kind) AS known
-FROM marketdata.instruments_v1 i
-LEFT JOIN marketdata.trading_days_v1 d ON d.market = i.market AND d.day = :day
-WHERE i.symbol = :symbol
-""")
 _PRICES = Keyset(
     """SELECT symbol, kind, day, price, volume, held_at, known_at, provider, split_count
     FROM marketdata.official_prices_v1""",

@@ -1,11 +1,11 @@
-"""An operator's change to the job engine: made in one transaction, and a refusal that names the field."""
+"""Job control: an operator's change to jobs, runs or queues, in one transaction, with errors that name the field."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
-from services.gateway.http.errors import Conflict, Invalid, NotFound, RequestRefused
+from services.gateway.http.errors import Conflict, Invalid, NotFound
 from services.gateway.http.requests import Gateway
 from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.admin import control
@@ -13,49 +13,36 @@ from shared.jobs.settings import InvalidSetting
 
 Result = TypeVar("Result")
 
-_REFUSED = (
-    control.UnknownJob,
-    control.UnknownRun,
-    control.UnknownQueue,
-    control.RunFinished,
-    control.RunUnfinished,
-    control.NoSlots,
-    control.TooManySlots,
-    InvalidSetting,
-)
 
+async def change(gateway: Gateway, make: Callable[[UnitOfWork], Result]) -> Result:
+    """Make a change of ``shared.jobs.admin.control`` and return its result.
 
-async def steer(gateway: Gateway, change: Callable[[UnitOfWork], Result]) -> Result:
-    """What the change returns; raises RequestRefused."""
+    Raises NotFound where the job, run or queue is unknown, Conflict where the run's state forbids the change, and
+    Invalid where a field of the request is wrong.
+    """
 
-    def make() -> Result:
+    def commit() -> Result:
         with gateway.context.unit_of_work() as uow:
-            return change(uow)
+            return make(uow)
 
     try:
-        return await run_in_threadpool(make)
-    except _REFUSED as error:
-        raise _refusal(error) from None
-
-
-def _refusal(error: Exception) -> RequestRefused:
-    match error:
-        case control.UnknownJob():
-            return unknown_job(str(error))
-        case control.UnknownRun():
-            return NotFound(f"run_id: there is no run {error}", field="run_id")
-        case control.UnknownQueue():
-            return _unknown("queue", str(error), "GET /api/queues")
-        case control.RunFinished() | control.RunUnfinished():
-            return Conflict(f"run_id: {error}", field="run_id")
-        case InvalidSetting(field=field):
-            return Invalid(str(error), field=field)
-    return Invalid(f"from: {error}", field="from")
+        return await run_in_threadpool(commit)
+    except control.UnknownJob as error:
+        raise unknown_job(str(error)) from None
+    except control.UnknownRun as error:
+        raise NotFound(f"run_id: there is no run {error}", field="run_id") from None
+    except control.UnknownQueue as error:
+        raise NotFound(
+            f"name: there is no queue {str(error)[:100]!r}; GET /api/queues lists them", field="name"
+        ) from None
+    except (control.RunFinished, control.RunUnfinished) as error:
+        raise Conflict(f"run_id: {error}", field="run_id") from None
+    except (control.NoSlots, control.TooManySlots) as error:
+        raise Invalid(f"from: {error}", field="from") from None
+    except InvalidSetting as error:
+        raise Invalid(str(error), field=error.field) from None
 
 
 def unknown_job(name: str) -> NotFound:
-    return _unknown("job", name, "GET /api/jobs/status")
-
-
-def _unknown(what: str, name: str, where: str) -> NotFound:
-    return NotFound(f"name: there is no {what} named {name[:100]!r}; {where} lists them", field="name")
+    """Make the error for a job that no service has declared."""
+    return NotFound(f"name: there is no job {name[:100]!r}; GET /api/jobs/status lists them", field="name")

@@ -1,6 +1,4 @@
-"""``/api`` for whoever keeps it running: the log, workers, breakers, rate limits, alerts and what operators did."""
-
-from datetime import datetime
+"""Monitoring for operators: the log, workers, breakers, rate limits, alerts, and a record of operators' actions."""
 
 from services.gateway.http.auth import OPERATE
 from services.gateway.http.endpoints import Endpoint
@@ -21,42 +19,40 @@ from services.gateway.operations.schemas import LogPage
 from shared.jobs.admin import log_queries
 from shared.resilience.breakers import breaker_rows
 from shared.resilience.rate_limits import rate_limit_rows
-from shared.storage.keyset import Record
 
 
 async def get_logs(gateway: Gateway, query: LogQuery) -> LogPage:
-    """Lines of the services' log, the newest first."""
+    """List log lines of all services, the newest first."""
     return await page_of(gateway, log_queries.log_lines, query, LogPage, ("at", "id"))
 
 
 async def get_alerts(gateway: Gateway, query: AlertQuery) -> AlertPage:
-    """Alerts, the newest first."""
+    """List alerts, the newest first."""
     return await page_of(gateway, log_queries.alerts, query, AlertPage, ("opened_at", "id"))
 
 
 async def get_actions(gateway: Gateway, query: ActionQuery) -> ActionPage:
-    """What operators did, the newest first."""
+    """List the actions of operators, the newest first."""
     return await page_of(gateway, log_queries.actions, query, ActionPage, ("id",))
 
 
 async def get_workers(gateway: Gateway) -> Workers:
-    """The processes of all services, those that live first."""
+    """List the processes of all services, the running ones first."""
     now = gateway.context.clock()
-    return Workers(items=[_worker(row, now) for row in await read(gateway, log_queries.workers)])
-
-
-def _worker(row: Record, now: datetime) -> Worker:
-    silent = None if row["stopped_at"] else max(0.0, (now - row["heartbeat_at"]).total_seconds())
-    return Worker.model_validate({**row, "silent": silent})
+    workers = []
+    for row in await read(gateway, log_queries.workers):
+        silent = None if row["stopped_at"] else max(0.0, (now - row["heartbeat_at"]).total_seconds())
+        workers.append(Worker.model_validate({**row, "silent": silent}))
+    return Workers(items=workers)
 
 
 async def get_breakers(gateway: Gateway) -> Breakers:
-    """The state of each dependency's breaker."""
+    """List the circuit breakers of all dependencies."""
     return Breakers(items=[Breaker.model_validate(row) for row in await read(gateway, breaker_rows)])
 
 
 async def get_rate_limits(gateway: Gateway) -> RateLimits:
-    """How many calls each dependency allows, and how many could be made now."""
+    """List the rate limits of all dependencies, with the number of calls that are free now."""
     rows = await read(gateway, rate_limit_rows, gateway.context.clock())
     return RateLimits(items=[RateLimit.model_validate(row) for row in rows])
 

@@ -1,4 +1,4 @@
-"""What ``/api`` answers about what keeps the jobs running: workers, queues, dependencies, alerts and operators."""
+"""Responses about workers, queues, dependencies, alerts, dead letters and operators. Times are in UTC."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,11 +7,11 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from services.gateway.http.pagination import Page
-from services.gateway.operations.schemas import Answer
+from services.gateway.http.schemas import Answer
 
 
 class Worker(Answer):
-    """A process of a service. ``silent``: the seconds since it last said that it lives; null once it has stopped."""
+    """A process of a service. ``silent`` is the seconds since its last heartbeat, and null once it has stopped."""
 
     id: str
     service: str
@@ -31,7 +31,7 @@ class Workers(Answer):
 
 
 class Breaker(Answer):
-    """What guards a dependency; ``failures`` are counted in a row."""
+    """The circuit breaker of a dependency. ``failures`` counts consecutive failures."""
 
     name: str
     state: str
@@ -46,7 +46,7 @@ class Breakers(Answer):
 
 
 class RateLimit(Answer):
-    """``allowed`` calls in each ``period`` of so many seconds; ``available`` of them could be made now."""
+    """A dependency takes ``allowed`` calls per ``period`` in seconds. ``available`` of them are free now."""
 
     model_config = ConfigDict(ser_json_timedelta="float")
 
@@ -63,7 +63,7 @@ class RateLimits(Answer):
 
 
 class Alert(Answer):
-    """Something that administrators are told of, until it is over."""
+    """A problem of which administrators are notified until it is resolved."""
 
     id: int
     kind: str
@@ -78,7 +78,7 @@ class Alert(Answer):
     sent_at: datetime | None
     recovery_sent_at: datetime | None
     tries: int
-    error: str | None = Field(description="Of the last try to send it.")
+    error: str | None = Field(description="The error of the last attempt to send it.")
 
 
 class AlertPage(Page[Alert]):
@@ -86,7 +86,7 @@ class AlertPage(Page[Alert]):
 
 
 class Action(Answer):
-    """What an operator did: who, what, to which job, run or queue, and how it was before and after."""
+    """An action of an operator: who did what to which job, run or queue, and its state before and after."""
 
     id: int
     at: datetime
@@ -98,11 +98,11 @@ class Action(Answer):
 
 
 class ActionPage(Page[Action]):
-    """What operators did, the newest first."""
+    """Actions of operators, the newest first."""
 
 
 class Figures(Answer):
-    """Of one queue: rates per second over the last minute at most, the oldest message's age in seconds."""
+    """Figures of a queue. Rates are per second over at most the last minute, the oldest message's age is in seconds."""
 
     ready: int
     unacknowledged: int
@@ -113,7 +113,7 @@ class Figures(Answer):
 
 
 class Queue(Answer):
-    """``changed_at`` and ``changed_by``: who paused or resumed it last. Queues of the bus's own cannot be paused."""
+    """A queue. ``changed_by`` last paused or resumed it, at ``changed_at``. The bus's own queues cannot be paused."""
 
     queue: str
     pausable: bool
@@ -125,7 +125,7 @@ class Queue(Answer):
 
 class Queues(Answer):
     items: list[Queue]
-    why: str | None = Field(description="Why there are no figures.")
+    why: str | None = Field(description="The reason why there are no figures, if there are none.")
 
 
 class QueuePaused(Answer):
@@ -133,8 +133,8 @@ class QueuePaused(Answer):
     paused: bool
 
 
-class Letter(Answer):
-    """A message that no try could handle. ``complete``: all of it was kept, so it can be sent again."""
+class DeadLetter(Answer):
+    """A message that no retry could handle. ``complete`` means that all of it was kept, so it can be requeued."""
 
     service: str
     id: int
@@ -142,23 +142,25 @@ class Letter(Answer):
     message_id: UUID
     actor: str
     reason: str
-    error: str = Field(description="The last line of its traceback, or all of it where one letter is asked for.")
+    error: str = Field(description="The last line of its traceback. The detail has all of it.")
     died_at: datetime
     size: int
     complete: bool
 
 
-class LetterPage(Page[Letter]):
+class DeadLetterPage(Page[DeadLetter]):
     """Dead letters, the newest first."""
 
 
-class LetterDetail(Letter):
-    body: str = Field(description="The message as it came; what is no UTF-8 is replaced.")
+class DeadLetterDetail(DeadLetter):
+    """A dead letter with its message and the whole traceback."""
+
+    body: str = Field(description="The message as it came. Bytes that are not UTF-8 are replaced.")
 
 
-class LettersTaken(Answer):
-    """The service was asked; it acts within moments."""
+class DeadLettersAsked(Answer):
+    """The command that was sent to the service. The service handles it within moments."""
 
     service: str
-    letters: list[int]
+    dead_letters: list[int]
     command_id: UUID

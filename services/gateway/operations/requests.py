@@ -1,4 +1,4 @@
-"""What may be asked of ``/api``: query parameters and bodies, validated at the edge."""
+"""Query parameters and bodies of the operations API, validated at the edge."""
 
 import json
 import re
@@ -11,51 +11,47 @@ from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, RootModel, Va
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from services.gateway.http.pagination import FROM_CURSOR, Moment, PageQuery, Query, StretchQuery
-from services.gateway.trading.requests import Printable
+from services.gateway.http.pagination import FROM_CURSOR, PageQuery, StretchQuery, TimeCursor
+from services.gateway.http.schemas import Moment, Query, RowNumber, Word
 from shared.jobs.settings import JobSettings
-
-#: A row's number in its table.
-Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Word = Annotated[Printable, Field(min_length=1, max_length=200)]
 
 
 class RunQuery(StretchQuery):
-    cursor: Annotated[tuple[Moment, UUID], *FROM_CURSOR] | None = None
+    cursor: TimeCursor | None = None
     job: Word | None = None
     service: Word | None = None
     state: Literal["waiting", "queued", "running", "joining", "finished"] | None = None
     outcome: Literal["succeeded", "failed", "canceled", "skipped", "lost"] | None = None
     trigger: Literal["schedule", "manual", "chain", "part", "retry", "backfill"] | None = None
-    parent: UUID | None = Field(default=None, description="Parts of that run, and what followed it.")
+    parent: UUID | None = Field(default=None, description="Parts of that run, chained runs and retries.")
 
 
 class LogQuery(StretchQuery):
-    cursor: Annotated[tuple[Moment, Number], *FROM_CURSOR] | None = None
+    cursor: Annotated[tuple[Moment, RowNumber], *FROM_CURSOR] | None = None
     service: Word | None = None
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] | None = Field(
-        default=None, description="At least this level."
+        default=None, description="This level and above."
     )
     job: Word | None = None
     run_id: UUID | None = None
-    q: Word | None = Field(default=None, description="Text somewhere in the message, in either case.")
+    q: Word | None = Field(default=None, description="Text in the message, case-insensitive.")
 
 
 class AlertQuery(PageQuery):
-    cursor: Annotated[tuple[Moment, Number], *FROM_CURSOR] | None = None
+    cursor: Annotated[tuple[Moment, RowNumber], *FROM_CURSOR] | None = None
     open: bool | None = None
     kind: Word | None = None
 
 
 class ActionQuery(PageQuery):
-    cursor: Annotated[tuple[Number], *FROM_CURSOR] | None = None
+    cursor: Annotated[tuple[RowNumber], *FROM_CURSOR] | None = None
     who: Word | None = None
     what: Word | None = None
     subject: Word | None = None
 
 
-class LetterQuery(PageQuery):
-    cursor: Annotated[tuple[Moment, Word, Number], *FROM_CURSOR] | None = None
+class DeadLetterQuery(PageQuery):
+    cursor: Annotated[tuple[Moment, Word, RowNumber], *FROM_CURSOR] | None = None
     service: Word | None = None
     queue: Word | None = None
     reason: Word | None = None
@@ -69,21 +65,21 @@ class Toggle(Query):
     enabled: bool
 
 
-class Letters(Query):
-    """Dead letters of one service, by their ids."""
+class DeadLetterIds(Query):
+    """Ids of dead letters of one service."""
 
-    letters: tuple[Number, ...] = Field(min_length=1, max_length=10_000)
+    dead_letters: tuple[RowNumber, ...] = Field(min_length=1, max_length=10_000)
 
 
 def _storable(parameters: Any) -> Any:
-    """JSON that the database can hold: its numbers are finite, and its text is text."""
+    """Return JSON that PostgreSQL can store. Raises ValueError for infinite numbers, lone surrogates and NUL."""
     try:
         written = json.dumps(parameters, default=float, allow_nan=False, ensure_ascii=False)
         written.encode()
     except (ValueError, OverflowError, RecursionError):
-        raise ValueError("is not JSON that can be stored") from None
+        raise ValueError("must be JSON with finite numbers and valid Unicode") from None
     if re.search(r"(?<!\\)(\\\\)*\\u0000", written):
-        raise ValueError("holds a NUL character")
+        raise ValueError("must not contain a NUL character")
     return json.loads(written)
 
 
@@ -91,13 +87,13 @@ Parameters = Annotated[dict[str, Any], BeforeValidator(_storable)]
 
 
 class Trigger(Query):
-    """What the run is given."""
+    """Parameters of a run that an operator triggers."""
 
     parameters: Parameters = Field(default_factory=dict)
 
 
 class Backfill(Query):
-    """The time whose slots are to be run, from ``from`` to before ``to``, and what each run is given."""
+    """A period whose slots are run, and the parameters of each run. ``from`` is inclusive, ``to`` is exclusive."""
 
     begin: Moment = Field(alias="from")
     end: Moment = Field(alias="to")
@@ -107,27 +103,22 @@ class Backfill(Query):
     @classmethod
     def _is_later(cls, end: datetime, given: ValidationInfo) -> datetime:
         if "begin" in given.data and end <= given.data["begin"]:
-            raise ValueError("is not after from")
+            raise ValueError("must be after from")
         return end
 
 
 class SettingChanges(RootModel[Mapping[str, Any]]):
-    """Settings to change, by name; null takes back what an operator set."""
+    """Settings to override, by name. Null removes an override."""
 
     root: Mapping[str, Any] = Field(min_length=1)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The engine's own settings, each of them optional and nullable."""
+        """The settings of a job, each of them optional and nullable."""
         settings = handler.resolve_ref_schema(handler(JobSettings.__pydantic_core_schema__))
-        changes = {name: {"anyOf": [_without_default(kind), {"type": "null"}]} for name, kind in _kinds(settings)}
+        changes = {}
+        for name, setting in settings["properties"].items():
+            kind = {key: value for key, value in setting.items() if key not in {"default", "title"}}
+            changes[name] = {"anyOf": [kind, {"type": "null"}]}
         changes["interval"] = changes["schedule"]
         return {"type": "object", "properties": changes, "additionalProperties": False, "minProperties": 1}
-
-
-def _kinds(settings: JsonSchemaValue) -> list[tuple[str, JsonSchemaValue]]:
-    return list(settings["properties"].items())
-
-
-def _without_default(kind: JsonSchemaValue) -> JsonSchemaValue:
-    return {name: value for name, value in kind.items() if name not in {"default", "title"}}

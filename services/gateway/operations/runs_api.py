@@ -1,16 +1,14 @@
-"""``/api/runs``: what ran, what runs, and what waits to."""
+"""``/api/runs``: queued, running and finished runs of all jobs, and their control."""
 
 from functools import partial
 from uuid import UUID
-
-from sqlalchemy import Connection
 
 from services.gateway.http.auth import OPERATE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import NotFound
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.operations.job_control import steer
+from services.gateway.operations.job_control import change
 from services.gateway.operations.requests import RunQuery
 from services.gateway.operations.schemas import RunDetail, RunPage, RunQueued, RunState
 from shared.jobs.admin import control, log_queries, run_queries
@@ -19,34 +17,30 @@ LOG_LINES = 500
 
 
 async def get_runs(gateway: Gateway, query: RunQuery) -> RunPage:
-    """Runs, the newest first; parts of runs only where they, or the runs of a parent, are asked for."""
+    """List runs, the newest first. Parts are listed only if the query asks for parts or for a parent's runs."""
     return await page_of(gateway, run_queries.runs, query, RunPage, ("queued_at", "id"))
 
 
 async def get_run(gateway: Gateway, run_id: UUID) -> RunDetail:
-    """All of one run: parameters, progress, error, its parts, what followed it, and its log."""
-    detail = await read(gateway, _detail, run_id)
-    if detail is None:
+    """Get a run with its parameters, progress, error, parts, chained runs, retries and log.
+
+    Raises NotFound where no run has this id.
+    """
+    run = await read(gateway, run_queries.run, run_id)
+    if run is None:
         raise NotFound(f"run_id: there is no run {run_id}", field="run_id")
-    return detail
-
-
-def _detail(connection: Connection, run_id: UUID) -> RunDetail | None:
-    found = run_queries.run(connection, run_id)
-    if found is None:
-        return None
-    return RunDetail.model_validate({**found, "log": log_queries.log_of_run(connection, run_id, LOG_LINES)})
+    return RunDetail.model_validate({**run, "log": await read(gateway, log_queries.log_of_run, run_id, LOG_LINES)})
 
 
 async def post_cancel(gateway: Gateway, principal: Principal, run_id: UUID) -> RunState:
-    """Cancel a run: at once where it has not begun, at its next look where it runs."""
-    state = await steer(gateway, partial(control.cancel, run_id=run_id, who=principal.key_id))
+    """Cancel a run. A queued run ends at once, a running one at its next check."""
+    state = await change(gateway, partial(control.cancel, run_id=run_id, who=principal.key_id))
     return RunState(run_id=run_id, state=state)
 
 
 async def post_retry(gateway: Gateway, principal: Principal, run_id: UUID) -> RunQueued:
-    """Run it once more, for the same slot and with the same parameters."""
-    return RunQueued(run_id=await steer(gateway, partial(control.retry, run_id=run_id, who=principal.key_id)))
+    """Run it again, for the same slot and with the same parameters."""
+    return RunQueued(run_id=await change(gateway, partial(control.retry, run_id=run_id, who=principal.key_id)))
 
 
 endpoints = (

@@ -1,23 +1,20 @@
-"""What ``/api`` answers about jobs and their runs. Times are in UTC, durations in seconds."""
+"""Responses about jobs, their runs and the log. Times are in UTC, durations in seconds."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from services.gateway.http.pagination import Page
+from services.gateway.http.schemas import Answer
 from shared.jobs.settings import JobSettings
 
 
-class Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class Settings(dict[str, Any]):
-    """Settings as they are stored: they were checked when they came, and are not checked again for each answer."""
+    """Stored settings. They were validated when they were set, and are not validated again for each response."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -47,7 +44,7 @@ class LastRun(Answer):
 
 
 class ActiveRun(Answer):
-    """A job's run that is under way, and how far it has come."""
+    """A job's active run. It has done ``done`` of ``total`` units of work."""
 
     id: UUID
     state: str
@@ -57,7 +54,7 @@ class ActiveRun(Answer):
 
 
 class JobStatus(Answer):
-    """A job as it stands; ``settings`` are those in effect."""
+    """A job. ``settings`` are those in effect."""
 
     name: str
     service: str
@@ -72,9 +69,10 @@ class JobStatus(Answer):
 
 
 class JobDetail(JobStatus):
-    """``declared`` is what code and configuration file say, ``overrides`` what operators set over it.
+    """A job with all its settings. ``overrides`` of operators take precedence over ``declared`` ones.
 
-    ``parameters`` is the JSON Schema of what a run may be given, null where it takes nothing.
+    The code and the configuration file declare settings. ``parameters`` is the JSON Schema of a run's parameters, and
+    null if the job takes none.
     """
 
     declared: Settings
@@ -100,7 +98,7 @@ class EffectiveSettings(Answer):
 
 
 class RunQueued(Answer):
-    """The run that was asked for, under whose id its outcome can be seen."""
+    """The id of the queued run. ``GET /api/runs/{run_id}`` shows its outcome."""
 
     run_id: UUID
 
@@ -111,17 +109,17 @@ class RunsQueued(Answer):
 
 
 class RunState(Answer):
-    """``canceled`` at once where it had not begun; a running one ends at its next look."""
+    """The state of the run now. A queued run is finished at once, a running one ends at its next check."""
 
     run_id: UUID
     state: str
 
 
 class Run(Answer):
-    """A run. ``percent`` is ``done`` of ``total``; ``slots`` is how many slots a skip stands for, up to ``last_slot``.
+    """A run. ``percent`` is ``done`` of ``total``. A skipped run covers ``slots`` slots, up to ``last_slot``.
 
-    ``attempt`` counts how often it began, ``failures`` how often it failed. ``error`` is the traceback's last line, or
-    all of it where one run is asked for.
+    ``attempt`` counts its starts, ``failures`` its failures. ``error`` is the last line of the traceback in a list, and
+    the whole traceback in the detail.
     """
 
     id: UUID
@@ -162,7 +160,7 @@ class RunPage(Page[Run]):
 
 
 class LogLine(Answer):
-    """A line of a service's log; ``error`` is a traceback."""
+    """A line of a service's log. ``error`` is a traceback."""
 
     id: int
     at: datetime
@@ -183,9 +181,9 @@ class LogPage(Page[LogLine]):
 
 
 class RunDetail(Run):
-    """All of one run. Of ``part_runs``, ``chained``, ``retries`` and ``log`` the first 500 each.
+    """A run with its parts, chained runs, retries and log, at most 500 of each.
 
-    ``part_states`` counts its parts by outcome, or by state while they have none.
+    ``part_states`` counts its parts by outcome, and those without an outcome by state.
     """
 
     parameters: dict[str, Any]
@@ -204,7 +202,7 @@ class HourFigures(Answer):
 
 
 class JobFigures(Answer):
-    """What became of a job's runs in the last hours. Lateness is from the slot to the start, of scheduled runs."""
+    """A job's runs in the last hours. Lateness is the time from the slot to the start of a scheduled run."""
 
     job: str
     hours: int
@@ -214,11 +212,11 @@ class JobFigures(Answer):
     lost: int
     canceled: int
     skipped_slots: int
-    success_rate: float | None = Field(description="From 0 to 1; canceled runs count neither way.")
+    success_rate: float | None = Field(description="From 0 to 1. Canceled runs are not counted.")
     duration_p50: float | None
     duration_p95: float | None
     duration_max: float | None
     lateness_p50: float | None
     lateness_p99: float | None
-    by_hour: list[HourFigures] = Field(description="Runs that ended in each hour.")
-    counts: dict[str, int] = Field(description="What the runs counted, in sum.")
+    by_hour: list[HourFigures] = Field(description="Runs that finished in each hour.")
+    counts: dict[str, int] = Field(description="The sums of the runs' own counts.")

@@ -1,4 +1,4 @@
-"""Commands: sent from a transaction of ours, and waited for until they are answered or the time is over."""
+"""Commands to other services: published in one transaction, then awaited until the answer or a timeout."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -11,107 +11,113 @@ from services.gateway.http.errors import Forbidden, Invalid, RequestRefused
 from services.gateway.http.requests import Gateway, read
 from services.gateway.streams.hub import Answer, answers_within
 from services.gateway.trading import order_queries, submissions
-from services.gateway.trading.requests import OrderChanges
+from services.gateway.trading.requests import OrderChanges, OrderQuery
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.base import Command
 from shared.contracts.orders import OPEN_STATUSES, CancelOrder, OrderStatus, SubmitOrder
+from shared.contracts.reasons import RejectReason
 from shared.jobs.admin import control
 from shared.storage.keyset import Record
 
-ENDED = {str(status) for status in OrderStatus} - {str(status) for status in OPEN_STATUSES} - {"pending_new"}
-#: Refusals that are the account's: another account, or this one at another time, could bear the same request.
-ACCOUNT_REASONS = {
-    "insufficient_buying_power",
-    "insufficient_shares",
-    "insufficient_cash",
-    "trading_blocked",
-    "no_exchange_rate",
-    "symbol_blocked",
-    "symbol_not_allowed",
-    "too_many_orders",
-    "order_too_large",
-    "position_limit",
-    "price_collar",
-    "daily_loss",
-    "drawdown",
-}
+ENDED = frozenset(OrderStatus) - OPEN_STATUSES - {OrderStatus.PENDING_NEW}
 
 
-def refusal(reason: str, message: str) -> RequestRefused:
-    return (Forbidden if reason in ACCOUNT_REASONS else Invalid)(message)
+def rejection(reason: str, message: str) -> RequestRefused:
+    """Return the error for a rejection, by the HTTP status of its reason."""
+    try:
+        status = RejectReason(reason).http_status
+    except ValueError:  # a newer release of another service knows more reasons
+        status = Invalid.status
+    return Forbidden(message) if status == Forbidden.status else Invalid(message)
 
 
-async def ask(gateway: Gateway, send: Callable[[UnitOfWork], object], awaited: Sequence[UUID]) -> list[Answer | None]:
-    """Commit what ``send`` publishes; what was answered about each that is awaited, None where nothing was in time."""
+async def send(
+    gateway: Gateway, publish: Callable[[UnitOfWork], object], awaited: Sequence[UUID]
+) -> list[Answer | None]:
+    """Commit the commands that ``publish`` adds, and return the answer to each awaited id, None after the timeout."""
+
+    def commit() -> None:
+        with gateway.context.unit_of_work() as uow:
+            publish(uow)
+
     with ExitStack() as stack:
-        waiting = [stack.enter_context(gateway.live.waiting_for(each)) for each in awaited]
-        await run_in_threadpool(_commit, gateway, send)
+        waiting = [stack.enter_context(gateway.hub.waiting_for(each)) for each in awaited]
+        await run_in_threadpool(commit)
         return await answers_within(gateway.settings.answer_timeout, waiting)
 
 
-def _commit(gateway: Gateway, send: Callable[[UnitOfWork], object]) -> None:
-    with gateway.context.unit_of_work() as uow:
-        send(uow)
+def check(answer: Answer | None) -> None:
+    """Raise RequestRefused if the answer is a rejection."""
+    if answer is not None and answer.refused:
+        raise rejection(answer.body["reason"], answer.body["message"])
 
 
-def noted(
-    command: Command, principal: Principal, what: str, about: str, after: object, *, before: object = None
+def recorded(
+    command: Command, principal: Principal, action: str, subject: str, after: object, *, before: object = None
 ) -> Callable[[UnitOfWork], None]:
-    """Send the command, and note who did."""
+    """Return a function that publishes the command and records the operator's action, for ``send``."""
 
-    def send(uow: UnitOfWork) -> None:
+    def publish(uow: UnitOfWork) -> None:
         uow.publish(command)
-        control.note(uow, principal.key_id, what, about, before, after)
+        control.record_action(uow, principal.key_id, action, subject, before, after)
 
-    return send
+    return publish
 
 
 async def place(gateway: Gateway, account_id: UUID, commands: Sequence[SubmitOrder]) -> list[Record]:
-    """Hand in orders of one account; each as it is after the answer."""
+    """Submit orders of one account, and return their rows after the answers. Raises AlreadySubmitted."""
     ids = [command.order_id for command in commands]
 
-    def send(uow: UnitOfWork) -> None:
+    def publish(uow: UnitOfWork) -> None:
         for command in commands:
             submissions.add_submission(uow, command)
 
-    await ask(gateway, send, ids)
+    await send(gateway, publish, ids)
     return await read(gateway, order_queries.orders_of, account_id, ids, nested=True)
 
 
 def accepted(row: Record) -> Record:
-    """The order, if it was not refused."""
+    """Return the order's row. Raises RequestRefused if the order was rejected."""
     if row["status"] == OrderStatus.REJECTED:
-        raise refusal(row["reject_reason"], row["reject_message"])
+        raise rejection(row["reject_reason"], row["reject_message"])
     return row
 
 
 async def cancel(gateway: Gateway, account_id: UUID, ids: Sequence[UUID]) -> list[tuple[Record, Answer | None]]:
-    """Ask orders to cancel them; each as it is after the answer, and with it."""
+    """Cancel orders, and return each row after the answer, with the answer."""
     now = gateway.context.clock()
 
-    def send(uow: UnitOfWork) -> None:
+    def publish(uow: UnitOfWork) -> None:
         for order_id in ids:
             uow.publish(CancelOrder(account_id=account_id, order_id=order_id, requested_at=now))
 
-    answers = dict(zip(ids, await ask(gateway, send, ids), strict=True))
+    answers = dict(zip(ids, await send(gateway, publish, ids), strict=True))
     return [(row, answers[row["id"]]) for row in await read(gateway, order_queries.orders_of, account_id, ids)]
 
 
+async def cancel_all(gateway: Gateway, account_id: UUID) -> list[Record]:
+    """Cancel the account's newest 500 open orders, and return their rows after the answers."""
+    resting = await read(gateway, order_queries.orders, account_id, OrderQuery(status="open", limit=500))
+    return [row for row, _ in await cancel(gateway, account_id, [row["id"] for row in resting])]
+
+
 async def replace(gateway: Gateway, account_id: UUID, order_id: UUID, changes: OrderChanges) -> Record:
-    """The order that goes on, or the old one as ``pending_replace`` where no answer came in time."""
+    """Replace an order, and return the new one's row, or the old one as ``pending_replace`` after the timeout.
+
+    Raises RequestRefused if the replacement is rejected.
+    """
     new_id = uuid4()
     command = changes.command(
         account_id=account_id, order_id=order_id, new_order_id=new_id, now=gateway.context.clock()
     )
-    (answer,) = await ask(gateway, lambda uow: uow.publish(command), [new_id])
-    if answer is not None and answer.refused:
-        raise refusal(answer.body["reason"], answer.body["message"])
+    (answer,) = await send(gateway, lambda uow: uow.publish(command), [new_id])
+    check(answer)
     *_, row = await read(gateway, order_queries.orders_of, account_id, [order_id, new_id], nested=True)
     return row if row["id"] == new_id else {**replaceable(row), "status": "pending_replace"}
 
 
 def replaceable(row: Record) -> Record:
-    """The order, if it is open."""
+    """Return the order's row. Raises Invalid if the order has ended."""
     if row["status"] in ENDED:
         raise Invalid(f"order is not replaceable: it is {row['status']}")
     return row

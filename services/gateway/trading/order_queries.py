@@ -1,21 +1,30 @@
-"""Orders as their view has them, or as they were handed in while orders has not answered yet."""
+"""Orders from the view of the orders service, or from their submissions until that service has answered."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 
 from services.gateway.trading.requests import OrderQuery
+from services.gateway.trading.serializers import ORDER_COLUMNS
+from shared.contracts.orders import OPEN_STATUSES, OrderClass, OrderStatus
 from shared.storage.keyset import Record, records
 
 
+def instrument_exists(connection: Connection, symbol: str) -> bool:
+    """Return True if the symbol is one of the instruments here."""
+    return connection.execute(_INSTRUMENT, {"symbol": symbol}).first() is not None
+
+
 def order(connection: Connection, account_id: UUID, order_id: UUID, *, nested: bool = False) -> Record | None:
-    """The order; ``nested``: with the others of its class as ``legs``."""
+    """Return the order's row, or None if the account has no such order. ``nested`` adds its exits as ``legs``."""
     return next(iter(orders_of(connection, account_id, [order_id], nested=nested)), None)
 
 
 def orders_of(connection: Connection, account_id: UUID, ids: Sequence[UUID], *, nested: bool = False) -> list[Record]:
-    """Those of the orders that there are, in this order."""
+    """Return the rows of the orders that exist, in the order of the ids."""
     given = {"account_id": account_id, "ids": list(ids)}
     known = records(connection, _BY_ID, **given)
     pending = records(connection, _PENDING_BY_ID, **given) if len(known) < len(ids) else []
@@ -25,115 +34,139 @@ def orders_of(connection: Connection, account_id: UUID, ids: Sequence[UUID], *, 
 
 
 def order_by_client_id(connection: Connection, account_id: UUID, client_order_id: str) -> Record | None:
+    """Return the row of the order with this client order id. A rejected order counts only if there is no other."""
     given = {"account_id": account_id, "client_order_id": client_order_id}
     found = records(connection, _BY_CLIENT_ID, **given) or records(connection, _PENDING_BY_CLIENT_ID, **given)
     return next(iter(found), None)
 
 
 def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[Record]:
-    """``nested``: exits stand in the ``legs`` of their order, which is open while one of them is."""
+    """Return the orders that the query asks for.
+
+    With ``nested`` an exit is a leg of its entry, and an entry is open as long as one of its legs is.
+    """
+    statement = _listing(query.status, query.direction, nested=query.nested, by_symbol=query.symbol_list is not None)
+    symbols = {} if query.symbol_list is None else {"symbols": query.symbol_list}
     rows = records(
         connection,
-        _ORDERS_ASCENDING if query.direction == "asc" else _ORDERS_DESCENDING,
+        statement,
         account_id=account_id,
-        status=query.status,
-        nested=query.nested,
         limit=query.limit,
         after=query.after,
         until=query.until,
         side=query.side,
-        symbols=query.symbol_list,
+        **symbols,
     )
     return _nested(connection, account_id, rows) if query.nested else rows
 
 
 def _nested(connection: Connection, account_id: UUID, rows: Sequence[Record]) -> list[Record]:
+    """Add ``legs`` to each row that stands for its order group."""
     order_groups = [row["order_group"] for row in rows if _has_legs(row)]
     if not order_groups:
         return list(rows)
-    legs = _by_order_group(records(connection, _LEGS, account_id=account_id, order_groups=order_groups))
-    return [{**row, "legs": legs.get(row["order_group"], [])} if _has_legs(row) else row for row in rows]
+    legs: dict[UUID, list[Record]] = defaultdict(list)
+    for leg in records(connection, _LEGS, account_id=account_id, order_groups=order_groups):
+        legs[leg["order_group"]].append(leg)
+    return [{**row, "legs": legs[row["order_group"]]} if _has_legs(row) else row for row in rows]
 
 
 def _has_legs(row: Mapping[str, object]) -> bool:
-    """Whether it stands for its order_group: the entry, or of two exits alone the one that takes the profit."""
-    if row["order_class"] == "simple" or row["status"] == "replaced":
+    """Return True for the order that stands for its group: the entry, or the take-profit exit of an oco order."""
+    if row["order_class"] == OrderClass.SIMPLE or row["status"] == OrderStatus.REPLACED:
         return False
-    return row["leg"] is None or (row["order_class"] == "oco" and row["leg"] == "take_profit")
+    return row["leg"] is None or (row["order_class"] == OrderClass.OCO and row["leg"] == "take_profit")
 
 
-def _by_order_group(legs: Iterable[Record]) -> dict[UUID, list[Record]]:
-    found: dict[UUID, list[Record]] = {}
-    for leg in legs:
-        found.setdefault(leg["order_group"], []).append(leg)
-    return found
+@cache
+def _listing(status: str, direction: str, *, nested: bool, by_symbol: bool) -> TextClause:
+    """Return the statement for a list of orders.
+
+    Open and ended orders are read separately, each by an index of their own, so that neither slows down the other. The
+    open orders of some symbols are all read and then sorted, since an index by time would pass those of other symbols.
+    """
+    order_by = f"ORDER BY o.submitted_at {'ASC' if direction == 'asc' else 'DESC'}, o.id LIMIT :limit"
+    common = f"{_OF_ACCOUNT} AND {_WITHIN}"
+    if nested:
+        common += f" AND {_STANDS_ALONE}"
+    if by_symbol:
+        common += " AND o.symbol = ANY(CAST(:symbols AS text[]))"
+    is_open = f"({common} AND o.status IN {OPEN} {'OFFSET 0' if by_symbol else order_by})"
+    ended = f"{common} AND o.status NOT IN {OPEN}"
+    if status == "all":
+        parts = [is_open, f"({ended} {order_by})"] if by_symbol else [f"({common} {order_by})"]
+    elif status == "open":
+        parts = [is_open, f"({ended} AND {_IN_OPEN_GROUP} {order_by})"] if nested else [is_open]
+    else:
+        parts = [f"({ended} {f'AND NOT {_GROUP_IS_OPEN}' if nested else ''} {order_by})"]
+    return text(f"{_with_instrument(' UNION ALL '.join(parts))} {order_by}")
 
 
-_OPEN = "('accepted', 'held', 'partially_filled')"
-_COLUMNS = """
-o.id, o.client_order_id, o.symbol, o.side, o.type, o.time_in_force, o.extended_hours, o.qty, o.notional, o.limit_price,
-o.stop_price, o.trail_price, o.trail_percent, o.hwm, o.order_class, o.order_group, o.leg, o.status, o.filled_qty,
-o.filled_avg_price, o.submitted_at, o.filled_at, o.canceled_at, o.expired_at, o.expires_at, o.replaced_at,
-o.replaced_by, o.replaces, o.updated_at, o.reject_reason, o.reject_message, i.id AS asset_id, i.asset_class, i.currency
-"""
-_SELECT = f"""
-SELECT {_COLUMNS} FROM orders.orders_v1 o LEFT JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol
-WHERE o.account_id = :account_id
-"""
-_BY_ID = text(f"{_SELECT} AND o.id = ANY(:ids)")
+def _with_instrument(orders: str) -> str:
+    """Return the statement that reads the columns of these orders and of their instruments."""
+    return f"SELECT {_COLUMNS} FROM ({orders}) o LEFT JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol"
+
+
+#: The statuses of open orders as a list in SQL. Indexes have the same list as their condition.
+OPEN = "({})".format(", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES)))
+_INSTRUMENT = text("SELECT 1 FROM marketdata.instruments_v1 WHERE symbol = :symbol")
+_OF_INSTRUMENT = {"asset_id": "i.id AS asset_id", "asset_class": "i.asset_class", "currency": "i.currency"}
+#: The columns of the JSON, and those that say why an order was rejected and where it stands in its group.
+_COLUMNS = ", ".join(
+    _OF_INSTRUMENT.get(name, f"o.{name}")
+    for name in dict.fromkeys([*ORDER_COLUMNS.values(), "reject_reason", "order_group", "leg"])
+)
+_OF_ACCOUNT = "SELECT o.* FROM orders.orders_v1 o WHERE o.account_id = :account_id"
+_BY_ID = text(_with_instrument(f"{_OF_ACCOUNT} AND o.id = ANY(:ids)"))
 #: Each half has an index of its own.
 _BY_CLIENT_ID = text(f"""
-SELECT * FROM (
-  {_SELECT} AND o.client_order_id = :client_order_id AND o.status <> 'rejected'
+{
+    _with_instrument(f'''
+  {_OF_ACCOUNT} AND o.client_order_id = :client_order_id AND o.status <> 'rejected'
   UNION ALL
-  {_SELECT} AND o.client_order_id = :client_order_id AND o.status = 'rejected'
-) o
+  {_OF_ACCOUNT} AND o.client_order_id = :client_order_id AND o.status = 'rejected'
+''')
+}
 ORDER BY (o.status = 'rejected'), o.submitted_at DESC LIMIT 1
 """)
+_WITHIN = """
+(CAST(:after AS timestamptz) IS NULL OR o.submitted_at > :after)
+AND (CAST(:until AS timestamptz) IS NULL OR o.submitted_at < :until)
+AND (CAST(:side AS text) IS NULL OR o.side = :side)
+"""
 _STANDS_ALONE = """
 (o.order_class = 'simple' OR o.leg IS NULL OR o.order_class = 'oco' AND o.leg = 'take_profit' OR o.status = 'replaced')
 """
 _LEGS = text(f"""
-{_SELECT} AND o.order_group = ANY(:order_groups) AND o.order_class <> 'simple' AND NOT {_STANDS_ALONE}
+{
+    _with_instrument(f'''
+  {_OF_ACCOUNT} AND o.order_group = ANY(:order_groups) AND o.order_class <> 'simple' AND NOT {_STANDS_ALONE}
+''')
+}
 ORDER BY o.leg DESC, o.submitted_at, o.id
 """)
-_FAMILY_IS_OPEN = f"""
+_GROUP_IS_OPEN = f"""
 (o.order_class <> 'simple' AND o.status <> 'replaced'
- AND EXISTS (SELECT FROM orders.orders_v1 f
-             WHERE f.account_id = o.account_id AND f.order_group = o.order_group AND f.order_class <> 'simple'
-               AND f.status IN {_OPEN}))
+ AND EXISTS (SELECT FROM orders.orders_v1 g
+             WHERE g.account_id = o.account_id AND g.order_group = o.order_group AND g.order_class <> 'simple'
+               AND g.status IN {OPEN}))
 """
-_ORDERS = f"""
-{_SELECT}
-  AND (NOT CAST(:nested AS boolean) OR {_STANDS_ALONE})
-  AND (:status = 'all'
-       OR (o.status IN {_OPEN} OR CAST(:nested AS boolean) AND {_FAMILY_IS_OPEN}) = (:status = 'open'))
-  AND (CAST(:after AS timestamptz) IS NULL OR o.submitted_at > :after)
-  AND (CAST(:until AS timestamptz) IS NULL OR o.submitted_at < :until)
-  AND (CAST(:side AS text) IS NULL OR o.side = :side)
-  AND (CAST(:symbols AS text[]) IS NULL OR o.symbol = ANY(CAST(:symbols AS text[])))
+_IN_OPEN_GROUP = f"""
+o.order_class <> 'simple' AND o.status <> 'replaced'
+AND o.order_group = ANY(ARRAY(SELECT g.order_group FROM orders.orders_v1 g
+                              WHERE g.account_id = :account_id AND g.order_class <> 'simple' AND g.status IN {OPEN}))
 """
-_ORDERS_ASCENDING = text(f"{_ORDERS} ORDER BY o.submitted_at, o.id LIMIT :limit")
-_ORDERS_DESCENDING = text(f"{_ORDERS} ORDER BY o.submitted_at DESC, o.id LIMIT :limit")
-#: What came in before there were classes names none.
+#: A submission as the order that it will be. Commands of old releases have neither a class nor extended hours.
 _PENDING = """
-SELECT s.order_id AS id, s.client_order_id, asked.symbol, asked.side, asked.type, asked.time_in_force,
-       COALESCE(asked.extended_hours, false) AS extended_hours, asked.qty, asked.notional, asked.limit_price,
-       asked.stop_price, asked.trail_price, asked.trail_percent, NULL::numeric AS hwm,
-       COALESCE(asked.order_class, 'simple') AS order_class, s.order_id AS order_group, NULL AS leg,
-       'pending_new' AS status, 0::numeric AS filled_qty, NULL::numeric AS filled_avg_price, s.submitted_at,
-       NULL::timestamptz AS filled_at, NULL::timestamptz AS canceled_at, NULL::timestamptz AS expired_at,
-       NULL::timestamptz AS expires_at, NULL::timestamptz AS replaced_at, NULL::uuid AS replaced_by,
-       NULL::uuid AS replaces, s.submitted_at AS updated_at, NULL AS reject_reason, NULL AS reject_message,
-       i.id AS asset_id, i.asset_class, i.currency
-FROM gateway.submissions s
-CROSS JOIN jsonb_to_record(s.command) AS asked (
-  symbol text, side text, type text, time_in_force text, extended_hours boolean, qty numeric, notional numeric,
-  limit_price numeric, stop_price numeric, trail_price numeric, trail_percent numeric, order_class text)
-LEFT JOIN marketdata.instruments_v1 i ON i.symbol = asked.symbol
+SELECT o.* FROM gateway.submissions s CROSS JOIN jsonb_populate_record(
+  NULL::orders.orders_v1,
+  '{"order_class": "simple", "extended_hours": false, "filled_qty": 0, "status": "pending_new"}' || s.command
+  || jsonb_build_object('id', s.order_id, 'order_group', s.order_id, 'client_order_id', s.client_order_id,
+                        'submitted_at', s.submitted_at, 'updated_at', s.submitted_at)) o
 WHERE s.account_id = :account_id
 """
-_PENDING_BY_ID = text(f"{_PENDING} AND s.order_id = ANY(:ids)")
+_PENDING_BY_ID = text(_with_instrument(f"{_PENDING} AND s.order_id = ANY(:ids)"))
 _PENDING_BY_CLIENT_ID = text(f"""
-{_PENDING} AND s.client_order_id = :client_order_id AND s.answered_at IS NULL ORDER BY s.submitted_at DESC LIMIT 1
+{_with_instrument(f"{_PENDING} AND s.client_order_id = :client_order_id AND s.answered_at IS NULL")}
+ORDER BY o.submitted_at DESC LIMIT 1
 """)

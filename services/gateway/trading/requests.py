@@ -1,4 +1,4 @@
-"""Request bodies of the trading API, validated at the edge: a wrong field is named and nothing is stored."""
+"""Requests of the trading API, validated before anything is stored. An error names the wrong field."""
 
 import re
 from datetime import datetime
@@ -7,7 +7,8 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from shared.contracts.base import Number, Symbol
+from services.gateway.http.schemas import AnyCaseSymbol, Printable, Query
+from shared.contracts.base import Number
 from shared.contracts.orders import (
     MAX_PRICE,
     OrderClass,
@@ -21,51 +22,41 @@ from shared.contracts.orders import (
     TimeInForce,
 )
 
-
-def upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _simple(value: object) -> object:
-    return value or OrderClass.SIMPLE
-
-
-#: Text without control characters; the database takes no NUL.
-Printable = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
-#: In the instrument's currency; at the edge with four decimals at most.
+#: A price in the instrument's currency. Clients may send four decimals.
 AskedPrice = Annotated[Number, Field(gt=0, le=MAX_PRICE, decimal_places=4)]
 ClientOrderId = Annotated[Printable, Field(min_length=1, max_length=128)]
+#: Alpaca's clients also send "" or null for a simple order.
+AskedOrderClass = Annotated[
+    OrderClass,
+    BeforeValidator(lambda value: value or OrderClass.SIMPLE, json_schema_input_type=OrderClass | Literal[""] | None),
+]
 
 
-class Asked(BaseModel):
-    """A body in which a field that is not known is refused, not ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AskedTakeProfit(TakeProfit, Asked):
-    """The exit that takes the profit: a limit order."""
+class AskedTakeProfit(TakeProfit, Query):
+    """The take-profit exit: a limit order."""
 
     limit_price: AskedPrice
 
 
-class AskedStopLoss(StopLoss, Asked):
-    """The exit that stops the loss: a stop order, or a stop-limit order where it has a limit."""
+class AskedStopLoss(StopLoss, Query):
+    """The stop-loss exit: a stop order, or a stop-limit order if it has a limit price."""
 
     stop_price: AskedPrice
     limit_price: AskedPrice | None = None
 
 
-class NewOrder(OrderTerms, Asked):
-    """``POST /v2/orders``: the terms of an order. The limit of an oco order may stand in its ``take_profit`` alone."""
+class NewOrder(OrderTerms, Query):
+    """``POST /v2/orders``: the terms of an order.
 
-    symbol: Annotated[Symbol, BeforeValidator(upper)]
+    A field of OrderTerms is repeated only where the API narrows it or accepts other spellings. The limit price of an
+    oco order may stand in its ``take_profit`` alone.
+    """
+
+    symbol: AnyCaseSymbol
     limit_price: AskedPrice | None = None
     stop_price: AskedPrice | None = None
     trail_price: AskedPrice | None = None
-    order_class: Annotated[
-        OrderClass, BeforeValidator(_simple, json_schema_input_type=OrderClass | Literal[""] | None)
-    ] = OrderClass.SIMPLE
+    order_class: AskedOrderClass = OrderClass.SIMPLE
     take_profit: AskedTakeProfit | None = None
     stop_loss: AskedStopLoss | None = None
     client_order_id: ClientOrderId | None = None
@@ -81,6 +72,7 @@ class NewOrder(OrderTerms, Asked):
         return {**given, "limit_price": profit.get("limit_price")}
 
     def command(self, *, account_id: UUID, order_id: UUID, now: datetime) -> SubmitOrder:
+        """Return the command that submits this order. Its client order id defaults to ``order_id``."""
         return SubmitOrder(
             **self.model_dump(exclude={"client_order_id"}),
             account_id=account_id,
@@ -90,10 +82,10 @@ class NewOrder(OrderTerms, Asked):
         )
 
 
-class OrderChanges(Asked):
-    """``PATCH /v2/orders/{order_id}``: what is to be otherwise. ``qty`` is the whole, with what has filled.
+class OrderChanges(Query):
+    """``PATCH /v2/orders/{order_id}``: the terms to change. ``qty`` is the whole quantity, including what has filled.
 
-    ``trail`` is in the unit that the order's own has: its price or its percentage.
+    ``trail`` is a price or a percentage, as that of the order is.
     """
 
     qty: Qty | None = None
@@ -106,19 +98,24 @@ class OrderChanges(Asked):
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
         if not self.model_dump(exclude_none=True):
-            raise ValueError(f"{', '.join(type(self).model_fields)}: one of them is required")
+            raise ValueError(f"body: send at least one of {', '.join(type(self).model_fields)}")
         return self
 
     def command(self, *, account_id: UUID, order_id: UUID, new_order_id: UUID, now: datetime) -> ReplaceOrder:
+        """Return the command that replaces the order by one with the id ``new_order_id``."""
         return ReplaceOrder(
             **self.model_dump(), account_id=account_id, order_id=order_id, new_order_id=new_order_id, requested_at=now
         )
 
 
-class OrderQuery(BaseModel):
-    """``GET /v2/orders``: which orders, newest first unless asked otherwise."""
+class _LenientQuery(BaseModel):
+    """Query parameters of ``/v2``. As at Alpaca, an unknown one is ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class OrderQuery(_LenientQuery):
+    """``GET /v2/orders``: filters and order of the list. The newest order comes first by default."""
 
     status: Literal["open", "closed", "all"] = "open"
     limit: int = Field(default=50, ge=1, le=500)
@@ -126,34 +123,29 @@ class OrderQuery(BaseModel):
     until: AwareDatetime | None = None
     direction: Literal["asc", "desc"] = "desc"
     side: Side | None = None
-    nested: bool = Field(default=False, description="With the exits of an order as its legs.")
+    nested: bool = Field(default=False, description="Show the exits of an order as its legs.")
     symbols: str | None = Field(default=None, max_length=2000)
 
     @property
     def symbol_list(self) -> list[str] | None:
+        """The symbols, in capital letters."""
         return re.split(r"[, ]+", self.symbols.upper().strip(", ")) if self.symbols else None
 
 
-class NestedQuery(BaseModel):
+class NestedQuery(_LenientQuery):
     """``GET /v2/orders/{order_id}``."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    nested: bool = Field(default=False, description="With the exits of the order as its legs.")
+    nested: bool = Field(default=False, description="Show the exits of the order as its legs.")
 
 
-class ClientOrderQuery(BaseModel):
+class ClientOrderQuery(_LenientQuery):
     """``GET /v2/orders:by_client_order_id``."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     client_order_id: str = ""
 
 
-class CloseQuery(BaseModel):
-    """``DELETE /v2/positions/{symbol}``: how much of it; all where neither is given."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
+class CloseQuery(_LenientQuery):
+    """``DELETE /v2/positions/{symbol}``: the part to close, by default all of it."""
 
     qty: Qty | None = None
     percentage: Annotated[Number, Field(gt=0, le=100, decimal_places=9)] | None = None
@@ -161,20 +153,11 @@ class CloseQuery(BaseModel):
     @model_validator(mode="after")
     def _is_one_size(self) -> Self:
         if self.qty is not None and self.percentage is not None:
-            raise ValueError("qty does not go with percentage")
+            raise ValueError("qty: send either qty or percentage, not both")
         return self
 
 
-class CloseAllQuery(BaseModel):
+class CloseAllQuery(_LenientQuery):
     """``DELETE /v2/positions``."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    cancel_orders: bool = Field(default=False, description="Cancel all open orders before.")
-
-
-class SessionRequest(Asked):
-    """A key, to be traded for a session."""
-
-    key_id: Printable = Field(min_length=1, max_length=64)
-    secret_key: Printable = Field(min_length=1, max_length=200)
+    cancel_orders: bool = Field(default=False, description="Cancel all open orders first.")

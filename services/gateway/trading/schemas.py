@@ -1,24 +1,38 @@
-"""What ``/v2`` answers, in the shape of Alpaca's Trading API v2. Of what is always null, nothing is here yet."""
+"""The JSON of ``/v2``, in the shape of Alpaca's Trading API v2. Fields that are always null are omitted."""
 
 from typing_extensions import TypedDict  # pydantic cannot read the standard one before Python 3.12
 
+from services.gateway.http.errors import AlpacaError
 
-class Account(TypedDict):
+
+class NotSimulated(TypedDict):
+    """Fields of an account for rules of Alpaca that are not simulated. They never change."""
+
+    crypto_status: None
+    accrued_fees: str
+    pending_transfer_in: str
+    pending_transfer_out: str
+    last_maintenance_margin: str
+    sma: str
+    daytrade_count: int
+    pattern_day_trader: bool
+    trade_suspended_by_user: bool
+    transfers_blocked: bool
+    account_blocked: bool
+
+
+class Account(NotSimulated):
     """An account with its value at current prices."""
 
     id: str
     account_number: str
     status: str
-    crypto_status: None
     currency: str
     cash: str
     buying_power: str
     regt_buying_power: str
     daytrading_buying_power: str
     non_marginable_buying_power: str
-    accrued_fees: str
-    pending_transfer_in: str
-    pending_transfer_out: str
     equity: str
     last_equity: str
     portfolio_value: str
@@ -27,23 +41,16 @@ class Account(TypedDict):
     unrealized_pl: str
     initial_margin: str
     maintenance_margin: str
-    last_maintenance_margin: str
-    sma: str
     multiplier: str
-    daytrade_count: int
-    pattern_day_trader: bool
     shorting_enabled: bool
-    trade_suspended_by_user: bool
     trading_blocked: bool
-    transfers_blocked: bool
-    account_blocked: bool
     created_at: str | None
 
 
 class Order(TypedDict):
-    """An order as it is now. ``legs``: the exits of its class, where they were asked for.
+    """An order. ``legs`` are the exits of its order class, if the request asks for them.
 
-    Prices are in ``currency``, the instrument's; ``notional`` is in the account's.
+    Prices are in ``currency``, the instrument's. ``notional`` is in the account's currency.
     """
 
     id: str
@@ -84,10 +91,10 @@ class Order(TypedDict):
 
 
 class Position(TypedDict):
-    """What an account holds of one symbol, at its current price.
+    """A position at its current price.
 
-    ``current_price`` is in ``currency``, a unit of which is worth ``swap_rate`` in the account's; all else is in that.
-    What is worth nothing that anybody knows, for want of a rate, is null.
+    ``current_price`` is in ``currency``. A unit of it is worth ``swap_rate`` in the account's currency, in which all
+    other amounts are. Amounts that need a missing rate are null.
     """
 
     asset_id: str
@@ -113,30 +120,23 @@ class Position(TypedDict):
 
 
 class Canceled(TypedDict):
-    """What became of one order of many that were to be canceled."""
+    """The result for one order of a request that cancels many. ``status`` is an HTTP status."""
 
     id: str
     status: int
     body: Order
 
 
-class Refusal(TypedDict):
-    """Why a request under ``/v2`` was refused."""
-
-    code: int
-    message: str
-
-
 class Closing(TypedDict):
-    """The order that closes a position of many, or why it could not be placed."""
+    """The result for one position of a request that closes many: the closing order, or the error."""
 
     symbol: str
     status: int
-    body: Order | Refusal
+    body: Order | AlpacaError
 
 
 class MarketClock(TypedDict):
-    """The time, and whether the market is open."""
+    """The time and the state of the market."""
 
     timestamp: str | None
     is_open: bool

@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["bokeh_sampledata==2026.1"]
 # ///
-"""Makes daily_prices.csv.gz from the package named above; SOURCE.md beside this file says where it is from."""
+"""Makes daily_prices.csv.gz from the package named above. SOURCE.md beside this file says where it is from."""
 
 import csv
 import gzip
@@ -22,7 +22,7 @@ def source_lines() -> list[str]:
 
 
 def daily_prices(lines: Iterable[str]) -> Iterator[tuple[str, ...]]:
-    """The rows of COLUMNS by symbol and date; every figure keeps the source's own text."""
+    """The rows of COLUMNS by symbol and date. Every figure keeps the source's own text."""
     rows = (tuple(row[column] for column in SOURCE_COLUMNS) for row in csv.DictReader(lines))
     yield from sorted(rows)  # ISO dates sort as text
 

@@ -1,9 +1,9 @@
 """The official open and close of a trading day.
 
-A provider that knows them tells them with its quotes. For one that does not, the first trade of the day's regular
-trading is the official open: the open of the first bar that begins in it and has a volume. The last trade is the
-official close, known with the first price after the close. Either must lie near the open or the close: who looked away
-then does not know it, and has none.
+A provider that knows them gives them with its quotes. For another provider the official open is the first trade of the
+day's regular trading: the open of the first bar that begins in it and has a volume. The official close is the last
+trade, known with the first price after the close. Either trade must lie near the open or the close. A provider that
+was away at that time leaves the day without an official price.
 """
 
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ from decimal import Decimal
 
 from shared.contracts.official_prices import AuctionKind
 
-#: So near to the open a first trade, to the close a last one has to be.
+#: The longest time from the open to the first trade, and from the last trade to the close.
 NEAR = timedelta(minutes=5)
-#: So long after the close the last price before it stands for sure, where none came after it.
+#: This long after the close its last price is final, even if no price came after it.
 SETTLES = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
 class TradingDay:
-    """Regular trading of a market, in UTC, from its day's first open to its last close; a midday break lies inside."""
+    """Regular trading of a market's day, in UTC, from its first open to its last close. A midday break lies inside."""
 
     market: str
     day: date
@@ -31,7 +31,7 @@ class TradingDay:
 
 @dataclass(frozen=True, slots=True)
 class Official:
-    """``volume`` is what traded in the auction, in shares; None where nobody knows. ``held_at``: time of the trade."""
+    """An official open or close. ``volume`` in shares, None where unknown. ``held_at`` is the time of the trade."""
 
     symbol: str
     kind: AuctionKind
@@ -44,7 +44,7 @@ class Official:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """What was traded between two prices, and at which price first."""
+    """The trading between two prices: its first price and its volume."""
 
     symbol: str
     open: Decimal

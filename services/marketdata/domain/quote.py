@@ -1,4 +1,4 @@
-"""A quote: what a provider says about one symbol at one moment."""
+"""A quote: a provider's answer about one symbol at one moment."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -6,6 +6,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Self
 
 from services.marketdata.domain.official import Official
+from shared.contracts.prices import Price
 
 #: Shares at or above one dollar are quoted in cents (SEC Rule 612).
 TICK = Decimal("0.01")
@@ -18,9 +19,9 @@ _HALF_BPS = 20_000
 class Quote:
     """One symbol's quote, last trade and the bar since its previous update.
 
-    Prices are in the instrument's currency, sizes and volume in shares. ``bid``, ``ask`` and their sizes are
-    None where the provider has none. ``quoted_at`` is aware. Its sequence is given when it is stored. ``official``:
-    the opens and closes that the provider has come to know, also where the price is not a new one.
+    Prices are in the instrument's currency, sizes and volume in shares. ``bid``, ``ask`` and their sizes are None where
+    the provider has none. ``quoted_at`` is aware. ``official`` holds official opens and closes that the provider has
+    learned of, also where the price is not new.
     """
 
     symbol: str
@@ -39,8 +40,29 @@ class Quote:
     official: tuple[Official, ...] = ()
 
     def without_range(self) -> Self:
-        """As if all of its bar was traded at the last price."""
+        """The same quote with a bar that traded at the last price only."""
         return replace(self, open=self.last, high=self.last, low=self.last, close=self.last)
+
+    def as_price(self, *, since: datetime | None, sequence: int, split_count: int) -> Price:
+        """The published price: the quote and its place among the symbol's updates."""
+        return Price(
+            symbol=self.symbol,
+            bid=self.bid,
+            ask=self.ask,
+            bid_size=self.bid_size,
+            ask_size=self.ask_size,
+            last=self.last,
+            open=self.open,
+            high=self.high,
+            low=self.low,
+            close=self.close,
+            volume=self.volume,
+            quoted_at=self.quoted_at,
+            since=since,
+            sequence=sequence,
+            split_count=split_count,
+            provider=self.provider,
+        )
 
 
 def spread_around(last: Decimal, spread_bps: Decimal = SPREAD_BPS) -> tuple[Decimal, Decimal]:

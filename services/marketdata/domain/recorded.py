@@ -12,7 +12,7 @@ COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume"]
 
 
 class UnreadableRecording(ValueError):
-    """The recorded prices are not what they should be; the message names the line."""
+    """The recorded prices are damaged. The message names the line."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(f"recorded prices, line {line}: {reason}. Make the file again as data/SOURCE.md says")
@@ -52,19 +52,15 @@ def recorded_bars(lines: Iterable[str]) -> dict[str, tuple[Bar, ...]]:
 
 def _bar(row: Sequence[str], line: int) -> Bar:
     try:
-        symbol, day, *prices, volume = row
-        bar = _spliced(symbol, date.fromisoformat(day), [Decimal(price) for price in prices], Decimal(volume))
-        # In here because an ordered comparison with NaN raises.
-        consistent = bar.volume >= 0 and 0 < bar.low <= min(bar.open, bar.close, bar.high)
-        consistent = consistent and max(bar.open, bar.close) <= bar.high
+        symbol, date_text, *price_texts, volume_text = row
+        day = date.fromisoformat(date_text)
+        factor = split_factor(symbol, day)
+        opened, high, low, close = (split_price(Decimal(price), factor) for price in price_texts)
+        volume = Decimal(volume_text) * factor
+        # inside the try because an ordered comparison with NaN raises
+        consistent = volume >= 0 and 0 < low <= min(opened, close, high) and max(opened, close) <= high
     except (ValueError, InvalidOperation) as error:
         raise UnreadableRecording(line, f"{','.join(row)!r} is not a bar") from error
     if not consistent:
         raise UnreadableRecording(line, "open or close lies outside low and high, or the volume is negative")
-    return bar
-
-
-def _spliced(symbol: str, day: date, prices: Sequence[Decimal], volume: Decimal) -> Bar:
-    factor = split_factor(symbol, day)
-    opened, high, low, close = (split_price(price, factor) for price in prices)
-    return Bar(symbol, day, opened, high, low, close, volume * factor)
+    return Bar(symbol, day, opened, high, low, close, volume)

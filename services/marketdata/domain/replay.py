@@ -1,11 +1,11 @@
 """The replay: each symbol's recorded bars one after the other as live quotes, then the simulated walk.
 
-Every symbol starts at its own first bar, so that all of them move from the first second. After a symbol's last
-bar it goes on from its last price, so that the demo never ends.
+Every symbol starts at its own first bar, so that all of them move from the first second. The walk goes on from a
+symbol's last price after its last bar, so that the demo never ends.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
@@ -22,7 +22,7 @@ _VOLUME_PER_SIZE = 100
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one symbol is: ``cursor`` counts its steps so far, ``last`` is the price of the newest."""
+    """A symbol's place in the replay: ``cursor`` counts its steps so far, ``last`` is the newest step's price."""
 
     cursor: int
     last: Decimal
@@ -30,7 +30,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class ReplayState:
-    """Where a replay is. A symbol that has no place yet starts at its first bar."""
+    """The places of all symbols. A symbol without one starts at its first bar."""
 
     seed: int
     places: Mapping[str, Place]
@@ -55,27 +55,41 @@ class Replay:
 
     def next_quotes(self, state: ReplayState, symbols: Iterable[str], now: datetime) -> tuple[list[Quote], ReplayState]:
         """The next quote of each of the symbols that were recorded, and the state after it."""
-        quotes = [self._next(symbol, state, now) for symbol in symbols if symbol in self._bars]
-        moved = {quote.symbol: Place(self._place(quote.symbol, state).cursor + 1, quote.last) for quote in quotes}
-        return quotes, ReplayState(state.seed, {**state.places, **moved})
+        quotes, places = [], dict(state.places)
+        for symbol in symbols:
+            if symbol not in self._bars:
+                continue
+            bars, place = self._bars[symbol], self._place(symbol, state)
+            if place.cursor < len(bars):
+                bar = bars[place.cursor]
+                quote = self._quote(bar, _quoted_size(bar), now)
+            else:
+                quote = simulated.next_quote(
+                    symbol, place.last, place.cursor, state.seed, now, spread_bps=self._spread_bps
+                )
+            quotes.append(quote)
+            places[symbol] = Place(place.cursor + 1, quote.last)
+        return quotes, ReplayState(state.seed, places)
 
     def current_quotes(self, state: ReplayState, symbols: Iterable[str], now: datetime) -> list[Quote]:
         """The state's prices again, with a bar in which nothing traded. Before the first bar: its open."""
-        return [self._current(symbol, state, now) for symbol in symbols if symbol in self._bars]
+        quotes = []
+        for symbol in symbols:
+            if symbol not in self._bars:
+                continue
+            bars, place = self._bars[symbol], self._place(symbol, state)
+            newest = bars[min(max(place.cursor, 1), len(bars)) - 1]
+            last = place.last
+            untraded = replace(newest, open=last, high=last, low=last, close=last, volume=ZERO)
+            provider = NAME if place.cursor <= len(bars) else simulated.NAME
+            quotes.append(self._quote(untraded, _quoted_size(newest), now, provider))
+        return quotes
 
     def _place(self, symbol: str, state: ReplayState) -> Place:
         return state.places.get(symbol) or Place(0, self._bars[symbol][0].open)
 
-    def _next(self, symbol: str, state: ReplayState, now: datetime) -> Quote:
-        bars = self._bars[symbol]
-        place = self._place(symbol, state)
-        if place.cursor < len(bars):
-            return self._recorded(bars[place.cursor], now)
-        return simulated.next_quote(symbol, place.last, place.cursor, state.seed, now, spread_bps=self._spread_bps)
-
-    def _recorded(self, bar: Bar, now: datetime) -> Quote:
+    def _quote(self, bar: Bar, size: Decimal, now: datetime, provider: str = NAME) -> Quote:
         bid, ask = spread_around(bar.close, self._spread_bps)
-        size = _quoted_size(bar)
         return Quote(
             symbol=bar.symbol,
             bid=bid,
@@ -89,28 +103,7 @@ class Replay:
             close=bar.close,
             volume=bar.volume,
             quoted_at=now,
-            provider=NAME,
-        )
-
-    def _current(self, symbol: str, state: ReplayState, now: datetime) -> Quote:
-        bars = self._bars[symbol]
-        place = self._place(symbol, state)
-        bid, ask = spread_around(place.last, self._spread_bps)
-        size = _quoted_size(bars[min(max(place.cursor, 1), len(bars)) - 1])
-        return Quote(
-            symbol=symbol,
-            bid=bid,
-            ask=ask,
-            bid_size=size,
-            ask_size=size,
-            last=place.last,
-            open=place.last,
-            high=place.last,
-            low=place.last,
-            close=place.last,
-            volume=ZERO,
-            quoted_at=now,
-            provider=NAME if place.cursor <= len(bars) else simulated.NAME,
+            provider=provider,
         )
 
 

@@ -4,7 +4,6 @@ A midday break divides regular trading into two sessions. New York also trades b
 four hours after the close, which on a half day is 13:00 to 17:00.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -19,7 +18,7 @@ AFTER_HOURS = timedelta(hours=4)
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """Regular trading of one day, in UTC; without a midday break its times are None."""
+    """Regular trading of one day, in UTC. The times of a midday break are None where there is none."""
 
     day: date
     open_at: datetime
@@ -31,7 +30,7 @@ class Hours:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """``kind`` is pre, regular or post; ``early_close`` says that the whole day is a short one."""
+    """``kind`` is pre, regular or post. ``early_close`` marks every session of a short day."""
 
     market: str
     day: date
@@ -43,17 +42,13 @@ class Session:
 
 def sessions_of(market: KnownMarket, hours: Hours) -> list[Session]:
     """The day's sessions in order, none overlapping another."""
-    spans = [("regular", *span) for span in _regular(hours)]
+    if hours.break_start is None or hours.break_end is None:
+        regular = [(hours.open_at, hours.close_at)]
+    else:
+        regular = [(hours.open_at, hours.break_start), (hours.break_end, hours.close_at)]
+    # a day that ends with its morning has a break without length, and no afternoon
+    spans = [("regular", begin, end) for begin, end in regular if begin < end]
     if market.code in EXTENDED:
         first = datetime.combine(hours.day, PRE_MARKET_OPENS, ZoneInfo(market.timezone)).astimezone(UTC)
         spans = [("pre", first, hours.open_at), *spans, ("post", hours.close_at, hours.close_at + AFTER_HOURS)]
     return [Session(market.code, hours.day, kind, begin, end, hours.early_close) for kind, begin, end in spans]
-
-
-def _regular(hours: Hours) -> Iterator[tuple[datetime, datetime]]:
-    """A day that ends with its morning has a break without length, and no afternoon."""
-    if hours.break_start is None or hours.break_end is None:
-        spans = [(hours.open_at, hours.close_at)]
-    else:
-        spans = [(hours.open_at, hours.break_start), (hours.break_end, hours.close_at)]
-    return (span for span in spans if span[0] < span[1])

@@ -1,6 +1,6 @@
 """Simulated prices: a random walk that the seed, the symbol, the step and the last price determine.
 
-The generator gives whole numbers only; all price arithmetic is decimal, so that every machine walks the same.
+The generator gives whole numbers only, and all price arithmetic is decimal, so that every machine walks the same.
 """
 
 from datetime import datetime
@@ -26,10 +26,13 @@ def next_quote(
 ) -> Quote:
     """The quote one step after the price ``last`` (at least a tick), stamped ``now``.
 
-    It opens at ``last``; the new price, bid and ask lie on ticks.
+    It opens at ``last``. The new price, bid and ask lie on ticks.
     """
     draws = Random(f"{seed}:{symbol}:{step}")  # noqa: S311 - play prices, repeatable on purpose
-    close = _close(last, draws)
+    move = sum(draws.randint(-_LARGEST_DRAW, _LARGEST_DRAW) for _ in range(_DRAWS))
+    # Rounding down after a random part of a tick keeps the mean: rounded to the nearest, a low price would never move.
+    part_of_tick = TICK * draws.randrange(_ONE) / _ONE
+    close = max(LOWEST, tick_below(_share(last, move) + part_of_tick))
     bid, ask = spread_around(close, spread_bps)
     return Quote(
         symbol=symbol,
@@ -46,13 +49,6 @@ def next_quote(
         quoted_at=now,
         provider=NAME,
     )
-
-
-def _close(last: Decimal, draws: Random) -> Decimal:
-    move = sum(draws.randint(-_LARGEST_DRAW, _LARGEST_DRAW) for _ in range(_DRAWS))
-    # Rounding down after a random part of a tick keeps the mean: to the nearest, a low price would never move.
-    part = TICK * draws.randrange(_ONE) / _ONE
-    return max(LOWEST, tick_below(_share(last, move) + part))
 
 
 def _share(price: Decimal, more: int) -> Decimal:

@@ -1,7 +1,7 @@
-"""The stock splits within the recorded prices, and how a bar before them is brought to today's shares.
+"""The stock splits within the recorded prices, and the adjustment of earlier bars to today's shares.
 
 The recorded prices are as traded: at a 2:1 split the price halves overnight although no holder lost anything.
-Dividing what came before by the split's ratio (and multiplying the volume) leaves one continuous series.
+Earlier prices are divided by the split's ratio, and volumes multiplied by it, which leaves one continuous series.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ _FINEST = Decimal("0.0001")
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """``ratio`` new shares for each old one; ``first_day`` is the first that trades at the new price."""
+    """``ratio`` new shares for each old one. ``first_day`` is the first that trades at the new price."""
 
     first_day: date
     ratio: int
 
 
-#: The large falls of AAPL on 2000-09-29 and the like are real: they stay.
+#: Large falls such as that of AAPL on 2000-09-29 are real, and stay.
 SPLITS: Mapping[str, Sequence[Split]] = {
     "AAPL": (Split(date(2000, 6, 21), 2), Split(date(2005, 2, 28), 2)),
     "MSFT": (Split(date(2003, 2, 18), 2),),
@@ -29,7 +29,7 @@ SPLITS: Mapping[str, Sequence[Split]] = {
 
 
 def split_factor(symbol: str, day: date) -> int:
-    """How many shares of the newest kind one share of that day has become."""
+    """The number of shares of the newest kind that one share of that day has become."""
     return prod(split.ratio for split in SPLITS.get(symbol, ()) if day < split.first_day)
 
 

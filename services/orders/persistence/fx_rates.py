@@ -1,30 +1,46 @@
-"""The rates of exchange that orders in another currency than their account's need, from marketdata's view.
+"""The rates of exchange for orders in another currency than their account's, from marketdata's view.
 
-Where all orders at hand are in their account's currency, nothing is asked.
+The view is not read where all orders at hand are in their account's currency.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from services.orders.persistence.accounts import PreTradeContext
+from services.orders.persistence.pre_trade import PreTradeContext
 from services.orders.settings import current
 from shared.exchange.fx import SAME, Pair, Rate, is_fresh, rate_of
 from shared.exchange.order import Account, Order
 from shared.storage.driver import fetch
+from shared.storage.tables import typed
 
 
 class NoExchangeRate(LookupError):
-    """Something has to be converted for which there never was a rate."""
+    """An amount has to be converted, and there never was a rate for it."""
+
+
+class _RateRow(NamedTuple):
+    currency: str
+    account_currency: str
+    bid: Decimal | None
+    ask: Decimal | None
+    last: Decimal
+    quoted_at: datetime
+
+
+class _Instrument(NamedTuple):
+    currency: str
 
 
 def usable_rates(
     connection: Connection, orders: Iterable[Order], accounts: Mapping[UUID, Account], now: datetime
 ) -> dict[Pair, Rate]:
-    """The rates that these orders may be filled at now; one that is missing or stale is left out."""
+    """The rates that these orders may be filled at now, without those that are stale."""
     found = rates(connection, {(order.currency, accounts[order.account_id].currency) for order in orders})
     return {pair: rate for pair, rate in found.items() if is_fresh(rate, now, current().rules)}
 
@@ -32,56 +48,53 @@ def usable_rates(
 def rated(
     connection: Connection, account: Account, pre_trade_contexts: Sequence[PreTradeContext]
 ) -> list[PreTradeContext]:
-    """The contexts, and in the listings in another currency the latest rate, however old it is.
+    """The contexts, and in those of instruments in another currency the latest rate, however old it is.
 
     As with prices: an order may come in while the markets are closed, and waits for fresh ones.
     """
-    wanted = {
-        (each.instrument.currency, account.currency) for each in pre_trade_contexts if each.instrument is not None
-    }
-    found = rates(connection, wanted)
-    if not found:
-        return list(pre_trade_contexts)
-    return [_rated(each, account, found) for each in pre_trade_contexts]
-
-
-def _rated(pre_trade: PreTradeContext, account: Account, found: Mapping[Pair, Rate]) -> PreTradeContext:
-    if pre_trade.instrument is None:
-        return pre_trade
-    rate = found.get((pre_trade.instrument.currency, account.currency))
-    return replace(pre_trade, instrument=replace(pre_trade.instrument, rate=rate))
+    currencies = {each.instrument.currency for each in pre_trade_contexts if each.instrument is not None}
+    found = rates(connection, {(currency, account.currency) for currency in currencies})
+    return [
+        replace(each, instrument=replace(each.instrument, rate=found.get((each.instrument.currency, account.currency))))
+        if found and each.instrument is not None
+        else each
+        for each in pre_trade_contexts
+    ]
 
 
 @dataclass(frozen=True)
 class RatesOf:
-    """What one currency is worth in others."""
+    """The rates of one currency in others."""
 
     currency: str
     others: Mapping[Pair, Rate]
 
     def in_currency(self, own: str) -> Rate:
-        """Raises NoExchangeRate."""
+        """The rate in that currency. Raises NoExchangeRate where there never was one."""
         if own == self.currency:
             return SAME
         rate = self.others.get((self.currency, own))
         if rate is None:
-            raise NoExchangeRate(f"{self.currency} in {own}: add an instrument {self.currency}/{own} with a price")
+            raise NoExchangeRate(
+                f"no rate of {self.currency} in {own}: add the instrument {self.currency}/{own} and a price"
+            )
         return rate
 
 
 def rates_of(connection: Connection, symbol: str, accounts: Iterable[Account]) -> RatesOf:
-    """Of the symbol's currency in those of the accounts: the latest, however old they are."""
-    (row,) = fetch(connection, _CURRENCY, {"symbol": symbol})
-    return RatesOf(row.currency, rates(connection, {(row.currency, account.currency) for account in accounts}))
+    """The latest rates of the symbol's currency in those of the accounts, however old they are."""
+    (instrument,) = typed(_Instrument, fetch(connection, _CURRENCY, {"symbol": symbol}))
+    currency = instrument.currency
+    return RatesOf(currency, rates(connection, {(currency, account.currency) for account in accounts}))
 
 
 def rates(connection: Connection, wanted: Iterable[Pair]) -> dict[Pair, Rate]:
-    """Those that there are of the pairs of two currencies, in one statement, or none."""
+    """The known rates of the pairs of two currencies, in one statement, or in none where there is no such pair."""
     foreign = sorted({pair for pair in wanted if pair[0] != pair[1]})
     if not foreign:
         return {}
     columns = {"currencies": [pair[0] for pair in foreign], "owns": [pair[1] for pair in foreign]}
-    rows = fetch(connection, _RATES, columns)
+    rows = typed(_RateRow, fetch(connection, _RATES, columns))
     rules = current().rules
     return {
         (row.currency, row.account_currency): rate_of(row.bid, row.ask, row.last, row.quoted_at, rules) for row in rows

@@ -1,16 +1,16 @@
-"""The proof of the books: what must hold between the rows of orders, each as a statement that finds what breaks it."""
+"""The invariants of the books: each is a statement that finds the rows that break it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, text
 
-#: So many of the rows that break an invariant are shown.
+#: The report of a broken invariant shows this many rows at most.
 SHOWN = 20
 
 
 def broken(connection: Connection) -> Iterator[tuple[str, Sequence[Any]]]:
-    """Each invariant that does not hold, with rows that show it; none when all hold."""
+    """Each invariant that does not hold, with rows that break it."""
     for name, statement in INVARIANTS.items():
         found = connection.execute(text(f"SELECT * FROM ({statement}) AS broken LIMIT {SHOWN}")).all()
         if found:
@@ -66,18 +66,18 @@ INVARIANTS: dict[str, str] = {
     "cash + cost of lots + fees - realised P&L - dividends = deposits": f"""
         SELECT a.id FROM orders.accounts a JOIN ({_BOOKS}) l ON l.account_id = a.id AND l.generation = a.generation
         WHERE a.cash + COALESCE((SELECT sum(cost) FROM orders.lots l WHERE l.account_id = a.id), 0)
-              + COALESCE((SELECT sum(fee) FROM orders.fills f WHERE f.account_id = a.id AND f.generation =
-              a.generation), 0)
+              + COALESCE((SELECT sum(fee) FROM orders.fills f
+                          WHERE f.account_id = a.id AND f.generation = a.generation), 0)
               - COALESCE((SELECT sum(realized_pl) FROM orders.round_trips t
                           WHERE t.account_id = a.id AND t.generation = a.generation), 0)
               + l.interest - l.dividend <> l.capital""",
-    "what is reserved is the sum over open orders": f"""
+    "an account reserves the sum of its open orders": f"""
         SELECT a.id, a.reserved FROM orders.accounts a
         WHERE a.reserved <> COALESCE((SELECT sum(o.reserved) FROM orders.orders o
                                       WHERE o.account_id = a.id AND {_IS_OPEN}), 0)""",
-    "an ended order reserves and promises nothing": f"""
+    "nothing is reserved or held for an ended order": f"""
         SELECT id FROM orders.orders o WHERE (reserved <> 0 OR held_for_orders <> 0) AND NOT {_IS_OPEN}""",
-    "filled is the sum of an order's fills, at most its quantity": """
+    "an order's filled quantity is the sum of its fills, at most its quantity": """
         SELECT o.id FROM orders.orders o
         LEFT JOIN (SELECT account_id, order_id, sum(qty) AS qty FROM orders.fills GROUP BY 1, 2) f
           ON f.account_id = o.account_id AND f.order_id = o.id
@@ -92,7 +92,7 @@ INVARIANTS: dict[str, str] = {
                              ELSE COALESCE(f.bid, f.price + f.slippage) END
            OR (o.adjusted_at IS NULL OR f.filled_at > o.adjusted_at)
               AND (o.side = 'buy' AND f.price > o.limit_price OR o.side = 'sell' AND f.price < o.limit_price)""",
-    "what is for an auction fills there alone, and nothing else does, at its price": """
+    "an order for an auction fills in it alone, at its price, and no other order does": """
         SELECT f.id FROM orders.fills f JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
         WHERE (f.stage = 'auction') <> (o.time_in_force IN ('opg', 'cls'))
            OR f.stage = 'auction' AND (f.price <> f.last OR f.slippage <> 0 OR f.quoted_at <= o.active_at)""",
@@ -111,7 +111,24 @@ INVARIANTS: dict[str, str] = {
     "every ledger entry of a fill has its fill, once": """
         SELECT reference FROM orders.ledger WHERE kind = 'fill' GROUP BY reference
         HAVING count(*) <> 1 OR NOT EXISTS (SELECT FROM orders.fills f WHERE f.id = ledger.reference)""",
-    "two open exits of a order_group have the same left": f"""
+    "two open exits of an order group have the same quantity left": f"""
         SELECT order_group FROM orders.orders o WHERE leg IS NOT NULL AND {_IS_OPEN} GROUP BY account_id, order_group
         HAVING count(*) > 2 OR min(qty - filled_qty) <> max(qty - filled_qty)""",
+    "a fill's realised P&L is that of the round trips that it ended": """
+        SELECT f.id FROM orders.fills f
+        LEFT JOIN (SELECT account_id, exit_fill_id, sum(realized_pl) AS realized_pl
+                   FROM orders.round_trips GROUP BY 1, 2) t
+          ON t.account_id = f.account_id AND t.exit_fill_id = f.id
+        WHERE f.realized_pl IS DISTINCT FROM t.realized_pl""",
+    "an ended order with fills is one trade, with their sums; no other order is one": """
+        SELECT COALESCE(t.account_id, f.account_id) AS account_id, COALESCE(t.order_id, f.order_id) AS order_id
+        FROM orders.trades t FULL JOIN (
+          SELECT f.account_id, f.order_id, sum(f.qty) AS qty, sum(f.fee) AS fees, min(f.filled_at) AS first_at,
+                 sum(f.realized_pl) AS realized_pl
+          FROM orders.fills f JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
+          WHERE NOT o.is_open GROUP BY 1, 2
+        ) f ON f.account_id = t.account_id AND f.order_id = t.order_id
+        WHERE t.order_id IS NULL OR f.order_id IS NULL
+           OR (t.qty, t.fees, t.first_fill_at) <> (f.qty, f.fees, f.first_at)
+           OR t.realized_pl IS DISTINCT FROM f.realized_pl""",
 }

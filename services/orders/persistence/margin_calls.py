@@ -1,16 +1,17 @@
 """The rows of margin calls, and the accounts that may be called."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from shared.storage.tables import typed
 
-@dataclass(frozen=True)
-class Call:
+
+class MarginCall(NamedTuple):
     """A margin call that has not ended."""
 
     account_id: UUID
@@ -19,14 +20,18 @@ class Call:
     liquidated_at: datetime | None
 
 
+class _Owing(NamedTuple):
+    id: UUID
+
+
 def margin_accounts(connection: Connection) -> list[UUID]:
     """The accounts that owe cash or shares, or are called."""
-    return [row.id for row in connection.execute(_MARGIN_ACCOUNTS)]
+    return [account.id for account in typed(_Owing, connection.execute(_MARGIN_ACCOUNTS))]
 
 
-def open_calls(connection: Connection, accounts: Sequence[UUID]) -> dict[UUID, Call]:
-    rows = connection.execute(_OPEN_CALLS, {"accounts": list(accounts)})
-    return {row.account_id: Call(row.account_id, row.id, row.due_at, row.liquidated_at) for row in rows}
+def open_calls(connection: Connection, accounts: Sequence[UUID]) -> dict[UUID, MarginCall]:
+    calls = typed(MarginCall, connection.execute(_OPEN_CALLS, {"accounts": list(accounts)}))
+    return {call.account_id: call for call in calls}
 
 
 def add_call(
@@ -36,11 +41,11 @@ def add_call(
     connection.execute(_ADD_CALL, values)
 
 
-def note_liquidation(connection: Connection, call: Call, now: datetime) -> None:
+def note_liquidation(connection: Connection, call: MarginCall, now: datetime) -> None:
     connection.execute(_NOTE_LIQUIDATION, {"account_id": call.account_id, "id": call.id, "now": now})
 
 
-def end_call(connection: Connection, call: Call, how: str, now: datetime) -> None:
+def end_call(connection: Connection, call: MarginCall, how: str, now: datetime) -> None:
     connection.execute(_END_CALL, {"account_id": call.account_id, "id": call.id, "how": how, "now": now})
 
 

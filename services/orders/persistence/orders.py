@@ -1,148 +1,216 @@
-"""The rows of orders and lots: finding and locking them. ``saving`` writes what a settlement changed.
+"""The rows of orders: finding and locking them, adding those that come in, and saving what became of them.
 
-Locks are taken in one order everywhere: the symbols' quotes, accounts by id, their orders by order_group and id,
-then what
-was taken of the market.
+Locks are taken in one order everywhere: the symbols' quotes, accounts by id, their orders by order group and id, then
+the liquidity that was consumed.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from shared.contracts.orders import OrderClass, OrderStatus, OrderType, Side, TimeInForce
-from shared.exchange.lots import Lot
-from shared.exchange.matching.book import Holding
-from shared.exchange.order import Leg, Order
+from shared.contracts.orders import TimeInForce
+from shared.exchange.matching.triggers import TriggerDirection, price_trigger
+from shared.exchange.order import Account, Key, Order
+from shared.exchange.refusal import Refusal
 from shared.storage.driver import Call, fetch
+from shared.storage.tables import Table, columns_of, typed
 
 #: Statuses in which an order has not ended, as SQL.
 OPEN = "('accepted', 'held', 'partially_filled')"
 
-
-#: (account, order_group) of orders that end together; a simple order is a order_group of its own.
+#: (account, order group) of orders that end together; a simple order is a group of its own.
 GroupKey = tuple[UUID, UUID]
-#: Symbol → the order_groups that its price concerns.
+#: Symbol → the order groups that its price concerns.
 Concerned = Mapping[str, Sequence[GroupKey]]
 
 
-def order_group_of(connection: Connection, account_id: UUID, order_id: UUID) -> UUID | None:
-    """The order_group of the order, which is open or ended; None where there is no such order."""
-    return connection.execute(_GROUP, {"account_id": account_id, "id": order_id}).scalar_one_or_none()
+class End(NamedTuple):
+    """Why an order ended: the reason of a cancel, or the reason and the message of a rejection."""
+
+    cancel_reason: str | None = None
+    reject_reason: str | None = None
+    reject_message: str | None = None
 
 
-def order(connection: Connection, account_id: UUID, order_id: UUID) -> Order:
-    return _order(connection.execute(_ORDER, {"account_id": account_id, "id": order_id}).one())
+class OrderState(NamedTuple):
+    """An order with what its row says beside, so that prices find it, and why it ended."""
+
+    order: Order
+    trigger_direction: TriggerDirection | None
+    trigger_price: Decimal | None
+    end: End
 
 
-def open_order_groups(connection: Connection, account_id: UUID) -> list[GroupKey]:
-    """The order_groups of all open orders of the account."""
-    rows = fetch(connection, _OPEN_GROUPS, {"account_id": account_id})
-    return [(account_id, row.order_group) for row in rows]
+class OrderRow(NamedTuple):
+    """An order as it comes in. A simple order is in a group of its own. A rejected order was never accepted."""
+
+    state: OrderState
+    order_group: UUID
+    accepted_at: datetime | None
+    client_order_id: str
+    submitted_at: datetime
+    on_bar: bool
+    generation: int
+    updated_at: datetime
+    replaces: UUID | None = None
 
 
-def open_order_groups_in(connection: Connection, symbol: str) -> list[GroupKey]:
-    return [(row.account_id, row.order_group) for row in fetch(connection, _GROUPS_IN, {"symbol": symbol})]
+NOT_ENDED = End()
+ORDERS = Table("orders.orders", OrderRow, key=("account_id", "id"))
+#: Columns that may change while an order is open, by what happens on the market.
+CHANGING = (
+    "status",
+    "qty",
+    "reserved",
+    "held_for_orders",
+    "hwm",
+    "triggered",
+    "active_at",
+    "filled_qty",
+    "filled_avg_price",
+    "filled_avg_rate",
+    "fills",
+    "fees",
+    "trigger_direction",
+    "trigger_price",
+    "cancel_reason",
+    "reject_reason",
+    "reject_message",
+)
+_ENDS = """
+updated_at = %(now)s, filled_at = CASE v.status WHEN 'filled' THEN %(now)s ELSE t.filled_at END,
+canceled_at = CASE v.status WHEN 'canceled' THEN %(now)s ELSE t.canceled_at END,
+expired_at = CASE v.status WHEN 'expired' THEN %(now)s ELSE t.expired_at END
+"""
+adding_orders = ORDERS.insert()
+_saving = ORDERS.update(OrderState, *CHANGING, also=_ENDS)
+_saving_split = ORDERS.update(
+    OrderState, *CHANGING, "limit_price", "stop_price", "trail_price", also=f"{_ENDS}, adjusted_at = %(now)s"
+)
+_saving_replaced = ORDERS.update(
+    OrderState, *CHANGING, also=f"{_ENDS}, replaced_by = %(replaced_by)s, replaced_at = %(now)s"
+)
 
 
-def lock_open_orders(connection: Connection, order_groups: Iterable[GroupKey]) -> list[Order]:
-    """The orders of these order_groups that still are open, locked."""
-    return open_orders(fetch(connection, *locking_open(order_groups)))
+def state_of(order: Order, end: End = NOT_ENDED) -> OrderState:
+    """The order with the prices that concern it. None does once it has ended."""
+    direction, trigger_price = price_trigger(order) if order.is_open else (None, None)
+    return OrderState(order, direction, trigger_price, end)
 
 
-def locking_open(order_groups: Iterable[GroupKey]) -> Call:
-    """The statement of ``lock_open_orders``; ``open_orders`` reads its rows."""
-    pairs = sorted(set(order_groups))
-    return _LOCK_OPEN, {"accounts": [a for a, _ in pairs], "order_groups": [f for _, f in pairs]}
-
-
-def open_orders(rows: Iterable[Any]) -> list[Order]:
-    return [_order(row) for row in rows]
-
-
-def finding_lots(holdings: Collection[Holding]) -> Call:
-    """The statement that finds the open lots of these holdings, oldest first; ``lots`` reads its rows."""
-    return _LOTS, {"accounts": [account for account, _ in holdings], "symbols": [symbol for _, symbol in holdings]}
-
-
-def lots_in(connection: Connection, symbol: str, before: datetime) -> dict[Holding, tuple[Lot, ...]]:
-    """The open lots of all holdings of the symbol of which one is from before that time."""
-    found = lots(connection.execute(_LOTS_IN, {"symbol": symbol}).all())
-    return {holding: lots for holding, lots in found.items() if any(lot.opened_at < before for lot in lots)}
-
-
-def lots(rows: Iterable[Any]) -> dict[Holding, tuple[Lot, ...]]:
-    found: dict[Holding, list[Lot]] = {}
-    for row in rows:
-        lot = Lot(row.fill_id, row.opened_at, row.qty, row.cost, row.strategy_id)
-        found.setdefault((row.account_id, row.symbol), []).append(lot)
-    return {holding: tuple(lots) for holding, lots in found.items()}
-
-
-def expired(connection: Connection, now: datetime) -> list[GroupKey]:
-    return [(row.account_id, row.order_group) for row in fetch(connection, _EXPIRED, {"now": now})]
-
-
-def _order(row: Any) -> Order:
-    return Order(
-        account_id=row.account_id,
-        id=row.id,
-        symbol=row.symbol,
-        side=Side(row.side),
-        type=OrderType(row.type),
-        qty=row.qty,
-        accepted_at=row.accepted_at,
-        active_at=row.active_at,
-        time_in_force=TimeInForce(row.time_in_force),
-        extended_hours=row.extended_hours,
-        notional=row.notional,
-        limit_price=row.limit_price,
-        stop_price=row.stop_price,
-        trail_price=row.trail_price,
-        trail_percent=row.trail_percent,
-        hwm=row.hwm,
-        triggered=row.triggered,
-        carried=row.carried,
-        filled_qty=row.filled_qty,
-        filled_avg_price=row.filled_avg_price,
-        fills=row.fills,
-        fees=row.fees,
-        reserved=row.reserved,
-        held_for_orders=row.held_for_orders,
-        expires_at=row.expires_at,
-        auction_day=row.auction_day,
-        auction_at=row.auction_at,
-        strategy_id=row.strategy_id,
-        status=OrderStatus(row.status),
-        order_class=OrderClass(row.order_class),
-        order_group=None if row.order_class == OrderClass.SIMPLE else row.order_group,
-        leg=None if row.leg is None else Leg(row.leg),
-        trace=row.trace,
-        currency=row.currency,
-        filled_avg_rate=row.filled_avg_rate,
+def incoming(
+    order: Order,
+    account: Account,
+    client_order_id: str,
+    submitted_at: datetime,
+    now: datetime,
+    *,
+    refusal: Refusal | None = None,
+    replaces: UUID | None = None,
+) -> OrderRow:
+    """The row of an order that comes in, with the ``refusal`` where it is rejected."""
+    return OrderRow(
+        state=state_of(order, NOT_ENDED if refusal is None else End(None, refusal.reason, refusal.message)),
+        order_group=order.order_group or order.id,
+        accepted_at=order.accepted_at if refusal is None else None,
+        client_order_id=client_order_id,
+        submitted_at=submitted_at,
+        on_bar=account.settings.fills.fills_on == "bar",
+        generation=account.generation,
+        updated_at=now,
+        replaces=replaces,
     )
 
 
-_ORDER_COLUMNS = """
-o.account_id, o.id, o.symbol, o.side, o.type, o.qty, o.accepted_at, o.active_at, o.time_in_force, o.extended_hours,
-o.notional, o.limit_price, o.stop_price, o.trail_price, o.trail_percent, o.hwm, o.triggered, o.carried, o.filled_qty,
-o.filled_avg_price, o.fills, o.fees, o.reserved, o.held_for_orders, o.expires_at, o.strategy_id, o.status,
-o.order_class,
-o.order_group, o.leg, o.trace, o.auction_day, o.auction_at, o.currency, o.filled_avg_rate
-"""
-_GROUP = text("SELECT order_group FROM orders.orders WHERE account_id = :account_id AND id = :id")
+def saving_orders(orders: Iterable[Order], ends: Mapping[Key, End], now: datetime) -> Call:
+    """The statement that writes what the market changed. ``ends`` says why the ended orders ended."""
+    return _saving([state_of(order, ends.get(order.key, NOT_ENDED)) for order in orders], now=now)
+
+
+def saving_split(orders: Iterable[Order], now: datetime) -> Call:
+    """The statement that writes orders whose quantities and prices are of other shares now."""
+    return _saving_split([state_of(order) for order in orders], now=now)
+
+
+def saving_replaced(old: Order, replaced_by: UUID, now: datetime) -> Call:
+    """The statement that writes the order that was replaced, with the id of its successor."""
+    return _saving_replaced([state_of(old)], replaced_by=replaced_by, now=now)
+
+
+class _Group(NamedTuple):
+    account_id: UUID
+    order_group: UUID
+
+
+def order_group_of(connection: Connection, account_id: UUID, order_id: UUID) -> UUID | None:
+    """The group of the order, which is open or ended. None where there is no such order."""
+    groups = typed(_Group, connection.execute(_GROUP, {"account_id": account_id, "id": order_id}))
+    return groups[0].order_group if groups else None
+
+
+def find_order(connection: Connection, account_id: UUID, order_id: UUID) -> Order:
+    """The order, which exists."""
+    (order,) = typed(Order, connection.execute(_ORDER, {"account_id": account_id, "id": order_id}))
+    return order
+
+
+def open_order_groups(connection: Connection, account_id: UUID) -> list[GroupKey]:
+    """The groups of all open orders of the account."""
+    return _groups(fetch(connection, _OPEN_GROUPS, {"account_id": account_id}))
+
+
+def open_order_groups_in(connection: Connection, symbol: str) -> list[GroupKey]:
+    """The groups of all open orders of the symbol."""
+    return _groups(fetch(connection, _GROUPS_IN, {"symbol": symbol}))
+
+
+def expired_order_groups(connection: Connection, now: datetime) -> list[GroupKey]:
+    """The groups of the open orders that are due to end."""
+    return _groups(fetch(connection, _EXPIRED, {"now": now}))
+
+
+def order_groups_for_auction(
+    connection: Connection, symbol: str, day: date, time_in_force: TimeInForce
+) -> list[GroupKey]:
+    """The groups of the open orders for that auction."""
+    return _groups(fetch(connection, _FOR_AUCTION, {"symbol": symbol, "day": day, "time": time_in_force.value}))
+
+
+def _groups(rows: Iterable[Any]) -> list[GroupKey]:
+    return [(group.account_id, group.order_group) for group in typed(_Group, rows)]
+
+
+def lock_open_orders(connection: Connection, order_groups: Iterable[GroupKey]) -> list[Order]:
+    """The orders of these groups that still are open, locked."""
+    return typed(Order, fetch(connection, *locking_open(order_groups)))
+
+
+def locking_open(order_groups: Iterable[GroupKey]) -> Call:
+    """The statement of ``lock_open_orders``. Its rows are those of ``Order``."""
+    pairs = sorted(set(order_groups))
+    return _LOCK_OPEN, {"accounts": [a for a, _ in pairs], "order_groups": [group for _, group in pairs]}
+
+
+_GROUP_COLUMN = "CASE WHEN o.order_class <> 'simple' THEN o.order_group END AS order_group"
+_ORDER_COLUMNS = ", ".join(_GROUP_COLUMN if name == "order_group" else f"o.{name}" for name in columns_of(Order))
+_GROUP = text("SELECT account_id, order_group FROM orders.orders WHERE account_id = :account_id AND id = :id")
 _ORDER = text(f"SELECT {_ORDER_COLUMNS} FROM orders.orders o WHERE o.account_id = :account_id AND o.id = :id")
-_OPEN_GROUPS = "SELECT DISTINCT order_group FROM orders.orders WHERE account_id = %(account_id)s AND is_open"
+_OPEN_GROUPS = (
+    "SELECT DISTINCT account_id, order_group FROM orders.orders WHERE account_id = %(account_id)s AND is_open"
+)
 _GROUPS_IN = (
     f"SELECT DISTINCT account_id, order_group FROM orders.orders WHERE symbol = %(symbol)s AND status IN {OPEN}"
 )
-_LOTS_IN = text("""
-SELECT account_id, symbol, fill_id, opened_at, qty, cost, strategy_id FROM orders.lots
-WHERE symbol = :symbol AND qty <> 0 ORDER BY account_id, opened_at, fill_id
-""")
-#: By index for each of what is wanted: a join might read all open orders, or lots, of everybody.
+_EXPIRED = "SELECT account_id, order_group FROM orders.orders WHERE expires AND expires_at <= %(now)s"
+_FOR_AUCTION = """
+SELECT account_id, order_group FROM orders.orders
+WHERE symbol = %(symbol)s AND auction_day = %(day)s AND time_in_force = %(time)s AND awaits_auction
+"""
+#: By index for each group: a join might read all open orders of everybody.
 _LOCK_OPEN = f"""
 SELECT o.* FROM unnest(%(accounts)b::uuid[], %(order_groups)b::uuid[]) AS wanted (account_id, order_group)
 CROSS JOIN LATERAL (
@@ -151,12 +219,3 @@ CROSS JOIN LATERAL (
   ORDER BY o.id FOR UPDATE
 ) o
 """
-_LOTS = """
-SELECT l.* FROM unnest(%(accounts)b::uuid[], %(symbols)b::text[]) AS wanted (account_id, symbol)
-CROSS JOIN LATERAL (
-  SELECT account_id, symbol, fill_id, opened_at, qty, cost, strategy_id FROM orders.lots l
-  WHERE l.account_id = wanted.account_id AND l.symbol = wanted.symbol AND l.qty <> 0 OFFSET 0
-) l
-ORDER BY l.opened_at, l.fill_id
-"""
-_EXPIRED = "SELECT account_id, order_group FROM orders.orders WHERE expires AND expires_at <= %(now)s"

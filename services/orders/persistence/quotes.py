@@ -1,4 +1,4 @@
-"""Prices and the orders that they concern: what was applied, what is missing, what our orders took of the market."""
+"""Prices and the orders that they concern: applying them, finding those that are missing, and consumed liquidity."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,23 +12,24 @@ from sqlalchemy import Connection, text
 from services.orders.persistence.orders import Concerned, GroupKey
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.prices import Price
-from shared.exchange.matching.liquidity import Pool
+from shared.exchange.matching.liquidity import Liquidity, Pool
 from shared.storage.driver import Call, column, fetch, numbers
+from shared.storage.tables import Table, typed
 
 Columns = dict[str, Any]
-#: For so long the event about a price may be on its way; after it, it is missed.
+#: An event about a price may be on its way for this long. Later the price counts as missed.
 ON_ITS_WAY = timedelta(seconds=10)
-#: So many bars are read at a time.
+#: Bars that are read at a time.
 BARS_AT_ONCE = 10_000
 
 
 def split_quote(connection: Connection, symbol: str, split_count: int, effective_at: datetime) -> None:
-    """Prices after the split may be applied from now on, and bars before it no more; others wait meanwhile."""
+    """Let prices after the split be applied from now on, and no more bars before it. Others wait meanwhile."""
     connection.execute(_ADJUST_QUOTE, {"symbol": symbol, "split_count": split_count, "effective_at": effective_at})
 
 
 class Trailing(NamedTuple):
-    """A trailing stop that has a better price to follow; in the order of the locks."""
+    """A trailing stop that has a better price to follow. Its fields are in the order of the locks."""
 
     account_id: UUID
     order_group: UUID
@@ -36,11 +37,26 @@ class Trailing(NamedTuple):
     symbol: str
 
 
-class Applied(NamedTuple):
-    """What prices are about.
+class _Candidate(NamedTuple):
+    """An open order that a price may fill where it is ``reached``, or a trailing stop with the ``id`` to follow it."""
 
-    ``late`` are symbols of which something later was applied, or a split before the price is missing; ``concerned`` the
-    order_groups of the open orders that it may fill; ``trailing`` those that it moves, also where it is late.
+    account_id: UUID
+    order_group: UUID
+    id: UUID | None
+    symbol: str
+    reached: bool
+
+
+class _Symbol(NamedTuple):
+    symbol: str
+
+
+class Applied(NamedTuple):
+    """The orders that prices are about.
+
+    ``late`` are symbols of which something later was applied, or a split before the price is missing. ``concerned`` are
+    the order groups of the open orders that a price may fill. ``trailing`` are those that it moves, also where it is
+    late.
     """
 
     late: set[str]
@@ -49,21 +65,24 @@ class Applied(NamedTuple):
 
 
 def apply_in_order(uow: UnitOfWork, prices: Columns) -> Applied:
-    """Apply the prices that are not late; ``prices`` is as ``columns`` makes it.
+    """Apply the prices that are not late. ``prices`` is as ``columns`` makes it.
 
     Orders are found by index: resting ones cost nothing. Others wait for the same symbols meanwhile.
     """
     missed, rows = uow.begin((_APPLY, prices), (_CONCERNED, prices))
-    late = {row.symbol for row in missed}
+    late = {each.symbol for each in typed(_Symbol, missed)}
     concerned: dict[str, list[GroupKey]] = {}
-    for row in rows:
-        if row.reached and row.symbol not in late:
-            concerned.setdefault(row.symbol, []).append((row.account_id, row.order_group))
-    return Applied(late, concerned, [Trailing(*row[:4]) for row in rows if row.id is not None])
+    trailing: list[Trailing] = []
+    for account_id, order_group, id_, symbol, reached in typed(_Candidate, rows):
+        if reached and symbol not in late:
+            concerned.setdefault(symbol, []).append((account_id, order_group))
+        if id_ is not None:
+            trailing.append(Trailing(account_id, order_group, id_, symbol))
+    return Applied(late, concerned, trailing)
 
 
 def following_best(trailing: Sequence[Trailing], prices: Mapping[str, Price]) -> list[Call]:
-    """The statement by which trailing stops follow the prices; an order that a price concerned has followed it."""
+    """The statement by which trailing stops follow the prices, or none. Orders that were concerned have done so."""
     followed = sorted(each for each in trailing if each.symbol in prices)
     if not followed:
         return []
@@ -96,18 +115,30 @@ def columns(prices: Collection[Price]) -> Columns:
     }
 
 
-def lock_taken(connection: Connection, prices: Mapping[str, Price]) -> dict[Pool, Decimal]:
-    """What our orders took of each of these price updates so far; others wait for the same symbols meanwhile."""
+class _ConsumedRow(NamedTuple):
+    symbol: str
+    pool: str
+    qty: Decimal
+
+
+_CONSUMED = Table("orders.taken", _ConsumedRow, key=("symbol", "pool"))
+_saving_consumed = _CONSUMED.update(_ConsumedRow, "qty")
+
+
+def lock_consumed(connection: Connection, prices: Mapping[str, Price]) -> dict[Pool, Decimal]:
+    """The liquidity of each of these price updates that our orders consumed. Others wait for the symbols meanwhile."""
     ordered = [prices[symbol] for symbol in sorted(prices)]
-    rows = connection.execute(
-        _TAKEN,
-        {
-            "symbols": [price.symbol for price in ordered],
-            "sequences": [price.sequence for price in ordered],
-            "times": [price.quoted_at for price in ordered],
-        },
-    )
-    return {(row.symbol, row.pool): row.qty for row in rows}
+    columns = {
+        "symbols": [price.symbol for price in ordered],
+        "sequences": [price.sequence for price in ordered],
+        "times": [price.quoted_at for price in ordered],
+    }
+    return {(row.symbol, row.pool): row.qty for row in typed(_ConsumedRow, fetch(connection, _LOCK_CONSUMED, columns))}
+
+
+def saving_consumed(liquidity: Liquidity) -> Call:
+    """The statement that writes what an execution consumed. Its rows are locked, and of the update at hand."""
+    return _saving_consumed([_ConsumedRow(*pool, liquidity.consumed[pool]) for pool in sorted(liquidity.touched)])
 
 
 def prices_with_open_orders(connection: Connection) -> list[Price]:
@@ -118,8 +149,9 @@ def prices_with_open_orders(connection: Connection) -> list[Price]:
 def missed_bars(connection: Connection) -> list[Price]:
     """The stored bars between the last price that was applied and the current one, where updates lie between them.
 
-    Only of symbols with open orders, as prices without a quote; the finest interval that there is of each, without what
-    reaches into a halt. In the order of their ends, and not all at once: when these are applied there may be more.
+    They are of symbols with open orders, and prices without a quote. Each symbol's are of its finest interval, without
+    bars that reach into a halt. They come in the order of their ends and not all at once: when these are applied, there
+    may be more.
     """
     wanted = {"on_its_way": f"{ON_ITS_WAY.total_seconds()} seconds", "most": BARS_AT_ONCE}
     return [Price.model_validate(row._asdict()) for row in fetch(connection, _MISSED, wanted)]
@@ -128,7 +160,9 @@ def missed_bars(connection: Connection) -> list[Price]:
 _APPLY = """
 WITH applied AS (
   INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, split_count)
-  SELECT * FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[], %(split_counts)b::int[])
+  SELECT v.symbol, v.sequence, v.quoted_at, v.split_count
+  FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[], %(split_counts)b::int[])
+    AS v (symbol, sequence, quoted_at, split_count)
   ON CONFLICT (symbol) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at
   WHERE q.split_count >= excluded.split_count AND (
     q.sequence < excluded.sequence OR q.sequence = excluded.sequence AND q.quoted_at <= excluded.quoted_at)
@@ -145,7 +179,7 @@ WITH RECURSIVE traded AS (
     SELECT o.symbol FROM orders.orders o WHERE o.works AND o.symbol > traded.symbol ORDER BY o.symbol LIMIT 1
   ) next
 )"""
-#: A replayed bar ends when it is stored, one of a minute at its end; what began before the last price is not whole.
+#: A replayed bar ends when it is stored, a bar of a minute at its end. A bar from before the last price is not whole.
 _MISSED = f"""
 {_TRADED}, behind AS (
   SELECT i.symbol, i.quoted_at, q.sequence, q.quoted_at AS applied_at
@@ -204,13 +238,13 @@ _CONCERNED = f"""
 SELECT o.account_id, o.order_group, o.id, p.symbol, o.reached FROM {_PRICES}
 CROSS JOIN LATERAL (
   SELECT account_id, order_group, CAST(NULL AS uuid) AS id, true AS reached FROM orders.orders o
-  WHERE o.symbol = p.symbol AND o.trigger_direction = 'below' AND {_WAITS} AND o.trigger_price >= LEAST(p.low,
-    p.last, p.ask)
+  WHERE o.symbol = p.symbol AND o.trigger_direction = 'below' AND {_WAITS}
+    AND o.trigger_price >= LEAST(p.low, p.last, p.ask)
     AND ({_IN_BAR} OR o.trigger_price >= CASE WHEN {_RESTS} THEN COALESCE(p.ask, p.last) ELSE p.last END)
   UNION ALL
   SELECT account_id, order_group, NULL, true FROM orders.orders o
-  WHERE o.symbol = p.symbol AND o.trigger_direction = 'above' AND {_WAITS} AND o.trigger_price <= GREATEST(p.high,
-    p.last, p.bid)
+  WHERE o.symbol = p.symbol AND o.trigger_direction = 'above' AND {_WAITS}
+    AND o.trigger_price <= GREATEST(p.high, p.last, p.bid)
     AND ({_IN_BAR} OR o.trigger_price <= CASE WHEN {_RESTS} THEN COALESCE(p.bid, p.last) ELSE p.last END)
   UNION ALL
   {_TRAILING} AND o.side = 'sell' AND o.hwm < GREATEST(p.high, p.last)
@@ -234,23 +268,22 @@ UPDATE orders.orders o SET hwm = followed.hwm, trigger_price = followed.hwm
 FROM followed
 WHERE o.account_id = followed.account_id AND o.id = followed.id AND o.hwm <> followed.hwm
 """
-_TAKEN = text("""
+_LOCK_CONSUMED = """
 INSERT INTO orders.taken AS t (symbol, pool, sequence, quoted_at, qty)
 SELECT symbol, pool, sequence, quoted_at, 0
-FROM unnest(CAST(:symbols AS text[]), CAST(:sequences AS bigint[]), CAST(:times AS timestamptz[]))
+FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[])
   AS wanted (symbol, sequence, quoted_at)
 CROSS JOIN unnest(ARRAY['ask', 'bid', 'bar']) AS pool
 ORDER BY symbol, pool
 ON CONFLICT (symbol, pool) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at,
   qty = CASE WHEN (t.sequence, t.quoted_at) = (excluded.sequence, excluded.quoted_at) THEN t.qty ELSE 0 END
 RETURNING symbol, pool, qty
-""")
+"""
 _CURRENT_PRICES = f"""
 {_TRADED}
 SELECT symbol, bid, ask, bid_size, ask_size, last, COALESCE(open, last) AS open, COALESCE(high, last) AS high,
        COALESCE(low, last) AS low, last AS close, COALESCE(volume, 0) AS volume, quoted_at, since, sequence,
-       split_count,
-       provider
+       split_count, provider
 FROM traded JOIN marketdata.instruments_v1 USING (symbol)
 WHERE last IS NOT NULL AND sequence > 0
 """

@@ -1,38 +1,45 @@
-"""Saying what happened to an account: each event with the account's next sequence."""
+"""The events of an account, each with the account's next sequence."""
 
 from typing import Any
 from uuid import UUID
 
+from services.orders.persistence.executions import holdings
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import OfAccount
 from shared.contracts.orders import OrderCanceled, OrderFilled, OrderRejected, PositionChanged
-from shared.exchange.acceptance.risk_checks import Refusal
 from shared.exchange.lots import Lot
-from shared.exchange.matching.book import Canceled, Fill, Outcome, position_of
+from shared.exchange.matching.book import Book, Canceled, Execution, position_of
+from shared.exchange.matching.fills import Fill
 from shared.exchange.order import Account, Order
+from shared.exchange.refusal import Refusal
 from shared.exchange.values import changed
 
 
 class AccountEvents:
-    """Publishes in the transaction. The sequences count up in ``accounts``, which are to be saved after it."""
+    """Publishes in the transaction. The sequences count up in ``accounts``, which have to be saved afterwards."""
 
     def __init__(self, uow: UnitOfWork, accounts: dict[UUID, Account]) -> None:
         self._uow = uow
         self._accounts = accounts
 
     def emit(self, event: type[OfAccount], account_id: UUID, *, trace: str | None = None, **facts: Any) -> None:
+        """Publish the event. ``trace`` is the journey that it belongs to, where that is not the present one."""
         account = self._accounts[account_id]
         account = self._accounts[account_id] = changed(account, sequence=account.sequence + 1)
-        said = event(account_id=account_id, sequence=account.sequence, at=self._uow.now, **facts)
-        self._uow.publish(said, trace=trace)
+        message = event(account_id=account_id, sequence=account.sequence, at=self._uow.now, **facts)
+        self._uow.publish(message, trace=trace)
 
-    def outcome(self, order: Order, outcome: Outcome) -> None:
-        if isinstance(outcome, Fill):
-            self._filled(order, outcome)
-        elif isinstance(outcome, Canceled):
-            self.canceled(order, outcome.reason)
-        else:
-            self.rejected(order, outcome)
+    def execution(self, execution: Execution, book: Book) -> None:
+        """Publish what became of each order, and then what each account holds."""
+        for order, outcome in execution.outcomes:
+            if isinstance(outcome, Fill):
+                self.filled(order, outcome)
+            elif isinstance(outcome, Canceled):
+                self.canceled(order, outcome.reason)
+            else:
+                self.rejected(order, outcome)
+        for account_id, symbol in holdings(execution.fills):
+            self.position(account_id, symbol, book.lots[account_id, symbol])
 
     def canceled(self, order: Order, reason: str) -> None:
         self.emit(OrderCanceled, order.account_id, trace=order.trace, order_id=order.id, reason=reason)
@@ -51,7 +58,7 @@ class AccountEvents:
         qty, cost = position_of(lots)
         self.emit(PositionChanged, account_id, symbol=symbol, qty=qty, cost=cost)
 
-    def _filled(self, order: Order, fill: Fill) -> None:
+    def filled(self, order: Order, fill: Fill) -> None:
         self.emit(
             OrderFilled,
             order.account_id,

@@ -1,8 +1,8 @@
 """The crossover of two simple moving averages.
 
-While the fast average is above the slow one the strategy wants to be long, and out of the market while it is
-below. It enters once, with ``order_qty`` shares at most and never beyond ``max_position_qty``, and leaves
-whole. Every look ends in a decision with its reason, also when there is nothing to do.
+The strategy is long while the fast average is above the slow one, and out of the market while it is below. It enters
+once, with at most ``order_qty`` shares and never more than ``max_position_qty``, and sells the whole position.
+Every call returns a decision with its reason, even if that is to hold.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Holding:
-    """Shares held, and those that open orders of the strategy would buy or sell."""
+    """The strategy's shares, and the shares that its open orders would buy or sell."""
 
     qty: Decimal
     buying: Decimal = ZERO
@@ -34,36 +34,29 @@ class Holding:
 
 @dataclass(frozen=True)
 class Decision:
+    """An action with its reason. The quantity is zero for a decision to hold."""
+
     action: Action
     reason: str
     qty: Decimal = ZERO
 
 
 def decide(closes: Sequence[Decimal], holding: Holding, rules: Rules) -> Decision:
-    """What to do after the bar that closed last; ``closes`` are in order of time, oldest first."""
+    """Decide after the bar that closed last. ``closes`` are oldest first."""
     if len(closes) < rules.slow:
         return Decision(Action.HOLD, f"{len(closes)} of {rules.slow} bars so far")
     fast, slow = _average(closes[-rules.fast :]), _average(closes[-rules.slow :])
+    if fast == slow:
+        return Decision(Action.HOLD, f"the averages are equal at {_short(fast)}")
+    why = f"fast average {_short(fast)} {'above' if fast > slow else 'below'} slow {_short(slow)}"
     if fast > slow:
-        return _enter(f"fast average {_short(fast)} above slow {_short(slow)}", holding, rules)
-    if fast < slow:
-        return _leave(f"fast average {_short(fast)} below slow {_short(slow)}", holding)
-    return Decision(Action.HOLD, f"the averages are equal at {_short(fast)}")
-
-
-def _enter(why: str, holding: Holding, rules: Rules) -> Decision:
-    if holding.qty > 0:
-        return Decision(Action.HOLD, f"{why}, already long {plain(holding.qty)}")
-    if holding.buying > 0:
-        return Decision(Action.HOLD, f"{why}, an order for {plain(holding.buying)} is open")
-    qty = min(rules.order_qty, rules.max_position_qty)
-    return Decision(Action.BUY, why, qty)
-
-
-def _leave(why: str, holding: Holding) -> Decision:
-    qty = holding.qty - holding.selling
-    if qty > 0:
-        return Decision(Action.SELL, why, qty)
+        if holding.qty <= 0 and holding.buying <= 0:
+            return Decision(Action.BUY, why, min(rules.order_qty, rules.max_position_qty))
+        held, ordered = f"already long {plain(holding.qty)}", f"an order for {plain(holding.buying)} is open"
+        return Decision(Action.HOLD, f"{why}, {held if holding.qty > 0 else ordered}")
+    unsold = holding.qty - holding.selling
+    if unsold > 0:
+        return Decision(Action.SELL, why, unsold)
     state = "an order to sell is open" if holding.selling > 0 else "nothing to sell"
     return Decision(Action.HOLD, f"{why}, {state}")
 

@@ -1,8 +1,8 @@
 """Live values of positions and accounts as views, in place of a table that every price wrote.
 
-They read views of marketdata and orders. Those services may append columns to a view or publish a ``_v2`` beside it,
-as they do; a view that these here read they can neither drop nor change otherwise before valuation has moved on. The
-migration waits until they have published theirs.
+They read views of marketdata and orders. Those services can append columns to a view or publish a ``_v2`` beside it, as
+they do today. They cannot drop such a view or change its columns before valuation has stopped reading it. This
+migration needs their views: until these exist it fails as not ready, and the start tries it again.
 """
 
 from alembic import op

@@ -1,9 +1,8 @@
-"""dramatiq on RabbitMQ, hardened. What is changed, and why, is told in ARCHITECTURE.md, "The bus"."""
+"""dramatiq's broker on RabbitMQ, hardened. ARCHITECTURE.md, "The bus", lists the changes and their reasons."""
 
 import threading
 import time
 from collections import deque
-from functools import partial
 from heapq import heappop, heappush
 from typing import Any
 from uuid import UUID
@@ -28,10 +27,10 @@ log = structlog.get_logger(__name__)
 
 CONFIRM_SECONDS = 20
 NOT_FOUND = 404
-#: A message that could neither be sent again nor written down rests this long before it goes back to its queue.
+#: A message that can be neither retried nor dead-lettered is requeued after this delay.
 REQUEUE_PAUSE_SECONDS = 1.0
-#: What is handled is acknowledged at the latest this long after, or with this part of what may be fetched ahead: so
-#: RabbitMQ sends the next ones in one go, too, and the consumer wakes once for all of them.
+#: Handled messages are acknowledged together: at the latest after ACK_SECONDS, or once they are one ACK_PART-th of the
+#: prefetch. RabbitMQ then sends the next messages together too, and the consumer wakes up once for all of them.
 ACK_SECONDS = 0.1
 ACK_PART = 8
 _CONNECTION_ERRORS = (pika.exceptions.AMQPConnectionError, pika.exceptions.AMQPChannelError, OSError, AssertionError)
@@ -51,7 +50,10 @@ class ServiceBroker(RabbitmqBroker):
         self.kind = Kind.CLASSIC
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "ServiceConsumer":
-        """Attach to the queue; while RabbitMQ is away, wait for it with growing pauses."""
+        """Attach to the queue. While RabbitMQ is unavailable, retry with growing pauses.
+
+        Raises ConnectionClosed where the broker is stopping.
+        """
         while True:
             try:
                 return ServiceConsumer(self, queue_name, prefetch, timeout)
@@ -60,12 +62,13 @@ class ServiceBroker(RabbitmqBroker):
                     raise
 
     def _ensure_queue(self, canonical_queue_name: str) -> None:
-        """``shared.bus.amqp.setup`` makes the queues; a service may not."""
+        """Do nothing: ``shared.broker_setup`` makes the queues, and a service may not."""
 
     def enqueue(self, message: Any, *, delay: int | None = None) -> Any:
         """Send to a queue of this service, now or after ``delay`` milliseconds, and wait for the confirm.
 
-        Goes through the service's internal exchange: a service can put nothing into a foreign queue.
+        It goes through the service's internal exchange, because a service may not write to a foreign queue. Raises
+        ConnectionClosed where RabbitMQ does not confirm the message.
         """
         queue = q_name(message.queue_name)
         options = {} if delay is None else {"eta": current_millis() + delay}
@@ -92,7 +95,7 @@ class ServiceBroker(RabbitmqBroker):
 
 
 class _StopWaiting(dramatiq.Middleware):
-    """A worker that ends does not wait for RabbitMQ any more."""
+    """Sets ``stopping`` while the worker shuts down, so that nothing waits for RabbitMQ any more."""
 
     def __init__(self, stopping: threading.Event) -> None:
         self.stopping = stopping
@@ -105,10 +108,10 @@ class _StopWaiting(dramatiq.Middleware):
 
 
 class ServiceConsumer(dramatiq.Consumer):
-    """Hands out the messages of one queue, stamped with that queue, and lets them be settled only through itself.
+    """Hands out the messages of one queue, stamped with that queue, and settles only its own messages.
 
-    Acknowledgements of several threads go out together. The consumer of a delay queue wakes when the next message
-    is due. All but ``ack`` and ``nack`` belong to one thread.
+    Acknowledgements of several threads go out together. The consumer of a delay queue wakes up when the next message is
+    due. Only ``ack`` and ``nack`` may be called from other threads.
     """
 
     def __init__(self, broker: ServiceBroker, queue_name: str, prefetch: int, timeout: int) -> None:
@@ -137,7 +140,10 @@ class ServiceConsumer(dramatiq.Consumer):
         log.info("consumer attached", queue=queue_name)
 
     def _attach(self, prefetch: int) -> Any:
-        """Consume the queue as it is kept here: replicated, or on one node. What was found last is tried first."""
+        """Consume the queue under the name that exists: replicated or not. The kind found last is tried first.
+
+        Raises pika's AMQPChannelError where the queue does not exist.
+        """
         for kind in sorted(Kind, key=lambda kind: kind is not self.broker.kind):
             channel = self.connection.channel()
             channel.basic_qos(prefetch_count=prefetch)
@@ -152,23 +158,27 @@ class ServiceConsumer(dramatiq.Consumer):
             else:
                 self.broker.kind = kind
                 return channel
-        raise pika.exceptions.AMQPChannelError(f"no queue {self.queue_name}: run python -m shared.bus.amqp.setup")
+        raise pika.exceptions.AMQPChannelError(f"no queue {self.queue_name}: run python -m shared.broker_setup")
 
     def __next__(self) -> Any:
         if not self._received:
             try:
                 if not self.channel.is_open:
                     raise pika.exceptions.ChannelWrongStateError("the channel is closed")
-                self.connection.process_data_events(self._patience())
+                now = current_millis()
+                while self._etas and self._etas[0] <= now:
+                    heappop(self._etas)
+                due_in = (self._etas[0] - now) / 1000 if self._etas else self.seconds
+                self.connection.process_data_events(min(self.seconds, due_in))
                 if self._done and time.monotonic() >= self._acknowledged + ACK_SECONDS:
                     self._acknowledge()
             except _CONNECTION_ERRORS as error:
                 self.broker.attached.discard(self.queue_name)
                 self.broker.outage.failed(error)
                 raise ConnectionClosed(error) from None
-        return self._message(*self._received.popleft()) if self._received else None
+        return self._decode(*self._received.popleft()) if self._received else None
 
-    def _message(self, method: Any, properties: Any, body: bytes) -> Any:
+    def _decode(self, method: Any, properties: Any, body: bytes) -> Any:
         if self.queue == dead_queue(self.broker.service):
             message = given_up(body, self.queue, properties)
         else:
@@ -183,37 +193,39 @@ class ServiceConsumer(dramatiq.Consumer):
             REDELIVERED.labels(self.queue).inc()
         return received
 
-    def _patience(self) -> float:
-        """How long to wait for a message, in seconds: not past the time when a delayed one is due."""
-        now = current_millis()
-        while self._etas and self._etas[0] <= now:
-            heappop(self._etas)
-        return min(self.seconds, (self._etas[0] - now) / 1000) if self._etas else self.seconds
-
     def ack(self, message: Any) -> None:
-        """Delivery tags start again after a reconnect, so an old message's tag names another one now."""
-        if message.consumer is not self:
-            log.info("left to redelivery", queue=self.queue_name, message_id=message.message_id)
+        """Acknowledge the message, unless it came on an earlier connection: its tag names another message now."""
+        if not self._is_own(message):
             return
         with self._lock:
             self._done.append(message._tag)  # noqa: SLF001 - dramatiq's own
             enough = len(self._done) == self._enough
         if enough:
-            self._soon(self._acknowledge)
+            self._call_soon(self._acknowledge)
 
     def nack(self, message: Any) -> None:
-        """Put it back: it could neither be handled, nor sent again, nor written down as dead."""
-        if message.consumer is not self:
-            log.info("left to redelivery", queue=self.queue_name, message_id=message.message_id)
+        """Requeue the message after a delay: it could be neither handled, nor retried, nor dead-lettered."""
+
+        def requeue() -> None:
+            self._unacked.remove(tag)
+            self.channel.basic_nack(tag, requeue=True)
+
+        if not self._is_own(message):
             return
+        tag = message._tag  # noqa: SLF001
         self.broker.stopping.wait(REQUEUE_PAUSE_SECONDS)
-        log.warning("put back into its queue", queue=self.queue_name, message_id=message.message_id)
-        self._soon(partial(self._put_back, message._tag))  # noqa: SLF001
+        log.warning("message requeued", queue=self.queue_name, message_id=message.message_id)
+        self._call_soon(requeue)
 
     def requeue(self, messages: Any) -> None:
-        """RabbitMQ does it by itself when the connection ends."""
+        """Do nothing: RabbitMQ requeues unacknowledged messages when the connection ends."""
 
-    def _soon(self, callback: Any) -> None:
+    def _is_own(self, message: Any) -> bool:
+        if message.consumer is not self:
+            log.info("left to redelivery", queue=self.queue_name, message_id=message.message_id)
+        return message.consumer is self
+
+    def _call_soon(self, callback: Any) -> None:
         try:
             self.connection.add_callback_threadsafe(callback)
         except _CONNECTION_ERRORS as error:
@@ -232,10 +244,6 @@ class ServiceConsumer(dramatiq.Consumer):
         for tag in done:
             self._unacked.remove(tag)
             self.channel.basic_ack(tag)
-
-    def _put_back(self, tag: int) -> None:
-        self._unacked.remove(tag)
-        self.channel.basic_nack(tag, requeue=True)
 
     def close(self) -> None:
         self.broker.attached.discard(self.queue_name)

@@ -1,6 +1,7 @@
-"""A published message as AMQP 0-9-1 puts it on the wire: method, header and body in one string of bytes.
+"""The frames of a published message in AMQP 0-9-1: method, header and body in one byte string.
 
-pika builds three frame objects for each message, which takes longer than RabbitMQ takes to store it.
+pika builds three frame objects for each message, which takes longer than RabbitMQ takes to store the message.
+Source: https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf, sections 2.3.5 and 4.2.
 """
 
 import struct
@@ -11,20 +12,20 @@ from shared.bus.envelope import Outgoing
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _BASIC, _PUBLISH = 60, 40
 _END = b"\xce"
-#: Content type, delivery mode, priority, message id and timestamp are given; in this order.
+#: Content type, delivery mode, priority, message id and timestamp are present, in this order.
 _FLAGS = 1 << 15 | 1 << 12 | 1 << 11 | 1 << 7 | 1 << 6
-_CONTENT_TYPE = b"\x10application/json"  # after its length
+_CONTENT_TYPE = b"\x10application/json"  # its length first
 _PERSISTENT = 2
-#: Delivery mode, priority, the message id after its length, and the timestamp.
+#: Delivery mode, priority, length of the message id, message id, timestamp.
 _PROPERTIES = struct.Struct(">BBB36sQ")
 _FRAME = struct.Struct(">BHI")
 _HEADER_START = struct.Struct(">HHQH")
-#: A frame's own bytes around its payload.
+#: Bytes of a frame around its payload.
 _AROUND = 8
 
 
 def published(message: Outgoing, channel: int, frame_max: int, now: int) -> bytes:
-    """The bytes that publish this message, persistent; ``now`` in seconds since 1970 becomes its timestamp."""
+    """The bytes that publish this message as a persistent one. ``now``, in seconds since 1970, is its timestamp."""
     body, message_id = message.body, str(message.message_id).encode()
     properties = _PROPERTIES.pack(_PERSISTENT, message.priority, len(message_id), message_id, now)
     header = _HEADER_START.pack(_BASIC, 0, len(body), _FLAGS) + _CONTENT_TYPE + properties
@@ -45,5 +46,5 @@ def _frame(kind: int, channel: int, payload: bytes) -> bytes:
 
 
 def _short(text: bytes) -> bytes:
-    """A string of at most 255 bytes, with its length before it."""
+    """A short string: its length in one byte, then at most 255 bytes."""
     return bytes((len(text),)) + text

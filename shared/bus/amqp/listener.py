@@ -1,6 +1,6 @@
-"""A live feed of messages from RabbitMQ, for one process, on a bounded queue that dies with it.
+"""A live feed of messages from RabbitMQ for one process, on a bounded queue that is deleted with its connection.
 
-What it misses is not lost: it only carries news about rows that can be read.
+A missed message loses nothing: it only announces rows that can be read.
 """
 
 import threading
@@ -24,7 +24,7 @@ MAX_WAITING = 10_000
 
 
 class Listener(Background):
-    """Calls ``callback(wire_name, body)`` on its own thread for each message under ``bindings``."""
+    """Calls ``callback(wire_name, body)`` on its own thread for each message under the (exchange, key) ``bindings``."""
 
     def __init__(self, url: str, *, queue: str, bindings: Iterable[tuple[str, str]], callback: Callback) -> None:
         super().__init__(f"listener-{queue}")
@@ -54,13 +54,11 @@ class Listener(Background):
         for method, _, body in channel.consume(self._queue, auto_ack=True, inactivity_timeout=0.5):
             if self.stopping.is_set():
                 return
-            if method is not None:
-                self._hand_on(body)
-
-    def _hand_on(self, body: bytes) -> None:
-        try:
-            message: dramatiq.Message[None] = dramatiq.Message.decode(body)
-        except DecodeError:
-            log.warning("listener dropped what is not a message", queue=self._queue, size=len(body))
-            return
-        self._callback(message.actor_name, message.kwargs)
+            if method is None:
+                continue
+            try:
+                message: dramatiq.Message[None] = dramatiq.Message.decode(body)
+            except DecodeError:
+                log.warning("listener dropped an undecodable message", queue=self._queue, size=len(body))
+            else:
+                self._callback(message.actor_name, message.kwargs)

@@ -12,12 +12,12 @@ TIMEOUT_SECONDS = 10
 
 
 class ManagementRefused(RuntimeError):
-    """The management API did not do what it was asked; the message tells why. It holds no password."""
+    """The management API refused a call. The message says why, and contains no password."""
 
 
 @dataclass(frozen=True)
 class Management:
-    """``url`` is ``http://user:password@host:port``; it is never shown."""
+    """A client of the API at ``url``, ``http://user:password@host:port``, which is never shown."""
 
     url: str
 
@@ -30,7 +30,7 @@ class Management:
         return f"{parts.scheme}://{parts.hostname}:{parts.port or 15672}"
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """One call; raises ManagementRefused for an answer of 4xx or 5xx, OSError where nothing answers."""
+        """Make one call. Raises ManagementRefused for an answer of 4xx or 5xx, OSError where nothing answers."""
         parts = urlsplit(self.url)
         credentials = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
         headers = {

@@ -1,8 +1,8 @@
-"""Confirmed publishing to RabbitMQ on one connection of its own.
+"""Publishing with confirms to RabbitMQ, on a connection and a thread of its own.
 
-pika's BlockingConnection confirms one message at a time and does not answer heartbeats while idle. Here a
-thread runs the connection's loop, any number of messages may be under way, and the sender of each
-is told when RabbitMQ has it on disk, or that it could not be routed or that the connection went.
+pika's BlockingConnection confirms one message at a time and answers no heartbeats while idle. Here a thread runs the
+connection's loop, and any number of messages may be in flight. Each sender is called back once RabbitMQ has the message
+on disk, could not route it, or lost the connection.
 """
 
 import threading
@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -28,9 +27,9 @@ log = structlog.get_logger(__name__)
 
 
 def connection_parameters(url: str, *, name: str) -> pika.URLParameters:
-    """How we connect: a name for the console, heartbeats, and no endless wait while RabbitMQ blocks publishers.
+    """Connection parameters: a name for RabbitMQ's console, a heartbeat of 30 s, and a bounded wait while blocked.
 
-    The URL may ask for another heartbeat (``?heartbeat=10``, seconds).
+    The URL may set another heartbeat (``?heartbeat=10``, seconds).
     """
     parameters = pika.URLParameters(url)
     parameters.client_properties = {"connection_name": name}
@@ -42,24 +41,34 @@ def connection_parameters(url: str, *, name: str) -> pika.URLParameters:
 
 
 class PublishFailed(ConnectionError):
-    """RabbitMQ did not take the message: it is away, or refused it. Send it again later."""
+    """RabbitMQ did not confirm the message: it is unavailable, or refused it. Send it again later."""
 
 
 class Unroutable(PublishFailed):
     """No queue is bound for the routing key: the consumer has not declared its queues yet."""
 
 
-#: Called once for each message, from any thread: confirmed, or what became of it instead.
+#: Called once for each message, from any thread, with None where it was confirmed.
 Finished = Callable[[Outgoing, PublishFailed | None], None]
 
 
 @dataclass
 class _Channel:
-    """An open channel and what it has not confirmed yet, by delivery tag (they start at 1)."""
+    """An open channel and its unconfirmed messages by delivery tag, which starts at 1."""
 
     channel: Any
     tag: int = 0
     unconfirmed: dict[int, tuple[Outgoing, Finished]] = field(default_factory=dict)
+
+    def publish(self, messages: Sequence[Outgoing], finished: Finished) -> None:
+        """Write all messages in one piece."""
+        for message in messages:
+            self.tag += 1
+            self.unconfirmed[self.tag] = (message, finished)
+        connection, now = self.channel.connection, int(time.time())
+        number, frame_max = self.channel.channel_number, connection.params.frame_max
+        frames = b"".join([published(message, number, frame_max, now) for message in messages])
+        connection._output_marshaled_frames([frames])  # noqa: SLF001 - basic_publish ends there too
 
     def fail_all(self, error: PublishFailed) -> None:
         waiting = list(self.unconfirmed.values())
@@ -69,16 +78,15 @@ class _Channel:
 
 
 class Publisher:
-    """Thread-safe: ``send`` from anywhere; callbacks run on the connection's thread.
+    """A thread-safe publisher. Callbacks run on the connection's thread.
 
-    ``session`` rises with every connection, and when RabbitMQ begins to block publishers. Who must not have messages
-    overtake each other sends them under the session in which the first of them was sent: once it is over, the rest of
-    them fails too.
+    ``session`` grows with every connection, and when RabbitMQ begins to block publishers. A sender keeps its messages
+    in order by sending them all under the session of the first: once that session is over, the rest fails too.
     """
 
     def __init__(self, url: str, *, name: str) -> None:
         self._parameters = connection_parameters(url, name=name)
-        self._parameters.blocked_connection_timeout = None  # being blocked is told at once, and ends by itself
+        self._parameters.blocked_connection_timeout = None  # a callback reports it at once, and it ends by itself
         self._name = name
         self._open: _Channel | None = None
         self._connection: Any = None
@@ -94,38 +102,40 @@ class Publisher:
         self._thread.start()
 
     def send(self, message: Outgoing) -> "Future[None]":
-        """Publish; the future resolves once RabbitMQ has confirmed the message."""
+        """Publish. The future resolves once RabbitMQ has confirmed the message, or fails with PublishFailed."""
         future: Future[None] = Future()
-        self.send_many([message], self.session, partial(_resolve, future))
+
+        def resolve(_message: Outgoing, error: PublishFailed | None) -> None:
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        self.send_many([message], self.session, resolve)
         return future
 
     def send_many(self, messages: Sequence[Outgoing], session: int, finished: Finished) -> None:
-        """Publish in this order, all in the session or not at all from the first failure on."""
+        """Publish in this order, within the session. After the first failure, all later messages fail too."""
         if not self.ready:
-            _fail(messages, finished, PublishFailed(self._why_not()))
+            why = "RabbitMQ blocks publishers" if self._blocked else "RabbitMQ is not connected"
+            _fail(messages, finished, PublishFailed(why))
             return
         with self._lock:
             first = not self._queued
             self._queued.append((messages, session, finished))
         if first:
-            self._wake()
+            try:
+                self._connection.ioloop.add_callback_threadsafe(self._publish_queued)
+            except (AttributeError, RuntimeError, OSError):
+                log.debug("publisher is between connections")  # the next one publishes or fails the queued messages
 
     @property
     def ready(self) -> bool:
-        """Whether RabbitMQ is connected and takes messages."""
+        """True while RabbitMQ is connected and takes messages."""
         return self.connected.is_set() and not self._blocked
 
-    def _why_not(self) -> str:
-        return "RabbitMQ blocks publishers" if self._blocked else "RabbitMQ is not connected"
-
-    def _wake(self) -> None:
-        connection = self._connection
-        try:
-            connection.ioloop.add_callback_threadsafe(self._publish_queued)
-        except (AttributeError, RuntimeError, OSError):
-            log.debug("publisher is between connections")  # what is queued fails or goes out on the next one
-
     def stop(self) -> None:
+        """Close the connection, and wait a moment for the thread to end."""
         self._stopping.set()
         connection = self._connection
         if connection is not None and self.connected.is_set():
@@ -136,52 +146,50 @@ class Publisher:
         while not self._stopping.is_set():
             self._connection = SelectConnection(
                 self._parameters,
-                on_open_callback=self._on_connection,
+                on_open_callback=lambda connection: connection.channel(on_open_callback=self._on_channel),
                 on_open_error_callback=self._on_closed,
                 on_close_callback=self._on_closed,
             )
             self._connection.add_on_connection_blocked_callback(self._on_blocked)
-            self._connection.add_on_connection_unblocked_callback(lambda *_: self._on_unblocked())
+            self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
             self._connection.ioloop.start()
             self._connection.ioloop.close()
             self._stopping.wait(self._pause)
 
-    def _on_connection(self, connection: Any) -> None:
-        connection.channel(on_open_callback=self._on_channel)
-
     def _on_channel(self, channel: Any) -> None:
+        def on_ready(_frame: Any) -> None:
+            if self._outage.passed():
+                RECONNECTS.labels(self._name, "RabbitMQ").inc()
+            self.connected.set()
+            self._publish_queued()
+
+        def on_closed(_channel: Any, reason: Exception) -> None:
+            log.debug("publisher channel closed", reason=str(reason))
+            if channel.connection.is_open:
+                channel.connection.close()
+
         self._open = _Channel(channel)
         self._blocked = False
         self.session += 1
         channel.add_on_return_callback(self._on_return)
-        channel.add_on_close_callback(self._on_channel_closed)
-        channel.confirm_delivery(self._on_confirm, callback=lambda _: self._ready())
-
-    def _ready(self) -> None:
-        if self._outage.passed():
-            RECONNECTS.labels(self._name, "RabbitMQ").inc()
-        self.connected.set()
-        self._publish_queued()
+        channel.add_on_close_callback(on_closed)
+        channel.confirm_delivery(self._on_confirm, callback=on_ready)
 
     def _on_blocked(self, _connection: Any, method: Any) -> None:
         """An alarm: RabbitMQ reads nothing from publishers until it has memory or disk again.
 
-        What is under way is given up at once, though it may lie in the socket and arrive after the alarm. Sent again on
-        this connection it comes after that; on another one, both come in order, whichever is read first.
+        Messages in flight fail at once, though they may lie in the socket and arrive after the alarm. If they are sent
+        again on this connection, they arrive after that. On another connection, both copies arrive in order, whichever
+        RabbitMQ reads first.
         """
         self._blocked = True
         self._outage.failed(f"it blocks publishers: {method.method.reason}")
         self.session += 1
         self._fail_all(PublishFailed(f"RabbitMQ blocks publishers: {method.method.reason}"))
 
-    def _on_unblocked(self) -> None:
+    def _on_unblocked(self, _connection: Any, _method: Any) -> None:
         self._blocked = False
         self._outage.passed()
-
-    def _on_channel_closed(self, channel: Any, reason: Exception) -> None:
-        if channel.connection.is_open:
-            channel.connection.close()
-        log.debug("publisher channel closed", reason=str(reason))
 
     def _on_closed(self, connection: Any, reason: Any) -> None:
         self._pause = 0.0 if self._stopping.is_set() else self._outage.failed(reason)
@@ -191,7 +199,7 @@ class Publisher:
         connection.ioloop.stop()
 
     def _fail_all(self, error: PublishFailed) -> None:
-        """What is unconfirmed, and what has not been written yet."""
+        """Fail the unconfirmed messages and those that have not been published yet."""
         if self._open is not None:
             self._open.fail_all(error)
         for messages, _, finished in self._take_queued():
@@ -208,21 +216,10 @@ class Publisher:
             if self._open is None or not self._open.channel.is_open or session != self.session:
                 _fail(messages, finished, PublishFailed("RabbitMQ is not connected"))
             else:
-                self._publish(self._open, messages, finished)
-
-    @staticmethod
-    def _publish(open_: _Channel, messages: Sequence[Outgoing], finished: Finished) -> None:
-        """All of them in one write."""
-        for message in messages:
-            open_.tag += 1
-            open_.unconfirmed[open_.tag] = (message, finished)
-        connection, now = open_.channel.connection, int(time.time())
-        number, frame_max = open_.channel.channel_number, connection.params.frame_max
-        frames = b"".join([published(message, number, frame_max, now) for message in messages])
-        connection._output_marshaled_frames([frames])  # noqa: SLF001 - where basic_publish ends, too
+                self._open.publish(messages, finished)
 
     def _on_return(self, _channel: Any, method: Any, properties: Any, _body: bytes) -> None:
-        """A message that no queue took comes back before its confirm, which then finds nothing to do."""
+        """An unroutable message comes back before its confirm, which then finds nothing to do."""
         if self._open is None:
             return
         for tag, (message, finished) in self._open.unconfirmed.items():
@@ -247,10 +244,3 @@ class Publisher:
 def _fail(messages: Sequence[Outgoing], finished: Finished, error: PublishFailed) -> None:
     for message in messages:
         finished(message, error)
-
-
-def _resolve(future: "Future[None]", _message: Outgoing, error: PublishFailed | None) -> None:
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)

@@ -1,9 +1,8 @@
-"""What an operator wants to know of each queue: how much waits, how fast it moves, how old the oldest is, who works.
+"""Statistics of the queues: depth, rates, consumers and the age of the oldest message.
 
-From RabbitMQ's management API for a deployment, from the broker itself for the embedded run.
+A deployment reads them from RabbitMQ's management API, the embedded run from its broker.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,11 +14,11 @@ _LAST_MINUTE = "msg_rates_age=60&msg_rates_incr=5"
 
 
 @dataclass(frozen=True)
-class QueueFigures:
-    """Of one queue. Rates are per second, averaged over the last minute at most.
+class QueueStats:
+    """Statistics of one queue. Rates are per second, averaged over the last minute at most.
 
-    ``oldest_age`` is that of the oldest message that waits, in seconds; None where nothing waits, or where RabbitMQ
-    does not tell (replicated queues).
+    ``oldest_age`` is the age of the oldest waiting message in seconds. It is None where no message waits, and for
+    replicated queues, for which RabbitMQ does not report it.
     """
 
     queue: str
@@ -31,32 +30,29 @@ class QueueFigures:
     oldest_age: float | None
 
 
-def queue_figures(management: Management, vhost: str, now: datetime) -> list[QueueFigures]:
-    """All queues of the virtual host under the names that the services use, sorted; as of a few seconds ago.
+def queue_stats(management: Management, vhost: str, now: datetime) -> list[QueueStats]:
+    """Statistics of all queues of the virtual host, by logical name and sorted, a few seconds old.
 
     Raises ManagementRefused or OSError where the management API does not answer.
     """
-    listed: Iterable[dict[str, Any]] = management.call("GET", f"queues/{quoted(vhost)}?{_LAST_MINUTE}")
-    return sorted((_figures(queue, now) for queue in listed), key=lambda figures: figures.queue)
+    stats = []
+    for queue in management.call("GET", f"queues/{quoted(vhost)}?{_LAST_MINUTE}"):
+        ready, rates = queue.get("messages_ready", 0), queue.get("message_stats", {})
+        head = queue.get("head_message_timestamp")  # seconds since 1970
+        waits = ready and isinstance(head, int)
+        stats.append(
+            QueueStats(
+                queue=logical_name(queue["name"]),
+                ready=ready,
+                unacknowledged=queue.get("messages_unacknowledged", 0),
+                consumers=queue.get("consumers", 0),
+                rate_in=_rate(rates, "publish"),
+                rate_out=_rate(rates, "ack"),
+                oldest_age=max(0.0, (now - datetime.fromtimestamp(head, UTC)).total_seconds()) if waits else None,
+            )
+        )
+    return sorted(stats, key=lambda each: each.queue)
 
 
-def _figures(queue: dict[str, Any], now: datetime) -> QueueFigures:
-    rates: dict[str, Any] = queue.get("message_stats", {})
-    head = queue.get("head_message_timestamp")
-    return QueueFigures(
-        queue=logical_name(queue["name"]),
-        ready=queue.get("messages_ready", 0),
-        unacknowledged=queue.get("messages_unacknowledged", 0),
-        consumers=queue.get("consumers", 0),
-        rate_in=_rate(rates, "publish"),
-        rate_out=_rate(rates, "ack"),
-        oldest_age=_age(head, now) if isinstance(head, int) and queue.get("messages_ready") else None,
-    )
-
-
-def _rate(stats: dict[str, Any], what: str) -> float:
-    return float(stats.get(f"{what}_details", {}).get("avg_rate", 0.0))
-
-
-def _age(timestamp: int, now: datetime) -> float:
-    return max(0.0, (now - datetime.fromtimestamp(timestamp, UTC)).total_seconds())
+def _rate(rates: dict[str, Any], event: str) -> float:
+    return float(rates.get(f"{event}_details", {}).get("avg_rate", 0.0))

@@ -1,20 +1,14 @@
-"""Makes what the services need in RabbitMQ: exchanges, queues, bindings, and a user for each with the fewest rights.
+"""Make the services' exchanges, queues, bindings and users in RabbitMQ, and retire the queues of earlier releases.
 
-    python -m shared.bus.amqp.setup
-
-Run it before the services start, and again after every upgrade: it changes nothing where all is as it should be. The
-queues of an earlier release are unbound, what waits in them is moved, and those that nobody uses any more are deleted.
+``python -m shared.broker_setup`` calls these functions.
 """
 
 import re
-import sys
 import time
 from typing import Any
 
 import pika
 import structlog
-from pydantic import Field, Json, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.bus.amqp.management import Management, ManagementRefused, quoted
 from shared.bus.amqp.topology import all_queues, definitions, internal_exchange, kind_of, logical_name, physical_name
@@ -29,59 +23,42 @@ from shared.contracts.routing import (
     sent_under,
     service_of,
 )
-from shared.observability.logs import configure_logs
-from shared.settings import InvalidSettings, ServiceSettings, load
+from shared.settings import InvalidSettings
 
 log = structlog.get_logger(__name__)
 
 WAIT_SECONDS = 60.0
 
 
-class SetupSettings(BaseSettings):
-    """``rabbitmq_url`` and ``rabbitmq_management_url`` with an administrator's name and password."""
-
-    model_config = SettingsConfigDict(env_prefix="PAPERPROFIT_", extra="ignore")
-
-    rabbitmq_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/%2F")
-    rabbitmq_management_url: SecretStr = SecretStr("http://guest:guest@127.0.0.1:15672")
-    rabbitmq_vhost: str = "/"
-    rabbitmq_passwords: Json[dict[str, SecretStr]] = Field(
-        default="{}", validate_default=True, description="of each service's user; without it none are made"
-    )
-
-
 def user_of(service: str) -> str:
     return f"paperprofit_{service}"
 
 
-def main() -> int:
-    configure_logs(ServiceSettings())
-    try:
-        settings = load(SetupSettings)
-        management = Management(settings.rabbitmq_management_url.get_secret_value())
-        _wait_for(management)
-        prepare(management, settings.rabbitmq_vhost)
-        for service, password in settings.rabbitmq_passwords.items():
-            make_user(management, settings.rabbitmq_vhost, service, password.get_secret_value())
-        retire(management, settings.rabbitmq_vhost, settings.rabbitmq_url.get_secret_value())
-    except (InvalidSettings, ManagementRefused, OSError, pika.exceptions.AMQPError) as error:
-        log.critical("RabbitMQ could not be set up", error=str(error) or type(error).__name__)
-        return 1
-    log.info("RabbitMQ is set up")
-    return 0
+def wait_until_reachable(management: Management) -> None:
+    """Wait until the management API answers. Raises OSError where it does not within WAIT_SECONDS."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            management.call("GET", "overview")
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return
 
 
 def prepare(management: Management, vhost: str, *, replicated: bool | None = None) -> None:
-    """Make exchanges, queues and bindings. Unless told otherwise, queues are replicated if there are several nodes.
+    """Make exchanges, queues and bindings. By default, queues are replicated if there are several nodes.
 
-    RabbitMQ passes over a queue that is there with other arguments; that is refused here, by name.
+    Raises ManagementRefused where a queue exists with other arguments: RabbitMQ would silently keep it as it is.
     """
     wanted = definitions(replicated=is_cluster(management) if replicated is None else replicated)
     management.call("POST", f"definitions/{quoted(vhost)}", wanted)
-    there = {queue["name"]: queue["arguments"] for queue in _queues(management, vhost)}
+    existing = {queue["name"]: queue["arguments"] for queue in _queues(management, vhost)}
     for queue in wanted["queues"]:
-        if there[queue["name"]] != queue["arguments"]:
-            raise ManagementRefused(f"{queue['name']} is there with other arguments: move its messages, and delete it")
+        if existing[queue["name"]] != queue["arguments"]:
+            raise ManagementRefused(f"{queue['name']} exists with other arguments: move its messages, then delete it")
 
 
 def _queues(management: Management, vhost: str) -> list[dict[str, Any]]:
@@ -94,11 +71,14 @@ def is_cluster(management: Management) -> bool:
 
 
 def make_user(management: Management, vhost: str, service: str, password: str) -> None:
-    """Make the service's user, or set its password and rights anew."""
+    """Make the service's user, or reset its password and rights. Raises InvalidSettings where no service has that name.
+
+    Only the gateway's user may read the management API, from which the gateway shows queue statistics.
+    """
     if service not in SERVICES:
         raise InvalidSettings(f"PAPERPROFIT_RABBITMQ_PASSWORDS: there is no service {service}")
     user = user_of(service)
-    tags = "" if service in WORKERS else "management"  # the gateway shows the queues' figures
+    tags = "" if service in WORKERS else "management"
     management.call("PUT", f"users/{user}", {"password": password, "tags": tags})
     management.call("PUT", f"permissions/{quoted(vhost)}/{user}", permissions(service))
     for exchange in (EVENTS, COMMANDS):
@@ -107,12 +87,12 @@ def make_user(management: Management, vhost: str, service: str, password: str) -
 
 
 def permissions(service: str) -> dict[str, str]:
-    """What a service may touch: its own queues and exchange, and the two exchanges that all publish to."""
+    """Patterns of the names that a service may use: its own queues and exchange, and the two shared exchanges."""
     own = rf"{service}\..*"
     if service in WORKERS:
         write = _any(EVENTS, COMMANDS, internal_exchange(service))
         return {"configure": "^$", "write": f"^({write})$", "read": f"^{own}$"}
-    # the gateway makes queues of its own that die with it, and binds them to the events
+    # the gateway declares queues that are deleted with its connection, and binds them to the events
     return {
         "configure": f"^{own}$",
         "write": f"^({own}|{_any(EVENTS, COMMANDS)})$",
@@ -121,15 +101,15 @@ def permissions(service: str) -> dict[str, str]:
 
 
 def topic_permissions(service: str, exchange: str) -> dict[str, str]:
-    """The routing keys that the service may publish, and those that it may bind a queue to."""
+    """Patterns of the routing keys that the service may publish under, and of those that it may bind a queue to."""
     published = [
         key
         for message, services in PUBLISHERS.items()
         if service in services and exchange_of(message) == exchange
         for key in sent_under(message, service)
     ]
-    heard = [] if service in WORKERS else [key for message in LIVE for key in sent_under(message, service)]
-    return {"write": f"^({_any(*published)})$", "read": f"^({_any(*heard)})$"}
+    bound = [] if service in WORKERS else [key for message in LIVE for key in sent_under(message, service)]
+    return {"write": f"^({_any(*published)})$", "read": f"^({_any(*bound)})$"}
 
 
 def _any(*names: str) -> str:
@@ -137,11 +117,14 @@ def _any(*names: str) -> str:
 
 
 def retire(management: Management, vhost: str, amqp_url: str) -> None:
-    """Unbind the queues of earlier releases, move what waits in them, and delete those that nobody consumes."""
+    """Unbind the queues of earlier releases, move their messages, and delete those without a consumer.
+
+    Raises pika's AMQPError where RabbitMQ closes the connection.
+    """
     replicated = is_cluster(management)
     wanted = {queue: physical_name(queue, kind_of(queue, replicated=replicated)) for queue in all_queues()}
-    there = {queue["name"] for queue in _queues(management, vhost)}
-    old = {name: logical_name(name) for name in there - set(wanted.values()) if logical_name(name) in wanted}
+    existing = {queue["name"] for queue in _queues(management, vhost)}
+    old = {name: logical_name(name) for name in existing - set(wanted.values()) if logical_name(name) in wanted}
     for name in old:
         for binding in management.call("GET", f"queues/{quoted(vhost)}/{quoted(name)}/bindings"):
             if binding["source"]:
@@ -150,11 +133,14 @@ def retire(management: Management, vhost: str, amqp_url: str) -> None:
     if old:
         with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
             for name, queue in old.items():
-                _empty(connection, name, queue)
+                _move_messages_and_delete(connection, name, queue)
 
 
-def _empty(connection: pika.BlockingConnection, old: str, queue: str) -> None:
-    """Each message is confirmed in its new queue before it is gone from the old; the inbox knows what comes twice."""
+def _move_messages_and_delete(connection: pika.BlockingConnection, old: str, queue: str) -> None:
+    """Each message is confirmed in the new queue before it is acknowledged in the old one.
+
+    A crash in between duplicates the message, and the consumer's inbox recognises the duplicate.
+    """
     channel = connection.channel()
     channel.confirm_delivery()
     moved = 0
@@ -168,24 +154,7 @@ def _empty(connection: pika.BlockingConnection, old: str, queue: str) -> None:
     try:
         channel.queue_delete(old, if_unused=True, if_empty=True)
     except pika.exceptions.ChannelClosedByBroker:
-        log.warning("replicas of an earlier release still use a queue; run this again when they have ended", queue=old)
+        log.warning("a replica of an earlier release still consumes a queue: run this again once it ended", queue=old)
     else:
         channel.close()
         log.info("queue of an earlier release deleted", queue=old, moved=moved, to=queue)
-
-
-def _wait_for(management: Management) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while True:
-        try:
-            management.call("GET", "overview")
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-        else:
-            return
-
-
-if __name__ == "__main__":
-    sys.exit(main())

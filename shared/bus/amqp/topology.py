@@ -1,15 +1,15 @@
-"""What exists in RabbitMQ, derived from ``shared.contracts.routing``. ``shared.bus.amqp.setup`` makes it.
+"""The exchanges and queues in RabbitMQ, derived from ``shared.contracts.routing``. ``shared.broker_setup`` makes them.
 
-paperprofit.events           topic   what happened
-paperprofit.commands         topic   what one service is asked to do
-<service>.internal           topic   the service's own retries, delays and dead letters
-<service>.<what>.v<N>        queue
-<service>.<what>.later.v<N>  queue   messages of it that wait for their retry
-<service>.dead.v<N>          queue   what RabbitMQ itself gave up, until it is a row of ``dead_letters``
+paperprofit.events            topic   events
+paperprofit.commands          topic   commands to one service
+<service>.internal            topic   the service's own retries, delays and dead letters
+<service>.<topic>.v<N>        queue
+<service>.<topic>.later.v<N>  queue   its messages that wait for their retry
+<service>.dead.v<N>           queue   messages that RabbitMQ dead-lettered, until they are rows of ``dead_letters``
 
-A queue's arguments never change under its name: RabbitMQ would refuse it (406). New arguments are a new VERSION,
-and a queue that is replicated over a cluster ends in ``.quorum``. Inside ``<service>.internal`` the routing key is the
-name without both, so whoever sends a message there need not know which of them exist.
+A queue's arguments never change under its name, because RabbitMQ would refuse them (406). New arguments need a new
+VERSION, and the name of a queue that is replicated over a cluster ends in ``.quorum``. In ``<service>.internal`` the
+routing key is the name without both, so a sender need not know which queues exist.
 """
 
 import re
@@ -20,16 +20,16 @@ from shared.contracts.priority import Priority
 from shared.contracts.routing import COMMANDS, EVENTS, QUEUES, WORKERS, bindings_of, dead_queue, service_of
 
 VERSION = 2
-#: So often may a worker die over a message, or hand it back, before RabbitMQ gives it up.
+#: After this many deliveries without an acknowledgement, RabbitMQ dead-letters a message.
 DELIVERY_LIMIT = 200
-#: In effect none: what was given up is not given up again. (-1 means none only to RabbitMQ 4.)
+#: In effect no limit, for the queue of dead messages. (-1 means no limit only in RabbitMQ 4.)
 NO_DELIVERY_LIMIT = 1_000_000_000
 
 
 class Kind(StrEnum):
-    """How a queue is kept."""
+    """RabbitMQ's type of a queue."""
 
-    QUORUM = "quorum"  # a copy on each node of a cluster
+    QUORUM = "quorum"  # replicated over the nodes of a cluster
     CLASSIC = "classic"  # on one node
 
 
@@ -44,7 +44,7 @@ def physical_name(queue: str, kind: Kind) -> str:
 
 
 def logical_name(physical: str) -> str:
-    """The other way round, for every release so far; the first had ``.XQ`` for what was dead."""
+    """The name in dramatiq of a queue of any release. The first release named its queues of dead messages ``.XQ``."""
     name = re.sub(r"\.v\d+(\.quorum)?$", "", physical)
     if name.endswith(".XQ"):
         return dead_queue(service_of(name))
@@ -52,13 +52,13 @@ def logical_name(physical: str) -> str:
 
 
 def all_queues() -> tuple[str, ...]:
-    """Every queue as dramatiq calls it, those for retries too."""
+    """Every queue by the name that dramatiq uses, with those for retries."""
     queues = (*QUEUES, *map(dead_queue, WORKERS))
     return tuple(name for queue in queues for name in (queue, f"{queue}.DQ"))
 
 
 def kind_of(queue: str, *, replicated: bool) -> Kind:
-    """Quorum queues know no priorities among their messages (two since RabbitMQ 4), so ``.jobs`` stays classic."""
+    """The type of a queue. ``.jobs`` needs priorities and stays classic: quorum queues have at most two of them."""
     return Kind.QUORUM if replicated and not queue.removesuffix(".DQ").endswith(".jobs") else Kind.CLASSIC
 
 
@@ -71,7 +71,7 @@ def queue_arguments(queue: str, kind: Kind) -> dict[str, Any]:
         arguments["x-dead-letter-routing-key"] = dead_queue(service)
     if kind is Kind.QUORUM:
         arguments["x-delivery-limit"] = NO_DELIVERY_LIMIT if last else DELIVERY_LIMIT
-        arguments["x-overflow"] = "reject-publish"  # and so nothing is lost on the way to the dead letters
+        arguments["x-overflow"] = "reject-publish"  # required by at-least-once dead-lettering
         if not last:
             arguments["x-dead-letter-strategy"] = "at-least-once"
     elif queue.endswith(".jobs"):
@@ -105,11 +105,9 @@ def definitions(*, replicated: bool) -> dict[str, Any]:
                 "arguments": {},
             }
             for queue in all_queues()
-            for exchange, routing_key in _bindings(queue)
+            for exchange, routing_key in (
+                (internal_exchange(service_of(queue)), queue),
+                *((bound.exchange, bound.routing_key) for bound in (bindings_of(queue) if queue in QUEUES else ())),
+            )
         ],
     }
-
-
-def _bindings(queue: str) -> list[tuple[str, str]]:
-    outside = [(b.exchange, b.routing_key) for b in bindings_of(queue)] if queue in QUEUES else []
-    return [(internal_exchange(service_of(queue)), queue), *outside]

@@ -1,7 +1,7 @@
-"""Two lanes in one worker process: what is urgent has threads of its own, so that no backlog of the rest is before it.
+"""Two worker pools in one process: urgent queues have threads of their own, which no backlog of other queues can fill.
 
-dramatiq's priorities order what a process has fetched; with one set of threads an urgent message still waits for a
-thread that is in the middle of something else.
+dramatiq's priorities order only the messages that a process has fetched. With one pool, an urgent message still waits
+for a thread to finish other work.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from dramatiq import Worker
 
 
 class BackgroundPool(dramatiq.Middleware):
-    """Runs a second worker, for the queues that are not urgent, beside the one that is started and stopped."""
+    """Runs a second worker for the queues that are not urgent. It starts and stops with the process's main worker."""
 
     def __init__(self, queues: Iterable[str], *, threads: int, timeout_ms: int, shutdown_ms: int) -> None:
         self._queues = set(queues)
@@ -27,7 +27,7 @@ class BackgroundPool(dramatiq.Middleware):
         return self._worker.workers if self._worker is not None else ()
 
     def runs(self, worker: Worker) -> bool:
-        """Whether this is the lane's own worker."""
+        """True for the worker of this pool, False for the main one."""
         return worker is self._worker
 
     def after_worker_boot(self, broker: dramatiq.Broker, worker: Worker) -> None:
@@ -39,10 +39,10 @@ class BackgroundPool(dramatiq.Middleware):
         self._worker.start()
 
     def before_worker_shutdown(self, _broker: dramatiq.Broker, worker: Worker) -> None:
-        """Both drain at the same time: they have the same deadline."""
+        """Stop the pool while the main worker stops, since both have the same deadline."""
         if self._worker is None or self.runs(worker):
             return
-        self._stopping = Thread(target=self._worker.stop, args=(self._shutdown_ms,), name="background-lane-stop")
+        self._stopping = Thread(target=self._worker.stop, args=(self._shutdown_ms,), name="background-pool-stop")
         self._stopping.start()
 
     def after_worker_shutdown(self, _broker: dramatiq.Broker, worker: Worker) -> None:

@@ -1,36 +1,31 @@
-"""An open order is replaced: another goes on with what was left of it, under its changed terms."""
+"""Replacing an open order: a new order continues with the rest of the old one under changed terms."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
+from typing import Any
 
-from shared.contracts.orders import (
-    AT_ONCE,
-    PRICES,
-    NewOrder,
-    OrderClass,
-    OrderStatus,
-    OrderType,
-    ReplaceOrder,
-)
-from shared.exchange.acceptance.entry import Admitted, active_from, admit, expiry
-from shared.exchange.acceptance.risk_checks import Exposure, Instrument, Refusal, refuse_change, refuse_halted
-from shared.exchange.matching.contingent_orders import released
-from shared.exchange.order import Account, Order
+from shared.contracts.base import first_error
+from shared.contracts.orders import AT_ONCE, NewOrder, OrderClass, OrderStatus, OrderType, ReplaceOrder
+from shared.contracts.reasons import RejectReason
+from shared.exchange.acceptance.entry import active_from, admit, expiry
+from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.acceptance.risk_checks import refuse_change, refuse_halted
+from shared.exchange.order import TERMS, Account, Order, released
+from shared.exchange.refusal import Refusal
 from shared.money import ZERO, plain
 
 
 @dataclass(frozen=True)
 class Replaced:
-    """``ended`` is the old order, ``order`` the one that goes on; the account is as with both."""
+    """``ended`` is the old order, ``order`` the new one. The account includes the effect of both."""
 
     ended: Order
     order: Order
     account: Account
 
 
-def amend(
+def admit_replacement(
     order_group: Sequence[Order],
     command: ReplaceOrder,
     instrument: Instrument,
@@ -38,132 +33,86 @@ def amend(
     exposure: Exposure,
     now: datetime,
 ) -> Replaced | Refusal:
-    """Replace the order, or say why not; then it stays as it is. ``order_group`` are all open orders that end with it.
+    """Replace the order, or refuse and leave it as it is. ``order_group`` are all open orders of its group.
 
-    The new order is admitted as any other is, beside the account without the old one.
+    The new order is checked as any other, against the account and exposure without the old one.
     """
     old = next(order for order in order_group if order.id == command.order_id)
-    refusal = refuse_change(old, now) or refuse_halted(old.symbol, instrument) or _refuse(old, command)
+    refusal = (
+        refuse_change(old, now) or refuse_halted(old.symbol, instrument) or next(_broken_rules(old, command), None)
+    )
     if refusal is not None:
         return refusal
-    terms = _terms(old, command)
+    terms = _new_terms(old, command)
     if isinstance(terms, Refusal):
         return terms
+    ended = released(old, OrderStatus.REPLACED)
+    if old.status is OrderStatus.HELD:  # its entry has not filled, so there is nothing that it could close yet
+        changes: dict[str, Any] = {name: getattr(terms, name) for name in TERMS if name != "order_class"}
+        changes |= {"accepted_at": now, "active_at": active_from(account, now)}
+        ends = expiry(terms.time_in_force, instrument)
+        return Replaced(ended, replace(old, id=terms.order_id, expires_at=ends, **changes), account)
     without = replace(account, reserved=account.reserved - old.reserved)
-    held_for_orders = sum((each.held_for_orders for each in order_group if each.side is old.side), ZERO)
-    free = replace(_less(exposure, old), held_for_orders=exposure.held_for_orders - held_for_orders)
-    if old.status is OrderStatus.HELD:  # its entry has not filled: there is nothing yet that it could close
-        held = replace(_held(old, terms, instrument), accepted_at=now, active_at=active_from(account, now))
-        return Replaced(released(old, OrderStatus.REPLACED), held, account)
-    admitted = admit(terms, instrument, without, free, now, old.trace)
+    exits = sum((each.held_for_orders for each in order_group if each.side is old.side), ZERO)
+    opening = ZERO if old.leg is not None else (old.qty or ZERO) - old.filled_qty - old.closing
+    exposure = exposure.with_order(buys=old.buys, opening=-opening, held_for_orders=-exits)
+    admitted = admit(terms, instrument, without, exposure, now, old.trace)
     if isinstance(admitted, Refusal):
         return admitted
-    order = _going_on(old, admitted, command)
-    return Replaced(released(old, OrderStatus.REPLACED), order, admitted.account)
-
-
-def _less(exposure: Exposure, old: Order) -> Exposure:
-    """The standing without what the old order would open."""
-    opening = (
-        ZERO
-        if old.leg is not None
-        else (old.qty or ZERO) - old.filled_qty - (ZERO if old.is_entry else old.held_for_orders)
+    (order,) = admitted.orders
+    held_for_orders = order.held_for_orders
+    if old.is_entry:  # the shares that it has bought stay held for its exits
+        held_for_orders = old.held_for_orders
+    elif old.leg is not None and not old.held_for_orders:  # the other exit holds the shares of both
+        held_for_orders = ZERO
+    order = replace(
+        order,
+        order_class=old.order_class,
+        order_group=old.order_group,
+        leg=old.leg,
+        held_for_orders=held_for_orders,
+        hwm=old.hwm or order.hwm,
+        triggered=old.triggered and command.stop_price is None and command.trail is None,  # a new stop was not reached
+        carried=old.carried + old.filled_qty,
     )
-    if old.buys:
-        return replace(exposure, buying=exposure.buying - opening)
-    return replace(exposure, selling=exposure.selling - opening)
+    return Replaced(ended, order, admitted.account)
 
 
-def _refuse(old: Order, command: ReplaceOrder) -> Refusal | None:
+def _broken_rules(old: Order, command: ReplaceOrder) -> Iterator[Refusal]:
+    """The reasons why the order cannot be changed in this way (Alpaca: orders-at-alpaca)."""
+    simple = old.order_class is OrderClass.SIMPLE
     if not old.is_open:
-        return Refusal("not_replaceable", f"the order is {old.status}")
+        yield Refusal(RejectReason.NOT_REPLACEABLE, f"the order is {old.status}")
     if old.qty is None:
-        return Refusal("notional", "a notional order cannot be replaced")
+        yield Refusal(
+            RejectReason.NOTIONAL, "notional orders cannot be replaced: cancel the order and submit a new one"
+        )
     if command.qty is not None and command.qty <= old.filled_qty:
-        return Refusal("qty", f"qty must be more than the {plain(old.filled_qty)} that have filled")
+        yield Refusal(RejectReason.QTY, f"qty must be more than the filled quantity of {plain(old.filled_qty)}")
     if command.qty is not None and old.leg is not None:
-        return Refusal("qty", "the quantity of an exit is that of its entry")
+        yield Refusal(RejectReason.QTY, "qty of an exit cannot be changed: it is that of its entry")
+    if command.qty is not None and command.qty % 1 and not simple:
+        yield Refusal(RejectReason.QTY, f"qty: {old.order_class} orders must be of whole shares")
     if command.trail is not None and old.type is not OrderType.TRAILING_STOP:
-        return Refusal("trail", f"trail does not go with a {old.type} order")
-    return _refuse_in_group(old, command) if old.order_class is not OrderClass.SIMPLE else None
+        yield Refusal(RejectReason.TRAIL, f"trail cannot be set on a {old.type} order")
+    if command.time_in_force in AT_ONCE and not simple:
+        yield Refusal(RejectReason.TIME_IN_FORCE, f"time_in_force: {old.order_class} orders must be day or gtc")
 
 
-def _refuse_in_group(old: Order, command: ReplaceOrder) -> Refusal | None:
-    """What the terms of a simple order may be, but not those of one that belongs to others."""
-    if command.time_in_force in AT_ONCE:
-        return Refusal("time_in_force", f"time_in_force: an order of class {old.order_class} is day or gtc")
-    if command.qty is not None and command.qty % 1:
-        return Refusal("qty", f"qty: an order of class {old.order_class} is of whole shares")
-    return None
-
-
-def _terms(old: Order, command: ReplaceOrder) -> NewOrder | Refusal:
-    """The new order's terms: what was left of the old one, with what changes."""
-    fields = {name: getattr(old, name) for name in sorted(PRICES[old.type])}
-    if command.limit_price is not None:
-        fields["limit_price"] = command.limit_price
-    if command.stop_price is not None:
-        fields["stop_price"] = command.stop_price
+def _new_terms(old: Order, command: ReplaceOrder) -> NewOrder | Refusal:
+    """The terms of the old order's rest, with the changes; a refusal where they do not fit together."""
+    changes = command.model_dump(include={"time_in_force", "limit_price", "stop_price"}, exclude_none=True)
     if command.trail is not None:
-        fields["trail_price" if old.trail_price is not None else "trail_percent"] = command.trail
+        changes["trail_price" if old.trail_price is not None else "trail_percent"] = command.trail
+    changes["order_class"] = OrderClass.SIMPLE  # its group exists already
+    changes["qty"] = (command.qty or old.qty or ZERO) - old.filled_qty
+    changes["extended_hours"] = old.extended_hours and command.time_in_force in {None, old.time_in_force}
     try:
         return NewOrder(
-            symbol=old.symbol,
-            side=old.side,
-            type=old.type,
-            time_in_force=command.time_in_force or old.time_in_force,
-            qty=(command.qty or old.qty or ZERO) - old.filled_qty,
-            **fields,
+            **{name: getattr(old, name) for name in TERMS} | changes,
             order_id=command.new_order_id,
             client_order_id=command.client_order_id or str(command.new_order_id),
             submitted_at=command.requested_at,
-            strategy_id=old.strategy_id,
-            extended_hours=old.extended_hours and command.time_in_force in {None, old.time_in_force},
         )
     except ValueError as error:
-        return Refusal("invalid", _sentence(error))
-
-
-def _sentence(error: ValueError) -> str:
-    """What pydantic found, as one sentence."""
-    errors = getattr(error, "errors", None)
-    if errors is None:
-        return str(error)
-    first = errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
-
-
-def _held(old: Order, terms: NewOrder, instrument: Instrument) -> Order:
-    return replace(
-        old,
-        id=terms.order_id,
-        qty=terms.qty,
-        time_in_force=terms.time_in_force,
-        limit_price=terms.limit_price,
-        stop_price=terms.stop_price,
-        expires_at=expiry(terms.time_in_force, instrument),
-    )
-
-
-def _going_on(old: Order, admitted: Admitted, command: ReplaceOrder) -> Order:
-    """The new order in the old one's place in its order_group; a new stop is one that was not reached yet."""
-    (order,) = admitted.orders
-    return replace(
-        order,
-        order_class=old.order_class,
-        order_group=old.order_group if old.order_class is not OrderClass.SIMPLE else None,
-        leg=old.leg,
-        held_for_orders=_promised(old, order),
-        hwm=old.hwm or order.hwm,
-        triggered=old.triggered and command.stop_price is None and command.trail is None,
-        carried=old.carried + old.filled_qty,
-    )
-
-
-def _promised(old: Order, order: Order) -> Decimal:
-    if old.is_entry:  # what it has bought stays held_for_orders to its exits
-        return old.held_for_orders
-    shared = old.leg is not None and old.held_for_orders == ZERO  # the other exit promises the shares of both
-    return ZERO if shared else order.held_for_orders
+        return Refusal(RejectReason.INVALID, first_error(error))

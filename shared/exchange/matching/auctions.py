@@ -1,7 +1,7 @@
-"""What the orders of an opening or closing auction get in it.
+"""The opening and closing auctions (NYSE opening and closing auction, Nasdaq cross).
 
-All trade at one price, the session's official open or close: those at the market, and those whose limit it lies within.
-What is left of them then is canceled. No other price fills them, and no other order fills there.
+All orders trade at one price, the session's official open or close: market orders, and limit orders whose limit allows
+that price. The rest of them is canceled. No other price fills these orders, and no other orders fill in an auction.
 """
 
 from collections.abc import Sequence
@@ -19,30 +19,27 @@ from shared.money import ZERO
 TIMES_IN_FORCE = {AuctionKind.OPEN: TimeInForce.OPG, AuctionKind.CLOSE: TimeInForce.CLS}
 
 
-def settle_auction(orders: Sequence[Order], held: OfficialPricePublished, book: Book, now: datetime) -> Execution:
-    """Fill and end these orders, which all are for this auction."""
-    matches = [_match(order, held) for order in orders]
-    return execute_matches(orders, matches, {held.symbol: _price(held)}, book, now)
+def execute_auction(orders: Sequence[Order], auction: OfficialPricePublished, book: Book, now: datetime) -> Execution:
+    """Fill and end these orders, which are all for this auction.
 
-
-def _match(order: Order, held: OfficialPricePublished) -> Match:
-    """One that reached the market too late gets nothing; without a volume nobody knows what a share of it is."""
-    takes_part = order.active_at < held.held_at and within(order, held.price)
-    return Match(order, held.price if takes_part else None, Stage.AUCTION, unlimited=held.volume is None)
-
-
-def _price(held: OfficialPricePublished) -> Price:
-    """A bar of the one price, which fills name as that on which they happened."""
-    return Price(
-        symbol=held.symbol,
-        last=held.price,
-        open=held.price,
-        high=held.price,
-        low=held.price,
-        close=held.price,
-        volume=ZERO if held.volume is None else held.volume,
-        quoted_at=held.held_at,
-        sequence=held.sequence,
-        split_count=held.split_count,
-        provider=held.provider,
+    An order that reached the market too late gets nothing. Without a volume the available liquidity is not known.
+    """
+    price = Price(
+        symbol=auction.symbol,
+        last=auction.price,
+        open=auction.price,
+        high=auction.price,
+        low=auction.price,
+        close=auction.price,
+        volume=ZERO if auction.volume is None else auction.volume,
+        quoted_at=auction.held_at,
+        sequence=auction.sequence,
+        split_count=auction.split_count,
+        provider=auction.provider,
     )
+    matches = []
+    for order in orders:
+        takes_part = order.active_at < auction.held_at and within(order, auction.price)
+        at = auction.price if takes_part else None
+        matches.append(Match(order, at, Stage.AUCTION, unlimited=auction.volume is None))
+    return execute_matches(orders, matches, {auction.symbol: price}, book, now)

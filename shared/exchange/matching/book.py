@@ -1,75 +1,46 @@
-"""The books that a settlement works on, and what it leaves behind: fills, round trips, entries and changed orders."""
+"""The books that an execution works on, and its result: fills, round trips, ledger entries and changed orders."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
-from shared.contracts.prices import Price
-from shared.exchange.acceptance.risk_checks import Refusal
+from shared.contracts.reasons import CancelReason, RejectReason
 from shared.exchange.fx import SAME, Pair, Rate
 from shared.exchange.ledger import Entry
-from shared.exchange.lots import Closed, Lot, cost_of, held
+from shared.exchange.lots import Closed, Lot, cost_of, held, trade
+from shared.exchange.matching.fills import Fill
 from shared.exchange.matching.liquidity import Liquidity
-from shared.exchange.matching.matching import Stage
 from shared.exchange.order import Account, Key, Order
+from shared.exchange.refusal import Refusal
+from shared.exchange.values import changed
+from shared.money import ZERO, cents
 
 Holding = tuple[UUID, str]
 
 
-class Fill(NamedTuple):
-    """One execution. ``amount`` is its price x quantity x rate, to the cent, ``cash`` what it did to the account's.
-
-    Price and slippage are in the order's currency, all else in the account's. ``slippage`` is how much worse than the
-    market the price is; ``account_cash`` and ``position_qty`` are as after it.
-    """
-
-    id: UUID
-    order: Order
-    number: int
-    qty: Decimal
-    price: Decimal
-    amount: Decimal
-    fee: Decimal
-    slippage: Decimal
-    stage: Stage
-    quote: Price
-    at: datetime
-    account_cash: Decimal
-    position_qty: Decimal
-    conversion: Rate = SAME
-
-    @property
-    def rate(self) -> Decimal:
-        """What a unit of the order's currency cost or brought."""
-        return self.conversion.of(buys=self.order.buys)
-
-    @property
-    def cash(self) -> Decimal:
-        return (-self.amount if self.order.buys else self.amount) - self.fee
-
-
 @dataclass(frozen=True)
 class Canceled:
-    """The order ended without filling, or before it had filled whole, and why."""
+    """The order ended before it was filled completely. A partly filled order may end by a ``RejectReason``."""
 
-    reason: str
+    reason: CancelReason | RejectReason
 
 
-#: What became of an order on a price.
+#: The effect of a price on an order.
 Outcome = Fill | Refusal | Canceled
 
 
 class RoundTrip(NamedTuple):
+    """A part of a position that was opened and closed. ``exit`` is the fill that closed it."""
+
     exit: Fill
     closed: Closed
 
 
 @dataclass
 class Book:
-    """The accounts, lots and order_groups of orders that the orders at hand may touch; changed as orders settle.
+    """The accounts, lots and order groups that the orders at hand may change. They change with each fill.
 
     ``rates`` are those at which orders in other currencies may fill now.
     """
@@ -82,23 +53,49 @@ class Book:
     rates: Mapping[Pair, Rate] = field(default_factory=dict)
 
     def order_group(self, order: Order) -> list[Order]:
-        """All orders that end together with this one, it included."""
+        """All orders that end together with this one, which is among them."""
         if order.order_group is None:
             return [order]
         return [self.orders[key] for key in self.order_groups[order.account_id, order.order_group]]
 
     def held(self, order: Order) -> Decimal:
+        """The account's shares of the order's symbol, negative where they are short."""
         return held(self.lots.get((order.account_id, order.symbol), ()))
 
     def rate(self, order: Order) -> Rate | None:
-        """What the order's currency is worth in its account's; None where nobody knows, so that it has to wait."""
+        """The rate of the order's currency in its account's. Without one the order waits."""
         own = self.accounts[order.account_id].currency
         return SAME if order.currency == own else self.rates.get((order.currency, own))
+
+    def trade(self, fill: Fill) -> tuple[tuple[Closed, ...], Decimal]:
+        """Trade the fill's shares in the lots. Return the closed parts and the change of the position's cost."""
+        order = fill.order
+        holding = (order.account_id, order.symbol)
+        before = self.lots.get(holding, ())
+        after, closed = trade(
+            before,
+            order.side,
+            fill.qty,
+            fill.amount,
+            fill_id=fill.id,
+            at=fill.quote.quoted_at,  # the market's time, by which splits and dividends find the lots
+            strategy_id=order.strategy_id,
+        )
+        self.lots[holding] = after
+        account = self.accounts[order.account_id]
+        if account.is_marked:
+            was, is_, mark = held(before), held(after), fill.quote.last * fill.fx_rate.last
+            self.accounts[account.id] = changed(
+                account,
+                long_value=account.long_value + cents((max(is_, ZERO) - max(was, ZERO)) * mark),
+                short_value=account.short_value + cents((min(is_, ZERO) - min(was, ZERO)) * mark),
+            )
+        return closed, cost_of(after) - cost_of(before)
 
 
 @dataclass
 class Execution:
-    """What happened, in the order in which it did; ``orders`` are the latest of all that changed."""
+    """The events in the sequence in which they happened. ``changed`` has the newest state of each changed order."""
 
     outcomes: list[tuple[Order, Outcome]] = field(default_factory=list)
     round_trips: list[RoundTrip] = field(default_factory=list)
@@ -115,5 +112,5 @@ class Execution:
 
 
 def position_of(lots: tuple[Lot, ...]) -> tuple[Decimal, Decimal]:
-    """Quantity and cost of what is held."""
+    """Quantity and cost of the position."""
     return held(lots), cost_of(lots)

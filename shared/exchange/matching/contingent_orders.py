@@ -1,8 +1,8 @@
-"""Brackets and their kin: what the fill or the end of one order does to the others of its order_group.
+"""Contingent orders (bracket, oto, oco): the effect of one order's fill or end on the others of its group.
 
-The exits of an entry are held until it has filled; then the two, and those of an oco order, share one quantity: what
-one fills, the other no longer can. What an entry has bought so far, it promises to its exits: nobody else may sell it,
-and when the entry ends with that part they are left for it.
+The exits of an entry are held until it has filled. From then on the two exits, like those of an oco order, share one
+quantity: a fill of one reduces the other. The shares that an entry has bought so far are held for its exits, and no
+other order may sell them. If the entry ends partly filled, the exits get those shares (Alpaca: orders-at-alpaca).
 """
 
 from collections.abc import Iterable
@@ -10,18 +10,13 @@ from datetime import datetime
 from decimal import Decimal
 
 from shared.contracts.orders import OrderStatus
-from shared.exchange.order import Key, Leg, Order
+from shared.exchange.order import Key, Leg, Order, released
 from shared.exchange.values import changed
 from shared.money import ZERO
 
 
-def released(order: Order, status: OrderStatus) -> Order:
-    """The order ended: nothing is reserved or held_for_orders for it any more."""
-    return changed(order, status=status, reserved=ZERO, held_for_orders=ZERO)
-
-
 def by_order_group(orders: Iterable[Order]) -> dict[Key, list[Key]]:
-    """The orders of each (account, order_group), by their keys; simple orders are in none."""
+    """The keys of the orders of each (account, order group). Simple orders are in no group."""
     found: dict[Key, list[Key]] = {}
     for order in orders:
         if order.order_group is not None:
@@ -30,17 +25,23 @@ def by_order_group(orders: Iterable[Order]) -> dict[Key, list[Key]]:
 
 
 def after_fill(before: Order, after: Order, order_group: Iterable[Order], at: datetime) -> list[Order]:
-    """What becomes of the others when an order has filled some more; only those that change."""
+    """The other orders of the group that change when an order fills (further)."""
     if before.order_group is None:
         return []
     others, qty = _others(before, order_group), after.filled_qty - before.filled_qty
     if before.leg is None:
         return _activated(others, before.held_for_orders + qty, at) if after.status is OrderStatus.FILLED else []
-    return [_smaller(other, qty) for other in others if other.leg is not None]
+    return [
+        released(exit_, OrderStatus.CANCELED)
+        if exit_.qty is None or exit_.qty - qty <= exit_.filled_qty
+        else changed(exit_, qty=exit_.qty - qty, held_for_orders=max(exit_.held_for_orders - qty, ZERO))
+        for exit_ in others
+        if exit_.leg is not None
+    ]
 
 
 def after_end(before: Order, order_group: Iterable[Order], at: datetime) -> list[Order]:
-    """What becomes of the others when an order ends that was so far; only those that change."""
+    """The other orders of the group that change when an order ends that was ``before`` until then."""
     if before.order_group is None:
         return []
     others = _others(before, order_group)
@@ -54,7 +55,7 @@ def _others(order: Order, order_group: Iterable[Order]) -> list[Order]:
 
 
 def _activated(exits: list[Order], qty: Decimal, at: datetime) -> list[Order]:
-    """The exits work from now on; only later quotes fill them. Two of them promise the same shares, once."""
+    """The exits, working from now on. Only later quotes fill them. Two exits hold the same shares, once."""
     both = len(exits) > 1
     return [
         changed(
@@ -67,10 +68,3 @@ def _activated(exits: list[Order], qty: Decimal, at: datetime) -> list[Order]:
         for leg in exits
         if leg.status is OrderStatus.HELD
     ]
-
-
-def _smaller(leg: Order, by: Decimal) -> Order:
-    qty = (leg.qty or ZERO) - by
-    if qty <= leg.filled_qty:
-        return released(leg, OrderStatus.CANCELED)
-    return changed(leg, qty=qty, held_for_orders=max(leg.held_for_orders - by, ZERO))

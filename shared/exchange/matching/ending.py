@@ -1,4 +1,4 @@
-"""Orders end without a price: canceled, or over with their session, and with them what hangs on them."""
+"""Ending orders without a price: a cancel, an expiry or a reset, with its effect on their order groups."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,15 +6,13 @@ from datetime import datetime
 from uuid import UUID
 
 from shared.contracts.orders import OrderStatus
-from shared.exchange.matching.contingent_orders import after_end, by_order_group, released
-from shared.exchange.order import Account, Key, Order
+from shared.exchange.matching.contingent_orders import after_end, by_order_group
+from shared.exchange.order import Account, Key, Order, released
 
 
 @dataclass
 class Ending:
-    """``orders`` are the latest of all that changed, ``ended`` those that were to end, ``canceled`` their
-    order_groups.
-    """
+    """The newest of all orders that changed. ``ended`` are those asked for, ``canceled`` the others of their groups."""
 
     orders: dict[Key, Order] = field(default_factory=dict)
     ended: list[Order] = field(default_factory=list)
@@ -28,7 +26,7 @@ def end(
     accounts: dict[UUID, Account],
     now: datetime,
 ) -> Ending:
-    """End these orders. ``open_orders`` are all of their order_groups; ``accounts`` change by what was reserved."""
+    """End these orders. ``open_orders`` are all of their groups. ``accounts`` get back the amounts reserved."""
     known = {order.key: order for order in open_orders}
     order_groups = by_order_group(known.values())
     result = Ending()

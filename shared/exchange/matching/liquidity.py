@@ -1,6 +1,6 @@
-"""What the market has to give on one price update, for accounts that may take only a share of it.
+"""The liquidity of one price update, for accounts that may consume only a share of it.
 
-What one of our orders took is not there for the next on the same update, whoever owns it.
+The quantity that one of our orders consumes is not available to the next on the same update, whoever owns it.
 """
 
 from dataclasses import dataclass, field
@@ -11,27 +11,27 @@ from shared.exchange.matching.matching import Match, Stage
 from shared.exchange.order import LEAST_QTY
 from shared.money import ZERO
 
-#: (symbol, what is drawn from): the sizes at the ask and at the bid, the bar's volume, or the auction's.
+#: (symbol, source): the source is the ask's or the bid's size, the bar's volume or the auction's.
 Pool = tuple[str, str]
 
 
 @dataclass
 class Liquidity:
-    """``taken`` is what earlier transactions took of the same updates, and what this one takes: in ``touched``."""
+    """``consumed`` is the quantity consumed from each pool so far, ``touched`` the pools that this transaction used."""
 
-    taken: dict[Pool, Decimal] = field(default_factory=dict)
+    consumed: dict[Pool, Decimal] = field(default_factory=dict)
     touched: set[Pool] = field(default_factory=set)
 
-    def there(self, match: Match, price: Price, wanted: Decimal, participation: Decimal) -> Decimal:
-        """As much of ``wanted`` as may still be taken, in whole shares where it is whole."""
+    def available(self, match: Match, price: Price, wanted: Decimal, participation: Decimal) -> Decimal:
+        """The part of ``wanted`` that is still available, in whole shares where ``wanted`` is whole."""
         pool, size = _pool(match, price)
-        left = max(size * participation - self.taken.get(pool, ZERO), ZERO)
+        left = max(size * participation - self.consumed.get(pool, ZERO), ZERO)
         unit = Decimal(1) if wanted % 1 == 0 else LEAST_QTY
         return min(wanted, left // unit * unit)
 
-    def take(self, match: Match, price: Price, qty: Decimal) -> None:
+    def consume(self, match: Match, price: Price, qty: Decimal) -> None:
         pool, _ = _pool(match, price)
-        self.taken[pool] = self.taken.get(pool, ZERO) + qty
+        self.consumed[pool] = self.consumed.get(pool, ZERO) + qty
         self.touched.add(pool)
 
 

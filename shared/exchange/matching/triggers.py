@@ -1,4 +1,4 @@
-"""Which prices concern an order: what its row tells the index, so that an order far from the market costs nothing."""
+"""The prices that can fill an order, for the index of its row, so that an order far from the market costs nothing."""
 
 from decimal import Decimal
 from enum import StrEnum
@@ -11,9 +11,7 @@ _EVERY = Decimal("Infinity")
 
 
 class TriggerDirection(StrEnum):
-    """A price concerns the order at its trigger_price or ``below`` it, or at it or ``above``; no price, but its
-    auction.
-    """
+    """The side of its trigger price on which prices concern an order. An order for an auction waits for that alone."""
 
     BELOW = "below"
     ABOVE = "above"
@@ -21,7 +19,7 @@ class TriggerDirection(StrEnum):
 
 
 def price_trigger(order: Order) -> tuple[TriggerDirection, Decimal]:
-    """Where a price must be to concern the order; an infinite trigger_price: every price does."""
+    """The trigger price and its direction. The price itself triggers too, and every price triggers an infinite one."""
     if order.time_in_force in AUCTIONS:
         return TriggerDirection.AUCTION, _EVERY
     if waits_for_stop(order):

@@ -1,4 +1,4 @@
-"""What was noted meanwhile: log lines, alerts, what operators did; and which workers and pauses there are."""
+"""Queries on the log, alerts, operators' actions, workers and paused queues."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,10 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 def log_lines(
     connection: Connection, filters: Mapping[str, Any], *, after: Sequence[Any] | None, limit: int
 ) -> list[Record]:
-    """A page of the services' log, the newest first; ``level`` and above, ``q`` somewhere in the message."""
+    """Read a page of the services' log, the newest line first.
+
+    The filter ``level`` means that level and above. ``q`` is searched for in the message.
+    """
     wanted = dict(filters)
     if "level" in wanted:
         wanted["level"] = list(LEVELS[LEVELS.index(wanted["level"]) :])
@@ -21,29 +24,31 @@ def log_lines(
 
 
 def log_of_run(connection: Connection, run_id: object, limit: int) -> list[Record]:
-    """The first lines of a run, in their order."""
+    """Read the first log lines of a run, in their order."""
     return records(connection, _LOG_OF_RUN, run_id=run_id, limit=limit)
 
 
 def alerts(
     connection: Connection, filters: Mapping[str, Any], *, after: Sequence[Any] | None, limit: int
 ) -> list[Record]:
+    """Read a page of alerts, the newest first."""
     return _ALERTS.page(connection, filters, after=after, limit=limit)
 
 
 def actions(
     connection: Connection, filters: Mapping[str, Any], *, after: Sequence[Any] | None, limit: int
 ) -> list[Record]:
+    """Read a page of operators' actions, the newest first."""
     return _ACTIONS.page(connection, filters, after=after, limit=limit)
 
 
 def workers(connection: Connection) -> list[Record]:
-    """Every process that is known, those that live first."""
+    """Read the known processes, running ones first."""
     return records(connection, _WORKERS)
 
 
 def paused_queues(connection: Connection) -> dict[str, Record]:
-    """Each queue that was ever paused or resumed: whether it is, since when, and by whom."""
+    """Read whether each queue is paused, since when, and by whom. Queues that were never paused are left out."""
     return {row["queue"]: row for row in records(connection, _PAUSES)}
 
 

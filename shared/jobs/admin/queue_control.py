@@ -1,6 +1,6 @@
-"""Pausing queues: what operators set is obeyed by every worker process within two seconds.
+"""Paused queues: every worker process follows an operator's change within two seconds.
 
-A paused queue is not consumed. What was in a worker's hands is handled; what it had fetched ahead goes back.
+A paused queue is not consumed. Messages in progress are finished, and prefetched ones are requeued.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,11 +16,11 @@ from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 class QueueControl(Background):
-    """``workers`` answers with those of this process, which consume the queues."""
+    """Pauses and resumes the consumers of this process's workers, which ``workers`` returns."""
 
     def __init__(self, context: ServiceContext, workers: Callable[[], Iterable[Worker]]) -> None:
         super().__init__(f"queues of {context.service}")
@@ -30,11 +30,12 @@ class QueueControl(Background):
         self.paused: frozenset[str] = frozenset()
 
     def run(self) -> None:
-        while not self.stopping.wait(LOOK_SECONDS):
-            self.look()
+        """Poll once a second."""
+        while not self.stopping.wait(POLL_SECONDS):
+            self.poll()
 
-    def look(self) -> None:
-        """Obey what is set now; while the database is away, what was set last stays."""
+    def poll(self) -> None:
+        """Pause and resume consumers as operators asked. While the database is down, nothing changes."""
         try:
             with self._context.engine.connect() as connection:
                 wanted = frozenset(connection.execute(_PAUSED).scalars())
@@ -42,9 +43,6 @@ class QueueControl(Background):
             self._outage.failed(error)
             return
         self._outage.passed()
-        self._obey(wanted)
-
-    def _obey(self, wanted: frozenset[str]) -> None:
         consumers = {name: each for worker in self._workers() for name, each in worker.consumers.items()}
         for queue in sorted(wanted & consumers.keys()):
             if not consumers[queue].paused:
@@ -52,7 +50,7 @@ class QueueControl(Background):
                 log.warning("queue paused", queue=queue)
         for queue in sorted(self.paused - wanted):
             consumers[queue].resume()
-            log.info("queue goes on", queue=queue)
+            log.info("queue resumed", queue=queue)
         self.paused = wanted & consumers.keys()
 
 

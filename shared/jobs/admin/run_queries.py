@@ -1,4 +1,4 @@
-"""What is known of jobs and their runs: how they stand, what has become of them, and the figures of the last hours."""
+"""Queries on jobs and their runs: their status, their history, and the figures of the last hours."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -7,78 +7,81 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from shared.jobs.markets import load_markets
+from shared.jobs.run_context import Trigger
 from shared.jobs.schedule import planning
-from shared.jobs.settings import HORIZON, JobSettings
+from shared.jobs.schedule.calendar import HORIZON, LoadMarket
+from shared.jobs.settings import JobSettings
 from shared.storage.keyset import Keyset, Record, record, records
 
-#: Of a run's parts, and of each kind of run that followed it, no more are told at once.
-MOST_PARTS = 500
+#: The most parts of a run, and runs of each kind that followed it, in one answer.
+MAX_FOLLOWERS = 500
 
 
-def statuses(connection: Connection, now: datetime) -> str:
-    """Every job with its settings, its next slot, its latest run, and the one that is under way: a list, as JSON.
+def statuses(connection: Connection, open_markets: Sequence[str]) -> str:
+    """List every job with its settings, its next slot, its latest run and its active run, as JSON.
 
-    The database writes it, since 500 jobs would take Python longer than all the rest of the answer.
+    The database writes the JSON, since encoding 500 jobs in Python would take longer than the rest of the request.
     """
-    written: str = connection.execute(_STATUSES, {"now": now}).scalar_one()
+    written: str = connection.execute(_STATUSES, {"open_markets": list(open_markets)}).scalar_one()
     return written
 
 
-def job(connection: Connection, name: str, now: datetime) -> Record | None:
-    """One job as it stands, with what is declared, what operators set over it, and what its runs may be given."""
-    row = connection.execute(_JOB, {"job": name, "now": now}).first()
+def job(connection: Connection, name: str, open_markets: Sequence[str]) -> Record | None:
+    """Read the status of one job, its declared settings, operators' overrides, and the schema of its parameters."""
+    row = connection.execute(_JOB, {"job": name, "open_markets": list(open_markets)}).first()
     return None if row is None else record(row)
 
 
 def exists(connection: Connection, job: str) -> bool:
+    """Tell whether a service has declared the job."""
     return connection.execute(_EXISTS, {"job": job}).first() is not None
 
 
-def next_slots(connection: Connection, settings: Mapping[str, Any], now: datetime, count: int) -> list[datetime]:
-    """The next slots of a job with these settings, at most ``count``, as far as its market's sessions are known."""
+def next_slots(
+    connection: Connection, settings: Mapping[str, Any], now: datetime, count: int, *, load_market: LoadMarket
+) -> list[datetime]:
+    """List at most ``count`` next slots of a job with these settings, as far as its market's sessions are known.
+
+    Raises ValidationError for settings that no job can have.
+    """
     known = JobSettings.model_validate(settings)
-    market = load_markets(connection, [known.market], now, now + HORIZON).get(known.market)
+    market = load_market(connection, known.market, now, now + HORIZON)
     return planning.next_slots(known, market, now, count) if market else []
 
 
 def runs(
     connection: Connection, filters: Mapping[str, Any], *, after: Sequence[Any] | None, limit: int
 ) -> list[Record]:
-    """A page of runs, the newest first. Parts of a run come only where they or the runs of a parent are asked for."""
+    """Read a page of runs, the newest first. Parts are left out, unless parts or the runs of a parent are asked for."""
     whole = {} if "parent" in filters or filters.get("trigger") == "part" else {"whole": True}
     return _RUNS.page(connection, {**filters, **whole}, after=after, limit=limit)
 
 
 def run(connection: Connection, run_id: UUID) -> Record | None:
-    """All that is known of one run, with its parameters, its whole error, its parts and what followed it."""
+    """Read one run with its parameters, its whole error, its parts and the runs that followed it."""
     row = connection.execute(_RUN, {"id": run_id}).first()
     if row is None:
         return None
-    related = {name: _followers(connection, run_id, trigger) for name, trigger in _FOLLOWERS.items()}
+    related = {
+        name: records(connection, _OF_PARENT, id=run_id, trigger=trigger, limit=MAX_FOLLOWERS)
+        for name, trigger in _FOLLOWERS.items()
+    }
     parts = {row.state: row.runs for row in connection.execute(_PART_STATES, {"id": run_id})}
     return {**record(row), "part_states": parts, **related}
 
 
-def _followers(connection: Connection, run_id: UUID, trigger: str) -> list[Record]:
-    return records(connection, _OF_PARENT, id=run_id, trigger=trigger, limit=MOST_PARTS)
-
-
 def figures(connection: Connection, job: str, *, since: datetime, now: datetime) -> Record:
-    """How the job did since then: durations and lateness in seconds, runs by hour, what its runs counted in sum.
+    """Compute the figures of a job: durations and lateness in seconds, runs by hour, and the sums of its runs' counts.
 
-    Parts count as their run. Skipped slots count among no runs, and canceled runs neither for nor against success.
+    Parts count as their run. Skipped slots are not runs, and the success rate leaves canceled runs out.
     """
     given = {"job": job, "since": since, "now": now}
     by_hour = {row.hour: record(row) for row in connection.execute(_BY_HOUR, given)}
-    hours = [by_hour.get(hour, {"hour": hour, "runs": 0, "failed": 0}) for hour in _hours(since, now)]
-    counts = {row.key: int(row.total) for row in connection.execute(_COUNTS, given)}
-    return {**record(connection.execute(_FIGURES, given).one()), "by_hour": hours, "counts": counts}
-
-
-def _hours(since: datetime, now: datetime) -> list[datetime]:
     first = since.replace(minute=0, second=0, microsecond=0)
-    return [first + timedelta(hours=number) for number in range(int((now - first) / timedelta(hours=1)) + 1)]
+    hours = [first + timedelta(hours=number) for number in range(int((now - first) / timedelta(hours=1)) + 1)]
+    history = [by_hour.get(hour, {"hour": hour, "runs": 0, "failed": 0}) for hour in hours]
+    counts = {row.key: int(row.total) for row in connection.execute(_COUNTS, given)}
+    return {**record(connection.execute(_FIGURES, given).one()), "by_hour": history, "counts": counts}
 
 
 #: A traceback's last line says what happened.
@@ -109,7 +112,7 @@ _RUNS = Keyset(
     table="r.",
 )
 _RUN = text(f"SELECT {_COLUMNS}, r.error, r.parameters, r.traceparent FROM jobs.job_runs r WHERE r.id = :id")
-_FOLLOWERS = {"part_runs": "part", "chained": "chain", "retries": "retry"}
+_FOLLOWERS = {"part_runs": Trigger.PART, "chained": Trigger.CHAIN, "retries": Trigger.RETRY}
 _OF_PARENT = text(f"""
 SELECT {_COLUMNS}, {_LAST_LINE} FROM jobs.job_runs r WHERE r.parent_run_id = :id AND r.trigger = :trigger
 ORDER BY r.part, r.queued_at, r.id LIMIT :limit
@@ -120,18 +123,17 @@ FROM jobs.job_runs WHERE parent_run_id = :id AND part IS NOT NULL GROUP BY 1
 """)
 
 _EXISTS = text("SELECT FROM jobs.jobs WHERE name = :job")
-_STANDING = """
+_STATUS = """
 j.name, j.service, j.description, CAST(j.settings ->> 'enabled' AS boolean) AS enabled,
 j.settings ->> 'schedule' AS schedule, j.settings,
-j.settings ->> 'market' IN (
-  SELECT market FROM marketdata.sessions_v1 WHERE open_at <= :now AND close_at > :now) AS market_open,
+j.settings ->> 'market' = ANY(CAST(:open_markets AS text[])) AS market_open,
 CASE WHEN CAST(j.settings ->> 'enabled' AS boolean) THEN j.next_slot END AS next_slot,
 (SELECT to_json(active) FROM (SELECT a.id, a.state, a.started_at, a.done, a.total WHERE a.id IS NOT NULL) active)
   AS active_run,
 latest.run AS last_run
 """
-#: BETWEEN and the order by job leave the planner only the index that begins with the job: by an equality it may read
-#: the runs of all jobs by time, until it has found one of a job that seldom runs.
+#: BETWEEN and the order by job leave the planner only the index that begins with the job. With an equality it may scan
+#: the runs of all jobs by time until it finds one of a job that seldom runs.
 _JOBS = f"""
 FROM jobs.jobs j
 LEFT JOIN jobs.job_runs a ON a.job = j.name AND a.state IN ('queued', 'running', 'joining') AND a.part IS NULL
@@ -145,10 +147,10 @@ LEFT JOIN LATERAL (
 ) latest ON true
 """
 _STATUSES = text(f"""
-SELECT CAST(COALESCE(json_agg(standing), '[]') AS text)
-FROM (SELECT {_STANDING} {_JOBS} ORDER BY j.service, j.name) standing
+SELECT CAST(COALESCE(json_agg(status), '[]') AS text)
+FROM (SELECT {_STATUS} {_JOBS} ORDER BY j.service, j.name) status
 """)
-_JOB = text(f"SELECT {_STANDING}, j.declared, j.overrides, j.parameters {_JOBS} WHERE j.name = :job")
+_JOB = text(f"SELECT {_STATUS}, j.declared, j.overrides, j.parameters {_JOBS} WHERE j.name = :job")
 
 _LATELY = "job = :job AND part IS NULL AND queued_at >= :since AND outcome <> 'skipped'"
 _DURATION = "extract(epoch FROM finished_at - started_at)"

@@ -1,13 +1,13 @@
-"""The scheduler's rows: jobs that are due, and the slots that are claimed.
+"""The scheduler's rows: the jobs that are due, and the slots that are claimed.
 
-Statements are constant in number, however many jobs are due. A due job's row is locked to the end of the transaction
-and skipped by the other replicas, so one of them decides about a slot; the unique indexes would refuse a second run.
+The number of statements does not depend on how many jobs are due. A due job's row is locked to the end of the
+transaction and skipped by the other replicas, so one of them decides about a slot. Unique indexes would refuse a
+second run.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.declaration import Job
 from shared.jobs.engine.dispatch import SENT, send_runs
-from shared.jobs.schedule.planning import LiveJob, Plan
+from shared.jobs.schedule.planning import SUPERSEDED, DueJob, Plan
 from shared.jobs.settings import TIMING, JobSettings, read_settings
 from shared.outage import first_line
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 
 def declare(connection: Connection, jobs: Iterable[Job], now: datetime) -> None:
-    """Write the declarations; what operators set stays. Where the timing changed, slots are counted from now on."""
+    """Save the declarations, and keep what operators set. If the timing has changed, slots count from now on."""
     listed = list(jobs)
     connection.execute(
         _DECLARE,
@@ -33,7 +33,7 @@ def declare(connection: Connection, jobs: Iterable[Job], now: datetime) -> None:
             "names": [job.name for job in listed],
             "services": [job.service for job in listed],
             "descriptions": [job.description for job in listed],
-            "declared": [_complete(job) for job in listed],
+            "declared": [JobSettings.model_validate(dict(job.settings)).model_dump_json() for job in listed],
             "parameters": [
                 json.dumps(job.parameters.model_json_schema()) if job.parameters else None for job in listed
             ],
@@ -43,35 +43,33 @@ def declare(connection: Connection, jobs: Iterable[Job], now: datetime) -> None:
     )
 
 
-def _complete(job: Job) -> str:
-    return JobSettings.model_validate(dict(job.settings)).model_dump_json()
+def due_jobs(connection: Connection, service: str, now: datetime) -> list[DueJob]:
+    """Lock and load the service's jobs that are due.
+
+    A job whose settings a newer version wrote, and this one cannot read, is left to a replica of that version.
+    """
+    due = []
+    for row in connection.execute(_DUE, {"service": service, "now": now}):
+        try:
+            settings = read_settings(row.settings)
+        except ValidationError as error:
+            log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
+        else:
+            due.append(DueJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished))
+    return due
 
 
-def due_jobs(connection: Connection, service: str, now: datetime) -> list[LiveJob]:
-    """The service's jobs that have to be looked at now; their rows stay locked."""
-    rows = connection.execute(_DUE, {"service": service, "now": now})
-    return [job for row in rows if (job := _live(row, service)) is not None]
-
-
-def _live(row: Any, service: str) -> LiveJob | None:
-    """None where the settings are of a newer version and mean nothing to this one; a replica of that decides."""
-    try:
-        settings = read_settings(row.settings)
-    except ValidationError as error:
-        log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
-        return None
-    return LiveJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished)
-
-
-def claim(uow: UnitOfWork, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
-    """Write down what was decided, and send the command of each run that begins at once; the number of runs."""
+def claim(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> int:
+    """Save the plans, send the command of each run that starts at once, and return the number of new runs."""
     if not plans:
         return 0
-    _cancel([job.name for job, plan in plans if plan.instead], uow)
-    sent = _add_runs(uow, plans)
+    superseded = [job.name for job, plan in plans if plan.cancel_unfinished]
+    if superseded:
+        uow.connection.execute(_CANCEL, {"jobs": superseded, "reason": SUPERSEDED, "now": uow.now})
+    added = _add_runs(uow, plans)
     _add_skips(uow, plans)
     uow.connection.execute(
-        _DECIDED,
+        _SAVE_PLANS,
         {
             "names": [job.name for job, _ in plans],
             "last_slots": [max(plan.runs, default=None) for _, plan in plans],
@@ -80,11 +78,11 @@ def claim(uow: UnitOfWork, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
             "now": uow.now,
         },
     )
-    return sent
+    return added
 
 
-def _add_runs(uow: UnitOfWork, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
-    runs = [(job, slot, n == 0 and plan.at_once) for job, plan in plans for n, slot in enumerate(plan.runs)]
+def _add_runs(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> int:
+    runs = [(job, slot, n == 0 and plan.send_first) for job, plan in plans for n, slot in enumerate(plan.runs)]
     if not runs:
         return 0
     added = uow.connection.execute(
@@ -95,7 +93,7 @@ def _add_runs(uow: UnitOfWork, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
             "services": [job.service for job, _, _ in runs],
             "slots": [slot for _, slot, _ in runs],
             "priorities": [job.settings.urgency for job, _, _ in runs],
-            "states": ["queued" if at_once else "waiting" for _, _, at_once in runs],
+            "states": ["queued" if sent else "waiting" for _, _, sent in runs],
             "now": uow.now,
         },
     ).all()
@@ -103,9 +101,9 @@ def _add_runs(uow: UnitOfWork, plans: Sequence[tuple[LiveJob, Plan]]) -> int:
     return len(added)
 
 
-def _add_skips(uow: UnitOfWork, plans: Sequence[tuple[LiveJob, Plan]]) -> None:
-    """Skips for one reason grow the row of the last run, if that was one for the same reason."""
-    for number in range(max(len(plan.skips) for _, plan in plans)):  # two at most, and the second of a job is rare
+def _add_skips(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> None:
+    """Add skips to the row of the job's last run if that was skipped for the same reason, else add a row."""
+    for number in range(max(len(plan.skips) for _, plan in plans)):  # two at most, and the second is rare
         skips = [(job, plan.skips[number]) for job, plan in plans if len(plan.skips) > number]
         uow.connection.execute(
             _ADD_SKIPS,
@@ -120,12 +118,6 @@ def _add_skips(uow: UnitOfWork, plans: Sequence[tuple[LiveJob, Plan]]) -> None:
                 "now": uow.now,
             },
         )
-
-
-def _cancel(jobs: Sequence[str], uow: UnitOfWork) -> None:
-    """Of the jobs, end the runs that wait and ask those under way to end."""
-    if jobs:
-        uow.connection.execute(_CANCEL, {"jobs": list(jobs), "now": uow.now})
 
 
 _DECLARE = text("""
@@ -183,13 +175,13 @@ ON CONFLICT (job, scheduled_for) WHERE trigger = 'schedule' DO NOTHING
 """)
 _CANCEL = text("""
 UPDATE jobs.job_runs SET
-  cancel_requested_at = COALESCE(cancel_requested_at, :now), reason = 'a later slot came',
+  cancel_requested_at = COALESCE(cancel_requested_at, :now), reason = :reason,
   state = CASE state WHEN 'waiting' THEN 'finished' ELSE state END,
   outcome = CASE state WHEN 'waiting' THEN 'canceled' END,
   finished_at = CASE state WHEN 'waiting' THEN CAST(:now AS timestamptz) END
 WHERE job = ANY(:jobs) AND state <> 'finished'
 """)
-_DECIDED = text("""
+_SAVE_PLANS = text("""
 UPDATE jobs.jobs j SET
   considered_until = :now, last_slot = GREATEST(j.last_slot, given.last_slot), next_slot = given.next_slot,
   due_at = given.due_at

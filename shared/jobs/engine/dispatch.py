@@ -1,7 +1,7 @@
-"""Runs on their way to a worker: those whose turn has come, and those that were lost on the way or with their worker.
+"""Dispatch of runs to workers: runs whose turn has come, and runs that were lost on the way or with their worker.
 
-What waits is a row; its message is sent when none of its job is under way. A message that is lost is sent again, and a
-message that comes twice begins one run.
+A waiting run is a row. Its message is sent when no other run of its job is in progress. A lost message is sent again,
+and a message that comes twice starts one run.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,16 +17,16 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.jobs import RunJob
 from shared.contracts.priority import Priority
 
-#: A running one whose worker has not said that it lives for so long is lost.
+#: A run is lost if its worker has sent no heartbeat for this long.
 LOST_AFTER = timedelta(seconds=10)
-#: The message of a run that has waited for a worker so long is sent again; the queue may have been wiped.
-SEND_AGAIN_AFTER = timedelta(minutes=10)
+#: The message of a run that has waited this long for a worker is sent again, in case its queue was wiped.
+RESEND_AFTER = timedelta(minutes=10)
 #: The columns of ``jobs.job_runs r`` that send_runs takes.
 SENT = "r.id, r.job, r.service, r.parameters, r.attempt, r.priority, r.traceparent, r.state"
 
 
 def send_runs(uow: UnitOfWork, rows: Iterable[Any]) -> None:
-    """Send the command of each run; ``rows`` have id, job, service, parameters, attempt, priority and traceparent."""
+    """Send the command of each run. ``rows`` have id, job, service, parameters, attempt, priority and traceparent."""
     for row in rows:
         command = RunJob(
             to=row.service,
@@ -36,32 +36,28 @@ def send_runs(uow: UnitOfWork, rows: Iterable[Any]) -> None:
             priority=Priority(row.priority),
             attempt=row.attempt,
         )
-        uow.publish(command, message_id=message_id(row.id, row.attempt), trace=row.traceparent)
-
-
-def message_id(run_id: UUID, attempt: int) -> UUID:
-    return uuid5(run_id, str(attempt))
+        uow.publish(command, message_id=uuid5(row.id, str(row.attempt)), trace=row.traceparent)
 
 
 def dispatch(uow: UnitOfWork, service: str) -> int:
-    """Send the waiting runs of the service whose turn has come: of each job one at a time, the more urgent first."""
-    return send_if_free(uow, _DISPATCH, {"service": service, "now": uow.now})
+    """Send the waiting runs of the service whose turn has come: one at a time of each job, the most urgent first."""
+    return send_if_idle(uow, _DISPATCH, {"service": service, "now": uow.now})
 
 
-def send_if_free(uow: UnitOfWork, statement: TextClause, given: Mapping[str, Any]) -> int:
-    """Send the runs that the statement queues; none, where another run of their job was queued in the same moment."""
+def send_if_idle(uow: UnitOfWork, statement: TextClause, given: Mapping[str, Any]) -> int:
+    """Send the runs that the statement queues, unless another run of their job was queued at the same moment."""
     try:
         with uow.connection.begin_nested():
             rows = uow.connection.execute(statement, given).all()
-    except IntegrityError:  # of job_runs_one_active; what waits is looked at again with the next tick
+    except IntegrityError:  # job_runs_one_active; the next tick dispatches the waiting runs
         return 0
     send_runs(uow, rows)
     return len(rows)
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A run whose worker died, and what became of it: ``waiting`` to begin again, or ``finished``."""
+class RescuedRun:
+    """A run whose worker died. Its ``state`` is ``waiting`` if it starts again, else ``finished``."""
 
     id: UUID
     job: str
@@ -69,24 +65,24 @@ class Lost:
     state: str
 
 
-def rescue_lost(uow: UnitOfWork, service: str) -> list[Lost]:
-    """Runs whose worker no longer says that it lives begin again, or are lost, as their job has it."""
-    rows = uow.connection.execute(_LOST, {"service": service, "now": uow.now, "silent_since": uow.now - LOST_AFTER})
-    return [Lost(row.id, row.job, row.worker, row.state) for row in rows]
+def rescue(uow: UnitOfWork, service: str) -> list[RescuedRun]:
+    """Requeue the runs whose worker died, or finish them as lost, as the job's ``on_lost`` says."""
+    rows = uow.connection.execute(_RESCUE, {"service": service, "now": uow.now, "silent_since": uow.now - LOST_AFTER})
+    return [RescuedRun(row.id, row.job, row.worker, row.state) for row in rows]
 
 
-def send_again(uow: UnitOfWork, service: str) -> int:
-    """Runs that no worker has begun for long; a message that comes twice begins one run."""
+def resend(uow: UnitOfWork, service: str) -> int:
+    """Send the message of queued runs again that no worker has started for long."""
     rows = uow.connection.execute(
-        _SEND_AGAIN, {"service": service, "now": uow.now, "sent_before": uow.now - SEND_AGAIN_AFTER}
+        _RESEND, {"service": service, "now": uow.now, "sent_before": uow.now - RESEND_AFTER}
     ).all()
     send_runs(uow, rows)
     return len(rows)
 
 
-def joining_runs(connection: Connection, service: str) -> list[UUID]:
-    """Runs of which parts are under way."""
-    return [row.id for row in connection.execute(_JOINING, {"service": service})]
+def split_runs(connection: Connection, service: str) -> list[UUID]:
+    """List the runs whose parts are in progress."""
+    return [row.id for row in connection.execute(_SPLIT, {"service": service})]
 
 
 #: Parts are sent by their parent (shared.jobs.engine.parts).
@@ -105,7 +101,7 @@ WITH first AS (
 UPDATE jobs.job_runs r SET state = 'queued', sent_at = :now, not_before = NULL FROM ready WHERE r.id = ready.id
 RETURNING {SENT}
 """)
-_LOST = text("""
+_RESCUE = text("""
 WITH silent AS (
   SELECT r.id, (j.settings ->> 'on_lost') = 'rerun' AND r.cancel_requested_at IS NULL
                AND r.failures < CAST(j.settings ->> 'retries' AS integer) AS again
@@ -122,10 +118,10 @@ UPDATE jobs.job_runs r SET
 FROM silent WHERE r.id = silent.id
 RETURNING r.id, r.job, r.worker, r.state
 """)
-_SEND_AGAIN = text(f"""
+_RESEND = text(f"""
 UPDATE jobs.job_runs r SET sent_at = :now
 WHERE r.id IN (SELECT id FROM jobs.job_runs WHERE service = :service AND state = 'queued' AND sent_at < :sent_before
                FOR UPDATE SKIP LOCKED)
 RETURNING {SENT}
 """)
-_JOINING = text("SELECT id FROM jobs.job_runs WHERE service = :service AND state = 'joining'")
+_SPLIT = text("SELECT id FROM jobs.job_runs WHERE service = :service AND state = 'joining'")

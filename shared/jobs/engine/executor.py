@@ -1,4 +1,4 @@
-"""Running a job: the one place where any failure is caught, because it becomes the run's outcome."""
+"""Execution of a run: any failure is caught here, and only here, because it becomes the run's outcome."""
 
 import traceback
 from collections import deque
@@ -9,199 +9,198 @@ from typing import Any
 import psycopg
 import structlog
 from dramatiq.middleware import TimeLimitExceeded
+from prometheus_client import Counter, Histogram
 from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
-from shared.bus.unit_of_work import ServiceContext, UnitOfWork
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.jobs import RunJob
 from shared.jobs.declaration import Job
 from shared.jobs.engine import parts, run_store
 from shared.jobs.engine.failures import Permanent, judge
 from shared.jobs.engine.heartbeat import Heartbeat
-from shared.jobs.engine.metrics import observe
-from shared.jobs.engine.run_store import Begun, Ending, PutOff
-from shared.jobs.run_context import Counts, RunCanceled, RunContext, RunInterrupted, Signals
+from shared.jobs.engine.run_store import Finished, Postponed, StartedRun
+from shared.jobs.run_context import Counts, Outcome, RunCanceled, RunContext, RunInterrupted, Signals, Trigger
 from shared.observability.log_record import redacted
 from shared.outage import first_line
 from shared.storage.errors import is_transient
 
 log = structlog.get_logger(__name__)
 
-#: dramatiq's own limit stands behind the run's, which the pulse keeps.
+#: The heartbeat keeps a run's own time limit; dramatiq's is only a backstop.
 ACTOR_LIMIT_MS = 7 * 86_400_000
-UNKNOWN_PAUSE_MS = 5_000
-#: What people ask for runs whatever its condition says.
-BY_HAND = frozenset({"manual", "retry", "backfill"})
+UNKNOWN_JOB_DELAY_MS = 5_000
+ERROR_CHARACTERS = 500
+#: Runs that people start ignore the job's condition.
+MANUAL = frozenset({Trigger.MANUAL, Trigger.RETRY, Trigger.BACKFILL})
+
+RUNS = Counter("paperprofit_job_runs", "Runs that ended", ["job", "outcome"])
+SECONDS = Histogram(
+    "paperprofit_job_seconds",
+    "From a run's beginning to its end",
+    ["job"],
+    buckets=(0.01, 0.05, 0.2, 1, 5, 20, 60, 300),
+)
+LATENESS = Histogram(
+    "paperprofit_job_lateness_seconds",
+    "From the slot of a scheduled run to its first beginning",
+    ["job"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300),
+)
 
 
 class PartsFailed(Permanent):
     """Some parts of the run did not succeed."""
 
 
-def declare_runner(actors: Actors, service: str, jobs: Mapping[str, Job], heartbeat: Heartbeat) -> None:
-    """Add the actor that obeys RunJob for the service's jobs."""
-    runner = Runner(jobs, heartbeat)
+def declare_executor(actors: Actors, service: str, jobs: Mapping[str, Job], heartbeat: Heartbeat) -> None:
+    """Add the actor that handles RunJob for the service's jobs."""
+    executor = Executor(jobs, heartbeat)
 
     @actors.raw(RunJob, queue=f"{service}.jobs", time_limit=ACTOR_LIMIT_MS)
     def run_job(command: RunJob, context: ServiceContext) -> None:
-        runner.obey(command, context)
+        executor.execute(command, context)
 
 
-class Runner:
-    """Obeys RunJob. How a run went that cannot be written, since the database is away, is written after a later beat.
+class Executor:
+    """Executes RunJob commands.
 
-    Until then the run is held, so that nobody takes it for lost: work that is done is not done again.
+    If the database is down when a run ends, its outcome is saved after the next successful heartbeat. Until then the
+    run stays held, so it is not taken for lost and its work is not done twice.
     """
 
     def __init__(self, jobs: Mapping[str, Job], heartbeat: Heartbeat) -> None:
         self._jobs = jobs
         self._heartbeat = heartbeat
-        self._unwritten: deque[tuple[Begun, Ending | PutOff | None, ServiceContext]] = deque()
-        heartbeat.after_beat = self._write_waiting
+        self._unsaved: deque[tuple[StartedRun, Finished | Postponed | None, ServiceContext]] = deque()
+        heartbeat.after_beat = self._save_unsaved
 
-    def obey(self, command: RunJob, context: ServiceContext) -> None:
+    def execute(self, command: RunJob, context: ServiceContext) -> None:
+        """Run the job once, unless the run is done, canceled or in progress elsewhere.
+
+        Raises TryAgainLater if this replica does not know the job: a newer one declared it, and can run it.
+        """
         job = self._jobs.get(command.job)
-        if job is None:  # declared by a newer replica, which can run it
-            raise TryAgainLater(f"this replica has no job {command.job}", pause_ms=UNKNOWN_PAUSE_MS)
-        with self._heartbeat.taking(command.run_id):
-            begun = self._begin(job, command, context)
-            if begun is None:
+        if job is None:
+            raise TryAgainLater(f"this replica has no job {command.job}", pause_ms=UNKNOWN_JOB_DELAY_MS)
+        with self._heartbeat.exclusively(command.run_id):
+            with context.engine.begin() as connection:
+                run = run_store.start(
+                    connection,
+                    command.run_id,
+                    attempt=command.attempt,
+                    worker=self._heartbeat.worker,
+                    held=self._heartbeat.holds(command.run_id),
+                    needs=job.needs,
+                    now=context.clock(),
+                )
+            if run is None:
                 return
-            signals = self._heartbeat.hold(begun.id, begun.attempt, begun.settings.seconds("time_limit"))
-        with structlog.contextvars.bound_contextvars(service=job.service, job=job.name, run_id=str(begun.id)):
-            result = self._outcome(job, begun, context, signals)
-            self._settle(begun, result, context)
+            signals = self._heartbeat.hold(run.id, run.attempt, run.settings.seconds("time_limit"))
+        with structlog.contextvars.bound_contextvars(service=job.service, job=job.name, run_id=str(run.id)):
+            self._save(run, self._attempt(job, run, context, signals), context)
 
-    def _begin(self, job: Job, command: RunJob, context: ServiceContext) -> Begun | None:
-        with context.engine.begin() as connection:
-            return run_store.begin(
-                connection,
-                command.run_id,
-                attempt=command.attempt,
-                worker=self._heartbeat.worker,
-                held=self._heartbeat.holds(command.run_id),
-                needs=job.needs,
-                now=context.clock(),
-            )
-
-    def _outcome(self, job: Job, begun: Begun, context: ServiceContext, signals: Signals) -> Ending | PutOff | None:
-        """How it went; None where its parts have only begun."""
+    def _attempt(
+        self, job: Job, run: StartedRun, context: ServiceContext, signals: Signals
+    ) -> Finished | Postponed | None:
+        """Run the job, and turn an error into a result. The result is None if the run was split into parts."""
         try:
-            with self._heartbeat.limiting(begun.id, begun.attempt):
-                return _refused(job, begun) or _work(job, begun, context, signals)
+            with self._heartbeat.time_limited(run.id, run.attempt):
+                return _run(job, run, context, signals)
         except RunCanceled:
-            return Ending("canceled", reason="canceled while it ran", done=signals.done, total=signals.total)
+            return Finished(Outcome.CANCELED, reason="canceled while it ran", done=signals.done, total=signals.total)
         except RunInterrupted:
-            return PutOff(context.clock(), "its worker was stopped")
+            return Postponed(context.clock(), "its worker was stopped")
         except (Exception, TimeLimitExceeded) as error:  # noqa: BLE001 - it becomes the run's outcome
-            return _failure(error, begun, context.clock(), signals)
+            verdict = judge(error, failures=run.failures + 1, settings=run.settings, now=context.clock())
+            trace = redacted("".join(traceback.format_exception(error)))
+            summary = first_line("".join(traceback.format_exception_only(error)).strip())
+            reason = str(redacted(summary[:ERROR_CHARACTERS]))
+            if verdict.retry_at is not None:
+                return Postponed(verdict.retry_at, reason, verdict.uses_retry, verdict.kind, trace)
+            return Finished(Outcome.FAILED, None, trace, verdict.kind, reason, signals.done, signals.total)
 
-    def _settle(self, begun: Begun, result: Ending | PutOff | None, context: ServiceContext) -> None:
-        """Write how it went, and let go of the run; both later, where the database is away."""
+    def _save(self, run: StartedRun, result: Finished | Postponed | None, context: ServiceContext) -> None:
+        """Save the result and release the run, or do both later if the database is down."""
         try:
             if result is not None:
-                _write(begun, result, context)
+                with context.unit_of_work() as uow:
+                    if isinstance(result, Postponed):
+                        saved = run_store.postpone(uow, run, result)
+                    elif result.outcome is Outcome.SKIPPED:
+                        saved = run_store.skip(uow, run, result.reason)
+                    else:
+                        saved = run_store.finish(uow, run, result)
+                if saved:
+                    _report(run, result, uow.now)
+                else:
+                    log.warning("another worker has the run now; its outcome is not saved", run_id=str(run.id))
         except (SQLAlchemyError, psycopg.Error) as error:
             if is_transient(error):
-                self._unwritten.append((begun, result, context))
-                log.warning("how a run went is written when the database is back", run_id=str(begun.id))
+                self._unsaved.append((run, result, context))
+                log.warning("a run's outcome is saved when the database is back", run_id=str(run.id))
                 return
-            self._heartbeat.let_go(begun.id, begun.attempt)
+            self._heartbeat.release(run.id, run.attempt)
             raise
-        self._heartbeat.let_go(begun.id, begun.attempt)
+        self._heartbeat.release(run.id, run.attempt)
 
-    def _write_waiting(self) -> None:
-        for _ in range(len(self._unwritten)):
-            self._settle(*self._unwritten.popleft())
+    def _save_unsaved(self) -> None:
+        for _ in range(len(self._unsaved)):
+            self._save(*self._unsaved.popleft())
 
 
-def _write(begun: Begun, result: Ending | PutOff, context: ServiceContext) -> None:
+def _run(job: Job, run: StartedRun, context: ServiceContext, signals: Signals) -> Finished | Postponed | None:
+    if run.canceled:
+        return Finished(Outcome.CANCELED, reason="canceled before it began")
+    if run.postponed_until is not None:
+        return Postponed(run.postponed_until, f"waits for {' or '.join(job.needs)}")
+    log.info("run started", attempt=run.attempt, part=run.part)
+    parameters = _read_parameters(job.parameters, run.parameters)
+    market = run.settings.market
+    job_run = RunContext(run.id, context, context.clock(), parameters, run.slot, run.attempt, run.part, market, signals)
+    if run.joining:
+        return Finished(Outcome.SUCCEEDED, _join_parts(job, job_run))
+    if run.part is None and run.trigger not in MANUAL and job.when and (reason := job.when(job_run)):
+        return Finished(Outcome.SKIPPED, reason=reason)
+    if job.parts is None or run.part is not None:
+        return Finished(Outcome.SUCCEEDED, job.run(job_run), done=signals.done, total=signals.total)
+    each = job.parts(job_run)
     with context.unit_of_work() as uow:
-        held = _written(uow, begun, result)
-    if held:
-        _tell(begun, result, uow.now)
-    else:
-        log.warning("the run was taken from this worker; how it went is not written", run_id=str(begun.id))
-
-
-def _refused(job: Job, begun: Begun) -> Ending | PutOff | None:
-    """Why the run is not to begin now."""
-    if begun.canceled:
-        return Ending("canceled", reason="canceled before it began")
-    if begun.put_off_until is not None:
-        return PutOff(begun.put_off_until, f"waits for {' or '.join(job.needs)}")
+        parts.split(uow, run.id, run.attempt, run.parameters, each)
     return None
 
 
-def _work(job: Job, begun: Begun, context: ServiceContext, signals: Signals) -> Ending | None:
-    log.info("run started", attempt=begun.attempt, part=begun.part)
-    given = _parameters(job.parameters, begun.parameters)
-    market = begun.settings.market
-    run = RunContext(begun.id, context, context.clock(), given, begun.slot, begun.attempt, begun.part, market, signals)
-    if begun.joining:
-        return Ending("succeeded", _joined(job, run))
-    if begun.part is None and begun.trigger not in BY_HAND and job.when and (reason := job.when(run)):
-        return Ending("skipped", reason=reason)
-    if job.parts is None or begun.part is not None:
-        return Ending("succeeded", job.run(run), done=signals.done, total=signals.total)
-    each = job.parts(run)
-    with context.unit_of_work() as uow:
-        parts.split(uow, begun.id, begun.attempt, begun.parameters, each)
-    return None
-
-
-def _failure(error: BaseException, begun: Begun, now: datetime, signals: Signals) -> Ending | PutOff:
-    verdict = judge(error, failures=begun.failures + 1, settings=begun.settings, now=now)
-    text, reason = redacted("".join(traceback.format_exception(error))), _told(error)
-    if verdict.again_at is not None:
-        return PutOff(verdict.again_at, reason, verdict.counts, verdict.kind, text)
-    return Ending("failed", None, text, verdict.kind, reason, signals.done, signals.total)
-
-
-def _written(uow: UnitOfWork, begun: Begun, result: Ending | PutOff) -> bool:
-    if isinstance(result, PutOff):
-        return run_store.put_off(uow, begun, result)
-    if result.outcome == "skipped":
-        return run_store.skip(uow, begun, result.reason)
-    return run_store.finish(uow, begun, result)
-
-
-def _tell(begun: Begun, result: Ending | PutOff, now: datetime) -> None:
-    seconds = round((now - begun.begun_at).total_seconds(), 6)
-    if isinstance(result, PutOff):
-        report = log.warning if result.failed else log.info
-        report("run put off", reason=result.reason, until=result.until.isoformat(), seconds=seconds)
-        return
-    observe(begun, result.outcome, seconds)
-    report = log.error if result.outcome == "failed" else log.info
-    report("run finished", outcome=result.outcome, reason=result.reason, seconds=seconds, **dict(result.counts or {}))
-
-
-def _parameters(model: type[BaseModel] | None, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    if model is None:
-        return given
+def _read_parameters(model: type[BaseModel] | None, given: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
-        return model.model_validate(given).model_dump()
+        return given if model is None else model.model_validate(given).model_dump()
     except ValidationError as error:
         raise Permanent(f"parameters: {error}") from error
 
 
-def _joined(job: Job, run: RunContext) -> Counts:
+def _join_parts(job: Job, run: RunContext) -> Counts:
     with run.context.engine.connect() as connection:
         results = parts.part_results(connection, run.id)
-    wrong = [f"{row.part} {row.outcome}" for row in results if row.outcome != "succeeded"]
+    wrong = [f"{row.part} {row.outcome}" for row in results if row.outcome != Outcome.SUCCEEDED]
     if wrong:
         raise PartsFailed(f"{len(wrong)} of {len(results)} parts did not succeed: {', '.join(wrong[:10])}")
     counts = [row.counts for row in results]
-    return job.join(run, counts) if job.join else _summed(counts)
+    if job.join:
+        return job.join(run, counts)
+    return {name: sum(each.get(name, 0) for each in counts) for part in counts for name in part}
 
 
-def _summed(results: list[Counts]) -> Counts:
-    return {name: sum(counts.get(name, 0) for counts in results) for counts in results for name in counts}
-
-
-def _told(error: BaseException) -> str:
-    """The error in one line, without secrets and what no row can hold."""
-    return str(redacted(first_line("".join(traceback.format_exception_only(error)).strip())[:500]))
+def _report(run: StartedRun, result: Finished | Postponed, now: datetime) -> None:
+    """Log the result, and count a finished run for Prometheus."""
+    seconds = round((now - run.started_at).total_seconds(), 6)
+    if isinstance(result, Postponed):
+        write = log.warning if result.uses_retry else log.info
+        write("run postponed", reason=result.reason, until=result.until.isoformat(), seconds=seconds)
+        return
+    RUNS.labels(run.job, result.outcome).inc()
+    SECONDS.labels(run.job).observe(seconds)
+    if run.slot is not None and run.trigger is Trigger.SCHEDULE and run.attempt == 1:
+        LATENESS.labels(run.job).observe(max(0.0, (run.started_at - run.slot).total_seconds()))
+    write = log.error if result.outcome is Outcome.FAILED else log.info
+    write("run finished", outcome=result.outcome, reason=result.reason, seconds=seconds, **dict(result.counts or {}))

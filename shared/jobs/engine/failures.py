@@ -1,4 +1,4 @@
-"""What a failed try means, and when the next one comes."""
+"""Classification of failed tries, and the time of the next try."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -13,15 +13,15 @@ from shared.resilience.breakers import MISTAKES, BreakerOpen
 from shared.resilience.rate_limits import RateLimited
 from shared.storage.errors import is_transient
 
-LONGEST_PAUSE = timedelta(minutes=10)
+LONGEST_BACKOFF = timedelta(minutes=10)
 
 
 class Permanent(ValueError):
-    """Raised by a job that no further try would help."""
+    """Raised by a job when a retry would fail too."""
 
 
 class Kind(StrEnum):
-    """Transient ones pass by themselves, rate-limited ones at a known time; permanent ones are never tried again."""
+    """Transient errors pass by themselves, rate limits at a known time. Permanent errors are never retried."""
 
     TRANSIENT = "transient"
     RATE_LIMITED = "rate_limited"
@@ -30,14 +30,15 @@ class Kind(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """``again_at`` is None where the run has failed for good. Waiting for a dependency does not count as a try."""
+    """``retry_at`` is None if the run has failed for good. Waiting for a dependency uses up no retry."""
 
     kind: Kind
-    again_at: datetime | None
-    counts: bool = True
+    retry_at: datetime | None
+    uses_retry: bool = True
 
 
 def kind_of(error: BaseException) -> Kind:
+    """Classify an error that a job raised."""
     if isinstance(error, (RateLimited, BreakerOpen)):
         return Kind.RATE_LIMITED if isinstance(error, RateLimited) else Kind.TRANSIENT
     if is_transient(error) or isinstance(error, (OSError, TimeLimitExceeded)):
@@ -48,18 +49,21 @@ def kind_of(error: BaseException) -> Kind:
 def judge(
     error: BaseException, *, failures: int, settings: JobSettings, now: datetime, jitter: Random | None = None
 ) -> Verdict:
-    """``failures`` is how many tries of the run have failed, this one included."""
+    """Decide whether and when the run is retried. ``failures`` counts its failed tries, including this one."""
     kind = kind_of(error)
     if isinstance(error, BreakerOpen):
-        return Verdict(kind, error.next_attempt_at, counts=False)
+        return Verdict(kind, error.next_attempt_at, uses_retry=False)
     if kind is Kind.PERMANENT or failures > settings.retries:
         return Verdict(kind, None)
-    pause = backoff(failures, settings, jitter)
-    return Verdict(kind, max(now + pause, error.retry_at) if isinstance(error, RateLimited) else now + pause)
+    retry_at = now + backoff(failures, settings, jitter)
+    return Verdict(kind, max(retry_at, error.retry_at) if isinstance(error, RateLimited) else retry_at)
 
 
 def backoff(failures: int, settings: JobSettings, jitter: Random | None = None) -> timedelta:
-    """Doubling with each failure, half of it random: from half of the setting to all of it after the first."""
-    longest = LONGEST_PAUSE.total_seconds()
+    """The delay before the next try. It doubles with each failure, and half of it is random.
+
+    After the first failure it is half of the setting to all of it.
+    """
+    longest = LONGEST_BACKOFF.total_seconds()
     seconds = pause_seconds(failures - 1, first=settings.seconds("backoff"), longest=longest, jitter=jitter)
     return timedelta(seconds=seconds)

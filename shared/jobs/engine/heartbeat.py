@@ -1,7 +1,7 @@
-"""The pulse of a worker process: says that it and the runs that it holds are alive, and brings their news back.
+"""The heartbeat of a worker process: it reports the process and its runs as alive, and passes on cancellations.
 
-Once a second one statement writes the heartbeats and progress of all runs and reads who was canceled. A run that is no
-longer this worker's is told to end; one over its time limit gets TimeLimitExceeded raised on its thread.
+Once a second one statement writes the heartbeats and progress of all runs and reads which were canceled. A run that no
+longer belongs to this worker is told to end. A run over its time limit gets TimeLimitExceeded raised on its thread.
 """
 
 import math
@@ -31,45 +31,50 @@ class _Held:
     signals: Signals
     thread: int
     deadline: float
-    told: bool = False
+    timed_out: bool = False
 
 
 class Heartbeat(Background):
-    """``kind`` is ``worker``, ``scheduler`` or ``gateway``; ``queues`` are those that the process consumes."""
+    """``kind`` is ``worker``, ``scheduler`` or ``gateway``. ``queues`` are those that the process consumes."""
 
     def __init__(self, context: ServiceContext, *, kind: str = "worker", queues: Sequence[str] = ()) -> None:
-        super().__init__(f"pulse of {context.service}")
+        super().__init__(f"heartbeat of {context.service}")
         self._context = context
         self._kind = kind
         self._queues = list(queues)
         self._turns: dict[UUID, tuple[threading.Lock, int]] = {}
         self._held: dict[tuple[UUID, int], _Held] = {}
         self._lock = threading.Lock()
-        self._outage = Outage("the database", service=context.service, part="pulse")
+        self._outage = Outage("the database", service=context.service, part="heartbeat")
         self._host = socket.gethostname()
         self._started_at = context.clock()
-        #: Called when the database has answered a beat.
+        #: Called after each successful heartbeat.
         self.after_beat: Callable[[], None] = lambda: None
-        #: Names this process and no other, also after its pid was given away again.
+        #: Names this process uniquely, even if its pid is reused.
         self.worker = f"{context.service}:{self._host}:{os.getpid()}:{uuid4().hex[:6]}"
 
     def run(self) -> None:
+        """Beat once a second."""
         while not self.stopping.wait(BEAT_SECONDS):
             self.beat()
 
     def stop(self) -> None:
+        """Stop beating, and record that the process has stopped."""
         super().stop()
         self._write(stopped=True)
 
     def interrupt(self) -> None:
-        """The process is to end: runs that look end and begin again elsewhere, the others have until it ends."""
+        """Tell all runs that the process is about to end.
+
+        Runs that check for it end and begin again elsewhere. The others may finish while the process still lives.
+        """
         with self._lock:
             for held in self._held.values():
                 held.signals.interrupted.set()
 
     @contextmanager
-    def taking(self, run_id: UUID) -> Iterator[None]:
-        """One thread of this process at a time: others that want the run wait until the end of the block."""
+    def exclusively(self, run_id: UUID) -> Iterator[None]:
+        """Let one thread of this process at a time start the run."""
         with self._lock:
             turn, waiting = self._turns.get(run_id, (threading.Lock(), 0))
             self._turns[run_id] = turn, waiting + 1
@@ -83,12 +88,12 @@ class Heartbeat(Background):
                     self._turns[run_id] = turn, waiting - 1
 
     def holds(self, run_id: UUID) -> bool:
-        """Whether some try of the run is under way in this process."""
+        """Tell whether this process holds an attempt of the run."""
         with self._lock:
             return any(held == run_id for held, _ in self._held)
 
     def hold(self, run_id: UUID, attempt: int, limit_seconds: float) -> Signals:
-        """Beat for the run until it is let go; at its time limit TimeLimitExceeded is raised on this thread."""
+        """Beat for the run until it is released. At its time limit TimeLimitExceeded is raised on this thread."""
         signals = Signals()
         with self._lock:
             deadline = time.monotonic() + limit_seconds
@@ -96,68 +101,60 @@ class Heartbeat(Background):
         return signals
 
     @contextmanager
-    def limiting(self, run_id: UUID, attempt: int) -> Iterator[None]:
-        """The time limit counts to the end of the block; the run stays held."""
+    def time_limited(self, run_id: UUID, attempt: int) -> Iterator[None]:
+        """Limit the time of the block: raises TimeLimitExceeded in it when the limit is up. The run stays held."""
         try:
             yield
         finally:
             with self._lock:
                 self._held[run_id, attempt].deadline = math.inf
 
-    def let_go(self, run_id: UUID, attempt: int) -> None:
+    def release(self, run_id: UUID, attempt: int) -> None:
+        """Stop beating for the run. Raises KeyError if it is not held."""
         with self._lock:
             del self._held[run_id, attempt]
 
     def beat(self) -> None:
-        """One beat; the database may be away."""
-        self._end_overdue()
+        """Time out overdue runs, and write one heartbeat. The database may be down."""
+        with self._lock:  # so the thread cannot have begun another run meanwhile
+            for held in self._held.values():
+                if time.monotonic() > held.deadline and not held.timed_out:
+                    held.timed_out = True
+                    raise_thread_exception(held.thread, TimeLimitExceeded)
         self._write(stopped=False)
 
-    def _end_overdue(self) -> None:
-        with self._lock:  # the thread cannot have gone on to another run meanwhile
-            for held in self._held.values():
-                if time.monotonic() > held.deadline and not held.told:
-                    held.told = True
-                    raise_thread_exception(held.thread, TimeLimitExceeded)
-
     def _write(self, *, stopped: bool) -> None:
+        now = self._context.clock()
         with self._lock:
             held = dict(self._held)
+        given = {
+            "worker": self.worker,
+            "service": self._context.service,
+            "host": self._host,
+            "pid": os.getpid(),
+            "kind": self._kind,
+            "queues": self._queues,
+            "started_at": self._started_at,
+            "stopped_at": now if stopped else None,
+            "now": now,
+            "ids": [run_id for run_id, _ in held],
+            "attempts": [attempt for _, attempt in held],
+            "done": [each.signals.done for each in held.values()],
+            "total": [each.signals.total for each in held.values()],
+        }
         try:
-            self._say(held, stopped=stopped)
+            with self._context.engine.begin() as connection:
+                canceled = {(row.id, row.attempt): row.canceled for row in connection.execute(_BEAT, given)}
         except SQLAlchemyError as error:
             self._outage.failed(error)
-        else:
-            self._outage.passed()
-            self.after_beat()
-
-    def _say(self, held: dict[tuple[UUID, int], _Held], *, stopped: bool) -> None:
-        now = self._context.clock()
-        with self._context.engine.begin() as connection:
-            rows = connection.execute(
-                _BEAT,
-                {
-                    "worker": self.worker,
-                    "service": self._context.service,
-                    "host": self._host,
-                    "pid": os.getpid(),
-                    "kind": self._kind,
-                    "queues": self._queues,
-                    "started_at": self._started_at,
-                    "stopped_at": now if stopped else None,
-                    "now": now,
-                    "ids": [run_id for run_id, _ in held],
-                    "attempts": [attempt for _, attempt in held],
-                    "done": [each.signals.done for each in held.values()],
-                    "total": [each.signals.total for each in held.values()],
-                },
-            ).all()
-        mine = {(row.id, row.attempt): row.canceled for row in rows}
+            return
         for key, each in held.items():
-            if mine.get(key, False):
+            if canceled.get(key, False):
                 each.signals.canceled.set()
-            elif key not in mine:
+            elif key not in canceled:
                 each.signals.interrupted.set()
+        self._outage.passed()
+        self.after_beat()
 
 
 _BEAT = text("""

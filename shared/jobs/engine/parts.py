@@ -1,4 +1,4 @@
-"""A run in parts: each is a run of its own, several are under way at a time, and the last to end wakes the whole."""
+"""Runs in parts: each part is a run of its own, several run at a time, and the last to end wakes the parent run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,11 @@ from shared.jobs.engine.dispatch import send_runs
 def split(
     uow: UnitOfWork, run_id: UUID, attempt: int, given: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
 ) -> None:
-    """The run becomes a run for each part, and waits until all have ended. Each is ``given`` what the whole was."""
+    """Split the run into a run for each part, and let it wait until all have ended.
+
+    The parameters of a part are those ``given`` to the whole run and its own. Nothing happens if the run is no longer
+    in progress.
+    """
     if uow.connection.execute(_SPLIT, {"id": run_id, "attempt": attempt, "parts": len(parts)}).rowcount != 1:
         return
     uow.connection.execute(
@@ -30,7 +34,10 @@ def split(
 
 
 def advance(uow: UnitOfWork, parent: UUID) -> None:
-    """Send as many parts as may be under way, or the parent again when all have ended; its row lock orders this."""
+    """Send as many parts as may run at a time, or the parent again when all have ended.
+
+    The lock of the parent's row serializes this.
+    """
     locked = uow.connection.execute(_LOCK_PARENT, {"id": parent}).first()
     if locked is not None:
         send_runs(
@@ -39,7 +46,7 @@ def advance(uow: UnitOfWork, parent: UUID) -> None:
 
 
 def part_results(connection: Connection, parent: UUID) -> list[Any]:
-    """Outcome and counts of each part, in their order."""
+    """Read the outcome and counts of each part, in their order."""
     return list(connection.execute(_RESULTS, {"id": parent}))
 
 
@@ -63,21 +70,21 @@ WHERE r.id = :id AND r.state = 'joining' FOR UPDATE OF r
 """)
 _ADVANCE = text("""
 WITH counted AS (
-  SELECT count(*) FILTER (WHERE state IN ('queued', 'running')) AS under_way,
+  SELECT count(*) FILTER (WHERE state IN ('queued', 'running')) AS in_progress,
          count(*) FILTER (WHERE state = 'finished') AS ended,
          count(*) FILTER (WHERE state = 'waiting') AS waiting
   FROM jobs.job_runs WHERE parent_run_id = :id AND part IS NOT NULL
 ), ready AS (
   SELECT id FROM jobs.job_runs
   WHERE parent_run_id = :id AND part IS NOT NULL AND state = 'waiting' AND (not_before IS NULL OR not_before <= :now)
-  ORDER BY part LIMIT GREATEST(0, :parallel - (SELECT under_way FROM counted))
+  ORDER BY part LIMIT GREATEST(0, :parallel - (SELECT in_progress FROM counted))
 ), sent AS (
   UPDATE jobs.job_runs r SET state = 'queued', sent_at = :now, not_before = NULL FROM ready WHERE r.id = ready.id
   RETURNING r.id, r.job, r.service, r.parameters, r.attempt, r.priority, r.traceparent
 ), parent AS (
   UPDATE jobs.job_runs r SET done = counted.ended,
-    state = CASE WHEN counted.under_way + counted.waiting = 0 THEN 'queued' ELSE r.state END,
-    sent_at = CASE WHEN counted.under_way + counted.waiting = 0 THEN :now ELSE r.sent_at END
+    state = CASE WHEN counted.in_progress + counted.waiting = 0 THEN 'queued' ELSE r.state END,
+    sent_at = CASE WHEN counted.in_progress + counted.waiting = 0 THEN :now ELSE r.sent_at END
   FROM counted WHERE r.id = :id
   RETURNING r.id, r.job, r.service, r.parameters, r.attempt, r.priority, r.traceparent, r.state
 )

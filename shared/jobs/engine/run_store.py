@@ -1,7 +1,7 @@
-"""A run's row while a worker has it: begun once for each message, finished once, whoever else wants to.
+"""A run's row while a worker holds it: started once per message, and finished once.
 
-``attempt`` counts the beginnings. Whoever changes a run names the attempt that it holds, so a worker that was taken for
-dead and wakes up again changes nothing. One statement begins a run and one finishes it.
+``attempt`` counts the starts. Every change names the attempt that its worker holds, so a worker that was taken for dead
+and wakes up again changes nothing. One statement starts a run and one finishes it.
 """
 
 import json
@@ -16,16 +16,17 @@ from sqlalchemy import Connection, text
 from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.engine.dispatch import dispatch
 from shared.jobs.engine.parts import advance
+from shared.jobs.run_context import Outcome, Trigger
 from shared.jobs.settings import JobSettings, read_settings
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A run that this worker holds. ``joining``: its parts have ended, and what they counted has to be joined."""
+class StartedRun:
+    """A run that this worker holds. If ``joining``, its parts have ended and their counts are to be joined."""
 
     id: UUID
     job: str
-    trigger: str
+    trigger: Trigger
     attempt: int
     failures: int
     slot: datetime | None
@@ -34,11 +35,11 @@ class Begun:
     joining: bool
     canceled: bool
     settings: JobSettings
-    put_off_until: datetime | None
-    begun_at: datetime
+    postponed_until: datetime | None
+    started_at: datetime
 
 
-def begin(
+def start(
     connection: Connection,
     run_id: UUID,
     *,
@@ -47,21 +48,20 @@ def begin(
     held: bool,
     needs: Sequence[str],
     now: datetime,
-) -> Begun | None:
-    """Take the run; None when it is not to be run: done, canceled, taken by another, or of an earlier attempt.
+) -> StartedRun | None:
+    """Start the run, unless it is done, canceled or held by another worker, or the message is of an earlier attempt.
 
-    One that is this worker's, though not ``held``, begins again: it lost sight of it when the database was away.
+    A run of this worker that is not ``held`` starts again: the worker lost it while the database was down.
     """
     given = {"id": run_id, "attempt": attempt, "worker": worker, "held": held, "needs": list(needs), "now": now}
-    row = connection.execute(_BEGIN, given).first()
+    row = connection.execute(_START, given).first()
     if row is None:
         return None
     settings = read_settings(row.settings)
-    put_off = row.put_off_until if settings.priority != "critical" and row.part is None else None
-    return Begun(
+    return StartedRun(
         id=run_id,
         job=row.job,
-        trigger=row.trigger,
+        trigger=Trigger(row.trigger),
         attempt=row.attempt,
         failures=row.failures,
         slot=row.scheduled_for,
@@ -70,16 +70,16 @@ def begin(
         joining=row.parts is not None,
         canceled=row.cancel_requested_at is not None,
         settings=settings,
-        put_off_until=put_off,
-        begun_at=now,
+        postponed_until=row.postponed_until if settings.priority != "critical" and row.part is None else None,
+        started_at=now,
     )
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a run ended. ``error`` is a traceback, ``reason`` a few words."""
+class Finished:
+    """The result of a run that ended. ``error`` is a traceback, ``reason`` a few words."""
 
-    outcome: str
+    outcome: Outcome
     counts: Mapping[str, int] | None = None
     error: str | None = None
     kind: str | None = None
@@ -88,21 +88,21 @@ class Ending:
     total: int | None = None
 
 
-def finish(uow: UnitOfWork, run: Begun, ending: Ending) -> bool:
-    """End the run and let follow what follows it; False when it is no longer this worker's."""
+def finish(uow: UnitOfWork, run: StartedRun, result: Finished) -> bool:
+    """Finish the run, and start the runs that follow it. False if this worker no longer holds it."""
     row = uow.connection.execute(
         _FINISH,
         {
             "id": run.id,
             "attempt": run.attempt,
-            "outcome": ending.outcome,
-            "counts": json.dumps(dict(ending.counts or {})),
-            "error": ending.error,
-            "kind": ending.kind,
-            "reason": ending.reason,
-            "done": ending.done,
-            "total": ending.total,
-            "failed": ending.outcome == "failed",
+            "outcome": result.outcome,
+            "counts": json.dumps(dict(result.counts or {})),
+            "error": result.error,
+            "kind": result.kind,
+            "reason": result.reason,
+            "done": result.done,
+            "total": result.total,
+            "failed": result.outcome is Outcome.FAILED,
             "now": uow.now,
         },
     ).first()
@@ -114,32 +114,35 @@ def finish(uow: UnitOfWork, run: Begun, ending: Ending) -> bool:
 
 
 @dataclass(frozen=True)
-class PutOff:
-    """The run begins again later. Where ``failed``, a try was used up; waiting for something is none."""
+class Postponed:
+    """The run starts again later. A failed try uses up a retry, but waiting for a dependency does not."""
 
     until: datetime
     reason: str
-    failed: bool = False
+    uses_retry: bool = False
     kind: str | None = None
     error: str | None = None
 
 
-def put_off(uow: UnitOfWork, run: Begun, later: PutOff) -> bool:
-    """Let the run wait; False when it is no longer this worker's."""
+def postpone(uow: UnitOfWork, run: StartedRun, result: Postponed) -> bool:
+    """Put the run back to wait. False if this worker no longer holds it."""
     given = {
         "id": run.id,
         "attempt": run.attempt,
-        "not_before": later.until,
-        "kind": later.kind,
-        "error": later.error,
-        "reason": later.reason,
-        "failed": later.failed,
+        "not_before": result.until,
+        "kind": result.kind,
+        "error": result.error,
+        "reason": result.reason,
+        "failed": result.uses_retry,
     }
-    return uow.connection.execute(_PUT_OFF, given).rowcount == 1
+    return uow.connection.execute(_POSTPONE, given).rowcount == 1
 
 
-def skip(uow: UnitOfWork, run: Begun, reason: str | None) -> bool:
-    """The run is not to be: it joins the skips before it where they had the same reason."""
+def skip(uow: UnitOfWork, run: StartedRun, reason: str | None) -> bool:
+    """Skip the run: it joins the row of the skips before it if they have the same reason.
+
+    False if this worker no longer holds it.
+    """
     given = {"id": run.id, "attempt": run.attempt, "job": run.job, "reason": reason, "now": uow.now}
     row = uow.connection.execute(_SKIP, given).one()
     if row.more:
@@ -147,7 +150,7 @@ def skip(uow: UnitOfWork, run: Begun, reason: str | None) -> bool:
     return bool(row.held)
 
 
-_BEGIN = text("""
+_START = text("""
 UPDATE jobs.job_runs r SET state = 'running', started_at = COALESCE(r.started_at, :now), heartbeat_at = :now,
   worker = :worker, attempt = r.attempt + 1, not_before = NULL
 FROM jobs.jobs j
@@ -157,7 +160,7 @@ WHERE r.id = :id AND j.name = r.job AND (
 RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters, r.part, r.parts,
   r.cancel_requested_at, CAST(j.settings AS text) AS settings,
   (SELECT max(b.next_attempt_at) FROM jobs.breakers b
-   WHERE b.name = ANY(:needs) AND b.state <> 'closed' AND b.next_attempt_at > :now) AS put_off_until
+   WHERE b.name = ANY(:needs) AND b.state <> 'closed' AND b.next_attempt_at > :now) AS postponed_until
 """)
 _FINISH = text("""
 WITH ended AS (
@@ -179,7 +182,7 @@ SELECT ended.part, ended.parent_run_id,
   EXISTS (SELECT FROM chained WHERE chained.service = ended.service) AS chained
 FROM ended
 """)
-_PUT_OFF = text("""
+_POSTPONE = text("""
 UPDATE jobs.job_runs SET state = 'waiting', not_before = :not_before, error = :error, error_kind = :kind,
   reason = :reason, failures = failures + CASE WHEN :failed THEN 1 ELSE 0 END
 WHERE id = :id AND state = 'running' AND attempt = :attempt

@@ -1,8 +1,8 @@
-"""periodiq as the tick. Its Scheduler wakes us once a second; what is due, we decide.
+"""periodiq as the tick: its Scheduler wakes up once a second, and the tick decides which jobs are due.
 
-periodiq reads minutes, drifts over daylight saving, fires twice after a restart and forgets what it missed
-while it was down. It takes any spec object that has ``validate`` and ``next_valid_date``, and any actor that
-has ``options`` and ``send_with_options``: ours look into the live tables and claim slots that are unique rows.
+periodiq alone reads minutes, drifts over daylight saving, fires twice after a restart and forgets the slots that it
+missed while it was down. It takes any spec object that has ``validate`` and ``next_valid_date``, and any actor that has
+``options`` and ``send_with_options``. Ours read the jobs' rows and claim slots that are unique rows.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +20,7 @@ from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.jobs.engine import claims
 from shared.jobs.engine import dispatch as dispatching
 from shared.jobs.engine.parts import advance
-from shared.jobs.markets import Calendar
+from shared.jobs.schedule.calendar import Calendar
 from shared.jobs.schedule.planning import plan
 from shared.outage import Outage
 
@@ -31,91 +31,96 @@ SHORTEST_PAUSE_SECONDS = 0.02
 
 
 class Tick:
-    """What periodiq takes for an actor, and for its spec: once a second it moves the jobs of one service on.
+    """The periodiq actor and spec of one service: once a second it starts the jobs that are due.
 
-    ``woke`` is called with each wake-up and whether the database answered it.
+    ``ticked`` is called after each tick, and is told whether the database answered.
     """
 
-    def __init__(self, context: ServiceContext, woke: Callable[[bool], None] = lambda _: None) -> None:
+    def __init__(
+        self, context: ServiceContext, calendar: Calendar, ticked: Callable[[bool], None] = lambda _: None
+    ) -> None:
         self._context = context
-        self._woke = woke
-        self._calendar = Calendar(context.engine, context.clock)
+        self._calendar = calendar
+        self._ticked = ticked
         self._answered_since = context.clock()
         self._outage = Outage("the database", service=context.service, part="scheduler")
 
     @property
     def options(self) -> dict[str, Any]:
+        """The actor options that periodiq reads: this object is its own spec."""
         return {"periodic": self}
 
     def __str__(self) -> str:
         return f"the due jobs of {self._context.service}"
 
     def validate(self, _now: datetime) -> bool:
-        """Each wake-up is one: whether anything is due, only the locked rows can tell."""
+        """Tick at each wake-up: only the locked rows tell whether anything is due."""
         return True
 
     def next_valid_date(self, _now: datetime) -> pendulum.DateTime:
-        """The next whole second: we look again then, so a change made through the API acts with it."""
+        """Tick again at the next whole second, so a change through the API takes effect with it."""
         soon = pendulum.now().add(microseconds=int(SHORTEST_PAUSE_SECONDS * 1e6))
         return soon.replace(microsecond=0).add(seconds=1)
 
     def send_with_options(self, **_: object) -> None:
-        """Move on; an error of the database is noted once and the next tick tries again."""
+        """Run one tick. A database error is logged once, and the next tick tries again."""
         try:
-            self.move_on()
-        except IntegrityError as error:  # another replica was first; its rows are seen by the next tick
-            log.debug("a slot was taken meanwhile", error=str(error.orig))
-            self._woke(True)
+            self.run()
+        except IntegrityError as error:  # another replica was first; the next tick sees its rows
+            log.debug("another replica claimed a slot first", error=str(error.orig))
+            self._ticked(True)
         except SQLAlchemyError as error:
             self._outage.failed(error)
             self._answered_since = self._context.clock()
-            self._woke(False)
+            self._ticked(False)
         else:
             self._outage.passed()
-            self._woke(True)
+            self._ticked(True)
 
-    def move_on(self) -> None:
-        """Claim what is due, send what waits for its turn, and take back what was lost."""
+    def run(self) -> None:
+        """Claim due slots, rescue lost runs and messages, and dispatch the runs whose turn has come.
+
+        Raises SQLAlchemyError if the database is down.
+        """
         self.claim_due()
-        self._mend()
+        self._rescue()
         with self._transaction() as uow:
             dispatching.dispatch(uow, self._context.service)
 
     def claim_due(self) -> int:
-        """The number of runs."""
+        """Plan the due jobs, save the plans, and return the number of new runs."""
         with self._transaction() as uow:
             due = claims.due_jobs(uow.connection, self._context.service, uow.now)
             plans = [(job, plan(job, self._calendar.market(job.settings.market), uow.now)) for job in due]
             return claims.claim(uow, plans)
 
+    def _rescue(self) -> None:
+        """Rescue runs whose worker died, messages that were lost, and split runs that stopped advancing.
+
+        While the database was down no worker could write a heartbeat, so they have their time once more after that.
+        """
+        rescued: list[dispatching.RescuedRun] = []
+        with self._transaction() as uow:
+            if uow.now - self._answered_since >= dispatching.LOST_AFTER:
+                rescued = dispatching.rescue(uow, self._context.service)
+            dispatching.resend(uow, self._context.service)
+            for parent in dispatching.split_runs(uow.connection, self._context.service):
+                advance(uow, parent)
+        for run in rescued:
+            again = run.state == "waiting"
+            log.warning("a run's worker died", job=run.job, run_id=str(run.id), worker=run.worker, again=again)
+
     @contextmanager
     def _transaction(self) -> Iterator[UnitOfWork]:
-        """What it sends goes out at once: the relay is in another process."""
+        """Begin a unit of work whose messages are relayed at once: the relay is in another process."""
         with self._context.unit_of_work() as uow:
             yield uow
             if uow.outgoing:
                 notify_relays(uow)
 
-    def _mend(self) -> None:
-        with self._transaction() as uow:
-            lost = self._lost(uow)
-            dispatching.send_again(uow, self._context.service)
-            for parent in dispatching.joining_runs(uow.connection, self._context.service):
-                advance(uow, parent)
-        for run in lost:
-            log.warning(
-                "a run's worker died", job=run.job, run_id=str(run.id), worker=run.worker, again=run.state == "waiting"
-            )
-
-    def _lost(self, uow: UnitOfWork) -> list[dispatching.Lost]:
-        """While the database was away nobody could say that a run lives: then they have their time once more."""
-        if uow.now - self._answered_since < dispatching.LOST_AFTER:
-            return []
-        return dispatching.rescue_lost(uow, self._context.service)
-
 
 def run_scheduler(ticks: Iterable[Tick]) -> None:
-    """Tick until the process ends; owns SIGALRM, so it needs the main thread."""
+    """Tick until the process ends. Needs the main thread, since it uses SIGALRM."""
     scheduler = Scheduler(list(ticks))
     scheduler.schedule()
     scheduler.loop()

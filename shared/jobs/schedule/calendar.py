@@ -1,21 +1,35 @@
-"""A market's days: which phase a moment lies in, by the sessions that marketdata keeps.
+"""A market's trading calendar: which phase of the trading day a moment lies in.
 
 A midday break is closed. A moment without a session is on a weekend or a holiday by the market's own date, not by UTC.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
+from functools import cache
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import Connection
+
+from shared.contracts.markets import MARKETS
+
+#: Slots are looked for, and sessions are loaded, this far ahead.
+HORIZON = timedelta(days=370)
+#: The sessions of an example market begin here.
+EXAMPLE_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _INSTANT = timedelta(microseconds=1)
-_SATURDAY = 5
+_WEDNESDAY, _SATURDAY = 2, 5
+#: The times by the market's clock at which the phases of an example day begin and end.
+_EXAMPLE_EDGES = (time(4), time(9, 30), time(16), time(20))
 
 
 class Phase(StrEnum):
+    """The phases of a trading day, and the days without one."""
+
     PRE_MARKET = "pre_market"
     REGULAR = "regular"
     AFTER_HOURS = "after_hours"
@@ -26,7 +40,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Session:
-    """Trading of one phase, from its opening up to its close; ``day`` is the market's trading day."""
+    """Trading of one phase, from its open up to its close. ``day`` is the market's trading day."""
 
     day: date
     phase: Phase
@@ -45,7 +59,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Market:
-    """A market with the sessions that are known of it, none overlapping another; without them it is closed."""
+    """A market with its known sessions, none of which overlap. Without sessions it is closed."""
 
     code: str
     zone: ZoneInfo
@@ -61,19 +75,20 @@ class Market:
         object.__setattr__(self, "_days", frozenset(session.day for session in ordered))
 
     def phase_at(self, moment: datetime) -> Phase:
+        """Find the phase that a moment lies in."""
         return self._span_at(moment).phase
 
     def spans(self, begin: datetime, end: datetime) -> Iterator[Span]:
-        """The phases from ``begin`` to ``end``, in order and without a gap; neighbours may be of the same phase."""
+        """List the phases from ``begin`` to ``end``, in order and without a gap. Neighbours may have the same phase."""
         while begin < end:
             span = self._span_at(begin)
             yield Span(span.phase, begin, min(span.end, end))
             begin = span.end
 
     def opens(self, begin: datetime, end: datetime) -> list[datetime]:
-        """The first regular opening of each day, where it lies from ``begin`` to before ``end``.
+        """List the first regular open of each day, from ``begin`` to before ``end``.
 
-        An always-open market opens at each midnight, and closes with it the day that ends.
+        An always-open market opens at each midnight, which is also the close of the day before.
         """
         if self.always_open:
             return list(self._midnights(begin, end))
@@ -83,7 +98,7 @@ class Market:
         return [moment for moment in first.values() if begin <= moment < end]
 
     def closes(self, begin: datetime, end: datetime) -> list[datetime]:
-        """The last regular close of each day, where it lies from ``begin`` to before ``end``."""
+        """List the last regular close of each day, from ``begin`` to before ``end``."""
         if self.always_open:
             return list(self._midnights(begin, end))
         last = {session.day: session.close_at for session in self._regular()}
@@ -107,13 +122,41 @@ class Market:
             session = self.sessions[number - 1]
             return Span(session.phase, moment, session.close_at)
         following = self._opens[number] if number < len(self._opens) else midnight
-        return Span(self._phase_of_closed(moment.astimezone(self.zone).date()), moment, min(following, midnight))
-
-    def _phase_of_closed(self, day: date) -> Phase:
-        if day in self._days:
-            return Phase.CLOSED
-        return Phase.WEEKEND if day.weekday() >= _SATURDAY else Phase.HOLIDAY
+        day = moment.astimezone(self.zone).date()
+        without_session = Phase.WEEKEND if day.weekday() >= _SATURDAY else Phase.HOLIDAY
+        phase = Phase.CLOSED if day in self._days else without_session
+        return Span(phase, moment, min(following, midnight))
 
     def _midnight_after(self, moment: datetime) -> datetime:
         day = moment.astimezone(self.zone).date() + _DAY
         return datetime.combine(day, time(), self.zone).astimezone(moment.tzinfo)
+
+
+class Calendar(Protocol):
+    """The markets as they are now, which the scheduler is given."""
+
+    def market(self, code: str) -> Market:
+        """Look up a known market, which has no sessions until they are published."""
+
+
+#: Loads a market with the sessions that overlap the time between two moments. The market is None if it is unpublished.
+LoadMarket = Callable[[Connection, str, datetime, datetime], Market | None]
+
+
+@cache
+def example_market(code: str) -> Market:
+    """Make up sessions of every kind for a known market, to tell whether a schedule can have a slot there at all.
+
+    Every other Wednesday is a holiday. Raises KeyError for an unknown market.
+    """
+    known = MARKETS[code]
+    zone = ZoneInfo(known.timezone)
+    if known.always_open:
+        return Market(code, zone, always_open=True)
+    sessions = []
+    for day in (EXAMPLE_BEGIN.date() + number * _DAY for number in range(HORIZON.days)):
+        if day.weekday() < _SATURDAY and not (day.weekday() == _WEDNESDAY and day.toordinal() % 2):
+            edges = [datetime.combine(day, edge, zone).astimezone(UTC) for edge in _EXAMPLE_EDGES]
+            phases = (Phase.PRE_MARKET, Phase.REGULAR, Phase.AFTER_HOURS)
+            sessions += [Session(day, phase, *edges[number : number + 2]) for number, phase in enumerate(phases)]
+    return Market(code, zone, tuple(sessions))

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PATTERN = re.compile(r"([1-9][0-9]{0,5})([smhd])")
@@ -12,8 +13,12 @@ class InvalidInterval(ValueError):
     """The text is not an interval."""
 
 
+@lru_cache(maxsize=4096)
 def parse_interval(text: str) -> timedelta:
-    """``"10m"`` as ten minutes; whole seconds from ``1s`` to ``366d``."""
+    """Read ``"10m"`` as ten minutes. Intervals are whole seconds from ``1s`` to ``366d``.
+
+    Raises InvalidInterval for any other text.
+    """
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise InvalidInterval(f"{text!r} is not an interval: write a number and s, m, h or d, such as 10m")
@@ -24,7 +29,7 @@ def parse_interval(text: str) -> timedelta:
 
 
 def format_interval(interval: timedelta) -> str:
-    """The shortest exact text: an hour is ``1h``, ninety seconds ``90s``."""
+    """Write the shortest exact text: an hour is ``1h``, ninety seconds are ``90s``."""
     seconds = int(interval.total_seconds())
     unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNITS[unit] == 0)
     return f"{seconds // _UNITS[unit]}{unit}"

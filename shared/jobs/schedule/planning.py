@@ -1,7 +1,7 @@
-"""What a tick does with one job: pure functions of its live settings, its market and the time.
+"""The decisions of a tick about one job: pure functions of its settings, its market and the time.
 
-Slots are taken in the order in which they come, each once: those after ``considered_until`` and not after now. What
-does not become a run becomes a skip that says why.
+Slots are taken in order, each once: those after ``considered_until`` and not after now. A slot that does not become a
+run becomes a skip with a reason.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,30 +9,30 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from shared.jobs.schedule.calendar import Market
+from shared.jobs.schedule.calendar import HORIZON, Market
 from shared.jobs.schedule.slots import Every, Timing
-from shared.jobs.settings import HORIZON, JobSettings
+from shared.jobs.settings import JobSettings
 
-#: A slot that is claimed within this time was not missed.
-ON_TIME = timedelta(seconds=10)
-#: A job is looked at so often at the least: its market's sessions may have changed.
-LOOK_EVERY = timedelta(minutes=15)
-#: Longer ago than this, missed slots are not even counted.
-LOOK_BACK = timedelta(days=7)
-#: Runs of one job that may wait for each other.
-MOST_WAITING = 1000
+#: A slot that is claimed within this time is not a misfire.
+MISFIRE_GRACE = timedelta(seconds=10)
+#: Every job is planned at least this often, since its market's sessions may have changed.
+REPLAN_EVERY = timedelta(minutes=15)
+#: Missed slots that are older than this are not even counted.
+LOOKBACK = timedelta(days=7)
+#: The limit of one job's unfinished runs.
+MAX_WAITING = 1000
 NEVER = timedelta(days=3650)
 _INSTANT = timedelta(microseconds=1)
 
 MISSED = "missed: nobody claimed the slot in time"
-OVERLAPS = "the run before it is still under way"
-FULL = f"{MOST_WAITING} runs wait already"
-SUPERSEDED = "a later slot came"
+OVERLAPS = "the previous run is still in progress"
+FULL = f"{MAX_WAITING} runs are already waiting"
+SUPERSEDED = "superseded by a later slot"
 
 
 @dataclass(frozen=True)
-class LiveJob:
-    """A job as the live tables have it now. ``unfinished`` is how many of its runs wait or are under way."""
+class DueJob:
+    """A job with its current settings. ``unfinished`` counts its runs that wait or are in progress."""
 
     name: str
     service: str
@@ -54,76 +54,76 @@ class Skip:
 
 @dataclass(frozen=True)
 class Plan:
-    """``runs`` are the slots to run, in order; the first begins at once if ``at_once``, the others wait for their turn.
+    """The slots to run, in order, and those to skip.
 
-    ``instead`` means that what is unfinished has to be canceled first.
+    The first run is sent at once if ``send_first``, and the others wait for their turn. If ``cancel_unfinished``, the
+    job's unfinished runs are canceled first. The job is planned again at ``due_at``.
     """
 
     due_at: datetime
     next_slot: datetime | None = None
     runs: tuple[datetime, ...] = ()
     skips: tuple[Skip, ...] = ()
-    at_once: bool = False
-    instead: bool = False
+    send_first: bool = False
+    cancel_unfinished: bool = False
 
 
-def plan(job: LiveJob, market: Market, now: datetime) -> Plan:
+def plan(job: DueJob, market: Market, now: datetime) -> Plan:
+    """Decide which slots of the job run now and which are skipped: first misfires, then the overlap of runs."""
     timing = job.settings.timing
     if timing is None or not job.settings.enabled:
         return Plan(now + NEVER)
-    slots = list(timing.slots(market, _begin(job, timing, market, now), now + _INSTANT))
-    chosen, missed = _misfire(job.settings, slots, now)
+    slots = list(timing.slots(market, _first_moment(job, timing, market, now), now + _INSTANT))
+    due, missed = _split_misfires(job.settings, slots, now)
     following = timing.next_slot(market, now, HORIZON)
-    empty = Plan(min(following or now + LOOK_EVERY, now + LOOK_EVERY), following, skips=_skip(missed, MISSED))
-    return _overlap(job, chosen, empty)
+    replan_at = min(following or now + REPLAN_EVERY, now + REPLAN_EVERY)
+    rest = Plan(replan_at, following, skips=_skips(missed, MISSED))
+    if not due or not job.unfinished:
+        return replace(rest, runs=tuple(due), send_first=bool(due))
+    if job.settings.overlap == "cancel":
+        skips = rest.skips + _skips(due[:-1], SUPERSEDED)
+        return replace(rest, runs=(due[-1],), skips=skips, cancel_unfinished=True)
+    if job.settings.misfire != "run_all" and job.settings.overlap != "queue":
+        return replace(rest, skips=rest.skips + _skips(due, OVERLAPS))
+    room = max(0, MAX_WAITING - job.unfinished)
+    return replace(rest, runs=tuple(due[:room]), skips=rest.skips + _skips(due[room:], FULL))
 
 
 def next_slots(settings: JobSettings, market: Market, now: datetime, count: int) -> list[datetime]:
-    """The next slots after now, at most ``count``; none of a job that has no schedule or is disabled."""
+    """List at most ``count`` slots after now. A disabled job and a job without a schedule have none."""
     if settings.timing is None or not settings.enabled:
         return []
     return list(islice(settings.timing.slots(market, now + _INSTANT, now + HORIZON), count))
 
 
 def slots_between(settings: JobSettings, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
-    """All slots from ``begin`` to before ``end``, whether the job is enabled or not."""
+    """List all slots from ``begin`` to before ``end``, even if the job is disabled."""
     return iter(()) if settings.timing is None else settings.timing.slots(market, begin, end)
 
 
-def _begin(job: LiveJob, timing: Timing, market: Market, now: datetime) -> datetime:
-    """Slots from here on are decided. Of a new or changed job the interval that has begun counts, nothing before it."""
+def _first_moment(job: DueJob, timing: Timing, market: Market, now: datetime) -> datetime:
+    """The moment from which slots are decided.
+
+    For a new or changed job that is the beginning of the current interval. Earlier slots do not count.
+    """
     if job.considered_until is not None:
-        return max(job.considered_until + _INSTANT, now - LOOK_BACK)
+        return max(job.considered_until + _INSTANT, now - LOOKBACK)
     schedule = timing.schedules[market.phase_at(now)]
     begin = now - schedule.interval + _INSTANT if isinstance(schedule, Every) else now
     return max(begin, job.last_slot + _INSTANT) if job.last_slot else begin
 
 
-def _misfire(settings: JobSettings, slots: Sequence[datetime], now: datetime) -> tuple[list[datetime], list[datetime]]:
-    """The slots to run, and those that were missed."""
+def _split_misfires(
+    settings: JobSettings, slots: list[datetime], now: datetime
+) -> tuple[list[datetime], list[datetime]]:
+    """Divide the slots into those to run and those that were missed."""
     if settings.misfire == "run_all":
         earliest = now - timedelta(seconds=settings.seconds("misfire_window"))
-        window = [slot for slot in slots if slot >= earliest][-MOST_WAITING:]
-        return window, list(slots[: len(slots) - len(window)])
-    late = bool(slots) and now - slots[-1] > ON_TIME
-    if not slots or (late and settings.misfire == "skip"):
-        return [], list(slots)
-    return [slots[-1]], list(slots[:-1])
+        due = [slot for slot in slots if slot >= earliest][-MAX_WAITING:]
+        return due, slots[: len(slots) - len(due)]
+    late = bool(slots) and now - slots[-1] > MISFIRE_GRACE
+    return ([], slots) if late and settings.misfire == "skip" else (slots[-1:], slots[:-1])
 
 
-def _overlap(job: LiveJob, chosen: list[datetime], rest: Plan) -> Plan:
-    """The slots to run, beside what is unfinished already."""
-    if not chosen or not job.unfinished:
-        return replace(rest, runs=tuple(chosen), at_once=bool(chosen))
-    if job.settings.overlap == "cancel":
-        superseded = _skip(chosen[:-1], SUPERSEDED)
-        return replace(rest, runs=(chosen[-1],), skips=rest.skips + superseded, instead=True)
-    waits = job.settings.misfire == "run_all" or job.settings.overlap == "queue"
-    if not waits:
-        return replace(rest, skips=rest.skips + _skip(chosen, OVERLAPS))
-    room = max(0, MOST_WAITING - job.unfinished)
-    return replace(rest, runs=tuple(chosen[:room]), skips=rest.skips + _skip(chosen[room:], FULL))
-
-
-def _skip(slots: Sequence[datetime], reason: str) -> tuple[Skip, ...]:
+def _skips(slots: Sequence[datetime], reason: str) -> tuple[Skip, ...]:
     return (Skip(slots[0], slots[-1], len(slots), reason),) if slots else ()

@@ -1,11 +1,11 @@
-"""Schedules as people write them, and the slots that they have: pure functions of a market's calendar.
+"""Schedules as people write them, and their slots: pure functions of a market's calendar.
 
-    5s, 10m, 1h, 1d                     an interval; its slots are its multiples since 1970 in UTC
+    5s, 10m, 1h, 1d                     an interval, whose slots are its multiples since 1970 in UTC
     30 9 * * 1-5                        cron by the market's clock: minute, hour, day, month, weekday (Sunday: 0 and 7)
     at open, 5m after open, at close,
     10m before close                    on every trading day of the market, half days included
 
-A cron time that a change of the clocks skips is due right after the gap, and one that comes twice is due once.
+A cron time that a daylight-saving change skips is due right after the gap. A cron time that comes twice is due once.
 """
 
 import re
@@ -22,7 +22,7 @@ from cronsim import CronSim, CronSimError
 from shared.jobs.schedule.calendar import Market, Phase
 from shared.jobs.schedule.interval import InvalidInterval, format_interval, parse_interval
 
-generation = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RELATIVE = re.compile(r"(?:at|(?P<distance>\S+) (?P<direction>before|after)) (?P<edge>open|close)")
 _ZERO = timedelta(0)
 CRON_FIELDS = 5
@@ -30,22 +30,24 @@ OFF = "off"
 
 
 class InvalidSchedule(ValueError):
-    """The text is not a schedule, or one that never has a slot."""
+    """The text is not a schedule, or the schedule never has a slot."""
 
 
 class Schedule(Protocol):
-    """Slots of any phase; ``str`` is the text that it was read from, in its shortest form."""
+    """Slots in all phases. ``str`` is the shortest text of the schedule."""
 
     def between(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
-        """The slots from ``begin`` to before ``end``, in UTC and in order."""
+        """List the slots from ``begin`` to before ``end``, in UTC and in order."""
 
 
 @dataclass(frozen=True)
 class Every:
+    """An interval, whose slots are its multiples."""
+
     interval: timedelta
 
     def between(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:  # noqa: ARG002
-        slot = generation - (generation - begin) // self.interval * self.interval
+        slot = _EPOCH - (_EPOCH - begin) // self.interval * self.interval
         while slot < end:
             yield slot
             slot += self.interval
@@ -56,7 +58,7 @@ class Every:
 
 @dataclass(frozen=True)
 class Cron:
-    """Read by the clock of ``zone``, or of the market where it is None."""
+    """A cron expression by the clock of ``zone``, or of the market if that is None."""
 
     expression: str
     zone: ZoneInfo | None = None
@@ -72,7 +74,7 @@ class Cron:
 
 @dataclass(frozen=True)
 class Relative:
-    """A distance from the market's opening or close; before it where negative."""
+    """A distance from the market's open or close. A negative distance lies before it."""
 
     edge: str
     distance: timedelta
@@ -89,34 +91,29 @@ class Relative:
 
 @lru_cache(maxsize=4096)
 def parse_schedule(text: str, zone: ZoneInfo | None = None) -> Schedule:
-    """The schedule that the text describes; raises InvalidSchedule, which quotes it. Cron is read by ``zone``."""
+    """Read a schedule. Cron goes by the clock of ``zone``. Raises InvalidSchedule, which quotes the text."""
     relative = _RELATIVE.fullmatch(text)
     try:
         if relative is not None:
             distance = parse_interval(relative["distance"]) if relative["distance"] else _ZERO
             return Relative(relative["edge"], -distance if relative["direction"] == "before" else distance)
         if len(text.split()) == CRON_FIELDS:
-            return _cron(text, zone)
+            CronSim(text, _EPOCH)  # also refuses days that no month has
+            return Cron(text, zone)
         return Every(parse_interval(text))
     except InvalidInterval as error:
         raise InvalidSchedule(
             f"{error}, a cron expression such as 30 9 * * 1-5, or a time such as 5m after open"
         ) from None
-
-
-def _cron(text: str, zone: ZoneInfo | None) -> Cron:
-    try:
-        CronSim(text, generation)  # also refuses days that no month has
     except CronSimError as error:
         raise InvalidSchedule(f"{text!r} is not a cron expression of five fields: {error}") from None
-    return Cron(text, zone)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """When a job is due: its schedule, and others in some phases of its market.
+    """When a job is due: its schedule, and other schedules in some phases of its market.
 
-    A phase that maps to ``off`` has no slots.
+    A phase that maps to ``off`` has no slots. Raises InvalidSchedule if every phase is off.
     """
 
     default: str
@@ -125,15 +122,16 @@ class Timing:
 
     def __post_init__(self) -> None:
         if not any(self.schedules.values()):
-            raise InvalidSchedule("every phase is off, so that no slot ever comes: write enabled = false instead")
+            raise InvalidSchedule("every phase is off, so the job never runs: set enabled = false instead")
 
     @cached_property
     def schedules(self) -> dict[Phase, Schedule | None]:
+        """The schedule of each phase, or None if the phase is off."""
         texts = {phase: self.phases.get(phase, self.default) for phase in Phase}
         return {phase: None if text == OFF else parse_schedule(text, self.zone) for phase, text in texts.items()}
 
     def slots(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
-        """From ``begin`` to before ``end``, in order. A slot is one of the schedule of the phase in which it lies."""
+        """List the slots from ``begin`` to before ``end``, in order. Each follows the schedule of its own phase."""
         if not self.phases:
             default = self.schedules[Phase.REGULAR]
             return iter(()) if default is None else default.between(market, begin, end)
@@ -145,5 +143,5 @@ class Timing:
         )
 
     def next_slot(self, market: Market, now: datetime, horizon: timedelta) -> datetime | None:
-        """The first slot after ``now`` within the horizon."""
+        """Find the first slot after ``now`` within the horizon."""
         return next(self.slots(market, now + timedelta(microseconds=1), now + horizon), None)

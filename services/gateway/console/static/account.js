@@ -1,4 +1,4 @@
-// The account's figures, and its equity since the page was opened.
+// The account panel: its figures, and a curve of the equity since the page was opened.
 
 import { byId, setFigure, setSigned, setText } from "./dom.js";
 import { direction, money, signedMoney, words } from "./format.js";
@@ -7,7 +7,7 @@ import { drawSparkline, History } from "./sparkline.js";
 export class Account {
   #equity = new History();
 
-  /** What orders may still spend, as a decimal string, and its currency; empty before the first news. */
+  /** The buying power as a decimal string, and its currency. Both are empty until the account is loaded. */
   buyingPower = "";
   currency = "";
 
@@ -28,7 +28,7 @@ export class Account {
 
   #paintCurve() {
     const change = this.#equity.change.toFixed(2);
-    const text = `${signedMoney(change)} since this page was opened`;
+    const text = `${signedMoney(change)} since you opened this page`;
     drawSparkline(byId("equity-curve"), this.#equity);
     byId("equity-curve").setAttribute("aria-label", `Equity ${text}`);
     setText(byId("equity-change"), text);
@@ -36,7 +36,7 @@ export class Account {
   }
 }
 
-// An active account needs no badge; any other status keeps orders from being placed.
+// An active account needs no badge. An account in any other status cannot place orders.
 function paintStatus(status) {
   byId("account-status").hidden = status === "ACTIVE";
   setText(byId("account-status"), words(status.toLowerCase()));

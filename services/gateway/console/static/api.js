@@ -1,6 +1,6 @@
-// Requests to the server this page came from. The session cookie goes with them; scripts cannot see it.
+// Requests to the server of this page. The browser adds the session cookie, which scripts cannot read.
 
-/** The server refused, or did not answer (status 0). The message is for the person who asked. */
+/** The server refused a request, or did not answer (status 0). The message is meant for the user. */
 export class RequestFailed extends Error {
   constructor(message, status) {
     super(message);
@@ -8,10 +8,10 @@ export class RequestFailed extends Error {
   }
 }
 
-/** Told when the session has ended, so that the page can ask for the key again. */
+/** Dispatches `ended` when the session has ended, so that the page can ask for the key again. */
 export const sessionEnded = new EventTarget();
 
-/** Answers with the response's JSON, or null where it has no body. Throws RequestFailed. */
+/** Send a request. Resolves to the JSON of the response, or null without a body. Throws RequestFailed. */
 export async function request(method, path, body) {
   const response = await send(method, path, body);
   const answer = await readJson(response);
@@ -40,19 +40,19 @@ async function readJson(response) {
     return text ? JSON.parse(text) : null;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
-    return null; // a proxy's error page: its status says enough
+    return null; // the error page of a proxy: the status is enough
   }
 }
 
-// The trading API says `message`, everything else is problem+json with `detail`.
+// The trading API has the text in `message`, all others use problem+json with `detail`.
 function reason(answer, response) {
   const text = answer?.message ?? answer?.detail ?? answer?.title;
   return text ?? `The server answered ${response.status} ${response.statusText}. Try again in a moment.`;
 }
 
 /**
- * Do the work that a control asks for, once: a second press while it lasts does nothing.
- * `refused` is told of a failed request, to show it beside the control.
+ * Run `work` for a control. Until it ends, further presses of the control do nothing.
+ * `refused(error)` is called if the request fails, to show the error beside the control.
  */
 export async function once(control, work, refused) {
   if (control.ariaBusy === "true") return;

@@ -1,4 +1,4 @@
-// The page's wiring: a session opens the stream, and the stream's events go to the panels.
+// The wiring of the page: a session opens the stream, and the panels get the stream's events.
 
 import { Account } from "./account.js";
 import { byId, setText } from "./dom.js";

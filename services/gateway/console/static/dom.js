@@ -1,4 +1,4 @@
-// Writing to the page. Everything is text, never markup, and what has not changed is not touched.
+// Writing to the page. All content is text, never markup. Unchanged elements are not touched.
 
 import { direction, fullTime, time } from "./format.js";
 
@@ -17,13 +17,13 @@ export function setTime(element, iso) {
   element.title = fullTime(iso);
 }
 
-/** A signed number, in the colour of its sign. */
+/** Show a signed number in the color of its sign. */
 export function setSigned(element, value, format) {
   setFigure(element, value, format);
   element.dataset.tone = direction(value);
 }
 
-/** A number that flashes up or down when it has changed. Returns the direction of the change. */
+/** Show a number, and flash it up or down if it has changed. Returns the direction of the change. */
 export function setFigure(element, value, format) {
   const before = element.dataset.value;
   const change = before && value ? direction(Number(value) - Number(before)) : "";
@@ -39,11 +39,11 @@ function flash(element, change) {
   element.animate(frames, FLASH_MILLISECONDS);
 }
 
-/** A message beside a control; an error is marked as one. */
+/** Show a message beside a control. `kind` is "error" or "done". */
 export function setNote(element, text, kind = "error") {
   element.dataset.kind = kind;
   setText(element, text);
 }
 
-/** Say something to screen readers that is seen elsewhere on the page. */
+/** Tell screen readers something that the page shows elsewhere. */
 export const announce = (text) => setText(byId("announcements"), text);

@@ -1,9 +1,9 @@
-// How numbers, times and words are shown. Numbers come and stay as decimal strings: Intl formats a string
-// exactly, where a JavaScript number would round it.
+// Formats of numbers, times and words. Numbers are decimal strings: Intl formats a string exactly, while a
+// JavaScript number would be rounded.
 
 const NONE = "—";
 
-// Prices are typed with a decimal point, so they are shown with one, whatever the browser's language.
+// Users type prices with a decimal point, so prices are shown with one in every language.
 const decimals = (minimum, maximum, more = {}) => {
   const formatter = new Intl.NumberFormat("en-US", {
     minimumFractionDigits: minimum,
@@ -15,18 +15,18 @@ const decimals = (minimum, maximum, more = {}) => {
 
 const isNone = (value) => value === null || value === undefined || value === "";
 
-/** A price per share: two decimals, up to four where it has them. */
+/** A price per share, with two to four decimals. */
 export const price = decimals(2, 4);
 /** An amount in the account's currency. */
 export const money = decimals(2, 2);
-/** An amount with its sign, + or −; zero has none. */
+/** An amount with its sign, + or −. Zero has none. */
 export const signedMoney = decimals(2, 2, { signDisplay: "exceptZero" });
 /** A fraction as a percentage with its sign: "0.0123" is +1.23%. */
 export const signedPercent = decimals(2, 2, { style: "percent", signDisplay: "exceptZero" });
-/** A number of shares, up to the nine decimals that an order may have. */
+/** A number of shares, with up to nine decimals. */
 export const quantity = decimals(0, 9);
 
-/** Which way a number points: "up", "down" or "" for zero and none. */
+/** The direction of a number: "up", "down", or "" for zero and for no number. */
 export function direction(value) {
   const number = Number(value ?? 0);
   if (number > 0) return "up";
@@ -43,7 +43,7 @@ export function counted(name, count) {
   return [plural(count, one, noun), ...rest].join(" ");
 }
 
-/** A word of the API, such as partially_filled, as people write it. */
+/** A word of the API for people: partially_filled as "partially filled". */
 export const words = (text) => text.replaceAll("_", " ");
 
 export const capitalized = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -54,7 +54,7 @@ const dayAndClock = new Intl.DateTimeFormat("en-US", {
 });
 const everything = new Intl.DateTimeFormat("en-US", { dateStyle: "full", timeStyle: "long", hourCycle: "h23" });
 
-/** An ISO time in the viewer's zone: the clock time, with the date when it is not today. */
+/** An ISO time in the user's time zone, with the date unless it is today. */
 export function time(iso, now = new Date()) {
   if (isNone(iso)) return NONE;
   const moment = new Date(iso);
@@ -76,9 +76,9 @@ export function duration(from, to) {
 
 const UNITS = { s: "second", m: "minute", h: "hour", d: "day" };
 
-/** When a job runs: "10m" as "every 10 minutes", one of a unit as "every minute"; what is no interval as it is. */
+/** A job's schedule: "10m" as "every 10 minutes", "1m" as "every minute". Others are shown unchanged. */
 export function every(schedule) {
-  if (schedule === "off") return "no schedule of its own";
+  if (schedule === "off") return "no schedule";
   const [, count, unit] = /^(\d+)([smhd])$/.exec(schedule) ?? [];
   if (!unit) return schedule;
   return count === "1" ? `every ${UNITS[unit]}` : `every ${count} ${UNITS[unit]}s`;

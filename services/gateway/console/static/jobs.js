@@ -1,4 +1,4 @@
-// The jobs panel, for operators: when each job runs, how its last run went, and to run or switch it.
+// The jobs panel, for operators: the schedule and the last run of each job, a switch, and a button to run it.
 
 import { once, request } from "./api.js";
 import { announce, byId, part, setNote, setText } from "./dom.js";
@@ -24,18 +24,18 @@ function trigger(name, button, row) {
 
 function toggle(name, button, row) {
   const enabled = button.ariaChecked !== "true";
-  const said = `${name} is ${enabled ? "enabled" : "disabled"}`;
-  return ask(button, row, "PUT", `${jobPath(name, "toggle")}?enabled=${enabled}`, said);
+  const announcement = `${name} is ${enabled ? "enabled" : "disabled"}`;
+  return ask(button, row, "PUT", `${jobPath(name, "toggle")}?enabled=${enabled}`, announcement);
 }
 
 const jobPath = (name, verb) => `/api/jobs/${encodeURIComponent(name)}/${verb}`;
 
-function ask(button, row, method, path, said) {
+function ask(button, row, method, path, announcement) {
   const note = part(row, "note");
   const work = async () => {
     setNote(note, "");
     await request(method, path);
-    announce(said);
+    announce(announcement);
   };
   return once(button, work, (refused) => setNote(note, refused.message));
 }
@@ -62,10 +62,10 @@ function schedule(job) {
 }
 
 function nextRun(job) {
-  if (!job.enabled) return "off, runs only when asked";
+  if (!job.enabled) return "off, runs only on request";
   if (job.next_slot) return `next ${time(job.next_slot)}`;
   if (job.settings.after) return `after ${job.settings.after}`;
-  return job.schedule === "off" ? "runs only when asked" : "next run not known yet";
+  return job.schedule === "off" ? "runs only on request" : "next run not scheduled yet";
 }
 
 function paintRun(element, run) {
@@ -85,7 +85,7 @@ function runState(run) {
 
 function runText(run) {
   const at = time(run.finished_at ?? run.started_at ?? run.queued_at);
-  const texts = [run.trigger === "manual" ? `${at}, by hand` : at];
+  const texts = [run.trigger === "manual" ? `${at}, started manually` : at];
   if (run.started_at && run.finished_at) texts.push(duration(run.started_at, run.finished_at));
   const counts = Object.entries(run.counts ?? {}).map(([name, count]) => counted(name, count));
   return [...texts, ...counts].join(" · ");

@@ -1,4 +1,4 @@
-// A panel whose rows follow the data: rows are kept by key, so focus, notes and selections survive an update.
+// A panel whose rows follow the data. Rows are kept by key, so focus, notes and selections survive an update.
 
 import { setText } from "./dom.js";
 
@@ -27,7 +27,7 @@ export class LiveList {
     this.#count();
   }
 
-  /** Do `handle(item key, button, row)` when a button with this data-action is pressed. */
+  /** Call `handle(key, button, row)` when a button with this data-action is pressed. */
   on(action, handle) {
     this.#rows.addEventListener("click", (event) => {
       const button = event.target.closest(`[data-action="${action}"]`);
@@ -50,10 +50,10 @@ export class LiveList {
     return element;
   }
 
-  // Moving an element takes the focus from it, so one that already stands right stays untouched.
+  // A moved element loses the focus, so an element in the right place is not moved.
   #place(element, index) {
-    const there = this.#rows.children[index];
-    if (there !== element) this.#rows.insertBefore(element, there ?? null);
+    const current = this.#rows.children[index];
+    if (current !== element) this.#rows.insertBefore(element, current ?? null);
   }
 
   #remove(key) {

@@ -1,4 +1,4 @@
-// The open orders, which can be canceled, and the recent ones that have ended.
+// The panels of open orders, which can be canceled, and of recent orders that have ended.
 
 import { once, request } from "./api.js";
 import { announce, byId, part, setNote, setText, setTime } from "./dom.js";
@@ -67,7 +67,7 @@ function terms(order) {
   return [type, ...at].join(" ");
 }
 
-/** How much it trades: shares, or what they may cost. */
+/** The size of an order: its shares, or its notional amount. */
 const size = (order) => (order.qty ? quantity(order.qty) : money(order.notional));
 
 /** An order in a few words: "buy 10 AAPL, limit 187.00". */
@@ -76,7 +76,7 @@ export const describe = (order) => {
   return `${order.side} ${what}, ${terms(order).toLowerCase()}`;
 };
 
-/** Its status, with the reason when it was rejected. */
+/** The status of an order, with the reason if it was rejected. */
 export function statusText(order) {
   const status = capitalized(words(order.status));
   return order.reject_reason ? `${status}: ${words(order.reject_reason)}` : status;

@@ -8,7 +8,7 @@ export class Positions {
   #bySymbol = new Map();
   #list = new LiveList(byId("positions"), (row) => row.symbol, paint);
 
-  /** `onClose(symbol, qty, side)` is called when a position is to be closed by an order of that side. */
+  /** `onClose(symbol, qty, side)` is called to close a position with an order of that side. */
   constructor(onClose) {
     this.#list.on("close", (symbol) => {
       const row = this.#bySymbol.get(symbol);
@@ -24,7 +24,7 @@ export class Positions {
 
 const closingSide = (row) => (row.side === "short" ? "buy" : "sell");
 
-/** A price of what trades in another currency than the account's says in which. */
+/** A price in a currency other than the account's is shown with its currency. */
 const own = (row) => (value) => (row.swap_rate === "1" ? price(value) : `${price(value)} ${row.currency}`);
 
 function paint(element, row) {

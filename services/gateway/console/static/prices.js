@@ -21,7 +21,7 @@ export class Prices {
     return this.#bySymbol.get(symbol);
   }
 
-  /** Take in prices that changed. Events may overtake each other on a reconnect; older ones are dropped. */
+  /** Show changed prices. After a reconnect an older price may arrive late, and is dropped. */
   update(prices) {
     for (const row of prices) {
       if (row.sequence < (this.of(row.symbol)?.sequence ?? 0)) continue;
@@ -32,7 +32,7 @@ export class Prices {
     offerSymbols([...this.#bySymbol.keys()].sort());
   }
 
-  /** Mark the symbols of these halts, and no others, as halted. */
+  /** Mark exactly the symbols of these halts as halted. */
   mark(halts) {
     this.#halts = new Map(halts.map((halt) => [halt.symbol, halt.reason]));
     this.#show();

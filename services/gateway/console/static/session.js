@@ -1,11 +1,11 @@
-// Trading an API key for a session cookie, and giving it back.
+// The session: signing in with an API key, and signing out.
 
 import { once, request, RequestFailed, sessionEnded } from "./api.js";
 import { byId, setNote, setText } from "./dom.js";
 
 const RETRY_AFTER = 3_000;
-const ENDED = "Your session has ended. Sign in again to go on.";
-// Where the reason for signing out outlives the reload that follows it.
+const ENDED = "Your session has ended. Sign in again to continue.";
+// Session storage keeps the reason for signing out through the reload.
 const REASON = "signed-out-because";
 
 export class Session {
@@ -13,31 +13,31 @@ export class Session {
   #note = byId("sign-in-note");
   #onSignedIn;
 
-  /** `onSignedIn(session)` is called once; signing out loads the page anew. */
+  /** `onSignedIn(session)` is called once. Signing out reloads the page. */
   constructor(onSignedIn) {
     this.#onSignedIn = onSignedIn;
     this.#form.addEventListener("submit", (event) => this.#signIn(event));
     byId("sign-out").addEventListener("click", (event) => signOut(event.currentTarget));
   }
 
-  /** Go on with the session that the browser still has, or ask for a key. */
+  /** Continue the browser's session, or ask for a key. */
   async resume() {
     try {
       this.#enter(await request("GET", "/api/session"));
     } catch (error) {
       if (!(error instanceof RequestFailed)) throw error;
       if (error.status === 401) return this.#ask();
-      setText(byId("starting"), `${error.message} This page also tries again by itself.`);
+      setText(byId("starting"), `${error.message} This page retries by itself.`);
       setTimeout(() => this.resume(), RETRY_AFTER);
     }
   }
 
-  /** Find out whether the session still stands; if not, the page asks for a key. */
+  /** Check the session. If it has ended, the page asks for a key. */
   async check() {
     try {
       await request("GET", "/api/session");
     } catch (error) {
-      if (!(error instanceof RequestFailed)) throw error; // `sessionEnded` has told of a 401 already
+      if (!(error instanceof RequestFailed)) throw error; // `sessionEnded` has handled a 401 already
     }
   }
 
@@ -73,7 +73,7 @@ async function signOut(button) {
   await once(button, work, (refused) => setNote(byId("sign-out-note"), refused.message));
 }
 
-// The next key may belong to another account, so nothing of this one stays on the page.
+// The next key may belong to another account, so the reload clears the page.
 function leave(why) {
   sessionStorage.setItem(REASON, why);
   location.reload();

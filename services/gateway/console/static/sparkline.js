@@ -1,4 +1,4 @@
-// A small line of the latest values. Floats will do: the line is a hundred pixels wide.
+// A small line of the latest values. Floats are exact enough for a line of a hundred pixels.
 
 import { direction } from "./format.js";
 
@@ -26,7 +26,7 @@ export class History {
   }
 }
 
-/** Draw the history into an svg element, in the colour of its change; one point alone is no line. */
+/** Draw the history into an svg element, in the color of its change. A single point is not drawn. */
 export function drawSparkline(svg, history) {
   const line = svg.firstElementChild ?? addLine(svg);
   svg.dataset.tone = direction(history.change);

@@ -1,7 +1,7 @@
-// The live stream and what can be said about it: connecting, live, stale or reconnecting.
+// The stream of server-sent events, and its state: connecting, live, stale or reconnecting.
 
 const STALE_AFTER = 10_000;
-// A connection that broke without a word (a sleeping laptop, a lost network) is given up after this long.
+// A connection that was lost without an error (laptop asleep, network gone) is closed after this long.
 const GIVE_UP_AFTER = 20_000;
 const RETRY_AFTER = 3_000;
 const LOOK_EVERY = 1_000;
@@ -18,9 +18,9 @@ export class Stream {
   #retry = 0;
 
   /**
-   * `handlers` are called with the data of the event of their name; `onState(state, lastNews)` with a name of
-   * a state and the time of the last event in milliseconds, 0 before the first; `onRefused()` when the server
-   * answered with something else than a stream, which may mean that the session has ended.
+   * `handlers[name](data)` is called for each event of that name. `onState(state, lastNews)` gets the state and
+   * the time of the last event in milliseconds, 0 before the first. `onRefused()` is called when the response is
+   * not a stream, for example because the session has ended.
    */
   constructor(path, handlers, { onState, onRefused }) {
     this.#path = path;
@@ -59,7 +59,7 @@ export class Stream {
     handle(JSON.parse(event.data));
   }
 
-  // The browser reconnects by itself after a broken connection, but not after an answer that is no stream.
+  // The browser reconnects by itself after a lost connection, but not after a response that is not a stream.
   #onError() {
     this.#become("reconnecting");
     if (this.#source.readyState !== EventSource.CLOSED) return;

@@ -1,4 +1,4 @@
-// The order ticket. It says what the order comes to, places it, and follows it until it has ended.
+// The order ticket. It estimates the cost of the order, places it, and follows it until it has ended.
 
 import { once, request } from "./api.js";
 import { byId, setNote, setText } from "./dom.js";
@@ -6,8 +6,8 @@ import { capitalized, money, price, quantity } from "./format.js";
 import { describe, hasEnded, statusText } from "./orders.js";
 
 const WANTED = {
-  symbol: "Enter a symbol, such as one of the prices list.",
-  qty: "Enter a quantity: a number of shares above zero, with at most nine decimals.",
+  symbol: "Enter a symbol, such as one of the prices table.",
+  qty: "Enter a number of shares above zero, with at most nine decimals.",
   limit_price: "Enter a limit price above zero, with at most four decimals.",
   stop_price: "Enter a stop price above zero, with at most four decimals.",
 };
@@ -21,7 +21,7 @@ export class Ticket {
   #attempt = newOrderId();
   #placed = null;
 
-  /** `prices` and `account` are asked for what the estimate needs, `orders` how the placed order goes on. */
+  /** The estimate uses `prices` and `account`. `orders` has the state of the placed order. */
   constructor(prices, account, orders) {
     this.#prices = prices;
     this.#account = account;
@@ -31,7 +31,7 @@ export class Ticket {
     this.#showFields();
   }
 
-  /** Fill in the ticket and put the cursor where the next thing is to be typed. */
+  /** Fill in the ticket, and put the cursor into the quantity. */
   fill({ symbol, side, qty }) {
     this.#form.reset();
     this.#field("symbol").value = symbol;
@@ -42,12 +42,12 @@ export class Ticket {
     this.#field("qty").select();
   }
 
-  /** Follow the order that was placed here: say when it has filled or ended otherwise. */
+  /** Show the outcome of the order that was placed here, once it has ended. */
   follow() {
     const order = this.#orders.latest.find((candidate) => candidate.id === this.#placed);
     if (!order || !hasEnded(order)) return;
     this.#placed = null;
-    this.#say(outcome(order), order.status === "rejected" ? "error" : "done");
+    this.#show(outcome(order), order.status === "rejected" ? "error" : "done");
   }
 
   /** Prices or buying power have changed. */
@@ -59,11 +59,11 @@ export class Ticket {
     return this.#form.elements.namedItem(name);
   }
 
-  // What was edited is another order, so it gets another id.
+  // An edited ticket is a new order, so it gets a new id.
   #edited() {
     this.#attempt = newOrderId();
     this.#placed = null;
-    this.#say("");
+    this.#show("");
     this.#showFields();
     this.refresh();
   }
@@ -90,18 +90,18 @@ export class Ticket {
     return [capitalized(side), amount, symbol].filter(Boolean).join(" ");
   }
 
-  // Floats will do for an estimate; what the order really costs is the server's to say.
+  // Floats are exact enough for an estimate. The server computes the real cost.
   #estimate() {
     const { side, symbol, qty, limit_price: limit, stop_price: stop } = this.#order();
     const quote = this.#prices.of(symbol);
     const at = limit || stop || quote?.[side === "buy" ? "ask" : "bid"] || quote?.last;
     if (!(Number(at) * Number(qty) > 0)) return this.#hint(quote);
     const text = `About ${money(Number(at) * Number(qty))} ${this.#account.currency} at ${price(at)}`;
-    return side === "buy" ? `${text}; ${money(this.#account.buyingPower)} can be spent.` : `${text}.`;
+    return side === "buy" ? `${text}. Buying power: ${money(this.#account.buyingPower)}.` : `${text}.`;
   }
 
   #hint(quote) {
-    if (!quote) return "Choose a symbol and a quantity to see what the order comes to.";
+    if (!quote) return "Choose a symbol and a quantity to see an estimate.";
     return `${quote.symbol}: bid ${price(quote.bid)}, ask ${price(quote.ask)}, last ${price(quote.last)}.`;
   }
 
@@ -117,35 +117,35 @@ export class Ticket {
     return fields.find((field) => !field.checkValidity() || (field.name !== "symbol" && !(Number(field.value) > 0)));
   }
 
-  // The id makes a repetition harmless: the server answers it with the order that was placed.
+  // The id makes a repeated request safe: the server answers with the order that was already placed.
   async #place() {
-    this.#say("Sending…", "done");
-    const asked = { ...this.#order(), client_order_id: this.#attempt };
-    const order = await request("POST", "/v2/orders", asked);
+    this.#show("Sending…", "done");
+    const body = { ...this.#order(), client_order_id: this.#attempt };
+    const order = await request("POST", "/v2/orders", body);
     this.#attempt = newOrderId();
     this.#placed = order.id;
-    this.#say(hasEnded(order) ? outcome(order) : `Placed: ${describe(order)}.`, "done");
+    this.#show(hasEnded(order) ? outcome(order) : `Placed: ${describe(order)}.`, "done");
     this.follow(); // the stream may have been faster than the answer
   }
 
   #refused(error) {
     if (error.status === 0) {
-      const doubt = "No answer, so the order may or may not be placed. Send it again as it is: it is not placed twice.";
-      return this.#say(doubt);
+      const doubt = "No answer, so the order may have been placed. Send it again unchanged: it cannot be placed twice.";
+      return this.#show(doubt);
     }
     // An error about one field starts with the field's name: "qty: must be greater than 0".
     const [, name, text] = /^(\w+): (.+)/s.exec(error.message) ?? [];
     if (name in WANTED) return this.#blame(this.#field(name), capitalized(text));
-    this.#say(capitalized(error.message));
+    this.#show(capitalized(error.message));
   }
 
   #blame(field, text) {
-    this.#say(text);
+    this.#show(text);
     field.ariaInvalid = "true";
     field.focus();
   }
 
-  #say(text, kind = "error") {
+  #show(text, kind = "error") {
     for (const field of this.#form.elements) field.ariaInvalid = null;
     setNote(this.#note, text, kind);
   }
@@ -158,7 +158,7 @@ function outcome(order) {
   return `Filled: ${done} ${quantity(order.filled_qty)} ${order.symbol} at ${price(order.filled_avg_price)}.`;
 }
 
-// crypto.randomUUID is missing where the page is served without TLS, which at home is usual.
+// Browsers offer crypto.randomUUID only with TLS or on localhost, so a page in a home network lacks it.
 function newOrderId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return `page-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;

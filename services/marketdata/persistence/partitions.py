@@ -1,0 +1,146 @@
+"""The monthly partitions of the OHLCV table: made ahead, and thinned out when they are old.
+
+To thin out an old month, its bars to keep are copied, batch by batch, and at the end the copy takes the month's place.
+The room of the other bars is free at once, no transaction is long, and a run that was cut short continues where it was.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Connection, text
+
+from shared.bus.unit_of_work import ServiceContext
+from shared.jobs.maintenance import OldRows
+
+#: Bars of these intervals are kept however old they are, for charts of years and of the demo.
+KEPT_INTERVALS = ("1d", "replay")
+BATCH = 20_000
+#: Suffix of the name of a month that was thinned out.
+_THINNED = "_kept"
+_PARENT = "marketdata.market_data"
+
+
+def ensure_partitions(connection: Connection, now: datetime) -> None:
+    """Make the OHLCV table's partitions for this month and the next, where they are missing.
+
+    Bars of such a month that went to the default partition meanwhile move to their own.
+    """
+    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    for month in (first, _next_month(first)):
+        name = f"{_PARENT}_{month:%Y_%m}"
+        if not _exists(connection, name):
+            connection.execute(_LOCK_BARS)  # another replica may be making it
+            if not _exists(connection, name):
+                misplaced = f"FROM {_PARENT}_other WHERE {_within(month)}"
+                for statement in (
+                    f"CREATE TABLE {name} (LIKE {_PARENT} INCLUDING ALL)",
+                    f"INSERT INTO {name} SELECT * {misplaced}",
+                    f"DELETE {misplaced}",
+                    _attach(name, month),
+                ):
+                    connection.execute(text(statement))
+
+
+def _exists(connection: Connection, table: str) -> bool:
+    return bool(connection.execute(_TABLE_THERE, {"name": table}).scalar_one())
+
+
+def _attach(name: str, month: datetime) -> str:
+    return f"ALTER TABLE {_PARENT} ATTACH PARTITION {name} FOR VALUES FROM ({_start(month)}) TO ({_end(month)})"
+
+
+def _within(month: datetime) -> str:
+    return f"start_at >= {_start(month)} AND start_at < {_end(month)}"
+
+
+def _start(month: datetime) -> str:
+    return f"'{month:%Y-%m-%d} 00:00+00'"
+
+
+def _end(month: datetime) -> str:
+    return _start(_next_month(month))
+
+
+def _next_month(first: datetime) -> datetime:
+    return (first + timedelta(days=32)).replace(day=1)
+
+
+def old_months(connection: Connection, before: datetime) -> list[datetime]:
+    """The months that ended by then and have a partition which was not thinned out, oldest first."""
+    months = [datetime.strptime(row.month, "%Y_%m").replace(tzinfo=UTC) for row in connection.execute(_MONTHS)]
+    return [month for month in months if _next_month(month) <= before]
+
+
+def thin_out(context: ServiceContext, month: datetime, progress: Callable[[int], None]) -> int | None:
+    """Remove the month's bars of intervals that are not kept, and return the number of bars that stay.
+
+    Returns None, and changes nothing, if a bar to keep came meanwhile. The next run tries again.
+    """
+    name = f"{_PARENT}_{month:%Y_%m}"
+    with context.engine.begin() as connection:
+        connection.execute(text(_MAKE_COPY.format(name=name, within=_within(month))))
+        connection.execute(text(f"ANALYZE {name}"))  # else each batch might be found by sorting the whole month
+    copied = 0
+    while number := _copy_batch(context, name):
+        copied += number
+        progress(copied)
+    with context.engine.begin() as connection:
+        return _swap(connection, name, month)
+
+
+def _copy_batch(context: ServiceContext, name: str) -> int:
+    """Copy the next bars in the order of their key. The last copied one says where to continue."""
+    values = {"kept": list(KEPT_INTERVALS), "batch": BATCH}
+    with context.engine.begin() as connection:
+        return connection.execute(text(_COPY.format(name=name)), values).rowcount
+
+
+def _swap(connection: Connection, name: str, month: datetime) -> int | None:
+    copy = name + _THINNED
+    connection.execute(text(f"LOCK TABLE {name} IN EXCLUSIVE MODE"))
+    counts = connection.execute(text(_COUNTS.format(name=name)), {"kept": list(KEPT_INTERVALS)}).one()
+    copied: int = counts.copied
+    if counts.kept != copied:
+        connection.execute(text(f"DROP TABLE {copy}"))
+        return None
+    for statement in (f"ALTER TABLE {_PARENT} DETACH PARTITION {name}", f"DROP TABLE {name}"):
+        connection.execute(text(statement))
+    connection.execute(text(_attach(copy, month) if copied else f"DROP TABLE {copy}"))
+    return copied
+
+
+def strays(keep: timedelta) -> OldRows:
+    """Bars of months that never had a partition of their own."""
+    kept = ", ".join(f"'{interval}'" for interval in KEPT_INTERVALS)
+    return OldRows(f"{_PARENT}_other", f"start_at < :before AND interval NOT IN ({kept})", keep)
+
+
+_TABLE_THERE = text("SELECT to_regclass(:name) IS NOT NULL")
+_LOCK_BARS = text(f"LOCK TABLE {_PARENT} IN SHARE ROW EXCLUSIVE MODE")
+_MONTHS = text(rf"""
+SELECT substr(relname, length('market_data_') + 1) AS month
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+WHERE inhparent = CAST('{_PARENT}' AS regclass) AND relname ~ '^market_data_\d{{4}}_\d\d$'
+ORDER BY relname
+""")
+#: The constraint spares the scan when the copy is attached.
+_MAKE_COPY = f"""
+CREATE TABLE IF NOT EXISTS {{name}}{_THINNED} (LIKE {_PARENT} INCLUDING ALL, CONSTRAINT within_month CHECK ({{within}}))
+"""
+_COPY = f"""
+WITH last AS (
+  SELECT symbol, interval, start_at FROM {{name}}{_THINNED}
+  ORDER BY symbol DESC, interval DESC, start_at DESC LIMIT 1
+)
+INSERT INTO {{name}}{_THINNED}
+SELECT * FROM {{name}}
+WHERE interval = ANY(:kept)
+  AND (symbol, interval, start_at) > (COALESCE((SELECT symbol FROM last), ''),
+                                      COALESCE((SELECT interval FROM last), ''),
+                                      COALESCE((SELECT start_at FROM last), '-infinity'))
+ORDER BY symbol, interval, start_at LIMIT :batch
+"""
+_COUNTS = f"""
+SELECT (SELECT count(*) FROM {{name}} WHERE interval = ANY(:kept)) AS kept,
+       (SELECT count(*) FROM {{name}}{_THINNED}) AS copied
+"""

@@ -1,0 +1,109 @@
+"""Current prices, OHLCV bars and the providers' states: one statement per table, however many symbols a batch has."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from services.marketdata.domain.quote import Quote
+from services.marketdata.persistence.columns import columns
+
+
+def provider_state(connection: Connection, provider: str) -> dict[str, Any] | None:
+    """The provider's state. None before its first answer."""
+    state: dict[str, Any] | None = connection.execute(_PROVIDER_STATE, {"provider": provider}).scalar_one_or_none()
+    return state
+
+
+def lock_provider_state(connection: Connection, provider: str) -> dict[str, Any] | None:
+    """The provider's state, locked so that one answer at a time moves it on."""
+    connection.execute(_ADD_PROVIDER, {"provider": provider})
+    state: dict[str, Any] | None = connection.execute(_LOCK_PROVIDER, {"provider": provider}).scalar_one()
+    return state
+
+
+def save_provider_state(connection: Connection, provider: str, state: dict[str, Any] | None, now: datetime) -> None:
+    connection.execute(_SAVE_PROVIDER, {"provider": provider, "state": json.dumps(state), "now": now})
+
+
+@dataclass(frozen=True)
+class Update:
+    """A new current price of an instrument. ``sequence`` counts its updates, ``split_count`` its splits.
+
+    ``since`` is the time of the update before. The first update ever, and the first ``after_halt``, has none before it.
+    """
+
+    sequence: int
+    since: datetime | None
+    split_count: int = 0
+    market: str = ""
+    after_halt: bool = False
+
+
+def save_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, Update]:
+    """Write the quotes as the instruments' current prices: symbol → the update.
+
+    A quote that is not newer than the current price, one from before the end of a halt, and one of an instrument that
+    is halted or unknown, changes nothing and is left out.
+    """
+    names = ("symbol", "provider", "last", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "volume")
+    return {
+        row.symbol: Update(row.sequence, row.since, row.split_count, row.market, row.after_halt)
+        for row in connection.execute(_SAVE_PRICES, columns(quotes, *names, "quoted_at"))
+    }
+
+
+def add_bars(connection: Connection, quotes: Sequence[Quote], interval: str, length: timedelta | None) -> int:
+    """Add the quotes' bars to the OHLCV table, merge those that fall into the same bar, and return the number of rows.
+
+    ``length`` is the interval's. None keeps one bar per quote.
+    """
+    given = columns(quotes, "symbol", "open", "high", "low", "close", "volume", "provider")
+    starts = [bar_start(quote.quoted_at, length) for quote in quotes]
+    return connection.execute(_ADD_BARS, {**given, "starts": starts, "interval": interval}).rowcount
+
+
+def bar_start(at: datetime, length: timedelta | None) -> datetime:
+    """The start of the bar that ``at`` lies in, counted from midnight UTC."""
+    if length is None:
+        return at
+    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight + (at - midnight) // length * length
+
+
+_PROVIDER_STATE = text("SELECT state FROM marketdata.provider_states WHERE provider = :provider")
+_ADD_PROVIDER = text("INSERT INTO marketdata.provider_states (provider) VALUES (:provider) ON CONFLICT DO NOTHING")
+_LOCK_PROVIDER = text("SELECT state FROM marketdata.provider_states WHERE provider = :provider FOR UPDATE")
+_SAVE_PROVIDER = text("""
+UPDATE marketdata.provider_states SET state = CAST(:state AS jsonb), updated_at = :now WHERE provider = :provider
+""")
+_SAVE_PRICES = text("""
+UPDATE marketdata.instruments i SET
+  sequence = i.sequence + 1, provider = v.provider, last_price = v.last, bid = v.bid, ask = v.ask,
+  bid_size = v.bid_size, ask_size = v.ask_size, open = v.open, high = v.high, low = v.low, volume = v.volume,
+  quoted_at = v.quoted_at, since = CASE WHEN i.resumed_at > i.quoted_at THEN NULL ELSE i.quoted_at END
+FROM unnest(CAST(:symbol AS text[]), CAST(:provider AS text[]), CAST(:last AS numeric[]), CAST(:bid AS numeric[]),
+            CAST(:ask AS numeric[]), CAST(:bid_size AS numeric[]), CAST(:ask_size AS numeric[]),
+            CAST(:open AS numeric[]), CAST(:high AS numeric[]), CAST(:low AS numeric[]),
+            CAST(:volume AS numeric[]), CAST(:quoted_at AS timestamptz[]))
+  AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at)
+WHERE i.symbol = v.symbol AND (i.quoted_at IS NULL OR i.quoted_at < v.quoted_at)
+  AND i.halted_at IS NULL AND (i.resumed_at IS NULL OR i.resumed_at <= v.quoted_at)
+RETURNING i.symbol, i.sequence, i.since, i.split_count, i.market,
+          i.since IS NULL AND i.resumed_at IS NOT NULL AS after_halt
+""")
+_ADD_BARS = text("""
+INSERT INTO marketdata.market_data AS bar
+  (symbol, interval, start_at, open, high, low, close, volume, provider)
+SELECT v.symbol, :interval, v.start_at, v.open, v.high, v.low, v.close, v.volume, v.provider
+FROM unnest(CAST(:symbol AS text[]), CAST(:starts AS timestamptz[]), CAST(:open AS numeric[]),
+            CAST(:high AS numeric[]), CAST(:low AS numeric[]), CAST(:close AS numeric[]),
+            CAST(:volume AS numeric[]), CAST(:provider AS text[]))
+  AS v (symbol, start_at, open, high, low, close, volume, provider)
+ON CONFLICT (symbol, interval, start_at) DO UPDATE SET
+  high = GREATEST(bar.high, excluded.high), low = LEAST(bar.low, excluded.low), close = excluded.close,
+  volume = bar.volume + excluded.volume
+""")

@@ -1,0 +1,84 @@
+"""The markets that marketdata publishes, read through its views, with a cache for callers that look often.
+
+The job engine has no SQL on marketdata's views: it is given these functions.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Engine, text
+
+from shared.clock import Clock
+from shared.contracts.markets import MARKETS
+from shared.jobs.schedule.calendar import Market, Phase, Session
+
+#: A changed session is known this much later at most.
+RELOAD_AFTER = timedelta(seconds=60)
+#: The calendar caches the sessions of this time.
+BACK = timedelta(days=8)
+AHEAD = timedelta(days=370)
+
+
+def load_markets(connection: Connection, codes: Iterable[str], begin: datetime, end: datetime) -> dict[str, Market]:
+    """Load the published ones of the markets, by code, with their sessions that overlap ``begin`` to ``end``."""
+    wanted = {"codes": sorted(set(codes)), "begin": begin, "end": end}
+    sessions: dict[str, list[Session]] = {}
+    for row in connection.execute(_SESSIONS, wanted):
+        session = Session(row.day, Phase(row.phase), row.open_at, row.close_at)
+        sessions.setdefault(row.market, []).append(session)
+    return {
+        row.code: Market(row.code, ZoneInfo(row.timezone), tuple(sessions.get(row.code, ())), row.always_open)
+        for row in connection.execute(_MARKETS, wanted)
+    }
+
+
+def load_market(connection: Connection, code: str, begin: datetime, end: datetime) -> Market | None:
+    """Load one market as ``load_markets`` does, or None while it is not published."""
+    return load_markets(connection, [code], begin, end).get(code)
+
+
+def open_markets(connection: Connection, now: datetime) -> list[str]:
+    """List the markets that are in regular trading now."""
+    return list(connection.execute(_OPEN, {"now": now}).scalars())
+
+
+class PublishedCalendar:
+    """The markets as they were within the last minute. Not thread-safe."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._markets: dict[str, Market] = {}
+        self._fresh_until: datetime | None = None
+
+    def market(self, code: str) -> Market:
+        """Look up a known market, which has no sessions until marketdata publishes it.
+
+        Raises KeyError for an unknown market, and SQLAlchemyError at each look-up while the database is down.
+        """
+        if MARKETS[code].always_open:
+            return _without_sessions(code)
+        now = self._clock()
+        if self._fresh_until is None or now >= self._fresh_until or code not in self._markets:
+            codes = {*self._markets, code}
+            with self._engine.connect() as connection:
+                published = load_markets(connection, codes, now - BACK, now + AHEAD)
+            self._markets = {each: published.get(each) or _without_sessions(each) for each in codes}
+            self._fresh_until = now + RELOAD_AFTER
+        return self._markets[code]
+
+
+@cache
+def _without_sessions(code: str) -> Market:
+    known = MARKETS[code]
+    return Market(code, ZoneInfo(known.timezone), always_open=known.always_open)
+
+
+_MARKETS = text("SELECT code, timezone, always_open FROM marketdata.markets_v1 WHERE code = ANY(:codes)")
+_SESSIONS = text("""
+SELECT market, day, phase, open_at, close_at FROM marketdata.sessions_v2
+WHERE market = ANY(:codes) AND close_at > :begin AND open_at < :end ORDER BY open_at
+""")
+_OPEN = text("SELECT DISTINCT market FROM marketdata.sessions_v1 WHERE open_at <= :now AND close_at > :now")

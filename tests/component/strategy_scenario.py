@@ -1,0 +1,99 @@
+"""A strategy with made-up bars and books, and its decisions, signals and orders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID, uuid4
+
+from services.strategy import store
+from services.strategy.domain.sma_crossover import Rules
+from services.strategy.jobs import jobs
+from shared.bus.unit_of_work import ServiceContext
+from shared.contracts.orders import Side
+from shared.jobs.run_context import Counts, RunContext
+from tests.component.watching import Sent, outbox
+from tests.support import rows
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+RULES = Rules(fast=2, slow=4, order_qty=Decimal(10), max_position_qty=Decimal(50))
+STRATEGY = store.Strategy(uuid4(), "made-up", uuid4(), ("AAPL",), "replay", RULES)
+
+
+@dataclass
+class Scenario:
+    """A strategy, marketdata's bars and the books of orders, each written by its owner's role."""
+
+    strategy: ServiceContext
+    marketdata: ServiceContext
+    orders: ServiceContext
+
+    def add_strategy(self, strategy: store.Strategy = STRATEGY) -> None:
+        with self.strategy.engine.begin() as connection:
+            store.add_strategy(connection, strategy, self.strategy.clock())
+
+    def add_bars(self, closes: Sequence[int], symbol: str = "AAPL", interval: str = "replay") -> None:
+        """Append a bar a minute with each of these closes."""
+        with self.marketdata.engine.begin() as connection:
+            for close in closes:
+                connection.exec_driver_sql(
+                    "INSERT INTO marketdata.market_data SELECT %(symbol)s, %(interval)s,"
+                    " %(noon)s + interval '1 minute' * count(*), %(c)s, %(c)s, %(c)s, %(c)s, 1, 'test'"
+                    " FROM marketdata.market_data WHERE symbol = %(symbol)s AND interval = %(interval)s",
+                    {"symbol": symbol, "interval": interval, "noon": NOON, "c": close},
+                )
+
+    def add_order(self, qty: int, *, by: UUID | None = STRATEGY.id, side: Side = Side.BUY, filled: bool = True) -> None:
+        """Add an order on the strategy's account, placed by the strategy or by somebody else, with its shares."""
+        filled_qty = qty if filled else 0
+        values = {
+            "account": STRATEGY.account_id,
+            "id": uuid4(),
+            "side": side,
+            "qty": qty,
+            "filled": filled_qty,
+            "moved": filled_qty if side is Side.BUY else -filled_qty,
+            "by": by,
+        }
+        with self.orders.engine.begin() as connection:
+            for statement in (_ADD_ACCOUNT, _ADD_ORDER, _ADD_POSITION):
+                connection.exec_driver_sql(statement, values)
+
+    def run(self, run_id: UUID | None = None) -> Counts:
+        """Run trading_bot once."""
+        run = RunContext(run_id or uuid4(), self.strategy, self.strategy.clock(), {})
+        return jobs.declared["trading_bot"].run(run)
+
+    def decisions(self) -> list[Any]:
+        return rows(self.strategy.engine, "SELECT * FROM strategy.decisions ORDER BY at, symbol")
+
+    def decided(self) -> tuple[Any, ...]:
+        """Return the only decision: action, quantity, reason."""
+        (decision,) = self.decisions()
+        return decision.action, decision.qty, decision.reason
+
+    def signals(self) -> list[Any]:
+        return rows(self.strategy.engine, "SELECT * FROM strategy.trading_signals ORDER BY bar_at")
+
+    def submitted(self) -> list[Sent]:
+        return [sent for sent in outbox(self.strategy) if sent.name == "SubmitOrder.v1"]
+
+
+_ADD_ACCOUNT = """
+INSERT INTO orders.accounts (id, number, name, currency, created_at)
+VALUES (%(account)s, 'PA1', 'test', 'USD', now()) ON CONFLICT DO NOTHING
+"""
+_ADD_ORDER = """
+INSERT INTO orders.orders (account_id, id, order_group, client_order_id, symbol, side, type, time_in_force, qty,
+  filled_qty,
+                           status, strategy_id, submitted_at, accepted_at, active_at, trigger_direction,
+                           trigger_price, updated_at)
+VALUES (%(account)s, %(id)s, %(id)s, %(id)s::uuid::text, 'AAPL', %(side)s, 'market', 'day', %(qty)s, %(filled)s,
+        CASE WHEN %(filled)s > 0 THEN 'filled' ELSE 'accepted' END, %(by)s, now(), now(), now(), 'below', 'Infinity',
+        now())
+"""
+_ADD_POSITION = """
+INSERT INTO orders.positions VALUES (%(account)s, 'AAPL', %(moved)s, 0, now())
+ON CONFLICT (account_id, symbol) DO UPDATE SET qty = orders.positions.qty + excluded.qty
+"""
