@@ -80,13 +80,17 @@ def client(run: EmbeddedRun) -> Iterator[httpx.Client]:
 def answers(
     run: EmbeddedRun, client: httpx.Client, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[Answer]]:
-    """The answers to all requests of each example; ``curl`` in it is ours. The markets' sessions are known before."""
+    """The answers to all requests of each example, run where ``curl`` is ours and ``.env`` has the key.
+
+    The markets' sessions are known before.
+    """
     jobs = ("update_sessions", "update_market_data")
     eventually(lambda: all(succeeded(client, job) for job in jobs), seconds=60)
     folder = tmp_path_factory.mktemp("curl")
     curl = folder / "curl"
     curl.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{Path(__file__).with_name("documented_curl.py")}" "$@"\n')
     curl.chmod(0o755)
+    (folder / ".env").write_text(f"PAPERPROFIT_API_KEY_ID={KEY_ID}\nPAPERPROFIT_API_SECRET_KEY={SECRET}\n")
     return {example.name: answered(example, run, folder) for example in REQUESTS}
 
 
@@ -96,7 +100,7 @@ def answered(example: Example, run: EmbeddedRun, folder: Path) -> list[Answer]:
     dotted = key_line()
     keyed = dotted.replace("…", KEY_ID, 1).replace("…", SECRET, 1)
     script = f"{keyed}\n{example.text.replace(dotted, '')}".replace(URL, run.url)
-    subprocess.run(["sh", "-eu"], input=script, text=True, env=environment, check=True, timeout=60)
+    subprocess.run(["sh", "-eu"], input=script, text=True, env=environment, cwd=folder, check=True, timeout=60)
     parts = [json.loads(line) for line in found.read_text().splitlines()]
     return [Answer(**{**part, "body": json.loads(part["body"] or "null")}) for part in parts]
 

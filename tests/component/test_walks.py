@@ -16,12 +16,15 @@ import uvicorn
 
 from embedded.system import System
 from services.marketdata.jobs import configured_provider
-from services.marketdata.prices import take_in
+from services.marketdata.usecases.update_prices import update_prices
 from shared.storage.migrate import ROOT
+from tests.component.test_job_walk import WALK
 from tests.conftest import database, running_system
 from tests.support import eventually
 
-#: Most files of a walk without those of the bus, which every walk passes.
+#: The hops that a walk takes, each once in the document however often it is taken.
+HOPS = ("A request", "The bus")
+#: Most files of a walk without those of the hops.
 MOST = {"An order": 25, "A price": 35, "A slot": 22}
 #: The demo account's key in tests.
 KEY = {"APCA-API-KEY-ID": "TESTKEY", "APCA-API-SECRET-KEY": "test-secret-key"}
@@ -132,12 +135,12 @@ def events_of(stream: httpx.Response) -> Iterator[tuple[str, Any]]:
 
 def take_price(system: System) -> None:
     provider = configured_provider()
-    take_in(system.contexts["marketdata"], provider, provider.advance, interval="replay", length=None)
+    update_prices(system.contexts["marketdata"], provider, provider.advance, interval="replay", length=None)
 
 
 def own_files(passed: dict[str, None]) -> list[str]:
-    """The files that a walk passes, without those of the bus and the plumbing."""
-    aside = (*plumbing(), *listed("The bus"))
+    """The files that a walk passes, without those of the hops and the plumbing."""
+    aside = (*plumbing(), *(name for hop in HOPS for name in listed(hop)))
     return sorted(name for name in passed if not name.startswith(aside))
 
 
@@ -150,7 +153,7 @@ def test_an_order_passes_the_files_that_the_document_names(
     with recorder.recording():
         place(client)
     assert own_files(recorder.files) == sorted(listed("An order"))
-    assert set(listed("The bus")) <= recorder.files.keys()
+    assert {name for hop in HOPS for name in listed(hop)} <= recorder.files.keys()
 
 
 def test_a_price_passes_the_files_that_the_document_names(
@@ -171,6 +174,11 @@ def test_a_price_passes_the_files_that_the_document_names(
                 if name != "orders" or data["orders"][0]["status"] == "filled":
                     shown.add(name)
     assert own_files(recorder.files) == sorted(listed("A price"))
+
+
+def test_a_slot_passes_the_files_that_the_document_names() -> None:
+    """Those that ``test_job_walk`` records."""
+    assert sorted(listed("A slot")) == sorted(set(WALK) - set(listed("The bus")))
 
 
 @pytest.mark.parametrize(("title", "most"), MOST.items())
