@@ -29,7 +29,7 @@ from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.engine.tick import run_scheduler
 from shared.observability.logs import configure_logs
 from shared.settings import InvalidSettings, load
-from shared.storage.migrate import ROOT
+from shared.storage.migrate import ROOT, DatabaseTooOld
 
 #: The demo's settings, unless the environment has others. The services read them from there too.
 DEFAULTS = {
@@ -58,7 +58,7 @@ def main() -> int:
     except Stop:
         _print("stopped")
         return 0
-    except (HomeUnusable, PortUnusable, ClusterFailed, InvalidSettings, InvalidJobsConfig) as error:
+    except (HomeUnusable, PortUnusable, ClusterFailed, InvalidSettings, InvalidJobsConfig, DatabaseTooOld) as error:
         print(f"paperprofit: {error}", file=sys.stderr)  # noqa: T201
         return 1
     return 0

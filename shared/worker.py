@@ -53,6 +53,7 @@ from shared.service import (
     wait_for_database,
 )
 from shared.settings import InvalidSettings, ServiceSettings, load
+from shared.storage.migrate import DatabaseTooOld
 
 log = structlog.get_logger(__name__)
 
@@ -73,7 +74,7 @@ def main(service: Service, *, module: str | None = None) -> None:
     """
     try:
         settings = _prepare(service)
-    except (InvalidSettings, InvalidJobsConfig, DatabaseUnavailable) as error:
+    except (InvalidSettings, InvalidJobsConfig, DatabaseUnavailable, DatabaseTooOld) as error:
         sys.exit(f"{service.name}: {error}")
     module = module or f"services.{service.name}.__main__"
     command = [
@@ -95,7 +96,7 @@ def main(service: Service, *, module: str | None = None) -> None:
 def _prepare(service: Service) -> ServiceSettings:
     """Check the settings and prepare the database, before any worker starts.
 
-    Raises InvalidSettings, InvalidJobsConfig or DatabaseUnavailable.
+    Raises InvalidSettings, InvalidJobsConfig, DatabaseUnavailable or DatabaseTooOld.
     """
     settings = load(ServiceSettings)
     service.check_settings()

@@ -23,6 +23,7 @@ from shared.observability.logs import configure_logs
 from shared.observability.system_log import SystemLog
 from shared.service import DatabaseUnavailable, make_context, wait_for_database
 from shared.settings import InvalidSettings, load
+from shared.storage.migrate import DatabaseTooOld
 from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
 
 log = structlog.get_logger(__name__)
@@ -35,9 +36,10 @@ def main() -> None:
         configure_logs(settings)
         context = make_context(NAME, settings)
         wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
-    except (InvalidSettings, DatabaseUnavailable) as error:
+        keys = prepare(context, settings)
+    except (InvalidSettings, DatabaseUnavailable, DatabaseTooOld) as error:
         sys.exit(f"gateway: {error}")
-    for key in prepare(context, settings):
+    for key in keys:
         secret = f"\nsecret key {key.secret} (shown once)" if key.secret else " is valid"
         print(f"key id {key.key_id}{secret}", flush=True)  # noqa: T201
     serve(context, settings)

@@ -286,7 +286,7 @@ def test_settings_stand_in_settings(service: str) -> None:
 
 @pytest.mark.parametrize("owner", [*SERVICES, "jobs"])
 def test_migrations_are_a_chain_that_carries_its_owner_s_name(owner: str) -> None:
-    """``0002_what.py`` is the revision ``orders_0002`` on top of ``orders_0001``: apart in one database."""
+    """``0002_what.py`` is the revision ``orders_v1_0002`` on top of ``orders_v1_0001``: apart in one database."""
     folder = ROOT / "shared" / "jobs" if owner == "jobs" else ROOT / "services" / owner
     files = sorted((folder / "migrations").glob("*.py"))
     assert files, f"{owner} has no migrations"
@@ -294,7 +294,7 @@ def test_migrations_are_a_chain_that_carries_its_owner_s_name(owner: str) -> Non
     for number, path in enumerate(files, start=1):
         assert re.fullmatch(rf"{number:04}_[a-z0-9_]+\.py", path.name)
         constants = constants_of(path)
-        assert constants["revision"] == f"{owner}_{number:04}"
+        assert constants["revision"] == f"{owner}_v1_{number:04}"
         assert constants["down_revision"] == previous
         previous = constants["revision"]
 

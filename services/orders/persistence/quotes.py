@@ -121,7 +121,7 @@ class _ConsumedRow(NamedTuple):
     qty: Decimal
 
 
-_CONSUMED = Table("orders.taken", _ConsumedRow, key=("symbol", "pool"))
+_CONSUMED = Table("orders.consumed", _ConsumedRow, key=("symbol", "pool"))
 _saving_consumed = _CONSUMED.update(_ConsumedRow, "qty")
 
 
@@ -269,7 +269,7 @@ FROM followed
 WHERE o.account_id = followed.account_id AND o.id = followed.id AND o.hwm <> followed.hwm
 """
 _LOCK_CONSUMED = """
-INSERT INTO orders.taken AS t (symbol, pool, sequence, quoted_at, qty)
+INSERT INTO orders.consumed AS t (symbol, pool, sequence, quoted_at, qty)
 SELECT symbol, pool, sequence, quoted_at, 0
 FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[])
   AS wanted (symbol, sequence, quoted_at)

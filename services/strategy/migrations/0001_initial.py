@@ -1,15 +1,15 @@
-"""Strategies, their signals and every decision they took."""
+"""Strategies, their decisions and their signals."""
 
 from alembic import op
 
 from shared.bus import tables
 
-revision = "strategy_0001"
+revision = "strategy_v1_0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    op.execute(tables.create_v1("strategy"))
+    op.execute(tables.create("strategy"))
     op.execute("""
     CREATE TABLE strategy.strategies (
       id uuid PRIMARY KEY,
@@ -19,11 +19,12 @@ def upgrade() -> None:
       symbols text[] NOT NULL CHECK (cardinality(symbols) > 0),
       interval text NOT NULL,
       fast integer NOT NULL CHECK (fast >= 1),
-      slow integer NOT NULL CHECK (slow > fast),
+      slow integer NOT NULL,
       order_qty numeric NOT NULL CHECK (order_qty > 0),
       max_position_qty numeric NOT NULL CHECK (max_position_qty > 0),
       enabled boolean NOT NULL DEFAULT true,
-      created_at timestamptz NOT NULL
+      created_at timestamptz NOT NULL,
+      CONSTRAINT strategies_check CHECK (slow > fast)
     );
     CREATE TABLE strategy.decisions (
       strategy_id uuid NOT NULL REFERENCES strategy.strategies (id),

@@ -1,15 +1,15 @@
-"""API keys, browser sessions and the orders that were handed in."""
+"""API keys, browser sessions, and the orders that were submitted."""
 
 from alembic import op
 
 from shared.bus import tables
 
-revision = "gateway_0001"
+revision = "gateway_v1_0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    op.execute(tables.create_v1("gateway"))
+    op.execute(tables.create("gateway"))
     op.execute("""
     CREATE TABLE gateway.api_keys (
       key_id text PRIMARY KEY,
@@ -32,7 +32,9 @@ def upgrade() -> None:
       command jsonb NOT NULL,
       submitted_at timestamptz NOT NULL,
       sent_at timestamptz NOT NULL,
-      answered_at timestamptz
+      answered_at timestamptz,
+      -- the command that it follows, should it be sent again
+      previous uuid
     );
     CREATE INDEX submissions_by_client_id ON gateway.submissions (account_id, client_order_id);
     CREATE INDEX submissions_unanswered ON gateway.submissions (sent_at) WHERE answered_at IS NULL;

@@ -1,84 +1,89 @@
-"""The job engine: settings that change while it runs, runs with a state, workers, logs, alerts, breakers and limits.
-
-The columns of ``jobs.jobs`` that the settings replace stay for a release: replicas of the one before still read them.
-"""
+"""The job engine: settings that change while it runs, runs, workers, logs, alerts, breakers and rate limits."""
 
 from alembic import op
 
-revision = "jobs_0002"
-down_revision = "jobs_0001"
+revision = "jobs_v1_0001"
+down_revision = None
 
 
 def upgrade() -> None:
-    for statements in (SETTINGS, RUNS, WORKERS, LOG, ALERTS, DEPENDENCIES, GRANTS):
+    for statements in (JOBS, RUNS, WORKERS, LOG, ALERTS, DEPENDENCIES, GRANTS):
         op.execute(statements)
 
 
-SETTINGS = """
-ALTER TABLE jobs.jobs
-  ALTER COLUMN declared_enabled DROP NOT NULL,
-  ALTER COLUMN declared_interval_seconds DROP NOT NULL,
-  ALTER COLUMN declared_market_hours_only DROP NOT NULL,
-  -- what code and configuration file say, as shared.jobs.settings.JobSettings has it
-  ADD COLUMN declared jsonb NOT NULL DEFAULT '{}',
-  -- what an operator set over it while it runs
-  ADD COLUMN overrides jsonb NOT NULL DEFAULT '{}',
-  ADD COLUMN settings jsonb NOT NULL GENERATED ALWAYS AS (declared || overrides) STORED,
+JOBS = """
+CREATE TABLE jobs.jobs (
+  name text PRIMARY KEY,
+  service text NOT NULL,
+  description text NOT NULL,
+  market text NOT NULL,
+  updated_at timestamptz NOT NULL,
+  -- code and configuration file, as shared.jobs.settings.JobSettings has it
+  declared jsonb NOT NULL DEFAULT '{}',
+  -- an operator's changes over it while it runs
+  overrides jsonb NOT NULL DEFAULT '{}',
+  settings jsonb NOT NULL GENERATED ALWAYS AS (declared || overrides) STORED,
   -- slots after it are considered next; the latest one that was decided on
-  ADD COLUMN considered_until timestamptz,
+  considered_until timestamptz,
   -- the next slot that is known; null where there is none, or where it has to be computed
-  ADD COLUMN next_slot timestamptz,
+  next_slot timestamptz,
   -- when the scheduler looks at the job again: at its next slot at the latest; null means at once
-  ADD COLUMN due_at timestamptz,
-  -- JSON Schema of what a run may be given; null where it takes nothing
-  ADD COLUMN parameters jsonb;
-UPDATE jobs.jobs SET considered_until = last_slot,
-  overrides = CASE WHEN enabled IS NULL THEN '{}' ELSE jsonb_build_object('enabled', enabled) END;
-ALTER TABLE jobs.jobs SET (fillfactor = 50); -- its rows change with each slot, none of its indexes does
+  due_at timestamptz,
+  -- JSON Schema of a run's parameters; null where it takes nothing
+  parameters jsonb
+) WITH (fillfactor = 50); -- its rows change with each slot, none of its indexes does
 CREATE INDEX jobs_after ON jobs.jobs ((settings ->> 'after')) WHERE settings ->> 'after' IS NOT NULL;
+CREATE TABLE jobs.operator_actions (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  at timestamptz NOT NULL,
+  who text NOT NULL,
+  what text NOT NULL,
+  subject text NOT NULL,
+  before jsonb,
+  after jsonb
+);
 """
-
 RUNS = """
-ALTER TABLE jobs.job_runs
-  DROP CONSTRAINT job_runs_trigger_check,
-  DROP CONSTRAINT job_runs_outcome_check,
-  DROP CONSTRAINT job_runs_job_scheduled_for_key,
-  ADD CONSTRAINT job_runs_trigger_check
-    CHECK (trigger IN ('schedule', 'manual', 'chain', 'part', 'retry', 'backfill')),
-  ADD CONSTRAINT job_runs_outcome_check
-    CHECK (outcome IN ('succeeded', 'failed', 'canceled', 'skipped', 'lost')),
+CREATE TABLE jobs.job_runs (
+  id uuid PRIMARY KEY,
+  job text NOT NULL REFERENCES jobs.jobs (name),
+  service text NOT NULL,
+  trigger text NOT NULL CHECK (trigger IN ('schedule', 'manual', 'chain', 'part', 'retry', 'backfill')),
+  scheduled_for timestamptz,
+  parameters jsonb NOT NULL DEFAULT '{}',
+  queued_at timestamptz NOT NULL,
+  started_at timestamptz,
+  finished_at timestamptz,
+  attempt integer NOT NULL DEFAULT 0,
+  worker text,
+  outcome text CHECK (outcome IN ('succeeded', 'failed', 'canceled', 'skipped', 'lost')),
+  error text,
+  counts jsonb NOT NULL DEFAULT '{}',
   -- waiting: for its time or for another run; queued: its message is sent; joining: its parts are under way
-  ADD COLUMN state text NOT NULL DEFAULT 'queued'
-    CHECK (state IN ('waiting', 'queued', 'running', 'joining', 'finished')),
-  ADD COLUMN priority smallint NOT NULL DEFAULT 0,
-  ADD COLUMN not_before timestamptz,
-  ADD COLUMN sent_at timestamptz,
-  ADD COLUMN heartbeat_at timestamptz,
-  ADD COLUMN cancel_requested_at timestamptz,
-  ADD COLUMN failures integer NOT NULL DEFAULT 0, -- tries that failed; waiting for a dependency is none
-  ADD COLUMN done bigint,
-  ADD COLUMN total bigint,
+  state text NOT NULL DEFAULT 'queued' CHECK (state IN ('waiting', 'queued', 'running', 'joining', 'finished')),
+  priority smallint NOT NULL DEFAULT 0,
+  not_before timestamptz,
+  sent_at timestamptz,
+  heartbeat_at timestamptz,
+  cancel_requested_at timestamptz,
+  failures integer NOT NULL DEFAULT 0, -- tries that failed; waiting for a dependency is none
+  done bigint,
+  total bigint,
   -- why it was skipped, put off, canceled or lost
-  ADD COLUMN reason text,
-  ADD COLUMN error_kind text CHECK (error_kind IN ('transient', 'rate_limited', 'permanent', 'unexpected')),
+  reason text,
+  error_kind text CHECK (error_kind IN ('transient', 'rate_limited', 'permanent', 'unexpected')),
   -- the run that a part belongs to, that a chained one follows, or that is tried again
-  ADD COLUMN parent_run_id uuid,
-  ADD COLUMN part integer,
-  ADD COLUMN parts integer,
+  parent_run_id uuid,
+  part integer,
+  parts integer,
   -- of consecutive skips for one reason: the last of them, and how many they are
-  ADD COLUMN last_slot timestamptz,
-  ADD COLUMN slots bigint NOT NULL DEFAULT 1,
-  ADD COLUMN requested_by text,
-  ADD COLUMN traceparent text;
-UPDATE jobs.job_runs SET state = CASE WHEN finished_at IS NOT NULL THEN 'finished'
-                                      WHEN started_at IS NOT NULL THEN 'running' ELSE 'queued' END;
-UPDATE jobs.job_runs SET heartbeat_at = started_at WHERE state = 'running';
-UPDATE jobs.job_runs r SET state = 'finished', outcome = 'lost', finished_at = now(), reason = 'ended by an upgrade'
-WHERE state <> 'finished'
-  AND EXISTS (SELECT FROM jobs.job_runs o WHERE o.job = r.job AND o.state <> 'finished' AND o.queued_at > r.queued_at);
-ALTER TABLE jobs.job_runs ADD CONSTRAINT job_runs_state_and_outcome
-  CHECK ((state = 'finished') = (outcome IS NOT NULL) AND (state = 'finished') = (finished_at IS NOT NULL));
-DROP INDEX jobs.job_runs_by_job, jobs.job_runs_unfinished;
+  last_slot timestamptz,
+  slots bigint NOT NULL DEFAULT 1,
+  requested_by text,
+  traceparent text,
+  CONSTRAINT job_runs_state_and_outcome
+    CHECK ((state = 'finished') = (outcome IS NOT NULL) AND (state = 'finished') = (finished_at IS NOT NULL))
+);
 CREATE UNIQUE INDEX job_runs_slot ON jobs.job_runs (job, scheduled_for) WHERE trigger = 'schedule';
 -- of each job one run is under way at a time; its parts are beside it
 CREATE UNIQUE INDEX job_runs_one_active ON jobs.job_runs (job)
@@ -91,7 +96,6 @@ CREATE INDEX job_runs_latest ON jobs.job_runs (job, queued_at DESC, id DESC) WHE
 CREATE INDEX job_runs_by_time ON jobs.job_runs (queued_at DESC, id DESC);
 CREATE INDEX job_runs_by_parent ON jobs.job_runs (parent_run_id, part) WHERE parent_run_id IS NOT NULL;
 """
-
 WORKERS = """
 CREATE TABLE jobs.workers (
   id text PRIMARY KEY, -- host:pid:start
@@ -177,7 +181,9 @@ CREATE TABLE jobs.rate_limits (
 """
 
 GRANTS = """
-GRANT DELETE ON jobs.job_runs TO paperprofit_services;
+GRANT SELECT, INSERT, UPDATE ON jobs.jobs TO paperprofit_services;
+GRANT SELECT, INSERT, UPDATE, DELETE ON jobs.job_runs TO paperprofit_services;
+GRANT SELECT, INSERT ON jobs.operator_actions TO paperprofit_services;
 GRANT SELECT, INSERT, UPDATE, DELETE ON jobs.workers, jobs.queue_controls, jobs.system_log, jobs.notifications,
   jobs.breakers, jobs.rate_limits TO paperprofit_services;
 """
