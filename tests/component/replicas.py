@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock
-from tests.component.watching import unit_of
+from tests.component.watching import context_of
 
 T = TypeVar("T")
 ROUNDS = 20
@@ -19,7 +19,7 @@ THREADS = 8
 def two_replicas(service: str, urls: dict[str, str], clock: Clock) -> Iterator[list[ServiceContext]]:
     """Two contexts, each with an engine of its own."""
     with ExitStack() as stack:
-        yield [stack.enter_context(unit_of(service, urls, clock)) for _ in range(2)]
+        yield [stack.enter_context(context_of(service, urls, clock)) for _ in range(2)]
 
 
 def together(work: Callable[[int], T], threads: int = THREADS) -> list[T]:

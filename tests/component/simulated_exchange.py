@@ -36,7 +36,7 @@ from tests.component.auction_days import WEDNESDAY, sessions_in_new_york, utc
 from tests.component.crashes import NO_CRASH, Crash, CrashInjector, CrashPoint, ProcessCrashed, UnacknowledgedAfterCrash
 from tests.component.foreign_market import ABROAD
 from tests.component.replicas import together
-from tests.component.watching import unit_of
+from tests.component.watching import context_of
 from tests.simulation import Faults, SimulatedClock, Simulation
 from tests.support import rows
 
@@ -241,8 +241,8 @@ def exchange(urls: dict[str, str], faults: Faults) -> Iterator[Exchange]:
     clock = SimulatedClock(START)
     with ExitStack() as stack:
         names = ("orders", "marketdata", "gateway", "valuation")
-        contexts = {name: stack.enter_context(unit_of(name, urls, clock)) for name in names}
-        other, relayed = (stack.enter_context(unit_of("orders", urls, clock)) for _ in range(2))
+        contexts = {name: stack.enter_context(context_of(name, urls, clock)) for name in names}
+        other, relayed = (stack.enter_context(context_of("orders", urls, clock)) for _ in range(2))
         other.committed = relayed.committed = contexts["orders"].committed
         killer = make_engine(urls["orders"], name="killer", pool_size=1)
         stack.callback(killer.dispose)

@@ -15,7 +15,7 @@ from shared.clock import utc_now
 from shared.resilience.breakers import Breaker, BreakerOpen, breaker_rows
 from shared.resilience.rate_limits import RateLimited
 from tests.component.replicas import ROUNDS, THREADS, together
-from tests.component.watching import statements, unit_of
+from tests.component.watching import context_of, statements
 from tests.conftest import FakeClock
 from tests.servers.proxy import proxy_to
 
@@ -287,7 +287,7 @@ def test_a_failure_of_our_database_is_not_the_provider_s(context: ServiceContext
 def test_without_a_database_the_database_error_is_raised(urls: dict[str, str]) -> None:
     """It is unknown then whether the dependency may be called."""
     url = urls["marketdata"]
-    with proxy_to(url) as proxy, unit_of("marketdata", {"marketdata": proxy.through(url)}) as context:
+    with proxy_to(url) as proxy, context_of("marketdata", {"marketdata": proxy.through(url)}) as context:
         proxy.refuse()
         with pytest.raises(OperationalError), breaker_of(context):
             pytest.fail("the provider was called")

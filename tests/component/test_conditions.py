@@ -14,7 +14,7 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Condition
 from shared.jobs.run_context import RunContext
 from shared.jobs.schedule.calendar import Phase
-from tests.component.watching import unit_of
+from tests.component.watching import context_of
 from tests.conftest import FakeClock
 
 
@@ -39,10 +39,10 @@ class Owners:
 @pytest.fixture
 def owners(urls: dict[str, str], clock: FakeClock) -> Iterator[Owners]:
     with (
-        unit_of("strategy", urls, clock) as strategy,
-        unit_of("marketdata", urls, clock) as marketdata,
-        unit_of("orders", urls, clock) as orders,
-        unit_of("valuation", urls, clock) as valuation,
+        context_of("strategy", urls, clock) as strategy,
+        context_of("marketdata", urls, clock) as marketdata,
+        context_of("orders", urls, clock) as orders,
+        context_of("valuation", urls, clock) as valuation,
     ):
         yield Owners(strategy, marketdata, orders, valuation, clock)
 

@@ -11,7 +11,7 @@ from services.valuation.domain.trading_day import NoTradingDay
 from services.valuation.jobs import jobs
 from shared.jobs.run_context import RunContext
 from tests.component.trading_history import TradingHistory, at
-from tests.component.watching import statements, unit_of
+from tests.component.watching import context_of, statements
 from tests.conftest import FakeClock
 
 MONDAY, TUESDAY = date(2026, 11, 23), date(2026, 11, 24)
@@ -21,9 +21,9 @@ MONDAY, TUESDAY = date(2026, 11, 23), date(2026, 11, 24)
 def history(urls: dict[str, str], clock: FakeClock) -> Iterator[TradingHistory]:
     clock.now = at("22 12:00")
     with (
-        unit_of("marketdata", urls, clock) as marketdata,
-        unit_of("orders", urls, clock) as orders,
-        unit_of("valuation", urls, clock) as valuation,
+        context_of("marketdata", urls, clock) as marketdata,
+        context_of("orders", urls, clock) as orders,
+        context_of("valuation", urls, clock) as valuation,
     ):
         prepare(marketdata)
         yield TradingHistory(marketdata, orders, valuation, clock)

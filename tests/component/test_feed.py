@@ -15,7 +15,7 @@ from services.marketdata.providers import Answer, Provider, ProviderState, Repla
 from services.marketdata.service import prepare
 from services.marketdata.usecases.update_prices import update_prices
 from shared.bus.unit_of_work import ServiceContext
-from tests.component.watching import outbox, unit_of
+from tests.component.watching import context_of, outbox
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
@@ -48,7 +48,7 @@ class Counting(ReplayProvider):
 
 @pytest.fixture
 def marketdata(urls: dict[str, str]) -> Iterator[ServiceContext]:
-    with unit_of("marketdata", urls) as context:
+    with context_of("marketdata", urls) as context:
         prepare(context)
         yield context
 
@@ -93,7 +93,7 @@ def moved(context: ServiceContext, by: int = 20) -> Callable[[], bool]:
 def test_a_feed_goes_on_where_it_was_stopped(urls: dict[str, str], marketdata: ServiceContext) -> None:
     """Three starts, one series of bars."""
     for _ in range(3):
-        with unit_of("marketdata", urls) as context, pushing(context, Counting()):
+        with context_of("marketdata", urls) as context, pushing(context, Counting()):
             eventually(moved(marketdata))
         assert_whole(marketdata)
 
@@ -130,7 +130,7 @@ def test_of_two_feeds_one_pushes_and_the_other_takes_over(
     monkeypatch.setattr("services.marketdata.feed.PAUSE_SECONDS", 0.02)
     first, second = Counting(), Counting()
     with ExitStack() as stack:
-        one, two = (stack.enter_context(unit_of("marketdata", urls)) for _ in range(2))
+        one, two = (stack.enter_context(context_of("marketdata", urls)) for _ in range(2))
         with pushing(one, first):
             eventually(moved(marketdata))
             stack.enter_context(pushing(two, second))
@@ -150,7 +150,7 @@ def test_a_feed_that_loses_its_lock_stops_until_it_has_it_again(
     monkeypatch.setattr("services.marketdata.feed.PAUSE_SECONDS", 0.02)
     with ExitStack() as stack:
         for _ in range(2):
-            stack.enter_context(pushing(stack.enter_context(unit_of("marketdata", urls)), Counting()))
+            stack.enter_context(pushing(stack.enter_context(context_of("marketdata", urls)), Counting()))
         for _ in range(5):
             eventually(moved(marketdata))
             _cut_the_session_with_the_lock(marketdata)
@@ -182,6 +182,6 @@ def test_a_push_that_is_older_than_a_poll_loses_no_bar(marketdata: ServiceContex
 def test_pushes_at_the_same_time_take_turns(urls: dict[str, str], marketdata: ServiceContext) -> None:
     """Also without the feeds' lock no bar is pushed twice: one that finds the state moved on stores nothing."""
     with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        feeds = [Feed(stack.enter_context(unit_of("marketdata", urls)), Counting(), speed=SPEED) for _ in range(2)]
+        feeds = [Feed(stack.enter_context(context_of("marketdata", urls)), Counting(), speed=SPEED) for _ in range(2)]
         list(pool.map(lambda number: feeds[number % 2].push(), range(100)))
     assert closes(marketdata) == [FIRST_CLOSE + number for number in range(place(marketdata))]

@@ -23,7 +23,7 @@ from shared.jobs.engine.tick import Tick
 from shared.jobs.schedule.planning import MISSED, OVERLAPS
 from shared.markets import PublishedCalendar
 from shared.storage.migrate import ROOT
-from tests.component.watching import outbox, statements, unit_of
+from tests.component.watching import context_of, outbox, statements
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
@@ -113,7 +113,7 @@ def test_racing_schedulers_claim_every_slot_once(urls: dict[str, str], clock: Fa
     jobs = [a_job(f"every_{n}s", schedule=f"{n}s") for n in (1, 2, 3)]
     moments = [clock.now + number * SECOND for number in range(SLOTS)]
     with ExitStack() as stack, capture_logs() as logs:
-        replicas = [stack.enter_context(unit_of("orders", urls, clock)) for _ in range(REPLICAS)]
+        replicas = [stack.enter_context(context_of("orders", urls, clock)) for _ in range(REPLICAS)]
         declare(replicas[0], *jobs)
         _race([ticker(context) for context in replicas for _ in range(TICKERS_EACH)], clock)
         for n, job in enumerate(jobs, start=1):
@@ -142,7 +142,7 @@ def test_a_restart_inside_a_slot_does_not_run_it_again(urls: dict[str, str], clo
     """The second start declares the jobs again and finds the slot claimed."""
     clock.now = slot_at(clock.now, 60 * SECOND)
     for _ in range(2):
-        with unit_of("orders", urls, clock) as context:
+        with context_of("orders", urls, clock) as context:
             declare(context, a_job(schedule="1m"))
             tick(context)
             finish_runs(context)
@@ -212,7 +212,7 @@ def test_a_job_for_market_hours_waits_for_its_market_to_open(
 
 
 def _add_session(urls: dict[str, str], opens: datetime, closes: datetime) -> None:
-    with unit_of("marketdata", urls) as context, context.engine.begin() as connection:
+    with context_of("marketdata", urls) as context, context.engine.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO marketdata.market_sessions (market, day, open_at, close_at) VALUES ('XNYS', %s, %s, %s)",
             (opens.date(), opens, closes),
@@ -332,7 +332,7 @@ def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: Service
 
 def test_periodiq_ticks_once_a_second_on_the_main_thread_of_a_process(urls: dict[str, str]) -> None:
     """The real scheduler runs for five seconds, and every second has one run."""
-    with unit_of("orders", urls) as context:
+    with context_of("orders", urls) as context:
 
         def five_seconds_ran() -> bool:
             finish_runs(context)

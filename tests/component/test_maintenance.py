@@ -19,7 +19,7 @@ from shared.jobs import maintenance
 from shared.jobs.declaration import Job
 from shared.jobs.maintenance import Keep, OldRows, prune, remove
 from shared.jobs.run_context import RunCanceled, RunContext
-from tests.component.watching import statements, unit_of
+from tests.component.watching import context_of, statements
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
@@ -52,14 +52,14 @@ STAYS = (
 
 @pytest.fixture
 def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    with unit_of("orders", urls, clock) as context:
+    with context_of("orders", urls, clock) as context:
         add_job(context)
         yield context
 
 
 @pytest.fixture
 def other(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    with unit_of("strategy", urls, clock) as context:
+    with context_of("strategy", urls, clock) as context:
         add_job(context)
         yield context
 
@@ -190,7 +190,7 @@ def test_every_service_with_jobs_removes_its_own_rows(
     urls: dict[str, str], clock: FakeClock, service: str, job: Job
 ) -> None:
     """Each service has a job for it, and its role has the rights."""
-    with unit_of(service, urls, clock) as context:
+    with context_of(service, urls, clock) as context:
         add_job(context)
         for kind in ADD:
             add(context, kind, timedelta(days=400))
@@ -201,7 +201,7 @@ def test_every_service_with_jobs_removes_its_own_rows(
 
 def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, str], clock: FakeClock) -> None:
     """Expired browser sessions and submissions answered long ago are removed too. Unanswered ones stay."""
-    with unit_of("gateway", urls, clock) as context:
+    with context_of("gateway", urls, clock) as context:
         add_job(context)
         for kind in ADD:
             add(context, kind, timedelta(days=400))
@@ -238,7 +238,7 @@ def add_submissions(context: ServiceContext, *answered_ago: timedelta | None) ->
 
 def test_the_gateways_retention_waits_for_the_database(urls: dict[str, str]) -> None:
     """It starts before its tables can be reached, and works when they can."""
-    with unit_of("gateway", urls) as context:
+    with context_of("gateway", urls) as context:
         add_sessions(context, -SECOND)
         with context.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE gateway.inbox RENAME TO inbox_away")

@@ -22,7 +22,7 @@ from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, Of
 from shared.jobs.run_context import RunContext
 from tests.component.auction_days import FRIDAY, MONDAY, WEDNESDAY, sessions_in_new_york, utc
 from tests.component.scripted_prices import MINUTE, Scripted, made_up_quote
-from tests.component.watching import outbox, statements, unit_of
+from tests.component.watching import context_of, outbox, statements
 from tests.conftest import FakeClock
 from tests.support import rows
 
@@ -33,7 +33,7 @@ SYMBOLS = ("AAPL", "IBM")
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     """The service's context on Wednesday morning. AAPL and IBM trade in New York, the others at all hours."""
     clock.now = utc(WEDNESDAY, "14:00")
-    with unit_of("marketdata", urls, clock) as context:
+    with context_of("marketdata", urls, clock) as context:
         prepare(context)
         with context.engine.begin() as connection:
             sessions_in_new_york(connection, *SYMBOLS)

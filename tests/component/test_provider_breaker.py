@@ -14,7 +14,7 @@ from shared.jobs.run_context import Counts, RunContext
 from shared.resilience.breakers import BreakerOpen, breaker_rows
 from shared.resilience.rate_limits import Rate, RateLimited
 from tests.component.scripted_prices import Scripted, made_up_quote
-from tests.component.watching import outbox, unit_of
+from tests.component.watching import context_of, outbox
 from tests.conftest import FakeClock
 from tests.support import value
 
@@ -45,7 +45,7 @@ def provider(monkeypatch: pytest.MonkeyPatch) -> Moody:
 
 @pytest.fixture
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    with unit_of("marketdata", urls, clock) as context:
+    with context_of("marketdata", urls, clock) as context:
         prepare(context)
         yield context
 

@@ -12,7 +12,7 @@ from services.marketdata.service import prepare
 from services.marketdata.settings import Settings
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.run_context import Counts, RunCanceled, RunContext
-from tests.component.watching import statements, unit_of
+from tests.component.watching import context_of, statements
 from tests.conftest import FakeClock
 from tests.support import rows, value
 
@@ -28,7 +28,7 @@ Bar = tuple[str, str, datetime]
 def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     """The service's context, two years after it made the partitions of January and February 2024."""
     clock.now = JANUARY
-    with unit_of("marketdata", urls, clock) as context:
+    with context_of("marketdata", urls, clock) as context:
         prepare(context)
         clock.now = NOW
         yield context

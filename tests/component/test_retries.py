@@ -13,7 +13,7 @@ from shared.bus.inprocess import InProcessBroker
 from shared.bus.poison import Undecodable
 from shared.bus.retries import RetryOrDeadLetter
 from shared.bus.unit_of_work import ServiceContext
-from tests.component.watching import unit_of
+from tests.component.watching import context_of
 from tests.servers.proxy import proxy_to
 from tests.support import value
 
@@ -21,7 +21,7 @@ from tests.support import value
 @contextmanager
 def cut_off(urls: dict[str, str], _message_id: str) -> Iterator[ServiceContext]:
     """The pooled connection is dead, and was used too recently to be tested."""
-    with proxy_to(urls["orders"]) as proxy, unit_of("orders", {"orders": proxy.through(urls["orders"])}) as context:
+    with proxy_to(urls["orders"]) as proxy, context_of("orders", {"orders": proxy.through(urls["orders"])}) as context:
         assert context.database_answers()
         proxy.cut()
         yield context
@@ -30,10 +30,10 @@ def cut_off(urls: dict[str, str], _message_id: str) -> Iterator[ServiceContext]:
 @contextmanager
 def locked_out(urls: dict[str, str], message_id: str) -> Iterator[ServiceContext]:
     """Another transaction holds the lock of the message for longer than anybody waits."""
-    with pytest.MonkeyPatch.context() as patch, unit_of("orders", urls) as other, other.unit_of_work() as uow:
+    with pytest.MonkeyPatch.context() as patch, context_of("orders", urls) as other, other.unit_of_work() as uow:
         patch.setattr("shared.storage.engine.LOCK_TIMEOUT_MS", 100)
         uow.lock(message_id)
-        with unit_of("orders", urls) as context:
+        with context_of("orders", urls) as context:
             yield context
 
 
@@ -52,7 +52,7 @@ def test_a_dead_letter_that_cannot_be_written_leaves_the_message_failed(
         middleware.after_process_message(InProcessBroker(middleware=[]), proxy, exception=poison)
     assert proxy.failed
     assert [record.message for record in caplog.records] == ["a dead letter could not be written"]
-    with unit_of("orders", urls) as orders:
+    with context_of("orders", urls) as orders:
         assert value(orders.engine, "SELECT count(*) FROM orders.dead_letters") == 0
         middleware = RetryOrDeadLetter({"orders": orders})
         middleware.after_process_message(InProcessBroker(middleware=[]), proxy, exception=poison)

@@ -18,7 +18,7 @@ from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.schedule.calendar import Market, Phase
 from shared.markets import RELOAD_AFTER, PublishedCalendar, load_markets
 from shared.storage.errors import is_transient
-from tests.component.watching import marketdata_at, statements, unit_of
+from tests.component.watching import context_of, marketdata_at, statements
 from tests.conftest import FakeClock
 from tests.support import rows, value
 from tests.unit.market_days import at, new_york, tokyo
@@ -38,7 +38,7 @@ def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContex
 @pytest.fixture
 def other(urls: dict[str, str], clock: FakeClock, marketdata: ServiceContext) -> Iterator[ServiceContext]:
     """Another service, which reads what marketdata publishes."""
-    with unit_of("orders", urls, clock) as context:
+    with context_of("orders", urls, clock) as context:
         yield context
 
 

@@ -14,7 +14,7 @@ from shared.bus.inprocess import wait_until_idle
 from shared.contracts.orders import Side
 from tests.component.scripted_prices import push
 from tests.component.strategy_scenario import NOON, RULES, STRATEGY, Scenario
-from tests.component.watching import Sent, outbox, unit_of
+from tests.component.watching import Sent, context_of, outbox
 from tests.conftest import FakeClock
 from tests.support import account, broken_invariants, eventually, order, send, statuses, value
 
@@ -24,9 +24,9 @@ RISING, FALLING, LEVEL = (10, 11, 12, 13), (13, 12, 11, 10), (10, 10, 10, 10)
 @pytest.fixture
 def scenario(urls: dict[str, str], clock: FakeClock) -> Iterator[Scenario]:
     with (
-        unit_of("strategy", urls, clock) as strategy,
-        unit_of("marketdata", urls, clock) as marketdata,
-        unit_of("orders", urls, clock) as orders,
+        context_of("strategy", urls, clock) as strategy,
+        context_of("marketdata", urls, clock) as marketdata,
+        context_of("orders", urls, clock) as orders,
     ):
         made = Scenario(strategy, marketdata, orders)
         made.add_strategy()

@@ -16,7 +16,7 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.observability import system_log
 from shared.observability.log_record import Line
 from shared.observability.system_log import BATCH, MAX_LINES, SystemLog
-from tests.component.watching import statements, unit_of
+from tests.component.watching import context_of, statements
 from tests.servers.proxy import Proxy, proxy_to
 from tests.support import eventually, rows, value
 
@@ -35,7 +35,7 @@ def soon(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> N
 
 @pytest.fixture
 def orders(urls: dict[str, str]) -> Iterator[ServiceContext]:
-    with unit_of("orders", urls) as context:
+    with context_of("orders", urls) as context:
         yield context
 
 
@@ -57,7 +57,7 @@ def proxy(urls: dict[str, str]) -> Iterator[Proxy]:
 @pytest.fixture
 def cut_off(urls: dict[str, str], proxy: Proxy, orders: ServiceContext) -> Iterator[SystemLog]:
     """A running system log whose database no longer answers."""
-    with unit_of("orders", {"orders": proxy.through(urls["orders"])}) as context:
+    with context_of("orders", {"orders": proxy.through(urls["orders"])}) as context:
         system_log = SystemLog(context)
         system_log.start()
         log.warning("before")

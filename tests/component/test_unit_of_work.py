@@ -17,7 +17,7 @@ from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.accounts import OpenAccount
 from shared.storage import driver
 from shared.storage.driver import COMMIT, Call
-from tests.component.watching import unit_of
+from tests.component.watching import context_of
 from tests.support import account, price, prices, rows, value
 
 COUNT: Call = ("SELECT count(*)::int AS n FROM orders.effects", {})
@@ -33,7 +33,7 @@ CONSUMER = actor_name(COMMANDS, OpenAccount.wire_name())
 @pytest.fixture
 def orders(urls: dict[str, str]) -> Iterator[ServiceContext]:
     """The context of orders, with an empty table of effects."""
-    with unit_of("orders", urls) as context:
+    with context_of("orders", urls) as context:
         with context.engine.begin() as connection:
             connection.execute(text("CREATE TABLE orders.effects (id int GENERATED ALWAYS AS IDENTITY, name text)"))
         yield context

@@ -31,7 +31,7 @@ from shared.service import DatabaseUnavailable, migrate_when_ready
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 from tests.component.scripted_prices import push
-from tests.component.watching import outbox, statements, unit_of
+from tests.component.watching import context_of, outbox, statements
 from tests.conftest import run_sql
 from tests.support import account, eventually, order, rows, send, value
 
@@ -59,9 +59,9 @@ class Books:
 @pytest.fixture
 def books(urls: dict[str, str]) -> Iterator[Books]:
     with (
-        unit_of("marketdata", urls) as marketdata,
-        unit_of("orders", urls) as orders,
-        unit_of("valuation", urls) as valuation,
+        context_of("marketdata", urls) as marketdata,
+        context_of("orders", urls) as orders,
+        context_of("valuation", urls) as valuation,
     ):
         prepare(marketdata)
         yield Books(marketdata, orders, valuation)

@@ -60,7 +60,6 @@ def context_of(service: str, urls: dict[str, str], clock: Clock = utc_now) -> It
 
 
 #: The former name, until every test imports the new one.
-unit_of = context_of
 
 
 @contextmanager

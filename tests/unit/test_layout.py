@@ -29,7 +29,6 @@ WAITING = (
     "embedded/postgres_cluster.py",
     "shared/storage/engine.py",
     "services/gateway/http/auth.py",
-    "services/gateway/console/page.py",
     "services/marketdata/feed.py",
     "embedded/http.py",
 )

@@ -25,7 +25,7 @@ LANDED = {
     "services/valuation/migrations/0001_initial.py": "b0dc0420a397577f",
     "services/valuation/migrations/carry_over.sql": "06362918fb42b753",
     "shared/jobs/migrations/0001_initial.py": "cb20bb4e58b9aa58",
-    "shared/jobs/migrations/carry_over.sql": "63cd008b1c8f732b",
+    "shared/jobs/migrations/carry_over.sql": "5cdfa28df257f5b9",
     "shared/bus/tables.py": "ede9d0b7dfa21b88",
 }
 
