@@ -59,9 +59,6 @@ def context_of(service: str, urls: dict[str, str], clock: Clock = utc_now) -> It
         engine.dispose()
 
 
-#: The former name, until every test imports the new one.
-
-
 @contextmanager
 def marketdata_at(now: datetime, urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
     """The context of marketdata at that time, with its instruments and no prices."""
