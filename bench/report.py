@@ -54,7 +54,7 @@ class Row:
     """One figure; ``reference`` and ``ratio`` are null where nothing comparable exists."""
 
     name: str
-    context: str
+    unit: str
     ours: Spread
     reference: Spread | None
     ratio: Spread | None
@@ -69,24 +69,24 @@ def spread(values: Iterable[float]) -> Spread:
     return Spread(median(known), known[0], known[-1])
 
 
-def figure(name: str, context: str, ours: Iterable[float], goal: Goal | None = None) -> Row:
+def figure(name: str, unit: str, ours: Iterable[float], goal: Goal | None = None) -> Row:
     """A row without a reference."""
-    return _row(name, context, spread(ours), None, None, goal)
+    return _row(name, unit, spread(ours), None, None, goal)
 
 
-def comparison(name: str, context: str, pairs: Sequence[tuple[float, float]], goal: Goal | None = None) -> Row:
+def comparison(name: str, unit: str, pairs: Sequence[tuple[float, float]], goal: Goal | None = None) -> Row:
     """A row from pairs of (ours, reference), as ``interleaved`` returns them."""
     ours, reference = zip(*pairs, strict=True)
     ratio = spread(our / other for our, other in pairs)
-    return _row(name, context, spread(ours), spread(reference), ratio, goal)
+    return _row(name, unit, spread(ours), spread(reference), ratio, goal)
 
 
 def _row(
-    name: str, context: str, ours: Spread, reference: Spread | None, ratio: Spread | None, goal: Goal | None
+    name: str, unit: str, ours: Spread, reference: Spread | None, ratio: Spread | None, goal: Goal | None
 ) -> Row:
     """A figure without a goal is reported only, and so never missed."""
     met = goal is None or goal.is_met(ours, ratio)
-    return Row(name, context, ours, reference, ratio, "none" if goal is None else str(goal), met)
+    return Row(name, unit, ours, reference, ratio, "none" if goal is None else str(goal), met)
 
 
 def interleaved(ours: Callable[[], float], reference: Callable[[], float], runs: int) -> list[tuple[float, float]]:
@@ -132,7 +132,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     verdict = "" if row.goal == "none" else "met" if row.met else "MISSED"
-    return (row.name, row.context, _text(row.ours), _text(row.reference), _text(row.ratio), row.goal, verdict)
+    return (row.name, row.unit, _text(row.ours), _text(row.reference), _text(row.ratio), row.goal, verdict)
 
 
 def _text(known: Spread | None) -> str:
