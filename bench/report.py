@@ -81,9 +81,7 @@ def comparison(name: str, unit: str, pairs: Sequence[tuple[float, float]], goal:
     return _row(name, unit, spread(ours), spread(reference), ratio, goal)
 
 
-def _row(
-    name: str, unit: str, ours: Spread, reference: Spread | None, ratio: Spread | None, goal: Goal | None
-) -> Row:
+def _row(name: str, unit: str, ours: Spread, reference: Spread | None, ratio: Spread | None, goal: Goal | None) -> Row:
     """A figure without a goal is reported only, and so never missed."""
     met = goal is None or goal.is_met(ours, ratio)
     return Row(name, unit, ours, reference, ratio, "none" if goal is None else str(goal), met)
