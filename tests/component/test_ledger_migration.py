@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from shutil import copy
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
-from psycopg import sql
-from sqlalchemy import Engine, make_url
+from sqlalchemy import Engine
 
-from embedded.database import service_urls
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.persistence.sessions import add_markets
 from services.orders.persistence.invariants import broken
@@ -19,18 +17,20 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS
 from shared.storage.engine import make_engine
 from shared.storage.migrate import JOBS_ROLE, ROOT, migrate, migrate_service, migrations_of
-from tests.conftest import run_sql
+from tests.conftest import database
 from tests.support import price, rows
 
 ACCOUNT, BUYING, BOUGHT, SOLD, STOP, ENTRY, EXIT = (UUID(int=n) for n in range(1, 8))
 
 
 @pytest.fixture
-def earlier(postgres: str, tmp_path: Path) -> Iterator[Engine]:
+def earlier(postgres: str, template: dict[str, str], tmp_path: Path) -> Iterator[Engine]:
     """Orders as the release before this had it, in a database of its own."""
-    name = f"earlier_{uuid4().hex}"
-    run_sql(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    urls = service_urls(make_url(postgres).set(database=name).render_as_string(hide_password=False))
+    with database(postgres, template, migrated=False) as urls:
+        yield from orders_of_the_earlier_release(urls, tmp_path)
+
+
+def orders_of_the_earlier_release(urls: dict[str, str], tmp_path: Path) -> Iterator[Engine]:
     marketdata = make_engine(urls["marketdata"], name="marketdata")
     migrate_service(marketdata, "marketdata")
     with marketdata.begin() as connection:
@@ -44,7 +44,6 @@ def earlier(postgres: str, tmp_path: Path) -> Iterator[Engine]:
     migrate(engine, "orders", tmp_path)
     yield engine
     engine.dispose()
-    run_sql(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def test_an_account_with_open_orders_and_a_round_trip_is_carried_over(earlier: Engine) -> None:
