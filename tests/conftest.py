@@ -13,7 +13,7 @@ import structlog
 from psycopg import sql
 from sqlalchemy import make_url
 
-from embedded.database import service_urls
+from embedded.database import ROLES_SQL, service_urls
 from embedded.system import System
 from services.gateway.settings import Settings
 from shared.clock import utc_now
@@ -77,10 +77,13 @@ def urls(postgres: str, template: dict[str, str]) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def database(postgres: str, template: dict[str, str]) -> Iterator[dict[str, str]]:
+def database(postgres: str, template: dict[str, str], *, migrated: bool = True) -> Iterator[dict[str, str]]:
+    """The services' URLs of a new database, which has roles and schemas only unless it is ``migrated``."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
-    run_sql(postgres, create)
+    origin = sql.Identifier(TEMPLATE if migrated else "template1")
+    run_sql(postgres, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), origin))
+    if not migrated:  # service_urls would give the roles new passwords, which the other databases' URLs do not have
+        run_sql(_in_database(postgres, name), ROLES_SQL.read_bytes())
     grant = sql.SQL("GRANT CONNECT ON DATABASE {} TO paperprofit_services").format(sql.Identifier(name))
     run_sql(postgres, grant)
     try:
@@ -89,7 +92,7 @@ def database(postgres: str, template: dict[str, str]) -> Iterator[dict[str, str]
         run_sql(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def run_sql(url: str, statement: sql.Composed) -> None:
+def run_sql(url: str, statement: sql.Composed | bytes) -> None:
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute(statement)

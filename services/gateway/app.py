@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -28,6 +27,7 @@ from services.gateway.instruments import corporate_actions_api, halts_api, offic
 from services.gateway.operations import dead_letters_api, jobs_api, monitoring_api, queues_api, runs_api
 from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition
+from shared.storage.errors import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -118,7 +118,7 @@ async def _resend_unanswered(gateway: Gateway) -> None:
             if count := await run_in_threadpool(resend):
                 log.warning("submissions sent again", count=count)
             failing = False
-        except SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             if not failing:  # logged once, not at every attempt
                 log.warning("submissions not sent again", error=str(error).splitlines()[0])
             failing = True

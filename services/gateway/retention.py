@@ -2,12 +2,11 @@
 
 from datetime import timedelta
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.maintenance import Keep, OldRows, engine_rows, remove
 from shared.outage import Outage
+from shared.storage.errors import DATABASE_ERRORS
 
 EVERY_SECONDS = 3600.0
 #: Browser sessions that have expired, and submissions that were answered long ago.
@@ -29,7 +28,7 @@ class Retention(Background):
                 self.remove_old_rows()
                 self._database.passed()
                 pause = EVERY_SECONDS
-            except SQLAlchemyError as error:
+            except DATABASE_ERRORS as error:
                 pause = self._database.failed(error)
             self.stopping.wait(pause)
 

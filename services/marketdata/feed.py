@@ -9,12 +9,12 @@ from zlib import crc32
 
 import structlog
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.marketdata.providers import Provider
 from services.marketdata.usecases.update_prices import update_prices
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
+from shared.storage.errors import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class Feed(Background):
             try:
                 with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as lock:
                     self._push_while_locked(lock)
-            except SQLAlchemyError as error:
+            except DATABASE_ERRORS as error:
                 self._log_change(waiting=True, error=str(error).splitlines()[0])
             self.stopping.wait(PAUSE_SECONDS)
 

@@ -5,13 +5,12 @@ owns the outbox may be in another replica, so PostgreSQL notifies it. Only the t
 because a NOTIFY makes commits wait for each other.
 """
 
-import psycopg
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.outage import Outage
+from shared.storage.errors import DATABASE_ERRORS
 
 LOOK_SECONDS = 0.5
 
@@ -33,7 +32,7 @@ class NotificationListener(Background):
         while not self.stopping.is_set():
             try:
                 self._listen()
-            except (SQLAlchemyError, psycopg.Error) as error:
+            except DATABASE_ERRORS as error:
                 self.stopping.wait(self._outage.failed(error))
 
     def _listen(self) -> None:

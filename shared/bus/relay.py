@@ -18,9 +18,7 @@ from typing import Any, Protocol
 from uuid import UUID
 from zlib import crc32
 
-import psycopg
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
 from shared.bus.amqp.publisher import Finished, PublishFailed, Unroutable
@@ -30,6 +28,7 @@ from shared.bus.ordering import release_overdue
 from shared.bus.outbox import SHARDS
 from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage
+from shared.storage.errors import DATABASE_ERRORS
 
 WINDOW = 8000
 #: Rows are read and sent in parts of the window, so that RabbitMQ has work while the next rows are read.
@@ -96,7 +95,7 @@ class Relay(Background):
             try:
                 with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     self._relay_on(connection)
-            except (SQLAlchemyError, psycopg.Error) as error:
+            except DATABASE_ERRORS as error:
                 self.stopping.wait(self._database.failed(error))
 
     def _relay_on(self, connection: Connection) -> None:

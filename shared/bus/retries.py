@@ -11,17 +11,15 @@ from random import Random
 from typing import Any
 
 import dramatiq
-import psycopg
 import structlog
 from dramatiq.broker import MessageProxy
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus.metrics import CONSUMED, DEAD, RETRIED
 from shared.bus.poison import Poison
 from shared.bus.unit_of_work import ServiceContext
 from shared.outage import pause_seconds
-from shared.storage.errors import is_transient
+from shared.storage.errors import DATABASE_ERRORS, is_transient
 
 log = structlog.get_logger(__name__)
 
@@ -100,7 +98,7 @@ class RetryOrDeadLetter(dramatiq.Middleware):
                 uow.lock(message.message_id)
                 uow.connection.execute(text(_DEAD_LETTER.format(schema=context.service)), {**values, "now": uow.now})
                 uow.release(message.message_id)
-        except (SQLAlchemyError, psycopg.Error) as error:
+        except DATABASE_ERRORS as error:
             log.warning("a dead letter could not be written", queue=message.queue_name, error=str(error))
             return  # the message stays failed, and is requeued
         message.failed = False

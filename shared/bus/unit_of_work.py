@@ -9,7 +9,6 @@ from uuid import UUID
 
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus import outbox
 from shared.bus.amqp.topology import internal_exchange
@@ -17,6 +16,7 @@ from shared.bus.envelope import Outgoing, after, encode
 from shared.clock import Clock, utc_now
 from shared.contracts.base import Message
 from shared.storage.driver import COMMIT, Call, Rows, driver, fetch, together
+from shared.storage.errors import DATABASE_ERRORS
 
 #: Receives the rows of each guarding statement, and raises where the message must not be handled now.
 Check = Callable[[list[Rows]], None]
@@ -138,7 +138,7 @@ class ServiceContext:
         try:
             with self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
-        except SQLAlchemyError:
+        except DATABASE_ERRORS:
             return False
         return True
 

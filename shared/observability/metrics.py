@@ -11,9 +11,9 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus.unit_of_work import ServiceContext
+from shared.storage.errors import DATABASE_ERRORS
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: The most rows that a scrape counts, so that it stays cheap however long the outbox is.
@@ -31,7 +31,7 @@ class OutboxCollector:
             with self._context.engine.connect() as connection:
                 statement = text(_OUTBOX.format(schema=self._context.service))
                 found = connection.execute(statement, {"most": COUNTED_ROWS}).one()
-        except SQLAlchemyError:
+        except DATABASE_ERRORS:
             return
         yield self._gauge("paperprofit_outbox_rows", f"Messages not sent yet, counted to {COUNTED_ROWS}", found.rows)
         yield self._gauge("paperprofit_outbox_lag_seconds", "Age of the oldest message not sent yet", found.lag)

@@ -12,16 +12,14 @@ from contextlib import suppress
 from logging.handlers import QueueHandler
 from queue import Empty, SimpleQueue
 
-import psycopg
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.observability.log_record import Line, belongs_to_run, line_of, worker_of
 from shared.observability.logs import RUN_LEVEL, is_informative
 from shared.outage import Outage
-from shared.storage.errors import is_transient
+from shared.storage.errors import DATABASE_ERRORS, is_transient
 
 #: Lines are written at the latest this many seconds after they were logged, or once this many wait.
 PAUSE_SECONDS, BATCH = 1.0, 500
@@ -132,7 +130,7 @@ class SystemLog(Background):
             try:
                 with self._context.engine.begin() as connection:
                     insert(connection, lines)
-            except (SQLAlchemyError, psycopg.Error) as error:
+            except DATABASE_ERRORS as error:
                 if not is_transient(error):
                     self._dropped += len(self._batch)
                     self._batch = []

@@ -11,10 +11,13 @@ Exception
 psycopg's own errors are treated in the same way where its connection is used directly.
 """
 
+from psycopg import Error
 from psycopg import errors as pg
-from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+#: Errors of the database: SQLAlchemy's, and psycopg's from our own driver, which a commit may raise, too.
+DATABASE_ERRORS = (SQLAlchemyError, Error)
 _NOT_READY = (pg.UndefinedTable, pg.UndefinedColumn, pg.InvalidSchemaName, pg.InsufficientPrivilege)
 _SHUTTING_DOWN = (pg.AdminShutdown, pg.CrashShutdown, pg.CannotConnectNow)
 

@@ -10,10 +10,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from psycopg import sql
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
-from embedded.database import service_urls
 from embedded.system import System
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.service import prepare
@@ -32,7 +30,7 @@ from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 from tests.component.scripted_prices import push
 from tests.component.watching import context_of, outbox, statements
-from tests.conftest import run_sql
+from tests.conftest import database
 from tests.support import account, eventually, order, rows, send, value
 
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
@@ -362,14 +360,11 @@ def test_some_accounts_are_looked_up_whatever_plan_is_kept(books: Books) -> None
 
 
 def test_a_start_waits_for_the_views_of_other_services(
-    postgres: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    postgres: str, template: dict[str, str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Services start in any order: valuation migrates as soon as orders and marketdata have, and says once that it
     waits.
     """
-    name = f"waiting_{uuid4().hex}"
-    run_sql(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    urls = service_urls(make_url(postgres).set(database=name).render_as_string(hide_password=False))
     tried: list[str] = []
 
     def migrate_others(seconds: float) -> None:
@@ -379,7 +374,7 @@ def test_a_start_waits_for_the_views_of_other_services(
             migrate_service(engines[service], service)
             tried.append(service)
 
-    with ExitStack() as stack:
+    with database(postgres, template, migrated=False) as urls, ExitStack() as stack:
         engines = {service: make_engine(urls[service], name=service) for service in urls}
         for engine in engines.values():
             stack.callback(engine.dispose)
@@ -395,7 +390,6 @@ def test_a_start_waits_for_the_views_of_other_services(
     assert tried == ["orders", "marketdata"]
     lines = [record.getMessage() for record in caplog.records if "view" in record.getMessage()]
     assert lines == ["a view of another service is away; waiting for it"]
-    run_sql(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from zlib import crc32
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.gateway.alerts import rules
 from services.gateway.alerts.notifier import CLAIMED_FOR
@@ -23,6 +22,7 @@ from shared.bus.amqp.management import ManagementRefused
 from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage
+from shared.storage.errors import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class Evaluator(Background):
                 self.evaluate()
                 self._database.passed()
                 pause = EVERY_SECONDS
-            except SQLAlchemyError as error:
+            except DATABASE_ERRORS as error:
                 pause = self._database.failed(error)
             self.stopping.wait(pause)
 

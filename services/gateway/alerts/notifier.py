@@ -14,13 +14,13 @@ from functools import partial
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.gateway.alerts.channels import TIMEOUT_SECONDS, Channel
 from services.gateway.alerts.notification import Notification, messages
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage, pause_seconds
+from shared.storage.errors import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +59,7 @@ class Notifier(Background):
                 more = self.send() == BATCH_SIZE
                 self._database.passed()
                 pause = 0.0 if more else POLL_SECONDS
-            except SQLAlchemyError as error:
+            except DATABASE_ERRORS as error:
                 pause = self._database.failed(error)
             self.stopping.wait(pause)
 

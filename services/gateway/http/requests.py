@@ -10,7 +10,6 @@ from uuid import UUID
 from psycopg.errors import QueryCanceled
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,7 +30,7 @@ from services.gateway.streams.hub import Hub
 from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.tracing import tracing
 from shared.bus.unit_of_work import ServiceContext
-from shared.storage.errors import is_transient
+from shared.storage.errors import DATABASE_ERRORS, is_transient
 
 MAX_BODY_BYTES = 64 * 1024
 #: A larger body is read and discarded up to this size, so that the sender sees the 413.
@@ -84,7 +83,7 @@ def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitabl
             return await handler(gateway, request, principal)
         except RequestRefused as refused:
             return refusal_response(request, refused)
-        except SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             if isinstance(getattr(error, "orig", None), QueryCanceled):
                 return refusal_response(request, NotReady("query timed out; narrow the time range"))
             if not is_transient(error):

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 import structlog
 from dramatiq import Worker
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage
+from shared.storage.errors import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class QueueControl(Background):
         try:
             with self._context.engine.connect() as connection:
                 wanted = frozenset(connection.execute(_PAUSED).scalars())
-        except SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             self._outage.failed(error)
             return
         self._outage.passed()

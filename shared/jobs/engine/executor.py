@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import psycopg
 import structlog
 from dramatiq.middleware import TimeLimitExceeded
 from prometheus_client import Counter, Histogram
 from pydantic import BaseModel, ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.bus.actors import Actors
 from shared.bus.retries import TryAgainLater
@@ -25,7 +23,7 @@ from shared.jobs.engine.run_store import Finished, Postponed, StartedRun
 from shared.jobs.run_context import Counts, Outcome, RunCanceled, RunContext, RunInterrupted, Signals, Trigger
 from shared.observability.log_record import redacted
 from shared.outage import first_line
-from shared.storage.errors import is_transient
+from shared.storage.errors import DATABASE_ERRORS, is_transient
 
 log = structlog.get_logger(__name__)
 
@@ -137,7 +135,7 @@ class Executor:
                     _report(run, result, uow.now)
                 else:
                     log.warning("another worker has the run now; its outcome is not saved", run_id=str(run.id))
-        except (SQLAlchemyError, psycopg.Error) as error:
+        except DATABASE_ERRORS as error:
             if is_transient(error):
                 self._unsaved.append((run, result, context))
                 log.warning("a run's outcome is saved when the database is back", run_id=str(run.id))

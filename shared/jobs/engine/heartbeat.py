@@ -16,12 +16,12 @@ from uuid import UUID, uuid4
 
 from dramatiq.middleware import TimeLimitExceeded, raise_thread_exception
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.run_context import Signals
 from shared.outage import Outage
+from shared.storage.errors import DATABASE_ERRORS
 
 BEAT_SECONDS = 1.0
 
@@ -145,7 +145,7 @@ class Heartbeat(Background):
         try:
             with self._context.engine.begin() as connection:
                 canceled = {(row.id, row.attempt): row.canceled for row in connection.execute(_BEAT, given)}
-        except SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             self._outage.failed(error)
             return
         for key, each in held.items():

@@ -13,7 +13,7 @@ from typing import Any
 import pendulum
 import structlog
 from periodiq import Scheduler
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from shared.bus.notify import notify_relays
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
@@ -23,6 +23,7 @@ from shared.jobs.engine.parts import advance
 from shared.jobs.schedule.calendar import Calendar
 from shared.jobs.schedule.planning import plan
 from shared.outage import Outage
+from shared.storage.errors import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,7 @@ class Tick:
         except IntegrityError as error:  # another replica was first; the next tick sees its rows
             log.debug("another replica claimed a slot first", error=str(error.orig))
             self._ticked(True)
-        except SQLAlchemyError as error:
+        except DATABASE_ERRORS as error:
             self._outage.failed(error)
             self._answered_since = self._context.clock()
             self._ticked(False)
