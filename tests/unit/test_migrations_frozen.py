@@ -24,8 +24,8 @@ LANDED = {
     "services/strategy/migrations/carry_over.sql": "fdb23257f7f93e5b",
     "services/valuation/migrations/0001_initial.py": "b0dc0420a397577f",
     "services/valuation/migrations/carry_over.sql": "06362918fb42b753",
-    "shared/jobs/migrations/0001_initial.py": "cb20bb4e58b9aa58",
-    "shared/jobs/migrations/carry_over.sql": "5cdfa28df257f5b9",
+    "shared/jobs/migrations/0001_initial.py": "6a486eba9c77d792",
+    "shared/jobs/migrations/carry_over.sql": "f3febf3ce95820da",
     "shared/bus/tables.py": "ede9d0b7dfa21b88",
 }
 

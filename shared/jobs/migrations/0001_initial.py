@@ -25,6 +25,8 @@ CREATE TABLE jobs.jobs (
   settings jsonb NOT NULL GENERATED ALWAYS AS (declared || overrides) STORED,
   -- slots after it are considered next; the latest one that was decided on
   considered_until timestamptz,
+  -- the latest slot that had a run; its slots are not run again
+  last_slot timestamptz,
   -- the next slot that is known; null where there is none, or where it has to be computed
   next_slot timestamptz,
   -- when the scheduler looks at the job again: at its next slot at the latest; null means at once

@@ -5,8 +5,7 @@ ALTER TABLE jobs.jobs
   DROP COLUMN declared_market_hours_only,
   DROP COLUMN enabled,
   DROP COLUMN interval_seconds,
-  DROP COLUMN market_hours_only,
-  DROP COLUMN last_slot;
+  DROP COLUMN market_hours_only;
 -- An alert that is half sent names the channels that have it.
 UPDATE jobs.notifications SET facts = (facts - 'told') || jsonb_build_object('sent_to', facts -> 'told')
 WHERE facts ? 'told';
