@@ -36,7 +36,7 @@ PUBLISHED = {
         "positions_v1",
         "fills_v1",
         "round_trips_v1",
-        "ledger_v1",
+        "trades_v1",
         "ledger_v2",
         "dead_letters_v1",
     },

@@ -144,5 +144,5 @@ def test_the_trades_of_an_account_are_found_by_index_latest_first(exchange: Exch
         connection.execute(text("SET LOCAL enable_seqscan = off"))
         connection.execute(text("SET LOCAL enable_bitmapscan = off"))
         plan = "\n".join(row[0] for row in connection.execute(text(page), given))
-    assert "completed_orders" in plan
+    assert "trades_by_time" in plan
     assert "Sort" not in plan

@@ -46,5 +46,7 @@ def test_pytest_is_never_silent_for_ten_seconds(tmp_path: Path, when: str) -> No
     )
     with shown.open("w") as output:
         command = [sys.executable, "-m", "pytest", "-p", "tests.progress", "-c", os.devnull, str(tmp_path)]
-        subprocess.run(command, stdout=output, check=True, timeout=60, cwd=ROOT)
+        # a worker of pytest-xdist is silent, and this test may run in one
+        environment = {name: value for name, value in os.environ.items() if name != "PYTEST_XDIST_WORKER"}
+        subprocess.run(command, stdout=output, check=True, timeout=60, cwd=ROOT, env=environment)
     assert "1 passed" in shown.read_text()

@@ -18,7 +18,7 @@ from services.gateway.serving import KEEP_ALIVE_SECONDS, http_server
 from shared.storage.migrate import ROOT
 from tests.support import eventually
 
-ENTRY_POINTS = [ROOT / "services" / "gateway" / "__main__.py", ROOT / "embedded" / "__main__.py"]
+ENTRY_POINTS = [ROOT / "services" / "gateway" / "__main__.py", ROOT / "embedded" / "http.py"]
 
 
 class MovedLoop(asyncio.SelectorEventLoop):

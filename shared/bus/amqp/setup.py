@@ -54,7 +54,10 @@ def prepare(management: Management, vhost: str, *, replicated: bool | None = Non
     Raises ManagementRefused where a queue exists with other arguments: RabbitMQ would silently keep it as it is.
     """
     wanted = definitions(replicated=is_cluster(management) if replicated is None else replicated)
-    management.call("POST", f"definitions/{quoted(vhost)}", wanted)
+    try:
+        management.call("POST", f"definitions/{quoted(vhost)}", wanted)
+    except ManagementRefused:  # RabbitMQ 3.10 crashes a quorum queue that ticks while it is declared: repeating is safe
+        management.call("POST", f"definitions/{quoted(vhost)}", wanted)
     existing = {queue["name"]: queue["arguments"] for queue in _queues(management, vhost)}
     for queue in wanted["queues"]:
         if existing[queue["name"]] != queue["arguments"]:
