@@ -6,8 +6,10 @@ halt, a margin account, an account in euros, and what the jobs wrote.
 
 import gzip
 import itertools
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from structlog.testing import capture_logs
 from embedded.postgres_cluster import programs
 from shared.contracts.routing import SERVICES
 from shared.storage.engine import make_engine
-from shared.storage.migrate import DatabaseTooOld, migrate_service, migrations_of
+from shared.storage.migrate import ROOT, DatabaseTooOld, migrate_service, migrations_of
 from tests.conftest import run_sql
 from tests.support import broken_invariants, rows, value
 
@@ -152,6 +154,24 @@ def test_an_older_database_is_refused_with_what_to_do(old: Urls) -> None:
     assert value(engine, "SELECT version_num FROM orders.alembic_version") == "orders_0008"
     assert value(engine, "SELECT to_regclass('orders.round_trips')") is None
     engine.dispose()
+
+
+@pytest.mark.parametrize("service", ["orders", "gateway"])
+def test_a_start_on_an_older_database_ends_with_the_sentence(old: Urls, service: str) -> None:
+    """A worker and the gateway exit with it before they serve anything, and without a traceback."""
+    engine = make_engine(old[service], name="test")
+    set_revision(engine, service, f"{service}_0001")
+    engine.dispose()
+    environment = {
+        **os.environ,
+        "PAPERPROFIT_DATABASE_URL": old[service],
+        "PAPERPROFIT_RABBITMQ_URL": "amqp://127.0.0.1:1",
+    }
+    command = [sys.executable, "-m", f"services.{service}"]
+    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert f"{service}: the schema {service} of this database is at revision {service}_0001" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_carry_over_that_fails_changes_nothing(old: Urls, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,13 @@ def test_a_failure_is_not_caught_unseen(path: Path) -> None:
     assert len(broad) == (1 if name_of(path) == "shared/jobs/engine/executor.py" else 0)
 
 
+@every_source
+def test_sqlalchemy_errors_are_never_caught_alone(path: Path) -> None:
+    """SQLAlchemy raises its own, and a commit psycopg's: ``DATABASE_ERRORS`` names both."""
+    caught = [ast.unparse(node.type) for node in nodes_of(path) if isinstance(node, ast.ExceptHandler) and node.type]
+    assert [each for each in caught if "SQLAlchemyError" in each] == []
+
+
 @every_service
 def test_a_service_starts_and_is_put_together_in_the_same_files(service: str) -> None:
     """A reader of one service finds the same roles under the same names in the others."""
