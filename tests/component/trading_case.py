@@ -93,7 +93,8 @@ class Case:
     def _quote(self, quote: dict[str, Any]) -> None:
         sides = f"{quote.get('bid', '')}/{quote.get('ask', '')}"
         fields = {key: quote[key] for key in ("open", "high", "low", "volume", "bid_size", "ask_size") if key in quote}
-        given = {"split_count": quote.get("adjustment", self.split_counts.get(quote["symbol"], 0)), **fields}
+        count = quote.get("adjustment", self.split_counts.get(quote["symbol"], 0))
+        given: dict[str, Any] = {"split_count": count, **fields}
         text = f"{quote['symbol']} {sides} {quote['last']}"
         if quote.get("bar"):
             self.exchange.price(text, since=self.exchange.clock.now + timedelta(milliseconds=1), **given)
