@@ -111,7 +111,16 @@ async def get_accounts(gateway: Gateway, query: AccountQuery) -> AccountPage:
 
 
 async def post_account(gateway: Gateway, principal: Principal, body: NewAccount) -> AccountOpened:
-    """Open an account with a key of its own. The account is ready for requests within moments."""
+    """Open an account with a key of its own. The account is ready for requests within moments.
+
+    Raises Invalid if the account could trade nothing in its currency.
+    """
+    if not await read(gateway, queries.trades_in, body.currency):
+        raise Invalid(
+            f"currency: there is nothing to trade in {body.currency}, neither an instrument nor a currency pair: "
+            f"open the account in another currency, or first add {body.currency}/USD",
+            field="currency",
+        )
     opened = AccountOpened(
         account_id=uuid4(),
         name=body.name,
