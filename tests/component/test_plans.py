@@ -202,7 +202,7 @@ def test_an_account_is_valued_by_its_own_positions(planned: Exchange) -> None:
 
 
 def positions(connection: Connection, account: UUID, _order: UUID) -> None:
-    (position,) = account_queries.positions(connection, account)
+    (position,) = account_queries.positions(connection, account, now_of(connection))
     assert (position["symbol"], position["held_for_orders"]) == ("AAPL", 10)
 
 

@@ -103,7 +103,7 @@ def saving(execution: Execution, book: Book, now: datetime) -> list[Call]:
             realized[exit_fill.id] = realized.get(exit_fill.id, ZERO) + closed.realized
         calls += [
             _adding_fills([_fill_row(fill, book, realized.get(fill.id)) for fill in fills]),
-            *saving_holdings(holdings(fills), book.lots, now),
+            *saving_holdings(holdings(fills), book.lots, now, book.averages),
             saving_entries(execution.entries),
         ]
     if execution.round_trips:
