@@ -140,11 +140,11 @@ def test_a_dividend_is_cash_for_who_holds_and_a_debt_for_who_is_short(exchange: 
     enter(exchange, "dividend", "0.255")
     apply(exchange, applied(exchange)[-1])
     paid = [exchange.account(each).cash - was for each, was in zip((long, short), before, strict=True)]
-    assert paid == [Decimal("3.83"), Decimal("-2.55")]
+    assert paid == [Decimal("3.82"), Decimal("-2.55")]
     entries = rows(exchange.orders.engine, "SELECT dividend FROM orders.ledger WHERE kind = 'dividend' ORDER BY 1")
-    assert [row.dividend for row in entries] == [Decimal("-2.55"), Decimal("3.83")]
+    assert [row.dividend for row in entries] == [Decimal("-2.55"), Decimal("3.82")]
     name, body = exchange.said(long)[-1]
-    assert (name, body["amount"], body["qty"]) == ("DividendPaid", "3.83", "15")
+    assert (name, body["amount"], body["qty"]) == ("DividendPaid", "3.82", "15")
 
 
 def test_a_price_after_a_split_that_is_not_applied_yet_fills_nothing(exchange: Exchange) -> None:
