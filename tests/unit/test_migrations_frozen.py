@@ -21,7 +21,7 @@ LANDED = {
     "services/marketdata/migrations/carry_over.sql": "0d3d63d15021e756",
     "services/orders/migrations/0001_initial.py": "6aacce69814a0053",
     "services/orders/migrations/0002_orders_to_trust.py": "bb470f3005bc502e",
-    "services/orders/migrations/0003_dividends.py": "fadbdc13752e056f",
+    "services/orders/migrations/0003_dividends.py": "52527a7a7cb177f8",
     "services/orders/migrations/0004_lots_view.py": "daa53f5e3432cb87",
     "services/orders/migrations/carry_over.sql": "0c1f77bac7ac9bd5",
     "services/strategy/migrations/0001_initial.py": "37467f96980248c1",

@@ -34,8 +34,7 @@ def upgrade() -> None:
       SELECT account_id, action_id, generation, symbol, qty, amount, ex_at, pay_at, paid_at, cash FROM orders.dividends;
     -- the corporate actions that the books of a symbol have, null before its first price
     CREATE OR REPLACE VIEW orders.positions_v1 AS
-      SELECT account_id, symbol, qty, cost, avg_entry_price,
-             (SELECT q.split_count FROM orders.quotes q WHERE q.symbol = p.symbol) AS split_count
-      FROM orders.positions p WHERE qty <> 0;
+      SELECT p.account_id, p.symbol, p.qty, p.cost, p.avg_entry_price, q.split_count
+      FROM orders.positions p LEFT JOIN orders.quotes q ON q.symbol = p.symbol WHERE p.qty <> 0;
     GRANT SELECT ON orders.dividends_v1 TO paperprofit_services;
     """)
