@@ -17,7 +17,6 @@ class MarginCall(NamedTuple):
     account_id: UUID
     id: UUID
     due_at: datetime
-    liquidated_at: datetime | None
 
 
 class _Owing(NamedTuple):
@@ -55,7 +54,7 @@ WHERE a.cash < 0 OR EXISTS (SELECT FROM orders.positions p WHERE p.account_id = 
    OR EXISTS (SELECT FROM orders.margin_calls c WHERE c.account_id = a.id AND c.ended_at IS NULL)
 """)
 _OPEN_CALLS = text("""
-SELECT account_id, id, due_at, liquidated_at FROM orders.margin_calls
+SELECT account_id, id, due_at FROM orders.margin_calls
 WHERE account_id = ANY(:accounts) AND ended_at IS NULL
 """)
 _ADD_CALL = text("""
@@ -63,7 +62,7 @@ INSERT INTO orders.margin_calls (account_id, equity, required, called_at, due_at
 VALUES (:account_id, :equity, :required, :now, :due_at)
 """)
 _NOTE_LIQUIDATION = text("""
-UPDATE orders.margin_calls SET liquidated_at = :now WHERE account_id = :account_id AND id = :id
+UPDATE orders.margin_calls SET liquidated_at = COALESCE(liquidated_at, :now) WHERE account_id = :account_id AND id = :id
 """)
 _END_CALL = text("""
 UPDATE orders.margin_calls SET ended_at = :now,
