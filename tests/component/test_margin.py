@@ -122,7 +122,7 @@ def test_a_call_of_an_account_with_nothing_left_ends(exchange: Exchange, leverag
 
 
 def test_interest_is_charged_once_a_day_on_what_is_lent(exchange: Exchange) -> None:
-    """It is on the value of borrowed shares and on cash that is owed. An account that borrows nothing pays nothing."""
+    """It is on the value of borrowed shares and on cash that is owed, rounded up. Who borrows nothing pays nothing."""
     owing = exchange.open("10000", multiplier=2, loan_rate="7.3")
     short = exchange.open("10000", borrow_rate="36.5", **MARGIN)
     exchange.open("10000", loan_rate="10")
@@ -132,7 +132,7 @@ def test_interest_is_charged_once_a_day_on_what_is_lent(exchange: Exchange) -> N
     exchange.price("AAPL 100/100 100")
     today, tomorrow = date(2026, 11, 25), date(2026, 11, 26)
     assert [charge(exchange, day) for day in (today, today, tomorrow)] == [2, 0, 2]
-    assert exchange.account(owing).cash == Decimal(-5000) - 2
+    assert exchange.account(owing).cash == Decimal(-5000) - 1 - Decimal("1.01")  # 1.0002 on what is owed by then
     assert exchange.account(short).cash == Decimal(15000) - 10
     assert [body["amount"] for body in said(exchange, short, "InterestCharged")] == ["5.00", "5.00"]
 

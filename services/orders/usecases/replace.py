@@ -2,7 +2,7 @@
 
 from services.orders.persistence.accounts import saving_accounts
 from services.orders.persistence.fx_rates import rated
-from services.orders.persistence.orders import adding_orders, incoming, saving_replaced
+from services.orders.persistence.orders import adding_orders, incoming, saving_replaced, saving_times
 from services.orders.persistence.pre_trade import pre_trade_contexts, record
 from services.orders.persistence.trades import completing
 from services.orders.usecases.account_events import AccountEvents
@@ -58,6 +58,7 @@ def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
         saving_replaced(decided.ended, command.new_order_id, uow.now),
         adding_orders([incoming(decided.order, account, client_id, command.requested_at, uow.now, replaces=old.id)]),
         saving_accounts([accounts[account.id]]),
+        *([saving_times(decided.others, uow.now)] if decided.others else []),
         *completing([decided.ended]),
     )
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Self
+from typing import NamedTuple, Self
+from uuid import UUID
 
 from shared.exchange.fx import SAME, Rate
 from shared.exchange.market_rules import MarketRules
+from shared.exchange.order import Order
 from shared.exchange.trading_days import Auction
 from shared.money import ZERO
 
@@ -42,9 +44,21 @@ class Instrument:
     extended_end: datetime | None = None
     max_quote_age: timedelta = MarketRules().max_quote_age
 
+    @property
+    def market(self) -> Decimal | None:
+        """The price at which it trades now, as far as that is known."""
+        return self.last or self.bid or self.ask
+
     def rate_in(self, currency: str) -> Rate | None:
         """The rate of its currency in that one; None where there is none."""
         return SAME if self.currency == currency else self.rate
+
+
+class Resting(NamedTuple):
+    """An open order that another order of its account could trade with. Without a ``limit`` any price will do."""
+
+    id: UUID
+    limit: Decimal | None
 
 
 @dataclass(frozen=True)
@@ -52,19 +66,46 @@ class Exposure:
     """The account's position in a symbol and its recent activity.
 
     ``held_for_orders`` are the shares held that open orders will close. ``buying`` and ``selling`` are the shares that
-    open orders would add to the long and short side. ``day_start`` and ``peak`` are the account's equity at the start
-    of the day and at its highest, None before the first daily summary. ``recent`` counts the orders of the last minute,
-    ``recent_of_strategy`` those of them from the same strategy.
+    open orders would add to the long and short side, ``buying_money`` is what open notional orders may spend besides.
+    ``best_buy`` and ``best_sell`` are the open orders that trade most readily, exits left out. ``day_start`` and
+    ``peak`` are the account's equity at the start of the day and at its highest, None before the first daily summary.
+    ``recent`` counts the orders of the last minute, ``recent_of_strategy`` those of them from the same strategy.
+    ``overdue``: a margin call was not met in time.
     """
 
     held: Decimal = ZERO
     held_for_orders: Decimal = ZERO
     buying: Decimal = ZERO
     selling: Decimal = ZERO
+    buying_money: Decimal = ZERO
+    best_buy: Resting | None = None
+    best_sell: Resting | None = None
+    overdue: bool = False
     recent: int = 0
     recent_of_strategy: int = 0
     day_start: Decimal | None = None
     peak: Decimal | None = None
+
+    def free(self, *, buys: bool) -> Decimal:
+        """The shares that a buy, or a sell, may close: those of the position that no order holds."""
+        return max((-self.held if buys else self.held) - self.held_for_orders, ZERO)
+
+    def with_accepted(self, order: Order) -> Self:
+        """The exposure after the order was accepted."""
+        recent, of_strategy = self.recent + 1, self.recent_of_strategy + 1
+        return replace(self.with_open(order), recent=recent, recent_of_strategy=of_strategy)
+
+    def with_open(self, order: Order) -> Self:
+        """The exposure with the open order."""
+        opens = order.leg is None and order.qty is not None
+        opening = (order.qty or ZERO) - order.filled_qty - order.closing if opens else ZERO
+        known = self.with_order(buys=order.buys, opening=opening, held_for_orders=order.held_for_orders)
+        if order.leg is not None:
+            return known
+        if not order.buys:
+            return replace(known, best_sell=_readier(self.best_sell, order))
+        money = self.buying_money + (order.reserved if order.qty is None else ZERO)
+        return replace(known, best_buy=_readier(self.best_buy, order), buying_money=money)
 
     def with_order(self, *, buys: bool, opening: Decimal, held_for_orders: Decimal) -> Self:
         """The exposure with an order that opens and closes that many shares, or without it where they are negative."""
@@ -74,3 +115,13 @@ class Exposure:
             buying=self.buying + (opening if buys else ZERO),
             selling=self.selling + (ZERO if buys else opening),
         )
+
+
+def _readier(known: Resting | None, order: Order) -> Resting:
+    """The one of two orders of a side that trades more readily: at any price, or at the better limit."""
+    new = Resting(order.id, order.limit_price)
+    if known is None or new.limit is None:
+        return new
+    if known.limit is None:
+        return known
+    return new if (new.limit > known.limit if order.buys else new.limit < known.limit) else known
