@@ -28,6 +28,7 @@ from shared.contracts.official_prices import EnterOfficialPrice, OfficialPricePu
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters, ToService
 from shared.contracts.orders import (
     CancelOrder,
+    CancelOrders,
     CancelRejected,
     OrderAccepted,
     OrderAdjusted,
@@ -72,6 +73,7 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     SubmitOrder: ("gateway", "strategy"),
     SubmitOrders: ("gateway", "strategy"),
     CancelOrder: ("gateway", "strategy"),
+    CancelOrders: ("gateway",),
     ReplaceOrder: ("gateway", "strategy"),
     OrderAccepted: ("orders",),
     OrderRejected: ("orders",),
@@ -120,6 +122,7 @@ QUEUES: dict[str, Queue] = {
             SubmitOrder,
             SubmitOrders,
             CancelOrder,
+            CancelOrders,
             ReplaceOrder,
         ),
     ),

@@ -1,15 +1,16 @@
 """Submissions: every order is a row of the gateway before its command is published, and is resent until answered."""
 
 import json
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.orders import OrderTerms, SubmitOrder
+from shared.contracts.orders import SubmitOrder
 
 log = structlog.get_logger(__name__)
 
@@ -20,12 +21,6 @@ class AlreadySubmitted(Exception):
     def __init__(self, order_id: UUID) -> None:
         super().__init__(f"order {order_id} was submitted with this client_order_id")
         self.order_id = order_id
-
-
-def terms(connection: Connection, order_id: UUID) -> OrderTerms | None:
-    """Return the submitted terms, or None if the order came another way or its submission was purged."""
-    command = connection.execute(_TERMS, {"id": order_id}).scalar_one_or_none()
-    return None if command is None else OrderTerms.model_validate(command)
 
 
 def add_submission(uow: UnitOfWork, command: SubmitOrder) -> None:
@@ -40,20 +35,27 @@ def add_submission(uow: UnitOfWork, command: SubmitOrder) -> None:
         earlier = uow.connection.execute(_EARLIER, given).scalar()
         if earlier is not None:
             raise AlreadySubmitted(earlier)
-    message_id = uow.publish(command)
-    previous = uow.chain()
-    uow.connection.execute(
-        _ADD_SUBMISSION,
+    add_submissions(uow, [command])
+
+
+def add_submissions(uow: UnitOfWork, commands: Sequence[SubmitOrder]) -> None:
+    """Save submissions whose client order ids are not taken, and publish their commands in the same transaction."""
+    message_ids = [uow.publish(command) for command in commands]
+    uow.chain()
+    previous = {message.message_id: message.previous for message in uow.outgoing}
+    rows = [
         {
             "order_id": command.order_id,
             "account_id": command.account_id,
             "client_order_id": command.client_order_id,
             "message_id": message_id,
-            "previous": previous,
+            "previous": previous[message_id],
             "command": json.dumps(command.payload()),
             "now": uow.now,
-        },
-    )
+        }
+        for command, message_id in zip(commands, message_ids, strict=True)
+    ]
+    uow.connection.execute(_ADD_SUBMISSION, rows)
 
 
 def resend_unanswered(uow: UnitOfWork, older_than: timedelta) -> int:
@@ -76,7 +78,6 @@ def resend_unanswered(uow: UnitOfWork, older_than: timedelta) -> int:
     return count
 
 
-_TERMS = text("SELECT command FROM gateway.submissions WHERE order_id = :id")
 _LOCK_CLIENT_ID = text(
     "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:account_id AS text) || '/' || :client_order_id, 0))"
 )
