@@ -72,11 +72,11 @@ def recorded(
 
 
 async def place(gateway: Gateway, account_id: UUID, commands: Sequence[SubmitOrder]) -> list[Record]:
-    """Submit orders of one account without client order ids, and return their rows after the answers."""
+    """Submit orders of one account, and return their rows after the answers. Raises AlreadySubmitted."""
     if not commands:
         return []
     ids = [command.order_id for command in commands]
-    await send(gateway, lambda uow: submissions.add_submissions(uow, commands), ids)
+    await send(gateway, lambda uow: submissions.add_submission(uow, *commands), ids)
     return await read(gateway, order_queries.orders_of, account_id, ids, nested=True)
 
 

@@ -7,7 +7,7 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Invalid, NotFound, RequestRefused, alpaca_error
 from services.gateway.http.requests import Gateway, read
 from services.gateway.streams.hub import Answer
-from services.gateway.trading import commands, order_queries, placing
+from services.gateway.trading import commands, idempotency, order_queries
 from services.gateway.trading.requests import (
     ClientOrderQuery,
     NestedQuery,
@@ -65,7 +65,10 @@ async def post_order(gateway: Gateway, principal: Principal, body: NewOrder, hea
         raise Invalid(f'asset "{body.symbol}" not found', field="symbol")
     account_id, key = principal.account_id, headers.idempotency_key
     command = body.command(symbol, account_id=account_id, order_id=uuid4(), now=gateway.context.clock())
-    return await placing.place(gateway, command, None if key is None else placing.key_of(account_id, key, body))
+    if key is not None:
+        return await idempotency.place_once(gateway, command, idempotency.key_of(account_id, key, body))
+    (row,) = await commands.place(gateway, account_id, [command])
+    return order_json(commands.accepted(row))
 
 
 async def patch_order(gateway: Gateway, principal: Principal, order_id: UUID, body: OrderChanges) -> Order:

@@ -1,45 +1,38 @@
 """Submissions: every order is a row of the gateway before its command is published, and is resent until answered."""
 
 import json
-from collections.abc import Sequence
 from datetime import timedelta
-from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
 from sqlalchemy import text
 
+from services.gateway.http.errors import FIELD_CODE, Invalid
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import SubmitOrder
 
 log = structlog.get_logger(__name__)
 
 
-class AlreadySubmitted(Exception):
+class AlreadySubmitted(Invalid):
     """The client order id belongs to another order of the account, which exists or is pending."""
 
-    def __init__(self, order_id: UUID) -> None:
-        super().__init__(f"order {order_id} was submitted with this client_order_id")
-        self.order_id = order_id
+    def __init__(self) -> None:
+        super().__init__("client_order_id must be unique", field="client_order_id", code=FIELD_CODE)
 
 
-def add_submission(uow: UnitOfWork, command: SubmitOrder) -> None:
-    """Save the submission and publish its command in the same transaction.
+def add_submission(uow: UnitOfWork, *commands: SubmitOrder) -> None:
+    """Save submissions and publish their commands in the same transaction.
 
     A second submission with the same client order id waits until the first has committed. Raises AlreadySubmitted if
-    the client order id is taken.
+    a client order id is taken.
     """
-    if command.client_order_id != str(command.order_id):
-        given = {"account_id": command.account_id, "client_order_id": command.client_order_id}
-        uow.connection.execute(_LOCK_CLIENT_ID, given)
-        earlier = uow.connection.execute(_EARLIER, given).scalar()
-        if earlier is not None:
-            raise AlreadySubmitted(earlier)
-    add_submissions(uow, [command])
-
-
-def add_submissions(uow: UnitOfWork, commands: Sequence[SubmitOrder]) -> None:
-    """Save submissions whose client order ids are not taken, and publish their commands in the same transaction."""
+    for command in commands:
+        if command.client_order_id != str(command.order_id):
+            given = {"account_id": command.account_id, "client_order_id": command.client_order_id}
+            uow.connection.execute(_LOCK_CLIENT_ID, given)
+            if uow.connection.execute(_EARLIER, given).first() is not None:
+                raise AlreadySubmitted
     message_ids = [uow.publish(command) for command in commands]
     uow.chain()
     previous = {message.message_id: message.previous for message in uow.outgoing}

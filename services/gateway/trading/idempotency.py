@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from services.gateway.http.errors import FIELD_CODE, Forbidden, Invalid, RequestRefused, alpaca_error
+from services.gateway.http.errors import Forbidden, Invalid, RequestRefused, alpaca_error
 from services.gateway.http.requests import Gateway, read
 from services.gateway.streams.hub import answers_within
 from services.gateway.trading import commands, order_queries, submissions
@@ -19,7 +19,6 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderStatus, SubmitOrder
 from shared.storage.keyset import Record
 
-NOT_UNIQUE = "client_order_id must be unique"
 KEY_IS_TAKEN = "Idempotency-Key: was used for another order; send a new key with a new order"
 
 
@@ -45,33 +44,30 @@ def key_of(account_id: UUID, key: str, body: NewOrder) -> Key:
     return Key(account_id, key, hashlib.sha256(body.model_dump_json(exclude_defaults=True).encode()).digest())
 
 
-async def place(gateway: Gateway, command: SubmitOrder, key: Key | None) -> Order:
+async def place_once(gateway: Gateway, command: SubmitOrder, key: Key) -> Order:
     """Submit the order, and return it once it is accepted, or as ``pending_new`` after the timeout.
 
-    With a key that an earlier request used, that request's answer is returned, or awaited. Raises Invalid if the key
-    or the client order id belongs to another order, and RequestRefused if the order is rejected.
+    If an earlier request used the key, its answer is returned, or awaited. Raises Invalid if the key or the client
+    order id belongs to another order, and RequestRefused if the order is rejected.
     """
 
     def publish(uow: UnitOfWork) -> None:
-        if key is not None:
-            _claim(uow, key, command.order_id)
+        _claim(uow, key, command.order_id)
         submissions.add_submission(uow, command)
 
     order_id = command.order_id
     try:
         await commands.send(gateway, publish, [order_id])
-    except submissions.AlreadySubmitted:
-        raise Invalid(NOT_UNIQUE, field="client_order_id", code=FIELD_CODE) from None
     except AlreadyClaimed as earlier:
-        if key is not None and bytes(earlier.row.body_hash) != key.body_hash:
+        if bytes(earlier.row.body_hash) != key.body_hash:
             raise Invalid(KEY_IS_TAKEN, field="Idempotency-Key") from None
         if earlier.row.status is not None:
             return _repeated(earlier.row)
         order_id = earlier.row.order_id
         await _wait(gateway, command.account_id, order_id)
     (row,) = await read(gateway, order_queries.orders_of, command.account_id, [order_id], nested=True)
-    if key is None or row["status"] == OrderStatus.PENDING_NEW:
-        return order_json(commands.accepted(row))
+    if row["status"] == OrderStatus.PENDING_NEW:  # the decision is the answer that is kept
+        return order_json(row)
     return _repeated(await read(gateway, _keep_answer, key, row))
 
 
