@@ -170,10 +170,10 @@ async def read_body(request: Request, model: TypeAdapter[Model], *, needed: bool
 def query_fields(model: type[BaseModel], given: QueryParams) -> dict[str, Any]:
     """Return the values of the query parameters by name.
 
-    A field of the model that is a tuple gets all values of its parameter. JavaScript's clients write ``symbols[]`` for
+    A field of the model that is a tuple of any length gets all values of its parameter. JavaScript's clients write ``symbols[]`` for
     those. Raises Invalid for an unknown parameter, and for another one that is repeated.
     """
-    known = {field.alias or name: _is_tuple(field.annotation) for name, field in model.model_fields.items()}
+    known = {field.alias or name: _is_many(field.annotation) for name, field in model.model_fields.items()}
     fields: dict[str, Any] = {}
     for name, value in given.multi_items():
         plain = name.removesuffix("[]")
@@ -188,9 +188,10 @@ def query_fields(model: type[BaseModel], given: QueryParams) -> dict[str, Any]:
     return fields
 
 
-def _is_tuple(annotation: Any) -> bool:
-    """Return True for a tuple, also if it may be None."""
-    return any(get_origin(kind) is tuple for kind in (annotation, *get_args(annotation)))
+def _is_many(annotation: Any) -> bool:
+    """Return True for a tuple of any length, also if it may be None."""
+    parts = get_args(annotation)
+    return (get_origin(annotation) is tuple and ... in parts) or any(_is_many(part) for part in parts)
 
 
 def header_fields(model: type[BaseModel], given: Headers) -> dict[str, str]:
