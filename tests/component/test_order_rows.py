@@ -168,7 +168,10 @@ ENDS: Mapping[OrderStatus, tuple[End, str]] = {
     OrderStatus.FILLED: (End(), "filled_at"),
     OrderStatus.CANCELED: (End(cancel_reason=CancelReason.REQUESTED), "canceled_at"),
     OrderStatus.EXPIRED: (End(), "expired_at"),
-    OrderStatus.REJECTED: (End(None, RejectReason.INSUFFICIENT_BUYING_POWER, "too little", '{"available": "0"}'), "updated_at"),
+    OrderStatus.REJECTED: (
+        End(None, RejectReason.INSUFFICIENT_BUYING_POWER, "too little", '{"available": "0"}'),
+        "updated_at",
+    ),
 }
 
 
