@@ -289,7 +289,9 @@ def test_a_base_url_may_end_with_a_slash(trader: Trader, undocumented: TestClien
     assert (answer.status_code, answer.json()["id"]) == (200, str(trader.account_id))
 
 
-def test_a_stream_that_does_not_exist_is_logged_once(undocumented: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stream_that_does_not_exist_is_logged_once(
+    undocumented: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
     """A client repeats its handshake without a pause. Each answer says what to do, and the log has each path once."""
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "x", "Sec-WebSocket-Version": "13"}
     with caplog.at_level(logging.WARNING):

@@ -170,8 +170,8 @@ async def read_body(request: Request, model: TypeAdapter[Model], *, needed: bool
 def query_fields(model: type[BaseModel], given: QueryParams) -> dict[str, Any]:
     """Return the values of the query parameters by name.
 
-    A field of the model that is a tuple of any length gets all values of its parameter. JavaScript's clients write ``symbols[]`` for
-    those. Raises Invalid for an unknown parameter, and for another one that is repeated.
+    A field of the model that is a tuple of any length gets all values of its parameter, which JavaScript's clients
+    write as ``symbols[]``. Raises Invalid for an unknown parameter, and for another one that is repeated.
     """
     known = {field.alias or name: _is_many(field.annotation) for name, field in model.model_fields.items()}
     fields: dict[str, Any] = {}
