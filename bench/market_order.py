@@ -38,7 +38,7 @@ def buy_one(client: httpx2.Client, stream: EventStream, symbol: str) -> Fill:
 
 def _accepted_at(order: dict[str, Any]) -> datetime:
     """An order that was answered only accepted has not changed since then."""
-    return datetime.fromisoformat(order["updated_at" if order["status"] == "accepted" else "submitted_at"])
+    return datetime.fromisoformat(order["updated_at" if order["status"] in {"accepted", "new"} else "submitted_at"])
 
 
 def _await_fill(

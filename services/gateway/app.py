@@ -21,6 +21,7 @@ from services.gateway.console import page, session, stream
 from services.gateway.http.auth import OPERATE, TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Malformed, MethodNotAllowed, NotFound, refusal_response
+from services.gateway.http.missing_streams import MissingStreams, is_handshake
 from services.gateway.http.openapi import document
 from services.gateway.http.requests import Gateway, guarded
 from services.gateway.instruments import corporate_actions_api, halts_api, official_prices_api
@@ -68,7 +69,9 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
         exception_handlers={HTTPException: _answer_http_error},
     )
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(SingleSlash)
     app.state.gateway = gateway
+    app.state.missing_streams = MissingStreams()
     return app
 
 
@@ -127,11 +130,25 @@ async def _resend_unanswered(gateway: Gateway) -> None:
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     """Answer an unknown path or method in the error format of the API that the path belongs to."""
     status = error.status_code if isinstance(error, HTTPException) else 400
+    if status in {404, 405} and is_handshake(request):
+        return refusal_response(request, request.app.state.missing_streams.refusal(request))
     if status == 404:
         return refusal_response(request, NotFound(f"there is nothing at {request.url.path}"))
     if status == 405:
         return refusal_response(request, MethodNotAllowed(f"{request.method} is not allowed for {request.url.path}"))
     return refusal_response(request, Malformed("the request cannot be read"))
+
+
+class SingleSlash:
+    """Middleware that reads ``//v2/account`` as ``/v2/account``: clients join a base URL and a path blindly."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("//"):
+            scope = {**scope, "path": "/" + scope["path"].lstrip("/")}
+        await self.app(scope, receive, send)
 
 
 class SecurityHeaders:

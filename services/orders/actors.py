@@ -9,7 +9,7 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import ConfigureAccount, MoveCash, OpenAccount, ResetAccount
 from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.official_prices import OfficialPricePublished
-from shared.contracts.orders import CancelOrder, ReplaceOrder, SubmitOrder, SubmitOrders
+from shared.contracts.orders import CancelOrder, CancelOrders, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import PricesUpdated
 
 actors = Actors()
@@ -66,6 +66,11 @@ def submit_orders(command: SubmitOrders, uow: UnitOfWork) -> None:
 @actors.on(CancelOrder, queue="orders.commands")
 def cancel_order(command: CancelOrder, uow: UnitOfWork) -> None:
     cancel.cancel_order(uow, command)
+
+
+@actors.on(CancelOrders, queue="orders.commands")
+def cancel_orders(command: CancelOrders, uow: UnitOfWork) -> None:
+    cancel.cancel_orders(uow, command)
 
 
 @actors.on(ReplaceOrder, queue="orders.commands")

@@ -234,6 +234,13 @@ class CancelOrder(ToAccount):
     requested_at: AwareDatetime
 
 
+class CancelOrders(ToAccount):
+    """Cancel many orders of one account. Each is canceled or rejected by itself, as by a ``CancelOrder``."""
+
+    order_ids: tuple[UUID, ...] = Field(min_length=1, max_length=1000)
+    requested_at: AwareDatetime
+
+
 class ReplaceOrder(ToAccount):
     """Replace an open order by a new one for the rest of it. A field that is None keeps the old order's value.
 

@@ -29,6 +29,7 @@ from shared.contracts.official_prices import EnterOfficialPrice, OfficialPricePu
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters, ToService
 from shared.contracts.orders import (
     CancelOrder,
+    CancelOrders,
     CancelRejected,
     OrderAccepted,
     OrderAdjusted,
@@ -73,6 +74,7 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     SubmitOrder: ("gateway", "strategy"),
     SubmitOrders: ("gateway", "strategy"),
     CancelOrder: ("gateway", "strategy"),
+    CancelOrders: ("gateway",),
     ReplaceOrder: ("gateway", "strategy"),
     OrderAccepted: ("orders",),
     OrderRejected: ("orders",),
@@ -122,6 +124,7 @@ QUEUES: dict[str, Queue] = {
             SubmitOrder,
             SubmitOrders,
             CancelOrder,
+            CancelOrders,
             ReplaceOrder,
         ),
     ),

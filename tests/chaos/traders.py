@@ -99,7 +99,7 @@ class Trader:
     def _submit(self, client: httpx2.Client, order: dict[str, Any]) -> None:
         number = f"{self.name}-{len(self.answered)}"
         while True:
-            answer = self._ask(client, "POST", "/v2/orders", {**order, "client_order_id": number})
+            answer = self._ask(client, "POST", "/v2/orders", {**order, "client_order_id": number}, key=number)
             if answer is not None and answer.status_code in ANSWERED:
                 break
             Event().wait(0.1)  # a bot's own pause between tries
@@ -135,10 +135,13 @@ class Trader:
         self.open += [new] if goes_on else []
         return goes_on
 
-    def _ask(self, client: httpx2.Client, method: str, path: str, body: object = None) -> httpx2.Response | None:
-        """The answer; None where none arrived."""
+    def _ask(
+        self, client: httpx2.Client, method: str, path: str, body: object = None, *, key: str | None = None
+    ) -> httpx2.Response | None:
+        """The answer; None where none arrived. A request that is repeated with its ``key`` gets the first answer."""
+        headers = {} if key is None else {"Idempotency-Key": key}
         try:
-            answer = client.request(method, path, json=body)
+            answer = client.request(method, path, json=body, headers=headers)
         except httpx2.HTTPError:
             self.failures += 1
             return None

@@ -19,7 +19,7 @@ from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCas
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.official_prices import OfficialPricePublished
-from shared.contracts.orders import CancelOrder, ReplaceOrder, SubmitOrder, SubmitOrders
+from shared.contracts.orders import CancelOrder, CancelOrders, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import Price, PricesUpdated
 from tests.component.watching import outbox
 from tests.conftest import FakeClock
@@ -33,6 +33,7 @@ HANDLERS: dict[type[Message], Any] = {
     SubmitOrder: actors.submit_order,
     SubmitOrders: actors.submit_orders,
     CancelOrder: actors.cancel_order,
+    CancelOrders: actors.cancel_orders,
     ReplaceOrder: actors.replace_order,
     PricesUpdated: actors.fill_on_prices,
     OfficialPricePublished: actors.hold_auction,

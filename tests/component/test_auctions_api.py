@@ -101,7 +101,7 @@ def test_close_to_the_auction_orders_are_neither_submitted_nor_canceled(trader: 
         status, message = trader.refused(method, path, json=body)
         assert (status, "opg orders " in message) == (422, True), message
     (each,) = trader.ask("DELETE", "/orders").json()
-    assert (each["status"], each["body"]["status"]) == (422, "accepted")
+    assert (each["status"], each["body"]["code"], "opg orders " in each["body"]["message"]) == (422, 42210000, True)
     assert [order["id"] for order in trader.get("/orders")] == [waiting["id"]]
 
 

@@ -40,9 +40,9 @@ def test_a_halted_symbol_is_not_traded_until_it_is_resumed(trader: Trader) -> No
         assert (status, message.startswith("trading in IBM has been halted since ")) == (422, True), message
         assert message.endswith(" UTC: news pending")
     assert trader.ask("DELETE", f"/orders/{resting}").status_code == 204
-    assert trader.order(symbol="AAPL")["status"] == "accepted"
+    assert trader.order(symbol="AAPL")["status"] == "new"
     resumed(trader)
-    assert trader.order(symbol="IBM")["status"] == "accepted"
+    assert trader.order(symbol="IBM")["status"] == "new"
 
 
 def test_halts_are_listed_and_their_operator_is_recorded(trader: Trader) -> None:

@@ -207,13 +207,13 @@ BOOKS = ASSETS + SOURCES
 
 
 def test_the_program_submits_an_order_that_fills_on_the_next_price(run: EmbeddedRun, client: httpx.Client) -> None:
-    """``accepted`` and the account's equity are printed, and the order fills."""
+    """``new`` and the account's equity are printed, and the order fills."""
     (program,) = PROGRAMS
     text = program.text.replace(URL, run.url).replace("KEY ID", KEY_ID).replace("SECRET KEY", SECRET)
     ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 0, ended.stderr
     status, equity = ended.stdout.split()
-    assert status == "OrderStatus.ACCEPTED"
+    assert status == "OrderStatus.NEW"
     assert Decimal(equity) > 0
     query = {"status": "closed", "symbols": "IBM"}
     eventually(lambda: "5" in [each["filled_qty"] for each in client.get("/v2/orders", params=query).json()])

@@ -28,7 +28,7 @@ def test_the_old_order_names_the_new_one(trader: Trader) -> None:
     old = trader.order(**RESTING)
     asked = ReplaceOrderRequest(qty=20, time_in_force=TimeInForce.DAY, limit_price=60.5, client_order_id="second")
     new = Order(**trader.ask("PATCH", f"/orders/{old['id']}", json=asked.to_request_fields()).json())
-    assert (new.status.value, new.qty, new.limit_price, new.time_in_force.value) == ("accepted", "20", "60.5", "day")
+    assert (new.status.value, new.qty, new.limit_price, new.time_in_force.value) == ("new", "20", "60.5", "day")
     assert (new.client_order_id, str(new.replaces)) == ("second", old["id"])
     ended = Order(**trader.get(f"/orders/{old['id']}"))
     assert (ended.status.value, ended.replaced_by, ended.replaced_at is None) == ("replaced", new.id, False)

@@ -117,7 +117,7 @@ def client(system: System) -> Iterator[httpx.Client]:
 
 def place(client: httpx.Client) -> None:
     answer = client.post("/v2/orders", json=ORDER)
-    assert (answer.status_code, answer.json()["status"]) == (200, "accepted")
+    assert (answer.status_code, answer.json()["status"]) == (200, "new")
 
 
 def events_of(stream: httpx.Response) -> Iterator[tuple[str, Any]]:

@@ -225,4 +225,4 @@ def test_sigterm_ends_every_service_in_good_order(deployment: Deployment, client
         assert process.wait(25) == 0, f"{service} ended with {process.returncode}"
     deployment.start()
     deployment.wait_healthy()
-    assert client.get(f"/v2/orders/{order['id']}").json()["status"] == "accepted"
+    assert client.get(f"/v2/orders/{order['id']}").json()["status"] == "new"

@@ -28,6 +28,7 @@ from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, Of
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
 from shared.contracts.orders import (
     CancelOrder,
+    CancelOrders,
     CancelRejected,
     NewOrder,
     OrderAccepted,
@@ -125,6 +126,7 @@ _ALL: tuple[Message, ...] = (
         ),
     ),
     CancelOrder(account_id=ACCOUNT, order_id=ORDER, requested_at=AT),
+    CancelOrders(account_id=ACCOUNT, order_ids=(ORDER,), requested_at=AT),
     ReplaceOrder(
         account_id=ACCOUNT,
         order_id=ORDER,

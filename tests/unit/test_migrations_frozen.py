@@ -15,6 +15,7 @@ MIGRATIONS = [
 #: SHA-256 of each, cut to 16 digits. A new migration adds its line, and no line ever changes.
 LANDED = {
     "services/gateway/migrations/0001_initial.py": "099f46f1abe4b2e0",
+    "services/gateway/migrations/0002_idempotency_keys.py": "9a91e86ab36e1e84",
     "services/gateway/migrations/carry_over.sql": "8fd93cb505e3d520",
     "services/marketdata/migrations/0001_initial.py": "d740b7d28fbdbae2",
     "services/marketdata/migrations/0002_splits.py": "b93ef4fa1312e75b",

@@ -8,9 +8,10 @@ A handler's signature is the single description of its route. Requests are parse
 
     Endpoint("GET", "/api/runs", get_runs, OPERATE)
 
-``gateway``, ``request`` and ``principal`` are passed in. ``query`` and ``body`` are models. A body of the type
-``Model | None`` may be missing. Every other parameter is part of the path. The return type is the JSON of the response.
-A handler that builds the ``Response`` itself names its content in ``Annotated``.
+``gateway``, ``request`` and ``principal`` are passed in. ``query``, ``headers`` and ``body`` are models. A query
+parameter that may be repeated is a tuple of any length. A body of the type ``Model | None`` may be missing. Every other parameter is
+part of the path. The return type is the JSON of the response. A handler that builds the ``Response`` itself names its
+content in ``Annotated``.
 """
 
 import inspect
@@ -27,8 +28,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from services.gateway.http.auth import Principal
-from services.gateway.http.errors import Invalid
-from services.gateway.http.requests import Gateway, guarded, read_body, validated
+from services.gateway.http.errors import FIELD_CODE, Invalid, is_alpaca_path
+from services.gateway.http.requests import Gateway, guarded, header_fields, query_fields, read_body, validated
 
 
 class _SymbolConvertor(PathConvertor):
@@ -39,7 +40,7 @@ class _SymbolConvertor(PathConvertor):
 
 register_url_convertor("symbol", _SymbolConvertor())
 _GIVEN = {"gateway", "request", "principal"}
-_MODELS = {"query", "body"}
+_MODELS = {"query", "headers", "body"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,11 @@ class Endpoint:
         return TypeAdapter(self.hints["query"]) if "query" in self.hints else None
 
     @cached_property
+    def headers(self) -> TypeAdapter[Any] | None:
+        """The model of the headers that the handler reads."""
+        return TypeAdapter(self.hints["headers"]) if "headers" in self.hints else None
+
+    @cached_property
     def body(self) -> TypeAdapter[Any] | None:
         """The model of the body."""
         return TypeAdapter(self.hints["body"]) if "body" in self.hints else None
@@ -112,9 +118,13 @@ class Endpoint:
             try:
                 arguments[name] = adapter.validate_python(request.path_params[name])
             except ValidationError as error:
+                if is_alpaca_path(self.path):  # Alpaca's answer to an id that is no UUID
+                    raise Invalid(f"{name} is missing", field=name, code=FIELD_CODE) from None
                 raise Invalid(f"{name}: {error.errors(include_url=False)[0]['msg']}", field=name) from None
         if self.query is not None:
-            arguments["query"] = validated(self.query, dict(request.query_params))
+            arguments["query"] = validated(self.query, query_fields(self.hints["query"], request.query_params))
+        if self.headers is not None:
+            arguments["headers"] = validated(self.headers, header_fields(self.hints["headers"], request.headers))
         if self.body is not None:
             arguments["body"] = await read_body(request, self.body, needed=self.needs_body)
         result = await self.handler(**arguments)

@@ -11,20 +11,28 @@
     ├── Malformed        400  the body is not JSON
     └── Invalid          422  a field is wrong, and ``field`` names it
 
-Under ``/v2`` the body is Alpaca's ``{"code", "message"}``, elsewhere problem+json (RFC 9457).
+Under a path of Alpaca's, such as ``/v2``, the body is Alpaca's ``{"code", "message"}``. Elsewhere it is problem+json
+(RFC 9457).
 """
 
 import re
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, cast
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError, with_config
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict  # pydantic cannot read the standard one before Python 3.12
 
+#: The beginning of the paths that Alpaca's clients know: /v2, /v1beta1, /v3, /stream. Own paths begin with /api.
+_ALPACA_PATH = re.compile(r"/(v\d|stream\b)")
+#: Alpaca's code for a field that is missing or has been used, beside that of its status.
+FIELD_CODE = 40010001
 
+
+@with_config(ConfigDict(extra="allow"))
 class AlpacaError(TypedDict):
-    """The error body under ``/v2``."""
+    """The error body under ``/v2``. It may have more fields, with the figures behind the error as strings."""
 
     code: int
     message: str
@@ -41,16 +49,28 @@ class Problem(TypedDict, total=False):
 
 
 class RequestRefused(Exception):
-    """A request that cannot be served. ``message`` is for the client."""
+    """A request that cannot be served. ``message`` is for the client.
+
+    ``code`` is Alpaca's, by default that of the status. ``details`` are the figures behind the error.
+    """
 
     status: ClassVar[int]
-    code: ClassVar[int]
+    code: int
     title: ClassVar[str]
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str | None = None,
+        code: int | None = None,
+        details: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
+        self.code = code or type(self).code
+        self.details = details or {}
 
 
 class Unauthorized(RequestRefused):
@@ -103,7 +123,7 @@ def invalid_fields(error: ValidationError) -> Invalid:
 
 def refusal_response(request: Request, error: RequestRefused) -> Response:
     """Return the response for the error, in the shape of the API that was called."""
-    if request.url.path.startswith("/v2"):
+    if is_alpaca_path(request.url.path):
         return JSONResponse(alpaca_error(error), error.status)
     problem: Problem = {
         "type": "about:blank",
@@ -116,6 +136,12 @@ def refusal_response(request: Request, error: RequestRefused) -> Response:
     return JSONResponse(problem, error.status, media_type="application/problem+json")
 
 
+def is_alpaca_path(path: str) -> bool:
+    """Return True if the path has the shape of Alpaca's."""
+    return _ALPACA_PATH.match(path) is not None
+
+
 def alpaca_error(error: RequestRefused) -> AlpacaError:
     """Return the error as Alpaca's JSON."""
-    return {"code": error.code, "message": error.message}
+    body: AlpacaError = {"code": error.code, "message": error.message}
+    return cast("AlpacaError", {**error.details, **body})

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.errors import AlpacaError, Problem, RequestRefused
+from services.gateway.http.errors import AlpacaError, Problem, RequestRefused, is_alpaca_path
 from services.gateway.http.requests import COOKIE
 
 Json = dict[str, Any]
@@ -19,9 +19,9 @@ DESCRIPTION = """\
 Paper trading and the jobs behind it. `/v2` has the shape of Alpaca's Trading API, so that its clients work with \
 another base URL. `/api` manages accounts and jobs.
 
-**Keys.** Send a key in two headers, or the session cookie from `POST /api/session`. A key has scopes: `trade` for \
-its own account, `operate` for jobs, for the settings and funding of accounts and for instruments. Each operation \
-names the scope that it needs.
+**Keys.** Send a key in two headers, as the user and password of HTTP's Basic scheme, or the session cookie from \
+`POST /api/session`. A key has scopes: `trade` for its own account, `operate` for jobs, for the settings and funding \
+of accounts and for instruments. Each operation names the scope that it needs.
 
 **Numbers.** Money, prices and quantities are strings, so that no digit is lost. Times are RFC 3339. Send them with `Z`.
 
@@ -29,12 +29,13 @@ names the scope that it needs.
 last page.
 
 **Errors.** Under `/api` an error is a problem (RFC 9457) whose `field` names the wrong field. Under `/v2` it has a \
-code and a message. A 503 is temporary: retry in a moment."""
+code and a message, and may have the figures behind the error as more fields. A 503 is temporary: retry in a moment."""
 
 _KEY: Json = {"type": "apiKey", "in": "header"}
 SECURITY_SCHEMES: Json = {
     "keyId": {**_KEY, "name": "APCA-API-KEY-ID", "description": "The key's id."},
     "secretKey": {**_KEY, "name": "APCA-API-SECRET-KEY", "description": "Its secret."},
+    "basic": {"type": "http", "scheme": "basic", "description": "The key's id and its secret."},
     "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "From `POST /api/session`."},
 }
 TITLES: Mapping[int, str] = {refused.status: refused.title for refused in RequestRefused.__subclasses__()}
@@ -71,7 +72,7 @@ class _Schemas:
     def __init__(self, table: Sequence[Endpoint]) -> None:
         adapters: dict[TypeAdapter[Any], JsonSchemaMode] = {}
         for endpoint in table:
-            parsed = (*endpoint.in_path.values(), endpoint.query, endpoint.body)
+            parsed = (*endpoint.in_path.values(), endpoint.query, endpoint.headers, endpoint.body)
             adapters |= {adapter: "validation" for adapter in parsed if adapter is not None}
             adapters[endpoint.answer] = "serialization"
         adapters |= {_PROBLEM: "serialization", _ALPACA_ERROR: "serialization"}
@@ -79,12 +80,13 @@ class _Schemas:
         found, definitions = TypeAdapter.json_schemas(inputs, ref_template="#/components/schemas/{model}")
         self._of = {adapter: found[number, mode] for number, mode, adapter in inputs}
         self._all: Json = definitions["$defs"]
-        self._queries = {self._of[each.query]["$ref"].rpartition("/")[2] for each in table if each.query is not None}
+        parameters = [model for each in table for model in (each.query, each.headers) if model is not None]
+        self._inlined = {self._of[each]["$ref"].rpartition("/")[2] for each in parameters}
 
     @property
     def shared(self) -> Json:
-        """The schemas under ``components``. Those of query parameters are inlined in their operations."""
-        return {name: schema for name, schema in self._all.items() if name not in self._queries}
+        """The schemas under ``components``. Those of parameters are inlined in their operations."""
+        return {name: schema for name, schema in self._all.items() if name not in self._inlined}
 
     def of(self, adapter: TypeAdapter[Any]) -> Json:
         """Return the schema, or the reference to it."""
@@ -92,7 +94,7 @@ class _Schemas:
 
     def error(self, path: str) -> Json:
         """Return the media type and schema of an error under this path."""
-        if path.startswith("/v2"):
+        if is_alpaca_path(path):
             return {"application/json": {"schema": self._of[_ALPACA_ERROR]}}
         return {"application/problem+json": {"schema": self._of[_PROBLEM]}}
 
@@ -104,12 +106,13 @@ class _Schemas:
 def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
     summary, *paragraphs = cleandoc(endpoint.handler.__doc__ or "").split("\n\n")
     description = "\n\n".join(each for each in paragraphs if not each.startswith("Raises "))
-    role = [endpoint.scope]  # either scheme will do, and the scope stands as the role that it needs
+    role = [endpoint.scope]  # any of the schemes will do, and the scope stands as the role that it needs
     success: Json = {"description": "Success."}
     if endpoint.status != 204:
         success["content"] = {endpoint.media: {"schema": schemas.of(endpoint.answer)}}
     error = schemas.error(endpoint.path)
     errors = {str(status): {"description": TITLES[status], "content": error} for status in _error_statuses(endpoint)}
+    keys: list[Json] = [{"keyId": role, "secretKey": role}, {"session": role}, {"basic": role}]
     operation: Json = {
         "operationId": endpoint.handler.__name__,
         "summary": summary,
@@ -117,7 +120,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
         "tags": [endpoint.path.split("/")[2].partition(":")[0]],
         "parameters": _parameters(endpoint, schemas),
         "responses": {str(endpoint.status): success, **errors},
-        "security": [] if endpoint.scope is None else [{"keyId": role, "secretKey": role}, {"session": role}],
+        "security": [] if endpoint.scope is None else keys,
     }
     if endpoint.body is not None:
         operation["requestBody"] = {
@@ -128,16 +131,25 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
 
 
 def _parameters(endpoint: Endpoint, schemas: _Schemas) -> list[Json]:
-    """Return the parameters of the path, then those of the query. In a URL nothing is null."""
-    parameters = [
+    """Return the parameters of the path, of the query and of the headers."""
+    in_path = [
         {"name": name, "in": "path", "required": True, "schema": schemas.of(adapter)}
         for name, adapter in endpoint.in_path.items()
     ]
-    if endpoint.query is None:
-        return parameters
-    model = schemas.resolved(schemas.of(endpoint.query))
+    models = {"query": endpoint.query, "header": endpoint.headers}
+    return in_path + [
+        parameter
+        for place, adapter in models.items()
+        if adapter is not None
+        for parameter in _parameters_of(schemas.resolved(schemas.of(adapter)), place)
+    ]
+
+
+def _parameters_of(model: Json, place: str) -> list[Json]:
+    """Return a parameter for each field of the model. In a URL or a header nothing is null."""
+    parameters = []
     for name, schema in model["properties"].items():
-        parameter: Json = {"name": name, "in": "query", "required": name in model.get("required", [])}
+        parameter: Json = {"name": name, "in": place, "required": name in model.get("required", [])}
         shown = {key: value for key, value in schema.items() if key not in {"title", "description", "default"}}
         if schema.get("default") is not None:
             shown["default"] = schema["default"]
@@ -156,7 +168,7 @@ def _error_statuses(endpoint: Endpoint) -> list[int]:
         *({401, 403} if endpoint.scope else ()),
         *((404,) if endpoint.in_path else ()),
         *((413,) if endpoint.body else ()),
-        *((422,) if endpoint.in_path or endpoint.query or endpoint.body else ()),
+        *((422,) if endpoint.in_path or endpoint.query or endpoint.headers or endpoint.body else ()),
         503,
         *endpoint.refusals,
     }

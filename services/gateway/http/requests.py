@@ -1,16 +1,18 @@
 """Steps of every request: authentication, the scope, a small and valid JSON body, and errors as responses."""
 
 import json
+from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
 from uuid import UUID
 
 from psycopg.errors import QueryCanceled
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -18,6 +20,7 @@ from services.gateway.http.auth import KeyRing, Principal
 from services.gateway.http.errors import (
     BodyTooLarge,
     Forbidden,
+    Invalid,
     Malformed,
     NotReady,
     RequestRefused,
@@ -75,7 +78,7 @@ def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitabl
         """Call the handler, or return the response for its error. Raises a database error that is not transient."""
         gateway: Gateway = request.app.state.gateway
         try:
-            if "\0" in request.scope["path"] or any("\0" in value for value in request.query_params.values()):
+            if "\0" in request.scope["path"] or any("\0" in value for _, value in request.query_params.multi_items()):
                 raise Malformed("the URL must not contain a NUL character")  # PostgreSQL cannot store one
             principal = NOBODY if scope is None else await run_in_threadpool(authenticate, gateway, request)
             if scope is not None and scope not in principal.scopes:
@@ -96,10 +99,12 @@ def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitabl
 def authenticate(gateway: Gateway, request: Request) -> Principal:
     """Return the principal of the key in the headers, or of the session cookie.
 
-    Raises Unauthorized if neither is valid.
+    The key may also stand in ``Authorization: Basic``. Raises Unauthorized if none is valid.
     """
     key_id = request.headers.get("APCA-API-KEY-ID", "")
     secret = request.headers.get("APCA-API-SECRET-KEY", "")
+    if not (key_id and secret):
+        key_id, secret = _basic_key(request.headers.get("Authorization", ""))
     token = request.cookies.get(COOKIE, "")
     principal = None
     if key_id and secret:
@@ -109,6 +114,18 @@ def authenticate(gateway: Gateway, request: Request) -> Principal:
     if principal is None:
         raise Unauthorized("request is not authorized: send a valid APCA-API-KEY-ID and APCA-API-SECRET-KEY")
     return principal
+
+
+def _basic_key(authorization: str) -> tuple[str, str]:
+    """Return the key's id and secret of the header, empty if it has none."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return "", ""
+    try:
+        key_id, _, secret = b64decode(encoded.strip()).decode().partition(":")
+    except ValueError:
+        return "", ""
+    return key_id, secret
 
 
 async def read(
@@ -148,6 +165,39 @@ async def read_body(request: Request, model: TypeAdapter[Model], *, needed: bool
     except (ValueError, RecursionError) as error:
         raise Malformed(f"the body is not valid JSON: {error}") from None
     return validated(model, fields)
+
+
+def query_fields(model: type[BaseModel], given: QueryParams) -> dict[str, Any]:
+    """Return the values of the query parameters by name.
+
+    A field of the model that is a tuple of any length gets all values of its parameter, which JavaScript's clients
+    write as ``symbols[]``. Raises Invalid for an unknown parameter, and for another one that is repeated.
+    """
+    known = {field.alias or name: _is_many(field.annotation) for name, field in model.model_fields.items()}
+    fields: dict[str, Any] = {}
+    for name, value in given.multi_items():
+        plain = name.removesuffix("[]")
+        if known.get(plain):
+            fields.setdefault(plain, []).append(value)
+        elif name not in known:
+            raise Invalid(f"{name}: is not a query parameter here; use {', '.join(known)}", field=name)
+        elif name in fields:
+            raise Invalid(f"{name}: must not be repeated", field=name)
+        else:
+            fields[name] = value
+    return fields
+
+
+def _is_many(annotation: Any) -> bool:
+    """Return True for a tuple of any length, also if it may be None."""
+    parts = get_args(annotation)
+    return (get_origin(annotation) is tuple and ... in parts) or any(_is_many(part) for part in parts)
+
+
+def header_fields(model: type[BaseModel], given: Headers) -> dict[str, str]:
+    """Return the headers that the model has."""
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    return {name: given[name] for name in names if name in given}
 
 
 def validated(model: TypeAdapter[Model], fields: Any) -> Model:

@@ -1,6 +1,7 @@
 """``/v2/clock``: the time and the market's sessions."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
@@ -8,37 +9,51 @@ from services.gateway.http.auth import TRADE
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.requests import Gateway, read
 from services.gateway.trading.schemas import MarketClock
-from services.gateway.trading.serializers import moment
+from shared.contracts.markets import DEFAULT_MARKET
 from shared.storage.keyset import Record, records
-
-MARKET = "DEMO"
 
 
 async def get_clock(gateway: Gateway) -> MarketClock:
-    """Get the time and the state of the demo market."""
+    """Get the time and the state of the market on which most instruments trade.
+
+    The times have the market's offset from UTC, such as `-04:00`.
+    """
     now = gateway.context.clock()
-    sessions = await read(gateway, market_clock, MARKET, now)
-    # the day of a market that never closes ends at midnight UTC, and its day orders with it
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    market = await read(gateway, market_clock, now)
+    zone = ZoneInfo(market["timezone"])
+    # the day of a market that never closes ends at midnight, and its day orders with it
+    local = now.astimezone(zone)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+    def shown(moment: datetime | None) -> str:
+        return (moment or midnight).astimezone(zone).isoformat()
+
     return {
-        "timestamp": moment(now),
-        "is_open": sessions["is_open"],
-        "next_open": moment(sessions["next_open"] or midnight),
-        "next_close": moment(sessions["next_close"] or midnight),
+        "timestamp": shown(now),
+        "is_open": market["is_open"],
+        "next_open": shown(market["next_open"]),
+        "next_close": shown(market["next_close"]),
     }
 
 
-def market_clock(connection: Connection, market: str, now: datetime) -> Record:
-    """Return ``is_open``, ``next_open`` and ``next_close``. The times are None for a market that never closes."""
-    return records(connection, _CLOCK, market=market, now=now)[0]
+def market_clock(connection: Connection, now: datetime) -> Record:
+    """Return the market's ``timezone``, ``is_open``, ``next_open`` and ``next_close``.
+
+    The times are None for a market that never closes.
+    """
+    return records(connection, _CLOCK, now=now, otherwise=DEFAULT_MARKET)[0]
 
 
 _CLOCK = text("""
-SELECT EXISTS (SELECT FROM marketdata.sessions_v1 WHERE market = :market AND open_at <= :now AND close_at > :now)
+SELECT m.timezone,
+       EXISTS (SELECT FROM marketdata.sessions_v1 WHERE market = m.code AND open_at <= :now AND close_at > :now)
          AS is_open,
        (SELECT min(open_at) FROM marketdata.sessions_v1
-        WHERE market = :market AND open_at > :now AND isfinite(open_at)) AS next_open,
+        WHERE market = m.code AND open_at > :now AND isfinite(open_at)) AS next_open,
        (SELECT min(close_at) FROM marketdata.sessions_v1
-        WHERE market = :market AND close_at > :now AND isfinite(close_at)) AS next_close
+        WHERE market = m.code AND close_at > :now AND isfinite(close_at)) AS next_close
+FROM marketdata.markets_v1 m
+WHERE m.code = COALESCE((SELECT market FROM marketdata.instruments_v1 WHERE tradable
+                         GROUP BY market ORDER BY count(*) DESC, market LIMIT 1), :otherwise)
 """)
 endpoints = (Endpoint("GET", "/v2/clock", get_clock, TRADE),)

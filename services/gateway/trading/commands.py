@@ -1,20 +1,21 @@
 """Commands to other services: published in one transaction, then awaited until the answer or a timeout."""
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from uuid import UUID, uuid4
 
 from starlette.concurrency import run_in_threadpool
 
 from services.gateway.http.auth import Principal
-from services.gateway.http.errors import Forbidden, Invalid, RequestRefused
+from services.gateway.http.errors import FIELD_CODE, Forbidden, Invalid, RequestRefused
 from services.gateway.http.requests import Gateway, read
 from services.gateway.streams.hub import Answer, answers_within
 from services.gateway.trading import order_queries, submissions
-from services.gateway.trading.requests import OrderChanges, OrderQuery
+from services.gateway.trading.requests import OrderChanges
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.base import Command
-from shared.contracts.orders import OPEN_STATUSES, CancelOrder, OrderStatus, SubmitOrder
+from shared.contracts.orders import OPEN_STATUSES, CancelOrder, CancelOrders, OrderStatus, SubmitOrder
 from shared.contracts.reasons import RejectReason
 from shared.jobs.admin import control
 from shared.storage.keyset import Record
@@ -22,13 +23,19 @@ from shared.storage.keyset import Record
 ENDED = frozenset(OrderStatus) - OPEN_STATUSES - {OrderStatus.PENDING_NEW}
 
 
-def rejection(reason: str, message: str) -> RequestRefused:
-    """Return the error for a rejection, by the HTTP status of its reason."""
+#: Orders that one command cancels.
+CANCEL_AT_ONCE = 1000
+
+
+def rejection(reason: str, message: str, details: Mapping[str, str]) -> RequestRefused:
+    """Return the error for a rejection, by the HTTP status of its reason and with the figures behind it."""
     try:
         status = RejectReason(reason).http_status
     except ValueError:  # a newer release of another service knows more reasons
         status = Invalid.status
-    return Forbidden(message) if status == Forbidden.status else Invalid(message)
+    code = FIELD_CODE if reason == RejectReason.DUPLICATE_CLIENT_ORDER_ID else None
+    refused = Forbidden if status == Forbidden.status else Invalid
+    return refused(message, code=code, details=details)
 
 
 async def send(
@@ -49,7 +56,7 @@ async def send(
 def check(answer: Answer | None) -> None:
     """Raise RequestRefused if the answer is a rejection."""
     if answer is not None and answer.refused:
-        raise rejection(answer.body["reason"], answer.body["message"])
+        raise rejection(answer.body["reason"], answer.body["message"], answer.body.get("details", {}))
 
 
 def recorded(
@@ -66,39 +73,51 @@ def recorded(
 
 async def place(gateway: Gateway, account_id: UUID, commands: Sequence[SubmitOrder]) -> list[Record]:
     """Submit orders of one account, and return their rows after the answers. Raises AlreadySubmitted."""
+    if not commands:
+        return []
     ids = [command.order_id for command in commands]
-
-    def publish(uow: UnitOfWork) -> None:
-        for command in commands:
-            submissions.add_submission(uow, command)
-
-    await send(gateway, publish, ids)
+    await send(gateway, lambda uow: submissions.add_submission(uow, *commands), ids)
     return await read(gateway, order_queries.orders_of, account_id, ids, nested=True)
 
 
 def accepted(row: Record) -> Record:
     """Return the order's row. Raises RequestRefused if the order was rejected."""
     if row["status"] == OrderStatus.REJECTED:
-        raise rejection(row["reject_reason"], row["reject_message"])
+        raise rejection(row["reject_reason"], row["reject_message"], json.loads(row["reject_details"] or "{}"))
     return row
 
 
-async def cancel(gateway: Gateway, account_id: UUID, ids: Sequence[UUID]) -> list[tuple[Record, Answer | None]]:
-    """Cancel orders, and return each row after the answer, with the answer."""
+async def cancel(gateway: Gateway, account_id: UUID, order_id: UUID) -> None:
+    """Cancel an order. Returns also if the cancel is still on the way. Raises Invalid if it is refused."""
+    command = CancelOrder(account_id=account_id, order_id=order_id, requested_at=gateway.context.clock())
+    (answer,) = await send(gateway, lambda uow: uow.publish(command), [order_id])
+    (row,) = await read(gateway, order_queries.orders_of, account_id, [order_id])
+    check_canceled(row, answer)
+
+
+async def cancel_all(gateway: Gateway, account_id: UUID) -> list[tuple[Record, Answer | None]]:
+    """Cancel all open orders of the account, however many, and return each row after the answer, with the answer."""
+    ids = await read(gateway, order_queries.open_ids, account_id)
+    if not ids:
+        return []
     now = gateway.context.clock()
 
     def publish(uow: UnitOfWork) -> None:
-        for order_id in ids:
-            uow.publish(CancelOrder(account_id=account_id, order_id=order_id, requested_at=now))
+        for start in range(0, len(ids), CANCEL_AT_ONCE):
+            some = tuple(ids[start : start + CANCEL_AT_ONCE])
+            uow.publish(CancelOrders(account_id=account_id, order_ids=some, requested_at=now))
 
     answers = dict(zip(ids, await send(gateway, publish, ids), strict=True))
     return [(row, answers[row["id"]]) for row in await read(gateway, order_queries.orders_of, account_id, ids)]
 
 
-async def cancel_all(gateway: Gateway, account_id: UUID) -> list[Record]:
-    """Cancel the account's newest 500 open orders, and return their rows after the answers."""
-    resting = await read(gateway, order_queries.orders, account_id, OrderQuery(status="open", limit=500))
-    return [row for row, _ in await cancel(gateway, account_id, [row["id"] for row in resting])]
+def check_canceled(row: Record, answer: Answer | None) -> None:
+    """Raise RequestRefused if the order ended otherwise, or if its cancel was refused. A cancel may be on the way."""
+    if row["status"] == OrderStatus.CANCELED:
+        return
+    if row["status"] in ENDED:
+        raise Invalid(f'order is already in "{row["status"]}" state')
+    check(answer)
 
 
 async def replace(gateway: Gateway, account_id: UUID, order_id: UUID, changes: OrderChanges) -> Record:
@@ -113,7 +132,7 @@ async def replace(gateway: Gateway, account_id: UUID, order_id: UUID, changes: O
     (answer,) = await send(gateway, lambda uow: uow.publish(command), [new_id])
     check(answer)
     *_, row = await read(gateway, order_queries.orders_of, account_id, [order_id, new_id], nested=True)
-    return row if row["id"] == new_id else {**replaceable(row), "status": "pending_replace"}
+    return row if row["id"] == new_id else {**replaceable(row), "shown_status": "pending_replace"}
 
 
 def replaceable(row: Record) -> Record:

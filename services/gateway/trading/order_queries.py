@@ -15,7 +15,13 @@ from shared.storage.keyset import Record, records
 
 def instrument_exists(connection: Connection, symbol: str) -> bool:
     """Return True if the symbol is one of the instruments here."""
-    return connection.execute(_INSTRUMENT, {"symbol": symbol}).first() is not None
+    return symbol_of(connection, symbol) is not None
+
+
+def symbol_of(connection: Connection, asset: str) -> str | None:
+    """Return the symbol of the instrument with this symbol or id, in capital letters, or None if there is none."""
+    symbol: str | None = connection.execute(_SYMBOL, {"asset": asset}).scalar()
+    return symbol
 
 
 def order(connection: Connection, account_id: UUID, order_id: UUID, *, nested: bool = False) -> Record | None:
@@ -33,30 +39,39 @@ def orders_of(connection: Connection, account_id: UUID, ids: Sequence[UUID], *, 
     return _nested(connection, account_id, rows) if nested else rows
 
 
-def order_by_client_id(connection: Connection, account_id: UUID, client_order_id: str) -> Record | None:
+def order_by_client_id(
+    connection: Connection, account_id: UUID, client_order_id: str, *, nested: bool = False
+) -> Record | None:
     """Return the row of the order with this client order id. A rejected order counts only if there is no other."""
     given = {"account_id": account_id, "client_order_id": client_order_id}
     found = records(connection, _BY_CLIENT_ID, **given) or records(connection, _PENDING_BY_CLIENT_ID, **given)
-    return next(iter(found), None)
+    return next(iter(_nested(connection, account_id, found) if nested else found), None)
+
+
+def open_ids(connection: Connection, account_id: UUID) -> list[UUID]:
+    """Return the ids of all open orders of the account, the oldest first."""
+    return list(connection.execute(_OPEN_IDS, {"account_id": account_id}).scalars())
 
 
 def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[Record]:
     """Return the orders that the query asks for.
 
-    With ``nested`` an exit is a leg of its entry, and an entry is open as long as one of its legs is.
+    With ``nested`` an exit is a leg of its entry, and an entry is open as long as one of its legs is. Raises
+    LookupError if the order that the page begins after or ends before does not exist.
     """
-    statement = _listing(query.status, query.direction, nested=query.nested, by_symbol=query.symbol_list is not None)
-    symbols = {} if query.symbol_list is None else {"symbols": query.symbol_list}
-    rows = records(
-        connection,
-        statement,
-        account_id=account_id,
-        limit=query.limit,
-        after=query.after,
-        until=query.until,
-        side=query.side,
-        **symbols,
-    )
+    filters: dict[str, object] = {"symbols": query.symbol_list, "asset_classes": query.asset_classes}
+    for name in ("after_order_id", "before_order_id"):
+        edge_id: UUID | None = getattr(query, name)
+        if edge_id is None:
+            continue
+        edge = order(connection, account_id, edge_id)
+        if edge is None:
+            raise LookupError(f"{name}: order not found for {edge_id}")
+        filters |= {name: edge_id, f"{name}_at": edge["submitted_at"]}
+    given = {name: value for name, value in filters.items() if value is not None}
+    statement = _listing(query.status, query.direction, frozenset(given), nested=query.nested)
+    times = {"after": query.after, "until": query.until}
+    rows = records(connection, statement, account_id=account_id, limit=query.limit, side=query.side, **times, **given)
     return _nested(connection, account_id, rows) if query.nested else rows
 
 
@@ -79,18 +94,16 @@ def _has_legs(row: Mapping[str, object]) -> bool:
 
 
 @cache
-def _listing(status: str, direction: str, *, nested: bool, by_symbol: bool) -> TextClause:
+def _listing(status: str, direction: str, filters: frozenset[str], *, nested: bool) -> TextClause:
     """Return the statement for a list of orders.
 
     Open and ended orders are read separately, each by an index of their own, so that neither slows down the other. The
     open orders of some symbols are all read and then sorted, since an index by time would pass those of other symbols.
     """
-    order_by = f"ORDER BY o.submitted_at {'ASC' if direction == 'asc' else 'DESC'}, o.id LIMIT :limit"
-    common = f"{_OF_ACCOUNT} AND {_WITHIN}"
-    if nested:
-        common += f" AND {_STANDS_ALONE}"
-    if by_symbol:
-        common += " AND o.symbol = ANY(CAST(:symbols AS text[]))"
+    order_by = f"ORDER BY o.submitted_at {direction}, o.id {direction} LIMIT :limit"
+    conditions = [_WITHIN, *(condition for name, condition in _FILTERS.items() if name in filters)]
+    by_symbol = "symbols" in filters
+    common = " AND ".join([_OF_ACCOUNT, *conditions, *([_STANDS_ALONE] if nested else [])])
     is_open = f"({common} AND o.status IN {OPEN} {'OFFSET 0' if by_symbol else order_by})"
     ended = f"{common} AND o.status NOT IN {OPEN}"
     if status == "all":
@@ -103,18 +116,50 @@ def _listing(status: str, direction: str, *, nested: bool, by_symbol: bool) -> T
 
 
 def _with_instrument(orders: str) -> str:
-    """Return the statement that reads the columns of these orders and of their instruments."""
-    return f"SELECT {_COLUMNS} FROM ({orders}) o LEFT JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol"
+    """Return the statement that reads the columns of these orders, of their instruments and of their markets."""
+    return f"""
+    WITH open_markets AS MATERIALIZED ({_OPEN_MARKETS})
+    SELECT {_COLUMNS} FROM ({orders}) o
+    LEFT JOIN marketdata.instruments_v1 i ON i.symbol = o.symbol
+    LEFT JOIN open_markets m ON m.market = i.market
+    """
 
 
 #: The statuses of open orders as a list in SQL. Indexes have the same list as their condition.
 OPEN = "({})".format(", ".join(f"'{status}'" for status in sorted(OPEN_STATUSES)))
-_INSTRUMENT = text("SELECT 1 FROM marketdata.instruments_v1 WHERE symbol = :symbol")
-_OF_INSTRUMENT = {"asset_id": "i.id AS asset_id", "asset_class": "i.asset_class", "currency": "i.currency"}
+_SYMBOL = text("""
+SELECT symbol FROM marketdata.instruments_v1 WHERE symbol = upper(:asset)
+UNION ALL
+SELECT symbol FROM marketdata.instruments_v1 WHERE CAST(id AS text) = lower(:asset)
+LIMIT 1
+""")
+#: The markets that trade now, and their phase. The sessions of one market do not overlap.
+_OPEN_MARKETS = """
+SELECT k.code AS market, COALESCE(s.phase, 'regular') AS phase
+FROM marketdata.markets_v1 k LEFT JOIN LATERAL (
+  SELECT phase, close_at FROM marketdata.sessions_v2
+  WHERE market = k.code AND open_at <= now() ORDER BY open_at DESC LIMIT 1
+) s ON true
+WHERE k.always_open OR s.close_at > now()
+"""
+#: The status that clients see. An order that is ``accepted`` is ``new`` while its market trades such orders, and
+#: ``accepted`` only while it waits for a session or an auction (Alpaca: orders-at-alpaca, order lifecycle).
+_SHOWN_STATUS = """
+CASE WHEN o.status = 'accepted' AND o.time_in_force NOT IN ('opg', 'cls')
+          AND (m.phase = 'regular' OR o.extended_hours AND m.phase IN ('pre_market', 'after_hours'))
+     THEN 'new' ELSE o.status END AS shown_status"""
+_JOINED = {
+    "asset_id": "i.id AS asset_id",
+    "asset_class": "i.asset_class",
+    "currency": "i.currency",
+    "shown_status": _SHOWN_STATUS,
+}
 #: The columns of the JSON, and those that say why an order was rejected and where it stands in its group.
 _COLUMNS = ", ".join(
-    _OF_INSTRUMENT.get(name, f"o.{name}")
-    for name in dict.fromkeys([*ORDER_COLUMNS.values(), "reject_reason", "order_group", "leg"])
+    _JOINED.get(name, f"o.{name}")
+    for name in dict.fromkeys(
+        [*ORDER_COLUMNS.values(), "status", "reject_reason", "reject_details", "order_group", "leg"]
+    )
 )
 _OF_ACCOUNT = "SELECT o.* FROM orders.orders_v1 o WHERE o.account_id = :account_id"
 _BY_ID = text(_with_instrument(f"{_OF_ACCOUNT} AND o.id = ANY(:ids)"))
@@ -134,9 +179,21 @@ _WITHIN = """
 AND (CAST(:until AS timestamptz) IS NULL OR o.submitted_at < :until)
 AND (CAST(:side AS text) IS NULL OR o.side = :side)
 """
+_AFTER = "(o.submitted_at, o.id) {} (CAST(:{name}_at AS timestamptz), CAST(:{name} AS uuid))"
+#: The condition of each filter that a query may have.
+_FILTERS = {
+    "symbols": "o.symbol = ANY(CAST(:symbols AS text[]))",
+    "asset_classes": """o.symbol IN (
+        SELECT symbol FROM marketdata.instruments_v1 WHERE asset_class = ANY(CAST(:asset_classes AS text[])))""",
+    "after_order_id": _AFTER.format(">", name="after_order_id"),
+    "before_order_id": _AFTER.format("<", name="before_order_id"),
+}
 _STANDS_ALONE = """
 (o.order_class = 'simple' OR o.leg IS NULL OR o.order_class = 'oco' AND o.leg = 'take_profit' OR o.status = 'replaced')
 """
+_OPEN_IDS = text(f"""
+SELECT id FROM orders.orders_v1 WHERE account_id = :account_id AND status IN {OPEN} ORDER BY submitted_at, id
+""")
 _LEGS = text(f"""
 {
     _with_instrument(f'''
@@ -160,8 +217,9 @@ AND o.order_group = ANY(ARRAY(SELECT g.order_group FROM orders.orders_v1 g
 _PENDING = """
 SELECT o.* FROM gateway.submissions s CROSS JOIN jsonb_populate_record(
   NULL::orders.orders_v1,
-  '{"order_class": "simple", "extended_hours": false, "filled_qty": 0, "status": "pending_new"}' || s.command
-  || jsonb_build_object('id', s.order_id, 'order_group', s.order_id, 'client_order_id', s.client_order_id,
+  '{"order_class": "simple", "extended_hours": false, "do_not_reduce": false, "filled_qty": 0}' || s.command
+  || jsonb_build_object('status', 'pending_new',
+                        'id', s.order_id, 'order_group', s.order_id, 'client_order_id', s.client_order_id,
                         'submitted_at', s.submitted_at, 'updated_at', s.submitted_at)) o
 WHERE s.account_id = :account_id
 """

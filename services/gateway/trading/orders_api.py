@@ -1,23 +1,36 @@
 """``/v2/orders``: submit, read, replace and cancel orders."""
 
-from typing import Any
 from uuid import UUID, uuid4
 
 from services.gateway.http.auth import TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.errors import Invalid, NotFound
+from services.gateway.http.errors import Invalid, NotFound, RequestRefused, alpaca_error
 from services.gateway.http.requests import Gateway, read
-from services.gateway.trading import commands, order_queries, submissions
-from services.gateway.trading.requests import ClientOrderQuery, NestedQuery, NewOrder, OrderChanges, OrderQuery
+from services.gateway.streams.hub import Answer
+from services.gateway.trading import commands, idempotency, order_queries
+from services.gateway.trading.requests import (
+    ClientOrderQuery,
+    NestedQuery,
+    NewOrder,
+    OrderChanges,
+    OrderHeaders,
+    OrderQuery,
+)
 from services.gateway.trading.schemas import Canceled, Order
 from services.gateway.trading.serializers import order_json
-from shared.contracts.orders import OrderClass, OrderStatus, OrderTerms, SubmitOrder
 from shared.storage.keyset import Record
 
 
 async def get_orders(gateway: Gateway, principal: Principal, query: OrderQuery) -> list[Order]:
-    """List the account's orders, the open ones by default."""
-    return [order_json(row) for row in await read(gateway, order_queries.orders, principal.account_id, query)]
+    """List the account's orders, the open ones by default.
+
+    Raises Invalid if the order that a page begins after or ends before does not exist.
+    """
+    try:
+        rows = await read(gateway, order_queries.orders, principal.account_id, query)
+    except LookupError as missing:
+        raise Invalid(str(missing)) from None
+    return [order_json(row) for row in rows]
 
 
 async def get_order(gateway: Gateway, principal: Principal, order_id: UUID, query: NestedQuery) -> Order:
@@ -30,40 +43,32 @@ async def get_order_by_client_id(gateway: Gateway, principal: Principal, query: 
 
     Raises NotFound if the account has no such order.
     """
-    row = await read(gateway, order_queries.order_by_client_id, principal.account_id, query.client_order_id)
+    account_id, client_id = principal.account_id, query.client_order_id
+    row = await read(gateway, order_queries.order_by_client_id, account_id, client_id, nested=query.nested)
     if row is None:
         raise NotFound(f"order not found for client_order_id {query.client_order_id[:128]}")
     return order_json(row)
 
 
-async def post_order(gateway: Gateway, principal: Principal, body: NewOrder) -> Order:
+async def post_order(gateway: Gateway, principal: Principal, body: NewOrder, headers: OrderHeaders) -> Order:
     """Submit an order and wait until it is accepted or rejected.
 
-    A request that is repeated with its `client_order_id` places one order, and returns it each time.
+    Without a decision in time the status is `pending_new`. A `client_order_id` is used once. A request that may have
+    been lost can be repeated with the same `Idempotency-Key` for 24 hours: it places one order, and gets the first
+    answer each time.
 
-    Raises Invalid for an unknown symbol, for a `client_order_id` of another order and, like Forbidden, if the order is
-    rejected.
+    Raises Invalid for an unknown symbol, for a `client_order_id` or a key of another order and, like Forbidden, if the
+    order is rejected.
     """
-    command = body.command(account_id=principal.account_id, order_id=uuid4(), now=gateway.context.clock())
-    if not await read(gateway, order_queries.instrument_exists, command.symbol):
-        raise Invalid(f"symbol: unknown instrument {command.symbol}", field="symbol")
-    try:
-        (row,) = await commands.place(gateway, principal.account_id, [command])
-    except submissions.AlreadySubmitted as earlier:
-        return await _repeated(gateway, principal, earlier.order_id, command)
+    symbol = await read(gateway, order_queries.symbol_of, body.symbol)
+    if symbol is None:
+        raise Invalid(f'asset "{body.symbol}" not found', field="symbol")
+    account_id, key = principal.account_id, headers.idempotency_key
+    command = body.command(symbol, account_id=account_id, order_id=uuid4(), now=gateway.context.clock())
+    if key is not None:
+        return await idempotency.place_once(gateway, command, idempotency.key_of(account_id, key, body))
+    (row,) = await commands.place(gateway, account_id, [command])
     return order_json(commands.accepted(row))
-
-
-async def _repeated(gateway: Gateway, principal: Principal, order_id: UUID, command: SubmitOrder) -> Order:
-    """Return the earlier order. Raises Invalid if the repeated request has other terms."""
-    row = await _order(gateway, principal, order_id, nested=True)
-    terms = await read(gateway, submissions.terms, order_id)
-    if terms is None and row["order_class"] == OrderClass.SIMPLE:  # the row of a simple order has all of its terms
-        own: dict[str, Any] = {name: row.get(name) for name in OrderTerms.model_fields}
-        terms = OrderTerms.model_construct(**own)
-    if terms is None or any(getattr(terms, name) != getattr(command, name) for name in OrderTerms.model_fields):
-        raise Invalid("client_order_id: must be unique", field="client_order_id")
-    return order_json(row)
 
 
 async def patch_order(gateway: Gateway, principal: Principal, order_id: UUID, body: OrderChanges) -> Order:
@@ -84,26 +89,22 @@ async def delete_order(gateway: Gateway, principal: Principal, order_id: UUID) -
     Raises Invalid, and NotFound if the account has no such order.
     """
     row = await _order(gateway, principal, order_id)
-    if row["status"] not in commands.ENDED:
-        ((row, answer),) = await commands.cancel(gateway, principal.account_id, [order_id])
-        if row["status"] == OrderStatus.CANCELED:
-            return
-        if row["status"] not in commands.ENDED:
-            commands.check(answer)
-            return
-    raise Invalid(f"order is not cancelable: it is {row['status']}")
+    if row["status"] in commands.ENDED:
+        raise Invalid(f'order is already in "{row["status"]}" state')
+    await commands.cancel(gateway, principal.account_id, order_id)
 
 
 async def delete_orders(gateway: Gateway, principal: Principal) -> list[Canceled]:
     """Cancel all open orders, with one result for each."""
-    return [
-        {
-            "id": str(row["id"]),
-            "status": 200 if row["status"] == OrderStatus.CANCELED else 422,
-            "body": order_json(row),
-        }
-        for row in await commands.cancel_all(gateway, principal.account_id)
-    ]
+    return [_canceled(row, answer) for row, answer in await commands.cancel_all(gateway, principal.account_id)]
+
+
+def _canceled(row: Record, answer: Answer | None) -> Canceled:
+    try:
+        commands.check_canceled(row, answer)
+    except RequestRefused as refused:
+        return {"id": str(row["id"]), "status": refused.status, "body": alpaca_error(refused)}
+    return {"id": str(row["id"]), "status": 200, "body": order_json(row)}
 
 
 async def _order(gateway: Gateway, principal: Principal, order_id: UUID, *, nested: bool = False) -> Record:

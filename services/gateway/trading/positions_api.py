@@ -32,7 +32,7 @@ async def get_position(gateway: Gateway, principal: Principal, symbol: str) -> P
 async def delete_position(gateway: Gateway, principal: Principal, symbol: str, query: CloseQuery) -> Order:
     """Close a position, or a part of it, with a market order.
 
-    A percentage of a short position is rounded down to whole shares.
+    A percentage of a position of whole shares is rounded down to whole shares.
 
     Raises NotFound if the account has no such position, Invalid if the percentage is too small, and Forbidden or
     Invalid if the order is rejected.
@@ -40,17 +40,22 @@ async def delete_position(gateway: Gateway, principal: Principal, symbol: str, q
     position = await _position(gateway, principal, symbol)
     qty: Decimal = query.qty or abs(position["qty"])
     if query.percentage is not None and query.percentage < 100:
-        step = _NINTH_DECIMAL if position["qty"] > ZERO else _WHOLE
+        step = _NINTH_DECIMAL if position["qty"] % 1 else _WHOLE
         qty = (qty * query.percentage / 100).quantize(step, rounding=ROUND_DOWN)
         if not qty:
             raise Invalid("percentage: rounds down to a quantity of zero; send a larger one", field="percentage")
+    _check_available(position, qty)
     command = _closing_order(gateway, principal, position, qty)
     (row,) = await commands.place(gateway, principal.account_id, [command])
     return order_json(commands.accepted(row))
 
 
 async def delete_positions(gateway: Gateway, principal: Principal, query: CloseAllQuery) -> list[Closing]:
-    """Close all positions with market orders, with one result for each."""
+    """Close all positions with market orders, with one result for each.
+
+    With `cancel_orders`, all open orders are canceled before. Their shares need not be free yet: the orders that close
+    come after the cancels.
+    """
     account_id = principal.account_id
     if query.cancel_orders:
         await commands.cancel_all(gateway, account_id)
@@ -58,8 +63,11 @@ async def delete_positions(gateway: Gateway, principal: Principal, query: CloseA
     closing: list[SubmitOrder] = []
     positions = await read(gateway, account_queries.positions, account_id, gateway.context.clock())
     for position in positions:
+        qty = abs(position["qty"])
         try:
-            closing.append(_closing_order(gateway, principal, position, abs(position["qty"])))
+            if not query.cancel_orders:
+                _check_available(position, qty)
+            closing.append(_closing_order(gateway, principal, position, qty))
         except RequestRefused as refused:
             results[position["symbol"]] = _not_closed(position["symbol"], refused)
     for row in await commands.place(gateway, account_id, closing):
@@ -79,16 +87,24 @@ async def _position(gateway: Gateway, principal: Principal, symbol: str) -> Reco
     """Return the position's row. Raises NotFound if the account has no such position."""
     rows = await read(gateway, account_queries.positions, principal.account_id, gateway.context.clock(), symbol)
     if not rows:
-        raise NotFound(f"position does not exist: {symbol.upper()}")
+        raise NotFound("position does not exist")
     return rows[0]
 
 
+def _check_available(position: Record, qty: Decimal) -> None:
+    """Raise Forbidden if open orders hold more than the rest of the position."""
+    existing, held = abs(position["qty"]), position["held_for_orders"]
+    if qty <= existing - held:
+        return
+    figures = {"available": existing - held, "existing_qty": existing, "held_for_orders": held}
+    raise Forbidden(
+        f"insufficient qty available for order (requested: {plain(qty)}, available: {plain(existing - held)})",
+        details={**{name: plain(figure) for name, figure in figures.items()}, "symbol": position["symbol"]},
+    )
+
+
 def _closing_order(gateway: Gateway, principal: Principal, position: Record, qty: Decimal) -> SubmitOrder:
-    """Return a day market order. Raises Forbidden if open orders hold more than the rest of the position."""
-    available = abs(position["qty"]) - position["held_for_orders"]
-    if qty > available:
-        amounts = f"requested: {plain(qty)}, available: {plain(available)}"
-        raise Forbidden(f"insufficient qty available for order ({amounts})")
+    """Return a day market order."""
     order_id = uuid4()
     return SubmitOrder(
         account_id=principal.account_id,

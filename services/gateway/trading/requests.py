@@ -4,10 +4,11 @@ import re
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from services.gateway.http.schemas import AnyCaseSymbol, Printable, Query
+from services.gateway.http.schemas import Moment, Printable, Query, upper
 from shared.contracts.base import Number
 from shared.contracts.orders import (
     MAX_PRICE,
@@ -25,11 +26,66 @@ from shared.contracts.orders import (
 #: A price in the instrument's currency. Clients may send four decimals.
 AskedPrice = Annotated[Number, Field(gt=0, le=MAX_PRICE, decimal_places=4)]
 ClientOrderId = Annotated[Printable, Field(min_length=1, max_length=128)]
+#: The client chooses it, once for each order that it wants.
+IdempotencyKey = Annotated[Printable, Field(min_length=1, max_length=255)]
 #: Alpaca's clients also send "" or null for a simple order.
 AskedOrderClass = Annotated[
     OrderClass,
     BeforeValidator(lambda value: value or OrderClass.SIMPLE, json_schema_input_type=OrderClass | Literal[""] | None),
 ]
+#: A symbol in any case, or the id of an asset.
+AskedAsset = Annotated[
+    str, Field(min_length=1, max_length=36, pattern=r"^[A-Z0-9][A-Z0-9./-]*$"), BeforeValidator(upper)
+]
+#: Where a client sends a date or a time without a zone, it means New York, as Alpaca's market does.
+NEW_YORK = ZoneInfo("America/New_York")
+_ZONE = "A date, or a time without a zone, is New York's."
+
+
+def _with_zone(given: object) -> object:
+    """Return the time of a text such as 2026-11-01, 2026-11-01 09:30:00 or 2026-11-01T09:30:00-05:00.
+
+    A date is the start of its day. In a URL an unescaped "+" has become a space.
+    """
+    if not isinstance(given, str):
+        return given
+    text = re.sub(r"^(.+:.+) (\d\d:?\d\d)$", r"\1+\2", given.strip().upper())
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a date or a time, such as 2026-11-01 or 2026-11-01T09:30:00-05:00") from None
+    return time if time.tzinfo else time.replace(tzinfo=NEW_YORK)
+
+
+#: The time that a list begins or ends at, in any of the spellings of Alpaca's clients.
+AskedTime = Annotated[Moment, BeforeValidator(_with_zone, json_schema_input_type=str)]
+
+
+def _split(given: object) -> object:
+    """Return the items of texts that are separated by commas or spaces."""
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
+        return given
+    return tuple(item for each in texts for item in re.split(r"[, ]+", each) if item)
+
+
+#: A parameter that is repeated, or has its items separated by commas.
+Names = Annotated[tuple[Annotated[str, Field(max_length=36)], ...], Field(max_length=500), BeforeValidator(_split)]
+
+
+class _Body(Query):
+    """The body of a request under ``/v2``. A field that is null is absent, as JavaScript's clients mean it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        return _present(given)
+
+
+def _present(given: Any) -> Any:
+    if not isinstance(given, dict):
+        return given
+    return {name: _present(value) for name, value in given.items() if value is not None}
 
 
 class AskedTakeProfit(TakeProfit, Query):
@@ -45,14 +101,14 @@ class AskedStopLoss(StopLoss, Query):
     limit_price: AskedPrice | None = None
 
 
-class NewOrder(OrderTerms, Query):
-    """``POST /v2/orders``: the terms of an order.
+class NewOrder(OrderTerms, _Body):
+    """``POST /v2/orders``: the terms of an order. ``symbol`` may also be the id of the asset.
 
     A field of OrderTerms is repeated only where the API narrows it or accepts other spellings. The limit price of an
     oco order may stand in its ``take_profit`` alone.
     """
 
-    symbol: AnyCaseSymbol
+    symbol: AskedAsset
     limit_price: AskedPrice | None = None
     stop_price: AskedPrice | None = None
     trail_price: AskedPrice | None = None
@@ -71,10 +127,11 @@ class NewOrder(OrderTerms, Query):
             return given
         return {**given, "limit_price": profit.get("limit_price")}
 
-    def command(self, *, account_id: UUID, order_id: UUID, now: datetime) -> SubmitOrder:
-        """Return the command that submits this order. Its client order id defaults to ``order_id``."""
+    def command(self, symbol: str, *, account_id: UUID, order_id: UUID, now: datetime) -> SubmitOrder:
+        """Return the command that submits this order of ``symbol``. Its client order id defaults to ``order_id``."""
         return SubmitOrder(
-            **self.model_dump(exclude={"client_order_id"}),
+            **self.model_dump(exclude={"client_order_id", "symbol"}),
+            symbol=symbol,
             account_id=account_id,
             order_id=order_id,
             client_order_id=self.client_order_id or str(order_id),
@@ -82,7 +139,17 @@ class NewOrder(OrderTerms, Query):
         )
 
 
-class OrderChanges(Query):
+class OrderHeaders(Query):
+    """Headers of ``POST /v2/orders``."""
+
+    idempotency_key: IdempotencyKey | None = Field(
+        default=None,
+        alias="Idempotency-Key",
+        description="A request that is repeated with its key within 24 hours gets the first answer.",
+    )
+
+
+class OrderChanges(_Body):
     """``PATCH /v2/orders/{order_id}``: the terms to change. ``qty`` is the whole quantity, including what has filled.
 
     ``trail`` is a price or a percentage, as that of the order is.
@@ -108,43 +175,54 @@ class OrderChanges(Query):
         )
 
 
-class _LenientQuery(BaseModel):
-    """Query parameters of ``/v2``. As at Alpaca, an unknown one is ignored."""
+class OrderQuery(Query):
+    """``GET /v2/orders``: filters and order of the list. The newest order comes first by default.
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class OrderQuery(_LenientQuery):
-    """``GET /v2/orders``: filters and order of the list. The newest order comes first by default."""
+    The list is paged by ``after_order_id`` or ``before_order_id``, which are ids of orders of the account.
+    """
 
     status: Literal["open", "closed", "all"] = "open"
     limit: int = Field(default=50, ge=1, le=500)
-    after: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    after: AskedTime | None = Field(default=None, description=f"Submitted after this time. {_ZONE}")
+    until: AskedTime | None = Field(default=None, description=f"Submitted before this time. {_ZONE}")
+    after_order_id: UUID | None = Field(default=None, description="Submitted after this order.")
+    before_order_id: UUID | None = Field(default=None, description="Submitted before this order.")
     direction: Literal["asc", "desc"] = "desc"
     side: Side | None = None
     nested: bool = Field(default=False, description="Show the exits of an order as its legs.")
-    symbols: str | None = Field(default=None, max_length=2000)
+    symbols: Names | None = None
+    asset_class: Names | None = Field(default=None, description="`all` is every class.")
+
+    @model_validator(mode="after")
+    def _has_one_page(self) -> Self:
+        if self.after_order_id is not None and self.before_order_id is not None:
+            raise ValueError("after_order_id: send either after_order_id or before_order_id, not both")
+        return self
 
     @property
     def symbol_list(self) -> list[str] | None:
         """The symbols, in capital letters."""
-        return re.split(r"[, ]+", self.symbols.upper().strip(", ")) if self.symbols else None
+        return [symbol.upper() for symbol in self.symbols] if self.symbols else None
+
+    @property
+    def asset_classes(self) -> list[str] | None:
+        """The asset classes, or None for all."""
+        return list(self.asset_class) if self.asset_class and "all" not in self.asset_class else None
 
 
-class NestedQuery(_LenientQuery):
+class NestedQuery(Query):
     """``GET /v2/orders/{order_id}``."""
 
     nested: bool = Field(default=False, description="Show the exits of the order as its legs.")
 
 
-class ClientOrderQuery(_LenientQuery):
+class ClientOrderQuery(NestedQuery):
     """``GET /v2/orders:by_client_order_id``."""
 
     client_order_id: str = ""
 
 
-class CloseQuery(_LenientQuery):
+class CloseQuery(Query):
     """``DELETE /v2/positions/{symbol}``: the part to close, by default all of it."""
 
     qty: Qty | None = None
@@ -157,7 +235,7 @@ class CloseQuery(_LenientQuery):
         return self
 
 
-class CloseAllQuery(_LenientQuery):
+class CloseAllQuery(Query):
     """``DELETE /v2/positions``."""
 
     cancel_orders: bool = Field(default=False, description="Cancel all open orders first.")

@@ -66,7 +66,9 @@ class Account(NotSimulated):
 class Order(TypedDict):
     """An order. ``legs`` are the exits of its order class, if the request asks for them.
 
-    Prices are in ``currency``, the instrument's. ``notional`` is in the account's currency.
+    Prices are in ``currency``, the instrument's. ``notional`` is in the account's currency. A working order has the
+    status ``new`` while its market trades, and ``accepted`` while it waits for a session or an auction. The
+    ``stop_price`` of a trailing stop follows its ``hwm``. ``source`` and ``subtag`` are always null.
     """
 
     id: str
@@ -104,6 +106,10 @@ class Order(TypedDict):
     hwm: str | None
     reject_reason: str | None
     currency: str | None
+    position_intent: str | None
+    do_not_reduce: bool
+    source: None
+    subtag: None
 
 
 class Position(TypedDict):
@@ -138,11 +144,14 @@ class Position(TypedDict):
 
 
 class Canceled(TypedDict):
-    """The result for one order of a request that cancels many. ``status`` is an HTTP status."""
+    """The result for one order of a request that cancels many. ``status`` is an HTTP status.
+
+    It is 200 if the order is canceled or its cancel is on the way. ``body`` is then the order, else the error.
+    """
 
     id: str
     status: int
-    body: Order
+    body: Order | AlpacaError
 
 
 class Closing(TypedDict):
@@ -156,7 +165,7 @@ class Closing(TypedDict):
 class MarketClock(TypedDict):
     """The time and the state of the market."""
 
-    timestamp: str | None
+    timestamp: str
     is_open: bool
-    next_open: str | None
-    next_close: str | None
+    next_open: str
+    next_close: str

@@ -2,58 +2,53 @@
 
 import json
 from datetime import timedelta
-from uuid import UUID
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
+from services.gateway.http.errors import FIELD_CODE, Invalid
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.orders import OrderTerms, SubmitOrder
+from shared.contracts.orders import SubmitOrder
 
 log = structlog.get_logger(__name__)
 
 
-class AlreadySubmitted(Exception):
+class AlreadySubmitted(Invalid):
     """The client order id belongs to another order of the account, which exists or is pending."""
 
-    def __init__(self, order_id: UUID) -> None:
-        super().__init__(f"order {order_id} was submitted with this client_order_id")
-        self.order_id = order_id
+    def __init__(self) -> None:
+        super().__init__("client_order_id must be unique", field="client_order_id", code=FIELD_CODE)
 
 
-def terms(connection: Connection, order_id: UUID) -> OrderTerms | None:
-    """Return the submitted terms, or None if the order came another way or its submission was purged."""
-    command = connection.execute(_TERMS, {"id": order_id}).scalar_one_or_none()
-    return None if command is None else OrderTerms.model_validate(command)
-
-
-def add_submission(uow: UnitOfWork, command: SubmitOrder) -> None:
-    """Save the submission and publish its command in the same transaction.
+def add_submission(uow: UnitOfWork, *commands: SubmitOrder) -> None:
+    """Save submissions and publish their commands in the same transaction.
 
     A second submission with the same client order id waits until the first has committed. Raises AlreadySubmitted if
-    the client order id is taken.
+    a client order id is taken.
     """
-    if command.client_order_id != str(command.order_id):
-        given = {"account_id": command.account_id, "client_order_id": command.client_order_id}
-        uow.connection.execute(_LOCK_CLIENT_ID, given)
-        earlier = uow.connection.execute(_EARLIER, given).scalar()
-        if earlier is not None:
-            raise AlreadySubmitted(earlier)
-    message_id = uow.publish(command)
-    previous = uow.chain()
-    uow.connection.execute(
-        _ADD_SUBMISSION,
+    for command in commands:
+        if command.client_order_id != str(command.order_id):
+            given = {"account_id": command.account_id, "client_order_id": command.client_order_id}
+            uow.connection.execute(_LOCK_CLIENT_ID, given)
+            if uow.connection.execute(_EARLIER, given).first() is not None:
+                raise AlreadySubmitted
+    message_ids = [uow.publish(command) for command in commands]
+    uow.chain()
+    previous = {message.message_id: message.previous for message in uow.outgoing}
+    rows = [
         {
             "order_id": command.order_id,
             "account_id": command.account_id,
             "client_order_id": command.client_order_id,
             "message_id": message_id,
-            "previous": previous,
+            "previous": previous[message_id],
             "command": json.dumps(command.payload()),
             "now": uow.now,
-        },
-    )
+        }
+        for command, message_id in zip(commands, message_ids, strict=True)
+    ]
+    uow.connection.execute(_ADD_SUBMISSION, rows)
 
 
 def resend_unanswered(uow: UnitOfWork, older_than: timedelta) -> int:
@@ -76,7 +71,6 @@ def resend_unanswered(uow: UnitOfWork, older_than: timedelta) -> int:
     return count
 
 
-_TERMS = text("SELECT command FROM gateway.submissions WHERE order_id = :id")
 _LOCK_CLIENT_ID = text(
     "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:account_id AS text) || '/' || :client_order_id, 0))"
 )

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from shared.contracts.orders import TimeInForce
+from shared.contracts.orders import OrderStatus, TimeInForce
 from shared.contracts.reasons import CancelReason, RejectReason
 from shared.exchange.matching.triggers import TriggerDirection, price_trigger
 from shared.exchange.order import Account, Key, Order
@@ -38,6 +38,14 @@ class End(NamedTuple):
     reject_message: str | None = None
     #: The figures behind a rejection, as a JSON object.
     reject_details: str | None = None
+
+
+class NamedOrder(NamedTuple):
+    """An order by its id: its group and its status."""
+
+    id: UUID
+    order_group: UUID
+    status: OrderStatus
 
 
 def rejected_for(refusal: Refusal) -> End:
@@ -170,6 +178,12 @@ def order_group_of(connection: Connection, account_id: UUID, order_id: UUID) -> 
     return groups[0].order_group if groups else None
 
 
+def named_orders(connection: Connection, account_id: UUID, ids: Iterable[UUID]) -> dict[UUID, NamedOrder]:
+    """The orders with these ids that exist, open or ended."""
+    found = connection.execute(_NAMED, {"account_id": account_id, "ids": list(ids)})
+    return {each.id: each for each in typed(NamedOrder, found)}
+
+
 def find_order(connection: Connection, account_id: UUID, order_id: UUID) -> Order:
     """The order, which exists."""
     (order,) = typed(Order, connection.execute(_ORDER, {"account_id": account_id, "id": order_id}))
@@ -220,6 +234,7 @@ def locking_open(order_groups: Iterable[GroupKey]) -> Call:
 _GROUP_COLUMN = "CASE WHEN o.order_class <> 'simple' THEN o.order_group END AS order_group"
 _ORDER_COLUMNS = ", ".join(_GROUP_COLUMN if name == "order_group" else f"o.{name}" for name in columns_of(Order))
 _GROUP = text("SELECT account_id, order_group FROM orders.orders WHERE account_id = :account_id AND id = :id")
+_NAMED = text("SELECT id, order_group, status FROM orders.orders WHERE account_id = :account_id AND id = ANY(:ids)")
 _ORDER = text(f"SELECT {_ORDER_COLUMNS} FROM orders.orders o WHERE o.account_id = :account_id AND o.id = :id")
 _OPEN_GROUPS = (
     "SELECT DISTINCT account_id, order_group FROM orders.orders WHERE account_id = %(account_id)s AND is_open"

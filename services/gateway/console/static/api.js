@@ -12,16 +12,16 @@ export class RequestFailed extends Error {
 export const sessionEnded = new EventTarget();
 
 /** Send a request. Resolves to the JSON of the response, or null without a body. Throws RequestFailed. */
-export async function request(method, path, body) {
-  const response = await send(method, path, body);
+export async function request(method, path, body, headers) {
+  const response = await send(method, path, body, headers);
   const answer = await readJson(response);
   if (response.ok) return answer;
   if (response.status === 401) sessionEnded.dispatchEvent(new Event("ended"));
   throw new RequestFailed(reason(answer, response), response.status);
 }
 
-async function send(method, path, body) {
-  const options = { method, headers: { Accept: "application/json" } };
+async function send(method, path, body, headers) {
+  const options = { method, headers: { Accept: "application/json", ...headers } };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);

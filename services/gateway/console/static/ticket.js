@@ -59,7 +59,7 @@ export class Ticket {
     return this.#form.elements.namedItem(name);
   }
 
-  // An edited ticket is a new order, so it gets a new id.
+  // An edited ticket is a new order, so it gets a new key.
   #edited() {
     this.#attempt = newOrderId();
     this.#placed = null;
@@ -117,11 +117,11 @@ export class Ticket {
     return fields.find((field) => !field.checkValidity() || (field.name !== "symbol" && !(Number(field.value) > 0)));
   }
 
-  // The id makes a repeated request safe: the server answers with the order that was already placed.
+  // The key makes a repeated request safe: the server answers with the order that was already placed.
   async #place() {
     this.#show("Sending…", "done");
-    const body = { ...this.#order(), client_order_id: this.#attempt };
-    const order = await request("POST", "/v2/orders", body);
+    const key = { "Idempotency-Key": this.#attempt };
+    const order = await request("POST", "/v2/orders", this.#order(), key);
     this.#attempt = newOrderId();
     this.#placed = order.id;
     this.#show(hasEnded(order) ? outcome(order) : `Placed: ${describe(order)}.`, "done");
