@@ -75,6 +75,14 @@ def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[
     return _nested(connection, account_id, rows) if query.nested else rows
 
 
+def open_orders(connection: Connection, account_id: UUID) -> list[Record]:
+    """Return all open orders, the newest first."""
+    everything = {"limit": None, "after": None, "until": None, "side": None}
+    return records(
+        connection, _listing("open", "desc", nested=False, by_symbol=False), account_id=account_id, **everything
+    )
+
+
 def _nested(connection: Connection, account_id: UUID, rows: Sequence[Record]) -> list[Record]:
     """Add ``legs`` to each row that stands for its order group."""
     order_groups = [row["order_group"] for row in rows if _has_legs(row)]

@@ -3,7 +3,10 @@
 import { once, request } from "./api.js";
 import { byId, setNote, setText } from "./dom.js";
 import { capitalized, money, price, quantity } from "./format.js";
-import { describe, hasEnded, statusText } from "./orders.js";
+import { hasEnded, statusText } from "./orders.js";
+
+// A press this soon after the answer is the second one of a double click.
+const DOUBLE_CLICK = 1_000;
 
 const WANTED = {
   symbol: "Enter a symbol, such as one of the prices table.",
@@ -20,6 +23,7 @@ export class Ticket {
   #orders;
   #attempt = newOrderId();
   #placed = null;
+  #answeredAt = -Infinity;
 
   /** The estimate uses `prices` and `account`. `orders` has the state of the placed order. */
   constructor(prices, account, orders) {
@@ -44,10 +48,10 @@ export class Ticket {
 
   /** Show the outcome of the order that was placed here, once it has ended. */
   follow() {
-    const order = this.#orders.latest.find((candidate) => candidate.id === this.#placed);
+    const order = this.#orders.of(this.#placed);
     if (!order || !hasEnded(order)) return;
     this.#placed = null;
-    this.#show(outcome(order), order.status === "rejected" ? "error" : "done");
+    this.#show(this.#outcome(order), order.status === "rejected" ? "error" : "done");
   }
 
   /** Prices or buying power have changed. */
@@ -59,10 +63,11 @@ export class Ticket {
     return this.#form.elements.namedItem(name);
   }
 
-  // An edited ticket is a new order, so it gets a new key.
+  // An edited ticket is a new order, so it gets a new id.
   #edited() {
     this.#attempt = newOrderId();
     this.#placed = null;
+    this.#answeredAt = -Infinity;
     this.#show("");
     this.#showFields();
     this.refresh();
@@ -107,6 +112,7 @@ export class Ticket {
 
   async #submit(event) {
     event.preventDefault();
+    if (performance.now() - this.#answeredAt < DOUBLE_CLICK) return;
     const wrong = this.#firstWrong();
     if (wrong) return this.#blame(wrong, WANTED[wrong.name]);
     await once(byId("ticket-submit"), () => this.#place(), (refused) => this.#refused(refused));
@@ -120,12 +126,20 @@ export class Ticket {
   // The key makes a repeated request safe: the server answers with the order that was already placed.
   async #place() {
     this.#show("Sending…", "done");
-    const key = { "Idempotency-Key": this.#attempt };
-    const order = await request("POST", "/v2/orders", this.#order(), key);
+    const body = { ...this.#order(), client_order_id: this.#attempt };
+    const order = await request("POST", "/v2/orders", body, { "Idempotency-Key": this.#attempt });
     this.#attempt = newOrderId();
+    this.#answeredAt = performance.now();
     this.#placed = order.id;
-    this.#show(hasEnded(order) ? outcome(order) : `Placed: ${describe(order)}.`, "done");
+    this.#show(hasEnded(order) ? this.#outcome(order) : `Placed: ${this.#orders.describe(order)}.`, "done");
     this.follow(); // the stream may have been faster than the answer
+  }
+
+  /** "Filled: bought 10 AAPL at 187.32." or how else the order ended. */
+  #outcome(order) {
+    if (order.status !== "filled") return `${statusText(order)} (${this.#orders.describe(order)}).`;
+    const done = order.side === "buy" ? "bought" : "sold";
+    return `Filled: ${done} ${quantity(order.filled_qty)} ${order.symbol} at ${price(order.filled_avg_price)}.`;
   }
 
   #refused(error) {
@@ -149,13 +163,6 @@ export class Ticket {
     for (const field of this.#form.elements) field.ariaInvalid = null;
     setNote(this.#note, text, kind);
   }
-}
-
-/** "Filled: bought 10 AAPL at 187.32." or how else the order ended. */
-function outcome(order) {
-  if (order.status !== "filled") return `${statusText(order)} (${describe(order)}).`;
-  const done = order.side === "buy" ? "bought" : "sold";
-  return `Filled: ${done} ${quantity(order.filled_qty)} ${order.symbol} at ${price(order.filled_avg_price)}.`;
 }
 
 // Browsers offer crypto.randomUUID only with TLS or on localhost, so a page in a home network lacks it.
