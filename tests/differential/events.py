@@ -33,7 +33,10 @@ class Session:
 
 @dataclass(frozen=True)
 class Update:
-    """A quote and the bar before it, with the bar's own start. ``known`` is the time when it became known."""
+    """A quote and a bar. ``since`` is the time of the update before, ``known`` the time when this one became known.
+
+    ``bar_start`` is the start of a bar that has its own.
+    """
 
     number: int
     symbol: str
@@ -48,6 +51,7 @@ class Update:
     low: Decimal
     volume: Decimal
     since: datetime | None
+    bar_start: datetime | None
     known: datetime
 
 

@@ -1,13 +1,15 @@
 """Our engine on the tape of the reference: what the actors of orders do with it, in memory."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
-from shared.contracts.orders import OrderStatus, ReplaceOrder, SubmitOrder
+from shared.contracts.orders import AT_ONCE as AT_ONCE_OR_AUCTION
+from shared.contracts.orders import AUCTIONS, OrderStatus, ReplaceOrder, SubmitOrder
 from shared.contracts.orders import TimeInForce as Tif
 from shared.contracts.prices import Price
 from shared.exchange.acceptance.entry import Admitted, admit
@@ -22,11 +24,12 @@ from shared.exchange.matching.ending import end
 from shared.exchange.matching.execution import execute
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.order import Account, Key, Order
-from shared.exchange.trading_days import TradingDay, coming
+from shared.exchange.trading_days import Hours, TradingDay, coming
 from shared.money import ZERO
 from tests.differential.events import Auction, Cancel, Event, Fill, Replace, Session, Submit, Trader, Update
 
-RULES = MarketRules()
+RULES, AHEAD = MarketRules(), timedelta(seconds=5)
+AT_ONCE = AT_ONCE_OR_AUCTION - AUCTIONS
 CASH = Decimal(10) ** 12
 KINDS = {"opg": AuctionKind.OPEN, "cls": AuctionKind.CLOSE}
 #: (status, fills) of an order.
@@ -69,8 +72,28 @@ class Product:
         return {name: (status, self._fills.get(name, [])) for name, status in found.items()}
 
     def _update(self, update: Update) -> None:
+        if update.at - update.known > AHEAD:
+            return
         price = self._prices[update.symbol] = _price(update)
-        self._keep(execute(self._open(update.symbol), {price.symbol: price}, self._fresh(), update.known, RULES))
+        hours, orders = {price.symbol: self._hours(update)}, self._open(update.symbol)
+        self._keep(execute(orders, {price.symbol: price}, self._fresh(), update.known, RULES, hours=hours))
+        self._expire(update.known)
+
+    def _hours(self, update: Update) -> Hours:
+        """The sessions of the bar, by its start, and of the quote, as the service finds them in the calendar."""
+        bar = update.bar_start or update.since
+        found: dict[str, Any] = {}
+        for suffix, name in (("", "opened_at"), ("_extended", "extended_opened_at")):
+            spans = [(each.begins, each.ends) if suffix else (each.opens, each.closes) for each in self._sessions]
+            of_bar, of_quote = (
+                next((span for span in spans if at is not None and span[0] <= at < span[1]), None)
+                for at in (bar, update.at)
+            )
+            over = update.bar_start is None and of_bar is not None and update.at > of_bar[1]
+            found |= {f"bar{suffix}": of_bar is not None and not over, f"quote{suffix}": of_quote is not None}
+            opened = of_quote or of_bar
+            found[name] = None if opened is None else opened[0]
+        return Hours(**found)
 
     def _hold(self, auction: Auction) -> None:
         orders = [
@@ -136,9 +159,20 @@ class Product:
             self._owners[asked.new_id] = found.order.key
 
     def _expire(self, at: datetime) -> None:
-        over = [each for each in self._orders.values() if each.is_open and each.expires_at and each.expires_at <= at]
-        if over:
-            self._end(over, OrderStatus.EXPIRED, at)
+        over = [order for order in self._orders.values() if order.is_open and self._is_over(order, at)]
+        for status in (OrderStatus.CANCELED, OrderStatus.EXPIRED):
+            ending = [each for each in over if (each.time_in_force in AT_ONCE) == (status is OrderStatus.CANCELED)]
+            if ending:
+                self._end(ending, status, at)
+
+    def _is_over(self, order: Order, at: datetime) -> bool:
+        """The condition of the job that expires orders."""
+        ends, price = order.expires_at, self._prices.get(order.symbol)
+        if ends is None or ends > at:
+            return False
+        if order.time_in_force in AT_ONCE or price is None or at >= ends + RULES.max_quote_age:
+            return True
+        return price.quoted_at >= ends or price.quoted_at < ends - RULES.max_quote_age
 
     def _end(self, ending: list[Order], status: OrderStatus, at: datetime) -> None:
         groups = {other.key: other for order in ending for other in self._order_group(order)}
@@ -159,12 +193,16 @@ class Product:
     def _instrument(self, symbol: str, at: datetime, tif: Tif) -> Instrument:
         price = self._prices.get(symbol)
         session = next(each for each in self._sessions if at < each.closes)
+        extended = next(each for each in self._sessions if at < each.ends)
         days = [day for day in self._days if day.close_at > at]
         return Instrument(
             True,
-            *((price.ask, price.bid, price.last) if price is not None else ()),
+            ask=None if price is None else price.ask,
+            bid=None if price is None else price.bid,
+            last=None if price is None else price.last,
             is_open=session.opens <= at,
             session_end=session.closes,
+            extended_end=extended.ends,
             auction=coming(tif, days, at) if tif in {Tif.OPG, Tif.CLS} else None,
         )
 
@@ -193,7 +231,7 @@ def _price(update: Update) -> Price:
     return Price(
         symbol=update.symbol, bid=update.bid, ask=update.ask, bid_size=update.bid_size, ask_size=update.ask_size,
         last=update.last, open=update.open, high=update.high, low=update.low, close=update.last, volume=update.volume,
-        quoted_at=update.at, since=update.since, sequence=update.number, provider="tape",
+        quoted_at=update.at, since=update.since, bar_start=update.bar_start, sequence=update.number, provider="tape",
     )  # fmt: skip
 
 

@@ -13,10 +13,11 @@ from tests.differential.events import Auction, Cancel, Event, Fill, Replace, Ses
 
 ZERO, LEAST, CENT = Decimal(0), Decimal("1E-9"), Decimal("0.01")
 HALF_SPREAD = Decimal("0.0001")
-STALE_AFTER = timedelta(seconds=120)
+STALE_AFTER, AHEAD = timedelta(seconds=120), timedelta(seconds=5)
+AT_ONCE = {"ioc", "fok"}
 #: No opg or cls order is accepted, canceled or replaced from this long before its auction until an hour after.
 CUTOFFS = {"opg": timedelta(minutes=2), "cls": timedelta(minutes=10)}
-OVERDUE = timedelta(hours=1)
+OVERDUE, GTC_LASTS = timedelta(hours=1), timedelta(days=90)
 OPEN = {"held", "accepted", "partially_filled"}
 
 
@@ -41,7 +42,7 @@ class Order:
     trail_percent: Decimal | None
     accepted: datetime
     active: datetime
-    expires: datetime | None
+    expires: datetime
     extended: bool = False
     auction: tuple[date, datetime] | None = None
     group: str = ""
@@ -52,6 +53,7 @@ class Order:
     holds: Decimal = ZERO
     only_closes: bool = False
     best: Decimal | None = None
+    rests: bool = False
     triggered: bool = False
     fills: list[Fill] = field(default_factory=list)
 
@@ -116,21 +118,24 @@ class Reference:
     # A price update: match every order with it, then fill by stage, market orders, better limits, time.
 
     def _update(self, update: Update) -> None:
+        if update.at - update.known > AHEAD:
+            return
         self.newest[update.symbol] = update
         if update.known - update.at > STALE_AFTER:
+            self._expire(update.known)
             return
-        found = []
-        for order in self._working(update.symbol):
-            if update.at > order.active and order.tif not in CUTOFFS:
-                stage, price = _match(order, update)
-                found.append((stage, price, order))
+        found = [
+            (*self._match(order, update), order) for order in self._working(update.symbol) if order.tif not in CUTOFFS
+        ]
         consumed: dict[str, Decimal] = {}
         for stage, price, order in sorted(found, key=lambda each: _precedence(each[0], each[2], update.last)):
             if order.status in {"accepted", "partially_filled"}:
                 if price is not None:
                     self._fill(order, price, stage, update, consumed)
-                if order.tif in {"ioc", "fok"} and order.status in OPEN:
+                had_chance = self._quote_counts(order, update) and _market(update, buys=order.buys) is not None
+                if order.tif in AT_ONCE and order.status in OPEN and had_chance:
                     self._end(order, "canceled", update.at)
+        self._expire(update.known)
 
     def _hold(self, auction: Auction) -> None:
         """All at one price: market orders, then better limits. The rest is canceled."""
@@ -192,7 +197,8 @@ class Reference:
         order = Order(
             asked.id, trader, asked.symbol, asked.side == "buy", asked.type, asked.tif, asked.qty, asked.notional,
             asked.limit, asked.stop, asked.trail, asked.trail_percent, asked.at, asked.at + trader.latency,
-            self._expiry(asked.tif, asked.at), asked.extended, self._auction(asked.tif, asked.at),
+            self._expiry(asked.tif, asked.at, trader, extended=asked.extended),
+            asked.extended, self._auction(asked.tif, asked.at),
             role={"simple": "", "oco": "gain"}.get(asked.order_class, "entry"),
         )  # fmt: skip
         order.group = "" if not order.role else asked.id
@@ -211,21 +217,25 @@ class Reference:
             self.orders[f"{asked.id}/{role}"] = Order(
                 f"{asked.id}/{role}", trader, order.symbol, order.buys == oco, type_, order.tif, order.qty, None,
                 limit, stop, None, None, order.accepted, order.active, order.expires, order.extended,
-                group=asked.id, role=role, status="accepted" if oco else "held",
+                group=asked.id, role=role, status="accepted" if oco else "held", rests=not oco,
             )  # fmt: skip
 
     def _admit(self, order: Order, at: datetime, *, closes_only: bool = False) -> bool:
         """Accept the order and hold the shares that it closes, or reject it."""
         if order.tif in CUTOFFS and (order.auction is None or at > order.auction[1] - CUTOFFS[order.tif]):
             return False
-        session = self._session(at)
-        if order.tif in {"ioc", "fok"} and not session.opens <= at < session.closes:
+        if order.tif in AT_ONCE and self._hours(order, at) is None:
             return False
         position = self.held.get((order.trader.name, order.symbol), ZERO)
         mine = [each for each in self._open(order.symbol) if each.trader is order.trader and each is not order]
         free = abs(position) - sum((each.holds for each in mine), ZERO)
         against = position < 0 if order.buys else position > 0
         closing, qty = self._sizes(order, free if against else ZERO)
+        newest = self.newest.get(order.symbol)
+        if newest is not None and order.type == "limit":
+            side = newest.ask if order.buys else newest.bid
+            side = newest.last if newest.bid is None and newest.ask is None else side
+            order.rests = side is None or not order.allows(side)
         order.holds, order.only_closes = (ZERO if order.role == "entry" else closing), closing == qty > 0
         if closes_only and closing < qty:
             return False
@@ -264,7 +274,7 @@ class Reference:
             asked.limit or old.limit, asked.stop or old.stop,
             None if old.trail is None else asked.trail or old.trail,
             None if old.trail_percent is None else asked.trail or old.trail_percent,
-            asked.at, asked.at + old.trader.latency, self._expiry(old.tif, asked.at),
+            asked.at, asked.at + old.trader.latency, self._expiry(old.tif, asked.at, old.trader, extended=old.extended),
             old.extended, self._auction(old.tif, asked.at), old.group, old.role,
         )  # fmt: skip
         new.best = old.best
@@ -289,14 +299,21 @@ class Reference:
         self.orders[new.id] = new
 
     def _expire(self, at: datetime) -> None:
-        over = [
-            order for order in self.orders.values() if order.status in OPEN and order.expires and order.expires <= at
-        ]
+        over = [order for order in self.orders.values() if order.status in OPEN and self._is_over(order, at)]
         states = [(order, order.holds) for order in over]
         for order in over:
-            order.status, order.holds = "expired", ZERO
+            order.status, order.holds = ("canceled" if order.tif in AT_ONCE else "expired"), ZERO
         for order, holds in states:
             self._after_end(order, holds, at)
+
+    def _is_over(self, order: Order, at: datetime) -> bool:
+        """True at its end, once no bar from before that can come."""
+        if at < order.expires:
+            return False
+        newest = self.newest.get(order.symbol)
+        if order.tif in AT_ONCE or newest is None or at >= order.expires + STALE_AFTER:
+            return True
+        return newest.at >= order.expires or newest.at < order.expires - STALE_AFTER
 
     def _end(self, order: Order, status: str, at: datetime) -> None:
         holds, order.holds, order.status = order.holds, ZERO, status
@@ -332,80 +349,130 @@ class Reference:
 
     # The calendar.
 
-    def _session(self, at: datetime) -> Session:
-        """The session that is on, or else the next one."""
-        return next(session for session in self.sessions if at < session.closes)
-
-    def _expiry(self, tif: str, at: datetime) -> datetime | None:
+    def _expiry(self, tif: str, at: datetime, trader: Trader, *, extended: bool) -> datetime:
+        if tif in AT_ONCE:
+            return at + trader.latency + STALE_AFTER
         if tif == "gtc":
-            return None
-        if tif not in CUTOFFS:
-            return self._session(at).closes
-        days = [session for session in self.sessions if at < session.closes]
+            return at + trader.latency + GTC_LASTS
         if tif == "opg":
-            return next(session.closes for session in days if at < session.opens)
-        return days[1].opens
+            return next(day.closes for day in self.sessions if at < day.opens)
+        if tif == "cls":
+            return [day.opens for day in self.sessions if at < day.closes][1]
+        ends = (day.ends if extended else day.closes for day in self.sessions)
+        return next(end for end in ends if at < end)
 
     def _auction(self, tif: str, at: datetime) -> tuple[date, datetime] | None:
         if tif not in CUTOFFS:
             return None
-        times = [(session.day, session.opens if tif == "opg" else session.closes) for session in self.sessions]
+        times = [(day.day, day.opens if tif == "opg" else day.closes) for day in self.sessions]
         return next(((day, due) for day, due in times if at < due), None)
 
     def _is_locked(self, order: Order, at: datetime) -> bool:
         return order.auction is not None and -CUTOFFS[order.tif] < at - order.auction[1] < OVERDUE
 
+    # The price at which an order fills on an update, in the bar's open, in its range, or on the quote at its end.
 
-# The price at which an order fills on an update: in the bar's open, its range, or on the quote at its end.
+    def _match(self, order: Order, update: Update) -> tuple[str, Decimal | None]:
+        in_bar, on_quote = self._bar_counts(order, update), self._quote_counts(order, update)
+        quote = _market(update, buys=order.buys) if on_quote else None
+        if quote is not None and not order.allows(quote):
+            quote = None
+        if order.waits_for_stop():
+            return self._match_stop(order, update, quote, in_bar=in_bar, on_quote=on_quote)
+        if order.limit is not None:
+            return self._match_limit(order, order.limit, update, quote, in_bar=in_bar)
+        if in_bar and update.bid is None and update.ask is None:
+            return "open", _bar_market(order, update)
+        return "quote", quote
+
+    def _match_stop(
+        self, order: Order, update: Update, quote: Decimal | None, *, in_bar: bool, on_quote: bool
+    ) -> tuple[str, Decimal | None]:
+        """The bar's open, its far end and the last price trigger a stop. A trailing stop follows in between."""
+        near, far = (update.high, update.low) if order.buys else (update.low, update.high)
+        if in_bar and order.reached(update.open):
+            order.triggered = True
+            found = ("open", update.open) if order.limit is None else _stop_limit_at_open(order, order.limit, update)
+            return found or ("quote", quote)
+        if in_bar:
+            order.follow(update.open)
+            stop = order.stop_price()
+            if stop is not None and order.reached(near):
+                order.triggered = True
+                return ("range", stop) if order.allows(stop) else ("quote", quote)
+            order.follow(far)
+        if on_quote:
+            order.follow(update.last)
+            order.triggered = order.reached(update.last)
+        return "quote", quote if order.triggered else None
+
+    def _match_limit(
+        self, order: Order, limit: Decimal, update: Update, quote: Decimal | None, *, in_bar: bool
+    ) -> tuple[str, Decimal | None]:
+        """A limit that rests gets its limit, or the better price after a gap. One that arrives gets the quote."""
+        start = update.bar_start or update.since
+        opened = in_bar and start is not None and self._is_gap(order, update, start)
+        passed = in_bar and (update.low < limit if order.buys else update.high > limit)
+        beyond = in_bar and order.allows(update.open) and update.open != limit
+        waited = order.type == "stop_limit" or (update.since is not None and update.since > order.active)
+        rests = (order.rests or waited) and order.tif not in AT_ONCE
+        if opened and beyond:
+            return "open", update.open
+        if passed and (rests or not beyond):  # where the bar did not open beyond its limit, it rested from then on
+            return "range", limit
+        if quote is not None:
+            return "quote", limit if rests and not self._is_gap(order, update, update.at) else quote
+        if beyond and update.bid is None and update.ask is None:
+            price = _bar_market(order, update)
+            return "open", price if order.allows(price) else limit
+        return ("range", limit) if passed else ("quote", None)
+
+    def _bar_counts(self, order: Order, update: Update) -> bool:
+        """True if the bar started while the order was in the market, in a session of its own."""
+        start = update.bar_start or update.since
+        if not order.trader.in_bars or start is None or start < order.active or order.tif in AT_ONCE:
+            return False
+        hours = self._hours(order, start)
+        if hours is None or start >= order.expires:
+            return False
+        return update.bar_start is not None or update.at <= min(hours[1], order.expires)
+
+    def _quote_counts(self, order: Order, update: Update) -> bool:
+        return order.active < update.at < order.expires and self._hours(order, update.at) is not None
+
+    def _is_gap(self, order: Order, update: Update, at: datetime) -> bool:
+        """True if the session opened since the update before, or a bar of its own comes without one before."""
+        if update.since is None:
+            return update.bar_start is not None
+        hours = self._hours(order, at)
+        return hours is not None and update.since < hours[0]
+
+    def _hours(self, order: Order, at: datetime) -> tuple[datetime, datetime] | None:
+        """The session at that time in which the order trades."""
+        spans = [(day.begins, day.ends) if order.extended else (day.opens, day.closes) for day in self.sessions]
+        return next(((begin, end) for begin, end in spans if begin <= at < end), None)
 
 
-def _match(order: Order, update: Update) -> tuple[str, Decimal | None]:
-    if order.trader.in_bars and update.since is not None and update.since >= order.active:
-        found = _in_bar(order, update)
-        if found is not None:
-            return found
-    if order.waits_for_stop():
-        order.follow(update.last)
-        if not order.reached(update.last):
-            return "quote", None
-        order.triggered = True
-    price = _market(update, buys=order.buys)
-    return "quote", price if order.allows(price) else None
-
-
-def _market(update: Update, *, buys: bool) -> Decimal:
-    side = update.ask if buys else update.bid
-    return side if side is not None else _assumed(update.last, buys=buys)
-
-
-def _in_bar(order: Order, bar: Update) -> tuple[str, Decimal] | None:
-    if order.waits_for_stop():
-        return _stop_in_bar(order, bar)
-    if order.limit is not None:
-        return _limit_in_bar(order, order.limit, bar)
-    if bar.bid is not None or bar.ask is not None:
+def _market(update: Update, *, buys: bool) -> Decimal | None:
+    """The ask or the bid, or none where it is missing, of size 0 or crossed; near the last where there is no quote."""
+    bid, ask = update.bid, update.ask
+    if bid is None and ask is None:
+        return _assumed(update.last, buys=buys)
+    if bid is not None and ask is not None and bid > ask:
         return None
+    return (ask if update.ask_size != 0 else None) if buys else (bid if update.bid_size != 0 else None)
+
+
+def _bar_market(order: Order, bar: Update) -> Decimal:
+    """The open of a bar without a quote, half the assumed spread worse, within the bar."""
     price = _assumed(bar.open, buys=order.buys)
-    return "open", min(price, bar.high) if order.buys else max(price, bar.low)
+    return min(price, bar.high) if order.buys else max(price, bar.low)
 
 
-def _stop_in_bar(order: Order, bar: Update) -> tuple[str, Decimal] | None:
-    stop = order.stop_price()
-    if order.reached(bar.open):
-        order.triggered = True
-        return ("open", bar.open) if order.limit is None else _limit_in_bar(order, order.limit, bar)
-    if stop is not None and order.reached(bar.high if order.buys else bar.low):
-        order.triggered = True
-        return ("range", stop) if order.allows(stop) else None
-    order.follow(bar.low if order.buys else bar.high)
-    return None
-
-
-def _limit_in_bar(order: Order, limit: Decimal, bar: Update) -> tuple[str, Decimal] | None:
-    if order.allows(bar.open):
+def _stop_limit_at_open(order: Order, limit: Decimal, bar: Update) -> tuple[str, Decimal] | None:
+    if order.allows(bar.open) and bar.open != limit:
         return "open", bar.open
-    through = bar.low < limit if order.buys else bar.high > limit
-    return ("range", limit) if through else None
+    return ("range", limit) if (bar.low < limit if order.buys else bar.high > limit) else None
 
 
 def _precedence(stage: str, order: Order, last: Decimal) -> tuple[int, Decimal, datetime, str]:

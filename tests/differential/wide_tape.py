@@ -121,8 +121,9 @@ class _Drawing:
         return Update(
             self._numbers, symbol, at, *self._quote(last), last, path[0], max(path), min(path),
             Decimal(random.randint(*SIZES) * random.choice([0, 1, 5])),
-            since=before if random.random() < 0.8 else None,
-            known=at + (timedelta(minutes=5) if random.random() < 0.03 else timedelta(0)),
+            since=before if random.random() < 0.95 else None,
+            bar_start=random.choice([None, before, at - timedelta(seconds=random.randint(30, 360))]),
+            known=at + random.choice([*[timedelta(0)] * 40, timedelta(minutes=5), timedelta(minutes=-5)]),
         )  # fmt: skip
 
     def _quote(self, last: Decimal) -> tuple[Decimal | None, Decimal | None, Decimal | None, Decimal | None]:
@@ -169,7 +170,7 @@ class _Drawing:
         )  # fmt: skip
         if kind == "limit":
             terms["limit"] = self._near(last, -sign, -9, 15)
-            terms["extended"] = terms["tif"] == "day" and random.random() < 0.4
+            terms["extended"] = terms["tif"] in {"day", "gtc"} and random.random() < 0.4
         if kind in {"stop", "stop_limit"}:
             terms["stop"] = self._near(last, sign, -3, 15)
         if kind == "stop_limit":
