@@ -9,7 +9,7 @@ from decimal import Decimal
 class Trader:
     """An account: whether it sells short and fills inside of bars, its share of the liquidity, and its costs.
 
-    ``slippage`` is in basis points.
+    ``slippage`` is in basis points, ``volume_slippage`` a factor of the square of the share of the volume.
     """
 
     name: int
@@ -18,6 +18,7 @@ class Trader:
     share: Decimal | None = None
     latency: timedelta = timedelta(0)
     slippage: Decimal = Decimal(0)
+    volume_slippage: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True)

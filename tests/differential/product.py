@@ -6,10 +6,9 @@ from decimal import Decimal
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from shared.contracts.accounts import AccountSettings
 from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from shared.contracts.orders import AT_ONCE as AT_ONCE_OR_AUCTION
-from shared.contracts.orders import AUCTIONS, OrderStatus, ReplaceOrder, SubmitOrder
+from shared.contracts.orders import AUCTIONS, OrderStatus, ReplaceOrder
 from shared.contracts.orders import TimeInForce as Tif
 from shared.contracts.prices import Price
 from shared.exchange.acceptance.entry import Admitted, admit
@@ -27,6 +26,7 @@ from shared.exchange.order import Account, Key, Order
 from shared.exchange.trading_days import Hours, TradingDay, coming
 from shared.money import ZERO
 from tests.differential.events import Auction, Cancel, Event, Fill, Replace, Session, Submit, Trader, Update
+from tests.differential.messages import command_of, price_of, settings_of
 
 RULES, AHEAD = MarketRules(), timedelta(seconds=5)
 AT_ONCE = AT_ONCE_OR_AUCTION - AUCTIONS
@@ -51,7 +51,7 @@ class Product:
         self._fills: dict[str, list[Fill]] = {}
         for trader in traders:
             owner = UUID(int=trader.name)
-            self._book.accounts[owner] = Account(owner, CASH, ZERO, sequence=1, settings=_settings(trader))
+            self._book.accounts[owner] = Account(owner, CASH, ZERO, sequence=1, settings=settings_of(trader))
 
     def run(self, tape: Iterable[Event]) -> dict[str, Outcome]:
         for event in tape:
@@ -74,7 +74,7 @@ class Product:
     def _update(self, update: Update) -> None:
         if update.at - update.known > AHEAD:
             return
-        price = self._prices[update.symbol] = _price(update)
+        price = self._prices[update.symbol] = price_of(update)
         hours, orders = {price.symbol: self._hours(update)}, self._open(update.symbol)
         self._keep(execute(orders, {price.symbol: price}, self._fresh(), update.known, RULES, hours=hours))
         self._expire(update.known)
@@ -121,7 +121,7 @@ class Product:
 
     def _submit(self, asked: Submit) -> None:
         owner = UUID(int=asked.trader)
-        account, command = self._book.accounts[owner], _command(asked)
+        account, command = self._book.accounts[owner], command_of(asked)
         instrument = self._instrument(asked.symbol, asked.at, command.time_in_force)
         found = admit(command, instrument, account, self._exposure(owner, asked.symbol), asked.at)
         if not isinstance(found, Admitted):
@@ -209,41 +209,3 @@ class Product:
     def _exposure(self, owner: UUID, symbol: str) -> Exposure:
         own = [order.held_for_orders for order in self._open(symbol) if order.account_id == owner]
         return Exposure(held(self._book.lots.get((owner, symbol), ())), sum(own, ZERO))
-
-
-def _settings(trader: Trader) -> AccountSettings:
-    slippage = {"kind": "fixed", "rate": trader.slippage} if trader.slippage else {}
-    return AccountSettings.model_validate(
-        {
-            "multiplier": 4 if trader.shorts else 1,
-            "shorting": trader.shorts,
-            "fills": {
-                "fills_on": "bar" if trader.in_bars else "quote",
-                "participation": trader.share,
-                "latency": Decimal(int(trader.latency.total_seconds())),
-                "slippage": slippage,
-            },
-        }
-    )
-
-
-def _price(update: Update) -> Price:
-    return Price(
-        symbol=update.symbol, bid=update.bid, ask=update.ask, bid_size=update.bid_size, ask_size=update.ask_size,
-        last=update.last, open=update.open, high=update.high, low=update.low, close=update.last, volume=update.volume,
-        quoted_at=update.at, since=update.since, bar_start=update.bar_start, sequence=update.number, provider="tape",
-    )  # fmt: skip
-
-
-def _command(asked: Submit) -> SubmitOrder:
-    gain = None if asked.gain is None else {"limit_price": asked.gain}
-    loss = None if asked.loss is None else {"stop_price": asked.loss, "limit_price": asked.loss_limit}
-    return SubmitOrder.model_validate(
-        {
-            "account_id": UUID(int=asked.trader), "order_id": UUID(int=int(asked.id)), "client_order_id": asked.id,
-            "submitted_at": asked.at, "symbol": asked.symbol, "side": asked.side, "type": asked.type,
-            "time_in_force": asked.tif, "qty": asked.qty, "notional": asked.notional, "limit_price": asked.limit,
-            "stop_price": asked.stop, "trail_price": asked.trail, "trail_percent": asked.trail_percent,
-            "extended_hours": asked.extended, "order_class": asked.order_class, "take_profit": gain, "stop_loss": loss,
-        }
-    )  # fmt: skip

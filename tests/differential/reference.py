@@ -153,7 +153,7 @@ class Reference:
     def _fill(
         self, order: Order, price: Decimal, stage: str, on: Update | Auction, consumed: dict[str, Decimal]
     ) -> None:
-        """Fill what liquidity and time in force allow, then let the order's group know."""
+        """Fill what liquidity and time in force allow."""
         wanted = qty = order.left(price)
         pool, size = _pool(order, stage, on)
         share = None if size is None else order.trader.share
@@ -163,7 +163,9 @@ class Reference:
         if not qty or (order.tif == "fok" and qty < wanted):
             return
         if isinstance(on, Update) and order.limit is None:
-            price = _slipped(order, price, stage, on)
+            if order.trader.volume_slippage and not on.volume:
+                return
+            price = _slipped(order, price, stage, on, consumed.get("volume", ZERO) + qty)
             qty = min(qty, order.left(price))
         held = self.held.get((order.trader.name, order.symbol), ZERO)
         if not order.buys and not order.trader.shorts and qty > held:
@@ -171,7 +173,13 @@ class Reference:
             return
         if share is not None:
             consumed[pool] = consumed.get(pool, ZERO) + qty
+        if order.trader.share is not None or order.trader.volume_slippage:
+            consumed["volume"] = consumed.get("volume", ZERO) + qty
         self.held[order.trader.name, order.symbol] = held + (qty if order.buys else -qty)
+        self._book(order, qty, price, on)
+
+    def _book(self, order: Order, qty: Decimal, price: Decimal, on: Update | Auction) -> None:
+        """Add the fill to the order, and let its group know."""
         rest = order.left(price) - qty
         order.filled, order.paid = order.filled + qty, order.paid + qty * price
         order.fills.append((on.number, qty, price, on.at))
@@ -492,8 +500,11 @@ def _pool(order: Order, stage: str, on: Update | Auction) -> tuple[str, Decimal 
     return "bar", on.volume
 
 
-def _slipped(order: Order, price: Decimal, stage: str, bar: Update) -> Decimal:
+def _slipped(order: Order, price: Decimal, stage: str, bar: Update, taken: Decimal) -> Decimal:
+    """The price after slippage, within the bar. ``taken`` are the shares that were taken of the update, with these."""
     by = price * order.trader.slippage / 10_000
+    if order.trader.volume_slippage:
+        by = price * order.trader.volume_slippage * min(taken / bar.volume, Decimal(1)) ** 2
     if not by:
         return price
     worse = _against(price + by if order.buys else price - by, buys=order.buys)

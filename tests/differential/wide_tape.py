@@ -20,6 +20,7 @@ TRADERS = (
     Trader(4, shorts=True, share=SHARE),
     Trader(5, shorts=True, in_bars=True, latency=timedelta(seconds=40)),
     Trader(6, in_bars=True, share=SHARE),
+    Trader(7, shorts=True, in_bars=True, volume_slippage=Decimal("0.1")),
 )
 #: Symbol → its first price. The cheap one trades in hundredths of a cent.
 SYMBOLS = {"BIG": Decimal("104.50"), "MID": Decimal("20.10"), "LOW": Decimal("0.8200")}
@@ -45,14 +46,16 @@ def sessions(days: int) -> list[Session]:
 
 def make_wide_tape(seed: int, days: int) -> list[Event]:
     """The same events for the same seed, in the order of their times."""
-    return list(_Drawing(seed, days).events())
+    return list(Drawing(seed, days).events())
 
 
-class _Drawing:
+class Drawing:
+    """Draws what traders and the market do next. ``lasts`` are the last prices, by symbol."""
+
     def __init__(self, seed: int, days: int) -> None:
         self._random = Random(seed)
         self._days = sessions(days)[:days]
-        self._lasts = dict(SYMBOLS)
+        self.lasts = dict(SYMBOLS)
         self._updated: dict[str, datetime] = {}
         self._numbers = self._orders = 0
         #: Orders that may still be open, with their terms.
@@ -64,7 +67,7 @@ class _Drawing:
 
     def _day(self, session: Session) -> Iterator[Event]:
         for symbol in SYMBOLS:
-            self._lasts[symbol] = self._tick(self._lasts[symbol] * self._random.randint(930, 1070) / 1000)
+            self.lasts[symbol] = self._tick(self.lasts[symbol] * self._random.randint(930, 1070) / 1000)
         opened = closed = False
         for at in self._times(session):
             if not opened and at > session.opens:
@@ -92,29 +95,30 @@ class _Drawing:
         for symbol in SYMBOLS:
             for _ in range(self._random.choice([0, 1, 1, 2, 3])):
                 at += timedelta(seconds=1)
-                yield self._order(symbol, at)
+                yield self.order(symbol, at)
             if self._known and self._random.random() < 0.6:
                 at += timedelta(seconds=1)
                 yield self._change(self._random.choice(self._known), at)
         for symbol in SYMBOLS:
             at += timedelta(seconds=self._random.choice([1, 20]))
-            yield self._update(symbol, at)
+            yield self.update(symbol, at)
 
     def _auctions(self, session: Session, tif: str, at: datetime) -> Iterator[Event]:
         for nth, symbol in enumerate(SYMBOLS):
             if self._random.random() < 0.9:
                 volume = self._random.choice([None, Decimal(self._random.randint(0, 60))])
-                price = self._near(self._lasts[symbol], 1, -8, 8)
+                price = self._near(self.lasts[symbol], 1, -8, 8)
                 self._numbers += 1
                 held_at = at + timedelta(milliseconds=nth)
                 yield Auction(self._numbers, symbol, tif, session.day, held_at, price, volume)
 
-    def _update(self, symbol: str, at: datetime) -> Update:
-        random, first = self._random, self._lasts[symbol]
+    def update(self, symbol: str, at: datetime) -> Update:
+        """The next price. The market may have jumped."""
+        random, first = self._random, self.lasts[symbol]
         path = [first, *(self._near(first, 1, -9, 9) for _ in range(random.choice([1, 3])))]
         if random.random() < 0.1:
             path[0] = self._near(first, 1, -40, 40)  # a gap
-        last = self._lasts[symbol] = path[-1]
+        last = self.lasts[symbol] = path[-1]
         before = self._updated.get(symbol)
         self._updated[symbol] = at
         self._numbers += 1
@@ -145,9 +149,10 @@ class _Drawing:
             sizes[0] if has_bid else None, sizes[1] if has_ask else None,
         )  # fmt: skip
 
-    def _order(self, symbol: str, at: datetime) -> Submit:
+    def order(self, symbol: str, at: datetime) -> Submit:
+        """An order of one of the traders, near the last price."""
         self._orders += 1
-        last, side = self._lasts[symbol], self._random.choice(["buy", "buy", "sell", "sell", "buy"])
+        last, side = self.lasts[symbol], self._random.choice(["buy", "buy", "sell", "sell", "buy"])
         common: dict[str, Any] = {
             "id": str(self._orders), "trader": self._random.choice(TRADERS).name, "symbol": symbol, "at": at,
             "side": side,
@@ -230,7 +235,7 @@ class _Drawing:
         return Replace(old.id + role, new, at, **change)
 
     def _own_change(self, old: Submit, up: int) -> dict[str, Any]:
-        random, last = self._random, self._lasts[old.symbol]
+        random, last = self._random, self.lasts[old.symbol]
         changes: dict[str, Any] = {"qty": Decimal(random.randint(1, 40))}
         if old.order_class == "oco":
             return {"limit": self._near(old.limit, up, -3, 3)}
