@@ -1,10 +1,14 @@
 """The prices that marketdata publishes."""
 
+from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.contracts.base import Event, NotNegative, Positive, Symbol
+
+#: The clocks of two machines differ by less. A price that is further ahead of the clock has a wrong time.
+AHEAD = timedelta(seconds=5)
 
 
 class Price(BaseModel):

@@ -33,15 +33,18 @@ class Worse:
     slippage: Decimal
 
 
-def slipped(model: Slippage, side: Side, at: Decimal, price: Price, qty: Decimal, *, in_bar: bool) -> Worse:
-    """The price at which a market order of ``qty`` fills instead of ``at``. Inside a bar it stays within its range."""
+def slipped(model: Slippage, side: Side, at: Decimal, price: Price, taken: Decimal, *, in_bar: bool) -> Worse:
+    """The price at which a market order fills instead of ``at``. Inside a bar it stays within its range.
+
+    ``taken`` is all that our orders took of the update, with this fill.
+    """
     by = ZERO
     if model.kind == "fixed":
         by = at * model.rate * _BASIS_POINT
     elif model.kind == "spread" and price.ask is not None and price.bid is not None:
         by = model.rate * (price.ask - price.bid)
     elif model.kind == "volume_share":
-        share = min(qty / price.volume, Decimal(1)) if price.volume else Decimal(1)
+        share = min(taken / price.volume, Decimal(1)) if price.volume else Decimal(1)
         by = at * model.rate * share * share
     if not by:
         return Worse(at, ZERO)

@@ -25,7 +25,8 @@ from shared.storage.tables import Table
 class FillRow(NamedTuple):
     """A fill, the price that it was filled on, and the rate at which it was converted.
 
-    ``realized_pl`` is the profit of the lots that it closed, None where it closed none.
+    ``since`` is when the price's bar started. ``realized_pl`` is the profit of the lots that it closed, None where it
+    closed none.
     """
 
     account_id: UUID
@@ -145,7 +146,7 @@ def _fill_row(fill: Fill, book: Book, realized_pl: Decimal | None) -> FillRow:
         filled_at=fill.at,
         price_sequence=quote.sequence,
         quoted_at=quote.quoted_at,
-        since=quote.since,
+        since=quote.bar_start or quote.since,
         bid=quote.bid,
         ask=quote.ask,
         last=quote.last,

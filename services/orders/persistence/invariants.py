@@ -90,6 +90,11 @@ INVARIANTS: dict[str, str] = {
            OR f.stage = 'quote' AND f.price - CASE f.side WHEN 'buy' THEN f.slippage ELSE -f.slippage END
               <> CASE f.side WHEN 'buy' THEN COALESCE(f.ask, f.price - f.slippage)
                              ELSE COALESCE(f.bid, f.price + f.slippage) END
+              AND NOT (o.limit_price IS NOT NULL  -- one that rested fills at its limit
+                       AND CASE f.side WHEN 'buy' THEN f.price > f.ask ELSE f.price < f.bid END)
+           OR f.stage = 'quote' AND CASE f.side WHEN 'buy' THEN f.ask ELSE f.bid END IS NULL
+              AND num_nonnulls(f.bid, f.ask) > 0
+           OR f.stage = 'quote' AND f.bid > f.ask
            OR (o.adjusted_at IS NULL OR f.filled_at > o.adjusted_at)
               AND (o.side = 'buy' AND f.price > o.limit_price OR o.side = 'sell' AND f.price < o.limit_price)""",
     "an order for an auction fills in it alone, at its price, and no other order does": """

@@ -79,6 +79,7 @@ CHANGING = (
     "held_for_orders",
     "hwm",
     "triggered",
+    "rests",
     "active_at",
     "filled_qty",
     "filled_avg_price",
@@ -179,9 +180,13 @@ def open_order_groups_in(connection: Connection, symbol: str) -> list[GroupKey]:
     return _groups(fetch(connection, _GROUPS_IN, {"symbol": symbol}))
 
 
-def expired_order_groups(connection: Connection, now: datetime) -> list[GroupKey]:
-    """The groups of the open orders that are due to end."""
-    return _groups(fetch(connection, _EXPIRED, {"now": now}))
+def expired_order_groups(connection: Connection, now: datetime, settled: datetime) -> list[GroupKey]:
+    """The groups of the open orders that are due to end.
+
+    The last bar before its end may still fill an order, until a later price was applied. It is not waited for if the
+    order should have ended by ``settled``, or if no price came lately.
+    """
+    return _groups(fetch(connection, _EXPIRED, {"now": now, "settled": settled}))
 
 
 def order_groups_for_auction(
@@ -216,7 +221,12 @@ _OPEN_GROUPS = (
 _GROUPS_IN = (
     f"SELECT DISTINCT account_id, order_group FROM orders.orders WHERE symbol = %(symbol)s AND status IN {OPEN}"
 )
-_EXPIRED = "SELECT account_id, order_group FROM orders.orders WHERE expires AND expires_at <= %(now)s"
+_EXPIRED = """
+SELECT o.account_id, o.order_group FROM orders.orders o LEFT JOIN orders.quotes q ON q.symbol = o.symbol
+WHERE o.expires AND o.expires_at <= %(now)s AND (
+  o.time_in_force NOT IN ('day', 'gtc') OR o.expires_at <= %(settled)s OR q.quoted_at IS NULL
+  OR q.quoted_at >= o.expires_at OR q.quoted_at < o.expires_at - (%(now)s - %(settled)s))
+"""
 _FOR_AUCTION = """
 SELECT account_id, order_group FROM orders.orders
 WHERE symbol = %(symbol)s AND auction_day = %(day)s AND time_in_force = %(time)s AND awaits_auction

@@ -11,12 +11,15 @@ from sqlalchemy import Connection, text
 
 from services.orders.persistence.accounts import locking_accounts, with_values
 from services.orders.persistence.orders import OPEN
+from services.orders.settings import current
 from shared.bus.unit_of_work import UnitOfWork
 from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument
 from shared.exchange.order import Account
 from shared.storage.driver import Call, fetch
 from shared.storage.tables import typed
 
+#: No market is closed for so many days.
+DAYS_AHEAD = 30
 #: (order, client order id, symbol) of an order that comes in.
 Asked = tuple[UUID, str, str]
 
@@ -43,6 +46,7 @@ class _ContextRow(NamedTuple):
     halt_reason: str
     is_open: bool
     session_end: datetime | None
+    extended_end: datetime | None
     known: bool
     client_id_taken: bool
     held: Decimal
@@ -82,7 +86,16 @@ def _contexts(rows: Iterable[Any]) -> list[PreTradeContext]:
         if row.tradable is not None:
             halt = None if row.halted_at is None else Halt(row.halted_at, row.halt_reason)
             quote = (row.ask, row.bid, row.last)
-            instrument = Instrument(row.tradable, *quote, row.currency, row.is_open, row.session_end, halt=halt)
+            instrument = Instrument(
+                row.tradable,
+                *quote,
+                row.currency,
+                row.is_open,
+                row.session_end,
+                halt=halt,
+                extended_end=row.extended_end,
+                max_quote_age=current().rules.max_quote_age,
+            )
         exposure = Exposure(row.held, row.held_for_orders, row.buying, row.selling)
         contexts.append(PreTradeContext(row.known, row.client_id_taken, instrument, exposure))
     return contexts
@@ -136,10 +149,9 @@ def record(connection: Connection, account: Account, now: datetime) -> Record:
 #: Subqueries with a value: as EXISTS or as a join, all orders and positions of the account might be read.
 _CONTEXTS = f"""
 SELECT i.tradable, i.bid, i.ask, i.last, i.currency, i.halted_at, i.halt_reason,
-       COALESCE(s.open_at <= %(now)s, false) AS is_open,
-       CASE WHEN s.close_at = 'infinity'
-            THEN (date_trunc('day', %(now)s AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
-            ELSE s.close_at END AS session_end,
+       m.always_open OR COALESCE(s.phase = 'regular' AND s.close_at > %(now)s, false) AS is_open,
+       CASE WHEN m.always_open THEN midnight ELSE d.regular_end END AS session_end,
+       CASE WHEN m.always_open THEN midnight ELSE x.extended_end END AS extended_end,
        (SELECT true FROM orders.orders o WHERE o.account_id = %(account_id)s AND o.id = asked.id) IS NOT NULL AS known,
        (SELECT true FROM orders.orders o
         WHERE o.account_id = %(account_id)s AND o.client_order_id = asked.client_id AND o.status <> 'rejected'
@@ -150,10 +162,24 @@ SELECT i.tradable, i.bid, i.ask, i.last, i.currency, i.halted_at, i.halt_reason,
 FROM unnest(%(ids)b::uuid[], %(client_ids)b::text[], %(symbols)b::text[]) WITH ORDINALITY
   AS asked (id, client_id, symbol, place)
 LEFT JOIN marketdata.instruments_v1 i ON i.symbol = asked.symbol
+LEFT JOIN marketdata.markets_v1 m ON m.code = i.market
+CROSS JOIN (
+  SELECT (date_trunc('day', %(now)s AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC' AS midnight,
+         CAST(%(now)s AS date) - 1 AS first_day, CAST(%(now)s AS date) + {DAYS_AHEAD} AS last_day
+) days
 LEFT JOIN LATERAL (
-  SELECT open_at, close_at FROM marketdata.sessions_v1 s
-  WHERE s.market = i.market AND s.close_at > %(now)s ORDER BY close_at LIMIT 1
+  SELECT phase, close_at FROM marketdata.sessions_v2
+  WHERE market = i.market AND open_at <= %(now)s ORDER BY open_at DESC LIMIT 1
 ) s ON true
+LEFT JOIN LATERAL (
+  SELECT close_at AS regular_end FROM marketdata.trading_days_v1
+  WHERE market = i.market AND day BETWEEN first_day AND last_day AND close_at > %(now)s ORDER BY day LIMIT 1
+) d ON true
+LEFT JOIN LATERAL (
+  SELECT max(close_at) AS extended_end FROM marketdata.sessions_v2
+  WHERE market = i.market AND day BETWEEN first_day AND last_day GROUP BY day
+  HAVING max(close_at) > %(now)s ORDER BY day LIMIT 1
+) x ON true
 CROSS JOIN LATERAL (
   SELECT COALESCE(sum(o.held_for_orders), 0) AS held_for_orders,
          COALESCE(sum(o.opening) FILTER (WHERE o.side = 'buy'), 0) AS buying,

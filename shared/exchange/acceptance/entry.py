@@ -7,10 +7,10 @@ from uuid import uuid5
 
 from shared.contracts.orders import (
     ALL_PRICES,
-    AUCTIONS,
     NewOrder,
     OrderClass,
     OrderStatus,
+    OrderTerms,
     OrderType,
     Side,
     StopLoss,
@@ -24,6 +24,8 @@ from shared.exchange.order import TERMS, Account, Leg, Order
 from shared.exchange.refusal import Refusal
 from shared.money import ZERO
 
+#: Alpaca's aged order policy (orders-at-alpaca): a gtc order is canceled after 90 days.
+GTC_LASTS = timedelta(days=90)
 _OTHER = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}
 
 
@@ -80,27 +82,45 @@ def active_from(account: Account, now: datetime) -> datetime:
     return now + timedelta(microseconds=int(account.settings.fills.latency * 1_000_000))
 
 
-def expiry(time_in_force: TimeInForce, instrument: Instrument) -> datetime | None:
-    """The end of the order; None for gtc.
+def expiry(order: OrderTerms, instrument: Instrument, active_at: datetime) -> datetime | None:
+    """The end of an order that becomes active then; None where no session is known.
 
-    An ioc or fok order waits for a quote until the end of the day. An order for an auction waits longer for its price,
-    since that may become known only after the session.
+    An ioc or fok order waits for a quote no longer than a quote stays fresh. An order for an auction waits for its
+    price, which may become known only after the session.
     """
-    if time_in_force in AUCTIONS:
-        return instrument.auction.until if instrument.auction else None
-    return None if time_in_force is TimeInForce.GTC else instrument.session_end
+    match order.time_in_force:
+        case TimeInForce.OPG | TimeInForce.CLS:
+            return instrument.auction.until if instrument.auction else None
+        case TimeInForce.IOC | TimeInForce.FOK:
+            return active_at + instrument.max_quote_age
+        case TimeInForce.GTC:
+            return active_at + GTC_LASTS
+    return instrument.extended_end if order.extended_hours else instrument.session_end
+
+
+def _rests(order: NewOrder, instrument: Instrument) -> bool:
+    """True if the quote that is known does not reach the order's limit, so that it comes to rest on the market."""
+    if order.limit_price is None or instrument.last is None:
+        return False
+    no_quote = instrument.bid is None and instrument.ask is None
+    side = instrument.last if no_quote else instrument.ask if order.side is Side.BUY else instrument.bid
+    if side is None:
+        return True
+    return side > order.limit_price if order.side is Side.BUY else side < order.limit_price
 
 
 def _order(order: NewOrder, instrument: Instrument, account: Account, now: datetime, trace: str | None) -> Order:
     """The order itself, without its reservation."""
+    active_at = active_from(account, now)
     return Order(
         **{name: getattr(order, name) for name in TERMS},
         account_id=account.id,
         id=order.order_id,
         accepted_at=now,
-        active_at=active_from(account, now),
+        active_at=active_at,
         hwm=instrument.last if order.type is OrderType.TRAILING_STOP else None,
-        expires_at=expiry(order.time_in_force, instrument),
+        rests=_rests(order, instrument),
+        expires_at=expiry(order, instrument, active_at),
         auction_day=instrument.auction.day if instrument.auction else None,
         auction_at=instrument.auction.at if instrument.auction else None,
         order_group=None if order.order_class is OrderClass.SIMPLE else order.order_id,
@@ -120,6 +140,7 @@ def _exits(order: NewOrder, first: Order) -> list[Order]:
         side=order.side if oco else _OTHER[order.side],
         status=OrderStatus.ACCEPTED if oco else OrderStatus.HELD,
         hwm=None,
+        rests=True,
         reserved=ZERO,
         held_for_orders=ZERO,
     )

@@ -1,11 +1,12 @@
 """The facts that an order is checked against when it comes in: its instrument, and the account's exposure to it."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Self
 
 from shared.exchange.fx import SAME, Rate
+from shared.exchange.market_rules import MarketRules
 from shared.exchange.trading_days import Auction
 from shared.money import ZERO
 
@@ -22,7 +23,8 @@ class Halt:
 class Instrument:
     """An instrument as it is when an order comes in. The quote is None before its first price.
 
-    ``is_open``: its market trades now. ``session_end`` is the end of day orders, or None where no session is known.
+    ``is_open``: its market trades now. ``session_end`` is the end of day orders, ``extended_end`` that of those with
+    extended hours, or None where no session is known. A quote older than ``max_quote_age`` is stale.
     ``auction`` is the one that the order is for, or None where it is for none or has none.
     """
 
@@ -37,6 +39,8 @@ class Instrument:
     #: The rate of its currency in the account's, where they differ and there is one.
     rate: Rate | None = None
     halt: Halt | None = None
+    extended_end: datetime | None = None
+    max_quote_age: timedelta = MarketRules().max_quote_age
 
     def rate_in(self, currency: str) -> Rate | None:
         """The rate of its currency in that one; None where there is none."""

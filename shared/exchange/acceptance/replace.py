@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.contracts.base import first_error
-from shared.contracts.orders import AT_ONCE, NewOrder, OrderClass, OrderStatus, OrderType, ReplaceOrder
+from shared.contracts.orders import AT_ONCE, NewOrder, OrderClass, OrderStatus, OrderType, ReplaceOrder, TimeInForce
 from shared.contracts.reasons import RejectReason
 from shared.exchange.acceptance.entry import active_from, admit, expiry
 from shared.exchange.acceptance.pre_trade import Exposure, Instrument
@@ -49,8 +49,9 @@ def admit_replacement(
     ended = released(old, OrderStatus.REPLACED)
     if old.status is OrderStatus.HELD:  # its entry has not filled, so there is nothing that it could close yet
         changes: dict[str, Any] = {name: getattr(terms, name) for name in TERMS if name != "order_class"}
-        changes |= {"accepted_at": now, "active_at": active_from(account, now)}
-        ends = expiry(terms.time_in_force, instrument)
+        active_at = active_from(account, now)
+        changes |= {"accepted_at": now, "active_at": active_at}
+        ends = expiry(terms, instrument, active_at)
         return Replaced(ended, replace(old, id=terms.order_id, expires_at=ends, **changes), account)
     without = replace(account, reserved=account.reserved - old.reserved)
     exits = sum((each.held_for_orders for each in order_group if each.side is old.side), ZERO)
@@ -106,7 +107,8 @@ def _new_terms(old: Order, command: ReplaceOrder) -> NewOrder | Refusal:
         changes["trail_price" if old.trail_price is not None else "trail_percent"] = command.trail
     changes["order_class"] = OrderClass.SIMPLE  # its group exists already
     changes["qty"] = (command.qty or old.qty or ZERO) - old.filled_qty
-    changes["extended_hours"] = old.extended_hours and command.time_in_force in {None, old.time_in_force}
+    lasts = command.time_in_force in {None, TimeInForce.DAY, TimeInForce.GTC}
+    changes["extended_hours"] = old.extended_hours and lasts
     try:
         return NewOrder(
             **{name: getattr(old, name) for name in TERMS} | changes,
