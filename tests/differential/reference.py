@@ -240,7 +240,7 @@ class Reference:
         against = position < 0 if order.buys else position > 0
         closing, qty = self._sizes(order, free if against else ZERO)
         newest = self.newest.get(order.symbol)
-        if newest is not None and order.type == "limit":
+        if newest is not None and order.limit is not None:
             side = newest.ask if order.buys else newest.bid
             side = newest.last if newest.bid is None and newest.ask is None else side
             order.rests = side is None or not order.allows(side)
@@ -399,19 +399,20 @@ class Reference:
         """The bar's open, its far end and the last price trigger a stop. A trailing stop follows in between."""
         near, far = (update.high, update.low) if order.buys else (update.low, update.high)
         if in_bar and order.reached(update.open):
-            order.triggered = True
+            order.triggered = order.rests = True  # it rests from the next update on
             found = ("open", update.open) if order.limit is None else _stop_limit_at_open(order, order.limit, update)
             return found or ("quote", quote)
         if in_bar:
             order.follow(update.open)
             stop = order.stop_price()
             if stop is not None and order.reached(near):
-                order.triggered = True
+                order.triggered = order.rests = True
                 return ("range", stop) if order.allows(stop) else ("quote", quote)
             order.follow(far)
         if on_quote:
             order.follow(update.last)
             order.triggered = order.reached(update.last)
+            order.rests = order.rests or order.triggered
         return "quote", quote if order.triggered else None
 
     def _match_limit(
@@ -422,7 +423,7 @@ class Reference:
         opened = in_bar and start is not None and self._is_gap(order, update, start)
         passed = in_bar and (update.low < limit if order.buys else update.high > limit)
         beyond = in_bar and order.allows(update.open) and update.open != limit
-        waited = order.type == "stop_limit" or (update.since is not None and update.since > order.active)
+        waited = update.since is not None and update.since > order.active
         rests = (order.rests or waited) and order.tif not in AT_ONCE
         if opened and beyond:
             return "open", update.open
