@@ -152,7 +152,8 @@ def position_json(row: Record) -> Position:
 def _last_close(row: Record) -> Decimal | None:
     """Return the price of the previous close in today's shares."""
     price: Decimal | None = row["last_close"]
-    return None if price is None else price / prod(row["splits"], start=Decimal(1))
+    new_shares: Decimal = prod(row["splits"], start=Decimal(1))
+    return None if price is None else price / new_shares
 
 
 def _intraday_cost(row: Record, last_close: Decimal | None) -> Decimal | None:
