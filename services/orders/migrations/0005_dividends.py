@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "orders_v1_0003"
-down_revision = "orders_v1_0002"
+revision = "orders_v1_0005"
+down_revision = "orders_v1_0004"
 
 
 def upgrade() -> None:

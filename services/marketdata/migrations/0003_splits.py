@@ -5,8 +5,8 @@ from fractions import Fraction
 import sqlalchemy as sa
 from alembic import op
 
-revision = "marketdata_v1_0002_splits"
-down_revision = "marketdata_v1_0001"
+revision = "marketdata_v1_0003"
+down_revision = "marketdata_v1_0002"
 
 #: The largest denominator that the ratio of an earlier split may have meant.
 LARGEST = 1000
