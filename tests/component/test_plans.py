@@ -202,7 +202,7 @@ def test_an_account_is_valued_by_its_own_positions(planned: Exchange) -> None:
 
 
 def positions(connection: Connection, account: UUID, _order: UUID) -> None:
-    (position,) = account_queries.positions(connection, account)
+    (position,) = account_queries.positions(connection, account, now_of(connection))
     assert (position["symbol"], position["held_for_orders"]) == ("AAPL", 10)
 
 
@@ -249,6 +249,28 @@ def test_what_rests_is_not_read_by_others(
         crowd(planned, planned.open(), "AAPL", WAITING)
         before = read(engine)
         ask(engine, question, account, order_id)
+        assert read(engine) - before < FEW
+    finally:
+        engine.dispose()
+
+
+def test_an_account_s_figures_of_the_day_do_not_read_its_history(planned: Exchange, urls: dict[str, str]) -> None:
+    """It has many entries in its ledger. The first cash of its generation is looked up, and so are today's transfers."""
+    account = planned.open("1000")
+    engine = make_engine(urls["gateway"], name="plans", pool_size=1)
+
+    def figures(connection: Connection, account_id: UUID, _order: UUID) -> None:
+        row = account_queries.account(connection, account_id, planned.clock.now)
+        assert row is not None
+        assert (row["last_equity"], row["adjustments"]) == (1000, 0)
+
+    try:
+        ask(engine, figures, account, account)
+        with planned.orders.engine.begin() as connection:
+            given = {"account": account, "count": ENDED, "now": planned.clock.now}
+            connection.exec_driver_sql(_CROWD_LEDGER, given)
+        before = read(engine)
+        ask(engine, figures, account, account)
         assert read(engine) - before < FEW
     finally:
         engine.dispose()
@@ -321,6 +343,10 @@ WITH opened AS (
   SELECT gen_random_uuid(), 'N' || n, 'crowd', 'USD', 1, %(now)s FROM generate_series(1, %(count)s) AS n RETURNING id
 )
 INSERT INTO orders.positions (account_id, symbol, qty, cost, updated_at) SELECT id, 'AAPL', 1, 1, %(now)s FROM opened
+"""
+_CROWD_LEDGER = """
+INSERT INTO orders.ledger (account_id, at, kind, cash, reference, symbol, qty, cost)
+SELECT %(account)s, %(now)s, 'fill', -1, gen_random_uuid(), 'AAPL', 1, 1 FROM generate_series(1, %(count)s)
 """
 _BECAME = "SELECT status, hwm FROM orders.orders WHERE account_id = :account AND id = :id"
 _READ = """

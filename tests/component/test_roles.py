@@ -35,6 +35,7 @@ PUBLISHED = {
         "accounts_v1",
         "orders_v1",
         "positions_v1",
+        "lots_v1",
         "fills_v1",
         "round_trips_v1",
         "trades_v1",

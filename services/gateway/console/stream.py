@@ -66,13 +66,13 @@ async def _events(gateway: Gateway, principal: Principal) -> AsyncIterator[Serve
 
 async def _part(gateway: Gateway, principal: Principal, part: Part) -> ServerSentEvent | None:
     """Read one part. Return None while the account is not open yet."""
-    account = principal.account_id
+    account, now = principal.account_id, gateway.context.clock()
     match part:
         case Part.ACCOUNT:
-            row = await read(gateway, account_queries.account, account)
+            row = await read(gateway, account_queries.account, account, now)
             return None if row is None else _event(part, account_json(row))
         case Part.POSITIONS:
-            positions = [position_json(row) for row in await read(gateway, account_queries.positions, account)]
+            positions = [position_json(row) for row in await read(gateway, account_queries.positions, account, now)]
             return _event(part, {"positions": positions})
         case Part.ORDERS:
             rows = await read(gateway, order_queries.orders, account, OrderQuery(status="all", limit=50))

@@ -108,20 +108,24 @@ _DROP_DIVIDENDS = "DELETE FROM orders.dividends WHERE account_id = %(id)s AND pa
 _DROP_POSITIONS = """
 UPDATE orders.positions SET qty = 0, cost = 0, avg_entry_price = NULL, updated_at = %(now)s WHERE account_id = %(id)s
 """
-#: A position from before average entry prices were kept begins with the average cost of its lots.
+#: A position from before average entry prices were kept begins with the average cost of its lots. The old price is not
+#: looked up where the new one is the same, or does not depend on it.
 _SAVE_POSITIONS = """
 INSERT INTO orders.positions (account_id, symbol, qty, cost, avg_entry_price, updated_at)
 SELECT v.account_id, v.symbol, v.qty, v.cost,
-       CASE WHEN v.qty <> 0 THEN round(COALESCE(v.kept * COALESCE(p.average, 0) + v.added,
-                                                p.average * p.qty / v.qty * COALESCE(v.cost / NULLIF(p.cost, 0), 1)),
-                                       18) END, %(now)s
+       round(CASE WHEN v.qty = 0 OR v.kept = 1 THEN NULL
+                  WHEN v.kept = 0 THEN v.added
+                  WHEN v.kept IS NULL THEN p.average * p.qty / v.qty * COALESCE(v.cost / NULLIF(p.cost, 0), 1)
+                  ELSE v.kept * p.average + v.added END, 18), %(now)s
 FROM unnest(%(accounts)b::uuid[], %(symbols)b::text[], %(qtys)s::numeric[], %(costs)s::numeric[], %(kept)s::numeric[],
             %(added)s::numeric[]) AS v (account_id, symbol, qty, cost, kept, added)
 LEFT JOIN LATERAL (
   SELECT qty, cost, COALESCE(avg_entry_price, cost / NULLIF(qty, 0)) AS average FROM orders.positions p
-  WHERE p.account_id = v.account_id AND p.symbol = v.symbol OFFSET 0
+  WHERE p.account_id = v.account_id AND p.symbol = v.symbol AND v.qty <> 0 AND COALESCE(v.kept NOT IN (0, 1), true)
+  OFFSET 0
 ) p ON true
 ON CONFLICT (account_id, symbol) DO UPDATE SET
-  qty = excluded.qty, cost = excluded.cost, avg_entry_price = excluded.avg_entry_price,
-  updated_at = excluded.updated_at
+  qty = excluded.qty, cost = excluded.cost, updated_at = excluded.updated_at,
+  avg_entry_price = CASE WHEN excluded.qty <> 0 THEN COALESCE(
+    excluded.avg_entry_price, positions.avg_entry_price, positions.cost / NULLIF(positions.qty, 0)) END
 """
