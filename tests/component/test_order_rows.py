@@ -22,9 +22,9 @@ from services.orders.persistence.orders import (
     find_order,
     incoming,
     lock_open_orders,
+    saving_adjusted_orders,
     saving_orders,
     saving_replaced,
-    saving_adjusted_orders,
 )
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.accounts import AccountSettings

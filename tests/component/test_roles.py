@@ -40,8 +40,8 @@ PUBLISHED = {
         "round_trips_v1",
         "trades_v1",
         "ledger_v2",
-        "lots_v1",
         "dividends_v1",
+        "split_counts_v1",
         "dead_letters_v1",
     },
     "valuation": {
