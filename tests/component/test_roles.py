@@ -41,6 +41,7 @@ PUBLISHED = {
         "trades_v1",
         "ledger_v2",
         "dividends_v1",
+        "split_counts_v1",
         "dead_letters_v1",
     },
     "valuation": {

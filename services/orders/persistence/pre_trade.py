@@ -178,7 +178,8 @@ SELECT i.tradable, i.bid, i.ask, i.last, i.currency, i.halted_at, i.halt_reason,
        (SELECT true FROM orders.orders o
         WHERE o.account_id = %(account_id)s AND o.client_order_id = asked.client_id AND o.status <> 'rejected'
         LIMIT 1) IS NOT NULL AS client_id_taken,
-       COALESCE(i.split_count > (SELECT q.split_count FROM orders.quotes q WHERE q.symbol = asked.symbol), false)
+       COALESCE(i.split_count > 0, false) AND
+         COALESCE(i.split_count > (SELECT q.split_count FROM orders.quotes q WHERE q.symbol = i.symbol), false)
          AS between_splits,
        COALESCE((SELECT p.qty FROM orders.positions p
                  WHERE p.account_id = %(account_id)s AND p.symbol = asked.symbol), 0) AS held,

@@ -54,9 +54,9 @@ def wait_for_split(uow: UnitOfWork, symbols: Iterable[str], since: datetime) -> 
 
     Raises TryAgainLater.
     """
-    waiting = sorted(set(symbols))
-    if waiting and uow.now - since < PARK_SPLIT:
-        raise TryAgainLater(f"the books wait for a split or dividend of {', '.join(waiting)}", pause_ms=PARK_PAUSE_MS)
+    if uow.now - since < PARK_SPLIT:
+        waiting = ", ".join(sorted(set(symbols)))
+        raise TryAgainLater(f"the books wait for a split or dividend of {waiting}", pause_ms=PARK_PAUSE_MS)
 
 
 def being_split(symbol: str) -> Refusal:

@@ -35,7 +35,8 @@ def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
     contexts = rated(uow.connection, account, pre_trade_contexts(uow.connection, account.id, asked, uow.now))
     if contexts[0].known:
         return
-    wait_for_split(uow, [old.symbol] if contexts[0].between_splits else [], command.requested_at)
+    if contexts[0].between_splits:
+        wait_for_split(uow, [old.symbol], command.requested_at)
     time = (old.symbol, command.time_in_force or old.time_in_force, command.requested_at)
     (context,) = with_auctions(uow.connection, [time], contexts, uow.now)
     decided: Replaced | Refusal

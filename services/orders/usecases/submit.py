@@ -31,7 +31,8 @@ def submit_orders(uow: UnitOfWork, account_id: UUID, orders: Sequence[NewOrder])
         wait_for_account(uow, account_id, orders[0].submitted_at)
         return
     between = [order.symbol for order, context in zip(orders, contexts, strict=True) if context.between_splits]
-    wait_for_split(uow, between, orders[0].submitted_at)
+    if between:
+        wait_for_split(uow, between, orders[0].submitted_at)
     enter_orders(uow, account, orders, contexts)
 
 

@@ -23,12 +23,13 @@ def upgrade() -> None:
         ON r.currency = i.currency AND r.account_currency = a.currency AND i.currency <> a.currency
       CROSS JOIN LATERAL (SELECT CASE WHEN i.currency = a.currency THEN 1 ELSE r.last END AS rate) c
       CROSS JOIN LATERAL (
-        SELECT CASE WHEN i.split_count <= COALESCE(p.split_count, i.split_count) THEN i.last
-                    ELSE round(i.last * (SELECT marketdata.product(s.new_shares) / marketdata.product(s.old_shares)
-                                         FROM marketdata.corporate_actions_v1 s
-                                         WHERE s.symbol = p.symbol AND s.kind = 'split'
-                                           AND s.split_count > p.split_count AND s.split_count <= i.split_count), 6)
-                    END AS last
+        SELECT CASE WHEN i.split_count = 0 THEN i.last ELSE (
+          SELECT CASE count(*) WHEN 0 THEN i.last
+                      ELSE round(i.last * marketdata.product(s.new_shares) / marketdata.product(s.old_shares), 6) END
+          FROM orders.split_counts_v1 q JOIN marketdata.corporate_actions_v1 s
+            ON s.symbol = q.symbol AND s.kind = 'split' AND s.split_count > q.split_count
+          WHERE q.symbol = p.symbol
+        ) END AS last
       ) l
       CROSS JOIN LATERAL (SELECT c.rate, round(p.qty * l.last * c.rate, 2) AS value) v;
     """)

@@ -5,8 +5,8 @@ from fractions import Fraction
 import sqlalchemy as sa
 from alembic import op
 
-revision = "marketdata_v1_0002"
-down_revision = "marketdata_v1_0001"
+revision = "marketdata_v1_0003"
+down_revision = "marketdata_v1_0002"
 
 #: The largest denominator that the ratio of an earlier split may have meant.
 LARGEST = 1000
@@ -46,7 +46,7 @@ ALTER TABLE marketdata.corporate_actions
   ADD CONSTRAINT corporate_actions_shares CHECK (num_nonnulls(new_shares, old_shares) = 2 * (kind = 'split')::int),
   ADD CONSTRAINT corporate_actions_paid CHECK (pay_at IS NULL OR kind = 'dividend');
 CREATE INDEX corporate_actions_splits ON marketdata.corporate_actions (symbol, effective_at)
-  WHERE kind = 'split' AND applied_at IS NOT NULL;
+  WHERE kind = 'split' AND split_count IS NOT NULL;
 """
 VIEWS = """
 CREATE OR REPLACE VIEW marketdata.corporate_actions_v1 AS
@@ -66,7 +66,7 @@ CREATE VIEW marketdata.bars_v2 AS
   CROSS JOIN LATERAL (
     SELECT count(*) AS splits, marketdata.product(c.new_shares) AS new, marketdata.product(c.old_shares) AS old
     FROM marketdata.corporate_actions c
-    WHERE c.symbol = b.symbol AND c.kind = 'split' AND c.applied_at IS NOT NULL AND c.effective_at > b.start_at
+    WHERE c.symbol = b.symbol AND c.kind = 'split' AND c.split_count IS NOT NULL AND c.effective_at > b.start_at
   ) s;
 GRANT SELECT ON marketdata.bars_v2 TO paperprofit_services;
 """

@@ -1,9 +1,9 @@
-"""Dividends from their ex-date until they are paid, and the splits that a position has."""
+"""Dividends from their ex-date until they are paid, and the splits that the positions of a symbol have."""
 
 from alembic import op
 
-revision = "orders_v1_0003"
-down_revision = "orders_v1_0002"
+revision = "orders_v1_0005"
+down_revision = "orders_v1_0004"
 
 
 def upgrade() -> None:
@@ -32,9 +32,7 @@ def upgrade() -> None:
     CREATE INDEX round_trips_by_symbol ON orders.round_trips (symbol, closed_at);
     CREATE VIEW orders.dividends_v1 AS
       SELECT account_id, action_id, generation, symbol, qty, amount, ex_at, pay_at, paid_at, cash FROM orders.dividends;
-    -- the corporate actions that the books of a symbol have, null before its first price
-    CREATE OR REPLACE VIEW orders.positions_v1 AS
-      SELECT p.account_id, p.symbol, p.qty, p.cost, p.avg_entry_price, q.split_count
-      FROM orders.positions p LEFT JOIN orders.quotes q ON q.symbol = p.symbol WHERE p.qty <> 0;
-    GRANT SELECT ON orders.dividends_v1 TO paperprofit_services;
+    -- the corporate actions that the books of a symbol have
+    CREATE VIEW orders.split_counts_v1 AS SELECT symbol, split_count FROM orders.quotes;
+    GRANT SELECT ON orders.dividends_v1, orders.split_counts_v1 TO paperprofit_services;
     """)

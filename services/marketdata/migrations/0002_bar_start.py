@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "marketdata_v1_0003"
-down_revision = "marketdata_v1_0002"
+revision = "marketdata_v1_0002"
+down_revision = "marketdata_v1_0001"
 
 
 def upgrade() -> None:
