@@ -40,7 +40,7 @@ KINDS: dict[UUID, AccountSettings] = {
                     "latency": "0.5",
                     "commission": PERCENT,
                     "slippage": {"kind": "spread", "rate": "0.5"},
-                }
+                },
             },
             {**MARGIN, "fills": {**BAR, "slippage": {"kind": "volume_share", "rate": "0.1"}}},
             {**MARGIN, **WASH, "multiplier": 4, "fills": {**SHARE, "commission": PERCENT}},
