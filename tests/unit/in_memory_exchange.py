@@ -149,7 +149,7 @@ class InMemoryExchange:
         exposure = Exposure(held(self.book.lots[owner, symbol]))
         for order in self.open_orders:
             if (order.account_id, order.symbol) == (owner, symbol):
-                exposure = exposure.with_open(order)
+                exposure = exposure.with_open(order, self._instrument(symbol))
         return exposure
 
     def _quote(self, step: Quotes) -> None:

@@ -28,7 +28,7 @@ def answer_to(
     """The answer where these orders are open already."""
     exposure = Exposure(held=Decimal(held), overdue=fields.pop("overdue", False))
     for each in opened:
-        exposure = exposure.with_open(each)
+        exposure = exposure.with_open(each, instrument)
     return admit(submission(text, **fields), instrument, owner, exposure, ACCEPTED)
 
 
@@ -38,69 +38,69 @@ def reason_of(text: str, *opened: Order, **known: Any) -> str | None:
 
 
 def rests(text: str, closing: str = "0", **fields: Any) -> Order:
-    return order(text, 7, held_for_orders=Decimal(closing), **fields)
-
-
-@pytest.mark.parametrize(
-    ("resting", "text", "kind"),
-    [
-        ("sell 5 AAPL limit 105", "buy 5 AAPL limit 106", "limit"),
-        ("sell 5 AAPL limit 105", "buy 5 AAPL limit 105", "limit"),
-        ("sell 5 AAPL limit 105", "buy 5 AAPL market", "limit"),
-        ("sell 5 AAPL limit 105", "buy 5 AAPL stop 110", "limit"),
-        ("sell 5 AAPL limit 105", "buy 5 AAPL trailing_stop 5", "limit"),
-        ("sell 5 AAPL stop 90", "buy 5 AAPL limit 80", "market/stop"),
-        ("sell 5 AAPL market", "buy 5 AAPL limit 80", "market/stop"),
-        ("sell 5 AAPL trailing_stop 5", "buy 5 AAPL market", "market/stop"),
-        ("sell 5 AAPL stop_limit 90 89", "buy 5 AAPL limit 89", "limit"),
-        ("sell 5 AAPL limit 105", "buy 5 AAPL market bracket 120/90", "limit"),
-    ],
-)
-def test_an_order_that_would_meet_an_own_one_is_refused(resting: str, text: str, kind: str) -> None:
-    """Alpaca names the other order (user protection). The account may turn the check off."""
-    assert answer_to(text, rests(resting, "5"), held="10") == Refusal(
-        RejectReason.WASH_TRADE,
-        "potential wash trade detected. use complex orders",
-        {"existing_order_id": str(OTHER), "reject_reason": f"opposite side {kind} order exists"},
-    )
-    allowed = account("100000", allow_wash_trades=True, **MARGIN)
-    assert reason_of(text, rests(resting, "5"), held="10", owner=allowed) is None
+    reserved = Decimal(500 if "$" in text else 0)
+    return order(text, 7, held_for_orders=Decimal(closing), reserved=reserved, **fields)
 
 
 @pytest.mark.parametrize(
     ("resting", "text"),
     [
+        ("sell 5 AAPL limit 105", "buy 5 AAPL limit 106"),
+        ("sell 5 AAPL limit 105", "buy 5 AAPL limit 105"),
+        ("sell 5 AAPL limit 105", "buy 5 AAPL market"),
+        ("sell 5 AAPL limit 105", "buy $500 AAPL market"),
+        ("sell 5 AAPL limit 105", "buy 5 AAPL market bracket 120/90"),
         ("buy 5 AAPL limit 95", "sell 5 AAPL limit 95"),
         ("buy 5 AAPL limit 95", "sell 5 AAPL limit 90"),
         ("buy 5 AAPL limit 95", "sell 5 AAPL market"),
-        ("buy 5 AAPL stop 105", "sell 5 AAPL limit 120"),
-        ("buy $500 AAPL market", "sell 5 AAPL limit 120"),
+        ("buy 5 AAPL limit 95 bracket 110/90", "sell 5 AAPL market"),
     ],
 )
-def test_a_sell_that_would_meet_an_own_buy_is_refused(resting: str, text: str) -> None:
-    """The rule has two sides."""
-    assert reason_of(text, rests(resting), held="10") == "wash_trade"
+def test_an_order_that_would_meet_an_own_resting_one_is_refused(resting: str, text: str) -> None:
+    """Alpaca names the other order (user protection). The account may turn the check off."""
+    terms, _, exits = resting.partition(" bracket")
+    other = rests(terms, "5" if "sell" in terms else "0", order_class="bracket" if exits else "simple")
+    assert answer_to(text, other, held="10") == Refusal(
+        RejectReason.WASH_TRADE,
+        "potential wash trade detected. use complex orders",
+        {"existing_order_id": str(OTHER), "reject_reason": "opposite side limit order exists"},
+    )
+    allowed = account("100000", allow_wash_trades=True, **MARGIN)
+    assert reason_of(text, other, held="10", owner=allowed) is None
+
+
+def test_the_best_of_the_resting_orders_counts() -> None:
+    """Whichever came first."""
+    near, far = rests("sell 5 AAPL limit 105", "5"), rests("sell 5 AAPL limit 120", "5")
+    for opened in ((near, far), (far, near)):
+        assert reason_of("buy 5 AAPL limit 110", *opened, held="10") == "wash_trade"
+        assert reason_of("buy 5 AAPL limit 104", *opened, held="10") is None
 
 
 @pytest.mark.parametrize(
     ("resting", "text"),
     [
         ("sell 5 AAPL limit 105", "buy 5 AAPL limit 104.99"),
-        ("sell 5 AAPL stop_limit 90 89", "buy 5 AAPL limit 88.99"),
+        ("sell 5 AAPL limit 105", "buy 5 AAPL stop 110"),
         ("sell 5 AAPL limit 105", "sell 5 AAPL market"),
         ("sell 5 AAPL limit 105", "sell 5 AAPL limit 110 oco 110/90"),
+        ("sell 5 AAPL stop 90", "buy 5 AAPL market"),
+        ("sell 5 AAPL stop_limit 90 89", "buy 5 AAPL limit 95"),
+        ("sell 5 AAPL trailing_stop 5", "buy 5 AAPL market"),
+        ("sell 5 AAPL limit 99", "buy 5 AAPL market"),
+        ("sell 5 AAPL market", "buy 5 AAPL market"),
     ],
 )
-def test_two_limits_that_do_not_meet_are_fine(resting: str, text: str) -> None:
-    """So are orders of one side."""
+def test_orders_that_do_not_meet_are_fine(resting: str, text: str) -> None:
+    """Stops wait for another price, and orders at the market trade with the market."""
     assert reason_of(text, rests(resting, "5"), held="10") is None
 
 
 def test_exits_are_the_complex_orders_that_may_rest_beside_any_other() -> None:
-    """A stop of a bracket does not keep its owner from buying more, and an oco order closes beside an open buy."""
-    stop = rests("sell 5 AAPL stop 90", "5", order_class="bracket", leg=Leg.STOP_LOSS, order_group=OTHER)
-    assert reason_of("buy 5 AAPL market", stop, held="5") is None
-    assert reason_of("sell 5 AAPL limit 110 oco 110/90", rests("buy 5 AAPL stop 120"), held="5") is None
+    """The profit of a bracket does not keep its owner from buying more, and an oco order may meet an open buy."""
+    gain = rests("sell 5 AAPL limit 110", "5", order_class="bracket", leg=Leg.TAKE_PROFIT, order_group=OTHER)
+    assert reason_of("buy 5 AAPL market", gain, held="5") is None
+    assert reason_of("sell 5 AAPL limit 98 oco 98/90", rests("buy 5 AAPL limit 99"), held="5") is None
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_exits_are_the_complex_orders_that_may_rest_beside_any_other() -> None:
         ("sell 5 AAPL limit 105", "buy 5 AAPL limit 95", "0", "opposite_order"),
         ("buy 5 AAPL limit 95", "sell 5 AAPL limit 105", "0", "opposite_order"),
         ("buy 5 AAPL limit 95", "sell 15 AAPL limit 105", "10", "opposite_order"),
-        ("buy $500 AAPL market", "sell 15 AAPL limit 105", "10", "wash_trade"),
+        ("buy $500 AAPL market", "sell 15 AAPL limit 105", "10", "opposite_order"),
         ("buy 5 AAPL limit 95", "sell 10 AAPL limit 105", "10", None),
         ("buy 5 AAPL limit 95", "buy 5 AAPL limit 96", "0", None),
     ],

@@ -60,9 +60,9 @@ class _ContextRow(NamedTuple):
     selling: Decimal
     buying_money: Decimal
     best_buy: UUID | None
-    best_buy_limit: Decimal | None
+    best_buy_limit: Decimal
     best_sell: UUID | None
-    best_sell_limit: Decimal | None
+    best_sell_limit: Decimal
     overdue: bool
 
 
@@ -216,12 +216,14 @@ CROSS JOIN LATERAL (
          COALESCE(sum(o.opening) FILTER (WHERE o.side = 'buy'), 0) AS buying,
          COALESCE(sum(o.opening) FILTER (WHERE o.side = 'sell'), 0) AS selling,
          COALESCE(sum(o.reserved) FILTER (WHERE o.side = 'buy' AND o.qty IS NULL), 0) AS buying_money,
-         (array_agg(o.id ORDER BY o.limit_price DESC NULLS FIRST, o.id)
-          FILTER (WHERE o.side = 'buy' AND o.leg IS NULL))[1] AS best_buy,
-         (array_agg(o.id ORDER BY o.limit_price NULLS FIRST, o.id)
-          FILTER (WHERE o.side = 'sell' AND o.leg IS NULL))[1] AS best_sell
+         (array_agg(o.id ORDER BY o.limit_price DESC, o.id) FILTER (
+            WHERE o.side = 'buy' AND o.may_rest AND COALESCE(o.limit_price < COALESCE(i.ask, i.last), true)))[1]
+           AS best_buy,
+         (array_agg(o.id ORDER BY o.limit_price, o.id) FILTER (
+            WHERE o.side = 'sell' AND o.may_rest AND o.limit_price > COALESCE(i.bid, i.last, 0)))[1] AS best_sell
   FROM (
-    SELECT id, side, leg, qty, limit_price, reserved, held_for_orders,
+    SELECT id, side, qty, limit_price, reserved, held_for_orders,
+           leg IS NULL AND (type = 'limit' OR triggered) AS may_rest,
            CASE WHEN leg IS NULL THEN
              qty - filled_qty - CASE order_class WHEN 'simple' THEN held_for_orders ELSE 0 END
            END AS opening

@@ -70,7 +70,7 @@ def admit(
     return Admitted(
         (first, *_exits(order, first)),
         replace(account, reserved=account.reserved + first.reserved),
-        exposure.with_accepted(first),
+        exposure.with_accepted(first, instrument),
     )
 
 

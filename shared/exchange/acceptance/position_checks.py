@@ -8,7 +8,7 @@ so that none of them closes what another order holds.
 from collections.abc import Iterator
 from decimal import Decimal
 
-from shared.contracts.orders import OrderClass, OrderTerms, Side
+from shared.contracts.orders import OrderClass, OrderTerms, OrderType, Side
 from shared.contracts.reasons import RejectReason
 from shared.exchange.acceptance.pre_trade import Exposure
 from shared.exchange.acceptance.sizing import Size
@@ -93,22 +93,22 @@ def _too_small(size: Size) -> Iterator[Refusal]:
 
 
 def _wash_trade(order: OrderTerms, exposure: Exposure) -> Iterator[Refusal]:
-    """The order would trade with an open one of the account, at the present price or another (Alpaca: user protection).
+    """A market order, or a limit that reaches it, would trade with a resting order of the account.
 
-    Two limits that do not meet are fine. A market or stop order meets every order of the other side.
+    Stops may rest beside it: they trade only later, at another price. Source: Alpaca's user protection, which refuses
+    these as well.
     """
     buys = order.side is Side.BUY
     other = exposure.best_sell if buys else exposure.best_buy
-    if other is None:
+    if other is None or order.type not in {OrderType.MARKET, OrderType.LIMIT}:
         return
-    limits = order.limit_price, other.limit
-    if None not in limits and (min(limits) if buys else max(limits)) == limits[0] != limits[1]:
+    limit = order.limit_price
+    if limit is not None and (limit < other.limit if buys else limit > other.limit):
         return
-    kind = "market/stop" if other.limit is None else "limit"
     yield Refusal(
         RejectReason.WASH_TRADE,
         "potential wash trade detected. use complex orders",
-        {"existing_order_id": str(other.id), "reject_reason": f"opposite side {kind} order exists"},
+        {"existing_order_id": str(other.id), "reject_reason": "opposite side limit order exists"},
     )
 
 

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import NamedTuple, Self
 from uuid import UUID
 
+from shared.contracts.orders import OrderType
 from shared.exchange.fx import SAME, Rate
 from shared.exchange.market_rules import MarketRules
 from shared.exchange.order import Order
@@ -49,16 +50,25 @@ class Instrument:
         """The price at which it trades now, as far as that is known."""
         return self.last or self.bid or self.ask
 
+    def leaves_resting(self, order: Order) -> bool:
+        """True if the order's limit is beyond the market, so that it rests. A stop does not rest before its trigger."""
+        if order.limit_price is None or not (order.type is OrderType.LIMIT or order.triggered):
+            return False
+        if order.buys:
+            market = self.ask or self.last
+            return market is None or order.limit_price < market
+        return order.limit_price > (self.bid or self.last or ZERO)
+
     def rate_in(self, currency: str) -> Rate | None:
         """The rate of its currency in that one; None where there is none."""
         return SAME if self.currency == currency else self.rate
 
 
 class Resting(NamedTuple):
-    """An open order that another order of its account could trade with. Without a ``limit`` any price will do."""
+    """An open order that rests at its limit, on the far side of the market, until somebody trades with it."""
 
     id: UUID
-    limit: Decimal | None
+    limit: Decimal
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Exposure:
 
     ``held_for_orders`` are the shares held that open orders will close. ``buying`` and ``selling`` are the shares that
     open orders would add to the long and short side, ``buying_money`` is what open notional orders may spend besides.
-    ``best_buy`` and ``best_sell`` are the open orders that trade most readily, exits left out. ``day_start`` and
+    ``best_buy`` and ``best_sell`` are the open orders that rest at the best limits, exits left out. ``day_start`` and
     ``peak`` are the account's equity at the start of the day and at its highest, None before the first daily summary.
     ``recent`` counts the orders of the last minute, ``recent_of_strategy`` those of them from the same strategy.
     ``overdue``: a margin call was not met in time.
@@ -90,22 +100,24 @@ class Exposure:
         """The shares that a buy, or a sell, may close: those of the position that no order holds."""
         return max((-self.held if buys else self.held) - self.held_for_orders, ZERO)
 
-    def with_accepted(self, order: Order) -> Self:
+    def with_accepted(self, order: Order, instrument: Instrument) -> Self:
         """The exposure after the order was accepted."""
         recent, of_strategy = self.recent + 1, self.recent_of_strategy + 1
-        return replace(self.with_open(order), recent=recent, recent_of_strategy=of_strategy)
+        return replace(self.with_open(order, instrument), recent=recent, recent_of_strategy=of_strategy)
 
-    def with_open(self, order: Order) -> Self:
+    def with_open(self, order: Order, instrument: Instrument) -> Self:
         """The exposure with the open order."""
         opens = order.leg is None and order.qty is not None
         opening = (order.qty or ZERO) - order.filled_qty - order.closing if opens else ZERO
         known = self.with_order(buys=order.buys, opening=opening, held_for_orders=order.held_for_orders)
-        if order.leg is not None:
+        if order.buys and order.qty is None:
+            known = replace(known, buying_money=self.buying_money + order.reserved)
+        if order.leg is not None or order.limit_price is None or not instrument.leaves_resting(order):
             return known
-        if not order.buys:
-            return replace(known, best_sell=_readier(self.best_sell, order))
-        money = self.buying_money + (order.reserved if order.qty is None else ZERO)
-        return replace(known, best_buy=_readier(self.best_buy, order), buying_money=money)
+        new, best = Resting(order.id, order.limit_price), self.best_buy if order.buys else self.best_sell
+        if best is not None and (best.limit >= new.limit if order.buys else best.limit <= new.limit):
+            return known
+        return replace(known, best_buy=new) if order.buys else replace(known, best_sell=new)
 
     def with_order(self, *, buys: bool, opening: Decimal, held_for_orders: Decimal) -> Self:
         """The exposure with an order that opens and closes that many shares, or without it where they are negative."""
@@ -115,13 +127,3 @@ class Exposure:
             buying=self.buying + (opening if buys else ZERO),
             selling=self.selling + (ZERO if buys else opening),
         )
-
-
-def _readier(known: Resting | None, order: Order) -> Resting:
-    """The one of two orders of a side that trades more readily: at any price, or at the better limit."""
-    new = Resting(order.id, order.limit_price)
-    if known is None or new.limit is None:
-        return new
-    if known.limit is None:
-        return known
-    return new if (new.limit > known.limit if order.buys else new.limit < known.limit) else known
