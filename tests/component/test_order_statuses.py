@@ -138,6 +138,16 @@ def test_the_clock_is_that_of_the_market_of_most_instruments(trader: Trader) -> 
         assert clock.next_open > clock.timestamp
 
 
+def followed(trader: Trader, order_id: str) -> dict[str, Any]:
+    """The order once it has a best price."""
+
+    def there() -> dict[str, Any] | None:
+        found: dict[str, Any] = trader.get(f"/orders/{order_id}")
+        return found if found["hwm"] else None
+
+    return eventually(there) or {}
+
+
 def test_the_stop_of_a_trailing_stop_follows_its_best_price(trader: Trader) -> None:
     """It is derived from ``hwm`` and the trail, as a price or in percent."""
     buys = [
@@ -147,6 +157,5 @@ def test_the_stop_of_a_trailing_stop_follows_its_best_price(trader: Trader) -> N
     placed = [trader.order(symbol="IBM", type="trailing_stop", **terms) for terms, _ in buys]
     push(trader.system, "100", "IBM")
     for order, (_, stop) in zip(placed, buys, strict=True):
-        eventually(lambda id_=order["id"]: trader.get(f"/orders/{id_}")["hwm"] is not None)
-        found = trader.get(f"/orders/{order['id']}")
+        found = followed(trader, order["id"])
         assert (found["hwm"], found["stop_price"]) == ("100", stop)

@@ -140,7 +140,7 @@ class NewOrder(OrderTerms, _Body):
 
 
 class OrderHeaders(Query):
-    """Headers of ``POST /v2/orders``."""
+    """Headers of the requests that place an order."""
 
     idempotency_key: IdempotencyKey | None = Field(
         default=None,
