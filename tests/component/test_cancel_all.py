@@ -60,6 +60,15 @@ def test_a_cancel_on_its_way_is_a_200(trader: Trader) -> None:
     trader.awaited(placed["id"], "canceled")
 
 
+def test_an_order_that_was_not_taken_yet_is_canceled_too(trader: Trader) -> None:
+    """It was submitted before, and the commands of an account are handled in their order."""
+    with trader.unanswered():
+        placed = trader.order(**RESTING)
+        (answer,) = trader.ask("DELETE", "/orders").json()
+        assert (answer["id"], answer["status"], answer["body"]["status"]) == (placed["id"], 200, "pending_new")
+    trader.awaited(placed["id"], "canceled")
+
+
 def test_many_orders_are_canceled_in_the_statements_of_one(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that ended, or do not exist, are refused by themselves. An id that is named twice counts once."""
     sent: list[int] = []

@@ -14,7 +14,7 @@ from alpaca.trading.requests import GetOrdersRequest, LimitOrderRequest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from services.gateway.http.errors import RequestRefused, alpaca_error
+from services.gateway.http.errors import SUB_PENNY, RequestRefused, alpaca_error
 from services.gateway.trading.commands import accepted
 from tests.component.http_trader import KEY, ORDER, Trader, open_account
 
@@ -216,6 +216,12 @@ def test_an_intent_is_taken_and_shown(trader: Trader) -> None:
         ("DELETE", "/positions/IBM", None, (404, 40410000, "position does not exist")),
         ("POST", "/orders", {"symbol": "NOSUCH"}, (422, 42210000, 'asset "NOSUCH" not found')),
         ("POST", "/orders", {"symbol": str(NOBODY)}, (422, 42210000, None)),
+        (
+            "POST",
+            "/orders",
+            {"type": "limit", "limit_price": "290.12345"},
+            (422, 42210000, f"invalid limit_price 290.12345. {SUB_PENNY}"),
+        ),
         ("GET", "/orders/mine", None, (422, 40010001, "order_id is missing")),
         ("DELETE", "/orders/mine", None, (422, 40010001, "order_id is missing")),
     ],

@@ -13,7 +13,7 @@ from embedded.system import System
 from services.gateway.retention import Retention
 from services.gateway.trading import idempotency
 from shared.clock import utc_now
-from tests.component.http_trader import ORDER, Trader, open_account
+from tests.component.http_trader import ORDER, Trader, open_account, push
 from tests.support import value
 
 RESTING: dict[str, Any] = {**ORDER, "type": "limit", "limit_price": "50", "time_in_force": "gtc"}
@@ -118,6 +118,26 @@ def test_a_key_belongs_to_its_account(market: System, visitor: TestClient, trade
     first, second = post(trader, RESTING).json(), post(other, RESTING).json()
     assert first["id"] != second["id"]
     assert other.ask("DELETE", "/orders").status_code == 207
+
+
+def test_a_repeated_close_closes_once(trader: Trader) -> None:
+    """Also after the position is gone. Another part of it is another request."""
+    trader.filled("100")
+
+    def closed(key: str, **query: str) -> httpx2.Response:
+        headers = {**trader.key, "Idempotency-Key": key}
+        return trader.client.request("DELETE", "/v2/positions/AAPL", headers=headers, params=query)
+
+    first = closed("part", qty="4").json()
+    assert closed("part", qty="4").json() == first
+    assert closed("part", qty="5").json()["message"] == idempotency.KEY_IS_TAKEN
+    rest = closed("rest").json()
+    assert rest["qty"] == "6"
+    push(trader.system, "100")
+    for order in (first, rest):
+        trader.awaited(order["id"], "filled")
+    assert trader.get("/positions") == []
+    assert closed("rest").json() == rest
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb"])

@@ -200,19 +200,21 @@ def test_every_service_with_jobs_removes_its_own_rows(
 
 
 def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, str], clock: FakeClock) -> None:
-    """Expired browser sessions and submissions answered long ago are removed too. Unanswered ones stay."""
+    """Expired browser sessions, submissions answered long ago and old keys, but no submission without an answer."""
     with context_of("gateway", urls, clock) as context:
         add_job(context)
         for kind in ADD:
             add(context, kind, timedelta(days=400))
         add_sessions(context, -SECOND, SECOND)
         add_submissions(context, timedelta(days=31), timedelta(days=29), None)
+        add_idempotency_keys(context, timedelta(hours=25), timedelta(hours=23))
         retention = Retention(context)
-        removed = {**dict.fromkeys((f"{kind}_removed" for kind in ADD), 1), "sessions_removed": 1}
-        assert retention.remove_old_rows() == {**removed, "submissions_removed": 1}
+        kinds = [*ADD, "sessions", "submissions", "idempotency_keys"]
+        assert retention.remove_old_rows() == dict.fromkeys((f"{kind}_removed" for kind in kinds), 1)
         assert sum(retention.remove_old_rows().values()) == 0
         assert value(context.engine, "SELECT count(*) FROM gateway.sessions") == 1
         assert value(context.engine, "SELECT count(*) FROM gateway.submissions") == 2
+        assert value(context.engine, "SELECT count(*) FROM gateway.idempotency_keys") == 1
 
 
 def add_sessions(context: ServiceContext, *lives: timedelta) -> None:
@@ -233,6 +235,15 @@ def add_submissions(context: ServiceContext, *answered_ago: timedelta | None) ->
                 "INSERT INTO gateway.submissions VALUES (gen_random_uuid(), gen_random_uuid(), 'mine',"
                 " gen_random_uuid(), '{}', %s, %s, %s)",
                 (long_ago, long_ago, None if ago is None else context.clock() - ago),
+            )
+
+
+def add_idempotency_keys(context: ServiceContext, *ages: timedelta) -> None:
+    with context.engine.begin() as connection:
+        for age in ages:
+            connection.exec_driver_sql(
+                "INSERT INTO gateway.idempotency_keys VALUES (gen_random_uuid(), 'mine', '', gen_random_uuid(), %s)",
+                (context.clock() - age,),
             )
 
 

@@ -5,13 +5,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from alpaca.trading.models import Clock, Order
+from alpaca.trading.models import Calendar, Clock, Order
 from starlette.testclient import TestClient
 
 from embedded.system import System
 from services.marketdata.domain.sessions import Session
 from services.marketdata.persistence.sessions import replace_sessions
 from shared.clock import utc_now
+from tests.component.auction_days import sessions_in_new_york
 from tests.component.documented import DocumentedClient
 from tests.component.http_trader import KEY, Trader, open_account, push
 from tests.support import eventually, value
@@ -138,6 +139,46 @@ def test_the_clock_is_that_of_the_market_of_most_instruments(trader: Trader) -> 
         assert clock.next_open > clock.timestamp
 
 
+def test_the_calendar_is_that_of_the_same_market(trader: Trader) -> None:
+    """In its own time. The official client reads it, and a market that never closes ends its day at 23:59."""
+    day = {"open": "00:00", "close": "23:59", "session_open": "0000", "session_close": "2359"}
+    week = trader.get("/calendar", start="2026-11-27", end="2026-12-03")
+    assert week[0] == {"date": "2026-11-27", **day, "settlement_date": "2026-11-28"}
+    assert [Calendar(**each).date.day for each in week] == [27, 28, 29, 30, 1, 2, 3]
+    with trader.system.contexts["marketdata"].engine.begin() as connection:
+        sessions_in_new_york(connection, "AAPL", "IBM", "MSFT", "NVDA", "TSLA")
+        connection.exec_driver_sql("UPDATE marketdata.instruments SET market = 'XNYS'")
+    assert trader.get("/calendar", start="2026-11-25", end="2026-11-29T00:00:00Z") == [
+        {
+            "date": "2026-11-25",
+            "open": "09:30",
+            "close": "16:00",
+            "session_open": "0400",
+            "session_close": "2000",
+            "settlement_date": "2026-11-27",
+        },
+        {
+            "date": "2026-11-27",
+            "open": "09:30",
+            "close": "13:00",
+            "session_open": "0400",
+            "session_close": "1700",
+            "settlement_date": "2026-11-30",
+        },
+    ]
+    assert trader.refused("GET", "/calendar", params={"start": "2026-11-25", "end": "2026-11-24"})[0] == 422
+
+
+def followed(trader: Trader, order_id: str) -> dict[str, Any]:
+    """The order once it has a best price."""
+
+    def there() -> dict[str, Any] | None:
+        found: dict[str, Any] = trader.get(f"/orders/{order_id}")
+        return found if found["hwm"] else None
+
+    return eventually(there) or {}
+
+
 def test_the_stop_of_a_trailing_stop_follows_its_best_price(trader: Trader) -> None:
     """It is derived from ``hwm`` and the trail, as a price or in percent."""
     buys = [
@@ -147,6 +188,5 @@ def test_the_stop_of_a_trailing_stop_follows_its_best_price(trader: Trader) -> N
     placed = [trader.order(symbol="IBM", type="trailing_stop", **terms) for terms, _ in buys]
     push(trader.system, "100", "IBM")
     for order, (_, stop) in zip(placed, buys, strict=True):
-        eventually(lambda id_=order["id"]: trader.get(f"/orders/{id_}")["hwm"] is not None)
-        found = trader.get(f"/orders/{order['id']}")
+        found = followed(trader, order["id"])
         assert (found["hwm"], found["stop_price"]) == ("100", stop)

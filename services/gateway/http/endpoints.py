@@ -9,9 +9,9 @@ A handler's signature is the single description of its route. Requests are parse
     Endpoint("GET", "/api/runs", get_runs, OPERATE)
 
 ``gateway``, ``request`` and ``principal`` are passed in. ``query``, ``headers`` and ``body`` are models. A query
-parameter that may be repeated is a tuple of any length. A body of the type ``Model | None`` may be missing. Every other parameter is
-part of the path. The return type is the JSON of the response. A handler that builds the ``Response`` itself names its
-content in ``Annotated``.
+parameter that may be repeated is a tuple of any length. A body of the type ``Model | None`` may be missing. Every other
+parameter is part of the path. The return type is the JSON of the response. A handler that builds the ``Response``
+itself names its content in ``Annotated``.
 """
 
 import inspect

@@ -28,6 +28,8 @@ from typing_extensions import TypedDict  # pydantic cannot read the standard one
 _ALPACA_PATH = re.compile(r"/(v\d|stream\b)")
 #: Alpaca's code for a field that is missing or has been used, beside that of its status.
 FIELD_CODE = 40010001
+#: Alpaca's text about a price with more decimals than any tick has (SEC Rule 612).
+SUB_PENNY = "sub-penny increment does not fulfill minimum pricing criteria"
 
 
 @with_config(ConfigDict(extra="allow"))
@@ -116,6 +118,8 @@ def invalid_fields(error: ValidationError) -> Invalid:
     if not first["loc"] and first["type"] == "value_error":  # a check across fields names one of them first
         return Invalid(message, field=re.split(r"[: ]", message, maxsplit=1)[0])
     field = ".".join(str(part) for part in first["loc"]) or "body"
+    if first["type"] == "decimal_max_places" and field.endswith("_price"):
+        return Invalid(f"invalid {field} {first['input']}. {SUB_PENNY}", field=field)
     if first["type"] == "extra_forbidden":
         message = "is not supported"
     return Invalid(f"{field}: {message}", field=field)

@@ -96,17 +96,24 @@ async def cancel(gateway: Gateway, account_id: UUID, order_id: UUID) -> None:
 
 
 async def cancel_all(gateway: Gateway, account_id: UUID) -> list[tuple[Record, Answer | None]]:
-    """Cancel all open orders of the account, however many, and return each row after the answer, with the answer."""
-    ids = await read(gateway, order_queries.open_ids, account_id)
-    if not ids:
-        return []
+    """Cancel all open orders of the account, however many, and return each row after the answer, with the answer.
+
+    An order that the orders service has not taken yet is canceled as soon as it is there.
+    """
+    pending = await read(gateway, order_queries.pending_ids, account_id)
+    known = await read(gateway, order_queries.open_ids, account_id)
+    ids = list(dict.fromkeys([*known, *pending]))
     now = gateway.context.clock()
 
     def publish(uow: UnitOfWork) -> None:
-        for start in range(0, len(ids), CANCEL_AT_ONCE):
-            some = tuple(ids[start : start + CANCEL_AT_ONCE])
+        for start in range(0, len(known), CANCEL_AT_ONCE):
+            some = tuple(known[start : start + CANCEL_AT_ONCE])
             uow.publish(CancelOrders(account_id=account_id, order_ids=some, requested_at=now))
+        for order_id in ids[len(known) :]:
+            uow.publish(CancelOrder(account_id=account_id, order_id=order_id, requested_at=now))
 
+    if not ids:
+        return []
     answers = dict(zip(ids, await send(gateway, publish, ids), strict=True))
     return [(row, answers[row["id"]]) for row in await read(gateway, order_queries.orders_of, account_id, ids)]
 

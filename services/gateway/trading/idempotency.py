@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
+from pydantic import BaseModel
 from sqlalchemy import Connection, Row, text
 
 from services.gateway.http.errors import Forbidden, Invalid, RequestRefused, alpaca_error
 from services.gateway.http.requests import Gateway, read
 from services.gateway.streams.hub import answers_within
 from services.gateway.trading import commands, order_queries, submissions
-from services.gateway.trading.requests import NewOrder
 from services.gateway.trading.schemas import Order
 from services.gateway.trading.serializers import order_json
 from shared.bus.unit_of_work import UnitOfWork
@@ -24,7 +24,7 @@ KEY_IS_TAKEN = "Idempotency-Key: was used for another order; send a new key with
 
 @dataclass(frozen=True)
 class Key:
-    """An idempotency key of an account, and the hash of the body that was sent with it."""
+    """An idempotency key of an account, and the hash of the request that was sent with it."""
 
     account_id: UUID
     key: str
@@ -39,34 +39,53 @@ class AlreadyClaimed(Exception):
         self.row = row
 
 
-def key_of(account_id: UUID, key: str, body: NewOrder) -> Key:
-    """Return the key for this body. Defaults do not count, so that a release that adds one keeps the hash."""
-    return Key(account_id, key, hashlib.sha256(body.model_dump_json(exclude_defaults=True).encode()).digest())
+def key_of(account_id: UUID, key: str, *request: BaseModel | str) -> Key:
+    """Return the key for a request of these parts. Defaults do not count, so a release that adds one keeps the hash."""
+    parts = [part if isinstance(part, str) else part.model_dump_json(exclude_defaults=True) for part in request]
+    return Key(account_id, key, hashlib.sha256("\n".join(parts).encode()).digest())
+
+
+async def earlier(gateway: Gateway, key: Key) -> Order | None:
+    """Return or await the answer to an earlier request with this key, None if there was none.
+
+    Raises Invalid if that request was another one, and RequestRefused if its order was rejected.
+    """
+    known = await read(gateway, _known, key)
+    return None if known is None else await _answer_of(gateway, key, known)
 
 
 async def place_once(gateway: Gateway, command: SubmitOrder, key: Key) -> Order:
     """Submit the order, and return it once it is accepted, or as ``pending_new`` after the timeout.
 
-    If an earlier request used the key, its answer is returned, or awaited. Raises Invalid if the key or the client
-    order id belongs to another order, and RequestRefused if the order is rejected.
+    If a concurrent request used the key, its answer is awaited. Raises Invalid if the key or the client order id
+    belongs to another order, and RequestRefused if the order is rejected.
     """
 
     def publish(uow: UnitOfWork) -> None:
         _claim(uow, key, command.order_id)
         submissions.add_submission(uow, command)
 
-    order_id = command.order_id
     try:
-        await commands.send(gateway, publish, [order_id])
-    except AlreadyClaimed as earlier:
-        if bytes(earlier.row.body_hash) != key.body_hash:
-            raise Invalid(KEY_IS_TAKEN, field="Idempotency-Key") from None
-        if earlier.row.status is not None:
-            return _repeated(earlier.row)
-        order_id = earlier.row.order_id
-        await _wait(gateway, command.account_id, order_id)
-    (row,) = await read(gateway, order_queries.orders_of, command.account_id, [order_id], nested=True)
-    if row["status"] == OrderStatus.PENDING_NEW:  # the decision is the answer that is kept
+        await commands.send(gateway, publish, [command.order_id])
+    except AlreadyClaimed as claimed:
+        return await _answer_of(gateway, key, claimed.row)
+    return await _decided(gateway, key, command.order_id)
+
+
+async def _answer_of(gateway: Gateway, key: Key, known: Row[Any]) -> Order:
+    """Return the answer of the key's row, or await it. Raises as ``earlier`` does."""
+    if bytes(known.body_hash) != key.body_hash:
+        raise Invalid(KEY_IS_TAKEN, field="Idempotency-Key")
+    if known.status is not None:
+        return _repeated(known)
+    await _wait(gateway, key.account_id, known.order_id)
+    return await _decided(gateway, key, known.order_id)
+
+
+async def _decided(gateway: Gateway, key: Key, order_id: UUID) -> Order:
+    """Return the order, and keep the answer if there is a decision. Raises RequestRefused if it is a rejection."""
+    (row,) = await read(gateway, order_queries.orders_of, key.account_id, [order_id], nested=True)
+    if row["status"] == OrderStatus.PENDING_NEW:
         return order_json(row)
     return _repeated(await read(gateway, _keep_answer, key, row))
 
@@ -77,6 +96,10 @@ async def _wait(gateway: Gateway, account_id: UUID, order_id: UUID) -> None:
         (row,) = await read(gateway, order_queries.orders_of, account_id, [order_id])
         if row["status"] == OrderStatus.PENDING_NEW:
             await answers_within(gateway.settings.answer_timeout, [waiting])
+
+
+def _known(connection: Connection, key: Key) -> Row[Any] | None:
+    return connection.execute(_KNOWN, {"account_id": key.account_id, "key": key.key}).first()
 
 
 def _claim(uow: UnitOfWork, key: Key, order_id: UUID) -> None:
@@ -106,6 +129,10 @@ def _repeated(stored: Row[Any]) -> Order:
     raise refused(stored.answer["message"], code=stored.answer["code"], details=details)
 
 
+_KNOWN = text("""
+SELECT order_id, body_hash, status, answer FROM gateway.idempotency_keys
+WHERE account_id = :account_id AND key = :key
+""")
 #: The row of an earlier request stays as it is. Updating it returns it, whichever request came first.
 _CLAIM = text("""
 INSERT INTO gateway.idempotency_keys (account_id, key, body_hash, order_id, created_at)

@@ -53,6 +53,11 @@ def open_ids(connection: Connection, account_id: UUID) -> list[UUID]:
     return list(connection.execute(_OPEN_IDS, {"account_id": account_id}).scalars())
 
 
+def pending_ids(connection: Connection, account_id: UUID) -> list[UUID]:
+    """Return the ids of the account's submissions that the orders service has not taken yet."""
+    return list(connection.execute(_PENDING_IDS, {"account_id": account_id}).scalars())
+
+
 def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[Record]:
     """Return the orders that the query asks for.
 
@@ -235,4 +240,10 @@ _PENDING_BY_ID = text(_with_instrument(f"{_PENDING} AND s.order_id = ANY(:ids)")
 _PENDING_BY_CLIENT_ID = text(f"""
 {_with_instrument(f"{_PENDING} AND s.client_order_id = :client_order_id AND s.answered_at IS NULL")}
 ORDER BY o.submitted_at DESC LIMIT 1
+""")
+_PENDING_IDS = text("""
+SELECT s.order_id FROM gateway.submissions s
+WHERE s.account_id = :account_id AND s.answered_at IS NULL
+  AND NOT EXISTS (SELECT FROM orders.orders_v1 o WHERE o.account_id = s.account_id AND o.id = s.order_id)
+ORDER BY s.submitted_at
 """)

@@ -60,13 +60,14 @@ async def post_order(gateway: Gateway, principal: Principal, body: NewOrder, hea
     Raises Invalid for an unknown symbol, for a `client_order_id` or a key of another order and, like Forbidden, if the
     order is rejected.
     """
+    account_id = principal.account_id
     symbol = await read(gateway, order_queries.symbol_of, body.symbol)
     if symbol is None:
         raise Invalid(f'asset "{body.symbol}" not found', field="symbol")
-    account_id, key = principal.account_id, headers.idempotency_key
     command = body.command(symbol, account_id=account_id, order_id=uuid4(), now=gateway.context.clock())
-    if key is not None:
-        return await idempotency.place_once(gateway, command, idempotency.key_of(account_id, key, body))
+    if headers.idempotency_key is not None:
+        key = idempotency.key_of(account_id, headers.idempotency_key, body)
+        return await idempotency.place_once(gateway, command, key)
     (row,) = await commands.place(gateway, account_id, [command])
     return order_json(commands.accepted(row))
 

@@ -7,8 +7,8 @@ from services.gateway.http.auth import TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Forbidden, Invalid, NotFound, RequestRefused, alpaca_error
 from services.gateway.http.requests import Gateway, read
-from services.gateway.trading import account_queries, commands
-from services.gateway.trading.requests import CloseAllQuery, CloseQuery
+from services.gateway.trading import account_queries, commands, idempotency
+from services.gateway.trading.requests import CloseAllQuery, CloseQuery, OrderHeaders
 from services.gateway.trading.schemas import Closing, Order, Position
 from services.gateway.trading.serializers import order_json, position_json
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
@@ -29,14 +29,22 @@ async def get_position(gateway: Gateway, principal: Principal, symbol: str) -> P
     return position_json(await _position(gateway, principal, symbol))
 
 
-async def delete_position(gateway: Gateway, principal: Principal, symbol: str, query: CloseQuery) -> Order:
+async def delete_position(
+    gateway: Gateway, principal: Principal, symbol: str, query: CloseQuery, headers: OrderHeaders
+) -> Order:
     """Close a position, or a part of it, with a market order.
 
-    A percentage of a position of whole shares is rounded down to whole shares.
+    A percentage of a position of whole shares is rounded down to whole shares. A request that is repeated with its
+    `Idempotency-Key` closes once.
 
     Raises NotFound if the account has no such position, Invalid if the percentage is too small, and Forbidden or
     Invalid if the order is rejected.
     """
+    key = None
+    if headers.idempotency_key is not None:
+        key = idempotency.key_of(principal.account_id, headers.idempotency_key, symbol.upper(), query)
+        if (order := await idempotency.earlier(gateway, key)) is not None:
+            return order
     position = await _position(gateway, principal, symbol)
     qty: Decimal = query.qty or abs(position["qty"])
     if query.percentage is not None and query.percentage < 100:
@@ -46,6 +54,8 @@ async def delete_position(gateway: Gateway, principal: Principal, symbol: str, q
             raise Invalid("percentage: rounds down to a quantity of zero; send a larger one", field="percentage")
     _check_available(position, qty)
     command = _closing_order(gateway, principal, position, qty)
+    if key is not None:
+        return await idempotency.place_once(gateway, command, key)
     (row,) = await commands.place(gateway, principal.account_id, [command])
     return order_json(commands.accepted(row))
 

@@ -1,7 +1,7 @@
 """Requests of the trading API, validated before anything is stored. An error names the wrong field."""
 
 import re
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -72,6 +72,14 @@ def _split(given: object) -> object:
 #: A parameter that is repeated, or has its items separated by commas.
 Names = Annotated[tuple[Annotated[str, Field(max_length=36)], ...], Field(max_length=500), BeforeValidator(_split)]
 
+#: A day that a calendar may begin or end at. Clients also send its midnight.
+CalendarDay = Annotated[
+    date,
+    Field(ge=date(1970, 1, 1), le=date(2200, 1, 1)),
+    BeforeValidator(lambda given: given[:10] if isinstance(given, str) else given, json_schema_input_type=date),
+]
+MAX_DAYS = 3660
+
 
 class _Body(Query):
     """The body of a request under ``/v2``. A field that is null is absent, as JavaScript's clients mean it."""
@@ -140,7 +148,7 @@ class NewOrder(OrderTerms, _Body):
 
 
 class OrderHeaders(Query):
-    """Headers of ``POST /v2/orders``."""
+    """Headers of the requests that place an order."""
 
     idempotency_key: IdempotencyKey | None = Field(
         default=None,
@@ -239,3 +247,16 @@ class CloseAllQuery(Query):
     """``DELETE /v2/positions``."""
 
     cancel_orders: bool = Field(default=False, description="Cancel all open orders first.")
+
+
+class CalendarQuery(Query):
+    """``GET /v2/calendar``: both days are included."""
+
+    start: CalendarDay | None = None
+    end: CalendarDay | None = None
+
+    @model_validator(mode="after")
+    def _is_short(self) -> Self:
+        if self.start is not None and self.end is not None and not 0 <= (self.end - self.start).days <= MAX_DAYS:
+            raise ValueError(f"end: must be from start to {MAX_DAYS} days after it")
+        return self

@@ -162,6 +162,17 @@ class Closing(TypedDict):
     body: Order | AlpacaError
 
 
+class TradingDay(TypedDict):
+    """A trading day in the market's own time: regular hours, and the whole day with extended hours."""
+
+    date: str
+    open: str
+    close: str
+    session_open: str
+    session_close: str
+    settlement_date: str | None
+
+
 class MarketClock(TypedDict):
     """The time and the state of the market."""
 
