@@ -42,12 +42,12 @@ class Slippage(_Settings):
 class FillModel(_Settings):
     """The simulation of execution for the account's orders.
 
-    ``fills_on``: orders fill on the quote alone, or also inside the range of the bar since the previous price.
+    ``fills_on``: orders fill on the quote alone, or also inside the range of the price's bar.
     ``participation`` is the share of the quote's size, or of the bar's volume, that our orders may consume. None means
     no limit. ``latency`` is the time in seconds from acceptance to the market: only later quotes fill the order.
     """
 
-    fills_on: Literal["quote", "bar"] = "quote"
+    fills_on: Literal["quote", "bar"] = "bar"
     participation: Number | None = Field(default=None, gt=0, le=1)
     latency: Number = Field(default=Decimal(0), ge=0, le=3600)
     slippage: Slippage = Slippage()
@@ -84,7 +84,8 @@ class AccountSettings(_Settings):
 
     A margin account may hold ``multiplier`` times its equity (Reg T: 2, pattern day traders: 4). ``borrow_rate`` on
     shares sold short and ``loan_rate`` on cash owed are in percent a year. A margin call that is not met within
-    ``margin_grace`` hours closes all positions. ``strategies`` holds additional limits for single strategies.
+    ``margin_grace`` hours closes all positions. An order that would trade with an open order of the same account is
+    refused, unless it ``allow_wash_trades``. ``strategies`` holds additional limits for single strategies.
     """
 
     multiplier: Literal[1, 2, 4] = 1
@@ -93,6 +94,7 @@ class AccountSettings(_Settings):
     loan_rate: Annotated[Number, Field(ge=0, le=1000)] = Decimal(0)
     margin_grace: int = Field(default=24, ge=0, le=720)
     trading_blocked: bool = False
+    allow_wash_trades: bool = False
     fills: FillModel = FillModel()
     limits: RiskLimits = RiskLimits()
     strategies: dict[UUID, RiskLimits] = Field(default_factory=dict)

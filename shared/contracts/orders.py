@@ -34,6 +34,23 @@ class OrderClass(StrEnum):
     OCO = "oco"
 
 
+class PositionIntent(StrEnum):
+    """The position that an order opens or closes (Alpaca: ``position_intent``)."""
+
+    BUY_TO_OPEN = "buy_to_open"
+    BUY_TO_CLOSE = "buy_to_close"
+    SELL_TO_OPEN = "sell_to_open"
+    SELL_TO_CLOSE = "sell_to_close"
+
+    @property
+    def side(self) -> Side:
+        return Side(self.value.split("_")[0])
+
+    @property
+    def closes(self) -> bool:
+        return self.value.endswith("close")
+
+
 class TimeInForce(StrEnum):
     DAY = "day"
     GTC = "gtc"
@@ -108,7 +125,8 @@ class OrderTerms(_Part):
     """The instrument, size, prices and conditions of an order (Alpaca: orders-at-alpaca).
 
     Prices are in the instrument's currency, ``notional`` in the account's. ``trail_percent`` is in percent of the best
-    price since acceptance. Raises ValueError where the terms do not fit together. Its text begins with the field.
+    price since acceptance. A dividend leaves the prices of an order with ``do_not_reduce`` alone. Raises ValueError
+    where the terms do not fit together. Its text begins with the field.
     """
 
     symbol: Symbol
@@ -125,6 +143,8 @@ class OrderTerms(_Part):
     order_class: OrderClass = OrderClass.SIMPLE
     take_profit: TakeProfit | None = None
     stop_loss: StopLoss | None = None
+    position_intent: PositionIntent | None = None
+    do_not_reduce: bool = False
 
     @model_validator(mode="after")
     def _prices_fit_the_type(self) -> Self:
@@ -237,11 +257,15 @@ class OrderAccepted(OfAccount):
 
 
 class OrderRejected(OfAccount):
-    """The order was rejected before anything changed. ``message`` explains the ``reason`` to people."""
+    """The order was rejected before anything changed. ``message`` explains the ``reason`` to people.
+
+    ``details`` are the figures behind it, for programs (Alpaca: available, existing_qty, held_for_orders, base_price).
+    """
 
     order_id: UUID
     reason: WireRejectReason
     message: str
+    details: dict[str, str] = Field(default_factory=dict)
 
 
 class OrderFilled(OfAccount):
@@ -288,6 +312,7 @@ class CancelRejected(OfAccount):
     order_id: UUID
     reason: WireRejectReason
     message: str
+    details: dict[str, str] = Field(default_factory=dict)
 
 
 class OrderReplaced(OfAccount):
@@ -304,6 +329,7 @@ class ReplaceRejected(OfAccount):
     new_order_id: UUID
     reason: WireRejectReason
     message: str
+    details: dict[str, str] = Field(default_factory=dict)
 
 
 class OrderAdjusted(OfAccount):

@@ -12,7 +12,9 @@ class Price(BaseModel):
 
     Prices are in the instrument's currency, sizes and volume in shares. ``bid`` and ``ask`` are absent where the
     provider has no quote. ``quoted_at`` is the time of this price, ``since`` that of the previous update, if there was
-    one. ``sequence`` rises by one with each update of the symbol, ``split_count`` with each of its splits.
+    one. ``bar_start`` is the start of the price's own bar. It is None where the price has none, such as a single quote,
+    and then the bar is all that was traded since the previous update. ``sequence`` rises by one with each update of the
+    symbol, ``split_count`` with each of its splits.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -30,6 +32,7 @@ class Price(BaseModel):
     volume: NotNegative
     quoted_at: AwareDatetime
     since: AwareDatetime | None = None
+    bar_start: AwareDatetime | None = None
     sequence: int = Field(ge=1)
     split_count: int = Field(default=0, ge=0)
     provider: str

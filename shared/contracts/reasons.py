@@ -15,6 +15,9 @@ class RejectReason(StrEnum):
 
     DUPLICATE_CLIENT_ORDER_ID = "duplicate_client_order_id"
     INVALID = "invalid"
+    SUB_PENNY = "sub_penny"
+    EXIT_PRICE = "exit_price"
+    POSITION_INTENT = "position_intent"
     QTY = "qty"
     NOTIONAL = "notional"
     TRAIL = "trail"
@@ -40,10 +43,13 @@ class RejectReason(StrEnum):
     SYMBOL_NOT_ALLOWED = "symbol_not_allowed"
     TOO_MANY_ORDERS = "too_many_orders"
     ORDER_TOO_LARGE = "order_too_large"
+    ORDER_TOO_SMALL = "order_too_small"
     POSITION_LIMIT = "position_limit"
     PRICE_COLLAR = "price_collar"
     DAILY_LOSS = "daily_loss"
     DRAWDOWN = "drawdown"
+    WASH_TRADE = "wash_trade"
+    UNDER_MARGIN_CALL = "under_margin_call"
 
     @property
     def http_status(self) -> int:
@@ -63,10 +69,13 @@ _OF_THE_ACCOUNT = frozenset(
         RejectReason.SYMBOL_NOT_ALLOWED,
         RejectReason.TOO_MANY_ORDERS,
         RejectReason.ORDER_TOO_LARGE,
+        RejectReason.ORDER_TOO_SMALL,
         RejectReason.POSITION_LIMIT,
         RejectReason.PRICE_COLLAR,
         RejectReason.DAILY_LOSS,
         RejectReason.DRAWDOWN,
+        RejectReason.WASH_TRADE,
+        RejectReason.UNDER_MARGIN_CALL,
     }
 )
 

@@ -14,6 +14,7 @@ from shared.contracts.orders import (
     OrderClass,
     OrderStatus,
     OrderType,
+    PositionIntent,
     Side,
     TimeInForce,
 )
@@ -83,6 +84,10 @@ class Order:
     order_class: OrderClass = OrderClass.SIMPLE
     order_group: UUID | None = None
     leg: Leg | None = None
+    position_intent: PositionIntent | None = None
+    do_not_reduce: bool = False
+    #: It answers a margin call: its owner can neither cancel nor change it.
+    liquidation: bool = False
     #: The trace of the request that submitted it. Later events of the order continue it.
     trace: str | None = None
     currency: str = "USD"

@@ -168,7 +168,10 @@ ENDS: Mapping[OrderStatus, tuple[End, str]] = {
     OrderStatus.FILLED: (End(), "filled_at"),
     OrderStatus.CANCELED: (End(cancel_reason=CancelReason.REQUESTED), "canceled_at"),
     OrderStatus.EXPIRED: (End(), "expired_at"),
-    OrderStatus.REJECTED: (End(None, RejectReason.INSUFFICIENT_BUYING_POWER, "too little"), "updated_at"),
+    OrderStatus.REJECTED: (
+        End(None, RejectReason.INSUFFICIENT_BUYING_POWER, "too little", '{"available": "0"}'),
+        "updated_at",
+    ),
 }
 
 
@@ -183,7 +186,7 @@ def test_an_end_has_its_time_and_its_reason(orders: ServiceContext, exchange: Ex
         together(connection, saving_orders([order], {order.key: end}, now))
         stored = row_of(connection, order)
         assert find_order(connection, account, submitted) == order
-    assert (stored.cancel_reason, stored.reject_reason, stored.reject_message) == end
+    assert (stored.cancel_reason, stored.reject_reason, stored.reject_message, stored.reject_details) == end
     assert (stored.trigger_direction, stored.trigger_price) == (None, None)
     times = {"filled_at", "canceled_at", "expired_at"}
     assert {name for name in times if getattr(stored, name) is not None} == times & {time}

@@ -150,7 +150,7 @@ def test_invalid_settings_are_rejected(settings: dict[str, object]) -> None:
 def test_an_account_opens_with_the_safest_settings() -> None:
     """It cannot borrow or sell short, has no costs, and fills on the quote alone."""
     opened = OpenAccount(account_id=ACCOUNT, name="Demo", cash=Decimal(1)).settings
-    assert (opened.multiplier, opened.shorting, opened.fills.fills_on) == (1, False, "quote")
+    assert (opened.multiplier, opened.shorting, opened.fills.fills_on) == (1, False, "bar")
     assert not any(limits.on_equity for limits in opened.all_limits)
 
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 from services.orders.persistence.accounts import saving_accounts
 from services.orders.persistence.holdings import saving_holdings
 from services.orders.persistence.ledger import saving_entries
-from services.orders.persistence.orders import End, saving_orders
+from services.orders.persistence.orders import End, rejected_for, saving_orders
 from services.orders.persistence.quotes import saving_consumed
 from services.orders.persistence.trades import completing
 from shared.contracts.orders import Side
@@ -92,7 +92,7 @@ def saving(execution: Execution, book: Book, now: datetime) -> list[Call]:
         if isinstance(outcome, Canceled):
             ends[order.key] = End(cancel_reason=outcome.reason)
         elif isinstance(outcome, Refusal):
-            ends[order.key] = End(reject_reason=outcome.reason, reject_message=outcome.message)
+            ends[order.key] = rejected_for(outcome)
     accounts = [book.accounts[id_] for id_ in {order.account_id for order in execution.orders}]
     calls = [saving_orders(execution.orders, ends, now), saving_accounts(accounts)]
     fills = execution.fills

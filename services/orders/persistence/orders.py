@@ -4,6 +4,7 @@ Locks are taken in one order everywhere: the symbols' quotes, accounts by id, th
 the liquidity that was consumed.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -35,6 +36,14 @@ class End(NamedTuple):
     cancel_reason: CancelReason | RejectReason | None = None
     reject_reason: RejectReason | None = None
     reject_message: str | None = None
+    #: The figures behind a rejection, as a JSON object.
+    reject_details: str | None = None
+
+
+def rejected_for(refusal: Refusal) -> End:
+    """The end of an order that the refusal rejects."""
+    details = json.dumps(dict(refusal.details)) if refusal.details else None
+    return End(None, refusal.reason, refusal.message, details)
 
 
 class OrderState(NamedTuple):
@@ -81,6 +90,7 @@ CHANGING = (
     "cancel_reason",
     "reject_reason",
     "reject_message",
+    "reject_details",
 )
 _ENDS = """
 updated_at = %(now)s, filled_at = CASE v.status WHEN 'filled' THEN %(now)s ELSE t.filled_at END,
@@ -115,7 +125,7 @@ def incoming(
 ) -> OrderRow:
     """The row of an order that comes in, with the ``refusal`` where it is rejected."""
     return OrderRow(
-        state=state_of(order, NOT_ENDED if refusal is None else End(None, refusal.reason, refusal.message)),
+        state=state_of(order, NOT_ENDED if refusal is None else rejected_for(refusal)),
         order_group=order.order_group or order.id,
         accepted_at=order.accepted_at if refusal is None else None,
         client_order_id=client_order_id,

@@ -53,6 +53,7 @@ class AccountEvents:
             order_id=order.id,
             reason=refusal.reason,
             message=refusal.message,
+            details=dict(refusal.details),
         )
 
     def position(self, account_id: UUID, symbol: str, lots: tuple[Lot, ...]) -> None:

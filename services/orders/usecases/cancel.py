@@ -25,6 +25,11 @@ def cancel_order(uow: UnitOfWork, command: CancelOrder) -> None:
         end_orders(uow, [found.order], found.order_group, accounts, CancelReason.REQUESTED)
         return
     AccountEvents(uow, accounts).emit(
-        CancelRejected, account.id, order_id=command.order_id, reason=found.reason, message=found.message
+        CancelRejected,
+        account.id,
+        order_id=command.order_id,
+        reason=found.reason,
+        message=found.message,
+        details=dict(found.details),
     )
     uow.at_commit(saving_accounts([accounts[account.id]]))

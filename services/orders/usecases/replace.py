@@ -68,5 +68,6 @@ def _reject(uow: UnitOfWork, account: Account, command: ReplaceOrder, refusal: R
         new_order_id=command.new_order_id,
         reason=refusal.reason,
         message=refusal.message,
+        details=dict(refusal.details),
     )
     uow.at_commit(saving_accounts([accounts[account.id]]))
