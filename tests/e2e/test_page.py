@@ -83,6 +83,15 @@ def test_a_key_opens_the_board(site: Site) -> None:
         assert visitor.errors == []
 
 
+@pytest.mark.parametrize("path", ["/", "/static/app.js", "/static/stream-worker.js"])
+def test_a_browser_asks_whether_a_file_has_changed(site: Site, path: str) -> None:
+    """Scripts of two versions do not meet on a page, and an unchanged file is not sent again."""
+    first = httpx.get(site.url + path)
+    assert (first.status_code, first.headers["cache-control"]) == (200, "no-cache")
+    if path != "/":
+        assert httpx.get(site.url + path, headers={"If-None-Match": first.headers["etag"]}).status_code == 304
+
+
 def test_every_open_order_is_shown_however_many_are_newer(visitor: Visitor) -> None:
     """The oldest of 52 open orders stays, as it comes and after a reload. Ended orders are the newest 50."""
     page = visitor.tab()
@@ -260,7 +269,9 @@ def test_a_notional_order_is_an_amount_of_money_that_fills_in_shares(visitor: Vi
     visitor.site.push({"AAPL": "100"})
     filled = page.locator("#recent-orders tbody tr [data-part=filled]")
     expect(filled).to_have_text(re.compile(r"^1\.50\d* shares$"))
-    expect(page.locator("#recent-orders tbody tr [data-part=terms]")).to_contain_text("$150.50 of AAPL")
+    ended = page.locator("#recent-orders tbody tr [data-part=terms]")
+    expect(ended).to_be_visible()
+    expect(ended).to_contain_text("$150.50 of AAPL")
 
 
 def test_run_now_shows_at_once_what_becomes_of_the_run(visitor: Visitor) -> None:
@@ -282,6 +293,30 @@ def test_run_now_shows_at_once_what_becomes_of_the_run(visitor: Visitor) -> None
     assert len(page.evaluate("window.texts")) >= 2
 
 
+def test_a_double_click_on_run_now_starts_one_run(visitor: Visitor) -> None:
+    """Also when the run has ended before the second press."""
+    page = visitor.tab()
+    asked: list[Any] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/trigger") else None)
+    job = page.locator("#jobs [data-key=update_positions]")
+    run = job.get_by_role("button", name="Run now")
+    run.click()
+    expect(job.locator("[data-part=note]")).to_contain_text("Succeeded")
+    page.evaluate("document.querySelector('#jobs [data-key=update_positions] [data-action=trigger]').click()")
+    page.evaluate("fetch('/healthz')")
+    assert len(asked) == 1
+
+
+def test_a_switch_shows_at_once_that_it_was_turned(visitor: Visitor) -> None:
+    """It does not wait for the next status of all jobs."""
+    page = visitor.tab()
+    switch = page.locator("#jobs [data-key=summarize_day]").get_by_role("switch")
+    expect(switch).to_have_attribute("aria-checked", "true")
+    page.route("**/toggle?enabled=false", lambda route: route.fulfill(json={}))
+    switch.click()
+    expect(switch).to_have_attribute("aria-checked", "false")
+
+
 def test_run_now_shows_why_a_run_failed_or_was_refused(visitor: Visitor) -> None:
     """The last line of the error, or the server's answer."""
     run_id = "00000000-0000-0000-0000-000000000001"
@@ -298,8 +333,9 @@ def test_run_now_shows_why_a_run_failed_or_was_refused(visitor: Visitor) -> None
     expect(job.locator("[data-part=note]")).to_have_text("Failed: ValueError: no prices")
     assert states == []
     page.route("**/trigger", lambda route: route.fulfill(status=404, json={"detail": "there is no job"}))
-    job.get_by_role("button", name="Run now").click()
-    expect(job.locator("[data-part=note]")).to_have_text("there is no job")
+    other = page.locator("#jobs [data-key=summarize_day]")
+    other.get_by_role("button", name="Run now").click()
+    expect(other.locator("[data-part=note]")).to_have_text("there is no job")
 
 
 @pytest.mark.parametrize(("provider", "text"), [("replay", "replay of recorded"), ("simulated", "random walk")])

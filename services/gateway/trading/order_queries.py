@@ -82,10 +82,7 @@ def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[
 
 def open_orders(connection: Connection, account_id: UUID) -> list[Record]:
     """Return all open orders, the newest first."""
-    everything = {"limit": None, "after": None, "until": None, "side": None}
-    return records(
-        connection, _listing("open", "desc", nested=False, by_symbol=False), account_id=account_id, **everything
-    )
+    return records(connection, _OPEN_ORDERS, account_id=account_id)
 
 
 def _nested(connection: Connection, account_id: UUID, rows: Sequence[Record]) -> list[Record]:
@@ -175,6 +172,8 @@ _COLUMNS = ", ".join(
     )
 )
 _OF_ACCOUNT = "SELECT o.* FROM orders.orders_v1 o WHERE o.account_id = :account_id"
+#: Without a limit, for which PostgreSQL would read the account's orders by time, the ended ones too.
+_OPEN_ORDERS = text(f"{_with_instrument(f'{_OF_ACCOUNT} AND o.status IN {OPEN}')} ORDER BY o.submitted_at DESC, o.id")
 _BY_ID = text(_with_instrument(f"{_OF_ACCOUNT} AND o.id = ANY(:ids)"))
 #: Each half has an index of its own.
 _BY_CLIENT_ID = text(f"""

@@ -60,15 +60,20 @@ function reason(answer, response) {
   return text ?? `The server answered ${response.status} ${response.statusText}. Try again in a moment.`;
 }
 
+// A press this soon after the end of the work is the second one of a double click.
+const DOUBLE_CLICK = 800;
+const doneAt = new WeakMap();
+
 /**
- * Run `work` for a control. Until it ends, further presses of the control do nothing.
- * `refused(error)` is called if the request fails, to show the error beside the control.
+ * Run `work` for a control. Until it ends, and for a moment after it, further presses of the control do nothing.
+ * `refused(error)` is called if the request fails, to show the error beside the control. Then it can be pressed again.
  */
 export async function once(control, work, refused) {
-  if (control.ariaBusy === "true") return;
+  if (control.ariaBusy === "true" || performance.now() - doneAt.get(control) < DOUBLE_CLICK) return;
   control.ariaBusy = "true";
   try {
     await work();
+    doneAt.set(control, performance.now());
   } catch (error) {
     if (!(error instanceof RequestFailed)) throw error;
     refused(error);
@@ -76,3 +81,6 @@ export async function once(control, work, refused) {
     control.ariaBusy = null;
   }
 }
+
+/** The next press of the control is another one, however soon it comes. */
+export const renew = (control) => doneAt.delete(control);

@@ -48,5 +48,7 @@ function showConnection(state, lastNews) {
   setText(byId("connection"), texts[state]);
 }
 
+// The session may have changed while the browser kept this page aside.
+addEventListener("pageshow", (event) => { if (event.persisted) session.check(); });
 setText(byId("time-zone"), timeZone());
 session.resume();

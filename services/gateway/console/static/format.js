@@ -34,8 +34,9 @@ export function amount(value, currency) {
   return currencies.get(currency).format(value);
 }
 
-/** The exact sum of two decimal strings. */
+/** The exact sum of two decimal strings. No number if one of them is none. */
 export function sum(one, other) {
+  if (isNone(one) || isNone(other)) return null;
   const places = Math.max(...[one, other].map((value) => (value.split(".")[1] ?? "").length));
   const units = (value) => {
     const [whole, rest = ""] = value.split(".");

@@ -82,8 +82,13 @@ async function signOut(button) {
   await once(button, work, (refused) => setNote(byId("sign-out-note"), refused.message));
 }
 
-// The next key may belong to another account, so the reload clears the page.
+let leaving = false;
+
+// The next key may belong to another account, so the reload clears the page. The first reason is the right one: requests
+// that are refused meanwhile follow from it.
 function leave(why) {
+  if (leaving) return;
+  leaving = true;
   sessionStorage.setItem(REASON, why);
   location.reload();
 }

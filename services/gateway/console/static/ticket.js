@@ -1,12 +1,9 @@
 // The order ticket. It estimates the cost of the order, places it, and follows it until it has ended.
 
-import { once, request } from "./api.js";
+import { once, renew, request } from "./api.js";
 import { byId, setNote, setText } from "./dom.js";
 import { capitalized, money, price, quantity } from "./format.js";
 import { hasEnded, statusText } from "./orders.js";
-
-// A press this soon after the answer is the second one of a double click.
-const DOUBLE_CLICK = 1_000;
 
 const WANTED = {
   symbol: "Enter a symbol, such as one of the prices table.",
@@ -23,7 +20,6 @@ export class Ticket {
   #orders;
   #attempt = newOrderId();
   #placed = null;
-  #answeredAt = -Infinity;
 
   /** The estimate uses `prices` and `account`. `orders` has the state of the placed order. */
   constructor(prices, account, orders) {
@@ -67,7 +63,7 @@ export class Ticket {
   #edited() {
     this.#attempt = newOrderId();
     this.#placed = null;
-    this.#answeredAt = -Infinity;
+    renew(byId("ticket-submit"));
     this.#show("");
     this.#showFields();
     this.refresh();
@@ -112,7 +108,6 @@ export class Ticket {
 
   async #submit(event) {
     event.preventDefault();
-    if (performance.now() - this.#answeredAt < DOUBLE_CLICK) return;
     const wrong = this.#firstWrong();
     if (wrong) return this.#blame(wrong, WANTED[wrong.name]);
     await once(byId("ticket-submit"), () => this.#place(), (refused) => this.#refused(refused));
@@ -129,7 +124,6 @@ export class Ticket {
     const body = { ...this.#order(), client_order_id: this.#attempt };
     const order = await request("POST", "/v2/orders", body, { "Idempotency-Key": this.#attempt });
     this.#attempt = newOrderId();
-    this.#answeredAt = performance.now();
     this.#placed = order.id;
     this.#show(hasEnded(order) ? this.#outcome(order) : `Placed: ${this.#orders.describe(order)}.`, "done");
     this.follow(); // the stream may have been faster than the answer
@@ -147,6 +141,7 @@ export class Ticket {
       const doubt = "No answer, so the order may have been placed. Send it again unchanged: it cannot be placed twice.";
       return this.#show(doubt);
     }
+    if (error.status < 500) this.#attempt = newOrderId(); // refused for good, so the next press is another order
     // An error about one field starts with the field's name: "qty: must be greater than 0".
     const [, name, text] = /^(\w+): (.+)/s.exec(error.message) ?? [];
     if (name in WANTED) return this.#blame(this.#field(name), capitalized(text));
