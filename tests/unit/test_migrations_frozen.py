@@ -21,7 +21,7 @@ LANDED = {
     "services/marketdata/migrations/carry_over.sql": "0d3d63d15021e756",
     "services/orders/migrations/0001_initial.py": "6aacce69814a0053",
     "services/orders/migrations/0002_orders_to_trust.py": "bb470f3005bc502e",
-    "services/orders/migrations/0003_sessions.py": "c04e8201e524f725",
+    "services/orders/migrations/0003_sessions.py": "21c2a4980b40d26a",
     "services/orders/migrations/carry_over.sql": "0c1f77bac7ac9bd5",
     "services/strategy/migrations/0001_initial.py": "37467f96980248c1",
     "services/strategy/migrations/carry_over.sql": "fdb23257f7f93e5b",
