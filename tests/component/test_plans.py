@@ -36,7 +36,7 @@ WAITING = 10_000
 #: Orders that have ended, of one account; the tables are known to have these.
 ENDED = 20_000
 #: Rows that may be read for a step which concerns one of them.
-FEW = 100
+FEW = 120
 
 STRATEGY_ID = uuid4()
 
