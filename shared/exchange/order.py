@@ -42,8 +42,8 @@ class Order:
     ``notional``, ``fees`` and ``reserved`` are in the account's currency. Its fills paid ``filled_avg_price`` per share
     at the exchange rate ``filled_avg_rate``. ``qty`` is None while the size of a notional order is open. Only quotes
     after ``active_at`` fill the order. ``hwm`` is the best price since then, which a trailing stop follows.
-    ``triggered``: its stop was reached. ``rests``: the quote was outside its limit when the order came, or an earlier
-    price triggered it.
+    ``triggered``: its stop was reached. ``rests``: the quote was outside of its limit when it came, or None where no
+    quote was known.
 
     ``held_for_orders`` are the shares held that the order will close. For an entry they are the shares that it has
     bought so far, held for its exits. Orders of one ``order_group`` end together. An entry has no ``leg``.
@@ -68,7 +68,7 @@ class Order:
     trail_percent: Decimal | None = None
     hwm: Decimal | None = None
     triggered: bool = False
-    rests: bool = False
+    rests: bool | None = None
     #: The quantity filled by the orders that this one replaced.
     carried: Decimal = ZERO
     filled_qty: Decimal = ZERO

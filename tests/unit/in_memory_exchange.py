@@ -155,9 +155,12 @@ class InMemoryExchange:
     def _quote(self, step: Quotes) -> None:
         fresh = {}
         for text, fields in step.each:
-            known = {name: value for name, value in fields.items() if name != "began"}
-            since = None if fields["began"] is None else self.now - timedelta(seconds=1) - fields["began"]
-            price = quote(text, at=self.now, sequence=len(self.executions) + 1, since=since, **known)
+            known = {name: value for name, value in fields.items() if name not in {"began", "started"}}
+            since, start = (
+                None if fields[name] is None else self.now - timedelta(seconds=1) - fields[name]
+                for name in ("began", "started")
+            )
+            price = quote(text, at=self.now, sequence=len(self.executions) + 1, since=since, bar_start=start, **known)
             fresh[price.symbol] = price
         self.prices.update(fresh)
         consumed = self.book.liquidity.consumed

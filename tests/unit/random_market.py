@@ -186,14 +186,20 @@ def quote_of(random: Random, symbol: str) -> tuple[str, dict[str, Any]]:
     bar = [level_of(random) for _ in range(random.choice([2, 2, 4]))]
     first, last, high, low = bar[0], bar[1], max(bar), min(bar)
     half = random.randint(1, 50) * CENT
-    sides = random.choice([f"{last - half}/{last + half}"] * 4 + [f"{last - half}/", "/"])
+    crossed = f"{last + half}/{last - half}"
+    sides = random.choice([f"{last - half}/{last + half}"] * 5 + [f"{last - half}/", f"/{last + half}", crossed, "/"])
     sizes = {
         "bid_size": random.choice([None, random.randint(0, 40)]),
         "ask_size": random.choice([None, random.randint(0, 40)]),
     }
     numbers = {name: None if size is None else Decimal(size) for name, size in sizes.items()}
-    began = random.choice([None, timedelta(0), timedelta(seconds=3)])
-    fields: dict[str, Any] = {**numbers, "volume": Decimal(random.randint(0, 200)), "began": began}
+    began, started = (random.choice([None, timedelta(0), timedelta(seconds=3)]) for _ in range(2))
+    fields: dict[str, Any] = {
+        **numbers,
+        "volume": Decimal(random.randint(0, 200)),
+        "began": began,
+        "started": started,
+    }
     return f"{symbol} {sides} {last} of {first} {high} {low}", fields
 
 

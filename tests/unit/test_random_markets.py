@@ -162,12 +162,19 @@ def _check_place(fill: Fill) -> None:
     on, market = fill.quote, fill.price + (-fill.slippage if fill.order.buys else fill.slippage)
     side = on.ask if fill.order.buys else on.bid
     if fill.stage is not Stage.QUOTE:
-        assert on.since is not None
-        assert on.since >= fill.order.active_at
+        start = on.bar_start or on.since
+        assert start is not None
+        assert start >= fill.order.active_at
         assert on.low <= fill.price <= on.high
+    elif side is not None and fill.order.limit_price == fill.price:
+        assert market >= side if fill.order.buys else market <= side
     elif side is not None:
         assert market == side
     else:
+        assert on.bid is None, "one side of a quote is no price for the other"
+        assert on.ask is None, "one side of a quote is no price for the other"
+        if fill.order.limit_price == fill.price:
+            return
         assert abs(market - on.last) <= on.last * RULES.half_spread + CENT / 100
 
 

@@ -91,9 +91,9 @@ def test_each_price_may_change(text: str, changes: dict[str, Any], field: str, v
 
 
 def test_a_new_time_in_force_has_its_own_end() -> None:
-    """A day order ends at the close, a gtc order never."""
+    """A day order ends at the close, a gtc order ninety days after the change."""
     assert replaced(begun(), time_in_force="day").order.expires_at == CLOSE
-    assert replaced(begun(expires_at=CLOSE)).order.expires_at is None
+    assert replaced(begun(expires_at=CLOSE)).order.expires_at == NOW + timedelta(days=90)
 
 
 def test_a_replaced_trailing_stop_keeps_its_best_price() -> None:

@@ -269,7 +269,7 @@ WITH priced AS MATERIALIZED (
 #: The index is searched with the extreme price of the update; what is left then is compared with the one that counts.
 _IN_BAR = "(o.on_bar AND o.active_at <= p.start_at AND CASE WHEN o.extended_hours THEN p.bar_extended ELSE p.bar END)"
 _ON_QUOTE = "(o.active_at < p.quoted_at AND CASE WHEN o.extended_hours THEN p.quote_extended ELSE p.quote END)"
-_RESTS = "(o.type = 'limit' OR o.type = 'stop_limit' AND o.triggered)"
+_RESTS = "(o.type = 'limit' AND o.time_in_force IN ('day', 'gtc') OR o.type = 'stop_limit' AND o.triggered)"
 #: The best price that a trailing stop has seen with this one.
 _BEST = """
 CASE o.side WHEN 'sell' THEN GREATEST(o.hwm, CASE WHEN {in_bar} THEN p.high END, {last})

@@ -101,10 +101,10 @@ def expiry(order: OrderTerms, instrument: Instrument, active_at: datetime) -> da
     return instrument.extended_end if order.extended_hours else instrument.session_end
 
 
-def _rests(order: NewOrder, instrument: Instrument) -> bool:
-    """True if the quote that is known does not reach the order's limit, so that it comes to rest on the market."""
+def _rests(order: NewOrder, instrument: Instrument) -> bool | None:
+    """True if the quote does not reach the order's limit, so that it comes to rest. None where no quote is known."""
     if order.limit_price is None or instrument.last is None:
-        return False
+        return None
     no_quote = instrument.bid is None and instrument.ask is None
     side = instrument.last if no_quote else instrument.ask if order.side is Side.BUY else instrument.bid
     if side is None:

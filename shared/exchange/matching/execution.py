@@ -86,8 +86,9 @@ class _Executing:
         order = self.book.orders[found.order.key]  # an earlier match may have changed or ended it
         if not order.is_working:
             return
-        if (found.order.hwm, found.order.triggered) != (order.hwm, order.triggered):
-            order = changed(order, hwm=found.order.hwm, triggered=found.order.triggered, rests=found.order.rests)
+        after = {name: getattr(found.order, name) for name in ("hwm", "triggered", "rests")}
+        if any(value != getattr(order, name) for name, value in after.items()):
+            order = changed(order, **after)
             self._keep(order)
         fx_rate = self.book.rate(order)
         if found.price is not None and fx_rate is not None:

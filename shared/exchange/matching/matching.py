@@ -105,7 +105,9 @@ def match(order: Order, price: Price, rules: MarketRules, *, on_bar: bool, hours
         return Match(order)
     if order.limit_price is None:
         return Match(order, quote, Stage.QUOTE, takes_liquidity=True)
-    return Match(order, order.limit_price if rests and not gapped else quote, Stage.QUOTE)
+    if rests and not gapped:
+        return Match(order, order.limit_price, Stage.QUOTE)
+    return Match(_marketable(order), quote, Stage.QUOTE)
 
 
 def _in_bar(
@@ -135,7 +137,14 @@ def _rests(order: Order, price: Price) -> bool:
     """True if the limit order was on the market before this update, at a price that the quote did not reach."""
     if order.time_in_force in AT_ONCE or waits_for_stop(order):
         return False
-    return order.rests or (price.since is not None and price.since > order.active_at)
+    if order.rests is not None:
+        return order.rests
+    return price.since is not None and price.since > order.active_at
+
+
+def _marketable(order: Order) -> Order:
+    """The order as one that does not rest, so that its rest fills at the market, too."""
+    return replace(order, rests=False) if order.rests else order
 
 
 def _market_in_bar(order: Order, price: Price, rules: MarketRules) -> Match:
@@ -171,7 +180,7 @@ def _stop_in_bar(order: Order, price: Price) -> tuple[Order, Match | None]:
 def _limit_in_bar(order: Order, limit: Decimal, price: Price, *, gapped: bool) -> Match | None:
     """The fill at the limit that was traded through, or at the open beyond it where the market gapped."""
     if gapped and _beyond(order, price.open):
-        return Match(order, price.open, Stage.OPEN)
+        return Match(_marketable(order), price.open, Stage.OPEN)
     through = price.low < limit if order.buys else price.high > limit
     return Match(order, limit, Stage.RANGE) if through else None
 
