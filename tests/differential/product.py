@@ -155,7 +155,7 @@ class Product:
         if isinstance(found, Replaced):
             self._book.accounts[account.id] = found.account
             self._orders[found.ended.key] = found.ended
-            self._orders[found.order.key] = found.order
+            self._orders.update({order.key: order for order in (found.order, *found.others)})
             self._names[found.order.id] = asked.new_id
             self._owners[asked.new_id] = found.order.key
 

@@ -272,6 +272,8 @@ class Reference:
                 return
             if old.role:
                 new.holds = old.holds
+        for other in self._others(old) if tif != old.tif else ():  # a group has one time in force
+            other.tif, other.expires = tif, new.expires
         old.status, old.holds = "replaced", ZERO
         self.orders[new.id] = new
 
@@ -384,9 +386,9 @@ def _fits(old: Order, asked: Replace) -> bool:
     if old.qty is None or (asked.qty is not None and (asked.qty <= old.filled or old.role in {"gain", "loss"})):
         return False
     tif = asked.tif or old.tif
-    if (old.role and tif != old.tif) or (((asked.qty or old.qty) - old.filled) % 1 and tif != "day"):
+    if ((asked.qty or old.qty) - old.filled) % 1 and tif != "day":
         return False
-    if tif not in {"day", "gtc"} and old.type not in {"market", "limit"}:
+    if tif not in {"day", "gtc"} and (old.role or old.type not in {"market", "limit"}):
         return False
     no_trail = asked.trail is None or old.type == "trailing_stop"
     no_limit = asked.limit is None or old.limit is not None

@@ -96,7 +96,7 @@ class Prices:
         if order.limit is not None:
             return self._match_limit(order, order.limit, update, quote, in_bar=in_bar)
         if in_bar and update.bid is None and update.ask is None:
-            return "open", _barmarket_price(order, update)
+            return "open", _open_of_bar(order, update)
         return "quote", quote
 
     def _match_stop(
@@ -133,14 +133,15 @@ class Prices:
         rests = (order.rests or waited) and order.tif not in AT_ONCE
         if opened and beyond:
             return "open", update.open
+        in_range = min(limit, update.high) if order.buys else max(limit, update.low)
         if passed and (rests or not beyond):  # where the bar did not open beyond its limit, it rested from then on
-            return "range", limit
+            return "range", in_range
+        if beyond and not rests and update.bid is None and update.ask is None:
+            price = _open_of_bar(order, update)
+            return "open", price if order.allows(price) else limit
         if quote is not None:
             return "quote", limit if rests and not self._is_gap(order, update, update.at) else quote
-        if beyond and update.bid is None and update.ask is None:
-            price = _barmarket_price(order, update)
-            return "open", price if order.allows(price) else limit
-        return ("range", limit) if passed else ("quote", None)
+        return ("range", in_range) if passed else ("quote", None)
 
     def _bar_counts(self, order: Order, update: Update) -> bool:
         """True if the bar started while the order was in the market, in a session of its own."""
@@ -178,7 +179,7 @@ def market_price(update: Update, *, buys: bool) -> Decimal | None:
     return (ask if update.ask_size != 0 else None) if buys else (bid if update.bid_size != 0 else None)
 
 
-def _barmarket_price(order: Order, bar: Update) -> Decimal:
+def _open_of_bar(order: Order, bar: Update) -> Decimal:
     """The open of a bar without a quote, half the assumed spread worse, within the bar."""
     price = _assumed(bar.open, buys=order.buys)
     return min(price, bar.high) if order.buys else max(price, bar.low)

@@ -240,7 +240,7 @@ class Drawing:
         random, last = self._random, self.lasts[old.symbol]
         changes: dict[str, Any] = {"qty": Decimal(random.randint(1, 40)), "tif": random.choice(TIMES_IN_FORCE)}
         if old.order_class == "oco":
-            return {"limit": self._near(old.limit, up, -3, 3)}
+            return random.choice([{"limit": self._near(old.limit, up, -3, 3)}, {"tif": random.choice(["day", "gtc"])}])
         if old.limit is not None:
             changes["limit"] = (
                 self._near(last, -up, -9, 15) if old.order_class == "simple" else self._near(old.limit, up, -3, 3)
