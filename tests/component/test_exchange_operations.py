@@ -8,7 +8,7 @@ PAPERPROFIT_TEST_STATES is the number of lives that are tried, each another time
 
 import os
 from collections import Counter
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from random import Random, SystemRandom
 from typing import Any
 from uuid import UUID
@@ -21,6 +21,7 @@ from shared.contracts.accounts import MoveCash, OpenAccount, ResetAccount
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
 from shared.contracts.orders import CancelOrder, OrderType, ReplaceOrder, Side, TimeInForce
 from shared.contracts.prices import PricesUpdated
+from shared.exchange.order import LEAST_QTY
 from shared.money import CENT
 from tests.component.paper_exchange import Exchange
 from tests.differential.messages import command_of, price_of, settings_of
@@ -89,6 +90,7 @@ class Life:
             held = self.random.choice(positions)
             qty = abs(held.qty) * self.random.choice([1, 1, Decimal("0.5")])
             whole = qty if self.random.random() < 0.5 else qty // 1
+            whole = whole.quantize(LEAST_QTY, rounding=ROUND_DOWN)
             self.exchange.handle(
                 order(
                     held.account_id, order_id=self._id(), symbol=held.symbol, qty=max(whole, CENT),

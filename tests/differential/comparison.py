@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from tests.differential.events import Event
 from tests.differential.product import Product
-from tests.differential.reference import Order, Reference
+from tests.differential.reference import Reference
+from tests.differential.reference_prices import Order
 from tests.differential.wide_tape import TRADERS, sessions
 
 

@@ -97,6 +97,7 @@ class Replace:
     limit: Decimal | None = None
     stop: Decimal | None = None
     trail: Decimal | None = None
+    tif: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ def settings_of(trader: Trader) -> AccountSettings:
         {
             "multiplier": 4 if trader.shorts else 1,
             "shorting": trader.shorts,
+            "allow_wash_trades": True,
             "fills": {
                 "fills_on": "bar" if trader.in_bars else "quote",
                 "participation": trader.share,

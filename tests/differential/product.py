@@ -146,15 +146,16 @@ class Product:
         command = ReplaceOrder(
             account_id=old.account_id, order_id=old.id, new_order_id=uuid5(NAMESPACE_OID, asked.new_id),
             requested_at=asked.at, qty=asked.qty, limit_price=asked.limit, stop_price=asked.stop, trail=asked.trail,
+            time_in_force=asked.tif,
         )  # fmt: skip
         account = self._book.accounts[old.account_id]
-        instrument = self._instrument(old.symbol, asked.at, old.time_in_force)
+        instrument = self._instrument(old.symbol, asked.at, command.time_in_force or old.time_in_force)
         exposure = self._exposure(old.account_id, old.symbol)
         found = admit_replacement(self._order_group(old), command, instrument, account, exposure, asked.at)
         if isinstance(found, Replaced):
             self._book.accounts[account.id] = found.account
             self._orders[found.ended.key] = found.ended
-            self._orders[found.order.key] = found.order
+            self._orders.update({order.key: order for order in (found.order, *found.others)})
             self._names[found.order.id] = asked.new_id
             self._owners[asked.new_id] = found.order.key
 
@@ -207,5 +208,8 @@ class Product:
         )
 
     def _exposure(self, owner: UUID, symbol: str) -> Exposure:
-        own = [order.held_for_orders for order in self._open(symbol) if order.account_id == owner]
-        return Exposure(held(self._book.lots.get((owner, symbol), ())), sum(own, ZERO))
+        exposure = Exposure(held(self._book.lots.get((owner, symbol), ())))
+        for order in self._open(symbol):
+            if order.account_id == owner:
+                exposure = exposure.with_open(order)
+        return exposure

@@ -5,88 +5,29 @@ out with its fills and its end.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 
-from tests.differential.events import Auction, Cancel, Event, Fill, Replace, Session, Submit, Trader, Update
+from tests.differential.events import Auction, Cancel, Event, Replace, Session, Submit, Trader, Update
+from tests.differential.reference_prices import (
+    AT_ONCE,
+    CENT,
+    LEAST,
+    ZERO,
+    Order,
+    Prices,
+    floor,
+    market_price,
+    pool_of,
+    precedence,
+    slipped,
+)
 
-ZERO, LEAST, CENT = Decimal(0), Decimal("1E-9"), Decimal("0.01")
-HALF_SPREAD = Decimal("0.0001")
 STALE_AFTER, AHEAD = timedelta(seconds=120), timedelta(seconds=5)
-AT_ONCE = {"ioc", "fok"}
 #: No opg or cls order is accepted, canceled or replaced from this long before its auction until an hour after.
 CUTOFFS = {"opg": timedelta(minutes=2), "cls": timedelta(minutes=10)}
 OVERDUE, GTC_LASTS = timedelta(hours=1), timedelta(days=90)
 OPEN = {"held", "accepted", "partially_filled"}
-
-
-@dataclass
-class Order:
-    """``role``: "" for a simple order, else "entry", "gain" or "loss" of its ``group``.
-
-    ``holds`` are the shares held for it. ``best`` is the price that a trailing stop follows.
-    """
-
-    id: str
-    trader: Trader
-    symbol: str
-    buys: bool
-    type: str
-    tif: str
-    qty: Decimal | None
-    notional: Decimal | None
-    limit: Decimal | None
-    stop: Decimal | None
-    trail: Decimal | None
-    trail_percent: Decimal | None
-    accepted: datetime
-    active: datetime
-    expires: datetime
-    extended: bool = False
-    auction: tuple[date, datetime] | None = None
-    group: str = ""
-    role: str = ""
-    status: str = "accepted"
-    filled: Decimal = ZERO
-    paid: Decimal = ZERO
-    holds: Decimal = ZERO
-    only_closes: bool = False
-    best: Decimal | None = None
-    rests: bool = False
-    triggered: bool = False
-    fills: list[Fill] = field(default_factory=list)
-
-    def left(self, price: Decimal) -> Decimal:
-        """The shares to trade yet; for a notional order those that the rest of its money buys at that price."""
-        if self.qty is not None:
-            return self.qty - self.filled
-        money = max((self.notional or ZERO) - self.paid - len(self.fills) * CENT / 2, ZERO)
-        shares = _floor(money / price, LEAST)
-        return min(shares, self.holds) if self.only_closes else shares
-
-    def allows(self, price: Decimal) -> bool:
-        return self.limit is None or (price <= self.limit if self.buys else price >= self.limit)
-
-    def waits_for_stop(self) -> bool:
-        return "stop" in self.type and not self.triggered
-
-    def stop_price(self) -> Decimal | None:
-        if self.type != "trailing_stop":
-            return self.stop
-        if self.best is None:
-            return None
-        trail = self.trail if self.trail is not None else self.best * (self.trail_percent or ZERO) / 100
-        return self.best + trail if self.buys else self.best - trail
-
-    def reached(self, price: Decimal) -> bool:
-        stop = self.stop_price()
-        return stop is not None and (price >= stop if self.buys else price <= stop)
-
-    def follow(self, price: Decimal) -> None:
-        if self.type == "trailing_stop":
-            pick = min if self.buys else max
-            self.best = price if self.best is None else pick(self.best, price)
 
 
 class Reference:
@@ -94,7 +35,7 @@ class Reference:
 
     def __init__(self, traders: Iterable[Trader], sessions: Sequence[Session]) -> None:
         self.traders = {trader.name: trader for trader in traders}
-        self.sessions = sessions
+        self.sessions, self.prices = sessions, Prices(sessions)
         self.orders: dict[str, Order] = {}
         self.held: dict[tuple[int, str], Decimal] = {}
         self.newest: dict[str, Update] = {}
@@ -125,14 +66,18 @@ class Reference:
             self._expire(update.known)
             return
         found = [
-            (*self._match(order, update), order) for order in self._working(update.symbol) if order.tif not in CUTOFFS
+            (*self.prices.match(order, update), order)
+            for order in self._working(update.symbol)
+            if order.tif not in CUTOFFS
         ]
         consumed: dict[str, Decimal] = {}
-        for stage, price, order in sorted(found, key=lambda each: _precedence(each[0], each[2], update.last)):
+        for stage, price, order in sorted(found, key=lambda each: precedence(each[0], each[2], update.last)):
             if order.status in {"accepted", "partially_filled"}:
                 if price is not None:
                     self._fill(order, price, stage, update, consumed)
-                had_chance = self._quote_counts(order, update) and _market(update, buys=order.buys) is not None
+                had_chance = (
+                    self.prices.quote_counts(order, update) and market_price(update, buys=order.buys) is not None
+                )
                 if order.tif in AT_ONCE and order.status in OPEN and had_chance:
                     self._end(order, "canceled", update.at)
         self._expire(update.known)
@@ -144,7 +89,7 @@ class Reference:
             if order.tif == auction.tif and order.auction is not None and order.auction[0] == auction.day
         ]  # fmt: skip
         consumed: dict[str, Decimal] = {}
-        for order in sorted(orders, key=lambda each: _precedence("auction", each, auction.price)):
+        for order in sorted(orders, key=lambda each: precedence("auction", each, auction.price)):
             if order.status in OPEN and order.active < auction.at and order.allows(auction.price):
                 self._fill(order, auction.price, "auction", auction, consumed)
             if order.status in OPEN:
@@ -155,17 +100,17 @@ class Reference:
     ) -> None:
         """Fill what liquidity and time in force allow."""
         wanted = qty = order.left(price)
-        pool, size = _pool(order, stage, on)
+        pool, size = pool_of(order, stage, on)
         share = None if size is None else order.trader.share
         if share is not None and size is not None:
             free = max(size * share - consumed.get(pool, ZERO), ZERO)
-            qty = min(wanted, _floor(free, LEAST if wanted % 1 else Decimal(1)))
+            qty = min(wanted, floor(free, LEAST if wanted % 1 else Decimal(1)))
         if not qty or (order.tif == "fok" and qty < wanted):
             return
         if isinstance(on, Update) and order.limit is None:
             if order.trader.volume_slippage and not on.volume:
                 return
-            price = _slipped(order, price, stage, on, consumed.get("volume", ZERO) + qty)
+            price = slipped(order, price, stage, on, consumed.get("volume", ZERO) + qty)
             qty = min(qty, order.left(price))
         held = self.held.get((order.trader.name, order.symbol), ZERO)
         if not order.buys and not order.trader.shorts and qty > held:
@@ -184,7 +129,7 @@ class Reference:
         order.filled, order.paid = order.filled + qty, order.paid + qty * price
         order.fills.append((on.number, qty, price, on.at))
         order.holds = order.holds + qty if order.role == "entry" else max(order.holds - qty, ZERO)
-        spent = order.notional is not None and order.notional - order.paid - len(order.fills) * CENT / 2 < CENT
+        spent = order.notional is not None and order.notional - order.paid - len(order.fills) * CENT < CENT
         order.status = "partially_filled" if rest and not spent else "filled"
         bought = order.holds
         if order.status == "filled":
@@ -213,7 +158,8 @@ class Reference:
         self.orders[asked.id] = order
         if asked.type == "trailing_stop" and newest is not None:
             order.best = newest.last
-        if not self._admit(order, asked.at, closes_only=oco):
+        exits = _misplaced(self._base(order), None if oco else asked.gain, asked.loss, sells=order.buys != oco)
+        if exits or not self._admit(order, asked.at, is_new=True):
             order.status = "rejected"
             return
         for role, type_, limit, stop in (
@@ -228,31 +174,51 @@ class Reference:
                 group=asked.id, role=role, status="accepted" if oco else "held", rests=not oco,
             )  # fmt: skip
 
-    def _admit(self, order: Order, at: datetime, *, closes_only: bool = False) -> bool:
-        """Accept the order and hold the shares that it closes, or reject it."""
+    def _admit(self, order: Order, at: datetime, *, is_new: bool) -> bool:
+        """Accept the order and hold the shares that it closes, or reject it. Another that goes on is not ``is_new``."""
         if order.tif in CUTOFFS and (order.auction is None or at > order.auction[1] - CUTOFFS[order.tif]):
             return False
-        if order.tif in AT_ONCE and self._hours(order, at) is None:
+        if order.tif in AT_ONCE and self.prices.hours(order, at) is None:
             return False
-        position = self.held.get((order.trader.name, order.symbol), ZERO)
-        mine = [each for each in self._open(order.symbol) if each.trader is order.trader and each is not order]
-        free = abs(position) - sum((each.holds for each in mine), ZERO)
-        against = position < 0 if order.buys else position > 0
-        closing, qty = self._sizes(order, free if against else ZERO)
         newest = self.newest.get(order.symbol)
         if newest is not None and order.limit is not None:
             side = newest.ask if order.buys else newest.bid
             side = newest.last if newest.bid is None and newest.ask is None else side
             order.rests = side is None or not order.allows(side)
-        order.holds, order.only_closes = (ZERO if order.role == "entry" else closing), closing == qty > 0
-        if closes_only and closing < qty:
+        position = self.held.get((order.trader.name, order.symbol), ZERO)
+        mine = [each for each in self._open(order.symbol) if each.trader is order.trader and each is not order]
+        held, against = sum((each.holds for each in mine), ZERO), -position if order.buys else position
+        free = max(against - held, ZERO)
+        closing, qty = self._sizes(order, free)
+        opening = qty - closing
+        order.holds, order.only_closes = (ZERO if order.role == "entry" else closing), not opening and closing > 0
+        if not self._is_large_enough(order, qty, free):
             return False
-        if order.role == "entry" and closing:
+        if order.role == "entry" and is_new and closing:
             return False
-        if not order.buys and order.notional is not None and not qty:
-            return False  # without a price nobody knows how many shares that is
-        opens_short = not order.buys and closing < qty
-        return not opens_short or (order.trader.shorts and not (qty - closing) % 1 and order.notional is None)
+        if not opening:
+            return order.notional is None or order.buys or qty > 0
+        is_whole = order.buys or (order.notional is None and not opening % 1)
+        may_open = order.buys or order.trader.shorts
+        must_close = (order.group and order.role == "gain" and is_new) or (against > 0 and held > 0)
+        return is_whole and may_open and not must_close and not self._opens_against(order, mine)
+
+    def _is_large_enough(self, order: Order, qty: Decimal, free: Decimal) -> bool:
+        """True if the order is worth a dollar, closes all that is free, or is an exit."""
+        newest = self.newest.get(order.symbol)
+        price = order.limit or order.stop or (newest and newest.last)
+        value = order.notional if order.notional is not None else price and qty * price
+        return order.role in {"gain", "loss"} or value is None or value >= 1 or qty == free
+
+    def _opens_against(self, order: Order, others: Iterable[Order]) -> bool:
+        """True if another order would open a position on the other side."""
+        return any(
+            (each.left(ZERO) - (ZERO if each.role else each.holds) > 0)
+            if each.qty is not None
+            else each.buys and not each.only_closes
+            for each in others
+            if each.buys != order.buys and each.role not in {"gain", "loss"}
+        )
 
     def _sizes(self, order: Order, free: Decimal) -> tuple[Decimal, Decimal]:
         """The shares that the order closes and has. Money is sized at the newest price."""
@@ -262,7 +228,7 @@ class Reference:
         if newest is None:
             return ZERO, ZERO
         price = (newest.ask if order.buys else newest.bid) or newest.last
-        qty, more = (_floor((order.notional or ZERO) * part / price, LEAST) for part in (Decimal(1), Decimal("1.01")))
+        qty, more = (floor((order.notional or ZERO) * part / price, LEAST) for part in (Decimal(1), Decimal("1.01")))
         qty = max(qty, min(more, max(free, ZERO)))
         return min(qty, max(free, ZERO)), qty
 
@@ -276,15 +242,18 @@ class Reference:
         old = self.orders.get(asked.id)
         if old is None or old.status not in OPEN or self._is_locked(old, asked.at) or not _fits(old, asked):
             return
-        total = asked.qty or old.qty or ZERO
+        total, tif = asked.qty or old.qty or ZERO, asked.tif or old.tif
+        extended = old.extended and tif in {"day", "gtc"}
         new = Order(
-            asked.new_id, old.trader, old.symbol, old.buys, old.type, old.tif, total - old.filled, None,
+            asked.new_id, old.trader, old.symbol, old.buys, old.type, tif, total - old.filled, None,
             asked.limit or old.limit, asked.stop or old.stop,
             None if old.trail is None else asked.trail or old.trail,
             None if old.trail_percent is None else asked.trail or old.trail_percent,
-            asked.at, asked.at + old.trader.latency, self._expiry(old.tif, asked.at, old.trader, extended=old.extended),
-            old.extended, self._auction(old.tif, asked.at), old.group, old.role,
+            asked.at, asked.at + old.trader.latency, self._expiry(tif, asked.at, old.trader, extended=extended),
+            extended, self._auction(tif, asked.at), old.group, old.role,
         )  # fmt: skip
+        if (asked.limit or asked.stop) is not None and self._misplaces(old, new, stop=asked.stop):
+            return
         new.best = old.best
         new.triggered = old.triggered and asked.stop is None and asked.trail is None
         if old.status == "held":
@@ -295,7 +264,7 @@ class Reference:
             for each in family:  # its own shares are free for the order that goes on
                 each.holds = ZERO
             status, old.status = old.status, "replaced"
-            accepted = self._admit(new, asked.at)
+            accepted = self._admit(new, asked.at, is_new=False)
             for each, holds in before:
                 each.holds = holds
             if not accepted:
@@ -303,8 +272,32 @@ class Reference:
                 return
             if old.role:
                 new.holds = old.holds
+        for other in self._others(old) if tif != old.tif else ():  # a group has one time in force
+            other.tif, other.expires = tif, new.expires
         old.status, old.holds = "replaced", ZERO
         self.orders[new.id] = new
+
+    def _base(self, order: Order) -> Decimal | None:
+        """The price around which the exits of an entry lie, or that of the market beyond which a stop does."""
+        newest = self.newest.get(order.symbol)
+        own = order.limit or order.stop if order.role == "entry" else None
+        return own or (newest and newest.last)
+
+    def _misplaces(self, old: Order, new: Order, *, stop: Decimal | None) -> bool:
+        """True if the new prices put an exit on the wrong side."""
+        others = self._others(old)
+        gain, loss = (
+            next((each.limit if role == "gain" else each.stop for each in (new, *others) if each.role == role), None)
+            for role in ("gain", "loss")
+        )
+        if new.role == "entry":
+            return _misplaced(self._base(new), gain, loss, sells=new.buys)
+        if new.role and gain is not None and loss is not None and (gain <= loss if not new.buys else gain >= loss):
+            return True
+        entry = next((each for each in others if each.role == "entry"), None)
+        if new.role and entry is not None:
+            return _misplaced(self._base(entry), gain, loss, sells=not new.buys)
+        return bool(new.role and stop and _misplaced(self._base(new), None, loss, sells=not new.buys))
 
     def _expire(self, at: datetime) -> None:
         over = [order for order in self.orders.values() if order.status in OPEN and self._is_over(order, at)]
@@ -378,162 +371,25 @@ class Reference:
     def _is_locked(self, order: Order, at: datetime) -> bool:
         return order.auction is not None and -CUTOFFS[order.tif] < at - order.auction[1] < OVERDUE
 
-    # The price at which an order fills on an update, in the bar's open, in its range, or on the quote at its end.
 
-    def _match(self, order: Order, update: Update) -> tuple[str, Decimal | None]:
-        in_bar, on_quote = self._bar_counts(order, update), self._quote_counts(order, update)
-        quote = _market(update, buys=order.buys) if on_quote else None
-        if quote is not None and not order.allows(quote):
-            quote = None
-        if order.waits_for_stop():
-            return self._match_stop(order, update, quote, in_bar=in_bar, on_quote=on_quote)
-        if order.limit is not None:
-            return self._match_limit(order, order.limit, update, quote, in_bar=in_bar)
-        if in_bar and update.bid is None and update.ask is None:
-            return "open", _bar_market(order, update)
-        return "quote", quote
-
-    def _match_stop(
-        self, order: Order, update: Update, quote: Decimal | None, *, in_bar: bool, on_quote: bool
-    ) -> tuple[str, Decimal | None]:
-        """The bar's open, its far end and the last price trigger a stop. A trailing stop follows in between."""
-        near, far = (update.high, update.low) if order.buys else (update.low, update.high)
-        if in_bar and order.reached(update.open):
-            order.triggered = order.rests = True  # it rests from the next update on
-            found = ("open", update.open) if order.limit is None else _stop_limit_at_open(order, order.limit, update)
-            return found or ("quote", quote)
-        if in_bar:
-            order.follow(update.open)
-            stop = order.stop_price()
-            if stop is not None and order.reached(near):
-                order.triggered = order.rests = True
-                return ("range", stop) if order.allows(stop) else ("quote", quote)
-            order.follow(far)
-        if on_quote:
-            order.follow(update.last)
-            order.triggered = order.reached(update.last)
-            order.rests = order.rests or order.triggered
-        return "quote", quote if order.triggered else None
-
-    def _match_limit(
-        self, order: Order, limit: Decimal, update: Update, quote: Decimal | None, *, in_bar: bool
-    ) -> tuple[str, Decimal | None]:
-        """A limit that rests gets its limit, or the better price after a gap. One that arrives gets the quote."""
-        start = update.bar_start or update.since
-        opened = in_bar and start is not None and self._is_gap(order, update, start)
-        passed = in_bar and (update.low < limit if order.buys else update.high > limit)
-        beyond = in_bar and order.allows(update.open) and update.open != limit
-        waited = update.since is not None and update.since > order.active
-        rests = (order.rests or waited) and order.tif not in AT_ONCE
-        if opened and beyond:
-            return "open", update.open
-        if passed and (rests or not beyond):  # where the bar did not open beyond its limit, it rested from then on
-            return "range", limit
-        if quote is not None:
-            return "quote", limit if rests and not self._is_gap(order, update, update.at) else quote
-        if beyond and update.bid is None and update.ask is None:
-            price = _bar_market(order, update)
-            return "open", price if order.allows(price) else limit
-        return ("range", limit) if passed else ("quote", None)
-
-    def _bar_counts(self, order: Order, update: Update) -> bool:
-        """True if the bar started while the order was in the market, in a session of its own."""
-        start = update.bar_start or update.since
-        if not order.trader.in_bars or start is None or start < order.active or order.tif in AT_ONCE:
-            return False
-        hours = self._hours(order, start)
-        if hours is None or start >= order.expires:
-            return False
-        return update.bar_start is not None or update.at <= min(hours[1], order.expires)
-
-    def _quote_counts(self, order: Order, update: Update) -> bool:
-        return order.active < update.at < order.expires and self._hours(order, update.at) is not None
-
-    def _is_gap(self, order: Order, update: Update, at: datetime) -> bool:
-        """True if the session opened since the update before, or a bar of its own comes without one before."""
-        if update.since is None:
-            return update.bar_start is not None
-        hours = self._hours(order, at)
-        return hours is not None and update.since < hours[0]
-
-    def _hours(self, order: Order, at: datetime) -> tuple[datetime, datetime] | None:
-        """The session at that time in which the order trades."""
-        spans = [(day.begins, day.ends) if order.extended else (day.opens, day.closes) for day in self.sessions]
-        return next(((begin, end) for begin, end in spans if begin <= at < end), None)
-
-
-def _market(update: Update, *, buys: bool) -> Decimal | None:
-    """The ask or the bid, or none where it is missing, of size 0 or crossed; near the last where there is no quote."""
-    bid, ask = update.bid, update.ask
-    if bid is None and ask is None:
-        return _assumed(update.last, buys=buys)
-    if bid is not None and ask is not None and bid > ask:
-        return None
-    return (ask if update.ask_size != 0 else None) if buys else (bid if update.bid_size != 0 else None)
-
-
-def _bar_market(order: Order, bar: Update) -> Decimal:
-    """The open of a bar without a quote, half the assumed spread worse, within the bar."""
-    price = _assumed(bar.open, buys=order.buys)
-    return min(price, bar.high) if order.buys else max(price, bar.low)
-
-
-def _stop_limit_at_open(order: Order, limit: Decimal, bar: Update) -> tuple[str, Decimal] | None:
-    if order.allows(bar.open) and bar.open != limit:
-        return "open", bar.open
-    return ("range", limit) if (bar.low < limit if order.buys else bar.high > limit) else None
-
-
-def _precedence(stage: str, order: Order, last: Decimal) -> tuple[int, Decimal, datetime, str]:
-    eager = Decimal("Infinity")
-    if order.limit is not None:
-        eager = order.limit / last if order.buys else last / order.limit
-    return ["open", "range", "quote", "auction"].index(stage), -eager, order.accepted, order.id
-
-
-def _pool(order: Order, stage: str, on: Update | Auction) -> tuple[str, Decimal | None]:
-    """The liquidity that the order takes from, and its size where that is known."""
-    if isinstance(on, Auction):
-        return "auction", on.volume
-    size = on.ask_size if order.buys else on.bid_size
-    if stage == "quote" and size is not None:
-        return ("ask" if order.buys else "bid"), size
-    return "bar", on.volume
-
-
-def _slipped(order: Order, price: Decimal, stage: str, bar: Update, taken: Decimal) -> Decimal:
-    """The price after slippage, within the bar. ``taken`` are the shares that were taken of the update, with these."""
-    by = price * order.trader.slippage / 10_000
-    if order.trader.volume_slippage:
-        by = price * order.trader.volume_slippage * min(taken / bar.volume, Decimal(1)) ** 2
-    if not by:
-        return price
-    worse = _against(price + by if order.buys else price - by, buys=order.buys)
-    if stage == "quote":
-        return worse
-    return min(worse, bar.high) if order.buys else max(worse, bar.low)
-
-
-def _assumed(price: Decimal, *, buys: bool) -> Decimal:
-    return _against(price * (1 + HALF_SPREAD if buys else 1 - HALF_SPREAD), buys=buys)
-
-
-def _against(price: Decimal, *, buys: bool) -> Decimal:
-    """Rounded against the trader, to four decimals from one on."""
-    step = Decimal("0.0001") if price >= 1 else LEAST
-    return price.quantize(step, rounding=ROUND_CEILING if buys else ROUND_FLOOR)
-
-
-def _floor(number: Decimal, unit: Decimal) -> Decimal:
-    return number // unit * unit
+def _misplaced(base: Decimal | None, gain: Decimal | None, loss: Decimal | None, *, sells: bool) -> bool:
+    """True if exits that sell, or buy, do not lie at least a tick above and below the base."""
+    if base is None:
+        return False
+    tick = CENT if base >= 1 else Decimal("0.0001")
+    high, low = (gain, loss) if sells else (loss, gain)
+    return (high is not None and high < base + tick) or (low is not None and low > base - tick)
 
 
 def _fits(old: Order, asked: Replace) -> bool:
     """True if the order can be changed in this way."""
     if old.qty is None or (asked.qty is not None and (asked.qty <= old.filled or old.role in {"gain", "loss"})):
         return False
-    if asked.trail is not None and old.type != "trailing_stop":
+    tif = asked.tif or old.tif
+    if ((asked.qty or old.qty) - old.filled) % 1 and tif != "day":
         return False
-    if asked.limit is not None and old.limit is None:
+    if tif not in {"day", "gtc"} and (old.role or old.type not in {"market", "limit"}):
         return False
-    return asked.stop is None or (old.stop is not None and old.type != "trailing_stop")
+    no_trail = asked.trail is None or old.type == "trailing_stop"
+    no_limit = asked.limit is None or old.limit is not None
+    return no_trail and no_limit and (asked.stop is None or old.stop is not None)

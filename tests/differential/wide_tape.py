@@ -28,6 +28,7 @@ FIRST_DAY = date(2026, 11, 23)
 #: Minutes after midnight UTC: updates before the open, in the session, after the close, and in the night.
 EARLY, LATE = (10 * 60, 13 * 60), 23 * 60
 SIZES = (0, 40)
+TIMES_IN_FORCE = ["day", "gtc", "ioc", "fok", "opg", "cls"]
 KINDS = {"market": 20, "limit": 30, "stop": 12, "stop_limit": 10, "trailing_stop": 10, "group": 18}
 
 
@@ -98,7 +99,7 @@ class Drawing:
                 yield self.order(symbol, at)
             if self._known and self._random.random() < 0.6:
                 at += timedelta(seconds=1)
-                yield self._change(self._random.choice(self._known), at)
+                yield self._change(self._random.choice(self._known[-self._random.choice([6, 25]) :]), at)
         for symbol in SYMBOLS:
             at += timedelta(seconds=self._random.choice([1, 20]))
             yield self.update(symbol, at)
@@ -120,13 +121,14 @@ class Drawing:
             path[0] = self._near(first, 1, -40, 40)  # a gap
         last = self.lasts[symbol] = path[-1]
         before = self._updated.get(symbol)
+        same_day = before if before is not None and before.date() == at.date() else None
         self._updated[symbol] = at
         self._numbers += 1
         return Update(
             self._numbers, symbol, at, *self._quote(last), last, path[0], max(path), min(path),
             Decimal(random.randint(*SIZES) * random.choice([0, 1, 5])),
             since=before if random.random() < 0.95 else None,
-            bar_start=random.choice([None, before, at - timedelta(seconds=random.randint(30, 360))]),
+            bar_start=random.choice([None, same_day, at - timedelta(seconds=random.randint(30, 360))]),
             known=at + random.choice([*[timedelta(0)] * 40, timedelta(minutes=5), timedelta(minutes=-5)]),
         )  # fmt: skip
 
@@ -170,9 +172,7 @@ class Drawing:
         terms: dict[str, Any] = {"type": kind, **self._size(kind)}
         fractional = terms.get("qty") is None or terms["qty"] % 1
         at_once = kind in {"market", "limit"}
-        terms["tif"] = "day" if fractional else random.choice(
-            ["day", "gtc", "ioc", "fok", "opg", "cls"] if at_once else ["day", "gtc"]
-        )  # fmt: skip
+        terms["tif"] = "day" if fractional else random.choice(TIMES_IN_FORCE if at_once else ["day", "gtc"])
         if kind == "limit":
             terms["limit"] = self._near(last, -sign, -9, 15)
             terms["extended"] = terms["tif"] in {"day", "gtc"} and random.random() < 0.4
@@ -191,15 +191,17 @@ class Drawing:
             return {"notional": Decimal(random.randint(500, 200_000)) / 100}
         if random.random() < 0.1:
             return {"qty": Decimal(random.randint(10**9, 30 * 10**9)) / 10**9}
-        return {"qty": Decimal(random.randint(1, 30))}
+        return {"qty": Decimal(random.choice([random.randint(1, 30), random.randint(30, 60)]))}
 
     def _group(self, buys: bool, last: Decimal) -> dict[str, Any]:
         """A bracket, an oto with either exit, or an oco order. A stop-loss may have a limit."""
         random = self._random
         order_class = random.choice(["bracket", "bracket", "oto", "oco", "oco"])
         up = 1 if buys != (order_class == "oco") else -1
-        loss = self._near(last, -up, 12, 30)
-        exits: dict[str, Any] = {"gain": self._near(last, up, 12, 30), "loss": loss}
+        wrong = random.choices(["gain", "loss", None], [1, 1, 18])[0]  # at the market, or on the wrong side of it
+        away = {name: (-3, 3) if name == wrong else (12, 30) for name in ("gain", "loss")}
+        loss = self._near(last, -up, *away["loss"])
+        exits: dict[str, Any] = {"gain": self._near(last, up, *away["gain"]), "loss": loss}
         if random.random() < 0.3:
             exits["loss_limit"] = self._near(loss, -up, 2, 9)
         terms = {
@@ -236,9 +238,9 @@ class Drawing:
 
     def _own_change(self, old: Submit, up: int) -> dict[str, Any]:
         random, last = self._random, self.lasts[old.symbol]
-        changes: dict[str, Any] = {"qty": Decimal(random.randint(1, 40))}
+        changes: dict[str, Any] = {"qty": Decimal(random.randint(1, 40)), "tif": random.choice(TIMES_IN_FORCE)}
         if old.order_class == "oco":
-            return {"limit": self._near(old.limit, up, -3, 3)}
+            return random.choice([{"limit": self._near(old.limit, up, -3, 3)}, {"tif": random.choice(["day", "gtc"])}])
         if old.limit is not None:
             changes["limit"] = (
                 self._near(last, -up, -9, 15) if old.order_class == "simple" else self._near(old.limit, up, -3, 3)
