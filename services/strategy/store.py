@@ -162,7 +162,7 @@ SELECT wanted.symbol, bars.closes, bars.bar_at, COALESCE(own.qty, 0) AS qty,
 FROM unnest(CAST(:symbols AS text[])) AS wanted (symbol)
 LEFT JOIN LATERAL (
   SELECT array_agg(newest.close ORDER BY newest.start_at) AS closes, max(newest.start_at) AS bar_at
-  FROM (SELECT close, start_at FROM marketdata.bars_v1 b
+  FROM (SELECT close, start_at FROM marketdata.bars_v2 b
         WHERE b.symbol = wanted.symbol AND b.interval = :interval ORDER BY start_at DESC LIMIT :slow) newest
 ) bars ON true
 LEFT JOIN LATERAL (

@@ -191,6 +191,16 @@ class DividendPaid(OfAccount):
     cash: Number
 
 
+class CashInLieuPaid(OfAccount):
+    """Cash was paid in lieu of the fraction ``qty`` of a share that a split made. Both are negative for a short one."""
+
+    action_id: UUID
+    symbol: Symbol
+    qty: Number
+    amount: Number
+    cash: Number
+
+
 class InterestCharged(OfAccount):
     """A day's interest on borrowed shares and on owed cash was charged."""
 

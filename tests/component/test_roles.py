@@ -23,6 +23,7 @@ PUBLISHED = {
         "sessions_v2",
         "instruments_v1",
         "bars_v1",
+        "bars_v2",
         "corporate_actions_v1",
         "official_prices_v1",
         "trading_days_v1",
@@ -39,6 +40,8 @@ PUBLISHED = {
         "round_trips_v1",
         "trades_v1",
         "ledger_v2",
+        "dividends_v1",
+        "split_counts_v1",
         "dead_letters_v1",
     },
     "valuation": {

@@ -85,3 +85,10 @@ ROUND_TRIPS = Keyset(
         "end": "closed_at < :end",
     },
 )
+DIVIDENDS = Keyset(
+    """
+    SELECT action_id, generation, symbol, qty, amount, ex_at, pay_at, paid_at, cash FROM orders.dividends_v1
+    """,
+    ("ex_at", "action_id"),
+    {**_OWN, "paid": "(paid_at IS NOT NULL) = :paid"},
+)

@@ -87,7 +87,7 @@ _POSITIONS = text(f"""
 SELECT p.asset_id, p.symbol, p.asset_class, p.market, p.qty, p.last, p.currency, p.rate, p.avg_entry_price,
        p.cost_basis, p.qty * p.last * p.rate AS market_value, today.qty AS qty_today, today.cost AS cost_today,
        COALESCE(official.price, traded.close) AS last_close,
-       ARRAY(SELECT c.ratio FROM marketdata.corporate_actions_v1 c
+       ARRAY(SELECT CAST(c.new_shares AS numeric) / c.old_shares FROM marketdata.corporate_actions_v1 c
              WHERE c.symbol = p.symbol AND c.kind = 'split' AND c.applied_at IS NOT NULL
                AND c.effective_at > COALESCE(official.held_at, traded.start_at)) AS splits,
        COALESCE((SELECT sum(o.held_for_orders) FROM orders.orders_v1 o

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "orders_v1_0004"
-down_revision = "orders_v1_0002"
+down_revision = "orders_v1_0003"
 
 
 def upgrade() -> None:

@@ -58,8 +58,9 @@ def saving_holdings(
 
 
 def dropping_holdings(account_id: UUID, now: datetime) -> list[Call]:
-    """The statements after which the account holds nothing."""
-    return [(_DROP_LOTS, {"id": account_id}), (_DROP_POSITIONS, {"id": account_id, "now": now})]
+    """The statements after which the account holds nothing, and no dividend is owed to it or by it."""
+    values = {"id": account_id, "now": now}
+    return [(_DROP_LOTS, values), (_DROP_POSITIONS, values), (_DROP_DIVIDENDS, values)]
 
 
 def finding_lots(holdings: Collection[Holding]) -> Call:
@@ -75,10 +76,9 @@ def by_holding(rows: Iterable[Any]) -> Lots:
     return {holding: tuple(lots) for holding, lots in found.items()}
 
 
-def lots_in(connection: Connection, symbol: str, before: datetime) -> Lots:
-    """The open lots of each holding of the symbol that has a lot from before that time."""
-    found = by_holding(connection.execute(_LOTS_IN, {"symbol": symbol}))
-    return {holding: lots for holding, lots in found.items() if any(lot.opened_at < before for lot in lots)}
+def lots_in(connection: Connection, symbol: str) -> Lots:
+    """The open lots of each holding of the symbol."""
+    return by_holding(connection.execute(_LOTS_IN, {"symbol": symbol}))
 
 
 def positions_of(connection: Connection, account_id: UUID) -> list[tuple[str, Decimal]]:
@@ -104,6 +104,7 @@ _POSITIONS_OF = text(
     "SELECT symbol, qty FROM orders.positions WHERE account_id = :account_id AND qty <> 0 ORDER BY symbol"
 )
 _DROP_LOTS = "DELETE FROM orders.lots WHERE account_id = %(id)s"
+_DROP_DIVIDENDS = "DELETE FROM orders.dividends WHERE account_id = %(id)s AND paid_at IS NULL"
 _DROP_POSITIONS = """
 UPDATE orders.positions SET qty = 0, cost = 0, avg_entry_price = NULL, updated_at = %(now)s WHERE account_id = %(id)s
 """

@@ -26,9 +26,10 @@ INVARIANTS: dict[str, str] = {
         SELECT a.id, a.cash, l.cash AS total FROM orders.accounts a
         JOIN ({_BOOKS}) l ON l.account_id = a.id AND l.generation = a.generation
         WHERE a.cash <> l.cash""",
-    "cash is deposits, dividends, interest and fills, recomputed": """
+    "cash is deposits, dividends, interest, cash in lieu and fills, recomputed": """
         SELECT a.id, a.cash, d.paid, f.moved FROM orders.accounts a
-        LEFT JOIN (SELECT account_id, generation, sum(capital + dividend - interest) AS paid
+        LEFT JOIN (SELECT account_id, generation,
+                          sum(capital + dividend - interest + CASE kind WHEN 'split' THEN cash ELSE 0 END) AS paid
                    FROM orders.ledger GROUP BY 1, 2) d
           ON d.account_id = a.id AND d.generation = a.generation
         LEFT JOIN (SELECT account_id, generation,
@@ -108,6 +109,11 @@ INVARIANTS: dict[str, str] = {
         WHERE o.status IN ('canceled', 'expired', 'rejected', 'replaced')
           AND (o.filled_qty = o.qty AND o.status <> 'replaced'
                OR f.filled_at > COALESCE(o.canceled_at, o.expired_at, o.replaced_at, o.updated_at))""",
+    "a dividend is paid by the entry of the ledger that it has, once": """
+        SELECT d.account_id, d.action_id FROM orders.dividends d
+        LEFT JOIN orders.ledger l
+          ON l.account_id = d.account_id AND l.kind = 'dividend' AND l.reference = d.action_id
+        WHERE l.cash IS DISTINCT FROM d.cash OR l.generation IS DISTINCT FROM d.generation AND d.cash IS NOT NULL""",
     "every ledger entry of a fill has its fill, once": """
         SELECT reference FROM orders.ledger WHERE kind = 'fill' GROUP BY reference
         HAVING count(*) <> 1 OR NOT EXISTS (SELECT FROM orders.fills f WHERE f.id = ledger.reference)""",

@@ -29,6 +29,12 @@ def margin_accounts(connection: Connection) -> list[UUID]:
     return [account.id for account in typed(_Owing, connection.execute(_MARGIN_ACCOUNTS))]
 
 
+def accounts_between_splits(connection: Connection, accounts: Sequence[UUID]) -> set[UUID]:
+    """Those of the accounts that hold shares of which marketdata has applied a split and the books have not."""
+    found = typed(_Owing, connection.execute(_BETWEEN_SPLITS, {"accounts": list(accounts)}))
+    return {account.id for account in found}
+
+
 def open_calls(connection: Connection, accounts: Sequence[UUID]) -> dict[UUID, MarginCall]:
     calls = typed(MarginCall, connection.execute(_OPEN_CALLS, {"accounts": list(accounts)}))
     return {call.account_id: call for call in calls}
@@ -53,6 +59,11 @@ _MARGIN_ACCOUNTS = text("""
 SELECT a.id FROM orders.accounts a
 WHERE a.cash < 0 OR EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0)
    OR EXISTS (SELECT FROM orders.margin_calls c WHERE c.account_id = a.id AND c.ended_at IS NULL)
+""")
+_BETWEEN_SPLITS = text("""
+SELECT DISTINCT p.account_id AS id FROM orders.quotes q
+JOIN marketdata.instruments_v1 i ON i.symbol = q.symbol AND i.split_count > q.split_count
+JOIN orders.positions p ON p.symbol = q.symbol AND p.qty <> 0 AND p.account_id = ANY(:accounts)
 """)
 _OPEN_CALLS = text("""
 SELECT account_id, id, due_at, liquidated_at FROM orders.margin_calls

@@ -99,7 +99,7 @@ expired_at = CASE v.status WHEN 'expired' THEN %(now)s ELSE t.expired_at END
 """
 adding_orders = ORDERS.insert()
 _saving = ORDERS.update(OrderState, *CHANGING, also=_ENDS)
-_saving_split = ORDERS.update(
+_saving_adjusted = ORDERS.update(
     OrderState, *CHANGING, "limit_price", "stop_price", "trail_price", also=f"{_ENDS}, adjusted_at = %(now)s"
 )
 _saving_replaced = ORDERS.update(
@@ -142,9 +142,9 @@ def saving_orders(orders: Iterable[Order], ends: Mapping[Key, End], now: datetim
     return _saving([state_of(order, ends.get(order.key, NOT_ENDED)) for order in orders], now=now)
 
 
-def saving_split(orders: Iterable[Order], now: datetime) -> Call:
-    """The statement that writes orders whose quantities and prices are of other shares now."""
-    return _saving_split([state_of(order) for order in orders], now=now)
+def saving_adjusted_orders(orders: Iterable[Order], now: datetime) -> Call:
+    """The statement that writes orders whose quantities and prices a corporate action has changed."""
+    return _saving_adjusted([state_of(order) for order in orders], now=now)
 
 
 def saving_replaced(old: Order, replaced_by: UUID, now: datetime) -> Call:

@@ -23,12 +23,16 @@ Asked = tuple[UUID, str, str]
 
 @dataclass(frozen=True)
 class PreTradeContext:
-    """Facts about one order: ``known`` where it came in before. ``instrument`` is None where its symbol is not here."""
+    """Facts about one order: ``known`` where it came in before. ``instrument`` is None where its symbol is not here.
+
+    ``between_splits``: the symbol's price has a corporate action that the books do not have yet.
+    """
 
     known: bool
     client_id_taken: bool
     instrument: Instrument | None
     exposure: Exposure
+    between_splits: bool = False
 
 
 class _ContextRow(NamedTuple):
@@ -45,6 +49,7 @@ class _ContextRow(NamedTuple):
     session_end: datetime | None
     known: bool
     client_id_taken: bool
+    between_splits: bool
     held: Decimal
     held_for_orders: Decimal
     buying: Decimal
@@ -84,7 +89,9 @@ def _contexts(rows: Iterable[Any]) -> list[PreTradeContext]:
             quote = (row.ask, row.bid, row.last)
             instrument = Instrument(row.tradable, *quote, row.currency, row.is_open, row.session_end, halt=halt)
         exposure = Exposure(row.held, row.held_for_orders, row.buying, row.selling)
-        contexts.append(PreTradeContext(row.known, row.client_id_taken, instrument, exposure))
+        contexts.append(
+            PreTradeContext(row.known, row.client_id_taken, instrument, exposure, between_splits=row.between_splits)
+        )
     return contexts
 
 
@@ -144,6 +151,9 @@ SELECT i.tradable, i.bid, i.ask, i.last, i.currency, i.halted_at, i.halt_reason,
        (SELECT true FROM orders.orders o
         WHERE o.account_id = %(account_id)s AND o.client_order_id = asked.client_id AND o.status <> 'rejected'
         LIMIT 1) IS NOT NULL AS client_id_taken,
+       COALESCE(i.split_count > 0, false) AND
+         COALESCE(i.split_count > (SELECT q.split_count FROM orders.quotes q WHERE q.symbol = i.symbol), false)
+         AS between_splits,
        COALESCE((SELECT p.qty FROM orders.positions p
                  WHERE p.account_id = %(account_id)s AND p.symbol = asked.symbol), 0) AS held,
        w.held_for_orders, w.buying, w.selling

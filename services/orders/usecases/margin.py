@@ -43,12 +43,18 @@ def charge_interest(uow: UnitOfWork, day: date) -> int:
 
 
 def check_margins(uow: UnitOfWork) -> dict[str, int]:
-    """Call accounts whose equity is too low, end the calls that were met, and liquidate where one is overdue."""
+    """Call accounts whose equity is too low, end the calls that were met, and liquidate where one is overdue.
+
+    An account that holds shares which are just being split is checked in the next run.
+    """
     accounts = lock_accounts(uow.connection, margin_calls.margin_accounts(uow.connection))
     calls = margin_calls.open_calls(uow.connection, list(accounts))
+    splitting = margin_calls.accounts_between_splits(uow.connection, list(accounts))
     events = AccountEvents(uow, accounts)
     done = {"called": 0, "met": 0, "liquidated": 0}
     for account in list(accounts.values()):
+        if account.id in splitting:
+            continue
         call, required = calls.get(account.id), account.maintenance_margin
         if account.equity >= required or not required:  # an account that holds nothing has nothing to close
             if call is None:
