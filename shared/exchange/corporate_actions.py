@@ -105,9 +105,9 @@ class FilledSince:
     ``entered`` were filled for the entries of each group, ``exited`` for its exits.
     """
 
-    by_order: Mapping[Key, Decimal] = field(default_factory=dict)
-    entered: Mapping[GroupKey, Decimal] = field(default_factory=dict)
-    exited: Mapping[GroupKey, Decimal] = field(default_factory=dict)
+    by_order: dict[Key, Decimal] = field(default_factory=dict)
+    entered: dict[GroupKey, Decimal] = field(default_factory=dict)
+    exited: dict[GroupKey, Decimal] = field(default_factory=dict)
 
 
 class SplitOrders(NamedTuple):
