@@ -116,6 +116,12 @@ class Order:
         return self.leg is None and self.order_class in {OrderClass.BRACKET, OrderClass.OTO}
 
     @property
+    def only_closes(self) -> bool:
+        """True if it must never open a position: an exit, an order of a margin call, or one with that intent."""
+        intent = self.position_intent
+        return self.leg is not None or self.liquidation or (intent is not None and intent.closes)
+
+    @property
     def closing(self) -> Decimal:
         """The part of the open quantity that closes a position. An entry only opens one."""
         return ZERO if self.is_entry else self.held_for_orders
@@ -132,8 +138,8 @@ class Order:
 
     @property
     def unspent(self) -> Decimal:
-        """The rest of a notional order's money. Each of its fills may have been rounded up by half a cent."""
-        return (self.notional or ZERO) - self.spent - self.fills * CENT / 2
+        """The rest of a notional order's money. Each of its fills may have been rounded by a cent."""
+        return (self.notional or ZERO) - self.spent - self.fills * CENT
 
     def open_qty(self, price: Decimal) -> Decimal:
         """The quantity left to trade. For a notional order it is what the rest of its money comes to at that price.

@@ -12,7 +12,7 @@ from uuid import UUID
 from shared.contracts.accounts import MoveCash, ResetAccount
 from shared.contracts.orders import SubmitOrder
 from shared.contracts.prices import Price
-from shared.money import CENT, cents
+from shared.money import CENT, cents_down, cents_up
 from tests.component.simulated_exchange import START, Exchange, column
 from tests.support import broken_invariants, rows
 from tests.unit.random_market import OWNERS
@@ -150,8 +150,8 @@ def told_cash(start: Decimal, events: Sequence[tuple[str, dict[str, Any]]]) -> D
         elif name in {"CashMoved", "DividendPaid"}:
             total += Decimal(body["amount"])
         elif name == "OrderFilled":
-            amount = cents(Decimal(body["qty"]) * Decimal(body["price"]) * Decimal(body["rate"]))
-            total += (-amount if body["side"] == "buy" else amount) - Decimal(body["fee"])
+            exact, buys = Decimal(body["qty"]) * Decimal(body["price"]) * Decimal(body["rate"]), body["side"] == "buy"
+            total += (-cents_up(exact) if buys else cents_down(exact)) - Decimal(body["fee"])
         if "cash" in body:
             assert Decimal(body["cash"]) == total
     return total

@@ -92,9 +92,10 @@ class Case:
 
     def _quote(self, quote: dict[str, Any]) -> None:
         sides = f"{quote.get('bid', '')}/{quote.get('ask', '')}"
-        fields = {key: quote[key] for key in ("open", "high", "low", "volume", "bid_size", "ask_size") if key in quote}
+        named = {"open", "high", "low", "volume", "bid_size", "ask_size"}
+        fields: dict[str, Any] = {key: value for key, value in quote.items() if key in named}
         count = quote.get("adjustment", self.split_counts.get(quote["symbol"], 0))
-        given: dict[str, Any] = {"split_count": count, **fields}
+        given = {"split_count": count, **fields}
         text = f"{quote['symbol']} {sides} {quote['last']}"
         if quote.get("bar"):
             self.exchange.price(text, since=self.exchange.clock.now + timedelta(milliseconds=1), **given)

@@ -146,10 +146,11 @@ class InMemoryExchange:
         return Instrument(True, price.ask, price.bid, price.last, session_end=self.closes_at, **abroad)
 
     def _exposure(self, owner: UUID, symbol: str) -> Exposure:
-        held_for_orders = (
-            order.held_for_orders for order in self.open_orders if (order.account_id, order.symbol) == (owner, symbol)
-        )
-        return Exposure(held(self.book.lots[owner, symbol]), sum(held_for_orders, ZERO))
+        exposure = Exposure(held(self.book.lots[owner, symbol]))
+        for order in self.open_orders:
+            if (order.account_id, order.symbol) == (owner, symbol):
+                exposure = exposure.with_open(order, self._instrument(symbol))
+        return exposure
 
     def _quote(self, step: Quotes) -> None:
         fresh = {}

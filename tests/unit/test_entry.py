@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from shared.contracts.orders import NewOrder, OrderStatus
+from shared.contracts.reasons import RejectReason
 from shared.exchange.acceptance.entry import Admitted, admit, refused
 from shared.exchange.acceptance.pre_trade import Exposure, Instrument
 from shared.exchange.order import TERMS, Account, Order
@@ -64,9 +65,23 @@ def test_opening_reserves_cash_and_closing_holds_shares(
     assert (found.exposure.held_for_orders, found.exposure.recent) == (Decimal(held_for_orders), 1)
 
 
-def test_shares_held_for_other_orders_cannot_be_closed_again() -> None:
-    """Six of ten are held for other orders: four close, the other six are sold short."""
-    assert first("sell 10 AAPL limit 120", held="10", held_for_orders="6").held_for_orders == 4
+@pytest.mark.parametrize(("side", "held"), [("sell", "10"), ("buy", "-10")])
+def test_shares_held_for_other_orders_cannot_be_closed_again(side: str, held: str) -> None:
+    """Six of ten are held for other orders: four may close, and no more, although the account may sell short."""
+    assert first(f"{side} 4 AAPL limit 100", held=held, held_for_orders="6").held_for_orders == 4
+    exposure = Exposure(held=Decimal(held), held_for_orders=Decimal(6))
+    found = admit(submission(f"{side} 5 AAPL limit 100"), OPEN, RICH, exposure, ACCEPTED)
+    assert found == Refusal(
+        RejectReason.INSUFFICIENT_SHARES,
+        "insufficient qty available for order (requested: 5, available: 4)",
+        {"available": "4", "existing_qty": "10", "held_for_orders": "6", "symbol": "AAPL"},
+    )
+
+
+@pytest.mark.parametrize(("side", "held", "closing"), [("sell", "7", 7), ("buy", "-7", 7)])
+def test_one_order_may_cross_from_long_to_short_and_back(side: str, held: str, closing: int) -> None:
+    """No share is held for another order, so nothing is promised twice."""
+    assert first(f"{side} 10 AAPL limit 100", held=held).held_for_orders == closing
 
 
 def test_the_commission_is_reserved_with_the_price() -> None:

@@ -17,7 +17,6 @@ class MarginCall(NamedTuple):
     account_id: UUID
     id: UUID
     due_at: datetime
-    liquidated_at: datetime | None
 
 
 class _Owing(NamedTuple):
@@ -66,7 +65,7 @@ JOIN marketdata.instruments_v1 i ON i.symbol = q.symbol AND i.split_count > q.sp
 JOIN orders.positions p ON p.symbol = q.symbol AND p.qty <> 0 AND p.account_id = ANY(:accounts)
 """)
 _OPEN_CALLS = text("""
-SELECT account_id, id, due_at, liquidated_at FROM orders.margin_calls
+SELECT account_id, id, due_at FROM orders.margin_calls
 WHERE account_id = ANY(:accounts) AND ended_at IS NULL
 """)
 _ADD_CALL = text("""
@@ -74,7 +73,7 @@ INSERT INTO orders.margin_calls (account_id, equity, required, called_at, due_at
 VALUES (:account_id, :equity, :required, :now, :due_at)
 """)
 _NOTE_LIQUIDATION = text("""
-UPDATE orders.margin_calls SET liquidated_at = :now WHERE account_id = :account_id AND id = :id
+UPDATE orders.margin_calls SET liquidated_at = COALESCE(liquidated_at, :now) WHERE account_id = :account_id AND id = :id
 """)
 _END_CALL = text("""
 UPDATE orders.margin_calls SET ended_at = :now,

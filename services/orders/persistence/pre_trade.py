@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from services.orders.persistence.accounts import locking_accounts, with_values
 from services.orders.persistence.orders import OPEN
 from shared.bus.unit_of_work import UnitOfWork
-from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument
+from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument, Resting
 from shared.exchange.order import Account
 from shared.storage.driver import Call, fetch
 from shared.storage.tables import typed
@@ -54,6 +54,12 @@ class _ContextRow(NamedTuple):
     held_for_orders: Decimal
     buying: Decimal
     selling: Decimal
+    buying_money: Decimal
+    best_buy: UUID | None
+    best_buy_limit: Decimal
+    best_sell: UUID | None
+    best_sell_limit: Decimal
+    overdue: bool
 
 
 def pre_trade_contexts(
@@ -88,7 +94,16 @@ def _contexts(rows: Iterable[Any]) -> list[PreTradeContext]:
             halt = None if row.halted_at is None else Halt(row.halted_at, row.halt_reason)
             quote = (row.ask, row.bid, row.last)
             instrument = Instrument(row.tradable, *quote, row.currency, row.is_open, row.session_end, halt=halt)
-        exposure = Exposure(row.held, row.held_for_orders, row.buying, row.selling)
+        exposure = Exposure(
+            row.held,
+            row.held_for_orders,
+            row.buying,
+            row.selling,
+            row.buying_money,
+            None if row.best_buy is None else Resting(row.best_buy, row.best_buy_limit),
+            None if row.best_sell is None else Resting(row.best_sell, row.best_sell_limit),
+            overdue=row.overdue,
+        )
         contexts.append(
             PreTradeContext(row.known, row.client_id_taken, instrument, exposure, between_splits=row.between_splits)
         )
@@ -156,7 +171,13 @@ SELECT i.tradable, i.bid, i.ask, i.last, i.currency, i.halted_at, i.halt_reason,
          AS between_splits,
        COALESCE((SELECT p.qty FROM orders.positions p
                  WHERE p.account_id = %(account_id)s AND p.symbol = asked.symbol), 0) AS held,
-       w.held_for_orders, w.buying, w.selling
+       w.held_for_orders, w.buying, w.selling, w.buying_money,
+       w.best_buy, (SELECT o.limit_price FROM orders.orders o
+                    WHERE o.account_id = %(account_id)s AND o.id = w.best_buy) AS best_buy_limit,
+       w.best_sell, (SELECT o.limit_price FROM orders.orders o
+                     WHERE o.account_id = %(account_id)s AND o.id = w.best_sell) AS best_sell_limit,
+       (SELECT true FROM orders.margin_calls c
+        WHERE c.account_id = %(account_id)s AND c.ended_at IS NULL AND c.due_at <= %(now)s) IS NOT NULL AS overdue
 FROM unnest(%(ids)b::uuid[], %(client_ids)b::text[], %(symbols)b::text[]) WITH ORDINALITY
   AS asked (id, client_id, symbol, place)
 LEFT JOIN marketdata.instruments_v1 i ON i.symbol = asked.symbol
@@ -167,9 +188,16 @@ LEFT JOIN LATERAL (
 CROSS JOIN LATERAL (
   SELECT COALESCE(sum(o.held_for_orders), 0) AS held_for_orders,
          COALESCE(sum(o.opening) FILTER (WHERE o.side = 'buy'), 0) AS buying,
-         COALESCE(sum(o.opening) FILTER (WHERE o.side = 'sell'), 0) AS selling
+         COALESCE(sum(o.opening) FILTER (WHERE o.side = 'sell'), 0) AS selling,
+         COALESCE(sum(o.reserved) FILTER (WHERE o.side = 'buy' AND o.qty IS NULL), 0) AS buying_money,
+         (array_agg(o.id ORDER BY o.limit_price DESC, o.id) FILTER (
+            WHERE o.side = 'buy' AND o.may_rest AND COALESCE(o.limit_price < COALESCE(i.ask, i.last), true)))[1]
+           AS best_buy,
+         (array_agg(o.id ORDER BY o.limit_price, o.id) FILTER (
+            WHERE o.side = 'sell' AND o.may_rest AND o.limit_price > COALESCE(i.bid, i.last, 0)))[1] AS best_sell
   FROM (
-    SELECT side, held_for_orders,
+    SELECT id, side, qty, limit_price, reserved, held_for_orders,
+           leg IS NULL AND (type = 'limit' OR triggered) AS may_rest,
            CASE WHEN leg IS NULL THEN
              qty - filled_qty - CASE order_class WHEN 'simple' THEN held_for_orders ELSE 0 END
            END AS opening

@@ -2,7 +2,7 @@
 
 from services.orders.persistence.accounts import saving_accounts
 from services.orders.persistence.fx_rates import rated
-from services.orders.persistence.orders import adding_orders, incoming, saving_replaced
+from services.orders.persistence.orders import adding_orders, incoming, saving_replaced, saving_times
 from services.orders.persistence.pre_trade import pre_trade_contexts, record
 from services.orders.persistence.trades import completing
 from services.orders.usecases.account_events import AccountEvents
@@ -20,8 +20,8 @@ from shared.exchange.refusal import Refusal
 def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
     """Replace the order, or reject the command: a fill that came first wins.
 
-    A part of the old order that had filled is a trade of its own. Raises TryAgainLater where the order is not there
-    yet, or a split is on its way.
+    The filled part of the old order is a trade of its own. Raises TryAgainLater where the order is not there yet, or a
+    split is on its way.
     """
     account, target = lock_target(uow, command, ended=RejectReason.NOT_REPLACEABLE)
     if account is None:
@@ -59,6 +59,7 @@ def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
         saving_replaced(decided.ended, command.new_order_id, uow.now),
         adding_orders([incoming(decided.order, account, client_id, command.requested_at, uow.now, replaces=old.id)]),
         saving_accounts([accounts[account.id]]),
+        *([saving_times(decided.others, uow.now)] if decided.others else []),
         *completing([decided.ended]),
     )
 

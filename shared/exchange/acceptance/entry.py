@@ -12,12 +12,14 @@ from shared.contracts.orders import (
     OrderClass,
     OrderStatus,
     OrderType,
+    PositionIntent,
     Side,
     StopLoss,
     TakeProfit,
     TimeInForce,
 )
 from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.acceptance.price_checks import broken_prices
 from shared.exchange.acceptance.risk_checks import refuse, refuse_auction
 from shared.exchange.acceptance.sizing import size_up
 from shared.exchange.order import TERMS, Account, Leg, Order
@@ -43,29 +45,30 @@ def admit(
     exposure: Exposure,
     now: datetime,
     trace: str | None = None,
+    *,
+    replaces: Order | None = None,
 ) -> Admitted | Refusal:
-    """Accept the order with its exits, or refuse it."""
-    late = refuse_auction(order, instrument, now)
-    if late is not None:
-        return late
+    """Accept the order with its exits, or refuse it. The prices of one that ``replaces`` another are checked there."""
+    refusal = refuse_auction(order, instrument, now)
+    if refusal is None and replaces is None:
+        refusal = next(broken_prices(order, instrument), None)
+    if refusal is not None:
+        return refusal
     size = size_up(order, instrument, account, exposure)
     limits = [(account.settings.limits, exposure.recent)]
     if order.strategy_id in account.settings.strategies:
         limits.append((account.settings.strategies[order.strategy_id], exposure.recent_of_strategy))
     for each, recent in limits:
-        refusal = refuse(order, size, instrument, account, replace(exposure, recent=recent), each)
+        is_exit = order.order_class is OrderClass.OCO or (replaces is not None and replaces.leg is not None)
+        known = replace(exposure, recent=recent)
+        refusal = refuse(order, size, instrument, account, known, each, is_exit=is_exit)
         if refusal is not None:
             return refusal
     first = replace(_order(order, instrument, account, now, trace), reserved=size.needed, held_for_orders=size.closing)
-    opening = (first.qty or ZERO) - first.held_for_orders
     return Admitted(
         (first, *_exits(order, first)),
         replace(account, reserved=account.reserved + first.reserved),
-        replace(
-            exposure.with_order(buys=first.buys, opening=opening, held_for_orders=first.held_for_orders),
-            recent=exposure.recent + 1,
-            recent_of_strategy=exposure.recent_of_strategy + 1,
-        ),
+        exposure.with_accepted(first, instrument),
     )
 
 
@@ -115,13 +118,15 @@ def _exits(order: NewOrder, first: Order) -> list[Order]:
     if order.order_class is OrderClass.SIMPLE:
         return []
     oco = order.order_class is OrderClass.OCO
+    exit_side = order.side if oco else _OTHER[order.side]
     exit_ = replace(
         first,
-        side=order.side if oco else _OTHER[order.side],
+        side=exit_side,
         status=OrderStatus.ACCEPTED if oco else OrderStatus.HELD,
         hwm=None,
         reserved=ZERO,
         held_for_orders=ZERO,
+        position_intent=first.position_intent and PositionIntent(f"{exit_side}_to_close"),
     )
     exits: list[tuple[Leg, OrderType, TakeProfit | StopLoss]] = []
     if order.take_profit is not None and not oco:

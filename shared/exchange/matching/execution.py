@@ -90,7 +90,12 @@ class _Executing:
         """Fill the order as far as liquidity, its time in force and its account allow, and return it after that."""
         account, liquidity = self.book.accounts[order.account_id], self.book.liquidity
         model, rate = account.settings.fills, fx_rate.of(buys=order.buys)
+        position = self.book.held(order)
         wanted, share = order.open_qty(at * rate), None if found.unlimited else model.participation
+        if order.only_closes:  # it never opens a position, whatever became of the shares that it held
+            wanted = closing_qty(position, order.side, wanted)
+            if not wanted:
+                return self._end(order, Refusal(RejectReason.INSUFFICIENT_SHARES, "no shares are left to close"))
         qty = wanted if share is None else liquidity.available(found, price, wanted, share)
         if not qty or (order.time_in_force is TimeInForce.FOK and qty < wanted):
             return order
@@ -99,7 +104,6 @@ class _Executing:
             in_bar = found.stage is not Stage.QUOTE
             worse = costs.slipped(model.slippage, order.side, at, price, qty, in_bar=in_bar)
             qty = min(qty, order.open_qty(worse.price * rate))
-        position = self.book.held(order)
         fill = make_fill(
             order, found.stage, qty, worse, price, fx_rate=fx_rate, account=account, position=position, now=self.now
         )
