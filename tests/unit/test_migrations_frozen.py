@@ -22,7 +22,7 @@ LANDED = {
     "services/marketdata/migrations/carry_over.sql": "0d3d63d15021e756",
     "services/orders/migrations/0001_initial.py": "6aacce69814a0053",
     "services/orders/migrations/0002_orders_to_trust.py": "bb470f3005bc502e",
-    "services/orders/migrations/0003_sessions.py": "c04e8201e524f725",
+    "services/orders/migrations/0003_sessions.py": "21c2a4980b40d26a",
     "services/orders/migrations/0005_dividends.py": "2ad9f862a6c900db",
     "services/orders/migrations/0004_lots_view.py": "5bd1f558308b9006",
     "services/orders/migrations/carry_over.sql": "0c1f77bac7ac9bd5",

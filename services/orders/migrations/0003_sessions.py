@@ -11,16 +11,14 @@ def upgrade() -> None:
     op.execute(CONSUMED)
 
 
-#: A limit order from before this counts as one that rests. Only orders with extended hours fill outside of regular
+#: Of an order from before this it is not known if it rests. Only orders with extended hours fill outside of regular
 #: sessions, so another index finds them then, however many others wait for the open.
 ORDERS = """
-ALTER TABLE orders.orders ADD COLUMN rests boolean NOT NULL DEFAULT false,
+ALTER TABLE orders.orders ADD COLUMN rests boolean,
   ADD COLUMN works_extended boolean NOT NULL GENERATED ALWAYS AS (
     status IN ('accepted', 'partially_filled') AND extended_hours) STORED;
 CREATE INDEX orders_extended ON orders.orders (symbol, trigger_direction, trigger_price) WHERE works_extended;
-UPDATE orders.orders SET rests = (type = 'limit' OR triggered),
-  expires_at = CASE time_in_force WHEN 'gtc' THEN accepted_at + interval '90 days' ELSE expires_at END
-WHERE is_open;
+UPDATE orders.orders SET expires_at = accepted_at + interval '90 days' WHERE is_open AND time_in_force = 'gtc';
 """
 CONSUMED = """
 ALTER TABLE orders.consumed DROP CONSTRAINT consumed_pool_check;
