@@ -139,7 +139,7 @@ def position_json(row: Record) -> Position:
 def _last_close(row: Record) -> Decimal | None:
     """Return the price of the previous close in today's shares."""
     price: Decimal | None = row["last_close"]
-    return price if price is None or not row["splits"] else round(price / prod(row["splits"]), 6)
+    return price if price is None or not row["splits"] else round(price / prod(row["splits"], start=Decimal(1)), 6)
 
 
 def _intraday_cost(row: Record, last_close: Decimal | None) -> Decimal | None:
