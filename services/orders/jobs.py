@@ -1,9 +1,11 @@
 """The jobs of orders."""
 
+from services.orders.persistence.dividends import accounts_owed
 from services.orders.persistence.invariants import INVARIANTS, broken
 from services.orders.usecases.catch_up import catch_up, sweep
 from services.orders.usecases.expire import expire
 from services.orders.usecases.margin import charge_interest, check_margins
+from services.orders.usecases.pay_dividends import pay_dividends
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune
 from shared.jobs.run_context import Counts, RunContext
@@ -56,6 +58,18 @@ def _expire(run: RunContext) -> int:
 def call_margins(run: RunContext) -> Counts:
     with run.context.unit_of_work() as uow:
         return dict(check_margins(uow))
+
+
+@jobs.job(
+    "pay_dividends",
+    schedule="1m",
+    time_limit="5m",
+    description="Pay the dividends whose pay date has come to those who held the shares at the ex-date.",
+)
+def pay_dividends_due(run: RunContext) -> Counts:
+    with run.context.unit_of_work() as uow:
+        paid, unrated = pay_dividends(uow, accounts_owed(uow.connection, uow.now))
+    return {"dividends_paid": paid, "waiting_for_a_rate": unrated}
 
 
 @jobs.job(

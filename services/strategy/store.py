@@ -28,7 +28,8 @@ class Strategy:
 class SymbolView:
     """A strategy's view of one symbol: the closes, oldest first, the newest bar's time, and the strategy's holding.
 
-    The holding leaves out shares that others bought on the strategy's account: the strategy must not sell them.
+    The holding is the open lots that the strategy's orders opened. It leaves out shares that others bought on the
+    strategy's account: the strategy must not sell them.
     """
 
     strategy: Strategy
@@ -155,25 +156,27 @@ SELECT id, name, account_id, symbols, interval, fast, slow, order_qty, max_posit
 FROM strategy.strategies WHERE enabled ORDER BY name
 """)
 _SYMBOL_VIEWS = text("""
-SELECT wanted.symbol, bars.closes, bars.bar_at, LEAST(COALESCE(own.qty, 0), COALESCE(p.qty, 0)) AS qty,
-       COALESCE(own.buying, 0) + COALESCE(unanswered.buying, 0) AS buying,
-       COALESCE(own.selling, 0) + COALESCE(unanswered.selling, 0) AS selling
+SELECT wanted.symbol, bars.closes, bars.bar_at, COALESCE(own.qty, 0) AS qty,
+       COALESCE(ordered.buying, 0) + COALESCE(unanswered.buying, 0) AS buying,
+       COALESCE(ordered.selling, 0) + COALESCE(unanswered.selling, 0) AS selling
 FROM unnest(CAST(:symbols AS text[])) AS wanted (symbol)
 LEFT JOIN LATERAL (
   SELECT array_agg(newest.close ORDER BY newest.start_at) AS closes, max(newest.start_at) AS bar_at
-  FROM (SELECT close, start_at FROM marketdata.bars_v1 b
+  FROM (SELECT close, start_at FROM marketdata.bars_v2 b
         WHERE b.symbol = wanted.symbol AND b.interval = :interval ORDER BY start_at DESC LIMIT :slow) newest
 ) bars ON true
-LEFT JOIN orders.positions_v1 p ON p.account_id = :account_id AND p.symbol = wanted.symbol
 LEFT JOIN LATERAL (
-  SELECT sum(CASE side WHEN 'buy' THEN filled_qty ELSE -filled_qty END) AS qty,
-         sum(qty - filled_qty) FILTER (WHERE side = 'buy' AND is_open) AS buying,
+  SELECT sum(l.qty) AS qty FROM orders.lots_v1 l
+  WHERE l.account_id = :account_id AND l.symbol = wanted.symbol AND l.strategy_id = :id
+) own ON true
+LEFT JOIN LATERAL (
+  SELECT sum(qty - filled_qty) FILTER (WHERE side = 'buy' AND is_open) AS buying,
          sum(qty - filled_qty) FILTER (WHERE side = 'sell' AND is_open) AS selling
   FROM (
     SELECT side, qty, filled_qty, status IN ('accepted', 'partially_filled') AS is_open FROM orders.orders_v1 o
     WHERE o.account_id = :account_id AND o.strategy_id = :id AND o.symbol = wanted.symbol
   ) o
-) own ON true
+) ordered ON true
 LEFT JOIN LATERAL (
   SELECT sum(d.qty) FILTER (WHERE d.action = 'buy') AS buying, sum(d.qty) FILTER (WHERE d.action = 'sell') AS selling
   FROM strategy.decisions d

@@ -42,7 +42,7 @@ def summarize_day(run: RunContext) -> Counts:
         day = trading_day(market.closes(begin, end), run.slot, uow.now, market.zone)
         if day.until == uow.now:
             summaries.snapshot(uow.connection, run.id, uow.now)
-        summarized = summaries.summarize(uow.connection, run.id, day)
+        summarized = summaries.summarize(uow.connection, run.id, run.market, day)
     return {"accounts_summarized": summarized}
 
 

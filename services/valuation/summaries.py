@@ -16,9 +16,9 @@ def snapshot(connection: Connection, run_id: UUID, now: datetime) -> tuple[int, 
     return accounts, positions
 
 
-def summarize(connection: Connection, run_id: UUID, day: TradingDay) -> int:
+def summarize(connection: Connection, run_id: UUID, market: str, day: TradingDay) -> int:
     """Write or overwrite the day's summary of each account that was valued in it, and return their number."""
-    return connection.execute(_SUMMARIZE, {"run_id": run_id, **vars(day)}).rowcount
+    return connection.execute(_SUMMARIZE, {"run_id": run_id, "market": market, **vars(day)}).rowcount
 
 
 _SNAPSHOT_POSITIONS = text("""
@@ -35,9 +35,10 @@ ON CONFLICT DO NOTHING
 """)
 _SUMMARIZE = text("""
 INSERT INTO valuation.daily_summaries
-  (account_id, day, run_id, at, cash, market_value, equity, unrealized_pl, realized_pl, fees, net_deposits, fills)
+  (account_id, day, run_id, at, cash, market_value, equity, unrealized_pl, realized_pl, fees, net_deposits, fills,
+   market)
 SELECT a.id, :day, :run_id, s.at, s.cash, s.market_value, s.equity, s.unrealized_pl, COALESCE(t.realized_pl, 0),
-       COALESCE(l.fees, 0), COALESCE(l.net_deposits, 0), COALESCE(f.fills, 0)
+       COALESCE(l.fees, 0), COALESCE(l.net_deposits, 0), COALESCE(f.fills, 0), :market
 FROM orders.accounts_v1 a
 JOIN LATERAL (
   SELECT at, cash, market_value, equity, unrealized_pl FROM valuation.account_summaries
@@ -59,5 +60,6 @@ WHERE a.created_at <= :end
 ON CONFLICT (account_id, day) DO UPDATE SET
   run_id = excluded.run_id, at = excluded.at, cash = excluded.cash, market_value = excluded.market_value,
   equity = excluded.equity, unrealized_pl = excluded.unrealized_pl, realized_pl = excluded.realized_pl,
-  fees = excluded.fees, net_deposits = excluded.net_deposits, fills = excluded.fills
+  fees = excluded.fees, net_deposits = excluded.net_deposits, fills = excluded.fills,
+  market = excluded.market
 """)

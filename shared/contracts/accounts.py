@@ -78,6 +78,13 @@ class RiskLimits(_Settings):
         """True if a limit depends on the account's equity."""
         return any(each is not None for each in (self.max_position_share, self.max_daily_loss, self.max_drawdown))
 
+    def on_size(self, *, shares: bool) -> bool:
+        """True if a limit depends on the value of an order or position, or on its ``shares`` where these count too."""
+        values = (self.max_order_notional, self.max_position_notional, self.max_position_share)
+        return any(
+            each is not None for each in (*values, *((self.max_order_qty, self.max_position_qty) if shares else ()))
+        )
+
 
 class AccountSettings(_Settings):
     """The trading settings of an account. The default is a cash account without costs or limits.
@@ -183,6 +190,16 @@ class CashRefused(OfAccount):
 
 class DividendPaid(OfAccount):
     """A dividend on shares that were held. ``amount`` is negative where they were short: the seller owes it."""
+
+    action_id: UUID
+    symbol: Symbol
+    qty: Number
+    amount: Number
+    cash: Number
+
+
+class CashInLieuPaid(OfAccount):
+    """Cash was paid in lieu of the fraction ``qty`` of a share that a split made. Both are negative for a short one."""
 
     action_id: UUID
     symbol: Symbol

@@ -1,12 +1,19 @@
 """Splits and dividends, which an operator enters and each service applies to its own data."""
 
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Annotated, ClassVar, Self
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field, model_validator
 
-from shared.contracts.base import Command, Event, Number, Symbol
+from shared.contracts.base import Command, Event, Number, Positive, Symbol
+
+#: The largest ``old_shares`` that a ratio alone can stand for, and the digits that a ratio may lack.
+MOST_OLD_SHARES = 1000
+LAST_DECIMAL = Fraction(1, 10**9)
+Shares = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class ActionKind(StrEnum):
@@ -15,24 +22,78 @@ class ActionKind(StrEnum):
 
 
 class CorporateAction(BaseModel):
-    """A split by ``ratio`` (new shares for each old one, below 1 to merge shares) or a dividend of ``amount`` a share.
+    """A split, or a cash dividend of ``amount`` a share in the instrument's currency.
 
-    It takes effect at ``effective_at`` for the shares held just before. Raises ValueError unless it has
-    exactly the number of its kind.
+    A split turns every ``old_shares`` into ``new_shares``. ``ratio`` is the quotient of the two to nine decimals, and
+    may be sent in their place: 0.333333333 is 1 for 3. Fractions of a share stay in the position, unless the issuer
+    pays ``cash_in_lieu`` of those that it makes of whole shares.
+
+    The action takes effect at ``effective_at`` for the shares held just before, which for a dividend is the ex-date. A
+    dividend is paid at ``pay_at``, which is ``effective_at`` where it is not given. Raises ValueError unless the action
+    has exactly the numbers of its kind.
     """
 
     symbol: Symbol
     kind: ActionKind
     ratio: Annotated[Number, Field(gt=0, le=1000, decimal_places=9)] | None = None
+    new_shares: Shares | None = None
+    old_shares: Shares | None = None
+    cash_in_lieu: bool = False
     amount: Annotated[Number, Field(gt=0, le=1_000_000, decimal_places=9)] | None = None
     effective_at: AwareDatetime
+    pay_at: AwareDatetime | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_ratio_and_shares(cls, given: Any) -> Any:
+        """Complete the ratio by its shares, or the shares by their ratio. A wrong type is left to its field."""
+        if not isinstance(given, dict):
+            return given
+        ratio, new, old = (given.get(name) for name in ("ratio", "new_shares", "old_shares"))
+        if ratio is None and all(isinstance(each, int) and each > 0 for each in (new, old)):
+            return {**given, "ratio": rounded_ratio(new, old)}
+        if isinstance(ratio, str | int | Decimal) and new is None and old is None:
+            try:
+                shares = shares_of(Decimal(ratio))
+            except (InvalidOperation, ZeroDivisionError, OverflowError):
+                return given
+            return given if shares is None else {**given, "new_shares": shares[0], "old_shares": shares[1]}
+        return given
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         for name, kind in (("ratio", ActionKind.SPLIT), ("amount", ActionKind.DIVIDEND)):
             if (getattr(self, name) is not None) != (self.kind is kind):
                 raise ValueError(f"{name} is required for a {kind} and cannot be set on any other action")
+        if self.kind is ActionKind.SPLIT:
+            if self.new_shares is None or self.old_shares is None:
+                raise ValueError("new_shares and old_shares: send both, the ratio is not that of two small numbers")
+            if abs(Fraction(self.new_shares, self.old_shares) - Fraction(self.ratio or 0)) >= LAST_DECIMAL:
+                raise ValueError("ratio: is not new_shares / old_shares, leave it out")
+            if self.pay_at is not None:
+                raise ValueError("pay_at: only a dividend has one")
+        else:
+            if self.new_shares or self.old_shares or self.cash_in_lieu:
+                raise ValueError("new_shares, old_shares and cash_in_lieu: only a split has them")
+            if self.pay_at is not None and self.pay_at < self.effective_at:
+                raise ValueError("pay_at: must not be before effective_at")
         return self
+
+
+def rounded_ratio(new_shares: int, old_shares: int) -> Decimal:
+    """New shares for each old one, to nine decimals."""
+    return round(Decimal(new_shares) / Decimal(old_shares), 9)
+
+
+def shares_of(ratio: Decimal) -> tuple[int, int] | None:
+    """The whole numbers (new, old) that nine decimals of a ratio stand for. None where there are no small ones.
+
+    Fractions of so small denominators lie much further apart than the ninth decimal, so no two stand for one ratio.
+    """
+    exact = Fraction(ratio)
+    nearest = exact.limit_denominator(MOST_OLD_SHARES)
+    near = nearest > 0 and abs(nearest - exact) < LAST_DECIMAL
+    return (nearest.numerator, nearest.denominator) if near else None
 
 
 class EnterCorporateAction(Command, CorporateAction):
@@ -44,9 +105,14 @@ class EnterCorporateAction(Command, CorporateAction):
 
 
 class CorporateActionApplied(Event, CorporateAction):
-    """The action took effect. Later prices of the symbol include it. ``split_count`` counts the symbol's splits."""
+    """The action took effect. Later prices of the symbol include it.
+
+    ``split_count`` counts the symbol's corporate actions. ``last`` is its last price, that of a new share after a
+    split, at which cash in lieu is paid. It is None before the first price.
+    """
 
     service: ClassVar[str] = "marketdata"
 
     action_id: UUID
     split_count: int = Field(ge=0)
+    last: Positive | None = None

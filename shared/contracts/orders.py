@@ -180,8 +180,9 @@ class OrderTerms(_Part):
             raise ValueError(f"time_in_force: {self.time_in_force} orders must be market or limit orders")
         if at_once and self.order_class is not OrderClass.SIMPLE:
             raise ValueError(f"time_in_force: {self.order_class} orders must be day or gtc")
-        if self.extended_hours and (self.type is not OrderType.LIMIT or self.time_in_force is not TimeInForce.DAY):
-            raise ValueError("extended_hours: only limit orders with time_in_force day can trade in extended hours")
+        lasting = self.time_in_force in {TimeInForce.DAY, TimeInForce.GTC}
+        if self.extended_hours and (self.type is not OrderType.LIMIT or not lasting):
+            raise ValueError("extended_hours: only limit orders with time_in_force day or gtc trade in extended hours")
         if self.extended_hours and self.order_class is not OrderClass.SIMPLE:
             raise ValueError("extended_hours: only simple orders can trade in extended hours")
         return self

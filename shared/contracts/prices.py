@@ -1,10 +1,14 @@
 """The prices that marketdata publishes."""
 
+from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.contracts.base import Event, NotNegative, Positive, Symbol
+
+#: The clocks of two machines differ by less. A price that is further ahead of the clock has a wrong time.
+AHEAD = timedelta(seconds=5)
 
 
 class Price(BaseModel):
@@ -14,7 +18,7 @@ class Price(BaseModel):
     provider has no quote. ``quoted_at`` is the time of this price, ``since`` that of the previous update, if there was
     one. ``bar_start`` is the start of the price's own bar. It is None where the price has none, such as a single quote,
     and then the bar is all that was traded since the previous update. ``sequence`` rises by one with each update of the
-    symbol, ``split_count`` with each of its splits.
+    symbol, ``split_count`` with each of its splits and dividends.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -49,6 +49,7 @@ class RejectReason(StrEnum):
     DAILY_LOSS = "daily_loss"
     DRAWDOWN = "drawdown"
     WASH_TRADE = "wash_trade"
+    OPPOSITE_ORDER = "opposite_order"
     UNDER_MARGIN_CALL = "under_margin_call"
 
     @property
@@ -75,6 +76,7 @@ _OF_THE_ACCOUNT = frozenset(
         RejectReason.DAILY_LOSS,
         RejectReason.DRAWDOWN,
         RejectReason.WASH_TRADE,
+        RejectReason.OPPOSITE_ORDER,
         RejectReason.UNDER_MARGIN_CALL,
     }
 )

@@ -9,6 +9,7 @@ from functools import cache
 
 from shared.contracts.accounts import (
     AccountReset,
+    CashInLieuPaid,
     CashMoved,
     CashRefused,
     ConfigureAccount,
@@ -89,6 +90,7 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     AccountReset: ("orders",),
     OrderAdjusted: ("orders",),
     DividendPaid: ("orders",),
+    CashInLieuPaid: ("orders",),
     InterestCharged: ("orders",),
     MarginCalled: ("orders",),
     MarginCallEnded: ("orders",),
@@ -151,6 +153,7 @@ LIVE: tuple[type[Message], ...] = (
     AccountReset,
     OrderAdjusted,
     DividendPaid,
+    CashInLieuPaid,
     InterestCharged,
     MarginCalled,
     MarginCallEnded,

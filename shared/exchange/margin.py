@@ -5,7 +5,7 @@ These are the only formulas and constants for them. All money is in the account'
 
 from decimal import Decimal
 
-from shared.money import ZERO, cents
+from shared.money import ZERO, cents, cents_up
 
 #: Reg T: the part of a new position's value that must be paid, long or short.
 INITIAL_MARGIN = Decimal("0.50")
@@ -37,9 +37,9 @@ def maintenance_margin(long_value: Decimal, short_value: Decimal) -> Decimal:
 
 
 def daily_interest(*, cash: Decimal, short_value: Decimal, loan_rate: Decimal, borrow_rate: Decimal) -> Decimal:
-    """A day's interest, to the cent: ``loan_rate`` on cash that is owed, ``borrow_rate`` on shares that are short.
+    """A day's interest: ``loan_rate`` on cash that is owed, ``borrow_rate`` on shares that are short.
 
-    Both rates are in percent a year.
+    Both rates are in percent a year. It is rounded up to the cent.
     """
     owed = max(-cash, ZERO)
-    return cents((-short_value * borrow_rate + owed * loan_rate) / 100 / _DAYS_OF_YEAR)
+    return cents_up((-short_value * borrow_rate + owed * loan_rate) / 100 / _DAYS_OF_YEAR)

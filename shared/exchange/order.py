@@ -42,7 +42,8 @@ class Order:
     ``notional``, ``fees`` and ``reserved`` are in the account's currency. Its fills paid ``filled_avg_price`` per share
     at the exchange rate ``filled_avg_rate``. ``qty`` is None while the size of a notional order is open. Only quotes
     after ``active_at`` fill the order. ``hwm`` is the best price since then, which a trailing stop follows.
-    ``triggered``: its stop was reached.
+    ``triggered``: its stop was reached. ``rests``: the quote was outside of its limit when it came, or None where no
+    quote was known.
 
     ``held_for_orders`` are the shares held that the order will close. For an entry they are the shares that it has
     bought so far, held for its exits. Orders of one ``order_group`` end together. An entry has no ``leg``.
@@ -67,6 +68,7 @@ class Order:
     trail_percent: Decimal | None = None
     hwm: Decimal | None = None
     triggered: bool = False
+    rests: bool | None = None
     #: The quantity filled by the orders that this one replaced.
     carried: Decimal = ZERO
     filled_qty: Decimal = ZERO
@@ -116,6 +118,12 @@ class Order:
         return self.leg is None and self.order_class in {OrderClass.BRACKET, OrderClass.OTO}
 
     @property
+    def only_closes(self) -> bool:
+        """True if it must never open a position: an exit, an order of a margin call, or one with that intent."""
+        intent = self.position_intent
+        return self.leg is not None or self.liquidation or (intent is not None and intent.closes)
+
+    @property
     def closing(self) -> Decimal:
         """The part of the open quantity that closes a position. An entry only opens one."""
         return ZERO if self.is_entry else self.held_for_orders
@@ -132,8 +140,8 @@ class Order:
 
     @property
     def unspent(self) -> Decimal:
-        """The rest of a notional order's money. Each of its fills may have been rounded up by half a cent."""
-        return (self.notional or ZERO) - self.spent - self.fills * CENT / 2
+        """The rest of a notional order's money. Each of its fills may have been rounded by a cent."""
+        return (self.notional or ZERO) - self.spent - self.fills * CENT
 
     def open_qty(self, price: Decimal) -> Decimal:
         """The quantity left to trade. For a notional order it is what the rest of its money comes to at that price.

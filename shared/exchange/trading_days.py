@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import NamedTuple
 
 from shared.contracts.orders import TimeInForce
 
@@ -12,6 +13,25 @@ CUTOFFS = {TimeInForce.OPG: timedelta(minutes=2), TimeInForce.CLS: timedelta(min
 OVERDUE = timedelta(hours=1)
 #: Orders wait for the official close until the next open, or for this long where that is not known.
 A_DAY = timedelta(days=1)
+
+
+class Hours(NamedTuple):
+    """The sessions that a price lies in, by the market's calendar.
+
+    ``bar`` and ``quote``: the price's bar, by its start, and its quote lie in a regular session. ``bar_extended`` and
+    ``quote_extended``: they lie between the pre-market's open and the end of after-hours. ``opened_at`` and
+    ``extended_opened_at`` are the beginnings of those sessions, None where the market never closes.
+    """
+
+    bar: bool = True
+    bar_extended: bool = True
+    quote: bool = True
+    quote_extended: bool = True
+    opened_at: datetime | None = None
+    extended_opened_at: datetime | None = None
+
+
+ALWAYS_OPEN = Hours()
 
 
 @dataclass(frozen=True)

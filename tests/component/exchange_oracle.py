@@ -12,7 +12,7 @@ from uuid import UUID
 from shared.contracts.accounts import MoveCash, ResetAccount
 from shared.contracts.orders import SubmitOrder
 from shared.contracts.prices import Price
-from shared.money import CENT, cents
+from shared.money import CENT, cents_down, cents_up
 from tests.component.simulated_exchange import START, Exchange, column
 from tests.support import broken_invariants, rows
 from tests.unit.random_market import OWNERS
@@ -90,7 +90,7 @@ class Oracle:
             if fill.stage != "auction":
                 on = self.model.prices[fill.symbol, fill.price_sequence, fill.quoted_at]
                 assert on.split_count == self.model.split_counts[fill.symbol], "the price is of these shares"
-                check_place(fill, on)
+                check_place(fill, on, order.limit_price)
         assert fills[: len(self.fills)] == self.fills
         self.fills = fills
 
@@ -150,22 +150,25 @@ def told_cash(start: Decimal, events: Sequence[tuple[str, dict[str, Any]]]) -> D
         elif name in {"CashMoved", "DividendPaid"}:
             total += Decimal(body["amount"])
         elif name == "OrderFilled":
-            amount = cents(Decimal(body["qty"]) * Decimal(body["price"]) * Decimal(body["rate"]))
-            total += (-amount if body["side"] == "buy" else amount) - Decimal(body["fee"])
+            exact, buys = Decimal(body["qty"]) * Decimal(body["price"]) * Decimal(body["rate"]), body["side"] == "buy"
+            total += (-cents_up(exact) if buys else cents_down(exact)) - Decimal(body["fee"])
         if "cash" in body:
             assert Decimal(body["cash"]) == total
     return total
 
 
-def check_place(fill: Any, on: Price) -> None:
+def check_place(fill: Any, on: Price, limit: Decimal | None) -> None:
+    """It lies in the bar or on the quote. A limit that rested fills at its limit, where the quote is better."""
     market = fill.price - fill.slippage if fill.side == "buy" else fill.price + fill.slippage
     side = on.ask if fill.side == "buy" else on.bid
     if fill.stage != "quote":
         assert on.low <= fill.price <= on.high
     elif side is not None:
-        assert market == side
+        assert market == side or (limit is not None and (market > side if fill.side == "buy" else market < side))
     else:
-        assert abs(market - on.last) <= on.last * HALF_SPREAD + CENT / 100
+        assert on.bid is None, "one side of a quote is no price for the other"
+        assert on.ask is None, "one side of a quote is no price for the other"
+        assert limit is not None or abs(market - on.last) <= on.last * HALF_SPREAD + CENT / 100
 
 
 def came_out(exchange: Exchange) -> dict[str, Any]:

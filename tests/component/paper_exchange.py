@@ -10,8 +10,10 @@ from uuid import UUID, uuid4
 
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.orders import actors
+from services.orders.persistence.dividends import accounts_owed
 from services.orders.usecases.catch_up import sweep
 from services.orders.usecases.expire import expire
+from services.orders.usecases.pay_dividends import pay_dividends
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCash, OpenAccount, ResetAccount
 from shared.contracts.base import Message
@@ -148,6 +150,13 @@ class Exchange:
         with self.valuation.engine.begin() as connection:
             given = {"account": account, "at": self.clock.now, "equity": Decimal(equity)}
             connection.exec_driver_sql(_SUMMARIZE, given)
+
+    def pay_dividends(self) -> tuple[int, int]:
+        """Pay as the job does. Returns the number of dividends that were paid, and of those that wait for a rate."""
+        with self.orders.unit_of_work() as uow:
+            paid = pay_dividends(uow, accounts_owed(uow.connection, uow.now))
+        assert broken_invariants(self.orders.engine) == {}
+        return paid
 
     def sweep(self) -> int:
         """Sweep as process_orders does, with the prices of marketdata's view."""

@@ -7,12 +7,16 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
+from services.orders.persistence.holdings import by_holding, finding_lots, saving_holdings
 from services.strategy import store
 from services.strategy.domain.sma_crossover import Rules
 from services.strategy.jobs import jobs
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.orders import Side
+from shared.exchange.lots import trade
 from shared.jobs.run_context import Counts, RunContext
+from shared.money import ZERO
+from shared.storage.driver import together
 from tests.component.watching import Sent, outbox
 from tests.support import rows
 
@@ -53,12 +57,17 @@ class Scenario:
             "side": side,
             "qty": qty,
             "filled": filled_qty,
-            "moved": filled_qty if side is Side.BUY else -filled_qty,
             "by": by,
         }
+        holding, now = (STRATEGY.account_id, "AAPL"), self.orders.clock()
         with self.orders.engine.begin() as connection:
-            for statement in (_ADD_ACCOUNT, _ADD_ORDER, _ADD_POSITION):
+            for statement in (_ADD_ACCOUNT, _ADD_ORDER):
                 connection.exec_driver_sql(statement, values)
+            if filled:
+                (found,) = together(connection, finding_lots([holding]))
+                before = by_holding(found).get(holding, ())
+                lots, _ = trade(before, side, Decimal(qty), ZERO, fill_id=uuid4(), at=now, strategy_id=by)
+                together(connection, *saving_holdings([holding], {holding: lots}, now))
 
     def run(self, run_id: UUID | None = None) -> Counts:
         """Run trading_bot once."""
@@ -92,8 +101,4 @@ INSERT INTO orders.orders (account_id, id, order_group, client_order_id, symbol,
 VALUES (%(account)s, %(id)s, %(id)s, %(id)s::uuid::text, 'AAPL', %(side)s, 'market', 'day', %(qty)s, %(filled)s,
         CASE WHEN %(filled)s > 0 THEN 'filled' ELSE 'accepted' END, %(by)s, now(), now(), now(), 'below', 'Infinity',
         now())
-"""
-_ADD_POSITION = """
-INSERT INTO orders.positions VALUES (%(account)s, 'AAPL', %(moved)s, 0, now())
-ON CONFLICT (account_id, symbol) DO UPDATE SET qty = orders.positions.qty + excluded.qty
 """

@@ -1,6 +1,7 @@
 """Splits and dividends over HTTP, through all services."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -37,6 +38,26 @@ def test_an_entered_dividend_is_paid(system: System, client: TestClient) -> None
     assert (action["who"], action["subject"]) == ("TESTKEY", "AAPL")
 
 
+def test_a_dividend_is_listed_as_owed_until_it_is_paid(system: System, client: TestClient) -> None:
+    """From its ex-date on, to those who held the shares then."""
+    client.post("/v2/orders", json=ORDER)
+    push(system, "100")
+    eventually(lambda: client.get("/v2/positions").json())
+    pay_at = (system.contexts["gateway"].clock() + timedelta(days=14)).isoformat()
+    body = {"symbol": "AAPL", "kind": "dividend", "amount": "0.5", "effective_at": now_of(system), "pay_at": pay_at}
+    entered = client.post("/api/corporate-actions", json=body)
+    assert entered.status_code == 202, entered.text
+    (owed,) = eventually(lambda: client.get("/api/account/dividends?paid=false").json()["items"])
+    assert (owed["action_id"], owed["amount"], owed["cash"], owed["paid_at"]) == (
+        entered.json()["id"],
+        "0.5",
+        None,
+        None,
+    )
+    assert float(owed["qty"]) == float(ORDER["qty"])
+    assert client.get("/api/account/dividends?symbol=AAPL&paid=true").json()["items"] == []
+
+
 def now_of(system: System) -> str:
     return system.contexts["gateway"].clock().isoformat()
 
@@ -55,11 +76,38 @@ def test_a_repeated_action_id_is_entered_once(system: System, client: TestClient
 
 
 @pytest.mark.parametrize(
+    ("sent", "shares", "ratio"),
+    [
+        ({"new_shares": 1, "old_shares": 3}, (1, 3), "0.333333333"),
+        ({"ratio": "0.333333333"}, (1, 3), "0.333333333"),
+        ({"ratio": "0.142857142"}, (1, 7), "0.142857142"),
+        ({"ratio": "1.05"}, (21, 20), "1.05"),
+        ({"new_shares": 21, "old_shares": 20, "ratio": "1.05"}, (21, 20), "1.05"),
+    ],
+)
+def test_a_split_is_two_whole_numbers(
+    client: TestClient, sent: dict[str, Any], shares: tuple[int, int], ratio: str
+) -> None:
+    """A ratio with nine decimals stands for two small ones, and both are shown."""
+    body = {"symbol": "AAPL", "kind": "split", "effective_at": SPLIT["effective_at"], **sent}
+    entered = client.post("/api/corporate-actions", json=body)
+    assert entered.status_code == 202, entered.text
+    (item,) = eventually(lambda: client.get("/api/corporate-actions").json()["items"])
+    for shown in (entered.json(), item):
+        assert (shown["new_shares"], shown["old_shares"], shown["ratio"]) == (*shares, ratio)
+
+
+@pytest.mark.parametrize(
     ("change", "field"),
     [
         ({"symbol": "NOPE"}, "symbol"),
         ({"ratio": "0"}, "ratio"),
         ({"ratio": None}, "ratio"),
+        ({"ratio": "0.3333"}, "new_shares and old_shares: send both"),
+        ({"ratio": None, "new_shares": 4}, "ratio"),
+        ({"new_shares": 1, "old_shares": 4}, "ratio: is not new_shares / old_shares"),
+        ({"ratio": None, "new_shares": 0, "old_shares": 4}, "new_shares"),
+        ({"pay_at": "2026-01-20T14:30:00Z"}, "pay_at"),
         ({"amount": "1"}, "amount"),
         ({"kind": "merger"}, "kind"),
         ({"effective_at": "tomorrow"}, "effective_at"),

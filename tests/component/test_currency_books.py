@@ -4,12 +4,9 @@ from datetime import timedelta
 from decimal import Decimal
 from uuid import uuid4
 
-import pytest
-
 from services.marketdata.actors import enter_corporate_action
 from services.marketdata.usecases import corporate_actions
 from services.orders.actors import apply_corporate_action
-from services.orders.persistence.fx_rates import NoExchangeRate
 from services.orders.usecases.catch_up import catch_up
 from services.orders.usecases.margin import check_margins
 from services.valuation import summaries, values
@@ -123,19 +120,17 @@ def test_a_dividend_is_paid_in_the_account_s_currency(abroad: Exchange) -> None:
     assert paid == [Decimal("5.45"), Decimal("-5.55"), 5]
 
 
-def test_a_dividend_for_which_there_is_no_rate_pays_nobody(abroad: Exchange) -> None:
-    """It becomes a dead letter that says what to add, and can be sent again then."""
+def test_a_dividend_for_which_there_is_no_rate_is_owed_until_there_is_one(abroad: Exchange) -> None:
+    """The job that pays dividends tries again."""
     abroad.price("USD/JPY 100/100 100")
     account = abroad.open()
     bought(abroad, account, "buy 100 SONY market", "3000")
     was = cash(abroad, account)
     forget(abroad, "USD/JPY")
-    with pytest.raises(NoExchangeRate, match="JPY/USD"):
-        pay(abroad, "SONY", "50")
-    assert cash(abroad, account) == was
+    pay(abroad, "SONY", "50")
+    assert (cash(abroad, account), abroad.pay_dividends()) == (was, (0, 1))
     abroad.price("USD/JPY 100/100 100")
-    apply_last(abroad)
-    assert cash(abroad, account) == was + 50
+    assert (abroad.pay_dividends(), cash(abroad, account)) == ((1, 0), was + 50)
 
 
 def test_a_split_abroad_changes_no_money(abroad: Exchange) -> None:

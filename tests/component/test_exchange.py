@@ -22,7 +22,7 @@ def test_a_stop_limit_becomes_a_limit_when_its_stop_is_reached(exchange: Exchang
     exchange.price("AAPL 105/106 105")
     assert (exchange.status(buying), exchange.order(buying).triggered) == ("accepted", True)
     exchange.price("AAPL 102/103 102")
-    assert exchange.fills(buying) == [(Decimal(10), Decimal(103))]
+    assert exchange.fills(buying) == [(Decimal(10), Decimal(104))]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_bar_that_began_before_the_order_does_not_fill_it(exchange: Exchange) 
     buying = exchange.submit(account, "buy 10 AAPL limit", limit_price="98")
     exchange.price("AAPL 99/101 100", low="90", high="105", since=since)
     assert exchange.status(buying) == "accepted"
-    quoting = exchange.open()
+    quoting = exchange.open(fills={"fills_on": "quote"})
     other = exchange.submit(quoting, "buy 10 AAPL limit", limit_price="98")
     exchange.bar("AAPL 99/101 100", low="90", high="105")
     assert exchange.fills(buying) == [(Decimal(10), Decimal(98))]

@@ -79,7 +79,7 @@ def test_what_one_exit_fills_the_other_no_longer_can(exchange: Exchange) -> None
 def test_an_entry_that_ends_unfilled_takes_its_exits_along(exchange: Exchange) -> None:
     """Canceled by hand, or over with its session."""
     account = exchange.open()
-    terms = {"type": "limit", "limit_price": "50"}
+    terms = {"type": "limit", "limit_price": "95"}
     canceled = bracket(exchange, account, **terms)
     over = bracket(exchange, account, **terms, time_in_force="day")
     exchange.cancel(account, canceled)

@@ -64,11 +64,38 @@ def test_an_order_of_the_day_fills_on_bars_before_its_end_and_expires_after_it(
     fills, ends = (
         exchange.submit(account, "buy 1 AAPL limit", limit_price=limit, time_in_force="day") for limit in ("96", "92")
     )
-    minutes = [("100", "100", "95", "99")] * 8 + [("99", "99", "90", "90")] * 10
+    minutes = [("100", "100", "95", "99")] * 9 + [("99", "99", "90", "90")] * 9
     exchange.missed(minutes)
     assert recover(exchange) == 1
     assert exchange.expire() == 1
     assert (exchange.status(fills), exchange.status(ends)) == ("filled", "expired")
+
+
+def test_an_order_of_the_day_fills_on_the_last_bar_of_its_session(exchange: Exchange, account: UUID) -> None:
+    """It starts at a minute to midnight and is quoted at midnight, which is the order's end."""
+    exchange.clock.now = exchange.clock.now.replace(hour=23, minute=50)
+    exchange.price("AAPL 100/100 100")
+    buying = exchange.submit(account, "buy 1 AAPL limit", limit_price="92", time_in_force="day")
+    exchange.missed([("100", "100", "95", "99")] * 8 + [("99", "99", "91", "95"), ("95", "95", "90", "90")])
+    assert recover(exchange) == 1
+    assert exchange.fills(buying) == [(Decimal(1), Decimal(92))]
+
+
+def test_the_bar_of_a_price_that_has_become_stale_is_made_up_for(exchange: Exchange, account: UUID) -> None:
+    """The market closed with it, so no later price comes. The sweep fills nothing on a stale price."""
+    buying = exchange.submit(account, "buy 10 AAPL limit", limit_price="91")
+    exchange.missed([("100", "101", "95", "96"), ("96", "97", "90", "94")])
+    with exchange.marketdata.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE marketdata.instruments SET quoted_at = quoted_at - interval '1 minute', sequence = sequence - 1 "
+            "WHERE symbol = 'AAPL'"
+        )
+    exchange.clock.move(seconds=59)
+    assert (recover(exchange), exchange.sweep()) == (0, 0)
+    exchange.clock.move(minutes=10)
+    assert (exchange.sweep(), recover(exchange)) == (0, 1)
+    assert exchange.fills(buying) == [(Decimal(10), Decimal(91))]
+    assert recover(exchange) == 0
 
 
 def test_each_bar_has_its_own_volume_to_take_from(exchange: Exchange) -> None:
@@ -88,7 +115,7 @@ def test_two_that_recover_at_once_apply_no_bar_after_a_later_one(exchange: Excha
     stop = exchange.submit(account, "sell 10 AAPL trailing_stop", trail_price="20")
     exchange.missed([("100", "101", "95", "100"), ("112", "130", "112", "129"), ("129", "130", "128", "129")])
     with exchange.orders.engine.begin() as connection:
-        read_before = quotes.missed_bars(connection)
+        read_before = quotes.missed_bars(connection, exchange.clock.now - timedelta(minutes=2))
     assert recover(exchange) == 0
     for bar in read_before[:2]:
         with exchange.orders.unit_of_work() as uow:

@@ -189,7 +189,8 @@ class Exchanges(RuleBasedStateMachine):
         made = [self._price(random, symbol) for symbol in symbols]
         if random.random() < 0.1:
             made = [
-                each.model_copy(update={"quoted_at": self.now - timedelta(minutes=5), "since": None}) for each in made
+                each.model_copy(update={"quoted_at": self.now - timedelta(minutes=5), "since": None, "bar_start": None})
+                for each in made
             ]
         self._show(made)
         self._tell(made, crash)
@@ -215,10 +216,14 @@ class Exchanges(RuleBasedStateMachine):
     def _price(self, random: Random, symbol: str) -> Price:
         text, known = quote_of(random, symbol)
         self.model.sequences[symbol] += random.choice([1, 1, 1, 3])
-        began = known.pop("began")
-        since = began if began is None else self.now - timedelta(seconds=random.choice([1, 40])) - began
+        since, start = (
+            None if ago is None else self.now - timedelta(seconds=random.choice([1, 40])) - ago
+            for ago in (known.pop("began"), known.pop("started"))
+        )
         sequence, split_count = self.model.sequences[symbol], self.model.split_counts[symbol]
-        return quote(text, at=self.now, sequence=sequence, split_count=split_count, **{**known, "since": since})
+        return quote(
+            text, at=self.now, sequence=sequence, split_count=split_count, **known, since=since, bar_start=start
+        )
 
     def _show(self, prices: Sequence[Price]) -> None:
         """Marketdata's view has them, and the euro's rate."""

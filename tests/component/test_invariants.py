@@ -40,7 +40,19 @@ BREAKS = [
     ("cash is the sum of the ledger", "UPDATE orders.accounts SET cash = cash + 0.01"),
     (
         "cash is deposits, dividends, interest and fills, recomputed",
-        "UPDATE orders.fills SET price = price + 1, amount = amount + 10",
+        "UPDATE orders.fills SET price = price + 1, amount = amount + qty WHERE side = 'buy'",
+    ),
+    (
+        "a fill's amount is its value to the cent, rounded against the trader",
+        "UPDATE orders.fills SET amount = amount + CASE side WHEN 'buy' THEN -0.01 ELSE 0.01 END",
+    ),
+    (
+        "closing orders hold at most the position",
+        "UPDATE orders.orders SET held_for_orders = 6.1 WHERE leg = 'take_profit'",
+    ),
+    (
+        "closing orders hold at most the position",
+        "UPDATE orders.orders SET held_for_orders = 1 WHERE leg IS NULL AND is_open",
     ),
     ("a position is the sum of its fills", "UPDATE orders.fills SET qty = qty + 1 WHERE side = 'buy'"),
     ("a position is its open lots", "UPDATE orders.lots SET qty = qty - 1"),

@@ -22,9 +22,9 @@ from services.orders.persistence.orders import (
     find_order,
     incoming,
     lock_open_orders,
+    saving_adjusted_orders,
     saving_orders,
     saving_replaced,
-    saving_split,
 )
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.accounts import AccountSettings
@@ -143,7 +143,7 @@ def test_what_changes_is_read_back_as_it_became(exchange: Exchange, account: UUI
         together(connection, adding_orders([incoming(before, owner, "mine", now, now)]))
         together(connection, saving_orders([replace(before, **changes)], {}, now))
         assert find_order(connection, account, before.id) == replace(before, **changes)
-        together(connection, saving_split([replace(before, **changes, **split)], now))
+        together(connection, saving_adjusted_orders([replace(before, **changes, **split)], now))
         assert find_order(connection, account, before.id) == replace(before, **changes, **split)
         assert row_of(connection, before).adjusted_at == now
 

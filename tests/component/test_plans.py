@@ -4,7 +4,7 @@ Rows that PostgreSQL reads are counted, not seconds.
 """
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,6 +14,8 @@ from sqlalchemy import Connection, Engine
 
 from services.gateway.trading import account_queries, order_queries
 from services.gateway.trading.submissions import add_submission, resend_unanswered
+from services.marketdata.domain.sessions import Hours, sessions_of
+from services.marketdata.persistence.sessions import replace_sessions
 from services.orders.persistence import orders as store
 from services.orders.persistence.auctions import missed_auctions
 from services.orders.usecases import auctions
@@ -23,6 +25,7 @@ from services.strategy.store import Strategy, symbol_views
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
+from shared.contracts.markets import MARKETS
 from shared.contracts.official_prices import AuctionKind, OfficialPricePublished
 from shared.contracts.orders import CancelOrder, SubmitOrder
 from shared.contracts.prices import Price, PricesUpdated
@@ -36,7 +39,7 @@ WAITING = 10_000
 #: Orders that have ended, of one account; the tables are known to have these.
 ENDED = 20_000
 #: Rows that may be read for a step which concerns one of them.
-FEW = 100
+FEW = 120
 
 STRATEGY_ID = uuid4()
 
@@ -186,6 +189,34 @@ def test_what_rests_is_not_read(planned: Exchange, step: Step) -> None:
     assert read(planned.orders.engine) - before < FEW
 
 
+def test_orders_that_wait_for_the_open_are_not_read_at_night(planned: Exchange) -> None:
+    """A price outside of regular hours finds those with extended hours by an index of their own."""
+    account = planned.open("100000000")
+    eve = planned.clock.now.date()
+    opens, closes = (datetime.combine(eve, time(hour), UTC) for hour in (14, 21))
+    held = sessions_of(MARKETS["XNYS"], Hours(eve, opens, closes))
+    with planned.marketdata.engine.begin() as connection:
+        replace_sessions(connection, ["XNYS"], eve, eve, held)
+        connection.exec_driver_sql("UPDATE marketdata.instruments SET market = 'XNYS'")
+    planned.clock.now = closes + timedelta(hours=1)
+    terms = {"type": "limit", "extended_hours": True, "limit_price": Decimal(200)}
+
+    def step() -> None:
+        command = submitted(planned, account, **terms)
+        quote(planned, "100")
+        assert became(planned, command).status == "filled"
+
+    step()
+    analyze(planned)
+    step()
+    crowd(planned, planned.open(), "AAPL", WAITING)
+    with planned.orders.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE orders.orders SET trigger_price = 'Infinity' WHERE is_open")
+    before = read(planned.orders.engine)
+    step()
+    assert read(planned.orders.engine) - before < FEW
+
+
 def test_an_account_is_valued_by_its_own_positions(planned: Exchange) -> None:
     """Many other accounts hold something. An account on equity is valued with each of its orders and fills."""
     account = planned.open("100000000", shorting=True, multiplier=2)
@@ -202,7 +233,7 @@ def test_an_account_is_valued_by_its_own_positions(planned: Exchange) -> None:
 
 
 def positions(connection: Connection, account: UUID, _order: UUID) -> None:
-    (position,) = account_queries.positions(connection, account)
+    (position,) = account_queries.positions(connection, account, now_of(connection))
     assert (position["symbol"], position["held_for_orders"]) == ("AAPL", 10)
 
 
@@ -249,6 +280,28 @@ def test_what_rests_is_not_read_by_others(
         crowd(planned, planned.open(), "AAPL", WAITING)
         before = read(engine)
         ask(engine, question, account, order_id)
+        assert read(engine) - before < FEW
+    finally:
+        engine.dispose()
+
+
+def test_an_account_s_figures_of_the_day_do_not_read_its_history(planned: Exchange, urls: dict[str, str]) -> None:
+    """Its ledger has many entries. The first cash of its generation and today's transfers are looked up."""
+    account = planned.open("1000")
+    engine = make_engine(urls["gateway"], name="plans", pool_size=1)
+
+    def figures(connection: Connection, account_id: UUID, _order: UUID) -> None:
+        row = account_queries.account(connection, account_id, planned.clock.now)
+        assert row is not None
+        assert (row["last_equity"], row["adjustments"]) == (1000, 0)
+
+    try:
+        ask(engine, figures, account, account)
+        with planned.orders.engine.begin() as connection:
+            given = {"account": account, "count": ENDED, "now": planned.clock.now}
+            connection.exec_driver_sql(_CROWD_LEDGER, given)
+        before = read(engine)
+        ask(engine, figures, account, account)
         assert read(engine) - before < FEW
     finally:
         engine.dispose()
@@ -321,6 +374,10 @@ WITH opened AS (
   SELECT gen_random_uuid(), 'N' || n, 'crowd', 'USD', 1, %(now)s FROM generate_series(1, %(count)s) AS n RETURNING id
 )
 INSERT INTO orders.positions (account_id, symbol, qty, cost, updated_at) SELECT id, 'AAPL', 1, 1, %(now)s FROM opened
+"""
+_CROWD_LEDGER = """
+INSERT INTO orders.ledger (account_id, at, kind, cash, reference, symbol, qty, cost)
+SELECT %(account)s, %(now)s, 'fill', -1, gen_random_uuid(), 'AAPL', 1, 1 FROM generate_series(1, %(count)s)
 """
 _BECAME = "SELECT status, hwm FROM orders.orders WHERE account_id = :account AND id = :id"
 _READ = """

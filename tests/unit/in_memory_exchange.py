@@ -146,17 +146,21 @@ class InMemoryExchange:
         return Instrument(True, price.ask, price.bid, price.last, session_end=self.closes_at, **abroad)
 
     def _exposure(self, owner: UUID, symbol: str) -> Exposure:
-        held_for_orders = (
-            order.held_for_orders for order in self.open_orders if (order.account_id, order.symbol) == (owner, symbol)
-        )
-        return Exposure(held(self.book.lots[owner, symbol]), sum(held_for_orders, ZERO))
+        exposure = Exposure(held(self.book.lots[owner, symbol]))
+        for order in self.open_orders:
+            if (order.account_id, order.symbol) == (owner, symbol):
+                exposure = exposure.with_open(order, self._instrument(symbol))
+        return exposure
 
     def _quote(self, step: Quotes) -> None:
         fresh = {}
         for text, fields in step.each:
-            known = {name: value for name, value in fields.items() if name != "began"}
-            since = None if fields["began"] is None else self.now - timedelta(seconds=1) - fields["began"]
-            price = quote(text, at=self.now, sequence=len(self.executions) + 1, since=since, **known)
+            known = {name: value for name, value in fields.items() if name not in {"began", "started"}}
+            since, start = (
+                None if fields[name] is None else self.now - timedelta(seconds=1) - fields[name]
+                for name in ("began", "started")
+            )
+            price = quote(text, at=self.now, sequence=len(self.executions) + 1, since=since, bar_start=start, **known)
             fresh[price.symbol] = price
         self.prices.update(fresh)
         consumed = self.book.liquidity.consumed

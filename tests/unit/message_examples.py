@@ -8,6 +8,7 @@ from uuid import UUID
 from shared.contracts.accounts import (
     AccountReset,
     AccountSettings,
+    CashInLieuPaid,
     CashMoved,
     CashRefused,
     ConfigureAccount,
@@ -171,6 +172,14 @@ _ALL: tuple[Message, ...] = (
         qty=Decimal(-10),
         amount=Decimal("-2.55"),
         cash=Decimal("99997.45"),
+    ),
+    CashInLieuPaid(
+        **_of_account,
+        action_id=UUID(int=5),
+        symbol="AAPL",
+        qty=Decimal("0.333333333"),
+        amount=Decimal("9.99"),
+        cash=Decimal("10009.99"),
     ),
     EnterCorporateAction(
         action_id=UUID(int=5), symbol="AAPL", kind=ActionKind.SPLIT, ratio=Decimal("0.333333333"), effective_at=AT

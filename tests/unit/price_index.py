@@ -3,47 +3,62 @@
 from dataclasses import replace
 from decimal import Decimal
 
-from shared.contracts.orders import OrderType
+from shared.contracts.orders import AT_ONCE, OrderType
 from shared.contracts.prices import Price
+from shared.exchange.matching.matching import buy_side, sell_side
 from shared.exchange.matching.triggers import TriggerDirection, price_trigger
 from shared.exchange.order import Order
+from shared.exchange.trading_days import ALWAYS_OPEN, Hours
 
 
-def concerned(order: Order, price: Price, *, on_bar: bool) -> bool:
+def concerned(order: Order, price: Price, *, on_bar: bool, hours: Hours = ALWAYS_OPEN) -> bool:
     """The condition of ``_CONCERNED``: the index by the extreme price, then the price that counts, or the trail."""
     trigger_direction, trigger_price = price_trigger(order)
     below = trigger_direction is TriggerDirection.BELOW
     counts = _counts(order, price, below=below)
     if below:
-        near, at = trigger_price >= min(_known(price.low, price.last, price.ask)), trigger_price >= counts
+        near = trigger_price >= min(_known(price.low, price.last, buy_side(price)))
+        at = counts is not None and trigger_price >= counts
     else:
-        near, at = trigger_price <= max(_known(price.high, price.last, price.bid)), trigger_price <= counts
-    in_bar = _in_bar(order, price, on_bar=on_bar)
-    return (near and (in_bar or at)) or (in_bar and _trailed(order, price))
+        near = trigger_price <= max(_known(price.high, price.last, sell_side(price)))
+        at = counts is not None and trigger_price <= counts
+    in_bar = _in_bar(order, price, hours, on_bar=on_bar)
+    return (near and (in_bar or (_on_quote(order, price, hours) and at))) or (in_bar and _trailed(order, price))
 
 
-def followed(order: Order, price: Price, *, on_bar: bool) -> Order:
+def followed(order: Order, price: Price, *, on_bar: bool, hours: Hours = ALWAYS_OPEN) -> Order:
     """The effect of ``_FOLLOW`` on trailing stops that have a best price: they keep the best so far."""
     if not _trails(order) or order.hwm is None:
         return order
-    in_bar = _in_bar(order, price, on_bar=on_bar)
-    seen = price if in_bar else price.model_copy(update={"high": price.last, "low": price.last})
-    return replace(order, hwm=_best(order, seen))
+    seen = [order.hwm]
+    if _in_bar(order, price, hours, on_bar=on_bar):
+        seen.append(price.low if order.buys else price.high)
+    if _on_quote(order, price, hours):
+        seen.append(price.last)
+    return replace(order, hwm=min(seen) if order.buys else max(seen))
 
 
-def _counts(order: Order, price: Price, *, below: bool) -> Decimal:
+def _counts(order: Order, price: Price, *, below: bool) -> Decimal | None:
     """The price that counts without a bar: a resting limit's side of the quote, or the last."""
-    rests = order.type is OrderType.LIMIT or (order.type is OrderType.STOP_LIMIT and order.triggered)
-    side = price.ask if below else price.bid
-    return side if rests and side is not None else price.last
+    lasting = order.type is OrderType.LIMIT and order.time_in_force not in AT_ONCE
+    if not lasting and not (order.type is OrderType.STOP_LIMIT and order.triggered):
+        return price.last
+    return buy_side(price) if below else sell_side(price)
 
 
 def _known(*prices: Decimal | None) -> list[Decimal]:
     return [price for price in prices if price is not None]
 
 
-def _in_bar(order: Order, price: Price, *, on_bar: bool) -> bool:
-    return on_bar and price.since is not None and order.active_at <= price.since
+def _in_bar(order: Order, price: Price, hours: Hours, *, on_bar: bool) -> bool:
+    start = price.bar_start or price.since
+    in_session = hours.bar_extended if order.extended_hours else hours.bar
+    return on_bar and in_session and start is not None and order.active_at <= start
+
+
+def _on_quote(order: Order, price: Price, hours: Hours) -> bool:
+    in_session = hours.quote_extended if order.extended_hours else hours.quote
+    return in_session and order.active_at < price.quoted_at
 
 
 def _trails(order: Order) -> bool:
@@ -53,12 +68,13 @@ def _trails(order: Order) -> bool:
 def _trailed(order: Order, price: Price) -> bool:
     if not _trails(order):
         return False
-    best = _best(order, price)
-    trail = order.trail_price if order.trail_price is not None else best * (order.trail_percent or 0) / 100
-    return price.last >= best + trail if order.buys else price.last <= best - trail
-
-
-def _best(order: Order, price: Price) -> Decimal:
     if order.buys:
-        return price.low if order.hwm is None else min(order.hwm, price.low)
-    return price.high if order.hwm is None else max(order.hwm, price.high)
+        return price.high >= _stop(order, price.open) or price.last >= _stop(order, price.low)
+    return price.low <= _stop(order, price.open) or price.last <= _stop(order, price.high)
+
+
+def _stop(order: Order, seen: Decimal) -> Decimal:
+    """The stop after it has followed that price."""
+    best = seen if order.hwm is None else min(order.hwm, seen) if order.buys else max(order.hwm, seen)
+    trail = order.trail_price if order.trail_price is not None else best * (order.trail_percent or 0) / 100
+    return best + trail if order.buys else best - trail

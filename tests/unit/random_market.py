@@ -23,6 +23,8 @@ BAR, SHARE = {"fills_on": "bar"}, {"participation": "0.5"}
 PER_SHARE = {"kind": "per_share", "rate": "0.01", "minimum": "1"}
 PERCENT = {"kind": "percent", "rate": "0.25"}
 FIXED = {"kind": "fixed", "rate": "5"}
+#: Most accounts may trade with themselves, so that more orders rest on both sides.
+WASH = {"allow_wash_trades": True}
 #: One account of each kind: cash or margin, and every model of fills and costs.
 KINDS: dict[UUID, AccountSettings] = {
     owner: AccountSettings.model_validate(settings)
@@ -30,17 +32,18 @@ KINDS: dict[UUID, AccountSettings] = {
         OWNERS,
         (
             {},
-            {"fills": {**BAR, **SHARE, "commission": PER_SHARE, "slippage": FIXED}},
+            {**WASH, "fills": {**BAR, **SHARE, "commission": PER_SHARE, "slippage": FIXED}},
             {
+                **WASH,
                 "fills": {
                     **SHARE,
                     "latency": "0.5",
                     "commission": PERCENT,
                     "slippage": {"kind": "spread", "rate": "0.5"},
-                }
+                },
             },
             {**MARGIN, "fills": {**BAR, "slippage": {"kind": "volume_share", "rate": "0.1"}}},
-            {**MARGIN, "multiplier": 4, "fills": {**SHARE, "commission": PERCENT}},
+            {**MARGIN, **WASH, "multiplier": 4, "fills": {**SHARE, "commission": PERCENT}},
         ),
         strict=True,
     )
@@ -156,7 +159,9 @@ def _whole(random: Random, side: Side) -> str:
         return f"{kind} {tif}"
     sells = (side is Side.SELL) == (order_class == "oco")  # the exits
     away = [random.randint(10, 300) * CENT for _ in range(2)]
-    gain, loss = (100 + away[0], 100 - away[1]) if sells else (100 - away[0], 100 + away[1])
+    priced = order_class != "oco" and kind.startswith(("limit", "stop"))
+    base = Decimal(kind.split()[-1]) if priced else Decimal(100)
+    gain, loss = (base + away[0], base - away[1]) if sells else (base - away[0], base + away[1])
     stop = f"{loss}" if random.random() < 0.7 else f"{loss}:{level_of(random)}"
     if order_class == "oco":
         return f"limit {gain} {tif} oco {gain}/{stop}"
@@ -181,14 +186,20 @@ def quote_of(random: Random, symbol: str) -> tuple[str, dict[str, Any]]:
     bar = [level_of(random) for _ in range(random.choice([2, 2, 4]))]
     first, last, high, low = bar[0], bar[1], max(bar), min(bar)
     half = random.randint(1, 50) * CENT
-    sides = random.choice([f"{last - half}/{last + half}"] * 4 + [f"{last - half}/", "/"])
+    crossed = f"{last + half}/{last - half}"
+    sides = random.choice([f"{last - half}/{last + half}"] * 5 + [f"{last - half}/", f"/{last + half}", crossed, "/"])
     sizes = {
         "bid_size": random.choice([None, random.randint(0, 40)]),
         "ask_size": random.choice([None, random.randint(0, 40)]),
     }
     numbers = {name: None if size is None else Decimal(size) for name, size in sizes.items()}
-    began = random.choice([None, timedelta(0), timedelta(seconds=3)])
-    fields: dict[str, Any] = {**numbers, "volume": Decimal(random.randint(0, 200)), "began": began}
+    began, started = (random.choice([None, timedelta(0), timedelta(seconds=3)]) for _ in range(2))
+    fields: dict[str, Any] = {
+        **numbers,
+        "volume": Decimal(random.randint(0, 200)),
+        "began": began,
+        "started": started,
+    }
     return f"{symbol} {sides} {last} of {first} {high} {low}", fields
 
 

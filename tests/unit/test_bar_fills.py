@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from shared.contracts.orders import Side
 from shared.exchange.market_rules import MarketRules
 from shared.exchange.matching.matching import Match, Stage, match
-from tests.unit.trading_examples import ACCEPTED, order, quote
+from shared.exchange.trading_days import ALWAYS_OPEN
+from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
 RULES = MarketRules()
 #: It opened at 100, went from 96 to 105 and is quoted at 99 to 101 now.
@@ -49,10 +50,84 @@ def test_a_limit_that_was_only_touched_waits(terms: str) -> None:
     assert fill(terms) == (None, "quote")
 
 
-@pytest.mark.parametrize("terms", ["buy 10 AAPL limit 102", "buy 10 AAPL limit 100", "sell 10 AAPL limit 98"])
-def test_a_limit_within_the_open_fills_at_the_open(terms: str) -> None:
-    """The open is the better price, and lies between the bar's low and high."""
-    assert fill(terms) == ("100", "open")
+@pytest.mark.parametrize(
+    ("terms", "limit"),
+    [("buy 10 AAPL limit 102", "102"), ("buy 10 AAPL limit 100", "100"), ("sell 10 AAPL limit 98", "98")],
+)
+def test_a_limit_that_rested_is_reached_before_the_open_lies_beyond_it(terms: str, limit: str) -> None:
+    """The trades between two bars would have been with it, so it gains nothing from the open."""
+    assert fill(terms, rests=True) == (limit, "range")
+
+
+@pytest.mark.parametrize("terms", ["buy 10 AAPL limit 102", "sell 10 AAPL limit 98"])
+def test_a_limit_beyond_which_the_market_opened_fills_at_the_open(terms: str) -> None:
+    """Its session opened since the price before, or trading resumed: nobody traded on the way."""
+    opened = ALWAYS_OPEN._replace(opened_at=ACCEPTED + timedelta(milliseconds=1))
+    asked = order(terms, rests=True, active_at=ACCEPTED - timedelta(hours=1))
+    for fields, hours in (({}, opened), ({"since": None, "bar_start": ACCEPTED}, ALWAYS_OPEN)):
+        found = match(asked, quote(BAR, **fields), RULES, on_bar=True, hours=hours)
+        assert (found.price, found.stage) == (100, Stage.OPEN)
+
+
+@pytest.mark.parametrize(
+    ("terms", "on", "expected"),
+    [
+        ("buy 10 AAPL limit 102", BAR, ("101", "quote")),  # as a market order
+        ("sell 10 AAPL limit 98", BAR, ("99", "quote")),
+        ("buy 10 AAPL limit 100.5", BAR, ("100.5", "range")),  # the market ran away, and had been through its limit
+        ("buy 10 AAPL limit 102", "AAPL 100 of 100 105 96", ("100.0100", "open")),  # no quote at all
+        ("buy 10 AAPL limit 100.005", "AAPL 100 of 100 105 96", ("100.005", "open")),
+        ("buy 10 AAPL limit 102", "AAPL 99/ 100 of 100 105 96", ("102", "range")),
+    ],
+)
+def test_a_limit_that_was_marketable_when_it_came_fills_as_a_market_order(
+    terms: str, on: str, expected: tuple[str, str]
+) -> None:
+    """It fills at the quote, or within its limit where the quote has left it behind."""
+    assert fill(terms, on) == expected
+
+
+@pytest.mark.parametrize("terms", ["buy 10 AAPL limit 100", "sell 10 AAPL limit 100"])
+def test_a_limit_equal_to_the_open_is_touched_and_not_traded_through(terms: str) -> None:
+    """Also over a gap."""
+    hours = ALWAYS_OPEN._replace(opened_at=ACCEPTED + timedelta(milliseconds=1))
+    on = quote("AAPL 99/101 100 of 100 100 100", since=ACCEPTED)
+    for each in (ALWAYS_OPEN, hours):
+        assert match(order(terms, rests=True), on, RULES, on_bar=True, hours=each).price is None
+
+
+def test_a_bar_counts_by_its_own_start() -> None:
+    """An order of the evening sees the first bar of the next day, although the update before came ahead of it."""
+    evening = ACCEPTED - timedelta(hours=18)
+    for terms in ("buy 10 AAPL limit 97", "sell 10 AAPL stop 97"):
+        late = match(order(terms), quote(BAR, since=evening), RULES, on_bar=True)
+        own = match(order(terms), quote(BAR, since=evening, bar_start=ACCEPTED), RULES, on_bar=True)
+        assert (late.price, own.price) == (None, 97)
+    gapped = match(order("sell 10 AAPL stop 101"), quote(BAR, since=evening, bar_start=ACCEPTED), RULES, on_bar=True)
+    assert (gapped.price, gapped.stage) == (100, Stage.OPEN)
+
+
+def test_an_order_sees_the_last_bar_of_its_session() -> None:
+    """The bar started before the order's end, and is quoted at it or later. The quote itself is too late."""
+    for quoted_at in (QUOTED, QUOTED + timedelta(seconds=30)):
+        on = quote(BAR, at=quoted_at, since=ACCEPTED, bar_start=ACCEPTED)
+        for terms, price in (("buy 10 AAPL limit 97", 97), ("sell 10 AAPL stop 97", 97), ("buy 10 AAPL market", None)):
+            assert match(order(terms, expires_at=QUOTED), on, RULES, on_bar=True).price == price
+        assert match(order("buy 10 AAPL limit 97", expires_at=ACCEPTED), on, RULES, on_bar=True).price is None
+
+
+def test_a_bar_without_a_start_of_its_own_must_end_with_the_order() -> None:
+    """Its low may have been traded after that."""
+    asked = order("buy 10 AAPL limit 97", expires_at=QUOTED)
+    assert match(asked, quote(BAR, at=QUOTED, since=ACCEPTED), RULES, on_bar=True).price == 97
+    late = quote(BAR, at=QUOTED + timedelta(seconds=1), since=ACCEPTED)
+    assert match(asked, late, RULES, on_bar=True).price is None
+
+
+@pytest.mark.parametrize("terms", ["buy 10 AAPL limit 97 ioc", "buy 10 AAPL limit 97 fok"])
+def test_an_order_that_must_fill_at_once_sees_no_bar(terms: str) -> None:
+    """The bar's low came after it would have ended."""
+    assert fill(terms) == (None, "quote")
 
 
 @pytest.mark.parametrize(("terms", "price"), [("buy 10 AAPL stop 104", "104"), ("sell 10 AAPL stop 97", "97")])
@@ -100,12 +175,14 @@ def test_a_stop_limit_inside_the_bar(terms: str, expected: tuple[str | None, str
     ("terms", "hwm", "expected"),
     [
         ("sell 10 AAPL trailing_stop 3", "100", ("97", "range")),  # its stop is checked before it follows the high
+        ("sell 10 AAPL trailing_stop 4", "99", ("96", "range")),  # it followed the open before the low came
         ("sell 10 AAPL trailing_stop 5", "100", ("99", "quote")),  # it followed to 105, and the last is 100
         ("sell 10 AAPL trailing_stop 5", "110", ("100", "open")),
         ("sell 10 AAPL trailing_stop 6", "100", (None, "quote")),
         ("sell 10 AAPL trailing_stop 5%", "100", (None, "quote")),  # 105 less a twentieth is 99.75
         ("buy 10 AAPL trailing_stop 4", "100", ("104", "range")),
-        ("buy 10 AAPL trailing_stop 4", "101", ("105", "range")),
+        ("buy 10 AAPL trailing_stop 5", "101", ("105", "range")),  # 106 before it followed the open
+        ("buy 10 AAPL trailing_stop 5", "99", ("104", "range")),
         ("buy 10 AAPL trailing_stop 6", "100", (None, "quote")),
     ],
 )
@@ -162,7 +239,7 @@ def test_a_fill_lies_in_its_bar_or_on_its_quote_and_within_its_limit(
         if found.price is None:
             continue
         if found.stage is Stage.QUOTE:
-            assert found.price == (on.ask if side is Side.BUY else on.bid) or not quoted
+            assert found.price in {asked.limit_price, on.ask if side is Side.BUY else on.bid} or not quoted
         else:
             assert low <= found.price <= high
         if asked.limit_price is not None:

@@ -164,11 +164,22 @@ def test_the_two_orders_of_an_oco_share_one_quantity() -> None:
     assert book.held(orders[0]) == 0
 
 
-def test_an_exit_that_cannot_fill_any_more_ends_the_other() -> None:
-    """The shares are gone, so neither order stays open."""
-    book = book_of("0", "4 for 360")
-    execution: Execution = executed(oco(book), book, "AAPL 110/111 110")
+@pytest.mark.parametrize("settings", [{}, MARGIN])
+def test_an_exit_that_cannot_fill_any_more_ends_the_other(settings: dict[str, Any]) -> None:
+    """The shares are gone, so neither order stays open, and neither sells short."""
+    book = book_of("0", **settings)
+    execution: Execution = executed(oco(book_of("0", "10 for 900")), book, "AAPL 110/111 110")
     assert [each.status.value for each, _ in execution.outcomes] == ["rejected", "canceled"]
+
+
+def test_an_exit_closes_only_what_is_left() -> None:
+    """Four of ten shares are left. The account could sell short, but its exits never do."""
+    book = book_of("0", "4 for 360", **MARGIN)
+    orders = after(oco(book_of("0", "10 for 900")), book, "AAPL 110/111 110")
+    assert (orders[0].filled_qty, book.held(orders[0])) == (4, 0)
+    orders = after(orders, book, quote("AAPL 110/111 110", sequence=2, at=LATER), at=LATER)
+    assert [order.status.value for order in orders] == ["canceled", "canceled"]
+    assert book.held(orders[0]) == 0
 
 
 def test_groups_with_the_same_id_in_two_accounts_are_two_groups() -> None:

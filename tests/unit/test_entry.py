@@ -1,5 +1,6 @@
 """Accepting an order: the orders that it becomes, with their reservations."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from shared.contracts.orders import NewOrder, OrderStatus
+from shared.contracts.reasons import RejectReason
 from shared.exchange.acceptance.entry import Admitted, admit, refused
 from shared.exchange.acceptance.pre_trade import Exposure, Instrument
 from shared.exchange.order import TERMS, Account, Order
@@ -64,9 +66,23 @@ def test_opening_reserves_cash_and_closing_holds_shares(
     assert (found.exposure.held_for_orders, found.exposure.recent) == (Decimal(held_for_orders), 1)
 
 
-def test_shares_held_for_other_orders_cannot_be_closed_again() -> None:
-    """Six of ten are held for other orders: four close, the other six are sold short."""
-    assert first("sell 10 AAPL limit 120", held="10", held_for_orders="6").held_for_orders == 4
+@pytest.mark.parametrize(("side", "held"), [("sell", "10"), ("buy", "-10")])
+def test_shares_held_for_other_orders_cannot_be_closed_again(side: str, held: str) -> None:
+    """Six of ten are held for other orders: four may close, and no more, although the account may sell short."""
+    assert first(f"{side} 4 AAPL limit 100", held=held, held_for_orders="6").held_for_orders == 4
+    exposure = Exposure(held=Decimal(held), held_for_orders=Decimal(6))
+    found = admit(submission(f"{side} 5 AAPL limit 100"), OPEN, RICH, exposure, ACCEPTED)
+    assert found == Refusal(
+        RejectReason.INSUFFICIENT_SHARES,
+        "insufficient qty available for order (requested: 5, available: 4)",
+        {"available": "4", "existing_qty": "10", "held_for_orders": "6", "symbol": "AAPL"},
+    )
+
+
+@pytest.mark.parametrize(("side", "held", "closing"), [("sell", "7", 7), ("buy", "-7", 7)])
+def test_one_order_may_cross_from_long_to_short_and_back(side: str, held: str, closing: int) -> None:
+    """No share is held for another order, so nothing is promised twice."""
+    assert first(f"{side} 10 AAPL limit 100", held=held).held_for_orders == closing
 
 
 def test_the_commission_is_reserved_with_the_price() -> None:
@@ -78,10 +94,52 @@ def test_the_commission_is_reserved_with_the_price() -> None:
     assert isinstance(refusal, Refusal)
 
 
-@pytest.mark.parametrize(("tif", "expires"), [("day", CLOSE), ("gtc", None), ("ioc", CLOSE), ("fok", CLOSE)])
-def test_a_day_order_ends_with_its_session(tif: str, expires: object) -> None:
-    """An order that must fill at once waits for a quote no longer than that."""
+AT_ONCE = ACCEPTED + OPEN.max_quote_age
+
+
+@pytest.mark.parametrize(
+    ("tif", "expires"),
+    [("day", CLOSE), ("gtc", ACCEPTED + timedelta(days=90)), ("ioc", AT_ONCE), ("fok", AT_ONCE)],
+)
+def test_an_order_ends_with_its_time_in_force(tif: str, expires: object) -> None:
+    """A gtc order ends after ninety days. One that must fill at once waits no longer than a quote stays fresh."""
     assert first(f"buy 10 AAPL limit 99 {tif}").expires_at == expires
+
+
+def test_an_order_with_extended_hours_ends_with_them() -> None:
+    """A gtc order ends by its age, whatever its hours are."""
+    late = replace(OPEN, extended_end=CLOSE + timedelta(hours=4))
+    day = first("buy 10 AAPL limit 99 day", instrument=late, extended_hours=True)
+    assert day.expires_at == CLOSE + timedelta(hours=4)
+    lasting = first("buy 10 AAPL limit 99 gtc", instrument=late, extended_hours=True)
+    assert lasting.expires_at == ACCEPTED + timedelta(days=90)
+
+
+@pytest.mark.parametrize(
+    ("terms", "quoted", "rests"),
+    [
+        ("buy 1 AAPL limit 100.10", {}, False),
+        ("buy 1 AAPL limit 100.09", {}, True),
+        ("sell 1 AAPL limit 99.90", {}, False),
+        ("sell 1 AAPL limit 99.91", {}, True),
+        ("buy 1 AAPL limit 150", {"ask": None}, True),  # nobody sells
+        ("buy 1 AAPL limit 100", {"ask": None, "bid": None}, False),  # no quote: the last price
+        ("buy 1 AAPL limit 99.99", {"ask": None, "bid": None}, True),
+        ("buy 1 AAPL limit 1", {"ask": None, "bid": None, "last": None}, None),  # nothing is known
+        ("buy 1 AAPL market", {}, None),
+    ],
+)
+def test_a_limit_order_rests_that_the_quote_does_not_reach_when_it_comes(
+    terms: str, quoted: dict[str, Any], *, rests: bool | None
+) -> None:
+    """It then fills at its limit, and another one at the first quote after it."""
+    assert first(terms, held="10", instrument=replace(OPEN, **quoted)).rests == rests
+
+
+def test_the_exits_of_an_entry_rest() -> None:
+    """They were on the market before the price that fills them."""
+    orders = admitted("buy 1 AAPL limit 150 gtc bracket 160/90").orders
+    assert [order.rests for order in orders] == [False, True, True]
 
 
 def test_latency_is_the_time_until_an_order_reaches_the_market() -> None:

@@ -35,6 +35,42 @@ def test_a_market_order_waits_while_its_only_price_is_as_old_as_itself() -> None
     assert fill.price == 101
 
 
+def test_an_order_by_a_share_of_the_volume_slips_by_all_that_was_taken_of_the_bar() -> None:
+    """The second order pays for what the first one took. A limit order takes its part, and never slips itself."""
+    fills = {"slippage": {"kind": "volume_share", "rate": "0.1"}}
+    book, on = book_of("100000", fills=fills), quote("AAPL 99/100 100", volume=Decimal(100))
+    buying = [order(f"buy {qty} AAPL market", number) for number, qty in ((1, "10"), (2, "20"))]
+    execution = executed([*buying, order("buy 20 AAPL limit 101", 3), order("buy 50 AAPL market", 4)], book, on)
+    assert [fill.price for fill in execution.fills] == [
+        Decimal("100.1"),  # a tenth of the volume: 0.1 x 0.1²
+        Decimal("100.9"),  # three tenths
+        Decimal("106.4"),  # eight tenths; market orders come first
+        Decimal(100),
+    ]
+
+
+def test_an_order_by_a_share_of_the_volume_waits_where_nothing_was_traded() -> None:
+    """Its slippage would be unknown. An ioc order ends, and a limit order, which never slips, fills."""
+    book = book_of("100000", fills={"slippage": {"kind": "volume_share", "rate": "0.1"}})
+    orders = [order("buy 1 AAPL market"), order("buy 1 AAPL market ioc", 2), order("buy 1 AAPL limit 101", 3)]
+    execution = executed(orders, book, quote("AAPL 99/100 100", volume=ZERO, ask_size=Decimal(100)))
+    assert [(fill.order.id.int, fill.price) for fill in execution.fills] == [(3, 100)]
+    assert [ended.id.int for ended, why in execution.outcomes if isinstance(why, Canceled)] == [2]
+
+
+@pytest.mark.parametrize("tif", ["ioc", "fok"])
+def test_an_order_that_must_fill_at_once_waits_for_a_quote_that_it_can_fill_on(tif: str) -> None:
+    """It ends with the first one, or with one that comes too late."""
+    asked = order(f"buy 1 AAPL market {tif}", expires_at=QUOTED + timedelta(minutes=2))
+    book = book_of("1000")
+    for unusable in ("AAPL 99/ 100", "AAPL 101/100 100", quote("AAPL 99/101 100", ask_size=ZERO)):
+        assert executed([asked], book, unusable) == Execution()
+    late = executed([asked], book, "AAPL 99/101 100", at=QUOTED + timedelta(minutes=2))
+    assert [why for _, why in late.outcomes] == [Canceled(CancelReason(tif))]
+    (fill,) = executed([asked], book_of("1000"), "AAPL 99/101 100").fills
+    assert fill.price == 101
+
+
 def test_a_buy_turns_cash_into_a_lot() -> None:
     """It fills completely at the ask, and its reservation is freed."""
     book = book_of("2000", reserved="1111.11")

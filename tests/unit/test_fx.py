@@ -79,19 +79,23 @@ def test_a_fill_keeps_its_price_and_moves_the_account_s_currency() -> None:
 
 
 @pytest.mark.parametrize(
-    ("qty", "price", "at", "amount"),
+    ("order_", "price", "at", "amount"),
     [
-        ("1", "0.01", "0.5/0.5 0.5", "0.01"),  # half a cent, away from zero
-        ("1", "0.01", "0.4/0.49 0.45", "0.00"),
-        ("3", "33.3333", "1.1/1.111111111 1.1", "111.11"),
-        ("0.000000001", "100000", "1/1.11 1.1", "0.00"),
-        ("1000000", "3000", "0.006709157998/0.006710508657 0.0067", "20131525.97"),
+        ("buy 1", "0.01", "0.5/0.5 0.5", "0.01"),
+        ("buy 1", "0.01", "0.4/0.49 0.45", "0.01"),
+        ("buy 1", "0.01", "0.4/2 0.45", "0.02"),
+        ("buy 3", "33.3333", "1.1/1.111111111 1.1", "111.12"),
+        ("buy 0.000000001", "100000", "1/1.11 1.1", "0.01"),
+        ("buy 1000000", "3000", "0.006709157998/0.006710508657 0.0067", "20131525.98"),
+        ("sell 1", "0.01", "0.99/1 1", "0.00"),
+        ("sell 3", "33.3333", "1.111111111/1.2 1.1", "111.11"),
+        ("sell 0.000000001", "100000", "1/1.11 1.1", "0.00"),
     ],
 )
-def test_an_amount_is_rounded_once_to_the_cent(qty: str, price: str, at: str, amount: str) -> None:
-    """It is price x quantity x rate."""
-    held = book("99999999", at=rate(at))
-    (fill,) = executed([abroad(f"buy {qty} AAPL market")], held, f"AAPL {price}/{price} {price}").fills
+def test_an_amount_is_rounded_once_against_the_trader(order_: str, price: str, at: str, amount: str) -> None:
+    """It is price x quantity x rate, up to the cent for a buy and down to it for a sale."""
+    held = book("99999999", "3 for 3", at=rate(at))
+    (fill,) = executed([abroad(f"{order_} AAPL market")], held, f"AAPL {price}/{price} {price}").fills
     assert fill.amount == Decimal(amount)
 
 
@@ -156,9 +160,9 @@ def test_notional_is_in_the_account_s_currency() -> None:
     assert facts(begun.filled_qty, begun.filled_avg_rate, begun.reserved) == (4, Decimal("1.11"), 556)
     held.liquidity, held.rates = Liquidity(), {("EUR", "USD"): rate("1.24/1.25 1.25")}
     (done,) = executed([begun], held, quote("AAPL 99/100 100", ask_size=Decimal(99))).orders
-    assert facts(done.status, done.filled_qty, done.filled_avg_price) == (OrderStatus.FILLED, Decimal("8.44796"), 100)
-    assert round(done.spent, 9) == Decimal("999.995")
-    assert held.accounts[ACCOUNT].cash == 0
+    assert facts(done.status, done.filled_qty, done.filled_avg_price) == (OrderStatus.FILLED, Decimal("8.44792"), 100)
+    assert round(done.spent, 9) == Decimal("999.99")
+    assert held.accounts[ACCOUNT].cash == Decimal("0.01")
 
 
 def test_fills_at_one_rate_have_that_rate_on_average() -> None:

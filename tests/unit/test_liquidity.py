@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 
+from shared.contracts.accounts import FillModel, Slippage
 from shared.contracts.prices import Price
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.matching.matching import Match, Stage
 from shared.money import ZERO
 from tests.unit.trading_examples import order, quote
 
+HALF = FillModel(participation=Decimal("0.5"))
 BUY, SELL = order("buy 10 AAPL market"), order("sell 10 AAPL market")
 
 
@@ -50,14 +52,14 @@ def test_a_quote_without_sizes_gives_a_share_of_the_volume() -> None:
 def test_consumed_liquidity_is_not_available_to_the_next_order() -> None:
     """The other side and the bar are pools of their own."""
     liquidity = Liquidity()
-    liquidity.consume(Match(BUY), market(), Decimal(40))
+    liquidity.consume(Match(BUY), market(), Decimal(40), HALF)
     assert there(liquidity, Match(BUY), "40") == 10
     assert there(liquidity, Match(SELL), "40") == 30
     assert there(liquidity, Match(BUY, stage=Stage.RANGE), "40") == 40
-    liquidity.consume(Match(BUY), market(), Decimal(10))
+    liquidity.consume(Match(BUY), market(), Decimal(10), HALF)
     assert there(liquidity, Match(BUY), "40") == 0
-    assert liquidity.consumed == {("AAPL", "ask"): Decimal(50)}
-    assert liquidity.touched == {("AAPL", "ask")}
+    assert liquidity.consumed == {("AAPL", "ask"): Decimal(50), ("AAPL", "volume"): Decimal(50)}
+    assert liquidity.touched == {("AAPL", "ask"), ("AAPL", "volume")}
 
 
 def test_liquidity_consumed_by_earlier_transactions_counts() -> None:
@@ -74,3 +76,15 @@ def test_whole_orders_get_whole_shares() -> None:
     assert there(Liquidity(), Match(BUY), "10", price=odd) == 3
     assert there(Liquidity(), Match(BUY), "10.5", price=odd) == Decimal("3.75")
     assert there(Liquidity(), Match(BUY), "10.5", share="0.3333333333", price=odd) == Decimal("2.499999999")
+
+
+def test_a_fill_that_slips_by_the_volume_consumes_volume_alone() -> None:
+    """It has no limit of participation, so it takes nothing from those who have. Others take nothing at all."""
+    liquidity = Liquidity()
+    by_volume = FillModel(slippage=Slippage(kind="volume_share", rate=Decimal("0.1")))
+    liquidity.consume(Match(BUY), market(), Decimal(40), by_volume)
+    liquidity.consume(Match(SELL), market(), Decimal(5), by_volume)
+    liquidity.consume(Match(BUY), market(), Decimal(3), FillModel())
+    assert liquidity.consumed == {("AAPL", "volume"): Decimal(45)}
+    assert liquidity.taken(market()) == 45
+    assert there(liquidity, Match(BUY), "40") == 40

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.contracts.orders import Side
-from shared.exchange.lots import Closed, Lot, closing_qty, cost_of, held, trade
+from shared.exchange.lots import Average, Closed, Lot, closing_qty, cost_of, held, trade
 from shared.money import CENT, ZERO
 from tests.unit.trading_examples import ACCEPTED, facts
 
@@ -108,6 +109,50 @@ def test_the_oldest_lot_is_closed_first(history: list[tuple[Side, Decimal, Decim
     touched = [left.fill_id in {part.lot.fill_id for part in ledger.closed} for left in ledger.open]
     last = max((place for place, was in enumerate(touched) if was), default=0)
     assert not any(left.qty for left in ledger.open[:last])
+
+
+@given(st.integers(min_value=0, max_value=29), histories)
+def test_the_average_entry_price_is_that_of_a_weighted_average(begin: int, history: list[Any]) -> None:
+    """The effect of any part of a history, on the average before it, gives the average that a plain replay does."""
+    ledger, average, position, before, effect = Ledger(), Fraction(0), Fraction(0), Fraction(0), Average()
+    for number, (side, qty, amount) in enumerate(history):
+        if number == begin:
+            before, effect = average, Average()
+        lots_before = ledger.open
+        ledger.trade(side, qty, amount)
+        effect = effect.traded(lots_before, ledger.open)
+        moved = Fraction(qty if side is Side.BUY else -qty)
+        after = position + moved
+        if position * moved >= 0:
+            average = (average * abs(position) + Fraction(amount)) / abs(after)
+        elif position * after < 0:  # the part of the amount that opens, as the lot has it
+            average = Fraction(ledger.open[-1].cost) / after
+        position = after
+    if position:
+        found = Fraction(effect.kept) * before + Fraction(effect.added)
+        assert abs(found - average) <= abs(average) / 10**20
+
+
+STRATEGY, OTHER = UUID(int=100), UUID(int=200)
+
+
+@pytest.mark.parametrize(
+    ("seller", "left"),
+    [
+        (None, [(2, STRATEGY, 9), (3, OTHER, 10)]),
+        (STRATEGY, [(1, None, 9), (3, OTHER, 10)]),
+        (OTHER, [(1, None, 9), (2, STRATEGY, 10)]),
+    ],
+)
+def test_a_strategy_closes_its_own_lots_first(seller: UUID | None, left: list[Any]) -> None:
+    """Ten shares each of a person, a strategy and another one: eleven are sold. The lots stay in their sequence."""
+    owned = zip(lots("10 for 1000", "10 for 1000", "10 for 1000"), (None, STRATEGY, OTHER), strict=True)
+    before = tuple(each._replace(strategy_id=owner) for each, owner in owned)
+    sale: dict[str, Any] = {"fill_id": UUID(int=9), "at": ACCEPTED, "strategy_id": seller}
+    after, closed = trade(before, Side.SELL, Decimal(11), Decimal(1100), **sale)
+    assert [(lot.fill_id.int, lot.strategy_id, lot.qty) for lot in after if lot.qty] == left
+    assert [lot.fill_id.int for lot in after] == [1, 2, 3]
+    assert closed[0].lot.strategy_id == seller
 
 
 def test_a_sale_over_two_lots_closes_the_first_and_a_part_of_the_second() -> None:

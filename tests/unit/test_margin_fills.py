@@ -88,25 +88,25 @@ def test_parts_of_an_order_that_closes_and_opens_close_first() -> None:
 
 
 def test_a_notional_order_goes_on_until_its_money_is_spent() -> None:
-    """1,000 dollars buy two shares at 100 and ten more at 80, less half a cent for rounding."""
+    """1,000 dollars buy two shares at 100 and ten more at 80, less a cent for rounding."""
     book = book_of("1000", reserved="1000", fills={"participation": "1"})
     asked = order("buy $1000 AAPL market", reserved=Decimal(1000))
     (begun,) = executed([asked], book, quote("AAPL 99/100 100", ask_size=Decimal(2))).orders
     assert facts(begun.status, begun.filled_qty, begun.reserved) == (OrderStatus.PARTIALLY_FILLED, 2, 800)
     (done,) = executed([begun], book, quote("AAPL 79/80 80", ask_size=Decimal(99))).orders
-    assert facts(done.status, done.filled_qty, done.reserved) == (OrderStatus.FILLED, Decimal("11.9999375"), 0)
-    assert book.accounts[ACCOUNT].cash == 0
+    assert facts(done.status, done.filled_qty, done.reserved) == (OrderStatus.FILLED, Decimal("11.999875"), 0)
+    assert book.accounts[ACCOUNT].cash == Decimal("0.01")
 
 
 def test_many_parts_of_a_notional_order_cost_no_cent_more_than_its_money() -> None:
-    """Three times 0.3352 dollars are 0.34 each, so the last part gets less."""
+    """Three times 0.3352 dollars are 0.34 each, so the last part gets less, and a cent of it is for rounding."""
     book = book_of("2", reserved="2", fills={"participation": "1"})
     asked = order("buy $2 AAPL market", reserved=Decimal(2))
     for size in ("0.01", "0.01", "0.01", "99"):
         book.liquidity = Liquidity()
         (asked,) = executed([asked], book, quote("AAPL 33/33.52 33", ask_size=Decimal(size))).orders
     assert (asked.status, asked.fills) == (OrderStatus.FILLED, 4)
-    assert book.accounts[ACCOUNT].cash == 0
+    assert book.accounts[ACCOUNT].cash == Decimal("0.01")
 
 
 def test_a_notional_order_pays_for_its_slippage_out_of_its_money() -> None:

@@ -70,9 +70,9 @@ def test_every_type_class_and_time_in_force(kind: str, tif: str, order_class: st
         ("buy 0.5 AAPL market day bracket 110/95", {}, "fractional and notional orders must be simple"),
         ("buy 1 AAPL stop 9 ioc", {}, "ioc orders must be market or limit orders"),
         ("buy 1 AAPL trailing_stop 9 cls", {}, "cls orders must be market or limit orders"),
-        ("buy 1 AAPL limit 9 opg", {"extended_hours": True}, "only limit orders with time_in_force day"),
+        ("buy 1 AAPL limit 9 opg", {"extended_hours": True}, "only limit orders with time_in_force day or gtc"),
         ("buy 1 AAPL limit 9 fok bracket 110/95", {}, "bracket orders must be day or gtc"),
-        ("buy 1 AAPL limit 9 gtc", {"extended_hours": True}, "only limit orders with time_in_force day"),
+        ("buy 1 AAPL limit 9 ioc", {"extended_hours": True}, "only limit orders with time_in_force day or gtc"),
         ("buy 1 AAPL market day", {"extended_hours": True}, "only limit orders with time_in_force day"),
         (
             "buy 1 AAPL limit 9 day bracket 110/95",

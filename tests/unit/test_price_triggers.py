@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.contracts.orders import OrderType, Side
+from shared.contracts.orders import OrderType, Side, TimeInForce
 from shared.contracts.prices import Price
 from shared.exchange.market_rules import MarketRules
 from shared.exchange.matching.matching import Match, match
 from shared.exchange.matching.triggers import TriggerDirection, price_trigger
 from shared.exchange.order import Order
+from shared.exchange.trading_days import Hours
 from tests.unit.price_index import concerned, followed
 from tests.unit.trading_examples import ACCEPTED, QUOTED, order, quote
 
@@ -67,6 +68,7 @@ def test_no_price_concerns_an_order_for_an_auction(terms: str) -> None:
 
 
 levels = st.integers(min_value=9_700, max_value=10_300).map(lambda cents: Decimal(cents) / 100)
+_SIZES = st.sampled_from([None, Decimal(0), Decimal(100)])
 KINDS = (
     "market",
     "limit {a}",
@@ -84,7 +86,9 @@ def orders(draw: st.DrawFn) -> Order:
     terms = draw(st.sampled_from(KINDS)).format(a=draw(levels), b=draw(levels))
     asked = order(f"{draw(st.sampled_from(Side))} 1 AAPL {terms}", hwm=draw(st.none() | levels))
     waits = asked.type in {OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP}
-    return order(f"{asked.side} 1 AAPL {terms}", hwm=asked.hwm, triggered=waits and draw(st.booleans()))
+    more = {"hwm": asked.hwm, "triggered": waits and draw(st.booleans()), "rests": draw(st.booleans())}
+    extended = asked.type is OrderType.LIMIT and asked.time_in_force is TimeInForce.GTC and draw(st.booleans())
+    return order(f"{asked.side} 1 AAPL {terms}", extended_hours=extended, **more)
 
 
 @st.composite
@@ -93,20 +97,37 @@ def prices(draw: st.DrawFn) -> Price:
     bar = draw(st.lists(levels, min_size=4, max_size=4))
     first, last, low, high = bar[0], bar[1], min(bar), max(bar)
     bid, ask = (draw(st.sampled_from(["", str(last - away), str(last + away)])) for away in (Decimal("0.05"),) * 2)
-    since = draw(st.sampled_from([None, ACCEPTED - timedelta(1), ACCEPTED, QUOTED - timedelta(milliseconds=1)]))
-    return quote(f"AAPL {bid}/{ask} {last} of {first} {high} {low}", since=since)
+    times = st.sampled_from([None, ACCEPTED - timedelta(1), ACCEPTED, QUOTED - timedelta(milliseconds=1)])
+    sizes = {"bid_size": draw(_SIZES), "ask_size": draw(_SIZES)}
+    since, start = draw(times), draw(times)
+    return quote(f"AAPL {bid}/{ask} {last} of {first} {high} {low}", since=since, bar_start=start, **sizes)
 
 
-@given(orders(), prices(), st.booleans())
-def test_a_price_that_changes_an_order_is_found_by_the_index(order: Order, price: Price, on_bar: bool) -> None:
+@st.composite
+def sessions(draw: st.DrawFn) -> Hours:
+    """A regular session lies in an extended one."""
+    bar, quoted = draw(st.booleans()), draw(st.booleans())
+    opened_at = draw(st.sampled_from([None, ACCEPTED, QUOTED - timedelta(milliseconds=1)]))
+    return Hours(bar, bar or draw(st.booleans()), quoted, quoted or draw(st.booleans()), opened_at, opened_at)
+
+
+@given(orders(), prices(), st.booleans(), sessions())
+def test_a_price_that_changes_an_order_is_found_by_the_index(
+    order: Order, price: Price, on_bar: bool, hours: Hours
+) -> None:
     """The index may find an order for nothing, and never misses one."""
-    found = match(order, price, MarketRules(), on_bar=on_bar)
+    found = match(order, price, MarketRules(), on_bar=on_bar, hours=hours)
     if found.price is not None or found.order.triggered != order.triggered:
-        assert concerned(order, price, on_bar=on_bar)
+        assert concerned(order, price, on_bar=on_bar, hours=hours)
 
 
-@given(orders(), prices(), st.booleans())
-def test_a_trailing_stop_that_is_not_triggered_only_follows(order: Order, price: Price, on_bar: bool) -> None:
+@given(orders(), prices(), st.booleans(), sessions())
+def test_a_trailing_stop_that_is_not_triggered_only_follows(
+    order: Order, price: Price, on_bar: bool, hours: Hours
+) -> None:
     """The index's own update lets all of them follow in one statement."""
-    if order.type is OrderType.TRAILING_STOP and order.hwm is not None and not concerned(order, price, on_bar=on_bar):
-        assert match(order, price, MarketRules(), on_bar=on_bar) == Match(followed(order, price, on_bar=on_bar))
+    if order.type is not OrderType.TRAILING_STOP or order.hwm is None:
+        return
+    if not concerned(order, price, on_bar=on_bar, hours=hours):
+        left = followed(order, price, on_bar=on_bar, hours=hours)
+        assert match(order, price, MarketRules(), on_bar=on_bar, hours=hours) == Match(left)

@@ -9,7 +9,7 @@ from uuid import UUID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.contracts.orders import OPEN_STATUSES, OrderClass, OrderStatus
+from shared.contracts.orders import OPEN_STATUSES, OrderClass, OrderStatus, Side
 from shared.exchange.fx import SAME
 from shared.exchange.lots import cost_of, held
 from shared.exchange.matching.book import Book
@@ -17,7 +17,7 @@ from shared.exchange.matching.execution import execute
 from shared.exchange.matching.fills import Fill
 from shared.exchange.matching.matching import Stage
 from shared.exchange.order import Key, Order
-from shared.money import CENT, ZERO, cents
+from shared.money import CENT, ZERO, cents_down, cents_up
 from tests.unit.in_memory_exchange import RULES, InMemoryExchange, after
 from tests.unit.random_market import ABROAD, KINDS, OWNERS, SYMBOLS, Step, markets, starts
 from tests.unit.trading_examples import quote
@@ -57,11 +57,15 @@ def reservations(exchange: InMemoryExchange) -> None:
 
 
 def held_shares(exchange: InMemoryExchange) -> None:
-    """Without short sales the shares held for orders are at most the position, and no cash is owed except for fees."""
-    for owner in (owner for owner in OWNERS if not KINDS[owner].shorting):
+    """What orders hold to close it is at most the position. No cash is owed without short sales, except for fees."""
+    for owner in OWNERS:
         for symbol in SYMBOLS:
             own = [order for order in exchange.open_orders if (order.account_id, order.symbol) == (owner, symbol)]
-            assert sum((order.held_for_orders for order in own), ZERO) <= held(exchange.book.lots[owner, symbol])
+            position = held(exchange.book.lots[owner, symbol])
+            for side, most in ((Side.SELL, position), (Side.BUY, -position)):
+                closing = [order.held_for_orders for order in own if (order.side is side) is not order.is_entry]
+                assert sum(closing, ZERO) <= max(most, ZERO)
+    for owner in (owner for owner in OWNERS if not KINDS[owner].shorting):
         fees = sum(
             (fill.fee for fill in exchange.fills if fill.order.account_id == owner and not fill.order.buys), ZERO
         )
@@ -143,7 +147,7 @@ def test_every_fill_lies_on_its_quote_or_in_its_bar(start: Start, market: list[S
         order, on = fill.order, fill.quote
         assert on.symbol == order.symbol
         assert on.quoted_at > order.active_at
-        assert fill.amount == cents(fill.qty * fill.price * fill.rate)
+        assert fill.amount == (cents_up if order.buys else cents_down)(fill.qty * fill.price * fill.rate)
         assert (fill.fx_rate is SAME) == (order.symbol not in ABROAD)
         assert fill.qty > 0
         assert fill.slippage >= 0
@@ -158,12 +162,19 @@ def _check_place(fill: Fill) -> None:
     on, market = fill.quote, fill.price + (-fill.slippage if fill.order.buys else fill.slippage)
     side = on.ask if fill.order.buys else on.bid
     if fill.stage is not Stage.QUOTE:
-        assert on.since is not None
-        assert on.since >= fill.order.active_at
+        start = on.bar_start or on.since
+        assert start is not None
+        assert start >= fill.order.active_at
         assert on.low <= fill.price <= on.high
+    elif side is not None and fill.order.limit_price == fill.price:
+        assert market >= side if fill.order.buys else market <= side
     elif side is not None:
         assert market == side
     else:
+        assert on.bid is None, "one side of a quote is no price for the other"
+        assert on.ask is None, "one side of a quote is no price for the other"
+        if fill.order.limit_price == fill.price:
+            return
         assert abs(market - on.last) <= on.last * RULES.half_spread + CENT / 100
 
 

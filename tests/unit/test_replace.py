@@ -91,9 +91,9 @@ def test_each_price_may_change(text: str, changes: dict[str, Any], field: str, v
 
 
 def test_a_new_time_in_force_has_its_own_end() -> None:
-    """A day order ends at the close, a gtc order never."""
+    """A day order ends at the close, a gtc order ninety days after the change."""
     assert replaced(begun(), time_in_force="day").order.expires_at == CLOSE
-    assert replaced(begun(expires_at=CLOSE)).order.expires_at is None
+    assert replaced(begun(expires_at=CLOSE)).order.expires_at == NOW + timedelta(days=90)
 
 
 def test_a_replaced_trailing_stop_keeps_its_best_price() -> None:
@@ -174,7 +174,7 @@ def test_a_replaced_entry_keeps_its_exits() -> None:
 def test_a_held_exit_stays_held() -> None:
     """It needs no buying power and no shares yet."""
     entry, gain, loss = order_group("buy 10 AAPL limit 100 bracket 110/95:94")
-    found = replaced(loss, [entry, gain, loss], stop_price="96", limit_price="95", time_in_force="day")
+    found = replaced(loss, [entry, gain, loss], stop_price="96", limit_price="95")
     new = found.order
     assert facts(new.status, new.leg, new.order_group, new.qty) == (
         OrderStatus.HELD,
@@ -182,8 +182,18 @@ def test_a_held_exit_stays_held() -> None:
         entry.order_group,
         10,
     )
-    assert facts(new.stop_price, new.limit_price, new.held_for_orders, new.expires_at) == (96, 95, 0, CLOSE)
+    assert facts(new.stop_price, new.limit_price, new.held_for_orders, new.expires_at) == (96, 95, 0, None)
     assert found.account == account("5000", "600")
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_the_orders_of_a_group_change_their_time_in_force_together(place: int) -> None:
+    """An exit that ends at the close would take a gtc entry along."""
+    orders = order_group("buy 10 AAPL limit 100 bracket 110/95")
+    found = replaced(orders[place], orders, time_in_force="day")
+    assert {each.id for each in found.others} == {each.id for each in orders} - {orders[place].id}
+    assert {(each.time_in_force, each.expires_at) for each in (found.order, *found.others)} == {("day", CLOSE)}
+    assert replaced(orders[place], orders, time_in_force="gtc").others == ()
 
 
 @pytest.mark.parametrize("place", range(3))
@@ -200,14 +210,14 @@ def test_no_order_is_replaced_while_its_symbol_is_halted(place: int) -> None:
 def test_the_shares_of_two_exits_are_held_once_after_a_replace(place: int, change: str, held_for_orders: int) -> None:
     """This holds whichever of them is replaced."""
     exits = order_group("sell 10 AAPL limit 110 oco 110/95", held="10")
-    new = replaced(exits[place], exits, held="10", held_for_orders="10", **{change: "100"}).order
+    new = replaced(exits[place], exits, held="10", held_for_orders="10", **{change: "99"}).order
     assert facts(new.held_for_orders, new.order_group, new.leg, new.qty) == (
         held_for_orders,
         exits[0].order_group,
         exits[place].leg,
         10,
     )
-    assert getattr(new, change) == 100
+    assert getattr(new, change) == 99
 
 
 def test_latency_applies_to_a_replaced_order_again() -> None:

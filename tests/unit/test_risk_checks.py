@@ -141,6 +141,7 @@ def test_without_short_selling_only_free_shares_can_be_sold(kind: str) -> None:
     assert refusal_of(f"sell 1.5 AAPL {kind}", account("1000000"), exposure("4", "2.500000001")) == Refusal(
         RejectReason.INSUFFICIENT_SHARES,
         "insufficient qty available for order (requested: 1.5, available: 1.499999999)",
+        {"available": "1.499999999", "existing_qty": "4", "held_for_orders": "2.500000001", "symbol": "AAPL"},
     )
 
 
@@ -273,7 +274,7 @@ def test_a_limit_buy_never_costs_more_than_it_reserved(qty: Decimal, limit: Deci
 @given(
     st.integers(min_value=0, max_value=10**6),
     st.integers(min_value=0, max_value=10**6),
-    st.decimals(min_value=Decimal("1E-9"), max_value=1000, places=9),
+    st.decimals(min_value=Decimal("0.011"), max_value=1000, places=9),
     st.sampled_from(["market", "limit 99.50", "stop 105"]),
 )
 def test_accepted_orders_leave_buying_power_at_or_above_zero(cash: int, reserved: int, qty: Decimal, kind: str) -> None:

@@ -11,6 +11,8 @@ from services.gateway.accounts.schemas import (
     AccountOpened,
     AccountPage,
     AccountQuery,
+    DividendPage,
+    DividendQuery,
     LedgerPage,
     LedgerQuery,
     NewAccount,
@@ -105,13 +107,28 @@ async def get_round_trips(gateway: Gateway, principal: Principal, query: RoundTr
     return await page_of(gateway, pages, query, RoundTripPage, ("closed_at", "id"))
 
 
+async def get_dividends(gateway: Gateway, principal: Principal, query: DividendQuery) -> DividendPage:
+    """List the account's dividends, owed and paid, the last ex-date first."""
+    pages = queries.pages_of(queries.DIVIDENDS, principal.account_id)
+    return await page_of(gateway, pages, query, DividendPage, ("ex_at", "action_id"))
+
+
 async def get_accounts(gateway: Gateway, query: AccountQuery) -> AccountPage:
     """List all accounts, the newest first."""
     return await page_of(gateway, queries.ACCOUNTS.page, query, AccountPage, ("created_at", "id"))
 
 
 async def post_account(gateway: Gateway, principal: Principal, body: NewAccount) -> AccountOpened:
-    """Open an account with a key of its own. The account is ready for requests within moments."""
+    """Open an account with a key of its own. The account is ready for requests within moments.
+
+    Raises Invalid if the account could trade nothing in its currency.
+    """
+    if not await read(gateway, queries.trades_in, body.currency):
+        raise Invalid(
+            f"currency: there is nothing to trade in {body.currency}, neither an instrument nor a currency pair: "
+            f"open the account in another currency, or first add {body.currency}/USD",
+            field="currency",
+        )
     opened = AccountOpened(
         account_id=uuid4(),
         name=body.name,
@@ -146,6 +163,7 @@ endpoints = (
     Endpoint("GET", "/api/account/ledger", get_ledger, TRADE),
     Endpoint("GET", "/api/account/trades", get_trades, TRADE),
     Endpoint("GET", "/api/account/round-trips", get_round_trips, TRADE),
+    Endpoint("GET", "/api/account/dividends", get_dividends, TRADE),
     Endpoint("POST", "/api/accounts", post_account, OPERATE, 201),
     Endpoint("GET", "/api/accounts", get_accounts, OPERATE),
 )

@@ -83,6 +83,13 @@ class RoundTripQuery(StretchQuery):
     generation: Generation | None = None
 
 
+class DividendQuery(PageQuery):
+    cursor: TimeCursor | None = None
+    symbol: Symbol | None = None
+    generation: Generation | None = None
+    paid: bool | None = Field(default=None, description="Whether it has been paid.")
+
+
 class AccountOpened(Answer):
     """The account and its key. The secret is shown only here."""
 
@@ -202,3 +209,25 @@ class RoundTrip(Answer):
 
 class RoundTripPage(Page[RoundTrip]):
     """Round trips, the last closed first."""
+
+
+class Dividend(Answer):
+    """A dividend on the shares held at ``ex_at``, which is paid at ``pay_at``. ``qty`` is negative for short ones.
+
+    ``amount`` is the dividend of a share in the instrument's currency. ``cash`` is in the account's currency, and null
+    until it is paid. A dividend counts in the account's equity once it is paid.
+    """
+
+    action_id: UUID
+    generation: int
+    symbol: str
+    qty: Figure
+    amount: Figure
+    ex_at: datetime
+    pay_at: datetime
+    paid_at: datetime | None
+    cash: Figure | None
+
+
+class DividendPage(Page[Dividend]):
+    """Dividends, the last ex-date first."""

@@ -4,20 +4,25 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from uuid import UUID
 
+from sqlalchemy import Connection
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.http.auth import OPERATE, TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.requests import Gateway, read
+from services.gateway.http.errors import Unauthorized
+from services.gateway.http.requests import Gateway, authenticate, read
 from services.gateway.instruments import queries as instrument_queries
 from services.gateway.operations.jobs_api import status_json
 from services.gateway.streams.events import Part
 from services.gateway.trading import account_queries, order_queries
 from services.gateway.trading.requests import OrderQuery
 from services.gateway.trading.serializers import account_json, order_json, position_json, price_json
+from shared.storage.keyset import Record
 
 #: Changes are collected for this long before they are sent.
 GATHER_SECONDS = 0.25
@@ -25,63 +30,114 @@ GATHER_SECONDS = 0.25
 PING_SECONDS = 5.0
 #: Jobs send no events, so an operator's stream reads their status this often.
 JOBS_SECONDS = 2.0
+#: A stream ends within this time of a sign-out, or of its key's revocation.
+CHECK_SECONDS = 1.0
+#: The newest ended orders. All open ones are sent, however many there are.
+ENDED_ORDERS = OrderQuery(status="closed", limit=50)
 
 
-async def get_stream(gateway: Gateway, principal: Principal) -> Annotated[Response, str]:
+async def get_stream(gateway: Gateway, principal: Principal, request: Request) -> Annotated[Response, str]:
     """Server-sent events: prices, halts, account, positions, orders and, for operators, jobs, whenever they change."""
-    return EventSourceResponse(_events(gateway, principal), ping=3600)
+    return EventSourceResponse(_events(gateway, principal, request), ping=3600)
 
 
-async def _events(gateway: Gateway, principal: Principal) -> AsyncIterator[ServerSentEvent]:
+async def _events(gateway: Gateway, principal: Principal, request: Request) -> AsyncIterator[ServerSentEvent]:
     """Yield every part once, then each part again when it differs from the one sent last.
 
-    The stream ends when the principal's key is revoked.
+    The stream ends with ``signed_out`` when its session ends or its key is revoked.
     """
     clock = asyncio.get_running_loop().time
-    operator = OPERATE in principal.scopes
-    sent: dict[Part, str] = {}
-    sent_at = jobs_due = clock()
+    page = _Page(gateway, principal)
+    sent_at = jobs_due = check_due = clock()
     with gateway.hub.stream(principal.account_id) as stream:
         yield _event("prices", {"prices": [price_json(row) for row in await read(gateway, instrument_queries.prices)]})
         stream.mark({Part.HALTS, Part.ACCOUNT, Part.POSITIONS, Part.ORDERS})
-        while await run_in_threadpool(gateway.keys.is_valid, principal):
-            await stream.wait(JOBS_SECONDS if operator else PING_SECONDS)
+        while True:
+            if clock() >= check_due:
+                if not await _signed_in(gateway, request):
+                    break
+                check_due = clock() + CHECK_SECONDS
+            await stream.wait(CHECK_SECONDS)
             await asyncio.sleep(GATHER_SECONDS)
-            if operator and clock() >= jobs_due:
+            if OPERATE in principal.scopes and clock() >= jobs_due:
                 stream.mark({Part.JOBS})
                 jobs_due = clock() + JOBS_SECONDS
             changed, prices = stream.take()
             news = [_event("prices", {"prices": prices})] if prices else []
-            for part in sorted(changed):
-                event = await _part(gateway, principal, part)
-                if event is not None and sent.get(part) != event.data:
-                    sent[part] = str(event.data)
-                    news.append(event)
+            news += [event for part in sorted(changed) if (event := await page.changed(part))]
             if not news and clock() - sent_at >= PING_SECONDS:
                 news = [_event("ping", {})]
             for event in news:
                 sent_at = clock()
                 yield event
+        yield _event("signed_out", {})
 
 
-async def _part(gateway: Gateway, principal: Principal, part: Part) -> ServerSentEvent | None:
-    """Read one part. Return None while the account is not open yet."""
-    account = principal.account_id
-    match part:
-        case Part.ACCOUNT:
-            row = await read(gateway, account_queries.account, account)
-            return None if row is None else _event(part, account_json(row))
-        case Part.POSITIONS:
-            positions = [position_json(row) for row in await read(gateway, account_queries.positions, account)]
-            return _event(part, {"positions": positions})
-        case Part.ORDERS:
-            rows = await read(gateway, order_queries.orders, account, OrderQuery(status="all", limit=50))
-            return _event(part, {"orders": [order_json(row) for row in rows]})
-        case Part.HALTS:
-            halts = await read(gateway, instrument_queries.open_halts)
-            return _event(part, {"halts": [price_json(row) for row in halts]})
-        case Part.JOBS:
-            return ServerSentEvent(await status_json(gateway), event=part)
+async def _signed_in(gateway: Gateway, request: Request) -> bool:
+    """Return False if the request of the stream would be refused now."""
+    try:
+        await run_in_threadpool(authenticate, gateway, request)
+    except Unauthorized:
+        return False
+    return True
+
+
+class _Page:
+    """The parts that one page was sent."""
+
+    def __init__(self, gateway: Gateway, principal: Principal) -> None:
+        self._gateway = gateway
+        self._account_id = principal.account_id
+        self._sent: dict[Part, str] = {}
+        self._orders: dict[UUID, Record] | None = None
+
+    async def changed(self, part: Part) -> ServerSentEvent | None:
+        """Read a part. Return its event, or None if the page has it already or the account is not open yet."""
+        body = await self._orders_changed() if part is Part.ORDERS else await self._body(part)
+        if body is None or self._sent.get(part) == body:
+            return None
+        self._sent[part] = body
+        return ServerSentEvent(body, event=part)
+
+    async def _body(self, part: Part) -> str | None:
+        match part:
+            case Part.ACCOUNT:
+                row = await read(
+                    self._gateway, account_queries.account, self._account_id, self._gateway.context.clock()
+                )
+                return None if row is None else json.dumps(account_json(row))
+            case Part.POSITIONS:
+                rows = await read(
+                    self._gateway, account_queries.positions, self._account_id, self._gateway.context.clock()
+                )
+                return json.dumps({"positions": [position_json(row) for row in rows]})
+            case Part.HALTS:
+                halts = await read(self._gateway, instrument_queries.open_halts)
+                return json.dumps({"halts": [price_json(row) for row in halts]})
+            case Part.JOBS:
+                return await status_json(self._gateway)
+        return None
+
+    async def _orders_changed(self) -> str | None:
+        """Return the orders that the page does not have in this state, and the ids of those that it drops.
+
+        The first event has ``all`` orders of the page.
+        """
+        before = self._orders or {}
+        now = await read(self._gateway, _orders, self._account_id)
+        first, self._orders = self._orders is None, now
+        changed = [order_json(row) for id_, row in now.items() if before.get(id_) != row]
+        gone = [str(id_) for id_ in before.keys() - now.keys()]
+        return json.dumps({"orders": changed, "gone": gone, "all": first}) if first or changed or gone else None
+
+
+def _orders(connection: Connection, account_id: UUID) -> dict[UUID, Record]:
+    """Return the open orders, and the newest that have ended. An order that ends meanwhile is in both reads."""
+    rows = [
+        *order_queries.open_orders(connection, account_id),
+        *order_queries.orders(connection, account_id, ENDED_ORDERS),
+    ]
+    return {row["id"]: row for row in rows}
 
 
 def _event(name: str, data: Any) -> ServerSentEvent:

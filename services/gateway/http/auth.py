@@ -94,10 +94,6 @@ class KeyRing:
             _keep(self._proven, token, expected)
         return Principal(row.key_id, row.account_id, frozenset(row.scopes))
 
-    def is_valid(self, principal: Principal) -> bool:
-        """Return False if the principal's key has been revoked since it was verified."""
-        return self._row(principal.key_id) is not None
-
     def _row(self, key_id: str) -> Row[Any] | None:
         """Return the row of a valid key, at most REMEMBER_SECONDS old."""
         now = time.monotonic()  # before the query: what is committed after this is seen in time

@@ -16,12 +16,18 @@ from shared.storage.keyset import Keyset
 
 
 class NewCorporateAction(CorporateAction):
-    """The split or dividend to enter. A repeated ``action_id`` is entered once."""
+    """The split or dividend to enter. A repeated ``action_id`` is entered once.
+
+    A split is ``new_shares`` for every ``old_shares``, or a ``ratio`` that stands for two such numbers. With
+    ``cash_in_lieu`` it pays the fractions that it makes of whole shares. A dividend goes ex at ``effective_at`` and is
+    paid at ``pay_at``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     symbol: AnyCaseSymbol
     effective_at: Moment
+    pay_at: Moment | None = None
     action_id: UUID | None = None
 
 
@@ -69,7 +75,11 @@ async def get_corporate_actions(gateway: Gateway, query: CorporateActionQuery) -
 
 
 _ACTIONS = Keyset(
-    "SELECT id, symbol, kind, ratio, amount, effective_at, entered_at, applied_at FROM marketdata.corporate_actions_v1",
+    """
+    SELECT id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, entered_at,
+           applied_at
+    FROM marketdata.corporate_actions_v1
+    """,
     ("effective_at", "id"),
     {"symbol": "symbol = :symbol", "kind": "kind = :kind"},
 )

@@ -29,7 +29,7 @@ class NewOfficialPrice(AuctionPrice):
 class OfficialPriceItem(OfficialPrice):
     """An official price. ``known_at`` is null while it is pending.
 
-    ``split_count`` is the number of the symbol's splits before the auction.
+    ``split_count`` is the number of the symbol's splits and dividends before the auction.
     """
 
     known_at: AwareDatetime | None = None

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from shared.contracts.accounts import (
     AccountReset,
+    CashInLieuPaid,
     CashMoved,
     CashRefused,
     DividendPaid,
@@ -73,6 +74,7 @@ CHANGES: Mapping[type[Message], frozenset[Part]] = {
     PositionChanged: VALUE,
     CashMoved: CASH,
     DividendPaid: CASH,
+    CashInLieuPaid: CASH,
     InterestCharged: CASH,
     MarginCalled: CASH,
     MarginCallEnded: CASH,

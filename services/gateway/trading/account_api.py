@@ -14,7 +14,7 @@ async def get_account(gateway: Gateway, principal: Principal) -> Account:
 
     Raises NotReady while it is being opened.
     """
-    row = await read(gateway, account_queries.account, principal.account_id)
+    row = await read(gateway, account_queries.account, principal.account_id, gateway.context.clock())
     if row is None:
         raise NotReady("the account is being opened; retry in a moment")
     return account_json(row)

@@ -80,6 +80,11 @@ def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[
     return _nested(connection, account_id, rows) if query.nested else rows
 
 
+def open_orders(connection: Connection, account_id: UUID) -> list[Record]:
+    """Return all open orders, the newest first."""
+    return records(connection, _OPEN_ORDERS, account_id=account_id)
+
+
 def _nested(connection: Connection, account_id: UUID, rows: Sequence[Record]) -> list[Record]:
     """Add ``legs`` to each row that stands for its order group."""
     order_groups = [row["order_group"] for row in rows if _has_legs(row)]
@@ -167,6 +172,8 @@ _COLUMNS = ", ".join(
     )
 )
 _OF_ACCOUNT = "SELECT o.* FROM orders.orders_v1 o WHERE o.account_id = :account_id"
+#: Without a limit, for which PostgreSQL would read the account's orders by time, the ended ones too.
+_OPEN_ORDERS = text(f"{_with_instrument(f'{_OF_ACCOUNT} AND o.status IN {OPEN}')} ORDER BY o.submitted_at DESC, o.id")
 _BY_ID = text(_with_instrument(f"{_OF_ACCOUNT} AND o.id = ANY(:ids)"))
 #: Each half has an index of its own.
 _BY_CLIENT_ID = text(f"""

@@ -20,7 +20,8 @@ _NINTH_DECIMAL, _WHOLE = Decimal("1E-9"), Decimal(1)
 
 async def get_positions(gateway: Gateway, principal: Principal) -> list[Position]:
     """List the account's positions."""
-    return [position_json(row) for row in await read(gateway, account_queries.positions, principal.account_id)]
+    now = gateway.context.clock()
+    return [position_json(row) for row in await read(gateway, account_queries.positions, principal.account_id, now)]
 
 
 async def get_position(gateway: Gateway, principal: Principal, symbol: str) -> Position:
@@ -70,7 +71,7 @@ async def delete_positions(gateway: Gateway, principal: Principal, query: CloseA
         await commands.cancel_all(gateway, account_id)
     results: dict[str, Closing] = {}
     closing: list[SubmitOrder] = []
-    positions = await read(gateway, account_queries.positions, account_id)
+    positions = await read(gateway, account_queries.positions, account_id, gateway.context.clock())
     for position in positions:
         qty = abs(position["qty"])
         try:
@@ -94,7 +95,7 @@ def _not_closed(symbol: str, refused: RequestRefused) -> Closing:
 
 async def _position(gateway: Gateway, principal: Principal, symbol: str) -> Record:
     """Return the position's row. Raises NotFound if the account has no such position."""
-    rows = await read(gateway, account_queries.positions, principal.account_id, symbol)
+    rows = await read(gateway, account_queries.positions, principal.account_id, gateway.context.clock(), symbol)
     if not rows:
         raise NotFound("position does not exist")
     return rows[0]

@@ -8,8 +8,13 @@ from services.gateway.http.errors import AlpacaError
 class NotSimulated(TypedDict):
     """Fields of an account for rules of Alpaca that are not simulated. They never change."""
 
-    crypto_status: None
+    crypto_status: str
+    crypto_tier: int
     accrued_fees: str
+    pending_reg_taf_fees: str
+    options_buying_power: str
+    options_approved_level: int
+    options_trading_level: int
     pending_transfer_in: str
     pending_transfer_out: str
     last_maintenance_margin: str
@@ -19,10 +24,17 @@ class NotSimulated(TypedDict):
     trade_suspended_by_user: bool
     transfers_blocked: bool
     account_blocked: bool
+    admin_configurations: dict[str, str]
+    user_configurations: None
 
 
 class Account(NotSimulated):
-    """An account with its value at current prices."""
+    """An account with its value at current prices.
+
+    ``last_equity`` is its equity at the previous close, or the cash with which it began later than that. Today's
+    deposits and withdrawals do not change it: they are ``intraday_adjustments``. ``balance_asof`` is the day of the
+    previous close.
+    """
 
     id: str
     account_number: str
@@ -30,12 +42,16 @@ class Account(NotSimulated):
     currency: str
     cash: str
     buying_power: str
+    effective_buying_power: str
     regt_buying_power: str
     daytrading_buying_power: str
     non_marginable_buying_power: str
     equity: str
     last_equity: str
+    balance_asof: str | None
+    intraday_adjustments: str
     portfolio_value: str
+    position_market_value: str
     long_market_value: str
     short_market_value: str
     unrealized_pl: str
@@ -99,8 +115,10 @@ class Order(TypedDict):
 class Position(TypedDict):
     """A position at its current price.
 
-    ``current_price`` is in ``currency``. A unit of it is worth ``swap_rate`` in the account's currency, in which all
-    other amounts are. Amounts that need a missing rate are null.
+    ``current_price`` and ``lastday_price`` are in ``currency``. A unit of it is worth ``swap_rate`` in the account's
+    currency, in which all other amounts are. Amounts that need a missing rate are null. ``cost_basis`` is the average
+    entry price times the shares. ``lastday_price`` is that of the previous close in today's shares. It is null where it
+    is not known, and so are the figures that need it.
     """
 
     asset_id: str
@@ -119,8 +137,8 @@ class Position(TypedDict):
     unrealized_intraday_pl: str | None
     unrealized_intraday_plpc: str | None
     current_price: str
-    lastday_price: str
-    change_today: str
+    lastday_price: str | None
+    change_today: str | None
     currency: str
     swap_rate: str | None
 

@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from math import prod
 from typing import Any, cast
 from uuid import UUID
 
 from services.gateway.trading.schemas import Account, NotSimulated, Order, Position
 from shared.contracts.accounts import AccountSettings
-from shared.contracts.orders import OrderStatus, Side
+from shared.contracts.orders import OrderStatus
 from shared.exchange.margin import buying_power, initial_margin, maintenance_margin
-from shared.money import ZERO, plain
+from shared.money import ZERO, cents, plain
 
 Record = Mapping[str, Any]
 
@@ -23,17 +24,19 @@ _RENAMED = {
     "failed_at": "updated_at",
     "order_type": "type",
     "reject_reason": "reject_message",
-    "status": "shown_status",
 }
-#: Fields of an order that have no column.
-_COMPUTED = {"legs", "source", "subtag"}
 #: The column of each field of an order. A new field is one line of ``Order`` if its column has the same name.
-ORDER_COLUMNS = {name: _RENAMED.get(name, name) for name in Order.__annotations__ if name not in _COMPUTED}
+ORDER_COLUMNS = {name: _RENAMED.get(name, name) for name in Order.__annotations__ if name != "legs"}
 
 #: Fields of an account for rules of Alpaca that are not simulated.
 _NOT_SIMULATED: NotSimulated = {
-    "crypto_status": None,
+    "crypto_status": "INACTIVE",
+    "crypto_tier": 0,
     "accrued_fees": "0",
+    "pending_reg_taf_fees": "0",
+    "options_buying_power": "0",
+    "options_approved_level": 0,
+    "options_trading_level": 0,
     "pending_transfer_in": "0",
     "pending_transfer_out": "0",
     "last_maintenance_margin": "0",
@@ -43,7 +46,11 @@ _NOT_SIMULATED: NotSimulated = {
     "trade_suspended_by_user": False,
     "transfers_blocked": False,
     "account_blocked": False,
+    "admin_configurations": {},
+    "user_configurations": None,
 }
+#: The official clients' names of exchanges. They do not know the others.
+_EXCHANGES = {"XNYS": "NYSE", "XNAS": "NASDAQ"}
 
 
 def account_json(row: Record) -> Account:
@@ -51,7 +58,6 @@ def account_json(row: Record) -> Account:
     settings = AccountSettings.model_validate(row["settings"])
     values = {"long_value": row["long_value"], "short_value": row["short_value"]}
     equity = row["equity"]
-    last_equity = equity if row["last_equity"] is None else row["last_equity"]
     on_margin = settings.multiplier > 1 or settings.shorting
 
     def power(multiplier: int) -> str:
@@ -65,15 +71,19 @@ def account_json(row: Record) -> Account:
         "currency": row["currency"],
         "cash": plain(row["cash"]),
         "buying_power": power(settings.multiplier),
+        "effective_buying_power": power(settings.multiplier),
         "regt_buying_power": power(min(settings.multiplier, 2)),
         "daytrading_buying_power": power(4) if settings.multiplier == 4 else "0",
         "non_marginable_buying_power": power(1),
         "equity": plain(equity),
-        "last_equity": plain(last_equity),
+        "last_equity": plain(row["last_equity"]),
+        "balance_asof": row["balance_asof"] and row["balance_asof"].isoformat(),
+        "intraday_adjustments": plain(row["adjustments"]),
         "portfolio_value": plain(equity),
+        "position_market_value": plain(row["long_value"] + row["short_value"]),
         "long_market_value": plain(row["long_value"]),
         "short_market_value": plain(row["short_value"]),
-        "unrealized_pl": plain(row["unrealized_pl"]),
+        "unrealized_pl": plain(cents(row["unrealized_pl"])),
         "initial_margin": plain(initial_margin(**values)) if on_margin else "0",
         "maintenance_margin": plain(maintenance_margin(**values)) if on_margin else "0",
         "multiplier": str(settings.multiplier),
@@ -91,45 +101,56 @@ def order_json(row: Record) -> Order:
     }
     if row["status"] != OrderStatus.REJECTED:
         fields["failed_at"] = None
-    if row["hwm"] is not None:
-        fields["stop_price"] = number(_trailing_stop(row))
-    legs = [order_json(leg) for leg in row.get("legs", ())] or None
-    return cast("Order", {**fields, "legs": legs, "source": None, "subtag": None})
-
-
-def _trailing_stop(row: Record) -> Decimal:
-    """Return the price that triggers a trailing stop: its trail away from its best price."""
-    hwm: Decimal = row["hwm"]
-    trail: Decimal = hwm * row["trail_percent"] / 100 if row["trail_price"] is None else row["trail_price"]
-    return hwm + trail if row["side"] == Side.BUY else hwm - trail
+    return cast("Order", {**fields, "legs": [order_json(leg) for leg in row.get("legs", ())] or None})
 
 
 def position_json(row: Record) -> Position:
     """Return the position. A short position has a negative quantity, cost and value."""
     qty, held_for_orders = row["qty"], row["held_for_orders"]
-    cost, value, profit = row["cost"], row["market_value"], row["unrealized_pl"]
+    cost, value, last = row["cost_basis"], row["market_value"], row["last"]
+    profit = None if value is None else value - cost
+    last_close = _last_close(row)
+    intraday_cost = _intraday_cost(row, last_close)
+    intraday = None if value is None or intraday_cost is None else value - intraday_cost
     return {
         "asset_id": str(row["asset_id"]),
         "symbol": row["symbol"],
-        "exchange": "",  # the official clients do not know the demo market
+        "exchange": _EXCHANGES.get(row["market"], ""),
         "asset_class": row["asset_class"],
-        "asset_marginable": False,
+        "asset_marginable": True,
         "qty": plain(qty),
         "qty_available": plain(qty - held_for_orders if qty > ZERO else qty + held_for_orders),
         "side": "long" if qty > ZERO else "short",
-        "avg_entry_price": number(cost / qty),
+        "avg_entry_price": number(row["avg_entry_price"]),
         "cost_basis": plain(cost),
-        "market_value": _exact(value),
-        "unrealized_pl": _exact(profit),
+        "market_value": number(value),
+        "unrealized_pl": number(profit),
         "unrealized_plpc": ratio(profit, abs(cost)),
-        "unrealized_intraday_pl": _exact(profit),
-        "unrealized_intraday_plpc": ratio(profit, abs(cost)),
-        "current_price": plain(row["last"]),
-        "lastday_price": plain(row["last"]),
-        "change_today": "0",
+        "unrealized_intraday_pl": number(intraday),
+        "unrealized_intraday_plpc": ratio(intraday, abs(intraday_cost or ZERO)),
+        "current_price": plain(last),
+        "lastday_price": number(last_close),
+        "change_today": None if last_close is None else number(last / last_close - 1),
         "currency": row["currency"],
         "swap_rate": _exact(row["rate"]),
     }
+
+
+def _last_close(row: Record) -> Decimal | None:
+    """Return the price of the previous close in today's shares."""
+    price: Decimal | None = row["last_close"]
+    return price if price is None or not row["splits"] else round(price / prod(row["splits"]), 6)
+
+
+def _intraday_cost(row: Record, last_close: Decimal | None) -> Decimal | None:
+    """Return what today's profit counts from: the entry price of today's shares, and the last close of the others."""
+    cost: Decimal = row["cost_basis"]
+    held_before = row["qty"] - row["qty_today"]
+    if not held_before:
+        return cost
+    if last_close is None or row["rate"] is None:
+        return None
+    return held_before * last_close * row["rate"] + row["cost_today"]
 
 
 def price_json(row: Record) -> dict[str, Any]:

@@ -20,8 +20,9 @@ class Quote:
     """One symbol's quote, last trade and the bar since its previous update.
 
     Prices are in the instrument's currency, sizes and volume in shares. ``bid``, ``ask`` and their sizes are None where
-    the provider has none. ``quoted_at`` is aware. ``official`` holds official opens and closes that the provider has
-    learned of, also where the price is not new.
+    the provider has none. ``quoted_at`` is aware. ``bar_start`` is the start of a bar that the provider cut itself,
+    such as a minute's: nothing in it was traded before that, or in a later session. ``official`` holds official opens
+    and closes that the provider has learned of, also where the price is not new.
     """
 
     symbol: str
@@ -37,13 +38,14 @@ class Quote:
     volume: Decimal
     quoted_at: datetime
     provider: str
+    bar_start: datetime | None = None
     official: tuple[Official, ...] = ()
 
     def without_range(self) -> Self:
         """The same quote with a bar that traded at the last price only."""
         return replace(self, open=self.last, high=self.last, low=self.last, close=self.last)
 
-    def as_price(self, *, since: datetime | None, sequence: int, split_count: int) -> Price:
+    def as_price(self, *, since: datetime | None, bar_start: datetime | None, sequence: int, split_count: int) -> Price:
         """The published price: the quote and its place among the symbol's updates."""
         return Price(
             symbol=self.symbol,
@@ -59,6 +61,7 @@ class Quote:
             volume=self.volume,
             quoted_at=self.quoted_at,
             since=since,
+            bar_start=bar_start,
             sequence=sequence,
             split_count=split_count,
             provider=self.provider,

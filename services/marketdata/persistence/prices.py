@@ -34,6 +34,7 @@ class Update:
     """A new current price of an instrument. ``sequence`` counts its updates, ``split_count`` its splits.
 
     ``since`` is the time of the update before. The first update ever, and the first ``after_halt``, has none before it.
+    ``bar_start`` is the start of the provider's bar. After a halt it is the time of the price, when trading resumed.
     """
 
     sequence: int
@@ -41,6 +42,7 @@ class Update:
     split_count: int = 0
     market: str = ""
     after_halt: bool = False
+    bar_start: datetime | None = None
 
 
 def save_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, Update]:
@@ -51,8 +53,8 @@ def save_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, Up
     """
     names = ("symbol", "provider", "last", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "volume")
     return {
-        row.symbol: Update(row.sequence, row.since, row.split_count, row.market, row.after_halt)
-        for row in connection.execute(_SAVE_PRICES, columns(quotes, *names, "quoted_at"))
+        row.symbol: Update(row.sequence, row.since, row.split_count, row.market, row.after_halt, row.bar_start)
+        for row in connection.execute(_SAVE_PRICES, columns(quotes, *names, "quoted_at", "bar_start"))
     }
 
 
@@ -62,7 +64,7 @@ def add_bars(connection: Connection, quotes: Sequence[Quote], interval: str, len
     ``length`` is the interval's. None keeps one bar per quote.
     """
     given = columns(quotes, "symbol", "open", "high", "low", "close", "volume", "provider")
-    starts = [bar_start(quote.quoted_at, length) for quote in quotes]
+    starts = [bar_start(quote.bar_start or quote.quoted_at, length) for quote in quotes]
     return connection.execute(_ADD_BARS, {**given, "starts": starts, "interval": interval}).rowcount
 
 
@@ -84,15 +86,16 @@ _SAVE_PRICES = text("""
 UPDATE marketdata.instruments i SET
   sequence = i.sequence + 1, provider = v.provider, last_price = v.last, bid = v.bid, ask = v.ask,
   bid_size = v.bid_size, ask_size = v.ask_size, open = v.open, high = v.high, low = v.low, volume = v.volume,
-  quoted_at = v.quoted_at, since = CASE WHEN i.resumed_at > i.quoted_at THEN NULL ELSE i.quoted_at END
+  quoted_at = v.quoted_at, since = CASE WHEN i.resumed_at > i.quoted_at THEN NULL ELSE i.quoted_at END,
+  bar_start = CASE WHEN i.resumed_at > i.quoted_at THEN v.quoted_at ELSE v.bar_start END
 FROM unnest(CAST(:symbol AS text[]), CAST(:provider AS text[]), CAST(:last AS numeric[]), CAST(:bid AS numeric[]),
             CAST(:ask AS numeric[]), CAST(:bid_size AS numeric[]), CAST(:ask_size AS numeric[]),
             CAST(:open AS numeric[]), CAST(:high AS numeric[]), CAST(:low AS numeric[]),
-            CAST(:volume AS numeric[]), CAST(:quoted_at AS timestamptz[]))
-  AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at)
+            CAST(:volume AS numeric[]), CAST(:quoted_at AS timestamptz[]), CAST(:bar_start AS timestamptz[]))
+  AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at, bar_start)
 WHERE i.symbol = v.symbol AND (i.quoted_at IS NULL OR i.quoted_at < v.quoted_at)
   AND i.halted_at IS NULL AND (i.resumed_at IS NULL OR i.resumed_at <= v.quoted_at)
-RETURNING i.symbol, i.sequence, i.since, i.split_count, i.market,
+RETURNING i.symbol, i.sequence, i.since, i.bar_start, i.split_count, i.market,
           i.since IS NULL AND i.resumed_at IS NOT NULL AS after_halt
 """)
 _ADD_BARS = text("""

@@ -17,40 +17,39 @@ def enter(uow: UnitOfWork, command: EnterCorporateAction) -> None:
 
 def apply_due(uow: UnitOfWork) -> int:
     """Apply and publish the actions that are due, and return their number."""
-    due = uow.connection.execute(_TAKE_DUE, {"now": uow.now}).all()
-    for action in sorted(due, key=lambda row: (row.effective_at, row.id)):
-        split_count = uow.connection.execute(_ADJUST, {"symbol": action.symbol, "ratio": action.ratio}).scalar_one()
-        uow.publish(
-            CorporateActionApplied(
-                action_id=action.id,
-                symbol=action.symbol,
-                kind=action.kind,
-                ratio=action.ratio,
-                amount=action.amount,
-                effective_at=action.effective_at,
-                split_count=split_count,
-            )
-        )
+    due = uow.connection.execute(_DUE, {"now": uow.now}).mappings().all()
+    for action in due:
+        shares = {"new": action["new_shares"] or 1, "old": action["old_shares"] or 1}
+        price = uow.connection.execute(_ADJUST, {"symbol": action["symbol"], **shares}).one()
+        applied = {"id": action["id"], "split_count": price.split_count, "now": uow.now}
+        uow.connection.execute(_APPLIED, applied)
+        uow.publish(CorporateActionApplied(**action, action_id=action["id"], **price._asdict()))
     return len(due)
 
 
 _ENTER = text("""
-INSERT INTO marketdata.corporate_actions (id, symbol, kind, ratio, amount, effective_at, entered_at)
-VALUES (:action_id, :symbol, :kind, :ratio, :amount, :effective_at, :now) ON CONFLICT (id) DO NOTHING
+INSERT INTO marketdata.corporate_actions
+  (id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, entered_at)
+VALUES (:action_id, :symbol, :kind, :ratio, :new_shares, :old_shares, :cash_in_lieu, :amount, :effective_at, :pay_at,
+        :now)
+ON CONFLICT (id) DO NOTHING
 """)
-_TAKE_DUE = text("""
-UPDATE marketdata.corporate_actions SET applied_at = :now WHERE applied_at IS NULL AND effective_at <= :now
-RETURNING id, symbol, kind, ratio, amount, effective_at
+_DUE = text("""
+SELECT id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at
+FROM marketdata.corporate_actions WHERE applied_at IS NULL AND effective_at <= :now
+ORDER BY effective_at, id FOR UPDATE
+""")
+_APPLIED = text("""
+UPDATE marketdata.corporate_actions SET applied_at = :now, split_count = :split_count WHERE id = :id
 """)
 #: A split also turns the current price into one of new shares, which counts as an update of it.
 _ADJUST = text("""
 UPDATE marketdata.instruments SET
-  split_count = split_count + CASE WHEN CAST(:ratio AS numeric) IS NULL THEN 0 ELSE 1 END,
-  sequence = sequence + 1,
-  last_price = round(last_price / COALESCE(:ratio, 1), 9), bid = round(bid / COALESCE(:ratio, 1), 9),
-  ask = round(ask / COALESCE(:ratio, 1), 9), open = round(open / COALESCE(:ratio, 1), 9),
-  high = round(high / COALESCE(:ratio, 1), 9), low = round(low / COALESCE(:ratio, 1), 9),
-  bid_size = bid_size * COALESCE(:ratio, 1), ask_size = ask_size * COALESCE(:ratio, 1),
-  volume = volume * COALESCE(:ratio, 1)
-WHERE symbol = :symbol RETURNING split_count
+  split_count = split_count + 1, sequence = sequence + 1,
+  last_price = round(last_price * :old / :new, 9), bid = round(bid * :old / :new, 9),
+  ask = round(ask * :old / :new, 9), open = round(open * :old / :new, 9),
+  high = round(high * :old / :new, 9), low = round(low * :old / :new, 9),
+  bid_size = round(bid_size * :new / :old, 9), ask_size = round(ask_size * :new / :old, 9),
+  volume = round(volume * :new / :old, 9)
+WHERE symbol = :symbol RETURNING split_count, last_price AS last
 """)

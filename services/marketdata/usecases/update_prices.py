@@ -13,8 +13,9 @@ from services.marketdata.persistence import instruments, prices
 from services.marketdata.providers import Answer, Provider, ProviderState
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases.corporate_actions import apply_due
+from shared.bus.metrics import EARLY
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
-from shared.contracts.prices import PricesUpdated
+from shared.contracts.prices import AHEAD, PricesUpdated
 from shared.resilience.breakers import Breaker
 from shared.resilience.rate_limits import RateLimit
 
@@ -64,7 +65,12 @@ def update_prices(
 def _store(
     uow: UnitOfWork, provider: Provider, quotes: Sequence[Quote], *, interval: str, length: timedelta | None
 ) -> int:
-    """Store and publish the quotes that are newer than the current prices and after halts, and return their number."""
+    """Store and publish the quotes that are newer than the current prices and after halts, and return their number.
+
+    A quote that is ahead of the clock is dropped and counted: until its time all others would be older.
+    """
+    given, quotes = quotes, [quote for quote in quotes if quote.quoted_at <= uow.now + AHEAD]
+    EARLY.labels("marketdata.prices").inc(len(given) - len(quotes))
     official_prices.record(uow, [official for quote in quotes for official in quote.official])
     updates = prices.save_prices(uow.connection, quotes) if quotes else {}
     # the bar of the first price after a halt reaches into the halt, and no order may fill on what was traded there
@@ -79,7 +85,9 @@ def _store(
         official_prices.record_trades(uow, current, updates)
     prices.add_bars(uow.connection, current, interval, length)
     published = [
-        quote.as_price(since=update.since, sequence=update.sequence, split_count=update.split_count)
+        quote.as_price(
+            since=update.since, bar_start=update.bar_start, sequence=update.sequence, split_count=update.split_count
+        )
         for quote in current
         for update in (updates[quote.symbol],)
     ]

@@ -13,7 +13,7 @@ from shared.storage.tables import typed
 
 
 class SplitCounts(NamedTuple):
-    """The splits that were applied to a symbol's orders, and to its price: as many, unless a message is late."""
+    """The splits and dividends of a symbol's orders, and of its price: as many, unless a message is late."""
 
     orders: int
     price: int

@@ -14,6 +14,7 @@ from services.orders.persistence.quotes import saving_consumed
 from services.orders.persistence.trades import completing
 from shared.contracts.orders import Side
 from shared.exchange.ledger import Entry
+from shared.exchange.lots import Closed
 from shared.exchange.matching.book import Book, Canceled, Execution, Holding, RoundTrip
 from shared.exchange.matching.fills import Fill
 from shared.exchange.refusal import Refusal
@@ -25,7 +26,8 @@ from shared.storage.tables import Table
 class FillRow(NamedTuple):
     """A fill, the price that it was filled on, and the rate at which it was converted.
 
-    ``realized_pl`` is the profit of the lots that it closed, None where it closed none.
+    ``since`` is when the price's bar started. ``realized_pl`` is the profit of the lots that it closed, None where it
+    closed none.
     """
 
     account_id: UUID
@@ -60,7 +62,10 @@ class FillRow(NamedTuple):
 
 
 class RoundTripRow(NamedTuple):
-    """A lot, or a part of it, from the fill that opened it to the fill that closed it. ``side`` is long or short."""
+    """A lot, or a part of it, from the fill that opened it to the fill that closed it. ``side`` is long or short.
+
+    Where a split paid it out in cash, ``exit_fill_id`` is the corporate action.
+    """
 
     account_id: UUID
     id: UUID
@@ -102,11 +107,11 @@ def saving(execution: Execution, book: Book, now: datetime) -> list[Call]:
             realized[exit_fill.id] = realized.get(exit_fill.id, ZERO) + closed.realized
         calls += [
             _adding_fills([_fill_row(fill, book, realized.get(fill.id)) for fill in fills]),
-            *saving_holdings(holdings(fills), book.lots, now),
+            *saving_holdings(holdings(fills), book.lots, now, book.averages),
             saving_entries(execution.entries),
         ]
     if execution.round_trips:
-        calls.append(_adding_round_trips([_round_trip_row(trip, book) for trip in execution.round_trips]))
+        calls.append(saving_round_trips(execution.round_trips, book))
     if book.liquidity.touched:
         calls.append(saving_consumed(book.liquidity))
     return calls + completing(execution.orders)
@@ -145,7 +150,7 @@ def _fill_row(fill: Fill, book: Book, realized_pl: Decimal | None) -> FillRow:
         filled_at=fill.at,
         price_sequence=quote.sequence,
         quoted_at=quote.quoted_at,
-        since=quote.since,
+        since=quote.bar_start or quote.since,
         bid=quote.bid,
         ask=quote.ask,
         last=quote.last,
@@ -161,23 +166,53 @@ def _fill_row(fill: Fill, book: Book, realized_pl: Decimal | None) -> FillRow:
     )
 
 
-def _round_trip_row(trip: RoundTrip, book: Book) -> RoundTripRow:
-    exit_fill, closed = trip
-    order, lot = exit_fill.order, closed.lot
+def saving_round_trips(trips: Iterable[RoundTrip], book: Book) -> Call:
+    """The statement that adds these round trips."""
+    return _adding_round_trips(
+        [_round_trip_row(trip.exit.order.account_id, _Exit.of_fill(trip.exit), trip.closed, book) for trip in trips]
+    )
+
+
+def saving_paid_out(
+    action: UUID, symbol: str, paid_out: Iterable[tuple[UUID, Closed]], book: Book, now: datetime
+) -> Call:
+    """The statement that adds round trips of the parts of lots, by account, that a corporate action paid in cash."""
+    rows = []
+    for account_id, closed in paid_out:
+        exit_ = _Exit(action, symbol, now, closed.lot.strategy_id)
+        rows.append(_round_trip_row(account_id, exit_, closed, book))
+    return _adding_round_trips(rows)
+
+
+class _Exit(NamedTuple):
+    """The fill or corporate action that ended a round trip."""
+
+    id: UUID
+    symbol: str
+    at: datetime
+    strategy_id: UUID | None
+
+    @classmethod
+    def of_fill(cls, fill: Fill) -> "_Exit":
+        return cls(fill.id, fill.order.symbol, fill.at, fill.order.strategy_id)
+
+
+def _round_trip_row(account_id: UUID, exit_: _Exit, closed: Closed, book: Book) -> RoundTripRow:
+    lot = closed.lot
     return RoundTripRow(
-        account_id=order.account_id,
-        id=uuid5(exit_fill.id, str(lot.fill_id)),
-        generation=book.accounts[order.account_id].generation,
-        symbol=order.symbol,
+        account_id=account_id,
+        id=uuid5(exit_.id, str(lot.fill_id)),
+        generation=book.accounts[account_id].generation,
+        symbol=exit_.symbol,
         side="long" if lot.qty > 0 else "short",
         qty=closed.qty,
         entry_fill_id=lot.fill_id,
-        exit_fill_id=exit_fill.id,
+        exit_fill_id=exit_.id,
         opened_at=lot.opened_at,
-        closed_at=exit_fill.at,
+        closed_at=exit_.at,
         cost=closed.cost,
         proceeds=closed.proceeds,
         realized_pl=closed.realized,
-        strategy_id=order.strategy_id,
+        strategy_id=exit_.strategy_id,
         entry_strategy_id=lot.strategy_id,
     )

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from shared.exchange.lots import Lot
+from shared.exchange.lots import Average, Lot
 from shared.exchange.matching.book import Holding, position_of
-from shared.storage.driver import Call
+from shared.storage.driver import Call, numbers
 from shared.storage.tables import Table, typed
 
 Lots = dict[Holding, tuple[Lot, ...]]
@@ -22,39 +22,45 @@ class LotRow(NamedTuple):
     lot: Lot
 
 
-class PositionRow(NamedTuple):
-    account_id: UUID
-    symbol: str
-    qty: Decimal
-    cost: Decimal
-    updated_at: datetime
-
-
 class _Position(NamedTuple):
     symbol: str
     qty: Decimal
 
 
 LOTS = Table("orders.lots", LotRow, key=("account_id", "symbol", "fill_id"))
-POSITIONS = Table("orders.positions", PositionRow, key=("account_id", "symbol"))
 _saving_lots = LOTS.upsert("qty", "cost")
-_saving_positions = POSITIONS.upsert("qty", "cost", "updated_at")
 
 
-def saving_holdings(holdings: Sequence[Holding], lots: Mapping[Holding, tuple[Lot, ...]], now: datetime) -> list[Call]:
-    """The statements that write the lots of these holdings, and their positions."""
-    lot_rows, positions = [], []
-    for holding in holdings:
-        account_id, symbol = holding
-        qty, cost = position_of(lots[holding])
-        positions.append(PositionRow(account_id, symbol, qty, cost, now))
-        lot_rows += [LotRow(account_id, symbol, lot) for lot in lots[holding]]
-    return [_saving_lots(lot_rows), _saving_positions(positions)]
+def saving_holdings(
+    holdings: Sequence[Holding],
+    lots: Mapping[Holding, tuple[Lot, ...]],
+    now: datetime,
+    averages: Mapping[Holding, Average] | None = None,
+) -> list[Call]:
+    """The statements that write the lots of these holdings, and their positions.
+
+    ``averages`` are the effects of fills. A holding without one, as after a split, keeps its average entry price in
+    proportion to the cost of a share.
+    """
+    positions = [position_of(lots[holding]) for holding in holdings]
+    effects = [(averages or {}).get(holding) for holding in holdings]
+    values = {
+        "accounts": [account_id for account_id, _ in holdings],
+        "symbols": [symbol for _, symbol in holdings],
+        "qtys": numbers(qty for qty, _ in positions),
+        "costs": numbers(cost for _, cost in positions),
+        "kept": numbers(effect and effect.kept for effect in effects),
+        "added": numbers(effect and effect.added for effect in effects),
+        "now": now,
+    }
+    lot_rows = [LotRow(*holding, lot) for holding in holdings for lot in lots[holding]]
+    return [_saving_lots(lot_rows), (_SAVE_POSITIONS, values)]
 
 
 def dropping_holdings(account_id: UUID, now: datetime) -> list[Call]:
-    """The statements after which the account holds nothing."""
-    return [(_DROP_LOTS, {"id": account_id}), (_DROP_POSITIONS, {"id": account_id, "now": now})]
+    """The statements after which the account holds nothing, and no dividend is owed to it or by it."""
+    values = {"id": account_id, "now": now}
+    return [(_DROP_LOTS, values), (_DROP_POSITIONS, values), (_DROP_DIVIDENDS, values)]
 
 
 def finding_lots(holdings: Collection[Holding]) -> Call:
@@ -70,10 +76,9 @@ def by_holding(rows: Iterable[Any]) -> Lots:
     return {holding: tuple(lots) for holding, lots in found.items()}
 
 
-def lots_in(connection: Connection, symbol: str, before: datetime) -> Lots:
-    """The open lots of each holding of the symbol that has a lot from before that time."""
-    found = by_holding(connection.execute(_LOTS_IN, {"symbol": symbol}))
-    return {holding: lots for holding, lots in found.items() if any(lot.opened_at < before for lot in lots)}
+def lots_in(connection: Connection, symbol: str) -> Lots:
+    """The open lots of each holding of the symbol."""
+    return by_holding(connection.execute(_LOTS_IN, {"symbol": symbol}))
 
 
 def positions_of(connection: Connection, account_id: UUID) -> list[tuple[str, Decimal]]:
@@ -99,4 +104,28 @@ _POSITIONS_OF = text(
     "SELECT symbol, qty FROM orders.positions WHERE account_id = :account_id AND qty <> 0 ORDER BY symbol"
 )
 _DROP_LOTS = "DELETE FROM orders.lots WHERE account_id = %(id)s"
-_DROP_POSITIONS = "UPDATE orders.positions SET qty = 0, cost = 0, updated_at = %(now)s WHERE account_id = %(id)s"
+_DROP_DIVIDENDS = "DELETE FROM orders.dividends WHERE account_id = %(id)s AND paid_at IS NULL"
+_DROP_POSITIONS = """
+UPDATE orders.positions SET qty = 0, cost = 0, avg_entry_price = NULL, updated_at = %(now)s WHERE account_id = %(id)s
+"""
+#: A position from before average entry prices were kept begins with the average cost of its lots. The old price is not
+#: looked up where the new one is the same, or does not depend on it.
+_SAVE_POSITIONS = """
+INSERT INTO orders.positions (account_id, symbol, qty, cost, avg_entry_price, updated_at)
+SELECT v.account_id, v.symbol, v.qty, v.cost,
+       round(CASE WHEN v.qty = 0 OR v.kept = 1 THEN NULL
+                  WHEN v.kept = 0 THEN v.added
+                  WHEN v.kept IS NULL THEN p.average * p.qty / v.qty * COALESCE(v.cost / NULLIF(p.cost, 0), 1)
+                  ELSE v.kept * p.average + v.added END, 18), %(now)s
+FROM unnest(%(accounts)b::uuid[], %(symbols)b::text[], %(qtys)s::numeric[], %(costs)s::numeric[], %(kept)s::numeric[],
+            %(added)s::numeric[]) AS v (account_id, symbol, qty, cost, kept, added)
+LEFT JOIN LATERAL (
+  SELECT qty, cost, COALESCE(avg_entry_price, cost / NULLIF(qty, 0)) AS average FROM orders.positions p
+  WHERE p.account_id = v.account_id AND p.symbol = v.symbol AND v.qty <> 0 AND COALESCE(v.kept NOT IN (0, 1), true)
+  OFFSET 0
+) p ON true
+ON CONFLICT (account_id, symbol) DO UPDATE SET
+  qty = excluded.qty, cost = excluded.cost, updated_at = excluded.updated_at,
+  avg_entry_price = CASE WHEN excluded.qty <> 0 THEN COALESCE(
+    excluded.avg_entry_price, positions.avg_entry_price, positions.cost / NULLIF(positions.qty, 0)) END
+"""

@@ -18,6 +18,8 @@ def broken(connection: Connection) -> Iterator[tuple[str, Sequence[Any]]]:
 
 
 _IS_OPEN = "o.is_open"
+#: An entry holds the shares that it has opened so far, for its exits.
+_IS_ENTRY = "o.leg IS NULL AND o.order_class IN ('bracket', 'oto')"
 _BOOKS = """
 SELECT account_id, generation, sum(cash) AS cash, sum(cost) AS cost, sum(fee) AS fee, sum(realized) AS realized,
        sum(dividend) AS dividend, sum(interest) AS interest, sum(capital) AS capital FROM orders.ledger GROUP BY 1, 2"""
@@ -26,13 +28,14 @@ INVARIANTS: dict[str, str] = {
         SELECT a.id, a.cash, l.cash AS total FROM orders.accounts a
         JOIN ({_BOOKS}) l ON l.account_id = a.id AND l.generation = a.generation
         WHERE a.cash <> l.cash""",
-    "cash is deposits, dividends, interest and fills, recomputed": """
+    "cash is deposits, dividends, interest, cash in lieu and fills, recomputed": """
         SELECT a.id, a.cash, d.paid, f.moved FROM orders.accounts a
-        LEFT JOIN (SELECT account_id, generation, sum(capital + dividend - interest) AS paid
+        LEFT JOIN (SELECT account_id, generation,
+                          sum(capital + dividend - interest + CASE kind WHEN 'split' THEN cash ELSE 0 END) AS paid
                    FROM orders.ledger GROUP BY 1, 2) d
           ON d.account_id = a.id AND d.generation = a.generation
         LEFT JOIN (SELECT account_id, generation,
-                          sum((CASE side WHEN 'buy' THEN -1 ELSE 1 END) * round(qty * price * rate, 2) - fee) AS moved
+                          sum(CASE side WHEN 'buy' THEN -amount ELSE amount END - fee) AS moved
                    FROM orders.fills GROUP BY 1, 2) f ON f.account_id = a.id AND f.generation = a.generation
         WHERE a.cash <> COALESCE(d.paid, 0) + COALESCE(f.moved, 0)""",
     "a position is the sum of its fills": """
@@ -75,6 +78,14 @@ INVARIANTS: dict[str, str] = {
         SELECT a.id, a.reserved FROM orders.accounts a
         WHERE a.reserved <> COALESCE((SELECT sum(o.reserved) FROM orders.orders o
                                       WHERE o.account_id = a.id AND {_IS_OPEN}), 0)""",
+    "closing orders hold at most the position": f"""
+        SELECT w.account_id, w.symbol, p.qty, w.of_long, w.of_short FROM (
+          SELECT account_id, symbol,
+                 sum(CASE WHEN (side = 'sell') <> ({_IS_ENTRY}) THEN held_for_orders ELSE 0 END) AS of_long,
+                 sum(CASE WHEN (side = 'sell') <> ({_IS_ENTRY}) THEN 0 ELSE held_for_orders END) AS of_short
+          FROM orders.orders o WHERE {_IS_OPEN} GROUP BY 1, 2
+        ) w LEFT JOIN orders.positions p USING (account_id, symbol)
+        WHERE w.of_long > GREATEST(COALESCE(p.qty, 0), 0) OR w.of_short > GREATEST(COALESCE(-p.qty, 0), 0)""",
     "nothing is reserved or held for an ended order": f"""
         SELECT id FROM orders.orders o WHERE (reserved <> 0 OR held_for_orders <> 0) AND NOT {_IS_OPEN}""",
     "an order's filled quantity is the sum of its fills, at most its quantity": """
@@ -90,6 +101,11 @@ INVARIANTS: dict[str, str] = {
            OR f.stage = 'quote' AND f.price - CASE f.side WHEN 'buy' THEN f.slippage ELSE -f.slippage END
               <> CASE f.side WHEN 'buy' THEN COALESCE(f.ask, f.price - f.slippage)
                              ELSE COALESCE(f.bid, f.price + f.slippage) END
+              AND NOT (o.limit_price IS NOT NULL  -- one that rested fills at its limit
+                       AND CASE f.side WHEN 'buy' THEN f.price > f.ask ELSE f.price < f.bid END)
+           OR f.stage = 'quote' AND CASE f.side WHEN 'buy' THEN f.ask ELSE f.bid END IS NULL
+              AND num_nonnulls(f.bid, f.ask) > 0
+           OR f.stage = 'quote' AND f.bid > f.ask
            OR (o.adjusted_at IS NULL OR f.filled_at > o.adjusted_at)
               AND (o.side = 'buy' AND f.price > o.limit_price OR o.side = 'sell' AND f.price < o.limit_price)""",
     "an order for an auction fills in it alone, at its price, and no other order does": """
@@ -99,15 +115,25 @@ INVARIANTS: dict[str, str] = {
     "a fill is converted at the rate that it names, on its side of the pair's quote": """
         SELECT f.id FROM orders.fills f JOIN orders.accounts a ON a.id = f.account_id
         JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
-        WHERE f.currency <> o.currency OR f.amount <> round(f.qty * f.price * f.rate, 2)
+        WHERE f.currency <> o.currency
            OR CASE WHEN f.currency = a.currency THEN f.rate <> 1 OR f.rate_quoted_at IS NOT NULL
                    ELSE f.rate_quoted_at IS NULL OR f.rate <> CASE f.side WHEN 'buy' THEN COALESCE(f.rate_ask, f.rate)
                                                                           ELSE COALESCE(f.rate_bid, f.rate) END END""",
+    # fills of earlier versions were rounded to the nearest cent
+    "a fill's amount is its value to the cent, rounded against the trader": """
+        SELECT f.id FROM orders.fills f CROSS JOIN LATERAL (SELECT 100 * f.qty * f.price * f.rate AS cents) v
+        WHERE 100 * f.amount <> CASE f.side WHEN 'buy' THEN ceil(v.cents) ELSE floor(v.cents) END
+          AND 100 * f.amount <> round(v.cents)""",
     "nothing fills after its end": """
         SELECT f.id FROM orders.fills f JOIN orders.orders o ON o.account_id = f.account_id AND o.id = f.order_id
         WHERE o.status IN ('canceled', 'expired', 'rejected', 'replaced')
           AND (o.filled_qty = o.qty AND o.status <> 'replaced'
                OR f.filled_at > COALESCE(o.canceled_at, o.expired_at, o.replaced_at, o.updated_at))""",
+    "a dividend is paid by the entry of the ledger that it has, once": """
+        SELECT d.account_id, d.action_id FROM orders.dividends d
+        LEFT JOIN orders.ledger l
+          ON l.account_id = d.account_id AND l.kind = 'dividend' AND l.reference = d.action_id
+        WHERE l.cash IS DISTINCT FROM d.cash OR l.generation IS DISTINCT FROM d.generation AND d.cash IS NOT NULL""",
     "every ledger entry of a fill has its fill, once": """
         SELECT reference FROM orders.ledger WHERE kind = 'fill' GROUP BY reference
         HAVING count(*) <> 1 OR NOT EXISTS (SELECT FROM orders.fills f WHERE f.id = ledger.reference)""",

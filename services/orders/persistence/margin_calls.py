@@ -17,7 +17,6 @@ class MarginCall(NamedTuple):
     account_id: UUID
     id: UUID
     due_at: datetime
-    liquidated_at: datetime | None
 
 
 class _Owing(NamedTuple):
@@ -27,6 +26,12 @@ class _Owing(NamedTuple):
 def margin_accounts(connection: Connection) -> list[UUID]:
     """The accounts that owe cash or shares, or are called."""
     return [account.id for account in typed(_Owing, connection.execute(_MARGIN_ACCOUNTS))]
+
+
+def accounts_between_splits(connection: Connection, accounts: Sequence[UUID]) -> set[UUID]:
+    """Those of the accounts that hold shares of which marketdata has applied a split and the books have not."""
+    found = typed(_Owing, connection.execute(_BETWEEN_SPLITS, {"accounts": list(accounts)}))
+    return {account.id for account in found}
 
 
 def open_calls(connection: Connection, accounts: Sequence[UUID]) -> dict[UUID, MarginCall]:
@@ -54,8 +59,13 @@ SELECT a.id FROM orders.accounts a
 WHERE a.cash < 0 OR EXISTS (SELECT FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0)
    OR EXISTS (SELECT FROM orders.margin_calls c WHERE c.account_id = a.id AND c.ended_at IS NULL)
 """)
+_BETWEEN_SPLITS = text("""
+SELECT DISTINCT p.account_id AS id FROM orders.quotes q
+JOIN marketdata.instruments_v1 i ON i.symbol = q.symbol AND i.split_count > q.split_count
+JOIN orders.positions p ON p.symbol = q.symbol AND p.qty <> 0 AND p.account_id = ANY(:accounts)
+""")
 _OPEN_CALLS = text("""
-SELECT account_id, id, due_at, liquidated_at FROM orders.margin_calls
+SELECT account_id, id, due_at FROM orders.margin_calls
 WHERE account_id = ANY(:accounts) AND ended_at IS NULL
 """)
 _ADD_CALL = text("""
@@ -63,7 +73,7 @@ INSERT INTO orders.margin_calls (account_id, equity, required, called_at, due_at
 VALUES (:account_id, :equity, :required, :now, :due_at)
 """)
 _NOTE_LIQUIDATION = text("""
-UPDATE orders.margin_calls SET liquidated_at = :now WHERE account_id = :account_id AND id = :id
+UPDATE orders.margin_calls SET liquidated_at = COALESCE(liquidated_at, :now) WHERE account_id = :account_id AND id = :id
 """)
 _END_CALL = text("""
 UPDATE orders.margin_calls SET ended_at = :now,

@@ -87,6 +87,7 @@ CHANGING = (
     "held_for_orders",
     "hwm",
     "triggered",
+    "rests",
     "active_at",
     "filled_qty",
     "filled_avg_price",
@@ -107,9 +108,10 @@ expired_at = CASE v.status WHEN 'expired' THEN %(now)s ELSE t.expired_at END
 """
 adding_orders = ORDERS.insert()
 _saving = ORDERS.update(OrderState, *CHANGING, also=_ENDS)
-_saving_split = ORDERS.update(
+_saving_adjusted = ORDERS.update(
     OrderState, *CHANGING, "limit_price", "stop_price", "trail_price", also=f"{_ENDS}, adjusted_at = %(now)s"
 )
+_saving_times = ORDERS.update(OrderState, "time_in_force", "expires_at", also="updated_at = %(now)s")
 _saving_replaced = ORDERS.update(
     OrderState, *CHANGING, also=f"{_ENDS}, replaced_by = %(replaced_by)s, replaced_at = %(now)s"
 )
@@ -150,9 +152,14 @@ def saving_orders(orders: Iterable[Order], ends: Mapping[Key, End], now: datetim
     return _saving([state_of(order, ends.get(order.key, NOT_ENDED)) for order in orders], now=now)
 
 
-def saving_split(orders: Iterable[Order], now: datetime) -> Call:
-    """The statement that writes orders whose quantities and prices are of other shares now."""
-    return _saving_split([state_of(order) for order in orders], now=now)
+def saving_adjusted_orders(orders: Iterable[Order], now: datetime) -> Call:
+    """The statement that writes orders whose quantities and prices a corporate action has changed."""
+    return _saving_adjusted([state_of(order) for order in orders], now=now)
+
+
+def saving_times(orders: Iterable[Order], now: datetime) -> Call:
+    """The statement that writes open orders whose time in force is another now."""
+    return _saving_times([state_of(order) for order in orders], now=now)
 
 
 def saving_replaced(old: Order, replaced_by: UUID, now: datetime) -> Call:
@@ -193,9 +200,13 @@ def open_order_groups_in(connection: Connection, symbol: str) -> list[GroupKey]:
     return _groups(fetch(connection, _GROUPS_IN, {"symbol": symbol}))
 
 
-def expired_order_groups(connection: Connection, now: datetime) -> list[GroupKey]:
-    """The groups of the open orders that are due to end."""
-    return _groups(fetch(connection, _EXPIRED, {"now": now}))
+def expired_order_groups(connection: Connection, now: datetime, settled: datetime) -> list[GroupKey]:
+    """The groups of the open orders that are due to end.
+
+    The last bar before its end may still fill an order, until a later price was applied. It is not waited for if the
+    order should have ended by ``settled``, or if no price came lately.
+    """
+    return _groups(fetch(connection, _EXPIRED, {"now": now, "settled": settled}))
 
 
 def order_groups_for_auction(
@@ -231,7 +242,12 @@ _OPEN_GROUPS = (
 _GROUPS_IN = (
     f"SELECT DISTINCT account_id, order_group FROM orders.orders WHERE symbol = %(symbol)s AND status IN {OPEN}"
 )
-_EXPIRED = "SELECT account_id, order_group FROM orders.orders WHERE expires AND expires_at <= %(now)s"
+_EXPIRED = """
+SELECT o.account_id, o.order_group FROM orders.orders o LEFT JOIN orders.quotes q ON q.symbol = o.symbol
+WHERE o.expires AND o.expires_at <= %(now)s AND (
+  o.time_in_force NOT IN ('day', 'gtc') OR o.expires_at <= %(settled)s OR q.quoted_at IS NULL
+  OR q.quoted_at >= o.expires_at OR q.quoted_at < o.expires_at - (%(now)s - %(settled)s))
+"""
 _FOR_AUCTION = """
 SELECT account_id, order_group FROM orders.orders
 WHERE symbol = %(symbol)s AND auction_day = %(day)s AND time_in_force = %(time)s AND awaits_auction

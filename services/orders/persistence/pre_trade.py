@@ -11,24 +11,31 @@ from sqlalchemy import Connection, text
 
 from services.orders.persistence.accounts import locking_accounts, with_values
 from services.orders.persistence.orders import OPEN
+from services.orders.settings import current
 from shared.bus.unit_of_work import UnitOfWork
-from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument
+from shared.exchange.acceptance.pre_trade import Exposure, Halt, Instrument, Resting
 from shared.exchange.order import Account
 from shared.storage.driver import Call, fetch
 from shared.storage.tables import typed
 
+#: No market is closed for so many days.
+DAYS_AHEAD = 30
 #: (order, client order id, symbol) of an order that comes in.
 Asked = tuple[UUID, str, str]
 
 
 @dataclass(frozen=True)
 class PreTradeContext:
-    """Facts about one order: ``known`` where it came in before. ``instrument`` is None where its symbol is not here."""
+    """Facts about one order: ``known`` where it came in before. ``instrument`` is None where its symbol is not here.
+
+    ``between_splits``: the symbol's price has a corporate action that the books do not have yet.
+    """
 
     known: bool
     client_id_taken: bool
     instrument: Instrument | None
     exposure: Exposure
+    between_splits: bool = False
 
 
 class _ContextRow(NamedTuple):
@@ -43,12 +50,20 @@ class _ContextRow(NamedTuple):
     halt_reason: str
     is_open: bool
     session_end: datetime | None
+    extended_end: datetime | None
     known: bool
     client_id_taken: bool
+    between_splits: bool
     held: Decimal
     held_for_orders: Decimal
     buying: Decimal
     selling: Decimal
+    buying_money: Decimal
+    best_buy: UUID | None
+    best_buy_limit: Decimal
+    best_sell: UUID | None
+    best_sell_limit: Decimal
+    overdue: bool
 
 
 def pre_trade_contexts(
@@ -82,9 +97,29 @@ def _contexts(rows: Iterable[Any]) -> list[PreTradeContext]:
         if row.tradable is not None:
             halt = None if row.halted_at is None else Halt(row.halted_at, row.halt_reason)
             quote = (row.ask, row.bid, row.last)
-            instrument = Instrument(row.tradable, *quote, row.currency, row.is_open, row.session_end, halt=halt)
-        exposure = Exposure(row.held, row.held_for_orders, row.buying, row.selling)
-        contexts.append(PreTradeContext(row.known, row.client_id_taken, instrument, exposure))
+            instrument = Instrument(
+                row.tradable,
+                *quote,
+                row.currency,
+                row.is_open,
+                row.session_end,
+                halt=halt,
+                extended_end=row.extended_end,
+                max_quote_age=current().rules.max_quote_age,
+            )
+        exposure = Exposure(
+            row.held,
+            row.held_for_orders,
+            row.buying,
+            row.selling,
+            row.buying_money,
+            None if row.best_buy is None else Resting(row.best_buy, row.best_buy_limit),
+            None if row.best_sell is None else Resting(row.best_sell, row.best_sell_limit),
+            overdue=row.overdue,
+        )
+        contexts.append(
+            PreTradeContext(row.known, row.client_id_taken, instrument, exposure, between_splits=row.between_splits)
+        )
     return contexts
 
 
@@ -136,30 +171,59 @@ def record(connection: Connection, account: Account, now: datetime) -> Record:
 #: Subqueries with a value: as EXISTS or as a join, all orders and positions of the account might be read.
 _CONTEXTS = f"""
 SELECT i.tradable, i.bid, i.ask, i.last, i.currency, i.halted_at, i.halt_reason,
-       COALESCE(s.open_at <= %(now)s, false) AS is_open,
-       CASE WHEN s.close_at = 'infinity'
-            THEN (date_trunc('day', %(now)s AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC'
-            ELSE s.close_at END AS session_end,
+       m.always_open OR COALESCE(s.phase = 'regular' AND s.close_at > %(now)s, false) AS is_open,
+       CASE WHEN m.always_open THEN midnight ELSE d.regular_end END AS session_end,
+       CASE WHEN m.always_open THEN midnight ELSE x.extended_end END AS extended_end,
        (SELECT true FROM orders.orders o WHERE o.account_id = %(account_id)s AND o.id = asked.id) IS NOT NULL AS known,
        (SELECT true FROM orders.orders o
         WHERE o.account_id = %(account_id)s AND o.client_order_id = asked.client_id AND o.status <> 'rejected'
         LIMIT 1) IS NOT NULL AS client_id_taken,
+       COALESCE(i.split_count > 0, false) AND
+         COALESCE(i.split_count > (SELECT q.split_count FROM orders.quotes q WHERE q.symbol = i.symbol), false)
+         AS between_splits,
        COALESCE((SELECT p.qty FROM orders.positions p
                  WHERE p.account_id = %(account_id)s AND p.symbol = asked.symbol), 0) AS held,
-       w.held_for_orders, w.buying, w.selling
+       w.held_for_orders, w.buying, w.selling, w.buying_money,
+       w.best_buy, (SELECT o.limit_price FROM orders.orders o
+                    WHERE o.account_id = %(account_id)s AND o.id = w.best_buy) AS best_buy_limit,
+       w.best_sell, (SELECT o.limit_price FROM orders.orders o
+                     WHERE o.account_id = %(account_id)s AND o.id = w.best_sell) AS best_sell_limit,
+       (SELECT true FROM orders.margin_calls c
+        WHERE c.account_id = %(account_id)s AND c.ended_at IS NULL AND c.due_at <= %(now)s) IS NOT NULL AS overdue
 FROM unnest(%(ids)b::uuid[], %(client_ids)b::text[], %(symbols)b::text[]) WITH ORDINALITY
   AS asked (id, client_id, symbol, place)
 LEFT JOIN marketdata.instruments_v1 i ON i.symbol = asked.symbol
+LEFT JOIN marketdata.markets_v1 m ON m.code = i.market
+CROSS JOIN (
+  SELECT (date_trunc('day', %(now)s AT TIME ZONE 'UTC') + interval '1 day') AT TIME ZONE 'UTC' AS midnight,
+         CAST(%(now)s AS date) - 1 AS first_day, CAST(%(now)s AS date) + {DAYS_AHEAD} AS last_day
+) days
 LEFT JOIN LATERAL (
-  SELECT open_at, close_at FROM marketdata.sessions_v1 s
-  WHERE s.market = i.market AND s.close_at > %(now)s ORDER BY close_at LIMIT 1
+  SELECT phase, close_at FROM marketdata.sessions_v2
+  WHERE market = i.market AND open_at <= %(now)s ORDER BY open_at DESC LIMIT 1
 ) s ON true
+LEFT JOIN LATERAL (
+  SELECT close_at AS regular_end FROM marketdata.trading_days_v1
+  WHERE market = i.market AND day BETWEEN first_day AND last_day AND close_at > %(now)s ORDER BY day LIMIT 1
+) d ON true
+LEFT JOIN LATERAL (
+  SELECT max(close_at) AS extended_end FROM marketdata.sessions_v2
+  WHERE market = i.market AND day BETWEEN first_day AND last_day GROUP BY day
+  HAVING max(close_at) > %(now)s ORDER BY day LIMIT 1
+) x ON true
 CROSS JOIN LATERAL (
   SELECT COALESCE(sum(o.held_for_orders), 0) AS held_for_orders,
          COALESCE(sum(o.opening) FILTER (WHERE o.side = 'buy'), 0) AS buying,
-         COALESCE(sum(o.opening) FILTER (WHERE o.side = 'sell'), 0) AS selling
+         COALESCE(sum(o.opening) FILTER (WHERE o.side = 'sell'), 0) AS selling,
+         COALESCE(sum(o.reserved) FILTER (WHERE o.side = 'buy' AND o.qty IS NULL), 0) AS buying_money,
+         (array_agg(o.id ORDER BY o.limit_price DESC, o.id) FILTER (
+            WHERE o.side = 'buy' AND o.may_rest AND COALESCE(o.limit_price < COALESCE(i.ask, i.last), true)))[1]
+           AS best_buy,
+         (array_agg(o.id ORDER BY o.limit_price, o.id) FILTER (
+            WHERE o.side = 'sell' AND o.may_rest AND o.limit_price > COALESCE(i.bid, i.last, 0)))[1] AS best_sell
   FROM (
-    SELECT side, held_for_orders,
+    SELECT id, side, qty, limit_price, reserved, held_for_orders,
+           leg IS NULL AND (type = 'limit' OR triggered) AS may_rest,
            CASE WHEN leg IS NULL THEN
              qty - filled_qty - CASE order_class WHEN 'simple' THEN held_for_orders ELSE 0 END
            END AS opening

@@ -16,11 +16,13 @@ from operator import attrgetter
 
 from services.orders.persistence import quotes
 from services.orders.persistence.auctions import missed_auctions
+from services.orders.settings import current
 from services.orders.usecases import auctions
 from services.orders.usecases.execute import fill_on
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.prices import Price
+from shared.exchange.matching.matching import oldest_fresh
 
 #: Bars that ended together, or an auction.
 Step = list[Price] | OfficialPricePublished
@@ -45,7 +47,7 @@ def catch_up(context: ServiceContext, progress: Callable[[int, int], None]) -> i
 def _missed(context: ServiceContext) -> list[Step]:
     """The next missed bars, those that ended at one time together, and the auctions among them."""
     with context.engine.begin() as connection:
-        bars = quotes.missed_bars(connection)
+        bars = quotes.missed_bars(connection, oldest_fresh(context.clock(), current().rules))
         held = missed_auctions(connection)
     placed: list[tuple[tuple[object, bool], Step]] = [
         ((at, False), list(batch)) for at, batch in groupby(bars, key=attrgetter("quoted_at"))

@@ -8,22 +8,25 @@ from services.orders.persistence.accounts import lock_concerned
 from services.orders.persistence.fx_rates import usable_rates
 from services.orders.settings import current
 from services.orders.usecases.account_events import AccountEvents
-from shared.bus.metrics import STALE
+from shared.bus.metrics import EARLY, STALE
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.prices import Price
+from shared.contracts.prices import AHEAD, Price
 from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.execution import execute
-from shared.exchange.matching.liquidity import Liquidity
+from shared.exchange.matching.liquidity import Liquidity, counts_volume
 from shared.exchange.matching.matching import oldest_fresh
 
 
 def fill_on(uow: UnitOfWork, prices: Collection[Price], *, at: datetime) -> int:
     """Fill the orders that these prices can fill. Returns the number of fills. No two prices are of one symbol.
 
-    A price that comes after a newer one of its symbol is dropped and counted. A price that was stale ``at`` that time,
-    when it became known, fills nothing. Other transactions wait for the same symbols meanwhile.
+    A price that comes after a newer one of its symbol is dropped and counted, and so is one that is ahead of the clock:
+    by its time it would block all prices until then. A price that was stale ``at`` that time, when it became known,
+    fills nothing. Other transactions wait for the same symbols meanwhile.
     """
     rules = current().rules
+    given, prices = prices, [price for price in prices if price.quoted_at <= uow.now + AHEAD]
+    EARLY.labels("orders.prices").inc(len(given) - len(prices))
     applied = quotes.apply_in_order(uow, quotes.columns(prices))
     STALE.labels("orders.prices").inc(len(applied.late))
     oldest = oldest_fresh(at, rules)
@@ -35,11 +38,11 @@ def fill_on(uow: UnitOfWork, prices: Collection[Price], *, at: datetime) -> int:
             uow.connection, {symbol: applied.concerned[symbol] for symbol in usable}
         )
         book = Book(accounts, lots, rates=usable_rates(uow.connection, orders, accounts, uow.now))
-        if any(account.settings.fills.participation is not None for account in accounts.values()):
+        if any(counts_volume(account.settings.fills) for account in accounts.values()):
             book.liquidity = Liquidity(quotes.lock_consumed(uow.connection, usable))
-        execution = execute(orders, usable, book, uow.now, rules, known_at=at)
+        execution = execute(orders, usable, book, uow.now, rules, known_at=at, hours=applied.hours)
         if execution.changed:
             AccountEvents(uow, book.accounts).execution(execution, book)
             uow.at_commit(*executions.saving(execution, book, uow.now))
-    uow.at_commit(*quotes.following_best(applied.trailing, fresh))
+    uow.at_commit(*quotes.following_best(applied, fresh))
     return len(execution.fills)

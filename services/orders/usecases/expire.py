@@ -1,4 +1,4 @@
-"""Orders end without a price: they expire with their session, or are canceled."""
+"""Orders end without a price: they expire at the end of their time in force, or are canceled."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -6,23 +6,30 @@ from uuid import UUID
 from services.orders.persistence.accounts import lock_accounts, saving_accounts
 from services.orders.persistence.orders import End, expired_order_groups, lock_open_orders, saving_orders
 from services.orders.persistence.trades import completing
+from services.orders.settings import current
 from services.orders.usecases.account_events import AccountEvents
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.orders import OrderExpired, OrderStatus
+from shared.contracts.orders import OrderExpired, OrderStatus, TimeInForce
 from shared.contracts.reasons import CancelReason
 from shared.exchange.matching.ending import end
+from shared.exchange.matching.matching import oldest_fresh
 from shared.exchange.order import Account, Order
+
+_AT_ONCE = {TimeInForce.IOC: CancelReason.IOC, TimeInForce.FOK: CancelReason.FOK}
 
 
 def expire(uow: UnitOfWork) -> int:
-    """Expire the orders whose session is over. Returns the number of them."""
-    order_groups = expired_order_groups(uow.connection, uow.now)
+    """End the orders whose time is over, and return the number of them. An ioc or fok order is canceled."""
+    order_groups = expired_order_groups(uow.connection, uow.now, oldest_fresh(uow.now, current().rules))
     if not order_groups:
         return 0
     accounts = lock_accounts(uow.connection, {account for account, _ in order_groups})
     orders = lock_open_orders(uow.connection, order_groups)
     over = [order for order in orders if order.expires_at is not None and order.expires_at <= uow.now]
-    end_orders(uow, over, orders, accounts)
+    for reason in (None, CancelReason.IOC, CancelReason.FOK):
+        ending = [order for order in over if _AT_ONCE.get(order.time_in_force) is reason]
+        if ending:
+            end_orders(uow, ending, orders, accounts, reason)
     return len(over)
 
 

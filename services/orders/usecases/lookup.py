@@ -1,5 +1,6 @@
 """The account and the order that a command names, locked. A command may arrive before either is there, and waits."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
@@ -18,6 +19,8 @@ PARK_UNKNOWN = timedelta(seconds=5)
 PARK_PAUSE_MS = 250
 #: An order may come before its account is open, and waits this long. Then it is dead-lettered.
 PARK_ACCOUNT = timedelta(seconds=60)
+#: An order may come while a split is on its way from marketdata, and waits this long. Then it is rejected.
+PARK_SPLIT = timedelta(seconds=10)
 
 
 class UnknownAccount(LookupError):
@@ -44,6 +47,22 @@ def wait_for_account(uow: UnitOfWork, account_id: UUID, since: datetime) -> None
     if uow.now - since < PARK_ACCOUNT:
         raise TryAgainLater(f"account {account_id} is not open yet", pause_ms=PARK_PAUSE_MS)
     raise UnknownAccount(str(account_id))
+
+
+def wait_for_split(uow: UnitOfWork, symbols: Iterable[str], since: datetime) -> None:
+    """Wait with a young order in these symbols, whose prices are of new shares and whose positions are of old ones.
+
+    Raises TryAgainLater.
+    """
+    if uow.now - since < PARK_SPLIT:
+        waiting = ", ".join(sorted(set(symbols)))
+        raise TryAgainLater(f"the books wait for a split or dividend of {waiting}", pause_ms=PARK_PAUSE_MS)
+
+
+def being_split(symbol: str) -> Refusal:
+    return Refusal(
+        RejectReason.NOT_TRADABLE, f"the books wait for a split or dividend of {symbol}: try again in a moment"
+    )
 
 
 def lock_target(

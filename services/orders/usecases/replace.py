@@ -2,12 +2,12 @@
 
 from services.orders.persistence.accounts import saving_accounts
 from services.orders.persistence.fx_rates import rated
-from services.orders.persistence.orders import adding_orders, incoming, saving_replaced
+from services.orders.persistence.orders import adding_orders, incoming, saving_replaced, saving_times
 from services.orders.persistence.pre_trade import pre_trade_contexts, record
 from services.orders.persistence.trades import completing
 from services.orders.usecases.account_events import AccountEvents
 from services.orders.usecases.auctions import with_auctions
-from services.orders.usecases.lookup import lock_target
+from services.orders.usecases.lookup import being_split, lock_target, wait_for_split
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderReplaced, ReplaceOrder, ReplaceRejected
 from shared.contracts.reasons import RejectReason
@@ -21,7 +21,7 @@ def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
     """Replace the order, or reject the command: a fill that came first wins.
 
     A part of the old order that had filled is a trade of its own. Raises TryAgainLater where the order is not there
-    yet.
+    yet, or a split is on its way.
     """
     account, target = lock_target(uow, command, ended=RejectReason.NOT_REPLACEABLE)
     if account is None:
@@ -35,6 +35,8 @@ def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
     contexts = rated(uow.connection, account, pre_trade_contexts(uow.connection, account.id, asked, uow.now))
     if contexts[0].known:
         return
+    if contexts[0].between_splits:
+        wait_for_split(uow, [old.symbol], command.requested_at)
     time = (old.symbol, command.time_in_force or old.time_in_force, command.requested_at)
     (context,) = with_auctions(uow.connection, [time], contexts, uow.now)
     decided: Replaced | Refusal
@@ -42,6 +44,8 @@ def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
         decided = unknown_symbol(old.symbol)
     elif context.client_id_taken:
         decided = DUPLICATE
+    elif context.between_splits:
+        decided = being_split(old.symbol)
     else:
         exposure = record(uow.connection, account, uow.now).within(context.exposure, old.strategy_id)
         decided = admit_replacement(target.order_group, command, context.instrument, account, exposure, uow.now)
@@ -55,6 +59,7 @@ def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
         saving_replaced(decided.ended, command.new_order_id, uow.now),
         adding_orders([incoming(decided.order, account, client_id, command.requested_at, uow.now, replaces=old.id)]),
         saving_accounts([accounts[account.id]]),
+        *([saving_times(decided.others, uow.now)] if decided.others else []),
         *completing([decided.ended]),
     )
 

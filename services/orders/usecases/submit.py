@@ -9,7 +9,7 @@ from services.orders.persistence.orders import OrderRow, adding_orders, incoming
 from services.orders.persistence.pre_trade import Asked, PreTradeContext, lock_with_contexts, record
 from services.orders.usecases.account_events import AccountEvents
 from services.orders.usecases.auctions import with_auctions
-from services.orders.usecases.lookup import wait_for_account
+from services.orders.usecases.lookup import being_split, wait_for_account, wait_for_split
 from shared.bus import tracing
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import NewOrder, OrderAccepted
@@ -23,13 +23,17 @@ from shared.exchange.refusal import Refusal
 def submit_orders(uow: UnitOfWork, account_id: UUID, orders: Sequence[NewOrder]) -> None:
     """Accept or reject the orders of one command, the account and all that is known of them in one round trip.
 
-    Raises TryAgainLater where the account is not open yet, and UnknownAccount where it is not for long.
+    Raises TryAgainLater where the account is not open yet or a split is on its way, and UnknownAccount where it is not
+    open for long.
     """
     account, contexts = lock_with_contexts(uow, account_id, asked(orders))
     if account is None:
         wait_for_account(uow, account_id, orders[0].submitted_at)
-    else:
-        enter_orders(uow, account, orders, contexts)
+        return
+    between = [order.symbol for order, context in zip(orders, contexts, strict=True) if context.between_splits]
+    if between:
+        wait_for_split(uow, between, orders[0].submitted_at)
+    enter_orders(uow, account, orders, contexts)
 
 
 def asked(orders: Sequence[NewOrder]) -> list[Asked]:
@@ -86,4 +90,6 @@ def _decide(
         return unknown_symbol(new.symbol)
     if taken:
         return DUPLICATE
+    if context.between_splits:
+        return being_split(new.symbol)
     return admit(new, context.instrument, account, exposure, uow.now, tracing.current())

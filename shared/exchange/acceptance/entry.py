@@ -7,23 +7,27 @@ from uuid import uuid5
 
 from shared.contracts.orders import (
     ALL_PRICES,
-    AUCTIONS,
     NewOrder,
     OrderClass,
     OrderStatus,
+    OrderTerms,
     OrderType,
+    PositionIntent,
     Side,
     StopLoss,
     TakeProfit,
     TimeInForce,
 )
 from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.acceptance.price_checks import broken_prices
 from shared.exchange.acceptance.risk_checks import refuse, refuse_auction
 from shared.exchange.acceptance.sizing import size_up
 from shared.exchange.order import TERMS, Account, Leg, Order
 from shared.exchange.refusal import Refusal
 from shared.money import ZERO
 
+#: Alpaca's aged order policy (orders-at-alpaca): a gtc order is canceled after 90 days.
+GTC_LASTS = timedelta(days=90)
 _OTHER = {Side.BUY: Side.SELL, Side.SELL: Side.BUY}
 
 
@@ -43,29 +47,30 @@ def admit(
     exposure: Exposure,
     now: datetime,
     trace: str | None = None,
+    *,
+    replaces: Order | None = None,
 ) -> Admitted | Refusal:
-    """Accept the order with its exits, or refuse it."""
-    late = refuse_auction(order, instrument, now)
-    if late is not None:
-        return late
+    """Accept the order with its exits, or refuse it. The prices of one that ``replaces`` another are checked there."""
+    refusal = refuse_auction(order, instrument, now)
+    if refusal is None and replaces is None:
+        refusal = next(broken_prices(order, instrument), None)
+    if refusal is not None:
+        return refusal
     size = size_up(order, instrument, account, exposure)
     limits = [(account.settings.limits, exposure.recent)]
     if order.strategy_id in account.settings.strategies:
         limits.append((account.settings.strategies[order.strategy_id], exposure.recent_of_strategy))
     for each, recent in limits:
-        refusal = refuse(order, size, instrument, account, replace(exposure, recent=recent), each)
+        is_exit = order.order_class is OrderClass.OCO or (replaces is not None and replaces.leg is not None)
+        known = replace(exposure, recent=recent)
+        refusal = refuse(order, size, instrument, account, known, each, is_exit=is_exit)
         if refusal is not None:
             return refusal
     first = replace(_order(order, instrument, account, now, trace), reserved=size.needed, held_for_orders=size.closing)
-    opening = (first.qty or ZERO) - first.held_for_orders
     return Admitted(
         (first, *_exits(order, first)),
         replace(account, reserved=account.reserved + first.reserved),
-        replace(
-            exposure.with_order(buys=first.buys, opening=opening, held_for_orders=first.held_for_orders),
-            recent=exposure.recent + 1,
-            recent_of_strategy=exposure.recent_of_strategy + 1,
-        ),
+        exposure.with_accepted(first, instrument),
     )
 
 
@@ -80,27 +85,45 @@ def active_from(account: Account, now: datetime) -> datetime:
     return now + timedelta(microseconds=int(account.settings.fills.latency * 1_000_000))
 
 
-def expiry(time_in_force: TimeInForce, instrument: Instrument) -> datetime | None:
-    """The end of the order; None for gtc.
+def expiry(order: OrderTerms, instrument: Instrument, active_at: datetime) -> datetime | None:
+    """The end of an order that becomes active then; None where no session is known.
 
-    An ioc or fok order waits for a quote until the end of the day. An order for an auction waits longer for its price,
-    since that may become known only after the session.
+    An ioc or fok order waits for a quote no longer than a quote stays fresh. An order for an auction waits for its
+    price, which may become known only after the session.
     """
-    if time_in_force in AUCTIONS:
-        return instrument.auction.until if instrument.auction else None
-    return None if time_in_force is TimeInForce.GTC else instrument.session_end
+    match order.time_in_force:
+        case TimeInForce.OPG | TimeInForce.CLS:
+            return instrument.auction.until if instrument.auction else None
+        case TimeInForce.IOC | TimeInForce.FOK:
+            return active_at + instrument.max_quote_age
+        case TimeInForce.GTC:
+            return active_at + GTC_LASTS
+    return instrument.extended_end if order.extended_hours else instrument.session_end
+
+
+def _rests(order: NewOrder, instrument: Instrument) -> bool | None:
+    """True if the quote does not reach the order's limit, so that it comes to rest. None where no quote is known."""
+    if order.limit_price is None or instrument.last is None:
+        return None
+    no_quote = instrument.bid is None and instrument.ask is None
+    side = instrument.last if no_quote else instrument.ask if order.side is Side.BUY else instrument.bid
+    if side is None:
+        return True
+    return side > order.limit_price if order.side is Side.BUY else side < order.limit_price
 
 
 def _order(order: NewOrder, instrument: Instrument, account: Account, now: datetime, trace: str | None) -> Order:
     """The order itself, without its reservation."""
+    active_at = active_from(account, now)
     return Order(
         **{name: getattr(order, name) for name in TERMS},
         account_id=account.id,
         id=order.order_id,
         accepted_at=now,
-        active_at=active_from(account, now),
+        active_at=active_at,
         hwm=instrument.last if order.type is OrderType.TRAILING_STOP else None,
-        expires_at=expiry(order.time_in_force, instrument),
+        rests=_rests(order, instrument),
+        expires_at=expiry(order, instrument, active_at),
         auction_day=instrument.auction.day if instrument.auction else None,
         auction_at=instrument.auction.at if instrument.auction else None,
         order_group=None if order.order_class is OrderClass.SIMPLE else order.order_id,
@@ -115,13 +138,16 @@ def _exits(order: NewOrder, first: Order) -> list[Order]:
     if order.order_class is OrderClass.SIMPLE:
         return []
     oco = order.order_class is OrderClass.OCO
+    exit_side = order.side if oco else _OTHER[order.side]
     exit_ = replace(
         first,
-        side=order.side if oco else _OTHER[order.side],
+        side=exit_side,
         status=OrderStatus.ACCEPTED if oco else OrderStatus.HELD,
         hwm=None,
+        rests=True,
         reserved=ZERO,
         held_for_orders=ZERO,
+        position_intent=first.position_intent and PositionIntent(f"{exit_side}_to_close"),
     )
     exits: list[tuple[Leg, OrderType, TakeProfit | StopLoss]] = []
     if order.take_profit is not None and not oco:

@@ -6,23 +6,36 @@ from datetime import datetime
 from typing import Any
 
 from shared.contracts.base import first_error
-from shared.contracts.orders import AT_ONCE, NewOrder, OrderClass, OrderStatus, OrderType, ReplaceOrder
+from shared.contracts.orders import AT_ONCE, NewOrder, OrderClass, OrderStatus, OrderType, ReplaceOrder, TimeInForce
 from shared.contracts.reasons import RejectReason
 from shared.exchange.acceptance.entry import active_from, admit, expiry
 from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.acceptance.price_checks import (
+    base_price,
+    crossed_exits,
+    misplaced_exits,
+    prices_of_exits,
+    sub_penny,
+    unreachable_trail,
+)
 from shared.exchange.acceptance.risk_checks import refuse_change, refuse_halted
-from shared.exchange.order import TERMS, Account, Order, released
+from shared.exchange.order import TERMS, Account, Leg, Order, released
 from shared.exchange.refusal import Refusal
+from shared.exchange.values import changed
 from shared.money import ZERO, plain
 
 
 @dataclass(frozen=True)
 class Replaced:
-    """``ended`` is the old order, ``order`` the new one. The account includes the effect of both."""
+    """``ended`` is the old order, ``order`` the new one. The account includes the effect of both.
+
+    ``others`` are the open orders of the group that change along: all of them have one time in force.
+    """
 
     ended: Order
     order: Order
     account: Account
+    others: tuple[Order, ...] = ()
 
 
 def admit_replacement(
@@ -46,17 +59,22 @@ def admit_replacement(
     terms = _new_terms(old, command)
     if isinstance(terms, Refusal):
         return terms
+    refusal = next(_broken_prices(old, command, terms, order_group, instrument), None)
+    if refusal is not None:
+        return refusal
     ended = released(old, OrderStatus.REPLACED)
     if old.status is OrderStatus.HELD:  # its entry has not filled, so there is nothing that it could close yet
         changes: dict[str, Any] = {name: getattr(terms, name) for name in TERMS if name != "order_class"}
-        changes |= {"accepted_at": now, "active_at": active_from(account, now)}
-        ends = expiry(terms.time_in_force, instrument)
-        return Replaced(ended, replace(old, id=terms.order_id, expires_at=ends, **changes), account)
+        active_at = active_from(account, now)
+        changes |= {"accepted_at": now, "active_at": active_at}
+        ends = expiry(terms, instrument, active_at)
+        new = replace(old, id=terms.order_id, expires_at=ends, **changes)
+        return Replaced(ended, new, account, _others(order_group, old, new))
     without = replace(account, reserved=account.reserved - old.reserved)
     exits = sum((each.held_for_orders for each in order_group if each.side is old.side), ZERO)
     opening = ZERO if old.leg is not None else (old.qty or ZERO) - old.filled_qty - old.closing
     exposure = exposure.with_order(buys=old.buys, opening=-opening, held_for_orders=-exits)
-    admitted = admit(terms, instrument, without, exposure, now, old.trace)
+    admitted = admit(terms, instrument, without, exposure, now, old.trace, replaces=old)
     if isinstance(admitted, Refusal):
         return admitted
     (order,) = admitted.orders
@@ -75,7 +93,15 @@ def admit_replacement(
         triggered=old.triggered and command.stop_price is None and command.trail is None,  # a new stop was not reached
         carried=old.carried + old.filled_qty,
     )
-    return Replaced(ended, order, admitted.account)
+    return Replaced(ended, order, admitted.account, _others(order_group, old, order))
+
+
+def _others(order_group: Sequence[Order], old: Order, new: Order) -> tuple[Order, ...]:
+    """The other orders of the group with the new one's time in force, where that has changed."""
+    if new.time_in_force is old.time_in_force:
+        return ()
+    times = {"time_in_force": new.time_in_force, "expires_at": new.expires_at}
+    return tuple(changed(order, **times) for order in order_group if order.id != old.id)
 
 
 def _broken_rules(old: Order, command: ReplaceOrder) -> Iterator[Refusal]:
@@ -99,6 +125,32 @@ def _broken_rules(old: Order, command: ReplaceOrder) -> Iterator[Refusal]:
         yield Refusal(RejectReason.TIME_IN_FORCE, f"time_in_force: {old.order_class} orders must be day or gtc")
 
 
+def _broken_prices(
+    old: Order, command: ReplaceOrder, terms: NewOrder, order_group: Sequence[Order], instrument: Instrument
+) -> Iterator[Refusal]:
+    """The changed prices that no market would take. Those that stay are not looked at: a split may have made them."""
+    trail = None if old.trail_price is None else command.trail
+    yield from sub_penny({"limit_price": command.limit_price, "stop_price": command.stop_price, "trail_price": trail})
+    if trail is not None:
+        yield from unreachable_trail(terms, instrument)
+    if command.limit_price is None and command.stop_price is None:
+        return
+    others = [order for order in order_group if order.id != old.id]
+    gain, loss = prices_of_exits([old, *others])
+    if old.leg is None:
+        if old.is_entry:
+            yield from misplaced_exits(base_price(terms, instrument), gain, loss, sells=old.buys)
+        return
+    gain, loss = (terms.limit_price, loss) if old.leg is Leg.TAKE_PROFIT else (gain, terms.stop_price)
+    if gain is not None and loss is not None:
+        yield from crossed_exits(gain, loss, sells=not old.buys)
+    entry = next((order for order in others if order.leg is None), None)
+    if entry is not None:
+        yield from misplaced_exits(base_price(entry, instrument), gain, loss, sells=not old.buys)
+    elif command.stop_price is not None:  # a working profit may be taken at the market, a stop lies beyond it
+        yield from misplaced_exits(instrument.market, None, loss, sells=not old.buys)
+
+
 def _new_terms(old: Order, command: ReplaceOrder) -> NewOrder | Refusal:
     """The terms of the old order's rest, with the changes; a refusal where they do not fit together."""
     changes = command.model_dump(include={"time_in_force", "limit_price", "stop_price"}, exclude_none=True)
@@ -106,7 +158,8 @@ def _new_terms(old: Order, command: ReplaceOrder) -> NewOrder | Refusal:
         changes["trail_price" if old.trail_price is not None else "trail_percent"] = command.trail
     changes["order_class"] = OrderClass.SIMPLE  # its group exists already
     changes["qty"] = (command.qty or old.qty or ZERO) - old.filled_qty
-    changes["extended_hours"] = old.extended_hours and command.time_in_force in {None, old.time_in_force}
+    lasts = command.time_in_force in {None, TimeInForce.DAY, TimeInForce.GTC}
+    changes["extended_hours"] = old.extended_hours and lasts
     try:
         return NewOrder(
             **{name: getattr(old, name) for name in TERMS} | changes,

@@ -1,6 +1,7 @@
 """The checks that an order passes before it is accepted. Each names the reason for which it rejects.
 
-An order that only closes a position is exempt from the limits on positions and losses, so that it can always be closed.
+An order that only closes a position is exempt from all limits but those on the rate of orders and on their prices, so
+that a position can always be closed.
 """
 
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from decimal import Decimal
 from itertools import chain
 
 from shared.contracts.accounts import RiskLimits
-from shared.contracts.orders import AUCTIONS, OrderClass, OrderTerms, Side, TimeInForce
+from shared.contracts.orders import AUCTIONS, OrderTerms, Side, TimeInForce
 from shared.contracts.reasons import RejectReason
+from shared.exchange.acceptance.position_checks import broken_position_rules
 from shared.exchange.acceptance.pre_trade import Exposure, Instrument
 from shared.exchange.acceptance.sizing import Size
 from shared.exchange.order import Account, Order
@@ -26,14 +28,21 @@ def unknown_symbol(symbol: str) -> Refusal:
 
 
 def refuse(
-    order: OrderTerms, size: Size, instrument: Instrument, account: Account, exposure: Exposure, limits: RiskLimits
+    order: OrderTerms,
+    size: Size,
+    instrument: Instrument,
+    account: Account,
+    exposure: Exposure,
+    limits: RiskLimits,
+    *,
+    is_exit: bool = False,
 ) -> Refusal | None:
     """The first reason to reject the order, or None. ``limits`` are those of the account or of the order's strategy."""
     broken = chain(
-        _broken_permissions(order, size, instrument, account, limits),
-        _broken_share_rules(order, size, account),
-        _broken_limits(order, size, instrument, exposure, limits),
-        _broken_exposure(order, size, account, exposure, limits) if size.opening else (),
+        _broken_permissions(order, size, instrument, account),
+        broken_position_rules(order, size, account, exposure, is_exit=is_exit),
+        _broken_rates(order, instrument, exposure, limits),
+        () if size.only_closes else _broken_limits(order, size, account, exposure, limits),
     )
     refusal = next(broken, None)
     if refusal is not None or not size.needed or size.needed <= account.buying_power:
@@ -73,10 +82,14 @@ def refuse_auction(order: OrderTerms, instrument: Instrument, now: datetime) -> 
 
 
 def refuse_change(order: Order, now: datetime) -> Refusal | None:
-    """Reject a cancel or replace of an open order whose auction is about to be held (Alpaca: orders-at-alpaca).
+    """Reject a cancel or replace of an open order of a margin call, or of one whose auction is about to be held.
 
-    An hour after the auction was due the order can be changed again, in case no price came.
+    An hour after the auction was due the order can be changed again, in case no price came (Alpaca: orders-at-alpaca).
     """
+    if order.liquidation:
+        return Refusal(
+            RejectReason.UNDER_MARGIN_CALL, "the order answers a margin call: it can be neither canceled nor replaced"
+        )
     if order.auction_at is None or not is_closed(order.time_in_force, order.auction_at, now):
         return None
     if now >= order.auction_at + OVERDUE:
@@ -92,19 +105,13 @@ def _cutoff(time_in_force: TimeInForce) -> int:
     return CUTOFFS[time_in_force] // timedelta(minutes=1)
 
 
-def _broken_permissions(
-    order: OrderTerms, size: Size, instrument: Instrument, account: Account, limits: RiskLimits
-) -> Iterator[Refusal]:
-    """The account, the symbol or the market does not accept any such order now."""
+def _broken_permissions(order: OrderTerms, size: Size, instrument: Instrument, account: Account) -> Iterator[Refusal]:
+    """The account or the market does not accept any such order now."""
     symbol = order.symbol
     if account.settings.trading_blocked:
         yield Refusal(RejectReason.TRADING_BLOCKED, "trading is blocked for this account (trading_blocked)")
     if not instrument.tradable:
         yield Refusal(RejectReason.NOT_TRADABLE, f"symbol {symbol} is not tradable")
-    if symbol in limits.blocked_symbols:
-        yield Refusal(RejectReason.SYMBOL_BLOCKED, f"orders for {symbol} are blocked (blocked_symbols)")
-    if limits.allowed_symbols and symbol not in limits.allowed_symbols:
-        yield Refusal(RejectReason.SYMBOL_NOT_ALLOWED, f"{symbol} is not among the allowed symbols (allowed_symbols)")
     if order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK} and not instrument.is_open:
         yield Refusal(RejectReason.MARKET_CLOSED, f"{order.time_in_force} orders need an open market")
     halted = refuse_halted(symbol, instrument)
@@ -118,37 +125,15 @@ def _broken_permissions(
         )
 
 
-def _broken_share_rules(order: OrderTerms, size: Size, account: Account) -> Iterator[Refusal]:
-    """The order's class or side does not fit the shares that are free to be closed (Alpaca: orders-at-alpaca)."""
-    available = f"(requested: {plain(size.qty)}, available: {plain(size.closing)})"
-    if order.order_class is OrderClass.OCO and size.opening:
-        yield Refusal(RejectReason.INSUFFICIENT_SHARES, f"an oco order can only close a position {available}")
-    if order.order_class in {OrderClass.BRACKET, OrderClass.OTO} and size.closing:
-        yield Refusal(RejectReason.CLOSING_ENTRY, f"{order.order_class} orders can only open a position")
-    if order.side is not Side.SELL:
-        return
-    if order.notional is not None and size.price is None:
-        yield Refusal(RejectReason.NO_PRICE, f"{order.symbol} has no price yet: sell by qty instead of notional")
-    if not size.opening:
-        return
-    if not account.settings.shorting:
-        yield Refusal(RejectReason.INSUFFICIENT_SHARES, f"insufficient qty available for order {available}")
-    if order.notional is not None or size.opening % 1:
-        yield Refusal(RejectReason.FRACTIONAL_SHORT, "only whole shares can be sold short")
-
-
-def _broken_limits(
-    order: OrderTerms, size: Size, instrument: Instrument, exposure: Exposure, limits: RiskLimits
+def _broken_rates(
+    order: OrderTerms, instrument: Instrument, exposure: Exposure, limits: RiskLimits
 ) -> Iterator[Refusal]:
-    """Limits on the rate of orders, and on the size and price of each (SEC Rule 15c3-5 asks brokers for them)."""
+    """Limits on the rate of orders and on their prices (SEC Rule 15c3-5 asks brokers for them)."""
     if limits.orders_per_minute is not None and exposure.recent >= limits.orders_per_minute:
         yield Refusal(
             RejectReason.TOO_MANY_ORDERS,
             f"more than {limits.orders_per_minute} orders in a minute: wait, then submit again",
         )
-    value = cents(size.qty * (size.price or ZERO))
-    yield from _over(RejectReason.ORDER_TOO_LARGE, "order quantity", size.qty, limits.max_order_qty)
-    yield from _over(RejectReason.ORDER_TOO_LARGE, "order value", value, limits.max_order_notional)
     if limits.price_collar is None or order.limit_price is None or instrument.last is None:
         return
     if abs(order.limit_price - instrument.last) / instrument.last > limits.price_collar:
@@ -159,17 +144,25 @@ def _broken_limits(
         )
 
 
-def _broken_exposure(
+def _broken_limits(
     order: OrderTerms, size: Size, account: Account, exposure: Exposure, limits: RiskLimits
 ) -> Iterator[Refusal]:
-    """Limits on the position that would result with all open orders filled, and on the account's losses."""
-    buys = order.side is Side.BUY
-    after = abs(exposure.held + (exposure.buying + size.qty if buys else -exposure.selling - size.qty))
-    value = cents(after * (size.price or ZERO))
+    """Limits on symbols, on the order, on the position with all open orders filled, and on the account's losses."""
+    symbol = order.symbol
+    if symbol in limits.blocked_symbols:
+        yield Refusal(RejectReason.SYMBOL_BLOCKED, f"orders for {symbol} are blocked (blocked_symbols)")
+    if limits.allowed_symbols and symbol not in limits.allowed_symbols:
+        yield Refusal(RejectReason.SYMBOL_NOT_ALLOWED, f"{symbol} is not among the allowed symbols (allowed_symbols)")
+    if size.price is None and limits.on_size(shares=order.qty is None):
+        yield Refusal(RejectReason.NO_PRICE, f"{symbol} has no price yet, which the account's limits are measured by")
+    price = size.price or ZERO
+    after = _position_after(order, size, exposure)
     share = None if limits.max_position_share is None else cents(limits.max_position_share * account.equity)
+    yield from _over(RejectReason.ORDER_TOO_LARGE, "order quantity", size.qty, limits.max_order_qty)
+    yield from _over(RejectReason.ORDER_TOO_LARGE, "order value", cents(size.qty * price), limits.max_order_notional)
     yield from _over(RejectReason.POSITION_LIMIT, "position", after, limits.max_position_qty)
-    yield from _over(RejectReason.POSITION_LIMIT, "position value", value, limits.max_position_notional)
-    yield from _over(RejectReason.POSITION_LIMIT, "position value", value, share)
+    yield from _over(RejectReason.POSITION_LIMIT, "position value", cents(after * price), limits.max_position_notional)
+    yield from _over(RejectReason.POSITION_LIMIT, "position value", cents(after * price), share)
     for reason, allowed, before in (
         (RejectReason.DAILY_LOSS, limits.max_daily_loss, exposure.day_start),
         (RejectReason.DRAWDOWN, limits.max_drawdown, exposure.peak),
@@ -180,6 +173,14 @@ def _broken_exposure(
                 f"{reason.replace('_', ' ')}: equity {plain(cents(account.equity))} has fallen by more than "
                 f"{plain(allowed * 100)} % from {plain(cents(before))}",
             )
+
+
+def _position_after(order: OrderTerms, size: Size, exposure: Exposure) -> Decimal:
+    """The size of the position with the order and all open orders of its side filled, notional ones at the market."""
+    if order.side is Side.SELL:
+        return abs(exposure.held - exposure.selling - size.qty)
+    for_money = exposure.buying_money / size.market if size.market else ZERO
+    return abs(exposure.held + exposure.buying + for_money + size.qty)
 
 
 def _over(reason: RejectReason, name: str, value: Decimal, limit: Decimal | None) -> Iterator[Refusal]:

@@ -6,9 +6,8 @@ from decimal import Decimal
 from shared.contracts.orders import OrderTerms, OrderType, Side
 from shared.exchange import costs
 from shared.exchange.acceptance.pre_trade import Exposure, Instrument
-from shared.exchange.lots import closing_qty
 from shared.exchange.order import Account, shares_for
-from shared.money import ZERO, cents
+from shared.money import ZERO, cents_up
 
 #: A market or stop order reserves this much above its reference price, since it may fill above it.
 ALLOWANCE = Decimal("1.01")
@@ -18,19 +17,29 @@ SHORT_ALLOWANCE = Decimal("1.03")
 
 @dataclass(frozen=True)
 class Size:
-    """An order's shares, the part of them that closes a position, its reference price and the buying power it needs.
+    """An order's shares, the part of them that closes a position, its prices and the buying power it needs.
 
-    Money is in the account's currency. ``price`` is None before the instrument's first price, and without a rate.
+    Money is in the account's currency. ``price`` is the worst that the order is likely to get, ``market`` the present
+    one, ``value`` that of its shares at its own price or the market's. They are None before the instrument's first
+    price, and without a rate. Then ``qty`` of a notional order is zero. ``whole_rest``: it closes all that is free.
     """
 
     qty: Decimal
     closing: Decimal
     price: Decimal | None
     needed: Decimal
+    market: Decimal | None = None
+    value: Decimal | None = None
+    whole_rest: bool = False
 
     @property
     def opening(self) -> Decimal:
         return self.qty - self.closing
+
+    @property
+    def only_closes(self) -> bool:
+        """True if none of its shares can open a position."""
+        return bool(self.closing) and not self.opening
 
 
 def size_up(order: OrderTerms, instrument: Instrument, account: Account, exposure: Exposure) -> Size:
@@ -43,19 +52,23 @@ def size_up(order: OrderTerms, instrument: Instrument, account: Account, exposur
     if price is not None:
         # a short sale will be bought back
         price = None if rate is None else price * rate.of(buys=buys or order.notional is None)
-    free = exposure.held + exposure.held_for_orders if buys else exposure.held - exposure.held_for_orders
-    qty = order.qty or ZERO
+    free, qty = exposure.free(buys=buys), order.qty or ZERO
     if order.notional is not None and price is not None:
         # money that closes a position may come to some more shares, since the price may move until the fill
         qty, more = (shares_for(order.notional * part, price) for part in (Decimal(1), ALLOWANCE))
-        qty = max(qty, closing_qty(free, order.side, more))
-    closing = closing_qty(free, order.side, qty)
+        qty = max(qty, min(free, more))
+    closing = min(qty, free)
     opening = qty - closing
-    cost = cents(opening * (price or ZERO))
+    cost = cents_up(opening * (price or ZERO))
     if order.notional is not None and buys and not closing:
         cost = order.notional
     commission = costs.fee(account.settings.fills.commission, qty=opening, amount=cost, filled=opening, charged=ZERO)
-    return Size(qty, closing, price, cost + commission)
+    market, value = instrument.market, order.notional
+    own = order.limit_price or order.stop_price or market
+    if value is None and own is not None and rate is not None:
+        value = qty * own * rate.last
+    market = None if market is None or rate is None else market * rate.last
+    return Size(qty, closing, price, cost + commission, market, value, whole_rest=qty == free)
 
 
 def _reference_price(order: OrderTerms, instrument: Instrument) -> Decimal | None:

@@ -9,7 +9,7 @@ from uuid import UUID
 from shared.contracts.reasons import CancelReason, RejectReason
 from shared.exchange.fx import SAME, Pair, Rate
 from shared.exchange.ledger import Entry
-from shared.exchange.lots import Closed, Lot, cost_of, held, trade
+from shared.exchange.lots import Average, Closed, Lot, cost_of, held, trade
 from shared.exchange.matching.fills import Fill
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.order import Account, Key, Order
@@ -42,7 +42,8 @@ class RoundTrip(NamedTuple):
 class Book:
     """The accounts, lots and order groups that the orders at hand may change. They change with each fill.
 
-    ``rates`` are those at which orders in other currencies may fill now.
+    ``rates`` are those at which orders in other currencies may fill now. ``averages`` are the effects of the fills on
+    the average entry prices.
     """
 
     accounts: dict[UUID, Account]
@@ -51,6 +52,7 @@ class Book:
     order_groups: dict[Key, list[Key]] = field(default_factory=dict)
     liquidity: Liquidity = field(default_factory=Liquidity)
     rates: Mapping[Pair, Rate] = field(default_factory=dict)
+    averages: dict[Holding, Average] = field(default_factory=dict)
 
     def order_group(self, order: Order) -> list[Order]:
         """All orders that end together with this one, which is among them."""
@@ -82,6 +84,7 @@ class Book:
             strategy_id=order.strategy_id,
         )
         self.lots[holding] = after
+        self.averages[holding] = self.averages.get(holding, Average()).traded(before, after)
         account = self.accounts[order.account_id]
         if account.is_marked:
             was, is_, mark = held(before), held(after), fill.quote.last * fill.fx_rate.last

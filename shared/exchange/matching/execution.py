@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 
-from shared.contracts.orders import AT_ONCE, OrderStatus, Side, TimeInForce
+from shared.contracts.orders import AT_ONCE, AUCTIONS, OrderStatus, Side, TimeInForce
 from shared.contracts.prices import Price
 from shared.contracts.reasons import CancelReason, RejectReason
 from shared.exchange import costs
@@ -22,9 +23,10 @@ from shared.exchange.market_rules import MarketRules
 from shared.exchange.matching.book import Book, Canceled, Execution, RoundTrip
 from shared.exchange.matching.contingent_orders import after_end, after_fill, by_order_group
 from shared.exchange.matching.fills import Fill, filled, make_fill
-from shared.exchange.matching.matching import Match, Stage, match, usable
+from shared.exchange.matching.matching import Match, Stage, match, oldest_fresh
 from shared.exchange.order import Order, released
 from shared.exchange.refusal import Refusal
+from shared.exchange.trading_days import ALWAYS_OPEN, Hours
 from shared.exchange.values import changed
 from shared.money import ZERO, cents, plain
 
@@ -37,17 +39,26 @@ def execute(
     rules: MarketRules,
     *,
     known_at: datetime | None = None,
+    hours: Mapping[str, Hours] = MappingProxyType({}),
 ) -> Execution:
     """Fill the orders that can fill, and end those that their account can no longer pay.
 
     ``orders`` are all open orders of their groups. ``known_at`` is the time when the prices became known, by default
-    now.
+    now. ``hours`` has the sessions of those symbols whose market closes at times.
     """
     orders = list(orders)
+    oldest = oldest_fresh(known_at or now, rules)
+    fresh = {symbol: price for symbol, price in prices.items() if price.quoted_at >= oldest}
     matches = [
-        match(order, prices[order.symbol], rules, on_bar=book.accounts[order.account_id].fills_on_bar)
+        match(
+            order,
+            fresh[order.symbol],
+            rules,
+            on_bar=book.accounts[order.account_id].fills_on_bar,
+            hours=hours.get(order.symbol, ALWAYS_OPEN),
+        )
         for order in orders
-        if order.is_working and order.symbol in prices and usable(prices[order.symbol], order, known_at or now, rules)
+        if order.is_working and order.symbol in fresh and order.time_in_force not in AUCTIONS
     ]
     return execute_matches(orders, matches, prices, book, now)
 
@@ -75,13 +86,14 @@ class _Executing:
         order = self.book.orders[found.order.key]  # an earlier match may have changed or ended it
         if not order.is_working:
             return
-        if (found.order.hwm, found.order.triggered) != (order.hwm, order.triggered):
-            order = changed(order, hwm=found.order.hwm, triggered=found.order.triggered)
+        after = {name: getattr(found.order, name) for name in ("hwm", "triggered", "rests")}
+        if any(value != getattr(order, name) for name, value in after.items()):
+            order = changed(order, **after)
             self._keep(order)
         fx_rate = self.book.rate(order)
         if found.price is not None and fx_rate is not None:
             order = self._execute(order, found, found.price, price, fx_rate)
-        if order.is_working and order.time_in_force in AT_ONCE:
+        if order.is_working and order.time_in_force in AT_ONCE and found.usable:
             no_rate = found.price is not None and fx_rate is None
             why = RejectReason.NO_EXCHANGE_RATE if no_rate else CancelReason(order.time_in_force.value)
             self._end(order, Canceled(why))
@@ -90,16 +102,22 @@ class _Executing:
         """Fill the order as far as liquidity, its time in force and its account allow, and return it after that."""
         account, liquidity = self.book.accounts[order.account_id], self.book.liquidity
         model, rate = account.settings.fills, fx_rate.of(buys=order.buys)
+        position = self.book.held(order)
         wanted, share = order.open_qty(at * rate), None if found.unlimited else model.participation
+        if order.only_closes:  # it never opens a position, whatever became of the shares that it held
+            wanted = closing_qty(position, order.side, wanted)
+            if not wanted:
+                return self._end(order, Refusal(RejectReason.INSUFFICIENT_SHARES, "no shares are left to close"))
         qty = wanted if share is None else liquidity.available(found, price, wanted, share)
-        if not qty or (order.time_in_force is TimeInForce.FOK and qty < wanted):
+        untraded = found.takes_liquidity and model.slippage.kind == "volume_share" and not price.volume
+        if untraded or not qty or (order.time_in_force is TimeInForce.FOK and qty < wanted):
             return order
         worse = costs.Worse(at, ZERO)
         if found.takes_liquidity:  # a limit never slips
             in_bar = found.stage is not Stage.QUOTE
-            worse = costs.slipped(model.slippage, order.side, at, price, qty, in_bar=in_bar)
+            taken = liquidity.taken(price) + qty
+            worse = costs.slipped(model.slippage, order.side, at, price, taken, in_bar=in_bar)
             qty = min(qty, order.open_qty(worse.price * rate))
-        position = self.book.held(order)
         fill = make_fill(
             order, found.stage, qty, worse, price, fx_rate=fx_rate, account=account, position=position, now=self.now
         )
@@ -107,8 +125,7 @@ class _Executing:
         refusal = self._unaffordable(fill, after, position)
         if refusal is not None:
             return self._end(order, refusal)
-        if share is not None:
-            liquidity.consume(found, price, fill.qty)
+        liquidity.consume(found, price, fill.qty, model)
         self._book(fill, after)
         return after
 

@@ -13,14 +13,15 @@ from shared.exchange.fx import SAME, Rate
 from shared.exchange.matching.matching import Stage
 from shared.exchange.order import Account, Order, released
 from shared.exchange.values import changed
-from shared.money import CENT, ZERO, cents
+from shared.money import CENT, ZERO, cents_down, cents_up
 
 
 class Fill(NamedTuple):
-    """One execution. ``amount`` is price x quantity x exchange rate, to the cent, ``cash`` its effect on the account.
+    """One execution. ``amount`` is price x quantity x exchange rate, to the cent, rounded against the trader.
 
-    Price and slippage are in the order's currency, all other money in the account's. ``slippage`` is the amount by
-    which the price is worse than the market's. ``account_cash`` and ``position_qty`` are those after the fill.
+    ``cash`` is its effect on the account. Price and slippage are in the order's currency, all other money in the
+    account's. ``slippage`` is the amount by which the price is worse than the market's. ``account_cash`` and
+    ``position_qty`` are those after the fill.
     """
 
     id: UUID
@@ -62,7 +63,7 @@ def make_fill(
 ) -> Fill:
     """The next fill of the order. ``account`` and ``position``, the shares held, are those before it."""
     number = order.fills + 1
-    amount = cents(qty * worse.price * fx_rate.of(buys=order.buys))
+    amount = (cents_up if order.buys else cents_down)(qty * worse.price * fx_rate.of(buys=order.buys))
     fee = costs.fee(
         account.settings.fills.commission,
         qty=qty,
@@ -122,4 +123,4 @@ def _still_reserved(order: Order, fill: Fill, left: Decimal) -> Decimal:
     if order.notional is not None and not order.closing:
         return max(order.reserved - fill.amount - fill.fee, ZERO)
     before, after = left + fill.qty - order.closing, left - max(order.closing - fill.qty, ZERO)
-    return cents(order.reserved * after / before) if ZERO < after < before else order.reserved
+    return cents_up(order.reserved * after / before) if ZERO < after < before else order.reserved

@@ -6,13 +6,20 @@ The quantity that one of our orders consumes is not available to the next on the
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from shared.contracts.accounts import FillModel
 from shared.contracts.prices import Price
 from shared.exchange.matching.matching import Match, Stage
 from shared.exchange.order import LEAST_QTY
 from shared.money import ZERO
 
-#: (symbol, source): the source is the ask's or the bid's size, the bar's volume or the auction's.
+#: (symbol, source): the source is the ask's or the bid's size, the bar's volume or the auction's. ``volume`` adds up
+#: all that was consumed of an update, from whichever source.
 Pool = tuple[str, str]
+
+
+def counts_volume(model: FillModel) -> bool:
+    """True if fills of such an account depend on the quantity that our orders consumed."""
+    return model.participation is not None or model.slippage.kind == "volume_share"
 
 
 @dataclass
@@ -29,10 +36,20 @@ class Liquidity:
         unit = Decimal(1) if wanted % 1 == 0 else LEAST_QTY
         return min(wanted, left // unit * unit)
 
-    def consume(self, match: Match, price: Price, qty: Decimal) -> None:
-        pool, _ = _pool(match, price)
-        self.consumed[pool] = self.consumed.get(pool, ZERO) + qty
-        self.touched.add(pool)
+    def taken(self, price: Price) -> Decimal:
+        """The quantity that our orders consumed of the whole update."""
+        return self.consumed.get((price.symbol, "volume"), ZERO)
+
+    def consume(self, match: Match, price: Price, qty: Decimal, model: FillModel) -> None:
+        """Note a fill of an account with that model, unless none of its fills depends on it."""
+        if not counts_volume(model):
+            return
+        pools = [(price.symbol, "volume")]
+        if model.participation is not None:
+            pools.append(_pool(match, price)[0])
+        for pool in pools:
+            self.consumed[pool] = self.consumed.get(pool, ZERO) + qty
+            self.touched.add(pool)
 
 
 def _pool(match: Match, price: Price) -> tuple[Pool, Decimal]:

@@ -1,11 +1,13 @@
 // The account panel: its figures, and a curve of the equity since the page was opened.
 
-import { byId, setFigure, setSigned, setText } from "./dom.js";
-import { direction, money, signedMoney, words } from "./format.js";
+import { byId, onNextFrame, setFigure, setSigned, setText } from "./dom.js";
+import { direction, money, signedMoney, sum, words } from "./format.js";
 import { drawSparkline, History } from "./sparkline.js";
 
 export class Account {
   #equity = new History();
+  #latest = null;
+  #paint = () => paint(this.#latest, this.#equity);
 
   /** The buying power as a decimal string, and its currency. Both are empty until the account is loaded. */
   buyingPower = "";
@@ -15,25 +17,32 @@ export class Account {
     this.buyingPower = account.buying_power;
     this.currency = account.currency;
     this.#equity.add(now, account.equity);
-    setText(byId("account-number"), account.account_number);
-    setText(byId("currency"), account.currency);
-    paintStatus(account.status);
-    setFigure(byId("equity"), account.equity, money);
-    setFigure(byId("cash"), account.cash, money);
-    setFigure(byId("buying-power"), account.buying_power, money);
-    setFigure(byId("market-value"), account.long_market_value, money);
-    setSigned(byId("unrealized-pl"), account.unrealized_pl, signedMoney);
-    this.#paintCurve();
+    this.#latest = account;
+    onNextFrame(this.#paint);
   }
+}
 
-  #paintCurve() {
-    const change = this.#equity.change.toFixed(2);
-    const text = `${signedMoney(change)} since you opened this page`;
-    drawSparkline(byId("equity-curve"), this.#equity);
-    byId("equity-curve").setAttribute("aria-label", `Equity ${text}`);
-    setText(byId("equity-change"), text);
-    byId("equity-change").dataset.tone = direction(change);
-  }
+function paint(account, equity) {
+  setText(byId("account-number"), account.account_number);
+  setText(byId("currency"), account.currency);
+  paintStatus(account.status);
+  setFigure(byId("equity"), account.equity, money);
+  setFigure(byId("cash"), account.cash, money);
+  setFigure(byId("buying-power"), account.buying_power, money);
+  setFigure(byId("market-value"), sum(account.long_market_value, account.short_market_value), money);
+  setFigure(byId("short-value"), account.short_market_value, money);
+  byId("short").hidden = !Number(account.short_market_value);
+  setSigned(byId("unrealized-pl"), account.unrealized_pl, signedMoney);
+  paintCurve(equity);
+}
+
+function paintCurve(equity) {
+  const change = equity.change.toFixed(2);
+  const text = `${signedMoney(change)} since you opened this page`;
+  drawSparkline(byId("equity-curve"), equity);
+  byId("equity-curve").setAttribute("aria-label", `Equity ${text}`);
+  setText(byId("equity-change"), text);
+  byId("equity-change").dataset.tone = direction(change);
 }
 
 // An active account needs no badge. An account in any other status cannot place orders.

@@ -11,31 +11,41 @@ export class RequestFailed extends Error {
 /** Dispatches `ended` when the session has ended, so that the page can ask for the key again. */
 export const sessionEnded = new EventTarget();
 
-/** Send a request. Resolves to the JSON of the response, or null without a body. Throws RequestFailed. */
-export async function request(method, path, body, headers) {
-  const response = await send(method, path, body, headers);
-  const answer = await readJson(response);
+// The server decides within two seconds, or says that it has not decided yet.
+const ANSWER_WITHIN = 20_000;
+
+/**
+ * Send a request. Resolves to the JSON of the response, or null without a body. Throws RequestFailed, also if there
+ * is no answer in time.
+ */
+export async function request(method, path, body, headers = {}) {
+  const { response, text } = await send(method, path, body, headers);
+  const answer = parsed(text);
   if (response.ok) return answer;
   if (response.status === 401) sessionEnded.dispatchEvent(new Event("ended"));
   throw new RequestFailed(reason(answer, response), response.status);
 }
 
 async function send(method, path, body, headers) {
-  const options = { method, headers: { Accept: "application/json", ...headers } };
+  const ending = new AbortController();
+  const options = { method, headers: { Accept: "application/json", ...headers }, signal: ending.signal };
   if (body !== undefined) {
     options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
+  const timer = setTimeout(() => ending.abort(), ANSWER_WITHIN);
   try {
-    return await fetch(path, options);
+    const response = await fetch(path, options);
+    return { response, text: await response.text() };
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error;
+    if (!ending.signal.aborted && !(error instanceof TypeError)) throw error;
     throw new RequestFailed("No answer from the server. Check that it is running, then try again.", 0);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
-async function readJson(response) {
-  const text = await response.text();
+function parsed(text) {
   try {
     return text ? JSON.parse(text) : null;
   } catch (error) {
@@ -50,15 +60,20 @@ function reason(answer, response) {
   return text ?? `The server answered ${response.status} ${response.statusText}. Try again in a moment.`;
 }
 
+// A press this soon after the end of the work is the second one of a double click.
+const DOUBLE_CLICK = 800;
+const doneAt = new WeakMap();
+
 /**
- * Run `work` for a control. Until it ends, further presses of the control do nothing.
- * `refused(error)` is called if the request fails, to show the error beside the control.
+ * Run `work` for a control. Until it ends, and for a moment after it, further presses of the control do nothing.
+ * `refused(error)` is called if the request fails, to show the error beside the control. Then it can be pressed again.
  */
 export async function once(control, work, refused) {
-  if (control.ariaBusy === "true") return;
+  if (control.ariaBusy === "true" || performance.now() - doneAt.get(control) < DOUBLE_CLICK) return;
   control.ariaBusy = "true";
   try {
     await work();
+    doneAt.set(control, performance.now());
   } catch (error) {
     if (!(error instanceof RequestFailed)) throw error;
     refused(error);
@@ -66,3 +81,6 @@ export async function once(control, work, refused) {
     control.ariaBusy = null;
   }
 }
+
+/** The next press of the control is another one, however soon it comes. */
+export const renew = (control) => doneAt.delete(control);

@@ -1,7 +1,7 @@
 // The wiring of the page: a session opens the stream, and the panels get the stream's events.
 
 import { Account } from "./account.js";
-import { byId, setText } from "./dom.js";
+import { byId, onNextFrame, setText } from "./dom.js";
 import { time, timeZone } from "./format.js";
 import { Jobs } from "./jobs.js";
 import { Orders } from "./orders.js";
@@ -14,22 +14,24 @@ import { Ticket } from "./ticket.js";
 const account = new Account();
 const prices = new Prices((symbol) => ticket.fill({ symbol }));
 const positions = new Positions((symbol, qty, side) => ticket.fill({ symbol, qty, side }));
-const orders = new Orders();
+const orders = new Orders(account);
 const jobs = new Jobs();
 const ticket = new Ticket(prices, account, orders);
 
+const refreshTicket = () => ticket.refresh();
+
 const handlers = {
-  prices: (data) => { prices.update(data.prices); ticket.refresh(); },
+  prices: (data) => { prices.update(data.prices); onNextFrame(refreshTicket); },
   halts: (data) => prices.mark(data.halts),
-  account: (data) => { account.update(data); ticket.refresh(); },
+  account: (data) => { account.update(data); onNextFrame(refreshTicket); },
   positions: (data) => positions.update(data.positions),
-  orders: (data) => { orders.update(data.orders); ticket.follow(); },
+  orders: (data) => { orders.update(data); ticket.follow(); },
   jobs: (data) => jobs.update(data.jobs),
   ping: () => {},
 };
 
 const session = new Session(showBoard);
-const stream = new Stream("/api/stream", handlers, { onState: showConnection, onRefused: () => session.check() });
+const stream = new Stream(handlers, { onState: showConnection, onRefused: () => session.check() });
 
 function showBoard({ key_id: keyId, operator }) {
   document.body.dataset.view = "board";
@@ -46,5 +48,7 @@ function showConnection(state, lastNews) {
   setText(byId("connection"), texts[state]);
 }
 
+// The session may have changed while the browser kept this page aside.
+addEventListener("pageshow", (event) => { if (event.persisted) session.check(); });
 setText(byId("time-zone"), timeZone());
 session.resume();

@@ -2,11 +2,37 @@
 
 import { direction, fullTime, time } from "./format.js";
 
-const FLASH_MILLISECONDS = 900;
+const FLASH_MILLISECONDS = 600;
 const stillness = matchMedia("(prefers-reduced-motion: reduce)");
 
 export const byId = (id) => document.getElementById(id);
-export const part = (element, name) => element.querySelector(`[data-part="${name}"]`);
+
+const parts = new WeakMap();
+
+/** The element of a row with this data-part. A row keeps its parts, so each is searched once. */
+export function part(element, name) {
+  if (!parts.has(element)) parts.set(element, new Map());
+  const found = parts.get(element);
+  if (!found.has(name)) found.set(name, element.querySelector(`[data-part="${name}"]`));
+  return found.get(name);
+}
+
+const due = new Set();
+let lit = [];
+
+/** Call `paint` in the next frame, once however often it is asked for until then. A hidden page paints nothing. */
+export function onNextFrame(paint) {
+  if (!due.size) requestAnimationFrame(paintDue);
+  due.add(paint);
+}
+
+function paintDue() {
+  const paints = [...due];
+  due.clear();
+  for (const paint of paints) paint();
+  if (lit.length) setTimeout(putOut, FLASH_MILLISECONDS, lit);
+  lit = [];
+}
 
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
@@ -33,10 +59,15 @@ export function setFigure(element, value, format) {
   return change;
 }
 
+// A flash is switched on and off. A fading one would have the browser compute styles in every frame.
 function flash(element, change) {
   if (stillness.matches) return;
-  const frames = [{ backgroundColor: `var(--flash-${change})` }, { backgroundColor: "transparent" }];
-  element.animate(frames, FLASH_MILLISECONDS);
+  element.dataset.flash = change;
+  lit.push(element);
+}
+
+function putOut(elements) {
+  for (const element of elements) delete element.dataset.flash;
 }
 
 /** Show a message beside a control. `kind` is "error" or "done". */

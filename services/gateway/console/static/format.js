@@ -23,6 +23,31 @@ export const money = decimals(2, 2);
 export const signedMoney = decimals(2, 2, { signDisplay: "exceptZero" });
 /** A fraction as a percentage with its sign: "0.0123" is +1.23%. */
 export const signedPercent = decimals(2, 2, { style: "percent", signDisplay: "exceptZero" });
+const currencies = new Map();
+
+/** An amount with the sign of its currency, such as $150.50. */
+export function amount(value, currency) {
+  if (!currency) return money(value);
+  if (!currencies.has(currency)) {
+    currencies.set(currency, new Intl.NumberFormat("en-US", { style: "currency", currency }));
+  }
+  return currencies.get(currency).format(value);
+}
+
+/** The exact sum of two decimal strings. No number if one of them is none. */
+export function sum(one, other) {
+  if (isNone(one) || isNone(other)) return null;
+  const places = Math.max(...[one, other].map((value) => (value.split(".")[1] ?? "").length));
+  const units = (value) => {
+    const [whole, rest = ""] = value.split(".");
+    return BigInt(whole + rest.padEnd(places, "0"));
+  };
+  const total = units(one) + units(other);
+  const digits = String(total < 0 ? -total : total).padStart(places + 1, "0");
+  const point = digits.length - places;
+  return `${total < 0 ? "-" : ""}${digits.slice(0, point)}${places ? `.${digits.slice(point)}` : ""}`;
+}
+
 /** A number of shares, with up to nine decimals. */
 export const quantity = decimals(0, 9);
 

@@ -1,11 +1,17 @@
 // The jobs panel, for operators: the schedule and the last run of each job, a switch, and a button to run it.
 
 import { once, request } from "./api.js";
-import { announce, byId, part, setNote, setText } from "./dom.js";
+import { announce, byId, onNextFrame, part, setNote, setText } from "./dom.js";
 import { capitalized, counted, duration, every, fullTime, time } from "./format.js";
 import { LiveList } from "./list.js";
 
+// The state of a run that was started here is asked for this often, more rarely the longer it takes.
+const ASK_FIRST_AFTER = 150;
+const ASK_AT_LEAST_EVERY = 2_000;
+
 export class Jobs {
+  #latest = [];
+  #show = () => this.#list.show(this.#latest);
   #list = new LiveList(byId("jobs"), (job) => job.name, paint);
 
   constructor() {
@@ -14,31 +20,51 @@ export class Jobs {
   }
 
   update(jobs) {
-    this.#list.show(jobs);
+    this.#latest = jobs;
+    onNextFrame(this.#show);
   }
 }
 
 function trigger(name, button, row) {
-  return ask(button, row, "POST", jobPath(name, "trigger"), `${name} is queued`);
+  const note = part(row, "note");
+  const work = async () => {
+    setNote(note, "Queueing…", "done");
+    const { run_id: id } = await request("POST", jobPath(name, "trigger"));
+    await follow(id, note);
+  };
+  return once(button, work, (refused) => setNote(note, refused.message));
+}
+
+/** Show the state of a run until it has finished. */
+async function follow(id, note) {
+  for (let pause = ASK_FIRST_AFTER; ; pause = Math.min(2 * pause, ASK_AT_LEAST_EVERY)) {
+    const run = await request("GET", `/api/runs/${encodeURIComponent(id)}`);
+    setNote(note, progress(run), run.outcome === "failed" ? "error" : "done");
+    if (run.state === "finished") return;
+    await new Promise((done) => setTimeout(done, pause));
+  }
+}
+
+/** "Queued…", "Running…", "Succeeded in 40 ms", "Failed: ValueError: no prices". */
+function progress(run) {
+  if (run.state !== "finished") return `${capitalized(run.state)}…`;
+  if (run.error) return `${capitalized(run.outcome)}: ${run.error.trim().split("\n").at(-1)}`;
+  return `${capitalized(run.outcome)}${run.started_at ? ` in ${duration(run.started_at, run.finished_at)}` : ""}`;
 }
 
 function toggle(name, button, row) {
   const enabled = button.ariaChecked !== "true";
-  const announcement = `${name} is ${enabled ? "enabled" : "disabled"}`;
-  return ask(button, row, "PUT", `${jobPath(name, "toggle")}?enabled=${enabled}`, announcement);
-}
-
-const jobPath = (name, verb) => `/api/jobs/${encodeURIComponent(name)}/${verb}`;
-
-function ask(button, row, method, path, announcement) {
   const note = part(row, "note");
   const work = async () => {
     setNote(note, "");
-    await request(method, path);
-    announce(announcement);
+    await request("PUT", `${jobPath(name, "toggle")}?enabled=${enabled}`);
+    paintSwitch(row, enabled);
+    announce(`${name} is ${enabled ? "enabled" : "disabled"}`);
   };
   return once(button, work, (refused) => setNote(note, refused.message));
 }
+
+const jobPath = (name, verb) => `/api/jobs/${encodeURIComponent(name)}/${verb}`;
 
 function paint(element, job) {
   setText(part(element, "name"), job.name);
@@ -49,11 +75,14 @@ function paint(element, job) {
 }
 
 function paintControls(element, job) {
-  const control = element.querySelector("[role=switch]");
-  control.ariaChecked = String(job.enabled);
-  control.setAttribute("aria-label", `${job.name} enabled`);
-  setText(part(element, "state"), job.enabled ? "On" : "Off");
+  paintSwitch(element, job.enabled);
+  element.querySelector("[role=switch]").setAttribute("aria-label", `${job.name} enabled`);
   element.querySelector("[data-action=trigger]").setAttribute("aria-label", `Run now: ${job.name}`);
+}
+
+function paintSwitch(element, enabled) {
+  element.querySelector("[role=switch]").ariaChecked = String(enabled);
+  setText(part(element, "state"), enabled ? "On" : "Off");
 }
 
 /** "Orders · every 5 seconds · next 14:05:00". */

@@ -9,8 +9,12 @@ export class LiveList {
   #keyOf;
   #paint;
   #elements = new Map();
+  #painted = new Map();
 
-  /** `panel` holds [data-rows], a template of one row, and an .empty text; `paint(element, item)` fills a row. */
+  /**
+   * `panel` holds [data-rows], a template of one row, and an .empty text. `paint(element, item)` fills a row, whenever
+   * its item is another object than before.
+   */
   constructor(panel, keyOf, paint) {
     this.#panel = panel;
     this.#rows = panel.querySelector("[data-rows]");
@@ -39,7 +43,8 @@ export class LiveList {
   #put(item) {
     const key = this.#keyOf(item);
     const element = this.#elements.get(key) ?? this.#create(key);
-    this.#paint(element, item);
+    if (this.#painted.get(key) !== item) this.#paint(element, item);
+    this.#painted.set(key, item);
     return element;
   }
 
@@ -59,6 +64,7 @@ export class LiveList {
   #remove(key) {
     this.#elements.get(key).remove();
     this.#elements.delete(key);
+    this.#painted.delete(key);
   }
 
   #count() {

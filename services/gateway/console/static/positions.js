@@ -1,11 +1,12 @@
 // The positions panel.
 
-import { byId, part, setFigure, setSigned, setText } from "./dom.js";
+import { byId, onNextFrame, part, setFigure, setSigned, setText } from "./dom.js";
 import { capitalized, money, price, quantity, signedMoney, signedPercent } from "./format.js";
 import { LiveList } from "./list.js";
 
 export class Positions {
   #bySymbol = new Map();
+  #show = () => this.#list.show([...this.#bySymbol.values()]);
   #list = new LiveList(byId("positions"), (row) => row.symbol, paint);
 
   /** `onClose(symbol, qty, side)` is called to close a position with an order of that side. */
@@ -18,7 +19,7 @@ export class Positions {
 
   update(positions) {
     this.#bySymbol = new Map(positions.map((row) => [row.symbol, row]));
-    this.#list.show(positions);
+    onNextFrame(this.#show);
   }
 }
 

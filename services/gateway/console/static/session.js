@@ -4,6 +4,9 @@ import { once, request, RequestFailed, sessionEnded } from "./api.js";
 import { byId, setNote, setText } from "./dom.js";
 
 const RETRY_AFTER = 3_000;
+// Another tab that signs in or out changes the session of all tabs.
+const tabs = new BroadcastChannel("session");
+const SIGNED_OUT_ELSEWHERE = "You signed out in another tab.";
 const ENDED = "Your session has ended. Sign in again to continue.";
 // Session storage keeps the reason for signing out through the reload.
 const REASON = "signed-out-because";
@@ -12,11 +15,13 @@ export class Session {
   #form = byId("sign-in");
   #note = byId("sign-in-note");
   #onSignedIn;
+  #keyId = "";
 
   /** `onSignedIn(session)` is called once. Signing out reloads the page. */
   constructor(onSignedIn) {
     this.#onSignedIn = onSignedIn;
     this.#form.addEventListener("submit", (event) => this.#signIn(event));
+    tabs.onmessage = ({ data }) => leave(data === "signed out" ? SIGNED_OUT_ELSEWHERE : "");
     byId("sign-out").addEventListener("click", (event) => signOut(event.currentTarget));
   }
 
@@ -32,10 +37,11 @@ export class Session {
     }
   }
 
-  /** Check the session. If it has ended, the page asks for a key. */
+  /** Check the session. If it has ended, the page asks for a key. If it is another one, the page shows that. */
   async check() {
     try {
-      await request("GET", "/api/session");
+      const { key_id: keyId } = await request("GET", "/api/session");
+      if (keyId !== this.#keyId) leave("");
     } catch (error) {
       if (!(error instanceof RequestFailed)) throw error; // `sessionEnded` has handled a 401 already
     }
@@ -54,12 +60,14 @@ export class Session {
       setNote(this.#note, "");
       const key = Object.fromEntries(new FormData(this.#form));
       this.#enter(await request("POST", "/api/session", key));
+      tabs.postMessage("signed in");
     };
     await once(this.#form, work, (refused) => setNote(this.#note, refused.message));
   }
 
   #enter(session) {
     this.#form.reset();
+    this.#keyId = session.key_id;
     sessionEnded.addEventListener("ended", () => leave(ENDED), { once: true });
     this.#onSignedIn(session);
   }
@@ -68,13 +76,19 @@ export class Session {
 async function signOut(button) {
   const work = async () => {
     await request("DELETE", "/api/session");
+    tabs.postMessage("signed out");
     leave("");
   };
   await once(button, work, (refused) => setNote(byId("sign-out-note"), refused.message));
 }
 
-// The next key may belong to another account, so the reload clears the page.
+let leaving = false;
+
+// The next key may belong to another account, so the reload clears the page. The first reason is the right one: requests
+// that are refused meanwhile follow from it.
 function leave(why) {
+  if (leaving) return;
+  leaving = true;
   sessionStorage.setItem(REASON, why);
   location.reload();
 }

@@ -2,19 +2,33 @@
 
 import { direction } from "./format.js";
 
-const LIMIT = 240;
+const MOST_POINTS = 240;
 const WIDTH = 100;
 const HEIGHT = 24;
 const MARGIN = 2;
 
-/** The latest values since the page was opened, each with its time in milliseconds. */
+/**
+ * The values since the page was opened, each with its time in milliseconds. The first and the newest are kept. Those
+ * between them are thinned out evenly, so that the whole time is shown however long it is.
+ */
 export class History {
   #points = [];
+  #gap = 0;
 
   add(at, value) {
-    if (this.#points.at(-1)?.at === at) this.#points.pop();
+    const [before, newest] = [this.#points.at(-2), this.#points.at(-1)];
+    if (newest?.at === at || (before && newest.at - before.at < this.#gap)) this.#points.pop();
     this.#points.push({ at, value: Number(value) });
-    if (this.#points.length > LIMIT) this.#points.shift();
+    if (this.#points.length > MOST_POINTS) this.#thin();
+  }
+
+  #thin() {
+    const newest = this.#points.pop();
+    const [first, ...rest] = this.#points;
+    this.#gap = Math.max(1, (2 * (newest.at - first.at)) / MOST_POINTS);
+    const kept = [first];
+    for (const point of rest) if (point.at - kept.at(-1).at >= this.#gap) kept.push(point);
+    this.#points = [...kept, newest];
   }
 
   get points() {

@@ -1,82 +1,64 @@
-// The stream of server-sent events, and its state: connecting, live, stale or reconnecting.
+// A tab's side of the stream, and its state: connecting, live, stale or reconnecting.
+
+import { Feed } from "./feed.js";
 
 const STALE_AFTER = 10_000;
-// A connection that was lost without an error (laptop asleep, network gone) is closed after this long.
-const GIVE_UP_AFTER = 20_000;
-const RETRY_AFTER = 3_000;
+// The stream's worker reconnects by itself. If it says nothing for this long, it has died, and the tab starts another.
+const REJOIN_AFTER = 30_000;
 const LOOK_EVERY = 1_000;
 
 export class Stream {
-  #path;
   #handlers;
   #onState;
   #onRefused;
-  #source = null;
+  #leave = () => {};
   #lastNews = 0;
+  #lastSign = 0;
   #state = "";
-  #watch = 0;
-  #retry = 0;
 
   /**
    * `handlers[name](data)` is called for each event of that name. `onState(state, lastNews)` gets the state and
-   * the time of the last event in milliseconds, 0 before the first. `onRefused()` is called when the response is
-   * not a stream, for example because the session has ended.
+   * the time of the last event in milliseconds, 0 before the first. `onRefused()` is called when the server offers no
+   * stream, for example because the session has ended.
    */
-  constructor(path, handlers, { onState, onRefused }) {
-    this.#path = path;
+  constructor(handlers, { onState, onRefused }) {
     this.#handlers = handlers;
     this.#onState = onState;
     this.#onRefused = onRefused;
   }
 
+  /** Read the stream until the page is left, and again if the browser shows the page again. */
   start() {
-    this.stop();
-    this.#lastNews = 0;
     this.#become("connecting");
-    this.#connect();
-    this.#watch = setInterval(() => this.#look(Date.now()), LOOK_EVERY);
+    this.#join();
+    setInterval(() => this.#look(Date.now()), LOOK_EVERY);
+    addEventListener("pagehide", () => this.#leave());
+    addEventListener("pageshow", (event) => { if (event.persisted) this.#join(); });
   }
 
-  stop() {
-    clearInterval(this.#watch);
-    clearTimeout(this.#retry);
-    this.#source?.close();
-    this.#source = null;
+  #join() {
+    this.#leave();
+    this.#lastSign = Date.now();
+    const take = (message) => this.#take(message);
+    this.#leave = "SharedWorker" in window ? joinWorker(take) : joinAlone(take);
   }
 
-  #connect() {
-    this.#source?.close();
-    this.#source = new EventSource(this.#path);
-    this.#source.onerror = () => this.#onError();
-    for (const [name, handle] of Object.entries(this.#handlers)) {
-      this.#source.addEventListener(name, (event) => this.#onNews(event, handle));
-    }
+  #take({ name, data, refused }) {
+    this.#lastSign = Date.now();
+    if (name) return this.#onNews(name, data);
+    this.#become("reconnecting");
+    if (refused) this.#onRefused();
   }
 
-  #onNews(event, handle) {
+  #onNews(name, data) {
     this.#lastNews = Date.now();
     this.#become("live");
-    handle(JSON.parse(event.data));
-  }
-
-  // The browser reconnects by itself after a lost connection, but not after a response that is not a stream.
-  #onError() {
-    this.#become("reconnecting");
-    if (this.#source.readyState !== EventSource.CLOSED) return;
-    clearTimeout(this.#retry);
-    this.#retry = setTimeout(() => this.#connect(), RETRY_AFTER);
-    this.#onRefused();
+    this.#handlers[name](JSON.parse(data));
   }
 
   #look(now) {
-    if (this.#state !== "live" && this.#state !== "stale") return;
-    const silence = now - this.#lastNews;
-    if (silence > GIVE_UP_AFTER) {
-      this.#become("reconnecting");
-      this.#connect();
-    } else if (silence > STALE_AFTER) {
-      this.#become("stale");
-    }
+    if (this.#state === "live" && now - this.#lastNews > STALE_AFTER) this.#become("stale");
+    if (now - this.#lastSign > REJOIN_AFTER) this.#join();
   }
 
   #become(state) {
@@ -84,4 +66,22 @@ export class Stream {
     this.#state = state;
     this.#onState(state, this.#lastNews);
   }
+}
+
+// Both return a function that leaves the stream.
+
+function joinWorker(take) {
+  const worker = new SharedWorker("/static/stream-worker.js", { type: "module", name: "stream" });
+  let leave = () => worker.port.postMessage("leave");
+  // A browser that has shared workers, but none made of modules, fails to load it.
+  worker.onerror = () => { leave = joinAlone(take); };
+  worker.port.onmessage = ({ data }) => take(data);
+  worker.port.postMessage("join");
+  return () => leave();
+}
+
+function joinAlone(take) {
+  const feed = new Feed("/api/stream", take);
+  feed.restart();
+  return () => feed.stop();
 }

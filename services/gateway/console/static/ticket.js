@@ -1,9 +1,9 @@
 // The order ticket. It estimates the cost of the order, places it, and follows it until it has ended.
 
-import { once, request } from "./api.js";
+import { once, renew, request } from "./api.js";
 import { byId, setNote, setText } from "./dom.js";
 import { capitalized, money, price, quantity } from "./format.js";
-import { describe, hasEnded, statusText } from "./orders.js";
+import { hasEnded, statusText } from "./orders.js";
 
 const WANTED = {
   symbol: "Enter a symbol, such as one of the prices table.",
@@ -44,10 +44,10 @@ export class Ticket {
 
   /** Show the outcome of the order that was placed here, once it has ended. */
   follow() {
-    const order = this.#orders.latest.find((candidate) => candidate.id === this.#placed);
+    const order = this.#orders.of(this.#placed);
     if (!order || !hasEnded(order)) return;
     this.#placed = null;
-    this.#show(outcome(order), order.status === "rejected" ? "error" : "done");
+    this.#show(this.#outcome(order), order.status === "rejected" ? "error" : "done");
   }
 
   /** Prices or buying power have changed. */
@@ -59,10 +59,11 @@ export class Ticket {
     return this.#form.elements.namedItem(name);
   }
 
-  // An edited ticket is a new order, so it gets a new key.
+  // An edited ticket is a new order, so it gets a new id.
   #edited() {
     this.#attempt = newOrderId();
     this.#placed = null;
+    renew(byId("ticket-submit"));
     this.#show("");
     this.#showFields();
     this.refresh();
@@ -120,12 +121,19 @@ export class Ticket {
   // The key makes a repeated request safe: the server answers with the order that was already placed.
   async #place() {
     this.#show("Sending…", "done");
-    const key = { "Idempotency-Key": this.#attempt };
-    const order = await request("POST", "/v2/orders", this.#order(), key);
+    const body = { ...this.#order(), client_order_id: this.#attempt };
+    const order = await request("POST", "/v2/orders", body, { "Idempotency-Key": this.#attempt });
     this.#attempt = newOrderId();
     this.#placed = order.id;
-    this.#show(hasEnded(order) ? outcome(order) : `Placed: ${describe(order)}.`, "done");
+    this.#show(hasEnded(order) ? this.#outcome(order) : `Placed: ${this.#orders.describe(order)}.`, "done");
     this.follow(); // the stream may have been faster than the answer
+  }
+
+  /** "Filled: bought 10 AAPL at 187.32." or how else the order ended. */
+  #outcome(order) {
+    if (order.status !== "filled") return `${statusText(order)} (${this.#orders.describe(order)}).`;
+    const done = order.side === "buy" ? "bought" : "sold";
+    return `Filled: ${done} ${quantity(order.filled_qty)} ${order.symbol} at ${price(order.filled_avg_price)}.`;
   }
 
   #refused(error) {
@@ -133,6 +141,7 @@ export class Ticket {
       const doubt = "No answer, so the order may have been placed. Send it again unchanged: it cannot be placed twice.";
       return this.#show(doubt);
     }
+    if (error.status < 500) this.#attempt = newOrderId(); // refused for good, so the next press is another order
     // An error about one field starts with the field's name: "qty: must be greater than 0".
     const [, name, text] = /^(\w+): (.+)/s.exec(error.message) ?? [];
     if (name in WANTED) return this.#blame(this.#field(name), capitalized(text));
@@ -149,13 +158,6 @@ export class Ticket {
     for (const field of this.#form.elements) field.ariaInvalid = null;
     setNote(this.#note, text, kind);
   }
-}
-
-/** "Filled: bought 10 AAPL at 187.32." or how else the order ended. */
-function outcome(order) {
-  if (order.status !== "filled") return `${statusText(order)} (${describe(order)}).`;
-  const done = order.side === "buy" ? "bought" : "sold";
-  return `Filled: ${done} ${quantity(order.filled_qty)} ${order.symbol} at ${price(order.filled_avg_price)}.`;
 }
 
 // Browsers offer crypto.randomUUID only with TLS or on localhost, so a page in a home network lacks it.
