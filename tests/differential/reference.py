@@ -171,7 +171,7 @@ class Reference:
             self.orders[f"{asked.id}/{role}"] = Order(
                 f"{asked.id}/{role}", trader, order.symbol, order.buys == oco, type_, order.tif, order.qty, None,
                 limit, stop, None, None, order.accepted, order.active, order.expires, order.extended,
-                group=asked.id, role=role, status="accepted" if oco else "held", rests=not oco,
+                group=asked.id, role=role, status="accepted" if oco else "held", rests=True,
             )  # fmt: skip
 
     def _admit(self, order: Order, at: datetime, *, is_new: bool) -> bool:
@@ -257,7 +257,7 @@ class Reference:
         new.best = old.best
         new.triggered = old.triggered and asked.stop is None and asked.trail is None
         if old.status == "held":
-            new.status = "held"
+            new.status, new.rests = "held", old.rests
         else:
             family = [old, *self._others(old)] if old.role in {"gain", "loss"} else [old]
             before = [(each, each.holds) for each in family]
