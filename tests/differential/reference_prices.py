@@ -140,8 +140,9 @@ class Prices:
         if opened and beyond:
             order.rests = False  # it is at the market from now on
             return "open", update.open
-        if passed and (rests or not beyond):  # where the bar did not open beyond its limit, it rested from then on
-            return "range", in_range
+        has_quote = quote is not None and (update.bid is not None or update.ask is not None)
+        if passed and (rests or not beyond) and (in_range == limit or not has_quote):
+            return "range", in_range  # where the bar did not open beyond its limit, it rested from then on
         if beyond and not rests and update.bid is None and update.ask is None:
             price = _open_of_bar(order, update)
             return "open", price if order.allows(price) else limit
