@@ -205,8 +205,7 @@ class Reference:
 
     def _is_large_enough(self, order: Order, qty: Decimal, free: Decimal) -> bool:
         """True if the order is worth a dollar, closes all that is free, or is an exit."""
-        newest = self.newest.get(order.symbol)
-        price = order.limit or order.stop or (newest and newest.last)
+        price = order.limit or order.stop or self._last(order.symbol)
         value = order.notional if order.notional is not None else price and qty * price
         return order.role in {"gain", "loss"} or value is None or value >= 1 or qty == free
 
@@ -279,9 +278,11 @@ class Reference:
 
     def _base(self, order: Order) -> Decimal | None:
         """The price around which the exits of an entry lie, or that of the market beyond which a stop does."""
-        newest = self.newest.get(order.symbol)
         own = order.limit or order.stop if order.role == "entry" else None
-        return own or (newest and newest.last)
+        return own or self._last(order.symbol)
+
+    def _last(self, symbol: str) -> Decimal | None:
+        return self.newest[symbol].last if symbol in self.newest else None
 
     def _misplaces(self, old: Order, new: Order, *, stop: Decimal | None) -> bool:
         """True if the new prices put an exit on the wrong side."""

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,8 @@ from shared.exchange.matching.matching import Stage, match
 from tests.unit.trading_examples import QUOTED, order, quote
 
 #: A bar with a start of its own, in continuous trading: no session opened since the update before.
-CONTINUOUS = {"since": QUOTED - timedelta(minutes=2), "bar_start": QUOTED - timedelta(minutes=1)}
-EARLIER = {"accepted_at": QUOTED - timedelta(minutes=5), "active_at": QUOTED - timedelta(minutes=5)}
+CONTINUOUS: dict[str, Any] = {"since": QUOTED - timedelta(minutes=2), "bar_start": QUOTED - timedelta(minutes=1)}
+EARLIER: dict[str, Any] = {"accepted_at": QUOTED - timedelta(minutes=5), "active_at": QUOTED - timedelta(minutes=5)}
 
 
 @pytest.mark.parametrize(
