@@ -123,7 +123,7 @@ class Product:
         owner = UUID(int=asked.trader)
         account, command = self._book.accounts[owner], command_of(asked)
         instrument = self._instrument(asked.symbol, asked.at, command.time_in_force)
-        found = admit(command, instrument, account, self._exposure(owner, asked.symbol), asked.at)
+        found = admit(command, instrument, account, self._exposure(owner, asked.symbol, asked.at), asked.at)
         if not isinstance(found, Admitted):
             self._rejected.add(asked.id)
             return
@@ -150,7 +150,7 @@ class Product:
         )  # fmt: skip
         account = self._book.accounts[old.account_id]
         instrument = self._instrument(old.symbol, asked.at, command.time_in_force or old.time_in_force)
-        exposure = self._exposure(old.account_id, old.symbol)
+        exposure = self._exposure(old.account_id, old.symbol, asked.at)
         found = admit_replacement(self._order_group(old), command, instrument, account, exposure, asked.at)
         if isinstance(found, Replaced):
             self._book.accounts[account.id] = found.account
@@ -207,9 +207,9 @@ class Product:
             auction=coming(tif, days, at) if tif in {Tif.OPG, Tif.CLS} else None,
         )
 
-    def _exposure(self, owner: UUID, symbol: str) -> Exposure:
+    def _exposure(self, owner: UUID, symbol: str, at: datetime) -> Exposure:
         exposure = Exposure(held(self._book.lots.get((owner, symbol), ())))
         for order in self._open(symbol):
             if order.account_id == owner:
-                exposure = exposure.with_open(order)
+                exposure = exposure.with_open(order, self._instrument(symbol, at, order.time_in_force))
         return exposure

@@ -171,7 +171,7 @@ class Reference:
             self.orders[f"{asked.id}/{role}"] = Order(
                 f"{asked.id}/{role}", trader, order.symbol, order.buys == oco, type_, order.tif, order.qty, None,
                 limit, stop, None, None, order.accepted, order.active, order.expires, order.extended,
-                group=asked.id, role=role, status="accepted" if oco else "held", rests=not oco,
+                group=asked.id, role=role, status="accepted" if oco else "held", rests=True,
             )  # fmt: skip
 
     def _admit(self, order: Order, at: datetime, *, is_new: bool) -> bool:
@@ -205,8 +205,7 @@ class Reference:
 
     def _is_large_enough(self, order: Order, qty: Decimal, free: Decimal) -> bool:
         """True if the order is worth a dollar, closes all that is free, or is an exit."""
-        newest = self.newest.get(order.symbol)
-        price = order.limit or order.stop or (newest and newest.last)
+        price = order.limit or order.stop or self._last(order.symbol)
         value = order.notional if order.notional is not None else price and qty * price
         return order.role in {"gain", "loss"} or value is None or value >= 1 or qty == free
 
@@ -257,7 +256,7 @@ class Reference:
         new.best = old.best
         new.triggered = old.triggered and asked.stop is None and asked.trail is None
         if old.status == "held":
-            new.status = "held"
+            new.status, new.rests = "held", old.rests
         else:
             family = [old, *self._others(old)] if old.role in {"gain", "loss"} else [old]
             before = [(each, each.holds) for each in family]
@@ -279,9 +278,11 @@ class Reference:
 
     def _base(self, order: Order) -> Decimal | None:
         """The price around which the exits of an entry lie, or that of the market beyond which a stop does."""
-        newest = self.newest.get(order.symbol)
         own = order.limit or order.stop if order.role == "entry" else None
-        return own or (newest and newest.last)
+        return own or self._last(order.symbol)
+
+    def _last(self, symbol: str) -> Decimal | None:
+        return self.newest[symbol].last if symbol in self.newest else None
 
     def _misplaces(self, old: Order, new: Order, *, stop: Decimal | None) -> bool:
         """True if the new prices put an exit on the wrong side."""

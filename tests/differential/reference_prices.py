@@ -44,7 +44,7 @@ class Order:
     holds: Decimal = ZERO
     only_closes: bool = False
     best: Decimal | None = None
-    rests: bool = False
+    rests: bool | None = None
     triggered: bool = False
     fills: list[Fill] = field(default_factory=list)
 
@@ -104,22 +104,27 @@ class Prices:
     ) -> tuple[str, Decimal | None]:
         """The bar's open, its far end and the last price trigger a stop. A trailing stop follows in between."""
         near, far = (update.high, update.low) if order.buys else (update.low, update.high)
+        found: tuple[str, Decimal | None] = "quote", quote
         if in_bar and order.reached(update.open):
-            order.triggered = order.rests = True  # it rests from the next update on
-            found = ("open", update.open) if order.limit is None else _stop_limit_at_open(order, order.limit, update)
-            return found or ("quote", quote)
-        if in_bar:
+            order.triggered = True
+            found = (
+                ("open", update.open) if order.limit is None else _stop_limit_at_open(order, order.limit, update, found)
+            )
+        elif in_bar:
             order.follow(update.open)
             stop = order.stop_price()
-            if stop is not None and order.reached(near):
-                order.triggered = order.rests = True
-                return ("range", stop) if order.allows(stop) else ("quote", quote)
-            order.follow(far)
-        if on_quote:
+            order.triggered = stop is not None and order.reached(near)
+            if stop is not None and order.triggered:
+                found = ("range", stop) if order.allows(stop) else found
+            else:
+                order.follow(far)
+        if on_quote and not order.triggered:
             order.follow(update.last)
             order.triggered = order.reached(update.last)
-            order.rests = order.rests or order.triggered
-        return "quote", quote if order.triggered else None
+        if not order.triggered:
+            return "quote", None
+        order.rests = found[0] == "range" or found[1] is None  # it comes now, and rests unless the market takes it
+        return found
 
     def _match_limit(
         self, order: Order, limit: Decimal, update: Update, quote: Decimal | None, *, in_bar: bool
@@ -129,19 +134,24 @@ class Prices:
         opened = in_bar and start is not None and self._is_gap(order, update, start)
         passed = in_bar and (update.low < limit if order.buys else update.high > limit)
         beyond = in_bar and order.allows(update.open) and update.open != limit
-        waited = update.since is not None and update.since > order.active
-        rests = (order.rests or waited) and order.tif not in AT_ONCE
-        if opened and beyond:
-            return "open", update.open
         in_range = min(limit, update.high) if order.buys else max(limit, update.low)
-        if passed and (rests or not beyond):  # where the bar did not open beyond its limit, it rested from then on
-            return "range", in_range
+        rests = order.rests if order.rests is not None else update.since is not None and update.since > order.active
+        rests = rests and order.tif not in AT_ONCE
+        if opened and beyond:
+            order.rests = False  # it is at the market from now on
+            return "open", update.open
+        has_quote = quote is not None and (update.bid is not None or update.ask is not None)
+        if passed and (rests or not beyond) and (in_range == limit or not has_quote):
+            return "range", in_range  # where the bar did not open beyond its limit, it rested from then on
         if beyond and not rests and update.bid is None and update.ask is None:
             price = _open_of_bar(order, update)
             return "open", price if order.allows(price) else limit
-        if quote is not None:
-            return "quote", limit if rests and not self._is_gap(order, update, update.at) else quote
-        return ("range", in_range) if passed else ("quote", None)
+        if quote is None:
+            return ("range", in_range) if passed else ("quote", None)
+        if rests and not self._is_gap(order, update, update.at):
+            return "quote", limit
+        order.rests = False
+        return "quote", quote
 
     def _bar_counts(self, order: Order, update: Update) -> bool:
         """True if the bar started while the order was in the market, in a session of its own."""
@@ -185,10 +195,13 @@ def _open_of_bar(order: Order, bar: Update) -> Decimal:
     return min(price, bar.high) if order.buys else max(price, bar.low)
 
 
-def _stop_limit_at_open(order: Order, limit: Decimal, bar: Update) -> tuple[str, Decimal] | None:
+def _stop_limit_at_open(
+    order: Order, limit: Decimal, bar: Update, on_quote: tuple[str, Decimal | None]
+) -> tuple[str, Decimal | None]:
+    """Triggered by the open: there where that is better than the limit, then in the bar, then on the quote."""
     if order.allows(bar.open) and bar.open != limit:
         return "open", bar.open
-    return ("range", limit) if (bar.low < limit if order.buys else bar.high > limit) else None
+    return ("range", limit) if (bar.low < limit if order.buys else bar.high > limit) else on_quote
 
 
 def _assumed(price: Decimal, *, buys: bool) -> Decimal:

@@ -226,9 +226,9 @@ class Drawing:
             return Cancel(old.id + role, at)
         change: dict[str, Any] = {}
         if role == "/gain":
-            change["limit"] = self._near(old.gain or old.limit, up, -3, 3)
+            change["limit"] = self._near(old.gain or self.lasts[old.symbol], up, -3, 3)
         elif role == "/loss":
-            change["stop"] = self._near(old.loss, up, -3, 3)
+            change["stop"] = self._near(old.loss or self.lasts[old.symbol], up, -3, 3)
         else:
             change = self._own_change(old, up)
         new = f"{old.id}{role}~{self._numbers}.{random.randint(0, 999)}"
@@ -239,11 +239,12 @@ class Drawing:
     def _own_change(self, old: Submit, up: int) -> dict[str, Any]:
         random, last = self._random, self.lasts[old.symbol]
         changes: dict[str, Any] = {"qty": Decimal(random.randint(1, 40)), "tif": random.choice(TIMES_IN_FORCE)}
+        own = old.limit or last
         if old.order_class == "oco":
-            return random.choice([{"limit": self._near(old.limit, up, -3, 3)}, {"tif": random.choice(["day", "gtc"])}])
+            return random.choice([{"limit": self._near(own, up, -3, 3)}, {"tif": random.choice(["day", "gtc"])}])
         if old.limit is not None:
             changes["limit"] = (
-                self._near(last, -up, -9, 15) if old.order_class == "simple" else self._near(old.limit, up, -3, 3)
+                self._near(last, -up, -9, 15) if old.order_class == "simple" else self._near(own, up, -3, 3)
             )
         if old.stop is not None:
             changes["stop"] = self._near(last, up, -3, 15)

@@ -24,13 +24,13 @@ SECOND: dict[str, Any] = {"since": QUOTED - timedelta(minutes=1), "volume": Deci
 )
 def test_the_rest_of_a_marketable_order_gets_the_next_quote(text: str, second: str, at: str) -> None:
     """The first quote had too few shares. Nobody pays three dollars above the ask for that."""
-    came = order(text, accepted_at=CAME, active_at=CAME, filled_qty=Decimal(4))
+    came = order(text, accepted_at=CAME, active_at=CAME, filled_qty=Decimal(4), rests=False)
     assert match(came, quote(second, **SECOND), MarketRules(), on_bar=False).price == Decimal(at)
 
 
 def test_a_marketable_order_gets_the_first_usable_quote() -> None:
     """The first update had nobody on the ask."""
-    came = order("buy 10 AAPL limit 101", accepted_at=CAME, active_at=CAME)
+    came = order("buy 10 AAPL limit 101", accepted_at=CAME, active_at=CAME, rests=False)
     first = quote("AAPL 97.90/98.10 98", at=QUOTED - timedelta(minutes=1), ask_size=Decimal(0))
     waits = match(came, first, MarketRules(), on_bar=False)
     assert waits.price is None

@@ -55,7 +55,7 @@ def _quotes(random: Random, prices: dict[str, Decimal], symbols: Iterable[str]) 
     for symbol in symbols:
         size = random.choice([None, Decimal(random.randint(1, 30))])
         price = prices[symbol]
-        fields = {"bid_size": size, "ask_size": size, "volume": Decimal(10), "began": None}
+        fields = {"bid_size": size, "ask_size": size, "volume": Decimal(10), "began": None, "started": None}
         each.append((f"{symbol} {price}/{price} {price}", fields))
     return Quotes(tuple(each))
 

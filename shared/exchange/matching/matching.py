@@ -122,7 +122,7 @@ def _in_bar(
             return order, _market_in_bar(order, price, rules)
         if quote is not None and within(order, quote):
             return order, None
-    return order, None if limit is None else _limit_in_bar(order, limit, price, gapped=gapped)
+    return order, None if limit is None else _limit_in_bar(order, limit, price, gapped=gapped, quote=quote)
 
 
 def _gapped(order: Order, price: Price, hours: Hours) -> bool:
@@ -177,12 +177,22 @@ def _stop_in_bar(order: Order, price: Price) -> tuple[Order, Match | None]:
     return follow(order, price.low if order.buys else price.high), None
 
 
-def _limit_in_bar(order: Order, limit: Decimal, price: Price, *, gapped: bool) -> Match | None:
-    """The fill at the limit that was traded through, or at the open beyond it where the market gapped."""
+def _limit_in_bar(
+    order: Order, limit: Decimal, price: Price, *, gapped: bool, quote: Decimal | None = None
+) -> Match | None:
+    """The fill at the limit that was traded through, or at the open beyond it where the market gapped.
+
+    A bar that lies beyond the limit as a whole never traded at it. Then the order fills on the quote at the bar's end,
+    or else at the bar's worst price.
+    """
     if gapped and _beyond(order, price.open):
         return Match(_marketable(order), price.open, Stage.OPEN)
     through = price.low < limit if order.buys else price.high > limit
-    return Match(order, limit, Stage.RANGE) if through else None
+    at = min(limit, price.high) if order.buys else max(limit, price.low)
+    by_quote = quote is not None and within(order, quote) and (price.bid is not None or price.ask is not None)
+    if not through or (at != limit and by_quote):
+        return None
+    return Match(order, at, Stage.RANGE)
 
 
 def waits_for_stop(order: Order) -> bool:
