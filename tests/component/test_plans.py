@@ -255,7 +255,7 @@ def test_what_rests_is_not_read_by_others(
 
 
 def test_an_account_s_figures_of_the_day_do_not_read_its_history(planned: Exchange, urls: dict[str, str]) -> None:
-    """It has many entries in its ledger. The first cash of its generation is looked up, and so are today's transfers."""
+    """Its ledger has many entries. The first cash of its generation and today's transfers are looked up."""
     account = planned.open("1000")
     engine = make_engine(urls["gateway"], name="plans", pool_size=1)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,13 +16,13 @@ from tests.component.strategy_scenario import STRATEGY
 from tests.component.watching import context_of
 
 #: The shares of AAPL that the strategy with this id holds on the account.
-Held = Callable[[UUID, UUID], Decimal]
+Held = Callable[[UUID, UUID], Any]
 FIRST, SECOND = uuid4(), uuid4()
 
 
 @pytest.fixture
 def held(urls: dict[str, str], exchange: Exchange) -> Iterator[Held]:
-    def read(account: UUID, strategy_id: UUID) -> Decimal:
+    def read(account: UUID, strategy_id: UUID) -> Any:
         strategy = replace(STRATEGY, id=strategy_id, account_id=account)
         with context.engine.begin() as connection:
             (view,) = store.symbol_views(connection, strategy, exchange.clock.now)

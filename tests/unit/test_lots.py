@@ -144,7 +144,7 @@ STRATEGY, OTHER = UUID(int=100), UUID(int=200)
         (OTHER, [(1, None, 9), (2, STRATEGY, 10)]),
     ],
 )
-def test_a_strategy_closes_its_own_lots_first(seller: UUID | None, left: list[tuple[int, UUID | None, int]]) -> None:
+def test_a_strategy_closes_its_own_lots_first(seller: UUID | None, left: list[Any]) -> None:
     """Ten shares each of a person, a strategy and another one: eleven are sold. The lots stay in their sequence."""
     owned = zip(lots("10 for 1000", "10 for 1000", "10 for 1000"), (None, STRATEGY, OTHER), strict=True)
     before = tuple(each._replace(strategy_id=owner) for each, owner in owned)

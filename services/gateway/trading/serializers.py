@@ -145,12 +145,12 @@ def _last_close(row: Record) -> Decimal | None:
 def _intraday_cost(row: Record, last_close: Decimal | None) -> Decimal | None:
     """Return what today's profit counts from: the entry price of today's shares, and the last close of the others."""
     cost: Decimal = row["cost_basis"]
-    held_before = row["qty"] - row["qty_today"]
-    if not held_before:
-        return cost
-    if last_close is None or row["rate"] is None:
-        return None
-    return held_before * last_close * row["rate"] + row["cost_today"]
+    held_before: Decimal = row["qty"] - row["qty_today"]
+    if held_before:
+        if last_close is None or row["rate"] is None:
+            return None
+        cost = held_before * last_close * row["rate"] + row["cost_today"]
+    return cost
 
 
 def price_json(row: Record) -> dict[str, Any]:
