@@ -171,6 +171,27 @@ class Difference:
     def changes(self) -> list[Replace]:
         return self.tape.taken(self.number)
 
+    @property
+    def our_price(self) -> Decimal:
+        """Where ours fills on the quote: at its limit if it rests, else at the market."""
+        assert self.quote is not None
+        return self.terms.limit if self.rests and self.terms.limit is not None else self.terms.pays(self.quote)
+
+    @property
+    def rests(self) -> bool:
+        """True if the quote was outside its limit when it came or was changed, or an earlier quote triggered it."""
+        quote, terms = self.quote, self.terms
+        if quote is None or terms.limit is None or terms.time_in_force in {"ioc", "fok"}:
+            return False
+        came = max([self.order.at, *(change.at for change in self.changes if change.at < quote.at)])
+        known = [each for each in self.tape.of_symbol[self.order.symbol] if each.at < came][-1]
+        rests = self.leg > 0 or not terms.within(terms.pays(known))
+        if terms.kind == "stop_limit":
+            triggers = [each.at for each in self.life if each.at < quote.at and self.terms_at(each).reached(each.last)]
+            rests = bool(triggers) and (rests or triggers[0] > came)
+        took = [fill.price for fill in self.shared if self.tape.quotes[fill.quote].at > came]
+        return rests and all(price == terms.limit for price in took)
+
     def before(self, change: Replace) -> Quote:
         """The newest quote when the change came."""
         return [quote for quote in self.tape.of_symbol[change.symbol] if quote.at < change.at][-1]

@@ -20,13 +20,16 @@ from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.order import Account, Key, Leg, Order
 from shared.money import ZERO
 from tests.differential.outcome import Filled, Outcome
-from tests.differential.tape import SYMBOLS, Cancel, Event, Quote, Replace, Submit
+from tests.differential.tape import APART, SYMBOLS, Cancel, Event, Quote, Replace, Submit
 
 RULES = MarketRules()
-TRADER = UUID(int=1)
 CASH = Decimal(10) ** 12
 #: Nobody lacks money, and no order takes more than its quote has.
-SETTINGS = AccountSettings.model_validate({"multiplier": 4, "shorting": True, "fills": {"participation": "1"}})
+SETTINGS = AccountSettings.model_validate(
+    {"multiplier": 4, "shorting": True, "fills": {"fills_on": "quote", "participation": "1"}}
+)
+#: An ioc or fok order waits for the next quote of the tape, as it does in NautilusTrader.
+PATIENCE = 2 * APART
 ENDS = {OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED}
 
 Engine = Callable[[Iterable[Order], dict[str, Price], Book, datetime, MarketRules], Execution]
@@ -35,7 +38,7 @@ Engine = Callable[[Iterable[Order], dict[str, Price], Book, datetime, MarketRule
 class OurExchange:
     """Every order of the tape, and the order that goes on for one that was replaced.
 
-    All simple orders are of one account. A bracket has an account of its own, since it may only open a position.
+    Each has an account of its own, since the orders of one account may not trade with each other.
     """
 
     def __init__(self, engine: Engine = execute) -> None:
@@ -47,7 +50,6 @@ class OurExchange:
         #: Key of an order → its number on the tape, and the other way round: the order that goes on under it.
         self._numbers: dict[Key, int] = {}
         self._going_on: dict[int, Key] = {}
-        self._account(TRADER)
 
     def run(self, tape: Iterable[Event]) -> dict[int, Outcome]:
         for event in tape:
@@ -83,9 +85,8 @@ class OurExchange:
         self._end(over, OrderStatus.EXPIRED, at)
 
     def _submit(self, event: Submit) -> None:
-        owner = UUID(int=event.id + 1) if event.is_bracket else TRADER
-        if owner != TRADER:
-            self._account(owner)
+        owner = UUID(int=event.id + 1)
+        self._account(owner)
         command = _command(event, owner)
         account, exposure = self._book.accounts[owner], self._exposure(owner, event.symbol)
         admitted = admit(command, self._instrument(event.symbol, event.ends_at), account, exposure, event.at)
@@ -143,7 +144,7 @@ class OurExchange:
 
     def _instrument(self, symbol: str, ends_at: datetime | None) -> Instrument:
         price = self._prices[symbol]
-        return Instrument(True, price.ask, price.bid, price.last, session_end=ends_at)
+        return Instrument(True, price.ask, price.bid, price.last, session_end=ends_at, max_quote_age=PATIENCE)
 
     def _exposure(self, owner: UUID, symbol: str) -> Exposure:
         held_for_orders = (order.held_for_orders for order in self._open[symbol].values() if order.account_id == owner)

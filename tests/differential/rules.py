@@ -21,7 +21,14 @@ def _better_than_limit(found: Difference) -> bool:
     if found.quote is None or a is None or b is None or terms.limit is None:
         return False
     at = terms.pays(found.quote)
-    return a.qty == b.qty and terms.within(at) and b.price == terms.limit != at
+    return a.qty == b.qty and terms.within(at) and not found.rests and b.price == terms.limit != at
+
+
+def _limit_that_rests(found: Difference) -> bool:
+    a, b, terms = found.a, found.b, found.terms
+    if found.quote is None or a is None or b is None or terms.limit is None:
+        return False
+    return a.qty == b.qty and found.rests and b.price == terms.pays(found.quote) != terms.limit
 
 
 def _stop_is_no_price(found: Difference) -> bool:
@@ -165,8 +172,13 @@ def _change_triggers(found: Difference) -> bool:
 RULES = (
     Rule(
         "better-of-limit-and-quote",
-        "a limit that rested fills at the quote where that is better; theirs at its limit",
+        "a limit that was marketable when it came fills at the quote where that is better; theirs at its limit",
         _better_than_limit,
+    ),
+    Rule(
+        "a-limit-that-rests-gets-its-limit",
+        "a limit that was outside of the quote when it came fills at its limit; theirs, on its arrival, at the quote",
+        _limit_that_rests,
     ),
     Rule(
         "a-stop-is-no-price",
@@ -228,7 +240,7 @@ RULES = (
 
 def rule_of(found: Difference) -> Rule | None:
     """The rule that the difference falls under. None does where our own fill is not at the market's price."""
-    if found.quote is not None and found.a is not None and found.a.price != found.terms.pays(found.quote):
+    if found.quote is not None and found.a is not None and found.a.price != found.our_price:
         return None
     return next((rule for rule in RULES if rule.knows(found)), None)
 

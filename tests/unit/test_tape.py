@@ -1,7 +1,7 @@
 """The tape of the differential test and its rules, without NautilusTrader."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -48,17 +48,28 @@ def test_a_tape_is_in_order(tape: list[Event]) -> None:
 
 
 def test_our_engine_fills_the_tape_at_the_quotes_and_within_their_sizes(tape: list[Event]) -> None:
-    """And it gives the same outcomes again."""
+    """No buy pays less than the ask, and only one that rests pays more. The same outcomes come again."""
     quotes = {event.number: event for event in tape if isinstance(event, Quote)}
     outcomes = OurExchange().run(tape)
-    taken: dict[tuple[int, Decimal], Decimal] = defaultdict(Decimal)
-    for fill in (fill for outcome in outcomes.values() for fill in outcome.fills):
-        quote = quotes[fill.quote]
-        assert fill.price in {quote.bid, quote.ask}
-        taken[fill.quote, fill.price] += fill.qty
-        assert taken[fill.quote, fill.price] <= (quote.ask_size if fill.price == quote.ask else quote.bid_size)
+    sides = dict(_sides(tape))
+    taken: dict[tuple[int, str], Decimal] = defaultdict(Decimal)
+    for number, outcome in outcomes.items():
+        for fill in outcome.fills:
+            quote, side = quotes[fill.quote], sides[number]
+            assert fill.price >= quote.ask if side == "buy" else fill.price <= quote.bid
+            taken[fill.quote, side] += fill.qty
+            assert taken[fill.quote, side] <= (quote.ask_size if side == "buy" else quote.bid_size)
     assert len(taken) > 50
     assert outcomes == OurExchange().run(tape)
+
+
+def _sides(tape: list[Event]) -> Iterator[tuple[int, str]]:
+    """The side of each order. The two exits of an entry are on the other one."""
+    for event in tape:
+        if isinstance(event, Submit):
+            yield event.id, event.side
+            other = "sell" if event.side == "buy" else "buy"
+            yield from ((event.id + leg, other) for leg in (1, 2) if event.is_bracket)
 
 
 def _quotes(*asks: str) -> list[Quote]:
@@ -99,7 +110,8 @@ TRAIL = _order(type="trailing_stop", trail=Decimal(1))
 @pytest.mark.parametrize(
     ("order", "asks", "ours", "theirs", "rule"),
     [
-        (LIMIT, ("101", "99"), [(2, "99")], [(2, "100")], "better-of-limit-and-quote"),
+        (LIMIT, ("99.5", "101", "99"), [(3, "99")], [(3, "100")], "better-of-limit-and-quote"),
+        (LIMIT, ("101", "99"), [(2, "100")], [(2, "99")], "a-limit-that-rests-gets-its-limit"),
         (STOP, ("100", "101", "102"), [(3, "102")], [(2, "101")], "the-last-trade-triggers"),
         (TRAIL, ("99.2", "99.5", "100.3"), [(3, "100.3")], [], "a-trail-follows-last-trades"),
     ],
@@ -117,7 +129,8 @@ def test_a_rule_knows_its_difference(
     ("order", "asks", "ours", "theirs"),
     [
         (LIMIT, ("101", "99"), [(2, "98.99")], [(2, "100")]),
-        (LIMIT, ("101", "99"), [(2, "100")], [(2, "99")]),
+        (LIMIT, ("101", "99"), [(2, "99")], [(2, "100")]),
+        (LIMIT, ("99.5", "101", "99"), [(3, "100")], [(3, "99")]),
         (LIMIT, ("101", "99"), [], [(2, "99")]),
         (LIMIT, ("101", "99", "98"), [(3, "98")], [(2, "99")]),
         (STOP, ("100", "101.01", "102"), [(3, "102")], [(2, "101.01")]),
@@ -128,5 +141,5 @@ def test_a_rule_knows_its_difference(
 def test_no_rule_knows_a_defect(
     order: Submit, asks: Sequence[str], ours: Sequence[tuple[int, str]], theirs: Sequence[tuple[int, str]]
 ) -> None:
-    """A buy at the bid or at its own limit, a quote that was missed, a stop that was not reached, or was."""
+    """A buy at the bid, a resting limit at the quote or another at its limit, a missed quote, a stop not reached."""
     assert rule_of(_difference(_quotes(*asks), order, ours, theirs)) is None
