@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 
@@ -172,18 +173,23 @@ class Difference:
         return self.tape.taken(self.number)
 
     @property
+    def came(self) -> datetime:
+        """When it came, or was changed for the last time before the quote."""
+        changes = [change.at for change in self.changes if self.quote is None or change.at < self.quote.at]
+        return max([self.order.at, *changes])
+
+    @property
     def our_price(self) -> Decimal:
         """Where ours fills on the quote: at its limit if it rests, else at the market."""
         assert self.quote is not None
         return self.terms.limit if self.rests and self.terms.limit is not None else self.terms.pays(self.quote)
 
-    @property
+    @cached_property
     def rests(self) -> bool:
         """True if the quote was outside its limit when it came or was changed, or an earlier quote triggered it."""
-        quote, terms = self.quote, self.terms
+        quote, terms, came = self.quote, self.terms, self.came
         if quote is None or terms.limit is None or terms.time_in_force in {"ioc", "fok"}:
             return False
-        came = max([self.order.at, *(change.at for change in self.changes if change.at < quote.at)])
         known = [each for each in self.tape.of_symbol[self.order.symbol] if each.at < came][-1]
         rests = self.leg > 0 or not terms.within(terms.pays(known))
         if terms.kind == "stop_limit":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 
 from tests.differential.differences import Difference, Tape, differences, order_groups
@@ -146,6 +147,11 @@ def _day_ends(found: Difference) -> bool:
     return ended and found.order.time_in_force == "day" and found.a is None and found.ours.status == "expired"
 
 
+def _gtc_ends(found: Difference) -> bool:
+    over = found.quote is None or found.quote.at >= found.came + timedelta(days=90)
+    return over and found.terms.time_in_force == "gtc" and found.a is None and found.ours.status == "expired"
+
+
 def _change_waits(found: Difference) -> bool:
     """They fill it on the newest quote before its change."""
     if found.quote is None or found.b is None or found.a is not None:
@@ -199,6 +205,11 @@ RULES = (
         "a-day-order-ends-with-its-day",
         "no quote fills it after its session; theirs still fills on the first one of the next",
         _day_ends,
+    ),
+    Rule(
+        "a-gtc-order-ends-after-90-days",
+        "no quote fills it after that; theirs waits for ever",
+        _gtc_ends,
     ),
     Rule(
         "the-last-trade-triggers",

@@ -185,8 +185,9 @@ class _Trader:
                 trail = _cents(last * self._random.randint(2, 40) / 1000)
                 return {"type": kind, "time_in_force": lasting, "trail": trail}
         entry = self._random.choice(["market", "limit"])
-        exits = {"gain": self._near(last, sign, 8, 60), "loss": self._near(last, -sign, 8, 60)}
         entry_limit = self._near(last, -sign, -5) if entry == "limit" else None
+        base = entry_limit or last
+        exits = {"gain": self._near(base, sign, 8, 60), "loss": self._near(base, -sign, 8, 60)}
         return {"type": entry, "time_in_force": "gtc", "limit": entry_limit, **exits}
 
     def _near(self, price: Decimal, sign: int, least: int, most: int = 30) -> Decimal:
