@@ -1,5 +1,6 @@
 """Orders for the opening and closing auctions, through the real service: in, matched and ended."""
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -240,7 +241,8 @@ def test_a_replace_may_bring_an_order_into_an_auction_and_out_of_it(floor: Excha
     row = floor.order(opening)
     assert (row.auction_day, row.auction_at, row.trigger_direction) == (WEDNESDAY, utc(WEDNESDAY, "14:30"), "auction")
     out = floor.order(floor.replace(account, opening, time_in_force="gtc"))
-    assert (out.auction_day, out.expires_at, out.trigger_direction) == (None, None, "below")
+    ends = out.accepted_at + timedelta(days=90)
+    assert (out.auction_day, out.expires_at, out.trigger_direction) == (None, ends, "below")
     at(floor, "14:29")
     floor.replace(account, out.id, time_in_force="opg")
     assert floor.said(account)[-1][1]["reason"] == "auction_closed"

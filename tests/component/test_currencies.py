@@ -126,8 +126,8 @@ def test_a_stop_that_is_reached_without_a_rate_stays_reached(abroad: Exchange) -
 def test_what_must_fill_at_once_ends_without_a_rate(abroad: Exchange, time_in_force: str) -> None:
     """It does not wait for one: the price that it was meant for would be gone."""
     account = abroad.open()
-    placed = abroad.submit(account, "buy 10 SAP market", time_in_force=time_in_force)
     abroad.clock.now += STALE
+    placed = abroad.submit(account, "buy 10 SAP market", time_in_force=time_in_force)
     abroad.price("SAP 100/100 100")
     assert (abroad.status(placed), abroad.reason(placed)) == ("canceled", "no_exchange_rate")
     assert abroad.account(account).reserved == 0

@@ -18,6 +18,7 @@ from shared.contracts.markets import MARKETS
 from shared.contracts.prices import Price, PricesUpdated
 from shared.exchange.trading_days import Hours
 from shared.storage.driver import fetch
+from shared.storage.tables import typed
 from tests.component.auction_days import utc
 from tests.component.paper_exchange import Exchange
 
@@ -286,7 +287,7 @@ def test_the_calendar_decides_in_which_session_a_price_lies(
     with exchange.orders.engine.connect() as connection:
         connection.exec_driver_sql("UPDATE orders.orders SET active_at = '2026-11-20Z'")
         rows = fetch(connection, quotes._CONCERNED, quotes.columns([made]))
-        for row in quotes.typed(quotes._Candidate, rows):
+        for row in typed(quotes._Candidate, rows):
             found.add(row.hours)
             concerned += 1
     expected = hours_of(made)
