@@ -40,7 +40,10 @@ def prices_younger_than(age: str) -> Condition:
 
 
 def drawdown_under(share: Decimal) -> Condition:
-    """Run while every account's equity is above its peak less this share. The peak is that of its summaries."""
+    """Run while every account's equity is above its peak less this share.
+
+    The peak is that of the account's summaries since it was reset last.
+    """
 
     def condition(run: RunContext) -> str | None:
         with run.context.engine.connect() as connection:
@@ -53,7 +56,10 @@ def drawdown_under(share: Decimal) -> Condition:
 _NEWEST_PRICE = text("SELECT max(quoted_at) FROM marketdata.instruments_v1 WHERE tradable")
 _OVER_DRAWDOWN = text("""
 SELECT EXISTS (
-  SELECT FROM valuation.account_values_v1 v
-  JOIN (SELECT account_id, max(equity) AS peak FROM valuation.account_summaries_v1 GROUP BY 1) s USING (account_id)
+  SELECT FROM valuation.account_values_v1 v JOIN orders.accounts_v1 a ON a.id = v.account_id
+  CROSS JOIN LATERAL (
+    SELECT max(equity) AS peak FROM valuation.account_summaries_v1 s
+    WHERE s.account_id = a.id AND s.at >= COALESCE(a.generation_at, '-infinity')
+  ) s
   WHERE s.peak > 0 AND v.equity <= s.peak * (1 - :share))
 """)

@@ -50,7 +50,7 @@ class CorporateAction(BaseModel):
         if not isinstance(given, dict):
             return given
         ratio, new, old = (given.get(name) for name in ("ratio", "new_shares", "old_shares"))
-        if ratio is None and all(isinstance(each, int) and each > 0 for each in (new, old)):
+        if ratio is None and isinstance(new, int) and isinstance(old, int) and new > 0 and old > 0:
             return {**given, "ratio": rounded_ratio(new, old)}
         if isinstance(ratio, str | int | Decimal) and new is None and old is None:
             try:

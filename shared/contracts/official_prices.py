@@ -42,7 +42,8 @@ class EnterOfficialPrice(Command, OfficialPrice):
 class OfficialPricePublished(Event, OfficialPrice):
     """The official price is final. Orders for this auction trade at it or not at all.
 
-    ``sequence`` is that of the symbol's newest price at ``held_at``. ``split_count`` counts its splits and dividends before then.
+    ``sequence`` is that of the symbol's newest price at ``held_at``. ``split_count`` counts its corporate actions
+    before then.
     """
 
     service: ClassVar[str] = "marketdata"

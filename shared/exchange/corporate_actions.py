@@ -21,7 +21,7 @@ from shared.exchange.fx import Rate
 from shared.exchange.lots import Closed, Lot, held, trade
 from shared.exchange.order import LEAST_QTY, Key, Order
 from shared.exchange.values import changed
-from shared.money import CENT, ZERO
+from shared.money import CENT, ZERO, cents_down
 
 WHOLE = Decimal(1)
 #: Prices below one dollar have four decimals (SEC Rule 612).
@@ -92,7 +92,7 @@ def pay_fraction(
     fraction = qty - qty.quantize(WHOLE, rounding=ROUND_DOWN)
     if not fraction or held(before) % 1:
         return None
-    cash = (fraction * last * rate.of(buys=fraction < 0)).quantize(CENT, rounding=ROUND_FLOOR)
+    cash = cents_down(fraction * last * rate.of(buys=fraction < 0))
     side = Side.SELL if fraction > 0 else Side.BUY
     lots, closed = trade(after, side, abs(fraction), abs(cash), fill_id=action_id, at=at)
     return PaidOut(lots, fraction, cash, closed)
@@ -105,9 +105,9 @@ class FilledSince:
     ``entered`` were filled for the entries of each group, ``exited`` for its exits.
     """
 
-    by_order: Mapping[Key, Decimal] = field(default_factory=dict)
-    entered: Mapping[GroupKey, Decimal] = field(default_factory=dict)
-    exited: Mapping[GroupKey, Decimal] = field(default_factory=dict)
+    by_order: dict[Key, Decimal] = field(default_factory=dict)
+    entered: dict[GroupKey, Decimal] = field(default_factory=dict)
+    exited: dict[GroupKey, Decimal] = field(default_factory=dict)
 
 
 class SplitOrders(NamedTuple):
@@ -261,5 +261,4 @@ def dividend(qty: Decimal, amount: Decimal, rate: Rate) -> Decimal:
 
     It is rounded down to the cent, and what a short seller owes is rounded up.
     """
-    exact = qty * amount * rate.of(buys=qty < 0)
-    return exact.quantize(CENT, rounding=ROUND_FLOOR) if qty else ZERO
+    return cents_down(qty * amount * rate.of(buys=qty < 0)) if qty else ZERO

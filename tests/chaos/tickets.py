@@ -94,7 +94,9 @@ def _extended(random: Random, order: Ticket, _last: Decimal | None) -> Ticket:
 
 def _bracket(random: Random, order: Ticket, last: Decimal | None) -> Ticket:
     entry = {**_terms(random, order["side"]), "time_in_force": random.choice(["day", "gtc"])}
-    return {"order_class": "bracket", **entry, **_exits(random, OTHER[order["side"]], last)}
+    own = entry.get("limit_price") or entry.get("stop_price")
+    base = last if own is None else Decimal(own)
+    return {"order_class": "bracket", **entry, **_exits(random, OTHER[order["side"]], base)}
 
 
 def _oto(random: Random, order: Ticket, last: Decimal | None) -> Ticket:
@@ -106,17 +108,19 @@ def _oto(random: Random, order: Ticket, last: Decimal | None) -> Ticket:
 def _oco(random: Random, order: Ticket, last: Decimal | None) -> Ticket:
     """The exits alone, of what is held."""
     exits = _exits(random, order["side"], last)
+    if random.random() < 0.3:  # the profit is taken at once, and the loss lies beyond any price
+        gain, loss = (LOW, "0.4") if order["side"] == "sell" else (HIGH, "5001")
+        exits = {"take_profit": {"limit_price": gain}, "stop_loss": {"stop_price": loss}}
     price = exits["take_profit"]["limit_price"]
     return {"order_class": "oco", "type": "limit", "time_in_force": "gtc", "limit_price": price, **exits}
 
 
-def _exits(random: Random, side: str, last: Decimal | None) -> Ticket:
-    """Exits on that side: the one fills at once, or the other, or neither, or whichever the market reaches first."""
-    gain, loss = random.choice([(LOW, "0.4"), ("5001", HIGH), (HIGH, LOW)])
-    if last is not None and random.random() < 0.6:
-        gain, loss = str(round(last * Decimal("1.01"), 2)), str(round(last * Decimal("0.99"), 2))
-    if side == "buy":
-        gain, loss = loss, gain
+def _exits(random: Random, side: str, base: Decimal | None) -> Ticket:
+    """Exits on that side around the base, near it or far away. Those of an entry far from the market fill at once."""
+    base = Decimal(100) if base is None else base
+    up, down = (Decimal(random.choice(["0.0005", "0.01", "0.05"])) for _ in range(2))
+    above, below = (str(round(price, 2 if base > 1 else 4)) for price in (base * (1 + up), base * (1 - down)))
+    gain, loss = (above, below) if side == "sell" else (below, above)
     limited = {"limit_price": limit(side, eager=True)} if random.random() < 0.3 else {}
     return {"take_profit": {"limit_price": gain}, "stop_loss": {"stop_price": loss, **limited}}
 

@@ -13,10 +13,12 @@ from tests.chaos.tickets import changes, ticket
 from tests.deployment import KEY
 
 ANSWERED = {200, 403, 422}
-#: A cash account, and a margin account that may sell short, fills inside of bars and gets its orders in parts.
+#: A cash account, and a margin account that may sell short, fills inside of bars and gets its orders in parts. Orders
+#: rest at limits that no price reaches, so both may trade with themselves: most of their orders would be refused.
 SETTINGS: tuple[Mapping[str, Any], ...] = (
-    {},
+    {"allow_wash_trades": True},
     {
+        "allow_wash_trades": True,
         "multiplier": 2,
         "shorting": True,
         "fills": {

@@ -102,7 +102,7 @@ class Oracle:
             assert all(len(each) == 1 for each in told.values())
             events = [(name, json.loads(body)) for number in sorted(told) for name, body in told[number]]
             self._check_ends(events)
-            self._check_answers(owner, Counter(answer for event in events if (answer := answer_of(*event))))
+            self._check_answers(owner, answers_among(events))
             (found,) = column(self.exchange, "SELECT cash, sequence FROM orders.accounts WHERE id = :id", id=owner)
             assert found == (told_cash(self.start[owner], events), len(told))
 
@@ -125,7 +125,20 @@ class Oracle:
             asked.update({(what, str(key.order)): count for key, count in counts.items() if key.account == owner})
         asked.update(("cash", str(about)) for about, each in self.model.moved.items() if each.account_id == owner)
         given = Counter({key: count for key, count in answers.items() if key in asked or key[0] != "submit"})
-        assert given == asked
+        assert given == asked, (owner, given - asked, asked - given)
+
+
+def answers_among(events: Sequence[tuple[str, dict[str, Any]]]) -> Counter[tuple[str, str]]:
+    """The number of answers to each request. A rejection of an order that was accepted is its end, and no answer."""
+    found: Counter[tuple[str, str]] = Counter()
+    accepted: set[str] = set()
+    for name, body in events:
+        answer = answer_of(name, body)
+        if answer is not None and not (name == "OrderRejected" and body["order_id"] in accepted):
+            found[answer] += 1
+        if name == "OrderAccepted":
+            accepted.add(body["order_id"])
+    return found
 
 
 def answer_of(name: str, body: dict[str, Any]) -> tuple[str, str] | None:

@@ -21,6 +21,7 @@ from services.marketdata.usecases import official_prices
 from services.orders.actors import actors
 from services.orders.usecases.catch_up import catch_up, sweep
 from services.orders.usecases.expire import expire
+from services.orders.usecases.margin import check_margins
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.accounts import OfAccount
@@ -232,7 +233,16 @@ def _expire(context: ServiceContext) -> None:
         expire(uow)
 
 
-JOBS: dict[str, Callable[[ServiceContext], object]] = {"process_orders": _catch_up, "expire_orders": _expire}
+def _check_margins(context: ServiceContext) -> None:
+    with context.unit_of_work() as uow:
+        check_margins(uow)
+
+
+JOBS: dict[str, Callable[[ServiceContext], object]] = {
+    "process_orders": _catch_up,
+    "expire_orders": _expire,
+    "check_margins": _check_margins,
+}
 
 
 @contextmanager

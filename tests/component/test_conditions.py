@@ -84,7 +84,7 @@ def test_a_job_can_wait_for_fresh_prices(owners: Owners, clock: FakeClock) -> No
 
 
 def test_a_job_can_be_halted_by_a_drawdown(owners: Owners, clock: FakeClock) -> None:
-    """An account that lost a fifth of its peak halts the job. A smaller loss does not."""
+    """An account that lost a fifth of its peak halts the job. A smaller loss does not, nor a peak before a reset."""
     condition = drawdown_under(Decimal("0.2"))
     account = uuid4()
     for equity in (100, 125, 110):
@@ -104,3 +104,7 @@ def test_a_job_can_be_halted_by_a_drawdown(owners: Owners, clock: FakeClock) -> 
             equity,
         )
         assert (owners.ask(condition) is not None) == halted
+    owners.write(
+        owners.orders, "UPDATE orders.accounts SET cash = 50, generation = 2, generation_at = %s", clock.move(minutes=1)
+    )
+    assert owners.ask(condition) is None

@@ -406,8 +406,8 @@ def test_an_ex_price_before_the_dividend_fills_nothing(exchange: Exchange) -> No
     exchange.sweep()
     apply(exchange, applied(exchange)[-1])
     assert (exchange.order(stop).stop_price, exchange.order(limit).limit_price) == (92, 92)
-    said = [body["order_id"] for name, body in exchange.said(account) if name == "OrderAdjusted"]
-    assert said == [str(stop), str(limit)]
+    said = {body["order_id"] for name, body in exchange.said(account) if name == "OrderAdjusted"}
+    assert said == {str(stop), str(limit)}
     exchange.price("AAPL 95/95 95", split_count=1)
     exchange.sweep()
     assert (exchange.status(stop), exchange.status(limit)) == ("accepted", "accepted")

@@ -224,13 +224,14 @@ def test_the_proof_finds_a_fill_at_another_rate_than_its_pair_had(abroad: Exchan
     account = abroad.open()
     placed = bought(abroad, account)
     home = bought(abroad, account, "buy 1 AAPL market")
-    name = "a fill is converted at the rate that it names, on its side of the pair's quote"
-    for order_id, change, undo in (
-        (placed, "rate = 1.10, amount = 1100", "rate = 1.11, amount = 1110"),
-        (placed, "amount = 1109", "amount = 1110"),
-        (placed, "rate_quoted_at = NULL", "rate_quoted_at = quoted_at"),
-        (placed, "currency = 'USD'", "currency = 'EUR'"),
-        (home, "rate = 2, amount = 2 * amount", "rate = 1, amount = amount / 2"),
+    rate = "a fill is converted at the rate that it names, on its side of the pair's quote"
+    value = "a fill's amount is its value to the cent, rounded against the trader"
+    for name, order_id, change, undo in (
+        (rate, placed, "rate = 1.10, amount = 1100", "rate = 1.11, amount = 1110"),
+        (value, placed, "amount = 1109", "amount = 1110"),
+        (rate, placed, "rate_quoted_at = NULL", "rate_quoted_at = quoted_at"),
+        (rate, placed, "currency = 'USD'", "currency = 'EUR'"),
+        (rate, home, "rate = 2, amount = 2 * amount", "rate = 1, amount = amount / 2"),
     ):
         for what, broken in ((change, True), (undo, False)):
             with abroad.orders.engine.begin() as connection:

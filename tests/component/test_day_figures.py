@@ -202,15 +202,34 @@ def test_the_previous_close_is_in_shares_of_today(floor: Exchange, position: Rea
     assert (shown["qty"], shown["avg_entry_price"], shown["cost_basis"]) == ("40", "25.0025", "1000.1")
 
 
+def test_a_position_that_has_not_been_split_yet_has_figures_of_old_shares(floor: Exchange, position: Read) -> None:
+    """For a moment marketdata is ahead of orders."""
+    account = floor.open()
+    floor.clock.now = utc(WEDNESDAY, "15:00")
+    bought(floor, account)
+    become_known(floor, "close", "110")
+    floor.clock.now = utc(FRIDAY, "14:00")
+    floor.price("AAPL 119.99/120.01 120")
+    before = position(account)
+    applied = split_prices(floor, "4", floor.clock.now)
+    assert position(account) == before
+    floor.handle(applied)
+    assert day_of(position(account)) == ("27.5", *day_of(before)[1:])
+
+
 def split(exchange: Exchange, ratio: str, at: datetime) -> None:
     """Let marketdata enter and apply the split, and orders hear of it."""
+    exchange.handle(split_prices(exchange, ratio, at))
+
+
+def split_prices(exchange: Exchange, ratio: str, at: datetime) -> CorporateActionApplied:
     exchange.clock.now = at
     action = {"symbol": "AAPL", "kind": ActionKind.SPLIT, "ratio": Decimal(ratio), "effective_at": at}
     with exchange.marketdata.unit_of_work() as uow:
         enter(uow, EnterCorporateAction(action_id=uuid4(), **action))
         assert apply_due(uow) == 1
     applied = [sent.body for sent in outbox(exchange.marketdata) if sent.name.startswith("CorporateActionApplied")]
-    exchange.handle(CorporateActionApplied.model_validate(applied[-1]))
+    return CorporateActionApplied.model_validate(applied[-1])
 
 
 def test_the_average_entry_price_is_weighted(exchange: Exchange, position: Read) -> None:

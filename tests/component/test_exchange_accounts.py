@@ -1,5 +1,6 @@
 """Margin, short selling, cash paid in and out, and an account that begins again."""
 
+import json
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -117,3 +118,48 @@ def test_a_drop_from_the_peak_stops_new_positions(exchange: Exchange) -> None:
     exchange.price("AAPL 85/85 85")
     assert exchange.reason(exchange.submit(account, "buy 1 AAPL market")) == "drawdown"
     assert exchange.status(exchange.submit(account, "sell 90 AAPL market")) == "accepted"
+
+
+def test_a_sell_does_not_meet_a_resting_buy_of_its_account(exchange: Exchange) -> None:
+    """The best of the resting buys is named. A sell above it is fine, and so is any once they have ended."""
+    account = exchange.open()
+    exchange.submit(account)
+    exchange.price("AAPL 100/100 100")
+    low, best = (exchange.submit(account, "buy 1 AAPL limit", limit_price=price) for price in ("90", "95"))
+    for text, limit in (("sell 1 AAPL market", None), ("sell 1 AAPL limit", "95")):
+        refused = exchange.order(exchange.submit(account, text, limit_price=limit and Decimal(limit)))
+        assert (refused.reject_reason, json.loads(refused.reject_details)["existing_order_id"]) == (
+            "wash_trade",
+            str(best),
+        )
+    assert exchange.reason(exchange.submit(account, "sell 1 AAPL limit", limit_price="95.01")) is None
+    for order in (low, best):
+        exchange.cancel(account, order)
+    assert exchange.status(exchange.submit(account, "sell 1 AAPL market")) == "accepted"
+
+
+def test_orders_that_open_a_position_are_on_one_side(exchange: Exchange) -> None:
+    """The exits of an entry would hold shares that the other order sells."""
+    account = exchange.open(**MARGIN)
+    exchange.price("AAPL 100/100 100")
+    short = exchange.submit(account, "sell 5 AAPL limit", limit_price="105")
+    exits = {"take_profit": {"limit_price": "110"}, "stop_loss": {"stop_price": "90"}}
+    entry = {"limit_price": "100", "order_class": "bracket", **exits}
+    assert exchange.reason(exchange.submit(account, "buy 10 AAPL limit", **entry)) == "opposite_order"
+    exchange.cancel(account, short)
+    assert exchange.reason(exchange.submit(account, "buy 10 AAPL limit", **entry)) is None
+    assert exchange.reason(exchange.submit(account, "sell 5 AAPL limit", limit_price="105")) == "opposite_order"
+
+
+def test_the_client_s_id_of_an_ended_order_stays_taken(exchange: Exchange) -> None:
+    """That of a rejected one is free."""
+    account = exchange.open()
+    exchange.submit(account, client_order_id="rejected", symbol="XYZ")
+    ended = exchange.submit(account, client_order_id="ended")
+    exchange.cancel(account, ended)
+    again = exchange.order(exchange.submit(account, client_order_id="ended"))
+    assert (again.reject_reason, again.reject_message) == (
+        "duplicate_client_order_id",
+        "client_order_id must be unique",
+    )
+    assert exchange.status(exchange.submit(account, client_order_id="rejected")) == "accepted"

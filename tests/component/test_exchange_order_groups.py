@@ -35,12 +35,12 @@ def test_the_exits_of_a_bracket_wait_for_its_entry(exchange: Exchange) -> None:
 
 @pytest.mark.parametrize(
     ("last", "filled", "other", "price"),
-    [("111", "take_profit", "stop_loss", 111), ("89", "stop_loss", "take_profit", 89)],
+    [("111", "take_profit", "stop_loss", 110), ("89", "stop_loss", "take_profit", 89)],
 )
 def test_one_exit_fills_and_the_other_is_canceled(
     exchange: Exchange, last: str, filled: str, other: str, price: int
 ) -> None:
-    """And both sides are told, in order."""
+    """And both sides are told, in order. The profit rested at 110, so it gains no more."""
     account = exchange.open()
     entry = bracket(exchange, account)
     exchange.price("AAPL 100/100 100")
@@ -161,6 +161,6 @@ def test_a_bracket_may_sell_short(exchange: Exchange) -> None:
     assert exchange.held(account) == -10
     exchange.price("AAPL 88/89 89")
     legs = exchange.legs(entry)
-    assert exchange.fills(legs["take_profit"].id) == [(Decimal(10), Decimal(89))]
+    assert exchange.fills(legs["take_profit"].id) == [(Decimal(10), Decimal(90))]
     assert (legs["stop_loss"].status, exchange.held(account)) == ("canceled", 0)
-    assert exchange.account(account).cash == 100_110
+    assert exchange.account(account).cash == 100_100

@@ -28,6 +28,7 @@ from tests.component.auction_days import CLOSES, FRIDAY, MONDAY, WEDNESDAY, utc
 from tests.component.crashes import NO_CRASH, Crash, CrashPoint
 from tests.component.exchange_oracle import COME, Key, Model, Oracle, came_out
 from tests.component.simulated_exchange import (
+    JOBS,
     LYING,
     START,
     STEP,
@@ -258,7 +259,7 @@ class Exchanges(RuleBasedStateMachine):
 
     # what time does
 
-    @rule(job=st.sampled_from(["process_orders", "expire_orders"]), random=randoms, crash=crashes)
+    @rule(job=st.sampled_from(sorted(JOBS)), random=randoms, crash=crashes)
     def work(self, job: str, random: Random, crash: Crash) -> None:
         self._trade(random)
         self._do(Worked(job), crash)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,6 +21,7 @@ from services.marketdata.usecases.corporate_actions import enter
 from services.marketdata.usecases.update_prices import poll
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.corporate_actions import ActionKind, EnterCorporateAction
+from shared.contracts.prices import PricesUpdated
 from shared.jobs.run_context import Counts, RunContext
 from tests.component.scripted_prices import MINUTE, Scripted, made_up_quote, push
 from tests.component.watching import marketdata_at, outbox, statements
@@ -139,9 +141,33 @@ def test_a_batch_of_old_quotes_publishes_nothing(marketdata: ServiceContext, pro
     assert len(outbox(marketdata)) == 1
 
 
-def test_quotes_of_one_minute_merge_into_one_bar(marketdata: ServiceContext, provider: Scripted) -> None:
+def test_a_quote_ahead_of_the_clock_is_dropped_and_blocks_no_other(
+    marketdata: ServiceContext, provider: Scripted
+) -> None:
+    """Until its time all others would be older than the current price."""
+    for ahead, written in ((6, 0), (5, 1)):
+        provider.quotes = [made_up_quote("AAPL", "100", NOON + ahead * SECOND)]
+        assert update_market_data(marketdata) == {"prices_written": written}
+
+
+def test_a_bar_with_a_start_of_its_own_is_kept_and_published_with_it(
+    marketdata: ServiceContext, provider: Scripted
+) -> None:
+    """It is quoted at its end, which is the start of the next one."""
+    start = NOON - 60 * SECOND
+    provider.quotes = [replace(made_up_quote("AAPL", "100", NOON), bar_start=start)]
+    update_market_data(marketdata)
+    assert [bar.start_at for bar in bars(marketdata)] == [start]
+    (published,) = PricesUpdated.model_validate(outbox(marketdata)[-1].body).prices
+    assert (published.bar_start, instrument(marketdata).bar_start) == (start, start)
+
+
+def test_quotes_of_one_minute_merge_into_one_bar(
+    marketdata: ServiceContext, provider: Scripted, clock: FakeClock
+) -> None:
     """It opens with the first, closes with the last, spans them all and adds up their volumes."""
     for seconds, last in ((0, "100"), (20, "103"), (40, "98"), (59, "101"), (60, "102")):
+        clock.now = NOON + seconds * SECOND
         provider.quotes = [made_up_quote("AAPL", last, NOON + seconds * SECOND, volume=10)]
         update_market_data(marketdata)
     first, second = bars(marketdata)
@@ -264,10 +290,10 @@ def test_an_answer_that_a_killed_process_never_stored_comes_again(
 @pytest.mark.parametrize(
     ("now", "months"),
     [
-        (datetime(2026, 11, 30, 23, 59, tzinfo=UTC), ("2026_11", "2026_12")),
-        (datetime(2026, 12, 31, 23, 59, tzinfo=UTC), ("2026_12", "2027_01")),
-        (datetime(2027, 1, 31, tzinfo=UTC), ("2027_01", "2027_02")),
-        (datetime(2028, 2, 29, tzinfo=UTC), ("2028_02", "2028_03")),
+        (datetime(2026, 11, 30, 23, 59, 58, tzinfo=UTC), ("2026_11", "2026_12")),
+        (datetime(2026, 12, 31, 23, 59, 58, tzinfo=UTC), ("2026_12", "2027_01")),
+        (datetime(2027, 1, 31, 23, 59, 58, tzinfo=UTC), ("2027_01", "2027_02")),
+        (datetime(2028, 2, 29, 23, 59, 58, tzinfo=UTC), ("2028_02", "2028_03")),
     ],
 )
 def test_this_month_and_the_next_have_their_partitions(
@@ -275,7 +301,7 @@ def test_this_month_and_the_next_have_their_partitions(
 ) -> None:
     """The bar after midnight has its place before midnight, at the end of a year too."""
     clock.now = now
-    tomorrow = now + timedelta(days=1)
+    tomorrow = now + timedelta(seconds=4)
     for at in (now, tomorrow):
         provider.quotes = [made_up_quote("AAPL", "100", at)]
         update_market_data(marketdata)

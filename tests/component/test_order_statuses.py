@@ -104,7 +104,7 @@ def test_an_order_for_an_auction_is_accepted_until_then(trader: Trader) -> None:
 def test_legs_are_held_and_then_as_any_order(trader: Trader) -> None:
     """A released exit is new while the market is open."""
     begin(trader, "regular")
-    given = {"take_profit": {"limit_price": "120"}, "stop_loss": {"stop_price": "90"}}
+    given = {"take_profit": {"limit_price": "120"}, "stop_loss": {"stop_price": "40"}}
     placed = trader.order(**RESTING, time_in_force="gtc", order_class="bracket", **given)
     assert (placed["status"], [leg["status"] for leg in placed["legs"]]) == ("new", ["held", "held"])
     push(trader.system, "49")

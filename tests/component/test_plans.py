@@ -211,7 +211,9 @@ def test_orders_that_wait_for_the_open_are_not_read_at_night(planned: Exchange) 
     step()
     crowd(planned, planned.open(), "AAPL", WAITING)
     with planned.orders.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE orders.orders SET trigger_price = 'Infinity' WHERE is_open")
+        connection.exec_driver_sql(
+            "UPDATE orders.orders SET trigger_price = 'Infinity' WHERE trigger_direction = 'below'"
+        )
     before = read(planned.orders.engine)
     step()
     assert read(planned.orders.engine) - before < FEW

@@ -75,7 +75,7 @@ def test_an_exit_is_replaced_inside_its_bracket(trader: Trader) -> None:
         ({}, 422, "send at least one of"),
         ({"side": "sell"}, 422, "side: is not supported"),
         ({"qty": "0"}, 422, "qty: "),
-        ({"limit_price": "1.00001"}, 422, "limit_price: "),
+        ({"limit_price": "1.00001"}, 422, "invalid limit_price 1.00001. sub-penny increment"),
         ({"time_in_force": "gtd"}, 422, "time_in_force: "),
         ({"time_in_force": "opg"}, 422, "AAPL has no auction: its market never closes"),
         ({"client_order_id": ""}, 422, "client_order_id: "),

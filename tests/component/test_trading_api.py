@@ -117,6 +117,7 @@ def test_the_exit_that_fills_cancels_the_other(trader: Trader) -> None:
     assert trader.get("/positions") == []
     (ended,) = [order for order in trader.get("/orders", nested="true", status="closed") if order["legs"]]
     assert (ended["id"], ended["legs"][0]["id"]) == (placed["id"], stop["id"])
+    push(trader.system, "100")  # other tests' exits lie on either side of it
 
 
 def test_an_oto_order_has_one_exit(trader: Trader) -> None:

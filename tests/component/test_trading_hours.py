@@ -17,6 +17,7 @@ from services.orders.persistence import quotes
 from shared.contracts.markets import MARKETS
 from shared.contracts.prices import Price, PricesUpdated
 from shared.exchange.trading_days import Hours
+from shared.storage.driver import fetch
 from tests.component.auction_days import utc
 from tests.component.paper_exchange import Exchange
 
@@ -284,7 +285,7 @@ def test_the_calendar_decides_in_which_session_a_price_lies(
     concerned = 0
     with exchange.orders.engine.connect() as connection:
         connection.exec_driver_sql("UPDATE orders.orders SET active_at = '2026-11-20Z'")
-        rows = quotes.fetch(connection, quotes._CONCERNED, quotes.columns([made]))
+        rows = fetch(connection, quotes._CONCERNED, quotes.columns([made]))
         for row in quotes.typed(quotes._Candidate, rows):
             found.add(row.hours)
             concerned += 1

@@ -24,7 +24,7 @@ from shared.contracts.base import routing_key
 from shared.contracts.orders import Side
 from shared.contracts.valuation import AccountsValued
 from shared.jobs.run_context import Counts, RunContext
-from shared.money import ZERO, cents
+from shared.money import ZERO, cents, cents_up
 from shared.service import DatabaseUnavailable, migrate_when_ready
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
@@ -174,7 +174,7 @@ def test_a_new_rate_values_the_accounts_whose_positions_it_converts(system: Syst
     settled(system)
     push(marketdata, {"SAP": "100"})
     settled(system)
-    cash = Decimal(CASH) - cents(10 * Decimal("100.01") * Decimal("1.11"))
+    cash = Decimal(CASH) - cents_up(10 * Decimal("100.01") * Decimal("1.11"))
     for last in ("1.20", "0.90"):
         push(marketdata, {"EUR/USD": last})
         settled(system)

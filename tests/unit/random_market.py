@@ -43,7 +43,7 @@ KINDS: dict[UUID, AccountSettings] = {
                 },
             },
             {**MARGIN, "fills": {**BAR, "slippage": {"kind": "volume_share", "rate": "0.1"}}},
-            {**MARGIN, **WASH, "multiplier": 4, "fills": {**SHARE, "commission": PERCENT}},
+            {**MARGIN, **WASH, "multiplier": 4, "margin_grace": 0, "fills": {**SHARE, "commission": PERCENT}},
         ),
         strict=True,
     )

@@ -14,7 +14,7 @@ from shared.exchange.margin import daily_interest
 from shared.exchange.matching.liquidity import Liquidity
 from shared.money import CENT, ZERO, cents_down, cents_up
 from tests.unit.execution_examples import book_of, executed
-from tests.unit.trading_examples import ACCOUNT, MARGIN, order, quote
+from tests.unit.trading_examples import ACCOUNT, MARGIN, facts, order, quote
 
 NINTH = Decimal("1E-9")
 #: Fractions of a cent's worth and whole shares, at prices from a hundredth of a cent on.
@@ -63,7 +63,7 @@ def test_the_smallest_rest_is_sold_for_nothing() -> None:
     """Its proceeds are below a cent. The position is closed, and costs nothing more."""
     book = book_of("0", "0.00004 for 0.01")
     (fill,) = executed([order("sell 0.00004 AAPL market")], book, "AAPL 100/100 100").fills
-    assert (fill.amount, book.held(fill.order), book.accounts[ACCOUNT].cash) == (0, 0, 0)
+    assert facts(fill.amount, book.held(fill.order), book.accounts[ACCOUNT].cash) == (0, 0, 0)
 
 
 def test_small_fills_and_loans_do_not_escape_fees_and_interest() -> None:

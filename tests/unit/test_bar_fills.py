@@ -64,9 +64,10 @@ def test_a_limit_beyond_which_the_market_opened_fills_at_the_open(terms: str) ->
     """Its session opened since the price before, or trading resumed: nobody traded on the way."""
     opened = ALWAYS_OPEN._replace(opened_at=ACCEPTED + timedelta(milliseconds=1))
     asked = order(terms, rests=True, active_at=ACCEPTED - timedelta(hours=1))
-    for fields, hours in (({}, opened), ({"since": None, "bar_start": ACCEPTED}, ALWAYS_OPEN)):
+    resumed: dict[str, Any] = {"since": None, "bar_start": ACCEPTED}
+    for fields, hours in (({}, opened), (resumed, ALWAYS_OPEN)):
         found = match(asked, quote(BAR, **fields), RULES, on_bar=True, hours=hours)
-        assert (found.price, found.stage) == (100, Stage.OPEN)
+        assert (found.price, found.stage) == (Decimal(100), Stage.OPEN)
 
 
 @pytest.mark.parametrize(
@@ -102,9 +103,9 @@ def test_a_bar_counts_by_its_own_start() -> None:
     for terms in ("buy 10 AAPL limit 97", "sell 10 AAPL stop 97"):
         late = match(order(terms), quote(BAR, since=evening), RULES, on_bar=True)
         own = match(order(terms), quote(BAR, since=evening, bar_start=ACCEPTED), RULES, on_bar=True)
-        assert (late.price, own.price) == (None, 97)
+        assert (late.price, own.price) == (None, Decimal(97))
     gapped = match(order("sell 10 AAPL stop 101"), quote(BAR, since=evening, bar_start=ACCEPTED), RULES, on_bar=True)
-    assert (gapped.price, gapped.stage) == (100, Stage.OPEN)
+    assert (gapped.price, gapped.stage) == (Decimal(100), Stage.OPEN)
 
 
 def test_an_order_sees_the_last_bar_of_its_session() -> None:

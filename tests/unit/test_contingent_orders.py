@@ -176,7 +176,7 @@ def test_an_exit_closes_only_what_is_left() -> None:
     """Four of ten shares are left. The account could sell short, but its exits never do."""
     book = book_of("0", "4 for 360", **MARGIN)
     orders = after(oco(book_of("0", "10 for 900")), book, "AAPL 110/111 110")
-    assert (orders[0].filled_qty, book.held(orders[0])) == (4, 0)
+    assert facts(orders[0].filled_qty, book.held(orders[0])) == (4, 0)
     orders = after(orders, book, quote("AAPL 110/111 110", sequence=2, at=LATER), at=LATER)
     assert [order.status.value for order in orders] == ["canceled", "canceled"]
     assert book.held(orders[0]) == 0

@@ -153,7 +153,8 @@ def test_an_order_that_is_split_to_nothing_ends() -> None:
     """A third of two shares is not a whole share. The order keeps the quantity that it had."""
     asked = order("buy 2 AAPL limit 100")
     after = split_orders([asked], ONE_FOR_THREE, LATER, {})
-    assert (after.adjusted, [each.qty for each in after.ending]) == ([], [2])
+    assert after.adjusted == []
+    assert [facts(each.qty) for each in after.ending] == [(2,)]
 
 
 def test_a_notional_order_is_for_the_same_money() -> None:

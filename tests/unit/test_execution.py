@@ -54,7 +54,7 @@ def test_an_order_by_a_share_of_the_volume_waits_where_nothing_was_traded() -> N
     book = book_of("100000", fills={"slippage": {"kind": "volume_share", "rate": "0.1"}})
     orders = [order("buy 1 AAPL market"), order("buy 1 AAPL market ioc", 2), order("buy 1 AAPL limit 101", 3)]
     execution = executed(orders, book, quote("AAPL 99/100 100", volume=ZERO, ask_size=Decimal(100)))
-    assert [(fill.order.id.int, fill.price) for fill in execution.fills] == [(3, 100)]
+    assert [(fill.order.id.int, fill.price) for fill in execution.fills] == [(3, Decimal(100))]
     assert [ended.id.int for ended, why in execution.outcomes if isinstance(why, Canceled)] == [2]
 
 

@@ -159,7 +159,8 @@ def test_nothing_fills_on_a_side_that_is_not_offered(
     on: str, sizes: dict[str, int], bought_at: str | None, sold_at: str | None, kind: str
 ) -> None:
     """The last trade stands in only where the provider has no quote at all."""
-    on_quote = quote(on, **{name: Decimal(size) for name, size in sizes.items()})
+    known: dict[str, Any] = {name: Decimal(size) for name, size in sizes.items()}
+    on_quote = quote(on, **known)
     for side, far, at in (("buy", "200", bought_at), ("sell", "50", sold_at)):
         found = match(order(f"{side} 1 AAPL {kind.format(far=far)}"), on_quote, RULES, on_bar=False)
         assert found.price == (None if at is None else Decimal(at))

@@ -132,11 +132,14 @@ def test_open_orders_open_positions_on_one_side_only(resting: str, text: str, he
         ("sell 0.009 AAPL market", "0.009", None),
         ("sell 0.000000001 AAPL market", "0.000000001", None),
         ("buy 0.009 AAPL market", "-0.009", None),
-        ("sell 1 AAPL limit 0.5", "5", "order_too_small"),
+        ("sell 1 AAPL limit 0.5", "5", None),
+        ("sell 1 AAPL limit 0.505", "5", "order_too_small"),
+        ("sell 0.5 AAPL limit 0.5", "5", "order_too_small"),
+        ("buy 1 AAPL limit 0.01", "0", None),
     ],
 )
 def test_an_order_is_worth_a_dollar_or_closes_all_that_is_left(text: str, held: str, reason: str | None) -> None:
-    """It is in cents that rounding could pay."""
+    """It is in parts of a cent that rounding could pay, so whole shares at whole cents may cost less."""
     assert reason_of(text, held=held) == reason
 
 

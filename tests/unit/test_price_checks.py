@@ -89,7 +89,7 @@ def test_a_price_on_an_increment_is_accepted(text: str) -> None:
         ("buy 10 AAPL limit 0.5", {"limit_price": "0.50001"}),
     ],
 )
-def test_a_replace_cannot_bring_in_a_sub_penny_price(text: str, changes: dict[str, str]) -> None:
+def test_a_replace_cannot_bring_in_a_sub_penny_price(text: str, changes: dict[str, Any]) -> None:
     """The rule is that of new orders."""
     assert answer_to([order(text)], **changes) == "sub_penny"
 
@@ -181,7 +181,7 @@ def test_the_stop_of_an_oco_order_lies_beyond_the_market(text: str, held: str, r
     ],
 )
 def test_a_replace_cannot_move_an_exit_to_the_wrong_side(
-    place: int, changes: dict[str, str], reason: str | None
+    place: int, changes: dict[str, Any], reason: str | None
 ) -> None:
     """Neither the entry nor a held exit may pass the other."""
     assert answer_to(group("buy 10 AAPL limit 100 bracket 110/95"), place, **changes) == reason
@@ -198,7 +198,7 @@ def test_a_replace_cannot_move_an_exit_to_the_wrong_side(
     ],
 )
 def test_working_exits_stay_on_their_sides_of_each_other(
-    place: int, changes: dict[str, str], reason: str | None
+    place: int, changes: dict[str, Any], reason: str | None
 ) -> None:
     """Their entry is over, so only the other exit and the market count."""
     assert answer_to(group("sell 10 AAPL limit 110 oco 110/95", held="10"), place, held="10", **changes) == reason

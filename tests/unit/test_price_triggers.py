@@ -86,7 +86,7 @@ def orders(draw: st.DrawFn) -> Order:
     terms = draw(st.sampled_from(KINDS)).format(a=draw(levels), b=draw(levels))
     asked = order(f"{draw(st.sampled_from(Side))} 1 AAPL {terms}", hwm=draw(st.none() | levels))
     waits = asked.type in {OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TRAILING_STOP}
-    more = {"hwm": asked.hwm, "triggered": waits and draw(st.booleans()), "rests": draw(st.booleans())}
+    more: dict[str, Any] = {"hwm": asked.hwm, "triggered": waits and draw(st.booleans()), "rests": draw(st.booleans())}
     extended = asked.type is OrderType.LIMIT and asked.time_in_force is TimeInForce.GTC and draw(st.booleans())
     return order(f"{asked.side} 1 AAPL {terms}", extended_hours=extended, **more)
 
@@ -98,7 +98,7 @@ def prices(draw: st.DrawFn) -> Price:
     first, last, low, high = bar[0], bar[1], min(bar), max(bar)
     bid, ask = (draw(st.sampled_from(["", str(last - away), str(last + away)])) for away in (Decimal("0.05"),) * 2)
     times = st.sampled_from([None, ACCEPTED - timedelta(1), ACCEPTED, QUOTED - timedelta(milliseconds=1)])
-    sizes = {"bid_size": draw(_SIZES), "ask_size": draw(_SIZES)}
+    sizes: dict[str, Any] = {"bid_size": draw(_SIZES), "ask_size": draw(_SIZES)}
     since, start = draw(times), draw(times)
     return quote(f"AAPL {bid}/{ask} {last} of {first} {high} {low}", since=since, bar_start=start, **sizes)
 

@@ -29,7 +29,7 @@ def positions(connection: Connection, account_id: UUID, now: datetime, asset: st
 
     ``held_for_orders`` is the number of shares that open orders will close. ``qty_today`` and ``cost_today`` are those
     of the shares that were bought or sold short today. ``last_close`` is the price at the previous close, null where
-    it is not known, and ``splits`` are the ratios of the splits since then.
+    it is not known, and ``splits`` are the ratios of the position's splits since then.
     """
     return records(connection, _POSITIONS, account_id=account_id, now=now, asset=asset)
 
@@ -89,7 +89,9 @@ SELECT p.asset_id, p.symbol, p.asset_class, p.market, p.qty, p.last, p.currency,
        COALESCE(official.price, traded.close) AS last_close,
        ARRAY(SELECT CAST(c.new_shares AS numeric) / c.old_shares FROM marketdata.corporate_actions_v1 c
              WHERE c.symbol = p.symbol AND c.kind = 'split' AND c.applied_at IS NOT NULL
-               AND c.effective_at > COALESCE(official.held_at, traded.start_at)) AS splits,
+               AND c.effective_at > COALESCE(official.held_at, traded.start_at)
+               AND c.split_count <= COALESCE((SELECT q.split_count FROM orders.split_counts_v1 q
+                                              WHERE q.symbol = p.symbol), c.split_count)) AS splits,
        COALESCE((SELECT sum(o.held_for_orders) FROM orders.orders_v1 o
                  WHERE o.account_id = p.account_id AND o.symbol = p.symbol
                    AND o.status IN {OPEN}), 0) AS held_for_orders

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from services.gateway.trading.schemas import Account, NotSimulated, Order, Position
 from shared.contracts.accounts import AccountSettings
-from shared.contracts.orders import OrderStatus
+from shared.contracts.orders import OrderStatus, Side
 from shared.exchange.margin import buying_power, initial_margin, maintenance_margin
 from shared.money import ZERO, cents, plain
 
@@ -24,9 +24,12 @@ _RENAMED = {
     "failed_at": "updated_at",
     "order_type": "type",
     "reject_reason": "reject_message",
+    "status": "shown_status",
 }
+#: Fields of an order that have no column.
+_COMPUTED = {"legs", "source", "subtag"}
 #: The column of each field of an order. A new field is one line of ``Order`` if its column has the same name.
-ORDER_COLUMNS = {name: _RENAMED.get(name, name) for name in Order.__annotations__ if name != "legs"}
+ORDER_COLUMNS = {name: _RENAMED.get(name, name) for name in Order.__annotations__ if name not in _COMPUTED}
 
 #: Fields of an account for rules of Alpaca that are not simulated.
 _NOT_SIMULATED: NotSimulated = {
@@ -101,7 +104,17 @@ def order_json(row: Record) -> Order:
     }
     if row["status"] != OrderStatus.REJECTED:
         fields["failed_at"] = None
-    return cast("Order", {**fields, "legs": [order_json(leg) for leg in row.get("legs", ())] or None})
+    if row["hwm"] is not None:
+        fields["stop_price"] = number(_trailing_stop(row))
+    legs = [order_json(leg) for leg in row.get("legs", ())] or None
+    return cast("Order", {**fields, "legs": legs, "source": None, "subtag": None})
+
+
+def _trailing_stop(row: Record) -> Decimal:
+    """Return the price that triggers a trailing stop: its trail away from its best price."""
+    hwm: Decimal = row["hwm"]
+    trail: Decimal = hwm * row["trail_percent"] / 100 if row["trail_price"] is None else row["trail_price"]
+    return hwm + trail if row["side"] == Side.BUY else hwm - trail
 
 
 def position_json(row: Record) -> Position:
@@ -139,18 +152,18 @@ def position_json(row: Record) -> Position:
 def _last_close(row: Record) -> Decimal | None:
     """Return the price of the previous close in today's shares."""
     price: Decimal | None = row["last_close"]
-    return price if price is None or not row["splits"] else round(price / prod(row["splits"]), 6)
+    return price if price is None or not row["splits"] else round(price / prod(row["splits"], start=Decimal(1)), 6)
 
 
 def _intraday_cost(row: Record, last_close: Decimal | None) -> Decimal | None:
     """Return what today's profit counts from: the entry price of today's shares, and the last close of the others."""
     cost: Decimal = row["cost_basis"]
-    held_before = row["qty"] - row["qty_today"]
-    if not held_before:
-        return cost
-    if last_close is None or row["rate"] is None:
-        return None
-    return held_before * last_close * row["rate"] + row["cost_today"]
+    held_before: Decimal = row["qty"] - row["qty_today"]
+    if held_before:
+        if last_close is None or row["rate"] is None:
+            return None
+        cost = held_before * last_close * row["rate"] + row["cost_today"]
+    return cost
 
 
 def price_json(row: Record) -> dict[str, Any]:

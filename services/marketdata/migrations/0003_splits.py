@@ -43,7 +43,7 @@ WHERE counted.id = c.id;
 """
 CONSTRAINTS = """
 ALTER TABLE marketdata.corporate_actions
-  ADD CONSTRAINT corporate_actions_shares CHECK (num_nonnulls(new_shares, old_shares) = 2 * (kind = 'split')::int),
+  ADD CONSTRAINT corporate_actions_shares CHECK (num_nonnulls(new_shares, old_shares) IN (0, 2)),
   ADD CONSTRAINT corporate_actions_paid CHECK (pay_at IS NULL OR kind = 'dividend');
 CREATE INDEX corporate_actions_splits ON marketdata.corporate_actions (symbol, effective_at)
   WHERE kind = 'split' AND split_count IS NOT NULL;

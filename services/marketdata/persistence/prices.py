@@ -85,7 +85,11 @@ UPDATE marketdata.provider_states SET state = CAST(:state AS jsonb), updated_at 
 _SAVE_PRICES = text("""
 UPDATE marketdata.instruments i SET
   sequence = i.sequence + 1, provider = v.provider, last_price = v.last, bid = v.bid, ask = v.ask,
-  bid_size = v.bid_size, ask_size = v.ask_size, open = v.open, high = v.high, low = v.low, volume = v.volume,
+  bid_size = v.bid_size, ask_size = v.ask_size, volume = v.volume,
+  -- the bar of the first price after a halt reaches into it
+  open = CASE WHEN i.resumed_at > i.quoted_at THEN v.last ELSE v.open END,
+  high = CASE WHEN i.resumed_at > i.quoted_at THEN v.last ELSE v.high END,
+  low = CASE WHEN i.resumed_at > i.quoted_at THEN v.last ELSE v.low END,
   quoted_at = v.quoted_at, since = CASE WHEN i.resumed_at > i.quoted_at THEN NULL ELSE i.quoted_at END,
   bar_start = CASE WHEN i.resumed_at > i.quoted_at THEN v.quoted_at ELSE v.bar_start END
 FROM unnest(CAST(:symbol AS text[]), CAST(:provider AS text[]), CAST(:last AS numeric[]), CAST(:bid AS numeric[]),

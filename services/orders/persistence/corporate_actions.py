@@ -34,7 +34,7 @@ def filled_since(connection: Connection, orders: Iterable[Order], at: datetime) 
         "order_groups": [group for _, group in groups],
         "at": at,
     }
-    since = FilledSince({}, {}, {})
+    since = FilledSince()
     for row in typed(_Filled, fetch(connection, _FILLED_SINCE, columns)):
         since.by_order[row.account_id, row.order_id] = row.qty
         by_group = since.exited if row.is_exit else since.entered

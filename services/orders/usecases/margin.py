@@ -93,7 +93,7 @@ def _liquidate(uow: UnitOfWork, account: Account, call: margin_calls.MarginCall)
     left = {
         symbol: qty for symbol, qty in positions_of(uow.connection, account.id) if abs(qty) > closing.get(symbol, ZERO)
     }
-    asked = [(uuid5(call.id, f"{symbol} {uow.now.isoformat()}"), "", symbol) for symbol in left]
+    asked = [(uuid5(account.id, f"margin call {symbol} {uow.now.isoformat()}"), "", symbol) for symbol in left]
     contexts = pre_trade_contexts(uow.connection, account.id, asked, uow.now)
     events, rows = AccountEvents(uow, accounts), []
     for (order_id, _, symbol), context in zip(asked, contexts, strict=True):

@@ -44,8 +44,15 @@ def pay_dividends(uow: UnitOfWork, account_ids: Collection[UUID]) -> Paid:
         about = (account.id, account.generation, Kind.DIVIDEND, uow.now, owed.action_id)
         entries.append(Entry(*about, cash=cash, symbol=owed.symbol, dividend=cash))
         paid.append((owed, cash))
-        about_shares = {"action_id": owed.action_id, "symbol": owed.symbol, "qty": owed.qty}
-        events.emit(DividendPaid, account.id, **about_shares, amount=cash, cash=account.cash)
+        events.emit(
+            DividendPaid,
+            account.id,
+            action_id=owed.action_id,
+            symbol=owed.symbol,
+            qty=owed.qty,
+            amount=cash,
+            cash=account.cash,
+        )
     if paid:
         changed = [accounts[id_] for id_ in {owed.account_id for owed, _ in paid}]
         uow.run(paying(paid, uow.now), saving_entries(entries), saving_accounts(changed))

@@ -20,8 +20,8 @@ from shared.exchange.refusal import Refusal
 def replace_order(uow: UnitOfWork, command: ReplaceOrder) -> None:
     """Replace the order, or reject the command: a fill that came first wins.
 
-    A part of the old order that had filled is a trade of its own. Raises TryAgainLater where the order is not there
-    yet, or a split is on its way.
+    The filled part of the old order is a trade of its own. Raises TryAgainLater where the order is not there yet, or a
+    split is on its way.
     """
     account, target = lock_target(uow, command, ended=RejectReason.NOT_REPLACEABLE)
     if account is None:

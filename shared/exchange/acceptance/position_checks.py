@@ -14,7 +14,7 @@ from shared.exchange.acceptance.pre_trade import Exposure
 from shared.exchange.acceptance.sizing import Size
 from shared.exchange.order import Account
 from shared.exchange.refusal import Refusal
-from shared.money import plain
+from shared.money import cents, plain
 
 #: The least value of an order in the account's currency (Alpaca: fractional trading).
 LEAST_VALUE = Decimal(1)
@@ -35,7 +35,7 @@ def broken_position_rules(
             "a margin call is overdue: only orders that close a position are accepted until it has ended",
         )
     if not is_exit:
-        yield from _too_small(size)
+        yield from _too_small(order, size)
         if not account.settings.allow_wash_trades:
             yield from _wash_trade(order, exposure)
     yield from _opening_both_sides(order, size, exposure)
@@ -84,9 +84,14 @@ def _missing_shares(order: OrderTerms, size: Size, account: Account, exposure: E
         yield Refusal(RejectReason.FRACTIONAL_SHORT, "only whole shares can be sold short")
 
 
-def _too_small(size: Size) -> Iterator[Refusal]:
-    """An order of less than a dollar is refused, unless it closes all that is left (Alpaca: fractional trading)."""
-    if size.value is not None and size.value < LEAST_VALUE and not size.whole_rest:
+def _too_small(order: OrderTerms, size: Size) -> Iterator[Refusal]:
+    """An order of less than a dollar is refused, unless it closes all that is left (Alpaca: fractional trading).
+
+    Whole shares at a price in whole cents may cost less: nothing of them is rounded.
+    """
+    if size.value is None or size.value >= LEAST_VALUE or size.whole_rest:
+        return
+    if order.notional is not None or size.qty % 1 or size.value != cents(size.value):
         yield Refusal(
             RejectReason.ORDER_TOO_SMALL, f"cost basis must be >= minimal amount of order {plain(LEAST_VALUE)}"
         )

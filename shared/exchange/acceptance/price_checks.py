@@ -20,8 +20,8 @@ def tick(price: Decimal) -> Decimal:
 
 def broken_prices(order: NewOrder, instrument: Instrument) -> Iterator[Refusal]:
     """The prices of a new order that no market would take (Alpaca: orders-at-alpaca)."""
-    gain = order.take_profit and order.take_profit.limit_price
-    loss = order.stop_loss and order.stop_loss.stop_price
+    gain = None if order.take_profit is None else order.take_profit.limit_price
+    loss = None if order.stop_loss is None else order.stop_loss.stop_price
     yield from sub_penny(
         {
             "limit_price": order.limit_price,
@@ -29,7 +29,7 @@ def broken_prices(order: NewOrder, instrument: Instrument) -> Iterator[Refusal]:
             "trail_price": order.trail_price,
             "take_profit.limit_price": gain,
             "stop_loss.stop_price": loss,
-            "stop_loss.limit_price": order.stop_loss and order.stop_loss.limit_price,
+            "stop_loss.limit_price": None if order.stop_loss is None else order.stop_loss.limit_price,
         }
     )
     yield from unreachable_trail(order, instrument)

@@ -62,14 +62,34 @@ def admit_replacement(
     refusal = next(_broken_prices(old, command, terms, order_group, instrument), None)
     if refusal is not None:
         return refusal
-    ended = released(old, OrderStatus.REPLACED)
-    if old.status is OrderStatus.HELD:  # its entry has not filled, so there is nothing that it could close yet
-        changes: dict[str, Any] = {name: getattr(terms, name) for name in TERMS if name != "order_class"}
-        active_at = active_from(account, now)
-        changes |= {"accepted_at": now, "active_at": active_at}
-        ends = expiry(terms, instrument, active_at)
-        new = replace(old, id=terms.order_id, expires_at=ends, **changes)
-        return Replaced(ended, new, account, _others(order_group, old, new))
+    if old.status is OrderStatus.HELD:
+        return _replace_held(old, terms, order_group, instrument, account, now)
+    return _replace_working(old, command, terms, order_group, instrument, account, exposure, now)
+
+
+def _replace_held(
+    old: Order, terms: NewOrder, order_group: Sequence[Order], instrument: Instrument, account: Account, now: datetime
+) -> Replaced:
+    """Replace an exit whose entry has not filled: there is nothing yet that it could close."""
+    changes: dict[str, Any] = {name: getattr(terms, name) for name in TERMS if name != "order_class"}
+    active_at = active_from(account, now)
+    changes |= {"accepted_at": now, "active_at": active_at}
+    ends = expiry(terms, instrument, active_at)
+    new = replace(old, id=terms.order_id, expires_at=ends, **changes)
+    return Replaced(released(old, OrderStatus.REPLACED), new, account, _others(order_group, old, new))
+
+
+def _replace_working(
+    old: Order,
+    command: ReplaceOrder,
+    terms: NewOrder,
+    order_group: Sequence[Order],
+    instrument: Instrument,
+    account: Account,
+    exposure: Exposure,
+    now: datetime,
+) -> Replaced | Refusal:
+    """Replace an order that may fill, if account and exposure without it allow the new one."""
     without = replace(account, reserved=account.reserved - old.reserved)
     exits = sum((each.held_for_orders for each in order_group if each.side is old.side), ZERO)
     opening = ZERO if old.leg is not None else (old.qty or ZERO) - old.filled_qty - old.closing
@@ -93,7 +113,7 @@ def admit_replacement(
         triggered=old.triggered and command.stop_price is None and command.trail is None,  # a new stop was not reached
         carried=old.carried + old.filled_qty,
     )
-    return Replaced(ended, order, admitted.account, _others(order_group, old, order))
+    return Replaced(released(old, OrderStatus.REPLACED), order, admitted.account, _others(order_group, old, order))
 
 
 def _others(order_group: Sequence[Order], old: Order, new: Order) -> tuple[Order, ...]:
