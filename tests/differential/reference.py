@@ -204,10 +204,11 @@ class Reference:
         return is_whole and may_open and not must_close and not self._opens_against(order, mine)
 
     def _is_large_enough(self, order: Order, qty: Decimal, free: Decimal) -> bool:
-        """True if the order is worth a dollar, closes all that is free, or is an exit."""
+        """True if it is worth a dollar, or whole shares for whole cents, closes all that is free, or is an exit."""
         price = order.limit or order.stop or self._last(order.symbol)
         value = order.notional if order.notional is not None else price and qty * price
-        return order.role in {"gain", "loss"} or value is None or value >= 1 or qty == free
+        exact = order.qty is not None and not qty % 1 and value is not None and not value % CENT
+        return order.role in {"gain", "loss"} or exact or value is None or value >= 1 or qty == free
 
     def _opens_against(self, order: Order, others: Iterable[Order]) -> bool:
         """True if another order would open a position on the other side."""

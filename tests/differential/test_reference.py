@@ -5,6 +5,8 @@ PAPERPROFIT_TAPE_SEED draws another tape than the first.
 
 import os
 
+import pytest
+
 from tests.differential.comparison import parted
 from tests.differential.events import Submit
 from tests.differential.wide_tape import make_wide_tape
@@ -14,6 +16,7 @@ SEED = int(os.environ.get("PAPERPROFIT_TAPE_SEED", "1"))
 TAPES, DAYS, LEAST_ORDERS = 20, 12, 15_000
 
 
+@pytest.mark.timeout(900)
 def test_every_order_fills_and_ends_as_the_rules_say() -> None:
     """The quantity, price, update and time of each fill, and the last status."""
     orders = 0

@@ -37,3 +37,12 @@ def test_a_marketable_order_gets_the_first_usable_quote() -> None:
     assert match(waits.order, quote("AAPL 97.90/98.10 98", **SECOND), MarketRules(), on_bar=False).price == Decimal(
         "98.10"
     )
+
+
+def test_an_order_that_came_before_any_quote_and_filled_in_part_gets_the_next_quote() -> None:
+    """Its first fill was at the market, so it does not rest."""
+    came = order("buy 10 AAPL limit 101", accepted_at=CAME, active_at=CAME)
+    first = match(came, quote("AAPL 97.90/98.10 98", at=QUOTED - timedelta(minutes=1)), MarketRules(), on_bar=False)
+    assert first.price == Decimal("98.10")
+    second = match(first.order, quote("AAPL 97.90/98.10 98", **SECOND), MarketRules(), on_bar=False)
+    assert second.price == Decimal("98.10")

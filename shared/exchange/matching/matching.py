@@ -144,7 +144,7 @@ def _rests(order: Order, price: Price) -> bool:
 
 def _marketable(order: Order) -> Order:
     """The order as one that does not rest, so that its rest fills at the market, too."""
-    return replace(order, rests=False) if order.rests else order
+    return order if order.rests is False else replace(order, rests=False)
 
 
 def _market_in_bar(order: Order, price: Price, rules: MarketRules) -> Match:
