@@ -199,6 +199,12 @@ class Account:
         return self.settings.fills.fills_on == "bar"
 
     @property
+    def counts_volume(self) -> bool:
+        """True if its fills depend on the quantity that our orders took of a price."""
+        model = self.settings.fills
+        return model.participation is not None or model.slippage.kind == "volume_share"
+
+    @property
     def equity(self) -> Decimal:
         return margin.equity(cash=self.cash, long_value=self.long_value, short_value=self.short_value)
 

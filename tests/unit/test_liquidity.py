@@ -79,12 +79,11 @@ def test_whole_orders_get_whole_shares() -> None:
 
 
 def test_a_fill_that_slips_by_the_volume_consumes_volume_alone() -> None:
-    """It has no limit of participation, so it takes nothing from those who have. Others take nothing at all."""
+    """It has no limit of participation, so it takes nothing from those who have."""
     liquidity = Liquidity()
     by_volume = FillModel(slippage=Slippage(kind="volume_share", rate=Decimal("0.1")))
     liquidity.consume(Match(BUY), market(), Decimal(40), by_volume)
     liquidity.consume(Match(SELL), market(), Decimal(5), by_volume)
-    liquidity.consume(Match(BUY), market(), Decimal(3), FillModel())
     assert liquidity.consumed == {("AAPL", "volume"): Decimal(45)}
     assert liquidity.taken(market()) == 45
     assert there(liquidity, Match(BUY), "40") == 40

@@ -13,7 +13,7 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.prices import AHEAD, Price
 from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.execution import execute
-from shared.exchange.matching.liquidity import Liquidity, counts_volume
+from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.matching.matching import oldest_fresh
 
 
@@ -38,7 +38,7 @@ def fill_on(uow: UnitOfWork, prices: Collection[Price], *, at: datetime) -> int:
             uow.connection, {symbol: applied.concerned[symbol] for symbol in usable}
         )
         book = Book(accounts, lots, rates=usable_rates(uow.connection, orders, accounts, uow.now))
-        if any(counts_volume(account.settings.fills) for account in accounts.values()):
+        if any(account.counts_volume for account in accounts.values()):
             book.liquidity = Liquidity(quotes.lock_consumed(uow.connection, usable))
         execution = execute(orders, usable, book, uow.now, rules, known_at=at, hours=applied.hours)
         if execution.changed:

@@ -115,7 +115,7 @@ class _Executing:
         worse = costs.Worse(at, ZERO)
         if found.takes_liquidity:  # a limit never slips
             in_bar = found.stage is not Stage.QUOTE
-            taken = liquidity.taken(price) + qty
+            taken = qty + liquidity.taken(price) if account.counts_volume else qty
             worse = costs.slipped(model.slippage, order.side, at, price, taken, in_bar=in_bar)
             qty = min(qty, order.open_qty(worse.price * rate))
         fill = make_fill(
@@ -125,7 +125,8 @@ class _Executing:
         refusal = self._unaffordable(fill, after, position)
         if refusal is not None:
             return self._end(order, refusal)
-        liquidity.consume(found, price, fill.qty, model)
+        if account.counts_volume:
+            liquidity.consume(found, price, fill.qty, model)
         self._book(fill, after)
         return after
 

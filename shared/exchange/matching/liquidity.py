@@ -17,11 +17,6 @@ from shared.money import ZERO
 Pool = tuple[str, str]
 
 
-def counts_volume(model: FillModel) -> bool:
-    """True if fills of such an account depend on the quantity that our orders consumed."""
-    return model.participation is not None or model.slippage.kind == "volume_share"
-
-
 @dataclass
 class Liquidity:
     """``consumed`` is the quantity consumed from each pool so far, ``touched`` the pools that this transaction used."""
@@ -41,9 +36,7 @@ class Liquidity:
         return self.consumed.get((price.symbol, "volume"), ZERO)
 
     def consume(self, match: Match, price: Price, qty: Decimal, model: FillModel) -> None:
-        """Note a fill of an account with that model, unless none of its fills depends on it."""
-        if not counts_volume(model):
-            return
+        """Note a fill of an account with that model. Its pools are left to others where it has no participation."""
         pools = [(price.symbol, "volume")]
         if model.participation is not None:
             pools.append(_pool(match, price)[0])
