@@ -56,7 +56,7 @@ def test_settings_apply_to_the_next_request(trader: Trader) -> None:
     assert (before["multiplier"], before["shorting"]) == (1, False)
     wanted = {"shorting": True, "fills": {"commission": {"kind": "per_share", "rate": "0.01"}}}
     after = done(trader, "PUT", "settings", **wanted)
-    assert trader.order(side="sell")["status"] == "accepted"
+    assert trader.order(side="sell")["status"] == "new"
     assert (after["shorting"], after["fills"]["commission"]["rate"], after["multiplier"]) == (True, "0.01", 1)
     assert done(trader, "GET", "settings") == after
     assert recorded(trader)[1:] == [(trader.key["APCA-API-KEY-ID"], "configure_account", before, after)]

@@ -263,7 +263,8 @@ def test_exits_of_a_partly_filled_entry_hold_what_it_bought(
     exchange.cancel(account, entry)
     assert {leg.qty for leg in exchange.legs(entry).values()} == {Decimal(held)}
     reached = Decimal(20 if side == "buy" else 5) / Decimal("0.333333333" if ratio == "0.333333333" else ratio)
-    exchange.price(f"AAPL {reached + 1}/{reached - 1} {reached}", split_count=1, bid_size="900", ask_size="900")
+    beyond = reached + 1 if side == "buy" else reached - 1
+    exchange.price(f"AAPL {beyond}/{beyond} {reached}", split_count=1, bid_size="900", ask_size="900")
     assert exchange.held(account) == 0
 
 

@@ -39,7 +39,7 @@ TRADE = "an ended order with fills is one trade, with their sums; no other order
 BREAKS = [
     ("cash is the sum of the ledger", "UPDATE orders.accounts SET cash = cash + 0.01"),
     (
-        "cash is deposits, dividends, interest and fills, recomputed",
+        "cash is deposits, dividends, interest, cash in lieu and fills, recomputed",
         "UPDATE orders.fills SET price = price + 1, amount = amount + qty WHERE side = 'buy'",
     ),
     (
@@ -93,6 +93,13 @@ BREAKS = [
         (
             "INSERT INTO orders.ledger (account_id, at, kind, reference, cash)"
             " SELECT account_id, at, kind, gen_random_uuid(), 0 FROM orders.ledger WHERE kind = 'fill' LIMIT 1"
+        ),
+    ),
+    (
+        "a dividend is paid by the entry of the ledger that it has, once",
+        (
+            "INSERT INTO orders.dividends SELECT account_id, gen_random_uuid(), 1, symbol, qty, 1, updated_at,"
+            " updated_at, updated_at, qty FROM orders.positions"
         ),
     ),
     (

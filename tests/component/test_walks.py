@@ -25,7 +25,7 @@ from tests.support import eventually
 #: The hops that a walk takes, each once in the document however often it is taken.
 HOPS = ("A request", "The bus")
 #: Most files of a walk without those of the hops.
-MOST = {"An order": 26, "A price": 35, "A slot": 22}
+MOST = {"An order": 27, "A price": 35, "A slot": 22}
 #: The demo account's key in tests.
 KEY = {"APCA-API-KEY-ID": "TESTKEY", "APCA-API-SECRET-KEY": "test-secret-key"}
 ORDER = {"symbol": "AAPL", "qty": "10", "side": "buy", "type": "market", "time_in_force": "day"}

@@ -182,7 +182,8 @@ def test_a_held_exit_stays_held() -> None:
         entry.order_group,
         10,
     )
-    assert facts(new.stop_price, new.limit_price, new.held_for_orders, new.expires_at) == (96, 95, 0, None)
+    assert facts(new.stop_price, new.limit_price, new.held_for_orders) == (96, 95, 0)
+    assert new.expires_at == new.active_at + timedelta(days=90)
     assert found.account == account("5000", "600")
 
 
