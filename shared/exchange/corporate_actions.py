@@ -133,26 +133,25 @@ def split_orders(
     adjusted: list[Order] = []
     ending: list[Order] = []
     free = {account: abs(qty) for account, qty in positions.items()}
-    for group in _groups(orders):
+    groups: dict[GroupKey, list[Order]] = {}
+    for order in sorted(orders, key=lambda each: (each.accepted_at, each.leg is not None, each.id.int)):
+        groups.setdefault(_group(order), []).append(order)
+    for (account, _), group in groups.items():  # an entry precedes its exits
         after = _split_group(group, split, effective_at, since)
-        after = _within(after, free.get(group[0].account_id, ZERO))
+        excess = _held_for_orders(after) - free.get(account, ZERO)
+        if excess > 0:
+            after = [_reduced(order, excess) if order.held_for_orders or order.leg else order for order in after]
+        free[account] = free.get(account, ZERO) - _held_for_orders(after)
         for was, order in zip(group, after, strict=True):
             if order.qty is not None and order.qty <= order.filled_qty:
                 ending.append(changed(order, qty=was.qty))
             elif order != was:
                 adjusted.append(order)
-        free[group[0].account_id] = free.get(group[0].account_id, ZERO) - sum(
-            (order.held_for_orders for order in after), ZERO
-        )
     return SplitOrders(adjusted, ending)
 
 
-def _groups(orders: Iterable[Order]) -> list[list[Order]]:
-    """The orders by their groups, the earliest accepted first. An entry precedes its exits."""
-    groups: dict[Key, list[Order]] = {}
-    for order in sorted(orders, key=lambda each: (each.accepted_at, each.leg is not None, each.id.int)):
-        groups.setdefault((order.account_id, order.order_group or order.id), []).append(order)
-    return list(groups.values())
+def _held_for_orders(orders: Iterable[Order]) -> Decimal:
+    return sum((order.held_for_orders for order in orders), ZERO)
 
 
 def _split_group(group: list[Order], split: Split, effective_at: datetime, since: FilledSince) -> list[Order]:
@@ -200,15 +199,8 @@ def _group(order: Order) -> GroupKey:
     return order.account_id, order.order_group or order.id
 
 
-def _within(group: list[Order], free: Decimal) -> list[Order]:
-    """The orders of a group, which hold at most the free shares together. Exits of one group stay alike."""
-    excess = sum((order.held_for_orders for order in group), ZERO) - free
-    if excess <= 0:
-        return group
-    return [_reduced(order, excess) if order.held_for_orders or order.leg else order for order in group]
-
-
 def _reduced(order: Order, excess: Decimal) -> Order:
+    """The order of a group that holds so many shares too many. The exits of one group stay alike."""
     holds = max(order.held_for_orders - excess, ZERO)
     if order.qty is None or order.is_entry or order.status is OrderStatus.HELD:
         return changed(order, held_for_orders=holds)

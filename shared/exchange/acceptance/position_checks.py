@@ -24,8 +24,12 @@ def broken_position_rules(
     order: OrderTerms, size: Size, account: Account, exposure: Exposure, *, is_exit: bool
 ) -> Iterator[Refusal]:
     """The reasons why the order does not fit position and open orders. ``is_exit``: it is a leg of a group."""
+    available = f"(requested: {plain(size.qty)}, available: {plain(size.closing)})"
     yield from _broken_intent(order, exposure)
-    yield from _broken_class(order, size)
+    if order.order_class is OrderClass.OCO and size.opening:
+        yield Refusal(RejectReason.INSUFFICIENT_SHARES, f"an oco order can only close a position {available}")
+    if order.order_class in {OrderClass.BRACKET, OrderClass.OTO} and size.closing:
+        yield Refusal(RejectReason.CLOSING_ENTRY, f"{order.order_class} orders can only open a position")
     if order.notional is not None and order.side is Side.SELL and size.price is None:
         yield Refusal(RejectReason.NO_PRICE, f"{order.symbol} has no price yet: sell by qty instead of notional")
     yield from _missing_shares(order, size, account, exposure)
@@ -38,7 +42,12 @@ def broken_position_rules(
         yield from _too_small(order, size)
         if not account.settings.allow_wash_trades:
             yield from _wash_trade(order, exposure)
-    yield from _opening_both_sides(order, size, exposure)
+    if size.only_closes:
+        return
+    if order.side is Side.BUY and exposure.selling:
+        yield Refusal(RejectReason.OPPOSITE_ORDER, "cannot open a long buy while a short sell order is open")
+    if order.side is Side.SELL and (exposure.buying or exposure.buying_money):
+        yield Refusal(RejectReason.OPPOSITE_ORDER, "cannot open a short sell while a long buy order is open")
 
 
 def _broken_intent(order: OrderTerms, exposure: Exposure) -> Iterator[Refusal]:
@@ -51,14 +60,6 @@ def _broken_intent(order: OrderTerms, exposure: Exposure) -> Iterator[Refusal]:
         yield Refusal(
             RejectReason.POSITION_INTENT, f"position intent mismatch, inferred: {inferred}, specified: {intent}"
         )
-
-
-def _broken_class(order: OrderTerms, size: Size) -> Iterator[Refusal]:
-    available = f"(requested: {plain(size.qty)}, available: {plain(size.closing)})"
-    if order.order_class is OrderClass.OCO and size.opening:
-        yield Refusal(RejectReason.INSUFFICIENT_SHARES, f"an oco order can only close a position {available}")
-    if order.order_class in {OrderClass.BRACKET, OrderClass.OTO} and size.closing:
-        yield Refusal(RejectReason.CLOSING_ENTRY, f"{order.order_class} orders can only open a position")
 
 
 def _missing_shares(order: OrderTerms, size: Size, account: Account, exposure: Exposure) -> Iterator[Refusal]:
@@ -87,7 +88,7 @@ def _missing_shares(order: OrderTerms, size: Size, account: Account, exposure: E
 def _too_small(order: OrderTerms, size: Size) -> Iterator[Refusal]:
     """An order of less than a dollar is refused, unless it closes all that is left (Alpaca: fractional trading).
 
-    Whole shares at a price in whole cents may cost less: nothing of them is rounded.
+    Whole shares at a price in whole cents may cost less, because nothing of them is rounded.
     """
     if size.value is None or size.value >= LEAST_VALUE or size.whole_rest:
         return
@@ -115,13 +116,3 @@ def _wash_trade(order: OrderTerms, exposure: Exposure) -> Iterator[Refusal]:
         "potential wash trade detected. use complex orders",
         {"existing_order_id": str(other.id), "reject_reason": "opposite side limit order exists"},
     )
-
-
-def _opening_both_sides(order: OrderTerms, size: Size, exposure: Exposure) -> Iterator[Refusal]:
-    """Some open order would open a position on the other side (Alpaca: orders-at-alpaca)."""
-    if size.only_closes:
-        return
-    if order.side is Side.BUY and exposure.selling:
-        yield Refusal(RejectReason.OPPOSITE_ORDER, "cannot open a long buy while a short sell order is open")
-    if order.side is Side.SELL and (exposure.buying or exposure.buying_money):
-        yield Refusal(RejectReason.OPPOSITE_ORDER, "cannot open a short sell while a long buy order is open")
