@@ -11,7 +11,7 @@ from random import Random
 
 import dramatiq
 import structlog
-from dramatiq.middleware import AgeLimit, CurrentMessage, Pipelines, ShutdownNotifications, TimeLimit
+from dramatiq.middleware import CurrentMessage, ShutdownNotifications, TimeLimit
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
@@ -113,10 +113,8 @@ def attach(service: Service, broker: dramatiq.Broker, context: ServiceContext, j
 def make_middleware(contexts: dict[str, ServiceContext], jitter: Random | None = None) -> list[dramatiq.Middleware]:
     """The middleware of every broker: dramatiq's own, and ours for failed messages. ``jitter`` is for simulations."""
     return [
-        AgeLimit(),
         TimeLimit(time_limit=TIME_LIMIT_MS),
         ShutdownNotifications(),
-        Pipelines(),
         CurrentMessage(),
         RetryOrDeadLetter(contexts, jitter),
     ]

@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
 TRIES = 6
+#: The part of an error that a dead letter keeps.
+KEPT_CHARACTERS = 20_000
 
 
 class TryAgainLater(Exception):
@@ -90,7 +92,7 @@ class RetryOrDeadLetter(dramatiq.Middleware):
             "body": body,
             "size": size,
             "reason": reason,
-            "error": "".join(traceback.format_exception(exception)),
+            "error": storable("".join(traceback.format_exception(exception))),
         }
         context = self.contexts[message.queue_name.partition(".")[0]]
         try:
@@ -105,6 +107,15 @@ class RetryOrDeadLetter(dramatiq.Middleware):
         log.error("dead letter", queue=queue, message_id=message.message_id, reason=reason)
         DEAD.labels(queue, _wire_name(message), reason).inc()
         _count(message, "dead")
+
+
+def storable(error: str) -> str:
+    """The error as PostgreSQL can store it, its beginning and its end where it is long."""
+    text = error.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    if len(text) <= KEPT_CHARACTERS:
+        return text
+    half = KEPT_CHARACTERS // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"
 
 
 def _retry(broker: dramatiq.Broker, message: MessageProxy, tries: int, pause: int, why: BaseException) -> None:

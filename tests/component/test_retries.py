@@ -11,7 +11,7 @@ from dramatiq.broker import MessageProxy
 
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.poison import Undecodable
-from shared.bus.retries import RetryOrDeadLetter
+from shared.bus.retries import KEPT_CHARACTERS, RetryOrDeadLetter
 from shared.bus.unit_of_work import ServiceContext
 from tests.component.watching import context_of
 from tests.servers.proxy import proxy_to
@@ -58,3 +58,25 @@ def test_a_dead_letter_that_cannot_be_written_leaves_the_message_failed(
         middleware.after_process_message(InProcessBroker(middleware=[]), proxy, exception=poison)
         assert value(orders.engine, "SELECT count(*) FROM orders.dead_letters") == 1
     assert not proxy.failed
+
+
+@pytest.mark.parametrize(
+    ("error", "stored"),
+    [
+        ("a NUL \x00", "a NUL \\x00"),
+        ("half a pair \ud800", "half a pair \\ud800"),
+        ("long " * 1_000_000, "characters left out]"),
+    ],
+    ids=["nul", "surrogate", "long"],
+)
+def test_a_dead_letter_is_written_whatever_the_error_says(urls: dict[str, str], error: str, stored: str) -> None:
+    """PostgreSQL stores neither NUL nor lone surrogates. A long error keeps its beginning and its end."""
+    message: dramatiq.Message[None] = dramatiq.Message("orders.prices", "Poison", (), {}, {}, str(uuid4()))
+    proxy = MessageProxy(message)
+    with context_of("orders", urls) as orders:
+        middleware = RetryOrDeadLetter({"orders": orders})
+        middleware.after_process_message(InProcessBroker(middleware=[]), proxy, exception=Undecodable(error, b"x"))
+        kept = str(value(orders.engine, "SELECT error FROM orders.dead_letters"))
+    assert not proxy.failed
+    assert stored in kept
+    assert len(kept) <= KEPT_CHARACTERS + 100

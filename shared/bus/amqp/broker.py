@@ -182,8 +182,15 @@ class ServiceConsumer(dramatiq.Consumer):
         if self.queue == dead_queue(self.broker.service):
             message = given_up(body, self.queue, properties)
         else:
-            delayed = self.queue != self.queue_name
-            message = read(body, self.queue, self.broker.actors, delayed=delayed, message_id=properties.message_id)
+            own = method.exchange == internal_exchange(self.broker.service)
+            message = read(
+                body,
+                self.queue,
+                self.broker.actors,
+                delayed=self.queue != self.queue_name,
+                message_id=properties.message_id,
+                sent_under=None if own else method.routing_key,
+            )
         received: Any = _RabbitmqMessage(method.redelivered, method.delivery_tag, message)
         received.consumer = self
         self._unacked.append(method.delivery_tag)
