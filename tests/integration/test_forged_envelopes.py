@@ -93,7 +93,11 @@ def send(vhost: str) -> Iterator[Callable[[bytes], None]]:
     """Sends bytes under the routing key of a submitted order."""
     with pika.BlockingConnection(pika.URLParameters(vhost)) as connection:
         channel = connection.channel()
-        yield lambda body, key=SUBMIT: channel.basic_publish(COMMANDS, key, body)
+
+        def publish(body: bytes, key: str = SUBMIT) -> None:
+            channel.basic_publish(COMMANDS, key, body)
+
+        yield publish
 
 
 def letters(orders: ServiceContext, reason: str) -> int:
