@@ -10,11 +10,12 @@ LOW, HIGH = "0.5", "5000"
 SYMBOLS = ("AAPL", "FB", "IBM", "MSFT")
 #: Of the fleet's symbols the one whose market has auctions.
 AUCTIONED = "GOOG"
-#: An order that works, and needs nothing of the market but its next price, or its auction.
+#: An order that works, and needs nothing of the market but its next price, or its auction. The market with auctions is
+#: closed during a fault run.
 FILLS_NOW = f"""
 status IN ('accepted', 'partially_filled')
 AND (time_in_force IN ('ioc', 'fok', 'opg', 'cls')
-     OR type <> 'trailing_stop'
+     OR symbol <> '{AUCTIONED}' AND type <> 'trailing_stop'
         AND (limit_price IS NULL OR limit_price = CASE side WHEN 'buy' THEN {HIGH} ELSE {LOW} END)
         AND (stop_price IS NULL OR stop_price = CASE side WHEN 'buy' THEN {LOW} ELSE {HIGH} END))
 """
