@@ -120,7 +120,8 @@ def _exits(random: Random, side: str, base: Decimal | None) -> Ticket:
     """Exits on that side around the base, near it or far away. Those of an entry far from the market fill at once."""
     base = Decimal(100) if base is None else base
     up, down = (Decimal(random.choice(["0.0005", "0.01", "0.05"])) for _ in range(2))
-    above, below = (str(round(price, 2 if base > 1 else 4)) for price in (base * (1 + up), base * (1 - down)))
+    places, tick = (2, Decimal("0.01")) if base > 1 else (4, Decimal("0.0001"))
+    above, below = (str(round(price, places)) for price in (base * (1 + up) + tick, base * (1 - down) - tick))
     gain, loss = (above, below) if side == "sell" else (below, above)
     limited = {"limit_price": limit(side, eager=True)} if random.random() < 0.3 else {}
     return {"take_profit": {"limit_price": gain}, "stop_loss": {"stop_price": loss, **limited}}
