@@ -43,7 +43,7 @@ def slipped(model: Slippage, side: Side, at: Decimal, price: Price, taken: Decim
     if model.kind == "fixed":
         by = at * model.rate * _BASIS_POINT
     elif model.kind == "spread" and price.ask is not None and price.bid is not None:
-        by = model.rate * (price.ask - price.bid)
+        by = model.rate * max(price.ask - price.bid, ZERO)  # a crossed quote has no spread
     elif model.kind == "volume_share":
         share = min(taken / price.volume, Decimal(1)) if price.volume else Decimal(1)
         by = at * model.rate * share * share

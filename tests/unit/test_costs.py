@@ -96,6 +96,12 @@ def test_slippage_by_spread_needs_a_quote() -> None:
     assert slip("spread", "0.25", Side.BUY, on="AAPL 99/ 100").slippage == 0
 
 
+@pytest.mark.parametrize("side", Side)
+def test_a_crossed_quote_has_no_spread(side: Side) -> None:
+    """An order that fills inside of the bar gets no better price from it."""
+    assert slip("spread", "0.25", side, on="AAPL 101/99 100") == slip("none", "0", side, on="AAPL 101/99 100")
+
+
 def test_the_share_of_the_volume_is_at_most_one() -> None:
     """An order for ten times the volume slips as one for the volume. So does an order without a known volume."""
     whole = slip("volume_share", "0.1", Side.BUY, qty="100")
