@@ -95,7 +95,7 @@ def carry_over(connection: Connection, schema: str, folder: Path, revision: str)
 
 
 def _knows(config: Config, revision: str) -> bool:
-    """Whether the migrations at hand have the revision."""
+    """True if the migrations at hand have the revision."""
     try:
         ScriptDirectory.from_config(config).get_revision(revision)
     except CommandError:
