@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from services.gateway.http.auth import OPERATE, SESSION_LIFE, TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Unauthorized
+from services.gateway.http.rate_limit import verified
 from services.gateway.http.requests import COOKIE, Gateway
 from services.gateway.http.schemas import Printable, Query
 
@@ -35,7 +36,7 @@ async def post_session(gateway: Gateway, request: Request, body: SessionRequest)
 
     Raises Unauthorized where the key ID or the secret key is wrong.
     """
-    principal = await run_in_threadpool(gateway.keys.verify, body.key_id, body.secret_key)
+    principal = await verified(gateway.keys, body.key_id, body.secret_key)
     if principal is None:
         raise Unauthorized("the key ID or the secret key is wrong")
     token = await run_in_threadpool(gateway.keys.open_session, principal, gateway.context.clock())

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -76,7 +75,7 @@ async def _events(gateway: Gateway, principal: Principal, request: Request) -> A
 async def _signed_in(gateway: Gateway, request: Request) -> bool:
     """Return False if the request of the stream would be refused now."""
     try:
-        await run_in_threadpool(authenticate, gateway, request)
+        await authenticate(gateway, request)
     except Unauthorized:
         return False
     return True

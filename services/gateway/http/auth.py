@@ -14,8 +14,19 @@ from sqlalchemy import Connection, Engine, Row, text
 Kept = TypeVar("Kept")
 Value = TypeVar("Value")
 
+READ = "read"
 TRADE = "trade"
+FUND = "fund"
 OPERATE = "operate"
+ADMIN = "admin"
+#: The scopes that each scope includes. ``fund`` moves the cash of the key's own account.
+INCLUDED = {
+    READ: {READ},
+    TRADE: {READ, TRADE},
+    FUND: {READ, FUND},
+    OPERATE: {READ, FUND, OPERATE},
+    ADMIN: {READ, TRADE, FUND, OPERATE, ADMIN},
+}
 SESSION_LIFE = timedelta(hours=12)
 REMEMBER_SECONDS = 1.0
 REMEMBER_AT_MOST = 10_000
@@ -28,6 +39,10 @@ class Principal:
     key_id: str
     account_id: UUID
     scopes: frozenset[str]
+
+    def may(self, scope: str) -> bool:
+        """Return True if one of the key's scopes includes this one."""
+        return any(scope in INCLUDED[each] for each in self.scopes)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from services.gateway.http.errors import (
     invalid_fields,
     refusal_response,
 )
+from services.gateway.http.rate_limit import verified
 from services.gateway.settings import Settings
 from services.gateway.streams.hub import Hub
 from shared.bus.amqp.queue_stats import QueueStats
@@ -80,8 +81,8 @@ def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitabl
         try:
             if "\0" in request.scope["path"] or any("\0" in value for _, value in request.query_params.multi_items()):
                 raise Malformed("the URL must not contain a NUL character")  # PostgreSQL cannot store one
-            principal = NOBODY if scope is None else await run_in_threadpool(authenticate, gateway, request)
-            if scope is not None and scope not in principal.scopes:
+            principal = NOBODY if scope is None else await authenticate(gateway, request)
+            if scope is not None and not principal.may(scope):
                 raise Forbidden(f"this key lacks the scope {scope!r}: use a key that has it")
             return await handler(gateway, request, principal)
         except RequestRefused as refused:
@@ -96,7 +97,7 @@ def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitabl
     return endpoint
 
 
-def authenticate(gateway: Gateway, request: Request) -> Principal:
+async def authenticate(gateway: Gateway, request: Request) -> Principal:
     """Return the principal of the key in the headers, or of the session cookie.
 
     The key may also stand in ``Authorization: Basic``. Raises Unauthorized if none is valid.
@@ -108,9 +109,9 @@ def authenticate(gateway: Gateway, request: Request) -> Principal:
     token = request.cookies.get(COOKIE, "")
     principal = None
     if key_id and secret:
-        principal = gateway.keys.verify(key_id[:64], secret[:200])
+        principal = await verified(gateway.keys, key_id[:64], secret[:200])
     elif token:
-        principal = gateway.keys.session(token, gateway.context.clock())
+        principal = await run_in_threadpool(gateway.keys.session, token, gateway.context.clock())
     if principal is None:
         raise Unauthorized("request is not authorized: send a valid APCA-API-KEY-ID and APCA-API-SECRET-KEY")
     return principal
