@@ -3,9 +3,9 @@
 from datetime import timedelta
 from typing import ClassVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from shared.contracts.base import Event, NotNegative, Positive, Symbol
+from shared.contracts.base import Count, Event, NotNegative, Positive, Sequence, Symbol
 
 #: The clocks of two machines differ by less. A price that is further ahead of the clock has a wrong time.
 AHEAD = timedelta(seconds=5)
@@ -37,8 +37,8 @@ class Price(BaseModel):
     quoted_at: AwareDatetime
     since: AwareDatetime | None = None
     bar_start: AwareDatetime | None = None
-    sequence: int = Field(ge=1)
-    split_count: int = Field(default=0, ge=0)
+    sequence: Sequence
+    split_count: Count = 0
     provider: str
 
 

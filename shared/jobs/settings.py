@@ -21,12 +21,17 @@ from pydantic import (
 
 from shared.contracts.markets import DEFAULT_MARKET, MARKETS
 from shared.contracts.priority import Priority
+from shared.contracts.written import Printable
 from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, HORIZON, Phase, example_market
 from shared.jobs.schedule.interval import parse_interval
 from shared.jobs.schedule.slots import OFF, InvalidSchedule, Timing, parse_schedule
 
 #: Settings that decide when slots come. After one of them has changed, slots before the change are not made up for.
 TIMING = frozenset({"enabled", "schedule", "phases", "market", "time_zone", "market_hours_only"})
+
+
+#: The characters of a setting.
+LONGEST_TEXT = 200
 
 
 class InvalidSetting(ValueError):
@@ -57,8 +62,9 @@ def _read_phase(name: object) -> Phase:
 
 
 _Phase = Annotated[Phase, BeforeValidator(_read_phase)]
-Interval = Annotated[str, AfterValidator(_check_interval)]
-ScheduleText = Annotated[str, AfterValidator(_check_schedule)]
+Interval = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_check_interval)]
+ScheduleText = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_check_schedule)]
+_Name = Annotated[Printable, Field(max_length=LONGEST_TEXT)]
 
 
 class JobSettings(BaseModel):
@@ -73,9 +79,9 @@ class JobSettings(BaseModel):
     phases: dict[_Phase, ScheduleText] = Field(default_factory=dict)
     #: No slots outside of regular trading, except in phases that have a schedule of their own.
     market_hours_only: bool = False
-    market: str = DEFAULT_MARKET
+    market: _Name = DEFAULT_MARKET
     #: The clock by which cron is read; the market's clock if it is None.
-    time_zone: str | None = None
+    time_zone: _Name | None = None
     priority: Literal["critical", "high", "medium", "low"] = "medium"
     time_limit: Interval = "1m"
     #: Retries after the first try.
@@ -91,7 +97,7 @@ class JobSettings(BaseModel):
     #: A run whose worker died is run again, or fails.
     on_lost: Literal["rerun", "fail"] = "rerun"
     #: The job whose runs this one follows.
-    after: str | None = None
+    after: _Name | None = None
     after_outcome: Literal["succeeded", "finished"] = "succeeded"
     #: How many parts of a run are in progress at a time.
     parallel: int = Field(default=4, ge=1, le=100)
@@ -167,7 +173,7 @@ def check_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = No
         if "schedule" in changes:
             raise InvalidSetting("interval", "is another name for schedule: give one of the two")
         try:
-            changes["schedule"] = _check_interval(str(changes.pop("interval")))
+            changes["schedule"] = _check_interval(str(changes.pop("interval"))[:LONGEST_TEXT])
         except ValueError as error:
             raise InvalidSetting("interval", str(error)) from None
     try:
@@ -182,7 +188,7 @@ def _first_mistake(error: ValidationError) -> InvalidSetting:
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = f"is not a setting; these are: interval, {', '.join(sorted(JobSettings.model_fields))}"
-    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    field = ".".join(str(part)[:LONGEST_TEXT] for part in first["loc"] if part != "[key]")
     if not field:  # a mistake of the whole model: its message begins with the setting
         field, _, message = message.partition(": ")
     return InvalidSetting(field, message)

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.contracts.base import Symbol
+from shared.contracts.written import Printable
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -23,8 +24,8 @@ class Answer(BaseModel):
 
 
 def upper(value: object) -> object:
-    """Return text in capital letters, and anything else as it is."""
-    return value.upper() if isinstance(value, str) else value
+    """Return ASCII text in capital letters, and anything else as it is: the capital of ß is SS, another symbol."""
+    return value.upper() if isinstance(value, str) and value.isascii() else value
 
 
 def _between_1970_and_2200(moment: datetime) -> datetime:
@@ -35,10 +36,6 @@ def _between_1970_and_2200(moment: datetime) -> datetime:
 
 #: A time in UTC that PostgreSQL can store.
 Moment = Annotated[AwareDatetime, AfterValidator(_between_1970_and_2200)]
-#: Text without control characters. PostgreSQL cannot store a NUL.
-Printable = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
 Word = Annotated[Printable, Field(min_length=1, max_length=200)]
-#: The number of a row in its table.
-RowNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
 #: A symbol that a client may spell in lower case.
 AnyCaseSymbol = Annotated[Symbol, BeforeValidator(upper)]
