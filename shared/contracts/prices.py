@@ -9,6 +9,10 @@ from shared.contracts.base import Count, Event, NotNegative, Positive, Sequence,
 
 #: The clocks of two machines differ by less. A price that is further ahead of the clock has a wrong time.
 AHEAD = timedelta(seconds=5)
+#: A price's sequence and split count are those of marketdata's own row at most, which commits with the price. One that
+#: is further ahead than this is forged, and would shut out all real prices until they had counted up to it.
+SEQUENCES_AHEAD = 1_000_000
+SPLITS_AHEAD = 1_000
 
 
 class Price(BaseModel):
