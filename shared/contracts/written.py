@@ -111,7 +111,7 @@ def read_json(data: bytes | bytearray, *, real: Callable[[str], Any] = Decimal) 
     """Parse JSON in UTF-8. ``real`` makes a number of the text of one with a fraction or an exponent.
 
     Raises ValueError for other text, for NaN and Infinity, a number or a depth beyond the bounds, a name that an object
-    has twice, and a lone surrogate.
+    has twice, and one with a lone surrogate.
     """
     text = data.decode("utf-8")
     try:
@@ -126,8 +126,8 @@ def read_json(data: bytes | bytearray, *, real: Callable[[str], Any] = Decimal) 
         raise ValueError(_TOO_DEEP) from None
     if data.count(b"[") + data.count(b"{") > DEPTH:
         _check_depth(value)
-    if b"\\" in data and re.search(r"\\u[dD]", text):  # a pair of surrogates is one character, and a lone one is none
-        json.dumps(value, default=str, ensure_ascii=False).encode()
+    if b"\\" in data and re.search(r"\\u[dD]", text):
+        _check_names(value)
     return value
 
 
@@ -159,7 +159,7 @@ def _refuse_constant(name: str) -> None:
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(DEPTH + 1):
+    for _ in range(DEPTH):
         inner: list[Any] = []
         for outer in level:
             if type(outer) is dict:
@@ -170,3 +170,11 @@ def _check_depth(value: Any) -> None:
         if not level:
             return
     raise ValueError(_TOO_DEEP)
+
+
+def _check_names(value: Any) -> None:
+    """Raise ValueError if a name cannot be encoded. An error could not repeat it. Fields check their own text."""
+    if isinstance(value, dict):
+        "".join(value).encode()
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_names(each)
