@@ -1,6 +1,8 @@
 """Base classes and field types that requests and responses of every topic share."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
@@ -34,8 +36,18 @@ def _between_1970_and_2200(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
+def written_out(value: object) -> object:
+    """Return a date or time, or its text. Raises ValueError for a number, which could be of seconds or milliseconds."""
+    if isinstance(value, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}.{0,30}\Z", value):
+        raise ValueError("must be a date or a time, such as 2026-11-23T15:00:00Z")
+    if isinstance(value, int | float | Decimal):
+        raise ValueError("must be a text such as 2026-11-23T15:00:00Z, not a number")  # noqa: TRY004 - pydantic's
+    return value
+
+
 #: A time in UTC that PostgreSQL can store.
-Moment = Annotated[AwareDatetime, AfterValidator(_between_1970_and_2200)]
+Moment = Annotated[AwareDatetime, AfterValidator(_between_1970_and_2200), BeforeValidator(written_out)]
+Day = Annotated[date, BeforeValidator(written_out)]
 Word = Annotated[Printable, Field(min_length=1, max_length=200)]
 #: A symbol that a client may spell in lower case.
 AnyCaseSymbol = Annotated[Symbol, BeforeValidator(upper)]
