@@ -30,17 +30,17 @@ from shared.jobs.schedule.slots import OFF, InvalidSchedule, Timing, parse_sched
 TIMING = frozenset({"enabled", "schedule", "phases", "market", "time_zone", "market_hours_only"})
 
 
-#: The characters of a setting.
-LONGEST_TEXT = 200
+#: The characters of a setting, and of a mistake in one.
+LONGEST_TEXT = 500
 
 
 class InvalidSetting(ValueError):
     """A setting that no job can have, which ``field`` names."""
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
-        self.message = message
+        self.field = field[:LONGEST_TEXT]
+        self.message = message[:LONGEST_TEXT]
+        super().__init__(f"{self.field}: {self.message}")
 
 
 def _check_schedule(text: str) -> str:
@@ -188,7 +188,7 @@ def _first_mistake(error: ValidationError) -> InvalidSetting:
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = f"is not a setting; these are: interval, {', '.join(sorted(JobSettings.model_fields))}"
-    field = ".".join(str(part)[:LONGEST_TEXT] for part in first["loc"] if part != "[key]")
+    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
     if not field:  # a mistake of the whole model: its message begins with the setting
         field, _, message = message.partition(": ")
     return InvalidSetting(field, message)

@@ -36,6 +36,7 @@ BODIES = [
     b'{"\\ud800": 1}',
     b'{"\xff": 1}',
     b"\x00",
+    b'{"' + b"x" * 60_000 + b'": 1}',
 ]
 FORMATS = {"date-time": "2026-11-23T15:00:00Z", "date": "2026-11-23", "uuid": "00000000-0000-0000-0000-000000000001"}
 #: Bodies whose fields have to fit together.
