@@ -14,7 +14,7 @@ class Settings(BaseSettings):
 
     provider: Literal["replay", "simulated"] = "replay"
     #: The same seed gives the same simulated prices.
-    seed: Annotated[int, Bounded(ge=0, le=2**63 - 1)] = 1
+    seed: Annotated[int, Bounded(ge=-(2**63), le=2**63 - 1)] = 1
     #: Bars a second that the feed pushes; 0 pushes none, so that only update_market_data brings prices.
     replay_speed: Annotated[float, Bounded(ge=0, le=1000)] = 1.0
     #: Days after which maintain_market_data removes bars, but for daily and replayed ones.
