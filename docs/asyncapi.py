@@ -27,6 +27,7 @@ from shared.contracts.routing import (
     sent_under,
     service_of,
 )
+from shared.contracts.written import LARGEST, NUMBER
 
 Json = dict[str, Any]
 
@@ -62,8 +63,6 @@ its own. New optional fields are not.
 
 In the operations `send` and `receive` are seen from the service in `x-service`."""
 
-#: Any decimal number that Python writes, with or without an exponent.
-DECIMAL = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 #: JSON Schema has no keywords for the bounds of a number in a string, so the description has them.
 BOUNDS = {"gt": "more than {}", "ge": "at least {}", "lt": "less than {}", "le": "at most {}"}
 BOUNDS["decimal_places"] = "at most {} decimal places"
@@ -99,8 +98,8 @@ class _WireSchema(GenerateJsonSchema):
     """The schema of a decimal on the wire. pydantic's own says no more than string."""
 
     def decimal_schema(self, schema: DecimalSchema) -> JsonSchemaValue:
-        bounds = {name: limit for name, limit in schema.items() if name in BOUNDS}
-        return {"type": "string", "format": "decimal", "pattern": DECIMAL, **bounds}
+        bounds = {name: limit for name, limit in schema.items() if name in BOUNDS and limit not in {-LARGEST, LARGEST}}
+        return {"type": "string", "format": "decimal", "pattern": NUMBER, **bounds}
 
 
 def document() -> Json:

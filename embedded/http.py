@@ -1,5 +1,6 @@
 """HTTP of the embedded run: the socket, bound before anything else starts, and Uvicorn on a thread of its own."""
 
+import re
 import socket
 import threading
 import time
@@ -19,8 +20,8 @@ class PortUnusable(Exception):
 
 def listen(port: str) -> socket.socket:
     """A socket bound to the port on loopback. Raises PortUnusable where that is no port or is in use."""
-    if not port.isdecimal() or int(port) > 65535:
-        raise PortUnusable(f"PORT: {port!r} is not a port; choose one from 0 to 65535, 0 for any free one")
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        raise PortUnusable(f"PORT: {port[:20]!r} is not a port; choose one from 0 to 65535, 0 for any free one")
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -6,14 +6,16 @@ Run it before the services start, and again after every upgrade. It changes noth
 """
 
 import sys
+from typing import Annotated
 
 import pika.exceptions
 import structlog
-from pydantic import Field, Json, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.bus.amqp.management import Management, ManagementRefused
 from shared.bus.amqp.setup import make_user, prepare, retire, wait_until_reachable
+from shared.contracts.written import read_json
 from shared.observability.logs import configure_logs
 from shared.settings import InvalidSettings, ServiceSettings, load
 
@@ -28,9 +30,14 @@ class SetupSettings(BaseSettings):
     rabbitmq_url: SecretStr = SecretStr("amqp://guest:guest@127.0.0.1:5672/%2F")
     rabbitmq_management_url: SecretStr = SecretStr("http://guest:guest@127.0.0.1:15672")
     rabbitmq_vhost: str = "/"
-    rabbitmq_passwords: Json[dict[str, SecretStr]] = Field(
-        default="{}", validate_default=True, description="of each service's user; without it no users are made"
+    rabbitmq_passwords: Annotated[dict[str, SecretStr], NoDecode] = Field(
+        default_factory=dict, description="of each service's user, as JSON; without it no users are made"
     )
+
+    @field_validator("rabbitmq_passwords", mode="before")
+    @classmethod
+    def _from_json(cls, given: object) -> object:
+        return read_json(given.encode()) if isinstance(given, str) else given
 
 
 def main() -> int:

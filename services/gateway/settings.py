@@ -7,24 +7,36 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
 from services.gateway.alerts.channels import make_channels, split_urls
+from shared.contracts.accounts import Cash
+from shared.contracts.written import Bounded
 from shared.settings import ServiceSettings
+
+#: The characters of a secret. A request's longer one is cut there before it is compared.
+LONGEST_SECRET = 200
 
 
 class Settings(ServiceSettings):
     host: str = "127.0.0.1"
-    port: int = Field(default=8000, ge=0, le=65535)
+    port: Annotated[int, Bounded(ge=0, le=65535)] = 8000
     #: The demo account's key. If it is not set, the first start makes one and prints it once.
     api_key_id: str | None = Field(default=None, min_length=4, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")
     api_secret_key: SecretStr | None = Field(default=None, min_length=8)
-    demo_cash: Decimal = Field(default=Decimal(100_000), ge=0)
+    demo_cash: Cash = Decimal(100_000)
     #: Seconds that a submit waits for the decision of orders. After that it answers ``pending_new``.
-    answer_timeout: float = Field(default=2.0, gt=0, le=30)
+    answer_timeout: Annotated[float, Bounded(gt=0, le=30)] = 2.0
     #: URL of RabbitMQ's management API with user and password. Without it the gateway has no queue figures.
     rabbitmq_management_url: SecretStr | None = None
     #: The channels of alerts: apprise URLs, separated by whitespace or commas.
     alert_channels: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     #: Age in seconds of a queue's oldest message that raises an alert.
-    alert_queue_age: float = Field(default=300.0, gt=0)
+    alert_queue_age: Annotated[float, Bounded(gt=0, le=7 * 86_400)] = 300.0
+
+    @field_validator("api_secret_key")
+    @classmethod
+    def _secret_that_requests_can_send(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value()) > LONGEST_SECRET:
+            raise ValueError(f"must not have more than {LONGEST_SECRET} characters; choose a shorter secret")
+        return secret
 
     @field_validator("alert_channels", mode="before")
     @classmethod

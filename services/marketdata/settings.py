@@ -1,11 +1,11 @@
 """Settings of marketdata, prefix ``PAPERPROFIT_``."""
 
 from functools import cache
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.contracts.written import Bounded
 from shared.settings import load
 
 
@@ -14,11 +14,11 @@ class Settings(BaseSettings):
 
     provider: Literal["replay", "simulated"] = "replay"
     #: The same seed gives the same simulated prices.
-    seed: int = 1
+    seed: Annotated[int, Bounded(ge=-(2**63), le=2**63 - 1)] = 1
     #: Bars a second that the feed pushes; 0 pushes none, so that only update_market_data brings prices.
-    replay_speed: float = Field(default=1.0, ge=0, le=1000)
+    replay_speed: Annotated[float, Bounded(ge=0, le=1000)] = 1.0
     #: Days after which maintain_market_data removes bars, but for daily and replayed ones.
-    keep_bars_days: int = Field(default=730, ge=31)
+    keep_bars_days: Annotated[int, Bounded(ge=31, le=36_500)] = 730
 
 
 @cache

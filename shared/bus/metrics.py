@@ -13,7 +13,7 @@ DEAD = Counter("paperprofit_messages_dead", "Messages that became a dead letter"
 DUPLICATES = Counter("paperprofit_inbox_duplicates", "Messages that were handled before", ["queue", "message"])
 REDELIVERED = Counter("paperprofit_messages_redelivered", "Messages that RabbitMQ delivered again", ["queue"])
 STALE = Counter("paperprofit_updates_stale", "Updates dropped because a newer one was applied", ["consumer"])
-EARLY = Counter("paperprofit_updates_early", "Updates dropped because their time is ahead of the clock", ["consumer"])
+EARLY = Counter("paperprofit_updates_early", "Updates dropped because they are far ahead", ["consumer"])
 PARKED = Counter("paperprofit_messages_parked", "Messages that arrived before their turn and were parked", ["queue"])
 UNORDERED = Counter(
     "paperprofit_messages_unordered", "Messages handled although their predecessor never came", ["queue"]

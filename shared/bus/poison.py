@@ -16,16 +16,18 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 import dramatiq
 from dramatiq.common import current_millis
-from dramatiq.errors import DecodeError
 
 from shared.bus.amqp.topology import logical_name
 from shared.bus.envelope import MAX_BODY_BYTES, actor_name, stamped
 from shared.contracts.routing import QUEUES, bindings_of
+from shared.contracts.written import read_json
 
 #: The part of a too large message that is kept, in bytes.
 KEPT_BYTES = 64 * 1024
 #: The part of a name or an error from outside that is shown, in characters.
 SHOWN = 200
+#: The part of an error that is logged and kept, in characters.
+LONGEST_REASON = 2000
 #: No retry waits for longer than half of this.
 FARTHEST_ETA_MS = 60_000
 MOST_RETRIES = 1_000
@@ -35,7 +37,7 @@ class Poison(Exception):
     """``body`` is the message as far as it is kept, ``size`` its full length, ``queue`` the one that it died in."""
 
     def __init__(self, message: str, body: bytes, size: int | None = None, *, queue: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message[:LONGEST_REASON])
         self.body = body
         self.queue = queue
         self.size = len(body) if size is None else size
@@ -117,11 +119,11 @@ def _decode(body: bytes, *, foreign: bool = True) -> "dramatiq.Message[None]":
         limit = f"{len(body)} bytes, more than the limit of {MAX_BODY_BYTES}"
         raise TooLarge(limit, body[:KEPT_BYTES], len(body))
     try:
-        message: dramatiq.Message[None] = dramatiq.Message.decode(body)  # checks only the names of the fields
+        message: dramatiq.Message[None] = dramatiq.Message(**read_json(body, real=float))
         UUID(message.message_id)
         options = known_options(message.options, foreign=foreign)
-    except (DecodeError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        why = str(error.__cause__ or error)[:SHOWN]
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        why = str(error)[:SHOWN]
         raise Undecodable(f"not an envelope: {why}", body) from error
     if not (isinstance(message.kwargs, dict) and isinstance(message.options, dict) and not message.args):
         raise Undecodable("not an envelope: kwargs and options must be objects, args an empty list", body)

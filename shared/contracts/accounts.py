@@ -8,9 +8,14 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from shared.contracts.base import Command, Event, Number, Symbol
+from shared.contracts.base import Command, Count, Event, Number, Sequence, Symbol
 from shared.contracts.currencies import Currency
 from shared.contracts.reasons import WireRejectReason
+from shared.contracts.written import Bounded, Printable
+
+MAX_CASH = Decimal(1_000_000_000_000)
+#: An account's first cash, in its currency.
+Cash = Annotated[Decimal, Bounded(ge=0, le=MAX_CASH, decimal_places=2)]
 
 
 class _Settings(BaseModel):
@@ -24,8 +29,8 @@ class Commission(_Settings):
     """
 
     kind: Literal["zero", "per_share", "percent"] = "zero"
-    rate: Number = Field(default=Decimal(0), ge=0, le=100)
-    minimum: Number = Field(default=Decimal(0), ge=0, le=1_000_000)
+    rate: Annotated[Decimal, Bounded(ge=0, le=100)] = Decimal(0)
+    minimum: Annotated[Decimal, Bounded(ge=0, le=1_000_000)] = Decimal(0)
 
 
 class Slippage(_Settings):
@@ -36,7 +41,7 @@ class Slippage(_Settings):
     """
 
     kind: Literal["none", "fixed", "spread", "volume_share"] = "none"
-    rate: Number = Field(default=Decimal(0), ge=0, le=1000)
+    rate: Annotated[Decimal, Bounded(ge=0, le=1000)] = Decimal(0)
 
 
 class FillModel(_Settings):
@@ -48,8 +53,8 @@ class FillModel(_Settings):
     """
 
     fills_on: Literal["quote", "bar"] = "bar"
-    participation: Number | None = Field(default=None, gt=0, le=1)
-    latency: Number = Field(default=Decimal(0), ge=0, le=3600)
+    participation: Annotated[Decimal, Bounded(gt=0, le=1)] | None = None
+    latency: Annotated[Decimal, Bounded(ge=0, le=3600)] = Decimal(0)
     slippage: Slippage = Slippage()
     commission: Commission = Commission()
 
@@ -61,15 +66,15 @@ class RiskLimits(_Settings):
     at the start of the day, and ``max_drawdown`` of the highest equity so far.
     """
 
-    max_order_qty: Number | None = Field(default=None, gt=0)
-    max_order_notional: Number | None = Field(default=None, gt=0)
-    max_position_qty: Number | None = Field(default=None, gt=0)
-    max_position_notional: Number | None = Field(default=None, gt=0)
-    max_position_share: Number | None = Field(default=None, gt=0, le=10)
-    orders_per_minute: int | None = Field(default=None, ge=1)
-    price_collar: Number | None = Field(default=None, gt=0, le=1)
-    max_daily_loss: Number | None = Field(default=None, gt=0, le=1)
-    max_drawdown: Number | None = Field(default=None, gt=0, le=1)
+    max_order_qty: Annotated[Decimal, Bounded(gt=0)] | None = None
+    max_order_notional: Annotated[Decimal, Bounded(gt=0)] | None = None
+    max_position_qty: Annotated[Decimal, Bounded(gt=0)] | None = None
+    max_position_notional: Annotated[Decimal, Bounded(gt=0)] | None = None
+    max_position_share: Annotated[Decimal, Bounded(gt=0, le=10)] | None = None
+    orders_per_minute: Annotated[int, Bounded(ge=1, le=1_000_000)] | None = None
+    price_collar: Annotated[Decimal, Bounded(gt=0, le=1)] | None = None
+    max_daily_loss: Annotated[Decimal, Bounded(gt=0, le=1)] | None = None
+    max_drawdown: Annotated[Decimal, Bounded(gt=0, le=1)] | None = None
     allowed_symbols: tuple[Symbol, ...] = ()
     blocked_symbols: tuple[Symbol, ...] = ()
 
@@ -97,9 +102,9 @@ class AccountSettings(_Settings):
 
     multiplier: Literal[1, 2, 4] = 1
     shorting: bool = False
-    borrow_rate: Annotated[Number, Field(ge=0, le=1000)] = Decimal(0)
-    loan_rate: Annotated[Number, Field(ge=0, le=1000)] = Decimal(0)
-    margin_grace: int = Field(default=24, ge=0, le=720)
+    borrow_rate: Annotated[Decimal, Bounded(ge=0, le=1000)] = Decimal(0)
+    loan_rate: Annotated[Decimal, Bounded(ge=0, le=1000)] = Decimal(0)
+    margin_grace: Annotated[int, Bounded(ge=0, le=720)] = 24
     trading_blocked: bool = False
     allow_wash_trades: bool = False
     fills: FillModel = FillModel()
@@ -122,7 +127,7 @@ class OfAccount(Event):
     service: ClassVar[str] = "orders"
 
     account_id: UUID
-    sequence: int = Field(ge=1)
+    sequence: Sequence
     at: AwareDatetime
 
     @property
@@ -146,8 +151,8 @@ class ToAccount(Command):
 class OpenAccount(ToAccount):
     """Open an account with its first cash. Opening it again changes nothing."""
 
-    name: str = Field(min_length=1, max_length=100)
-    cash: Number = Field(ge=0)
+    name: Printable = Field(min_length=1, max_length=100)
+    cash: Annotated[Decimal, Bounded(ge=0)]
     currency: Currency = "USD"
     settings: AccountSettings = AccountSettings()
 
@@ -162,14 +167,14 @@ class MoveCash(ToAccount):
     """Deposit cash, or withdraw it where ``amount`` is negative. The sender chooses ``transfer_id``, booked once."""
 
     transfer_id: UUID
-    amount: Number = Field(decimal_places=2)
+    amount: Annotated[Decimal, Bounded(decimal_places=2)]
 
 
 class ResetAccount(ToAccount):
     """Restart the account with this cash. Open orders are canceled, positions vanish, and the history is kept."""
 
     reset_id: UUID
-    cash: Number = Field(ge=0, decimal_places=2)
+    cash: Annotated[Decimal, Bounded(ge=0, decimal_places=2)]
 
 
 class CashMoved(OfAccount):
@@ -234,5 +239,5 @@ class AccountReset(OfAccount):
     """The account restarted with ``cash``. ``generation`` is 1 plus the number of restarts."""
 
     reset_id: UUID
-    generation: int
+    generation: Count
     cash: Number

@@ -5,68 +5,25 @@ immutable and tolerates unknown fields, so that consumers can be deployed before
 """
 
 import re
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, ClassVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
-    ValidationError,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.contracts.priority import Priority
+from shared.contracts.written import Bounded
 
-
-def _no_floats(value: object) -> object:
-    """Refuse floats, which have lost digits already. Raises ValueError."""
-    if isinstance(value, float):
-        raise ValueError("is a float: send decimal numbers as strings")  # noqa: TRY004 - pydantic wants it
-    return value
-
-
-#: A decimal number that never was a float, and a string on the wire. In this order pydantic itself checks for infinity.
-Number = Annotated[Decimal, Field(allow_inf_nan=False), BeforeValidator(_no_floats)]
-
-
-_INTEGER = core_schema.int_schema(strict=True)
-
-
-@dataclass(frozen=True)
-class Bounded:
-    """A ``Number`` with bounds whose checks all run in pydantic's compiled core.
-
-    Prices come by the thousand: a Python validator would take most of the time of reading them.
-    """
-
-    gt: Decimal | None = None
-    ge: Decimal | None = None
-
-    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
-        exact = core_schema.union_schema(
-            [core_schema.str_schema(strict=True), core_schema.is_instance_schema(Decimal), _INTEGER],
-            mode="left_to_right",
-            custom_error_type="decimal_number",
-            custom_error_message="is not a decimal number, or is a float: send decimal numbers as strings",
-        )
-        return core_schema.chain_schema([exact, self._decimal()])
-
-    def __get_pydantic_json_schema__(self, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return handler(self._decimal())
-
-    def _decimal(self) -> CoreSchema:
-        return core_schema.decimal_schema(allow_inf_nan=False, gt=self.gt, ge=self.ge)
-
-
-Positive = Annotated[Decimal, Bounded(gt=Decimal(0))]
-NotNegative = Annotated[Decimal, Bounded(ge=Decimal(0))]
+#: A decimal number that never was a float, and a string on the wire.
+Number = Annotated[Decimal, Bounded()]
+#: Prices and sizes, which marketdata computes by the thousand.
+Positive = Annotated[Decimal, Bounded(gt=0, computed=True)]
+NotNegative = Annotated[Decimal, Bounded(ge=0, computed=True)]
+#: The number of a row, or of an event of one subject, as PostgreSQL's bigint can hold it.
+RowNumber = Annotated[int, Bounded(ge=0, le=2**63 - 1)]
+Sequence = Annotated[int, Bounded(ge=1, le=2**63 - 1)]
+#: A count in a column of PostgreSQL's type integer.
+Count = Annotated[int, Bounded(ge=0, le=2**31 - 1)]
 Symbol = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Z0-9][A-Z0-9./-]*$")]
 
 

@@ -6,14 +6,16 @@ from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, model_validator
 
-from shared.contracts.base import Command, Event, Number, Positive, Symbol
+from shared.contracts.base import Command, Count, Event, Positive, Symbol
+from shared.contracts.written import Bounded, check_number
 
 #: The largest ``old_shares`` that a ratio alone can stand for, and the digits that a ratio may lack.
 MOST_OLD_SHARES = 1000
 LAST_DECIMAL = Fraction(1, 10**9)
-Shares = Annotated[int, Field(ge=1, le=1_000_000)]
+MOST_SHARES = 1_000_000
+Shares = Annotated[int, Bounded(ge=1, le=MOST_SHARES)]
 
 
 class ActionKind(StrEnum):
@@ -35,11 +37,11 @@ class CorporateAction(BaseModel):
 
     symbol: Symbol
     kind: ActionKind
-    ratio: Annotated[Number, Field(gt=0, le=1000, decimal_places=9)] | None = None
+    ratio: Annotated[Decimal, Bounded(gt=0, le=1000, decimal_places=9)] | None = None
     new_shares: Shares | None = None
     old_shares: Shares | None = None
     cash_in_lieu: bool = False
-    amount: Annotated[Number, Field(gt=0, le=1_000_000, decimal_places=9)] | None = None
+    amount: Annotated[Decimal, Bounded(gt=0, le=1_000_000, decimal_places=9)] | None = None
     effective_at: AwareDatetime
     pay_at: AwareDatetime | None = None
 
@@ -50,12 +52,12 @@ class CorporateAction(BaseModel):
         if not isinstance(given, dict):
             return given
         ratio, new, old = (given.get(name) for name in ("ratio", "new_shares", "old_shares"))
-        if ratio is None and isinstance(new, int) and isinstance(old, int) and new > 0 and old > 0:
+        if ratio is None and all(isinstance(each, int) and 0 < each <= MOST_SHARES for each in (new, old)):
             return {**given, "ratio": rounded_ratio(new, old)}
         if isinstance(ratio, str | int | Decimal) and new is None and old is None:
             try:
-                shares = shares_of(Decimal(ratio))
-            except (InvalidOperation, ZeroDivisionError, OverflowError):
+                shares = shares_of(Decimal(check_number(str(ratio))))
+            except (InvalidOperation, ZeroDivisionError, OverflowError, ValueError):
                 return given
             return given if shares is None else {**given, "new_shares": shares[0], "old_shares": shares[1]}
         return given
@@ -114,5 +116,5 @@ class CorporateActionApplied(Event, CorporateAction):
     service: ClassVar[str] = "marketdata"
 
     action_id: UUID
-    split_count: int = Field(ge=0)
+    split_count: Count
     last: Positive | None = None

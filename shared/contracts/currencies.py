@@ -23,4 +23,4 @@ def _known(code: str) -> str:
 
 
 #: An ISO 4217 currency code of three letters.
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$"), AfterValidator(_known)]
+Currency = Annotated[str, Field(min_length=3, max_length=3, pattern=r"^[A-Z]{3}$"), AfterValidator(_known)]

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, Field
 
 from shared.contracts.base import Command, Event, Symbol
+from shared.contracts.written import Printable
 
 #: Text or a code, such as ``news pending`` or ``T1``.
 Reason = Annotated[str, Field(min_length=1, max_length=200)]
@@ -37,6 +38,7 @@ class HaltTrading(OfSymbol, Halt):
     The sender chooses ``halt_id``. One id begins one halt.
     """
 
+    reason: Annotated[Printable, Field(min_length=1, max_length=200)]
     halt_id: UUID
 
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from shared.contracts.base import Count
 from shared.contracts.operations import ToService
 from shared.contracts.priority import Priority
 
@@ -19,7 +20,7 @@ class RunJob(ToService):
     job: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     priority: Priority = Priority.LOW
-    attempt: int | None = Field(default=None, ge=0)
+    attempt: Count | None = None
 
     @property
     def key(self) -> str:

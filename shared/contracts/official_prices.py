@@ -1,12 +1,14 @@
 """Official opening and closing prices, the results of a session's auctions. An operator enters them, or a provider."""
 
 from datetime import date
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, ClassVar
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from shared.contracts.base import Command, Event, Number, Symbol
+from shared.contracts.base import Command, Count, Event, Sequence, Symbol
+from shared.contracts.written import Bounded, Printable
 
 
 class AuctionKind(StrEnum):
@@ -23,8 +25,8 @@ class AuctionPrice(BaseModel):
     symbol: Symbol
     kind: AuctionKind
     day: date
-    price: Annotated[Number, Field(gt=0, le=10_000_000, decimal_places=9)]
-    volume: Annotated[Number, Field(ge=0, le=1_000_000_000_000)] | None = None
+    price: Annotated[Decimal, Bounded(gt=0, le=10_000_000, decimal_places=9)]
+    volume: Annotated[Decimal, Bounded(ge=0, le=1_000_000_000_000)] | None = None
 
 
 class OfficialPrice(AuctionPrice):
@@ -48,6 +50,6 @@ class OfficialPricePublished(Event, OfficialPrice):
 
     service: ClassVar[str] = "marketdata"
 
-    sequence: int = Field(ge=1)
-    split_count: int = Field(default=0, ge=0)
-    provider: str
+    sequence: Sequence
+    split_count: Count = 0
+    provider: Printable = Field(max_length=100)

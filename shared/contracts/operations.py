@@ -1,10 +1,14 @@
 """An operator's commands, which every service with queues handles."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from shared.contracts.base import Command
+from shared.contracts.base import Command, RowNumber
+from shared.contracts.written import Printable
+
+#: The id of the key that an operator used.
+Who = Annotated[Printable, Field(min_length=1, max_length=200)]
 
 
 class ToService(Command):
@@ -22,12 +26,12 @@ class ToService(Command):
 class RequeueDeadLetters(ToService):
     """Requeue these dead letters to the queues that they died in. Each keeps its message id."""
 
-    letters: tuple[int, ...] = Field(min_length=1, max_length=10_000)
-    who: str = Field(min_length=1)
+    letters: tuple[RowNumber, ...] = Field(min_length=1, max_length=10_000)
+    who: Who
 
 
 class DiscardDeadLetters(ToService):
     """Discard these dead letters for good."""
 
-    letters: tuple[int, ...] = Field(min_length=1, max_length=10_000)
-    who: str = Field(min_length=1)
+    letters: tuple[RowNumber, ...] = Field(min_length=1, max_length=10_000)
+    who: Who

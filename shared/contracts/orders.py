@@ -8,8 +8,9 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from shared.contracts.accounts import OfAccount, ToAccount
-from shared.contracts.base import Number, Symbol
+from shared.contracts.base import Number, Sequence, Symbol
 from shared.contracts.reasons import CancelReason, WireCancelReason, WireRejectReason
+from shared.contracts.written import Bounded, Printable
 
 
 class Side(StrEnum):
@@ -102,8 +103,10 @@ _EXITS = {
 
 MAX_QTY = Decimal(1_000_000_000)
 MAX_PRICE = Decimal(10_000_000)
-Qty = Annotated[Number, Field(gt=0, le=MAX_QTY, decimal_places=9)]
-OrderPrice = Annotated[Number, Field(gt=0, le=MAX_PRICE, decimal_places=9)]
+Qty = Annotated[Decimal, Bounded(gt=0, le=MAX_QTY, decimal_places=9)]
+OrderPrice = Annotated[Decimal, Bounded(gt=0, le=MAX_PRICE, decimal_places=9)]
+#: The name that the client gives an order.
+ClientOrderId = Annotated[Printable, Field(min_length=1, max_length=128)]
 
 
 class _Part(BaseModel):
@@ -134,11 +137,11 @@ class OrderTerms(_Part):
     type: OrderType
     time_in_force: TimeInForce
     qty: Qty | None = None
-    notional: Annotated[Number, Field(ge=1, le=MAX_QTY, decimal_places=2)] | None = None
+    notional: Annotated[Decimal, Bounded(ge=1, le=MAX_QTY, decimal_places=2)] | None = None
     limit_price: OrderPrice | None = None
     stop_price: OrderPrice | None = None
     trail_price: OrderPrice | None = None
-    trail_percent: Annotated[Number, Field(gt=0, lt=100, decimal_places=4)] | None = None
+    trail_percent: Annotated[Decimal, Bounded(gt=0, lt=100, decimal_places=4)] | None = None
     extended_hours: bool = False
     order_class: OrderClass = OrderClass.SIMPLE
     take_profit: TakeProfit | None = None
@@ -212,7 +215,7 @@ class NewOrder(OrderTerms):
     """An order to place. The sender chooses ``order_id``, so that sending it twice places it once."""
 
     order_id: UUID
-    client_order_id: str = Field(min_length=1, max_length=128)
+    client_order_id: ClientOrderId
     submitted_at: AwareDatetime
     strategy_id: UUID | None = None
 
@@ -249,7 +252,7 @@ class ReplaceOrder(ToAccount):
 
     order_id: UUID
     new_order_id: UUID
-    client_order_id: str | None = Field(default=None, min_length=1, max_length=128)
+    client_order_id: ClientOrderId | None = None
     qty: Qty | None = None
     time_in_force: TimeInForce | None = None
     limit_price: OrderPrice | None = None
@@ -290,7 +293,7 @@ class OrderFilled(OfAccount):
     qty: Number
     price: Number
     fee: Number
-    price_sequence: int
+    price_sequence: Sequence
     order_status: OrderStatus
     filled_qty: Number
     position_qty: Number

@@ -3,12 +3,16 @@
 from datetime import timedelta
 from typing import ClassVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from shared.contracts.base import Event, NotNegative, Positive, Symbol
+from shared.contracts.base import Count, Event, NotNegative, Positive, Sequence, Symbol
 
 #: The clocks of two machines differ by less. A price that is further ahead of the clock has a wrong time.
 AHEAD = timedelta(seconds=5)
+#: A price's sequence and split count are those of marketdata's own row at most, which commits with the price. One that
+#: is further ahead than this is forged, and would shut out all real prices until they had counted up to it.
+SEQUENCES_AHEAD = 1_000_000
+SPLITS_AHEAD = 1_000
 
 
 class Price(BaseModel):
@@ -37,8 +41,8 @@ class Price(BaseModel):
     quoted_at: AwareDatetime
     since: AwareDatetime | None = None
     bar_start: AwareDatetime | None = None
-    sequence: int = Field(ge=1)
-    split_count: int = Field(default=0, ge=0)
+    sequence: Sequence
+    split_count: Count = 0
     provider: str
 
 

@@ -18,7 +18,7 @@ def load_jobs_config(path: Path) -> dict[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
         tables = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # an integer of 5,000 digits is no TOMLDecodeError
         raise InvalidJobsConfig(f"{path}: {error}") from None
     settings = {}
     for job, table in tables.items():

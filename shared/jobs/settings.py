@@ -21,6 +21,7 @@ from pydantic import (
 
 from shared.contracts.markets import DEFAULT_MARKET, MARKETS
 from shared.contracts.priority import Priority
+from shared.contracts.written import Printable
 from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, HORIZON, Phase, example_market
 from shared.jobs.schedule.interval import parse_interval
 from shared.jobs.schedule.slots import OFF, InvalidSchedule, Timing, parse_schedule
@@ -29,13 +30,17 @@ from shared.jobs.schedule.slots import OFF, InvalidSchedule, Timing, parse_sched
 TIMING = frozenset({"enabled", "schedule", "phases", "market", "time_zone", "market_hours_only"})
 
 
+#: The characters of a setting, and of a mistake in one.
+LONGEST_TEXT = 500
+
+
 class InvalidSetting(ValueError):
     """A setting that no job can have, which ``field`` names."""
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
-        self.message = message
+        self.field = field[:LONGEST_TEXT]
+        self.message = message[:LONGEST_TEXT]
+        super().__init__(f"{self.field}: {self.message}")
 
 
 def _check_schedule(text: str) -> str:
@@ -57,8 +62,9 @@ def _read_phase(name: object) -> Phase:
 
 
 _Phase = Annotated[Phase, BeforeValidator(_read_phase)]
-Interval = Annotated[str, AfterValidator(_check_interval)]
-ScheduleText = Annotated[str, AfterValidator(_check_schedule)]
+Interval = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_check_interval)]
+ScheduleText = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_check_schedule)]
+_Name = Annotated[Printable, Field(max_length=LONGEST_TEXT)]
 
 
 class JobSettings(BaseModel):
@@ -73,9 +79,9 @@ class JobSettings(BaseModel):
     phases: dict[_Phase, ScheduleText] = Field(default_factory=dict)
     #: No slots outside of regular trading, except in phases that have a schedule of their own.
     market_hours_only: bool = False
-    market: str = DEFAULT_MARKET
+    market: _Name = DEFAULT_MARKET
     #: The clock by which cron is read; the market's clock if it is None.
-    time_zone: str | None = None
+    time_zone: _Name | None = None
     priority: Literal["critical", "high", "medium", "low"] = "medium"
     time_limit: Interval = "1m"
     #: Retries after the first try.
@@ -91,7 +97,7 @@ class JobSettings(BaseModel):
     #: A run whose worker died is run again, or fails.
     on_lost: Literal["rerun", "fail"] = "rerun"
     #: The job whose runs this one follows.
-    after: str | None = None
+    after: _Name | None = None
     after_outcome: Literal["succeeded", "finished"] = "succeeded"
     #: How many parts of a run are in progress at a time.
     parallel: int = Field(default=4, ge=1, le=100)
@@ -167,7 +173,7 @@ def check_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = No
         if "schedule" in changes:
             raise InvalidSetting("interval", "is another name for schedule: give one of the two")
         try:
-            changes["schedule"] = _check_interval(str(changes.pop("interval")))
+            changes["schedule"] = _check_interval(str(changes.pop("interval"))[:LONGEST_TEXT])
         except ValueError as error:
             raise InvalidSetting("interval", str(error)) from None
     try:

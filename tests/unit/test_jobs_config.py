@@ -239,3 +239,17 @@ def test_a_declared_job_carries_its_service_and_its_function() -> None:
     assert (job.service, job.settings) == ("orders", {"market": "XNYS", "schedule": "90s", "market_hours_only": True})
     assert job.run is sweep
     assert JobSettings.model_validate(job.settings).retries == 3
+
+
+@pytest.mark.parametrize("retries", ["9" * 5_000, "1e400", "[" * 2_000])
+def test_a_number_or_a_depth_without_end_is_a_mistake_in_the_file(write_config: WriteConfig, retries: str) -> None:
+    """The parser of TOML raises other errors for them than for bad syntax."""
+    assert len(refusal_of(write_config(f"[update_market_data]\nretries = {retries}\n"))) < 1_000
+
+
+@pytest.mark.parametrize("name", ["schedule", "time_limit", "market", "time_zone", "after", "interval"])
+def test_a_text_without_end_is_a_mistake_with_a_short_message(name: str) -> None:
+    """It comes over HTTP too, and is repeated in the answer."""
+    with pytest.raises(InvalidSetting) as refused:
+        check_settings({name: "1" * 50_000})
+    assert (refused.value.field, len(str(refused.value)) < 1_000) == (name, True)

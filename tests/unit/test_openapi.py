@@ -93,7 +93,7 @@ def test_a_path_and_its_handler_must_have_the_same_parameters() -> None:
     [
         ("/api/runs", "get", "limit", {"type": "integer", "minimum": 1, "maximum": 500, "default": 50}),
         ("/api/runs", "get", "from", {"type": "string", "format": "date-time"}),
-        ("/api/runs", "get", "cursor", {"type": "string"}),
+        ("/api/runs", "get", "cursor", {"type": "string", "maxLength": 1000}),
         ("/api/runs/{run_id}", "get", "run_id", {"type": "string", "format": "uuid"}),
         ("/api/jobs/{name}/toggle", "put", "enabled", {"type": "boolean"}),
     ],
@@ -118,3 +118,36 @@ def test_each_term_of_an_order_is_in_the_request_and_in_the_response() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     assert OrderTerms.model_fields.keys() <= schemas["NewOrder"]["properties"].keys()
     assert OrderTerms.model_fields.keys() - {"take_profit", "stop_loss"} <= schemas["Order"]["properties"].keys()
+
+
+def test_each_string_and_number_of_a_request_has_bounds() -> None:
+    """A generated client refuses what the API would, and no field takes text or numbers without end."""
+    unbounded = []
+    for endpoint in ENDPOINTS:
+        operation = DOCUMENT["paths"][endpoint.path][endpoint.method.lower()]
+        given = {each["name"]: each["schema"] for each in operation["parameters"]}
+        if "requestBody" in operation:
+            given["body"] = operation["requestBody"]["content"]["application/json"]["schema"]
+        unbounded += [f"{endpoint.method} {endpoint.path} {path}" for path in _unbounded(given, ())]
+    assert unbounded == []
+
+
+def _unbounded(schema: Any, path: tuple[str, ...]) -> list[str]:
+    """Return the paths of strings without a longest length and of numbers without a smallest or largest value."""
+    if isinstance(schema, list):
+        return [found for number, each in enumerate(schema) for found in _unbounded(each, (*path, str(number)))]
+    if not isinstance(schema, dict):
+        return []
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return _unbounded(DOCUMENT["components"]["schemas"][name], (*path, name))
+    limits = {
+        "string": [{"maxLength", "enum", "const", "format"}],
+        "integer": [{"minimum", "exclusiveMinimum", "enum", "const"}, {"maximum", "exclusiveMaximum", "enum", "const"}],
+    }
+    limits["number"] = limits["integer"]
+    kind = schema.get("type")
+    found = [name for each, value in schema.items() if each != "default" for name in _unbounded(value, (*path, each))]
+    if isinstance(kind, str) and not all(any_of & schema.keys() for any_of in limits.get(kind, [])):
+        found.append(".".join(path))
+    return found

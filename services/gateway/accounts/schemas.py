@@ -8,18 +8,17 @@ from uuid import UUID
 from pydantic import Field, PlainSerializer, field_validator
 
 from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, StretchQuery, TimeCursor
-from services.gateway.http.schemas import Answer, Printable, Query, RowNumber, Word
-from shared.contracts.accounts import AccountSettings
-from shared.contracts.base import Number, Symbol
+from services.gateway.http.schemas import Answer, Query, Word
+from shared.contracts.accounts import MAX_CASH, AccountSettings, Cash
+from shared.contracts.base import RowNumber, Symbol
 from shared.contracts.currencies import Currency
 from shared.contracts.orders import Side
+from shared.contracts.written import Bounded, Printable
 from shared.money import ZERO, plain
 
-MAX_CASH = Decimal(1_000_000_000_000)
 #: A number in JSON: text without exponent or trailing zeros.
 Figure = Annotated[Decimal, PlainSerializer(plain, return_type=str, when_used="json")]
-Cash = Annotated[Number, Field(ge=0, le=MAX_CASH, decimal_places=2)]
-Generation = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Generation = Annotated[int, Bounded(ge=1, le=2**31 - 1)]
 
 
 class NewAccount(Query):
@@ -35,7 +34,7 @@ class NewAccount(Query):
 class Transfer(Query):
     """A deposit, or a withdrawal if ``amount`` is negative. A repeated ``transfer_id`` is booked once."""
 
-    amount: Annotated[Number, Field(ge=-MAX_CASH, le=MAX_CASH, decimal_places=2)]
+    amount: Annotated[Decimal, Bounded(ge=-MAX_CASH, le=MAX_CASH, decimal_places=2)]
     transfer_id: UUID | None = None
 
     @field_validator("amount")

@@ -13,7 +13,8 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Unauthorized
 from services.gateway.http.rate_limit import verified
 from services.gateway.http.requests import COOKIE, Gateway
-from services.gateway.http.schemas import Printable, Query
+from services.gateway.http.schemas import Query
+from shared.contracts.written import Printable
 
 
 class SessionRequest(Query):

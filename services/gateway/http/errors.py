@@ -31,6 +31,9 @@ FIELD_CODE = 40010001
 #: Alpaca's text about a price with more decimals than any tick has (SEC Rule 612).
 SUB_PENNY = "sub-penny increment does not fulfill minimum pricing criteria"
 
+#: The characters of a name or a reason that an error repeats.
+SHOWN = 500
+
 
 @with_config(ConfigDict(extra="allow"))
 class AlpacaError(TypedDict):
@@ -114,10 +117,10 @@ class NotReady(RequestRefused):
 def invalid_fields(error: ValidationError) -> Invalid:
     """Return the error for the first wrong field, with its name and the reason."""
     first = error.errors(include_url=False, include_context=False)[0]
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ")[:SHOWN]
     if not first["loc"] and first["type"] == "value_error":  # a check across fields names one of them first
         return Invalid(message, field=re.split(r"[: ]", message, maxsplit=1)[0])
-    field = ".".join(str(part) for part in first["loc"]) or "body"
+    field = ".".join(str(part) for part in first["loc"])[:SHOWN] or "body"
     if first["type"] == "decimal_max_places" and field.endswith("_price"):
         return Invalid(f"invalid {field} {first['input']}. {SUB_PENNY}", field=field)
     if first["type"] == "extra_forbidden":

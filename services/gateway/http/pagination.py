@@ -1,6 +1,5 @@
 """Lists in pages, the newest first: the query parameters, the page, and the cursor of the next one."""
 
-import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Generic, Protocol, TypeVar
@@ -12,24 +11,27 @@ from sqlalchemy import Connection
 
 from services.gateway.http.requests import Gateway, read
 from services.gateway.http.schemas import Moment, Query
+from shared.contracts.written import Bounded, read_json
 from shared.storage.keyset import Record
 
 Item = TypeVar("Item", bound=BaseModel)
 AnyPage = TypeVar("AnyPage", bound="Page[Any]")
+#: The characters of a cursor.
+MOST_CHARACTERS = 1000
 
 
 def _key_of(cursor: Any, read_key: ValidatorFunctionWrapHandler) -> Any:
     """Decode a cursor. ``read_key`` validates the key that it holds."""
     try:
-        return read_key(json.loads(urlsafe_b64decode(str(cursor).encode())))
-    except (ValueError, RecursionError):
+        return read_key(read_json(urlsafe_b64decode(str(cursor)[:MOST_CHARACTERS].encode())))
+    except ValueError:
         raise ValueError("is not a cursor of this list: send `next` of the previous page unchanged") from None
 
 
 #: Follows the type of a list's key, i.e. the key columns of the last row of the previous page.
 FROM_CURSOR = (
     WrapValidator(_key_of),
-    WithJsonSchema({"type": "string", "description": "`next` of the previous page."}),
+    WithJsonSchema({"type": "string", "maxLength": MOST_CHARACTERS, "description": "`next` of the previous page."}),
 )
 #: The cursor of a list that is sorted by a time, and by an id where times are equal.
 TimeCursor = Annotated[tuple[Moment, UUID], *FROM_CURSOR]
@@ -38,7 +40,7 @@ TimeCursor = Annotated[tuple[Moment, UUID], *FROM_CURSOR]
 class PageQuery(Query):
     """Query parameters of a list. Subclasses add a ``cursor`` and filters."""
 
-    limit: int = Field(default=50, ge=1, le=500)
+    limit: Annotated[int, Bounded(ge=1, le=500)] = 50
 
     @property
     def after(self) -> Sequence[Any] | None:

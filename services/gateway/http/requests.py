@@ -1,10 +1,8 @@
 """Steps of every request: authentication, the scope, a small and valid JSON body, and errors as responses."""
 
-import json
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_args, get_origin
 from uuid import UUID
 
@@ -34,11 +32,14 @@ from services.gateway.streams.hub import Hub
 from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.tracing import tracing
 from shared.bus.unit_of_work import ServiceContext
+from shared.contracts.written import read_json
 from shared.storage.errors import DATABASE_ERRORS, is_transient
 
 MAX_BODY_BYTES = 64 * 1024
 #: A larger body is read and discarded up to this size, so that the sender sees the 413.
 DRAIN_BYTES = 32 * 1024 * 1024
+#: The characters of a parameter's name that an error repeats.
+SHOWN = 100
 COOKIE = "paperprofit_session"
 
 #: The principal of a request to a route that needs no key.
@@ -162,9 +163,9 @@ async def read_body(request: Request, model: TypeAdapter[Model], *, needed: bool
     if not body and not needed:
         return validated(model, None)
     try:
-        fields = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"the body is not valid JSON: {error}") from None
+        fields = read_json(body)
+    except ValueError as error:
+        raise Malformed(f"body: is not valid JSON in UTF-8: {error}", field="body") from None
     return validated(model, fields)
 
 
@@ -181,7 +182,7 @@ def query_fields(model: type[BaseModel], given: QueryParams) -> dict[str, Any]:
         if known.get(plain):
             fields.setdefault(plain, []).append(value)
         elif name not in known:
-            raise Invalid(f"{name}: is not a query parameter here; use {', '.join(known)}", field=name)
+            raise Invalid(f"{name[:SHOWN]}: is not a query parameter here; use {', '.join(known)}", field=name[:SHOWN])
         elif name in fields:
             raise Invalid(f"{name}: must not be repeated", field=name)
         else:
@@ -207,8 +208,3 @@ def validated(model: TypeAdapter[Model], fields: Any) -> Model:
         return model.validate_python(fields)
     except ValidationError as error:
         raise invalid_fields(error) from None
-
-
-def _refuse_constant(name: str) -> None:
-    """Raise ValueError for NaN and Infinity, which Python's parser would accept."""
-    raise ValueError(f"{name} is not a JSON number")

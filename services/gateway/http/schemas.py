@@ -1,11 +1,14 @@
 """Base classes and field types that requests and responses of every topic share."""
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.contracts.base import Symbol
+from shared.contracts.written import Printable
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -23,8 +26,8 @@ class Answer(BaseModel):
 
 
 def upper(value: object) -> object:
-    """Return text in capital letters, and anything else as it is."""
-    return value.upper() if isinstance(value, str) else value
+    """Return ASCII text in capital letters, and anything else as it is: the capital of ß is SS, another symbol."""
+    return value.upper() if isinstance(value, str) and value.isascii() else value
 
 
 def _between_1970_and_2200(moment: datetime) -> datetime:
@@ -33,12 +36,18 @@ def _between_1970_and_2200(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
+def written_out(value: object) -> object:
+    """Return a date or time, or its text. Raises ValueError for a number, which could be of seconds or milliseconds."""
+    if isinstance(value, str) and not re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}.{0,30}\Z", value):
+        raise ValueError("must be a date or a time, such as 2026-11-23T15:00:00Z")
+    if isinstance(value, int | float | Decimal):
+        raise ValueError("must be a text such as 2026-11-23T15:00:00Z, not a number")  # noqa: TRY004 - pydantic's
+    return value
+
+
 #: A time in UTC that PostgreSQL can store.
-Moment = Annotated[AwareDatetime, AfterValidator(_between_1970_and_2200)]
-#: Text without control characters. PostgreSQL cannot store a NUL.
-Printable = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
+Moment = Annotated[AwareDatetime, AfterValidator(_between_1970_and_2200), BeforeValidator(written_out)]
+Day = Annotated[date, BeforeValidator(written_out)]
 Word = Annotated[Printable, Field(min_length=1, max_length=200)]
-#: The number of a row in its table.
-RowNumber = Annotated[int, Field(ge=0, le=2**63 - 1)]
 #: A symbol that a client may spell in lower case.
 AnyCaseSymbol = Annotated[Symbol, BeforeValidator(upper)]

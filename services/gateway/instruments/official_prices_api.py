@@ -1,6 +1,5 @@
 """``/api/official-prices``: list official opening and closing prices, and enter one that no provider has."""
 
-from datetime import date
 from typing import Annotated
 
 from pydantic import AwareDatetime, ConfigDict
@@ -10,7 +9,7 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Invalid
 from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.http.schemas import AnyCaseSymbol, Moment
+from services.gateway.http.schemas import AnyCaseSymbol, Day, Moment
 from services.gateway.instruments import queries
 from services.gateway.trading import commands
 from shared.contracts.official_prices import AuctionKind, AuctionPrice, EnterOfficialPrice, OfficialPrice
@@ -23,6 +22,7 @@ class NewOfficialPrice(AuctionPrice):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     symbol: AnyCaseSymbol
+    day: Day
     held_at: Moment | None = None
 
 
@@ -45,7 +45,7 @@ class OfficialPriceQuery(PageQuery):
     cursor: Annotated[tuple[Moment, str, str], *FROM_CURSOR] | None = None
     symbol: AnyCaseSymbol | None = None
     kind: AuctionKind | None = None
-    day: date | None = None
+    day: Day | None = None
 
 
 async def post_official_price(gateway: Gateway, principal: Principal, body: NewOfficialPrice) -> OfficialPriceItem:

@@ -12,7 +12,7 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Invalid, NotFound
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.http.schemas import RowNumber
+from services.gateway.http.schemas import Word
 from services.gateway.operations.monitoring_schemas import DeadLetterDetail, DeadLetterPage, DeadLettersAsked
 from services.gateway.operations.requests import DeadLetterIds, DeadLetterQuery
 from shared.bus.dead_letters import (
@@ -21,6 +21,7 @@ from shared.bus.dead_letters import (
     inspect_dead_letter,
     requeue_dead_letters,
 )
+from shared.contracts.base import RowNumber
 from shared.contracts.routing import WORKERS
 from shared.jobs.admin import control
 from shared.storage.keyset import Keyset
@@ -31,7 +32,7 @@ async def get_dead_letters(gateway: Gateway, query: DeadLetterQuery) -> DeadLett
     return await page_of(gateway, _DEAD_LETTERS.page, query, DeadLetterPage, ("died_at", "service", "id"))
 
 
-async def get_dead_letter(gateway: Gateway, service: str, dead_letter: RowNumber) -> DeadLetterDetail:
+async def get_dead_letter(gateway: Gateway, service: Word, dead_letter: RowNumber) -> DeadLetterDetail:
     """Get a dead letter with its message and the whole error.
 
     Raises NotFound where the service or the dead letter is unknown.
@@ -45,18 +46,18 @@ async def get_dead_letter(gateway: Gateway, service: str, dead_letter: RowNumber
     return DeadLetterDetail.model_validate({**asdict(found), **shown})
 
 
-async def post_requeue(gateway: Gateway, principal: Principal, service: str, body: DeadLetterIds) -> DeadLettersAsked:
+async def post_requeue(gateway: Gateway, principal: Principal, service: Word, body: DeadLetterIds) -> DeadLettersAsked:
     """Requeue dead letters to the queues in which they died, each under its own message id."""
     return await run_in_threadpool(_ask, gateway, principal, service, body.dead_letters, "requeue")
 
 
-async def post_discard(gateway: Gateway, principal: Principal, service: str, body: DeadLetterIds) -> DeadLettersAsked:
+async def post_discard(gateway: Gateway, principal: Principal, service: Word, body: DeadLetterIds) -> DeadLettersAsked:
     """Discard dead letters for good."""
     return await run_in_threadpool(_ask, gateway, principal, service, body.dead_letters, "discard")
 
 
 def _ask(
-    gateway: Gateway, principal: Principal, service: str, ids: Sequence[int], what: Literal["requeue", "discard"]
+    gateway: Gateway, principal: Principal, service: Word, ids: Sequence[int], what: Literal["requeue", "discard"]
 ) -> DeadLettersAsked:
     """Ask the service to do it, and record the action. If one dead letter is unfit, send nothing.
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from services.gateway.http.auth import OPERATE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.requests import Gateway, read
+from services.gateway.http.schemas import Word
 from services.gateway.operations.job_control import change, unknown_job
 from services.gateway.operations.requests import Backfill, FiguresQuery, SettingChanges, Toggle, Trigger
 from services.gateway.operations.schemas import (
@@ -38,7 +39,7 @@ async def status_json(gateway: Gateway) -> str:
     return f'{{"jobs": {await read(gateway, run_queries.statuses, open_now)}}}'
 
 
-async def get_job(gateway: Gateway, name: str) -> JobDetail:
+async def get_job(gateway: Gateway, name: Word) -> JobDetail:
     """Get a job's status, its declared settings, the operators' overrides, and its next five slots.
 
     Raises NotFound where no service has declared the job.
@@ -51,7 +52,7 @@ async def get_job(gateway: Gateway, name: str) -> JobDetail:
     return JobDetail.model_validate({**job, "next_slots": slots})
 
 
-async def get_figures(gateway: Gateway, name: str, query: FiguresQuery) -> JobFigures:
+async def get_figures(gateway: Gateway, name: Word, query: FiguresQuery) -> JobFigures:
     """Get outcomes, durations and lateness of a job's runs in the last hours.
 
     Raises NotFound where no service has declared the job.
@@ -63,26 +64,26 @@ async def get_figures(gateway: Gateway, name: str, query: FiguresQuery) -> JobFi
     return JobFigures.model_validate({**figures, "job": name, "hours": query.hours})
 
 
-async def post_trigger(gateway: Gateway, principal: Principal, name: str, body: Trigger | None) -> RunQueued:
+async def post_trigger(gateway: Gateway, principal: Principal, name: Word, body: Trigger | None) -> RunQueued:
     """Queue a run now, even if the job is disabled or its market is closed."""
     parameters = body.parameters if body else {}
     trigger = partial(control.trigger, job=name, parameters=parameters, who=principal.key_id)
     return RunQueued(run_id=await change(gateway, trigger))
 
 
-async def put_toggle(gateway: Gateway, principal: Principal, name: str, query: Toggle) -> JobToggled:
+async def put_toggle(gateway: Gateway, principal: Principal, name: Word, query: Toggle) -> JobToggled:
     """Enable or disable a job."""
     await change(gateway, partial(control.set_enabled, job=name, enabled=query.enabled, who=principal.key_id))
     return JobToggled(name=name, enabled=query.enabled)
 
 
-async def patch_job(gateway: Gateway, principal: Principal, name: str, body: SettingChanges) -> EffectiveSettings:
+async def patch_job(gateway: Gateway, principal: Principal, name: Word, body: SettingChanges) -> EffectiveSettings:
     """Override settings while everything runs. Null removes an override."""
     edit = partial(control.edit, job=name, changes=body.root, who=principal.key_id)
     return EffectiveSettings.model_validate({"name": name, "settings": await change(gateway, edit)})
 
 
-async def post_backfill(gateway: Gateway, principal: Principal, name: str, body: Backfill) -> RunsQueued:
+async def post_backfill(gateway: Gateway, principal: Principal, name: Word, body: Backfill) -> RunsQueued:
     """Queue a run for every slot of a period. The runs follow each other, the oldest slot first."""
     backfill = partial(
         control.backfill,

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from services.gateway.http.auth import OPERATE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.requests import Gateway, read
+from services.gateway.http.schemas import Word
 from services.gateway.operations.job_control import change
 from services.gateway.operations.monitoring_schemas import Figures, Queue, QueuePaused, Queues
 from shared.bus.amqp.management import ManagementRefused
@@ -45,13 +46,13 @@ def _queue(name: str, figures: QueueStats | None, pause: Record | None) -> Queue
     )
 
 
-async def post_pause(gateway: Gateway, principal: Principal, name: str) -> QueuePaused:
+async def post_pause(gateway: Gateway, principal: Principal, name: Word) -> QueuePaused:
     """Pause a queue: its workers finish the messages that they have, and take no more."""
     await change(gateway, partial(control.set_queue_paused, queue=name, paused=True, who=principal.key_id))
     return QueuePaused(queue=name, paused=True)
 
 
-async def post_resume(gateway: Gateway, principal: Principal, name: str) -> QueuePaused:
+async def post_resume(gateway: Gateway, principal: Principal, name: Word) -> QueuePaused:
     """Resume a paused queue."""
     await change(gateway, partial(control.set_queue_paused, queue=name, paused=False, who=principal.key_id))
     return QueuePaused(queue=name, paused=False)

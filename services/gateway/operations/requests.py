@@ -12,7 +12,9 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from services.gateway.http.pagination import FROM_CURSOR, PageQuery, StretchQuery, TimeCursor
-from services.gateway.http.schemas import Moment, Query, RowNumber, Word
+from services.gateway.http.schemas import Moment, Query, Word
+from shared.contracts.base import RowNumber
+from shared.contracts.written import Bounded
 from shared.jobs.settings import JobSettings
 
 
@@ -58,7 +60,7 @@ class DeadLetterQuery(PageQuery):
 
 
 class FiguresQuery(Query):
-    hours: int = Field(default=24, ge=1, le=31 * 24)
+    hours: Annotated[int, Bounded(ge=1, le=31 * 24)] = 24
 
 
 class Toggle(Query):

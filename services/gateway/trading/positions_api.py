@@ -8,7 +8,7 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Forbidden, Invalid, NotFound, RequestRefused, alpaca_error
 from services.gateway.http.requests import Gateway, read
 from services.gateway.trading import account_queries, commands, idempotency
-from services.gateway.trading.requests import CloseAllQuery, CloseQuery, OrderHeaders
+from services.gateway.trading.requests import AskedAsset, CloseAllQuery, CloseQuery, OrderHeaders
 from services.gateway.trading.schemas import Closing, Order, Position
 from services.gateway.trading.serializers import order_json, position_json
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
@@ -24,13 +24,13 @@ async def get_positions(gateway: Gateway, principal: Principal) -> list[Position
     return [position_json(row) for row in await read(gateway, account_queries.positions, principal.account_id, now)]
 
 
-async def get_position(gateway: Gateway, principal: Principal, symbol: str) -> Position:
+async def get_position(gateway: Gateway, principal: Principal, symbol: AskedAsset) -> Position:
     """Get a position by its symbol or asset id."""
     return position_json(await _position(gateway, principal, symbol))
 
 
 async def delete_position(
-    gateway: Gateway, principal: Principal, symbol: str, query: CloseQuery, headers: OrderHeaders
+    gateway: Gateway, principal: Principal, symbol: AskedAsset, query: CloseQuery, headers: OrderHeaders
 ) -> Order:
     """Close a position, or a part of it, with a market order.
 
@@ -42,7 +42,7 @@ async def delete_position(
     """
     key = None
     if headers.idempotency_key is not None:
-        key = idempotency.key_of(principal.account_id, headers.idempotency_key, symbol.upper(), query)
+        key = idempotency.key_of(principal.account_id, headers.idempotency_key, symbol, query)
         if (order := await idempotency.earlier(gateway, key)) is not None:
             return order
     position = await _position(gateway, principal, symbol)

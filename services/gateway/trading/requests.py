@@ -2,16 +2,17 @@
 
 import re
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from services.gateway.http.schemas import Moment, Printable, Query, upper
-from shared.contracts.base import Number
+from services.gateway.http.schemas import Moment, Query, upper
 from shared.contracts.orders import (
     MAX_PRICE,
+    ClientOrderId,
     OrderClass,
     OrderTerms,
     Qty,
@@ -22,10 +23,10 @@ from shared.contracts.orders import (
     TakeProfit,
     TimeInForce,
 )
+from shared.contracts.written import Bounded, Printable
 
 #: A price in the instrument's currency. Clients may send four decimals.
-AskedPrice = Annotated[Number, Field(gt=0, le=MAX_PRICE, decimal_places=4)]
-ClientOrderId = Annotated[Printable, Field(min_length=1, max_length=128)]
+AskedPrice = Annotated[Decimal, Bounded(gt=0, le=MAX_PRICE, decimal_places=4)]
 #: The client chooses it, once for each order that it wants.
 IdempotencyKey = Annotated[Printable, Field(min_length=1, max_length=255)]
 #: Alpaca's clients also send "" or null for a simple order.
@@ -39,6 +40,8 @@ AskedAsset = Annotated[
 ]
 #: Where a client sends a date or a time without a zone, it means New York, as Alpaca's market does.
 NEW_YORK = ZoneInfo("America/New_York")
+#: The characters of a time, which is cut after them.
+LONGEST_TIME = 40
 _ZONE = "A date, or a time without a zone, is New York's."
 
 
@@ -49,16 +52,17 @@ def _with_zone(given: object) -> object:
     """
     if not isinstance(given, str):
         return given
-    text = re.sub(r"^(.+:.+) (\d\d:?\d\d)$", r"\1+\2", given.strip().upper())
+    text = given[:LONGEST_TIME].strip().upper()
     try:
-        time = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(re.sub(r"^(.+:.+) ([0-9]{2}:?[0-9]{2})$", r"\1+\2", text))
     except ValueError:
         raise ValueError("must be a date or a time, such as 2026-11-01 or 2026-11-01T09:30:00-05:00") from None
     return time if time.tzinfo else time.replace(tzinfo=NEW_YORK)
 
 
+_TimeText = Annotated[str, Field(max_length=LONGEST_TIME)]
 #: The time that a list begins or ends at, in any of the spellings of Alpaca's clients.
-AskedTime = Annotated[Moment, BeforeValidator(_with_zone, json_schema_input_type=str)]
+AskedTime = Annotated[Moment, BeforeValidator(_with_zone, json_schema_input_type=_TimeText)]
 
 
 def _split(given: object) -> object:
@@ -70,7 +74,8 @@ def _split(given: object) -> object:
 
 
 #: A parameter that is repeated, or has its items separated by commas.
-Names = Annotated[tuple[Annotated[str, Field(max_length=36)], ...], Field(max_length=500), BeforeValidator(_split)]
+_Name = Annotated[str, Field(max_length=36, pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*$")]
+Names = Annotated[tuple[_Name, ...], Field(max_length=500), BeforeValidator(_split)]
 
 #: A day that a calendar may begin or end at. Clients also send its midnight.
 CalendarDay = Annotated[
@@ -190,7 +195,7 @@ class OrderQuery(Query):
     """
 
     status: Literal["open", "closed", "all"] = "open"
-    limit: int = Field(default=50, ge=1, le=500)
+    limit: Annotated[int, Bounded(ge=1, le=500)] = 50
     after: AskedTime | None = Field(default=None, description=f"Submitted after this time. {_ZONE}")
     until: AskedTime | None = Field(default=None, description=f"Submitted before this time. {_ZONE}")
     after_order_id: UUID | None = Field(default=None, description="Submitted after this order.")
@@ -227,14 +232,14 @@ class NestedQuery(Query):
 class ClientOrderQuery(NestedQuery):
     """``GET /v2/orders:by_client_order_id``."""
 
-    client_order_id: str = ""
+    client_order_id: Annotated[Printable, Field(max_length=128)] = ""
 
 
 class CloseQuery(Query):
     """``DELETE /v2/positions/{symbol}``: the part to close, by default all of it."""
 
     qty: Qty | None = None
-    percentage: Annotated[Number, Field(gt=0, le=100, decimal_places=9)] | None = None
+    percentage: Annotated[Decimal, Bounded(gt=0, le=100, decimal_places=9)] | None = None
 
     @model_validator(mode="after")
     def _is_one_size(self) -> Self:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from services.orders.persistence.accounts import saving_accounts
+from services.orders.persistence.consumed import saving_consumed
 from services.orders.persistence.holdings import saving_holdings
 from services.orders.persistence.ledger import saving_entries
 from services.orders.persistence.orders import End, rejected_for, saving_orders
-from services.orders.persistence.quotes import saving_consumed
 from services.orders.persistence.trades import completing
 from shared.contracts.orders import Side
 from shared.exchange.ledger import Entry

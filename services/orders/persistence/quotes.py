@@ -1,8 +1,7 @@
-"""Prices and the orders that they concern: applying them, finding those that are missing, and consumed liquidity."""
+"""Prices and the orders that they concern: applying them, and finding those that are missing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,12 +10,11 @@ from sqlalchemy import Connection, text
 
 from services.orders.persistence.orders import Concerned, GroupKey
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.prices import Price
-from shared.exchange.matching.liquidity import Liquidity, Pool
+from shared.contracts.prices import SEQUENCES_AHEAD, SPLITS_AHEAD, Price
 from shared.exchange.matching.matching import buy_side, sell_side
 from shared.exchange.trading_days import Hours
 from shared.storage.driver import Call, column, fetch, numbers
-from shared.storage.tables import Table, typed
+from shared.storage.tables import typed
 
 Columns = dict[str, Any]
 #: An event about a price may be on its way for this long. Later the price counts as missed.
@@ -50,31 +48,37 @@ class _Candidate(NamedTuple):
     hours: Hours
 
 
-class _Symbol(NamedTuple):
+class _Missed(NamedTuple):
+    """A price that was not applied. ``ahead`` is true where its sequence is far ahead of all that are known."""
+
     symbol: str
+    ahead: bool
 
 
 class Applied(NamedTuple):
     """The orders that prices are about.
 
-    ``late`` are symbols of which something later was applied, or a split before the price is missing. ``concerned`` are
-    the order groups of the open orders that a price may fill. ``trailing`` are those that it moves, also where it is
-    late. ``hours`` are the sessions of the symbols that have any of them.
+    ``late`` are symbols of which something later was applied, or a split before the price is missing. Those ``ahead``
+    are late too: their sequence is so far ahead that no real price has it. ``concerned`` are the order groups of the
+    open orders that a price may fill. ``trailing`` are those that it moves, also where it is late. ``hours`` are the
+    sessions of the symbols that have any of them.
     """
 
     late: set[str]
+    ahead: set[str]
     concerned: Concerned
     trailing: Sequence[Trailing]
     hours: Mapping[str, Hours]
 
 
 def apply_in_order(uow: UnitOfWork, prices: Columns) -> Applied:
-    """Apply the prices that are not late. ``prices`` is as ``columns`` makes it.
+    """Apply the prices that are neither late nor far ahead. ``prices`` is as ``columns`` makes it.
 
     Orders are found by index: resting ones cost nothing. Others wait for the same symbols meanwhile.
     """
     missed, rows = uow.begin((_APPLY, prices), (_CONCERNED, prices))
-    late = {each.symbol for each in typed(_Symbol, missed)}
+    not_applied = typed(_Missed, missed)
+    late = {each.symbol for each in not_applied}
     concerned: dict[str, list[GroupKey]] = {}
     trailing: list[Trailing] = []
     hours: dict[str, Hours] = {}
@@ -84,7 +88,7 @@ def apply_in_order(uow: UnitOfWork, prices: Columns) -> Applied:
             concerned.setdefault(symbol, []).append((account_id, order_group))
         if id_ is not None:
             trailing.append(Trailing(account_id, order_group, id_, symbol))
-    return Applied(late, concerned, trailing, hours)
+    return Applied(late, {each.symbol for each in not_applied if each.ahead}, concerned, trailing, hours)
 
 
 def following_best(applied: Applied, prices: Mapping[str, Price]) -> list[Call]:
@@ -128,32 +132,6 @@ def _start(price: Price) -> datetime | None:
     return price.bar_start or price.since
 
 
-class _ConsumedRow(NamedTuple):
-    symbol: str
-    pool: str
-    qty: Decimal
-
-
-_CONSUMED = Table("orders.consumed", _ConsumedRow, key=("symbol", "pool"))
-_saving_consumed = _CONSUMED.update(_ConsumedRow, "qty")
-
-
-def lock_consumed(connection: Connection, prices: Mapping[str, Price]) -> dict[Pool, Decimal]:
-    """The liquidity of each of these price updates that our orders consumed. Others wait for the symbols meanwhile."""
-    ordered = [prices[symbol] for symbol in sorted(prices)]
-    columns = {
-        "symbols": [price.symbol for price in ordered],
-        "sequences": [price.sequence for price in ordered],
-        "times": [price.quoted_at for price in ordered],
-    }
-    return {(row.symbol, row.pool): row.qty for row in typed(_ConsumedRow, fetch(connection, _LOCK_CONSUMED, columns))}
-
-
-def saving_consumed(liquidity: Liquidity) -> Call:
-    """The statement that writes what an execution consumed. Its rows are locked, and of the update at hand."""
-    return _saving_consumed([_ConsumedRow(*pool, liquidity.consumed[pool]) for pool in sorted(liquidity.touched)])
-
-
 def prices_with_open_orders(connection: Connection) -> list[Price]:
     """The current price of each symbol that has an open order, from marketdata's view."""
     return [Price.model_validate(row._asdict()) for row in fetch(connection, _CURRENT_PRICES, {})]
@@ -171,18 +149,32 @@ def missed_bars(connection: Connection, stale: datetime) -> list[Price]:
     return [Price.model_validate(row._asdict()) for row in fetch(connection, _MISSED, wanted)]
 
 
-_APPLY = """
+#: The sequence of marketdata's own row, which commits with the price: no real price is ahead of it.
+_KNOWN = "(SELECT i.sequence FROM marketdata.instruments_v1 i WHERE i.symbol = {}.symbol)"
+#: A forged sequence gives way to the price that marketdata has now. Real prices may be applied after the statement's
+#: snapshot, but not so many.
+_APPLY = f"""
 WITH applied AS (
   INSERT INTO orders.quotes AS q (symbol, sequence, quoted_at, split_count)
   SELECT v.symbol, v.sequence, v.quoted_at, v.split_count
   FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[], %(split_counts)b::int[])
     AS v (symbol, sequence, quoted_at, split_count)
+  WHERE v.sequence <= {SEQUENCES_AHEAD} AND v.split_count <= {SPLITS_AHEAD} OR EXISTS (
+    SELECT FROM marketdata.instruments_v1 i
+    WHERE i.symbol = v.symbol AND i.sequence >= v.sequence - {SEQUENCES_AHEAD}
+      AND i.split_count >= v.split_count - {SPLITS_AHEAD})
   ON CONFLICT (symbol) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at
   WHERE q.split_count >= excluded.split_count AND (
-    q.sequence < excluded.sequence OR q.sequence = excluded.sequence AND q.quoted_at <= excluded.quoted_at)
+    q.sequence < excluded.sequence AND (
+      q.sequence >= excluded.sequence - {SEQUENCES_AHEAD} OR {_KNOWN.format("excluded")} >= excluded.sequence)
+    OR q.sequence = excluded.sequence AND q.quoted_at <= excluded.quoted_at
+    OR q.sequence > excluded.sequence + 1000 AND {_KNOWN.format("excluded")} = excluded.sequence)
   RETURNING symbol
 )
-SELECT symbol FROM unnest(%(symbols)b::text[]) AS symbol EXCEPT SELECT symbol FROM applied
+SELECT v.symbol, v.sequence - {SEQUENCES_AHEAD} > GREATEST(
+  0, {_KNOWN.format("v")}, (SELECT q.sequence FROM orders.quotes q WHERE q.symbol = v.symbol)) AS ahead
+FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[]) AS v (symbol, sequence)
+WHERE NOT EXISTS (SELECT FROM applied WHERE applied.symbol = v.symbol)
 """
 #: The symbols with open orders, from one to the next by index: however many orders a symbol has, one of them is read.
 _TRADED = """
@@ -335,17 +327,6 @@ UPDATE orders.orders o SET hwm = followed.hwm, trigger_price = followed.hwm
   + CASE o.side WHEN 'sell' THEN -1 ELSE 1 END * COALESCE(o.trail_price, followed.hwm * o.trail_percent / 100)
 FROM followed
 WHERE o.account_id = followed.account_id AND o.id = followed.id AND o.hwm <> followed.hwm
-"""
-_LOCK_CONSUMED = """
-INSERT INTO orders.consumed AS t (symbol, pool, sequence, quoted_at, qty)
-SELECT symbol, pool, sequence, quoted_at, 0
-FROM unnest(%(symbols)b::text[], %(sequences)b::bigint[], %(times)b::timestamptz[])
-  AS wanted (symbol, sequence, quoted_at)
-CROSS JOIN unnest(ARRAY['ask', 'bid', 'bar', 'volume']) AS pool
-ORDER BY symbol, pool
-ON CONFLICT (symbol, pool) DO UPDATE SET sequence = excluded.sequence, quoted_at = excluded.quoted_at,
-  qty = CASE WHEN (t.sequence, t.quoted_at) = (excluded.sequence, excluded.quoted_at) THEN t.qty ELSE 0 END
-RETURNING symbol, pool, qty
 """
 _CURRENT_PRICES = f"""
 {_TRADED}
