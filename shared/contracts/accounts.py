@@ -12,6 +12,9 @@ from shared.contracts.base import Command, Event, Number, Symbol
 from shared.contracts.currencies import Currency
 from shared.contracts.reasons import WireRejectReason
 
+#: The status of a closed account, as at Alpaca. An open one is ``ACTIVE``.
+CLOSED = "ACCOUNT_CLOSED"
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -172,6 +175,15 @@ class ResetAccount(ToAccount):
     cash: Number = Field(ge=0, decimal_places=2)
 
 
+class CloseAccount(ToAccount):
+    """Close the account for good. Open orders are canceled, positions and cash vanish, and the history is kept.
+
+    Later commands for it are refused. Closing it again changes nothing.
+    """
+
+    closing_id: UUID
+
+
 class CashMoved(OfAccount):
     """Cash was deposited, or withdrawn where ``amount`` is negative."""
 
@@ -236,3 +248,10 @@ class AccountReset(OfAccount):
     reset_id: UUID
     generation: int
     cash: Number
+
+
+class AccountClosed(OfAccount):
+    """The account was closed. Its last generation has nothing but the books."""
+
+    closing_id: UUID
+    generation: int

@@ -206,7 +206,7 @@ def test_a_wrong_field_is_named_and_moves_no_cash(
         ({"currency": "CHF"}, "currency"),  # a currency in which nothing can be traded here
         ({"currency": None}, "currency"),
         ({"scopes": []}, "scopes"),
-        ({"scopes": ["admin"]}, "scopes.0"),
+        ({"scopes": ["owner"]}, "scopes.0"),
         ({"settings": {"multiplier": 9}}, "settings.multiplier"),
         ({"account_id": str(uuid4())}, "account_id"),
     ],
