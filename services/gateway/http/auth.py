@@ -157,6 +157,8 @@ class KeyRing:
         """Return the key's principal, or None. A wrong key takes as long as a right one that is new."""
         row = self._row(key_id)
         token = hashlib.sha256(f"{key_id}\0{secret}".encode()).digest()
+        if row is not None and self._proven.get(token) != bytes(row.secret_hash):
+            row = self._row(key_id, max_age=0)  # the key may just have got this secret
         salt, expected = (row.salt, bytes(row.secret_hash)) if row else (b"-" * 16, b"")
         if row is None or self._proven.get(token) != expected:
             if not hmac.compare_digest(_hash(secret, salt), expected) or row is None:
@@ -183,12 +185,12 @@ class KeyRing:
         except DATABASE_ERRORS as error:
             log.warning("the use of a key was not noted", key_id=key_id, error=str(error).splitlines()[0])
 
-    def _row(self, key_id: str) -> Row[Any] | None:
-        """Return the row of a valid key, at most REMEMBER_SECONDS old."""
+    def _row(self, key_id: str, max_age: float = REMEMBER_SECONDS) -> Row[Any] | None:
+        """Return the row of a valid key, at most so many seconds old."""
         now = time.monotonic()  # before the query: what is committed after this is seen in time
         if key_id in self._rows:
             read_at, known = self._rows[key_id]
-            if now - read_at < REMEMBER_SECONDS:
+            if now - read_at < max_age:
                 return known
         with self._engine.connect() as connection:
             row = connection.execute(_KEY, {"key_id": key_id}).first()
