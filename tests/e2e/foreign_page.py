@@ -35,6 +35,9 @@ ATTACK = """async ({ url, key }) => {
   events.close();
 }"""
 
+#: The paths that it posts to.
+ATTACKED = ("/v2/orders", "/api/account/reset", "/api/jobs/trading_bot/trigger", "/api/session")
+
 
 class Nothing(BaseHTTPRequestHandler):
     """An empty page."""
