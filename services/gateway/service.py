@@ -59,9 +59,10 @@ def prepare(context: ServiceContext, settings: Settings) -> list[Key]:
             _add_given_key(uow, settings.api_key_id, settings.api_secret_key.get_secret_value())
         valid = valid_key_ids(uow.connection, DEMO_ACCOUNT_ID)
         if not valid:
-            key = Key(settings.api_key_id or new_key_id(), secret := new_secret())
-            add_key(uow.connection, key.key_id, secret, DEMO_ACCOUNT_ID, SCOPES, uow.now, name="demo")
-            return [key]
+            secret = new_secret()
+            for key_id in filter(None, (settings.api_key_id, new_key_id())):  # the given id may have been revoked
+                if add_key(uow.connection, key_id, secret, DEMO_ACCOUNT_ID, SCOPES, uow.now, name="demo"):
+                    return [Key(key_id, secret)]
     if settings.api_key_id and settings.api_key_id not in valid:
         log.warning("PAPERPROFIT_API_KEY_ID names a key that was replaced; choose another id", valid=valid)
     return [Key(key_id) for key_id in valid]

@@ -160,8 +160,9 @@ def test_the_last_admin_key_is_not_revoked(system: System, client: TestClient) -
     assert client.delete("/api/keys/TESTKEY", headers=second).status_code == 204
     assert client.delete(f"/api/keys/{made['key_id']}", headers=second).status_code == 409
     eventually(lambda: status(client, KEY) == 401)
-    prepare(system.contexts["gateway"], system.settings)
+    (made_anew,) = prepare(system.contexts["gateway"], system.settings)
     assert (status(client, KEY), status(client, second)) == (401, 200)
+    assert status(client, {"APCA-API-KEY-ID": made_anew.key_id, "APCA-API-SECRET-KEY": str(made_anew.secret)}) == 200
 
 
 def test_two_admins_cannot_revoke_each_other_at_once(system: System) -> None:

@@ -86,11 +86,12 @@ def add_key(
     scopes: Sequence[str],
     now: datetime,
     name: str = "",
-) -> None:
-    """Store a new key as a hash. A key id that is known, valid or revoked, is left alone."""
+) -> bool:
+    """Store a new key as a hash. Return False if the key id is known: its key, valid or revoked, is left alone."""
     salt = secrets.token_bytes(16)
     values = {"key_id": key_id, "salt": salt, "hash": _hash(secret, salt), "account_id": account_id}
-    connection.execute(_ADD_KEY, {**values, "scopes": list(scopes), "now": now, "name": name})
+    added = connection.execute(_ADD_KEY, {**values, "scopes": list(scopes), "now": now, "name": name})
+    return added.rowcount == 1
 
 
 def has_secret(connection: Connection, key_id: str, secret: str) -> bool:
