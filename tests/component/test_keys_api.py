@@ -18,7 +18,7 @@ def owner(market: System, visitor: TestClient) -> Trader:
     return open_account(market, visitor)
 
 
-def asked(trader: Trader, method: str, path: str, key: dict[str, str] = KEY, **body: Any) -> tuple[int, Any]:
+def asked(trader: Trader, method: str, path: str, key: dict[str, str] = KEY, /, **body: Any) -> tuple[int, Any]:
     """Send a request, by default as an admin. Returns the status and the JSON."""
     answer = trader.client.request(method, path, headers=key, json=body or None)
     return answer.status_code, answer.json() if answer.content else None
@@ -37,6 +37,10 @@ def listed(trader: Trader) -> Any:
 
 def works(trader: Trader, key: dict[str, str]) -> bool:
     return trader.client.get("/v2/account", headers=key).status_code == 200
+
+
+def assert_stops(trader: Trader, key: dict[str, str]) -> None:
+    eventually(lambda: not works(trader, key), seconds=2)
 
 
 def test_a_key_is_made_and_listed_without_its_secret(market: System, trader: Trader) -> None:
@@ -80,7 +84,7 @@ def test_a_rotated_key_has_another_secret_at_once(trader: Trader) -> None:
         status, key = asked(trader, "POST", f"/api/keys/{bot['APCA-API-KEY-ID']}/rotate", by)
         bot["APCA-API-SECRET-KEY"] = key["secret_key"]
         assert (status, works(trader, bot)) == (200, True)
-        eventually(lambda former=former: not works(trader, former), seconds=2)
+        assert_stops(trader, former)
     done = [who for who, what, subject, *_ in actions(trader.system) if what == "rotate_key" and subject in str(bot)]
     assert done == [bot["APCA-API-KEY-ID"], "TESTKEY"]
 
@@ -91,13 +95,14 @@ def test_a_revoked_key_stops_for_good(trader: Trader) -> None:
         bot = made(trader, "trade")
         path = f"/api/keys/{bot['APCA-API-KEY-ID']}"
         assert asked(trader, "DELETE", path, by or bot) == (204, None)
-        eventually(lambda bot=bot: not works(trader, bot), seconds=2)
+        assert_stops(trader, bot)
         assert listed(trader)[0]["revoked_at"]
-        for method, of_key, body in (
+        changes: list[tuple[str, str, dict[str, Any]]] = [
             ("POST", f"{path}/rotate", {}),
             ("PATCH", path, {"name": "x"}),
             ("DELETE", path, {}),
-        ):
+        ]
+        for method, of_key, body in changes:
             status, problem = asked(trader, method, of_key, **body)
             assert (status, problem["detail"].endswith("is revoked; make another one")) == (409, True)
         assert not works(trader, bot)
