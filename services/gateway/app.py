@@ -16,9 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.accounts import api
+from services.gateway.accounts import api, keys_api
 from services.gateway.console import page, session, stream
-from services.gateway.http.auth import OPERATE, TRADE, Principal
+from services.gateway.http.auth import OPERATE, READ, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Malformed, MethodNotAllowed, NotFound, refusal_response
 from services.gateway.http.missing_streams import MissingStreams, is_handshake
@@ -80,9 +80,10 @@ async def get_metrics(gateway: Gateway, _request: Request, _principal: Principal
     return Response(await run_in_threadpool(exposition, gateway.context), headers={"Content-Type": CONTENT_TYPE})
 
 
-async def get_document() -> dict[str, Any]:
+async def get_document(gateway: Gateway, request: Request) -> dict[str, Any]:
     """This document."""
-    return await run_in_threadpool(cached_document, ENDPOINTS)
+    cookie = await run_in_threadpool(gateway.keys.sessions.cookie, secure=request.url.scheme == "https")
+    return await run_in_threadpool(cached_document, ENDPOINTS, cookie)
 
 
 cached_document = cache(document)
@@ -93,6 +94,7 @@ ENDPOINTS = (
     *orders_api.endpoints,
     *positions_api.endpoints,
     *api.endpoints,
+    *keys_api.endpoints,
     *corporate_actions_api.endpoints,
     *official_prices_api.endpoints,
     *halts_api.endpoints,
@@ -103,7 +105,7 @@ ENDPOINTS = (
     *monitoring_api.endpoints,
     *session.endpoints,
     *stream.endpoints,
-    Endpoint("GET", "/api/openapi.json", get_document, TRADE),
+    Endpoint("GET", "/api/openapi.json", get_document, READ),
 )
 
 

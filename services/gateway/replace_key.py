@@ -82,8 +82,8 @@ def replace_key(context: ServiceContext, account_id: UUID) -> tuple[list[str], K
         former = valid_key_ids(uow.connection, account_id)
         if not former:
             raise CannotReplaceKey(f"account {account_id} has no key; GET /api/accounts lists the accounts")
-        scopes = revoke_keys(uow.connection, account_id)
-        add_key(uow.connection, key.key_id, secret, account_id, scopes, uow.now)
+        scopes = revoke_keys(uow.connection, account_id, uow.now)
+        add_key(uow.connection, key.key_id, secret, account_id, scopes, uow.now, name="command line")
         control.record_action(
             uow, "command line", "replace_key", str(account_id), {"key_ids": former}, {"key_id": key.key_id}
         )

@@ -7,13 +7,24 @@ from urllib.parse import unquote, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
 import structlog
+from sqlalchemy import text
 from starlette.applications import Starlette
 
 from services.gateway.alerts.channels import make_channels
 from services.gateway.alerts.evaluator import Evaluator, Figures
 from services.gateway.alerts.notifier import Notifier
 from services.gateway.app import make_app
-from services.gateway.http.auth import OPERATE, TRADE, Key, KeyRing, add_key, new_key_id, new_secret, valid_key_ids
+from services.gateway.http.auth import (
+    SCOPES,
+    Key,
+    KeyRing,
+    add_key,
+    has_secret,
+    new_key_id,
+    new_secret,
+    set_secret,
+    valid_key_ids,
+)
 from services.gateway.http.requests import Gateway
 from services.gateway.retention import Retention
 from services.gateway.settings import Settings
@@ -21,7 +32,7 @@ from services.gateway.streams.hub import Hub
 from shared.background import Background
 from shared.bus.amqp.management import Management
 from shared.bus.amqp.queue_stats import queue_stats
-from shared.bus.unit_of_work import ServiceContext
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.clock import Clock
 from shared.contracts.accounts import OpenAccount
 from shared.settings import DEMO_ACCOUNT_ID
@@ -36,25 +47,39 @@ def prepare(context: ServiceContext, settings: Settings) -> list[Key]:
     """Migrate, and for a demo open its account. Return the account's valid keys, with the secret of a new one.
 
     The key of the environment is added to the account's keys. If that leaves none, a new key is made.
+    A key that was rotated or revoked since keeps its new secret, or stays revoked.
     """
     migrate_service(context.engine, NAME)
     if not settings.demo:
         return []
-    scopes = [TRADE, OPERATE]
     with context.unit_of_work() as uow:
         opening = OpenAccount(account_id=DEMO_ACCOUNT_ID, name="Demo", cash=settings.demo_cash)
         uow.publish(opening, message_id=uuid5(NAMESPACE_URL, "paperprofit:open-demo-account"))
         if settings.api_key_id and settings.api_secret_key:
-            secret = settings.api_secret_key.get_secret_value()
-            add_key(uow.connection, settings.api_key_id, secret, DEMO_ACCOUNT_ID, scopes, uow.now)
+            _add_given_key(uow, settings.api_key_id, settings.api_secret_key.get_secret_value())
         valid = valid_key_ids(uow.connection, DEMO_ACCOUNT_ID)
         if not valid:
-            key = Key(settings.api_key_id or new_key_id(), secret := new_secret())
-            add_key(uow.connection, key.key_id, secret, DEMO_ACCOUNT_ID, scopes, uow.now)
-            return [key]
+            secret = new_secret()
+            for key_id in filter(None, (settings.api_key_id, new_key_id())):  # the given id may have been revoked
+                if add_key(uow.connection, key_id, secret, DEMO_ACCOUNT_ID, SCOPES, uow.now, name="demo"):
+                    return [Key(key_id, secret)]
     if settings.api_key_id and settings.api_key_id not in valid:
         log.warning("PAPERPROFIT_API_KEY_ID names a key that was replaced; choose another id", valid=valid)
     return [Key(key_id) for key_id in valid]
+
+
+def _add_given_key(uow: UnitOfWork, key_id: str, secret: str) -> None:
+    """Add the key of the environment, or give it the environment's secret if it was never rotated."""
+    add_key(uow.connection, key_id, secret, DEMO_ACCOUNT_ID, SCOPES, uow.now, name="environment")
+    if has_secret(uow.connection, key_id, secret) or key_id not in valid_key_ids(uow.connection, DEMO_ACCOUNT_ID):
+        return
+    if uow.connection.execute(_ROTATED, {"key_id": key_id}).scalar():
+        log.warning("PAPERPROFIT_API_SECRET_KEY is not the secret of the key since it was rotated", key_id=key_id)
+    else:
+        set_secret(uow.connection, key_id, secret)
+
+
+_ROTATED = text("SELECT EXISTS (SELECT FROM jobs.operator_actions WHERE what = 'rotate_key' AND subject = :key_id)")
 
 
 def queue_reader(settings: Settings, clock: Clock) -> Figures | None:

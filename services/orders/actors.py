@@ -3,10 +3,10 @@
 from services.orders.persistence import accounts as account_store
 from services.orders.usecases import auctions, cancel, cash, corporate_actions, replace, submit
 from services.orders.usecases.execute import fill_on
-from services.orders.usecases.lookup import lock_account
+from services.orders.usecases.lookup import lock_open_account
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.accounts import ConfigureAccount, MoveCash, OpenAccount, ResetAccount
+from shared.contracts.accounts import CloseAccount, ConfigureAccount, MoveCash, OpenAccount, ResetAccount
 from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.orders import CancelOrder, CancelOrders, ReplaceOrder, SubmitOrder, SubmitOrders
@@ -22,8 +22,8 @@ def open_account(command: OpenAccount, uow: UnitOfWork) -> None:
 
 @actors.on(ConfigureAccount, queue="orders.commands")
 def configure_account(command: ConfigureAccount, uow: UnitOfWork) -> None:
-    """Raises UnknownAccount."""
-    lock_account(uow, command.account_id)
+    """Raises UnknownAccount and ClosedAccount."""
+    lock_open_account(uow, command.account_id)
     account_store.configure_account(uow.connection, command.account_id, command.settings)
 
 
@@ -35,6 +35,11 @@ def move_cash(command: MoveCash, uow: UnitOfWork) -> None:
 @actors.on(ResetAccount, queue="orders.commands")
 def reset_account(command: ResetAccount, uow: UnitOfWork) -> None:
     cash.reset_account(uow, command)
+
+
+@actors.on(CloseAccount, queue="orders.commands")
+def close_account(command: CloseAccount, uow: UnitOfWork) -> None:
+    cash.close_account(uow, command)
 
 
 @actors.on(PricesUpdated, queue="orders.prices", begins=True)

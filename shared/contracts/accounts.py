@@ -17,6 +17,9 @@ MAX_CASH = Decimal(1_000_000_000_000)
 #: An account's first cash, in its currency.
 Cash = Annotated[Decimal, Bounded(ge=0, le=MAX_CASH, decimal_places=2)]
 
+#: The status of a closed account, as at Alpaca. An open one is ``ACTIVE``.
+CLOSED = "ACCOUNT_CLOSED"
+
 
 class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -177,6 +180,15 @@ class ResetAccount(ToAccount):
     cash: Annotated[Decimal, Bounded(ge=0, decimal_places=2)]
 
 
+class CloseAccount(ToAccount):
+    """Close the account for good. Open orders are canceled, positions and cash vanish, and the history is kept.
+
+    Later commands for it are refused. Closing it again changes nothing.
+    """
+
+    closing_id: UUID
+
+
 class CashMoved(OfAccount):
     """Cash was deposited, or withdrawn where ``amount`` is negative."""
 
@@ -241,3 +253,10 @@ class AccountReset(OfAccount):
     reset_id: UUID
     generation: Count
     cash: Number
+
+
+class AccountClosed(OfAccount):
+    """The account was closed. Its last generation has nothing but the books."""
+
+    closing_id: UUID
+    generation: int

@@ -39,6 +39,7 @@ class RejectReason(StrEnum):
     INSUFFICIENT_BUYING_POWER = "insufficient_buying_power"
     INSUFFICIENT_CASH = "insufficient_cash"
     TRADING_BLOCKED = "trading_blocked"
+    ACCOUNT_CLOSED = "account_closed"
     SYMBOL_BLOCKED = "symbol_blocked"
     SYMBOL_NOT_ALLOWED = "symbol_not_allowed"
     TOO_MANY_ORDERS = "too_many_orders"
@@ -66,6 +67,7 @@ _OF_THE_ACCOUNT = frozenset(
         RejectReason.INSUFFICIENT_BUYING_POWER,
         RejectReason.INSUFFICIENT_CASH,
         RejectReason.TRADING_BLOCKED,
+        RejectReason.ACCOUNT_CLOSED,
         RejectReason.SYMBOL_BLOCKED,
         RejectReason.SYMBOL_NOT_ALLOWED,
         RejectReason.TOO_MANY_ORDERS,
@@ -87,6 +89,7 @@ class CancelReason(StrEnum):
 
     REQUESTED = "requested"
     RESET = "reset"
+    CLOSED = "closed"
     SPLIT = "split"
     MARGIN_CALL = "margin_call"
     #: Another order of its group was filled, canceled or expired.

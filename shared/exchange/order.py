@@ -187,6 +187,8 @@ class Account:
     currency: str = "USD"
     #: True if it has a short position, even where its settings no longer allow one.
     short: bool = False
+    #: True if it was closed for good.
+    closed: bool = False
 
     @property
     def is_marked(self) -> bool:

@@ -15,7 +15,14 @@ from services.orders.usecases.catch_up import sweep
 from services.orders.usecases.expire import expire
 from services.orders.usecases.pay_dividends import pay_dividends
 from shared.bus.unit_of_work import ServiceContext
-from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCash, OpenAccount, ResetAccount
+from shared.contracts.accounts import (
+    AccountSettings,
+    CloseAccount,
+    ConfigureAccount,
+    MoveCash,
+    OpenAccount,
+    ResetAccount,
+)
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.official_prices import OfficialPricePublished
@@ -30,6 +37,7 @@ HANDLERS: dict[type[Message], Any] = {
     ConfigureAccount: actors.configure_account,
     MoveCash: actors.move_cash,
     ResetAccount: actors.reset_account,
+    CloseAccount: actors.close_account,
     SubmitOrder: actors.submit_order,
     SubmitOrders: actors.submit_orders,
     CancelOrder: actors.cancel_order,

@@ -7,7 +7,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from tests.component.http_trader import KEY, Trader
+from shared.settings import DEMO_ACCOUNT_ID
+from tests.component.http_trader import KEY, Trader, open_account
 from tests.component.job_rows import actions
 from tests.support import eventually, value
 
@@ -170,6 +171,42 @@ def test_round_trips_are_filtered_and_paged(trader: Trader) -> None:
     assert trader.get("/api/account/round-trips", side="short")["items"] == []
 
 
+def test_a_closed_account_is_dead_and_its_books_stay(market: System, visitor: TestClient) -> None:
+    """Its keys stop at once, orders are canceled and positions dropped. An admin still sees it."""
+    owner = open_account(market, visitor)
+    owner.filled("100")
+    resting = owner.order(**RESTING)
+    path = f"/api/accounts/{owner.account_id}"
+    for _ in range(2):
+        assert visitor.delete(path, headers=KEY).status_code == 204
+    eventually(lambda: owner.ask("GET", "/account").status_code == 401)
+    engine = market.contexts["orders"].engine
+    status = "SELECT status || ' ' || cancel_reason FROM orders.orders WHERE id = :id"
+    assert value(engine, status, id=resting["id"]) == "canceled closed"
+    assert value(engine, "SELECT sum(qty) FROM orders.positions WHERE account_id = :id", id=owner.account_id) == 0
+    (shown,) = [
+        each
+        for each in visitor.get("/api/accounts", headers=KEY, params={"limit": 500}).json()["items"]
+        if each["id"] == str(owner.account_id)
+    ]
+    assert (shown["status"], shown["cash"], shown["generation"]) == ("ACCOUNT_CLOSED", "0", 2)
+    assert [what for _, what, *_ in recorded(owner)] == ["open_account", "close_account"]
+    refused = visitor.post(f"{path}/keys", json={"name": "again", "scopes": ["trade"]}, headers=KEY)
+    assert (refused.status_code, refused.json()["detail"].endswith("is closed; open another one")) == (409, True)
+    assert owner.books_hold()
+
+
+def test_the_demo_account_the_own_one_and_an_unknown_one_are_not_closed(visitor: TestClient, trader: Trader) -> None:
+    """Nothing changes, and nothing is on record."""
+    asked = {"name": "admin", "scopes": ["admin"]}
+    key = visitor.post(f"/api/accounts/{trader.account_id}/keys", json=asked, headers=KEY).json()
+    admin = {"APCA-API-KEY-ID": key["key_id"], "APCA-API-SECRET-KEY": key["secret_key"]}
+    for account_id, status in ((DEMO_ACCOUNT_ID, 409), (trader.account_id, 409), (uuid4(), 404)):
+        assert visitor.delete(f"/api/accounts/{account_id}", headers=admin).status_code == status
+    assert visitor.get("/v2/account", headers=KEY).json()["status"] == "ACTIVE"
+    assert [what for _, what, *_ in recorded(trader)] == ["open_account"]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "field"),
     [
@@ -206,7 +243,7 @@ def test_a_wrong_field_is_named_and_moves_no_cash(
         ({"currency": "CHF"}, "currency"),  # a currency in which nothing can be traded here
         ({"currency": None}, "currency"),
         ({"scopes": []}, "scopes"),
-        ({"scopes": ["admin"]}, "scopes.0"),
+        ({"scopes": ["owner"]}, "scopes.0"),
         ({"settings": {"multiplier": 9}}, "settings.multiplier"),
         ({"account_id": str(uuid4())}, "account_id"),
     ],

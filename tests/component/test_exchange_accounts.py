@@ -5,7 +5,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
-from shared.contracts.accounts import MoveCash, ResetAccount
+import pytest
+
+from services.orders.usecases.lookup import ClosedAccount
+from shared.contracts.accounts import AccountSettings, CloseAccount, ConfigureAccount, MoveCash, ResetAccount
 from tests.component.paper_exchange import MARGIN, Exchange
 from tests.support import rows
 
@@ -105,6 +108,35 @@ def test_an_account_that_is_reset_begins_again(exchange: Exchange) -> None:
     )
     assert [(row.generation, row.n) for row in generations] == [(1, 1), (2, 2)]
     assert exchange.account(account).cash == 5020
+
+
+def test_every_later_command_for_a_closed_account_is_refused(exchange: Exchange) -> None:
+    """Also orders of its strategies, which are on the way. Closing it twice is closing it once."""
+    account = exchange.open(multiplier=2, shorting=True)
+    exchange.submit(account)
+    exchange.price("AAPL 100/100 100")
+    waiting = exchange.submit(account, "buy 1 AAPL limit", limit_price="50")
+    for _ in range(2):
+        exchange.handle(CloseAccount(account_id=account, closing_id=uuid4()))
+    after = exchange.account(account)
+    assert (after.status, after.cash, after.reserved, exchange.held(account)) == ("ACCOUNT_CLOSED", 0, 0, 0)
+    assert exchange.reason(waiting) == "closed"
+    late = exchange.submit(account, "buy 1 AAPL market", strategy_id=uuid4())
+    assert (exchange.status(late), exchange.reason(late)) == ("rejected", "account_closed")
+    exchange.handle(MoveCash(account_id=account, transfer_id=uuid4(), amount=Decimal(5)))
+    exchange.handle(ResetAccount(account_id=account, reset_id=uuid4(), cash=Decimal(5)))
+    exchange.cancel(account, waiting)
+    said = [(name, body.get("reason")) for name, body in exchange.said(account)]
+    assert said[-5:] == [
+        ("AccountClosed", None),
+        ("OrderRejected", "account_closed"),
+        ("CashRefused", "account_closed"),
+        ("CashRefused", "account_closed"),
+        ("CancelRejected", "not_cancelable"),
+    ]
+    with pytest.raises(ClosedAccount, match="is closed: use another account"):
+        exchange.handle(ConfigureAccount(account_id=account, settings=AccountSettings(shorting=True)))
+    assert exchange.account(account).cash == 0
 
 
 def test_a_drop_from_the_peak_stops_new_positions(exchange: Exchange) -> None:

@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 from starlette.testclient import TestClient
 
 from embedded.system import System
+from services.gateway.http.auth import SCOPES
 from services.gateway.trading import submissions
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.clock import utc_now
@@ -162,12 +163,13 @@ def test_a_session_cookie_is_closed_to_scripts_and_other_sites(system: System) -
         wrong = browser.post("/api/session", json={"key_id": "TESTKEY", "secret_key": "wrong"})
         assert wrong.status_code == 401
         answer = browser.post("/api/session", json={"key_id": "TESTKEY", "secret_key": "test-secret-key"})
-        assert answer.json() == {"key_id": "TESTKEY", "account_id": str(DEMO_ACCOUNT_ID), "operator": True}
+        shown = {"key_id": "TESTKEY", "account_id": str(DEMO_ACCOUNT_ID), "scopes": sorted(SCOPES), "operator": True}
+        assert answer.json() == shown
         cookie = answer.headers["set-cookie"].lower()
         assert "httponly" in cookie
         assert "samesite=strict" in cookie
         eventually(lambda: browser.get("/v2/account").status_code == 200)
-        assert browser.delete("/api/session").status_code == 204
+        assert browser.delete("/api/session", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 204
         browser.cookies.clear()
         assert browser.get("/v2/account").status_code == 401
     (key,) = rows(system.contexts["gateway"].engine, "SELECT * FROM gateway.api_keys")

@@ -254,7 +254,7 @@ def test_a_key_that_may_only_trade_is_forbidden_here(system: System, endpoint: E
             assert stranger.request(endpoint.method, path_of(endpoint)).status_code == 401
     finally:
         with engine_of(system).begin() as connection:
-            connection.exec_driver_sql("UPDATE gateway.api_keys SET scopes = ARRAY['trade', 'operate']")
+            connection.exec_driver_sql("UPDATE gateway.api_keys SET scopes = ARRAY['trade', 'operate', 'admin']")
 
 
 def test_the_document_is_read_with_any_key(system: System, client: DocumentedClient) -> None:

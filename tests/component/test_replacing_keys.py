@@ -3,20 +3,26 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import make_url
 from starlette.testclient import TestClient
 
 from embedded.system import System
+from services.gateway.accounts.keys_api import check_admin_left
+from services.gateway.http.auth import add_key, revoke
+from services.gateway.http.errors import Conflict
 from services.gateway.replace_key import CannotReplaceKey, replace_key
 from services.gateway.service import prepare
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.migrate import ROOT
 from tests.component.http_trader import KEY, open_account
-from tests.support import eventually, rows
+from tests.support import eventually, rows, value
 
+_WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 NEVER = "postgresql+psycopg://somebody:topsecret@127.0.0.1:9/nowhere"
 
 
@@ -126,11 +132,64 @@ def test_a_database_without_tables_is_said_to_have_none(urls: dict[str, str], po
     del urls
 
 
+def test_a_key_that_was_rotated_keeps_its_secret_at_a_restart(system: System, client: TestClient) -> None:
+    """The environment still has the old one, which may have leaked. Until then it decides the secret."""
+    context = system.contexts["gateway"]
+    changed = system.settings.model_copy(update={"api_secret_key": SecretStr("another-secret")})
+    browser = TestClient(client.app)
+    browser.post("/api/session", json={"key_id": "TESTKEY", "secret_key": "test-secret-key"})
+    prepare(context, system.settings)
+    assert browser.get("/v2/account").status_code == 200  # nothing changed, so nobody is signed out
+    prepare(context, changed)
+    other = {**KEY, "APCA-API-SECRET-KEY": "another-secret"}
+    assert (browser.get("/v2/account").status_code, status(client, other)) == (401, 200)
+    rotated = client.post("/api/keys/TESTKEY/rotate", headers=other).json()
+    prepare(context, changed)
+    new = {**KEY, "APCA-API-SECRET-KEY": rotated["secret_key"]}
+    eventually(lambda: (status(client, other), status(client, new)) == (401, 200))
+
+
+def test_the_last_admin_key_is_not_revoked(system: System, client: TestClient) -> None:
+    """So nobody is locked out. Another admin key frees it, and an id that was revoked is never valid again."""
+    trader = open_account(system, client)
+    refused = client.delete("/api/keys/TESTKEY", headers=KEY)
+    assert (refused.status_code, "make another one first" in refused.json()["detail"]) == (409, True)
+    path = f"/api/accounts/{trader.account_id}/keys"
+    made = client.post(path, headers=KEY, json={"name": "second", "scopes": ["admin"]}).json()
+    second = {"APCA-API-KEY-ID": made["key_id"], "APCA-API-SECRET-KEY": made["secret_key"]}
+    assert client.delete("/api/keys/TESTKEY", headers=second).status_code == 204
+    assert client.delete(f"/api/keys/{made['key_id']}", headers=second).status_code == 409
+    eventually(lambda: status(client, KEY) == 401)
+    (made_anew,) = prepare(system.contexts["gateway"], system.settings)
+    assert (status(client, KEY), status(client, second)) == (401, 200)
+    assert status(client, {"APCA-API-KEY-ID": made_anew.key_id, "APCA-API-SECRET-KEY": str(made_anew.secret)}) == 200
+
+
+def test_two_admins_cannot_revoke_each_other_at_once(system: System) -> None:
+    """The second waits for the first, and finds that its key is the last one."""
+    context = system.contexts["gateway"]
+    with context.unit_of_work() as uow:
+        add_key(uow.connection, "SECOND", "secret", DEMO_ACCOUNT_ID, ["admin"], uow.now)
+
+    def revoke_second() -> None:
+        with context.unit_of_work() as other:
+            check_admin_left(other, ["SECOND"])
+
+    with ThreadPoolExecutor(1) as pool:
+        with context.unit_of_work() as uow:
+            check_admin_left(uow, ["TESTKEY"])
+            waiting = pool.submit(revoke_second)
+            eventually(lambda: value(context.engine, _WAITING) == 1)
+            revoke(uow.connection, ["TESTKEY"], uow.now)
+        with pytest.raises(Conflict, match="last key"):
+            waiting.result(timeout=10)
+
+
 def test_two_replacements_leave_one_valid_key(system: System) -> None:
     context = system.contexts["gateway"]
     replace_key(context, DEMO_ACCOUNT_ID)
     _, second = replace_key(context, DEMO_ACCOUNT_ID)
-    valid = rows(context.engine, "SELECT key_id FROM gateway.api_keys WHERE scopes <> '{}'")
+    valid = rows(context.engine, "SELECT key_id FROM gateway.api_keys WHERE revoked_at IS NULL")
     assert [row.key_id for row in valid] == [second.key_id]
     with pytest.raises(CannotReplaceKey):
         replace_key(context, uuid4())

@@ -8,10 +8,11 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Response, Route, expect
 
 from embedded.http import listen, serving
 from tests.conftest import database, running_system
+from tests.e2e.foreign_page import ATTACK, ATTACKED, foreign_page
 from tests.e2e.page_visitor import FAR_LIMIT, Site, Visitor, open_visitor
 from tests.servers.chromium import running_chromium
 from tests.support import eventually
@@ -222,8 +223,39 @@ def test_a_stream_ends_with_its_session(site: Site, visitor: Visitor) -> None:
             lines = stream.iter_lines()
             assert next(lines) == "event: prices"
             cookie = dict(browser.cookies)
-            assert httpx.delete(f"{site.url}/api/session", cookies=cookie).status_code == 204
+            headers = {"Origin": site.url}
+            assert httpx.delete(f"{site.url}/api/session", cookies=cookie, headers=headers).status_code == 204
             assert "event: signed_out" in list(lines)  # times out if the stream goes on
+
+
+def test_a_page_of_another_origin_does_nothing_with_the_user_s_session(site: Site, visitor: Visitor) -> None:
+    """It places no order, resets no account, starts no job and signs nobody in. The user's own page goes on."""
+    page = visitor.tab()
+    with site.browser.new_context() as context:
+        attacker = open_visitor(site, context)
+    statuses: dict[str, int] = {}
+
+    def note(answer: Response) -> None:
+        if answer.request.method == "POST":  # Chromium hides what it does not show the other page
+            statuses[answer.url.removeprefix(site.url)] = answer.status
+
+    other = visitor.context.new_page()
+    other.on("response", note)
+    with foreign_page() as url:
+        other.goto(url)
+        other.evaluate(ATTACK, {"url": site.url, "key": attacker.key})
+    other.close()
+    visitor.errors.clear()  # it logs each of them
+    assert statuses == dict.fromkeys(ATTACKED, 403)
+    assert (visitor.orders(), attacker.orders()) == ([], [])
+    assert (visitor.api.get("/v2/account").json()["cash"], site.streams(visitor.account_id)) == ("100000", 1)
+    fill_ticket(page)
+    page.click("#ticket-submit")
+    expect(page.locator("#ticket-note")).to_contain_text("Placed")
+    assert len(visitor.orders()) == 1
+    page.reload()
+    expect(page.locator("#connection")).to_have_text("live")
+    attacker.api.close()
 
 
 def test_the_change_since_the_page_was_opened_counts_from_its_first_value(visitor: Visitor) -> None:

@@ -6,11 +6,13 @@ from typing import Any
 from uuid import UUID
 
 from shared.contracts.accounts import (
+    AccountClosed,
     AccountReset,
     AccountSettings,
     CashInLieuPaid,
     CashMoved,
     CashRefused,
+    CloseAccount,
     ConfigureAccount,
     DividendPaid,
     InterestCharged,
@@ -89,6 +91,7 @@ _ALL: tuple[Message, ...] = (
     ConfigureAccount(account_id=ACCOUNT, settings=_settings),
     MoveCash(account_id=ACCOUNT, transfer_id=OTHER, amount=Decimal("-250.50")),
     ResetAccount(account_id=ACCOUNT, reset_id=OTHER, cash=Decimal(50000)),
+    CloseAccount(account_id=ACCOUNT, closing_id=OTHER),
     SubmitOrder(
         **_terms,
         account_id=ACCOUNT,
@@ -220,6 +223,7 @@ _ALL: tuple[Message, ...] = (
     CashMoved(**_of_account, transfer_id=OTHER, amount=Decimal("-250.50"), cash=Decimal("99749.50")),
     CashRefused(**_of_account, transfer_id=OTHER, reason="insufficient_cash", message="only 10 can be withdrawn"),
     AccountReset(**_of_account, reset_id=OTHER, generation=2, cash=Decimal(50000)),
+    AccountClosed(**_of_account, closing_id=OTHER, generation=3),
     AccountsValued(
         values=(
             AccountValue(

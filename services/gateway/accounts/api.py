@@ -1,12 +1,13 @@
 """``/api/account``: settings, funding and books of the key's account. ``/api/accounts``: all accounts."""
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from services.gateway.accounts import queries
+from services.gateway.accounts.keys_api import check_admin_left, check_grant
 from services.gateway.accounts.schemas import (
     AccountOpened,
     AccountPage,
@@ -25,13 +26,33 @@ from services.gateway.accounts.schemas import (
     Transfer,
     Transferred,
 )
-from services.gateway.http.auth import OPERATE, TRADE, Principal, add_key, new_key_id, new_secret
+from services.gateway.http.auth import (
+    ADMIN,
+    FUND,
+    READ,
+    Principal,
+    add_key,
+    new_key_id,
+    new_secret,
+    revoke_keys,
+    valid_key_ids,
+)
 from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.errors import Invalid, NotReady
+from services.gateway.http.errors import Conflict, Invalid, NotFound, NotReady
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
 from services.gateway.trading import commands
-from shared.contracts.accounts import AccountSettings, ConfigureAccount, MoveCash, OpenAccount, ResetAccount
+from shared.bus.unit_of_work import UnitOfWork
+from shared.contracts.accounts import (
+    CLOSED,
+    AccountSettings,
+    CloseAccount,
+    ConfigureAccount,
+    MoveCash,
+    OpenAccount,
+    ResetAccount,
+)
+from shared.settings import DEMO_ACCOUNT_ID
 
 
 async def get_account_settings(gateway: Gateway, principal: Principal) -> AccountSettings:
@@ -123,6 +144,7 @@ async def post_account(gateway: Gateway, principal: Principal, body: NewAccount)
 
     Raises Invalid if the account could trade nothing in its currency.
     """
+    check_grant(principal, body.scopes)
     if not await read(gateway, queries.trades_in, body.currency):
         raise Invalid(
             f"currency: there is nothing to trade in {body.currency}, neither an instrument nor a currency pair: "
@@ -145,10 +167,45 @@ async def post_account(gateway: Gateway, principal: Principal, body: NewAccount)
     def commit() -> None:
         with gateway.context.unit_of_work() as uow:
             publish(uow)
-            add_key(uow.connection, opened.key_id, opened.secret_key, opened.account_id, opened.scopes, uow.now)
+            add_key(
+                uow.connection,
+                opened.key_id,
+                opened.secret_key,
+                opened.account_id,
+                opened.scopes,
+                uow.now,
+                name=body.name,
+            )
 
     await run_in_threadpool(commit)
     return opened
+
+
+async def delete_account(gateway: Gateway, principal: Principal, account_id: UUID) -> None:
+    """Close an account for good. Its keys and sessions end at once, its orders are canceled, its positions dropped.
+
+    Its books stay. Closing it again changes nothing.
+
+    Raises NotFound, and Conflict for the demo account, the own one and the one with the last admin key.
+    """
+    if account_id == DEMO_ACCOUNT_ID:
+        raise Conflict("the demo account cannot be closed; reset it, or run without PAPERPROFIT_DEMO")
+    if account_id == principal.account_id:
+        raise Conflict("a key cannot close its own account; use an admin key of another account")
+    status = await read(gateway, queries.status, account_id)
+    if status is None:
+        raise NotFound(f"there is no account {account_id}, or it is being opened; GET /api/accounts lists them")
+    if status == CLOSED:
+        return
+    command = CloseAccount(account_id=account_id, closing_id=uuid4())
+    publish = commands.recorded(command, principal, "close_account", str(account_id), None)
+
+    def close(uow: UnitOfWork) -> None:
+        check_admin_left(uow, valid_key_ids(uow.connection, account_id))
+        revoke_keys(uow.connection, account_id, uow.now)
+        publish(uow)
+
+    await commands.send(gateway, close, [command.closing_id])
 
 
 def _json(model: BaseModel) -> dict[str, Any]:
@@ -156,14 +213,15 @@ def _json(model: BaseModel) -> dict[str, Any]:
 
 
 endpoints = (
-    Endpoint("GET", "/api/account/settings", get_account_settings, TRADE),
-    Endpoint("PUT", "/api/account/settings", put_account_settings, OPERATE, 202),
-    Endpoint("POST", "/api/account/transfers", post_transfer, OPERATE),
-    Endpoint("POST", "/api/account/reset", post_reset, OPERATE),
-    Endpoint("GET", "/api/account/ledger", get_ledger, TRADE),
-    Endpoint("GET", "/api/account/trades", get_trades, TRADE),
-    Endpoint("GET", "/api/account/round-trips", get_round_trips, TRADE),
-    Endpoint("GET", "/api/account/dividends", get_dividends, TRADE),
-    Endpoint("POST", "/api/accounts", post_account, OPERATE, 201),
-    Endpoint("GET", "/api/accounts", get_accounts, OPERATE),
+    Endpoint("GET", "/api/account/settings", get_account_settings, READ),
+    Endpoint("PUT", "/api/account/settings", put_account_settings, FUND, 202),
+    Endpoint("POST", "/api/account/transfers", post_transfer, FUND),
+    Endpoint("POST", "/api/account/reset", post_reset, FUND),
+    Endpoint("GET", "/api/account/ledger", get_ledger, READ),
+    Endpoint("GET", "/api/account/trades", get_trades, READ),
+    Endpoint("GET", "/api/account/round-trips", get_round_trips, READ),
+    Endpoint("GET", "/api/account/dividends", get_dividends, READ),
+    Endpoint("POST", "/api/accounts", post_account, ADMIN, 201),
+    Endpoint("GET", "/api/accounts", get_accounts, ADMIN),
+    Endpoint("DELETE", "/api/accounts/{account_id}", delete_account, ADMIN, 204, refusals=(409,)),
 )

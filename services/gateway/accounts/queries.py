@@ -37,6 +37,13 @@ def pages_of(keyset: Keyset, account_id: UUID) -> Callable[..., list[Record]]:
     return page
 
 
+def status(connection: Connection, account_id: UUID) -> str | None:
+    """Return the account's status, or None if it is not open yet or unknown."""
+    found: str | None = connection.execute(_STATUS, {"account_id": account_id}).scalar_one_or_none()
+    return found
+
+
+_STATUS = text("SELECT status FROM orders.accounts_v1 WHERE id = :account_id")
 _SETTINGS = text("SELECT settings FROM orders.accounts_v1 WHERE id = :account_id")
 #: A pair counts before its first price, since an order waits for a rate.
 _TRADES_IN = text("""
@@ -52,6 +59,11 @@ ACCOUNTS = Keyset(
     "SELECT id, number, name, currency, status, cash, generation, created_at FROM orders.accounts_v1",
     ("created_at", "id"),
     {},
+)
+KEYS = Keyset(
+    "SELECT key_id, name, account_id, scopes, created_at, last_used_at, revoked_at FROM gateway.api_keys",
+    ("created_at", "key_id"),
+    {"account_id": "account_id = :account_id"},
 )
 _OWN = {
     "account_id": "account_id = :account_id",

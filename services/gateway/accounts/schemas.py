@@ -7,8 +7,9 @@ from uuid import UUID
 
 from pydantic import Field, PlainSerializer, field_validator
 
+from services.gateway.http.auth import SCOPES
 from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, StretchQuery, TimeCursor
-from services.gateway.http.schemas import Answer, Query, Word
+from services.gateway.http.schemas import Answer, Moment, Query, Word
 from shared.contracts.accounts import MAX_CASH, AccountSettings, Cash
 from shared.contracts.base import RowNumber, Symbol
 from shared.contracts.currencies import Currency
@@ -19,16 +20,20 @@ from shared.money import ZERO, plain
 #: A number in JSON: text without exponent or trailing zeros.
 Figure = Annotated[Decimal, PlainSerializer(plain, return_type=str, when_used="json")]
 Generation = Annotated[int, Bounded(ge=1, le=2**31 - 1)]
+Name = Annotated[Printable, Field(min_length=1, max_length=100)]
+Scopes = Annotated[
+    tuple[Literal["read", "trade", "fund", "operate", "admin"], ...], Field(min_length=1, max_length=len(SCOPES))
+]
 
 
 class NewAccount(Query):
     """The account to open: its initial cash in its base currency, its settings, and the scopes of its key."""
 
-    name: Printable = Field(min_length=1, max_length=100)
+    name: Name
     cash: Cash
     currency: Currency = "USD"
     settings: AccountSettings = AccountSettings()
-    scopes: tuple[Literal["trade", "operate"], ...] = Field(default=("trade",), min_length=1, max_length=2)
+    scopes: Scopes = ("trade",)
 
 
 class Transfer(Query):
@@ -49,6 +54,23 @@ class Reset(Query):
     """The account's cash after the reset."""
 
     cash: Cash
+
+
+class NewKey(Query):
+    """The name and the scopes of a new key."""
+
+    name: Name
+    scopes: Scopes
+
+
+class KeyName(Query):
+    """The new name of a key."""
+
+    name: Name
+
+
+class KeyQuery(PageQuery):
+    cursor: Annotated[tuple[Moment, Word], *FROM_CURSOR] | None = None
 
 
 class AccountQuery(PageQuery):
@@ -97,6 +119,32 @@ class AccountOpened(Answer):
     currency: str
     key_id: str
     secret_key: str
+    scopes: list[str]
+
+
+class KeyItem(Answer):
+    """A key. ``last_used_at`` is at most a minute late. A revoked key stays listed, and its id is never valid again."""
+
+    key_id: str
+    name: str
+    account_id: UUID
+    scopes: list[str]
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class KeyPage(Page[KeyItem]):
+    """Keys, the newest first."""
+
+
+class KeySecret(Answer):
+    """A key and its new secret. The secret is shown only here."""
+
+    key_id: str
+    secret_key: str
+    name: str
+    account_id: UUID
     scopes: list[str]
 
 

@@ -8,12 +8,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict
 
-from services.gateway.http.auth import OPERATE, SESSION_LIFE, TRADE, Principal
+from services.gateway.http.auth import OPERATE, READ, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Unauthorized
 from services.gateway.http.rate_limit import verified
-from services.gateway.http.requests import COOKIE, Gateway
+from services.gateway.http.requests import Gateway
 from services.gateway.http.schemas import Query
+from services.gateway.http.sessions import SESSION_LIFE
 from shared.contracts.written import Printable
 
 
@@ -25,44 +26,54 @@ class SessionRequest(Query):
 
 
 class Session(TypedDict):
-    """The key and account of the session. ``operator`` is true where the key may control jobs too."""
+    """The key, account and scopes of the session. ``operator`` is true where the key may control jobs too."""
 
     key_id: str
     account_id: str
+    scopes: list[str]
     operator: bool
 
 
 async def post_session(gateway: Gateway, request: Request, body: SessionRequest) -> Annotated[Response, Session]:
     """Sign in: exchange a key for a session cookie, which scripts cannot read and other sites cannot send.
 
+    The browser's former session ends. A key has at most 20 sessions. With the cookie every request must come from this
+    server's own page: with `Sec-Fetch-Site: same-origin`, or an `Origin` that equals the `Host`, and a body with
+    `Content-Type: application/json`.
+
     Raises Unauthorized where the key ID or the secret key is wrong.
     """
     principal = await verified(gateway.keys, body.key_id, body.secret_key)
-    if principal is None:
+    sessions, token, secure = gateway.keys.sessions, None, request.url.scheme == "https"
+    if principal is not None:
+        token = await run_in_threadpool(
+            sessions.open, principal.key_id, principal.proof, request.cookies, gateway.context.clock()
+        )
+    if principal is None or token is None:
         raise Unauthorized("the key ID or the secret key is wrong")
-    token = await run_in_threadpool(gateway.keys.open_session, principal, gateway.context.clock())
     response = JSONResponse(_session(principal))
     response.set_cookie(
-        COOKIE,
+        sessions.cookie(secure=secure),
         token,
         max_age=int(SESSION_LIFE.total_seconds()),
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        secure=secure,
     )
     return response
 
 
 async def get_session(principal: Principal) -> Session:
-    """The key and account of the session."""
+    """The key, account and scopes of the session."""
     return _session(principal)
 
 
 async def delete_session(gateway: Gateway, request: Request) -> Annotated[Response, None]:
     """Sign out."""
-    await run_in_threadpool(gateway.keys.close_session, request.cookies.get(COOKIE, ""))
+    sessions, secure = gateway.keys.sessions, request.url.scheme == "https"
+    await run_in_threadpool(sessions.close, request.cookies)
     response = Response(status_code=204)
-    response.delete_cookie(COOKIE)
+    response.delete_cookie(sessions.cookie(secure=secure), secure=secure, httponly=True, samesite="strict")
     return response
 
 
@@ -70,12 +81,13 @@ def _session(principal: Principal) -> Session:
     return {
         "key_id": principal.key_id,
         "account_id": str(principal.account_id),
-        "operator": OPERATE in principal.scopes,
+        "scopes": sorted(principal.scopes),
+        "operator": principal.may(OPERATE),
     }
 
 
 endpoints = (
     Endpoint("POST", "/api/session", post_session, scope=None, refusals=(401,)),
-    Endpoint("GET", "/api/session", get_session, TRADE),
-    Endpoint("DELETE", "/api/session", delete_session, TRADE, 204),
+    Endpoint("GET", "/api/session", get_session, READ),
+    Endpoint("DELETE", "/api/session", delete_session, READ, 204),
 )

@@ -7,6 +7,7 @@
     ├── MethodNotAllowed 405
     ├── Conflict         409  the resource is in another state
     ├── BodyTooLarge     413
+    ├── UnsupportedMediaType 415  the body of a browser's request is not declared as JSON
     ├── NotReady         503  the database or a service is down for the moment
     ├── Malformed        400  the body is not JSON
     └── Invalid          422  a field is wrong, and ``field`` names it
@@ -100,6 +101,10 @@ class Conflict(RequestRefused):
 
 class BodyTooLarge(RequestRefused):
     status, code, title = 413, 41310000, "Body too large"
+
+
+class UnsupportedMediaType(RequestRefused):
+    status, code, title = 415, 41510000, "Unsupported media type"
 
 
 class Malformed(RequestRefused):

@@ -9,7 +9,7 @@ from pydantic.json_schema import JsonSchemaMode
 
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import AlpacaError, Problem, RequestRefused, is_alpaca_path
-from services.gateway.http.requests import COOKIE
+from services.gateway.http.same_origin import SAFE_METHODS
 
 Json = dict[str, Any]
 
@@ -20,8 +20,13 @@ Paper trading and the jobs behind it. `/v2` has the shape of Alpaca's Trading AP
 another base URL. `/api` manages accounts and jobs.
 
 **Keys.** Send a key in two headers, as the user and password of HTTP's Basic scheme, or the session cookie from \
-`POST /api/session`. A key has scopes: `trade` for its own account, `operate` for jobs, for the settings and funding \
-of accounts and for instruments. Each operation names the scope that it needs.
+`POST /api/session`. A key has scopes: `read` for its own account and the market, `trade` to place and cancel orders, \
+`fund` for the account's cash and settings, `operate` for jobs and instruments, `admin` for accounts and keys. `admin` \
+includes all, `operate` includes `fund`, and each includes `read`. Each operation names the scope that it needs.
+
+**Browsers.** A request with the session cookie must come from this server's own page: with `Sec-Fetch-Site: \
+same-origin`, or with an `Origin` that equals the `Host`. Its body must be `application/json`. Else the answer is 403 \
+or 415. A request with a key in its headers needs neither.
 
 **Numbers.** Money, prices and quantities are strings, so that no digit is lost: ASCII digits, with a point or an \
 exponent from -30 to 30, of at most 128 characters. Times are RFC 3339. Send them with `Z`.
@@ -36,11 +41,10 @@ last page.
 code and a message, and may have the figures behind the error as more fields. A 503 is temporary: retry in a moment."""
 
 _KEY: Json = {"type": "apiKey", "in": "header"}
-SECURITY_SCHEMES: Json = {
+_KEY_SCHEMES: Json = {
     "keyId": {**_KEY, "name": "APCA-API-KEY-ID", "description": "The key's id."},
     "secretKey": {**_KEY, "name": "APCA-API-SECRET-KEY", "description": "Its secret."},
     "basic": {"type": "http", "scheme": "basic", "description": "The key's id and its secret."},
-    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "From `POST /api/session`."},
 }
 TITLES: Mapping[int, str] = {refused.status: refused.title for refused in RequestRefused.__subclasses__()}
 
@@ -49,13 +53,14 @@ _PROBLEM: TypeAdapter[Any] = TypeAdapter(Problem)
 _ALPACA_ERROR: TypeAdapter[Any] = TypeAdapter(AlpacaError)
 
 
-def document(endpoints: Iterable[Endpoint]) -> Json:
-    """Return the whole document. Its order is that of the table."""
+def document(endpoints: Iterable[Endpoint], cookie: str = "paperprofit") -> Json:
+    """Return the whole document, in the order of the table. ``cookie`` is the name of the instance's cookie."""
     table = list(endpoints)
     schemas = _Schemas(table)
     paths: Json = {}
     for endpoint in table:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
+    session = {"type": "apiKey", "in": "cookie", "name": cookie, "description": "From `POST /api/session`."}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -66,7 +71,7 @@ def document(endpoints: Iterable[Endpoint]) -> Json:
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": schemas.shared, "securitySchemes": SECURITY_SCHEMES},
+        "components": {"schemas": schemas.shared, "securitySchemes": {**_KEY_SCHEMES, "session": session}},
     }
 
 
@@ -169,9 +174,11 @@ def _error_statuses(endpoint: Endpoint) -> list[int]:
     """Return the statuses that follow from the signature, and those that the endpoint names."""
     statuses = {
         400,
-        *({401, 403} if endpoint.scope else ()),
+        403,
+        *((401,) if endpoint.scope else ()),
         *((404,) if endpoint.in_path else ()),
         *((413,) if endpoint.body else ()),
+        *((415,) if endpoint.method not in SAFE_METHODS else ()),
         *((422,) if endpoint.in_path or endpoint.query or endpoint.headers or endpoint.body else ()),
         503,
         *endpoint.refusals,

@@ -27,6 +27,7 @@ from services.gateway.http.errors import (
     refusal_response,
 )
 from services.gateway.http.rate_limit import verified
+from services.gateway.http.same_origin import check_same_origin
 from services.gateway.settings import Settings
 from services.gateway.streams.hub import Hub
 from shared.bus.amqp.queue_stats import QueueStats
@@ -40,7 +41,6 @@ MAX_BODY_BYTES = 64 * 1024
 DRAIN_BYTES = 32 * 1024 * 1024
 #: The characters of a parameter's name that an error repeats.
 SHOWN = 100
-COOKIE = "paperprofit_session"
 
 #: The principal of a request to a route that needs no key.
 NOBODY = Principal("", UUID(int=0), frozenset())
@@ -82,6 +82,8 @@ def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitabl
         try:
             if "\0" in request.scope["path"] or any("\0" in value for _, value in request.query_params.multi_items()):
                 raise Malformed("the URL must not contain a NUL character")  # PostgreSQL cannot store one
+            if scope is None:
+                check_same_origin(request, needed=bool(request.cookies))
             principal = NOBODY if scope is None else await authenticate(gateway, request)
             if scope is not None and not principal.may(scope):
                 raise Forbidden(f"this key lacks the scope {scope!r}: use a key that has it")
@@ -99,22 +101,25 @@ def guarded(handler: Handler, scope: str | None) -> Callable[[Request], Awaitabl
 
 
 async def authenticate(gateway: Gateway, request: Request) -> Principal:
-    """Return the principal of the key in the headers, or of the session cookie.
+    """Return the principal of the key in the headers, or of the session cookie, and note the use of the key.
 
-    The key may also stand in ``Authorization: Basic``. Raises Unauthorized if none is valid.
+    The key may also stand in ``Authorization: Basic``. Raises Unauthorized if none is valid, and RequestRefused if a
+    page of another origin uses the cookie.
     """
     key_id = request.headers.get("APCA-API-KEY-ID", "")
     secret = request.headers.get("APCA-API-SECRET-KEY", "")
     if not (key_id and secret):
         key_id, secret = _basic_key(request.headers.get("Authorization", ""))
-    token = request.cookies.get(COOKIE, "")
     principal = None
     if key_id and secret:
         principal = await verified(gateway.keys, key_id[:64], secret[:200])
-    elif token:
-        principal = await run_in_threadpool(gateway.keys.session, token, gateway.context.clock())
+    elif request.cookies:
+        principal = await run_in_threadpool(gateway.keys.signed_in, request.cookies, gateway.context.clock())
+        if principal is not None:
+            check_same_origin(request)
     if principal is None:
         raise Unauthorized("request is not authorized: send a valid APCA-API-KEY-ID and APCA-API-SECRET-KEY")
+    gateway.keys.note_use(principal.key_id, gateway.context.clock())
     return principal
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from shared.contracts.accounts import (
+    AccountClosed,
     AccountReset,
     CashInLieuPaid,
     CashMoved,
@@ -53,6 +54,7 @@ ANSWERS: Mapping[type[Message], str] = {
     CashMoved: "transfer_id",
     CashRefused: "transfer_id",
     AccountReset: "reset_id",
+    AccountClosed: "closing_id",
     TradingHalted: "halt_id",
     TradingResumed: "halt_id",
 }
@@ -71,6 +73,7 @@ CHANGES: Mapping[type[Message], frozenset[Part]] = {
     OrderFilled: ORDER,
     OrderAdjusted: ORDER,
     AccountReset: ORDER,
+    AccountClosed: ORDER,
     PositionChanged: VALUE,
     CashMoved: CASH,
     DividendPaid: CASH,

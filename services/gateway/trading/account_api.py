@@ -1,6 +1,6 @@
 """``/v2/account``: the account of the key."""
 
-from services.gateway.http.auth import TRADE, Principal
+from services.gateway.http.auth import READ, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import NotReady
 from services.gateway.http.requests import Gateway, read
@@ -20,4 +20,4 @@ async def get_account(gateway: Gateway, principal: Principal) -> Account:
     return account_json(row)
 
 
-endpoints = (Endpoint("GET", "/v2/account", get_account, TRADE),)
+endpoints = (Endpoint("GET", "/v2/account", get_account, READ),)

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
-from services.gateway.http.auth import TRADE
+from services.gateway.http.auth import READ
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.requests import Gateway, read
 from services.gateway.trading.requests import MAX_DAYS, CalendarQuery
@@ -117,6 +117,6 @@ SELECT * FROM (
 WHERE day <= :end ORDER BY day
 """)
 endpoints = (
-    Endpoint("GET", "/v2/clock", get_clock, TRADE),
-    Endpoint("GET", "/v2/calendar", get_calendar, TRADE),
+    Endpoint("GET", "/v2/clock", get_clock, READ),
+    Endpoint("GET", "/v2/calendar", get_calendar, READ),
 )

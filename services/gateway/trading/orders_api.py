@@ -2,7 +2,7 @@
 
 from uuid import UUID, uuid4
 
-from services.gateway.http.auth import TRADE, Principal
+from services.gateway.http.auth import READ, TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Invalid, NotFound, RequestRefused, alpaca_error
 from services.gateway.http.requests import Gateway, read
@@ -117,11 +117,11 @@ async def _order(gateway: Gateway, principal: Principal, order_id: UUID, *, nest
 
 
 endpoints = (
-    Endpoint("GET", "/v2/orders", get_orders, TRADE),
+    Endpoint("GET", "/v2/orders", get_orders, READ),
     Endpoint("POST", "/v2/orders", post_order, TRADE),
     Endpoint("DELETE", "/v2/orders", delete_orders, TRADE, 207),
-    Endpoint("GET", "/v2/orders:by_client_order_id", get_order_by_client_id, TRADE, refusals=(404,)),
-    Endpoint("GET", "/v2/orders/{order_id}", get_order, TRADE),
+    Endpoint("GET", "/v2/orders:by_client_order_id", get_order_by_client_id, READ, refusals=(404,)),
+    Endpoint("GET", "/v2/orders/{order_id}", get_order, READ),
     Endpoint("PATCH", "/v2/orders/{order_id}", patch_order, TRADE),
     Endpoint("DELETE", "/v2/orders/{order_id}", delete_order, TRADE, 204),
 )

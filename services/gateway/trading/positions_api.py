@@ -3,7 +3,7 @@
 from decimal import ROUND_DOWN, Decimal
 from uuid import uuid4
 
-from services.gateway.http.auth import TRADE, Principal
+from services.gateway.http.auth import READ, TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Forbidden, Invalid, NotFound, RequestRefused, alpaca_error
 from services.gateway.http.requests import Gateway, read
@@ -130,8 +130,8 @@ def _closing_order(gateway: Gateway, principal: Principal, position: Record, qty
 
 
 endpoints = (
-    Endpoint("GET", "/v2/positions", get_positions, TRADE),
+    Endpoint("GET", "/v2/positions", get_positions, READ),
     Endpoint("DELETE", "/v2/positions", delete_positions, TRADE, 207),
-    Endpoint("GET", "/v2/positions/{symbol}", get_position, TRADE),
+    Endpoint("GET", "/v2/positions/{symbol}", get_position, READ),
     Endpoint("DELETE", "/v2/positions/{symbol}", delete_position, TRADE),
 )

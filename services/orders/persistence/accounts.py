@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from services.orders.persistence.holdings import Lots, by_holding, finding_lots
 from services.orders.persistence.ledger import saving_entries
 from services.orders.persistence.orders import OPEN, Concerned, locking_open
-from shared.contracts.accounts import AccountSettings, OpenAccount
+from shared.contracts.accounts import CLOSED, AccountSettings, OpenAccount
 from shared.exchange.ledger import transfer
 from shared.exchange.order import Account, Order
 from shared.storage.driver import Call, fetch, together
@@ -36,6 +36,7 @@ class _AccountRow(NamedTuple):
     generation: int
     currency: str
     short: bool
+    closed: bool
 
 
 class _Value(NamedTuple):
@@ -68,6 +69,11 @@ def open_account(connection: Connection, command: OpenAccount, now: datetime) ->
 
 def configure_account(connection: Connection, account_id: UUID, settings: AccountSettings) -> None:
     connection.execute(_CONFIGURE, {"id": account_id, "settings": settings.model_dump_json()})
+
+
+def closing_account(account_id: UUID) -> Call:
+    """The statement after which the account is closed."""
+    return _CLOSE, {"id": account_id}
 
 
 def lock_account(connection: Connection, account_id: UUID) -> Account | None:
@@ -109,6 +115,7 @@ def with_values(connection: Connection, rows: Iterable[Any]) -> Accounts:
             generation=row.generation,
             currency=row.currency,
             short=row.short,
+            closed=row.closed,
         )
     if any(account.is_marked for account in found.values()):
         for value in typed(_Value, fetch(connection, _VALUES, {"ids": list(found)})):
@@ -133,9 +140,11 @@ INSERT INTO orders.accounts (id, number, name, currency, cash, settings, created
 SELECT %(id)s, %(number)s, %(name)s, %(currency)s, CAST(%(cash)s AS numeric), CAST(%(settings)s AS jsonb), %(now)s
 ON CONFLICT (id) DO NOTHING RETURNING id
 """
+_CLOSE = f"UPDATE orders.accounts SET status = '{CLOSED}' WHERE id = %(id)s"
 _CONFIGURE = text("UPDATE orders.accounts SET settings = CAST(:settings AS jsonb) WHERE id = :id")
-_LOCK_ACCOUNTS = """
+_LOCK_ACCOUNTS = f"""
 SELECT id, cash, reserved, sequence, CAST(settings AS text) AS settings, generation, currency,
+       status = '{CLOSED}' AS closed,
        (SELECT true FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0 LIMIT 1) IS NOT NULL AS short
 FROM orders.accounts a WHERE id = ANY(%(ids)b::uuid[]) ORDER BY id FOR UPDATE
 """

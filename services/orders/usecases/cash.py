@@ -1,18 +1,29 @@
-"""Cash is paid in or taken out, and an account begins again."""
+"""Cash is paid in or taken out, and an account begins again or is closed."""
 
 from dataclasses import replace
+from decimal import Decimal
+from uuid import UUID
 
-from services.orders.persistence.accounts import beginning_generation, saving_accounts
+from services.orders.persistence.accounts import Accounts, beginning_generation, closing_account, saving_accounts
 from services.orders.persistence.holdings import dropping_holdings
 from services.orders.persistence.ledger import is_booked, saving_entries
 from services.orders.persistence.orders import lock_open_orders, open_order_groups
 from services.orders.usecases.account_events import AccountEvents
 from services.orders.usecases.expire import end_orders
-from services.orders.usecases.lookup import lock_account
+from services.orders.usecases.lookup import lock_account, refuse_closed
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.accounts import AccountReset, CashMoved, CashRefused, MoveCash, ResetAccount
+from shared.contracts.accounts import (
+    AccountClosed,
+    AccountReset,
+    CashMoved,
+    CashRefused,
+    CloseAccount,
+    MoveCash,
+    ResetAccount,
+)
 from shared.contracts.reasons import CancelReason, RejectReason
 from shared.exchange.ledger import transfer
+from shared.exchange.refusal import Refusal
 from shared.money import ZERO, plain
 
 
@@ -25,17 +36,18 @@ def move_cash(uow: UnitOfWork, command: MoveCash) -> None:
     if is_booked(uow.connection, account.id, command.transfer_id):
         return
     accounts = {account.id: account}
-    events = AccountEvents(uow, accounts)
     free = min(account.cash - account.reserved, account.buying_power)
     transfer_id = command.transfer_id
-    if -command.amount > free:
+    if account.closed:
+        _refuse(uow, accounts, account.id, transfer_id, refuse_closed(account.id))
+    elif -command.amount > free:
         message = f"only {plain(free)} can be withdrawn (requested: {plain(-command.amount)})"
-        reason = RejectReason.INSUFFICIENT_CASH
-        events.emit(CashRefused, account.id, transfer_id=transfer_id, reason=reason, message=message)
+        _refuse(uow, accounts, account.id, transfer_id, Refusal(RejectReason.INSUFFICIENT_CASH, message))
     else:
         moved = accounts[account.id] = replace(account, cash=account.cash + command.amount)
         entry = transfer(account.id, account.generation, uow.now, transfer_id, command.amount)
         uow.run(saving_entries([entry]))
+        events = AccountEvents(uow, accounts)
         events.emit(CashMoved, account.id, transfer_id=transfer_id, amount=command.amount, cash=moved.cash)
     uow.run(saving_accounts([accounts[account.id]]))
 
@@ -49,22 +61,49 @@ def reset_account(uow: UnitOfWork, command: ResetAccount) -> None:
     if is_booked(uow.connection, account.id, command.reset_id):
         return
     accounts = {account.id: account}
-    orders = lock_open_orders(uow.connection, open_order_groups(uow.connection, account.id))
-    if orders:
-        end_orders(uow, orders, orders, accounts, CancelReason.RESET)
-    after = replace(
-        accounts[account.id],
-        generation=account.generation + 1,
-        cash=command.cash,
-        long_value=ZERO,
-        short_value=ZERO,
-    )
-    accounts[account.id] = after
+    if account.closed:
+        _refuse(uow, accounts, account.id, command.reset_id, refuse_closed(account.id))
+    else:
+        generation = _begin_again(uow, accounts, account.id, command.reset_id, command.cash, CancelReason.RESET)
+        events = AccountEvents(uow, accounts)
+        events.emit(AccountReset, account.id, reset_id=command.reset_id, generation=generation, cash=command.cash)
+    uow.run(saving_accounts([accounts[account.id]]))
+
+
+def close_account(uow: UnitOfWork, command: CloseAccount) -> None:
+    """Begin a last generation of the account, with nothing at all, in which every command is refused.
+
+    Closing it again changes nothing. Raises UnknownAccount.
+    """
+    account = lock_account(uow, command.account_id)
+    if account.closed:
+        return
+    accounts = {account.id: account}
+    generation = _begin_again(uow, accounts, account.id, command.closing_id, ZERO, CancelReason.CLOSED)
     events = AccountEvents(uow, accounts)
-    events.emit(AccountReset, account.id, reset_id=command.reset_id, generation=after.generation, cash=after.cash)
+    events.emit(AccountClosed, account.id, closing_id=command.closing_id, generation=generation)
+    uow.run(closing_account(account.id), saving_accounts([accounts[account.id]]))
+
+
+def _begin_again(
+    uow: UnitOfWork, accounts: Accounts, account_id: UUID, cause: UUID, cash: Decimal, reason: CancelReason
+) -> int:
+    """Cancel the open orders, drop the holdings, and return the number of the generation that begins with this cash."""
+    orders = lock_open_orders(uow.connection, open_order_groups(uow.connection, account_id))
+    if orders:
+        end_orders(uow, orders, orders, accounts, reason)
+    before = accounts[account_id]
+    after = replace(before, generation=before.generation + 1, cash=cash, long_value=ZERO, short_value=ZERO)
+    accounts[account_id] = after
     uow.run(
         beginning_generation([after], now=uow.now),
-        *dropping_holdings(account.id, uow.now),
-        saving_entries([transfer(after.id, after.generation, uow.now, command.reset_id, command.cash)]),
-        saving_accounts([accounts[account.id]]),
+        *dropping_holdings(account_id, uow.now),
+        saving_entries([transfer(account_id, after.generation, uow.now, cause, cash)]),
+    )
+    return after.generation
+
+
+def _refuse(uow: UnitOfWork, accounts: Accounts, account_id: UUID, transfer_id: UUID, refusal: Refusal) -> None:
+    AccountEvents(uow, accounts).emit(
+        CashRefused, account_id, transfer_id=transfer_id, reason=refusal.reason, message=refusal.message
     )

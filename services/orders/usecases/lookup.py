@@ -27,6 +27,10 @@ class UnknownAccount(LookupError):
     """A command names an account that nobody opened."""
 
 
+class ClosedAccount(LookupError):
+    """A command names an account that was closed for good."""
+
+
 class Target(NamedTuple):
     """An open order, and all open orders of its group."""
 
@@ -40,6 +44,18 @@ def lock_account(uow: UnitOfWork, account_id: UUID) -> Account:
     if account is None:
         raise UnknownAccount(str(account_id))
     return account
+
+
+def lock_open_account(uow: UnitOfWork, account_id: UUID) -> Account:
+    """The account, locked. Raises UnknownAccount, and ClosedAccount."""
+    account = lock_account(uow, account_id)
+    if account.closed:
+        raise ClosedAccount(refuse_closed(account_id).message)
+    return account
+
+
+def refuse_closed(account_id: UUID) -> Refusal:
+    return Refusal(RejectReason.ACCOUNT_CLOSED, f"account {account_id} is closed: use another account")
 
 
 def wait_for_account(uow: UnitOfWork, account_id: UUID, since: datetime) -> None:

@@ -9,7 +9,7 @@ from services.orders.persistence.orders import OrderRow, adding_orders, incoming
 from services.orders.persistence.pre_trade import Asked, PreTradeContext, lock_with_contexts, record
 from services.orders.usecases.account_events import AccountEvents
 from services.orders.usecases.auctions import with_auctions
-from services.orders.usecases.lookup import being_split, wait_for_account, wait_for_split
+from services.orders.usecases.lookup import being_split, refuse_closed, wait_for_account, wait_for_split
 from shared.bus import tracing
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import NewOrder, OrderAccepted
@@ -86,6 +86,8 @@ def enter_orders(
 def _decide(
     uow: UnitOfWork, new: NewOrder, context: PreTradeContext, account: Account, exposure: Exposure, *, taken: bool
 ) -> Admitted | Refusal:
+    if account.closed:
+        return refuse_closed(account.id)
     if context.instrument is None:
         return unknown_symbol(new.symbol)
     if taken:

@@ -1,0 +1,98 @@
+"""Each route against a key of each scope: a written-out table of who may call it."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from starlette.testclient import TestClient
+
+from embedded.system import System
+from services.gateway.accounts.keys_api import check_grant
+from services.gateway.app import ENDPOINTS
+from services.gateway.http.auth import SCOPES, Principal
+from services.gateway.http.endpoints import Endpoint
+from services.gateway.http.errors import Forbidden
+from tests.component.http_trader import KEY, open_account
+
+#: The scopes whose keys may call the routes of these handlers.
+ALLOWED = {
+    "read trade fund operate admin": """
+        get_account get_clock get_calendar get_orders get_order get_order_by_client_id get_positions get_position
+        get_account_settings get_ledger get_trades get_round_trips get_dividends get_session delete_session get_stream
+        get_document
+    """,
+    "trade admin": "post_order patch_order delete_order delete_orders delete_position delete_positions",
+    "fund operate admin": "put_account_settings post_transfer post_reset",
+    "operate admin": """
+        get_halts post_halt delete_halt get_corporate_actions post_corporate_action get_official_prices
+        post_official_price get_status get_job patch_job get_figures post_trigger put_toggle post_backfill get_runs
+        get_run post_cancel post_retry get_queues post_pause post_resume get_dead_letters get_dead_letter post_requeue
+        post_discard get_logs get_workers get_breakers get_rate_limits get_alerts get_actions
+    """,
+    # a key may rotate and revoke itself, but here the key is another one
+    "admin": """
+        get_accounts post_account delete_account get_keys post_key patch_key delete_key post_rotate get_account_keys
+        post_account_key
+    """,
+}
+TABLE = {handler: scopes.split() for scopes, handlers in ALLOWED.items() for handler in handlers.split()}
+GUARDED = [endpoint for endpoint in ENDPOINTS if endpoint.scope is not None]
+
+
+@pytest.fixture(scope="module")
+def keys(market: System, visitor: TestClient) -> Iterator[dict[str, dict[str, str]]]:
+    """A key of each single scope, all of one account."""
+    owner = open_account(market, visitor)
+    made = {}
+    for scope in SCOPES:
+        asked = {"name": scope, "scopes": [scope]}
+        key = visitor.post(f"/api/accounts/{owner.account_id}/keys", json=asked, headers=KEY).json()
+        made[scope] = {"APCA-API-KEY-ID": key["key_id"], "APCA-API-SECRET-KEY": key["secret_key"]}
+    yield made
+    visitor.cookies.clear()
+
+
+def path_of(endpoint: Endpoint) -> str:
+    """The endpoint's path with a value for each parameter that names nothing."""
+    path = endpoint.path.replace("{dead_letter}", "7")
+    for name in endpoint.in_path:
+        path = path.replace(f"{{{name}}}", str(uuid4()) if name.endswith("_id") else "nothing")
+    return path
+
+
+def test_the_table_has_every_route_that_needs_a_key() -> None:
+    assert sorted(TABLE) == sorted(endpoint.handler.__name__ for endpoint in GUARDED)
+
+
+@pytest.mark.parametrize("endpoint", GUARDED, ids=lambda endpoint: endpoint.handler.__name__)
+def test_a_route_is_forbidden_to_a_key_without_its_scope(
+    visitor: TestClient, keys: dict[str, dict[str, str]], endpoint: Endpoint
+) -> None:
+    """Every other key gets past the check, and fails on what the request lacks."""
+    name = endpoint.handler.__name__
+    if name == "get_stream":  # it does not end
+        assert all(Principal("", uuid4(), frozenset({scope})).may(str(endpoint.scope)) for scope in TABLE[name])
+        return
+    answers = {
+        scope: visitor.request(endpoint.method, path_of(endpoint), headers=key).status_code
+        for scope, key in keys.items()
+    }
+    assert [scope for scope, status in answers.items() if status != 403] == TABLE[name], answers
+
+
+def test_metrics_need_the_scope_to_operate(visitor: TestClient, keys: dict[str, dict[str, str]]) -> None:
+    """They are not part of the document."""
+    client = TestClient(visitor.app)
+    seen = [scope for scope, key in keys.items() if client.get("/metrics", headers=key).status_code == 200]
+    assert seen == ["operate", "admin"]
+
+
+@pytest.mark.parametrize("own", SCOPES)
+def test_nobody_grants_a_scope_that_their_own_key_lacks(own: str) -> None:
+    principal = Principal("KEY", uuid4(), frozenset({own}))
+    for scope in SCOPES:
+        if principal.may(scope):
+            check_grant(principal, [scope])
+        else:
+            with pytest.raises(Forbidden, match=f"lacks the scope '{scope}'"):
+                check_grant(principal, ["read", scope])
