@@ -52,8 +52,9 @@ class CorporateAction(BaseModel):
         if not isinstance(given, dict):
             return given
         ratio, new, old = (given.get(name) for name in ("ratio", "new_shares", "old_shares"))
-        if ratio is None and all(isinstance(each, int) and 0 < each <= MOST_SHARES for each in (new, old)):
-            return {**given, "ratio": rounded_ratio(new, old)}
+        if ratio is None and isinstance(new, int) and isinstance(old, int):
+            fits = 0 < min(new, old) <= max(new, old) <= MOST_SHARES  # else a field refuses them
+            return {**given, "ratio": rounded_ratio(new, old)} if fits else given
         if isinstance(ratio, str | int | Decimal) and new is None and old is None:
             try:
                 shares = shares_of(Decimal(check_number(str(ratio))))

@@ -1,6 +1,6 @@
 """The prices that marketdata publishes."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -44,6 +44,11 @@ class Price(BaseModel):
     sequence: Sequence
     split_count: Count = 0
     provider: str
+
+
+def latest(at: datetime, *others: datetime | None) -> datetime:
+    """Return the last of these times of a price, some of which it may not have."""
+    return max(at, *(other or at for other in others))
 
 
 class PricesUpdated(Event):

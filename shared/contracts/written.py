@@ -100,7 +100,7 @@ class Bounded:
         low = self.ge if self.ge is not None or self.gt is not None else -LARGEST
         high = self.le if self.le is not None or self.lt is not None else LARGEST
         bounds |= {"ge": low, "le": high}
-        exact = {name: None if bound is None else Decimal(bound) for name, bound in bounds.items()}
+        exact: dict[str, Any] = {name: None if bound is None else Decimal(bound) for name, bound in bounds.items()}
         return core_schema.decimal_schema(allow_inf_nan=False, decimal_places=self.decimal_places, **exact)
 
 

@@ -62,8 +62,9 @@ def _read_phase(name: object) -> Phase:
 
 
 _Phase = Annotated[Phase, BeforeValidator(_read_phase)]
-Interval = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_check_interval)]
-ScheduleText = Annotated[str, Field(max_length=LONGEST_TEXT), AfterValidator(_check_schedule)]
+_Ascii = Annotated[str, Field(max_length=LONGEST_TEXT, pattern=r"^[ -~]*$")]
+Interval = Annotated[_Ascii, AfterValidator(_check_interval)]
+ScheduleText = Annotated[_Ascii, AfterValidator(_check_schedule)]
 _Name = Annotated[Printable, Field(max_length=LONGEST_TEXT)]
 
 

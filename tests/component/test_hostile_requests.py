@@ -46,6 +46,8 @@ BODY = {
     "/api/jobs/{name}/backfill": {"from": "2026-11-23T15:00:00Z", "to": "2026-11-24T15:00:00Z"},
     "/api/jobs/{name}": {},
 }
+#: Text that no parameter of a job may have.
+PARAMETERS = [r"\u202e", r"\u0085", r"\u0000", r"\u001b", r"\ud800"]
 #: A refused text must not be in any of these.
 _STORED = """
 SELECT count(*) FROM (
@@ -164,6 +166,14 @@ def test_a_hostile_value_is_refused_in_place_of_every_field(
             check(client.request(endpoint.method, url, **asked), name, (name, text))
     assert stored(system)[0] == before[0]
     assert value(system.contexts["gateway"].engine, _STORED) == 0
+
+
+@pytest.mark.parametrize("text", PARAMETERS)
+def test_hostile_text_is_refused_in_the_parameters_of_a_run(client: TestClient, text: str) -> None:
+    """They may have any names and values that an operator can read."""
+    for parameters in (f'{{"a": "{text}"}}', f'{{"a": [{{"{text}": 1}}]}}'):
+        sent = f'{{"parameters": {parameters}}}'
+        check(client.post("/api/jobs/process_orders/trigger", content=sent), "", sent)
 
 
 def test_hostile_bodies_are_refused_without_a_key(client: TestClient) -> None:

@@ -43,6 +43,18 @@ def test_a_price_far_ahead_is_dropped_and_shuts_out_no_later_price(
     assert exchange.fills(buying) == [(1, Decimal(101))]
 
 
+@pytest.mark.parametrize("field", ["quoted_at", "since", "bar_start"])
+def test_a_price_with_any_time_ahead_is_dropped(exchange: Exchange, field: str) -> None:
+    """The times of the bar count too: orders compare their own with them."""
+    account = exchange.open()
+    buying = exchange.submit(account, "buy 1 AAPL market")
+    tomorrow = exchange.clock.now + timedelta(days=1)
+    exchange.handle(PricesUpdated(prices=(forged(exchange, 1).model_copy(update={field: tomorrow}),)))
+    assert exchange.status(buying) == "accepted"
+    exchange.price("AAPL 99/101 100")
+    assert exchange.status(buying) == "filled"
+
+
 def test_a_split_count_far_ahead_is_dropped_where_no_price_was_before(exchange: Exchange) -> None:
     """The real prices of the shares that exist are applied."""
     account = exchange.open()

@@ -247,6 +247,13 @@ def test_a_number_or_a_depth_without_end_is_a_mistake_in_the_file(write_config: 
     assert len(refusal_of(write_config(f"[update_market_data]\nretries = {retries}\n"))) < 1_000
 
 
+@pytest.mark.parametrize("schedule", ["30\u20289 * * 1-5", "٣٠ 9 * * 1-5", "5m\u00a0after open"])
+def test_a_schedule_is_ascii(schedule: str) -> None:
+    """Python reads other digits and blanks too, and cron would be stored with them."""
+    with pytest.raises(InvalidSetting, match=r"^schedule: "):
+        check_settings({"schedule": schedule})
+
+
 @pytest.mark.parametrize("name", ["schedule", "time_limit", "market", "time_zone", "after", "interval"])
 def test_a_text_without_end_is_a_mistake_with_a_short_message(name: str) -> None:
     """It comes over HTTP too, and is repeated in the answer."""

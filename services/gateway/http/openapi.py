@@ -31,8 +31,8 @@ or 415. A request with a key in its headers needs neither.
 **Numbers.** Money, prices and quantities are strings, so that no digit is lost: ASCII digits, with a point or an \
 exponent from -30 to 30, of at most 128 characters. Times are RFC 3339. Send them with `Z`.
 
-**Text.** Bodies are JSON in UTF-8, without a name twice in an object. Text has no control, direction or other invisible \
-characters. Symbols are ASCII.
+**Text.** Bodies are JSON in UTF-8, without a name twice in an object. Text has no control, direction or other \
+invisible characters. Symbols are ASCII.
 
 **Lists.** The newest item comes first. `next` is the cursor of the next page: send it unchanged. It is null on the \
 last page.

@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema
 from services.gateway.http.pagination import FROM_CURSOR, PageQuery, StretchQuery, TimeCursor
 from services.gateway.http.schemas import Moment, Query, Word
 from shared.contracts.base import RowNumber
-from shared.contracts.written import Bounded
+from shared.contracts.written import PRINTABLE, Bounded
 from shared.jobs.settings import JobSettings
 
 
@@ -74,14 +74,14 @@ class DeadLetterIds(Query):
 
 
 def _storable(parameters: Any) -> Any:
-    """Return JSON that PostgreSQL can store. Raises ValueError for infinite numbers, lone surrogates and NUL."""
+    """Return JSON that PostgreSQL can store. Raises ValueError for infinite numbers, lone surrogates and controls."""
     try:
         written = json.dumps(parameters, default=float, allow_nan=False, ensure_ascii=False)
         written.encode()
     except (ValueError, OverflowError, RecursionError):
         raise ValueError("must be JSON with finite numbers and valid Unicode") from None
-    if re.search(r"(?<!\\)(\\\\)*\\u0000", written):
-        raise ValueError("must not contain a NUL character")
+    if not re.match(PRINTABLE, written) or re.search(r"(?<!\\)(\\\\)*\\u00[01]", written):
+        raise ValueError("must not contain control or direction characters")
     return json.loads(written)
 
 

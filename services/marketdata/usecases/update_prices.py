@@ -15,7 +15,7 @@ from services.marketdata.usecases import official_prices
 from services.marketdata.usecases.corporate_actions import apply_due
 from shared.bus.metrics import EARLY
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
-from shared.contracts.prices import AHEAD, PricesUpdated
+from shared.contracts.prices import AHEAD, PricesUpdated, latest
 from shared.resilience.breakers import Breaker
 from shared.resilience.rate_limits import RateLimit
 
@@ -69,7 +69,7 @@ def _store(
 
     A quote that is ahead of the clock is dropped and counted: until its time all others would be older.
     """
-    given, quotes = quotes, [quote for quote in quotes if quote.quoted_at <= uow.now + AHEAD]
+    given, quotes = quotes, [quote for quote in quotes if latest(quote.quoted_at, quote.bar_start) <= uow.now + AHEAD]
     EARLY.labels("marketdata.prices").inc(len(given) - len(quotes))
     official_prices.record(uow, [official for quote in quotes for official in quote.official])
     updates = prices.save_prices(uow.connection, quotes) if quotes else {}

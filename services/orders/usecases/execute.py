@@ -12,7 +12,7 @@ from services.orders.settings import current
 from services.orders.usecases.account_events import AccountEvents
 from shared.bus.metrics import EARLY, STALE
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.prices import AHEAD, Price
+from shared.contracts.prices import AHEAD, Price, latest
 from shared.exchange.matching.book import Book, Execution
 from shared.exchange.matching.execution import execute
 from shared.exchange.matching.liquidity import Liquidity
@@ -31,7 +31,10 @@ def fill_on(uow: UnitOfWork, prices: Collection[Price], *, at: datetime) -> int:
     time, when it became known, fills nothing. Other transactions wait for the same symbols meanwhile.
     """
     rules = current().rules
-    given, prices = prices, [price for price in prices if price.quoted_at <= uow.now + AHEAD]
+    given, prices = (
+        prices,
+        [each for each in prices if latest(each.quoted_at, each.since, each.bar_start) <= uow.now + AHEAD],
+    )
     EARLY.labels("orders.prices").inc(len(given) - len(prices))
     applied = quotes.apply_in_order(uow, quotes.columns(prices))
     STALE.labels("orders.prices").inc(len(applied.late - applied.ahead))
