@@ -36,7 +36,7 @@ async def post_session(gateway: Gateway, request: Request, body: SessionRequest)
 
     Raises Unauthorized where the key ID or the secret key is wrong.
     """
-    principal = await verified(gateway.keys, body.key_id, body.secret_key)
+    principal = await verified(gateway.keys, request, body.key_id, body.secret_key)
     if principal is None:
         raise Unauthorized("the key ID or the secret key is wrong")
     token = await run_in_threadpool(gateway.keys.open_session, principal, gateway.context.clock())
@@ -74,7 +74,7 @@ def _session(principal: Principal) -> Session:
 
 
 endpoints = (
-    Endpoint("POST", "/api/session", post_session, scope=None, refusals=(401,)),
+    Endpoint("POST", "/api/session", post_session, scope=None, refusals=(401, 429)),
     Endpoint("GET", "/api/session", get_session, TRADE),
     Endpoint("DELETE", "/api/session", delete_session, TRADE, 204),
 )

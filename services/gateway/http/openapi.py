@@ -165,10 +165,10 @@ def _error_statuses(endpoint: Endpoint) -> list[int]:
     """Return the statuses that follow from the signature, and those that the endpoint names."""
     statuses = {
         400,
-        *({401, 403} if endpoint.scope else ()),
+        *({401, 403, 429} if endpoint.scope else ()),
         *((404,) if endpoint.in_path else ()),
-        *((413,) if endpoint.body else ()),
-        *((422,) if endpoint.in_path or endpoint.query or endpoint.headers or endpoint.body else ()),
+        *((408, 413) if endpoint.body else ()),
+        422,
         503,
         *endpoint.refusals,
     }

@@ -109,7 +109,7 @@ async def authenticate(gateway: Gateway, request: Request) -> Principal:
     token = request.cookies.get(COOKIE, "")
     principal = None
     if key_id and secret:
-        principal = await verified(gateway.keys, key_id[:64], secret[:200])
+        principal = await verified(gateway.keys, request, key_id[:64], secret[:200])
     elif token:
         principal = await run_in_threadpool(gateway.keys.session, token, gateway.context.clock())
     if principal is None:
