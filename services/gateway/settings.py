@@ -1,6 +1,7 @@
 """Settings of the gateway. Their environment variables have the prefix ``PAPERPROFIT_``."""
 
 from decimal import Decimal
+from ipaddress import ip_network
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
@@ -25,6 +26,24 @@ class Settings(ServiceSettings):
     alert_channels: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     #: Age in seconds of a queue's oldest message that raises an alert.
     alert_queue_age: float = Field(default=300.0, gt=0)
+
+    #: Domain names that clients reach the gateway by, such as ``trade.example.com``, or ``*`` for any.
+    #: Addresses, ``localhost`` and names without a dot are always allowed.
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Addresses or networks of reverse proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+
+    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
+    @classmethod
+    def _split_names(cls, given: object) -> object:
+        return given.replace(",", " ").split() if isinstance(given, str) else given
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            ip_network(each)
+        return given
 
     @field_validator("alert_channels", mode="before")
     @classmethod
