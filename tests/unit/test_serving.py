@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -16,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.gateway.serving import KEEP_ALIVE_SECONDS, Limits, http_server
 from shared.storage.migrate import ROOT
@@ -43,6 +45,11 @@ async def echo(request: Request) -> Response:
     return Response(await request.body())
 
 
+async def never(_request: Request) -> Response:
+    await asyncio.Event().wait()
+    return Response()
+
+
 async def endless(_request: Request) -> Response:
     """More than the sockets hold. Nothing of it is read."""
 
@@ -55,9 +62,16 @@ async def endless(_request: Request) -> Response:
 
 
 @contextmanager
-def served(**limits: float) -> Iterator[tuple[http.client.HTTPConnection, MovedLoop]]:
+def served(**limits: Any) -> Iterator[tuple[http.client.HTTPConnection, MovedLoop]]:
     """A client's connection to a real server, and the server's event loop."""
-    app = Starlette(routes=[Route("/", here), Route("/", echo, methods=["POST"]), Route("/endless", endless)])
+    app = Starlette(
+        routes=[
+            Route("/", here),
+            Route("/", echo, methods=["POST"]),
+            Route("/endless", endless),
+            Route("/never", never),
+        ]
+    )
     loop, server = MovedLoop(), http_server(app, shutdown_seconds=1, limits=replace(Limits(), **limits))
     loop.server = server
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -168,6 +182,7 @@ def test_a_client_that_reads_nothing_of_an_answer_is_cut_off() -> None:
         connection.sock.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.sock.recv(17) == b"HTTP/1.1 200 OK\r\n"
         (protocol,) = loop.server.server_state.connections
+        assert isinstance(protocol, H11Protocol)
         eventually(lambda: protocol.flow.write_paused, what="full buffers")
         move(loop, 31)
         eventually(protocol.transport.is_closing, what="the end of the connection")
@@ -203,6 +218,15 @@ def test_a_connection_for_which_nobody_can_make_room_is_refused() -> None:
         answer = refused.recv(1000)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1" in answer.lower()
+
+
+def test_a_request_that_is_canceled_at_the_stop_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    """The log has the number of those that were canceled."""
+    with served() as (connection, _loop):
+        connection.request("GET", "/never")
+        turn(connection)
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+    assert "Cancel 1 running task" in caplog.text
 
 
 def test_a_request_that_cannot_be_parsed_gets_the_security_headers() -> None:

@@ -78,7 +78,7 @@ async def _signed_in(gateway: Gateway, request: Request) -> bool:
     """Return False if the request of the stream would be refused now."""
     try:
         await authenticate(gateway, request)
-    except Unauthorized:
+    except (TooManyRequests, Unauthorized):  # a key that was revoked counts as a wrong one
         return False
     return True
 

@@ -87,7 +87,7 @@ class RequestRefused(Exception):
 class Unauthorized(RequestRefused):
     status, code, title = 401, 40110000, "Unauthorized"
     #: Not Basic, for which a browser would open a dialog over the page. Clients with Basic send it unasked.
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'APCA realm="PaperProfit"'}
+    headers: Mapping[str, str] = {"WWW-Authenticate": 'APCA realm="PaperProfit"'}
 
 
 class Forbidden(RequestRefused):
@@ -104,7 +104,7 @@ class MethodNotAllowed(RequestRefused):
 
 class RequestTimeout(RequestRefused):
     status, code, title = 408, 40810000, "Request timeout"
-    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}  # the rest of the body may still come
+    headers: Mapping[str, str] = {"Connection": "close"}  # the rest of the body may still come
 
 
 class Conflict(RequestRefused):

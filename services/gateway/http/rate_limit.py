@@ -33,6 +33,8 @@ HASHES_AT_ONCE = 2
 #: Further keys are refused, so that nobody waits for more than about three seconds.
 WAITING_AT_MOST = 128
 REMEMBER_AT_MOST = 10_000
+#: A client that repeats a refused key without a pause would otherwise cost as much as one that trades.
+REFUSED_AFTER_SECONDS = 0.25
 
 
 class Buckets:
@@ -130,7 +132,11 @@ async def verified(keys: KeyRing, request: Request, key_id: str, secret: str) ->
     """Return the principal of the key, or None if the id or the secret is wrong. Raises TooManyRequests."""
     guard: KeyGuard = request.app.state.key_guard
     stored = key_id if key_id.isprintable() else "?"  # PostgreSQL cannot store a NUL, so no key has such an id
-    return await guard.verified(keys, address_of(request), stored, secret)
+    try:
+        return await guard.verified(keys, address_of(request), stored, secret)
+    except TooManyRequests:
+        await asyncio.sleep(REFUSED_AFTER_SECONDS)
+        raise
 
 
 def address_of(request: Request) -> str:
