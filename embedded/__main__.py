@@ -98,7 +98,7 @@ def _run(stack: ExitStack) -> None:
     system.prepare()
     _print("starting the services")
     stack.enter_context(system.running())
-    stack.enter_context(serving(system.app(), listening))
+    stack.enter_context(serving(system.app(), listening, trusted_proxies=settings.trusted_proxies))
     _print(f"\n  PaperProfit  http://127.0.0.1:{listening.getsockname()[1]}")
     for key in system.keys:
         source = "   (from PAPERPROFIT_API_KEY_ID)" if key.key_id == settings.api_key_id else ""

@@ -4,7 +4,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from starlette.applications import Starlette
@@ -33,9 +33,9 @@ def listen(port: str) -> socket.socket:
 
 
 @contextmanager
-def serving(app: Starlette, listening: socket.socket) -> Iterator[None]:
+def serving(app: Starlette, listening: socket.socket, *, trusted_proxies: Sequence[str] = ()) -> Iterator[None]:
     """Serve on another thread, because the main thread belongs to the scheduler and its SIGALRM."""
-    server = http_server(app, shutdown_seconds=1)
+    server = http_server(app, shutdown_seconds=1, trusted_proxies=trusted_proxies)
     thread = threading.Thread(target=server.run, args=([listening],), name="http")
     thread.start()
     try:

@@ -77,7 +77,11 @@ def serve(context: ServiceContext, settings: Settings) -> None:
         signal.signal(signum, lambda *_: sys.exit(0))
     log.info("gateway serves", host=settings.host, port=settings.port)
     server = http_server(
-        build_app(context, hub, settings, checks), host=settings.host, port=settings.port, shutdown_seconds=5
+        build_app(context, hub, settings, checks),
+        host=settings.host,
+        port=settings.port,
+        shutdown_seconds=5,
+        trusted_proxies=settings.trusted_proxies,
     )
     try:
         server.run()

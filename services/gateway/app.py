@@ -1,9 +1,10 @@
-"""The Starlette application: its routes, its lifespan, and the headers of every response."""
+"""The Starlette application: its routes, its lifespan, its middleware, and the answers to errors outside a handler."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
 
@@ -11,38 +12,50 @@ import structlog
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp
 
 from services.gateway.accounts import api, keys_api
 from services.gateway.console import page, session, stream
+from services.gateway.http import middleware, wrong_keys
 from services.gateway.http.auth import OPERATE, READ, Principal
-from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.errors import Malformed, MethodNotAllowed, NotFound, refusal_response
+from services.gateway.http.endpoints import Endpoint, refuse_query
+from services.gateway.http.errors import Crashed, Malformed, MethodNotAllowed, NotFound, refusal_response
 from services.gateway.http.missing_streams import MissingStreams, is_handshake
 from services.gateway.http.openapi import document
+from services.gateway.http.rate_limit import KeyGuard
 from services.gateway.http.requests import Gateway, guarded
 from services.gateway.instruments import corporate_actions_api, halts_api, official_prices_api
 from services.gateway.operations import dead_letters_api, jobs_api, monitoring_api, queues_api, runs_api
 from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition
+from shared.outage import Outage
 from shared.storage.errors import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
 RESEND_AFTER = timedelta(seconds=5)
 RESEND_EVERY_SECONDS = 5.0
-HEADERS = {
-    b"content-security-policy": b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'",
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-}
+#: A body of the largest size takes a slow line a few seconds.
+BODY_SECONDS = 20.0
 
 
-def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlette:
-    """Make the application. ``health`` returns the state of each part, and ``healthy`` if all of them work."""
+class Application(Starlette):
+    """An application whose security headers are on every response, also on that to a crash."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return middleware.SecurityHeaders(super().build_middleware_stack())
+
+
+def make_app(
+    gateway: Gateway, health: Callable[[], dict[str, Any]], *, body_seconds: float = BODY_SECONDS
+) -> Starlette:
+    """Make the application. ``health`` returns the state of each part, and ``healthy`` if all of them work.
+
+    A body that takes longer than ``body_seconds`` is refused.
+    """
 
     async def get_health(_request: Request) -> Response:
         state = await run_in_threadpool(health)
@@ -51,14 +64,23 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         gateway.hub.attach(asyncio.get_running_loop())
-        resending = asyncio.create_task(_resend_unanswered(gateway))
+        tasks = [
+            asyncio.create_task(_resend_unanswered(gateway)),
+            asyncio.create_task(_keep_wrong_keys(gateway, guard)),
+        ]
         yield
         gateway.hub.detach()
-        resending.cancel()
-        with suppress(asyncio.CancelledError):
-            await resending
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
-    app = Starlette(
+    def is_allowed(host: str) -> bool:
+        named = (gateway.settings.host, *gateway.settings.allowed_hosts)
+        return middleware.is_private_name(host) or any(fnmatchcase(host, middleware.host_of(each)) for each in named)
+
+    guard = KeyGuard()
+    app = Application(
         routes=[
             Route("/healthz", get_health, methods=["GET"]),
             Route("/metrics", guarded(get_metrics, OPERATE), methods=["GET"]),
@@ -66,17 +88,25 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
             *(endpoint.route() for endpoint in ENDPOINTS),
         ],
         lifespan=lifespan,
-        exception_handlers={HTTPException: _answer_http_error},
+        exception_handlers={
+            HTTPException: _answer_http_error,
+            ClientDisconnect: _answer_nobody,
+            Exception: _answer_crash,
+        },
     )
-    app.add_middleware(SecurityHeaders)
-    app.add_middleware(SingleSlash)
+    app.router.redirect_slashes = False  # a redirect would name the host that the client claims
+    app.add_middleware(middleware.BodyDeadline, seconds=body_seconds)
+    app.add_middleware(middleware.Doorman, is_allowed=is_allowed)
+    app.add_middleware(middleware.SingleSlash)
     app.state.gateway = gateway
+    app.state.key_guard = guard
     app.state.missing_streams = MissingStreams()
     return app
 
 
-async def get_metrics(gateway: Gateway, _request: Request, _principal: Principal) -> Response:
+async def get_metrics(gateway: Gateway, request: Request, _principal: Principal) -> Response:
     """The metrics of this process for Prometheus. They need an operator's key: this port may face the internet."""
+    refuse_query(request)
     return Response(await run_in_threadpool(exposition, gateway.context), headers={"Content-Type": CONTENT_TYPE})
 
 
@@ -129,6 +159,19 @@ async def _resend_unanswered(gateway: Gateway) -> None:
             failing = True
 
 
+async def _keep_wrong_keys(gateway: Gateway, guard: KeyGuard) -> None:
+    """Write wrong keys to the database every few seconds. Those of a batch that fails are only logged."""
+    database = Outage("the database", part="wrong keys")
+    while True:
+        await asyncio.sleep(wrong_keys.FLUSH_SECONDS)
+        if tries := guard.wrong_keys.take():
+            try:
+                await run_in_threadpool(wrong_keys.flush, gateway.context, tries)
+                database.passed()
+            except DATABASE_ERRORS as error:
+                database.failed(error)
+
+
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     """Answer an unknown path or method in the error format of the API that the path belongs to."""
     status = error.status_code if isinstance(error, HTTPException) else 400
@@ -137,32 +180,27 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     if status == 404:
         return refusal_response(request, NotFound(f"there is nothing at {request.url.path}"))
     if status == 405:
-        return refusal_response(request, MethodNotAllowed(f"{request.method} is not allowed for {request.url.path}"))
+        allow = {"Allow": ", ".join(sorted(_methods_of(request)))}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=allow)
+        message = f"{request.method} is not allowed for {request.url.path}"
+        return refusal_response(request, MethodNotAllowed(message, headers=allow))
     return refusal_response(request, Malformed("the request cannot be read"))
 
 
-class SingleSlash:
-    """Middleware that reads ``//v2/account`` as ``/v2/account``: clients join a base URL and a path blindly."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("//"):
-            scope = {**scope, "path": "/" + scope["path"].lstrip("/")}
-        await self.app(scope, receive, send)
+def _methods_of(request: Request) -> set[str]:
+    """Return the methods of all routes with this path. A file can only be read."""
+    scope = {**request.scope, "root_path": ""}
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = {method for each in routes if each.matches(scope)[0] is not Match.NONE for method in each.methods or ()}
+    return (found or {"GET", "HEAD"}) | {"OPTIONS"}
 
 
-class SecurityHeaders:
-    """Middleware that adds headers to every response. They stop a browser from doing more than the page needs."""
+async def _answer_nobody(_request: Request, _error: Exception) -> Response:
+    """Answer a client that went away while it sent the body. Nobody gets the response."""
+    return Response(status_code=400)
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *HEADERS.items()]
-            await send(message)
-
-        await self.app(scope, receive, send_with_headers)
+async def _answer_crash(request: Request, _error: Exception) -> Response:
+    """Answer a request whose handler crashed. The server logs the error."""
+    return refusal_response(request, Crashed("internal server error; retry, and tell the operator if it stays"))

@@ -1,6 +1,7 @@
 """Settings of the gateway. Their environment variables have the prefix ``PAPERPROFIT_``."""
 
 from decimal import Decimal
+from ipaddress import ip_network
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
@@ -37,6 +38,24 @@ class Settings(ServiceSettings):
         if secret is not None and len(secret.get_secret_value()) > LONGEST_SECRET:
             raise ValueError(f"must not have more than {LONGEST_SECRET} characters; choose a shorter secret")
         return secret
+
+    #: Domain names that clients reach the gateway by, such as ``trade.example.com``, or ``*`` for any.
+    #: Addresses, ``localhost`` and names without a dot are always allowed.
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Addresses or networks of reverse proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+
+    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
+    @classmethod
+    def _split_names(cls, given: object) -> object:
+        return given.replace(",", " ").split() if isinstance(given, str) else given
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for each in given:
+            ip_network(each)
+        return given
 
     @field_validator("alert_channels", mode="before")
     @classmethod

@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 from services.gateway.alerts.evaluator import Evaluator
+from services.gateway.http import wrong_keys
+from services.gateway.retention import Retention
 from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.unit_of_work import ServiceContext
 from tests.component.alert_rows import (
@@ -18,6 +20,7 @@ from tests.component.alert_rows import (
 )
 from tests.component.watching import context_of
 from tests.conftest import FakeClock
+from tests.support import rows
 
 
 def test_an_open_breaker_raises_an_alert_until_it_closes(
@@ -155,3 +158,26 @@ def test_failures_from_before_our_start_raise_no_alert_for_a_minute(gateway: Ser
     clock.move(seconds=61)
     evaluator.evaluate()
     assert open_alerts(gateway) == [("heartbeat_gone", "yesterday"), ("slot_late", "revalue")]
+
+
+def test_wrong_keys_raise_an_alert_until_they_stop(
+    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock
+) -> None:
+    """By address, and by key id where no address alone explains it. A row is kept for a day."""
+    spread = {("PK1", f"10.0.0.{n}"): 10 for n in range(3)}
+    wrong_keys.flush(gateway, {**spread, ("PK2", "203.0.113.9"): 20, ("PK3", "203.0.113.9"): 1})
+    evaluator.evaluate()
+    assert open_alerts(gateway) == [("keys_guessed", "key PK1")]
+    wrong_keys.flush(gateway, {("PK2", "203.0.113.9"): 9})
+    evaluator.evaluate()
+    assert open_alerts(gateway) == [("keys_guessed", "address 203.0.113.9"), ("keys_guessed", "key PK1")]
+    clock.move(minutes=5)
+    evaluate_until_resolved(evaluator, clock)
+    assert open_alerts(gateway) == []
+    wrong_keys.flush(gateway, {("PK2", "203.0.113.9"): 3})  # the earlier tries are over
+    evaluate_until_resolved(evaluator, clock)
+    assert open_alerts(gateway) == []
+    clock.move(hours=24)
+    wrong_keys.flush(gateway, {("PK4", "203.0.113.9"): 1})
+    Retention(gateway).remove_old_rows()
+    assert [tuple(row) for row in rows(gateway.engine, "SELECT key_id, tries FROM gateway.wrong_keys")] == [("PK4", 1)]

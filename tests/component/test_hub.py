@@ -66,18 +66,24 @@ def test_a_halt_changes_every_page(message: type[Message]) -> None:
 
 @every_answer
 def test_a_request_gets_the_first_answer_about_its_own_id(message: type[Message]) -> None:
-    """A later answer does not count. A rejection is recognized by its class."""
+    """A later answer does not count, and neither does that of another account. A rejection is known by its class."""
 
     async def answers() -> list[Answer | None]:
         hub, awaited = Hub(), uuid4()
+        account_id = uuid4() if issubclass(message, OfAccount) else None
+        whose = {} if account_id is None else {"account_id": account_id}
         hub.attach(asyncio.get_running_loop())
-        with hub.waiting_for(awaited) as own, hub.waiting_for(uuid4()) as other:
-            hub.receive(message.wire_name(), _body(**{ANSWERS[message]: awaited}))
-            hub.receive(message.wire_name(), _body(**{ANSWERS[message]: awaited}, later=True))
-            return [*await answers_within(5, [own]), *await answers_within(0, [other])]
+        with (
+            hub.waiting_for(account_id, awaited) as own,
+            hub.waiting_for(account_id, uuid4()) as other,
+            hub.waiting_for(uuid4(), awaited) as strange,
+        ):
+            hub.receive(message.wire_name(), _body(**whose, **{ANSWERS[message]: awaited}))
+            hub.receive(message.wire_name(), _body(**whose, **{ANSWERS[message]: awaited}, later=True))
+            return [*await answers_within(5, [own]), *await answers_within(0, [other, strange])]
 
-    answer, nothing = asyncio.run(answers())
-    assert nothing is None
+    answer, *nothing = asyncio.run(answers())
+    assert nothing == [None, None]
     assert answer is not None
     assert (answer.message, "later" in answer.body) == (message, False)
     assert answer.refused == (message in REJECTIONS)
@@ -124,4 +130,6 @@ def _body(**given: Any) -> dict[str, Any]:
     """A body for any event. Each id belongs to something else unless it is given."""
     ids = {field: uuid4() for field in {"account_id", *ANSWERS.values()}}
     whole = {**ids, "reason": "why", "message": "Because.", **given}
+    if "halt_id" in given:  # a halt is of no account
+        del whole["account_id"]
     return {name: str(each) if isinstance(each, UUID) else each for name, each in whole.items()}

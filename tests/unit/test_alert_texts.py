@@ -35,6 +35,8 @@ ALERTS = [
     words.queue_old(queue="orders.prices", age=9 * MINUTE, most=5 * MINUTE, ready=9, consumers=2),
     words.heartbeat_gone(worker="a", service="orders", kind="worker", host="box", pid=7, heartbeat_at=NOW, alive=0),
     words.heartbeat_gone(worker="a", service="orders", kind="scheduler", host="box", pid=7, heartbeat_at=NOW, alive=1),
+    words.keys_guessed(what="address", name="10.0.0.1", tries=40, others=1, first_at=NOW, last_at=NOW),
+    words.keys_guessed(what="key", name="PK1", tries=40, others=2, first_at=NOW, last_at=NOW),
 ]
 
 

@@ -76,7 +76,7 @@ async def put_account_settings(gateway: Gateway, principal: Principal, body: Acc
     publish = commands.recorded(
         command, principal, "configure_account", str(command.account_id), _json(body), before=_json(before)
     )
-    await commands.send(gateway, publish, ())
+    await commands.send(gateway, publish, (), account_id=None)
     return body
 
 
@@ -90,7 +90,7 @@ async def post_transfer(gateway: Gateway, principal: Principal, body: Transfer) 
     if booked is None:
         command = MoveCash(account_id=account_id, transfer_id=transfer_id, amount=body.amount)
         publish = commands.recorded(command, principal, "move_cash", str(account_id), _json(command))
-        (answer,) = await commands.send(gateway, publish, [transfer_id])
+        (answer,) = await commands.send(gateway, publish, [transfer_id], account_id=account_id)
         commands.check(answer)
         booked = await read(gateway, queries.transfer, account_id, transfer_id)
     if booked is not None and booked["cash"] != body.amount:
@@ -103,7 +103,7 @@ async def post_reset(gateway: Gateway, principal: Principal, body: Reset) -> Res
     account_id, reset_id = principal.account_id, uuid4()
     command = ResetAccount(account_id=account_id, reset_id=reset_id, cash=body.cash)
     publish = commands.recorded(command, principal, "reset_account", str(account_id), _json(command))
-    (answer,) = await commands.send(gateway, publish, [reset_id])
+    (answer,) = await commands.send(gateway, publish, [reset_id], account_id=account_id)
     commands.check(answer)
     row = await read(gateway, queries.transfer, account_id, reset_id)
     return ResetResult(

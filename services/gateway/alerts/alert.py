@@ -134,6 +134,23 @@ def heartbeat_gone(
     return Alert("heartbeat_gone", worker, "warning" if alive else "critical", f"{message}: {advice}.", facts)
 
 
+def keys_guessed(*, what: str, name: str, tries: int, others: int, first_at: datetime, last_at: datetime) -> Alert:
+    """An address, or a key id, has many wrong keys. ``others`` counts the key ids tried, or the addresses."""
+    subject = f"{what} {name}"
+    facts: dict[str, Any] = {"tries": tries, "first_at": moment(first_at), "last_at": moment(last_at)}
+    if what == "address":
+        message = f"{tries} requests from {subject} since {clock_time(first_at)} had a wrong key"
+        facts["key_ids"] = others
+        advice = (
+            f"they tried {counted(others, 'key id')}, so correct the client if it is yours, or else block the address"
+        )
+    else:
+        message = f"{tries} requests from {counted(others, 'address')} since {clock_time(first_at)} tried {subject}"
+        facts["addresses"] = others
+        advice = "its secret was wrong each time, so correct the client if it is yours, or else replace the key"
+    return Alert("keys_guessed", subject, "warning", f"{message}; {advice}.", facts)
+
+
 def last_line(text: str | None) -> str:
     """Return the last line of a traceback, shortened."""
     lines = (text or "").strip().splitlines() or ["no error was recorded"]
@@ -142,7 +159,7 @@ def last_line(text: str | None) -> str:
 
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, such as ``1 slot`` or ``2 slots``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def span(length: timedelta) -> str:

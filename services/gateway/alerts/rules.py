@@ -22,6 +22,9 @@ GIVEN_UP_AFTER = timedelta(days=1)
 #: A dead letter, and a missed slot, raise an alert while they are younger than this.
 DEAD_LETTER_IS_NEW = timedelta(minutes=15)
 MISSED_IS_NEW = timedelta(minutes=5)
+#: So many wrong keys raise an alert, until none has come for this long.
+GUESSES = 30
+GUESS_IS_NEW = timedelta(minutes=5)
 
 #: The kinds that follow from rows. They can be judged whenever the database answers.
 FROM_ROWS = (
@@ -32,6 +35,7 @@ FROM_ROWS = (
     "breaker_open",
     "dead_letters",
     "heartbeat_gone",
+    "keys_guessed",
 )
 FROM_QUEUES = ("queue_old",)
 
@@ -45,6 +49,8 @@ def from_rows(connection: Connection, now: datetime, since: datetime) -> list[Al
         "replaced": now - REPLACED_AFTER,
         "given_up": now - GIVEN_UP_AFTER,
         "missed": now - MISSED_IS_NEW,
+        "guessed": now - GUESS_IS_NEW,
+        "guesses": GUESSES,
     }
     found = [alert(**row) for sql, alert in _RULES for row in connection.execute(sql, values).mappings()]
     return [*found, *_dead_letters(connection, now)]
@@ -146,6 +152,16 @@ WHERE w.stopped_at IS NULL AND w.heartbeat_at < :gone AND w.heartbeat_at >= :sin
   AND NOT (w.heartbeat_at < :replaced AND COALESCE(working.newest > w.heartbeat_at, false))
   AND NOT (w.heartbeat_at < :given_up AND COALESCE(working.number, 0) > 0)
 """)
+#: A key id raises one of its own only if no address alone explains it. The worst stand for the rest.
+_GUESSED = text("""
+WITH recent AS (SELECT key_id, address, tries, first_at, last_at FROM gateway.wrong_keys WHERE last_at > :guessed)
+(SELECT 'address' AS what, address AS name, CAST(sum(tries) AS bigint) AS tries, count(*) AS others,
+        min(first_at) AS first_at, max(last_at) AS last_at
+ FROM recent GROUP BY address HAVING sum(tries) >= :guesses ORDER BY sum(tries) DESC LIMIT 10)
+UNION ALL
+(SELECT 'key', key_id, CAST(sum(tries) AS bigint), count(*), min(first_at), max(last_at)
+ FROM recent GROUP BY key_id HAVING sum(tries) >= :guesses AND max(tries) < :guesses ORDER BY sum(tries) DESC LIMIT 10)
+""")
 _PAUSED = text("SELECT queue FROM jobs.queue_controls WHERE paused")
 _READY = text("""
 SELECT service FROM unnest(CAST(:services AS text[])) AS service
@@ -164,4 +180,5 @@ _RULES: Sequence[tuple[TextClause, Callable[..., Alert]]] = (
     (_MISSED, words.slot_missed),
     (_BREAKERS, words.breaker_open),
     (_SILENT, words.heartbeat_gone),
+    (_GUESSED, words.keys_guessed),
 )

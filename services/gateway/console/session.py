@@ -43,7 +43,7 @@ async def post_session(gateway: Gateway, request: Request, body: SessionRequest)
 
     Raises Unauthorized where the key ID or the secret key is wrong.
     """
-    principal = await verified(gateway.keys, body.key_id, body.secret_key)
+    principal = await verified(gateway.keys, request, body.key_id, body.secret_key)
     sessions, token, secure = gateway.keys.sessions, None, request.url.scheme == "https"
     if principal is not None:
         token = await run_in_threadpool(
@@ -87,7 +87,7 @@ def _session(principal: Principal) -> Session:
 
 
 endpoints = (
-    Endpoint("POST", "/api/session", post_session, scope=None, refusals=(401,)),
+    Endpoint("POST", "/api/session", post_session, scope=None, refusals=(401, 429)),
     Endpoint("GET", "/api/session", get_session, READ),
     Endpoint("DELETE", "/api/session", delete_session, READ, 204),
 )

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from services.gateway.http.auth import OPERATE, READ, Principal
 from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.errors import RequestRefused
+from services.gateway.http.errors import RequestRefused, TooManyRequests
 from services.gateway.http.requests import Gateway, authenticate, read
 from services.gateway.instruments import queries as instrument_queries
 from services.gateway.operations.jobs_api import status_json
@@ -37,6 +37,8 @@ ENDED_ORDERS = OrderQuery(status="closed", limit=50)
 
 async def get_stream(gateway: Gateway, principal: Principal, request: Request) -> Annotated[Response, str]:
     """Server-sent events: prices, halts, account, positions, orders and, for operators, jobs, whenever they change."""
+    if gateway.hub.is_full(principal.account_id):
+        raise TooManyRequests("too many open streams of this account; close one", retry_after=5)
     return EventSourceResponse(_events(gateway, principal, request), ping=3600)
 
 

@@ -157,7 +157,7 @@ class KeyRing:
     def verify(self, key_id: str, secret: str) -> Principal | None:
         """Return the key's principal, or None. A wrong key takes as long as a right one that is new."""
         row = self._row(key_id)
-        token = hashlib.sha256(f"{key_id}\0{secret}".encode()).digest()
+        token = _token(key_id, secret)
         if row is not None and self._proven.get(token) != bytes(row.secret_hash):
             row = self._row(key_id, max_age=0)  # the key may just have got this secret
         salt, expected = (row.salt, bytes(row.secret_hash)) if row else (b"-" * 16, b"")
@@ -166,6 +166,21 @@ class KeyRing:
                 return None
             _keep(self._proven, token, expected)
         return Principal(row.key_id, row.account_id, frozenset(row.scopes), expected)
+
+    def was_proven(self, key_id: str, secret: str) -> bool:
+        """Return True if the key was verified before. It may have been revoked since."""
+        return _token(key_id, secret) in self._proven
+
+    def recognized(self, key_id: str, secret: str) -> Principal | None:
+        """Return the principal of a valid key that was verified before, or None, without hashing the secret."""
+        row, expected = self._row(key_id), self._proven.get(_token(key_id, secret))
+        if row is None or expected is None or not hmac.compare_digest(bytes(row.secret_hash), expected):
+            return None
+        return Principal(row.key_id, row.account_id, frozenset(row.scopes), expected)
+
+    def knows(self, key_id: str) -> bool:
+        """Return True if the id is that of a valid key, as far as it was asked for."""
+        return key_id in self._rows
 
     def signed_in(self, cookies: Mapping[str, str], now: datetime) -> Principal | None:
         """Return the principal of the session cookie, or None if there is no open session."""
@@ -208,6 +223,10 @@ def _keep(known: dict[Kept, Value], key: Kept, value: Value) -> None:
 
 def _hash(secret: str, salt: bytes) -> bytes:
     return hashlib.scrypt(secret.encode(), salt=salt, n=2**14, r=8, p=1)
+
+
+def _token(key_id: str, secret: str) -> bytes:
+    return hashlib.sha256(f"{key_id}\0{secret}".encode()).digest()
 
 
 _ADD_KEY = text("""

@@ -111,6 +111,8 @@ class Endpoint:
 
     async def _respond(self, gateway: Gateway, request: Request, principal: Principal) -> Response:
         """Parse the request, call the handler and serialize its result. Raises RequestRefused."""
+        if self.query is None:
+            refuse_query(request)
         parameters = inspect.signature(self.handler).parameters
         given = {"gateway": gateway, "request": request, "principal": principal}
         arguments: dict[str, Any] = {name: value for name, value in given.items() if name in parameters}
@@ -133,3 +135,9 @@ class Endpoint:
         if self.status == 204:
             return Response(status_code=204)
         return Response(self.answer.dump_json(result, by_alias=True), self.status, media_type=self.media)
+
+
+def refuse_query(request: Request) -> None:
+    """Raise Invalid if the request has a query parameter. For routes that have none."""
+    for name in request.query_params:
+        raise Invalid(f"{name}: is not a query parameter here; there are none", field=name)

@@ -5,9 +5,13 @@
     ├── Forbidden        403  the key lacks the scope, or the account's state or limits forbid it
     ├── NotFound         404
     ├── MethodNotAllowed 405
+    ├── RequestTimeout   408  the body did not arrive in time
     ├── Conflict         409  the resource is in another state
     ├── BodyTooLarge     413
     ├── UnsupportedMediaType 415  the body of a browser's request is not declared as JSON
+    ├── TooManyRequests  429  too many wrong keys or open streams
+    ├── HeadTooLarge     431  too many headers
+    ├── Crashed          500  a defect of ours; the log has the details
     ├── NotReady         503  the database or a service is down for the moment
     ├── Malformed        400  the body is not JSON
     └── Invalid          422  a field is wrong, and ``field`` names it
@@ -18,6 +22,7 @@ Under a path of Alpaca's, such as ``/v2``, the body is Alpaca's ``{"code", "mess
 
 import re
 from collections.abc import Mapping
+from math import ceil
 from typing import ClassVar, cast
 
 from pydantic import ConfigDict, ValidationError, with_config
@@ -57,12 +62,14 @@ class Problem(TypedDict, total=False):
 class RequestRefused(Exception):
     """A request that cannot be served. ``message`` is for the client.
 
-    ``code`` is Alpaca's, by default that of the status. ``details`` are the figures behind the error.
+    ``code`` is Alpaca's, by default that of the status. ``details`` are the figures behind the error. ``headers`` are
+    those of the response.
     """
 
     status: ClassVar[int]
     code: int
     title: ClassVar[str]
+    headers: Mapping[str, str] = {}
 
     def __init__(
         self,
@@ -71,16 +78,20 @@ class RequestRefused(Exception):
         field: str | None = None,
         code: int | None = None,
         details: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.field = field
         self.code = code or type(self).code
         self.details = details or {}
+        self.headers = headers or type(self).headers
 
 
 class Unauthorized(RequestRefused):
     status, code, title = 401, 40110000, "Unauthorized"
+    #: Not Basic, for which a browser would open a dialog over the page. Clients with Basic send it unasked.
+    headers: Mapping[str, str] = {"WWW-Authenticate": 'APCA realm="PaperProfit"'}
 
 
 class Forbidden(RequestRefused):
@@ -93,6 +104,11 @@ class NotFound(RequestRefused):
 
 class MethodNotAllowed(RequestRefused):
     status, code, title = 405, 40510000, "Method not allowed"
+
+
+class RequestTimeout(RequestRefused):
+    status, code, title = 408, 40810000, "Request timeout"
+    headers: Mapping[str, str] = {"Connection": "close"}  # the rest of the body may still come
 
 
 class Conflict(RequestRefused):
@@ -113,6 +129,23 @@ class Malformed(RequestRefused):
 
 class Invalid(RequestRefused):
     status, code, title = 422, 42210000, "Invalid request"
+
+
+class TooManyRequests(RequestRefused):
+    """``retry_after`` is in seconds."""
+
+    status, code, title = 429, 42910000, "Too many requests"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message, headers={"Retry-After": str(max(1, ceil(retry_after)))})
+
+
+class HeadTooLarge(RequestRefused):
+    status, code, title = 431, 43110000, "Request header fields too large"
+
+
+class Crashed(RequestRefused):
+    status, code, title = 500, 50010000, "Internal server error"
 
 
 class NotReady(RequestRefused):
@@ -136,7 +169,7 @@ def invalid_fields(error: ValidationError) -> Invalid:
 def refusal_response(request: Request, error: RequestRefused) -> Response:
     """Return the response for the error, in the shape of the API that was called."""
     if is_alpaca_path(request.url.path):
-        return JSONResponse(alpaca_error(error), error.status)
+        return JSONResponse(alpaca_error(error), error.status, error.headers)
     problem: Problem = {
         "type": "about:blank",
         "title": error.title,
@@ -145,7 +178,7 @@ def refusal_response(request: Request, error: RequestRefused) -> Response:
     }
     if error.field:
         problem["field"] = error.field
-    return JSONResponse(problem, error.status, media_type="application/problem+json")
+    return JSONResponse(problem, error.status, error.headers, media_type="application/problem+json")
 
 
 def is_alpaca_path(path: str) -> bool:

@@ -175,11 +175,11 @@ def _error_statuses(endpoint: Endpoint) -> list[int]:
     statuses = {
         400,
         403,
-        *((401,) if endpoint.scope else ()),
+        *({401, 429} if endpoint.scope else ()),
         *((404,) if endpoint.in_path else ()),
-        *((413,) if endpoint.body else ()),
+        *((408, 413) if endpoint.body else ()),
         *((415,) if endpoint.method not in SAFE_METHODS else ()),
-        *((422,) if endpoint.in_path or endpoint.query or endpoint.headers or endpoint.body else ()),
+        422,
         503,
         *endpoint.refusals,
     }

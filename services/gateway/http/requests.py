@@ -112,7 +112,7 @@ async def authenticate(gateway: Gateway, request: Request) -> Principal:
         key_id, secret = _basic_key(request.headers.get("Authorization", ""))
     principal = None
     if key_id and secret:
-        principal = await verified(gateway.keys, key_id[:64], secret[:200])
+        principal = await verified(gateway.keys, request, key_id[:64], secret[:200])
     elif request.cookies:
         principal = await run_in_threadpool(gateway.keys.signed_in, request.cookies, gateway.context.clock())
         if principal is not None:

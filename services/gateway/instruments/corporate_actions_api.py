@@ -65,7 +65,7 @@ async def post_corporate_action(
     command = EnterCorporateAction(**terms, action_id=action_id)
     after = command.model_dump(mode="json")
     publish = commands.recorded(command, principal, "enter_corporate_action", body.symbol, after)
-    await commands.send(gateway, publish, ())
+    await commands.send(gateway, publish, (), account_id=None)
     return CorporateActionItem(**terms, id=action_id)
 
 

@@ -53,7 +53,7 @@ async def post_halt(gateway: Gateway, principal: Principal, body: NewHalt) -> Ha
         raise Invalid(f"symbol: unknown instrument {body.symbol}", field="symbol")
     command = HaltTrading(**body.model_dump(), halt_id=uuid4())
     publish = commands.recorded(command, principal, "halt_trading", body.symbol, body.model_dump())
-    await commands.send(gateway, publish, [] if found["id"] else [command.halt_id])
+    await commands.send(gateway, publish, [] if found["id"] else [command.halt_id], account_id=None)
     halted = await read(gateway, queries.instrument_with_halt, body.symbol)
     return HaltItem(**halted) if halted and halted["id"] else HaltItem(**body.model_dump(), id=command.halt_id)
 
@@ -69,7 +69,7 @@ async def delete_halt(gateway: Gateway, principal: Principal, symbol: AnyCaseSym
     if found is None:
         raise NotFound(f"unknown instrument {symbol}")
     publish = commands.recorded(ResumeTrading(symbol=symbol), principal, "resume_trading", symbol, None)
-    await commands.send(gateway, publish, [found["id"]] if found["id"] else [])
+    await commands.send(gateway, publish, [found["id"]] if found["id"] else [], account_id=None)
 
 
 async def get_halts(gateway: Gateway, query: HaltQuery) -> HaltPage:

@@ -71,7 +71,7 @@ async def post_official_price(gateway: Gateway, principal: Principal, body: NewO
     command = EnterOfficialPrice(**{**body.model_dump(), "held_at": held_at})
     after = command.model_dump(mode="json")
     publish = commands.recorded(command, principal, "enter_official_price", body.symbol, after)
-    await commands.send(gateway, publish, ())
+    await commands.send(gateway, publish, (), account_id=None)
     return OfficialPriceItem(**command.model_dump())
 
 

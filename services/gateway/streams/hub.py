@@ -12,6 +12,9 @@ from services.gateway.streams.events import ANSWERS, BY_WIRE_NAME
 from services.gateway.streams.stream import Stream
 from shared.contracts.base import Message
 
+#: Open streams of an account. A browser opens at most six to one host.
+STREAMS_AT_MOST = 32
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -32,7 +35,7 @@ class Hub:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: set[Stream] = set()
-        self._waiting: dict[UUID, list[asyncio.Future[Answer]]] = {}
+        self._waiting: dict[tuple[UUID | None, UUID], list[asyncio.Future[Answer]]] = {}
         self._lock = threading.Lock()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -55,23 +58,33 @@ class Hub:
     def on_message(self, message: type[Message], body: dict[str, Any]) -> None:
         """Answer the requests that wait for this event, and tell every stream."""
         if message in ANSWERS:
-            for waiting in self._waiting.get(UUID(body[ANSWERS[message]]), []):
+            account_id = UUID(body["account_id"]) if "account_id" in body else None
+            for waiting in self._waiting.get((account_id, UUID(body[ANSWERS[message]])), []):
                 if not waiting.done():
                     waiting.set_result(Answer(message, body))
         for stream in self._streams:
             stream.on_message(message, body)
 
     @contextmanager
-    def waiting_for(self, awaited: UUID) -> Iterator[asyncio.Future[Answer]]:
-        """The answer about this order, transfer, reset or halt. Enter it before you send the command."""
+    def waiting_for(self, account_id: UUID | None, awaited: UUID) -> Iterator[asyncio.Future[Answer]]:
+        """The answer about this order, transfer or reset of the account, or about a halt, which is of no account.
+
+        A client chooses the id of a transfer, so another account may use the same one. Enter it before you send the
+        command.
+        """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(awaited, []).append(answer)
+        key = account_id, awaited
+        self._waiting.setdefault(key, []).append(answer)
         try:
             yield answer
         finally:
-            self._waiting[awaited].remove(answer)
-            if not self._waiting[awaited]:
-                del self._waiting[awaited]
+            self._waiting[key].remove(answer)
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+    def is_full(self, account_id: UUID) -> bool:
+        """Return True if the account has as many open streams as it may have."""
+        return sum(stream.account_id == account_id for stream in self._streams) >= STREAMS_AT_MOST
 
     @contextmanager
     def stream(self, account_id: UUID) -> Iterator[Stream]:

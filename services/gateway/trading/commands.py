@@ -39,16 +39,19 @@ def rejection(reason: str, message: str, details: Mapping[str, str]) -> RequestR
 
 
 async def send(
-    gateway: Gateway, publish: Callable[[UnitOfWork], object], awaited: Sequence[UUID]
+    gateway: Gateway, publish: Callable[[UnitOfWork], object], awaited: Sequence[UUID], *, account_id: UUID | None
 ) -> list[Answer | None]:
-    """Commit the commands that ``publish`` adds, and return the answer to each awaited id, None after the timeout."""
+    """Commit the commands that ``publish`` adds, and return the answer to each awaited id, None after the timeout.
+
+    The ids are of ``account_id``, or of halts if that is None.
+    """
 
     def commit() -> None:
         with gateway.context.unit_of_work() as uow:
             publish(uow)
 
     with ExitStack() as stack:
-        waiting = [stack.enter_context(gateway.hub.waiting_for(each)) for each in awaited]
+        waiting = [stack.enter_context(gateway.hub.waiting_for(account_id, each)) for each in awaited]
         await run_in_threadpool(commit)
         return await answers_within(gateway.settings.answer_timeout, waiting)
 
@@ -76,7 +79,7 @@ async def place(gateway: Gateway, account_id: UUID, commands: Sequence[SubmitOrd
     if not commands:
         return []
     ids = [command.order_id for command in commands]
-    await send(gateway, lambda uow: submissions.add_submission(uow, *commands), ids)
+    await send(gateway, lambda uow: submissions.add_submission(uow, *commands), ids, account_id=account_id)
     return await read(gateway, order_queries.orders_of, account_id, ids, nested=True)
 
 
@@ -90,7 +93,7 @@ def accepted(row: Record) -> Record:
 async def cancel(gateway: Gateway, account_id: UUID, order_id: UUID) -> None:
     """Cancel an order. Returns also if the cancel is still on the way. Raises Invalid if it is refused."""
     command = CancelOrder(account_id=account_id, order_id=order_id, requested_at=gateway.context.clock())
-    (answer,) = await send(gateway, lambda uow: uow.publish(command), [order_id])
+    (answer,) = await send(gateway, lambda uow: uow.publish(command), [order_id], account_id=account_id)
     (row,) = await read(gateway, order_queries.orders_of, account_id, [order_id])
     check_canceled(row, answer)
 
@@ -114,7 +117,7 @@ async def cancel_all(gateway: Gateway, account_id: UUID) -> list[tuple[Record, A
 
     if not ids:
         return []
-    answers = dict(zip(ids, await send(gateway, publish, ids), strict=True))
+    answers = dict(zip(ids, await send(gateway, publish, ids, account_id=account_id), strict=True))
     return [(row, answers[row["id"]]) for row in await read(gateway, order_queries.orders_of, account_id, ids)]
 
 
@@ -136,7 +139,7 @@ async def replace(gateway: Gateway, account_id: UUID, order_id: UUID, changes: O
     command = changes.command(
         account_id=account_id, order_id=order_id, new_order_id=new_id, now=gateway.context.clock()
     )
-    (answer,) = await send(gateway, lambda uow: uow.publish(command), [new_id])
+    (answer,) = await send(gateway, lambda uow: uow.publish(command), [new_id], account_id=account_id)
     check(answer)
     *_, row = await read(gateway, order_queries.orders_of, account_id, [order_id, new_id], nested=True)
     return row if row["id"] == new_id else {**replaceable(row), "shown_status": "pending_replace"}

@@ -66,7 +66,7 @@ async def place_once(gateway: Gateway, command: SubmitOrder, key: Key) -> Order:
         submissions.add_submission(uow, command)
 
     try:
-        await commands.send(gateway, publish, [command.order_id])
+        await commands.send(gateway, publish, [command.order_id], account_id=key.account_id)
     except AlreadyClaimed as claimed:
         return await _answer_of(gateway, key, claimed.row)
     return await _decided(gateway, key, command.order_id)
@@ -92,7 +92,7 @@ async def _decided(gateway: Gateway, key: Key, order_id: UUID) -> Order:
 
 async def _wait(gateway: Gateway, account_id: UUID, order_id: UUID) -> None:
     """Wait for the answer to an earlier request, which may have come already."""
-    with gateway.hub.waiting_for(order_id) as waiting:
+    with gateway.hub.waiting_for(account_id, order_id) as waiting:
         (row,) = await read(gateway, order_queries.orders_of, account_id, [order_id])
         if row["status"] == OrderStatus.PENDING_NEW:
             await answers_within(gateway.settings.answer_timeout, [waiting])
