@@ -230,7 +230,11 @@ def run_faults(fleet: Fleet, seed: int) -> tuple[FaultRun, Effects, dict[str, An
     print(f"seed {seed}")
     accounts = [open_account(fleet.gateway, settings) for settings in SETTINGS]
     with trading(fleet, seed, accounts) as traders:
-        faults = fault_run.break_things()
+        try:
+            faults = fault_run.break_things()
+        except AssertionError:
+            print("\n".join(fault_run.log))
+            raise
     orders = make_engine(fleet.urls["orders"], name="orders")
     calm(fleet, orders, traders)
     recorder.listen()
