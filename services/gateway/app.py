@@ -50,12 +50,21 @@ class Application(Starlette):
 
 
 def make_app(
-    gateway: Gateway, health: Callable[[], dict[str, Any]], *, body_seconds: float = BODY_SECONDS
+    gateway: Gateway,
+    health: Callable[[], dict[str, Any]],
+    liveness: Callable[[], dict[str, Any]],
+    *,
+    body_seconds: float = BODY_SECONDS,
 ) -> Starlette:
     """Make the application. ``health`` returns the state of each part, and ``healthy`` if all of them work.
 
-    A body that takes longer than ``body_seconds`` is refused.
+    ``liveness`` does the same for the process alone. It is asked in the event loop, so it waits for nothing. A body
+    that takes longer than ``body_seconds`` is refused.
     """
+
+    async def get_liveness(_request: Request) -> Response:
+        state = liveness()
+        return JSONResponse(state, 200 if state["healthy"] else 503)
 
     async def get_health(_request: Request) -> Response:
         state = await run_in_threadpool(health)
@@ -83,6 +92,8 @@ def make_app(
     app = Application(
         routes=[
             Route("/healthz", get_health, methods=["GET"]),
+            Route("/readyz", get_health, methods=["GET"]),
+            Route("/livez", get_liveness, methods=["GET"]),
             Route("/metrics", guarded(get_metrics, OPERATE), methods=["GET"]),
             *page.files,
             *(endpoint.route() for endpoint in ENDPOINTS),

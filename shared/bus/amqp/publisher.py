@@ -14,30 +14,16 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-import pika
 import structlog
 from pika.adapters.select_connection import SelectConnection
 
+from shared.bus.amqp.connections import connection_parameters
 from shared.bus.amqp.frames import published
 from shared.bus.envelope import Outgoing
 from shared.bus.metrics import RECONNECTS
 from shared.outage import Outage
 
 log = structlog.get_logger(__name__)
-
-
-def connection_parameters(url: str, *, name: str) -> pika.URLParameters:
-    """Connection parameters: a name for RabbitMQ's console, a heartbeat of 30 s, and a bounded wait while blocked.
-
-    The URL may set another heartbeat (``?heartbeat=10``, seconds).
-    """
-    parameters = pika.URLParameters(url)
-    parameters.client_properties = {"connection_name": name}
-    parameters.blocked_connection_timeout = 30
-    if parameters.heartbeat is None:
-        parameters.heartbeat = 30
-    parameters.connection_attempts = 3
-    return parameters
 
 
 class PublishFailed(ConnectionError):
