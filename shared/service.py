@@ -125,12 +125,15 @@ class DatabaseUnavailable(RuntimeError):
 
 
 def migrate_when_ready(context: ServiceContext, *, seconds: float) -> None:
-    """Migrate, and wait for the views of other services that its views read. Raises DatabaseUnavailable."""
+    """Migrate, and wait for the schema ``jobs`` and the views of other services.
+
+    Raises DatabaseUnavailable and DatabaseTooOld.
+    """
     deadline = time.monotonic() + seconds
     views = Outage("a view of another service", service=context.service)
     while True:
         try:
-            migrate_service(context.engine, context.service)
+            migrate_service(context.engine, context.service, seconds=seconds)
         except ProgrammingError as error:
             if not is_transient(error):
                 raise

@@ -36,7 +36,7 @@ def main() -> None:
         configure_logs(settings)
         context = make_context(NAME, settings)
         wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
-        keys = prepare(context, settings)
+        keys = prepare(context, settings, seconds=DATABASE_WAIT_SECONDS)
     except (InvalidSettings, DatabaseUnavailable, DatabaseTooOld) as error:
         sys.exit(f"gateway: {error}")
     for key in keys:

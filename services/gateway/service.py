@@ -32,12 +32,13 @@ log = structlog.get_logger(__name__)
 NAME = "gateway"
 
 
-def prepare(context: ServiceContext, settings: Settings) -> list[Key]:
+def prepare(context: ServiceContext, settings: Settings, *, seconds: float = 0) -> list[Key]:
     """Migrate, and for a demo open its account. Return the account's valid keys, with the secret of a new one.
 
     The key of the environment is added to the account's keys. If that leaves none, a new key is made.
+    Raises DatabaseTooOld, where the schema ``jobs`` is too old after ``seconds``.
     """
-    migrate_service(context.engine, NAME)
+    migrate_service(context.engine, NAME, seconds=seconds)
     if not settings.demo:
         return []
     scopes = [TRADE, OPERATE]
