@@ -180,6 +180,7 @@ class PostgresCluster:
             "fsync": "on" if self.durable else "off",
             "synchronous_commit": "on" if self.durable else "off",
             "full_page_writes": "on" if self.durable else "off",
+            **({} if self.durable else {"max_wal_size": "256MB"}),
             **TCP_OF_SERVER,
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
