@@ -71,9 +71,9 @@ class Deployment:
             **self.settings,
         }
 
-    def health(self, service: str) -> dict[str, Any] | None:
+    def health(self, service: str, path: str = "/healthz") -> dict[str, Any] | None:
         """The service's own word on its health; None while nothing answers or it is unhealthy."""
-        url = f"http://127.0.0.1:{self.ports[service]}/healthz"
+        url = f"http://127.0.0.1:{self.ports[service]}{path}"
         try:
             with urlopen(url, timeout=3) as answer:
                 health: dict[str, Any] = json.load(answer)

@@ -41,8 +41,17 @@ HEADERS = {
 }
 
 
-def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlette:
-    """Make the application. ``health`` returns the state of each part, and ``healthy`` if all of them work."""
+def make_app(
+    gateway: Gateway, health: Callable[[], dict[str, Any]], liveness: Callable[[], dict[str, Any]]
+) -> Starlette:
+    """Make the application. ``health`` returns the state of each part, and ``healthy`` if all of them work.
+
+    ``liveness`` does the same for the process alone. It is asked in the event loop, so it waits for nothing.
+    """
+
+    async def get_liveness(_request: Request) -> Response:
+        state = liveness()
+        return JSONResponse(state, 200 if state["healthy"] else 503)
 
     async def get_health(_request: Request) -> Response:
         state = await run_in_threadpool(health)
@@ -61,6 +70,8 @@ def make_app(gateway: Gateway, health: Callable[[], dict[str, Any]]) -> Starlett
     app = Starlette(
         routes=[
             Route("/healthz", get_health, methods=["GET"]),
+            Route("/readyz", get_health, methods=["GET"]),
+            Route("/livez", get_liveness, methods=["GET"]),
             Route("/metrics", guarded(get_metrics, OPERATE), methods=["GET"]),
             *page.files,
             *(endpoint.route() for endpoint in ENDPOINTS),

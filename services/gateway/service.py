@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
@@ -24,6 +23,7 @@ from shared.bus.amqp.queue_stats import queue_stats
 from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock
 from shared.contracts.accounts import OpenAccount
+from shared.observability.health import verdict
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.migrate import migrate_service
 
@@ -82,14 +82,16 @@ def build_app(
     checks: Callable[[], dict[str, bool]],
     figures: Figures | None = None,
 ) -> Starlette:
-    """Make the application. It is healthy if the database answers and all ``checks`` are true.
+    """Make the application. It is healthy if the database answers and all ``checks`` are true, of them ``threads``.
 
     ``figures`` reads the figures of the queues. By default RabbitMQ's management API is asked, if it is configured.
     """
 
-    def health() -> dict[str, Any]:
-        states = {"database": context.database_answers(), **checks()}
-        return {"healthy": all(states.values()), **states}
+    def health() -> dict[str, bool]:
+        return verdict({"database": context.database_answers(), **checks()})
+
+    def liveness() -> dict[str, bool]:
+        return verdict({"threads": checks()["threads"]})
 
     figures = figures or queue_reader(settings, context.clock)
-    return make_app(Gateway(context, hub, settings, KeyRing(context.engine), figures), health)
+    return make_app(Gateway(context, hub, settings, KeyRing(context.engine), figures), health, liveness)

@@ -1,14 +1,17 @@
 """The health of a replica. Its processes write heartbeat files into a folder, and one of them answers for all.
 
 worker-<pid>.json   of a worker process: consumers attached, no thread dead, database and broker reachable
-scheduler.json      of the scheduler: when its loop last ran, and when it last reached the database
+scheduler.json      of the scheduler: whether its loop goes on, and when it last reached the database
+
+``/livez`` tells of the processes alone: a replica that is not live has to be restarted. ``/readyz`` tells of what they
+depend on, which no restart brings back. ``/healthz`` is both.
 """
 
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -40,36 +43,65 @@ def is_fresh(at: float) -> bool:
     return time.time() - at < FRESH_SECONDS
 
 
-def replica_health(folder: Path, processes: int) -> dict[str, Any]:
-    """Each check by its name, and ``healthy`` where all of them pass."""
-    workers = [read_heartbeat(path) for path in folder.glob("worker-*.json")]
-    workers = [worker for worker in workers if is_fresh(worker["at"])]
+Checks = dict[str, bool]
+
+
+def replica_liveness(folder: Path, processes: int) -> Checks:
+    """The processes live, no thread of theirs is dead, and the scheduler's loop goes on or waits for the database."""
+    workers = _fresh_workers(folder)
     scheduler = read_heartbeat(folder / "scheduler.json")
-    checks = {
+    return {
         "workers": len(workers) >= processes,
-        "consumers": bool(workers) and all(all(worker["consumers"].values()) for worker in workers),
         "threads": bool(workers) and all(worker["threads"] for worker in workers),
+        "scheduler": is_fresh(scheduler["at"]) and bool(scheduler["loop"]),
+    }
+
+
+def replica_readiness(folder: Path) -> Checks:
+    """The servers answer each process, all queues are consumed, and the scheduler ticks."""
+    workers = _fresh_workers(folder)
+    return {
+        "consumers": bool(workers) and all(all(worker["consumers"].values()) for worker in workers),
         "database": bool(workers) and all(worker["database"] for worker in workers),
         "broker": bool(workers) and all(worker["broker"] for worker in workers),
-        "scheduler": is_fresh(scheduler.get("ticked_at", 0.0)),
+        "ticks": is_fresh(read_heartbeat(folder / "scheduler.json").get("ticked_at", 0.0)),
     }
+
+
+def _fresh_workers(folder: Path) -> list[dict[str, Any]]:
+    workers = [read_heartbeat(path) for path in folder.glob("worker-*.json")]
+    return [worker for worker in workers if is_fresh(worker["at"])]
+
+
+def replica_probes(folder: Path, processes: int) -> dict[str, Callable[[], Checks]]:
+    """The checks of a replica by the path that answers them."""
+    return {
+        "/livez": lambda: replica_liveness(folder, processes),
+        "/readyz": lambda: replica_readiness(folder),
+        "/healthz": lambda: {**replica_liveness(folder, processes), **replica_readiness(folder)},
+    }
+
+
+def verdict(checks: Checks) -> Checks:
+    """The checks, and ``healthy`` where all of them pass."""
     return {"healthy": all(checks.values()), **checks}
 
 
 def serve_health(
-    host: str, port: int, check: Callable[[], dict[str, Any]], metrics: Callable[[], bytes]
+    host: str, port: int, probes: Mapping[str, Callable[[], Checks]], metrics: Callable[[], bytes]
 ) -> ThreadingHTTPServer:
-    """Answer ``GET /healthz`` with 200 or 503, and ``GET /metrics`` for Prometheus, on a thread of its own."""
+    """Answer each probe with 200 or 503, and ``GET /metrics`` for Prometheus, on a thread of its own."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/healthz":
-                health = check()
+            if self.path in probes:
+                health = verdict(probes[self.path]())
                 self._answer(200 if health["healthy"] else 503, "application/json", json.dumps(health).encode())
             elif self.path == "/metrics":
                 self._answer(200, CONTENT_TYPE, metrics())
             else:
-                self._answer(404, "application/json", b'{"error": "not found: use /healthz or /metrics"}')
+                known = ", ".join([*probes, "/metrics"])
+                self._answer(404, "application/json", json.dumps({"error": f"not found: use {known}"}).encode())
 
         def _answer(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)

@@ -34,7 +34,6 @@ def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
         connect_args={
             "application_name": f"paperprofit-{name}",
             "options": options,
-            "connect_timeout": 5,
             **TCP_OF_CLIENT,
         },
     )

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,33 +14,50 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
+from shared.contracts.routing import SERVICES
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.engine import make_engine
 from tests.conftest import database
 from tests.deployment import KEY, Deployment
+from tests.servers.proxy import Proxy, proxy_to
 from tests.servers.rabbitmq import RabbitServer
 from tests.support import broken_invariants, eventually, rows, value
 
 KILLS = 10
+#: Longer than a replica is silent before it is ended, and than the time-outs of one try to reach the database.
+AWAY_SECONDS = 25
 SEED = int(os.environ.get("PAPERPROFIT_TEST_SEED", "20261123"))
 
 
 @pytest.fixture(scope="module")
+def databases(postgres: str, template: dict[str, str]) -> Iterator[dict[str, str]]:
+    with database(postgres, template) as urls:
+        yield urls
+
+
+@pytest.fixture(scope="module")
+def way(databases: dict[str, str]) -> Iterator[Proxy]:
+    """The proxy by which valuation reaches its database."""
+    with proxy_to(databases["valuation"]) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
 def deployment(
-    postgres: str, template: dict[str, str], rabbit: RabbitServer, tmp_path_factory: pytest.TempPathFactory
+    databases: dict[str, str], way: Proxy, rabbit: RabbitServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployment]:
     """One deployment for the module: each test leaves it healthy."""
     vhost = rabbit.new_bus()
-    with database(postgres, template) as urls:
-        made = Deployment(urls, vhost, tmp_path_factory.mktemp("logs"), users=rabbit.new_users(vhost))
-        made.settings["PAPERPROFIT_REPLAY_SPEED"] = "5"
-        made.start()
-        try:
-            made.wait_healthy()
-            yield made
-        finally:
-            made.stop()
-            rabbit.delete_vhost(vhost)
+    urls = {**databases, "valuation": way.through(databases["valuation"])}
+    made = Deployment(urls, vhost, tmp_path_factory.mktemp("logs"), users=rabbit.new_users(vhost))
+    made.settings["PAPERPROFIT_REPLAY_SPEED"] = "5"
+    made.start()
+    try:
+        made.wait_healthy()
+        yield made
+    finally:
+        made.stop()
+        rabbit.delete_vhost(vhost)
 
 
 @pytest.fixture
@@ -194,6 +212,31 @@ def test_a_replica_whose_scheduler_alone_is_killed_ends_itself(deployment: Deplo
     assert deployment.processes["valuation"].wait(40) is not None
     deployment.start("valuation")
     deployment.wait_healthy("valuation")
+
+
+@pytest.mark.timeout(180)
+def test_a_replica_ends_itself_for_a_stopped_process_and_not_for_its_database(
+    deployment: Deployment, way: Proxy
+) -> None:
+    """A restart helps against the first only. Valuation waits for a database that vanished without a reset."""
+    assert {deployment.health(service, "/livez") is not None for service in SERVICES} == {True}
+    processes = deployment.processes
+    valuation = {each.pid for each in deployment.members("valuation")}
+    (worker,) = [child for child in deployment.members("orders") if not listens_on(child, deployment.ports["orders"])]
+    way.drop()
+    vanished = time.monotonic()
+    worker.suspend()
+    eventually(lambda: deployment.health("orders", "/livez") is None, seconds=20, what="orders is not live")
+    assert processes["orders"].wait(30) is not None
+    deployment.start("orders")
+    eventually(lambda: deployment.health("valuation", "/readyz") is None, seconds=20, what="valuation is not ready")
+    while time.monotonic() - vanished < AWAY_SECONDS:
+        assert deployment.health("valuation", "/livez")
+        Event().wait(0.5)
+    way.accept()
+    eventually(lambda: deployment.health("valuation", "/readyz"), seconds=30, what="valuation is ready")
+    assert {each.pid for each in deployment.members("valuation")} == valuation
+    deployment.wait_healthy()
 
 
 def test_a_replica_tells_what_its_processes_counted(

@@ -1,13 +1,24 @@
-"""A TCP proxy between a client and a server, which cuts connections and refuses new ones."""
+"""A TCP proxy between a client and a server, which cuts connections, refuses new ones, and drops packets.
+
+A proxy that only stops reading is no black hole: its kernel goes on acknowledging, so neither keepalives nor
+TCP_USER_TIMEOUT find anything. Here a packet filter on the proxy's own sockets drops all that arrives before the kernel
+sees it, SYNs and keepalive probes too (Linux, SO_ATTACH_FILTER of socket(7)). It takes no privileges.
+"""
 
 import contextlib
+import ctypes
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit, urlunsplit
 
 CHUNK_BYTES = 65536
+#: Linux's numbers of the socket options, and a filter of one instruction that passes on 0 bytes (linux/filter.h).
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+_DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0), 8)
+DROP_ALL = struct.pack("HP", 1, ctypes.addressof(_DROP_ALL))
 
 
 class Proxy:
@@ -20,6 +31,7 @@ class Proxy:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._refusing = False
+        self._dropping = False
         self._closed = False
         self._thread = threading.Thread(target=self._accept, name="proxy", daemon=True)
         self._thread.start()
@@ -48,10 +60,25 @@ class Proxy:
             self._refusing = True
         self.cut()
 
+    def drop(self) -> None:
+        """Behave like a machine that vanished: nothing that is sent from now on is answered, on either side."""
+        with self._lock:
+            self._dropping = True
+            for each in (self._listening, *self._open):
+                _drop(each)
+
     def accept(self) -> None:
-        """Let connections through again."""
+        """Let connections and packets through again. Connections that one end has given up are found, and closed."""
         with self._lock:
             self._refusing = False
+            if not self._dropping:
+                return
+            self._dropping = False
+            for each in (self._listening, *self._open):
+                each.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+            for each in self._open:
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def close(self) -> None:
         self._closed = True
@@ -79,6 +106,9 @@ class Proxy:
             refused = self._refusing
             if not refused:
                 self._open |= {client, server}
+            if self._dropping:  # the connection was made just before
+                _drop(client)
+                _drop(server)
         if refused:
             _end(client)
             _end(server)
@@ -94,6 +124,11 @@ class Proxy:
             self._open -= {source, target}
         _end(source)
         _end(target)
+
+
+def _drop(each: socket.socket) -> None:
+    each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 0)
+    each.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, DROP_ALL)
 
 
 def _end(each: socket.socket) -> None:

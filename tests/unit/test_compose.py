@@ -57,7 +57,7 @@ def probe(port: int) -> "subprocess.CompletedProcess[str]":
 
 
 def answering(*, healthy: bool) -> ThreadingHTTPServer:
-    return serve_health("127.0.0.1", 0, lambda: {"healthy": healthy, "broker": healthy}, lambda: b"")
+    return serve_health("127.0.0.1", 0, {"/healthz": lambda: {"broker": healthy}}, lambda: b"")
 
 
 def end(server: ThreadingHTTPServer) -> None:

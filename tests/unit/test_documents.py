@@ -122,7 +122,9 @@ def test_every_make_target_exists(document: Path) -> None:
 @every_document
 def test_every_route_in_backticks_exists(document: Path) -> None:
     """A method and a path of the HTTP surface, such as ``GET /api/jobs/status``."""
-    known = {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS} | {("GET", "/healthz"), ("GET", "/metrics")}
+    known = {(endpoint.method, endpoint.path) for endpoint in ENDPOINTS} | {
+        ("GET", path) for path in ("/healthz", "/livez", "/readyz", "/metrics")
+    }
     named = re.findall(r"`([A-Z]+) (/[^`?\s]*)[^`]*`", " ".join(document.read_text().split()))
     assert set(named) - known == set()
 

@@ -15,20 +15,22 @@ from shared.observability.health import (
     FRESH_SECONDS,
     is_fresh,
     read_heartbeat,
-    replica_health,
+    replica_probes,
     run_folder,
     serve_health,
+    verdict,
     write_heartbeat,
 )
 
 ALL_WELL = {
     "healthy": True,
     "workers": True,
-    "consumers": True,
     "threads": True,
+    "scheduler": True,
+    "consumers": True,
     "database": True,
     "broker": True,
-    "scheduler": True,
+    "ticks": True,
 }
 
 
@@ -43,7 +45,11 @@ def worker_heartbeat(folder: Path, pid: int = 1, **facts: object) -> None:
 
 
 def scheduler_heartbeat(folder: Path, *, seconds_ago: float = 0) -> None:
-    write_heartbeat(folder, "scheduler", ticked_at=time.time() - seconds_ago)
+    write_heartbeat(folder, "scheduler", loop=True, ticked_at=time.time() - seconds_ago)
+
+
+def replica_health(folder: Path, processes: int, path: str = "/healthz") -> dict[str, bool]:
+    return verdict(replica_probes(folder, processes)[path]())
 
 
 @pytest.fixture
@@ -57,7 +63,8 @@ def folder(tmp_path: Path) -> Path:
 @contextmanager
 def served(health: dict[str, Any]) -> Iterator[int]:
     """The port on which this health is answered."""
-    server = serve_health("127.0.0.1", 0, lambda: health, lambda: b"figures 1\n")
+    checks = {name: passed for name, passed in health.items() if name != "healthy"}
+    server = serve_health("127.0.0.1", 0, {"/healthz": lambda: checks, "/livez": dict}, lambda: b"figures 1\n")
     try:
         yield server.server_port
     finally:
@@ -118,7 +125,7 @@ def test_one_worker_without_its_server_or_a_thread_makes_the_replica_unhealthy(f
 def test_a_scheduler_that_has_not_ticked_makes_the_replica_unhealthy(folder: Path) -> None:
     """It has a fresh heartbeat, but has not reached the database for too long."""
     scheduler_heartbeat(folder, seconds_ago=FRESH_SECONDS + 1)
-    assert replica_health(folder, processes=1) == {**ALL_WELL, "healthy": False, "scheduler": False}
+    assert replica_health(folder, processes=1) == {**ALL_WELL, "healthy": False, "ticks": False}
 
 
 def test_a_replica_that_has_just_started_is_not_healthy_yet(tmp_path: Path) -> None:
@@ -128,8 +135,37 @@ def test_a_replica_that_has_just_started_is_not_healthy_yet(tmp_path: Path) -> N
 
 def test_a_scheduler_that_never_ticked_is_not_healthy(folder: Path) -> None:
     """Its first heartbeats come before the database has answered."""
-    write_heartbeat(folder, "scheduler", ticked_at=0.0)
-    assert not replica_health(folder, processes=1)["scheduler"]
+    write_heartbeat(folder, "scheduler", loop=True, ticked_at=0.0)
+    assert not replica_health(folder, processes=1)["ticks"]
+
+
+@pytest.mark.parametrize("away", ["database", "broker", "consumers"])
+def test_a_replica_without_its_servers_is_live_but_not_ready(folder: Path, away: str) -> None:
+    """A restart would not bring them back."""
+    worker_heartbeat(folder, **{away: {"orders.prices": False} if away == "consumers" else False})
+    scheduler_heartbeat(folder, seconds_ago=FRESH_SECONDS + 1)
+    assert replica_health(folder, 1, "/livez") == {"healthy": True, "workers": True, "threads": True, "scheduler": True}
+    ready = replica_health(folder, 1, "/readyz")
+    assert [name for name, passed in ready.items() if not passed] == ["healthy", away, "ticks"]
+
+
+@pytest.mark.parametrize(
+    ("beat", "missing"),
+    [
+        ({"name": "worker-1", "consumers": {}, "broker": True, "database": True, "threads": False}, "threads"),
+        ({"name": "worker-1", "consumers": {}, "broker": True, "database": True, "threads": True, "at": 1}, "workers"),
+        ({"name": "scheduler", "loop": False, "ticked_at": time.time()}, "scheduler"),
+        ({"name": "scheduler", "loop": True, "ticked_at": time.time(), "at": 1}, "scheduler"),
+    ],
+)
+def test_a_replica_whose_process_or_thread_stopped_is_not_live(
+    folder: Path, beat: dict[str, Any], missing: str
+) -> None:
+    """Kubernetes restarts it by this probe."""
+    write_heartbeat(folder, beat.pop("name"), **beat)
+    live = replica_health(folder, 1, "/livez")
+    assert not live["healthy"]
+    assert not live[missing]
 
 
 def test_a_heartbeat_is_replaced(folder: Path) -> None:
@@ -170,7 +206,7 @@ def test_healthz_answers_as_a_probe_reads_it(*, healthy: bool, status: int) -> N
 def test_any_other_path_is_not_found(path: str) -> None:
     """The health does not matter."""
     with served({"healthy": True}) as port:
-        assert get(port, path) == (404, {"error": "not found: use /healthz or /metrics"})
+        assert get(port, path) == (404, {"error": "not found: use /healthz, /livez, /metrics"})
 
 
 def test_metrics_are_text_for_prometheus() -> None:
@@ -182,7 +218,7 @@ def test_metrics_are_text_for_prometheus() -> None:
 
 def test_each_probe_reads_the_heartbeats_again(folder: Path) -> None:
     """A replica that becomes unhealthy says so at the next probe."""
-    server = serve_health("127.0.0.1", 0, lambda: replica_health(folder, processes=1), lambda: b"")
+    server = serve_health("127.0.0.1", 0, replica_probes(folder, processes=1), lambda: b"")
     try:
         assert get(server.server_port, "/healthz")[0] == 200
         scheduler_heartbeat(folder, seconds_ago=FRESH_SECONDS + 1)

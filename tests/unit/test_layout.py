@@ -22,6 +22,7 @@ CLOCK = "shared/clock.py"
 WAITING = (
     "shared/observability/health.py",
     "shared/worker.py",
+    "shared/replica_watch.py",
     "shared/service.py",
     "shared/bus/",
     "shared/jobs/engine/heartbeat.py",  # a run's time limit
@@ -67,8 +68,8 @@ LAYERS: dict[str, dict[str, set[str]]] = {
     "shared": {
         "contracts": {"money"},
         "exchange": {"money", "contracts"},
-        "storage": set(),
-        "bus": {"contracts", "storage", "background", "outage", "clock", "settings"},
+        "storage": {"tcp"},
+        "bus": {"contracts", "storage", "background", "outage", "clock", "settings", "tcp"},
         "observability": {"contracts", "settings", "storage", "background", "outage", "bus"},
         "resilience": {"bus", "outage", "observability"},
         "jobs": {"bus", "contracts", "storage", "background", "outage", "clock", "observability", "resilience"},

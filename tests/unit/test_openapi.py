@@ -29,7 +29,7 @@ def test_it_is_a_valid_openapi_document() -> None:
 def test_it_has_exactly_the_routes_of_the_api() -> None:
     """Each method of each path under /api and /v2. A symbol may contain a slash."""
     no_request_is_made: Any = None
-    app = make_app(no_request_is_made, dict)
+    app = make_app(no_request_is_made, dict, dict)
     routed = {
         (route.path.replace("{symbol:symbol}", "{symbol}"), method.lower())
         for route in app.routes

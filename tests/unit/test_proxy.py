@@ -1,5 +1,6 @@
 """The proxy of the tests cuts and refuses connections as it says."""
 
+import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.proxy import Proxy, proxy_to
+from tests.support import eventually
 
 
 @pytest.fixture
@@ -79,3 +81,21 @@ def test_while_it_refuses_no_connection_lives(proxy: Proxy) -> None:
 def test_a_url_keeps_everything_but_its_address() -> None:
     with proxy_to("amqp://127.0.0.1:5672") as proxy:
         assert proxy.through("amqp://u:p@host:1/v?heartbeat=1") == f"amqp://u:p@127.0.0.1:{proxy.port}/v?heartbeat=1"
+
+
+def test_a_black_hole_acknowledges_nothing(proxy: Proxy) -> None:
+    """The client's kernel gives up what it sent, and a new connection is not refused but times out."""
+    with connect(proxy) as client, connect(proxy) as patient:
+        assert answer(client) == answer(patient) == b"hello"
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 300)
+        proxy.drop()
+        with pytest.raises(TimeoutError) as found:
+            answer(client)
+        assert found.value.errno == errno.ETIMEDOUT
+        with pytest.raises(TimeoutError):
+            socket.create_connection(("127.0.0.1", proxy.port), timeout=0.3)
+        proxy.accept()
+        assert answer(patient) == b"hello", "a connection that nobody has given up goes on"
+        with connect(proxy) as later:
+            assert answer(later) == b"hello"
+        eventually(lambda: proxy.connections == 1, what="the connection that the client gave up is closed")

@@ -11,6 +11,7 @@ import pika
 import structlog
 
 from shared.bus.amqp.management import Management, ManagementRefused, quoted
+from shared.bus.amqp.publisher import connection_parameters
 from shared.bus.amqp.topology import all_queues, definitions, internal_exchange, kind_of, logical_name, physical_name
 from shared.contracts.routing import (
     COMMANDS,
@@ -134,7 +135,7 @@ def retire(management: Management, vhost: str, amqp_url: str) -> None:
                 source, key = quoted(binding["source"]), quoted(binding["properties_key"])
                 management.call("DELETE", f"bindings/{quoted(vhost)}/e/{source}/q/{quoted(name)}/{key}")
     if old:
-        with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        with pika.BlockingConnection(connection_parameters(amqp_url, name="broker-setup")) as connection:
             for name, queue in old.items():
                 _move_messages_and_delete(connection, name, queue)
 

@@ -43,6 +43,10 @@ class Tick:
         self._context = context
         self._calendar = calendar
         self._ticked = ticked
+        #: Grows with each step of the loop.
+        self.progress = 0
+        #: When the database last answered a tick, in seconds since 1970.
+        self.answered_at = 0.0
         self._answered_since = context.clock()
         self._outage = Outage("the database", service=context.service, part="scheduler")
 
@@ -69,14 +73,20 @@ class Tick:
             self.run()
         except IntegrityError as error:  # another replica was first; the next tick sees its rows
             log.debug("another replica claimed a slot first", error=str(error.orig))
-            self._ticked(True)
+            self._end(answered=True)
         except DATABASE_ERRORS as error:
             self._outage.failed(error)
             self._answered_since = self._context.clock()
-            self._ticked(False)
+            self._end(answered=False)
         else:
             self._outage.passed()
-            self._ticked(True)
+            self._end(answered=True)
+
+    def _end(self, *, answered: bool) -> None:
+        self.progress += 1
+        if answered:
+            self.answered_at = self._context.clock().timestamp()
+        self._ticked(answered)
 
     def run(self) -> None:
         """Claim due slots, rescue lost runs and messages, and dispatch the runs whose turn has come.
@@ -114,6 +124,7 @@ class Tick:
     @contextmanager
     def _transaction(self) -> Iterator[UnitOfWork]:
         """Begin a unit of work whose messages are relayed at once: the relay is in another process."""
+        self.progress += 1
         with self._context.unit_of_work() as uow:
             yield uow
             if uow.outgoing:
