@@ -23,7 +23,7 @@ from shared.bus.amqp.queue_stats import queue_stats
 from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock
 from shared.contracts.accounts import OpenAccount
-from shared.observability.health import verdict
+from shared.observability.health import Checks, verdict
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.migrate import migrate_service
 
@@ -70,7 +70,9 @@ def queue_reader(settings: Settings, clock: Clock) -> Figures | None:
 def watchers(context: ServiceContext, settings: Settings, figures: Figures | None) -> list[Background]:
     """Make the background threads: the evaluator of alerts, retention, and a notifier if there are channels."""
     channels = make_channels(settings.alert_channels)
-    evaluator = Evaluator(context, figures, queue_age=timedelta(seconds=settings.alert_queue_age))
+    evaluator = Evaluator(
+        context, figures, queue_age=timedelta(seconds=settings.alert_queue_age), price_age=settings.price_age
+    )
     always = [evaluator, Retention(context)]
     return [*always, Notifier(context, channels)] if channels else always
 
@@ -79,7 +81,7 @@ def build_app(
     context: ServiceContext,
     hub: Hub,
     settings: Settings,
-    checks: Callable[[], dict[str, bool]],
+    checks: Callable[[], Checks],
     figures: Figures | None = None,
 ) -> Starlette:
     """Make the application. It is healthy if the database answers and all ``checks`` are true, of them ``threads``.
@@ -87,10 +89,10 @@ def build_app(
     ``figures`` reads the figures of the queues. By default RabbitMQ's management API is asked, if it is configured.
     """
 
-    def health() -> dict[str, bool]:
+    def health() -> Checks:
         return verdict({"database": context.database_answers(), **checks()})
 
-    def liveness() -> dict[str, bool]:
+    def liveness() -> Checks:
         return verdict({"threads": checks()["threads"]})
 
     figures = figures or queue_reader(settings, context.clock)
