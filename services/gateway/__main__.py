@@ -54,7 +54,7 @@ def serve(context: ServiceContext, settings: Settings) -> None:
     publisher = Publisher(url, name="gateway-publisher")
     listener = Listener(
         url,
-        queue=f"gateway.{socket.gethostname()}.{os.getpid()}",
+        name=f"gateway.{socket.gethostname()}.{os.getpid()}",
         bindings=[(exchange_of(message), routing_key(message, message.service)) for message in LIVE],
         callback=hub.receive,
     )
