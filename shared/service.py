@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from shared.background import Background
 from shared.bus.actors import Actors
 from shared.bus.dead_letters import declare_operations
+from shared.bus.metrics import Times
 from shared.bus.retries import RetryOrDeadLetter
 from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock, utc_now
@@ -116,6 +117,7 @@ def make_middleware(contexts: dict[str, ServiceContext], jitter: Random | None =
         TimeLimit(time_limit=TIME_LIMIT_MS),
         ShutdownNotifications(),
         CurrentMessage(),
+        Times(),
         RetryOrDeadLetter(contexts, jitter),
     ]
 

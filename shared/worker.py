@@ -187,7 +187,13 @@ def scheduler(service: Service) -> int:
     )
     tick = Tick(context, PublishedCalendar(context.engine, context.clock))
     probe = DatabaseProbe(context)
-    components = (SystemLog(context), Heartbeat(context, kind="scheduler"), probe, SchedulerWatch(tick, probe), progress)
+    components = (
+        SystemLog(context),
+        Heartbeat(context, kind="scheduler"),
+        probe,
+        SchedulerWatch(tick, probe),
+        progress,
+    )
     for each in components:
         each.start()
     try:

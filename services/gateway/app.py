@@ -21,6 +21,7 @@ from services.gateway.console import page, session, stream
 from services.gateway.http.auth import OPERATE, TRADE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Malformed, MethodNotAllowed, NotFound, refusal_response
+from services.gateway.http.metrics import Measured
 from services.gateway.http.missing_streams import MissingStreams, is_handshake
 from services.gateway.http.openapi import document
 from services.gateway.http.requests import Gateway, guarded
@@ -79,6 +80,7 @@ def make_app(
         lifespan=lifespan,
         exception_handlers={HTTPException: _answer_http_error},
     )
+    app.add_middleware(Measured)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(SingleSlash)
     app.state.gateway = gateway

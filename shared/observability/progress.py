@@ -1,6 +1,6 @@
 """The progress of the system: how far its prices, its values and its outboxes are behind the time.
 
-A process can be alive and its servers reachable while nothing moves. Each service measures its own parts for its health,
+Processes can be alive and their servers reachable while nothing moves. Each service measures its parts for its health,
 and the gateway measures them for its alerts:
 
 outbox   of each service: the age of the oldest message that is not sent. Its process saves it in ``jobs.progress``.

@@ -128,7 +128,12 @@ def test_prices_from_before_our_start_raise_no_alert_for_two_minutes(
     ],
 )
 def test_prices_may_be_as_old_as_two_intervals_of_their_job(
-    gateway: ServiceContext, priced: Exchange, clock: FakeClock, settings: str, least: float, alerts: list[str]
+    gateway: ServiceContext,
+    priced: Exchange,
+    clock: FakeClock,
+    settings: str,
+    least: float,
+    alerts: list[tuple[str, str]],
 ) -> None:
     """The newest is 599 seconds old. A job that only runs in the hours of a closed market brings none."""
     execute(

@@ -237,8 +237,10 @@ def test_operator_actions_cannot_be_deleted_or_rewritten(engines: Engines, servi
         "DELETE FROM jobs.operator_actions",
         "TRUNCATE jobs.operator_actions",
         "UPDATE jobs.operator_actions SET who = 'nobody'",
-        "INSERT INTO jobs.operator_actions (id, at, who, what, subject) OVERRIDING SYSTEM VALUE"
-        " SELECT id, at, 'nobody', what, subject FROM jobs.operator_actions ON CONFLICT (id) DO UPDATE SET who = ''",
+        (
+            "INSERT INTO jobs.operator_actions (id, at, who, what, subject) OVERRIDING SYSTEM VALUE"
+            " SELECT id, at, 'nobody', what, subject FROM jobs.operator_actions ON CONFLICT (id) DO UPDATE SET who = ''"
+        ),
         "LOCK TABLE jobs.operator_actions IN ACCESS EXCLUSIVE MODE",
         "ALTER TABLE jobs.operator_actions DISABLE TRIGGER ALL",
         "ALTER TABLE jobs.job_runs DISABLE ROW LEVEL SECURITY",
@@ -294,14 +296,22 @@ def test_a_service_changes_rows_of_its_own_in_the_job_engine(engines: Engines) -
 def test_a_service_adds_no_rows_of_another_to_the_job_engine(engines: Engines) -> None:
     """Neither a run, but of a job that follows its own, nor a job, a worker or a pause. The gateway may."""
     statements = [
-        "INSERT INTO jobs.jobs (name, service, description, market, updated_at)"
-        " VALUES ('mine', 'orders', '', 'DEMO', now())",
-        "INSERT INTO jobs.job_runs (id, job, service, trigger, state, queued_at)"
-        " VALUES (gen_random_uuid(), 'orders_job', 'orders', 'manual', 'waiting', now())",
-        "INSERT INTO jobs.job_runs (id, job, service, trigger, state, queued_at)"
-        " VALUES (gen_random_uuid(), 'orders_job', 'orders', 'chain', 'waiting', now())",
-        "INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)"
-        " VALUES ('mine', 'orders', 'box', 7, 'worker', now(), now())",
+        (
+            "INSERT INTO jobs.jobs (name, service, description, market, updated_at)"
+            " VALUES ('mine', 'orders', '', 'DEMO', now())"
+        ),
+        (
+            "INSERT INTO jobs.job_runs (id, job, service, trigger, state, queued_at)"
+            " VALUES (gen_random_uuid(), 'orders_job', 'orders', 'manual', 'waiting', now())"
+        ),
+        (
+            "INSERT INTO jobs.job_runs (id, job, service, trigger, state, queued_at)"
+            " VALUES (gen_random_uuid(), 'orders_job', 'orders', 'chain', 'waiting', now())"
+        ),
+        (
+            "INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)"
+            " VALUES ('mine', 'orders', 'box', 7, 'worker', now(), now())"
+        ),
         "INSERT INTO jobs.queue_controls VALUES ('orders.prices', true, now(), 'OPERATOR1')",
         "INSERT INTO jobs.progress VALUES ('orders', 'values', now(), now())",
     ]

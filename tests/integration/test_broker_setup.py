@@ -190,9 +190,10 @@ def test_connections_of_a_service_are_bounded(
     first, second = (pika.BlockingConnection(parameters) for _ in range(2))
     with pytest.raises(pika.exceptions.AMQPConnectionError):
         pika.BlockingConnection(parameters)
+    for _ in range(3):
+        first.channel()
     with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="limit"):
-        for _ in range(4):
-            first.channel()
+        first.channel()
     second.close()
 
 

@@ -42,7 +42,7 @@ Figures = Callable[[], Sequence[QueueStats]]
 class Evaluator(Background):
     """Without ``figures`` no queue raises an alert.
 
-    ``queue_age`` is the greatest age of a queue's oldest message, and ``price_age`` that of the newest price in seconds.
+    ``queue_age`` is the greatest age of a queue's oldest message, ``price_age`` that of the newest price in seconds.
     """
 
     def __init__(
