@@ -22,6 +22,8 @@ from tests.chaos.audit import audit, calm, traded, unfinished
 from tests.chaos.fleet import Fleet, Replica
 from tests.chaos.market import hold_auctions, open_day
 from tests.chaos.traders import SETTINGS, Account, Trader, close_account, open_account
+from tests.chaos.ways import WayToPostgres
+from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import ALARMS
 from tests.support import eventually, rows
 
@@ -30,7 +32,13 @@ TRADERS = 4
 DEATHS = [f"death {point}" for point in deaths.POINTS]
 #: Every fault run has these, and some of all kinds again; together about a minute.
 CERTAIN = ("cut", "repeat", "kill at work", "kill in a run", *DEATHS, "restart RabbitMQ", "restart PostgreSQL")
+#: One of these besides, which takes longer.
+VANISHING = ("PostgreSQL vanishes", "RabbitMQ vanishes", "PostgreSQL moves", "a process stops")
+#: From less than what a client takes to give a server up to more than that.
+VANISHED_SECONDS = (5.0, 20.0)
 MORE = 4
+#: A replica misses a process within 12 s, and drains for at most 28 s.
+STOPPED_SECONDS = 45
 #: The log of a state change is a line for each part that depends on it; a start takes a dozen.
 LINES_PER_FAULT_AND_REPLICA = 25
 
@@ -51,7 +59,7 @@ class FaultRun:
 
     def break_things(self) -> int:
         """Inject every fault in turn, and return their number."""
-        kinds = [*CERTAIN, *self.random.choices(list(FAULTS), k=MORE)]
+        kinds = [*CERTAIN, self.random.choice(VANISHING), *self.random.choices(list(FAULTS), k=MORE)]
         self.random.shuffle(kinds)
         for number, kind in enumerate(kinds):
             if number == len(kinds) * 3 // 4:
@@ -144,6 +152,19 @@ class FaultRun:
         self.while_away()
         begin()
 
+    def vanish(self, way: WayToPostgres | Proxy) -> None:
+        """Drop all packets from and to a server for a while. Nobody is told by a reset."""
+        way.drop()
+        Event().wait(self.random.uniform(*VANISHED_SECONDS))
+        way.accept()
+
+    def stop_a_process(self) -> None:
+        """Stop one process of a service. The others end the replica."""
+        self.fleet.wait_healthy()
+        replica = self.random.choice([each for each in self.fleet.replicas if each.service != "gateway"])
+        self.log.append(f"  {replica}: {replica.stop_one(self.random)}")
+        eventually(lambda: replica.has_ended, seconds=STOPPED_SECONDS, what=f"{replica} has ended")
+
     def alarm(self) -> None:
         name = self.random.choice(sorted(ALARMS))
         begin, end = ALARMS[name]
@@ -182,6 +203,10 @@ FAULTS: dict[str, Callable[[FaultRun], None]] = {
         fault_run.fleet.postgres.crash, fault_run.fleet.postgres.start
     ),
     "alarm": FaultRun.alarm,
+    "PostgreSQL vanishes": lambda run: run.vanish(run.fleet.way_to_postgres),
+    "RabbitMQ vanishes": lambda run: run.vanish(run.fleet.way_to_rabbitmq),
+    "PostgreSQL moves": lambda run: run.fleet.way_to_postgres.move(),
+    "a process stops": FaultRun.stop_a_process,
 }
 
 
@@ -205,7 +230,11 @@ def run_faults(fleet: Fleet, seed: int) -> tuple[FaultRun, Effects, dict[str, An
     print(f"seed {seed}")
     accounts = [open_account(fleet.gateway, settings) for settings in SETTINGS]
     with trading(fleet, seed, accounts) as traders:
-        faults = fault_run.break_things()
+        try:
+            faults = fault_run.break_things()
+        except AssertionError:
+            print("\n".join(fault_run.log))
+            raise
     orders = make_engine(fleet.urls["orders"], name="orders")
     calm(fleet, orders, traders)
     recorder.listen()

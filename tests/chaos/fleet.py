@@ -3,11 +3,12 @@
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
+import psutil
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -18,7 +19,9 @@ from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
 from tests.chaos import deaths
 from tests.chaos.recorder import Recorder
+from tests.chaos.ways import WayToPostgres
 from tests.deployment import Deployment
+from tests.servers.proxy import Proxy, proxy_to
 from tests.servers.rabbitmq import PrivateNode, private_node
 from tests.support import eventually
 
@@ -57,6 +60,14 @@ class Replica:
         victim.kill()
         return f"process {children.index(victim) + 1} of {len(children)} below it"
 
+    def stop_one(self, random: Random) -> str:
+        """Stop one process of the replica, which does not end; which one."""
+        main = psutil.Process(self.deployment.processes[self.service].pid)
+        members = [main, *sorted(main.children(), key=lambda child: child.pid)]
+        victim = random.choice(members)
+        victim.suspend()
+        return f"process {members.index(victim)} of {len(members)}"
+
     def terminate(self) -> None:
         """As an orchestrator ends it; it has to be gone in time, and in good order once it has begun to work."""
         working = self.deployment.health(self.service) is not None
@@ -68,7 +79,7 @@ class Replica:
 
 @dataclass
 class Fleet:
-    """``folder`` keeps the logs of all processes, and what they counted."""
+    """``folder`` keeps the logs of all processes, and what they counted. ``urls`` are direct, for those who look on."""
 
     node: PrivateNode
     postgres: PostgresCluster
@@ -76,6 +87,8 @@ class Fleet:
     folder: Path
     urls: dict[str, str]
     recorder: Recorder
+    way_to_postgres: WayToPostgres
+    way_to_rabbitmq: Proxy
     replicas: list[Replica] = field(default_factory=list)
 
     @property
@@ -119,7 +132,7 @@ class Fleet:
 def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
     """A fleet on a RabbitMQ and a PostgreSQL of its own; ``injected`` is run at the start of every process."""
     postgres = PostgresCluster(folder / "postgres", max_connections=300)
-    with postgres as url, private_node(folder / "node") as node:
+    with ExitStack() as stack, postgres as url, private_node(folder / "node") as node:
         urls = service_urls(url)
         for service in SERVICES:
             engine = make_engine(urls[service], name=service)
@@ -127,7 +140,9 @@ def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
             engine.dispose()
         vhost = node.server.new_bus(replicated=False)
         users = node.server.new_users(vhost)
-        fleet = Fleet(node, postgres, vhost, folder, urls, Recorder(vhost))  # before the first event
+        way = stack.enter_context(closing(WayToPostgres(folder / "pg_service.conf", url)))
+        bus_way = stack.enter_context(proxy_to(vhost))
+        fleet = Fleet(node, postgres, vhost, folder, urls, Recorder(vhost), way, bus_way)  # before the first event
         (folder / "run").mkdir()
         fleet.deaths.mkdir()
         (folder / "sitecustomize.py").write_text(deaths.INJECTED + injected)
@@ -136,11 +151,14 @@ def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
             "PYTHONPATH": f"{folder}:{ROOT}",
             "PAPERPROFIT_REPLAY_SPEED": "5",
             deaths.FOLDER: str(fleet.deaths),
+            "PGSERVICEFILE": str(way.file),
         }
+        named = {service: way.url(url) for service, url in urls.items()}
+        users = {service: bus_way.through(url) for service, url in users.items()}
         for number, services in enumerate((SERVICES, ("orders",))):
             logs = folder / f"logs{number}"
             logs.mkdir()
-            deployment = Deployment(urls, vhost, logs, users, settings)
+            deployment = Deployment(named, vhost, logs, users, settings)
             fleet.replicas += [Replica(deployment, service) for service in services]
         fleet.replicas.sort(key=lambda replica: replica.service != "gateway")
         try:

@@ -1,5 +1,6 @@
 """Every session that an embedded run opens, as the kernel and PostgreSQL see it."""
 
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,12 +17,14 @@ from embedded.postgres_cluster import PostgresCluster
 from embedded.system import System
 from services.gateway.settings import Settings
 from shared.bus.notify import NotificationListener
+from shared.storage.migrate import ROOT
 from tests.support import eventually, rows
 
 LASTING = """
 SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted
 UNION SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'
 """
+OPENING = r"psycopg\.connect\(|[^_.]create_engine\(|Connection\.connect\("
 SERVER_TCP = "SELECT name, setting FROM pg_settings WHERE name LIKE 'tcp\\_%' ORDER BY name"
 
 
@@ -30,6 +33,7 @@ class Opened(NamedTuple):
 
     pid: int
     jit: str
+    connect_timeout: str | None
     socket: dict[str, int]
     server: dict[str, str]
 
@@ -49,7 +53,8 @@ def opened_as(connection: "psycopg.Connection[Any]") -> Opened:
         server = dict(connection.execute(SERVER_TCP).fetchall())
     finally:
         connection.rollback()
-    return Opened(connection.info.backend_pid, jit, client_options(connection), server)
+    connect_timeout = connection.info.get_parameters().get("connect_timeout")
+    return Opened(connection.info.backend_pid, jit, connect_timeout, client_options(connection), server)
 
 
 def lasting(engine: Engine) -> set[int]:
@@ -97,6 +102,19 @@ def test_a_client_gives_up_a_server_that_vanished_within_seconds(opened: list[Op
     for session in opened:
         assert session.socket.pop("SO_KEEPALIVE") != 0
         assert session.socket == wanted
+
+
+def test_no_client_waits_long_for_an_address_that_does_not_answer(opened: list[Opened]) -> None:
+    """A name may point to several addresses, of which each has this time. The cluster asks itself for less."""
+    assert {session.connect_timeout for session in opened} <= {"5", "2"}
+
+
+def test_every_session_is_opened_with_these_settings() -> None:
+    """By ``make_engine`` or with ``session_info``, which the sessions above have in common."""
+    sources = [path for package in ("shared", "services", "embedded") for path in (ROOT / package).rglob("*.py")]
+    opening = {path.name: path.read_text() for path in sources if re.search(OPENING, path.read_text())}
+    assert set(opening) == {"engine.py", "database.py", "postgres_cluster.py"}
+    assert all("TCP_OF_CLIENT" in text or "session_info(" in text for text in opening.values())
 
 
 def test_the_server_gives_up_a_client_that_vanished_within_seconds(opened: list[Opened]) -> None:

@@ -1,6 +1,7 @@
 """The deployed shape as it is written down: Dockerfile, docker-compose.yml and what they use of deploy/."""
 
 import re
+import runpy
 import subprocess
 import sys
 from http.server import ThreadingHTTPServer
@@ -161,6 +162,28 @@ def test_the_health_check_fails_where_nothing_answers() -> None:
     found = probe(port)
     assert (found.returncode, found.stderr) == (1, "")
     assert found.stdout.startswith(f"nothing answers on port {port}")
+
+
+def test_the_health_check_ends_a_service_that_was_live_and_hangs(tmp_path: Path) -> None:
+    """Docker restarts what ends. A service that starts slowly is left alone, and so is one that lost its database."""
+    check = runpy.run_path(str(HEALTHCHECK))
+    missed, away = tmp_path / "missed", {"database": False}
+    live = serve_health("127.0.0.1", 0, {"/livez": dict, "/healthz": lambda: away}, lambda: b"")
+    hangs = serve_health("127.0.0.1", 0, {"/livez": lambda: {"threads": False}}, lambda: b"")
+    code = "import subprocess as s; service = s.Popen(['sleep', '60']); print('up', flush=True); service.wait()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as init:
+        assert init.stdout
+        init.stdout.readline()
+        for _ in range(check["LOST"] + 1):
+            assert check["main"](hangs.server_port, missed, init.pid) == 1
+        assert check["main"](live.server_port, missed, init.pid) == 1
+        for _ in range(check["LOST"] - 1):
+            check["main"](hangs.server_port, missed, init.pid)
+        assert init.poll() is None
+        check["main"](hangs.server_port, missed, init.pid)
+        assert init.wait(10) == 0, "its service has ended"
+    end(live)
+    end(hangs)
 
 
 def test_everything_published_is_on_loopback() -> None:

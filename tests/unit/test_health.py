@@ -142,7 +142,8 @@ def test_a_scheduler_that_never_ticked_is_not_healthy(folder: Path) -> None:
 @pytest.mark.parametrize("away", ["database", "broker", "consumers"])
 def test_a_replica_without_its_servers_is_live_but_not_ready(folder: Path, away: str) -> None:
     """A restart would not bring them back."""
-    worker_heartbeat(folder, **{away: {"orders.prices": False} if away == "consumers" else False})
+    gone: dict[str, Any] = {away: {"orders.prices": False} if away == "consumers" else False}
+    worker_heartbeat(folder, **gone)
     scheduler_heartbeat(folder, seconds_ago=FRESH_SECONDS + 1)
     assert replica_health(folder, 1, "/livez") == {"healthy": True, "workers": True, "threads": True, "scheduler": True}
     ready = replica_health(folder, 1, "/readyz")

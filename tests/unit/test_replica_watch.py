@@ -14,6 +14,7 @@ import pytest
 
 from shared.observability.health import read_heartbeat, write_heartbeat
 from shared.replica_watch import (
+    ANSWER_SECONDS,
     HUNG_ROUNDS,
     LOST_ROUNDS,
     START_ROUNDS,
@@ -222,15 +223,22 @@ def test_patience_begins_anew_with_each_change() -> None:
     assert [patience.is_over(seen) for seen in (1, 1, 1, 2, 2, 2, 2)] == [False] * 6 + [True]
 
 
-def test_a_database_that_hangs_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seconds", "answers"), [(0, True), (ANSWER_SECONDS + 1, False)])
+def test_a_database_that_hangs_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, *, answers: bool
+) -> None:
     """The last good answer is too old. Nobody waits for the next one."""
     context: Any = SimpleNamespace(database_answers=lambda: True)
     probe = DatabaseProbe(context)
     stopping = iter([False, True])
     monkeypatch.setattr(probe.stopping, "wait", lambda _: next(stopping))
-    assert not probe.answers
     probe.run()
-    assert probe.answers
     now = time.monotonic()
-    monkeypatch.setattr("shared.replica_watch.time.monotonic", lambda: now + 6)
-    assert not probe.answers
+    monkeypatch.setattr("shared.replica_watch.time.monotonic", lambda: now + seconds)
+    assert probe.answers is answers
+
+
+def test_a_database_that_was_never_asked_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even on a machine that has just booted."""
+    monkeypatch.setattr("shared.replica_watch.time.monotonic", lambda: 0.0)
+    assert not DatabaseProbe(UNUSED).answers

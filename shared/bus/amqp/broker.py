@@ -8,14 +8,14 @@ from typing import Any
 from uuid import UUID
 
 import dramatiq
-import pika
 import pika.exceptions
 import structlog
 from dramatiq.brokers.rabbitmq import RabbitmqBroker, _RabbitmqMessage
 from dramatiq.common import current_millis, q_name
 from dramatiq.errors import ConnectionClosed
 
-from shared.bus.amqp.publisher import Publisher, PublishFailed, connection_parameters
+from shared.bus.amqp.connections import connect, connection_parameters
+from shared.bus.amqp.publisher import Publisher, PublishFailed
 from shared.bus.amqp.topology import Kind, internal_exchange, physical_name
 from shared.bus.envelope import Outgoing, stamped
 from shared.bus.metrics import RECONNECTS, REDELIVERED
@@ -128,7 +128,7 @@ class ServiceConsumer(dramatiq.Consumer):
         self._lock = threading.Lock()
         self.connection: Any = None
         try:
-            self.connection = pika.BlockingConnection(parameters=broker.parameters)
+            self.connection = connect(broker.parameters)
             self.channel = self._attach(prefetch)
         except _CONNECTION_ERRORS as error:
             if self.connection is not None and self.connection.is_open:

@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import dramatiq
-import pika
 import pika.exceptions
 import structlog
 from dramatiq.errors import DecodeError
 
 from shared.background import Background
-from shared.bus.amqp.publisher import connection_parameters
+from shared.bus.amqp.connections import connect, connection_parameters
 from shared.bus.inprocess import Callback
 from shared.outage import Outage
 
@@ -42,7 +41,7 @@ class Listener(Background):
     def run(self) -> None:
         while not self.stopping.is_set():
             try:
-                with pika.BlockingConnection(self._parameters) as connection:
+                with connect(self._parameters) as connection:
                     self._listen(connection.channel())
             except (pika.exceptions.AMQPError, OSError) as error:
                 self.attached.clear()

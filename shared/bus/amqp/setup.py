@@ -10,8 +10,8 @@ from typing import Any
 import pika
 import structlog
 
+from shared.bus.amqp.connections import connect, connection_parameters
 from shared.bus.amqp.management import Management, ManagementRefused, quoted
-from shared.bus.amqp.publisher import connection_parameters
 from shared.bus.amqp.topology import all_queues, definitions, internal_exchange, kind_of, logical_name, physical_name
 from shared.contracts.routing import (
     COMMANDS,
@@ -151,7 +151,7 @@ def _any(*names: str) -> str:
 def retire(management: Management, vhost: str, amqp_url: str) -> None:
     """Unbind the queues of earlier releases, move their messages, and delete those without a consumer.
 
-    Raises pika's AMQPError where RabbitMQ closes the connection.
+    Raises pika's AMQPError where RabbitMQ closes the connection or does not answer.
     """
     replicated = is_cluster(management)
     wanted = {queue: physical_name(queue, kind_of(queue, replicated=replicated)) for queue in all_queues()}
@@ -163,7 +163,7 @@ def retire(management: Management, vhost: str, amqp_url: str) -> None:
                 source, key = quoted(binding["source"]), quoted(binding["properties_key"])
                 management.call("DELETE", f"bindings/{quoted(vhost)}/e/{source}/q/{quoted(name)}/{key}")
     if old:
-        with pika.BlockingConnection(connection_parameters(amqp_url, name="broker-setup")) as connection:
+        with connect(connection_parameters(amqp_url, name="broker-setup")) as connection:
             for name, queue in old.items():
                 _move_messages_and_delete(connection, name, queue)
 
