@@ -21,6 +21,7 @@ RUN useradd --system --uid 10001 --user-group --no-create-home paperprofit
 COPY --from=build /app/.venv .venv
 COPY config config
 COPY deploy/healthcheck.py deploy/healthcheck.py
+COPY deploy/postgres/roles.sql deploy/postgres/roles.sql
 COPY --from=build /app/shared shared
 COPY --from=build /app/services services
 ARG SERVICE

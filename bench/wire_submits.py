@@ -205,7 +205,7 @@ def _trading(servers: Servers, database: OrdersDatabase) -> Iterator[_Trader]:
     with publisher_of(servers) as publisher:
         trader = _Trader(publisher, database.symbols, database.open_accounts(ACCOUNTS))
         accepted = (exchange_of(OrderAccepted), routing_key(OrderAccepted, OrderAccepted.service))
-        listener = Listener(servers.url, queue="gateway.bench", bindings=[accepted], callback=trader.hear)
+        listener = Listener(servers.url, name="gateway.bench", bindings=[accepted], callback=trader.hear)
         listener.start()
         try:
             if not listener.attached.wait(TIMEOUT):

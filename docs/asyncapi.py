@@ -35,7 +35,7 @@ VERSION = "0.1.0"
 LICENSE = "Apache-2.0"
 BINDING_VERSION = "0.3.0"
 LIVE_CHANNEL = "gateway.live"
-LIVE_ADDRESS = "gateway.{host}.{process}"
+LIVE_ADDRESS = "amq.gen-{id}"
 
 DESCRIPTION = """\
 The messages of PaperProfit over RabbitMQ (AMQP 0.9.1). Events announce a fact, commands ask one service to act.
@@ -186,8 +186,7 @@ def _channels() -> Json:
     channels[LIVE_CHANNEL] = {
         **_channel(LIVE_ADDRESS, description, LIVE, _queue(LIVE_ADDRESS, durable=False)),
         "parameters": {
-            "host": {"description": "The host name of the gateway's replica."},
-            "process": {"description": "The number of its process."},
+            "id": {"description": "RabbitMQ chooses it when the process declares the queue without a name."},
         },
         "x-bindings": _bound(bind(LIVE_ADDRESS, message) for message in LIVE),
     }

@@ -25,6 +25,7 @@ from shared.contracts.routing import LIVE, QUEUES
 from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.engine.tick import Tick
 from shared.markets import PublishedCalendar
+from shared.observability.health import Checks
 from shared.observability.system_log import SystemLog
 from shared.service import (
     attach,
@@ -108,7 +109,7 @@ class System:
     def app(self) -> Starlette:
         """The gateway's application."""
 
-        def checks() -> dict[str, bool]:
+        def checks() -> Checks:
             return {
                 "consumers": set(QUEUES) <= self.broker.attached | self.queues.paused,
                 "threads": all(t.is_alive() for t in self.worker.workers) and all(c.alive for c in self.components),

@@ -1,4 +1,4 @@
-"""Set up RabbitMQ for the services: exchanges, queues, bindings, and a user for each service with the fewest rights.
+"""Set up RabbitMQ for the services: exchanges, queues, bindings, limits, and a user for each with the fewest rights.
 
     python -m shared.broker_setup
 
@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.bus.amqp.management import Management, ManagementRefused
-from shared.bus.amqp.setup import make_user, prepare, retire, wait_until_reachable
+from shared.bus.amqp.setup import limit, make_user, prepare, retire, wait_until_reachable
 from shared.contracts.written import read_json
 from shared.observability.logs import configure_logs
 from shared.settings import InvalidSettings, ServiceSettings, load
@@ -51,6 +51,7 @@ def main() -> int:
         for service, password in settings.rabbitmq_passwords.items():
             make_user(management, settings.rabbitmq_vhost, service, password.get_secret_value())
         retire(management, settings.rabbitmq_vhost, settings.rabbitmq_url.get_secret_value())
+        limit(management, settings.rabbitmq_vhost)
     except (InvalidSettings, ManagementRefused, OSError, pika.exceptions.AMQPError) as error:
         log.critical("RabbitMQ could not be set up", error=str(error) or type(error).__name__)
         return 1

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from shared.background import Background
 from shared.bus.actors import Actors
 from shared.bus.dead_letters import declare_operations
+from shared.bus.metrics import Times
 from shared.bus.retries import RetryOrDeadLetter
 from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock, utc_now
@@ -116,6 +117,7 @@ def make_middleware(contexts: dict[str, ServiceContext], jitter: Random | None =
         TimeLimit(time_limit=TIME_LIMIT_MS),
         ShutdownNotifications(),
         CurrentMessage(),
+        Times(),
         RetryOrDeadLetter(contexts, jitter),
     ]
 
@@ -125,12 +127,15 @@ class DatabaseUnavailable(RuntimeError):
 
 
 def migrate_when_ready(context: ServiceContext, *, seconds: float) -> None:
-    """Migrate, and wait for the views of other services that its views read. Raises DatabaseUnavailable."""
+    """Migrate, and wait for the schema ``jobs`` and the views of other services.
+
+    Raises DatabaseUnavailable and DatabaseTooOld.
+    """
     deadline = time.monotonic() + seconds
     views = Outage("a view of another service", service=context.service)
     while True:
         try:
-            migrate_service(context.engine, context.service)
+            migrate_service(context.engine, context.service, seconds=seconds)
         except ProgrammingError as error:
             if not is_transient(error):
                 raise

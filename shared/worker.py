@@ -29,6 +29,7 @@ from shared.markets import PublishedCalendar
 from shared.observability.health import replica_probes, run_folder, serve_health
 from shared.observability.logs import configure_logs
 from shared.observability.metrics import exposition
+from shared.observability.progress import ProgressMonitor
 from shared.observability.system_log import SystemLog
 from shared.replica_watch import DatabaseProbe, ReplicaWatch, SchedulerWatch
 from shared.service import (
@@ -50,8 +51,8 @@ WORKER_TIMEOUT_MS = 100
 DATABASE_WAIT_SECONDS = 60
 #: A worker process that has not ended in good order by then is ended hard, before an orchestrator kills its container.
 ENDED_SECONDS = 28.0
-#: Connections for the tick, the trading sessions that it reads, its heartbeat, the probe, the log, and a scrape.
-SCHEDULER_POOL_SIZE = 6
+#: Connections for the tick, the trading sessions that it reads, its heartbeat, the probe, progress, the log, a scrape.
+SCHEDULER_POOL_SIZE = 7
 
 
 def main(service: Service, *, module: str | None = None) -> None:
@@ -177,15 +178,22 @@ def scheduler(service: Service) -> int:
     settings = ServiceSettings()
     configure_logs(settings)
     context = make_context(service.name, settings.model_copy(update={"pool_size": SCHEDULER_POOL_SIZE}))
+    progress = ProgressMonitor(context, price_age=settings.price_age)
     serve_health(
         settings.health_host,
         settings.health_port,
-        replica_probes(run_folder(), settings.processes),
+        replica_probes(run_folder(), settings.processes, progress.checks),
         lambda: exposition(context),
     )
     tick = Tick(context, PublishedCalendar(context.engine, context.clock))
     probe = DatabaseProbe(context)
-    components = (SystemLog(context), Heartbeat(context, kind="scheduler"), probe, SchedulerWatch(tick, probe))
+    components = (
+        SystemLog(context),
+        Heartbeat(context, kind="scheduler"),
+        probe,
+        SchedulerWatch(tick, probe),
+        progress,
+    )
     for each in components:
         each.start()
     try:

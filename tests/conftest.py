@@ -13,11 +13,12 @@ import structlog
 from psycopg import sql
 from sqlalchemy import make_url
 
-from embedded.database import ROLES_SQL, service_urls
+from embedded.database import service_urls
 from embedded.system import System
 from services.gateway.settings import Settings
 from shared.clock import utc_now
 from shared.contracts.routing import SERVICES
+from shared.database_setup import set_up
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
 from tests.servers.choice import postgres_server, rabbit_server
@@ -78,13 +79,13 @@ def urls(postgres: str, template: dict[str, str]) -> Iterator[dict[str, str]]:
 
 @contextmanager
 def database(postgres: str, template: dict[str, str], *, migrated: bool = True) -> Iterator[dict[str, str]]:
-    """The services' URLs of a new database, which has roles and schemas only unless it is ``migrated``."""
+    """The services' URLs of a new database, which only the set-up has been run on unless it is ``migrated``."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     origin = sql.Identifier(TEMPLATE if migrated else "template1")
     copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(name), origin)
     run_sql(postgres, copy)
     if not migrated:  # service_urls would give the roles new passwords, which the other databases' URLs do not have
-        run_sql(_in_database(postgres, name), ROLES_SQL.read_bytes())
+        set_up(_in_database(postgres, name), {})
     grant = sql.SQL("GRANT CONNECT ON DATABASE {} TO paperprofit_services").format(sql.Identifier(name))
     run_sql(postgres, grant)
     try:

@@ -1,5 +1,6 @@
 -- Roles and schemas of PaperProfit: one role and one schema per service, one writer per schema.
--- Run by a superuser in the database paperprofit; safe to run again. Passwords are set separately.
+-- Run by a superuser in the database paperprofit; safe to run again. `python -m shared.database_setup` does it, sets the
+-- passwords and migrates the schema jobs.
 -- Another service reads only the views that an owner grants to paperprofit_services.
 DO $$
 DECLARE
@@ -8,7 +9,7 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'paperprofit_services') THEN
     CREATE ROLE paperprofit_services NOLOGIN;
   END IF;
-  -- Owns the schema of the job engine; a service takes this role on only to migrate it.
+  -- Owns the schema of the job engine. No service can become it: it could delete the record of operators' actions.
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'paperprofit_jobs') THEN
     CREATE ROLE paperprofit_jobs NOLOGIN;
   END IF;
@@ -17,7 +18,9 @@ BEGIN
       EXECUTE format('CREATE ROLE %I LOGIN', 'paperprofit_' || service);
     END IF;
     EXECUTE format('GRANT paperprofit_services TO %I', 'paperprofit_' || service);
-    EXECUTE format('GRANT paperprofit_jobs TO %I WITH INHERIT FALSE, SET TRUE', 'paperprofit_' || service);
+    IF pg_has_role('paperprofit_' || service, 'paperprofit_jobs', 'MEMBER') THEN  -- earlier releases granted it
+      EXECUTE format('REVOKE paperprofit_jobs FROM %I', 'paperprofit_' || service);
+    END IF;
     EXECUTE format('CREATE SCHEMA IF NOT EXISTS %I AUTHORIZATION %I', service, 'paperprofit_' || service);
     EXECUTE format('GRANT USAGE ON SCHEMA %I TO paperprofit_services', service);
   END LOOP;

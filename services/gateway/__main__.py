@@ -19,7 +19,9 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, exchange_of
 from shared.jobs.engine.heartbeat import Heartbeat
+from shared.observability.health import Checks
 from shared.observability.logs import configure_logs
+from shared.observability.progress import ProgressMonitor
 from shared.observability.system_log import SystemLog
 from shared.service import DatabaseUnavailable, make_context, wait_for_database
 from shared.settings import InvalidSettings, load
@@ -36,7 +38,7 @@ def main() -> None:
         configure_logs(settings)
         context = make_context(NAME, settings)
         wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
-        keys = prepare(context, settings)
+        keys = prepare(context, settings, seconds=DATABASE_WAIT_SECONDS)
     except (InvalidSettings, DatabaseUnavailable, DatabaseTooOld) as error:
         sys.exit(f"gateway: {error}")
     for key in keys:
@@ -52,23 +54,26 @@ def serve(context: ServiceContext, settings: Settings) -> None:
     publisher = Publisher(url, name="gateway-publisher")
     listener = Listener(
         url,
-        queue=f"gateway.{socket.gethostname()}.{os.getpid()}",
+        name=f"gateway.{socket.gethostname()}.{os.getpid()}",
         bindings=[(exchange_of(message), routing_key(message, message.service)) for message in LIVE],
         callback=hub.receive,
     )
+    progress = ProgressMonitor(context)
     threads = [
         listener,
+        progress,
         SystemLog(context),
         Heartbeat(context, kind="gateway"),
         Relay(context, publisher, poll=POLL_SECONDS),
         *watchers(context, settings, queue_reader(settings, context.clock)),
     ]
 
-    def checks() -> dict[str, bool]:
+    def checks() -> Checks:
         return {
             "consumers": listener.attached.is_set(),
             "threads": all(thread.alive for thread in threads),
             "broker": publisher.connected.is_set(),
+            **progress.checks(),
         }
 
     for thread in threads:

@@ -23,6 +23,7 @@ from services.gateway.http import middleware, wrong_keys
 from services.gateway.http.auth import OPERATE, READ, Principal
 from services.gateway.http.endpoints import Endpoint, refuse_query
 from services.gateway.http.errors import Crashed, Malformed, MethodNotAllowed, NotFound, refusal_response
+from services.gateway.http.metrics import Measured
 from services.gateway.http.missing_streams import MissingStreams, is_handshake
 from services.gateway.http.openapi import document
 from services.gateway.http.rate_limit import KeyGuard
@@ -108,6 +109,7 @@ def make_app(
     app.router.redirect_slashes = False  # a redirect would name the host that the client claims
     app.add_middleware(middleware.BodyDeadline, seconds=body_seconds)
     app.add_middleware(middleware.Doorman, is_allowed=is_allowed)
+    app.add_middleware(Measured)
     app.add_middleware(middleware.SingleSlash)
     app.state.gateway = gateway
     app.state.key_guard = guard

@@ -34,7 +34,7 @@ from shared.bus.amqp.queue_stats import queue_stats
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.clock import Clock
 from shared.contracts.accounts import OpenAccount
-from shared.observability.health import verdict
+from shared.observability.health import Checks, verdict
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.migrate import migrate_service
 
@@ -43,13 +43,14 @@ log = structlog.get_logger(__name__)
 NAME = "gateway"
 
 
-def prepare(context: ServiceContext, settings: Settings) -> list[Key]:
+def prepare(context: ServiceContext, settings: Settings, *, seconds: float = 0) -> list[Key]:
     """Migrate, and for a demo open its account. Return the account's valid keys, with the secret of a new one.
 
     The key of the environment is added to the account's keys. If that leaves none, a new key is made.
-    A key that was rotated or revoked since keeps its new secret, or stays revoked.
+    A key that was rotated or revoked since keeps its new secret, or stays revoked. Raises DatabaseTooOld, where the
+    schema ``jobs`` is too old after ``seconds``.
     """
-    migrate_service(context.engine, NAME)
+    migrate_service(context.engine, NAME, seconds=seconds)
     if not settings.demo:
         return []
     with context.unit_of_work() as uow:
@@ -94,7 +95,9 @@ def queue_reader(settings: Settings, clock: Clock) -> Figures | None:
 def watchers(context: ServiceContext, settings: Settings, figures: Figures | None) -> list[Background]:
     """Make the background threads: the evaluator of alerts, retention, and a notifier if there are channels."""
     channels = make_channels(settings.alert_channels)
-    evaluator = Evaluator(context, figures, queue_age=timedelta(seconds=settings.alert_queue_age))
+    evaluator = Evaluator(
+        context, figures, queue_age=timedelta(seconds=settings.alert_queue_age), price_age=settings.price_age
+    )
     always = [evaluator, Retention(context)]
     return [*always, Notifier(context, channels)] if channels else always
 
@@ -103,7 +106,7 @@ def build_app(
     context: ServiceContext,
     hub: Hub,
     settings: Settings,
-    checks: Callable[[], dict[str, bool]],
+    checks: Callable[[], Checks],
     figures: Figures | None = None,
 ) -> Starlette:
     """Make the application. It is healthy if the database answers and all ``checks`` are true, of them ``threads``.
@@ -111,10 +114,10 @@ def build_app(
     ``figures`` reads the figures of the queues. By default RabbitMQ's management API is asked, if it is configured.
     """
 
-    def health() -> dict[str, bool]:
+    def health() -> Checks:
         return verdict({"database": context.database_answers(), **checks()})
 
-    def liveness() -> dict[str, bool]:
+    def liveness() -> Checks:
         return verdict({"threads": checks()["threads"]})
 
     figures = figures or queue_reader(settings, context.clock)

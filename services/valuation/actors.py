@@ -8,6 +8,7 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderFilled
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.valuation import AccountsValued, AccountValue
+from shared.observability.progress import valued
 
 actors = Actors()
 
@@ -15,6 +16,7 @@ actors = Actors()
 @actors.on(PricesUpdated, queue="valuation.prices")
 def value_holders(event: PricesUpdated, uow: UnitOfWork) -> None:
     publish_values(uow, values.values_of_holders(uow.connection, [price.symbol for price in event.prices]))
+    uow.at_commit(valued(max(price.quoted_at for price in event.prices), uow.now))
 
 
 @actors.on(OrderFilled, queue="valuation.fills")

@@ -10,6 +10,7 @@ from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune
 from shared.jobs.run_context import Counts, RunContext
 from shared.markets import load_markets
+from shared.observability.progress import valued
 
 jobs = Jobs("valuation")
 
@@ -27,6 +28,7 @@ def update_positions(run: RunContext) -> Counts:
     with run.context.unit_of_work() as uow:
         accounts, positions = summaries.snapshot(uow.connection, run.id, uow.now)
         publish_values(uow, values_of_all(uow.connection))
+        uow.at_commit(valued(uow.now, uow.now))
     return {"accounts_valued": accounts, "positions_valued": positions}
 
 

@@ -34,6 +34,8 @@ class UnitOfWork:
     schema: str
     now: datetime
     outgoing: list[Outgoing] = field(default_factory=list)
+    #: Called once the transaction has committed, such as to count what it did. They must not raise.
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
     _guard: tuple[Sequence[Call], Check] | None = field(default=None, init=False)
     _at_commit: list[Call] = field(default_factory=list, init=False)
 
@@ -149,5 +151,7 @@ class ServiceContext:
             uow = UnitOfWork(connection, self.service, self.clock())
             yield uow
             uow.commit()
+        for call in uow.after_commit:
+            call()
         if uow.outgoing:
             self.committed.set()

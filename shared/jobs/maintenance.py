@@ -28,7 +28,6 @@ class Keep:
     outbox_heads: timedelta = timedelta(days=1)
     job_runs: timedelta = timedelta(days=90)
     system_log: timedelta = timedelta(days=30)
-    notifications: timedelta = timedelta(days=90)
     workers: timedelta = timedelta(days=7)
 
 
@@ -54,7 +53,6 @@ def engine_rows(service: str, keep: Keep) -> tuple[OldRows, ...]:
         OldRows(f"{service}.outbox_heads", "sent_at < :before", keep.outbox_heads),
         OldRows("jobs.job_runs", f"{of_service} state = 'finished' AND finished_at < :before", keep.job_runs),
         OldRows("jobs.system_log", f"{of_service} at < :before", keep.system_log),
-        OldRows("jobs.notifications", "resolved_at < :before", keep.notifications),
         OldRows("jobs.workers", f"{of_service} heartbeat_at < :before", keep.workers),
     )
 

@@ -43,7 +43,8 @@ def is_fresh(at: float) -> bool:
     return time.time() - at < FRESH_SECONDS
 
 
-Checks = dict[str, bool]
+#: By its name, whether a part works, or a figure of it.
+Checks = dict[str, bool | float]
 
 
 def replica_liveness(folder: Path, processes: int) -> Checks:
@@ -73,18 +74,20 @@ def _fresh_workers(folder: Path) -> list[dict[str, Any]]:
     return [worker for worker in workers if is_fresh(worker["at"])]
 
 
-def replica_probes(folder: Path, processes: int) -> dict[str, Callable[[], Checks]]:
-    """The checks of a replica by the path that answers them."""
+def replica_probes(
+    folder: Path, processes: int, progress: Callable[[], Checks] = dict
+) -> dict[str, Callable[[], Checks]]:
+    """The checks of a replica by the path that answers them. Its ``progress`` is part of its readiness."""
     return {
         "/livez": lambda: replica_liveness(folder, processes),
-        "/readyz": lambda: replica_readiness(folder),
-        "/healthz": lambda: {**replica_liveness(folder, processes), **replica_readiness(folder)},
+        "/readyz": lambda: {**replica_readiness(folder), **progress()},
+        "/healthz": lambda: {**replica_liveness(folder, processes), **replica_readiness(folder), **progress()},
     }
 
 
 def verdict(checks: Checks) -> Checks:
     """The checks, and ``healthy`` where all of them pass."""
-    return {"healthy": all(checks.values()), **checks}
+    return {"healthy": not any(each is False for each in checks.values()), **checks}
 
 
 def serve_health(

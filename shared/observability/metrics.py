@@ -1,4 +1,4 @@
-"""The metrics of a replica for Prometheus: the counters of all its processes, and the length and lag of its outbox.
+"""The metrics of a replica for Prometheus: the counters of all its processes, its outbox, and the age of prices.
 
 Worker processes count into files of the folder PROMETHEUS_MULTIPROC_DIR. The process that answers the scrape adds them
 up.
@@ -42,16 +42,36 @@ class OutboxCollector:
         return gauge
 
 
+class PriceCollector:
+    """The age of the newest price, in marketdata and in the gateway, which read it. Yields nothing without a price."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            with self._context.engine.connect() as connection:
+                newest = connection.execute(_NEWEST_PRICE).scalar()
+        except DATABASE_ERRORS:
+            return
+        if newest is not None:
+            age = (self._context.clock() - newest).total_seconds()
+            yield GaugeMetricFamily("paperprofit_price_age_seconds", "Age of the newest price, also overnight", age)
+
+
 def exposition(context: ServiceContext) -> bytes:
     """The text for a scrape: the metrics of all processes of the replica, or of this one where it is the only one."""
     registry = CollectorRegistry()
     registry.register(OutboxCollector(context))
+    if context.service in {"marketdata", "gateway"}:
+        registry.register(PriceCollector(context))
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
         return generate_latest(REGISTRY) + generate_latest(registry)
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
 
 
+_NEWEST_PRICE = text("SELECT max(quoted_at) FROM marketdata.instruments_v1")
 _OUTBOX = """
 SELECT count(*) AS rows, COALESCE(extract(epoch FROM now() - min(created_at)), 0) AS lag
 FROM (SELECT created_at FROM {schema}.outbox ORDER BY id LIMIT :most) waiting

@@ -4,8 +4,10 @@ import time
 from typing import Any
 
 import psycopg
+from prometheus_client import Histogram, Summary
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from shared.storage.driver import forget, forget_returned
 from shared.storage.sessions import NO_JIT, TCP_OF_CLIENT
@@ -19,6 +21,26 @@ LOCK_TIMEOUT_MS = 10_000
 IDLE_SECONDS = 1.0
 
 
+WAIT = Histogram(
+    "paperprofit_pool_wait_seconds",
+    "Time that a transaction waits for a connection of the pool, or for a new one",
+    buckets=(0.0001, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10),
+)
+#: The rate of its sum is the number of connections in use.
+USE = Summary("paperprofit_pool_use_seconds", "Time that a transaction keeps a connection of the pool")
+
+
+class MeasuredPool(QueuePool):
+    """A pool that measures how long its users wait."""
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        began = time.monotonic()
+        try:
+            return super()._do_get()
+        finally:
+            WAIT.observe(time.monotonic() - began)
+
+
 def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
     """An engine whose sessions use UTC, show ``name`` in pg_stat_activity and cannot hang."""
     options = (
@@ -27,6 +49,7 @@ def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
     )
     engine = create_engine(
         url,
+        poolclass=MeasuredPool,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
@@ -37,16 +60,22 @@ def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
             **TCP_OF_CLIENT,
         },
     )
-    event.listen(engine, "checkin", lambda _connection, record: record.info.update(used_at=time.monotonic()))
+    event.listen(engine, "checkin", _returned)
     event.listen(engine, "checkout", _test_idle)
     event.listen(engine, "rollback", forget)
     event.listen(engine, "reset", forget_returned)
     return engine
 
 
+def _returned(_connection: Any, record: Any) -> None:
+    record.info["used_at"] = now = time.monotonic()
+    USE.observe(now - record.info.get("taken_at", now))  # it is missing where the connection was lost meanwhile
+
+
 def _test_idle(connection: Any, record: Any, _proxy: Any) -> None:
     """Raises InvalidatePoolError where the server has closed the connection. The pool then hands out a new one."""
-    if time.monotonic() - record.info.get("used_at", time.monotonic()) < IDLE_SECONDS:
+    record.info["taken_at"] = time.monotonic()
+    if record.info["taken_at"] - record.info.get("used_at", time.monotonic()) < IDLE_SECONDS:
         return
     try:
         connection.execute("SELECT 1")

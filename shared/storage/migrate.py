@@ -1,9 +1,12 @@
 """Migrations: each service carries its own, in its own schema, run under an advisory lock.
 
+The schema ``jobs`` belongs to no service. ``shared.database_setup`` migrates it, and services check its revision.
+
 The first migration of each schema made the whole of it once; since then migrations only add, and a released one never
 changes. A database of the last revision before that is carried over by ``carry_over.sql`` beside the migrations.
 """
 
+import time
 from pathlib import Path
 from zlib import crc32
 
@@ -18,6 +21,9 @@ log = structlog.get_logger(__name__)
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS_ROLE = "paperprofit_jobs"
+JOBS_MIGRATIONS = ROOT / "shared" / "jobs" / "migrations"
+#: Between two looks at a schema that another process migrates.
+PAUSE_SECONDS = 0.5
 #: The last revision of each schema before its migrations became one.
 LAST_BEFORE = {
     "jobs": "jobs_0002",
@@ -54,17 +60,14 @@ def migrate(engine: Engine, schema: str, folder: Path, *, role: str | None = Non
 
 
 def _upgrade(connection: Connection, schema: str, folder: Path, role: str | None) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
-    config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", str(folder))
+    config = _config(folder)
     config.attributes.update(connection=connection, schema=schema)
     if role:
         connection.execute(text(f"SET ROLE {role}"))
     revision = revision_of(connection, schema)
     if revision is not None and "_v1_" not in revision:
         carry_over(connection, schema, folder, revision)
-    if revision is None or "_v1_" not in revision or _knows(config, revision):
+    if revision is None or "_v1_" not in revision or _knows(script_of(folder), revision):
         command.upgrade(config, "head")
     else:
         log.warning("a newer version has migrated this schema", schema=schema, revision=revision)
@@ -94,10 +97,23 @@ def carry_over(connection: Connection, schema: str, folder: Path, revision: str)
     log.info("schema carried over", schema=schema, revision=revision)
 
 
-def _knows(config: Config, revision: str) -> bool:
+def _config(folder: Path) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(folder))
+    return config
+
+
+def script_of(folder: Path) -> ScriptDirectory:
+    """The migrations in the folder."""
+    return ScriptDirectory.from_config(_config(folder))
+
+
+def _knows(script: ScriptDirectory, revision: str) -> bool:
     """True if the migrations at hand have the revision."""
     try:
-        ScriptDirectory.from_config(config).get_revision(revision)
+        script.get_revision(revision)
     except CommandError:
         return False
     return True
@@ -107,7 +123,48 @@ def migrations_of(service: str) -> Path:
     return ROOT / "services" / service / "migrations"
 
 
-def migrate_service(engine: Engine, service: str) -> None:
-    """Migrate the job engine's schema, to which every service writes, and then the service's. Raises DatabaseTooOld."""
-    migrate(engine, "jobs", ROOT / "shared" / "jobs" / "migrations", role=JOBS_ROLE)
+def migrate_jobs(engine: Engine) -> None:
+    """Migrate the job engine's schema as a superuser, for all services. Raises DatabaseTooOld."""
+    migrate(engine, "jobs", JOBS_MIGRATIONS, role=JOBS_ROLE)
+
+
+def migrate_service(engine: Engine, service: str, *, seconds: float = 0) -> None:
+    """Migrate the service's schema, once that of the job engine is as new as this version needs.
+
+    Raises DatabaseTooOld, for the job engine's schema after ``seconds``.
+    """
+    wait_for_jobs(engine, seconds)
     migrate(engine, service, migrations_of(service))
+
+
+def wait_for_jobs(engine: Engine, seconds: float) -> None:
+    """Wait until ``shared.database_setup`` has migrated the schema ``jobs``. A newer revision is fine.
+
+    Raises DatabaseTooOld after ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    needed = script_of(JOBS_MIGRATIONS).get_current_head()
+    while True:
+        with engine.connect() as connection:
+            found = _jobs_revision(connection)
+        if found == needed:
+            return
+        if "_v1_" in found and not _knows(script_of(JOBS_MIGRATIONS), found):
+            log.warning("a newer version has migrated this schema", schema="jobs", revision=found)
+            return
+        if time.monotonic() >= deadline:
+            raise DatabaseTooOld(
+                f"the schema jobs of this database is at revision {found or 'none'}, and this version needs {needed}:"
+                " run python -m shared.database_setup as a superuser (docker compose up setup), then start again"
+            )
+        time.sleep(PAUSE_SECONDS)
+
+
+def _jobs_revision(connection: Connection) -> str:
+    """The revision of the schema ``jobs``, empty where it has none that services may read."""
+    if not connection.execute(_JOBS_REVISION_IS_READABLE).scalar():
+        return ""
+    return str(connection.execute(text("SELECT version_num FROM jobs.alembic_version")).scalar() or "")
+
+
+_JOBS_REVISION_IS_READABLE = text("SELECT has_table_privilege(to_regclass('jobs.alembic_version'), 'SELECT')")

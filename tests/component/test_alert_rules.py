@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from services.gateway.alerts.evaluator import Evaluator
 from services.gateway.http import wrong_keys
 from services.gateway.retention import Retention
@@ -21,6 +23,8 @@ from tests.component.alert_rows import (
 from tests.component.watching import context_of
 from tests.conftest import FakeClock
 from tests.support import rows
+
+NOW = 500
 
 
 def test_an_open_breaker_raises_an_alert_until_it_closes(
@@ -142,6 +146,45 @@ def test_the_alert_of_a_replaced_replica_is_resolved_after_ten_minutes(
     _heartbeat(gateway, "twin")
     evaluate_until_resolved(evaluator, clock)
     assert open_alerts(gateway) == []
+
+
+@pytest.mark.parametrize(
+    ("processes", "alerts"),
+    [
+        # an upgrade: the old container was killed, and a new one, on another host, works
+        ([("old", 0, 100), ("new", 105, NOW)], []),
+        # both replicas, one after the other
+        ([("old 1", 0, 100), ("new 1", 110, NOW), ("old 2", 0, 120), ("new 2", 130, NOW)], []),
+        # the new replica is started before the old one is killed
+        ([("old", 0, 300), ("new", 270, NOW)], []),
+        # crashes, each of which was followed by a restart
+        ([("1", 0, 50), ("2", 55, 90), ("3", 95, 140), ("4", 150, NOW)], []),
+        # a lost replica beside one that was started with it, or long before
+        ([("lost", 1, 100), ("twin", 2, NOW)], ["lost"]),
+        ([("lost", 0, 400), ("other", 300, NOW)], ["lost"]),
+        # two were lost, and one was replaced
+        ([("lost", 0, 100), ("replaced", 0, 101), ("new", 120, NOW)], ["lost"]),
+        # the replacement was lost, too
+        ([("old", 0, 100), ("replacement", 110, 200)], ["replacement"]),
+        # the only new process is of another service
+        ([("lost", 0, 100), ("other service", 110, NOW)], ["lost"]),
+    ],
+)
+def test_a_lost_process_raises_an_alert_unless_another_was_started_in_its_place(
+    gateway: ServiceContext,
+    evaluator: Evaluator,
+    clock: FakeClock,
+    processes: list[tuple[str, int, int]],
+    alerts: list[str],
+) -> None:
+    """Processes are (id, start, last heartbeat), in seconds."""
+    begin = clock.move(seconds=NOW) - timedelta(seconds=NOW)
+    for worker, started, beat in processes:
+        service = "valuation" if worker == "other service" else "orders"
+        times = {"started": begin + timedelta(seconds=started), "beat": begin + timedelta(seconds=beat)}
+        add_worker(gateway, worker, service=service, **times)
+    evaluator.evaluate()
+    assert open_alerts(gateway) == [("heartbeat_gone", worker) for worker in alerts]
 
 
 def _heartbeat(context: ServiceContext, worker: str) -> None:

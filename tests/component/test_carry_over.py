@@ -22,6 +22,7 @@ from structlog.testing import capture_logs
 
 from embedded.postgres_cluster import programs
 from shared.contracts.routing import SERVICES
+from shared.database_setup import set_up
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, DatabaseTooOld, migrate_service, migrations_of
 from tests.conftest import run_sql
@@ -38,7 +39,7 @@ Urls = dict[str, str]
 
 @pytest.fixture
 def old(postgres: str, template: Urls) -> Iterator[Urls]:
-    """The services' URLs of a database as the last revision left it."""
+    """The services' URLs of a database as the last revision left it, but for the set-up, which migrates ``jobs``."""
     name = f"carried_{next(_numbers)}"
     run_sql(postgres, sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     run_sql(postgres, sql.SQL("GRANT CONNECT ON DATABASE {} TO paperprofit_services").format(sql.Identifier(name)))
@@ -46,6 +47,7 @@ def old(postgres: str, template: Urls) -> Iterator[Urls]:
     statements = "\n".join(line for line in dump.splitlines() if not line.startswith("\\"))
     with psycopg.connect(plain(in_database(postgres, name)), autocommit=True) as connection:
         connection.execute(statements.encode())
+    set_up(in_database(postgres, name), {})
     yield {service: in_database(url, name) for service, url in template.items()}
     run_sql(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -1,6 +1,7 @@
 """The HTTP API over the whole system on the in-process bus: the responses, and the rows behind them."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -13,8 +14,10 @@ from starlette.testclient import TestClient
 from embedded.system import System
 from services.gateway.http.auth import SCOPES
 from services.gateway.trading import submissions
+from services.orders.usecases.submit import submit_orders
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.clock import utc_now
+from shared.observability.metrics import exposition
 from shared.settings import DEMO_ACCOUNT_ID
 from tests.component.http_trader import KEY, ORDER, push, stored
 from tests.support import eventually, order, rows, value
@@ -225,6 +228,66 @@ def test_metrics_need_an_operator_s_key(system: System, client: TestClient) -> N
         connection.exec_driver_sql("UPDATE gateway.api_keys SET scopes = ARRAY['trade']")
     with TestClient(system.app(), headers=KEY) as trader:
         assert trader.get("/metrics").status_code == 403
+
+
+def figure(text: str, name: str) -> float:
+    """A figure of an exposition, 0 where it has none."""
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_metrics_tell_of_orders_requests_waits_and_prices(system: System, client: TestClient) -> None:
+    """Each order is counted once, under what became of it. Requests are counted under their route's template."""
+    names = {
+        'paperprofit_orders_total{event="submitted"}': 2,
+        'paperprofit_orders_total{event="accepted"}': 1,
+        'paperprofit_orders_total{event="filled"}': 1,
+        'paperprofit_orders_total{event="rejected"}': 1,
+        'paperprofit_orders_rejected_total{reason="insufficient_buying_power"}': 1,
+        "paperprofit_order_decision_seconds_count": 2,
+        "paperprofit_order_fill_seconds_count": 1,
+        'paperprofit_http_requests_total{method="POST",route="/v2/orders",status="200"}': 1,
+        'paperprofit_http_requests_total{method="POST",route="/v2/orders",status="403"}': 1,
+        'paperprofit_http_requests_total{method="GET",route="/v2/orders/{order_id}",status="200"}': 1,
+        'paperprofit_http_requests_total{method="GET",route="unknown",status="404"}': 2,
+        'paperprofit_http_request_seconds_count{method="POST",route="/v2/orders"}': 2,
+    }
+    at_least = [
+        "paperprofit_pool_wait_seconds_count",
+        "paperprofit_pool_use_seconds_count",
+        'paperprofit_message_wait_seconds_count{queue="orders.commands"}',
+        'paperprofit_message_handling_seconds_count{queue="orders.commands"}',
+    ]
+    before = client.get("/metrics").text
+    placed = client.post("/v2/orders", json=ORDER).json()
+    assert client.post("/v2/orders", json={**ORDER, "type": "limit", "limit_price": 50_000}).status_code == 403
+    assert [client.get(f"/no/{number}").status_code for number in range(2)] == [404, 404]
+    push(system, "100")
+    eventually(lambda: value(system.contexts["orders"].engine, "SELECT count(*) FROM orders.fills") == 1)
+    assert client.get(f"/v2/orders/{placed['id']}").status_code == 200
+    eventually(lambda: figure(client.get("/metrics").text, "paperprofit_order_fill_seconds_count") > 0)
+    after = client.get("/metrics").text
+    assert {name: figure(after, name) - figure(before, name) for name in names} == names
+    assert [name for name in at_least if figure(after, name) <= figure(before, name)] == []
+    assert 0 < figure(after, "paperprofit_price_age_seconds") < 60
+
+
+def test_an_order_whose_transaction_rolls_back_is_not_counted(system: System) -> None:
+    """It is decided on again when its message is retried, and is counted then."""
+    orders = system.contexts["orders"]
+    eventually(lambda: rows(orders.engine, "SELECT FROM orders.accounts"), what="the demo's account is open")
+    name = 'paperprofit_orders_total{event="accepted"}'
+    before = figure(exposition(orders).decode(), name)
+
+    def submit_and_fail() -> None:
+        with orders.unit_of_work() as uow:
+            submit_orders(uow, DEMO_ACCOUNT_ID, [order(DEMO_ACCOUNT_ID)])
+            assert len(uow.after_commit) == 3
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        submit_and_fail()
+    assert figure(exposition(orders).decode(), name) == before
 
 
 def test_an_order_belongs_to_the_trace_of_its_request(system: System, client: TestClient) -> None:

@@ -33,9 +33,6 @@ ADD = {
                            'skipped')""",
     "system_log": """INSERT INTO jobs.system_log (at, service, level, logger, message, worker)
                      VALUES (%(at)s, '{service}', 'INFO', 'test', 'said', 'host:1')""",
-    "notifications": """INSERT INTO jobs.notifications
-                          (kind, subject, severity, message, opened_at, seen_at, resolved_at)
-                        VALUES ('job', '{service}', 'warning', 'late', %(at)s, %(at)s, %(at)s)""",
     "workers": """INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)
                   VALUES (gen_random_uuid(), '{service}', 'host', 1, 'worker', %(at)s, %(at)s)""",
 }
@@ -43,8 +40,6 @@ ADD = {
 STAYS = (
     """INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at)
        VALUES (gen_random_uuid(), '{service}_job', '{service}', 'manual', '2000-01-01 00:00+00')""",
-    """INSERT INTO jobs.notifications (kind, subject, severity, message, opened_at, seen_at)
-       VALUES ('job', '{service}', 'warning', 'late', '2000-01-01 00:00+00', '2000-01-01 00:00+00')""",
     """INSERT INTO jobs.operator_actions (at, who, what, subject)
        VALUES ('2000-01-01 00:00+00', 'OPERATOR1', 'trigger', '{service}_job')""",
 )
@@ -100,21 +95,24 @@ def test_each_kind_of_row_is_kept_for_its_retention_period(orders: ServiceContex
     assert count(orders, kind) == 1
 
 
-def test_unfinished_runs_open_alerts_and_operators_actions_stay(orders: ServiceContext) -> None:
+def test_unfinished_runs_and_operators_actions_stay(orders: ServiceContext) -> None:
     """Their age does not matter."""
     with orders.engine.begin() as connection:
         for statement in STAYS:
             connection.exec_driver_sql(statement.format(service="orders"))
     assert sum(prune(a_run(orders)).values()) == 0
-    assert [count(orders, kind) for kind in ("job_runs", "notifications", "operator_actions")] == [1, 1, 1]
+    assert [count(orders, kind) for kind in ("job_runs", "operator_actions")] == [1, 1]
 
 
 def test_the_rows_of_another_service_stay(orders: ServiceContext, other: ServiceContext) -> None:
-    """Only resolved notifications are removed, since they belong to no service."""
+    """Its role could not remove those in the schema of the job engine either."""
     for kind in ADD:
         add(other, kind, timedelta(days=400))
-    assert {kind: number for kind, number in prune(a_run(orders)).items() if number} == {"notifications_removed": 1}
-    assert {kind: count(other, kind) for kind in ADD} == {kind: int(kind != "notifications") for kind in ADD}
+    assert sum(prune(a_run(orders)).values()) == 0
+    assert {kind: count(other, kind) for kind in ADD} == dict.fromkeys(ADD, 1)
+    with orders.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM jobs.job_runs")
+    assert count(other, "job_runs") == 1
 
 
 def test_rows_go_in_batches_until_none_is_left(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,8 +198,12 @@ def test_every_service_with_jobs_removes_its_own_rows(
 
 
 def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, str], clock: FakeClock) -> None:
-    """Expired browser sessions, submissions answered long ago and old keys, but no submission without an answer."""
+    """Expired browser sessions, submissions answered long ago, old keys and resolved alerts.
+
+    A submission without an answer and an open alert stay.
+    """
     with context_of("gateway", urls, clock) as context:
+        add_alerts(context, timedelta(days=90) + SECOND, timedelta(days=89), None)
         add_job(context)
         for kind in ADD:
             add(context, kind, timedelta(days=400))
@@ -209,12 +211,24 @@ def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, st
         add_submissions(context, timedelta(days=31), timedelta(days=29), None)
         add_idempotency_keys(context, timedelta(hours=25), timedelta(hours=23))
         retention = Retention(context)
-        kinds = [*ADD, "sessions", "submissions", "idempotency_keys"]
+        kinds = [*ADD, "sessions", "submissions", "idempotency_keys", "notifications"]
         assert retention.remove_old_rows() == dict.fromkeys((f"{kind}_removed" for kind in kinds), 1)
         assert sum(retention.remove_old_rows().values()) == 0
         assert value(context.engine, "SELECT count(*) FROM gateway.sessions") == 1
         assert value(context.engine, "SELECT count(*) FROM gateway.submissions") == 2
         assert value(context.engine, "SELECT count(*) FROM gateway.idempotency_keys") == 1
+        assert value(context.engine, "SELECT count(*) FROM jobs.notifications") == 2
+
+
+def add_alerts(context: ServiceContext, *resolved_ago: timedelta | None) -> None:
+    """Add alerts about jobs that were resolved so long ago, or are open."""
+    with context.engine.begin() as connection:
+        for number, ago in enumerate(resolved_ago):
+            connection.exec_driver_sql(
+                "INSERT INTO jobs.notifications (kind, subject, severity, message, opened_at, seen_at, resolved_at)"
+                " VALUES ('job_failing', %s, 'warning', 'late', '2000-01-01 00:00+00', '2000-01-01 00:00+00', %s)",
+                (f"job {number}", None if ago is None else context.clock() - ago),
+            )
 
 
 def add_sessions(context: ServiceContext, *lives: timedelta) -> None:

@@ -6,10 +6,12 @@ from contextlib import ExitStack
 
 import pytest
 from psycopg import errors as pg
+from psycopg import sql
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import ProgrammingError
 
-from shared.contracts.routing import SERVICES
+from shared.contracts.routing import SERVICES, WORKERS
+from shared.database_setup import set_up
 from shared.storage.engine import make_engine
 from shared.storage.migrate import JOBS_ROLE
 from tests.conftest import database
@@ -64,6 +66,7 @@ JOBS_TABLES = (
     "notifications",
     "breakers",
     "rate_limits",
+    "progress",
 )
 PAIRS = list(itertools.permutations(SERVICES, 2))
 Engines = dict[str, Engine]
@@ -98,11 +101,9 @@ def admin(postgres: str, own_database: dict[str, str]) -> Iterator[Engine]:
     engine.dispose()
 
 
-def run(engine: Engine, statement: str, *, role: str | None = None) -> None:
-    """Run the statement under the engine's role, or the given one, and roll it back."""
+def run(engine: Engine, statement: str) -> None:
+    """Run the statement under the engine's role, and roll it back."""
     with engine.connect() as connection:
-        if role:
-            connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
         connection.exec_driver_sql(statement)
 
 
@@ -211,25 +212,133 @@ def test_a_service_cannot_take_on_the_role_or_the_schema_of_another(engines: Eng
 
 
 @every_service
-def test_a_service_changes_the_job_engine_only_in_its_role(engines: Engines, admin: Engine, service: str) -> None:
-    """It runs jobs as itself. To migrate the tables of jobs, it has to take on their owner's role."""
+def test_a_service_cannot_become_the_owner_of_the_job_engine(engines: Engines, admin: Engine, service: str) -> None:
+    """Not by its role, nor by a grant to itself. Neither can it change, empty or drop a table of the schema."""
     assert set(tables(admin, "jobs")) == {f"jobs.{name}" for name in (*JOBS_TABLES, "alembic_version")}
-    new_table = "CREATE TABLE jobs.intruder (id integer)"
-    migrations = [new_table, *(change for table in tables(admin, "jobs") for change in changes(table))]
-    assert allowed(engines[service], migrations) == []
-    for statement in migrations:
-        run(engines[service], statement, role=JOBS_ROLE)
+    statements = [
+        f"SET ROLE {JOBS_ROLE}",
+        f"SET SESSION AUTHORIZATION {JOBS_ROLE}",
+        f"GRANT {JOBS_ROLE} TO paperprofit_{service}",
+        f"ALTER ROLE {JOBS_ROLE} LOGIN PASSWORD 'mine'",
+        f"REASSIGN OWNED BY {JOBS_ROLE} TO paperprofit_{service}",
+        "CREATE TABLE jobs.intruder (id integer)",
+        "DROP SCHEMA jobs CASCADE",
+        "UPDATE jobs.alembic_version SET version_num = 'jobs_v1_0001'",
+        *(change for table in tables(admin, "jobs") for change in changes(table)),
+    ]
+    assert allowed(engines[service], statements) == []
 
 
 @every_service
 def test_operator_actions_cannot_be_deleted_or_rewritten(engines: Engines, service: str) -> None:
-    """Nor can a job be deleted."""
+    """Nor can a job be deleted, or a table's guard be switched off."""
     statements = [
         "DELETE FROM jobs.jobs",
         "DELETE FROM jobs.operator_actions",
+        "TRUNCATE jobs.operator_actions",
         "UPDATE jobs.operator_actions SET who = 'nobody'",
+        (
+            "INSERT INTO jobs.operator_actions (id, at, who, what, subject) OVERRIDING SYSTEM VALUE"
+            " SELECT id, at, 'nobody', what, subject FROM jobs.operator_actions ON CONFLICT (id) DO UPDATE SET who = ''"
+        ),
+        "LOCK TABLE jobs.operator_actions IN ACCESS EXCLUSIVE MODE",
+        "ALTER TABLE jobs.operator_actions DISABLE TRIGGER ALL",
+        "ALTER TABLE jobs.job_runs DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY own_rows ON jobs.job_runs",
     ]
     assert allowed(engines[service], statements) == []
+
+
+@pytest.fixture
+def rows_of_all(admin: Engine) -> Iterator[Engine]:
+    """A job, a run, a worker, a line, a paused queue and a figure of progress of each service with jobs."""
+    add = """
+    INSERT INTO jobs.jobs (name, service, description, market, updated_at)
+      SELECT s || '_job', s, '', 'DEMO', now() FROM unnest(%(services)s) AS s;
+    INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at)
+      SELECT gen_random_uuid(), s || '_job', s, 'manual', now() FROM unnest(%(services)s) AS s;
+    INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)
+      SELECT s, s, 'box', 7, 'worker', now(), now() FROM unnest(%(services)s) AS s;
+    INSERT INTO jobs.system_log (at, service, level, logger, message, worker)
+      SELECT now(), s, 'INFO', 'test', 'said', 'box:7' FROM unnest(%(services)s) AS s;
+    INSERT INTO jobs.queue_controls SELECT s || '.jobs', false, now(), 'OPERATOR1' FROM unnest(%(services)s) AS s;
+    INSERT INTO jobs.progress SELECT s, 'outbox', now(), now() FROM unnest(%(services)s) AS s;
+    """
+    remove = "DELETE FROM jobs.job_runs; DELETE FROM jobs.jobs; DELETE FROM jobs.workers; DELETE FROM jobs.system_log;"
+    with admin.begin() as connection:
+        listed = sql.Literal(list(WORKERS)).as_string()
+        connection.exec_driver_sql(add.replace("%(services)s", f"{listed}::text[]").replace("%", "%%"))
+    yield admin
+    with admin.begin() as connection:
+        connection.exec_driver_sql(f"{remove} DELETE FROM jobs.queue_controls; DELETE FROM jobs.progress;")
+
+
+@pytest.mark.usefixtures("rows_of_all")
+def test_a_service_changes_rows_of_its_own_in_the_job_engine(engines: Engines) -> None:
+    """Of each table only the row of the service is changed or deleted, whatever the statement says."""
+    statements = (
+        "UPDATE jobs.jobs SET description = 'mine' RETURNING service",
+        "UPDATE jobs.job_runs SET reason = 'mine' RETURNING service",
+        "DELETE FROM jobs.job_runs RETURNING service",
+        "UPDATE jobs.workers SET heartbeat_at = now() RETURNING service",
+        "DELETE FROM jobs.workers RETURNING service",
+        "DELETE FROM jobs.system_log RETURNING service",
+        "UPDATE jobs.queue_controls SET paused = true RETURNING split_part(queue, '.', 1)",
+        "UPDATE jobs.progress SET reached_at = now() WHERE part = 'outbox' RETURNING service",
+    )
+    for service in WORKERS:
+        for statement in statements:
+            with engines[service].connect() as connection:
+                assert connection.exec_driver_sql(statement).scalars().all() == [service], statement
+
+
+@pytest.mark.usefixtures("rows_of_all")
+def test_a_service_adds_no_rows_of_another_to_the_job_engine(engines: Engines) -> None:
+    """Neither a run, but of a job that follows its own, nor a job, a worker or a pause. The gateway may."""
+    statements = [
+        (
+            "INSERT INTO jobs.jobs (name, service, description, market, updated_at)"
+            " VALUES ('mine', 'orders', '', 'DEMO', now())"
+        ),
+        (
+            "INSERT INTO jobs.job_runs (id, job, service, trigger, state, queued_at)"
+            " VALUES (gen_random_uuid(), 'orders_job', 'orders', 'manual', 'waiting', now())"
+        ),
+        (
+            "INSERT INTO jobs.job_runs (id, job, service, trigger, state, queued_at)"
+            " VALUES (gen_random_uuid(), 'orders_job', 'orders', 'chain', 'waiting', now())"
+        ),
+        (
+            "INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)"
+            " VALUES ('mine', 'orders', 'box', 7, 'worker', now(), now())"
+        ),
+        "INSERT INTO jobs.queue_controls VALUES ('orders.prices', true, now(), 'OPERATOR1')",
+        "INSERT INTO jobs.progress VALUES ('orders', 'values', now(), now())",
+    ]
+    assert allowed(engines["strategy"], statements) == []
+    for statement in statements:
+        run(engines["gateway"], statement)
+
+
+@pytest.mark.parametrize("service", WORKERS)
+def test_alerts_are_the_gateways(engines: Engines, service: str) -> None:
+    """A service can neither read, raise, change nor delete one."""
+    statements = ["SELECT * FROM jobs.notifications", "DELETE FROM jobs.notifications"]
+    assert allowed(engines[service], [*statements, "UPDATE jobs.notifications SET resolved_at = now()"]) == []
+    run(engines["gateway"], "DELETE FROM jobs.notifications")
+
+
+@every_service
+def test_the_set_up_takes_the_role_of_the_job_engine_away_again(
+    postgres: str, admin: Engine, engines: Engines, service: str
+) -> None:
+    """Earlier releases granted it to every service. The upgrade of such a database ends that."""
+    url = make_url(postgres).set(database=admin.url.database).render_as_string(hide_password=False)
+    with admin.begin() as connection:
+        connection.exec_driver_sql(f"GRANT {JOBS_ROLE} TO paperprofit_{service} WITH INHERIT FALSE, SET TRUE")
+    assert allowed(engines[service], [f"SET ROLE {JOBS_ROLE}"]) != []
+    set_up(url, {})
+    assert allowed(engines[service], [f"SET ROLE {JOBS_ROLE}"]) == []
 
 
 @every_service
@@ -255,15 +364,12 @@ def test_no_role_has_power_over_the_server(admin: Engine) -> None:
 
 
 @every_service
-def test_a_service_is_a_member_of_the_two_shared_roles_only(admin: Engine, service: str) -> None:
-    """It inherits the right to read published views. The role of the job engine it has to take on by name."""
+def test_a_service_is_a_member_of_the_shared_role_only(admin: Engine, service: str) -> None:
+    """It inherits the right to read published views, and can become no other role."""
     found = rows(
         admin,
         "SELECT roleid::regrole::text AS role, inherit_option, admin_option FROM pg_auth_members"
         " WHERE member = CAST(:m AS regrole)",
         m=f"paperprofit_{service}",
     )
-    assert {row.role: (row.inherit_option, row.admin_option) for row in found} == {
-        "paperprofit_services": (True, False),
-        JOBS_ROLE: (False, False),
-    }
+    assert [tuple(row) for row in found] == [("paperprofit_services", True, False)]

@@ -17,7 +17,7 @@ from dramatiq import Worker
 from shared.bus.actors import Actors
 from shared.bus.amqp.broker import ServiceBroker
 from shared.bus.amqp.management import Management, ManagementRefused
-from shared.bus.amqp.setup import prepare, retire
+from shared.bus.amqp.setup import LONGEST_BYTES, UNUSED_MS, limit, prepare, retire
 from shared.bus.amqp.topology import Kind, definitions, physical_name
 from shared.bus.envelope import encode
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
@@ -135,12 +135,66 @@ def test_a_service_makes_and_deletes_nothing(users: dict[str, str], service: str
 def test_the_gateway_receives_events_and_no_commands(users: dict[str, str]) -> None:
     """On a queue of its own that it binds to events. It can bind neither commands nor a queue of another service."""
     with channel_as(users["gateway"]) as channel:
-        channel.queue_declare("gateway.test", exclusive=True)
-        channel.queue_bind("gateway.test", EVENTS, PRICES_KEY)
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, EVENTS, PRICES_KEY)
+        publish(users["marketdata"], EVENTS, PRICES_KEY)
+        eventually(lambda: channel.basic_get(queue)[2] == b"x", what="the event arrives")
         with refused():
-            channel.queue_bind("gateway.test", COMMANDS, "orders.submit_order.v1")
-    with channel_as(users["gateway"]) as channel, refused():
-        channel.queue_declare("orders.test", exclusive=True)
+            channel.queue_bind(queue, COMMANDS, "orders.submit_order.v1")
+
+
+@pytest.mark.parametrize("name", ["gateway.mine", "orders.mine", "mine", "amq.gen-mine"])
+def test_the_gateway_makes_nothing_under_a_name_of_its_choice(users: dict[str, str], name: str) -> None:
+    """No queue of any kind, and no exchange, of which RabbitMQ bounds no number."""
+    attempts = (
+        lambda channel: channel.queue_declare(name, exclusive=True),
+        lambda channel: channel.queue_declare(name, durable=True),
+        lambda channel: channel.queue_declare(name, durable=True, arguments={"x-queue-type": "stream"}),
+        lambda channel: channel.queue_declare(name, durable=True, arguments={"x-queue-type": "quorum"}),
+        lambda channel: channel.exchange_declare(name, durable=True),
+    )
+    for attempt in attempts:
+        with channel_as(users["gateway"]) as channel, refused():
+            attempt(channel)
+
+
+def test_queues_that_the_gateway_makes_durable_are_bounded_in_number_and_length(
+    rabbit: RabbitServer, vhost: str, users: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger with its password gets no more than all gateways need, and all of them end where nobody uses them."""
+    monkeypatch.setattr("shared.bus.amqp.setup.MOST_SERVER_NAMED", 3)
+    management, name = Management(rabbit.management_url), vhost_of(vhost)
+    for _ in range(2):
+        limit(management, name)
+    with channel_as(users["gateway"]) as channel:
+        made = [channel.queue_declare("", durable=True).method.queue for _ in range(3)]
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="limit"):
+            channel.queue_declare("", durable=True)
+    bounds = {"expires": UNUSED_MS, "max-length-bytes": LONGEST_BYTES}
+    one = f"queues/{name}/{made[0]}"
+    eventually(lambda: rabbit.call("GET", one).get("effective_policy_definition") == bounds, what="it is bounded")
+    monkeypatch.setattr("shared.bus.amqp.setup.UNUSED_MS", 100)
+    limit(management, name)
+    ours = {each["name"] for each in definitions(replicated=False)["queues"]}
+    left = f"queues/{name}?disable_stats=true"
+    eventually(lambda: {each["name"] for each in rabbit.call("GET", left)} == ours, what="the queues have expired")
+
+
+def test_connections_of_a_service_are_bounded(
+    rabbit: RabbitServer, vhost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stranger with its password cannot take all of RabbitMQ's memory by connections and channels."""
+    monkeypatch.setattr("shared.bus.amqp.setup.MOST_CONNECTIONS", 2)
+    monkeypatch.setattr("shared.bus.amqp.setup.MOST_CHANNELS", 3)
+    parameters = pika.URLParameters(rabbit.new_users(vhost)["strategy"])
+    first, second = (pika.BlockingConnection(parameters) for _ in range(2))
+    with pytest.raises(pika.exceptions.AMQPConnectionError):
+        pika.BlockingConnection(parameters)
+    for _ in range(3):
+        first.channel()
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="limit"):
+        first.channel()
+    second.close()
 
 
 def run_setup(rabbit: RabbitServer, url: str, **changes: str) -> "subprocess.CompletedProcess[str]":

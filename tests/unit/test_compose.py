@@ -67,10 +67,32 @@ def end(server: ThreadingHTTPServer) -> None:
 
 
 def test_the_five_services_and_their_two_servers_are_deployed() -> None:
-    """Nothing is missing, and nothing runs that is not spoken of; what sets RabbitMQ up ends before they start."""
+    """Nothing is missing, and nothing runs that is not spoken of; what sets the servers up ends before they start."""
     assert set(CONTAINERS) == {*SERVICES, *SERVERS, "setup"}
     assert "setup: { condition: service_completed_successfully }" in COMMON
-    assert 'command: ["python", "-m", "shared.broker_setup"]' in CONTAINERS["setup"]
+    for command in ("shared.database_setup", "shared.broker_setup"):
+        assert f"python -m {command}" in CONTAINERS["setup"]
+
+
+def test_only_the_set_up_has_the_administrators_passwords() -> None:
+    """With that of PostgreSQL a service could delete the record of operators' actions."""
+    given = {name for name, text in CONTAINERS.items() if re.search(r"\$\{(POSTGRES|RABBITMQ)_PASSWORD\b", text)}
+    assert given == {"setup", *SERVERS}
+    assert not re.search(r"\$\{(POSTGRES|RABBITMQ)_PASSWORD\b", COMMON)
+
+
+def test_health_and_metrics_are_answered_on_the_network_of_the_containers() -> None:
+    """A Prometheus there can scrape them. None of these ports is published on the host."""
+    assert "PAPERPROFIT_HEALTH_HOST: 0.0.0.0" in CONTAINERS["marketdata"].partition("environment: &environment")[2]
+    for service in SERVICES:
+        assert "<<: *environment" in CONTAINERS[service] or "&environment" in CONTAINERS[service]
+        assert ":8080" not in CONTAINERS[service]
+
+
+def test_the_set_up_finds_the_roles_in_the_image() -> None:
+    """It runs the file on every start, so that an upgrade of a database that exists changes the rights, too."""
+    assert "COPY deploy/postgres/roles.sql deploy/postgres/roles.sql" in DOCKERFILE
+    assert "!deploy/postgres/roles.sql" in (ROOT / ".dockerignore").read_text()
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -179,7 +201,7 @@ def test_no_password_is_written_in_the_file() -> None:
     """Every secret comes from the environment, and none has a default."""
     secrets = re.findall(r"^\s+(?:\w*(?:PASS|PASSWORD|KEY|KEY_ID)): (.*)$", COMPOSE, re.MULTILINE)
     secrets += re.findall(r"//\w+:(.*?)@", COMPOSE)
-    assert len(secrets) == 22
+    assert len(secrets) == 18
     assert [secret for secret in secrets if not re.fullmatch(r"\$\{[A-Z_]+(:\?[^}]*)?\}", secret)] == []
 
 

@@ -48,7 +48,7 @@ def scheduler_heartbeat(folder: Path, *, seconds_ago: float = 0) -> None:
     write_heartbeat(folder, "scheduler", loop=True, ticked_at=time.time() - seconds_ago)
 
 
-def replica_health(folder: Path, processes: int, path: str = "/healthz") -> dict[str, bool]:
+def replica_health(folder: Path, processes: int, path: str = "/healthz") -> dict[str, bool | float]:
     return verdict(replica_probes(folder, processes)[path]())
 
 

@@ -29,7 +29,9 @@ WAITING = (
     "shared/jobs/engine/tick.py",  # periodiq asks for its next wake-up in pendulum's time
     "embedded/postgres_cluster.py",
     "shared/storage/engine.py",
+    "shared/storage/migrate.py",
     "services/gateway/http/auth.py",
+    "services/gateway/http/metrics.py",
     "services/marketdata/feed.py",
     "embedded/http.py",
 )
@@ -57,7 +59,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "alerts": set(),
         "console": {"http", "streams", "trading", "operations", "instruments"},
     },
-    "services/orders": {"persistence": {"settings"}, "usecases": {"persistence", "settings"}},
+    "services/orders": {"persistence": {"settings"}, "usecases": {"persistence", "settings", "metrics"}},
     "services/marketdata": {
         "domain": set(),
         "persistence": {"domain"},

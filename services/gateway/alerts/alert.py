@@ -151,6 +151,30 @@ def keys_guessed(*, what: str, name: str, tries: int, others: int, first_at: dat
     return Alert("keys_guessed", subject, "warning", f"{message}; {advice}.", facts)
 
 
+def prices_old(*, age: timedelta, most: timedelta) -> Alert:
+    """The newest price is older than ``most`` while a market is open."""
+    facts = {"age_seconds": seconds(age), "limit_seconds": seconds(most)}
+    message = f"No new prices have come for {seconds(age)} seconds, longer than {span(most)}, while a market is open"
+    advice = "check the job update_market_data, the log of marketdata and its provider"
+    return Alert("prices_old", "prices", "critical", f"{message}; {advice}.", facts)
+
+
+def values_old(*, age: timedelta, most: timedelta) -> Alert:
+    """Prices of held symbols are not in the values of their holders for longer than ``most``."""
+    facts = {"age_seconds": seconds(age), "limit_seconds": seconds(most)}
+    message = f"The values of accounts lack the prices of the last {seconds(age)} seconds, more than {span(most)}"
+    advice = "check the log of valuation and the queue valuation.prices"
+    return Alert("values_old", "values", "critical", f"{message}; {advice}.", facts)
+
+
+def outbox_stuck(*, service: str, age: timedelta, most: timedelta) -> Alert:
+    """The oldest message in a service's outbox is older than ``most``."""
+    facts = {"service": service, "age_seconds": seconds(age), "limit_seconds": seconds(most)}
+    message = f"The oldest message in the outbox of {service} has waited for {seconds(age)} seconds to be sent"
+    advice = f"more than {span(most)}; check RabbitMQ, and the log of {service}"
+    return Alert("outbox_stuck", service, "critical", f"{message}, {advice}.", facts)
+
+
 def last_line(text: str | None) -> str:
     """Return the last line of a traceback, shortened."""
     lines = (text or "").strip().splitlines() or ["no error was recorded"]

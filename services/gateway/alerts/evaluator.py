@@ -21,6 +21,7 @@ from shared.background import Background
 from shared.bus.amqp.management import ManagementRefused
 from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.unit_of_work import ServiceContext
+from shared.observability.progress import PRICE_SECONDS
 from shared.outage import Outage
 from shared.storage.errors import DATABASE_ERRORS
 
@@ -39,13 +40,24 @@ Figures = Callable[[], Sequence[QueueStats]]
 
 
 class Evaluator(Background):
-    """Without ``figures`` no queue raises an alert. ``queue_age`` is the greatest age of a queue's oldest message."""
+    """Without ``figures`` no queue raises an alert.
 
-    def __init__(self, context: ServiceContext, figures: Figures | None, *, queue_age: timedelta) -> None:
+    ``queue_age`` is the greatest age of a queue's oldest message, ``price_age`` that of the newest price in seconds.
+    """
+
+    def __init__(
+        self,
+        context: ServiceContext,
+        figures: Figures | None,
+        *,
+        queue_age: timedelta,
+        price_age: float = PRICE_SECONDS,
+    ) -> None:
         super().__init__("alerts")
         self._context = context
         self._figures = figures
         self._queue_age = queue_age
+        self._price_age = price_age
         self._started_at = context.clock()
         self._database = Outage("the database", part="alerts")
         self._management = Outage("RabbitMQ's management API", part="alerts")
@@ -69,7 +81,8 @@ class Evaluator(Background):
             now = self._context.clock()
             since = self._started_at if now < self._started_at + STARTING else _EVER
             standing = rules.from_rows(connection, now, since)
-            judged: tuple[str, ...] = rules.FROM_ROWS
+            standing += rules.from_progress(connection, now, self._started_at, self._price_age)
+            judged: tuple[str, ...] = rules.FROM_ROWS + rules.FROM_PROGRESS
             if figures is not None:
                 standing += rules.from_queues(connection, figures, self._queue_age)
                 judged += rules.FROM_QUEUES

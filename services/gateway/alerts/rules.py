@@ -13,10 +13,13 @@ from services.gateway.alerts import alert as words
 from services.gateway.alerts.alert import Alert
 from shared.bus.amqp.queue_stats import QueueStats
 from shared.contracts.routing import QUEUES, SERVICES, WORKERS, dead_queue
+from shared.observability import progress
 
 #: A worker without a heartbeat for this long is gone.
 GONE_AFTER = timedelta(seconds=15)
-#: Its alert is resolved this long after its last heartbeat if another was started since, or later if any works.
+#: A process that was started as its replacement may have worked beside it for this long.
+OVERLAP = timedelta(minutes=1)
+#: So long after its last heartbeat any process that was started since has replaced it, and later any that works.
 REPLACED_AFTER = timedelta(minutes=10)
 GIVEN_UP_AFTER = timedelta(days=1)
 #: A dead letter, and a missed slot, raise an alert while they are younger than this.
@@ -38,6 +41,7 @@ FROM_ROWS = (
     "keys_guessed",
 )
 FROM_QUEUES = ("queue_old",)
+FROM_PROGRESS = ("prices_old", "values_old", "outbox_stuck")
 
 
 def from_rows(connection: Connection, now: datetime, since: datetime) -> list[Alert]:
@@ -47,6 +51,7 @@ def from_rows(connection: Connection, now: datetime, since: datetime) -> list[Al
         "since": since,
         "gone": now - GONE_AFTER,
         "replaced": now - REPLACED_AFTER,
+        "overlap": OVERLAP,
         "given_up": now - GIVEN_UP_AFTER,
         "missed": now - MISSED_IS_NEW,
         "guessed": now - GUESS_IS_NEW,
@@ -74,6 +79,25 @@ def from_queues(connection: Connection, figures: Iterable[QueueStats], most: tim
         for each in figures
         if each.queue in _CONSUMED - paused and (age := timedelta(seconds=each.oldest_age or 0)) > most
     ]
+
+
+def from_progress(connection: Connection, now: datetime, since: datetime, price_age: float) -> list[Alert]:
+    """Return the alerts of parts that do not keep up. ``since`` is our own start, before which nothing is late.
+
+    A part whose views do not exist yet is left out.
+    """
+    ready = connection.execute(_PROGRESS_IS_READY).one()
+    measured = progress.prices(connection, now, since, price_age) if ready.prices else []
+    measured += progress.values(connection, now, since) if ready.prices and ready.positions else []
+    alerts = {"prices": words.prices_old, "values": words.values_old}
+    late = [
+        alerts[each.part](age=timedelta(seconds=each.behind), most=timedelta(seconds=each.most))
+        for each in measured
+        if each.is_late
+    ]
+    most = timedelta(seconds=progress.OUTBOX_SECONDS)
+    stuck = connection.execute(_STUCK, {"lately": now - progress.MEASURED_LATELY, "most": most}).mappings()
+    return [*late, *(words.outbox_stuck(**row, most=most) for row in stuck)]
 
 
 #: Neither the queues of single gateway processes, nor those in which messages wait for a retry.
@@ -141,16 +165,41 @@ ORDER BY job, finished_at DESC
 _BREAKERS = text("""
 SELECT name, state, since, failures, next_attempt_at, last_error FROM jobs.breakers WHERE state <> 'closed'
 """)
+#: A start makes up for one loss: for the latest before it that no other start makes up for. So the loss of a process is
+#: made up for once as many were started since as were lost since. A replacement may overlap with the old process, but
+#: two that were started together are twins.
 _SILENT = text("""
 WITH working AS (
   SELECT service, kind, count(*) AS number, max(started_at) AS newest FROM jobs.workers
   WHERE stopped_at IS NULL AND heartbeat_at >= :gone GROUP BY service, kind
+), lost AS (
+  SELECT id, service, kind, host, pid, heartbeat_at,
+         LEAST(heartbeat_at, GREATEST(heartbeat_at - :overlap, started_at + :overlap)) AS replaceable_at
+  FROM jobs.workers WHERE stopped_at IS NULL AND heartbeat_at < :gone AND heartbeat_at >= :since
 )
 SELECT w.id AS worker, w.service, w.kind, w.host, w.pid, w.heartbeat_at, COALESCE(working.number, 0) AS alive
-FROM jobs.workers w LEFT JOIN working ON working.service = w.service AND working.kind = w.kind
-WHERE w.stopped_at IS NULL AND w.heartbeat_at < :gone AND w.heartbeat_at >= :since
-  AND NOT (w.heartbeat_at < :replaced AND COALESCE(working.newest > w.heartbeat_at, false))
+FROM lost w LEFT JOIN working ON working.service = w.service AND working.kind = w.kind
+WHERE NOT (w.heartbeat_at < :replaced AND COALESCE(working.newest > w.replaceable_at, false))
   AND NOT (w.heartbeat_at < :given_up AND COALESCE(working.number, 0) > 0)
+  AND NOT EXISTS (
+    SELECT FROM jobs.workers s
+    WHERE w.heartbeat_at >= :replaced AND s.service = w.service AND s.kind = w.kind
+      AND s.started_at > w.replaceable_at AND s.id <> w.id
+      AND (SELECT count(*) FROM jobs.workers b
+           WHERE b.service = w.service AND b.kind = w.kind AND b.id <> w.id
+             AND b.started_at > w.replaceable_at AND b.started_at <= s.started_at)
+       >= (SELECT count(*) FROM lost l
+           WHERE l.service = w.service AND l.kind = w.kind
+             AND (l.heartbeat_at, l.id) >= (w.heartbeat_at, w.id) AND l.replaceable_at < s.started_at))
+""")
+_PROGRESS_IS_READY = text("""
+SELECT COALESCE(has_table_privilege(to_regclass('marketdata.instruments_v1'), 'SELECT'), false)
+         AND COALESCE(has_table_privilege(to_regclass('marketdata.sessions_v1'), 'SELECT'), false) AS prices,
+       COALESCE(has_table_privilege(to_regclass('orders.positions_v1'), 'SELECT'), false) AS positions
+""")
+_STUCK = text("""
+SELECT service, measured_at - reached_at AS age FROM jobs.progress
+WHERE part = 'outbox' AND measured_at > :lately AND measured_at - reached_at > :most ORDER BY service
 """)
 #: A key id raises one of its own only if no address alone explains it. The worst stand for the rest.
 _GUESSED = text("""

@@ -3,10 +3,11 @@
 from typing import Any
 from uuid import UUID
 
+from services.orders import metrics
 from services.orders.persistence.executions import holdings
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import OfAccount
-from shared.contracts.orders import OrderCanceled, OrderFilled, OrderRejected, PositionChanged
+from shared.contracts.orders import OrderCanceled, OrderFilled, OrderRejected, OrderStatus, PositionChanged
 from shared.contracts.reasons import CancelReason, RejectReason
 from shared.exchange.lots import Lot
 from shared.exchange.matching.book import Book, Canceled, Execution, position_of
@@ -29,6 +30,7 @@ class AccountEvents:
         account = self._accounts[account_id] = changed(account, sequence=account.sequence + 1)
         message = event(account_id=account_id, sequence=account.sequence, at=self._uow.now, **facts)
         self._uow.publish(message, trace=trace)
+        metrics.count_event(self._uow, event)
 
     def execution(self, execution: Execution, book: Book) -> None:
         """Publish what became of each order, and then what each account holds."""
@@ -55,6 +57,7 @@ class AccountEvents:
             message=refusal.message,
             details=dict(refusal.details),
         )
+        metrics.count_rejection(self._uow, refusal.reason)
 
     def position(self, account_id: UUID, symbol: str, lots: tuple[Lot, ...]) -> None:
         qty, cost = position_of(lots)
@@ -80,3 +83,5 @@ class AccountEvents:
             position_qty=fill.position_qty,
             cash=fill.account_cash,
         )
+        filled = order.status is OrderStatus.FILLED
+        metrics.count_fill(self._uow, quoted_at=fill.quote.quoted_at, filled=filled)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from services.orders.metrics import count_decision
 from services.orders.persistence.accounts import saving_accounts
 from services.orders.persistence.fx_rates import rated
 from services.orders.persistence.orders import OrderRow, adding_orders, incoming
@@ -61,6 +62,7 @@ def enter_orders(
         if context.known or new.order_id in ids:
             continue
         ids.add(new.order_id)
+        count_decision(uow, new.submitted_at)
         account = accounts[account.id]
         exposure = recent.within(exposures.get(new.symbol, context.exposure), new.strategy_id)
         taken = context.client_id_taken or new.client_order_id in client_ids

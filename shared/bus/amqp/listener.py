@@ -23,15 +23,19 @@ MAX_WAITING = 10_000
 
 
 class Listener(Background):
-    """Calls ``callback(wire_name, body)`` on its own thread for each message under the (exchange, key) ``bindings``."""
+    """Calls ``callback(wire_name, body)`` on its own thread for each message under the (exchange, key) ``bindings``.
 
-    def __init__(self, url: str, *, queue: str, bindings: Iterable[tuple[str, str]], callback: Callback) -> None:
-        super().__init__(f"listener-{queue}")
-        self._parameters = connection_parameters(url, name=queue)
-        self._queue = queue
+    RabbitMQ names the queue, so that the user needs no right to make anything under a name of its own choice. ``name``
+    is that of the connection.
+    """
+
+    def __init__(self, url: str, *, name: str, bindings: Iterable[tuple[str, str]], callback: Callback) -> None:
+        super().__init__(f"listener-{name}")
+        self._parameters = connection_parameters(url, name=name)
+        self._name = name
         self._bindings = tuple(bindings)
         self._callback = callback
-        self._outage = Outage("RabbitMQ", part=queue)
+        self._outage = Outage("RabbitMQ", part=name)
         self.attached = threading.Event()
 
     def run(self) -> None:
@@ -45,12 +49,12 @@ class Listener(Background):
 
     def _listen(self, channel: Any) -> None:
         arguments = {"x-max-length": MAX_WAITING, "x-overflow": "drop-head"}
-        channel.queue_declare(self._queue, exclusive=True, auto_delete=True, arguments=arguments)
+        queue = channel.queue_declare("", exclusive=True, auto_delete=True, arguments=arguments).method.queue
         for exchange, routing_key in self._bindings:
-            channel.queue_bind(self._queue, exchange, routing_key)
+            channel.queue_bind(queue, exchange, routing_key)
         self.attached.set()
         self._outage.passed()
-        for method, _, body in channel.consume(self._queue, auto_ack=True, inactivity_timeout=0.5):
+        for method, _, body in channel.consume(queue, auto_ack=True, inactivity_timeout=0.5):
             if self.stopping.is_set():
                 return
             if method is None:
@@ -58,6 +62,6 @@ class Listener(Background):
             try:
                 message: dramatiq.Message[None] = dramatiq.Message.decode(body)
             except DecodeError:
-                log.warning("listener dropped an undecodable message", queue=self._queue, size=len(body))
+                log.warning("listener dropped an undecodable message", listener=self._name, size=len(body))
             else:
                 self._callback(message.actor_name, message.kwargs)

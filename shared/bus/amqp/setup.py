@@ -29,6 +29,16 @@ from shared.settings import InvalidSettings
 log = structlog.get_logger(__name__)
 
 WAIT_SECONDS = 60.0
+#: Of each service's user. Twenty replicas stay below.
+MOST_CONNECTIONS = 400
+MOST_CHANNELS = 4000
+#: The names that RabbitMQ gives to queues that are declared without one, which the gateway's processes do.
+SERVER_NAMED = r"amq\.gen-.*"
+#: A gateway process needs one. They are bounded together, and each of them by a policy that no user may override.
+MOST_SERVER_NAMED = 50
+POLICY = "paperprofit-server-named"
+LONGEST_BYTES = 32 * 1024 * 1024
+UNUSED_MS = 10 * 60 * 1000
 
 
 def user_of(service: str) -> str:
@@ -70,6 +80,23 @@ def _queues(management: Management, vhost: str) -> list[dict[str, Any]]:
     return found
 
 
+def limit(management: Management, vhost: str) -> None:
+    """Bound the queues of the gateway's processes in number, length and life. The virtual host is ours alone.
+
+    They are made to be deleted with their connection, but RabbitMQ has no right that excludes durable ones.
+    """
+    policy = {
+        "pattern": f"^{SERVER_NAMED}$",
+        "definition": {"expires": UNUSED_MS, "max-length-bytes": LONGEST_BYTES},
+        "priority": 0,
+        "apply-to": "queues",
+    }
+    management.call("PUT", f"operator-policies/{quoted(vhost)}/{POLICY}", policy)
+    named = [queue for queue in _queues(management, vhost) if not re.fullmatch(SERVER_NAMED, queue["name"])]
+    most = {"value": len(named) + MOST_SERVER_NAMED}
+    management.call("PUT", f"vhost-limits/{quoted(vhost)}/max-queues", most)
+
+
 def is_cluster(management: Management) -> bool:
     return len(management.call("GET", "nodes")) > 1
 
@@ -85,6 +112,8 @@ def make_user(management: Management, vhost: str, service: str, password: str) -
     tags = "" if service in WORKERS else "management"
     management.call("PUT", f"users/{user}", {"password": password, "tags": tags})
     management.call("PUT", f"permissions/{quoted(vhost)}/{user}", permissions(service))
+    for limit, most in (("max-connections", MOST_CONNECTIONS), ("max-channels", MOST_CHANNELS)):
+        management.call("PUT", f"user-limits/{user}/{limit}", {"value": most})
     for exchange in (EVENTS, COMMANDS):
         rights = {"exchange": exchange, **topic_permissions(service, exchange)}
         management.call("PUT", f"topic-permissions/{quoted(vhost)}/{user}", rights)
@@ -92,15 +121,14 @@ def make_user(management: Management, vhost: str, service: str, password: str) -
 
 def permissions(service: str) -> dict[str, str]:
     """Patterns of the names that a service may use: its own queues and exchange, and the two shared exchanges."""
-    own = rf"{service}\..*"
     if service in WORKERS:
         write = _any(EVENTS, COMMANDS, internal_exchange(service))
-        return {"configure": "^$", "write": f"^({write})$", "read": f"^{own}$"}
-    # the gateway declares queues that are deleted with its connection, and binds them to the events
+        return {"configure": "^$", "write": f"^({write})$", "read": rf"^{service}\..*$"}
+    # the gateway declares queues that RabbitMQ names, and binds them to the events: no client may choose such a name
     return {
-        "configure": f"^{own}$",
-        "write": f"^({own}|{_any(EVENTS, COMMANDS)})$",
-        "read": f"^({own}|{_any(EVENTS)})$",
+        "configure": f"^{SERVER_NAMED}$",
+        "write": f"^({SERVER_NAMED}|{_any(EVENTS, COMMANDS)})$",
+        "read": f"^({SERVER_NAMED}|{_any(EVENTS)})$",
     }
 
 
