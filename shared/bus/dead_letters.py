@@ -16,9 +16,10 @@ import structlog
 from dramatiq.errors import DecodeError
 from sqlalchemy import Connection, text
 
+from shared.bus import inbox
 from shared.bus.actors import Actors
 from shared.bus.amqp.topology import internal_exchange
-from shared.bus.envelope import Outgoing
+from shared.bus.envelope import Outgoing, actor_name
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
 
@@ -95,6 +96,8 @@ def declare_operations(actors: Actors, service: str) -> None:
     @actors.on(DiscardDeadLetters, queue=f"{service}.operations")
     def discard(command: DiscardDeadLetters, uow: UnitOfWork) -> None:
         rows = uow.connection.execute(text(_DISCARD.format(service=service)), {"ids": list(command.letters)}).all()
+        for row in rows:  # no other copy has an effect either
+            uow.run(inbox.recording(uow, actor_name(row.queue, _name_in(bytes(row.body))), str(row.message_id)))
         log.info("dead letters discarded", service=service, letters=[row.id for row in rows], who=command.who)
 
 
@@ -106,6 +109,14 @@ def _without_history(body: bytes) -> bytes:
     except (DecodeError, AttributeError):
         return body
     return dataclasses.replace(message, options=options).encode()
+
+
+def _name_in(body: bytes) -> str:
+    """The name of the message in these bytes, Poison where it cannot be read."""
+    try:
+        return str(dramatiq.Message.decode(body).actor_name)
+    except (DecodeError, AttributeError):
+        return "Poison"
 
 
 def _letter(row: Any) -> DeadLetter:
@@ -125,4 +136,4 @@ _TAKE = """
 DELETE FROM {service}.dead_letters WHERE id = ANY(:ids) AND size = length(body)
 RETURNING id, queue, message_id, body
 """
-_DISCARD = "DELETE FROM {service}.dead_letters WHERE id = ANY(:ids) RETURNING id"
+_DISCARD = "DELETE FROM {service}.dead_letters WHERE id = ANY(:ids) RETURNING id, queue, message_id, body"

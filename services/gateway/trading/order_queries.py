@@ -116,12 +116,14 @@ def _listing(status: str, direction: str, filters: frozenset[str], *, nested: bo
     common = " AND ".join([_OF_ACCOUNT, *conditions, *([_STANDS_ALONE] if nested else [])])
     is_open = f"({common} AND o.status IN {OPEN} {'OFFSET 0' if by_symbol else order_by})"
     ended = f"{common} AND o.status NOT IN {OPEN}"
+    given_up = " AND ".join([_GIVEN_UP, *conditions])
     if status == "all":
         parts = [is_open, f"({ended} {order_by})"] if by_symbol else [f"({common} {order_by})"]
+        parts.append(f"({given_up} {order_by})")
     elif status == "open":
         parts = [is_open, f"({ended} AND {_IN_OPEN_GROUP} {order_by})"] if nested else [is_open]
     else:
-        parts = [f"({ended} {f'AND NOT {_GROUP_IS_OPEN}' if nested else ''} {order_by})"]
+        parts = [f"({ended} {f'AND NOT {_GROUP_IS_OPEN}' if nested else ''} {order_by})", f"({given_up} {order_by})"]
     return text(f"{_with_instrument(' UNION ALL '.join(parts))} {order_by}")
 
 
@@ -225,20 +227,31 @@ o.order_class <> 'simple' AND o.status <> 'replaced'
 AND o.order_group = ANY(ARRAY(SELECT g.order_group FROM orders.orders_v1 g
                               WHERE g.account_id = :account_id AND g.order_class <> 'simple' AND g.status IN {OPEN}))
 """
-#: A submission as the order that it will be. Commands of old releases have neither a class nor extended hours.
+#: A submission as the order that it will be, or that it is not because its command could not be processed. Commands of
+#: old releases have neither a class nor extended hours.
 _PENDING = """
 SELECT o.* FROM gateway.submissions s CROSS JOIN jsonb_populate_record(
   NULL::orders.orders_v1,
   '{"order_class": "simple", "extended_hours": false, "do_not_reduce": false, "filled_qty": 0}' || s.command
-  || jsonb_build_object('status', 'pending_new',
+  || jsonb_build_object('status', CASE WHEN s.rejected_at IS NULL THEN 'pending_new' ELSE 'rejected' END,
+                        'reject_reason', s.reject_reason, 'reject_message', s.reject_message,
                         'id', s.order_id, 'order_group', s.order_id, 'client_order_id', s.client_order_id,
-                        'submitted_at', s.submitted_at, 'updated_at', s.submitted_at)) o
+                        'submitted_at', s.submitted_at, 'updated_at', COALESCE(s.rejected_at, s.submitted_at))) o
 WHERE s.account_id = :account_id
+"""
+#: The submissions that no order came of.
+_GIVEN_UP = f"""
+{_PENDING} AND s.rejected_at IS NOT NULL
+AND NOT EXISTS (SELECT FROM orders.orders_v1 k WHERE k.account_id = s.account_id AND k.id = s.order_id)
 """
 _PENDING_BY_ID = text(_with_instrument(f"{_PENDING} AND s.order_id = ANY(:ids)"))
 _PENDING_BY_CLIENT_ID = text(f"""
-{_with_instrument(f"{_PENDING} AND s.client_order_id = :client_order_id AND s.answered_at IS NULL")}
-ORDER BY o.submitted_at DESC LIMIT 1
+{
+    _with_instrument(f'''
+  {_PENDING} AND s.client_order_id = :client_order_id AND (s.answered_at IS NULL OR s.rejected_at IS NOT NULL)
+''')
+}
+ORDER BY (o.status = 'rejected'), o.submitted_at DESC LIMIT 1
 """)
 _PENDING_IDS = text("""
 SELECT s.order_id FROM gateway.submissions s
