@@ -143,7 +143,7 @@ def test_a_submission_without_an_answer_is_resent(system: System, client: TestCl
                         "order_id": str(order_id),
                         "account_id": str(DEMO_ACCOUNT_ID),
                         "client_order_id": "lost",
-                        "submitted_at": "2026-01-01T00:00:00Z",
+                        "submitted_at": utc_now().isoformat(),
                     }
                 ),
             ),
@@ -248,6 +248,7 @@ def test_a_resent_submission_keeps_its_place(system: System) -> None:
         submissions.add_submission(uow, order(account_id))
         second = uow.outgoing[-1]
     assert (second.previous, second.key) == (first.message_id, first.key)
+    eventually(lambda: value(gateway.engine, "SELECT count(*) = 0 FROM gateway.outbox"))
     with gateway.unit_of_work() as uow:
         later = UnitOfWork(uow.connection, "gateway", uow.now + timedelta(minutes=1))
         assert submissions.resend_unanswered(later, timedelta(seconds=5)) == 2
