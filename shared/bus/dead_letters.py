@@ -60,8 +60,11 @@ def list_dead_letters(
     limit: int = 100,
 ) -> list[DeadLetter]:
     """A page of dead letters, newest first. ``before`` is the last id of the previous page."""
-    values = {"queue": queue, "reason": reason, "before": before, "limit": limit}
-    return [_letter(row) for row in connection.execute(text(_LIST.format(service=service)), values)]
+    filters = {"queue": queue, "reason": reason, "before": before}
+    given = {name: value for name, value in filters.items() if value is not None}
+    conditions = " AND ".join(["TRUE", *(_CONDITIONS[name] for name in given)])
+    statement = text(_LIST.format(service=service, conditions=conditions))
+    return [_letter(row) for row in connection.execute(statement, {**given, "limit": limit})]
 
 
 def inspect_dead_letter(connection: Connection, service: str, letter: int) -> DeadLetter:
@@ -125,12 +128,8 @@ def _letter(row: Any) -> DeadLetter:
     )
 
 
-_LIST = """
-SELECT * FROM {service}.dead_letters_v1
-WHERE (CAST(:queue AS text) IS NULL OR queue = :queue) AND (CAST(:reason AS text) IS NULL OR reason = :reason)
-  AND (CAST(:before AS bigint) IS NULL OR id < :before)
-ORDER BY id DESC LIMIT :limit
-"""
+_CONDITIONS = {"queue": "queue = :queue", "reason": "reason = :reason", "before": "id < :before"}
+_LIST = "SELECT * FROM {service}.dead_letters_v1 WHERE {conditions} ORDER BY id DESC LIMIT :limit"
 _ONE = "SELECT * FROM {service}.dead_letters_v1 WHERE id = :id"
 _TAKE = """
 DELETE FROM {service}.dead_letters WHERE id = ANY(:ids) AND size = length(body)

@@ -12,7 +12,7 @@ class Model(BaseModel):
 
 def raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
     try:
-        raise error from cause
+        raise error from cause  # noqa: TRY301
     except BaseException as caught:  # noqa: BLE001 - with its traceback
         return caught
 

@@ -65,6 +65,7 @@ def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[
     LookupError if the order that the page begins after or ends before does not exist.
     """
     filters: dict[str, object] = {"symbols": query.symbol_list, "asset_classes": query.asset_classes}
+    filters |= {"after": query.after, "until": query.until, "side": query.side}
     for name in ("after_order_id", "before_order_id"):
         edge_id: UUID | None = getattr(query, name)
         if edge_id is None:
@@ -75,8 +76,7 @@ def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[
         filters |= {name: edge_id, f"{name}_at": edge["submitted_at"]}
     given = {name: value for name, value in filters.items() if value is not None}
     statement = _listing(query.status, query.direction, frozenset(given), nested=query.nested)
-    times = {"after": query.after, "until": query.until}
-    rows = records(connection, statement, account_id=account_id, limit=query.limit, side=query.side, **times, **given)
+    rows = records(connection, statement, account_id=account_id, limit=query.limit, **given)
     return _nested(connection, account_id, rows) if query.nested else rows
 
 
@@ -111,7 +111,7 @@ def _listing(status: str, direction: str, filters: frozenset[str], *, nested: bo
     open orders of some symbols are all read and then sorted, since an index by time would pass those of other symbols.
     """
     order_by = f"ORDER BY o.submitted_at {direction}, o.id {direction} LIMIT :limit"
-    conditions = [_WITHIN, *(condition for name, condition in _FILTERS.items() if name in filters)]
+    conditions = [condition for name, condition in _FILTERS.items() if name in filters]
     by_symbol = "symbols" in filters
     common = " AND ".join([_OF_ACCOUNT, *conditions, *([_STANDS_ALONE] if nested else [])])
     is_open = f"({common} AND o.status IN {OPEN} {'OFFSET 0' if by_symbol else order_by})"
@@ -188,14 +188,13 @@ _BY_CLIENT_ID = text(f"""
 }
 ORDER BY (o.status = 'rejected'), o.submitted_at DESC LIMIT 1
 """)
-_WITHIN = """
-(CAST(:after AS timestamptz) IS NULL OR o.submitted_at > :after)
-AND (CAST(:until AS timestamptz) IS NULL OR o.submitted_at < :until)
-AND (CAST(:side AS text) IS NULL OR o.side = :side)
-"""
 _AFTER = "(o.submitted_at, o.id) {} (CAST(:{name}_at AS timestamptz), CAST(:{name} AS uuid))"
-#: The condition of each filter that a query may have.
+#: The condition of each filter that a query may have. A query has a statement of its own for its filters, because a
+#: plan for all of them would be kept, and would use no index for most.
 _FILTERS = {
+    "after": "o.submitted_at > :after",
+    "until": "o.submitted_at < :until",
+    "side": "o.side = :side",
     "symbols": "o.symbol = ANY(CAST(:symbols AS text[]))",
     "asset_classes": """o.symbol IN (
         SELECT symbol FROM marketdata.instruments_v1 WHERE asset_class = ANY(CAST(:asset_classes AS text[])))""",
