@@ -81,7 +81,8 @@ def database(postgres: str, template: dict[str, str], *, migrated: bool = True) 
     """The services' URLs of a new database, which has roles and schemas only unless it is ``migrated``."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
     origin = sql.Identifier(TEMPLATE if migrated else "template1")
-    run_sql(postgres, sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), origin))
+    copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(sql.Identifier(name), origin)
+    run_sql(postgres, copy)
     if not migrated:  # service_urls would give the roles new passwords, which the other databases' URLs do not have
         run_sql(_in_database(postgres, name), ROLES_SQL.read_bytes())
     grant = sql.SQL("GRANT CONNECT ON DATABASE {} TO paperprofit_services").format(sql.Identifier(name))
