@@ -195,6 +195,7 @@ class PostgresCluster:
             "fsync": "on" if self.durable else "off",
             "synchronous_commit": "on" if self.durable else "off",
             "full_page_writes": "on" if self.durable else "off",
+            **({} if self.durable else {"max_wal_size": "256MB"}),
             **TCP_OF_SERVER,
             **self.settings,
         }

