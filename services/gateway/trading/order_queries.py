@@ -107,14 +107,14 @@ def _has_legs(row: Mapping[str, object]) -> bool:
 def _listing(status: str, direction: str, filters: frozenset[str], *, nested: bool) -> TextClause:
     """Return the statement for a list of orders.
 
-    Open and ended orders are read separately, each by an index of their own, so that neither slows down the other. The
-    open orders of some symbols are all read and then sorted, since an index by time would pass those of other symbols.
+    Open and ended orders are read separately, each by an index of their own, so that neither slows down the other. Open
+    orders are all read and then sorted, since an index by time would pass ended ones, or those of other symbols.
     """
     order_by = f"ORDER BY o.submitted_at {direction}, o.id {direction} LIMIT :limit"
     conditions = [condition for name, condition in _FILTERS.items() if name in filters]
     by_symbol = "symbols" in filters
     common = " AND ".join([_OF_ACCOUNT, *conditions, *([_STANDS_ALONE] if nested else [])])
-    is_open = f"({common} AND o.status IN {OPEN} {'OFFSET 0' if by_symbol else order_by})"
+    is_open = f"({common} AND o.status IN {OPEN} OFFSET 0)"
     ended = f"{common} AND o.status NOT IN {OPEN}"
     given_up = " AND ".join([_GIVEN_UP, *conditions])
     if status == "all":
