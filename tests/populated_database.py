@@ -58,7 +58,7 @@ WAITING_ACCOUNT = UUID(int=11)
 def populate(system: System, client: TestClient) -> dict[str, Any]:
     """Trade in two accounts, and leave orders open and a message in the outbox. Returns what the API shows of both."""
     eventually(lambda: client.get("/v2/account", headers=KEY).status_code == 200)
-    margin = {"multiplier": 4, "shorting": True, "limits": {"max_order_qty": "1000"}}
+    margin: dict[str, Any] = {"multiplier": 4, "shorting": True, "limits": {"max_order_qty": "1000"}}
     other = open_account(system, client, **margin)
     secret, scopes = KEY["APCA-API-SECRET-KEY"], ["trade", "operate"]
     with system.contexts["gateway"].unit_of_work() as uow:

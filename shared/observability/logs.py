@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -67,9 +68,8 @@ def configure_logs(settings: ServiceSettings) -> None:
     )
 
 
-def _traceback(error: Any) -> str:
-    """The exception of a record, which structlog gives as ``exc_info``."""
-    return traceback_of(error[1]) if error[1] is not None else ""
+def _traceback(exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
+    return traceback_of(exc_info[1])
 
 
 def _dropping_unused(shown: int) -> Processor:

@@ -36,7 +36,7 @@ def test_a_database_error_is_its_own_first_line() -> None:
 def test_the_cause_of_an_error_is_stripped_too() -> None:
     """Also where a pydantic error caused it, with its own link."""
     try:
-        Model(number="many")  # type: ignore[arg-type]
+        Model.model_validate({"number": "many"})
     except ValueError as error:
         causes = [raised(of_database()), error]
     for cause in causes:
