@@ -16,7 +16,6 @@ import structlog
 from dramatiq.errors import DecodeError
 from sqlalchemy import Connection, text
 
-from shared.bus import inbox
 from shared.bus.actors import Actors
 from shared.bus.amqp.topology import internal_exchange
 from shared.bus.envelope import Outgoing, actor_name
@@ -99,8 +98,9 @@ def declare_operations(actors: Actors, service: str) -> None:
     @actors.on(DiscardDeadLetters, queue=f"{service}.operations")
     def discard(command: DiscardDeadLetters, uow: UnitOfWork) -> None:
         rows = uow.connection.execute(text(_DISCARD.format(service=service)), {"ids": list(command.letters)}).all()
-        for row in rows:  # no other copy has an effect either
-            uow.run(inbox.recording(uow, actor_name(row.queue, _name_in(bytes(row.body))), str(row.message_id)))
+        consumers = [actor_name(row.queue, _name_in(bytes(row.body))) for row in rows]
+        handled = {"consumers": consumers, "message_ids": [row.message_id for row in rows], "now": uow.now}
+        uow.run((_HANDLED.format(service=service), handled))  # no other copy has an effect either
         log.info("dead letters discarded", service=service, letters=[row.id for row in rows], who=command.who)
 
 
@@ -134,5 +134,11 @@ _ONE = "SELECT * FROM {service}.dead_letters_v1 WHERE id = :id"
 _TAKE = """
 DELETE FROM {service}.dead_letters WHERE id = ANY(:ids) AND size = length(body)
 RETURNING id, queue, message_id, body
+"""
+_HANDLED = """
+INSERT INTO {service}.inbox (consumer, message_id, processed_at)
+SELECT consumer, message_id, %(now)s
+FROM unnest(%(consumers)b::text[], %(message_ids)b::uuid[]) AS dead (consumer, message_id)
+ON CONFLICT DO NOTHING
 """
 _DISCARD = "DELETE FROM {service}.dead_letters WHERE id = ANY(:ids) RETURNING id, queue, message_id, body"
