@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -45,11 +46,17 @@ def programs() -> Path:
 class PostgresCluster:
     """A PostgreSQL server of our own. ``durable=False``, for tests only, trades safety against a power cut for speed.
 
-    ``binaries`` is the folder of another version's programs.
+    ``binaries`` is the folder of another version's programs, and ``settings`` are further ones of the server.
     """
 
     def __init__(
-        self, folder: Path, *, durable: bool = True, max_connections: int = 100, binaries: Path | None = None
+        self,
+        folder: Path,
+        *,
+        durable: bool = True,
+        max_connections: int = 100,
+        binaries: Path | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -57,6 +64,7 @@ class PostgresCluster:
         self.durable = durable
         self.max_connections = max_connections
         self.binaries = binaries
+        self.settings = settings or {}
         self.process: subprocess.Popen[bytes] | None = None
         self._port: int | None = None
 
@@ -154,8 +162,8 @@ class PostgresCluster:
         os.write(write, password.encode() + b"\n")
         os.close(write)
         command = [
-            *prefix(), self._program("initdb"), "-D", str(new), "-U", USER, "-E", "UTF8", "--no-locale",
-            "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "-A", "scram-sha-256",
+            *prefix(), self._program("initdb"), "-D", str(new), "-U", USER, "-E", "UTF8", *self._locale(),
+            "-A", "scram-sha-256",
             f"--pwfile=/dev/fd/{read}", *([] if self.durable else ["--no-sync"]),
         ]  # fmt: skip
         try:
@@ -165,6 +173,13 @@ class PostgresCluster:
         if done.returncode:
             raise ClusterFailed(f"initdb failed in {new}: {_tail(done.stderr or done.stdout)}")
         new.rename(self.data)
+
+    def _locale(self) -> list[str]:
+        """The options of a locale that sorts by code points: PostgreSQL's own from version 17 on, else the system's."""
+        version = subprocess.run([self._program("initdb"), "--version"], capture_output=True, text=True, check=True)
+        if int(version.stdout.split()[2].partition(".")[0]) < 17:
+            return ["--locale=C.UTF-8"]
+        return ["--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
 
     def _program(self, name: str) -> str:
         return str((self.binaries or programs()) / name)
@@ -182,6 +197,7 @@ class PostgresCluster:
             "full_page_writes": "on" if self.durable else "off",
             **({} if self.durable else {"max_wal_size": "256MB"}),
             **TCP_OF_SERVER,
+            **self.settings,
         }
         settings = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         command = [*prefix(), self._program("postgres"), "-D", str(self.data), *settings]

@@ -52,5 +52,5 @@ class Outage:
 
 
 def first_line(error: object) -> str:
-    """The first line of the error's text, or its type's name where it has none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    """The first line of the error's text that says something, or its type's name where none does."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

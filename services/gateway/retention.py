@@ -11,11 +11,11 @@ from shared.storage.errors import DATABASE_ERRORS
 EVERY_SECONDS = 3600.0
 #: A client that repeats a request with its idempotency key does so within minutes.
 IDEMPOTENCY_KEYS = timedelta(hours=24)
-#: Browser sessions that have expired, submissions that were answered long ago, and old idempotency keys, wrong keys and
+#: Browser sessions that have expired, submissions that became orders long ago, and old idempotency keys, wrong keys and
 #: alerts.
 OWN = (
     OldRows("gateway.sessions", "expires_at < :before", timedelta(0)),
-    OldRows("gateway.submissions", "answered_at < :before", timedelta(days=30)),
+    OldRows("gateway.submissions", "answered_at < :before AND rejected_at IS NULL", timedelta(days=30)),
     OldRows("gateway.idempotency_keys", "created_at < :before", IDEMPOTENCY_KEYS),
     OldRows("gateway.wrong_keys", "last_at < :before", timedelta(days=1)),
     OldRows("jobs.notifications", "resolved_at < :before", timedelta(days=90)),

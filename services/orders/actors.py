@@ -1,7 +1,7 @@
 """Which use case handles each message."""
 
 from services.orders.persistence import accounts as account_store
-from services.orders.usecases import auctions, cancel, cash, corporate_actions, replace, submit
+from services.orders.usecases import answer_dead, auctions, cancel, cash, corporate_actions, replace, submit
 from services.orders.usecases.execute import fill_on
 from services.orders.usecases.lookup import lock_open_account
 from shared.bus.actors import Actors
@@ -13,6 +13,8 @@ from shared.contracts.orders import CancelOrder, CancelOrders, ReplaceOrder, Sub
 from shared.contracts.prices import PricesUpdated
 
 actors = Actors()
+#: A client waits two seconds for the answer to its command, and these tries take less.
+TRIES = 3
 
 
 @actors.on(OpenAccount, queue="orders.commands")
@@ -27,12 +29,12 @@ def configure_account(command: ConfigureAccount, uow: UnitOfWork) -> None:
     account_store.configure_account(uow.connection, command.account_id, command.settings)
 
 
-@actors.on(MoveCash, queue="orders.commands")
+@actors.on(MoveCash, queue="orders.commands", on_death=answer_dead.refuse_cash, tries=TRIES)
 def move_cash(command: MoveCash, uow: UnitOfWork) -> None:
     cash.move_cash(uow, command)
 
 
-@actors.on(ResetAccount, queue="orders.commands")
+@actors.on(ResetAccount, queue="orders.commands", on_death=answer_dead.refuse_reset, tries=TRIES)
 def reset_account(command: ResetAccount, uow: UnitOfWork) -> None:
     cash.reset_account(uow, command)
 
@@ -58,26 +60,26 @@ def hold_auction(event: OfficialPricePublished, uow: UnitOfWork) -> None:
     auctions.hold(uow, event)
 
 
-@actors.on(SubmitOrder, queue="orders.commands", begins=True)
+@actors.on(SubmitOrder, queue="orders.commands", begins=True, on_death=answer_dead.reject_order, tries=TRIES)
 def submit_order(command: SubmitOrder, uow: UnitOfWork) -> None:
     submit.submit_orders(uow, command.account_id, [command])
 
 
-@actors.on(SubmitOrders, queue="orders.commands", begins=True)
+@actors.on(SubmitOrders, queue="orders.commands", begins=True, on_death=answer_dead.reject_orders, tries=TRIES)
 def submit_orders(command: SubmitOrders, uow: UnitOfWork) -> None:
     submit.submit_orders(uow, command.account_id, command.orders)
 
 
-@actors.on(CancelOrder, queue="orders.commands")
+@actors.on(CancelOrder, queue="orders.commands", on_death=answer_dead.reject_cancel, tries=TRIES)
 def cancel_order(command: CancelOrder, uow: UnitOfWork) -> None:
     cancel.cancel_order(uow, command)
 
 
-@actors.on(CancelOrders, queue="orders.commands")
+@actors.on(CancelOrders, queue="orders.commands", on_death=answer_dead.reject_cancel, tries=TRIES)
 def cancel_orders(command: CancelOrders, uow: UnitOfWork) -> None:
     cancel.cancel_orders(uow, command)
 
 
-@actors.on(ReplaceOrder, queue="orders.commands")
+@actors.on(ReplaceOrder, queue="orders.commands", on_death=answer_dead.reject_replace, tries=TRIES)
 def replace_order(command: ReplaceOrder, uow: UnitOfWork) -> None:
     replace.replace_order(uow, command)

@@ -25,7 +25,7 @@ from shared.bus.poison import InvalidBody, Poison, poison_actor
 from shared.bus.retries import TryAgainLater
 from shared.bus.tracing import tracing
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
-from shared.contracts.base import Message
+from shared.contracts.base import Message, first_error
 from shared.contracts.routing import QUEUES, dead_queue
 
 M = TypeVar("M", bound=Message)
@@ -54,7 +54,7 @@ class Declared:
                 try:
                     message = self.message.model_validate(payload)
                 except ValidationError as error:
-                    raise InvalidBody(str(error), _current_message().encode()) from error
+                    raise InvalidBody(first_error(error), _current_message().encode()) from error
                 self.run(message, context)
 
         _declare_actor(broker, self.name, self.queue, run, **self.options)
@@ -72,6 +72,8 @@ class Actors:
 
         ``begins``: the handler itself calls ``uow.begin`` before anything else. Its first reads then share the round
         trip that finds out whether the message is new and in turn. For any other handler, that is found out before.
+        ``options``: ``on_death`` answers for a message that became a dead letter, and ``tries`` says after how many
+        tries it does, as shared.bus.retries describes.
         """
 
         def declare(handler: Handler) -> Handler:

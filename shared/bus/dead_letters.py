@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 
 from shared.bus.actors import Actors
 from shared.bus.amqp.topology import internal_exchange
-from shared.bus.envelope import Outgoing
+from shared.bus.envelope import Outgoing, actor_name
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
 
@@ -59,8 +59,11 @@ def list_dead_letters(
     limit: int = 100,
 ) -> list[DeadLetter]:
     """A page of dead letters, newest first. ``before`` is the last id of the previous page."""
-    values = {"queue": queue, "reason": reason, "before": before, "limit": limit}
-    return [_letter(row) for row in connection.execute(text(_LIST.format(service=service)), values)]
+    filters = {"queue": queue, "reason": reason, "before": before}
+    given = {name: value for name, value in filters.items() if value is not None}
+    conditions = " AND ".join(["TRUE", *(_CONDITIONS[name] for name in given)])
+    statement = text(_LIST.format(service=service, conditions=conditions))
+    return [_letter(row) for row in connection.execute(statement, {**given, "limit": limit})]
 
 
 def inspect_dead_letter(connection: Connection, service: str, letter: int) -> DeadLetter:
@@ -95,6 +98,9 @@ def declare_operations(actors: Actors, service: str) -> None:
     @actors.on(DiscardDeadLetters, queue=f"{service}.operations")
     def discard(command: DiscardDeadLetters, uow: UnitOfWork) -> None:
         rows = uow.connection.execute(text(_DISCARD.format(service=service)), {"ids": list(command.letters)}).all()
+        consumers = [actor_name(row.queue, _name_in(bytes(row.body))) for row in rows]
+        handled = {"consumers": consumers, "message_ids": [row.message_id for row in rows], "now": uow.now}
+        uow.run((_HANDLED.format(service=service), handled))  # no other copy has an effect either
         log.info("dead letters discarded", service=service, letters=[row.id for row in rows], who=command.who)
 
 
@@ -108,21 +114,31 @@ def _without_history(body: bytes) -> bytes:
     return dataclasses.replace(message, options=options).encode()
 
 
+def _name_in(body: bytes) -> str:
+    """The name of the message in these bytes, Poison where it cannot be read."""
+    try:
+        return str(dramatiq.Message.decode(body).actor_name)
+    except (DecodeError, AttributeError):
+        return "Poison"
+
+
 def _letter(row: Any) -> DeadLetter:
     return DeadLetter(
         row.id, row.queue, row.message_id, row.actor, row.reason, row.error, row.died_at, row.size, bytes(row.body)
     )
 
 
-_LIST = """
-SELECT * FROM {service}.dead_letters_v1
-WHERE (CAST(:queue AS text) IS NULL OR queue = :queue) AND (CAST(:reason AS text) IS NULL OR reason = :reason)
-  AND (CAST(:before AS bigint) IS NULL OR id < :before)
-ORDER BY id DESC LIMIT :limit
-"""
+_CONDITIONS = {"queue": "queue = :queue", "reason": "reason = :reason", "before": "id < :before"}
+_LIST = "SELECT * FROM {service}.dead_letters_v1 WHERE {conditions} ORDER BY id DESC LIMIT :limit"
 _ONE = "SELECT * FROM {service}.dead_letters_v1 WHERE id = :id"
 _TAKE = """
 DELETE FROM {service}.dead_letters WHERE id = ANY(:ids) AND size = length(body)
 RETURNING id, queue, message_id, body
 """
-_DISCARD = "DELETE FROM {service}.dead_letters WHERE id = ANY(:ids) RETURNING id"
+_HANDLED = """
+INSERT INTO {service}.inbox (consumer, message_id, processed_at)
+SELECT consumer, message_id, %(now)s
+FROM unnest(%(consumers)b::text[], %(message_ids)b::uuid[]) AS dead (consumer, message_id)
+ON CONFLICT DO NOTHING
+"""
+_DISCARD = "DELETE FROM {service}.dead_letters WHERE id = ANY(:ids) RETURNING id, queue, message_id, body"

@@ -98,6 +98,15 @@ class UnitOfWork:
         self.outgoing = list(outbox.chained(self.connection, self.schema, self.outgoing, self.now))
         return self.outgoing[-1].previous
 
+    @contextmanager
+    def part(self) -> Iterator["UnitOfWork"]:
+        """A part of this transaction. Where the block raises, the part alone is rolled back."""
+        with self.connection.begin_nested():
+            part = UnitOfWork(self.connection, self.schema, self.now)
+            yield part
+            part.run(*part._at_commit)
+        self.outgoing += part.outgoing
+
     def lock(self, message_id: str) -> None:
         """Take the lock of this message id, and hold it to the end of the transaction."""
         self.run(locking(message_id))

@@ -1,5 +1,6 @@
 """The commands and events of the service orders about orders. Names and rules are Alpaca's (orders-at-alpaca)."""
 
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Self
@@ -101,6 +102,8 @@ _EXITS = {
     OrderClass.OCO: (2, "both take_profit and stop_loss"),
 }
 
+#: An order that the exchange did not take for so long is rejected: its price and its day are gone.
+SUBMISSION_LASTS = timedelta(hours=24)
 MAX_QTY = Decimal(1_000_000_000)
 MAX_PRICE = Decimal(10_000_000)
 Qty = Annotated[Decimal, Bounded(gt=0, le=MAX_QTY, decimal_places=9)]

@@ -52,6 +52,10 @@ class RejectReason(StrEnum):
     WASH_TRADE = "wash_trade"
     OPPOSITE_ORDER = "opposite_order"
     UNDER_MARGIN_CALL = "under_margin_call"
+    #: The command that asked for it failed whenever it was tried.
+    PROCESSING_FAILED = "processing_failed"
+    #: The exchange did not take the order in time.
+    SUBMITTED_TOO_LONG_AGO = "submitted_too_long_ago"
 
     @property
     def http_status(self) -> int:

@@ -10,7 +10,6 @@ import math
 import re
 import socket
 import sys
-import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,6 +20,7 @@ from uuid import UUID
 from structlog.contextvars import get_contextvars
 
 from shared.contracts.routing import SERVICES
+from shared.tracebacks import traceback_of
 
 #: Most characters of the message, of all fields as JSON, of the error with its traceback, of one field, of one name.
 MESSAGE, FIELDS, ERROR, FIELD, NAME = 2_000, 8_192, 32_768, 1_000, 200
@@ -123,6 +123,15 @@ def worker_of(pid: int | None) -> str:
     return f"{_HOST}:{pid}"
 
 
+def bounded(event: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the event for the terminal: without secrets, and no longer than a line of the system log."""
+    message, error = str(event.get("event", "")), event.get("exception")
+    fields = {str(key)[:NAME]: value for key, value in event.items() if key not in {"event", "exception"}}
+    plain = redacted({**_plain(fields), "event": message[: 2 * MESSAGE]})
+    shown = {**plain, "event": _shortened(plain["event"], MESSAGE)}
+    return shown if error is None else {**shown, "exception": _without_middle(redacted(str(error)), ERROR)}
+
+
 def redacted(value: Any) -> Any:
     """The JSON value without passwords in its texts, and without characters that PostgreSQL cannot store."""
     if isinstance(value, str):
@@ -138,7 +147,7 @@ def redacted(value: Any) -> Any:
 def _traceback(exc_info: Any) -> str | None:
     """The traceback as text, because the exception itself would keep the objects of its frames alive."""
     error = sys.exception() if exc_info is True else exc_info[1] if isinstance(exc_info, tuple) else exc_info
-    return "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else None
+    return traceback_of(error, 2 * ERROR) if isinstance(error, BaseException) else None
 
 
 def _plain(value: Any, depth: int = DEPTH) -> Any:

@@ -2,13 +2,15 @@
 
 import logging
 import sys
+from types import TracebackType
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor
 
+from shared.observability.log_record import bounded
 from shared.settings import ServiceSettings
-from shared.storage.errors import is_transient
+from shared.tracebacks import traceback_of
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -21,17 +23,13 @@ _SHARED: list[Any] = [
 RUN_LEVEL = logging.INFO
 #: Messages of dramatiq at every attempt of every consumer while RabbitMQ is away. ServiceConsumer logs it once.
 _REPEATED = ("Consumer encountered a connection error: %s", "Restarting consumer in %0.2f seconds.")
+#: Messages of dramatiq at every try of a message, with its whole body. RetryOrDeadLetter logs its retries and its end.
 _FAILED = "Failed to process message"
 
 
 def is_informative(record: logging.LogRecord) -> bool:
-    """False for messages of dramatiq that repeat an outage: one for each consumer, or for each message that waits."""
-    if not isinstance(record.msg, str):
-        return True
-    if not record.msg.startswith(_FAILED):
-        return record.msg not in _REPEATED
-    error = record.exc_info[1] if record.exc_info else None
-    return error is not None and not is_transient(error)
+    """False for messages of dramatiq that others log once: an outage, and a message that failed."""
+    return not isinstance(record.msg, str) or not (record.msg in _REPEATED or record.msg.startswith(_FAILED))
 
 
 def configure_logs(settings: ServiceSettings) -> None:
@@ -50,7 +48,8 @@ def configure_logs(settings: ServiceSettings) -> None:
         structlog.stdlib.ProcessorFormatter(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                structlog.processors.ExceptionRenderer(_traceback),
+                lambda _logger, _method, event: bounded(event),
                 renderer,
             ],
             foreign_pre_chain=_SHARED,
@@ -67,6 +66,10 @@ def configure_logs(settings: ServiceSettings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _traceback(exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
+    return traceback_of(exc_info[1])
 
 
 def _dropping_unused(shown: int) -> Processor:

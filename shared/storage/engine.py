@@ -53,6 +53,7 @@ def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
+        hide_parameters=True,  # an error of a statement does not tell clients' data
         pool_use_lifo=True,  # the connection used last has its statements prepared, and its caches warm
         connect_args={
             "application_name": f"paperprofit-{name}",
@@ -63,6 +64,7 @@ def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
     event.listen(engine, "checkin", _returned)
     event.listen(engine, "checkout", _test_idle)
     event.listen(engine, "rollback", forget)
+    event.listen(engine, "rollback_savepoint", lambda connection, _name, _context: forget(connection))
     event.listen(engine, "reset", forget_returned)
     return engine
 

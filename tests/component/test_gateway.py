@@ -147,7 +147,7 @@ def test_a_submission_without_an_answer_is_resent(system: System, client: TestCl
                         "order_id": str(order_id),
                         "account_id": str(DEMO_ACCOUNT_ID),
                         "client_order_id": "lost",
-                        "submitted_at": "2026-01-01T00:00:00Z",
+                        "submitted_at": utc_now().isoformat(),
                     }
                 ),
             ),
@@ -199,8 +199,8 @@ def test_the_clock_has_all_four_fields(client: TestClient) -> None:
     assert set(clock) == {"timestamp", "is_open", "next_open", "next_close"}
 
 
-def test_an_unanswered_submission_is_resent_at_doubling_delays_forever(system: System) -> None:
-    """5, 10, 20 s … after it was submitted, however long the orders service is down."""
+def test_an_unanswered_submission_is_resent_at_doubling_delays(system: System) -> None:
+    """5, 10, 20 s … after it was submitted, while the orders service is down."""
     gateway, begun = system.contexts["gateway"], utc_now()
     with gateway.engine.begin() as connection:  # of an account that orders does not know, so it stays unanswered
         command = order(uuid4(), submitted_at=begun).model_dump_json()
@@ -314,6 +314,7 @@ def test_a_resent_submission_keeps_its_place(system: System) -> None:
         second = uow.outgoing[-1]
     assert (second.previous, second.key) == (first.message_id, first.key)
     with gateway.unit_of_work() as uow:
+        uow.connection.exec_driver_sql("DELETE FROM gateway.outbox")  # as if both had been sent, and lost
         later = UnitOfWork(uow.connection, "gateway", uow.now + timedelta(minutes=1))
         assert submissions.resend_unanswered(later, timedelta(seconds=5)) == 2
     assert {(each.message_id, each.previous) for each in later.outgoing} == {
@@ -323,7 +324,7 @@ def test_a_resent_submission_keeps_its_place(system: System) -> None:
 
 
 def test_a_submission_that_this_release_cannot_parse_is_given_up(system: System) -> None:
-    """An earlier release accepted fractional gtc orders. The sweep goes on with the others."""
+    """An earlier release accepted fractional gtc orders. It ends as rejected, and the sweep goes on with the others."""
     gateway = system.contexts["gateway"]
     old, new = order(DEMO_ACCOUNT_ID), order(DEMO_ACCOUNT_ID)
     with gateway.unit_of_work() as uow:
@@ -336,5 +337,5 @@ def test_a_submission_that_this_release_cannot_parse_is_given_up(system: System)
     with later.unit_of_work() as uow:
         assert submissions.resend_unanswered(uow, timedelta(seconds=5)) == 1
     with later.unit_of_work() as uow:
-        given_up = "SELECT answered_at IS NOT NULL FROM gateway.submissions WHERE order_id = :id"
-        assert value(gateway.engine, given_up, id=old.order_id)
+        given_up = "SELECT reject_reason FROM gateway.submissions WHERE order_id = :id"
+        assert value(gateway.engine, given_up, id=old.order_id) == "processing_failed"

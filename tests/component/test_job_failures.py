@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Job
@@ -38,6 +39,26 @@ def test_a_job_that_raises_leaves_its_traceback_and_the_next_slot_runs(
     assert failed.error.splitlines()[-1].endswith("OutOfShares: sold 11 of 10")
     assert (succeeded.outcome, succeeded.error) == ("succeeded", None)
     assert value(orders.engine, "SELECT count(*) FROM orders.dead_letters") == 0
+
+
+def test_an_error_of_the_database_is_shown_by_its_first_line(orders: ServiceContext) -> None:
+    """Without the statement, its values and the link of SQLAlchemy. A list shows the last line."""
+
+    def insert(run: RunContext) -> Counts:
+        with run.context.engine.begin() as connection:
+            statement = text("INSERT INTO orders.inbox VALUES (:consumer, gen_random_uuid(), NULL)")
+            connection.execute(statement, {"consumer": "hunter2"})
+        return {}
+
+    with job_worker(orders, a_job(insert)) as worker:
+        worker.tick()
+    (failed,) = runs(orders)
+    assert failed.outcome == "failed"
+    assert failed.reason == failed.error.splitlines()[-1]
+    assert 'null value in column "processed_at"' in failed.error.splitlines()[-1]
+    for left_out in ("sqlalche.me", "VALUES", "[SQL"):
+        assert left_out not in failed.error
+        assert left_out not in failed.reason
 
 
 @pytest.mark.parametrize(

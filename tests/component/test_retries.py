@@ -11,8 +11,9 @@ from dramatiq.broker import MessageProxy
 
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.poison import Undecodable
-from shared.bus.retries import KEPT_CHARACTERS, RetryOrDeadLetter
+from shared.bus.retries import RetryOrDeadLetter
 from shared.bus.unit_of_work import ServiceContext
+from shared.tracebacks import LONGEST
 from tests.component.watching import context_of
 from tests.servers.proxy import proxy_to
 from tests.support import value
@@ -79,4 +80,4 @@ def test_a_dead_letter_is_written_whatever_the_error_says(urls: dict[str, str], 
         kept = str(value(orders.engine, "SELECT error FROM orders.dead_letters"))
     assert not proxy.failed
     assert stored in kept
-    assert len(kept) <= KEPT_CHARACTERS + 100
+    assert len(kept) <= LONGEST + 100

@@ -75,6 +75,31 @@ def private_postgres(version: str) -> Iterator[str]:
             yield url
 
 
+#: Of Debian's packages, in which PostgreSQL can compile statements: that of each version, the newest first.
+DEBIANS_POSTGRES = Path("/usr/lib/postgresql")
+#: Every statement of a session without ``jit=off`` is compiled, and the functions are counted.
+COMPILING = {"shared_preload_libraries": "pg_stat_statements", "jit_above_cost": "0"}
+
+
+@contextmanager
+def compiling_postgres() -> Iterator[str]:
+    """A superuser's URL of a PostgreSQL that can compile statements, which the wheels cannot. Raises ServerMissing."""
+    compilers = sorted(DEBIANS_POSTGRES.glob("*/lib/llvmjit.so"), key=lambda path: int(path.parts[-3]), reverse=True)
+    with ExitStack() as stack:
+        if compilers:
+            parent = tempfile.TemporaryDirectory(prefix="paperprofit-postgres-", dir=memory())
+            folder = Path(stack.enter_context(parent))
+            binaries = compilers[0].parents[1] / "bin"
+            cluster = PostgresCluster(
+                folder / "postgres", durable=False, max_connections=200, binaries=binaries, settings=COMPILING
+            )
+            yield stack.enter_context(cluster)
+        elif docker_answers():
+            yield stack.enter_context(_postgres_container(**COMPILING))
+        else:
+            raise ServerMissing("the tests need a PostgreSQL with JIT: start Docker, or install postgresql (Debian)")
+
+
 def memory() -> Path | None:
     """A folder in memory with room for every worker's servers, or None."""
     roomy = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
@@ -117,10 +142,12 @@ def docker_answers() -> bool:
 
 
 @contextmanager
-def _postgres_container() -> Iterator[str]:
+def _postgres_container(**settings: str) -> Iterator[str]:
     name = os.environ.get("PAPERPROFIT_TEST_POSTGRES_IMAGE", POSTGRES_IMAGE)
     image = _container(name, 5432, POSTGRES_USER="paperprofit", POSTGRES_PASSWORD="paperprofit")
-    with _running(image.with_command("postgres -c max_connections=300 -c fsync=off")) as running:
+    given = {"max_connections": "300", "fsync": "off", **settings}
+    command = " ".join(["postgres", *(f"-c {name}={value}" for name, value in given.items())])
+    with _running(image.with_command(command)) as running:
         address = f"{running.get_container_host_ip()}:{running.get_exposed_port(5432)}"
         plain = f"postgresql://paperprofit:paperprofit@{address}/paperprofit"
         _wait_for(lambda: _takes_connections(plain), name)

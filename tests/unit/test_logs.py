@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from shared.observability.log_record import MESSAGE
+
 SAYS = """
 import logging
 from sqlalchemy.exc import OperationalError
@@ -21,6 +23,7 @@ for error in (away, ValueError("this is why")):
         raise error
     except Exception:
         logging.getLogger("dramatiq.worker").exception("Failed to process message %s with unhandled exception.", "x")
+        logging.getLogger("ours").exception("failed %s", 4_000_000 * "long")
 """
 
 #: Prints on stdout what comes to another handler than the terminal's, which writes to stderr.
@@ -53,12 +56,15 @@ def run(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
 
 
-def test_an_outage_is_logged_once_and_a_failure_in_full() -> None:
-    """Neither each attempt of a consumer, nor a traceback for each message that waits for the database."""
-    other, failure = map(json.loads, run(SAYS).stderr.splitlines())
+def test_an_outage_is_logged_once_and_no_line_is_long() -> None:
+    """Neither each attempt of a consumer, nor each try of a message with its body, which our own middleware logs."""
+    other, away, failure = map(json.loads, run(SAYS).stderr.splitlines())
     assert (other["event"], other["level"]) == ("something else", "warning")
-    assert failure["event"] == "Failed to process message x with unhandled exception."
-    assert "ValueError: this is why" in failure["exception"]
+    assert away["exception"].splitlines()[-1] == "sqlalchemy.exc.OperationalError: (builtins.ConnectionError) closed"
+    assert "SELECT 1" not in away["exception"]
+    assert failure["event"].startswith("failed long")
+    assert len(failure["event"]) == MESSAGE
+    assert failure["exception"].splitlines()[-1] == "ValueError: this is why"
 
 
 def test_lines_of_a_run_are_made_though_the_terminal_does_not_show_them() -> None:

@@ -41,4 +41,5 @@ def upgrade() -> None:
       ADD COLUMN rejected_at timestamptz,
       ADD COLUMN reject_reason text,
       ADD COLUMN reject_message text;
+    CREATE INDEX submissions_rejected ON gateway.submissions (account_id, submitted_at) WHERE rejected_at IS NOT NULL;
     """)

@@ -53,7 +53,16 @@ async def send(
     with ExitStack() as stack:
         waiting = [stack.enter_context(gateway.hub.waiting_for(account_id, each)) for each in awaited]
         await run_in_threadpool(commit)
-        return await answers_within(gateway.settings.answer_timeout, waiting)
+        answers = await answers_within(gateway.settings.answer_timeout, waiting)
+    if any(each is not None and each.body.get("reason") == RejectReason.PROCESSING_FAILED for each in answers):
+        await run_in_threadpool(_reject_dead, gateway)
+    return answers
+
+
+def _reject_dead(gateway: Gateway) -> None:
+    """Reject at once the submissions that the orders service could not even save as rejected."""
+    with gateway.context.unit_of_work() as uow:
+        submissions.reject_dead(uow)
 
 
 def check(answer: Answer | None) -> None:

@@ -65,6 +65,7 @@ def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[
     LookupError if the order that the page begins after or ends before does not exist.
     """
     filters: dict[str, object] = {"symbols": query.symbol_list, "asset_classes": query.asset_classes}
+    filters |= {"after": query.after, "until": query.until, "side": query.side}
     for name in ("after_order_id", "before_order_id"):
         edge_id: UUID | None = getattr(query, name)
         if edge_id is None:
@@ -75,8 +76,7 @@ def orders(connection: Connection, account_id: UUID, query: OrderQuery) -> list[
         filters |= {name: edge_id, f"{name}_at": edge["submitted_at"]}
     given = {name: value for name, value in filters.items() if value is not None}
     statement = _listing(query.status, query.direction, frozenset(given), nested=query.nested)
-    times = {"after": query.after, "until": query.until}
-    rows = records(connection, statement, account_id=account_id, limit=query.limit, side=query.side, **times, **given)
+    rows = records(connection, statement, account_id=account_id, limit=query.limit, **given)
     return _nested(connection, account_id, rows) if query.nested else rows
 
 
@@ -107,21 +107,23 @@ def _has_legs(row: Mapping[str, object]) -> bool:
 def _listing(status: str, direction: str, filters: frozenset[str], *, nested: bool) -> TextClause:
     """Return the statement for a list of orders.
 
-    Open and ended orders are read separately, each by an index of their own, so that neither slows down the other. The
-    open orders of some symbols are all read and then sorted, since an index by time would pass those of other symbols.
+    Open and ended orders are read separately, each by an index of their own, so that neither slows down the other. Open
+    orders are all read and then sorted, since an index by time would pass ended ones, or those of other symbols.
     """
     order_by = f"ORDER BY o.submitted_at {direction}, o.id {direction} LIMIT :limit"
-    conditions = [_WITHIN, *(condition for name, condition in _FILTERS.items() if name in filters)]
+    conditions = [condition for name, condition in _FILTERS.items() if name in filters]
     by_symbol = "symbols" in filters
     common = " AND ".join([_OF_ACCOUNT, *conditions, *([_STANDS_ALONE] if nested else [])])
-    is_open = f"({common} AND o.status IN {OPEN} {'OFFSET 0' if by_symbol else order_by})"
+    is_open = f"({common} AND o.status IN {OPEN} OFFSET 0)"
     ended = f"{common} AND o.status NOT IN {OPEN}"
+    given_up = " AND ".join([_GIVEN_UP, *conditions])
     if status == "all":
         parts = [is_open, f"({ended} {order_by})"] if by_symbol else [f"({common} {order_by})"]
+        parts.append(f"({given_up} {order_by})")
     elif status == "open":
         parts = [is_open, f"({ended} AND {_IN_OPEN_GROUP} {order_by})"] if nested else [is_open]
     else:
-        parts = [f"({ended} {f'AND NOT {_GROUP_IS_OPEN}' if nested else ''} {order_by})"]
+        parts = [f"({ended} {f'AND NOT {_GROUP_IS_OPEN}' if nested else ''} {order_by})", f"({given_up} {order_by})"]
     return text(f"{_with_instrument(' UNION ALL '.join(parts))} {order_by}")
 
 
@@ -186,14 +188,13 @@ _BY_CLIENT_ID = text(f"""
 }
 ORDER BY (o.status = 'rejected'), o.submitted_at DESC LIMIT 1
 """)
-_WITHIN = """
-(CAST(:after AS timestamptz) IS NULL OR o.submitted_at > :after)
-AND (CAST(:until AS timestamptz) IS NULL OR o.submitted_at < :until)
-AND (CAST(:side AS text) IS NULL OR o.side = :side)
-"""
 _AFTER = "(o.submitted_at, o.id) {} (CAST(:{name}_at AS timestamptz), CAST(:{name} AS uuid))"
-#: The condition of each filter that a query may have.
+#: The condition of each filter that a query may have. A query has a statement of its own for its filters, because a
+#: plan for all of them would be kept, and would use no index for most.
 _FILTERS = {
+    "after": "o.submitted_at > :after",
+    "until": "o.submitted_at < :until",
+    "side": "o.side = :side",
     "symbols": "o.symbol = ANY(CAST(:symbols AS text[]))",
     "asset_classes": """o.symbol IN (
         SELECT symbol FROM marketdata.instruments_v1 WHERE asset_class = ANY(CAST(:asset_classes AS text[])))""",
@@ -225,20 +226,31 @@ o.order_class <> 'simple' AND o.status <> 'replaced'
 AND o.order_group = ANY(ARRAY(SELECT g.order_group FROM orders.orders_v1 g
                               WHERE g.account_id = :account_id AND g.order_class <> 'simple' AND g.status IN {OPEN}))
 """
-#: A submission as the order that it will be. Commands of old releases have neither a class nor extended hours.
+#: A submission as the order that it will be, or that it is not because its command could not be processed. Commands of
+#: old releases have neither a class nor extended hours.
 _PENDING = """
 SELECT o.* FROM gateway.submissions s CROSS JOIN jsonb_populate_record(
   NULL::orders.orders_v1,
   '{"order_class": "simple", "extended_hours": false, "do_not_reduce": false, "filled_qty": 0}' || s.command
-  || jsonb_build_object('status', 'pending_new',
+  || jsonb_build_object('status', CASE WHEN s.rejected_at IS NULL THEN 'pending_new' ELSE 'rejected' END,
+                        'reject_reason', s.reject_reason, 'reject_message', s.reject_message,
                         'id', s.order_id, 'order_group', s.order_id, 'client_order_id', s.client_order_id,
-                        'submitted_at', s.submitted_at, 'updated_at', s.submitted_at)) o
+                        'submitted_at', s.submitted_at, 'updated_at', COALESCE(s.rejected_at, s.submitted_at))) o
 WHERE s.account_id = :account_id
+"""
+#: The submissions that no order came of.
+_GIVEN_UP = f"""
+{_PENDING} AND s.rejected_at IS NOT NULL
+AND NOT EXISTS (SELECT FROM orders.orders_v1 k WHERE k.account_id = s.account_id AND k.id = s.order_id)
 """
 _PENDING_BY_ID = text(_with_instrument(f"{_PENDING} AND s.order_id = ANY(:ids)"))
 _PENDING_BY_CLIENT_ID = text(f"""
-{_with_instrument(f"{_PENDING} AND s.client_order_id = :client_order_id AND s.answered_at IS NULL")}
-ORDER BY o.submitted_at DESC LIMIT 1
+{
+    _with_instrument(f'''
+  {_PENDING} AND s.client_order_id = :client_order_id AND (s.answered_at IS NULL OR s.rejected_at IS NOT NULL)
+''')
+}
+ORDER BY (o.status = 'rejected'), o.submitted_at DESC LIMIT 1
 """)
 _PENDING_IDS = text("""
 SELECT s.order_id FROM gateway.submissions s

@@ -33,7 +33,12 @@ class AccountEvents:
         metrics.count_event(self._uow, event)
 
     def execution(self, execution: Execution, book: Book) -> None:
-        """Publish what became of each order, and then what each account holds."""
+        """Publish what became of each order, and then what each account holds, in the journey of its last fill."""
+        traces = {
+            (order.account_id, order.symbol): order.trace
+            for order, outcome in execution.outcomes
+            if isinstance(outcome, Fill)
+        }
         for order, outcome in execution.outcomes:
             if isinstance(outcome, Fill):
                 self.filled(order, outcome)
@@ -42,7 +47,8 @@ class AccountEvents:
             else:
                 self.rejected(order, outcome)
         for account_id, symbol in holdings(execution.fills):
-            self.position(account_id, symbol, book.lots[account_id, symbol])
+            lots = book.lots[account_id, symbol]
+            self.position(account_id, symbol, lots, trace=traces.get((account_id, symbol)))
 
     def canceled(self, order: Order, reason: CancelReason | RejectReason) -> None:
         self.emit(OrderCanceled, order.account_id, trace=order.trace, order_id=order.id, reason=reason)
@@ -59,9 +65,9 @@ class AccountEvents:
         )
         metrics.count_rejection(self._uow, refusal.reason)
 
-    def position(self, account_id: UUID, symbol: str, lots: tuple[Lot, ...]) -> None:
+    def position(self, account_id: UUID, symbol: str, lots: tuple[Lot, ...], *, trace: str | None = None) -> None:
         qty, cost = position_of(lots)
-        self.emit(PositionChanged, account_id, symbol=symbol, qty=qty, cost=cost)
+        self.emit(PositionChanged, account_id, trace=trace, symbol=symbol, qty=qty, cost=cost)
 
     def filled(self, order: Order, fill: Fill) -> None:
         self.emit(

@@ -1,6 +1,7 @@
 """Orders come in: each is accepted, and reserves what it needs, or is rejected with a reason. Either becomes a row."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from services.orders.metrics import count_decision
@@ -13,12 +14,18 @@ from services.orders.usecases.auctions import with_auctions
 from services.orders.usecases.lookup import being_split, refuse_closed, wait_for_account, wait_for_split
 from shared.bus import tracing
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.orders import NewOrder, OrderAccepted
+from shared.contracts.orders import SUBMISSION_LASTS, NewOrder, OrderAccepted
+from shared.contracts.reasons import RejectReason
 from shared.exchange.acceptance.entry import Admitted, admit, refused
 from shared.exchange.acceptance.pre_trade import Exposure
 from shared.exchange.acceptance.risk_checks import DUPLICATE, unknown_symbol
 from shared.exchange.order import Account
 from shared.exchange.refusal import Refusal
+
+TOO_LATE = Refusal(
+    RejectReason.SUBMITTED_TOO_LONG_AGO,
+    f"the order waited for {SUBMISSION_LASTS // timedelta(hours=1)} hours and was not placed: submit it again",
+)
 
 
 def submit_orders(uow: UnitOfWork, account_id: UUID, orders: Sequence[NewOrder]) -> None:
@@ -90,6 +97,8 @@ def _decide(
 ) -> Admitted | Refusal:
     if account.closed:
         return refuse_closed(account.id)
+    if uow.now - new.submitted_at > SUBMISSION_LASTS:
+        return TOO_LATE
     if context.instrument is None:
         return unknown_symbol(new.symbol)
     if taken:

@@ -24,6 +24,7 @@ from shared.jobs.run_context import Counts, Outcome, RunCanceled, RunContext, Ru
 from shared.observability.log_record import redacted
 from shared.outage import first_line
 from shared.storage.errors import DATABASE_ERRORS, is_transient
+from shared.tracebacks import traceback_of
 
 log = structlog.get_logger(__name__)
 
@@ -113,7 +114,7 @@ class Executor:
             return Postponed(context.clock(), "its worker was stopped")
         except (Exception, TimeLimitExceeded) as error:  # noqa: BLE001 - it becomes the run's outcome
             verdict = judge(error, failures=run.failures + 1, settings=run.settings, now=context.clock())
-            trace = redacted("".join(traceback.format_exception(error)))
+            trace = redacted(traceback_of(error))
             summary = first_line("".join(traceback.format_exception_only(error)).strip())
             reason = str(redacted(summary[:ERROR_CHARACTERS]))
             if verdict.retry_at is not None:
