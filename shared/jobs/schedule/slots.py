@@ -5,7 +5,9 @@
     at open, 5m after open, at close,
     10m before close                    on every trading day of the market, half days included
 
-A cron time that a daylight-saving change skips is due right after the gap. A cron time that comes twice is due once.
+A cron time that a daylight-saving change skips is due right after the gap. A cron time that comes twice is due the
+first time only. An expression for all 24 hours follows the hours as they pass: it is due both times, and misses nothing
+in a gap of whole hours.
 """
 
 import re
@@ -21,11 +23,16 @@ from cronsim import CronSim, CronSimError
 
 from shared.jobs.schedule.calendar import Market, Phase
 from shared.jobs.schedule.interval import InvalidInterval, format_interval, parse_interval
+from shared.jobs.schedule.wall_clock import Stretch, stretches
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RELATIVE = re.compile(r"(?:at|(?P<distance>\S+) (?P<direction>before|after)) (?P<edge>open|close)")
 _ZERO = timedelta(0)
+_INSTANT = timedelta(microseconds=1)
+_MINUTE = timedelta(minutes=1)
+_HOUR = timedelta(hours=1)
 CRON_FIELDS = 5
+HOURS_OF_DAY = 24
 OFF = "off"
 
 
@@ -64,9 +71,29 @@ class Cron:
     zone: ZoneInfo | None = None
 
     def between(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
-        just_before = (begin - timedelta(microseconds=1)).astimezone(self.zone or market.zone)
-        slots = (slot.astimezone(UTC) for slot in CronSim(self.expression, just_before))
-        return takewhile(lambda slot: slot < end, slots)
+        after = begin.astimezone(UTC).replace(tzinfo=None)
+        for stretch in stretches(self.zone or market.zone, begin, end):
+            first, last = stretch.shown
+            if begin <= stretch.begin and self._misses(stretch):
+                yield stretch.begin
+                first += _MINUTE
+            new = first if self._all_hours else max(first, stretch.first_new)
+            for time in self._shown(max(new, after + stretch.offset), last):
+                yield (time - stretch.offset).replace(tzinfo=UTC)
+
+    def _misses(self, stretch: Stretch) -> bool:
+        """Tell whether the clock skipped a time of the expression just before the stretch."""
+        if self._all_hours and not (stretch.offset - stretch.before) % _HOUR:
+            return False
+        return next(self._shown(*stretch.skipped), None) is not None
+
+    def _shown(self, begin: datetime, end: datetime) -> Iterator[datetime]:
+        """List the times on the clock from ``begin`` to before ``end``, all without a zone."""
+        return takewhile(lambda time: time < end, CronSim(self.expression, begin - _INSTANT))
+
+    @cached_property
+    def _all_hours(self) -> bool:
+        return len(CronSim(self.expression, _EPOCH).hours) == HOURS_OF_DAY
 
     def __str__(self) -> str:
         return self.expression
