@@ -21,7 +21,7 @@ from pydantic import (
 
 from shared.contracts.markets import DEFAULT_MARKET, MARKETS
 from shared.contracts.priority import Priority
-from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, HORIZON, Phase, example_market
+from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, EXAMPLE_END, Phase, example_market
 from shared.jobs.schedule.interval import parse_interval
 from shared.jobs.schedule.slots import OFF, InvalidSchedule, Timing, parse_schedule
 
@@ -59,6 +59,10 @@ def _read_phase(name: object) -> Phase:
 _Phase = Annotated[Phase, BeforeValidator(_read_phase)]
 Interval = Annotated[str, AfterValidator(_check_interval)]
 ScheduleText = Annotated[str, AfterValidator(_check_schedule)]
+
+
+def _ever_comes(timing: Timing, market: str) -> bool:
+    return timing.ever_comes(example_market(market), EXAMPLE_BEGIN, EXAMPLE_END)
 
 
 class JobSettings(BaseModel):
@@ -121,7 +125,7 @@ class JobSettings(BaseModel):
             timing = self.timing
         except InvalidSchedule as error:
             raise ValueError(f"phases: {error}") from None
-        if timing and timing.phases and timing.next_slot(example_market(self.market), EXAMPLE_BEGIN, HORIZON) is None:
+        if timing and timing.phases and not _ever_comes(timing, self.market):
             raise ValueError("schedule: never comes in these phases of this market")
         return self
 

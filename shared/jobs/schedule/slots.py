@@ -15,13 +15,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from shared.jobs.schedule.calendar import Market, Phase
+from shared.jobs.schedule.calendar import HORIZON, Market, Phase
 from shared.jobs.schedule.interval import InvalidInterval, format_interval, parse_interval
 from shared.jobs.schedule.wall_clock import Stretch, stretches
 
@@ -33,6 +33,8 @@ _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
 CRON_FIELDS = 5
 HOURS_OF_DAY = 24
+#: A schedule for rare days shows within this many slots whether it ever comes.
+LOOK_AT = 5_000
 OFF = "off"
 
 
@@ -167,6 +169,15 @@ class Timing:
             for span in market.spans(begin, end)
             if (schedule := self.schedules[span.phase]) is not None
             for slot in schedule.between(market, span.begin, span.end)
+        )
+
+    def ever_comes(self, market: Market, begin: datetime, end: datetime) -> bool:
+        """Tell whether a slot of some phase's schedule lies in that phase, if only on a rare day of a later year."""
+        return self.next_slot(market, begin, HORIZON) is not None or any(
+            market.phase_at(slot) is phase
+            for phase, schedule in self.schedules.items()
+            if schedule is not None
+            for slot in islice(schedule.between(market, begin, end), LOOK_AT)
         )
 
     def next_slot(self, market: Market, now: datetime, horizon: timedelta) -> datetime | None:

@@ -9,6 +9,7 @@ _ZERO = timedelta(0)
 _MINUTE = timedelta(minutes=1)
 #: No zone changes its clock twice within this time.
 _DAY = timedelta(days=1)
+LONGEST_DAYS = 64
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def stretches(zone: ZoneInfo, begin: datetime, end: datetime) -> Iterator[Stretc
         offset = _offset(zone, at)
         following = _end(zone, at, min(at + days * _DAY, end))
         yield Stretch(at, following, offset, before)
-        at, before, days = following, offset, 2 * days
+        at, before, days = following, offset, min(2 * days, LONGEST_DAYS)
 
 
 def _end(zone: ZoneInfo, begin: datetime, latest: datetime) -> datetime:
