@@ -86,12 +86,14 @@ class JobSettings(BaseModel):
     retries: int = Field(default=3, ge=0, le=20)
     #: The delay before the first retry; it doubles with each retry.
     backoff: Interval = "5s"
-    #: A slot that comes while a run is in progress is skipped, run afterwards, or run instead.
+    #: A slot that comes while the run of an earlier slot is unfinished is skipped, run afterwards, or run instead.
     overlap: Literal["skip", "queue", "cancel"] = "skip"
     #: Slots that nobody claimed in time are skipped, run once, or all run.
     misfire: Literal["skip", "run_once", "run_all"] = "run_once"
     #: How far back run_all goes.
     misfire_window: Interval = "1h"
+    #: Whether people may have it run for slots of the past.
+    backfill: bool = True
     #: A run whose worker died is run again, or fails.
     on_lost: Literal["rerun", "fail"] = "rerun"
     #: The job whose runs this one follows.
