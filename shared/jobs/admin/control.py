@@ -130,13 +130,16 @@ def cancel(uow: UnitOfWork, run_id: UUID, *, who: str) -> str:
 def retry(uow: UnitOfWork, run_id: UUID, *, who: str) -> UUID:
     """Queue another run for the same slot with the same parameters.
 
-    Raises UnknownRun, RunUnfinished and TooManyRuns.
+    The retry of a part runs that part, takes the results of the other parts from the run that it belongs to, and joins
+    them. Raises UnknownRun, RunUnfinished and TooManyRuns.
     """
-    row = _run(uow, run_id)
-    if row.state != "finished":
+    row = whole = _run(uow, run_id)
+    if row.part is not None:
+        whole = _run(uow, row.parent_run_id)
+    if whole.state != "finished":
         raise RunUnfinished("the run has not ended yet; cancel it first")
     again = uuid4()
-    _add(uow, row.job, [again], [row.scheduled_for], Trigger.RETRY, row.parameters, who, parent=run_id)
+    _add(uow, row.job, [again], [whole.scheduled_for], Trigger.RETRY, whole.parameters, who, whole.id, row.part)
     record_action(uow, who, "retry", str(run_id), {"outcome": row.outcome}, {"run_id": str(again)})
     return again
 
@@ -215,6 +218,7 @@ def _add(
     parameters: Mapping[str, Any],
     who: str,
     parent: UUID | None = None,
+    only_part: int | None = None,
 ) -> None:
     """Add runs that wait for each other. The first is sent at once if no other run of its job is in progress.
 
@@ -233,6 +237,7 @@ def _add(
             "parameters": json.dumps(dict(parameters)),
             "who": who,
             "parent": parent,
+            "only_part": only_part,
             "traceparent": current(),
             "priority": Priority.LOW if trigger is Trigger.BACKFILL else Priority.HIGH,  # somebody waits for it
             "now": uow.now,
@@ -249,7 +254,8 @@ def _override(uow: UnitOfWork, job: str, overrides: Mapping[str, Any]) -> None:
 
 _JOB = text("SELECT name, declared, overrides, settings, parameters FROM jobs.jobs WHERE name = :job FOR UPDATE")
 _RUN = text("""
-SELECT id, job, state, outcome, scheduled_for, parameters, parent_run_id FROM jobs.job_runs WHERE id = :id FOR UPDATE
+SELECT id, job, state, outcome, scheduled_for, parameters, parent_run_id, part FROM jobs.job_runs
+WHERE id = :id FOR UPDATE
 """)
 _UNFINISHED = text("""
 SELECT count(*) AS runs, count(*) FILTER (WHERE trigger IN ('manual', 'retry')) AS asked FROM jobs.job_runs
@@ -257,9 +263,9 @@ WHERE job = :job AND state <> 'finished' AND part IS NULL
 """)
 _ADD = text("""
 INSERT INTO jobs.job_runs (id, job, service, trigger, scheduled_for, parameters, priority, state, queued_at,
-                           requested_by, parent_run_id, traceparent)
+                           requested_by, parent_run_id, only_part, traceparent)
 SELECT given.id, j.name, j.service, :trigger, given.slot, CAST(:parameters AS jsonb), :priority, 'waiting', :now, :who,
-       CAST(:parent AS uuid), :traceparent
+       CAST(:parent AS uuid), CAST(:only_part AS integer), :traceparent
 FROM jobs.jobs j, unnest(CAST(:ids AS uuid[]), CAST(:slots AS timestamptz[])) AS given (id, slot)
 WHERE j.name = :job
 """)
