@@ -15,6 +15,8 @@ from shared.contracts.markets import DEFAULT_MARKET
 
 #: The counts of a run, such as ``{"prices_written": 5}``; its history shows them.
 Counts = Mapping[str, int]
+#: The bounds of what a run may count and report.
+MOST_COUNTS, LONGEST_NAME, LARGEST_COUNT = 100, 100, 2**63 - 1
 
 
 class Trigger(StrEnum):
@@ -46,6 +48,33 @@ class RunInterrupted(Exception):
     """The worker is being stopped, or the run was given to another worker. The run begins again elsewhere."""
 
 
+class InvalidCount(ValueError):
+    """A job counted or reported something that is no whole number, or is too large to be stored."""
+
+
+def count_of(name: str, number: object) -> int:
+    """Return the number. Raises InvalidCount."""
+    if not isinstance(number, int) or not -LARGEST_COUNT <= number <= LARGEST_COUNT:
+        shown = type(number).__name__ if not isinstance(number, int) else f"{len(f'{number:x}')} hexadecimal digits"
+        raise InvalidCount(f"{name}: must be a whole number of at most 63 bits, not {shown}")
+    return int(number)
+
+
+def counts_of(given: object) -> Counts:
+    """Return the counts of a run as they are stored. A job that counts nothing may return None.
+
+    Raises InvalidCount.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or len(given) > MOST_COUNTS:
+        raise InvalidCount(f"a job returns a mapping of at most {MOST_COUNTS} counts, not {type(given).__name__}")
+    for name in given:
+        if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
+            raise InvalidCount(f"a count's name is printable text of at most {LONGEST_NAME} characters")
+    return {name: count_of(name, number) for name, number in given.items()}
+
+
 @dataclass
 class Signals:
     """State that a run's thread shares with the heartbeat."""
@@ -75,10 +104,13 @@ class RunContext:
     signals: Signals = field(default_factory=Signals)
 
     def progress(self, done: int, total: int | None = None) -> None:
-        """Report progress, which is shown within about a second. Raises what ``check`` raises."""
+        """Report progress, which is shown within about a second.
+
+        Raises what ``check`` raises, and InvalidCount for a number that cannot be stored.
+        """
         self.check()
-        self.signals.done = done
-        self.signals.total = self.signals.total if total is None else total
+        self.signals.done = count_of("done", done)
+        self.signals.total = self.signals.total if total is None else count_of("total", total)
 
     def check(self) -> None:
         """End the run here if it should end: raises RunCanceled or RunInterrupted."""

@@ -22,7 +22,7 @@ from pydantic import (
 from shared.contracts.markets import DEFAULT_MARKET, MARKETS
 from shared.contracts.priority import Priority
 from shared.contracts.written import Printable
-from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, HORIZON, Phase, example_market
+from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, EXAMPLE_END, Phase, example_market
 from shared.jobs.schedule.interval import parse_interval
 from shared.jobs.schedule.slots import OFF, InvalidSchedule, Timing, parse_schedule
 
@@ -68,6 +68,10 @@ ScheduleText = Annotated[_Ascii, AfterValidator(_check_schedule)]
 _Name = Annotated[Printable, Field(max_length=LONGEST_TEXT)]
 
 
+def _ever_comes(timing: Timing, market: str) -> bool:
+    return timing.ever_comes(example_market(market), EXAMPLE_BEGIN, EXAMPLE_END)
+
+
 class JobSettings(BaseModel):
     """All settings of one job, with their defaults."""
 
@@ -89,12 +93,14 @@ class JobSettings(BaseModel):
     retries: int = Field(default=3, ge=0, le=20)
     #: The delay before the first retry; it doubles with each retry.
     backoff: Interval = "5s"
-    #: A slot that comes while a run is in progress is skipped, run afterwards, or run instead.
+    #: A slot that comes while the run of an earlier slot is unfinished is skipped, run afterwards, or run instead.
     overlap: Literal["skip", "queue", "cancel"] = "skip"
     #: Slots that nobody claimed in time are skipped, run once, or all run.
     misfire: Literal["skip", "run_once", "run_all"] = "run_once"
     #: How far back run_all goes.
     misfire_window: Interval = "1h"
+    #: Whether people may have it run for slots of the past.
+    backfill: bool = True
     #: A run whose worker died is run again, or fails.
     on_lost: Literal["rerun", "fail"] = "rerun"
     #: The job whose runs this one follows.
@@ -128,7 +134,7 @@ class JobSettings(BaseModel):
             timing = self.timing
         except InvalidSchedule as error:
             raise ValueError(f"phases: {error}") from None
-        if timing and timing.phases and timing.next_slot(example_market(self.market), EXAMPLE_BEGIN, HORIZON) is None:
+        if timing and timing.phases and not _ever_comes(timing, self.market):
             raise ValueError("schedule: never comes in these phases of this market")
         return self
 

@@ -159,6 +159,96 @@ def test_a_backfill_that_asks_for_too_much_or_nothing_is_refused(orders: Service
     assert runs(orders) == []
 
 
+def test_a_backfill_delays_the_slots_of_the_schedule_and_removes_none(orders: ServiceContext, clock: FakeClock) -> None:
+    """The scheduled runs go before the backfills that wait, also those of a job of low priority."""
+    clock.now = clock.now.replace(microsecond=0)
+    order: list[str] = []
+    gate, end = Gate(), clock.now
+
+    def record(run: RunContext) -> Counts:
+        order.append("backfill" if run.slot and run.slot < end else "schedule")
+        return gate(run)
+
+    with job_worker(orders, a_job(record, overlap="queue", priority="low")) as worker:
+        with orders.unit_of_work() as uow:
+            begin = end - timedelta(seconds=30)
+            control.backfill(uow, "sweep", begin, end, load_market=load_market, parameters={}, who="OPERATOR1")
+        assert gate.entered.wait(10)
+        for _ in range(5):
+            clock.move(seconds=1)
+            worker.ticker.run()
+        gate.opened.set()
+        eventually(lambda: [run.state for run in runs(orders)] == ["finished"] * len(runs(orders)))
+    assert [run.outcome for run in runs(orders)] == ["succeeded"] * (30 + 5)
+    assert order == ["backfill", *["schedule"] * 5, *["backfill"] * 29]
+
+
+def test_a_slot_that_replaces_the_run_before_it_leaves_other_runs_alone(
+    orders: ServiceContext, clock: FakeClock
+) -> None:
+    """With overlap cancel, only the runs of earlier slots are canceled."""
+    gate = Gate()
+    with job_worker(orders, a_job(gate, overlap="cancel")) as worker:
+        begin = clock.now - timedelta(hours=1)
+        with orders.unit_of_work() as uow:
+            control.backfill(
+                uow,
+                "sweep",
+                begin,
+                begin + timedelta(seconds=5),
+                load_market=load_market,
+                parameters={},
+                who="OPERATOR1",
+            )
+        assert gate.entered.wait(10)
+        triggered = worker.trigger()
+        for _ in range(3):
+            clock.move(seconds=1)
+            worker.ticker.run()
+        gate.opened.set()
+        eventually(lambda: [run.state for run in runs(orders)] == ["finished"] * len(runs(orders)))
+    outcomes = {run.id: (run.trigger, run.outcome) for run in runs(orders)}
+    assert outcomes[triggered] == ("manual", "succeeded")
+    assert [each for each in outcomes.values() if each[0] == "backfill"] == [("backfill", "succeeded")] * 5
+    scheduled = [outcome for kind, outcome in outcomes.values() if kind == "schedule"]
+    assert (scheduled.count("succeeded"), set(scheduled)) == (1, {"succeeded", "canceled"})
+
+
+def test_runs_that_somebody_asks_for_are_bounded(
+    orders: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MAX_ASKED", 3)
+    monkeypatch.setattr(control, "MAX_UNFINISHED", 8)
+    gate, begin = Gate(), clock.now - timedelta(hours=1)
+    asked: dict[str, Any] = {"load_market": load_market, "parameters": {}, "who": "OPERATOR1"}
+    with job_worker(orders, a_job(gate, enabled=False)) as worker:
+        for _ in range(3):
+            worker.trigger()
+        with pytest.raises(control.TooManyRuns, match="3 runs of sweep have not ended yet"):
+            worker.trigger()
+        with pytest.raises(control.TooManyRuns), orders.unit_of_work() as uow:
+            control.backfill(uow, "sweep", begin, begin + timedelta(seconds=6), **asked)
+        with orders.unit_of_work() as uow:
+            assert len(control.backfill(uow, "sweep", begin, begin + timedelta(seconds=5), **asked)) in {4, 5}
+        gate.opened.set()
+        eventually(lambda: all(run.state == "finished" for run in runs(orders)))
+        worker.trigger()
+
+
+def test_a_backfill_of_the_future_or_of_a_job_without_a_past_is_refused(
+    orders: ServiceContext, clock: FakeClock
+) -> None:
+    asked: dict[str, Any] = {"load_market": load_market, "parameters": {}, "who": "OPERATOR1"}
+    jobs = (a_job(lambda _: {}, enabled=False), a_job(lambda _: {}, "live", enabled=False, backfill=False))
+    begin, end = clock.now - timedelta(seconds=5), clock.now
+    with job_worker(orders, *jobs):
+        with pytest.raises(control.NotBackfilled, match="future"), orders.unit_of_work() as uow:
+            control.backfill(uow, "sweep", begin, end + timedelta(seconds=2), **asked)
+        with pytest.raises(control.NotBackfilled, match="setting backfill is false"), orders.unit_of_work() as uow:
+            control.backfill(uow, "live", begin, end, **asked)
+    assert runs(orders) == runs(orders, "live") == []
+
+
 def test_a_paused_queue_is_resumed_with_its_messages(orders: ServiceContext) -> None:
     """Messages stay in the queue meanwhile, and the operator's actions are recorded."""
     ran: list[UUID] = []

@@ -1,7 +1,9 @@
 """Runs that fail: by kind of error, over their time limit, or without a dependency."""
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +14,7 @@ from shared.jobs.engine.failures import Permanent
 from shared.jobs.run_context import Counts, RunContext
 from shared.resilience.breakers import Breaker, BreakerOpen
 from shared.resilience.rate_limits import RateLimited
-from tests.component.job_worker import Body, OutOfShares, a_job, job_worker, runs
+from tests.component.job_worker import Body, Gate, JobWorker, OutOfShares, a_job, job_worker, runs
 from tests.conftest import FakeClock
 from tests.support import eventually, value
 
@@ -168,6 +170,116 @@ def test_a_run_over_its_time_limit_is_ended_and_fails(orders: ServiceContext) ->
     (run,) = runs(orders)
     assert (run.outcome, run.error_kind) == ("failed", "transient")
     assert "TimeLimitExceeded" in run.error
+
+
+@pytest.mark.parametrize(
+    "counted",
+    [
+        {"cash": Decimal("1.5")},
+        {"at": datetime(2026, 11, 27, tzinfo=UTC)},
+        {"rate": float("nan")},
+        {"large": 2**63},
+        {"nul\0": 1},
+        {"": 1},
+        {f"n{number}": 1 for number in range(101)},
+        [1, 2],
+        "many",
+    ],
+    ids=str,
+)
+def test_counts_that_cannot_be_stored_are_the_failure_of_their_run(orders: ServiceContext, counted: Any) -> None:
+    """It is permanent: the body has done its work, and would do it again."""
+    ran: list[int] = []
+
+    def count(run: RunContext) -> Counts:
+        ran.append(run.attempt)
+        return cast("Counts", counted)
+
+    with job_worker(orders, a_job(count, schedule="off", retries=3)) as worker:
+        worker.trigger()
+        eventually(lambda: [run.state for run in runs(orders)] == ["finished"])
+        worker.trigger()
+        eventually(lambda: [run.state for run in runs(orders)] == ["finished"] * 2)
+    first, _ = runs(orders)
+    assert (first.outcome, first.error_kind, first.attempt, ran) == ("failed", "permanent", 1, [1, 1])
+    assert "InvalidCount" in first.reason
+
+
+@pytest.mark.parametrize("done", [2**63, float("nan"), Decimal(1), "7"], ids=str)
+def test_progress_that_cannot_be_stored_fails_its_run_and_no_other(
+    orders: ServiceContext, clock: FakeClock, done: Any
+) -> None:
+    gate = Gate()
+
+    def report(run: RunContext) -> Counts:
+        run.progress(done, 10)
+        return {}
+
+    with job_worker(orders, a_job(report, schedule="off"), a_job(gate, "beside", schedule="off")) as worker:
+        worker.trigger("beside")
+        assert gate.entered.wait(10)
+        worker.trigger()
+        eventually(lambda: [run.state for run in runs(orders)] == ["finished"])
+        before = runs(orders, "beside")[0].heartbeat_at
+        clock.move(seconds=3)
+        worker.heartbeat.beat()
+        assert runs(orders, "beside")[0].heartbeat_at > before
+        gate.opened.set()
+        eventually(lambda: [run.outcome for run in runs(orders, "beside")] == ["succeeded"])
+    assert [(run.outcome, run.error_kind) for run in runs(orders)] == [("failed", "permanent")]
+
+
+def test_an_outcome_that_the_database_refuses_ends_the_run(orders: ServiceContext) -> None:
+    """A skip's reason with a NUL is one. The run neither stays under way nor runs again."""
+    job = Job("sweep", "orders", "Skips.", lambda _: {}, {"schedule": "1s"}, when=lambda _: "nothing\0to do")
+    with job_worker(orders, job) as worker:
+        worker.tick()
+        eventually(lambda: [run.state for run in runs(orders)] == ["finished"])
+    (run,) = runs(orders)
+    assert (run.outcome, run.error_kind, run.attempt) == ("failed", "permanent", 1)
+    assert run.reason == "the database refused the outcome; see the log"
+
+
+def beaten(worker: JobWorker) -> list[str]:
+    """Beat once, and return the states of the runs."""
+    worker.heartbeat.beat()
+    return [run.state for run in runs(worker.context)]
+
+
+def test_a_time_limit_that_is_swallowed_comes_again(orders: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.jobs.engine.heartbeat.AGAIN_SECONDS", 0.05)
+    swallowed: list[BaseException] = []
+
+    def stubborn(_run: RunContext) -> Counts:
+        while True:
+            try:
+                threading.Event().wait(0.01)
+            except BaseException as error:
+                swallowed.append(error)
+                if len(swallowed) == 3:
+                    raise
+
+    with job_worker(orders, a_job(stubborn, schedule="off", time_limit="1s")) as worker:
+        worker.trigger()
+        eventually(lambda: beaten(worker) == ["finished"])
+    assert [run.outcome for run in runs(orders)] == ["failed"]
+    assert len(swallowed) == 3
+
+
+def test_a_canceled_run_that_hits_its_time_limit_ends_canceled(orders: ServiceContext) -> None:
+    entered = threading.Event()
+
+    def deaf(_run: RunContext) -> Counts:
+        entered.set()
+        while True:
+            threading.Event().wait(0.01)
+
+    with job_worker(orders, a_job(deaf, schedule="off", time_limit="1s")) as worker:
+        run_id = worker.trigger()
+        assert entered.wait(10)
+        worker.cancel(run_id)
+        eventually(lambda: beaten(worker) == ["finished"])
+    assert [run.outcome for run in runs(orders)] == ["canceled"]
 
 
 def test_an_error_is_saved_without_secrets_and_nul_characters(orders: ServiceContext) -> None:

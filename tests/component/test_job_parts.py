@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.bus.unit_of_work import ServiceContext
+from shared.jobs.admin import control
 from shared.jobs.declaration import Job
 from shared.jobs.engine.failures import Permanent
 from shared.jobs.run_context import Counts, RunContext
@@ -110,6 +111,38 @@ def test_a_part_that_fails_is_retried_and_then_fails_the_whole_run(orders: Servi
     assert (first.outcome, second.outcome, second.attempt, third.outcome) == ("succeeded", "failed", 2, "succeeded")
     assert parent.outcome == "failed"
     assert "1 of 3 parts did not succeed: 2 failed" in parent.error
+
+
+def test_a_retried_part_runs_alone_and_is_joined_with_the_others(orders: ServiceContext) -> None:
+    """The follower of the job runs once, after the join."""
+    ran: list[int | None] = []
+    broken = [True]
+
+    def work(run: RunContext) -> Counts:
+        ran.append(run.part)
+        if run.part == 2 and broken[0]:
+            raise Permanent("broken")
+        return {"done": run.parameters["n"]}
+
+    parts = [{"n": 1}, {"n": 20}, {"n": 300}]
+    job = Job("sweep", "orders", "In parts.", work, {"schedule": "off", "retries": 0}, parts=lambda _: parts)
+    follower = a_job(lambda _: {}, "follower", schedule="off", after="sweep")
+    with job_worker(orders, job, follower) as worker:
+        first = worker.trigger()
+        eventually(lambda: runs(orders)[0].state == "finished")
+        broken[0] = False
+        ran.clear()
+        failed = next(run for run in runs(orders) if run.part == 2)
+        with orders.unit_of_work() as uow:
+            again = control.retry(uow, failed.id, who="OPERATOR1")
+        eventually(lambda: [run.state for run in runs(orders, "follower")] == ["finished"])
+    assert ran == [2]
+    whole = next(run for run in runs(orders) if run.id == again)
+    assert (whole.trigger, whole.parent_run_id, whole.outcome) == ("retry", first, "succeeded")
+    assert whole.counts == {"done": 321}
+    assert [run.outcome for run in runs(orders) if run.parent_run_id == again] == ["succeeded"] * 3
+    (followed,) = runs(orders, "follower")
+    assert followed.parent_run_id == again
 
 
 def test_canceling_a_run_cancels_its_parts(orders: ServiceContext) -> None:

@@ -161,6 +161,22 @@ def test_a_schedule_that_comes_seldom_is_fine(given: dict[str, Any]) -> None:
     assert check_settings(given) == given
 
 
+@pytest.mark.parametrize("market", ["XNYS", "XTKS"])
+@pytest.mark.parametrize("schedule", ["0 12 29 2 *", "0 10 1 8 *", "0 10 25 12 *", "* 10 * * 1#5", "1s", "at close"])
+def test_a_rare_day_comes_in_market_hours(schedule: str, market: str) -> None:
+    """The first of August 2026 is a Saturday, and the next February with 29 days is that of 2028."""
+    given = {"schedule": schedule, "market": market, "phases": dict.fromkeys(("weekend", "holiday"), "off")}
+    assert check_settings(given) == given
+
+
+@pytest.mark.parametrize(
+    "schedule", ["0 3 * * *", "* 3 29 2 *", "* * * * 6", "0 12 * * 0", "1d", "366d", "5m before open", "at close"]
+)
+def test_a_time_outside_of_market_hours_never_comes(schedule: str) -> None:
+    with pytest.raises(InvalidSetting, match="schedule: never comes"):
+        check_settings({"schedule": schedule, "market": "XNYS", "market_hours_only": True})
+
+
 def test_settings_that_clash_with_the_declaration_are_named(write_config: WriteConfig) -> None:
     """The file's market hours contradict the declaration's time after the close."""
     jobs = Jobs("valuation", market="XNYS")

@@ -31,7 +31,12 @@ SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hou
 
 
 def job(
-    schedule: str = "1m", *, considered_until: datetime | None = NOON, unfinished: int = 0, **settings: Any
+    schedule: str = "1m",
+    *,
+    considered_until: datetime | None = NOON,
+    unfinished: int = 0,
+    busy: bool = False,
+    **settings: Any,
 ) -> DueJob:
     return DueJob(
         "sweep",
@@ -40,6 +45,7 @@ def job(
         considered_until=considered_until,
         last_slot=considered_until,
         unfinished=unfinished,
+        busy=busy,
     )
 
 
@@ -124,6 +130,12 @@ def test_a_slot_that_overlaps_is_skipped_waits_or_cancels_the_run() -> None:
         assert (waits.runs, waits.send_first, waits.cancel_unfinished, waits.skips) == ((now,), False, False, ())
     takes_over = plan(job(unfinished=1, overlap="cancel"), DEMO, now)
     assert (takes_over.runs, takes_over.send_first, takes_over.cancel_unfinished) == ((now,), False, True)
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue", "cancel"])
+def test_a_slot_waits_for_a_run_that_somebody_asked_for(overlap: str) -> None:
+    found = plan(job(busy=True, overlap=overlap), DEMO, NOON + MINUTE)
+    assert (found.runs, found.send_first, found.cancel_unfinished, found.skips) == ((NOON + MINUTE,), False, False, ())
 
 
 def test_with_overlap_cancel_only_the_latest_slot_runs() -> None:

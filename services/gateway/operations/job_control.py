@@ -37,7 +37,9 @@ async def change(gateway: Gateway, make: Callable[[UnitOfWork], Result]) -> Resu
         ) from None
     except (control.RunFinished, control.RunUnfinished) as error:
         raise Conflict(f"run_id: {error}", field="run_id") from None
-    except (control.NoSlots, control.TooManySlots) as error:
+    except control.TooManyRuns as error:
+        raise Conflict(str(error)) from None
+    except (control.NotBackfilled, control.NoSlots, control.TooManySlots) as error:
         raise Invalid(f"from: {error}", field="from") from None
     except InvalidSetting as error:
         raise Invalid(str(error), field=error.field) from None

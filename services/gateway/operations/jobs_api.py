@@ -103,7 +103,7 @@ endpoints = (
     Endpoint("GET", "/api/jobs/{name}", get_job, OPERATE),
     Endpoint("PATCH", "/api/jobs/{name}", patch_job, OPERATE),
     Endpoint("GET", "/api/jobs/{name}/figures", get_figures, OPERATE),
-    Endpoint("POST", "/api/jobs/{name}/trigger", post_trigger, OPERATE, 202),
+    Endpoint("POST", "/api/jobs/{name}/trigger", post_trigger, OPERATE, 202, refusals=(409,)),
     Endpoint("PUT", "/api/jobs/{name}/toggle", put_toggle, OPERATE),
-    Endpoint("POST", "/api/jobs/{name}/backfill", post_backfill, OPERATE, 202),
+    Endpoint("POST", "/api/jobs/{name}/backfill", post_backfill, OPERATE, 202, refusals=(409,)),
 )

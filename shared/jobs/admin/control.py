@@ -6,6 +6,8 @@ ValueError
 ├── InvalidSetting      the job cannot have this setting or parameter, which it names (shared.jobs.settings)
 ├── RunFinished         the run has ended, so it cannot be canceled
 ├── RunUnfinished       the run has not ended, so it cannot be retried
+├── TooManyRuns         so many runs of the job wait already that no more are taken
+├── NotBackfilled       the job says that it cannot run for slots of the past
 ├── NoSlots             the schedule has no slot in that time
 └── TooManySlots        the schedule has more slots in that time than one request may backfill
 """
@@ -32,6 +34,8 @@ from shared.jobs.schedule.planning import slots_between
 from shared.jobs.settings import TIMING, JobSettings, check_settings
 
 MAX_SLOTS = 1000
+#: The most runs of one job that somebody asked for one by one and that have not ended, and the most of all its runs.
+MAX_ASKED, MAX_UNFINISHED = 100, 2000
 
 
 class UnknownJob(LookupError):
@@ -54,6 +58,14 @@ class RunUnfinished(ValueError):
     """The run has not ended yet."""
 
 
+class TooManyRuns(ValueError):
+    """Too many runs of the job have not ended yet."""
+
+
+class NotBackfilled(ValueError):
+    """The job cannot be backfilled, or not for that time."""
+
+
 class NoSlots(ValueError):
     """The job has no slots in that time."""
 
@@ -65,7 +77,7 @@ class TooManySlots(ValueError):
 def trigger(uow: UnitOfWork, job: str, *, parameters: Mapping[str, Any], who: str) -> UUID:
     """Queue a run, even if the job is disabled or its market closed. It starts after the run before it.
 
-    Raises UnknownJob, and InvalidSetting for parameters that the job does not take.
+    Raises UnknownJob, TooManyRuns, and InvalidSetting for parameters that the job does not take.
     """
     row = _job(uow, job)
     check_parameters(row.parameters, parameters)
@@ -116,12 +128,18 @@ def cancel(uow: UnitOfWork, run_id: UUID, *, who: str) -> str:
 
 
 def retry(uow: UnitOfWork, run_id: UUID, *, who: str) -> UUID:
-    """Queue another run for the same slot with the same parameters. Raises UnknownRun and RunUnfinished."""
-    row = _run(uow, run_id)
-    if row.state != "finished":
+    """Queue another run for the same slot with the same parameters.
+
+    The retry of a part runs that part, takes the results of the other parts from the run that it belongs to, and joins
+    them. Raises UnknownRun, RunUnfinished and TooManyRuns.
+    """
+    row = whole = _run(uow, run_id)
+    if row.part is not None:
+        whole = _run(uow, row.parent_run_id)
+    if whole.state != "finished":
         raise RunUnfinished("the run has not ended yet; cancel it first")
     again = uuid4()
-    _add(uow, row.job, [again], [row.scheduled_for], Trigger.RETRY, row.parameters, who, parent=run_id)
+    _add(uow, row.job, [again], [whole.scheduled_for], Trigger.RETRY, whole.parameters, who, whole.id, row.part)
     record_action(uow, who, "retry", str(run_id), {"outcome": row.outcome}, {"run_id": str(again)})
     return again
 
@@ -138,11 +156,16 @@ def backfill(
 ) -> list[UUID]:
     """Queue a run for each of the job's slots from ``begin`` to before ``end``, and return the runs in that order.
 
-    Raises UnknownJob, NoSlots, TooManySlots, and InvalidSetting for parameters that the job does not take.
+    Raises UnknownJob, NotBackfilled, NoSlots, TooManySlots, TooManyRuns, and InvalidSetting for parameters that the job
+    does not take.
     """
     row = _job(uow, job)
     check_parameters(row.parameters, parameters)
     settings = JobSettings.model_validate(row.settings)
+    if not settings.backfill:
+        raise NotBackfilled(f"{job} does not run for slots of the past: its setting backfill is false")
+    if end > uow.now:
+        raise NotBackfilled("the time to backfill must have passed: to must not lie in the future")
     market = load_market(uow.connection, settings.market, begin, end)
     slots = list(islice(slots_between(settings, market, begin, end), MAX_SLOTS + 1)) if market else []
     if not slots:
@@ -195,8 +218,15 @@ def _add(
     parameters: Mapping[str, Any],
     who: str,
     parent: UUID | None = None,
+    only_part: int | None = None,
 ) -> None:
-    """Add runs that wait for each other. The first is sent at once if no other run of its job is in progress."""
+    """Add runs that wait for each other. The first is sent at once if no other run of its job is in progress.
+
+    Raises TooManyRuns.
+    """
+    waiting = uow.connection.execute(_UNFINISHED, {"job": job}).one()
+    if waiting.runs + len(ids) > MAX_UNFINISHED or (len(ids) == 1 and waiting.asked >= MAX_ASKED):
+        raise TooManyRuns(f"{waiting.runs} runs of {job} have not ended yet: wait until some have, or cancel them")
     uow.connection.execute(
         _ADD,
         {
@@ -207,6 +237,7 @@ def _add(
             "parameters": json.dumps(dict(parameters)),
             "who": who,
             "parent": parent,
+            "only_part": only_part,
             "traceparent": current(),
             "priority": Priority.LOW if trigger is Trigger.BACKFILL else Priority.HIGH,  # somebody waits for it
             "now": uow.now,
@@ -223,13 +254,18 @@ def _override(uow: UnitOfWork, job: str, overrides: Mapping[str, Any]) -> None:
 
 _JOB = text("SELECT name, declared, overrides, settings, parameters FROM jobs.jobs WHERE name = :job FOR UPDATE")
 _RUN = text("""
-SELECT id, job, state, outcome, scheduled_for, parameters, parent_run_id FROM jobs.job_runs WHERE id = :id FOR UPDATE
+SELECT id, job, state, outcome, scheduled_for, parameters, parent_run_id, part FROM jobs.job_runs
+WHERE id = :id FOR UPDATE
+""")
+_UNFINISHED = text("""
+SELECT count(*) AS runs, count(*) FILTER (WHERE trigger IN ('manual', 'retry')) AS asked FROM jobs.job_runs
+WHERE job = :job AND state <> 'finished' AND part IS NULL
 """)
 _ADD = text("""
 INSERT INTO jobs.job_runs (id, job, service, trigger, scheduled_for, parameters, priority, state, queued_at,
-                           requested_by, parent_run_id, traceparent)
+                           requested_by, parent_run_id, only_part, traceparent)
 SELECT given.id, j.name, j.service, :trigger, given.slot, CAST(:parameters AS jsonb), :priority, 'waiting', :now, :who,
-       CAST(:parent AS uuid), :traceparent
+       CAST(:parent AS uuid), CAST(:only_part AS integer), :traceparent
 FROM jobs.jobs j, unnest(CAST(:ids AS uuid[]), CAST(:slots AS timestamptz[])) AS given (id, slot)
 WHERE j.name = :job
 """)

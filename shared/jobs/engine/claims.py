@@ -55,7 +55,9 @@ def due_jobs(connection: Connection, service: str, now: datetime) -> list[DueJob
         except ValidationError as error:
             log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
         else:
-            due.append(DueJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished))
+            due.append(
+                DueJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished, row.busy)
+            )
     return due
 
 
@@ -137,9 +139,11 @@ ON CONFLICT (name) DO UPDATE SET
 """)
 _DUE = text("""
 SELECT j.name, CAST(j.settings AS text) AS settings, j.considered_until, j.last_slot,
-       (SELECT count(*) FROM jobs.job_runs r WHERE r.job = j.name AND r.state <> 'finished' AND r.part IS NULL)
-         AS unfinished
-FROM jobs.jobs j
+       unfinished.slots AS unfinished, unfinished.busy
+FROM jobs.jobs j, LATERAL (
+  SELECT count(*) FILTER (WHERE r.trigger = 'schedule') AS slots, COALESCE(bool_or(r.state <> 'waiting'), false) AS busy
+  FROM jobs.job_runs r WHERE r.job = j.name AND r.state <> 'finished' AND r.part IS NULL
+) AS unfinished
 WHERE j.service = :service AND (j.due_at IS NULL OR j.due_at <= :now)
 FOR UPDATE OF j SKIP LOCKED
 """)
@@ -174,12 +178,16 @@ FROM given WHERE NOT EXISTS (SELECT FROM grown WHERE grown.job = given.job)
 ON CONFLICT (job, scheduled_for) WHERE trigger = 'schedule' DO NOTHING
 """)
 _CANCEL = text("""
+WITH earlier AS (
+  SELECT id FROM jobs.job_runs WHERE job = ANY(:jobs) AND state <> 'finished' AND part IS NULL AND trigger = 'schedule'
+)
 UPDATE jobs.job_runs SET
   cancel_requested_at = COALESCE(cancel_requested_at, :now), reason = :reason,
   state = CASE state WHEN 'waiting' THEN 'finished' ELSE state END,
   outcome = CASE state WHEN 'waiting' THEN 'canceled' END,
   finished_at = CASE state WHEN 'waiting' THEN CAST(:now AS timestamptz) END
-WHERE job = ANY(:jobs) AND state <> 'finished'
+WHERE state <> 'finished' AND job = ANY(:jobs)
+  AND (id IN (TABLE earlier) OR (part IS NOT NULL AND parent_run_id IN (TABLE earlier)))
 """)
 _SAVE_PLANS = text("""
 UPDATE jobs.jobs j SET

@@ -40,7 +40,10 @@ def send_runs(uow: UnitOfWork, rows: Iterable[Any]) -> None:
 
 
 def dispatch(uow: UnitOfWork, service: str) -> int:
-    """Send the waiting runs of the service whose turn has come: one at a time of each job, the most urgent first."""
+    """Send the waiting runs of the service whose turn has come: one at a time of each job, the most urgent first.
+
+    A backfill goes after all other runs of its job.
+    """
     return send_if_idle(uow, _DISPATCH, {"service": service, "now": uow.now})
 
 
@@ -88,7 +91,8 @@ def split_runs(connection: Connection, service: str) -> list[UUID]:
 #: Parts are sent by their parent (shared.jobs.engine.parts).
 _DISPATCH = text(f"""
 WITH first AS (
-  SELECT id, row_number() OVER (PARTITION BY job ORDER BY priority DESC, queued_at, scheduled_for, id) AS place
+  SELECT id, row_number() OVER (
+    PARTITION BY job ORDER BY trigger = 'backfill', priority DESC, queued_at, scheduled_for, id) AS place
   FROM jobs.job_runs WHERE service = :service AND state = 'waiting' AND part IS NULL
     AND (not_before IS NULL OR not_before <= :now)
 ), ready AS (

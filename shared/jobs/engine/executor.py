@@ -17,10 +17,19 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.jobs import RunJob
 from shared.jobs.declaration import Job
 from shared.jobs.engine import parts, run_store
-from shared.jobs.engine.failures import Permanent, judge
+from shared.jobs.engine.failures import Kind, Permanent, judge
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.run_store import Finished, Postponed, StartedRun
-from shared.jobs.run_context import Counts, Outcome, RunCanceled, RunContext, RunInterrupted, Signals, Trigger
+from shared.jobs.run_context import (
+    Counts,
+    Outcome,
+    RunCanceled,
+    RunContext,
+    RunInterrupted,
+    Signals,
+    Trigger,
+    counts_of,
+)
 from shared.observability.log_record import redacted
 from shared.outage import first_line
 from shared.storage.errors import DATABASE_ERRORS, is_transient
@@ -48,6 +57,10 @@ LATENESS = Histogram(
     ["job"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300),
 )
+
+
+#: The result of a run whose own cannot be stored, whatever it is.
+UNSTORABLE = Finished(Outcome.FAILED, kind=Kind.PERMANENT, reason="the database refused the outcome; see the log")
 
 
 class PartsFailed(Permanent):
@@ -113,6 +126,8 @@ class Executor:
         except RunInterrupted:
             return Postponed(context.clock(), "its worker was stopped")
         except (Exception, TimeLimitExceeded) as error:  # noqa: BLE001 - it becomes the run's outcome
+            if isinstance(error, TimeLimitExceeded) and signals.canceled.is_set():
+                return Finished(Outcome.CANCELED, reason="canceled, and ended by its time limit", done=signals.done)
             verdict = judge(error, failures=run.failures + 1, settings=run.settings, now=context.clock())
             trace = redacted(traceback_of(error))
             summary = first_line("".join(traceback.format_exception_only(error)).strip())
@@ -141,6 +156,10 @@ class Executor:
                 self._unsaved.append((run, result, context))
                 log.warning("a run's outcome is saved when the database is back", run_id=str(run.id))
                 return
+            if result != UNSTORABLE:
+                log.warning("the database refuses a run's outcome", run_id=str(run.id), error=first_line(error))
+                self._save(run, UNSTORABLE, context)
+                return
             self._heartbeat.release(run.id, run.attempt)
             raise
         self._heartbeat.release(run.id, run.attempt)
@@ -160,14 +179,17 @@ def _run(job: Job, run: StartedRun, context: ServiceContext, signals: Signals) -
     market = run.settings.market
     job_run = RunContext(run.id, context, context.clock(), parameters, run.slot, run.attempt, run.part, market, signals)
     if run.joining:
-        return Finished(Outcome.SUCCEEDED, _join_parts(job, job_run))
+        return Finished(Outcome.SUCCEEDED, counts_of(_join_parts(job, job_run)))
     if run.part is None and run.trigger not in MANUAL and job.when and (reason := job.when(job_run)):
         return Finished(Outcome.SKIPPED, reason=reason)
     if job.parts is None or run.part is not None:
-        return Finished(Outcome.SUCCEEDED, job.run(job_run), done=signals.done, total=signals.total)
-    each = job.parts(job_run)
+        return Finished(Outcome.SUCCEEDED, counts_of(job.run(job_run)), done=signals.done, total=signals.total)
+    each = None if run.only_part is not None else job.parts(job_run)
     with context.unit_of_work() as uow:
-        parts.split(uow, run.id, run.attempt, run.parameters, each)
+        if each is None:
+            parts.split_again(uow, run.id, run.attempt)
+        else:
+            parts.split(uow, run.id, run.attempt, run.parameters, each)
     return None
 
 
@@ -202,4 +224,5 @@ def _report(run: StartedRun, result: Finished | Postponed, now: datetime) -> Non
     if run.slot is not None and run.trigger is Trigger.SCHEDULE and run.attempt == 1:
         LATENESS.labels(run.job).observe(max(0.0, (run.started_at - run.slot).total_seconds()))
     write = log.error if result.outcome is Outcome.FAILED else log.info
-    write("run finished", outcome=result.outcome, reason=result.reason, seconds=seconds, **dict(result.counts or {}))
+    counts = dict(result.counts or {})
+    write("run finished", outcome=result.outcome, reason=result.reason, seconds=seconds, counts=counts)

@@ -24,6 +24,8 @@ from shared.outage import Outage
 from shared.storage.errors import DATABASE_ERRORS
 
 BEAT_SECONDS = 1.0
+#: A run that swallows the exception of its time limit gets it again this often.
+AGAIN_SECONDS = 5.0
 
 
 @dataclass
@@ -31,7 +33,6 @@ class _Held:
     signals: Signals
     thread: int
     deadline: float
-    timed_out: bool = False
 
 
 class Heartbeat(Background):
@@ -118,8 +119,8 @@ class Heartbeat(Background):
         """Time out overdue runs, and write one heartbeat. The database may be down."""
         with self._lock:  # so the thread cannot have begun another run meanwhile
             for held in self._held.values():
-                if time.monotonic() > held.deadline and not held.timed_out:
-                    held.timed_out = True
+                if (now := time.monotonic()) > held.deadline:
+                    held.deadline = now + AGAIN_SECONDS
                     raise_thread_exception(held.thread, TimeLimitExceeded)
         self._write(stopped=False)
 

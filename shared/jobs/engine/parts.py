@@ -33,6 +33,17 @@ def split(
     advance(uow, run_id)
 
 
+def split_again(uow: UnitOfWork, run_id: UUID, attempt: int) -> None:
+    """Split a retry of one part: the part runs again, and the others have the results of the earlier run.
+
+    Nothing happens if the run is no longer in progress.
+    """
+    parts = uow.connection.execute(_COPY_PARTS, {"id": run_id, "attempt": attempt, "now": uow.now}).rowcount
+    if parts:
+        uow.connection.execute(_SPLIT, {"id": run_id, "attempt": attempt, "parts": parts})
+        advance(uow, run_id)
+
+
 def advance(uow: UnitOfWork, parent: UUID) -> None:
     """Send as many parts as may run at a time, or the parent again when all have ended.
 
@@ -62,6 +73,18 @@ SELECT given.id, p.job, p.service, 'part', p.id, given.number, p.scheduled_for, 
 FROM jobs.job_runs p,
   unnest(CAST(:ids AS uuid[]), CAST(:parameters AS text[])) WITH ORDINALITY AS given (id, parameters, number)
 WHERE p.id = :id
+""")
+_COPY_PARTS = text("""
+INSERT INTO jobs.job_runs (id, job, service, trigger, parent_run_id, part, scheduled_for, parameters, priority, state,
+                           queued_at, traceparent, started_at, finished_at, outcome, counts, reason, worker)
+SELECT gen_random_uuid(), r.job, r.service, 'part', r.id, p.part, r.scheduled_for, p.parameters, r.priority,
+       CASE WHEN p.part = r.only_part THEN 'waiting' ELSE 'finished' END, :now, r.traceparent,
+       CASE WHEN p.part <> r.only_part THEN p.started_at END, CASE WHEN p.part <> r.only_part THEN p.finished_at END,
+       CASE WHEN p.part <> r.only_part THEN p.outcome END,
+       CASE WHEN p.part <> r.only_part THEN p.counts ELSE '{}' END, CASE WHEN p.part <> r.only_part THEN p.reason END,
+       CASE WHEN p.part <> r.only_part THEN p.worker END
+FROM jobs.job_runs r JOIN jobs.job_runs p ON p.parent_run_id = r.parent_run_id AND p.part IS NOT NULL
+WHERE r.id = :id AND r.state = 'running' AND r.attempt = :attempt
 """)
 _LOCK_PARENT = text("""
 SELECT CAST(j.settings ->> 'parallel' AS integer) AS parallel

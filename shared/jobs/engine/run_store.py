@@ -22,7 +22,10 @@ from shared.jobs.settings import JobSettings, read_settings
 
 @dataclass(frozen=True)
 class StartedRun:
-    """A run that this worker holds. If ``joining``, its parts have ended and their counts are to be joined."""
+    """A run that this worker holds. If ``joining``, its parts have ended and their counts are to be joined.
+
+    A run with ``only_part`` runs that part of an earlier run again, and takes the results of the other parts from it.
+    """
 
     id: UUID
     job: str
@@ -32,6 +35,7 @@ class StartedRun:
     slot: datetime | None
     parameters: Mapping[str, Any]
     part: int | None
+    only_part: int | None
     joining: bool
     canceled: bool
     settings: JobSettings
@@ -67,6 +71,7 @@ def start(
         slot=row.scheduled_for,
         parameters=row.parameters,
         part=row.part,
+        only_part=row.only_part,
         joining=row.parts is not None,
         canceled=row.cancel_requested_at is not None,
         settings=settings,
@@ -157,7 +162,7 @@ FROM jobs.jobs j
 WHERE r.id = :id AND j.name = r.job AND (
   (r.state = 'queued' AND (CAST(:attempt AS integer) IS NULL OR r.attempt = :attempt))
   OR (r.state = 'running' AND r.worker = :worker AND NOT :held))
-RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters, r.part, r.parts,
+RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters, r.part, r.only_part, r.parts,
   r.cancel_requested_at, CAST(j.settings AS text) AS settings,
   (SELECT max(b.next_attempt_at) FROM jobs.breakers b
    WHERE b.name = ANY(:needs) AND b.state <> 'closed' AND b.next_attempt_at > :now) AS postponed_until

@@ -3,7 +3,7 @@
 A midday break is closed. A moment without a session is on a weekend or a holiday by the market's own date, not by UTC.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,8 +18,9 @@ from shared.contracts.markets import MARKETS
 
 #: Slots are looked for, and sessions are loaded, this far ahead.
 HORIZON = timedelta(days=370)
-#: The sessions of an example market begin here.
+#: The sessions of an example market begin here, and last until every day of the year was each day of the week.
 EXAMPLE_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+EXAMPLE_END = datetime(2054, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _INSTANT = timedelta(microseconds=1)
 _WEDNESDAY, _SATURDAY = 2, 5
@@ -93,7 +94,7 @@ class Market:
         if self.always_open:
             return list(self._midnights(begin, end))
         first: dict[date, datetime] = {}
-        for session in self._regular():
+        for session in self._regular(begin, end):
             first.setdefault(session.day, session.open_at)
         return [moment for moment in first.values() if begin <= moment < end]
 
@@ -101,7 +102,7 @@ class Market:
         """List the last regular close of each day, from ``begin`` to before ``end``."""
         if self.always_open:
             return list(self._midnights(begin, end))
-        last = {session.day: session.close_at for session in self._regular()}
+        last = {session.day: session.close_at for session in self._regular(begin, end)}
         return [moment for moment in last.values() if begin <= moment < end]
 
     def _midnights(self, begin: datetime, end: datetime) -> Iterator[datetime]:
@@ -110,8 +111,10 @@ class Market:
             yield midnight
             midnight = self._midnight_after(midnight)
 
-    def _regular(self) -> Iterator[Session]:
-        return (session for session in self.sessions if session.phase is Phase.REGULAR)
+    def _regular(self, begin: datetime, end: datetime) -> Iterator[Session]:
+        """List the regular sessions of the days that are whole or in part between the two moments."""
+        first, last = bisect_left(self._opens, begin - 2 * _DAY), bisect_right(self._opens, end + 2 * _DAY)
+        return (session for session in self.sessions[first:last] if session.phase is Phase.REGULAR)
 
     def _span_at(self, moment: datetime) -> Span:
         midnight = self._midnight_after(moment)
@@ -154,7 +157,7 @@ def example_market(code: str) -> Market:
     if known.always_open:
         return Market(code, zone, always_open=True)
     sessions = []
-    for day in (EXAMPLE_BEGIN.date() + number * _DAY for number in range(HORIZON.days)):
+    for day in (EXAMPLE_BEGIN.date() + number * _DAY for number in range((EXAMPLE_END - EXAMPLE_BEGIN).days)):
         if day.weekday() < _SATURDAY and not (day.weekday() == _WEDNESDAY and day.toordinal() % 2):
             edges = [datetime.combine(day, edge, zone).astimezone(UTC) for edge in _EXAMPLE_EDGES]
             phases = (Phase.PRE_MARKET, Phase.REGULAR, Phase.AFTER_HOURS)

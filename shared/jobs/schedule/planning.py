@@ -32,7 +32,11 @@ SUPERSEDED = "superseded by a later slot"
 
 @dataclass(frozen=True)
 class DueJob:
-    """A job with its current settings. ``unfinished`` counts its runs that wait or are in progress."""
+    """A job with its current settings.
+
+    ``unfinished`` counts the runs of its earlier slots that wait or are in progress. ``busy`` is true while any run of
+    it is in progress, also one that somebody asked for.
+    """
 
     name: str
     service: str
@@ -40,6 +44,7 @@ class DueJob:
     considered_until: datetime | None = None
     last_slot: datetime | None = None
     unfinished: int = 0
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Plan:
     """The slots to run, in order, and those to skip.
 
     The first run is sent at once if ``send_first``, and the others wait for their turn. If ``cancel_unfinished``, the
-    job's unfinished runs are canceled first. The job is planned again at ``due_at``.
+    unfinished runs of the job's earlier slots are canceled first. The job is planned again at ``due_at``.
     """
 
     due_at: datetime
@@ -79,7 +84,7 @@ def plan(job: DueJob, market: Market, now: datetime) -> Plan:
     replan_at = min(following or now + REPLAN_EVERY, now + REPLAN_EVERY)
     rest = Plan(replan_at, following, skips=_skips(missed, MISSED))
     if not due or not job.unfinished:
-        return replace(rest, runs=tuple(due), send_first=bool(due))
+        return replace(rest, runs=tuple(due), send_first=bool(due) and not job.busy)
     if job.settings.overlap == "cancel":
         skips = rest.skips + _skips(due[:-1], SUPERSEDED)
         return replace(rest, runs=(due[-1],), skips=skips, cancel_unfinished=True)

@@ -5,7 +5,9 @@
     at open, 5m after open, at close,
     10m before close                    on every trading day of the market, half days included
 
-A cron time that a daylight-saving change skips is due right after the gap. A cron time that comes twice is due once.
+A cron time that a daylight-saving change skips is due right after the gap. A cron time that comes twice is due the
+first time only. An expression for all 24 hours follows the hours as they pass: it is due both times, and misses nothing
+in a gap of whole hours.
 """
 
 import re
@@ -13,19 +15,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
-from shared.jobs.schedule.calendar import Market, Phase
+from shared.jobs.schedule.calendar import HORIZON, Market, Phase
 from shared.jobs.schedule.interval import InvalidInterval, format_interval, parse_interval
+from shared.jobs.schedule.wall_clock import Stretch, stretches
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RELATIVE = re.compile(r"(?:at|(?P<distance>\S+) (?P<direction>before|after)) (?P<edge>open|close)")
 _ZERO = timedelta(0)
+_INSTANT = timedelta(microseconds=1)
+_MINUTE = timedelta(minutes=1)
+_HOUR = timedelta(hours=1)
 CRON_FIELDS = 5
+HOURS_OF_DAY = 24
+#: A schedule for rare days shows within this many slots whether it ever comes.
+LOOK_AT = 5_000
 OFF = "off"
 
 
@@ -64,9 +73,29 @@ class Cron:
     zone: ZoneInfo | None = None
 
     def between(self, market: Market, begin: datetime, end: datetime) -> Iterator[datetime]:
-        just_before = (begin - timedelta(microseconds=1)).astimezone(self.zone or market.zone)
-        slots = (slot.astimezone(UTC) for slot in CronSim(self.expression, just_before))
-        return takewhile(lambda slot: slot < end, slots)
+        after = begin.astimezone(UTC).replace(tzinfo=None)
+        for stretch in stretches(self.zone or market.zone, begin, end):
+            first, last = stretch.shown
+            if begin <= stretch.begin and self._misses(stretch):
+                yield stretch.begin
+                first += _MINUTE
+            new = first if self._all_hours else max(first, stretch.first_new)
+            for time in self._shown(max(new, after + stretch.offset), last):
+                yield (time - stretch.offset).replace(tzinfo=UTC)
+
+    def _misses(self, stretch: Stretch) -> bool:
+        """Tell whether the clock skipped a time of the expression just before the stretch."""
+        if self._all_hours and not (stretch.offset - stretch.before) % _HOUR:
+            return False
+        return next(self._shown(*stretch.skipped), None) is not None
+
+    def _shown(self, begin: datetime, end: datetime) -> Iterator[datetime]:
+        """List the times on the clock from ``begin`` to before ``end``, all without a zone."""
+        return takewhile(lambda time: time < end, CronSim(self.expression, begin - _INSTANT))
+
+    @cached_property
+    def _all_hours(self) -> bool:
+        return len(CronSim(self.expression, _EPOCH).hours) == HOURS_OF_DAY
 
     def __str__(self) -> str:
         return self.expression
@@ -140,6 +169,15 @@ class Timing:
             for span in market.spans(begin, end)
             if (schedule := self.schedules[span.phase]) is not None
             for slot in schedule.between(market, span.begin, span.end)
+        )
+
+    def ever_comes(self, market: Market, begin: datetime, end: datetime) -> bool:
+        """Tell whether a slot of some phase's schedule lies in that phase, if only on a rare day of a later year."""
+        return self.next_slot(market, begin, HORIZON) is not None or any(
+            market.phase_at(slot) is phase
+            for phase, schedule in self.schedules.items()
+            if schedule is not None
+            for slot in islice(schedule.between(market, begin, end), LOOK_AT)
         )
 
     def next_slot(self, market: Market, now: datetime, horizon: timedelta) -> datetime | None:
