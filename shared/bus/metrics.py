@@ -1,5 +1,6 @@
 """Counters and times of the bus, for Prometheus. ``shared.observability.metrics`` adds up a replica's processes."""
 
+import threading
 import time
 from typing import Any
 
@@ -38,13 +39,16 @@ HANDLING = Histogram(
 
 
 class Times(dramatiq.Middleware):
-    """Measures how long messages wait and how long they are handled."""
+    """Measures how long messages wait and how long they are handled. A thread handles one at a time."""
+
+    def __init__(self) -> None:
+        self._handled = threading.local()
 
     def before_process_message(self, _broker: dramatiq.Broker, message: MessageProxy) -> None:
         made_at = message.message_timestamp
         if isinstance(made_at, int):
             WAIT.labels(_queue(message)).observe(max(0.0, time.time() - made_at / 1000))
-        message._began = time.perf_counter()  # noqa: SLF001 - it lives as long as its message
+        self._handled.began = time.perf_counter()
 
     def after_process_message(
         self,
@@ -54,7 +58,7 @@ class Times(dramatiq.Middleware):
         result: Any = None,  # noqa: ARG002 - dramatiq's signature
         exception: BaseException | None = None,  # noqa: ARG002
     ) -> None:
-        HANDLING.labels(_queue(message)).observe(time.perf_counter() - message._began)  # noqa: SLF001
+        HANDLING.labels(_queue(message)).observe(time.perf_counter() - self._handled.began)
 
 
 def _queue(message: MessageProxy) -> str:

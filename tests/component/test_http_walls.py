@@ -26,11 +26,15 @@ from tests.support import eventually, rows
 WRONG = {**KEY, "APCA-API-SECRET-KEY": "a-wrong-secret"}
 
 
+def healthy() -> dict[str, Any]:
+    return {"healthy": True}
+
+
 @pytest.fixture(scope="module")
 def app(market: System, visitor: TestClient) -> Starlette:
     """An application whose bodies must arrive within half a second."""
     assert visitor.get("/v2/clock", headers=KEY).status_code == 200
-    return make_app(market.app().state.gateway, lambda: {"healthy": True}, body_seconds=0.5)
+    return make_app(market.app().state.gateway, healthy, healthy, body_seconds=0.5)
 
 
 @pytest.fixture(scope="module")

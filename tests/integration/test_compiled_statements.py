@@ -5,14 +5,13 @@ prepared statements add to it. On this server each statement of a session that a
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import make_url
 from starlette.testclient import TestClient
 
-from embedded.database import ROLES_SQL, service_urls
+from embedded.database import service_urls
 from embedded.system import System
 from tests.component.http_trader import KEY, ORDER, push
 from tests.conftest import running_system
@@ -38,15 +37,8 @@ WHERE s.jit_functions > 0 AND r.rolname LIKE 'paperprofit\_%'
 
 
 @pytest.fixture
-def superuser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Debian 12 has PostgreSQL 15, which cannot grant a role without its inheritance, on which nothing here depends."""
+def superuser() -> Iterator[str]:
     with compiling_postgres() as url:
-        with psycopg.connect(plain(url)) as connection:
-            version = connection.info.server_version
-        if version < 160_000:
-            older = tmp_path / "roles.sql"
-            older.write_text(ROLES_SQL.read_text().replace(" WITH INHERIT FALSE, SET TRUE", ""))
-            monkeypatch.setattr("embedded.database.ROLES_SQL", older)
         yield url
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.contracts.routing import SERVICES, WORKERS
-from shared.observability.health import serve_health
+from shared.observability.health import Checks, serve_health
 from shared.settings import ServiceSettings
 from shared.storage.migrate import ROOT
 from shared.storage.sessions import TCP_OF_SERVER
@@ -167,7 +167,8 @@ def test_the_health_check_fails_where_nothing_answers() -> None:
 def test_the_health_check_ends_a_service_that_was_live_and_hangs(tmp_path: Path) -> None:
     """Docker restarts what ends. A service that starts slowly is left alone, and so is one that lost its database."""
     check = runpy.run_path(str(HEALTHCHECK))
-    missed, away = tmp_path / "missed", {"database": False}
+    missed = tmp_path / "missed"
+    away: Checks = {"database": False}
     live = serve_health("127.0.0.1", 0, {"/livez": dict, "/healthz": lambda: away}, lambda: b"")
     hangs = serve_health("127.0.0.1", 0, {"/livez": lambda: {"threads": False}}, lambda: b"")
     code = "import subprocess as s; service = s.Popen(['sleep', '60']); print('up', flush=True); service.wait()"

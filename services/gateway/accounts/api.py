@@ -205,7 +205,7 @@ async def delete_account(gateway: Gateway, principal: Principal, account_id: UUI
         revoke_keys(uow.connection, account_id, uow.now)
         publish(uow)
 
-    await commands.send(gateway, close, [command.closing_id])
+    await commands.send(gateway, close, [command.closing_id], account_id=account_id)
 
 
 def _json(model: BaseModel) -> dict[str, Any]:
