@@ -10,6 +10,8 @@ const SIGNED_OUT_ELSEWHERE = "You signed out in another tab.";
 const ENDED = "Your session has ended. Sign in again to continue.";
 // Session storage keeps the reason for signing out through the reload.
 const REASON = "signed-out-because";
+// The stream of a tab may end before the news of its sign-out comes.
+let endedBecause = ENDED;
 
 export class Session {
   #form = byId("sign-in");
@@ -21,7 +23,10 @@ export class Session {
   constructor(onSignedIn) {
     this.#onSignedIn = onSignedIn;
     this.#form.addEventListener("submit", (event) => this.#signIn(event));
-    tabs.onmessage = ({ data }) => leave(data === "signed out" ? SIGNED_OUT_ELSEWHERE : "");
+    tabs.onmessage = ({ data }) => {
+      if (data === "signing out") endedBecause = SIGNED_OUT_ELSEWHERE;
+      else leave(data === "signed out" ? SIGNED_OUT_ELSEWHERE : "");
+    };
     byId("sign-out").addEventListener("click", (event) => signOut(event.currentTarget));
   }
 
@@ -68,18 +73,23 @@ export class Session {
   #enter(session) {
     this.#form.reset();
     this.#keyId = session.key_id;
-    sessionEnded.addEventListener("ended", () => leave(ENDED), { once: true });
+    sessionEnded.addEventListener("ended", () => leave(endedBecause), { once: true });
     this.#onSignedIn(session);
   }
 }
 
 async function signOut(button) {
   const work = async () => {
+    endedBecause = "";
+    tabs.postMessage("signing out");
     await request("DELETE", "/api/session");
     tabs.postMessage("signed out");
     leave("");
   };
-  await once(button, work, (refused) => setNote(byId("sign-out-note"), refused.message));
+  await once(button, work, (refused) => {
+    endedBecause = ENDED;
+    setNote(byId("sign-out-note"), refused.message);
+  });
 }
 
 let leaving = false;
