@@ -52,8 +52,9 @@ def ask(
 ) -> tuple[int, dict[str, str], bytes]:
     """Return status, headers and body of one request from this loopback address."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20, source_address=(host, 0))
+    typed = headers if body is None else {"Content-Type": "application/json", **headers}
     try:
-        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        connection.request(method, path, None if body is None else json.dumps(body), typed)
         answer = connection.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
     finally:
