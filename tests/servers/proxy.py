@@ -78,6 +78,7 @@ class Proxy:
                 each.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
             for each in self._open:
                 each.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)  # an end may give up after the first probe
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     def close(self) -> None:
