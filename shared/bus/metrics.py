@@ -44,7 +44,7 @@ class Times(dramatiq.Middleware):
         made_at = message.message_timestamp
         if isinstance(made_at, int):
             WAIT.labels(_queue(message)).observe(max(0.0, time.time() - made_at / 1000))
-        message._began = time.perf_counter()  # noqa: SLF001 - it lives as long as its message
+        message._began = time.perf_counter()  # type: ignore[attr-defined] # noqa: SLF001 - as long as it lives
 
     def after_process_message(
         self,

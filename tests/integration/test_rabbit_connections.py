@@ -37,7 +37,7 @@ def test_publisher_consumer_and_listener_give_up_a_vanished_broker(
     rabbit: RabbitServer, broker: ServiceBroker, vhost: str
 ) -> None:
     """As their kernel has it, and with the heartbeat that RabbitMQ agreed to."""
-    listener = Listener(vhost, queue="seen", bindings=[(EVENTS, "#")], callback=lambda *_: None)
+    listener = Listener(vhost, name="seen", bindings=[(EVENTS, "#")], callback=lambda *_: None)
     listener.start()
     consumer = broker.consume("orders.commands", timeout=50)
     try:
