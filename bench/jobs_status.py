@@ -55,10 +55,10 @@ def _gateway() -> Iterator[TestClient]:
     with TemporaryDirectory(prefix="paperprofit-bench-") as folder:
         cluster = PostgresCluster(Path(folder) / "postgres")
         try:
-            urls = service_urls(cluster.start())
+            urls = service_urls(url := cluster.start())
             settings = Settings(demo=True, api_key_id=KEY_ID, api_secret_key=SECRET)
             context = ServiceContext("gateway", make_engine(urls["gateway"], name="gateway"))
-            _fill(urls, context.engine)
+            _fill(url, urls, context.engine)
             prepare(context, settings)
             app = build_app(context, Hub(), settings, dict)
             with TestClient(app, headers=HEADERS) as client:
@@ -68,7 +68,7 @@ def _gateway() -> Iterator[TestClient]:
             cluster.stop()
 
 
-def _fill(urls: dict[str, str], gateway: Engine) -> None:
+def _fill(url: str, urls: dict[str, str], gateway: Engine) -> None:
     for service in SERVICES:
         engine = make_engine(urls[service], name=service)
         migrate_service(engine, service)
@@ -76,9 +76,10 @@ def _fill(urls: dict[str, str], gateway: Engine) -> None:
     with gateway.begin() as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         _fill_tables(connection)
-    with gateway.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("SET ROLE paperprofit_jobs"))
+    admin = make_engine(url, name="bench")  # the tables are no service's
+    with admin.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE jobs.jobs, jobs.job_runs"))
+    admin.dispose()
 
 
 def _fill_tables(connection: Connection) -> None:

@@ -106,6 +106,7 @@ class UnitOfWork:
             yield part
             part.run(*part._at_commit)
         self.outgoing += part.outgoing
+        self.after_commit += part.after_commit
 
     def lock(self, message_id: str) -> None:
         """Take the lock of this message id, and hold it to the end of the transaction."""

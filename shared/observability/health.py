@@ -85,13 +85,13 @@ def replica_probes(
     }
 
 
-def verdict(checks: Checks) -> Checks:
+def verdict(checks: Mapping[str, bool | float]) -> Checks:
     """The checks, and ``healthy`` where all of them pass."""
     return {"healthy": not any(each is False for each in checks.values()), **checks}
 
 
 def serve_health(
-    host: str, port: int, probes: Mapping[str, Callable[[], Checks]], metrics: Callable[[], bytes]
+    host: str, port: int, probes: Mapping[str, Callable[[], Mapping[str, bool | float]]], metrics: Callable[[], bytes]
 ) -> ThreadingHTTPServer:
     """Answer each probe with 200 or 503, and ``GET /metrics`` for Prometheus, on a thread of its own."""
 

@@ -113,7 +113,7 @@ def test_every_session_is_opened_with_these_settings() -> None:
     """By ``make_engine`` or with ``session_info``, which the sessions above have in common."""
     sources = [path for package in ("shared", "services", "embedded") for path in (ROOT / package).rglob("*.py")]
     opening = {path.name: path.read_text() for path in sources if re.search(OPENING, path.read_text())}
-    assert set(opening) == {"engine.py", "database.py", "postgres_cluster.py"}
+    assert set(opening) == {"engine.py", "database_setup.py", "postgres_cluster.py"}
     assert all("TCP_OF_CLIENT" in text or "session_info(" in text for text in opening.values())
 
 

@@ -46,6 +46,7 @@ def populated(postgres: str, template: Urls) -> Iterator[Urls]:
     dump = "\n".join(line for line in lines if not line.startswith("\\"))
     with psycopg.connect(plain(in_database(postgres, name)), autocommit=True) as connection:
         connection.execute(_DAY.sub(lambda found: moved(found[0], passed), dump).encode())
+    set_up(in_database(postgres, name), {})
     yield {service: in_database(url, name) for service, url in template.items()}
     run_sql(postgres, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
