@@ -31,10 +31,8 @@ def fill_on(uow: UnitOfWork, prices: Collection[Price], *, at: datetime) -> int:
     time, when it became known, fills nothing. Other transactions wait for the same symbols meanwhile.
     """
     rules = current().rules
-    given, prices = (
-        prices,
-        [each for each in prices if latest(each.quoted_at, each.since, each.bar_start) <= uow.now + AHEAD],
-    )
+    given, end = prices, uow.now + AHEAD
+    prices = [price for price in given if latest(price.quoted_at, price.since, price.bar_start) <= end]
     EARLY.labels("orders.prices").inc(len(given) - len(prices))
     applied = quotes.apply_in_order(uow, quotes.columns(prices))
     STALE.labels("orders.prices").inc(len(applied.late - applied.ahead))
