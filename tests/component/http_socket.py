@@ -53,7 +53,8 @@ def ask(
     """Return status, headers and body of one request from this loopback address."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20, source_address=(host, 0))
     try:
-        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        given = {**headers, **({} if body is None else {"Content-Type": "application/json"})}
+        connection.request(method, path, None if body is None else json.dumps(body), given)
         answer = connection.getresponse()
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
     finally:
