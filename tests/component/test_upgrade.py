@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from embedded.system import System
 from shared.clock import utc_now
+from shared.database_setup import set_up
 from tests.component.http_trader import KEY, push
 from tests.component.test_carry_over import Urls, counts, in_database, migrated, plain, schema_of
 from tests.conftest import run_sql, running_system
