@@ -47,7 +47,7 @@ def set_up(admin_url: str, passwords: Mapping[str, str]) -> None:
     Raises InvalidSettings where no service has a name of ``passwords``, DatabaseTooOld, and DATABASE_ERRORS.
     """
     for service in set(passwords) - set(SERVICES):
-        raise InvalidSettings(f"PAPERPROFIT_DATABASE_PASSWORDS: there is no service {service}")
+        raise InvalidSettings(f"PAPERPROFIT_DATABASE_PASSWORDS names {service}, which is no service")
     plain_url = make_url(admin_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(session_info(plain_url), autocommit=True) as connection:
         connection.execute(ROLES_SQL.read_bytes())

@@ -33,8 +33,8 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     health_port: Annotated[int, Bounded(ge=0, le=65535)] = 8080
     health_host: str = "127.0.0.1"
-    price_age: float = Field(
-        default=120, ge=1, le=86_400, description="seconds, from which on the newest price of an open market is too old"
+    price_age: Annotated[float, Bounded(ge=1, le=86_400)] = Field(
+        default=120, description="seconds, from which on the newest price of an open market is too old"
     )
 
 

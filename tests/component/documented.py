@@ -26,7 +26,7 @@ class DocumentedClient(TestClient):
 
 def undocumented(answer: httpx2.Response) -> list[str]:
     """Return the differences between the response and the document."""
-    operation = operation_of(answer.request.method, answer.request.url.path)
+    operation = operation_of(answer.request.method, answer.request.url.path.rstrip("/"))
     if operation is None:
         return [] if answer.status_code in {400, 404, 405} else [f"{answer.request.url.path} is not documented"]
     described = operation["responses"].get(str(answer.status_code))

@@ -19,7 +19,7 @@ from shared.storage.migrate import ROOT, DatabaseTooOld, migrate_service
 from tests.conftest import database, run_sql
 from tests.support import rows, value
 
-NEEDED = "jobs_v1_0002"
+NEEDED = "jobs_v1_0003"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_the_command_sets_up_an_empty_database(empty: str, template: dict[str, s
 
 @pytest.mark.parametrize(
     ("passwords", "logged"),
-    [('{"broker": "x"}', "there is no service broker"), ("secret", "PAPERPROFIT_DATABASE_PASSWORDS")],
+    [('{"broker": "x"}', "names broker, which is no service"), ("secret", "PAPERPROFIT_DATABASE_PASSWORDS")],
 )
 def test_a_wrong_setting_ends_the_command_with_its_name(empty: str, passwords: str, logged: str) -> None:
     """The exit code is 1, and one line says what is wrong."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.component.http_trader import Trader
+from tests.component.http_trader import KEY, Trader
 from tests.support import eventually
 
 HALT = {"symbol": "ibm", "reason": "news pending"}
@@ -104,7 +104,7 @@ def test_an_unknown_symbol_cannot_be_resumed(trader: Trader) -> None:
 def test_only_an_operator_may_halt(trader: Trader) -> None:
     """A key that only trades may not even list the halts."""
     asked = {"name": "other", "cash": "1", "scopes": ["trade"]}
-    opened = trader.ask("POST", "/api/accounts", json=asked).json()
+    opened = trader.client.post("/api/accounts", headers=KEY, json=asked).json()
     key = {"APCA-API-KEY-ID": opened["key_id"], "APCA-API-SECRET-KEY": opened["secret_key"]}
     for method, path, body in (
         ("GET", "/api/halts", None),

@@ -67,7 +67,8 @@ def system(postgres: str, template: dict[str, str]) -> Iterator[System]:
 
 @pytest.fixture(scope="module")
 def client(system: System) -> Iterator[TestClient]:
-    with TestClient(system.app(), headers=KEY, raise_server_exceptions=False) as client:
+    headers = {**KEY, "Content-Type": "application/json"}
+    with TestClient(system.app(), headers=headers, raise_server_exceptions=False) as client:
         yield client
 
 

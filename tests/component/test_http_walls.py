@@ -230,7 +230,7 @@ def _has_headers(headers: Any) -> None:
         ("GET", "/static/nothing", 404),
         ("GET", "/", 200),
         ("HEAD", "/healthz", 200),
-        ("GET", "/v2/account/", 404),
+        ("GET", "/v2/account/", 401),
         ("GET", "/static", 404),
         ("OPTIONS", "/v2/orders", 204),
     ],

@@ -37,9 +37,22 @@ WALK = (
     "shared/bus/retries.py",
 )
 #: Every statement and every message passes these, so a run's story does not depend on them: the database's driver and
-#: pool, traceparents, the check for poison, the base classes of messages, and the relay's look for overdue messages.
-PLUMBING = ("shared/storage/", "shared/bus/tracing.py", "shared/bus/poison.py", "shared/bus/ordering.py")
-BASES = ("shared/contracts/base.py", "shared/contracts/operations.py", "shared/outage.py")
+#: pool, traceparents, metrics, the check for poison, the base classes of messages, the bounds of values, and the
+#: relay's look for overdue messages.
+PLUMBING = (
+    "shared/storage/",
+    "shared/bus/tracing.py",
+    "shared/bus/metrics.py",
+    "shared/bus/poison.py",
+    "shared/bus/ordering.py",
+)
+BASES = (
+    "shared/contracts/base.py",
+    "shared/contracts/written.py",
+    "shared/contracts/operations.py",
+    "shared/jobs/run_context.py",
+    "shared/outage.py",
+)
 
 
 def test_a_run_passes_the_files_of_its_walk_and_no_others(orders: ServiceContext, clock: FakeClock) -> None:

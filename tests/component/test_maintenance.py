@@ -210,13 +210,15 @@ def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, st
         add_sessions(context, -SECOND, SECOND)
         add_submissions(context, timedelta(days=31), timedelta(days=29), None)
         add_idempotency_keys(context, timedelta(hours=25), timedelta(hours=23))
+        add_wrong_keys(context, timedelta(hours=25), timedelta(hours=23))
         retention = Retention(context)
-        kinds = [*ADD, "sessions", "submissions", "idempotency_keys", "notifications"]
+        kinds = [*ADD, "sessions", "submissions", "idempotency_keys", "wrong_keys", "notifications"]
         assert retention.remove_old_rows() == dict.fromkeys((f"{kind}_removed" for kind in kinds), 1)
         assert sum(retention.remove_old_rows().values()) == 0
         assert value(context.engine, "SELECT count(*) FROM gateway.sessions") == 1
         assert value(context.engine, "SELECT count(*) FROM gateway.submissions") == 2
         assert value(context.engine, "SELECT count(*) FROM gateway.idempotency_keys") == 1
+        assert value(context.engine, "SELECT count(*) FROM gateway.wrong_keys") == 1
         assert value(context.engine, "SELECT count(*) FROM jobs.notifications") == 2
 
 
@@ -249,6 +251,15 @@ def add_submissions(context: ServiceContext, *answered_ago: timedelta | None) ->
                 "INSERT INTO gateway.submissions VALUES (gen_random_uuid(), gen_random_uuid(), 'mine',"
                 " gen_random_uuid(), '{}', %s, %s, %s)",
                 (long_ago, long_ago, None if ago is None else context.clock() - ago),
+            )
+
+
+def add_wrong_keys(context: ServiceContext, *ages: timedelta) -> None:
+    with context.engine.begin() as connection:
+        for age in ages:
+            connection.exec_driver_sql(
+                "INSERT INTO gateway.wrong_keys VALUES (gen_random_uuid()::text, '127.0.0.1', 1, %(at)s, %(at)s)",
+                {"at": context.clock() - age},
             )
 
 

@@ -22,10 +22,11 @@ ATTACK = """async ({ url, key }) => {
   await submitted;
 
   const simple = { method: "POST", mode: "no-cors", credentials: "include", headers: { "Content-Type": "text/plain" } };
-  await fetch(`${url}/v2/orders`, { ...simple, body: JSON.stringify(order) });
-  await fetch(`${url}/api/account/reset`, { ...simple, body: '{"cash": "1"}' });
-  await fetch(`${url}/api/jobs/trading_bot/trigger`, { ...simple });
-  await fetch(`${url}/api/session`, { ...simple, body: JSON.stringify(key) });
+  const send = (path, body) => fetch(url + path, { ...simple, body }).catch(() => {}); // the browser hides the answer
+  await send("/v2/orders", JSON.stringify(order));
+  await send("/api/account/reset", '{"cash": "1"}');
+  await send("/api/jobs/trading_bot/trigger");
+  await send("/api/session", JSON.stringify(key));
 
   const image = new Image();
   image.src = `${url}/v2/account`;
@@ -35,8 +36,8 @@ ATTACK = """async ({ url, key }) => {
   events.close();
 }"""
 
-#: The paths that it posts to.
-ATTACKED = ("/v2/orders", "/api/account/reset", "/api/jobs/trading_bot/trigger", "/api/session")
+#: The routes that it posts to. It posts an order twice.
+ATTACKED = {"/v2/orders": 2, "/api/account/reset": 1, "/api/jobs/{name}/trigger": 1, "/api/session": 1}
 
 
 class Nothing(BaseHTTPRequestHandler):

@@ -228,7 +228,7 @@ def test_the_command_sets_up_an_empty_virtual_host(rabbit: RabbitServer) -> None
 @pytest.mark.parametrize(
     ("wrong", "logged"),
     [
-        ({"PAPERPROFIT_RABBITMQ_PASSWORDS": '{"broker": "x"}'}, "there is no service broker"),
+        ({"PAPERPROFIT_RABBITMQ_PASSWORDS": '{"broker": "x"}'}, "names broker, which is no service"),
         ({"PAPERPROFIT_RABBITMQ_PASSWORDS": "secret"}, "PAPERPROFIT_RABBITMQ_PASSWORDS"),
         ({"PAPERPROFIT_RABBITMQ_VHOST": "nowhere"}, "nowhere"),
     ],

@@ -46,7 +46,7 @@ def test_an_unusable_url_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("PAPERPROFIT_ALERT_CHANNELS", f"{SLACK}, {wrong}")
     with pytest.raises(InvalidSettings) as refused:
         load(Settings)
-    assert str(refused.value).startswith("PAPERPROFIT_ALERT_CHANNELS: Value error, apprise cannot send to URL 2 of 2;")
+    assert str(refused.value).startswith("PAPERPROFIT_ALERT_CHANNELS: apprise cannot send to URL 2 of 2;")
     assert "hunter2" not in str(refused.value)
     assert refused.value.__cause__ is None
 

@@ -45,14 +45,14 @@ class SecurityHeaders:
 
 
 class SingleSlash:
-    """Read ``//v2/account`` as ``/v2/account``: clients join a base URL and a path blindly."""
+    """Read ``//v2/account`` and ``/v2/account/`` as ``/v2/account``: clients join a base URL and a path blindly."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith("//"):
-            scope = {**scope, "path": "/" + scope["path"].lstrip("/")}
+        if scope["type"] == "http" and (scope["path"].startswith("//") or scope["path"].endswith("/")):
+            scope = {**scope, "path": "/" + scope["path"].strip("/")}
         await self.app(scope, receive, send)
 
 

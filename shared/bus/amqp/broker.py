@@ -1,5 +1,6 @@
 """dramatiq's broker on RabbitMQ, hardened. ARCHITECTURE.md, "The bus", lists the changes and their reasons."""
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -21,7 +22,7 @@ from shared.bus.envelope import Outgoing, stamped
 from shared.bus.metrics import RECONNECTS, REDELIVERED
 from shared.bus.poison import given_up, read
 from shared.contracts.routing import dead_queue, service_of
-from shared.outage import Outage
+from shared.outage import Outage, pause_seconds
 
 log = structlog.get_logger(__name__)
 
@@ -52,14 +53,17 @@ class ServiceBroker(RabbitmqBroker):
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "ServiceConsumer":
         """Attach to the queue. While RabbitMQ is unavailable, retry with growing pauses.
 
-        Raises ConnectionClosed where the broker is stopping.
+        All consumers of the service share one outage, but each has pauses of its own: the tries of the others do not
+        make them longer. Raises ConnectionClosed where the broker is stopping.
         """
-        while True:
+        for failures in itertools.count():
             try:
                 return ServiceConsumer(self, queue_name, prefetch, timeout)
             except ConnectionClosed as error:
-                if self.stopping.wait(self.outage.failed(error)):
+                self.outage.failed(error)
+                if self.stopping.wait(pause_seconds(failures)):
                     raise
+        raise AssertionError("unreachable")
 
     def _ensure_queue(self, canonical_queue_name: str) -> None:
         """Do nothing: ``shared.broker_setup`` makes the queues, and a service may not."""

@@ -107,7 +107,7 @@ def make_user(management: Management, vhost: str, service: str, password: str) -
     Only the gateway's user may read the management API, from which the gateway shows queue statistics.
     """
     if service not in SERVICES:
-        raise InvalidSettings(f"PAPERPROFIT_RABBITMQ_PASSWORDS: there is no service {service}")
+        raise InvalidSettings(f"PAPERPROFIT_RABBITMQ_PASSWORDS names {service}, which is no service")
     user = user_of(service)
     tags = "" if service in WORKERS else "management"
     management.call("PUT", f"users/{user}", {"password": password, "tags": tags})
