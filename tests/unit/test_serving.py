@@ -188,6 +188,14 @@ def test_a_client_that_reads_nothing_of_an_answer_is_cut_off() -> None:
         eventually(protocol.transport.is_closing, what="the end of the connection")
 
 
+def was_closed(connection: socket.socket) -> bool:
+    """Wait until the server closes it, which resets it if something came that the server had not read."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
 def test_the_longest_idle_connection_makes_room_for_another() -> None:
     """Of the same address where that has its most, else of any. Those with a request stay."""
     with served(per_address=3, connections=4) as (connection, _loop), ExitStack() as stack:
@@ -197,10 +205,10 @@ def test_the_longest_idle_connection_makes_room_for_another() -> None:
         first.sendall(HALF_HEAD)
         busy.sendall(HALF_BODY)
         assert ask(connection) == b"here"
-        assert first.recv(1) == b""
+        assert was_closed(first)
         other = stack.enter_context(client(port, "127.0.0.2"))
         another = stack.enter_context(client(port, "127.0.0.3"))
-        assert second.recv(1) == b""
+        assert was_closed(second)
         for each in (other, another):
             each.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert answered(each) == (200, b"here")
