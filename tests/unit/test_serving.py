@@ -100,6 +100,8 @@ def closed(connection: http.client.HTTPConnection) -> bool:
         return connection.sock.recv(1, socket.MSG_PEEK) == b""
     except BlockingIOError:
         return False
+    except ConnectionResetError:
+        return True
     finally:
         connection.sock.settimeout(10)
 
