@@ -56,7 +56,7 @@ def configure_logs(settings: ServiceSettings) -> None:
         )
     )
     logging.basicConfig(handlers=[stderr], level=min(shown, RUN_LEVEL), force=True)
-    for noisy in ("pika", "alembic", "periodiq", "uvicorn.access"):
+    for noisy in ("pika", "alembic", "periodiq", "uvicorn.access", "shared.storage.engine.MeasuredPool"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     merge, *others = _SHARED
