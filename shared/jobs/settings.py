@@ -99,7 +99,7 @@ class JobSettings(BaseModel):
     misfire: Literal["skip", "run_once", "run_all"] = "run_once"
     #: How far back run_all goes.
     misfire_window: Interval = "1h"
-    #: Whether people may have it run for slots of the past.
+    #: False if nobody may have it run for slots of the past.
     backfill: bool = True
     #: A run whose worker died is run again, or fails.
     on_lost: Literal["rerun", "fail"] = "rerun"

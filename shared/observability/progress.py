@@ -109,7 +109,7 @@ class ProgressMonitor(Background):
         self._measured = measured
 
     def checks(self) -> dict[str, bool | float]:
-        """Whether each part keeps up, and its seconds behind: ``{"outbox": True, "outbox_behind_seconds": 0.2}``."""
+        """Tell whether each part keeps up, and how far behind: ``{"outbox": True, "outbox_behind_seconds": 0.2}``."""
         found: dict[str, bool | float] = {}
         for each in self._measured:
             found[each.part] = not each.is_late
@@ -146,7 +146,7 @@ WHERE i.tradable AND i.halted_at IS NULL AND i.quoted_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM job WHERE job.within IS NOT NULL AND job.within NOT IN (SELECT market FROM open))
 HAVING count(*) > 0
 """)
-#: Of the held symbols the one with the newest price. If the price before that is not valued either, the values have
+#: The held symbol with the newest price. If the price before that is not valued either, the values have
 #: stood still since the last one that was.
 _VALUES = text("""
 SELECT extract(epoch FROM CASE

@@ -19,13 +19,13 @@ from shared.observability import progress
 GONE_AFTER = timedelta(seconds=15)
 #: A process that was started as its replacement may have worked beside it for this long.
 OVERLAP = timedelta(minutes=1)
-#: So long after its last heartbeat any process that was started since has replaced it, and later any that works.
+#: After this time without a heartbeat, any process that was started since has replaced it, and later any that works.
 REPLACED_AFTER = timedelta(minutes=10)
 GIVEN_UP_AFTER = timedelta(days=1)
 #: A dead letter, and a missed slot, raise an alert while they are younger than this.
 DEAD_LETTER_IS_NEW = timedelta(minutes=15)
 MISSED_IS_NEW = timedelta(minutes=5)
-#: So many wrong keys raise an alert, until none has come for this long.
+#: This number of wrong keys raises an alert, until none has come for this long.
 GUESSES = 30
 GUESS_IS_NEW = timedelta(minutes=5)
 

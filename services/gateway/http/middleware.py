@@ -27,7 +27,7 @@ OF_ANY_HOST = frozenset({"/healthz", "/livez", "/readyz"})
 class SecurityHeaders:
     """Add headers to every response, also to errors. They stop a browser from doing more than the page needs.
 
-    What a browser may keep says so itself.
+    A response that a browser may keep has its own Cache-Control.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -7,7 +7,7 @@ before it is hashed, after too many wrong tries:
     of all key ids from one address  30, then one a second
     of one key id from all addresses 100, then one every 2 s, but for addresses from which it was once right
 
-So nobody locks out the owner of a key by knowing its id. An IPv6 address counts with its whole /64. Hashing costs
+Nobody locks out the owner of a key by knowing its id. An IPv6 address counts with its whole /64. Hashing costs
 16 MiB and 50 ms, so two threads of its own do it, and keys that find the queue full are refused at once.
 """
 

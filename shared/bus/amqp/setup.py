@@ -29,7 +29,7 @@ from shared.settings import InvalidSettings
 log = structlog.get_logger(__name__)
 
 WAIT_SECONDS = 60.0
-#: Of each service's user. Twenty replicas stay below.
+#: The limits of each service's user. Twenty replicas stay below.
 MOST_CONNECTIONS = 400
 MOST_CHANNELS = 4000
 #: The names that RabbitMQ gives to queues that are declared without one, which the gateway's processes do.
