@@ -125,7 +125,7 @@ SELECT r.job, r.service, CAST(r.id AS text) AS run_id, r.worker, r.started_at, t
 FROM jobs.job_runs r
 JOIN jobs.jobs j ON j.name = r.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_runtime' AS interval), '5m') AS most) AS threshold
-WHERE r.state IN ('running', 'joining') AND r.part IS NULL AND r.started_at < :now - threshold.most
+WHERE r.active AND r.state IN ('running', 'joining') AND r.part IS NULL AND r.started_at < :now - threshold.most
 """)
 #: If a job has a waiting run and is due again, the alert is about the run, because it was due first.
 _LATE = text("""
@@ -135,10 +135,10 @@ FROM (
   WHERE COALESCE(CAST(settings ->> 'enabled' AS boolean), true)
   UNION ALL
   SELECT job, scheduled_for, CAST(id AS text) FROM jobs.job_runs
-  WHERE state = 'queued' AND trigger = 'schedule' AND part IS NULL AND started_at IS NULL
+  WHERE active AND state = 'queued' AND trigger = 'schedule' AND part IS NULL AND started_at IS NULL
   UNION ALL
   SELECT job, scheduled_for, CAST(id AS text) FROM jobs.job_runs
-  WHERE state = 'waiting' AND trigger = 'schedule' AND part IS NULL AND started_at IS NULL
+  WHERE NOT active AND trigger = 'schedule' AND part IS NULL AND started_at IS NULL
     AND (not_before IS NULL OR not_before <= :now)
 ) AS late
 JOIN jobs.jobs j ON j.name = late.job

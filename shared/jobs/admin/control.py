@@ -259,7 +259,7 @@ WHERE id = :id FOR UPDATE
 """)
 _UNFINISHED = text("""
 SELECT count(*) AS runs, count(*) FILTER (WHERE trigger IN ('manual', 'retry')) AS asked FROM jobs.job_runs
-WHERE job = :job AND state <> 'finished' AND part IS NULL
+WHERE job = :job AND active IS NOT NULL AND part IS NULL
 """)
 _ADD = text("""
 INSERT INTO jobs.job_runs (id, job, service, trigger, scheduled_for, parameters, priority, state, queued_at,
@@ -272,7 +272,7 @@ WHERE j.name = :job
 _SEND_FIRST = text("""
 UPDATE jobs.job_runs r SET state = 'queued', sent_at = :now
 WHERE r.id = :id AND NOT EXISTS (
-  SELECT FROM jobs.job_runs o WHERE o.job = :job AND o.part IS NULL AND o.state IN ('queued', 'running', 'joining'))
+  SELECT FROM jobs.job_runs o WHERE o.job = :job AND o.part IS NULL AND o.active)
 RETURNING r.id, r.job, r.service, r.parameters, r.attempt, r.priority, r.traceparent
 """)
 _OVERRIDE = text("""

@@ -128,7 +128,7 @@ j.name, j.service, j.description, CAST(j.settings ->> 'enabled' AS boolean) AS e
 j.settings ->> 'schedule' AS schedule, j.settings,
 j.settings ->> 'market' = ANY(CAST(:open_markets AS text[])) AS market_open,
 CASE WHEN CAST(j.settings ->> 'enabled' AS boolean) THEN j.next_slot END AS next_slot,
-(SELECT to_json(active) FROM (SELECT a.id, a.state, a.started_at, a.done, a.total WHERE a.id IS NOT NULL) active)
+(SELECT to_json(held) FROM (SELECT a.id, a.state, a.started_at, a.done, a.total WHERE a.id IS NOT NULL) held)
   AS active_run,
 latest.run AS last_run
 """
@@ -136,7 +136,7 @@ latest.run AS last_run
 #: the runs of all jobs by time until it finds one of a job that seldom runs.
 _JOBS = f"""
 FROM jobs.jobs j
-LEFT JOIN jobs.job_runs a ON a.job = j.name AND a.state IN ('queued', 'running', 'joining') AND a.part IS NULL
+LEFT JOIN jobs.job_runs a ON a.job = j.name AND a.active AND a.part IS NULL
 LEFT JOIN LATERAL (
   SELECT to_json(run) AS run FROM (
     SELECT id, trigger, state, outcome, reason, scheduled_for, queued_at, started_at, finished_at, attempt, worker,

@@ -141,8 +141,8 @@ _DUE = text("""
 SELECT j.name, CAST(j.settings AS text) AS settings, j.considered_until, j.last_slot,
        unfinished.slots AS unfinished, unfinished.busy
 FROM jobs.jobs j, LATERAL (
-  SELECT count(*) FILTER (WHERE r.trigger = 'schedule') AS slots, COALESCE(bool_or(r.state <> 'waiting'), false) AS busy
-  FROM jobs.job_runs r WHERE r.job = j.name AND r.state <> 'finished' AND r.part IS NULL
+  SELECT count(*) FILTER (WHERE r.trigger = 'schedule') AS slots, COALESCE(bool_or(r.active), false) AS busy
+  FROM jobs.job_runs r WHERE r.job = j.name AND r.active IS NOT NULL AND r.part IS NULL
 ) AS unfinished
 WHERE j.service = :service AND (j.due_at IS NULL OR j.due_at <= :now)
 FOR UPDATE OF j SKIP LOCKED
@@ -179,14 +179,14 @@ ON CONFLICT (job, scheduled_for) WHERE trigger = 'schedule' DO NOTHING
 """)
 _CANCEL = text("""
 WITH earlier AS (
-  SELECT id FROM jobs.job_runs WHERE job = ANY(:jobs) AND state <> 'finished' AND part IS NULL AND trigger = 'schedule'
+  SELECT id FROM jobs.job_runs WHERE job = ANY(:jobs) AND active IS NOT NULL AND part IS NULL AND trigger = 'schedule'
 )
 UPDATE jobs.job_runs SET
   cancel_requested_at = COALESCE(cancel_requested_at, :now), reason = :reason,
   state = CASE state WHEN 'waiting' THEN 'finished' ELSE state END,
   outcome = CASE state WHEN 'waiting' THEN 'canceled' END,
   finished_at = CASE state WHEN 'waiting' THEN CAST(:now AS timestamptz) END
-WHERE state <> 'finished' AND job = ANY(:jobs)
+WHERE active IS NOT NULL AND job = ANY(:jobs)
   AND (id IN (TABLE earlier) OR (part IS NOT NULL AND parent_run_id IN (TABLE earlier)))
 """)
 _SAVE_PLANS = text("""

@@ -93,13 +93,12 @@ _DISPATCH = text(f"""
 WITH first AS (
   SELECT id, row_number() OVER (
     PARTITION BY job ORDER BY trigger = 'backfill', priority DESC, queued_at, scheduled_for, id) AS place
-  FROM jobs.job_runs WHERE service = :service AND state = 'waiting' AND part IS NULL
+  FROM jobs.job_runs WHERE service = :service AND NOT active AND part IS NULL
     AND (not_before IS NULL OR not_before <= :now)
 ), ready AS (
   SELECT w.id FROM jobs.job_runs w JOIN first ON first.id = w.id AND first.place = 1
-  WHERE w.state = 'waiting' AND NOT EXISTS (
-    SELECT FROM jobs.job_runs active WHERE active.job = w.job AND active.part IS NULL
-      AND active.state IN ('queued', 'running', 'joining'))
+  WHERE NOT w.active AND NOT EXISTS (
+    SELECT FROM jobs.job_runs other WHERE other.job = w.job AND other.part IS NULL AND other.active)
   FOR UPDATE OF w SKIP LOCKED
 )
 UPDATE jobs.job_runs r SET state = 'queued', sent_at = :now, not_before = NULL FROM ready WHERE r.id = ready.id
@@ -110,7 +109,7 @@ WITH silent AS (
   SELECT r.id, (j.settings ->> 'on_lost') = 'rerun' AND r.cancel_requested_at IS NULL
                AND r.failures < CAST(j.settings ->> 'retries' AS integer) AS again
   FROM jobs.job_runs r JOIN jobs.jobs j ON j.name = r.job
-  WHERE r.service = :service AND r.state = 'running' AND r.heartbeat_at < :silent_since
+  WHERE r.service = :service AND r.active AND r.state = 'running' AND r.heartbeat_at < :silent_since
   FOR UPDATE OF r SKIP LOCKED
 )
 UPDATE jobs.job_runs r SET
@@ -124,8 +123,9 @@ RETURNING r.id, r.job, r.worker, r.state
 """)
 _RESEND = text(f"""
 UPDATE jobs.job_runs r SET sent_at = :now
-WHERE r.id IN (SELECT id FROM jobs.job_runs WHERE service = :service AND state = 'queued' AND sent_at < :sent_before
+WHERE r.id IN (SELECT id FROM jobs.job_runs
+               WHERE service = :service AND active AND state = 'queued' AND sent_at < :sent_before
                FOR UPDATE SKIP LOCKED)
 RETURNING {SENT}
 """)
-_SPLIT = text("SELECT id FROM jobs.job_runs WHERE service = :service AND state = 'joining'")
+_SPLIT = text("SELECT id FROM jobs.job_runs WHERE service = :service AND active AND state = 'joining'")

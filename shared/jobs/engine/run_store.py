@@ -183,7 +183,7 @@ WITH ended AS (
   RETURNING service
 )
 SELECT ended.part, ended.parent_run_id,
-  EXISTS (SELECT FROM jobs.job_runs w WHERE w.job = ended.job AND w.state = 'waiting' AND w.part IS NULL) AS more,
+  EXISTS (SELECT FROM jobs.job_runs w WHERE w.job = ended.job AND NOT w.active AND w.part IS NULL) AS more,
   EXISTS (SELECT FROM chained WHERE chained.service = ended.service) AS chained
 FROM ended
 """)
@@ -212,5 +212,5 @@ WITH skipped AS (
   FROM skipped WHERE r.id = skipped.id AND NOT EXISTS (SELECT FROM grown)
 )
 SELECT EXISTS (SELECT FROM skipped) AS held,
-  EXISTS (SELECT FROM jobs.job_runs WHERE job = :job AND state = 'waiting' AND part IS NULL) AS more
+  EXISTS (SELECT FROM jobs.job_runs WHERE job = :job AND NOT active AND part IS NULL) AS more
 """)
