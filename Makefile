@@ -28,6 +28,7 @@ key: $(RUN)/.ready ## Replace a lost key of make run, which may be running (ACCO
 test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
 	@tests/ensure-rabbitmq
 	@tests/ensure-postgresql
+	@tests/ensure-pgbouncer
 	@tests/ensure-chromium
 	@echo "collecting the tests"
 	@$(DEV)/bin/python -m pytest -p tests.progress -n 3 --dist loadfile $(ARGS)

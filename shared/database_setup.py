@@ -20,7 +20,7 @@ from shared.contracts.routing import SERVICES
 from shared.observability.logs import configure_logs
 from shared.outage import first_line
 from shared.settings import InvalidSettings, ServiceSettings, load
-from shared.storage.engine import make_engine
+from shared.storage.engine import PoolerRefused, make_engine, refusal_of, refuse_pooler
 from shared.storage.errors import DATABASE_ERRORS
 from shared.storage.migrate import ROOT, DatabaseTooOld, migrate_jobs
 from shared.storage.sessions import session_info
@@ -44,10 +44,23 @@ class SetupSettings(BaseSettings):
 def set_up(admin_url: str, passwords: Mapping[str, str]) -> None:
     """Make roles and schemas, set the passwords, and migrate the schema ``jobs``.
 
-    Raises InvalidSettings where no service has a name of ``passwords``, DatabaseTooOld, and DATABASE_ERRORS.
+    Raises InvalidSettings where no service has a name of ``passwords``, PoolerRefused, DatabaseTooOld, and
+    DATABASE_ERRORS.
     """
     for service in set(passwords) - set(SERVICES):
         raise InvalidSettings(f"PAPERPROFIT_DATABASE_PASSWORDS names {service}, which is no service")
+    engine = make_engine(admin_url, name="setup", pool_size=1)
+    try:
+        with engine.connect() as connection:
+            refuse_pooler(connection)
+        make_roles(admin_url, passwords)
+        migrate_jobs(engine)
+    finally:
+        engine.dispose()
+
+
+def make_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
+    """Make roles and schemas, and set the passwords. Raises psycopg.Error."""
     plain_url = make_url(admin_url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(session_info(plain_url), autocommit=True) as connection:
         connection.execute(ROLES_SQL.read_bytes())
@@ -57,11 +70,6 @@ def set_up(admin_url: str, passwords: Mapping[str, str]) -> None:
             encrypted = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
             change = sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(encrypted))
             connection.execute(change)
-    engine = make_engine(admin_url, name="setup", pool_size=1)
-    try:
-        migrate_jobs(engine)
-    finally:
-        engine.dispose()
 
 
 def main() -> int:
@@ -71,8 +79,8 @@ def main() -> int:
         settings = load(SetupSettings)
         passwords = {name: each.get_secret_value() for name, each in settings.database_passwords.items()}
         set_up(settings.database_url.get_secret_value(), passwords)
-    except (InvalidSettings, DatabaseTooOld, *DATABASE_ERRORS) as error:
-        log.critical("PostgreSQL could not be set up", error=first_line(error))
+    except (InvalidSettings, PoolerRefused, DatabaseTooOld, *DATABASE_ERRORS) as error:
+        log.critical("PostgreSQL could not be set up", error=first_line(refusal_of(error) or error))
         return 1
     log.info("PostgreSQL is set up")
     return 0

@@ -12,7 +12,6 @@ from random import Random
 import dramatiq
 import structlog
 from dramatiq.middleware import CurrentMessage, ShutdownNotifications, TimeLimit
-from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from shared.background import Background
@@ -32,7 +31,7 @@ from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.settings import InvalidSetting
 from shared.outage import Outage, first_line
 from shared.settings import ServiceSettings
-from shared.storage.engine import make_engine
+from shared.storage.engine import make_engine, refusal_of, refuse_pooler
 from shared.storage.errors import is_transient
 from shared.storage.migrate import migrate_service
 
@@ -148,14 +147,16 @@ def migrate_when_ready(context: ServiceContext, *, seconds: float) -> None:
 
 
 def wait_for_database(context: ServiceContext, *, seconds: float) -> None:
-    """Wait until the database answers. Raises DatabaseUnavailable after ``seconds``."""
+    """Wait until the database answers. Raises PoolerRefused, and DatabaseUnavailable after ``seconds``."""
     deadline = time.monotonic() + seconds
     logged = False
     while True:
         try:
             with context.engine.connect() as connection:
-                connection.execute(text("SELECT 1"))
+                refuse_pooler(connection)
         except OperationalError as error:
+            if refusal := refusal_of(error):
+                raise refusal from None
             if time.monotonic() > deadline:
                 raise DatabaseUnavailable(f"no database for {seconds:g} s: {str(error.orig).strip()}") from None
             if not logged:

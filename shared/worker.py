@@ -43,6 +43,7 @@ from shared.service import (
     wait_for_database,
 )
 from shared.settings import InvalidSettings, ServiceSettings, load
+from shared.storage.engine import PoolerRefused
 from shared.storage.migrate import DatabaseTooOld
 
 POLL_SECONDS = 0.1
@@ -62,7 +63,7 @@ def main(service: Service, *, module: str | None = None) -> None:
     """
     try:
         settings = _prepare(service)
-    except (InvalidSettings, InvalidJobsConfig, DatabaseUnavailable, DatabaseTooOld) as error:
+    except (InvalidSettings, InvalidJobsConfig, DatabaseUnavailable, DatabaseTooOld, PoolerRefused) as error:
         sys.exit(f"{service.name}: {error}")
     module = module or f"services.{service.name}.__main__"
     command = [
@@ -84,7 +85,7 @@ def main(service: Service, *, module: str | None = None) -> None:
 def _prepare(service: Service) -> ServiceSettings:
     """Check the settings and prepare the database, before any worker starts.
 
-    Raises InvalidSettings, InvalidJobsConfig, DatabaseUnavailable or DatabaseTooOld.
+    Raises InvalidSettings, InvalidJobsConfig, DatabaseUnavailable, DatabaseTooOld or PoolerRefused.
     """
     settings = load(ServiceSettings)
     service.check_settings()

@@ -25,6 +25,7 @@ from shared.observability.progress import ProgressMonitor
 from shared.observability.system_log import SystemLog
 from shared.service import DatabaseUnavailable, make_context, wait_for_database
 from shared.settings import InvalidSettings, load
+from shared.storage.engine import PoolerRefused
 from shared.storage.migrate import DatabaseTooOld
 from shared.worker import DATABASE_WAIT_SECONDS, POLL_SECONDS
 
@@ -39,7 +40,7 @@ def main() -> None:
         context = make_context(NAME, settings)
         wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
         keys = prepare(context, settings, seconds=DATABASE_WAIT_SECONDS)
-    except (InvalidSettings, DatabaseUnavailable, DatabaseTooOld) as error:
+    except (InvalidSettings, DatabaseUnavailable, DatabaseTooOld, PoolerRefused) as error:
         sys.exit(f"gateway: {error}")
     for key in keys:
         secret = f"\nsecret key {key.secret} (shown once)" if key.secret else " is valid"

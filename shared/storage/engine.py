@@ -5,17 +5,13 @@ from typing import Any
 
 import psycopg
 from prometheus_client import Histogram, Summary
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from shared.storage.driver import forget, forget_returned
-from shared.storage.sessions import NO_JIT, TCP_OF_CLIENT
+from shared.storage.sessions import TCP_OF_CLIENT
 
-#: The longest that a statement may take and a lock be waited for, in milliseconds. The time limit of a worker thread
-#: cannot bound them, because its exception does not interrupt a system call.
-STATEMENT_TIMEOUT_MS = 30_000
-LOCK_TIMEOUT_MS = 10_000
 #: A connection that was idle for longer is tested before it is handed out. Others are not, which saves a round trip for
 #: each transaction. If one of them was cut, that is a transient error.
 IDLE_SECONDS = 1.0
@@ -28,6 +24,27 @@ WAIT = Histogram(
 )
 #: The rate of its sum is the number of connections in use.
 USE = Summary("paperprofit_pool_use_seconds", "Time that a transaction keeps a connection of the pool")
+
+
+#: The settings of each session of an engine, as PostgreSQL shows them. The time limit of a worker thread cannot bound
+#: statements and the wait for a lock, because its exception does not interrupt a system call.
+SESSION = {
+    "timezone": "UTC",
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "1min",
+    "jit": "off",
+}
+
+
+class PoolerRefused(RuntimeError):
+    """Something between us and PostgreSQL does not keep sessions apart, such as PgBouncer."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            "PAPERPROFIT_DATABASE_URL leads to a pooler such as PgBouncer, and PaperProfit needs sessions of its own"
+            f" (LISTEN, prepared statements, settings): name PostgreSQL itself there ({detail})"
+        )
 
 
 class MeasuredPool(QueuePool):
@@ -43,10 +60,7 @@ class MeasuredPool(QueuePool):
 
 def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
     """An engine whose sessions use UTC, show ``name`` in pg_stat_activity and cannot hang."""
-    options = (
-        f"-c timezone=UTC -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
-        f" -c idle_in_transaction_session_timeout=60000 {NO_JIT}"
-    )
+    options = " ".join(f"-c {setting}={given}" for setting, given in SESSION.items())
     engine = create_engine(
         url,
         poolclass=MeasuredPool,
@@ -84,3 +98,21 @@ def _test_idle(connection: Any, record: Any, _proxy: Any) -> None:
         connection.commit()  # a rollback would make psycopg drop all prepared statements
     except psycopg.OperationalError as error:
         raise InvalidatePoolError(str(error)) from error
+
+
+def refusal_of(error: BaseException) -> PoolerRefused | None:
+    """The refusal of a pooler that takes no settings of a session, if this error of a new connection is one."""
+    return PoolerRefused("it takes no startup options") if "unsupported startup parameter" in str(error) else None
+
+
+def refuse_pooler(connection: Connection) -> None:
+    """Raise PoolerRefused where the session does not have the settings that it was opened with."""
+    found = connection.execute(_SETTINGS, {"names": list(SESSION)})
+    lost = {row.name: row.value for row in found if row.value != SESSION[row.name]}
+    if lost:
+        raise PoolerRefused(", ".join(f"{name} is {value}" for name, value in sorted(lost.items())))
+
+
+_SETTINGS = text("""
+SELECT name, current_setting(name) AS value FROM unnest(CAST(:names AS text[])) AS name
+""")

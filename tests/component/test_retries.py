@@ -13,6 +13,7 @@ from shared.bus.inprocess import InProcessBroker
 from shared.bus.poison import Undecodable
 from shared.bus.retries import RetryOrDeadLetter
 from shared.bus.unit_of_work import ServiceContext
+from shared.storage.engine import SESSION
 from shared.tracebacks import LONGEST
 from tests.component.watching import context_of
 from tests.servers.proxy import proxy_to
@@ -32,7 +33,7 @@ def cut_off(urls: dict[str, str], _message_id: str) -> Iterator[ServiceContext]:
 def locked_out(urls: dict[str, str], message_id: str) -> Iterator[ServiceContext]:
     """Another transaction holds the lock of the message for longer than anybody waits."""
     with pytest.MonkeyPatch.context() as patch, context_of("orders", urls) as other, other.unit_of_work() as uow:
-        patch.setattr("shared.storage.engine.LOCK_TIMEOUT_MS", 100)
+        patch.setitem(SESSION, "lock_timeout", "100ms")
         uow.lock(message_id)
         with context_of("orders", urls) as context:
             yield context

@@ -150,7 +150,7 @@ def _postgres_container(**settings: str) -> Iterator[str]:
     with _running(image.with_command(command)) as running:
         address = f"{running.get_container_host_ip()}:{running.get_exposed_port(5432)}"
         plain = f"postgresql://paperprofit:paperprofit@{address}/paperprofit"
-        _wait_for(lambda: _takes_connections(plain), name)
+        _wait_for(lambda: takes_connections(plain), name)
         yield plain.replace("postgresql:", "postgresql+psycopg:")
 
 
@@ -199,7 +199,7 @@ def _wait_for(answers: Callable[[], bool], what: str) -> None:
         time.sleep(0.1)
 
 
-def _takes_connections(url: str) -> bool:
+def takes_connections(url: str) -> bool:
     try:
         psycopg.connect(url, connect_timeout=2).close()
     except psycopg.OperationalError:
