@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared.bus.unit_of_work import ServiceContext
 from shared.observability.log_record import redacted
 from shared.outage import first_line, pause_seconds
-from shared.resilience.rate_limits import RateLimited
+from shared.resilience.rate_limits import CLOCK_TOLERANCE, RateLimited
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +93,7 @@ class Breaker:
 
     def __enter__(self) -> None:
         now = self._context.clock()
-        row = self._execute(_ADMIT, now=now, trial_ends=now + self._trial)
+        row = self._execute(_ADMIT, now=now, trial_ends=now + self._trial, tolerance=CLOCK_TOLERANCE)
         if row is None:
             self._here.attempt = _Attempt()
         elif row.mine:
@@ -144,11 +144,13 @@ def breaker_rows(connection: Connection) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(_ALL).mappings()]
 
 
-#: One round trip, which writes only if the attempt after a pause is due. It returns the row as it was before.
+#: One round trip, which writes only if the attempt after a pause is due. A row from the future was written before the
+#: clock went back, so its pause says nothing. It returns the row as it was before.
 _ADMIT = text("""
 WITH attempt AS (
   UPDATE jobs.breakers SET state = 'half_open', since = :now, next_attempt_at = :trial_ends, updated_at = :now
-  WHERE name = :name AND state <> 'closed' AND next_attempt_at <= :now
+  WHERE name = :name AND state <> 'closed'
+    AND (next_attempt_at <= :now OR updated_at > CAST(:now AS timestamptz) + CAST(:tolerance AS interval))
   RETURNING 1
 )
 SELECT state, failures, openings, next_attempt_at, EXISTS (SELECT FROM attempt) AS mine

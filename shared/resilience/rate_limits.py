@@ -16,6 +16,8 @@ from shared.bus.unit_of_work import ServiceContext
 
 NO_WAIT = timedelta(0)
 _MICROSECOND = timedelta(microseconds=1)
+#: Clocks may differ by this much.
+CLOCK_TOLERANCE = timedelta(seconds=10)
 
 
 class Rate(NamedTuple):
@@ -56,7 +58,14 @@ class RateLimit:
         self._part = _part(allowed, period)
         self._room = self._part * allowed
         self._pause = pause or threading.Event().wait
-        self._given = {"name": name, "allowed": allowed, "seconds": period.total_seconds(), "room": self._room}
+        self._given = {
+            "name": name,
+            "allowed": allowed,
+            "seconds": period.total_seconds(),
+            "part": self._part,
+            "room": self._room,
+            "tolerance": CLOCK_TOLERANCE,
+        }
 
     def take(self, *, wait: timedelta = NO_WAIT) -> None:
         """Take a call, and wait for its turn. Callers that wait go in the order in which they came.
@@ -75,7 +84,7 @@ class RateLimit:
     def _execute(self, statement: TextClause, **values: Any) -> Any:
         """Return the row of a statement, if any. It has its own transaction, since a call counts even if it fails."""
         with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            return connection.execute(statement, {**self._given, "part": self._part, **values}).first()
+            return connection.execute(statement, {**self._given, **values}).first()
 
 
 def rate_limit_rows(connection: Connection, now: datetime) -> list[dict[str, Any]]:
@@ -103,9 +112,10 @@ def _part(allowed: int, period: timedelta) -> timedelta:
     return _MICROSECOND * -(-(period // _MICROSECOND) // allowed)
 
 
-#: If the limit has changed, calls under the old one count for at most a period of the new one.
+#: If the limit has changed, or the clock went back since, earlier calls count for at most a period of the limit.
 _FULL_UNTIL = """
-CASE WHEN (l.allowed, l.period_seconds) = (:allowed, CAST(:seconds AS numeric)) THEN l.full_until
+CASE WHEN (l.allowed, l.period_seconds) = (:allowed, CAST(:seconds AS numeric))
+          AND l.updated_at <= CAST(:now AS timestamptz) + CAST(:tolerance AS interval) THEN l.full_until
      ELSE LEAST(l.full_until, CAST(:now AS timestamptz) + CAST(:room AS interval)) END
 """
 _WITH_THIS = f"GREATEST({_FULL_UNTIL}, :now) + CAST(:part AS interval)"

@@ -306,3 +306,13 @@ def test_operators_see_every_breaker_that_counted_a_failure(context: ServiceCont
     fail(breaker_of(context, "well", failures=2))
     with context.engine.connect() as connection:
         assert [row["name"] for row in breaker_rows(connection)] == ["alphavantage", "other", "well", "yahoo"]
+
+
+def test_a_pause_from_before_the_clock_went_back_says_nothing(context: ServiceContext, clock: FakeClock) -> None:
+    """The next call is the attempt, instead of none for as long as the clock went back."""
+    breaker = breaker_of(context)
+    fail(breaker)
+    assert is_refused(breaker)
+    clock.move(seconds=-3600)
+    succeed(breaker)
+    assert shown(context)["state"] == "closed"

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,14 +15,16 @@ from shared.bus.actors import Actors
 from shared.bus.envelope import encode
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.unit_of_work import ServiceContext
+from shared.clock import utc_now
 from shared.contracts.jobs import RunJob
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job, Jobs
 from shared.jobs.engine import run_store
 from shared.jobs.engine.dispatch import LOST_AFTER
+from shared.jobs.engine.tick import GAP, WATCHED_TICKS, LossWatch
 from shared.jobs.run_context import Counts, RunContext
 from shared.service import Service, attach, make_middleware
-from tests.component.job_worker import Gate, a_job, job_worker, runs
+from tests.component.job_worker import Gate, JobWorker, a_job, job_worker, runs
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, send
 
@@ -39,14 +42,28 @@ def test_a_run_whose_worker_died_is_detected(
 
     with job_worker(orders, a_job(record, enabled=False, on_lost=on_lost, retries=1)) as worker:
         run_id = _started_by_a_worker_that_died(orders)
-        clock.now += LOST_AFTER
+        watched(worker)
+        silent(orders, 9.0)
         worker.tick()
         assert runs(orders)[0].state == "running"
-        clock.move(seconds=0.001)
+        silent(orders, LOST_AFTER.total_seconds())
         worker.tick()
     (run,) = runs(orders)
     assert (run.id, run.outcome, run.attempt, len(ran)) == (run_id, outcome, attempts, attempts - 1)
     assert run.reason == (None if on_lost == "rerun" else "its worker dead:1 died")
+
+
+def silent(context: ServiceContext, seconds: float = 60) -> None:
+    """Have the last heartbeat of each run be so many seconds ago, by PostgreSQL's clock."""
+    update = "UPDATE jobs.job_runs SET heartbeat_at = now() - make_interval(secs => %(seconds)s)"
+    with context.engine.begin() as connection:
+        connection.exec_driver_sql(update, {"seconds": seconds})
+
+
+def watched(worker: JobWorker) -> None:
+    """Have the scheduler tick often enough to judge others."""
+    for _ in range(WATCHED_TICKS):
+        worker.ticker.run()
 
 
 def _started_by_a_worker_that_died(context: ServiceContext) -> UUID:
@@ -54,7 +71,7 @@ def _started_by_a_worker_that_died(context: ServiceContext) -> UUID:
         insert = """INSERT INTO jobs.job_runs (id, job, service, trigger, state, attempt, queued_at, started_at, worker,
                                                heartbeat_at)
                     VALUES (gen_random_uuid(), 'sweep', 'orders', 'manual', 'running', 1, %(now)s, %(now)s,
-                            'dead:1', %(now)s)
+                            'dead:1', now())
                     RETURNING id"""
         run_id: UUID = connection.exec_driver_sql(insert, {"now": context.clock()}).scalar_one()
         return run_id
@@ -74,7 +91,8 @@ def test_a_worker_that_was_taken_for_dead_writes_nothing(orders: ServiceContext,
     with job_worker(orders, a_job(hold, enabled=False, retries=1)) as worker:
         worker.trigger()
         assert gates[0].entered.wait(10)
-        clock.now += 2 * LOST_AFTER
+        watched(worker)
+        silent(orders)
         worker.ticker.run()  # this process wrote no heartbeat
         # the run begins again; this process would refuse it, so another one takes it
         with working_beside(orders, a_job(hold, enabled=False, retries=1)):
@@ -188,7 +206,8 @@ def test_an_outcome_is_saved_when_the_database_is_back(
         run_id = worker.trigger()
         worker.handled()
         for outages_left in (1, 0):
-            clock.now += 2 * LOST_AFTER
+            watched(worker)
+            silent(orders)
             assert (runs(orders)[0].state, len(outages)) == ("running", outages_left)
             worker.heartbeat.beat()
             worker.tick()
@@ -214,7 +233,8 @@ def test_an_unsaved_outcome_does_not_replace_that_of_the_next_attempt(
     with job_worker(orders, job) as worker:
         worker.trigger()
         worker.handled()
-        clock.now += 2 * LOST_AFTER
+        watched(worker)
+        silent(orders)
         worker.tick()
         assert [(run.outcome, run.attempt, run.counts) for run in runs(orders)] == [("succeeded", 2, {"attempt": 2})]
         (before,) = runs(orders)
@@ -244,7 +264,8 @@ def test_an_outage_of_the_database_kills_no_run(orders: ServiceContext, clock: F
     with job_worker(orders, a_job(gate, enabled=False)) as worker:
         worker.trigger()
         assert gate.entered.wait(10)
-        clock.now += 3 * LOST_AFTER
+        watched(worker)
+        silent(orders)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(worker.ticker, "run", _database_down)
             worker.ticker.send_with_options()
@@ -258,3 +279,66 @@ def test_an_outage_of_the_database_kills_no_run(orders: ServiceContext, clock: F
 
 def _database_down() -> None:
     raise OperationalError("", {}, Exception("away"))
+
+
+@pytest.mark.parametrize("gap", [GAP + timedelta(seconds=1), timedelta(hours=3), -timedelta(seconds=1)])
+def test_a_scheduler_that_did_not_run_itself_calls_nobody_dead(gap: timedelta) -> None:
+    """Everything slept, or the clock was set: workers have their time once more."""
+    watch, now = LossWatch(), datetime(2026, 3, 9, 12, tzinfo=UTC)
+    seconds = [timedelta(seconds=1)] * WATCHED_TICKS
+    judged = []
+    for pause in [*seconds, timedelta(seconds=1), gap, *seconds]:
+        now += pause
+        judged.append(watch.may_judge(now))
+    assert [number for number, may in enumerate(judged) if may] == [WATCHED_TICKS, 2 * WATCHED_TICKS + 1]
+
+
+def test_a_run_whose_heartbeat_is_from_the_future_is_lost_too(orders: ServiceContext) -> None:
+    """PostgreSQL's clock went back an hour after the worker had died."""
+    with job_worker(orders, a_job(lambda _: {}, enabled=False, on_lost="fail")) as worker:
+        _started_by_a_worker_that_died(orders)
+        silent(orders, -3600)
+        watched(worker)
+        worker.tick()
+    assert [run.outcome for run in runs(orders)] == ["lost"]
+
+
+def test_a_retry_that_was_put_off_before_the_clock_went_back_begins(orders: ServiceContext, clock: FakeClock) -> None:
+    """Its time lies an hour ahead, and so does its last heartbeat."""
+    failures = [OSError("away")]
+
+    def fail_once(_run: RunContext) -> Counts:
+        if failures:
+            raise failures.pop()
+        return {}
+
+    with job_worker(orders, a_job(fail_once, enabled=False, retries=1)) as worker:
+        worker.trigger()
+        worker.handled()
+        assert runs(orders)[0].state == "waiting"
+        clock.move(seconds=-3600)
+        worker.tick()
+        assert runs(orders)[0].state == "waiting"
+        silent(orders, -3600)
+        worker.tick()
+    assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 2)]
+
+
+def test_jobs_go_on_after_the_clock_went_back(orders: ServiceContext, clock: FakeClock) -> None:
+    """They would stand still for the whole jump, and no slot has two runs."""
+    with job_worker(orders, a_job(lambda _: {}, schedule="1s")) as worker:
+        for move in (1, 1, -7200, 1, 1, 1):
+            clock.move(seconds=move)
+            worker.tick()
+    slots = [run.scheduled_for for run in runs(orders)]
+    assert len(slots) == len(set(slots)) >= 5
+
+
+def test_a_process_tells_by_how_much_its_clock_is_ahead(orders: ServiceContext, clock: FakeClock) -> None:
+    """The heartbeat compares it with PostgreSQL's clock."""
+    with job_worker(orders, a_job(lambda _: {}, enabled=False)) as worker:
+        clock.now = utc_now() + timedelta(hours=1)
+        worker.heartbeat.beat()
+        (row,) = rows(orders.engine, "SELECT clock_ahead, now() - heartbeat_at AS age FROM jobs.workers")
+    assert timedelta(minutes=59) < row.clock_ahead <= timedelta(hours=1)
+    assert row.age < timedelta(minutes=1)

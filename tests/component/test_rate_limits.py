@@ -160,3 +160,14 @@ def test_a_limit_that_was_changed_does_not_block_by_the_old_one(context: Service
     clock.now += MINUTE / 5
     assert is_taken(limit_of(context))
     assert shown(context, clock.now)["period"] == MINUTE
+
+
+def test_calls_from_before_the_clock_went_back_count_for_one_period(context: ServiceContext, clock: FakeClock) -> None:
+    """The limit would refuse all calls for as long as the clock went back."""
+    limit = limit_of(context)
+    while is_taken(limit):
+        pass
+    clock.move(seconds=-7200)
+    assert not is_taken(limit)
+    clock.move(seconds=MINUTE.total_seconds())
+    assert is_taken(limit)

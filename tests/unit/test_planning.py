@@ -157,9 +157,19 @@ def test_a_job_with_a_far_slot_is_planned_again_soon() -> None:
     assert (found.next_slot, found.due_at) == (datetime(2027, 1, 1, tzinfo=UTC), NOON + REPLAN_EVERY)
 
 
-def test_a_clock_that_was_set_back_runs_nothing_again() -> None:
+def test_a_clock_that_is_a_little_behind_runs_nothing_again() -> None:
     """Slots up to the latest one are decided already."""
-    assert plan(job(), DEMO, NOON - 3 * MINUTE).runs == ()
+    assert plan(job(), DEMO, NOON - 5 * SECOND).runs == ()
+
+
+@pytest.mark.parametrize("back", [11 * SECOND, 3 * MINUTE, HOUR, 720 * HOUR])
+def test_after_the_clock_went_back_slots_count_from_now_on(back: timedelta) -> None:
+    """The job does not stand still for as long as the jump was. Slots that have a run keep it in the table."""
+    found = plan(job(), DEMO, NOON - back)
+    assert found.due_at <= NOON - back + REPLAN_EVERY
+    assert found.next_slot is not None
+    assert found.next_slot <= NOON - back + MINUTE
+    assert plan(replace(job(), considered_until=NOON - back), DEMO, found.next_slot).runs == (found.next_slot,)
 
 
 @pytest.mark.parametrize(

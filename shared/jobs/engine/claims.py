@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.declaration import Job
 from shared.jobs.engine.dispatch import SENT, send_runs
-from shared.jobs.schedule.planning import SUPERSEDED, DueJob, Plan
+from shared.jobs.schedule.planning import CLOCK_TOLERANCE, SUPERSEDED, DueJob, Plan
 from shared.jobs.settings import TIMING, JobSettings, read_settings
 from shared.outage import first_line
 
@@ -46,10 +46,11 @@ def declare(connection: Connection, jobs: Iterable[Job], now: datetime) -> None:
 def due_jobs(connection: Connection, service: str, now: datetime) -> list[DueJob]:
     """Lock and load the service's jobs that are due.
 
-    A job whose settings a newer version wrote, and this one cannot read, is left to a replica of that version.
+    A job that was planned in the future was planned before the clock went back, and is due. A job whose settings a
+    newer version wrote, and this one cannot read, is left to a replica of that version.
     """
     due = []
-    for row in connection.execute(_DUE, {"service": service, "now": now}):
+    for row in connection.execute(_DUE, {"service": service, "now": now, "ahead": now + CLOCK_TOLERANCE}):
         try:
             settings = read_settings(row.settings)
         except ValidationError as error:
@@ -78,6 +79,7 @@ def claim(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> int:
             "next_slots": [plan.next_slot for _, plan in plans],
             "due_ats": [plan.due_at for _, plan in plans],
             "now": uow.now,
+            "tolerance": CLOCK_TOLERANCE,
         },
     )
     return added
@@ -144,7 +146,7 @@ FROM jobs.jobs j, LATERAL (
   SELECT count(*) FILTER (WHERE r.trigger = 'schedule') AS slots, COALESCE(bool_or(r.active), false) AS busy
   FROM jobs.job_runs r WHERE r.job = j.name AND r.active IS NOT NULL AND r.part IS NULL
 ) AS unfinished
-WHERE j.service = :service AND (j.due_at IS NULL OR j.due_at <= :now)
+WHERE j.service = :service AND (j.due_at IS NULL OR j.due_at <= :now OR j.considered_until > :ahead)
 FOR UPDATE OF j SKIP LOCKED
 """)
 _ADD_RUNS = text(f"""
@@ -191,8 +193,11 @@ WHERE active IS NOT NULL AND job = ANY(:jobs)
 """)
 _SAVE_PLANS = text("""
 UPDATE jobs.jobs j SET
-  considered_until = :now, last_slot = GREATEST(j.last_slot, given.last_slot), next_slot = given.next_slot,
-  due_at = given.due_at
+  considered_until = :now, next_slot = given.next_slot,
+  due_at = given.due_at,
+  -- one from the future was saved before the clock went back
+  last_slot = CASE WHEN j.last_slot > :now + CAST(:tolerance AS interval) THEN given.last_slot
+                   ELSE GREATEST(j.last_slot, given.last_slot) END
 FROM unnest(CAST(:names AS text[]), CAST(:last_slots AS timestamptz[]), CAST(:next_slots AS timestamptz[]),
             CAST(:due_ats AS timestamptz[])) AS given (name, last_slot, next_slot, due_at)
 WHERE j.name = given.name

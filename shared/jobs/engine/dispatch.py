@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.jobs import RunJob
 from shared.contracts.priority import Priority
+from shared.jobs.schedule.planning import CLOCK_TOLERANCE
 
 #: A run is lost if its worker has sent no heartbeat for this long.
 LOST_AFTER = timedelta(seconds=10)
@@ -42,9 +43,10 @@ def send_runs(uow: UnitOfWork, rows: Iterable[Any]) -> None:
 def dispatch(uow: UnitOfWork, service: str) -> int:
     """Send the waiting runs of the service whose turn has come: one at a time of each job, the most urgent first.
 
-    A backfill goes after all other runs of its job.
+    A backfill goes after all other runs of its job. A run whose last heartbeat is from the future was put off before
+    PostgreSQL's clock went back, and waits no longer.
     """
-    return send_if_idle(uow, _DISPATCH, {"service": service, "now": uow.now})
+    return send_if_idle(uow, _DISPATCH, {"service": service, "now": uow.now, "tolerance": CLOCK_TOLERANCE})
 
 
 def send_if_idle(uow: UnitOfWork, statement: TextClause, given: Mapping[str, Any]) -> int:
@@ -69,16 +71,18 @@ class RescuedRun:
 
 
 def rescue(uow: UnitOfWork, service: str) -> list[RescuedRun]:
-    """Requeue the runs whose worker died, or finish them as lost, as the job's ``on_lost`` says."""
-    rows = uow.connection.execute(_RESCUE, {"service": service, "now": uow.now, "silent_since": uow.now - LOST_AFTER})
+    """Requeue the runs whose worker died, or finish them as lost, as the job's ``on_lost`` says.
+
+    PostgreSQL's clock tells how old a heartbeat is. One from the future was written before that clock went back.
+    """
+    rows = uow.connection.execute(_RESCUE, {"service": service, "now": uow.now, "lost_after": LOST_AFTER})
     return [RescuedRun(row.id, row.job, row.worker, row.state) for row in rows]
 
 
 def resend(uow: UnitOfWork, service: str) -> int:
-    """Send the message of queued runs again that no worker has started for long."""
-    rows = uow.connection.execute(
-        _RESEND, {"service": service, "now": uow.now, "sent_before": uow.now - RESEND_AFTER}
-    ).all()
+    """Send the message of queued runs again that no worker has started for long, or since the clock went back."""
+    given = {"sent_before": uow.now - RESEND_AFTER, "sent_after": uow.now + CLOCK_TOLERANCE}
+    rows = uow.connection.execute(_RESEND, {"service": service, "now": uow.now, **given}).all()
     send_runs(uow, rows)
     return len(rows)
 
@@ -94,7 +98,7 @@ WITH first AS (
   SELECT id, row_number() OVER (
     PARTITION BY job ORDER BY trigger = 'backfill', priority DESC, queued_at, scheduled_for, id) AS place
   FROM jobs.job_runs WHERE service = :service AND NOT active AND part IS NULL
-    AND (not_before IS NULL OR not_before <= :now)
+    AND (not_before IS NULL OR not_before <= :now OR heartbeat_at > now() + CAST(:tolerance AS interval))
 ), ready AS (
   SELECT w.id FROM jobs.job_runs w JOIN first ON first.id = w.id AND first.place = 1
   WHERE NOT w.active AND NOT EXISTS (
@@ -109,7 +113,8 @@ WITH silent AS (
   SELECT r.id, (j.settings ->> 'on_lost') = 'rerun' AND r.cancel_requested_at IS NULL
                AND r.failures < CAST(j.settings ->> 'retries' AS integer) AS again
   FROM jobs.job_runs r JOIN jobs.jobs j ON j.name = r.job
-  WHERE r.service = :service AND r.active AND r.state = 'running' AND r.heartbeat_at < :silent_since
+  WHERE r.service = :service AND r.active AND r.state = 'running'
+    AND abs(extract(epoch FROM now() - r.heartbeat_at)) > extract(epoch FROM CAST(:lost_after AS interval))
   FOR UPDATE OF r SKIP LOCKED
 )
 UPDATE jobs.job_runs r SET
@@ -124,7 +129,8 @@ RETURNING r.id, r.job, r.worker, r.state
 _RESEND = text(f"""
 UPDATE jobs.job_runs r SET sent_at = :now
 WHERE r.id IN (SELECT id FROM jobs.job_runs
-               WHERE service = :service AND active AND state = 'queued' AND sent_at < :sent_before
+               WHERE service = :service AND active AND state = 'queued'
+                 AND (sent_at < :sent_before OR sent_at > :sent_after)
                FOR UPDATE SKIP LOCKED)
 RETURNING {SENT}
 """)

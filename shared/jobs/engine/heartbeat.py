@@ -1,7 +1,8 @@
 """The heartbeat of a worker process: it reports the process and its runs as alive, and passes on cancellations.
 
-Once a second one statement writes the heartbeats and progress of all runs and reads which were canceled. A run that no
-longer belongs to this worker is told to end. A run over its time limit gets TimeLimitExceeded raised on its thread.
+Once a second one statement writes the heartbeats and progress of all runs and reads which were canceled. Heartbeats are
+times of PostgreSQL's clock, which all processes share. A run that no longer belongs to this worker is told to end. A
+run over its time limit gets TimeLimitExceeded raised on its thread.
 """
 
 import math
@@ -160,14 +161,15 @@ class Heartbeat(Background):
 
 _BEAT = text("""
 WITH beat AS (
-  INSERT INTO jobs.workers AS w (id, service, host, pid, kind, queues, runs, started_at, heartbeat_at, stopped_at)
-  VALUES (:worker, :service, :host, :pid, :kind, :queues, cardinality(CAST(:ids AS uuid[])), :started_at, :now,
-          :stopped_at)
+  INSERT INTO jobs.workers AS w (id, service, host, pid, kind, queues, runs, started_at, heartbeat_at, stopped_at,
+                                 clock_ahead)
+  VALUES (:worker, :service, :host, :pid, :kind, :queues, cardinality(CAST(:ids AS uuid[])), :started_at, now(),
+          :stopped_at, CAST(:now AS timestamptz) - now())
   ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, stopped_at = excluded.stopped_at,
-                                 runs = excluded.runs
+                                 runs = excluded.runs, clock_ahead = excluded.clock_ahead
 )
 UPDATE jobs.job_runs r
-SET heartbeat_at = :now, done = COALESCE(held.done, r.done), total = COALESCE(held.total, r.total)
+SET heartbeat_at = now(), done = COALESCE(held.done, r.done), total = COALESCE(held.total, r.total)
 FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:done AS bigint[]), CAST(:total AS bigint[]))
   AS held (id, attempt, done, total)
 WHERE r.id = held.id AND r.attempt = held.attempt AND r.state = 'running'

@@ -156,7 +156,7 @@ def skip(uow: UnitOfWork, run: StartedRun, reason: str | None) -> bool:
 
 
 _START = text("""
-UPDATE jobs.job_runs r SET state = 'running', started_at = COALESCE(r.started_at, :now), heartbeat_at = :now,
+UPDATE jobs.job_runs r SET state = 'running', started_at = COALESCE(r.started_at, :now), heartbeat_at = now(),
   worker = :worker, attempt = r.attempt + 1, not_before = NULL
 FROM jobs.jobs j
 WHERE r.id = :id AND j.name = r.job AND (

@@ -7,12 +7,13 @@ missed while it was down. It takes any spec object that has ``validate`` and ``n
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pendulum
 import structlog
 from periodiq import Scheduler
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from shared.bus.notify import notify_relays
@@ -29,6 +30,32 @@ log = structlog.get_logger(__name__)
 
 #: A tick that would come sooner than this waits for the next whole second: periodiq recurses when it is late.
 SHORTEST_PAUSE_SECONDS = 0.02
+#: After this many ticks with no longer pause between two of them, a scheduler may judge others.
+WATCHED_TICKS, GAP = 10, timedelta(seconds=5)
+
+
+class LossWatch:
+    """Tells when this scheduler has itself run for long enough without a gap to call the worker of a run dead.
+
+    It counts ticks, and takes their time from PostgreSQL's clock. A machine that slept, processes that were stopped and
+    a clock that was set forward or back all make a gap.
+    """
+
+    def __init__(self) -> None:
+        self._ticks = 0
+        self._last: datetime | None = None
+
+    def may_judge(self, now: datetime) -> bool:
+        """Count a tick at this time of PostgreSQL's clock."""
+        if self._last is None or not timedelta(0) <= now - self._last <= GAP:
+            self._ticks = 0
+        self._ticks += 1
+        self._last = now
+        return self._ticks > WATCHED_TICKS
+
+    def restart(self) -> None:
+        """Count again from the next tick."""
+        self._last = None
 
 
 class Tick:
@@ -47,7 +74,7 @@ class Tick:
         self.progress = 0
         #: When the database last answered a tick, in seconds since 1970.
         self.answered_at = 0.0
-        self._answered_since = context.clock()
+        self._watch = LossWatch()
         self._outage = Outage("the database", service=context.service, part="scheduler")
 
     @property
@@ -76,7 +103,7 @@ class Tick:
             self._end(answered=True)
         except DATABASE_ERRORS as error:
             self._outage.failed(error)
-            self._answered_since = self._context.clock()
+            self._watch.restart()
             self._end(answered=False)
         else:
             self._outage.passed()
@@ -108,11 +135,12 @@ class Tick:
     def _rescue(self) -> None:
         """Rescue runs whose worker died, messages that were lost, and split runs that stopped advancing.
 
-        While the database was down no worker could write a heartbeat, so they have their time once more after that.
+        While the database was down, or everything stood still, no worker could write a heartbeat. They have their time
+        once more after that.
         """
         rescued: list[dispatching.RescuedRun] = []
         with self._transaction() as uow:
-            if uow.now - self._answered_since >= dispatching.LOST_AFTER:
+            if self._watch.may_judge(uow.connection.execute(_CLOCK).scalar_one()):
                 rescued = dispatching.rescue(uow, self._context.service)
             dispatching.resend(uow, self._context.service)
             for parent in dispatching.split_runs(uow.connection, self._context.service):
@@ -129,6 +157,9 @@ class Tick:
             yield uow
             if uow.outgoing:
                 notify_relays(uow)
+
+
+_CLOCK = text("SELECT clock_timestamp() AS now")
 
 
 def run_scheduler(ticks: Iterable[Tick]) -> None:

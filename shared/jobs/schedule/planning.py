@@ -17,6 +17,8 @@ from shared.jobs.settings import JobSettings
 MISFIRE_GRACE = timedelta(seconds=10)
 #: Every job is planned at least this often, since its market's sessions may have changed.
 REPLAN_EVERY = timedelta(minutes=15)
+#: A time that lies further ahead than it can be by this much was saved before the clock went back.
+CLOCK_TOLERANCE = timedelta(seconds=10)
 #: Missed slots that are older than this are not even counted.
 LOOKBACK = timedelta(days=7)
 #: The limit of one job's unfinished runs.
@@ -109,8 +111,11 @@ def slots_between(settings: JobSettings, market: Market, begin: datetime, end: d
 def _first_moment(job: DueJob, timing: Timing, market: Market, now: datetime) -> datetime:
     """The moment from which slots are decided.
 
-    For a new or changed job that is the beginning of the current interval. Earlier slots do not count.
+    For a new or changed job that is the beginning of the current interval. Earlier slots do not count. After the clock
+    went back slots count from now on, and those that have a run keep it.
     """
+    if max(job.considered_until or now, job.last_slot or now) > now + CLOCK_TOLERANCE:
+        return now
     if job.considered_until is not None:
         return max(job.considered_until + _INSTANT, now - LOOKBACK)
     schedule = timing.schedules[market.phase_at(now)]
