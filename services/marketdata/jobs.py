@@ -79,18 +79,21 @@ def update_sessions(run: RunContext) -> Counts:
 
 @jobs.job(
     "maintain_market_data",
-    schedule="0 4 * * 6",
+    schedule="0 4 * * *",
     priority="low",
     time_limit="1h",
     alert_runtime="30m",
-    description="Remove old bars, but not daily and replayed ones, and old rows of the bus and of the job engine.",
+    description="Remove old bars, but not daily and recorded ones, and old rows of the bus and of the job engine.",
 )
 def maintain_market_data(run: RunContext) -> Counts:
-    keep = timedelta(days=current().keep_bars_days)
+    keep, keep_demo = timedelta(days=current().keep_bars_days), timedelta(days=current().keep_demo_bars_days)
     with run.context.unit_of_work() as uow:
         partitions.ensure_partitions(uow.connection, uow.now)
         months = partitions.old_months(uow.connection, uow.now - keep)
+        months += [m for m in partitions.old_demo_months(uow.connection, uow.now - keep_demo) if m not in months]
     kept = [partitions.thin_out(run.context, month, run.progress) for month in months]
-    strays = remove(run.context, [partitions.strays(keep)], run.progress)
+    with run.context.engine.connect() as connection:
+        old = [partitions.strays(keep), *partitions.old_demo_bars(connection, run.context.clock(), keep_demo)]
+    strays = remove(run.context, old, run.progress)
     thinned = {"months_thinned": len(kept) - kept.count(None), "bars_kept": sum(filter(None, kept))}
     return {**thinned, **strays, **prune(run)}
