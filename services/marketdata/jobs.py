@@ -3,7 +3,7 @@
 from datetime import timedelta
 from functools import cache
 
-from services.marketdata.calendars import sessions_between
+from services.marketdata.calendars import compute_sessions
 from services.marketdata.persistence import partitions
 from services.marketdata.persistence.sessions import replace_sessions
 from services.marketdata.providers import Provider, make_provider
@@ -67,10 +67,8 @@ def apply_corporate_actions(run: RunContext) -> Counts:
 def update_sessions(run: RunContext) -> Counts:
     first, last = (run.now - SESSIONS_BACK).date(), (run.now + SESSIONS_AHEAD).date()
     markets = [market for market in MARKETS.values() if not market.always_open]
-    sessions = []
-    for number, market in enumerate(markets, start=1):
-        sessions += sessions_between(market, first, last)
-        run.progress(number, len(markets))
+    sessions = compute_sessions(markets, first, last)
+    run.progress(len(markets), len(markets))
     codes = [market.code for market in markets]
     with run.context.unit_of_work() as uow:
         written, removed = replace_sessions(uow.connection, codes, first, last, sessions)
