@@ -49,10 +49,11 @@ def compute_sessions(markets: Sequence[KnownMarket], first: date, last: date) ->
 
 
 def main(first: str, last: str, *codes: str) -> None:
-    """Print the sessions of the markets as JSON."""
+    """Write the sessions of the markets to standard output, as JSON."""
     days = date.fromisoformat(first), date.fromisoformat(last)
     sessions = [session for code in codes for session in sessions_between(MARKETS[code], *days)]
-    print(json.dumps([[s.market, str(s.day), s.kind, str(s.open_at), str(s.close_at), s.early_close] for s in sessions]))
+    rows = [[s.market, str(s.day), s.kind, str(s.open_at), str(s.close_at), s.early_close] for s in sessions]
+    json.dump(rows, sys.stdout)
 
 
 def sessions_between(market: KnownMarket, first: date, last: date) -> list[Session]:

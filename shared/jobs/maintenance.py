@@ -56,8 +56,8 @@ def engine_rows(service: str, keep: Keep) -> tuple[OldRows, ...]:
     return (
         OldRows(f"{service}.inbox", "processed_at < :before", keep.inbox),
         OldRows(f"{service}.outbox_heads", "sent_at < :before", keep.outbox_heads),
-        OldRows("jobs.job_runs", f"{of_service} outcome IN ('succeeded', 'skipped', 'canceled') AND {_OLD_RUN}", keep.job_runs),
-        OldRows("jobs.job_runs", f"{of_service} outcome IN ('failed', 'lost') AND {_OLD_RUN}", keep.failed_runs),
+        OldRows("jobs.job_runs", f"{of_service} {_PASSED} AND {_OLD_RUN}", keep.job_runs),
+        OldRows("jobs.job_runs", f"{of_service} NOT {_PASSED} AND {_OLD_RUN}", keep.failed_runs),
         OldRows("jobs.job_runs", f"{of_service} {_ORPHAN}", keep.job_runs),
         OldRows("jobs.system_log", f"{of_service} at < :before", keep.system_log),
         OldRows("jobs.workers", f"{of_service} heartbeat_at < :before", keep.workers),
@@ -97,6 +97,7 @@ def _remove_in_batches(context: ServiceContext, rows: OldRows) -> Iterator[int]:
             yield batch.removed
 
 
+_PASSED = "outcome IN ('succeeded', 'skipped', 'canceled')"
 #: A finished run of a job that has at least LATEST_RUNS later ones. The subselect has no reference to the run's row, so
 #: each statement evaluates it once. The runs of a removed job are all old.
 _OLD_RUN = f"""

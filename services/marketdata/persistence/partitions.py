@@ -93,9 +93,9 @@ def old_demo_bars(connection: Connection, now: datetime, keep: timedelta) -> lis
 
     Only these months are read. Bars of earlier months are gone, or go with their month.
     """
-    before = now - keep
-    months = {(before - back).replace(day=1) for back in (timedelta(0), timedelta(days=31))}
-    tables = [f"{_PARENT}_other", *(name for name in map(_partition, sorted(months)) if _exists(connection, name))]
+    month = (now - keep).replace(day=1)
+    names = [_partition(month - timedelta(days=1)), _partition(month)]
+    tables = [f"{_PARENT}_other", *(name for name in names if _exists(connection, name))]
     return [OldRows(name, f"start_at < :before AND {_DEMO}", keep) for name in tables]
 
 
