@@ -25,7 +25,8 @@ SPAN = 25_000
 class Keep:
     """Retention periods. Operators' actions, dead letters and unfinished runs are never removed."""
 
-    inbox: timedelta = timedelta(days=14)
+    #: A message that comes twice comes again within hours.
+    inbox: timedelta = timedelta(days=7)
     #: A message follows its predecessor within ten minutes: shared/bus/outbox.py.
     outbox_heads: timedelta = timedelta(days=1)
     #: Runs that succeeded, were skipped or were canceled.
