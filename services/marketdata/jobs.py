@@ -3,7 +3,7 @@
 from datetime import timedelta
 from functools import cache
 
-from services.marketdata.calendars import sessions_between
+from services.marketdata.calendars import compute_sessions
 from services.marketdata.persistence import partitions
 from services.marketdata.persistence.sessions import replace_sessions
 from services.marketdata.providers import Provider, make_provider
@@ -67,10 +67,8 @@ def apply_corporate_actions(run: RunContext) -> Counts:
 def update_sessions(run: RunContext) -> Counts:
     first, last = (run.now - SESSIONS_BACK).date(), (run.now + SESSIONS_AHEAD).date()
     markets = [market for market in MARKETS.values() if not market.always_open]
-    sessions = []
-    for number, market in enumerate(markets, start=1):
-        sessions += sessions_between(market, first, last)
-        run.progress(number, len(markets))
+    sessions = compute_sessions(markets, first, last)
+    run.progress(len(markets), len(markets))
     codes = [market.code for market in markets]
     with run.context.unit_of_work() as uow:
         written, removed = replace_sessions(uow.connection, codes, first, last, sessions)
@@ -79,18 +77,21 @@ def update_sessions(run: RunContext) -> Counts:
 
 @jobs.job(
     "maintain_market_data",
-    schedule="0 4 * * 6",
+    schedule="0 4 * * *",
     priority="low",
     time_limit="1h",
     alert_runtime="30m",
-    description="Remove old bars, but not daily and replayed ones, and old rows of the bus and of the job engine.",
+    description="Remove old bars, but not daily and recorded ones, and old rows of the bus and of the job engine.",
 )
 def maintain_market_data(run: RunContext) -> Counts:
-    keep = timedelta(days=current().keep_bars_days)
+    keep, keep_demo = timedelta(days=current().keep_bars_days), timedelta(days=current().keep_demo_bars_days)
     with run.context.unit_of_work() as uow:
         partitions.ensure_partitions(uow.connection, uow.now)
         months = partitions.old_months(uow.connection, uow.now - keep)
+        months += [m for m in partitions.old_demo_months(uow.connection, uow.now - keep_demo) if m not in months]
     kept = [partitions.thin_out(run.context, month, run.progress) for month in months]
-    strays = remove(run.context, [partitions.strays(keep)], run.progress)
+    with run.context.engine.connect() as connection:
+        old = [partitions.strays(keep), *partitions.old_demo_bars(connection, run.context.clock(), keep_demo)]
+    strays = remove(run.context, old, run.progress)
     thinned = {"months_thinned": len(kept) - kept.count(None), "bars_kept": sum(filter(None, kept))}
     return {**thinned, **strays, **prune(run)}

@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     replay_speed: Annotated[float, Bounded(ge=0, le=1000)] = 1.0
     #: Days after which maintain_market_data removes bars, but for daily and replayed ones.
     keep_bars_days: Annotated[int, Bounded(ge=31, le=36_500)] = 730
+    #: Days after which it removes the demo's made-up bars: those of the random walk, and the minutes of the replay.
+    keep_demo_bars_days: Annotated[int, Bounded(ge=2, le=36_500)] = 3
 
 
 @cache

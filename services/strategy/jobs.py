@@ -1,5 +1,6 @@
 """The jobs of strategy."""
 
+from datetime import timedelta
 from uuid import UUID, uuid5
 
 from services.strategy import store
@@ -10,10 +11,16 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.jobs.declaration import Jobs
-from shared.jobs.maintenance import prune
+from shared.jobs.maintenance import OldRows, prune, remove
 from shared.jobs.run_context import Counts, RunContext
 
 jobs = Jobs("strategy")
+
+#: The next decision reads those of the last day. A signal stops a second trade on its bar, which is long past.
+OWN = (
+    OldRows("strategy.decisions", "at < :before", timedelta(days=30)),
+    OldRows("strategy.trading_signals", "at < :before", timedelta(days=90)),
+)
 
 
 @jobs.job(
@@ -79,8 +86,8 @@ def _trade(uow: UnitOfWork, run_id: UUID, view: SymbolView, decision: Decision) 
     priority="low",
     time_limit="1h",
     alert_runtime="30m",
-    description="Remove old rows of the bus and of the job engine.",
+    description="Remove old decisions and signals, and old rows of the bus and of the job engine.",
 )
 def maintain_strategy(run: RunContext) -> Counts:
     """Remove old rows. Raises RunCanceled and RunInterrupted between two batches."""
-    return prune(run)
+    return {**remove(run.context, OWN, run.progress), **prune(run)}

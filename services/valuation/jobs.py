@@ -7,7 +7,7 @@ from services.valuation.actors import publish_values
 from services.valuation.domain.trading_day import trading_day
 from services.valuation.values import values_of_all
 from shared.jobs.declaration import Jobs
-from shared.jobs.maintenance import prune
+from shared.jobs.maintenance import OldRows, prune, remove
 from shared.jobs.run_context import Counts, RunContext
 from shared.markets import load_markets
 from shared.observability.progress import valued
@@ -17,6 +17,8 @@ jobs = Jobs("valuation")
 ONE_DAY = timedelta(days=1)
 #: Longer than any market stays closed.
 LONGEST_CLOSURE = timedelta(days=30)
+#: Accounts keep their whole history, since the highest equity ever limits what they may lose.
+OWN = (OldRows("valuation.position_values", "at < :before", timedelta(days=90)),)
 
 
 @jobs.job(
@@ -54,7 +56,7 @@ def summarize_day(run: RunContext) -> Counts:
     priority="low",
     time_limit="1h",
     alert_runtime="30m",
-    description="Remove old rows of the bus and of the job engine.",
+    description="Remove old values of positions, and old rows of the bus and of the job engine.",
 )
 def maintain_valuation(run: RunContext) -> Counts:
-    return prune(run)
+    return {**remove(run.context, OWN, run.progress), **prune(run)}

@@ -15,6 +15,8 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.run_context import Counts, RunContext
 
 BATCH = 5_000
+#: The latest runs of each job that are kept however old they are, so that a monthly job has a history.
+LATEST_RUNS = 100
 #: Blocks of 8 kB.
 SPAN = 25_000
 
@@ -23,10 +25,14 @@ SPAN = 25_000
 class Keep:
     """Retention periods. Operators' actions, dead letters and unfinished runs are never removed."""
 
-    inbox: timedelta = timedelta(days=14)
+    #: A message that comes twice comes again within hours.
+    inbox: timedelta = timedelta(days=7)
     #: A message follows its predecessor within ten minutes: shared/bus/outbox.py.
     outbox_heads: timedelta = timedelta(days=1)
-    job_runs: timedelta = timedelta(days=90)
+    #: Runs that succeeded, were skipped or were canceled.
+    job_runs: timedelta = timedelta(days=7)
+    #: Runs that failed or were lost. Parts go with the run that they belong to.
+    failed_runs: timedelta = timedelta(days=90)
     system_log: timedelta = timedelta(days=30)
     workers: timedelta = timedelta(days=7)
 
@@ -51,7 +57,9 @@ def engine_rows(service: str, keep: Keep) -> tuple[OldRows, ...]:
     return (
         OldRows(f"{service}.inbox", "processed_at < :before", keep.inbox),
         OldRows(f"{service}.outbox_heads", "sent_at < :before", keep.outbox_heads),
-        OldRows("jobs.job_runs", f"{of_service} state = 'finished' AND finished_at < :before", keep.job_runs),
+        OldRows("jobs.job_runs", f"{of_service} {_PASSED} AND {_OLD_RUN}", keep.job_runs),
+        OldRows("jobs.job_runs", f"{of_service} NOT {_PASSED} AND {_OLD_RUN}", keep.failed_runs),
+        OldRows("jobs.job_runs", f"{of_service} {_ORPHAN}", keep.job_runs),
         OldRows("jobs.system_log", f"{of_service} at < :before", keep.system_log),
         OldRows("jobs.workers", f"{of_service} heartbeat_at < :before", keep.workers),
     )
@@ -67,7 +75,7 @@ def remove(
     removed: dict[str, int] = {}
     for rows in kinds:
         name = f"{rows.table.partition('.')[2]}_removed"
-        removed[name] = 0
+        removed.setdefault(name, 0)
         for number in _remove_in_batches(context, rows):
             removed[name] += number
             progress(sum(removed.values()))
@@ -90,6 +98,21 @@ def _remove_in_batches(context: ServiceContext, rows: OldRows) -> Iterator[int]:
             yield batch.removed
 
 
+_PASSED = "outcome IN ('succeeded', 'skipped', 'canceled')"
+#: A finished run of a job that has at least LATEST_RUNS later ones. The subselect has no reference to the run's row, so
+#: each statement evaluates it once. The runs of a removed job are all old.
+_OLD_RUN = f"""
+part IS NULL AND finished_at < :before AND queued_at < COALESCE(CAST((
+  SELECT jsonb_object_agg(j.name, COALESCE((
+    SELECT r.queued_at FROM jobs.job_runs r WHERE r.job = j.name AND r.part IS NULL
+    ORDER BY r.queued_at DESC, r.id DESC OFFSET {LATEST_RUNS - 1} LIMIT 1), '-infinity'))
+  FROM jobs.jobs j WHERE j.service = :service) ->> job AS timestamptz), 'infinity')
+"""
+#: A part whose run was removed. A retry of one part reads the others, so all parts stay as long as their run.
+_ORPHAN = """
+part IS NOT NULL AND finished_at < :before
+AND NOT EXISTS (SELECT FROM jobs.job_runs whole WHERE whole.id = job_runs.parent_run_id)
+"""
 _BLOCKS = text("""
 SELECT pg_relation_size(CAST(:table AS regclass)) / CAST(current_setting('block_size') AS bigint) AS blocks
 """)

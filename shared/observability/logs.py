@@ -32,6 +32,17 @@ def is_informative(record: logging.LogRecord) -> bool:
     return not isinstance(record.msg, str) or not (record.msg in _REPEATED or record.msg.startswith(_FAILED))
 
 
+#: Events of the job engine whose run's row has the same: outcome, reason, counts, attempt and times.
+_OF_ENGINE, _IN_RUN_ROW = "shared.jobs.engine.executor", frozenset({"run started", "run finished"})
+
+
+def repeats_run(record: logging.LogRecord) -> bool:
+    """True for the INFO lines of the job engine that only repeat the run's row. A failed run's line is an error."""
+    if record.levelno > logging.INFO or record.name != _OF_ENGINE:
+        return False
+    return isinstance(record.msg, dict) and record.msg.get("event") in _IN_RUN_ROW
+
+
 def configure_logs(settings: ServiceSettings) -> None:
     """Send the logs of our code and of the libraries through one formatter to stderr.
 

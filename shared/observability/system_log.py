@@ -1,4 +1,6 @@
-"""The system log: warnings and errors of all services, and every line of a job's run, as rows of ``jobs.system_log``.
+"""The system log: warnings and errors of all services, and the lines of a job's run, as rows of ``jobs.system_log``.
+
+Lines that only repeat the run's own row go to the process's log and are not rows.
 
 Logging only adds a line to a bounded backlog. A thread writes the backlog, many lines with one statement. While the
 database is away, the oldest lines are dropped, and a row records later how many they were.
@@ -17,7 +19,7 @@ from sqlalchemy import Connection, text
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.observability.log_record import Line, belongs_to_run, line_of, worker_of
-from shared.observability.logs import RUN_LEVEL, is_informative
+from shared.observability.logs import RUN_LEVEL, is_informative, repeats_run
 from shared.outage import Outage
 from shared.storage.errors import DATABASE_ERRORS, is_transient
 
@@ -76,6 +78,7 @@ class Collector(QueueHandler):
         self.setLevel(RUN_LEVEL)
         self.addFilter(is_informative)
         self.addFilter(lambda record: record.thread != self.writer)
+        self.addFilter(lambda record: not repeats_run(record))
         self.addFilter(lambda record: record.levelno >= logging.WARNING or belongs_to_run(record))
 
     def prepare(self, record: logging.LogRecord) -> Line:

@@ -12,7 +12,9 @@ from services.gateway.http.auth import add_key
 from services.gateway.retention import Retention
 from services.marketdata.jobs import jobs as marketdata_jobs
 from services.orders.jobs import jobs as orders_jobs
+from services.strategy import store
 from services.strategy.jobs import jobs as strategy_jobs
+from services.strategy.service import DEMO_STRATEGY
 from services.valuation.jobs import jobs as valuation_jobs
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs import maintenance
@@ -24,12 +26,12 @@ from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
 SECOND = timedelta(seconds=1)
-#: A row of each kind, as of :at.
+#: A row of each kind, as of :at. The runs are of a removed job, of which no history is kept.
 ADD = {
     "inbox": "INSERT INTO {service}.inbox VALUES ('actor', gen_random_uuid(), %(at)s)",
     "outbox_heads": "INSERT INTO {service}.outbox_heads VALUES (gen_random_uuid(), gen_random_uuid(), NULL, %(at)s)",
     "job_runs": """INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at, finished_at, state, outcome)
-                   VALUES (gen_random_uuid(), '{service}_job', '{service}', 'manual', %(at)s, %(at)s, 'finished',
+                   VALUES (gen_random_uuid(), 'removed_job', '{service}', 'manual', %(at)s, %(at)s, 'finished',
                            'skipped')""",
     "system_log": """INSERT INTO jobs.system_log (at, service, level, logger, message, worker)
                      VALUES (%(at)s, '{service}', 'INFO', 'test', 'said', 'host:1')""",
@@ -95,6 +97,54 @@ def test_each_kind_of_row_is_kept_for_its_retention_period(orders: ServiceContex
     assert count(orders, kind) == 1
 
 
+#: Finished runs, an hour apart.
+ADD_RUNS = """
+INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at, finished_at, state, outcome)
+SELECT gen_random_uuid(), %(job)s, 'orders', 'schedule', at, at, 'finished', %(outcome)s
+FROM (SELECT CAST(%(at)s AS timestamptz) - n * interval '1 hour' AS at FROM generate_series(1, %(number)s) n) each
+"""
+ADD_PARTS = """
+INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at, finished_at, state, outcome, parent_run_id, part)
+SELECT gen_random_uuid(), job, service, 'part', queued_at, finished_at, 'finished', 'succeeded', id, n
+FROM jobs.job_runs whole, generate_series(0, 2) n WHERE whole.job = %(job)s AND whole.part IS NULL
+"""
+
+
+def add_runs(context: ServiceContext, job: str, outcome: str, age: timedelta, number: int = 1) -> None:
+    given = {"job": job, "outcome": outcome, "at": context.clock() - age, "number": number}
+    with context.engine.begin() as connection:
+        connection.exec_driver_sql(ADD_RUNS, given)
+
+
+def test_runs_that_failed_are_kept_for_longer(orders: ServiceContext) -> None:
+    """Successes and skips go after a week, failures and losses after 90 days."""
+    outcomes = ("succeeded", "skipped", "canceled", "failed", "lost")
+    for age in (8, 89, 91):
+        for outcome in outcomes:
+            add_runs(orders, "removed_job", outcome, timedelta(days=age))
+    assert prune(a_run(orders))["job_runs_removed"] == 3 + 3 + 5
+    left = rows(orders.engine, "SELECT outcome FROM jobs.job_runs ORDER BY outcome, queued_at")
+    assert [row.outcome for row in left] == ["failed", "failed", "lost", "lost"]
+
+
+def test_the_latest_runs_of_each_job_stay_with_their_parts(orders: ServiceContext) -> None:
+    """A monthly job keeps its history. Of a frequent job the runs beyond the latest hundred go, and their parts."""
+    with orders.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO jobs.jobs (name, service, description, market, updated_at) VALUES"
+            " ('monthly', 'orders', '', 'DEMO', now()), ('frequent', 'orders', '', 'DEMO', now())"
+        )
+    add_runs(orders, "monthly", "succeeded", timedelta(days=400), number=12)
+    add_runs(orders, "frequent", "succeeded", timedelta(days=8), number=104)
+    add_runs(orders, "frequent", "failed", timedelta(hours=1), number=10)
+    with orders.engine.begin() as connection:
+        connection.exec_driver_sql(ADD_PARTS, {"job": "frequent"})
+    assert prune(a_run(orders))["job_runs_removed"] == 14 * (1 + 3)
+    left = rows(orders.engine, "SELECT job, part IS NULL AS whole, count(*) FROM jobs.job_runs GROUP BY 1, 2")
+    assert {tuple(row) for row in left} == {("monthly", True, 12), ("frequent", True, 100), ("frequent", False, 300)}
+    assert prune(a_run(orders))["job_runs_removed"] == 0
+
+
 def test_unfinished_runs_and_operators_actions_stay(orders: ServiceContext) -> None:
     """Their age does not matter."""
     with orders.engine.begin() as connection:
@@ -144,7 +194,7 @@ def test_a_large_table_is_scanned_piece_by_piece(orders: ServiceContext, monkeyp
     assert blocks > 10
     with statements(orders.engine) as seen:
         removed = prune(a_run(orders))["inbox_removed"]
-    assert (removed, count(orders, "inbox")) == (800, 700)
+    assert (removed, count(orders, "inbox")) == (1150, 350)
     assert len([statement for statement in seen if "DELETE FROM orders.inbox" in statement]) >= blocks / 2
 
 
@@ -270,6 +320,40 @@ def add_idempotency_keys(context: ServiceContext, *ages: timedelta) -> None:
                 "INSERT INTO gateway.idempotency_keys VALUES (gen_random_uuid(), 'mine', '', gen_random_uuid(), %s)",
                 (context.clock() - age,),
             )
+
+
+def test_strategy_and_valuation_remove_their_own_old_rows(urls: dict[str, str], clock: FakeClock) -> None:
+    """Decisions, signals and values of positions. Summaries of accounts stay."""
+    with context_of("strategy", urls, clock) as context:
+        with context.engine.begin() as connection:
+            store.add_strategy(connection, DEMO_STRATEGY, clock())
+            for table, days in (("decisions", 30), ("trading_signals", 90)):
+                for number, age in enumerate((timedelta(days=days) + SECOND, timedelta(days=days) - SECOND)):
+                    given = {"strategy": DEMO_STRATEGY.id, "at": clock() - age, "symbol": f"S{number}"}
+                    connection.exec_driver_sql(ADD_OWN[table], given)
+        counts = strategy_jobs.declared["maintain_strategy"].run(a_run(context))
+        assert (counts["decisions_removed"], counts["trading_signals_removed"]) == (1, 1)
+        assert {row.symbol for row in rows(context.engine, "SELECT symbol FROM strategy.decisions")} == {"S1"}
+    with context_of("valuation", urls, clock) as context:
+        with context.engine.begin() as connection:
+            for table in ("position_values", "account_summaries"):
+                for age in (timedelta(days=90) + SECOND, timedelta(days=90) - SECOND):
+                    connection.exec_driver_sql(ADD_OWN[table], {"at": clock() - age})
+        assert valuation_jobs.declared["maintain_valuation"].run(a_run(context))["position_values_removed"] == 1
+        assert value(context.engine, "SELECT count(*) FROM valuation.position_values") == 1
+        assert value(context.engine, "SELECT count(*) FROM valuation.account_summaries") == 2
+
+
+ADD_OWN = {
+    "decisions": """INSERT INTO strategy.decisions (strategy_id, symbol, run_id, at, action, reason)
+                    VALUES (%(strategy)s, %(symbol)s, gen_random_uuid(), %(at)s, 'hold', 'waits')""",
+    "trading_signals": """INSERT INTO strategy.trading_signals
+                          VALUES (gen_random_uuid(), %(strategy)s, %(symbol)s, %(at)s, %(at)s, 'buy', 1, 'crossed')""",
+    "position_values": """INSERT INTO valuation.position_values
+                          VALUES (gen_random_uuid(), 'AAPL', gen_random_uuid(), %(at)s, 1, 1, 1, 1, 0)""",
+    "account_summaries": """INSERT INTO valuation.account_summaries
+                            VALUES (gen_random_uuid(), gen_random_uuid(), %(at)s, 1, 1, 1, 1, 0)""",
+}
 
 
 def test_the_gateways_retention_waits_for_the_database(urls: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Retention of old bars on a real PostgreSQL: months free their space, and kept bars are never missing."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from tests.support import rows, value
 JANUARY = datetime(2024, 1, 15, tzinfo=UTC)
 #: January 2024 ended more than 730 days before it, February has not.
 NOW = datetime(2026, 2, 14, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 INTERVALS = ("1m", "1d", "replay")
 Bar = tuple[str, str, datetime]
 
@@ -34,7 +35,9 @@ def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContex
         yield context
 
 
-def add_bars(context: ServiceContext, start: datetime, *intervals: str, number: int = 5) -> set[Bar]:
+def add_bars(
+    context: ServiceContext, start: datetime, *intervals: str, number: int = 5, provider: str = "test"
+) -> set[Bar]:
     """Add bars a minute apart, of two symbols and of each interval."""
     bars = {
         (symbol, interval, start + n * MINUTE)
@@ -45,7 +48,7 @@ def add_bars(context: ServiceContext, start: datetime, *intervals: str, number: 
     with context.engine.begin() as connection:
         for bar in bars:
             connection.exec_driver_sql(
-                "INSERT INTO marketdata.market_data VALUES (%s, %s, %s, 1, 1, 1, 1, 1, 'test')", bar
+                "INSERT INTO marketdata.market_data VALUES (%s, %s, %s, 1, 1, 1, 1, 1, %s)", (*bar, provider)
             )
     return bars
 
@@ -180,3 +183,29 @@ def test_the_retention_of_bars_is_a_setting(marketdata: ServiceContext, monkeypa
     assert maintain(marketdata)["months_thinned"] == 2
     assert months(marketdata) == set()
     assert value(marketdata.engine, "SELECT to_regclass('marketdata.market_data_2026_03') IS NOT NULL")
+
+
+def test_bars_that_the_demo_makes_up_are_kept_for_days(marketdata: ServiceContext) -> None:
+    """Those of the random walk, and the minutes of the replay. Recorded bars and those of other providers stay."""
+    with marketdata.engine.begin() as connection:
+        partitions.ensure_partitions(connection, NOW)
+    old, young = NOW - timedelta(days=3, hours=1), NOW - timedelta(days=2)
+    add_bars(marketdata, old, "1m", "replay", provider="simulated")
+    recorded = add_bars(marketdata, old + HOUR / 2, "1m", "replay", provider="replay")
+    stays = add_bars(marketdata, old - HOUR, *INTERVALS) | add_bars(
+        marketdata, young, "1m", "replay", provider="simulated"
+    )
+    assert maintain(marketdata)["market_data_2026_02_removed"] == 30
+    assert bars(marketdata) == kept(recorded) | stays
+
+
+def test_a_month_of_the_demo_is_dropped_when_its_last_bar_is_old(marketdata: ServiceContext) -> None:
+    """Its table and index free their room at once, long before months of other providers are thinned out."""
+    february, march = datetime(2024, 2, 20, tzinfo=UTC), datetime(2024, 3, 4, tzinfo=UTC)
+    add_bars(marketdata, february, "1m", "replay", provider="simulated")
+    recorded = add_bars(marketdata, february + HOUR, "replay", provider="replay")
+    real = add_bars(marketdata, JANUARY, "1m")
+    mixed = add_bars(marketdata, JANUARY + HOUR, "1m", provider="simulated")
+    maintain(replace(marketdata, clock=FakeClock(march)))
+    assert months(marketdata) >= {"2024_01", "2024_02_kept"}
+    assert bars(marketdata) == recorded | real | mixed

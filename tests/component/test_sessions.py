@@ -1,6 +1,6 @@
 """Sessions on a real PostgreSQL: written once, corrected when a calendar changes, read as markets by other services."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -47,11 +47,10 @@ class Announced:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *days: date) -> None:
         self.days = dict.fromkeys(days, "14:30 15:00 21:00")
-        monkeypatch.setattr("services.marketdata.jobs.sessions_between", self)
+        monkeypatch.setattr("services.marketdata.jobs.compute_sessions", self)
 
-    def __call__(self, market: KnownMarket, first: date, last: date) -> list[Session]:
-        if market.code != "XNYS":
-            return []
+    def __call__(self, markets: Sequence[KnownMarket], first: date, last: date) -> list[Session]:
+        assert "XNYS" in {market.code for market in markets}
         return [session for day in self.days if first <= day <= last for session in self._of(day)]
 
     def _of(self, day: date) -> list[Session]:

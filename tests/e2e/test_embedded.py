@@ -115,19 +115,19 @@ def test_a_schedule_that_is_changed_acts_within_two_seconds(start: Starter) -> N
 
 
 def test_a_run_is_accounted_for_with_its_log(start: Starter) -> None:
-    """Triggered by hand: its outcome, what it counted, and the lines that it logged."""
+    """Triggered by hand: its outcome, what it counted, and no line that only repeats this."""
     run = start()
     with httpx.Client(base_url=run.url, headers=HEADERS) as client:
         run_id = client.post("/api/jobs/update_positions/trigger").json()["run_id"]
 
         def finished() -> Any:
             found = client.get(f"/api/runs/{run_id}").json()
-            return found if found["state"] == "finished" and len(found["log"]) > 1 else None
+            return found if found["state"] == "finished" else None
 
         found = eventually(finished, seconds=30)
         assert (found["outcome"], found["trigger"], found["attempt"]) == ("succeeded", "manual", 1)
         assert set(found["counts"]) == {"accounts_valued", "positions_valued"}
-        assert [line["message"] for line in found["log"]] == ["run started", "run finished"]
+        assert found["log"] == []  # the job logs nothing, and the engine's own lines are in the run's row
         (action,) = client.get("/api/actions?what=trigger").json()["items"]
         assert action["after"]["run_id"] == run_id
 

@@ -1,15 +1,17 @@
 """Sessions as the exchanges published them: half days, holidays, breaks, daylight-saving changes and a year's end."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from itertools import pairwise
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from services.marketdata.calendars import NAMES, sessions_between
+from services.marketdata.calendars import NAMES, CalendarsFailed, compute_sessions, sessions_between
 from services.marketdata.domain.sessions import Hours, Session, sessions_of
 from shared.contracts.markets import MARKETS
 from shared.jobs.schedule.calendar import Market, Phase
@@ -168,6 +170,34 @@ def test_the_known_markets_are_listed_under_their_codes_and_have_real_clocks() -
     """Two of the markets never close."""
     assert all(market.code == code and ZoneInfo(market.timezone) for code, market in MARKETS.items())
     assert {code for code, market in MARKETS.items() if market.always_open} == {"DEMO", "24/7"}
+
+
+def test_computing_sessions_leaves_no_pandas_in_the_process() -> None:
+    """It would stay in the worker's memory for good, with 80 MB. The result is that of the library."""
+    script = """
+import json, sys
+from datetime import date
+from services.marketdata import jobs
+from shared.contracts.markets import MARKETS
+found = jobs.compute_sessions([MARKETS["XNYS"], MARKETS["XHKG"]], date(2026, 11, 26), date(2026, 11, 27))
+print(json.dumps([[str(each) for each in found], 'pandas' in sys.modules]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True, text=True)
+    expected = [*sessions("XNYS", "2026-11-26", "2026-11-27"), *sessions("XHKG", "2026-11-26", "2026-11-27")]
+    assert json.loads(done.stdout) == [[str(each) for each in expected], False]
+
+
+def test_calendars_that_cannot_be_computed_say_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The message has the last line of the process. One that takes too long is ended."""
+    days = date(2026, 11, 26), date(2026, 11, 27)
+    with monkeypatch.context() as patch:
+        patch.setattr("services.marketdata.calendars.TIMEOUT_SECONDS", 0.01)
+        with pytest.raises(CalendarsFailed, match=r"took longer than 0\.01 s"):
+            compute_sessions([MARKETS["XNYS"]], *days)
+    monkeypatch.setattr("services.marketdata.calendars.ROOT", tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with pytest.raises(CalendarsFailed, match=r"ended with code 1: .*No module named 'services'"):
+        compute_sessions([MARKETS["XNYS"]], *days)
 
 
 def test_marketdata_starts_without_pandas() -> None:

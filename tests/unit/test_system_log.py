@@ -103,3 +103,20 @@ def test_a_field_without_a_text_does_not_fail_its_caller(
     collector.handle(record(logging.ERROR, "the next"))
     assert messages(backlog) == ["the next"]
     assert "not a word" in capsys.readouterr().err
+
+
+def test_lines_that_repeat_the_run_s_row_are_not_collected(backlog: Backlog, collector: logging.Logger) -> None:
+    """The start and the end of a run. The line of a failed run, the job's own lines and other engine lines stay."""
+    with bound_contextvars(run_id="1"):
+        for level, event in [
+            (logging.INFO, "run started"),
+            (logging.INFO, "run finished"),
+            (logging.ERROR, "run finished"),
+            (logging.INFO, "run postponed"),
+        ]:
+            made = record(level, {"event": event, "level": level})
+            made.name = "shared.jobs.engine.executor"
+            collector.handle(made)
+        collector.handle(record(logging.INFO, {"event": "run started", "level": "a job's own"}))
+    lines = [(line.level, line.message) for line in backlog.take()[0]]
+    assert lines == [("ERROR", "run finished"), ("INFO", "run postponed"), ("INFO", "run started")]

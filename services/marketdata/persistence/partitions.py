@@ -9,11 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from services.marketdata.domain import replay, simulated
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.maintenance import OldRows
 
-#: Bars of these intervals are kept however old they are, for charts of years and of the demo.
-KEPT_INTERVALS = ("1d", "replay")
+#: Bars that are kept however old they are, for charts of years and of the demo: daily ones, and the recorded prices
+#: that the demo replays. The recording ends after an hour, and the random walk that goes on from it is not kept.
+KEPT = f"(interval = '1d' OR interval = 'replay' AND provider <> '{simulated.NAME}')"
+#: Bars that the demo made up.
+_DEMO = f"provider IN ('{replay.NAME}', '{simulated.NAME}') AND NOT {KEPT}"
 BATCH = 20_000
 #: Suffix of the name of a month that was thinned out.
 _THINNED = "_kept"
@@ -27,7 +31,7 @@ def ensure_partitions(connection: Connection, now: datetime) -> None:
     """
     first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     for month in (first, _next_month(first)):
-        name = f"{_PARENT}_{month:%Y_%m}"
+        name = _partition(month)
         if not _exists(connection, name):
             connection.execute(_LOCK_BARS)  # another replica may be making it
             if not _exists(connection, name):
@@ -39,6 +43,10 @@ def ensure_partitions(connection: Connection, now: datetime) -> None:
                     _attach(name, month),
                 ):
                     connection.execute(text(statement))
+
+
+def _partition(month: datetime) -> str:
+    return f"{_PARENT}_{month:%Y_%m}"
 
 
 def _exists(connection: Connection, table: str) -> bool:
@@ -71,12 +79,32 @@ def old_months(connection: Connection, before: datetime) -> list[datetime]:
     return [month for month in months if _next_month(month) <= before]
 
 
+def old_demo_months(connection: Connection, before: datetime) -> list[datetime]:
+    """List the months that ended by then and hold made-up bars, but no other bars that are kept for longer."""
+    return [month for month in old_months(connection, before) if _is_demo(connection, month)]
+
+
+def _is_demo(connection: Connection, month: datetime) -> bool:
+    return bool(connection.execute(text(_IS_DEMO.format(name=_partition(month)))).scalar_one())
+
+
+def old_demo_bars(connection: Connection, now: datetime, keep: timedelta) -> list[OldRows]:
+    """Describe the made-up bars of the months in which bars have grown old since the last runs.
+
+    Only these months are read. Bars of earlier months are gone, or go with their month.
+    """
+    month = (now - keep).replace(day=1)
+    names = [_partition(month - timedelta(days=1)), _partition(month)]
+    tables = [f"{_PARENT}_other", *(name for name in names if _exists(connection, name))]
+    return [OldRows(name, f"start_at < :before AND {_DEMO}", keep) for name in tables]
+
+
 def thin_out(context: ServiceContext, month: datetime, progress: Callable[[int], None]) -> int | None:
-    """Remove the month's bars of intervals that are not kept, and return the number of bars that stay.
+    """Remove the month's bars that are not kept, and return the number of bars that stay.
 
     Returns None, and changes nothing, if a bar to keep came meanwhile. The next run tries again.
     """
-    name = f"{_PARENT}_{month:%Y_%m}"
+    name = _partition(month)
     with context.engine.begin() as connection:
         connection.execute(text(_MAKE_COPY.format(name=name, within=_within(month))))
         connection.execute(text(f"ANALYZE {name}"))  # else each batch might be found by sorting the whole month
@@ -90,15 +118,14 @@ def thin_out(context: ServiceContext, month: datetime, progress: Callable[[int],
 
 def _copy_batch(context: ServiceContext, name: str) -> int:
     """Copy the next bars in the order of their key. The last copied one says where to continue."""
-    values = {"kept": list(KEPT_INTERVALS), "batch": BATCH}
     with context.engine.begin() as connection:
-        return connection.execute(text(_COPY.format(name=name)), values).rowcount
+        return connection.execute(text(_COPY.format(name=name)), {"batch": BATCH}).rowcount
 
 
 def _swap(connection: Connection, name: str, month: datetime) -> int | None:
     copy = name + _THINNED
     connection.execute(text(f"LOCK TABLE {name} IN EXCLUSIVE MODE"))
-    counts = connection.execute(text(_COUNTS.format(name=name)), {"kept": list(KEPT_INTERVALS)}).one()
+    counts = connection.execute(text(_COUNTS.format(name=name))).one()
     copied: int = counts.copied
     if counts.kept != copied:
         connection.execute(text(f"DROP TABLE {copy}"))
@@ -111,8 +138,7 @@ def _swap(connection: Connection, name: str, month: datetime) -> int | None:
 
 def strays(keep: timedelta) -> OldRows:
     """Bars of months that never had a partition of their own."""
-    kept = ", ".join(f"'{interval}'" for interval in KEPT_INTERVALS)
-    return OldRows(f"{_PARENT}_other", f"start_at < :before AND interval NOT IN ({kept})", keep)
+    return OldRows(f"{_PARENT}_other", f"start_at < :before AND NOT {KEPT}", keep)
 
 
 _TABLE_THERE = text("SELECT to_regclass(:name) IS NOT NULL")
@@ -123,6 +149,10 @@ FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
 WHERE inhparent = CAST('{_PARENT}' AS regclass) AND relname ~ '^market_data_\d{{4}}_\d\d$'
 ORDER BY relname
 """)
+_IS_DEMO = f"""
+SELECT CASE WHEN EXISTS (SELECT FROM {{name}} WHERE NOT {KEPT} AND NOT ({_DEMO})) THEN false
+            ELSE EXISTS (SELECT FROM {{name}} WHERE {_DEMO}) END
+"""
 #: The constraint spares the scan when the copy is attached.
 _MAKE_COPY = f"""
 CREATE TABLE IF NOT EXISTS {{name}}{_THINNED} (LIKE {_PARENT} INCLUDING ALL, CONSTRAINT within_month CHECK ({{within}}))
@@ -134,13 +164,13 @@ WITH last AS (
 )
 INSERT INTO {{name}}{_THINNED}
 SELECT * FROM {{name}}
-WHERE interval = ANY(:kept)
+WHERE {KEPT}
   AND (symbol, interval, start_at) > (COALESCE((SELECT symbol FROM last), ''),
                                       COALESCE((SELECT interval FROM last), ''),
                                       COALESCE((SELECT start_at FROM last), '-infinity'))
 ORDER BY symbol, interval, start_at LIMIT :batch
 """
 _COUNTS = f"""
-SELECT (SELECT count(*) FROM {{name}} WHERE interval = ANY(:kept)) AS kept,
+SELECT (SELECT count(*) FROM {{name}} WHERE {KEPT}) AS kept,
        (SELECT count(*) FROM {{name}}{_THINNED}) AS copied
 """
