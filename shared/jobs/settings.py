@@ -98,8 +98,8 @@ class JobSettings(BaseModel):
     retries: int = Field(default=3, ge=0, le=20)
     #: The delay before the first retry; it doubles with each retry.
     backoff: Interval = "5s"
-    #: A slot that comes while the run of an earlier slot is unfinished is skipped, run afterwards, or run instead. A run
-    #: that waits for its retry is unfinished: with cancel the new slot replaces it.
+    #: A slot that comes while the run of an earlier slot is unfinished is skipped, run afterwards, or run instead.
+    #: A run that waits for its retry is unfinished: with cancel the new slot replaces it.
     overlap: Literal["skip", "queue", "cancel"] = "skip"
     #: Slots that nobody claimed in time are skipped, run once (the latest, however old it is), or all run.
     misfire: Literal["skip", "run_once", "run_all"] = "run_once"
