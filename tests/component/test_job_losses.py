@@ -18,7 +18,7 @@ from shared.contracts.jobs import RunJob
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job, Jobs
 from shared.jobs.engine import run_store
-from shared.jobs.engine.dispatch import LOST_AFTER
+from shared.jobs.engine.dispatch import LOST_AFTER, rescue
 from shared.jobs.run_context import Counts, RunContext
 from shared.service import Service, attach, make_middleware
 from tests.component.job_worker import Gate, a_job, job_worker, runs
@@ -37,7 +37,7 @@ def test_a_run_whose_worker_died_is_detected(
         ran.append(run.attempt)
         return {}
 
-    with job_worker(orders, a_job(record, enabled=False, on_lost=on_lost, retries=1)) as worker:
+    with job_worker(orders, a_job(record, enabled=False, on_lost=on_lost, retries=0)) as worker:
         run_id = _started_by_a_worker_that_died(orders)
         clock.now += LOST_AFTER
         worker.tick()
@@ -47,6 +47,51 @@ def test_a_run_whose_worker_died_is_detected(
     (run,) = runs(orders)
     assert (run.id, run.outcome, run.attempt, len(ran)) == (run_id, outcome, attempts, attempts - 1)
     assert run.reason == (None if on_lost == "rerun" else "its worker dead:1 died")
+
+
+@pytest.mark.parametrize(
+    ("retries", "failed", "reruns"), [(0, 0, 1), (1, 0, 1), (3, 0, 3), (2, 2, 1), (2, 1, 1)], ids=str
+)
+def test_a_run_that_is_lost_again_and_again_ends_as_lost(
+    orders: ServiceContext, clock: FakeClock, retries: int, failed: int, reruns: int
+) -> None:
+    """It begins again at least once, also if its retries are used up."""
+    job, beside = a_job(lambda _: {}, schedule="off", retries=retries), {"after": "sweep", "schedule": "off"}
+    hears = a_job(lambda _: {}, "hears", after_outcome="finished", **beside)
+    with job_worker(orders, job, hears, a_job(lambda _: {}, "deaf", **beside)) as worker:
+        _started_by_a_worker_that_died(orders)
+        _run_update(orders, f"failures = {failed}, reason = 'OutOfShares: sold 11 of 10'")
+        for _ in range(reruns):
+            clock.now += 2 * LOST_AFTER
+            rescue_runs(orders)
+            assert runs(orders)[0].state == "waiting"
+            _run_update(orders, "state = 'running'")
+        clock.now += 2 * LOST_AFTER
+        worker.tick()
+        assert [run.outcome for run in runs(orders)] == ["lost"]
+        assert [run.outcome for run in runs(orders, "hears")] == ["succeeded"]
+        assert runs(orders, "deaf") == []
+
+
+def _run_update(context: ServiceContext, changes: str) -> None:
+    with context.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE jobs.job_runs SET {changes} WHERE job = 'sweep'")
+
+
+def rescue_runs(context: ServiceContext) -> None:
+    with context.unit_of_work() as uow:
+        rescue(uow, "orders")
+
+
+def test_a_canceled_run_whose_worker_died_ends_canceled(orders: ServiceContext, clock: FakeClock) -> None:
+    """It is not run again, and starts no follower."""
+    follower = a_job(lambda _: {}, "follower", after="sweep", after_outcome="finished", schedule="off")
+    with job_worker(orders, a_job(lambda _: {}, schedule="off"), follower) as worker:
+        worker.cancel(_started_by_a_worker_that_died(orders))
+        clock.now += 2 * LOST_AFTER
+        worker.tick()
+    assert [run.outcome for run in runs(orders)] == ["canceled"]
+    assert runs(orders, "follower") == []
 
 
 def _started_by_a_worker_that_died(context: ServiceContext) -> UUID:

@@ -63,7 +63,10 @@ def decide_up_to_now(connection: Connection, jobs: Sequence[str], now: datetime,
     if not jobs:
         return
     plans = []
-    for job in _readable(connection.execute(_UNDECIDED, {"jobs": list(jobs)}).all()):
+    for row in connection.execute(_UNDECIDED, {"jobs": list(jobs)}).all():
+        job = _read_job(row, row.service)
+        if job is None:
+            continue
         code, since = job.settings.market, job.considered_until or now
         market = market_without_sessions(code)
         if not market.always_open:
@@ -77,20 +80,17 @@ def due_jobs(connection: Connection, service: str, now: datetime) -> list[DueJob
 
     A job whose settings a newer version wrote, and this one cannot read, is left to a replica of that version.
     """
-    return _readable(connection.execute(_DUE, {"service": service, "now": now}).all())
+    rows = connection.execute(_DUE, {"service": service, "now": now}).all()
+    return [job for row in rows if (job := _read_job(row, service)) is not None]
 
 
-def _readable(rows: Iterable[Any]) -> list[DueJob]:
-    jobs = []
-    for row in rows:
-        try:
-            settings = read_settings(row.settings)
-        except ValidationError as error:
-            log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
-        else:
-            known = row.considered_until, row.last_slot, row.unfinished, row.busy
-            jobs.append(DueJob(row.name, row.service, settings, *known))
-    return jobs
+def _read_job(row: Any, service: str) -> DueJob | None:
+    try:
+        settings = read_settings(row.settings)
+    except ValidationError as error:
+        log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
+        return None
+    return DueJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished, row.busy)
 
 
 def claim(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> int:
