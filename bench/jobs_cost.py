@@ -30,7 +30,7 @@ from shared.jobs.engine.executor import Executor
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick
 from shared.jobs.run_context import Counts, RunContext
-from shared.markets import PublishedCalendar
+from shared.markets import PublishedCalendar, load_market
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 
@@ -100,7 +100,7 @@ class Ours:
         jobs = {name: Job(name, "orders", "Does nothing.", _nothing, {"schedule": "1s"}) for name in names}
         bare = Job(Bare.JOB, "orders", "Has the bare rows.", _nothing, {"enabled": False})
         with engine.begin() as connection:
-            claims.declare(connection, [*jobs.values(), bare], self.now)
+            claims.declare(connection, [*jobs.values(), bare], self.now, load_market=load_market)
         self._tick = Tick(self.context, PublishedCalendar(engine, self.context.clock))
         self._executor = Executor(jobs, Heartbeat(self.context))
 

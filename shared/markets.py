@@ -5,19 +5,18 @@ The job engine has no SQL on marketdata's views: it is given these functions.
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from functools import cache
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, text
 
 from shared.clock import Clock
 from shared.contracts.markets import MARKETS
-from shared.jobs.schedule.calendar import Market, Phase, Session
+from shared.jobs.schedule.calendar import Market, Phase, Session, market_without_sessions
 
 #: A changed session is known this much later at most.
 RELOAD_AFTER = timedelta(seconds=60)
-#: The calendar caches the sessions of this time.
-BACK = timedelta(days=8)
+#: The calendar caches the sessions of this time. A scheduler that was away decides the slots of all of it.
+BACK = timedelta(days=370)
 AHEAD = timedelta(days=370)
 
 
@@ -59,21 +58,15 @@ class PublishedCalendar:
         Raises KeyError for an unknown market, and SQLAlchemyError at each look-up while the database is down.
         """
         if MARKETS[code].always_open:
-            return _without_sessions(code)
+            return market_without_sessions(code)
         now = self._clock()
         if self._fresh_until is None or now >= self._fresh_until or code not in self._markets:
             codes = {*self._markets, code}
             with self._engine.connect() as connection:
                 published = load_markets(connection, codes, now - BACK, now + AHEAD)
-            self._markets = {each: published.get(each) or _without_sessions(each) for each in codes}
+            self._markets = {each: published.get(each) or market_without_sessions(each) for each in codes}
             self._fresh_until = now + RELOAD_AFTER
         return self._markets[code]
-
-
-@cache
-def _without_sessions(code: str) -> Market:
-    known = MARKETS[code]
-    return Market(code, ZoneInfo(known.timezone), always_open=known.always_open)
 
 
 _MARKETS = text("SELECT code, timezone, always_open FROM marketdata.markets_v1 WHERE code = ANY(:codes)")

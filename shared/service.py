@@ -29,6 +29,7 @@ from shared.jobs.engine import claims
 from shared.jobs.engine.executor import declare_executor
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.settings import InvalidSetting
+from shared.markets import load_market
 from shared.outage import Outage, first_line
 from shared.settings import ServiceSettings
 from shared.storage.engine import make_engine, refusal_of, refuse_pooler
@@ -89,7 +90,7 @@ def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job], *, 
     """
     migrate_when_ready(context, seconds=seconds)
     with context.engine.begin() as connection:
-        claims.declare(connection, jobs.values(), context.clock())
+        claims.declare(connection, jobs.values(), context.clock(), load_market=load_market)
         followed = chains(connection)
         for job in jobs:
             try:

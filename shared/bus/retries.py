@@ -25,12 +25,13 @@ from sqlalchemy.exc import DataError
 from shared.bus import inbox
 from shared.bus.envelope import actor_name
 from shared.bus.metrics import CONSUMED, DEAD, RETRIED
-from shared.bus.poison import GivenUp, InvalidBody, Poison
+from shared.bus.poison import SHOWN, GivenUp, InvalidBody, Poison
 from shared.bus.tracing import tracing
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
+from shared.observability.log_record import redacted
 from shared.outage import first_line, pause_seconds
 from shared.storage.errors import DATABASE_ERRORS, is_transient
-from shared.tracebacks import traceback_of
+from shared.tracebacks import shortened, traceback_of
 
 log = structlog.get_logger(__name__)
 
@@ -105,13 +106,13 @@ class RetryOrDeadLetter(dramatiq.Middleware):
             body = message._message.encode()  # noqa: SLF001 - the proxy does not offer it
             size = len(body)
         values = {
-            "queue": queue,
+            "queue": shortened(queue, SHOWN),
             "message_id": message.message_id,
-            "actor": message.actor_name,
+            "actor": shortened(message.actor_name, SHOWN),
             "body": body,
             "size": size,
-            "reason": reason,
-            "error": traceback_of(exception),
+            "reason": shortened(reason, SHOWN),
+            "error": redacted(traceback_of(exception)),
         }
         context = self.contexts[message.queue_name.partition(".")[0]]
         try:

@@ -4,7 +4,9 @@ The three are layered as JSON objects of this shape. The top layer wins, key by 
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cached_property, lru_cache
+from itertools import islice
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -23,13 +25,16 @@ from shared.contracts.markets import DEFAULT_MARKET, MARKETS
 from shared.contracts.priority import Priority
 from shared.contracts.written import Printable
 from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, EXAMPLE_END, Phase, example_market
-from shared.jobs.schedule.interval import parse_interval
-from shared.jobs.schedule.slots import OFF, InvalidSchedule, Timing, parse_schedule
+from shared.jobs.schedule.interval import format_interval, parse_interval
+from shared.jobs.schedule.slots import LOOK_AT, OFF, InvalidSchedule, Timing, parse_schedule
 
 #: Settings that decide when slots come. After one of them has changed, slots before the change are not made up for.
 TIMING = frozenset({"enabled", "schedule", "phases", "market", "time_zone", "market_hours_only"})
 
-
+#: Slots that were missed longer ago are counted, and only the latest of them can run.
+LOOKBACK = timedelta(days=7)
+#: The limit of one job's unfinished runs.
+MAX_WAITING = 1000
 #: The characters of a setting, and of a mistake in one.
 LONGEST_TEXT = 500
 
@@ -94,16 +99,18 @@ class JobSettings(BaseModel):
     #: The delay before the first retry; it doubles with each retry.
     backoff: Interval = "5s"
     #: A slot that comes while the run of an earlier slot is unfinished is skipped, run afterwards, or run instead.
+    #: A run that waits for its retry is unfinished: with cancel the new slot replaces it.
     overlap: Literal["skip", "queue", "cancel"] = "skip"
-    #: Slots that nobody claimed in time are skipped, run once, or all run.
+    #: Slots that nobody claimed in time are skipped, run once (the latest, however old it is), or all run.
     misfire: Literal["skip", "run_once", "run_all"] = "run_once"
-    #: How far back run_all goes.
+    #: How far back run_all goes: at most LOOKBACK, and MAX_WAITING slots.
     misfire_window: Interval = "1h"
     #: False if nobody may have it run for slots of the past.
     backfill: bool = True
-    #: A run whose worker died is run again, or fails.
+    #: A run whose worker died is run again at least once, and as often as ``retries`` allow, or is lost at once.
     on_lost: Literal["rerun", "fail"] = "rerun"
-    #: The job whose runs this one follows.
+    #: The job whose runs this one follows. Finished runs have succeeded, failed or been lost. A canceled or skipped run
+    #: starts no follower.
     after: _Name | None = None
     after_outcome: Literal["succeeded", "finished"] = "succeeded"
     #: How many parts of a run are in progress at a time.
@@ -184,10 +191,26 @@ def check_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = No
         except ValueError as error:
             raise InvalidSetting("interval", str(error)) from None
     try:
-        JobSettings.model_validate({**(base or {}), **changes})
+        settings = JobSettings.model_validate({**(base or {}), **changes})
     except ValidationError as error:
         raise _first_mistake(error) from None
+    _check_window(settings)
     return changes
+
+
+def _check_window(settings: JobSettings) -> None:
+    """Refuse a window for run_all whose slots could not all be kept. Stored settings are not checked for it."""
+    window = parse_interval(settings.misfire_window)
+    if window > LOOKBACK:
+        raise InvalidSetting("misfire_window", f"must be at most {format_interval(LOOKBACK)}; older slots are not kept")
+    if settings.misfire != "run_all" or settings.timing is None:
+        return
+    market = example_market(settings.market)
+    slots = list(islice(settings.timing.slots(market, EXAMPLE_BEGIN, EXAMPLE_BEGIN + 2 * LOOKBACK), LOOK_AT))
+    if any(later - earlier < window for earlier, later in zip(slots, slots[MAX_WAITING:], strict=False)):
+        raise InvalidSetting(
+            "misfire_window", f"{settings.misfire_window} has more than {MAX_WAITING} slots, and no more are kept"
+        )
 
 
 def _first_mistake(error: ValidationError) -> InvalidSetting:

@@ -19,7 +19,7 @@ from shared.jobs.engine import claims
 from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick
 from shared.jobs.run_context import Counts, RunContext
-from shared.markets import PublishedCalendar
+from shared.markets import PublishedCalendar, load_market
 from shared.service import Service, attach, make_middleware
 from tests.support import eventually, rows, value
 
@@ -71,7 +71,7 @@ class JobWorker:
 def job_worker(context: ServiceContext, *jobs: Job, threads: int = 4) -> Iterator[JobWorker]:
     """Run a worker and a relay of the service with these jobs."""
     with context.engine.begin() as connection:
-        claims.declare(connection, jobs, context.clock())
+        claims.declare(connection, jobs, context.clock(), load_market=load_market)
     broker = InProcessBroker(middleware=make_middleware({"orders": context}), queues=["orders.jobs"])
     heartbeat = attach(Service("orders", Actors(), Jobs("orders")), broker, context, {job.name: job for job in jobs})
     worker = Worker(broker, worker_timeout=50, worker_threads=threads)

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Job
 from shared.jobs.engine.failures import Permanent
-from shared.jobs.run_context import Counts, RunContext
+from shared.jobs.run_context import Counts, RunContext, RunInterrupted
 from shared.resilience.breakers import Breaker, BreakerOpen
 from shared.resilience.rate_limits import RateLimited
 from tests.component.job_worker import Body, Gate, JobWorker, OutOfShares, a_job, job_worker, runs
@@ -238,6 +238,53 @@ def test_an_outcome_that_the_database_refuses_ends_the_run(orders: ServiceContex
     (run,) = runs(orders)
     assert (run.outcome, run.error_kind, run.attempt) == ("failed", "permanent", 1)
     assert run.reason == "the database refused the outcome; see the log"
+
+
+@pytest.mark.parametrize(
+    "raised", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), RunInterrupted(), OutOfShares("x" * 2_000_000)]
+)
+def test_whatever_a_body_raises_the_run_ends(orders: ServiceContext, raised: BaseException) -> None:
+    """Its worker stays, and the next run begins."""
+
+    def end(_run: RunContext) -> Counts:
+        raise raised
+
+    with job_worker(orders, a_job(end, schedule="off"), threads=1) as worker:
+        for ended in (1, 2):
+            worker.trigger()
+            eventually(lambda ended=ended: [run.state for run in runs(orders)] == ["finished"] * ended)
+    (run, _) = runs(orders)
+    assert (run.outcome, run.attempt) == ("failed", 1)
+    assert type(raised).__name__ in run.reason
+    assert len(run.reason) <= 500
+    assert len(run.error) < 21_000
+
+
+def test_a_long_reason_to_skip_is_cut(orders: ServiceContext) -> None:
+    job = Job("sweep", "orders", "Skips.", lambda _: {}, {"schedule": "1s"}, when=lambda _: "x" * 1_000_000)
+    with job_worker(orders, job) as worker:
+        worker.tick()
+        eventually(lambda: [run.outcome for run in runs(orders)] == ["skipped"])
+    assert [run.reason for run in runs(orders)] == ["x" * 500]
+
+
+@pytest.mark.parametrize(("overlap", "outcomes"), [("skip", [None, "skipped"]), ("cancel", ["canceled", "failed"])])
+def test_a_slot_replaces_a_waiting_retry_if_the_job_says_so(
+    orders: ServiceContext, clock: FakeClock, overlap: str, outcomes: list[str | None]
+) -> None:
+    """By default the run that waits for its retry is unfinished, so the slot is skipped."""
+
+    def fail(run: RunContext) -> Counts:
+        raise OutOfShares if run.slot == first else Permanent
+
+    clock.now = clock.now.replace(second=30, microsecond=0)
+    first = clock.now.replace(second=0)
+    with job_worker(orders, a_job(fail, schedule="1m", retries=3, backoff="10m", overlap=overlap)) as worker:
+        worker.tick()
+        assert [run.state for run in runs(orders)] == ["waiting"]
+        clock.move(seconds=40)
+        worker.tick()
+    assert [run.outcome for run in runs(orders)] == outcomes
 
 
 def beaten(worker: JobWorker) -> list[str]:

@@ -20,7 +20,7 @@ from shared.contracts.jobs import RunJob
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job, Jobs
 from shared.jobs.engine import run_store
-from shared.jobs.engine.dispatch import LOST_AFTER
+from shared.jobs.engine.dispatch import LOST_AFTER, rescue
 from shared.jobs.engine.tick import GAP, WATCHED_TICKS, LossWatch
 from shared.jobs.run_context import Counts, RunContext
 from shared.service import Service, attach, make_middleware
@@ -40,7 +40,7 @@ def test_a_run_whose_worker_died_is_detected(
         ran.append(run.attempt)
         return {}
 
-    with job_worker(orders, a_job(record, enabled=False, on_lost=on_lost, retries=1)) as worker:
+    with job_worker(orders, a_job(record, enabled=False, on_lost=on_lost, retries=0)) as worker:
         run_id = _started_by_a_worker_that_died(orders)
         watched(worker)
         silent(orders, 9.0)
@@ -64,6 +64,53 @@ def watched(worker: JobWorker) -> None:
     """Have the scheduler tick often enough to judge others."""
     for _ in range(WATCHED_TICKS):
         worker.ticker.run()
+
+
+@pytest.mark.parametrize(
+    ("retries", "failed", "reruns"), [(0, 0, 1), (1, 0, 1), (3, 0, 3), (2, 2, 1), (2, 1, 1)], ids=str
+)
+def test_a_run_that_is_lost_again_and_again_ends_as_lost(
+    orders: ServiceContext, clock: FakeClock, retries: int, failed: int, reruns: int
+) -> None:
+    """It begins again at least once, also if its retries are used up."""
+    job, beside = a_job(lambda _: {}, schedule="off", retries=retries), {"after": "sweep", "schedule": "off"}
+    hears = a_job(lambda _: {}, "hears", after_outcome="finished", **beside)
+    with job_worker(orders, job, hears, a_job(lambda _: {}, "deaf", **beside)) as worker:
+        _started_by_a_worker_that_died(orders)
+        _run_update(orders, f"failures = {failed}, reason = 'OutOfShares: sold 11 of 10'")
+        for _ in range(reruns):
+            silent(orders)
+            rescue_runs(orders)
+            assert runs(orders)[0].state == "waiting"
+            _run_update(orders, "state = 'running'")
+        watched(worker)
+        silent(orders)
+        worker.tick()
+        assert [run.outcome for run in runs(orders)] == ["lost"]
+        assert [run.outcome for run in runs(orders, "hears")] == ["succeeded"]
+        assert runs(orders, "deaf") == []
+
+
+def _run_update(context: ServiceContext, changes: str) -> None:
+    with context.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE jobs.job_runs SET {changes} WHERE job = 'sweep'")
+
+
+def rescue_runs(context: ServiceContext) -> None:
+    with context.unit_of_work() as uow:
+        rescue(uow, "orders")
+
+
+def test_a_canceled_run_whose_worker_died_ends_canceled(orders: ServiceContext, clock: FakeClock) -> None:
+    """It is not run again, and starts no follower."""
+    follower = a_job(lambda _: {}, "follower", after="sweep", after_outcome="finished", schedule="off")
+    with job_worker(orders, a_job(lambda _: {}, schedule="off"), follower) as worker:
+        worker.cancel(_started_by_a_worker_that_died(orders))
+        watched(worker)
+        silent(orders)
+        worker.tick()
+    assert [run.outcome for run in runs(orders)] == ["canceled"]
+    assert runs(orders, "follower") == []
 
 
 def _started_by_a_worker_that_died(context: ServiceContext) -> UUID:

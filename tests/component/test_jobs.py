@@ -21,7 +21,7 @@ from shared.jobs.engine import claims
 from shared.jobs.engine.dispatch import RESEND_AFTER
 from shared.jobs.engine.tick import Tick
 from shared.jobs.schedule.planning import MISSED, OVERLAPS
-from shared.markets import PublishedCalendar
+from shared.markets import PublishedCalendar, load_market
 from shared.storage.migrate import ROOT
 from tests.component.watching import context_of, outbox, statements
 from tests.conftest import FakeClock
@@ -58,7 +58,7 @@ def slot_at(moment: datetime, interval: timedelta) -> datetime:
 
 def declare(context: ServiceContext, *jobs: Job) -> None:
     with context.engine.begin() as connection:
-        claims.declare(connection, jobs, context.clock())
+        claims.declare(connection, jobs, context.clock(), load_market=load_market)
 
 
 def tick(context: ServiceContext) -> None:
@@ -224,7 +224,7 @@ def test_a_toggle_acts_at_the_next_tick_and_is_recorded(orders: ServiceContext, 
     declare(orders, JOB)
     for enabled, runs in ((False, 0), (True, 1)):
         with orders.unit_of_work() as uow:
-            control.set_enabled(uow, JOB.name, enabled=enabled, who="OPERATOR1")
+            control.set_enabled(uow, JOB.name, enabled=enabled, load_market=load_market, who="OPERATOR1")
         declare(orders, JOB)
         tick(orders)
         assert len(claimed(orders)) == runs
@@ -236,10 +236,80 @@ def test_a_toggle_acts_at_the_next_tick_and_is_recorded(orders: ServiceContext, 
     ]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"schedule": "30 12 * * *"}, {"schedule": "2h"}, {"enabled": False}, {"market_hours_only": True}],
+    ids=str,
+)
+def test_an_edit_between_a_slot_and_its_tick_does_not_lose_the_slot(
+    orders: ServiceContext, clock: FakeClock, change: dict[str, Any]
+) -> None:
+    """The slot runs by the settings before the edit. A second edit runs nothing more, and no slot runs twice."""
+    clock.now = slot_at(clock.now, 2 * 3600 * SECOND) + 1800 * SECOND
+    declare(orders, a_job(schedule="1h"))
+    tick(orders)
+    finish_runs(orders)
+    clock.move(minutes=30, milliseconds=500)
+    slot = slot_at(clock.now, 3600 * SECOND)
+    for edit in (change, {"time_zone": "Asia/Tokyo"}):
+        with orders.unit_of_work() as uow:
+            control.edit(uow, JOB.name, edit, load_market=load_market, who="OPERATOR1")
+        assert claimed(orders) == [slot - 3600 * SECOND, slot]
+        clock.move(milliseconds=100)
+    tick(orders)
+    assert claimed(orders) == [slot - 3600 * SECOND, slot]
+    assert value(orders.engine, "SELECT state FROM jobs.job_runs WHERE scheduled_for = :s", s=slot) == "queued"
+
+
+def test_slots_between_two_edits_are_decided_by_the_first(orders: ServiceContext, clock: FakeClock) -> None:
+    """No tick came between them."""
+    clock.now = slot_at(clock.now, 3600 * SECOND) + SECOND
+    declare(orders, a_job(schedule="1d"))
+    tick(orders)
+    finish_runs(orders)
+    before = claimed(orders)
+    for schedule in ("1m", "1d"):
+        with orders.unit_of_work() as uow:
+            control.edit(uow, JOB.name, {"schedule": schedule}, load_market=load_market, who="OPERATOR1")
+        clock.move(seconds=60)
+    assert claimed(orders) == [*before, slot_at(clock.now, 3600 * SECOND) + 60 * SECOND]
+
+
+def test_a_deployment_between_a_slot_and_its_tick_does_not_lose_the_slot(
+    orders: ServiceContext, clock: FakeClock
+) -> None:
+    """The new declaration has another timing. A job whose timing stays is left to its tick."""
+    clock.now = slot_at(clock.now, 3600 * SECOND) + 1800 * SECOND
+    declare(orders, a_job(schedule="1h"), a_job("beside", schedule="1h"))
+    tick(orders)
+    finish_runs(orders)
+    clock.move(hours=3)
+    slot = slot_at(clock.now, 3600 * SECOND)
+    for _ in range(2):  # by two replicas
+        declare(orders, a_job(schedule="2h", misfire="skip"), a_job("beside", schedule="1h", misfire="skip"))
+    assert claimed(orders) == [slot - 3 * 3600 * SECOND, slot]
+    assert skipped(orders) == [(slot - 2 * 3600 * SECOND, slot - 3600 * SECOND, 2, MISSED)]
+    assert claimed(orders, "beside") == [slot - 3 * 3600 * SECOND]
+
+
+def test_an_edited_job_for_market_hours_does_not_lose_its_slot(
+    orders: ServiceContext, urls: dict[str, str], clock: FakeClock
+) -> None:
+    """Its market's sessions are read for it."""
+    opens = slot_at(clock.now, SECOND) + 60 * SECOND
+    _add_session(urls, opens, opens + 60 * SECOND)
+    declare(orders, a_job(schedule="at open", market="XNYS"))
+    tick(orders)
+    clock.now = opens + SECOND
+    with orders.unit_of_work() as uow:
+        control.edit(uow, JOB.name, {"schedule": "at close"}, load_market=load_market, who="OPERATOR1")
+    assert claimed(orders) == [opens]
+
+
 def test_an_unknown_job_can_be_neither_toggled_nor_triggered(orders: ServiceContext) -> None:
     """The error names the job, and nothing is written."""
     with pytest.raises(control.UnknownJob, match="no_such_job"), orders.unit_of_work() as uow:
-        control.set_enabled(uow, "no_such_job", enabled=True, who="OPERATOR1")
+        control.set_enabled(uow, "no_such_job", enabled=True, load_market=load_market, who="OPERATOR1")
     with pytest.raises(control.UnknownJob, match="no_such_job"), orders.unit_of_work() as uow:
         control.trigger(uow, "no_such_job", parameters={}, who="OPERATOR1")
     assert value(orders.engine, "SELECT count(*) FROM jobs.operator_actions") == 0
@@ -339,7 +409,7 @@ def test_periodiq_ticks_once_a_second_on_the_main_thread_of_a_process(urls: dict
             return len(claimed(context)) > 5
 
         with _scheduler(urls["orders"]):
-            declare(context, a_job(misfire="run_all"))
+            declare(context, a_job(misfire="run_all", misfire_window="10m"))
             eventually(five_seconds_ran, seconds=30, what="five seconds of runs")
         _, *slots = claimed(context)  # it started within the first second
         assert slots == [slots[0] + number * SECOND for number in range(len(slots))]

@@ -177,6 +177,35 @@ def test_a_time_outside_of_market_hours_never_comes(schedule: str) -> None:
         check_settings({"schedule": schedule, "market": "XNYS", "market_hours_only": True})
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"misfire_window": "8d"}, "at most 7d"),
+        ({"misfire": "run_all", "misfire_window": "30d", "schedule": "0 6 1 * *"}, "at most 7d"),
+        ({"misfire": "run_all", "schedule": "1s"}, "1h has more than 1000 slots"),
+        ({"misfire": "run_all", "misfire_window": "1d", "schedule": "* * * * *"}, "1d has more than 1000 slots"),
+    ],
+)
+def test_a_misfire_window_that_cannot_be_kept_is_refused(given: dict[str, Any], message: str) -> None:
+    """Older slots than a week do not all run, nor do more than can wait."""
+    with pytest.raises(InvalidSetting, match=message) as refused:
+        check_settings(given)
+    assert refused.value.field == "misfire_window"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"misfire": "run_all", "misfire_window": "1000s", "schedule": "1s"},
+        {"misfire": "run_all", "misfire_window": "7d", "schedule": "1h"},
+        {"misfire": "run_all", "misfire_window": "7d", "schedule": "off", "after": "update_market_data"},
+    ],
+)
+def test_a_misfire_window_that_can_be_kept_is_fine(given: dict[str, Any]) -> None:
+    """The longest windows."""
+    assert check_settings(given) == given
+
+
 def test_settings_that_clash_with_the_declaration_are_named(write_config: WriteConfig) -> None:
     """The file's market hours contradict the declaration's time after the close."""
     jobs = Jobs("valuation", market="XNYS")

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from shared.jobs.schedule.calendar import Market
 from shared.jobs.schedule.planning import (
     FULL,
-    MAX_WAITING,
     MISSED,
+    MISSED_AT_LEAST,
+    MOST_COUNTED,
     NEVER,
     OVERLAPS,
     REPLAN_EVERY,
@@ -22,7 +23,7 @@ from shared.jobs.schedule.planning import (
     Plan,
     plan,
 )
-from shared.jobs.settings import JobSettings
+from shared.jobs.settings import MAX_WAITING, JobSettings
 from tests.unit.market_days import at, london, new_york, tokyo
 
 DEMO = Market("DEMO", ZoneInfo("UTC"), always_open=True)
@@ -106,11 +107,51 @@ def test_with_misfire_skip_a_late_slot_is_skipped() -> None:
         assert (len(found.runs), len(found.skips)) == (runs, 1 - runs)
 
 
-def test_slots_older_than_a_week_are_forgotten() -> None:
-    """After a year off, the missed seconds are not counted one by one."""
+def test_slots_older_than_a_week_are_counted() -> None:
+    """After a year off, all missed hours are one row."""
     found = plan(job("1h"), DEMO, NOON + timedelta(days=365))
-    assert sum(skip.slots for skip in found.skips) == 7 * 24
+    assert skips(found) == [(NOON + HOUR, NOON + timedelta(days=365) - HOUR, 365 * 24 - 1, MISSED)]
     assert found.runs == (NOON + timedelta(days=365),)
+
+
+@pytest.mark.parametrize(("misfire", "runs"), [("run_once", 1), ("skip", 0), ("run_all", 0)])
+def test_a_monthly_slot_runs_after_ten_days_off(misfire: str, runs: int) -> None:
+    """With run_once the latest missed slot runs, however old. Each of the others is in the row of missed slots."""
+    monthly = job("0 6 1 * *", considered_until=datetime(2026, 9, 15, tzinfo=UTC), misfire=misfire)
+    october, november = (datetime(2026, month, 1, 6, tzinfo=UTC) for month in (10, 11))
+    found = plan(monthly, DEMO, november + timedelta(days=10))
+    assert found.runs == (november,) * runs
+    assert skips(found) == [(october, october, 1, MISSED) if runs else (october, november, 2, MISSED)]
+
+
+def test_a_yearly_slot_runs_after_years_off() -> None:
+    """The latest February 29 runs, and the one before is missed."""
+    yearly = job("0 0 29 2 *", considered_until=datetime(2020, 1, 1, tzinfo=UTC))
+    found = plan(yearly, DEMO, NOON)
+    assert found.runs == (datetime(2024, 2, 29, tzinfo=UTC),)
+    assert [skip.slots for skip in found.skips] == [1]
+
+
+def test_old_slots_of_cron_are_counted_up_to_a_limit() -> None:
+    """The row says that there are more. Its first and last slots are right all the same."""
+    now = NOON + timedelta(days=100)
+    found = plan(job("* * * * *", misfire="skip"), DEMO, now + 30 * SECOND)
+    week = 7 * 24 * 60 + 1
+    assert skips(found) == [(NOON + MINUTE, now, MOST_COUNTED + week - 1, MISSED_AT_LEAST)]
+
+
+def test_old_slots_after_a_close_run_as_far_as_sessions_are_known() -> None:
+    """Ten days on, the market's last close has its report. Before its first session nothing can be counted."""
+    market = new_york()
+    known = replace(
+        market, sessions=tuple(each for each in market.sessions if each.open_at > at(market, "2026-11-20 00:00"))
+    )
+    report = job("5m after close", considered_until=at(market, "2026-01-05 09:00"), market="XNYS")
+    found = plan(report, known, at(market, "2026-12-10 09:00"))
+    assert found.runs == (at(market, "2026-12-09 16:05"),)
+    ((first, last, _, reason),) = skips(found)
+    assert (first, last) == (at(market, "2026-11-20 16:05"), at(market, "2026-12-08 16:05"))
+    assert reason == MISSED_AT_LEAST
 
 
 def test_a_disabled_job_and_one_without_a_schedule_are_never_due() -> None:

@@ -73,13 +73,16 @@ async def post_trigger(gateway: Gateway, principal: Principal, name: Word, body:
 
 async def put_toggle(gateway: Gateway, principal: Principal, name: Word, query: Toggle) -> JobToggled:
     """Enable or disable a job."""
-    await change(gateway, partial(control.set_enabled, job=name, enabled=query.enabled, who=principal.key_id))
+    toggle = partial(
+        control.set_enabled, job=name, enabled=query.enabled, load_market=load_market, who=principal.key_id
+    )
+    await change(gateway, toggle)
     return JobToggled(name=name, enabled=query.enabled)
 
 
 async def patch_job(gateway: Gateway, principal: Principal, name: Word, body: SettingChanges) -> EffectiveSettings:
     """Override settings while everything runs. Null removes an override."""
-    edit = partial(control.edit, job=name, changes=body.root, who=principal.key_id)
+    edit = partial(control.edit, job=name, changes=body.root, load_market=load_market, who=principal.key_id)
     return EffectiveSettings.model_validate({"name": name, "settings": await change(gateway, edit)})
 
 

@@ -26,6 +26,7 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.priority import Priority
 from shared.contracts.routing import QUEUES
 from shared.jobs.checks import check_chain, check_parameters
+from shared.jobs.engine.claims import decide_up_to_now
 from shared.jobs.engine.dispatch import send_if_idle
 from shared.jobs.engine.parts import advance
 from shared.jobs.run_context import Trigger
@@ -87,15 +88,17 @@ def trigger(uow: UnitOfWork, job: str, *, parameters: Mapping[str, Any], who: st
     return run_id
 
 
-def set_enabled(uow: UnitOfWork, job: str, *, enabled: bool, who: str) -> None:
+def set_enabled(uow: UnitOfWork, job: str, *, enabled: bool, load_market: LoadMarket, who: str) -> None:
     """Enable or disable a job from now on. The scheduler follows within two seconds. Raises UnknownJob."""
     row = _job(uow, job)
-    _override(uow, job, row.overrides | {"enabled": enabled})
+    _override(uow, row, row.overrides | {"enabled": enabled}, load_market)
     record_action(uow, who, "toggle", job, {"enabled": row.settings["enabled"]}, {"enabled": enabled})
 
 
-def edit(uow: UnitOfWork, job: str, changes: Mapping[str, Any], *, who: str) -> dict[str, Any]:
+def edit(uow: UnitOfWork, job: str, changes: Mapping[str, Any], *, load_market: LoadMarket, who: str) -> dict[str, Any]:
     """Change settings from now on, and return all current settings. None restores the declared setting.
+
+    Slots that came before the change, and that no tick has decided yet, are decided by the settings before it.
 
     Raises UnknownJob, and InvalidSetting for the first setting that the job cannot have.
     """
@@ -106,7 +109,7 @@ def edit(uow: UnitOfWork, job: str, changes: Mapping[str, Any], *, who: str) -> 
     overrides = kept | check_settings(given if not unknown else changes, base={**row.declared, **kept})
     settings = {**row.declared, **overrides}
     check_chain(uow.connection, job, settings["after"])
-    _override(uow, job, overrides)
+    _override(uow, row, overrides, load_market)
     changed = {name for name in settings if settings[name] != row.settings[name]}
     record_action(uow, who, "edit", job, {n: row.settings[n] for n in changed}, {n: settings[n] for n in changed})
     return settings
@@ -246,9 +249,12 @@ def _add(
     send_if_idle(uow, _SEND_FIRST, {"job": job, "id": ids[0], "now": uow.now})
 
 
-def _override(uow: UnitOfWork, job: str, overrides: Mapping[str, Any]) -> None:
-    """Replace the overrides. If the timing changes, slots before the change are not made up for."""
-    given = {"job": job, "overrides": json.dumps(dict(overrides)), "now": uow.now}
+def _override(uow: UnitOfWork, row: Any, overrides: Mapping[str, Any], load_market: LoadMarket) -> None:
+    """Replace the overrides. If the timing changes, the slots up to now are decided by the timing before."""
+    settings = {**row.declared, **overrides}
+    if any(settings.get(name) != row.settings.get(name) for name in TIMING):
+        decide_up_to_now(uow.connection, [row.name], uow.now, load_market=load_market)
+    given = {"job": row.name, "overrides": json.dumps(dict(overrides)), "now": uow.now}
     uow.connection.execute(_OVERRIDE, {**given, "timing": sorted(TIMING)})
 
 

@@ -7,7 +7,9 @@ second run.
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -17,30 +19,60 @@ from sqlalchemy import Connection, text
 from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.declaration import Job
 from shared.jobs.engine.dispatch import SENT, send_runs
+from shared.jobs.schedule.calendar import LoadMarket, market_without_sessions
 from shared.jobs.schedule.planning import CLOCK_TOLERANCE, SUPERSEDED, DueJob, Plan
+from shared.jobs.schedule.planning import plan as plan_job
 from shared.jobs.settings import TIMING, JobSettings, read_settings
 from shared.outage import first_line
 
 log = structlog.get_logger(__name__)
 
 
-def declare(connection: Connection, jobs: Iterable[Job], now: datetime) -> None:
-    """Save the declarations, and keep what operators set. If the timing has changed, slots count from now on."""
+def declare(connection: Connection, jobs: Iterable[Job], now: datetime, *, load_market: LoadMarket) -> None:
+    """Save the declarations, and keep what operators set.
+
+    If the timing has changed, earlier slots are decided by the timing before, and the others count from now on.
+    """
     listed = list(jobs)
+    declared = {
+        "names": [job.name for job in listed],
+        "declared": [JobSettings.model_validate(dict(job.settings)).model_dump_json() for job in listed],
+        "others": sorted(set(JobSettings.model_fields) - TIMING),
+    }
+    changed = list(connection.execute(_CHANGED, declared).scalars())
+    decide_up_to_now(connection, changed, now, load_market=load_market)
     connection.execute(
         _DECLARE,
         {
-            "names": [job.name for job in listed],
+            **declared,
             "services": [job.service for job in listed],
             "descriptions": [job.description for job in listed],
-            "declared": [JobSettings.model_validate(dict(job.settings)).model_dump_json() for job in listed],
             "parameters": [
                 json.dumps(job.parameters.model_json_schema()) if job.parameters else None for job in listed
             ],
-            "others": sorted(set(JobSettings.model_fields) - TIMING),
             "now": now,
         },
     )
+
+
+def decide_up_to_now(connection: Connection, jobs: Sequence[str], now: datetime, *, load_market: LoadMarket) -> None:
+    """Decide the slots up to now of jobs whose timing is about to change, as a tick would have.
+
+    Their runs wait for the next tick, which sends them.
+    """
+    if not jobs:
+        return
+    plans = []
+    for row in connection.execute(_UNDECIDED, {"jobs": list(jobs)}).all():
+        job = _read_job(row, row.service)
+        if job is None:
+            continue
+        code, since = job.settings.market, job.considered_until or now
+        market = market_without_sessions(code)
+        if not market.always_open:
+            market = load_market(connection, code, since - _AROUND, now + _AROUND) or market
+        plans.append((job, replace(plan_job(job, market, now), send_first=False)))
+    _save(connection, plans, now)
 
 
 def due_jobs(connection: Connection, service: str, now: datetime) -> list[DueJob]:
@@ -49,47 +81,53 @@ def due_jobs(connection: Connection, service: str, now: datetime) -> list[DueJob
     A job that was planned in the future was planned before the clock went back, and is due. A job whose settings a
     newer version wrote, and this one cannot read, is left to a replica of that version.
     """
-    due = []
-    for row in connection.execute(_DUE, {"service": service, "now": now, "ahead": now + CLOCK_TOLERANCE}):
-        try:
-            settings = read_settings(row.settings)
-        except ValidationError as error:
-            log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
-        else:
-            due.append(
-                DueJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished, row.busy)
-            )
-    return due
+    rows = connection.execute(_DUE, {"service": service, "now": now, "ahead": now + CLOCK_TOLERANCE}).all()
+    return [job for row in rows if (job := _read_job(row, service)) is not None]
+
+
+def _read_job(row: Any, service: str) -> DueJob | None:
+    try:
+        settings = read_settings(row.settings)
+    except ValidationError as error:
+        log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
+        return None
+    return DueJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished, row.busy)
 
 
 def claim(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> int:
     """Save the plans, send the command of each run that starts at once, and return the number of new runs."""
+    added = _save(uow.connection, plans, uow.now)
+    send_runs(uow, [row for row in added if row.state == "queued"])
+    return len(added)
+
+
+def _save(connection: Connection, plans: Sequence[tuple[DueJob, Plan]], now: datetime) -> Sequence[Any]:
     if not plans:
-        return 0
+        return []
     superseded = [job.name for job, plan in plans if plan.cancel_unfinished]
     if superseded:
-        uow.connection.execute(_CANCEL, {"jobs": superseded, "reason": SUPERSEDED, "now": uow.now})
-    added = _add_runs(uow, plans)
-    _add_skips(uow, plans)
-    uow.connection.execute(
+        connection.execute(_CANCEL, {"jobs": superseded, "reason": SUPERSEDED, "now": now})
+    added = _add_runs(connection, plans, now)
+    _add_skips(connection, plans, now)
+    connection.execute(
         _SAVE_PLANS,
         {
             "names": [job.name for job, _ in plans],
             "last_slots": [max(plan.runs, default=None) for _, plan in plans],
             "next_slots": [plan.next_slot for _, plan in plans],
             "due_ats": [plan.due_at for _, plan in plans],
-            "now": uow.now,
+            "now": now,
             "tolerance": CLOCK_TOLERANCE,
         },
     )
     return added
 
 
-def _add_runs(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> int:
+def _add_runs(connection: Connection, plans: Sequence[tuple[DueJob, Plan]], now: datetime) -> Sequence[Any]:
     runs = [(job, slot, n == 0 and plan.send_first) for job, plan in plans for n, slot in enumerate(plan.runs)]
     if not runs:
-        return 0
-    added = uow.connection.execute(
+        return []
+    return connection.execute(
         _ADD_RUNS,
         {
             "ids": [uuid4() for _ in runs],
@@ -98,18 +136,16 @@ def _add_runs(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> int:
             "slots": [slot for _, slot, _ in runs],
             "priorities": [job.settings.urgency for job, _, _ in runs],
             "states": ["queued" if sent else "waiting" for _, _, sent in runs],
-            "now": uow.now,
+            "now": now,
         },
     ).all()
-    send_runs(uow, [row for row in added if row.state == "queued"])
-    return len(added)
 
 
-def _add_skips(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> None:
+def _add_skips(connection: Connection, plans: Sequence[tuple[DueJob, Plan]], now: datetime) -> None:
     """Add skips to the row of the job's last run if that was skipped for the same reason, else add a row."""
     for number in range(max(len(plan.skips) for _, plan in plans)):  # two at most, and the second is rare
         skips = [(job, plan.skips[number]) for job, plan in plans if len(plan.skips) > number]
-        uow.connection.execute(
+        connection.execute(
             _ADD_SKIPS,
             {
                 "ids": [uuid4() for _ in skips],
@@ -119,11 +155,31 @@ def _add_skips(uow: UnitOfWork, plans: Sequence[tuple[DueJob, Plan]]) -> None:
                 "lasts": [skip.last for _, skip in skips],
                 "slots": [skip.slots for _, skip in skips],
                 "reasons": [skip.reason for _, skip in skips],
-                "now": uow.now,
+                "now": now,
             },
         )
 
 
+#: A session that begins or ends outside of the time that is decided may have a slot in it.
+_AROUND = timedelta(days=2)
+_CHANGED = text("""
+SELECT job.name FROM jobs.jobs job
+JOIN unnest(CAST(:names AS text[]), CAST(:declared AS text[])) AS given (name, declared) USING (name)
+WHERE job.declared - CAST(:others AS text[]) <> CAST(given.declared AS jsonb) - CAST(:others AS text[])
+""")
+#: A job that no tick has decided since its timing changed counts from that change.
+_UNDECIDED = text("""
+WITH locked AS (
+  SELECT name, service, settings, COALESCE(considered_until, updated_at) AS considered_until, last_slot
+  FROM jobs.jobs WHERE name = ANY(:jobs) ORDER BY name FOR UPDATE
+)
+SELECT j.name, j.service, CAST(j.settings AS text) AS settings, j.considered_until, j.last_slot,
+       unfinished.slots AS unfinished, unfinished.busy
+FROM locked j, LATERAL (
+  SELECT count(*) FILTER (WHERE r.trigger = 'schedule') AS slots, COALESCE(bool_or(r.active), false) AS busy
+  FROM jobs.job_runs r WHERE r.job = j.name AND r.active IS NOT NULL AND r.part IS NULL
+) AS unfinished
+""")
 _DECLARE = text("""
 INSERT INTO jobs.jobs AS job (name, service, description, market, declared, parameters, updated_at)
 SELECT name, service, description, CAST(declared AS jsonb) ->> 'market', CAST(declared AS jsonb),
@@ -137,6 +193,10 @@ ON CONFLICT (name) DO UPDATE SET
   declared = excluded.declared, parameters = excluded.parameters, due_at = NULL,
   considered_until = CASE
     WHEN job.declared - CAST(:others AS text[]) = excluded.declared - CAST(:others AS text[]) THEN job.considered_until
+  END,
+  updated_at = CASE
+    WHEN job.declared - CAST(:others AS text[]) = excluded.declared - CAST(:others AS text[]) THEN job.updated_at
+    ELSE excluded.updated_at
   END
 """)
 _DUE = text("""

@@ -22,6 +22,16 @@ from shared.jobs.schedule.planning import CLOCK_TOLERANCE
 LOST_AFTER = timedelta(seconds=10)
 #: The message of a run that has waited this long for a worker is sent again, in case its queue was wiped.
 RESEND_AFTER = timedelta(minutes=10)
+#: Adds a run of each job that follows one of the runs in ``ended``. A canceled run and a part start no follower.
+FOLLOWERS = """
+  INSERT INTO jobs.job_runs (id, job, service, trigger, parent_run_id, priority, state, queued_at, traceparent)
+  SELECT gen_random_uuid(), j.name, j.service, 'chain', ended.id, ended.priority, 'waiting', :now, ended.traceparent
+  FROM ended JOIN jobs.jobs j ON j.settings ->> 'after' = ended.job
+  WHERE ended.part IS NULL AND CAST(j.settings ->> 'enabled' AS boolean)
+    AND (ended.outcome = 'succeeded'
+         OR (ended.outcome IN ('failed', 'lost') AND j.settings ->> 'after_outcome' = 'finished'))
+  RETURNING service
+"""
 #: The columns of ``jobs.job_runs r`` that send_runs takes.
 SENT = "r.id, r.job, r.service, r.parameters, r.attempt, r.priority, r.traceparent, r.state"
 
@@ -108,23 +118,28 @@ WITH first AS (
 UPDATE jobs.job_runs r SET state = 'queued', sent_at = :now, not_before = NULL FROM ready WHERE r.id = ready.id
 RETURNING {SENT}
 """)
-_RESCUE = text("""
+#: A run may be lost once even if its retries are used up, and it is not run again if it was lost in its last try, too.
+_RESCUE = text(f"""
 WITH silent AS (
   SELECT r.id, (j.settings ->> 'on_lost') = 'rerun' AND r.cancel_requested_at IS NULL
-               AND r.failures < CAST(j.settings ->> 'retries' AS integer) AS again
+               AND (r.failures < CAST(j.settings ->> 'retries' AS integer)
+                    OR (r.failures = CAST(j.settings ->> 'retries' AS integer)
+                        AND COALESCE(r.reason NOT LIKE 'its worker % died', true))) AS again
   FROM jobs.job_runs r JOIN jobs.jobs j ON j.name = r.job
   WHERE r.service = :service AND r.active AND r.state = 'running'
     AND abs(extract(epoch FROM now() - r.heartbeat_at)) > extract(epoch FROM CAST(:lost_after AS interval))
   FOR UPDATE OF r SKIP LOCKED
-)
+), ended AS (
 UPDATE jobs.job_runs r SET
   state = CASE WHEN silent.again THEN 'waiting' ELSE 'finished' END,
-  outcome = CASE WHEN NOT silent.again THEN 'lost' END,
+  outcome = CASE WHEN NOT silent.again THEN CASE WHEN r.cancel_requested_at IS NULL THEN 'lost' ELSE 'canceled' END END,
   finished_at = CASE WHEN NOT silent.again THEN CAST(:now AS timestamptz) END,
   not_before = CASE WHEN silent.again THEN CAST(:now AS timestamptz) END,
   failures = r.failures + 1, error_kind = 'transient', reason = 'its worker ' || r.worker || ' died'
 FROM silent WHERE r.id = silent.id
-RETURNING r.id, r.job, r.worker, r.state
+RETURNING r.id, r.job, r.worker, r.state, r.outcome, r.part, r.priority, r.traceparent
+), chained AS ({FOLLOWERS})
+SELECT id, job, worker, state FROM ended
 """)
 _RESEND = text(f"""
 UPDATE jobs.job_runs r SET sent_at = :now

@@ -123,9 +123,9 @@ class Executor:
                 return _run(job, run, context, signals)
         except RunCanceled:
             return Finished(Outcome.CANCELED, reason="canceled while it ran", done=signals.done, total=signals.total)
-        except RunInterrupted:
-            return Postponed(context.clock(), "its worker was stopped")
-        except (Exception, TimeLimitExceeded) as error:  # noqa: BLE001 - it becomes the run's outcome
+        except BaseException as error:  # noqa: BLE001 - it becomes the run's outcome, also sys.exit() of a body
+            if isinstance(error, RunInterrupted) and signals.interrupted.is_set():
+                return Postponed(context.clock(), "its worker was stopped")
             if isinstance(error, TimeLimitExceeded) and signals.canceled.is_set():
                 return Finished(Outcome.CANCELED, reason="canceled, and ended by its time limit", done=signals.done)
             verdict = judge(error, failures=run.failures + 1, settings=run.settings, now=context.clock())
@@ -181,7 +181,7 @@ def _run(job: Job, run: StartedRun, context: ServiceContext, signals: Signals) -
     if run.joining:
         return Finished(Outcome.SUCCEEDED, counts_of(_join_parts(job, job_run)))
     if run.part is None and run.trigger not in MANUAL and job.when and (reason := job.when(job_run)):
-        return Finished(Outcome.SKIPPED, reason=reason)
+        return Finished(Outcome.SKIPPED, reason=str(reason)[:ERROR_CHARACTERS])
     if job.parts is None or run.part is not None:
         return Finished(Outcome.SUCCEEDED, counts_of(job.run(job_run)), done=signals.done, total=signals.total)
     each = None if run.only_part is not None else job.parts(job_run)

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from shared.bus.unit_of_work import UnitOfWork
-from shared.jobs.engine.dispatch import dispatch
+from shared.jobs.engine.dispatch import FOLLOWERS, dispatch
 from shared.jobs.engine.parts import advance
 from shared.jobs.run_context import Outcome, Trigger
 from shared.jobs.settings import JobSettings, read_settings
@@ -167,21 +167,14 @@ RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters
   (SELECT max(b.next_attempt_at) FROM jobs.breakers b
    WHERE b.name = ANY(:needs) AND b.state <> 'closed' AND b.next_attempt_at > :now) AS postponed_until
 """)
-_FINISH = text("""
+_FINISH = text(f"""
 WITH ended AS (
   UPDATE jobs.job_runs SET state = 'finished', outcome = :outcome, finished_at = :now, counts = CAST(:counts AS jsonb),
     error = :error, error_kind = :kind, reason = :reason, done = COALESCE(:done, done), total = COALESCE(:total, total),
     failures = failures + CASE WHEN :failed THEN 1 ELSE 0 END
   WHERE id = :id AND state = 'running' AND attempt = :attempt
   RETURNING id, job, service, outcome, part, parent_run_id, traceparent, priority
-), chained AS (
-  INSERT INTO jobs.job_runs (id, job, service, trigger, parent_run_id, priority, state, queued_at, traceparent)
-  SELECT gen_random_uuid(), j.name, j.service, 'chain', ended.id, ended.priority, 'waiting', :now, ended.traceparent
-  FROM ended JOIN jobs.jobs j ON j.settings ->> 'after' = ended.job
-  WHERE ended.part IS NULL AND CAST(j.settings ->> 'enabled' AS boolean)
-    AND (ended.outcome = 'succeeded' OR (ended.outcome = 'failed' AND j.settings ->> 'after_outcome' = 'finished'))
-  RETURNING service
-)
+), chained AS ({FOLLOWERS})
 SELECT ended.part, ended.parent_run_id,
   EXISTS (SELECT FROM jobs.job_runs w WHERE w.job = ended.job AND NOT w.active AND w.part IS NULL) AS more,
   EXISTS (SELECT FROM chained WHERE chained.service = ended.service) AS chained

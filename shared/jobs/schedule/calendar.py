@@ -147,6 +147,13 @@ LoadMarket = Callable[[Connection, str, datetime, datetime], Market | None]
 
 
 @cache
+def market_without_sessions(code: str) -> Market:
+    """Make a known market before its sessions are published. Raises KeyError for an unknown market."""
+    known = MARKETS[code]
+    return Market(code, ZoneInfo(known.timezone), always_open=known.always_open)
+
+
+@cache
 def example_market(code: str) -> Market:
     """Make up sessions of every kind for a known market, to tell whether a schedule can have a slot there at all.
 
