@@ -61,7 +61,7 @@ GIGABYTE = 1e9
 def documented() -> dict[str, str]:
     """Read the table of the section Retention: a table's name → how long its rows are kept."""
     section = DOCUMENT.read_text().partition("\n## Retention\n")[2].partition("\n## ")[0]
-    found = {}
+    found: dict[str, str] = {}
     for line in re.findall(r"^\| (`.*?) \|$", section, re.MULTILINE):
         tables, kept, _ = line.split(" | ")
         for name in re.findall(r"`([^`]+)`", tables):
