@@ -16,6 +16,21 @@ _ADDED = (
         r"\n\(Background on this error at: [^\n]*\)|\n *For further information visit https://errors\.pydantic\S*"
     ),
 )
+HIDDEN = "***"
+NAMES_TO_HIDE = r"passw(?:or)?d|secret|token|authori[sz]ation|api[_-]?key|credential|cookie|private[_-]?key"
+#: A user:password before a host. The lengths are bounded, so that no text takes long to search.
+_IN_URL = re.compile(r"(?<=://)([^\s/@:]{0,100}):[^\s/]{1,200}@")
+_ASSIGNED = re.compile(
+    rf"((?:{NAMES_TO_HIDE})[\w-]{{0,30}}[\"']?\s{{0,3}}[=:]\s{{0,3}})(?:(?:bearer|basic)\s{{1,3}})?"
+    r"(?:b?\"(?:[^\"\\]|\\.){0,500}\"?|b?'(?:[^'\\]|\\.){0,500}'?|[^\s,;&)}\]\"']{1,500})",
+    re.IGNORECASE,
+)
+
+
+def without_secrets(text: str) -> str:
+    """The text without passwords, and without characters that PostgreSQL cannot store."""
+    storable = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+    return _ASSIGNED.sub(rf"\1{HIDDEN}", _IN_URL.sub(rf"\1:{HIDDEN}@", storable))
 
 
 def traceback_of(error: BaseException, most: int = LONGEST) -> str:

@@ -28,10 +28,9 @@ from shared.bus.metrics import CONSUMED, DEAD, RETRIED
 from shared.bus.poison import SHOWN, GivenUp, InvalidBody, Poison
 from shared.bus.tracing import tracing
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
-from shared.observability.log_record import redacted
 from shared.outage import first_line, pause_seconds
 from shared.storage.errors import DATABASE_ERRORS, is_transient
-from shared.tracebacks import shortened, traceback_of
+from shared.tracebacks import shortened, traceback_of, without_secrets
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +111,7 @@ class RetryOrDeadLetter(dramatiq.Middleware):
             "body": body,
             "size": size,
             "reason": shortened(reason, SHOWN),
-            "error": redacted(traceback_of(exception)),
+            "error": without_secrets(traceback_of(exception)),
         }
         context = self.contexts[message.queue_name.partition(".")[0]]
         try:

@@ -20,28 +20,19 @@ from uuid import UUID
 from structlog.contextvars import get_contextvars
 
 from shared.contracts.routing import SERVICES
-from shared.tracebacks import traceback_of
+from shared.tracebacks import HIDDEN, NAMES_TO_HIDE, traceback_of, without_secrets
 
 #: Most characters of the message, of all fields as JSON, of the error with its traceback, of one field, of one name.
 MESSAGE, FIELDS, ERROR, FIELD, NAME = 2_000, 8_192, 32_768, 1_000, 200
 #: Most entries of one list or mapping among the fields, and most levels of them.
 ENTRIES, DEPTH = 50, 4
-HIDDEN = "***"
 
 _HOST = socket.gethostname()
 _LEVELS = ("CRITICAL", "ERROR", "WARNING", "INFO")
 _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 _ELSEWHERE = {"level", "logger", "timestamp", "stack_info", "_record", "_from_structlog"}
 
-_NAMES = r"passw(?:or)?d|secret|token|authori[sz]ation|api[_-]?key|credential|cookie|private[_-]?key"
-_SECRET_KEY = re.compile(rf"{_NAMES}|(?:database|rabbitmq|broker)_?url|dsn", re.IGNORECASE)
-#: A user:password before a host. The lengths are bounded, so that no text takes long to search.
-_IN_URL = re.compile(r"(?<=://)([^\s/@:]{0,100}):[^\s/]{1,200}@")
-_ASSIGNED = re.compile(
-    rf"((?:{_NAMES})[\w-]{{0,30}}[\"']?\s{{0,3}}[=:]\s{{0,3}})(?:(?:bearer|basic)\s{{1,3}})?"
-    r"(?:b?\"(?:[^\"\\]|\\.){0,500}\"?|b?'(?:[^'\\]|\\.){0,500}'?|[^\s,;&)}\]\"']{1,500})",
-    re.IGNORECASE,
-)
+_SECRET_KEY = re.compile(rf"{NAMES_TO_HIDE}|(?:database|rabbitmq|broker)_?url|dsn", re.IGNORECASE)
 
 
 class Line(NamedTuple):
@@ -135,8 +126,7 @@ def bounded(event: Mapping[str, Any]) -> dict[str, Any]:
 def redacted(value: Any) -> Any:
     """The JSON value without passwords in its texts, and without characters that PostgreSQL cannot store."""
     if isinstance(value, str):
-        storable = value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
-        return _ASSIGNED.sub(rf"\1{HIDDEN}", _IN_URL.sub(rf"\1:{HIDDEN}@", storable))
+        return without_secrets(value)
     if isinstance(value, dict):
         return {redacted(key): redacted(each) for key, each in value.items()}
     if isinstance(value, list):

@@ -61,7 +61,7 @@ GIGABYTE = 1e9
 def documented() -> dict[str, str]:
     """Read the table of the section Retention: a table's name → how long its rows are kept."""
     section = DOCUMENT.read_text().partition("\n## Retention\n")[2].partition("\n## ")[0]
-    found = {}
+    found: dict[str, str] = {}
     for line in re.findall(r"^\| (`.*?) \|$", section, re.MULTILINE):
         tables, kept, _ = line.split(" | ")
         for name in re.findall(r"`([^`]+)`", tables):
@@ -94,18 +94,27 @@ def test_every_table_is_documented_with_its_retention(orders: ServiceContext) ->
 
 @contextmanager
 def hot_updates(engine: Engine) -> Iterator[list[tuple[str, int, int]]]:
-    """Record each statement that changes runs, with its transaction's number of updates and of HOT ones so far."""
+    """Record each statement about runs with its number of updates and of HOT ones."""
     seen: list[tuple[str, int, int]] = []
     count = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relid = 'jobs.job_runs'::regclass"
+    before: dict[object, tuple[int, int]] = {}
+
+    def note(_connection: object, cursor: Any, statement: str, *_: object) -> None:
+        if "jobs.job_runs" in statement:
+            before[cursor.connection] = cursor.connection.execute(count).fetchone()
 
     def record(_connection: object, cursor: Any, statement: str, *_: object) -> None:
         if "jobs.job_runs" in statement:
-            seen.append((statement, *cursor.connection.execute(count).fetchone()))
+            updates, hot = before.pop(cursor.connection)
+            now, now_hot = cursor.connection.execute(count).fetchone()
+            seen.append((statement, now - updates, now_hot - hot))
 
+    event.listen(engine, "before_cursor_execute", note)
     event.listen(engine, "after_cursor_execute", record)
     try:
         yield seen
     finally:
+        event.remove(engine, "before_cursor_execute", note)
         event.remove(engine, "after_cursor_execute", record)
 
 

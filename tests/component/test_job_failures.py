@@ -252,7 +252,8 @@ def test_whatever_a_body_raises_the_run_ends(orders: ServiceContext, raised: Bas
     with job_worker(orders, a_job(end, schedule="off"), threads=1) as worker:
         for ended in (1, 2):
             worker.trigger()
-            eventually(lambda ended=ended: [run.state for run in runs(orders)] == ["finished"] * ended)
+            worker.handled()
+            assert [run.state for run in runs(orders)] == ["finished"] * ended
     (run, _) = runs(orders)
     assert (run.outcome, run.attempt) == ("failed", 1)
     assert type(raised).__name__ in run.reason

@@ -68,8 +68,9 @@ def test_a_dead_letter_that_cannot_be_written_leaves_the_message_failed(
         ("a NUL \x00", "a NUL \\x00"),
         ("half a pair \ud800", "half a pair \\ud800"),
         ("long " * 1_000_000, "long long"),
+        ("GET /query?apikey=hunter2 failed", "apikey=*** failed"),
     ],
-    ids=["nul", "surrogate", "long"],
+    ids=["nul", "surrogate", "long", "secret"],
 )
 def test_a_dead_letter_is_written_whatever_the_error_says(urls: dict[str, str], error: str, stored: str) -> None:
     """PostgreSQL stores neither NUL nor lone surrogates. A long error is cut."""
@@ -77,7 +78,9 @@ def test_a_dead_letter_is_written_whatever_the_error_says(urls: dict[str, str], 
     proxy = MessageProxy(message)
     with context_of("orders", urls) as orders:
         middleware = RetryOrDeadLetter({"orders": orders})
-        middleware.after_process_message(InProcessBroker(middleware=[]), proxy, exception=Undecodable(error, b"x"))
+        middleware.after_process_message(
+            InProcessBroker(middleware=[]), proxy, exception=Undecodable(error, b"x", queue="or\0ders")
+        )
         kept = str(value(orders.engine, "SELECT error FROM orders.dead_letters"))
     assert not proxy.failed
     assert stored in kept
