@@ -13,6 +13,7 @@ from tests.component.alert_rows import (
     MINUTE,
     add_job,
     add_worker,
+    evaluate_for,
     evaluate_until_resolved,
     execute,
     make_evaluator,
@@ -118,8 +119,7 @@ def test_a_worker_without_heartbeats_raises_an_alert_until_it_beats_or_has_stopp
     evaluator.evaluate()
     assert open_alerts(gateway) == []
     for end in ("heartbeat_at = :now", "stopped_at = :now"):
-        clock.move(seconds=16)
-        evaluator.evaluate()
+        evaluate_for(evaluator, clock, seconds=16)
         assert open_alerts(gateway) == [("heartbeat_gone", "box:7:1")]
         assert notifications(gateway)[-1].severity == "critical"
         execute(gateway, f"UPDATE jobs.workers SET {end}", now=clock.now + timedelta(seconds=10))
@@ -138,7 +138,7 @@ def test_the_alert_of_a_replaced_replica_is_resolved_after_ten_minutes(
     evaluator.evaluate()
     assert open_alerts(gateway) == [("heartbeat_gone", "old")]
     assert notifications(gateway)[-1].severity == "warning"
-    clock.move(minutes=11)
+    evaluate_for(evaluator, clock, seconds=11 * 60)
     _heartbeat(gateway, "twin")
     evaluate_until_resolved(evaluator, clock)
     assert open_alerts(gateway) == [("heartbeat_gone", "old")]
@@ -198,8 +198,7 @@ def test_failures_from_before_our_start_raise_no_alert_for_a_minute(gateway: Ser
     evaluator = Evaluator(gateway, None, queue_age=MINUTE)
     evaluator.evaluate()
     assert open_alerts(gateway) == []
-    clock.move(seconds=61)
-    evaluator.evaluate()
+    evaluate_for(evaluator, clock, seconds=61)
     assert open_alerts(gateway) == [("heartbeat_gone", "yesterday"), ("slot_late", "revalue")]
 
 

@@ -127,6 +127,7 @@ JOIN jobs.jobs j ON j.name = r.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_runtime' AS interval), '5m') AS most) AS threshold
 WHERE r.active AND r.state IN ('running', 'joining') AND r.part IS NULL AND r.started_at < :now - threshold.most
 """)
+#: Runs in a paused queue are not late: an operator stopped them.
 #: If a job has a waiting run and is due again, the alert is about the run, because it was due first.
 _LATE = text("""
 SELECT DISTINCT ON (late.job) late.job, j.service, late.due_at, threshold.most, late.waiting
@@ -144,6 +145,8 @@ FROM (
 JOIN jobs.jobs j ON j.name = late.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_late' AS interval), '1m') AS most) AS threshold
 WHERE late.due_at < :now - threshold.most AND late.due_at >= :since
+  AND (late.waiting IS NULL OR NOT EXISTS (
+    SELECT FROM jobs.queue_controls c WHERE c.queue = j.service || '.jobs' AND c.paused))
 ORDER BY late.job, late.due_at
 """)
 #: The row of a job's last skip may be old and still grow, so it is read beside the rows of the last minutes.
