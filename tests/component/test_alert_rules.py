@@ -223,3 +223,31 @@ def test_wrong_keys_raise_an_alert_until_they_stop(
     wrong_keys.flush(gateway, {("PK4", "203.0.113.9"): 1})
     Retention(gateway).remove_old_rows()
     assert [tuple(row) for row in rows(gateway.engine, "SELECT key_id, tries FROM gateway.wrong_keys")] == [("PK4", 1)]
+
+
+def test_a_live_process_whose_clock_is_off_raises_an_alert_until_it_is_right(
+    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock
+) -> None:
+    """Two seconds either way are allowed. A process without heartbeats raises none."""
+    execute(
+        gateway,
+        "INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, stopped_at, heartbeat_at, clock_ahead)"
+        " SELECT id, 'orders', 'box', 7, 'worker', now(), stopped_at, now() - quiet, ahead"
+        " FROM (VALUES ('ahead', NULL::timestamptz, interval '0', interval '2.5 s'), ('behind', NULL, '0', '-3 s'),"
+        " ('right', NULL, '0', '2 s'), ('silent', NULL, '20 s', '1 h'), ('stopped', now(), '0', '1 h'))"
+        " AS given (id, stopped_at, quiet, ahead)",
+    )
+    evaluator.evaluate()
+    assert [each for each in open_alerts(gateway) if each[0] == "clock_off"] == [
+        ("clock_off", "ahead"),
+        ("clock_off", "behind"),
+    ]
+    (behind,) = [row for row in notifications(gateway) if (row.kind, row.subject) == ("clock_off", "behind")]
+    assert behind.severity == "warning"
+    assert behind.message == (
+        "The clock of box, which runs a worker of orders, is 3.0 seconds behind PostgreSQL's;"
+        " synchronize both hosts by NTP."
+    )
+    execute(gateway, "UPDATE jobs.workers SET clock_ahead = interval '0'")
+    evaluate_until_resolved(evaluator, clock)
+    assert [each for each in open_alerts(gateway) if each[0] == "clock_off"] == []

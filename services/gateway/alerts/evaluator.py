@@ -2,7 +2,8 @@
 
 A standing alert without an open row opens one. An open row that no rule has yielded for a while is resolved.
 Therefore an alert is opened once, however long it stands, and an alert that comes and goes within that while is one
-alert. After a pause of this process or of the database, other processes get the time to beat again. Only one of several replicas evaluates at a time.
+alert. After a pause of this process or of the database, other processes get the time to beat again. Only one of
+several replicas evaluates at a time.
 """
 
 import json
