@@ -96,6 +96,14 @@ def notifications(context: ServiceContext) -> list[Any]:
     return rows(context.engine, "SELECT * FROM jobs.notifications ORDER BY id")
 
 
+def evaluate_for(evaluator: Evaluator, clock: FakeClock, *, seconds: int) -> None:
+    """Evaluate at least every ten seconds, so that there is no pause."""
+    end = clock.now + timedelta(seconds=seconds)
+    while clock.now < end:
+        clock.move(seconds=min(10, (end - clock.now).total_seconds()))
+        evaluator.evaluate()
+
+
 def evaluate_until_resolved(evaluator: Evaluator, clock: FakeClock) -> None:
     """Evaluate twice, so that an absent alert is resolved."""
     for _ in range(2):

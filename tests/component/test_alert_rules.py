@@ -13,6 +13,7 @@ from tests.component.alert_rows import (
     MINUTE,
     add_job,
     add_worker,
+    evaluate_for,
     evaluate_until_resolved,
     execute,
     make_evaluator,
@@ -118,8 +119,7 @@ def test_a_worker_without_heartbeats_raises_an_alert_until_it_beats_or_has_stopp
     evaluator.evaluate()
     assert open_alerts(gateway) == []
     for end in ("heartbeat_at = :now", "stopped_at = :now"):
-        clock.move(seconds=16)
-        evaluator.evaluate()
+        evaluate_for(evaluator, clock, seconds=16)
         assert open_alerts(gateway) == [("heartbeat_gone", "box:7:1")]
         assert notifications(gateway)[-1].severity == "critical"
         execute(gateway, f"UPDATE jobs.workers SET {end}", now=clock.now + timedelta(seconds=10))
@@ -138,7 +138,7 @@ def test_the_alert_of_a_replaced_replica_is_resolved_after_ten_minutes(
     evaluator.evaluate()
     assert open_alerts(gateway) == [("heartbeat_gone", "old")]
     assert notifications(gateway)[-1].severity == "warning"
-    clock.move(minutes=11)
+    evaluate_for(evaluator, clock, seconds=11 * 60)
     _heartbeat(gateway, "twin")
     evaluate_until_resolved(evaluator, clock)
     assert open_alerts(gateway) == [("heartbeat_gone", "old")]
@@ -198,8 +198,7 @@ def test_failures_from_before_our_start_raise_no_alert_for_a_minute(gateway: Ser
     evaluator = Evaluator(gateway, None, queue_age=MINUTE)
     evaluator.evaluate()
     assert open_alerts(gateway) == []
-    clock.move(seconds=61)
-    evaluator.evaluate()
+    evaluate_for(evaluator, clock, seconds=61)
     assert open_alerts(gateway) == [("heartbeat_gone", "yesterday"), ("slot_late", "revalue")]
 
 
@@ -224,3 +223,31 @@ def test_wrong_keys_raise_an_alert_until_they_stop(
     wrong_keys.flush(gateway, {("PK4", "203.0.113.9"): 1})
     Retention(gateway).remove_old_rows()
     assert [tuple(row) for row in rows(gateway.engine, "SELECT key_id, tries FROM gateway.wrong_keys")] == [("PK4", 1)]
+
+
+def test_a_live_process_whose_clock_is_off_raises_an_alert_until_it_is_right(
+    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock
+) -> None:
+    """Two seconds either way are allowed. A process without heartbeats raises none."""
+    execute(
+        gateway,
+        "INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, stopped_at, heartbeat_at, clock_ahead)"
+        " SELECT id, 'orders', 'box', 7, 'worker', now(), stopped_at, now() - quiet, ahead"
+        " FROM (VALUES ('ahead', NULL::timestamptz, interval '0', interval '2.5 s'), ('behind', NULL, '0', '-3 s'),"
+        " ('right', NULL, '0', '2 s'), ('silent', NULL, '20 s', '1 h'), ('stopped', now(), '0', '1 h'))"
+        " AS given (id, stopped_at, quiet, ahead)",
+    )
+    evaluator.evaluate()
+    assert [each for each in open_alerts(gateway) if each[0] == "clock_off"] == [
+        ("clock_off", "ahead"),
+        ("clock_off", "behind"),
+    ]
+    (behind,) = [row for row in notifications(gateway) if (row.kind, row.subject) == ("clock_off", "behind")]
+    assert behind.severity == "warning"
+    assert behind.message == (
+        "The clock of box, which runs a worker of orders, is 3.0 seconds behind PostgreSQL's;"
+        " synchronize both hosts by NTP."
+    )
+    execute(gateway, "UPDATE jobs.workers SET clock_ahead = interval '0'")
+    evaluate_until_resolved(evaluator, clock)
+    assert [each for each in open_alerts(gateway) if each[0] == "clock_off"] == []

@@ -51,7 +51,7 @@ def test_an_alert_that_stands_is_one_row_with_the_latest_facts(
         (row,) = notifications(gateway)
         assert (row.opened_at, row.seen_at, row.resolved_at) == (opened_at, clock.now, None)
         assert row.facts["failed_at"] == (clock.now - timedelta(seconds=1)).isoformat()
-        add_outcomes(gateway, clock, "revalue", ["succeeded"])
+        add_outcomes(gateway, clock, "revalue", ["succeeded"] * 3)
         evaluate_until_resolved(evaluator, clock)
     (row,) = notifications(gateway)
     assert row.resolved_at == clock.now
@@ -193,7 +193,7 @@ def test_an_evaluation_takes_as_many_statements_for_200_jobs_as_for_one(
         found = {_statements(gateway, evaluator), _statements(gateway, evaluator)}
         assert len(open_alerts(gateway)) == len(names)
         clock.move(seconds=20)
-        _finish_all(gateway, names, clock, "succeeded", 1)
+        _finish_all(gateway, names, clock, "succeeded", 3)
         found.add(_statements(gateway, evaluator))
         assert open_alerts(gateway) == []
         return found

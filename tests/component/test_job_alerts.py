@@ -11,6 +11,8 @@ from tests.component.alert_rows import (
     add_job,
     add_outcomes,
     add_run,
+    add_worker,
+    evaluate_for,
     evaluate_until_resolved,
     execute,
     only_notification,
@@ -22,7 +24,7 @@ from tests.conftest import FakeClock
 def test_a_job_that_fails_three_times_in_a_row_raises_an_alert_until_it_succeeds(
     gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock
 ) -> None:
-    """Two failures raise none. The third opens it with the latest error, and a success resolves it."""
+    """Two failures raise none. The third opens it with the latest error, and three successes resolve it."""
     add_job(gateway, "revalue")
     add_outcomes(gateway, clock, "revalue", ["succeeded", "failed", "lost"])
     evaluator.evaluate()
@@ -36,7 +38,7 @@ def test_a_job_that_fails_three_times_in_a_row_raises_an_alert_until_it_succeeds
         " fix the cause, then trigger the job to check it."
     )
     assert opened.facts["failures"] == 3
-    add_outcomes(gateway, clock, "revalue", ["succeeded"])
+    add_outcomes(gateway, clock, "revalue", ["succeeded"] * 3)
     evaluate_until_resolved(evaluator, clock)
     assert open_alerts(gateway) == []
 
@@ -89,8 +91,8 @@ def test_a_job_that_no_scheduler_checks_is_late(
     evaluator.evaluate()
     assert open_alerts(gateway) == [("slot_late", "revalue")]
     assert "no scheduler of valuation has checked it" in only_notification(gateway).message
-    execute(gateway, "UPDATE jobs.jobs SET due_at = :next", next=clock.now + MINUTE)
-    evaluate_until_resolved(evaluator, clock)
+    execute(gateway, "UPDATE jobs.jobs SET due_at = :next", next=clock.now + 5 * MINUTE)
+    evaluate_for(evaluator, clock, seconds=60)
     assert open_alerts(gateway) == []
 
 
@@ -106,7 +108,7 @@ def test_a_scheduled_run_that_no_worker_starts_is_late(
     assert open_alerts(gateway) == [("slot_late", "revalue")]
     assert only_notification(gateway).facts["run_id"] == str(run_id)
     execute(gateway, "UPDATE jobs.job_runs SET state = 'running', started_at = :now", now=clock.now)
-    evaluate_until_resolved(evaluator, clock)
+    evaluate_for(evaluator, clock, seconds=60)
     assert open_alerts(gateway) == []
 
 
@@ -156,3 +158,53 @@ def test_a_skip_that_grows_is_missed_anew(gateway: ServiceContext, evaluator: Ev
     execute(gateway, "UPDATE jobs.job_runs SET slots = 2, finished_at = :now, last_slot = :now", now=clock.now)
     evaluator.evaluate()
     assert open_alerts(gateway) == [("slot_missed", "revalue")]
+
+
+def test_a_job_that_fails_three_times_in_four_is_one_alert(
+    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock
+) -> None:
+    """A single success between failures does not end it. Fifteen minutes without three failures in a row do."""
+    add_job(gateway, "revalue")
+    for _ in range(5):
+        add_outcomes(gateway, clock, "revalue", ["failed"] * 3)
+        evaluator.evaluate()
+        add_outcomes(gateway, clock, "revalue", ["succeeded"])
+        evaluate_for(evaluator, clock, seconds=30)
+    assert open_alerts(gateway) == [("job_failing", "revalue")]
+    assert only_notification(gateway).resolved_at is None
+    evaluate_for(evaluator, clock, seconds=15 * 60)
+    assert only_notification(gateway).resolved_at is not None
+
+
+@pytest.mark.parametrize("state", ["queued", "waiting"])
+def test_a_run_in_a_paused_queue_is_not_late(
+    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock, state: str
+) -> None:
+    """It is late once the queue is resumed."""
+    add_job(gateway, "revalue")
+    add_run(gateway, "revalue", trigger="schedule", scheduled_for=clock.now, state=state)
+    execute(gateway, "INSERT INTO jobs.queue_controls VALUES ('valuation.jobs', true, now(), 'OPERATOR1')")
+    clock.move(seconds=61)
+    evaluator.evaluate()
+    assert open_alerts(gateway) == []
+    execute(gateway, "UPDATE jobs.queue_controls SET paused = false")
+    evaluator.evaluate()
+    assert open_alerts(gateway) == [("slot_late", "revalue")]
+
+
+def test_after_a_pause_slots_and_heartbeats_from_before_it_raise_no_alert_for_a_minute(
+    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock
+) -> None:
+    """An alert that was open before stays open. A failure that lasts raises its alert after the grace."""
+    add_job(gateway, "late", due_at=clock.now - 2 * MINUTE)
+    evaluator.evaluate()
+    opened = only_notification(gateway)
+    add_job(gateway, "revalue", due_at=clock.now)
+    add_worker(gateway, "box:7:1", beat=clock.now, started=clock.now)
+    clock.move(minutes=5)
+    evaluator.evaluate()
+    evaluate_for(evaluator, clock, seconds=50)
+    assert open_alerts(gateway) == [("slot_late", "late")]
+    assert only_notification(gateway).id == opened.id
+    evaluate_for(evaluator, clock, seconds=20)
+    assert open_alerts(gateway) == [("heartbeat_gone", "box:7:1"), ("slot_late", "late"), ("slot_late", "revalue")]

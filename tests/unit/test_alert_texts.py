@@ -38,6 +38,7 @@ ALERTS = [
     words.outbox_stuck(service="orders", age=5 * MINUTE, most=MINUTE),
     words.heartbeat_gone(worker="a", service="orders", kind="worker", host="box", pid=7, heartbeat_at=NOW, alive=0),
     words.heartbeat_gone(worker="a", service="orders", kind="scheduler", host="box", pid=7, heartbeat_at=NOW, alive=1),
+    words.clock_off(worker="a", service="orders", kind="worker", host="box", ahead=timedelta(seconds=-3)),
     words.keys_guessed(what="address", name="10.0.0.1", tries=40, others=1, first_at=NOW, last_at=NOW),
     words.keys_guessed(what="key", name="PK1", tries=40, others=2, first_at=NOW, last_at=NOW),
 ]

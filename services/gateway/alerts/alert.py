@@ -134,6 +134,15 @@ def heartbeat_gone(
     return Alert("heartbeat_gone", worker, "warning" if alive else "critical", f"{message}: {advice}.", facts)
 
 
+def clock_off(*, worker: str, service: str, kind: str, host: str, ahead: timedelta) -> Alert:
+    """The clock of a live process is ``ahead`` of PostgreSQL's, or behind it if negative."""
+    off = round(abs(ahead).total_seconds(), 1)
+    direction = "ahead of" if ahead > timedelta(0) else "behind"
+    facts = {"service": service, "kind": kind, "host": host, "ahead_seconds": round(ahead.total_seconds(), 1)}
+    message = f"The clock of {host}, which runs a {kind} of {service}, is {off} seconds {direction} PostgreSQL's"
+    return Alert("clock_off", worker, "warning", f"{message}; synchronize both hosts by NTP.", facts)
+
+
 def keys_guessed(*, what: str, name: str, tries: int, others: int, first_at: datetime, last_at: datetime) -> Alert:
     """An address, or a key id, has many wrong keys. ``others`` counts the key ids tried, or the addresses."""
     subject = f"{what} {name}"

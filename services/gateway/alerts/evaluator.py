@@ -2,10 +2,12 @@
 
 A standing alert without an open row opens one. An open row that no rule has yielded for a while is resolved.
 Therefore an alert is opened once, however long it stands, and an alert that comes and goes within that while is one
-alert. Only one of several replicas evaluates at a time.
+alert. After a pause of this process or of the database, other processes get the time to beat again. Only one of
+several replicas evaluates at a time.
 """
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -30,8 +32,17 @@ log = structlog.get_logger(__name__)
 EVERY_SECONDS = 5.0
 #: An alert that no evaluation has yielded for this long is resolved: two evaluations without it.
 ABSENT_FOR = timedelta(seconds=10)
-#: For this long after our start, failures from before it raise no alert: other processes may be starting beside us.
+#: A job that fails three times in four, or starts each slot late, is one alert: it must be absent for longer. A job
+#: whose last ``alert_failures`` runs all succeeded is healed at once.
+HELD_FOR = {"job_failing": timedelta(minutes=15), "slot_late": timedelta(minutes=1)}
+#: For this long after our start, or after a pause, failures from before it raise no alert: other processes may be
+#: starting, or waking up, beside us.
 STARTING = timedelta(seconds=60)
+#: Evaluations further apart than this had a pause between them: the machine slept, or the database stood still.
+PAUSE = timedelta(seconds=12)
+#: The kinds that a pause makes look true. Through the grace after it they are opened for later failures only, and
+#: none is resolved.
+_GRACED = ("slot_late", "heartbeat_gone")
 _KEY = crc32(b"gateway:alerts")
 _EVER = datetime.min.replace(tzinfo=UTC)
 
@@ -58,7 +69,9 @@ class Evaluator(Background):
         self._figures = figures
         self._queue_age = queue_age
         self._price_age = price_age
-        self._started_at = context.clock()
+        self._started_at = self._grace_from = context.clock()
+        self._last: tuple[datetime, float] | None = None
+        self._failed = False
         self._database = Outage("the database", part="alerts")
         self._management = Outage("RabbitMQ's management API", part="alerts")
 
@@ -69,6 +82,7 @@ class Evaluator(Background):
                 self._database.passed()
                 pause = EVERY_SECONDS
             except DATABASE_ERRORS as error:
+                self._failed = True
                 pause = self._database.failed(error)
             self.stopping.wait(pause)
 
@@ -76,10 +90,12 @@ class Evaluator(Background):
         """Update the rows to the alerts that stand now. Return False if another replica is evaluating."""
         figures = self._read_figures()  # not inside the transaction: it may take its time
         with self._context.engine.begin() as connection:
-            if not connection.execute(_LOCK, {"key": _KEY}).scalar_one():
-                return False
+            locked = connection.execute(_LOCK, {"key": _KEY}).scalar_one()
             now = self._context.clock()
-            since = self._started_at if now < self._started_at + STARTING else _EVER
+            grace = self._in_grace(now)
+            if not locked:
+                return False
+            since = self._grace_from if grace else _EVER
             standing = rules.from_rows(connection, now, since)
             standing += rules.from_progress(connection, now, self._started_at, self._price_age)
             judged: tuple[str, ...] = rules.FROM_ROWS + rules.FROM_PROGRESS
@@ -87,9 +103,16 @@ class Evaluator(Background):
                 standing += rules.from_queues(connection, figures, self._queue_age)
                 judged += rules.FROM_QUEUES
             connection.execute(_LOCK_OPEN_ROWS)
+            if grace:
+                judged = tuple(kind for kind in judged if kind not in _GRACED)
             alerts = {(alert.kind, alert.subject): asdict(alert) for alert in standing}
             recorded = connection.execute(_RECORD, {"now": now, "alerts": json.dumps(list(alerts.values()))}).all()
-            absent = {"kinds": list(judged), "absent": now - ABSENT_FOR, "claimed": now + CLAIMED_FOR}
+            absent = {
+                "kinds": list(judged),
+                "absents": [now - HELD_FOR.get(kind, ABSENT_FOR) for kind in judged],
+                "healed": now - ABSENT_FOR,
+                "claimed": now + CLAIMED_FOR,
+            }
             resolved = connection.execute(_RESOLVE, {"now": now, **absent}).all()
         for row in recorded:
             if row.opened:
@@ -97,6 +120,16 @@ class Evaluator(Background):
         for row in resolved:
             log.info("alert resolved", alert=row.id, kind=row.kind, subject=row.subject)
         return True
+
+    def _in_grace(self, now: datetime) -> bool:
+        """Begin a grace after a pause, by either clock, or after a database error. Tell whether one lasts."""
+        ticks = time.monotonic()
+        if self._last is not None:
+            at, ticked = self._last
+            if self._failed or abs(now - at) > PAUSE or ticks - ticked > PAUSE.total_seconds():
+                self._grace_from = now
+        self._last, self._failed = (now, ticks), False
+        return now < self._grace_from + STARTING
 
     def _read_figures(self) -> Sequence[QueueStats] | None:
         """Return None if the figures are not known. Then no queue's alert is opened or resolved."""
@@ -128,8 +161,18 @@ RETURNING id, kind, subject, message, xmax = 0 AS opened
 """)
 #: A notifier that works on the row has claimed it for at most this long. A longer pause ends with the alert.
 _RESOLVE = text("""
-UPDATE jobs.notifications SET
+UPDATE jobs.notifications n SET
   resolved_at = :now, tries = 0, next_try_at = CASE WHEN next_try_at > :claimed THEN :claimed ELSE next_try_at END
-WHERE resolved_at IS NULL AND kind = ANY(:kinds) AND seen_at <= :absent
-RETURNING id, kind, subject
+FROM unnest(CAST(:kinds AS text[]), CAST(:absents AS timestamptz[])) AS held (judged, absent)
+WHERE n.resolved_at IS NULL AND n.kind = held.judged
+  AND (n.seen_at <= held.absent OR n.kind = 'job_failing' AND n.seen_at <= :healed AND EXISTS (
+    SELECT FROM jobs.jobs j CROSS JOIN LATERAL (
+      SELECT bool_and(newest.outcome = 'succeeded') AS succeeded FROM (
+        SELECT r.outcome FROM jobs.job_runs r
+        WHERE r.job BETWEEN j.name AND j.name AND r.part IS NULL AND r.outcome IN ('succeeded', 'failed', 'lost')
+        ORDER BY r.job, r.queued_at DESC, r.id DESC
+        LIMIT COALESCE(CAST(j.settings ->> 'alert_failures' AS integer), 3)
+      ) AS newest
+    ) AS latest WHERE j.name = n.subject AND latest.succeeded))
+RETURNING n.id, n.kind, n.subject
 """)

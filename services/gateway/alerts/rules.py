@@ -22,6 +22,8 @@ OVERLAP = timedelta(minutes=1)
 #: After this time without a heartbeat, any process that was started since has replaced it, and later any that works.
 REPLACED_AFTER = timedelta(minutes=10)
 GIVEN_UP_AFTER = timedelta(days=1)
+#: A clock that differs from PostgreSQL's by more than this, either way, is off.
+CLOCK_OFF = timedelta(seconds=2)
 #: A dead letter, and a missed slot, raise an alert while they are younger than this.
 DEAD_LETTER_IS_NEW = timedelta(minutes=15)
 MISSED_IS_NEW = timedelta(minutes=5)
@@ -38,6 +40,7 @@ FROM_ROWS = (
     "breaker_open",
     "dead_letters",
     "heartbeat_gone",
+    "clock_off",
     "keys_guessed",
 )
 FROM_QUEUES = ("queue_old",)
@@ -50,6 +53,8 @@ def from_rows(connection: Connection, now: datetime, since: datetime) -> list[Al
         "now": now,
         "since": since,
         "gone": now - GONE_AFTER,
+        "gone_after": GONE_AFTER,
+        "clock_off": CLOCK_OFF,
         "replaced": now - REPLACED_AFTER,
         "overlap": OVERLAP,
         "given_up": now - GIVEN_UP_AFTER,
@@ -127,6 +132,7 @@ JOIN jobs.jobs j ON j.name = r.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_runtime' AS interval), '5m') AS most) AS threshold
 WHERE r.active AND r.state IN ('running', 'joining') AND r.part IS NULL AND r.started_at < :now - threshold.most
 """)
+#: Runs in a paused queue are not late: an operator stopped them.
 #: If a job has a waiting run and is due again, the alert is about the run, because it was due first.
 _LATE = text("""
 SELECT DISTINCT ON (late.job) late.job, j.service, late.due_at, threshold.most, late.waiting
@@ -144,6 +150,8 @@ FROM (
 JOIN jobs.jobs j ON j.name = late.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_late' AS interval), '1m') AS most) AS threshold
 WHERE late.due_at < :now - threshold.most AND late.due_at >= :since
+  AND (late.waiting IS NULL OR NOT EXISTS (
+    SELECT FROM jobs.queue_controls c WHERE c.queue = j.service || '.jobs' AND c.paused))
 ORDER BY late.job, late.due_at
 """)
 #: The row of a job's last skip may be old and still grow, so it is read beside the rows of the last minutes.
@@ -192,6 +200,12 @@ WHERE NOT (w.heartbeat_at < :replaced AND COALESCE(working.newest > w.replaceabl
            WHERE l.service = w.service AND l.kind = w.kind
              AND (l.heartbeat_at, l.id) >= (w.heartbeat_at, w.id) AND l.replaceable_at < s.started_at))
 """)
+#: PostgreSQL's clock tells which processes live: ours may be the one that is off.
+_CLOCK_OFF = text("""
+SELECT id AS worker, service, kind, host, clock_ahead AS ahead FROM jobs.workers
+WHERE stopped_at IS NULL AND heartbeat_at > now() - :gone_after
+  AND (clock_ahead > :clock_off OR clock_ahead < -CAST(:clock_off AS interval))
+""")
 _PROGRESS_IS_READY = text("""
 SELECT COALESCE(has_table_privilege(to_regclass('marketdata.instruments_v1'), 'SELECT'), false)
          AND COALESCE(has_table_privilege(to_regclass('marketdata.sessions_v1'), 'SELECT'), false) AS prices,
@@ -229,5 +243,6 @@ _RULES: Sequence[tuple[TextClause, Callable[..., Alert]]] = (
     (_MISSED, words.slot_missed),
     (_BREAKERS, words.breaker_open),
     (_SILENT, words.heartbeat_gone),
+    (_CLOCK_OFF, words.clock_off),
     (_GUESSED, words.keys_guessed),
 )
