@@ -40,7 +40,7 @@ def test_an_alert_and_its_resolution_arrive_once_each(gateway: ServiceContext, c
     (row,) = notifications(gateway)
     assert f"\n\nAlert {row.id}, opened at " in hook.taken[0]["message"]
     assert (row.sent_at is not None, row.next_try_at, row.error) == (True, None, None)
-    add_outcomes(gateway, clock, "revalue", ["succeeded"])
+    add_outcomes(gateway, clock, "revalue", ["succeeded"] * 3)
     evaluate_until_resolved(evaluator, clock)
     for _ in range(3):
         notifier.send()

@@ -127,7 +127,7 @@ def test_no_transaction_is_open_while_it_sends(gateway: ServiceContext, urls: di
         evaluator = make_evaluator(other, clock)
         add_outcomes(gateway, clock, "revalue", ["failed"] * 3)
         evaluator.evaluate()
-        add_outcomes(gateway, clock, "revalue", ["succeeded"])
+        add_outcomes(gateway, clock, "revalue", ["succeeded"] * 3)
         notifier = _interrupted(gateway, hook, evaluator, clock)
         notifier.send()
         notifier.send()

@@ -30,6 +30,7 @@ WAITING = (
     "embedded/postgres_cluster.py",
     "shared/storage/engine.py",
     "shared/storage/migrate.py",
+    "services/gateway/alerts/evaluator.py",  # the pause between two evaluations
     "services/gateway/http/auth.py",
     "services/gateway/http/metrics.py",
     "services/marketdata/feed.py",
