@@ -224,7 +224,8 @@ def test_a_market_that_is_not_published_yet_is_closed(
 ) -> None:
     """As after an upgrade of this service before that of marketdata."""
     new = KnownMarket("XSES", "Singapore Exchange", "Asia/Singapore")
-    monkeypatch.setattr("shared.markets.MARKETS", {**MARKETS, "XSES": new})
+    for module in ("shared.markets", "shared.jobs.schedule.calendar"):
+        monkeypatch.setattr(f"{module}.MARKETS", {**MARKETS, "XSES": new})
     market = PublishedCalendar(other.engine, clock).market("XSES")
     assert (market.zone.key, market.sessions, market.always_open) == ("Asia/Singapore", (), False)
 
