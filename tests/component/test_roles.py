@@ -231,8 +231,9 @@ def test_a_service_cannot_become_the_owner_of_the_job_engine(engines: Engines, a
 
 @every_service
 def test_operator_actions_cannot_be_deleted_or_rewritten(engines: Engines, service: str) -> None:
-    """Nor can a table's guard be switched off."""
+    """Nor can a job be deleted, or a table's guard be switched off."""
     statements = [
+        "DELETE FROM jobs.jobs",
         "DELETE FROM jobs.operator_actions",
         "TRUNCATE jobs.operator_actions",
         "UPDATE jobs.operator_actions SET who = 'nobody'",
@@ -246,17 +247,6 @@ def test_operator_actions_cannot_be_deleted_or_rewritten(engines: Engines, servi
         "DROP POLICY own_rows ON jobs.job_runs",
     ]
     assert allowed(engines[service], statements) == []
-
-
-def test_only_the_gateway_deletes_jobs_and_only_retired_ones(engines: Engines, rows_of_all: Engine) -> None:
-    """A job that some replica declares stays, whoever asks."""
-    with rows_of_all.begin() as connection:
-        connection.exec_driver_sql("UPDATE jobs.jobs SET retired_at = now() WHERE service = 'orders'")
-    for service in WORKERS:
-        assert allowed(engines[service], ["DELETE FROM jobs.jobs"]) == []
-    with engines["gateway"].begin() as connection:
-        assert connection.exec_driver_sql("DELETE FROM jobs.jobs RETURNING name").scalars().all() == ["orders_job"]
-        connection.rollback()
 
 
 @pytest.fixture
