@@ -11,7 +11,7 @@ from shared.jobs.run_context import Counts, RunContext
 from tests.component.job_worker import Gate, a_job, job_worker, runs
 from tests.component.watching import statements
 from tests.conftest import FakeClock
-from tests.support import eventually
+from tests.support import eventually, rows
 
 
 def test_a_run_records_its_worker_its_times_and_its_counts(orders: ServiceContext, clock: FakeClock) -> None:
@@ -36,6 +36,18 @@ def test_a_run_costs_two_statements(orders: ServiceContext) -> None:
             worker.handled()
     assert len([statement for statement in seen if "SET state = 'running'" in statement]) == 1
     assert len([statement for statement in seen if "SET state = 'finished'" in statement]) == 1
+
+
+def test_a_run_that_is_under_way_changes_no_index(orders: ServiceContext) -> None:
+    """Otherwise each start and each heartbeat would add an entry to every index."""
+    columns = """
+    SELECT DISTINCT a.attname AS name FROM pg_index i
+    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = i.indexrelid AND d.refobjid = i.indrelid
+    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = d.refobjsubid
+    WHERE i.indrelid = 'jobs.job_runs'::regclass"""
+    indexed = {row.name for row in rows(orders.engine, columns)}
+    lasting = {"id", "job", "service", "trigger", "scheduled_for", "queued_at", "parent_run_id", "part"}
+    assert indexed - lasting == {"active"}  # it is the same from the queue to the end
 
 
 def test_skips_for_one_reason_are_one_row(orders: ServiceContext, clock: FakeClock) -> None:

@@ -113,7 +113,7 @@ def test_orders_killed_ten_times_in_a_stream_of_prices_loses_and_doubles_nothing
 ) -> None:
     """Ten seeded moments, each with messages unacknowledged and orders open; every order fills exactly once."""
     moments = random.Random(SEED)
-    # more than they can spend in any number of orders, which a slow machine makes large
+    # A slow machine lets them hand in more orders than the demo account can pay.
     assert client.post("/api/account/transfers", json={"amount": "100000000"}).status_code == 200
     stock = submit(client, symbol="AAPL", qty="500")["id"]  # for those who sell; the demo's bot may hold AAPL, too
     resting = [submit(client, symbol="IBM", type="limit", limit_price="1.00")["id"] for _ in range(3)]

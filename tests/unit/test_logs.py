@@ -11,12 +11,14 @@ import logging
 from sqlalchemy.exc import OperationalError
 from shared.observability.logs import configure_logs
 from shared.settings import ServiceSettings
+from shared.storage.engine import make_engine
 
 configure_logs(ServiceSettings(log_format="json"))
 consumer = logging.getLogger("dramatiq.worker.ConsumerThread")
 consumer.critical("Consumer encountered a connection error: %s", "refused")
 consumer.info("Restarting consumer in %0.2f seconds.", 3.0)
 consumer.warning("something else")
+make_engine("postgresql+psycopg://127.0.0.1/nothing", name="orders").pool.logger.info("Pool recreating")
 away = OperationalError("SELECT 1", {}, ConnectionError("closed"), connection_invalidated=True)
 for error in (away, ValueError("this is why")):
     try:
