@@ -150,23 +150,24 @@ def test_queues_without_figures_neither_open_nor_resolve_an_alert(gateway: Servi
 def test_the_evaluator_runs_on_its_own_thread_and_outlives_the_database(
     gateway: ServiceContext, clock: FakeClock, urls: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its connections are cut while it runs. One line is logged, and it goes on when the database is back."""
+    """Its connections are cut while it runs. It logs that once, and goes on when the database is back."""
     monkeypatch.setattr("services.gateway.alerts.evaluator.EVERY_SECONDS", 0.01)
     _open_breaker(gateway, clock)
     evaluator = make_evaluator(gateway, clock)
-    evaluator.start()
-    try:
-        eventually(lambda: open_alerts(gateway))
-        with capture_logs() as logs:
+    with capture_logs() as logs:
+        evaluator.start()
+        try:
+            eventually(lambda: [entry["event"] for entry in logs] == ["alert opened"], what="the alert is open")
             _cut_off(gateway, urls)
-            eventually(lambda: [entry["event"] for entry in logs][-1:] == ["the database is back"], what="it is back")
-            assert [entry["event"] for entry in logs] == [
-                "the database is away; waiting for it",
-                "the database is back",
-            ]
-        assert evaluator.alive
-    finally:
-        evaluator.stop()
+            eventually(lambda: logs[-1]["event"] == "the database is back", what="it is back")
+            assert evaluator.alive
+        finally:
+            evaluator.stop()
+    assert [entry["event"] for entry in logs] == [
+        "alert opened",
+        "the database is away; waiting for it",
+        "the database is back",
+    ]
     assert not evaluator.alive
 
 

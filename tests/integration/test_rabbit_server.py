@@ -1,5 +1,6 @@
 """The RabbitMQ of the tests: its virtual hosts, its queue depths, and a private node that stops and starts."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import psutil
 import pytest
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
+from embedded.free_port import free_ports
 from shared.bus.amqp.management import ManagementRefused
 from shared.storage.migrate import ROOT
 from tests.servers import choice, rabbitmq
@@ -145,11 +147,15 @@ if PROGRAM.exists():  # there is no private node where the tests use Docker
                 node.start()
                 eventually(lambda: node.server.queues(url)["q"].ready == 2)
 
-    def test_a_private_node_leaves_no_process(tmp_path: Path) -> None:
-        """Neither the Erlang machine nor its epmd, which outlives a stopped node."""
-        with private_node(tmp_path):
-            node = _processes_of(tmp_path)
-            assert {"beam.smp", "epmd"} <= {p.name() for p in node}
+    def test_a_private_node_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Neither the Erlang machine nor its epmd, which outlives a stopped node. Another process had a port of it."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            ports = iter([[taken.getsockname()[1], *free_ports(3)], free_ports(4)])
+            monkeypatch.setattr(rabbitmq, "free_ports", lambda _: next(ports))
+            with private_node(tmp_path):
+                node = _processes_of(tmp_path)
+                assert {"beam.smp", "epmd"} <= {p.name() for p in node}
         eventually(lambda: all(_ended(p) for p in node), seconds=5)
 
     def test_a_private_node_ends_with_a_killed_owner(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ ALARMS = {
     "disk": (("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "50MB")),
 }
 STOP_SECONDS = 20.0
+PORT_TRIES = 3
 #: For RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: messages are counted every quarter of a second, and consumers every second.
 #: By default both are counted every 5 seconds.
 FRESH_STATISTICS = (
@@ -45,6 +46,10 @@ FRESH_STATISTICS = (
 
 class NodeFailed(RuntimeError):
     """The private RabbitMQ node did not start. The message has the end of its log."""
+
+
+class PortTaken(NodeFailed):
+    """Another process took a port of the node before it started."""
 
 
 @dataclass(frozen=True)
@@ -224,17 +229,24 @@ class PrivateNode:
                 return
             time.sleep(0.1)
         end = " | ".join((self.folder / "node.log").read_text(errors="replace").splitlines()[-8:])
-        raise NodeFailed(f"RabbitMQ did not start: {end}")
+        failure = PortTaken if "eaddrinuse" in end else NodeFailed
+        raise failure(f"RabbitMQ did not start: {end}")
 
 
 @contextmanager
 def private_node(folder: Path) -> Iterator[PrivateNode]:
-    node = PrivateNode(folder)
-    try:
-        node.start()
+    """Run a new node. Raises NodeFailed if it does not start, or not on free ports in three tries."""
+    with contextlib.ExitStack() as stack:
+        for tries in range(1, PORT_TRIES + 1):
+            node = PrivateNode(folder)
+            stack.callback(node.kill)
+            try:
+                node.start()
+                break
+            except PortTaken:
+                if tries == PORT_TRIES:
+                    raise
         yield node
-    finally:
-        node.kill()
 
 
 def _dying_with_us() -> list[str]:
