@@ -10,7 +10,7 @@ from zlib import crc32
 import structlog
 from sqlalchemy import Connection, text
 
-from services.marketdata.providers import Provider
+from services.marketdata.providers.stateful import StatefulProvider
 from services.marketdata.usecases.update_prices import update_prices
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
@@ -27,7 +27,7 @@ PAUSE_SECONDS = 1.0
 class Feed(Background):
     """Pushes ``speed`` bars a second."""
 
-    def __init__(self, context: ServiceContext, provider: Provider, *, speed: float) -> None:
+    def __init__(self, context: ServiceContext, provider: StatefulProvider, *, speed: float) -> None:
         super().__init__("feed")
         self._context = context
         self._provider = provider

@@ -6,7 +6,8 @@ from functools import cache
 from services.marketdata.calendars import compute_sessions
 from services.marketdata.persistence import partitions
 from services.marketdata.persistence.sessions import replace_sessions
-from services.marketdata.providers import Provider, make_provider
+from services.marketdata.providers.registry import make_provider
+from services.marketdata.providers.stateful import StatefulProvider
 from services.marketdata.settings import current
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases.corporate_actions import apply_due
@@ -26,7 +27,7 @@ SESSIONS_AHEAD = timedelta(days=366)
 
 
 @cache
-def configured_provider() -> Provider:
+def configured_provider() -> StatefulProvider:
     return make_provider(current().provider, seed=current().seed)
 
 

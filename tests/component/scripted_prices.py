@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from services.marketdata.domain.quote import Quote
-from services.marketdata.providers import Answer, ProviderState
+from services.marketdata.providers.stateful import Answer, ProviderState
 from services.marketdata.usecases.update_prices import update_prices
 from shared.bus.unit_of_work import ServiceContext
 from shared.resilience.rate_limits import Rate

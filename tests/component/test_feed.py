@@ -9,9 +9,10 @@ from decimal import Decimal
 
 import pytest
 
-from services.marketdata.domain.recorded import Bar
+from services.marketdata.domain.recorded import RecordedDay
 from services.marketdata.feed import Feed
-from services.marketdata.providers import Answer, Provider, ProviderState, ReplayProvider
+from services.marketdata.providers.replay import ReplayProvider
+from services.marketdata.providers.stateful import Answer, ProviderState, StatefulProvider
 from services.marketdata.service import prepare
 from services.marketdata.usecases.update_prices import update_prices
 from shared.bus.unit_of_work import ServiceContext
@@ -28,10 +29,10 @@ class ServiceKilled(RuntimeError):
     """Stands for the end of the process in the middle of a transaction."""
 
 
-def recorded(number: int) -> Bar:
+def recorded(number: int) -> RecordedDay:
     """The bar that closes at 1000 plus its number, so that a price tells its place."""
     price = Decimal(FIRST_CLOSE + number)
-    return Bar("AAPL", date(2000, 1, 1) + timedelta(days=number), price, price, price, price, Decimal(100))
+    return RecordedDay("AAPL", date(2000, 1, 1) + timedelta(days=number), price, price, price, price, Decimal(100))
 
 
 class Counting(ReplayProvider):
@@ -54,7 +55,7 @@ def marketdata(urls: dict[str, str]) -> Iterator[ServiceContext]:
 
 
 @contextmanager
-def pushing(context: ServiceContext, provider: Provider) -> Iterator[None]:
+def pushing(context: ServiceContext, provider: StatefulProvider) -> Iterator[None]:
     feed = Feed(context, provider, speed=SPEED)
     feed.start()
     try:

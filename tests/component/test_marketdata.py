@@ -15,7 +15,7 @@ import pytest
 from services.marketdata.domain.quote import Quote
 from services.marketdata.jobs import jobs
 from services.marketdata.persistence import instruments, partitions, prices
-from services.marketdata.providers import Answer, ProviderState
+from services.marketdata.providers.stateful import Answer, ProviderState
 from services.marketdata.service import INSTRUMENTS, prepare
 from services.marketdata.usecases.corporate_actions import enter
 from services.marketdata.usecases.update_prices import poll

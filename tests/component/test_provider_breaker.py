@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.marketdata.jobs import jobs
-from services.marketdata.providers import Answer, ProviderState
+from services.marketdata.providers.stateful import Answer, ProviderState
 from services.marketdata.service import prepare
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.run_context import Counts, RunContext

@@ -14,8 +14,8 @@ from random import Random
 from typing import Any
 
 from services.marketdata.domain.quote import TICK
-from services.marketdata.domain.recorded import Bar
-from services.marketdata.providers import recording
+from services.marketdata.domain.recorded import RecordedDay
+from services.marketdata.providers.replay import recording
 
 SYMBOLS = ("AAPL", "GOOG", "IBM", "MSFT")
 #: The autumn of 2008 and what followed: nights with gaps, and days with wide ranges.
@@ -100,7 +100,7 @@ def make_tape(seed: int, days: int = DAYS) -> list[Event]:
     return sorted(events, key=lambda event: event.at)
 
 
-def _quotes(random: Random, bars: Mapping[str, Bar], day: int) -> Iterator[Quote]:
+def _quotes(random: Random, bars: Mapping[str, RecordedDay], day: int) -> Iterator[Quote]:
     """A day's quotes, a few of each symbol. One symbol's come a second after the other's."""
     lasts = {symbol: _lasts(random, bar) for symbol, bar in bars.items()}
     for nth in range(QUOTES_A_DAY):
@@ -113,7 +113,7 @@ def _quotes(random: Random, bars: Mapping[str, Bar], day: int) -> Iterator[Quote
             yield Quote(number, symbol, at, last - below * TICK, last + above * TICK, last, *sizes)
 
 
-def _lasts(random: Random, bar: Bar) -> list[Decimal]:
+def _lasts(random: Random, bar: RecordedDay) -> list[Decimal]:
     between = [bar.low, bar.high]
     while len(between) < QUOTES_A_DAY - 2:
         between.append(_cents(bar.low + (bar.high - bar.low) * random.randint(0, 1000) / 1000))

@@ -64,6 +64,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
     "services/marketdata": {
         "domain": set(),
         "persistence": {"domain"},
+        "providers": {"domain"},
         "usecases": {"domain", "persistence", "providers"},
     },
     "services/valuation": {"domain": set()},

@@ -6,15 +6,15 @@ from itertools import pairwise
 
 import pytest
 
-from services.marketdata.domain.recorded import Bar, UnreadableRecording, recorded_bars
+from services.marketdata.domain.recorded import RecordedDay, UnreadableRecording, recorded_bars
 from services.marketdata.domain.splits import SPLITS, split_factor, split_price
-from services.marketdata.providers import recording
+from services.marketdata.providers.replay import recording
 
 HEADER = "symbol,date,open,high,low,close,volume"
 JUMP = Decimal("0.25")
 
 
-def bar_on(symbol: str, day: date) -> Bar:
+def bar_on(symbol: str, day: date) -> RecordedDay:
     return next(bar for bar in recording()[symbol] if bar.date == day)
 
 
@@ -100,7 +100,7 @@ def test_text_lines_become_bars() -> None:
     """Any iterable of CSV lines will do."""
     bars = recorded_bars([HEADER, "FB,2012-05-18,42.05,45.0,38.0,38.2318,573576400"])
     figures = (Decimal("42.05"), Decimal("45.0"), Decimal("38.0"), Decimal("38.2318"), Decimal(573576400))
-    assert bars == {"FB": (Bar("FB", date(2012, 5, 18), *figures),)}
+    assert bars == {"FB": (RecordedDay("FB", date(2012, 5, 18), *figures),)}
 
 
 @pytest.mark.parametrize(

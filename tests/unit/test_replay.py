@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from services.marketdata.domain import simulated
 from services.marketdata.domain.quote import TICK, Quote, spread_around
-from services.marketdata.domain.recorded import Bar
+from services.marketdata.domain.recorded import RecordedDay
 from services.marketdata.domain.replay import Place, Replay, ReplayState
-from services.marketdata.providers import ReplayProvider, UnknownProvider, make_provider, recording
+from services.marketdata.providers.registry import UnknownProvider, make_provider
+from services.marketdata.providers.replay import ReplayProvider, recording
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 START = ReplayState(seed=1, places={})
@@ -21,9 +22,9 @@ ticks = st.integers(min_value=2, max_value=10**8)
 spreads = st.decimals(min_value=0, max_value=30_000, places=1)
 
 
-def bar(symbol: str, day: int, close: str, volume: int = 1_234_567) -> Bar:
+def bar(symbol: str, day: int, close: str, volume: int = 1_234_567) -> RecordedDay:
     price = Decimal(close)
-    return Bar(symbol, date(2012, 5, day), price - 1, price + 1, price - 2, price, Decimal(volume))
+    return RecordedDay(symbol, date(2012, 5, day), price - 1, price + 1, price - 2, price, Decimal(volume))
 
 
 BARS = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.marketdata.domain.quote import TICK, Quote
 from services.marketdata.domain.simulated import LOWEST, next_quote
-from services.marketdata.providers import START_PRICE, SimulatedProvider
+from services.marketdata.providers.simulated import START_PRICE, SimulatedProvider
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 prices = st.decimals(min_value="0.01", max_value="1000000", places=4)

@@ -19,7 +19,7 @@ class UnreadableRecording(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class RecordedDay:
     """One day of one symbol: prices in US dollars per newest share, volume in newest shares."""
 
     symbol: str
@@ -31,7 +31,7 @@ class Bar:
     volume: Decimal
 
 
-def recorded_bars(lines: Iterable[str]) -> dict[str, tuple[Bar, ...]]:
+def recorded_bars(lines: Iterable[str]) -> dict[str, tuple[RecordedDay, ...]]:
     """Symbol → its bars by date, oldest first.
 
     ``lines`` are CSV with the header COLUMNS, prices as traded, each symbol's days in rising order. Raises
@@ -40,7 +40,7 @@ def recorded_bars(lines: Iterable[str]) -> dict[str, tuple[Bar, ...]]:
     rows = csv.reader(lines)
     if next(rows, None) != COLUMNS:
         raise UnreadableRecording(1, f"the header is not {','.join(COLUMNS)}")
-    series: dict[str, list[Bar]] = {}
+    series: dict[str, list[RecordedDay]] = {}
     for row in rows:
         bar = _bar(row, rows.line_num)
         bars = series.setdefault(bar.symbol, [])
@@ -50,7 +50,7 @@ def recorded_bars(lines: Iterable[str]) -> dict[str, tuple[Bar, ...]]:
     return {symbol: tuple(bars) for symbol, bars in series.items()}
 
 
-def _bar(row: Sequence[str], line: int) -> Bar:
+def _bar(row: Sequence[str], line: int) -> RecordedDay:
     try:
         symbol, date_text, *price_texts, volume_text = row
         day = date.fromisoformat(date_text)
@@ -63,4 +63,4 @@ def _bar(row: Sequence[str], line: int) -> Bar:
         raise UnreadableRecording(line, f"{','.join(row)!r} is not a bar") from error
     if not consistent:
         raise UnreadableRecording(line, "open or close lies outside low and high, or the volume is negative")
-    return Bar(symbol, day, opened, high, low, close, volume)
+    return RecordedDay(symbol, day, opened, high, low, close, volume)

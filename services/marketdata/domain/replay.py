@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from services.marketdata.domain import simulated
 from services.marketdata.domain.quote import SPREAD_BPS, Quote, spread_around
-from services.marketdata.domain.recorded import Bar
+from services.marketdata.domain.recorded import RecordedDay
 from shared.money import ZERO
 
 NAME = "replay"
@@ -49,7 +49,7 @@ class ReplayState:
 class Replay:
     """``spread_bps`` is the whole spread assumed around a recorded price, in basis points of it."""
 
-    def __init__(self, bars: Mapping[str, tuple[Bar, ...]], *, spread_bps: Decimal = SPREAD_BPS) -> None:
+    def __init__(self, bars: Mapping[str, tuple[RecordedDay, ...]], *, spread_bps: Decimal = SPREAD_BPS) -> None:
         self._bars = bars
         self._spread_bps = spread_bps
 
@@ -88,7 +88,7 @@ class Replay:
     def _place(self, symbol: str, state: ReplayState) -> Place:
         return state.places.get(symbol) or Place(0, self._bars[symbol][0].open)
 
-    def _quote(self, bar: Bar, size: Decimal, now: datetime, provider: str = NAME) -> Quote:
+    def _quote(self, bar: RecordedDay, size: Decimal, now: datetime, provider: str = NAME) -> Quote:
         bid, ask = spread_around(bar.close, self._spread_bps)
         return Quote(
             symbol=bar.symbol,
@@ -107,6 +107,6 @@ class Replay:
         )
 
 
-def _quoted_size(bar: Bar) -> Decimal:
+def _quoted_size(bar: RecordedDay) -> Decimal:
     """A hundredth of the day's volume in whole shares, at least a round lot."""
     return max(_LEAST_SIZE, bar.volume // _VOLUME_PER_SIZE)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence import instruments, prices
-from services.marketdata.providers import Answer, Provider, ProviderState
+from services.marketdata.providers.stateful import Answer, ProviderState, StatefulProvider
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases.corporate_actions import apply_due
 from shared.bus.metrics import EARLY
@@ -23,7 +23,7 @@ from shared.resilience.rate_limits import RateLimit
 Step = Callable[[ProviderState | None, Sequence[str], datetime], Answer]
 
 
-def poll(context: ServiceContext, provider: Provider, *, interval: str, length: timedelta) -> int:
+def poll(context: ServiceContext, provider: StatefulProvider, *, interval: str, length: timedelta) -> int:
     """Poll the provider, store and publish its prices, and return their number.
 
     Raises BreakerOpen while the provider keeps failing, and RateLimited while its rate allows no call. The last prices
@@ -41,7 +41,7 @@ def poll(context: ServiceContext, provider: Provider, *, interval: str, length: 
 
 
 def update_prices(
-    context: ServiceContext, provider: Provider, step: Step, *, interval: str, length: timedelta | None
+    context: ServiceContext, provider: StatefulProvider, step: Step, *, interval: str, length: timedelta | None
 ) -> int:
     """Ask the provider by ``step``, store and publish the answer, and return the number of prices."""
     with context.unit_of_work() as uow:
@@ -63,7 +63,7 @@ def update_prices(
 
 
 def _store(
-    uow: UnitOfWork, provider: Provider, quotes: Sequence[Quote], *, interval: str, length: timedelta | None
+    uow: UnitOfWork, provider: StatefulProvider, quotes: Sequence[Quote], *, interval: str, length: timedelta | None
 ) -> int:
     """Store and publish the quotes that are newer than the current prices and after halts, and return their number.
 
