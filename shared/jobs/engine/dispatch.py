@@ -32,6 +32,13 @@ FOLLOWERS = """
          OR (ended.outcome IN ('failed', 'lost') AND j.settings ->> 'after_outcome' = 'finished'))
   RETURNING service
 """
+#: True for a waiting run whose time has come. A run was put off before a clock went back if its last heartbeat lies in
+#: the future of PostgreSQL's clock, or ``sent_at``, which was written when it was put off, in the future of ours. Its
+#: ``not_before`` then says nothing.
+TURN_HAS_COME = """(
+  not_before IS NULL OR not_before <= :now
+  OR heartbeat_at > now() + CAST(:tolerance AS interval)
+  OR sent_at > CAST(:now AS timestamptz) + CAST(:tolerance AS interval))"""
 #: The columns of ``jobs.job_runs r`` that send_runs takes.
 SENT = "r.id, r.job, r.service, r.parameters, r.attempt, r.priority, r.traceparent, r.state"
 
@@ -53,8 +60,7 @@ def send_runs(uow: UnitOfWork, rows: Iterable[Any]) -> None:
 def dispatch(uow: UnitOfWork, service: str) -> int:
     """Send the waiting runs of the service whose turn has come: one at a time of each job, the most urgent first.
 
-    A backfill goes after all other runs of its job. A run whose last heartbeat is from the future was put off before
-    PostgreSQL's clock went back, and waits no longer.
+    A backfill goes after all other runs of its job.
     """
     return send_if_idle(uow, _DISPATCH, {"service": service, "now": uow.now, "tolerance": CLOCK_TOLERANCE})
 
@@ -107,8 +113,7 @@ _DISPATCH = text(f"""
 WITH first AS (
   SELECT id, row_number() OVER (
     PARTITION BY job ORDER BY trigger = 'backfill', priority DESC, queued_at, scheduled_for, id) AS place
-  FROM jobs.job_runs WHERE service = :service AND NOT active AND part IS NULL
-    AND (not_before IS NULL OR not_before <= :now OR heartbeat_at > now() + CAST(:tolerance AS interval))
+  FROM jobs.job_runs WHERE service = :service AND NOT active AND part IS NULL AND {TURN_HAS_COME}
 ), ready AS (
   SELECT w.id FROM jobs.job_runs w JOIN first ON first.id = w.id AND first.place = 1
   WHERE NOT w.active AND NOT EXISTS (

@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, text
 
 from shared.bus.unit_of_work import UnitOfWork
-from shared.jobs.engine.dispatch import send_runs
+from shared.jobs.engine.dispatch import TURN_HAS_COME, send_runs
+from shared.jobs.schedule.planning import CLOCK_TOLERANCE
 
 
 def split(
@@ -51,9 +52,8 @@ def advance(uow: UnitOfWork, parent: UUID) -> None:
     """
     locked = uow.connection.execute(_LOCK_PARENT, {"id": parent}).first()
     if locked is not None:
-        send_runs(
-            uow, uow.connection.execute(_ADVANCE, {"id": parent, "parallel": locked.parallel, "now": uow.now}).all()
-        )
+        given = {"id": parent, "parallel": locked.parallel, "now": uow.now, "tolerance": CLOCK_TOLERANCE}
+        send_runs(uow, uow.connection.execute(_ADVANCE, given).all())
 
 
 def part_results(connection: Connection, parent: UUID) -> list[Any]:
@@ -91,7 +91,7 @@ SELECT CAST(j.settings ->> 'parallel' AS integer) AS parallel
 FROM jobs.job_runs r JOIN jobs.jobs j ON j.name = r.job
 WHERE r.id = :id AND r.state = 'joining' FOR UPDATE OF r
 """)
-_ADVANCE = text("""
+_ADVANCE = text(f"""
 WITH counted AS (
   SELECT count(*) FILTER (WHERE state IN ('queued', 'running')) AS in_progress,
          count(*) FILTER (WHERE state = 'finished') AS ended,
@@ -99,7 +99,7 @@ WITH counted AS (
   FROM jobs.job_runs WHERE parent_run_id = :id AND part IS NOT NULL
 ), ready AS (
   SELECT id FROM jobs.job_runs
-  WHERE parent_run_id = :id AND part IS NOT NULL AND state = 'waiting' AND (not_before IS NULL OR not_before <= :now)
+  WHERE parent_run_id = :id AND part IS NOT NULL AND state = 'waiting' AND {TURN_HAS_COME}
   ORDER BY part LIMIT GREATEST(0, :parallel - (SELECT in_progress FROM counted))
 ), sent AS (
   UPDATE jobs.job_runs r SET state = 'queued', sent_at = :now, not_before = NULL FROM ready WHERE r.id = ready.id

@@ -17,6 +17,7 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.engine.dispatch import FOLLOWERS, dispatch
 from shared.jobs.engine.parts import advance
 from shared.jobs.run_context import Outcome, Trigger
+from shared.jobs.schedule.planning import CLOCK_TOLERANCE
 from shared.jobs.settings import JobSettings, read_settings
 
 
@@ -58,7 +59,7 @@ def start(
     A run of this worker that is not ``held`` starts again: the worker lost it while the database was down.
     """
     given = {"id": run_id, "attempt": attempt, "worker": worker, "held": held, "needs": list(needs), "now": now}
-    row = connection.execute(_START, given).first()
+    row = connection.execute(_START, {**given, "tolerance": CLOCK_TOLERANCE}).first()
     if row is None:
         return None
     settings = read_settings(row.settings)
@@ -139,6 +140,7 @@ def postpone(uow: UnitOfWork, run: StartedRun, result: Postponed) -> bool:
         "error": result.error,
         "reason": result.reason,
         "failed": result.uses_retry,
+        "now": uow.now,
     }
     return uow.connection.execute(_POSTPONE, given).rowcount == 1
 
@@ -165,7 +167,9 @@ WHERE r.id = :id AND j.name = r.job AND (
 RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters, r.part, r.only_part, r.parts,
   r.cancel_requested_at, CAST(j.settings AS text) AS settings,
   (SELECT max(b.next_attempt_at) FROM jobs.breakers b
-   WHERE b.name = ANY(:needs) AND b.state <> 'closed' AND b.next_attempt_at > :now) AS postponed_until
+   WHERE b.name = ANY(:needs) AND b.state <> 'closed' AND b.next_attempt_at > :now
+     -- a breaker from the future was opened before the clock went back
+     AND b.updated_at <= CAST(:now AS timestamptz) + CAST(:tolerance AS interval)) AS postponed_until
 """)
 _FINISH = text(f"""
 WITH ended AS (
@@ -181,8 +185,8 @@ SELECT ended.part, ended.parent_run_id,
 FROM ended
 """)
 _POSTPONE = text("""
-UPDATE jobs.job_runs SET state = 'waiting', not_before = :not_before, error = :error, error_kind = :kind,
-  reason = :reason, failures = failures + CASE WHEN :failed THEN 1 ELSE 0 END
+UPDATE jobs.job_runs SET state = 'waiting', not_before = :not_before, sent_at = :now, error = :error,
+  error_kind = :kind, reason = :reason, failures = failures + CASE WHEN :failed THEN 1 ELSE 0 END
 WHERE id = :id AND state = 'running' AND attempt = :attempt
 """)
 _SKIP = text("""
