@@ -52,6 +52,8 @@ WORKER_TIMEOUT_MS = 100
 DATABASE_WAIT_SECONDS = 60
 #: A worker process that has not ended in good order by then is ended hard, before an orchestrator kills its container.
 ENDED_SECONDS = 28.0
+#: The exit code of a worker process whose replica a watcher has ended.
+FAILED = 1
 #: Connections for the tick, the trading sessions that it reads, its heartbeat, the probe, progress, the log, a scrape.
 SCHEDULER_POOL_SIZE = 7
 
@@ -135,7 +137,10 @@ def worker(service: Service) -> None:
 
 
 class Components(dramatiq.Middleware):
-    """Starts the process's background threads with its worker, and stops them after the last actor has finished."""
+    """Starts the process's background threads with its worker, and stops them after the last actor has finished.
+
+    The process then exits with FAILED if a watcher has ended the replica.
+    """
 
     def __init__(
         self,
@@ -167,11 +172,14 @@ class Components(dramatiq.Middleware):
         end_hard.daemon = True
         end_hard.start()
 
-    def after_worker_shutdown(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         if self.pool.runs(worker):
             return
         for component in (self.replica_watch, *reversed(self.components)):
             component.stop()
+        if self.replica_watch.failed:
+            broker.close()
+            sys.exit(FAILED)
 
 
 def scheduler(service: Service) -> int:

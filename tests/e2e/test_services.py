@@ -207,11 +207,14 @@ def test_one_run_per_slot_with_two_replicas(deployment: Deployment, orders: Engi
 
 
 def test_a_replica_whose_scheduler_alone_is_killed_ends_itself(deployment: Deployment) -> None:
-    """Dramatiq does not watch its forks: the replica misses it within seconds, and ends to be restarted."""
+    """Dramatiq does not watch its forks: the replica misses it within seconds, and ends to be restarted.
+
+    With an exit code that a restart policy for failures restarts.
+    """
     children = deployment.members("valuation")
     (scheduler,) = [child for child in children if listens_on(child, deployment.ports["valuation"])]
     scheduler.kill()
-    assert deployment.processes["valuation"].wait(40) is not None
+    assert deployment.processes["valuation"].wait(40) == 1
     deployment.start("valuation")
     deployment.wait_healthy("valuation")
 
