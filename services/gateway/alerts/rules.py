@@ -52,12 +52,11 @@ def from_rows(connection: Connection, now: datetime, since: datetime) -> list[Al
     values = {
         "now": now,
         "since": since,
-        "gone": now - GONE_AFTER,
         "gone_after": GONE_AFTER,
         "clock_off": CLOCK_OFF,
-        "replaced": now - REPLACED_AFTER,
+        "replaced_after": REPLACED_AFTER,
         "overlap": OVERLAP,
-        "given_up": now - GIVEN_UP_AFTER,
+        "given_up_after": GIVEN_UP_AFTER,
         "missed": now - MISSED_IS_NEW,
         "guessed": now - GUESS_IS_NEW,
         "guesses": GUESSES,
@@ -173,25 +172,29 @@ ORDER BY job, finished_at DESC
 _BREAKERS = text("""
 SELECT name, state, since, failures, next_attempt_at, last_error FROM jobs.breakers WHERE state <> 'closed'
 """)
+#: Heartbeats are times of PostgreSQL's clock, so it tells how old they are. ``since`` is a time of ours.
 #: A start makes up for one loss: for the latest before it that no other start makes up for. So the loss of a process is
 #: made up for once as many were started since as were lost since. A replacement may overlap with the old process, but
 #: two that were started together are twins.
 _SILENT = text("""
 WITH working AS (
   SELECT service, kind, count(*) AS number, max(started_at) AS newest FROM jobs.workers
-  WHERE stopped_at IS NULL AND heartbeat_at >= :gone GROUP BY service, kind
+  WHERE stopped_at IS NULL AND heartbeat_at >= now() - CAST(:gone_after AS interval) GROUP BY service, kind
 ), lost AS (
   SELECT id, service, kind, host, pid, heartbeat_at,
          LEAST(heartbeat_at, GREATEST(heartbeat_at - :overlap, started_at + :overlap)) AS replaceable_at
-  FROM jobs.workers WHERE stopped_at IS NULL AND heartbeat_at < :gone AND heartbeat_at >= :since
+  FROM jobs.workers
+  WHERE stopped_at IS NULL AND heartbeat_at < now() - CAST(:gone_after AS interval)
+    AND heartbeat_at >= now() - (CAST(:now AS timestamptz) - CAST(:since AS timestamptz))
 )
 SELECT w.id AS worker, w.service, w.kind, w.host, w.pid, w.heartbeat_at, COALESCE(working.number, 0) AS alive
 FROM lost w LEFT JOIN working ON working.service = w.service AND working.kind = w.kind
-WHERE NOT (w.heartbeat_at < :replaced AND COALESCE(working.newest > w.replaceable_at, false))
-  AND NOT (w.heartbeat_at < :given_up AND COALESCE(working.number, 0) > 0)
+WHERE NOT (w.heartbeat_at < now() - CAST(:replaced_after AS interval)
+           AND COALESCE(working.newest > w.replaceable_at, false))
+  AND NOT (w.heartbeat_at < now() - CAST(:given_up_after AS interval) AND COALESCE(working.number, 0) > 0)
   AND NOT EXISTS (
     SELECT FROM jobs.workers s
-    WHERE w.heartbeat_at >= :replaced AND s.service = w.service AND s.kind = w.kind
+    WHERE w.heartbeat_at >= now() - CAST(:replaced_after AS interval) AND s.service = w.service AND s.kind = w.kind
       AND s.started_at > w.replaceable_at AND s.id <> w.id
       AND (SELECT count(*) FROM jobs.workers b
            WHERE b.service = w.service AND b.kind = w.kind AND b.id <> w.id
@@ -203,7 +206,7 @@ WHERE NOT (w.heartbeat_at < :replaced AND COALESCE(working.newest > w.replaceabl
 #: PostgreSQL's clock tells which processes live: ours may be the one that is off.
 _CLOCK_OFF = text("""
 SELECT id AS worker, service, kind, host, clock_ahead AS ahead FROM jobs.workers
-WHERE stopped_at IS NULL AND heartbeat_at > now() - :gone_after
+WHERE stopped_at IS NULL AND heartbeat_at > now() - CAST(:gone_after AS interval)
   AND (clock_ahead > :clock_off OR clock_ahead < -CAST(:clock_off AS interval))
 """)
 _PROGRESS_IS_READY = text("""

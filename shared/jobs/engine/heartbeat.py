@@ -137,7 +137,7 @@ class Heartbeat(Background):
             "kind": self._kind,
             "queues": self._queues,
             "started_at": self._started_at,
-            "stopped_at": now if stopped else None,
+            "stopped": stopped,
             "now": now,
             "ids": [run_id for run_id, _ in held],
             "attempts": [attempt for _, attempt in held],
@@ -163,8 +163,9 @@ _BEAT = text("""
 WITH beat AS (
   INSERT INTO jobs.workers AS w (id, service, host, pid, kind, queues, runs, started_at, heartbeat_at, stopped_at,
                                  clock_ahead)
-  VALUES (:worker, :service, :host, :pid, :kind, :queues, cardinality(CAST(:ids AS uuid[])), :started_at, now(),
-          :stopped_at, CAST(:now AS timestamptz) - now())
+  VALUES (:worker, :service, :host, :pid, :kind, :queues, cardinality(CAST(:ids AS uuid[])),
+          now() - (CAST(:now AS timestamptz) - CAST(:started_at AS timestamptz)), now(),
+          CASE WHEN :stopped THEN now() END, CAST(:now AS timestamptz) - now())
   ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, stopped_at = excluded.stopped_at,
                                  runs = excluded.runs, clock_ahead = excluded.clock_ahead
 )
