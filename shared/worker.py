@@ -196,9 +196,11 @@ def scheduler(service: Service) -> int:
     )
     tick = Tick(context, PublishedCalendar(context.engine, context.clock))
     probe = DatabaseProbe(context)
+    heartbeat = Heartbeat(context, kind="scheduler", jobs=list(service.jobs.declared))
+    heartbeat.beat()  # before the first tick, which would retire the jobs that no scheduler lists
     components = (
         SystemLog(context),
-        Heartbeat(context, kind="scheduler"),
+        heartbeat,
         probe,
         SchedulerWatch(tick, probe),
         progress,

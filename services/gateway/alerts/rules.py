@@ -1,7 +1,8 @@
 """The alert rules: for each kind, the rows that make an alert stand now.
 
 A rule is one statement over all jobs, queues or workers. Its columns are the arguments of the alert's function. Rules
-have no memory: the standing alerts follow from the rows and the time. A job's thresholds are its settings.
+have no memory: the standing alerts follow from the rows and the time. A job's thresholds are its settings. A retired or
+removed job raises none.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -122,7 +123,7 @@ CROSS JOIN LATERAL (
     ORDER BY r.job, r.queued_at DESC, r.id DESC LIMIT threshold.most
   ) AS newest
 ) AS latest
-WHERE latest.failures = threshold.most AND latest.all_failed
+WHERE latest.failures = threshold.most AND latest.all_failed AND j.retired_at IS NULL
 """)
 _TOO_LONG = text("""
 SELECT r.job, r.service, CAST(r.id AS text) AS run_id, r.worker, r.started_at, threshold.most
@@ -130,6 +131,7 @@ FROM jobs.job_runs r
 JOIN jobs.jobs j ON j.name = r.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_runtime' AS interval), '5m') AS most) AS threshold
 WHERE r.active AND r.state IN ('running', 'joining') AND r.part IS NULL AND r.started_at < :now - threshold.most
+  AND j.retired_at IS NULL
 """)
 #: Runs in a paused queue are not late: an operator stopped them.
 #: If a job has a waiting run and is due again, the alert is about the run, because it was due first.
@@ -148,7 +150,7 @@ FROM (
 ) AS late
 JOIN jobs.jobs j ON j.name = late.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_late' AS interval), '1m') AS most) AS threshold
-WHERE late.due_at < :now - threshold.most AND late.due_at >= :since
+WHERE late.due_at < :now - threshold.most AND late.due_at >= :since AND j.retired_at IS NULL
   AND (late.waiting IS NULL OR NOT EXISTS (
     SELECT FROM jobs.queue_controls c WHERE c.queue = j.service || '.jobs' AND c.paused))
 ORDER BY late.job, late.due_at
@@ -167,6 +169,7 @@ FROM (
   ) AS latest
 ) AS skip
 WHERE outcome = 'skipped' AND reason LIKE 'missed%' AND finished_at > :missed
+  AND EXISTS (SELECT FROM jobs.jobs j WHERE j.name = skip.job AND j.retired_at IS NULL)
 ORDER BY job, finished_at DESC
 """)
 _BREAKERS = text("""

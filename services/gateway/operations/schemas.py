@@ -54,7 +54,7 @@ class ActiveRun(Answer):
 
 
 class JobStatus(Answer):
-    """A job. ``settings`` are those in effect."""
+    """A job. ``settings`` are those in effect. It has been retired since ``retired_at`` if no replica declares it."""
 
     name: str
     service: str
@@ -63,6 +63,7 @@ class JobStatus(Answer):
     schedule: str
     market_open: bool
     settings: Settings
+    retired_at: datetime | None
     next_slot: datetime | None
     active_run: ActiveRun | None
     last_run: LastRun | None

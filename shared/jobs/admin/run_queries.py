@@ -127,7 +127,8 @@ _STATUS = """
 j.name, j.service, j.description, CAST(j.settings ->> 'enabled' AS boolean) AS enabled,
 j.settings ->> 'schedule' AS schedule, j.settings,
 j.settings ->> 'market' = ANY(CAST(:open_markets AS text[])) AS market_open,
-CASE WHEN CAST(j.settings ->> 'enabled' AS boolean) THEN j.next_slot END AS next_slot,
+j.retired_at,
+CASE WHEN CAST(j.settings ->> 'enabled' AS boolean) AND j.retired_at IS NULL THEN j.next_slot END AS next_slot,
 (SELECT to_json(held) FROM (SELECT a.id, a.state, a.started_at, a.done, a.total WHERE a.id IS NOT NULL) held)
   AS active_run,
 latest.run AS last_run

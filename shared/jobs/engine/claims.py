@@ -1,8 +1,12 @@
-"""The scheduler's rows: the jobs that are due, and the slots that are claimed.
+"""The scheduler's rows: the jobs that are declared, those that are due, and the slots that are claimed.
 
 The number of statements does not depend on how many jobs are due. A due job's row is locked to the end of the
 transaction and skipped by the other replicas, so one of them decides about a slot. Unique indexes would refuse a
 second run.
+
+A scheduler lists its jobs in its row of ``jobs.workers``. A job that no live scheduler lists any more, because it was
+renamed or removed from the code, is retired: it keeps its settings and its history, has no slots and raises no alert,
+until a replica declares it again or an operator removes it.
 """
 
 import json
@@ -73,6 +77,28 @@ def decide_up_to_now(connection: Connection, jobs: Sequence[str], now: datetime,
             market = load_market(connection, code, since - _AROUND, now + _AROUND) or market
         plans.append((job, replace(plan_job(job, market, now), send_first=False)))
     _save(connection, plans, now)
+
+
+def retire(connection: Connection, service: str) -> None:
+    """Retire the service's jobs that no live scheduler lists, and take up those that one lists again.
+
+    No job is retired while no scheduler lives, or one of an older version that lists none.
+    """
+    for row in connection.execute(_RETIRE, {"service": service, "listed_for": LISTED_FOR}).all():
+        if row.retired_at is None:
+            log.info("a retired job is declared again", job=row.name)
+        else:
+            log.warning("a job is retired: no replica declares it any more", job=row.name)
+
+
+def may_be_declared(connection: Connection, service: str, job: str, *, retired: bool) -> bool:
+    """Tell whether a live scheduler lists the job, or is of an older version that lists none.
+
+    If no scheduler lives, the job was ``retired`` before the last one ended, or may return with the next one.
+    """
+    given = {"service": service, "job": job, "listed_for": LISTED_FOR}
+    listed = connection.execute(_MAY_BE_DECLARED, given).scalar_one()
+    return not retired if listed is None else bool(listed)
 
 
 def due_jobs(connection: Connection, service: str, now: datetime) -> list[DueJob]:
@@ -160,6 +186,8 @@ def _add_skips(connection: Connection, plans: Sequence[tuple[DueJob, Plan]], now
         )
 
 
+#: A scheduler without a heartbeat for this long no longer declares its jobs.
+LISTED_FOR = timedelta(minutes=1)
 #: A session that begins or ends outside of the time that is decided may have a slot in it.
 _AROUND = timedelta(days=2)
 _CHANGED = text("""
@@ -190,7 +218,7 @@ FROM unnest(CAST(:names AS text[]), CAST(:services AS text[]), CAST(:description
 ORDER BY name
 ON CONFLICT (name) DO UPDATE SET
   service = excluded.service, description = excluded.description, market = excluded.market,
-  declared = excluded.declared, parameters = excluded.parameters, due_at = NULL,
+  declared = excluded.declared, parameters = excluded.parameters, due_at = NULL, retired_at = NULL,
   considered_until = CASE
     WHEN job.declared - CAST(:others AS text[]) = excluded.declared - CAST(:others AS text[]) THEN job.considered_until
   END,
@@ -199,6 +227,30 @@ ON CONFLICT (name) DO UPDATE SET
     ELSE excluded.updated_at
   END
 """)
+#: PostgreSQL's clock tells how old a heartbeat is. One from the future was written before that clock went back.
+_LIVE = """
+SELECT jobs FROM jobs.workers
+WHERE service = :service AND stopped_at IS NULL AND (kind = 'scheduler' OR jobs IS NOT NULL)
+  AND abs(extract(epoch FROM now() - heartbeat_at)) <= extract(epoch FROM CAST(:listed_for AS interval))
+"""
+_RETIRE = text(f"""
+WITH live AS MATERIALIZED ({_LIVE}),
+listed AS MATERIALIZED (SELECT DISTINCT unnest(jobs) AS name FROM live),
+changed AS (
+  SELECT j.name, listed.name IS NOT NULL AS lives
+  FROM jobs.jobs j LEFT JOIN listed ON listed.name = j.name
+  WHERE j.service = :service AND (j.retired_at IS NOT NULL) = (listed.name IS NOT NULL)
+    AND (listed.name IS NOT NULL OR (SELECT bool_and(jobs IS NOT NULL) FROM live))
+  FOR UPDATE OF j SKIP LOCKED
+)
+UPDATE jobs.jobs j SET
+  retired_at = CASE WHEN NOT changed.lives THEN now() END, due_at = CASE WHEN NOT changed.lives THEN j.due_at END
+FROM changed WHERE j.name = changed.name
+RETURNING j.name, j.retired_at
+""")
+_MAY_BE_DECLARED = text(f"""
+SELECT bool_or(jobs IS NULL OR :job = ANY(jobs)) AS listed FROM ({_LIVE}) AS live
+""")
 _DUE = text("""
 SELECT j.name, CAST(j.settings AS text) AS settings, j.considered_until, j.last_slot,
        unfinished.slots AS unfinished, unfinished.busy
@@ -206,7 +258,8 @@ FROM jobs.jobs j, LATERAL (
   SELECT count(*) FILTER (WHERE r.trigger = 'schedule') AS slots, COALESCE(bool_or(r.active), false) AS busy
   FROM jobs.job_runs r WHERE r.job = j.name AND r.active IS NOT NULL AND r.part IS NULL
 ) AS unfinished
-WHERE j.service = :service AND (j.due_at IS NULL OR j.due_at <= :now OR j.considered_until > :ahead)
+WHERE j.service = :service AND j.retired_at IS NULL
+  AND (j.due_at IS NULL OR j.due_at <= :now OR j.considered_until > :ahead)
 FOR UPDATE OF j SKIP LOCKED
 """)
 _ADD_RUNS = text(f"""

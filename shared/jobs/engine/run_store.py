@@ -81,6 +81,11 @@ def start(
     )
 
 
+def is_over(connection: Connection, run_id: UUID) -> bool:
+    """Tell whether the run has ended, or is gone."""
+    return not connection.execute(_UNFINISHED, {"id": run_id}).scalar_one()
+
+
 @dataclass(frozen=True)
 class Finished:
     """The result of a run that ended. ``error`` is a traceback, ``reason`` a few words."""
@@ -157,6 +162,9 @@ def skip(uow: UnitOfWork, run: StartedRun, reason: str | None) -> bool:
     return bool(row.held)
 
 
+_UNFINISHED = text("""
+SELECT EXISTS (SELECT FROM jobs.job_runs WHERE id = :id AND active IS NOT NULL) AS unfinished
+""")
 _START = text("""
 UPDATE jobs.job_runs r SET state = 'running', started_at = COALESCE(r.started_at, :now), heartbeat_at = now(),
   worker = :worker, attempt = r.attempt + 1, not_before = NULL

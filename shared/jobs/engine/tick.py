@@ -116,10 +116,12 @@ class Tick:
         self._ticked(answered)
 
     def run(self) -> None:
-        """Claim due slots, rescue lost runs and messages, and dispatch the runs whose turn has come.
+        """Retire jobs, claim due slots, rescue lost runs and messages, and dispatch the runs whose turn has come.
 
         Raises SQLAlchemyError if the database is down.
         """
+        with self._transaction() as uow:
+            claims.retire(uow.connection, self._context.service)
         self.claim_due()
         self._rescue()
         with self._transaction() as uow:
