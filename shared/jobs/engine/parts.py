@@ -1,6 +1,7 @@
 """Runs in parts: each part is a run of its own, several run at a time, and the last to end wakes the parent run."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,6 +12,14 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.engine.dispatch import TURN_HAS_COME, send_runs
 from shared.jobs.schedule.planning import CLOCK_TOLERANCE
 
+#: The characters of a part's parameters, as JSON.
+LONGEST_PARAMETERS = 100_000
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class InvalidParameters(ValueError):
+    """A part has a parameter that is no JSON or cannot be stored, which the message names."""
+
 
 def split(
     uow: UnitOfWork, run_id: UUID, attempt: int, given: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
@@ -18,8 +27,9 @@ def split(
     """Split the run into a run for each part, and let it wait until all have ended.
 
     The parameters of a part are those ``given`` to the whole run and its own. Nothing happens if the run is no longer
-    in progress.
+    in progress. Raises InvalidParameters.
     """
+    parameters = [_storable(number, {**given, **part}) for number, part in enumerate(parts, start=1)]
     if uow.connection.execute(_SPLIT, {"id": run_id, "attempt": attempt, "parts": len(parts)}).rowcount != 1:
         return
     uow.connection.execute(
@@ -27,11 +37,27 @@ def split(
         {
             "id": run_id,
             "ids": [uuid4() for _ in parts],
-            "parameters": [json.dumps({**given, **part}) for part in parts],
+            "parameters": parameters,
             "now": uow.now,
         },
     )
     advance(uow, run_id)
+
+
+def _storable(number: int, parameters: Mapping[str, Any]) -> str:
+    """Write the parameters of a part as JSON that PostgreSQL takes. Raises InvalidParameters."""
+    for name, value in parameters.items():
+        try:
+            written = json.dumps({name: value}, allow_nan=False, ensure_ascii=False)
+            written.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidParameters(f"part {number}: parameters.{name!s:.100}: is no JSON: {error}") from None
+        if _NUL.search(written):
+            raise InvalidParameters(f"part {number}: parameters.{name!s:.100}: must not contain NUL")
+    written = json.dumps(dict(parameters))
+    if len(written) > LONGEST_PARAMETERS:
+        raise InvalidParameters(f"part {number}: parameters: must have at most {LONGEST_PARAMETERS} characters as JSON")
+    return written
 
 
 def split_again(uow: UnitOfWork, run_id: UUID, attempt: int) -> None:
