@@ -3,6 +3,7 @@
 The three are layered as JSON objects of this shape. The top layer wins, key by key.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property, lru_cache
@@ -176,6 +177,14 @@ def read_settings(text: str) -> JobSettings:
     return _StoredSettings.model_validate_json(text)
 
 
+def stored_settings(settings: Mapping[str, Any]) -> JobSettings:
+    """Read the settings of a job's row. Raises InvalidSetting if this version cannot read them."""
+    try:
+        return read_settings(json.dumps(settings, sort_keys=True))
+    except ValidationError as error:
+        raise _first_mistake(error) from None
+
+
 def check_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Check the settings that are given over ``base``, and return them as they are stored.
 
@@ -194,12 +203,16 @@ def check_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = No
         settings = JobSettings.model_validate({**(base or {}), **changes})
     except ValidationError as error:
         raise _first_mistake(error) from None
-    _check_window(settings)
+    check_window(settings)
     return changes
 
 
-def _check_window(settings: JobSettings) -> None:
-    """Refuse a window for run_all whose slots could not all be kept. Stored settings are not checked for it."""
+def check_window(settings: JobSettings) -> None:
+    """Refuse a window for run_all whose slots could not all be kept: raises InvalidSetting.
+
+    Stored settings may have one, because it was set before, or the schedule was changed by a new version. Then the
+    latest slots run, and the earlier ones are missed.
+    """
     window = parse_interval(settings.misfire_window)
     if window > LOOKBACK:
         raise InvalidSetting("misfire_window", f"must be at most {format_interval(LOOKBACK)}; older slots are not kept")

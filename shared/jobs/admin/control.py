@@ -33,7 +33,7 @@ from shared.jobs.engine.parts import advance
 from shared.jobs.run_context import Trigger
 from shared.jobs.schedule.calendar import LoadMarket
 from shared.jobs.schedule.planning import slots_between
-from shared.jobs.settings import TIMING, JobSettings, check_settings
+from shared.jobs.settings import TIMING, JobSettings, check_settings, stored_settings
 
 MAX_SLOTS = 1000
 #: The most runs of one job that somebody asked for one by one and that have not ended, and the most of all its runs.
@@ -170,7 +170,7 @@ def backfill(
     """
     row = _declared_job(uow, job)
     check_parameters(row.parameters, parameters)
-    settings = JobSettings.model_validate(row.settings)
+    settings = stored_settings(row.settings)
     if not settings.backfill:
         raise NotBackfilled(f"{job} does not run for slots of the past: its setting backfill is false")
     if end > uow.now:

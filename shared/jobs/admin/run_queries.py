@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from shared.jobs.run_context import Trigger
 from shared.jobs.schedule import planning
 from shared.jobs.schedule.calendar import HORIZON, LoadMarket
-from shared.jobs.settings import JobSettings
+from shared.jobs.settings import InvalidSetting, stored_settings
 from shared.storage.keyset import Keyset, Record, record, records
 
 #: The most parts of a run, and runs of each kind that followed it, in one answer.
@@ -42,9 +42,12 @@ def next_slots(
 ) -> list[datetime]:
     """List at most ``count`` next slots of a job with these settings, as far as its market's sessions are known.
 
-    Raises ValidationError for settings that no job can have.
+    Settings of a newer version that this one cannot read have none.
     """
-    known = JobSettings.model_validate(settings)
+    try:
+        known = stored_settings(settings)
+    except InvalidSetting:
+        return []
     market = load_market(connection, known.market, now, now + HORIZON)
     return planning.next_slots(known, market, now, count) if market else []
 

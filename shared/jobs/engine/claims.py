@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -26,7 +27,7 @@ from shared.jobs.engine.dispatch import SENT, send_runs
 from shared.jobs.schedule.calendar import LoadMarket, market_without_sessions
 from shared.jobs.schedule.planning import CLOCK_TOLERANCE, SUPERSEDED, DueJob, Plan
 from shared.jobs.schedule.planning import plan as plan_job
-from shared.jobs.settings import TIMING, JobSettings, read_settings
+from shared.jobs.settings import TIMING, InvalidSetting, JobSettings, check_window, read_settings
 from shared.outage import first_line
 
 log = structlog.get_logger(__name__)
@@ -45,7 +46,7 @@ def declare(connection: Connection, jobs: Iterable[Job], now: datetime, *, load_
     }
     changed = list(connection.execute(_CHANGED, declared).scalars())
     decide_up_to_now(connection, changed, now, load_market=load_market)
-    connection.execute(
+    stored = connection.execute(
         _DECLARE,
         {
             **declared,
@@ -56,7 +57,25 @@ def declare(connection: Connection, jobs: Iterable[Job], now: datetime, *, load_
             ],
             "now": now,
         },
-    )
+    ).all()
+    for row in stored:
+        _check_stored(row.name, row.settings)
+
+
+def _check_stored(job: str, settings: str) -> None:
+    """Warn of settings in effect that cannot be kept. The job then runs as well as it can."""
+    try:
+        check_window(read_settings(settings))
+    except ValidationError as error:
+        _warn_unreadable(job, first_line(error))
+    except InvalidSetting as error:
+        log.warning("settings of a job cannot be kept: only the latest missed slots run", job=job, error=str(error))
+
+
+@lru_cache(maxsize=1000)
+def _warn_unreadable(job: str, error: str) -> None:
+    """Warn once, and not at each tick, of settings that a newer version wrote."""
+    log.warning("settings of a job cannot be read", job=job, error=error)
 
 
 def decide_up_to_now(connection: Connection, jobs: Sequence[str], now: datetime, *, load_market: LoadMarket) -> None:
@@ -115,7 +134,7 @@ def _read_job(row: Any, service: str) -> DueJob | None:
     try:
         settings = read_settings(row.settings)
     except ValidationError as error:
-        log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
+        _warn_unreadable(row.name, first_line(error))
         return None
     return DueJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished, row.busy)
 
@@ -226,6 +245,7 @@ ON CONFLICT (name) DO UPDATE SET
     WHEN job.declared - CAST(:others AS text[]) = excluded.declared - CAST(:others AS text[]) THEN job.updated_at
     ELSE excluded.updated_at
   END
+RETURNING name, CAST(settings AS text) AS settings
 """)
 #: PostgreSQL's clock tells how old a heartbeat is. One from the future was written before that clock went back.
 _LIVE = """
