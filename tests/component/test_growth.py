@@ -22,7 +22,7 @@ from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.schedule.interval import parse_interval
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT
-from tests.component.job_worker import a_job, job_worker
+from tests.component.job_worker import Gate, a_job, job_worker
 from tests.conftest import FakeClock
 from tests.support import rows
 
@@ -139,6 +139,22 @@ def test_a_run_s_start_and_beats_and_a_growing_skip_are_hot(orders: ServiceConte
     for mark in ("SET state = 'running'", "SET heartbeat_at"):
         assert [counted for statement, *counted in seen if mark in statement] == [[1, 1]], mark
     assert [counted for statement, *counted in grown if "slots = r.slots + 1" in statement] == [[1, 1]]
+
+
+def test_the_growing_skip_of_a_busy_job_is_hot(orders: ServiceContext, clock: FakeClock) -> None:
+    """The slots that come during a slow run are one row, however many they are."""
+    gate = Gate()
+    with job_worker(orders, a_job(gate)) as worker:
+        worker.ticker.run()
+        assert gate.entered.wait(10)
+        with hot_updates(orders.engine) as grown:
+            for _ in range(4):
+                clock.move(seconds=1)
+                worker.ticker.run()
+        gate.opened.set()
+        worker.handled()
+    counted = [counted for statement, *counted in grown if "slots = r.slots + given.slots" in statement]
+    assert counted == [[0, 0], *[[1, 1]] * 3]
 
 
 def rows_a_day() -> dict[str, tuple[float, int]]:

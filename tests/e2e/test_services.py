@@ -295,6 +295,18 @@ def test_a_replica_tells_what_its_processes_counted(
     assert samples['paperprofit_outbox_rows{service="orders"}'] <= 100
 
 
+@pytest.mark.timeout(240)
+def test_sessions_leave_no_pandas_in_the_workers(deployment: Deployment, client: httpx2.Client) -> None:
+    """A process of its own computes them, and ends. The workers would keep 80 MB for good."""
+    run_id = client.post("/api/jobs/update_sessions/trigger").json()["run_id"]
+    run = eventually(lambda: (r := client.get(f"/api/runs/{run_id}").json())["outcome"] and r, seconds=180)
+    assert run["outcome"] == "succeeded"
+    for process in deployment.members("marketdata"):
+        libraries = {each.path for each in process.memory_maps()}
+        assert any("psycopg" in path for path in libraries)
+        assert not any("pandas" in path for path in libraries)
+
+
 def listens_on(process: Any, port: int) -> bool:
     return any(c.laddr.port == port for c in process.net_connections("tcp") if c.status == "LISTEN")
 
