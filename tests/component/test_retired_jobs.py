@@ -174,7 +174,7 @@ def test_a_retired_job_is_shown_and_removed(system: System, client: DocumentedCl
     """It is refused a run, then removed with its unfinished runs canceled. Its history and the action stay."""
     add_job(system)
     done = add_run(system)
-    unfinished = {"outcome": None, "finished_at": None, "started_at": None, "scheduled_for": None, "trigger": "manual"}
+    unfinished: dict[str, Any] = {"outcome": None, "finished_at": None, "started_at": None, "trigger": "manual"}
     running = add_run(system, **unfinished, state="running")
     waiting = add_run(system, **unfinished, state="waiting")
     part = add_run(system, **{**unfinished, "trigger": "part"}, state="queued", part=1, parent_run_id=running)
