@@ -226,7 +226,9 @@ _UNNAMED = {"[key]", "[name]", "[edges]"}
 def _first_mistake(error: ValidationError) -> InvalidSetting:
     first = error.errors(include_url=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
+        message = "is not a field of an edge; these are: job, outcome, when"
+    elif first["type"] == "extra_forbidden":
         message = f"is not a setting; these are: interval, {', '.join(sorted(JobSettings.model_fields))}"
     field = ".".join(str(part) for part in first["loc"] if str(part) not in _UNNAMED)
     if not field:  # a mistake of the whole model: its message begins with the setting
