@@ -180,14 +180,20 @@ def test_a_parent_that_was_lost_or_skipped_leaves_a_skipped_run(orders: ServiceC
     """The worker of one died, and the condition of the other did not hold."""
     closed = Job("closed", "orders", "", lambda _: {}, {"after": ["root"]}, when=lambda _: "the market is closed")
     jobs = [off("root"), off("good", ["root"]), closed, off("last", ["good", "closed"])]
-    jobs += [off("dies", on_lost="fail"), off("after_it", ["dies"]), off("mends", [{"job": "dies", "outcome": "failed"}])]
+    jobs += [
+        off("dies", on_lost="fail"),
+        off("after_it", ["dies"]),
+        off("mends", [{"job": "dies", "outcome": "failed"}]),
+    ]
     with job_worker(orders, *jobs) as worker:
         worker.trigger("root")
         settled(worker)
         assert outcomes(orders, "last") == [("skipped", "closed has no run in this round")]
         dead = running(orders, "dies")
         with orders.engine.begin() as connection:
-            connection.execute(text("UPDATE jobs.job_runs SET heartbeat_at = now() - interval '1 hour' WHERE id = :i"), {"i": dead})
+            connection.execute(
+                text("UPDATE jobs.job_runs SET heartbeat_at = now() - interval '1 hour' WHERE id = :i"), {"i": dead}
+            )
         for _ in range(12):
             worker.tick()
         settled(worker)
@@ -270,14 +276,14 @@ def started(context: ServiceContext, round_name: str) -> list[Any]:
     return rows(context.engine, find, round=round_name)
 
 
-def test_parents_of_two_services_that_end_at_once_start_the_join_once(
-    urls: dict[str, str], clock: FakeClock
-) -> None:
+def test_parents_of_two_services_that_end_at_once_start_the_join_once(urls: dict[str, str], clock: FakeClock) -> None:
     """Twenty rounds, each with two parents that end at the same moment on connections of their own."""
     with two_services(urls, clock) as contexts:
         for number in range(20):
             round_name = f"round {number}"
-            ids = [running(context, job, round_name) for context, job in zip(contexts, ("first", "second"), strict=True)]
+            ids = [
+                running(context, job, round_name) for context, job in zip(contexts, ("first", "second"), strict=True)
+            ]
             barrier = threading.Barrier(2)
 
             def finish(context: ServiceContext, run_id: UUID, barrier: threading.Barrier = barrier) -> None:

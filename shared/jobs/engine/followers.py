@@ -41,7 +41,9 @@ _CONDITION_HOLDS = """CASE
 
 
 def _complete(satisfied: str) -> str:
-    return f"CASE WHEN excluded.any_parent THEN {satisfied} ?| excluded.parents ELSE {satisfied} ?& excluded.parents END"
+    return (
+        f"CASE WHEN excluded.any_parent THEN {satisfied} ?| excluded.parents ELSE {satisfied} ?& excluded.parents END"
+    )
 
 
 _MERGED = "(known.satisfied || excluded.satisfied)"
