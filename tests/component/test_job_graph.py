@@ -12,7 +12,7 @@ from sqlalchemy import text
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job
-from shared.jobs.engine import claims, joins, run_store
+from shared.jobs.engine import claims, run_store
 from shared.jobs.engine.failures import Permanent
 from shared.jobs.engine.run_store import Finished
 from shared.jobs.run_context import Counts, Outcome, RunContext
@@ -204,7 +204,8 @@ def test_a_parent_that_was_lost_or_skipped_leaves_a_skipped_run(orders: ServiceC
 def running(context: ServiceContext, job: str, round_name: str | None = None) -> UUID:
     """Add a run that a worker holds."""
     add = text("""
-    INSERT INTO jobs.job_runs (id, job, service, trigger, state, attempt, queued_at, started_at, worker, heartbeat_at, round)
+    INSERT INTO jobs.job_runs (id, job, service, trigger, state, attempt, queued_at, started_at, worker, heartbeat_at,
+                               round)
     VALUES (gen_random_uuid(), :job, :service, 'chain', 'running', 1, :now, :now, 'w', now(), :round) RETURNING id
     """)
     given = {"job": job, "service": context.service, "now": context.clock(), "round": round_name}
@@ -230,7 +231,7 @@ def test_scheduled_runs_belong_to_the_round_of_their_slot(orders: ServiceContext
         for _ in range(5):
             clock.move(minutes=1)
             settled(worker)
-    last = [(run.outcome, run.reason, run.round) for run in runs(orders, "last")]
+    last = [(run.outcome, run.reason, run.round) for run in runs(orders, "last")[-5:]]
     missing, begin = ("skipped", "rare has no run in this round"), clock.now.replace(minute=0)
     assert last == [
         (*missing, f"{begin:%Y-%m-%dT%H}:01:00Z"),
@@ -296,14 +297,14 @@ def test_parents_of_two_services_that_end_at_once_start_the_join_once(urls: dict
             for thread in threads:
                 thread.join(20)
             assert len(started(contexts[0], round_name)) == 1
-    assert len(runs(contexts[0], "joined")) == 20
+        assert len(runs(contexts[0], "joined")) == 20
 
 
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_parent_waits_for_the_uncommitted_end_of_another(
     urls: dict[str, str], clock: FakeClock, *, commits: bool
 ) -> None:
-    """The second end begins before the first is committed. If the first one is rolled back, its next try starts the run."""
+    """The second end begins before the first is committed. If that is rolled back, its next try starts the run."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     with two_services(urls, clock) as (orders, marketdata):
         first, second = running(orders, "first", "r"), running(marketdata, "second", "r")
@@ -322,4 +323,4 @@ def test_a_parent_waits_for_the_uncommitted_end_of_another(
         assert end(orders, first) is not commits
         assert not end(marketdata, second)
         assert len(started(orders, "r")) == 1
-    assert len(runs(orders, "joined")) == 1
+        assert len(runs(orders, "joined")) == 1

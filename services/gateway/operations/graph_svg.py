@@ -59,13 +59,13 @@ def draw(graph: Graph) -> str:
 
 
 def _document(width: float, height: float, jobs: int, edges: int, parts: Sequence[str]) -> str:
+    arrow = '<marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
     size = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" font-family="system-ui, sans-serif">',
             f"<title>The graph of {jobs} jobs and {edges} edges, each job with the state of its latest run</title>",
-            '<defs><marker id="arrow" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8"'
-            f' orient="auto"><path d="M0 0 8 4 0 8z" fill="{GRAY}"/></marker></defs>',
+            f'<defs>{arrow}<path d="M0 0 8 4 0 8z" fill="{GRAY}"/></marker></defs>',
             f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>',
             *parts,
             "</svg>\n",

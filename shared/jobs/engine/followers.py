@@ -79,7 +79,8 @@ chained AS (
     SELECT edges.job, edges.service, edges.round, (array_agg(edges.id))[1] AS opened_by,
            ARRAY(SELECT each ->> 'job' FROM jsonb_array_elements(edges.settings -> 'after') AS each) AS parents,
            COALESCE(edges.settings ->> 'join' = 'any', false) AS any_parent,
-           COALESCE(jsonb_object_agg(edges.parent, edges.id) FILTER (WHERE edges.unsatisfied IS NULL), '{{}}') AS satisfied,
+           COALESCE(jsonb_object_agg(edges.parent, edges.id) FILTER (WHERE edges.unsatisfied IS NULL), '{{}}')
+             AS satisfied,
            COALESCE(jsonb_object_agg(edges.parent, edges.unsatisfied) FILTER (WHERE edges.unsatisfied IS NOT NULL),
                     '{{}}') AS unsatisfied
     FROM edges GROUP BY edges.job, edges.service, edges.round, edges.settings
