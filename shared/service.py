@@ -109,7 +109,7 @@ def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job], *, 
 
 
 def wait_for_parents(context: ServiceContext, jobs: dict[str, Job], *, seconds: float) -> None:
-    """Wait until other services have declared the jobs that these follow. Raises InvalidJobsConfig after ``seconds``."""
+    """Wait until services have declared the jobs that these follow. Raises InvalidJobsConfig after ``seconds``."""
     deadline = time.monotonic() + seconds
     parents = Outage("a job that another follows", service=context.service)
     while True:

@@ -49,18 +49,10 @@ def _complete(satisfied: str) -> str:
 _MERGED = "(known.satisfied || excluded.satisfied)"
 #: A join that was skipped begins again if a retry satisfies its last edge after all.
 _BEGINS_AGAIN = f"known.skipped_at IS NOT NULL AND known.started_by IS NULL AND {_complete(_MERGED)}"
-#: Expressions of a statement whose ``ended`` has the runs that have just ended. ``following`` has the services of the
-#: runs that can be sent now. Parts start no followers. The order of the rows keeps two such statements from a deadlock.
+#: Expressions of a statement whose ``ended`` has the runs that have just ended. ``following`` has the services whose
+#: runs may be sent now. Parts start no followers. The order of the rows keeps two such statements from a deadlock.
 FOLLOWERS = f"""
-chained AS (
-  INSERT INTO jobs.job_runs (id, job, service, trigger, parent_run_id, priority, state, queued_at, traceparent, round)
-  SELECT gen_random_uuid(), j.name, j.service, 'chain', ended.id, ended.priority, 'waiting', :now, ended.traceparent,
-         ended.round
-  FROM ended JOIN jobs.jobs j ON j.settings ->> 'after' = ended.job
-  WHERE ended.part IS NULL AND CAST(j.settings ->> 'enabled' AS boolean)
-    AND {_OUTCOME_HOLDS.format(wanted="j.settings ->> 'after_outcome'")}
-  RETURNING service
-), edges AS (
+edges AS (
   SELECT j.name AS job, j.service, j.settings, ended.id, ended.job AS parent, ended.round,
          CASE WHEN NOT {_OUTCOME_HOLDS.format(wanted="edge ->> 'outcome'")} THEN ended.outcome
               WHEN NOT {_CONDITION_HOLDS} THEN edge ->> 'when' END AS unsatisfied
@@ -95,11 +87,18 @@ chained AS (
     opened_by = CASE WHEN {_BEGINS_AGAIN} THEN excluded.opened_by ELSE known.opened_by END,
     skipped_at = CASE WHEN {_BEGINS_AGAIN} THEN NULL ELSE known.skipped_at END
   RETURNING job, service, round, run_id, opened_by, started_by
-), opened AS (
+), chained AS (
   INSERT INTO jobs.job_runs (id, job, service, trigger, parent_run_id, priority, state, queued_at, traceparent, round)
+  SELECT gen_random_uuid(), j.name, j.service, 'chain', ended.id, ended.priority, 'waiting', :now, ended.traceparent,
+         ended.round
+  FROM ended JOIN jobs.jobs j ON j.settings ->> 'after' = ended.job
+  WHERE ended.part IS NULL AND CAST(j.settings ->> 'enabled' AS boolean)
+    AND {_OUTCOME_HOLDS.format(wanted="j.settings ->> 'after_outcome'")}
+  UNION ALL
   SELECT arrived.run_id, arrived.job, arrived.service, 'chain', ended.id, ended.priority, 'waiting', :now,
          ended.traceparent, arrived.round
   FROM arrived JOIN ended ON ended.id = arrived.opened_by
+  RETURNING service
 ), following AS (
   SELECT service FROM chained
   UNION ALL SELECT arrived.service FROM arrived JOIN ended ON ended.id = arrived.started_by
