@@ -173,7 +173,26 @@ def test_a_parent_that_was_canceled_leaves_a_skipped_run(orders: ServiceContext)
         canceled = [run for run in runs(orders, "last") if run.round == runs(orders, "other")[0].round]
         assert [(run.outcome, run.reason) for run in canceled] == [("skipped", "slow was canceled")]
         gate.set()
+        worker.cancel(eventually(lambda: [run for run in runs(orders, "last") if run.state == "waiting"])[0].id)
         settled(worker)
+
+
+def test_two_jobs_that_people_start_one_after_the_other_are_joined(orders: ServiceContext) -> None:
+    """Nothing leads from one to the other, so the run waits for the next run of the other, however often one runs."""
+    jobs = [off("first"), off("second"), off("last", ["first", "second"])]
+    with job_worker(orders, *jobs) as worker:
+        for name in ("first", "first", "first", "second"):
+            worker.trigger(name)
+            eventually(lambda: not rows(orders.engine, "SELECT FROM jobs.job_runs WHERE active"))
+            worker.tick()
+        settled(worker)
+        assert outcomes(orders, "last") == [("succeeded", None)]
+        worker.trigger("second")
+        eventually(lambda: [run.state for run in runs(orders, "last")] == ["finished", "waiting"])
+        worker.tick()
+        worker.trigger("first")
+        settled(worker)
+    assert outcomes(orders, "last") == [("succeeded", None)] * 2
 
 
 def test_a_parent_that_was_lost_or_skipped_leaves_a_skipped_run(orders: ServiceContext) -> None:

@@ -164,7 +164,7 @@ def test_a_join_is_hopeless_when_no_run_can_satisfy_an_edge(
 ) -> None:
     """As long as a parent, or a job before it, has an unfinished run or a slot to decide, the join waits."""
     after: dict[str, object] = {"root": None, "a": "root", "b": ["root"], "c": "a"}
-    found = why_hopeless(join, after, Round(frozenset(unfinished), frozenset(undecided)))
+    found = why_hopeless(join, after, Round(frozenset(unfinished), frozenset(undecided), frozenset()))
     assert found == why
 
 

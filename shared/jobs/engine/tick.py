@@ -20,7 +20,7 @@ from shared.bus.notify import notify_relays
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.jobs.engine import claims
 from shared.jobs.engine import dispatch as dispatching
-from shared.jobs.engine.joins import skip_hopeless
+from shared.jobs.engine.joins import settle
 from shared.jobs.engine.parts import advance
 from shared.jobs.schedule.calendar import Calendar
 from shared.jobs.schedule.planning import plan
@@ -149,7 +149,7 @@ class Tick:
             for parent in dispatching.split_runs(uow.connection, self._context.service):
                 advance(uow, parent)
             if dispatching.has_open_joins(uow.connection, self._context.service):
-                skip_hopeless(uow, self._context.service)
+                settle(uow, self._context.service)
         for run in rescued:
             again = run.state == "waiting"
             log.warning("a run's worker died", job=run.job, run_id=str(run.id), worker=run.worker, again=again)
