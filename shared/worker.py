@@ -41,6 +41,7 @@ from shared.service import (
     make_middleware,
     prepare,
     wait_for_database,
+    wait_for_parents,
 )
 from shared.settings import InvalidSettings, ServiceSettings, load
 from shared.storage.engine import PoolerRefused
@@ -96,6 +97,7 @@ def _prepare(service: Service) -> ServiceSettings:
     context = make_context(service.name, settings)
     wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
     prepare(service, context, jobs, seconds=DATABASE_WAIT_SECONDS)
+    wait_for_parents(context, jobs, seconds=DATABASE_WAIT_SECONDS)
     context.engine.dispose()
     return settings
 

@@ -59,6 +59,7 @@ PUBLISHED = {
 JOBS_TABLES = (
     "jobs",
     "job_runs",
+    "joins",
     "operator_actions",
     "workers",
     "queue_controls",

@@ -25,9 +25,10 @@ ALLOWED = {
     "fund operate admin": "put_account_settings post_transfer post_reset",
     "operate admin": """
         get_halts post_halt delete_halt get_corporate_actions post_corporate_action get_official_prices
-        post_official_price get_status get_job patch_job delete_job get_figures post_trigger put_toggle post_backfill
-        get_runs get_run post_cancel post_retry get_queues post_pause post_resume get_dead_letters get_dead_letter
-        post_requeue post_discard get_logs get_workers get_breakers get_rate_limits get_alerts get_actions
+        post_official_price get_status get_job patch_job delete_job get_figures post_trigger put_toggle
+        post_backfill get_runs get_run post_cancel post_retry get_queues post_pause post_resume
+        get_dead_letters get_dead_letter post_requeue post_discard get_logs get_workers get_breakers
+        get_rate_limits get_alerts get_actions get_graph get_graph_picture
     """,
     # a key may rotate and revoke itself, but here the key is another one
     "admin": """

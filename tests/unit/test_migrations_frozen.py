@@ -39,6 +39,7 @@ LANDED = {
     "shared/jobs/migrations/0003_retried_parts.py": "1ddeb5e9d1c2062a",
     "shared/jobs/migrations/0004_updates_in_place.py": "1f721cd0c9131055",
     "shared/jobs/migrations/0005_clocks_and_retired_jobs.py": "8f23ed1b3a2c7dd5",
+    "shared/jobs/migrations/0006_joins.py": "91276cfb1705e8a7",
     "shared/jobs/migrations/carry_over.sql": "f3febf3ce95820da",
     "shared/bus/tables.py": "ede9d0b7dfa21b88",
 }

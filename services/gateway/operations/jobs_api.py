@@ -20,8 +20,9 @@ from services.gateway.operations.schemas import (
     JobToggled,
     RunQueued,
     RunsQueued,
+    WaitingFor,
 )
-from shared.jobs.admin import control, run_queries
+from shared.jobs.admin import control, run_queries, waiting
 from shared.jobs.admin.removal import remove
 from shared.markets import load_market, open_markets
 
@@ -41,17 +42,19 @@ async def status_json(gateway: Gateway) -> str:
 
 
 async def get_job(gateway: Gateway, name: Word) -> JobDetail:
-    """Get a job's status, its declared settings, the operators' overrides, and its next five slots.
+    """Get a job's status, its declared settings, the operators' overrides, its next five slots, and for what it waits.
 
     Raises NotFound where no service has declared the job.
     """
     now = gateway.context.clock()
-    job = await read(gateway, run_queries.job, name, await read(gateway, open_markets, now))
+    markets = await read(gateway, open_markets, now)
+    job = await read(gateway, run_queries.job, name, markets)
     if job is None:
         raise unknown_job(name)
     count = 0 if job["retired_at"] else NEXT_SLOTS
     slots = await read(gateway, run_queries.next_slots, job["settings"], now, count, load_market=load_market)
-    return JobDetail.model_validate({**job, "next_slots": slots})
+    waits = WaitingFor.of(await read(gateway, waiting.of_job, name, now, open_markets=markets))
+    return JobDetail.model_validate({**job, "next_slots": slots, "waiting": waits})
 
 
 async def get_figures(gateway: Gateway, name: Word, query: FiguresQuery) -> JobFigures:

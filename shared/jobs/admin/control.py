@@ -29,6 +29,7 @@ from shared.contracts.routing import QUEUES
 from shared.jobs.checks import check_chain, check_parameters
 from shared.jobs.engine.claims import decide_up_to_now
 from shared.jobs.engine.dispatch import send_if_idle
+from shared.jobs.engine.followers import FOLLOWERS, ended_columns, round_of
 from shared.jobs.engine.parts import advance
 from shared.jobs.run_context import Trigger
 from shared.jobs.schedule.calendar import LoadMarket
@@ -287,11 +288,12 @@ _UNFINISHED = text("""
 SELECT count(*) AS runs, count(*) FILTER (WHERE trigger IN ('manual', 'retry')) AS asked FROM jobs.job_runs
 WHERE job = :job AND active IS NOT NULL AND part IS NULL
 """)
-_ADD = text("""
+_ADD = text(f"""
 INSERT INTO jobs.job_runs (id, job, service, trigger, scheduled_for, parameters, priority, state, queued_at,
-                           requested_by, parent_run_id, only_part, traceparent)
+                           requested_by, parent_run_id, only_part, traceparent, round)
 SELECT given.id, j.name, j.service, :trigger, given.slot, CAST(:parameters AS jsonb), :priority, 'waiting', :now, :who,
-       CAST(:parent AS uuid), CAST(:only_part AS integer), :traceparent
+       CAST(:parent AS uuid), CAST(:only_part AS integer), :traceparent,
+       (SELECT {round_of("p")} FROM jobs.job_runs p WHERE p.id = CAST(:parent AS uuid))
 FROM jobs.jobs j, unnest(CAST(:ids AS uuid[]), CAST(:slots AS timestamptz[])) AS given (id, slot)
 WHERE j.name = :job
 """)
@@ -312,18 +314,18 @@ UPDATE jobs.jobs SET
   due_at = NULL, next_slot = NULL, updated_at = :now
 WHERE name = :job
 """)
-#: The parts of a run end with it.
-_CANCEL = text("""
+#: The parts of a run end with it. The joins that wait for it hear of it.
+_CANCEL = text(f"""
 WITH ended AS (
-  UPDATE jobs.job_runs SET
+  UPDATE jobs.job_runs r SET
     cancel_requested_at = COALESCE(cancel_requested_at, :now), requested_by = COALESCE(requested_by, :who),
     reason = 'canceled by ' || :who,
     state = CASE WHEN state IN ('waiting', 'queued') THEN 'finished' ELSE state END,
     outcome = CASE WHEN state IN ('waiting', 'queued') THEN 'canceled' END,
     finished_at = CASE WHEN state IN ('waiting', 'queued') THEN CAST(:now AS timestamptz) END
   WHERE (id = :id OR (parent_run_id = :id AND part IS NOT NULL)) AND state <> 'finished'
-  RETURNING id, state
-)
+  RETURNING r.state, {ended_columns("r")}
+), {FOLLOWERS}
 SELECT state FROM ended WHERE id = :id
 """)
 _PAUSED = text("SELECT paused FROM jobs.queue_controls WHERE queue = :queue FOR UPDATE")

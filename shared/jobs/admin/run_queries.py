@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from shared.jobs.engine.followers import round_of
 from shared.jobs.run_context import Trigger
 from shared.jobs.schedule import planning
 from shared.jobs.schedule.calendar import HORIZON, LoadMarket
@@ -114,7 +115,9 @@ _RUNS = Keyset(
     },
     table="r.",
 )
-_RUN = text(f"SELECT {_COLUMNS}, r.error, r.parameters, r.traceparent FROM jobs.job_runs r WHERE r.id = :id")
+_RUN = text(f"""
+SELECT {_COLUMNS}, r.error, r.parameters, r.traceparent, {round_of("r")} AS round FROM jobs.job_runs r WHERE r.id = :id
+""")
 _FOLLOWERS = {"part_runs": Trigger.PART, "chained": Trigger.CHAIN, "retries": Trigger.RETRY}
 _OF_PARENT = text(f"""
 SELECT {_COLUMNS}, {_LAST_LINE} FROM jobs.job_runs r WHERE r.parent_run_id = :id AND r.trigger = :trigger

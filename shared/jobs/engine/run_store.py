@@ -14,7 +14,8 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from shared.bus.unit_of_work import UnitOfWork
-from shared.jobs.engine.dispatch import FOLLOWERS, dispatch
+from shared.jobs.engine.dispatch import dispatch
+from shared.jobs.engine.followers import FOLLOWERS, ended_columns
 from shared.jobs.engine.parts import advance
 from shared.jobs.run_context import Outcome, Trigger
 from shared.jobs.schedule.planning import CLOCK_TOLERANCE
@@ -181,15 +182,16 @@ RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters
 """)
 _FINISH = text(f"""
 WITH ended AS (
-  UPDATE jobs.job_runs SET state = 'finished', outcome = :outcome, finished_at = :now, counts = CAST(:counts AS jsonb),
-    error = :error, error_kind = :kind, reason = :reason, done = COALESCE(:done, done), total = COALESCE(:total, total),
+  UPDATE jobs.job_runs r SET
+    state = 'finished', outcome = :outcome, finished_at = :now, counts = CAST(:counts AS jsonb), error = :error,
+    error_kind = :kind, reason = :reason, done = COALESCE(:done, done), total = COALESCE(:total, total),
     failures = failures + CASE WHEN :failed THEN 1 ELSE 0 END
   WHERE id = :id AND state = 'running' AND attempt = :attempt
-  RETURNING id, job, service, outcome, part, parent_run_id, traceparent, priority
-), chained AS ({FOLLOWERS})
+  RETURNING r.parent_run_id, {ended_columns("r")}
+), {FOLLOWERS}
 SELECT ended.part, ended.parent_run_id,
   EXISTS (SELECT FROM jobs.job_runs w WHERE w.job = ended.job AND NOT w.active AND w.part IS NULL) AS more,
-  EXISTS (SELECT FROM chained WHERE chained.service = ended.service) AS chained
+  EXISTS (SELECT FROM following WHERE following.service = ended.service) AS chained
 FROM ended
 """)
 _POSTPONE = text("""

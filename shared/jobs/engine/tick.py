@@ -20,6 +20,7 @@ from shared.bus.notify import notify_relays
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.jobs.engine import claims
 from shared.jobs.engine import dispatch as dispatching
+from shared.jobs.engine.joins import settle
 from shared.jobs.engine.parts import advance
 from shared.jobs.schedule.calendar import Calendar
 from shared.jobs.schedule.planning import plan
@@ -137,6 +138,8 @@ class Tick:
     def _rescue(self) -> None:
         """Rescue runs whose worker died, messages that were lost, and split runs that stopped advancing.
 
+        Runs that wait for their parents in vain are skipped.
+
         While the database was down, or everything stood still, no worker could write a heartbeat. They have their time
         once more after that.
         """
@@ -147,6 +150,8 @@ class Tick:
             dispatching.resend(uow, self._context.service)
             for parent in dispatching.split_runs(uow.connection, self._context.service):
                 advance(uow, parent)
+            if dispatching.has_open_joins(uow.connection, self._context.service):
+                settle(uow, self._context.service)
         for run in rescued:
             again = run.state == "waiting"
             log.warning("a run's worker died", job=run.job, run_id=str(run.id), worker=run.worker, again=again)
