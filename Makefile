@@ -35,6 +35,7 @@ test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
 
 chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded fault runs (PAPERPROFIT_CHAOS_SEEDS=, _FIRST_SEED=)
 	@tests/ensure-rabbitmq
+	@tests/ensure-libfaketime
 	@$(DEV)/bin/python -m pytest tests/chaos -s $(ARGS)
 
 soak: $(DEV)/.ready ## Trade for half an hour, and fail if memory, connections or tables grow without end (SOAK_MINUTES=)

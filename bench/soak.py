@@ -20,10 +20,11 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from bench.embedded_run import EmbeddedRun
 from bench.report import OUT, NotMeasured
-from bench.soak_judgement import Growth, Point, TooShort, failures, first_month, growth
+from bench.soak_judgement import Growth, Point, TooShort, bytes_per_hour, failures, first_month, growth
 from bench.soak_retention import BOOKS, kept_days
 from bench.soak_samples import Sample, Sampler
 from bench.soak_traders import Trader, Viewer
@@ -108,15 +109,14 @@ def report(samples: Sequence[Sample]) -> list[str]:
     for name, (found, unit) in judged.items():
         print(f"{name:30} {found.mean:9,.1f}       {found.last:9,.1f}    {found.per_hour:9,.1f}  {unit}")
     _print_resident(samples)
-    rows, sizes = _growth_of_tables(samples)
-    kept = kept_days()
-    months = {name: first_month(found.last, found.per_hour, kept.get(name)) for name, found in sizes.items()}
-    _print_tables(rows, sizes, months, kept)
+    tables = _growth_of_tables(samples)
+    months = {name: each.month for name, each in tables.items()}
+    _print_tables(tables)
     month = sum(size for name, size in months.items() if name not in BOOKS)
     books = sum(size for name, size in months.items() if name in BOOKS)
     print(f"\nfirst month: {month / MEGABYTE:,.0f} MB, and {books / MEGABYTE:,.0f} MB of books at the traders' rate")
     lines = failures(judged, month)
-    _write(samples, judged, months, lines)
+    _write(samples, judged, tables, lines)
     return lines
 
 
@@ -148,39 +148,56 @@ def _print_resident(samples: Sequence[Sample]) -> None:
     print(f"the database: {samples[-1].database / MEGABYTE:,.1f} MB")
 
 
-def _growth_of_tables(samples: Sequence[Sample]) -> tuple[dict[str, Growth], dict[str, Growth]]:
-    """Return each table's growth in rows and in bytes."""
-    names = samples[-1].tables
-    there = {name: [sample for sample in samples if name in sample.tables] for name in names}
-    rows = {name: growth([Point(s.hours, s.tables[name].rows) for s in there[name]]) for name in names}
-    sizes = {name: growth([Point(s.hours, s.tables[name].bytes) for s in there[name]]) for name in names}
-    return rows, sizes
+class TableGrowth(NamedTuple):
+    """Rows and bytes at the end and what each grows by in an hour, the days that rows are kept, the month's bytes."""
+
+    rows: float
+    rows_per_hour: float
+    bytes: float
+    bytes_per_hour: float
+    kept: str
+    month: float
 
 
-def _print_tables(
-    rows: dict[str, Growth], sizes: dict[str, Growth], months: dict[str, float], kept: dict[str, float]
-) -> None:
+def _growth_of_tables(samples: Sequence[Sample]) -> dict[str, TableGrowth]:
+    kept, found = kept_days(), {}
+    for name in samples[-1].tables:
+        there = [sample for sample in samples if name in sample.tables]
+        rows = [Point(sample.hours, sample.tables[name].rows) for sample in there]
+        sizes = [Point(sample.hours, sample.tables[name].bytes) for sample in there]
+        rate, days = bytes_per_hour(rows, sizes), kept.get(name)
+        found[name] = TableGrowth(
+            rows=rows[-1].value,
+            rows_per_hour=growth(rows).per_hour,
+            bytes=sizes[-1].value,
+            bytes_per_hour=rate,
+            kept="books" if name in BOOKS else "" if days is None else f"{days:g} d",
+            month=first_month(sizes[-1].value, rate, days),
+        )
+    return found
+
+
+def _print_tables(tables: dict[str, TableGrowth]) -> None:
     print("\n{:34}{:>10}{:>14}{:>10}{:>12}{:>10}{:>18}".format(*HEADINGS))
-    for name in sorted(sizes, key=lambda each: -months[each]):
-        if rows[name].last or sizes[name].per_hour:
-            days = "books" if name in BOOKS else f"{kept[name]:g} d" if name in kept else "-"
+    for name, each in sorted(tables.items(), key=lambda item: -item[1].month):
+        if each.rows:
             print(
-                f"{name:34}{rows[name].last:10,.0f}{rows[name].per_hour:14,.0f}{sizes[name].last / 1000:10,.0f}"
-                f"{sizes[name].per_hour / 1000:12,.1f}{days:>10}{months[name] / MEGABYTE:18,.1f}"
+                f"{name:34}{each.rows:10,.0f}{each.rows_per_hour:14,.0f}{each.bytes / 1000:10,.0f}"
+                f"{each.bytes_per_hour / 1000:12,.1f}{each.kept:>10}{each.month / MEGABYTE:18,.1f}"
             )
 
 
 def _write(
     samples: Sequence[Sample],
     judged: dict[str, tuple[Growth, str]],
-    months: dict[str, float],
+    tables: dict[str, TableGrowth],
     lines: Sequence[str],
 ) -> None:
     OUT.mkdir(exist_ok=True)
     path = OUT / "soak.json"
     written = {
         "judged": {name: {**asdict(found), "unit": unit} for name, (found, unit) in judged.items()},
-        "first_month_bytes": months,
+        "tables": {name: each._asdict() for name, each in tables.items()},
         "failures": lines,
         "samples": [asdict(sample) for sample in samples],
     }

@@ -13,7 +13,11 @@ HOURS_OF_MONTH = 30 * 24.0
 HOURS_UNTIL_REMOVED = 24.0
 #: A smaller rise over the second half is noise. A longer soak shows smaller leaks.
 LEAST_SHARE = 0.03
+#: A rise that slows down to less than this share of itself is a cache that fills.
+LEAST_LASTING = 0.5
 FEWEST = 6
+#: A table's rise by fewer bytes is a few pages, and by fewer rows too few to tell the size of one.
+FEW_BYTES, FEW_ROWS = 64 * 1024, 300
 #: The first month of the demo, beside the books.
 GOAL_BYTES = 1e9
 
@@ -43,8 +47,9 @@ class Growth:
 def growth(series: Sequence[Point], least: float = 0.0) -> Growth:
     """Judge the second half of a series.
 
-    It grows steadily if the median of each third is above that of the third before, and if the least-squares line rises
-    by more than 3 % of the mean and by at least ``least``. Raises TooShort.
+    It grows steadily if the median of each third is above that of the third before, the second such step is at least
+    half as high as the first, and the least-squares line rises by more than 3 % of the mean and by at least ``least``.
+    Raises TooShort.
     """
     half = series[len(series) // 2 :]
     if len(half) < FEWEST:
@@ -55,7 +60,8 @@ def growth(series: Sequence[Point], least: float = 0.0) -> Growth:
     first, second, last = (
         median(point.value for point in part) for part in (half[:third], half[third:-third], half[-third:])
     )
-    steady = first < second < last and rise > LEAST_SHARE * mean and rise >= least
+    lasts = first < second < last and last - second >= LEAST_LASTING * (second - first)
+    steady = lasts and rise > LEAST_SHARE * mean and rise >= least
     return Growth(mean, half[-1].value, per_hour, rise, steady)
 
 
@@ -66,6 +72,18 @@ def slope(series: Sequence[Point]) -> float:
     if not spread:
         return 0.0
     return sum((point.hours - hours) * (point.value - mean) for point in series) / spread
+
+
+def bytes_per_hour(rows: Sequence[Point], sizes: Sequence[Point]) -> float:
+    """Return a table's growth in bytes per hour.
+
+    A table grows by whole pages, so where the soak added enough rows, it is their number times their mean size.
+    """
+    added = rows[-1].value - rows[0].value
+    if added >= FEW_ROWS:
+        return growth(rows).per_hour * (sizes[-1].value - sizes[0].value) / added
+    found = growth(sizes)
+    return found.per_hour if found.rise >= FEW_BYTES else 0.0
 
 
 def first_month(size: float, per_hour: float, kept_days: float | None) -> float:

@@ -12,7 +12,7 @@ from shared.background import Background
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 CASH = "100000"
 #: Seconds between two looks of a trader, of which about half bring an order.
-PAUSE_SECONDS = (20.0, 40.0)
+PAUSE_SECONDS = (10.0, 20.0)
 MOST_OPEN = 3
 TIMEOUT = 20.0
 

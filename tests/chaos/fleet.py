@@ -18,9 +18,9 @@ from shared.contracts.routing import SERVICES
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
 from tests.chaos import deaths
+from tests.chaos.clocks import ClockedDeployment
 from tests.chaos.recorder import Recorder
 from tests.chaos.ways import WayToPostgres
-from tests.deployment import Deployment
 from tests.servers.proxy import Proxy, proxy_to
 from tests.servers.rabbitmq import PrivateNode, private_node
 from tests.support import eventually
@@ -31,7 +31,7 @@ DRAIN_SECONDS = 25
 
 @dataclass(frozen=True)
 class Replica:
-    deployment: Deployment
+    deployment: ClockedDeployment
     service: str
 
     def __str__(self) -> str:
@@ -60,13 +60,15 @@ class Replica:
         victim.kill()
         return f"process {children.index(victim) + 1} of {len(children)} below it"
 
-    def stop_one(self, random: Random) -> str:
-        """Stop one process of the replica, which does not end; which one."""
+    def stop_one(self, random: Random) -> psutil.Process:
+        """Stop one process of the replica, which does not end, and return it."""
         main = psutil.Process(self.deployment.processes[self.service].pid)
-        members = [main, *sorted(main.children(), key=lambda child: child.pid)]
-        victim = random.choice(members)
+        victim = random.choice([main, *sorted(main.children(), key=lambda child: child.pid)])
         victim.suspend()
-        return f"process {members.index(victim)} of {len(members)}"
+        return victim
+
+    def move_clock(self, seconds: float) -> None:
+        self.deployment.move_clock(self.service, seconds)
 
     def terminate(self) -> None:
         """As an orchestrator ends it; it has to be gone in time, and in good order once it has begun to work."""
@@ -158,7 +160,7 @@ def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
         for number, services in enumerate((SERVICES, ("orders",))):
             logs = folder / f"logs{number}"
             logs.mkdir()
-            deployment = Deployment(named, vhost, logs, users, settings)
+            deployment = ClockedDeployment(named, vhost, logs, users, settings)
             fleet.replicas += [Replica(deployment, service) for service in services]
         fleet.replicas.sort(key=lambda replica: replica.service != "gateway")
         try:

@@ -1,11 +1,22 @@
 """The judgement of a soak, on series that grow, stay, and swing."""
 
+import math
 from random import Random
 
 import pytest
 
 from bench.soak import _minutes
-from bench.soak_judgement import GOAL_BYTES, Growth, Point, TooShort, failures, first_month, growth, slope
+from bench.soak_judgement import (
+    GOAL_BYTES,
+    Growth,
+    Point,
+    TooShort,
+    bytes_per_hour,
+    failures,
+    first_month,
+    growth,
+    slope,
+)
 from bench.soak_retention import BOOKS, kept_days
 
 #: A sample each 10 seconds for half an hour.
@@ -47,6 +58,13 @@ def test_growth_in_the_first_half_is_not_judged() -> None:
     assert not growth(warm).steady
 
 
+@pytest.mark.parametrize("minutes", [2, 3, 5])
+def test_a_cache_that_fills_does_not_grow_steadily(minutes: int) -> None:
+    """It rises in every third, and each time by less."""
+    filling = [Point(hours, 300 - 150 * math.exp(-60 * hours / minutes)) for hours in HOURS]
+    assert not growth(filling).steady
+
+
 def test_one_step_is_not_steady() -> None:
     """A job that loads a library once makes a step."""
     step = [Point(hours, 200.0 if hours < 0.45 else 230.0) for hours in HOURS]
@@ -69,6 +87,20 @@ def test_a_rise_below_the_least_does_not_count() -> None:
 def test_a_short_soak_is_refused() -> None:
     with pytest.raises(TooShort, match="let it run longer"):
         growth(series(0.0)[:10])
+
+
+def test_a_table_s_bytes_follow_its_rows() -> None:
+    """It grows by pages of 8 kB, of which a short soak sees few."""
+    rows = series(4000.0, start=50.0)
+    sizes = [Point(point.hours, 8192 * (2 + point.value * 150 // 8192)) for point in rows]
+    assert bytes_per_hour(rows, sizes) == pytest.approx(4000 * 150, rel=0.05)
+
+
+def test_a_table_that_swells_without_rows_grows() -> None:
+    """Dead rows that nothing removes grow, a page or two do not."""
+    rows = series(0.0)
+    assert bytes_per_hour(rows, series(1e6)) == pytest.approx(1e6)
+    assert bytes_per_hour(rows, series(1e4)) == 0
 
 
 def test_the_first_month_follows_the_retention() -> None:
