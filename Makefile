@@ -59,6 +59,7 @@ bench-orders: $(NAUTILUS)/.ready
 
 bench-%: $(DEV)/.ready
 	@test -f bench/bench_$*.py || { echo "there is no bench/bench_$*.py"; exit 1; }
+	@test $* != jobs || bench/ensure-peers
 	@$(DEV)/bin/python -m bench.bench_$* $(ARGS)
 
 docs: $(DEV)/.ready ## Write docs/asyncapi.json: every message of the bus, for outsiders

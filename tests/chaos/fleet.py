@@ -17,7 +17,7 @@ from embedded.postgres_cluster import PostgresCluster
 from shared.contracts.routing import SERVICES
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
-from tests.chaos import deaths
+from tests.chaos import clocks, deaths
 from tests.chaos.clocks import ClockedDeployment
 from tests.chaos.recorder import Recorder
 from tests.chaos.ways import WayToPostgres
@@ -147,7 +147,7 @@ def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
         fleet = Fleet(node, postgres, vhost, folder, urls, Recorder(vhost), way, bus_way)  # before the first event
         (folder / "run").mkdir()
         fleet.deaths.mkdir()
-        (folder / "sitecustomize.py").write_text(deaths.INJECTED + injected)
+        (folder / "sitecustomize.py").write_text(clocks.INJECTED + deaths.INJECTED + injected)
         settings = {
             "TMPDIR": str(folder / "run"),
             "PYTHONPATH": f"{folder}:{ROOT}",
