@@ -8,6 +8,7 @@ import procrastinate  # type: ignore[import-not-found]
 from bench.jobs_notes import jobs_of_environment, note
 
 THREADS = 8
+_THERE = "SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS there"
 
 app = procrastinate.App(
     connector=procrastinate.PsycopgConnector(
@@ -21,12 +22,10 @@ def main() -> None:
     for job, seconds in jobs_of_environment().items():
         task = app.task(name=job, pass_context=False)(_noting(job))
         app.periodic(cron=_cron(seconds), periodic_id=job)(task)
-    with procrastinate.SyncPsycopgConnector(
-        conninfo=os.environ["BENCH_DATABASE_URL"], kwargs={"options": "-csearch_path=orders"}
-    ).get_sync_connector() as connector:
-        there = connector.execute_query_one("SELECT to_regclass('procrastinate_jobs') IS NOT NULL AS there")
+    with app.open():
+        there = app.connector.get_sync_connector().execute_query_one(_THERE)
         if not there["there"]:
-            procrastinate.App(connector=connector).schema_manager.apply_schema()
+            app.schema_manager.apply_schema()
     app.run_worker(concurrency=THREADS)
 
 
