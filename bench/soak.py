@@ -165,7 +165,7 @@ def _growth_of_tables(samples: Sequence[Sample]) -> dict[str, TableGrowth]:
         there = [sample for sample in samples if name in sample.tables]
         rows = [Point(sample.hours, sample.tables[name].rows) for sample in there]
         sizes = [Point(sample.hours, sample.tables[name].bytes) for sample in there]
-        rate, days = bytes_per_hour(rows, sizes), kept.get(name)
+        rate, days = bytes_per_hour(rows, sizes, there[-1].tables[name].least), kept.get(name)
         found[name] = TableGrowth(
             rows=rows[-1].value,
             rows_per_hour=growth(rows).per_hour,

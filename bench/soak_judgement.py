@@ -74,14 +74,14 @@ def slope(series: Sequence[Point]) -> float:
     return sum((point.hours - hours) * (point.value - mean) for point in series) / spread
 
 
-def bytes_per_hour(rows: Sequence[Point], sizes: Sequence[Point]) -> float:
+def bytes_per_hour(rows: Sequence[Point], sizes: Sequence[Point], least: float) -> float:
     """Return a table's growth in bytes per hour.
 
-    A table grows by whole pages, so where the soak added enough rows, it is their number times their mean size.
+    A table grows by whole pages. Where it has enough rows, its growth is that of their number times their mean size,
+    without the ``least`` bytes that the first row needs.
     """
-    added = rows[-1].value - rows[0].value
-    if added >= FEW_ROWS:
-        return growth(rows).per_hour * (sizes[-1].value - sizes[0].value) / added
+    if rows[-1].value >= FEW_ROWS and rows[-1].value > rows[0].value:
+        return growth(rows).per_hour * (sizes[-1].value - least) / rows[-1].value
     found = growth(sizes)
     return found.per_hour if found.rise >= FEW_BYTES else 0.0
 

@@ -30,10 +30,11 @@ class Memory(NamedTuple):
 
 
 class Table(NamedTuple):
-    """``bytes`` with indexes and TOAST, of all its partitions."""
+    """``bytes`` with indexes and TOAST, of all its partitions. ``least`` of them it needs for its first row."""
 
     rows: int
     bytes: int
+    least: int
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,15 @@ class Sampler:
         return {name: _memory(processes) for name, processes in members.items()}
 
     def _tables(self) -> dict[str, Table]:
-        bytes_of = {str(name): int(size) for name, size in self._connection.execute(_BYTES)}
+        sizes = {str(name): (int(size), int(least)) for name, size, least in self._connection.execute(_BYTES)}
         counts = sql.SQL(" UNION ALL ").join(
             sql.SQL("SELECT {name}, count(*) FROM {table}").format(
                 name=sql.Literal(name), table=sql.Identifier(*name.split("."))
             )
-            for name in bytes_of
+            for name in sizes
         )
         rows_of: dict[str, int] = dict(self._connection.execute(counts).fetchall())
-        return {name: Table(rows_of[name], size) for name, size in bytes_of.items()}
+        return {name: Table(rows_of[name], *size) for name, size in sizes.items()}
 
 
 def _is_postgres(process: psutil.Process) -> bool:
@@ -121,10 +122,15 @@ _CONNECTIONS = """
 SELECT application_name, count(*) FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND application_name <> %s GROUP BY 1 ORDER BY 1
 """
+#: Without the maps of free space, which come once. The first row of an index needs two pages, and that of others one.
 _BYTES = r"""
-SELECT n.nspname || '.' || c.relname, sum(pg_total_relation_size(part.relid))
+SELECT n.nspname || '.' || c.relname, sum(pg_relation_size(stored.oid)),
+       sum(LEAST(pg_relation_size(stored.oid), CASE stored.relkind WHEN 'i' THEN 16384 ELSE 8192 END))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (SELECT c.oid AS relid UNION SELECT relid FROM pg_partition_tree(c.oid)) part
+JOIN LATERAL (SELECT part.relid UNION SELECT reltoastrelid FROM pg_class WHERE oid = part.relid) heap ON heap.relid <> 0
+JOIN LATERAL (SELECT heap.relid AS oid UNION SELECT indexrelid FROM pg_index WHERE indrelid = heap.relid) of ON true
+JOIN pg_class stored ON stored.oid = of.oid AND stored.relkind IN ('r', 'i', 't')
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^(pg_|information_schema)'
 GROUP BY 1 ORDER BY 1
 """

@@ -110,11 +110,14 @@ class Fleet:
         return [str(replica) for replica in ended]
 
     def wait_healthy(self) -> None:
-        def healthy() -> bool:
+        def unhealthy() -> list[str]:
             self.tend()
-            return all(replica.deployment.health(replica.service) for replica in self.replicas)
+            return [str(each) for each in self.replicas if not each.deployment.health(each.service)]
 
-        eventually(healthy, seconds=120, what="all replicas healthy")
+        try:
+            eventually(lambda: not unhealthy(), seconds=120)
+        except AssertionError:
+            raise AssertionError(f"these are not healthy after 120 s: {unhealthy()}") from None
 
     def counted(self) -> Counter[str]:
         """Every counter of every worker process that ever ran, summed by its name."""

@@ -92,15 +92,15 @@ def test_a_short_soak_is_refused() -> None:
 def test_a_table_s_bytes_follow_its_rows() -> None:
     """It grows by pages of 8 kB, of which a short soak sees few."""
     rows = series(4000.0, start=50.0)
-    sizes = [Point(point.hours, 8192 * (2 + point.value * 150 // 8192)) for point in rows]
-    assert bytes_per_hour(rows, sizes) == pytest.approx(4000 * 150, rel=0.05)
+    sizes = [Point(point.hours, 8192 * (6 + point.value * 150 // 8192)) for point in rows]
+    assert bytes_per_hour(rows, sizes, 6 * 8192) == pytest.approx(4000 * 150, rel=0.05)
 
 
 def test_a_table_that_swells_without_rows_grows() -> None:
     """Dead rows that nothing removes grow, a page or two do not."""
-    rows = series(0.0)
-    assert bytes_per_hour(rows, series(1e6)) == pytest.approx(1e6)
-    assert bytes_per_hour(rows, series(1e4)) == 0
+    rows = series(0.0, start=500.0)
+    assert bytes_per_hour(rows, series(1e6), 0) == pytest.approx(1e6)
+    assert bytes_per_hour(rows, series(1e4), 0) == 0
 
 
 def test_the_first_month_follows_the_retention() -> None:
