@@ -25,6 +25,13 @@ from tests.servers.proxy import Proxy, proxy_to
 from tests.servers.rabbitmq import PrivateNode, private_node
 from tests.support import eventually
 
+#: On SIGUSR1 each process of the fleet writes the stacks of its threads into its log.
+STACKS = """
+import faulthandler
+import signal
+
+faulthandler.register(signal.SIGUSR1)
+"""
 #: What SIGTERM may take, from the issue of the order to the end of the process.
 DRAIN_SECONDS = 25
 
@@ -110,14 +117,17 @@ class Fleet:
         return [str(replica) for replica in ended]
 
     def wait_healthy(self) -> None:
-        def unhealthy() -> list[str]:
+        def unhealthy() -> list[Replica]:
             self.tend()
-            return [str(each) for each in self.replicas if not each.deployment.health(each.service)]
+            return [each for each in self.replicas if not each.deployment.health(each.service)]
 
         try:
             eventually(lambda: not unhealthy(), seconds=120)
         except AssertionError:
-            raise AssertionError(f"these are not healthy after 120 s: {unhealthy()}") from None
+            ill = unhealthy()
+            for replica in ill:
+                replica.signal(signal.SIGUSR1)
+            raise AssertionError(f"not healthy after 120 s, see the logs: {', '.join(map(str, ill))}") from None
 
     def counted(self) -> Counter[str]:
         """Every counter of every worker process that ever ran, summed by its name."""
@@ -150,7 +160,7 @@ def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
         fleet = Fleet(node, postgres, vhost, folder, urls, Recorder(vhost), way, bus_way)  # before the first event
         (folder / "run").mkdir()
         fleet.deaths.mkdir()
-        (folder / "sitecustomize.py").write_text(clocks.INJECTED + deaths.INJECTED + injected)
+        (folder / "sitecustomize.py").write_text(STACKS + clocks.INJECTED + deaths.INJECTED + injected)
         settings = {
             "TMPDIR": str(folder / "run"),
             "PYTHONPATH": f"{folder}:{ROOT}",

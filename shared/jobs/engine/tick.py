@@ -8,6 +8,7 @@ missed while it was down. It takes any spec object that has ``validate`` and ``n
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from queue import SimpleQueue
 from typing import Any
 
 import pendulum
@@ -163,7 +164,12 @@ _CLOCK = text("SELECT clock_timestamp() AS now")
 
 
 def run_scheduler(ticks: Iterable[Tick]) -> None:
-    """Tick until the process ends. Needs the main thread, since it uses SIGALRM."""
+    """Tick until the process ends. Needs the main thread, since it uses SIGALRM.
+
+    periodiq's handler of the signal puts into a queue that the interrupted thread may hold the lock of. Ours has no
+    such lock.
+    """
     scheduler = Scheduler(list(ticks))
+    scheduler.alarm_q = SimpleQueue()
     scheduler.schedule()
     scheduler.loop()
