@@ -20,6 +20,7 @@ from shared.jobs.engine.parts import advance
 from shared.jobs.run_context import Outcome, Trigger
 from shared.jobs.schedule.planning import CLOCK_TOLERANCE
 from shared.jobs.settings import JobSettings, read_settings
+from shared.storage.driver import COMMIT, call, together
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,16 @@ def start(
     needs: Sequence[str],
     now: datetime,
 ) -> StartedRun | None:
-    """Start the run, unless it is done, canceled or held by another worker, or the message is of an earlier attempt.
+    """Start the run and commit, in one round trip.
 
+    None if it is done, canceled or held by another worker, or if the message is of an earlier attempt.
     A run of this worker that is not ``held`` starts again: the worker lost it while the database was down.
     """
     given = {"id": run_id, "attempt": attempt, "worker": worker, "held": held, "needs": list(needs), "now": now}
-    row = connection.execute(_START, {**given, "tolerance": CLOCK_TOLERANCE}).first()
-    if row is None:
+    started, _ = together(connection, call(_START, {**given, "tolerance": CLOCK_TOLERANCE}), COMMIT)
+    if not started:
         return None
+    row = started[0]
     settings = read_settings(row.settings)
     return StartedRun(
         id=run_id,
@@ -102,22 +105,24 @@ class Finished:
 
 def finish(uow: UnitOfWork, run: StartedRun, result: Finished) -> bool:
     """Finish the run, and start the runs that follow it. False if this worker no longer holds it."""
-    row = uow.connection.execute(
-        _FINISH,
-        {
-            "id": run.id,
-            "attempt": run.attempt,
-            "outcome": result.outcome,
-            "counts": json.dumps(dict(result.counts or {})),
-            "error": result.error,
-            "kind": result.kind,
-            "reason": result.reason,
-            "done": result.done,
-            "total": result.total,
-            "failed": result.outcome is Outcome.FAILED,
-            "now": uow.now,
-        },
-    ).first()
+    given = {
+        "id": run.id,
+        "attempt": run.attempt,
+        "outcome": result.outcome,
+        "counts": json.dumps(dict(result.counts or {})),
+        "error": result.error,
+        "kind": result.kind,
+        "reason": result.reason,
+        "done": result.done,
+        "total": result.total,
+        "failed": result.outcome is Outcome.FAILED,
+        "now": uow.now,
+    }
+    if result.outcome is Outcome.SUCCEEDED:
+        (finished,) = uow.run(call(_FINISH, given))
+        row = finished[0] if finished else None
+    else:  # its texts may be such as PostgreSQL refuses, which psycopg's cursors tell
+        row = uow.connection.execute(_FINISH, given).first()
     if row is not None and row.part is not None:
         advance(uow, row.parent_run_id)
     elif row is not None and (row.more or row.chained):

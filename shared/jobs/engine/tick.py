@@ -6,8 +6,9 @@ missed while it was down. It takes any spec object that has ``validate`` and ``n
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pendulum
@@ -31,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 #: A tick that would come sooner than this waits for the next whole second: periodiq recurses when it is late.
 SHORTEST_PAUSE_SECONDS = 0.02
+#: The loop ticks at least this often, whatever became of its alarm.
+LONGEST_PAUSE_SECONDS = 2.0
 #: After this many ticks with no longer pause between two of them, a scheduler may judge others.
 WATCHED_TICKS, GAP = 10, timedelta(seconds=5)
 
@@ -169,8 +172,30 @@ class Tick:
 _CLOCK = text("SELECT clock_timestamp() AS now")
 
 
+class Alarms:
+    """The queue between periodiq's handler of SIGALRM and its loop, in place of its ``queue.Queue``.
+
+    The handler runs on the thread that takes the alarms, perhaps in the middle of that. After the process was stopped,
+    the signal may go to another thread, and then wakes nobody. If the clock goes back while periodiq reads it, the next
+    alarm is as far ahead as the jump. So the loop goes on after a pause without an alarm.
+    """
+
+    def __init__(self) -> None:
+        self._alarms: SimpleQueue[bool] = SimpleQueue()
+
+    def put_nowait(self, alarm: bool) -> None:
+        self._alarms.put(alarm)
+
+    def get(self, *, block: bool) -> bool:
+        """Wait for an alarm, for a limited time. True always, since the loop never ends."""
+        with suppress(Empty):
+            self._alarms.get(block, LONGEST_PAUSE_SECONDS)
+        return True
+
+
 def run_scheduler(ticks: Iterable[Tick]) -> None:
     """Tick until the process ends. Needs the main thread, since it uses SIGALRM."""
     scheduler = Scheduler(list(ticks))
+    scheduler.alarm_q = Alarms()
     scheduler.schedule()
     scheduler.loop()
