@@ -54,9 +54,24 @@ def update_market_data(run: RunContext) -> Counts:
         partitions.ensure_partitions(uow.connection, uow.now)
         if provider is None or not provider.official:
             official_prices.record_closes(uow)
-    written = fetch_prices(run.context, order, interval=POLLED_INTERVAL, length=POLLED_LENGTH) if order else 0
+    settings, written = current(), 0
+    if order:
+        written += fetch_prices(
+            run.context,
+            order,
+            interval=POLLED_INTERVAL,
+            length=POLLED_LENGTH,
+            most_jump=settings.max_price_jump,
+        )
     if provider is not None:
-        written += poll(run.context, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)
+        written += poll(
+            run.context,
+            provider,
+            interval=POLLED_INTERVAL,
+            length=POLLED_LENGTH,
+            but_of=settings.own_providers(),
+            most_jump=settings.max_price_jump,
+        )
     return {"prices_written": written}
 
 
