@@ -197,8 +197,8 @@ def test_a_retired_instrument_is_asked_for_while_somebody_holds_it(
             change_instruments.change(uow, ChangeInstrument(request_id=uuid4(), symbol=symbol, changes=retired))
     with context_of("orders", urls) as orders, orders.engine.begin() as connection:
         connection.exec_driver_sql(
-            "INSERT INTO orders.accounts (id, number, name, cash, created_at)"
-            " VALUES (gen_random_uuid(), 'A1', 'a', 0, now())"
+            "INSERT INTO orders.accounts (id, number, name, cash, currency, created_at)"
+            " VALUES (gen_random_uuid(), 'A1', 'a', 0, 'USD', now())"
         )
         connection.exec_driver_sql(
             "INSERT INTO orders.positions (account_id, symbol, qty, cost) SELECT id, 'AAPL', 1, 1 FROM orders.accounts"
