@@ -4,6 +4,7 @@
 answers are made up.
 """
 
+import contextlib
 import json
 import threading
 import time
@@ -59,7 +60,7 @@ class ProviderServer:
         self.asked: list[Asked] = []
         self.misbehaviors: list[Misbehavior] = []
         self.stopping = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"provider": self}))
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}"
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -91,55 +92,50 @@ class ProviderServer:
         return None
 
 
-def _handler(server: ProviderServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    provider: ProviderServer
 
-        def do_GET(self) -> None:  # noqa: N802
-            self.close_connection = True
-            if length := int(self.headers.get("Content-Length") or 0):
-                self.rfile.read(length)
-            url = urlsplit(self.path)
-            asked = Asked(self.command, unquote(url.path), dict(parse_qsl(url.query)), dict(self.headers))
-            server.asked.append(asked)
-            wrong = server.misbehavior(asked)
-            reply = server.reply(asked)
-            if wrong is not None and wrong.kind == "status":
-                reply = Reply(wrong.body, wrong.status, wrong.headers)
-            body = reply.encoded()
-            if wrong is not None and wrong.kind in _SPOILED:
-                body = _SPOILED[wrong.kind](body)
+    def do_GET(self) -> None:
+        self.close_connection = True
+        if length := int(self.headers.get("Content-Length") or 0):
+            self.rfile.read(length)
+        url = urlsplit(self.path)
+        asked = Asked(self.command, unquote(url.path), dict(parse_qsl(url.query)), dict(self.headers))
+        self.provider.asked.append(asked)
+        wrong = self.provider.misbehavior(asked)
+        reply = self.provider.reply(asked)
+        if wrong is not None and wrong.kind == "status":
+            reply = Reply(wrong.body, wrong.status, wrong.headers)
+        body = reply.encoded()
+        if wrong is not None and wrong.kind in _SPOILED:
+            body = _SPOILED[wrong.kind](body)
+        with contextlib.suppress(OSError):  # a client may have had enough
             self._send(reply, body, wrong)
 
-        do_POST = do_GET  # noqa: N815
+    do_POST = do_GET  # noqa: N815
 
-        def _send(self, reply: Reply, body: bytes, wrong: Misbehavior | None) -> None:
-            kind = "text/html" if body == HTML else "application/json"
-            self.send_response(reply.status)
-            for name, value in {"Content-Type": kind, "Connection": "close", **reply.headers}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            sent = body[: len(body) // 2] if wrong is not None and wrong.kind == "half" else body
-            try:
-                if wrong is not None and wrong.kind == "slow":
-                    self._drip(sent)
-                else:
-                    self.wfile.write(sent)
-            except OSError:  # the client has had enough
+    def _send(self, reply: Reply, body: bytes, wrong: Misbehavior | None) -> None:
+        kind = "text/html" if body == HTML else "application/json"
+        self.send_response(reply.status)
+        for name, value in {"Content-Type": kind, "Connection": "close", **reply.headers}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if wrong is not None and wrong.kind == "slow":
+            self._drip(body)
+        else:
+            self.wfile.write(body[: len(body) // 2] if wrong is not None and wrong.kind == "half" else body)
+
+    def _drip(self, body: bytes) -> None:
+        for at in range(len(body)):
+            self.wfile.write(body[at : at + 1])
+            self.wfile.flush()
+            if self.provider.stopping.wait(DROP_SECONDS):
                 return
 
-        def _drip(self, body: bytes) -> None:
-            for at in range(len(body)):
-                self.wfile.write(body[at : at + 1])
-                self.wfile.flush()
-                if server.stopping.wait(DROP_SECONDS):
-                    return
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    return Handler
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
 
 
 _SPOILED: Mapping[str, Callable[[bytes], bytes]] = {"html": lambda _: HTML, "empty": lambda _: b""}

@@ -63,22 +63,21 @@ class YahooServer(ProviderServer):
         self.quotes[symbol] = quote(symbol, price, at, **other)
 
     def reply(self, asked: Asked) -> Reply:
-        if asked.path in ("", "/"):  # fc.yahoo.com: it is asked for its cookie only
-            return Reply("", 404, {"Set-Cookie": "A3=d=AQABBO; Path=/; Max-Age=31557600"})
-        if asked.path == "/v1/test/getcrumb":
-            return Reply(self.crumb)
-        if asked.path == "/consent":
-            form = '<form><input name="csrfToken" value="t"/><input name="sessionId" value="s"/></form>'
-            return Reply(f"<html><body>{form}</body></html>")
-        if asked.path in ("/v2/collectConsent", "/copyConsent"):
-            return Reply("")
-        if asked.path == "/v7/finance/quote":
-            return self._quotes(asked)
         if asked.path.startswith("/v8/finance/chart/"):
             return self._chart(asked)
-        if asked.path == "/v1/finance/search":
-            return Reply({"explains": [], "count": len(self.found), "quotes": self.found, "news": self.news})
-        return Reply({"finance": {"result": None, "error": {"code": "Not Found", "description": asked.path}}}, 404)
+        if asked.path == "/v7/finance/quote":
+            return self._quotes(asked)
+        form = '<form><input name="csrfToken" value="t"/><input name="sessionId" value="s"/></form>'
+        other = {
+            "/": Reply("", 404, {"Set-Cookie": "A3=d=AQABBO; Path=/; Max-Age=31557600"}),  # fc.yahoo.com
+            "/v1/test/getcrumb": Reply(self.crumb),
+            "/consent": Reply(f"<html><body>{form}</body></html>"),
+            "/v2/collectConsent": Reply(""),
+            "/copyConsent": Reply(""),
+            "/v1/finance/search": Reply({"count": len(self.found), "quotes": self.found, "news": self.news}),
+        }
+        error = {"code": "Not Found", "description": asked.path}
+        return other.get(asked.path) or Reply({"finance": {"result": None, "error": error}}, 404)
 
     def _quotes(self, asked: Asked) -> Reply:
         if asked.query.get("crumb") != self.crumb:
@@ -111,7 +110,9 @@ class YahooServer(ProviderServer):
 _COLUMNS = ("open", "high", "low", "close", "volume")
 
 
-def chart(rows: list[tuple[Any, ...]], *, currency: str = "USD", timezone: str = "America/New_York", **events: Any) -> Any:
+def chart(
+    rows: list[tuple[Any, ...]], *, currency: str = "USD", timezone: str = "America/New_York", **events: Any
+) -> dict[str, Any]:
     """A chart: rows of timestamp, open, high, low, close and volume, with ``splits`` and ``dividends`` by timestamp."""
     meta = {
         "currency": currency,

@@ -101,7 +101,8 @@ class Yahoo(Provider):
     def _quote(self, instrument: Listed, row: dict[str, Any]) -> Quote | None:
         currency, factor = in_currency(row.get("currency"))
         if currency != instrument.currency:
-            return self._days.left_out(instrument, f"Yahoo's price is in {currency or 'no currency'}, not {instrument.currency}")
+            reason = f"Yahoo's price is in {currency or 'no currency'}, not {instrument.currency}"
+            return self._days.left_out(instrument, reason)
         session, at, last = _newest(row)
         if at is None or last is None:
             return self._days.left_out(instrument, "Yahoo's quote has no price, or no time")
