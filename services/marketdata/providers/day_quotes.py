@@ -11,7 +11,6 @@ from services.marketdata.providers.provider import Listed
 log = structlog.get_logger(__name__)
 
 
-
 class DayQuotes:
     """Makes a provider's quotes, and remembers each symbol's figures for the next. Thread-safe."""
 
