@@ -65,7 +65,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "domain": set(),
         "persistence": {"domain"},
         "providers": {"domain"},
-        "usecases": {"domain", "persistence", "providers"},
+        "usecases": {"domain", "persistence", "providers", "settings"},
     },
     "services/valuation": {"domain": set()},
     "services/strategy": {"domain": set()},
