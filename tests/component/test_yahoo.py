@@ -23,8 +23,9 @@ from services.marketdata.providers.provider import (
 )
 from services.marketdata.providers.yahoo import Yahoo, YahooSettings
 from shared.contracts.instruments import AssetClass
-from tests.component.provider_server import BRK, BTC, EUR, SPY, VOD
+from tests.component.provider_server import BRK, BTC, EUR, SPY, VOD, Reader
 from tests.servers.provider_http import epoch
+from tests.servers.provider_streams import YahooStreamServer
 from tests.servers.provider_yahoo import YahooServer, chart
 
 NOW = datetime.now(UTC)
@@ -80,6 +81,14 @@ def test_one_request_brings_the_quotes_of_all_classes(server: YahooServer, yahoo
     assert quotes["SPY"].quoted_at == datetime.fromtimestamp(moment, UTC)
 
 
+def test_a_quote_names_its_currency_and_its_delay(server: YahooServer, yahoo: Yahoo) -> None:
+    """The check of every price refuses another currency than the instrument's."""
+    server.put("VOD.L", 71.26, epoch(), currency="GBp", exchangeDataDelayedBy=15)
+    server.put("SPY", 570.13, epoch(), currency="EUR")
+    quotes = by_symbol(yahoo.quotes([VOD, SPY], NOW))
+    assert [(quotes[each].currency, quotes[each].delayed) for each in ("VOD", "SPY")] == [("GBP", True), ("EUR", False)]
+
+
 def test_the_newest_session_has_the_price(server: YahooServer, yahoo: Yahoo) -> None:
     """After the close, the price is that of after-hours trading."""
     server.put("SPY", 570.13, epoch(3600), marketState="POST", postMarketPrice=571.5, postMarketTime=epoch(5))
@@ -101,16 +110,14 @@ def test_the_bar_is_what_was_traded_since_the_quote_before(server: YahooServer, 
 
 
 def test_what_cannot_be_stored_is_left_out_and_the_rest_is_kept(server: YahooServer, yahoo: Yahoo) -> None:
-    """An unknown symbol, another currency and a price that is no number do not spoil the batch."""
+    """An unknown symbol and a price that is no number do not spoil the batch."""
     server.put("SPY", 570.13, epoch())
-    server.put("BTC-USD", 1.0, epoch(), currency="EUR")
     server.put("BRK-B", 1.0, epoch(), regularMarketPrice="NaN")
     gone = Listed("GONE", "XNYS", AssetClass.US_EQUITY, "USD")
     with capture_logs() as logs:
-        quotes = yahoo.quotes([gone, BTC, SPY, BRK], NOW)
+        quotes = yahoo.quotes([gone, SPY, BRK], NOW)
     assert [quote.symbol for quote in quotes] == ["SPY"]
     assert {line["symbol"]: line["reason"] for line in logs if line["event"] == "quote left out"} == {
-        "BTC/USD": "Yahoo's price is in EUR, not USD",
         "BRK.B": "Yahoo's quote has no price, or no time",
     }
 
@@ -169,7 +176,7 @@ def test_an_old_crumb_is_renewed(server: YahooServer, yahoo: Yahoo) -> None:
 
 
 def test_a_refused_crumb_is_not_kept(server: YahooServer, yahoo: Yahoo) -> None:
-    """yfinance would send the words "Too Many Requests" as its crumb ever after."""
+    """Yfinance would send the words "Too Many Requests" as its crumb ever after."""
     server.put("SPY", 570.13, epoch())
     server.misbehave("status", path="/v1/test/getcrumb", status=429, body="Too Many Requests", times=1)
     with pytest.raises(Throttled):
@@ -188,10 +195,12 @@ def test_bars_are_as_they_were_traded(server: YahooServer, yahoo: Yahoo) -> None
     event = {"date": split, "numerator": 4.0, "denominator": 1.0, "splitRatio": "4:1"}
     server.charts["SPY"] = chart(rows, splits={str(split): event})
     begin, end = datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)
-    assert [bar for page in yahoo.bars(SPY, "1d", begin, end) for bar in page] == [
-        Bar("SPY", "1d", datetime(2024, 6, 7, tzinfo=UTC), *map(Decimal, ("142.24", "144", "140", "142", "1000")), "yahoo"),
-        Bar("SPY", "1d", datetime(2024, 6, 10, tzinfo=UTC), *map(Decimal, ("142.24", "143", "141", "142.5", "1000")), "yahoo"),
-    ]  # fmt: skip
+    bars = [bar for page in yahoo.bars(SPY, "1d", begin, end) for bar in page]
+    numbers = [("142.24", "144", "140", "142", "1000"), ("142.24", "143", "141", "142.5", "1000")]
+    assert bars == [
+        Bar("SPY", "1d", datetime(2024, 6, day, tzinfo=UTC), *map(Decimal, row), "yahoo")
+        for day, row in zip((7, 10), numbers, strict=True)
+    ]
 
 
 def test_minutes_come_in_pages_without_the_trade_of_this_moment(server: YahooServer, yahoo: Yahoo) -> None:
@@ -248,3 +257,55 @@ def test_news_of_the_symbols(server: YahooServer, yahoo: Yahoo) -> None:
     ]  # fmt: skip
     (headline,) = yahoo.news([BRK], NOW - timedelta(hours=1))
     assert (headline.title, headline.symbols, headline.source) == ("Berkshire buys", ("BRK.B",), "Wire")
+
+
+@pytest.fixture
+def streams() -> Iterator[YahooStreamServer]:
+    streams = YahooStreamServer()
+    yield streams
+    streams.close()
+
+
+def test_the_stream_brings_the_trades_of_its_symbols(
+    streams: YahooStreamServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame that cannot be read, one of another symbol, and pence without their currency, are left out."""
+    monkeypatch.setattr("services.marketdata.providers.yahoo_stream.RENEW_SECONDS", 0.0)
+    reader = Reader(Yahoo(YahooSettings(stream_url=streams.url)).stream([SPY, VOD]))
+    streams.wait_for(lambda: streams.received)
+    assert streams.received[0] == {"subscribe": ["SPY", "VOD.L"]}
+    moment = epoch() * 1000
+    for frame in (
+        "no JSON",
+        "[]",
+        '{"message": "AAAA"}',
+        streams.tick("QQQ", 1.0, moment),
+        streams.tick("VOD.L", 71.25, moment),
+        streams.tick("SPY", 570.13, moment, day_volume=100, day_high=571.0, day_low=560.0),
+        streams.tick("VOD.L", 71.25, moment, currency="GBp"),
+        streams.tick("SPY", 570.2, moment + 500, day_volume=130, day_high=571.0, day_low=560.0, bid=570.1),
+    ):
+        streams.send(frame)
+    reader.wait_for(3)
+    assert [(each.symbol, each.last, each.bid, each.volume) for each in reader.quotes] == [
+        ("SPY", Decimal("570.13"), None, 0),
+        ("VOD", Decimal("0.7125"), None, 0),
+        ("SPY", Decimal("570.2"), Decimal("570.1"), 30),
+    ]
+    streams.wait_for(lambda: len(streams.received) > 1)  # the subscription is renewed
+    reader.stream.subscribe([SPY])
+    streams.wait_for(lambda: {"unsubscribe": ["VOD.L"]} in streams.received)
+    reader.stream.close()
+    assert reader.join() is None
+
+
+def test_a_cut_stream_is_an_error(streams: YahooStreamServer) -> None:
+    reader = Reader(Yahoo(YahooSettings(stream_url=streams.url)).stream([SPY]))
+    streams.wait_for(lambda: streams.received)
+    streams.cut()
+    assert isinstance(reader.join(), ProviderDown)
+
+
+def test_no_stream_is_an_outage() -> None:
+    with pytest.raises(ProviderDown, match="check the connection to the internet"):
+        Yahoo(YahooSettings(stream_url="ws://127.0.0.1:9/")).stream([SPY])

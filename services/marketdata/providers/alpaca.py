@@ -157,6 +157,8 @@ class Alpaca(Provider):
             ask=positive(quote.get("ap")),
             bid_size=positive(quote.get("bs")),
             ask_size=positive(quote.get("as")),
+            currency="USD",
+            delayed=self.traits.delayed,
         )
 
     def bars(self, instrument: Listed, interval: str, begin: datetime, end: datetime) -> Iterator[list[Bar]]:

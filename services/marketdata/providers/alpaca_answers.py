@@ -54,28 +54,22 @@ def day_of(start: datetime) -> date:
 
 def action_of(symbol: str, kind: str, row: Any) -> FoundAction | None:
     """A corporate action. None for one of a kind that changes no position here, and one that cannot be read."""
-    if not isinstance(row, dict):
+    day = _date(row.get("ex_date") or row.get("process_date")) if isinstance(row, dict) else None
+    if day is None or symbol not in (row.get("symbol"), row.get("old_symbol")):
         return None
-    day = _date(row.get("ex_date") or row.get("process_date"))
-    if day is None:
-        return None
-    if kind == "name_changes" and row.get("new_symbol") and row.get("old_symbol") == symbol:
+    if kind == "name_changes" and row.get("new_symbol"):
         return FoundAction(symbol=symbol, kind="symbol_change", ex_date=day, new_symbol=str(row["new_symbol"]))
-    if row.get("symbol") != symbol:
-        return None
-    if kind == "cash_dividends":
-        amount = positive(row.get("rate"))
-        paid = _date(row.get("payable_date"))
-        if amount is None:
-            return None
-        return FoundAction(symbol=symbol, kind="dividend", ex_date=day, amount=amount, pay_date=paid)
     new, old = _shares(kind, row)
-    if new is None or old is None:
+    if new is not None and old is not None:
+        ratio = Fraction(new) / Fraction(old)
+        return FoundAction(
+            symbol=symbol, kind="split", ex_date=day, new_shares=ratio.numerator, old_shares=ratio.denominator
+        )
+    amount = positive(row.get("rate")) if kind == "cash_dividends" else None
+    if amount is None:
         return None
-    ratio = Fraction(new) / Fraction(old)
-    return FoundAction(
-        symbol=symbol, kind="split", ex_date=day, new_shares=ratio.numerator, old_shares=ratio.denominator
-    )
+    paid = _date(row.get("payable_date"))
+    return FoundAction(symbol=symbol, kind="dividend", ex_date=day, amount=amount, pay_date=paid)
 
 
 def _shares(kind: str, row: dict[str, Any]) -> tuple[Decimal | None, Decimal | None]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from services.marketdata.providers.alpaca import AlpacaSettings
 
 #: Trades at prices that are not the market's: averages, other days' and earlier prices (the tapes' sale conditions).
-NOT_LAST = frozenset("4 7 9 B C G H M N P Q R U V W Z".split())
+NOT_LAST = frozenset("479BCGHMNPQRUVWZ")
 #: Frames that wait. Beyond that the reader is too slow, and the stream is opened again.
 MOST_WAITING = 100_000
 
@@ -138,19 +138,23 @@ class _Reporting:
         super().__init__(*args, **named)
         self.closing = False
         self._report = report
-        self._error: Exception | None = None
 
     async def _start_ws(self) -> None:
         try:
             await super()._start_ws()  # type: ignore[misc]
         except Exception as error:
-            self._error = error
+            self._stop(_refusal(error))
             raise
 
     async def _wait_before_reconnect(self, retries: int) -> None:  # noqa: ARG002
+        self._stop(ProviderDown("Alpaca's stream broke off: it is opened again"))
+
+    def _stop(self, error: ProviderError) -> None:
+        """Report the first error, and end."""
         self._should_run = False
         if not self.closing:
-            self._report(_refusal(self._error))
+            self.closing = True
+            self._report(error)
 
 
 class _Shares(_Reporting, StockDataStream):  # type: ignore[misc]
@@ -161,7 +165,7 @@ class _Coins(_Reporting, CryptoDataStream):  # type: ignore[misc]
     pass
 
 
-def _refusal(error: Exception | None) -> ProviderError:
+def _refusal(error: Exception) -> ProviderError:
     """The error to raise for that of alpaca-py, which is a ValueError with Alpaca's own words."""
     said = str(error) if isinstance(error, ValueError) else ""
     if "auth" in said or "insufficient subscription" in said:
@@ -189,6 +193,7 @@ def _made(symbol: str, newest: _Newest, at: datetime, volume: Decimal) -> Quote:
         volume=volume,
         quoted_at=at,
         provider="alpaca",
+        currency="USD",
     )
 
 

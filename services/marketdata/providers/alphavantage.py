@@ -117,7 +117,7 @@ class AlphaVantage(Provider):
             low=positive(row.get("04. low")),
             volume=decimal_of(row.get("06. volume")),
         )
-        return self._days.quote(instrument, figures)
+        return self._days.quote(instrument, figures, delayed=self.traits.delayed)
 
     def _time_of_quote(self, instrument: Listed, day: date, now: datetime) -> datetime:
         """The time of a quote that has a day only: the close of that day, or before it the time that the key may see.

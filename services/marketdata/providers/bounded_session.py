@@ -6,6 +6,7 @@ from typing import Any
 
 import requests  # type: ignore[import-untyped]
 from requests.adapters import HTTPAdapter  # type: ignore[import-untyped]
+from urllib3.exceptions import HTTPError
 
 from services.marketdata.providers.provider import ProviderDown, Throttled
 from services.marketdata.providers.retry_after import retry_after
@@ -35,7 +36,7 @@ class BoundedSession(requests.Session):  # type: ignore[misc]
             response = super().request(method, url, **options)
             with response:
                 response._content = self._read(response, deadline)  # noqa: SLF001
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError) as error:
             # not "from error", whose text has the URL
             raise ProviderDown(
                 f"no answer from {self._provider} ({type(error).__name__}): check the connection to the internet"

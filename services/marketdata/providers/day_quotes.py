@@ -27,6 +27,8 @@ class DayQuotes:
         ask: Decimal | None = None,
         bid_size: Decimal | None = None,
         ask_size: Decimal | None = None,
+        currency: str | None = None,
+        delayed: bool = False,
     ) -> Quote:
         """The quote. A side without a price has no size."""
         traded = self._memory.traded(instrument.symbol, figures)
@@ -45,6 +47,8 @@ class DayQuotes:
             quoted_at=figures.at,
             provider=self._provider,
             bar_start=traded.start,
+            currency=currency,
+            delayed=delayed,
         )
 
     def left_out(self, instrument: Listed, reason: str) -> None:

@@ -100,9 +100,6 @@ class Yahoo(Provider):
 
     def _quote(self, instrument: Listed, row: dict[str, Any]) -> Quote | None:
         currency, factor = in_currency(row.get("currency"))
-        if currency != instrument.currency:
-            reason = f"Yahoo's price is in {currency or 'no currency'}, not {instrument.currency}"
-            return self._days.left_out(instrument, reason)
         session, at, last = _newest(row)
         if at is None or last is None:
             return self._days.left_out(instrument, "Yahoo's quote has no price, or no time")
@@ -117,7 +114,12 @@ class Yahoo(Provider):
         )
         # Yahoo counts sizes in lots, and does not say how large they are
         return self._days.quote(
-            instrument, figures, bid=_scaled(row.get("bid"), factor), ask=_scaled(row.get("ask"), factor)
+            instrument,
+            figures,
+            bid=_scaled(row.get("bid"), factor),
+            ask=_scaled(row.get("ask"), factor),
+            currency=currency or "none",
+            delayed=positive(row.get("exchangeDataDelayedBy")) is not None,
         )
 
     def bars(self, instrument: Listed, interval: str, begin: datetime, end: datetime) -> Iterator[list[Bar]]:

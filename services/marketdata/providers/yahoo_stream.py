@@ -33,6 +33,7 @@ class YahooStream(Stream):
         self._days = DayQuotes("yahoo")
         self._instruments: dict[str, Listed] = {}
         self._sending = threading.Lock()
+        self._closing = False
         try:
             self._socket: ClientConnection = connect(url, open_timeout=CONNECT_SECONDS, max_size=2**20)
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
@@ -60,14 +61,15 @@ class YahooStream(Stream):
             except TimeoutError:
                 continue
             except ConnectionClosed as error:
-                if error.sent is not None and not error.rcvd_then_sent:
-                    return  # close() was called
+                if self._closing:
+                    return
                 raise ProviderDown("Yahoo's stream broke off: it is opened again") from error
             quote = self._quote(frame)
             if quote is not None:
                 yield quote
 
     def close(self) -> None:
+        self._closing = True
         self._socket.close()
 
     def _send(self, message: dict[str, list[str]]) -> None:
@@ -90,8 +92,8 @@ class YahooStream(Stream):
         if instrument is None or at is None or last is None:
             return None
         currency, factor = in_currency(pricing.get("currency"))
-        if currency != instrument.currency and (currency or instrument.market in _NAMED):
-            return self._days.left_out(instrument, f"streamed in {currency or 'no named currency'}")
+        if not currency and instrument.market in _NAMED:
+            return self._days.left_out(instrument, "the stream does not name its currency")
         figures = DayFigures(
             day=at.date(),
             at=at,
@@ -101,7 +103,11 @@ class YahooStream(Stream):
             volume=decimal_of(pricing.get("day_volume")),
         )
         return self._days.quote(
-            instrument, figures, bid=_scaled(pricing.get("bid"), factor), ask=_scaled(pricing.get("ask"), factor)
+            instrument,
+            figures,
+            bid=_scaled(pricing.get("bid"), factor),
+            ask=_scaled(pricing.get("ask"), factor),
+            currency=currency or None,
         )
 
 
