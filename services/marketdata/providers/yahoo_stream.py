@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
 
@@ -33,9 +34,11 @@ class YahooStream(Stream):
         self._days = DayQuotes("yahoo")
         self._instruments: dict[str, Listed] = {}
         self._sending = threading.Lock()
+        self._opened = ExitStack()
         self._closing = False
         try:
-            self._socket: ClientConnection = connect(url, open_timeout=CONNECT_SECONDS, max_size=2**20)
+            opening = connect(url, open_timeout=CONNECT_SECONDS, max_size=2**20)
+            self._socket: ClientConnection = self._opened.enter_context(opening)
         except (OSError, TimeoutError, InvalidHandshake, InvalidURI) as error:
             raise ProviderDown(
                 f"no stream from Yahoo ({type(error).__name__}): check the connection to the internet"
@@ -70,7 +73,7 @@ class YahooStream(Stream):
 
     def close(self) -> None:
         self._closing = True
-        self._socket.close()
+        self._opened.close()
 
     def _send(self, message: dict[str, list[str]]) -> None:
         try:
