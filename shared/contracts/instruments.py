@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from shared.contracts.base import Command, Count, Event, Symbol
 from shared.contracts.currencies import CURRENCIES
@@ -71,8 +71,15 @@ def _known_market(code: str) -> str:
     return code
 
 
-Market = Annotated[Printable, Field(max_length=20), AfterValidator(_known_market)]
+Market = Annotated[
+    Printable,
+    Field(max_length=20),
+    AfterValidator(_known_market),
+    WithJsonSchema({"type": "string", "enum": list(MARKETS)}),
+]
 InstrumentName = Annotated[Printable, Field(min_length=1, max_length=200)]
+ExchangeName = Annotated[Printable, Field(min_length=1, max_length=40)]
+QuotedIn = Annotated[str, Field(min_length=3, max_length=5, pattern=r"^[A-Z]+$")]
 Step = Annotated[Decimal, Bounded(gt=0, le=1_000_000, decimal_places=9)]
 
 
@@ -89,8 +96,8 @@ class InstrumentTerms(BaseModel):
     symbol: Symbol
     name: InstrumentName
     market: Market
-    exchange: Annotated[Printable, Field(min_length=1, max_length=40)]
-    currency: Annotated[str, Field(min_length=3, max_length=5, pattern=r"^[A-Z]+$")]
+    exchange: ExchangeName
+    currency: QuotedIn
     asset_class: AssetClass
     tick_size: Step
     tick_rule: TickRule
@@ -192,7 +199,7 @@ class InstrumentChanges(BaseModel):
 
     name: InstrumentName | None = None
     market: Market | None = None
-    exchange: Annotated[Printable, Field(min_length=1, max_length=40)] | None = None
+    exchange: ExchangeName | None = None
     tick_size: Step | None = None
     tick_rule: TickRule | None = None
     lot_size: Step | None = None
