@@ -1,7 +1,7 @@
 """The provider alphavantage against a local server that answers as Alpha Vantage does, and misbehaves."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +19,7 @@ from services.marketdata.providers.provider import (
     Throttled,
     Unsupported,
 )
+from shared.resilience.rate_limits import Rate
 from tests.component.provider_server import BRK, BTC, EUR, SPY, VOD
 from tests.servers import provider_alphavantage as answers
 from tests.servers.provider_alphavantage import KEY, AlphaVantageServer
@@ -156,7 +157,7 @@ def test_without_a_key_nothing_is_asked(server: AlphaVantageServer) -> None:
 
 def test_limits_are_those_of_the_key(server: AlphaVantageServer) -> None:
     traits = provider(server, requests_per_day=500, requests_per_minute=75).traits
-    assert (traits.daily, traits.rate and traits.rate.allowed, traits.batch) == (500, 75, 1)
+    assert (traits.daily, traits.rate, traits.batch) == (500, Rate(1, timedelta(seconds=0.8)), 1)
 
 
 def test_daily_bars(server: AlphaVantageServer, alphavantage: AlphaVantage) -> None:

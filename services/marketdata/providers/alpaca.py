@@ -30,6 +30,7 @@ from services.marketdata.providers.provider import (
     Stream,
     Traits,
     Unsupported,
+    name_of_key,
 )
 from shared.contracts.instruments import AssetClass
 from shared.contracts.written import Bounded
@@ -81,6 +82,7 @@ class Alpaca(Provider):
         )
         self._opened: AlpacaClients | None = None
         self._days = DayQuotes("alpaca")
+        self.key_name = name_of_key(chosen.key.get_secret_value())
         self._assets: list[dict[str, Any]] = []
 
     @property

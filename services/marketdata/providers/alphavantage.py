@@ -43,6 +43,7 @@ from services.marketdata.providers.provider import (
     ProviderDown,
     Traits,
     Unsupported,
+    name_of_key,
 )
 from shared.contracts.instruments import AssetClass
 from shared.contracts.written import Bounded
@@ -76,21 +77,22 @@ class AlphaVantage(Provider):
         parts=frozenset(Part) - {Part.STREAM},
         asset_classes=frozenset(AssetClass),
         intervals=("1m", "5m", "15m", "1h", "1d"),
-        rate=Rate(5, timedelta(minutes=1)),
+        rate=Rate(1, timedelta(seconds=12)),
         daily=25,
-        parallel=2,
         delayed=True,
     )
 
     def __init__(self, settings: AlphaVantageSettings | None = None) -> None:
         self._settings = chosen = settings or load(AlphaVantageSettings)
-        rate = Rate(chosen.requests_per_minute, timedelta(minutes=1))
+        # no two at once: a free key has one request a second
+        rate = Rate(1, timedelta(minutes=1) / chosen.requests_per_minute)
         realtime = chosen.entitlement == "realtime"
         self.traits = replace(  # type: ignore[misc]
             type(self).traits, rate=rate, daily=chosen.requests_per_day, delayed=not realtime
         )
         self._opened: BoundedSession | None = None
         self._days = DayQuotes("alphavantage")
+        self.key_name = name_of_key(chosen.key.get_secret_value())
 
     def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:
         """GLOBAL_QUOTE for a share, CURRENCY_EXCHANGE_RATE for a pair and a coin: one request each."""

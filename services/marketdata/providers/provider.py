@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from hashlib import sha256
 from typing import ClassVar
 
 from services.marketdata.domain.bar import Bar
@@ -126,6 +127,11 @@ class KeyRefused(ProviderError):
     """The key is missing, wrong, or may not see this data."""
 
 
+def name_of_key(key: str) -> str:
+    """A name for a key, from which nobody can tell the key. Empty for none."""
+    return sha256(key.encode()).hexdigest()[:8] if key else ""
+
+
 class Unsupported(ProviderError):
     """The provider does not have this part, asset class or interval."""
 
@@ -151,6 +157,8 @@ class Provider:
     """
 
     traits: ClassVar[Traits]
+    #: Tells keys apart, without showing them. Each key has limits of its own.
+    key_name: str = ""
 
     def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:
         """The newest quotes. A symbol that the provider does not know is left out."""
