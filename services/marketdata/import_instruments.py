@@ -3,7 +3,8 @@
     python -m services.marketdata.import_instruments FILE.csv
     python -m services.marketdata.import_instruments --set sp500-top
 
-The columns of the CSV are those of ``POST /api/instruments/import``. Instruments that exist with the same terms stay.
+The columns of the CSV are those of ``POST /api/instruments/import``. Instruments that exist with the same terms stay. A
+list that has one with other terms is refused. One of a set stays as it is.
 """
 
 import argparse
@@ -64,7 +65,7 @@ def import_all(context: ServiceContext, terms: Sequence[InstrumentTerms], lines:
     """Add the instruments in one transaction, and return the symbols of the new ones. Raises NotImported."""
     command = AddInstruments(request_id=uuid4(), instruments=tuple(terms), pairs_with=("USD",))
     with context.unit_of_work() as uow:
-        answer = add(uow, command)
+        answer = add(uow, command, keep_others=not lines)
     if isinstance(answer, InstrumentsRefused):
         where = f"line {lines[answer.place]}, " if lines else ""
         raise NotImported(f"{where}{answer.message}")

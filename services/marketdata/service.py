@@ -9,16 +9,14 @@ from services.marketdata.jobs import configured_provider, jobs
 from services.marketdata.persistence.instruments import add_instruments, instrument_of
 from services.marketdata.persistence.partitions import ensure_partitions
 from services.marketdata.persistence.sessions import add_markets
-from services.marketdata.settings import Settings, current
+from services.marketdata.settings import INSTRUMENTS_FILE, current
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS
 from shared.service import Service
 
 #: The instruments of the recorded prices. They trade on the demo market, so that the demo works on a Sunday.
-INSTRUMENTS = tuple(
-    instrument_of(terms) for terms in read_set(Settings.model_fields["instruments_file"].default, "demo")
-)
+INSTRUMENTS = tuple(instrument_of(terms) for terms in read_set(INSTRUMENTS_FILE, "demo"))
 
 
 def prepare(context: ServiceContext) -> None:

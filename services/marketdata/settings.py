@@ -14,6 +14,7 @@ from shared.contracts.instruments import AssetClass
 from shared.contracts.written import Bounded
 from shared.settings import load
 
+INSTRUMENTS_FILE = Path(__file__).parents[2] / "config" / "instruments.toml"
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -28,10 +29,10 @@ class Settings(BaseSettings):
     providers_crypto: Names = ()
     providers_currency_pair: Names = ()
     providers_equity: Names = ()
-    #: Sets of config/instruments.toml that are added at the start. By default ``demo``, but none where a network
-    #: provider has the prices.
+    #: Sets of config/instruments.toml that are added at the start, or ``none``. By default that is ``demo``, but none
+    #: where a network provider has the prices.
     instruments: Annotated[tuple[str, ...] | None, NoDecode] = None
-    instruments_file: Path = Path(__file__).parents[2] / "config" / "instruments.toml"
+    instruments_file: Path = INSTRUMENTS_FILE
     #: The same seed gives the same simulated prices.
     seed: Annotated[int, Bounded(ge=-(2**63), le=2**63 - 1)] = 1
     #: Bars a second that the feed pushes; 0 pushes none, so that only update_market_data brings prices.
@@ -48,10 +49,18 @@ class Settings(BaseSettings):
     def _known(cls, name: str) -> str:
         return check_name(name)
 
-    @field_validator(*(f"providers_{each}" for each in AssetClass), "instruments", mode="before")
+    @field_validator(*(f"providers_{each}" for each in AssetClass), mode="before")
     @classmethod
     def _split(cls, given: object) -> object:
         return tuple(given.replace(",", " ").split()) if isinstance(given, str) else given
+
+    @field_validator("instruments", mode="before")
+    @classmethod
+    def _split_sets(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        names = tuple(given.replace(",", " ").split())
+        return () if names == ("none",) else names or None
 
     @field_validator(*(f"providers_{each}" for each in AssetClass))
     @classmethod

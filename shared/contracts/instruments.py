@@ -128,7 +128,7 @@ def defaults_of(given: dict[str, Any]) -> dict[str, Any]:
     currency, tick = _LOCAL.get(market, ("USD", "0.01"))
     rule = TickRule.FIXED
     if asset_class in {AssetClass.CRYPTO, AssetClass.CURRENCY_PAIR}:
-        currency = words.get("currency") or symbol.partition("/")[2]
+        currency = words.get("currency") or symbol.partition("/")[2] or "USD"
         tick = "0.000000001" if asset_class == AssetClass.CRYPTO else "0.001" if currency == "JPY" else "0.00001"
     elif asset_class == AssetClass.US_EQUITY and given.get("tick_size") is None:
         rule = TickRule.SEC_612
@@ -217,7 +217,8 @@ class AddInstruments(Command):
     """Add instruments, all or none of them. One that exists with the same terms stays as it is.
 
     ``pairs_with`` are the currencies of accounts. For each of them, and each currency of the instruments, the pair is
-    added where there is none, so that such an account can trade them.
+    added where there is none, so that such an account can trade them. Without instruments, those pairs are added for
+    the currencies of all instruments that there are.
     """
 
     service: ClassVar[str] = "marketdata"

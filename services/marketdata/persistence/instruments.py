@@ -63,6 +63,11 @@ def pairs(connection: Connection) -> set[frozenset[str]]:
     return {frozenset(symbol.split("/")) for symbol in symbols}
 
 
+def currencies(connection: Connection) -> set[str]:
+    """The currencies in which active instruments are quoted, pairs left out."""
+    return set(connection.execute(_CURRENCIES).scalars())
+
+
 class Wanted(NamedTuple):
     """An instrument whose prices are taken."""
 
@@ -125,6 +130,9 @@ SELECT {", ".join(_TERMS)}, status, tradable FROM marketdata.instruments
 WHERE symbol = ANY(:symbols) ORDER BY symbol FOR NO KEY UPDATE
 """)
 _PAIRS = text("SELECT symbol FROM marketdata.instruments WHERE symbol ~ '^[A-Z]{3}/[A-Z]{3}$'")
+_CURRENCIES = text("""
+SELECT DISTINCT currency FROM marketdata.instruments WHERE status = 'active' AND symbol !~ '^[A-Z]{3}/[A-Z]{3}$'
+""")
 _NOT_HALTED = text("""
 SELECT symbol, market, asset_class, currency, split_count, tradable FROM marketdata.instruments
 WHERE halted_at IS NULL ORDER BY symbol

@@ -23,11 +23,18 @@ from shared.contracts.instruments import (
 )
 
 
-def add(uow: UnitOfWork, command: AddInstruments) -> InstrumentsChanged | InstrumentsRefused:
-    """Add the instruments with their pairs, or none of them. Publish and return the answer."""
+def add(
+    uow: UnitOfWork, command: AddInstruments, *, keep_others: bool = False
+) -> InstrumentsChanged | InstrumentsRefused:
+    """Add the instruments with their pairs, or none of them. Publish and return the answer.
+
+    One that exists with other terms is refused, or with ``keep_others`` stays as it is.
+    """
     given = [instrument_of(terms) for terms in command.instruments]
     existing = instruments.lock_terms(uow.connection, [each.symbol for each in given])
     for place, each in enumerate(given):
+        if keep_others:
+            break
         if each.symbol in existing and (why := _differs(each, existing[each.symbol])) is not None:
             return _refused(uow, command, each.symbol, place, *why)
     new = [each for each in given if each.symbol not in existing]
@@ -83,8 +90,11 @@ _RULES = ("tick_size", "tick_rule", "lot_size", "fractionable", "shortable")
 
 
 def _missing_pairs(uow: UnitOfWork, given: Sequence[Instrument], currencies: Sequence[str]) -> list[Instrument]:
-    """The pairs of each currency of an account and of the instruments, where there is none yet."""
-    quoted = {each.currency for each in given} & CURRENCIES
+    """The pairs of each currency of an account and of the instruments, where there is none yet.
+
+    A request without instruments is that of a new account, which may trade all that there are.
+    """
+    quoted = ({each.currency for each in given} if given else instruments.currencies(uow.connection)) & CURRENCIES
     wanted = {frozenset((one, other)) for one in quoted for other in currencies if one != other}
     if not wanted:
         return []
