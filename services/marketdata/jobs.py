@@ -1,7 +1,7 @@
 """Jobs of marketdata."""
 
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 
 from services.marketdata.calendars import compute_sessions
 from services.marketdata.persistence import partitions
@@ -10,6 +10,7 @@ from services.marketdata.providers.registry import STATEFUL, make_provider, netw
 from services.marketdata.providers.stateful import StatefulProvider
 from services.marketdata.settings import current
 from services.marketdata.usecases import official_prices
+from services.marketdata.usecases.choose_instruments import choose
 from services.marketdata.usecases.corporate_actions import apply_due
 from services.marketdata.usecases.fetch_prices import Order, fetch_prices
 from services.marketdata.usecases.update_prices import poll
@@ -54,7 +55,7 @@ def update_market_data(run: RunContext) -> Counts:
         partitions.ensure_partitions(uow.connection, uow.now)
         if provider is None or not provider.official:
             official_prices.record_closes(uow)
-    written = fetch_prices(run.context, order, interval=POLLED_INTERVAL, length=POLLED_LENGTH) if order else 0
+    written = fetch_prices(run.context, order, choose=partial(choose, run.context)) if order else 0
     if provider is not None:
         written += poll(run.context, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)
     return {"prices_written": written}

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     seed: Annotated[int, Bounded(ge=-(2**63), le=2**63 - 1)] = 1
     #: Bars a second that the feed pushes; 0 pushes none, so that only update_market_data brings prices.
     replay_speed: Annotated[float, Bounded(ge=0, le=1000)] = 1.0
+    #: Take quotes from the providers' websockets, beside the polls.
+    stream: bool = True
     #: The largest change of a last price in which nothing was traded, as a share of the price before: 0.5 is 50 %.
     max_price_jump: Annotated[Decimal, Bounded(gt=0, le=1000)] = Decimal("0.5")
     #: Days after which maintain_market_data removes bars, but for daily and replayed ones.

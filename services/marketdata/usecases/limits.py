@@ -1,7 +1,7 @@
 """The limits of a provider's key, which all replicas share: requests in a period, and a budget of the day.
 
-The budget is spread over the day. A burst of a twentieth of it may come at once, and the rest one by one, so that no day
-has more than the budget, wherever it begins.
+The budget is spread over the day. A burst of a twentieth of it may come at once, and the rest one by one. No 24 hours
+have more than the budget, whenever they begin.
 """
 
 from datetime import datetime, timedelta
