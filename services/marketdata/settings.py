@@ -1,17 +1,19 @@
 """Settings of marketdata, prefix ``PAPERPROFIT_``."""
 
+from datetime import timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import AfterValidator, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.marketdata.providers import push
 from services.marketdata.providers.registry import STATEFUL, check_name
 from shared.contracts.instruments import AssetClass
 from shared.contracts.written import Bounded
+from shared.jobs.schedule.interval import parse_interval
 from shared.settings import load
 
 INSTRUMENTS_FILE = Path(__file__).parents[2] / "config" / "instruments.toml"
@@ -92,3 +94,34 @@ class Settings(BaseSettings):
 @cache
 def current() -> Settings:
     return load(Settings)
+
+
+def _check_interval(text: str) -> str:
+    parse_interval(text)  # InvalidInterval is a ValueError, which pydantic reports
+    return text
+
+
+Interval = Annotated[str, AfterValidator(_check_interval)]
+
+
+class PollSettings(BaseSettings):
+    """How often the prices of a market are asked for in its phases, such as 1m or 2h, prefix ``PAPERPROFIT_POLL_``.
+
+    The schedule of the job update_market_data is the shortest of them.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PAPERPROFIT_POLL_", extra="ignore")
+
+    regular: Interval = "1m"
+    pre_market: Interval = "5m"
+    after_hours: Interval = "5m"
+    closed: Interval = "30m"
+    weekend: Interval = "2h"
+
+    def interval(self, phase: str) -> timedelta:
+        return parse_interval(getattr(self, phase))
+
+
+@cache
+def polling() -> PollSettings:
+    return load(PollSettings)

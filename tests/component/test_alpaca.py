@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.marketdata.providers import bounded_session
-from services.marketdata.providers.alpaca import Alpaca, AlpacaSettings
+from services.marketdata.providers.alpaca import Alpaca
 from services.marketdata.providers.provider import (
     FoundAction,
     KeyRefused,
@@ -18,6 +18,7 @@ from services.marketdata.providers.provider import (
     Throttled,
     Unsupported,
 )
+from services.marketdata.providers.settings import AlpacaSettings
 from shared.contracts.instruments import AssetClass
 from tests.component.provider_server import BRK, BTC, EUR, SPY, Reader
 from tests.servers.provider_alpaca import KEY, SECRET, AlpacaServer, bar, snapshot

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from services.marketdata.domain.bar import Bar
 from services.marketdata.providers import bounded_session
-from services.marketdata.providers.alphavantage import AlphaVantage, AlphaVantageSettings
+from services.marketdata.providers.alphavantage import AlphaVantage
 from services.marketdata.providers.provider import (
     FoundAction,
     KeyRefused,
@@ -19,6 +19,7 @@ from services.marketdata.providers.provider import (
     Throttled,
     Unsupported,
 )
+from services.marketdata.providers.settings import AlphaVantageSettings
 from shared.resilience.rate_limits import Rate
 from tests.component.provider_server import BRK, BTC, EUR, SPY, VOD
 from tests.servers import provider_alphavantage as answers

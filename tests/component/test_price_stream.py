@@ -14,8 +14,9 @@ from services.marketdata.domain.bar import Bar
 from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.price_stream import PriceStream, make_streams
-from services.marketdata.providers.alpaca import Alpaca, AlpacaSettings
+from services.marketdata.providers.alpaca import Alpaca
 from services.marketdata.providers.provider import Listed, Part, Provider, ProviderDown, Stream, Traits
+from services.marketdata.providers.settings import AlpacaSettings
 from services.marketdata.service import prepare
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instruments import AssetClass

@@ -9,8 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.marketdata.domain.quote import Quote
-from services.marketdata.providers.alphavantage import AlphaVantage, AlphaVantageSettings
+from services.marketdata.providers.alphavantage import AlphaVantage
 from services.marketdata.providers.provider import KeyRefused, Listed, Part, Provider, ProviderDown, Throttled, Traits
+from services.marketdata.providers.settings import AlphaVantageSettings
 from services.marketdata.usecases.ask_provider import ask
 from services.marketdata.usecases.limits import DAY, spread
 from shared.bus.unit_of_work import ServiceContext
@@ -43,7 +44,7 @@ class Counting(Provider):
         self.asked = 0
         self.error: Exception | None = None
 
-    def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:
+    def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:  # noqa: ARG002
         self.asked += 1
         if self.error is not None:
             raise self.error

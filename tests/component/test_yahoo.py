@@ -21,7 +21,8 @@ from services.marketdata.providers.provider import (
     Throttled,
     Unsupported,
 )
-from services.marketdata.providers.yahoo import Yahoo, YahooSettings
+from services.marketdata.providers.settings import YahooSettings
+from services.marketdata.providers.yahoo import Yahoo
 from shared.contracts.instruments import AssetClass
 from tests.component.provider_server import BRK, BTC, EUR, SPY, VOD, Reader
 from tests.servers.provider_http import epoch

@@ -4,7 +4,6 @@ A poll says that the day's high is 103 and 8,000 shares were traded. The poll be
 1,000 shares were traded, and the price was at 103, since it had not been there before.
 """
 
-import threading
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -48,19 +47,3 @@ def traded_between(before: DayFigures | None, after: DayFigures) -> Traded:
         lows.append(after.low)
     volume = after.volume - before.volume if after.volume is not None and before.volume is not None else Decimal(0)
     return Traded(before.at, before.last, max(highs), min(lows), max(volume, Decimal(0)))
-
-
-class DayMemory:
-    """The newest figures of each symbol. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._figures: dict[str, DayFigures] = {}
-        self._lock = threading.Lock()
-
-    def traded(self, symbol: str, figures: DayFigures) -> Traded:
-        """The bar since the symbol's figures before. These take their place, unless they are older."""
-        with self._lock:
-            before = self._figures.get(symbol)
-            if before is None or figures.at > before.at:
-                self._figures[symbol] = figures
-        return traded_between(before, figures)

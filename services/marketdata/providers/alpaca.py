@@ -8,10 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing import TYPE_CHECKING, Any
 
 from services.marketdata.domain.bar import Bar
 from services.marketdata.domain.day_figures import DayFigures
@@ -32,8 +29,8 @@ from services.marketdata.providers.provider import (
     Unsupported,
     name_of_key,
 )
+from services.marketdata.providers.settings import AlpacaSettings
 from shared.contracts.instruments import AssetClass
-from shared.contracts.written import Bounded
 from shared.resilience.rate_limits import Rate
 from shared.settings import load
 
@@ -42,22 +39,6 @@ if TYPE_CHECKING:
 
 CLASSES = frozenset({AssetClass.US_EQUITY, AssetClass.CRYPTO})
 MOST_HEADLINES = 200
-
-
-class AlpacaSettings(BaseSettings):
-    """The key and its plan. ``paper`` tells that it is a key of a paper account. The URLs are for a proxy."""
-
-    model_config = SettingsConfigDict(env_prefix="PAPERPROFIT_ALPACA_", extra="ignore")
-
-    key: SecretStr = SecretStr("")
-    secret: SecretStr = SecretStr("")
-    paper: bool = True
-    feed: Literal["iex", "sip", "delayed_sip"] = "iex"
-    requests_per_minute: Annotated[int, Bounded(ge=1, le=100_000)] = 200
-    url: str | None = None
-    trading_url: str | None = None
-    stream_url: str | None = None
-    crypto_stream_url: str | None = None
 
 
 class Alpaca(Provider):
@@ -102,6 +83,9 @@ class Alpaca(Provider):
 
     def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:  # noqa: ARG002
         """The snapshots: newest trade and quote, and the day's figures. One request a class."""
+        return self._quotes(instruments)
+
+    def _quotes(self, instruments: Sequence[Listed]) -> list[Quote]:
         quotes = []
         for asset_class in sorted(CLASSES):
             known = {each.symbol: each for each in instruments if each.asset_class is asset_class}
@@ -139,6 +123,7 @@ class Alpaca(Provider):
     def _quote(self, instrument: Listed, snapshot: Any) -> Quote | None:
         if not isinstance(snapshot, dict):
             return self._days.left_out(instrument, "Alpaca has no snapshot of the symbol")
+        self._keep(instrument.symbol, snapshot)
         trade, quote, day = (snapshot.get(name) or {} for name in ("latestTrade", "latestQuote", "dailyBar"))
         last, at = positive(trade.get("p")), moment_of(trade.get("t"))
         if last is None or at is None:
@@ -235,7 +220,7 @@ class Alpaca(Provider):
     def stream(self, instruments: Sequence[Listed]) -> Stream:
         from services.marketdata.providers.alpaca_stream import AlpacaStream
 
-        lasts = {quote.symbol: quote.last for quote in self.quotes(instruments, datetime.now(UTC))}
+        lasts = {quote.symbol: quote.last for quote in self._quotes(instruments)}
         return AlpacaStream(self._settings, instruments, lasts)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from alpaca.data.enums import DataFeed
 from alpaca.data.live import CryptoDataStream, StockDataStream
+from websockets.exceptions import WebSocketException
 
 from services.marketdata.domain.quote import Quote
 from services.marketdata.providers.numbers import decimal_of, positive
@@ -21,7 +22,7 @@ from services.marketdata.providers.provider import KeyRefused, Listed, ProviderD
 from shared.contracts.instruments import AssetClass
 
 if TYPE_CHECKING:
-    from services.marketdata.providers.alpaca import AlpacaSettings
+    from services.marketdata.providers.settings import AlpacaSettings
 
 #: Trades at prices that are not the market's: averages, other days' and earlier prices (the tapes' sale conditions).
 NOT_LAST = frozenset("479BCGHMNPQRUVWZ")
@@ -142,7 +143,7 @@ class _Reporting:
     async def _start_ws(self) -> None:
         try:
             await super()._start_ws()  # type: ignore[misc]
-        except Exception as error:
+        except (OSError, ValueError, WebSocketException) as error:
             self._stop(_refusal(error))
             raise
 

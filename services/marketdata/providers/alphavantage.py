@@ -8,10 +8,7 @@ function that is asked: https://www.alphavantage.co/documentation/
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing import TYPE_CHECKING, Any
 
 from services.marketdata.domain.bar import Bar
 from services.marketdata.domain.day_figures import DayFigures
@@ -45,28 +42,15 @@ from services.marketdata.providers.provider import (
     Unsupported,
     name_of_key,
 )
+from services.marketdata.providers.settings import AlphaVantageSettings
 from shared.contracts.instruments import AssetClass
-from shared.contracts.written import Bounded
 from shared.resilience.rate_limits import Rate
 from shared.settings import load
 
 if TYPE_CHECKING:
     from services.marketdata.providers.bounded_session import BoundedSession
 
-URL = "https://www.alphavantage.co"
 _DELAY = timedelta(minutes=15)
-
-
-class AlphaVantageSettings(BaseSettings):
-    """The key, its limits, and what it may see of US shares: ``entitlement`` is none, delayed or realtime."""
-
-    model_config = SettingsConfigDict(env_prefix="PAPERPROFIT_ALPHAVANTAGE_", extra="ignore")
-
-    key: SecretStr = SecretStr("")
-    url: str = URL
-    requests_per_day: Annotated[int, Bounded(ge=1, le=10_000_000)] = 25
-    requests_per_minute: Annotated[int, Bounded(ge=1, le=10_000)] = 5
-    entitlement: Literal["none", "delayed", "realtime"] = "none"
 
 
 class AlphaVantage(Provider):
@@ -108,6 +92,7 @@ class AlphaVantage(Provider):
         row = self._ask("GLOBAL_QUOTE", symbol=symbol_of(instrument), **self._entitlement()).get("Global Quote")
         if not isinstance(row, dict) or not row:
             return self._days.left_out(instrument, "Alpha Vantage does not know the symbol")
+        self._keep(instrument.symbol, row)
         last, day = positive(row.get("05. price")), date_of(row.get("07. latest trading day"))
         if last is None or day is None:
             return self._days.left_out(instrument, "Alpha Vantage's quote has no price, or no day")
@@ -134,6 +119,7 @@ class AlphaVantage(Provider):
         row = answer.get("Realtime Currency Exchange Rate")
         if not isinstance(row, dict):
             return self._days.left_out(instrument, "Alpha Vantage has no rate of the pair")
+        self._keep(instrument.symbol, row)
         last = positive(row.get("5. Exchange Rate"))
         at = moment_of(row.get("6. Last Refreshed"), row.get("7. Time Zone"))
         if last is None or at is None:

@@ -9,11 +9,13 @@ from requests.adapters import HTTPAdapter  # type: ignore[import-untyped]
 from urllib3.exceptions import HTTPError
 
 from services.marketdata.providers.provider import ProviderDown, Throttled
-from services.marketdata.providers.retry_after import retry_after
+from services.marketdata.providers.retry_after import date_of, retry_after
 
 CONNECT_SECONDS = 5.0
 #: An answer is whole after this time, however slowly it comes.
 REQUEST_SECONDS = 10.0
+#: Alpaca's limit is one of a minute.
+LONGEST_RESET_SECONDS = 120.0
 LARGEST_BYTES = 32 * 1024 * 1024
 
 
@@ -67,9 +69,9 @@ class BoundedSession(requests.Session):  # type: ignore[misc]
 
 
 def _wait(headers: Mapping[str, str | None]) -> float | None:
-    """The wait of Retry-After, else until Alpaca's X-RateLimit-Reset, a time in seconds since 1970."""
-    seconds = retry_after(headers)
-    reset = headers.get("X-RateLimit-Reset") or ""
-    if seconds is None and reset.isdecimal():
-        return min(max(1.0, int(reset) - time.time()), 120.0)
+    """The wait of Retry-After, else until Alpaca's X-RateLimit-Reset, which is a time in seconds since 1970."""
+    seconds, reset = retry_after(headers), headers.get("X-RateLimit-Reset") or ""
+    sent_at = date_of(headers)
+    if seconds is None and sent_at is not None and reset.isdecimal():
+        return min(max(1.0, int(reset) - sent_at.timestamp()), LONGEST_RESET_SECONDS)
     return seconds

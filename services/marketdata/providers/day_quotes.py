@@ -1,10 +1,11 @@
 """Quotes of providers whose figures are of the whole day: each gets the bar since the quote before."""
 
+import threading
 from decimal import Decimal
 
 import structlog
 
-from services.marketdata.domain.day_figures import DayFigures, DayMemory
+from services.marketdata.domain.day_figures import DayFigures, traded_between
 from services.marketdata.domain.quote import Quote
 from services.marketdata.providers.provider import Listed
 
@@ -16,7 +17,8 @@ class DayQuotes:
 
     def __init__(self, provider: str) -> None:
         self._provider = provider
-        self._memory = DayMemory()
+        self._newest: dict[str, DayFigures] = {}
+        self._lock = threading.Lock()
 
     def quote(
         self,
@@ -31,7 +33,11 @@ class DayQuotes:
         delayed: bool = False,
     ) -> Quote:
         """The quote. A side without a price has no size."""
-        traded = self._memory.traded(instrument.symbol, figures)
+        with self._lock:
+            before = self._newest.get(instrument.symbol)
+            if before is None or figures.at > before.at:
+                self._newest[instrument.symbol] = figures
+        traded = traded_between(before, figures)
         return Quote(
             symbol=instrument.symbol,
             bid=bid,

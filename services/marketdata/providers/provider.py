@@ -9,7 +9,7 @@ batch. Checks that hold for every provider, such as positive prices, are its cal
 Another package adds a provider by an entry point of the group ``paperprofit.providers``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -159,6 +159,8 @@ class Provider:
     traits: ClassVar[Traits]
     #: Tells keys apart, without showing them. Each key has limits of its own.
     key_name: str = ""
+    #: Where this is a dict, ``quotes`` puts the source's own fields into it, by symbol, for people to look at.
+    answers: dict[str, Mapping[str, object]] | None = None
 
     def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:
         """The newest quotes. A symbol that the provider does not know is left out."""
@@ -186,6 +188,10 @@ class Provider:
 
     def close(self) -> None:
         """Close its connections."""
+
+    def _keep(self, symbol: str, answer: Mapping[str, object]) -> None:
+        if self.answers is not None:
+            self.answers[symbol] = answer
 
     def _unsupported(self, part: Part) -> Unsupported:
         return Unsupported(f"{self.traits.name} has no {part}: choose another provider for it")

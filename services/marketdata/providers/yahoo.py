@@ -9,8 +9,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
 from services.marketdata.domain.bar import Bar
 from services.marketdata.domain.day_figures import DayFigures
 from services.marketdata.domain.quote import Quote
@@ -27,6 +25,7 @@ from services.marketdata.providers.provider import (
     Stream,
     Traits,
 )
+from services.marketdata.providers.settings import YahooSettings
 from services.marketdata.providers.yahoo_symbols import in_currency, our_symbol, yahoo_symbol
 from shared.contracts.instruments import AssetClass
 from shared.resilience.rate_limits import Rate
@@ -36,17 +35,7 @@ if TYPE_CHECKING:
     from services.marketdata.providers.yahoo_session import YahooData
 
 HOST = "https://query1.finance.yahoo.com"
-STREAM_URL = "wss://streamer.finance.yahoo.com/?version=2"
 MOST_HEADLINES = 20
-
-
-class YahooSettings(BaseSettings):
-    """Addresses in place of Yahoo's, such as a proxy's."""
-
-    model_config = SettingsConfigDict(env_prefix="PAPERPROFIT_YAHOO_", extra="ignore")
-
-    url: str | None = None
-    stream_url: str = STREAM_URL
 
 
 class Yahoo(Provider):
@@ -99,6 +88,7 @@ class Yahoo(Provider):
         return [row for row in results if isinstance(row, dict)]
 
     def _quote(self, instrument: Listed, row: dict[str, Any]) -> Quote | None:
+        self._keep(instrument.symbol, row)
         currency, factor = in_currency(row.get("currency"))
         session, at, last = _newest(row)
         if at is None or last is None:

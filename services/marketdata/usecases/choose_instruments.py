@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from services.marketdata.persistence import prices
-from services.marketdata.poll_settings import current
 from services.marketdata.providers.provider import Listed
+from services.marketdata.settings import polling
 from shared.bus.unit_of_work import ServiceContext
 
 #: Its row of ``provider_states`` has the time of the last poll of each market.
@@ -56,7 +56,7 @@ def most_wanted(connection: Connection) -> set[str]:
 def _intervals(connection: Connection, markets: set[str], now: datetime) -> dict[str, timedelta]:
     """Market → the interval of its phase."""
     rows = connection.execute(_PHASES, {"markets": sorted(markets), "now": now})
-    return {row.code: current().interval(row.phase) for row in rows}
+    return {row.code: polling().interval(row.phase) for row in rows}
 
 
 def _is_due(last: str | None, interval: timedelta, now: datetime) -> bool:
