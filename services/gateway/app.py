@@ -33,6 +33,7 @@ from services.gateway.instruments import (
     halts_api,
     instruments_api,
     official_prices_api,
+    price_stream,
     prices_api,
 )
 from services.gateway.operations import dead_letters_api, jobs_api, monitoring_api, queues_api, runs_api
@@ -104,6 +105,7 @@ def make_app(
             Route("/metrics", guarded(get_metrics, OPERATE), methods=["GET"]),
             *page.files,
             *(endpoint.route() for endpoint in ENDPOINTS),
+            *price_stream.routes,
         ],
         lifespan=lifespan,
         exception_handlers={

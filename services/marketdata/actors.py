@@ -1,5 +1,6 @@
 """Handlers of marketdata's messages."""
 
+from services.marketdata.settings import current
 from services.marketdata.usecases import change_instruments, corporate_actions, halts, official_prices, push_prices
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
@@ -46,4 +47,4 @@ def change_instrument(command: ChangeInstrument, uow: UnitOfWork) -> None:
 
 @actors.on(PushPrices, queue="marketdata.commands")
 def take_pushed_prices(command: PushPrices, uow: UnitOfWork) -> None:
-    push_prices.push_prices(uow, command)
+    push_prices.push_prices(uow, command, most_jump=current().max_price_jump)

@@ -8,7 +8,7 @@ from services.marketdata.persistence import partitions
 from services.marketdata.persistence.sessions import replace_sessions
 from services.marketdata.providers.registry import STATEFUL, make_provider, network_provider
 from services.marketdata.providers.stateful import StatefulProvider
-from services.marketdata.settings import current
+from services.marketdata.settings import current, polling
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases.choose_instruments import choose
 from services.marketdata.usecases.corporate_actions import apply_due
@@ -55,9 +55,25 @@ def update_market_data(run: RunContext) -> Counts:
         partitions.ensure_partitions(uow.connection, uow.now)
         if provider is None or not provider.official:
             official_prices.record_closes(uow)
-    written = fetch_prices(run.context, order, choose=partial(choose, run.context)) if order else 0
+    settings, written = current(), 0
+    if order:
+        written += fetch_prices(
+            run.context,
+            order,
+            interval=POLLED_INTERVAL,
+            length=POLLED_LENGTH,
+            choose=partial(choose, run.context, polling().intervals()),
+            most_jump=settings.max_price_jump,
+        )
     if provider is not None:
-        written += poll(run.context, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)
+        written += poll(
+            run.context,
+            provider,
+            interval=POLLED_INTERVAL,
+            length=POLLED_LENGTH,
+            but_of=settings.own_providers(),
+            most_jump=settings.max_price_jump,
+        )
     return {"prices_written": written}
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence import instruments, sessions
 from services.marketdata.providers.provider import Listed, Part, Provider, ProviderDown, ProviderError, Stream
+from services.marketdata.settings import current
 from services.marketdata.usecases.ask_provider import ask
 from services.marketdata.usecases.stream_prices import fill_gap, store_streamed
 from shared.background import Background
@@ -89,7 +90,7 @@ class PriceStream(Background):
         while not self.stopping.is_set():
             batch = reader.batch(PAUSE_SECONDS)
             if batch:
-                store_streamed(self._context, self._provider, batch)
+                store_streamed(self._context, self._provider, batch, most_jump=current().max_price_jump)
                 newest, self._silences = time.monotonic(), 0
                 self._outage.passed()
             if time.monotonic() - looked >= LOOK_SECONDS:

@@ -1,5 +1,6 @@
 """Settings of marketdata, prefix ``PAPERPROFIT_``."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from functools import cache
@@ -118,8 +119,9 @@ class PollSettings(BaseSettings):
     closed: Interval = "30m"
     weekend: Interval = "2h"
 
-    def interval(self, phase: str) -> timedelta:
-        return parse_interval(getattr(self, phase))
+    def intervals(self) -> Mapping[str, timedelta]:
+        """Phase → interval."""
+        return {phase: parse_interval(getattr(self, phase)) for phase in type(self).model_fields}
 
 
 @cache

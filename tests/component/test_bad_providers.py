@@ -1,4 +1,4 @@
-"""What providers answer wrongly is not stored: from local servers that misbehave, by yfinance and alpaca-py, to rows."""
+"""Wrong answers of providers are not stored: from local servers, by yfinance and alpaca-py, to the rows."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +65,7 @@ def stored(context: ServiceContext) -> dict[str, tuple[str, str]]:
     """Symbol → last price and provider of those that have one."""
     found = rows(
         context.engine,
-        "SELECT symbol, trim_scale(last_price)::text, provider FROM marketdata.instruments WHERE last_price IS NOT NULL",
+        "SELECT symbol, trim_scale(last_price)::text, provider FROM marketdata.instruments WHERE last_price > 0",
     )
     return {symbol: (last, provider) for symbol, last, provider in found}
 

@@ -6,6 +6,7 @@ import pytest
 
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.providers.provider import Listed
+from services.marketdata.settings import PollSettings
 from services.marketdata.usecases.choose_instruments import choose
 from shared.contracts.instruments import AssetClass
 from tests.component.auction_days import WEDNESDAY, at, move_to_new_york
@@ -16,6 +17,7 @@ from tests.component.watching import statements
 AAPL, IBM, MSFT = (Listed(symbol, "XNYS", AssetClass.US_EQUITY, "USD") for symbol in ("AAPL", "IBM", "MSFT"))
 BTC = Listed("BTC/USD", "24/7", AssetClass.CRYPTO, "USD")
 LISTED = {AAPL: 0, BTC: 0, IBM: 0, MSFT: 0}
+EVERY = PollSettings().intervals()
 SATURDAY = date(2026, 11, 28)
 
 
@@ -32,7 +34,7 @@ def priced(exchange: Exchange) -> Exchange:
 
 def chosen(exchange: Exchange, clock: str, day: date = WEDNESDAY) -> str:
     at(exchange, clock, day)
-    return " ".join(each.symbol for each in choose(exchange.marketdata, LISTED))
+    return " ".join(each.symbol for each in choose(exchange.marketdata, EVERY, LISTED))
 
 
 def test_each_market_has_the_interval_of_its_phase(priced: Exchange) -> None:
@@ -55,7 +57,7 @@ def test_a_symbol_without_a_price_is_asked_for_at_once(priced: Exchange) -> None
         add_instruments(connection, [Instrument("SPY", "S&P 500", "XNYS")])
     at(priced, "12:01", SATURDAY)
     spy = Listed("SPY", "XNYS", AssetClass.US_EQUITY, "USD")
-    assert list(choose(priced.marketdata, {**LISTED, spy: 0})) == [BTC, spy]
+    assert list(choose(priced.marketdata, EVERY, {**LISTED, spy: 0})) == [BTC, spy]
 
 
 def test_a_symbol_that_a_stream_just_brought_is_not_asked_for(priced: Exchange) -> None:

@@ -34,7 +34,7 @@ def test_an_order_of_nine_decimals_fills_with_exact_books(trader: Trader) -> Non
     order = owner.order(**{**terms, "time_in_force": "gtc"})
     push(trader.client, "BTC/USD", "64000.123456788", "64000.123456789")
     filled = owner.awaited(order["id"], "filled")
-    assert (filled["filled_qty"], filled["limit_price"]) == ("0.123456789", "64000.123457")
+    assert (filled["filled_qty"], filled["limit_price"]) == ("0.123456789", "64000.123456789")
     engine = trader.system.contexts["orders"].engine
     (fill,) = rows(engine, "SELECT * FROM orders.fills WHERE order_id = :id", id=order["id"])
     assert (fill.qty, fill.price) == (Decimal("0.123456789"), Decimal("64000.123456789"))

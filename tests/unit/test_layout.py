@@ -40,7 +40,6 @@ WAITING = (
     "services/marketdata/providers/yahoo_session.py",
     "services/marketdata/providers/yahoo_stream.py",
     "services/marketdata/usecases/stream_prices.py",  # the time that live quotes wait for older ones
-    "services/marketdata/usecases/fetch_prices.py",  # the time that providers get to answer
     "embedded/http.py",
 )
 WALL_CLOCK = {
@@ -72,7 +71,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "domain": set(),
         "persistence": {"domain"},
         "providers": {"domain"},
-        "usecases": {"domain", "persistence", "providers", "settings"},
+        "usecases": {"domain", "persistence", "providers"},
     },
     "services/valuation": {"domain": set()},
     "services/strategy": {"domain": set()},

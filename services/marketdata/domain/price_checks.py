@@ -19,6 +19,8 @@ from shared.money import MAX_DECIMALS, ZERO, plain
 #: Any real price is lower. A larger number is a mistake of the feed.
 LARGEST_PRICE = Decimal(10) ** 12
 LARGEST_SIZE = Decimal(10) ** 18
+#: The usual largest jump, as a share of the price before.
+MOST_JUMP = Decimal("0.5")
 #: Prices of these providers are no market's, so the next provider's may be far from them.
 _MADE_UP = {replay.NAME, simulated.NAME}
 
@@ -71,7 +73,7 @@ class Known:
         return replace(self, quoted_at=quote.quoted_at, last=quote.last, provider=quote.provider)
 
 
-def refuse(quote: Quote, known: Known | None, now: datetime, *, most_jump: Decimal) -> Refusal | None:
+def refuse(quote: Quote, known: Known | None, now: datetime, *, most_jump: Decimal = MOST_JUMP) -> Refusal | None:
     """Return the first reason to refuse the quote, or None.
 
     ``most_jump`` is the largest change of the last price in which nothing was traded, as a share of the price before.

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, text
 
 from services.marketdata.persistence import prices
 from services.marketdata.providers.provider import Listed
-from services.marketdata.settings import polling
 from shared.bus.unit_of_work import ServiceContext
 
 #: Its row of ``provider_states`` has the time of the last poll of each market.
@@ -21,11 +20,15 @@ POLLS = "polls"
 SLACK = timedelta(seconds=5)
 
 
-def choose(context: ServiceContext, listed: Mapping[Listed, int]) -> dict[Listed, int]:
-    """The instruments to ask for now, of those ``listed``. Their markets count as polled."""
+def choose(context: ServiceContext, every: Mapping[str, timedelta], listed: Mapping[Listed, int]) -> dict[Listed, int]:
+    """The instruments to ask for now, of those ``listed``. Their markets count as polled.
+
+    ``every`` has the interval of each phase: regular, pre_market, after_hours, closed and weekend.
+    """
     now = context.clock()
     with context.engine.begin() as connection:
-        intervals = _intervals(connection, {each.market for each in listed}, now)
+        phases = connection.execute(_PHASES, {"markets": sorted({each.market for each in listed}), "now": now})
+        intervals = {row.code: every[row.phase] for row in phases}
         polls = dict(prices.lock_provider_state(connection, POLLS) or {})
         due = {market for market, interval in intervals.items() if _is_due(polls.get(market), interval, now)}
         received = {row.symbol: row.received_at for row in connection.execute(_RECEIVED)}
@@ -51,12 +54,6 @@ def most_wanted(connection: Connection) -> set[str]:
         sql for sql, found in ((_HELD, there.orders), (_ORDERED, there.orders), (_TRADED, there.strategy)) if found
     ]
     return set(connection.execute(text(" UNION ".join(parts))).scalars()) if parts else set()
-
-
-def _intervals(connection: Connection, markets: set[str], now: datetime) -> dict[str, timedelta]:
-    """Market → the interval of its phase."""
-    rows = connection.execute(_PHASES, {"markets": sorted(markets), "now": now})
-    return {row.code: polling().interval(row.phase) for row in rows}
 
 
 def _is_due(last: str | None, interval: timedelta, now: datetime) -> bool:

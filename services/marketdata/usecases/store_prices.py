@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 
-from services.marketdata.domain.price_checks import Known, PriceFault, Refusal, refuse
+from services.marketdata.domain.price_checks import MOST_JUMP, Known, PriceFault, Refusal, refuse
 from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence import prices
 from services.marketdata.persistence.prices import Update
-from services.marketdata.settings import current
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases.refused_prices import count_refused
 from shared.bus.metrics import EARLY
@@ -38,17 +38,18 @@ def store(
     interval: str = "1m",
     length: timedelta | None = LENGTHS["1m"],
     official: bool = False,
+    most_jump: Decimal = MOST_JUMP,
     at: datetime | None = None,
 ) -> list[Update | Refusal]:
     """Store and publish the quotes, and return for each its update or the reason why it was refused.
 
     ``known`` are their instruments, locked by ``lock_known``. Bars go to ``interval``, which is ``length`` long, unless
-    the quote names another one. ``official``: the provider tells official opens and closes itself.
-    ``at`` is when the prices were those of the moment, where that was earlier: orders then fill on them as if they had
-    come in time.
+    the quote names another one. ``official``: the provider tells official opens and closes itself. ``most_jump`` bounds
+    a change of the last price without any volume. ``at`` is when the prices were those of the moment, where that was
+    earlier: orders then fill on them as if they had come in time.
     """
     quotes = [quote if quote.received_at else replace(quote, received_at=uow.now) for quote in quotes]
-    known, most_jump = dict(known), current().max_price_jump
+    known = dict(known)
     results: dict[int, Update | Refusal] = {}
     for places in _rounds(quotes):
         passed: dict[str, int] = {}

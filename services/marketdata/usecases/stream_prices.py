@@ -7,6 +7,7 @@ them. Only whole minutes after a symbol's last price count, since the price's ow
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import groupby
 from operator import attrgetter
 
@@ -14,6 +15,7 @@ import structlog
 
 from services.marketdata.domain.bar import Bar
 from services.marketdata.domain.coalesce import coalesce
+from services.marketdata.domain.price_checks import MOST_JUMP
 from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence import instruments
 from services.marketdata.providers.provider import Listed, Part, Provider, ProviderError
@@ -33,9 +35,24 @@ LONGEST_GAP = timedelta(hours=2)
 FILL_SECONDS = 20.0
 
 
-def store_streamed(context: ServiceContext, provider: Provider, quotes: Sequence[Quote]) -> int:
-    """Store and publish the quotes as one batch, and return the number of new prices."""
-    return _store(context, provider, coalesce(quotes), at=None)
+def store_streamed(
+    context: ServiceContext,
+    provider: Provider,
+    quotes: Sequence[Quote],
+    *,
+    most_jump: Decimal = MOST_JUMP,
+    at: datetime | None = None,
+) -> int:
+    """Store and publish the quotes as one batch, and return the number of new prices.
+
+    ``most_jump`` and ``at`` are those of ``store``.
+    """
+    quotes = coalesce(quotes)
+    with context.unit_of_work() as uow:
+        apply_due(uow)
+        known = instruments.lock_known(uow.connection, [quote.symbol for quote in quotes])
+        official = provider.traits.official
+        return stored(store(uow, quotes, known, official=official, most_jump=most_jump, at=at))
 
 
 def fill_gap(context: ServiceContext, provider: Provider, listed: Sequence[Listed]) -> int:
@@ -65,7 +82,7 @@ def fill_gap(context: ServiceContext, provider: Provider, listed: Sequence[Liste
             break
     filled = 0
     for start, of_minute in groupby(sorted(bars, key=attrgetter("start")), key=attrgetter("start")):
-        filled += _store(context, provider, [_quote(bar) for bar in of_minute], at=start + MINUTE)
+        filled += store_streamed(context, provider, [_quote(bar) for bar in of_minute], at=start + MINUTE)
     return filled
 
 
@@ -83,13 +100,6 @@ def _missed(context: ServiceContext, listed: Sequence[Listed]) -> list[tuple[Lis
             if begin < end:
                 missed.append((each, begin, end))
     return missed
-
-
-def _store(context: ServiceContext, provider: Provider, quotes: Sequence[Quote], *, at: datetime | None) -> int:
-    with context.unit_of_work() as uow:
-        apply_due(uow)
-        known = instruments.lock_known(uow.connection, [quote.symbol for quote in quotes])
-        return stored(store(uow, quotes, known, official=provider.traits.official, at=at))
 
 
 def _quote(bar: Bar) -> Quote:
