@@ -12,7 +12,7 @@ SYNC := $(UV) sync --quiet --locked --python
 BENCHES := $(patsubst bench/bench_%.py,%,$(wildcard bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run key test chaos soak differential lint format bench docs up down logs clean python
+.PHONY: help run key check-provider test chaos soak differential lint format bench docs up down logs clean python
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ run: $(RUN)/.ready ## Run all of it here: own database, demo account, recorded p
 
 key: $(RUN)/.ready ## Replace a lost key of make run, which may be running (ACCOUNT= for another than the demo's)
 	@$(RUN)/bin/python -m embedded key $(ACCOUNT)
+
+check-provider: $(RUN)/.ready ## Print what a price provider answers now, beside what would be stored (PROVIDER=, SYMBOLS=)
+	@$(RUN)/bin/python -m services.marketdata.check_provider --provider "$(PROVIDER)" --symbols $(SYMBOLS)
 
 test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
 	@tests/ensure-rabbitmq

@@ -1,15 +1,16 @@
 """Jobs of marketdata."""
 
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 
 from services.marketdata.calendars import compute_sessions
 from services.marketdata.persistence import partitions
 from services.marketdata.persistence.sessions import replace_sessions
 from services.marketdata.providers.registry import STATEFUL, make_provider, network_provider
 from services.marketdata.providers.stateful import StatefulProvider
-from services.marketdata.settings import current
+from services.marketdata.settings import current, polling
 from services.marketdata.usecases import official_prices
+from services.marketdata.usecases.choose_instruments import choose
 from services.marketdata.usecases.corporate_actions import apply_due
 from services.marketdata.usecases.fetch_prices import Order, fetch_prices
 from services.marketdata.usecases.update_prices import poll
@@ -61,6 +62,7 @@ def update_market_data(run: RunContext) -> Counts:
             order,
             interval=POLLED_INTERVAL,
             length=POLLED_LENGTH,
+            choose=partial(choose, run.context, polling().intervals()),
             most_jump=settings.max_price_jump,
         )
     if provider is not None:

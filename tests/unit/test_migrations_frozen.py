@@ -30,6 +30,7 @@ LANDED = {
     "services/orders/migrations/0005_dividends.py": "2ad9f862a6c900db",
     "services/orders/migrations/carry_over.sql": "0c1f77bac7ac9bd5",
     "services/strategy/migrations/0001_initial.py": "37467f96980248c1",
+    "services/strategy/migrations/0002_symbols_view.py": "bf566d94bbe428ea",
     "services/strategy/migrations/carry_over.sql": "fdb23257f7f93e5b",
     "services/valuation/migrations/0001_initial.py": "b0dc0420a397577f",
     "services/valuation/migrations/0002_day_figures.py": "f08aca624fb9083d",

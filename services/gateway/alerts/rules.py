@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, TextClause, text
 
 from services.gateway.alerts import alert as words
+from services.gateway.alerts import market_prices
 from services.gateway.alerts.alert import Alert
 from shared.bus.amqp.queue_stats import QueueStats
 from shared.contracts.routing import QUEUES, SERVICES, WORKERS, dead_queue
@@ -45,7 +46,7 @@ FROM_ROWS = (
     "keys_guessed",
 )
 FROM_QUEUES = ("queue_old",)
-FROM_PROGRESS = ("prices_old", "values_old", "outbox_stuck")
+FROM_PROGRESS = ("prices_old", "market_prices_old", "values_old", "outbox_stuck")
 
 
 def from_rows(connection: Connection, now: datetime, since: datetime) -> list[Alert]:
@@ -102,7 +103,13 @@ def from_progress(connection: Connection, now: datetime, since: datetime, price_
     ]
     most = timedelta(seconds=progress.OUTBOX_SECONDS)
     stuck = connection.execute(_STUCK, {"lately": now - progress.MEASURED_LATELY, "most": most}).mappings()
-    return [*late, *(words.outbox_stuck(**row, most=most) for row in stuck)]
+    markets = [
+        words.market_prices_old(**row)
+        for each in measured
+        if each.part == "prices" and not each.is_late  # else one alert is about all of them
+        for row in market_prices.old(connection, now, since, timedelta(seconds=each.most))
+    ]
+    return [*late, *markets, *(words.outbox_stuck(**row, most=most) for row in stuck)]
 
 
 #: Neither the queues of single gateway processes, nor those in which messages wait for a retry.

@@ -28,6 +28,11 @@ def replace_sessions(
     return row.written, row.removed
 
 
+def open_markets(connection: Connection, markets: Iterable[str], at: datetime) -> set[str]:
+    """The markets that are in regular trading at that time."""
+    return set(connection.execute(_OPEN, {"markets": sorted(markets), "at": at}).scalars())
+
+
 def trading_days(
     connection: Connection, markets: Sequence[str], first: datetime, last: datetime
 ) -> dict[str, list[TradingDay]]:
@@ -66,6 +71,9 @@ WITH given AS (
   RETURNING 1
 )
 SELECT (SELECT count(*) FROM written) AS written, (SELECT count(*) FROM removed) AS removed
+""")
+_OPEN = text("""
+SELECT DISTINCT market FROM marketdata.sessions_v1 WHERE market = ANY(:markets) AND open_at <= :at AND close_at > :at
 """)
 _TRADING_DAYS = text("""
 SELECT market, day, open_at, close_at FROM marketdata.trading_days_v1

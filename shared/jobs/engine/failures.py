@@ -57,10 +57,12 @@ def judge(
     kind = kind_of(error)
     if isinstance(error, BreakerOpen):
         return Verdict(kind, error.next_attempt_at, uses_retry=False)
+    if isinstance(error, RateLimited):
+        return Verdict(kind, error.retry_at, uses_retry=False)
     if kind is Kind.PERMANENT or failures > settings.retries:
         return Verdict(kind, None)
     retry_at = now + backoff(failures, settings, jitter)
-    return Verdict(kind, max(retry_at, error.retry_at) if isinstance(error, RateLimited) else retry_at)
+    return Verdict(kind, retry_at)
 
 
 def backoff(failures: int, settings: JobSettings, jitter: Random | None = None) -> timedelta:
