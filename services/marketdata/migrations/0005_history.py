@@ -84,8 +84,8 @@ CREATE VIEW marketdata.adjustments_v1 AS
 FUNCTIONS = """
 CREATE FUNCTION marketdata.adjusted_bars_v1(
   of_symbol text, of_interval text, begin_at timestamptz, end_at timestamptz, adjustment text, most integer
-) RETURNS TABLE (symbol text, interval text, start_at timestamptz, open numeric, high numeric, low numeric,
-                 close numeric, volume numeric, provider text, origin text)
+) RETURNS TABLE (start_at timestamptz, open numeric, high numeric, low numeric, close numeric, volume numeric,
+                 provider text, origin text)
 LANGUAGE sql STABLE AS $$
   WITH bars AS MATERIALIZED (
     SELECT b.* FROM marketdata.bars_v1 b
@@ -97,7 +97,7 @@ LANGUAGE sql STABLE AS $$
     WHERE a.symbol = of_symbol AND (adjustment = 'all' OR adjustment = a.kind)
       AND a.effective_at > (SELECT min(b.start_at) FROM bars b)
   )
-  SELECT b.symbol, b.interval, b.start_at,
+  SELECT b.start_at,
          CASE WHEN s.steps = 0 THEN b.open ELSE round(b.open * s.factor * s.old / s.new, 9) END,
          CASE WHEN s.steps = 0 THEN b.high ELSE round(b.high * s.factor * s.old / s.new, 9) END,
          CASE WHEN s.steps = 0 THEN b.low ELSE round(b.low * s.factor * s.old / s.new, 9) END,

@@ -1,0 +1,136 @@
+"""Whole bars: stored by the thousand, and rolled up into longer ones.
+
+COPY fills a table of this transaction alone, which no other session sees, and one statement moves its rows to their
+place. That is half as fast as COPY alone, and several times as fast as arrays.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, text
+
+from services.marketdata.domain.bar import Bar
+from shared.storage.driver import driver
+
+_COLUMNS = "symbol, interval, start_at, open, high, low, close, volume, provider"
+
+
+def store_bars(connection: Connection, bars: Iterable[Bar]) -> int:
+    """Store whole bars, and return the number of rows that are new or have changed.
+
+    A whole bar replaces one that was polled or rolled up, and an earlier answer of a provider. Of two bars of the same
+    time the later one counts. Rolled up hours that a bar overlaps, because it starts at the half hour, are removed.
+    """
+    newest = {(bar.symbol, bar.interval, bar.start): bar for bar in bars}
+    if not newest:
+        return 0
+    table = f"marketdata.incoming_{uuid4().hex}"
+    session = driver(connection)
+    with session.cursor() as cursor:
+        cursor.execute(_CREATE.format(table=table))
+        with cursor.copy(f"COPY {table} ({_COLUMNS}) FROM STDIN") as copy:
+            for (symbol, interval, start), bar in newest.items():
+                copy.write_row(
+                    (symbol, interval, start, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.provider)
+                )
+        cursor.execute(_MOVE.format(table=table))
+        stored: int = cursor.rowcount
+        cursor.execute(f"DROP TABLE {table}")
+    halves = [(symbol, start) for symbol, interval, start in newest if interval == "1h" and start.minute]
+    if halves:
+        starts = [start for _, start in halves]
+        given = {"symbols": sorted({symbol for symbol, _ in halves}), "begin": min(starts), "end": max(starts)}
+        connection.execute(_REMOVE_OVERLAPPED, {**given, "end": given["end"] + timedelta(hours=1)})
+    return stored
+
+
+def roll_up(connection: Connection, symbols: list[str] | None, begin: datetime, end: datetime) -> int:
+    """Roll the minutes that start in ``[begin, end)`` up into 5m, 15m, 1h and 1d, and return the number of rows written.
+
+    The hours and trading days that this time touches are made again from all of their minutes. Bars that a provider
+    gave whole stay. A day is the market's trading day, regular trading only. None is all symbols.
+    """
+    begin = begin.replace(minute=0, second=0, microsecond=0)
+    end = (end + timedelta(hours=1, microseconds=-1)).replace(minute=0, second=0, microsecond=0)
+    given = {"symbols": symbols, "begin": begin, "end": end}
+    longer = [roll_up_into(connection, interval, given) for interval in _LONGER]
+    return sum(longer) + connection.execute(_ROLL_UP_DAYS, given).rowcount
+
+
+def roll_up_into(connection: Connection, interval: str, given: Mapping[str, Any]) -> int:
+    """Roll minutes up into 5m, 15m or 1h. ``given`` has the ``symbols``, ``begin`` and ``end``."""
+    written = connection.execute(_ROLL_UP, {**given, "interval": interval, "length": _LONGER[interval]}).rowcount
+    if interval == "1h":
+        connection.execute(_REMOVE_OVERLAPPED, given)
+    return written
+
+
+_LONGER = {"5m": "5 minutes", "15m": "15 minutes", "1h": "1 hour"}
+_CREATE = """
+CREATE UNLOGGED TABLE {table} (
+  symbol text, interval text, start_at timestamptz, open numeric, high numeric, low numeric, close numeric,
+  volume numeric, provider text
+)
+"""
+_MOVE = f"""
+INSERT INTO marketdata.market_data AS bar ({_COLUMNS}, origin)
+SELECT {_COLUMNS}, 'complete' FROM {{table}}
+ON CONFLICT (symbol, interval, start_at) DO UPDATE SET
+  open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
+  provider = excluded.provider, origin = excluded.origin
+WHERE (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.provider, bar.origin) IS DISTINCT FROM
+  (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.provider, excluded.origin)
+"""
+#: Hours of providers that start at the half hour overlap two of ours.
+_REMOVE_OVERLAPPED = text("""
+DELETE FROM marketdata.market_data bar USING marketdata.market_data whole
+WHERE (CAST(:symbols AS text[]) IS NULL OR whole.symbol = ANY(CAST(:symbols AS text[])))
+  AND whole.interval = '1h' AND whole.origin = 'complete' AND extract(minute FROM whole.start_at) = 30
+  AND whole.start_at >= CAST(:begin AS timestamptz) - interval '1 hour' AND whole.start_at < :end
+  AND bar.symbol = whole.symbol AND bar.interval = '1h' AND bar.origin = 'rolled_up'
+  AND bar.start_at IN (whole.start_at - interval '30 minutes', whole.start_at + interval '30 minutes')
+""")
+#: First and last by the order of the minutes. The arrays of a group are sorted once, by the index.
+_MADE = """(array_agg(b.open ORDER BY b.start_at))[1], max(b.high), min(b.low),
+       (array_agg(b.close ORDER BY b.start_at))[count(*)], sum(b.volume),
+       (array_agg(b.provider ORDER BY b.start_at))[count(*)], 'rolled_up'"""
+_REPLACE = """
+ON CONFLICT (symbol, interval, start_at) DO UPDATE SET
+  open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
+  provider = excluded.provider, origin = excluded.origin
+WHERE bar.origin <> 'complete' AND (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.provider)
+  IS DISTINCT FROM (excluded.open, excluded.high, excluded.low, excluded.close, excluded.volume, excluded.provider)
+"""
+_OF_SYMBOLS = "(CAST(:symbols AS text[]) IS NULL OR b.symbol = ANY(CAST(:symbols AS text[])))"
+_ROLL_UP = text(f"""
+INSERT INTO marketdata.market_data AS bar ({_COLUMNS}, origin)
+SELECT b.symbol, :interval, date_bin(CAST(:length AS interval), b.start_at, TIMESTAMPTZ '2000-01-01 00:00+00'), {_MADE}
+FROM marketdata.market_data b
+WHERE b.interval = '1m' AND b.start_at >= :begin AND b.start_at < :end AND {_OF_SYMBOLS}
+GROUP BY 1, 3
+{_REPLACE}
+""")
+_ROLL_UP_DAYS = text(f"""
+WITH days AS (
+  SELECT d.market, d.day, s.open_at, s.close_at
+  FROM marketdata.trading_days_v1 d
+  JOIN marketdata.market_sessions s ON s.market = d.market AND s.day = d.day AND s.kind = 'regular'
+  WHERE d.close_at > :begin AND d.open_at < :end
+  UNION ALL
+  SELECT m.code, CAST(at AS date), at, at + interval '1 day'
+  FROM marketdata.markets m, generate_series(
+    date_trunc('day', CAST(:begin AS timestamptz), 'UTC'), CAST(:end AS timestamptz) - interval '1 microsecond',
+    interval '1 day') at
+  WHERE m.always_open
+)
+INSERT INTO marketdata.market_data AS bar ({_COLUMNS}, origin)
+SELECT b.symbol, '1d', CAST(days.day AS timestamp) AT TIME ZONE 'UTC', {_MADE}
+FROM days JOIN marketdata.instruments i ON i.market = days.market
+JOIN marketdata.market_data b ON b.symbol = i.symbol AND b.interval = '1m'
+  AND b.start_at >= days.open_at AND b.start_at < days.close_at
+WHERE {_OF_SYMBOLS}
+GROUP BY b.symbol, days.day
+{_REPLACE}
+""")
