@@ -11,13 +11,13 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, text
 
-from services.marketdata.domain.bar import Bar
+from shared.contracts.bars import AnyBar
 from shared.storage.driver import driver
 
 _COLUMNS = "symbol, interval, start_at, open, high, low, close, volume, provider"
 
 
-def store_bars(connection: Connection, bars: Iterable[Bar]) -> int:
+def store_bars(connection: Connection, bars: Iterable[AnyBar]) -> int:
     """Store whole bars, and return the number of rows that are new or have changed.
 
     A whole bar replaces one that was polled or rolled up, and an earlier answer of a provider. Of two bars of the same
