@@ -58,14 +58,14 @@ CREATE VIEW marketdata.adjustments_v1 AS
                 (SELECT marketdata.product(s.old_shares) / marketdata.product(s.new_shares)
                  FROM marketdata.corporate_actions s
                  WHERE s.symbol = c.symbol AND s.kind = 'split' AND s.applied_at IS NOT NULL
-                   AND s.effective_at > b.ended_at AND s.effective_at < c.effective_at), 1) AS close
+                   AND s.effective_at >= b.ended_at AND s.effective_at < c.effective_at), 1) AS close
               FROM (VALUES ('1d', interval '1 day'), ('1h', interval '1 hour'), ('15m', interval '15 minutes'),
                            ('5m', interval '5 minutes'), ('1m', interval '1 minute')) AS kinds (interval, length)
               CROSS JOIN LATERAL (
-                SELECT d.close, LEAST(d.start_at + kinds.length, c.effective_at - interval '1 microsecond') AS ended_at
+                SELECT d.close, LEAST(d.start_at + kinds.length, c.effective_at) AS ended_at
                 FROM marketdata.market_data d
                 WHERE d.symbol = c.symbol AND d.interval = kinds.interval
-                  AND d.start_at < CASE kinds.interval WHEN '1d' THEN ex.day_at ELSE c.effective_at END
+                  AND d.start_at <= CASE kinds.interval WHEN '1d' THEN ex.day_at ELSE c.effective_at END - kinds.length
                   AND d.start_at >= c.effective_at - interval '30 days'
                 ORDER BY d.start_at DESC LIMIT 1
               ) b
