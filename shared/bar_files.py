@@ -5,12 +5,13 @@ missing, and ``date`` may stand for the ``start`` of daily bars. A file is read 
 """
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from shared.contracts.bars import LENGTHS, BarFields, Interval, WrongBar, check_bar
 from shared.contracts.written import check_number
@@ -165,21 +166,45 @@ def _plain(number: Decimal) -> str:
     return f"{number:f}"
 
 
-def write_parquet(target: IO[bytes], pages: Iterable[Sequence[Sequence[Any]]]) -> int:
-    """Write pages of bars, whose fields are in the order of the columns, and return their number."""
+class _Chunks(io.RawIOBase):
+    """A file that hands out what was written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._written: list[bytes] = []
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._written.append(bytes(data))
+        self._size += len(self._written[-1])
+        return len(self._written[-1])
+
+    def tell(self) -> int:
+        return self._size
+
+    def take(self) -> bytes:
+        written, self._written = self._written, []
+        return b"".join(written)
+
+
+def parquet_chunks(pages: Iterable[Sequence[Sequence[Any]]]) -> Iterator[bytes]:
+    """Make a Parquet file of pages of bars, whose fields are in the order of the columns, and yield it bit by bit."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
     number = pa.decimal128(38, 9)
     kinds = [pa.string(), pa.string(), pa.timestamp("us", "UTC"), *[number] * 5, pa.string()]
     schema = pa.schema(list(zip(COLUMNS, kinds, strict=True)))
-    written = 0
+    target = _Chunks()
     with ParquetWriter(target, schema) as writer:
         for page in pages:
-            columns = [list(column) for column in zip(*page, strict=True)] or [[] for _ in COLUMNS]
+            columns = [list(column) for column in zip(*page, strict=True)]
             for place in range(3, 8):
                 columns[place] = [round(each, 9) for each in columns[place]]
             arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
-            written += len(page)
-    return written
+            yield target.take()
+    yield target.take()
