@@ -1,11 +1,14 @@
 """Handlers of marketdata's messages."""
 
-from services.marketdata.usecases import corporate_actions, halts, official_prices
+from services.marketdata.history_jobs import configured_replay
+from services.marketdata.usecases import control_replay, corporate_actions, halts, import_bars, official_prices
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
+from shared.contracts.bars import StoreBars
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.official_prices import EnterOfficialPrice
+from shared.contracts.replay import ControlReplay
 
 actors = Actors()
 
@@ -30,3 +33,13 @@ def halt_trading(command: HaltTrading, uow: UnitOfWork) -> None:
 @actors.on(ResumeTrading, queue="marketdata.commands")
 def resume_trading(command: ResumeTrading, uow: UnitOfWork) -> None:
     halts.resume(uow, command)
+
+
+@actors.on(StoreBars, queue="marketdata.commands")
+def store_bars(command: StoreBars, uow: UnitOfWork) -> None:
+    import_bars.store_given(uow, command)
+
+
+@actors.on(ControlReplay, queue="marketdata.commands")
+def change_replay(command: ControlReplay, uow: UnitOfWork) -> None:
+    control_replay.control(uow, configured_replay(), command)

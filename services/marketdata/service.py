@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from services.marketdata.actors import actors
 from services.marketdata.feed import Feed
+from services.marketdata.history_jobs import declare_history
 from services.marketdata.jobs import configured_provider, jobs
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.persistence.partitions import ensure_partitions
@@ -25,11 +26,12 @@ INSTRUMENTS = (
 
 
 def prepare(context: ServiceContext) -> None:
-    """Add the known markets, the demo's instruments and the next partitions."""
+    """Add the known markets, the demo's instruments, the next partitions and the providers of history."""
     with context.engine.begin() as connection:
         add_markets(connection, MARKETS.values())
         add_instruments(connection, INSTRUMENTS)
         ensure_partitions(connection, context.clock())
+        declare_history(connection)
 
 
 def components(context: ServiceContext) -> Sequence[Background]:

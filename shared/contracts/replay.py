@@ -1,5 +1,6 @@
 """Control of the replay: an operator pauses it, moves it to another time, or changes its speed."""
 
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, ClassVar, Self
 
@@ -21,7 +22,7 @@ class ReplayControl(BaseModel):
 
     action: ReplayAction
     at: AwareDatetime | None = None
-    speed: Annotated[float, Bounded(gt=0, le=1000)] | None = None
+    speed: Annotated[Decimal, Bounded(gt=0, le=1000, decimal_places=6)] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

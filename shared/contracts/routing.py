@@ -23,6 +23,7 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.bars import StoreBars
 from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
@@ -48,6 +49,7 @@ from shared.contracts.orders import (
 )
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.priority import Priority
+from shared.contracts.replay import ControlReplay
 from shared.contracts.strategy import SignalGenerated
 from shared.contracts.valuation import AccountsValued
 
@@ -67,6 +69,8 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     OfficialPricePublished: ("marketdata",),
     HaltTrading: ("gateway",),
     ResumeTrading: ("gateway",),
+    StoreBars: ("gateway",),
+    ControlReplay: ("gateway",),
     TradingHalted: ("marketdata",),
     TradingResumed: ("marketdata",),
     OpenAccount: ("gateway",),
@@ -116,7 +120,10 @@ class Queue:
 
 #: The queues by name. The part before the dot is the consuming service.
 QUEUES: dict[str, Queue] = {
-    "marketdata.commands": Queue(Priority.HIGH, (EnterCorporateAction, EnterOfficialPrice, HaltTrading, ResumeTrading)),
+    "marketdata.commands": Queue(
+        Priority.HIGH,
+        (EnterCorporateAction, EnterOfficialPrice, HaltTrading, ResumeTrading, StoreBars, ControlReplay),
+    ),
     "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished)),
     "orders.commands": Queue(
         Priority.CRITICAL,

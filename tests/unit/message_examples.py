@@ -22,6 +22,7 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.bars import Interval, StoreBars, WholeBar
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
@@ -54,6 +55,7 @@ from shared.contracts.orders import (
     TimeInForce,
 )
 from shared.contracts.prices import PricesUpdated
+from shared.contracts.replay import ControlReplay, ReplayAction
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.contracts.valuation import AccountsValued, AccountValue
 from tests.unit.trading_examples import quote
@@ -214,6 +216,22 @@ _ALL: tuple[Message, ...] = (
         split_count=1,
         provider="replay",
     ),
+    StoreBars(
+        bars=(
+            WholeBar(
+                symbol="AAPL",
+                interval=Interval.MINUTE,
+                start=AT.replace(second=0, microsecond=0),
+                open=Decimal("123.45"),
+                high=Decimal("124"),
+                low=Decimal("123"),
+                close=Decimal("123.5"),
+                volume=Decimal(1000),
+                provider="import",
+            ),
+        )
+    ),
+    ControlReplay(action=ReplayAction.SPEED, speed=Decimal(2)),
     HaltTrading(halt_id=UUID(int=7), symbol="AAPL", reason="news pending"),
     ResumeTrading(symbol="AAPL"),
     TradingHalted(halt_id=UUID(int=7), symbol="AAPL", reason="news pending", began_at=AT),

@@ -31,7 +31,7 @@ def ensure_partitions(connection: Connection, now: datetime) -> None:
 
     Bars of such a month that went to the default partition meanwhile move to their own.
     """
-    first = _month_of(now)
+    first = month_of(now)
     for month in (first, _next_month(first)):
         if not _exists(connection, _partition(month)):
             _make(connection, _partition(month), month, _next_month(month))
@@ -44,7 +44,7 @@ def ensure_partitions_between(connection: Connection, first: datetime, last: dat
     bound. A year of which a month has a partition already gets one for each of its other months too.
     """
     names = {row.name for row in connection.execute(_NAMES)}
-    month = _month_of(first)
+    month = month_of(first)
     while month <= last:
         year, following = month.replace(month=1), _next_month(month)
         by_year = month.year <= now.year - YEARS_BY_MONTH
@@ -92,7 +92,8 @@ def _written(at: datetime) -> str:
     return f"'{at:%Y-%m-%d} 00:00+00'"
 
 
-def _month_of(at: datetime) -> datetime:
+def month_of(at: datetime) -> datetime:
+    """The begin of the month in UTC."""
     return at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, text
 from services.marketdata.persistence import bars
 from services.marketdata.persistence.partitions import ensure_partitions_between
 from shared.bar_files import Read
-from shared.bus.unit_of_work import ServiceContext
-from shared.contracts.bars import LENGTHS, AnyBar, BarFields, Interval, WrongBar, span_of
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
+from shared.contracts.bars import LENGTHS, AnyBar, BarFields, Interval, StoreBars, WrongBar, span_of
 
 #: Bars that are stored at a time.
 BATCH = 50_000
@@ -61,6 +61,16 @@ def import_file(context: ServiceContext, read: Iterable[Read], checked: Checked)
     good = (bar for _, bar in read if not isinstance(bar, WrongBar) and bar.symbol in checked.symbols)
     with context.engine.begin() as connection:
         return sum(store(connection, batch) for batch in _batches(good))
+
+
+def store_given(uow: UnitOfWork, command: StoreBars) -> int:
+    """Store the bars of a command, but those of instruments that are gone. Returns the number of rows written."""
+    known = known_symbols(uow.connection)
+    given = [bar for bar in command.bars if bar.symbol in known]
+    if not given:
+        return 0
+    ensure_partitions_between(uow.connection, *span_of(given), uow.now)
+    return store(uow.connection, given)
 
 
 def store(connection: Connection, given: Sequence[AnyBar]) -> int:
