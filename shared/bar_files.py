@@ -33,8 +33,6 @@ class WrongFile(ValueError):
     """The file as a whole cannot be read. The message says what to do."""
 
 
-
-
 def read_file(path: Path, now: datetime, *, interval: str | None, provider: str) -> Iterator[Read]:
     """Read a file by its suffix: ``.parquet``, or CSV in UTF-8. Raises WrongFile."""
     if path.suffix == ".parquet":

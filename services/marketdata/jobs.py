@@ -95,7 +95,10 @@ def maintain_market_data(run: RunContext) -> Counts:
         coverage.uncover(uow.connection, partitions.month_of(uow.now - keep))
     kept = [partitions.thin_out(run.context, month, run.progress) for month in months]
     with run.context.engine.connect() as connection:
-        old = [*partitions.strays(connection, keep), *partitions.old_demo_bars(connection, run.context.clock(), keep_demo)]
+        old = [
+            *partitions.strays(connection, keep),
+            *partitions.old_demo_bars(connection, run.context.clock(), keep_demo),
+        ]
     strays = remove(run.context, old, run.progress)
     thinned = {"months_thinned": len(kept) - kept.count(None), "bars_kept": sum(filter(None, kept))}
     return {**thinned, **strays, **prune(run)}

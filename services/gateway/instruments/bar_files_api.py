@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from services.gateway.http.auth import OPERATE, READ, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import BodyTooLarge, Invalid, Malformed
-from services.gateway.http.requests import Gateway, read
+from services.gateway.http.requests import Gateway
 from services.gateway.http.schemas import AnyCaseSymbol, Moment, Query, Word
 from services.gateway.instruments import history_queries
 from services.gateway.instruments.history_api import check_symbols
@@ -63,9 +63,7 @@ class ExportQuery(Query):
     format: Literal["csv", "parquet"] = "csv"
 
 
-async def post_bar_import(
-    gateway: Gateway, principal: Principal, request: Request, query: ImportQuery
-) -> BarsImported:
+async def post_bar_import(gateway: Gateway, principal: Principal, request: Request, query: ImportQuery) -> BarsImported:
     """Store the bars of a CSV file, which is the body.
 
     Its columns are `symbol,interval,start,open,high,low,close,volume,provider`. A bar replaces the stored one of the

@@ -59,7 +59,7 @@ async def post_replay(gateway: Gateway, principal: Principal, body: NewControl) 
     """
     command = ControlReplay(**body.model_dump())
     after = body.model_dump(mode="json", exclude_none=True)
-    publish = commands.recorded(command, principal, "control_replay", "replay", None if not after else after)
+    publish = commands.recorded(command, principal, "control_replay", "replay", after)
     await commands.send(gateway, publish, (), account_id=None)
     return body
 

@@ -41,7 +41,7 @@ class Tape:
         return [], at or self.first
 
     def current_quotes(self, at: datetime | None, symbols: Collection[str], now: datetime) -> list[Quote]:
-        """The newest price of each symbol at that time, in a bar in which nothing traded. Before its first bar: none."""
+        """The newest price of each symbol that has one by then, in a bar in which nothing traded."""
         quotes = []
         for symbol in symbols:
             place = bisect_right(self._starts.get(symbol, []), at) if at else 0
