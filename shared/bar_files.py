@@ -1,7 +1,7 @@
 """Files of bars, CSV and Parquet, of the shape that docs/market-data.md describes.
 
-Columns: ``symbol,interval,start,open,high,low,close,volume,provider``, in any order. ``interval`` and ``provider`` may be
-missing, and ``date`` may stand for the ``start`` of daily bars. A file is read row by row, however large it is.
+Columns: ``symbol,interval,start,open,high,low,close,volume,provider``, in any order. ``interval`` and ``provider``
+may be missing, and ``date`` may stand for the ``start`` of daily bars. A file is read row by row, however large it is.
 """
 
 import csv
@@ -63,7 +63,7 @@ def read_csv(lines: Iterable[str], now: datetime, *, interval: str | None, provi
 
 def read_parquet(path: Path, now: datetime, *, interval: str | None, provider: str) -> Iterator[Read]:
     """Read the rows of a Parquet file. Raises WrongFile."""
-    from pyarrow import ArrowException  # slow to import, and the gateway may be without it
+    from pyarrow import ArrowException  # slow to import
     from pyarrow.parquet import ParquetFile
 
     try:
@@ -120,19 +120,19 @@ def _bar_of(given: Mapping[str, Any]) -> BarFields:
         raise WrongBar("interval", f"{interval[:20]!r} is not one of {', '.join(LENGTHS)}")
     if not (0 < len(provider) <= _LONGEST_PROVIDER and provider.isprintable()):
         raise WrongBar("provider", f"must be printable text of at most {_LONGEST_PROVIDER} characters")
-    numbers = [_number(name, given[name]) for name in _NUMBERS]
-    return BarFields(symbol, interval, _start(given["start"], interval), *numbers, provider)
+    opened, high, low, close, volume = (_number(name, given[name]) for name in _NUMBERS)
+    return BarFields(symbol, interval, _start(given["start"], interval), opened, high, low, close, volume, provider)
 
 
-def _start(value: object, interval: str) -> datetime:
+def _start(given: object, interval: str) -> datetime:
     """Read a time in UTC. A date alone is the start of a daily bar."""
-    if isinstance(value, str):
-        if interval == Interval.DAY and _DAY.fullmatch(value):
-            value = f"{value}T00:00:00Z"
+    value = given
+    if isinstance(given, str):
+        text = f"{given}T00:00:00Z" if interval == Interval.DAY and _DAY.fullmatch(given) else given.strip()
         try:
-            value = datetime.fromisoformat(value.strip())
+            value = datetime.fromisoformat(text)
         except ValueError:
-            raise WrongBar("start", f"{value[:40]!r} is not a time such as 2026-11-23T15:00:00Z") from None
+            raise WrongBar("start", f"{given[:40]!r} is not a time such as 2026-11-23T15:00:00Z") from None
     if isinstance(value, date) and not isinstance(value, datetime):
         value = datetime.combine(value, time(), UTC)
     if not isinstance(value, datetime) or value.tzinfo is None:

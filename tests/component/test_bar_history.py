@@ -1,6 +1,6 @@
 """The history of bars on a real PostgreSQL: stored in bulk, backfilled, rolled up and adjusted where they are read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -214,7 +214,7 @@ def test_bars_of_now_are_asked_for_again(marketdata: ServiceContext) -> None:
     ],
 )
 def test_a_wrong_bar_of_a_provider_is_left_out_and_the_rest_kept(
-    marketdata: ServiceContext, wrong: dict[str, Decimal], monkeypatch: pytest.MonkeyPatch
+    marketdata: ServiceContext, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted, and logged with the symbol and the field."""
     page = [bar(DAY, interval="1h", **wrong), bar(DAY + HOUR, interval="1h"), bar(DAY, interval="1h", symbol="IBM")]
@@ -243,7 +243,7 @@ def act(context: ServiceContext, kind: str, at: datetime, *, new: int | None = N
         )
 
 
-def closes(context: ServiceContext, adjustment: str, interval: str = "1d") -> Sequence[Decimal]:
+def closes(context: ServiceContext, adjustment: str, interval: str = "1d") -> list[Any]:
     """The closes of all bars, the oldest first."""
     statement = """SELECT close FROM marketdata.adjusted_bars_v1('AAPL', :interval, '1970-01-01', '2100-01-01',
                    :adjustment, 100) ORDER BY start_at"""

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -21,7 +21,6 @@ from shared.contracts.written import Bounded
 from shared.jobs.admin import control
 from shared.storage.keyset import Record
 
-Times = TypeVar("Times", "BarQuery", "NewBackfill")
 #: The symbols of one backfill.
 MOST_SYMBOLS = 500
 
@@ -39,7 +38,8 @@ class BarQuery(PageQuery):
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        return in_order(self)
+        check_order(self.begin, self.end)
+        return self
 
 
 class BarItem(BaseModel):
@@ -74,7 +74,8 @@ class NewBackfill(Query):
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        return in_order(self)
+        check_order(self.begin, self.end)
+        return self
 
 
 class BackfillQueued(BaseModel):
@@ -105,11 +106,10 @@ class CoveragePage(Page[CoverageItem]):
     """Covered times, by symbol and interval in falling order."""
 
 
-def in_order(times: Times) -> Times:
-    """Return the model. Raises ValueError unless it begins before it ends."""
-    if times.begin is not None and times.end is not None and times.begin >= times.end:
+def check_order(begin: datetime | None, end: datetime | None) -> None:
+    """Raise ValueError unless the time begins before it ends."""
+    if begin is not None and end is not None and begin >= end:
         raise ValueError("from: must be before to")
-    return times
 
 
 async def get_bars(gateway: Gateway, query: BarQuery) -> BarPage:

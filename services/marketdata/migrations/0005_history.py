@@ -44,7 +44,8 @@ CREATE OR REPLACE VIEW marketdata.bars_v1 AS
 CREATE VIEW marketdata.bar_coverage_v1 AS
   SELECT c.symbol, c.interval, c.provider, lower(part) AS begin_at, upper(part) AS end_at
   FROM marketdata.bar_coverage c CROSS JOIN LATERAL unnest(c.covered) AS part;
-CREATE VIEW marketdata.history_providers_v1 AS SELECT name, intervals, preferred, keep_days FROM marketdata.history_providers;
+CREATE VIEW marketdata.history_providers_v1 AS
+  SELECT name, intervals, preferred, keep_days FROM marketdata.history_providers;
 CREATE VIEW marketdata.provider_states_v1 AS SELECT provider, state, updated_at FROM marketdata.provider_states;
 """
 #: A daily bar belongs to a date, so it is compared with the ex-date in its market. The close before the ex-date is that
@@ -104,7 +105,8 @@ LANGUAGE sql STABLE AS $$
          CASE WHEN s.steps = 0 THEN b.high ELSE trim_scale(round(b.high * s.factor * s.old / s.new, 9)) END,
          CASE WHEN s.steps = 0 THEN b.low ELSE trim_scale(round(b.low * s.factor * s.old / s.new, 9)) END,
          CASE WHEN s.steps = 0 THEN b.close ELSE trim_scale(round(b.close * s.factor * s.old / s.new, 9)) END,
-         CASE WHEN s.steps = 0 THEN b.volume ELSE trim_scale(round(b.volume * s.new / s.old, 9)) END, b.provider, b.origin
+         CASE WHEN s.steps = 0 THEN b.volume ELSE trim_scale(round(b.volume * s.new / s.old, 9)) END,
+         b.provider, b.origin
   FROM bars b CROSS JOIN LATERAL (
     SELECT count(*) AS steps, marketdata.product(a.factor) AS factor, marketdata.product(a.new_shares) AS new,
            marketdata.product(a.old_shares) AS old

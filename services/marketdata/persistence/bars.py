@@ -41,13 +41,14 @@ def store_bars(connection: Connection, bars: Iterable[AnyBar]) -> int:
     halves = [(symbol, start) for symbol, interval, start in newest if interval == "1h" and start.minute]
     if halves:
         starts = [start for _, start in halves]
-        given = {"symbols": sorted({symbol for symbol, _ in halves}), "begin": min(starts), "end": max(starts)}
-        connection.execute(_REMOVE_OVERLAPPED, {**given, "end": given["end"] + timedelta(hours=1)})
+        symbols = sorted({symbol for symbol, _ in halves})
+        until = max(starts) + timedelta(hours=1)
+        connection.execute(_REMOVE_OVERLAPPED, {"symbols": symbols, "begin": min(starts), "end": until})
     return stored
 
 
 def roll_up(connection: Connection, symbols: list[str] | None, begin: datetime, end: datetime) -> int:
-    """Roll the minutes that start in ``[begin, end)`` up into 5m, 15m, 1h and 1d, and return the number of rows written.
+    """Roll the minutes that start in ``[begin, end)`` up into 5m, 15m, 1h and 1d. Returns the number of rows written.
 
     The hours and trading days that this time touches are made again from all of their minutes. Bars that a provider
     gave whole stay. A day is the market's trading day, regular trading only. None is all symbols.

@@ -42,6 +42,14 @@ class Controlled(ABC):
         return {**after, **self.place_at(after, control.at)} if control.at is not None else after
 
     @abstractmethod
+    def poll(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
+        """The newest prices again."""
+
+    @abstractmethod
+    def advance(self, state: ProviderState | None, symbols: Sequence[str], now: datetime) -> Answer:
+        """The next bars. None while it is paused."""
+
+    @abstractmethod
     def begin(self) -> ProviderState:
         """The state before the first bar."""
 

@@ -84,10 +84,7 @@ def _whole(page: Sequence[Bar], symbol: str, interval: str, gap: Gap, now: datet
     for bar in page:
         try:
             check_bar(bar, now)
-            if (bar.symbol, bar.interval) != (symbol, interval):
-                raise WrongBar("symbol", f"is {bar.symbol} {bar.interval}, where {symbol} {interval} was asked for")
-            if not gap.begin <= bar.start < gap.end:
-                raise WrongBar("start", f"{bar.start.isoformat()} lies outside of the time that was asked for")
+            _check_asked(bar, symbol, interval, gap)
         except WrongBar as error:
             wrong.append(str(error))
         else:
@@ -95,6 +92,14 @@ def _whole(page: Sequence[Bar], symbol: str, interval: str, gap: Gap, now: datet
     if wrong:
         log.warning("bars refused", symbol=symbol, interval=interval, bars=len(wrong), reason=wrong[0])
     return sorted(whole, key=lambda bar: bar.start)
+
+
+def _check_asked(bar: Bar, symbol: str, interval: str, gap: Gap) -> None:
+    """Raise WrongBar for a bar that was not asked for."""
+    if (bar.symbol, bar.interval) != (symbol, interval):
+        raise WrongBar("symbol", f"is {bar.symbol} {bar.interval}, where {symbol} {interval} was asked for")
+    if not gap.begin <= bar.start < gap.end:
+        raise WrongBar("start", f"{bar.start.isoformat()} lies outside of the time that was asked for")
 
 
 def _days(gap: Gap) -> int:

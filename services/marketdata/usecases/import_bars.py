@@ -53,7 +53,7 @@ def check(read: Iterable[Read], known: set[str]) -> Checked:
 
 
 def import_file(context: ServiceContext, read: Iterable[Read], checked: Checked) -> int:
-    """Store the good lines of a file that was checked, all in one transaction, and return the number of rows written."""
+    """Store the good lines of a checked file, all in one transaction, and return the number of rows written."""
     if checked.first is None or checked.last is None:
         return 0
     with context.engine.begin() as connection:
