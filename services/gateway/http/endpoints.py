@@ -47,8 +47,9 @@ _MODELS = {"query", "headers", "body"}
 class Endpoint:
     """A route. ``scope`` is the scope that the key needs, None if no key is needed.
 
-    ``status`` is that of success. ``refusals`` are error statuses beside those that follow from the signature. Raises
-    TypeError if the path and the handler's parameters differ.
+    ``status`` is that of success. A handler that builds the response may choose one of ``other_media``. ``refusals``
+    are error statuses beside those that follow from the signature. Raises TypeError if the path and the handler's
+    parameters differ.
     """
 
     method: str
@@ -57,6 +58,7 @@ class Endpoint:
     scope: str | None
     status: int = 200
     media: str = "application/json"
+    other_media: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

@@ -154,5 +154,12 @@ def csv_chunks(gateway: Gateway, query: ExportQuery) -> Iterator[str]:
 
 endpoints = (
     Endpoint("POST", "/api/bars/import", post_bar_import, OPERATE, 202, refusals=(400, 413, 422)),
-    Endpoint("GET", "/api/bars/export", get_bar_export, READ, media="text/csv"),
+    Endpoint(
+        "GET",
+        "/api/bars/export",
+        get_bar_export,
+        READ,
+        media="text/csv",
+        other_media=("application/vnd.apache.parquet",),
+    ),
 )

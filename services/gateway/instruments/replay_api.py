@@ -7,7 +7,6 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from services.gateway.http.auth import OPERATE, Principal
 from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.errors import NotFound
 from services.gateway.http.requests import Gateway, read
 from services.gateway.http.schemas import Moment
 from services.gateway.instruments import history_queries
@@ -26,7 +25,7 @@ class NewControl(ReplayControl):
 class ReplayStatus(BaseModel):
     """The place of the replay. ``at`` is the recorded time of its newest bar, ``speed`` null for the configured one.
 
-    ``file`` is null for the recorded prices that come with the product.
+    ``file`` is null for the recorded prices that come with the product. ``updated_at`` is null before the first price.
     """
 
     file: str | None
@@ -35,18 +34,13 @@ class ReplayStatus(BaseModel):
     at: AwareDatetime | None
     first: AwareDatetime | None
     last: AwareDatetime | None
-    updated_at: AwareDatetime
+    updated_at: AwareDatetime | None
 
 
 async def get_replay(gateway: Gateway) -> ReplayStatus:
-    """Get the place of the replay.
-
-    Raises NotFound until it has brought its first price.
-    """
-    row = await read(gateway, history_queries.replay_state)
-    if row is None or row["state"] is None:
-        raise NotFound("there is no replay yet: set PAPERPROFIT_PROVIDER=replay")
-    state: dict[str, Any] = row["state"]
+    """Get the place of the replay."""
+    row = await read(gateway, history_queries.replay_state) or {"state": None, "updated_at": None}
+    state: dict[str, Any] = row["state"] or {}
     names = ("file", "speed", "at", "first", "last")
     told = {name: state.get(name) for name in names}
     return ReplayStatus(**told, paused=bool(state.get("paused")), updated_at=row["updated_at"])

@@ -13,6 +13,7 @@ from shared.bar_files import Read
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.bars import LENGTHS, AnyBar, BarFields, Interval, StoreBars, WrongBar, span_of
 
+Lines = Iterable[Read]
 #: Bars that are stored at a time.
 BATCH = 50_000
 #: Wrong lines that are named one by one.
@@ -36,7 +37,7 @@ class Checked:
             self.wrong.append(f"line {line}, {reason}")
 
 
-def check(read: Iterable[Read], known: set[str]) -> Checked:
+def check(read: Lines, known: set[str]) -> Checked:
     """Read a whole file without storing it. ``known`` are the symbols of the instruments."""
     found = Checked()
     for line, bar in read:
@@ -52,7 +53,7 @@ def check(read: Iterable[Read], known: set[str]) -> Checked:
     return found
 
 
-def import_file(context: ServiceContext, read: Iterable[Read], checked: Checked) -> int:
+def import_file(context: ServiceContext, read: Lines, checked: Checked) -> int:
     """Store the good lines of a checked file, all in one transaction, and return the number of rows written."""
     if checked.first is None or checked.last is None:
         return 0
