@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from shared.contracts.bars import LENGTHS, BarFields, Interval, WrongBar, check_bar
+from shared.contracts.bars import DECIMALS, LENGTHS, BarFields, Interval, WrongBar, check_bar
 from shared.contracts.written import check_number
 
 COLUMNS = ("symbol", "interval", "start", "open", "high", "low", "close", "volume", "provider")
@@ -144,11 +144,12 @@ def _start(given: object, interval: str) -> datetime:
 
 
 def _number(name: str, value: object) -> Decimal:
-    """Read a number. Floating point numbers of Parquet are read by the digits that identify them."""
+    """Read a number. Floating point numbers of Parquet are rounded to the decimals that are kept."""
     if isinstance(value, Decimal):
         return value
     try:
-        return Decimal(check_number(str(value).strip()))
+        number = Decimal(check_number(str(value).strip()))
+        return round(number, DECIMALS) if isinstance(value, float) else number
     except ValueError:
         raise WrongBar(name, f"{str(value)[:40]!r} is not a decimal number") from None
 

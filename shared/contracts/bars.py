@@ -41,7 +41,7 @@ LENGTHS: dict[str, timedelta] = {
 #: The bars of one command.
 MOST_BARS = 1000
 _LARGEST = Decimal(10) ** 18
-_DECIMALS = 9
+DECIMALS = 9
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _HALF_HOUR = timedelta(minutes=30)
 _PRICES = ("open", "high", "low", "close")
@@ -117,8 +117,8 @@ def _check_number(name: str, number: Decimal) -> None:
     if not number.is_finite() or number > _LARGEST or number < 0 or (number == 0 and name in _PRICES):
         raise WrongBar(name, f"{str(number)[:40]} is not a {'price' if name in _PRICES else 'volume'}")
     exponent = number.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -_DECIMALS and number != round(number, _DECIMALS):
-        raise WrongBar(name, f"{str(number)[:40]} has more than {_DECIMALS} decimals")
+    if isinstance(exponent, int) and exponent < -DECIMALS and number != round(number, DECIMALS):
+        raise WrongBar(name, f"{str(number)[:40]} has more than {DECIMALS} decimals")
 
 
 class WholeBar(BaseModel):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -73,7 +74,7 @@ def test_a_parquet_of_another_tool_is_read(
         parquet.write_table(pa.table({"symbol": ["AAPL"], "start": times, **columns}), source)
         assert import_bars.main([str(source), "--interval", "1m"], marketdata) == code
     assert "line 1, start: " in capsys.readouterr().err
-    assert value(marketdata.engine, "SELECT close FROM marketdata.bars_v1 WHERE interval = '1m'") == pytest.approx(0.3)
+    assert value(marketdata.engine, "SELECT close FROM marketdata.bars_v1 WHERE interval = '1m'") == Decimal("0.3")
 
 
 @pytest.mark.parametrize("name", ["bars.csv", "bars.parquet"])

@@ -86,14 +86,14 @@ class Replay:
             quotes.append(self._quote(untraded, quoted_size(newest.volume), now, provider))
         return quotes
 
-    def newest_day(self, state: ReplayState) -> date | None:
-        """The day of the newest bar that was played. None before the first."""
+    def day(self, state: ReplayState) -> date | None:
+        """The day of the newest bar of the symbol that is the furthest back. None before the first bar."""
         played = [
             bars[min(place.cursor, len(bars)) - 1].date
             for symbol, place in state.places.items()
             if place.cursor and (bars := self._bars.get(symbol))
         ]
-        return max(played, default=None)
+        return min(played, default=None)
 
     def days(self) -> tuple[date, date]:
         """The first and the last recorded day."""

@@ -91,8 +91,8 @@ class ReplayProvider(Controlled):
 
     def _told(self, state: ReplayState) -> ProviderState:
         """The state as it is stored, with what people want to know of it."""
-        newest, (first, last) = self._replay.newest_day(state), self._replay.days()
-        told = {"at": newest and midnight(newest).isoformat(), "file": None}
+        day, (first, last) = self._replay.day(state), self._replay.days()
+        told = {"at": day and midnight(day).isoformat(), "file": None}
         return {**state.as_json(), **told, "first": midnight(first).isoformat(), "last": midnight(last).isoformat()}
 
 
