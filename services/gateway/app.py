@@ -33,7 +33,10 @@ from services.gateway.instruments import (
     corporate_actions_api,
     halts_api,
     history_api,
+    instruments_api,
     official_prices_api,
+    price_stream,
+    prices_api,
     replay_api,
 )
 from services.gateway.operations import dead_letters_api, jobs_api, monitoring_api, queues_api, runs_api
@@ -105,6 +108,7 @@ def make_app(
             Route("/metrics", guarded(get_metrics, OPERATE), methods=["GET"]),
             *page.files,
             *(endpoint.route() for endpoint in ENDPOINTS),
+            *price_stream.routes,
         ],
         lifespan=lifespan,
         exception_handlers={
@@ -145,6 +149,8 @@ ENDPOINTS = (
     *positions_api.endpoints,
     *api.endpoints,
     *keys_api.endpoints,
+    *instruments_api.endpoints,
+    *prices_api.endpoints,
     *corporate_actions_api.endpoints,
     *official_prices_api.endpoints,
     *halts_api.endpoints,

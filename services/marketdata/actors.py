@@ -1,13 +1,24 @@
 """Handlers of marketdata's messages."""
 
 from services.marketdata.history_jobs import configured_replay
-from services.marketdata.usecases import control_replay, corporate_actions, halts, import_bars, official_prices
+from services.marketdata.settings import current
+from services.marketdata.usecases import (
+    change_instruments,
+    control_replay,
+    corporate_actions,
+    halts,
+    import_bars,
+    official_prices,
+    push_prices,
+)
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.bars import StoreBars
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
+from shared.contracts.instruments import AddInstruments, ChangeInstrument
 from shared.contracts.official_prices import EnterOfficialPrice
+from shared.contracts.prices import PushPrices
 from shared.contracts.replay import ControlReplay
 
 actors = Actors()
@@ -33,6 +44,21 @@ def halt_trading(command: HaltTrading, uow: UnitOfWork) -> None:
 @actors.on(ResumeTrading, queue="marketdata.commands")
 def resume_trading(command: ResumeTrading, uow: UnitOfWork) -> None:
     halts.resume(uow, command)
+
+
+@actors.on(AddInstruments, queue="marketdata.commands")
+def add_instruments(command: AddInstruments, uow: UnitOfWork) -> None:
+    change_instruments.add(uow, command)
+
+
+@actors.on(ChangeInstrument, queue="marketdata.commands")
+def change_instrument(command: ChangeInstrument, uow: UnitOfWork) -> None:
+    change_instruments.change(uow, command)
+
+
+@actors.on(PushPrices, queue="marketdata.commands")
+def take_pushed_prices(command: PushPrices, uow: UnitOfWork) -> None:
+    push_prices.push_prices(uow, command, most_jump=current().max_price_jump)
 
 
 @actors.on(StoreBars, queue="marketdata.commands")

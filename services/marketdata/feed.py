@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import Connection, text
 
 from services.marketdata.providers.stateful import StatefulProvider
+from services.marketdata.settings import current
 from services.marketdata.usecases.update_prices import update_prices
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
@@ -85,4 +86,12 @@ class Feed(Background):
 
     def push(self) -> int:
         """Push one bar of every symbol, and return the number of prices."""
-        return update_prices(self._context, self._provider, self._provider.advance, interval=INTERVAL, length=None)
+        return update_prices(
+            self._context,
+            self._provider,
+            self._provider.advance,
+            interval=INTERVAL,
+            length=None,
+            but_of=current().own_providers(),
+            most_jump=current().max_price_jump,
+        )

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, text
 
 from services.marketdata.domain import replay
 from services.marketdata.persistence.coverage import Gap
-from services.marketdata.providers.provider import KeyRefused, Listed, Provider, Unsupported
+from services.marketdata.providers.provider import KeyRefused, Listed, Part, Provider, Unsupported
 from services.marketdata.providers.recorded_history import RecordedHistory
+from services.marketdata.providers.registry import network_provider
 from services.marketdata.providers.replay import (
     Controlled,
     ReplayProvider,
@@ -79,11 +80,11 @@ def configured_replay() -> Controlled | None:
 def history_providers() -> dict[str, Provider]:
     """The providers that have bars, by name."""
     settings = current()
-    if settings.replay_file is None:
-        found = [RecordedHistory()]
-    else:
-        found = [RecordedHistory(bars_of_file(settings.replay_file, None, None, utc_now()))]
-    return {provider.traits.name: provider for provider in found}
+    file = settings.replay_file
+    bars = None if file is None else bars_of_file(file, None, None, utc_now())
+    names = {name for each in AssetClass for name in settings.network_order(each)}
+    found = [RecordedHistory(bars), *(network_provider(name) for name in sorted(names))]
+    return {provider.traits.name: provider for provider in found if Part.BARS in provider.traits.parts}
 
 
 def declare_history(connection: Connection) -> None:

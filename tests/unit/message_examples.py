@@ -1,6 +1,6 @@
 """One example of every message."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,14 @@ from shared.contracts.bars import Interval, StoreBars, WholeBar
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
+from shared.contracts.instruments import (
+    AddInstruments,
+    ChangeInstrument,
+    InstrumentChanges,
+    InstrumentsChanged,
+    InstrumentsRefused,
+    InstrumentTerms,
+)
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, OfficialPricePublished
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
@@ -54,7 +62,15 @@ from shared.contracts.orders import (
     TakeProfit,
     TimeInForce,
 )
-from shared.contracts.prices import PricesUpdated
+from shared.contracts.prices import (
+    NumberedPrice,
+    PricesPushed,
+    PricesUpdated,
+    PushedBar,
+    PushPrices,
+    RefusedPrice,
+    TakenPrice,
+)
 from shared.contracts.replay import ControlReplay, ReplayAction
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.contracts.valuation import AccountsValued, AccountValue
@@ -215,6 +231,48 @@ _ALL: tuple[Message, ...] = (
         sequence=4,
         split_count=1,
         provider="replay",
+    ),
+    PushPrices(
+        push_id=UUID(int=7),
+        prices=(
+            NumberedPrice(
+                index=0,
+                symbol="AAPL",
+                bid=Decimal("99.99"),
+                last=Decimal(100),
+                at=AT,
+                bar=PushedBar(
+                    open=Decimal(99),
+                    high=Decimal(101),
+                    low=Decimal(98),
+                    close=Decimal(100),
+                    volume=Decimal(1000),
+                    start=AT - timedelta(minutes=1),
+                    end=AT,
+                ),
+            ),
+        ),
+        received_at=AT,
+    ),
+    PricesPushed(
+        push_id=UUID(int=7),
+        taken=(TakenPrice(index=0, symbol="AAPL", sequence=8),),
+        refused=(RefusedPrice(index=1, symbol="IBM", reason="older", message="at: is not after the current price"),),
+    ),
+    AddInstruments(
+        request_id=UUID(int=7),
+        instruments=(InstrumentTerms.model_validate({"symbol": "BTC/USD", "name": "Bitcoin"}),),
+        pairs_with=("USD", "EUR"),
+    ),
+    ChangeInstrument(request_id=UUID(int=7), symbol="AAPL", changes=InstrumentChanges(name="Apple Inc.")),
+    InstrumentsChanged(request_id=UUID(int=7), symbols=("BTC/EUR",), added=("BTC/EUR", "EUR/USD")),
+    InstrumentsRefused(
+        request_id=UUID(int=7),
+        symbol="AAPL",
+        place=0,
+        field="symbol",
+        reason="duplicate",
+        message="symbol: AAPL exists with another market; change it instead",
     ),
     StoreBars(
         bars=(

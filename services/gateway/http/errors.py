@@ -171,15 +171,20 @@ def refusal_response(request: Request, error: RequestRefused) -> Response:
     """Return the response for the error, in the shape of the API that was called."""
     if is_alpaca_path(request.url.path):
         return JSONResponse(alpaca_error(error), error.status, error.headers)
-    problem: Problem = {
+    return JSONResponse(problem(error), error.status, error.headers, media_type="application/problem+json")
+
+
+def problem(error: RequestRefused) -> Problem:
+    """Return the error as a problem (RFC 9457)."""
+    body: Problem = {
         "type": "about:blank",
         "title": error.title,
         "status": error.status,
         "detail": error.message,
     }
     if error.field:
-        problem["field"] = error.field
-    return JSONResponse(problem, error.status, error.headers, media_type="application/problem+json")
+        body["field"] = error.field
+    return body
 
 
 def is_alpaca_path(path: str) -> bool:

@@ -153,7 +153,14 @@ def csv_chunks(gateway: Gateway, query: ExportQuery) -> Iterator[str]:
 
 
 endpoints = (
-    Endpoint("POST", "/api/bars/import", post_bar_import, OPERATE, 202, refusals=(400, 413, 422)),
+    Endpoint(
+        "POST",
+        "/api/bars/import",
+        post_bar_import,
+        OPERATE,
+        202,
+        takes="text/csv",
+    ),
     Endpoint(
         "GET",
         "/api/bars/export",

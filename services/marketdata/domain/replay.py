@@ -5,7 +5,7 @@ symbol's last price after its last bar, so that the demo never ends.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -86,12 +86,12 @@ class Replay:
             quotes.append(self._quote(untraded, quoted_size(newest.volume), now, provider))
         return quotes
 
-    def day(self, state: ReplayState) -> date | None:
-        """The day of the newest bar of the symbol that is the furthest back. None before the first bar."""
+    def day(self, state: ReplayState, symbols: Collection[str]) -> date | None:
+        """The day of the newest bar of that symbol which is the furthest back. None before the first bar."""
         played = [
             bars[min(place.cursor, len(bars)) - 1].date
             for symbol, place in state.places.items()
-            if place.cursor and (bars := self._bars.get(symbol))
+            if symbol in symbols and place.cursor and (bars := self._bars.get(symbol))
         ]
         return min(played, default=None)
 

@@ -77,7 +77,7 @@ class ReplayProvider(Controlled):
         if is_paused(state):
             return [], state
         quotes, after = self._replay.next_quotes(self._read(state), symbols, now)
-        return quotes, {**kept(state), **self._told(after)}
+        return quotes, {**kept(state), **self._told(after, symbols)}
 
     def begin(self) -> ProviderState:
         return self._told(self._read(None))
@@ -89,9 +89,10 @@ class ReplayProvider(Controlled):
         fits = state is not None and "places" in state
         return ReplayState.from_json(state) if state is not None and fits else ReplayState(self._seed, {})
 
-    def _told(self, state: ReplayState) -> ProviderState:
+    def _told(self, state: ReplayState, symbols: Sequence[str] | None = None) -> ProviderState:
         """The state as it is stored, with what people want to know of it."""
-        day, (first, last) = self._replay.day(state), self._replay.days()
+        moved = state.places.keys() if symbols is None else symbols
+        day, (first, last) = self._replay.day(state, moved), self._replay.days()
         told = {"at": day and midnight(day).isoformat(), "file": None}
         return {**state.as_json(), **told, "first": midnight(first).isoformat(), "last": midnight(last).isoformat()}
 
