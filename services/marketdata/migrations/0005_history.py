@@ -15,6 +15,9 @@ TABLES = """
 ALTER TABLE marketdata.market_data
   -- live: made of the prices that were polled. rolled_up: made of shorter bars. complete: whole, from a source of bars
   ADD COLUMN origin text NOT NULL DEFAULT 'live' CHECK (origin IN ('live', 'rolled_up', 'complete'));
+-- hours of providers that start at the half hour: they take the place of two of ours
+CREATE INDEX market_data_half_hours ON marketdata.market_data (start_at)
+  WHERE interval = '1h' AND origin = 'complete' AND mod(CAST(extract(epoch FROM start_at) AS bigint), 3600) = 1800;
 -- the times whose bars a provider was asked for, also where it had none
 CREATE TABLE marketdata.bar_coverage (
   symbol text NOT NULL,

@@ -1,20 +1,23 @@
 """Whole bars: stored by the thousand, and rolled up into longer ones.
 
-COPY fills a table of this transaction alone, which no other session sees, and one statement moves its rows to their
-place. That is half as fast as COPY alone, and several times as fast as arrays.
+COPY takes bars that are new straight to their place. The others go through a table of this transaction alone, which no
+other session sees, and one statement merges them. That is a third as fast as COPY, and twice as fast as arrays.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from psycopg.errors import UniqueViolation
 from sqlalchemy import Connection, text
 
 from shared.contracts.bars import AnyBar
 from shared.storage.driver import driver
 
+_BARS = "marketdata.market_data"
 _COLUMNS = "symbol, interval, start_at, open, high, low, close, volume, provider"
+Key = tuple[str, str, datetime]
 
 
 def store_bars(connection: Connection, bars: Iterable[AnyBar]) -> int:
@@ -24,27 +27,55 @@ def store_bars(connection: Connection, bars: Iterable[AnyBar]) -> int:
     time the later one counts. Rolled up hours that a bar overlaps, because it starts at the half hour, are removed.
     """
     newest = {(bar.symbol, bar.interval, bar.start): bar for bar in bars}
-    if not newest:
-        return 0
-    table = f"marketdata.incoming_{uuid4().hex}"
-    session = driver(connection)
-    with session.cursor() as cursor:
-        cursor.execute(_CREATE.format(table=table))
-        with cursor.copy(f"COPY {table} ({_COLUMNS}) FROM STDIN") as copy:
-            for (symbol, interval, start), bar in newest.items():
-                copy.write_row(
-                    (symbol, interval, start, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.provider)
-                )
-        cursor.execute(_MOVE.format(table=table))
-        stored: int = cursor.rowcount
-        cursor.execute(f"DROP TABLE {table}")
-    halves = [(symbol, start) for symbol, interval, start in newest if interval == "1h" and start.minute]
+    there = _keys_there(connection, newest)
+    new, others = [newest[key] for key in newest if key not in there], [newest[key] for key in newest if key in there]
+    try:
+        with connection.begin_nested():
+            _copy(connection, _BARS, new, origin=True)
+    except UniqueViolation:  # another session stored one of them meanwhile
+        new, others = [], list(newest.values())
+    written = len(new) + _merge(connection, others)
+    halves = [(bar.symbol, bar.start) for bar in newest.values() if bar.interval == "1h" and bar.start.minute]
     if halves:
-        starts = [start for _, start in halves]
-        symbols = sorted({symbol for symbol, _ in halves})
+        symbols, starts = sorted({symbol for symbol, _ in halves}), [start for _, start in halves]
         until = max(starts) + timedelta(hours=1)
         connection.execute(_REMOVE_OVERLAPPED, {"symbols": symbols, "begin": min(starts), "end": until})
-    return stored
+    return written
+
+
+def _keys_there(connection: Connection, wanted: Iterable[Key]) -> set[Key]:
+    """The keys of stored bars, between the first and the last wanted one of each series."""
+    series: dict[tuple[str, str], tuple[datetime, datetime]] = {}
+    for symbol, interval, start in wanted:
+        first, last = series.get((symbol, interval), (start, start))
+        series[symbol, interval] = min(first, start), max(last, start)
+    given = {
+        "symbols": [symbol for symbol, _ in series],
+        "intervals": [interval for _, interval in series],
+        "firsts": [first for first, _ in series.values()],
+        "lasts": [last for _, last in series.values()],
+    }
+    return {(row.symbol, row.interval, row.start_at) for row in connection.execute(_KEYS, given)} if series else set()
+
+
+def _copy(connection: Connection, table: str, bars: Sequence[AnyBar], *, origin: bool) -> None:
+    names, end = (f"{_COLUMNS}, origin", ("complete",)) if origin else (_COLUMNS, ())
+    with driver(connection).cursor() as cursor, cursor.copy(f"COPY {table} ({names}) FROM STDIN") as copy:
+        for bar in bars:
+            prices = (bar.open, bar.high, bar.low, bar.close)
+            copy.write_row((bar.symbol, bar.interval, bar.start, *prices, bar.volume, bar.provider, *end))
+
+
+def _merge(connection: Connection, bars: Sequence[AnyBar]) -> int:
+    """Put the bars in the place of those that differ, and return the number of rows written."""
+    if not bars:
+        return 0
+    table = f"marketdata.incoming_{uuid4().hex}"
+    connection.execute(text(_CREATE.format(table=table)))
+    _copy(connection, table, bars, origin=False)
+    written = connection.execute(text(_MERGE.format(table=table))).rowcount
+    connection.execute(text(f"DROP TABLE {table}"))
+    return written
 
 
 def roll_up(connection: Connection, symbols: list[str] | None, begin: datetime, end: datetime) -> int:
@@ -69,13 +100,20 @@ def roll_up_into(connection: Connection, interval: str, given: Mapping[str, Any]
 
 
 _LONGER = {"5m": "5 minutes", "15m": "15 minutes", "1h": "1 hour"}
+_KEYS = text("""
+SELECT b.symbol, b.interval, b.start_at
+FROM unnest(CAST(:symbols AS text[]), CAST(:intervals AS text[]), CAST(:firsts AS timestamptz[]),
+            CAST(:lasts AS timestamptz[])) AS given (symbol, interval, first, last)
+JOIN marketdata.market_data b ON b.symbol = given.symbol AND b.interval = given.interval
+  AND b.start_at BETWEEN given.first AND given.last
+""")
 _CREATE = """
 CREATE UNLOGGED TABLE {table} (
   symbol text, interval text, start_at timestamptz, open numeric, high numeric, low numeric, close numeric,
   volume numeric, provider text
 )
 """
-_MOVE = f"""
+_MERGE = f"""
 INSERT INTO marketdata.market_data AS bar ({_COLUMNS}, origin)
 SELECT {_COLUMNS}, 'complete' FROM {{table}}
 ON CONFLICT (symbol, interval, start_at) DO UPDATE SET
@@ -88,7 +126,8 @@ WHERE (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.provider, bar.ori
 _REMOVE_OVERLAPPED = text("""
 DELETE FROM marketdata.market_data bar USING marketdata.market_data whole
 WHERE (CAST(:symbols AS text[]) IS NULL OR whole.symbol = ANY(CAST(:symbols AS text[])))
-  AND whole.interval = '1h' AND whole.origin = 'complete' AND extract(minute FROM whole.start_at) = 30
+  AND whole.interval = '1h' AND whole.origin = 'complete'
+  AND mod(CAST(extract(epoch FROM whole.start_at) AS bigint), 3600) = 1800
   AND whole.start_at >= CAST(:begin AS timestamptz) - interval '1 hour' AND whole.start_at < :end
   AND bar.symbol = whole.symbol AND bar.interval = '1h' AND bar.origin = 'rolled_up'
   AND bar.start_at IN (whole.start_at - interval '30 minutes', whole.start_at + interval '30 minutes')
@@ -96,7 +135,7 @@ WHERE (CAST(:symbols AS text[]) IS NULL OR whole.symbol = ANY(CAST(:symbols AS t
 #: First and last by the order of the minutes. The arrays of a group are sorted once, by the index.
 _MADE = """(array_agg(b.open ORDER BY b.start_at))[1], max(b.high), min(b.low),
        (array_agg(b.close ORDER BY b.start_at))[count(*)], sum(b.volume),
-       (array_agg(b.provider ORDER BY b.start_at))[count(*)], 'rolled_up'"""
+       max(b.provider), 'rolled_up'"""
 _REPLACE = """
 ON CONFLICT (symbol, interval, start_at) DO UPDATE SET
   open = excluded.open, high = excluded.high, low = excluded.low, close = excluded.close, volume = excluded.volume,
