@@ -17,7 +17,8 @@ ALTER TABLE marketdata.market_data
   ADD COLUMN origin text NOT NULL DEFAULT 'live' CHECK (origin IN ('live', 'rolled_up', 'complete'));
 -- hours of providers that start at the half hour: they take the place of two of ours
 CREATE INDEX market_data_half_hours ON marketdata.market_data (start_at)
-  WHERE interval = '1h' AND origin = 'complete' AND mod(CAST(extract(epoch FROM start_at) AS bigint), 3600) = 1800;
+  WHERE interval = '1h' AND origin = 'complete'
+    AND start_at <> date_bin(interval '1 hour', start_at, TIMESTAMPTZ '2000-01-01 00:00+00');
 -- the times whose bars a provider was asked for, also where it had none
 CREATE TABLE marketdata.bar_coverage (
   symbol text NOT NULL,

@@ -127,7 +127,7 @@ _REMOVE_OVERLAPPED = text("""
 DELETE FROM marketdata.market_data bar USING marketdata.market_data whole
 WHERE (CAST(:symbols AS text[]) IS NULL OR whole.symbol = ANY(CAST(:symbols AS text[])))
   AND whole.interval = '1h' AND whole.origin = 'complete'
-  AND mod(CAST(extract(epoch FROM whole.start_at) AS bigint), 3600) = 1800
+  AND whole.start_at <> date_bin(interval '1 hour', whole.start_at, TIMESTAMPTZ '2000-01-01 00:00+00')
   AND whole.start_at >= CAST(:begin AS timestamptz) - interval '1 hour' AND whole.start_at < :end
   AND bar.symbol = whole.symbol AND bar.interval = '1h' AND bar.origin = 'rolled_up'
   AND bar.start_at IN (whole.start_at - interval '30 minutes', whole.start_at + interval '30 minutes')
