@@ -1,14 +1,25 @@
 """Handlers of marketdata's messages."""
 
+from services.marketdata.history_jobs import configured_replay
 from services.marketdata.settings import current
-from services.marketdata.usecases import change_instruments, corporate_actions, halts, official_prices, push_prices
+from services.marketdata.usecases import (
+    change_instruments,
+    control_replay,
+    corporate_actions,
+    halts,
+    import_bars,
+    official_prices,
+    push_prices,
+)
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
+from shared.contracts.bars import StoreBars
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.instruments import AddInstruments, ChangeInstrument
 from shared.contracts.official_prices import EnterOfficialPrice
 from shared.contracts.prices import PushPrices
+from shared.contracts.replay import ControlReplay
 
 actors = Actors()
 
@@ -48,3 +59,13 @@ def change_instrument(command: ChangeInstrument, uow: UnitOfWork) -> None:
 @actors.on(PushPrices, queue="marketdata.commands")
 def take_pushed_prices(command: PushPrices, uow: UnitOfWork) -> None:
     push_prices.push_prices(uow, command, most_jump=current().max_price_jump)
+
+
+@actors.on(StoreBars, queue="marketdata.commands")
+def store_bars(command: StoreBars, uow: UnitOfWork) -> None:
+    import_bars.store_given(uow, command)
+
+
+@actors.on(ControlReplay, queue="marketdata.commands")
+def change_replay(command: ControlReplay, uow: UnitOfWork) -> None:
+    control_replay.control(uow, configured_replay(), command)

@@ -3,8 +3,10 @@
 from datetime import timedelta
 from functools import cache, partial
 
+from services.marketdata import history_jobs
 from services.marketdata.calendars import compute_sessions
-from services.marketdata.persistence import partitions
+from services.marketdata.history_jobs import BackfillParameters, RollUpParameters, configured_replay
+from services.marketdata.persistence import coverage, partitions
 from services.marketdata.persistence.sessions import replace_sessions
 from services.marketdata.providers.registry import STATEFUL, make_provider, network_provider
 from services.marketdata.providers.stateful import StatefulProvider
@@ -33,7 +35,7 @@ SESSIONS_AHEAD = timedelta(days=366)
 def configured_provider() -> StatefulProvider | None:
     """The provider that needs no network, or None where another one is configured."""
     name = current().provider
-    return make_provider(name, seed=current().seed) if name in STATEFUL else None
+    return configured_replay() or (make_provider(name, seed=current().seed) if name in STATEFUL else None)
 
 
 def configured_order() -> Order:
@@ -120,9 +122,34 @@ def maintain_market_data(run: RunContext) -> Counts:
         partitions.ensure_partitions(uow.connection, uow.now)
         months = partitions.old_months(uow.connection, uow.now - keep)
         months += [m for m in partitions.old_demo_months(uow.connection, uow.now - keep_demo) if m not in months]
+        coverage.uncover(uow.connection, partitions.month_of(uow.now - keep))
     kept = [partitions.thin_out(run.context, month, run.progress) for month in months]
     with run.context.engine.connect() as connection:
-        old = [partitions.strays(keep), *partitions.old_demo_bars(connection, run.context.clock(), keep_demo)]
+        old = [
+            *partitions.strays(connection, keep),
+            *partitions.old_demo_bars(connection, run.context.clock(), keep_demo),
+        ]
     strays = remove(run.context, old, run.progress)
     thinned = {"months_thinned": len(kept) - kept.count(None), "bars_kept": sum(filter(None, kept))}
     return {**thinned, **strays, **prune(run)}
+
+
+jobs.job(
+    "backfill_bars",
+    priority="low",
+    time_limit="1h",
+    alert_runtime="1h",
+    backfill=False,
+    parameters=BackfillParameters,
+    parts=history_jobs.parts_of_backfill,
+    description="Fetch the missing bars of symbols from a provider, one part for each symbol.",
+)(history_jobs.backfill_bars)
+jobs.job(
+    "roll_up_bars",
+    schedule="5m",
+    priority="low",
+    time_limit="30m",
+    backfill=False,
+    parameters=RollUpParameters,
+    description="Roll minutes up into bars of 5m, 15m, 1h and 1d, and late minutes again.",
+)(history_jobs.roll_up_bars)

@@ -1,13 +1,13 @@
 """Settings of marketdata, prefix ``PAPERPROFIT_``."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, field_validator
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.marketdata.providers import push
@@ -19,6 +19,11 @@ from shared.settings import load
 
 INSTRUMENTS_FILE = Path(__file__).parents[2] / "config" / "instruments.toml"
 Names = Annotated[tuple[str, ...], NoDecode]
+
+
+def _none_if_empty(value: object) -> object:
+    """Compose hands on a variable that is not set as an empty one."""
+    return None if value == "" else value
 
 
 class Settings(BaseSettings):
@@ -42,12 +47,32 @@ class Settings(BaseSettings):
     replay_speed: Annotated[float, Bounded(ge=0, le=1000)] = 1.0
     #: Take quotes from the providers' websockets, beside the polls.
     stream: bool = True
+    #: The file to replay, CSV or Parquet, in place of the recorded prices that come with the product.
+    replay_file: Annotated[Path | None, BeforeValidator(_none_if_empty)] = None
+    #: The first and the last day that the replay has.
+    replay_from: Annotated[date | None, BeforeValidator(_none_if_empty)] = None
+    replay_to: Annotated[date | None, BeforeValidator(_none_if_empty)] = None
     #: The largest change of a last price in which nothing was traded, as a share of the price before: 0.5 is 50 %.
     max_price_jump: Annotated[Decimal, Bounded(gt=0, le=1000)] = Decimal("0.5")
     #: Days after which maintain_market_data removes bars, but for daily and replayed ones.
     keep_bars_days: Annotated[int, Bounded(ge=31, le=36_500)] = 730
     #: Days after which it removes the demo's made-up bars: those of the random walk, and the minutes of the replay.
     keep_demo_bars_days: Annotated[int, Bounded(ge=2, le=36_500)] = 3
+
+    @field_validator("replay_file")
+    @classmethod
+    def _check_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("is not a file; name one of bars, CSV or Parquet")
+        return path
+
+    @field_validator("replay_to")
+    @classmethod
+    def _check_days(cls, last: date | None, given: ValidationInfo) -> date | None:
+        first = given.data.get("replay_from")
+        if first is not None and last is not None and last < first:
+            raise ValueError("must not be before PAPERPROFIT_REPLAY_FROM")
+        return last
 
     @field_validator("provider")
     @classmethod

@@ -23,6 +23,7 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.bars import StoreBars
 from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
@@ -49,6 +50,7 @@ from shared.contracts.orders import (
 )
 from shared.contracts.prices import PricesPushed, PricesUpdated, PushPrices
 from shared.contracts.priority import Priority
+from shared.contracts.replay import ControlReplay
 from shared.contracts.strategy import SignalGenerated
 from shared.contracts.valuation import AccountsValued
 
@@ -74,6 +76,8 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     OfficialPricePublished: ("marketdata",),
     HaltTrading: ("gateway",),
     ResumeTrading: ("gateway",),
+    StoreBars: ("gateway",),
+    ControlReplay: ("gateway",),
     TradingHalted: ("marketdata",),
     TradingResumed: ("marketdata",),
     OpenAccount: ("gateway",),
@@ -133,6 +137,8 @@ QUEUES: dict[str, Queue] = {
             AddInstruments,
             ChangeInstrument,
             PushPrices,
+            StoreBars,
+            ControlReplay,
         ),
     ),
     "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished)),

@@ -22,6 +22,7 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.bars import Interval, StoreBars, WholeBar
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
@@ -72,6 +73,7 @@ from shared.contracts.prices import (
     RefusedPrice,
     TakenPrice,
 )
+from shared.contracts.replay import ControlReplay, ReplayAction
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.contracts.valuation import AccountsValued, AccountValue
 from tests.unit.trading_examples import quote
@@ -290,6 +292,22 @@ _ALL: tuple[Message, ...] = (
         reason="duplicate",
         message="symbol: AAPL exists with another market; change it instead",
     ),
+    StoreBars(
+        bars=(
+            WholeBar(
+                symbol="AAPL",
+                interval=Interval.MINUTE,
+                start=AT.replace(second=0, microsecond=0),
+                open=Decimal("123.45"),
+                high=Decimal(124),
+                low=Decimal(123),
+                close=Decimal("123.5"),
+                volume=Decimal(1000),
+                provider="import",
+            ),
+        )
+    ),
+    ControlReplay(action=ReplayAction.SPEED, speed=Decimal(2)),
     HaltTrading(halt_id=UUID(int=7), symbol="AAPL", reason="news pending"),
     ResumeTrading(symbol="AAPL"),
     TradingHalted(halt_id=UUID(int=7), symbol="AAPL", reason="news pending", began_at=AT),
