@@ -1,11 +1,12 @@
 """Handlers of marketdata's messages."""
 
-from services.marketdata.usecases import corporate_actions, halts, official_prices
+from services.marketdata.usecases import change_sessions, corporate_actions, halts, official_prices
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.official_prices import EnterOfficialPrice
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange
 
 actors = Actors()
 
@@ -30,3 +31,13 @@ def halt_trading(command: HaltTrading, uow: UnitOfWork) -> None:
 @actors.on(ResumeTrading, queue="marketdata.commands")
 def resume_trading(command: ResumeTrading, uow: UnitOfWork) -> None:
     halts.resume(uow, command)
+
+
+@actors.on(ChangeSessions, queue="marketdata.commands")
+def change_market_sessions(command: ChangeSessions, uow: UnitOfWork) -> None:
+    change_sessions.change(uow, command)
+
+
+@actors.on(RemoveSessionChange, queue="marketdata.commands")
+def remove_session_change(command: RemoveSessionChange, uow: UnitOfWork) -> None:
+    change_sessions.remove(uow, command)

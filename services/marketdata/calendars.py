@@ -134,10 +134,13 @@ def main(first: str, last: str, *tasks: str) -> None:
     days = date.fromisoformat(first), date.fromisoformat(last)
     for task in tasks:
         source, _, code = task.partition(":")
-        answer: Any = second_source(code, *days)
-        if source == "first":
+        if source == "second":
+            answer: Any = second_source(code, *days)
+        else:
             sessions = sessions_between(MARKETS[code], *days)
-            answer = [[str(s.day), s.kind, str(s.open_at), str(s.close_at), s.early_close, s.forecast] for s in sessions]
+            answer = [
+                [str(s.day), s.kind, str(s.open_at), str(s.close_at), s.early_close, s.forecast] for s in sessions
+            ]
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

@@ -5,11 +5,11 @@ from functools import cache
 
 from services.marketdata.calendars import compute_sessions
 from services.marketdata.persistence import partitions
-from services.marketdata.persistence.sessions import replace_sessions
 from services.marketdata.providers.registry import make_provider
 from services.marketdata.providers.stateful import StatefulProvider
 from services.marketdata.settings import current
 from services.marketdata.usecases import official_prices
+from services.marketdata.usecases import update_sessions as sessions
 from services.marketdata.usecases.corporate_actions import apply_due
 from services.marketdata.usecases.update_prices import poll
 from shared.contracts.markets import MARKETS
@@ -63,17 +63,22 @@ def apply_corporate_actions(run: RunContext) -> Counts:
     "update_sessions",
     schedule="1d",
     time_limit="5m",
+    parameters=sessions.SessionDays,
     description="Write the sessions of every market for a year ahead, and correct what has changed in their calendars.",
 )
 def update_sessions(run: RunContext) -> Counts:
+    """Raises CalendarsFailed after it has written the sessions of the other markets."""
+    since = sessions.SessionDays.model_validate(run.parameters).since
     first, last = (run.now - SESSIONS_BACK).date(), (run.now + SESSIONS_AHEAD).date()
+    first = min(first, since or first)
     markets = [market for market in MARKETS.values() if not market.always_open]
-    sessions = compute_sessions(markets, first, last)
-    run.progress(len(markets), len(markets))
-    codes = [market.code for market in markets]
+    found = compute_sessions(markets, first, last)
+    run.progress(len(markets) - len(found.failed), len(markets))
     with run.context.unit_of_work() as uow:
-        written, removed = replace_sessions(uow.connection, codes, first, last, sessions)
-    return {"sessions_written": written, "sessions_removed": removed}
+        counts = sessions.write(uow, markets, first, last, found, run.id)
+    if found.failed:
+        raise sessions.CalendarsFailed(found.failed)
+    return counts
 
 
 @jobs.job(

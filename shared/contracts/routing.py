@@ -48,6 +48,7 @@ from shared.contracts.orders import (
 )
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.priority import Priority
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
 from shared.contracts.strategy import SignalGenerated
 from shared.contracts.valuation import AccountsValued
 
@@ -69,6 +70,9 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     ResumeTrading: ("gateway",),
     TradingHalted: ("marketdata",),
     TradingResumed: ("marketdata",),
+    ChangeSessions: ("gateway",),
+    RemoveSessionChange: ("gateway",),
+    SessionsChanged: ("marketdata",),
     OpenAccount: ("gateway",),
     ConfigureAccount: ("gateway",),
     MoveCash: ("gateway",),
@@ -116,8 +120,20 @@ class Queue:
 
 #: The queues by name. The part before the dot is the consuming service.
 QUEUES: dict[str, Queue] = {
-    "marketdata.commands": Queue(Priority.HIGH, (EnterCorporateAction, EnterOfficialPrice, HaltTrading, ResumeTrading)),
-    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished)),
+    "marketdata.commands": Queue(
+        Priority.HIGH,
+        (
+            EnterCorporateAction,
+            EnterOfficialPrice,
+            HaltTrading,
+            ResumeTrading,
+            ChangeSessions,
+            RemoveSessionChange,
+        ),
+    ),
+    "orders.prices": Queue(
+        Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished, SessionsChanged)
+    ),
     "orders.commands": Queue(
         Priority.CRITICAL,
         (
@@ -144,6 +160,7 @@ LIVE: tuple[type[Message], ...] = (
     PricesUpdated,
     TradingHalted,
     TradingResumed,
+    SessionsChanged,
     OrderAccepted,
     OrderRejected,
     OrderFilled,

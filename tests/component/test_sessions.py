@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import ProgrammingError
 
+from services.marketdata.calendars import Calendars
 from services.marketdata.domain.sessions import Session
 from services.marketdata.jobs import jobs
 from services.marketdata.service import prepare
@@ -16,7 +17,7 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS, KnownMarket
 from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.schedule.calendar import Market, Phase
-from shared.markets import RELOAD_AFTER, PublishedCalendar, load_markets
+from shared.markets import LOOK_AFTER, RELOAD_AFTER, PublishedCalendar, load_markets
 from shared.storage.errors import is_transient
 from tests.component.watching import context_of, marketdata_at, statements
 from tests.conftest import FakeClock
@@ -49,9 +50,9 @@ class Announced:
         self.days = dict.fromkeys(days, "14:30 15:00 21:00")
         monkeypatch.setattr("services.marketdata.jobs.compute_sessions", self)
 
-    def __call__(self, markets: Sequence[KnownMarket], first: date, last: date) -> list[Session]:
+    def __call__(self, markets: Sequence[KnownMarket], first: date, last: date) -> Calendars:
         assert "XNYS" in {market.code for market in markets}
-        return [session for day in self.days if first <= day <= last for session in self._of(day)]
+        return Calendars([session for day in self.days if first <= day <= last for session in self._of(day)])
 
     def _of(self, day: date) -> list[Session]:
         edges = [datetime.fromisoformat(f"{day} {edge}").replace(tzinfo=UTC) for edge in self.days[day].split()]
@@ -199,7 +200,7 @@ def test_every_known_market_is_published_and_a_new_one_is_added_at_the_next_star
     assert {row.code: KnownMarket(*row) for row in rows(other.engine, published)} == expected
 
 
-def test_a_calendar_looks_again_after_a_minute_and_when_another_market_is_asked_for(
+def test_a_calendar_sees_a_change_within_a_second_and_another_market_when_it_is_asked_for(
     marketdata: ServiceContext, other: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In between it answers from memory, however often it is asked. A market that never closes needs no query."""
@@ -208,15 +209,19 @@ def test_a_calendar_looks_again_after_a_minute_and_when_another_market_is_asked_
     with statements(other.engine) as seen:
         assert calendar.market("XNYS").sessions == ()
         update_sessions(marketdata)
-        clock.now += RELOAD_AFTER - timedelta(seconds=1)
         assert calendar.market("XNYS").sessions == ()
-        assert len(seen) == 2
-        clock.move(seconds=1)
+        assert len(seen) == 3
+        clock.now += LOOK_AFTER
         assert [session.day for session in calendar.market("XNYS").sessions] == [date(2026, 11, 25)] * 2
-        assert (calendar.market("XTKS").sessions, len(seen)) == ((), 6)
+        assert (calendar.market("XTKS").sessions, len(seen)) == ((), 10)
         assert calendar.market("XNYS") is calendar.market("XNYS")
         assert calendar.market("DEMO").always_open
-        assert len(seen) == 6
+        clock.now += LOOK_AFTER
+        assert calendar.market("XNYS") is calendar.market("XNYS")
+        assert len(seen) == 11
+        clock.now += RELOAD_AFTER
+        calendar.market("XNYS")
+        assert len(seen) == 14
 
 
 def test_a_market_that_is_not_published_yet_is_closed(

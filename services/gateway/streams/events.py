@@ -29,6 +29,7 @@ from shared.contracts.orders import (
     ReplaceRejected,
 )
 from shared.contracts.routing import LIVE
+from shared.contracts.sessions import SessionsChanged
 
 
 class Part(StrEnum):
@@ -57,6 +58,7 @@ ANSWERS: Mapping[type[Message], str] = {
     AccountClosed: "closing_id",
     TradingHalted: "halt_id",
     TradingResumed: "halt_id",
+    SessionsChanged: "change_id",
 }
 #: A valuation, and the events that change the account's cash or shares.
 VALUE = frozenset({Part.ACCOUNT, Part.POSITIONS})

@@ -16,6 +16,7 @@ from services.marketdata.domain.sessions import Session
 #: The open and close of a day. None where a source has only the day.
 Times = tuple[datetime, datetime] | None
 _NONE = timedelta(0), timedelta(0)
+EVERY_DAY = "the same difference on every day: the sources mean different things by an open or a close"
 #: Markets whose second source has no half days.
 WITHOUT_HALF_DAYS = frozenset({"XHKG"})
 
@@ -60,7 +61,7 @@ def compare(market: str, sessions: Sequence[Session], other: Mapping[date, Times
         if theirs is not None and day in ours
     }
     usual = Counter(shifts.values()).most_common(1)[0][0] if shifts else _NONE
-    found = {day: Kind.TRADING_DAY for day in ours.keys() ^ other.keys()}
+    found = dict.fromkeys(ours.keys() ^ other.keys(), Kind.TRADING_DAY)
     found |= {day: Kind.HOURS for day, shift in shifts.items() if shift not in (usual, _NONE)}
     if usual != _NONE:
         first = min(day for day, shift in shifts.items() if shift == usual)
@@ -73,7 +74,7 @@ def compare(market: str, sessions: Sequence[Session], other: Mapping[date, Times
             source,
             *(ours.get(day) or (None, None)),
             *(other.get(day) or (None, None)),
-            known=_known(market, day, is_early=day in early),
+            known=EVERY_DAY if found[day] is Kind.USUAL_HOURS else _known(market, day, is_early=day in early),
         )
         for day in sorted(found)
     ]
@@ -83,4 +84,5 @@ def _known(market: str, day: date, *, is_early: bool) -> str | None:
     correction = CORRECTIONS.get((market, day))
     if correction is not None:
         return f"{correction.reason} ({correction.source})"
-    return f"{market} has half days, which the second source lacks" if is_early and market in WITHOUT_HALF_DAYS else None
+    lacking = is_early and market in WITHOUT_HALF_DAYS
+    return f"{market} has half days, which the second source lacks" if lacking else None
