@@ -12,24 +12,23 @@ writes a line for each. A calendar that raises, crashes or hangs ends the proces
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from services.marketdata.domain import holidays
-from services.marketdata.domain.differences import Difference, Times, compare
+from services.marketdata.domain.differences import Calendars, Times, compare
 from services.marketdata.domain.known_days import corrected, is_forecast
 from services.marketdata.domain.sessions import Hours, Session, sessions_of
 from shared.contracts.markets import CURRENCIES, MARKETS, KnownMarket
 
 #: The folder that the services are imported from.
 ROOT = Path(__file__).parents[2]
-#: One process, and all together. Usual are eight seconds, of which the import of pandas is two.
+#: Usual are eight seconds, of which the import of pandas is two. After so many time-outs the rest is left out.
 TIMEOUT_SECONDS = 90.0
-MOST_SECONDS = 200.0
+MOST_TIMEOUTS = 2
+TOO_LONG = "the calendar took too long to compute"
 #: The library's names of calendars that differ from the market's code. Nasdaq trades when New York does. The library's
 #: XSHG has no holidays after the current year. Its SSE has those that can be foreseen.
 NAMES = {"XNAS": "XNYS", "XSHG": "SSE"}
@@ -49,19 +48,6 @@ OURS_ALREADY = "XSHG"
 #: Currencies trade from Monday to Friday, except on two days (the holidays that brokers of currencies publish).
 _CLOSED_FOR_CURRENCIES = frozenset({(1, 1), (12, 25)})
 _SATURDAY = 5
-
-
-@dataclass(frozen=True)
-class Calendars:
-    """Computed sessions and their differences from the second sources.
-
-    ``failed`` are the markets without a calendar, and ``unchecked`` those without a second source, each with the cause.
-    """
-
-    sessions: list[Session] = field(default_factory=list)
-    differences: list[Difference] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    unchecked: dict[str, str] = field(default_factory=dict)
 
 
 def compute_sessions(markets: Sequence[KnownMarket], first: date, last: date) -> Calendars:
@@ -89,28 +75,27 @@ def _compute(first: date, last: date, tasks: list[str]) -> tuple[dict[str, Any],
     """The answers to the tasks, and the causes of those that failed. Each failed one ends a process."""
     answers: dict[str, Any] = {}
     failed: dict[str, str] = {}
-    deadline = time.monotonic() + MOST_SECONDS
     while tasks:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return answers, failed | dict.fromkeys(tasks, "there was no time left after the others")
-        lines, why = _run([str(first), str(last), *tasks], min(left, TIMEOUT_SECONDS))
+        lines, why = _run([str(first), str(last), *tasks])
         answers |= dict(zip(tasks, lines, strict=False))
         tasks = tasks[len(lines) :]
         if tasks:
             failed[tasks.pop(0)] = why
+        if list(failed.values()).count(TOO_LONG) == MOST_TIMEOUTS:
+            failed |= dict.fromkeys(tasks, "there was no time left after the others")
+            break
     return answers, failed
 
 
-def _run(arguments: Sequence[str], timeout: float) -> tuple[list[Any], str]:
+def _run(arguments: Sequence[str]) -> tuple[list[Any], str]:
     """The lines that a process wrote before it ended, and why it wrote no more."""
     command = [sys.executable, "-m", __name__, *arguments]
     try:
         ended = subprocess.run(  # noqa: S603 - our own module, and the codes of known markets
-            command, cwd=ROOT, capture_output=True, timeout=timeout, check=False
+            command, cwd=ROOT, capture_output=True, timeout=TIMEOUT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        return _lines(error.stdout or b""), f"the calendar took longer than {timeout:g} s to compute"
+        return _lines(error.stdout or b""), TOO_LONG
     why = ended.stderr.decode(errors="replace").strip().rpartition("\n")[2] or "no message"
     return _lines(ended.stdout), f"computing the calendar ended with code {ended.returncode}: {why}"
 
@@ -197,7 +182,7 @@ def second_source(code: str, first: date, last: date) -> dict[str, Any]:
         return {"source": f"pandas_market_calendars {SECOND[code]}", "until": str(last), "days": days}
     if code != OURS_ALREADY:
         return {"source": None, "until": str(last), "days": None}
-    from exchange_calendars import get_calendar
+    from exchange_calendars import get_calendar  # type: ignore[import-untyped]
 
     until = min(last, get_calendar(code).bound_max().date())
     rows = get_calendar(code, start=str(first), end=str(until)).schedule.to_dict("index") if first <= until else {}

@@ -6,10 +6,11 @@ from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.contracts.base import Command, Count, Event, Number, Sequence, Symbol
 from shared.contracts.currencies import Currency
+from shared.contracts.markets import MARKETS
 from shared.contracts.reasons import WireRejectReason
 from shared.contracts.written import Bounded, Printable
 
@@ -94,13 +95,20 @@ class RiskLimits(_Settings):
         )
 
 
+def _known_market(code: str) -> str:
+    if code not in MARKETS:
+        raise ValueError(f"unknown market, known are {', '.join(MARKETS)}")
+    return code
+
+
 class AccountSettings(_Settings):
     """The trading settings of an account. The default is a cash account without costs or limits.
 
     A margin account may hold ``multiplier`` times its equity (Reg T: 2, pattern day traders: 4). ``borrow_rate`` on
     shares sold short and ``loan_rate`` on cash owed are in percent a year. A margin call that is not met within
     ``margin_grace`` hours closes all positions. An order that would trade with an open order of the same account is
-    refused, unless it ``allow_wash_trades``. ``strategies`` holds additional limits for single strategies.
+    refused, unless it ``allow_wash_trades``. ``strategies`` holds additional limits for single strategies. ``market`` is
+    that of the account's clock and calendar. By default it is where the instruments of its currency trade.
     """
 
     multiplier: Literal[1, 2, 4] = 1
@@ -113,6 +121,7 @@ class AccountSettings(_Settings):
     fills: FillModel = FillModel()
     limits: RiskLimits = RiskLimits()
     strategies: dict[UUID, RiskLimits] = Field(default_factory=dict)
+    market: Annotated[str, Field(max_length=16), AfterValidator(_known_market)] | None = None
 
     @cached_property
     def on_equity(self) -> bool:

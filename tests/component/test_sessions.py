@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import ProgrammingError
 
-from services.marketdata.calendars import Calendars
+from services.marketdata.domain.differences import Calendars
 from services.marketdata.domain.sessions import Session
 from services.marketdata.jobs import jobs
 from services.marketdata.service import prepare

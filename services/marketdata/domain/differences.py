@@ -6,7 +6,7 @@ minutes later. Such a difference of every day is reported once, and a day differ
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
@@ -47,6 +47,19 @@ class Difference:
     known: str | None = None
 
 
+@dataclass(frozen=True)
+class Calendars:
+    """Computed sessions and their differences from the second sources.
+
+    ``failed`` are the markets without a calendar, and ``unchecked`` those without a second source, each with the cause.
+    """
+
+    sessions: list[Session] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    unchecked: dict[str, str] = field(default_factory=dict)
+
+
 def compare(market: str, sessions: Sequence[Session], other: Mapping[date, Times], source: str) -> list[Difference]:
     """List the differences by day. ``sessions`` are all of the market's in the days that both sources know."""
     ours: dict[date, tuple[datetime, datetime]] = {}
@@ -74,7 +87,7 @@ def compare(market: str, sessions: Sequence[Session], other: Mapping[date, Times
             source,
             *(ours.get(day) or (None, None)),
             *(other.get(day) or (None, None)),
-            known=EVERY_DAY if found[day] is Kind.USUAL_HOURS else _known(market, day, is_early=day in early),
+            EVERY_DAY if found[day] is Kind.USUAL_HOURS else _known(market, day, is_early=day in early),
         )
         for day in sorted(found)
     ]

@@ -34,14 +34,14 @@ def lock_markets(connection: Connection, markets: Sequence[str]) -> None:
 
 
 def replace_sessions(
-    connection: Connection, markets: Sequence[str], first: date, last: date, sessions: Sequence[Session], now: datetime
+    connection: Connection, markets: Sequence[str], first: date, last: date, sessions: Sequence[Session]
 ) -> list[Rewritten]:
     """Make these the markets' sessions from ``first`` to ``last``, and return the days that this changed.
 
     A row that is right already is not written again.
     """
     given = columns(sessions, "market", "day", "kind", "open_at", "close_at", "early_close", "forecast")
-    window = {"markets": list(markets), "first": first, "last": last, "now": now}
+    window = {"markets": list(markets), "first": first, "last": last}
     return [Rewritten(*row) for row in connection.execute(_REPLACE_SESSIONS, {**window, **given})]
 
 
@@ -108,7 +108,7 @@ WITH given AS (
   SELECT market, day, 1 AS written, 0 AS removed, CAST(corrected AS int) AS corrected FROM written
   UNION ALL SELECT market, day, 0, 1, 0 FROM removed
 ), marked AS (
-  UPDATE marketdata.markets SET sessions_changed_at = :now WHERE code IN (SELECT market FROM changed)
+  UPDATE marketdata.markets SET sessions_changed_at = clock_timestamp() WHERE code IN (SELECT market FROM changed)
 )
 SELECT market, day, CAST(sum(written) AS int) AS written, CAST(sum(removed) AS int) AS removed,
        CAST(sum(corrected) AS int) AS corrected

@@ -30,5 +30,5 @@ def remove(uow: UnitOfWork, command: RemoveSessionChange) -> None:
 
 
 def _rewrite(uow: UnitOfWork, market: str, day: date, wanted: list[Session], change_id: UUID) -> None:
-    sessions.replace_sessions(uow.connection, [market], day, day, wanted, uow.now)
+    sessions.replace_sessions(uow.connection, [market], day, day, wanted)
     uow.publish(SessionsChanged(market=market, change_id=change_id, days=(day,)))

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.marketdata.calendars import Calendars
+from services.marketdata.domain.differences import Calendars
 from services.marketdata.domain.session_changes import by_day, with_changes
 from services.marketdata.persistence import session_changes, sessions
 from services.marketdata.persistence.sessions import Rewritten
@@ -57,7 +57,7 @@ def write(
     calendar = by_day(found.sessions)
     session_changes.save_calendars(uow.connection, {key: calendar.get(key, []) for key in changes})
     wanted = with_changes(found.sessions, changes)
-    rewritten = sessions.replace_sessions(uow.connection, codes, first, last, wanted, uow.now)
+    rewritten = sessions.replace_sessions(uow.connection, codes, first, last, wanted)
     _announce(uow, rewritten, run_id)
     new = sessions.replace_differences(uow.connection, codes, first, last, found.differences, uow.now)
     _log(found, set(new))
