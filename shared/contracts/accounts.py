@@ -107,8 +107,8 @@ class AccountSettings(_Settings):
     A margin account may hold ``multiplier`` times its equity (Reg T: 2, pattern day traders: 4). ``borrow_rate`` on
     shares sold short and ``loan_rate`` on cash owed are in percent a year. A margin call that is not met within
     ``margin_grace`` hours closes all positions. An order that would trade with an open order of the same account is
-    refused, unless it ``allow_wash_trades``. ``strategies`` holds additional limits for single strategies. ``market`` is
-    that of the account's clock and calendar. By default it is where the instruments of its currency trade.
+    refused, unless it ``allow_wash_trades``. ``strategies`` holds additional limits for single strategies.
+    ``market`` is that of the account's clock and calendar, by default where the instruments of its currency trade.
     """
 
     multiplier: Literal[1, 2, 4] = 1
