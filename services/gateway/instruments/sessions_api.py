@@ -104,7 +104,7 @@ class SessionChangeQuery(PageQuery):
 class DifferenceItem(BaseModel):
     """A day on which our calendar and the second ``source`` differ.
 
-    The times are null where a source has no trading, or no hours. ``known`` says why ours is right, where that is known.
+    The times are null where a source has no trading, or no hours. ``known`` is the reason why ours is right, if any.
     """
 
     market: str
