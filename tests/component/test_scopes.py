@@ -18,13 +18,14 @@ from tests.component.http_trader import KEY, open_account
 ALLOWED = {
     "read trade fund operate admin": """
         get_account get_clock get_calendar get_orders get_order get_order_by_client_id get_positions get_position
-        get_account_settings get_sessions get_ledger get_trades get_round_trips get_dividends get_session delete_session get_stream
-        get_document
+        get_account_settings get_sessions get_ledger get_trades get_round_trips get_dividends get_session
+        delete_session get_stream get_document
     """,
     "trade admin": "post_order patch_order delete_order delete_orders delete_position delete_positions",
     "fund operate admin": "put_account_settings post_transfer post_reset",
     "operate admin": """
-        get_session_changes post_session_change delete_session_change get_session_differences get_halts post_halt delete_halt get_corporate_actions post_corporate_action get_official_prices
+        get_session_changes post_session_change delete_session_change get_session_differences
+        get_halts post_halt delete_halt get_corporate_actions post_corporate_action get_official_prices
         post_official_price get_status get_job patch_job get_figures post_trigger put_toggle post_backfill get_runs
         get_run post_cancel post_retry get_queues post_pause post_resume get_dead_letters get_dead_letter post_requeue
         post_discard get_logs get_workers get_breakers get_rate_limits get_alerts get_actions

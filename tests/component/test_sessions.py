@@ -246,9 +246,8 @@ def test_schedules_that_follow_a_market_are_planned_again_within_a_tick(
     Announced(monkeypatch, day)
     update_sessions(marketdata)
     clock.now = datetime(2026, 11, 25, 20, 55, tzinfo=UTC)
-    job = Job(
-        "after_close", "marketdata", "It runs at the close.", lambda _: {}, {"schedule": "at close", "market": "XNYS"}
-    )
+    settings = {"schedule": "at close", "market": "XNYS"}
+    job = Job("after_close", "marketdata", "It runs at the close.", lambda _: {}, settings)
     with marketdata.engine.begin() as connection:
         declare(connection, [job], marketdata.clock(), load_market=load_market)
     tick = Tick(marketdata, PublishedCalendar(marketdata.engine, marketdata.clock))
