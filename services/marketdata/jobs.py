@@ -11,6 +11,7 @@ from services.marketdata.settings import current
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases import update_sessions as sessions
 from services.marketdata.usecases.corporate_actions import apply_due
+from services.marketdata.usecases.fetch_actions import fetch_actions
 from services.marketdata.usecases.fetch_prices import Order, fetch_prices
 from services.marketdata.usecases.update_prices import poll
 from shared.contracts.instruments import AssetClass
@@ -70,6 +71,16 @@ def update_market_data(run: RunContext) -> Counts:
 def apply_corporate_actions(run: RunContext) -> Counts:
     with run.context.unit_of_work() as uow:
         return {"actions_applied": apply_due(uow)}
+
+
+@jobs.job(
+    "fetch_corporate_actions",
+    schedule="30 6,20 * * *",
+    time_limit="30m",
+    description="Fetch splits and dividends of held and listed shares from the providers, before the markets open.",
+)
+def fetch_corporate_actions(run: RunContext) -> Counts:
+    return fetch_actions(run, configured_order())
 
 
 @jobs.job(

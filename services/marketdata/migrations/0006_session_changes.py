@@ -53,7 +53,9 @@ CREATE TABLE marketdata.session_differences (
 );
 CREATE INDEX session_differences_by_day ON marketdata.session_differences (day, market);
 """
+#: An action of before an instrument was traded here has a split_count of 0: nobody held it, and no price was changed.
 ACTIONS = """
+ALTER TABLE marketdata.instruments ADD COLUMN actions_fetched_at timestamptz;
 ALTER TABLE marketdata.corporate_actions
   ADD COLUMN ex_date date,
   -- null where an operator entered it
