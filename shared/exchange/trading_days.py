@@ -43,8 +43,13 @@ class TradingDay:
     day: date
     open_at: datetime
     close_at: datetime
-    #: The end of trading after the close. None where it is not asked for.
-    extended_end: datetime | None = None
+
+
+@dataclass(frozen=True)
+class WholeDay(TradingDay):
+    """A trading day with the end of its trading after the close."""
+
+    extended_end: datetime
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def is_closed(time_in_force: TimeInForce, due_at: datetime, now: datetime) -> bo
     return now > due_at - CUTOFFS[time_in_force]
 
 
-def rescheduled(order: Order, days: Sequence[TradingDay]) -> Order:
+def rescheduled(order: Order, days: Sequence[WholeDay]) -> Order:
     """The open order with the end, and the auction, that it would have got from these days when it was accepted.
 
     A day order is for the first day that is not over then. The order stays as it is where no such day is known.
@@ -85,6 +90,6 @@ def rescheduled(order: Order, days: Sequence[TradingDay]) -> Order:
         return changed(order, auction_day=auction.day, auction_at=auction.at, expires_at=auction.until)
     if order.time_in_force is not TimeInForce.DAY:
         return order
-    ends = [(day.extended_end or day.close_at) if order.extended_hours else day.close_at for day in days]
+    ends = [day.extended_end if order.extended_hours else day.close_at for day in days]
     end = next((each for each in ends if each > order.accepted_at), None)
     return order if end is None else changed(order, expires_at=end)

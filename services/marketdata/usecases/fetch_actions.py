@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 #: A retried run asks no symbol again that was asked in this time.
 ASKED_LATELY = timedelta(hours=6)
-#: The ex-dates that are asked for: all the first time, then those of the last weeks, for corrections, and announced ones.
+#: The ex-dates that are asked for: all the first time, then those of the last weeks, for corrections, and of the next.
 LONG_AGO = date(1990, 1, 1)
 BACK, AHEAD = timedelta(days=30), timedelta(days=90)
 #: The provider would answer for no other symbol either, for the moment.

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Connection, text
 
 from services.orders.persistence.orders import GroupKey
-from shared.exchange.trading_days import TradingDay
+from shared.exchange.trading_days import WholeDay
 
 #: Days that are read. Day and auction orders wait for the next of them, over the longest holidays.
 DAYS = 30
@@ -16,10 +16,10 @@ def order_groups_of_market(connection: Connection, market: str) -> list[GroupKey
     return [(row.account_id, row.order_group) for row in connection.execute(_ORDER_GROUPS, {"market": market})]
 
 
-def days_of_market(connection: Connection, market: str, since: datetime) -> list[TradingDay]:
+def days_of_market(connection: Connection, market: str, since: datetime) -> list[WholeDay]:
     """The market's trading days from the day before that time on, with the end of trading after their closes."""
     found = connection.execute(_DAYS, {"market": market, "since": since, "most": DAYS})
-    return [TradingDay(row.day, row.open_at, row.close_at, row.extended_end) for row in found]
+    return [WholeDay(row.day, row.open_at, row.close_at, row.extended_end) for row in found]
 
 
 _ORDER_GROUPS = text("""
