@@ -169,9 +169,8 @@ def test_history_adjusts_bars_and_touches_neither_prices_nor_positions(floor: Ex
     assert fetch(floor, provider) == {"actions_stored": 2}
     assert all(row.applied_at is not None and row.split_count == 0 for row in stored(floor))
     assert apply_all(floor) == []
-    (price,) = rows(
-        floor.marketdata.engine, "SELECT last, split_count FROM marketdata.instruments_v1 WHERE symbol = 'AAPL'"
-    )
+    now = "SELECT last, split_count FROM marketdata.instruments_v1 WHERE symbol = 'AAPL'"
+    (price,) = rows(floor.marketdata.engine, now)
     assert (price.last, price.split_count, floor.held(account)) == (100, 0, 10)
     assert ("AAPL", date(1990, 1, 1)) in provider.asked
     fetch(floor, provider)

@@ -25,7 +25,8 @@ ALLOWED = {
     "fund operate admin": "put_account_settings post_transfer post_reset",
     "operate admin": """
         get_session_changes post_session_change delete_session_change get_session_differences
-        get_halts post_halt delete_halt get_corporate_actions post_corporate_action get_official_prices
+        get_halts post_halt delete_halt get_corporate_actions post_corporate_action post_corporate_action_preview
+        get_official_prices
         post_official_price get_status get_job patch_job get_figures post_trigger put_toggle post_backfill get_runs
         get_run post_cancel post_retry get_queues post_pause post_resume get_dead_letters get_dead_letter post_requeue
         post_discard get_logs get_workers get_breakers get_rate_limits get_alerts get_actions

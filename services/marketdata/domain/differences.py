@@ -79,18 +79,12 @@ def compare(market: str, sessions: Sequence[Session], other: Mapping[date, Times
     if usual != _NONE:
         first = min(day for day, shift in shifts.items() if shift == usual)
         found[first] = Kind.USUAL_HOURS
-    return [
-        Difference(
-            market,
-            day,
-            found[day],
-            source,
-            *(ours.get(day) or (None, None)),
-            *(other.get(day) or (None, None)),
-            EVERY_DAY if found[day] is Kind.USUAL_HOURS else _known(market, day, is_early=day in early),
-        )
-        for day in sorted(found)
-    ]
+    differences = []
+    for day in sorted(found):
+        known = EVERY_DAY if found[day] is Kind.USUAL_HOURS else _known(market, day, is_early=day in early)
+        (opens, closes), (other_opens, other_closes) = (times.get(day) or (None, None) for times in (ours, other))
+        differences.append(Difference(market, day, found[day], source, opens, closes, other_opens, other_closes, known))
+    return differences
 
 
 def _known(market: str, day: date, *, is_early: bool) -> str | None:
