@@ -157,8 +157,11 @@ def test_an_account_has_the_clock_of_its_currency_s_exchange_or_of_its_settings(
     """An exchange comes before markets that never close. The setting comes before all."""
     assert exchange.ask("GET", "/api/sessions").json()["market"] == CODE
     settings = exchange.ask("GET", "/api/account/settings").json()
+
+    def shows(code: str) -> Any:
+        return eventually(lambda: exchange.ask("GET", "/api/sessions").json()["market"] == code, what=code)
+
     for chosen in ("24/7", None):
         assert exchange.ask("PUT", "/api/account/settings", json={**settings, "market": chosen}).status_code == 202
-        expected = chosen or CODE
-        eventually(lambda code=expected: exchange.ask("GET", "/api/sessions").json()["market"] == code)
+        assert shows(chosen or CODE)
     assert exchange.refused("PUT", "/api/account/settings", json={**settings, "market": "XXXX"})[0] == 422
