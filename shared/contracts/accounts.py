@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.contracts.base import Command, Count, Event, Number, Sequence, Symbol
 from shared.contracts.currencies import Currency
-from shared.contracts.markets import MARKETS
+from shared.contracts.instruments import Market
 from shared.contracts.reasons import WireRejectReason
 from shared.contracts.written import Bounded, Printable
 
@@ -95,12 +95,6 @@ class RiskLimits(_Settings):
         )
 
 
-def _known_market(code: str) -> str:
-    if code not in MARKETS:
-        raise ValueError(f"unknown market, known are {', '.join(MARKETS)}")
-    return code
-
-
 class AccountSettings(_Settings):
     """The trading settings of an account. The default is a cash account without costs or limits.
 
@@ -121,7 +115,7 @@ class AccountSettings(_Settings):
     fills: FillModel = FillModel()
     limits: RiskLimits = RiskLimits()
     strategies: dict[UUID, RiskLimits] = Field(default_factory=dict)
-    market: Annotated[str, Field(max_length=16), AfterValidator(_known_market)] | None = None
+    market: Market | None = None
 
     @cached_property
     def on_equity(self) -> bool:

@@ -75,7 +75,7 @@ def test_a_preview_shows_positions_cash_and_orders_and_enters_nothing(system: Sy
     assert account["cost_before"] == account["cost_after"]
     (order,) = account["orders"]
     assert (order["id"], order["before"]["qty"], order["after"]["qty"]) == (resting["id"], "10", "15")
-    assert (order["before"]["limit_price"], order["after"]["limit_price"]) == ("90", "60.00")
+    assert (order["before"]["limit_price"], order["after"]["limit_price"]) == ("90", "60")
     assert client.get("/api/corporate-actions").json()["items"] == []
     assert client.post("/api/corporate-actions/preview", json={**body, "symbol": "NOPE"}).status_code == 422
 
