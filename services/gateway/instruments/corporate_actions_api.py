@@ -38,6 +38,7 @@ class NewCorporateAction(CorporateAction):
     symbol: AnyCaseSymbol
     effective_at: Moment
     pay_at: Moment | None = None
+    new_symbol: AnyCaseSymbol | None = None
     action_id: UUID | None = None
 
 
@@ -123,6 +124,8 @@ async def post_corporate_action(
     """
     if not await read(gateway, order_queries.instrument_exists, body.symbol):
         raise Invalid(f"symbol: unknown instrument {body.symbol}", field="symbol")
+    if body.new_symbol is not None and await read(gateway, order_queries.instrument_exists, body.new_symbol):
+        raise Invalid(f"new_symbol: {body.new_symbol} is another instrument", field="new_symbol")
     action_id = body.action_id or uuid4()
     terms = body.model_dump(exclude={"action_id"})
     command = EnterCorporateAction(**terms, action_id=action_id)
@@ -190,7 +193,7 @@ async def get_corporate_actions(gateway: Gateway, query: CorporateActionQuery) -
 _ACTIONS = Keyset(
     """
     SELECT id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, entered_at,
-           applied_at, ex_date, provider, correction, corrected_at
+           applied_at, ex_date, provider, correction, corrected_at, new_symbol
     FROM marketdata.corporate_actions_v1
     """,
     ("effective_at", "id"),

@@ -57,12 +57,17 @@ CREATE INDEX session_differences_by_day ON marketdata.session_differences (day, 
 ACTIONS = """
 ALTER TABLE marketdata.instruments ADD COLUMN actions_fetched_at timestamptz;
 ALTER TABLE marketdata.corporate_actions
+  ADD COLUMN new_symbol text,
   ADD COLUMN ex_date date,
   -- null where an operator entered it
   ADD COLUMN provider text,
   -- what the provider said later of an action that had been applied
   ADD COLUMN correction jsonb,
   ADD COLUMN corrected_at timestamptz;
+ALTER TABLE marketdata.corporate_actions
+  DROP CONSTRAINT corporate_actions_kind_check,
+  ADD CONSTRAINT corporate_actions_kinds CHECK (kind IN ('split', 'dividend', 'symbol_change')),
+  ADD CONSTRAINT corporate_actions_symbols CHECK ((kind = 'symbol_change') = (new_symbol IS NOT NULL));
 UPDATE marketdata.corporate_actions c SET ex_date = (c.effective_at AT TIME ZONE m.timezone)::date
 FROM marketdata.instruments i JOIN marketdata.markets m ON m.code = i.market WHERE i.symbol = c.symbol;
 CREATE UNIQUE INDEX corporate_actions_fetched ON marketdata.corporate_actions (symbol, kind, ex_date)
@@ -83,7 +88,7 @@ CREATE VIEW marketdata.session_differences_v1 AS
   FROM marketdata.session_differences;
 CREATE OR REPLACE VIEW marketdata.corporate_actions_v1 AS
   SELECT id, symbol, kind, ratio, amount, effective_at, entered_at, applied_at, new_shares, old_shares, cash_in_lieu,
-         pay_at, split_count, ex_date, provider, correction, corrected_at
+         pay_at, split_count, ex_date, provider, correction, corrected_at, new_symbol
   FROM marketdata.corporate_actions;
 GRANT SELECT ON marketdata.session_changes_v1, marketdata.session_differences_v1 TO paperprofit_services;
 """

@@ -34,6 +34,7 @@ class StoredAction(NamedTuple):
     pay_at: datetime | None
     applied_at: datetime | None
     correction: Any
+    new_symbol: str | None
 
 
 def to_ask(connection: Connection, before: datetime) -> list[Asked]:
@@ -110,7 +111,7 @@ ORDER BY i.symbol IN (SELECT symbol FROM held) DESC, i.actions_fetched_at NULLS 
 """)
 _LOCK = text("SELECT FROM marketdata.instruments WHERE symbol = :symbol FOR NO KEY UPDATE")
 _STORED = text("""
-SELECT id, kind, ex_date, provider, new_shares, old_shares, amount, effective_at, pay_at, applied_at, correction
+SELECT id, kind, ex_date, provider, new_shares, old_shares, amount, effective_at, pay_at, applied_at, correction, new_symbol
 FROM marketdata.corporate_actions WHERE symbol = :symbol AND ex_date IS NOT NULL
 ORDER BY ex_date, applied_at NULLS FIRST, id FOR UPDATE
 """)
@@ -138,16 +139,16 @@ SELECT EXISTS (SELECT FROM orders.lots_v1 WHERE symbol = :symbol AND opened_at <
 """)
 _ADD = text("""
 INSERT INTO marketdata.corporate_actions
-  (id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, ex_date, provider,
-   entered_at, applied_at, split_count)
+  (id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, new_symbol, ex_date,
+   provider, entered_at, applied_at, split_count)
 VALUES (:action_id, :symbol, :kind, :ratio, :new_shares, :old_shares, :cash_in_lieu, :amount, :effective_at, :pay_at,
-        :ex_date, :provider, :now, :applied_at, :split_count)
+        :new_symbol, :ex_date, :provider, :now, :applied_at, :split_count)
 ON CONFLICT DO NOTHING
 """)
 _CHANGE = text("""
 UPDATE marketdata.corporate_actions SET
   ratio = :ratio, new_shares = :new_shares, old_shares = :old_shares, amount = :amount, effective_at = :effective_at,
-  pay_at = :pay_at, provider = :provider
+  pay_at = :pay_at, new_symbol = :new_symbol, provider = :provider
 WHERE id = :id AND applied_at IS NULL
 """)
 _WITHDRAW = text("DELETE FROM marketdata.corporate_actions WHERE id = ANY(:ids) AND applied_at IS NULL")

@@ -1,4 +1,4 @@
-"""Enter splits and dividends, and apply them once they are due.
+"""Enter splits, dividends and new symbols, and apply them once they are due.
 
 A provider may report a split only after it has sent prices of new shares. Such a price is left as it is.
 
@@ -9,6 +9,7 @@ messages in order never sees a price of new shares beside a holding of old ones.
 from sqlalchemy import text
 
 from services.marketdata.persistence.actions import ex_date_of
+from services.marketdata.usecases.rename_symbol import rename
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 
@@ -23,6 +24,9 @@ def apply_due(uow: UnitOfWork) -> int:
     """Apply and publish the actions that are due, and return their number."""
     due = uow.connection.execute(_DUE, {"now": uow.now}).mappings().all()
     for action in due:
+        if action["new_symbol"] is not None:
+            rename(uow, CorporateActionApplied(**action, action_id=action["id"], split_count=0))
+            continue
         shares = {"new": action["new_shares"] or 1, "old": action["old_shares"] or 1}
         if action["is_priced"]:
             shares = {"new": 1, "old": 1}
@@ -35,14 +39,15 @@ def apply_due(uow: UnitOfWork) -> int:
 
 _ENTER = text("""
 INSERT INTO marketdata.corporate_actions
-  (id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, ex_date, entered_at)
+  (id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, ex_date, new_symbol,
+   entered_at)
 VALUES (:action_id, :symbol, :kind, :ratio, :new_shares, :old_shares, :cash_in_lieu, :amount, :effective_at, :pay_at,
-        :ex_date, :now)
+        :ex_date, :new_symbol, :now)
 ON CONFLICT (id) DO NOTHING
 """)
 _DUE = text("""
 SELECT c.id, c.symbol, c.kind, c.ratio, c.new_shares, c.old_shares, c.cash_in_lieu, c.amount, c.effective_at, c.pay_at,
-       COALESCE(c.provider IS NOT NULL AND i.quoted_at >= c.effective_at, false) AS is_priced
+       c.new_symbol, COALESCE(c.provider IS NOT NULL AND i.quoted_at >= c.effective_at, false) AS is_priced
 FROM marketdata.corporate_actions c JOIN marketdata.instruments i ON i.symbol = c.symbol
 WHERE c.applied_at IS NULL AND c.effective_at <= :now
 ORDER BY c.effective_at, c.id FOR UPDATE OF c

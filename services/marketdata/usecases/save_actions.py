@@ -92,6 +92,7 @@ def command_of(found: FoundAction, opens: Mapping[date, datetime]) -> EnterCorpo
         new_shares=found.new_shares,
         old_shares=found.old_shares,
         amount=found.amount,
+        new_symbol=found.new_symbol,
         effective_at=effective_at,
         pay_at=None if pay_at is None else max(pay_at, effective_at),
     )
@@ -131,6 +132,8 @@ def _differences(stored: StoredAction, found: FoundAction, command: EnterCorpora
         )
         return {} if same else {"new_shares": command.new_shares, "old_shares": command.old_shares}
     terms: dict[str, Any] = {}
+    if stored.new_symbol != command.new_symbol:
+        terms["new_symbol"] = command.new_symbol
     if stored.amount != command.amount:
         terms["amount"] = str(command.amount)
     if command.pay_at is not None and stored.pay_at != command.pay_at:
