@@ -111,7 +111,8 @@ ORDER BY i.symbol IN (SELECT symbol FROM held) DESC, i.actions_fetched_at NULLS 
 """)
 _LOCK = text("SELECT FROM marketdata.instruments WHERE symbol = :symbol FOR NO KEY UPDATE")
 _STORED = text("""
-SELECT id, kind, ex_date, provider, new_shares, old_shares, amount, effective_at, pay_at, applied_at, correction, new_symbol
+SELECT id, kind, ex_date, provider, new_shares, old_shares, amount, effective_at, pay_at, applied_at, correction,
+       new_symbol
 FROM marketdata.corporate_actions WHERE symbol = :symbol AND ex_date IS NOT NULL
 ORDER BY ex_date, applied_at NULLS FIRST, id FOR UPDATE
 """)

@@ -19,7 +19,7 @@ def market_of(connection: Connection, symbol: str) -> str:
 
 
 def copy_instrument(connection: Connection, old: str, new: str, new_id: UUID) -> Row[Any]:
-    """Add a copy of the instrument under its new symbol, and retire the old one. Returns ``split_count`` and ``last``."""
+    """Copy the instrument under its new symbol, and retire it. Returns its ``split_count`` and ``last``."""
     copy = connection.execute(_COPY, {"old": old, "new": new, "id": str(new_id)}).one()
     connection.execute(_RETIRE, {"old": old})
     return copy
