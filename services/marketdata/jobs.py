@@ -87,6 +87,7 @@ def fetch_corporate_actions(run: RunContext) -> Counts:
     "update_sessions",
     schedule="1d",
     time_limit="5m",
+    alert_failures=1,
     parameters=sessions.SessionDays,
     description="Write the sessions of every market for a year ahead, and correct what has changed in their calendars.",
 )

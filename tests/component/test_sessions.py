@@ -215,6 +215,8 @@ def test_one_failed_calendar_leaves_its_sessions_and_the_others_are_written(
     ) as failed:
         update_sessions(marketdata)
     assert "all others were written" in str(failed.value)
+    assert "\n" not in str(failed.value)  # the alert shows the last line
+    assert jobs.declared["update_sessions"].settings["alert_failures"] == 1
     assert {row.day for row in stored(marketdata)} == {friday}
     announced.failed, announced.days = {}, {friday: "14:30 15:00 18:00"}
     update_sessions(marketdata)
