@@ -38,6 +38,7 @@ from services.gateway.instruments import (
     price_stream,
     prices_api,
     replay_api,
+    sessions_api,
 )
 from services.gateway.operations import dead_letters_api, graph_api, jobs_api, monitoring_api, queues_api, runs_api
 from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
@@ -158,6 +159,7 @@ ENDPOINTS = (
     *history_api.endpoints,
     *bar_files_api.endpoints,
     *replay_api.endpoints,
+    *sessions_api.endpoints,
     *jobs_api.endpoints,
     *runs_api.endpoints,
     *queues_api.endpoints,

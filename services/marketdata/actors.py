@@ -4,6 +4,7 @@ from services.marketdata.history_jobs import configured_replay
 from services.marketdata.settings import current
 from services.marketdata.usecases import (
     change_instruments,
+    change_sessions,
     control_replay,
     corporate_actions,
     halts,
@@ -20,6 +21,7 @@ from shared.contracts.instruments import AddInstruments, ChangeInstrument
 from shared.contracts.official_prices import EnterOfficialPrice
 from shared.contracts.prices import PushPrices
 from shared.contracts.replay import ControlReplay
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange
 
 actors = Actors()
 
@@ -44,6 +46,16 @@ def halt_trading(command: HaltTrading, uow: UnitOfWork) -> None:
 @actors.on(ResumeTrading, queue="marketdata.commands")
 def resume_trading(command: ResumeTrading, uow: UnitOfWork) -> None:
     halts.resume(uow, command)
+
+
+@actors.on(ChangeSessions, queue="marketdata.commands")
+def change_market_sessions(command: ChangeSessions, uow: UnitOfWork) -> None:
+    change_sessions.change(uow, command)
+
+
+@actors.on(RemoveSessionChange, queue="marketdata.commands")
+def remove_session_change(command: RemoveSessionChange, uow: UnitOfWork) -> None:
+    change_sessions.remove(uow, command)
 
 
 @actors.on(AddInstruments, queue="marketdata.commands")

@@ -7,13 +7,14 @@ from services.marketdata import history_jobs
 from services.marketdata.calendars import compute_sessions
 from services.marketdata.history_jobs import BackfillParameters, RollUpParameters, configured_replay
 from services.marketdata.persistence import coverage, partitions
-from services.marketdata.persistence.sessions import replace_sessions
 from services.marketdata.providers.registry import STATEFUL, make_provider, network_provider
 from services.marketdata.providers.stateful import StatefulProvider
 from services.marketdata.settings import current, polling
 from services.marketdata.usecases import official_prices
+from services.marketdata.usecases import update_sessions as sessions
 from services.marketdata.usecases.choose_instruments import choose
 from services.marketdata.usecases.corporate_actions import apply_due
+from services.marketdata.usecases.fetch_actions import fetch_actions
 from services.marketdata.usecases.fetch_prices import Order, fetch_prices
 from services.marketdata.usecases.update_prices import poll
 from shared.contracts.instruments import AssetClass
@@ -92,20 +93,36 @@ def apply_corporate_actions(run: RunContext) -> Counts:
 
 
 @jobs.job(
+    "fetch_corporate_actions",
+    schedule="30 6,20 * * *",
+    time_limit="30m",
+    description="Fetch splits and dividends of held and listed shares from the providers, before the markets open.",
+)
+def fetch_corporate_actions(run: RunContext) -> Counts:
+    return fetch_actions(run, configured_order())
+
+
+@jobs.job(
     "update_sessions",
     schedule="1d",
     time_limit="5m",
+    alert_failures=1,
+    parameters=sessions.SessionDays,
     description="Write the sessions of every market for a year ahead, and correct what has changed in their calendars.",
 )
 def update_sessions(run: RunContext) -> Counts:
+    """Raises CalendarsFailed after it has written the sessions of the other markets."""
+    since = sessions.SessionDays.model_validate(run.parameters).since
     first, last = (run.now - SESSIONS_BACK).date(), (run.now + SESSIONS_AHEAD).date()
+    first = min(first, since or first)
     markets = [market for market in MARKETS.values() if not market.always_open]
-    sessions = compute_sessions(markets, first, last)
-    run.progress(len(markets), len(markets))
-    codes = [market.code for market in markets]
+    found = compute_sessions(markets, first, last)
+    run.progress(len(markets) - len(found.failed), len(markets))
     with run.context.unit_of_work() as uow:
-        written, removed = replace_sessions(uow.connection, codes, first, last, sessions)
-    return {"sessions_written": written, "sessions_removed": removed}
+        counts = sessions.write(uow, markets, first, last, found, run.id)
+    if found.failed:
+        raise sessions.CalendarsFailed(found.failed)
+    return counts
 
 
 @jobs.job(

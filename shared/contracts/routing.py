@@ -51,6 +51,7 @@ from shared.contracts.orders import (
 from shared.contracts.prices import PricesPushed, PricesUpdated, PushPrices
 from shared.contracts.priority import Priority
 from shared.contracts.replay import ControlReplay
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
 from shared.contracts.strategy import SignalGenerated
 from shared.contracts.valuation import AccountsValued
 
@@ -80,6 +81,9 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     ControlReplay: ("gateway",),
     TradingHalted: ("marketdata",),
     TradingResumed: ("marketdata",),
+    ChangeSessions: ("gateway",),
+    RemoveSessionChange: ("gateway",),
+    SessionsChanged: ("marketdata",),
     OpenAccount: ("gateway",),
     ConfigureAccount: ("gateway",),
     MoveCash: ("gateway",),
@@ -134,6 +138,8 @@ QUEUES: dict[str, Queue] = {
             EnterOfficialPrice,
             HaltTrading,
             ResumeTrading,
+            ChangeSessions,
+            RemoveSessionChange,
             AddInstruments,
             ChangeInstrument,
             PushPrices,
@@ -141,7 +147,9 @@ QUEUES: dict[str, Queue] = {
             ControlReplay,
         ),
     ),
-    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished)),
+    "orders.prices": Queue(
+        Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished, SessionsChanged)
+    ),
     "orders.commands": Queue(
         Priority.CRITICAL,
         (
@@ -171,6 +179,7 @@ LIVE: tuple[type[Message], ...] = (
     InstrumentsRefused,
     TradingHalted,
     TradingResumed,
+    SessionsChanged,
     OrderAccepted,
     OrderRejected,
     OrderFilled,

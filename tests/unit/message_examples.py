@@ -74,6 +74,7 @@ from shared.contracts.prices import (
     TakenPrice,
 )
 from shared.contracts.replay import ControlReplay, ReplayAction
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.contracts.valuation import AccountsValued, AccountValue
 from tests.unit.trading_examples import quote
@@ -312,6 +313,9 @@ _ALL: tuple[Message, ...] = (
     ResumeTrading(symbol="AAPL"),
     TradingHalted(halt_id=UUID(int=7), symbol="AAPL", reason="news pending", began_at=AT),
     TradingResumed(halt_id=UUID(int=7), symbol="AAPL", ended_at=AT),
+    ChangeSessions(change_id=OTHER, market="XNYS", day=AT.date(), close_at=AT, reason="power failure"),
+    RemoveSessionChange(change_id=OTHER, market="XNYS"),
+    SessionsChanged(change_id=OTHER, market="XNYS", days=(date(2026, 11, 24),)),
     OrderExpired(**_of_order),
     PositionChanged(**_of_account, symbol="AAPL", qty=Decimal("-8.5"), cost=Decimal("-850.25")),
     CashMoved(**_of_account, transfer_id=OTHER, amount=Decimal("-250.50"), cash=Decimal("99749.50")),

@@ -120,6 +120,11 @@ def may_be_declared(connection: Connection, service: str, job: str, *, retired: 
     return not retired if listed is None else bool(listed)
 
 
+def plan_again(connection: Connection, service: str, markets: Iterable[str]) -> None:
+    """Make the service's jobs due whose schedules follow one of the markets."""
+    connection.execute(_PLAN_AGAIN, {"service": service, "markets": sorted(markets)})
+
+
 def due_jobs(connection: Connection, service: str, now: datetime) -> list[DueJob]:
     """Lock and load the service's jobs that are due.
 
@@ -281,6 +286,9 @@ FROM jobs.jobs j, LATERAL (
 WHERE j.service = :service AND j.retired_at IS NULL
   AND (j.due_at IS NULL OR j.due_at <= :now OR j.considered_until > :ahead)
 FOR UPDATE OF j SKIP LOCKED
+""")
+_PLAN_AGAIN = text("""
+UPDATE jobs.jobs SET due_at = NULL WHERE service = :service AND settings ->> 'market' = ANY(:markets)
 """)
 _ADD_RUNS = text(f"""
 INSERT INTO jobs.job_runs AS r (id, job, service, trigger, scheduled_for, priority, state, queued_at, sent_at)

@@ -74,6 +74,8 @@ class Tick:
         self._context = context
         self._calendar = calendar
         self._ticked = ticked
+        #: Markets whose sessions have changed, until their jobs are due again.
+        self._changed: set[str] = set()
         #: Grows with each step of the loop.
         self.progress = 0
         #: When the database last answered a tick, in seconds since 1970.
@@ -132,11 +134,19 @@ class Tick:
             dispatching.dispatch(uow, self._context.service)
 
     def claim_due(self) -> int:
-        """Plan the due jobs, save the plans, and return the number of new runs."""
+        """Plan the due jobs, save the plans, and return the number of new runs.
+
+        The jobs of a market whose sessions have changed are due.
+        """
+        self._changed.update(self._calendar.changed())
         with self._transaction() as uow:
+            if self._changed:
+                claims.plan_again(uow.connection, self._context.service, self._changed)
             due = claims.due_jobs(uow.connection, self._context.service, uow.now)
             plans = [(job, plan(job, self._calendar.market(job.settings.market), uow.now)) for job in due]
-            return claims.claim(uow, plans)
+            added = claims.claim(uow, plans)
+        self._changed.clear()
+        return added
 
     def _rescue(self) -> None:
         """Rescue runs whose worker died, messages that were lost, and split runs that stopped advancing.
