@@ -7,51 +7,26 @@ nothing to divide by, is NaN.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import timedelta
+from inspect import unwrap
 from math import ceil, log
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import talib
-from numpy.typing import NDArray
 
 from shared.contracts.indicators import IndicatorName, Parameters
+from shared.indicators.bars import LENGTHS, NO_SESSION, Array, Bars
 
-Array = NDArray[np.float64]
-Starts = NDArray[np.int64]
 #: The weight of all bars before a window, beside 1 for those in it.
-TAIL = 1e-14
-LENGTHS = {
-    "1m": timedelta(minutes=1),
-    "5m": timedelta(minutes=5),
-    "15m": timedelta(minutes=15),
-    "1h": timedelta(hours=1),
-    "1d": timedelta(days=1),
-}
-#: The session of a bar outside of any.
-NO_SESSION = -1
+TAIL = 1e-13
+#: TA-Lib's functions of arrays. Around each is one that looks for Series of pandas, which takes as long as the function.
+_NAMES = ("ADX", "ATR", "CMO", "EMA", "MA", "MACD", "MAX", "MIN", "MINUS_DI", "OBV", "PLUS_DI", "RSI", "STDDEV")
+_talib = SimpleNamespace(**{name: unwrap(getattr(talib, name)) for name in _NAMES})
 #: An oscillator where there is no movement at all. TA-Lib says 0, which would mean that all movement was down.
 FLAT = 50.0
-
-
-@dataclass(frozen=True, slots=True)
-class Bars:
-    """Columns of the bars of one series, oldest first. Bars of one session have equal numbers in ``sessions``."""
-
-    starts: Starts
-    highs: Array
-    lows: Array
-    closes: Array
-    volumes: Array
-    sessions: Starts
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def last(self, number: int) -> "Bars":
-        """Return the last bars, at most ``number``, without a copy."""
-        return Bars(*(getattr(self, field.name)[-number:] for field in fields(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +38,7 @@ class Formula:
 
 
 def bars_before(name: IndicatorName, parameters: Parameters, interval: str) -> int:
-    """Return the number of earlier bars that a value depends on. OBV depends on all, which ``shifted`` stands for."""
+    """Return the number of earlier bars that a value depends on. OBV depends on all of them."""
     if name is IndicatorName.VWAP:
         return timedelta(days=1) // LENGTHS[interval]
     return FORMULAS[name].before({each: int(value) for each, value in parameters.items()})
@@ -81,20 +56,6 @@ def compute(name: IndicatorName, parameters: Mapping[str, Any], bars: Bars) -> t
 def numbers(parameters: Parameters) -> dict[str, Any]:
     """Return the parameters as ``compute`` takes them."""
     return {each: float(value) if each == "deviations" else int(value) for each, value in parameters.items()}
-
-
-def shifted(obv: Array, first: float) -> Array:
-    """Return an OBV that begins with ``first``: its value there if it was computed from earlier bars."""
-    return obv - obv[0] + first
-
-
-def session_numbers(starts: Starts, opens: Starts, closes: Starts) -> Starts:
-    """Return the number of the session that each start lies in, NO_SESSION for none. Sessions are in order."""
-    if not len(opens):
-        return np.full(len(starts), NO_SESSION, dtype=np.int64)
-    position = np.searchsorted(opens, starts, side="right") - 1
-    inside = (position >= 0) & (starts < closes[position])
-    return np.where(inside, opens[position], NO_SESSION)
 
 
 def _memory(weight: float) -> int:
@@ -115,23 +76,23 @@ def _sma(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
 
 
 def _mean(values: Array, period: int) -> Array:
-    return talib.MA(values, period, 0)
+    return _talib.MA(values, period, 0)
 
 
 def _ema(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
-    return (talib.EMA(bars.closes, p["period"]),)
+    return (_talib.EMA(bars.closes, p["period"]),)
 
 
 def _rsi(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
-    values = talib.RSI(bars.closes, p["period"])
+    values = _talib.RSI(bars.closes, p["period"])
     if (values == 0).any():
-        momentum = talib.CMO(bars.closes, p["period"])  # -100 where all movement was down, 0 where there was none
+        momentum = _talib.CMO(bars.closes, p["period"])  # -100 where all movement was down, 0 where there was none
         values[(values == 0) & (momentum == 0)] = FLAT
     return (values,)
 
 
 def _macd(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
-    macd, signal, histogram = talib.MACD(bars.closes, p["fast"], p["slow"], p["signal"])
+    macd, signal, histogram = _talib.MACD(bars.closes, p["fast"], p["slow"], p["signal"])
     return macd, signal, histogram
 
 
@@ -140,26 +101,27 @@ def _bollinger(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
     base = bars.closes[-1]
     differences = bars.closes - base
     middle = _mean(differences, p["period"])
-    width = talib.STDDEV(differences, p["period"], p["deviations"])
+    width = _talib.STDDEV(differences, p["period"], p["deviations"])
     return base + (middle + width), base + middle, base + (middle - width)
 
 
 def _atr(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
-    return (talib.ATR(bars.highs, bars.lows, bars.closes, p["period"]),)
+    return (_talib.ATR(bars.highs, bars.lows, bars.closes, p["period"]),)
 
 
 def _obv(bars: Bars, _: Mapping[str, Any]) -> tuple[Array, ...]:
-    return (talib.OBV(bars.closes, bars.volumes),)
+    return (_talib.OBV(bars.closes, bars.volumes),)
 
 
 def _adx(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
-    prices = (bars.highs, bars.lows, bars.closes, p["period"])
-    return talib.ADX(*prices), talib.PLUS_DI(*prices), talib.MINUS_DI(*prices)
+    prices = (bars.highs, bars.lows, bars.closes)
+    adx = _talib.ADX(*prices, p["period"])
+    return adx, _talib.PLUS_DI(*prices, p["period"]), _talib.MINUS_DI(*prices, p["period"])
 
 
 def _stochastic(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
     """The close's place in the range of the last bars, averaged. A range of no width counts as FLAT."""
-    lowest, highest = talib.MIN(bars.lows, p["k_period"]), talib.MAX(bars.highs, p["k_period"])
+    lowest, highest = _talib.MIN(bars.lows, p["k_period"]), _talib.MAX(bars.highs, p["k_period"])
     width = highest - lowest
     place = np.where(np.isnan(width), np.nan, FLAT)
     np.divide(100 * (bars.closes - lowest), width, out=place, where=width > 0)
