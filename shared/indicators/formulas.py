@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from inspect import unwrap
+from itertools import pairwise
 from math import ceil, log
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from shared.indicators.bars import LENGTHS, NO_SESSION, Array, Bars
 
 #: The weight of all bars before a window, beside 1 for those in it.
 TAIL = 1e-13
-#: TA-Lib's functions of arrays. Around each is one that looks for Series of pandas, which takes as long as the function.
+#: TA-Lib's functions of arrays. Around each is one that looks for Series of pandas, and takes as long as they do.
 _NAMES = ("ADX", "ATR", "CMO", "EMA", "MA", "MACD", "MAX", "MIN", "MINUS_DI", "OBV", "PLUS_DI", "RSI", "STDDEV")
 _talib = SimpleNamespace(**{name: unwrap(getattr(talib, name)) for name in _NAMES})
 #: An oscillator where there is no movement at all. TA-Lib says 0, which would mean that all movement was down.
@@ -134,7 +135,7 @@ def _vwap(bars: Bars, _: Mapping[str, Any]) -> tuple[Array, ...]:
     values = np.full(len(bars), np.nan)
     worth = (bars.highs + bars.lows + bars.closes) / 3 * bars.volumes
     edges = [0, *(np.flatnonzero(np.diff(bars.sessions)) + 1).tolist(), len(bars)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         if begin < end and bars.sessions[begin] != NO_SESSION:
             volume = np.cumsum(bars.volumes[begin:end])
             np.divide(np.cumsum(worth[begin:end]), volume, out=values[begin:end], where=volume > 0)

@@ -95,7 +95,7 @@ class Series:
         return found
 
     def _begin_of_session(self, number: int) -> int:
-        """Return the number of the first bar in the session of the bar with this number. A session is named by its open."""
+        """Return the first bar in the session of that bar. A session's number is the time of its open."""
         session = self._times[1, number]
         if session == NO_SESSION:
             return number

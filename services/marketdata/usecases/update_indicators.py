@@ -31,22 +31,22 @@ Progress = Callable[[int, int], None]
 
 
 class Memory:
-    """The series that this process knows, each with the version and the last start of its state in the database."""
+    """The series that this process knows, each with the version and the last start of its state in the database.
+
+    A series whose transaction is not known to have committed is not kept.
+    """
 
     def __init__(self) -> None:
         self.lock = Lock()
         self._known: dict[Key, tuple[int, datetime | None, Series]] = {}
 
-    def find(self, row: SeriesRow) -> Series | None:
-        version, computed_to, series = self._known.get(row.key, (-1, None, None))
+    def take(self, row: SeriesRow) -> Series | None:
+        """Return the series in that state, if it is known. It is not known then until it is kept again."""
+        version, computed_to, series = self._known.pop(row.key, (-1, None, None))
         return series if (version, computed_to) == (row.version, row.computed_to) else None
 
     def keep(self, row: SeriesRow, series: Series) -> None:
         self._known[row.key] = row.version, row.computed_to, series
-
-    def known(self, row: SeriesRow) -> Series:
-        """Return the series, which is known in this or another state."""
-        return self._known[row.key][2]
 
     def forget_others(self, keys: Sequence[Key]) -> None:
         self._known = {key: self._known[key] for key in keys if key in self._known}
@@ -88,10 +88,10 @@ def _advance(context: ServiceContext, memory: Memory, keys: Sequence[Key]) -> It
     while more:
         with context.unit_of_work() as uow:
             rows = indicators.lock_series(uow.connection, keys, dirty=False)
-            unknown = [row for row in rows if memory.find(row) is None]
-            for row, series in zip(unknown, _read(uow, unknown, trusted=True), strict=True):
-                memory.keep(row, series)
-            known = [memory.known(row) for row in rows]
+            remembered = [memory.take(row) for row in rows]
+            unknown = [row for row, series in zip(rows, remembered, strict=True) if series is None]
+            read = iter(_read(uow, unknown, trusted=True))
+            known = [series or next(read) for series in remembered]
             since = [row.computed_to or EPOCH for row in rows]
             until = [uow.now - LENGTHS[row.interval] for row in rows]
             found = indicators.next_bars(uow.connection, [row.key for row in rows], since, until, BARS)
