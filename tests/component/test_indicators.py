@@ -186,9 +186,10 @@ def test_an_update_that_fails_leaves_the_memory_as_the_database_is(
     clock.now = store(marketdata, "AAPL", "5m", 0, 500)
     run(marketdata, memory)
     clock.now = store(marketdata, "AAPL", "5m", 500, 503)
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+    with monkeypatch.context() as patch:
         patch.setattr("services.marketdata.persistence.indicators.save_series", _fail)
-        run(marketdata, memory)
+        with pytest.raises(RuntimeError):
+            run(marketdata, memory)
     run(marketdata, memory)
     check(marketdata, "AAPL", "5m")
 

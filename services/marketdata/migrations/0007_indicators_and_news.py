@@ -96,7 +96,24 @@ CREATE TABLE marketdata.news_symbols (
 );
 CREATE INDEX news_of_symbol ON marketdata.news_symbols (symbol);
 """
+#: As before, but the daily bar of a split's own day is of new shares: it begins at midnight, before the split.
 VIEWS = """
+CREATE OR REPLACE VIEW marketdata.bars_v2 AS
+  SELECT b.symbol, b.interval, b.start_at,
+         CASE WHEN s.splits = 0 THEN b.open ELSE round(b.open * s.old / s.new, 9) END AS open,
+         CASE WHEN s.splits = 0 THEN b.high ELSE round(b.high * s.old / s.new, 9) END AS high,
+         CASE WHEN s.splits = 0 THEN b.low ELSE round(b.low * s.old / s.new, 9) END AS low,
+         CASE WHEN s.splits = 0 THEN b.close ELSE round(b.close * s.old / s.new, 9) END AS close,
+         CASE WHEN s.splits = 0 THEN b.volume ELSE round(b.volume * s.new / s.old, 9) END AS volume, b.provider
+  FROM marketdata.market_data b
+  CROSS JOIN LATERAL (
+    SELECT count(*) AS splits, marketdata.product(c.new_shares) AS new, marketdata.product(c.old_shares) AS old
+    FROM marketdata.corporate_actions c
+    WHERE c.symbol = b.symbol AND c.kind = 'split' AND c.split_count IS NOT NULL AND c.effective_at > b.start_at
+      AND (b.interval <> '1d' OR b.start_at < (
+        SELECT CAST(CAST(c.effective_at AT TIME ZONE m.timezone AS date) AS timestamp) AT TIME ZONE 'UTC'
+        FROM marketdata.instruments i JOIN marketdata.markets m ON m.code = i.market WHERE i.symbol = c.symbol))
+  ) s;
 CREATE VIEW marketdata.indicators_v1 AS
   SELECT i.id, i.symbol, i.interval, i.name, i.parameters, i.requested_at, s.computed_to
   FROM marketdata.indicators i LEFT JOIN marketdata.indicator_series s USING (symbol, interval);
