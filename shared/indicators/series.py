@@ -7,7 +7,6 @@ costs the same whatever the length of the history, and the values equal those of
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import talib
@@ -16,18 +15,20 @@ from shared.contracts.indicators import IndicatorName, Parameters
 from shared.indicators.bars import NO_SESSION, Array, Bars
 from shared.indicators.formulas import bars_before, compute, numbers
 
+#: The largest number of outputs of an indicator.
+OUTPUTS = 3
 #: Bars that come before the columns are moved to make room.
 ROOM = 256
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """An indicator to compute of a series."""
+    """An indicator to compute of a series. Its outputs are at ``slot`` times OUTPUTS in the values of a bar."""
 
-    id: UUID
     name: IndicatorName
     parameters: Parameters
     interval: str
+    slot: int
     before: int = field(init=False)
     numbers: dict[str, Any] = field(init=False)
 
@@ -49,6 +50,7 @@ class Series:
         self._times = np.empty((2, self._capacity), dtype=np.int64)
         self._values = np.empty((5, self._capacity))
         self._size = 0
+        self._width = OUTPUTS * (1 + max((each.slot for each in wanted), default=0))
         self._has_obv = any(each.name is IndicatorName.OBV for each in wanted)
         self._append(bars)
         if self._has_obv and len(bars):
@@ -80,18 +82,21 @@ class Series:
             self._values[4, begin : self._size] = raw + (first - raw[0])
         return len(bars)
 
-    def values(self, number: int) -> list[tuple[Array, ...]]:
-        """Return the last ``number`` values of each output of each indicator, in the order of ``wanted``."""
-        bars, size, found = self.bars, self._size, []
+    def values(self, number: int) -> Array:
+        """Return the values at the last ``number`` bars: a row for each, with the outputs of all indicators."""
+        bars, size = self.bars, self._size
+        found = np.full((number, self._width), np.nan)
         for each in self.wanted:
+            column = each.slot * OUTPUTS
             if each.name is IndicatorName.OBV:
-                found.append((self._values[4, size - number : size],))
+                found[:, column] = self._values[4, size - number : size]
                 continue
             begin = max(0, size - number - each.before)
             if each.name is IndicatorName.VWAP:
                 begin = self._begin_of_session(size - number)
-            outputs = compute(each.name, each.numbers, bars.between(begin, None))
-            found.append(tuple([output[-number:] for output in outputs]))
+            for output in compute(each.name, each.numbers, bars.between(begin, None)):
+                found[:, column] = output[-number:]
+                column += 1
         return found
 
     def _begin_of_session(self, number: int) -> int:

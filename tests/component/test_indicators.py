@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from math import isnan
 from typing import Any
 from uuid import uuid4
 
@@ -84,9 +85,20 @@ def run(context: ServiceContext, memory: Memory, keep: int = KEEP) -> dict[str, 
     return update(context, memory, keep_bars=keep, progress=lambda _done, _total: None)
 
 
-def stored(context: ServiceContext, symbol: str, interval: str, name: IndicatorName) -> list[Any]:
+def stored(context: ServiceContext, symbol: str, interval: str, name: IndicatorName) -> dict[datetime, list[float]]:
+    """The values of the indicator's outputs by the starts of their bars."""
     found = indicator_id(symbol, interval, name, ALL[name])
-    return rows(context.engine, "SELECT * FROM marketdata.indicator_values WHERE id = :id ORDER BY start_at", id=found)
+    return {
+        row.start_at: row.values
+        for row in rows(
+            context.engine,
+            """
+            SELECT v.start_at, v.values[i.slot * 3 + 1:i.slot * 3 + 3] AS values FROM marketdata.indicators_v1 i
+            JOIN marketdata.indicator_values_v1 v USING (symbol, interval) WHERE i.id = :id AND i.ready ORDER BY 1
+            """,
+            id=found,
+        )
+    }
 
 
 def whole(context: ServiceContext, symbol: str, interval: str) -> Bars:
@@ -110,12 +122,12 @@ def check(context: ServiceContext, symbol: str, interval: str, *, last: int | No
         expected = compute(name, numbers(ALL[name]), bars)
         if last is None:
             assert len(kept) == len(bars), name
-        for number, output in enumerate(expected, start=1):
-            ours = [getattr(row, f"value_{number}") for row in kept][-(last or len(kept)) :]
+        for number, output in enumerate(expected):
+            ours = np.array([values[number] for values in kept.values()][-(last or len(kept)) :])
             theirs = output[-len(ours) :]
-            assert [each is None for each in ours] == np.isnan(theirs).tolist(), name
-            for one, other in zip(ours, theirs, strict=True):
-                assert one is None or abs(one - other) <= 1e-9 * max(1.0, abs(other)), (name, one, other)
+            assert (np.isnan(ours) == np.isnan(theirs)).all(), name
+            off = np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))
+            assert np.nanmax(off, initial=0) <= 1e-9, name
 
 
 @pytest.mark.parametrize("interval", ["15m", "1d"])
@@ -165,16 +177,16 @@ def test_late_and_corrected_bars_change_the_values_from_there_on(marketdata: Ser
     store(marketdata, "MSFT", "1h", 0, 500)
     clock.now = store(marketdata, "MSFT", "1h", 501, 900)
     run(marketdata, memory)
-    assert run(marketdata, memory) == {"values_written": 0, "series_updated": 1, "series_recomputed": 0}
+    assert run(marketdata, memory) == {"bars_computed": 0, "series_updated": 1, "series_recomputed": 0}
     for first, last, by in ((500, 501, "1"), (700, 702, "1.05"), (899, 900, "0.9")):
         store(marketdata, "MSFT", "1h", first, last, by=by)
         before = stored(marketdata, "MSFT", "1h", IndicatorName.RSI)
         counts = run(marketdata, memory)
-        assert 0 < counts["values_written"] <= 10 * (900 - first)
+        assert 0 < counts["bars_computed"] <= 900 - first
         check(marketdata, "MSFT", "1h")
         start = BEGIN + first * LENGTHS["1h"]
-        kept = [row for row in before if row.start_at < start]
-        assert stored(marketdata, "MSFT", "1h", IndicatorName.RSI)[: len(kept)] == kept
+        after = stored(marketdata, "MSFT", "1h", IndicatorName.RSI)
+        assert all(after[each][0] == values[0] for each, values in list(before.items())[20:] if each < start)
 
 
 def test_an_update_that_fails_leaves_the_memory_as_the_database_is(
@@ -243,9 +255,9 @@ def test_vwap_begins_anew_with_each_session_and_is_null_outside(
     ask_for(marketdata, "NY", "15m", IndicatorName.VWAP)
     clock.now = store(marketdata, "NY", "15m", 0, 200)
     run(marketdata, Memory())
-    found = {row.start_at: row.value_1 for row in stored(marketdata, "NY", "15m", IndicatorName.VWAP)}
+    found = {start: values[0] for start, values in stored(marketdata, "NY", "15m", IndicatorName.VWAP).items()}
     opened = datetime(2012, 1, 3, 14, 30, tzinfo=UTC)
-    inside = [start for start, vwap in found.items() if vwap is not None]
+    inside = [start for start, vwap in found.items() if not isnan(vwap)]
     assert (inside[0], inside[-1], len(inside)) == (opened, datetime(2012, 1, 3, 20, 45, tzinfo=UTC), 26)
     first = DAYS["NY"][(opened - BEGIN) // LENGTHS["15m"]]
     assert found[opened] == pytest.approx(float((first.high + first.low + first.close) / 3), abs=1e-9)
@@ -257,21 +269,32 @@ VALUES ('XNYS', '2012-01-03T14:30Z', '2012-01-03T21:00Z', '2012-01-03')
 """
 
 
-def test_removed_indicators_leave_nothing(marketdata: ServiceContext, clock: FakeClock) -> None:
-    """An indicator that is asked for twice is one, and its values stay until it is removed."""
+def test_a_removed_indicator_leaves_no_value_to_its_successor(marketdata: ServiceContext, clock: FakeClock) -> None:
+    """An indicator that is asked for twice is one. The last one takes all values of its series along."""
     memory = Memory()
     for _ in range(2):
-        ask_for(marketdata, "AAPL", "1d", IndicatorName.EMA, IndicatorName.RSI)
-    clock.now = store(marketdata, "AAPL", "1d", 0, 20)
+        ask_for(marketdata, "AAPL", "1d", IndicatorName.EMA, IndicatorName.OBV)
+    clock.now = store(marketdata, "AAPL", "1d", 0, 30)
     run(marketdata, memory)
-    assert value(marketdata.engine, "SELECT count(*) FROM marketdata.indicator_values") == 40
-    for left, name in ((20, IndicatorName.EMA), (0, IndicatorName.RSI)):
-        with marketdata.unit_of_work() as uow:
-            gone = indicator_id("AAPL", "1d", name, ALL[name])
-            indicators.remove(uow, RemoveIndicator(symbol="AAPL", indicator_id=gone))
-        run(marketdata, memory)
-        assert value(marketdata.engine, "SELECT count(*) FROM marketdata.indicator_values") == left
-    assert value(marketdata.engine, "SELECT count(*) FROM marketdata.indicator_series") == 0
+    assert value(marketdata.engine, "SELECT array_agg(slot ORDER BY slot) FROM marketdata.indicators") == [0, 1]
+    drop(marketdata, IndicatorName.EMA)
+    ask_for(marketdata, "AAPL", "1d", IndicatorName.SMA)
+    assert value(marketdata.engine, "SELECT max(slot) FROM marketdata.indicators") == 1
+    assert stored(marketdata, "AAPL", "1d", IndicatorName.SMA) == {}
+    run(marketdata, memory)
+    (expected,) = compute(IndicatorName.SMA, {"period": 20}, whole(marketdata, "AAPL", "1d"))
+    ours = [values[0] for values in stored(marketdata, "AAPL", "1d", IndicatorName.SMA).values()]
+    assert ours == pytest.approx(expected.tolist(), abs=1e-9, nan_ok=True)
+    for name in (IndicatorName.SMA, IndicatorName.OBV):
+        drop(marketdata, name)
+    for table in ("indicators", "indicator_series", "indicator_values"):
+        assert value(marketdata.engine, f"SELECT count(*) FROM marketdata.{table}") == 0
+
+
+def drop(context: ServiceContext, name: IndicatorName) -> None:
+    with context.unit_of_work() as uow:
+        gone = indicator_id("AAPL", "1d", name, ALL[name])
+        indicators.remove(uow, RemoveIndicator(symbol="AAPL", indicator_id=gone))
 
 
 def test_an_update_takes_as_many_statements_for_40_series_as_for_one(
@@ -299,7 +322,7 @@ def test_an_update_takes_as_many_statements_for_40_series_as_for_one(
             clock.now = store(marketdata, symbol, "1h", 40, 41)
         by_driver.clear()
         with statements(marketdata.engine) as seen:
-            assert run(marketdata, memory)["values_written"] == 2 * number
+            assert run(marketdata, memory)["bars_computed"] == number
         counts.append(len(seen) + len(by_driver))
         with marketdata.engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM marketdata.market_data")

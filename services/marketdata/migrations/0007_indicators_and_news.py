@@ -19,9 +19,13 @@ CREATE TABLE marketdata.indicators (
   interval text NOT NULL CHECK (interval IN ('1m', '5m', '15m', '1h', '1d')),
   name text NOT NULL,
   parameters jsonb NOT NULL,
-  requested_at timestamptz NOT NULL
+  requested_at timestamptz NOT NULL,
+  -- its outputs are three elements of the values of a bar, from 3 * slot + 1
+  slot integer NOT NULL CHECK (slot >= 0),
+  -- all bars have its values
+  ready boolean NOT NULL DEFAULT false,
+  UNIQUE (symbol, interval, slot)
 );
-CREATE INDEX indicators_of_series ON marketdata.indicators (symbol, interval);
 -- the series of bars that have indicators
 CREATE TABLE marketdata.indicator_series (
   symbol text NOT NULL REFERENCES marketdata.instruments (symbol) ON UPDATE CASCADE,
@@ -36,14 +40,13 @@ CREATE TABLE marketdata.indicator_series (
   splits text NOT NULL DEFAULT '',
   PRIMARY KEY (symbol, interval)
 );
--- a row for each bar: null before there are enough bars, as many values as the indicator has outputs
+-- the values of all indicators of a series at one bar. NaN is a value that does not exist.
 CREATE TABLE marketdata.indicator_values (
-  id uuid NOT NULL,
+  symbol text NOT NULL,
+  interval text NOT NULL,
   start_at timestamptz NOT NULL,
-  value_1 double precision,
-  value_2 double precision,
-  value_3 double precision,
-  PRIMARY KEY (id, start_at)
+  values double precision[] NOT NULL,
+  PRIMARY KEY (symbol, interval, start_at)
 );
 """
 #: A writer of bars need not know of indicators. Only bars of series with indicators are noted, and not those of the
@@ -115,10 +118,10 @@ CREATE OR REPLACE VIEW marketdata.bars_v2 AS
         FROM marketdata.instruments i JOIN marketdata.markets m ON m.code = i.market WHERE i.symbol = c.symbol))
   ) s;
 CREATE VIEW marketdata.indicators_v1 AS
-  SELECT i.id, i.symbol, i.interval, i.name, i.parameters, i.requested_at, s.computed_to
+  SELECT i.id, i.symbol, i.interval, i.name, i.parameters, i.requested_at, i.slot, i.ready, s.computed_to
   FROM marketdata.indicators i LEFT JOIN marketdata.indicator_series s USING (symbol, interval);
 CREATE VIEW marketdata.indicator_values_v1 AS
-  SELECT id, start_at, value_1, value_2, value_3 FROM marketdata.indicator_values;
+  SELECT symbol, interval, start_at, values FROM marketdata.indicator_values;
 CREATE VIEW marketdata.news_v1 AS
   SELECT id, title, summary, url, source, provider, published_at, received_at, score, scored_by FROM marketdata.news;
 CREATE VIEW marketdata.news_symbols_v1 AS SELECT news_id, symbol FROM marketdata.news_symbols;

@@ -1,10 +1,8 @@
 """Arrays of numpy as PostgreSQL's binary arrays, for ``shared.storage.driver``. Nothing is done element by element."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from struct import pack
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +11,16 @@ from shared.indicators.bars import Array, Times
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
+#: Later than any bar.
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 #: PostgreSQL's epoch, in microseconds since 1970.
 _EPOCH = (datetime(2000, 1, 1, tzinfo=UTC) - EPOCH) // MICROSECOND
 #: PostgreSQL's numbers of the element types.
-_UUID, _TIMESTAMPTZ, _FLOAT8 = 2950, 1184, 701
+_BIGINT, _TIMESTAMPTZ, _FLOAT8 = 20, 1184, 701
 
 
-def uuids(ids: Sequence[UUID], counts: Sequence[int]) -> bytes:
-    """Encode the ids, each of them as often as its count says."""
-    given = np.frombuffer(b"".join([each.bytes for each in ids]), dtype="V16")
-    return _encoded(_UUID, "V16", np.repeat(given, counts))
+def integers(values: NDArray[np.int64]) -> bytes:
+    return _encoded(_BIGINT, ">i8", values)
 
 
 def times(values: Times) -> bytes:

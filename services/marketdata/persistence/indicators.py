@@ -15,7 +15,7 @@ import numpy as np
 from sqlalchemy import Connection, text
 
 from services.marketdata.persistence.columns import columns
-from services.marketdata.persistence.columns_of_arrays import floats, time_of, times, uuids
+from services.marketdata.persistence.columns_of_arrays import LATEST, floats, integers, time_of, times
 from shared.contracts.indicators import AddIndicator, IndicatorName, written
 from shared.indicators.bars import Array, Times
 from shared.indicators.series import Wanted
@@ -59,11 +59,11 @@ NO_BARS = StoredBars(np.empty(0, dtype=np.int64), *(np.empty(0) for _ in range(4
 
 @dataclass(frozen=True)
 class Values:
-    """The values of one indicator at consecutive bars: an array for each of its outputs."""
+    """The values of the indicators of a series: a row for each start."""
 
-    id: UUID
+    key: Key
     starts: Times
-    outputs: tuple[Array, ...]
+    rows: Array
 
 
 def add(connection: Connection, command: AddIndicator) -> bool:
@@ -78,13 +78,13 @@ def add(connection: Connection, command: AddIndicator) -> bool:
 
 
 def remove(connection: Connection, indicator_id: UUID) -> bool:
-    """Remove the indicator with its values. False if there is none with the id."""
+    """Remove the indicator, and with the last one of a series all its values. False if there is none with the id."""
     removed = connection.execute(_REMOVE, {"id": indicator_id}).one_or_none()
     if removed is None:
         return False
-    for statement in (_COUNT_CHANGE, _REMOVE_SERIES):
-        connection.execute(statement, removed._asdict())
-    connection.execute(_REMOVE_VALUES, {"id": indicator_id})
+    connection.execute(_COUNT_CHANGE, removed._asdict())
+    if connection.execute(_REMOVE_SERIES, removed._asdict()).rowcount:
+        connection.execute(_REMOVE_VALUES, {**removed._asdict(), "before": LATEST})
     return True
 
 
@@ -100,17 +100,16 @@ def series_keys(connection: Connection, *, dirty: bool) -> list[Key]:
 
 def lock_series(connection: Connection, keys: Sequence[Key], *, dirty: bool) -> list[SeriesRow]:
     """Lock those of the series that are to be computed again, or all others of them, and return them in order."""
-    given = {"symbols": [symbol for symbol, _ in keys], "intervals": [interval for _, interval in keys]}
-    return [SeriesRow(**row._asdict()) for row in connection.execute(_LOCK_SERIES, {**given, "dirty": dirty})]
+    given = {**_named(keys), "dirty": dirty}
+    return [SeriesRow(**row._asdict()) for row in connection.execute(_LOCK_SERIES, given)]
 
 
 def wanted(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Wanted]]:
     """Return the indicators of each of the series."""
-    given = {"symbols": [symbol for symbol, _ in keys], "intervals": [interval for _, interval in keys]}
     found: dict[Key, list[Wanted]] = {key: [] for key in keys}
-    for row in connection.execute(_WANTED, given):
+    for row in connection.execute(_WANTED, _named(keys)):
         parameters = {name: Decimal(value) for name, value in row.parameters.items()}
-        made = Wanted(row.id, IndicatorName(row.name), parameters, row.interval)
+        made = Wanted(IndicatorName(row.name), parameters, row.interval, row.slot)
         found[row.symbol, row.interval].append(made)
     return found
 
@@ -131,8 +130,7 @@ def next_bars(
 
 def _bars(connection: Connection, statement: str, keys: Sequence[Key], **given: Any) -> list[StoredBars]:
     found = [NO_BARS] * len(keys)
-    names = {"symbols": [symbol for symbol, _ in keys], "intervals": [interval for _, interval in keys]}
-    for row in fetch(connection, statement, {**names, **given}):
+    for row in fetch(connection, statement, {**_named(keys), **given}):
         if row.starts is not None:
             values = (np.array(each) for each in (row.highs, row.lows, row.closes, row.volumes))
             found[row.series - 1] = StoredBars(np.array(row.starts, dtype=np.int64), *values)
@@ -148,16 +146,16 @@ def trading_days(
     return {row.market: (np.array(row.opens, dtype=np.int64), np.array(row.closes, dtype=np.int64)) for row in rows}
 
 
-def stored_values(connection: Connection, ids: Sequence[UUID], starts: Sequence[int]) -> list[float | None]:
-    """Return the stored first value of each indicator at its start, None where there is none."""
-    given = {"ids": list(ids), "starts": [time_of(start) for start in starts]}
-    return [row.value_1 for row in fetch(connection, _STORED, given)]
+def stored_values(connection: Connection, keys: Sequence[Key], starts: Sequence[int]) -> dict[Key, list[float]]:
+    """Return the stored values of each series at its start, but for those that have none there."""
+    given = {**_named(keys), "starts": [time_of(start) for start in starts]}
+    return {(row.symbol, row.interval): row.values for row in fetch(connection, _STORED, given)}
 
 
 def remove_values(connection: Connection, key: Key, before: datetime) -> None:
     """Remove the values of the series from before that start."""
     symbol, interval = key
-    connection.execute(_REMOVE_OLD_VALUES, {"symbol": symbol, "interval": interval, "before": before})
+    connection.execute(_REMOVE_VALUES, {"symbol": symbol, "interval": interval, "before": before})
 
 
 def obv_at(connection: Connection, key: Key, start: int) -> float:
@@ -169,20 +167,18 @@ def obv_at(connection: Connection, key: Key, start: int) -> float:
 
 
 def save_values(connection: Connection, values: Sequence[Values]) -> int:
-    """Store the values, and return the number of rows that changed."""
+    """Store the values, and return the number of bars whose values changed."""
     if not values:
         return 0
-    counts = [len(each.starts) for each in values]
-    table = np.full((3, sum(counts)), np.nan)
-    begin = 0
-    for each, count in zip(values, counts, strict=True):
-        for number, output in enumerate(each.outputs):
-            table[number, begin : begin + count] = output
-        begin += count
+    widths = np.concatenate([np.full(len(each.starts), each.rows.shape[1]) for each in values])
+    ends = np.cumsum(widths)
     given = {
-        "ids": uuids([each.id for each in values], counts),
+        "symbols": [each.key[0] for each in values for _ in each.starts],
+        "intervals": [each.key[1] for each in values for _ in each.starts],
         "starts": times(np.concatenate([each.starts for each in values])),
-        **{name: floats(column) for name, column in zip(("first", "second", "third"), table, strict=True)},
+        "firsts": integers(ends - widths + 1),
+        "lasts": integers(ends),
+        "flat": floats(np.concatenate([each.rows.ravel() for each in values])),
     }
     (row,) = fetch(connection, _SAVE_VALUES, given)
     changed: int = row.changed
@@ -190,13 +186,33 @@ def save_values(connection: Connection, values: Sequence[Values]) -> int:
 
 
 def save_series(connection: Connection, rows: Sequence[SeriesRow]) -> None:
-    """Store how far the series are computed. Raises no error for one that was removed."""
-    connection.execute(_SAVE_SERIES, columns(rows, "symbol", "interval", "version", "computed_to", "dirty_from"))
+    """Store how far the series are computed."""
+    if rows:
+        connection.execute(_SAVE_SERIES, columns(rows, "symbol", "interval", "version", "computed_to", "dirty_from"))
 
 
+def mark_ready(connection: Connection, key: Key) -> None:
+    """Note that all bars have the values of all indicators of the series."""
+    symbol, interval = key
+    connection.execute(_MARK_READY, {"symbol": symbol, "interval": interval})
+
+
+def _named(keys: Sequence[Key]) -> dict[str, list[str]]:
+    return {"symbols": [symbol for symbol, _ in keys], "intervals": [interval for _, interval in keys]}
+
+
+#: In the first slot that is free.
 _ADD = text("""
-INSERT INTO marketdata.indicators (id, symbol, interval, name, parameters, requested_at)
-VALUES (:id, :symbol, :interval, :name, CAST(:parameters AS jsonb), :requested_at) ON CONFLICT (id) DO NOTHING
+INSERT INTO marketdata.indicators (id, symbol, interval, name, parameters, requested_at, slot)
+SELECT :id, :symbol, :interval, :name, CAST(:parameters AS jsonb), :requested_at, min(free.slot)
+FROM (
+  SELECT 0 AS slot
+  UNION ALL
+  SELECT slot + 1 FROM marketdata.indicators WHERE symbol = :symbol AND interval = :interval
+) free
+WHERE NOT EXISTS (
+  SELECT FROM marketdata.indicators i WHERE i.symbol = :symbol AND i.interval = :interval AND i.slot = free.slot)
+ON CONFLICT (id) DO NOTHING
 """)
 _ADD_SERIES = text("""
 INSERT INTO marketdata.indicator_series AS s (symbol, interval, dirty_from) VALUES (:symbol, :interval, 'epoch')
@@ -210,10 +226,11 @@ _REMOVE_SERIES = text("""
 DELETE FROM marketdata.indicator_series s WHERE symbol = :symbol AND interval = :interval
   AND NOT EXISTS (SELECT FROM marketdata.indicators i WHERE i.symbol = s.symbol AND i.interval = s.interval)
 """)
-_REMOVE_VALUES = text("DELETE FROM marketdata.indicator_values WHERE id = :id")
-_REMOVE_OLD_VALUES = text("""
-DELETE FROM marketdata.indicator_values v USING marketdata.indicators i
-WHERE i.symbol = :symbol AND i.interval = :interval AND v.id = i.id AND v.start_at < :before
+_REMOVE_VALUES = text("""
+DELETE FROM marketdata.indicator_values WHERE symbol = :symbol AND interval = :interval AND start_at < :before
+""")
+_MARK_READY = text("""
+UPDATE marketdata.indicators SET ready = true WHERE symbol = :symbol AND interval = :interval AND NOT ready
 """)
 #: A bar that was noted and is after the last computed one, or is this one, is read by the next update anyway.
 _MARK_CHANGED = text("""
@@ -252,8 +269,8 @@ FROM marketdata.indicator_series s {_OF_KEYS} JOIN marketdata.instruments i ON i
 WHERE (s.dirty_from IS NOT NULL) = :dirty ORDER BY s.symbol, s.interval FOR UPDATE OF s
 """)
 _WANTED = text(f"""
-SELECT s.id, s.symbol, s.interval, s.name, s.parameters FROM marketdata.indicators s {_OF_KEYS}
-ORDER BY s.symbol, s.interval, s.id
+SELECT s.symbol, s.interval, s.name, s.parameters, s.slot FROM marketdata.indicators s {_OF_KEYS}
+ORDER BY s.symbol, s.interval, s.slot
 """)
 _GIVEN = "%(symbols)b::text[], %(intervals)b::text[], %(until)b::timestamptz[], %(most)b::int[]"
 _COLUMNS = """
@@ -284,8 +301,9 @@ WHERE market = ANY(:markets) AND day BETWEEN CAST(:first AS date) - 2 AND CAST(:
 GROUP BY market
 """)
 _STORED = """
-SELECT v.value_1 FROM unnest(%(ids)b::uuid[], %(starts)b::timestamptz[]) WITH ORDINALITY AS k (id, start_at, number)
-LEFT JOIN marketdata.indicator_values v ON v.id = k.id AND v.start_at = k.start_at ORDER BY k.number
+SELECT v.symbol, v.interval, v.values
+FROM unnest(%(symbols)b::text[], %(intervals)b::text[], %(starts)b::timestamptz[]) AS k (symbol, interval, start_at)
+JOIN marketdata.indicator_values v ON v.symbol = k.symbol AND v.interval = k.interval AND v.start_at = k.start_at
 """
 #: As TA-Lib begins it: the first bar's volume counts as bought.
 _OBV = text("""
@@ -298,14 +316,12 @@ FROM (
 """)
 _SAVE_VALUES = """
 WITH saved AS (
-  INSERT INTO marketdata.indicator_values AS v (id, start_at, value_1, value_2, value_3)
-  SELECT id, start_at, NULLIF(first, 'NaN'), NULLIF(second, 'NaN'), NULLIF(third, 'NaN')
-  FROM unnest(%(ids)b::uuid[], %(starts)b::timestamptz[], %(first)b::float8[], %(second)b::float8[],
-              %(third)b::float8[]) AS given (id, start_at, first, second, third)
-  ON CONFLICT (id, start_at) DO UPDATE SET
-    value_1 = excluded.value_1, value_2 = excluded.value_2, value_3 = excluded.value_3
-  WHERE (v.value_1, v.value_2, v.value_3)
-        IS DISTINCT FROM (excluded.value_1, excluded.value_2, excluded.value_3)
+  INSERT INTO marketdata.indicator_values AS v (symbol, interval, start_at, values)
+  SELECT symbol, interval, start_at, (%(flat)b::float8[])[first:last]
+  FROM unnest(%(symbols)b::text[], %(intervals)b::text[], %(starts)b::timestamptz[], %(firsts)b::bigint[],
+              %(lasts)b::bigint[]) AS k (symbol, interval, start_at, first, last)
+  ON CONFLICT (symbol, interval, start_at) DO UPDATE SET values = excluded.values
+  WHERE v.values IS DISTINCT FROM excluded.values
   RETURNING 1
 )
 SELECT count(*) AS changed FROM saved

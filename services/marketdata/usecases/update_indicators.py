@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
+from math import isnan, nan
 from threading import Lock
 
 import numpy as np
@@ -20,7 +21,7 @@ from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.indicators import IndicatorName
 from shared.contracts.markets import MARKETS
 from shared.indicators.bars import LENGTHS, Bars, Times, days_of, sessions_between
-from shared.indicators.series import Series, needed
+from shared.indicators.series import OUTPUTS, Series, Wanted, needed
 
 #: Series in one transaction.
 BATCH = 500
@@ -76,11 +77,11 @@ def update(context: ServiceContext, memory: Memory, *, keep_bars: int, progress:
                 progress(done, total)
             done += 1
         progress(done, total)
-    return {"values_written": written, "series_updated": len(clean), "series_recomputed": len(dirty)}
+    return {"bars_computed": written, "series_updated": len(clean), "series_recomputed": len(dirty)}
 
 
 def _advance(context: ServiceContext, memory: Memory, keys: Sequence[Key]) -> Iterator[int]:
-    """Compute the values of the bars that have closed since the last update, and yield the number of changed values.
+    """Compute the values of the bars that have closed since the last update, and yield the number of changed bars.
 
     The last bar is read again, as it may have changed while the last update ran.
     """
@@ -106,7 +107,7 @@ def _advance(context: ServiceContext, memory: Memory, keys: Sequence[Key]) -> It
 
 
 def _recompute(context: ServiceContext, memory: Memory, key: Key, keep_bars: int) -> Iterator[int]:
-    """Compute the values of a series again from where it is dirty, and yield the number of changed values.
+    """Compute the values of a series again from where it is dirty, and yield the number of changed bars.
 
     Each transaction takes some bars, and leaves the series dirty from the last of them. A run that ends early is
     continued by the next one.
@@ -131,6 +132,8 @@ def _recompute(context: ServiceContext, memory: Memory, key: Key, keep_bars: int
             (after,), number = _take_in(uow, [begin], [series], found)
             after = replace(after, dirty_from=dirty_from)
             indicators.save_series(uow.connection, [after])
+            if not more:
+                indicators.mark_ready(uow.connection, key)
         memory.keep(after, series)
         yield number
 
@@ -143,26 +146,28 @@ def _read(uow: UnitOfWork, rows: Sequence[SeriesRow], *, trusted: bool) -> list[
     wanted = indicators.wanted(uow.connection, keys)
     most = [needed(wanted[key]) for key in keys]
     found = indicators.last_bars(uow.connection, keys, [row.computed_to or EPOCH for row in rows], most)
-    volumes = [
-        (key, each, int(bars.starts[-1]))
-        for key, bars in zip(keys, found, strict=True)
-        if len(bars)
-        for each in wanted[key]
-        if each.name is IndicatorName.OBV
-    ]
-    stored = [None] * len(volumes)
-    if trusted:
-        stored = indicators.stored_values(
-            uow.connection, [each.id for _, each, _ in volumes], [last for *_, last in volumes]
-        )
-    obv = {
-        key: indicators.obv_at(uow.connection, key, last) if value is None else value
-        for (key, _, last), value in zip(volumes, stored, strict=True)
+    bars = _with_sessions(uow, rows, found)
+    obv = _obv_at_last(uow, wanted, dict(zip(keys, bars, strict=True)), trusted=trusted)
+    return [Series(wanted[key], each, obv.get(key)) for key, each in zip(keys, bars, strict=True)]
+
+
+def _obv_at_last(
+    uow: UnitOfWork, wanted: Mapping[Key, Sequence[Wanted]], bars: Mapping[Key, Bars], *, trusted: bool
+) -> dict[Key, float]:
+    """Return the on-balance volume at the last bar of each series that has it among its indicators, and has bars."""
+    slots = {
+        key: each.slot
+        for key, indicators_of_it in wanted.items()
+        for each in indicators_of_it
+        if each.name is IndicatorName.OBV and len(bars[key])
     }
-    return [
-        Series(wanted[row.key], bars, obv.get(row.key))
-        for row, bars in zip(rows, _with_sessions(uow, rows, found), strict=True)
-    ]
+    last = {key: int(bars[key].starts[-1]) for key in slots}
+    stored = indicators.stored_values(uow.connection, list(last), list(last.values())) if trusted and last else {}
+    found = {key: values[slots[key] * OUTPUTS] for key, values in stored.items() if slots[key] * OUTPUTS < len(values)}
+    return {
+        key: found[key] if not isnan(found.get(key, nan)) else indicators.obv_at(uow.connection, key, start)
+        for key, start in last.items()
+    }
 
 
 def _take_in(
@@ -174,9 +179,7 @@ def _take_in(
         number = series.extend(bars)
         moved.append(replace(row, computed_to=time_of(int(bars.starts[-1]))) if number else row)
         if number:
-            starts = bars.starts[-number:]
-            outputs = zip(series.wanted, series.values(number), strict=True)
-            values += [Values(each.id, starts, output) for each, output in outputs]
+            values.append(Values(row.key, bars.starts[-number:], series.values(number)))
     return moved, indicators.save_values(uow.connection, values)
 
 
