@@ -19,13 +19,14 @@ ALLOWED = {
     "read trade fund operate admin": """
         get_account get_clock get_calendar get_orders get_order get_order_by_client_id get_positions get_position
         get_account_settings get_ledger get_trades get_round_trips get_dividends get_session delete_session get_stream
-        get_document
+        get_document get_indicators get_indicator_values get_latest_indicator_values
     """,
     "trade admin": "post_order patch_order delete_order delete_orders delete_position delete_positions",
     "fund operate admin": "put_account_settings post_transfer post_reset",
     "operate admin": """
         get_halts post_halt delete_halt get_corporate_actions post_corporate_action get_official_prices
-        post_official_price get_status get_job patch_job get_figures post_trigger put_toggle post_backfill get_runs
+        post_official_price post_indicator delete_indicator
+        get_status get_job patch_job get_figures post_trigger put_toggle post_backfill get_runs
         get_run post_cancel post_retry get_queues post_pause post_resume get_dead_letters get_dead_letter post_requeue
         post_discard get_logs get_workers get_breakers get_rate_limits get_alerts get_actions
     """,

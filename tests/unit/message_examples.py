@@ -25,6 +25,7 @@ from shared.contracts.accounts import (
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
+from shared.contracts.indicators import AddIndicator, GivenParameters, IndicatorName, RemoveIndicator
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, OfficialPricePublished
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
@@ -214,6 +215,14 @@ _ALL: tuple[Message, ...] = (
         split_count=1,
         provider="replay",
     ),
+    AddIndicator(
+        symbol="AAPL",
+        interval="1h",
+        name=IndicatorName.BOLLINGER,
+        parameters=GivenParameters(period=30, deviations=Decimal("2.5")),
+        requested_at=AT,
+    ),
+    RemoveIndicator(symbol="AAPL", indicator_id=UUID(int=7)),
     HaltTrading(halt_id=UUID(int=7), symbol="AAPL", reason="news pending"),
     ResumeTrading(symbol="AAPL"),
     TradingHalted(halt_id=UUID(int=7), symbol="AAPL", reason="news pending", began_at=AT),
