@@ -5,7 +5,7 @@ from math import isnan
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
 from services.gateway.http.auth import OPERATE, READ, Principal
@@ -33,7 +33,6 @@ from shared.storage.keyset import Record
 
 #: More would not be computed within a minute.
 MOST_INDICATORS = 10_000
-MOST_SYMBOLS = 500
 
 
 class NewIndicator(Indicator, Query):
@@ -86,13 +85,6 @@ class ValuesQuery(_Which, StretchQuery):
 
 class LatestQuery(_Which):
     symbols: Names = Field(description="Up to 500 symbols, separated by commas.")
-
-    @field_validator("symbols")
-    @classmethod
-    def _few_symbols(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        if len(given) > MOST_SYMBOLS:
-            raise ValueError(f"must not be more than {MOST_SYMBOLS} symbols; ask several times")
-        return tuple(symbol.upper() for symbol in given)
 
 
 class ValueItem(BaseModel):
@@ -184,7 +176,7 @@ async def get_latest_indicator_values(gateway: Gateway, query: LatestQuery) -> L
 
     Raises Invalid for a parameter that the indicator does not have.
     """
-    rows = await read(gateway, queries.latest_values, _ids(query, query.symbols))
+    rows = await read(gateway, queries.latest_values, _ids(query, [symbol.upper() for symbol in query.symbols]))
     return LatestValues(
         latest={
             row["symbol"]: ValueItem(start_at=row["start_at"], values=_named(query.name, row["outputs"]))
