@@ -18,7 +18,7 @@ help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@printf '  make %-12s %s\n' $(foreach bench,$(BENCHES),bench-$(bench) "Only bench/bench_$(bench).py")
 
-run: $(RUN)/.ready ## Run all of it here: own database, demo account, recorded prices (PORT=, PAPERPROFIT_HOME=)
+run: $(RUN)/.ready ## Run all of it here: own database, demo account, recorded prices (PORT=, PROVIDER=, PAPERPROFIT_HOME=)
 	@echo "starting PaperProfit"
 	@exec $(RUN)/bin/python -m embedded
 

@@ -6,6 +6,8 @@ PORT                          port to serve on, loopback only (default 8000)
 PAPERPROFIT_HOME              folder of its database (default ./.paperprofit)
 PAPERPROFIT_API_KEY_ID        key of the demo account, made and printed once if not given
 PAPERPROFIT_API_SECRET_KEY    secret of that key
+PROVIDER                      source of the prices: replay (default), simulated, push, yahoo, alphavantage, alpaca
+PAPERPROFIT_INSTRUMENTS       sets of config/instruments.toml to begin with, such as demo,sp500-top
 PAPERPROFIT_REPLAY_SPEED      recorded bars a second (default 1)
 PAPERPROFIT_KEEP_BARS_DAYS    days that bars are kept, but for daily and recorded ones (default 730)
 PAPERPROFIT_KEEP_DEMO_BARS_DAYS  days that the demo's made-up bars are kept (default 3)
@@ -85,6 +87,8 @@ def _run(stack: ExitStack) -> None:
     stack.enter_context(take_home(home))
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
+    if provider := os.environ.get("PROVIDER"):
+        os.environ["PAPERPROFIT_PROVIDER"] = provider
     for service in SERVICES:
         service.check_settings()  # a mistake is reported now, not on a worker's thread
     settings = load(Settings)

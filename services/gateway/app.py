@@ -28,7 +28,14 @@ from services.gateway.http.missing_streams import MissingStreams, is_handshake
 from services.gateway.http.openapi import document
 from services.gateway.http.rate_limit import KeyGuard
 from services.gateway.http.requests import Gateway, guarded
-from services.gateway.instruments import corporate_actions_api, halts_api, indicators_api, official_prices_api
+from services.gateway.instruments import (
+    corporate_actions_api,
+    halts_api,
+    indicators_api,
+    instruments_api,
+    official_prices_api,
+    prices_api,
+)
 from services.gateway.operations import dead_letters_api, jobs_api, monitoring_api, queues_api, runs_api
 from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition
@@ -138,6 +145,8 @@ ENDPOINTS = (
     *positions_api.endpoints,
     *api.endpoints,
     *keys_api.endpoints,
+    *instruments_api.endpoints,
+    *prices_api.endpoints,
     *corporate_actions_api.endpoints,
     *official_prices_api.endpoints,
     *halts_api.endpoints,

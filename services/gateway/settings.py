@@ -27,6 +27,10 @@ class Settings(ServiceSettings):
     answer_timeout: Annotated[float, Bounded(gt=0, le=30)] = 2.0
     #: URL of RabbitMQ's management API with user and password. Without it the gateway has no queue figures.
     rabbitmq_management_url: SecretStr | None = None
+    #: Seconds after which a price is stale before and after regular trading, and while its market is closed. During
+    #: regular trading that is ``price_age``.
+    price_age_extended: Annotated[float, Bounded(ge=1, le=7 * 86_400)] = 900.0
+    price_age_closed: Annotated[float, Bounded(ge=1, le=365 * 86_400)] = 5 * 86_400.0
     #: The channels of alerts: apprise URLs, separated by whitespace or commas.
     alert_channels: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     #: Age in seconds of a queue's oldest message that raises an alert.

@@ -1,12 +1,21 @@
 """Handlers of marketdata's messages."""
 
-from services.marketdata.usecases import corporate_actions, halts, indicators, official_prices
+from services.marketdata.usecases import (
+    change_instruments,
+    corporate_actions,
+    halts,
+    indicators,
+    official_prices,
+    push_prices,
+)
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.indicators import AddIndicator, RemoveIndicator
+from shared.contracts.instruments import AddInstruments, ChangeInstrument
 from shared.contracts.official_prices import EnterOfficialPrice
+from shared.contracts.prices import PushPrices
 
 actors = Actors()
 
@@ -41,3 +50,18 @@ def add_indicator(command: AddIndicator, uow: UnitOfWork) -> None:
 @actors.on(RemoveIndicator, queue="marketdata.commands")
 def remove_indicator(command: RemoveIndicator, uow: UnitOfWork) -> None:
     indicators.remove(uow, command)
+
+
+@actors.on(AddInstruments, queue="marketdata.commands")
+def add_instruments(command: AddInstruments, uow: UnitOfWork) -> None:
+    change_instruments.add(uow, command)
+
+
+@actors.on(ChangeInstrument, queue="marketdata.commands")
+def change_instrument(command: ChangeInstrument, uow: UnitOfWork) -> None:
+    change_instruments.change(uow, command)
+
+
+@actors.on(PushPrices, queue="marketdata.commands")
+def take_pushed_prices(command: PushPrices, uow: UnitOfWork) -> None:
+    push_prices.push_prices(uow, command)

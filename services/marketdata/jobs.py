@@ -6,13 +6,15 @@ from functools import cache
 from services.marketdata.calendars import compute_sessions
 from services.marketdata.persistence import partitions
 from services.marketdata.persistence.sessions import replace_sessions
-from services.marketdata.providers.registry import make_provider
+from services.marketdata.providers.registry import STATEFUL, make_provider, network_provider
 from services.marketdata.providers.stateful import StatefulProvider
 from services.marketdata.settings import current
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases.corporate_actions import apply_due
+from services.marketdata.usecases.fetch_prices import Order, fetch_prices
 from services.marketdata.usecases.update_indicators import Memory, update
 from services.marketdata.usecases.update_prices import poll
+from shared.contracts.instruments import AssetClass
 from shared.contracts.markets import MARKETS
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import prune, remove
@@ -28,8 +30,16 @@ SESSIONS_AHEAD = timedelta(days=366)
 
 
 @cache
-def configured_provider() -> StatefulProvider:
-    return make_provider(current().provider, seed=current().seed)
+def configured_provider() -> StatefulProvider | None:
+    """The provider that needs no network, or None where another one is configured."""
+    name = current().provider
+    return make_provider(name, seed=current().seed) if name in STATEFUL else None
+
+
+def configured_order() -> Order:
+    """The network providers of each asset class that has some, in their order."""
+    names = {each: current().network_order(each) for each in AssetClass}
+    return {each: [network_provider(name) for name in its_names] for each, its_names in names.items() if its_names}
 
 
 @jobs.job(
@@ -37,15 +47,18 @@ def configured_provider() -> StatefulProvider:
     schedule="1m",
     priority="high",
     time_limit="50s",
-    description="Fetch current prices from the provider, store them with their bars and publish them.",
+    description="Fetch current prices from the providers, store them with their bars and publish them.",
 )
 def update_market_data(run: RunContext) -> Counts:
-    provider = configured_provider()
+    provider, order = configured_provider(), configured_order()
     with run.context.unit_of_work() as uow:
         partitions.ensure_partitions(uow.connection, uow.now)
-        if not provider.official:
+        if provider is None or not provider.official:
             official_prices.record_closes(uow)
-    return {"prices_written": poll(run.context, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)}
+    written = fetch_prices(run.context, order, interval=POLLED_INTERVAL, length=POLLED_LENGTH) if order else 0
+    if provider is not None:
+        written += poll(run.context, provider, interval=POLLED_INTERVAL, length=POLLED_LENGTH)
+    return {"prices_written": written}
 
 
 @jobs.job(

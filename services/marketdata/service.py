@@ -4,37 +4,34 @@ from collections.abc import Sequence
 
 from services.marketdata.actors import actors
 from services.marketdata.feed import Feed
+from services.marketdata.instrument_sets import read_set
 from services.marketdata.jobs import configured_provider, jobs
-from services.marketdata.persistence.instruments import Instrument, add_instruments
+from services.marketdata.persistence.instruments import add_instruments, instrument_of
 from services.marketdata.persistence.partitions import ensure_partitions
 from services.marketdata.persistence.sessions import add_markets
-from services.marketdata.settings import current
+from services.marketdata.settings import INSTRUMENTS_FILE, current
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS
 from shared.service import Service
 
 #: The instruments of the recorded prices. They trade on the demo market, so that the demo works on a Sunday.
-INSTRUMENTS = (
-    Instrument("AAPL", "Apple Inc."),
-    Instrument("FB", "Facebook, Inc."),
-    Instrument("GOOG", "Google Inc."),
-    Instrument("IBM", "International Business Machines Corporation"),
-    Instrument("MSFT", "Microsoft Corporation"),
-)
+INSTRUMENTS = tuple(instrument_of(terms) for terms in read_set(INSTRUMENTS_FILE, "demo"))
 
 
 def prepare(context: ServiceContext) -> None:
-    """Add the known markets, the demo's instruments and the next partitions."""
+    """Add the known markets, the configured sets of instruments and the next partitions. Raises UnreadableSet."""
+    settings = current()
+    sets = [read_set(settings.instruments_file, name) for name in settings.instrument_sets()]
     with context.engine.begin() as connection:
         add_markets(connection, MARKETS.values())
-        add_instruments(connection, INSTRUMENTS)
+        add_instruments(connection, [instrument_of(terms) for each in sets for terms in each])
         ensure_partitions(connection, context.clock())
 
 
 def components(context: ServiceContext) -> Sequence[Background]:
-    speed = current().replay_speed
-    return [Feed(context, configured_provider(), speed=speed)] if speed else []
+    provider, speed = configured_provider(), current().replay_speed
+    return [Feed(context, provider, speed=speed)] if provider is not None and speed else []
 
 
 service = Service("marketdata", actors, jobs, prepare, components, check_settings=current)

@@ -1,28 +1,92 @@
 """Settings of marketdata, prefix ``PAPERPROFIT_``."""
 
+from decimal import Decimal
 from functools import cache
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.marketdata.providers import push
+from services.marketdata.providers.registry import STATEFUL, check_name
+from shared.contracts.instruments import AssetClass
 from shared.contracts.written import Bounded
 from shared.settings import load
+
+INSTRUMENTS_FILE = Path(__file__).parents[2] / "config" / "instruments.toml"
+Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PAPERPROFIT_", extra="ignore")
 
-    provider: Literal["replay", "simulated"] = "replay"
+    #: replay, simulated, push, yahoo, alphavantage, alpaca, or the name of an entry point.
+    provider: str = "replay"
+    #: The providers of an asset class, in the order in which they are asked. A symbol that one does not have, or that
+    #: fails there, is asked of the next. A class without such an order has ``provider``.
+    providers_us_equity: Names = ()
+    providers_crypto: Names = ()
+    providers_currency_pair: Names = ()
+    providers_equity: Names = ()
+    #: Sets of config/instruments.toml that are added at the start, or ``none``. By default that is ``demo``, but none
+    #: where a network provider has the prices.
+    instruments: Annotated[tuple[str, ...] | None, NoDecode] = None
+    instruments_file: Path = INSTRUMENTS_FILE
     #: The same seed gives the same simulated prices.
     seed: Annotated[int, Bounded(ge=-(2**63), le=2**63 - 1)] = 1
     #: Bars a second that the feed pushes; 0 pushes none, so that only update_market_data brings prices.
     replay_speed: Annotated[float, Bounded(ge=0, le=1000)] = 1.0
+    #: The largest change of a last price in which nothing was traded, as a share of the price before: 0.5 is 50 %.
+    max_price_jump: Annotated[Decimal, Bounded(gt=0, le=1000)] = Decimal("0.5")
     #: Days after which maintain_market_data removes bars, but for daily and replayed ones.
     keep_bars_days: Annotated[int, Bounded(ge=31, le=36_500)] = 730
     #: Days after which it removes the demo's made-up bars: those of the random walk, and the minutes of the replay.
     keep_demo_bars_days: Annotated[int, Bounded(ge=2, le=36_500)] = 3
     #: Values of indicators are kept for this many intervals: of bars of a minute for a week, of a day for 27 years.
     keep_indicator_bars: Annotated[int, Bounded(ge=100, le=100_000)] = 10_000
+
+    @field_validator("provider")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        return check_name(name)
+
+    @field_validator(*(f"providers_{each}" for each in AssetClass), mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        return tuple(given.replace(",", " ").split()) if isinstance(given, str) else given
+
+    @field_validator("instruments", mode="before")
+    @classmethod
+    def _split_sets(cls, given: object) -> object:
+        if not isinstance(given, str):
+            return given
+        names = tuple(given.replace(",", " ").split())
+        return () if names == ("none",) else names or None
+
+    @field_validator(*(f"providers_{each}" for each in AssetClass))
+    @classmethod
+    def _known_order(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(check_name(name, network=True) for name in names)
+
+    def own_providers(self) -> frozenset[AssetClass]:
+        """The asset classes that have providers of their own."""
+        return frozenset(each for each in AssetClass if self._order(each))
+
+    def network_order(self, asset_class: AssetClass) -> tuple[str, ...]:
+        """The names of the network providers that are asked for instruments of the class, in their order."""
+        names = self._order(asset_class) or (() if self.provider in STATEFUL else (self.provider,))
+        return tuple(name for name in names if name != push.NAME)
+
+    def instrument_sets(self) -> tuple[str, ...]:
+        """The sets of instruments that are added at the start."""
+        if self.instruments is not None:
+            return self.instruments
+        return ("demo",) if self.provider in {*STATEFUL, push.NAME} else ()
+
+    def _order(self, asset_class: AssetClass) -> tuple[str, ...]:
+        order: tuple[str, ...] = getattr(self, f"providers_{asset_class}")
+        return order
 
 
 @cache

@@ -20,6 +20,9 @@ DUPLICATES = Counter("paperprofit_inbox_duplicates", "Messages that were handled
 REDELIVERED = Counter("paperprofit_messages_redelivered", "Messages that RabbitMQ delivered again", ["queue"])
 STALE = Counter("paperprofit_updates_stale", "Updates dropped because a newer one was applied", ["consumer"])
 EARLY = Counter("paperprofit_updates_early", "Updates dropped because they are far ahead", ["consumer"])
+REFUSED_PRICES = Counter(
+    "paperprofit_prices_refused", "Prices that failed a check and changed nothing", ["provider", "reason"]
+)
 PARKED = Counter("paperprofit_messages_parked", "Messages that arrived before their turn and were parked", ["queue"])
 UNORDERED = Counter(
     "paperprofit_messages_unordered", "Messages handled although their predecessor never came", ["queue"]

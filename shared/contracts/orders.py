@@ -173,7 +173,8 @@ class OrderTerms(_Part):
         if self.notional is not None and self.type is not OrderType.MARKET:
             raise ValueError("notional can be set only on a market order")
         fractional = self.qty is None or self.qty % 1 != 0
-        if fractional and self.time_in_force is not TimeInForce.DAY:
+        # pairs trade at all hours and in any fraction (Alpaca: crypto orders are gtc or ioc)
+        if fractional and self.time_in_force is not TimeInForce.DAY and "/" not in self.symbol:
             raise ValueError("time_in_force: fractional and notional orders must be day orders")
         if fractional and self.order_class is not OrderClass.SIMPLE:
             raise ValueError("order_class: fractional and notional orders must be simple")

@@ -34,6 +34,7 @@ class RejectReason(StrEnum):
     NO_PRICE = "no_price"
     CLOSING_ENTRY = "closing_entry"
     FRACTIONAL_SHORT = "fractional_short"
+    NOT_SHORTABLE = "not_shortable"
     NO_EXCHANGE_RATE = "no_exchange_rate"
     INSUFFICIENT_SHARES = "insufficient_shares"
     INSUFFICIENT_BUYING_POWER = "insufficient_buying_power"

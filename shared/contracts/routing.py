@@ -27,6 +27,7 @@ from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.indicators import AddIndicator, RemoveIndicator
+from shared.contracts.instruments import AddInstruments, ChangeInstrument, InstrumentsChanged, InstrumentsRefused
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import EnterOfficialPrice, OfficialPricePublished
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters, ToService
@@ -47,7 +48,7 @@ from shared.contracts.orders import (
     SubmitOrder,
     SubmitOrders,
 )
-from shared.contracts.prices import PricesUpdated
+from shared.contracts.prices import PricesPushed, PricesUpdated, PushPrices
 from shared.contracts.priority import Priority
 from shared.contracts.strategy import SignalGenerated
 from shared.contracts.valuation import AccountsValued
@@ -62,6 +63,12 @@ WORKERS = ("marketdata", "orders", "valuation", "strategy")
 #: The services that may publish each message.
 PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     PricesUpdated: ("marketdata",),
+    PushPrices: ("gateway",),
+    PricesPushed: ("marketdata",),
+    AddInstruments: ("gateway",),
+    ChangeInstrument: ("gateway",),
+    InstrumentsChanged: ("marketdata",),
+    InstrumentsRefused: ("marketdata",),
     EnterCorporateAction: ("gateway",),
     CorporateActionApplied: ("marketdata",),
     EnterOfficialPrice: ("gateway",),
@@ -121,7 +128,17 @@ class Queue:
 QUEUES: dict[str, Queue] = {
     "marketdata.commands": Queue(
         Priority.HIGH,
-        (EnterCorporateAction, EnterOfficialPrice, HaltTrading, ResumeTrading, AddIndicator, RemoveIndicator),
+        (
+            EnterCorporateAction,
+            EnterOfficialPrice,
+            HaltTrading,
+            ResumeTrading,
+            AddInstruments,
+            ChangeInstrument,
+            PushPrices,
+            AddIndicator,
+            RemoveIndicator,
+        ),
     ),
     "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished)),
     "orders.commands": Queue(
@@ -148,6 +165,9 @@ QUEUES: dict[str, Queue] = {
 #: The events that each gateway process receives, on a queue of its own that is deleted with it.
 LIVE: tuple[type[Message], ...] = (
     PricesUpdated,
+    PricesPushed,
+    InstrumentsChanged,
+    InstrumentsRefused,
     TradingHalted,
     TradingResumed,
     OrderAccepted,

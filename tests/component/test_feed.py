@@ -99,7 +99,7 @@ def test_a_feed_goes_on_where_it_was_stopped(urls: dict[str, str], marketdata: S
         assert_whole(marketdata)
 
 
-@pytest.mark.parametrize("after", ["providers.ReplayProvider.advance", "persistence.prices.save_provider_state"])
+@pytest.mark.parametrize("after", ["providers.replay.ReplayProvider.advance", "persistence.prices.save_provider_state"])
 def test_a_bar_and_the_place_of_the_feed_commit_together(
     marketdata: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:

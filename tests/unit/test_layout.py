@@ -34,6 +34,7 @@ WAITING = (
     "services/gateway/http/auth.py",
     "services/gateway/http/metrics.py",
     "services/marketdata/feed.py",
+    "services/marketdata/usecases/fetch_prices.py",  # the time that providers get to answer
     "embedded/http.py",
 )
 WALL_CLOCK = {
@@ -65,7 +66,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "domain": set(),
         "persistence": {"domain"},
         "providers": {"domain"},
-        "usecases": {"domain", "persistence", "providers"},
+        "usecases": {"domain", "persistence", "providers", "settings"},
     },
     "services/valuation": {"domain": set()},
     "services/strategy": {"domain": set()},

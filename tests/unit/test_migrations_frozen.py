@@ -21,6 +21,7 @@ LANDED = {
     "services/marketdata/migrations/0001_initial.py": "d740b7d28fbdbae2",
     "services/marketdata/migrations/0002_bar_start.py": "cc3b33247b3e971d",
     "services/marketdata/migrations/0003_splits.py": "a131bd826ad063d4",
+    "services/marketdata/migrations/0004_instruments.py": "7016aa1b9441c437",
     "services/marketdata/migrations/carry_over.sql": "0d3d63d15021e756",
     "services/orders/migrations/0001_initial.py": "6aacce69814a0053",
     "services/orders/migrations/0002_orders_to_trust.py": "bb470f3005bc502e",

@@ -52,6 +52,7 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.instruments import AddInstruments
 from shared.settings import DEMO_ACCOUNT_ID
 
 
@@ -142,15 +143,9 @@ async def get_accounts(gateway: Gateway, query: AccountQuery) -> AccountPage:
 async def post_account(gateway: Gateway, principal: Principal, body: NewAccount) -> AccountOpened:
     """Open an account with a key of its own. The account is ready for requests within moments.
 
-    Raises Invalid if the account could trade nothing in its currency.
+    The pairs of its currency and those of the instruments are added where there are none, so that it can trade them.
     """
     check_grant(principal, body.scopes)
-    if not await read(gateway, queries.trades_in, body.currency):
-        raise Invalid(
-            f"currency: there is nothing to trade in {body.currency}, neither an instrument nor a currency pair: "
-            f"open the account in another currency, or first add {body.currency}/USD",
-            field="currency",
-        )
     opened = AccountOpened(
         account_id=uuid4(),
         name=body.name,
@@ -163,10 +158,12 @@ async def post_account(gateway: Gateway, principal: Principal, body: NewAccount)
     command = OpenAccount(account_id=opened.account_id, **terms)
     after = {**_json(command), "key_id": opened.key_id, "scopes": opened.scopes}
     publish = commands.recorded(command, principal, "open_account", str(opened.account_id), after)
+    pairs = AddInstruments(request_id=opened.account_id, instruments=(), pairs_with=(body.currency,))
 
     def commit() -> None:
         with gateway.context.unit_of_work() as uow:
             publish(uow)
+            uow.publish(pairs)
             add_key(
                 uow.connection,
                 opened.key_id,

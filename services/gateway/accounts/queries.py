@@ -16,11 +16,6 @@ def settings(connection: Connection, account_id: UUID) -> AccountSettings | None
     return None if stored is None else AccountSettings.model_validate(stored)
 
 
-def trades_in(connection: Connection, currency: str) -> bool:
-    """Return True if an instrument trades in that currency, or a currency pair gives its rate."""
-    return bool(connection.execute(_TRADES_IN, {"currency": currency}).scalar())
-
-
 def transfer(connection: Connection, account_id: UUID, transfer_id: UUID) -> Record | None:
     """Return the ledger's entry of a transfer or reset, or None if it is not booked."""
     return next(iter(records(connection, _TRANSFER, account_id=account_id, id=transfer_id)), None)
@@ -45,12 +40,6 @@ def status(connection: Connection, account_id: UUID) -> str | None:
 
 _STATUS = text("SELECT status FROM orders.accounts_v1 WHERE id = :account_id")
 _SETTINGS = text("SELECT settings FROM orders.accounts_v1 WHERE id = :account_id")
-#: A pair counts before its first price, since an order waits for a rate.
-_TRADES_IN = text("""
-SELECT EXISTS (SELECT FROM marketdata.instruments_v1 WHERE currency = :currency)
-    OR EXISTS (SELECT FROM marketdata.instruments_v1
-               WHERE symbol ~ '^[A-Z]{3}/[A-Z]{3}$' AND split_part(symbol, '/', 1) = :currency)
-""")
 _TRANSFER = text("""
 SELECT at, cash, generation FROM orders.ledger_v2
 WHERE account_id = :account_id AND kind IN ('deposit', 'withdrawal') AND reference = :id

@@ -29,7 +29,15 @@ from starlette.routing import Route
 
 from services.gateway.http.auth import Principal
 from services.gateway.http.errors import FIELD_CODE, Invalid, is_alpaca_path
-from services.gateway.http.requests import Gateway, guarded, header_fields, query_fields, read_body, validated
+from services.gateway.http.requests import (
+    MAX_BODY_BYTES,
+    Gateway,
+    guarded,
+    header_fields,
+    query_fields,
+    read_body,
+    validated,
+)
 
 
 class _SymbolConvertor(PathConvertor):
@@ -47,8 +55,9 @@ _MODELS = {"query", "headers", "body"}
 class Endpoint:
     """A route. ``scope`` is the scope that the key needs, None if no key is needed.
 
-    ``status`` is that of success. ``refusals`` are error statuses beside those that follow from the signature. Raises
-    TypeError if the path and the handler's parameters differ.
+    ``status`` is that of success. ``refusals`` are error statuses beside those that follow from the signature.
+    ``takes`` is the media type of a body that the handler reads itself. ``most_bytes`` bounds a body. Raises TypeError
+    if the path and the handler's parameters differ.
     """
 
     method: str
@@ -58,6 +67,8 @@ class Endpoint:
     status: int = 200
     media: str = "application/json"
     refusals: tuple[int, ...] = ()
+    takes: str = ""
+    most_bytes: int = MAX_BODY_BYTES
 
     def __post_init__(self) -> None:
         if set(self.in_path) != set(re.findall(r"\{(\w+)\}", self.path)):
@@ -128,7 +139,7 @@ class Endpoint:
         if self.headers is not None:
             arguments["headers"] = validated(self.headers, header_fields(self.hints["headers"], request.headers))
         if self.body is not None:
-            arguments["body"] = await read_body(request, self.body, needed=self.needs_body)
+            arguments["body"] = await read_body(request, self.body, needed=self.needs_body, most=self.most_bytes)
         result = await self.handler(**arguments)
         if isinstance(result, Response):
             return result

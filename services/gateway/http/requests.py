@@ -150,21 +150,29 @@ async def read(
     return await run_in_threadpool(run)
 
 
-async def read_body(request: Request, model: TypeAdapter[Model], *, needed: bool = True) -> Model:
-    """Parse the body as this model. An empty body is parsed as null where it is not ``needed``.
-
-    Raises BodyTooLarge, Malformed if it is not JSON, and Invalid with the name of a wrong field.
-    """
+async def read_bytes(request: Request, *, most: int = MAX_BODY_BYTES) -> bytearray:
+    """Read the body. Raises BodyTooLarge if it has more than ``most`` bytes."""
     body = bytearray()
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size <= MAX_BODY_BYTES:
+        if size <= most:
             body += chunk
         elif size > DRAIN_BYTES:
             break
-    if size > MAX_BODY_BYTES:
-        raise BodyTooLarge(f"body: must not be larger than {MAX_BODY_BYTES} bytes", field="body")
+    if size > most:
+        raise BodyTooLarge(f"body: must not be larger than {most} bytes", field="body")
+    return body
+
+
+async def read_body(
+    request: Request, model: TypeAdapter[Model], *, needed: bool = True, most: int = MAX_BODY_BYTES
+) -> Model:
+    """Parse the body as this model. An empty body is parsed as null where it is not ``needed``.
+
+    Raises BodyTooLarge, Malformed if it is not JSON, and Invalid with the name of a wrong field.
+    """
+    body = await read_bytes(request, most=most)
     if not body and not needed:
         return validated(model, None)
     try:

@@ -5,10 +5,11 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from shared.contracts.base import Symbol
 from shared.contracts.written import Printable
+from shared.money import plain
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
@@ -51,3 +52,5 @@ Day = Annotated[date, BeforeValidator(written_out)]
 Word = Annotated[Printable, Field(min_length=1, max_length=200)]
 #: A symbol that a client may spell in lower case.
 AnyCaseSymbol = Annotated[Symbol, BeforeValidator(upper)]
+#: A number of a response, without exponent and trailing zeros.
+PlainNumber = Annotated[Decimal, PlainSerializer(plain, return_type=str)]

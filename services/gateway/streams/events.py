@@ -16,6 +16,7 @@ from shared.contracts.accounts import (
 )
 from shared.contracts.base import Message
 from shared.contracts.halts import TradingHalted, TradingResumed
+from shared.contracts.instruments import InstrumentsChanged, InstrumentsRefused
 from shared.contracts.orders import (
     CancelRejected,
     OrderAccepted,
@@ -28,6 +29,7 @@ from shared.contracts.orders import (
     PositionChanged,
     ReplaceRejected,
 )
+from shared.contracts.prices import PricesPushed
 from shared.contracts.routing import LIVE
 
 
@@ -55,6 +57,9 @@ ANSWERS: Mapping[type[Message], str] = {
     CashRefused: "transfer_id",
     AccountReset: "reset_id",
     AccountClosed: "closing_id",
+    PricesPushed: "push_id",
+    InstrumentsChanged: "request_id",
+    InstrumentsRefused: "request_id",
     TradingHalted: "halt_id",
     TradingResumed: "halt_id",
 }

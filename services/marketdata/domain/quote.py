@@ -23,6 +23,10 @@ class Quote:
     the provider has none. ``quoted_at`` is aware. ``bar_start`` is the start of a bar that the provider cut itself,
     such as a minute's: nothing in it was traded before that, or in a later session. ``official`` holds official opens
     and closes that the provider has learned of, also where the price is not new.
+
+    ``currency`` is that in which the provider quotes, None where it does not say. ``delayed``: the price is not that of
+    the moment. ``received_at`` is when the provider's answer came. ``interval`` is the length of a bar that the
+    provider cut, such as ``1h``, where it is not that of the poll.
     """
 
     symbol: str
@@ -40,6 +44,10 @@ class Quote:
     provider: str
     bar_start: datetime | None = None
     official: tuple[Official, ...] = ()
+    currency: str | None = None
+    delayed: bool = False
+    received_at: datetime | None = None
+    interval: str | None = None
 
     def without_range(self) -> Self:
         """The same quote with a bar that traded at the last price only."""
@@ -65,6 +73,8 @@ class Quote:
             sequence=sequence,
             split_count=split_count,
             provider=self.provider,
+            received_at=self.received_at,
+            delayed=self.delayed,
         )
 
 

@@ -12,12 +12,62 @@ from functools import cache
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 #: Neutral on the market: shares, gross margin, a vice president, crude oil, interest, a bull market.
-NEUTRAL = (
-    "share shares shared sharing gross vice crude interest interests interested trust trusts fed tank tanks mine mines "
-    "cancer energy security securities united capital like liability liabilities debt debts tax arrest bull bear "
-    "novel grand great fine play plays no please well best top matter matters treasury treasure party value values "
-    "dear charge charges charged"
-).split()
+NEUTRAL = [
+    "share",
+    "shares",
+    "shared",
+    "sharing",
+    "gross",
+    "vice",
+    "crude",
+    "interest",
+    "interests",
+    "interested",
+    "trust",
+    "trusts",
+    "fed",
+    "tank",
+    "tanks",
+    "mine",
+    "mines",
+    "cancer",
+    "energy",
+    "security",
+    "securities",
+    "united",
+    "capital",
+    "like",
+    "liability",
+    "liabilities",
+    "debt",
+    "debts",
+    "tax",
+    "arrest",
+    "bull",
+    "bear",
+    "novel",
+    "grand",
+    "great",
+    "fine",
+    "play",
+    "plays",
+    "no",
+    "please",
+    "well",
+    "best",
+    "top",
+    "matter",
+    "matters",
+    "treasury",
+    "treasure",
+    "party",
+    "value",
+    "values",
+    "dear",
+    "charge",
+    "charges",
+    "charged",
+]
 #: Words and phrases with their weights, from -4 to 4.
 FINANCE: Mapping[str, float] = {
     "beat": 2.2, "beats": 2.2, "tops": 1.8, "exceeds": 1.8, "outperform": 2.0, "outperforms": 2.0,

@@ -90,7 +90,7 @@ def mentioned(title: str, names: Mapping[str, str]) -> tuple[str, ...]:
     found = []
     for symbol, name in names.items():
         short = _LEGAL.sub("", name).strip(" ,.")
-        named = len(short) >= 4 and re.search(rf"(?<!\w){re.escape(short)}(?!\w)", title) is not None  # noqa: PLR2004
+        named = len(short) >= 4 and re.search(rf"(?<!\w){re.escape(short)}(?!\w)", title) is not None
         if symbol in marked or named:
             found.append(symbol)
     return tuple(found)

@@ -54,7 +54,7 @@ def save_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, Up
     names = ("symbol", "provider", "last", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "volume")
     return {
         row.symbol: Update(row.sequence, row.since, row.split_count, row.market, row.after_halt, row.bar_start)
-        for row in connection.execute(_SAVE_PRICES, columns(quotes, *names, "quoted_at", "bar_start"))
+        for row in connection.execute(_SAVE_PRICES, columns(quotes, *names, *_TIMES))
     }
 
 
@@ -76,6 +76,7 @@ def bar_start(at: datetime, length: timedelta | None) -> datetime:
     return midnight + (at - midnight) // length * length
 
 
+_TIMES = ("quoted_at", "bar_start", "received_at", "delayed")
 _PROVIDER_STATE = text("SELECT state FROM marketdata.provider_states WHERE provider = :provider")
 _ADD_PROVIDER = text("INSERT INTO marketdata.provider_states (provider) VALUES (:provider) ON CONFLICT DO NOTHING")
 _LOCK_PROVIDER = text("SELECT state FROM marketdata.provider_states WHERE provider = :provider FOR UPDATE")
@@ -90,13 +91,16 @@ UPDATE marketdata.instruments i SET
   open = CASE WHEN i.resumed_at > i.quoted_at THEN v.last ELSE v.open END,
   high = CASE WHEN i.resumed_at > i.quoted_at THEN v.last ELSE v.high END,
   low = CASE WHEN i.resumed_at > i.quoted_at THEN v.last ELSE v.low END,
+  received_at = v.received_at, delayed = v.delayed,
   quoted_at = v.quoted_at, since = CASE WHEN i.resumed_at > i.quoted_at THEN NULL ELSE i.quoted_at END,
   bar_start = CASE WHEN i.resumed_at > i.quoted_at THEN v.quoted_at ELSE v.bar_start END
 FROM unnest(CAST(:symbol AS text[]), CAST(:provider AS text[]), CAST(:last AS numeric[]), CAST(:bid AS numeric[]),
             CAST(:ask AS numeric[]), CAST(:bid_size AS numeric[]), CAST(:ask_size AS numeric[]),
             CAST(:open AS numeric[]), CAST(:high AS numeric[]), CAST(:low AS numeric[]),
-            CAST(:volume AS numeric[]), CAST(:quoted_at AS timestamptz[]), CAST(:bar_start AS timestamptz[]))
-  AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at, bar_start)
+            CAST(:volume AS numeric[]), CAST(:quoted_at AS timestamptz[]), CAST(:bar_start AS timestamptz[]),
+            CAST(:received_at AS timestamptz[]), CAST(:delayed AS boolean[]))
+  AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at, bar_start,
+        received_at, delayed)
 WHERE i.symbol = v.symbol AND (i.quoted_at IS NULL OR i.quoted_at < v.quoted_at)
   AND i.halted_at IS NULL AND (i.resumed_at IS NULL OR i.resumed_at <= v.quoted_at)
 RETURNING i.symbol, i.sequence, i.since, i.bar_start, i.split_count, i.market,

@@ -64,6 +64,10 @@ class _ContextRow(NamedTuple):
     best_sell: UUID | None
     best_sell_limit: Decimal
     overdue: bool
+    tick_size: Decimal | None
+    lot_size: Decimal
+    fractionable: bool
+    shortable: bool
 
 
 def pre_trade_contexts(
@@ -106,6 +110,10 @@ def _contexts(rows: Iterable[Any]) -> list[PreTradeContext]:
                 halt=halt,
                 extended_end=row.extended_end,
                 max_quote_age=current().rules.max_quote_age,
+                tick_size=row.tick_size,
+                lot_size=row.lot_size,
+                fractionable=row.fractionable,
+                shortable=row.shortable,
             )
         exposure = Exposure(
             row.held,
@@ -189,7 +197,8 @@ SELECT i.tradable, i.bid, i.ask, i.last, i.currency, i.halted_at, i.halt_reason,
        w.best_sell, (SELECT o.limit_price FROM orders.orders o
                      WHERE o.account_id = %(account_id)s AND o.id = w.best_sell) AS best_sell_limit,
        (SELECT true FROM orders.margin_calls c
-        WHERE c.account_id = %(account_id)s AND c.ended_at IS NULL AND c.due_at <= %(now)s) IS NOT NULL AS overdue
+        WHERE c.account_id = %(account_id)s AND c.ended_at IS NULL AND c.due_at <= %(now)s) IS NOT NULL AS overdue,
+       CASE i.tick_rule WHEN 'fixed' THEN i.tick_size END AS tick_size, i.lot_size, i.fractionable, i.shortable
 FROM unnest(%(ids)b::uuid[], %(client_ids)b::text[], %(symbols)b::text[]) WITH ORDINALITY
   AS asked (id, client_id, symbol, place)
 LEFT JOIN marketdata.instruments_v1 i ON i.symbol = asked.symbol

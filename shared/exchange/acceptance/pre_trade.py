@@ -11,7 +11,9 @@ from shared.exchange.fx import SAME, Rate
 from shared.exchange.market_rules import MarketRules
 from shared.exchange.order import Order
 from shared.exchange.trading_days import Auction
-from shared.money import ZERO
+from shared.money import CENT, ZERO
+
+_FINE_TICK = Decimal("0.0001")
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Instrument:
     ``is_open``: its market trades now. ``session_end`` is the end of day orders, ``extended_end`` that of those with
     extended hours, or None where no session is known. A quote older than ``max_quote_age`` is stale.
     ``auction`` is the one that the order is for, or None where it is for none or has none.
+
+    Prices lie on multiples of ``tick_size``, or where that is None on those of SEC Rule 612. Quantities are multiples
+    of ``lot_size`` unless it is ``fractionable``. One that is not ``shortable`` can be sold only by who holds it.
     """
 
     tradable: bool
@@ -44,6 +49,14 @@ class Instrument:
     halt: Halt | None = None
     extended_end: datetime | None = None
     max_quote_age: timedelta = MarketRules().max_quote_age
+    tick_size: Decimal | None = None
+    lot_size: Decimal = Decimal(1)
+    fractionable: bool = True
+    shortable: bool = True
+
+    def tick(self, price: Decimal) -> Decimal:
+        """The increment of prices: by SEC Rule 612 a cent from 1.00 on, a hundredth of one below."""
+        return self.tick_size or (CENT if price >= 1 else _FINE_TICK)
 
     @property
     def market(self) -> Decimal | None:

@@ -8,14 +8,7 @@ from shared.contracts.reasons import RejectReason
 from shared.exchange.acceptance.pre_trade import Instrument
 from shared.exchange.order import Leg, Order
 from shared.exchange.refusal import Refusal
-from shared.money import CENT, plain
-
-_FINE_TICK = Decimal("0.0001")
-
-
-def tick(price: Decimal) -> Decimal:
-    """The increment of prices: a cent from 1.00 on, a hundredth of one below (SEC Rule 612)."""
-    return CENT if price >= 1 else _FINE_TICK
+from shared.money import plain
 
 
 def broken_prices(order: NewOrder, instrument: Instrument) -> Iterator[Refusal]:
@@ -30,19 +23,27 @@ def broken_prices(order: NewOrder, instrument: Instrument) -> Iterator[Refusal]:
             "take_profit.limit_price": gain,
             "stop_loss.stop_price": loss,
             "stop_loss.limit_price": None if order.stop_loss is None else order.stop_loss.limit_price,
-        }
+        },
+        instrument,
     )
     yield from unreachable_trail(order, instrument)
     if order.order_class is OrderClass.OCO:  # its limit may be that of the market, and then fills at once
-        yield from misplaced_exits(instrument.market, None, loss, sells=order.side is Side.SELL)
+        yield from misplaced_exits(instrument, instrument.market, None, loss, sells=order.side is Side.SELL)
     else:
-        yield from misplaced_exits(base_price(order, instrument), gain, loss, sells=order.side is Side.BUY)
+        yield from misplaced_exits(instrument, base_price(order, instrument), gain, loss, sells=order.side is Side.BUY)
 
 
-def sub_penny(prices: Mapping[str, Decimal | None]) -> Iterator[Refusal]:
+def sub_penny(prices: Mapping[str, Decimal | None], instrument: Instrument) -> Iterator[Refusal]:
     """The prices, by their names, that are between two increments."""
     for name, price in prices.items():
-        if price is not None and price % tick(price):
+        if price is None or not price % instrument.tick(price):
+            continue
+        if instrument.tick_size is not None:
+            yield Refusal(
+                RejectReason.SUB_PENNY,
+                f"invalid {name} {plain(price)}: must be a multiple of {plain(instrument.tick_size)}",
+            )
+        else:
             yield Refusal(
                 RejectReason.SUB_PENNY,
                 f"invalid {name} {plain(price)}. sub-penny increment does not fulfill minimum pricing criteria",
@@ -65,12 +66,12 @@ def base_price(entry: OrderTerms | Order, instrument: Instrument) -> Decimal | N
 
 
 def misplaced_exits(
-    base: Decimal | None, gain: Decimal | None, loss: Decimal | None, *, sells: bool
+    instrument: Instrument, base: Decimal | None, gain: Decimal | None, loss: Decimal | None, *, sells: bool
 ) -> Iterator[Refusal]:
     """The exits that would fill at once, for they lie on the wrong side of the base price."""
     if base is None:
         return
-    step = tick(base)
+    step = instrument.tick(base)
     for name, price, above in (("take_profit.limit_price", gain, sells), ("stop_loss.stop_price", loss, not sells)):
         if price is None or (price >= base + step if above else price <= base - step):
             continue

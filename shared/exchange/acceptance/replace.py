@@ -150,7 +150,8 @@ def _broken_prices(
 ) -> Iterator[Refusal]:
     """The changed prices that no market would take. Those that stay are not looked at: a split may have made them."""
     trail = None if old.trail_price is None else command.trail
-    yield from sub_penny({"limit_price": command.limit_price, "stop_price": command.stop_price, "trail_price": trail})
+    changed = {"limit_price": command.limit_price, "stop_price": command.stop_price, "trail_price": trail}
+    yield from sub_penny(changed, instrument)
     if trail is not None:
         yield from unreachable_trail(terms, instrument)
     if command.limit_price is None and command.stop_price is None:
@@ -159,16 +160,16 @@ def _broken_prices(
     gain, loss = prices_of_exits([old, *others])
     if old.leg is None:
         if old.is_entry:
-            yield from misplaced_exits(base_price(terms, instrument), gain, loss, sells=old.buys)
+            yield from misplaced_exits(instrument, base_price(terms, instrument), gain, loss, sells=old.buys)
         return
     gain, loss = (terms.limit_price, loss) if old.leg is Leg.TAKE_PROFIT else (gain, terms.stop_price)
     if gain is not None and loss is not None:
         yield from crossed_exits(gain, loss, sells=not old.buys)
     entry = next((order for order in others if order.leg is None), None)
     if entry is not None:
-        yield from misplaced_exits(base_price(entry, instrument), gain, loss, sells=not old.buys)
+        yield from misplaced_exits(instrument, base_price(entry, instrument), gain, loss, sells=not old.buys)
     elif command.stop_price is not None:  # a working profit may be taken at the market, a stop lies beyond it
-        yield from misplaced_exits(instrument.market, None, loss, sells=not old.buys)
+        yield from misplaced_exits(instrument, instrument.market, None, loss, sells=not old.buys)
 
 
 def _new_terms(old: Order, command: ReplaceOrder) -> NewOrder | Refusal:

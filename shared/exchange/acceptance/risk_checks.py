@@ -40,6 +40,7 @@ def refuse(
     """The first reason to reject the order, or None. ``limits`` are those of the account or of the order's strategy."""
     broken = chain(
         _broken_permissions(order, size, instrument, account),
+        _broken_lots(order, size, instrument),
         broken_position_rules(order, size, account, exposure, is_exit=is_exit),
         _broken_rates(order, instrument, exposure, limits),
         () if size.only_closes else _broken_limits(order, size, account, exposure, limits),
@@ -110,7 +111,7 @@ def _broken_permissions(order: OrderTerms, size: Size, instrument: Instrument, a
     symbol = order.symbol
     if account.settings.trading_blocked:
         yield Refusal(RejectReason.TRADING_BLOCKED, "trading is blocked for this account (trading_blocked)")
-    if not instrument.tradable:
+    if not instrument.tradable and not size.only_closes:
         yield Refusal(RejectReason.NOT_TRADABLE, f"symbol {symbol} is not tradable")
     if order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK} and not instrument.is_open:
         yield Refusal(RejectReason.MARKET_CLOSED, f"{order.time_in_force} orders need an open market")
@@ -122,6 +123,21 @@ def _broken_permissions(order: OrderTerms, size: Size, instrument: Instrument, a
         yield Refusal(
             RejectReason.NO_EXCHANGE_RATE,
             f"{symbol} trades in {instrument.currency}, for which there is no exchange rate in {account.currency} yet",
+        )
+
+
+def _broken_lots(order: OrderTerms, size: Size, instrument: Instrument) -> Iterator[Refusal]:
+    """A part of a lot, but for what is left of a position, and a short sale of what cannot be lent."""
+    if not instrument.fractionable and not size.whole_rest:
+        lot = plain(instrument.lot_size)
+        if order.notional is not None:
+            yield Refusal(RejectReason.NOTIONAL, f"notional: {order.symbol} is traded in lots of {lot}; send qty")
+        elif size.qty % instrument.lot_size:
+            yield Refusal(RejectReason.QTY, f"qty: must be a multiple of {lot}, the lot of {order.symbol}")
+    if not instrument.shortable and order.side is Side.SELL and size.opening:
+        yield Refusal(
+            RejectReason.NOT_SHORTABLE,
+            f"{order.symbol} cannot be sold short (requested: {plain(size.qty)}, available: {plain(size.closing)})",
         )
 
 

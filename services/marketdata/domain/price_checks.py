@@ -1,0 +1,161 @@
+"""The checks that every price passes before it is stored, whichever provider it came from.
+
+A refused price changes nothing: the last good one stays, and grows old.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from itertools import chain
+from typing import Self
+
+from services.marketdata.domain import replay, simulated
+from services.marketdata.domain.quote import Quote
+from shared.contracts.prices import AHEAD, latest
+from shared.money import MAX_DECIMALS, ZERO, plain
+
+#: Any real price is lower. A larger number is a mistake of the feed.
+LARGEST_PRICE = Decimal(10) ** 12
+LARGEST_SIZE = Decimal(10) ** 18
+#: Prices of these providers are no market's, so the next provider's may be far from them.
+_MADE_UP = {replay.NAME, simulated.NAME}
+
+
+class PriceFault(StrEnum):
+    """The reason for which a price is refused."""
+
+    #: It cannot be read. The sender's own checks find these.
+    INVALID = "invalid"
+    UNKNOWN_SYMBOL = "unknown_symbol"
+    NO_LAST = "no_last"
+    NOT_FINITE = "not_finite"
+    NOT_POSITIVE = "not_positive"
+    TOO_LARGE = "too_large"
+    DECIMALS = "decimals"
+    SIZE = "size"
+    CROSSED = "crossed"
+    BAR = "bar"
+    TIME = "time"
+    AHEAD = "ahead"
+    OLDER = "older"
+    HALTED = "halted"
+    CURRENCY = "currency"
+    JUMP = "jump"
+    TOO_MANY = "too_many"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refused price: the reason, and a sentence that says what is wrong."""
+
+    fault: PriceFault
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An instrument as it is before a price. Times and the last price are None before the first one."""
+
+    currency: str
+    split_count: int = 0
+    quoted_at: datetime | None = None
+    last: Decimal | None = None
+    provider: str | None = None
+    halted_at: datetime | None = None
+    resumed_at: datetime | None = None
+
+    def after(self, quote: Quote) -> Self:
+        """The instrument with this price."""
+        return replace(self, quoted_at=quote.quoted_at, last=quote.last, provider=quote.provider)
+
+
+def refuse(quote: Quote, known: Known | None, now: datetime, *, most_jump: Decimal) -> Refusal | None:
+    """Return the first reason to refuse the quote, or None.
+
+    ``most_jump`` is the largest change of the last price in which nothing was traded, as a share of the price before.
+    """
+    if known is None:
+        return Refusal(PriceFault.UNKNOWN_SYMBOL, f"{quote.symbol} is not an instrument; add it first")
+    checks = chain(
+        _broken_numbers(quote),
+        _broken_bar(quote),
+        _broken_times(quote, known, now),
+        _wrong_currency(quote, known),
+        _jump(quote, known, most_jump),
+    )
+    return next(checks, None)
+
+
+def _broken_numbers(quote: Quote) -> Iterator[Refusal]:
+    """The prices and sizes that no market has. What is not finite comes first, since it cannot be compared."""
+    prices = {name: getattr(quote, name) for name in ("bid", "ask", "last", "open", "high", "low", "close")}
+    sizes = {name: getattr(quote, name) for name in ("bid_size", "ask_size", "volume")}
+    for name, number in (*prices.items(), *sizes.items()):
+        if number is not None and not number.is_finite():
+            yield Refusal(PriceFault.NOT_FINITE, f"{name}: is not a finite number")
+    for name, price in prices.items():
+        if price is not None:
+            yield from _broken_price(name, price)
+    for name, size in sizes.items():
+        if size is not None and not ZERO <= size <= LARGEST_SIZE:
+            yield Refusal(PriceFault.SIZE, f"{name}: must be between 0 and {plain(LARGEST_SIZE)}")
+    if quote.bid is not None and quote.ask is not None and quote.bid > quote.ask:
+        yield Refusal(PriceFault.CROSSED, f"bid {plain(quote.bid)} is above ask {plain(quote.ask)}")
+
+
+def _broken_price(name: str, price: Decimal) -> Iterator[Refusal]:
+    if price <= ZERO:
+        yield Refusal(PriceFault.NOT_POSITIVE, f"{name}: must be greater than zero; leave out a missing side")
+    if price > LARGEST_PRICE:
+        yield Refusal(PriceFault.TOO_LARGE, f"{name}: must be at most {plain(LARGEST_PRICE)}")
+    if _decimals(price) > MAX_DECIMALS:
+        yield Refusal(PriceFault.DECIMALS, f"{name}: must have at most {MAX_DECIMALS} decimals")
+
+
+def _decimals(number: Decimal) -> int:
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent >= -MAX_DECIMALS:
+        return 0
+    return -int(number.normalize().as_tuple().exponent)
+
+
+def _broken_bar(quote: Quote) -> Iterator[Refusal]:
+    if not quote.low <= min(quote.open, quote.close) <= max(quote.open, quote.close) <= quote.high:
+        yield Refusal(PriceFault.BAR, "bar: open and close must lie between low and high")
+    if quote.bar_start is not None and quote.bar_start > quote.quoted_at:
+        yield Refusal(PriceFault.BAR, "bar: must not start after the time of the price")
+
+
+def _broken_times(quote: Quote, known: Known, now: datetime) -> Iterator[Refusal]:
+    if latest(quote.quoted_at, quote.bar_start) > now + AHEAD:
+        yield Refusal(
+            PriceFault.AHEAD, f"at: is more than {AHEAD.seconds} seconds ahead of the clock; correct the feed's clock"
+        )
+    if known.quoted_at is not None and quote.quoted_at <= known.quoted_at:
+        newest = known.quoted_at.isoformat()
+        yield Refusal(PriceFault.OLDER, f"at: is not after the current price, which is of {newest}")
+    if known.halted_at is not None:
+        yield Refusal(PriceFault.HALTED, f"trading in {quote.symbol} is halted")
+    if known.resumed_at is not None and quote.quoted_at < known.resumed_at:
+        yield Refusal(PriceFault.HALTED, f"at: is before the end of the halt of {quote.symbol}")
+
+
+def _wrong_currency(quote: Quote, known: Known) -> Iterator[Refusal]:
+    if quote.currency is not None and quote.currency != known.currency:
+        yield Refusal(
+            PriceFault.CURRENCY, f"currency: is {quote.currency}, but {quote.symbol} is quoted in {known.currency}"
+        )
+
+
+def _jump(quote: Quote, known: Known, most: Decimal) -> Iterator[Refusal]:
+    """A price that is far from the one before, and in whose bar nothing was traded."""
+    if known.last is None or known.provider in _MADE_UP or quote.volume > ZERO:
+        return
+    if abs(quote.last - known.last) > most * known.last:
+        yield Refusal(
+            PriceFault.JUMP,
+            f"last: {plain(quote.last)} is more than {plain(most * 100)} % away from {plain(known.last)} without any "
+            "volume; send the bar of these trades",
+        )
