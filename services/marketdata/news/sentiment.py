@@ -12,62 +12,13 @@ from functools import cache
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 #: Neutral on the market: shares, gross margin, a vice president, crude oil, interest, a bull market.
-NEUTRAL = [
-    "share",
-    "shares",
-    "shared",
-    "sharing",
-    "gross",
-    "vice",
-    "crude",
-    "interest",
-    "interests",
-    "interested",
-    "trust",
-    "trusts",
-    "fed",
-    "tank",
-    "tanks",
-    "mine",
-    "mines",
-    "cancer",
-    "energy",
-    "security",
-    "securities",
-    "united",
-    "capital",
-    "like",
-    "liability",
-    "liabilities",
-    "debt",
-    "debts",
-    "tax",
-    "arrest",
-    "bull",
-    "bear",
-    "novel",
-    "grand",
-    "great",
-    "fine",
-    "play",
-    "plays",
-    "no",
-    "please",
-    "well",
-    "best",
-    "top",
-    "matter",
-    "matters",
-    "treasury",
-    "treasure",
-    "party",
-    "value",
-    "values",
-    "dear",
-    "charge",
-    "charges",
-    "charged",
-]
+NEUTRAL = (
+    "share", "shares", "shared", "sharing", "gross", "vice", "crude", "interest", "interests", "interested", "trust",
+    "trusts", "fed", "tank", "tanks", "mine", "mines", "cancer", "energy", "security", "securities", "united",
+    "capital", "credit", "like", "liability", "liabilities", "debt", "debts", "tax", "arrest", "bull", "bear", "novel",
+    "grand", "great", "fine", "play", "plays", "no", "please", "well", "best", "top", "matter", "matters", "treasury",
+    "treasure", "party", "value", "values", "dear", "charge", "charges", "charged",
+)  # fmt: skip
 #: Words and phrases with their weights, from -4 to 4.
 FINANCE: Mapping[str, float] = {
     "beat": 2.2, "beats": 2.2, "tops": 1.8, "exceeds": 1.8, "outperform": 2.0, "outperforms": 2.0,
@@ -96,10 +47,11 @@ FINANCE: Mapping[str, float] = {
 }  # fmt: skip
 _ESTIMATES = r"(?:analysts?'? |wall street(?:'s)? |street )?(?:estimates?|expectations?|forecasts?|views?)"
 _OUTLOOK = r"(?:full-year |annual |profit |sales |revenue |earnings )?(?:guidance|outlook|forecasts?)"
+_CUTS, _RAISES = r"(?:cuts?|lowers?|slash(?:es|ed)?|reduces?)", r"(?:raises?|lifts?|boosts?|hikes?)"
 #: Ways to write a phrase.
 PHRASES: Mapping[str, str] = {
-    "guidance_cut": rf"(?:cuts?|lowers?|slash(?:es|ed)?|reduces?) (?:its |the )?{_OUTLOOK}|{_OUTLOOK} (?:is )?(?:cut|lowered)",
-    "guidance_raised": rf"(?:raises?|lifts?|boosts?|hikes?) (?:its |the )?{_OUTLOOK}|{_OUTLOOK} (?:is )?(?:raised|lifted)",
+    "guidance_cut": rf"{_CUTS} (?:its |the )?{_OUTLOOK}|{_OUTLOOK} (?:is )?(?:cut|lowered)",
+    "guidance_raised": rf"{_RAISES} (?:its |the )?{_OUTLOOK}|{_OUTLOOK} (?:is )?(?:raised|lifted)",
     "beats_estimates": rf"(?:beats?|tops?|exceeds?|above) {_ESTIMATES}|(?:earnings|revenue|profit) beat",
     "misses_estimates": rf"(?:miss(?:es|ed)?|below|short of) {_ESTIMATES}|(?:earnings|revenue|profit) miss",
     "profit_warning": r"profit warning|warns (?:on|of|about) (?:lower )?(?:profits?|earnings|sales)",
