@@ -33,6 +33,7 @@ from services.gateway.instruments import (
     halts_api,
     indicators_api,
     instruments_api,
+    news_api,
     official_prices_api,
     prices_api,
 )
@@ -151,6 +152,7 @@ ENDPOINTS = (
     *official_prices_api.endpoints,
     *halts_api.endpoints,
     *indicators_api.endpoints,
+    *news_api.endpoints,
     *jobs_api.endpoints,
     *runs_api.endpoints,
     *queues_api.endpoints,

@@ -4,20 +4,23 @@ from datetime import timedelta
 from functools import cache
 
 from services.marketdata.calendars import compute_sessions
+from services.marketdata.news.fetch import fetch
 from services.marketdata.persistence import partitions
 from services.marketdata.persistence.sessions import replace_sessions
 from services.marketdata.providers.registry import STATEFUL, make_provider, network_provider
 from services.marketdata.providers.stateful import StatefulProvider
-from services.marketdata.settings import current
+from services.marketdata.settings import Settings, current
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases.corporate_actions import apply_due
 from services.marketdata.usecases.fetch_prices import Order, fetch_prices
 from services.marketdata.usecases.update_indicators import Memory, update
+from services.marketdata.usecases.update_news import update_news as fetch_news
 from services.marketdata.usecases.update_prices import poll
 from shared.contracts.instruments import AssetClass
 from shared.contracts.markets import MARKETS
+from shared.indicators.bars import LENGTHS
 from shared.jobs.declaration import Jobs
-from shared.jobs.maintenance import prune, remove
+from shared.jobs.maintenance import OldRows, prune, remove
 from shared.jobs.run_context import Counts, RunContext
 
 jobs = Jobs("marketdata")
@@ -34,6 +37,17 @@ def configured_provider() -> StatefulProvider | None:
     """The provider that needs no network, or None where another one is configured."""
     name = current().provider
     return make_provider(name, seed=current().seed) if name in STATEFUL else None
+
+
+def old_values(settings: Settings) -> list[OldRows]:
+    """The values of indicators that are no longer kept, by the interval of their bars."""
+    kept = {interval: settings.keep_indicator_bars * length for interval, length in LENGTHS.items()}
+    table = "marketdata.indicator_values"
+    return [OldRows(table, f"interval = '{each}' AND start_at < :before", keep) for each, keep in kept.items()]
+
+
+def old_news(settings: Settings) -> list[OldRows]:
+    return [OldRows("marketdata.news", "published_at < :before", timedelta(days=settings.keep_news_days))]
 
 
 def configured_order() -> Order:
@@ -108,12 +122,26 @@ def update_indicators(run: RunContext) -> Counts:
 
 
 @jobs.job(
+    "update_news",
+    schedule="10m",
+    priority="low",
+    time_limit="9m",
+    description="Fetch the news of held and followed instruments from providers and feeds, and store what is new.",
+)
+def update_news(run: RunContext) -> Counts:
+    settings = current()
+    keep = timedelta(days=settings.keep_news_days)
+    order = configured_order()
+    return fetch_news(run.context, order, settings.news_feeds, fetch, keep=keep, progress=run.progress)
+
+
+@jobs.job(
     "maintain_market_data",
     schedule="0 4 * * *",
     priority="low",
     time_limit="1h",
     alert_runtime="30m",
-    description="Remove old bars, but not daily and recorded ones, and old rows of the bus and of the job engine.",
+    description="Remove old bars, but not daily and recorded ones, old values of indicators, old news and old rows of the bus.",
 )
 def maintain_market_data(run: RunContext) -> Counts:
     keep, keep_demo = timedelta(days=current().keep_bars_days), timedelta(days=current().keep_demo_bars_days)
@@ -124,6 +152,6 @@ def maintain_market_data(run: RunContext) -> Counts:
     kept = [partitions.thin_out(run.context, month, run.progress) for month in months]
     with run.context.engine.connect() as connection:
         old = [partitions.strays(keep), *partitions.old_demo_bars(connection, run.context.clock(), keep_demo)]
-    strays = remove(run.context, old, run.progress)
+    strays = remove(run.context, [*old, *old_values(current()), *old_news(current())], run.progress)
     thinned = {"months_thinned": len(kept) - kept.count(None), "bars_kept": sum(filter(None, kept))}
     return {**thinned, **strays, **prune(run)}

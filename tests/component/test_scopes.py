@@ -20,6 +20,7 @@ ALLOWED = {
         get_account get_clock get_calendar get_orders get_order get_order_by_client_id get_positions get_position
         get_account_settings get_ledger get_trades get_round_trips get_dividends get_session delete_session get_stream
         get_document get_indicators get_indicator_values get_latest_indicator_values
+        get_news
     """,
     "trade admin": "post_order patch_order delete_order delete_orders delete_position delete_positions",
     "fund operate admin": "put_account_settings post_transfer post_reset",

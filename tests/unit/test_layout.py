@@ -73,6 +73,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
     "shared": {
         "contracts": {"money"},
         "exchange": {"money", "contracts"},
+        "indicators": {"contracts"},
         "storage": {"tcp"},
         "bus": {"contracts", "storage", "background", "outage", "clock", "settings", "tcp", "tracebacks"},
         "observability": {"contracts", "settings", "storage", "background", "outage", "bus", "tracebacks"},

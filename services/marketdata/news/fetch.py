@@ -12,7 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from ipaddress import ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import Self
 from urllib.parse import urljoin, urlsplit
 
 MOST_BYTES = 2_000_000
@@ -20,6 +21,7 @@ MOST_REDIRECTS = 3
 #: A fetch with all its redirects ends after this time.
 SECONDS = 15.0
 _REDIRECTS = {301, 302, 303, 307, 308}
+_NAT64 = IPv6Network("64:ff9b::/96")
 _HEADERS = {
     "User-Agent": "PaperProfit (news reader)",
     "Accept": "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.8, */*;q=0.1",
@@ -33,6 +35,10 @@ Resolve = Callable[[str, int], list[str]]
 
 class FetchFailed(Exception):
     """The page was not fetched. The message says why, without the address's query, which may hold a key."""
+
+
+class HostDown(FetchFailed):
+    """The host does not answer in time, or says that it cannot."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ class _Deadline:
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
-    def __enter__(self) -> "_Deadline":
+    def __enter__(self) -> Self:
         self._timer.start()
         return self
 
@@ -100,6 +106,14 @@ def addresses_of(host: str, port: int) -> list[str]:
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
+def is_public(address: str) -> bool:
+    """Tell whether the address is one of the internet, and does not stand for another one."""
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address) and (ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip in _NAT64):
+        return False
+    return ip.is_global and not ip.is_multicast
+
+
 def fetch(url: str, *, seconds: float = SECONDS, resolve: Resolve = addresses_of) -> Page:
     """Return the page. Raises FetchFailed."""
     target = first = _target(url)
@@ -109,8 +123,8 @@ def fetch(url: str, *, seconds: float = SECONDS, resolve: Resolve = addresses_of
                 answer = _ask(target, deadline, seconds, resolve, private=target.place == first.place)
             except (OSError, HTTPException, ValueError) as error:
                 if deadline.passed.is_set():
-                    raise FetchFailed(f"{target.host} took longer than {seconds:g} seconds") from error
-                raise FetchFailed(f"{target.host} does not answer: {type(error).__name__}") from error
+                    raise HostDown(f"{target.host} took longer than {seconds:g} seconds") from error
+                raise HostDown(f"{target.host} does not answer: {type(error).__name__}") from error
             if isinstance(answer, Page):
                 return answer
             target = _target(urljoin(target.url, answer))
@@ -120,7 +134,7 @@ def fetch(url: str, *, seconds: float = SECONDS, resolve: Resolve = addresses_of
 def _ask(target: _Target, deadline: _Deadline, seconds: float, resolve: Resolve, *, private: bool) -> Page | str:
     """Return the page, or where it redirects to. Raises FetchFailed, OSError, HTTPException and ValueError."""
     found = resolve(target.host, target.port)
-    if not found or not (private or all(ip_address(each.partition("%")[0]).is_global for each in found)):
+    if not found or not (private or all(is_public(each) for each in found)):
         raise FetchFailed(f"a redirect to {target.host} is refused, as that is not a public address")
     deadline.connection = connection = _Connection(target, found[0], seconds)
     try:
@@ -130,10 +144,11 @@ def _ask(target: _Target, deadline: _Deadline, seconds: float, resolve: Resolve,
         if response.status in _REDIRECTS and location:
             return location
         if response.status != 200:
-            raise FetchFailed(f"{target.host} answers with status {response.status}; check the feed's address")
+            failed = HostDown if response.status >= 500 or response.status == 429 else FetchFailed
+            raise failed(f"{target.host} answers with status {response.status}; check the feed's address")
         body = _read(response, target)
         if deadline.passed.is_set():
-            raise FetchFailed(f"{target.host} took longer than {seconds:g} seconds")
+            raise HostDown(f"{target.host} took longer than {seconds:g} seconds")
         return Page(body, response.getheader("Content-Type") or "", target.url)
     finally:
         connection.close()

@@ -16,7 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 import structlog
 
 from services.marketdata.news import feeds
-from services.marketdata.news.fetch import FetchFailed, Page
+from services.marketdata.news.fetch import FetchFailed, HostDown, Page
 from services.marketdata.news.sentiment import score
 from services.marketdata.news.text import (
     LONGEST_SOURCE,
@@ -139,7 +139,7 @@ def _read_feed(
     now: datetime,
 ) -> list[Headline]:
     """Raises BreakerOpen, RateLimited and FetchFailed."""
-    with Breaker(context, f"feed:{host}"):
+    with Breaker(context, f"feed:{host}", counts=lambda error: isinstance(error, HostDown)):
         limit = RateLimit(context, f"feed:{host}", allowed=FEED_RATE, period=timedelta(minutes=1))
         limit.take(wait=timedelta(seconds=30))
         return feeds.headlines(fetch(url), names, symbol=symbol, now=now)
