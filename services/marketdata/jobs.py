@@ -141,7 +141,7 @@ def update_news(run: RunContext) -> Counts:
     priority="low",
     time_limit="1h",
     alert_runtime="30m",
-    description="Remove old bars, but not daily and recorded ones, old values of indicators, old news and old rows of the bus.",
+    description="Remove old bars, but not daily and recorded ones, old indicators and news, and old rows of the bus.",
 )
 def maintain_market_data(run: RunContext) -> Counts:
     keep, keep_demo = timedelta(days=current().keep_bars_days), timedelta(days=current().keep_demo_bars_days)

@@ -64,7 +64,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
     "services/orders": {"persistence": {"settings"}, "usecases": {"persistence", "settings", "metrics"}},
     "services/marketdata": {
         "domain": set(),
-        "persistence": {"domain"},
+        "persistence": {"domain", "providers"},
         "providers": {"domain"},
         "usecases": {"domain", "persistence", "providers", "settings"},
     },

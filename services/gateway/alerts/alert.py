@@ -186,7 +186,14 @@ def outbox_stuck(*, service: str, age: timedelta, most: timedelta) -> Alert:
 
 
 def bad_news(
-    *, id: UUID, title: str, source: str, symbols: Sequence[str], score: float, scored_by: str, published_at: datetime
+    *,
+    news_id: UUID,
+    title: str,
+    source: str,
+    symbols: Sequence[str],
+    score: float,
+    scored_by: str,
+    published_at: datetime,
 ) -> Alert:
     """A headline about held symbols is very negative."""
     facts = {
@@ -198,7 +205,7 @@ def bad_news(
     }
     held = ", ".join(symbols)
     message = f"Negative news of {held}, which accounts hold (score {score:.2f}, {source}): {title[:_LONGEST_DETAIL]}"
-    return Alert("bad_news", str(id), "warning", f"{message}. Read it at /api/news?symbol={symbols[0]}.", facts)
+    return Alert("bad_news", str(news_id), "warning", f"{message}. Read it at /api/news?symbol={symbols[0]}.", facts)
 
 
 def last_line(text: str | None) -> str:

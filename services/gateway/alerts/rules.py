@@ -233,7 +233,7 @@ SELECT COALESCE(has_table_privilege(to_regclass('marketdata.news_v1'), 'SELECT')
          AND COALESCE(has_table_privilege(to_regclass('orders.positions_v1'), 'SELECT'), false)
 """)
 _BAD_NEWS = text("""
-SELECT n.id, n.title, n.source, n.score, n.scored_by, n.published_at, held.symbols
+SELECT n.id AS news_id, n.title, n.source, n.score, n.scored_by, n.published_at, held.symbols
 FROM marketdata.news_v1 n
 CROSS JOIN LATERAL (
   SELECT array_agg(s.symbol ORDER BY s.symbol) AS symbols FROM marketdata.news_symbols_v1 s
@@ -243,7 +243,8 @@ WHERE n.received_at > :since AND n.published_at > CAST(:since AS timestamptz) - 
   AND held.symbols IS NOT NULL
   AND NOT EXISTS (
     SELECT FROM jobs.notifications told
-    WHERE told.kind = 'bad_news' AND told.subject = CAST(n.id AS text) AND told.resolved_at IS NOT NULL)
+    WHERE told.kind = 'bad_news' AND told.subject = CAST(n.id AS text) AND told.resolved_at IS NOT NULL
+      AND told.opened_at > :since)
 ORDER BY n.received_at, n.id LIMIT :most
 """)
 _STUCK = text("""

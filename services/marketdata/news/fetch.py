@@ -64,29 +64,38 @@ class _Target:
 
 
 class _Connection(HTTPConnection):
-    """A connection to an address that was looked up before."""
+    """A connection to an address that was looked up before, which the deadline may shut."""
 
-    def __init__(self, target: _Target, address: str, seconds: float) -> None:
-        super().__init__(target.host, target.port, timeout=seconds)
+    def __init__(self, target: _Target, address: str, deadline: "_Deadline") -> None:
+        super().__init__(target.host, target.port, timeout=deadline.seconds)
         self._address = address
         self._secure = target.scheme == "https"
+        self._deadline = deadline
 
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._secure:
             context = ssl.create_default_context()
             self.sock = context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+        self._deadline.shuts(self.sock)
+        if isinstance(self.sock, ssl.SSLSocket):
             self.sock.do_handshake()
 
 
 class _Deadline:
-    """Shuts the current connection when the time is up, whatever it waits for."""
+    """Shuts the socket when the time is up, whatever it waits for: a read by read timeout would allow any number."""
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.passed = threading.Event()
-        self.connection: HTTPConnection | None = None
+        self._socket: socket.socket | None = None
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
+
+    def shuts(self, used: socket.socket) -> None:
+        self._socket = used
+        if self.passed.is_set():
+            self._end()
 
     def __enter__(self) -> Self:
         self._timer.start()
@@ -97,9 +106,9 @@ class _Deadline:
 
     def _end(self) -> None:
         self.passed.set()
-        if self.connection is not None and self.connection.sock is not None:
+        if self._socket is not None:
             with suppress(OSError):
-                self.connection.sock.shutdown(socket.SHUT_RDWR)
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def addresses_of(host: str, port: int) -> list[str]:
@@ -120,7 +129,7 @@ def fetch(url: str, *, seconds: float = SECONDS, resolve: Resolve = addresses_of
     with _Deadline(seconds) as deadline:
         for _ in range(MOST_REDIRECTS + 1):
             try:
-                answer = _ask(target, deadline, seconds, resolve, private=target.place == first.place)
+                answer = _ask(target, deadline, resolve, private=target.place == first.place)
             except (OSError, HTTPException, ValueError) as error:
                 if deadline.passed.is_set():
                     raise HostDown(f"{target.host} took longer than {seconds:g} seconds") from error
@@ -131,12 +140,12 @@ def fetch(url: str, *, seconds: float = SECONDS, resolve: Resolve = addresses_of
     raise FetchFailed(f"{first.host} redirects more than {MOST_REDIRECTS} times")
 
 
-def _ask(target: _Target, deadline: _Deadline, seconds: float, resolve: Resolve, *, private: bool) -> Page | str:
+def _ask(target: _Target, deadline: _Deadline, resolve: Resolve, *, private: bool) -> Page | str:
     """Return the page, or where it redirects to. Raises FetchFailed, OSError, HTTPException and ValueError."""
     found = resolve(target.host, target.port)
     if not found or not (private or all(is_public(each) for each in found)):
         raise FetchFailed(f"a redirect to {target.host} is refused, as that is not a public address")
-    deadline.connection = connection = _Connection(target, found[0], seconds)
+    connection = _Connection(target, found[0], deadline)
     try:
         connection.request("GET", target.path, headers=_HEADERS)
         response = connection.getresponse()
@@ -148,7 +157,7 @@ def _ask(target: _Target, deadline: _Deadline, seconds: float, resolve: Resolve,
             raise failed(f"{target.host} answers with status {response.status}; check the feed's address")
         body = _read(response, target)
         if deadline.passed.is_set():
-            raise HostDown(f"{target.host} took longer than {seconds:g} seconds")
+            raise HostDown(f"{target.host} took longer than {deadline.seconds:g} seconds")
         return Page(body, response.getheader("Content-Type") or "", target.url)
     finally:
         connection.close()
