@@ -101,7 +101,7 @@ def test_one_story_is_stored_once(marketdata: ServiceContext, server: FeedServer
     run(marketdata, f"{server.url}/all.xml", counts=0)
     server.answers["/all.xml"] = rss(
         item("Apple and IBM agree", "https://example.com/new", "Tue, 24 Nov 2026 10:00:00 GMT"),
-        item("Apple and IBM agree", "https://example.com/newer", "Wed, 25 Nov 2026 10:00:00 GMT"),
+        item("Apple and IBM agree", "https://example.com/newer", "Wed, 25 Nov 2026 12:00:00 GMT"),
     )
     clock.now = NOON + timedelta(days=3)
     run(marketdata, f"{server.url}/all.xml", counts=1)

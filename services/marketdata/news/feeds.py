@@ -70,7 +70,7 @@ def _headline(
 
 
 def _time_of(entry: Any, now: datetime) -> datetime:
-    parsed = entry.get("published_parsed") or entry.get("updated_parsed")
+    parsed = dict.get(entry, "published_parsed") or dict.get(entry, "updated_parsed")  # its own get warns of the second
     if parsed is None:
         return now
     try:

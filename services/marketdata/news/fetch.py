@@ -131,7 +131,7 @@ def fetch(url: str, *, seconds: float = SECONDS, resolve: Resolve = addresses_of
             try:
                 answer = _ask(target, deadline, resolve, private=target.place == first.place)
             except (OSError, HTTPException, ValueError) as error:
-                if deadline.passed.is_set():
+                if deadline.passed.is_set() or isinstance(error, TimeoutError):
                     raise HostDown(f"{target.host} took longer than {seconds:g} seconds") from error
                 raise HostDown(f"{target.host} does not answer: {type(error).__name__}") from error
             if isinstance(answer, Page):

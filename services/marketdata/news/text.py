@@ -20,6 +20,12 @@ _LEGAL = re.compile(
     r"class [a-c]|the)\b\.?",
     re.IGNORECASE,
 )
+#: Capitals in a headline that are no symbols, though some symbol has them.
+_ACRONYMS = frozenset((
+    "AND", "ARE", "ALL", "BIG", "CAN", "CAR", "CEO", "CFO", "COO", "CTO", "DAY", "EPS", "ETF", "EUR", "FBI", "FDA",
+    "FED", "FOR", "FTC", "GDP", "HAS", "IPO", "IRS", "LOW", "NEW", "NOW", "NYSE", "OPEC", "OUT", "SEC", "THE", "TOP",
+    "USA", "USD", "WTO",
+))  # fmt: skip
 _WORD = re.compile(r"[^\W_]+(?:[.'&-][^\W_]+)*")
 
 
@@ -82,11 +88,14 @@ def title_key(title: str, source: str) -> str:
 def mentioned(title: str, names: Mapping[str, str]) -> tuple[str, ...]:
     """Return the symbols of ``names``, symbol → the instrument's name, that the headline is about.
 
-    A symbol counts where it is written as one: $AAPL, (AAPL) or (NASDAQ: AAPL). A name counts without "Inc." and the
-    like, if it has at least four characters.
+    A symbol counts where it is written as one: $AAPL, (AAPL) or (NASDAQ: AAPL), and from three letters on also alone,
+    unless it is a usual acronym or all is in capitals. A name counts without "Inc." and the like, if it has at least
+    four characters.
     """
     marked = set(re.findall(r"\$([A-Z][A-Z0-9.]{0,9})\b", title))
     marked |= set(re.findall(r"\((?:[A-Za-z ]{2,12}:\s?)?([A-Z][A-Z0-9.]{0,9})\)", title))
+    if title != title.upper():
+        marked |= set(re.findall(r"(?<![\w$.])([A-Z]{3,10})(?![\w.])", title)) - _ACRONYMS
     found = []
     for symbol, name in names.items():
         short = _LEGAL.sub("", name).strip(" ,.")
