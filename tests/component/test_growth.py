@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, event, make_url
 
 from services.gateway.retention import OWN as GATEWAY
+from services.marketdata.jobs import old_news
 from services.marketdata.persistence import partitions
 from services.marketdata.settings import Settings
 from services.strategy.jobs import OWN as STRATEGY
@@ -76,6 +77,7 @@ def removed() -> Iterator[OldRows]:
         yield from engine_rows(service, Keep())
     yield from (*GATEWAY, *STRATEGY, *VALUATION)
     settings = Settings()
+    yield from old_news(settings)
     for days in (settings.keep_bars_days, settings.keep_demo_bars_days):
         yield OldRows("marketdata.market_data", partitions.KEPT, timedelta(days=days))
 

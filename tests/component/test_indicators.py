@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from sqlalchemy import Connection
 
+from services.marketdata.jobs import old_values
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.providers.replay import recording
+from services.marketdata.settings import Settings
 from services.marketdata.usecases import indicators
 from services.marketdata.usecases.corporate_actions import apply_due, enter
 from services.marketdata.usecases.update_indicators import Memory, update
@@ -29,6 +31,7 @@ from shared.contracts.indicators import (
 )
 from shared.indicators.bars import LENGTHS, Bars, days_of
 from shared.indicators.formulas import compute, numbers
+from shared.jobs.maintenance import remove
 from shared.storage.driver import fetch
 from tests.component.watching import context_of, marketdata_at, statements
 from tests.conftest import FakeClock
@@ -330,3 +333,14 @@ def test_an_update_takes_as_many_statements_for_40_series_as_for_one(
             connection.exec_driver_sql("TRUNCATE marketdata.indicator_values")
         clock.now = NOW
     assert counts[0] == counts[1]
+
+
+def test_old_values_are_removed_by_the_intervals_of_their_bars(marketdata: ServiceContext, clock: FakeClock) -> None:
+    """As many bars stay of minutes as of days."""
+    for interval in ("1m", "1d"):
+        ask_for(marketdata, "AAPL", interval, IndicatorName.SMA)
+        clock.now = store(marketdata, "AAPL", interval, 0, 300)
+        run(marketdata, Memory())
+        assert len(stored(marketdata, "AAPL", interval, IndicatorName.SMA)) == 300
+        remove(marketdata, old_values(Settings(keep_indicator_bars=100)))
+        assert len(stored(marketdata, "AAPL", interval, IndicatorName.SMA)) == 100
