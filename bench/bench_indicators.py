@@ -22,7 +22,7 @@ from services.marketdata.usecases import indicators
 from services.marketdata.usecases.update_indicators import Memory, update
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.indicators import AddIndicator, GivenParameters, IndicatorName, complete
-from shared.indicators.bars import Bars, days_of
+from shared.indicators.bars import Array, Bars, days_of
 from shared.indicators.formulas import bars_before, compute, numbers
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
@@ -79,9 +79,10 @@ def timed_update(made: IndicatorDatabase) -> float:
 
 def random_bars() -> Bars:
     chance = np.random.default_rng(1)
-    closes = 100 + np.cumsum(chance.normal(size=HISTORY)) / 10
+    closes: Array = 100 + np.cumsum(chance.normal(size=HISTORY)) / 10
+    volumes: Array = chance.integers(1, 1000, HISTORY).astype(np.float64)
     starts = np.arange(HISTORY, dtype=np.int64) * 60_000_000
-    return Bars(starts, closes + 0.1, closes - 0.1, closes, chance.integers(1, 1000, HISTORY) * 1.0, days_of(starts))
+    return Bars(starts, closes + 0.1, closes - 0.1, closes, volumes, days_of(starts))
 
 
 def bare(bars: Bars) -> float:

@@ -77,7 +77,8 @@ def _sma(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
 
 
 def _mean(values: Array, period: int) -> Array:
-    return _talib.MA(values, period, 0)
+    mean: Array = _talib.MA(values, period, 0)
+    return mean
 
 
 def _ema(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:

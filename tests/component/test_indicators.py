@@ -54,7 +54,7 @@ def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContex
 def ask_for(context: ServiceContext, symbol: str, interval: str, *names: IndicatorName) -> None:
     with context.unit_of_work() as uow:
         for name in names or IndicatorName:
-            command = AddIndicator(symbol=symbol, interval=interval, name=name, requested_at=uow.now)  # type: ignore[arg-type]
+            command = AddIndicator(symbol=symbol, interval=interval, name=name, requested_at=uow.now)
             indicators.add(uow, command)
 
 
@@ -114,7 +114,7 @@ def whole(context: ServiceContext, symbol: str, interval: str) -> Bars:
     )
     starts = np.array([int(row.start_at.timestamp()) * 1_000_000 for row in found], dtype=np.int64)
     columns = [np.array([float(getattr(row, name)) for row in found]) for name in ("high", "low", "close", "volume")]
-    return Bars(starts, *columns, sessions=starts if interval == "1d" else days_of(starts))
+    return Bars(starts, *columns, starts if interval == "1d" else days_of(starts))
 
 
 def check(context: ServiceContext, symbol: str, interval: str, *, last: int | None = None) -> None:
@@ -141,7 +141,7 @@ def test_values_equal_a_whole_computation_wherever_updates_and_restarts_cut_it(
     chance = random.Random(7)
     ask_for(marketdata, "AAPL", interval)
     with context_of("marketdata", urls, clock) as other:
-        replicas = [[marketdata, Memory()], [other, Memory()]]
+        replicas = [(marketdata, Memory()), (other, Memory())]
         number = 0
         while number < len(DAYS["AAPL"]):
             step = chance.choice([1, 2, 3, 40, 300])
@@ -150,7 +150,8 @@ def test_values_equal_a_whole_computation_wherever_updates_and_restarts_cut_it(
             context, memory = chance.choice(replicas)
             run(context, memory)
             if chance.random() < 0.3:
-                replicas[chance.randrange(2)][1] = Memory()
+                again = chance.randrange(2)
+                replicas[again] = (replicas[again][0], Memory())
     check(marketdata, "AAPL", interval)
     assert value(marketdata.engine, "SELECT count(*) FROM marketdata.changed_bars") == 0
 

@@ -25,7 +25,7 @@ def bars_of(symbol: str) -> Bars:
     days = recording()[symbol]
     starts = np.arange(len(days), dtype=np.int64) * HOUR
     columns = [np.array([float(getattr(day, name)) for day in days]) for name in ("high", "low", "close", "volume")]
-    return Bars(starts, *columns, sessions=days_of(starts))
+    return Bars(starts, *columns, days_of(starts))
 
 
 IBM = bars_of("IBM")

@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
-import feedparser
+import feedparser  # type: ignore[import-untyped]
 
 from services.marketdata.news.fetch import FetchFailed, Page
 from services.marketdata.news.text import (
@@ -74,7 +74,8 @@ def _time_of(entry: Any, now: datetime) -> datetime:
     if parsed is None:
         return now
     try:
-        at = datetime(*parsed[:6], tzinfo=UTC)
+        year, month, day, hour, minute, second = parsed[:6]
+        at = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
     except (ValueError, OverflowError, TypeError):
         return now
     return now if at > now + AHEAD else at

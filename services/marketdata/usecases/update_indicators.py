@@ -128,9 +128,9 @@ def _recompute(context: ServiceContext, memory: Memory, key: Key, keep_bars: int
             (series,) = _read(uow, [begin], trusted=not whole)
             found = indicators.next_bars(uow.connection, [key], [since], [uow.now - length], BARS)
             more = len(found[0]) == BARS
-            dirty_from = time_of(int(found[0].starts[-1])) if more else None
+            again_from = time_of(int(found[0].starts[-1])) if more else None
             (after,), number = _take_in(uow, [begin], [series], found)
-            after = replace(after, dirty_from=dirty_from)
+            after = replace(after, dirty_from=again_from)
             indicators.save_series(uow.connection, [after])
             if not more:
                 indicators.mark_ready(uow.connection, key)
