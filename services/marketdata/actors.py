@@ -9,6 +9,7 @@ from services.marketdata.usecases import (
     corporate_actions,
     halts,
     import_bars,
+    indicators,
     official_prices,
     push_prices,
 )
@@ -17,6 +18,7 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.bars import StoreBars
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
+from shared.contracts.indicators import AddIndicator, RemoveIndicator
 from shared.contracts.instruments import AddInstruments, ChangeInstrument
 from shared.contracts.official_prices import EnterOfficialPrice
 from shared.contracts.prices import PushPrices
@@ -56,6 +58,16 @@ def change_market_sessions(command: ChangeSessions, uow: UnitOfWork) -> None:
 @actors.on(RemoveSessionChange, queue="marketdata.commands")
 def remove_session_change(command: RemoveSessionChange, uow: UnitOfWork) -> None:
     change_sessions.remove(uow, command)
+
+
+@actors.on(AddIndicator, queue="marketdata.commands")
+def add_indicator(command: AddIndicator, uow: UnitOfWork) -> None:
+    indicators.add(uow, command)
+
+
+@actors.on(RemoveIndicator, queue="marketdata.commands")
+def remove_indicator(command: RemoveIndicator, uow: UnitOfWork) -> None:
+    indicators.remove(uow, command)
 
 
 @actors.on(AddInstruments, queue="marketdata.commands")

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.marketdata.news.text import canonical_url
 from services.marketdata.providers import push
 from services.marketdata.providers.registry import STATEFUL, check_name
 from shared.contracts.instruments import AssetClass
@@ -58,6 +59,28 @@ class Settings(BaseSettings):
     keep_bars_days: Annotated[int, Bounded(ge=31, le=36_500)] = 730
     #: Days after which it removes the demo's made-up bars: those of the random walk, and the minutes of the replay.
     keep_demo_bars_days: Annotated[int, Bounded(ge=2, le=36_500)] = 3
+    #: Values of indicators are kept for this many intervals: of bars of a minute for a week, of a day for 27 years.
+    keep_indicator_bars: Annotated[int, Bounded(ge=100, le=100_000)] = 10_000
+    #: Addresses of RSS and Atom feeds, separated by whitespace. ``{symbol}`` in one stands for each followed symbol.
+    news_feeds: Names = ()
+    #: Days that news is kept.
+    keep_news_days: Annotated[int, Bounded(ge=2, le=3650)] = 30
+
+    @field_validator("news_feeds", mode="before")
+    @classmethod
+    def _split_feeds(cls, given: object) -> object:
+        return tuple(given.split()) if isinstance(given, str) else given
+
+    @field_validator("news_feeds")
+    @classmethod
+    def _web_addresses(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for number, address in enumerate(given, start=1):
+            rest = address.replace("{symbol}", "")
+            if canonical_url(rest) is None or "{" in rest or "}" in rest:
+                raise ValueError(
+                    f"address {number} must begin with http:// or https://, and have no braces but {{symbol}}"
+                )
+        return given
 
     @field_validator("replay_file")
     @classmethod

@@ -27,6 +27,7 @@ from shared.contracts.bars import StoreBars
 from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
+from shared.contracts.indicators import AddIndicator, RemoveIndicator
 from shared.contracts.instruments import AddInstruments, ChangeInstrument, InstrumentsChanged, InstrumentsRefused
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import EnterOfficialPrice, OfficialPricePublished
@@ -75,6 +76,8 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     CorporateActionApplied: ("marketdata",),
     EnterOfficialPrice: ("gateway",),
     OfficialPricePublished: ("marketdata",),
+    AddIndicator: ("gateway",),
+    RemoveIndicator: ("gateway",),
     HaltTrading: ("gateway",),
     ResumeTrading: ("gateway",),
     StoreBars: ("gateway",),
@@ -145,6 +148,8 @@ QUEUES: dict[str, Queue] = {
             PushPrices,
             StoreBars,
             ControlReplay,
+            AddIndicator,
+            RemoveIndicator,
         ),
     ),
     "orders.prices": Queue(

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine, event, make_url
 
 from services.gateway.retention import OWN as GATEWAY
+from services.marketdata.jobs import old_news
 from services.marketdata.persistence import partitions
 from services.marketdata.settings import Settings
 from services.strategy.jobs import OWN as STRATEGY
@@ -78,6 +79,7 @@ def removed() -> Iterator[OldRows]:
         yield from engine_rows(service, Keep())
     yield from (*GATEWAY, *STRATEGY, *VALUATION)
     settings = Settings()
+    yield from old_news(settings)
     for days in (settings.keep_bars_days, settings.keep_demo_bars_days):
         yield OldRows("marketdata.market_data", partitions.KEPT, timedelta(days=days))
 

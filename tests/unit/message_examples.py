@@ -26,6 +26,7 @@ from shared.contracts.bars import Interval, StoreBars, WholeBar
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
+from shared.contracts.indicators import AddIndicator, GivenParameters, IndicatorName, RemoveIndicator
 from shared.contracts.instruments import (
     AddInstruments,
     ChangeInstrument,
@@ -309,6 +310,14 @@ _ALL: tuple[Message, ...] = (
         )
     ),
     ControlReplay(action=ReplayAction.SPEED, speed=Decimal(2)),
+    AddIndicator(
+        symbol="AAPL",
+        interval="1h",
+        name=IndicatorName.BOLLINGER,
+        parameters=GivenParameters(period=30, deviations=Decimal("2.5")),
+        requested_at=AT,
+    ),
+    RemoveIndicator(symbol="AAPL", indicator_id=UUID(int=7)),
     HaltTrading(halt_id=UUID(int=7), symbol="AAPL", reason="news pending"),
     ResumeTrading(symbol="AAPL"),
     TradingHalted(halt_id=UUID(int=7), symbol="AAPL", reason="news pending", began_at=AT),

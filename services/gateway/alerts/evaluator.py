@@ -55,6 +55,7 @@ class Evaluator(Background):
     """Without ``figures`` no queue raises an alert.
 
     ``queue_age`` is the greatest age of a queue's oldest message, ``price_age`` that of the newest price in seconds.
+    A headline of a held symbol raises an alert if its score is at most ``news_score``.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Evaluator(Background):
         *,
         queue_age: timedelta,
         price_age: float = PRICE_SECONDS,
+        news_score: float = -1.0,
     ) -> None:
         super().__init__("alerts")
         self._context = context
         self._figures = figures
         self._queue_age = queue_age
         self._price_age = price_age
+        self._news_score = news_score
         self._started_at = self._grace_from = context.clock()
         self._last: tuple[datetime, float] | None = None
         self._failed = False
@@ -100,7 +103,8 @@ class Evaluator(Background):
             since = self._grace_from if grace else _EVER
             standing = rules.from_rows(connection, now, since)
             standing += rules.from_progress(connection, now, self._started_at, self._price_age)
-            judged: tuple[str, ...] = rules.FROM_ROWS + rules.FROM_PROGRESS
+            standing += rules.from_news(connection, now, self._news_score)
+            judged: tuple[str, ...] = rules.FROM_ROWS + rules.FROM_PROGRESS + rules.FROM_NEWS
             if figures is not None:
                 standing += rules.from_queues(connection, figures, self._queue_age)
                 judged += rules.FROM_QUEUES

@@ -33,6 +33,10 @@ MISSED_IS_NEW = timedelta(minutes=5)
 GUESSES = 30
 GUESS_IS_NEW = timedelta(minutes=5)
 
+#: A headline raises an alert for this long after it came, and one evaluation raises at most so many.
+NEWS_IS_NEW = timedelta(hours=1)
+MOST_NEWS = 10
+
 #: The kinds that follow from rows. They can be judged whenever the database answers.
 FROM_ROWS = (
     "job_failing",
@@ -46,6 +50,7 @@ FROM_ROWS = (
     "keys_guessed",
 )
 FROM_QUEUES = ("queue_old",)
+FROM_NEWS = ("bad_news",)
 FROM_PROGRESS = ("prices_old", "market_prices_old", "values_old", "outbox_stuck")
 
 
@@ -110,6 +115,18 @@ def from_progress(connection: Connection, now: datetime, since: datetime, price_
         for row in market_prices.old(connection, now, since, timedelta(seconds=each.most))
     ]
     return [*late, *markets, *(words.outbox_stuck(**row, most=most) for row in stuck)]
+
+
+def from_news(connection: Connection, now: datetime, score: float) -> list[Alert]:
+    """Return the alerts of new headlines about held symbols with at most that score.
+
+    Each headline raises one alert, also if the symbol is sold and bought again meanwhile. There are none before the
+    views exist.
+    """
+    if not connection.execute(_NEWS_IS_READY).scalar_one():
+        return []
+    rows = connection.execute(_BAD_NEWS, {"since": now - NEWS_IS_NEW, "score": score, "most": MOST_NEWS})
+    return [words.bad_news(**row) for row in rows.mappings()]
 
 
 #: Neither the queues of single gateway processes, nor those in which messages wait for a retry.
@@ -223,6 +240,25 @@ _PROGRESS_IS_READY = text("""
 SELECT COALESCE(has_table_privilege(to_regclass('marketdata.instruments_v1'), 'SELECT'), false)
          AND COALESCE(has_table_privilege(to_regclass('marketdata.sessions_v1'), 'SELECT'), false) AS prices,
        COALESCE(has_table_privilege(to_regclass('orders.positions_v1'), 'SELECT'), false) AS positions
+""")
+_NEWS_IS_READY = text("""
+SELECT COALESCE(has_table_privilege(to_regclass('marketdata.news_v1'), 'SELECT'), false)
+         AND COALESCE(has_table_privilege(to_regclass('orders.positions_v1'), 'SELECT'), false)
+""")
+_BAD_NEWS = text("""
+SELECT n.id AS news_id, n.title, n.source, n.score, n.scored_by, n.published_at, held.symbols
+FROM marketdata.news_v1 n
+CROSS JOIN LATERAL (
+  SELECT array_agg(s.symbol ORDER BY s.symbol) AS symbols FROM marketdata.news_symbols_v1 s
+  WHERE s.news_id = n.id AND EXISTS (SELECT FROM orders.positions_v1 p WHERE p.symbol = s.symbol)
+) held
+WHERE n.received_at > :since AND n.published_at > CAST(:since AS timestamptz) - interval '1 day' AND n.score <= :score
+  AND held.symbols IS NOT NULL
+  AND NOT EXISTS (
+    SELECT FROM jobs.notifications told
+    WHERE told.kind = 'bad_news' AND told.subject = CAST(n.id AS text) AND told.resolved_at IS NOT NULL
+      AND told.opened_at > :since)
+ORDER BY n.received_at, n.id LIMIT :most
 """)
 _STUCK = text("""
 SELECT service, measured_at - reached_at AS age FROM jobs.progress
