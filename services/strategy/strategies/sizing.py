@@ -121,7 +121,9 @@ def _asked(decision: Decision, symbol: SymbolView, sizing: Sizing, terms: Terms)
     return {"qty": sizing.value, "notional": sizing.value / worth, "equity": part / worth}[sizing.kind], ()
 
 
-def _limited(side: Side, asked: Decimal, held: Decimal, sizing: Sizing, terms: Terms, why: tuple[str, ...]) -> Sized:
+def _limited(
+    side: Side, asked: Decimal, held: Decimal, sizing: Sizing, terms: Terms, why: tuple[str, ...] = ()
+) -> Sized:
     """The quantity within the position's limits and the buying power, rounded down."""
     worth = terms.price * terms.rate
     share = sizing.max_position_share
