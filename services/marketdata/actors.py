@@ -1,10 +1,11 @@
 """Handlers of marketdata's messages."""
 
-from services.marketdata.usecases import corporate_actions, halts, official_prices
+from services.marketdata.usecases import corporate_actions, halts, indicators, official_prices
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
+from shared.contracts.indicators import AddIndicator, RemoveIndicator
 from shared.contracts.official_prices import EnterOfficialPrice
 
 actors = Actors()
@@ -30,3 +31,13 @@ def halt_trading(command: HaltTrading, uow: UnitOfWork) -> None:
 @actors.on(ResumeTrading, queue="marketdata.commands")
 def resume_trading(command: ResumeTrading, uow: UnitOfWork) -> None:
     halts.resume(uow, command)
+
+
+@actors.on(AddIndicator, queue="marketdata.commands")
+def add_indicator(command: AddIndicator, uow: UnitOfWork) -> None:
+    indicators.add(uow, command)
+
+
+@actors.on(RemoveIndicator, queue="marketdata.commands")
+def remove_indicator(command: RemoveIndicator, uow: UnitOfWork) -> None:
+    indicators.remove(uow, command)

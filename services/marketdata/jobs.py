@@ -11,6 +11,7 @@ from services.marketdata.providers.stateful import StatefulProvider
 from services.marketdata.settings import current
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases.corporate_actions import apply_due
+from services.marketdata.usecases.update_indicators import Memory, update
 from services.marketdata.usecases.update_prices import poll
 from shared.contracts.markets import MARKETS
 from shared.jobs.declaration import Jobs
@@ -74,6 +75,23 @@ def update_sessions(run: RunContext) -> Counts:
     with run.context.unit_of_work() as uow:
         written, removed = replace_sessions(uow.connection, codes, first, last, sessions)
     return {"sessions_written": written, "sessions_removed": removed}
+
+
+@cache
+def remembered_series() -> Memory:
+    """The bars that this process keeps in memory for its indicators."""
+    return Memory()
+
+
+@jobs.job(
+    "update_indicators",
+    schedule="1m",
+    time_limit="10m",
+    description="Compute the indicators of the bars that have closed, and again those of bars that were changed.",
+)
+def update_indicators(run: RunContext) -> Counts:
+    keep = current().keep_indicator_bars
+    return update(run.context, remembered_series(), keep_bars=keep, progress=run.progress)
 
 
 @jobs.job(

@@ -26,6 +26,7 @@ from shared.contracts.accounts import (
 from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
+from shared.contracts.indicators import AddIndicator, RemoveIndicator
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import EnterOfficialPrice, OfficialPricePublished
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters, ToService
@@ -65,6 +66,8 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     CorporateActionApplied: ("marketdata",),
     EnterOfficialPrice: ("gateway",),
     OfficialPricePublished: ("marketdata",),
+    AddIndicator: ("gateway",),
+    RemoveIndicator: ("gateway",),
     HaltTrading: ("gateway",),
     ResumeTrading: ("gateway",),
     TradingHalted: ("marketdata",),
@@ -116,7 +119,10 @@ class Queue:
 
 #: The queues by name. The part before the dot is the consuming service.
 QUEUES: dict[str, Queue] = {
-    "marketdata.commands": Queue(Priority.HIGH, (EnterCorporateAction, EnterOfficialPrice, HaltTrading, ResumeTrading)),
+    "marketdata.commands": Queue(
+        Priority.HIGH,
+        (EnterCorporateAction, EnterOfficialPrice, HaltTrading, ResumeTrading, AddIndicator, RemoveIndicator),
+    ),
     "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished)),
     "orders.commands": Queue(
         Priority.CRITICAL,

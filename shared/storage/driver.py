@@ -263,6 +263,7 @@ _ARRAYS: dict[str, tuple[int, Callable[[Any], bytes] | None]] = {
     "bigint": (1016, _array(20, _integer(8))),
     "text": (1009, _array(25, _string)),
     "timestamptz": (1185, _array(1184, _time)),
+    "float8": (1022, _array(701, lambda value: pack("!id", 8, value))),
     "uuid": (2951, _array(2950, lambda value: b"\0\0\0\x10" + value.int.to_bytes(16, "big"))),
     "numeric": (1231, None),
 }
