@@ -62,8 +62,8 @@ class Quote:
 class Position:
     """The strategy's own shares of a symbol: negative where it is short.
 
-    ``entered_at`` is the market's time of the oldest open lot, ``entry_price`` the average cost of a share in the
-    account's currency. ``buying`` and ``selling`` are the shares of the strategy's open orders.
+    ``entered_at`` is the market's time of the oldest open lot, ``entry_price`` the average price of a share in the
+    instrument's currency. ``buying`` and ``selling`` are the shares of the strategy's open orders.
     """
 
     qty: Decimal = ZERO
