@@ -1,37 +1,27 @@
 """A backtest of the crossover on recorded prices, against a few lines that enumerate its trades."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
 import pytest
 
-from services.marketdata.providers.replay import recording
 from services.strategy.backtest.run import Backtest, Setup, run
 from services.strategy.backtest.series import Series
 from services.strategy.strategies.decision import Action
+from services.strategy.strategies.library.crossover import Averages, SmaCrossover
 from services.strategy.strategies.sizing import Sizing
-from services.strategy.strategies.sma_crossover import Averages, SmaCrossover
-from services.strategy.strategies.view import Bar
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import Side
 from shared.exchange.market_rules import MarketRules
 from shared.money import ZERO, cents, cents_down, cents_up
+from tests.unit.recorded_series import recorded
 
 FAST, SLOW = 10, 20
 QTY = Decimal(10)
 DAY = timedelta(days=1)
 WITHOUT_COSTS = MarketRules(half_spread=ZERO)
-
-
-def recorded(symbol: str) -> Series:
-    bars = [
-        Bar(datetime(day.date.year, day.date.month, day.date.day, tzinfo=UTC), day.open, day.high, day.low, day.close,
-            day.volume)
-        for day in recording()[symbol]
-    ]  # fmt: skip
-    return Series(symbol, bars, DAY)
 
 
 def crossover(*series: Series, **setup: object) -> Backtest:

@@ -7,16 +7,37 @@ from typing import Any
 
 import structlog
 
+from services.strategy.strategies.library.allocation import (
+    BuyAndHold,
+    DollarCostAveraging,
+    MomentumRanking,
+    TargetAllocation,
+)
+from services.strategy.strategies.library.breakouts import DonchianBreakout, OpeningRangeBreakout
+from services.strategy.strategies.library.crossover import EmaCrossover, SmaCrossover
+from services.strategy.strategies.library.oscillators import BollingerReversion, Macd, RsiReversion, VwapReversion
+from services.strategy.strategies.library.pairs import Pairs
 from services.strategy.strategies.rules import RuleStrategy
-from services.strategy.strategies.sma_crossover import SmaCrossover
 from services.strategy.strategies.strategy import Strategy
 
 log = structlog.get_logger(__name__)
 
 GROUP = "paperprofit.strategies"
 OWN: tuple[type[Strategy[Any]], ...] = (
-    RuleStrategy,
+    BuyAndHold,
+    DollarCostAveraging,
+    TargetAllocation,
+    MomentumRanking,
     SmaCrossover,
+    EmaCrossover,
+    Macd,
+    RsiReversion,
+    BollingerReversion,
+    VwapReversion,
+    DonchianBreakout,
+    OpeningRangeBreakout,
+    Pairs,
+    RuleStrategy,
 )
 
 

@@ -1,7 +1,8 @@
-"""The crossover of two simple moving averages."""
+"""The crossover of two moving averages, simple or exponential."""
 
+from abc import ABC
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -12,8 +13,8 @@ from shared.contracts.written import Bounded
 
 
 class Averages(Parameters):
-    fast: Annotated[int, Bounded(ge=1, le=1000)] = Field(default=10, description="Bars of the fast average.")
-    slow: Annotated[int, Bounded(ge=2, le=2000)] = Field(default=20, description="Bars of the slow average.")
+    fast: Annotated[int, Bounded(ge=2, le=399)] = Field(default=10, description="Bars of the fast average.")
+    slow: Annotated[int, Bounded(ge=3, le=400)] = Field(default=20, description="Bars of the slow average.")
     short: bool = Field(default=False, description="Sell short when the fast average crosses below.")
 
     @model_validator(mode="after")
@@ -23,16 +24,14 @@ class Averages(Parameters):
         return self
 
 
-class SmaCrossover(SymbolStrategy[Averages]):
-    """Buy when the fast average crosses above the slow one, and sell when it crosses below.
+class _Crossover(SymbolStrategy[Averages], ABC):
+    """Enter when the fast average crosses above the slow one, and exit when it crosses below.
 
     A crossing takes two bars: at the one before, the fast average was not beyond the slow one. An average that is
     above all the time is no crossing.
     """
 
-    kind = "sma_crossover"
-    title = "Crossover of two simple moving averages"
-    source = "W. Brock, J. Lakonishok and B. LeBaron: Simple Technical Trading Rules, Journal of Finance 47 (1992)"
+    average: ClassVar[str]
     parameters_model = Averages
 
     @property
@@ -41,14 +40,13 @@ class SmaCrossover(SymbolStrategy[Averages]):
 
     def indicators(self) -> Mapping[str, Indicator]:
         return {
-            "fast": Indicator("sma", {"period": self.parameters.fast}),
-            "slow": Indicator("sma", {"period": self.parameters.slow}),
+            "fast": Indicator(self.average, {"period": self.parameters.fast}),
+            "slow": Indicator(self.average, {"period": self.parameters.slow}),
         }
 
     def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
-        fast, slow, fast_before, slow_before = (
-            symbol.value(name, back) for back in (0, 1) for name in ("fast", "slow")
-        )
+        fast, slow = symbol.value("fast"), symbol.value("slow")
+        fast_before, slow_before = symbol.value("fast", 1), symbol.value("slow", 1)
         if fast is None or slow is None or fast_before is None or slow_before is None:
             return hold(symbol, "The averages do not have enough bars yet.")
         values = (("fast", fast), ("slow", slow), ("fast before", fast_before), ("slow before", slow_before))
@@ -57,7 +55,20 @@ class SmaCrossover(SymbolStrategy[Averages]):
             return act(symbol, Action.ENTER_LONG, "The fast average crossed above the slow one.", crossed)
         if fast_before >= slow_before and fast < slow:
             crossed = Condition("fast crosses below slow", True, values)
-            short = self.parameters.short and symbol.position.qty <= 0
-            action = Action.ENTER_SHORT if short else Action.EXIT
+            action = Action.ENTER_SHORT if self.parameters.short else Action.EXIT
             return act(symbol, action, "The fast average crossed below the slow one.", crossed)
         return hold(symbol, "The averages did not cross.", Condition("the averages cross", False, values))
+
+
+class SmaCrossover(_Crossover):
+    kind = "sma_crossover"
+    title = "Crossover of two simple moving averages"
+    source = "W. Brock, J. Lakonishok, B. LeBaron: Simple Technical Trading Rules, Journal of Finance 47 (1992)"
+    average = "sma"
+
+
+class EmaCrossover(_Crossover):
+    kind = "ema_crossover"
+    title = "Crossover of two exponential moving averages"
+    source = "R. Colby: The Encyclopedia of Technical Market Indicators (2003)"
+    average = "ema"
