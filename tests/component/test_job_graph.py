@@ -16,6 +16,7 @@ from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.declaration import Job
 from shared.jobs.engine import claims, run_store
 from shared.jobs.engine.failures import Permanent
+from shared.jobs.engine.joins import settle
 from shared.jobs.engine.run_store import Finished
 from shared.jobs.maintenance import Keep, engine_rows, remove
 from shared.jobs.run_context import Counts, Outcome, RunContext
@@ -313,10 +314,10 @@ def end(context: ServiceContext, run_id: UUID) -> bool:
         return end_in(uow, run_id)
 
 
-def end_in(uow: Any, run_id: UUID) -> bool:
+def end_in(uow: Any, run_id: UUID, outcome: Outcome = Outcome.SUCCEEDED) -> bool:
     with uow.connection.begin_nested():
         held: Any = type("Held", (), {"id": run_id, "attempt": 1})
-        return run_store.finish(uow, held, Finished(Outcome.SUCCEEDED))
+        return run_store.finish(uow, held, Finished(outcome))
 
 
 def started(context: ServiceContext, round_name: str) -> list[Any]:
@@ -418,3 +419,23 @@ def test_a_service_waits_for_the_jobs_that_its_own_follow(urls: dict[str, str], 
             claims.declare(connection, [joined], clock(), load_market=load_market)
         with pytest.raises(InvalidJobsConfig, match=r"joined\.after\.1\.job: there is no job named 'nobody'"):
             wait_for_parents(marketdata, {"joined": joined}, seconds=0)
+
+
+def test_a_tick_skips_no_join_whose_last_parent_is_about_to_commit(urls: dict[str, str], clock: FakeClock) -> None:
+    """The parent counts as unfinished until then. A join is skipped once."""
+    with two_services(urls, clock) as (orders, marketdata), context_of("marketdata", urls, clock) as scheduler:
+        first, second = running(orders, "first", "r"), running(marketdata, "second", "r")
+        assert end(orders, first)
+        with marketdata.unit_of_work() as uow:
+            assert end_in(uow, second)
+            with scheduler.unit_of_work() as tick:
+                assert settle(tick, "marketdata") == 0
+        assert len(started(orders, "r")) == 1
+        failed = running(marketdata, "second", "s")
+        with marketdata.unit_of_work() as uow:
+            assert end_in(uow, failed, Outcome.FAILED)
+        with scheduler.unit_of_work() as tick:
+            assert settle(tick, "marketdata") == 1
+        with scheduler.unit_of_work() as tick:
+            assert settle(tick, "marketdata") == 0
+        assert sorted(run.state for run in runs(orders, "joined")) == ["finished", "queued"]
