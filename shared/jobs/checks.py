@@ -26,7 +26,7 @@ def check_parents(predecessors: Mapping[str, object], job: str) -> None:
     after = predecessors[job]
     for number, parent in enumerate(parents_of(after)):
         if parent not in predecessors:
-            field = "after" if isinstance(after, str) else f"after.{number}.job"
+            field = "after" if isinstance(after, str) else ".".join(["after", str(number), "job"])
             raise InvalidSetting(field, f"there is no job named {parent!r}")
 
 

@@ -8,16 +8,21 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
+from shared.jobs.config import InvalidJobsConfig
 from shared.jobs.declaration import Job
 from shared.jobs.engine import claims, run_store
 from shared.jobs.engine.failures import Permanent
+from shared.jobs.engine.joins import settle
 from shared.jobs.engine.run_store import Finished
+from shared.jobs.maintenance import Keep, engine_rows, remove
 from shared.jobs.run_context import Counts, Outcome, RunContext
 from shared.markets import load_market
-from tests.component.job_worker import JobWorker, a_job, job_worker, runs
+from shared.service import wait_for_parents
+from tests.component.job_worker import JobWorker, OutOfShares, a_job, job_worker, runs
 from tests.component.watching import context_of
 from tests.conftest import FakeClock
 from tests.support import eventually, rows
@@ -195,6 +200,34 @@ def test_two_jobs_that_people_start_one_after_the_other_are_joined(orders: Servi
     assert outcomes(orders, "last") == [("succeeded", None)] * 2
 
 
+def test_a_slot_that_replaces_the_waiting_retry_of_a_parent_ends_its_round(
+    orders: ServiceContext, clock: FakeClock
+) -> None:
+    """With overlap = "cancel". The joined run of the earlier slot says what happened to the parent."""
+    clock.now = clock.now.replace(second=0, microsecond=0)
+    flaky = a_job(fails_once(), "flaky", schedule="1m", overlap="cancel", retries=1, backoff="10m")
+    with job_worker(orders, flaky, off("last", ["flaky"])) as worker:
+        clock.move(minutes=1)
+        worker.tick()
+        eventually(lambda: [run.state for run in runs(orders, "flaky")] == ["waiting"])
+        clock.move(minutes=1)
+        settled(worker)
+    assert outcomes(orders, "last") == [("skipped", "flaky was canceled"), ("succeeded", None)]
+
+
+def fails_once() -> Any:
+    """A body that fails at its first call, and is retried."""
+    called: list[RunContext] = []
+
+    def run(run: RunContext) -> Counts:
+        called.append(run)
+        if len(called) == 1:
+            raise OutOfShares
+        return {}
+
+    return run
+
+
 def test_a_parent_that_was_lost_or_skipped_leaves_a_skipped_run(orders: ServiceContext) -> None:
     """The worker of one died, and the condition of the other did not hold."""
     closed = Job("closed", "orders", "", lambda _: {}, {"after": ["root"]}, when=lambda _: "the market is closed")
@@ -281,10 +314,10 @@ def end(context: ServiceContext, run_id: UUID) -> bool:
         return end_in(uow, run_id)
 
 
-def end_in(uow: Any, run_id: UUID) -> bool:
+def end_in(uow: Any, run_id: UUID, outcome: Outcome = Outcome.SUCCEEDED) -> bool:
     with uow.connection.begin_nested():
         held: Any = type("Held", (), {"id": run_id, "attempt": 1})
-        return run_store.finish(uow, held, Finished(Outcome.SUCCEEDED))
+        return run_store.finish(uow, held, Finished(outcome))
 
 
 def started(context: ServiceContext, round_name: str) -> list[Any]:
@@ -343,3 +376,66 @@ def test_a_parent_waits_for_the_uncommitted_end_of_another(
         assert not end(marketdata, second)
         assert len(started(orders, "r")) == 1
         assert len(runs(orders, "joined")) == 1
+
+
+def test_what_parents_did_is_kept_for_a_week(orders: ServiceContext, clock: FakeClock) -> None:
+    """A join that still waits stays, and its run does not begin."""
+    with job_worker(
+        orders, off("root"), off("last", ["root"]), off("other"), off("waits", ["root", "other"])
+    ) as worker:
+        worker.trigger("root")
+        eventually(lambda: [run.outcome for run in runs(orders, "last")] == ["succeeded"])
+        clock.move(days=8)
+        removed = remove(orders, [kind for kind in engine_rows("orders", Keep()) if kind.table == "jobs.joins"])
+        worker.tick()
+        assert removed == {"joins_removed": 1}
+        assert [run.state for run in runs(orders, "waits")] == ["waiting"]
+
+
+def test_a_service_joins_only_jobs_that_follow_its_own(urls: dict[str, str], clock: FakeClock) -> None:
+    """PostgreSQL refuses a row of another service, and a change of one."""
+    add = """
+    INSERT INTO jobs.joins (job, service, round, run_id, parents, any_parent, satisfied, unsatisfied, opened_by,
+                            opened_at)
+    VALUES ('joined', 'marketdata', 'r', gen_random_uuid(), '{first}', false, '{}', '{}', gen_random_uuid(), now())
+    """
+    change = "UPDATE jobs.joins SET started_by = opened_by RETURNING job"
+    with two_services(urls, clock) as (orders, _), context_of("strategy", urls, clock) as strategy:
+        with pytest.raises(ProgrammingError, match="row-level security"), strategy.engine.begin() as connection:
+            connection.exec_driver_sql(add)
+        with orders.engine.begin() as connection:
+            connection.exec_driver_sql(add)
+        for context, changed in ((strategy, 0), (orders, 1)):
+            with context.engine.begin() as connection:
+                assert len(connection.exec_driver_sql(change).all()) == changed
+
+
+def test_a_service_waits_for_the_jobs_that_its_own_follow(urls: dict[str, str], clock: FakeClock) -> None:
+    """It names the setting if nobody declares them in time."""
+    joined = Job("joined", "marketdata", "", lambda _: {}, {"after": edges(["first", "nobody"])})
+    with two_services(urls, clock) as (_, marketdata):
+        wait_for_parents(marketdata, {"joined": Job("joined", "marketdata", "", lambda _: {})}, seconds=0)
+        with marketdata.engine.begin() as connection:
+            claims.declare(connection, [joined], clock(), load_market=load_market)
+        with pytest.raises(InvalidJobsConfig, match=r"joined\.after\.1\.job: there is no job named 'nobody'"):
+            wait_for_parents(marketdata, {"joined": joined}, seconds=0)
+
+
+def test_a_tick_skips_no_join_whose_last_parent_is_about_to_commit(urls: dict[str, str], clock: FakeClock) -> None:
+    """The parent counts as unfinished until then. A join is skipped once."""
+    with two_services(urls, clock) as (orders, marketdata), context_of("marketdata", urls, clock) as scheduler:
+        first, second = running(orders, "first", "r"), running(marketdata, "second", "r")
+        assert end(orders, first)
+        with marketdata.unit_of_work() as uow:
+            assert end_in(uow, second)
+            with scheduler.unit_of_work() as tick:
+                assert settle(tick, "marketdata") == 0
+        assert len(started(orders, "r")) == 1
+        failed = running(marketdata, "second", "s")
+        with marketdata.unit_of_work() as uow:
+            assert end_in(uow, failed, Outcome.FAILED)
+        with scheduler.unit_of_work() as tick:
+            assert settle(tick, "marketdata") == 1
+        with scheduler.unit_of_work() as tick:
+            assert settle(tick, "marketdata") == 0
+        assert sorted(run.state for run in runs(orders, "joined")) == ["finished", "queued"]

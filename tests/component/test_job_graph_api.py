@@ -111,7 +111,7 @@ def test_a_run_says_why_it_has_not_begun(system: System, client: DocumentedClien
     """The codes are those of shared/jobs/admin/waiting.py."""
     later = utc_now() + timedelta(hours=1)
     put_off = {**MANUAL, **UNFINISHED, "state": "waiting", "not_before": later, "attempt": 1}
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "retry": {"error_kind": "unexpected", "reason": "ValueError: no price"},
         "rate_limit": {"error_kind": "rate_limited", "reason": "RateLimited: demo allows no call before 10:00"},
         "breaker": {"error_kind": None, "reason": "waits for demo"},

@@ -33,6 +33,8 @@ ADD = {
     "job_runs": """INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at, finished_at, state, outcome)
                    VALUES (gen_random_uuid(), 'removed_job', '{service}', 'manual', %(at)s, %(at)s, 'finished',
                            'skipped')""",
+    "joins": """INSERT INTO jobs.joins VALUES ('removed_job', '{service}', gen_random_uuid(), gen_random_uuid(), '{{}}',
+                  false, '{{}}', '{{}}', gen_random_uuid(), %(at)s, gen_random_uuid())""",
     "system_log": """INSERT INTO jobs.system_log (at, service, level, logger, message, worker)
                      VALUES (%(at)s, '{service}', 'INFO', 'test', 'said', 'host:1')""",
     "workers": """INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)
@@ -42,6 +44,8 @@ ADD = {
 STAYS = (
     """INSERT INTO jobs.job_runs (id, job, service, trigger, queued_at)
        VALUES (gen_random_uuid(), '{service}_job', '{service}', 'manual', '2000-01-01 00:00+00')""",
+    """INSERT INTO jobs.joins VALUES ('{service}_job', '{service}', 'r', gen_random_uuid(), '{{}}', false, '{{}}',
+       '{{}}', gen_random_uuid(), '2000-01-01 00:00+00')""",
     """INSERT INTO jobs.operator_actions (at, who, what, subject)
        VALUES ('2000-01-01 00:00+00', 'OPERATOR1', 'trigger', '{service}_job')""",
 )

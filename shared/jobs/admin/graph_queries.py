@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from shared.jobs.edges import edges_of
+from shared.storage.keyset import records
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Graph:
 
 def graph(connection: Connection) -> Graph:
     """Read the graph, the jobs by service and name."""
-    jobs = [dict(row._mapping) for row in connection.execute(_JOBS)]  # noqa: SLF001 - SQLAlchemy's public name for it
+    jobs = records(connection, _JOBS)
     edges = [
         Follows(edge.job, job["name"], edge.outcome, edge.when) for job in jobs for edge in edges_of(job["settings"])
     ]

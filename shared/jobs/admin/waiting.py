@@ -29,7 +29,7 @@ from sqlalchemy import Connection, text
 from shared.jobs.edges import edges_of
 from shared.jobs.engine.followers import round_of
 from shared.jobs.engine.joins import describe
-from shared.storage.keyset import Record, records
+from shared.storage.keyset import Record, record, records
 
 Code = Literal[
     "retired", "disabled", "market_closed", "slot", "request", "parent", "retry", "breaker", "rate_limit",
@@ -72,7 +72,7 @@ def of_run(connection: Connection, run_id: UUID, now: datetime) -> Waiting | Non
     if row.parents is not None and row.state == "waiting":
         given = {"parents": [name for name in row.parents if name not in row.satisfied], "round": row.round}
         return _for_parents(row, records(connection, _PARENTS, **given))
-    return explain_run(row._mapping, now)  # noqa: SLF001 - SQLAlchemy's public name for it
+    return explain_run(record(row), now)
 
 
 def explain_run(run: Mapping[str, Any], now: datetime) -> Waiting:
@@ -134,8 +134,8 @@ def of_job(connection: Connection, name: str, now: datetime, *, open_markets: Se
         return of_run(connection, unfinished, now)
     if parents := [edge.job for edge in edges_of(row.settings)]:
         given = {"parents": parents, "round": None}
-        return explain_job(row._mapping, now, records(connection, _PARENTS, **given))  # noqa: SLF001 - as above
-    return explain_job(row._mapping, now, [])  # noqa: SLF001 - as above
+        return explain_job(record(row), now, records(connection, _PARENTS, **given))
+    return explain_job(record(row), now, [])
 
 
 def explain_job(job: Mapping[str, Any], now: datetime, parents: Sequence[Record]) -> Waiting:

@@ -24,6 +24,7 @@ from sqlalchemy import Connection, text
 from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.declaration import Job
 from shared.jobs.engine.dispatch import SENT, send_runs
+from shared.jobs.engine.followers import FOLLOWERS, ended_columns
 from shared.jobs.schedule.calendar import LoadMarket, market_without_sessions
 from shared.jobs.schedule.planning import CLOCK_TOLERANCE, SUPERSEDED, DueJob, Plan
 from shared.jobs.schedule.planning import plan as plan_job
@@ -320,17 +321,21 @@ SELECT id, job, service, 'schedule', first, last, slots, reason, :now, :now, 'fi
 FROM given WHERE NOT EXISTS (SELECT FROM grown WHERE grown.job = given.job)
 ON CONFLICT (job, scheduled_for) WHERE trigger = 'schedule' DO NOTHING
 """)
-_CANCEL = text("""
+#: The joins that wait for a canceled run hear of it.
+_CANCEL = text(f"""
 WITH earlier AS (
   SELECT id FROM jobs.job_runs WHERE job = ANY(:jobs) AND active IS NOT NULL AND part IS NULL AND trigger = 'schedule'
-)
-UPDATE jobs.job_runs SET
+), ended AS (
+UPDATE jobs.job_runs r SET
   cancel_requested_at = COALESCE(cancel_requested_at, :now), reason = :reason,
   state = CASE state WHEN 'waiting' THEN 'finished' ELSE state END,
   outcome = CASE state WHEN 'waiting' THEN 'canceled' END,
   finished_at = CASE state WHEN 'waiting' THEN CAST(:now AS timestamptz) END
 WHERE active IS NOT NULL AND job = ANY(:jobs)
   AND (id IN (TABLE earlier) OR (part IS NOT NULL AND parent_run_id IN (TABLE earlier)))
+RETURNING {ended_columns("r")}
+), {FOLLOWERS}
+SELECT count(*) AS canceled FROM ended
 """)
 _SAVE_PLANS = text("""
 UPDATE jobs.jobs j SET

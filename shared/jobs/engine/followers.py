@@ -9,11 +9,14 @@ A scheduled run belongs to the round of its slot. Any other run that follows non
 retries belong to the round of the run before them.
 """
 
+_ROUND = """COALESCE({run}.round, CASE {run}.trigger
+  WHEN 'schedule' THEN to_char({run}.scheduled_for AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+  ELSE CAST({run}.id AS text) END)"""
+
 
 def round_of(run: str) -> str:
     """Return the SQL expression of the round that a run belongs to. ``run`` is the alias of its row."""
-    slot = f"""to_char({run}.scheduled_for AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
-    return f"COALESCE({run}.round, CASE {run}.trigger WHEN 'schedule' THEN {slot} ELSE CAST({run}.id AS text) END)"
+    return _ROUND.format(run=run)
 
 
 def ended_columns(run: str) -> str:

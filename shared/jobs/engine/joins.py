@@ -7,13 +7,10 @@ If nothing of the round leads to a parent, as for two jobs that people start one
 next run of that parent, of whatever round.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
-from operator import or_
 from typing import Any
 from uuid import UUID
 
@@ -121,15 +118,12 @@ def _unite(uow: UnitOfWork, joins: Sequence[Sequence[Any]]) -> None:
     """Put what the later joins of a job have into the first one, which waits longest, and remove the later runs."""
     if not joins:
         return
-    given = []
+    ids = [join.run_id for same_job in joins for join in same_job]
+    locked = set(uow.connection.execute(_LOCK, {"runs": ids}).scalars())
     for first, *later in joins:
-        satisfied = reduce(or_, (join.satisfied for join in later), first.satisfied)
-        complete = satisfied.keys() >= set(first.parents)
-        given.append((first.run_id, json.dumps(satisfied), later[-1].opened_by if complete else None))
-    runs, satisfied_by, started_by = zip(*given, strict=True)
-    later_runs = [join.run_id for _, *later in joins for join in later]
-    values = {"runs": list(runs), "satisfied": list(satisfied_by), "started_by": list(started_by), "later": later_runs}
-    uow.connection.execute(_UNITE, {**values, "now": uow.now})
+        if all(join.run_id in locked for join in (first, *later)):  # the others are changed by somebody else now
+            given = {"first": first.run_id, "later": [join.run_id for join in later], "latest": later[-1].opened_by}
+            uow.connection.execute(_UNITE, {**given, "now": uow.now})
 
 
 def _skip(uow: UnitOfWork, hopeless: Sequence[tuple[Any, str]]) -> None:
@@ -145,7 +139,7 @@ def _skip(uow: UnitOfWork, hopeless: Sequence[tuple[Any, str]]) -> None:
 _OPEN = text("""
 SELECT job, round, run_id, parents, any_parent, satisfied, unsatisfied, opened_by FROM jobs.joins
 WHERE service = :service AND started_by IS NULL AND skipped_at IS NULL
-ORDER BY opened_at, job, round LIMIT :most FOR UPDATE SKIP LOCKED
+ORDER BY opened_at, job, round LIMIT :most
 """)
 #: A job that nobody declares any more has no slots.
 _JOBS = text("""
@@ -164,13 +158,18 @@ _FIRST = text("""
 SELECT CAST(id AS text) AS id, job FROM jobs.job_runs WHERE id IN (
   SELECT CAST(name AS uuid) FROM unnest(CAST(:rounds AS text[])) AS name WHERE name ~ '^[0-9a-f-]{36}$')
 """)
+_LOCK = text("""
+SELECT run_id FROM jobs.joins WHERE run_id = ANY(:runs) AND started_by IS NULL AND skipped_at IS NULL
+FOR UPDATE SKIP LOCKED
+""")
 _UNITE = text("""
-WITH given AS (
-  SELECT * FROM unnest(CAST(:runs AS uuid[]), CAST(:satisfied AS text[]), CAST(:started_by AS uuid[]))
-    AS g (run_id, satisfied, started_by)
+WITH gathered AS (
+  SELECT COALESCE(jsonb_object_agg(each.key, each.value ORDER BY l.opened_at), '{}') AS satisfied
+  FROM jobs.joins l, jsonb_each(l.satisfied) AS each WHERE l.run_id = ANY(:later)
 ), first AS (
-  UPDATE jobs.joins k SET satisfied = CAST(given.satisfied AS jsonb), started_by = given.started_by
-  FROM given WHERE k.run_id = given.run_id
+  UPDATE jobs.joins k SET satisfied = k.satisfied || gathered.satisfied,
+    started_by = CASE WHEN (k.satisfied || gathered.satisfied) ?& k.parents THEN CAST(:latest AS uuid) END
+  FROM gathered WHERE k.run_id = :first
 ), later AS (
   UPDATE jobs.joins SET skipped_at = :now WHERE run_id = ANY(:later)
 )
@@ -181,10 +180,12 @@ _SKIP = text(f"""
 WITH given AS (
   SELECT * FROM unnest(CAST(:runs AS uuid[]), CAST(:reasons AS text[])) AS g (run_id, reason)
 ), closed AS (
-  UPDATE jobs.joins k SET skipped_at = :now FROM given WHERE k.run_id = given.run_id AND k.started_by IS NULL
+  UPDATE jobs.joins k SET skipped_at = :now FROM given
+  WHERE k.run_id = given.run_id AND k.started_by IS NULL AND k.skipped_at IS NULL
+  RETURNING given.run_id, given.reason
 ), ended AS (
-  UPDATE jobs.job_runs r SET state = 'finished', outcome = 'skipped', reason = given.reason, finished_at = :now
-  FROM given WHERE r.id = given.run_id AND r.state = 'waiting'
+  UPDATE jobs.job_runs r SET state = 'finished', outcome = 'skipped', reason = closed.reason, finished_at = :now
+  FROM closed WHERE r.id = closed.run_id AND r.state = 'waiting'
   RETURNING {ended_columns("r")}
 ), {FOLLOWERS}
 SELECT id FROM ended

@@ -187,9 +187,9 @@ RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters
 """)
 _FINISH = text(f"""
 WITH ended AS (
-  UPDATE jobs.job_runs r SET
-    state = 'finished', outcome = :outcome, finished_at = :now, counts = CAST(:counts AS jsonb), error = :error,
-    error_kind = :kind, reason = :reason, done = COALESCE(:done, done), total = COALESCE(:total, total),
+  UPDATE jobs.job_runs r SET state = 'finished', outcome = :outcome, finished_at = :now, error = :error,
+    counts = CAST(:counts AS jsonb), error_kind = :kind, reason = :reason,
+    done = COALESCE(:done, done), total = COALESCE(:total, total),
     failures = failures + CASE WHEN :failed THEN 1 ELSE 0 END
   WHERE id = :id AND state = 'running' AND attempt = :attempt
   RETURNING r.parent_run_id, {ended_columns("r")}
