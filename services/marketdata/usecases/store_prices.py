@@ -65,8 +65,9 @@ def store(
             results[place] = updates.get(symbol, _OVERTAKEN)
             known[symbol] = known[symbol].after(quotes[place])
     refused = [(quotes[place], each) for place, each in sorted(results.items()) if isinstance(each, Refusal)]
-    EARLY.labels("marketdata.prices").inc(sum(refusal.fault is PriceFault.AHEAD for _, refusal in refused))
-    count_refused(uow.now, [each for each in refused if not _is_repeated(*each, known)])
+    if refused:
+        EARLY.labels("marketdata.prices").inc(sum(refusal.fault is PriceFault.AHEAD for _, refusal in refused))
+        count_refused(uow.now, [each for each in refused if not _is_repeated(*each, known)])
     return [results[place] for place in range(len(quotes))]
 
 
