@@ -14,7 +14,7 @@ from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence.columns import columns
 from services.marketdata.persistence.instruments import lock_known
 from services.marketdata.persistence.partitions import ensure_partitions
-from services.marketdata.usecases.store_prices import store
+from services.marketdata.usecases.update_prices import store
 from shared.bus.unit_of_work import ServiceContext
 
 SYMBOLS = 500

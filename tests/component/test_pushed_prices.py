@@ -30,7 +30,7 @@ def instruments(market: System, visitor: TestClient) -> None:
         assert added.status_code == 201, added.text
 
 
-def pushed(client: TestClient, *prices: dict[str, Any]) -> Any:
+def pushed(client: TestClient, *prices: Any) -> Any:
     answer = client.post("/api/prices", json={"prices": list(prices)}, headers=KEY)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -145,7 +145,7 @@ def test_a_jump_is_refused_unless_something_was_traded(visitor: TestClient) -> N
 def test_a_bar_is_stored_under_its_own_interval(market: System, visitor: TestClient) -> None:
     """A bar of an hour is no minute."""
     start = utc_now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
-    bar = {"open": 5, "high": 7, "low": 4, "close": 6, "volume": 9, "start": start.isoformat()}
+    bar: dict[str, Any] = {"open": 5, "high": 7, "low": 4, "close": 6, "volume": 9, "start": start.isoformat()}
     bar["end"] = (start + timedelta(hours=1)).isoformat()
     visitor.post("/api/instruments", json={"symbol": "PUSHE", "name": "E", **NEW}, headers=KEY)
     assert len(pushed(visitor, {"symbol": "PUSHE", "bar": bar})["taken"]) == 1

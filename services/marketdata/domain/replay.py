@@ -7,7 +7,7 @@ symbol's last price after its last bar, so that the demo never ends.
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Self
 
@@ -134,3 +134,21 @@ class Replay:
 def quoted_size(volume: Decimal) -> Decimal:
     """A hundredth of the bar's volume in whole shares, at least a round lot."""
     return max(_LEAST_SIZE, volume // _VOLUME_PER_SIZE)
+
+
+#: The keys of a state that control keeps: a step of the replay leaves them as they are.
+_KEPT = ("paused", "speed")
+
+
+def kept(state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The part of the state that a step does not change."""
+    return {name: state[name] for name in _KEPT if name in state} if state else {}
+
+
+def is_paused(state: Mapping[str, Any] | None) -> bool:
+    return bool((state or {}).get("paused"))
+
+
+def midnight(day: date) -> datetime:
+    """The start of a daily bar."""
+    return datetime.combine(day, time(), UTC)

@@ -15,8 +15,8 @@ from services.marketdata.domain import replay
 from services.marketdata.domain.bar import Bar
 from services.marketdata.domain.quote import SPREAD_BPS
 from services.marketdata.domain.recorded import RecordedDay, recorded_bars
-from services.marketdata.domain.replay import Replay, ReplayState
-from services.marketdata.domain.replay_control import controlled, is_paused, kept, midnight
+from services.marketdata.domain.replay import Replay, ReplayState, is_paused, kept, midnight
+from services.marketdata.domain.replay_control import controlled
 from services.marketdata.domain.replay_tape import Tape
 from services.marketdata.providers.stateful import Answer, ProviderState
 from shared.bar_files import WrongFile, read_file
