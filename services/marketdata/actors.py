@@ -4,10 +4,12 @@ from services.marketdata.history_jobs import configured_replay
 from services.marketdata.settings import current
 from services.marketdata.usecases import (
     change_instruments,
+    change_sessions,
     control_replay,
     corporate_actions,
     halts,
     import_bars,
+    indicators,
     official_prices,
     push_prices,
 )
@@ -16,10 +18,12 @@ from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.bars import StoreBars
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
+from shared.contracts.indicators import AddIndicator, RemoveIndicator
 from shared.contracts.instruments import AddInstruments, ChangeInstrument
 from shared.contracts.official_prices import EnterOfficialPrice
 from shared.contracts.prices import PushPrices
 from shared.contracts.replay import ControlReplay
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange
 
 actors = Actors()
 
@@ -44,6 +48,26 @@ def halt_trading(command: HaltTrading, uow: UnitOfWork) -> None:
 @actors.on(ResumeTrading, queue="marketdata.commands")
 def resume_trading(command: ResumeTrading, uow: UnitOfWork) -> None:
     halts.resume(uow, command)
+
+
+@actors.on(ChangeSessions, queue="marketdata.commands")
+def change_market_sessions(command: ChangeSessions, uow: UnitOfWork) -> None:
+    change_sessions.change(uow, command)
+
+
+@actors.on(RemoveSessionChange, queue="marketdata.commands")
+def remove_session_change(command: RemoveSessionChange, uow: UnitOfWork) -> None:
+    change_sessions.remove(uow, command)
+
+
+@actors.on(AddIndicator, queue="marketdata.commands")
+def add_indicator(command: AddIndicator, uow: UnitOfWork) -> None:
+    indicators.add(uow, command)
+
+
+@actors.on(RemoveIndicator, queue="marketdata.commands")
+def remove_indicator(command: RemoveIndicator, uow: UnitOfWork) -> None:
+    indicators.remove(uow, command)
 
 
 @actors.on(AddInstruments, queue="marketdata.commands")

@@ -35,6 +35,10 @@ PUBLISHED = {
         "trading_days_v1",
         "rates_v1",
         "halts_v1",
+        "indicators_v1",
+        "indicator_values_v1",
+        "news_v1",
+        "news_symbols_v1",
         "dead_letters_v1",
     },
     "orders": {
@@ -63,6 +67,7 @@ PUBLISHED = {
 JOBS_TABLES = (
     "jobs",
     "job_runs",
+    "joins",
     "operator_actions",
     "workers",
     "queue_controls",

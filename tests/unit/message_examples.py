@@ -26,13 +26,16 @@ from shared.contracts.bars import Interval, StoreBars, WholeBar
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
+from shared.contracts.indicators import AddIndicator, GivenParameters, IndicatorName, RemoveIndicator
 from shared.contracts.instruments import (
     AddInstruments,
     ChangeInstrument,
     InstrumentChanges,
     InstrumentsChanged,
     InstrumentsRefused,
+    InstrumentStatus,
     InstrumentTerms,
+    TickRule,
 )
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, OfficialPricePublished
@@ -72,6 +75,7 @@ from shared.contracts.prices import (
     TakenPrice,
 )
 from shared.contracts.replay import ControlReplay, ReplayAction
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.contracts.valuation import AccountsValued, AccountValue
 from tests.unit.trading_examples import quote
@@ -87,6 +91,18 @@ _of_account: dict[str, Any] = {"account_id": ACCOUNT, "sequence": 7, "at": AT}
 _of_order: dict[str, Any] = {**_of_account, "order_id": ORDER}
 _refused = {**_of_order, "reason": "not_tradable", "message": "symbol FB is not tradable"}
 _terms: dict[str, Any] = {"client_order_id": "mine-1", "symbol": "AAPL", "submitted_at": AT, "strategy_id": STRATEGY}
+_changes = InstrumentChanges(
+    name="Apple Inc.",
+    market="XNAS",
+    exchange="NASDAQ",
+    tick_size=Decimal("0.01"),
+    tick_rule=TickRule.FIXED,
+    lot_size=Decimal(1),
+    fractionable=False,
+    shortable=False,
+    tradable=True,
+    status=InstrumentStatus.ACTIVE,
+)
 _settings = AccountSettings.model_validate(
     {
         "multiplier": 2,
@@ -234,12 +250,16 @@ _ALL: tuple[Message, ...] = (
     ),
     PushPrices(
         push_id=UUID(int=7),
-        prices=(
+        pushed=(
             NumberedPrice(
                 index=0,
                 symbol="AAPL",
                 bid=Decimal("99.99"),
+                ask=Decimal("100.01"),
+                bid_size=Decimal(1),
+                ask_size=Decimal(2),
                 last=Decimal(100),
+                currency="USD",
                 at=AT,
                 bar=PushedBar(
                     open=Decimal(99),
@@ -264,7 +284,7 @@ _ALL: tuple[Message, ...] = (
         instruments=(InstrumentTerms.model_validate({"symbol": "BTC/USD", "name": "Bitcoin"}),),
         pairs_with=("USD", "EUR"),
     ),
-    ChangeInstrument(request_id=UUID(int=7), symbol="AAPL", changes=InstrumentChanges(name="Apple Inc.")),
+    ChangeInstrument(request_id=UUID(int=7), symbol="AAPL", changes=_changes),
     InstrumentsChanged(request_id=UUID(int=7), symbols=("BTC/EUR",), added=("BTC/EUR", "EUR/USD")),
     InstrumentsRefused(
         request_id=UUID(int=7),
@@ -290,10 +310,21 @@ _ALL: tuple[Message, ...] = (
         )
     ),
     ControlReplay(action=ReplayAction.SPEED, speed=Decimal(2)),
+    AddIndicator(
+        symbol="AAPL",
+        interval="1h",
+        name=IndicatorName.BOLLINGER,
+        parameters=GivenParameters(period=30, deviations=Decimal("2.5")),
+        requested_at=AT,
+    ),
+    RemoveIndicator(symbol="AAPL", indicator_id=UUID(int=7)),
     HaltTrading(halt_id=UUID(int=7), symbol="AAPL", reason="news pending"),
     ResumeTrading(symbol="AAPL"),
     TradingHalted(halt_id=UUID(int=7), symbol="AAPL", reason="news pending", began_at=AT),
     TradingResumed(halt_id=UUID(int=7), symbol="AAPL", ended_at=AT),
+    ChangeSessions(change_id=OTHER, market="XNYS", day=AT.date(), close_at=AT, reason="power failure"),
+    RemoveSessionChange(change_id=OTHER, market="XNYS"),
+    SessionsChanged(change_id=OTHER, market="XNYS", days=(date(2026, 11, 24),)),
     OrderExpired(**_of_order),
     PositionChanged(**_of_account, symbol="AAPL", qty=Decimal("-8.5"), cost=Decimal("-850.25")),
     CashMoved(**_of_account, transfer_id=OTHER, amount=Decimal("-250.50"), cash=Decimal("99749.50")),

@@ -159,7 +159,7 @@ endpoints = (
         post_bar_import,
         OPERATE,
         202,
-        takes="text/csv",
+        refusals=(408, 413),
     ),
     Endpoint(
         "GET",
