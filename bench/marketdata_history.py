@@ -1,7 +1,7 @@
 """Bars stored in bulk, read and rolled up, each beside bare SQL."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -78,7 +78,7 @@ def measure_roll_up(*, runs: int, bars: int) -> Sequence[Row]:
     return [comparison(name, "s", pairs[1:], Goal("ratio", "<=", 2))]
 
 
-def _timed_roll_up(engine: Engine, span: dict[str, object]) -> float:
+def _timed_roll_up(engine: Engine, span: Mapping[str, object]) -> float:
     _remove_hours(engine)
     with engine.begin() as connection:
         begun = time.perf_counter()
@@ -86,7 +86,7 @@ def _timed_roll_up(engine: Engine, span: dict[str, object]) -> float:
         return time.perf_counter() - begun
 
 
-def _timed_bare(engine: Engine, span: dict[str, object]) -> float:
+def _timed_bare(engine: Engine, span: Mapping[str, object]) -> float:
     _remove_hours(engine)
     with engine.begin() as connection:
         begun = time.perf_counter()
@@ -111,9 +111,9 @@ def _bars(symbols: int, each: int) -> list[Bar]:
     return bars
 
 
-def _rate(engine: Engine, bars: Sequence[Bar], store: object) -> float:
+def _rate(engine: Engine, bars: Sequence[Bar], store: Callable[[Engine, Sequence[Bar]], None]) -> float:
     begun = time.perf_counter()
-    store(engine, bars)  # type: ignore[operator]
+    store(engine, bars)
     return len(bars) / (time.perf_counter() - begun)
 
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from services.marketdata.domain.bar import Bar
+from services.marketdata.jobs import jobs
 from services.marketdata.persistence import bars, coverage
 from services.marketdata.persistence.coverage import Gap
 from services.marketdata.persistence.partitions import ensure_partitions_between
@@ -16,6 +17,8 @@ from services.marketdata.providers.provider import Listed, Part, Provider, Provi
 from services.marketdata.usecases.backfill import backfill
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instruments import AssetClass
+from shared.jobs.engine.failures import Permanent
+from shared.jobs.run_context import RunContext
 from tests.component.watching import marketdata_at
 from tests.conftest import FakeClock
 from tests.support import rows, value
@@ -289,3 +292,72 @@ def test_a_thinned_month_takes_bars_of_a_backfill(marketdata: ServiceContext) ->
         connection.exec_driver_sql("ALTER TABLE marketdata.market_data_2026_03 RENAME TO market_data_2026_03_kept")
     store(marketdata, bar(DAY))
     assert value(marketdata.engine, "SELECT count(*) FROM marketdata.market_data_2026_03_kept") == 1
+
+
+def run_of(context: ServiceContext, **parameters: Any) -> RunContext:
+    return RunContext(uuid4(), context, context.clock(), parameters)
+
+
+def test_the_job_rolls_up_what_came_since_and_late_minutes_on_the_next_day(
+    marketdata: ServiceContext, clock: FakeClock
+) -> None:
+    """A minute that came more than two hours late waits for the first run of the next day."""
+    job = jobs.declared["roll_up_bars"]
+    store(marketdata, bar(NOW - HOUR, 1))
+    assert job.run(run_of(marketdata)) == {"bars_written": 4}
+    assert job.run(run_of(marketdata)) == {"bars_written": 0}
+    store(marketdata, bar(NOW - 5 * HOUR, 2))
+    clock.now = NOW + HOUR
+    assert job.run(run_of(marketdata)) == {"bars_written": 1}  # the day is made of all its minutes
+    clock.now = NOW + 13 * HOUR
+    assert job.run(run_of(marketdata)) == {"bars_written": 3}
+    assert [row[4] for row in stored(marketdata, "1h")] == [2, 1]
+    assert job.run(run_of(marketdata, symbols=("AAPL",), begin=DAY, end=NOW)) == {"bars_written": 0}
+
+
+def backfill_run(context: ServiceContext, **changes: Any) -> RunContext:
+    begin = datetime(2005, 1, 1, tzinfo=UTC)
+    given = {"symbols": ("IBM",), "interval": "1d", "begin": begin, "end": NOW, "provider": "replay"}
+    return run_of(context, **{**given, **changes})
+
+
+def test_the_job_backfills_each_symbol_in_a_part(marketdata: ServiceContext) -> None:
+    """From the recorded prices, which end in 2013."""
+    job = jobs.declared["backfill_bars"]
+    assert job.parts is not None
+    assert job.parts(backfill_run(marketdata, symbols=("IBM", "MSFT", "IBM"))) == [
+        {"symbols": ["IBM"]}, {"symbols": ["MSFT"]},
+    ]  # fmt: skip
+    run = backfill_run(marketdata)
+    assert job.run(run)["bars_written"] == 2054
+    assert run.signals.done == run.signals.total
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"symbols": ("NOPE",)}, "symbols: unknown instrument NOPE"),
+        ({"provider": "bloomberg"}, "provider: bloomberg has no bars; choose of: replay"),
+        ({"interval": "1m"}, "interval: replay has no bars of 1m, but of 1d"),
+        ({"end": NOW + HOUR}, "from, to: must lie in the past and in this order"),
+    ],
+)
+def test_a_run_of_the_job_that_cannot_succeed_fails_for_good(
+    marketdata: ServiceContext, changes: dict[str, Any], message: str
+) -> None:
+    """With a sentence that says why. It was started by hand, since the API checks it before."""
+    with pytest.raises(Permanent) as refused:
+        jobs.declared["backfill_bars"].run(backfill_run(marketdata, **changes))
+    assert str(refused.value) == message
+
+
+def test_times_whose_bars_are_removed_leave_the_coverage(marketdata: ServiceContext, clock: FakeClock) -> None:
+    """They can be backfilled again once bars are kept for longer. Daily bars stay."""
+    old = Gap(DAY - timedelta(days=60), DAY)
+    with marketdata.engine.begin() as connection:
+        for interval in ("1h", "1d"):
+            coverage.cover(connection, "AAPL", interval, "source", old, NOW)
+    clock.now = NOW + timedelta(days=700)
+    jobs.declared["maintain_market_data"].run(run_of(marketdata))
+    kept = rows(marketdata.engine, "SELECT interval, begin_at FROM marketdata.bar_coverage_v1 ORDER BY interval")
+    assert [tuple(row) for row in kept] == [("1d", old.begin), ("1h", datetime(2026, 2, 1, tzinfo=UTC))]

@@ -8,14 +8,17 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import Connection
 
 from services.marketdata.domain.recorded import RecordedDay
 from services.marketdata.feed import Feed
 from services.marketdata.providers.replay import ReplayProvider
 from services.marketdata.providers.stateful import Answer, ProviderState, StatefulProvider
 from services.marketdata.service import prepare
+from services.marketdata.usecases.control_replay import control
 from services.marketdata.usecases.update_prices import update_prices
 from shared.bus.unit_of_work import ServiceContext
+from shared.contracts.replay import ControlReplay, ReplayAction
 from tests.component.watching import context_of, outbox
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
@@ -83,6 +86,19 @@ def assert_whole(context: ServiceContext) -> None:
     assert closes(context) == pushed
     assert [Decimal(sent.body["prices"][0]["last"]) for sent in outbox(context)] == pushed
     assert value(context.engine, "SELECT sequence FROM marketdata.instruments WHERE symbol = 'AAPL'") == len(pushed)
+
+
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """The periods that the feed finds from now on, each time that it looks."""
+    found: list[float | None] = []
+    look = Feed._current_period
+
+    def noted(feed: Feed, lock: Connection) -> float | None:
+        found.append(look(feed, lock))
+        return found[-1]
+
+    monkeypatch.setattr(Feed, "_current_period", noted)
+    return found
 
 
 def moved(context: ServiceContext, by: int = 20) -> Callable[[], bool]:
@@ -186,3 +202,27 @@ def test_pushes_at_the_same_time_take_turns(urls: dict[str, str], marketdata: Se
         feeds = [Feed(stack.enter_context(context_of("marketdata", urls)), Counting(), speed=SPEED) for _ in range(2)]
         list(pool.map(lambda number: feeds[number % 2].push(), range(100)))
     assert closes(marketdata) == [FIRST_CLOSE + number for number in range(place(marketdata))]
+
+
+def test_a_paused_feed_pushes_nothing_until_it_is_resumed(
+    marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator's pause, and a speed of their own, hold for the feed that runs."""
+    monkeypatch.setattr("services.marketdata.feed.LOOK_SECONDS", 0.02)
+    provider = Counting()
+
+    def change(action: ReplayAction, **given: Decimal) -> None:
+        with marketdata.unit_of_work() as uow:
+            control(uow, provider, ControlReplay(action=action, **given))
+
+    with pushing(marketdata, provider):
+        eventually(moved(marketdata))
+        change(ReplayAction.PAUSE)
+        paused_at = place(marketdata)
+        looks = looked(monkeypatch)
+        eventually(lambda: len(looks) > 3)
+        assert place(marketdata) == paused_at
+        change(ReplayAction.SPEED, speed=Decimal(1000))
+        change(ReplayAction.RESUME)
+        eventually(moved(marketdata))
+    assert_whole(marketdata)

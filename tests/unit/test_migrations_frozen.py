@@ -22,7 +22,7 @@ LANDED = {
     "services/marketdata/migrations/0002_bar_start.py": "cc3b33247b3e971d",
     "services/marketdata/migrations/0003_splits.py": "a131bd826ad063d4",
     "services/marketdata/migrations/0004_instruments.py": "8afd3cb7d91080b4",
-    "services/marketdata/migrations/0005_history.py": "1e88821b4fc5c0d1",
+    "services/marketdata/migrations/0005_history.py": "ae8ad772192df418",
     "services/marketdata/migrations/0006_session_changes.py": "2668dd6eb2baecc2",
     "services/marketdata/migrations/0007_indicators_and_news.py": "d8416d8c36c69362",
     "services/marketdata/migrations/carry_over.sql": "0d3d63d15021e756",

@@ -82,8 +82,13 @@ def test_a_quote_has_its_bar_the_present_time_and_ticks_as_fine_as_its_price() -
     """A cent would be a hundred times the spread of a pair of currencies."""
     quotes, _ = provider().advance(None, SYMBOLS, NOW)
     pair, spy = sorted(quotes, key=lambda quote: quote.symbol)
-    assert (spy.open, spy.high, spy.volume, spy.quoted_at) == (Decimal("500.25"), Decimal("501.25"), 50_000, NOW)
-    assert (spy.bid, spy.ask, spy.bid_size) == (Decimal("500.19"), Decimal("500.31"), 500)
+    assert (spy.open, spy.high, spy.volume, spy.quoted_at) == (
+        Decimal("500.25"),
+        Decimal("501.25"),
+        Decimal(50_000),
+        NOW,
+    )
+    assert (spy.bid, spy.ask, spy.bid_size) == (Decimal("500.19"), Decimal("500.31"), Decimal(500))
     assert (pair.bid, pair.ask) == (Decimal("1.08301"), Decimal("1.08323"))
 
 
@@ -93,8 +98,8 @@ def test_a_poll_repeats_the_newest_price_of_each_symbol_without_volume() -> None
     _, state = played(None, 2)
     quotes, after = provider().poll(state, SYMBOLS, NOW)
     assert {quote.symbol: (quote.close, quote.high, quote.volume) for quote in quotes} == {
-        "SPY": (501, 501, 0),
-        "EUR/USD": (Decimal("1.08312"), Decimal("1.08312"), 0),
+        "SPY": (Decimal(501), Decimal(501), Decimal(0)),
+        "EUR/USD": (Decimal("1.08312"), Decimal("1.08312"), Decimal(0)),
     }
     assert after == state
 

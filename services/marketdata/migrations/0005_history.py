@@ -93,30 +93,45 @@ CREATE FUNCTION marketdata.adjusted_bars_v1(
   of_symbol text, of_interval text, begin_at timestamptz, end_at timestamptz, adjustment text, most integer
 ) RETURNS TABLE (start_at timestamptz, open numeric, high numeric, low numeric, close numeric, volume numeric,
                  provider text, origin text)
-LANGUAGE sql STABLE AS $$
-  WITH bars AS MATERIALIZED (
-    SELECT b.* FROM marketdata.bars_v1 b
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  -- a daily bar and an action of its day may lie hours apart
+  IF adjustment = 'raw' OR NOT EXISTS (
+    SELECT FROM marketdata.corporate_actions_v1 c
+    WHERE c.symbol = of_symbol AND c.applied_at IS NOT NULL AND c.effective_at > begin_at - interval '1 day'
+  ) THEN
+    RETURN QUERY
+    SELECT b.start_at, b.open, b.high, b.low, b.close, b.volume, b.provider, b.origin FROM marketdata.bars_v1 b
     WHERE b.symbol = of_symbol AND b.interval = of_interval AND b.start_at >= begin_at AND b.start_at < end_at
-    ORDER BY b.start_at DESC LIMIT most
-  ), steps AS MATERIALIZED (
-    SELECT CASE of_interval WHEN '1d' THEN a.day_at ELSE a.effective_at END AS at, a.new_shares, a.old_shares, a.factor
-    FROM marketdata.adjustments_v1 a
-    WHERE a.symbol = of_symbol AND (adjustment = 'all' OR adjustment = a.kind)
-      AND a.effective_at > (SELECT min(b.start_at) FROM bars b)
-  )
-  SELECT b.start_at,
-         CASE WHEN s.steps = 0 THEN b.open ELSE trim_scale(round(b.open * s.factor * s.old / s.new, 9)) END,
-         CASE WHEN s.steps = 0 THEN b.high ELSE trim_scale(round(b.high * s.factor * s.old / s.new, 9)) END,
-         CASE WHEN s.steps = 0 THEN b.low ELSE trim_scale(round(b.low * s.factor * s.old / s.new, 9)) END,
-         CASE WHEN s.steps = 0 THEN b.close ELSE trim_scale(round(b.close * s.factor * s.old / s.new, 9)) END,
-         CASE WHEN s.steps = 0 THEN b.volume ELSE trim_scale(round(b.volume * s.new / s.old, 9)) END,
-         b.provider, b.origin
-  FROM bars b CROSS JOIN LATERAL (
-    SELECT count(*) AS steps, marketdata.product(a.factor) AS factor, marketdata.product(a.new_shares) AS new,
-           marketdata.product(a.old_shares) AS old
-    FROM steps a WHERE a.at > b.start_at
-  ) s
-  ORDER BY b.start_at DESC
+    ORDER BY b.start_at DESC LIMIT most;
+  ELSE
+    RETURN QUERY
+    WITH bars AS MATERIALIZED (
+      SELECT b.* FROM marketdata.bars_v1 b
+      WHERE b.symbol = of_symbol AND b.interval = of_interval AND b.start_at >= begin_at AND b.start_at < end_at
+      ORDER BY b.start_at DESC LIMIT most
+    ), steps AS MATERIALIZED (
+      SELECT CASE of_interval WHEN '1d' THEN a.day_at ELSE a.effective_at END AS at, a.new_shares, a.old_shares,
+             a.factor
+      FROM marketdata.adjustments_v1 a
+      WHERE a.symbol = of_symbol AND (adjustment = 'all' OR adjustment = a.kind)
+        AND a.effective_at > (SELECT min(b.start_at) FROM bars b)
+    )
+    SELECT b.start_at,
+           CASE WHEN s.steps = 0 THEN b.open ELSE trim_scale(round(b.open * s.factor * s.old / s.new, 9)) END,
+           CASE WHEN s.steps = 0 THEN b.high ELSE trim_scale(round(b.high * s.factor * s.old / s.new, 9)) END,
+           CASE WHEN s.steps = 0 THEN b.low ELSE trim_scale(round(b.low * s.factor * s.old / s.new, 9)) END,
+           CASE WHEN s.steps = 0 THEN b.close ELSE trim_scale(round(b.close * s.factor * s.old / s.new, 9)) END,
+           CASE WHEN s.steps = 0 THEN b.volume ELSE trim_scale(round(b.volume * s.new / s.old, 9)) END,
+           b.provider, b.origin
+    FROM bars b CROSS JOIN LATERAL (
+      SELECT count(*) AS steps, marketdata.product(a.factor) AS factor, marketdata.product(a.new_shares) AS new,
+             marketdata.product(a.old_shares) AS old
+      FROM steps a WHERE a.at > b.start_at
+    ) s
+    ORDER BY b.start_at DESC;
+  END IF;
+END
 $$;
 """
 RIGHTS = """

@@ -27,6 +27,8 @@ def store_bars(connection: Connection, bars: Iterable[AnyBar]) -> int:
     time the later one counts. Rolled up hours that a bar overlaps, because it starts at the half hour, are removed.
     """
     newest = {(bar.symbol, bar.interval, bar.start): bar for bar in bars}
+    if not newest:
+        return 0
     there = _keys_there(connection, newest)
     new, others = [newest[key] for key in newest if key not in there], [newest[key] for key in newest if key in there]
     try:
@@ -55,7 +57,8 @@ def _keys_there(connection: Connection, wanted: Iterable[Key]) -> set[Key]:
         "firsts": [first for first, _ in series.values()],
         "lasts": [last for _, last in series.values()],
     }
-    return {(row.symbol, row.interval, row.start_at) for row in connection.execute(_KEYS, given)} if series else set()
+    with driver(connection).cursor() as cursor:  # its tuples are keys already
+        return set(cursor.execute(_KEYS, given).fetchall())
 
 
 def _copy(connection: Connection, table: str, bars: Sequence[AnyBar], *, origin: bool) -> None:
@@ -100,13 +103,13 @@ def roll_up_into(connection: Connection, interval: str, given: Mapping[str, Any]
 
 
 _LONGER = {"5m": "5 minutes", "15m": "15 minutes", "1h": "1 hour"}
-_KEYS = text("""
+_KEYS = """
 SELECT b.symbol, b.interval, b.start_at
-FROM unnest(CAST(:symbols AS text[]), CAST(:intervals AS text[]), CAST(:firsts AS timestamptz[]),
-            CAST(:lasts AS timestamptz[])) AS given (symbol, interval, first, last)
+FROM unnest(%(symbols)s::text[], %(intervals)s::text[], %(firsts)s::timestamptz[], %(lasts)s::timestamptz[])
+  AS given (symbol, interval, first, last)
 JOIN marketdata.market_data b ON b.symbol = given.symbol AND b.interval = given.interval
   AND b.start_at BETWEEN given.first AND given.last
-""")
+"""
 _CREATE = """
 CREATE UNLOGGED TABLE {table} (
   symbol text, interval text, start_at timestamptz, open numeric, high numeric, low numeric, close numeric,

@@ -1,0 +1,115 @@
+"""One day of bars, replayed, pushed, and backfilled and recovered: the same fills to the cent."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.marketdata.domain.bar import Bar
+from services.marketdata.persistence.coverage import Gap
+from services.marketdata.providers.provider import Listed
+from services.marketdata.providers.recorded_history import RecordedHistory
+from services.marketdata.providers.replay import TapeProvider
+from services.marketdata.usecases.backfill import backfill
+from services.marketdata.usecases.push_prices import push_prices
+from services.marketdata.usecases.update_prices import update_prices
+from services.orders.usecases.catch_up import catch_up
+from shared.bus.unit_of_work import ServiceContext
+from shared.contracts.instruments import AssetClass
+from shared.contracts.prices import NumberedPrice, PricesUpdated, PushedBar, PushPrices
+from tests.component.paper_exchange import Exchange
+from tests.component.watching import outbox
+from tests.support import broken_invariants, price
+
+MINUTE = timedelta(minutes=1)
+#: Open, high, low and close of each minute: down to 96.4, and up to 104.2.
+DAY = [
+    ("100", "100.4", "99.2", "99.5"), ("99.5", "99.6", "98.1", "98.3"), ("98.2", "98.4", "96.9", "97.2"),
+    ("97.2", "97.6", "96.4", "97.5"), ("97.7", "99.4", "97.5", "99.3"), ("99.3", "101.2", "99.1", "101.1"),
+    ("101.6", "103.3", "101.5", "103.1"), ("103.1", "104.2", "102.7", "103.0"), ("102.8", "103.1", "101.4", "101.5"),
+    ("101.5", "101.8", "100.2", "100.3"),
+]  # fmt: skip
+ORDERS = {
+    "buy 10 AAPL limit": {"limit_price": "97.53"},
+    "buy 3 AAPL limit": {"limit_price": "96.41"},
+    "buy 7 AAPL limit": {"limit_price": "90"},
+    "buy 5 AAPL stop": {"stop_price": "101.37"},
+    "buy 2 AAPL stop_limit": {"stop_price": "102.2", "limit_price": "102.9"},
+}
+Fills = dict[str, list[tuple[Decimal, Decimal]]]
+
+
+def bars(begin: datetime) -> list[Bar]:
+    return [
+        Bar("AAPL", "1m", begin + number * MINUTE, *map(Decimal, numbers), Decimal(100_000), "test")
+        for number, numbers in enumerate(DAY)
+    ]
+
+
+def replayed(exchange: Exchange, day: list[Bar]) -> None:
+    """Each step at the end of its minute, as the feed makes it."""
+    provider = TapeProvider("day.csv", day)
+    for bar in day:
+        exchange.clock.now = bar.start + MINUTE
+        context = ServiceContext("marketdata", exchange.marketdata.engine, exchange.clock)
+        assert update_prices(context, provider, provider.advance, interval="replay", length=None) == 1
+        _handle_last(exchange)
+
+
+def pushed(exchange: Exchange, day: list[Bar]) -> None:
+    """Each bar as the gateway hands it on, without a quote."""
+    for bar in day:
+        exchange.clock.now = bar.start + MINUTE
+        numbers = {name: getattr(bar, name) for name in ("open", "high", "low", "close", "volume")}
+        own = PushedBar(**numbers, start=bar.start, end=bar.start + MINUTE)
+        asked = NumberedPrice(index=0, symbol=bar.symbol, at=exchange.clock.now, bar=own)
+        with exchange.marketdata.unit_of_work() as uow:
+            push_prices(uow, PushPrices(push_id=uuid4(), prices=(asked,), received_at=exchange.clock.now))
+        _handle_last(exchange)
+
+
+def recovered(exchange: Exchange, day: list[Bar]) -> None:
+    """Orders was down, the bars were backfilled, and then it catches up."""
+    exchange.clock.now = day[-1].start + 2 * MINUTE
+    apple = Listed("AAPL", "DEMO", AssetClass.US_EQUITY, "USD")
+    wanted = Gap(day[0].start, day[-1].start + MINUTE)
+    counts = backfill(exchange.marketdata, RecordedHistory(day), apple, "1m", wanted, lambda *_: None)
+    assert counts["bars_written"] == len(day)
+    exchange.sequences["AAPL"] += len(day) + 1
+    exchange.show(price("AAPL", day[-1].close, at=exchange.clock.now, sequence=exchange.sequences["AAPL"]))
+    catch_up(exchange.orders, lambda *_: None)
+
+
+def _handle_last(exchange: Exchange) -> None:
+    """Let orders have the newest event about prices at the moment of its price."""
+    sent = [each.body for each in outbox(exchange.marketdata) if each.name == PricesUpdated.wire_name()]
+    now = exchange.clock.now
+    exchange.handle(PricesUpdated.model_validate(sent[-1]))
+    exchange.clock.now = now
+
+
+@pytest.mark.parametrize("way", [replayed, pushed, recovered])
+def test_a_day_fills_the_same_whichever_way_it_comes(
+    exchange: Exchange, way: Callable[[Exchange, list[Bar]], None]
+) -> None:
+    """Limits, a stop and a stop limit, inside of their bars, and one order that is never reached."""
+    account = exchange.open(fills={"fills_on": "bar"})
+    exchange.price("AAPL 100/100 100")
+    placed: dict[str, UUID] = {text: exchange.submit(account, text, **terms) for text, terms in ORDERS.items()}
+    begin = exchange.clock.now.replace(second=0, microsecond=0) + MINUTE
+    exchange.clock.now = begin - timedelta(seconds=1)
+    exchange.price("AAPL 100/100 100")  # at the begin of the first minute
+    way(exchange, bars(begin))
+    assert broken_invariants(exchange.orders.engine) == {}
+    assert {text: exchange.fills(order_id) for text, order_id in placed.items()} == EXPECTED
+
+
+EXPECTED: Fills = {
+    "buy 10 AAPL limit": [(Decimal(10), Decimal("97.53"))],
+    "buy 3 AAPL limit": [(Decimal(3), Decimal("96.41"))],
+    "buy 7 AAPL limit": [],
+    "buy 5 AAPL stop": [(Decimal(5), Decimal("101.6"))],
+    "buy 2 AAPL stop_limit": [(Decimal(2), Decimal("102.2"))],
+}
