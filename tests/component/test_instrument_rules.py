@@ -27,14 +27,14 @@ def push(client: TestClient, symbol: str, bid: str, ask: str) -> None:
 
 def test_an_order_of_nine_decimals_fills_with_exact_books(trader: Trader) -> None:
     """Quantity, price, fee and cash, for a buy that rests and the sale of a part."""
-    settings = {"fills": {"commission": {"kind": "percent", "rate": "0.1", "minimum": "0"}}}
+    settings: dict[str, Any] = {"fills": {"commission": {"kind": "percent", "rate": "0.1", "minimum": "0"}}}
     owner = open_account(trader.system, trader.client, "100000", **settings)
     add(trader.client, "BTC/USD", "64000.123456790", market="24/7")
     terms = {**LIMIT, "symbol": "BTC/USD", "qty": "0.123456789", "limit_price": "64000.123456789"}
     order = owner.order(**{**terms, "time_in_force": "gtc"})
     push(trader.client, "BTC/USD", "64000.123456788", "64000.123456789")
     filled = owner.awaited(order["id"], "filled")
-    assert (filled["filled_qty"], filled["limit_price"]) == ("0.123456789", "64000.123457")
+    assert (filled["filled_qty"], filled["limit_price"]) == ("0.123456789", "64000.123456789")
     engine = trader.system.contexts["orders"].engine
     (fill,) = rows(engine, "SELECT * FROM orders.fills WHERE order_id = :id", id=order["id"])
     assert (fill.qty, fill.price) == (Decimal("0.123456789"), Decimal("64000.123456789"))

@@ -34,7 +34,12 @@ WAITING = (
     "services/gateway/http/auth.py",
     "services/gateway/http/metrics.py",
     "services/marketdata/feed.py",
-    "services/marketdata/usecases/fetch_prices.py",  # the time that providers get to answer
+    "services/marketdata/check_provider.py",
+    "services/marketdata/price_stream.py",
+    "services/marketdata/providers/bounded_session.py",
+    "services/marketdata/providers/yahoo_session.py",
+    "services/marketdata/providers/yahoo_stream.py",
+    "services/marketdata/usecases/stream_prices.py",  # the time that live quotes wait for older ones
     "embedded/http.py",
 )
 WALL_CLOCK = {
@@ -64,15 +69,17 @@ LAYERS: dict[str, dict[str, set[str]]] = {
     "services/orders": {"persistence": {"settings"}, "usecases": {"persistence", "settings", "metrics"}},
     "services/marketdata": {
         "domain": set(),
-        "persistence": {"domain"},
+        "persistence": {"domain", "providers"},
         "providers": {"domain"},
-        "usecases": {"domain", "persistence", "providers", "settings"},
+        "news": {"providers"},
+        "usecases": {"domain", "news", "persistence", "providers", "settings"},
     },
     "services/valuation": {"domain": set()},
     "services/strategy": {"domain": set()},
     "shared": {
         "contracts": {"money"},
         "exchange": {"money", "contracts"},
+        "indicators": {"contracts"},
         "storage": {"tcp"},
         "bus": {"contracts", "storage", "background", "outage", "clock", "settings", "tcp", "tracebacks"},
         "observability": {"contracts", "settings", "storage", "background", "outage", "bus", "tracebacks"},

@@ -3,10 +3,11 @@
 At most one alert of a kind about a subject is open at a time. ``facts`` holds the message's details as JSON.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
+from uuid import UUID
 
 Severity = Literal["warning", "critical"]
 
@@ -168,6 +169,16 @@ def prices_old(*, age: timedelta, most: timedelta) -> Alert:
     return Alert("prices_old", "prices", "critical", f"{message}; {advice}.", facts)
 
 
+def market_prices_old(*, market: str, age: timedelta, most: timedelta, providers: str | None) -> Alert:
+    """The newest price of a market in its session is older than ``most``, while other markets have newer ones."""
+    facts = {"age_seconds": seconds(age), "limit_seconds": seconds(most), "providers": providers}
+    message = (
+        f"No new prices of {market} have come for {seconds(age)} seconds, longer than {span(most)}, in its session"
+    )
+    advice = f"check {providers or 'its provider'} and the log of marketdata, and name another provider after it"
+    return Alert("market_prices_old", market, "warning", f"{message}; {advice}.", facts)
+
+
 def values_old(*, age: timedelta, most: timedelta) -> Alert:
     """Prices of held symbols are not in the values of their holders for longer than ``most``."""
     facts = {"age_seconds": seconds(age), "limit_seconds": seconds(most)}
@@ -182,6 +193,29 @@ def outbox_stuck(*, service: str, age: timedelta, most: timedelta) -> Alert:
     message = f"The oldest message in the outbox of {service} has waited for {seconds(age)} seconds to be sent"
     advice = f"more than {span(most)}; check RabbitMQ, and the log of {service}"
     return Alert("outbox_stuck", service, "critical", f"{message}, {advice}.", facts)
+
+
+def bad_news(
+    *,
+    news_id: UUID,
+    title: str,
+    source: str,
+    symbols: Sequence[str],
+    score: float,
+    scored_by: str,
+    published_at: datetime,
+) -> Alert:
+    """A headline about held symbols is very negative."""
+    facts = {
+        "symbols": list(symbols),
+        "score": score,
+        "scored_by": scored_by,
+        "source": source,
+        "published_at": moment(published_at),
+    }
+    held = ", ".join(symbols)
+    message = f"Negative news of {held}, which accounts hold (score {score:.2f}, {source}): {title[:_LONGEST_DETAIL]}"
+    return Alert("bad_news", str(news_id), "warning", f"{message}. Read it at /api/news?symbol={symbols[0]}.", facts)
 
 
 def last_line(text: str | None) -> str:

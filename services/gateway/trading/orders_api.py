@@ -15,6 +15,7 @@ from services.gateway.trading.requests import (
     OrderChanges,
     OrderHeaders,
     OrderQuery,
+    check_decimals,
 )
 from services.gateway.trading.schemas import Canceled, Order
 from services.gateway.trading.serializers import order_json
@@ -64,6 +65,7 @@ async def post_order(gateway: Gateway, principal: Principal, body: NewOrder, hea
     symbol = await read(gateway, order_queries.symbol_of, body.symbol)
     if symbol is None:
         raise Invalid(f'asset "{body.symbol}" not found', field="symbol")
+    check_decimals(body, symbol)
     command = body.command(symbol, account_id=account_id, order_id=uuid4(), now=gateway.context.clock())
     if headers.idempotency_key is not None:
         key = idempotency.key_of(account_id, headers.idempotency_key, body)
@@ -77,7 +79,8 @@ async def patch_order(gateway: Gateway, principal: Principal, order_id: UUID, bo
 
     The result is the new order, or the old one as `pending_replace` if there is no decision in time.
     """
-    commands.replaceable(await _order(gateway, principal, order_id))
+    row = commands.replaceable(await _order(gateway, principal, order_id))
+    check_decimals(body, row["symbol"])
     return order_json(await commands.replace(gateway, principal.account_id, order_id, body))
 
 

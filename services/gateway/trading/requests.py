@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from services.gateway.http.errors import SUB_PENNY, Invalid
 from services.gateway.http.schemas import Moment, Query, upper
 from shared.contracts.orders import (
     MAX_PRICE,
@@ -24,9 +25,11 @@ from shared.contracts.orders import (
     TimeInForce,
 )
 from shared.contracts.written import Bounded, Printable
+from shared.money import ZERO, plain
 
-#: A price in the instrument's currency. Clients may send four decimals.
-AskedPrice = Annotated[Decimal, Bounded(gt=0, le=MAX_PRICE, decimal_places=4)]
+#: A price in the instrument's currency. That of a pair may have nine decimals, and that of a share four.
+AskedPrice = Annotated[Decimal, Bounded(gt=0, le=MAX_PRICE, decimal_places=9)]
+SHARES_STEP = Decimal("0.0001")
 #: The client chooses it, once for each order that it wants.
 IdempotencyKey = Annotated[Printable, Field(min_length=1, max_length=255)]
 #: Alpaca's clients also send "" or null for a simple order.
@@ -150,6 +153,19 @@ class NewOrder(OrderTerms, _Body):
             client_order_id=self.client_order_id or str(order_id),
             submitted_at=now,
         )
+
+
+def check_decimals(body: "NewOrder | OrderChanges", symbol: str) -> None:
+    """Raise Invalid for a price that no tick of a share has. The exchange checks the ticks of each instrument."""
+    if "/" in symbol:
+        return
+    fields = body.model_dump(exclude_none=True)
+    parts = {"": fields, **{f"{name}.": each for name, each in fields.items() if isinstance(each, dict)}}
+    for prefix, part in parts.items():
+        for name in ("limit_price", "stop_price", "trail_price", "trail"):
+            if part.get(name, ZERO) % SHARES_STEP:
+                field = f"{prefix}{name}"
+                raise Invalid(f"invalid {field} {plain(part[name])}. {SUB_PENNY}", field=field)
 
 
 class OrderHeaders(Query):

@@ -15,9 +15,10 @@ from shared.money import ZERO, cents, plain
 
 Record = Mapping[str, Any]
 
-_SIX_DECIMALS = Decimal("0.000001")
-#: Quantities and amounts are shown with all their decimals, and the other numbers of an order with six at most.
-_EXACT = {"qty", "filled_qty", "notional"}
+_SIX_DECIMALS, _NINE_DECIMALS = Decimal("0.000001"), Decimal("0.000000001")
+#: Quantities, amounts and given prices are shown with all their decimals, and the other numbers of an order with six at
+#: most. An average price below one has nine.
+_EXACT = {"qty", "filled_qty", "notional", "limit_price", "stop_price", "trail_price"}
 #: Fields of an order whose column has another name.
 _RENAMED = {
     "created_at": "submitted_at",
@@ -104,6 +105,7 @@ def order_json(row: Record) -> Order:
     }
     if row["status"] != OrderStatus.REJECTED:
         fields["failed_at"] = None
+    fields["filled_avg_price"] = _average(row[ORDER_COLUMNS["filled_avg_price"]])
     if row["hwm"] is not None:
         fields["stop_price"] = number(_trailing_stop(row))
     legs = [order_json(leg) for leg in row.get("legs", ())] or None
@@ -134,7 +136,7 @@ def position_json(row: Record) -> Position:
         "qty": plain(qty),
         "qty_available": plain(qty - held_for_orders if qty > ZERO else qty + held_for_orders),
         "side": "long" if qty > ZERO else "short",
-        "avg_entry_price": number(row["avg_entry_price"]),
+        "avg_entry_price": _average(row["avg_entry_price"]),
         "cost_basis": plain(cost),
         "market_value": number(value),
         "unrealized_pl": number(profit),
@@ -142,7 +144,7 @@ def position_json(row: Record) -> Position:
         "unrealized_intraday_pl": number(intraday),
         "unrealized_intraday_plpc": ratio(intraday, abs(intraday_cost or ZERO)),
         "current_price": plain(last),
-        "lastday_price": number(last_close),
+        "lastday_price": _average(last_close),
         "change_today": None if last_close is None else number(last / last_close - 1),
         "currency": row["currency"],
         "swap_rate": _exact(row["rate"]),
@@ -167,8 +169,8 @@ def _intraday_cost(row: Record, last_close: Decimal | None) -> Decimal | None:
 
 
 def price_json(row: Record) -> dict[str, Any]:
-    """Return a row of prices or halts as JSON."""
-    return {name: json_value(value) for name, value in row.items()}
+    """Return a row of prices or halts as JSON. Numbers have all their decimals."""
+    return {name: _exact(value) if isinstance(value, Decimal) else json_value(value) for name, value in row.items()}
 
 
 def json_value(value: Any) -> Any:
@@ -186,6 +188,11 @@ def json_value(value: Any) -> Any:
 def number(value: Decimal | None) -> str | None:
     """Return the number with at most six decimals."""
     return None if value is None else plain(value.quantize(_SIX_DECIMALS))
+
+
+def _average(price: Decimal | None) -> str | None:
+    """Return an average price with at most six decimals, and one below one with at most nine."""
+    return number(price) if price is None or price >= 1 else plain(price.quantize(_NINE_DECIMALS))
 
 
 def _exact(value: Decimal | None) -> str | None:

@@ -65,6 +65,11 @@ def replace_differences(
     return [(row.market, row.day) for row in found]
 
 
+def open_markets(connection: Connection, markets: Iterable[str], at: datetime) -> set[str]:
+    """The markets that are in regular trading at that time."""
+    return set(connection.execute(_OPEN, {"markets": sorted(markets), "at": at}).scalars())
+
+
 def trading_days(
     connection: Connection, markets: Sequence[str], first: datetime, last: datetime
 ) -> dict[str, list[TradingDay]]:
@@ -141,6 +146,9 @@ WHERE (d.kind, d.source, d.open_at, d.close_at, d.other_open_at, d.other_close_a
   IS DISTINCT FROM (excluded.kind, excluded.source, excluded.open_at, excluded.close_at, excluded.other_open_at,
                     excluded.other_close_at, excluded.known)
 RETURNING d.market, d.day
+""")
+_OPEN = text("""
+SELECT DISTINCT market FROM marketdata.sessions_v1 WHERE market = ANY(:markets) AND open_at <= :at AND close_at > :at
 """)
 _TRADING_DAYS = text("""
 SELECT market, day, open_at, close_at FROM marketdata.trading_days_v1

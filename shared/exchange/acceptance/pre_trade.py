@@ -32,8 +32,8 @@ class Instrument:
     extended hours, or None where no session is known. A quote older than ``max_quote_age`` is stale.
     ``auction`` is the one that the order is for, or None where it is for none or has none.
 
-    Prices lie on multiples of ``tick_size``, or where that is None on those of SEC Rule 612. Quantities are multiples of
-    ``lot_size`` unless it is ``fractionable``. One that is not ``shortable`` can only be sold by who holds it.
+    Prices lie on multiples of ``tick_size``, or where that is None on those of SEC Rule 612. Quantities are multiples
+    of ``lot_size`` unless it is ``fractionable``. One that is not ``shortable`` can be sold only by who holds it.
     """
 
     tradable: bool
