@@ -63,7 +63,7 @@ class PublishedCalendar:
         self._fresh_until: datetime | None = None
         self._look_at: datetime | None = None
         self._changed_at: dict[str, str | None] = {}
-        self._told: dict[str, str | None] | None = None
+        self._told: dict[str, str | None] = {}
 
     def market(self, code: str) -> Market:
         """Look up a known market, which has no sessions until marketdata publishes it.
@@ -80,13 +80,16 @@ class PublishedCalendar:
                 published = load_markets(connection, codes, now - BACK, now + AHEAD)
             self._markets = {each: published.get(each) or market_without_sessions(each) for each in codes}
             self._changed_at, self._fresh_until, self._look_at = changed_at, now + RELOAD_AFTER, now + LOOK_AFTER
+            self._told = changed_at | self._told
         return self._markets[code]
 
     def changed(self) -> list[str]:
-        """List the markets whose sessions have changed since the last call. None at the first one.
+        """List the markets of the cache whose sessions have changed since the last call.
 
-        Before marketdata has migrated there are none.
+        A cache without a market costs no query. Before marketdata has migrated there are none.
         """
+        if not self._markets:
+            return []
         try:
             with self._engine.connect() as connection:
                 found = sessions_changed_at(connection)
@@ -94,8 +97,11 @@ class PublishedCalendar:
             if is_transient(error):
                 return []
             raise
-        before, self._told = self._told, found
-        return [] if before is None else sorted(code for code, at in found.items() if at != before.get(code))
+        changed = sorted(code for code in self._markets if found.get(code) != self._told.get(code))
+        self._told = found
+        if changed:
+            self._fresh_until = None
+        return changed
 
     def _is_stale(self, now: datetime) -> bool:
         if self._fresh_until is None or self._look_at is None or now >= self._fresh_until:

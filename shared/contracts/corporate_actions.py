@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, model_validator
+from pydantic import AwareDatetime, BaseModel, TypeAdapter, WithJsonSchema, model_validator
 
 from shared.contracts.base import Command, Count, Event, Positive, Symbol
 from shared.contracts.written import Bounded, check_number
@@ -16,6 +16,11 @@ MOST_OLD_SHARES = 1000
 LAST_DECIMAL = Fraction(1, 10**9)
 MOST_SHARES = 1_000_000
 Shares = Annotated[int, Bounded(ge=1, le=MOST_SHARES)]
+
+
+_SYMBOL_SCHEMA = TypeAdapter(Symbol).json_schema()
+#: Null comes first in the schema, so that a reader that takes the first that fits measures no length of it.
+NewSymbol = Annotated[Symbol | None, WithJsonSchema({"anyOf": [{"type": "null"}, _SYMBOL_SCHEMA]})]
 
 
 class ActionKind(StrEnum):
@@ -45,7 +50,7 @@ class CorporateAction(BaseModel):
     amount: Annotated[Decimal, Bounded(gt=0, le=1_000_000, decimal_places=9)] | None = None
     effective_at: AwareDatetime
     pay_at: AwareDatetime | None = None
-    new_symbol: Symbol | None = None
+    new_symbol: NewSymbol = None
 
     @model_validator(mode="before")
     @classmethod

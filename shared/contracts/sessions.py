@@ -10,7 +10,7 @@ from shared.contracts.base import Command, Event
 from shared.contracts.markets import MARKETS
 from shared.contracts.written import Printable
 
-MarketCode = Annotated[str, Field(min_length=1, max_length=16)]
+MarketCode = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Z0-9/]+$")]
 #: The days of a year and a week, which a calendar covers.
 MOST_DAYS = 1000
 

@@ -15,6 +15,7 @@ from services.marketdata.usecases.fetch_actions import fetch_actions
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.instruments import AssetClass
 from shared.jobs.run_context import Counts, RunContext
+from shared.resilience.rate_limits import RateLimited
 from tests.component.auction_days import FRIDAY, MONDAY, WEDNESDAY, at, utc
 from tests.component.paper_exchange import Exchange
 from tests.component.watching import outbox
@@ -212,12 +213,17 @@ def test_held_shares_are_asked_first_and_another_provider_answers_for_one_that_f
     assert len(first.asked) == 1
 
 
-@pytest.mark.parametrize(("error", "requests"), [(Throttled("too many requests"), 1), (ProviderDown("no answer"), 3)])
-def test_a_run_without_any_answer_fails_and_is_retried(floor: Exchange, error: Exception, requests: int) -> None:
-    """Nothing counts as asked."""
+@pytest.mark.parametrize(
+    ("error", "raised", "requests"),
+    [(Throttled("too many requests"), RateLimited, 1), (ProviderDown("no answer"), ProviderDown, 3)],
+)
+def test_a_run_without_any_answer_fails_and_is_retried(
+    floor: Exchange, error: Exception, raised: type[Exception], requests: int
+) -> None:
+    """Nothing counts as asked. A run that has to wait is retried when the provider allows it."""
     provider = Reporting()
     provider.error = error
-    with pytest.raises(type(error)):
+    with pytest.raises(raised):
         fetch(floor, provider)
     assert len({symbol for symbol, _ in provider.asked}) == requests
     asked: Sequence[Any] = rows(

@@ -21,6 +21,8 @@ from tests.support import rows, value
 PUBLISHED = {
     "marketdata": {
         "markets_v1",
+        "session_changes_v1",
+        "session_differences_v1",
         "sessions_v1",
         "sessions_v2",
         "instruments_v1",
