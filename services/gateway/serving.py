@@ -17,14 +17,18 @@ import h11
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from services.gateway.http.middleware import HEADERS, NO_STORE
+from services.gateway.http.missing_streams import PRICE_STREAM
 from services.gateway.http.rate_limit import network_of
 
 #: Longer than the pauses of a bot. With uvicorn's default of 5 s the server closes a connection just when a bot that
 #: polls every 5 s sends its next request on it. A POST that is lost this way cannot be retried safely. nginx uses the
 #: same time.
 KEEP_ALIVE_SECONDS = 75
+#: A frame of the WebSocket has at most so many bytes, as the body of the same request has.
+FRAME_BYTES = 1024 * 1024
 #: The time for a client to read the rest of a response whose connection is closed.
 LINGER_SECONDS = 5.0
 #: uvicorn's warnings about a WebSocket handshake. The application logs it once for each client.
@@ -103,6 +107,7 @@ class BoundedProtocol(H11Protocol):
     config: BoundedConfig
     _phase = ""
     _counted = False
+    _upgraded = False
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
 
@@ -125,6 +130,15 @@ class BoundedProtocol(H11Protocol):
         if not self.transport.is_closing():
             super().data_received(data)
             self._watch()
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return super()._should_upgrade_to_ws() and self.scope["path"] == PRICE_STREAM
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over, and count it as a WebSocket from now on."""
+        self._upgraded = True
+        self._forget()
+        super().handle_websocket_upgrade(event)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -153,6 +167,8 @@ class BoundedProtocol(H11Protocol):
 
     def _watch(self) -> None:
         """Begin the deadline of a new phase. Later bytes of the same phase do not move it."""
+        if self._upgraded:
+            return
         phase = "answer" if self.transport.is_closing() else self._current_phase()
         if phase == self._phase:
             return
@@ -210,6 +226,26 @@ class BoundedProtocol(H11Protocol):
                 timer.cancel()
 
 
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that counts among the open connections. Its pings end one whose client is gone."""
+
+    config: BoundedConfig
+    _counted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._host = self.client[0] if self.client else ""
+        self._counted = self.config.open_connections.admit(self._host)
+        if not self._counted:
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._counted:
+            self._counted = False
+            self.config.open_connections.leave(self._host)
+        super().connection_lost(exc)
+
+
 def http_server(
     app: Starlette,
     *,
@@ -235,7 +271,9 @@ def http_server(
             timeout_graceful_shutdown=shutdown_seconds,
             proxy_headers=bool(trusted_proxies),
             forwarded_allow_ips=list(trusted_proxies),
-            ws="none",
+            ws=BoundedWebSocket,
+            ws_max_size=FRAME_BYTES,
+            ws_per_message_deflate=False,
         )
     )
 

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from services.marketdata.actors import actors
 from services.marketdata.feed import Feed
+from services.marketdata.history_jobs import declare_history
 from services.marketdata.instrument_sets import read_set
-from services.marketdata.jobs import configured_provider, jobs
+from services.marketdata.jobs import configured_order, configured_provider, jobs
 from services.marketdata.persistence.instruments import add_instruments, instrument_of
 from services.marketdata.persistence.partitions import ensure_partitions
 from services.marketdata.persistence.sessions import add_markets
+from services.marketdata.price_stream import make_streams
 from services.marketdata.settings import INSTRUMENTS_FILE, current
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
@@ -20,18 +22,23 @@ INSTRUMENTS = tuple(instrument_of(terms) for terms in read_set(INSTRUMENTS_FILE,
 
 
 def prepare(context: ServiceContext) -> None:
-    """Add the known markets, the configured sets of instruments and the next partitions. Raises UnreadableSet."""
+    """Add the markets, the configured sets of instruments, the next partitions and the providers of history.
+
+    Raises UnreadableSet.
+    """
     settings = current()
     sets = [read_set(settings.instruments_file, name) for name in settings.instrument_sets()]
     with context.engine.begin() as connection:
         add_markets(connection, MARKETS.values())
         add_instruments(connection, [instrument_of(terms) for each in sets for terms in each])
         ensure_partitions(connection, context.clock())
+        declare_history(connection)
 
 
 def components(context: ServiceContext) -> Sequence[Background]:
     provider, speed = configured_provider(), current().replay_speed
-    return [Feed(context, provider, speed=speed)] if provider is not None and speed else []
+    feeds = [Feed(context, provider, speed=speed)] if provider is not None and speed else []
+    return [*feeds, *(make_streams(context, configured_order()) if current().stream else [])]
 
 
 service = Service("marketdata", actors, jobs, prepare, components, check_settings=current)

@@ -1,11 +1,13 @@
 """Settings of marketdata, prefix ``PAPERPROFIT_``."""
 
+from collections.abc import Mapping
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.marketdata.news.text import canonical_url
@@ -13,10 +15,16 @@ from services.marketdata.providers import push
 from services.marketdata.providers.registry import STATEFUL, check_name
 from shared.contracts.instruments import AssetClass
 from shared.contracts.written import Bounded
+from shared.jobs.schedule.interval import parse_interval
 from shared.settings import load
 
 INSTRUMENTS_FILE = Path(__file__).parents[2] / "config" / "instruments.toml"
 Names = Annotated[tuple[str, ...], NoDecode]
+
+
+def _none_if_empty(value: object) -> object:
+    """Compose hands on a variable that is not set as an empty one."""
+    return None if value == "" else value
 
 
 class Settings(BaseSettings):
@@ -38,6 +46,13 @@ class Settings(BaseSettings):
     seed: Annotated[int, Bounded(ge=-(2**63), le=2**63 - 1)] = 1
     #: Bars a second that the feed pushes; 0 pushes none, so that only update_market_data brings prices.
     replay_speed: Annotated[float, Bounded(ge=0, le=1000)] = 1.0
+    #: Take quotes from the providers' websockets, beside the polls.
+    stream: bool = True
+    #: The file to replay, CSV or Parquet, in place of the recorded prices that come with the product.
+    replay_file: Annotated[Path | None, BeforeValidator(_none_if_empty)] = None
+    #: The first and the last day that the replay has.
+    replay_from: Annotated[date | None, BeforeValidator(_none_if_empty)] = None
+    replay_to: Annotated[date | None, BeforeValidator(_none_if_empty)] = None
     #: The largest change of a last price in which nothing was traded, as a share of the price before: 0.5 is 50 %.
     max_price_jump: Annotated[Decimal, Bounded(gt=0, le=1000)] = Decimal("0.5")
     #: Days after which maintain_market_data removes bars, but for daily and replayed ones.
@@ -66,6 +81,21 @@ class Settings(BaseSettings):
                     f"address {number} must begin with http:// or https://, and have no braces but {{symbol}}"
                 )
         return given
+
+    @field_validator("replay_file")
+    @classmethod
+    def _check_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("is not a file; name one of bars, CSV or Parquet")
+        return path
+
+    @field_validator("replay_to")
+    @classmethod
+    def _check_days(cls, last: date | None, given: ValidationInfo) -> date | None:
+        first = given.data.get("replay_from")
+        if first is not None and last is not None and last < first:
+            raise ValueError("must not be before PAPERPROFIT_REPLAY_FROM")
+        return last
 
     @field_validator("provider")
     @classmethod
@@ -113,3 +143,35 @@ class Settings(BaseSettings):
 @cache
 def current() -> Settings:
     return load(Settings)
+
+
+def _check_interval(text: str) -> str:
+    parse_interval(text)  # InvalidInterval is a ValueError, which pydantic reports
+    return text
+
+
+Interval = Annotated[str, AfterValidator(_check_interval)]
+
+
+class PollSettings(BaseSettings):
+    """How often the prices of a market are asked for in its phases, such as 1m or 2h, prefix ``PAPERPROFIT_POLL_``.
+
+    The schedule of the job update_market_data is the shortest of them.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PAPERPROFIT_POLL_", extra="ignore")
+
+    regular: Interval = "1m"
+    pre_market: Interval = "5m"
+    after_hours: Interval = "5m"
+    closed: Interval = "30m"
+    weekend: Interval = "2h"
+
+    def intervals(self) -> Mapping[str, timedelta]:
+        """Phase → interval."""
+        return {phase: parse_interval(getattr(self, phase)) for phase in type(self).model_fields}
+
+
+@cache
+def polling() -> PollSettings:
+    return load(PollSettings)

@@ -23,6 +23,7 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.bars import StoreBars
 from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
@@ -50,6 +51,8 @@ from shared.contracts.orders import (
 )
 from shared.contracts.prices import PricesPushed, PricesUpdated, PushPrices
 from shared.contracts.priority import Priority
+from shared.contracts.replay import ControlReplay
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
 from shared.contracts.strategy import SignalGenerated
 from shared.contracts.valuation import AccountsValued
 
@@ -77,8 +80,13 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     RemoveIndicator: ("gateway",),
     HaltTrading: ("gateway",),
     ResumeTrading: ("gateway",),
+    StoreBars: ("gateway",),
+    ControlReplay: ("gateway",),
     TradingHalted: ("marketdata",),
     TradingResumed: ("marketdata",),
+    ChangeSessions: ("gateway",),
+    RemoveSessionChange: ("gateway",),
+    SessionsChanged: ("marketdata",),
     OpenAccount: ("gateway",),
     ConfigureAccount: ("gateway",),
     MoveCash: ("gateway",),
@@ -133,14 +141,20 @@ QUEUES: dict[str, Queue] = {
             EnterOfficialPrice,
             HaltTrading,
             ResumeTrading,
+            ChangeSessions,
+            RemoveSessionChange,
             AddInstruments,
             ChangeInstrument,
             PushPrices,
+            StoreBars,
+            ControlReplay,
             AddIndicator,
             RemoveIndicator,
         ),
     ),
-    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished)),
+    "orders.prices": Queue(
+        Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished, SessionsChanged)
+    ),
     "orders.commands": Queue(
         Priority.CRITICAL,
         (
@@ -170,6 +184,7 @@ LIVE: tuple[type[Message], ...] = (
     InstrumentsRefused,
     TradingHalted,
     TradingResumed,
+    SessionsChanged,
     OrderAccepted,
     OrderRejected,
     OrderFilled,

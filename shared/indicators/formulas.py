@@ -100,7 +100,7 @@ def _macd(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
 
 def _bollinger(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
     """TA-Lib subtracts squares of sums, so the deviation is taken of differences: few digits are lost then."""
-    base = bars.closes[-1]
+    base = bars.closes[0]  # no later bar may change a value, not even in its last digit
     differences = bars.closes - base
     middle = _mean(differences, p["period"])
     width = _talib.STDDEV(differences, p["period"], p["deviations"])

@@ -53,7 +53,8 @@ def prices(connection: Connection, now: datetime, since: datetime, least: float)
     """Measure the prices, unless no market with prices is open. A price may be as old as two intervals of its job.
 
     The age counts from ``since``, the start of the process that measures, from the opening of the market, or from the
-    newest price, whichever is the latest. Prices of ``least`` seconds are never too old.
+    newest price, whichever is the latest. Prices of ``least`` seconds are never too old. A delayed price is as old as
+    the time since it came.
     """
     row = connection.execute(_PRICES, {"now": now, "since": since, "least": least}).first()
     return [] if row is None else [Progress("prices", float(row.behind), float(row.most))]
@@ -98,6 +99,7 @@ class ProgressMonitor(Background):
     def measure(self) -> None:
         """Measure each part once. Raises DATABASE_ERRORS."""
         service, now = self._context.service, self._context.clock()
+        self._since = min(self._since, now)  # it lies ahead if the clock went back
         with self._context.engine.begin() as connection:
             measured = [outbox(connection, service)]
             if service == "marketdata":
@@ -139,7 +141,8 @@ WITH job AS (
   SELECT market, max(open_at) AS open_at FROM marketdata.sessions_v1
   WHERE open_at <= :now AND close_at > :now GROUP BY market
 )
-SELECT extract(epoch FROM :now - GREATEST(max(i.quoted_at), max(open.open_at), :since)) AS behind,
+SELECT extract(epoch FROM :now - GREATEST(max(CASE WHEN i.delayed THEN i.received_at ELSE i.quoted_at END),
+                                          max(open.open_at), :since)) AS behind,
        GREATEST(CAST(:least AS numeric), (SELECT most FROM job)) AS most
 FROM marketdata.instruments_v1 i JOIN open ON open.market = i.market
 WHERE i.tradable AND i.halted_at IS NULL AND i.quoted_at IS NOT NULL

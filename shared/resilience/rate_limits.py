@@ -81,6 +81,17 @@ class RateLimit:
         if turn > now and self._pause((turn - now).total_seconds()):
             raise RateLimited(self.name, turn)
 
+    def hold(self, until: datetime) -> None:
+        """Allow no call before ``until``: the provider said when it takes the next one.
+
+        Callers that wait for their turn already still make their calls. Nothing is allowed sooner than it was.
+        """
+        self._execute(_HOLD, now=self._context.clock(), until=until)
+
+    def give_back(self) -> None:
+        """Return a call that was taken and not made."""
+        self._execute(_GIVE_BACK)
+
     def _execute(self, statement: TextClause, **values: Any) -> Any:
         """Return the row of a statement, if any. It has its own transaction, since a call counts even if it fails."""
         with self._context.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -131,5 +142,17 @@ _REFUSE = text(f"""
 UPDATE jobs.rate_limits l SET allowed = :allowed, period_seconds = CAST(:seconds AS numeric),
   full_until = {_FULL_UNTIL}, refused = refused + 1, updated_at = :now
 WHERE name = :name RETURNING full_until
+""")
+#: The call at ``until`` is the only one that fits then.
+_HELD_UNTIL = "CAST(:until AS timestamptz) + CAST(:room AS interval) - CAST(:part AS interval)"
+_HOLD = text(f"""
+INSERT INTO jobs.rate_limits AS l (name, allowed, period_seconds, full_until, updated_at)
+VALUES (:name, :allowed, CAST(:seconds AS numeric), {_HELD_UNTIL}, :now)
+ON CONFLICT (name) DO UPDATE SET allowed = excluded.allowed, period_seconds = excluded.period_seconds,
+  full_until = GREATEST({_FULL_UNTIL}, excluded.full_until), updated_at = excluded.updated_at
+RETURNING full_until
+""")
+_GIVE_BACK = text("""
+UPDATE jobs.rate_limits SET full_until = full_until - CAST(:part AS interval) WHERE name = :name RETURNING full_until
 """)
 _ALL = text("SELECT name, allowed, period_seconds, full_until, refused FROM jobs.rate_limits ORDER BY name")

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from services.gateway.alerts.evaluator import Evaluator
+from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.valuation.actors import value_holders
 from shared.bus.unit_of_work import ServiceContext
 from shared.observability.health import replica_probes, verdict
@@ -22,6 +23,7 @@ from tests.component.alert_rows import (
 )
 from tests.component.auction_days import FRIDAY, WEDNESDAY, move_to_new_york, utc
 from tests.component.paper_exchange import Exchange
+from tests.component.scripted_prices import push
 from tests.conftest import FakeClock
 from tests.support import price, prices
 
@@ -65,6 +67,39 @@ def test_a_price_that_stands_still_in_an_open_market_raises_an_alert_until_the_n
     assert "122 seconds, longer than 2 minutes" in only_notification(gateway).message
     priced.price("AAPL 99/101 100")
     evaluate_until_resolved(evaluator, clock)
+    assert open_alerts(gateway) == []
+
+
+def test_a_market_whose_prices_stand_still_while_others_move_raises_its_own_alert(
+    gateway: ServiceContext, priced: Exchange, evaluator: Evaluator, clock: FakeClock
+) -> None:
+    """The alert names the market and its provider, and ends with the market's next price."""
+    with priced.marketdata.engine.begin() as connection:
+        add_instruments(connection, [Instrument("BTC/USD", "Bitcoin", "24/7", "crypto")])
+    push(priced.marketdata, {"BTC/USD": "100"})
+    clock.move(seconds=121)
+    priced.price("AAPL 99/101 100")
+    evaluator.evaluate()
+    assert open_alerts(gateway) == [("market_prices_old", "24/7")]
+    assert "check scripted and the log of marketdata" in only_notification(gateway).message
+    push(priced.marketdata, {"BTC/USD": "101"})
+    priced.price("AAPL 99/101 100")
+    evaluate_until_resolved(evaluator, clock)
+    assert open_alerts(gateway) == []
+
+
+def test_a_delayed_price_is_as_old_as_the_time_since_it_came(
+    gateway: ServiceContext, priced: Exchange, evaluator: Evaluator, clock: FakeClock
+) -> None:
+    """The exchange's own delay of a quarter of an hour raises no alert."""
+    execute(
+        priced.marketdata,
+        "UPDATE marketdata.instruments SET delayed = true, received_at = :now, quoted_at = :quoted "
+        "WHERE quoted_at IS NOT NULL",
+        now=clock.now,
+        quoted=clock.now - 15 * MINUTE,
+    )
+    evaluator.evaluate()
     assert open_alerts(gateway) == []
 
 

@@ -1,17 +1,23 @@
 """Prices of the user's own feed, over HTTP: taken or refused each by itself, and traded at."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from starlette.testclient import TestClient
+from prometheus_client import REGISTRY
+from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
+from starlette.websockets import WebSocketDisconnect
 
 from embedded.system import System
 from services.gateway.instruments.prices_api import MOST_BYTES
 from shared.clock import utc_now
-from tests.component.http_trader import KEY, Trader
-from tests.support import rows, value
+from shared.contracts.prices import NumberedPrice, PushPrices
+from tests.component.http_trader import KEY, Trader, open_account
+from tests.support import eventually, rows, send, value
 
+STREAM = "/api/prices/stream"
 NEW: dict[str, Any] = {"market": "XNAS", "asset_class": "us_equity"}
 
 
@@ -113,6 +119,20 @@ def test_a_batch_is_one_event_and_prices_of_one_symbol_stay_in_order(market: Sys
     assert again == "older"  # sent twice, taken once
 
 
+def test_a_push_that_is_delivered_twice_has_its_effect_once(market: System, visitor: TestClient) -> None:
+    """Both copies are of one message."""
+    visitor.post("/api/instruments", json={"symbol": "AGAIN", "name": "Again", **NEW}, headers=KEY)
+    price = NumberedPrice(index=0, symbol="AGAIN", last=Decimal(5), at=utc_now())
+    command, message_id = PushPrices(push_id=uuid4(), pushed=(price,), received_at=utc_now()), uuid4()
+    for _ in range(2):
+        send(market.contexts["gateway"], command, message_id=message_id)
+    engine = market.contexts["marketdata"].engine
+    assert eventually(lambda: value(engine, "SELECT sequence FROM marketdata.instruments WHERE symbol = 'AGAIN'")) == 1
+    assert pushed(visitor, {"symbol": "AGAIN", "last": "6"})["taken"] == [
+        {"index": 0, "symbol": "AGAIN", "sequence": 2}
+    ]
+
+
 def test_a_jump_is_refused_unless_something_was_traded(visitor: TestClient) -> None:
     """The last good price stays."""
     pushed(visitor, {"symbol": "PUSHD", "last": "100"})
@@ -152,16 +172,15 @@ def test_a_price_grows_stale_by_the_phase_of_its_market(market: System, visitor:
 
 def test_refused_prices_are_counted_by_provider_and_reason(visitor: TestClient) -> None:
     """Also those that the gateway cannot read."""
-    before = visitor.get("/metrics", headers=KEY).text
+
+    def counts() -> list[float]:
+        name, labels = "paperprofit_prices_refused_total", [("provider", "push")]
+        given = [dict([*labels, ("reason", reason)]) for reason in ("crossed", "invalid")]
+        return [REGISTRY.get_sample_value(name, each) or 0 for each in given]
+
+    before = counts()
     pushed(visitor, {"symbol": "PUSHA", "bid": "3", "ask": "2", "last": "2"}, {"symbol": "PUSHA", "bid": "x"})
-    after = visitor.get("/metrics", headers=KEY).text
-    for reason in ("crossed", "invalid"):
-        name = f'paperprofit_prices_refused_total{{provider="push",reason="{reason}"}}'
-        counts = [
-            float(next((line.rpartition(" ")[2] for line in text.splitlines() if line.startswith(name)), "0"))
-            for text in (before, after)
-        ]
-        assert counts[1] == counts[0] + 1
+    assert counts() == [each + 1 for each in before]
 
 
 @pytest.mark.parametrize(
@@ -188,3 +207,51 @@ def test_the_largest_request_is_taken(market: System, visitor: TestClient) -> No
     assert {reason for _, _, reason in reasons(answer)} == {"unknown_symbol", "too_many"}
     assert len(answer["refused"]) == 1000
     assert value(market.contexts["marketdata"].engine, "SELECT count(*) FROM marketdata.dead_letters") == 0
+
+
+def test_frames_of_a_websocket_are_answered_one_by_one(visitor: TestClient) -> None:
+    """Each as its request would be. A wrong one ends nothing."""
+    with visitor.websocket_connect(STREAM, headers=KEY) as stream:
+        for last in ("100", "101"):
+            stream.send_json({"prices": [{"symbol": "PUSHA", "last": last}, {"symbol": "PUSHA", "last": "0"}]})
+            answer = stream.receive_json()
+            assert [each["index"] for each in answer["taken"]] == [0]
+            assert reasons(answer) == [(1, "PUSHA", "not_positive")]
+        for text, status, field in (("{", 400, "body"), ('{"prices": []}', 422, "prices")):
+            stream.send_text(text)
+            answer = stream.receive_json()
+            assert (answer["status"], answer["field"]) == (status, field)
+        stream.send_bytes(b'{"prices": [{"symbol": "PUSHA", "last": "102"}]}')
+        assert len(stream.receive_json()["taken"]) == 1
+    assert price_of(visitor, "PUSHA")["last"] == "102"
+
+
+def test_a_websocket_needs_an_operator_s_key(market: System, visitor: TestClient) -> None:
+    """The handshake is refused, and a key that is revoked ends the stream."""
+    owner = open_account(market, visitor)
+    asked = {"name": "feed", "scopes": ["operate"]}
+    key = visitor.post(f"/api/accounts/{owner.account_id}/keys", json=asked, headers=KEY).json()
+    reader = visitor.post(
+        f"/api/accounts/{owner.account_id}/keys", json={"name": "r", "scopes": ["read"]}, headers=KEY
+    ).json()
+    for headers, status in (({}, 401), (headers_of(reader), 403)):
+        with pytest.raises(WebSocketDenialResponse) as refused, visitor.websocket_connect(STREAM, headers=headers):
+            pass
+        assert refused.value.status_code == status
+    with visitor.websocket_connect(STREAM, headers=headers_of(key)) as stream:
+        stream.send_json({"prices": [{"symbol": "NOONE", "last": "1"}]})
+        assert reasons(stream.receive_json()) == [(0, "NOONE", "unknown_symbol")]
+        assert visitor.delete(f"/api/keys/{key['key_id']}", headers=KEY).status_code == 204
+        with pytest.raises(WebSocketDisconnect) as ended:
+            eventually(lambda: exchange(stream) is None)
+        assert ended.value.code == 1008
+
+
+def headers_of(key: dict[str, str]) -> dict[str, str]:
+    return {"APCA-API-KEY-ID": key["key_id"], "APCA-API-SECRET-KEY": key["secret_key"]}
+
+
+def exchange(stream: WebSocketTestSession) -> Any:
+    """Send a frame and return its answer."""
+    stream.send_json({"prices": [{"symbol": "NOONE", "last": "1"}]})
+    return stream.receive_json()

@@ -26,6 +26,10 @@ PUBLISHED = {
         "instruments_v1",
         "bars_v1",
         "bars_v2",
+        "bar_coverage_v1",
+        "adjustments_v1",
+        "history_providers_v1",
+        "provider_states_v1",
         "corporate_actions_v1",
         "official_prices_v1",
         "trading_days_v1",
@@ -63,6 +67,7 @@ PUBLISHED = {
 JOBS_TABLES = (
     "jobs",
     "job_runs",
+    "joins",
     "operator_actions",
     "workers",
     "queue_controls",

@@ -1,6 +1,6 @@
 """One example of every message."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -22,10 +22,21 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.bars import Interval, StoreBars, WholeBar
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.indicators import AddIndicator, GivenParameters, IndicatorName, RemoveIndicator
+from shared.contracts.instruments import (
+    AddInstruments,
+    ChangeInstrument,
+    InstrumentChanges,
+    InstrumentsChanged,
+    InstrumentsRefused,
+    InstrumentStatus,
+    InstrumentTerms,
+    TickRule,
+)
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, OfficialPricePublished
 from shared.contracts.operations import DiscardDeadLetters, RequeueDeadLetters
@@ -54,7 +65,17 @@ from shared.contracts.orders import (
     TakeProfit,
     TimeInForce,
 )
-from shared.contracts.prices import PricesUpdated
+from shared.contracts.prices import (
+    NumberedPrice,
+    PricesPushed,
+    PricesUpdated,
+    PushedBar,
+    PushPrices,
+    RefusedPrice,
+    TakenPrice,
+)
+from shared.contracts.replay import ControlReplay, ReplayAction
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.contracts.valuation import AccountsValued, AccountValue
 from tests.unit.trading_examples import quote
@@ -70,6 +91,18 @@ _of_account: dict[str, Any] = {"account_id": ACCOUNT, "sequence": 7, "at": AT}
 _of_order: dict[str, Any] = {**_of_account, "order_id": ORDER}
 _refused = {**_of_order, "reason": "not_tradable", "message": "symbol FB is not tradable"}
 _terms: dict[str, Any] = {"client_order_id": "mine-1", "symbol": "AAPL", "submitted_at": AT, "strategy_id": STRATEGY}
+_changes = InstrumentChanges(
+    name="Apple Inc.",
+    market="XNAS",
+    exchange="NASDAQ",
+    tick_size=Decimal("0.01"),
+    tick_rule=TickRule.FIXED,
+    lot_size=Decimal(1),
+    fractionable=False,
+    shortable=False,
+    tradable=True,
+    status=InstrumentStatus.ACTIVE,
+)
 _settings = AccountSettings.model_validate(
     {
         "multiplier": 2,
@@ -215,6 +248,68 @@ _ALL: tuple[Message, ...] = (
         split_count=1,
         provider="replay",
     ),
+    PushPrices(
+        push_id=UUID(int=7),
+        pushed=(
+            NumberedPrice(
+                index=0,
+                symbol="AAPL",
+                bid=Decimal("99.99"),
+                ask=Decimal("100.01"),
+                bid_size=Decimal(1),
+                ask_size=Decimal(2),
+                last=Decimal(100),
+                currency="USD",
+                at=AT,
+                bar=PushedBar(
+                    open=Decimal(99),
+                    high=Decimal(101),
+                    low=Decimal(98),
+                    close=Decimal(100),
+                    volume=Decimal(1000),
+                    start=AT - timedelta(minutes=1),
+                    end=AT,
+                ),
+            ),
+        ),
+        received_at=AT,
+    ),
+    PricesPushed(
+        push_id=UUID(int=7),
+        taken=(TakenPrice(index=0, symbol="AAPL", sequence=8),),
+        refused=(RefusedPrice(index=1, symbol="IBM", reason="older", message="at: is not after the current price"),),
+    ),
+    AddInstruments(
+        request_id=UUID(int=7),
+        instruments=(InstrumentTerms.model_validate({"symbol": "BTC/USD", "name": "Bitcoin"}),),
+        pairs_with=("USD", "EUR"),
+    ),
+    ChangeInstrument(request_id=UUID(int=7), symbol="AAPL", changes=_changes),
+    InstrumentsChanged(request_id=UUID(int=7), symbols=("BTC/EUR",), added=("BTC/EUR", "EUR/USD")),
+    InstrumentsRefused(
+        request_id=UUID(int=7),
+        symbol="AAPL",
+        place=0,
+        field="symbol",
+        reason="duplicate",
+        message="symbol: AAPL exists with another market; change it instead",
+    ),
+    StoreBars(
+        bars=(
+            WholeBar(
+                symbol="AAPL",
+                interval=Interval.MINUTE,
+                start=AT.replace(second=0, microsecond=0),
+                open=Decimal("123.45"),
+                high=Decimal(124),
+                low=Decimal(123),
+                close=Decimal("123.5"),
+                volume=Decimal(1000),
+                provider="import",
+            ),
+        )
+    ),
+    ControlReplay(action=ReplayAction.SPEED, speed=Decimal(2)),
     AddIndicator(
         symbol="AAPL",
         interval="1h",
@@ -227,6 +322,9 @@ _ALL: tuple[Message, ...] = (
     ResumeTrading(symbol="AAPL"),
     TradingHalted(halt_id=UUID(int=7), symbol="AAPL", reason="news pending", began_at=AT),
     TradingResumed(halt_id=UUID(int=7), symbol="AAPL", ended_at=AT),
+    ChangeSessions(change_id=OTHER, market="XNYS", day=AT.date(), close_at=AT, reason="power failure"),
+    RemoveSessionChange(change_id=OTHER, market="XNYS"),
+    SessionsChanged(change_id=OTHER, market="XNYS", days=(date(2026, 11, 24),)),
     OrderExpired(**_of_order),
     PositionChanged(**_of_account, symbol="AAPL", qty=Decimal("-8.5"), cost=Decimal("-850.25")),
     CashMoved(**_of_account, transfer_id=OTHER, amount=Decimal("-250.50"), cash=Decimal("99749.50")),

@@ -34,6 +34,7 @@ ALERTS = [
     words.queue_old(queue="orders.prices", age=9 * MINUTE, most=5 * MINUTE, ready=1, consumers=0),
     words.queue_old(queue="orders.prices", age=9 * MINUTE, most=5 * MINUTE, ready=9, consumers=2),
     words.prices_old(age=5 * MINUTE, most=2 * MINUTE),
+    words.market_prices_old(market="XLON", age=5 * MINUTE, most=2 * MINUTE, providers="yahoo"),
     words.values_old(age=5 * MINUTE, most=2 * MINUTE),
     words.outbox_stuck(service="orders", age=5 * MINUTE, most=MINUTE),
     words.heartbeat_gone(worker="a", service="orders", kind="worker", host="box", pid=7, heartbeat_at=NOW, alive=0),

@@ -34,7 +34,12 @@ WAITING = (
     "services/gateway/http/auth.py",
     "services/gateway/http/metrics.py",
     "services/marketdata/feed.py",
-    "services/marketdata/usecases/fetch_prices.py",  # the time that providers get to answer
+    "services/marketdata/check_provider.py",
+    "services/marketdata/price_stream.py",
+    "services/marketdata/providers/bounded_session.py",
+    "services/marketdata/providers/yahoo_session.py",
+    "services/marketdata/providers/yahoo_stream.py",
+    "services/marketdata/usecases/stream_prices.py",  # the time that live quotes wait for older ones
     "embedded/http.py",
 )
 WALL_CLOCK = {

@@ -16,10 +16,13 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import connect
 
-from services.gateway.serving import KEEP_ALIVE_SECONDS, Limits, http_server
+from services.gateway.serving import FRAME_BYTES, KEEP_ALIVE_SECONDS, Limits, http_server
 from shared.storage.migrate import ROOT
 from tests.support import eventually
 
@@ -50,6 +53,13 @@ async def never(_request: Request) -> Response:
     return Response()
 
 
+async def repeat(websocket: WebSocket) -> None:
+    """Send every text back."""
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
+
+
 async def endless(_request: Request) -> Response:
     """More than the sockets hold. Nothing of it is read."""
 
@@ -70,6 +80,7 @@ def served(**limits: Any) -> Iterator[tuple[http.client.HTTPConnection, MovedLoo
             Route("/", echo, methods=["POST"]),
             Route("/endless", endless),
             Route("/never", never),
+            WebSocketRoute("/api/prices/stream", repeat),
         ]
     )
     loop, server = MovedLoop(), http_server(app, shutdown_seconds=1, limits=replace(Limits(), **limits))
@@ -118,6 +129,25 @@ def test_a_connection_is_kept_for_75_seconds_after_a_request() -> None:
             assert connection.sock is first
         move(loop, 76)
         eventually(lambda: closed(connection), what="the end of the connection")
+
+
+def test_a_websocket_outlives_the_deadlines_of_requests() -> None:
+    """It counts as a connection until it ends. Its frames are bounded."""
+    with served(per_address=2) as (connection, loop):
+        port, opened = connection.port, loop.server.config.open_connections  # type: ignore[attr-defined]
+        with connect(f"ws://127.0.0.1:{port}/api/prices/stream") as stream:
+            for seconds in (0, 20, 100):
+                move(loop, seconds)
+                stream.send("frame")
+                assert stream.recv(timeout=10) == "frame"
+            assert opened.open.total() == 1
+            stream.send("x" * (FRAME_BYTES + 1))
+            with pytest.raises(ConnectionClosedError, match="1009"):
+                stream.recv(timeout=10)
+        eventually(lambda: opened.open.total() == 0)
+        with pytest.raises(InvalidStatus, match="404"), connect(f"ws://127.0.0.1:{port}/elsewhere"):
+            pass
+        assert ask(connection) == b"here"
 
 
 HALF_HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "

@@ -169,6 +169,16 @@ def prices_old(*, age: timedelta, most: timedelta) -> Alert:
     return Alert("prices_old", "prices", "critical", f"{message}; {advice}.", facts)
 
 
+def market_prices_old(*, market: str, age: timedelta, most: timedelta, providers: str | None) -> Alert:
+    """The newest price of a market in its session is older than ``most``, while other markets have newer ones."""
+    facts = {"age_seconds": seconds(age), "limit_seconds": seconds(most), "providers": providers}
+    message = (
+        f"No new prices of {market} have come for {seconds(age)} seconds, longer than {span(most)}, in its session"
+    )
+    advice = f"check {providers or 'its provider'} and the log of marketdata, and name another provider after it"
+    return Alert("market_prices_old", market, "warning", f"{message}; {advice}.", facts)
+
+
 def values_old(*, age: timedelta, most: timedelta) -> Alert:
     """Prices of held symbols are not in the values of their holders for longer than ``most``."""
     facts = {"age_seconds": seconds(age), "limit_seconds": seconds(most)}

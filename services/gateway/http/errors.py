@@ -153,8 +153,9 @@ class NotReady(RequestRefused):
 
 
 def invalid_fields(error: ValidationError) -> Invalid:
-    """Return the error for the first wrong field, with its name and the reason."""
-    first = error.errors(include_url=False, include_context=False)[0]
+    """Return the error for the first wrong field, with its name and the reason. Missing fields come last."""
+    errors = error.errors(include_url=False, include_context=False)
+    first = next((each for each in errors if each["type"] != "missing"), errors[0])
     message = first["msg"].removeprefix("Value error, ")[:SHOWN]
     if not first["loc"] and first["type"] == "value_error":  # a check across fields names one of them first
         return Invalid(message, field=re.split(r"[: ]", message, maxsplit=1)[0])
@@ -170,15 +171,20 @@ def refusal_response(request: Request, error: RequestRefused) -> Response:
     """Return the response for the error, in the shape of the API that was called."""
     if is_alpaca_path(request.url.path):
         return JSONResponse(alpaca_error(error), error.status, error.headers)
-    problem: Problem = {
+    return JSONResponse(problem(error), error.status, error.headers, media_type="application/problem+json")
+
+
+def problem(error: RequestRefused) -> Problem:
+    """Return the error as a problem (RFC 9457)."""
+    body: Problem = {
         "type": "about:blank",
         "title": error.title,
         "status": error.status,
         "detail": error.message,
     }
     if error.field:
-        problem["field"] = error.field
-    return JSONResponse(problem, error.status, error.headers, media_type="application/problem+json")
+        body["field"] = error.field
+    return body
 
 
 def is_alpaca_path(path: str) -> bool:

@@ -7,6 +7,8 @@ from services.gateway.http.errors import NotFound
 
 log = structlog.get_logger(__name__)
 
+#: The one WebSocket. A handshake for another path is an HTTP request.
+PRICE_STREAM = "/api/prices/stream"
 #: Further clients and paths are not logged, so that nobody fills the log by inventing paths.
 LOG_AT_MOST = 1_000
 

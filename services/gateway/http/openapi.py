@@ -118,7 +118,8 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
     role = [endpoint.scope]  # any of the schemes will do, and the scope stands as the role that it needs
     success: Json = {"description": "Success."}
     if endpoint.status != 204:
-        success["content"] = {endpoint.media: {"schema": schemas.of(endpoint.answer)}}
+        schema = schemas.of(endpoint.answer)
+        success["content"] = {media: {"schema": schema} for media in (endpoint.media, *endpoint.other_media)}
     error = schemas.error(endpoint.path)
     errors = {str(status): {"description": TITLES[status], "content": error} for status in _error_statuses(endpoint)}
     keys: list[Json] = [{"keyId": role, "secretKey": role}, {"session": role}, {"basic": role}]
@@ -136,8 +137,6 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
             "required": endpoint.needs_body,
             "content": {"application/json": {"schema": schemas.of(endpoint.body)}},
         }
-    elif endpoint.takes:
-        operation["requestBody"] = {"required": True, "content": {endpoint.takes: {"schema": {"type": "string"}}}}
     return operation
 
 
@@ -179,7 +178,7 @@ def _error_statuses(endpoint: Endpoint) -> list[int]:
         403,
         *({401, 429} if endpoint.scope else ()),
         *((404,) if endpoint.in_path else ()),
-        *((408, 413) if endpoint.body or endpoint.takes else ()),
+        *((408, 413) if endpoint.body else ()),
         *((415,) if endpoint.method not in SAFE_METHODS else ()),
         422,
         503,

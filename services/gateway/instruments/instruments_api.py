@@ -1,5 +1,6 @@
 """``/api/instruments``: search, add, import, change and retire instruments."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -9,14 +10,13 @@ from starlette.requests import Request
 
 from services.gateway.http.auth import OPERATE, READ, Principal
 from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.errors import Conflict, Invalid, NotFound, NotReady, invalid_fields
+from services.gateway.http.errors import Conflict, Invalid, NotFound, invalid_fields
 from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, page_of
 from services.gateway.http.requests import Gateway, read, read_bytes
 from services.gateway.http.schemas import AnyCaseSymbol, PlainNumber, Query, Word
 from services.gateway.instruments import queries
-from services.gateway.streams.hub import Answer
 from services.gateway.trading import commands
-from shared.contracts.base import Symbol
+from shared.contracts.base import Message, Symbol
 from shared.contracts.instrument_lists import UnreadableList, read_csv
 from shared.contracts.instruments import (
     AddInstruments,
@@ -143,7 +143,7 @@ async def post_instrument(gateway: Gateway, principal: Principal, body: NewInstr
 
 
 async def post_import(gateway: Gateway, principal: Principal, request: Request) -> Imported:
-    """Import instruments from CSV: all of them, or none.
+    """Import instruments from a body of CSV: all of them, or none.
 
     The first line names the columns: `symbol`, and any of `name`, `market`, `exchange`, `currency`, `asset_class`,
     `tick_size`, `tick_rule`, `lot_size`, `fractionable` and `shortable`. An empty field has its default.
@@ -195,8 +195,7 @@ async def _change(
     told = changes.model_dump(mode="json", exclude_none=True)
     known = {name: value for name, value in before.model_dump(mode="json").items() if name in told}
     publish = commands.recorded(command, principal, action, symbol, told, before=known)
-    (answer,) = await commands.send(gateway, publish, [command.request_id], account_id=None)
-    _done(answer)
+    _done(*await commands.ask(gateway, publish, command.request_id, late=NOT_ANSWERED))
     return await get_instrument(gateway, symbol)
 
 
@@ -214,27 +213,24 @@ async def _add(
     command = AddInstruments(request_id=uuid4(), instruments=tuple(given), pairs_with=currencies)
     after: Any = command.model_dump(mode="json")["instruments"] if lines is None else {"instruments": len(given)}
     publish = commands.recorded(command, principal, action, subject, after)
-    (answer,) = await commands.send(gateway, publish, [command.request_id], account_id=None)
-    return _done(answer, lines=lines)
+    return _done(*await commands.ask(gateway, publish, command.request_id, late=NOT_ANSWERED), lines=lines)
 
 
-def _done(answer: Answer | None, *, lines: list[int] | None = None) -> InstrumentsChanged:
-    """Return the answer. Raises NotReady where there is none yet, and the error where it is a refusal."""
-    if answer is None:
-        raise NotReady(NOT_ANSWERED)
-    if answer.message is not InstrumentsRefused:
-        return InstrumentsChanged.model_validate(answer.body)
-    refused = InstrumentsRefused.model_validate(answer.body)
-    message = refused.message if lines is None else f"line {lines[refused.place]}, {refused.message}"
+def _done(message: type[Message], body: Mapping[str, Any], *, lines: list[int] | None = None) -> InstrumentsChanged:
+    """Return the answer. Raises Conflict and Invalid where it is a refusal."""
+    if message is not InstrumentsRefused:
+        return InstrumentsChanged.model_validate(body)
+    refused = InstrumentsRefused.model_validate(body)
+    told = refused.message if lines is None else f"line {lines[refused.place]}, {refused.message}"
     if refused.reason == "duplicate":
-        raise Conflict(message, field=refused.field)
-    raise Invalid(message, field=refused.field)
+        raise Conflict(told, field=refused.field)
+    raise Invalid(told, field=refused.field)
 
 
 endpoints = (
     Endpoint("GET", "/api/instruments", get_instruments, READ),
     Endpoint("POST", "/api/instruments", post_instrument, OPERATE, 201, refusals=(409,)),
-    Endpoint("POST", "/api/instruments/import", post_import, OPERATE, refusals=(409,), takes="text/csv"),
+    Endpoint("POST", "/api/instruments/import", post_import, OPERATE, refusals=(408, 409, 413)),
     Endpoint("GET", "/api/instruments/{symbol}", get_instrument, READ),
     Endpoint("PATCH", "/api/instruments/{symbol}", patch_instrument, OPERATE),
     Endpoint("DELETE", "/api/instruments/{symbol}", delete_instrument, OPERATE),

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SkipValidation
 
 from services.gateway.http.auth import OPERATE, READ
 from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.errors import NotReady, invalid_fields
+from services.gateway.http.errors import invalid_fields
 from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, page_of
 from services.gateway.http.requests import Gateway
 from services.gateway.http.schemas import AnyCaseSymbol, Moment, PlainNumber, Query
@@ -137,11 +137,10 @@ async def push(gateway: Gateway, given: Sequence[Any]) -> PushResult:
 
 
 async def _pushed(gateway: Gateway, prices: Sequence[NumberedPrice], now: datetime) -> PricesPushed:
-    command = PushPrices(push_id=uuid4(), prices=tuple(prices), received_at=now)
-    (answer,) = await commands.send(gateway, lambda uow: uow.publish(command), [command.push_id], account_id=None)
-    if answer is None:
-        raise NotReady("the prices were not taken yet; send them again in a moment: none is taken twice")
-    return PricesPushed.model_validate(answer.body)
+    command = PushPrices(push_id=uuid4(), pushed=tuple(prices), received_at=now)
+    late = "the prices were not taken yet; send them again in a moment: none is taken twice"
+    _, body = await commands.ask(gateway, lambda uow: uow.publish(command), command.push_id, late=late)
+    return PricesPushed.model_validate(body)
 
 
 def _unread(index: int, given: Any, message: str) -> RefusedPrice:

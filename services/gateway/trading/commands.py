@@ -3,18 +3,19 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 from uuid import UUID, uuid4
 
 from starlette.concurrency import run_in_threadpool
 
 from services.gateway.http.auth import Principal
-from services.gateway.http.errors import FIELD_CODE, Forbidden, Invalid, RequestRefused
+from services.gateway.http.errors import FIELD_CODE, Forbidden, Invalid, NotReady, RequestRefused
 from services.gateway.http.requests import Gateway, read
 from services.gateway.streams.hub import Answer, answers_within
 from services.gateway.trading import order_queries, submissions
 from services.gateway.trading.requests import OrderChanges
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.base import Command
+from shared.contracts.base import Command, Message
 from shared.contracts.orders import OPEN_STATUSES, CancelOrder, CancelOrders, OrderStatus, SubmitOrder
 from shared.contracts.reasons import RejectReason
 from shared.jobs.admin import control
@@ -57,6 +58,19 @@ async def send(
     if any(each is not None and each.body.get("reason") == RejectReason.PROCESSING_FAILED for each in answers):
         await run_in_threadpool(_reject_dead, gateway)
     return answers
+
+
+async def ask(
+    gateway: Gateway, publish: Callable[[UnitOfWork], object], request_id: UUID, *, late: str
+) -> tuple[type[Message], Mapping[str, Any]]:
+    """Commit a command, and return the class and the body of the event that answers it.
+
+    Raises NotReady with the message ``late`` if it does not come in time.
+    """
+    (answer,) = await send(gateway, publish, [request_id], account_id=None)
+    if answer is None:
+        raise NotReady(late)
+    return answer.message, answer.body
 
 
 def _reject_dead(gateway: Gateway) -> None:

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "marketdata_v1_0007"
-down_revision = "marketdata_v1_0004"
+down_revision = "marketdata_v1_0006"
 
 
 def upgrade() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -103,6 +104,14 @@ def lock_known(connection: Connection, symbols: Sequence[str]) -> dict[str, Know
     }
 
 
+def newest(connection: Connection, symbols: Sequence[str]) -> dict[str, datetime]:
+    """Symbol → the time of its price. One without a price is left out."""
+    return {row.symbol: row.quoted_at for row in connection.execute(_NEWEST, {"symbols": list(symbols)})}
+
+
+_NEWEST = text("""
+SELECT symbol, quoted_at FROM marketdata.instruments WHERE symbol = ANY(:symbols) AND quoted_at IS NOT NULL
+""")
 _TERMS = (
     "symbol",
     "name",

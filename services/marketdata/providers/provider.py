@@ -9,11 +9,12 @@ batch. Checks that hold for every provider, such as positive prices, are its cal
 Another package adds a provider by an entry point of the group ``paperprofit.providers``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from hashlib import sha256
 from typing import ClassVar
 
 from services.marketdata.domain.bar import Bar
@@ -126,6 +127,11 @@ class KeyRefused(ProviderError):
     """The key is missing, wrong, or may not see this data."""
 
 
+def name_of_key(key: str) -> str:
+    """A name for a key, from which nobody can tell the key. Empty for none."""
+    return sha256(key.encode()).hexdigest()[:8] if key else ""
+
+
 class Unsupported(ProviderError):
     """The provider does not have this part, asset class or interval."""
 
@@ -151,6 +157,10 @@ class Provider:
     """
 
     traits: ClassVar[Traits]
+    #: Tells keys apart, without showing them. Each key has limits of its own.
+    key_name: str = ""
+    #: Where this is a dict, ``quotes`` puts the source's own fields into it, by symbol, for people to look at.
+    answers: dict[str, Mapping[str, object]] | None = None
 
     def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:
         """The newest quotes. A symbol that the provider does not know is left out."""
@@ -178,6 +188,10 @@ class Provider:
 
     def close(self) -> None:
         """Close its connections."""
+
+    def _keep(self, symbol: str, answer: Mapping[str, object]) -> None:
+        if self.answers is not None:
+            self.answers[symbol] = answer
 
     def _unsupported(self, part: Part) -> Unsupported:
         return Unsupported(f"{self.traits.name} has no {part}: choose another provider for it")

@@ -5,17 +5,19 @@ are asked beside each other and outside of any transaction, so that a slow one h
 brought is stored in a short transaction of its own as soon as it is there.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
+from functools import partial
 
 import structlog
 
-from services.marketdata.domain.price_checks import PriceFault, Refusal
+from services.marketdata.domain.price_checks import MOST_JUMP, PriceFault, Refusal
 from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence import instruments
+from services.marketdata.persistence.prices import Update
 from services.marketdata.providers.provider import Listed, Part, Provider
 from services.marketdata.usecases.ask_provider import ask
 from services.marketdata.usecases.corporate_actions import apply_due
@@ -29,8 +31,9 @@ log = structlog.get_logger(__name__)
 
 #: The providers of each asset class, in the order in which they are asked.
 Order = Mapping[AssetClass, Sequence[Provider]]
+Store = Callable[..., list[Update | Refusal]]
 #: Answers that have not come by then are stored by nobody. The job that fetches has 50 seconds.
-SECONDS = 40.0
+LONGEST = timedelta(seconds=40)
 #: Another provider's price would be refused for the same reason.
 _FINAL = {PriceFault.OLDER, PriceFault.HALTED}
 
@@ -50,7 +53,8 @@ def fetch_prices(
     interval: str = "1m",
     length: timedelta = timedelta(minutes=1),
     choose: Callable[[Mapping[Listed, int]], Mapping[Listed, int]] = lambda listed: listed,
-    seconds: float = SECONDS,
+    longest: timedelta = LONGEST,
+    most_jump: Decimal = MOST_JUMP,
 ) -> int:
     """Fetch the prices of the instruments that ``choose`` keeps, and return the number of new prices.
 
@@ -60,6 +64,7 @@ def fetch_prices(
         apply_due(uow)
         rows = instruments.wanted(uow.connection)
     listed = choose({Listed(row[0], row[1], AssetClass(row[2]), row[3]): row.split_count for row in rows})
+    keep = partial(store, interval=interval, length=length, most_jump=most_jump)
     pools: dict[str, ThreadPoolExecutor] = {}
     waiting: dict[Future[list[Quote]], _Request] = {}
 
@@ -71,16 +76,21 @@ def fetch_prices(
 
     try:
         send(listed)
-        count, ends = 0, time.monotonic() + seconds
-        while waiting and (left := ends - time.monotonic()) > 0:
-            done, _ = wait(waiting, timeout=left, return_when=FIRST_COMPLETED)
+        count, ends = 0, context.clock() + longest
+        while waiting:
+            left = (ends - context.clock()).total_seconds()
+            done, _ = wait(waiting, timeout=max(0.0, left), return_when=FIRST_COMPLETED)
+            if not done:
+                break
             for future in done:
                 request = waiting.pop(future)
-                new, missing = _take(context, request, future, interval, length)
+                new, missing = _take(context, request, future, keep)
                 count += new
                 send(missing, tried=request.provider)
         for request in waiting.values():
-            log.warning("provider has not answered", provider=request.provider.traits.name, seconds=seconds)
+            log.warning(
+                "provider has not answered", provider=request.provider.traits.name, seconds=longest.total_seconds()
+            )
         return count
     finally:
         for pool in pools.values():
@@ -123,7 +133,7 @@ def _ask(context: ServiceContext, request: _Request) -> list[Quote]:
 
 
 def _take(
-    context: ServiceContext, request: _Request, answer: Future[list[Quote]], interval: str, length: timedelta
+    context: ServiceContext, request: _Request, answer: Future[list[Quote]], keep: Store
 ) -> tuple[int, Mapping[Listed, int]]:
     """Store the answer, and return the number of new prices and the instruments without a good one."""
     error = answer.exception()
@@ -139,8 +149,7 @@ def _take(
         known = instruments.lock_known(uow.connection, [quote.symbol for quote in quotes])
         # a split meanwhile changed the shares that the price is for; the next poll asks again
         quotes = [each for each in quotes if known[each.symbol].split_count == splits[each.symbol]]
-        official = request.provider.traits.official
-        results = store(uow, quotes, known, interval=interval, length=length, official=official)
+        results = keep(uow, quotes, known, official=request.provider.traits.official)
     bad = {
         quote.symbol
         for quote, result in zip(quotes, results, strict=True)

@@ -7,13 +7,13 @@ symbol several times, its prices are stored one after the other, and each round 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 
-from services.marketdata.domain.price_checks import Known, PriceFault, Refusal, refuse
+from services.marketdata.domain.price_checks import MOST_JUMP, Known, PriceFault, Refusal, refuse
 from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence import prices
 from services.marketdata.persistence.prices import Update
-from services.marketdata.settings import current
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases.refused_prices import count_refused
 from shared.bus.metrics import EARLY
@@ -38,14 +38,18 @@ def store(
     interval: str = "1m",
     length: timedelta | None = LENGTHS["1m"],
     official: bool = False,
+    most_jump: Decimal = MOST_JUMP,
+    at: datetime | None = None,
 ) -> list[Update | Refusal]:
     """Store and publish the quotes, and return for each its update or the reason why it was refused.
 
     ``known`` are their instruments, locked by ``lock_known``. Bars go to ``interval``, which is ``length`` long, unless
-    the quote names another one. ``official``: the provider tells official opens and closes itself.
+    the quote names another one. ``official``: the provider tells official opens and closes itself. ``most_jump`` bounds
+    a change of the last price without any volume. ``at`` is when the prices were those of the moment, where that was
+    earlier: orders then fill on them as if they had come in time.
     """
     quotes = [quote if quote.received_at else replace(quote, received_at=uow.now) for quote in quotes]
-    known, most_jump = dict(known), current().max_price_jump
+    known = dict(known)
     results: dict[int, Update | Refusal] = {}
     for places in _rounds(quotes):
         passed: dict[str, int] = {}
@@ -58,7 +62,9 @@ def store(
                 results[place] = refusal
         told = [quotes[place] for place in places if _may_tell(results.get(place))]
         official_prices.record(uow, [each for quote in told for each in quote.official])
-        updates = _store_round(uow, [quotes[place] for place in passed.values()], interval, length, official=official)
+        updates = _store_round(
+            uow, [quotes[place] for place in passed.values()], interval, length, official=official, at=at
+        )
         for symbol, place in passed.items():
             results[place] = updates.get(symbol, _OVERTAKEN)
             known[symbol] = known[symbol].after(quotes[place])
@@ -100,7 +106,13 @@ def _is_repeated(quote: Quote, refusal: Refusal, known: Mapping[str, Known]) -> 
 
 
 def _store_round(
-    uow: UnitOfWork, quotes: Sequence[Quote], interval: str, length: timedelta | None, *, official: bool
+    uow: UnitOfWork,
+    quotes: Sequence[Quote],
+    interval: str,
+    length: timedelta | None,
+    *,
+    official: bool,
+    at: datetime | None,
 ) -> dict[str, Update]:
     """Store and publish quotes of different symbols."""
     updates = prices.save_prices(uow.connection, quotes) if quotes else {}
@@ -126,5 +138,5 @@ def _store_round(
         for quote in new
         for update in (updates[quote.symbol],)
     ]
-    uow.publish(PricesUpdated(prices=tuple(published), at=uow.now))
+    uow.publish(PricesUpdated(prices=tuple(published), at=at or uow.now))
     return updates
