@@ -158,11 +158,16 @@ def test_a_hostile_value_is_refused_in_place_of_every_field(
                 check(answer, "body" if hostile in NUMBERS else path[-1], (path, hostile))
         for hostile_body in BODIES:
             check(client.request(endpoint.method, url_of(endpoint), content=hostile_body), "", hostile_body)
+    needed = {
+        each["name"]: sample(each["schema"])
+        for each in operation["parameters"]
+        if each["in"] == "query" and each.get("required")
+    }
     for parameter in operation["parameters"]:
         name, place = parameter["name"], parameter["in"]
         for text in TEXTS if place != "header" else HEADERS:
             asked: Json = {"json": body} if body is not None else {}
-            asked |= {"params": {name: text}} if place == "query" else {}
+            asked |= {"params": {**needed, **({name: text} if place == "query" else {})}}
             asked |= {"headers": {name: text}} if place == "header" else {}
             url = url_of(endpoint, {name: text} if place == "path" else None)
             check(client.request(endpoint.method, url, **asked), name, (name, text))

@@ -113,8 +113,9 @@ def whole(context: ServiceContext, symbol: str, interval: str) -> Bars:
         i=interval,
     )
     starts = np.array([int(row.start_at.timestamp()) * 1_000_000 for row in found], dtype=np.int64)
-    columns = [np.array([float(getattr(row, name)) for row in found]) for name in ("high", "low", "close", "volume")]
-    return Bars(starts, *columns, starts if interval == "1d" else days_of(starts))
+    names = ("high", "low", "close", "volume")
+    highs, lows, closes, volumes = (np.array([float(getattr(row, name)) for row in found]) for name in names)
+    return Bars(starts, highs, lows, closes, volumes, starts if interval == "1d" else days_of(starts))
 
 
 def check(context: ServiceContext, symbol: str, interval: str, *, last: int | None = None) -> None:

@@ -1,9 +1,11 @@
 """Headlines: plain text, one spelling of an address, the symbols that are meant, and how a headline sounds."""
 
 import pytest
+from pydantic import ValidationError
 
 from services.marketdata.news.sentiment import FINANCE, PHRASES, score
 from services.marketdata.news.text import canonical_url, mentioned, plain_text, title_key
+from services.marketdata.settings import Settings
 
 NAMES = {
     "AAPL": "Apple Inc.",
@@ -98,3 +100,13 @@ def test_text_has_no_markup_and_a_bounded_length() -> None:
 def test_titles_are_compared_without_case_and_punctuation() -> None:
     assert title_key("IBM: Up, 3%!", "Wire") == title_key("ibm up 3", "WIRE")
     assert title_key("IBM up", "Wire") != title_key("IBM up", "Other")
+
+
+@pytest.mark.parametrize(
+    "given", ["ftp://example.com/a", "/a", "https://example.com/{name}", "https://user:password@example.com/"]
+)
+def test_an_address_of_a_feed_that_cannot_be_is_refused_by_its_number(given: str) -> None:
+    """The address itself may hold a key, so the error does not repeat it."""
+    with pytest.raises(ValidationError, match="address 2 must begin with http") as refused:
+        Settings.model_validate({"news_feeds": f"https://example.com/rss?s={{symbol}} {given}"})
+    assert "password" not in str(refused.value.errors()[0]["msg"])

@@ -24,8 +24,9 @@ def bars_of(symbol: str) -> Bars:
     """The recorded days as if they were hours, so that 24 of them are a session."""
     days = recording()[symbol]
     starts = np.arange(len(days), dtype=np.int64) * HOUR
-    columns = [np.array([float(getattr(day, name)) for day in days]) for name in ("high", "low", "close", "volume")]
-    return Bars(starts, *columns, days_of(starts))
+    names = ("high", "low", "close", "volume")
+    highs, lows, closes, volumes = (np.array([float(getattr(day, name)) for day in days]) for name in names)
+    return Bars(starts, highs, lows, closes, volumes, days_of(starts))
 
 
 IBM = bars_of("IBM")
@@ -101,8 +102,9 @@ def test_bollinger_bands() -> None:
 
 def test_bollinger_bands_keep_their_digits_where_prices_hardly_move() -> None:
     """The difference of two large sums of squares would be all error."""
-    closes = 50_000 + np.arange(60) % 2 * 1e-4
-    upper, middle, lower = ours(IndicatorName.BOLLINGER, Bars(IBM.starts[:60], closes, closes, closes, closes, closes))
+    closes = np.array([50_000 + number % 2 * 1e-4 for number in range(60)])
+    bars = Bars(IBM.starts[:60], closes, closes, closes, closes, IBM.starts[:60])
+    upper, middle, lower = ours(IndicatorName.BOLLINGER, bars)
     assert (upper[-1] - middle[-1], middle[-1] - lower[-1]) == pytest.approx((1e-4, 1e-4), rel=1e-6)
 
 

@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 #: Instruments whose news one run fetches.
 MOST_SYMBOLS = 300
-PARALLEL = 8
+PARALLEL = 4
 #: Requests a minute to the host of a feed.
 FEED_RATE = 120
 #: Providers are asked for news since this time before the run.
