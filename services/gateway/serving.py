@@ -31,8 +31,13 @@ KEEP_ALIVE_SECONDS = 75
 FRAME_BYTES = 1024 * 1024
 #: The time for a client to read the rest of a response whose connection is closed.
 LINGER_SECONDS = 5.0
-#: uvicorn's warnings about a WebSocket handshake. The application logs it once for each client.
-_HANDSHAKE_WARNINGS = ("Unsupported upgrade request.", "No supported WebSocket library detected.")
+#: uvicorn's warnings about a WebSocket handshake. The application logs it once for each client. uvicorn also takes a
+#: handshake that was answered with a 401 for one that was not answered.
+_HANDSHAKE_WARNINGS = (
+    "Unsupported upgrade request.",
+    "No supported WebSocket library detected.",
+    "ASGI callable returned without completing handshake.",
+)
 
 
 @dataclass(frozen=True)

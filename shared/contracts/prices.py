@@ -105,7 +105,7 @@ class PushedPrice(BaseModel):
     last: Number | None = None
     at: AwareDatetime | None = None
     bar: PushedBar | None = None
-    currency: Annotated[str, Field(pattern=r"^[A-Z]{3,5}$")] | None = None
+    currency: Annotated[str, Field(min_length=3, max_length=5, pattern=r"^[A-Z]+$")] | None = None
 
 
 class NumberedPrice(PushedPrice):
@@ -120,7 +120,7 @@ class PushPrices(Command):
     service: ClassVar[str] = "marketdata"
 
     push_id: UUID
-    prices: tuple[NumberedPrice, ...] = Field(max_length=MOST_PRICES)
+    pushed: tuple[NumberedPrice, ...] = Field(max_length=MOST_PRICES)
     received_at: AwareDatetime
 
 

@@ -201,7 +201,8 @@ def test_a_retired_instrument_is_asked_for_while_somebody_holds_it(
             " VALUES (gen_random_uuid(), 'A1', 'a', 0, 'USD', now())"
         )
         connection.exec_driver_sql(
-            "INSERT INTO orders.positions (account_id, symbol, qty, cost) SELECT id, 'AAPL', 1, 1 FROM orders.accounts"
+            "INSERT INTO orders.positions (account_id, symbol, qty, cost, updated_at)"
+            " SELECT id, 'AAPL', 1, 1, now() FROM orders.accounts"
         )
     one = Made("one")
     fetch_prices(marketdata, {SHARES: [one]})

@@ -27,7 +27,7 @@ def push(client: TestClient, symbol: str, bid: str, ask: str) -> None:
 
 def test_an_order_of_nine_decimals_fills_with_exact_books(trader: Trader) -> None:
     """Quantity, price, fee and cash, for a buy that rests and the sale of a part."""
-    settings = {"fills": {"commission": {"kind": "percent", "rate": "0.1", "minimum": "0"}}}
+    settings: dict[str, Any] = {"fills": {"commission": {"kind": "percent", "rate": "0.1", "minimum": "0"}}}
     owner = open_account(trader.system, trader.client, "100000", **settings)
     add(trader.client, "BTC/USD", "64000.123456790", market="24/7")
     terms = {**LIMIT, "symbol": "BTC/USD", "qty": "0.123456789", "limit_price": "64000.123456789"}

@@ -1,7 +1,9 @@
 """Prices of the user's own feed, over HTTP: taken or refused each by itself, and traded at."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from prometheus_client import REGISTRY
@@ -11,8 +13,9 @@ from starlette.websockets import WebSocketDisconnect
 from embedded.system import System
 from services.gateway.instruments.prices_api import MOST_BYTES
 from shared.clock import utc_now
+from shared.contracts.prices import NumberedPrice, PushPrices
 from tests.component.http_trader import KEY, Trader, open_account
-from tests.support import eventually, rows, value
+from tests.support import eventually, rows, send, value
 
 STREAM = "/api/prices/stream"
 NEW: dict[str, Any] = {"market": "XNAS", "asset_class": "us_equity"}
@@ -27,7 +30,7 @@ def instruments(market: System, visitor: TestClient) -> None:
         assert added.status_code == 201, added.text
 
 
-def pushed(client: TestClient, *prices: dict[str, Any]) -> Any:
+def pushed(client: TestClient, *prices: Any) -> Any:
     answer = client.post("/api/prices", json={"prices": list(prices)}, headers=KEY)
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -116,6 +119,20 @@ def test_a_batch_is_one_event_and_prices_of_one_symbol_stay_in_order(market: Sys
     assert again == "older"  # sent twice, taken once
 
 
+def test_a_push_that_is_delivered_twice_has_its_effect_once(market: System, visitor: TestClient) -> None:
+    """Both copies are of one message."""
+    visitor.post("/api/instruments", json={"symbol": "AGAIN", "name": "Again", **NEW}, headers=KEY)
+    price = NumberedPrice(index=0, symbol="AGAIN", last=Decimal(5), at=utc_now())
+    command, message_id = PushPrices(push_id=uuid4(), pushed=(price,), received_at=utc_now()), uuid4()
+    for _ in range(2):
+        send(market.contexts["gateway"], command, message_id=message_id)
+    engine = market.contexts["marketdata"].engine
+    assert eventually(lambda: value(engine, "SELECT sequence FROM marketdata.instruments WHERE symbol = 'AGAIN'")) == 1
+    assert pushed(visitor, {"symbol": "AGAIN", "last": "6"})["taken"] == [
+        {"index": 0, "symbol": "AGAIN", "sequence": 2}
+    ]
+
+
 def test_a_jump_is_refused_unless_something_was_traded(visitor: TestClient) -> None:
     """The last good price stays."""
     pushed(visitor, {"symbol": "PUSHD", "last": "100"})
@@ -128,7 +145,7 @@ def test_a_jump_is_refused_unless_something_was_traded(visitor: TestClient) -> N
 def test_a_bar_is_stored_under_its_own_interval(market: System, visitor: TestClient) -> None:
     """A bar of an hour is no minute."""
     start = utc_now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=3)
-    bar = {"open": 5, "high": 7, "low": 4, "close": 6, "volume": 9, "start": start.isoformat()}
+    bar: dict[str, Any] = {"open": 5, "high": 7, "low": 4, "close": 6, "volume": 9, "start": start.isoformat()}
     bar["end"] = (start + timedelta(hours=1)).isoformat()
     visitor.post("/api/instruments", json={"symbol": "PUSHE", "name": "E", **NEW}, headers=KEY)
     assert len(pushed(visitor, {"symbol": "PUSHE", "bar": bar})["taken"]) == 1

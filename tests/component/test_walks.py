@@ -135,6 +135,7 @@ def events_of(stream: httpx.Response) -> Iterator[tuple[str, Any]]:
 
 def take_price(system: System) -> None:
     provider = configured_provider()
+    assert provider is not None
     update_prices(system.contexts["marketdata"], provider, provider.advance, interval="replay", length=None)
 
 

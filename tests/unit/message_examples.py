@@ -31,7 +31,9 @@ from shared.contracts.instruments import (
     InstrumentChanges,
     InstrumentsChanged,
     InstrumentsRefused,
+    InstrumentStatus,
     InstrumentTerms,
+    TickRule,
 )
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import AuctionKind, EnterOfficialPrice, OfficialPricePublished
@@ -85,6 +87,18 @@ _of_account: dict[str, Any] = {"account_id": ACCOUNT, "sequence": 7, "at": AT}
 _of_order: dict[str, Any] = {**_of_account, "order_id": ORDER}
 _refused = {**_of_order, "reason": "not_tradable", "message": "symbol FB is not tradable"}
 _terms: dict[str, Any] = {"client_order_id": "mine-1", "symbol": "AAPL", "submitted_at": AT, "strategy_id": STRATEGY}
+_changes = InstrumentChanges(
+    name="Apple Inc.",
+    market="XNAS",
+    exchange="NASDAQ",
+    tick_size=Decimal("0.01"),
+    tick_rule=TickRule.FIXED,
+    lot_size=Decimal(1),
+    fractionable=False,
+    shortable=False,
+    tradable=True,
+    status=InstrumentStatus.ACTIVE,
+)
 _settings = AccountSettings.model_validate(
     {
         "multiplier": 2,
@@ -232,12 +246,16 @@ _ALL: tuple[Message, ...] = (
     ),
     PushPrices(
         push_id=UUID(int=7),
-        prices=(
+        pushed=(
             NumberedPrice(
                 index=0,
                 symbol="AAPL",
                 bid=Decimal("99.99"),
+                ask=Decimal("100.01"),
+                bid_size=Decimal(1),
+                ask_size=Decimal(2),
                 last=Decimal(100),
+                currency="USD",
                 at=AT,
                 bar=PushedBar(
                     open=Decimal(99),
@@ -262,7 +280,7 @@ _ALL: tuple[Message, ...] = (
         instruments=(InstrumentTerms.model_validate({"symbol": "BTC/USD", "name": "Bitcoin"}),),
         pairs_with=("USD", "EUR"),
     ),
-    ChangeInstrument(request_id=UUID(int=7), symbol="AAPL", changes=InstrumentChanges(name="Apple Inc.")),
+    ChangeInstrument(request_id=UUID(int=7), symbol="AAPL", changes=_changes),
     InstrumentsChanged(request_id=UUID(int=7), symbols=("BTC/EUR",), added=("BTC/EUR", "EUR/USD")),
     InstrumentsRefused(
         request_id=UUID(int=7),

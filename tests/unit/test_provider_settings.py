@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from sqlalchemy import create_engine
 
+from services.marketdata import jobs, service
 from services.marketdata.instrument_sets import UnreadableSet, read_set
 from services.marketdata.providers import registry
 from services.marketdata.providers.provider import Provider, Traits
 from services.marketdata.providers.registry import NotAProvider, UnknownProvider, network_provider
 from services.marketdata.settings import INSTRUMENTS_FILE, Settings
+from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instruments import AssetClass
 from shared.settings import InvalidSettings, load
 
@@ -83,10 +86,19 @@ def test_another_package_adds_a_provider_by_an_entry_point(monkeypatch: pytest.M
 
 def test_the_demo_s_instruments_come_with_prices_that_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever goes live adds the instruments that are wanted."""
-    for provider, sets in (("replay", ("demo",)), ("push", ("demo",)), ("yahoo", ())):
-        assert settings(monkeypatch, provider=provider).instrument_sets() == sets
-    for given, sets in (("demo, sp500-top", ("demo", "sp500-top")), ("none", ()), ("", ())):
-        assert settings(monkeypatch, instruments=given).instrument_sets() == sets
+    by_provider = {name: settings(monkeypatch, provider=name).instrument_sets() for name in ("replay", "push", "yahoo")}
+    assert by_provider == {"replay": ("demo",), "push": ("demo",), "yahoo": ()}
+    for given, sets in {"demo, sp500-top": ["demo", "sp500-top"], "none": [], "": []}.items():
+        assert list(settings(monkeypatch, instruments=given).instrument_sets()) == sets
+
+
+def test_push_has_no_feed_and_is_asked_by_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no price before the first push."""
+    monkeypatch.setattr(jobs, "current", lambda: Settings(provider="push"))
+    monkeypatch.setattr(service, "configured_provider", jobs.configured_provider.__wrapped__)
+    assert jobs.configured_provider.__wrapped__() is None
+    assert jobs.configured_order() == {}
+    assert service.components(ServiceContext("marketdata", create_engine("postgresql+psycopg://"))) == []
 
 
 def test_the_sets_have_no_instrument_twice() -> None:

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import http.client
+import logging
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -54,7 +55,10 @@ async def never(_request: Request) -> Response:
 
 
 async def repeat(websocket: WebSocket) -> None:
-    """Send every text back."""
+    """Send every text back, but to a client without a name refuse the handshake."""
+    if "name" not in websocket.query_params:
+        await websocket.send_denial_response(Response(status_code=401))
+        return
     await websocket.accept()
     async for text in websocket.iter_text():
         await websocket.send_text(text)
@@ -131,11 +135,11 @@ def test_a_connection_is_kept_for_75_seconds_after_a_request() -> None:
         eventually(lambda: closed(connection), what="the end of the connection")
 
 
-def test_a_websocket_outlives_the_deadlines_of_requests() -> None:
+def test_a_websocket_outlives_the_deadlines_of_requests(caplog: pytest.LogCaptureFixture) -> None:
     """It counts as a connection until it ends. Its frames are bounded."""
     with served(per_address=2) as (connection, loop):
         port, opened = connection.port, loop.server.config.open_connections  # type: ignore[attr-defined]
-        with connect(f"ws://127.0.0.1:{port}/api/prices/stream") as stream:
+        with connect(f"ws://127.0.0.1:{port}/api/prices/stream?name=a") as stream:
             for seconds in (0, 20, 100):
                 move(loop, seconds)
                 stream.send("frame")
@@ -145,8 +149,10 @@ def test_a_websocket_outlives_the_deadlines_of_requests() -> None:
             with pytest.raises(ConnectionClosedError, match="1009"):
                 stream.recv(timeout=10)
         eventually(lambda: opened.open.total() == 0)
-        with pytest.raises(InvalidStatus, match="404"), connect(f"ws://127.0.0.1:{port}/elsewhere"):
-            pass
+        for path, status in (("elsewhere", "404"), ("api/prices/stream", "401")):
+            with pytest.raises(InvalidStatus, match=status), connect(f"ws://127.0.0.1:{port}/{path}"):
+                pass
+        assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
         assert ask(connection) == b"here"
 
 

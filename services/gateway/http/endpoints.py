@@ -56,8 +56,7 @@ class Endpoint:
     """A route. ``scope`` is the scope that the key needs, None if no key is needed.
 
     ``status`` is that of success. ``refusals`` are error statuses beside those that follow from the signature.
-    ``takes`` is the media type of a body that the handler reads itself. ``most_bytes`` bounds a body. Raises TypeError
-    if the path and the handler's parameters differ.
+    ``most_bytes`` bounds a body. Raises TypeError if the path and the handler's parameters differ.
     """
 
     method: str
@@ -67,7 +66,6 @@ class Endpoint:
     status: int = 200
     media: str = "application/json"
     refusals: tuple[int, ...] = ()
-    takes: str = ""
     most_bytes: int = MAX_BODY_BYTES
 
     def __post_init__(self) -> None:

@@ -136,8 +136,6 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
             "required": endpoint.needs_body,
             "content": {"application/json": {"schema": schemas.of(endpoint.body)}},
         }
-    elif endpoint.takes:
-        operation["requestBody"] = {"required": True, "content": {endpoint.takes: {"schema": {"type": "string"}}}}
     return operation
 
 
@@ -179,7 +177,7 @@ def _error_statuses(endpoint: Endpoint) -> list[int]:
         403,
         *({401, 429} if endpoint.scope else ()),
         *((404,) if endpoint.in_path else ()),
-        *((408, 413) if endpoint.body or endpoint.takes else ()),
+        *((408, 413) if endpoint.body else ()),
         *((415,) if endpoint.method not in SAFE_METHODS else ()),
         422,
         503,

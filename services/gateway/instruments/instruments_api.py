@@ -143,7 +143,7 @@ async def post_instrument(gateway: Gateway, principal: Principal, body: NewInstr
 
 
 async def post_import(gateway: Gateway, principal: Principal, request: Request) -> Imported:
-    """Import instruments from CSV: all of them, or none.
+    """Import instruments from a body of CSV: all of them, or none.
 
     The first line names the columns: `symbol`, and any of `name`, `market`, `exchange`, `currency`, `asset_class`,
     `tick_size`, `tick_rule`, `lot_size`, `fractionable` and `shortable`. An empty field has its default.
@@ -230,7 +230,7 @@ def _done(message: type[Message], body: Mapping[str, Any], *, lines: list[int] |
 endpoints = (
     Endpoint("GET", "/api/instruments", get_instruments, READ),
     Endpoint("POST", "/api/instruments", post_instrument, OPERATE, 201, refusals=(409,)),
-    Endpoint("POST", "/api/instruments/import", post_import, OPERATE, refusals=(409,), takes="text/csv"),
+    Endpoint("POST", "/api/instruments/import", post_import, OPERATE, refusals=(408, 409, 413)),
     Endpoint("GET", "/api/instruments/{symbol}", get_instrument, READ),
     Endpoint("PATCH", "/api/instruments/{symbol}", patch_instrument, OPERATE),
     Endpoint("DELETE", "/api/instruments/{symbol}", delete_instrument, OPERATE),

@@ -137,7 +137,7 @@ async def push(gateway: Gateway, given: Sequence[Any]) -> PushResult:
 
 
 async def _pushed(gateway: Gateway, prices: Sequence[NumberedPrice], now: datetime) -> PricesPushed:
-    command = PushPrices(push_id=uuid4(), prices=tuple(prices), received_at=now)
+    command = PushPrices(push_id=uuid4(), pushed=tuple(prices), received_at=now)
     late = "the prices were not taken yet; send them again in a moment: none is taken twice"
     _, body = await commands.ask(gateway, lambda uow: uow.publish(command), command.push_id, late=late)
     return PricesPushed.model_validate(body)

@@ -6,7 +6,7 @@ A refused price changes nothing: the last good one stays, and grows old.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from itertools import chain
 from typing import Self
@@ -81,13 +81,27 @@ def refuse(quote: Quote, known: Known | None, now: datetime, *, most_jump: Decim
     if known is None:
         return Refusal(PriceFault.UNKNOWN_SYMBOL, f"{quote.symbol} is not an instrument; add it first")
     checks = chain(
-        _broken_numbers(quote),
+        () if _has_usual_numbers(quote) else _broken_numbers(quote),
         _broken_bar(quote),
         _broken_times(quote, known, now),
         _wrong_currency(quote, known),
         _jump(quote, known, most_jump),
     )
     return next(checks, None)
+
+
+def _has_usual_numbers(quote: Quote) -> bool:
+    """True if no number can be at fault. It decides most prices, which come by the thousand, in a few microseconds."""
+    try:
+        for price in (quote.last, quote.bid, quote.ask, quote.open, quote.high, quote.low, quote.close):
+            if price is not None and not (ZERO < price <= LARGEST_PRICE and _decimals(price) <= MAX_DECIMALS):
+                return False
+        if quote.bid is not None and quote.ask is not None and quote.bid > quote.ask:
+            return False
+        sizes = (quote.volume, quote.bid_size, quote.ask_size)
+        return all(size is None or ZERO <= size <= LARGEST_SIZE for size in sizes)
+    except InvalidOperation:  # NaN cannot be compared
+        return False
 
 
 def _broken_numbers(quote: Quote) -> Iterator[Refusal]:

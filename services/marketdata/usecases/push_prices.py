@@ -16,11 +16,11 @@ from shared.contracts.prices import MOST_OF_A_SYMBOL, PricesPushed, PushPrices, 
 def push_prices(uow: UnitOfWork, command: PushPrices, *, most_jump: Decimal = MOST_JUMP) -> None:
     """Store and publish the prices that pass the checks, and answer with those that were taken and refused."""
     apply_due(uow)
-    known = lock_known(uow.connection, sorted({price.symbol for price in command.prices}))
+    known = lock_known(uow.connection, sorted({price.symbol for price in command.pushed}))
     quotes: dict[int, Quote] = {}
     refusals: dict[int, Refusal] = {}
     counts: dict[str, int] = {}
-    for price in command.prices:
+    for price in command.pushed:
         counts[price.symbol] = counts.get(price.symbol, 0) + 1
         read = _TOO_MANY if counts[price.symbol] > MOST_OF_A_SYMBOL else quote_of(price, command.received_at)
         if isinstance(read, Refusal):
@@ -34,7 +34,7 @@ def push_prices(uow: UnitOfWork, command: PushPrices, *, most_jump: Decimal = MO
             refusals[index] = result
         else:
             taken.append(TakenPrice(index=index, symbol=quotes[index].symbol, sequence=result.sequence))
-    symbols = {price.index: price.symbol for price in command.prices}
+    symbols = {price.index: price.symbol for price in command.pushed}
     refused = [
         RefusedPrice(index=index, symbol=symbols[index], reason=each.fault.value, message=each.message)
         for index, each in sorted(refusals.items())
