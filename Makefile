@@ -12,7 +12,7 @@ SYNC := $(UV) sync --quiet --locked --python
 BENCHES := $(patsubst bench/bench_%.py,%,$(wildcard bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run key check-provider test chaos differential lint format bench docs up down logs clean python
+.PHONY: help run key check-provider test chaos soak differential lint format bench docs up down logs clean python
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,7 +38,11 @@ test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
 
 chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded fault runs (PAPERPROFIT_CHAOS_SEEDS=, _FIRST_SEED=)
 	@tests/ensure-rabbitmq
+	@tests/ensure-libfaketime
 	@$(DEV)/bin/python -m pytest tests/chaos -s $(ARGS)
+
+soak: $(DEV)/.ready ## Trade for half an hour, and fail if memory, connections or tables grow without end (SOAK_MINUTES=)
+	@$(DEV)/bin/python -m bench.soak
 
 differential: $(DEV)/.ready $(NAUTILUS)/.ready ## Compare our fills with NautilusTrader's, order by order (PAPERPROFIT_TAPE_SEED=)
 	@$(DEV)/bin/python -m pytest tests/differential -s $(ARGS)
@@ -58,6 +62,7 @@ bench-orders: $(NAUTILUS)/.ready
 
 bench-%: $(DEV)/.ready
 	@test -f bench/bench_$*.py || { echo "there is no bench/bench_$*.py"; exit 1; }
+	@test $* != jobs || bench/ensure-peers
 	@$(DEV)/bin/python -m bench.bench_$* $(ARGS)
 
 docs: $(DEV)/.ready ## Write docs/asyncapi.json: every message of the bus, for outsiders

@@ -3,10 +3,11 @@
 lateness  500 jobs on two replicas as they are deployed
 cost      a run that does nothing, beside its bare rows
 status    the status of all jobs over HTTP
-peers     jobs of every second, beside Celery beat and APScheduler in turn
-kills     missed and doubled slots while schedulers are killed, the three side by side
+peers     jobs of every second: Celery beat, RedBeat, APScheduler, procrastinate, cron and FastAPI in turn with ours
+kills     missed and doubled slots while schedulers are killed, all side by side
 
-Celery and APScheduler are installed into ``bench/out`` on first use.
+The last two also print one table of all engines, with their guarantees. The other engines are installed from PyPI into
+``bench/out`` on first use.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from functools import partial
 
 from bench import jobs_cost, jobs_kills, jobs_lateness, jobs_peers, jobs_status
 from bench.bus_servers import quiet_logs
+from bench.jobs_beside import Comparison
 from bench.report import Row, run_benchmark
 
 
@@ -38,12 +40,14 @@ QUICK = Sizes(runs=1, lateness=20, peers=10, rounds=3, minutes=2)
 def main() -> int:
     arguments = _parser().parse_args()
     sizes: Sizes = QUICK if arguments.quick else USUAL
-    measures = _measures(sizes)
+    beside = Comparison()
+    measures = _measures(sizes, beside)
     only: str | None = arguments.only
     quiet_logs()
-    if only is None:
-        return run_benchmark("jobs", measures.values())
-    return run_benchmark(f"jobs-{only}", [measures[only]])
+    code = run_benchmark("jobs", measures.values()) if only is None else run_benchmark(f"jobs-{only}", [measures[only]])
+    if only in {None, "peers", "kills"}:
+        beside.publish()
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,17 +55,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench.bench_jobs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="short runs of each; the kills for two minutes")
-    parser.add_argument("--only", metavar="ROW", choices=_measures(QUICK), help="one of the rows above")
+    parser.add_argument("--only", metavar="ROW", choices=_measures(QUICK, Comparison()), help="one of the rows above")
     return parser
 
 
-def _measures(sizes: Sizes) -> dict[str, Callable[[], Sequence[Row]]]:
+def _measures(sizes: Sizes, beside: Comparison) -> dict[str, Callable[[], Sequence[Row]]]:
     return {
         "lateness": partial(jobs_lateness.measure, runs=sizes.runs, seconds=sizes.lateness),
         "cost": partial(jobs_cost.measure, runs=sizes.rounds),
         "status": _status,
-        "peers": partial(jobs_peers.measure, runs=sizes.runs, seconds=sizes.peers),
-        "kills": partial(jobs_kills.measure, minutes=sizes.minutes),
+        "peers": partial(jobs_peers.measure, beside, runs=sizes.runs, seconds=sizes.peers),
+        "kills": partial(jobs_kills.measure, beside, minutes=sizes.minutes),
     }
 
 

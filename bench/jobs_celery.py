@@ -6,7 +6,7 @@ acknowledged before it runs, which is Celery's default.
 
 from collections.abc import Mapping, Sequence
 
-from bench.bus_consume import CELERY_ENVIRONMENT
+from bench.bus_consume import CELERY_ENVIRONMENT, install_celery
 from bench.bus_servers import CELERY
 from bench.jobs_tools import Tool
 
@@ -15,6 +15,13 @@ APP = "bench.jobs_celery_app"
 
 class Celery(Tool):
     name = "Celery beat"
+    guarantees = (
+        "a due task is sent at most once, acknowledged before it runs and lost with its worker; two beats send twice"
+    )
+
+    @classmethod
+    def install(cls) -> None:
+        install_celery()
 
     def commands(self) -> Mapping[str, Sequence[str]]:
         celery = [str(CELERY_ENVIRONMENT / "bin" / "celery"), "-A", APP]

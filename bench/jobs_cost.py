@@ -31,6 +31,7 @@ from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick
 from shared.jobs.run_context import Counts, RunContext
 from shared.markets import PublishedCalendar, load_market
+from shared.storage import driver
 from shared.storage.engine import make_engine
 from shared.storage.migrate import migrate_service
 
@@ -42,7 +43,7 @@ SECOND = timedelta(seconds=1)
 def measure(*, runs: int) -> Sequence[Row]:
     """Measure ``runs`` rounds of each side, after some rounds to warm up."""
     print(f"cost: {runs} rounds of {JOBS} runs", flush=True)
-    with _database() as url, _engine(url) as engine, _raw(url) as connection:
+    with _database() as url, _engine(url) as engine, _raw(url) as connection, _counting_driver():
         ours, bare = Ours(engine), Bare(connection)
         interleaved(ours.round, bare.round, WARM_UP)
         pairs = interleaved(ours.round, bare.round, runs)
@@ -63,13 +64,28 @@ def _database() -> Iterator[str]:
 
 
 class _Counted(psycopg.Cursor[Any]):
-    """A cursor that counts statements, of SQLAlchemy and of our code on the driver's connection."""
+    """A cursor that counts statements. Those of our own driver, which needs no cursor, are counted with them."""
 
     executed: ClassVar[int] = 0
 
     def execute(self, *arguments: Any, **options: Any) -> Any:
         _Counted.executed += 1
         return super().execute(*arguments, **options)
+
+
+@contextmanager
+def _counting_driver() -> Iterator[None]:
+    run = driver.run_prepared
+
+    def counted(used: Any, prepared: set[bytes], calls: Sequence[driver.Call]) -> Any:
+        _Counted.executed += sum(call is not driver.COMMIT for call in calls)
+        return run(used, prepared, calls)
+
+    driver.run_prepared = counted
+    try:
+        yield
+    finally:
+        driver.run_prepared = run
 
 
 @contextmanager

@@ -22,11 +22,19 @@ class Replicas(Tool):
     """``misfire`` is the jobs' setting of that name."""
 
     name = "ours"
+    guarantees = (
+        "each slot runs once, or a row says why not; slots and runs outlive every process, RabbitMQ and PostgreSQL's "
+        "crash; any number of replicas"
+    )
 
     def __init__(self, servers: Servers, folder: Path, jobs: Mapping[str, int], misfire: str = "run_once") -> None:
         super().__init__(servers, folder, jobs)
         self._misfire = misfire
         self._ports = dict(zip(REPLICAS, free_ports(len(REPLICAS)), strict=True))
+
+    @classmethod
+    def install(cls) -> None:
+        """Do nothing: ours is in the project's own environment."""
 
     def commands(self) -> Mapping[str, Sequence[str]]:
         return {replica: [sys.executable, "-m", "bench.jobs_service"] for replica in REPLICAS}

@@ -7,9 +7,12 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from bench.bus_servers import Servers
 from bench.jobs_notes import FOLDER, JOBS, Note, Window, read_notes, tally, wait_for
@@ -25,6 +28,15 @@ class Tool(ABC):
     """``jobs`` are names and intervals in seconds. All files are written below ``folder``."""
 
     name: str
+    #: Its promises about slots and runs, in short.
+    guarantees: str
+    #: The shortest interval in seconds that it knows.
+    shortest = 1
+
+    @classmethod
+    @abstractmethod
+    def install(cls) -> None:
+        """Make its environment where it is missing. Raises NotMeasured if it cannot be had on this machine."""
 
     def __init__(self, servers: Servers, folder: Path, jobs: Mapping[str, int]) -> None:
         self.servers, self.folder, self.jobs = servers, folder, jobs
@@ -105,6 +117,11 @@ class Tool(ABC):
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 
+    def use(self) -> "Use":
+        """Return the CPU time that its processes have used so far, and the memory that they hold."""
+        members = [psutil.Process(process.pid) for process in self._processes.values()]
+        return _sum(each for member in members for each in (member, *member.children(recursive=True)))
+
     def _stop(self) -> None:
         for process in self._processes.values():
             process.terminate()
@@ -117,13 +134,37 @@ class Tool(ABC):
         self._processes.clear()
 
 
+@dataclass(frozen=True)
+class Use:
+    """CPU seconds, of ended children too, and the bytes of memory that no other process shares."""
+
+    cpu: float
+    memory: int
+
+
+def _sum(processes: Iterable[psutil.Process]) -> Use:
+    cpu, memory = 0.0, 0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+            memory += process.memory_full_info().uss
+        except psutil.NoSuchProcess:  # a run of cron that has ended, which its parent counts from then on
+            continue
+        cpu += times.user + times.system + times.children_user + times.children_system
+    return Use(cpu, memory)
+
+
 def next_window(seconds: int, multiple: int = 1) -> Window:
     """Return the next window of ``seconds`` that begins at a multiple of them, two seconds from now or later."""
     begin = math.ceil((time.time() + 1) / multiple) * multiple
     return Window(begin, begin + seconds)
 
 
+def sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.time()))
+
+
 def sleep_until_over(tool: Tool, window: Window, patience: float) -> None:
     """Sleep to the window's end, and then until every slot in it has begun, at most some seconds longer."""
-    time.sleep(max(0.0, window.end - time.time()))
+    sleep_until(window.end)
     wait_for(lambda: not tally(tool.notes(), tool.jobs, window).missed, patience)

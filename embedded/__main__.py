@@ -9,6 +9,8 @@ PAPERPROFIT_API_SECRET_KEY    secret of that key
 PROVIDER                      source of the prices: replay (default), simulated, push, yahoo, alphavantage, alpaca
 PAPERPROFIT_INSTRUMENTS       sets of config/instruments.toml to begin with, such as demo,sp500-top
 PAPERPROFIT_REPLAY_SPEED      recorded bars a second (default 1)
+PAPERPROFIT_REPLAY_FILE       file of bars to replay, CSV or Parquet
+PAPERPROFIT_REPLAY_FROM, PAPERPROFIT_REPLAY_TO  the first and last day of the replay
 PAPERPROFIT_KEEP_BARS_DAYS    days that bars are kept, but for daily and recorded ones (default 730)
 PAPERPROFIT_KEEP_DEMO_BARS_DAYS  days that the demo's made-up bars are kept (default 3)
 """

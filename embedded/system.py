@@ -23,6 +23,7 @@ from shared.clock import Clock, utc_now
 from shared.contracts.base import routing_key
 from shared.contracts.routing import LIVE, QUEUES
 from shared.jobs.admin.queue_control import QueueControl
+from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.engine.tick import Tick
 from shared.markets import PublishedCalendar
 from shared.observability.health import Checks
@@ -66,7 +67,7 @@ class System:
         self.broker = make_broker(self.contexts)
         self.worker = Worker(self.broker, worker_timeout=WORKER_TIMEOUT_MS, worker_threads=settings.threads)
         self.components: list[Background] = []
-        self.heartbeats: list[Background] = []
+        self.heartbeats: list[Heartbeat] = []
         self.queues = QueueControl(self.contexts[gateway.NAME], lambda: [self.worker])
         self.ticked = threading.Event()
 
@@ -79,7 +80,9 @@ class System:
         for service in SERVICES:
             jobs = configure_jobs(service, self.settings)
             prepare(service, self.contexts[service.name], jobs)
-            self.heartbeats.append(attach(service, self.broker, self.contexts[service.name], jobs))
+            heartbeat = attach(service, self.broker, self.contexts[service.name], jobs)
+            heartbeat.jobs = list(jobs)  # this process ticks, too
+            self.heartbeats.append(heartbeat)
         self.keys = gateway.prepare(self.contexts[gateway.NAME], self.settings)
         self.broker.listen([routing_key(message, message.service) for message in LIVE], self.hub.receive)
 
@@ -97,6 +100,8 @@ class System:
         with ExitStack() as stack:
             for context in self.contexts.values():
                 stack.callback(context.engine.dispose)
+            for heartbeat in self.heartbeats:  # before the first tick, which retires jobs that nobody declares
+                heartbeat.beat()
             self.worker.start()
             stack.callback(self.worker.stop, timeout=2000)
             for component in self.components:

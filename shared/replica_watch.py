@@ -3,6 +3,9 @@
 Each worker process watches the scheduler, which dramatiq does not. The scheduler watches the worker processes, its own
 loop, and dramatiq's main process, which waits without end for a worker that was stopped. A database or a broker that is
 away ends nothing, because a restart would not bring it back.
+
+A replica that a watcher ends has a non-zero exit code, so ``restart: on-failure`` restarts its container. Dramatiq's
+code is that of its worker processes, and a file in the run folder tells them to exit with 1 after they have drained.
 """
 
 import multiprocessing
@@ -37,6 +40,8 @@ START_ROUNDS = 60
 HUNG_ROUNDS = 120
 #: A database that has not answered for this long is away.
 ANSWER_SECONDS = 5.0
+#: The file of the run folder that tells that a watcher has ended the replica.
+FAILED_FILE = "failed"
 
 
 class Patience:
@@ -131,7 +136,12 @@ class ReplicaWatch(Background):
         self.stopping.set()
         if "pid" in heartbeat:  # its parent would wait for it
             kill(heartbeat["pid"])
-        os.kill(main_process(), signal.SIGTERM)
+        end_replica(self._folder, main_process())
+
+    @property
+    def failed(self) -> bool:
+        """True if a watcher of any process has ended the replica."""
+        return (self._folder / FAILED_FILE).exists()
 
 
 class SchedulerWatch(Background):
@@ -161,7 +171,7 @@ class SchedulerWatch(Background):
         write_heartbeat(self._folder, "scheduler", pid=os.getpid(), loop=not hangs, ticked_at=self._tick.answered_at)
         if hangs:
             log.critical("the scheduler hangs: ending this replica so that it is restarted")
-            os.kill(self._main, signal.SIGTERM)
+            end_replica(self._folder, self._main)
             kill(os.getpid())
 
     def watch_workers(self) -> None:
@@ -180,6 +190,18 @@ class SchedulerWatch(Background):
         log.critical("the main process has stopped: killing this replica so that it is restarted")
         for pid in (*siblings(), self._main, os.getpid()):
             kill(pid)
+
+
+def end_replica(folder: Path, main: int) -> None:
+    """Have the main process end the replica in good order, with a non-zero exit code.
+
+    It is asked once: a second SIGTERM would end a worker in the middle of a message.
+    """
+    try:
+        (folder / FAILED_FILE).touch(exist_ok=False)
+    except FileExistsError:
+        return
+    os.kill(main, signal.SIGTERM)
 
 
 def main_process() -> int:

@@ -22,7 +22,7 @@ from shared.bus.retries import RetryOrDeadLetter
 from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock, utc_now
 from shared.contracts.routing import consumed_by
-from shared.jobs.checks import chains, check_chains
+from shared.jobs.checks import chains, check_chains, check_parents
 from shared.jobs.config import InvalidJobsConfig, at_line, load_jobs_config
 from shared.jobs.declaration import InvalidJob, Job, Jobs
 from shared.jobs.engine import claims
@@ -73,14 +73,22 @@ def configure_jobs(service: Service, settings: ServiceSettings) -> dict[str, Job
 
 
 def check_job_names(services: Sequence[Service], settings: ServiceSettings) -> None:
-    """Raises InvalidJobsConfig where the file names a job that none of the services declares.
+    """Raises InvalidJobsConfig where the file names a job that no service declares, or a chain is not valid.
 
     Only a process that knows all services can check it.
     """
-    known = {name for service in services for name in service.jobs.declared}
-    unknown = sorted(set(load_jobs_config(settings.jobs_config)) - known)
+    path = settings.jobs_config
+    jobs = {name: job for service in services for name, job in configure_jobs(service, settings).items()}
+    unknown = sorted(set(load_jobs_config(path)) - set(jobs))
     if unknown:
-        raise InvalidJobsConfig(f"{settings.jobs_config}: no service has a job named {', '.join(unknown)}")
+        raise InvalidJobsConfig(f"{path}: no service has a job named {', '.join(unknown)}")
+    after = {name: job.settings.get("after") for name, job in jobs.items()}
+    for name in jobs:
+        try:
+            check_parents(after, name)
+            check_chains(after, name)
+        except InvalidSetting as error:
+            raise at_line(path, path.read_text(encoding="utf-8"), name, error) from None
 
 
 def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job], *, seconds: float = 0) -> None:
@@ -98,6 +106,25 @@ def prepare(service: Service, context: ServiceContext, jobs: dict[str, Job], *, 
             except InvalidSetting as error:
                 raise InvalidJobsConfig(f"{job}.{error}") from None
     service.prepare(context)
+
+
+def wait_for_parents(context: ServiceContext, jobs: dict[str, Job], *, seconds: float) -> None:
+    """Wait until services have declared the jobs that these follow. Raises InvalidJobsConfig after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    parents = Outage("a job that another follows", service=context.service)
+    while True:
+        with context.engine.connect() as connection:
+            declared = chains(connection)
+        try:
+            for job in jobs:
+                check_parents(declared, job)
+        except InvalidSetting as error:
+            if time.monotonic() > deadline:
+                raise InvalidJobsConfig(f"{job}.{error}") from None
+            time.sleep(parents.failed(error))
+        else:
+            parents.passed()
+            return
 
 
 def attach(service: Service, broker: dramatiq.Broker, context: ServiceContext, jobs: dict[str, Job]) -> Heartbeat:

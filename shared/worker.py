@@ -41,6 +41,7 @@ from shared.service import (
     make_middleware,
     prepare,
     wait_for_database,
+    wait_for_parents,
 )
 from shared.settings import InvalidSettings, ServiceSettings, load
 from shared.storage.engine import PoolerRefused
@@ -52,6 +53,8 @@ WORKER_TIMEOUT_MS = 100
 DATABASE_WAIT_SECONDS = 60
 #: A worker process that has not ended in good order by then is ended hard, before an orchestrator kills its container.
 ENDED_SECONDS = 28.0
+#: The exit code of a worker process whose replica a watcher has ended.
+FAILED = 1
 #: Connections for the tick, the trading sessions that it reads, its heartbeat, the probe, progress, the log, a scrape.
 SCHEDULER_POOL_SIZE = 7
 
@@ -94,6 +97,7 @@ def _prepare(service: Service) -> ServiceSettings:
     context = make_context(service.name, settings)
     wait_for_database(context, seconds=DATABASE_WAIT_SECONDS)
     prepare(service, context, jobs, seconds=DATABASE_WAIT_SECONDS)
+    wait_for_parents(context, jobs, seconds=DATABASE_WAIT_SECONDS)
     context.engine.dispose()
     return settings
 
@@ -135,7 +139,10 @@ def worker(service: Service) -> None:
 
 
 class Components(dramatiq.Middleware):
-    """Starts the process's background threads with its worker, and stops them after the last actor has finished."""
+    """Starts the process's background threads with its worker, and stops them after the last actor has finished.
+
+    The process then exits with FAILED if a watcher has ended the replica.
+    """
 
     def __init__(
         self,
@@ -167,11 +174,14 @@ class Components(dramatiq.Middleware):
         end_hard.daemon = True
         end_hard.start()
 
-    def after_worker_shutdown(self, _broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
+    def after_worker_shutdown(self, broker: dramatiq.Broker, worker: dramatiq.Worker) -> None:
         if self.pool.runs(worker):
             return
         for component in (self.replica_watch, *reversed(self.components)):
             component.stop()
+        if self.replica_watch.failed:
+            broker.close()
+            sys.exit(FAILED)
 
 
 def scheduler(service: Service) -> int:
@@ -188,9 +198,11 @@ def scheduler(service: Service) -> int:
     )
     tick = Tick(context, PublishedCalendar(context.engine, context.clock))
     probe = DatabaseProbe(context)
+    heartbeat = Heartbeat(context, kind="scheduler", jobs=list(service.jobs.declared))
+    heartbeat.beat()  # before the first tick, which would retire the jobs that no scheduler lists
     components = (
         SystemLog(context),
-        Heartbeat(context, kind="scheduler"),
+        heartbeat,
         probe,
         SchedulerWatch(tick, probe),
         progress,

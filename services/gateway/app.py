@@ -29,14 +29,20 @@ from services.gateway.http.openapi import document
 from services.gateway.http.rate_limit import KeyGuard
 from services.gateway.http.requests import Gateway, guarded
 from services.gateway.instruments import (
+    bar_files_api,
     corporate_actions_api,
     halts_api,
+    history_api,
+    indicators_api,
     instruments_api,
+    news_api,
     official_prices_api,
     price_stream,
     prices_api,
+    replay_api,
+    sessions_api,
 )
-from services.gateway.operations import dead_letters_api, jobs_api, monitoring_api, queues_api, runs_api
+from services.gateway.operations import dead_letters_api, graph_api, jobs_api, monitoring_api, queues_api, runs_api
 from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition
 from shared.outage import Outage
@@ -151,6 +157,13 @@ ENDPOINTS = (
     *corporate_actions_api.endpoints,
     *official_prices_api.endpoints,
     *halts_api.endpoints,
+    *graph_api.endpoints,  # before /api/jobs/{name}
+    *history_api.endpoints,
+    *bar_files_api.endpoints,
+    *replay_api.endpoints,
+    *sessions_api.endpoints,
+    *indicators_api.endpoints,
+    *news_api.endpoints,
     *jobs_api.endpoints,
     *runs_api.endpoints,
     *queues_api.endpoints,

@@ -96,7 +96,11 @@ def watchers(context: ServiceContext, settings: Settings, figures: Figures | Non
     """Make the background threads: the evaluator of alerts, retention, and a notifier if there are channels."""
     channels = make_channels(settings.alert_channels)
     evaluator = Evaluator(
-        context, figures, queue_age=timedelta(seconds=settings.alert_queue_age), price_age=settings.price_age
+        context,
+        figures,
+        queue_age=timedelta(seconds=settings.alert_queue_age),
+        price_age=settings.price_age,
+        news_score=settings.alert_news_score,
     )
     always = [evaluator, Retention(context)]
     return [*always, Notifier(context, channels)] if channels else always

@@ -35,6 +35,8 @@ class Settings(ServiceSettings):
     alert_channels: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     #: Age in seconds of a queue's oldest message that raises an alert.
     alert_queue_age: Annotated[float, Bounded(gt=0, le=7 * 86_400)] = 300.0
+    #: A headline about a held symbol raises an alert if its score, from -1 to 1, is at most this.
+    alert_news_score: Annotated[float, Bounded(ge=-1, le=0)] = -0.6
 
     @field_validator("api_secret_key")
     @classmethod

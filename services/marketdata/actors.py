@@ -1,14 +1,29 @@
 """Handlers of marketdata's messages."""
 
+from services.marketdata.history_jobs import configured_replay
 from services.marketdata.settings import current
-from services.marketdata.usecases import change_instruments, corporate_actions, halts, official_prices, push_prices
+from services.marketdata.usecases import (
+    change_instruments,
+    change_sessions,
+    control_replay,
+    corporate_actions,
+    halts,
+    import_bars,
+    indicators,
+    official_prices,
+    push_prices,
+)
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
+from shared.contracts.bars import StoreBars
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
+from shared.contracts.indicators import AddIndicator, RemoveIndicator
 from shared.contracts.instruments import AddInstruments, ChangeInstrument
 from shared.contracts.official_prices import EnterOfficialPrice
 from shared.contracts.prices import PushPrices
+from shared.contracts.replay import ControlReplay
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange
 
 actors = Actors()
 
@@ -35,6 +50,26 @@ def resume_trading(command: ResumeTrading, uow: UnitOfWork) -> None:
     halts.resume(uow, command)
 
 
+@actors.on(ChangeSessions, queue="marketdata.commands")
+def change_market_sessions(command: ChangeSessions, uow: UnitOfWork) -> None:
+    change_sessions.change(uow, command)
+
+
+@actors.on(RemoveSessionChange, queue="marketdata.commands")
+def remove_session_change(command: RemoveSessionChange, uow: UnitOfWork) -> None:
+    change_sessions.remove(uow, command)
+
+
+@actors.on(AddIndicator, queue="marketdata.commands")
+def add_indicator(command: AddIndicator, uow: UnitOfWork) -> None:
+    indicators.add(uow, command)
+
+
+@actors.on(RemoveIndicator, queue="marketdata.commands")
+def remove_indicator(command: RemoveIndicator, uow: UnitOfWork) -> None:
+    indicators.remove(uow, command)
+
+
 @actors.on(AddInstruments, queue="marketdata.commands")
 def add_instruments(command: AddInstruments, uow: UnitOfWork) -> None:
     change_instruments.add(uow, command)
@@ -48,3 +83,13 @@ def change_instrument(command: ChangeInstrument, uow: UnitOfWork) -> None:
 @actors.on(PushPrices, queue="marketdata.commands")
 def take_pushed_prices(command: PushPrices, uow: UnitOfWork) -> None:
     push_prices.push_prices(uow, command, most_jump=current().max_price_jump)
+
+
+@actors.on(StoreBars, queue="marketdata.commands")
+def store_bars(command: StoreBars, uow: UnitOfWork) -> None:
+    import_bars.store_given(uow, command)
+
+
+@actors.on(ControlReplay, queue="marketdata.commands")
+def change_replay(command: ControlReplay, uow: UnitOfWork) -> None:
+    control_replay.control(uow, configured_replay(), command)

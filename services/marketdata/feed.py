@@ -22,11 +22,17 @@ log = structlog.get_logger(__name__)
 INTERVAL = "replay"
 _LOCK = text("SELECT pg_try_advisory_lock(:key)")
 _KEY = crc32(b"marketdata:feed")
+_CONTROL = text("""
+SELECT COALESCE(CAST(state ->> 'paused' AS boolean), false) AS paused, state ->> 'speed' AS speed
+FROM marketdata.provider_states WHERE provider = :provider
+""")
 PAUSE_SECONDS = 1.0
+#: A change of the speed is noticed after this time.
+LOOK_SECONDS = 1.0
 
 
 class Feed(Background):
-    """Pushes ``speed`` bars a second."""
+    """Pushes ``speed`` bars a second, unless the provider's state has another speed, or is paused."""
 
     def __init__(self, context: ServiceContext, provider: StatefulProvider, *, speed: float) -> None:
         super().__init__("feed")
@@ -59,12 +65,24 @@ class Feed(Background):
             return
         try:
             due = time.monotonic()
-            while not self.stopping.wait(max(0.0, due - time.monotonic())):
-                due = max(due + self._period, time.monotonic())
-                lock.execute(text("SELECT 1"))  # a lost session means a lost lock
-                self.push()
+            while not self.stopping.wait(min(LOOK_SECONDS, max(0.0, due - time.monotonic()))):
+                period = self._current_period(lock)  # a lost session means a lost lock
+                if period is None:
+                    due = time.monotonic() + LOOK_SECONDS
+                    continue
+                due = min(due, time.monotonic() + period)
+                if due <= time.monotonic():
+                    due = max(due + period, time.monotonic())
+                    self.push()
         finally:
             lock.invalidate()  # the advisory lock must not go back to the pool
+
+    def _current_period(self, lock: Connection) -> float | None:
+        """The seconds between two bars, as an operator may have changed them. None while the replay is paused."""
+        control = lock.execute(_CONTROL, {"provider": self._provider.name}).first()
+        if control is not None and control.paused:
+            return None
+        return self._period if control is None or control.speed is None else 1 / float(control.speed)
 
     def push(self) -> int:
         """Push one bar of every symbol, and return the number of prices."""

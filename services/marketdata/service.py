@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from services.marketdata.actors import actors
 from services.marketdata.feed import Feed
+from services.marketdata.history_jobs import declare_history
 from services.marketdata.instrument_sets import read_set
 from services.marketdata.jobs import configured_order, configured_provider, jobs
 from services.marketdata.persistence.instruments import add_instruments, instrument_of
@@ -21,13 +22,17 @@ INSTRUMENTS = tuple(instrument_of(terms) for terms in read_set(INSTRUMENTS_FILE,
 
 
 def prepare(context: ServiceContext) -> None:
-    """Add the known markets, the configured sets of instruments and the next partitions. Raises UnreadableSet."""
+    """Add the markets, the configured sets of instruments, the next partitions and the providers of history.
+
+    Raises UnreadableSet.
+    """
     settings = current()
     sets = [read_set(settings.instruments_file, name) for name in settings.instrument_sets()]
     with context.engine.begin() as connection:
         add_markets(connection, MARKETS.values())
         add_instruments(connection, [instrument_of(terms) for each in sets for terms in each])
         ensure_partitions(connection, context.clock())
+        declare_history(connection)
 
 
 def components(context: ServiceContext) -> Sequence[Background]:

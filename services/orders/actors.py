@@ -3,6 +3,7 @@
 from services.orders.persistence import accounts as account_store
 from services.orders.usecases import answer_dead, auctions, cancel, cash, corporate_actions, replace, submit
 from services.orders.usecases.execute import fill_on
+from services.orders.usecases.follow_sessions import follow_sessions
 from services.orders.usecases.lookup import lock_open_account
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
@@ -11,6 +12,7 @@ from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.orders import CancelOrder, CancelOrders, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import PricesUpdated
+from shared.contracts.sessions import SessionsChanged
 
 actors = Actors()
 #: A client waits two seconds for the answer to its command, and these tries take less.
@@ -58,6 +60,11 @@ def apply_corporate_action(event: CorporateActionApplied, uow: UnitOfWork) -> No
 @actors.on(OfficialPricePublished, queue="orders.prices")
 def hold_auction(event: OfficialPricePublished, uow: UnitOfWork) -> None:
     auctions.hold(uow, event)
+
+
+@actors.on(SessionsChanged, queue="orders.prices")
+def follow_changed_sessions(event: SessionsChanged, uow: UnitOfWork) -> None:
+    follow_sessions(uow, event)
 
 
 @actors.on(SubmitOrder, queue="orders.commands", begins=True, on_death=answer_dead.reject_order, tries=TRIES)

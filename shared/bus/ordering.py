@@ -8,6 +8,7 @@ Both sides hold the lock of the predecessor's id until they commit. Therefore ei
 predecessor is settled, or parking sees that the predecessor is settled.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 #: Longer than all tries of a failing predecessor take together.
 PATIENCE = timedelta(seconds=45)
+#: A longer pause between two looks for overdue messages means that this process slept, or that the clock was set.
+GAP = timedelta(seconds=15)
 
 
 class OutOfTurn(Exception):
@@ -76,31 +79,47 @@ def park(context: ServiceContext, queue: str, message: "dramatiq.Message[Any]") 
                 "previous": previous,
                 "queue": queue,
                 "body": message.encode(),
-                "now": uow.now,
             },
         )
     PARKED.labels(queue).inc()
     return True
 
 
-def release_overdue(context: ServiceContext, *, since: datetime) -> None:
-    """Send on, without a predecessor, the messages that were parked for longer than PATIENCE.
+class OverdueWatch:
+    """Sends on, without a predecessor, the messages that were parked for longer than PATIENCE.
 
-    ``since`` is when the bus began to work: during an outage of the bus, no predecessor can come.
+    PostgreSQL's clock tells how long. During an outage of the bus no predecessor can come, and neither while this
+    process slept or that clock was set. After each of them the messages have their time once more.
     """
-    with context.unit_of_work() as uow:
-        if uow.now - since < PATIENCE:
-            return
-        overdue = text(_OVERDUE.format(schema=uow.schema))
-        rows = uow.connection.execute(overdue, {"before": uow.now - PATIENCE}).all()
+
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
+        self._session: int | None = None
+        self._since: datetime | None = None
+        self._looked: datetime | None = None
+
+    def look(self, session: int | None) -> None:
+        """Release the overdue messages. ``session`` is the bus's, or None while it is away."""
+        with self._context.unit_of_work() as uow:
+            now: datetime = uow.connection.execute(_CLOCK).scalar_one()
+            gap = self._looked is None or not timedelta(0) <= now - self._looked <= GAP
+            if self._since is None or gap or session is None or session != self._session:
+                self._since = now
+            self._session, self._looked = session, now
+            rows = _release(uow, now - PATIENCE) if now - self._since >= PATIENCE else []
         for row in rows:
-            message: dramatiq.Message[None] = dramatiq.Message.decode(row.body)
-            options = {name: option for name, option in message.options.items() if name != "after"}
-            ahead: dramatiq.Message[None] = dramatiq.Message(**{**message.asdict(), "options": options})
-            uow.send_on([(row.message_id, row.previous, row.queue, ahead.encode())])
+            log.warning("the predecessor of a message never came", queue=row.queue, missing=str(row.previous))
+            UNORDERED.labels(row.queue).inc()
+
+
+def _release(uow: UnitOfWork, before: datetime) -> Sequence[Any]:
+    rows = uow.connection.execute(text(_OVERDUE.format(schema=uow.schema)), {"before": before}).all()
     for row in rows:
-        log.warning("the predecessor of a message never came", queue=row.queue, missing=str(row.previous))
-        UNORDERED.labels(row.queue).inc()
+        message: dramatiq.Message[None] = dramatiq.Message.decode(row.body)
+        options = {name: option for name, option in message.options.items() if name != "after"}
+        ahead: dramatiq.Message[None] = dramatiq.Message(**{**message.asdict(), "options": options})
+        uow.send_on([(row.message_id, row.previous, row.queue, ahead.encode())])
+    return rows
 
 
 def _settling(uow: UnitOfWork, queue: str, message_id: str) -> Call:
@@ -122,8 +141,9 @@ LIMIT 1
 _SUCCESSOR = "SELECT message_id FROM {schema}.parked WHERE previous = CAST(%(message_id)s AS uuid) LIMIT 1"
 _PARK = """
 INSERT INTO {schema}.parked (message_id, previous, queue, body, parked_at)
-VALUES (CAST(:message_id AS uuid), CAST(:previous AS uuid), :queue, :body, :now) ON CONFLICT DO NOTHING
+VALUES (CAST(:message_id AS uuid), CAST(:previous AS uuid), :queue, :body, clock_timestamp()) ON CONFLICT DO NOTHING
 """
+_CLOCK = text("SELECT clock_timestamp() AS now")
 _OVERDUE = """
 DELETE FROM {schema}.parked WHERE message_id IN (
   SELECT message_id FROM {schema}.parked WHERE parked_at < :before LIMIT 100 FOR UPDATE SKIP LOCKED)

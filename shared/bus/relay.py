@@ -24,7 +24,7 @@ from shared.background import Background
 from shared.bus.amqp.publisher import Finished, PublishFailed, Unroutable
 from shared.bus.envelope import Outgoing
 from shared.bus.metrics import PUBLISHED
-from shared.bus.ordering import release_overdue
+from shared.bus.ordering import OverdueWatch
 from shared.bus.outbox import SHARDS
 from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage
@@ -68,8 +68,7 @@ class Relay(Background):
         self._database = Outage("the database", part=f"relay-{context.service}")
         self._broker = Outage("RabbitMQ", part=f"relay-{context.service}")
         self._queue = Outage("the queue that a message is for", part=f"relay-{context.service}")
-        self._watched: int | None = None
-        self._watched_since = context.clock()
+        self._overdue = OverdueWatch(context)
         self._reset()
 
     def _reset(self) -> None:
@@ -107,7 +106,7 @@ class Relay(Background):
                 self._database.passed()
                 if time.monotonic() >= self._look_for_overdue:
                     self._look_for_overdue = time.monotonic() + OVERDUE_SECONDS
-                    self._release_overdue()
+                    self._overdue.look(self._sender.session if self._sender.ready else None)
                 more = self._send_window(connection)
                 if self._is_due():
                     self.stopping.wait(self._settle(connection))
@@ -122,18 +121,11 @@ class Relay(Background):
             return False
         self._notified.clear()
         self._lock_shards(connection)
-        self._release_overdue()
+        self._overdue.look(self._sender.session if self._sender.ready else None)
         if self._settle(connection):
             self._notified.set()  # failed rows are sent again at the next turn
         self._send_window(connection)
         return True
-
-    def _release_overdue(self) -> None:
-        """Release overdue parked messages. The time that they may wait begins anew with each session of the bus."""
-        session = self._sender.session if self._sender.ready else None
-        if session != self._watched or session is None:
-            self._watched, self._watched_since = session, self._context.clock()
-        release_overdue(self._context, since=self._watched_since)
 
     def _lock_shards(self, connection: Connection) -> None:
         if len(self._shards) == SHARDS:

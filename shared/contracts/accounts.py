@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.contracts.base import Command, Count, Event, Number, Sequence, Symbol
 from shared.contracts.currencies import Currency
+from shared.contracts.instruments import Market
 from shared.contracts.reasons import WireRejectReason
 from shared.contracts.written import Bounded, Printable
 
@@ -101,6 +102,7 @@ class AccountSettings(_Settings):
     shares sold short and ``loan_rate`` on cash owed are in percent a year. A margin call that is not met within
     ``margin_grace`` hours closes all positions. An order that would trade with an open order of the same account is
     refused, unless it ``allow_wash_trades``. ``strategies`` holds additional limits for single strategies.
+    ``market`` is that of the account's clock and calendar, by default where the instruments of its currency trade.
     """
 
     multiplier: Literal[1, 2, 4] = 1
@@ -113,6 +115,7 @@ class AccountSettings(_Settings):
     fills: FillModel = FillModel()
     limits: RiskLimits = RiskLimits()
     strategies: dict[UUID, RiskLimits] = Field(default_factory=dict)
+    market: Market | None = None
 
     @cached_property
     def on_equity(self) -> bool:

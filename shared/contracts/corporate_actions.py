@@ -1,4 +1,4 @@
-"""Splits and dividends, which an operator enters and each service applies to its own data."""
+"""Splits, dividends and new symbols, which each service applies to its own data."""
 
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -21,10 +21,11 @@ Shares = Annotated[int, Bounded(ge=1, le=MOST_SHARES)]
 class ActionKind(StrEnum):
     SPLIT = "split"
     DIVIDEND = "dividend"
+    SYMBOL_CHANGE = "symbol_change"
 
 
 class CorporateAction(BaseModel):
-    """A split, or a cash dividend of ``amount`` a share in the instrument's currency.
+    """A split, a cash dividend of ``amount`` a share in the instrument's currency, or a ``new_symbol``.
 
     A split turns every ``old_shares`` into ``new_shares``. ``ratio`` is the quotient of the two to nine decimals, and
     may be sent in their place: 0.333333333 is 1 for 3. Fractions of a share stay in the position, unless the issuer
@@ -44,6 +45,7 @@ class CorporateAction(BaseModel):
     amount: Annotated[Decimal, Bounded(gt=0, le=1_000_000, decimal_places=9)] | None = None
     effective_at: AwareDatetime
     pay_at: AwareDatetime | None = None
+    new_symbol: Symbol | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -65,22 +67,34 @@ class CorporateAction(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        for name, kind in (("ratio", ActionKind.SPLIT), ("amount", ActionKind.DIVIDEND)):
+        for name, kind in _REQUIRED.items():
             if (getattr(self, name) is not None) != (self.kind is kind):
                 raise ValueError(f"{name} is required for a {kind} and cannot be set on any other action")
+        if self.new_symbol == self.symbol:
+            raise ValueError("new_symbol: is the symbol that it has")
+        if self.kind is not ActionKind.DIVIDEND and self.pay_at is not None:
+            raise ValueError("pay_at: only a dividend has one")
+        if self.pay_at is not None and self.pay_at < self.effective_at:
+            raise ValueError("pay_at: must not be before effective_at")
         if self.kind is ActionKind.SPLIT:
-            if self.new_shares is None or self.old_shares is None:
-                raise ValueError("new_shares and old_shares: send both, the ratio is not that of two small numbers")
-            if abs(Fraction(self.new_shares, self.old_shares) - Fraction(self.ratio or 0)) >= LAST_DECIMAL:
-                raise ValueError("ratio: is not new_shares / old_shares, leave it out")
-            if self.pay_at is not None:
-                raise ValueError("pay_at: only a dividend has one")
-        else:
-            if self.new_shares or self.old_shares or self.cash_in_lieu:
-                raise ValueError("new_shares, old_shares and cash_in_lieu: only a split has them")
-            if self.pay_at is not None and self.pay_at < self.effective_at:
-                raise ValueError("pay_at: must not be before effective_at")
+            self._check_shares()
+        elif self.new_shares or self.old_shares or self.cash_in_lieu:
+            raise ValueError("new_shares, old_shares and cash_in_lieu: only a split has them")
         return self
+
+    def _check_shares(self) -> None:
+        if self.new_shares is None or self.old_shares is None:
+            raise ValueError("new_shares and old_shares: send both, the ratio is not that of two small numbers")
+        if abs(Fraction(self.new_shares, self.old_shares) - Fraction(self.ratio or 0)) >= LAST_DECIMAL:
+            raise ValueError("ratio: is not new_shares / old_shares, leave it out")
+
+
+#: The field that an action of each kind needs, and no other may have.
+_REQUIRED = {
+    "ratio": ActionKind.SPLIT,
+    "amount": ActionKind.DIVIDEND,
+    "new_symbol": ActionKind.SYMBOL_CHANGE,
+}
 
 
 def rounded_ratio(new_shares: int, old_shares: int) -> Decimal:

@@ -23,9 +23,11 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.bars import StoreBars
 from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
+from shared.contracts.indicators import AddIndicator, RemoveIndicator
 from shared.contracts.instruments import AddInstruments, ChangeInstrument, InstrumentsChanged, InstrumentsRefused
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import EnterOfficialPrice, OfficialPricePublished
@@ -49,6 +51,8 @@ from shared.contracts.orders import (
 )
 from shared.contracts.prices import PricesPushed, PricesUpdated, PushPrices
 from shared.contracts.priority import Priority
+from shared.contracts.replay import ControlReplay
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
 from shared.contracts.strategy import SignalGenerated
 from shared.contracts.valuation import AccountsValued
 
@@ -72,10 +76,17 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     CorporateActionApplied: ("marketdata",),
     EnterOfficialPrice: ("gateway",),
     OfficialPricePublished: ("marketdata",),
+    AddIndicator: ("gateway",),
+    RemoveIndicator: ("gateway",),
     HaltTrading: ("gateway",),
     ResumeTrading: ("gateway",),
+    StoreBars: ("gateway",),
+    ControlReplay: ("gateway",),
     TradingHalted: ("marketdata",),
     TradingResumed: ("marketdata",),
+    ChangeSessions: ("gateway",),
+    RemoveSessionChange: ("gateway",),
+    SessionsChanged: ("marketdata",),
     OpenAccount: ("gateway",),
     ConfigureAccount: ("gateway",),
     MoveCash: ("gateway",),
@@ -130,12 +141,20 @@ QUEUES: dict[str, Queue] = {
             EnterOfficialPrice,
             HaltTrading,
             ResumeTrading,
+            ChangeSessions,
+            RemoveSessionChange,
             AddInstruments,
             ChangeInstrument,
             PushPrices,
+            StoreBars,
+            ControlReplay,
+            AddIndicator,
+            RemoveIndicator,
         ),
     ),
-    "orders.prices": Queue(Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished)),
+    "orders.prices": Queue(
+        Priority.CRITICAL, (PricesUpdated, CorporateActionApplied, OfficialPricePublished, SessionsChanged)
+    ),
     "orders.commands": Queue(
         Priority.CRITICAL,
         (
@@ -165,6 +184,7 @@ LIVE: tuple[type[Message], ...] = (
     InstrumentsRefused,
     TradingHalted,
     TradingResumed,
+    SessionsChanged,
     OrderAccepted,
     OrderRejected,
     OrderFilled,

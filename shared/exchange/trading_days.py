@@ -1,11 +1,13 @@
-"""Trading days and their auctions: the auction that an order is for, and its cutoff."""
+"""Trading days and their auctions: the auction that an order is for, its cutoff, and the end of a day order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
-from shared.contracts.orders import TimeInForce
+from shared.contracts.orders import AUCTIONS, TimeInForce
+from shared.exchange.order import Order
+from shared.exchange.values import changed
 
 #: Alpaca: the time before its auction from which an order is neither accepted nor canceled. (opg 9:28, cls 15:50 ET.)
 CUTOFFS = {TimeInForce.OPG: timedelta(minutes=2), TimeInForce.CLS: timedelta(minutes=10)}
@@ -44,6 +46,13 @@ class TradingDay:
 
 
 @dataclass(frozen=True)
+class WholeDay(TradingDay):
+    """A trading day with the end of its trading after the close."""
+
+    extended_end: datetime
+
+
+@dataclass(frozen=True)
 class Auction:
     """An auction is due ``at`` a time, and orders wait for its price ``until`` another."""
 
@@ -66,3 +75,21 @@ def coming(time_in_force: TimeInForce, days: Sequence[TradingDay], at: datetime)
 def is_closed(time_in_force: TimeInForce, due_at: datetime, now: datetime) -> bool:
     """True if the cutoff of the auction that is due then has passed."""
     return now > due_at - CUTOFFS[time_in_force]
+
+
+def rescheduled(order: Order, days: Sequence[WholeDay]) -> Order:
+    """The open order with the end, and the auction, that it would have got from these days when it was accepted.
+
+    A day order is for the first day that is not over then. The order stays as it is where no such day is known.
+    """
+    ahead = [day for day in days if day.close_at > order.accepted_at]
+    if order.time_in_force in AUCTIONS:
+        auction = coming(order.time_in_force, ahead, order.accepted_at)
+        if auction is None:
+            return order
+        return changed(order, auction_day=auction.day, auction_at=auction.at, expires_at=auction.until)
+    if order.time_in_force is not TimeInForce.DAY:
+        return order
+    ends = [day.extended_end if order.extended_hours else day.close_at for day in days]
+    end = next((each for each in ends if each > order.accepted_at), None)
+    return order if end is None else changed(order, expires_at=end)

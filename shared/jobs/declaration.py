@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from shared.contracts.markets import DEFAULT_MARKET
+from shared.jobs.checks import check_chains
 from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.settings import InvalidSetting, check_settings
 
@@ -68,6 +69,7 @@ class Jobs:
 
         def declare(run: Callable[[RunContext], Counts]) -> Callable[[RunContext], Counts]:
             given = check_settings({"market": self.market, **settings})
+            check_chains({name: given.get("after")}, name)
             self.declared[name] = Job(name, self.service, description, run, given, parameters, when, needs, parts, join)
             return run
 
@@ -83,6 +85,12 @@ class Jobs:
             except InvalidSetting as error:
                 raise InvalidJob(name, error) from None
             configured[name] = replace(job, settings={**job.settings, **changes})
+        after = {name: job.settings.get("after") for name, job in configured.items()}
+        for name in configured:
+            try:
+                check_chains(after, name)
+            except InvalidSetting as error:
+                raise InvalidJob(name, error) from None
         return configured
 
 

@@ -31,6 +31,8 @@ class Keep:
     outbox_heads: timedelta = timedelta(days=1)
     #: Runs that succeeded, were skipped or were canceled.
     job_runs: timedelta = timedelta(days=7)
+    #: What the parents of a job did in a round. Until then a retry starts no follower twice.
+    joins: timedelta = timedelta(days=7)
     #: Runs that failed or were lost. Parts go with the run that they belong to.
     failed_runs: timedelta = timedelta(days=90)
     system_log: timedelta = timedelta(days=30)
@@ -60,6 +62,7 @@ def engine_rows(service: str, keep: Keep) -> tuple[OldRows, ...]:
         OldRows("jobs.job_runs", f"{of_service} {_PASSED} AND {_OLD_RUN}", keep.job_runs),
         OldRows("jobs.job_runs", f"{of_service} NOT {_PASSED} AND {_OLD_RUN}", keep.failed_runs),
         OldRows("jobs.job_runs", f"{of_service} {_ORPHAN}", keep.job_runs),
+        OldRows("jobs.joins", f"{of_service} {_CLOSED} AND opened_at < :before", keep.joins),
         OldRows("jobs.system_log", f"{of_service} at < :before", keep.system_log),
         OldRows("jobs.workers", f"{of_service} heartbeat_at < :before", keep.workers),
     )
@@ -113,6 +116,7 @@ _ORPHAN = """
 part IS NOT NULL AND finished_at < :before
 AND NOT EXISTS (SELECT FROM jobs.job_runs whole WHERE whole.id = job_runs.parent_run_id)
 """
+_CLOSED = "(started_by IS NOT NULL OR skipped_at IS NOT NULL)"
 _BLOCKS = text("""
 SELECT pg_relation_size(CAST(:table AS regclass)) / CAST(current_setting('block_size') AS bigint) AS blocks
 """)

@@ -3,6 +3,7 @@
 The three are layered as JSON objects of this shape. The top layer wins, key by key.
 """
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property, lru_cache
@@ -24,6 +25,7 @@ from pydantic import (
 from shared.contracts.markets import DEFAULT_MARKET, MARKETS
 from shared.contracts.priority import Priority
 from shared.contracts.written import Printable
+from shared.jobs.edges import After, EdgeOutcome
 from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, EXAMPLE_END, Phase, example_market
 from shared.jobs.schedule.interval import format_interval, parse_interval
 from shared.jobs.schedule.slots import LOOK_AT, OFF, InvalidSchedule, Timing, parse_schedule
@@ -109,10 +111,13 @@ class JobSettings(BaseModel):
     backfill: bool = True
     #: A run whose worker died is run again at least once, and as often as ``retries`` allow, or is lost at once.
     on_lost: Literal["rerun", "fail"] = "rerun"
-    #: The job whose runs this one follows. Finished runs have succeeded, failed or been lost. A canceled or skipped run
-    #: starts no follower.
-    after: _Name | None = None
-    after_outcome: Literal["succeeded", "finished"] = "succeeded"
+    #: The job whose runs this one follows, or the edges of several: shared/jobs/edges.py.
+    after: After | None = None
+    #: The outcome that a run must have if ``after`` is a name. Finished runs have succeeded, failed or been lost. A
+    #: canceled or skipped run starts no follower.
+    after_outcome: EdgeOutcome = "succeeded"
+    #: Whether all edges of a list or any of them must be satisfied.
+    join: Literal["all", "any"] = "all"
     #: How many parts of a run are in progress at a time.
     parallel: int = Field(default=4, ge=1, le=100)
     #: Administrators are alerted of so many failures in a row, so long a run, and so late a slot.
@@ -176,6 +181,14 @@ def read_settings(text: str) -> JobSettings:
     return _StoredSettings.model_validate_json(text)
 
 
+def stored_settings(settings: Mapping[str, Any]) -> JobSettings:
+    """Read the settings of a job's row. Raises InvalidSetting if this version cannot read them."""
+    try:
+        return read_settings(json.dumps(settings, sort_keys=True))
+    except ValidationError as error:
+        raise _first_mistake(error) from None
+
+
 def check_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Check the settings that are given over ``base``, and return them as they are stored.
 
@@ -194,12 +207,18 @@ def check_settings(given: Mapping[str, Any], base: Mapping[str, Any] | None = No
         settings = JobSettings.model_validate({**(base or {}), **changes})
     except ValidationError as error:
         raise _first_mistake(error) from None
-    _check_window(settings)
+    check_window(settings)
+    if isinstance(changes.get("after"), list) and not isinstance(settings.after, str):  # as statements read them
+        changes["after"] = [edge.model_dump() for edge in settings.after or ()]
     return changes
 
 
-def _check_window(settings: JobSettings) -> None:
-    """Refuse a window for run_all whose slots could not all be kept. Stored settings are not checked for it."""
+def check_window(settings: JobSettings) -> None:
+    """Refuse a window for run_all whose slots could not all be kept: raises InvalidSetting.
+
+    Stored settings may have one, because it was set before, or the schedule was changed by a new version. Then the
+    latest slots run, and the earlier ones are missed.
+    """
     window = parse_interval(settings.misfire_window)
     if window > LOOKBACK:
         raise InvalidSetting("misfire_window", f"must be at most {format_interval(LOOKBACK)}; older slots are not kept")
@@ -213,12 +232,18 @@ def _check_window(settings: JobSettings) -> None:
         )
 
 
+#: The words of pydantic's places that are no names of settings: keys of objects, and the forms of ``after``.
+_UNNAMED = {"[key]", "[name]", "[edges]"}
+
+
 def _first_mistake(error: ValidationError) -> InvalidSetting:
     first = error.errors(include_url=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
+        message = "is not a field of an edge; these are: job, outcome, when"
+    elif first["type"] == "extra_forbidden":
         message = f"is not a setting; these are: interval, {', '.join(sorted(JobSettings.model_fields))}"
-    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    field = ".".join(str(part) for part in first["loc"] if str(part) not in _UNNAMED)
     if not field:  # a mistake of the whole model: its message begins with the setting
         field, _, message = message.partition(": ")
     return InvalidSetting(field, message)

@@ -99,6 +99,7 @@ class ProgressMonitor(Background):
     def measure(self) -> None:
         """Measure each part once. Raises DATABASE_ERRORS."""
         service, now = self._context.service, self._context.clock()
+        self._since = min(self._since, now)  # it lies ahead if the clock went back
         with self._context.engine.begin() as connection:
             measured = [outbox(connection, service)]
             if service == "marketdata":

@@ -3,7 +3,7 @@
 SQLAlchemy, cursors and many round trips would take most of the time there. Statements are prepared once for each
 connection, and sent together in one round trip. Their parameters are:
 
-``%(name)s``             one value that is not None
+``%(name)s``             one value
 ``%(name)b::uuid[]``     a sequence of values, sent as a binary array
 ``%(name)s::numeric[]``  a literal made by ``numbers``
 """
@@ -11,7 +11,7 @@ connection, and sent together in one round trip. Their parameters are:
 import re
 from collections import namedtuple
 from collections.abc import Callable, Generator, Iterable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from itertools import count
@@ -24,7 +24,7 @@ from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import Ready, Wait
-from sqlalchemy import Connection
+from sqlalchemy import Connection, TextClause
 
 Values = dict[str, Any]
 Rows = list[Any]
@@ -34,6 +34,8 @@ Call = tuple[str, Values]
 COMMIT: Call = ("COMMIT", {})
 
 _PLACE = re.compile(r"%\((\w+)\)[sb](?:::(\w+)\[\])?")
+#: SQLAlchemy's parameters. A cast by two colons is none.
+_COLON, _SEQUENCE = re.compile(r"(?<![:\w]):(\w+)"), re.compile(r"ANY\(:(\w+)\)")
 _PREPARED = "prepared"
 _NUMBER = count()
 #: The planner cannot see the values in array parameters, so one plan serves all of them. The plan is kept while tables
@@ -81,6 +83,18 @@ def together(connection: Connection, *calls: Call) -> list[Rows]:
     return answers
 
 
+def call(statement: TextClause, values: Values) -> Call:
+    """Return a statement with SQLAlchemy's ``:name`` parameters as a call. Its sequences are of text."""
+    return _translated(statement.text), {
+        name: column("text", value) if isinstance(value, list) else value for name, value in values.items()
+    }
+
+
+@lru_cache(maxsize=64)
+def _translated(statement: str) -> str:
+    return _COLON.sub(r"%(\1)s", _SEQUENCE.sub(r"ANY(%(\1)b::text[])", statement))
+
+
 def forget(connection: Connection) -> None:
     """Forget the prepared statements, because psycopg drops all of them after a rollback, ours too."""
     if not connection.closed and not connection.invalidated:
@@ -126,7 +140,7 @@ class _Statement(NamedTuple):
         pgconn.send_prepare(self.name, self.sql, oids)
 
     def send(self, pgconn: PGconn, values: Values) -> None:
-        given: list[bytes] = []
+        given: list[bytes | None] = []
         formats: list[int] = []
         for name, _, encode in self.parameters:
             value = values[name]
@@ -213,12 +227,14 @@ def _row_maker(names: tuple[str, ...]) -> Callable[[Sequence[Any]], Any]:
 
 
 #: PostgreSQL's types of single values. The type of a string follows from its place in the statement.
-_SCALARS: dict[type, int] = {datetime: 1184, date: 1082, UUID: 2950, int: 20, str: 0}
+_SCALARS: dict[type, int] = {datetime: 1184, date: 1082, timedelta: 1186, UUID: 2950, int: 20, bool: 16, str: 0}
 
 
-def _scalar(value: Any) -> tuple[int, bytes]:
-    """PostgreSQL's type of the value, and the value as text."""
-    return _SCALARS[type(value)], str(value).encode()
+def _scalar(value: Any) -> tuple[int, bytes | None]:
+    """PostgreSQL's type of the value, and the value as text. That of None follows from its place in the statement."""
+    if value is None:
+        return 0, None
+    return 0 if isinstance(value, str) else _SCALARS[type(value)], str(value).encode()
 
 
 def _array(oid: int, encode: Callable[[Any], bytes]) -> Callable[[Sequence[Any]], bytes]:
@@ -263,6 +279,7 @@ _ARRAYS: dict[str, tuple[int, Callable[[Any], bytes] | None]] = {
     "bigint": (1016, _array(20, _integer(8))),
     "text": (1009, _array(25, _string)),
     "timestamptz": (1185, _array(1184, _time)),
+    "float8": (1022, _array(701, lambda value: pack("!id", 8, value))),
     "uuid": (2951, _array(2950, lambda value: b"\0\0\0\x10" + value.int.to_bytes(16, "big"))),
     "numeric": (1231, None),
 }

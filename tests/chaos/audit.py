@@ -178,8 +178,33 @@ def unfinished(orders: Engine, interrupted: Collection[str]) -> dict[str, Any]:
     return {"a run whose worker died began again": wrong} if wrong else {}
 
 
+def stuck(orders: Engine) -> dict[str, Any]:
+    """Runs that were under way and do not end, and jobs whose schedule stands still, when they had the time to."""
+    before = value(orders, "SELECT now()")
+    under_way = [row.id for row in rows(orders, "SELECT id FROM jobs.job_runs WHERE active IS NOT NULL")]
+    left = partial(rows, orders, _STILL_UNDER_WAY, ids=under_way)
+    standing = partial(rows, orders, _STANDING, before=before)
+    with suppress(AssertionError):
+        eventually(lambda: not left() and not standing(), seconds=60)
+    found = {"a run that was under way ends": left(), "schedules go on": standing()}
+    return {name: [tuple(row) for row in wrong] for name, wrong in found.items() if wrong}
+
+
 _HERE = "o.account_id = ANY(CAST(:accounts AS uuid[]))"
 _IS_OPEN = "status IN ('accepted', 'partially_filled', 'held')"
+_STILL_UNDER_WAY = """
+SELECT id, job, state, attempt, queued_at, not_before, reason FROM jobs.job_runs
+WHERE id = ANY(CAST(:ids AS uuid[])) AND active IS NOT NULL
+"""
+#: A job of a few seconds is decided again at once, and none has its next slot further ahead than its interval.
+_STANDING = """
+SELECT name, considered_until, next_slot, due_at FROM jobs.jobs, LATERAL (
+  SELECT CASE WHEN settings ->> 'schedule' ~ '^[0-9]+[smh]$' THEN CAST(settings ->> 'schedule' AS interval) END AS every
+) AS given
+WHERE CAST(settings ->> 'enabled' AS boolean) AND every IS NOT NULL
+  AND (considered_until > now() + interval '10 seconds' OR next_slot > now() + every + interval '10 seconds'
+       OR every <= interval '10 seconds' AND considered_until < :before)
+"""
 FILLED = "what needs only a price, or its auction, does not rest"
 CHECKS = {
     "of two exits one is filled": f"""

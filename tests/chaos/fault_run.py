@@ -5,7 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from shared.storage.engine import make_engine
 from tests.chaos import deaths
-from tests.chaos.audit import audit, calm, traded, unfinished
+from tests.chaos.audit import audit, calm, stuck, traded, unfinished
 from tests.chaos.fleet import Fleet, Replica
 from tests.chaos.market import hold_auctions, open_day
 from tests.chaos.traders import SETTINGS, Account, Trader, close_account, open_account
@@ -30,15 +30,35 @@ from tests.support import eventually, rows
 #: Half of them with each kind of account.
 TRADERS = 4
 DEATHS = [f"death {point}" for point in deaths.POINTS]
+RESTARTS = ("restart RabbitMQ", "restart PostgreSQL")
 #: Every fault run has these, and some of all kinds again; together about a minute.
-CERTAIN = ("cut", "repeat", "kill at work", "kill in a run", *DEATHS, "restart RabbitMQ", "restart PostgreSQL")
+CERTAIN = (
+    "cut",
+    "repeat",
+    "kill at work",
+    "kill in a run",
+    *DEATHS,
+    "restart RabbitMQ",
+    "restart PostgreSQL",
+    "all sleep",
+)
+STANDSTILLS = ("a process stops", "a process sleeps", "a replica sleeps")
 #: One of these besides, which takes longer.
-VANISHING = ("PostgreSQL vanishes", "RabbitMQ vanishes", "PostgreSQL moves", "a process stops")
+VANISHING = ("PostgreSQL vanishes", "RabbitMQ vanishes", "PostgreSQL moves", *STANDSTILLS)
+#: Two of these besides, so that a clock goes ahead and a clock goes back.
+CLOCKS = (("a clock goes ahead", "all clocks go back"), ("a clock goes back", "all clocks go ahead"))
 #: From less than what a client takes to give a server up to more than that.
 VANISHED_SECONDS = (5.0, 20.0)
 MORE = 4
 #: A replica misses a process within 12 s, and drains for at most 28 s.
 STOPPED_SECONDS = 45
+#: Longer than a replica's processes miss one another, and than RabbitMQ keeps a silent connection.
+ASLEEP_SECONDS = (15.0, 20.0)
+#: Within this time after a sleep a replica that took it for a death would end itself.
+JUDGED_SECONDS = 13
+#: Clocks are wrong by this much, for so long.
+WRONG_BY_SECONDS = (60.0, 300.0)
+WRONG_FOR_SECONDS = (5.0, 10.0)
 #: The log of a state change is a line for each part that depends on it; a start takes a dozen.
 LINES_PER_FAULT_AND_REPLICA = 25
 
@@ -59,7 +79,8 @@ class FaultRun:
 
     def break_things(self) -> int:
         """Inject every fault in turn, and return their number."""
-        kinds = [*CERTAIN, self.random.choice(VANISHING), *self.random.choices(list(FAULTS), k=MORE)]
+        long, clocks = self.random.choice(VANISHING), self.random.choice(CLOCKS)
+        kinds = [*CERTAIN, long, *clocks, *self.random.choices(list(FAULTS), k=MORE)]
         self.random.shuffle(kinds)
         for number, kind in enumerate(kinds):
             if number == len(kinds) * 3 // 4:
@@ -162,8 +183,49 @@ class FaultRun:
         """Stop one process of a service. The others end the replica."""
         self.fleet.wait_healthy()
         replica = self.random.choice([each for each in self.fleet.replicas if each.service != "gateway"])
-        self.log.append(f"  {replica}: {replica.stop_one(self.random)}")
+        self.log.append(f"  {replica}: process {replica.stop_one(self.random).pid}")
         eventually(lambda: replica.has_ended, seconds=STOPPED_SECONDS, what=f"{replica} has ended")
+
+    def suspend_a_process(self) -> None:
+        """Suspend one process of a service for longer than the others wait for it. They may have killed it."""
+        self.fleet.wait_healthy()
+        replica = self.random.choice([each for each in self.fleet.replicas if each.service != "gateway"])
+        process = replica.stop_one(self.random)
+        Event().wait(self.random.uniform(*ASLEEP_SECONDS))
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
+        self.log.append(f"  {replica}: process {process.pid}")
+
+    def suspend_all(self) -> None:
+        """Suspend everything for a while, as a closed lid does."""
+        self.fleet.wait_healthy()
+        self._suspend(self.fleet.replicas)
+
+    def suspend_a_replica(self) -> None:
+        self.fleet.wait_healthy()
+        self._suspend([self.replica()])
+
+    def _suspend(self, replicas: Sequence[Replica]) -> None:
+        """Suspend all processes of the replicas. None may take the sleep of the others for their death."""
+        for replica in replicas:
+            replica.signal(signal.SIGSTOP)
+        Event().wait(self.random.uniform(*ASLEEP_SECONDS))
+        for replica in replicas:
+            replica.signal(signal.SIGCONT)
+        Event().wait(JUDGED_SECONDS)  # nothing may happen in it
+        ended = [str(replica) for replica in replicas if replica.has_ended]
+        assert not ended, f"a sleep ended {ended}"
+
+    def move_clocks(self, direction: int, *, together: bool) -> None:
+        """Set clocks wrong by minutes, all by the same, and right again after some seconds."""
+        replicas = self.fleet.replicas if together else [self.replica()]
+        by = direction * self.random.uniform(*WRONG_BY_SECONDS)
+        self.log.append(f"  by {by:+.0f} s")
+        for replica in replicas:
+            replica.move_clock(by)
+        Event().wait(self.random.uniform(*WRONG_FOR_SECONDS))
+        for replica in replicas:
+            replica.move_clock(0)
 
     def alarm(self) -> None:
         name = self.random.choice(sorted(ALARMS))
@@ -207,6 +269,13 @@ FAULTS: dict[str, Callable[[FaultRun], None]] = {
     "RabbitMQ vanishes": lambda run: run.vanish(run.fleet.way_to_rabbitmq),
     "PostgreSQL moves": lambda run: run.fleet.way_to_postgres.move(),
     "a process stops": FaultRun.stop_a_process,
+    "a process sleeps": FaultRun.suspend_a_process,
+    "a replica sleeps": FaultRun.suspend_a_replica,
+    "all sleep": FaultRun.suspend_all,
+    "a clock goes ahead": partial(FaultRun.move_clocks, direction=1, together=False),
+    "a clock goes back": partial(FaultRun.move_clocks, direction=-1, together=False),
+    "all clocks go ahead": partial(FaultRun.move_clocks, direction=1, together=True),
+    "all clocks go back": partial(FaultRun.move_clocks, direction=-1, together=True),
 }
 
 
@@ -247,7 +316,7 @@ def run_faults(fleet: Fleet, seed: int) -> tuple[FaultRun, Effects, dict[str, An
         lines=fleet.log_lines() - lines,
         traded=traded(orders, traders),
     )
-    wrong = audit(fleet, orders, traders) | unfinished(orders, fault_run.interrupted)
+    wrong = audit(fleet, orders, traders) | unfinished(orders, fault_run.interrupted) | stuck(orders)
     if counts["paperprofit_messages_unordered"]:
         wrong["no message went ahead of its turn"] = counts["paperprofit_messages_unordered"]
     if effects.lines > faults * len(fleet.replicas) * LINES_PER_FAULT_AND_REPLICA:

@@ -17,21 +17,28 @@ from embedded.postgres_cluster import PostgresCluster
 from shared.contracts.routing import SERVICES
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT, migrate_service
-from tests.chaos import deaths
+from tests.chaos import clocks, deaths
+from tests.chaos.clocks import ClockedDeployment
 from tests.chaos.recorder import Recorder
 from tests.chaos.ways import WayToPostgres
-from tests.deployment import Deployment
 from tests.servers.proxy import Proxy, proxy_to
 from tests.servers.rabbitmq import PrivateNode, private_node
 from tests.support import eventually
 
+#: On SIGUSR1 each process of the fleet writes the stacks of its threads into its log.
+STACKS = """
+import faulthandler
+import signal
+
+faulthandler.register(signal.SIGUSR1)
+"""
 #: What SIGTERM may take, from the issue of the order to the end of the process.
 DRAIN_SECONDS = 25
 
 
 @dataclass(frozen=True)
 class Replica:
-    deployment: Deployment
+    deployment: ClockedDeployment
     service: str
 
     def __str__(self) -> str:
@@ -60,13 +67,15 @@ class Replica:
         victim.kill()
         return f"process {children.index(victim) + 1} of {len(children)} below it"
 
-    def stop_one(self, random: Random) -> str:
-        """Stop one process of the replica, which does not end; which one."""
+    def stop_one(self, random: Random) -> psutil.Process:
+        """Stop one process of the replica, which does not end, and return it."""
         main = psutil.Process(self.deployment.processes[self.service].pid)
-        members = [main, *sorted(main.children(), key=lambda child: child.pid)]
-        victim = random.choice(members)
+        victim = random.choice([main, *sorted(main.children(), key=lambda child: child.pid)])
         victim.suspend()
-        return f"process {members.index(victim)} of {len(members)}"
+        return victim
+
+    def move_clock(self, seconds: float) -> None:
+        self.deployment.move_clock(self.service, seconds)
 
     def terminate(self) -> None:
         """As an orchestrator ends it; it has to be gone in time, and in good order once it has begun to work."""
@@ -108,11 +117,17 @@ class Fleet:
         return [str(replica) for replica in ended]
 
     def wait_healthy(self) -> None:
-        def healthy() -> bool:
+        def unhealthy() -> list[Replica]:
             self.tend()
-            return all(replica.deployment.health(replica.service) for replica in self.replicas)
+            return [each for each in self.replicas if not each.deployment.health(each.service)]
 
-        eventually(healthy, seconds=120, what="all replicas healthy")
+        try:
+            eventually(lambda: not unhealthy(), seconds=120)
+        except AssertionError:
+            ill = unhealthy()
+            for replica in ill:
+                replica.signal(signal.SIGUSR1)
+            raise AssertionError(f"not healthy after 120 s, see the logs: {', '.join(map(str, ill))}") from None
 
     def counted(self) -> Counter[str]:
         """Every counter of every worker process that ever ran, summed by its name."""
@@ -145,7 +160,7 @@ def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
         fleet = Fleet(node, postgres, vhost, folder, urls, Recorder(vhost), way, bus_way)  # before the first event
         (folder / "run").mkdir()
         fleet.deaths.mkdir()
-        (folder / "sitecustomize.py").write_text(deaths.INJECTED + injected)
+        (folder / "sitecustomize.py").write_text(STACKS + clocks.INJECTED + deaths.INJECTED + injected)
         settings = {
             "TMPDIR": str(folder / "run"),
             "PYTHONPATH": f"{folder}:{ROOT}",
@@ -158,7 +173,7 @@ def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
         for number, services in enumerate((SERVICES, ("orders",))):
             logs = folder / f"logs{number}"
             logs.mkdir()
-            deployment = Deployment(named, vhost, logs, users, settings)
+            deployment = ClockedDeployment(named, vhost, logs, users, settings)
             fleet.replicas += [Replica(deployment, service) for service in services]
         fleet.replicas.sort(key=lambda replica: replica.service != "gateway")
         try:

@@ -73,15 +73,32 @@ def add_outcomes(context: ServiceContext, clock: FakeClock, job: str, outcomes: 
 def add_worker(
     context: ServiceContext, worker: str, *, service: str = "orders", beat: datetime, started: datetime
 ) -> None:
+    """Add a process by times of the test's clock. Its row has those of PostgreSQL's."""
     execute(
         context,
         "INSERT INTO jobs.workers (id, service, host, pid, kind, started_at, heartbeat_at)"
-        " VALUES (:id, :service, 'box', 7, 'worker', :started, :beat)",
+        " VALUES (:id, :service, 'box', 7, 'worker', now() - CAST(:age AS interval), now() - CAST(:quiet AS interval))",
         id=worker,
         service=service,
-        started=started,
-        beat=beat,
+        age=context.clock() - started,
+        quiet=context.clock() - beat,
     )
+
+
+def let_pass(context: ServiceContext, clock: FakeClock, **by: float) -> None:
+    """Move the clock, and have the processes' heartbeats age with it."""
+    clock.move(**by)
+    passed = timedelta(**by)
+    execute(
+        context,
+        "UPDATE jobs.workers SET started_at = started_at - CAST(:passed AS interval),"
+        " heartbeat_at = heartbeat_at - CAST(:passed AS interval)",
+        passed=passed,
+    )
+
+
+def beat(context: ServiceContext, worker: str) -> None:
+    execute(context, "UPDATE jobs.workers SET heartbeat_at = now() WHERE id = :id", id=worker)
 
 
 def open_alerts(context: ServiceContext) -> list[tuple[str, str]]:
@@ -100,14 +117,14 @@ def evaluate_for(evaluator: Evaluator, clock: FakeClock, *, seconds: int) -> Non
     """Evaluate at least every ten seconds, so that there is no pause."""
     end = clock.now + timedelta(seconds=seconds)
     while clock.now < end:
-        clock.move(seconds=min(10, (end - clock.now).total_seconds()))
+        let_pass(evaluator._context, clock, seconds=min(10, (end - clock.now).total_seconds()))
         evaluator.evaluate()
 
 
 def evaluate_until_resolved(evaluator: Evaluator, clock: FakeClock) -> None:
     """Evaluate twice, so that an absent alert is resolved."""
     for _ in range(2):
-        clock.move(seconds=5)
+        let_pass(evaluator._context, clock, seconds=5)
         evaluator.evaluate()
 
 

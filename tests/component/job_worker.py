@@ -17,7 +17,7 @@ from shared.jobs.admin import control
 from shared.jobs.declaration import Job, Jobs
 from shared.jobs.engine import claims
 from shared.jobs.engine.heartbeat import Heartbeat
-from shared.jobs.engine.tick import Tick
+from shared.jobs.engine.tick import WATCHED_TICKS, Tick
 from shared.jobs.run_context import Counts, RunContext
 from shared.markets import PublishedCalendar, load_market
 from shared.service import Service, attach, make_middleware
@@ -107,3 +107,28 @@ def runs(context: ServiceContext, job: str = "sweep") -> list[Any]:
     return rows(
         context.engine, "SELECT * FROM jobs.job_runs WHERE job = :j ORDER BY queued_at, part NULLS FIRST", j=job
     )
+
+
+def silent(context: ServiceContext, seconds: float = 60) -> None:
+    """Have the last heartbeat of each run be so many seconds ago, by PostgreSQL's clock."""
+    update = "UPDATE jobs.job_runs SET heartbeat_at = now() - make_interval(secs => %(seconds)s)"
+    with context.engine.begin() as connection:
+        connection.exec_driver_sql(update, {"seconds": seconds})
+
+
+def watched(worker: JobWorker) -> None:
+    """Have the scheduler tick often enough to judge others."""
+    for _ in range(WATCHED_TICKS):
+        worker.ticker.run()
+
+
+def started_by_a_worker_that_died(context: ServiceContext) -> UUID:
+    """Add a run in progress of a worker that sends no more heartbeats."""
+    with context.engine.begin() as connection:
+        insert = """INSERT INTO jobs.job_runs (id, job, service, trigger, state, attempt, queued_at, started_at, worker,
+                                               heartbeat_at)
+                    VALUES (gen_random_uuid(), 'sweep', 'orders', 'manual', 'running', 1, %(now)s, %(now)s,
+                            'dead:1', now())
+                    RETURNING id"""
+        run_id: UUID = connection.exec_driver_sql(insert, {"now": context.clock()}).scalar_one()
+        return run_id

@@ -28,6 +28,7 @@ from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.orders import CancelOrder, CancelOrders, ReplaceOrder, SubmitOrder, SubmitOrders
 from shared.contracts.prices import Price, PricesUpdated
+from shared.contracts.sessions import SessionsChanged
 from tests.component.watching import outbox
 from tests.conftest import FakeClock
 from tests.support import broken_invariants, order, price, rows
@@ -46,6 +47,7 @@ HANDLERS: dict[type[Message], Any] = {
     PricesUpdated: actors.fill_on_prices,
     OfficialPricePublished: actors.hold_auction,
     CorporateActionApplied: actors.apply_corporate_action,
+    SessionsChanged: actors.follow_changed_sessions,
 }
 #: A new account may not hold more than it has paid for; one with these may.
 MARGIN = {"multiplier": 2, "shorting": True}

@@ -58,6 +58,28 @@ def test_a_dividend_is_listed_as_owed_until_it_is_paid(system: System, client: T
     assert client.get("/api/account/dividends?symbol=AAPL&paid=true").json()["items"] == []
 
 
+def test_a_preview_shows_positions_cash_and_orders_and_enters_nothing(system: System, client: TestClient) -> None:
+    """A split 3 for 2 of a position, of an order, and of the price. An unknown symbol is refused."""
+    client.post("/v2/orders", json=ORDER)
+    push(system, "100")
+    eventually(lambda: client.get("/v2/positions").json())
+    resting = client.post("/v2/orders", json={**ORDER, "type": "limit", "limit_price": "90"}).json()
+    body = {"symbol": "aapl", "kind": "split", "new_shares": 3, "old_shares": 2, "effective_at": now_of(system)}
+    answer = client.post("/api/corporate-actions/preview", json=body)
+    assert answer.status_code == 200, answer.text
+    shown = answer.json()
+    assert (shown["price_before"], shown["left_out"]) == ("100", 0)
+    assert float(shown["price_after"]) == pytest.approx(66.666666667)
+    (account,) = shown["accounts"]
+    assert (account["qty_before"], account["qty_after"], account["cash"]) == ("10", "15", "0")
+    assert account["cost_before"] == account["cost_after"]
+    (order,) = account["orders"]
+    assert (order["id"], order["before"]["qty"], order["after"]["qty"]) == (resting["id"], "10", "15")
+    assert (order["before"]["limit_price"], order["after"]["limit_price"]) == ("90", "60")
+    assert client.get("/api/corporate-actions").json()["items"] == []
+    assert client.post("/api/corporate-actions/preview", json={**body, "symbol": "NOPE"}).status_code == 422
+
+
 def now_of(system: System) -> str:
     return system.contexts["gateway"].clock().isoformat()
 

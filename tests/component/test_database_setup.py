@@ -19,7 +19,7 @@ from shared.storage.migrate import ROOT, DatabaseTooOld, migrate_service
 from tests.conftest import database, run_sql
 from tests.support import rows, value
 
-NEEDED = "jobs_v1_0005"
+NEEDED = "jobs_v1_0006"
 
 
 @pytest.fixture

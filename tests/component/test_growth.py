@@ -2,14 +2,16 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, event, make_url
 
 from services.gateway.retention import OWN as GATEWAY
+from services.marketdata.jobs import old_news
 from services.marketdata.persistence import partitions
 from services.marketdata.settings import Settings
 from services.strategy.jobs import OWN as STRATEGY
@@ -20,9 +22,10 @@ from shared.jobs.declaration import Job
 from shared.jobs.maintenance import Keep, OldRows, engine_rows
 from shared.jobs.run_context import Counts, RunContext
 from shared.jobs.schedule.interval import parse_interval
+from shared.storage import driver
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT
-from tests.component.job_worker import a_job, job_worker
+from tests.component.job_worker import Gate, a_job, job_worker
 from tests.conftest import FakeClock
 from tests.support import rows
 
@@ -76,6 +79,7 @@ def removed() -> Iterator[OldRows]:
         yield from engine_rows(service, Keep())
     yield from (*GATEWAY, *STRATEGY, *VALUATION)
     settings = Settings()
+    yield from old_news(settings)
     for days in (settings.keep_bars_days, settings.keep_demo_bars_days):
         yield OldRows("marketdata.market_data", partitions.KEPT, timedelta(days=days))
 
@@ -109,13 +113,28 @@ def hot_updates(engine: Engine) -> Iterator[list[tuple[str, int, int]]]:
             now, now_hot = cursor.connection.execute(count).fetchone()
             seen.append((statement, now - updates, now_hot - hot))
 
+    run = driver.run_prepared
+
+    def run_one_by_one(used: Any, prepared: set[bytes], calls: Sequence[driver.Call]) -> list[Any]:
+        """The commit last, since PostgreSQL counts within the transaction."""
+        answers: list[Any] = []
+        for statement, values in calls:
+            updates, hot = used.execute(count).fetchone()
+            answers += run(used, prepared, [driver.COMMIT if statement == "COMMIT" else (statement, values)])
+            if "jobs.job_runs" in statement:
+                now, now_hot = used.execute(count).fetchone()
+                seen.append((statement, now - updates, now_hot - hot))
+        return answers
+
     event.listen(engine, "before_cursor_execute", note)
     event.listen(engine, "after_cursor_execute", record)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-        event.remove(engine, "after_cursor_execute", record)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "run_prepared", run_one_by_one)
+        try:
+            yield seen
+        finally:
+            event.remove(engine, "before_cursor_execute", note)
+            event.remove(engine, "after_cursor_execute", record)
 
 
 def test_a_run_s_start_and_beats_and_a_growing_skip_are_hot(orders: ServiceContext, clock: FakeClock) -> None:
@@ -139,6 +158,22 @@ def test_a_run_s_start_and_beats_and_a_growing_skip_are_hot(orders: ServiceConte
     for mark in ("SET state = 'running'", "SET heartbeat_at"):
         assert [counted for statement, *counted in seen if mark in statement] == [[1, 1]], mark
     assert [counted for statement, *counted in grown if "slots = r.slots + 1" in statement] == [[1, 1]]
+
+
+def test_the_growing_skip_of_a_busy_job_is_hot(orders: ServiceContext, clock: FakeClock) -> None:
+    """The slots that come during a slow run are one row, however many they are."""
+    gate = Gate()
+    with job_worker(orders, a_job(gate)) as worker:
+        worker.ticker.run()
+        assert gate.entered.wait(10)
+        with hot_updates(orders.engine) as grown:
+            for _ in range(4):
+                clock.move(seconds=1)
+                worker.ticker.run()
+        gate.opened.set()
+        worker.handled()
+    counted = [counted for statement, *counted in grown if "slots = r.slots + given.slots" in statement]
+    assert counted == [[0, 0], *[[1, 1]] * 3]
 
 
 def rows_a_day() -> dict[str, tuple[float, int]]:

@@ -43,6 +43,7 @@ FORMATS = {"date-time": "2026-11-23T15:00:00Z", "date": "2026-11-23", "uuid": "0
 BODY = {
     "/v2/orders": {**ORDER, "symbol": "AAPL"},
     "/api/corporate-actions": {"symbol": "AAPL", "kind": "split", "ratio": "2", "effective_at": FORMATS["date-time"]},
+    "/api/indicators": {"symbol": "AAPL", "interval": "1d", "name": "rsi"},
     "/api/jobs/{name}/backfill": {"from": "2026-11-23T15:00:00Z", "to": "2026-11-24T15:00:00Z"},
     "/api/jobs/{name}": {},
 }

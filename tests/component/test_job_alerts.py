@@ -11,7 +11,6 @@ from tests.component.alert_rows import (
     add_job,
     add_outcomes,
     add_run,
-    add_worker,
     evaluate_for,
     evaluate_until_resolved,
     execute,
@@ -190,21 +189,3 @@ def test_a_run_in_a_paused_queue_is_not_late(
     execute(gateway, "UPDATE jobs.queue_controls SET paused = false")
     evaluator.evaluate()
     assert open_alerts(gateway) == [("slot_late", "revalue")]
-
-
-def test_after_a_pause_slots_and_heartbeats_from_before_it_raise_no_alert_for_a_minute(
-    gateway: ServiceContext, evaluator: Evaluator, clock: FakeClock
-) -> None:
-    """An alert that was open before stays open. A failure that lasts raises its alert after the grace."""
-    add_job(gateway, "late", due_at=clock.now - 2 * MINUTE)
-    evaluator.evaluate()
-    opened = only_notification(gateway)
-    add_job(gateway, "revalue", due_at=clock.now)
-    add_worker(gateway, "box:7:1", beat=clock.now, started=clock.now)
-    clock.move(minutes=5)
-    evaluator.evaluate()
-    evaluate_for(evaluator, clock, seconds=50)
-    assert open_alerts(gateway) == [("slot_late", "late")]
-    assert only_notification(gateway).id == opened.id
-    evaluate_for(evaluator, clock, seconds=20)
-    assert open_alerts(gateway) == [("heartbeat_gone", "box:7:1"), ("slot_late", "late"), ("slot_late", "revalue")]

@@ -15,7 +15,6 @@ from shared.bus.actors import Actors
 from shared.bus.envelope import encode
 from shared.bus.inprocess import InProcessBroker
 from shared.bus.unit_of_work import ServiceContext
-from shared.clock import utc_now
 from shared.contracts.jobs import RunJob
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job, Jobs
@@ -24,7 +23,15 @@ from shared.jobs.engine.dispatch import LOST_AFTER, rescue
 from shared.jobs.engine.tick import GAP, WATCHED_TICKS, LossWatch
 from shared.jobs.run_context import Counts, RunContext
 from shared.service import Service, attach, make_middleware
-from tests.component.job_worker import Gate, JobWorker, a_job, job_worker, runs
+from tests.component.job_worker import (
+    Gate,
+    a_job,
+    job_worker,
+    runs,
+    silent,
+    started_by_a_worker_that_died,
+    watched,
+)
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, send
 
@@ -41,7 +48,7 @@ def test_a_run_whose_worker_died_is_detected(
         return {}
 
     with job_worker(orders, a_job(record, enabled=False, on_lost=on_lost, retries=0)) as worker:
-        run_id = _started_by_a_worker_that_died(orders)
+        run_id = started_by_a_worker_that_died(orders)
         watched(worker)
         silent(orders, 9.0)
         worker.tick()
@@ -51,19 +58,6 @@ def test_a_run_whose_worker_died_is_detected(
     (run,) = runs(orders)
     assert (run.id, run.outcome, run.attempt, len(ran)) == (run_id, outcome, attempts, attempts - 1)
     assert run.reason == (None if on_lost == "rerun" else "its worker dead:1 died")
-
-
-def silent(context: ServiceContext, seconds: float = 60) -> None:
-    """Have the last heartbeat of each run be so many seconds ago, by PostgreSQL's clock."""
-    update = "UPDATE jobs.job_runs SET heartbeat_at = now() - make_interval(secs => %(seconds)s)"
-    with context.engine.begin() as connection:
-        connection.exec_driver_sql(update, {"seconds": seconds})
-
-
-def watched(worker: JobWorker) -> None:
-    """Have the scheduler tick often enough to judge others."""
-    for _ in range(WATCHED_TICKS):
-        worker.ticker.run()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +70,7 @@ def test_a_run_that_is_lost_again_and_again_ends_as_lost(
     job, beside = a_job(lambda _: {}, schedule="off", retries=retries), {"after": "sweep", "schedule": "off"}
     hears = a_job(lambda _: {}, "hears", after_outcome="finished", **beside)
     with job_worker(orders, job, hears, a_job(lambda _: {}, "deaf", **beside)) as worker:
-        _started_by_a_worker_that_died(orders)
+        started_by_a_worker_that_died(orders)
         _run_update(orders, f"failures = {failed}, reason = 'OutOfShares: sold 11 of 10'")
         for _ in range(reruns):
             silent(orders)
@@ -105,23 +99,12 @@ def test_a_canceled_run_whose_worker_died_ends_canceled(orders: ServiceContext, 
     """It is not run again, and starts no follower."""
     follower = a_job(lambda _: {}, "follower", after="sweep", after_outcome="finished", schedule="off")
     with job_worker(orders, a_job(lambda _: {}, schedule="off"), follower) as worker:
-        worker.cancel(_started_by_a_worker_that_died(orders))
+        worker.cancel(started_by_a_worker_that_died(orders))
         watched(worker)
         silent(orders)
         worker.tick()
     assert [run.outcome for run in runs(orders)] == ["canceled"]
     assert runs(orders, "follower") == []
-
-
-def _started_by_a_worker_that_died(context: ServiceContext) -> UUID:
-    with context.engine.begin() as connection:
-        insert = """INSERT INTO jobs.job_runs (id, job, service, trigger, state, attempt, queued_at, started_at, worker,
-                                               heartbeat_at)
-                    VALUES (gen_random_uuid(), 'sweep', 'orders', 'manual', 'running', 1, %(now)s, %(now)s,
-                            'dead:1', now())
-                    RETURNING id"""
-        run_id: UUID = connection.exec_driver_sql(insert, {"now": context.clock()}).scalar_one()
-        return run_id
 
 
 def test_a_worker_that_was_taken_for_dead_writes_nothing(orders: ServiceContext, clock: FakeClock) -> None:
@@ -338,54 +321,3 @@ def test_a_scheduler_that_did_not_run_itself_calls_nobody_dead(gap: timedelta) -
         now += pause
         judged.append(watch.may_judge(now))
     assert [number for number, may in enumerate(judged) if may] == [WATCHED_TICKS, 2 * WATCHED_TICKS + 1]
-
-
-def test_a_run_whose_heartbeat_is_from_the_future_is_lost_too(orders: ServiceContext) -> None:
-    """PostgreSQL's clock went back an hour after the worker had died."""
-    with job_worker(orders, a_job(lambda _: {}, enabled=False, on_lost="fail")) as worker:
-        _started_by_a_worker_that_died(orders)
-        silent(orders, -3600)
-        watched(worker)
-        worker.tick()
-    assert [run.outcome for run in runs(orders)] == ["lost"]
-
-
-def test_a_retry_that_was_put_off_before_the_clock_went_back_begins(orders: ServiceContext, clock: FakeClock) -> None:
-    """Its time lies an hour ahead, and so does its last heartbeat."""
-    failures = [OSError("away")]
-
-    def fail_once(_run: RunContext) -> Counts:
-        if failures:
-            raise failures.pop()
-        return {}
-
-    with job_worker(orders, a_job(fail_once, enabled=False, retries=1)) as worker:
-        worker.trigger()
-        worker.handled()
-        assert runs(orders)[0].state == "waiting"
-        clock.move(seconds=-3600)
-        worker.tick()
-        assert runs(orders)[0].state == "waiting"
-        silent(orders, -3600)
-        worker.tick()
-    assert [(run.outcome, run.attempt) for run in runs(orders)] == [("succeeded", 2)]
-
-
-def test_jobs_go_on_after_the_clock_went_back(orders: ServiceContext, clock: FakeClock) -> None:
-    """They would stand still for the whole jump, and no slot has two runs."""
-    with job_worker(orders, a_job(lambda _: {}, schedule="1s")) as worker:
-        for move in (1, 1, -7200, 1, 1, 1):
-            clock.move(seconds=move)
-            worker.tick()
-    slots = [run.scheduled_for for run in runs(orders)]
-    assert len(slots) == len(set(slots)) >= 5
-
-
-def test_a_process_tells_by_how_much_its_clock_is_ahead(orders: ServiceContext, clock: FakeClock) -> None:
-    """The heartbeat compares it with PostgreSQL's clock."""
-    with job_worker(orders, a_job(lambda _: {}, enabled=False)) as worker:
-        clock.now = utc_now() + timedelta(hours=1)
-        worker.heartbeat.beat()
-        (row,) = rows(orders.engine, "SELECT clock_ahead, now() - heartbeat_at AS age FROM jobs.workers")
-    assert timedelta(minutes=59) < row.clock_ahead <= timedelta(hours=1)
-    assert row.age < timedelta(minutes=1)

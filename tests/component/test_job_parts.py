@@ -2,12 +2,16 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
+
+import pytest
 
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job
 from shared.jobs.engine.failures import Permanent
+from shared.jobs.engine.parts import LONGEST_PARAMETERS
 from shared.jobs.run_context import Counts, RunContext
 from tests.component.job_worker import Body, Gate, OutOfShares, a_job, job_worker, runs
 from tests.conftest import FakeClock
@@ -158,3 +162,54 @@ def test_canceling_a_run_cancels_its_parts(orders: ServiceContext) -> None:
         eventually(lambda: runs(orders)[0].state == "finished")
     assert [run.outcome for run in runs(orders)] == ["canceled"] * 6
     assert len(gate.runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (float("nan"), "is no JSON"),
+        (float("-inf"), "is no JSON"),
+        ("a\0b", "must not contain NUL"),
+        ({"deep": ["a\0b"]}, "must not contain NUL"),
+        ("\ud800", "is no JSON"),
+        (Decimal(1), "is no JSON"),
+        (b"x", "is no JSON"),
+        ("x" * LONGEST_PARAMETERS, "characters as JSON"),
+    ],
+    ids=["nan", "infinite", "nul", "nested nul", "surrogate", "decimal", "bytes", "long"],
+)
+def test_a_parameter_of_a_part_that_cannot_be_stored_is_the_failure_of_the_run(
+    orders: ServiceContext, value: object, says: str
+) -> None:
+    """At once and for good: a retry would make the same parts. The failure names the part and the parameter."""
+    made: list[int] = []
+
+    def parts(run: RunContext) -> Sequence[Mapping[str, Any]]:
+        made.append(run.attempt)
+        return [{"symbol": "\\u0000"}, {"symbol": value}]
+
+    job = Job("sweep", "orders", "Has parts.", lambda _: {}, {"schedule": "off", "retries": 3}, parts=parts)
+    with job_worker(orders, job) as worker:
+        worker.trigger()
+        worker.handled()
+        (run,) = runs(orders)
+    assert (run.outcome, run.error_kind, made) == ("failed", "permanent", [1])
+    assert "part 2: parameters" in run.reason
+    assert says in run.reason
+
+
+def test_values_that_the_database_refuses_fail_a_run_for_good(orders: ServiceContext) -> None:
+    """The body's own statement would be refused again."""
+    ran: list[int] = []
+
+    def refused(run: RunContext) -> Counts:
+        ran.append(run.attempt)
+        with run.context.engine.begin() as connection:
+            connection.exec_driver_sql("SELECT CAST('NaN' AS integer)")
+        return {}
+
+    with job_worker(orders, a_job(refused, schedule="off", retries=3)) as worker:
+        worker.trigger()
+        worker.handled()
+        (run,) = runs(orders)
+    assert (run.outcome, run.error_kind, ran) == ("failed", "permanent", [1])

@@ -9,7 +9,7 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Job
 from shared.jobs.run_context import Counts, RunContext
 from tests.component.job_worker import Gate, a_job, job_worker, runs
-from tests.component.watching import statements
+from tests.component.watching import all_statements
 from tests.conftest import FakeClock
 from tests.support import eventually, rows
 
@@ -31,7 +31,7 @@ def test_a_run_costs_two_statements(orders: ServiceContext) -> None:
     with job_worker(orders, a_job(lambda _: {}, enabled=False)) as worker:
         worker.trigger()
         worker.handled()
-        with statements(orders.engine) as seen:
+        with all_statements(orders.engine) as seen:
             worker.trigger()
             worker.handled()
     assert len([statement for statement in seen if "SET state = 'running'" in statement]) == 1

@@ -7,28 +7,34 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
-import pytest
 from structlog.testing import capture_logs
 
 from shared.bus.unit_of_work import ServiceContext
-from shared.jobs.admin import control
-from shared.jobs.declaration import Job
-from shared.jobs.engine import claims
 from shared.jobs.engine.dispatch import RESEND_AFTER
 from shared.jobs.engine.tick import Tick
 from shared.jobs.schedule.planning import MISSED, OVERLAPS
-from shared.markets import PublishedCalendar, load_market
 from shared.storage.migrate import ROOT
+from tests.component.schedule_rows import (
+    JOB,
+    SECOND,
+    a_job,
+    add_session,
+    claimed,
+    declare,
+    finish_runs,
+    run_ids,
+    sent_runs,
+    skipped,
+    slot_at,
+    tick,
+    ticker,
+)
 from tests.component.watching import context_of, outbox, statements
 from tests.conftest import FakeClock
 from tests.support import eventually, rows, value
 
-SECOND = timedelta(seconds=1)
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SLOTS = 200
 REPLICAS = TICKERS_EACH = 2
 
@@ -42,70 +48,6 @@ from shared.storage.engine import make_engine
 context = ServiceContext("orders", make_engine(sys.stdin.readline().strip(), name="orders"))
 run_scheduler([Tick(context, PublishedCalendar(context.engine, context.clock))])
 """
-
-
-def a_job(name: str = "sweep", **settings: Any) -> Job:
-    """Make a job that runs every second, unless ``settings`` say otherwise."""
-    return Job(name, "orders", "A job that only these tests have.", lambda _: {}, {"schedule": "1s", **settings})
-
-
-JOB = a_job()
-
-
-def slot_at(moment: datetime, interval: timedelta) -> datetime:
-    return EPOCH + (moment - EPOCH) // interval * interval
-
-
-def declare(context: ServiceContext, *jobs: Job) -> None:
-    with context.engine.begin() as connection:
-        claims.declare(connection, jobs, context.clock(), load_market=load_market)
-
-
-def tick(context: ServiceContext) -> None:
-    """Run one tick of a scheduler that has just started."""
-    ticker(context).run()
-
-
-def ticker(context: ServiceContext) -> Tick:
-    return Tick(context, PublishedCalendar(context.engine, context.clock))
-
-
-def finish_runs(context: ServiceContext) -> None:
-    """Finish every run that was sent, as workers would, since a run in progress makes the next one wait."""
-    with context.engine.begin() as connection:
-        connection.exec_driver_sql(
-            """UPDATE jobs.job_runs SET state = 'finished', outcome = 'succeeded', finished_at = queued_at
-               WHERE state NOT IN ('waiting', 'finished')"""
-        )
-
-
-def claimed(context: ServiceContext, job: str = JOB.name) -> list[datetime]:
-    """Read the slots of the job's runs, in order."""
-    found = rows(
-        context.engine,
-        "SELECT scheduled_for FROM jobs.job_runs WHERE job = :j AND outcome IS DISTINCT FROM 'skipped' ORDER BY 1",
-        j=job,
-    )
-    return [row.scheduled_for for row in found]
-
-
-def skipped(context: ServiceContext, job: str = JOB.name) -> list[tuple[datetime, datetime, int, str]]:
-    """Read the job's skips in order: first slot, last slot, number and reason."""
-    found = rows(
-        context.engine,
-        """SELECT scheduled_for, last_slot, slots, reason FROM jobs.job_runs
-           WHERE job = :j AND outcome = 'skipped' ORDER BY scheduled_for""",
-        j=job,
-    )
-    return [tuple(row) for row in found]
-
-
-def run_ids(context: ServiceContext) -> list[UUID]:
-    return [row.id for row in rows(context.engine, "SELECT id FROM jobs.job_runs WHERE state <> 'waiting'")]
-
-
-def sent_runs(context: ServiceContext) -> Counter[UUID]:
-    return Counter(UUID(sent.body["run_id"]) for sent in outbox(context))
 
 
 def test_racing_schedulers_claim_every_slot_once(urls: dict[str, str], clock: FakeClock) -> None:
@@ -199,7 +141,7 @@ def test_a_job_for_market_hours_waits_for_its_market_to_open(
     """The market is closed outside of its sessions, and at the moment that a session ends."""
     clock.now = slot_at(clock.now, SECOND)
     opens = clock.now + 60 * SECOND
-    _add_session(urls, opens, opens + 60 * SECOND)
+    add_session(urls, opens, opens + 60 * SECOND)
     declare(orders, a_job(market="XNYS", market_hours_only=True))
     tick(orders)
     assert claimed(orders) == []
@@ -209,111 +151,6 @@ def test_a_job_for_market_hours_waits_for_its_market_to_open(
         tick(orders)
         finish_runs(orders)
         assert len(claimed(orders)) == len(outbox(orders)) == runs
-
-
-def _add_session(urls: dict[str, str], opens: datetime, closes: datetime) -> None:
-    with context_of("marketdata", urls) as context, context.engine.begin() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO marketdata.market_sessions (market, day, open_at, close_at) VALUES ('XNYS', %s, %s, %s)",
-            (opens.date(), opens, closes),
-        )
-
-
-def test_a_toggle_acts_at_the_next_tick_and_is_recorded(orders: ServiceContext, clock: FakeClock) -> None:
-    """A slot of the disabled job passes, and the next one runs. A new declaration keeps the operator's setting."""
-    declare(orders, JOB)
-    for enabled, runs in ((False, 0), (True, 1)):
-        with orders.unit_of_work() as uow:
-            control.set_enabled(uow, JOB.name, enabled=enabled, load_market=load_market, who="OPERATOR1")
-        declare(orders, JOB)
-        tick(orders)
-        assert len(claimed(orders)) == runs
-        clock.move(seconds=1)
-    recorded = rows(orders.engine, "SELECT who, what, subject, before, after FROM jobs.operator_actions ORDER BY id")
-    assert [tuple(row) for row in recorded] == [
-        ("OPERATOR1", "toggle", JOB.name, {"enabled": True}, {"enabled": False}),
-        ("OPERATOR1", "toggle", JOB.name, {"enabled": False}, {"enabled": True}),
-    ]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"schedule": "30 12 * * *"}, {"schedule": "2h"}, {"enabled": False}, {"market_hours_only": True}],
-    ids=str,
-)
-def test_an_edit_between_a_slot_and_its_tick_does_not_lose_the_slot(
-    orders: ServiceContext, clock: FakeClock, change: dict[str, Any]
-) -> None:
-    """The slot runs by the settings before the edit. A second edit runs nothing more, and no slot runs twice."""
-    clock.now = slot_at(clock.now, 2 * 3600 * SECOND) + 1800 * SECOND
-    declare(orders, a_job(schedule="1h"))
-    tick(orders)
-    finish_runs(orders)
-    clock.move(minutes=30, milliseconds=500)
-    slot = slot_at(clock.now, 3600 * SECOND)
-    for edit in (change, {"time_zone": "Asia/Tokyo"}):
-        with orders.unit_of_work() as uow:
-            control.edit(uow, JOB.name, edit, load_market=load_market, who="OPERATOR1")
-        assert claimed(orders) == [slot - 3600 * SECOND, slot]
-        clock.move(milliseconds=100)
-    tick(orders)
-    assert claimed(orders) == [slot - 3600 * SECOND, slot]
-    assert value(orders.engine, "SELECT state FROM jobs.job_runs WHERE scheduled_for = :s", s=slot) == "queued"
-
-
-def test_slots_between_two_edits_are_decided_by_the_first(orders: ServiceContext, clock: FakeClock) -> None:
-    """No tick came between them."""
-    clock.now = slot_at(clock.now, 3600 * SECOND) + SECOND
-    declare(orders, a_job(schedule="1d"))
-    tick(orders)
-    finish_runs(orders)
-    before = claimed(orders)
-    for schedule in ("1m", "1d"):
-        with orders.unit_of_work() as uow:
-            control.edit(uow, JOB.name, {"schedule": schedule}, load_market=load_market, who="OPERATOR1")
-        clock.move(seconds=60)
-    assert claimed(orders) == [*before, slot_at(clock.now, 3600 * SECOND) + 60 * SECOND]
-
-
-def test_a_deployment_between_a_slot_and_its_tick_does_not_lose_the_slot(
-    orders: ServiceContext, clock: FakeClock
-) -> None:
-    """The new declaration has another timing. A job whose timing stays is left to its tick."""
-    clock.now = slot_at(clock.now, 3600 * SECOND) + 1800 * SECOND
-    declare(orders, a_job(schedule="1h"), a_job("beside", schedule="1h"))
-    tick(orders)
-    finish_runs(orders)
-    clock.move(hours=3)
-    slot = slot_at(clock.now, 3600 * SECOND)
-    for _ in range(2):  # by two replicas
-        declare(orders, a_job(schedule="2h", misfire="skip"), a_job("beside", schedule="1h", misfire="skip"))
-    assert claimed(orders) == [slot - 3 * 3600 * SECOND, slot]
-    assert skipped(orders) == [(slot - 2 * 3600 * SECOND, slot - 3600 * SECOND, 2, MISSED)]
-    assert claimed(orders, "beside") == [slot - 3 * 3600 * SECOND]
-
-
-def test_an_edited_job_for_market_hours_does_not_lose_its_slot(
-    orders: ServiceContext, urls: dict[str, str], clock: FakeClock
-) -> None:
-    """Its market's sessions are read for it."""
-    opens = slot_at(clock.now, SECOND) + 60 * SECOND
-    _add_session(urls, opens, opens + 60 * SECOND)
-    declare(orders, a_job(schedule="at open", market="XNYS"))
-    tick(orders)
-    clock.now = opens + SECOND
-    with orders.unit_of_work() as uow:
-        control.edit(uow, JOB.name, {"schedule": "at close"}, load_market=load_market, who="OPERATOR1")
-    assert claimed(orders) == [opens]
-
-
-def test_an_unknown_job_can_be_neither_toggled_nor_triggered(orders: ServiceContext) -> None:
-    """The error names the job, and nothing is written."""
-    with pytest.raises(control.UnknownJob, match="no_such_job"), orders.unit_of_work() as uow:
-        control.set_enabled(uow, "no_such_job", enabled=True, load_market=load_market, who="OPERATOR1")
-    with pytest.raises(control.UnknownJob, match="no_such_job"), orders.unit_of_work() as uow:
-        control.trigger(uow, "no_such_job", parameters={}, who="OPERATOR1")
-    assert value(orders.engine, "SELECT count(*) FROM jobs.operator_actions") == 0
-    assert (run_ids(orders), outbox(orders)) == ([], [])
 
 
 def test_slots_during_a_slow_run_are_one_row_with_the_reason(orders: ServiceContext, clock: FakeClock) -> None:
@@ -370,17 +207,6 @@ def test_a_run_whose_message_was_lost_is_sent_again(orders: ServiceContext, cloc
         assert len(outbox(orders)) == sent
     (again,) = outbox(orders)
     assert (again.id, again.body) == (first.id, first.body)
-
-
-def test_settings_of_a_newer_version_do_not_stop_the_others(orders: ServiceContext) -> None:
-    """Unknown settings are ignored. A job whose settings are invalid here is left to newer replicas."""
-    declare(orders, a_job("known"), a_job("newer"), a_job("strange"))
-    with orders.engine.begin() as connection:
-        for name, more in (("newer", '{"colour": "red"}'), ("strange", '{"overlap": "merge"}')):
-            override = "UPDATE jobs.jobs SET overrides = CAST(%s AS jsonb) WHERE name = %s"
-            connection.exec_driver_sql(override, (more, name))
-    tick(orders)
-    assert [len(claimed(orders, name)) for name in ("known", "newer", "strange")] == [1, 1, 0]
 
 
 def test_a_tick_takes_as_many_statements_for_200_jobs_as_for_one(orders: ServiceContext, clock: FakeClock) -> None:

@@ -1,6 +1,6 @@
 """Observation without a running bus: the statements of an engine and the messages of an outbox."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,11 +8,13 @@ from typing import Any
 from uuid import UUID
 
 import dramatiq
+import pytest
 from sqlalchemy import Engine, event
 
 from services.marketdata.service import prepare
 from shared.bus.unit_of_work import ServiceContext
 from shared.clock import Clock, utc_now
+from shared.storage import driver
 from shared.storage.engine import make_engine
 from tests.conftest import FakeClock
 from tests.support import rows
@@ -47,6 +49,20 @@ def statements(engine: Engine) -> Iterator[list[str]]:
         yield seen
     finally:
         event.remove(engine, "before_cursor_execute", record)
+
+
+@contextmanager
+def all_statements(engine: Engine) -> Iterator[list[str]]:
+    """Record every statement that the engine executes, and those that our own driver sends in a pipeline."""
+    run = driver.run_prepared
+    with statements(engine) as seen, pytest.MonkeyPatch.context() as patch:
+
+        def record(used: Any, prepared: set[bytes], calls: Sequence[driver.Call]) -> Any:
+            seen.extend(statement for statement, _ in calls)
+            return run(used, prepared, calls)
+
+        patch.setattr(driver, "run_prepared", record)
+        yield seen
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from threading import Event
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx2
 import pytest
 from sqlalchemy import Engine
 
+from shared.clock import utc_now
 from shared.contracts.routing import SERVICES
 from shared.settings import DEMO_ACCOUNT_ID
 from shared.storage.engine import make_engine
@@ -26,6 +28,11 @@ from tests.support import broken_invariants, eventually, rows, value
 KILLS = 10
 #: Longer than a replica is silent before it is ended, and than the time-outs of one try to reach the database.
 AWAY_SECONDS = 25
+#: Longer than a process or a run is silent before it is taken for dead.
+SUSPENDED_SECONDS = 15
+DOUBLED = """
+SELECT job, scheduled_for FROM jobs.job_runs WHERE trigger = 'schedule' GROUP BY 1, 2 HAVING count(*) > 1
+"""
 SEED = int(os.environ.get("PAPERPROFIT_TEST_SEED", "20261123"))
 
 
@@ -153,10 +160,7 @@ def test_orders_killed_ten_times_in_a_stream_of_prices_loses_and_doubles_nothing
         left = f"SELECT count(*) FROM {service}.outbox WHERE created_at < now() - interval '5 seconds'"
         assert value(engine, left) == 0, f"{service} did not send everything"
         engine.dispose()
-    doubled = (
-        "SELECT job, scheduled_for FROM jobs.job_runs WHERE trigger = 'schedule' GROUP BY 1, 2 HAVING count(*) > 1"
-    )
-    assert rows(orders, doubled) == []
+    assert rows(orders, DOUBLED) == []
     for resting_id in resting:
         assert client.delete(f"/v2/orders/{resting_id}").status_code == 204
     assert value(orders, "SELECT reserved FROM orders.accounts WHERE id = :a", a=DEMO_ACCOUNT_ID) == 0
@@ -199,19 +203,53 @@ def test_one_run_per_slot_with_two_replicas(deployment: Deployment, orders: Engi
         counted = "SELECT count(*) FROM jobs.job_runs WHERE job = 'process_orders' AND outcome = 'succeeded'"
         before = value(orders, counted)
         eventually(lambda: value(orders, counted) >= before + 3, seconds=40)
-        doubled = "SELECT job, scheduled_for FROM jobs.job_runs GROUP BY 1, 2 HAVING count(*) > 1"
-        assert rows(orders, doubled) == []
+        assert rows(orders, DOUBLED) == []
         assert rows(orders, "SELECT * FROM jobs.job_runs WHERE outcome = 'failed'") == []
     finally:
         second.stop()
 
 
+@pytest.mark.timeout(180)
+def test_a_sleep_of_all_processes_ends_and_loses_nothing(
+    deployment: Deployment, client: httpx2.Client, orders: Engine
+) -> None:
+    """Everything stands still, as when a lid is closed, and goes on: the same processes, no lost run, no alert."""
+    before = {service: replica_of(deployment, service) for service in SERVICES}
+    suspended_at = utc_now()
+    for service in SERVICES:
+        deployment.signal(service, signal.SIGSTOP)
+    Event().wait(SUSPENDED_SECONDS)  # time itself is what is tested
+    for service in SERVICES:
+        deployment.signal(service, signal.SIGCONT)
+    ran = (
+        "SELECT count(*) FROM jobs.job_runs WHERE job = 'process_orders' AND outcome = 'succeeded' AND started_at > :at"
+    )
+    went_on_at = utc_now()
+    eventually(lambda: value(orders, ran, at=went_on_at) >= 4, seconds=60, what="four slots after the sleep ran")
+    deployment.wait_healthy()
+    assert {service: replica_of(deployment, service) for service in SERVICES} == before
+    assert rows(orders, "SELECT * FROM jobs.job_runs WHERE outcome IN ('lost', 'failed')") == []
+    assert rows(orders, DOUBLED) == []
+    alerts = client.get("/api/alerts", params={"limit": 100}).json()["items"]
+    opened = [each for each in alerts if datetime.fromisoformat(each["opened_at"]) > suspended_at]
+    assert [each for each in opened if each["severity"] == "critical"] == []
+
+
+def replica_of(deployment: Deployment, service: str) -> set[int]:
+    """The workers and the scheduler, without what they start for a while."""
+    main = deployment.processes[service].pid
+    return {each.pid for each in deployment.members(service) if each.ppid() == main}
+
+
 def test_a_replica_whose_scheduler_alone_is_killed_ends_itself(deployment: Deployment) -> None:
-    """Dramatiq does not watch its forks: the replica misses it within seconds, and ends to be restarted."""
+    """Dramatiq does not watch its forks: the replica misses it within seconds, and ends to be restarted.
+
+    With an exit code that a restart policy for failures restarts.
+    """
     children = deployment.members("valuation")
     (scheduler,) = [child for child in children if listens_on(child, deployment.ports["valuation"])]
     scheduler.kill()
-    assert deployment.processes["valuation"].wait(40) is not None
+    assert deployment.processes["valuation"].wait(40) == 1
     deployment.start("valuation")
     deployment.wait_healthy("valuation")
 
@@ -255,6 +293,18 @@ def test_a_replica_tells_what_its_processes_counted(
     assert samples[done] >= 1
     assert samples[sent] >= 1
     assert samples['paperprofit_outbox_rows{service="orders"}'] <= 100
+
+
+@pytest.mark.timeout(240)
+def test_sessions_leave_no_pandas_in_the_workers(deployment: Deployment, client: httpx2.Client) -> None:
+    """A process of its own computes them, and ends. The workers would keep 80 MB for good."""
+    run_id = client.post("/api/jobs/update_sessions/trigger").json()["run_id"]
+    run = eventually(lambda: (r := client.get(f"/api/runs/{run_id}").json())["outcome"] and r, seconds=180)
+    assert run["outcome"] == "succeeded"
+    for process in deployment.members("marketdata"):
+        libraries = {each.path for each in process.memory_maps()}
+        assert any("psycopg" in path for path in libraries)
+        assert not any("pandas" in path for path in libraries)
 
 
 def listens_on(process: Any, port: int) -> bool:

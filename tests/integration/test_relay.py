@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -13,9 +14,11 @@ from shared.bus.amqp.publisher import Finished, Publisher, Unroutable
 from shared.bus.amqp.topology import Kind, physical_name
 from shared.bus.envelope import Outgoing, encode
 from shared.bus.notify import NotificationListener, notify_relays
+from shared.bus.ordering import OverdueWatch
 from shared.bus.relay import Relay
 from shared.bus.unit_of_work import ServiceContext
 from shared.storage.engine import make_engine
+from tests.conftest import FakeClock
 from tests.servers.rabbitmq import RabbitServer
 from tests.support import account, eventually, send, value
 
@@ -73,31 +76,38 @@ def test_the_relay_goes_on_after_the_database_cut_its_connection(
     relay.stop()
 
 
+class Away:
+    """A bus that is away until it is ``back``."""
+
+    session, looks, back = 1, 0, False
+
+    def __init__(self) -> None:
+        self.sent: list[Outgoing] = []
+
+    @property
+    def ready(self) -> bool:
+        self.looks += 1
+        return self.back
+
+    def send_many(self, messages: Sequence[Outgoing], _session: int, _finished: Finished) -> None:
+        self.sent += messages
+
+
+def park(gateway: ServiceContext, age: str) -> None:
+    """Park a message whose predecessor never comes."""
+    envelope: dramatiq.Message[None] = dramatiq.Message("gateway.commands", "x", (), {}, {"after": "y"})
+    with gateway.unit_of_work() as uow:
+        statement = "INSERT INTO gateway.parked VALUES (%s, %s, 'gateway.commands', %s, now() - CAST(%s AS interval))"
+        uow.connection.exec_driver_sql(statement, (uuid4(), uuid4(), envelope.encode(), age))
+
+
 def test_no_message_goes_ahead_of_its_turn_during_an_outage(
     gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The predecessor may be held up by the outage, so the wait begins again when RabbitMQ is back."""
-
-    class Away:
-        session, looks, back = 1, 0, False
-
-        def __init__(self) -> None:
-            self.sent: list[Outgoing] = []
-
-        @property
-        def ready(self) -> bool:
-            self.looks += 1
-            return self.back
-
-        def send_many(self, messages: Sequence[Outgoing], _session: int, _finished: Finished) -> None:
-            self.sent += messages
-
     monkeypatch.setattr("shared.bus.relay.OVERDUE_SECONDS", 0.0)
     monkeypatch.setattr("shared.bus.ordering.PATIENCE", timedelta(seconds=0.2))
-    envelope: dramatiq.Message[None] = dramatiq.Message("gateway.commands", "x", (), {}, {"after": "y"})
-    with gateway.unit_of_work() as uow:
-        park = "INSERT INTO gateway.parked VALUES (%s, %s, 'gateway.commands', %s, now() - interval '1 hour')"
-        uow.connection.exec_driver_sql(park, (uuid4(), uuid4(), envelope.encode()))
+    park(gateway, "1 hour")
     bus = Away()
     relay = Relay(gateway, bus, poll=0.01)
     relay.start()
@@ -107,6 +117,43 @@ def test_no_message_goes_ahead_of_its_turn_during_an_outage(
     bus.back = True
     eventually(lambda: [message.routing_key for message in bus.sent] == ["gateway.commands"])
     relay.stop()
+
+
+def test_no_message_goes_ahead_of_its_turn_because_a_clock_does(
+    gateway: ServiceContext, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replica's clock jumps ahead by more than patience lasts. The message has waited for a second only."""
+    monkeypatch.setattr("shared.bus.relay.OVERDUE_SECONDS", 0.0)
+    park(gateway, "1 second")
+    bus = Away()
+    bus.back = True
+    relay = Relay(replace(gateway, clock=clock), bus, poll=0.01)
+    relay.start()
+    eventually(lambda: bus.looks > 20)
+    clock.move(minutes=5)
+    looks = bus.looks
+    eventually(lambda: bus.looks > looks + 20, what="it has looked again")
+    assert (bus.sent, value(gateway.engine, "SELECT count(*) FROM gateway.parked")) == ([], 1)
+    relay.stop()
+
+
+def test_a_message_waits_once_more_after_a_sleep(gateway: ServiceContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its predecessor slept, too. Everything wakes up after longer than patience lasts."""
+    monkeypatch.setattr("shared.bus.ordering.PATIENCE", timedelta(seconds=1))
+    monkeypatch.setattr("shared.bus.ordering.GAP", timedelta(seconds=0.5))
+    watch = OverdueWatch(gateway)
+    watch.look(1)
+    park(gateway, "1 hour")
+    slept = time.monotonic() + 1.2
+    eventually(lambda: time.monotonic() > slept)
+    watch.look(1)
+    assert value(gateway.engine, "SELECT count(*) FROM gateway.parked") == 1
+
+    def released() -> bool:
+        watch.look(1)
+        return bool(value(gateway.engine, "SELECT count(*) = 0 FROM gateway.parked"))
+
+    eventually(released, what="patience is over")
 
 
 def test_confirmed_rows_are_deleted_while_more_keep_coming(gateway: ServiceContext) -> None:

@@ -22,9 +22,11 @@ from shared.contracts.accounts import (
     OpenAccount,
     ResetAccount,
 )
+from shared.contracts.bars import Interval, StoreBars, WholeBar
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
+from shared.contracts.indicators import AddIndicator, GivenParameters, IndicatorName, RemoveIndicator
 from shared.contracts.instruments import (
     AddInstruments,
     ChangeInstrument,
@@ -72,6 +74,8 @@ from shared.contracts.prices import (
     RefusedPrice,
     TakenPrice,
 )
+from shared.contracts.replay import ControlReplay, ReplayAction
+from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
 from shared.contracts.strategy import Action, SignalGenerated
 from shared.contracts.valuation import AccountsValued, AccountValue
 from tests.unit.trading_examples import quote
@@ -290,10 +294,37 @@ _ALL: tuple[Message, ...] = (
         reason="duplicate",
         message="symbol: AAPL exists with another market; change it instead",
     ),
+    StoreBars(
+        bars=(
+            WholeBar(
+                symbol="AAPL",
+                interval=Interval.MINUTE,
+                start=AT.replace(second=0, microsecond=0),
+                open=Decimal("123.45"),
+                high=Decimal(124),
+                low=Decimal(123),
+                close=Decimal("123.5"),
+                volume=Decimal(1000),
+                provider="import",
+            ),
+        )
+    ),
+    ControlReplay(action=ReplayAction.SPEED, speed=Decimal(2)),
+    AddIndicator(
+        symbol="AAPL",
+        interval="1h",
+        name=IndicatorName.BOLLINGER,
+        parameters=GivenParameters(period=30, deviations=Decimal("2.5")),
+        requested_at=AT,
+    ),
+    RemoveIndicator(symbol="AAPL", indicator_id=UUID(int=7)),
     HaltTrading(halt_id=UUID(int=7), symbol="AAPL", reason="news pending"),
     ResumeTrading(symbol="AAPL"),
     TradingHalted(halt_id=UUID(int=7), symbol="AAPL", reason="news pending", began_at=AT),
     TradingResumed(halt_id=UUID(int=7), symbol="AAPL", ended_at=AT),
+    ChangeSessions(change_id=OTHER, market="XNYS", day=AT.date(), close_at=AT, reason="power failure"),
+    RemoveSessionChange(change_id=OTHER, market="XNYS"),
+    SessionsChanged(change_id=OTHER, market="XNYS", days=(date(2026, 11, 24),)),
     OrderExpired(**_of_order),
     PositionChanged(**_of_account, symbol="AAPL", qty=Decimal("-8.5"), cost=Decimal("-850.25")),
     CashMoved(**_of_account, transfer_id=OTHER, amount=Decimal("-250.50"), cash=Decimal("99749.50")),

@@ -22,6 +22,9 @@ LANDED = {
     "services/marketdata/migrations/0002_bar_start.py": "cc3b33247b3e971d",
     "services/marketdata/migrations/0003_splits.py": "a131bd826ad063d4",
     "services/marketdata/migrations/0004_instruments.py": "8afd3cb7d91080b4",
+    "services/marketdata/migrations/0005_history.py": "1e88821b4fc5c0d1",
+    "services/marketdata/migrations/0006_session_changes.py": "2668dd6eb2baecc2",
+    "services/marketdata/migrations/0007_indicators_and_news.py": "d8416d8c36c69362",
     "services/marketdata/migrations/carry_over.sql": "0d3d63d15021e756",
     "services/orders/migrations/0001_initial.py": "6aacce69814a0053",
     "services/orders/migrations/0002_orders_to_trust.py": "bb470f3005bc502e",
@@ -41,6 +44,7 @@ LANDED = {
     "shared/jobs/migrations/0003_retried_parts.py": "1ddeb5e9d1c2062a",
     "shared/jobs/migrations/0004_updates_in_place.py": "1f721cd0c9131055",
     "shared/jobs/migrations/0005_clocks_and_retired_jobs.py": "8f23ed1b3a2c7dd5",
+    "shared/jobs/migrations/0006_joins.py": "91276cfb1705e8a7",
     "shared/jobs/migrations/carry_over.sql": "f3febf3ce95820da",
     "shared/bus/tables.py": "ede9d0b7dfa21b88",
 }

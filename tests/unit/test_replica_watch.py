@@ -87,6 +87,38 @@ def test_a_replica_whose_scheduler_has_stopped_is_ended(
     assert watch.stopping.is_set()
 
 
+def test_a_replica_is_asked_to_end_once(tmp_path: Path, watch: ReplicaWatch, sent: list[tuple[int, int]]) -> None:
+    """All its worker processes miss the scheduler. A second SIGTERM would end one in the middle of a message."""
+    scheduler_heartbeat(tmp_path)
+    for each in (watch, ReplicaWatch("orders", UNUSED, UNUSED, (), UNUSED, UNUSED)):
+        for _ in range(LOST_ROUNDS + 2):
+            each.watch_scheduler()
+    assert sent.count((MAIN, signal.SIGTERM)) == 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_worker_of_a_replica_that_was_ended_by_a_watcher_exits_with_1(
+    watch: ReplicaWatch, sent: list[tuple[int, int]], *, failed: bool
+) -> None:
+    """Dramatiq's exit code is that of its workers. After an operator's SIGTERM it is 0."""
+    stopped: list[str] = []
+    broker: Any = SimpleNamespace(close=lambda: stopped.append("broker"))
+    part: Any = SimpleNamespace(stop=lambda: stopped.append("part"))
+    pool: Any = SimpleNamespace(runs=lambda _: False)
+    watch.stop = lambda: stopped.append("watch")  # type: ignore[method-assign]
+    components = Components((part,), watch, pool, [], UNUSED)
+    if not failed:
+        components.after_worker_shutdown(broker, UNUSED)
+        assert stopped == ["watch", "part"]
+        return
+    for _ in range(START_ROUNDS + 1):
+        watch.watch_scheduler()
+    assert sent == [(MAIN, signal.SIGTERM)]
+    with pytest.raises(SystemExit, match="1"):
+        components.after_worker_shutdown(broker, UNUSED)
+    assert stopped == ["watch", "part", "broker"]
+
+
 def test_a_scheduler_that_beats_is_never_missed(
     tmp_path: Path, watch: ReplicaWatch, sent: list[tuple[int, int]]
 ) -> None:

@@ -3,10 +3,11 @@
 At most one alert of a kind about a subject is open at a time. ``facts`` holds the message's details as JSON.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
+from uuid import UUID
 
 Severity = Literal["warning", "critical"]
 
@@ -192,6 +193,29 @@ def outbox_stuck(*, service: str, age: timedelta, most: timedelta) -> Alert:
     message = f"The oldest message in the outbox of {service} has waited for {seconds(age)} seconds to be sent"
     advice = f"more than {span(most)}; check RabbitMQ, and the log of {service}"
     return Alert("outbox_stuck", service, "critical", f"{message}, {advice}.", facts)
+
+
+def bad_news(
+    *,
+    news_id: UUID,
+    title: str,
+    source: str,
+    symbols: Sequence[str],
+    score: float,
+    scored_by: str,
+    published_at: datetime,
+) -> Alert:
+    """A headline about held symbols is very negative."""
+    facts = {
+        "symbols": list(symbols),
+        "score": score,
+        "scored_by": scored_by,
+        "source": source,
+        "published_at": moment(published_at),
+    }
+    held = ", ".join(symbols)
+    message = f"Negative news of {held}, which accounts hold (score {score:.2f}, {source}): {title[:_LONGEST_DETAIL]}"
+    return Alert("bad_news", str(news_id), "warning", f"{message}. Read it at /api/news?symbol={symbols[0]}.", facts)
 
 
 def last_line(text: str | None) -> str:

@@ -25,6 +25,7 @@ from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.unit_of_work import ServiceContext
 from shared.observability.progress import PRICE_SECONDS
 from shared.outage import Outage
+from shared.resilience.rate_limits import CLOCK_TOLERANCE
 from shared.storage.errors import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,7 @@ class Evaluator(Background):
     """Without ``figures`` no queue raises an alert.
 
     ``queue_age`` is the greatest age of a queue's oldest message, ``price_age`` that of the newest price in seconds.
+    A headline of a held symbol raises an alert if its score is at most ``news_score``.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class Evaluator(Background):
         *,
         queue_age: timedelta,
         price_age: float = PRICE_SECONDS,
+        news_score: float = -1.0,
     ) -> None:
         super().__init__("alerts")
         self._context = context
         self._figures = figures
         self._queue_age = queue_age
         self._price_age = price_age
+        self._news_score = news_score
         self._started_at = self._grace_from = context.clock()
         self._last: tuple[datetime, float] | None = None
         self._failed = False
@@ -93,12 +97,14 @@ class Evaluator(Background):
             locked = connection.execute(_LOCK, {"key": _KEY}).scalar_one()
             now = self._context.clock()
             grace = self._in_grace(now)
+            self._started_at = min(self._started_at, now)  # it lies ahead if the clock went back
             if not locked:
                 return False
             since = self._grace_from if grace else _EVER
             standing = rules.from_rows(connection, now, since)
             standing += rules.from_progress(connection, now, self._started_at, self._price_age)
-            judged: tuple[str, ...] = rules.FROM_ROWS + rules.FROM_PROGRESS
+            standing += rules.from_news(connection, now, self._news_score)
+            judged: tuple[str, ...] = rules.FROM_ROWS + rules.FROM_PROGRESS + rules.FROM_NEWS
             if figures is not None:
                 standing += rules.from_queues(connection, figures, self._queue_age)
                 judged += rules.FROM_QUEUES
@@ -111,6 +117,7 @@ class Evaluator(Background):
                 "kinds": list(judged),
                 "absents": [now - HELD_FOR.get(kind, ABSENT_FOR) for kind in judged],
                 "healed": now - ABSENT_FOR,
+                "ahead": now + CLOCK_TOLERANCE,
                 "claimed": now + CLAIMED_FOR,
             }
             resolved = connection.execute(_RESOLVE, {"now": now, **absent}).all()
@@ -128,6 +135,7 @@ class Evaluator(Background):
             at, ticked = self._last
             if self._failed or abs(now - at) > PAUSE or ticks - ticked > PAUSE.total_seconds():
                 self._grace_from = now
+        self._grace_from = min(self._grace_from, now)
         self._last, self._failed = (now, ticks), False
         return now < self._grace_from + STARTING
 
@@ -159,13 +167,14 @@ ON CONFLICT (kind, subject) WHERE resolved_at IS NULL DO UPDATE SET
     || CASE WHEN n.facts ? 'sent_to' THEN jsonb_build_object('sent_to', n.facts -> 'sent_to') ELSE '{}' END
 RETURNING id, kind, subject, message, xmax = 0 AS opened
 """)
-#: A notifier that works on the row has claimed it for at most this long. A longer pause ends with the alert.
+#: A notifier that works on the row has claimed it for at most this long. A longer pause ends with the alert. An alert
+#: that was seen in the future was seen before the clock went back.
 _RESOLVE = text("""
 UPDATE jobs.notifications n SET
   resolved_at = :now, tries = 0, next_try_at = CASE WHEN next_try_at > :claimed THEN :claimed ELSE next_try_at END
 FROM unnest(CAST(:kinds AS text[]), CAST(:absents AS timestamptz[])) AS held (judged, absent)
 WHERE n.resolved_at IS NULL AND n.kind = held.judged
-  AND (n.seen_at <= held.absent OR n.kind = 'job_failing' AND n.seen_at <= :healed AND EXISTS (
+  AND (n.seen_at <= held.absent OR n.seen_at > :ahead OR n.kind = 'job_failing' AND n.seen_at <= :healed AND EXISTS (
     SELECT FROM jobs.jobs j CROSS JOIN LATERAL (
       SELECT bool_and(newest.outcome = 'succeeded') AS succeeded FROM (
         SELECT r.outcome FROM jobs.job_runs r

@@ -31,6 +31,7 @@ CLAIMED_FOR = timedelta(minutes=1)
 SENDING_FOR = CLAIMED_FOR - timedelta(seconds=2 * TIMEOUT_SECONDS)
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 3600.0
+LONGEST_PAUSE = timedelta(seconds=LONGEST_PAUSE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Notifier(Background):
     def claim(self) -> list[Notification]:
         """Claim at most one batch of notifications that are due, the oldest first."""
         now = self._context.clock()
-        values = {"now": now, "until": now + CLAIMED_FOR, "limit": BATCH_SIZE}
+        values = {"now": now, "until": now + CLAIMED_FOR, "ahead": now + LONGEST_PAUSE, "limit": BATCH_SIZE}
         with self._context.engine.begin() as connection:
             rows = connection.execute(_CLAIM, values).mappings().all()
         claimed = [Notification(**{**row, "sent_to": frozenset(row["sent_to"])}) for row in rows]
@@ -120,12 +121,13 @@ class Notifier(Background):
 
 
 #: The first condition is the index's. An alert that was resolved before any channel knew of it is not sent.
+#: A next try further ahead than the longest pause was set before the clock went back.
 _CLAIM = text("""
 WITH mine AS MATERIALIZED (
   SELECT id FROM jobs.notifications
   WHERE (sent_at IS NULL OR (resolved_at IS NOT NULL AND recovery_sent_at IS NULL))
     AND (resolved_at IS NULL OR sent_at IS NOT NULL OR facts ? 'sent_to')
-    AND (next_try_at IS NULL OR next_try_at <= :now)
+    AND (next_try_at IS NULL OR next_try_at <= :now OR next_try_at > :ahead)
   ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs.notifications n SET tries = tries + 1, next_try_at = :until FROM mine WHERE n.id = mine.id

@@ -1,7 +1,8 @@
 """The alert rules: for each kind, the rows that make an alert stand now.
 
 A rule is one statement over all jobs, queues or workers. Its columns are the arguments of the alert's function. Rules
-have no memory: the standing alerts follow from the rows and the time. A job's thresholds are its settings.
+have no memory: the standing alerts follow from the rows and the time. A job's thresholds are its settings. A retired or
+removed job raises none.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,6 +33,10 @@ MISSED_IS_NEW = timedelta(minutes=5)
 GUESSES = 30
 GUESS_IS_NEW = timedelta(minutes=5)
 
+#: A headline raises an alert for this long after it came, and one evaluation raises at most so many.
+NEWS_IS_NEW = timedelta(hours=1)
+MOST_NEWS = 10
+
 #: The kinds that follow from rows. They can be judged whenever the database answers.
 FROM_ROWS = (
     "job_failing",
@@ -45,6 +50,7 @@ FROM_ROWS = (
     "keys_guessed",
 )
 FROM_QUEUES = ("queue_old",)
+FROM_NEWS = ("bad_news",)
 FROM_PROGRESS = ("prices_old", "market_prices_old", "values_old", "outbox_stuck")
 
 
@@ -53,12 +59,11 @@ def from_rows(connection: Connection, now: datetime, since: datetime) -> list[Al
     values = {
         "now": now,
         "since": since,
-        "gone": now - GONE_AFTER,
         "gone_after": GONE_AFTER,
         "clock_off": CLOCK_OFF,
-        "replaced": now - REPLACED_AFTER,
+        "replaced_after": REPLACED_AFTER,
         "overlap": OVERLAP,
-        "given_up": now - GIVEN_UP_AFTER,
+        "given_up_after": GIVEN_UP_AFTER,
         "missed": now - MISSED_IS_NEW,
         "guessed": now - GUESS_IS_NEW,
         "guesses": GUESSES,
@@ -112,6 +117,18 @@ def from_progress(connection: Connection, now: datetime, since: datetime, price_
     return [*late, *markets, *(words.outbox_stuck(**row, most=most) for row in stuck)]
 
 
+def from_news(connection: Connection, now: datetime, score: float) -> list[Alert]:
+    """Return the alerts of new headlines about held symbols with at most that score.
+
+    Each headline raises one alert, also if the symbol is sold and bought again meanwhile. There are none before the
+    views exist.
+    """
+    if not connection.execute(_NEWS_IS_READY).scalar_one():
+        return []
+    rows = connection.execute(_BAD_NEWS, {"since": now - NEWS_IS_NEW, "score": score, "most": MOST_NEWS})
+    return [words.bad_news(**row) for row in rows.mappings()]
+
+
 #: Neither the queues of single gateway processes, nor those in which messages wait for a retry.
 _CONSUMED = frozenset({*QUEUES, *map(dead_queue, WORKERS)})
 
@@ -130,7 +147,7 @@ CROSS JOIN LATERAL (
     ORDER BY r.job, r.queued_at DESC, r.id DESC LIMIT threshold.most
   ) AS newest
 ) AS latest
-WHERE latest.failures = threshold.most AND latest.all_failed
+WHERE latest.failures = threshold.most AND latest.all_failed AND j.retired_at IS NULL
 """)
 _TOO_LONG = text("""
 SELECT r.job, r.service, CAST(r.id AS text) AS run_id, r.worker, r.started_at, threshold.most
@@ -138,6 +155,7 @@ FROM jobs.job_runs r
 JOIN jobs.jobs j ON j.name = r.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_runtime' AS interval), '5m') AS most) AS threshold
 WHERE r.active AND r.state IN ('running', 'joining') AND r.part IS NULL AND r.started_at < :now - threshold.most
+  AND j.retired_at IS NULL
 """)
 #: Runs in a paused queue are not late: an operator stopped them.
 #: If a job has a waiting run and is due again, the alert is about the run, because it was due first.
@@ -156,7 +174,7 @@ FROM (
 ) AS late
 JOIN jobs.jobs j ON j.name = late.job
 CROSS JOIN LATERAL (SELECT COALESCE(CAST(j.settings ->> 'alert_late' AS interval), '1m') AS most) AS threshold
-WHERE late.due_at < :now - threshold.most AND late.due_at >= :since
+WHERE late.due_at < :now - threshold.most AND late.due_at >= :since AND j.retired_at IS NULL
   AND (late.waiting IS NULL OR NOT EXISTS (
     SELECT FROM jobs.queue_controls c WHERE c.queue = j.service || '.jobs' AND c.paused))
 ORDER BY late.job, late.due_at
@@ -175,30 +193,35 @@ FROM (
   ) AS latest
 ) AS skip
 WHERE outcome = 'skipped' AND reason LIKE 'missed%' AND finished_at > :missed
+  AND EXISTS (SELECT FROM jobs.jobs j WHERE j.name = skip.job AND j.retired_at IS NULL)
 ORDER BY job, finished_at DESC
 """)
 _BREAKERS = text("""
 SELECT name, state, since, failures, next_attempt_at, last_error FROM jobs.breakers WHERE state <> 'closed'
 """)
+#: Heartbeats are times of PostgreSQL's clock, so it tells how old they are. ``since`` is a time of ours.
 #: A start makes up for one loss: for the latest before it that no other start makes up for. So the loss of a process is
 #: made up for once as many were started since as were lost since. A replacement may overlap with the old process, but
 #: two that were started together are twins.
 _SILENT = text("""
 WITH working AS (
   SELECT service, kind, count(*) AS number, max(started_at) AS newest FROM jobs.workers
-  WHERE stopped_at IS NULL AND heartbeat_at >= :gone GROUP BY service, kind
+  WHERE stopped_at IS NULL AND heartbeat_at >= now() - CAST(:gone_after AS interval) GROUP BY service, kind
 ), lost AS (
   SELECT id, service, kind, host, pid, heartbeat_at,
          LEAST(heartbeat_at, GREATEST(heartbeat_at - :overlap, started_at + :overlap)) AS replaceable_at
-  FROM jobs.workers WHERE stopped_at IS NULL AND heartbeat_at < :gone AND heartbeat_at >= :since
+  FROM jobs.workers
+  WHERE stopped_at IS NULL AND heartbeat_at < now() - CAST(:gone_after AS interval)
+    AND heartbeat_at >= now() - (CAST(:now AS timestamptz) - CAST(:since AS timestamptz))
 )
 SELECT w.id AS worker, w.service, w.kind, w.host, w.pid, w.heartbeat_at, COALESCE(working.number, 0) AS alive
 FROM lost w LEFT JOIN working ON working.service = w.service AND working.kind = w.kind
-WHERE NOT (w.heartbeat_at < :replaced AND COALESCE(working.newest > w.replaceable_at, false))
-  AND NOT (w.heartbeat_at < :given_up AND COALESCE(working.number, 0) > 0)
+WHERE NOT (w.heartbeat_at < now() - CAST(:replaced_after AS interval)
+           AND COALESCE(working.newest > w.replaceable_at, false))
+  AND NOT (w.heartbeat_at < now() - CAST(:given_up_after AS interval) AND COALESCE(working.number, 0) > 0)
   AND NOT EXISTS (
     SELECT FROM jobs.workers s
-    WHERE w.heartbeat_at >= :replaced AND s.service = w.service AND s.kind = w.kind
+    WHERE w.heartbeat_at >= now() - CAST(:replaced_after AS interval) AND s.service = w.service AND s.kind = w.kind
       AND s.started_at > w.replaceable_at AND s.id <> w.id
       AND (SELECT count(*) FROM jobs.workers b
            WHERE b.service = w.service AND b.kind = w.kind AND b.id <> w.id
@@ -210,13 +233,32 @@ WHERE NOT (w.heartbeat_at < :replaced AND COALESCE(working.newest > w.replaceabl
 #: PostgreSQL's clock tells which processes live: ours may be the one that is off.
 _CLOCK_OFF = text("""
 SELECT id AS worker, service, kind, host, clock_ahead AS ahead FROM jobs.workers
-WHERE stopped_at IS NULL AND heartbeat_at > now() - :gone_after
+WHERE stopped_at IS NULL AND heartbeat_at > now() - CAST(:gone_after AS interval)
   AND (clock_ahead > :clock_off OR clock_ahead < -CAST(:clock_off AS interval))
 """)
 _PROGRESS_IS_READY = text("""
 SELECT COALESCE(has_table_privilege(to_regclass('marketdata.instruments_v1'), 'SELECT'), false)
          AND COALESCE(has_table_privilege(to_regclass('marketdata.sessions_v1'), 'SELECT'), false) AS prices,
        COALESCE(has_table_privilege(to_regclass('orders.positions_v1'), 'SELECT'), false) AS positions
+""")
+_NEWS_IS_READY = text("""
+SELECT COALESCE(has_table_privilege(to_regclass('marketdata.news_v1'), 'SELECT'), false)
+         AND COALESCE(has_table_privilege(to_regclass('orders.positions_v1'), 'SELECT'), false)
+""")
+_BAD_NEWS = text("""
+SELECT n.id AS news_id, n.title, n.source, n.score, n.scored_by, n.published_at, held.symbols
+FROM marketdata.news_v1 n
+CROSS JOIN LATERAL (
+  SELECT array_agg(s.symbol ORDER BY s.symbol) AS symbols FROM marketdata.news_symbols_v1 s
+  WHERE s.news_id = n.id AND EXISTS (SELECT FROM orders.positions_v1 p WHERE p.symbol = s.symbol)
+) held
+WHERE n.received_at > :since AND n.published_at > CAST(:since AS timestamptz) - interval '1 day' AND n.score <= :score
+  AND held.symbols IS NOT NULL
+  AND NOT EXISTS (
+    SELECT FROM jobs.notifications told
+    WHERE told.kind = 'bad_news' AND told.subject = CAST(n.id AS text) AND told.resolved_at IS NOT NULL
+      AND told.opened_at > :since)
+ORDER BY n.received_at, n.id LIMIT :most
 """)
 _STUCK = text("""
 SELECT service, measured_at - reached_at AS age FROM jobs.progress

@@ -55,8 +55,9 @@ _MODELS = {"query", "headers", "body"}
 class Endpoint:
     """A route. ``scope`` is the scope that the key needs, None if no key is needed.
 
-    ``status`` is that of success. ``refusals`` are error statuses beside those that follow from the signature.
-    ``most_bytes`` bounds a body. Raises TypeError if the path and the handler's parameters differ.
+    ``status`` is that of success. A handler that builds the response may choose one of ``other_media``. ``refusals``
+    are error statuses beside those that follow from the signature. ``most_bytes`` bounds a body. Raises TypeError if
+    the path and the handler's parameters differ.
     """
 
     method: str
@@ -65,6 +66,7 @@ class Endpoint:
     scope: str | None
     status: int = 200
     media: str = "application/json"
+    other_media: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
     most_bytes: int = MAX_BODY_BYTES
 

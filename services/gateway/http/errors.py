@@ -153,8 +153,9 @@ class NotReady(RequestRefused):
 
 
 def invalid_fields(error: ValidationError) -> Invalid:
-    """Return the error for the first wrong field, with its name and the reason."""
-    first = error.errors(include_url=False, include_context=False)[0]
+    """Return the error for the first wrong field, with its name and the reason. Missing fields come last."""
+    errors = error.errors(include_url=False, include_context=False)
+    first = next((each for each in errors if each["type"] != "missing"), errors[0])
     message = first["msg"].removeprefix("Value error, ")[:SHOWN]
     if not first["loc"] and first["type"] == "value_error":  # a check across fields names one of them first
         return Invalid(message, field=re.split(r"[: ]", message, maxsplit=1)[0])

@@ -118,7 +118,8 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
     role = [endpoint.scope]  # any of the schemes will do, and the scope stands as the role that it needs
     success: Json = {"description": "Success."}
     if endpoint.status != 204:
-        success["content"] = {endpoint.media: {"schema": schemas.of(endpoint.answer)}}
+        schema = schemas.of(endpoint.answer)
+        success["content"] = {media: {"schema": schema} for media in (endpoint.media, *endpoint.other_media)}
     error = schemas.error(endpoint.path)
     errors = {str(status): {"description": TITLES[status], "content": error} for status in _error_statuses(endpoint)}
     keys: list[Json] = [{"keyId": role, "secretKey": role}, {"session": role}, {"basic": role}]

@@ -9,6 +9,7 @@ from services.gateway.http.errors import Conflict, Invalid, NotFound
 from services.gateway.http.requests import Gateway
 from shared.bus.unit_of_work import UnitOfWork
 from shared.jobs.admin import control
+from shared.jobs.admin.removal import JobDeclared
 from shared.jobs.settings import InvalidSetting
 
 Result = TypeVar("Result")
@@ -17,7 +18,7 @@ Result = TypeVar("Result")
 async def change(gateway: Gateway, make: Callable[[UnitOfWork], Result]) -> Result:
     """Make a change of ``shared.jobs.admin.control`` and return its result.
 
-    Raises NotFound where the job, run or queue is unknown, Conflict where the run's state forbids the change, and
+    Raises NotFound where the job, run or queue is unknown, Conflict where the state of the job or run forbids it, and
     Invalid where a field of the request is wrong.
     """
 
@@ -37,6 +38,8 @@ async def change(gateway: Gateway, make: Callable[[UnitOfWork], Result]) -> Resu
         ) from None
     except (control.RunFinished, control.RunUnfinished) as error:
         raise Conflict(f"run_id: {error}", field="run_id") from None
+    except (control.JobRetired, JobDeclared) as error:
+        raise Conflict(f"name: {error}", field="name") from None
     except control.TooManyRuns as error:
         raise Conflict(str(error)) from None
     except (control.NotBackfilled, control.NoSlots, control.TooManySlots) as error:

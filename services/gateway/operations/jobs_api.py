@@ -20,8 +20,10 @@ from services.gateway.operations.schemas import (
     JobToggled,
     RunQueued,
     RunsQueued,
+    WaitingFor,
 )
-from shared.jobs.admin import control, run_queries
+from shared.jobs.admin import control, run_queries, waiting
+from shared.jobs.admin.removal import remove
 from shared.markets import load_market, open_markets
 
 NEXT_SLOTS = 5
@@ -40,16 +42,19 @@ async def status_json(gateway: Gateway) -> str:
 
 
 async def get_job(gateway: Gateway, name: Word) -> JobDetail:
-    """Get a job's status, its declared settings, the operators' overrides, and its next five slots.
+    """Get a job's status, its declared settings, the operators' overrides, its next five slots, and for what it waits.
 
     Raises NotFound where no service has declared the job.
     """
     now = gateway.context.clock()
-    job = await read(gateway, run_queries.job, name, await read(gateway, open_markets, now))
+    markets = await read(gateway, open_markets, now)
+    job = await read(gateway, run_queries.job, name, markets)
     if job is None:
         raise unknown_job(name)
-    slots = await read(gateway, run_queries.next_slots, job["settings"], now, NEXT_SLOTS, load_market=load_market)
-    return JobDetail.model_validate({**job, "next_slots": slots})
+    count = 0 if job["retired_at"] else NEXT_SLOTS
+    slots = await read(gateway, run_queries.next_slots, job["settings"], now, count, load_market=load_market)
+    waits = WaitingFor.of(await read(gateway, waiting.of_job, name, now, open_markets=markets))
+    return JobDetail.model_validate({**job, "next_slots": slots, "waiting": waits})
 
 
 async def get_figures(gateway: Gateway, name: Word, query: FiguresQuery) -> JobFigures:
@@ -86,6 +91,11 @@ async def patch_job(gateway: Gateway, principal: Principal, name: Word, body: Se
     return EffectiveSettings.model_validate({"name": name, "settings": await change(gateway, edit)})
 
 
+async def delete_job(gateway: Gateway, principal: Principal, name: Word) -> None:
+    """Remove a job that no replica declares any more. Its unfinished runs are canceled, and its history stays."""
+    await change(gateway, partial(remove, job=name, who=principal.key_id))
+
+
 async def post_backfill(gateway: Gateway, principal: Principal, name: Word, body: Backfill) -> RunsQueued:
     """Queue a run for every slot of a period. The runs follow each other, the oldest slot first."""
     backfill = partial(
@@ -105,6 +115,7 @@ endpoints = (
     Endpoint("GET", "/api/jobs/status", get_status, OPERATE),
     Endpoint("GET", "/api/jobs/{name}", get_job, OPERATE),
     Endpoint("PATCH", "/api/jobs/{name}", patch_job, OPERATE),
+    Endpoint("DELETE", "/api/jobs/{name}", delete_job, OPERATE, 204, refusals=(409,)),
     Endpoint("GET", "/api/jobs/{name}/figures", get_figures, OPERATE),
     Endpoint("POST", "/api/jobs/{name}/trigger", post_trigger, OPERATE, 202, refusals=(409,)),
     Endpoint("PUT", "/api/jobs/{name}/toggle", put_toggle, OPERATE),

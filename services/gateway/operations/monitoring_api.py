@@ -38,12 +38,7 @@ async def get_actions(gateway: Gateway, query: ActionQuery) -> ActionPage:
 
 async def get_workers(gateway: Gateway) -> Workers:
     """List the processes of all services, the running ones first."""
-    now = gateway.context.clock()
-    workers = []
-    for row in await read(gateway, log_queries.workers):
-        silent = None if row["stopped_at"] else max(0.0, (now - row["heartbeat_at"]).total_seconds())
-        workers.append(Worker.model_validate({**row, "silent": silent}))
-    return Workers(items=workers)
+    return Workers(items=[Worker.model_validate(row) for row in await read(gateway, log_queries.workers)])
 
 
 async def get_breakers(gateway: Gateway) -> Breakers:

@@ -10,8 +10,8 @@ from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
 from services.gateway.operations.job_control import change
 from services.gateway.operations.requests import RunQuery
-from services.gateway.operations.schemas import RunDetail, RunPage, RunQueued, RunState
-from shared.jobs.admin import control, log_queries, run_queries
+from services.gateway.operations.schemas import RunDetail, RunPage, RunQueued, RunState, WaitingFor
+from shared.jobs.admin import control, log_queries, run_queries, waiting
 
 LOG_LINES = 500
 
@@ -22,14 +22,16 @@ async def get_runs(gateway: Gateway, query: RunQuery) -> RunPage:
 
 
 async def get_run(gateway: Gateway, run_id: UUID) -> RunDetail:
-    """Get a run with its parameters, progress, error, parts, chained runs, retries and log.
+    """Get a run with its parameters, progress, error, parts, chained runs, retries and log, and for what it waits.
 
     Raises NotFound where no run has this id.
     """
     run = await read(gateway, run_queries.run, run_id)
     if run is None:
         raise NotFound(f"run_id: there is no run {run_id}", field="run_id")
-    return RunDetail.model_validate({**run, "log": await read(gateway, log_queries.log_of_run, run_id, LOG_LINES)})
+    log = await read(gateway, log_queries.log_of_run, run_id, LOG_LINES)
+    waits = WaitingFor.of(await read(gateway, waiting.of_run, run_id, gateway.context.clock()))
+    return RunDetail.model_validate({**run, "log": log, "waiting": waits})
 
 
 async def post_cancel(gateway: Gateway, principal: Principal, run_id: UUID) -> RunState:

@@ -1,7 +1,8 @@
 """Responses about jobs, their runs and the log. Times are in UTC, durations in seconds."""
 
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -10,6 +11,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from services.gateway.http.pagination import Page
 from services.gateway.http.schemas import Answer
+from shared.jobs.admin.waiting import Code, Waiting
 from shared.jobs.settings import JobSettings
 
 
@@ -23,6 +25,28 @@ class Settings(dict[str, Any]):
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return handler(JobSettings.__pydantic_core_schema__)
+
+
+class WaitedRun(Answer):
+    """A run that is waited for. Its ``state`` is ``none``, and its id null, if it has not been made yet."""
+
+    job: str
+    state: str
+    run_id: UUID | None
+
+
+class WaitingFor(Answer):
+    """For what a run or a job waits, as a code and in a sentence, and until when if that is known."""
+
+    code: Code
+    message: str
+    until: datetime | None
+    runs: list[WaitedRun]
+
+    @classmethod
+    def of(cls, waiting: Waiting | None) -> Self | None:
+        """Return what the engine says as a response."""
+        return None if waiting is None else cls.model_validate(asdict(waiting))
 
 
 class LastRun(Answer):
@@ -54,7 +78,7 @@ class ActiveRun(Answer):
 
 
 class JobStatus(Answer):
-    """A job. ``settings`` are those in effect."""
+    """A job. ``settings`` are those in effect. It has been retired since ``retired_at`` if no replica declares it."""
 
     name: str
     service: str
@@ -63,6 +87,7 @@ class JobStatus(Answer):
     schedule: str
     market_open: bool
     settings: Settings
+    retired_at: datetime | None
     next_slot: datetime | None
     active_run: ActiveRun | None
     last_run: LastRun | None
@@ -72,9 +97,10 @@ class JobDetail(JobStatus):
     """A job with all its settings. ``overrides`` of operators take precedence over ``declared`` ones.
 
     The code and the configuration file declare settings. ``parameters`` is the JSON Schema of a run's parameters, and
-    null if the job takes none.
+    null if the job takes none. ``waiting`` says why no run is in progress.
     """
 
+    waiting: WaitingFor | None
     declared: Settings
     overrides: dict[str, Any]
     parameters: dict[str, Any] | None
@@ -183,9 +209,12 @@ class LogPage(Page[LogLine]):
 class RunDetail(Run):
     """A run with its parts, chained runs, retries and log, at most 500 of each.
 
-    ``part_states`` counts its parts by outcome, and those without an outcome by state.
+    ``part_states`` counts its parts by outcome, and those without an outcome by state. ``round`` names the slot or the
+    run that began its chain. ``waiting`` says why it has not begun or not ended.
     """
 
+    round: str
+    waiting: WaitingFor | None
     parameters: dict[str, Any]
     traceparent: str | None
     part_states: dict[str, int]

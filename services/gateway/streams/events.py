@@ -31,6 +31,7 @@ from shared.contracts.orders import (
 )
 from shared.contracts.prices import PricesPushed
 from shared.contracts.routing import LIVE
+from shared.contracts.sessions import SessionsChanged
 
 
 class Part(StrEnum):
@@ -62,6 +63,7 @@ ANSWERS: Mapping[type[Message], str] = {
     InstrumentsRefused: "request_id",
     TradingHalted: "halt_id",
     TradingResumed: "halt_id",
+    SessionsChanged: "change_id",
 }
 #: A valuation, and the events that change the account's cash or shares.
 VALUE = frozenset({Part.ACCOUNT, Part.POSITIONS})

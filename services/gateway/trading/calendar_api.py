@@ -1,16 +1,16 @@
-"""``/v2/clock`` and ``/v2/calendar``: the time, and the sessions of the market on which most instruments trade."""
+"""``/v2/clock`` and ``/v2/calendar``: the time, and the sessions of the market of the key's account."""
 
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, text
 
-from services.gateway.http.auth import READ
+from services.gateway.http.auth import READ, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.requests import Gateway, read
+from services.gateway.trading.account_market import account_market
 from services.gateway.trading.requests import MAX_DAYS, CalendarQuery
 from services.gateway.trading.schemas import MarketClock, TradingDay
-from shared.contracts.markets import DEFAULT_MARKET
 from shared.storage.keyset import Record, records
 
 YEAR = timedelta(days=365)
@@ -18,13 +18,14 @@ YEAR = timedelta(days=365)
 ALL_DAY = time(0), time(23, 59)
 
 
-async def get_clock(gateway: Gateway) -> MarketClock:
-    """Get the time and the state of the market on which most instruments trade.
+async def get_clock(gateway: Gateway, principal: Principal) -> MarketClock:
+    """Get the time and the state of the account's market.
 
     The times have the market's offset from UTC, such as `-04:00`.
     """
     now = gateway.context.clock()
-    market = await read(gateway, main_market, now)
+    market = await read(gateway, account_market, principal.account_id)
+    hours = await read(gateway, clock, market["code"], now)
     zone = ZoneInfo(market["timezone"])
     # the day of a market that never closes ends at midnight, and its day orders with it
     local = now.astimezone(zone)
@@ -35,18 +36,18 @@ async def get_clock(gateway: Gateway) -> MarketClock:
 
     return {
         "timestamp": shown(now),
-        "is_open": market["is_open"],
-        "next_open": shown(market["next_open"]),
-        "next_close": shown(market["next_close"]),
+        "is_open": hours["is_open"],
+        "next_open": shown(hours["next_open"]),
+        "next_close": shown(hours["next_close"]),
     }
 
 
-async def get_calendar(gateway: Gateway, query: CalendarQuery) -> list[TradingDay]:
-    """List the trading days of that market, by default those of a year from today.
+async def get_calendar(gateway: Gateway, principal: Principal, query: CalendarQuery) -> list[TradingDay]:
+    """List the trading days of the account's market, by default those of a year from today.
 
     The times are the market's. A market that never closes trades from 00:00 to 23:59.
     """
-    market = await read(gateway, main_market, gateway.context.clock())
+    market = await read(gateway, account_market, principal.account_id)
     zone = ZoneInfo(market["timezone"])
     start = query.start or gateway.context.clock().astimezone(zone).date()
     end = min(query.end or start + YEAR, start + timedelta(days=MAX_DAYS))
@@ -86,25 +87,21 @@ def trading_days(connection: Connection, market: str, start: date, end: date) ->
     return records(connection, _TRADING_DAYS, market=market, start=start, end=end)
 
 
-def main_market(connection: Connection, now: datetime) -> Record:
-    """Return the market on which most instruments trade, with ``is_open``, ``next_open`` and ``next_close``.
+def clock(connection: Connection, market: str, now: datetime) -> Record:
+    """Return ``is_open``, ``next_open`` and ``next_close`` of the market.
 
     The times are None for a market that never closes.
     """
-    return records(connection, _CLOCK, now=now, otherwise=DEFAULT_MARKET)[0]
+    return records(connection, _CLOCK, now=now, market=market)[0]
 
 
 _CLOCK = text("""
-SELECT m.code, m.timezone, m.always_open,
-       EXISTS (SELECT FROM marketdata.sessions_v1 WHERE market = m.code AND open_at <= :now AND close_at > :now)
+SELECT EXISTS (SELECT FROM marketdata.sessions_v1 WHERE market = :market AND open_at <= :now AND close_at > :now)
          AS is_open,
        (SELECT min(open_at) FROM marketdata.sessions_v1
-        WHERE market = m.code AND open_at > :now AND isfinite(open_at)) AS next_open,
+        WHERE market = :market AND open_at > :now AND isfinite(open_at)) AS next_open,
        (SELECT min(close_at) FROM marketdata.sessions_v1
-        WHERE market = m.code AND close_at > :now AND isfinite(close_at)) AS next_close
-FROM marketdata.markets_v1 m
-WHERE m.code = COALESCE((SELECT market FROM marketdata.instruments_v1 WHERE tradable
-                         GROUP BY market ORDER BY count(*) DESC, market LIMIT 1), :otherwise)
+        WHERE market = :market AND close_at > :now AND isfinite(close_at)) AS next_close
 """)
 #: Trades settle on the next trading day (SEC Rule 15c6-1).
 _TRADING_DAYS = text("""

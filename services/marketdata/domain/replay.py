@@ -4,9 +4,10 @@ Every symbol starts at its own first bar, so that all of them move from the firs
 symbol's last price after its last bar, so that the demo never ends.
 """
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Self
 
@@ -62,7 +63,7 @@ class Replay:
             bars, place = self._bars[symbol], self._place(symbol, state)
             if place.cursor < len(bars):
                 bar = bars[place.cursor]
-                quote = self._quote(bar, _quoted_size(bar), now)
+                quote = self._quote(bar, quoted_size(bar.volume), now)
             else:
                 quote = simulated.next_quote(
                     symbol, place.last, place.cursor, state.seed, now, spread_bps=self._spread_bps
@@ -82,8 +83,31 @@ class Replay:
             last = place.last
             untraded = replace(newest, open=last, high=last, low=last, close=last, volume=ZERO)
             provider = NAME if place.cursor <= len(bars) else simulated.NAME
-            quotes.append(self._quote(untraded, _quoted_size(newest), now, provider))
+            quotes.append(self._quote(untraded, quoted_size(newest.volume), now, provider))
         return quotes
+
+    def day(self, state: ReplayState, symbols: Collection[str]) -> date | None:
+        """The day of the newest bar of that symbol which is the furthest back. None before the first bar."""
+        played = [
+            bars[min(place.cursor, len(bars)) - 1].date
+            for symbol, place in state.places.items()
+            if symbol in symbols and place.cursor and (bars := self._bars.get(symbol))
+        ]
+        return min(played, default=None)
+
+    def days(self) -> tuple[date, date]:
+        """The first and the last recorded day."""
+        series = self._bars.values()
+        return min(bars[0].date for bars in series), max(bars[-1].date for bars in series)
+
+    def at(self, day: date, seed: int) -> ReplayState:
+        """The state in which the next bar of each symbol is its first one on that day or later."""
+        places = {}
+        for symbol, bars in self._bars.items():
+            cursor = bisect_left(bars, day, key=lambda bar: bar.date)
+            if cursor:
+                places[symbol] = Place(cursor, bars[cursor - 1].close)
+        return ReplayState(seed, places)
 
     def _place(self, symbol: str, state: ReplayState) -> Place:
         return state.places.get(symbol) or Place(0, self._bars[symbol][0].open)
@@ -107,6 +131,24 @@ class Replay:
         )
 
 
-def _quoted_size(bar: RecordedDay) -> Decimal:
-    """A hundredth of the day's volume in whole shares, at least a round lot."""
-    return max(_LEAST_SIZE, bar.volume // _VOLUME_PER_SIZE)
+def quoted_size(volume: Decimal) -> Decimal:
+    """A hundredth of the bar's volume in whole shares, at least a round lot."""
+    return max(_LEAST_SIZE, volume // _VOLUME_PER_SIZE)
+
+
+#: The keys of a state that control keeps: a step of the replay leaves them as they are.
+_KEPT = ("paused", "speed")
+
+
+def kept(state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The part of the state that a step does not change."""
+    return {name: state[name] for name in _KEPT if name in state} if state else {}
+
+
+def is_paused(state: Mapping[str, Any] | None) -> bool:
+    return bool((state or {}).get("paused"))
+
+
+def midnight(day: date) -> datetime:
+    """The start of a daily bar."""
+    return datetime.combine(day, time(), UTC)

@@ -55,7 +55,7 @@ INSERT INTO marketdata.official_prices
 SELECT v.symbol, v.kind, v.day, v.price, v.volume, v.held_at, v.provider, :now, GREATEST(i.sequence, 1),
        i.split_count - (SELECT count(*) FROM marketdata.corporate_actions c WHERE c.symbol = v.symbol
                        AND (c.kind = 'split' AND c.applied_at IS NOT NULL OR c.split_count IS NOT NULL)
-                       AND c.effective_at > v.held_at)
+                       AND c.split_count IS DISTINCT FROM 0 AND c.effective_at > v.held_at)
 FROM unnest(CAST(:symbol AS text[]), CAST(:kind AS text[]), CAST(:day AS date[]), CAST(:price AS numeric[]),
             CAST(:volume AS numeric[]), CAST(:held_at AS timestamptz[]), CAST(:provider AS text[]))
   AS v (symbol, kind, day, price, volume, held_at, provider)

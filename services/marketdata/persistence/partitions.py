@@ -19,6 +19,8 @@ KEPT = f"(interval = '1d' OR interval = 'replay' AND provider <> '{simulated.NAM
 #: Bars that the demo made up.
 _DEMO = f"provider IN ('{replay.NAME}', '{simulated.NAME}') AND NOT {KEPT}"
 BATCH = 20_000
+#: This year and those before it that have a partition for each month. A year before them has one partition.
+YEARS_BY_MONTH = 3
 #: Suffix of the name of a month that was thinned out.
 _THINNED = "_kept"
 _PARENT = "marketdata.market_data"
@@ -29,20 +31,45 @@ def ensure_partitions(connection: Connection, now: datetime) -> None:
 
     Bars of such a month that went to the default partition meanwhile move to their own.
     """
-    first = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    first = month_of(now)
     for month in (first, _next_month(first)):
-        name = _partition(month)
-        if not _exists(connection, name):
-            connection.execute(_LOCK_BARS)  # another replica may be making it
-            if not _exists(connection, name):
-                misplaced = f"FROM {_PARENT}_other WHERE {_within(month)}"
-                for statement in (
-                    f"CREATE TABLE {name} (LIKE {_PARENT} INCLUDING ALL)",
-                    f"INSERT INTO {name} SELECT * {misplaced}",
-                    f"DELETE {misplaced}",
-                    _attach(name, month),
-                ):
-                    connection.execute(text(statement))
+        if not _exists(connection, _partition(month)):
+            _make(connection, _partition(month), month, _next_month(month))
+
+
+def ensure_partitions_between(connection: Connection, first: datetime, last: datetime, now: datetime) -> None:
+    """Make the partitions of bars that start from ``first`` to ``last``, where they are missing.
+
+    Years long ago have one partition each, because the planner looks at every partition of a query without a lower
+    bound. A year of which a month has a partition already gets one for each of its other months too.
+    """
+    names = {row.name for row in connection.execute(_NAMES)}
+    month = month_of(first)
+    while month <= last:
+        year, following = month.replace(month=1), _next_month(month)
+        by_year = month.year <= now.year - YEARS_BY_MONTH
+        if f"{month:%Y}" in names or names & {f"{month:%Y_%m}", f"{month:%Y_%m}{_THINNED}"}:
+            pass
+        elif by_year and not any(name.startswith(f"{month:%Y_}") for name in names):
+            _make(connection, f"{_PARENT}_{month:%Y}", year, year.replace(year=month.year + 1))
+            names.add(f"{month:%Y}")
+        else:
+            _make(connection, _partition(month), month, following)
+        month = following
+
+
+def _make(connection: Connection, name: str, begin: datetime, end: datetime) -> None:
+    """Make a partition, unless another replica has just done so."""
+    connection.execute(_LOCK_BARS)
+    if not _exists(connection, name):
+        misplaced = f"FROM {_PARENT}_other WHERE {_within(begin, end)}"
+        for statement in (
+            f"CREATE TABLE {name} (LIKE {_PARENT} INCLUDING ALL)",
+            f"INSERT INTO {name} SELECT * {misplaced}",
+            f"DELETE {misplaced}",
+            _attach(name, begin, end),
+        ):
+            connection.execute(text(statement))
 
 
 def _partition(month: datetime) -> str:
@@ -53,20 +80,21 @@ def _exists(connection: Connection, table: str) -> bool:
     return bool(connection.execute(_TABLE_THERE, {"name": table}).scalar_one())
 
 
-def _attach(name: str, month: datetime) -> str:
-    return f"ALTER TABLE {_PARENT} ATTACH PARTITION {name} FOR VALUES FROM ({_start(month)}) TO ({_end(month)})"
+def _attach(name: str, begin: datetime, end: datetime) -> str:
+    return f"ALTER TABLE {_PARENT} ATTACH PARTITION {name} FOR VALUES FROM ({_written(begin)}) TO ({_written(end)})"
 
 
-def _within(month: datetime) -> str:
-    return f"start_at >= {_start(month)} AND start_at < {_end(month)}"
+def _within(begin: datetime, end: datetime) -> str:
+    return f"start_at >= {_written(begin)} AND start_at < {_written(end)}"
 
 
-def _start(month: datetime) -> str:
-    return f"'{month:%Y-%m-%d} 00:00+00'"
+def _written(at: datetime) -> str:
+    return f"'{at:%Y-%m-%d} 00:00+00'"
 
 
-def _end(month: datetime) -> str:
-    return _start(_next_month(month))
+def month_of(at: datetime) -> datetime:
+    """The begin of the month in UTC."""
+    return at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def _next_month(first: datetime) -> datetime:
@@ -106,7 +134,7 @@ def thin_out(context: ServiceContext, month: datetime, progress: Callable[[int],
     """
     name = _partition(month)
     with context.engine.begin() as connection:
-        connection.execute(text(_MAKE_COPY.format(name=name, within=_within(month))))
+        connection.execute(text(_MAKE_COPY.format(name=name, within=_within(month, _next_month(month)))))
         connection.execute(text(f"ANALYZE {name}"))  # else each batch might be found by sorting the whole month
     copied = 0
     while number := _copy_batch(context, name):
@@ -132,17 +160,23 @@ def _swap(connection: Connection, name: str, month: datetime) -> int | None:
         return None
     for statement in (f"ALTER TABLE {_PARENT} DETACH PARTITION {name}", f"DROP TABLE {name}"):
         connection.execute(text(statement))
-    connection.execute(text(_attach(copy, month) if copied else f"DROP TABLE {copy}"))
+    connection.execute(text(_attach(copy, month, _next_month(month)) if copied else f"DROP TABLE {copy}"))
     return copied
 
 
-def strays(keep: timedelta) -> OldRows:
-    """Bars of months that never had a partition of their own."""
-    return OldRows(f"{_PARENT}_other", f"start_at < :before AND NOT {KEPT}", keep)
+def strays(connection: Connection, keep: timedelta) -> list[OldRows]:
+    """Describe old bars in partitions that are not a month's: the default one, and those of years."""
+    names = sorted(row.name for row in connection.execute(_NAMES) if len(row.name) == len("2024"))
+    return [OldRows(f"{_PARENT}_{name}", f"start_at < :before AND NOT {KEPT}", keep) for name in ("other", *names)]
 
 
 _TABLE_THERE = text("SELECT to_regclass(:name) IS NOT NULL")
 _LOCK_BARS = text(f"LOCK TABLE {_PARENT} IN SHARE ROW EXCLUSIVE MODE")
+_NAMES = text(rf"""
+SELECT substr(relname, length('market_data_') + 1) AS name
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+WHERE inhparent = CAST('{_PARENT}' AS regclass) AND relname ~ '^market_data_\d{{4}}'
+""")
 _MONTHS = text(rf"""
 SELECT substr(relname, length('market_data_') + 1) AS month
 FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid

@@ -117,4 +117,5 @@ FROM unnest(CAST(:symbol AS text[]), CAST(:starts AS timestamptz[]), CAST(:open 
 ON CONFLICT (symbol, interval, start_at) DO UPDATE SET
   high = GREATEST(bar.high, excluded.high), low = LEAST(bar.low, excluded.low), close = excluded.close,
   volume = bar.volume + excluded.volume
+WHERE bar.origin = 'live'  -- a whole bar has these trades in it already
 """)

@@ -1,4 +1,6 @@
-"""Enter splits and dividends, and apply them once they are due.
+"""Enter splits, dividends and new symbols, and apply them once they are due.
+
+A provider may report a split only after it has sent prices of new shares. Such a price is left as it is.
 
 They are applied before the first prices after them are fetched, and so before these are published. A consumer of both
 messages in order never sees a price of new shares beside a holding of old ones.
@@ -6,20 +8,28 @@ messages in order never sees a price of new shares beside a holding of old ones.
 
 from sqlalchemy import text
 
+from services.marketdata.persistence.actions import ex_date_of
+from services.marketdata.usecases.rename_symbol import rename
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 
 
 def enter(uow: UnitOfWork, command: EnterCorporateAction) -> None:
     """Store the action until it is due. Raises IntegrityError where there is no such instrument."""
-    uow.connection.execute(_ENTER, {**command.model_dump(), "now": uow.now})
+    ex_date = ex_date_of(uow.connection, command.symbol, command.effective_at)
+    uow.connection.execute(_ENTER, {**command.model_dump(), "ex_date": ex_date, "now": uow.now})
 
 
 def apply_due(uow: UnitOfWork) -> int:
     """Apply and publish the actions that are due, and return their number."""
     due = uow.connection.execute(_DUE, {"now": uow.now}).mappings().all()
     for action in due:
+        if action["new_symbol"] is not None:
+            rename(uow, CorporateActionApplied(**action, action_id=action["id"], split_count=0))
+            continue
         shares = {"new": action["new_shares"] or 1, "old": action["old_shares"] or 1}
+        if action["is_priced"]:
+            shares = {"new": 1, "old": 1}
         price = uow.connection.execute(_ADJUST, {"symbol": action["symbol"], **shares}).one()
         applied = {"id": action["id"], "split_count": price.split_count, "now": uow.now}
         uow.connection.execute(_APPLIED, applied)
@@ -29,15 +39,18 @@ def apply_due(uow: UnitOfWork) -> int:
 
 _ENTER = text("""
 INSERT INTO marketdata.corporate_actions
-  (id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, entered_at)
+  (id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, ex_date, new_symbol,
+   entered_at)
 VALUES (:action_id, :symbol, :kind, :ratio, :new_shares, :old_shares, :cash_in_lieu, :amount, :effective_at, :pay_at,
-        :now)
+        :ex_date, :new_symbol, :now)
 ON CONFLICT (id) DO NOTHING
 """)
 _DUE = text("""
-SELECT id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at
-FROM marketdata.corporate_actions WHERE applied_at IS NULL AND effective_at <= :now
-ORDER BY effective_at, id FOR UPDATE
+SELECT c.id, c.symbol, c.kind, c.ratio, c.new_shares, c.old_shares, c.cash_in_lieu, c.amount, c.effective_at, c.pay_at,
+       c.new_symbol, COALESCE(c.provider IS NOT NULL AND i.quoted_at >= c.effective_at, false) AS is_priced
+FROM marketdata.corporate_actions c JOIN marketdata.instruments i ON i.symbol = c.symbol
+WHERE c.applied_at IS NULL AND c.effective_at <= :now
+ORDER BY c.effective_at, c.id FOR UPDATE OF c
 """)
 _APPLIED = text("""
 UPDATE marketdata.corporate_actions SET applied_at = :now, split_count = :split_count WHERE id = :id

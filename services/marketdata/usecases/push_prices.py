@@ -7,7 +7,7 @@ from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence.instruments import lock_known
 from services.marketdata.providers.push import quote_of
 from services.marketdata.usecases.corporate_actions import apply_due
-from services.marketdata.usecases.store_prices import store
+from services.marketdata.usecases.update_prices import store
 from shared.bus.metrics import REFUSED_PRICES
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.prices import MOST_OF_A_SYMBOL, PricesPushed, PushPrices, RefusedPrice, TakenPrice

@@ -21,7 +21,7 @@ from services.marketdata.persistence import instruments
 from services.marketdata.providers.provider import Listed, Part, Provider, ProviderError
 from services.marketdata.usecases.ask_provider import ask
 from services.marketdata.usecases.corporate_actions import apply_due
-from services.marketdata.usecases.store_prices import store, stored
+from services.marketdata.usecases.update_prices import store, stored
 from shared.bus.unit_of_work import ServiceContext
 from shared.resilience.breakers import BreakerOpen
 from shared.resilience.rate_limits import RateLimited

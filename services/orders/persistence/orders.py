@@ -112,6 +112,7 @@ _saving_adjusted = ORDERS.update(
     OrderState, *CHANGING, "limit_price", "stop_price", "trail_price", also=f"{_ENDS}, adjusted_at = %(now)s"
 )
 _saving_times = ORDERS.update(OrderState, "time_in_force", "expires_at", also="updated_at = %(now)s")
+_saving_sessions = ORDERS.update(OrderState, "auction_day", "auction_at", "expires_at", also="updated_at = %(now)s")
 _saving_replaced = ORDERS.update(
     OrderState, *CHANGING, also=f"{_ENDS}, replaced_by = %(replaced_by)s, replaced_at = %(now)s"
 )
@@ -160,6 +161,11 @@ def saving_adjusted_orders(orders: Iterable[Order], now: datetime) -> Call:
 def saving_times(orders: Iterable[Order], now: datetime) -> Call:
     """The statement that writes open orders whose time in force is another now."""
     return _saving_times([state_of(order) for order in orders], now=now)
+
+
+def saving_sessions(orders: Iterable[Order], now: datetime) -> Call:
+    """The statement that writes open orders whose day or auction has moved."""
+    return _saving_sessions([state_of(order) for order in orders], now=now)
 
 
 def saving_replaced(old: Order, replaced_by: UUID, now: datetime) -> Call:

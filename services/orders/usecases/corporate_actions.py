@@ -15,6 +15,7 @@ from services.orders.persistence.quotes import split_quote
 from services.orders.usecases.account_events import AccountEvents
 from services.orders.usecases.expire import end_orders
 from services.orders.usecases.pay_dividends import pay_dividends
+from services.orders.usecases.rename_symbol import rename_symbol
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import CashInLieuPaid
 from shared.contracts.corporate_actions import CorporateActionApplied
@@ -33,8 +34,11 @@ def apply_action(uow: UnitOfWork, event: CorporateActionApplied) -> None:
 
     Raises NoExchangeRate where cash in lieu has to be converted and there never was a rate.
     """
-    split_quote(uow.connection, event.symbol, event.split_count, event.effective_at)
-    if event.new_shares is not None and event.old_shares is not None:
+    symbol = event.new_symbol or event.symbol
+    split_quote(uow.connection, symbol, event.split_count, event.effective_at)
+    if event.new_symbol is not None:
+        rename_symbol(uow, event.symbol, event.new_symbol)
+    elif event.new_shares is not None and event.old_shares is not None:
         _split(uow, event, Split(event.new_shares, event.old_shares))
     elif event.amount is not None:
         _go_ex_dividend(uow, event)

@@ -6,6 +6,7 @@ ValueError
 ├── InvalidSetting      the job cannot have this setting or parameter, which it names (shared.jobs.settings)
 ├── RunFinished         the run has ended, so it cannot be canceled
 ├── RunUnfinished       the run has not ended, so it cannot be retried
+├── JobRetired          no replica declares the job any more, so nothing would run it
 ├── TooManyRuns         so many runs of the job wait already that no more are taken
 ├── NotBackfilled       the job says that it cannot run for slots of the past
 ├── NoSlots             the schedule has no slot in that time
@@ -14,7 +15,7 @@ ValueError
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,11 +29,12 @@ from shared.contracts.routing import QUEUES
 from shared.jobs.checks import check_chain, check_parameters
 from shared.jobs.engine.claims import decide_up_to_now
 from shared.jobs.engine.dispatch import send_if_idle
+from shared.jobs.engine.followers import FOLLOWERS, ended_columns, round_of
 from shared.jobs.engine.parts import advance
 from shared.jobs.run_context import Trigger
 from shared.jobs.schedule.calendar import LoadMarket
 from shared.jobs.schedule.planning import slots_between
-from shared.jobs.settings import TIMING, JobSettings, check_settings
+from shared.jobs.settings import TIMING, JobSettings, check_settings, stored_settings
 
 MAX_SLOTS = 1000
 #: The most runs of one job that somebody asked for one by one and that have not ended, and the most of all its runs.
@@ -59,6 +61,10 @@ class RunUnfinished(ValueError):
     """The run has not ended yet."""
 
 
+class JobRetired(ValueError):
+    """No replica declares the job any more."""
+
+
 class TooManyRuns(ValueError):
     """Too many runs of the job have not ended yet."""
 
@@ -78,9 +84,9 @@ class TooManySlots(ValueError):
 def trigger(uow: UnitOfWork, job: str, *, parameters: Mapping[str, Any], who: str) -> UUID:
     """Queue a run, even if the job is disabled or its market closed. It starts after the run before it.
 
-    Raises UnknownJob, TooManyRuns, and InvalidSetting for parameters that the job does not take.
+    Raises UnknownJob, JobRetired, TooManyRuns, and InvalidSetting for parameters that the job does not take.
     """
-    row = _job(uow, job)
+    row = _declared_job(uow, job)
     check_parameters(row.parameters, parameters)
     run_id = uuid4()
     _add(uow, job, [run_id], [None], Trigger.MANUAL, parameters, who)
@@ -134,13 +140,14 @@ def retry(uow: UnitOfWork, run_id: UUID, *, who: str) -> UUID:
     """Queue another run for the same slot with the same parameters.
 
     The retry of a part runs that part, takes the results of the other parts from the run that it belongs to, and joins
-    them. Raises UnknownRun, RunUnfinished and TooManyRuns.
+    them. Raises UnknownRun, RunUnfinished, UnknownJob, JobRetired and TooManyRuns.
     """
     row = whole = _run(uow, run_id)
     if row.part is not None:
         whole = _run(uow, row.parent_run_id)
     if whole.state != "finished":
         raise RunUnfinished("the run has not ended yet; cancel it first")
+    _declared_job(uow, row.job)
     again = uuid4()
     _add(uow, row.job, [again], [whole.scheduled_for], Trigger.RETRY, whole.parameters, who, whole.id, row.part)
     record_action(uow, who, "retry", str(run_id), {"outcome": row.outcome}, {"run_id": str(again)})
@@ -159,12 +166,12 @@ def backfill(
 ) -> list[UUID]:
     """Queue a run for each of the job's slots from ``begin`` to before ``end``, and return the runs in that order.
 
-    Raises UnknownJob, NotBackfilled, NoSlots, TooManySlots, TooManyRuns, and InvalidSetting for parameters that the job
-    does not take.
+    Raises UnknownJob, JobRetired, NotBackfilled, NoSlots, TooManySlots, TooManyRuns, and InvalidSetting for parameters
+    that the job does not take.
     """
-    row = _job(uow, job)
+    row = _declared_job(uow, job)
     check_parameters(row.parameters, parameters)
-    settings = JobSettings.model_validate(row.settings)
+    settings = stored_settings(row.settings)
     if not settings.backfill:
         raise NotBackfilled(f"{job} does not run for slots of the past: its setting backfill is false")
     if end > uow.now:
@@ -202,6 +209,18 @@ def _job(uow: UnitOfWork, name: str) -> Any:
     row = uow.connection.execute(_JOB, {"job": name}).first()
     if row is None:
         raise UnknownJob(name)
+    return row
+
+
+def _declared_job(uow: UnitOfWork, name: str) -> Any:
+    """Lock the row of a job that some replica runs. Raises UnknownJob and JobRetired."""
+    row = _job(uow, name)
+    if row.retired_at is not None:
+        since = f"{row.retired_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        raise JobRetired(
+            f"{name} is retired, since no replica has declared it from {since} on: deploy a version that declares it,"
+            f" or remove it with DELETE /api/jobs/{name}"
+        )
     return row
 
 
@@ -252,13 +271,15 @@ def _add(
 def _override(uow: UnitOfWork, row: Any, overrides: Mapping[str, Any], load_market: LoadMarket) -> None:
     """Replace the overrides. If the timing changes, the slots up to now are decided by the timing before."""
     settings = {**row.declared, **overrides}
-    if any(settings.get(name) != row.settings.get(name) for name in TIMING):
+    if row.retired_at is None and any(settings.get(name) != row.settings.get(name) for name in TIMING):
         decide_up_to_now(uow.connection, [row.name], uow.now, load_market=load_market)
     given = {"job": row.name, "overrides": json.dumps(dict(overrides)), "now": uow.now}
     uow.connection.execute(_OVERRIDE, {**given, "timing": sorted(TIMING)})
 
 
-_JOB = text("SELECT name, declared, overrides, settings, parameters FROM jobs.jobs WHERE name = :job FOR UPDATE")
+_JOB = text("""
+SELECT name, declared, overrides, settings, parameters, retired_at FROM jobs.jobs WHERE name = :job FOR UPDATE
+""")
 _RUN = text("""
 SELECT id, job, state, outcome, scheduled_for, parameters, parent_run_id, part FROM jobs.job_runs
 WHERE id = :id FOR UPDATE
@@ -267,11 +288,12 @@ _UNFINISHED = text("""
 SELECT count(*) AS runs, count(*) FILTER (WHERE trigger IN ('manual', 'retry')) AS asked FROM jobs.job_runs
 WHERE job = :job AND active IS NOT NULL AND part IS NULL
 """)
-_ADD = text("""
+_ADD = text(f"""
 INSERT INTO jobs.job_runs (id, job, service, trigger, scheduled_for, parameters, priority, state, queued_at,
-                           requested_by, parent_run_id, only_part, traceparent)
+                           requested_by, parent_run_id, only_part, traceparent, round)
 SELECT given.id, j.name, j.service, :trigger, given.slot, CAST(:parameters AS jsonb), :priority, 'waiting', :now, :who,
-       CAST(:parent AS uuid), CAST(:only_part AS integer), :traceparent
+       CAST(:parent AS uuid), CAST(:only_part AS integer), :traceparent,
+       (SELECT {round_of("p")} FROM jobs.job_runs p WHERE p.id = CAST(:parent AS uuid))
 FROM jobs.jobs j, unnest(CAST(:ids AS uuid[]), CAST(:slots AS timestamptz[])) AS given (id, slot)
 WHERE j.name = :job
 """)
@@ -292,18 +314,18 @@ UPDATE jobs.jobs SET
   due_at = NULL, next_slot = NULL, updated_at = :now
 WHERE name = :job
 """)
-#: The parts of a run end with it.
-_CANCEL = text("""
+#: The parts of a run end with it. The joins that wait for it hear of it.
+_CANCEL = text(f"""
 WITH ended AS (
-  UPDATE jobs.job_runs SET
+  UPDATE jobs.job_runs r SET
     cancel_requested_at = COALESCE(cancel_requested_at, :now), requested_by = COALESCE(requested_by, :who),
     reason = 'canceled by ' || :who,
     state = CASE WHEN state IN ('waiting', 'queued') THEN 'finished' ELSE state END,
     outcome = CASE WHEN state IN ('waiting', 'queued') THEN 'canceled' END,
     finished_at = CASE WHEN state IN ('waiting', 'queued') THEN CAST(:now AS timestamptz) END
   WHERE (id = :id OR (parent_run_id = :id AND part IS NOT NULL)) AND state <> 'finished'
-  RETURNING id, state
-)
+  RETURNING r.state, {ended_columns("r")}
+), {FOLLOWERS}
 SELECT state FROM ended WHERE id = :id
 """)
 _PAUSED = text("SELECT paused FROM jobs.queue_controls WHERE queue = :queue FOR UPDATE")

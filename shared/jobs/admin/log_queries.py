@@ -43,7 +43,7 @@ def actions(
 
 
 def workers(connection: Connection) -> list[Record]:
-    """Read the known processes, running ones first."""
+    """Read the known processes, running ones first, and for how many seconds each has been silent."""
     return records(connection, _WORKERS)
 
 
@@ -82,7 +82,8 @@ _ACTIONS = Keyset(
     {"who": "who = :who", "what": "what = :what", "subject": "subject = :subject"},
 )
 _WORKERS = text("""
-SELECT id, service, host, pid, kind, queues, runs, started_at, heartbeat_at, stopped_at
+SELECT id, service, host, pid, kind, queues, runs, started_at, heartbeat_at, stopped_at,
+  CASE WHEN stopped_at IS NULL THEN CAST(GREATEST(0, extract(epoch FROM now() - heartbeat_at)) AS float8) END AS silent
 FROM jobs.workers ORDER BY stopped_at DESC NULLS FIRST, service, kind, id LIMIT 1000
 """)
 _PAUSES = text("SELECT queue, paused, changed_at, changed_by FROM jobs.queue_controls")

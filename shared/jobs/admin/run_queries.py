@@ -7,10 +7,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from shared.jobs.engine.followers import round_of
 from shared.jobs.run_context import Trigger
 from shared.jobs.schedule import planning
 from shared.jobs.schedule.calendar import HORIZON, LoadMarket
-from shared.jobs.settings import JobSettings
+from shared.jobs.settings import InvalidSetting, stored_settings
 from shared.storage.keyset import Keyset, Record, record, records
 
 #: The most parts of a run, and runs of each kind that followed it, in one answer.
@@ -42,9 +43,12 @@ def next_slots(
 ) -> list[datetime]:
     """List at most ``count`` next slots of a job with these settings, as far as its market's sessions are known.
 
-    Raises ValidationError for settings that no job can have.
+    Settings of a newer version that this one cannot read have none.
     """
-    known = JobSettings.model_validate(settings)
+    try:
+        known = stored_settings(settings)
+    except InvalidSetting:
+        return []
     market = load_market(connection, known.market, now, now + HORIZON)
     return planning.next_slots(known, market, now, count) if market else []
 
@@ -111,7 +115,9 @@ _RUNS = Keyset(
     },
     table="r.",
 )
-_RUN = text(f"SELECT {_COLUMNS}, r.error, r.parameters, r.traceparent FROM jobs.job_runs r WHERE r.id = :id")
+_RUN = text(f"""
+SELECT {_COLUMNS}, r.error, r.parameters, r.traceparent, {round_of("r")} AS round FROM jobs.job_runs r WHERE r.id = :id
+""")
 _FOLLOWERS = {"part_runs": Trigger.PART, "chained": Trigger.CHAIN, "retries": Trigger.RETRY}
 _OF_PARENT = text(f"""
 SELECT {_COLUMNS}, {_LAST_LINE} FROM jobs.job_runs r WHERE r.parent_run_id = :id AND r.trigger = :trigger
@@ -127,7 +133,8 @@ _STATUS = """
 j.name, j.service, j.description, CAST(j.settings ->> 'enabled' AS boolean) AS enabled,
 j.settings ->> 'schedule' AS schedule, j.settings,
 j.settings ->> 'market' = ANY(CAST(:open_markets AS text[])) AS market_open,
-CASE WHEN CAST(j.settings ->> 'enabled' AS boolean) THEN j.next_slot END AS next_slot,
+j.retired_at,
+CASE WHEN CAST(j.settings ->> 'enabled' AS boolean) AND j.retired_at IS NULL THEN j.next_slot END AS next_slot,
 (SELECT to_json(held) FROM (SELECT a.id, a.state, a.started_at, a.done, a.total WHERE a.id IS NOT NULL) held)
   AS active_run,
 latest.run AS last_run

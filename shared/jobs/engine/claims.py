@@ -1,14 +1,19 @@
-"""The scheduler's rows: the jobs that are due, and the slots that are claimed.
+"""The scheduler's rows: the jobs that are declared, those that are due, and the slots that are claimed.
 
 The number of statements does not depend on how many jobs are due. A due job's row is locked to the end of the
 transaction and skipped by the other replicas, so one of them decides about a slot. Unique indexes would refuse a
 second run.
+
+A scheduler lists its jobs in its row of ``jobs.workers``. A job that no live scheduler lists any more, because it was
+renamed or removed from the code, is retired: it keeps its settings and its history, has no slots and raises no alert,
+until a replica declares it again or an operator removes it.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -22,7 +27,7 @@ from shared.jobs.engine.dispatch import SENT, send_runs
 from shared.jobs.schedule.calendar import LoadMarket, market_without_sessions
 from shared.jobs.schedule.planning import CLOCK_TOLERANCE, SUPERSEDED, DueJob, Plan
 from shared.jobs.schedule.planning import plan as plan_job
-from shared.jobs.settings import TIMING, JobSettings, read_settings
+from shared.jobs.settings import TIMING, InvalidSetting, JobSettings, check_window, read_settings
 from shared.outage import first_line
 
 log = structlog.get_logger(__name__)
@@ -41,7 +46,7 @@ def declare(connection: Connection, jobs: Iterable[Job], now: datetime, *, load_
     }
     changed = list(connection.execute(_CHANGED, declared).scalars())
     decide_up_to_now(connection, changed, now, load_market=load_market)
-    connection.execute(
+    stored = connection.execute(
         _DECLARE,
         {
             **declared,
@@ -52,7 +57,25 @@ def declare(connection: Connection, jobs: Iterable[Job], now: datetime, *, load_
             ],
             "now": now,
         },
-    )
+    ).all()
+    for row in stored:
+        _check_stored(row.name, row.settings)
+
+
+def _check_stored(job: str, settings: str) -> None:
+    """Warn of settings in effect that cannot be kept. The job then runs as well as it can."""
+    try:
+        check_window(read_settings(settings))
+    except ValidationError as error:
+        _warn_unreadable(job, first_line(error))
+    except InvalidSetting as error:
+        log.warning("settings of a job cannot be kept: only the latest missed slots run", job=job, error=str(error))
+
+
+@lru_cache(maxsize=1000)
+def _warn_unreadable(job: str, error: str) -> None:
+    """Warn once, and not at each tick, of settings that a newer version wrote."""
+    log.warning("settings of a job cannot be read", job=job, error=error)
 
 
 def decide_up_to_now(connection: Connection, jobs: Sequence[str], now: datetime, *, load_market: LoadMarket) -> None:
@@ -75,6 +98,33 @@ def decide_up_to_now(connection: Connection, jobs: Sequence[str], now: datetime,
     _save(connection, plans, now)
 
 
+def retire(connection: Connection, service: str) -> None:
+    """Retire the service's jobs that no live scheduler lists, and take up those that one lists again.
+
+    No job is retired while no scheduler lives, or one of an older version that lists none.
+    """
+    for row in connection.execute(_RETIRE, {"service": service, "listed_for": LISTED_FOR}).all():
+        if row.retired_at is None:
+            log.info("a retired job is declared again", job=row.name)
+        else:
+            log.warning("a job is retired: no replica declares it any more", job=row.name)
+
+
+def may_be_declared(connection: Connection, service: str, job: str, *, retired: bool) -> bool:
+    """Tell whether a live scheduler lists the job, or is of an older version that lists none.
+
+    If no scheduler lives, the job was ``retired`` before the last one ended, or may return with the next one.
+    """
+    given = {"service": service, "job": job, "listed_for": LISTED_FOR}
+    listed = connection.execute(_MAY_BE_DECLARED, given).scalar_one()
+    return not retired if listed is None else bool(listed)
+
+
+def plan_again(connection: Connection, service: str, markets: Iterable[str]) -> None:
+    """Make the service's jobs due whose schedules follow one of the markets."""
+    connection.execute(_PLAN_AGAIN, {"service": service, "markets": sorted(markets)})
+
+
 def due_jobs(connection: Connection, service: str, now: datetime) -> list[DueJob]:
     """Lock and load the service's jobs that are due.
 
@@ -89,7 +139,7 @@ def _read_job(row: Any, service: str) -> DueJob | None:
     try:
         settings = read_settings(row.settings)
     except ValidationError as error:
-        log.warning("settings of a job cannot be read", job=row.name, error=first_line(error))
+        _warn_unreadable(row.name, first_line(error))
         return None
     return DueJob(row.name, service, settings, row.considered_until, row.last_slot, row.unfinished, row.busy)
 
@@ -160,6 +210,8 @@ def _add_skips(connection: Connection, plans: Sequence[tuple[DueJob, Plan]], now
         )
 
 
+#: A scheduler without a heartbeat for this long no longer declares its jobs.
+LISTED_FOR = timedelta(minutes=1)
 #: A session that begins or ends outside of the time that is decided may have a slot in it.
 _AROUND = timedelta(days=2)
 _CHANGED = text("""
@@ -190,7 +242,7 @@ FROM unnest(CAST(:names AS text[]), CAST(:services AS text[]), CAST(:description
 ORDER BY name
 ON CONFLICT (name) DO UPDATE SET
   service = excluded.service, description = excluded.description, market = excluded.market,
-  declared = excluded.declared, parameters = excluded.parameters, due_at = NULL,
+  declared = excluded.declared, parameters = excluded.parameters, due_at = NULL, retired_at = NULL,
   considered_until = CASE
     WHEN job.declared - CAST(:others AS text[]) = excluded.declared - CAST(:others AS text[]) THEN job.considered_until
   END,
@@ -198,6 +250,31 @@ ON CONFLICT (name) DO UPDATE SET
     WHEN job.declared - CAST(:others AS text[]) = excluded.declared - CAST(:others AS text[]) THEN job.updated_at
     ELSE excluded.updated_at
   END
+RETURNING name, CAST(settings AS text) AS settings
+""")
+#: PostgreSQL's clock tells how old a heartbeat is. One from the future was written before that clock went back.
+_LIVE = """
+SELECT jobs FROM jobs.workers
+WHERE service = :service AND stopped_at IS NULL AND (kind = 'scheduler' OR jobs IS NOT NULL)
+  AND abs(extract(epoch FROM now() - heartbeat_at)) <= extract(epoch FROM CAST(:listed_for AS interval))
+"""
+_RETIRE = text(f"""
+WITH live AS MATERIALIZED ({_LIVE}),
+listed AS MATERIALIZED (SELECT DISTINCT unnest(jobs) AS name FROM live),
+changed AS (
+  SELECT j.name, listed.name IS NOT NULL AS lives
+  FROM jobs.jobs j LEFT JOIN listed ON listed.name = j.name
+  WHERE j.service = :service AND (j.retired_at IS NOT NULL) = (listed.name IS NOT NULL)
+    AND (listed.name IS NOT NULL OR (SELECT bool_and(jobs IS NOT NULL) FROM live))
+  FOR UPDATE OF j SKIP LOCKED
+)
+UPDATE jobs.jobs j SET
+  retired_at = CASE WHEN NOT changed.lives THEN now() END, due_at = CASE WHEN NOT changed.lives THEN j.due_at END
+FROM changed WHERE j.name = changed.name
+RETURNING j.name, j.retired_at
+""")
+_MAY_BE_DECLARED = text(f"""
+SELECT bool_or(jobs IS NULL OR :job = ANY(jobs)) AS listed FROM ({_LIVE}) AS live
 """)
 _DUE = text("""
 SELECT j.name, CAST(j.settings AS text) AS settings, j.considered_until, j.last_slot,
@@ -206,8 +283,12 @@ FROM jobs.jobs j, LATERAL (
   SELECT count(*) FILTER (WHERE r.trigger = 'schedule') AS slots, COALESCE(bool_or(r.active), false) AS busy
   FROM jobs.job_runs r WHERE r.job = j.name AND r.active IS NOT NULL AND r.part IS NULL
 ) AS unfinished
-WHERE j.service = :service AND (j.due_at IS NULL OR j.due_at <= :now OR j.considered_until > :ahead)
+WHERE j.service = :service AND j.retired_at IS NULL
+  AND (j.due_at IS NULL OR j.due_at <= :now OR j.considered_until > :ahead)
 FOR UPDATE OF j SKIP LOCKED
+""")
+_PLAN_AGAIN = text("""
+UPDATE jobs.jobs SET due_at = NULL WHERE service = :service AND settings ->> 'market' = ANY(:markets)
 """)
 _ADD_RUNS = text(f"""
 INSERT INTO jobs.job_runs AS r (id, job, service, trigger, scheduled_for, priority, state, queued_at, sent_at)

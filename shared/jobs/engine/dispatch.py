@@ -16,22 +16,20 @@ from sqlalchemy.exc import IntegrityError
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.jobs import RunJob
 from shared.contracts.priority import Priority
+from shared.jobs.engine.followers import FOLLOWERS, HELD, ended_columns
 from shared.jobs.schedule.planning import CLOCK_TOLERANCE
 
 #: A run is lost if its worker has sent no heartbeat for this long.
 LOST_AFTER = timedelta(seconds=10)
 #: The message of a run that has waited this long for a worker is sent again, in case its queue was wiped.
 RESEND_AFTER = timedelta(minutes=10)
-#: Adds a run of each job that follows one of the runs in ``ended``. A canceled run and a part start no follower.
-FOLLOWERS = """
-  INSERT INTO jobs.job_runs (id, job, service, trigger, parent_run_id, priority, state, queued_at, traceparent)
-  SELECT gen_random_uuid(), j.name, j.service, 'chain', ended.id, ended.priority, 'waiting', :now, ended.traceparent
-  FROM ended JOIN jobs.jobs j ON j.settings ->> 'after' = ended.job
-  WHERE ended.part IS NULL AND CAST(j.settings ->> 'enabled' AS boolean)
-    AND (ended.outcome = 'succeeded'
-         OR (ended.outcome IN ('failed', 'lost') AND j.settings ->> 'after_outcome' = 'finished'))
-  RETURNING service
-"""
+#: True for a waiting run whose time has come. A run was put off before a clock went back if its last heartbeat lies in
+#: the future of PostgreSQL's clock, or ``sent_at``, which was written when it was put off, in the future of ours. Its
+#: ``not_before`` then says nothing.
+TURN_HAS_COME = """(
+  not_before IS NULL OR not_before <= :now
+  OR heartbeat_at > now() + CAST(:tolerance AS interval)
+  OR sent_at > CAST(:now AS timestamptz) + CAST(:tolerance AS interval))"""
 #: The columns of ``jobs.job_runs r`` that send_runs takes.
 SENT = "r.id, r.job, r.service, r.parameters, r.attempt, r.priority, r.traceparent, r.state"
 
@@ -53,8 +51,7 @@ def send_runs(uow: UnitOfWork, rows: Iterable[Any]) -> None:
 def dispatch(uow: UnitOfWork, service: str) -> int:
     """Send the waiting runs of the service whose turn has come: one at a time of each job, the most urgent first.
 
-    A backfill goes after all other runs of its job. A run whose last heartbeat is from the future was put off before
-    PostgreSQL's clock went back, and waits no longer.
+    A backfill goes after all other runs of its job.
     """
     return send_if_idle(uow, _DISPATCH, {"service": service, "now": uow.now, "tolerance": CLOCK_TOLERANCE})
 
@@ -97,6 +94,11 @@ def resend(uow: UnitOfWork, service: str) -> int:
     return len(rows)
 
 
+def has_open_joins(connection: Connection, service: str) -> bool:
+    """Tell whether runs of the service wait for their parents."""
+    return bool(connection.execute(_HAS_OPEN_JOINS, {"service": service}).scalar_one())
+
+
 def split_runs(connection: Connection, service: str) -> list[UUID]:
     """List the runs whose parts are in progress."""
     return [row.id for row in connection.execute(_SPLIT, {"service": service})]
@@ -107,8 +109,8 @@ _DISPATCH = text(f"""
 WITH first AS (
   SELECT id, row_number() OVER (
     PARTITION BY job ORDER BY trigger = 'backfill', priority DESC, queued_at, scheduled_for, id) AS place
-  FROM jobs.job_runs WHERE service = :service AND NOT active AND part IS NULL
-    AND (not_before IS NULL OR not_before <= :now OR heartbeat_at > now() + CAST(:tolerance AS interval))
+  FROM jobs.job_runs w WHERE service = :service AND NOT active AND part IS NULL AND NOT {HELD.format(run="w")}
+    AND {TURN_HAS_COME}
 ), ready AS (
   SELECT w.id FROM jobs.job_runs w JOIN first ON first.id = w.id AND first.place = 1
   WHERE NOT w.active AND NOT EXISTS (
@@ -137,8 +139,8 @@ UPDATE jobs.job_runs r SET
   not_before = CASE WHEN silent.again THEN CAST(:now AS timestamptz) END,
   failures = r.failures + 1, error_kind = 'transient', reason = 'its worker ' || r.worker || ' died'
 FROM silent WHERE r.id = silent.id
-RETURNING r.id, r.job, r.worker, r.state, r.outcome, r.part, r.priority, r.traceparent
-), chained AS ({FOLLOWERS})
+RETURNING r.worker, r.state, {ended_columns("r")}
+), {FOLLOWERS}
 SELECT id, job, worker, state FROM ended
 """)
 _RESEND = text(f"""
@@ -150,3 +152,7 @@ WHERE r.id IN (SELECT id FROM jobs.job_runs
 RETURNING {SENT}
 """)
 _SPLIT = text("SELECT id FROM jobs.job_runs WHERE service = :service AND active AND state = 'joining'")
+_HAS_OPEN_JOINS = text("""
+SELECT EXISTS (
+  SELECT FROM jobs.joins WHERE service = :service AND started_by IS NULL AND skipped_at IS NULL) AS found
+""")

@@ -92,22 +92,30 @@ class Executor:
     def execute(self, command: RunJob, context: ServiceContext) -> None:
         """Run the job once, unless the run is done, canceled or in progress elsewhere.
 
-        Raises TryAgainLater if this replica does not know the job: a newer one declared it, and can run it.
+        Raises TryAgainLater if this replica does not know the job or cannot read its settings: a newer one declared
+        it, and can run it. If the job was removed, its run has ended, and nobody needs to.
         """
         job = self._jobs.get(command.job)
         if job is None:
+            with context.engine.connect() as connection:
+                if run_store.is_over(connection, command.run_id):
+                    return
             raise TryAgainLater(f"this replica has no job {command.job}", pause_ms=UNKNOWN_JOB_DELAY_MS)
         with self._heartbeat.exclusively(command.run_id):
-            with context.engine.begin() as connection:
-                run = run_store.start(
-                    connection,
-                    command.run_id,
-                    attempt=command.attempt,
-                    worker=self._heartbeat.worker,
-                    held=self._heartbeat.holds(command.run_id),
-                    needs=job.needs,
-                    now=context.clock(),
-                )
+            try:
+                with context.engine.begin() as connection:
+                    run = run_store.start(
+                        connection,
+                        command.run_id,
+                        attempt=command.attempt,
+                        worker=self._heartbeat.worker,
+                        held=self._heartbeat.holds(command.run_id),
+                        needs=job.needs,
+                        now=context.clock(),
+                    )
+            except ValidationError:
+                reason = f"this replica cannot read the settings of {command.job}"
+                raise TryAgainLater(reason, pause_ms=UNKNOWN_JOB_DELAY_MS) from None
             if run is None:
                 return
             signals = self._heartbeat.hold(run.id, run.attempt, run.settings.seconds("time_limit"))

@@ -5,7 +5,9 @@ from enum import StrEnum
 from random import Random
 from typing import NamedTuple
 
+import psycopg
 from dramatiq.middleware import TimeLimitExceeded
+from sqlalchemy.exc import DataError
 
 from shared.jobs.settings import JobSettings
 from shared.outage import pause_seconds
@@ -14,6 +16,8 @@ from shared.resilience.rate_limits import RateLimited
 from shared.storage.errors import is_transient
 
 LONGEST_BACKOFF = timedelta(minutes=10)
+#: The database would refuse the same values again.
+REFUSED_VALUES = (DataError, psycopg.DataError)
 
 
 class Permanent(ValueError):
@@ -43,7 +47,7 @@ def kind_of(error: BaseException) -> Kind:
         return Kind.RATE_LIMITED if isinstance(error, RateLimited) else Kind.TRANSIENT
     if is_transient(error) or isinstance(error, (OSError, TimeLimitExceeded)):
         return Kind.TRANSIENT
-    return Kind.PERMANENT if isinstance(error, MISTAKES) else Kind.UNEXPECTED
+    return Kind.PERMANENT if isinstance(error, (*MISTAKES, *REFUSED_VALUES)) else Kind.UNEXPECTED
 
 
 def judge(

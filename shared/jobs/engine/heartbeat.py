@@ -37,13 +37,24 @@ class _Held:
 
 
 class Heartbeat(Background):
-    """``kind`` is ``worker``, ``scheduler`` or ``gateway``. ``queues`` are those that the process consumes."""
+    """``kind`` is ``worker``, ``scheduler`` or ``gateway``. ``queues`` are those that the process consumes.
 
-    def __init__(self, context: ServiceContext, *, kind: str = "worker", queues: Sequence[str] = ()) -> None:
+    ``jobs`` are those that the process declares, if it is a scheduler.
+    """
+
+    def __init__(
+        self,
+        context: ServiceContext,
+        *,
+        kind: str = "worker",
+        queues: Sequence[str] = (),
+        jobs: Sequence[str] | None = None,
+    ) -> None:
         super().__init__(f"heartbeat of {context.service}")
         self._context = context
         self._kind = kind
         self._queues = list(queues)
+        self.jobs = jobs
         self._turns: dict[UUID, tuple[threading.Lock, int]] = {}
         self._held: dict[tuple[UUID, int], _Held] = {}
         self._lock = threading.Lock()
@@ -136,8 +147,9 @@ class Heartbeat(Background):
             "pid": os.getpid(),
             "kind": self._kind,
             "queues": self._queues,
+            "jobs": None if self.jobs is None else sorted(self.jobs),
             "started_at": self._started_at,
-            "stopped_at": now if stopped else None,
+            "stopped": stopped,
             "now": now,
             "ids": [run_id for run_id, _ in held],
             "attempts": [attempt for _, attempt in held],
@@ -162,9 +174,10 @@ class Heartbeat(Background):
 _BEAT = text("""
 WITH beat AS (
   INSERT INTO jobs.workers AS w (id, service, host, pid, kind, queues, runs, started_at, heartbeat_at, stopped_at,
-                                 clock_ahead)
-  VALUES (:worker, :service, :host, :pid, :kind, :queues, cardinality(CAST(:ids AS uuid[])), :started_at, now(),
-          :stopped_at, CAST(:now AS timestamptz) - now())
+                                 clock_ahead, jobs)
+  VALUES (:worker, :service, :host, :pid, :kind, :queues, cardinality(CAST(:ids AS uuid[])),
+          now() - (CAST(:now AS timestamptz) - CAST(:started_at AS timestamptz)), now(),
+          CASE WHEN :stopped THEN now() END, CAST(:now AS timestamptz) - now(), CAST(:jobs AS text[]))
   ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, stopped_at = excluded.stopped_at,
                                  runs = excluded.runs, clock_ahead = excluded.clock_ahead
 )

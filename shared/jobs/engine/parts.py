@@ -1,6 +1,7 @@
 """Runs in parts: each part is a run of its own, several run at a time, and the last to end wakes the parent run."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,7 +9,16 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, text
 
 from shared.bus.unit_of_work import UnitOfWork
-from shared.jobs.engine.dispatch import send_runs
+from shared.jobs.engine.dispatch import TURN_HAS_COME, send_runs
+from shared.jobs.schedule.planning import CLOCK_TOLERANCE
+
+#: The characters of a part's parameters, as JSON.
+LONGEST_PARAMETERS = 100_000
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class InvalidParameters(ValueError):
+    """A part has a parameter that is no JSON or cannot be stored, which the message names."""
 
 
 def split(
@@ -17,8 +27,9 @@ def split(
     """Split the run into a run for each part, and let it wait until all have ended.
 
     The parameters of a part are those ``given`` to the whole run and its own. Nothing happens if the run is no longer
-    in progress.
+    in progress. Raises InvalidParameters.
     """
+    parameters = [_storable(number, {**given, **part}) for number, part in enumerate(parts, start=1)]
     if uow.connection.execute(_SPLIT, {"id": run_id, "attempt": attempt, "parts": len(parts)}).rowcount != 1:
         return
     uow.connection.execute(
@@ -26,11 +37,27 @@ def split(
         {
             "id": run_id,
             "ids": [uuid4() for _ in parts],
-            "parameters": [json.dumps({**given, **part}) for part in parts],
+            "parameters": parameters,
             "now": uow.now,
         },
     )
     advance(uow, run_id)
+
+
+def _storable(number: int, parameters: Mapping[str, Any]) -> str:
+    """Write the parameters of a part as JSON that PostgreSQL takes. Raises InvalidParameters."""
+    for name, value in parameters.items():
+        try:
+            written = json.dumps({name: value}, allow_nan=False, ensure_ascii=False)
+            written.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidParameters(f"part {number}: parameters.{name!s:.100}: is no JSON: {error}") from None
+        if _NUL.search(written):
+            raise InvalidParameters(f"part {number}: parameters.{name!s:.100}: must not contain NUL")
+    written = json.dumps(dict(parameters))
+    if len(written) > LONGEST_PARAMETERS:
+        raise InvalidParameters(f"part {number}: parameters: must have at most {LONGEST_PARAMETERS} characters as JSON")
+    return written
 
 
 def split_again(uow: UnitOfWork, run_id: UUID, attempt: int) -> None:
@@ -51,9 +78,8 @@ def advance(uow: UnitOfWork, parent: UUID) -> None:
     """
     locked = uow.connection.execute(_LOCK_PARENT, {"id": parent}).first()
     if locked is not None:
-        send_runs(
-            uow, uow.connection.execute(_ADVANCE, {"id": parent, "parallel": locked.parallel, "now": uow.now}).all()
-        )
+        given = {"id": parent, "parallel": locked.parallel, "now": uow.now, "tolerance": CLOCK_TOLERANCE}
+        send_runs(uow, uow.connection.execute(_ADVANCE, given).all())
 
 
 def part_results(connection: Connection, parent: UUID) -> list[Any]:
@@ -91,7 +117,7 @@ SELECT CAST(j.settings ->> 'parallel' AS integer) AS parallel
 FROM jobs.job_runs r JOIN jobs.jobs j ON j.name = r.job
 WHERE r.id = :id AND r.state = 'joining' FOR UPDATE OF r
 """)
-_ADVANCE = text("""
+_ADVANCE = text(f"""
 WITH counted AS (
   SELECT count(*) FILTER (WHERE state IN ('queued', 'running')) AS in_progress,
          count(*) FILTER (WHERE state = 'finished') AS ended,
@@ -99,7 +125,7 @@ WITH counted AS (
   FROM jobs.job_runs WHERE parent_run_id = :id AND part IS NOT NULL
 ), ready AS (
   SELECT id FROM jobs.job_runs
-  WHERE parent_run_id = :id AND part IS NOT NULL AND state = 'waiting' AND (not_before IS NULL OR not_before <= :now)
+  WHERE parent_run_id = :id AND part IS NOT NULL AND state = 'waiting' AND {TURN_HAS_COME}
   ORDER BY part LIMIT GREATEST(0, :parallel - (SELECT in_progress FROM counted))
 ), sent AS (
   UPDATE jobs.job_runs r SET state = 'queued', sent_at = :now, not_before = NULL FROM ready WHERE r.id = ready.id

@@ -14,10 +14,13 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from shared.bus.unit_of_work import UnitOfWork
-from shared.jobs.engine.dispatch import FOLLOWERS, dispatch
+from shared.jobs.engine.dispatch import dispatch
+from shared.jobs.engine.followers import FOLLOWERS, ended_columns
 from shared.jobs.engine.parts import advance
 from shared.jobs.run_context import Outcome, Trigger
+from shared.jobs.schedule.planning import CLOCK_TOLERANCE
 from shared.jobs.settings import JobSettings, read_settings
+from shared.storage.driver import COMMIT, call, together
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,16 @@ def start(
     needs: Sequence[str],
     now: datetime,
 ) -> StartedRun | None:
-    """Start the run, unless it is done, canceled or held by another worker, or the message is of an earlier attempt.
+    """Start the run and commit, in one round trip.
 
+    None if it is done, canceled or held by another worker, or if the message is of an earlier attempt.
     A run of this worker that is not ``held`` starts again: the worker lost it while the database was down.
     """
     given = {"id": run_id, "attempt": attempt, "worker": worker, "held": held, "needs": list(needs), "now": now}
-    row = connection.execute(_START, given).first()
-    if row is None:
+    started, _ = together(connection, call(_START, {**given, "tolerance": CLOCK_TOLERANCE}), COMMIT)
+    if not started:
         return None
+    row = started[0]
     settings = read_settings(row.settings)
     return StartedRun(
         id=run_id,
@@ -80,6 +85,11 @@ def start(
     )
 
 
+def is_over(connection: Connection, run_id: UUID) -> bool:
+    """Tell whether the run has ended, or is gone."""
+    return not connection.execute(_UNFINISHED, {"id": run_id}).scalar_one()
+
+
 @dataclass(frozen=True)
 class Finished:
     """The result of a run that ended. ``error`` is a traceback, ``reason`` a few words."""
@@ -95,22 +105,24 @@ class Finished:
 
 def finish(uow: UnitOfWork, run: StartedRun, result: Finished) -> bool:
     """Finish the run, and start the runs that follow it. False if this worker no longer holds it."""
-    row = uow.connection.execute(
-        _FINISH,
-        {
-            "id": run.id,
-            "attempt": run.attempt,
-            "outcome": result.outcome,
-            "counts": json.dumps(dict(result.counts or {})),
-            "error": result.error,
-            "kind": result.kind,
-            "reason": result.reason,
-            "done": result.done,
-            "total": result.total,
-            "failed": result.outcome is Outcome.FAILED,
-            "now": uow.now,
-        },
-    ).first()
+    given = {
+        "id": run.id,
+        "attempt": run.attempt,
+        "outcome": result.outcome,
+        "counts": json.dumps(dict(result.counts or {})),
+        "error": result.error,
+        "kind": result.kind,
+        "reason": result.reason,
+        "done": result.done,
+        "total": result.total,
+        "failed": result.outcome is Outcome.FAILED,
+        "now": uow.now,
+    }
+    if result.outcome is Outcome.SUCCEEDED:
+        (finished,) = uow.run(call(_FINISH, given))
+        row = finished[0] if finished else None
+    else:  # its texts may be such as PostgreSQL refuses, which psycopg's cursors tell
+        row = uow.connection.execute(_FINISH, given).first()
     if row is not None and row.part is not None:
         advance(uow, row.parent_run_id)
     elif row is not None and (row.more or row.chained):
@@ -139,6 +151,7 @@ def postpone(uow: UnitOfWork, run: StartedRun, result: Postponed) -> bool:
         "error": result.error,
         "reason": result.reason,
         "failed": result.uses_retry,
+        "now": uow.now,
     }
     return uow.connection.execute(_POSTPONE, given).rowcount == 1
 
@@ -155,6 +168,9 @@ def skip(uow: UnitOfWork, run: StartedRun, reason: str | None) -> bool:
     return bool(row.held)
 
 
+_UNFINISHED = text("""
+SELECT EXISTS (SELECT FROM jobs.job_runs WHERE id = :id AND active IS NOT NULL) AS unfinished
+""")
 _START = text("""
 UPDATE jobs.job_runs r SET state = 'running', started_at = COALESCE(r.started_at, :now), heartbeat_at = now(),
   worker = :worker, attempt = r.attempt + 1, not_before = NULL
@@ -165,24 +181,27 @@ WHERE r.id = :id AND j.name = r.job AND (
 RETURNING r.job, r.trigger, r.attempt, r.failures, r.scheduled_for, r.parameters, r.part, r.only_part, r.parts,
   r.cancel_requested_at, CAST(j.settings AS text) AS settings,
   (SELECT max(b.next_attempt_at) FROM jobs.breakers b
-   WHERE b.name = ANY(:needs) AND b.state <> 'closed' AND b.next_attempt_at > :now) AS postponed_until
+   WHERE b.name = ANY(:needs) AND b.state <> 'closed' AND b.next_attempt_at > :now
+     -- a breaker from the future was opened before the clock went back
+     AND b.updated_at <= CAST(:now AS timestamptz) + CAST(:tolerance AS interval)) AS postponed_until
 """)
 _FINISH = text(f"""
 WITH ended AS (
-  UPDATE jobs.job_runs SET state = 'finished', outcome = :outcome, finished_at = :now, counts = CAST(:counts AS jsonb),
-    error = :error, error_kind = :kind, reason = :reason, done = COALESCE(:done, done), total = COALESCE(:total, total),
+  UPDATE jobs.job_runs r SET
+    state = 'finished', outcome = :outcome, finished_at = :now, counts = CAST(:counts AS jsonb), error = :error,
+    error_kind = :kind, reason = :reason, done = COALESCE(:done, done), total = COALESCE(:total, total),
     failures = failures + CASE WHEN :failed THEN 1 ELSE 0 END
   WHERE id = :id AND state = 'running' AND attempt = :attempt
-  RETURNING id, job, service, outcome, part, parent_run_id, traceparent, priority
-), chained AS ({FOLLOWERS})
+  RETURNING r.parent_run_id, {ended_columns("r")}
+), {FOLLOWERS}
 SELECT ended.part, ended.parent_run_id,
   EXISTS (SELECT FROM jobs.job_runs w WHERE w.job = ended.job AND NOT w.active AND w.part IS NULL) AS more,
-  EXISTS (SELECT FROM chained WHERE chained.service = ended.service) AS chained
+  EXISTS (SELECT FROM following WHERE following.service = ended.service) AS chained
 FROM ended
 """)
 _POSTPONE = text("""
-UPDATE jobs.job_runs SET state = 'waiting', not_before = :not_before, error = :error, error_kind = :kind,
-  reason = :reason, failures = failures + CASE WHEN :failed THEN 1 ELSE 0 END
+UPDATE jobs.job_runs SET state = 'waiting', not_before = :not_before, sent_at = :now, error = :error,
+  error_kind = :kind, reason = :reason, failures = failures + CASE WHEN :failed THEN 1 ELSE 0 END
 WHERE id = :id AND state = 'running' AND attempt = :attempt
 """)
 _SKIP = text("""

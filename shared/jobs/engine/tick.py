@@ -6,8 +6,9 @@ missed while it was down. It takes any spec object that has ``validate`` and ``n
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pendulum
@@ -20,6 +21,7 @@ from shared.bus.notify import notify_relays
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.jobs.engine import claims
 from shared.jobs.engine import dispatch as dispatching
+from shared.jobs.engine.joins import settle
 from shared.jobs.engine.parts import advance
 from shared.jobs.schedule.calendar import Calendar
 from shared.jobs.schedule.planning import plan
@@ -30,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 #: A tick that would come sooner than this waits for the next whole second: periodiq recurses when it is late.
 SHORTEST_PAUSE_SECONDS = 0.02
+#: The loop ticks at least this often, whatever became of its alarm.
+LONGEST_PAUSE_SECONDS = 2.0
 #: After this many ticks with no longer pause between two of them, a scheduler may judge others.
 WATCHED_TICKS, GAP = 10, timedelta(seconds=5)
 
@@ -70,6 +74,8 @@ class Tick:
         self._context = context
         self._calendar = calendar
         self._ticked = ticked
+        #: Markets whose sessions have changed, until their jobs are due again.
+        self._changed: set[str] = set()
         #: Grows with each step of the loop.
         self.progress = 0
         #: When the database last answered a tick, in seconds since 1970.
@@ -116,24 +122,36 @@ class Tick:
         self._ticked(answered)
 
     def run(self) -> None:
-        """Claim due slots, rescue lost runs and messages, and dispatch the runs whose turn has come.
+        """Retire jobs, claim due slots, rescue lost runs and messages, and dispatch the runs whose turn has come.
 
         Raises SQLAlchemyError if the database is down.
         """
+        with self._transaction() as uow:
+            claims.retire(uow.connection, self._context.service)
         self.claim_due()
         self._rescue()
         with self._transaction() as uow:
             dispatching.dispatch(uow, self._context.service)
 
     def claim_due(self) -> int:
-        """Plan the due jobs, save the plans, and return the number of new runs."""
+        """Plan the due jobs, save the plans, and return the number of new runs.
+
+        The jobs of a market whose sessions have changed are due.
+        """
+        self._changed.update(self._calendar.changed())
         with self._transaction() as uow:
+            if self._changed:
+                claims.plan_again(uow.connection, self._context.service, self._changed)
             due = claims.due_jobs(uow.connection, self._context.service, uow.now)
             plans = [(job, plan(job, self._calendar.market(job.settings.market), uow.now)) for job in due]
-            return claims.claim(uow, plans)
+            added = claims.claim(uow, plans)
+        self._changed.clear()
+        return added
 
     def _rescue(self) -> None:
         """Rescue runs whose worker died, messages that were lost, and split runs that stopped advancing.
+
+        Runs that wait for their parents in vain are skipped.
 
         While the database was down, or everything stood still, no worker could write a heartbeat. They have their time
         once more after that.
@@ -145,6 +163,8 @@ class Tick:
             dispatching.resend(uow, self._context.service)
             for parent in dispatching.split_runs(uow.connection, self._context.service):
                 advance(uow, parent)
+            if dispatching.has_open_joins(uow.connection, self._context.service):
+                settle(uow, self._context.service)
         for run in rescued:
             again = run.state == "waiting"
             log.warning("a run's worker died", job=run.job, run_id=str(run.id), worker=run.worker, again=again)
@@ -162,8 +182,30 @@ class Tick:
 _CLOCK = text("SELECT clock_timestamp() AS now")
 
 
+class Alarms:
+    """The queue between periodiq's handler of SIGALRM and its loop, in place of its ``queue.Queue``.
+
+    The handler runs on the thread that takes the alarms, perhaps in the middle of that. After the process was stopped,
+    the signal may go to another thread, and then wakes nobody. If the clock goes back while periodiq reads it, the next
+    alarm is as far ahead as the jump. So the loop goes on after a pause without an alarm.
+    """
+
+    def __init__(self) -> None:
+        self._alarms: SimpleQueue[bool] = SimpleQueue()
+
+    def put_nowait(self, alarm: bool) -> None:
+        self._alarms.put(alarm)
+
+    def get(self, *, block: bool) -> bool:
+        """Wait for an alarm, for a limited time. True always, since the loop never ends."""
+        with suppress(Empty):
+            self._alarms.get(block, LONGEST_PAUSE_SECONDS)
+        return True
+
+
 def run_scheduler(ticks: Iterable[Tick]) -> None:
     """Tick until the process ends. Needs the main thread, since it uses SIGALRM."""
     scheduler = Scheduler(list(ticks))
+    scheduler.alarm_q = Alarms()
     scheduler.schedule()
     scheduler.loop()

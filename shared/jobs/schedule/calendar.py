@@ -141,6 +141,9 @@ class Calendar(Protocol):
     def market(self, code: str) -> Market:
         """Look up a known market, which has no sessions until they are published."""
 
+    def changed(self) -> list[str]:
+        """List the markets whose sessions have changed since the last call."""
+
 
 #: Loads a market with the sessions that overlap the time between two moments. The market is None if it is unpublished.
 LoadMarket = Callable[[Connection, str, datetime, datetime], Market | None]

@@ -92,9 +92,14 @@ function schedule(job) {
 
 function nextRun(job) {
   if (!job.enabled) return "off, runs only on request";
+  if (job.retired_at) return "retired: nothing declares it any more";
   if (job.next_slot) return `next ${time(job.next_slot)}`;
-  if (job.settings.after) return `after ${job.settings.after}`;
+  if (job.settings.after) return `after ${parents(job.settings.after)}`;
   return job.schedule === "off" ? "runs only on request" : "next run not scheduled yet";
+}
+
+function parents(after) {
+  return typeof after === "string" ? after : after.map((edge) => edge.job).join(", ");
 }
 
 function paintRun(element, run) {

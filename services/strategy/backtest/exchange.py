@@ -1,0 +1,187 @@
+"""The exchange of a backtest: one account in memory, with the same matching, costs and margin as live trading.
+
+Prices are bars. An order fills inside a bar or at its open by the rules of docs/exchange.md, on a price without quote.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID, uuid5
+
+from services.strategy.strategies.view import Bar, Position
+from shared.contracts.accounts import AccountSettings
+from shared.contracts.orders import OrderStatus, SubmitOrder
+from shared.contracts.prices import Price
+from shared.exchange.acceptance.entry import admit
+from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.ledger import Entry, transfer
+from shared.exchange.lots import Lot, cost_of, held
+from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.book import Book, RoundTrip
+from shared.exchange.matching.ending import end
+from shared.exchange.matching.execution import execute
+from shared.exchange.matching.fills import Fill
+from shared.exchange.matching.liquidity import Liquidity
+from shared.exchange.order import Account, Key, Order
+from shared.exchange.refusal import Refusal
+from shared.exchange.values import changed
+from shared.money import ZERO, cents
+
+NO_LOTS: tuple[Lot, ...] = ()
+PROVIDER = "backtest"
+
+
+@dataclass
+class BacktestExchange:
+    """One account, its orders and what became of them. ``seed`` makes the ids of orders, so they are repeatable."""
+
+    seed: UUID
+    cash: Decimal
+    settings: AccountSettings
+    rules: MarketRules
+    currency: str = "USD"
+    began_at: datetime | None = None
+    fills: list[Fill] = field(default_factory=list)
+    round_trips: list[RoundTrip] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    orders: dict[Key, Order] = field(default_factory=dict)
+    refusals: list[tuple[SubmitOrder, Refusal]] = field(default_factory=list)
+    #: Symbol → its open orders.
+    open_orders: dict[str, dict[Key, Order]] = field(default_factory=dict)
+    lots: dict[str, tuple[Lot, ...]] = field(default_factory=dict)
+    #: Symbol → the shares held, without those of which there are none.
+    held: dict[str, Decimal] = field(default_factory=dict)
+    #: Symbol → the close of its newest bar.
+    last: dict[str, Decimal] = field(default_factory=dict)
+    _account: Account = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._account = Account(self.seed, self.cash, ZERO, sequence=1, settings=self.settings, currency=self.currency)
+        if self.began_at is not None:
+            self.entries.append(transfer(self.seed, 1, self.began_at, self.seed, self.cash))
+
+    @property
+    def account(self) -> Account:
+        """The account, marked at the last prices."""
+        long_value, short_value = self._values()
+        return changed(self._account, long_value=long_value, short_value=short_value)
+
+    @property
+    def equity(self) -> Decimal:
+        """The account's cash and the value of its positions at the last prices."""
+        return self._account.cash + sum(self._values(), ZERO) if self.held else self._account.cash
+
+    def _values(self) -> tuple[Decimal, Decimal]:
+        long_value = short_value = ZERO
+        for symbol, qty in self.held.items():
+            value = cents(qty * self.last[symbol])
+            if qty > 0:
+                long_value += value
+            else:
+                short_value += value
+        return long_value, short_value
+
+    def fill(self, bars: Mapping[str, tuple[Bar, datetime | None]], now: datetime) -> list[Fill]:
+        """Fill open orders on the bars that ended ``now``: symbol → the bar, and the end of the bar before it."""
+        return self._execute({symbol: _price(symbol, *bar, now) for symbol, bar in bars.items()}, now)
+
+    def _execute(self, prices: Mapping[str, Price], now: datetime) -> list[Fill]:
+        orders = [order for symbol in prices for order in self.open_orders[symbol].values()]
+        account = self.account if self._account.is_marked else self._account
+        lots = {(self.seed, symbol): lots for symbol, lots in self.lots.items()}
+        book = Book({self.seed: account}, lots, liquidity=Liquidity())
+        execution = execute(orders, prices, book, now, self.rules)
+        self._account = book.accounts[self.seed]
+        self.lots = {
+            symbol: left for (_, symbol), each in book.lots.items() if (left := tuple(lot for lot in each if lot.qty))
+        }
+        self.held = {symbol: held(left) for symbol, left in self.lots.items()}
+        for order in execution.orders:
+            self._keep(order)
+        self.fills += execution.fills
+        self.round_trips += execution.round_trips
+        self.entries += execution.entries
+        return execution.fills
+
+    def submit(self, command: SubmitOrder, now: datetime, *, session_end: datetime | None = None) -> Refusal | None:
+        """Accept the order or refuse it."""
+        instrument = Instrument(
+            tradable=True,
+            last=self.last.get(command.symbol),
+            currency=self.currency,
+            session_end=session_end,
+            max_quote_age=self.rules.max_quote_age,
+        )
+        account = self.account if self._account.is_marked else self._account
+        found = admit(command, instrument, account, self._exposure(command.symbol, instrument), now)
+        if isinstance(found, Refusal):
+            self.refusals.append((command, found))
+            return found
+        self._account = replace(found.account, long_value=ZERO, short_value=ZERO)
+        for order in found.orders:
+            self._keep(order)
+        return None
+
+    def end(self, ending: Sequence[Order], status: OrderStatus, now: datetime) -> None:
+        """Cancel or expire the orders."""
+        accounts = {self.seed: self._account}
+        groups = {order.order_group for order in ending if order.order_group}
+        orders = [order for each in self.open_orders.values() for order in each.values()]
+        known = {order.key: order for order in (*ending, *(o for o in orders if o.order_group in groups))}
+        for order in end(ending, status, known.values(), accounts, now).orders.values():
+            self._keep(order)
+        self._account = accounts[self.seed]
+
+    def expire(self, now: datetime) -> None:
+        """Expire the orders whose time is over."""
+        over = [
+            order
+            for orders in self.open_orders.values()
+            for order in orders.values()
+            if order.expires_at is not None and order.expires_at <= now
+        ]
+        if over:
+            self.end(over, OrderStatus.EXPIRED, now)
+
+    def position(self, symbol: str) -> Position:
+        """The position in the symbol, with what its open orders would buy and sell."""
+        lots = self.lots.get(symbol, NO_LOTS)
+        qty = held(lots)
+        buying, selling = ZERO, ZERO
+        for order in self.open_orders.get(symbol, {}).values():
+            if order.is_working and order.leg is None:
+                left = order.open_qty(self.last[symbol])
+                buying, selling = (buying + left, selling) if order.buys else (buying, selling + left)
+        if not qty:
+            return Position(buying=buying, selling=selling)
+        return Position(qty, cost_of(lots) / qty, min(lot.opened_at for lot in lots), buying, selling)
+
+    def order_id(self) -> UUID:
+        """The id of the next order."""
+        return uuid5(self.seed, str(len(self.orders) + len(self.refusals)))
+
+    def _exposure(self, symbol: str, instrument: Instrument) -> Exposure:
+        exposure = Exposure(held(self.lots.get(symbol, NO_LOTS)))
+        for order in self.open_orders.get(symbol, {}).values():
+            exposure = exposure.with_open(order, instrument)
+        return exposure
+
+    def _keep(self, order: Order) -> None:
+        self.orders[order.key] = order
+        if order.is_open:
+            self.open_orders.setdefault(order.symbol, {})[order.key] = order
+        else:
+            left = self.open_orders.get(order.symbol, {})
+            left.pop(order.key, None)
+            if not left:
+                self.open_orders.pop(order.symbol, None)
+
+
+def _price(symbol: str, bar: Bar, since: datetime | None, now: datetime) -> Price:
+    """The bar as a price without a quote. Its values were checked when the bars were loaded."""
+    return Price.model_construct(
+        symbol=symbol, bid=None, ask=None, bid_size=None, ask_size=None, last=bar.close, open=bar.open, high=bar.high,
+        low=bar.low, close=bar.close, volume=bar.volume, quoted_at=now, since=since, bar_start=bar.start, sequence=1,
+        split_count=0, provider=PROVIDER,
+    )  # fmt: skip

@@ -1,0 +1,71 @@
+"""The interface of a strategy: a pure object from views to decisions. A strategy is one file with a class like this.
+
+It knows no clock, network or database, and keeps nothing between two calls: all that it may remember is in the view.
+The same object therefore decides the same live, over a replay and in a backtest. Another package adds a strategy by an
+entry point of the group ``paperprofit.strategies``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from services.strategy.strategies.decision import Action, Condition, Decision
+from services.strategy.strategies.view import Indicator, SymbolView, View
+
+
+class Parameters(BaseModel):
+    """The base of a strategy's parameters. Every field has bounds and a description, which make its form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+class Strategy(ABC, Generic[P]):
+    """The base of every strategy that looks at all of its symbols together."""
+
+    #: The name in the API, such as ``sma_crossover``.
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    #: Where the rules are from: author, title, year.
+    source: ClassVar[str]
+    parameters_model: ClassVar[type[Parameters]]
+
+    def __init__(self, parameters: P) -> None:
+        self.parameters = parameters
+
+    @property
+    def warm_up(self) -> int:
+        """The number of bars that it needs before its first decision to trade."""
+        return 1
+
+    def indicators(self) -> Mapping[str, Indicator]:
+        """The indicators that it reads from views, by its own names for them."""
+        return {}
+
+    @abstractmethod
+    def decide(self, view: View) -> Iterable[Decision]:
+        """One decision for each symbol that it looked at."""
+
+
+class SymbolStrategy(Strategy[P]):
+    """The base of a strategy that looks at each symbol by itself."""
+
+    def decide(self, view: View) -> Iterable[Decision]:
+        return [self.decide_symbol(view, symbol) for symbol in view.symbols.values()]
+
+    @abstractmethod
+    def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:
+        """The decision for one symbol."""
+
+
+def hold(symbol: SymbolView, reason: str, *conditions: Condition) -> Decision:
+    return Decision(symbol=symbol.symbol, action=Action.HOLD, reason=reason, conditions=conditions)
+
+
+def act(symbol: SymbolView, action: Action, reason: str, *conditions: Condition, **terms: Any) -> Decision:
+    """A decision to act. ``terms`` are further fields of Decision, such as ``stop_loss``."""
+    return Decision(symbol=symbol.symbol, action=action, reason=reason, conditions=conditions, **terms)

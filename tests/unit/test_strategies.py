@@ -1,0 +1,215 @@
+"""The library of strategies on recorded prices: each trades, by its own rule, and none looks ahead."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from services.strategy.backtest.run import Backtest, Setup, run
+from services.strategy.backtest.series import Series
+from services.strategy.strategies.decision import Action, Decision
+from services.strategy.strategies.registry import UnknownStrategy, make_strategy, strategies
+from services.strategy.strategies.sizing import Sizing
+from services.strategy.strategies.view import Account, Bar, Position, Session, SymbolView, View
+from shared.contracts.accounts import AccountSettings
+from tests.unit.recorded_series import recorded
+
+DAY = timedelta(days=1)
+MARGIN = AccountSettings(multiplier=2, shorting=True)
+#: Kind → parameters and symbols with which it trades on the recorded daily prices.
+DAILY: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "buy_and_hold": ({}, ("IBM", "MSFT")),
+    "dollar_cost_averaging": ({"amount": "5000", "every": "week"}, ("IBM",)),
+    "target_allocation": ({"weights": {"IBM": "0.5", "MSFT": "0.3"}, "band": "0.05"}, ("IBM", "MSFT")),
+    "momentum_ranking": ({"lookback": 60, "hold": 2}, ("AAPL", "IBM", "MSFT")),
+    "sma_crossover": ({}, ("GOOG",)),
+    "ema_crossover": ({}, ("GOOG",)),
+    "macd": ({}, ("GOOG",)),
+    "rsi_reversion": ({}, ("GOOG",)),
+    "bollinger_reversion": ({}, ("GOOG",)),
+    "donchian_breakout": ({}, ("GOOG",)),
+    "pairs": ({"first": "IBM", "second": "MSFT"}, ("IBM", "MSFT")),
+    "rules": (
+        {
+            "long": {
+                "entry": {"left": {"indicator": "rsi", "period": 14}, "op": "crosses_above", "right": 30},
+                "exit": {"left": {"indicator": "rsi", "period": 14}, "op": ">=", "right": 70},
+            }
+        },
+        ("GOOG",),
+    ),
+}
+INTRADAY = {"vwap_reversion", "opening_range_breakout"}
+
+
+def traded(kind: str, parameters: dict[str, Any], series: Sequence[Series]) -> Backtest:
+    sizing = Sizing(value=Decimal(10), fractional=kind == "dollar_cost_averaging")
+    return run(Setup(strategy=make_strategy(kind, parameters), sizing=sizing, settings=MARGIN), series)
+
+
+def test_every_strategy_is_tried_here() -> None:
+    assert {*DAILY, *INTRADAY} == set(strategies())
+
+
+@pytest.mark.parametrize("kind", strategies())
+def test_a_strategy_describes_itself(kind: str) -> None:
+    strategy = strategies()[kind]
+    schema = strategy.parameters_model.model_json_schema()
+
+    assert strategy.kind == kind
+    assert strategy.title
+    assert len(strategy.source) > 10
+    assert schema["additionalProperties"] is False
+    if kind != "rules":
+        assert all("description" in field for field in schema["properties"].values())
+
+
+@pytest.mark.parametrize("kind", DAILY)
+def test_it_trades_and_never_looks_ahead(kind: str) -> None:
+    parameters, symbols = DAILY[kind]
+    whole = [recorded(symbol) for symbol in symbols]
+    cut = [Series(each.symbol, [bar for bar in each.bars if bar.start.year < 2007], DAY) for each in whole]
+
+    full, short = traded(kind, parameters, whole), traded(kind, parameters, cut)
+
+    assert short.exchange.fills
+    assert short.decided == full.decided[: len(short.decided)]
+    assert all(decided.at >= short.equity[-1][0] for decided in full.decided[len(short.decided) :])
+
+
+def test_rules_can_say_the_same_as_a_strategy() -> None:
+    """The rules look for an exit only while they hold, and the strategy always: their orders are the same."""
+    series = [recorded("GOOG")]
+
+    by_rules, by_class = (traded(kind, DAILY[kind][0], series) for kind in ("rules", "rsi_reversion"))
+
+    orders = [
+        [(fill.at, fill.order.side, fill.qty, fill.price) for fill in each.exchange.fills]
+        for each in (by_rules, by_class)
+    ]
+    assert orders[0] == orders[1]
+    assert len(orders[0]) > 10
+
+
+def test_the_donchian_channel_is_that_of_the_bars_before() -> None:
+    series = recorded("GOOG")
+    bars, held, expected = series.bars, False, []
+    for i in range(20, len(bars) - 1):
+        if bars[i].close < min(bar.low for bar in bars[i - 10 : i]):
+            expected += [(bars[i + 1].start + DAY, "sell")] if held else []
+            held = False
+        elif bars[i].close > max(bar.high for bar in bars[i - 20 : i]):
+            expected += [] if held else [(bars[i + 1].start + DAY, "buy")]
+            held = True
+
+    result = traded("donchian_breakout", {}, [series])
+
+    assert [(fill.at, str(fill.order.side)) for fill in result.exchange.fills] == expected
+
+
+def test_averaging_buys_once_a_month_for_its_amount() -> None:
+    series = recorded("IBM")
+    months = [after.start + DAY for before, after in pairwise(series.bars) if before.start.month != after.start.month]
+
+    result = traded("dollar_cost_averaging", {"amount": "100"}, [series])
+
+    assert [decided.at for decided in result.decided] == months
+    assert all(90 < fill.amount < 110 for fill in result.exchange.fills)
+    assert all(fill.order.buys for fill in result.exchange.fills)
+
+
+def test_an_allocation_stays_inside_its_band_after_each_order() -> None:
+    result = traded("target_allocation", DAILY["target_allocation"][0], [recorded("IBM"), recorded("MSFT")])
+
+    assert {decided.decision.action for decided in result.decided} == {Action.TARGET}
+    assert any(decided.sized.side == "sell" for decided in result.decided)
+    for decided in result.decided[2:]:
+        away = dict(decided.decision.conditions[0].values)
+        assert abs(Decimal(str(away["weight"])) - Decimal(str(away["target"]))) > Decimal(str(away["band"]))
+
+
+def test_pairs_open_both_sides_and_close_them_together() -> None:
+    result = traded("pairs", DAILY["pairs"][0], [recorded("IBM"), recorded("MSFT")])
+
+    entries = [decided for decided in result.decided if decided.decision.action is not Action.EXIT]
+    for first, second in zip(entries[::2], entries[1::2], strict=True):
+        assert first.at == second.at
+        assert {first.decision.action, second.decision.action} == {Action.ENTER_LONG, Action.ENTER_SHORT}
+        assert {first.decision.symbol, second.decision.symbol} == {"IBM", "MSFT"}
+    assert len(entries) > 4
+
+
+OPEN = datetime(2026, 3, 2, 14, 30, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def minutes(*closes: float) -> list[Bar]:
+    """One-minute bars from the open, each a cent around its close."""
+    cent = Decimal("0.01")
+    return [
+        Bar(
+            OPEN + i * MINUTE,
+            Decimal(str(c)),
+            Decimal(str(c)) + cent,
+            Decimal(str(c)) - cent,
+            Decimal(str(c)),
+            Decimal(100),
+        )
+        for i, c in enumerate(closes)
+    ]
+
+
+def looked(kind: str, parameters: dict[str, Any], bars: list[Bar], held: Position | None = None, **at: Any) -> Decision:
+    """The decision after the last of the bars."""
+    strategy = make_strategy(kind, parameters)
+    history = Series("SPY", bars, MINUTE).history(strategy.indicators())
+    session = Session(OPEN, OPEN + timedelta(minutes=390))
+    symbol = SymbolView("SPY", history, len(bars) - 1, held or Position(), session=session)
+    now = at.get("now", bars[-1].start + MINUTE)
+    money = Account(Decimal(100_000), Decimal(100_000), Decimal(100_000))
+    (decision,) = strategy.decide(View(now, {"SPY": symbol}, money, MINUTE))
+    return decision
+
+
+def test_the_opening_range_is_broken_once_it_is_over() -> None:
+    parameters = {"minutes": 3, "exit_before_close": 5}
+
+    assert looked("opening_range_breakout", parameters, minutes(10, 12, 11)).action is Action.HOLD
+    assert looked("opening_range_breakout", parameters, minutes(10, 12, 11, 12)).action is Action.HOLD
+    broken = looked("opening_range_breakout", parameters, minutes(10, 12, 11, 12.5))
+    assert broken.action is Action.ENTER_LONG
+    assert broken.stop_loss == Decimal("9.99")
+    late = looked("opening_range_breakout", parameters, minutes(10, 12, 11, 12), now=OPEN + timedelta(minutes=385))
+    assert late.action is Action.EXIT
+
+
+def test_vwap_reversion_enters_below_the_average_and_leaves_at_it() -> None:
+    assert looked("vwap_reversion", {"distance": "1"}, minutes(100, 100, 99.5)).action is Action.HOLD
+    assert looked("vwap_reversion", {"distance": "1"}, minutes(100, 100, 98)).action is Action.ENTER_LONG
+    assert looked("vwap_reversion", {"distance": "1"}, minutes(100, 100, 98, 99.9)).action is Action.EXIT
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "field"),
+    [
+        ("sma_crossover", {"fast": 20, "slow": 10}, "slow"),
+        ("sma_crossover", {"fast": 1}, "fast"),
+        ("sma_crossover", {"fats": 5}, "fats"),
+        ("rsi_reversion", {"period": "many"}, "period"),
+        ("target_allocation", {"weights": {"IBM": "0.6", "MSFT": "0.6"}}, "weights"),
+        ("target_allocation", {}, "weights"),
+        ("pairs", {"first": "IBM", "second": "IBM"}, "second"),
+        ("bollinger_reversion", {"deviations": "NaN"}, "deviations"),
+    ],
+)
+def test_wrong_parameters_are_named(kind: str, parameters: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        make_strategy(kind, parameters)
+
+
+def test_an_unknown_strategy_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UnknownStrategy, match=r"sma_crosover.*sma_crossover"):
+        make_strategy("sma_crosover", {})
