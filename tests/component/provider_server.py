@@ -1,7 +1,10 @@
 """What the tests of the network providers share."""
 
 import threading
+from datetime import datetime
+from decimal import Decimal
 
+from services.marketdata.domain.bar import Bar
 from services.marketdata.domain.quote import Quote
 from services.marketdata.providers.provider import Listed, Stream
 from shared.contracts.instruments import AssetClass
@@ -11,6 +14,17 @@ BRK = Listed("BRK.B", "XNYS", AssetClass.US_EQUITY, "USD")
 VOD = Listed("VOD", "XLON", AssetClass.EQUITY, "GBP")
 BTC = Listed("BTC/USD", "24/7", AssetClass.CRYPTO, "USD")
 EUR = Listed("EUR/USD", "24/7", AssetClass.CURRENCY_PAIR, "USD")
+
+
+def numbers(text: str) -> tuple[Decimal, ...]:
+    """``1 2.5`` as decimals."""
+    return tuple(map(Decimal, text.split()))
+
+
+def bar_of(symbol: str, interval: str, start: datetime, text: str, provider: str) -> Bar:
+    """A bar of open, high, low, close and volume."""
+    opened, high, low, close, volume = numbers(text)
+    return Bar(symbol, interval, start, opened, high, low, close, volume, provider)
 
 
 class Reader:

@@ -20,7 +20,7 @@ from services.marketdata.providers.provider import (
 )
 from services.marketdata.providers.settings import AlpacaSettings
 from shared.contracts.instruments import AssetClass
-from tests.component.provider_server import BRK, BTC, EUR, SPY, Reader
+from tests.component.provider_server import BRK, BTC, EUR, SPY, Reader, bar_of, numbers
 from tests.servers.provider_alpaca import KEY, SECRET, AlpacaServer, bar, snapshot
 from tests.servers.provider_streams import AlpacaStreamServer, quote, stamp, trade
 
@@ -62,7 +62,7 @@ def test_one_request_a_class_brings_all_quotes(server: AlpacaServer, alpaca: Alp
     quotes = {each.symbol: each for each in alpaca.quotes([SPY, BRK, BTC], NOW)}
     assert server.paths() == ["/v1beta3/crypto/us/snapshots", "/v2/stocks/snapshots"]
     spy, brk, btc = quotes["SPY"], quotes["BRK.B"], quotes["BTC/USD"]
-    assert (spy.bid, spy.last, spy.ask, spy.ask_size) == (Decimal("530.25"), Decimal("530.5"), Decimal("530.75"), 200)
+    assert (spy.bid, spy.last, spy.ask, spy.ask_size) == numbers("530.25 530.5 530.75 200")
     assert spy.quoted_at == datetime(2024, 6, 5, 14, 59, 59, 500_000, tzinfo=UTC)
     assert (brk.ask, brk.ask_size, brk.quoted_at.microsecond) == (None, None, 123_456)
     assert btc.bid_size == Decimal("0.125")
@@ -138,7 +138,7 @@ def test_bars_are_raw_and_of_their_day(server: AlpacaServer, alpaca: Alpaca) -> 
     ]
     begin, end = datetime(2024, 6, 3, tzinfo=UTC), datetime(2024, 6, 5, tzinfo=UTC)
     (page,) = alpaca.bars(SPY, "1d", begin, end)
-    assert [(each.start, each.close, each.volume) for each in page] == [(begin, Decimal("1.5"), 300)]
+    assert page == [bar_of("SPY", "1d", begin, "1 2 0.5 1.5 300", "alpaca")]
     query = server.asked[-1].query
     assert (query["timeframe"], query["adjustment"], query["feed"]) == ("1Day", "raw", "iex")
 
@@ -202,7 +202,7 @@ def test_news(server: AlpacaServer, alpaca: Alpaca) -> None:
 
 
 def test_the_stream_brings_trades_and_quotes(server: AlpacaServer, streams: AlpacaStreamServer) -> None:
-    """Repeated and older frames change nothing, nor do trades at prices that are not the market's."""
+    """Repeated, older and far-ahead frames change nothing, nor do trades at prices that are not the market's."""
     server.snapshots["SPY"] = snapshot(530.5, AT)
     reader = Reader(provider(server, stream_url=streams.url).stream([SPY]))
     streams.wait_for(lambda: any("SPY" in each.get("quotes", ()) for each in streams.received))
@@ -216,14 +216,16 @@ def test_the_stream_brings_trades_and_quotes(server: AlpacaServer, streams: Alpa
             trade("SPY", 99.0, at=stamp(first - 2 * SECOND), number=6),
             trade("SPY", 98.0, at=stamp(first + 1), number=8, c=["W"]),
             trade("OTHER", 97.0, at=stamp(first), number=9),
+            trade("SPY", 96.0, at=stamp(4_000_000_000 * SECOND), number=9),
+            quote("SPY", 95.0, 96.0, at=stamp(4_000_000_000 * SECOND)),
         )
     )
     streams.send(streams.frames({"T": "error", "code": 400, "msg": "invalid syntax"}, trade("SPY", 531.5, number=10)))
     reader.wait_for(3)
     assert [(each.last, each.bid, each.volume) for each in reader.quotes] == [
-        (Decimal("530.5"), Decimal("530.9"), 0),
-        (Decimal("531.0"), Decimal("530.9"), 10),
-        (Decimal("531.5"), Decimal("530.9"), 10),
+        numbers("530.5 530.9 0"),
+        numbers("531.0 530.9 10"),
+        numbers("531.5 530.9 10"),
     ]
     assert reader.quotes[1].quoted_at == datetime.fromtimestamp(1_717_599_600, UTC)
     reader.stream.close()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from services.marketdata.domain.bar import Bar
 from services.marketdata.providers import bounded_session
 from services.marketdata.providers.alphavantage import AlphaVantage
 from services.marketdata.providers.provider import (
@@ -21,7 +20,7 @@ from services.marketdata.providers.provider import (
 )
 from services.marketdata.providers.settings import AlphaVantageSettings
 from shared.resilience.rate_limits import Rate
-from tests.component.provider_server import BRK, BTC, EUR, SPY, VOD
+from tests.component.provider_server import BRK, BTC, EUR, SPY, VOD, bar_of
 from tests.servers import provider_alphavantage as answers
 from tests.servers.provider_alphavantage import KEY, AlphaVantageServer
 
@@ -171,7 +170,7 @@ def test_daily_bars(server: AlphaVantageServer, alphavantage: AlphaVantage) -> N
     }
     server.answers["TIME_SERIES_DAILY SPY"] = answers.daily("SPY", rows)
     (page,) = alphavantage.bars(SPY, "1d", datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 6, 7, tzinfo=UTC))
-    assert [(bar.start.day, bar.volume) for bar in page] == [(3, 300), (5, 100)]
+    assert [(bar.start.day, str(bar.volume)) for bar in page] == [(3, "300"), (5, "100")]
 
 
 def test_minutes_are_in_the_time_of_new_york(server: AlphaVantageServer, alphavantage: AlphaVantage) -> None:
@@ -180,7 +179,7 @@ def test_minutes_are_in_the_time_of_new_york(server: AlphaVantageServer, alphava
     begin, end = datetime(2024, 6, 3, tzinfo=UTC), datetime(2024, 6, 4, tzinfo=UTC)
     (page,) = alphavantage.bars(SPY, "1m", begin, end)
     start = datetime(2024, 6, 3, 13, 30, tzinfo=UTC)
-    assert page == [Bar("SPY", "1m", start, *map(Decimal, ("1", "2", "0.5", "1.5", "300")), "alphavantage")]
+    assert page == [bar_of("SPY", "1m", start, "1 2 0.5 1.5 300", "alphavantage")]
     assert server.asked[-1].query["month"] == "2024-06"
 
 

@@ -156,7 +156,7 @@ def test_the_next_provider_has_what_the_first_does_not(
 ) -> None:
     """One symbol that Yahoo does not know, and then all of them, while it is down."""
     other = AlpacaServer()
-    alpaca = Alpaca(AlpacaSettings(key=KEY, secret=SECRET, url=other.url))  # type: ignore[arg-type]
+    alpaca = Alpaca(AlpacaSettings(key=KEY, secret=SECRET, url=other.url))
     try:
         for symbol in SYMBOLS:
             other.snapshots[symbol] = snapshot(100.5, utc_now().isoformat())

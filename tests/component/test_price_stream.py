@@ -236,7 +236,7 @@ def test_alpacas_stream_reaches_the_database(urls: dict[str, str], monkeypatch: 
     monkeypatch.setattr(price_stream, "PAUSE_SECONDS", 0.02)
     server, streams = AlpacaServer(), AlpacaStreamServer()
     server.snapshots["AAPL"] = snapshot(190.0, "2024-06-05T14:59:58Z")
-    alpaca = Alpaca(AlpacaSettings(key=KEY, secret=SECRET, url=server.url, stream_url=streams.url))  # type: ignore[arg-type]
+    alpaca = Alpaca(AlpacaSettings(key=KEY, secret=SECRET, url=server.url, stream_url=streams.url))
     with context_of("marketdata", urls) as context:
         prepare(context)
         running = PriceStream(context, alpaca, lambda: [AAPL])

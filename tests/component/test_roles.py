@@ -63,7 +63,7 @@ PUBLISHED = {
         "daily_summaries_v1",
         "dead_letters_v1",
     },
-    "strategy": {"dead_letters_v1"},
+    "strategy": {"dead_letters_v1", "symbols_v1"},
     "gateway": {"dead_letters_v1"},
 }
 JOBS_TABLES = (

@@ -10,7 +10,6 @@ import pytest
 import yfinance.cache  # type: ignore[import-untyped]
 from structlog.testing import capture_logs
 
-from services.marketdata.domain.bar import Bar
 from services.marketdata.domain.quote import Quote
 from services.marketdata.providers import yahoo_session
 from services.marketdata.providers.provider import (
@@ -24,7 +23,7 @@ from services.marketdata.providers.provider import (
 from services.marketdata.providers.settings import YahooSettings
 from services.marketdata.providers.yahoo import Yahoo
 from shared.contracts.instruments import AssetClass
-from tests.component.provider_server import BRK, BTC, EUR, SPY, VOD, Reader
+from tests.component.provider_server import BRK, BTC, EUR, SPY, VOD, Reader, bar_of, numbers
 from tests.servers.provider_http import epoch
 from tests.servers.provider_streams import YahooStreamServer
 from tests.servers.provider_yahoo import YahooServer, chart
@@ -94,7 +93,7 @@ def test_the_newest_session_has_the_price(server: YahooServer, yahoo: Yahoo) -> 
     """After the close, the price is that of after-hours trading."""
     server.put("SPY", 570.13, epoch(3600), marketState="POST", postMarketPrice=571.5, postMarketTime=epoch(5))
     (quote,) = yahoo.quotes([SPY], NOW)
-    assert (quote.last, quote.volume) == (Decimal("571.5"), 0)
+    assert (quote.last, quote.volume) == numbers("571.5 0")
 
 
 def test_the_bar_is_what_was_traded_since_the_quote_before(server: YahooServer, yahoo: Yahoo) -> None:
@@ -105,9 +104,20 @@ def test_the_bar_is_what_was_traded_since_the_quote_before(server: YahooServer, 
     figures["regularMarketDayHigh"] = 573.0
     server.put("SPY", 571.0, epoch(2), regularMarketVolume=1700, **figures)
     (quote,) = yahoo.quotes([SPY], NOW)
-    assert (quote.open, quote.high, quote.low, quote.close, quote.volume) == (570, 573, 570, 571, 700)
+    assert (quote.open, quote.high, quote.low, quote.close, quote.volume) == numbers("570 573 570 571 700")
     assert quote.bar_start is not None
     assert timedelta(0) < quote.quoted_at - quote.bar_start < timedelta(minutes=2)
+
+
+def test_a_quote_from_the_future_is_not_remembered(server: YahooServer, yahoo: Yahoo) -> None:
+    """The next bar begins at the last time that can be right."""
+    server.put("SPY", 570.0, epoch(60), regularMarketVolume=1000)
+    yahoo.quotes([SPY], NOW)
+    server.put("SPY", 571.0, epoch(-3600), regularMarketVolume=1200)
+    yahoo.quotes([SPY], NOW)
+    server.put("SPY", 571.0, epoch(2), regularMarketVolume=1700)
+    (quote,) = yahoo.quotes([SPY], NOW)
+    assert (quote.open, quote.volume) == numbers("570 700")
 
 
 def test_what_cannot_be_stored_is_left_out_and_the_rest_is_kept(server: YahooServer, yahoo: Yahoo) -> None:
@@ -197,10 +207,9 @@ def test_bars_are_as_they_were_traded(server: YahooServer, yahoo: Yahoo) -> None
     server.charts["SPY"] = chart(rows, splits={str(split): event})
     begin, end = datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)
     bars = [bar for page in yahoo.bars(SPY, "1d", begin, end) for bar in page]
-    numbers = [("142.24", "144", "140", "142", "1000"), ("142.24", "143", "141", "142.5", "1000")]
     assert bars == [
-        Bar("SPY", "1d", datetime(2024, 6, day, tzinfo=UTC), *map(Decimal, row), "yahoo")
-        for day, row in zip((7, 10), numbers, strict=True)
+        bar_of("SPY", "1d", datetime(2024, 6, 7, tzinfo=UTC), "142.24 144 140 142 1000", "yahoo"),
+        bar_of("SPY", "1d", datetime(2024, 6, 10, tzinfo=UTC), "142.24 143 141 142.5 1000", "yahoo"),
     ]
 
 
@@ -288,10 +297,10 @@ def test_the_stream_brings_the_trades_of_its_symbols(
     ):
         streams.send(frame)
     reader.wait_for(3)
-    assert [(each.symbol, each.last, each.bid, each.volume) for each in reader.quotes] == [
-        ("SPY", Decimal("570.13"), None, 0),
-        ("VOD", Decimal("0.7125"), None, 0),
-        ("SPY", Decimal("570.2"), Decimal("570.1"), 30),
+    assert [(each.symbol, each.bid, *map(str, (each.last, each.volume))) for each in reader.quotes] == [
+        ("SPY", None, "570.13", "0"),
+        ("VOD", None, "0.7125", "0"),
+        ("SPY", Decimal("570.1"), "570.2", "30"),
     ]
     streams.wait_for(lambda: len(streams.received) > 1)  # the subscription is renewed
     reader.stream.subscribe([SPY])

@@ -1,5 +1,6 @@
 """Alpha Vantage's answers, of the shapes in its documentation."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tests.servers.provider_http import Asked, ProviderServer, Reply
@@ -60,7 +61,7 @@ def exchange_rate(base: str, quoted: str, rate: str, at: str, bid: str = "-", as
     }
 
 
-def daily(symbol: str, rows: dict[str, tuple[str, ...]], name: str = "Time Series (Daily)") -> dict[str, Any]:
+def daily(symbol: str, rows: Mapping[str, Sequence[str]], name: str = "Time Series (Daily)") -> dict[str, Any]:
     columns = ("1. open", "2. high", "3. low", "4. close", "5. volume")
     return {
         "Meta Data": {
@@ -88,5 +89,7 @@ class AlphaVantageServer(ProviderServer):
         names = ("symbol", "keywords", "tickers", "from_currency")
         about = next((query[name] for name in names if name in query), "")
         function = query.get("function", "")
-        unknown = {"Global Quote": {}} if function == "GLOBAL_QUOTE" else {"Error Message": "Invalid API call."}
+        unknown: Any = {"Error Message": "Invalid API call."}
+        if function == "GLOBAL_QUOTE":
+            unknown = {"Global Quote": {}}
         return Reply(self.answers.get(f"{function} {about}", unknown))

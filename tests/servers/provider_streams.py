@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 from yfinance.pricing_pb2 import PricingData  # type: ignore[import-untyped]

@@ -144,7 +144,8 @@ def test_every_setting_of_the_documents_exists() -> None:
     read = set(subprocess.run(sources, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
     fields = {field.rstrip(":").upper() for field in read if field.endswith(":")}
     known = {name for name in read if not name.endswith(":")}
-    prefixes = ("PAPERPROFIT_ORDERS_", "PAPERPROFIT_")
+    own = ("ORDERS_", "POLL_", "YAHOO_", "ALPHAVANTAGE_", "ALPACA_", "")
+    prefixes = [f"PAPERPROFIT_{each}" for each in own]
     named = {name for document in CURRENT for name in re.findall(r"\bPAPERPROFIT_[A-Z_]+\b", document.read_text())}
     unknown = {
         name

@@ -30,6 +30,7 @@ from services.marketdata.providers.provider import (
     name_of_key,
 )
 from services.marketdata.providers.settings import AlpacaSettings
+from shared.clock import utc_now
 from shared.contracts.instruments import AssetClass
 from shared.resilience.rate_limits import Rate
 from shared.settings import load
@@ -81,16 +82,13 @@ class Alpaca(Provider):
             )
         return self._opened
 
-    def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:  # noqa: ARG002
+    def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:
         """The snapshots: newest trade and quote, and the day's figures. One request a class."""
-        return self._quotes(instruments)
-
-    def _quotes(self, instruments: Sequence[Listed]) -> list[Quote]:
         quotes = []
         for asset_class in sorted(CLASSES):
             known = {each.symbol: each for each in instruments if each.asset_class is asset_class}
             for symbol, snapshot in self._snapshots(asset_class, list(known)).items():
-                if symbol in known and (quote := self._quote(known[symbol], snapshot)) is not None:
+                if symbol in known and (quote := self._quote(known[symbol], snapshot, now)) is not None:
                     quotes.append(quote)
         return quotes
 
@@ -120,14 +118,16 @@ class Alpaca(Provider):
         feed = DataFeed(self._settings.feed)
         return self._clients.stocks.get_stock_snapshot(StockSnapshotRequest(symbol_or_symbols=symbols, feed=feed))
 
-    def _quote(self, instrument: Listed, snapshot: Any) -> Quote | None:
+    def _quote(self, instrument: Listed, snapshot: Any, now: datetime) -> Quote | None:
         if not isinstance(snapshot, dict):
-            return self._days.left_out(instrument, "Alpaca has no snapshot of the symbol")
+            self._days.left_out(instrument, "Alpaca has no snapshot of the symbol")
+            return None
         self._keep(instrument.symbol, snapshot)
         trade, quote, day = (snapshot.get(name) or {} for name in ("latestTrade", "latestQuote", "dailyBar"))
         last, at = positive(trade.get("p")), moment_of(trade.get("t"))
         if last is None or at is None:
-            return self._days.left_out(instrument, "Alpaca's snapshot has no trade")
+            self._days.left_out(instrument, "Alpaca's snapshot has no trade")
+            return None
         at = max(at, moment_of(quote.get("t")) or at)
         figures = DayFigures(
             day=day_of(moment_of(day.get("t")) or at),
@@ -140,6 +140,7 @@ class Alpaca(Provider):
         return self._days.quote(
             instrument,
             figures,
+            now,
             bid=positive(quote.get("bp")),
             ask=positive(quote.get("ap")),
             bid_size=positive(quote.get("bs")),
@@ -220,7 +221,7 @@ class Alpaca(Provider):
     def stream(self, instruments: Sequence[Listed]) -> Stream:
         from services.marketdata.providers.alpaca_stream import AlpacaStream
 
-        lasts = {quote.symbol: quote.last for quote in self._quotes(instruments)}
+        lasts = {quote.symbol: quote.last for quote in self.quotes(instruments, utc_now())}
         return AlpacaStream(self._settings, instruments, lasts)
 
     def close(self) -> None:

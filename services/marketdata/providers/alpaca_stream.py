@@ -4,6 +4,8 @@ alpaca-py would open a broken connection again by itself, and say nothing of it.
 caller knows of the gap and fills it.
 """
 
+import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +21,9 @@ from websockets.exceptions import WebSocketException
 from services.marketdata.domain.quote import Quote
 from services.marketdata.providers.numbers import decimal_of, positive
 from services.marketdata.providers.provider import KeyRefused, Listed, ProviderDown, ProviderError, Stream, Throttled
+from shared.clock import Clock, utc_now
 from shared.contracts.instruments import AssetClass
+from shared.contracts.prices import AHEAD
 
 if TYPE_CHECKING:
     from services.marketdata.providers.settings import AlpacaSettings
@@ -47,8 +51,15 @@ class _Newest:
 class AlpacaStream(Stream):
     """An open stream of shares, of coins, or of both. ``lasts`` are the last prices at its start."""
 
-    def __init__(self, settings: "AlpacaSettings", instruments: Sequence[Listed], lasts: Mapping[str, Decimal]) -> None:
+    def __init__(
+        self,
+        settings: "AlpacaSettings",
+        instruments: Sequence[Listed],
+        lasts: Mapping[str, Decimal],
+        clock: Clock = utc_now,
+    ) -> None:
         self._settings = settings
+        self._clock = clock
         self._waiting: queue.Queue[Quote | ProviderError | None] = queue.Queue(MOST_WAITING)
         self._newest = {symbol: _Newest(last) for symbol, last in lasts.items()}
         self._sockets: dict[AssetClass, Any] = {}
@@ -59,18 +70,24 @@ class AlpacaStream(Stream):
     def subscribe(self, instruments: Sequence[Listed]) -> None:
         for asset_class in (AssetClass.US_EQUITY, AssetClass.CRYPTO):
             wanted = {each.symbol for each in instruments if each.asset_class is asset_class}
-            known = self._symbols.get(asset_class, set())
-            added, dropped = sorted(wanted - known), sorted(known - wanted)
-            self._symbols[asset_class] = wanted
-            socket = self._sockets.get(asset_class)
-            if socket is not None and dropped:
-                socket.unsubscribe_trades(*dropped)
-                socket.unsubscribe_quotes(*dropped)
-            if added:
-                socket = socket or self._open(asset_class)
-                socket.subscribe_trades(self._trade, *added)
-                socket.subscribe_quotes(self._quote, *added)
-                self._start(asset_class, socket)
+            try:
+                self._subscribe(asset_class, wanted)
+            except (OSError, RuntimeError, WebSocketException) as error:
+                raise ProviderDown("Alpaca's stream broke off: it is opened again") from error
+
+    def _subscribe(self, asset_class: AssetClass, wanted: set[str]) -> None:
+        known = self._symbols.get(asset_class, set())
+        added, dropped = sorted(wanted - known), sorted(known - wanted)
+        self._symbols[asset_class] = wanted
+        socket = self._sockets.get(asset_class)
+        if socket is not None and dropped:
+            socket.unsubscribe_trades(*dropped)
+            socket.unsubscribe_quotes(*dropped)
+        if added:
+            socket = socket or self._open(asset_class)
+            socket.subscribe_trades(self._trade, *added)
+            socket.subscribe_quotes(self._quote, *added)
+            self._start(asset_class, socket)
 
     def __iter__(self) -> Iterator[Quote]:
         while (item := self._waiting.get()) is not None:
@@ -80,9 +97,7 @@ class AlpacaStream(Stream):
 
     def close(self) -> None:
         for socket in self._sockets.values():
-            socket.closing = True
-            if socket._loop is not None:  # noqa: SLF001
-                socket.stop()
+            socket.end()
         for thread in self._threads:
             thread.join(10)
         self._put(None)
@@ -112,18 +127,24 @@ class AlpacaStream(Stream):
     async def _trade(self, frame: dict[str, Any]) -> None:
         symbol, price, at = str(frame.get("S")), positive(frame.get("p")), _moment(frame.get("t"))
         newest = self._newest.setdefault(symbol, _Newest(None))
+        if price is None or at is None or self._is_ahead(at):
+            return
         repeated = newest.trade_at == at and newest.trade_id == frame.get("i")
-        if price is None or at is None or repeated or (newest.trade_at is not None and at < newest.trade_at):
+        if repeated or (newest.trade_at is not None and at < newest.trade_at):
             return
         if NOT_LAST.intersection(frame.get("c") or ()):
             return
         newest.last, newest.trade_at, newest.trade_id = price, at, frame.get("i")
         self._put(_made(symbol, newest, at, decimal_of(frame.get("s")) or Decimal(0)))
 
+    def _is_ahead(self, at: datetime) -> bool:
+        """True for the time of a wrong clock: until then, all other frames would be older."""
+        return at > self._clock() + AHEAD
+
     async def _quote(self, frame: dict[str, Any]) -> None:
         symbol, at = str(frame.get("S")), _moment(frame.get("t"))
         newest = self._newest.setdefault(symbol, _Newest(None))
-        if at is None or (newest.quote_at is not None and at <= newest.quote_at):
+        if at is None or self._is_ahead(at) or (newest.quote_at is not None and at <= newest.quote_at):
             return
         newest.bid, newest.ask, newest.quote_at = positive(frame.get("bp")), positive(frame.get("ap")), at
         newest.bid_size = positive(frame.get("bs")) if newest.bid is not None else None
@@ -140,7 +161,24 @@ class _Reporting:
         self.closing = False
         self._report = report
 
+    def end(self) -> None:
+        """Close the connection. It may be called from another thread, also before there is one."""
+        self.closing = True
+        loop: asyncio.AbstractEventLoop | None = self._loop  # type: ignore[attr-defined]
+        if loop is not None and loop.is_running():
+            asyncio.run_coroutine_threadsafe(self._end(), loop)
+
+    def run(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            super().run()  # type: ignore[misc]
+
+    async def _end(self) -> None:
+        self._should_run = False
+        await self.close()  # type: ignore[attr-defined]
+
     async def _start_ws(self) -> None:
+        if self.closing:  # before there was a connection
+            raise asyncio.CancelledError
         try:
             await super()._start_ws()  # type: ignore[misc]
         except (OSError, ValueError, WebSocketException) as error:

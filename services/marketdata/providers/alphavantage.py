@@ -83,7 +83,7 @@ class AlphaVantage(Provider):
         quotes = []
         for instrument in instruments:
             pair = instrument.asset_class in (AssetClass.CURRENCY_PAIR, AssetClass.CRYPTO)
-            quote = self._rate(instrument) if pair else self._share(instrument, now)
+            quote = self._rate(instrument, now) if pair else self._share(instrument, now)
             if quote is not None:
                 quotes.append(quote)
         return quotes
@@ -91,11 +91,13 @@ class AlphaVantage(Provider):
     def _share(self, instrument: Listed, now: datetime) -> Quote | None:
         row = self._ask("GLOBAL_QUOTE", symbol=symbol_of(instrument), **self._entitlement()).get("Global Quote")
         if not isinstance(row, dict) or not row:
-            return self._days.left_out(instrument, "Alpha Vantage does not know the symbol")
+            self._days.left_out(instrument, "Alpha Vantage does not know the symbol")
+            return None
         self._keep(instrument.symbol, row)
         last, day = positive(row.get("05. price")), date_of(row.get("07. latest trading day"))
         if last is None or day is None:
-            return self._days.left_out(instrument, "Alpha Vantage's quote has no price, or no day")
+            self._days.left_out(instrument, "Alpha Vantage's quote has no price, or no day")
+            return None
         figures = DayFigures(
             day=day,
             at=self._time_of_quote(instrument, day, now),
@@ -104,7 +106,7 @@ class AlphaVantage(Provider):
             low=positive(row.get("04. low")),
             volume=decimal_of(row.get("06. volume")),
         )
-        return self._days.quote(instrument, figures, delayed=self.traits.delayed)
+        return self._days.quote(instrument, figures, now, delayed=self.traits.delayed)
 
     def _time_of_quote(self, instrument: Listed, day: date, now: datetime) -> datetime:
         """The time of a quote that has a day only: the close of that day, or before it the time that the key may see.
@@ -113,20 +115,22 @@ class AlphaVantage(Provider):
         """
         return min(close_of(instrument, day), now if self._settings.entitlement == "realtime" else now - _DELAY)
 
-    def _rate(self, instrument: Listed) -> Quote | None:
+    def _rate(self, instrument: Listed, now: datetime) -> Quote | None:
         base, _, quoted = instrument.symbol.partition("/")
         answer = self._ask("CURRENCY_EXCHANGE_RATE", from_currency=base, to_currency=quoted)
         row = answer.get("Realtime Currency Exchange Rate")
         if not isinstance(row, dict):
-            return self._days.left_out(instrument, "Alpha Vantage has no rate of the pair")
+            self._days.left_out(instrument, "Alpha Vantage has no rate of the pair")
+            return None
         self._keep(instrument.symbol, row)
         last = positive(row.get("5. Exchange Rate"))
         at = moment_of(row.get("6. Last Refreshed"), row.get("7. Time Zone"))
         if last is None or at is None:
-            return self._days.left_out(instrument, "Alpha Vantage's rate has no price, or no time")
+            self._days.left_out(instrument, "Alpha Vantage's rate has no price, or no time")
+            return None
         figures = DayFigures(day=at.date(), at=at, last=last, high=None, low=None, volume=None)
         return self._days.quote(
-            instrument, figures, bid=positive(row.get("8. Bid Price")), ask=positive(row.get("9. Ask Price"))
+            instrument, figures, now, bid=positive(row.get("8. Bid Price")), ask=positive(row.get("9. Ask Price"))
         )
 
     def bars(self, instrument: Listed, interval: str, begin: datetime, end: datetime) -> Iterator[list[Bar]]:

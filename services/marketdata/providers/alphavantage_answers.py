@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -148,7 +149,7 @@ def headline_of(row: dict[str, Any], tickers: dict[str, str]) -> Headline | None
         symbols=symbols,
         source=str(row.get("source") or "Alpha Vantage")[:100],
         summary=str(row.get("summary") or "")[:2000],
-        score=float(max(-1, min(1, score))) if score is not None else None,
+        score=float(max(Decimal(-1), min(Decimal(1), score))) if score is not None else None,
     )
 
 

@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import requests  # type: ignore[import-untyped]
-from requests.adapters import HTTPAdapter  # type: ignore[import-untyped]
+import requests
+from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from services.marketdata.providers.provider import ProviderDown, Throttled
@@ -19,7 +19,7 @@ LONGEST_RESET_SECONDS = 120.0
 LARGEST_BYTES = 32 * 1024 * 1024
 
 
-class BoundedSession(requests.Session):  # type: ignore[misc]
+class BoundedSession(requests.Session):
     """A session that raises ProviderDown and Throttled in the place of errors of connections and servers.
 
     No error shows a URL, since some providers take their key in it.
@@ -31,11 +31,11 @@ class BoundedSession(requests.Session):  # type: ignore[misc]
         self.mount("https://", HTTPAdapter(pool_maxsize=16))
         self.mount("http://", HTTPAdapter(pool_maxsize=16))
 
-    def request(self, method: str, url: str, **options: Any) -> Any:
+    def request(self, method: Any, url: Any, *args: Any, **options: Any) -> Any:
         options.update(timeout=(CONNECT_SECONDS, REQUEST_SECONDS), stream=True)
         deadline = time.monotonic() + REQUEST_SECONDS
         try:
-            response = super().request(method, url, **options)
+            response = super().request(method, url, *args, **options)
             with response:
                 response._content = self._read(response, deadline)  # noqa: SLF001
         except (requests.RequestException, HTTPError, OSError) as error:

@@ -1,6 +1,7 @@
 """Quotes of providers whose figures are of the whole day: each gets the bar since the quote before."""
 
 import threading
+from datetime import datetime
 from decimal import Decimal
 
 import structlog
@@ -8,6 +9,7 @@ import structlog
 from services.marketdata.domain.day_figures import DayFigures, traded_between
 from services.marketdata.domain.quote import Quote
 from services.marketdata.providers.provider import Listed
+from shared.contracts.prices import AHEAD
 
 log = structlog.get_logger(__name__)
 
@@ -24,6 +26,7 @@ class DayQuotes:
         self,
         instrument: Listed,
         figures: DayFigures,
+        now: datetime,
         *,
         bid: Decimal | None = None,
         ask: Decimal | None = None,
@@ -32,10 +35,10 @@ class DayQuotes:
         currency: str | None = None,
         delayed: bool = False,
     ) -> Quote:
-        """The quote. A side without a price has no size."""
+        """The quote. A side without a price has no size. Figures that are ahead of the clock are not remembered."""
         with self._lock:
             before = self._newest.get(instrument.symbol)
-            if before is None or figures.at > before.at:
+            if figures.at <= now + AHEAD and (before is None or figures.at > before.at):
                 self._newest[instrument.symbol] = figures
         traded = traded_between(before, figures)
         return Quote(

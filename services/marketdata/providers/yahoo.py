@@ -64,7 +64,7 @@ class Yahoo(Provider):
             self._opened = YahooData(self._settings.url)
         return self._opened
 
-    def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:  # noqa: ARG002
+    def quotes(self, instruments: Sequence[Listed], now: datetime) -> list[Quote]:
         asked = {yahoo_symbol(instrument): instrument for instrument in instruments}
         results = self._results(list(asked))
         quotes = []
@@ -72,7 +72,7 @@ class Yahoo(Provider):
             symbol = row.get("symbol")
             # a pair of dollars also goes by its second currency
             instrument = asked.get(str(symbol)) or asked.get(f"USD{symbol}")
-            if instrument is not None and (quote := self._quote(instrument, row)) is not None:
+            if instrument is not None and (quote := self._quote(instrument, row, now)) is not None:
                 quotes.append(quote)
         return quotes
 
@@ -87,12 +87,13 @@ class Yahoo(Provider):
             raise ProviderDown("Yahoo's answer has no quotes: try again later")
         return [row for row in results if isinstance(row, dict)]
 
-    def _quote(self, instrument: Listed, row: dict[str, Any]) -> Quote | None:
+    def _quote(self, instrument: Listed, row: dict[str, Any], now: datetime) -> Quote | None:
         self._keep(instrument.symbol, row)
         currency, factor = in_currency(row.get("currency"))
         session, at, last = _newest(row)
         if at is None or last is None:
-            return self._days.left_out(instrument, "Yahoo's quote has no price, or no time")
+            self._days.left_out(instrument, "Yahoo's quote has no price, or no time")
+            return None
         regular = session == "regular"
         figures = DayFigures(
             day=at.date(),
@@ -106,6 +107,7 @@ class Yahoo(Provider):
         return self._days.quote(
             instrument,
             figures,
+            now,
             bid=_scaled(row.get("bid"), factor),
             ask=_scaled(row.get("ask"), factor),
             currency=currency or "none",

@@ -18,6 +18,7 @@ from services.marketdata.providers.day_quotes import DayQuotes
 from services.marketdata.providers.numbers import decimal_of, positive, time_of
 from services.marketdata.providers.provider import Listed, ProviderDown, Stream
 from services.marketdata.providers.yahoo_symbols import in_currency, yahoo_symbol
+from shared.clock import Clock, utc_now
 
 CONNECT_SECONDS = 10.0
 #: Yahoo forgets a subscription that is not renewed.
@@ -29,9 +30,10 @@ _NAMED = ("XLON",)
 class YahooStream(Stream):
     """An open websocket. The iteration raises ProviderDown when it breaks, and ends when it is closed."""
 
-    def __init__(self, url: str, instruments: Sequence[Listed]) -> None:
+    def __init__(self, url: str, instruments: Sequence[Listed], clock: Clock = utc_now) -> None:
         self._reader = BaseWebSocket(url, verbose=False)
         self._days = DayQuotes("yahoo")
+        self._clock = clock
         self._instruments: dict[str, Listed] = {}
         self._sending = threading.Lock()
         self._opened = ExitStack()
@@ -96,7 +98,8 @@ class YahooStream(Stream):
             return None
         currency, factor = in_currency(pricing.get("currency"))
         if not currency and instrument.market in _NAMED:
-            return self._days.left_out(instrument, "the stream does not name its currency")
+            self._days.left_out(instrument, "the stream does not name its currency")
+            return None
         figures = DayFigures(
             day=at.date(),
             at=at,
@@ -108,6 +111,7 @@ class YahooStream(Stream):
         return self._days.quote(
             instrument,
             figures,
+            self._clock(),
             bid=_scaled(pricing.get("bid"), factor),
             ask=_scaled(pricing.get("ask"), factor),
             currency=currency or None,
