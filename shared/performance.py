@@ -195,7 +195,7 @@ def money_weighted_return(equity: Sequence[tuple[datetime, Decimal]], flows: Ite
     wanted = float(equity[-1][1])
 
     def missing(rate: float) -> float:
-        return sum(amount * (1 + rate) ** (left / YEAR) for left, amount in paid) - wanted
+        return sum(amount * float((1 + rate) ** (left / YEAR)) for left, amount in paid) - wanted
 
     low, high = LEAST_RATE, MOST_RATE
     if missing(low) * missing(high) > 0:

@@ -43,8 +43,9 @@ Fills = dict[str, list[tuple[Decimal, Decimal]]]
 
 def bars(begin: datetime) -> list[Bar]:
     return [
-        Bar("AAPL", "1m", begin + number * MINUTE, *map(Decimal, numbers), Decimal(100_000), "test")
+        Bar("AAPL", "1m", begin + number * MINUTE, opened, high, low, close, Decimal(100_000), "test")
         for number, numbers in enumerate(DAY)
+        for opened, high, low, close in (map(Decimal, numbers),)
     ]
 
 
@@ -66,7 +67,7 @@ def pushed(exchange: Exchange, day: list[Bar]) -> None:
         own = PushedBar(**numbers, start=bar.start, end=bar.start + MINUTE)
         asked = NumberedPrice(index=0, symbol=bar.symbol, at=exchange.clock.now, bar=own)
         with exchange.marketdata.unit_of_work() as uow:
-            push_prices(uow, PushPrices(push_id=uuid4(), prices=(asked,), received_at=exchange.clock.now))
+            push_prices(uow, PushPrices(push_id=uuid4(), pushed=(asked,), received_at=exchange.clock.now))
         _handle_last(exchange)
 
 
