@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.deployment import Deployment
 
 LIBRARIES = Path("/usr/lib")
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps it
 #: Each process reads its offset again after so many seconds.
 CACHE_SECONDS = 1
 #: Python runs this at the start of every process of the fleet. Its own sleep ends at a time of the monotonic clock,
@@ -55,6 +58,13 @@ def _preloaded(offset: Path) -> Mapping[str, str]:
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "NO_FAKE_STAT": "1",
     }
+
+
+def remove_leftovers() -> None:
+    """Remove the shared memory of processes that were killed, which libfaketime leaves behind."""
+    for file in SHARED_MEMORY.glob("*faketime_s[eh]m_*"):
+        if not psutil.pid_exists(int(file.name.rpartition("_")[2])):
+            file.unlink(missing_ok=True)
 
 
 def _library() -> Path:

@@ -184,3 +184,4 @@ def running_fleet(folder: Path, injected: str = "") -> Iterator[Fleet]:
         finally:
             for deployment in {id(replica.deployment): replica.deployment for replica in fleet.replicas}.values():
                 deployment.stop()
+            clocks.remove_leftovers()
