@@ -1,5 +1,6 @@
 """The choice of providers by settings, the entry points of other packages, and sets of instruments."""
 
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import ClassVar
@@ -7,12 +8,12 @@ from typing import ClassVar
 import pytest
 from sqlalchemy import create_engine
 
-from services.marketdata import jobs, service
+from services.marketdata import history_jobs, jobs, service
 from services.marketdata.instrument_sets import UnreadableSet, read_set
 from services.marketdata.providers import registry
 from services.marketdata.providers.provider import Provider, Traits
 from services.marketdata.providers.registry import NotAProvider, UnknownProvider, network_provider
-from services.marketdata.settings import INSTRUMENTS_FILE, Settings
+from services.marketdata.settings import INSTRUMENTS_FILE, Settings, current
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instruments import AssetClass
 from shared.settings import InvalidSettings, load
@@ -92,11 +93,22 @@ def test_the_demo_s_instruments_come_with_prices_that_need_no_network(monkeypatc
         assert list(settings(monkeypatch, instruments=given).instrument_sets()) == sets
 
 
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Settings are read again in the test, and after it."""
+    caches = (current, jobs.configured_provider, history_jobs.configured_replay)
+    for each in caches:
+        each.cache_clear()
+    yield
+    for each in caches:
+        each.cache_clear()
+
+
+@pytest.mark.usefixtures("forgotten")
 def test_push_has_no_feed_and_is_asked_by_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no price before the first push."""
-    monkeypatch.setattr(jobs, "current", lambda: Settings(provider="push"))
-    monkeypatch.setattr(service, "configured_provider", jobs.configured_provider.__wrapped__)
-    assert jobs.configured_provider.__wrapped__() is None
+    monkeypatch.setenv("PAPERPROFIT_PROVIDER", "push")
+    assert jobs.configured_provider() is None
     assert jobs.configured_order() == {}
     assert service.components(ServiceContext("marketdata", create_engine("postgresql+psycopg://"))) == []
 
