@@ -66,7 +66,7 @@ def pushed(exchange: Exchange, day: list[Bar]) -> None:
         own = PushedBar(**numbers, start=bar.start, end=bar.start + MINUTE)
         asked = NumberedPrice(index=0, symbol=bar.symbol, at=exchange.clock.now, bar=own)
         with exchange.marketdata.unit_of_work() as uow:
-            push_prices(uow, PushPrices(push_id=uuid4(), prices=(asked,), received_at=exchange.clock.now))
+            push_prices(uow, PushPrices(push_id=uuid4(), pushed=(asked,), received_at=exchange.clock.now))
         _handle_last(exchange)
 
 
