@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -96,26 +96,37 @@ def test_a_replica_is_asked_to_end_once(tmp_path: Path, watch: ReplicaWatch, sen
     assert sent.count((MAIN, signal.SIGTERM)) == 1
 
 
-@pytest.mark.parametrize("failed", [False, True])
-def test_a_worker_of_a_replica_that_was_ended_by_a_watcher_exits_with_1(
-    watch: ReplicaWatch, sent: list[tuple[int, int]], *, failed: bool
-) -> None:
-    """Dramatiq's exit code is that of its workers. After an operator's SIGTERM it is 0."""
-    stopped: list[str] = []
+@pytest.fixture
+def stopped() -> list[str]:
+    """The parts of a worker process that were stopped, in their order."""
+    return []
+
+
+@pytest.fixture
+def end_worker(watch: ReplicaWatch, stopped: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """End a worker process with this watch, as dramatiq does after a SIGTERM."""
     broker: Any = SimpleNamespace(close=lambda: stopped.append("broker"))
     part: Any = SimpleNamespace(stop=lambda: stopped.append("part"))
     pool: Any = SimpleNamespace(runs=lambda _: False)
-    watch.stop = lambda: stopped.append("watch")  # type: ignore[method-assign]
+    monkeypatch.setattr(watch, "stop", lambda: stopped.append("watch"))
     components = Components((part,), watch, pool, [], UNUSED)
-    if not failed:
-        components.after_worker_shutdown(broker, UNUSED)
-        assert stopped == ["watch", "part"]
-        return
+    return lambda: components.after_worker_shutdown(broker, UNUSED)
+
+
+def test_a_worker_that_an_operator_ends_returns(end_worker: Callable[[], None], stopped: list[str]) -> None:
+    """Dramatiq closes the broker then, and exits with 0."""
+    end_worker()
+    assert stopped == ["watch", "part"]
+
+
+def test_a_worker_of_a_replica_that_a_watcher_ended_exits_with_1(
+    watch: ReplicaWatch, end_worker: Callable[[], None], stopped: list[str]
+) -> None:
+    """Dramatiq's exit code is that of its workers."""
     for _ in range(START_ROUNDS + 1):
         watch.watch_scheduler()
-    assert sent == [(MAIN, signal.SIGTERM)]
     with pytest.raises(SystemExit, match="1"):
-        components.after_worker_shutdown(broker, UNUSED)
+        end_worker()
     assert stopped == ["watch", "part", "broker"]
 
 
