@@ -9,23 +9,18 @@ nothing to divide by, is NaN.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from inspect import unwrap
 from itertools import pairwise
 from math import ceil, log
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import talib
 
 from shared.contracts.indicators import IndicatorName, Parameters
 from shared.indicators.bars import LENGTHS, NO_SESSION, Array, Bars
+from shared.indicators.ta_lib import talib
 
 #: The weight of all bars before a window, beside 1 for those in it.
 TAIL = 1e-13
-#: TA-Lib's functions of arrays. Around each is one that looks for Series of pandas, and takes as long as they do.
-_NAMES = ("ADX", "ATR", "CMO", "EMA", "MA", "MACD", "MAX", "MIN", "MINUS_DI", "OBV", "PLUS_DI", "RSI", "STDDEV")
-_talib = SimpleNamespace(**{name: unwrap(getattr(talib, name)) for name in _NAMES})
 #: An oscillator where there is no movement at all. TA-Lib says 0, which would mean that all movement was down.
 FLAT = 50.0
 
@@ -77,24 +72,24 @@ def _sma(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
 
 
 def _mean(values: Array, period: int) -> Array:
-    mean: Array = _talib.MA(values, period, 0)
+    mean: Array = talib.MA(values, period, 0)
     return mean
 
 
 def _ema(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
-    return (_talib.EMA(bars.closes, p["period"]),)
+    return (talib.EMA(bars.closes, p["period"]),)
 
 
 def _rsi(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
-    values = _talib.RSI(bars.closes, p["period"])
+    values = talib.RSI(bars.closes, p["period"])
     if (values == 0).any():
-        momentum = _talib.CMO(bars.closes, p["period"])  # -100 where all movement was down, 0 where there was none
+        momentum = talib.CMO(bars.closes, p["period"])  # -100 where all movement was down, 0 where there was none
         values[(values == 0) & (momentum == 0)] = FLAT
     return (values,)
 
 
 def _macd(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
-    macd, signal, histogram = _talib.MACD(bars.closes, p["fast"], p["slow"], p["signal"])
+    macd, signal, histogram = talib.MACD(bars.closes, p["fast"], p["slow"], p["signal"])
     return macd, signal, histogram
 
 
@@ -103,27 +98,27 @@ def _bollinger(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
     base = bars.closes[0]  # no later bar may change a value, not even in its last digit
     differences = bars.closes - base
     middle = _mean(differences, p["period"])
-    width = _talib.STDDEV(differences, p["period"], p["deviations"])
+    width = talib.STDDEV(differences, p["period"], p["deviations"])
     return base + (middle + width), base + middle, base + (middle - width)
 
 
 def _atr(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
-    return (_talib.ATR(bars.highs, bars.lows, bars.closes, p["period"]),)
+    return (talib.ATR(bars.highs, bars.lows, bars.closes, p["period"]),)
 
 
 def _obv(bars: Bars, _: Mapping[str, Any]) -> tuple[Array, ...]:
-    return (_talib.OBV(bars.closes, bars.volumes),)
+    return (talib.OBV(bars.closes, bars.volumes),)
 
 
 def _adx(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
     prices = (bars.highs, bars.lows, bars.closes)
-    adx = _talib.ADX(*prices, p["period"])
-    return adx, _talib.PLUS_DI(*prices, p["period"]), _talib.MINUS_DI(*prices, p["period"])
+    adx = talib.ADX(*prices, p["period"])
+    return adx, talib.PLUS_DI(*prices, p["period"]), talib.MINUS_DI(*prices, p["period"])
 
 
 def _stochastic(bars: Bars, p: Mapping[str, Any]) -> tuple[Array, ...]:
     """The close's place in the range of the last bars, averaged. A range of no width counts as FLAT."""
-    lowest, highest = _talib.MIN(bars.lows, p["k_period"]), _talib.MAX(bars.highs, p["k_period"])
+    lowest, highest = talib.MIN(bars.lows, p["k_period"]), talib.MAX(bars.highs, p["k_period"])
     width = highest - lowest
     place = np.where(np.isnan(width), np.nan, FLAT)
     np.divide(100 * (bars.closes - lowest), width, out=place, where=width > 0)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import talib
 
 from shared.contracts.indicators import IndicatorName, Parameters
 from shared.indicators.bars import NO_SESSION, Array, Bars
 from shared.indicators.formulas import bars_before, compute, numbers
+from shared.indicators.ta_lib import talib
 
 #: The largest number of outputs of an indicator.
 OUTPUTS = 3

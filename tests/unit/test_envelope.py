@@ -13,6 +13,7 @@ from shared.contracts.official_prices import OfficialPricePublished
 from shared.contracts.orders import OrderAccepted, OrderFilled
 from shared.contracts.prices import PricesUpdated
 from shared.contracts.routing import COMMANDS, EVENTS
+from shared.contracts.sessions import SessionsChanged
 from tests.unit.message_examples import ACCOUNT, EXAMPLES
 
 every_message = pytest.mark.parametrize("message", EXAMPLES.values(), ids=lambda m: type(m).__name__)
@@ -64,7 +65,8 @@ def test_a_message_without_an_id_gets_one_of_its_own() -> None:
 def test_a_command_must_reach_a_queue(message: Message) -> None:
     """An event that a queue receives must reach it as well. One for the live feed alone may reach nobody."""
     awaited = isinstance(
-        message, Command | PricesUpdated | OrderFilled | CorporateActionApplied | OfficialPricePublished
+        message,
+        Command | PricesUpdated | OrderFilled | CorporateActionApplied | OfficialPricePublished | SessionsChanged,
     )
     assert encode(message).mandatory == awaited
 

@@ -75,7 +75,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "usecases": {"domain", "news", "persistence", "providers", "settings"},
     },
     "services/valuation": {"domain": set()},
-    "services/strategy": {"domain": set()},
+    "services/strategy": {"domain": set(), "strategies": set(), "backtest": {"strategies"}},
     "shared": {
         "contracts": {"money"},
         "exchange": {"money", "contracts"},

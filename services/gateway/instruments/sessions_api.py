@@ -24,7 +24,7 @@ from shared.storage.keyset import Keyset
 #: The days of one request, and those of one that names no end.
 MOST_DAYS, USUAL_DAYS = timedelta(days=400), timedelta(days=7)
 #: A time by the market's clock, such as 13:00.
-ClockTime = Annotated[str, Field(pattern=r"^[0-2][0-9]:[0-5][0-9]$")]
+ClockTime = Annotated[str, Field(max_length=5, pattern=r"^[0-2][0-9]:[0-5][0-9]$")]
 
 
 class SessionQuery(Query):
