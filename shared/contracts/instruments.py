@@ -123,7 +123,7 @@ def defaults_of(given: dict[str, Any]) -> dict[str, Any]:
     """The usual terms of an instrument of which at least the symbol is known."""
     words = {name: value for name, value in given.items() if isinstance(value, str)}
     symbol = words["symbol"].upper() if words["symbol"].isascii() else words["symbol"]
-    market = words.get("market") or ("24/7" if "/" in symbol else "XNYS")
+    market = words.get("market") or (_market_of_pair(symbol) if "/" in symbol else "XNYS")
     asset_class = words.get("asset_class") or _class_of(symbol, market)
     currency, tick = _LOCAL.get(market, ("USD", "0.01"))
     rule = TickRule.FIXED
@@ -145,6 +145,11 @@ def defaults_of(given: dict[str, Any]) -> dict[str, Any]:
         "fractionable": fractionable,
         "shortable": asset_class != AssetClass.CRYPTO,
     }
+
+
+def _market_of_pair(symbol: str) -> str:
+    base, _, quote = symbol.partition("/")
+    return "24/5" if {base, quote} <= CURRENCIES else "24/7"
 
 
 def _class_of(symbol: str, market: str) -> AssetClass:

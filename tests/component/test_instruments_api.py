@@ -48,7 +48,7 @@ def test_an_instrument_is_added_with_the_terms_of_its_market(market: System, vis
     [
         ("BTC/USD", {}, ("crypto", "24/7", "USD", "0.000000001", "fixed", "0.000000001", True, False)),
         ("ETH/BTC", {}, ("crypto", "24/7", "BTC", "0.000000001", "fixed", "0.000000001", True, False)),
-        ("USD/JPY", {}, ("currency_pair", "24/7", "JPY", "0.001", "fixed", "1", True, True)),
+        ("USD/JPY", {}, ("currency_pair", "24/5", "JPY", "0.001", "fixed", "1", True, True)),
         ("SAP", {"market": "XETR"}, ("equity", "XETR", "EUR", "0.01", "fixed", "1", False, True)),
         ("7203.T", {"market": "XTKS", "lot_size": 100}, ("equity", "XTKS", "JPY", "0.1", "fixed", "100", False, True)),
         ("BRK.B", {"market": "XNYS"}, ("us_equity", "XNYS", "USD", "0.01", "sec_612", "1", True, True)),
