@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.marketdata.news.text import canonical_url
 from services.marketdata.providers import push
-from services.marketdata.providers.registry import STATEFUL, check_name
+from services.marketdata.providers.registry import STATEFUL, UnknownProvider, check_name
 from shared.contracts.instruments import AssetClass
 from shared.contracts.written import Bounded
 from shared.jobs.schedule.interval import parse_interval
@@ -25,6 +25,14 @@ Names = Annotated[tuple[str, ...], NoDecode]
 def _none_if_empty(value: object) -> object:
     """Compose hands on a variable that is not set as an empty one."""
     return None if value == "" else value
+
+
+def _checked(name: str, *, network: bool = False) -> str:
+    """The name of a provider. An error does not repeat it: it may be a key in the wrong variable."""
+    try:
+        return check_name(name, network=network)
+    except UnknownProvider as error:
+        raise ValueError(f"is not a price provider; {error.advice}") from None
 
 
 class Settings(BaseSettings):
@@ -100,7 +108,7 @@ class Settings(BaseSettings):
     @field_validator("provider")
     @classmethod
     def _known(cls, name: str) -> str:
-        return check_name(name)
+        return _checked(name)
 
     @field_validator(*(f"providers_{each}" for each in AssetClass), mode="before")
     @classmethod
@@ -118,7 +126,7 @@ class Settings(BaseSettings):
     @field_validator(*(f"providers_{each}" for each in AssetClass))
     @classmethod
     def _known_order(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(check_name(name, network=True) for name in names)
+        return tuple(_checked(name, network=True) for name in names)
 
     def own_providers(self) -> frozenset[AssetClass]:
         """The asset classes that have providers of their own."""

@@ -118,3 +118,10 @@ def open_account(
     trader = Trader(system, client, UUID(opened["account_id"]), key)
     eventually(lambda: trader.ask("GET", "/account").status_code == 200)
     return trader
+
+
+def startable(client: TestClient) -> list[str]:
+    """The jobs that start without parameters."""
+    names = [job["name"] for job in client.get("/api/jobs/status").json()["jobs"]]
+    parameters = {name: client.get(f"/api/jobs/{name}").json()["parameters"] or {} for name in names}
+    return [name for name in names if not parameters[name].get("required")]

@@ -142,6 +142,8 @@ def test_the_clock_is_that_of_the_market_of_most_instruments(trader: Trader) -> 
 def test_the_calendar_is_that_of_the_same_market(trader: Trader) -> None:
     """In its own time. The official client reads it, and a market that never closes ends its day at 23:59."""
     day = {"open": "00:00", "close": "23:59", "session_open": "0000", "session_close": "2359"}
+    with trader.system.contexts["marketdata"].engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE marketdata.instruments SET market = 'DEMO'")
     week = trader.get("/calendar", start="2026-11-27", end="2026-12-03")
     assert week[0] == {"date": "2026-11-27", **day, "settlement_date": "2026-11-28"}
     assert [Calendar(**each).date.day for each in week] == [27, 28, 29, 30, 1, 2, 3]

@@ -23,7 +23,7 @@ from shared.service import Service, configure_jobs
 from tests.component.job_worker import job_worker
 from tests.component.schedule_rows import a_job, claimed, declare, finish_runs, skipped, tick
 from tests.conftest import FakeClock
-from tests.support import value
+from tests.support import rows
 
 
 def test_settings_of_a_newer_version_do_not_stop_the_others(orders: ServiceContext) -> None:
@@ -55,7 +55,9 @@ def test_a_run_whose_settings_cannot_be_read_waits_for_a_newer_replica(orders: S
         given: dict[str, Any] = {"load_market": load_market, "parameters": {}, "who": "OPERATOR1"}
         with pytest.raises(InvalidSetting, match="overlap"), orders.unit_of_work() as uow:
             control.backfill(uow, "sweep", begin, orders.clock(), **given)
-    assert value(orders.engine, "SELECT state FROM jobs.job_runs") == "queued"
+    assert rows(orders.engine, "SELECT state, attempt, worker, started_at FROM jobs.job_runs") == [
+        ("queued", 0, None, None)
+    ]
 
 
 @pytest.mark.parametrize("stored", [{"misfire_window": "1h"}, {"misfire_window": "30d"}], ids=str)

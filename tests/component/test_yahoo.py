@@ -28,8 +28,6 @@ from tests.servers.provider_http import epoch
 from tests.servers.provider_streams import YahooStreamServer
 from tests.servers.provider_yahoo import YahooServer, chart
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -69,7 +67,7 @@ def test_one_request_brings_the_quotes_of_all_classes(server: YahooServer, yahoo
     server.put("VOD.L", 71.26, moment, currency="GBp", bid=71.24, ask=71.28, exchange="LSE")
     server.put("BTC-USD", 63012.457, moment, quoteType="CRYPTOCURRENCY", bid=None, ask=None)
     server.put("EURUSD=X", 1.0884, moment, quoteType="CURRENCY", bid=1.0883, ask=1.0885)
-    quotes = by_symbol(yahoo.quotes([SPY, BRK, VOD, BTC, EUR], NOW))
+    quotes = by_symbol(yahoo.quotes([SPY, BRK, VOD, BTC, EUR], datetime.now(UTC)))
     assert server.paths().count("/v7/finance/quote") == 1
     assert {symbol: (quote.bid, quote.last, quote.ask) for symbol, quote in quotes.items()} == {
         "SPY": (Decimal("570.12"), Decimal("570.13"), Decimal("570.14")),
@@ -85,14 +83,14 @@ def test_a_quote_names_its_currency_and_its_delay(server: YahooServer, yahoo: Ya
     """The check of every price refuses another currency than the instrument's."""
     server.put("VOD.L", 71.26, epoch(), currency="GBp", exchangeDataDelayedBy=15)
     server.put("SPY", 570.13, epoch(), currency="EUR")
-    quotes = by_symbol(yahoo.quotes([VOD, SPY], NOW))
+    quotes = by_symbol(yahoo.quotes([VOD, SPY], datetime.now(UTC)))
     assert [(quotes[each].currency, quotes[each].delayed) for each in ("VOD", "SPY")] == [("GBP", True), ("EUR", False)]
 
 
 def test_the_newest_session_has_the_price(server: YahooServer, yahoo: Yahoo) -> None:
     """After the close, the price is that of after-hours trading."""
     server.put("SPY", 570.13, epoch(3600), marketState="POST", postMarketPrice=571.5, postMarketTime=epoch(5))
-    (quote,) = yahoo.quotes([SPY], NOW)
+    (quote,) = yahoo.quotes([SPY], datetime.now(UTC))
     assert (quote.last, quote.volume) == numbers("571.5 0")
 
 
@@ -100,10 +98,10 @@ def test_the_bar_is_what_was_traded_since_the_quote_before(server: YahooServer, 
     """Yahoo gives the day's figures. The high of this bar is the day's, since it is new."""
     figures: dict[str, Any] = {"regularMarketDayHigh": 571.0, "regularMarketDayLow": 565.0}
     server.put("SPY", 570.0, epoch(60), regularMarketVolume=1000, **figures)
-    yahoo.quotes([SPY], NOW)
+    yahoo.quotes([SPY], datetime.now(UTC))
     figures["regularMarketDayHigh"] = 573.0
     server.put("SPY", 571.0, epoch(2), regularMarketVolume=1700, **figures)
-    (quote,) = yahoo.quotes([SPY], NOW)
+    (quote,) = yahoo.quotes([SPY], datetime.now(UTC))
     assert (quote.open, quote.high, quote.low, quote.close, quote.volume) == numbers("570 573 570 571 700")
     assert quote.bar_start is not None
     assert timedelta(0) < quote.quoted_at - quote.bar_start < timedelta(minutes=2)
@@ -112,11 +110,11 @@ def test_the_bar_is_what_was_traded_since_the_quote_before(server: YahooServer, 
 def test_a_quote_from_the_future_is_not_remembered(server: YahooServer, yahoo: Yahoo) -> None:
     """The next bar begins at the last time that can be right."""
     server.put("SPY", 570.0, epoch(60), regularMarketVolume=1000)
-    yahoo.quotes([SPY], NOW)
+    yahoo.quotes([SPY], datetime.now(UTC))
     server.put("SPY", 571.0, epoch(-3600), regularMarketVolume=1200)
-    yahoo.quotes([SPY], NOW)
+    yahoo.quotes([SPY], datetime.now(UTC))
     server.put("SPY", 571.0, epoch(2), regularMarketVolume=1700)
-    (quote,) = yahoo.quotes([SPY], NOW)
+    (quote,) = yahoo.quotes([SPY], datetime.now(UTC))
     assert (quote.open, quote.volume) == numbers("570 700")
 
 
@@ -126,7 +124,7 @@ def test_what_cannot_be_stored_is_left_out_and_the_rest_is_kept(server: YahooSer
     server.put("BRK-B", 1.0, epoch(), regularMarketPrice="NaN")
     gone = Listed("GONE", "XNYS", AssetClass.US_EQUITY, "USD")
     with capture_logs() as logs:
-        quotes = yahoo.quotes([gone, SPY, BRK], NOW)
+        quotes = yahoo.quotes([gone, SPY, BRK], datetime.now(UTC))
     assert [quote.symbol for quote in quotes] == ["SPY"]
     assert {line["symbol"]: line["reason"] for line in logs if line["event"] == "quote left out"} == {
         "BRK.B": "Yahoo's quote has no price, or no time",
@@ -164,26 +162,26 @@ def test_a_bad_answer_is_an_error_that_says_what_to_do(
     server.put("SPY", 570.13, epoch())
     server.misbehave(kind, path="/v7/", **how)
     with pytest.raises(error, match=words):
-        yahoo.quotes([SPY], NOW)
+        yahoo.quotes([SPY], datetime.now(UTC))
     server.behave()
-    assert len(yahoo.quotes([SPY], NOW)) == 1
+    assert len(yahoo.quotes([SPY], datetime.now(UTC))) == 1
 
 
 def test_a_busy_server_is_asked_once_and_its_time_is_kept(server: YahooServer, yahoo: Yahoo) -> None:
     """The answer 429 is not followed by requests for another cookie."""
-    yahoo.quotes([SPY], NOW)
+    yahoo.quotes([SPY], datetime.now(UTC))
     server.asked.clear()
     server.misbehave("status", path="/v7/", status=429, headers={"Retry-After": "120"})
     with pytest.raises(Throttled) as busy:
-        yahoo.quotes([SPY], NOW)
+        yahoo.quotes([SPY], datetime.now(UTC))
     assert (busy.value.retry_after, server.paths()) == (120, ["/v7/finance/quote"])
 
 
 def test_an_old_crumb_is_renewed(server: YahooServer, yahoo: Yahoo) -> None:
     server.put("SPY", 570.13, epoch())
-    yahoo.quotes([SPY], NOW)
+    yahoo.quotes([SPY], datetime.now(UTC))
     server.crumb = "new.Crumb"
-    assert len(yahoo.quotes([SPY], NOW)) == 1
+    assert len(yahoo.quotes([SPY], datetime.now(UTC))) == 1
 
 
 def test_a_refused_crumb_is_not_kept(server: YahooServer, yahoo: Yahoo) -> None:
@@ -191,8 +189,8 @@ def test_a_refused_crumb_is_not_kept(server: YahooServer, yahoo: Yahoo) -> None:
     server.put("SPY", 570.13, epoch())
     server.misbehave("status", path="/v1/test/getcrumb", status=429, body="Too Many Requests", times=1)
     with pytest.raises(Throttled):
-        yahoo.quotes([SPY], NOW)
-    assert len(yahoo.quotes([SPY], NOW)) == 1
+        yahoo.quotes([SPY], datetime.now(UTC))
+    assert len(yahoo.quotes([SPY], datetime.now(UTC))) == 1
 
 
 def test_bars_are_as_they_were_traded(server: YahooServer, yahoo: Yahoo) -> None:
@@ -265,7 +263,7 @@ def test_news_of_the_symbols(server: YahooServer, yahoo: Yahoo) -> None:
         {"title": "Oil", "link": "https://x/2", "providerPublishTime": epoch(60), "relatedTickers": ["XOM"]},
         {"title": "Old", "link": "https://x/3", "providerPublishTime": epoch(90_000), "relatedTickers": ["BRK-B"]},
     ]  # fmt: skip
-    (headline,) = yahoo.news([BRK], NOW - timedelta(hours=1))
+    (headline,) = yahoo.news([BRK], datetime.now(UTC) - timedelta(hours=1))
     assert (headline.title, headline.symbols, headline.source) == ("Berkshire buys", ("BRK.B",), "Wire")
 
 

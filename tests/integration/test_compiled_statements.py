@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from embedded.database import service_urls
 from embedded.system import System
-from tests.component.http_trader import KEY, ORDER, push
+from tests.component.http_trader import KEY, ORDER, push, startable
 from tests.conftest import running_system
 from tests.servers.choice import compiling_postgres
 from tests.support import eventually
@@ -63,7 +63,7 @@ def trade_for_a_day(system: System, client: TestClient) -> None:
         placed = client.post("/v2/orders", json={**ORDER, **terms}).json()
         push(system, last)
         eventually(lambda id_=placed["id"]: client.get(f"/v2/orders/{id_}").json()["status"] == "filled")  # type: ignore[misc]
-    for job in [job["name"] for job in client.get("/api/jobs/status").json()["jobs"]]:
+    for job in startable(client):
         run = client.post(f"/api/jobs/{job}/trigger").json()["run_id"]
         eventually(lambda id_=run: client.get(f"/api/runs/{id_}").json()["state"] == "finished", seconds=60)  # type: ignore[misc]
     for page in PAGES:

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from embedded.database import service_urls
 from embedded.system import System
-from tests.component.http_trader import KEY, ORDER, push
+from tests.component.http_trader import KEY, ORDER, push, startable
 from tests.conftest import running_system
 from tests.servers.choice import POSTGRES_WHEELS, ServerMissing, postgres_server
 from tests.support import broken_invariants, eventually, value
@@ -43,7 +43,7 @@ def test_a_day_of_trading_and_every_job_run_on_each_version(exchange: System, cl
     placed = client.post("/v2/orders", json=ORDER).json()
     push(exchange, "100")
     eventually(lambda: client.get(f"/v2/orders/{placed['id']}").json()["status"] == "filled")
-    jobs = [job["name"] for job in client.get("/api/jobs/status").json()["jobs"]]
+    jobs = startable(client)
     assert {"update_positions", "prove_books"} <= set(jobs)
     for job in jobs:
         run = client.post(f"/api/jobs/{job}/trigger").json()["run_id"]

@@ -55,11 +55,11 @@ def test_a_class_has_its_own_order_or_the_one_provider(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"provider": "bloomberg"}, "PAPERPROFIT_PROVIDER: there is no price provider 'bloomberg'; choose replay, sim"),
-        ({"providers_crypto": "yahoo,nobody"}, "PAPERPROFIT_PROVIDERS_CRYPTO: there is no price provider 'nobody'"),
+        ({"provider": "bloomberg"}, "PAPERPROFIT_PROVIDER: is not a price provider; choose replay, sim"),
+        ({"providers_crypto": "yahoo,nobody"}, "PAPERPROFIT_PROVIDERS_CRYPTO: is not a price provider"),
         (
             {"providers_crypto": "replay"},
-            "PAPERPROFIT_PROVIDERS_CRYPTO: there is no price provider 'replay'; ch",
+            "PAPERPROFIT_PROVIDERS_CRYPTO: is not a price provider; ch",
         ),
     ],
 )

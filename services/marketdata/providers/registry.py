@@ -26,8 +26,11 @@ NETWORK = {
 
 
 class UnknownProvider(ValueError):
+    """There is no price provider of that name. ``advice`` names those that there are."""
+
     def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"there is no price provider {name!r}; choose {', '.join(known[:-1])} or {known[-1]}")
+        self.advice = f"choose {', '.join(known[:-1])} or {known[-1]}"
+        super().__init__(f"there is no price provider {name!r}; {self.advice}")
 
 
 class NotAProvider(TypeError):

@@ -114,6 +114,8 @@ class Executor:
                         now=context.clock(),
                     )
             except ValidationError:
+                with context.engine.begin() as connection:
+                    run_store.give_back(connection, command.run_id, worker=self._heartbeat.worker)
                 reason = f"this replica cannot read the settings of {command.job}"
                 raise TryAgainLater(reason, pause_ms=UNKNOWN_JOB_DELAY_MS) from None
             if run is None:

@@ -58,7 +58,8 @@ def start(
 ) -> StartedRun | None:
     """Start the run and commit, in one round trip.
 
-    None if it is done, canceled or held by another worker, or if the message is of an earlier attempt.
+    None if it is done, canceled or held by another worker, or if the message is of an earlier attempt. Raises
+    ValidationError after the commit if the settings cannot be read.
     A run of this worker that is not ``held`` starts again: the worker lost it while the database was down.
     """
     given = {"id": run_id, "attempt": attempt, "worker": worker, "held": held, "needs": list(needs), "now": now}
@@ -83,6 +84,11 @@ def start(
         postponed_until=row.postponed_until if settings.priority != "critical" and row.part is None else None,
         started_at=now,
     )
+
+
+def give_back(connection: Connection, run_id: UUID, *, worker: str) -> None:
+    """Queue a run again that this worker has just started and cannot run. It uses no attempt."""
+    connection.execute(_GIVE_BACK, {"id": run_id, "worker": worker})
 
 
 def is_over(connection: Connection, run_id: UUID) -> bool:
@@ -168,6 +174,11 @@ def skip(uow: UnitOfWork, run: StartedRun, reason: str | None) -> bool:
     return bool(row.held)
 
 
+_GIVE_BACK = text("""
+UPDATE jobs.job_runs SET state = 'queued', attempt = attempt - 1, worker = NULL, heartbeat_at = NULL,
+  started_at = CASE WHEN attempt > 1 THEN started_at END
+WHERE id = :id AND state = 'running' AND worker = :worker
+""")
 _UNFINISHED = text("""
 SELECT EXISTS (SELECT FROM jobs.job_runs WHERE id = :id AND active IS NOT NULL) AS unfinished
 """)
