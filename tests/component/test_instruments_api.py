@@ -63,6 +63,11 @@ def test_what_is_not_given_follows_from_symbol_and_market(
     assert tuple(row[name] for name in names) == expected
 
 
+def test_an_instrument_without_a_name_is_named_as_its_symbol(visitor: TestClient) -> None:
+    added = ask(visitor, "POST", "", json={"symbol": "NONAME", **NASDAQ})
+    assert (added.status_code, added.json()["name"]) == (201, "NONAME")
+
+
 @pytest.mark.parametrize("path", ["/XAB/USD", "/XAB%2FUSD", "/xab%2Fusd", "/Y.B", "/y.b"])
 def test_a_symbol_with_a_slash_or_a_point_is_addressed_by_its_name(visitor: TestClient, path: str) -> None:
     """Reading, changing and retiring."""

@@ -43,7 +43,7 @@ class NewInstrument(Query):
     """The instrument to add. What is not given follows from the symbol, the market and the asset class."""
 
     symbol: AnyCaseSymbol
-    name: InstrumentName
+    name: InstrumentName | None = None
     market: Market | None = None
     exchange: ExchangeName | None = None
     currency: QuotedIn | None = None
