@@ -9,6 +9,7 @@ batch. Checks that hold for every provider, such as positive prices, are its cal
 Another package adds a provider by an entry point of the group ``paperprofit.providers``.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -136,18 +137,20 @@ class Unsupported(ProviderError):
     """The provider does not have this part, asset class or interval."""
 
 
-class Stream:
+class Stream(ABC):
     """An open stream of quotes. ``close`` may be called from another thread, and ends the iteration."""
 
+    @abstractmethod
     def __iter__(self) -> Iterator[Quote]:
-        raise NotImplementedError
+        """The quotes as they come. Raises ProviderError."""
 
+    @abstractmethod
     def subscribe(self, instruments: Sequence[Listed]) -> None:
         """Replace the instruments that the stream brings."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """End the stream."""
 
 
 class Provider:
