@@ -131,7 +131,7 @@ def figures(
 
 
 def grown(returns: Iterable[float]) -> float:
-    """What 1 grew to over these returns."""
+    """The growth of 1 over these returns."""
     growth = 1.0
     for each in returns:
         growth *= 1 + each

@@ -1,7 +1,7 @@
 """TA-Lib's functions on numpy arrays, without pandas.
 
-The library imports pandas where it is installed, to take its Series as well. That would stay in the memory of each
-worker with 80 MB, and nobody here has a Series. The functions are those below its wrappers for such types.
+The library imports pandas where it is installed, to take its Series as well. Pandas would stay in the memory of
+each worker with 80 MB, and nobody here has a Series. The functions are those below its wrappers for such types.
 """
 
 import sys

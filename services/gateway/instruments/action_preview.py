@@ -1,6 +1,6 @@
 """The effect that a corporate action would have on positions, cash and open orders, by the exchange's own rules.
 
-Nothing is written. What is traded, filled or entered until the action takes effect is not foreseen.
+Nothing is written. Trades, fills and orders until the action takes effect are not foreseen.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
