@@ -1,6 +1,7 @@
 """What several component tests work with."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from starlette.testclient import TestClient
@@ -40,7 +41,8 @@ def hook() -> Iterator[Webhook]:
 
 @pytest.fixture
 def orders(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    clock.now = clock.now.replace(hour=12, minute=0, second=1)  # far from where another hour or day begins
+    noon = clock.now.replace(hour=12, minute=0, second=1)  # far from where another hour or day begins
+    clock.now = noon if noon > clock.now else noon + timedelta(days=1)  # never behind the servers' own clocks
     with context_of("orders", urls, clock) as context:
         yield context
 

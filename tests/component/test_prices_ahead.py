@@ -34,7 +34,8 @@ def test_a_price_far_ahead_is_dropped_and_shuts_out_no_later_price(
     buying = exchange.submit(account, "buy 1 AAPL market")
     before = early()
     with capture_logs() as lines:
-        exchange.handle(PricesUpdated(prices=(forged(exchange, sequence), price("IBM", "5")), at=exchange.clock.now))
+        ibm = price("IBM", "5", at=exchange.clock.now)
+        exchange.handle(PricesUpdated(prices=(forged(exchange, sequence), ibm), at=exchange.clock.now))
     assert [(line["event"], line["symbols"]) for line in lines if "symbols" in line] == [
         ("prices far ahead of marketdata's sequence were dropped", ["AAPL"])
     ]
