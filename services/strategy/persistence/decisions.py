@@ -1,0 +1,159 @@
+"""The audit trail: a row for each decision, and a signal for each bar on which a strategy wants to act."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from services.strategy.strategies.decision import Condition
+from shared.contracts.orders import Side
+from shared.money import ZERO
+
+#: The symbol of a decision that failed for all symbols.
+EVERY = "*"
+
+
+class Outcome(StrEnum):
+    #: The strategy wants nothing.
+    HELD = "held"
+    ORDERED = "ordered"
+    #: Sizing or the limits left nothing to order.
+    CUT = "cut"
+    #: A protection forbids to enter.
+    BLOCKED = "blocked"
+    #: The bar has been traded on already.
+    REPEATED = "repeated"
+    #: The strategy raised an error or did not end in time.
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRow:
+    """A decision with its inputs. Prices are in the instrument's currency, ``equity`` in the account's."""
+
+    strategy_id: UUID
+    symbol: str
+    version: int
+    action: str
+    outcome: Outcome
+    reason: str
+    bar_at: datetime | None = None
+    close: Decimal | None = None
+    last: Decimal | None = None
+    quote_at: datetime | None = None
+    position: Decimal | None = None
+    equity: Decimal | None = None
+    conditions: tuple[Condition, ...] = ()
+    side: Side | None = None
+    qty: Decimal = ZERO
+    cuts: tuple[str, ...] = ()
+    order_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalRow:
+    """A signal. ``indicators`` are the values of the strategy's indicators at the bar."""
+
+    id: UUID
+    strategy_id: UUID
+    symbol: str
+    version: int
+    bar_at: datetime
+    type: str
+    side: Side | None
+    price: Decimal
+    strength: Decimal
+    confidence: Decimal
+    reason: str
+    indicators: dict[str, float | None]
+    order_id: UUID | None
+
+
+def add(connection: Connection, run_id: UUID, rows: Sequence[DecisionRow], now: datetime) -> None:
+    """Add the decisions. Those of a run that are there stay."""
+    names = ("strategy_id", "symbol", "version", "action", "outcome", "reason", "bar_at", "close", "last", "quote_at")
+    values: dict[str, Any] = {
+        name: [getattr(row, name) for row in rows]
+        for name in (*names, "position", "equity", "side", "qty", "order_id")
+    }
+    values["conditions"] = [_conditions(row.conditions) for row in rows]
+    values["cuts"] = [json.dumps(row.cuts) if row.cuts else None for row in rows]
+    connection.execute(_ADD, {**values, "run_id": run_id, "now": now})
+
+
+def decided(connection: Connection, run_id: UUID, ids: Sequence[UUID]) -> set[UUID]:
+    """The strategies that decided in this run before."""
+    return set(connection.execute(_DECIDED, {"run_id": run_id, "ids": list(ids)}).scalars())
+
+
+def add_signals(connection: Connection, signals: Sequence[SignalRow], now: datetime) -> set[UUID]:
+    """Add the signals, and return the ids of those that may send their order.
+
+    A bar is traded on once: a signal with an order stays as it is. One without an order gives way to a later one.
+    """
+    names = ("id", "strategy_id", "symbol", "version", "bar_at", "type", "side", "price", "strength", "confidence")
+    values: dict[str, Any] = {
+        name: [getattr(each, name) for each in signals] for name in (*names, "reason", "order_id")
+    }
+    values["indicators"] = [json.dumps(each.indicators) for each in signals]
+    return set(connection.execute(_ADD_SIGNALS, {**values, "now": now}).scalars())
+
+
+def _conditions(conditions: Sequence[Condition]) -> str | None:
+    """The conditions as JSON: ``[["fast crosses above slow", true, {"fast": "12.5"}]]``."""
+    if not conditions:
+        return None
+    shown = [[each.text, each.holds, {name: _written(value) for name, value in each.values}] for each in conditions]
+    return json.dumps(shown)
+
+
+def _written(value: Decimal | float | str | None) -> str | None:
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return value if value is None else str(value)
+
+
+_ADD = text("""
+INSERT INTO strategy.decisions
+  (strategy_id, symbol, run_id, at, version, action, outcome, reason, bar_at, close, last, quote_at, position, equity,
+   side, qty, order_id, conditions, cuts)
+SELECT v.strategy_id, v.symbol, :run_id, :now, v.version, v.action, v.outcome, v.reason, v.bar_at, v.close, v.last,
+       v.quote_at, v.position, v.equity, v.side, v.qty, v.order_id, CAST(v.conditions AS jsonb),
+       ARRAY(SELECT jsonb_array_elements_text(CAST(v.cuts AS jsonb)) WHERE v.cuts IS NOT NULL)
+FROM unnest(CAST(:strategy_id AS uuid[]), CAST(:symbol AS text[]), CAST(:version AS integer[]),
+            CAST(:action AS text[]), CAST(:outcome AS text[]), CAST(:reason AS text[]), CAST(:bar_at AS timestamptz[]),
+            CAST(:close AS numeric[]), CAST(:last AS numeric[]), CAST(:quote_at AS timestamptz[]),
+            CAST(:position AS numeric[]), CAST(:equity AS numeric[]), CAST(:side AS text[]), CAST(:qty AS numeric[]),
+            CAST(:order_id AS uuid[]), CAST(:conditions AS text[]), CAST(:cuts AS text[]))
+  AS v (strategy_id, symbol, version, action, outcome, reason, bar_at, close, last, quote_at, position, equity, side,
+        qty, order_id, conditions, cuts)
+ON CONFLICT DO NOTHING
+""")
+_DECIDED = text("""
+SELECT DISTINCT strategy_id FROM strategy.decisions WHERE strategy_id = ANY(:ids) AND run_id = :run_id
+""")
+_ADD_SIGNALS = text("""
+INSERT INTO strategy.trading_signals AS s
+  (id, strategy_id, symbol, version, bar_at, at, type, action, price, strength, confidence, reason, indicators,
+   order_id)
+SELECT v.id, v.strategy_id, v.symbol, v.version, v.bar_at, :now, v.type, v.side, v.price, v.strength, v.confidence,
+       v.reason, CAST(v.indicators AS jsonb), v.order_id
+FROM unnest(CAST(:id AS uuid[]), CAST(:strategy_id AS uuid[]), CAST(:symbol AS text[]), CAST(:version AS integer[]),
+            CAST(:bar_at AS timestamptz[]), CAST(:type AS text[]), CAST(:side AS text[]), CAST(:price AS numeric[]),
+            CAST(:strength AS numeric[]), CAST(:confidence AS numeric[]), CAST(:reason AS text[]),
+            CAST(:indicators AS text[]), CAST(:order_id AS uuid[]))
+  AS v (id, strategy_id, symbol, version, bar_at, type, side, price, strength, confidence, reason, indicators,
+        order_id)
+ON CONFLICT (strategy_id, symbol, bar_at) DO UPDATE SET
+  at = excluded.at, version = excluded.version, type = excluded.type, action = excluded.action, price = excluded.price,
+  strength = excluded.strength, confidence = excluded.confidence, reason = excluded.reason,
+  indicators = excluded.indicators, order_id = excluded.order_id
+WHERE s.order_id IS NULL
+RETURNING s.id
+""")

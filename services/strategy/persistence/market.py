@@ -1,0 +1,147 @@
+"""Bars, prices, accounts and sessions from the views of other services, each in one statement for all strategies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from services.strategy.strategies.view import Bar, Quote, Session
+from shared.contracts.accounts import AccountSettings
+from shared.contracts.bars import LENGTHS
+from shared.exchange.margin import buying_power
+
+#: The bars of the replay come as they are pushed, and each is whole at once.
+REPLAY = "replay"
+#: The length of a bar of each interval.
+INTERVALS: Mapping[str, timedelta] = {
+    **{str(interval): length for interval, length in LENGTHS.items()},
+    REPLAY: timedelta(seconds=1),
+}
+
+#: Symbol and interval.
+SeriesKey = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class InstrumentRow:
+    """An instrument with its newest price, which is None before the first one."""
+
+    symbol: str
+    market: str
+    currency: str
+    quote: Quote | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """An account in its own currency. ``generation_at`` is when it was reset last."""
+
+    id: UUID
+    currency: str
+    generation: int
+    generation_at: datetime | None
+    equity: Decimal
+    cash: Decimal
+    buying_power: Decimal
+
+
+def bars(connection: Connection, wanted: Mapping[SeriesKey, int], now: datetime) -> dict[SeriesKey, list[Bar]]:
+    """The last complete bars of each series, oldest first, at most as many as wanted, in today's shares."""
+    keys = list(wanted)
+    whole = {interval: timedelta(0) if interval == REPLAY else length for interval, length in INTERVALS.items()}
+    found: dict[SeriesKey, list[Bar]] = {key: [] for key in keys}
+    rows = connection.execute(
+        _BARS,
+        {
+            "symbols": [symbol for symbol, _ in keys],
+            "intervals": [interval for _, interval in keys],
+            "most": [wanted[key] for key in keys],
+            "until": [now - whole.get(interval, timedelta(0)) for _, interval in keys],
+        },
+    )
+    for series, *values in rows:
+        found[keys[series - 1]].append(Bar(*values))
+    return found
+
+
+def with_bars(connection: Connection, symbols: Sequence[str], interval: str) -> set[str]:
+    """Those of the symbols that have at least one bar of the interval."""
+    return set(connection.execute(_WITH_BARS, {"symbols": list(symbols), "interval": interval}).scalars())
+
+
+def instruments(connection: Connection, symbols: Sequence[str]) -> dict[str, InstrumentRow]:
+    """The instruments that there are, by symbol. Retired ones are left out."""
+    return {
+        row.symbol: InstrumentRow(
+            row.symbol,
+            row.market,
+            row.currency,
+            None if row.last is None else Quote(row.last, row.quoted_at, row.bid, row.ask),
+        )
+        for row in connection.execute(_INSTRUMENTS, {"symbols": list(symbols)})
+    }
+
+
+def rates(connection: Connection) -> dict[tuple[str, str], Decimal]:
+    """The price of a unit of the first currency in the second one."""
+    return {(row.currency, row.account_currency): row.last for row in connection.execute(_RATES)}
+
+
+def accounts(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, AccountRow]:
+    """The open accounts at current prices, by id."""
+    found = {}
+    for row in connection.execute(_ACCOUNTS, {"ids": list(ids)}):
+        power = buying_power(
+            equity=row.equity,
+            long_value=row.long_value,
+            short_value=row.short_value,
+            reserved=row.reserved,
+            multiplier=AccountSettings.model_validate(row.settings).multiplier,
+        )
+        found[row.id] = AccountRow(
+            row.id, row.currency, row.generation, row.generation_at, row.equity, row.cash, power
+        )
+    return found
+
+
+def sessions(connection: Connection, markets: Sequence[str], now: datetime) -> dict[str, Session]:
+    """Regular trading of each market's present day. A market that never closes, or does not open today, is left out."""
+    rows = connection.execute(_SESSIONS, {"markets": list(markets), "now": now})
+    return {row.market: Session(row.open_at, row.close_at) for row in rows}
+
+
+_BARS = text("""
+SELECT k.series, b.start_at, b.open, b.high, b.low, b.close, b.volume
+FROM unnest(CAST(:symbols AS text[]), CAST(:intervals AS text[]), CAST(:most AS integer[]),
+            CAST(:until AS timestamptz[])) WITH ORDINALITY AS k (symbol, interval, most, until, series)
+CROSS JOIN LATERAL (
+  SELECT b.start_at, b.open, b.high, b.low, b.close, b.volume FROM marketdata.bars_v2 b
+  WHERE b.symbol = k.symbol AND b.interval = k.interval AND b.start_at <= k.until
+  ORDER BY b.start_at DESC LIMIT k.most
+) b
+ORDER BY k.series, b.start_at
+""")
+_WITH_BARS = text("""
+SELECT s.symbol FROM unnest(CAST(:symbols AS text[])) AS s (symbol)
+WHERE EXISTS (SELECT FROM marketdata.bars_v1 b WHERE b.symbol = s.symbol AND b.interval = :interval)
+""")
+_INSTRUMENTS = text("""
+SELECT symbol, market, currency, last, bid, ask, quoted_at FROM marketdata.instruments_v1
+WHERE symbol = ANY(:symbols) AND status = 'active'
+""")
+_RATES = text("SELECT currency, account_currency, last FROM marketdata.rates_v1")
+_ACCOUNTS = text("""
+SELECT a.id, a.currency, a.generation, a.generation_at, a.cash, a.reserved, a.settings, v.equity, v.long_value,
+       v.short_value
+FROM orders.accounts_v1 a JOIN valuation.account_values_v1 v ON v.account_id = a.id
+WHERE a.id = ANY(:ids) AND a.status = 'ACTIVE'
+""")
+_SESSIONS = text("""
+SELECT d.market, d.open_at, d.close_at
+FROM marketdata.markets_v1 m JOIN marketdata.trading_days_v1 d ON d.market = m.code
+WHERE m.code = ANY(:markets) AND NOT m.always_open
+  AND d.day = CAST(CAST(:now AS timestamptz) AT TIME ZONE m.timezone AS date)
+""")
