@@ -1,26 +1,26 @@
 """The jobs of strategy."""
 
 from datetime import timedelta
-from uuid import UUID, uuid5
 
-from services.strategy import store
 from services.strategy.conditions import prices_younger_than
-from services.strategy.domain.sma_crossover import Decision, decide
-from services.strategy.store import SymbolView
-from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.orders import OrderType, Side, SubmitOrder, TimeInForce
-from shared.contracts.strategy import Action, SignalGenerated
+from services.strategy.persistence import market, strategies
+from services.strategy.usecases.evaluate import evaluate
+from services.strategy.usecases.schedules import is_due
+from shared.contracts.markets import DEFAULT_MARKET
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import OldRows, prune, remove
 from shared.jobs.run_context import Counts, RunContext
+from shared.markets import PublishedCalendar
 
 jobs = Jobs("strategy")
 
 #: The next decision reads those of the last day. A signal stops a second trade on its bar, which is long past.
 OWN = (
+    OldRows("strategy.decisions", "outcome = 'held' AND at < :before", timedelta(days=7)),
     OldRows("strategy.decisions", "at < :before", timedelta(days=30)),
     OldRows("strategy.trading_signals", "at < :before", timedelta(days=90)),
 )
+_FRESH = prices_younger_than("5m")
 
 
 @jobs.job(
@@ -28,56 +28,45 @@ OWN = (
     schedule="1h",
     market_hours_only=True,
     priority="low",
-    when=prices_younger_than("5m"),
-    description="Let every enabled strategy decide on each of its symbols, and send its orders.",
+    when=_FRESH,
+    description="Let every running strategy without a schedule of its own decide, and send its orders.",
 )
 def trading_bot(run: RunContext) -> Counts:
     """Decide once per run and symbol, and trade at most once per bar, even if the run is repeated."""
-    decisions = signals = 0
-    with run.context.unit_of_work() as uow:
-        for strategy in store.enabled_strategies(uow.connection):
-            views = store.symbol_views(uow.connection, strategy, uow.now)
-            decided = [(view, decide(view.closes, view.holding, strategy.rules)) for view in views]
-            new = store.add_decisions(uow.connection, run.id, decided, uow.now)
-            decisions += len(new)
-            signals += sum(_trade(uow, run.id, view, decision) for view, decision in decided if view.symbol in new)
-    return {"decisions": decisions, "signals": signals}
+    return evaluate(run.context, run.id, lambda row: row.schedule is None)
 
 
-def _trade(uow: UnitOfWork, run_id: UUID, view: SymbolView, decision: Decision) -> bool:
-    """Turn a decision to trade into a signal and an order, once per bar. False if there is nothing to send."""
-    if decision.action is Action.HOLD or view.bar_at is None:
-        return False
-    strategy = view.strategy
-    signal_id = uuid5(strategy.id, f"{view.symbol}/{view.bar_at.isoformat()}")
-    if not store.add_signal(uow.connection, signal_id, view, decision, uow.now):
-        return False
-    signal = SignalGenerated(
-        signal_id=signal_id,
-        strategy_id=strategy.id,
-        account_id=strategy.account_id,
-        symbol=view.symbol,
-        action=decision.action,
-        price=view.closes[-1],
-        bar_at=view.bar_at,
-        reason=decision.reason,
-    )
-    order = SubmitOrder(
-        account_id=strategy.account_id,
-        order_id=signal_id,
-        client_order_id=f"{strategy.name}-{signal_id}",
-        symbol=view.symbol,
-        side=Side(decision.action),
-        type=OrderType.MARKET,
-        time_in_force=TimeInForce.DAY,
-        qty=decision.qty,
-        submitted_at=uow.now,
-        strategy_id=strategy.id,
-    )
-    uow.publish(signal)
-    uow.publish(order, message_id=signal_id)
-    store.record_order(uow.connection, run_id, view, order.order_id)
-    return True
+def some_schedule_is_due(run: RunContext) -> str | None:
+    """Skip the runs in which no strategy is due by a schedule of its own, and those without fresh prices."""
+    return _FRESH(run) if _due(run) else "no strategy is due"
+
+
+@jobs.job(
+    "trading_bot_schedules",
+    schedule="5s",
+    priority="low",
+    when=some_schedule_is_due,
+    description="Let the running strategies decide whose own schedules are due.",
+)
+def trading_bot_schedules(run: RunContext) -> Counts:
+    """Evaluate each strategy once for all slots of its schedule that came since its last evaluation."""
+    due = _due(run)
+    return evaluate(run.context, run.id, lambda row: row.id in due)
+
+
+def _due(run: RunContext) -> set[object]:
+    """The ids of the strategies that are due by their own schedules, by the market of their first symbol."""
+    with run.context.engine.begin() as connection:
+        rows = strategies.running(connection, scheduled=True)
+        known = market.instruments(connection, sorted({row.symbols[0] for row in rows})) if rows else {}
+    calendar = PublishedCalendar(run.context.engine, run.context.clock)
+    found = set()
+    for row in rows:
+        instrument = known.get(row.symbols[0])
+        code = instrument.market if instrument is not None else DEFAULT_MARKET
+        if is_due(row, calendar.market(code), run.now):
+            found.add(row.id)
+    return found
 
 
 @jobs.job(

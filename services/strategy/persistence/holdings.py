@@ -5,7 +5,7 @@ strategy's account: the strategy must not sell them. A reset of the account drop
 present generation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -84,9 +84,9 @@ def closed_at(connection: Connection, strategies: Sequence[StrategyRow], since: 
     return {(row.strategy_id, row.symbol): row.closed_at for row in rows}
 
 
-def entries_since(connection: Connection, ids: Sequence[UUID], since: datetime) -> dict[UUID, int]:
-    """The number of orders that each strategy sent to enter a position since then."""
-    rows = connection.execute(_ENTRIES, {"ids": list(ids), "since": since})
+def entries_since(connection: Connection, since: Mapping[UUID, datetime]) -> dict[UUID, int]:
+    """The number of orders that each strategy sent to enter a position since its time."""
+    rows = connection.execute(_ENTRIES, {"ids": list(since), "since": list(since.values())})
     return {row.strategy_id: row.number for row in rows}
 
 
@@ -143,7 +143,7 @@ WHERE r.symbol = ANY(:symbols)
 GROUP BY s.id, r.symbol
 """)
 _ENTRIES = text("""
-SELECT d.strategy_id, count(*) AS number FROM strategy.decisions d
-WHERE d.strategy_id = ANY(:ids) AND d.order_id IS NOT NULL AND d.at >= :since AND d.action <> 'exit'
+SELECT d.strategy_id, count(*) AS number FROM unnest(CAST(:ids AS uuid[]), CAST(:since AS timestamptz[])) AS s (id, since)
+JOIN strategy.decisions d ON d.strategy_id = s.id AND d.order_id IS NOT NULL AND d.at >= s.since AND d.action <> 'exit'
 GROUP BY d.strategy_id
 """)

@@ -1,0 +1,195 @@
+"""Let one strategy decide on its symbols, and turn its decisions into rows, signals and orders. Pure: no database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from uuid import UUID, uuid5
+
+from services.strategy.persistence.decisions import DecisionRow, Outcome, SignalRow
+from services.strategy.persistence.market import INTERVALS
+from services.strategy.strategies.decision import Action, Decision
+from services.strategy.strategies.ordering import order_for
+from services.strategy.strategies.sizing import Sized, Terms, size
+from services.strategy.strategies.view import (
+    NO_POSITION,
+    NO_SESSION,
+    Account,
+    History,
+    Position,
+    SymbolView,
+    View,
+)
+from services.strategy.usecases.load import Loaded, Prepared
+from services.strategy.usecases.protections import Standing, refusal
+from shared.contracts.orders import Side, SubmitOrder
+from shared.money import ZERO
+
+#: The histories of an evaluation: symbol and interval → its bars with the values of every indicator.
+Histories = Mapping[tuple[str, str], History]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A decision with what became of it. ``cancels`` are the exits of a bracket that hold the shares of an exit."""
+
+    row: DecisionRow
+    signal: SignalRow | None = None
+    order: SubmitOrder | None = None
+    cancels: tuple[UUID, ...] = ()
+
+
+def decide(prepared: Prepared, loaded: Loaded, histories: Histories) -> list[Wish]:
+    """The strategy's decisions. Raises whatever the strategy raises, and ValueError for a decision that is none."""
+    row, account = prepared.row, loaded.accounts[prepared.row.account_id]
+    symbols = {name: _symbol(prepared, loaded, histories, name) for name in row.symbols}
+    seen = Account(account.equity, account.cash, account.buying_power, account.currency)
+    view = View(loaded.now, symbols, seen, INTERVALS[row.interval])
+    standing = Standing(
+        loaded.now,
+        {name for name, each in symbols.items() if _is_open(each.position)},
+        loaded.entries.get(row.id, 0),
+        {symbol: at for (owner, symbol), at in loaded.closed_at.items() if owner == row.id},
+    )
+    wishes: dict[str, Wish] = {}
+    for decision in prepared.strategy.decide(view):
+        if not isinstance(decision, Decision) or decision.symbol not in symbols or decision.symbol in wishes:
+            raise ValueError(f"is no decision on one of the symbols, or the second one: {decision!r}"[:200])
+        wishes[decision.symbol] = _wish(prepared, loaded, view, decision, standing)
+    return list(wishes.values())
+
+
+def _wish(prepared: Prepared, loaded: Loaded, view: View, decision: Decision, standing: Standing) -> Wish:
+    """What becomes of the decision."""
+    row, symbol = prepared.row, view.symbols[decision.symbol]
+    bar, price = symbol.bar, symbol.quote.last if symbol.quote else symbol.close
+    looked = _row(prepared, view, decision, Outcome.HELD)
+    if decision.action is Action.HOLD:
+        return Wish(looked)
+    if bar is None or price is None:
+        return Wish(replace(looked, outcome=Outcome.CUT, cuts=("There is no price yet.",)))
+    terms = _terms(loaded, view.account, decision.symbol, price)
+    if terms is None:
+        return Wish(replace(looked, outcome=Outcome.CUT, cuts=("The rate to the account's currency is not known.",)))
+    sized = size(decision, symbol, prepared.sizing, terms)
+    closes = _closes(decision, sized, symbol.position)
+    why = None if sized.side is None or closes else refusal(prepared.protections, standing, decision.symbol)
+    side = sized.side if why is None else None
+    order_id = uuid5(row.id, f"{decision.symbol}/{bar.start.isoformat()}")
+    signal = _signal(prepared, symbol, decision, order_id, side, price)
+    if why is not None:
+        return Wish(replace(looked, outcome=Outcome.BLOCKED, cuts=(why,)), signal)
+    if side is None:
+        return Wish(replace(looked, outcome=Outcome.CUT, cuts=sized.cuts), signal)
+    if not closes:
+        standing.entered(decision.symbol)
+    order = order_for(
+        decision,
+        sized,
+        side,
+        account_id=row.account_id,
+        order_id=order_id,
+        client_order_id=f"{row.id}-{bar.start:%Y%m%dT%H%M%S%f}-{decision.symbol}",
+        strategy_id=row.id,
+        at=loaded.now,
+    )
+    ordered = loaded.ordered.get((row.id, decision.symbol))
+    cancels = tuple(ordered.exits) if ordered is not None and closes else ()
+    done = replace(looked, outcome=Outcome.ORDERED, cuts=sized.cuts, side=side, qty=sized.qty, order_id=order_id)
+    return Wish(done, signal, order, cancels)
+
+
+def _closes(decision: Decision, sized: Sized, position: Position) -> bool:
+    """True if the order closes shares of the position, whatever else it opens."""
+    return decision.action is Action.EXIT or (
+        position.qty > 0 and sized.side is Side.SELL or position.qty < 0 and sized.side is Side.BUY
+    )
+
+
+def _symbol(prepared: Prepared, loaded: Loaded, histories: Histories, name: str) -> SymbolView:
+    instrument, history = loaded.instruments.get(name), histories[name, prepared.row.interval]
+    values = {own: history.indicators[key_of(wanted)] for own, wanted in prepared.indicators.items()}
+    return SymbolView(
+        name,
+        History(history.bars, values),
+        len(history.bars) - 1,
+        _position(prepared, loaded, name),
+        instrument.quote if instrument else None,
+        loaded.sessions.get(instrument.market, NO_SESSION) if instrument else NO_SESSION,
+    )
+
+
+def key_of(wanted: object) -> str:
+    """The name of an indicator among those of all strategies."""
+    return repr(wanted)
+
+
+def _position(prepared: Prepared, loaded: Loaded, name: str) -> Position:
+    key = prepared.row.id, name
+    held, ordered = loaded.held.get(key), loaded.ordered.get(key)
+    buying, selling = (ordered.buying, ordered.selling) if ordered else (ZERO, ZERO)
+    if held is None:
+        return Position(buying=buying, selling=selling) if ordered else NO_POSITION
+    rate = rate_of(loaded, name, loaded.accounts[prepared.row.account_id].currency)
+    price = held.cost / held.qty / rate if rate else None
+    return Position(held.qty, price, held.entered_at, buying, selling)
+
+
+def rate_of(loaded: Loaded, symbol: str, currency: str) -> Decimal | None:
+    """The price of a unit of the instrument's currency in the account's. None where it is not known."""
+    instrument = loaded.instruments.get(symbol)
+    if instrument is None or instrument.currency == currency:
+        return Decimal(1)
+    return loaded.rates.get((instrument.currency, currency))
+
+
+def _terms(loaded: Loaded, account: Account, symbol: str, price: Decimal) -> Terms | None:
+    rate = rate_of(loaded, symbol, account.currency)
+    return None if rate is None else Terms(account, price, rate)
+
+
+def _is_open(position: Position) -> bool:
+    return bool(position.qty or position.buying or position.selling)
+
+
+def _row(prepared: Prepared, view: View, decision: Decision, outcome: Outcome) -> DecisionRow:
+    symbol = view.symbols[decision.symbol]
+    bar, quote = symbol.bar, symbol.quote
+    return DecisionRow(
+        strategy_id=prepared.row.id,
+        symbol=decision.symbol,
+        version=prepared.row.version,
+        action=decision.action.value,
+        outcome=outcome,
+        reason=decision.reason,
+        bar_at=bar.start if bar else None,
+        close=bar.close if bar else None,
+        last=quote.last if quote else None,
+        quote_at=quote.at if quote else None,
+        position=symbol.position.qty,
+        equity=view.account.equity,
+        conditions=decision.conditions,
+    )
+
+
+def _signal(
+    prepared: Prepared, symbol: SymbolView, decision: Decision, order_id: UUID, side: Side | None, price: Decimal
+) -> SignalRow | None:
+    """The signal of a decision to act. ``id`` is that of the order which it may send."""
+    bar = symbol.bar
+    if bar is None:
+        return None
+    return SignalRow(
+        id=order_id,
+        strategy_id=prepared.row.id,
+        symbol=decision.symbol,
+        version=prepared.row.version,
+        bar_at=bar.start,
+        type=decision.action.value,
+        side=side,
+        price=price,
+        strength=decision.strength,
+        confidence=decision.confidence,
+        reason=decision.reason,
+        indicators={name: symbol.value(name) for name in prepared.indicators},
+        order_id=order_id if side is not None else None,
+    )

@@ -1,0 +1,53 @@
+"""Close the positions of a strategy and cancel its open orders."""
+
+from uuid import UUID, uuid5
+
+from services.strategy.persistence import decisions, holdings
+from services.strategy.persistence.decisions import DecisionRow, Outcome
+from services.strategy.persistence.strategies import StrategyRow
+from shared.bus.unit_of_work import UnitOfWork
+from shared.contracts.orders import CancelOrder, OrderType, Side, SubmitOrder, TimeInForce
+
+
+def flatten(uow: UnitOfWork, strategy: StrategyRow, cause: UUID) -> int:
+    """Cancel the strategy's orders, then sell or buy back what it holds at the market. Returns the number of orders.
+
+    ``cause`` is the request or run: one cause sends its orders once. Orders in symbols that the strategy had before a
+    change of its terms are not known, and stay.
+    """
+    ordered = holdings.ordered(uow.connection, [strategy], uow.now)
+    for each in ordered.values():
+        for order_id in (*each.entries, *each.exits):
+            uow.publish(CancelOrder(account_id=strategy.account_id, order_id=order_id, requested_at=uow.now))
+    rows = []
+    for (_, symbol), held in holdings.held(uow.connection, [strategy]).items():
+        order = SubmitOrder(
+            account_id=strategy.account_id,
+            order_id=uuid5(strategy.id, f"{symbol}/flatten/{cause}"),
+            client_order_id=f"{strategy.id}-flatten-{cause}-{symbol}",
+            symbol=symbol,
+            side=Side.SELL if held.qty > 0 else Side.BUY,
+            type=OrderType.MARKET,
+            time_in_force=TimeInForce.DAY,
+            qty=abs(held.qty),
+            submitted_at=uow.now,
+            strategy_id=strategy.id,
+        )
+        uow.publish(order, message_id=order.order_id)
+        rows.append(
+            DecisionRow(
+                strategy_id=strategy.id,
+                symbol=symbol,
+                version=strategy.version,
+                action="exit",
+                outcome=Outcome.ORDERED,
+                reason="The strategy's positions are closed on request or by a protection.",
+                position=held.qty,
+                side=order.side,
+                qty=abs(held.qty),
+                order_id=order.order_id,
+            )
+        )
+    if rows:
+        decisions.add(uow.connection, cause, rows, uow.now)
+    return len(rows)

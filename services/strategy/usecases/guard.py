@@ -1,0 +1,54 @@
+"""Run the code of a strategy within a time limit. It may be of another package, and raise anything or never end."""
+
+from collections.abc import Callable
+from threading import Thread
+from typing import Generic, TypeVar
+
+from dramatiq.middleware.threading import raise_thread_exception
+
+Result = TypeVar("Result")
+
+#: Seconds that a strategy has to decide.
+SECONDS = 5.0
+#: The characters of an error that are kept.
+MOST_CHARACTERS = 500
+
+
+class StrategyFailed(Exception):
+    """The strategy raised an error or did not end in time. The text says which."""
+
+
+class _TooLate(BaseException):
+    """Raised inside of a strategy whose time is over. It is no Exception, so that the strategy does not catch it."""
+
+
+class _Call(Generic[Result]):
+    def __init__(self, call: Callable[[], Result]) -> None:
+        self.call = call
+        self.results: list[Result] = []
+        self.error: str | None = None
+
+    def __call__(self) -> None:
+        try:
+            self.results.append(self.call())
+        except _TooLate:
+            return
+        except Exception as error:  # noqa: BLE001 - a strategy may raise anything, and the others go on
+            self.error = f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]
+
+
+def within(seconds: float, call: Callable[[], Result]) -> Result:
+    """Return what the call returns. Raises StrategyFailed.
+
+    A call that takes longer is ended at its next line of Python. A system call in it goes on in its daemon thread.
+    """
+    running = _Call(call)
+    thread = Thread(target=running, name="strategy", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive() and thread.ident is not None:
+        raise_thread_exception(thread.ident, _TooLate)
+        raise StrategyFailed(f"did not end within {seconds:g} seconds")
+    if running.error is not None:
+        raise StrategyFailed(running.error)
+    return running.results[0]

@@ -1,0 +1,115 @@
+"""Load all that the strategies of one evaluation look at: each kind of row once, for all of them together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from math import ceil
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection
+
+from services.strategy.persistence import holdings, market
+from services.strategy.persistence.holdings import Held, HoldingKey, Ordered, Results
+from services.strategy.persistence.market import INTERVALS, REPLAY, AccountRow, InstrumentRow, SeriesKey
+from services.strategy.persistence.strategies import StrategyRow
+from services.strategy.strategies.sizing import Sizing
+from services.strategy.strategies.strategy import Strategy
+from services.strategy.strategies.view import Bar, Indicator, Session
+from services.strategy.usecases.protections import Protections
+from shared.contracts.indicators import GivenParameters, IndicatorName, complete
+from shared.contracts.markets import DEFAULT_MARKET, MARKETS
+from shared.indicators.formulas import bars_before
+
+#: Bars of one series in one evaluation. A position that is older than that counts from the oldest of them.
+MOST_BARS = 2_000
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A strategy that is ready to look: its object, the indicators that it reads, and the bars that these need."""
+
+    row: StrategyRow
+    strategy: Strategy[Any]
+    indicators: Mapping[str, Indicator]
+    count: int
+    sizing: Sizing
+    protections: Protections
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The rows of one evaluation."""
+
+    now: datetime
+    bars: Mapping[SeriesKey, Sequence[Bar]]
+    instruments: Mapping[str, InstrumentRow]
+    rates: Mapping[tuple[str, str], Decimal]
+    accounts: Mapping[UUID, AccountRow]
+    sessions: Mapping[str, Session]
+    held: Mapping[HoldingKey, Held]
+    ordered: Mapping[HoldingKey, Ordered]
+    results: Mapping[UUID, Results]
+    closed_at: Mapping[HoldingKey, datetime]
+    entries: Mapping[UUID, int]
+
+
+def bars_needed(strategy: Strategy[Any], indicators: Mapping[str, Indicator], interval: str) -> int:
+    """The number of bars that the strategy's values depend on."""
+    before = [
+        bars_before(
+            IndicatorName(each.name),
+            complete(IndicatorName(each.name), GivenParameters(**each.parameters)),
+            "1m" if interval == REPLAY else interval,
+        )
+        for each in indicators.values()
+    ]
+    return min(MOST_BARS, max([strategy.warm_up, *before]) + 2)
+
+
+def load(connection: Connection, prepared: Sequence[Prepared], now: datetime) -> Loaded:
+    """Read the rows for these strategies, in a number of statements that does not depend on theirs."""
+    rows = [each.row for each in prepared]
+    symbols = sorted({symbol for row in rows for symbol in row.symbols})
+    held = holdings.held(connection, rows)
+    instruments = market.instruments(connection, symbols)
+    cooling = [each for each in prepared if each.protections.cool_down_minutes]
+    longest = max((each.protections.cool_down_minutes or 0 for each in cooling), default=0)
+    counted = [each.row for each in prepared if each.protections.max_trades_per_day]
+    return Loaded(
+        now=now,
+        bars=market.bars(connection, _wanted(prepared, held, now), now),
+        instruments=instruments,
+        rates=market.rates(connection),
+        accounts=market.accounts(connection, [row.account_id for row in rows]),
+        sessions=market.sessions(connection, sorted({each.market for each in instruments.values()}), now),
+        held=held,
+        ordered=holdings.ordered(connection, rows, now),
+        results=holdings.results(connection, [each.row for each in prepared if each.protections.on_results]),
+        closed_at=holdings.closed_at(connection, [each.row for each in cooling], now - timedelta(minutes=longest)),
+        entries=holdings.entries_since(connection, {row.id: day_of(row, instruments, now)[0] for row in counted}),
+    )
+
+
+def day_of(row: StrategyRow, instruments: Mapping[str, InstrumentRow], now: datetime) -> tuple[datetime, date]:
+    """The begin and the date of the present day, by the clock of the first symbol's market."""
+    first = instruments.get(row.symbols[0])
+    known = MARKETS.get(first.market if first else DEFAULT_MARKET, MARKETS[DEFAULT_MARKET])
+    day = now.astimezone(ZoneInfo(known.timezone)).date()
+    return known.day_bounds(day)[0], day
+
+
+def _wanted(prepared: Sequence[Prepared], held: Mapping[HoldingKey, Held], now: datetime) -> dict[SeriesKey, int]:
+    """The bars to read of each series: those that a strategy needs, and those since its position was entered."""
+    wanted: dict[SeriesKey, int] = {}
+    for each in prepared:
+        length = INTERVALS[each.row.interval]
+        for symbol in each.row.symbols:
+            count, lots = each.count, held.get((each.row.id, symbol))
+            if lots is not None:
+                count = max(count, min(MOST_BARS, ceil((now - lots.entered_at) / length) + 2))
+            key = symbol, each.row.interval
+            wanted[key] = max(wanted.get(key, 0), count)
+    return wanted
