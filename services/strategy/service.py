@@ -1,32 +1,72 @@
-"""The service strategy: its jobs, and the demo's strategy."""
+"""The service strategy: its actors and jobs, the catalog of kinds, and the demo's strategies."""
 
-from decimal import Decimal
+from dataclasses import replace
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from services.strategy import store
-from services.strategy.domain.sma_crossover import Rules
+from services.strategy.actors import actors
 from services.strategy.jobs import jobs
-from shared.bus.actors import Actors
+from services.strategy.persistence import strategies
+from services.strategy.persistence.market import REPLAY
+from services.strategy.persistence.strategies import StrategyRow, Watch
+from services.strategy.strategies.registry import strategies as known_strategies
 from shared.bus.unit_of_work import ServiceContext
+from shared.contracts.strategy import StrategyState
 from shared.service import Service
 from shared.settings import DEMO_ACCOUNT_ID, ServiceSettings
 
-#: The demo's strategy: it trades small lots of three symbols on the replayed bars.
-DEMO_STRATEGY = store.Strategy(
-    id=uuid5(NAMESPACE_URL, "paperprofit:demo-strategy"),
-    name="demo-sma",
-    account_id=DEMO_ACCOUNT_ID,
-    symbols=("AAPL", "IBM", "MSFT"),
-    interval="replay",
-    rules=Rules(fast=5, slow=20, order_qty=Decimal(10), max_position_qty=Decimal(50)),
+#: The demo's strategies trade small lots on the replayed bars: a crossover of averages, and rules without code.
+DEMO_STRATEGIES = (
+    StrategyRow(
+        id=uuid5(NAMESPACE_URL, "paperprofit:demo-strategy"),
+        name="demo-sma",
+        account_id=DEMO_ACCOUNT_ID,
+        kind="sma_crossover",
+        parameters={"fast": 5, "slow": 20},
+        symbols=("AAPL", "IBM", "MSFT"),
+        interval=REPLAY,
+        schedule="10s",
+        sizing={"kind": "qty", "value": "10", "max_position_qty": "50"},
+        state=StrategyState.RUNNING,
+    ),
+    StrategyRow(
+        id=uuid5(NAMESPACE_URL, "paperprofit:demo-rules"),
+        name="demo-rules",
+        account_id=DEMO_ACCOUNT_ID,
+        kind="rules",
+        parameters={
+            "long": {
+                "entry": {"left": {"price": "close"}, "op": ">", "right": {"indicator": "sma", "period": 20}},
+                "exit": {"left": {"price": "close"}, "op": "<", "right": {"indicator": "sma", "period": 20}},
+            },
+            "time_stop": 120,
+        },
+        symbols=("AAPL", "IBM", "MSFT"),
+        interval=REPLAY,
+        schedule="10s",
+        sizing={"kind": "qty", "value": "5", "max_position_qty": "20"},
+        protections={"cool_down_minutes": 1},
+        state=StrategyState.RUNNING,
+    ),
 )
 
 
+def _catalog() -> list[tuple[str, str, str, dict[str, Any]]]:
+    """Kind, title, source and the JSON schema of the parameters of each strategy."""
+    return [
+        (kind, each.title, each.source, each.parameters_model.model_json_schema())
+        for kind, each in sorted(known_strategies().items())
+    ]
+
+
 def prepare(context: ServiceContext) -> None:
-    """Add the demo's strategy in a demo."""
-    if ServiceSettings().demo:
-        with context.engine.begin() as connection:
-            store.add_strategy(connection, DEMO_STRATEGY, context.clock())
+    """Publish the kinds that this release knows. Add the demo's strategies in a demo."""
+    now = context.clock()
+    with context.engine.begin() as connection:
+        strategies.save_kinds(connection, _catalog())
+        if ServiceSettings().demo:
+            for each in DEMO_STRATEGIES:
+                strategies.add(connection, replace(each, watch=Watch(since=now)), now)
 
 
-service = Service("strategy", Actors(), jobs, prepare)
+service = Service("strategy", actors, jobs, prepare)

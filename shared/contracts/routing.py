@@ -53,7 +53,14 @@ from shared.contracts.prices import PricesPushed, PricesUpdated, PushPrices
 from shared.contracts.priority import Priority
 from shared.contracts.replay import ControlReplay
 from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
-from shared.contracts.strategy import SignalGenerated
+from shared.contracts.strategy import (
+    ControlStrategy,
+    CreateStrategy,
+    ReviseStrategy,
+    SignalGenerated,
+    StrategyChanged,
+    StrategyRefused,
+)
 from shared.contracts.valuation import AccountsValued
 
 EVENTS = "paperprofit.events"
@@ -117,6 +124,11 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     MarginCalled: ("orders",),
     MarginCallEnded: ("orders",),
     AccountsValued: ("valuation",),
+    CreateStrategy: ("gateway",),
+    ReviseStrategy: ("gateway",),
+    ControlStrategy: ("gateway",),
+    StrategyChanged: ("strategy",),
+    StrategyRefused: ("strategy",),
     SignalGenerated: ("strategy",),
     RunJob: SERVICES,
     RequeueDeadLetters: ("gateway",),
@@ -170,6 +182,7 @@ QUEUES: dict[str, Queue] = {
             ReplaceOrder,
         ),
     ),
+    "strategy.commands": Queue(Priority.HIGH, (CreateStrategy, ReviseStrategy, ControlStrategy)),
     "valuation.prices": Queue(Priority.MEDIUM, (PricesUpdated,)),
     "valuation.fills": Queue(Priority.MEDIUM, (OrderFilled,)),
     **{f"{service}.jobs": Queue(Priority.MEDIUM, (RunJob,)) for service in WORKERS},
@@ -182,6 +195,8 @@ LIVE: tuple[type[Message], ...] = (
     PricesPushed,
     InstrumentsChanged,
     InstrumentsRefused,
+    StrategyChanged,
+    StrategyRefused,
     TradingHalted,
     TradingResumed,
     SessionsChanged,

@@ -32,6 +32,7 @@ from shared.contracts.orders import (
 from shared.contracts.prices import PricesPushed
 from shared.contracts.routing import LIVE
 from shared.contracts.sessions import SessionsChanged
+from shared.contracts.strategy import StrategyChanged, StrategyRefused
 
 
 class Part(StrEnum):
@@ -61,6 +62,8 @@ ANSWERS: Mapping[type[Message], str] = {
     PricesPushed: "push_id",
     InstrumentsChanged: "request_id",
     InstrumentsRefused: "request_id",
+    StrategyChanged: "request_id",
+    StrategyRefused: "request_id",
     TradingHalted: "halt_id",
     TradingResumed: "halt_id",
     SessionsChanged: "change_id",

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -82,7 +82,7 @@ def named(connection: Connection, account_id: UUID, name: str) -> UUID | None:
 def save(connection: Connection, before: StrategyRow, after: StrategyRow, now: datetime) -> StrategyRow:
     """Save all fields of the strategy, with a new version if its terms changed. Returns it with that version."""
     if before.terms != after.terms:
-        after = StrategyRow(**{**vars(after), "version": before.version + 1})
+        after = replace(after, version=before.version + 1)
         _add_version(connection, after, now)
     connection.execute(_SAVE, {**_values(after), "now": now})
     return after

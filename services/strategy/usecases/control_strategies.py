@@ -1,0 +1,54 @@
+"""Start, pause, resume and stop strategies, and close their positions."""
+
+from dataclasses import replace
+
+from services.strategy.persistence import strategies
+from services.strategy.persistence.strategies import StrategyRow, Watch
+from services.strategy.usecases.change_strategies import Answer, Refused, answer, check, refuse, unknown
+from services.strategy.usecases.flatten import flatten
+from shared.bus.unit_of_work import UnitOfWork
+from shared.contracts.strategy import Control, ControlStrategy, StrategyState
+
+#: The states in which each action is possible, and the state that it leads to.
+_FROM = {
+    Control.START: {StrategyState.CREATED, StrategyState.STOPPED, StrategyState.RUNNING},
+    Control.PAUSE: {StrategyState.RUNNING, StrategyState.PAUSED},
+    Control.RESUME: {StrategyState.PAUSED, StrategyState.RUNNING},
+    Control.STOP: set(StrategyState),
+}
+_TO = {
+    Control.START: StrategyState.RUNNING,
+    Control.PAUSE: StrategyState.PAUSED,
+    Control.RESUME: StrategyState.RUNNING,
+    Control.STOP: StrategyState.STOPPED,
+}
+
+
+def control(uow: UnitOfWork, command: ControlStrategy) -> Answer:
+    """Do what the command wants, publish and return the answer. An action that changes nothing succeeds."""
+    before = strategies.lock(uow.connection, [command.strategy_id]).get(command.strategy_id)
+    try:
+        if before is None:
+            raise unknown(command)
+        if command.action is Control.FLATTEN:
+            flatten(uow, before, command.request_id)
+            return answer(uow, command, before)
+        after = _moved(before, command)
+        if after.state is StrategyState.RUNNING and before.state is not StrategyState.RUNNING:
+            check(uow.connection, after)
+            after = replace(after, failures=0, watch=Watch(since=uow.now), state_reason=None, evaluated_at=uow.now)
+    except Refused as refused:
+        return refuse(uow, command, refused)
+    if after != before:
+        after = strategies.save(uow.connection, before, after, uow.now)
+    return answer(uow, command, after)
+
+
+def _moved(before: StrategyRow, command: ControlStrategy) -> StrategyRow:
+    """The strategy in its new state. Raises Refused where the action is not possible in the present one."""
+    if before.state not in _FROM[command.action]:
+        hint = {StrategyState.PAUSED: "resume it", StrategyState.CREATED: "start it", StrategyState.STOPPED: "start it"}
+        why = f"the strategy is {before.state}, {hint.get(before.state, 'pause or stop it')} instead"
+        raise Refused("state", f"state: cannot {command.action}: {why}", "conflict")
+    to = _TO[command.action]
+    return before if to is before.state else replace(before, state=to, state_reason=command.reason)
