@@ -1,18 +1,19 @@
 """A strategy with made-up bars and books, and its decisions, signals and orders."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
 from services.orders.persistence.holdings import by_holding, finding_lots, saving_holdings
-from services.strategy import store
-from services.strategy.domain.sma_crossover import Rules
 from services.strategy.jobs import jobs
+from services.strategy.persistence import strategies
+from services.strategy.persistence.strategies import StrategyRow, Watch
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.orders import Side
+from shared.contracts.strategy import StrategyState
 from shared.exchange.lots import trade
 from shared.jobs.run_context import Counts, RunContext
 from shared.money import ZERO
@@ -21,8 +22,18 @@ from tests.component.watching import Sent, outbox
 from tests.support import rows
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-RULES = Rules(fast=2, slow=4, order_qty=Decimal(10), max_position_qty=Decimal(50))
-STRATEGY = store.Strategy(uuid4(), "made-up", uuid4(), ("AAPL",), "replay", RULES)
+#: It crosses with averages of two and three bars.
+STRATEGY = StrategyRow(
+    id=uuid4(),
+    name="made-up",
+    account_id=uuid4(),
+    kind="sma_crossover",
+    parameters={"fast": 2, "slow": 3},
+    symbols=("AAPL",),
+    interval="replay",
+    sizing={"kind": "qty", "value": "10", "max_position_qty": "50"},
+    state=StrategyState.RUNNING,
+)
 
 
 @dataclass
@@ -33,9 +44,14 @@ class Scenario:
     marketdata: ServiceContext
     orders: ServiceContext
 
-    def add_strategy(self, strategy: store.Strategy = STRATEGY) -> None:
+    def add_strategy(self, strategy: StrategyRow = STRATEGY, **changes: Any) -> StrategyRow:
+        """Add the strategy with its account."""
+        strategy, now = replace(strategy, **changes), self.strategy.clock()
         with self.strategy.engine.begin() as connection:
-            store.add_strategy(connection, strategy, self.strategy.clock())
+            strategies.add(connection, replace(strategy, watch=Watch(since=now)), now)
+        with self.orders.engine.begin() as connection:
+            connection.exec_driver_sql(_ADD_ACCOUNT, {"account": strategy.account_id})
+        return strategy
 
     def add_bars(self, closes: Sequence[int], symbol: str = "AAPL", interval: str = "replay") -> None:
         """Append a bar a minute with each of these closes."""
@@ -48,16 +64,26 @@ class Scenario:
                     {"symbol": symbol, "interval": interval, "noon": NOON, "c": close},
                 )
 
-    def add_order(self, qty: int, *, by: UUID | None = STRATEGY.id, side: Side = Side.BUY, filled: bool = True) -> None:
+    def add_order(
+        self,
+        qty: int,
+        *,
+        by: UUID | None = STRATEGY.id,
+        side: Side = Side.BUY,
+        filled: bool = True,
+        leg: str | None = None,
+    ) -> UUID:
         """Add an order on the strategy's account, placed by the strategy or by somebody else, with its shares."""
         filled_qty = qty if filled else 0
+        order_id = uuid4()
         values = {
             "account": STRATEGY.account_id,
-            "id": uuid4(),
+            "id": order_id,
             "side": side,
             "qty": qty,
             "filled": filled_qty,
             "by": by,
+            "leg": leg,
         }
         holding, now = (STRATEGY.account_id, "AAPL"), self.orders.clock()
         with self.orders.engine.begin() as connection:
@@ -68,19 +94,20 @@ class Scenario:
                 before = by_holding(found).get(holding, ())
                 lots, _ = trade(before, side, Decimal(qty), ZERO, fill_id=uuid4(), at=now, strategy_id=by)
                 together(connection, *saving_holdings([holding], {holding: lots}, now))
+        return order_id
 
-    def run(self, run_id: UUID | None = None) -> Counts:
+    def run(self, run_id: UUID | None = None, *, job: str = "trading_bot") -> Counts:
         """Run trading_bot once."""
         run = RunContext(run_id or uuid4(), self.strategy, self.strategy.clock(), {})
-        return jobs.declared["trading_bot"].run(run)
+        return jobs.declared[job].run(run)
 
     def decisions(self) -> list[Any]:
         return rows(self.strategy.engine, "SELECT * FROM strategy.decisions ORDER BY at, symbol")
 
     def decided(self) -> tuple[Any, ...]:
-        """Return the only decision: action, quantity, reason."""
+        """Return the only decision: action, outcome, quantity."""
         (decision,) = self.decisions()
-        return decision.action, decision.qty, decision.reason
+        return decision.action, decision.outcome, decision.qty
 
     def signals(self) -> list[Any]:
         return rows(self.strategy.engine, "SELECT * FROM strategy.trading_signals ORDER BY bar_at")
@@ -88,17 +115,22 @@ class Scenario:
     def submitted(self) -> list[Sent]:
         return [sent for sent in outbox(self.strategy) if sent.name == "SubmitOrder.v1"]
 
+    def state(self, strategy_id: UUID = STRATEGY.id) -> Any:
+        (found,) = rows(self.strategy.engine, "SELECT * FROM strategy.strategies WHERE id = :id", id=strategy_id)
+        return found
+
 
 _ADD_ACCOUNT = """
-INSERT INTO orders.accounts (id, number, name, currency, created_at)
-VALUES (%(account)s, 'PA1', 'test', 'USD', now()) ON CONFLICT DO NOTHING
+INSERT INTO orders.accounts (id, number, name, currency, cash, created_at)
+VALUES (%(account)s, %(account)s::uuid::text, 'test', 'USD', 100000, now()) ON CONFLICT DO NOTHING
 """
 _ADD_ORDER = """
 INSERT INTO orders.orders (account_id, id, order_group, client_order_id, symbol, side, type, time_in_force, qty,
-  filled_qty,
+  filled_qty, leg,
                            status, strategy_id, submitted_at, accepted_at, active_at, trigger_direction,
                            trigger_price, updated_at)
 VALUES (%(account)s, %(id)s, %(id)s, %(id)s::uuid::text, 'AAPL', %(side)s, 'market', 'day', %(qty)s, %(filled)s,
+        %(leg)s,
         CASE WHEN %(filled)s > 0 THEN 'filled' ELSE 'accepted' END, %(by)s, now(), now(), now(), 'below', 'Infinity',
         now())
 """

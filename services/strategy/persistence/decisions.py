@@ -79,8 +79,7 @@ def add(connection: Connection, run_id: UUID, rows: Sequence[DecisionRow], now: 
     """Add the decisions. Those of a run that are there stay."""
     names = ("strategy_id", "symbol", "version", "action", "outcome", "reason", "bar_at", "close", "last", "quote_at")
     values: dict[str, Any] = {
-        name: [getattr(row, name) for row in rows]
-        for name in (*names, "position", "equity", "side", "qty", "order_id")
+        name: [getattr(row, name) for row in rows] for name in (*names, "position", "equity", "side", "qty", "order_id")
     }
     values["conditions"] = [_conditions(row.conditions) for row in rows]
     values["cuts"] = [json.dumps(row.cuts) if row.cuts else None for row in rows]

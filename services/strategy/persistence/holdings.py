@@ -143,7 +143,8 @@ WHERE r.symbol = ANY(:symbols)
 GROUP BY s.id, r.symbol
 """)
 _ENTRIES = text("""
-SELECT d.strategy_id, count(*) AS number FROM unnest(CAST(:ids AS uuid[]), CAST(:since AS timestamptz[])) AS s (id, since)
+SELECT d.strategy_id, count(*) AS number
+FROM unnest(CAST(:ids AS uuid[]), CAST(:since AS timestamptz[])) AS s (id, since)
 JOIN strategy.decisions d ON d.strategy_id = s.id AND d.order_id IS NOT NULL AND d.at >= s.since AND d.action <> 'exit'
 GROUP BY d.strategy_id
 """)

@@ -101,9 +101,7 @@ def accounts(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, AccountR
             reserved=row.reserved,
             multiplier=AccountSettings.model_validate(row.settings).multiplier,
         )
-        found[row.id] = AccountRow(
-            row.id, row.currency, row.generation, row.generation_at, row.equity, row.cash, power
-        )
+        found[row.id] = AccountRow(row.id, row.currency, row.generation, row.generation_at, row.equity, row.cash, power)
     return found
 
 

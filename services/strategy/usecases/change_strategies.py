@@ -57,30 +57,42 @@ def create(uow: UnitOfWork, command: CreateStrategy) -> Answer:
         **{name: getattr(command, name) for name in strategies.TERMS},
     )
     try:
-        if not market.accounts(uow.connection, [row.account_id]):
-            raise Refused("account_id", f"account_id: there is no open account {row.account_id}", "unknown")
-        check(uow.connection, row)
-        if not strategies.add(uow.connection, row, uow.now):
-            raise Refused("name", f"name: the account has a strategy {row.name!r} already", "conflict")
+        _add(uow, row)
     except Refused as refused:
         return refuse(uow, command, refused)
     return answer(uow, command, row)
 
 
+def _add(uow: UnitOfWork, row: StrategyRow) -> None:
+    if not market.accounts(uow.connection, [row.account_id]):
+        raise Refused("account_id", f"account_id: there is no open account {row.account_id}", "unknown")
+    check(uow.connection, row)
+    if not strategies.add(uow.connection, row, uow.now):
+        raise _taken(row)
+
+
 def revise(uow: UnitOfWork, command: ReviseStrategy) -> Answer:
     """Change the strategy, publish and return the answer. Changed terms are a new version."""
     before = strategies.lock(uow.connection, [command.strategy_id]).get(command.strategy_id)
+    if before is None:
+        return refuse(uow, command, unknown(command))
     try:
-        if before is None:
-            raise unknown(command)
-        after = _changed(before, command.changes)
-        check(uow.connection, after)
-        taken = strategies.named(uow.connection, after.account_id, after.name)
-        if taken not in (None, after.id):
-            raise Refused("name", f"name: the account has a strategy {after.name!r} already", "conflict")
+        after = _revised(uow, before, command.changes)
     except Refused as refused:
         return refuse(uow, command, refused)
     return answer(uow, command, strategies.save(uow.connection, before, after, uow.now))
+
+
+def _revised(uow: UnitOfWork, before: StrategyRow, changes: Mapping[str, Any]) -> StrategyRow:
+    after = _changed(before, changes)
+    check(uow.connection, after)
+    if strategies.named(uow.connection, after.account_id, after.name) not in (None, after.id):
+        raise _taken(after)
+    return after
+
+
+def _taken(row: StrategyRow) -> Refused:
+    return Refused("name", f"name: the account has a strategy {row.name!r} already", "conflict")
 
 
 def _changed(before: StrategyRow, changes: Mapping[str, Any]) -> StrategyRow:

@@ -27,16 +27,13 @@ _TO = {
 def control(uow: UnitOfWork, command: ControlStrategy) -> Answer:
     """Do what the command wants, publish and return the answer. An action that changes nothing succeeds."""
     before = strategies.lock(uow.connection, [command.strategy_id]).get(command.strategy_id)
+    if before is None:
+        return refuse(uow, command, unknown(command))
+    if command.action is Control.FLATTEN:
+        flatten(uow, before, command.request_id)
+        return answer(uow, command, before)
     try:
-        if before is None:
-            raise unknown(command)
-        if command.action is Control.FLATTEN:
-            flatten(uow, before, command.request_id)
-            return answer(uow, command, before)
-        after = _moved(before, command)
-        if after.state is StrategyState.RUNNING and before.state is not StrategyState.RUNNING:
-            check(uow.connection, after)
-            after = replace(after, failures=0, watch=Watch(since=uow.now), state_reason=None, evaluated_at=uow.now)
+        after = _moved(uow, before, command)
     except Refused as refused:
         return refuse(uow, command, refused)
     if after != before:
@@ -44,11 +41,17 @@ def control(uow: UnitOfWork, command: ControlStrategy) -> Answer:
     return answer(uow, command, after)
 
 
-def _moved(before: StrategyRow, command: ControlStrategy) -> StrategyRow:
+def _moved(uow: UnitOfWork, before: StrategyRow, command: ControlStrategy) -> StrategyRow:
     """The strategy in its new state. Raises Refused where the action is not possible in the present one."""
     if before.state not in _FROM[command.action]:
         hint = {StrategyState.PAUSED: "resume it", StrategyState.CREATED: "start it", StrategyState.STOPPED: "start it"}
         why = f"the strategy is {before.state}, {hint.get(before.state, 'pause or stop it')} instead"
         raise Refused("state", f"state: cannot {command.action}: {why}", "conflict")
     to = _TO[command.action]
-    return before if to is before.state else replace(before, state=to, state_reason=command.reason)
+    if to is before.state:
+        return before
+    if to is not StrategyState.RUNNING:
+        return replace(before, state=to, state_reason=command.reason)
+    check(uow.connection, before)
+    fresh = {"failures": 0, "watch": Watch(since=uow.now), "state_reason": None, "evaluated_at": uow.now}
+    return replace(before, state=to, **fresh)

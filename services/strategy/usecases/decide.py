@@ -101,7 +101,7 @@ def _wish(prepared: Prepared, loaded: Loaded, view: View, decision: Decision, st
 def _closes(decision: Decision, sized: Sized, position: Position) -> bool:
     """True if the order closes shares of the position, whatever else it opens."""
     return decision.action is Action.EXIT or (
-        position.qty > 0 and sized.side is Side.SELL or position.qty < 0 and sized.side is Side.BUY
+        (position.qty > 0 and sized.side is Side.SELL) or (position.qty < 0 and sized.side is Side.BUY)
     )
 
 

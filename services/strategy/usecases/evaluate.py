@@ -4,9 +4,8 @@ Nothing is locked while strategies decide. Then decisions, signals and orders co
 changed or stopped meanwhile.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from uuid import UUID
@@ -62,7 +61,7 @@ def evaluate(
     histories = _histories(prepared, loaded)
     evaluated = [*failed, *(_evaluate(each, loaded, histories, seconds) for each in prepared)]
     with context.unit_of_work() as uow:
-        return _commit(uow, run_id, evaluated, loaded)
+        return _commit(uow, run_id, evaluated)
 
 
 def prepare(row: StrategyRow) -> Prepared:
@@ -143,7 +142,7 @@ def _failure(row: StrategyRow, protections: Protections, error: str) -> Evaluate
     return Evaluated(row, after, failed=error)
 
 
-def _commit(uow: UnitOfWork, run_id: UUID, evaluated: Sequence[Evaluated], loaded: Loaded) -> Counts:
+def _commit(uow: UnitOfWork, run_id: UUID, evaluated: Sequence[Evaluated]) -> Counts:
     """Save decisions and signals, and publish orders, of the strategies that still run in the same version."""
     locked = strategies.lock(uow.connection, [each.before.id for each in evaluated])
     valid = [
