@@ -107,7 +107,7 @@ class StrategyChanged(Event):
 
     request_id: UUID
     strategy_id: UUID
-    version: Count
+    strategy_version: Count
     state: StrategyState
 
 

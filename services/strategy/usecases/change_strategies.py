@@ -184,7 +184,7 @@ def unknown(command: OfStrategy) -> Refused:
 def answer(uow: UnitOfWork, command: OfStrategy, row: StrategyRow) -> StrategyChanged:
     """Publish that the strategy is as wanted."""
     said = StrategyChanged(
-        request_id=command.request_id, strategy_id=command.strategy_id, version=row.version, state=row.state
+        request_id=command.request_id, strategy_id=command.strategy_id, strategy_version=row.version, state=row.state
     )
     uow.publish(said)
     return said
