@@ -43,6 +43,7 @@ from services.gateway.instruments import (
     sessions_api,
 )
 from services.gateway.operations import dead_letters_api, graph_api, jobs_api, monitoring_api, queues_api, runs_api
+from services.gateway.strategies import api as strategies_api
 from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition
 from shared.outage import Outage
@@ -164,6 +165,7 @@ ENDPOINTS = (
     *sessions_api.endpoints,
     *indicators_api.endpoints,
     *news_api.endpoints,
+    *strategies_api.endpoints,
     *jobs_api.endpoints,
     *runs_api.endpoints,
     *queues_api.endpoints,

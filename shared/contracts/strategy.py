@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from shared.contracts.base import Command, Count, Event, Number, Symbol
 from shared.contracts.written import Bounded, Printable
@@ -18,8 +18,24 @@ Share = Annotated[Decimal, Bounded(ge=0, le=1)]
 #: An interval such as 5m, cron, or a time such as ``10m before close``.
 ScheduleText = Annotated[Printable, Field(min_length=1, max_length=100)]
 Note = Annotated[Printable, Field(max_length=2000)]
+
+
+def _storable(terms: dict[str, Any]) -> dict[str, Any]:
+    """Return the terms. Raises ValueError for text that PostgreSQL cannot store."""
+    waiting: list[Any] = [terms]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, str) and ("\0" in value or any("\ud800" <= each <= "\udfff" for each in value)):
+            raise ValueError("must not contain NUL or lone surrogates")
+    return terms
+
+
 #: JSON that strategy validates, because only it knows the kind's parameters.
-Terms = dict[str, Any]
+Terms = Annotated[dict[str, Any], AfterValidator(_storable)]
 
 
 class Action(StrEnum):

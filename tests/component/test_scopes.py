@@ -20,7 +20,12 @@ ALLOWED = {
         get_account get_clock get_calendar get_orders get_order get_order_by_client_id get_positions get_position
         get_account_settings get_ledger get_trades get_round_trips get_dividends get_session delete_session
         get_stream get_document get_bars get_bar_export get_instruments get_instrument get_prices get_sessions
-        get_indicators get_indicator_values get_latest_indicator_values get_news
+        get_indicators get_indicator_values get_latest_indicator_values get_news get_kinds get_strategies get_strategy
+        get_versions get_signals get_decisions get_strategy_performance get_why
+    """,
+    "trade operate admin": """
+        post_strategy patch_strategy post_start post_strategy_pause post_strategy_resume post_stop post_flatten
+        post_clone
     """,
     "trade admin": "post_order patch_order delete_order delete_orders delete_position delete_positions",
     "fund operate admin": "put_account_settings post_transfer post_reset",

@@ -63,6 +63,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "accounts": {"http", "trading", "operations"},
         "instruments": {"http", "trading", "operations"},
         "operations": {"http"},
+        "strategies": {"http", "trading"},
         "alerts": set(),
         "console": {"http", "streams", "trading", "operations", "instruments"},
     },

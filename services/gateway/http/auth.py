@@ -27,13 +27,15 @@ TRADE = "trade"
 FUND = "fund"
 OPERATE = "operate"
 ADMIN = "admin"
+#: A handler with this scope tells by itself if the key trades its own account or operates all.
+TRADE_OR_OPERATE = "trade or operate"
 #: The scopes that each scope includes. ``fund`` moves the cash of the key's own account.
 INCLUDED = {
     READ: {READ},
-    TRADE: {READ, TRADE},
+    TRADE: {READ, TRADE, TRADE_OR_OPERATE},
     FUND: {READ, FUND},
-    OPERATE: {READ, FUND, OPERATE},
-    ADMIN: {READ, TRADE, FUND, OPERATE, ADMIN},
+    OPERATE: {READ, FUND, OPERATE, TRADE_OR_OPERATE},
+    ADMIN: {READ, TRADE, FUND, OPERATE, ADMIN, TRADE_OR_OPERATE},
 }
 #: All scopes, for the key of the demo account.
 SCOPES = [READ, TRADE, FUND, OPERATE, ADMIN]

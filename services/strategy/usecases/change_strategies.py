@@ -15,6 +15,7 @@ from services.strategy.persistence import market, strategies
 from services.strategy.persistence.market import INTERVALS
 from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.registry import UnknownStrategy
+from services.strategy.strategies.rules import RuleStrategy
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.usecases.evaluate import prepare
 from services.strategy.usecases.guard import SECONDS, StrategyFailed, within
@@ -34,6 +35,7 @@ from shared.contracts.strategy import (
 from shared.jobs.schedule.slots import InvalidSchedule, parse_schedule
 
 Answer = StrategyChanged | StrategyRefused
+RULES = RuleStrategy.kind
 
 
 class Refused(Exception):
@@ -102,13 +104,24 @@ def _changed(before: StrategyRow, changes: Mapping[str, Any]) -> StrategyRow:
     if wrong := sorted(changes.keys() - fields):
         raise Refused(wrong[0], f"{wrong[0]}: cannot be changed, only {', '.join(sorted(fields))} can")
     try:
-        given = {name: value for name, value in changes.items() if name not in known}
+        given = {name: _merged(before, name, value) for name, value in changes.items() if name not in known}
         terms = StrategyTerms.model_validate({**before.terms, **given})
         plain = {name: adapter.validate_python(changes[name]) for name, adapter in known.items() if name in changes}
     except ValidationError as error:
         message = first_error(error)
         raise Refused(_field(message), message) from None
     return replace(before, **plain, **{name: getattr(terms, name) for name in strategies.TERMS})
+
+
+def _merged(before: StrategyRow, name: str, value: Any) -> Any:
+    """The new value of a field. Of parameters, sizing and protections only those that are named change.
+
+    Rules are replaced as a whole. A null gives one its default.
+    """
+    whole = name not in {"parameters", "sizing", "protections"} or (name == "parameters" and before.kind == RULES)
+    if whole or not isinstance(value, Mapping):
+        return value
+    return {each: given for each, given in {**getattr(before, name), **value}.items() if given is not None}
 
 
 def check(connection: Connection, row: StrategyRow) -> None:
@@ -133,7 +146,7 @@ def check(connection: Connection, row: StrategyRow) -> None:
 
 def _check_parameters(row: StrategyRow) -> None:
     """Make the strategy once, as an evaluation would."""
-    field = "rules" if row.kind == "rules" else "parameters"
+    field = "rules" if row.kind == RULES else "parameters"
 
     def made() -> ValidationError | UnknownStrategy | None:
         try:

@@ -1,0 +1,109 @@
+"""Strategies, their versions, signals, decisions and results, from the views of strategy and orders."""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from shared.storage.keyset import Keyset, Record, records
+
+_COLUMNS = """
+id, name, account_id, kind, parameters, version, symbols, interval, schedule, sizing, protections, note, state,
+state_reason, generation, evaluated_at, failures, created_at, updated_at
+"""
+_OF_STRATEGY = {
+    "strategy_id": "strategy_id = :strategy_id",
+    "symbol": "symbol = :symbol",
+    "begin": "at >= :begin",
+    "end": "at < :end",
+}
+STRATEGIES = Keyset(
+    f"SELECT {_COLUMNS} FROM strategy.strategies_v1",
+    ("created_at", "id"),
+    {"account_id": "account_id = :account_id", "state": "state = :state", "kind": "kind = :kind"},
+)
+VERSIONS = Keyset("SELECT version, at, terms FROM strategy.versions_v1", ("version",), _OF_STRATEGY)
+SIGNALS = Keyset(
+    """
+    SELECT id, symbol, bar_at, at, type, action, version, price, strength, confidence, reason, indicators, order_id
+    FROM strategy.signals_v1
+    """,
+    ("at", "id"),
+    _OF_STRATEGY,
+)
+DECISIONS = Keyset(
+    """
+    SELECT symbol, run_id, version, at, bar_at, action, outcome, reason, side, qty, close, last, quote_at, position,
+           equity, conditions, cuts, order_id
+    FROM strategy.decisions_v1
+    """,
+    ("at", "symbol", "run_id"),
+    {**_OF_STRATEGY, "outcome": "outcome = :outcome"},
+)
+
+
+def strategy(connection: Connection, strategy_id: UUID) -> Record | None:
+    """Return the strategy, or None if there is none."""
+    return next(iter(records(connection, _STRATEGY, id=strategy_id)), None)
+
+
+def kinds(connection: Connection) -> list[Record]:
+    """Return the kinds of strategies by name."""
+    return records(connection, _KINDS)
+
+
+def round_trips(connection: Connection, found: Record) -> list[Record]:
+    """Return the strategy's round trips in the account's present generation, the first closed first."""
+    return records(connection, _ROUND_TRIPS, id=found["id"], account_id=found["account_id"])
+
+
+def holdings(connection: Connection, found: Record) -> Record:
+    """Return the number of symbols that the strategy holds, their cost, and the account's currency."""
+    return records(connection, _HOLDINGS, id=found["id"], account_id=found["account_id"])[0]
+
+
+def order_with_decision(connection: Connection, account_id: UUID | None, order_id: UUID) -> Record | None:
+    """Return the order, and the decision that it or the other orders of its group come from.
+
+    Without an account it is one that a strategy sent, of any account.
+    """
+    row: dict[str, Any]
+    for row in records(connection, _ORDER if account_id is not None else _ANY_ORDER, account_id=account_id, id=order_id):
+        decision = next(iter(records(connection, _DECISION, ids=[row["id"], row["order_group"], row["replaces"]])), None)
+        return {**row, "decision": decision}
+    return None
+
+
+_STRATEGY = text(f"SELECT {_COLUMNS} FROM strategy.strategies_v1 WHERE id = :id")
+_KINDS = text("SELECT kind, title, source, schema FROM strategy.kinds_v1 ORDER BY kind")
+_ROUND_TRIPS = text("""
+SELECT r.realized_pl, r.opened_at, r.closed_at
+FROM orders.round_trips_v1 r JOIN orders.accounts_v1 a ON a.id = r.account_id AND a.generation = r.generation
+WHERE r.account_id = :account_id AND r.entry_strategy_id = :id ORDER BY r.closed_at, r.id
+""")
+_HOLDINGS = text("""
+SELECT a.currency, count(l.symbol) AS positions, COALESCE(sum(l.cost), 0) AS cost
+FROM (SELECT currency FROM orders.accounts_v1 WHERE id = :account_id) a
+LEFT JOIN LATERAL (
+  SELECT symbol, sum(cost) AS cost FROM orders.lots_v1
+  WHERE account_id = :account_id AND strategy_id = :id GROUP BY symbol
+) l ON true
+GROUP BY a.currency
+""")
+_ORDER_COLUMNS = """
+SELECT o.account_id, o.id, o.order_group, o.replaces, o.symbol, o.side, o.type, o.qty, o.filled_qty, o.filled_avg_price,
+       o.status, o.reject_message, o.cancel_reason, o.leg, o.strategy_id, o.submitted_at, a.currency
+FROM orders.orders_v1 o JOIN orders.accounts_v1 a ON a.id = o.account_id
+"""
+_ORDER = text(f"{_ORDER_COLUMNS} WHERE o.account_id = :account_id AND o.id = :id")
+_ANY_ORDER = text(f"""
+{_ORDER_COLUMNS} WHERE o.id = :id AND CAST(:account_id AS uuid) IS NULL AND o.account_id IN (
+  SELECT s.account_id FROM strategy.decisions_v1 d JOIN strategy.strategies_v1 s ON s.id = d.strategy_id
+  WHERE d.order_id = :id)
+""")
+_DECISION = text("""
+SELECT d.strategy_id, s.name, s.kind, d.symbol, d.version, d.at, d.bar_at, d.action, d.outcome, d.reason, d.side, d.qty,
+       d.close, d.last, d.quote_at, d.position, d.equity, d.conditions, d.cuts
+FROM strategy.decisions_v1 d JOIN strategy.strategies_v1 s ON s.id = d.strategy_id
+WHERE d.order_id = ANY(CAST(:ids AS uuid[])) LIMIT 1
+""")

@@ -1,0 +1,240 @@
+"""Strategies over HTTP: created, started, changed, paused, flattened and cloned, and their decisions explained."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from starlette.testclient import TestClient
+
+from embedded.system import System
+from services.strategy.jobs import jobs
+from shared.clock import utc_now
+from shared.jobs.run_context import RunContext
+from tests.component.http_trader import KEY, Trader, open_account, push
+from tests.support import eventually, rows
+
+CROSSOVER = {
+    "name": "cross",
+    "kind": "sma_crossover",
+    "parameters": {"fast": 2, "slow": 3},
+    "symbols": ["AAPL"],
+    "interval": "1m",
+    "sizing": {"kind": "qty", "value": "10"},
+}
+ABOVE = {"left": {"price": "close"}, "op": ">", "right": 50}
+RULES = {"name": "rules", "rules": {"long": {"entry": ABOVE}}, "symbols": ["AAPL"], "interval": "1m"}
+
+
+class Desk:
+    """A trader with the paths of strategies."""
+
+    def __init__(self, system: System, client: TestClient, trader: Trader) -> None:
+        self.system, self.client, self.trader = system, client, trader
+        self.key = trader.key
+
+    def ask(self, method: str, path: str = "", **options: Any) -> Any:
+        return self.client.request(method, f"/api/strategies{path}", headers=self.key, **options)
+
+    def create(self, body: dict[str, Any] = CROSSOVER, **changes: Any) -> Any:
+        answer = self.ask("POST", json={**body, **changes})
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    def refused(self, body: dict[str, Any] = CROSSOVER, **changes: Any) -> tuple[int, str | None, str]:
+        answer = self.ask("POST", json={**body, **changes})
+        return answer.status_code, answer.json().get("field"), answer.json()["detail"]
+
+    def decide(self) -> None:
+        """Run trading_bot once, and wait for its orders."""
+        context = self.system.contexts["strategy"]
+        jobs.declared["trading_bot"].run(RunContext(uuid4(), context, context.clock(), {}))
+
+
+@pytest.fixture
+def desk(market: System, visitor: TestClient) -> Iterator[Desk]:
+    """A trader, and bars whose averages cross at the last one."""
+    trader = open_account(market, visitor)
+    now = utc_now().replace(second=0, microsecond=0)
+    with market.contexts["marketdata"].engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM marketdata.market_data WHERE interval = '1m'")
+        for number, close in enumerate((100, 100, 99, 98, 104)):
+            given = {"at": now - timedelta(minutes=6 - number), "c": close}
+            connection.exec_driver_sql(
+                "INSERT INTO marketdata.market_data"
+                " SELECT 'AAPL', '1m', %(at)s, %(c)s, %(c)s, %(c)s, %(c)s, 1000, 'test'",
+                given,
+            )
+    desk = Desk(market, visitor, trader)
+    yield desk
+    for each in desk.ask("GET").json()["items"]:
+        desk.ask("POST", f"/{each['id']}/stop")
+    assert trader.books_hold()
+
+
+def test_a_strategy_is_created_started_and_trades_and_its_order_says_why(desk: Desk, market: System) -> None:
+    """From the request to the filled order, and the order's reasons in sentences."""
+    made = desk.create()
+    path = f"/{made['id']}"
+    assert (made["state"], made["version"], made["parameters"]) == ("created", 1, {"fast": 2, "slow": 3})
+    assert made["account_id"] == str(desk.trader.account_id)
+    desk.decide()
+    assert desk.ask("GET", f"{path}/decisions").json()["items"] == []
+    assert desk.ask("POST", f"{path}/start").json()["state"] == "running"
+    desk.decide()
+    (decision,) = desk.ask("GET", f"{path}/decisions").json()["items"]
+    assert (decision["outcome"], decision["side"], decision["qty"]) == ("ordered", "buy", "10")
+    (condition,) = decision["conditions"]
+    assert (condition["text"], condition["holds"]) == ("fast crosses above slow", True)
+    (signal,) = desk.ask("GET", f"{path}/signals").json()["items"]
+    assert (signal["type"], signal["action"], signal["order_id"]) == ("enter_long", "buy", decision["order_id"])
+    push(market, "100")
+    order_path = f"/api/orders/{decision['order_id']}/why"
+    eventually(lambda: "filled" in desk.client.get(order_path, headers=desk.key).text)
+    why = desk.client.get(order_path, headers=desk.key).json()
+    told = " ".join(why["sentences"])
+    for part in (
+        "The strategy cross (sma_crossover, version 1) decided at",
+        "to buy AAPL: The fast average crossed above the slow one.",
+        "fast crosses above slow: yes, fast was 101,",
+        "It ordered to buy 10.",
+        "The order is filled: 10 of 10 at ",
+    ):
+        assert part in told
+    held = desk.ask("GET", f"{path}/performance").json()
+    assert (held["round_trips"], held["open_positions"], held["win_rate"]) == (0, 1, None)
+    assert desk.ask("POST", f"{path}/flatten").json()["state"] == "running"
+    push(market, "101")
+    eventually(lambda: desk.ask("GET", f"{path}/performance").json()["round_trips"] == 1)
+    done = desk.ask("GET", f"{path}/performance").json()
+    assert (done["open_positions"], done["win_rate"]) == (0, 1.0)
+
+
+def test_an_order_by_hand_has_no_strategy(desk: Desk) -> None:
+    order = desk.trader.ask("POST", "/orders", json=_ORDER).json()
+    why = desk.client.get(f"/api/orders/{order['id']}/why", headers=desk.key).json()
+    assert why["strategy_id"] is None
+    assert why["sentences"][0] == "No strategy sent the order: it came through the API."
+    assert desk.client.get(f"/api/orders/{uuid4()}/why", headers=desk.key).status_code == 404
+    desk.trader.ask("DELETE", "/orders")
+
+
+_ORDER = {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "limit", "limit_price": "1", "time_in_force": "day"}
+
+
+@pytest.mark.parametrize(
+    ("body", "changes", "status", "field"),
+    [
+        (CROSSOVER, {"kind": "sma_crossower"}, 422, "kind"),
+        (CROSSOVER, {"kind": None}, 422, "kind"),
+        (CROSSOVER, {"rules": RULES["rules"]}, 422, "rules"),
+        (CROSSOVER, {"parameters": {"fast": 1, "slow": 3}}, 422, "parameters.fast"),
+        (CROSSOVER, {"parameters": {"fast": 5, "slow": 3}}, 422, "parameters.slow"),
+        (CROSSOVER, {"parameters": {"fats": 5}}, 422, "parameters.fats"),
+        (CROSSOVER, {"parameters": {"fast": "\0"}}, 422, "parameters"),
+        (CROSSOVER, {"symbols": ["AAPL", "NOSUCH"]}, 422, "symbols"),
+        (CROSSOVER, {"symbols": []}, 422, "symbols"),
+        (CROSSOVER, {"symbols": ["AAPL", "AAPL"]}, 422, "symbols"),
+        (CROSSOVER, {"interval": "7m"}, 422, "interval"),
+        (CROSSOVER, {"interval": "15m"}, 422, "interval"),
+        (CROSSOVER, {"schedule": "sometimes"}, 422, "schedule"),
+        (CROSSOVER, {"sizing": {"kind": "luck"}}, 422, "sizing.kind"),
+        (CROSSOVER, {"protections": {"max_drawdown": 2}}, 422, "protections.max_drawdown"),
+        (CROSSOVER, {"account_id": str(uuid4())}, 403, None),
+        (RULES, {"rules": {}}, 422, "rules.long"),
+        (RULES, {"rules": {"long": {"entry": {**ABOVE, "right": {"indicator": "smaa"}}}}}, 422, None),
+        (RULES, {"rules": {"long": {"entry": {"ref": "no"}}}}, 422, "rules.long.entry"),
+        (
+            RULES,
+            {"rules": {"long": {"entry": {"ref": "a"}}, "define": {"a": {"ref": "b"}, "b": {"ref": "a"}}}},
+            422,
+            None,
+        ),
+    ],
+)
+def test_a_wrong_strategy_is_refused_with_the_wrong_field(
+    desk: Desk, body: dict[str, Any], changes: dict[str, Any], status: int, field: str | None
+) -> None:
+    answer = desk.refused(body, **changes)
+    assert answer[0] == status, answer
+    assert field is None or answer[1] == field, answer
+    assert desk.ask("GET").json()["items"] == []
+
+
+def test_misspelt_indicators_and_cycles_are_named(desk: Desk) -> None:
+    misspelt = {"long": {"entry": {**ABOVE, "right": {"indicator": "smaa"}}}}
+    assert "sma" in desk.refused(RULES, rules=misspelt)[2]
+    cycle = {"long": {"entry": {"ref": "a"}}, "define": {"a": {"ref": "b"}, "b": {"ref": "a"}}}
+    assert "form a cycle" in desk.refused(RULES, rules=cycle)[2]
+
+
+def test_changed_parameters_are_a_new_version_which_decisions_name(desk: Desk) -> None:
+    """A change of the name or the note is none. Parameters that are not named stay."""
+    made = desk.create()
+    path = f"/{made['id']}"
+    desk.ask("POST", f"{path}/start")
+    desk.decide()
+    renamed = desk.ask("PATCH", path, json={"name": "crossing", "note": "my first"}).json()
+    assert (renamed["version"], renamed["name"], renamed["note"]) == (1, "crossing", "my first")
+    changed = desk.ask("PATCH", path, json={"parameters": {"slow": 4}}).json()
+    assert (changed["version"], changed["parameters"]) == (2, {"fast": 2, "slow": 4})
+    desk.decide()
+    decided = [each["version"] for each in desk.ask("GET", f"{path}/decisions").json()["items"]]
+    assert decided == [2, 1]
+    versions = desk.ask("GET", f"{path}/versions").json()["items"]
+    assert [each["terms"]["parameters"]["slow"] for each in versions] == [4, 3]
+    wrong = desk.ask("PATCH", path, json={"parameters": {"slow": 1}})
+    assert (wrong.status_code, wrong.json()["field"]) == (422, "parameters.slow")
+    assert desk.ask("PATCH", path, json={}).status_code == 422
+    assert desk.ask("PATCH", path, json={"rules": RULES["rules"]}).status_code == 422
+
+
+def test_states_follow_the_actions(desk: Desk) -> None:
+    """An action that does not fit the state is a conflict, and one that changes nothing succeeds."""
+    path = f"/{desk.create()['id']}"
+    assert desk.ask("POST", f"{path}/pause").status_code == 409
+    for action, state in (("start", "running"), ("start", "running"), ("pause", "paused"), ("resume", "running")):
+        assert desk.ask("POST", f"{path}/{action}").json()["state"] == state
+    paused = desk.ask("POST", f"{path}/pause", json={"reason": "holidays"}).json()
+    assert paused["state_reason"] == "holidays"
+    assert desk.ask("POST", f"{path}/start").status_code == 409
+    assert desk.ask("POST", f"{path}/stop").json()["state"] == "stopped"
+    assert desk.ask("POST", f"{path}/start").json()["state_reason"] is None
+    assert desk.ask("POST", f"/{uuid4()}/start").status_code == 404
+
+
+def test_a_name_is_taken_once_on_an_account_and_a_clone_gets_another(desk: Desk) -> None:
+    made = desk.create(RULES)
+    assert made["rules"] == RULES["rules"]
+    assert desk.refused(RULES)[:2] == (409, "name")
+    copy = desk.ask("POST", f"/{made['id']}/clone")
+    assert copy.status_code == 201
+    assert (copy.json()["name"], copy.json()["state"], copy.json()["rules"]) == ("rules-copy", "created", made["rules"])
+    assert desk.ask("POST", f"/{made['id']}/clone", json={"name": "rules"}).status_code == 409
+
+
+def test_others_see_a_strategy_only_if_they_may_operate(desk: Desk, market: System, visitor: TestClient) -> None:
+    made = desk.create()
+    other = open_account(market, visitor)
+    path = f"/api/strategies/{made['id']}"
+    assert visitor.get(path, headers=other.key).status_code == 404
+    assert visitor.post(f"{path}/start", headers=other.key).status_code == 404
+    assert visitor.get("/api/strategies", headers=other.key).json()["items"] == []
+    assert visitor.get(path, headers=KEY).json()["name"] == "cross"
+    assert made["id"] in {each["id"] for each in visitor.get("/api/strategies", headers=KEY).json()["items"]}
+    statement = "SELECT what FROM jobs.operator_actions WHERE subject = 'cross' ORDER BY at DESC LIMIT 1"
+    assert [row.what for row in rows(market.contexts["gateway"].engine, statement)] == ["create_strategy"]
+
+
+def test_the_kinds_have_the_schemas_of_their_parameters(desk: Desk) -> None:
+    kinds = {each["kind"]: each for each in desk.ask("GET", "/kinds").json()["kinds"]}
+    assert {"sma_crossover", "rules", "buy_and_hold", "pairs"} <= set(kinds)
+    assert {"fast", "slow"} <= set(kinds["sma_crossover"]["schema"]["properties"])
+    assert all(each["source"] and each["title"] for each in kinds.values())
+
+
+def test_unknown_ids_are_not_found(desk: Desk) -> None:
+    unknown = UUID(int=7)
+    for path in ("", "/decisions", "/signals", "/performance", "/versions"):
+        assert desk.ask("GET", f"/{unknown}{path}").status_code == 404
