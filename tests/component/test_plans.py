@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from services.strategy.store import Strategy, symbol_views
 from sqlalchemy import Connection, Engine
 
 from services.gateway.trading import account_queries, order_queries
@@ -21,7 +22,6 @@ from services.orders.persistence.auctions import missed_auctions
 from services.orders.usecases import auctions
 from services.orders.usecases.catch_up import catch_up
 from services.orders.usecases.expire import expire
-from services.strategy.store import Strategy, symbol_views
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied

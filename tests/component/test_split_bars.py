@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-
 from services.strategy.store import Strategy, symbol_views
+
 from shared.storage.engine import make_engine
 from tests.component.paper_exchange import Exchange
 from tests.component.strategy_scenario import RULES

@@ -27,12 +27,19 @@ ABOVE = {"left": {"price": "close"}, "op": ">", "right": 50}
 RULES = {"name": "rules", "rules": {"long": {"entry": ABOVE}}, "symbols": ["AAPL"], "interval": "1m"}
 
 
+def trading_key(client: TestClient, trader: Trader) -> dict[str, str]:
+    """A key of the trader's account that may trade and nothing else."""
+    asked = {"name": "trade", "scopes": ["trade"]}
+    key = client.post(f"/api/accounts/{trader.account_id}/keys", json=asked, headers=KEY).json()
+    return {"APCA-API-KEY-ID": key["key_id"], "APCA-API-SECRET-KEY": key["secret_key"]}
+
+
 class Desk:
     """A trader with the paths of strategies."""
 
     def __init__(self, system: System, client: TestClient, trader: Trader) -> None:
         self.system, self.client, self.trader = system, client, trader
-        self.key = trader.key
+        self.key = trading_key(client, trader)
 
     def ask(self, method: str, path: str = "", **options: Any) -> Any:
         return self.client.request(method, f"/api/strategies{path}", headers=self.key, **options)
@@ -216,11 +223,11 @@ def test_a_name_is_taken_once_on_an_account_and_a_clone_gets_another(desk: Desk)
 
 def test_others_see_a_strategy_only_if_they_may_operate(desk: Desk, market: System, visitor: TestClient) -> None:
     made = desk.create()
-    other = open_account(market, visitor)
+    other = trading_key(visitor, open_account(market, visitor))
     path = f"/api/strategies/{made['id']}"
-    assert visitor.get(path, headers=other.key).status_code == 404
-    assert visitor.post(f"{path}/start", headers=other.key).status_code == 404
-    assert visitor.get("/api/strategies", headers=other.key).json()["items"] == []
+    assert visitor.get(path, headers=other).status_code == 404
+    assert visitor.post(f"{path}/start", headers=other).status_code == 404
+    assert visitor.get("/api/strategies", headers=other).json()["items"] == []
     assert visitor.get(path, headers=KEY).json()["name"] == "cross"
     assert made["id"] in {each["id"] for each in visitor.get("/api/strategies", headers=KEY).json()["items"]}
     statement = "SELECT what FROM jobs.operator_actions WHERE subject = 'cross' ORDER BY at DESC LIMIT 1"

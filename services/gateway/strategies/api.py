@@ -176,9 +176,7 @@ async def post_clone(gateway: Gateway, principal: Principal, strategy_id: UUID, 
     return await _ask(gateway, principal, command, "clone_strategy", command.name)
 
 
-async def get_versions(
-    gateway: Gateway, principal: Principal, strategy_id: UUID, query: VersionQuery
-) -> VersionPage:
+async def get_versions(gateway: Gateway, principal: Principal, strategy_id: UUID, query: VersionQuery) -> VersionPage:
     """List the versions of a strategy's terms, the newest first.
 
     Raises NotFound.
@@ -265,9 +263,7 @@ async def _control(
     return await _ask(gateway, principal, command, f"{action}_strategy", found["name"])
 
 
-async def _ask(
-    gateway: Gateway, principal: Principal, command: OfStrategy, action: str, subject: str
-) -> StrategyItem:
+async def _ask(gateway: Gateway, principal: Principal, command: OfStrategy, action: str, subject: str) -> StrategyItem:
     """Send the command, and return the strategy after the answer. Raises the error of a refusal."""
     told = command.model_dump(mode="json", exclude={"request_id"})
     publish = commands.recorded(command, principal, action, subject, told)
@@ -298,7 +294,9 @@ def _shown(row: Record) -> Record:
 
 
 def _decision(row: Record) -> DecisionItem:
-    conditions = [ConditionItem(text=text, holds=holds, values=values) for text, holds, values in row["conditions"] or ()]
+    conditions = [
+        ConditionItem(text=text, holds=holds, values=values) for text, holds, values in row["conditions"] or ()
+    ]
     return DecisionItem(**{**row, "conditions": conditions, "cuts": row["cuts"] or []})
 
 

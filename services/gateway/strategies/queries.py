@@ -68,8 +68,12 @@ def order_with_decision(connection: Connection, account_id: UUID | None, order_i
     Without an account it is one that a strategy sent, of any account.
     """
     row: dict[str, Any]
-    for row in records(connection, _ORDER if account_id is not None else _ANY_ORDER, account_id=account_id, id=order_id):
-        decision = next(iter(records(connection, _DECISION, ids=[row["id"], row["order_group"], row["replaces"]])), None)
+    for row in records(
+        connection, _ORDER if account_id is not None else _ANY_ORDER, account_id=account_id, id=order_id
+    ):
+        decision = next(
+            iter(records(connection, _DECISION, ids=[row["id"], row["order_group"], row["replaces"]])), None
+        )
         return {**row, "decision": decision}
     return None
 
