@@ -15,6 +15,7 @@ from services.marketdata.jobs import old_news
 from services.marketdata.persistence import partitions
 from services.marketdata.settings import Settings
 from services.strategy.jobs import OWN as STRATEGY
+from services.strategy.service import DEMO_STRATEGIES
 from services.valuation.jobs import OWN as VALUATION
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.routing import SERVICES
@@ -40,10 +41,13 @@ ROWS = {
     "marketdata.market_data": """'AAPL', 'replay', now() - n * interval '1 second', 123.45, 124.56, 122.34, 123.45,
                                  123456, 'simulated'""",
     "strategy.decisions": """(SELECT id FROM strategy.strategies), 'AAPL', gen_random_uuid(), now(), now(), 'hold',
-                             'the fast average 123.4567 is above the slow one 122.3456 already', 0, NULL""",
+                             'The averages did not cross.', 0, NULL, 1, 'held', NULL, 123.45, 123.46, now(), 10,
+                             100123.45, '[["the averages cross", false, {"fast": "123.4567", "slow": "122.3456",
+                             "fast before": "123.4567", "slow before": "122.3456"}]]', '{}'""",
     "strategy.trading_signals": """gen_random_uuid(), (SELECT id FROM strategy.strategies), 'AAPL',
                                    now() - n * interval '1 second', now(), 'buy', 123.45,
-                                   'the fast average 123.4567 crossed the slow one 122.3456'""",
+                                   'The fast average crossed above the slow one.', 'enter_long', 1, 1, 1,
+                                   '{"fast": 123.4567, "slow": 122.3456}', gen_random_uuid()""",
     "valuation.account_summaries": "gen_random_uuid(), gen_random_uuid(), now(), 1e5, 1e5, 2e5, 1e3, 3",
     "valuation.position_values": "gen_random_uuid(), 'AAPL', gen_random_uuid(), now(), 50, 123.45, 6e3, 6e3, 1e2",
 }
@@ -55,8 +59,8 @@ SELECT gen_random_uuid(), 'process_orders', 'orders', 'schedule', at, at, at, at
 FROM (SELECT now() - n * interval '5 seconds' AS at FROM generate_series(1, 2000) n) each
 """
 ADD_STRATEGY = """
-INSERT INTO strategy.strategies VALUES (gen_random_uuid(), 'demo-sma', 'sma_crossover', gen_random_uuid(), '{AAPL}',
-                                        'replay', 5, 20, 10, 50, true, now())
+INSERT INTO strategy.strategies (id, name, kind, account_id, symbols, interval, created_at, updated_at)
+VALUES (gen_random_uuid(), 'demo-sma', 'sma_crossover', gen_random_uuid(), '{AAPL}', 'replay', now(), now())
 """
 GIGABYTE = 1e9
 
@@ -182,14 +186,14 @@ def rows_a_day() -> dict[str, tuple[float, int]]:
     a_day = timedelta(days=1)
     runs = {job: a_day / parse_interval(given.get("interval", "1d")) for job, given in config.items()}
     feed, symbols, traded = a_day / timedelta(seconds=Settings().replay_speed), 5, 3
-    decisions = traded * runs["trading_bot"]
+    decisions = sum(len(each.symbols) * a_day / parse_interval(each.schedule or "30s") for each in DEMO_STRATEGIES)
     prices = feed + runs["update_market_data"]
     return {
         "orders.inbox": (2 * prices, Keep().inbox.days),  # with valuation's
         "marketdata.market_data": (symbols * prices, Settings().keep_demo_bars_days),
         "jobs.job_runs": (sum(runs.values()), Keep().job_runs.days),
-        "strategy.decisions": (decisions, STRATEGY[0].keep.days),
-        "strategy.trading_signals": (decisions / 5, STRATEGY[1].keep.days),
+        "strategy.decisions": (decisions, STRATEGY[0].keep.days),  # those to hold, which nearly all are
+        "strategy.trading_signals": (decisions / 20, STRATEGY[2].keep.days),
         "valuation.account_summaries": (runs["update_positions"], 30),
         "valuation.position_values": (traded * runs["update_positions"], VALUATION[0].keep.days),
     }

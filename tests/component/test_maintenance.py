@@ -12,9 +12,9 @@ from services.gateway.http.auth import add_key
 from services.gateway.retention import Retention
 from services.marketdata.jobs import jobs as marketdata_jobs
 from services.orders.jobs import jobs as orders_jobs
-from services.strategy import store
 from services.strategy.jobs import jobs as strategy_jobs
-from services.strategy.service import DEMO_STRATEGY
+from services.strategy.persistence import strategies
+from services.strategy.service import DEMO_STRATEGIES
 from services.valuation.jobs import jobs as valuation_jobs
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs import maintenance
@@ -330,14 +330,16 @@ def test_strategy_and_valuation_remove_their_own_old_rows(urls: dict[str, str], 
     """Decisions, signals and values of positions. Summaries of accounts stay."""
     with context_of("strategy", urls, clock) as context:
         with context.engine.begin() as connection:
-            store.add_strategy(connection, DEMO_STRATEGY, clock())
-            for table, days in (("decisions", 30), ("trading_signals", 90)):
+            strategies.add(connection, DEMO_STRATEGIES[0], clock())
+            kept = (("decisions", "ordered", 30), ("decisions", "held", 7), ("trading_signals", "", 90))
+            for table, outcome, days in kept:
                 for number, age in enumerate((timedelta(days=days) + SECOND, timedelta(days=days) - SECOND)):
-                    given = {"strategy": DEMO_STRATEGY.id, "at": clock() - age, "symbol": f"S{number}"}
-                    connection.exec_driver_sql(ADD_OWN[table], given)
+                    given = {"at": clock() - age, "symbol": f"{outcome}{number}", "outcome": outcome}
+                    connection.exec_driver_sql(ADD_OWN[table], {"strategy": DEMO_STRATEGIES[0].id, **given})
         counts = strategy_jobs.declared["maintain_strategy"].run(a_run(context))
-        assert (counts["decisions_removed"], counts["trading_signals_removed"]) == (1, 1)
-        assert {row.symbol for row in rows(context.engine, "SELECT symbol FROM strategy.decisions")} == {"S1"}
+        assert (counts["decisions_removed"], counts["trading_signals_removed"]) == (2, 1)
+        left = {row.symbol for row in rows(context.engine, "SELECT symbol FROM strategy.decisions")}
+        assert left == {"ordered1", "held1"}
     with context_of("valuation", urls, clock) as context:
         with context.engine.begin() as connection:
             for table in ("position_values", "account_summaries"):
@@ -349,10 +351,11 @@ def test_strategy_and_valuation_remove_their_own_old_rows(urls: dict[str, str], 
 
 
 ADD_OWN = {
-    "decisions": """INSERT INTO strategy.decisions (strategy_id, symbol, run_id, at, action, reason)
-                    VALUES (%(strategy)s, %(symbol)s, gen_random_uuid(), %(at)s, 'hold', 'waits')""",
+    "decisions": """INSERT INTO strategy.decisions (strategy_id, symbol, run_id, at, action, outcome, reason)
+                    VALUES (%(strategy)s, %(symbol)s, gen_random_uuid(), %(at)s, 'hold', %(outcome)s, 'waits')""",
     "trading_signals": """INSERT INTO strategy.trading_signals
-                          VALUES (gen_random_uuid(), %(strategy)s, %(symbol)s, %(at)s, %(at)s, 'buy', 1, 'crossed')""",
+                          VALUES (gen_random_uuid(), %(strategy)s, %(symbol)s, %(at)s, %(at)s, 'buy', 1, 'crossed',
+                                  'enter_long')""",
     "position_values": """INSERT INTO valuation.position_values
                           VALUES (gen_random_uuid(), 'AAPL', gen_random_uuid(), %(at)s, 1, 1, 1, 1, 0)""",
     "account_summaries": """INSERT INTO valuation.account_summaries

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from services.strategy.store import Strategy, symbol_views
 from sqlalchemy import Connection, Engine
 
 from services.gateway.trading import account_queries, order_queries
@@ -22,6 +21,7 @@ from services.orders.persistence.auctions import missed_auctions
 from services.orders.usecases import auctions
 from services.orders.usecases.catch_up import catch_up
 from services.orders.usecases.expire import expire
+from services.strategy.persistence import holdings
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
@@ -31,7 +31,7 @@ from shared.contracts.orders import CancelOrder, SubmitOrder
 from shared.contracts.prices import Price, PricesUpdated
 from shared.storage.engine import make_engine
 from tests.component.paper_exchange import HANDLERS, Exchange
-from tests.component.strategy_scenario import RULES
+from tests.component.strategy_scenario import STRATEGY
 from tests.support import order, price, rows, value
 
 #: Open orders of one account on one symbol: limit orders, trailing stops and such for an auction, a third each.
@@ -248,9 +248,10 @@ def order_by_client_id(connection: Connection, account: UUID, order_id: UUID) ->
 
 
 def holding_of_a_strategy(connection: Connection, account: UUID, order_id: UUID) -> None:
-    strategy = Strategy(STRATEGY_ID, "planned", account, ("AAPL",), "1m", RULES)
-    (look,) = symbol_views(connection, strategy, now_of(connection))
-    assert look.holding.selling == 10, order_id
+    strategy = replace(STRATEGY, id=STRATEGY_ID, account_id=account)
+    assert holdings.held(connection, [strategy]) == {}
+    (ordered,) = holdings.ordered(connection, [strategy], now_of(connection)).values()
+    assert (ordered.selling, ordered.entries) == (10, [order_id])
 
 
 Question = Callable[[Connection, UUID, UUID], None]

@@ -3,14 +3,12 @@
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
 import pytest
-from services.strategy.store import Strategy, symbol_views
 
+from services.strategy.persistence import market
 from shared.storage.engine import make_engine
 from tests.component.paper_exchange import Exchange
-from tests.component.strategy_scenario import RULES
 from tests.component.test_corporate_actions import enter
 from tests.support import rows
 
@@ -70,10 +68,10 @@ def test_a_strategy_sees_no_jump_at_a_split(exchange: Exchange, urls: dict[str, 
         bar(exchange, "100")
     enter(exchange, "split", ratio)
     bar(exchange, str(Decimal(100) / Decimal(ratio)))
-    strategy = Strategy(UUID(int=1), "test", account, ("AAPL",), "1m", RULES)
     engine = make_engine(urls["strategy"], name="strategy", pool_size=1)
     with engine.connect() as connection:
-        (view,) = symbol_views(connection, strategy, exchange.clock.now + timedelta(minutes=1))
+        now = exchange.clock.now + timedelta(minutes=2)
+        (bars,) = market.bars(connection, {("AAPL", "1m"): 5}, now).values()
     engine.dispose()
-    assert set(view.closes) == {Decimal(100) / Decimal(ratio)}
-    assert len(view.closes) > 1
+    assert {each.close for each in bars} == {Decimal(100) / Decimal(ratio)}
+    assert len(bars) > 1

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.strategy import store
+from services.strategy.persistence import holdings
 from shared.contracts.accounts import ResetAccount
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied
 from tests.component.paper_exchange import Exchange
@@ -25,8 +25,8 @@ def held(urls: dict[str, str], exchange: Exchange) -> Iterator[Held]:
     def read(account: UUID, strategy_id: UUID) -> Any:
         strategy = replace(STRATEGY, id=strategy_id, account_id=account)
         with context.engine.begin() as connection:
-            (view,) = store.symbol_views(connection, strategy, exchange.clock.now)
-        return view.holding.qty
+            found = holdings.held(connection, [strategy])
+        return found[strategy_id, "AAPL"].qty if found else 0
 
     with context_of("strategy", urls, exchange.clock) as context:
         yield read

@@ -76,7 +76,17 @@ from shared.contracts.prices import (
 )
 from shared.contracts.replay import ControlReplay, ReplayAction
 from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
-from shared.contracts.strategy import Action, SignalGenerated
+from shared.contracts.strategy import (
+    Action,
+    Control,
+    ControlStrategy,
+    CreateStrategy,
+    ReviseStrategy,
+    SignalGenerated,
+    StrategyChanged,
+    StrategyRefused,
+    StrategyState,
+)
 from shared.contracts.valuation import AccountsValued, AccountValue
 from tests.unit.trading_examples import quote
 
@@ -342,6 +352,29 @@ _ALL: tuple[Message, ...] = (
             ),
         ),
         at=AT,
+    ),
+    CreateStrategy(
+        request_id=UUID(int=8),
+        strategy_id=STRATEGY,
+        account_id=ACCOUNT,
+        name="my crossover",
+        kind="sma_crossover",
+        parameters={"fast": 10, "slow": 20},
+        symbols=("AAPL", "MSFT"),
+        interval="1h",
+        schedule="1h",
+        sizing={"kind": "equity", "value": "0.1"},
+        protections={"max_trades_per_day": 5},
+    ),
+    ReviseStrategy(request_id=UUID(int=8), strategy_id=STRATEGY, changes={"parameters": {"fast": 12}}),
+    ControlStrategy(request_id=UUID(int=8), strategy_id=STRATEGY, action=Control.START),
+    StrategyChanged(request_id=UUID(int=8), strategy_id=STRATEGY, strategy_version=2, state=StrategyState.RUNNING),
+    StrategyRefused(
+        request_id=UUID(int=8),
+        strategy_id=STRATEGY,
+        field="symbols",
+        reason="invalid",
+        message="symbols: unknown instruments: NOSUCH",
     ),
     SignalGenerated(
         signal_id=UUID(int=5),
