@@ -1,6 +1,7 @@
 """The jobs of strategy."""
 
 from datetime import timedelta
+from uuid import UUID
 
 from services.strategy.conditions import prices_younger_than
 from services.strategy.persistence import market, strategies
@@ -54,7 +55,7 @@ def trading_bot_schedules(run: RunContext) -> Counts:
     return evaluate(run.context, run.id, lambda row: row.id in due)
 
 
-def _due(run: RunContext) -> set[object]:
+def _due(run: RunContext) -> set[UUID]:
     """The ids of the strategies that are due by their own schedules, by the market of their first symbol."""
     with run.context.engine.begin() as connection:
         rows = strategies.running(connection, scheduled=True)

@@ -185,8 +185,10 @@ def rows_a_day() -> dict[str, tuple[float, int]]:
     config = tomllib.loads((ROOT / "config" / "jobs.demo.toml").read_text())
     a_day = timedelta(days=1)
     runs = {job: a_day / parse_interval(given.get("interval", "1d")) for job, given in config.items()}
+    assert not any(each.schedule for each in DEMO_STRATEGIES)
+    runs["trading_bot_schedules"] = 1  # skipped in one row, as no strategy has a schedule
     feed, symbols, traded = a_day / timedelta(seconds=Settings().replay_speed), 5, 3
-    decisions = sum(len(each.symbols) * a_day / parse_interval(each.schedule or "30s") for each in DEMO_STRATEGIES)
+    decisions = sum(len(each.symbols) for each in DEMO_STRATEGIES) * runs["trading_bot"]
     prices = feed + runs["update_market_data"]
     return {
         "orders.inbox": (2 * prices, Keep().inbox.days),  # with valuation's

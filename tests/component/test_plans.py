@@ -4,6 +4,7 @@ Rows that PostgreSQL reads are counted, not seconds.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any

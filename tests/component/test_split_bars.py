@@ -63,7 +63,6 @@ def test_a_price_of_another_number_of_digits_is_rounded_to_nine_decimals(exchang
 @pytest.mark.parametrize("ratio", ["4", "0.1"])
 def test_a_strategy_sees_no_jump_at_a_split(exchange: Exchange, urls: dict[str, str], ratio: str) -> None:
     """Its averages once fell with the price per share, and it sold on that signal."""
-    account = exchange.open()
     for _ in range(3):
         bar(exchange, "100")
     enter(exchange, "split", ratio)

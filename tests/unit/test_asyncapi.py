@@ -85,8 +85,8 @@ def faults_of(keyword: str, wanted: Any, value: Any, at: str) -> list[str]:
         "enum": lambda: value in wanted,
         "required": lambda: isinstance(value, dict) and set(wanted) <= set(value),
         "pattern": lambda: isinstance(value, str) and re.search(wanted, value),
-        "minLength": lambda: len(value) >= wanted,
-        "maxLength": lambda: len(value) <= wanted,
+        "minLength": lambda: not isinstance(value, str) or len(value) >= wanted,
+        "maxLength": lambda: not isinstance(value, str) or len(value) <= wanted,
         "minItems": lambda: len(value) >= wanted,
         "maxItems": lambda: len(value) <= wanted,
     }

@@ -47,9 +47,9 @@ class NewStrategy(Query):
 
 
 class ChangedStrategy(Query):
-    """The fields to change. Of `parameters`, `sizing` and `protections` only those that are named change.
+    """The fields to change. Only the named `parameters`, `sizing` and `protections` change.
 
-    A null gives one its default.
+    A null restores the default.
     """
 
     name: StrategyName | None = None

@@ -47,7 +47,7 @@ class Refused(Exception):
 
 
 def create(uow: UnitOfWork, command: CreateStrategy) -> Answer:
-    """Create the strategy, publish and return the answer. One that exists under the id stays as it is."""
+    """Create the strategy, publish and return the answer. A strategy that exists under the id stays as it is."""
     existing = strategies.lock(uow.connection, [command.strategy_id]).get(command.strategy_id)
     if existing is not None:
         return answer(uow, command, existing)
@@ -99,7 +99,7 @@ def _taken(row: StrategyRow) -> Refused:
 
 def _changed(before: StrategyRow, changes: Mapping[str, Any]) -> StrategyRow:
     """The strategy with the changes. Raises Refused for a field that does not exist or has a wrong value."""
-    known = {"name": TypeAdapter(StrategyName), "note": TypeAdapter(Note | None)}
+    known: dict[str, TypeAdapter[Any]] = {"name": TypeAdapter(StrategyName), "note": TypeAdapter(Note | None)}
     fields = StrategyTerms.model_fields.keys() - {"kind"} | known.keys()
     if wrong := sorted(changes.keys() - fields):
         raise Refused(wrong[0], f"{wrong[0]}: cannot be changed, only {', '.join(sorted(fields))} can")
@@ -114,9 +114,9 @@ def _changed(before: StrategyRow, changes: Mapping[str, Any]) -> StrategyRow:
 
 
 def _merged(before: StrategyRow, name: str, value: Any) -> Any:
-    """The new value of a field. Of parameters, sizing and protections only those that are named change.
+    """The new value of a field. Only the named parameters, sizes and protections change.
 
-    Rules are replaced as a whole. A null gives one its default.
+    Rules are replaced as a whole. A null restores the default.
     """
     whole = name not in {"parameters", "sizing", "protections"} or (name == "parameters" and before.kind == RULES)
     if whole or not isinstance(value, Mapping):

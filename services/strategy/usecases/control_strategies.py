@@ -53,5 +53,5 @@ def _moved(uow: UnitOfWork, before: StrategyRow, command: ControlStrategy) -> St
     if to is not StrategyState.RUNNING:
         return replace(before, state=to, state_reason=command.reason)
     check(uow.connection, before)
-    fresh = {"failures": 0, "watch": Watch(since=uow.now), "state_reason": None, "evaluated_at": uow.now}
-    return replace(before, state=to, **fresh)
+    watch = Watch(since=uow.now)
+    return replace(before, state=to, failures=0, watch=watch, state_reason=None, evaluated_at=uow.now)

@@ -30,7 +30,7 @@ Histories = Mapping[tuple[str, str], History]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A decision with what became of it. ``cancels`` are the exits of a bracket that hold the shares of an exit."""
+    """A decision with its signal and its order. ``cancels`` are the exits of a bracket that hold the shares of an exit."""
 
     row: DecisionRow
     signal: SignalRow | None = None
@@ -59,7 +59,7 @@ def decide(prepared: Prepared, loaded: Loaded, histories: Histories) -> list[Wis
 
 
 def _wish(prepared: Prepared, loaded: Loaded, view: View, decision: Decision, standing: Standing) -> Wish:
-    """What becomes of the decision."""
+    """The decision with its order, or with the reasons why it has none."""
     row, symbol = prepared.row, view.symbols[decision.symbol]
     bar, price = symbol.bar, symbol.quote.last if symbol.quote else symbol.close
     looked = _row(prepared, view, decision, Outcome.HELD)

@@ -1,4 +1,4 @@
-"""Let the running strategies decide, and send their orders. One that fails does not keep the others from deciding.
+"""Let the running strategies decide, and send their orders. A failure of one leaves the others alone.
 
 Nothing is locked while strategies decide. Then decisions, signals and orders commit together, unless the strategy was
 changed or stopped meanwhile.
@@ -32,7 +32,7 @@ from shared.money import ZERO
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What became of a strategy: its decisions, or the error instead of them. ``after`` is its row to save."""
+    """A strategy with its decisions, or with the error instead of them. ``after`` is its row to save."""
 
     before: StrategyRow
     after: StrategyRow

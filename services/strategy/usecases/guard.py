@@ -47,7 +47,7 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     thread.start()
     thread.join(seconds)
     if thread.is_alive() and thread.ident is not None:
-        raise_thread_exception(thread.ident, _TooLate)
+        raise_thread_exception(thread.ident, _TooLate)  # type: ignore[no-untyped-call]
         raise StrategyFailed(f"did not end within {seconds:g} seconds")
     if running.error is not None:
         raise StrategyFailed(running.error)

@@ -15,7 +15,7 @@ Fraction = Annotated[Decimal, Bounded(gt=0, le=1, decimal_places=6)]
 
 
 class Protections(BaseModel):
-    """The protections of a strategy. One that is not given does not hold. Exits are always allowed.
+    """The protections of a strategy. Those that are not given do not hold. Exits are always allowed.
 
     A loss streak, a drawdown or a daily loss pauses the strategy until somebody resumes it.
     """
