@@ -96,6 +96,12 @@ class Scenario:
                 together(connection, *saving_holdings([holding], {holding: lots}, now))
         return order_id
 
+    def add_round_trip(self, profit: int, *, at: datetime, by: UUID = STRATEGY.id, symbol: str = "AAPL") -> None:
+        """Add a round trip of the strategy, which ended at that time with this profit."""
+        with self.orders.engine.begin() as connection:
+            given = {"account": STRATEGY.account_id, "symbol": symbol, "by": by, "at": at, "profit": profit}
+            connection.exec_driver_sql(_ADD_ROUND_TRIP, given)
+
     def run(self, run_id: UUID | None = None, *, job: str = "trading_bot") -> Counts:
         """Run trading_bot once."""
         run = RunContext(run_id or uuid4(), self.strategy, self.strategy.clock(), {})
@@ -115,6 +121,10 @@ class Scenario:
     def submitted(self) -> list[Sent]:
         return [sent for sent in outbox(self.strategy) if sent.name == "SubmitOrder.v1"]
 
+    def canceled(self) -> list[str]:
+        """The orders that the strategy asked to cancel."""
+        return [sent.body["order_id"] for sent in outbox(self.strategy) if sent.name == "CancelOrder.v1"]
+
     def state(self, strategy_id: UUID = STRATEGY.id) -> Any:
         (found,) = rows(self.strategy.engine, "SELECT * FROM strategy.strategies WHERE id = :id", id=strategy_id)
         return found
@@ -123,6 +133,12 @@ class Scenario:
 _ADD_ACCOUNT = """
 INSERT INTO orders.accounts (id, number, name, currency, cash, created_at)
 VALUES (%(account)s, %(account)s::uuid::text, 'test', 'USD', 100000, now()) ON CONFLICT DO NOTHING
+"""
+_ADD_ROUND_TRIP = """
+INSERT INTO orders.round_trips (account_id, id, symbol, qty, entry_fill_id, exit_fill_id, opened_at, closed_at, cost,
+                                proceeds, realized_pl, strategy_id, entry_strategy_id)
+VALUES (%(account)s, gen_random_uuid(), %(symbol)s, 1, gen_random_uuid(), gen_random_uuid(), %(at)s, %(at)s, 100000,
+        100000 + %(profit)s, %(profit)s, %(by)s, %(by)s)
 """
 _ADD_ORDER = """
 INSERT INTO orders.orders (account_id, id, order_group, client_order_id, symbol, side, type, time_in_force, qty,

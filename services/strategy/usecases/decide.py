@@ -30,7 +30,7 @@ Histories = Mapping[tuple[str, str], History]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A decision with its signal and its order. ``cancels`` are the exits of a bracket that hold the shares of an exit."""
+    """A decision with its signal and its order. ``cancels`` are exits of a bracket, which hold the shares to sell."""
 
     row: DecisionRow
     signal: SignalRow | None = None
