@@ -122,6 +122,20 @@ def test_every_row_is_kept(postgres: str, old: Urls) -> None:
     orders.dispose()
 
 
+def test_strategies_keep_their_averages_and_sizes(old: Urls) -> None:
+    """The columns of the crossover are parameters and sizing of its kind, and its first version has them."""
+    strategy = make_engine(migrated(old)["strategy"], name="test")
+    found = rows(strategy, "SELECT * FROM strategy.strategies s JOIN strategy.versions v ON v.strategy_id = s.id")
+    assert found
+    for row in found:
+        assert (row.kind, row.state, row.parameters) == ("sma_crossover", "running", {"fast": 5, "slow": 20})
+        assert row.sizing == {"kind": "qty", "value": "10", "max_position_qty": "50"}
+        assert row.terms["parameters"] == row.parameters
+    outcomes = "SELECT DISTINCT outcome FROM strategy.decisions WHERE order_id IS NOT NULL"
+    assert {row.outcome for row in rows(strategy, outcomes)} <= {"ordered"}
+    strategy.dispose()
+
+
 def test_the_books_hold_after_it(old: Urls) -> None:
     """All invariants, those of the trades too; and an order that its group had ended says so by the new name."""
     orders = make_engine(migrated(old)["orders"], name="test")

@@ -91,6 +91,16 @@ def decided(connection: Connection, run_id: UUID, ids: Sequence[UUID]) -> set[UU
     return set(connection.execute(_DECIDED, {"run_id": run_id, "ids": list(ids)}).scalars())
 
 
+def traded(connection: Connection, bars: Sequence[tuple[UUID, str, datetime]]) -> set[tuple[UUID, str]]:
+    """The strategies and symbols that have traded on these bars: strategy, symbol and start of each."""
+    values = {
+        "ids": [strategy_id for strategy_id, _, _ in bars],
+        "symbols": [symbol for _, symbol, _ in bars],
+        "starts": [start for _, _, start in bars],
+    }
+    return {(row.strategy_id, row.symbol) for row in connection.execute(_TRADED, values)}
+
+
 def add_signals(connection: Connection, signals: Sequence[SignalRow], now: datetime) -> set[UUID]:
     """Add the signals, and return the ids of those that may send their order.
 
@@ -136,6 +146,13 @@ ON CONFLICT DO NOTHING
 """)
 _DECIDED = text("""
 SELECT DISTINCT strategy_id FROM strategy.decisions WHERE strategy_id = ANY(:ids) AND run_id = :run_id
+""")
+_TRADED = text("""
+SELECT s.strategy_id, s.symbol
+FROM unnest(CAST(:ids AS uuid[]), CAST(:symbols AS text[]), CAST(:starts AS timestamptz[]))
+  AS k (strategy_id, symbol, bar_at)
+JOIN strategy.trading_signals s
+  ON s.strategy_id = k.strategy_id AND s.symbol = k.symbol AND s.bar_at = k.bar_at AND s.order_id IS NOT NULL
 """)
 _ADD_SIGNALS = text("""
 INSERT INTO strategy.trading_signals AS s

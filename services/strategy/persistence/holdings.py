@@ -121,8 +121,8 @@ WHERE d.strategy_id = ANY(:ids) AND d.symbol = ANY(:symbols) AND d.order_id IS N
 """)
 _RESULTS = text("""
 SELECT s.id, COALESCE(sum(r.realized_pl), 0) AS realized,
-       count(*) FILTER (WHERE r.realized_pl < 0 AND (r.closed_at, r.id) > COALESCE(
-         (won.closed_at, won.id), ('-infinity', '00000000-0000-0000-0000-000000000000'))) AS losses
+       count(*) FILTER (WHERE r.realized_pl < 0
+         AND (won.id IS NULL OR (r.closed_at, r.id) > (won.closed_at, won.id))) AS losses
 FROM unnest(CAST(:ids AS uuid[]), CAST(:accounts AS uuid[]), CAST(:since AS timestamptz[])) AS s (id, account_id, since)
 JOIN orders.accounts_v1 a ON a.id = s.account_id
 JOIN orders.round_trips_v1 r ON r.account_id = s.account_id AND r.entry_strategy_id = s.id

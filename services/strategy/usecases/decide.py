@@ -26,6 +26,8 @@ from shared.money import ZERO
 
 #: The histories of an evaluation: symbol and interval → its bars with the values of every indicator.
 Histories = Mapping[tuple[str, str], History]
+#: The cut of a second order on one bar.
+TRADED = "The strategy has traded on this bar already."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ def _wish(prepared: Prepared, loaded: Loaded, view: View, decision: Decision, st
         return Wish(looked)
     if bar is None or price is None:
         return Wish(replace(looked, outcome=Outcome.CUT, cuts=("There is no price yet.",)))
+    if (row.id, decision.symbol) in loaded.traded:
+        return Wish(replace(looked, outcome=Outcome.REPEATED, cuts=(TRADED,)))
     terms = _terms(loaded, view.account, decision.symbol, price)
     if terms is None:
         return Wish(replace(looked, outcome=Outcome.CUT, cuts=("The rate to the account's currency is not known.",)))

@@ -18,7 +18,7 @@ from services.strategy.persistence.strategies import StrategyRow, Watch
 from services.strategy.strategies.registry import make_strategy
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.view import Indicator
-from services.strategy.usecases.decide import Histories, Wish, decide, key_of, rate_of
+from services.strategy.usecases.decide import TRADED, Histories, Wish, decide, key_of, rate_of
 from services.strategy.usecases.flatten import flatten
 from services.strategy.usecases.guard import SECONDS, StrategyFailed, within
 from services.strategy.usecases.load import Loaded, Prepared, bars_needed, day_of, load
@@ -174,8 +174,7 @@ def _row_of(wish: Wish, new: set[UUID]) -> DecisionRow:
     """The decision's row. A bar that was traded on already takes no second order."""
     if wish.order is None or (wish.signal is not None and wish.signal.id in new):
         return wish.row
-    cuts = ("The strategy has traded on this bar already.",)
-    return replace(wish.row, outcome=Outcome.REPEATED, side=None, qty=ZERO, order_id=None, cuts=cuts)
+    return replace(wish.row, outcome=Outcome.REPEATED, side=None, qty=ZERO, order_id=None, cuts=(TRADED,))
 
 
 def _failed_row(each: Evaluated) -> DecisionRow:

@@ -1,6 +1,6 @@
 """Load all that the strategies of one evaluation look at: each kind of row once, for all of them together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
-from services.strategy.persistence import holdings, market
+from services.strategy.persistence import decisions, holdings, market
 from services.strategy.persistence.holdings import Held, HoldingKey, Ordered, Results
 from services.strategy.persistence.market import INTERVALS, REPLAY, AccountRow, InstrumentRow, SeriesKey
 from services.strategy.persistence.strategies import StrategyRow
@@ -54,6 +54,7 @@ class Loaded:
     results: Mapping[UUID, Results]
     closed_at: Mapping[HoldingKey, datetime]
     entries: Mapping[UUID, int]
+    traded: Set[HoldingKey]
 
 
 def bars_needed(strategy: Strategy[Any], indicators: Mapping[str, Indicator], interval: str) -> int:
@@ -78,9 +79,16 @@ def load(connection: Connection, prepared: Sequence[Prepared], now: datetime) ->
     cooling = [each for each in prepared if each.protections.cool_down_minutes]
     longest = max((each.protections.cool_down_minutes or 0 for each in cooling), default=0)
     counted = [each.row for each in prepared if each.protections.max_trades_per_day]
+    bars = market.bars(connection, _wanted(prepared, held, now), now)
+    newest = [
+        (row.id, symbol, known[-1].start)
+        for row in rows
+        for symbol in row.symbols
+        if (known := bars[symbol, row.interval])
+    ]
     return Loaded(
         now=now,
-        bars=market.bars(connection, _wanted(prepared, held, now), now),
+        bars=bars,
         instruments=instruments,
         rates=market.rates(connection),
         accounts=market.accounts(connection, [row.account_id for row in rows]),
@@ -90,6 +98,7 @@ def load(connection: Connection, prepared: Sequence[Prepared], now: datetime) ->
         results=holdings.results(connection, [each.row for each in prepared if each.protections.on_results]),
         closed_at=holdings.closed_at(connection, [each.row for each in cooling], now - timedelta(minutes=longest)),
         entries=holdings.entries_since(connection, {row.id: day_of(row, instruments, now)[0] for row in counted}),
+        traded=decisions.traded(connection, newest),
     )
 
 
