@@ -310,7 +310,7 @@ def test_a_strategy_that_fails_is_paused_and_the_others_go_on(
     assert (after.state, after.failures) == ("paused", 3)
     assert error in after.state_reason
     others = [each.outcome for each in scenario.decisions() if each.strategy_id == STRATEGY.id]
-    assert others == ["ordered", "cut", "cut", "cut"]
+    assert others == ["ordered", "repeated", "repeated", "repeated"]
 
 
 def test_the_number_of_statements_does_not_depend_on_that_of_strategies(scenario: Scenario) -> None:

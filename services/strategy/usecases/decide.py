@@ -14,6 +14,7 @@ from services.strategy.strategies.view import (
     NO_POSITION,
     NO_SESSION,
     Account,
+    Bar,
     History,
     Position,
     SymbolView,
@@ -63,43 +64,40 @@ def decide(prepared: Prepared, loaded: Loaded, histories: Histories) -> list[Wis
 def _wish(prepared: Prepared, loaded: Loaded, view: View, decision: Decision, standing: Standing) -> Wish:
     """The decision with its order, or with the reasons why it has none."""
     row, symbol = prepared.row, view.symbols[decision.symbol]
-    bar, price = symbol.bar, symbol.quote.last if symbol.quote else symbol.close
     looked = _row(prepared, view, decision, Outcome.HELD)
     if decision.action is Action.HOLD:
         return Wish(looked)
-    if bar is None or price is None:
-        return Wish(replace(looked, outcome=Outcome.CUT, cuts=("There is no price yet.",)))
+    bar, price = symbol.bar, symbol.quote.last if symbol.quote else symbol.close
+    rate = rate_of(loaded, decision.symbol, view.account.currency)
+    if bar is None or price is None or rate is None:
+        missing = "price" if rate is not None else "rate to the account's currency"
+        return Wish(replace(looked, outcome=Outcome.CUT, cuts=(f"There is no {missing} yet.",)))
     if (row.id, decision.symbol) in loaded.traded:
         return Wish(replace(looked, outcome=Outcome.REPEATED, cuts=(TRADED,)))
-    terms = _terms(loaded, view.account, decision.symbol, price)
-    if terms is None:
-        return Wish(replace(looked, outcome=Outcome.CUT, cuts=("The rate to the account's currency is not known.",)))
-    sized = size(decision, symbol, prepared.sizing, terms)
+    sized = size(decision, symbol, prepared.sizing, Terms(view.account, price, rate))
     closes = _closes(decision, sized, symbol.position)
     why = None if sized.side is None or closes else refusal(prepared.protections, standing, decision.symbol)
-    side = sized.side if why is None else None
-    order_id = uuid5(row.id, f"{decision.symbol}/{bar.start.isoformat()}")
-    signal = _signal(prepared, symbol, decision, order_id, side, price)
-    if why is not None:
-        return Wish(replace(looked, outcome=Outcome.BLOCKED, cuts=(why,)), signal)
-    if side is None:
-        return Wish(replace(looked, outcome=Outcome.CUT, cuts=sized.cuts), signal)
+    signal = _signal(prepared, symbol, decision, bar, price)
+    if sized.side is None or why is not None:
+        outcome, cuts = (Outcome.CUT, sized.cuts) if why is None else (Outcome.BLOCKED, (why,))
+        return Wish(replace(looked, outcome=outcome, cuts=cuts), signal)
     if not closes:
         standing.entered(decision.symbol)
     order = order_for(
         decision,
         sized,
-        side,
+        sized.side,
         account_id=row.account_id,
-        order_id=order_id,
+        order_id=signal.id,
         client_order_id=f"{row.id}-{bar.start:%Y%m%dT%H%M%S%f}-{decision.symbol}",
         strategy_id=row.id,
         at=loaded.now,
     )
     ordered = loaded.ordered.get((row.id, decision.symbol))
     cancels = tuple(ordered.exits) if ordered is not None and closes else ()
-    done = replace(looked, outcome=Outcome.ORDERED, cuts=sized.cuts, side=side, qty=sized.qty, order_id=order_id)
-    return Wish(done, signal, order, cancels)
+    side, qty = sized.side, sized.qty
+    done = replace(looked, outcome=Outcome.ORDERED, cuts=sized.cuts, side=side, qty=qty, order_id=signal.id)
+    return Wish(done, replace(signal, side=side, order_id=signal.id), order, cancels)
 
 
 def _closes(decision: Decision, sized: Sized, position: Position) -> bool:
@@ -146,11 +144,6 @@ def rate_of(loaded: Loaded, symbol: str, currency: str) -> Decimal | None:
     return loaded.rates.get((instrument.currency, currency))
 
 
-def _terms(loaded: Loaded, account: Account, symbol: str, price: Decimal) -> Terms | None:
-    rate = rate_of(loaded, symbol, account.currency)
-    return None if rate is None else Terms(account, price, rate)
-
-
 def _is_open(position: Position) -> bool:
     return bool(position.qty or position.buying or position.selling)
 
@@ -175,25 +168,20 @@ def _row(prepared: Prepared, view: View, decision: Decision, outcome: Outcome) -
     )
 
 
-def _signal(
-    prepared: Prepared, symbol: SymbolView, decision: Decision, order_id: UUID, side: Side | None, price: Decimal
-) -> SignalRow | None:
-    """The signal of a decision to act. ``id`` is that of the order which it may send."""
-    bar = symbol.bar
-    if bar is None:
-        return None
+def _signal(prepared: Prepared, symbol: SymbolView, decision: Decision, bar: Bar, price: Decimal) -> SignalRow:
+    """The signal of a decision to act. Its id is that of the order which it may send."""
     return SignalRow(
-        id=order_id,
+        id=uuid5(prepared.row.id, f"{decision.symbol}/{bar.start.isoformat()}"),
         strategy_id=prepared.row.id,
         symbol=decision.symbol,
         version=prepared.row.version,
         bar_at=bar.start,
         type=decision.action.value,
-        side=side,
+        side=None,
         price=price,
         strength=decision.strength,
         confidence=decision.confidence,
         reason=decision.reason,
         indicators={name: symbol.value(name) for name in prepared.indicators},
-        order_id=order_id if side is not None else None,
+        order_id=None,
     )

@@ -1,6 +1,7 @@
 """Load all that the strategies of one evaluation look at: each kind of row once, for all of them together."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -54,7 +55,7 @@ class Loaded:
     results: Mapping[UUID, Results]
     closed_at: Mapping[HoldingKey, datetime]
     entries: Mapping[UUID, int]
-    traded: Set[HoldingKey]
+    traded: AbstractSet[HoldingKey]
 
 
 def bars_needed(strategy: Strategy[Any], indicators: Mapping[str, Indicator], interval: str) -> int:
