@@ -252,7 +252,8 @@ def holding_of_a_strategy(connection: Connection, account: UUID, order_id: UUID)
     strategy = replace(STRATEGY, id=STRATEGY_ID, account_id=account)
     assert holdings.held(connection, [strategy]) == {}
     (ordered,) = holdings.ordered(connection, [strategy], now_of(connection)).values()
-    assert (ordered.selling, ordered.entries) == (10, [order_id])
+    assert ordered.selling == 10
+    assert ordered.entries == [order_id]
 
 
 Question = Callable[[Connection, UUID, UUID], None]

@@ -70,7 +70,7 @@ def test_a_strategy_sees_no_jump_at_a_split(exchange: Exchange, urls: dict[str, 
     engine = make_engine(urls["strategy"], name="strategy", pool_size=1)
     with engine.connect() as connection:
         now = exchange.clock.now + timedelta(minutes=2)
-        (bars,) = market.bars(connection, {("AAPL", "1m"): 5}, now).values()
+        (bars,) = market.bars(connection, {("AAPL", "1m"): (5, None)}, now).values()
     engine.dispose()
     assert {each.close for each in bars} == {Decimal(100) / Decimal(ratio)}
     assert len(bars) > 1

@@ -33,6 +33,8 @@ class InstrumentRow:
     market: str
     currency: str
     quote: Quote | None
+    #: The splits that its prices have seen.
+    splits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,13 @@ class AccountRow:
     buying_power: Decimal
 
 
-def bars(connection: Connection, wanted: Mapping[SeriesKey, int], now: datetime) -> dict[SeriesKey, list[Bar]]:
-    """The last complete bars of each series, oldest first, at most as many as wanted, in today's shares."""
+def bars(
+    connection: Connection, wanted: Mapping[SeriesKey, tuple[int, datetime | None]], now: datetime
+) -> dict[SeriesKey, list[Bar]]:
+    """The last complete bars of each series in today's shares, oldest first.
+
+    At most as many as wanted, and none that began before the time beside that number.
+    """
     keys = list(wanted)
     whole = {interval: timedelta(0) if interval == REPLAY else length for interval, length in INTERVALS.items()}
     found: dict[SeriesKey, list[Bar]] = {key: [] for key in keys}
@@ -58,7 +65,8 @@ def bars(connection: Connection, wanted: Mapping[SeriesKey, int], now: datetime)
         {
             "symbols": [symbol for symbol, _ in keys],
             "intervals": [interval for _, interval in keys],
-            "most": [wanted[key] for key in keys],
+            "most": [most for most, _ in wanted.values()],
+            "since": [since for _, since in wanted.values()],
             "until": [now - whole.get(interval, timedelta(0)) for _, interval in keys],
         },
     )
@@ -80,6 +88,7 @@ def instruments(connection: Connection, symbols: Sequence[str]) -> dict[str, Ins
             row.market,
             row.currency,
             None if row.last is None else Quote(row.last, row.quoted_at, row.bid, row.ask),
+            row.split_count,
         )
         for row in connection.execute(_INSTRUMENTS, {"symbols": list(symbols)})
     }
@@ -114,10 +123,12 @@ def sessions(connection: Connection, markets: Sequence[str], now: datetime) -> d
 _BARS = text("""
 SELECT k.series, b.start_at, b.open, b.high, b.low, b.close, b.volume
 FROM unnest(CAST(:symbols AS text[]), CAST(:intervals AS text[]), CAST(:most AS integer[]),
-            CAST(:until AS timestamptz[])) WITH ORDINALITY AS k (symbol, interval, most, until, series)
+            CAST(:until AS timestamptz[]), CAST(:since AS timestamptz[]))
+  WITH ORDINALITY AS k (symbol, interval, most, until, since, series)
 CROSS JOIN LATERAL (
   SELECT b.start_at, b.open, b.high, b.low, b.close, b.volume FROM marketdata.bars_v2 b
   WHERE b.symbol = k.symbol AND b.interval = k.interval AND b.start_at <= k.until
+    AND b.start_at >= COALESCE(k.since, '-infinity')
   ORDER BY b.start_at DESC LIMIT k.most
 ) b
 ORDER BY k.series, b.start_at
@@ -127,7 +138,7 @@ SELECT s.symbol FROM unnest(CAST(:symbols AS text[])) AS s (symbol)
 WHERE EXISTS (SELECT FROM marketdata.bars_v1 b WHERE b.symbol = s.symbol AND b.interval = :interval)
 """)
 _INSTRUMENTS = text("""
-SELECT symbol, market, currency, last, bid, ask, quoted_at FROM marketdata.instruments_v1
+SELECT symbol, market, currency, last, bid, ask, quoted_at, split_count FROM marketdata.instruments_v1
 WHERE symbol = ANY(:symbols) AND status = 'active'
 """)
 _RATES = text("SELECT currency, account_currency, last FROM marketdata.rates_v1")

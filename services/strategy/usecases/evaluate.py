@@ -10,10 +10,8 @@ from decimal import Decimal
 from functools import partial
 from uuid import UUID
 
-from services.strategy.backtest.series import Series
 from services.strategy.persistence import decisions, strategies
 from services.strategy.persistence.decisions import EVERY, DecisionRow, Outcome
-from services.strategy.persistence.market import INTERVALS
 from services.strategy.persistence.strategies import StrategyRow, Watch
 from services.strategy.strategies.registry import make_strategy
 from services.strategy.strategies.sizing import Sizing
@@ -22,6 +20,7 @@ from services.strategy.usecases.decide import TRADED, Histories, Wish, decide, k
 from services.strategy.usecases.flatten import flatten
 from services.strategy.usecases.guard import SECONDS, StrategyFailed, within
 from services.strategy.usecases.load import Loaded, Prepared, bars_needed, day_of, load
+from services.strategy.usecases.memory import history_of, memory_of
 from services.strategy.usecases.protections import Protections, halt, watched
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.orders import CancelOrder
@@ -56,8 +55,9 @@ def evaluate(
     if not rows:
         return {"decisions": 0, "signals": 0}
     prepared, failed = _prepare(rows, seconds)
-    with context.engine.begin() as connection:
-        loaded = load(connection, prepared, now)
+    memory = memory_of(context.engine)
+    with memory.lock, context.engine.begin() as connection:
+        loaded = load(connection, prepared, memory, now)
     histories = _histories(prepared, loaded)
     evaluated = [*failed, *(_evaluate(each, loaded, histories, seconds) for each in prepared)]
     with context.unit_of_work() as uow:
@@ -90,10 +90,7 @@ def _histories(prepared: Sequence[Prepared], loaded: Loaded) -> Histories:
         for symbol in each.row.symbols:
             keys = wanted.setdefault((symbol, each.row.interval), {})
             keys |= {key_of(indicator): indicator for indicator in each.indicators.values()}
-    return {
-        (symbol, interval): Series(symbol, loaded.bars[symbol, interval], INTERVALS[interval]).history(indicators)
-        for (symbol, interval), indicators in wanted.items()
-    }
+    return {series: history_of(loaded.bars[series], indicators) for series, indicators in wanted.items()}
 
 
 def _evaluate(prepared: Prepared, loaded: Loaded, histories: Histories, seconds: float) -> Evaluated:

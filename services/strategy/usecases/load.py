@@ -18,7 +18,8 @@ from services.strategy.persistence.market import INTERVALS, REPLAY, AccountRow, 
 from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.strategy import Strategy
-from services.strategy.strategies.view import Bar, Indicator, Session
+from services.strategy.strategies.view import Indicator, Session
+from services.strategy.usecases.memory import Memory, Remembered
 from services.strategy.usecases.protections import Protections
 from shared.contracts.indicators import GivenParameters, IndicatorName, complete
 from shared.contracts.markets import DEFAULT_MARKET, MARKETS
@@ -45,7 +46,7 @@ class Loaded:
     """The rows of one evaluation."""
 
     now: datetime
-    bars: Mapping[SeriesKey, Sequence[Bar]]
+    bars: Mapping[SeriesKey, Remembered]
     instruments: Mapping[str, InstrumentRow]
     rates: Mapping[tuple[str, str], Decimal]
     accounts: Mapping[UUID, AccountRow]
@@ -71,7 +72,7 @@ def bars_needed(strategy: Strategy[Any], indicators: Mapping[str, Indicator], in
     return min(MOST_BARS, max([strategy.warm_up, *before]) + 2)
 
 
-def load(connection: Connection, prepared: Sequence[Prepared], now: datetime) -> Loaded:
+def load(connection: Connection, prepared: Sequence[Prepared], memory: Memory, now: datetime) -> Loaded:
     """Read the rows for these strategies, in a number of statements that does not depend on theirs."""
     rows = [each.row for each in prepared]
     symbols = sorted({symbol for row in rows for symbol in row.symbols})
@@ -80,13 +81,9 @@ def load(connection: Connection, prepared: Sequence[Prepared], now: datetime) ->
     cooling = [each for each in prepared if each.protections.cool_down_minutes]
     longest = max((each.protections.cool_down_minutes or 0 for each in cooling), default=0)
     counted = [each.row for each in prepared if each.protections.max_trades_per_day]
-    bars = market.bars(connection, _wanted(prepared, held, now), now)
-    newest = [
-        (row.id, symbol, known[-1].start)
-        for row in rows
-        for symbol in row.symbols
-        if (known := bars[symbol, row.interval])
-    ]
+    bars = memory.read(connection, _wanted(prepared, held, now), instruments, now)
+    pairs = [(row, symbol, bars[symbol, row.interval].bars) for row in rows for symbol in row.symbols]
+    newest = [(row.id, symbol, known[-1].start) for row, symbol, known in pairs if known]
     return Loaded(
         now=now,
         bars=bars,
