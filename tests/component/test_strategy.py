@@ -11,7 +11,9 @@ from sqlalchemy import event
 
 from embedded.system import System
 from services.strategy.strategies import registry
+from services.strategy.strategies.decision import Action
 from services.strategy.strategies.library.crossover import SmaCrossover
+from services.strategy.strategies.strategy import act
 from services.strategy.usecases.evaluate import evaluate
 from shared.bus.inprocess import wait_until_idle
 from shared.contracts.orders import Side
@@ -290,9 +292,29 @@ class Babbles(SmaCrossover):
         return ["buy everything"]
 
 
+class Shouts(SmaCrossover):
+    kind = "shouts"
+
+    def decide_symbol(self, view: Any, symbol: Any) -> Any:  # noqa: ARG002
+        return act(symbol, Action.ENTER_LONG, "It is certain.", strength=Decimal(2))
+
+
+class Mumbles(SmaCrossover):
+    kind = "mumbles"
+
+    def decide_symbol(self, view: Any, symbol: Any) -> Any:  # noqa: ARG002
+        return act(symbol, Action.ENTER_LONG, "\0")
+
+
 @pytest.mark.parametrize(
     ("plug_in", "error"),
-    [(Raises, "RuntimeError: out of ideas"), (Hangs, "did not end within 0.2"), (Babbles, "is no decision")],
+    [
+        (Raises, "RuntimeError: out of ideas"),
+        (Hangs, "did not end within 0.2"),
+        (Babbles, "is no decision"),
+        (Shouts, "strength and confidence must be between 0 and 1"),
+        (Mumbles, "must not contain NUL"),
+    ],
 )
 def test_a_strategy_that_fails_is_paused_and_the_others_go_on(
     scenario: Scenario, monkeypatch: pytest.MonkeyPatch, plug_in: type[SmaCrossover], error: str

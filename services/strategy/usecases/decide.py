@@ -1,5 +1,7 @@
 """Let one strategy decide on its symbols, and turn its decisions into rows, signals and orders. Pure: no database."""
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -27,6 +29,8 @@ from shared.money import ZERO
 
 #: The histories of an evaluation: symbol and interval → its bars with the values of every indicator.
 Histories = Mapping[tuple[str, str], History]
+#: The reason and the conditions of one decision.
+MOST_CHARACTERS = 50_000
 #: The cut of a second order on one bar.
 TRADED = "The strategy has traded on this bar already."
 
@@ -57,8 +61,20 @@ def decide(prepared: Prepared, loaded: Loaded, histories: Histories) -> list[Wis
     for decision in prepared.strategy.decide(view):
         if not isinstance(decision, Decision) or decision.symbol not in symbols or decision.symbol in wishes:
             raise ValueError(f"is no decision on one of the symbols, or the second one: {decision!r}"[:200])
+        _check(decision)
         wishes[decision.symbol] = _wish(prepared, loaded, view, decision, standing)
     return list(wishes.values())
+
+
+def _check(decision: Decision) -> None:
+    """Raise ValueError for a decision that cannot be stored or published."""
+    if not (0 <= decision.strength <= 1 and 0 <= decision.confidence <= 1):
+        raise ValueError("strength and confidence must be between 0 and 1")
+    text = json.dumps([decision.reason, decision.conditions], default=str)
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"reason and conditions must not be longer than {MOST_CHARACTERS} characters of JSON")
+    if re.search(r"\\u(0000|[dD][89a-fA-F])", text):
+        raise ValueError("reason and conditions must not contain NUL or lone surrogates")
 
 
 def _wish(prepared: Prepared, loaded: Loaded, view: View, decision: Decision, standing: Standing) -> Wish:

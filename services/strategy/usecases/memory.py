@@ -6,6 +6,7 @@ A series is read as a whole again after some minutes, after a split, and when a 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import isfinite
 from threading import Lock
 from weakref import WeakKeyDictionary
 
@@ -51,9 +52,9 @@ class Values(Sequence[float | None]):
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
         if isinstance(index, slice):
-            return [None if np.isnan(each) else float(each) for each in self._array[index]]
+            return [float(each) if isfinite(each) else None for each in self._array[index]]
         value = float(self._array[index])
-        return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
+        return value if isfinite(value) else None
 
     def __iter__(self) -> Iterator[float | None]:
         return iter(self[:])
