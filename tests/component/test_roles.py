@@ -63,7 +63,15 @@ PUBLISHED = {
         "daily_summaries_v1",
         "dead_letters_v1",
     },
-    "strategy": {"dead_letters_v1", "symbols_v1"},
+    "strategy": {
+        "dead_letters_v1",
+        "symbols_v1",
+        "strategies_v1",
+        "versions_v1",
+        "kinds_v1",
+        "decisions_v1",
+        "signals_v1",
+    },
     "gateway": {"dead_letters_v1"},
 }
 JOBS_TABLES = (

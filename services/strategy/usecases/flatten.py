@@ -1,5 +1,7 @@
 """Close the positions of a strategy and cancel its open orders."""
 
+from datetime import datetime
+from decimal import Decimal
 from uuid import UUID, uuid5
 
 from services.strategy.persistence import decisions, holdings
@@ -21,18 +23,7 @@ def flatten(uow: UnitOfWork, strategy: StrategyRow, cause: UUID) -> int:
             uow.publish(CancelOrder(account_id=strategy.account_id, order_id=order_id, requested_at=uow.now))
     rows = []
     for (_, symbol), held in holdings.held(uow.connection, [strategy]).items():
-        order = SubmitOrder(
-            account_id=strategy.account_id,
-            order_id=uuid5(strategy.id, f"{symbol}/flatten/{cause}"),
-            client_order_id=f"{strategy.id}-flatten-{cause}-{symbol}",
-            symbol=symbol,
-            side=Side.SELL if held.qty > 0 else Side.BUY,
-            type=OrderType.MARKET,
-            time_in_force=TimeInForce.DAY,
-            qty=abs(held.qty),
-            submitted_at=uow.now,
-            strategy_id=strategy.id,
-        )
+        order = _order_to_close(strategy, symbol, held.qty, cause, uow.now)
         uow.publish(order, message_id=order.order_id)
         rows.append(
             DecisionRow(
@@ -51,3 +42,19 @@ def flatten(uow: UnitOfWork, strategy: StrategyRow, cause: UUID) -> int:
     if rows:
         decisions.add(uow.connection, cause, rows, uow.now)
     return len(rows)
+
+
+def _order_to_close(strategy: StrategyRow, symbol: str, qty: Decimal, cause: UUID, now: datetime) -> SubmitOrder:
+    """A market order of the day for the opposite of the shares."""
+    return SubmitOrder(
+        account_id=strategy.account_id,
+        order_id=uuid5(strategy.id, f"{symbol}/flatten/{cause}"),
+        client_order_id=f"{strategy.id}-flatten-{cause}-{symbol}",
+        symbol=symbol,
+        side=Side.SELL if qty > 0 else Side.BUY,
+        type=OrderType.MARKET,
+        time_in_force=TimeInForce.DAY,
+        qty=abs(qty),
+        submitted_at=now,
+        strategy_id=strategy.id,
+    )
