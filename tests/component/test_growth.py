@@ -219,6 +219,8 @@ def test_the_first_month_of_the_demo_needs_less_than_a_gigabyte(orders: ServiceC
             place = f"{table}_other" if table == "marketdata.market_data" else table
             size = connection.exec_driver_sql(f"SELECT pg_total_relation_size('{place}')").scalar_one() / 2000
             sizes[table] = number * size * min(30, days + 1)
+            if table == "strategy.decisions":  # of 500 symbols in each minute of a trading day
+                assert size * 500 * 390 <= GIGABYTE / 5
             print(f"{table:30} {number:9,.0f} rows/day {size:5.0f} B {days:3} days {sizes[table] / 1e6:6.0f} MB")
     measured.dispose()
     assert sum(sizes.values()) <= GIGABYTE
