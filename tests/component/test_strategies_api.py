@@ -96,9 +96,10 @@ def test_a_strategy_is_created_started_and_trades_and_its_order_says_why(desk: D
     assert (condition["text"], condition["holds"]) == ("fast crosses above slow", True)
     (signal,) = desk.ask("GET", f"{path}/signals").json()["items"]
     assert (signal["type"], signal["action"], signal["order_id"]) == ("enter_long", "buy", decision["order_id"])
-    push(market, "100")
     order_path = f"/api/orders/{decision['order_id']}/why"
-    eventually(lambda: "filled" in desk.client.get(order_path, headers=desk.key).text)
+    eventually(lambda: "accepted" in desk.client.get(order_path, headers=desk.key).text)
+    push(market, "100")
+    eventually(lambda: "is filled" in desk.client.get(order_path, headers=desk.key).text)
     why = desk.client.get(order_path, headers=desk.key).json()
     told = " ".join(why["sentences"])
     for part in (
@@ -112,6 +113,7 @@ def test_a_strategy_is_created_started_and_trades_and_its_order_says_why(desk: D
     held = desk.ask("GET", f"{path}/performance").json()
     assert (held["round_trips"], held["open_positions"], held["win_rate"]) == (0, 1, None)
     assert desk.ask("POST", f"{path}/flatten").json()["state"] == "running"
+    eventually(lambda: [each["side"] for each in desk.trader.get("/orders")] == ["sell"])
     push(market, "101")
     eventually(lambda: desk.ask("GET", f"{path}/performance").json()["round_trips"] == 1)
     done = desk.ask("GET", f"{path}/performance").json()
