@@ -2,9 +2,10 @@
 
 from datetime import timedelta
 
-from services.valuation import summaries
-from services.valuation.actors import publish_values
+from services.valuation import summaries, thinning
+from services.valuation.account_alerts import judge_accounts
 from services.valuation.domain.trading_day import trading_day
+from services.valuation.live_values import publish_values
 from services.valuation.values import values_of_all
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import OldRows, prune, remove
@@ -17,8 +18,13 @@ jobs = Jobs("valuation")
 ONE_DAY = timedelta(days=1)
 #: Longer than any market stays closed.
 LONGEST_CLOSURE = timedelta(days=30)
-#: Accounts keep their whole history, since the highest equity ever limits what they may lose.
-OWN = (OldRows("valuation.position_values", "at < :before", timedelta(days=90)),)
+#: Accounts keep their history, thinned by its age. The highest equity ever, which limits what they may lose, is in
+#: each summary.
+OWN = (
+    OldRows("valuation.position_values", "at < :before", timedelta(days=90)),
+    OldRows("valuation.alerts", "recovered_at < :before", timedelta(days=365)),
+    *thinning.SUMMARIES,
+)
 
 
 @jobs.job(
@@ -31,7 +37,21 @@ def update_positions(run: RunContext) -> Counts:
         accounts, positions = summaries.snapshot(uow.connection, run.id, uow.now)
         publish_values(uow, values_of_all(uow.connection))
         uow.at_commit(valued(uow.now, uow.now))
+        judge_accounts(uow)
     return {"accounts_valued": accounts, "positions_valued": positions}
+
+
+@jobs.job(
+    "snapshot_accounts",
+    schedule="1m",
+    market_hours_only=True,
+    description="Keep a summary of each account every minute while the market is open, and judge its alerts.",
+)
+def snapshot_accounts(run: RunContext) -> Counts:
+    with run.context.unit_of_work() as uow:
+        accounts = summaries.snapshot_accounts(uow.connection, run.id, uow.now)
+        alerts = judge_accounts(uow)
+    return {"accounts_valued": accounts, **alerts}
 
 
 @jobs.job(

@@ -1,19 +1,34 @@
-"""Snapshots of the current values, and the daily summaries that are made from them."""
+"""Snapshots of the current values, and the daily summaries that are made from them.
 
-from datetime import datetime
+The number of statements is constant: each takes all accounts, or all positions. The history of an account is looked up
+by its index.
+"""
+
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from services.valuation.domain.trading_day import TradingDay
+from services.valuation.values import TOTALS
+from shared.contracts.accounts import CLOSED
+from shared.observability.progress import PRICE_SECONDS
+
+#: A price is stale once its market was open for this long without a new one.
+STALE_AFTER = timedelta(seconds=PRICE_SECONDS)
 
 
 def snapshot(connection: Connection, run_id: UUID, now: datetime) -> tuple[int, int]:
     """Write a summary of each account and a value of each position, and return the number of both."""
-    values = {"run_id": run_id, "now": now}
+    values = {"run_id": run_id, "now": now, "stale_after": STALE_AFTER}
     positions = connection.execute(_SNAPSHOT_POSITIONS, values).rowcount
-    accounts = connection.execute(_SNAPSHOT_ACCOUNTS, values).rowcount
-    return accounts, positions
+    return snapshot_accounts(connection, run_id, now), positions
+
+
+def snapshot_accounts(connection: Connection, run_id: UUID, now: datetime) -> int:
+    """Write a summary of each account that is not closed, and return their number."""
+    values = {"run_id": run_id, "now": now, "stale_after": STALE_AFTER}
+    return connection.execute(SNAPSHOT_ACCOUNTS, values).rowcount
 
 
 def summarize(connection: Connection, run_id: UUID, market: str, day: TradingDay) -> int:
@@ -21,16 +36,122 @@ def summarize(connection: Connection, run_id: UUID, market: str, day: TradingDay
     return connection.execute(_SUMMARIZE, {"run_id": run_id, "market": market, **vars(day)}).rowcount
 
 
-_SNAPSHOT_POSITIONS = text("""
-INSERT INTO valuation.position_values (account_id, symbol, run_id, at, qty, price, market_value, cost, unrealized_pl)
-SELECT account_id, symbol, :run_id, :now, qty, last, value, cost, unrealized_pl
-FROM valuation.current_positions_v1 WHERE value IS NOT NULL
+#: The symbols that are stale at ``:now``. Time in which the market is closed does not count.
+_STALE = """
+SELECT i.symbol FROM marketdata.instruments_v1 i
+CROSS JOIN LATERAL (SELECT CASE WHEN i.delayed THEN i.received_at ELSE i.quoted_at END AS at) q
+WHERE i.last IS NOT NULL AND i.halted_at IS NULL AND EXISTS (
+  SELECT FROM marketdata.sessions_v1 s
+  WHERE s.market = i.market AND s.open_at < :now AND s.close_at > q.at
+    AND LEAST(s.close_at, :now) > GREATEST(s.open_at, q.at) + CAST(:stale_after AS interval))
+"""
+#: Each held symbol with its market's midnight, and its close before that in today's shares.
+_CLOSES = """
+days AS MATERIALIZED (
+  SELECT m.code AS market, CAST(t.today AS timestamp) AT TIME ZONE m.timezone AS midnight, before.day,
+         CAST(before.day AS timestamp) AT TIME ZONE m.timezone AS begin_at, before.close_at
+  FROM marketdata.markets_v1 m
+  CROSS JOIN LATERAL (SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE m.timezone AS date) AS today) t
+  LEFT JOIN LATERAL (
+    (SELECT d.day, d.close_at FROM marketdata.trading_days_v1 d
+     WHERE NOT m.always_open AND d.market = m.code AND d.day < t.today AND d.day > t.today - 30
+     ORDER BY d.day DESC LIMIT 1)
+    UNION ALL
+    SELECT t.today - 1, CAST(t.today AS timestamp) AT TIME ZONE m.timezone WHERE m.always_open
+  ) before ON true
+), closes AS MATERIALIZED (
+  SELECT i.symbol, d.midnight,
+         COALESCE(official.price, traded.close) * COALESCE(split.old_shares / split.new_shares, 1) AS close
+  FROM marketdata.instruments_v1 i JOIN days d ON d.market = i.market
+  LEFT JOIN marketdata.official_prices_v1 official
+    ON official.symbol = i.symbol AND official.day = d.day AND official.kind = 'close'
+  LEFT JOIN LATERAL (
+    SELECT b.close, b.start_at FROM unnest(ARRAY['1m', 'replay', '1d']) AS kept (interval)
+    CROSS JOIN LATERAL (
+      SELECT close, start_at FROM marketdata.bars_v1 b
+      WHERE b.symbol = i.symbol AND b.interval = kept.interval AND b.start_at >= d.begin_at
+        AND b.start_at < d.close_at
+      ORDER BY b.start_at DESC LIMIT 1
+    ) b
+    ORDER BY b.start_at DESC LIMIT 1
+  ) traded ON official.price IS NULL
+  CROSS JOIN LATERAL (
+    SELECT marketdata.product(c.old_shares) AS old_shares, marketdata.product(c.new_shares) AS new_shares
+    FROM marketdata.corporate_actions_v1 c
+    WHERE c.symbol = i.symbol AND c.kind = 'split' AND c.applied_at IS NOT NULL
+      AND c.effective_at > COALESCE(official.held_at, traded.start_at)
+  ) split
+  WHERE EXISTS (SELECT FROM orders.positions_v1 p WHERE p.symbol = i.symbol)
+)
+"""
+#: The change of a day is that of the shares held since the close before, and the profit on those opened today.
+_SNAPSHOT_POSITIONS = text(f"""
+WITH {_CLOSES}, stale AS MATERIALIZED ({_STALE}), today AS MATERIALIZED (
+  SELECT l.account_id, l.symbol, sum(l.qty) AS qty, sum(l.cost) AS cost
+  FROM orders.lots_v1 l JOIN closes c ON c.symbol = l.symbol
+  WHERE l.opened_at >= c.midnight GROUP BY l.account_id, l.symbol
+), realized AS MATERIALIZED (
+  SELECT r.account_id, r.symbol, sum(r.realized_pl) AS pl
+  FROM orders.round_trips_v1 r JOIN orders.accounts_v1 a ON a.id = r.account_id AND a.generation = r.generation
+  GROUP BY r.account_id, r.symbol
+)
+INSERT INTO valuation.position_values
+  (account_id, symbol, run_id, at, qty, price, market_value, cost, unrealized_pl, generation, realized_pl, day_pl,
+   quoted_at, stale)
+SELECT p.account_id, p.symbol, :run_id, :now, p.qty, p.last, p.value, p.cost, p.unrealized_pl, a.generation,
+       COALESCE(r.pl, 0),
+       CASE WHEN COALESCE(t.qty, 0) = p.qty THEN 0 ELSE round((p.qty - COALESCE(t.qty, 0)) * (p.last - c.close)
+         * p.rate, 2) END
+       + CASE WHEN t.qty IS NULL THEN 0 ELSE round(t.qty * p.last * p.rate, 2) - t.cost END,
+       p.quoted_at, s.symbol IS NOT NULL OR rs.symbol IS NOT NULL
+FROM valuation.current_positions_v1 p JOIN orders.accounts_v1 a ON a.id = p.account_id
+LEFT JOIN closes c ON c.symbol = p.symbol
+LEFT JOIN today t ON t.account_id = p.account_id AND t.symbol = p.symbol
+LEFT JOIN realized r ON r.account_id = p.account_id AND r.symbol = p.symbol
+LEFT JOIN stale s ON s.symbol = p.symbol
+LEFT JOIN stale rs ON rs.symbol = p.rate_symbol
+WHERE p.value IS NOT NULL
 ON CONFLICT DO NOTHING
 """)
-_SNAPSHOT_ACCOUNTS = text("""
+#: A flow counts at the end of the time since the summary before, as in ``shared.performance``. The first summary of a
+#: generation grew from what was paid in. The profit of the day is that since the last summarized day before today.
+SNAPSHOT_ACCOUNTS = text(f"""
+WITH stale AS MATERIALIZED ({_STALE}), unpriced AS MATERIALIZED (
+  SELECT p.account_id, count(*) AS positions FROM orders.positions_v1 p JOIN stale s ON s.symbol = p.symbol
+  GROUP BY p.account_id
+), totals AS MATERIALIZED ({TOTALS})
 INSERT INTO valuation.account_summaries
-  (account_id, run_id, at, cash, market_value, equity, unrealized_pl, positions)
-SELECT account_id, :run_id, :now, cash, market_value, equity, unrealized_pl, positions FROM valuation.account_values_v1
+  (account_id, run_id, at, cash, market_value, equity, unrealized_pl, positions, generation, long_value, short_value,
+   net_deposits, day_pl, growth, peak_growth, peak_equity, stale_positions)
+SELECT v.account_id, :run_id, :now, v.cash, v.long_value + v.short_value, v.equity, v.unrealized_pl, v.positions,
+       a.generation, v.long_value, v.short_value, paid.total,
+       v.equity - COALESCE(day.equity, 0) - CASE WHEN day.at IS NULL THEN paid.total ELSE paid.since_close END,
+       g.growth, GREATEST(before.peak_growth, g.growth, 1),
+       GREATEST(before.peak_equity, before.equity, v.equity), COALESCE(u.positions, 0)
+FROM totals v JOIN orders.accounts_v1 a ON a.id = v.account_id AND a.status <> '{CLOSED}'
+LEFT JOIN unpriced u ON u.account_id = v.account_id
+LEFT JOIN LATERAL (
+  SELECT s.equity, s.net_deposits, s.growth, s.peak_growth, s.peak_equity FROM (
+    SELECT * FROM valuation.account_summaries WHERE account_id = a.id AND at <= :now ORDER BY at DESC LIMIT 1
+  ) s WHERE s.generation = a.generation
+) before ON true
+LEFT JOIN LATERAL (
+  SELECT d.equity, d.at FROM valuation.daily_summaries d JOIN marketdata.markets_v1 m ON m.code = d.market
+  WHERE d.account_id = a.id AND d.at >= COALESCE(a.generation_at, '-infinity')
+    AND d.day < CAST(CAST(:now AS timestamptz) AT TIME ZONE m.timezone AS date)
+  ORDER BY d.day DESC LIMIT 1
+) day ON true
+CROSS JOIN LATERAL (
+  SELECT COALESCE(sum(l.cash), 0) AS total, COALESCE(sum(l.cash) FILTER (WHERE l.at > day.at), 0) AS since_close
+  FROM orders.ledger_v2 l
+  WHERE l.account_id = a.id AND l.generation = a.generation AND l.kind IN ('deposit', 'withdrawal')
+) paid
+CROSS JOIN LATERAL (
+  SELECT CASE WHEN before.equity > 0 THEN round(COALESCE(before.growth, 1) * GREATEST(
+                v.equity - paid.total + COALESCE(before.net_deposits, paid.total), 0) / before.equity, 15)
+              WHEN before.growth IS NULL AND paid.total > 0 THEN round(GREATEST(v.equity, 0) / paid.total, 15)
+              ELSE COALESCE(before.growth, 1) END AS growth
+) g
 ON CONFLICT DO NOTHING
 """)
 _SUMMARIZE = text("""

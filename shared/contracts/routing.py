@@ -7,6 +7,7 @@ not change.
 from dataclasses import dataclass
 from functools import cache
 
+from shared.contracts.account_alerts import AlertRaised, AlertRecovered, SetAlertRules
 from shared.contracts.accounts import (
     AccountClosed,
     AccountReset,
@@ -129,6 +130,9 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     ControlStrategy: ("gateway",),
     StrategyChanged: ("strategy",),
     StrategyRefused: ("strategy",),
+    SetAlertRules: ("gateway",),
+    AlertRaised: ("valuation",),
+    AlertRecovered: ("valuation",),
     SignalGenerated: ("strategy",),
     RunJob: SERVICES,
     RequeueDeadLetters: ("gateway",),
@@ -185,6 +189,7 @@ QUEUES: dict[str, Queue] = {
     "strategy.commands": Queue(Priority.HIGH, (CreateStrategy, ReviseStrategy, ControlStrategy)),
     "valuation.prices": Queue(Priority.MEDIUM, (PricesUpdated,)),
     "valuation.fills": Queue(Priority.MEDIUM, (OrderFilled,)),
+    "valuation.commands": Queue(Priority.HIGH, (SetAlertRules,)),
     **{f"{service}.jobs": Queue(Priority.MEDIUM, (RunJob,)) for service in WORKERS},
     **{f"{service}.operations": Queue(Priority.HIGH, (RequeueDeadLetters, DiscardDeadLetters)) for service in WORKERS},
 }
