@@ -7,7 +7,9 @@ over. Symbols are rows, so those of a killed process are published by another on
 
 import threading
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
+
+from sqlalchemy import text
 
 from services.valuation.values import values_of_holders
 from shared.background import Background
@@ -16,7 +18,6 @@ from shared.contracts.prices import Price
 from shared.contracts.valuation import AccountsValued, AccountValue
 from shared.observability.progress import valued
 from shared.outage import Outage
-from shared.storage.driver import fetch
 from shared.storage.errors import DATABASE_ERRORS
 
 #: An account's value is published at most this often because of prices.
@@ -31,19 +32,20 @@ def mark(uow: UnitOfWork, prices: Sequence[Price]) -> None:
     """Publish the values that these prices change, now or when the pause is over."""
     newest = {price.symbol: price.quoted_at for price in prices}
     symbols = sorted(newest)
-    uow.begin((_MARK, {"symbols": symbols, "times": [newest[symbol] for symbol in symbols]}))
+    uow.connection.execute(_MARK, {"symbols": symbols, "times": [newest[symbol] for symbol in symbols]})
     if not publish_changed(uow):
         uow.after_commit.append(waiting.set)
 
 
 def publish_changed(uow: UnitOfWork) -> bool:
     """Publish the values of the holders of all changed symbols. Return False if the pause is not over."""
-    if not fetch(uow.connection, _BEGIN, {"now": uow.now, "before": uow.now - PAUSE, "ahead": uow.now + PAUSE}):
+    times = {"now": uow.now, "before": uow.now - PAUSE, "ahead": uow.now + PAUSE}
+    if not uow.connection.execute(_BEGIN, times).rowcount:
         return False
-    changed: list[tuple[str, datetime]] = fetch(uow.connection, _TAKE, {})
+    changed = uow.connection.execute(_TAKE).all()
     if changed:
-        publish_values(uow, values_of_holders(uow.connection, sorted(symbol for symbol, _ in changed)))
-        uow.at_commit(valued(max(quoted_at for _, quoted_at in changed), uow.now))
+        publish_values(uow, values_of_holders(uow.connection, sorted(each.symbol for each in changed)))
+        uow.at_commit(valued(max(each.quoted_at for each in changed), uow.now))
     return True
 
 
@@ -83,19 +85,19 @@ class LiveValues(Background):
         super().stop()
 
 
-_MARK = """
+_MARK = text("""
 INSERT INTO valuation.changed_symbols AS c (symbol, quoted_at)
-SELECT * FROM unnest(CAST(%(symbols)s AS text[]), CAST(%(times)s AS timestamptz[]))
+SELECT * FROM unnest(CAST(:symbols AS text[]), CAST(:times AS timestamptz[]))
 ON CONFLICT (symbol) DO UPDATE SET quoted_at = GREATEST(c.quoted_at, excluded.quoted_at)
-"""
+""")
 #: A time that lies ahead was written before the clock went back. Of several processes one begins.
-_BEGIN = """
-UPDATE valuation.publication SET published_at = %(now)s
-WHERE published_at <= %(before)s OR published_at > %(ahead)s RETURNING only
-"""
+_BEGIN = text("""
+UPDATE valuation.publication SET published_at = :now
+WHERE published_at <= :before OR published_at > :ahead
+""")
 #: A row that another transaction is marking is left to it, since it waits for the row of the publication.
-_TAKE = """
+_TAKE = text("""
 DELETE FROM valuation.changed_symbols WHERE symbol = ANY(ARRAY(
   SELECT symbol FROM valuation.changed_symbols FOR UPDATE SKIP LOCKED))
 RETURNING symbol, quoted_at
-"""
+""")

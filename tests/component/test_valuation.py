@@ -16,7 +16,7 @@ from embedded.system import System
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.service import prepare
 from services.orders.persistence.accounts import open_account
-from services.valuation import values
+from services.valuation import live_values, values
 from services.valuation.jobs import jobs
 from shared.bus.inprocess import wait_until_idle
 from shared.bus.unit_of_work import ServiceContext
@@ -137,8 +137,11 @@ def update_positions(context: ServiceContext, run_id: UUID) -> Counts:
     return jobs.declared["update_positions"].run(RunContext(run_id, context, context.clock(), {}))
 
 
-def test_every_batch_of_prices_values_its_holders_in_one_event(system: System, valued: list[Any]) -> None:
-    """50 random accounts, ten batches: live equity is right to the cent, published once for all holders of a symbol."""
+def test_every_batch_of_prices_values_its_holders(system: System, valued: list[Any]) -> None:
+    """50 random accounts, ten batches: live equity is right to the cent, and published for all holders of a symbol.
+
+    A batch within the pause after another is published when the pause is over.
+    """
     dice = random.Random(5)
     holdings = add_holders(system.contexts["orders"], dice, 50)
     for number in range(1, 11):
@@ -147,12 +150,25 @@ def test_every_batch_of_prices_values_its_holders_in_one_event(system: System, v
             batch = {symbol: batch[symbol] for symbol in dice.sample(SYMBOLS, 2)}
         push(system.contexts["marketdata"], batch)
         settled(system)
+        publish_waiting(system.contexts["valuation"])
+        settled(system)
         holders = {id_ for id_, held in holdings.items() if held.keys() & batch}
         assert len(valued) == number
         published = {UUID(each["account_id"]): Decimal(each["equity"]) for each in valued[-1]["values"]}
         expected = worth(system.contexts["orders"])
         assert published == {id_: expected[id_] for id_ in holders}
         assert live(system.contexts["valuation"]) == expected
+
+
+def publish_waiting(valuation: ServiceContext) -> None:
+    """Publish the symbols that wait for the end of the pause, as the thread of a worker does."""
+
+    def published() -> bool:
+        with valuation.unit_of_work() as uow:
+            live_values.publish_changed(uow)
+        return value(valuation.engine, "SELECT count(*) FROM valuation.changed_symbols") == 0
+
+    eventually(published, what="no symbol waits")
 
 
 def test_a_price_that_nobody_holds_publishes_nothing(system: System, valued: list[Any]) -> None:
@@ -177,6 +193,8 @@ def test_a_new_rate_values_the_accounts_whose_positions_it_converts(system: Syst
     cash = Decimal(CASH) - cents_up(10 * Decimal("100.01") * Decimal("1.11"))
     for last in ("1.20", "0.90"):
         push(marketdata, {"EUR/USD": last})
+        settled(system)
+        publish_waiting(system.contexts["valuation"])
         settled(system)
         ((published,),) = [each["values"] for each in valued[-1:]]
         assert (published["account_id"], published["cash"]) == (str(holder), str(cash))

@@ -71,7 +71,7 @@ def upgrade() -> None:
       quoted_at timestamptz NOT NULL
     );
     CREATE TABLE valuation.publication (
-      only boolean PRIMARY KEY DEFAULT true CHECK (only),
+      single boolean PRIMARY KEY DEFAULT true CHECK (single),
       published_at timestamptz NOT NULL
     );
     INSERT INTO valuation.publication (published_at) VALUES ('2000-01-01Z');
