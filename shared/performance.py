@@ -4,6 +4,7 @@ Pure functions on equity, cash flows and round trips. Ratios are floats, since t
 definitions are those of the CFA Institute's GIPS and of empyrical, against which they are tested.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -259,3 +260,17 @@ def deviation(values: Sequence[float]) -> float:
 
 def _annual(growth: float, number: int, periods: float) -> float:
     return growth ** (periods / number) - 1 if number and growth > 0 else nan
+
+
+def benchmark_returns(moments: Sequence[datetime], closes: Sequence[tuple[datetime, Decimal]]) -> list[float] | None:
+    """The benchmark's return between each two moments, from the last close before each. None if one is missing.
+
+    ``closes`` are in the order of the starts of their bars. A daily bar counts from its start, since its account's
+    value is that of the same day.
+    """
+    starts = [start for start, _ in closes]
+    places = [bisect_right(starts, moment) - 1 for moment in moments]
+    if not places or min(places) < 0:
+        return None
+    prices = [closes[place][1] for place in places]
+    return [float(after / before) - 1 if before > 0 else 0.0 for before, after in pairwise(prices)]

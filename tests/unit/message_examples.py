@@ -5,6 +5,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from shared.contracts.account_alerts import (
+    AlertKind,
+    AlertRaised,
+    AlertRecovered,
+    AlertRules,
+    ProfitAndLoss,
+    SetAlertRules,
+)
 from shared.contracts.accounts import (
     AccountClosed,
     AccountReset,
@@ -99,6 +107,15 @@ OTHER = UUID(int=8)
 
 _of_account: dict[str, Any] = {"account_id": ACCOUNT, "sequence": 7, "at": AT}
 _of_order: dict[str, Any] = {**_of_account, "order_id": ORDER}
+_of_alert: dict[str, Any] = {
+    "alert_id": OTHER,
+    "account_id": ACCOUNT,
+    "kind": AlertKind.DRAWDOWN,
+    "subject": "account",
+    "value": Decimal("0.11"),
+    "threshold": Decimal("0.1"),
+    "at": AT,
+}
 _refused = {**_of_order, "reason": "not_tradable", "message": "symbol FB is not tradable"}
 _terms: dict[str, Any] = {"client_order_id": "mine-1", "symbol": "AAPL", "submitted_at": AT, "strategy_id": STRATEGY}
 _changes = InstrumentChanges(
@@ -341,6 +358,12 @@ _ALL: tuple[Message, ...] = (
     CashRefused(**_of_account, transfer_id=OTHER, reason="insufficient_cash", message="only 10 can be withdrawn"),
     AccountReset(**_of_account, reset_id=OTHER, generation=2, cash=Decimal(50000)),
     AccountClosed(**_of_account, closing_id=OTHER, generation=3),
+    SetAlertRules(
+        account_id=ACCOUNT,
+        rules=AlertRules(profit_and_loss=(ProfitAndLoss(amount=Decimal(100), window=60),), drawdown=Decimal("0.1")),
+    ),
+    AlertRaised(**_of_alert, message="The account is 11.00% below its highest value, and alerts at 10.00%"),
+    AlertRecovered(**_of_alert),
     AccountsValued(
         values=(
             AccountValue(

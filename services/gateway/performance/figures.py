@@ -1,0 +1,167 @@
+"""The figures of an account, a strategy or a symbol, from the rows of their time."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from math import isfinite
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from services.gateway.performance import queries
+from services.gateway.trading.account_market import account_market
+from shared.money import ZERO, cents
+from shared.performance import (
+    DAYS,
+    Flow,
+    Trade,
+    benchmark_returns,
+    deepest_drawdown,
+    figures,
+    grown,
+    period_returns,
+    trade_figures,
+)
+from shared.storage.keyset import Record
+
+#: A market that never closes has a value on each day of a year.
+DAYS_ALWAYS_OPEN = 365
+BASIS_POINTS = 10_000
+#: A benchmark's close of an earlier day stands for the first point.
+_BEFORE = timedelta(days=10)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The stretch that is asked for. ``end`` is None up to now, ``begin`` since the generation began."""
+
+    account_id: UUID
+    begin: datetime | None
+    end: datetime | None
+    generation: int | None
+    benchmark: str | None
+    by: str
+
+
+def performance(connection: Connection, asked: Asked, now: datetime) -> dict[str, Any] | None:
+    """Return the answer's fields, or None for an unknown account."""
+    account = queries.account(connection, asked.account_id)
+    if account is None:
+        return None
+    generation = asked.generation or account["generation"]
+    flows = [Flow(row["at"], row["cash"]) for row in queries.transfers(connection, asked.account_id, generation)]
+    end = min(asked.end or now, now)
+    begin = max(asked.begin or flows[0].at, flows[0].at) if flows else asked.begin or end
+    stretch = {"account_id": asked.account_id, "generation": generation, "begin": begin, "end": end}
+    market = account_market(connection, asked.account_id)
+    equity = _equity(connection, stretch, market, flows)
+    if end == now and generation == account["generation"] and (not equity or equity[-1][0] < now):
+        equity.append((now, account["equity"]))
+    trades: dict[str, list[Trade]] = defaultdict(list)
+    for row in queries.round_trips(connection, asked.by, **stretch):
+        trades[row["group"]].append(Trade(row["profit"], row["opened_at"], row["closed_at"]))
+    traded = {row["group"]: row for row in queries.fills(connection, asked.by, **stretch)}
+    profits = {row["group"]: row["unrealized"] for row in queries.open_profit(connection, asked.by, asked.account_id)}
+    inside = [flow for flow in flows if equity and equity[0][0] < flow.at <= equity[-1][0]]
+    return {
+        **stretch,
+        "currency": account["currency"],
+        "by": asked.by,
+        "benchmark": asked.benchmark,
+        "begin_equity": equity[0][1] if equity else None,
+        "end_equity": equity[-1][1] if equity else None,
+        "net_deposits": sum((flow.amount for flow in inside), ZERO),
+        "figures": {
+            **_returns(connection, asked, equity, inside, market),
+            **_of_trades([trade for each in trades.values() for trade in each]),
+            **_of_fills(traded.values(), [value for _, value in equity]),
+            "exposure": _number(queries.exposure(connection, **stretch)),
+            "unrealized_pl": _sum(profits.values()),
+        },
+        "groups": [
+            {
+                "group": group,
+                **_of_trades(trades.get(group, [])),
+                **_of_fills([traded[group]] if group in traded else [], []),
+                "unrealized_pl": cents(profits.get(group) or ZERO),
+            }
+            for group in sorted({*trades, *traded, *profits})
+        ],
+    }
+
+
+def _equity(
+    connection: Connection, stretch: Mapping[str, Any], market: Record, flows: Sequence[Flow]
+) -> list[tuple[datetime, Decimal]]:
+    """The points of the stretch. The first one is the cash with which the generation began, if it began in it."""
+    terms = {"market": market["code"], "zone": market["timezone"], "always_open": market["always_open"]}
+    found = [(row["at"], row["equity"]) for row in queries.points(connection, **stretch, **terms)]
+    begins = bool(flows) and stretch["begin"] == flows[0].at
+    if begins and (not found or found[0][0] > flows[0].at):
+        return [(flows[0].at, flows[0].amount), *found]
+    return found
+
+
+def _returns(
+    connection: Connection,
+    asked: Asked,
+    equity: Sequence[tuple[datetime, Decimal]],
+    flows: Sequence[Flow],
+    market: Record,
+) -> dict[str, Any]:
+    """Figures of the equity. A figure that is not defined is None."""
+    returns = period_returns(equity, flows)
+    fall = deepest_drawdown(equity, returns)
+    others = None
+    if asked.benchmark is not None and len(equity) > 1:
+        closes = queries.closes(connection, asked.benchmark, equity[0][0] - _BEFORE, equity[-1][0])
+        others = benchmark_returns([at for at, _ in equity], [(row["start"], row["close"]) for row in closes])
+    periods = DAYS_ALWAYS_OPEN if market["always_open"] else DAYS
+    found = asdict(figures(equity, flows, periods=periods, benchmark=others))
+    return {
+        **{name: _number(value) for name, value in found.items() if name != "total_return"},
+        "time_weighted_return": _number(found["total_return"]),
+        "benchmark_return": None if others is None else _number(grown(others) - 1),
+        "periods": len(returns),
+        "peak_at": fall.peak_at,
+        "trough_at": fall.trough_at,
+        "recovered_at": fall.recovered_at,
+    }
+
+
+def _of_trades(trades: Sequence[Trade]) -> dict[str, Any]:
+    found = asdict(trade_figures(trades))
+    profit = _sum(trade.profit for trade in trades)
+    return {
+        "trades": found.pop("number"),
+        "realized_pl": profit,
+        **{name: _number(each) for name, each in found.items()},
+    }
+
+
+def _of_fills(traded: Iterable[Record], equity: Sequence[Decimal]) -> dict[str, Any]:
+    """Costs of the fills. ``turnover`` is the lesser of purchases and sales by the mean equity (SEC Form N-1A)."""
+    rows = list(traded)
+    bought, sold = _sum(row["bought"] for row in rows), _sum(row["sold"] for row in rows)
+    slippage, amount = sum((row["slippage"] for row in rows), ZERO), bought + sold
+    mean = sum(equity, ZERO) / len(equity) if equity else ZERO
+    return {
+        "bought": bought,
+        "sold": sold,
+        "fees": _sum(row["fees"] for row in rows),
+        "slippage": cents(slippage),
+        "slippage_bps": _number(slippage / amount * BASIS_POINTS) if amount else None,
+        "turnover": _number(min(bought, sold) / mean) if mean > 0 else None,
+    }
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal:
+    return cents(sum((each or ZERO for each in amounts), ZERO))
+
+
+def _number(value: Any) -> float | None:
+    """A ratio as JSON can hold it: None for what is not defined."""
+    return None if value is None or not isfinite(value) else float(value)
