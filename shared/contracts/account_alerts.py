@@ -85,7 +85,8 @@ class SetAlertRules(Command):
 
     @property
     def key(self) -> str:
-        return str(self.account_id)
+        """Apart from the commands to orders: a message in turn follows one that the same service receives."""
+        return f"{self.account_id}/alert-rules"
 
 
 class _OfAlert(Event):

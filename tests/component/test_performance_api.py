@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -52,7 +53,7 @@ def test_the_figures_are_those_of_the_history(trader: Trader) -> None:
     """The same as the pure code gives for these values, against the benchmark's closes of the same days."""
     points = with_history(trader)
     found = trader.ask("GET", "/api/account/performance", params={**stretch(points), "benchmark": "msft"}).json()
-    others = [after / before - 1 for before, after in zip(CLOSES, CLOSES[1:], strict=False)]
+    others = [after / before - 1 for before, after in pairwise(CLOSES)]
     expected = figures(points, periods=365, benchmark=others)
     shown = found["figures"]
     for name in ("sharpe", "sortino", "volatility", "max_drawdown", "calmar", "alpha", "beta", "annual_return"):

@@ -1,4 +1,4 @@
-"""``/v2/account/portfolio/history``: the equity of the account over time, as Alpaca shows it. Its numbers are no text."""
+"""``/v2/account/portfolio/history``: the equity of the account over time, as Alpaca shows it."""
 
 import re
 from collections.abc import Sequence
