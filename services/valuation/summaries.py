@@ -20,15 +20,20 @@ STALE_AFTER = timedelta(seconds=PRICE_SECONDS)
 
 def snapshot(connection: Connection, run_id: UUID, now: datetime) -> tuple[int, int]:
     """Write a summary of each account and a value of each position, and return the number of both."""
-    values = {"run_id": run_id, "now": now, "stale_after": STALE_AFTER}
-    positions = connection.execute(_SNAPSHOT_POSITIONS, values).rowcount
+    positions = snapshot_positions(connection, run_id, now)
     return snapshot_accounts(connection, run_id, now), positions
+
+
+def snapshot_positions(connection: Connection, run_id: UUID, now: datetime) -> int:
+    """Write a value of each position that has a price, and return their number."""
+    values = {"run_id": run_id, "now": now, "stale_after": STALE_AFTER}
+    return connection.execute(_SNAPSHOT_POSITIONS, values).rowcount
 
 
 def snapshot_accounts(connection: Connection, run_id: UUID, now: datetime) -> int:
     """Write a summary of each account that is not closed, and return their number."""
     values = {"run_id": run_id, "now": now, "stale_after": STALE_AFTER}
-    return connection.execute(SNAPSHOT_ACCOUNTS, values).rowcount
+    return connection.execute(_SNAPSHOT_ACCOUNTS, values).rowcount
 
 
 def summarize(connection: Connection, run_id: UUID, market: str, day: TradingDay) -> int:
@@ -115,7 +120,7 @@ ON CONFLICT DO NOTHING
 """)
 #: A flow counts at the end of the time since the summary before, as in ``shared.performance``. The first summary of a
 #: generation grew from what was paid in. The profit of the day is that since the last summarized day before today.
-SNAPSHOT_ACCOUNTS = text(f"""
+_SNAPSHOT_ACCOUNTS = text(f"""
 WITH stale AS MATERIALIZED ({_STALE}), unpriced AS MATERIALIZED (
   SELECT p.account_id, count(*) AS positions FROM orders.positions_v1 p JOIN stale s ON s.symbol = p.symbol
   GROUP BY p.account_id

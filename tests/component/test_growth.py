@@ -48,8 +48,10 @@ ROWS = {
                                    now() - n * interval '1 second', now(), 'buy', 123.45,
                                    'The fast average crossed above the slow one.', 'enter_long', 1, 1, 1,
                                    '{"fast": 123.4567, "slow": 122.3456}', gen_random_uuid()""",
-    "valuation.account_summaries": "gen_random_uuid(), gen_random_uuid(), now(), 1e5, 1e5, 2e5, 1e3, 3",
-    "valuation.position_values": "gen_random_uuid(), 'AAPL', gen_random_uuid(), now(), 50, 123.45, 6e3, 6e3, 1e2",
+    "valuation.account_summaries": """gen_random_uuid(), gen_random_uuid(), now(), 1e5, 1e5, 2e5, 1e3, 3, 1, 1e5, 0,
+                                      1e5, 1e2, 1.012345678901234, 1.012345678901234, 2e5, 0""",
+    "valuation.position_values": """gen_random_uuid(), 'AAPL', gen_random_uuid(), now(), 50, 123.45, 6e3, 6e3, 1e2, 1,
+                                    1e2, 1e2, now(), false""",
 }
 ADD_RUNS = """
 INSERT INTO jobs.job_runs (id, job, service, trigger, scheduled_for, queued_at, sent_at, started_at, heartbeat_at,
@@ -196,7 +198,7 @@ def rows_a_day() -> dict[str, tuple[float, int]]:
         "jobs.job_runs": (sum(runs.values()), Keep().job_runs.days),
         "strategy.decisions": (decisions, STRATEGY[0].keep.days),  # those to hold, which nearly all are
         "strategy.trading_signals": (decisions / 20, STRATEGY[2].keep.days),
-        "valuation.account_summaries": (runs["update_positions"], 30),
+        "valuation.account_summaries": (runs["update_positions"] + runs["snapshot_accounts"], 30),
         "valuation.position_values": (traded * runs["update_positions"], VALUATION[0].keep.days),
     }
 

@@ -39,6 +39,7 @@ WAITING = (
     "services/marketdata/providers/bounded_session.py",
     "services/marketdata/providers/yahoo_session.py",
     "services/marketdata/providers/yahoo_stream.py",
+    "services/valuation/live_values.py",  # the pause between two publications
     "services/marketdata/usecases/stream_prices.py",  # the time that live quotes wait for older ones
     "embedded/http.py",
 )
@@ -62,6 +63,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "trading": {"http", "streams"},
         "accounts": {"http", "trading", "operations"},
         "instruments": {"http", "trading", "operations"},
+        "performance": {"accounts", "http", "trading"},
         "operations": {"http"},
         "strategies": {"http", "trading"},
         "alerts": set(),

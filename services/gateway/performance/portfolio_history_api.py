@@ -49,7 +49,7 @@ class HistoryQuery(Query):
     The values are those of the whole day: ``intraday_reporting`` and ``extended_hours`` change nothing.
     """
 
-    period: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,3}[DWMA]|all)$")] | None = None
+    period: Annotated[str, Field(max_length=5, pattern=r"^([1-9][0-9]{0,3}[DWMA]|all)$")] | None = None
     timeframe: Timeframe | None = None
     start: Moment | Day | None = None
     end: Moment | Day | None = None
