@@ -39,22 +39,44 @@ JOIN orders.positions_v1 p ON p.symbol = i.symbol
 JOIN orders.accounts_v1 a ON a.id = p.account_id AND a.currency = r.account_currency
 WHERE r.symbol = ANY(:symbols)
 """
-#: The columns of ``account_values_v1`` for many accounts at once. That view looks the positions of each account up,
-#: which suits one account. This query joins and groups all of them. OFFSET keeps the planner from computing a value
-#: once for each sum. A test holds the two against each other.
+#: The columns of ``account_values_v1`` for all accounts at once. That view looks the positions of each account up, which
+#: suits a few accounts. This query groups all positions by account and currency, and only then looks at the account's
+#: currency, since most positions are in it. Those of the others are converted one by one, as a value is rounded after
+#: it is converted. OFFSET keeps the planner from computing a value once for each sum. A test holds the two against each
+#: other. A position without a price or a rate has no value and is left out.
 TOTALS = """
-SELECT a.id AS account_id, a.cash, COALESCE(p.long_value, 0) AS long_value, COALESCE(p.short_value, 0) AS short_value,
-       a.cash + COALESCE(p.market_value, 0) AS equity, COALESCE(p.market_value, 0) AS market_value,
-       COALESCE(p.unrealized_pl, 0) AS unrealized_pl, COALESCE(p.positions, 0) AS positions
-FROM orders.accounts_v1 a
-LEFT JOIN (
-  SELECT account_id, sum(value) AS market_value, sum(value) FILTER (WHERE is_long) AS long_value,
-         sum(value) FILTER (WHERE NOT is_long) AS short_value, sum(value) - sum(cost) AS unrealized_pl,
-         count(value) AS positions
-  FROM (SELECT account_id, qty > 0 AS is_long, value, cost FROM valuation.current_positions_v1
-        WHERE value IS NOT NULL OFFSET 0) each
-  GROUP BY account_id
-) p ON p.account_id = a.id
+WITH grouped AS MATERIALIZED (
+  SELECT account_id, currency, sum(value) AS value, sum(value) FILTER (WHERE is_short) AS short_value,
+         sum(cost) AS cost, count(*) AS positions
+  FROM (SELECT p.account_id, i.currency, p.qty < 0 AS is_short, round(p.qty * i.last, 2) AS value, p.cost
+        FROM orders.positions_v1 p JOIN valuation.last_prices i ON i.symbol = p.symbol
+        WHERE i.last IS NOT NULL OFFSET 0) each
+  GROUP BY account_id, currency
+), converted AS (
+  SELECT g.account_id, s.value, s.short_value, s.cost, s.positions
+  FROM grouped g JOIN orders.accounts_v1 a ON a.id = g.account_id AND a.currency <> g.currency
+  JOIN marketdata.rates_v1 r ON r.currency = g.currency AND r.account_currency = a.currency
+  CROSS JOIN LATERAL (
+    SELECT sum(value) AS value, sum(value) FILTER (WHERE is_short) AS short_value, sum(cost) AS cost,
+           count(*) AS positions
+    FROM (SELECT p.qty < 0 AS is_short, round(p.qty * i.last * r.last, 2) AS value, p.cost
+          FROM orders.positions_v1 p JOIN valuation.last_prices i ON i.symbol = p.symbol
+          WHERE p.account_id = g.account_id AND i.currency = g.currency AND i.last IS NOT NULL) each
+  ) s
+), held AS (
+  SELECT account_id, sum(value) AS value, COALESCE(sum(short_value), 0) AS short_value, sum(cost) AS cost,
+         CAST(sum(positions) AS bigint) AS positions
+  FROM (
+    SELECT g.account_id, g.value, g.short_value, g.cost, g.positions
+    FROM grouped g JOIN orders.accounts_v1 a ON a.id = g.account_id AND a.currency = g.currency
+    UNION ALL SELECT * FROM converted
+  ) both_kinds GROUP BY account_id
+)
+SELECT a.id AS account_id, a.cash, COALESCE(h.value - h.short_value, 0) AS long_value,
+       COALESCE(h.short_value, 0) AS short_value, a.cash + COALESCE(h.value, 0) AS equity,
+       COALESCE(h.value, 0) AS market_value, COALESCE(h.value - h.cost, 0) AS unrealized_pl,
+       COALESCE(h.positions, 0) AS positions
+FROM orders.accounts_v1 a LEFT JOIN held h ON h.account_id = a.id
 """
 _VALUES = "SELECT account_id, cash, market_value, equity, unrealized_pl FROM"
 #: An array of ids is looked up by index, whatever plan is kept; the ids of a join might not be.

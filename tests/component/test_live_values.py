@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.service import prepare
 from services.valuation import actors
 from services.valuation.live_values import PAUSE, LiveValues
@@ -105,8 +106,13 @@ def test_the_grouped_values_are_those_of_the_view(market: Market) -> None:
         market.hold(symbol, qty)
     with market.orders.engine.begin() as connection:
         connection.exec_driver_sql(_OPEN, (uuid4(), "flat"))
-    push(market.marketdata, {"AAPL": "10.01", "IBM": "50"})
+    with market.marketdata.engine.begin() as connection:
+        added = [Instrument("SAP", "SAP", currency="EUR"), Instrument("SONY", "Sony", currency="JPY")]
+        add_instruments(connection, [*added, Instrument("EUR/USD", "Euro")])
+    for symbol in ("SAP", "SONY"):
+        market.hold(symbol, "2.5")
+    push(market.marketdata, {"AAPL": "10.01", "IBM": "50", "SAP": "33.33", "SONY": "3000", "EUR/USD": "1.1111"})
     names = "account_id, cash, long_value, short_value, equity, market_value, unrealized_pl, positions"
     one = rows(market.valuation.engine, f"SELECT {names} FROM valuation.account_values_v1 ORDER BY 1")
     assert rows(market.valuation.engine, f"SELECT {names} FROM ({TOTALS}) t ORDER BY 1") == one
-    assert {row.equity for row in one} == {Decimal("1015.02"), Decimal(800), Decimal(1000)}
+    assert {row.equity for row in one} == {*map(Decimal, ("1015.02", "800", "1000", "1092.58"))}

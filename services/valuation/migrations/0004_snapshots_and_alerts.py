@@ -43,27 +43,30 @@ def upgrade() -> None:
       SELECT account_id, symbol, run_id, at, qty, price, market_value, cost, unrealized_pl, generation, realized_pl,
              day_pl, quoted_at, stale
       FROM valuation.position_values;
+    -- between the two halves of a split, the last price counts as one of old shares
+    CREATE VIEW valuation.last_prices AS
+      SELECT i.id, i.symbol, i.asset_class, i.market, i.currency,
+             CASE WHEN i.split_count = 0 THEN i.last ELSE (
+               SELECT CASE count(*) WHEN 0 THEN i.last
+                      ELSE round(i.last * marketdata.product(s.new_shares) / marketdata.product(s.old_shares), 6) END
+               FROM orders.split_counts_v1 q JOIN marketdata.corporate_actions_v1 s
+                 ON s.symbol = q.symbol AND s.kind = 'split' AND s.split_count > q.split_count
+               WHERE q.symbol = i.symbol
+             ) END AS last,
+             CASE WHEN i.delayed THEN i.received_at ELSE i.quoted_at END AS quoted_at
+      FROM marketdata.instruments_v1 i;
     CREATE OR REPLACE VIEW valuation.current_positions_v1 AS
-      SELECT i.id AS asset_id, p.account_id, p.symbol, i.asset_class, p.qty, p.cost, l.last, i.currency, v.rate,
+      SELECT i.id AS asset_id, p.account_id, p.symbol, i.asset_class, p.qty, p.cost, i.last, i.currency, v.rate,
              v.value, v.value - p.cost AS unrealized_pl,
              i.market, COALESCE(p.avg_entry_price, p.cost / p.qty) AS avg_entry_price,
              COALESCE(round(p.avg_entry_price * p.qty, 6), p.cost) AS cost_basis,
-             CASE WHEN i.delayed THEN i.received_at ELSE i.quoted_at END AS quoted_at, r.symbol AS rate_symbol
+             i.quoted_at, r.symbol AS rate_symbol
       FROM orders.positions_v1 p JOIN orders.accounts_v1 a ON a.id = p.account_id
-      JOIN marketdata.instruments_v1 i ON i.symbol = p.symbol
+      JOIN valuation.last_prices i ON i.symbol = p.symbol
       LEFT JOIN marketdata.rates_v1 r
         ON r.currency = i.currency AND r.account_currency = a.currency AND i.currency <> a.currency
       CROSS JOIN LATERAL (SELECT CASE WHEN i.currency = a.currency THEN 1 ELSE r.last END AS rate) c
-      CROSS JOIN LATERAL (
-        SELECT CASE WHEN i.split_count = 0 THEN i.last ELSE (
-          SELECT CASE count(*) WHEN 0 THEN i.last
-                      ELSE round(i.last * marketdata.product(s.new_shares) / marketdata.product(s.old_shares), 6) END
-          FROM orders.split_counts_v1 q JOIN marketdata.corporate_actions_v1 s
-            ON s.symbol = q.symbol AND s.kind = 'split' AND s.split_count > q.split_count
-          WHERE q.symbol = p.symbol
-        ) END AS last
-      ) l
-      CROSS JOIN LATERAL (SELECT c.rate, round(p.qty * l.last * c.rate, 2) AS value) v;
+      CROSS JOIN LATERAL (SELECT c.rate, round(p.qty * i.last * c.rate, 2) AS value) v;
 
     -- the symbols whose new prices are in no published value yet, and the time of the last publication
     CREATE TABLE valuation.changed_symbols (
