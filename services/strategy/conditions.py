@@ -58,7 +58,7 @@ _OVER_DRAWDOWN = text("""
 SELECT EXISTS (
   SELECT FROM valuation.account_values_v1 v JOIN orders.accounts_v1 a ON a.id = v.account_id
   CROSS JOIN LATERAL (
-    SELECT max(equity) AS peak FROM valuation.account_summaries_v1 s
+    SELECT GREATEST(max(equity), max(peak_equity)) AS peak FROM valuation.account_summaries_v1 s
     WHERE s.account_id = a.id AND s.at >= COALESCE(a.generation_at, '-infinity')
   ) s
   WHERE s.peak > 0 AND v.equity <= s.peak * (1 - :share))

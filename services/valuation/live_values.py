@@ -22,6 +22,8 @@ from shared.storage.errors import DATABASE_ERRORS
 
 #: An account's value is published at most this often because of prices.
 PAUSE = timedelta(milliseconds=100)
+#: The values of one event, which is some 2 MB then.
+MOST_VALUES = 10_000
 #: Symbols that another process left behind are looked for at this pace.
 POLL_SECONDS = 5.0
 #: Set when symbols of this process wait for the end of the pause.
@@ -50,9 +52,10 @@ def publish_changed(uow: UnitOfWork) -> bool:
 
 
 def publish_values(uow: UnitOfWork, accounts: Sequence[AccountValue]) -> None:
-    """Publish the accounts' values as one event, where there are any."""
-    if accounts:
-        uow.publish(AccountsValued(values=tuple(accounts), at=uow.now))
+    """Publish the accounts' values as one event, where there are any, or as some if it would be too large."""
+    for start in range(0, len(accounts), MOST_VALUES):
+        some = tuple(accounts[start : start + MOST_VALUES])
+        uow.publish(AccountsValued(values=some, at=uow.now))
 
 
 class LiveValues(Background):

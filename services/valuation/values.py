@@ -12,9 +12,13 @@ from sqlalchemy import Connection, TextClause, text
 
 from shared.contracts.valuation import AccountValue
 
+#: So many accounts are grouped rather than looked up.
+MANY = 100
+
 
 def values_of(connection: Connection, accounts: Sequence[UUID]) -> list[AccountValue]:
-    return _values(connection, _VALUES_OF, accounts=list(accounts))
+    statement = _VALUES_OF if len(accounts) < MANY else _VALUES_OF_MANY
+    return _values(connection, statement, accounts=list(accounts))
 
 
 def values_of_all(connection: Connection) -> list[AccountValue]:
@@ -23,34 +27,38 @@ def values_of_all(connection: Connection) -> list[AccountValue]:
 
 def values_of_holders(connection: Connection, symbols: Sequence[str]) -> list[AccountValue]:
     """The values of the accounts that hold one of the symbols, or a position converted at the rate of one of them."""
-    holders = _VALUES_OF_HOLDERS_AND_CONVERTED if any("/" in symbol for symbol in symbols) else _VALUES_OF_HOLDERS
-    return _values(connection, holders, symbols=list(symbols))
+    holders = _HOLDERS_AND_CONVERTED if any("/" in symbol for symbol in symbols) else _HOLDERS
+    accounts = connection.execute(holders, {"symbols": list(symbols)}).scalars().all()
+    return values_of(connection, accounts) if accounts else []
 
 
 def _values(connection: Connection, statement: TextClause, **parameters: Any) -> list[AccountValue]:
     return [AccountValue(**row._mapping) for row in connection.execute(statement, parameters)]  # noqa: SLF001
 
 
-_HOLDERS = "SELECT account_id FROM orders.positions_v1 WHERE symbol = ANY(:symbols)"
-_CONVERTED = """
+_HELD = "SELECT DISTINCT account_id FROM orders.positions_v1 WHERE symbol = ANY(:symbols)"
+_HOLDERS = text(_HELD)
+_HOLDERS_AND_CONVERTED = text(f"""
+{_HELD}
+UNION
 SELECT p.account_id FROM marketdata.rates_v1 r
 JOIN marketdata.instruments_v1 i ON i.currency = r.currency
 JOIN orders.positions_v1 p ON p.symbol = i.symbol
 JOIN orders.accounts_v1 a ON a.id = p.account_id AND a.currency = r.account_currency
 WHERE r.symbol = ANY(:symbols)
-"""
-#: The columns of ``account_values_v1`` for all accounts at once. That view looks the positions of each account up, which
-#: suits a few accounts. This query groups all positions by account and currency, and only then looks at the account's
-#: currency, since most positions are in it. Those of the others are converted one by one, as a value is rounded after
-#: it is converted. OFFSET keeps the planner from computing a value once for each sum. A test holds the two against each
+""")
+#: The columns of ``account_values_v1`` for many accounts at once. That view looks the positions of each account up,
+#: which suits a few accounts. This query groups all positions by account and currency, and only then looks at the
+#: account's currency, since most positions are in it. The others are converted one by one, as a value is rounded after
+#: its conversion. OFFSET keeps the planner from computing a value once for each sum. A test holds the two against each
 #: other. A position without a price or a rate has no value and is left out.
-TOTALS = """
+_GROUPED = """
 WITH grouped AS MATERIALIZED (
   SELECT account_id, currency, sum(value) AS value, sum(value) FILTER (WHERE is_short) AS short_value,
          sum(cost) AS cost, count(*) AS positions
   FROM (SELECT p.account_id, i.currency, p.qty < 0 AS is_short, round(p.qty * i.last, 2) AS value, p.cost
-        FROM orders.positions_v1 p JOIN valuation.last_prices i ON i.symbol = p.symbol
-        WHERE i.last IS NOT NULL OFFSET 0) each
+        FROM orders.positions_v1 p JOIN valuation.last_prices_v1 i ON i.symbol = p.symbol
+        WHERE i.last IS NOT NULL {and_positions} OFFSET 0) each
   GROUP BY account_id, currency
 ), converted AS (
   SELECT g.account_id, s.value, s.short_value, s.cost, s.positions
@@ -60,7 +68,7 @@ WITH grouped AS MATERIALIZED (
     SELECT sum(value) AS value, sum(value) FILTER (WHERE is_short) AS short_value, sum(cost) AS cost,
            count(*) AS positions
     FROM (SELECT p.qty < 0 AS is_short, round(p.qty * i.last * r.last, 2) AS value, p.cost
-          FROM orders.positions_v1 p JOIN valuation.last_prices i ON i.symbol = p.symbol
+          FROM orders.positions_v1 p JOIN valuation.last_prices_v1 i ON i.symbol = p.symbol
           WHERE p.account_id = g.account_id AND i.currency = g.currency AND i.last IS NOT NULL) each
   ) s
 ), held AS (
@@ -76,18 +84,17 @@ SELECT a.id AS account_id, a.cash, COALESCE(h.value - h.short_value, 0) AS long_
        COALESCE(h.short_value, 0) AS short_value, a.cash + COALESCE(h.value, 0) AS equity,
        COALESCE(h.value, 0) AS market_value, COALESCE(h.value - h.cost, 0) AS unrealized_pl,
        COALESCE(h.positions, 0) AS positions
-FROM orders.accounts_v1 a LEFT JOIN held h ON h.account_id = a.id
+FROM orders.accounts_v1 a LEFT JOIN held h ON h.account_id = a.id {where_accounts}
 """
+TOTALS = _GROUPED.format(and_positions="", where_accounts="")
+_SOME = "{} = ANY(CAST(:accounts AS uuid[]))"
 _VALUES = "SELECT account_id, cash, market_value, equity, unrealized_pl FROM"
 #: An array of ids is looked up by index, whatever plan is kept; the ids of a join might not be.
 _VALUES_OF = text(
     f"{_VALUES} valuation.account_values_v1 WHERE account_id = ANY(CAST(:accounts AS uuid[])) ORDER BY account_id"
 )
-_VALUES_OF_HOLDERS = text(
-    f"{_VALUES} valuation.account_values_v1 WHERE account_id = ANY(ARRAY({_HOLDERS})) ORDER BY account_id"
+_MANY = _GROUPED.format(
+    and_positions=f"AND {_SOME.format('p.account_id')}", where_accounts=f"WHERE {_SOME.format('a.id')}"
 )
-_VALUES_OF_HOLDERS_AND_CONVERTED = text(
-    f"{_VALUES} valuation.account_values_v1 WHERE account_id = ANY(ARRAY({_HOLDERS} UNION {_CONVERTED}))"
-    " ORDER BY account_id"
-)
+_VALUES_OF_MANY = text(f"{_VALUES} ({_MANY}) many_accounts ORDER BY account_id")
 _VALUES_OF_ALL = text(f"{_VALUES} ({TOTALS}) all_accounts ORDER BY account_id")

@@ -61,6 +61,7 @@ PUBLISHED = {
         "account_values_v1",
         "account_summaries_v1",
         "position_values_v1",
+        "last_prices_v1",
         "alert_rules_v1",
         "alerts_v1",
         "daily_summaries_v1",

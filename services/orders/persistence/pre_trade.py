@@ -246,7 +246,7 @@ SELECT (SELECT s.equity FROM valuation.account_summaries_v1 s
         WHERE s.account_id = a.id AND s.at >= COALESCE(a.generation_at, a.created_at)
           AND s.at < date_trunc('day', CAST(:now AS timestamptz))
         ORDER BY s.at DESC LIMIT 1) AS day_start,
-       (SELECT max(s.equity) FROM valuation.account_summaries_v1 s
+       (SELECT GREATEST(max(s.equity), max(s.peak_equity)) FROM valuation.account_summaries_v1 s
         WHERE s.account_id = a.id AND s.at >= COALESCE(a.generation_at, a.created_at)) AS peak
 FROM orders.accounts a WHERE a.id = :account_id
 """)

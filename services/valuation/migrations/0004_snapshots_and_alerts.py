@@ -44,7 +44,7 @@ def upgrade() -> None:
              day_pl, quoted_at, stale
       FROM valuation.position_values;
     -- between the two halves of a split, the last price counts as one of old shares
-    CREATE VIEW valuation.last_prices AS
+    CREATE VIEW valuation.last_prices_v1 AS
       SELECT i.id, i.symbol, i.asset_class, i.market, i.currency,
              CASE WHEN i.split_count = 0 THEN i.last ELSE (
                SELECT CASE count(*) WHEN 0 THEN i.last
@@ -62,7 +62,7 @@ def upgrade() -> None:
              COALESCE(round(p.avg_entry_price * p.qty, 6), p.cost) AS cost_basis,
              i.quoted_at, r.symbol AS rate_symbol
       FROM orders.positions_v1 p JOIN orders.accounts_v1 a ON a.id = p.account_id
-      JOIN valuation.last_prices i ON i.symbol = p.symbol
+      JOIN valuation.last_prices_v1 i ON i.symbol = p.symbol
       LEFT JOIN marketdata.rates_v1 r
         ON r.currency = i.currency AND r.account_currency = a.currency AND i.currency <> a.currency
       CROSS JOIN LATERAL (SELECT CASE WHEN i.currency = a.currency THEN 1 ELSE r.last END AS rate) c
@@ -103,6 +103,6 @@ def upgrade() -> None:
     CREATE VIEW valuation.alerts_v1 AS
       SELECT account_id, id, generation, kind, subject, message, value, threshold, raised_at, recovered_at
       FROM valuation.alerts;
-    GRANT SELECT ON valuation.position_values_v1, valuation.alert_rules_v1, valuation.alerts_v1
+    GRANT SELECT ON valuation.last_prices_v1, valuation.position_values_v1, valuation.alert_rules_v1, valuation.alerts_v1
       TO paperprofit_services;
     """)
