@@ -21,14 +21,15 @@ ALLOWED = {
         get_account_settings get_ledger get_trades get_round_trips get_dividends get_session delete_session
         get_stream get_document get_bars get_bar_export get_instruments get_instrument get_prices get_sessions
         get_indicators get_indicator_values get_latest_indicator_values get_news get_kinds get_strategies get_strategy
-        get_versions get_signals get_decisions get_strategy_performance get_why
+        get_versions get_signals get_decisions get_strategy_performance get_why get_performance get_equity
+        get_portfolio_history get_alert_rules get_account_alerts
     """,
     "trade operate admin": """
         post_strategy patch_strategy post_start post_strategy_pause post_strategy_resume post_stop post_flatten
         post_clone
     """,
     "trade admin": "post_order patch_order delete_order delete_orders delete_position delete_positions",
-    "fund operate admin": "put_account_settings post_transfer post_reset",
+    "fund operate admin": "put_account_settings post_transfer post_reset put_alert_rules",
     "operate admin": """
         get_halts post_halt delete_halt get_corporate_actions post_corporate_action get_official_prices
         post_official_price get_status get_job patch_job delete_job get_figures post_trigger put_toggle
@@ -42,7 +43,7 @@ ALLOWED = {
     # a key may rotate and revoke itself, but here the key is another one
     "admin": """
         get_accounts post_account delete_account get_keys post_key patch_key delete_key post_rotate get_account_keys
-        post_account_key
+        post_account_key get_performance_of get_equity_of get_alert_rules_of put_alert_rules_of
     """,
 }
 TABLE = {handler: scopes.split() for scopes, handlers in ALLOWED.items() for handler in handlers.split()}

@@ -370,11 +370,12 @@ def test_some_accounts_are_looked_up_whatever_plan_is_kept(books: Books) -> None
         values.values_of(connection, [one])
         values.values_of_holders(connection, ["AAPL"])
         values.values_of_holders(connection, ["EUR/USD"])
+        values.values_of(connection, [one] * values.MANY)
         connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-        for each in seen[:3]:
+        for each, column in zip(seen[:4], ("id", "symbol", "symbol", "account_id"), strict=True):
             statement = re.sub(r"%\((accounts|symbols)\)s(::\w+\[\])?", r"$1\2", each)
             plan = connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {statement}").scalars().all()
-            assert [line for line in plan if "Index Cond: (id = ANY" in line], plan
+            assert [line for line in plan if f"Index Cond: ({column} = ANY" in line], plan
 
 
 def test_a_start_waits_for_the_views_of_other_services(

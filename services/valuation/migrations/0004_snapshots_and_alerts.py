@@ -53,8 +53,9 @@ def upgrade() -> None:
                  ON s.symbol = q.symbol AND s.kind = 'split' AND s.split_count > q.split_count
                WHERE q.symbol = i.symbol
              ) END AS last,
-             CASE WHEN i.delayed THEN i.received_at ELSE i.quoted_at END AS quoted_at
-      FROM marketdata.instruments_v1 i;
+             q.quoted_at
+      FROM marketdata.instruments_v1 i
+      CROSS JOIN LATERAL (SELECT CASE WHEN i.delayed THEN i.received_at ELSE i.quoted_at END AS quoted_at) q;
     CREATE OR REPLACE VIEW valuation.current_positions_v1 AS
       SELECT i.id AS asset_id, p.account_id, p.symbol, i.asset_class, p.qty, p.cost, i.last, i.currency, v.rate,
              v.value, v.value - p.cost AS unrealized_pl,
@@ -103,6 +104,6 @@ def upgrade() -> None:
     CREATE VIEW valuation.alerts_v1 AS
       SELECT account_id, id, generation, kind, subject, message, value, threshold, raised_at, recovered_at
       FROM valuation.alerts;
-    GRANT SELECT ON valuation.last_prices_v1, valuation.position_values_v1, valuation.alert_rules_v1, valuation.alerts_v1
-      TO paperprofit_services;
+    GRANT SELECT ON valuation.last_prices_v1, valuation.position_values_v1, valuation.alert_rules_v1,
+      valuation.alerts_v1 TO paperprofit_services;
     """)
