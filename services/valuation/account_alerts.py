@@ -36,7 +36,8 @@ def judge_accounts(uow: UnitOfWork) -> Counts:
     accounts = uow.connection.execute(_ACCOUNTS, {"now": uow.now}).all()
     rules = {row.account_id: AlertRules.model_validate(row.rules) for row in accounts}
     changes = _changes(uow, rules)
-    raised, ended = [], []
+    raised: list[dict[str, Any]] = []
+    ended: list[tuple[UUID, UUID]] = []
     for row in accounts:
         facts = _facts(row, changes[row.account_id])
         known = open_alerts.pop(row.account_id, {})

@@ -90,7 +90,7 @@ def test_trading_is_told_by_symbol(trader: Trader) -> None:
     whole = found["figures"]
     assert (whole["trades"], whole["win_rate"]) == (2, 0.5)
     assert whole["expectancy"] == pytest.approx((99.8 - 50.2) / 2)
-    assert (Decimal(whole["bought"]), Decimal(whole["slippage"])) == (Decimal("1500.2"), 0)
+    assert (Decimal(whole["bought"]), Decimal(whole["slippage"])) == (Decimal("1500.2"), Decimal(0))
     (none,) = trader.ask("GET", "/api/account/performance", params={"by": "strategy"}).json()["groups"]
     assert (none["group"], none["trades"]) == ("none", 2)
 

@@ -51,7 +51,7 @@ def test_a_figure_at_its_threshold_raises_an_alert(rules: dict[str, Any], facts:
 def test_the_lower_of_amount_and_percent_counts() -> None:
     rules = {"profit_and_loss": [{"amount": "500", "percent": "1"}]}
     (raised,) = judged(rules, changes={"day": Change(Decimal(-100), Decimal(10_000))}).raised
-    assert (raised.threshold, raised.subject) == (100, "day")
+    assert (raised.threshold, raised.subject) == (Decimal(100), "day")
 
 
 def test_an_open_alert_is_not_raised_again_and_recovers_with_hysteresis() -> None:

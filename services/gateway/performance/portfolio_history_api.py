@@ -57,7 +57,7 @@ class HistoryQuery(Query):
     intraday_reporting: Literal["market_hours", "extended_hours", "continuous"] = "market_hours"
     pnl_reset: Literal["per_day", "no_reset"] = "per_day"
     extended_hours: bool | None = None
-    cashflow_types: Annotated[str, Field(max_length=200)] | None = None
+    cashflow_types: Annotated[str, Field(max_length=200, pattern=r"^[A-Za-z_]+(,[A-Za-z_]+)*$")] | None = None
 
     @model_validator(mode="after")
     def _names_one_stretch(self) -> Self:
@@ -124,7 +124,7 @@ def _history(connection: Connection, account_id: Any, query: HistoryQuery, now: 
     base = _Value(**before) if before else _first(rows, transfers, account["equity"], begin)
     resets = query.pnl_reset == "per_day" and timeframe != "1D"
     profits = _profits(base, rows, zone if resets else None)
-    asked = {each.strip().upper() for each in (query.cashflow_types or "").split(",")}
+    asked = {each.upper() for each in (query.cashflow_types or "").split(",")}
     return {
         "timestamp": [int(row.at.timestamp()) for row in rows],
         "equity": [row.equity for row in rows],
