@@ -1,6 +1,6 @@
 """Handlers of valuation's messages: a price or a fill changes what accounts are worth."""
 
-from services.valuation import account_alerts, live_values, values
+from services.valuation import account_alerts, values
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.account_alerts import SetAlertRules
@@ -12,12 +12,12 @@ actors = Actors()
 
 @actors.on(PricesUpdated, queue="valuation.prices")
 def value_holders(event: PricesUpdated, uow: UnitOfWork) -> None:
-    live_values.mark(uow, event.prices)
+    values.mark(uow, event.prices)
 
 
 @actors.on(OrderFilled, queue="valuation.fills")
 def value_account(event: OrderFilled, uow: UnitOfWork) -> None:
-    live_values.publish_values(uow, values.values_of(uow.connection, [event.account_id]))
+    values.publish_values(uow, values.values_of(uow.connection, [event.account_id]))
 
 
 @actors.on(SetAlertRules, queue="valuation.commands")

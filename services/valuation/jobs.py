@@ -5,8 +5,7 @@ from datetime import timedelta
 from services.valuation import summaries, thinning
 from services.valuation.account_alerts import judge_accounts
 from services.valuation.domain.trading_day import trading_day
-from services.valuation.live_values import publish_values
-from services.valuation.values import values_of_all
+from services.valuation.values import publish_values, values_of_all
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import OldRows, prune, remove
 from shared.jobs.run_context import Counts, RunContext

@@ -10,8 +10,8 @@ import pytest
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.service import prepare
 from services.valuation import actors
-from services.valuation.live_values import PAUSE, LiveValues
-from services.valuation.values import TOTALS
+from services.valuation.live_values import LiveValues
+from services.valuation.values import PAUSE, TOTALS
 from shared.bus.unit_of_work import ServiceContext
 from tests.component.scripted_prices import push
 from tests.component.watching import context_of, outbox

@@ -16,7 +16,7 @@ from embedded.system import System
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.marketdata.service import prepare
 from services.orders.persistence.accounts import open_account
-from services.valuation import live_values, values
+from services.valuation import values
 from services.valuation.jobs import jobs
 from shared.bus.inprocess import wait_until_idle
 from shared.bus.unit_of_work import ServiceContext
@@ -165,7 +165,7 @@ def publish_waiting(valuation: ServiceContext) -> None:
 
     def published() -> bool:
         with valuation.unit_of_work() as uow:
-            live_values.publish_changed(uow)
+            values.publish_changed(uow)
         return value(valuation.engine, "SELECT count(*) FROM valuation.changed_symbols") == 0
 
     eventually(published, what="no symbol waits")
