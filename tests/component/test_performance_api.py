@@ -130,7 +130,8 @@ def test_portfolio_history_has_alpacas_shape(trader: Trader) -> None:
     assert found["timestamp"] == [int(at.timestamp()) for at, _ in points[1:]]
     assert found["cashflow"] == {"CSD": [0.0] * 5, "CSW": [0.0] * 5}
     assert trader.get("/account/portfolio/history", period="1D")["timeframe"] == "1Min"
-    assert trader.refused("GET", "/account/portfolio/history", params={"period": "1X"})[0] == 422
+    for wrong in ({"period": "1X"}, {"end": "0057-09-03", "period": "all"}, {"timeframe": "2Min"}):
+        assert trader.refused("GET", "/account/portfolio/history", params=wrong)[0] == 422
 
 
 def test_thresholds_are_stored_and_raise_the_alerts_of_the_account(trader: Trader) -> None:

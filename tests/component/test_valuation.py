@@ -166,7 +166,7 @@ def publish_waiting(valuation: ServiceContext) -> None:
     def published() -> bool:
         with valuation.unit_of_work() as uow:
             values.publish_changed(uow)
-        return value(valuation.engine, "SELECT count(*) FROM valuation.changed_symbols") == 0
+        return not rows(valuation.engine, "SELECT FROM valuation.changed_symbols")
 
     eventually(published, what="no symbol waits")
 

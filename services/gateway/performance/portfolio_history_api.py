@@ -63,6 +63,10 @@ class HistoryQuery(Query):
     def _names_one_stretch(self) -> Self:
         if None not in (self.period, self.start, self.end or self.date_end):
             raise ValueError("period: give two of period, start and end")
+        for name in ("start", "end", "date_end"):
+            given = getattr(self, name)
+            if given is not None and not 1970 <= given.year <= 2200:
+                raise ValueError(f"{name}: must be between 1970 and 2200")
         return self
 
     def stretch(self, now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
