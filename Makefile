@@ -12,7 +12,7 @@ SYNC := $(UV) sync --quiet --locked --python
 BENCHES := $(patsubst bench/bench_%.py,%,$(wildcard bench/bench_*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help run key check-provider test chaos soak differential lint format bench docs up down logs clean python
+.PHONY: help run key check-provider test chaos soak differential parity lint format bench docs up down logs clean python
 
 help: ## Print this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ soak: $(DEV)/.ready ## Trade for half an hour, and fail if memory, connections o
 differential: $(DEV)/.ready $(NAUTILUS)/.ready ## Compare our fills with NautilusTrader's, order by order (PAPERPROFIT_TAPE_SEED=)
 	@$(DEV)/bin/python -m pytest tests/differential -s $(ARGS)
 
+parity: $(DEV)/.ready ## Compare a strategy live with its backtest, to the cent (PAPERPROFIT_PARITY_STRATEGY=, _SYMBOLS=)
+	@tests/ensure-postgresql
+	@$(DEV)/bin/python -m pytest tests/component/test_backtest_parity.py -s $(ARGS)
+
 lint: $(DEV)/.ready ## ruff and mypy
 	$(DEV)/bin/ruff check .
 	$(DEV)/bin/ruff format --check .
@@ -58,7 +62,7 @@ format: $(DEV)/.ready ## Format the code
 
 bench: $(addprefix bench-,$(BENCHES)) ## Run every benchmark, beside its reference
 
-bench-orders: $(NAUTILUS)/.ready
+bench-orders bench-strategy: $(NAUTILUS)/.ready
 
 bench-%: $(DEV)/.ready
 	@test -f bench/bench_$*.py || { echo "there is no bench/bench_$*.py"; exit 1; }

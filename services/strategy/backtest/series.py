@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from heapq import merge
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from services.strategy.strategies.view import Bar, History, Indicator
 from shared.contracts.indicators import OUTPUTS, GivenParameters, IndicatorName, complete
 from shared.indicators.bars import Bars
 from shared.indicators.formulas import compute, numbers
+
+EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Series:
 
     def history(self, indicators: Mapping[str, Indicator]) -> History:
         """The bars with the indicators, which know no bar beyond their own."""
+        if not indicators:
+            return History(self.bars, {})
         columns = _columns(self.bars)
         return History(self.bars, {name: _values(indicator, columns) for name, indicator in indicators.items()})
 
@@ -46,9 +50,11 @@ def _ends(number: int, series: Series) -> Iterator[tuple[datetime, tuple[int, in
 
 
 def _columns(bars: Sequence[Bar]) -> Bars:
-    floats = np.array([(bar.high, bar.low, bar.close, bar.volume) for bar in bars], dtype=np.float64).reshape(-1, 4)
-    highs, lows, closes, volumes = (np.ascontiguousarray(column) for column in floats.T)
-    starts = np.array([round(bar.start.timestamp() * 1_000_000) for bar in bars], dtype=np.int64)
+    highs, lows, closes, volumes = (
+        np.fromiter(map(float, map(attrgetter(name), bars)), np.float64, len(bars))
+        for name in ("high", "low", "close", "volume")
+    )
+    starts = np.array([(bar.start - EPOCH) // MICROSECOND for bar in bars], dtype=np.int64)
     days = np.array([bar.start.toordinal() for bar in bars], dtype=np.int64)
     return Bars(starts, highs, lows, closes, volumes, days)
 

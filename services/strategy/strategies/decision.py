@@ -30,10 +30,11 @@ class Condition(NamedTuple):
     values: tuple[tuple[str, Decimal | float | str | None], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Decision:
-    """An action on one symbol with its reason, also where it is to hold.
+    """An action on one symbol with its reason, also where it is to hold. Nobody changes one.
 
+    It is not frozen, because a backtest makes one for each bar, and that takes three times as long where it is.
     ``strength`` and ``confidence`` are between 0 and 1. Prices are in the instrument's currency. ``stop_loss`` and
     ``take_profit`` become the exits of a bracket order. ``limit_price`` makes the entry a limit order.
     """

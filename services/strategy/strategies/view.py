@@ -4,7 +4,7 @@ Live trading, a replay and a backtest build the same views. A view ends at one m
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -145,12 +145,32 @@ class SymbolView:
         index = self.at - back
         return self._history.indicators[name][index] if index >= 0 else None
 
+    def last_two(self, name: str) -> tuple[float | None, float | None]:
+        """The indicator's value at the newest bar, and at the one before it."""
+        values = self._history.indicators[name]
+        return (values[self.at], values[self.at - 1]) if self.at > 0 else (self.value(name), None)
 
-@dataclass(frozen=True, slots=True)
+
 class View:
-    """All symbols of a strategy at one moment. ``interval`` is the length of a bar."""
+    """All symbols of a strategy at one moment. ``interval`` is the length of a bar.
 
-    now: datetime
-    symbols: Mapping[str, SymbolView]
-    account: Account
-    interval: timedelta
+    The account may be given as a function, which is called where a strategy or the size of an order asks for it.
+    """
+
+    __slots__ = ("_account", "interval", "now", "symbols")
+
+    def __init__(
+        self,
+        now: datetime,
+        symbols: Mapping[str, SymbolView],
+        account: Account | Callable[[], Account],
+        interval: timedelta,
+    ) -> None:
+        self.now = now
+        self.symbols = symbols
+        self._account = account
+        self.interval = interval
+
+    @property
+    def account(self) -> Account:
+        return self._account if isinstance(self._account, Account) else self._account()

@@ -24,6 +24,7 @@ from shared.exchange.acceptance.risk_checks import refuse, refuse_auction
 from shared.exchange.acceptance.sizing import size_up
 from shared.exchange.order import TERMS, Account, Leg, Order
 from shared.exchange.refusal import Refusal
+from shared.exchange.values import changed
 from shared.money import ZERO
 
 #: Alpaca's aged order policy (orders-at-alpaca): a gtc order is canceled after 90 days.
@@ -62,14 +63,14 @@ def admit(
         limits.append((account.settings.strategies[order.strategy_id], exposure.recent_of_strategy))
     for each, recent in limits:
         is_exit = order.order_class is OrderClass.OCO or (replaces is not None and replaces.leg is not None)
-        known = replace(exposure, recent=recent)
+        known = changed(exposure, recent=recent)
         refusal = refuse(order, size, instrument, account, known, each, is_exit=is_exit)
         if refusal is not None:
             return refusal
-    first = replace(_order(order, instrument, account, now, trace), reserved=size.needed, held_for_orders=size.closing)
+    first = changed(_order(order, instrument, account, now, trace), reserved=size.needed, held_for_orders=size.closing)
     return Admitted(
         (first, *_exits(order, first)),
-        replace(account, reserved=account.reserved + first.reserved),
+        changed(account, reserved=account.reserved + first.reserved),
         exposure.with_accepted(first, instrument),
     )
 

@@ -11,6 +11,7 @@ from shared.exchange.fx import SAME, Rate
 from shared.exchange.market_rules import MarketRules
 from shared.exchange.order import Order
 from shared.exchange.trading_days import Auction
+from shared.exchange.values import changed
 from shared.money import CENT, ZERO
 
 _FINE_TICK = Decimal("0.0001")
@@ -116,7 +117,7 @@ class Exposure:
     def with_accepted(self, order: Order, instrument: Instrument) -> Self:
         """The exposure after the order was accepted."""
         recent, of_strategy = self.recent + 1, self.recent_of_strategy + 1
-        return replace(self.with_open(order, instrument), recent=recent, recent_of_strategy=of_strategy)
+        return changed(self.with_open(order, instrument), recent=recent, recent_of_strategy=of_strategy)
 
     def with_open(self, order: Order, instrument: Instrument) -> Self:
         """The exposure with the open order."""
@@ -134,7 +135,7 @@ class Exposure:
 
     def with_order(self, *, buys: bool, opening: Decimal, held_for_orders: Decimal) -> Self:
         """The exposure with an order that opens and closes that many shares, or without it where they are negative."""
-        return replace(
+        return changed(
             self,
             held_for_orders=self.held_for_orders + held_for_orders,
             buying=self.buying + (opening if buys else ZERO),

@@ -45,8 +45,7 @@ class _Crossover(SymbolStrategy[Averages], ABC):
         }
 
     def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
-        fast, slow = symbol.value("fast"), symbol.value("slow")
-        fast_before, slow_before = symbol.value("fast", 1), symbol.value("slow", 1)
+        (fast, fast_before), (slow, slow_before) = symbol.last_two("fast"), symbol.last_two("slow")
         if fast is None or slow is None or fast_before is None or slow_before is None:
             return hold(symbol, "The averages do not have enough bars yet.")
         values = (("fast", fast), ("slow", slow), ("fast before", fast_before), ("slow before", slow_before))
