@@ -1,19 +1,22 @@
 """A backtest of the crossover on recorded prices, against a few lines that enumerate its trades."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
 import pytest
 
+from services.strategy.backtest.dividends import Dividend
 from services.strategy.backtest.run import Backtest, Setup, run
 from services.strategy.backtest.series import Series
-from services.strategy.strategies.decision import Action
+from services.strategy.strategies.decision import Action, Decision
 from services.strategy.strategies.library.crossover import Averages, SmaCrossover
 from services.strategy.strategies.sizing import Sizing
+from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act
+from services.strategy.strategies.view import Bar, SymbolView, View
 from shared.contracts.accounts import AccountSettings
-from shared.contracts.orders import Side
+from shared.contracts.orders import OrderStatus, Side
 from shared.exchange.market_rules import MarketRules
 from shared.money import ZERO, cents, cents_down, cents_up
 from tests.unit.recorded_series import recorded
@@ -157,3 +160,66 @@ def test_progress_is_reported_and_may_stop_the_run() -> None:
     with pytest.raises(Stopped):
         run(Setup(strategy=strategy), [recorded("GOOG")], progress)
     assert seen == [(0, len(recorded("GOOG").bars)), (1000, len(recorded("GOOG").bars))]
+
+
+def test_dividends_are_paid_on_the_pay_date_for_shares_held_before_the_ex_date() -> None:
+    bought, *_ = crossover(recorded("GOOG")).exchange.fills
+    days = [bar.start + DAY for bar in recorded("GOOG").bars if bar.start + DAY >= bought.at][:4]
+    ex = timedelta(hours=-9)  # half past nine in New York
+    paid = Dividend("GOOG", days[1] + ex, days[3] + ex, Decimal("0.33"))
+    early = Dividend("GOOG", days[0] + ex, days[3] + ex, Decimal(1))  # bought on the ex-date
+
+    found = crossover(recorded("GOOG"), dividends=(early, paid))
+
+    (entry,) = [entry for entry in found.exchange.entries if entry.dividend]
+    assert (entry.at, entry.cash) == (days[3], Decimal("3.30"))
+    plain = dict(crossover(recorded("GOOG")).equity)
+    gained = [value - plain[at] for at, value in found.equity if at in days]
+    assert gained == [0, 0, 0, Decimal("3.30")]
+    assert all(entry.balances for entry in found.exchange.entries)
+
+
+def test_interest_is_charged_for_each_night_on_money_that_is_owed() -> None:
+    settings = AccountSettings.model_validate({"multiplier": 2, "loan_rate": "36.5"})
+    sizing = Sizing(kind="equity", value=Decimal("1.5"))
+
+    result = crossover(recorded("GOOG"), settings=settings, sizing=sizing, cash=Decimal(100_000))
+
+    first, *_ = charged = [entry for entry in result.exchange.entries if entry.interest]
+    bought = result.exchange.fills[0]
+    owed = -bought.account_cash
+    assert first.at == min(at for at, _ in result.equity if at > bought.at)
+    assert first.interest == cents_up(owed * Decimal("0.365") / 365) * (first.at - bought.at).days
+    assert len(charged) > 100
+    assert all(entry.balances for entry in charged)
+
+
+class LowLimit(SymbolStrategy[Parameters]):
+    """Bid for half a share at 9 in each bar."""
+
+    kind = "low_limit"
+    title = "A limit below the market"
+    source = "A test"
+    parameters_model = Parameters
+
+    def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
+        return act(symbol, Action.ENTER_LONG, "It may become cheap.", limit_price=Decimal(9))
+
+
+def test_a_day_order_ends_with_its_day() -> None:
+    """On intraday bars that is the day of the bar after it, by the market's clock. A limit at 9 trades below it only.
+
+    The hours are 14:30 to 20:30 in UTC, and the day between the third and the fourth bar begins at 5:00.
+    """
+    hour = timedelta(hours=1)
+    starts = [datetime(2026, 11, 23, 18, 30, tzinfo=UTC) + hour * number for number in (0, 1, 2, 20, 21)]
+    lows = [10, 10, 10, 8, 8]
+    bars = [Bar(start, *map(Decimal, (11, 12, low, 11, 100))) for start, low in zip(starts, lows, strict=True)]
+    sizing = Sizing(value=Decimal("0.5"), fractional=True)
+
+    result = run(
+        Setup(strategy=LowLimit(Parameters()), sizing=sizing, rules=WITHOUT_COSTS), [Series("IBM", bars, hour)]
+    )
+
+    statuses = [(order.accepted_at - hour, order.status) for order in result.exchange.orders.values()]
+    assert statuses == [(starts[0], OrderStatus.EXPIRED), (starts[3], OrderStatus.FILLED)]

@@ -64,6 +64,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "accounts": {"http", "trading", "operations"},
         "instruments": {"http", "trading", "operations"},
         "performance": {"accounts", "http", "trading"},
+        "backtests": {"http", "operations", "instruments"},
         "operations": {"http"},
         "strategies": {"http", "trading"},
         "alerts": set(),

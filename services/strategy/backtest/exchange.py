@@ -1,21 +1,22 @@
 """The exchange of a backtest: one account in memory, with the same matching, costs and margin as live trading.
 
-Prices are bars. An order fills inside a bar or at its open by the rules of docs/exchange.md, on a price without quote.
+An order fills inside a bar or at its open by the rules of docs/exchange.md, on a price without quote, or on recorded
+prices with quotes, as in live trading.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID, uuid5
 
 from services.strategy.strategies.view import Bar, Position
 from shared.contracts.accounts import AccountSettings
-from shared.contracts.orders import OrderStatus, SubmitOrder
+from shared.contracts.orders import OrderStatus, SubmitOrder, TimeInForce
 from shared.contracts.prices import Price
 from shared.exchange.acceptance.entry import admit
 from shared.exchange.acceptance.pre_trade import Exposure, Instrument
-from shared.exchange.ledger import Entry, transfer
+from shared.exchange.ledger import Entry, Kind, transfer
 from shared.exchange.lots import Lot, cost_of, held
 from shared.exchange.market_rules import MarketRules
 from shared.exchange.matching.book import Book, RoundTrip
@@ -70,7 +71,10 @@ class BacktestExchange:
     @property
     def equity(self) -> Decimal:
         """The account's cash and the value of its positions at the last prices."""
-        return self._account.cash + sum(self._values(), ZERO) if self.held else self._account.cash
+        equity = self._account.cash
+        for symbol, qty in self.held.items():
+            equity += cents(qty * self.last[symbol])
+        return equity
 
     def _values(self) -> tuple[Decimal, Decimal]:
         long_value = short_value = ZERO
@@ -85,6 +89,13 @@ class BacktestExchange:
     def fill(self, bars: Mapping[str, tuple[Bar, datetime | None]], now: datetime) -> list[Fill]:
         """Fill open orders on the bars that ended ``now``: symbol → the bar, and the end of the bar before it."""
         return self._execute({symbol: _price(symbol, *bar, now) for symbol, bar in bars.items()}, now)
+
+    def take(self, prices: Mapping[str, Price], now: datetime) -> list[Fill]:
+        """Mark the account at these prices, which may have quotes, and fill open orders on them."""
+        for symbol, price in prices.items():
+            self.last[symbol] = price.last
+        wanted = {symbol: price for symbol, price in prices.items() if symbol in self.open_orders}
+        return self._execute(wanted, now) if wanted else []
 
     def _execute(self, prices: Mapping[str, Price], now: datetime) -> list[Fill]:
         orders = [order for symbol in prices for order in self.open_orders[symbol].values()]
@@ -118,7 +129,7 @@ class BacktestExchange:
         if isinstance(found, Refusal):
             self.refusals.append((command, found))
             return found
-        self._account = replace(found.account, long_value=ZERO, short_value=ZERO)
+        self._account = changed(found.account, long_value=ZERO, short_value=ZERO)
         for order in found.orders:
             self._keep(order)
         return None
@@ -133,16 +144,35 @@ class BacktestExchange:
             self._keep(order)
         self._account = accounts[self.seed]
 
-    def expire(self, now: datetime) -> None:
-        """Expire the orders whose time is over."""
-        over = [
+    def overdue(self, now: datetime) -> list[Order]:
+        """The open orders whose time is over."""
+        return [
             order
             for orders in self.open_orders.values()
             for order in orders.values()
             if order.expires_at is not None and order.expires_at <= now
         ]
-        if over:
-            self.end(over, OrderStatus.EXPIRED, now)
+
+    def pay_dividend(self, symbol: str, cash: Decimal, now: datetime) -> None:
+        """Pay a dividend, which is negative where the shares are sold short."""
+        self._account = changed(self._account, cash=self._account.cash + cash)
+        reference = uuid5(self.seed, f"dividend/{symbol}/{len(self.entries)}")
+        about = (self.seed, self._account.generation, Kind.DIVIDEND, now, reference)
+        self.entries.append(Entry(*about, cash=cash, symbol=symbol, dividend=cash))
+
+    def charge_interest(self, days: int, now: datetime) -> None:
+        """Charge the interest of so many days on cash owed and shares borrowed."""
+        charge = days * self.account.daily_interest
+        if charge:
+            self._account = changed(self._account, cash=self._account.cash - charge)
+            reference = uuid5(self.seed, f"interest/{now.isoformat()}")
+            about = (self.seed, self._account.generation, Kind.INTEREST, now, reference)
+            self.entries.append(Entry(*about, cash=-charge, interest=charge))
+
+    def day_orders(self, symbol: str) -> list[Order]:
+        """The symbol's open orders that end with the day."""
+        orders = self.open_orders.get(symbol)
+        return [each for each in orders.values() if each.time_in_force is TimeInForce.DAY] if orders else []
 
     def position(self, symbol: str) -> Position:
         """The position in the symbol, with what its open orders would buy and sell."""

@@ -1,12 +1,17 @@
 """A backtest: a strategy over bars, with the exchange's own matching."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
-from uuid import UUID, uuid5
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
+from services.strategy.backtest.dividends import Dividend, Dividends
 from services.strategy.backtest.exchange import BacktestExchange
 from services.strategy.backtest.series import Series, moments
 from services.strategy.strategies.decision import Action, Decision
@@ -15,11 +20,17 @@ from services.strategy.strategies.sizing import Sized, Sizing, Terms, size
 from services.strategy.strategies.strategy import Strategy
 from services.strategy.strategies.view import Account, Bar, SymbolView, View
 from shared.contracts.accounts import AccountSettings
+from shared.contracts.orders import OrderStatus
+from shared.contracts.prices import Price
 from shared.exchange.market_rules import MarketRules
+from shared.exchange.matching.fills import Fill
+from shared.exchange.order import Order
 
 #: Moments between two reports of progress.
 STEP = 1000
+DAY = timedelta(days=1)
 SEED = UUID(int=0)
+_QUOTED_AT = attrgetter("quoted_at")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +43,10 @@ class Setup:
     settings: AccountSettings = field(default_factory=AccountSettings)
     rules: MarketRules = field(default_factory=MarketRules)
     currency: str = "USD"
+    #: The clock by which a day order of intraday bars ends with its day.
+    time_zone: str = "America/New_York"
     begin: datetime | None = None
+    dividends: tuple[Dividend, ...] = ()
     seed: UUID = SEED
 
 
@@ -58,12 +72,19 @@ class Backtest:
     bars: int = 0
 
 
-def run(setup: Setup, series: Sequence[Series], progress: Callable[[int, int], None] | None = None) -> Backtest:
+def run(
+    setup: Setup,
+    series: Sequence[Series],
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    prices: Sequence[Price] = (),
+) -> Backtest:
     """Run the strategy over the series, bar by bar. ``progress`` gets the bars done and their number, and may raise.
 
-    At the end of a bar first the orders fill on it, then the strategy decides. Its orders fill on later bars.
+    At the end of a bar first the orders fill on it, then the strategy decides. Its orders fill on later bars. With
+    ``prices``, sorted by ``quoted_at``, orders fill on these alone, and the strategy decides at the ends of bars.
     """
-    running = _Running(setup, series)
+    running = _Running(setup, series, prices)
     total = sum(len(each.bars) for each in series)
     due = 0
     for now, places in moments(series):
@@ -77,47 +98,93 @@ def run(setup: Setup, series: Sequence[Series], progress: Callable[[int, int], N
 
 
 class _Running:
-    def __init__(self, setup: Setup, series: Sequence[Series]) -> None:
+    def __init__(self, setup: Setup, series: Sequence[Series], prices: Sequence[Price]) -> None:
         self._setup, self._series = setup, series
-        interval = min((each.interval for each in series), default=timedelta(days=1))
         exchange = BacktestExchange(setup.seed, setup.cash, setup.settings, setup.rules, setup.currency)
         self.result = Backtest(exchange)
         wanted = setup.strategy.indicators()
         self._views = [SymbolView(each.symbol, each.history(wanted), -1) for each in series]
         self._symbols: dict[str, SymbolView] = {}
-        self._interval = interval
+        self._interval = min((each.interval for each in series), default=timedelta(days=1))
         self._begin = setup.begin
-        self._seen: Account | None = None
+        self._prices = deque((at, {each.symbol: each for each in batch}) for at, batch in groupby(prices, _QUOTED_AT))
+        self._on_bars = not prices
+        self._dividends = Dividends(setup.dividends) if setup.dividends else None
+        self._bears_interest = bool(setup.settings.loan_rate or setup.settings.borrow_rate)
+        self._zone = ZoneInfo(setup.time_zone)
+        #: Day order → the day on which it trades.
+        self._days: dict[UUID, date] = {}
 
     def step(self, now: datetime, places: Sequence[tuple[int, int]]) -> None:
         exchange, result = self.result.exchange, self.result
+        self._happen(now, places)
         opened: dict[str, tuple[Bar, datetime | None]] = {}
-        if exchange.open_orders:
-            exchange.expire(now)
         for number, index in places:
             series, view = self._series[number], self._views[number]
             view.at, bar = index, series.bars[index]
-            if index == 0:
+            if not index:
                 self._symbols[series.symbol] = view
-            if series.symbol in exchange.open_orders:
-                opened[series.symbol] = (bar, series.bars[index - 1].start + series.interval if index else None)
-            exchange.last[series.symbol] = bar.close
+            if self._on_bars:
+                if series.symbol in exchange.open_orders:
+                    opened[series.symbol] = (bar, series.bars[index - 1].start + series.interval if index else None)
+                exchange.last[series.symbol] = bar.close
+            else:
+                exchange.last.setdefault(series.symbol, bar.close)
         result.bars += len(places)
         if opened:
-            for fill in exchange.fill(opened, now):
-                self._symbols[fill.order.symbol].position = exchange.position(fill.order.symbol)
-            self._seen = None
-        equity = exchange.equity
-        result.equity.append((now, equity))
+            self._moved(exchange.fill(opened, now))
+            if self._interval >= DAY:
+                self._end([order for symbol in opened for order in exchange.day_orders(symbol)], now)
+        result.equity.append((now, exchange.equity))
         if self._begin is None or now > self._begin:
-            self._decide(View(now, self._symbols, self._account(equity), self._interval))
+            self._decide(View(now, self._symbols, self._account, self._interval))
 
-    def _account(self, equity: Decimal) -> Account:
-        """The account as the strategy sees it. Without positions and orders it stays as it was."""
-        if self._seen is None or self._seen.equity != equity or self.result.exchange.held:
-            account = self.result.exchange.account
-            self._seen = Account(equity, account.cash, account.buying_power, account.currency)
-        return self._seen
+    def _happen(self, now: datetime, places: Sequence[tuple[int, int]]) -> None:
+        """All that comes before the orders fill on the bars: dividends, interest, prices, and ends of orders."""
+        exchange = self.result.exchange
+        if self._dividends is not None:
+            self._dividends.happen(exchange, now)
+        if self._bears_interest and exchange.held:
+            self._charge_interest(now)
+        while self._prices and self._prices[0][0] <= now:
+            self._moved(exchange.take(*reversed(self._prices.popleft())))
+        if exchange.open_orders:
+            self._end(exchange.overdue(now), now)
+            self._end_day_orders(now, places)
+
+    def _charge_interest(self, now: datetime) -> None:
+        """Charge what the nights since the bar before cost."""
+        before = self.result.equity[-1][0] if self.result.equity else now
+        nights = (now.date() - before.date()).days
+        if nights:
+            self.result.exchange.charge_interest(nights, now)
+
+    def _end_day_orders(self, now: datetime, places: Sequence[tuple[int, int]]) -> None:
+        """Expire day orders whose day is over: the one of the first bar after they were submitted."""
+        over = []
+        for number, index in places:
+            series = self._series[number]
+            for order in self.result.exchange.day_orders(series.symbol):
+                day = series.bars[index].start.astimezone(self._zone).date()
+                if self._days.setdefault(order.id, day) != day:
+                    over.append(order)
+        self._end(over, now)
+
+    def _end(self, over: Sequence[Order], now: datetime) -> None:
+        if over:
+            exchange = self.result.exchange
+            exchange.end(over, OrderStatus.EXPIRED, now)
+            for order in over:
+                self._symbols[order.symbol].position = exchange.position(order.symbol)
+
+    def _moved(self, fills: Sequence[Fill]) -> None:
+        for fill in fills:
+            self._symbols[fill.order.symbol].position = self.result.exchange.position(fill.order.symbol)
+
+    def _account(self) -> Account:
+        """The account as the strategy sees it."""
+        account = self.result.exchange.account
+        return Account(account.equity, account.cash, account.buying_power, account.currency)
 
     def _decide(self, view: View) -> None:
         for decision in self._setup.strategy.decide(view):
@@ -138,11 +205,10 @@ class _Running:
             sized.side,
             account_id=exchange.seed,
             order_id=order_id,
-            client_order_id=str(uuid5(order_id, decision.symbol)),
+            client_order_id=str(order_id),
             strategy_id=exchange.seed,
             at=view.now,
         )
         refusal = exchange.submit(order, view.now)
-        self._seen = None
         symbol.position = exchange.position(decision.symbol)
         return Decided(view.now, decision, sized, order_id, refusal.message if refusal else None)

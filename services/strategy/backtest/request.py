@@ -1,0 +1,61 @@
+"""A request of a backtest as a setup, with mistakes in one sentence that begins with the field."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from services.strategy.backtest.dividends import Dividend
+from services.strategy.backtest.run import SEED, Setup
+from services.strategy.strategies.registry import UnknownStrategy, make_strategy
+from services.strategy.strategies.strategy import Strategy
+from shared.contracts.backtests import BacktestSettings, StrategyChoice
+from shared.exchange.market_rules import MarketRules
+
+
+class WrongRequest(ValueError):
+    """The request cannot be run. The message begins with the field, and says what to do."""
+
+
+def strategy_of(choice: StrategyChoice) -> Strategy[Any]:
+    """The strategy. Raises WrongRequest."""
+    kind, parameters = choice.named
+    try:
+        return make_strategy(kind, parameters)
+    except UnknownStrategy as error:
+        raise WrongRequest(str(error)) from None
+    except ValidationError as error:
+        raise WrongRequest(sentence(error, "rules" if choice.rules is not None else "parameters")) from None
+
+
+def setup_of(
+    strategy: Strategy[Any],
+    settings: BacktestSettings,
+    cash: Decimal,
+    begin: datetime | None = None,
+    seed: UUID = SEED,
+    dividends: Iterable[Dividend] = (),
+) -> Setup:
+    return Setup(
+        strategy=strategy,
+        sizing=settings.sizing,
+        cash=cash,
+        settings=settings.account,
+        rules=MarketRules(half_spread=settings.half_spread),
+        begin=begin,
+        seed=seed,
+        dividends=tuple(dividends),
+    )
+
+
+def sentence(error: ValidationError, prefix: str = "") -> str:
+    """The first mistake as ``field: message``, and the number of further ones."""
+    first: Mapping[str, Any] = error.errors(include_url=False, include_context=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    place = ".".join(part for part in (prefix, path) if part)
+    more = error.error_count() - 1
+    return f"{place}: {message}"[:400] + (f" ({more} more)" if more else "")

@@ -1,0 +1,65 @@
+"""The look-ahead check: it finds the decisions of a strategy that reads later bars, and none of the library's."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+from typing import ClassVar
+
+import pytest
+
+from services.strategy.backtest import look_ahead
+from services.strategy.backtest.run import Setup
+from services.strategy.backtest.series import Series
+from services.strategy.strategies.decision import Action, Decision
+from services.strategy.strategies.registry import make_strategy
+from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, hold
+from services.strategy.strategies.view import Bar, SymbolView, View
+from tests.unit.recorded_series import recorded
+
+DAY = timedelta(days=1)
+
+
+class Foresight(SymbolStrategy[Parameters]):
+    """Buy if the next bar closes higher, which nobody can know."""
+
+    kind = "foresight"
+    title = "Foresight"
+    source = "A test"
+    parameters_model = Parameters
+    bars: ClassVar[Sequence[Bar]] = ()
+
+    def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
+        known = symbol._history.bars
+        following = known[symbol.at + 1] if symbol.at + 1 < len(known) else None
+        if following is None or symbol.position.qty:
+            return hold(symbol, "There is no next bar." if following is None else "It is held.")
+        rises = following.close > known[symbol.at].close
+        return act(symbol, Action.ENTER_LONG, "It will rise.") if rises else hold(symbol, "It will not rise.")
+
+
+def series(*closes: int) -> Series:
+    begin = recorded("IBM").bars[0].start
+    prices = [Decimal(close) for close in closes]
+    bars = [Bar(begin + day * DAY, price, price, price, price, Decimal(100)) for day, price in enumerate(prices)]
+    return Series("IBM", bars, DAY)
+
+
+def test_a_decision_that_needs_the_next_bar_is_reported() -> None:
+    report = look_ahead.check(Setup(strategy=Foresight(Parameters())), [series(10, 9, 12, 13, 14)])
+
+    assert report["changed"] == 1
+    (changed,) = report["decisions"]
+    assert changed["at"] == report["cuts"][0] == (series(10).bars[0].start + 2 * DAY).isoformat()
+    assert changed["with_later_bars"] == {"action": "enter_long", "reason": "It will rise."}
+    assert changed["without_later_bars"] is None
+
+
+@pytest.mark.parametrize("kind", ["sma_crossover", "macd", "bollinger_reversion", "donchian_breakout", "buy_and_hold"])
+def test_no_decision_of_the_library_depends_on_later_bars(kind: str) -> None:
+    whole = recorded("IBM")
+    report = look_ahead.check(
+        Setup(strategy=make_strategy(kind, {})), [Series("IBM", whole.bars[:400], whole.interval)]
+    )
+
+    assert report["changed"] == 0
+    assert len(report["cuts"]) >= 1
