@@ -18,6 +18,8 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from services.gateway.accounts import api, keys_api
+from services.gateway.backtests import api as backtests_api
+from services.gateway.backtests import optimisations_api
 from services.gateway.console import page, session, stream
 from services.gateway.http import middleware, wrong_keys
 from services.gateway.http.auth import OPERATE, READ, Principal
@@ -170,6 +172,8 @@ ENDPOINTS = (
     *indicators_api.endpoints,
     *news_api.endpoints,
     *strategies_api.endpoints,
+    *backtests_api.endpoints,
+    *optimisations_api.endpoints,
     *jobs_api.endpoints,
     *runs_api.endpoints,
     *queues_api.endpoints,

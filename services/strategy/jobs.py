@@ -3,6 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
+from services.strategy import backtest_jobs, optimise_jobs
 from services.strategy.conditions import prices_younger_than
 from services.strategy.persistence import market, strategies
 from services.strategy.usecases.evaluate import evaluate
@@ -20,6 +21,8 @@ OWN = (
     OldRows("strategy.decisions", "outcome = 'held' AND at < :before", timedelta(days=7)),
     OldRows("strategy.decisions", "at < :before", timedelta(days=30)),
     OldRows("strategy.trading_signals", "at < :before", timedelta(days=90)),
+    OldRows("strategy.backtests", "at < :before", timedelta(days=90)),
+    OldRows("strategy.backtest_trials", "at < :before", timedelta(days=90)),
 )
 _FRESH = prices_younger_than("5m")
 
@@ -81,3 +84,27 @@ def _due(run: RunContext) -> set[UUID]:
 def maintain_strategy(run: RunContext) -> Counts:
     """Remove old rows. Raises RunCanceled and RunInterrupted between two batches."""
     return {**remove(run.context, OWN, run.progress), **prune(run)}
+
+
+jobs.job(
+    "backtest",
+    priority="low",
+    time_limit="1h",
+    alert_runtime="1h",
+    retries=1,
+    backfill=False,
+    parameters=backtest_jobs.BacktestParameters,
+    description="Run a strategy over stored bars.",
+)(backtest_jobs.backtest)
+jobs.job(
+    "optimise",
+    priority="low",
+    time_limit="1h",
+    alert_runtime="1h",
+    retries=1,
+    backfill=False,
+    parameters=optimise_jobs.OptimiseParameters,
+    parts=optimise_jobs.parts_of_optimise,
+    join=optimise_jobs.join_optimise,
+    description="Run a strategy over stored bars with each of many sets of parameters.",
+)(optimise_jobs.optimise)

@@ -40,10 +40,16 @@ BODIES = [
 ]
 FORMATS = {"date-time": "2026-11-23T15:00:00Z", "date": "2026-11-23", "uuid": "00000000-0000-0000-0000-000000000001"}
 #: Bodies whose fields have to fit together.
+_BACKTEST: Json = {
+    "strategy": {"kind": "sma_crossover"}, "symbols": ["AAPL"], "interval": "1d",
+    "from": "2026-11-23T15:00:00Z", "to": "2026-11-24T15:00:00Z",
+}  # fmt: skip
 BODY = {
     "/v2/orders": {**ORDER, "symbol": "AAPL"},
     "/api/corporate-actions": {"symbol": "AAPL", "kind": "split", "ratio": "2", "effective_at": FORMATS["date-time"]},
     "/api/indicators": {"symbol": "AAPL", "interval": "1d", "name": "rsi"},
+    "/api/backtests": _BACKTEST,
+    "/api/optimisations": {**_BACKTEST, "search": {"parameters": {"fast": [5]}}},
     "/api/jobs/{name}/backfill": {"from": "2026-11-23T15:00:00Z", "to": "2026-11-24T15:00:00Z"},
     "/api/jobs/{name}": {},
 }

@@ -23,6 +23,8 @@ ALLOWED = {
         get_indicators get_indicator_values get_latest_indicator_values get_news get_kinds get_strategies get_strategy
         get_versions get_signals get_decisions get_strategy_performance get_why get_performance get_equity
         get_portfolio_history get_alert_rules get_account_alerts
+        get_backtests get_backtest get_comparison get_optimisations get_optimisation get_heat_map
+        get_backtest_report
     """,
     "trade operate admin": """
         post_strategy patch_strategy post_start post_strategy_pause post_strategy_resume post_stop post_flatten
@@ -39,6 +41,7 @@ ALLOWED = {
         patch_instrument delete_instrument post_prices post_bar_backfill get_bar_coverage post_bar_import
         get_replay post_replay get_session_changes post_session_change delete_session_change
         get_session_differences post_corporate_action_preview post_indicator delete_indicator
+        post_backtest post_cancel_backtest post_optimisation post_cancel_optimisation
     """,
     # a key may rotate and revoke itself, but here the key is another one
     "admin": """

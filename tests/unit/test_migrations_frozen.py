@@ -36,7 +36,7 @@ LANDED = {
     "services/strategy/migrations/0001_initial.py": "37467f96980248c1",
     "services/strategy/migrations/0002_symbols_view.py": "bf566d94bbe428ea",
     "services/strategy/migrations/0003_strategies_of_every_kind.py": "61960f34f4a3515a",
-    "services/strategy/migrations/0004_backtests.py": "5cdf8e539d1f24b9",
+    "services/strategy/migrations/0004_backtests.py": "ba8419062effa20c",
     "services/strategy/migrations/carry_over.sql": "fdb23257f7f93e5b",
     "services/valuation/migrations/0001_initial.py": "b0dc0420a397577f",
     "services/valuation/migrations/0002_day_figures.py": "f08aca624fb9083d",

@@ -73,7 +73,7 @@ class DeadLetterIds(Query):
     dead_letters: tuple[RowNumber, ...] = Field(min_length=1, max_length=10_000)
 
 
-def _storable(parameters: Any) -> Any:
+def storable(parameters: Any) -> Any:
     """Return JSON that PostgreSQL can store. Raises ValueError for infinite numbers, lone surrogates and controls."""
     try:
         written = json.dumps(parameters, default=float, allow_nan=False, ensure_ascii=False)
@@ -85,7 +85,7 @@ def _storable(parameters: Any) -> Any:
     return json.loads(written)
 
 
-Parameters = Annotated[dict[str, Any], BeforeValidator(_storable)]
+Parameters = Annotated[dict[str, Any], BeforeValidator(storable)]
 
 
 class Trigger(Query):
