@@ -45,8 +45,9 @@ from services.gateway.instruments import (
     sessions_api,
 )
 from services.gateway.operations import dead_letters_api, graph_api, jobs_api, monitoring_api, queues_api, runs_api
-from services.gateway.performance import (alert_rules_api, api as performance_api, portfolio_history_api)
-from services.gateway.strategies import (api as strategies_api)
+from services.gateway.performance import alert_rules_api, portfolio_history_api
+from services.gateway.performance import api as performance_api
+from services.gateway.strategies import api as strategies_api
 from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition
 from shared.outage import Outage
