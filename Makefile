@@ -34,7 +34,7 @@ test: $(DEV)/.ready ## Run the tests against a real RabbitMQ and PostgreSQL
 	@tests/ensure-pgbouncer
 	@tests/ensure-chromium
 	@echo "collecting the tests"
-	@$(DEV)/bin/python -m pytest -p tests.progress -n 3 --dist loadfile $(ARGS)
+	@$(DEV)/bin/python -m pytest -p tests.progress -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: $(DEV)/.ready ## Trade while everything breaks: 20 seeded fault runs (PAPERPROFIT_CHAOS_SEEDS=, _FIRST_SEED=)
 	@tests/ensure-rabbitmq

@@ -26,6 +26,21 @@ from tests.servers.rabbitmq import RabbitServer
 
 TEMPLATE = "paperprofit_template"
 _numbers = itertools.count(1)
+#: Between two files of tests/e2e, which take minutes and many processes, so many other files are started.
+APART = 12
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files early and apart, so that the last minutes are not spent on one of them alone."""
+    files = dict.fromkeys(item.path for item in items)
+    slow = [path for path in files if path.parent.name == "e2e"]
+    order = ("integration", "contracts", "component", "unit")
+    others = [path for folder in order for path in files if path.parent.name == folder]
+    others += [path for path in files if path not in slow and path.parent.name not in order]
+    for number, path in enumerate(slow):
+        others.insert(number * (APART + 1), path)
+    place = {path: number for number, path in enumerate(others)}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)
