@@ -75,6 +75,8 @@ PUBLISHED = {
         "kinds_v1",
         "decisions_v1",
         "signals_v1",
+        "backtests_v1",
+        "backtest_trials_v1",
     },
     "gateway": {"dead_letters_v1"},
 }

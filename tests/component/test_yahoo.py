@@ -174,7 +174,8 @@ def test_a_busy_server_is_asked_once_and_its_time_is_kept(server: YahooServer, y
     server.misbehave("status", path="/v7/", status=429, headers={"Retry-After": "120"})
     with pytest.raises(Throttled) as busy:
         yahoo.quotes([SPY], datetime.now(UTC))
-    assert (busy.value.retry_after, server.paths()) == (120, ["/v7/finance/quote"])
+    paths = server.paths()  # a request of the call before may arrive late
+    assert (busy.value.retry_after, paths[paths.index("/v7/finance/quote") :]) == (120, ["/v7/finance/quote"])
 
 
 def test_an_old_crumb_is_renewed(server: YahooServer, yahoo: Yahoo) -> None:
