@@ -227,6 +227,6 @@ def has_stopped(pid: int) -> bool:
 
 
 def kill(pid: int) -> None:
-    """Kill a process that may have ended meanwhile. One that has stopped reacts to no other signal."""
+    """Kill a process that may have ended meanwhile. A stopped process reacts to no other signal."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)

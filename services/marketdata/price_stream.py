@@ -104,7 +104,7 @@ class PriceStream(Background):
             self._check_silence(time.monotonic() - newest, listed)
 
     def _check_silence(self, seconds: float, listed: Sequence[Listed]) -> None:
-        """Raise ProviderDown if the stream has stopped. That of closed markets may be silent."""
+        """Raise ProviderDown if the stream has stopped. A stream of closed markets may be silent."""
         if seconds < min(SILENCE_SECONDS * 2**self._silences, LONGEST_SILENCE_SECONDS):
             return
         with self._context.engine.connect() as connection:

@@ -1,6 +1,6 @@
 """Thinning of the summaries: the older they are, the fewer are kept.
 
-Of each stretch of time the last summary stays. Peaks and growth are carried forward in each summary, so a thinned
+The last summary of each stretch of time stays. Peaks and growth are carried forward in each summary, so a thinned
 history loses none of them. Daily summaries are rows of another table and stay.
 """
 

@@ -100,7 +100,7 @@ class UnitOfWork:
 
     @contextmanager
     def part(self) -> Iterator["UnitOfWork"]:
-        """A part of this transaction. Where the block raises, the part alone is rolled back."""
+        """A part of this transaction. If the block raises, the part alone is rolled back."""
         with self.connection.begin_nested():
             part = UnitOfWork(self.connection, self.schema, self.now)
             yield part

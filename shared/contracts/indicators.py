@@ -145,7 +145,7 @@ class Indicator(BaseModel):
 
 
 class AddIndicator(OfSymbol, Indicator):
-    """Compute the indicator from now on, and for the bars that are stored. One that is computed stays."""
+    """Compute the indicator from now on, and for the bars that are stored. A known indicator stays."""
 
     requested_at: AwareDatetime
 

@@ -84,7 +84,7 @@ Step = Annotated[Decimal, Bounded(gt=0, le=1_000_000, decimal_places=9)]
 
 
 class InstrumentTerms(BaseModel):
-    """An instrument. What is not given follows from the symbol, the market and the asset class.
+    """An instrument. Missing terms follow from the symbol, the market and the asset class.
 
     Prices lie on multiples of ``tick_size``, or as ``tick_rule`` says. Quantities are multiples of ``lot_size``, unless
     the instrument is ``fractionable`` to nine decimals. ``currency`` is an ISO 4217 code, or what a crypto asset is
@@ -219,7 +219,7 @@ class InstrumentChanges(BaseModel):
 
 
 class AddInstruments(Command):
-    """Add instruments, all or none of them. One that exists with the same terms stays as it is.
+    """Add instruments, all or none of them. An existing one with the same terms stays as it is.
 
     ``pairs_with`` are the currencies of accounts. For each of them, and each currency of the instruments, the pair is
     added where there is none, so that such an account can trade them. Without instruments, those pairs are added for

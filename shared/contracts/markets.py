@@ -20,7 +20,7 @@ class KnownMarket:
     always_open: bool = False
 
     def day_bounds(self, day: date) -> tuple[datetime, datetime]:
-        """The begin and end of the trading day, by the market's clock. That of currencies begins the evening before."""
+        """The begin and end of the trading day, by the market's clock. Currencies begin the evening before."""
         zone, begins = ZoneInfo(self.timezone), CURRENCY_DAY if self.code == CURRENCIES else time()
         first = day - timedelta(days=1) if begins > time() else day
         begin, end = (datetime.combine(each, begins, zone) for each in (first, first + timedelta(days=1)))

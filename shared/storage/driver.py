@@ -231,7 +231,7 @@ _SCALARS: dict[type, int] = {datetime: 1184, date: 1082, timedelta: 1186, UUID: 
 
 
 def _scalar(value: Any) -> tuple[int, bytes | None]:
-    """PostgreSQL's type of the value, and the value as text. That of None follows from its place in the statement."""
+    """PostgreSQL's type of the value, and the value as text. None's type follows from its place in the statement."""
     if value is None:
         return 0, None
     return 0 if isinstance(value, str) else _SCALARS[type(value)], str(value).encode()

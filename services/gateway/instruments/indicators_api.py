@@ -36,7 +36,7 @@ MOST_INDICATORS = 10_000
 
 
 class NewIndicator(Indicator, Query):
-    """The indicator to keep up to date. One that was named before stays as it is."""
+    """The indicator to keep up to date. An indicator that was named before stays as it is."""
 
     symbol: AnyCaseSymbol
 
@@ -88,7 +88,7 @@ class LatestQuery(_Which):
 
 
 class ValueItem(BaseModel):
-    """The values of an indicator at one bar by their names. One that does not exist yet is null."""
+    """The values of an indicator at one bar by their names. A value that does not exist yet is null."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 class Bar:
     """One interval of one symbol as it was traded: prices in the instrument's currency, volume in units of it.
 
-    ``interval`` is 1m, 5m, 15m, 1h or 1d. ``start`` is aware. That of a daily bar is midnight UTC of the trading day's
+    ``interval`` is 1m, 5m, 15m, 1h or 1d. ``start`` is aware. A daily bar's is midnight UTC of the trading day's
     date, as in ``marketdata.market_data``.
     """
 

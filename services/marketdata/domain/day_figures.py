@@ -35,7 +35,7 @@ class Traded:
 def traded_between(before: DayFigures | None, after: DayFigures) -> Traded:
     """The bar between two figures. Without earlier ones of the same day, it is the newest price alone.
 
-    A high or low counts only if it is new in ``after``. One that was there before may be from any time of the day.
+    A high or low counts only if it is new in ``after``. An older one may be from any time of the day.
     """
     last = after.last
     if before is None or before.day != after.day or before.at >= after.at:

@@ -105,7 +105,7 @@ def _has_usual_numbers(quote: Quote) -> bool:
 
 
 def _broken_numbers(quote: Quote) -> Iterator[Refusal]:
-    """The prices and sizes that no market has. What is not finite comes first, since it cannot be compared."""
+    """The prices and sizes that no market has. Infinite and undefined figures come first."""
     prices = {name: getattr(quote, name) for name in ("bid", "ask", "last", "open", "high", "low", "close")}
     sizes = {name: getattr(quote, name) for name in ("bid_size", "ask_size", "volume")}
     for name, number in (*prices.items(), *sizes.items()):

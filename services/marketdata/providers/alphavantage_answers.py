@@ -114,7 +114,7 @@ def series(instrument: Listed, interval: str, begin: datetime, end: datetime) ->
 
 
 def bars_of(answer: dict[str, Any], instrument: Listed, interval: str) -> list[Bar]:
-    """The bars of a time series, oldest first. One that cannot be read is left out."""
+    """The bars of a time series, oldest first. A bar that cannot be read is left out."""
     name = next((key for key in answer if key.startswith("Time Series")), None)
     rows = answer.get(name) if name is not None else None
     zone = _zone((answer.get("Meta Data") or {}).get("6. Time Zone"))

@@ -25,7 +25,7 @@ from shared.resilience.rate_limits import Rate
 
 
 class Part(StrEnum):
-    """What a provider may be asked for."""
+    """The kinds of data that a provider may be asked for."""
 
     QUOTES = "quotes"
     BARS = "bars"
@@ -47,7 +47,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What a provider supports, and its limits.
+    """The abilities and limits of a provider.
 
     ``rate`` is the number of requests in a period, ``daily`` that of a day, both of one key, however many replicas use
     it. ``batch`` is the largest number of symbols in one request for quotes, ``parallel`` that of requests under way.

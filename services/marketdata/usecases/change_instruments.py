@@ -28,7 +28,7 @@ def add(
 ) -> InstrumentsChanged | InstrumentsRefused:
     """Add the instruments with their pairs, or none of them. Publish and return the answer.
 
-    One that exists with other terms is refused, or with ``keep_others`` stays as it is.
+    An existing one with other terms is refused, or with ``keep_others`` stays as it is.
     """
     given = [instrument_of(terms) for terms in command.instruments]
     existing = instruments.lock_terms(uow.connection, [each.symbol for each in given])

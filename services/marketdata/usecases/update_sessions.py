@@ -78,7 +78,7 @@ def _announce(uow: UnitOfWork, rewritten: Sequence[Rewritten], run_id: UUID) -> 
 
 
 def _log(found: Calendars, new: set[tuple[str, date]]) -> None:
-    """Log each difference once. That of a known cause needs nobody's attention."""
+    """Log each difference once. A difference of a known cause needs nobody's attention."""
     for each in found.differences:
         if (each.market, each.day) in new:
             say = log.warning if each.known is None else log.info

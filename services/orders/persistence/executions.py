@@ -64,7 +64,7 @@ class FillRow(NamedTuple):
 class RoundTripRow(NamedTuple):
     """A lot, or a part of it, from the fill that opened it to the fill that closed it. ``side`` is long or short.
 
-    Where a split paid it out in cash, ``exit_fill_id`` is the corporate action.
+    If a split paid it out in cash, ``exit_fill_id`` is the corporate action.
     """
 
     account_id: UUID

@@ -7,7 +7,7 @@ TABLES = ("orders", "fills", "lots", "positions", "round_trips", "trades", "ledg
 
 
 def move(connection: Connection, old: str, new: str) -> None:
-    """Give the rows the new symbol. Of the old symbol's last price, and what was taken of it, nothing is kept."""
+    """Give the rows the new symbol. The old symbol's last price, and what was taken of it, are not kept."""
     for table in TABLES:
         connection.execute(
             text(f"UPDATE orders.{table} SET symbol = :new WHERE symbol = :old"), {"old": old, "new": new}

@@ -1,4 +1,4 @@
-"""What a strategy wants: one decision for each symbol that it looked at."""
+"""The wishes of a strategy: one decision for each symbol that it looked at."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Action(StrEnum):
-    """What to do with the symbol. ``hold`` does nothing."""
+    """The action for the symbol. ``hold`` does nothing."""
 
     ENTER_LONG = "enter_long"
     ENTER_SHORT = "enter_short"

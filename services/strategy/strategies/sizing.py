@@ -1,4 +1,4 @@
-"""How many shares a decision becomes. The same rules hold live and in a backtest."""
+"""The number of shares of a decision. The same rules hold live and in a backtest."""
 
 from dataclasses import dataclass
 from decimal import Decimal
@@ -27,7 +27,7 @@ class Sized(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the size depends on besides the decision. ``rate`` is the price of a unit of the instrument's currency."""
+    """The facts on which a size depends. ``rate`` is the price of a unit of the instrument's currency."""
 
     account: Account
     price: Decimal

@@ -1,4 +1,4 @@
-"""What a strategy sees: bars, indicators, quotes, positions, the account and the time, all as values.
+"""The view of a strategy: bars, indicators, quotes, positions, the account and the time, all as values.
 
 Live trading, a replay and a backtest build the same views. A view ends at one moment: it holds no bar that ended later.
 """

@@ -88,7 +88,7 @@ def _missing_shares(order: OrderTerms, size: Size, account: Account, exposure: E
 def _too_small(order: OrderTerms, size: Size) -> Iterator[Refusal]:
     """An order of less than a dollar is refused, unless it closes all that is left (Alpaca: fractional trading).
 
-    Whole shares at a price in whole cents may cost less, because nothing of them is rounded.
+    A number of shares without a fraction, at a price in whole cents, may cost less, because nothing is rounded.
     """
     if size.value is None or size.value >= LEAST_VALUE or size.whole_rest:
         return

@@ -42,7 +42,7 @@ class Round:
 def settle(uow: UnitOfWork, service: str) -> int:
     """Skip the waiting runs of the service whose parents cannot satisfy their edges, and return their number.
 
-    Of each job one run is skipped at a time, so that skips for one reason can be one row. Runs that wait for a parent
+    A job skips one run at a time, so that skips for one reason can be one row. Runs that wait for a parent
     of another round become one, which starts when it has them all.
     """
     joins = uow.connection.execute(_OPEN, {"service": service, "most": MOST}).all()

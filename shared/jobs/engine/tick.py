@@ -187,7 +187,7 @@ class Alarms:
 
     The handler runs on the thread that takes the alarms, perhaps in the middle of that. After the process was stopped,
     the signal may go to another thread, and then wakes nobody. If the clock goes back while periodiq reads it, the next
-    alarm is as far ahead as the jump. So the loop goes on after a pause without an alarm.
+    alarm is as far ahead as the jump. Therefore the loop goes on after a pause without an alarm.
     """
 
     def __init__(self) -> None:
