@@ -33,8 +33,9 @@ def calm(fleet: Fleet, orders: Engine, traders: Sequence[Trader]) -> None:
     eventually(lambda: value(orders, "SELECT count(*) = 0 FROM orders.parked"), seconds=30, what="nothing is parked")
     fleet.recorder.listen()
     resting = partial(rows, orders, CHECKS[FILLED], accounts=accounts_of(traders))
+    ahead = value(orders, _ACCEPTED_AHEAD, accounts=accounts_of(traders))
     with suppress(AssertionError):  # the audit tells more
-        eventually(lambda: not unhandled(orders, fleet.recorder) and not resting(), seconds=60)
+        eventually(lambda: not unhandled(orders, fleet.recorder) and not resting(), seconds=60 + float(ahead))
     all_sent(fleet)  # what the last commands brought about, too
 
 
@@ -192,6 +193,11 @@ def stuck(orders: Engine) -> dict[str, Any]:
 
 _HERE = "o.account_id = ANY(CAST(:accounts AS uuid[]))"
 _IS_OPEN = "status IN ('accepted', 'partially_filled', 'held')"
+#: A replica whose clock was ahead accepted orders at a later time. No price from before that time may fill them.
+_ACCEPTED_AHEAD = f"""
+SELECT COALESCE(GREATEST(extract(epoch FROM max(active_at) - now()), 0), 0) FROM orders.orders o
+WHERE {_HERE} AND {_IS_OPEN}
+"""
 _STILL_UNDER_WAY = """
 SELECT id, job, state, attempt, queued_at, not_before, reason FROM jobs.job_runs
 WHERE id = ANY(CAST(:ids AS uuid[])) AND active IS NOT NULL
