@@ -15,7 +15,7 @@ from services.gateway.http.requests import Gateway, read
 from services.gateway.http.schemas import Day, Moment, Query, Word
 from services.gateway.instruments import session_queries
 from services.gateway.trading import commands
-from services.gateway.trading.account_market import account_market
+from shared.account_market import account_market
 from shared.contracts.base import first_error
 from shared.contracts.markets import MARKETS
 from shared.contracts.sessions import ChangeSessions, MarketCode, RemoveSessionChange

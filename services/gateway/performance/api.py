@@ -8,10 +8,10 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Invalid, NotFound
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.performance import queries
-from services.gateway.performance.figures import Asked, performance
 from services.gateway.performance.schemas import EquityPage, EquityQuery, Performance, PerformanceQuery
 from services.gateway.trading import order_queries
+from shared.reports import queries
+from shared.reports.performance import Asked, performance
 
 
 async def get_performance(gateway: Gateway, principal: Principal, query: PerformanceQuery) -> Performance:

@@ -16,9 +16,9 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import NotReady
 from services.gateway.http.requests import Gateway, read
 from services.gateway.http.schemas import Day, Moment, Query
-from services.gateway.performance import queries
-from services.gateway.trading.account_market import account_market
+from shared.account_market import account_market
 from shared.money import ZERO
+from shared.reports import queries
 from shared.storage.keyset import Record, records
 
 Timeframe = Literal["1Min", "5Min", "15Min", "1H", "1D"]

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, text
 from services.gateway.http.auth import READ, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.requests import Gateway, read
-from services.gateway.trading.account_market import account_market
 from services.gateway.trading.requests import MAX_DAYS, CalendarQuery
 from services.gateway.trading.schemas import MarketClock, TradingDay
+from shared.account_market import account_market
 from shared.storage.keyset import Record, records
 
 YEAR = timedelta(days=365)

@@ -11,8 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from services.gateway.performance import queries
-from services.gateway.trading.account_market import account_market
+from shared.account_market import account_market
 from shared.money import ZERO, cents
 from shared.performance import (
     DAYS,
@@ -25,6 +24,7 @@ from shared.performance import (
     period_returns,
     trade_figures,
 )
+from shared.reports import queries
 from shared.storage.keyset import Record
 
 #: A market that never closes has a value on each day of a year.
@@ -46,8 +46,51 @@ class Asked:
     by: str
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """An account generation in a time, as it was read: daily equity, the deposits among it, and its trading.
+
+    ``trips`` are round trips, and ``traded`` and ``profits`` have the fills and the open profit of each group.
+    """
+
+    asked: Asked
+    account: Record
+    market: Record
+    generation: int
+    begin: datetime
+    end: datetime
+    equity: Sequence[tuple[datetime, Decimal]]
+    #: All deposits of the generation.
+    transfers: Sequence[Flow]
+    trips: Sequence[Record]
+    traded: Mapping[str, Record]
+    profits: Mapping[str, Decimal | None]
+    exposure: Any
+
+    @property
+    def flows(self) -> list[Flow]:
+        """The deposits between the first and the last value, which are no returns."""
+        inside = self.equity
+        return [flow for flow in self.transfers if inside and inside[0][0] < flow.at <= inside[-1][0]]
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        return {
+            "account_id": self.asked.account_id,
+            "generation": self.generation,
+            "begin": self.begin,
+            "end": self.end,
+        }
+
+
 def performance(connection: Connection, asked: Asked, now: datetime) -> dict[str, Any] | None:
     """Return the answer's fields, or None for an unknown account."""
+    stretch = read_stretch(connection, asked, now)
+    return None if stretch is None else performance_of(connection, stretch)
+
+
+def read_stretch(connection: Connection, asked: Asked, now: datetime) -> Stretch | None:
+    """Read the rows of the time, or None for an unknown account."""
     account = queries.account(connection, asked.account_id)
     if account is None:
         return None
@@ -55,45 +98,74 @@ def performance(connection: Connection, asked: Asked, now: datetime) -> dict[str
     flows = [Flow(row["at"], row["cash"]) for row in queries.transfers(connection, asked.account_id, generation)]
     end = min(asked.end or now, now)
     begin = max(asked.begin or flows[0].at, flows[0].at) if flows else asked.begin or end
-    stretch = {"account_id": asked.account_id, "generation": generation, "begin": begin, "end": end}
+    given = {"account_id": asked.account_id, "generation": generation, "begin": begin, "end": end}
     market = account_market(connection, asked.account_id)
-    equity = _equity(connection, stretch, market, flows)
+    equity = equity_of(connection, given, market, flows)
     if end == now and generation == account["generation"] and (not equity or equity[-1][0] < now):
         equity.append((now, account["equity"]))
-    trades: dict[str, list[Trade]] = defaultdict(list)
-    for row in queries.round_trips(connection, asked.by, **stretch):
-        trades[row["group"]].append(Trade(row["profit"], row["opened_at"], row["closed_at"]))
-    traded = {row["group"]: row for row in queries.fills(connection, asked.by, **stretch)}
-    profits = {row["group"]: row["unrealized"] for row in queries.open_profit(connection, asked.by, asked.account_id)}
-    inside = [flow for flow in flows if equity and equity[0][0] < flow.at <= equity[-1][0]]
+    return Stretch(
+        asked=asked,
+        account=account,
+        market=market,
+        generation=generation,
+        begin=begin,
+        end=end,
+        equity=equity,
+        transfers=flows,
+        trips=queries.round_trips(connection, asked.by, **given),
+        traded={row["group"]: row for row in queries.fills(connection, asked.by, **given)},
+        profits={
+            row["group"]: row["unrealized"] for row in queries.open_profit(connection, asked.by, asked.account_id)
+        },
+        exposure=queries.exposure(connection, **given),
+    )
+
+
+def performance_of(connection: Connection, stretch: Stretch) -> dict[str, Any]:
+    """Return the figures of the stretch, as ``/api/account/performance`` answers with them."""
+    asked, equity, inside = stretch.asked, stretch.equity, stretch.flows
     return {
-        **stretch,
-        "currency": account["currency"],
+        **stretch.terms,
+        "currency": stretch.account["currency"],
         "by": asked.by,
         "benchmark": asked.benchmark,
         "begin_equity": equity[0][1] if equity else None,
         "end_equity": equity[-1][1] if equity else None,
         "net_deposits": sum((flow.amount for flow in inside), ZERO),
         "figures": {
-            **_returns(connection, asked, equity, inside, market),
-            **_of_trades([trade for each in trades.values() for trade in each]),
-            **_of_fills(traded.values(), [value for _, value in equity]),
-            "exposure": _number(queries.exposure(connection, **stretch)),
-            "unrealized_pl": _sum(profits.values()),
+            **_returns(connection, asked, equity, inside, stretch.market),
+            **_of_trades([_trade(row) for row in stretch.trips]),
+            **_of_fills(stretch.traded.values(), [value for _, value in equity]),
+            "exposure": _number(stretch.exposure),
+            "unrealized_pl": _sum(stretch.profits.values()),
         },
-        "groups": [
-            {
-                "group": group,
-                **_of_trades(trades.get(group, [])),
-                **_of_fills([traded[group]] if group in traded else [], []),
-                "unrealized_pl": cents(profits.get(group) or ZERO),
-            }
-            for group in sorted({*trades, *traded, *profits})
-        ],
+        "groups": groups_of(stretch.trips, stretch.traded, stretch.profits),
     }
 
 
-def _equity(
+def groups_of(
+    trips: Sequence[Record], traded: Mapping[str, Record], profits: Mapping[str, Decimal | None]
+) -> list[dict[str, Any]]:
+    """Return the trading of each group, such as a symbol or a strategy."""
+    trades: dict[str, list[Trade]] = defaultdict(list)
+    for row in trips:
+        trades[row["group"]].append(_trade(row))
+    return [
+        {
+            "group": group,
+            **_of_trades(trades.get(group, [])),
+            **_of_fills([traded[group]] if group in traded else [], []),
+            "unrealized_pl": cents(profits.get(group) or ZERO),
+        }
+        for group in sorted({*trades, *traded, *profits})
+    ]
+
+
+def _trade(row: Record) -> Trade:
+    return Trade(row["profit"], row["opened_at"], row["closed_at"])
+
+
+def equity_of(
     connection: Connection, stretch: Mapping[str, Any], market: Record, flows: Sequence[Flow]
 ) -> list[tuple[datetime, Decimal]]:
     """The points of the stretch. The first one is the cash with which the generation began, if it began in it."""
