@@ -7,7 +7,7 @@ definitions are those of the CFA Institute's GIPS and of empyrical, against whic
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
 from itertools import pairwise
 from math import nan, sqrt
@@ -168,6 +168,28 @@ def deepest_drawdown(equity: Sequence[tuple[datetime, Decimal]], returns: Sequen
             deepest, trough_at, recovered_at = growth / peak - 1, at, None
             trough_peak_at = peak_at = peak_at or equity[0][0]
     return Drawdown(deepest, trough_peak_at, trough_at, recovered_at)
+
+
+def drawdowns(returns: Iterable[float]) -> list[float]:
+    """How far the growth of 1 is below its highest after each return: a negative fraction, or 0."""
+    growth = peak = 1.0
+    falls = []
+    for each in returns:
+        growth *= 1 + each
+        peak = max(peak, growth)
+        falls.append(growth / peak - 1)
+    return falls
+
+
+def monthly_returns(
+    equity: Sequence[tuple[datetime, Decimal]], flows: Iterable[Flow], zone: tzinfo
+) -> list[tuple[date, float]]:
+    """The time-weighted return of each month, by the zone's dates, with the month's first day. Months are in order."""
+    growth: dict[date, float] = {}
+    for (at, _), each in zip(equity[1:], period_returns(equity, flows), strict=True):
+        month = at.astimezone(zone).date().replace(day=1)
+        growth[month] = growth.get(month, 1.0) * (1 + each)
+    return [(month, grown - 1) for month, grown in growth.items()]
 
 
 def longest_drawdown(equity: Sequence[tuple[datetime, Decimal]], returns: Sequence[float]) -> timedelta:

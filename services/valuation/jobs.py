@@ -5,12 +5,14 @@ from datetime import timedelta
 from services.valuation import summaries, thinning
 from services.valuation.account_alerts import judge_accounts
 from services.valuation.domain.trading_day import trading_day
+from services.valuation.reports import make_reports
 from services.valuation.values import publish_values, values_of_all
 from shared.jobs.declaration import Jobs
 from shared.jobs.maintenance import OldRows, prune, remove
 from shared.jobs.run_context import Counts, RunContext
 from shared.markets import load_markets
 from shared.observability.progress import valued
+from shared.reports.periods import PeriodKind
 
 jobs = Jobs("valuation")
 
@@ -22,6 +24,9 @@ LONGEST_CLOSURE = timedelta(days=30)
 OWN = (
     OldRows("valuation.position_values", "at < :before", timedelta(days=90)),
     OldRows("valuation.alerts", "recovered_at < :before", timedelta(days=365)),
+    OldRows("valuation.reports", "period = 'daily' AND made_at < :before", timedelta(days=90)),
+    OldRows("valuation.reports", "period = 'weekly' AND made_at < :before", timedelta(days=730)),
+    OldRows("valuation.reports", "period = 'monthly' AND made_at < :before", timedelta(days=3650)),
     *thinning.SUMMARIES,
 )
 
@@ -67,6 +72,42 @@ def summarize_day(run: RunContext) -> Counts:
             summaries.snapshot(uow.connection, run.id, uow.now)
         summarized = summaries.summarize(uow.connection, run.id, run.market, day)
     return {"accounts_summarized": summarized}
+
+
+@jobs.job(
+    "report_days",
+    schedule="10 * * * *",
+    priority="low",
+    time_limit="1h",
+    alert_runtime="30m",
+    description="Make the report of each account's day once its market's day is over, and send it where it is wanted.",
+)
+def report_days(run: RunContext) -> Counts:
+    return make_reports(run, PeriodKind.DAILY)
+
+
+@jobs.job(
+    "report_weeks",
+    schedule="15 * * * *",
+    priority="low",
+    time_limit="1h",
+    alert_runtime="30m",
+    description="Make the report of each account's week once it is over, and send it where it is wanted.",
+)
+def report_weeks(run: RunContext) -> Counts:
+    return make_reports(run, PeriodKind.WEEKLY)
+
+
+@jobs.job(
+    "report_months",
+    schedule="20 * * * *",
+    priority="low",
+    time_limit="1h",
+    alert_runtime="30m",
+    description="Make the report of each account's month once it is over, and send it where it is wanted.",
+)
+def report_months(run: RunContext) -> Counts:
+    return make_reports(run, PeriodKind.MONTHLY)
 
 
 @jobs.job(

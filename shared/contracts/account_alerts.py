@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -12,6 +12,7 @@ from shared.contracts.written import Bounded
 
 #: The thresholds of profit and loss that an account may have.
 MOST_WINDOWS = 5
+ReportPeriod = Literal["daily", "weekly", "monthly"]
 Share = Annotated[Decimal, Bounded(gt=0, le=1)]
 
 
@@ -56,7 +57,8 @@ class AlertRules(_Rules):
     ``drawdown`` is a fraction of the highest value, without deposits. ``concentration`` is the largest position as a
     fraction of the equity, and ``margin`` the maintenance margin as one. ``stale_price`` is the age in seconds of the
     oldest price of a position, while its market is open. An alert recovers when its figure has fallen ``recovery`` of
-    the threshold below it, and is raised again only after that.
+    the threshold below it, and is raised again only after that. ``reports`` are the periods whose finished reports are
+    sent.
     """
 
     profit_and_loss: Annotated[tuple[ProfitAndLoss, ...], Field(max_length=MOST_WINDOWS)] = ()
@@ -65,12 +67,15 @@ class AlertRules(_Rules):
     margin: Share | None = None
     stale_price: Annotated[int, Bounded(ge=10, le=604_800)] | None = None
     recovery: Annotated[Decimal, Bounded(ge=0, le=Decimal("0.9"))] = Decimal("0.2")
+    reports: Annotated[tuple[ReportPeriod, ...], Field(max_length=3)] = ()
 
     @model_validator(mode="after")
     def _has_each_window_once(self) -> Self:
         windows = [each.window for each in self.profit_and_loss]
         if len(windows) > len(set(windows)):
             raise ValueError("profit_and_loss: name each window once")
+        if len(self.reports) > len(set(self.reports)):
+            raise ValueError("reports: name each period once")
         return self
 
 

@@ -42,6 +42,7 @@ LANDED = {
     "services/valuation/migrations/0002_day_figures.py": "f08aca624fb9083d",
     "services/valuation/migrations/0003_between_splits.py": "07ffe7c3da5ca616",
     "services/valuation/migrations/0004_snapshots_and_alerts.py": "0f1e19c5a8d27371",
+    "services/valuation/migrations/0005_reports.py": "6ee1cf7f84e31a60",
     "services/valuation/migrations/carry_over.sql": "06362918fb42b753",
     "shared/jobs/migrations/0001_initial.py": "6a486eba9c77d792",
     "shared/jobs/migrations/0002_rights.py": "e2935fd42501e12e",

@@ -34,6 +34,7 @@ from shared.backtest_report import page
 from shared.contracts.backtests import BacktestRequest
 from shared.contracts.indicators import IndicatorName
 from shared.jobs.admin import control
+from shared.pages import POLICY
 from shared.storage.keyset import Record
 
 JOB = "backtest"
@@ -85,7 +86,7 @@ async def get_backtest_report(gateway: Gateway, backtest_id: UUID) -> Annotated[
     strategy = found["request"].get("strategy", {}).get("kind") or "rules"
     title = f"{strategy} on {', '.join(found['request'].get('symbols', [])[:5])}"
     made = await run_in_threadpool(page, {**found["result"], "figures": found["figures"]}, title)
-    return Response(made, media_type="text/html")
+    return Response(made, media_type="text/html", headers={"Content-Security-Policy": POLICY})
 
 
 async def get_comparison(gateway: Gateway, query: CompareQuery) -> Comparison:

@@ -27,7 +27,7 @@ OF_ANY_HOST = frozenset({"/healthz", "/livez", "/readyz"})
 class SecurityHeaders:
     """Add headers to every response, also to errors. They stop a browser from doing more than the page needs.
 
-    A response that a browser may keep has its own Cache-Control.
+    A response that a browser may keep has its own Cache-Control, and a self-contained page its own, stricter policy.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -37,8 +37,9 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = message["headers"]
-                cached = any(name.lower() == NO_STORE[0] for name, _ in given)
-                message["headers"] = [*given, *HEADERS.items(), *(() if cached else (NO_STORE,))]
+                own = {name.lower() for name, _ in given}
+                ours = [header for header in (*HEADERS.items(), NO_STORE) if header[0] not in own]
+                message["headers"] = [*given, *ours]
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
