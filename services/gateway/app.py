@@ -47,6 +47,8 @@ from services.gateway.instruments import (
 from services.gateway.operations import dead_letters_api, graph_api, jobs_api, monitoring_api, queues_api, runs_api
 from services.gateway.performance import alert_rules_api, portfolio_history_api
 from services.gateway.performance import api as performance_api
+from services.gateway.reports import api as reports_api
+from services.gateway.reports import csv_api
 from services.gateway.strategies import api as strategies_api
 from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition
@@ -160,6 +162,8 @@ ENDPOINTS = (
     *performance_api.endpoints,
     *portfolio_history_api.endpoints,
     *alert_rules_api.endpoints,
+    *reports_api.endpoints,
+    *csv_api.endpoints,
     *instruments_api.endpoints,
     *prices_api.endpoints,
     *corporate_actions_api.endpoints,

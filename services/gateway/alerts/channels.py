@@ -39,7 +39,12 @@ class Channel:
         """Send a message. Return None if the channel took it, otherwise the reason, without secrets."""
         from apprise import NotifyType
 
-        types = {"warning": NotifyType.WARNING, "critical": NotifyType.FAILURE, "resolved": NotifyType.SUCCESS}
+        types = {
+            "warning": NotifyType.WARNING,
+            "critical": NotifyType.FAILURE,
+            "resolved": NotifyType.SUCCESS,
+            "report": NotifyType.INFO,
+        }
         result = self.service.notify(
             message.body, message.title, notify_type=types[message.status], body_format="text", timeout=TIMEOUT_SECONDS
         )

@@ -17,7 +17,7 @@ from zlib import crc32
 import structlog
 from sqlalchemy import text
 
-from services.gateway.alerts import account_alerts, rules
+from services.gateway.alerts import account_alerts, account_reports, rules
 from services.gateway.alerts.notifier import CLAIMED_FOR
 from shared.background import Background
 from shared.bus.amqp.management import ManagementRefused
@@ -122,6 +122,7 @@ class Evaluator(Background):
                 "claimed": now + CLAIMED_FOR,
             }
             resolved = connection.execute(_RESOLVE, {"now": now, **absent}).all()
+            account_reports.announce(connection, now)
         for row in recorded:
             if row.opened:
                 log.warning("alert opened", alert=row.id, kind=row.kind, subject=row.subject, text=row.message)

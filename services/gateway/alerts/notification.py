@@ -1,9 +1,11 @@
 """A notification: the news of an alert that its channels do not have yet, and the messages that tell it.
 
 A channel gets two messages about an alert: when it opens, and when it is resolved. An alert that is resolved before the
-channel got the first message gets neither. A burst of notifications becomes one message.
+channel got the first message gets neither. A burst of notifications becomes one message. A finished report of an account is
+announced once: its notification is over from the begin on.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -15,8 +17,10 @@ from services.gateway.alerts.alert import Severity, clock_time, counted
 #: More notifications than this become one digest.
 MOST_SINGLE = 10
 
-Status = Literal["critical", "warning", "resolved"]
-_MOST_URGENT_FIRST: tuple[Status, ...] = ("critical", "warning", "resolved")
+Status = Literal["critical", "warning", "resolved", "report"]
+_MOST_URGENT_FIRST: tuple[Status, ...] = ("critical", "warning", "resolved", "report")
+#: The kind of a notification that announces a report.
+REPORT = "account_report"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Notification:
 
     @property
     def status(self) -> Status:
+        if self.kind == REPORT:
+            return "report"
         return self.severity if self.resolved_at is None else "resolved"
 
     def pending(self, channels: Sequence[str]) -> frozenset[str]:
@@ -65,15 +71,21 @@ class Message:
 def messages(notifications: Sequence[Notification]) -> list[Message]:
     """Make a message for each notification, or one digest of a burst. The alert's id tells repeated messages apart."""
     if len(notifications) > MOST_SINGLE:
-        resolved = sum(each.resolved_at is not None for each in notifications)
-        opened = len(notifications) - resolved
-        counts = [*([counted(opened, "alert")] if opened else []), *([f"{resolved} resolved"] if resolved else [])]
+        count = Counter("open" if each.status in {"critical", "warning"} else each.status for each in notifications)
+        counts = [
+            *([counted(count["open"], "alert")] if count["open"] else []),
+            *([f"{count['resolved']} resolved"] if count["resolved"] else []),
+            *([counted(count["report"], "report")] if count["report"] else []),
+        ]
         body = "\n".join(f"[{each.id}] {each.status}: {each.message}" for each in notifications)
         most_urgent = min((each.status for each in notifications), key=_MOST_URGENT_FIRST.index)
         title = f"PaperProfit: {', '.join(counts)}"
         return [Message(title, body, most_urgent, tuple(each.id for each in notifications))]
     single = []
     for each in notifications:
+        if each.status == "report":
+            single.append(Message(f"PaperProfit: {each.message.partition('.')[0]}", each.message, "report", (each.id,)))
+            continue
         title = f"PaperProfit {each.status}: {each.kind.replace('_', ' ')}: {each.subject}"
         text, times = each.message, f"opened at {clock_time(each.opened_at)}"
         if each.resolved_at is not None:
