@@ -1,8 +1,8 @@
 """A notification: the news of an alert that its channels do not have yet, and the messages that tell it.
 
 A channel gets two messages about an alert: when it opens, and when it is resolved. An alert that is resolved before the
-channel got the first message gets neither. A burst of notifications becomes one message. A finished report of an account is
-announced once: its notification is over from the begin on.
+channel got the first message gets neither. A burst of notifications becomes one message. A finished report gets one message:
+its notification is over from the begin on.
 """
 
 from collections import Counter
@@ -84,7 +84,8 @@ def messages(notifications: Sequence[Notification]) -> list[Message]:
     single = []
     for each in notifications:
         if each.status == "report":
-            single.append(Message(f"PaperProfit: {each.message.partition('.')[0]}", each.message, "report", (each.id,)))
+            title, body = each.message.partition(".")[0], f"{each.message}\n\nNotification {each.id}."
+            single.append(Message(f"PaperProfit: {title}", body, "report", (each.id,)))
             continue
         title = f"PaperProfit {each.status}: {each.kind.replace('_', ' ')}: {each.subject}"
         text, times = each.message, f"opened at {clock_time(each.opened_at)}"

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import text
 
 from services.gateway.alerts.channels import TIMEOUT_SECONDS, Channel
-from services.gateway.alerts.notification import Notification, messages
+from services.gateway.alerts.notification import REPORT, Notification, messages
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage, pause_seconds
@@ -32,6 +32,8 @@ SENDING_FOR = CLAIMED_FOR - timedelta(seconds=2 * TIMEOUT_SECONDS)
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 3600.0
 LONGEST_PAUSE = timedelta(seconds=LONGEST_PAUSE_SECONDS)
+#: A report that no channel took for this long is not sent any more.
+REPORT_IS_OLD = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Notifier(Background):
         """Claim at most one batch of notifications that are due, the oldest first."""
         now = self._context.clock()
         values = {"now": now, "until": now + CLAIMED_FOR, "ahead": now + LONGEST_PAUSE, "limit": BATCH_SIZE}
+        values |= {"report": REPORT, "old": now - REPORT_IS_OLD}
         with self._context.engine.begin() as connection:
             rows = connection.execute(_CLAIM, values).mappings().all()
         claimed = [Notification(**{**row, "sent_to": frozenset(row["sent_to"])}) for row in rows]
@@ -128,6 +131,7 @@ WITH mine AS MATERIALIZED (
   WHERE (sent_at IS NULL OR (resolved_at IS NOT NULL AND recovery_sent_at IS NULL))
     AND (resolved_at IS NULL OR sent_at IS NOT NULL OR facts ? 'sent_to')
     AND (next_try_at IS NULL OR next_try_at <= :now OR next_try_at > :ahead)
+    AND (kind <> :report OR opened_at > :old)
   ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs.notifications n SET tries = tries + 1, next_try_at = :until FROM mine WHERE n.id = mine.id

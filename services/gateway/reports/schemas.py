@@ -29,7 +29,7 @@ def _date_or_moment(value: Any, read_moment: ValidatorFunctionWrapHandler) -> An
 DateOrMoment = Annotated[
     Moment | date,
     WrapValidator(_date_or_moment),
-    WithJsonSchema({"type": "string", "description": "A date of the account's market, or a time with its zone."}),
+    WithJsonSchema({"type": "string", "maxLength": 40, "description": "A date of the account's market, or a time."}),
 ]
 
 
@@ -155,7 +155,7 @@ class Report(Performance):
     period: Literal["daily", "weekly", "monthly", "custom"]
     first_day: date
     last_day: date
-    number: UUID
+    number: str
     name: str
     market: str
     time_zone: str
