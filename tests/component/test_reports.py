@@ -1,6 +1,5 @@
 """The jobs of reports: each finished report is made once, by the clock of the account's market, and sent once."""
 
-from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -9,24 +8,23 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.gateway.alerts.account_reports import announce
-from services.gateway.alerts.channels import make_channels
-from services.gateway.alerts.notifier import Notifier
 from services.gateway.reports import queries
 from services.gateway.reports.schemas import ReportQuery
 from services.valuation import reports
 from services.valuation.jobs import jobs
 from shared.bus.unit_of_work import ServiceContext
+from shared.contracts.accounts import CLOSED
 from shared.jobs.run_context import RunContext
 from tests.component.test_account_alerts import set_rules
 from tests.component.test_account_snapshots import history, run
 from tests.component.trading_history import TradingHistory, at
-from tests.component.watching import context_of
-from tests.conftest import FakeClock
+from tests.component.webhook import Webhook, notifier_to
 from tests.support import rows, value
 
 __all__ = ["history"]
 
 _MARKET = "UPDATE orders.accounts SET settings = settings || %s WHERE id = %s"
+_SESSION = "INSERT INTO marketdata.market_sessions (market, open_at, close_at, day) VALUES ('XNYS', %s, %s, %s)"
 _CURRENCY = "UPDATE orders.accounts SET currency = 'EUR' WHERE id = %s"
 
 
@@ -51,12 +49,6 @@ def made(history: TradingHistory) -> list[Any]:
 def shown(history: TradingHistory, account: UUID, now: str, **query: Any) -> Any:
     with history.orders.engine.connect() as connection:
         return queries.report(connection, account, ReportQuery.model_validate(query), at(now))
-
-
-@pytest.fixture
-def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
-    with context_of("gateway", urls, clock) as context:
-        yield context
 
 
 def test_a_finished_day_has_one_report_however_often_the_job_runs(history: TradingHistory) -> None:
@@ -164,15 +156,15 @@ def test_a_day_ends_by_the_clock_of_the_account_s_market(history: TradingHistory
     account = history.open("10000", "27 15:00")
     with history.orders.engine.begin() as connection:
         connection.exec_driver_sql(_MARKET, ('{"market": "XNYS"}', account))
+    with history.marketdata.engine.begin() as connection:
+        for day in ("25", "27", "30"):
+            connection.exec_driver_sql(_SESSION, (at(f"{day} 14:30"), at(f"{day} 21:00"), date(2026, 11, int(day))))
     run(history, "report_days", "28 04:50")
     assert made(history) == []
     run(history, "report_days", "28 05:10")
     (row,) = made(history)
-    assert (row.day, row.begin_at, row.content["time_zone"]) == (
-        date(2026, 11, 27),
-        at("27 05:00"),
-        "America/New_York",
-    )
+    assert (row.day, row.begin_at) == (date(2026, 11, 27), at("26 05:00"))
+    assert row.content["time_zone"] == "America/New_York"
     monday = shown(history, account, "30 20:00")
     assert (monday["first_day"], monday["last_day"]) == ("2026-11-28", "2026-11-30")
 
@@ -187,7 +179,7 @@ def test_amounts_of_an_account_in_another_currency_carry_it(history: TradingHist
     assert (row.content["currency"], "10,000.00 EUR" in row.summary) == ("EUR", True)
 
 
-def test_a_report_that_was_asked_for_is_sent_once(history: TradingHistory, gateway: ServiceContext, hook: Any) -> None:
+def test_a_report_that_is_wanted_is_sent_once(history: TradingHistory, gateway: ServiceContext, hook: Webhook) -> None:
     """Whatever the number of evaluations. That of an account that asked for none is not sent, and no alert stands."""
     account, _other = traded(history), traded(history)
     set_rules(history, account, reports=["daily"])
@@ -195,9 +187,9 @@ def test_a_report_that_was_asked_for_is_sent_once(history: TradingHistory, gatew
     for expected in (1, 0):
         with gateway.engine.begin() as connection:
             assert announce(connection, gateway.clock()) == expected
-    notifier = Notifier(gateway, make_channels(hook.urls))
+    notifier = notifier_to(gateway, hook)
     assert (notifier.send(), notifier.send()) == (1, 0)
-    (message,) = hook.messages
+    (message,) = hook.taken
     assert message["title"] == "PaperProfit: Daily report, 23 November 2026"
     assert f"/api/accounts/{account}/report?period=daily&from=2026-11-23" in message["message"]
     assert value(gateway.engine, "SELECT count(*) FROM jobs.notifications WHERE resolved_at IS NULL") == 0
@@ -207,7 +199,7 @@ def test_an_account_that_is_closed_or_has_no_money_yet_disturbs_nobody(history: 
     """The closed one has no report, and the one without a value has one that says so."""
     closed, empty = traded(history), history.open("0", "23 09:00")
     with history.orders.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE orders.accounts SET status = 'CLOSED' WHERE id = %s", (closed,))
+        connection.exec_driver_sql("UPDATE orders.accounts SET status = %s WHERE id = %s", (CLOSED, closed))
     run(history, "report_days", "24 00:10")
     (row,) = made(history)
     assert (row.account_id, Decimal(row.content["end_equity"])) == (empty, 0)

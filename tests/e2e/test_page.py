@@ -35,6 +35,10 @@ WATCH_PRICES = """() => {
 }"""
 
 
+#: The points of each line.
+_POINTS = "lines => lines.map(line => line.getAttribute('points'))"
+
+
 @pytest.fixture(scope="module")
 def site(postgres: str, template: dict[str, str]) -> Iterator[Site]:
     """One running system and one browser for all tests of this file."""
@@ -463,3 +467,23 @@ def test_an_order_is_placed_and_canceled_with_the_keyboard(visitor: Visitor) -> 
     page.keyboard.press("Enter")
     expect(page.locator("#open-orders tbody tr")).to_have_count(0)
     expect(page.locator("#recent-orders tbody tr")).to_contain_text("Canceled")
+
+
+def test_the_report_of_an_account_is_drawn_and_prints(visitor: Visitor) -> None:
+    """Under the gateway's policy its style applies, its charts have points, and paper has pages of it."""
+    visitor.filled("100")
+    visitor.filled("110", qty="4", side="sell")
+    page = visitor.context.new_page()
+    answer = page.goto(f"{visitor.site.url}/api/account/report?period=daily&format=html")
+    assert answer is not None
+    assert answer.status == 200
+    expect(page.locator("h1")).to_contain_text("Daily report, ")
+    assert page.locator("polyline").count() == 2
+    assert min(line.count(",") for line in page.locator("polyline").evaluate_all(_POINTS)) >= 2
+    assert page.locator("rect").count() >= 4  # a month, two parts of the allocation, a round trip
+    assert page.evaluate("getComputedStyle(document.body).maxWidth") == "940px"
+    paper = page.pdf(prefer_css_page_size=True)
+    assert paper.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type /Page\b", paper)) >= 2
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).maxWidth") == "none"
