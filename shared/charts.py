@@ -17,23 +17,26 @@ _BOTTOM, _RIGHT = HEIGHT - MARGIN, WIDTH - 10
 
 
 def line_chart(points: Sequence[tuple[datetime, float]], label: str, colour: str = BLUE) -> str:
-    """A line over time with its lowest and highest value, and the first and the last day by the zone of the times."""
+    """A line over time with its lowest and highest value, and the first and the last day by the zone of the times.
+
+    Within one day these are times. A value that never changes is a line at the top.
+    """
     if len(points) < 2:
         return "<p>There are too few values for a chart.</p>"
     begin, end = points[0][0], points[-1][0]
     values = [value for _, value in points]
     low, high = min(values), max(values)
-    span, time = (high - low) or 1.0, (end - begin).total_seconds() or 1.0
+    time = (end - begin).total_seconds() or 1.0
     placed = [
         f"{LEFT + (_RIGHT - LEFT) * ((at - begin).total_seconds() / time):.1f},"
-        f"{_BOTTOM - (_BOTTOM - MARGIN) * (value - low) / span:.1f}"
+        f"{_BOTTOM - (_BOTTOM - MARGIN) * ((value - low) / (high - low) if high > low else 1):.1f}"
         for at, value in points
     ]
     same_day = begin.date() == end.date()
     first, last = (f"{at:%H:%M}" if same_day else f"{at:%Y-%m-%d}" for at in (begin, end))
     texts = [
         _text(LEFT - 6, MARGIN + 4, "end", f"{high:,.2f}"),
-        _text(LEFT - 6, _BOTTOM + 4, "end", f"{low:,.2f}"),
+        _text(LEFT - 6, _BOTTOM + 4, "end", f"{low:,.2f}" if high > low else ""),
         _text(LEFT, HEIGHT - 4, "start", first),
         _text(_RIGHT, HEIGHT - 4, "end", last),
     ]

@@ -187,4 +187,6 @@ def _deposits(report: Json, zone: ZoneInfo, currency: str) -> str:
     if not report["deposits"]:
         return "<p>No money came or went.</p>"
     rows = [(moment(each["at"], zone), money(each["amount"], currency)) for each in report["deposits"]]
-    return table(("Time", "Amount"), rows)
+    first = "<p>The first one is the cash with which the account generation began. It is in the value at the begin.</p>"
+    began = report["deposits"][0]["at"] == report["from"]
+    return table(("Time", "Amount"), rows) + (first if began else "")

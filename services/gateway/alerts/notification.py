@@ -1,8 +1,8 @@
 """A notification: the news of an alert that its channels do not have yet, and the messages that tell it.
 
-A channel gets two messages about an alert: when it opens, and when it is resolved. An alert that is resolved before the
-channel got the first message gets neither. A burst of notifications becomes one message. A finished report gets one, because
-its notification is over from the begin on.
+A channel gets two messages about an alert: when it opens, and when it is resolved. An alert that is resolved before
+the channel got the first message gets neither. A burst of notifications becomes one message. A finished report gets
+one message, because its notification is over from the begin on.
 """
 
 from collections import Counter
