@@ -6,12 +6,13 @@ Colours and positions are attributes, no styles, so that a content security poli
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
+from math import ceil
 
 WIDTH, HEIGHT, LEFT, MARGIN = 900, 240, 80, 24
 BLUE, RED, GREEN, GREY = "#0969da", "#a40e26", "#1a7f37", "#d8dee4"
 COLOURS = (BLUE, "#bf8700", GREEN, "#8250df", RED, "#1b7c83", "#bc4c00", "#57606a")
-#: Labels below the bars. Of more bars only some have one.
-MOST_LABELS = 12
+#: The width of a character of a label. Of many bars only some have a label, so that they do not overlap.
+CHARACTER = 6.5
 BAR_HEIGHT = 22
 _BOTTOM, _RIGHT = HEIGHT - MARGIN, WIDTH - 10
 
@@ -53,7 +54,8 @@ def bar_chart(bars: Sequence[tuple[str, float]], label: str) -> str:
     low, high = min(0.0, *values), max(0.0, *values)
     span, step = (high - low) or 1.0, (_RIGHT - LEFT) / len(bars)
     zero = _BOTTOM - (_BOTTOM - MARGIN) * (0 - low) / span
-    width, every = max(min(step * 0.7, 60.0), 0.5), -(-len(bars) // MOST_LABELS)
+    width, room = max(min(step * 0.7, 60.0), 0.5), CHARACTER * (max(len(name) for name, _ in bars) + 2)
+    every = ceil(room / step)
     parts = [f'<path d="M{LEFT} {zero:.1f}H{_RIGHT}" stroke="{GREY}"/>']
     for number, (name, value) in enumerate(bars):
         middle, height = LEFT + step * (number + 0.5), (_BOTTOM - MARGIN) * abs(value) / span

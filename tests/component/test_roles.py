@@ -64,6 +64,7 @@ PUBLISHED = {
         "last_prices_v1",
         "alert_rules_v1",
         "alerts_v1",
+        "reports_v1",
         "daily_summaries_v1",
         "dead_letters_v1",
     },

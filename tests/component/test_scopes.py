@@ -22,7 +22,7 @@ ALLOWED = {
         get_stream get_document get_bars get_bar_export get_instruments get_instrument get_prices get_sessions
         get_indicators get_indicator_values get_latest_indicator_values get_news get_kinds get_strategies get_strategy
         get_versions get_signals get_decisions get_strategy_performance get_why get_performance get_equity
-        get_portfolio_history get_alert_rules get_account_alerts
+        get_portfolio_history get_alert_rules get_account_alerts get_reports get_report get_trades_csv get_ledger_csv
         get_backtests get_backtest get_comparison get_optimisations get_optimisation get_heat_map
         get_backtest_report
     """,
@@ -46,7 +46,8 @@ ALLOWED = {
     # a key may rotate and revoke itself, but here the key is another one
     "admin": """
         get_accounts post_account delete_account get_keys post_key patch_key delete_key post_rotate get_account_keys
-        post_account_key get_performance_of get_equity_of get_alert_rules_of put_alert_rules_of
+        post_account_key get_performance_of get_equity_of get_alert_rules_of put_alert_rules_of get_reports_of
+        get_report_of get_trades_csv_of get_ledger_csv_of
     """,
 }
 TABLE = {handler: scopes.split() for scopes, handlers in ALLOWED.items() for handler in handlers.split()}

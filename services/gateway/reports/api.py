@@ -15,6 +15,7 @@ from services.gateway.http.requests import Gateway, read
 from services.gateway.http.schemas import Query
 from services.gateway.reports import queries
 from services.gateway.reports.schemas import Report, ReportQuery, ReportsPage, ReportsQuery
+from shared.contracts.written import Printable
 from shared.pages import POLICY
 from shared.reports.page import report_page
 
@@ -24,7 +25,7 @@ HTML = "text/html"
 class AcceptHeaders(Query):
     """The media types that the client takes."""
 
-    accept: Annotated[str, Field(max_length=2000)] = Field(default="*/*", alias="Accept")
+    accept: Annotated[Printable, Field(max_length=2000)] = Field(default="*/*", alias="Accept")
 
     @property
     def is_html(self) -> bool:
