@@ -1,7 +1,6 @@
 """The jobs of reports: each finished report is made once, by the clock of the account's market, and sent once."""
 
 from datetime import date
-from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -15,6 +14,8 @@ from services.valuation.jobs import jobs
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.accounts import CLOSED
 from shared.jobs.run_context import RunContext
+from shared.reports.periods import PeriodKind
+from shared.reports.report import make_report
 from tests.component.test_account_alerts import set_rules
 from tests.component.test_account_snapshots import history, run
 from tests.component.trading_history import TradingHistory, at
@@ -72,7 +73,7 @@ def test_a_run_that_dies_leaves_its_reports_and_the_next_one_makes_the_rest(
 ) -> None:
     for _ in range(3):
         traded(history)
-    make, count = reports.make_report, 0
+    make, count = make_report, 0
 
     def dying(*given: Any) -> Any:
         nonlocal count
@@ -102,7 +103,7 @@ def test_two_runs_at_a_time_make_one_report(history: TradingHistory) -> None:
 
 def due(history: TradingHistory, now: str) -> list[Any]:
     with history.valuation.engine.connect() as connection:
-        return list(reports._due(connection, reports.PeriodKind.DAILY, at(now)))
+        return list(reports._due(connection, PeriodKind.DAILY, at(now)))
 
 
 def test_a_late_fill_corrects_what_is_shown_and_not_what_was_made(history: TradingHistory) -> None:
@@ -202,4 +203,4 @@ def test_an_account_that_is_closed_or_has_no_money_yet_disturbs_nobody(history: 
         connection.exec_driver_sql("UPDATE orders.accounts SET status = %s WHERE id = %s", (CLOSED, closed))
     run(history, "report_days", "24 00:10")
     (row,) = made(history)
-    assert (row.account_id, Decimal(row.content["end_equity"])) == (empty, 0)
+    assert (row.account_id, row.content["end_equity"]) == (empty, "0")
