@@ -1,5 +1,6 @@
 """The jobs of reports: each finished report is made once, by the clock of the account's market, and sent once."""
 
+from base64 import b64decode
 from datetime import date
 from typing import Any
 from uuid import UUID, uuid4
@@ -193,6 +194,9 @@ def test_a_report_that_is_wanted_is_sent_once(history: TradingHistory, gateway: 
     (message,) = hook.taken
     assert message["title"] == "PaperProfit: Daily report, 23 November 2026"
     assert f"/api/accounts/{account}/report?period=daily&from=2026-11-23" in message["message"]
+    (attached,) = message["attachments"]
+    assert (attached["mimetype"], message["type"]) == ("text/html", "info")
+    assert "10,250.00 USD" in b64decode(attached["base64"]).decode()
     assert value(gateway.engine, "SELECT count(*) FROM jobs.notifications WHERE resolved_at IS NULL") == 0
 
 

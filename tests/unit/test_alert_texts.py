@@ -7,7 +7,7 @@ import pytest
 
 from services.gateway.alerts import alert as words
 from services.gateway.alerts.alert import Alert
-from services.gateway.alerts.notification import MOST_SINGLE, Notification, messages
+from services.gateway.alerts.notification import MOST_SINGLE, REPORT, Notification, messages
 
 NOW = datetime(2026, 3, 2, 14, 30, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -88,6 +88,22 @@ def test_a_digest_is_as_urgent_as_its_most_urgent_alert() -> None:
         "PaperProfit: 2 alerts, 11 resolved",
         13,
     )
+
+
+def test_a_report_is_told_apart_from_alerts() -> None:
+    """It is neither a problem nor a resolution, also in a digest."""
+    report = replace(
+        NOTIFICATION, kind=REPORT, message="Daily report, 2 March 2026. Account a is fine.", resolved_at=NOW
+    )
+    (single,) = messages([report], {report.id: "<p>page</p>"})
+    assert (single.title, single.status, single.page) == (
+        "PaperProfit: Daily report, 2 March 2026",
+        "report",
+        "<p>page</p>",
+    )
+    reports = [replace(report, id=number) for number in range(MOST_SINGLE)]
+    (digest,) = messages([*reports, NOTIFICATION])
+    assert (digest.title, digest.status, digest.page) == ("PaperProfit: 1 alert, 10 reports", "warning", None)
 
 
 def test_a_notification_goes_to_the_channels_that_do_not_know_yet() -> None:

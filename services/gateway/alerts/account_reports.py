@@ -6,11 +6,13 @@ announces.
 """
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from services.gateway.alerts.notification import REPORT
+from services.gateway.alerts.notification import MOST_SINGLE, REPORT, Notification
+from shared.reports.page import report_page
 
 #: A report is announced within this time after it was made. Older ones were made before there was a gateway.
 IS_NEW = timedelta(days=1)
@@ -39,6 +41,15 @@ def announce(connection: Connection, now: datetime) -> int:
     return len(rows)
 
 
+def pages(connection: Connection, notifications: Sequence[Notification]) -> dict[int, str]:
+    """Return the page of each report among the notifications, by the notification's id. A digest has none."""
+    subjects = {each.subject: each.id for each in notifications if each.kind == REPORT}
+    if not subjects or len(notifications) > MOST_SINGLE:
+        return {}
+    rows = connection.execute(_CONTENTS, {"subjects": list(subjects)})
+    return {subjects[row.subject]: report_page(row.content) for row in rows}
+
+
 _IS_READY = text("SELECT COALESCE(has_table_privilege(to_regclass('valuation.reports_v1'), 'SELECT'), false)")
 _NEW = text("""
 SELECT r.account_id, r.generation, r.period, r.day, r.summary FROM valuation.reports_v1 r
@@ -47,6 +58,12 @@ WHERE r.wanted AND r.made_at > :since AND NOT EXISTS (
   WHERE told.kind = :kind AND told.opened_at > :since
     AND told.subject = concat_ws(' ', r.account_id, r.period, r.day, r.generation))
 ORDER BY r.made_at, r.account_id LIMIT :most
+""")
+_CONTENTS = text("""
+SELECT s.subject, r.content FROM unnest(CAST(:subjects AS text[])) AS s (subject)
+CROSS JOIN LATERAL (SELECT string_to_array(s.subject, ' ') AS words) w
+JOIN valuation.reports_v1 r ON r.account_id = CAST(w.words[1] AS uuid) AND r.generation = CAST(w.words[4] AS integer)
+  AND r.period = w.words[2] AND r.day = CAST(w.words[3] AS date)
 """)
 #: ``sent_at`` is set because there is no message for the begin.
 _ADD = text("""

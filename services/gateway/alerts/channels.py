@@ -37,8 +37,10 @@ class Channel:
 
     def send(self, message: Message) -> str | None:
         """Send a message. Return None if the channel took it, otherwise the reason, without secrets."""
-        from apprise import NotifyType
+        from apprise import AppriseAttachment, NotifyType
+        from apprise.attachment.memory import AttachMemory
 
+        page = message.page
         types = {
             "warning": NotifyType.WARNING,
             "critical": NotifyType.FAILURE,
@@ -46,7 +48,12 @@ class Channel:
             "report": NotifyType.INFO,
         }
         result = self.service.notify(
-            message.body, message.title, notify_type=types[message.status], body_format="text", timeout=TIMEOUT_SECONDS
+            message.body,
+            message.title,
+            notify_type=types[message.status],
+            body_format="text",
+            attach=page and AppriseAttachment(AttachMemory(page, name="report.html", mimetype="text/html")),
+            timeout=TIMEOUT_SECONDS,
         )
         if result:
             return None

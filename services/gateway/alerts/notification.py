@@ -6,7 +6,7 @@ one message, because its notification is over from the begin on.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,16 +60,20 @@ class Notification:
 
 @dataclass(frozen=True)
 class Message:
-    """A message about the notifications with these ids."""
+    """A message about the notifications with these ids. ``page`` is a report in HTML, for channels that take files."""
 
     title: str
     body: str
     status: Status
     notifications: tuple[int, ...]
+    page: str | None = None
 
 
-def messages(notifications: Sequence[Notification]) -> list[Message]:
-    """Make a message for each notification, or one digest of a burst. The alert's id tells repeated messages apart."""
+def messages(notifications: Sequence[Notification], pages: Mapping[int, str] | None = None) -> list[Message]:
+    """Make a message for each notification, or one digest of a burst. The alert's id tells repeated messages apart.
+
+    ``pages`` are those of reports, by the ids of their notifications. A digest has none.
+    """
     if len(notifications) > MOST_SINGLE:
         count = Counter("open" if each.status in {"critical", "warning"} else each.status for each in notifications)
         counts = [
@@ -85,7 +89,7 @@ def messages(notifications: Sequence[Notification]) -> list[Message]:
     for each in notifications:
         if each.status == "report":
             title, body = each.message.partition(".")[0], f"{each.message}\n\nNotification {each.id}."
-            single.append(Message(f"PaperProfit: {title}", body, "report", (each.id,)))
+            single.append(Message(f"PaperProfit: {title}", body, "report", (each.id,), (pages or {}).get(each.id)))
             continue
         title = f"PaperProfit {each.status}: {each.kind.replace('_', ' ')}: {each.subject}"
         text, times = each.message, f"opened at {clock_time(each.opened_at)}"

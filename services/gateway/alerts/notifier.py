@@ -6,7 +6,7 @@ of a killed replica are sent again. Delivery is at least once. A repeated messag
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ from functools import partial
 import structlog
 from sqlalchemy import text
 
+from services.gateway.alerts import account_reports
 from services.gateway.alerts.channels import TIMEOUT_SECONDS, Channel
 from services.gateway.alerts.notification import REPORT, Notification, messages
 from shared.background import Background
@@ -71,8 +72,10 @@ class Notifier(Background):
         notifications = self.claim()
         if notifications:
             until = self._context.clock() + SENDING_FOR
+            with self._context.engine.begin() as connection:
+                pages = account_reports.pages(connection, notifications)
             with ThreadPoolExecutor(len(self._channels), "alert-channel") as pool:  # a slow one does not delay others
-                deliveries = list(pool.map(partial(self._deliver, notifications, until), self._channels))
+                deliveries = list(pool.map(partial(self._deliver, notifications, pages, until), self._channels))
             self.record(notifications, deliveries)
         return len(notifications)
 
@@ -86,10 +89,13 @@ class Notifier(Background):
         claimed = [Notification(**{**row, "sent_to": frozenset(row["sent_to"])}) for row in rows]
         return sorted(claimed, key=lambda notification: notification.id)
 
-    def _deliver(self, notifications: Sequence[Notification], until: datetime, channel: Channel) -> Delivery:
+    def _deliver(
+        self, notifications: Sequence[Notification], pages: Mapping[int, str], until: datetime, channel: Channel
+    ) -> Delivery:
         """Send the channel its pending notifications, until it refuses one or the time is up."""
         delivered: frozenset[int] = frozenset()
-        for message in messages([each for each in notifications if channel.label in each.pending(self._labels)]):
+        pending = [each for each in notifications if channel.label in each.pending(self._labels)]
+        for message in messages(pending, pages):
             if self.stopping.is_set() or self._context.clock() > until:
                 break
             if refusal := channel.send(message):
