@@ -1,5 +1,6 @@
 """Accounts in a currency of their choice, and instruments in another one, over HTTP."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -55,6 +56,20 @@ def test_a_foreign_position_is_valued_in_the_account_s_currency(trader: Trader) 
     assert (account["cash"], account["equity"]) == ("98889.88", "100089.88")
     assert (account["long_market_value"], account["unrealized_pl"]) == ("1200", "89.88")
     push(trader.system, "1.10", "EUR/USD")
+
+
+def test_a_report_names_the_currency_of_each_amount(trader: Trader) -> None:
+    """The price of a share in euros, its value in dollars, and the same on the page and in the CSV."""
+    trader.filled("100", symbol="SAP")
+    found = trader.ask("GET", "/api/account/report").json()
+    held = {each["symbol"]: each for each in found["allocation"]}
+    assert (held["SAP"]["price"], held["SAP"]["currency"], held["SAP"]["value"]) == ("100", "EUR", "1100")
+    assert sum(Decimal(each["value"]) for each in found["allocation"]) == Decimal(found["end_equity"])
+    assert (found["currency"], found["trades"][0]["currency"]) == ("USD", "EUR")
+    shown = trader.ask("GET", "/api/account/report", params={"format": "html"}).text
+    assert ("100 EUR" in shown, "1,100.00 USD" in shown) == (True, True)
+    line = trader.ask("GET", "/api/account/trades.csv").text.splitlines()[1].split(",")
+    assert (line[7], line[-1]) == ("EUR", "USD")
 
 
 def test_a_domestic_position_has_a_rate_of_one(trader: Trader) -> None:
