@@ -1,16 +1,25 @@
 """Performance against empyrical-reloaded to 1e-9, and against arithmetic by hand where empyrical has no figure."""
 
 import warnings
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from math import isnan
 from random import Random
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 
 from shared import performance
-from shared.performance import Flow, Trade, figures, period_returns, trade_figures
+from shared.performance import (
+    Flow,
+    Trade,
+    drawdowns,
+    figures,
+    monthly_returns,
+    period_returns,
+    trade_figures,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -134,3 +143,16 @@ def test_an_account_that_never_moved_has_no_ratios() -> None:
     assert [isnan(each) for each in (found.sharpe, found.sortino, found.calmar)] == [True] * 3
     assert found.longest_drawdown_days == 0
     assert isnan(found.beta)
+
+
+def test_months_are_those_of_the_zone_and_leave_deposits_out() -> None:
+    """Midnight in UTC is the evening before in New York. 100 come in December, which is no return."""
+    values = (("11-30 20:00", 100), ("12-01 02:00", 110), ("12-02 20:00", 231))
+    equity = [(datetime.fromisoformat(f"2026-{at}+00:00"), Decimal(each)) for at, each in values]
+    found = monthly_returns(equity, [Flow(equity[2][0], Decimal(110))], ZoneInfo("America/New_York"))
+    assert found == [(date(2026, 11, 1), pytest.approx(0.1)), (date(2026, 12, 1), pytest.approx(0.1))]
+    assert monthly_returns(equity[:1], [], UTC) == []
+
+
+def test_a_drawdown_lasts_until_the_next_high() -> None:
+    assert drawdowns([0.1, -0.5, 0.5, 1.0]) == [0.0, pytest.approx(-0.5), pytest.approx(-0.25), 0.0]

@@ -40,7 +40,8 @@ class Channel:
         from apprise import AppriseAttachment, NotifyType
         from apprise.attachment.memory import AttachMemory
 
-        page = message.page
+        named = {"name": "report.html", "mimetype": "text/html"}
+        file = message.page and AttachMemory(message.page, **named)  # type: ignore[no-untyped-call]
         types = {
             "warning": NotifyType.WARNING,
             "critical": NotifyType.FAILURE,
@@ -52,7 +53,7 @@ class Channel:
             message.title,
             notify_type=types[message.status],
             body_format="text",
-            attach=page and AppriseAttachment(AttachMemory(page, name="report.html", mimetype="text/html")),
+            attach=file and AppriseAttachment(file),
             timeout=TIMEOUT_SECONDS,
         )
         if result:
