@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from shared.money import plain
@@ -40,16 +41,27 @@ def _decided(order: Record, decision: Record) -> Iterator[str]:
     if decision["last"] is not None:
         yield f"The newest price was {plain(decision['last'])}, from {_at(decision['quote_at'])}."
     for text, holds, values in decision["conditions"] or ():
-        seen = ", ".join(f"{name} was {value if value is not None else 'not known'}" for name, value in values.items())
+        seen = ", ".join(f"{name} was {_seen(value)}" for name, value in values.items())
         yield f"Condition: {text}: {_HOLDS[holds]}{f', {seen}' if seen else ''}."
     if decision["position"] is not None:
         equity = decision["equity"]
         worth = f", and the account's equity was {plain(equity)} {order['currency']}" if equity is not None else ""
-        yield f"The strategy held {plain(decision['position'])} shares{worth}."
+        shares = "1 share" if decision["position"] == 1 else f"{plain(decision['position'])} shares"
+        yield f"The strategy held {shares}{worth}."
     yield f"It ordered to {decision['side']} {plain(decision['qty'])}."
     yield from decision["cuts"] or ()
     if order["leg"] is not None:
         yield f"This order is the {str(order['leg']).replace('_', ' ')} of that order's bracket."
+
+
+def _seen(value: object) -> object:
+    """Twelve digits of a number: the rest is the error of an indicator's arithmetic."""
+    if value is None:
+        return "not known"
+    try:
+        return plain(Decimal(f"{float(str(value)):.12g}"))
+    except ValueError:
+        return value
 
 
 def _fate(order: Record) -> str:
