@@ -60,7 +60,7 @@ def _about(report: Json, zone: ZoneInfo) -> str:
 def _summary(report: Json, currency: str) -> str:
     figures = report["figures"]
     rows = [
-        ("Value at the begin", money(report["begin_equity"], currency)),
+        ("Value at the start", money(report["begin_equity"], currency)),
         ("Value at the end", money(report["end_equity"], currency)),
         ("Deposits less withdrawals", money(report["net_deposits"], currency)),
         ("Profit without deposits", money(report["profit"], currency)),
@@ -187,6 +187,6 @@ def _deposits(report: Json, zone: ZoneInfo, currency: str) -> str:
     if not report["deposits"]:
         return "<p>No money came or went.</p>"
     rows = [(moment(each["at"], zone), money(each["amount"], currency)) for each in report["deposits"]]
-    first = "<p>The first one is the cash with which the account generation began. It is in the value at the begin.</p>"
+    first = "<p>The first one is the cash with which the account generation began. It is in the value at the start.</p>"
     began = report["deposits"][0]["at"] == report["from"]
     return table(("Time", "Amount"), rows) + (first if began else "")
