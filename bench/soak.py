@@ -105,9 +105,9 @@ def _progress(sample: Sample, minutes: float, traders: Sequence[Trader]) -> None
 def report(samples: Sequence[Sample]) -> list[str]:
     """Print and write growth per hour and the first month, and return the lines of what failed. Raises TooShort."""
     judged = {name: (growth(series, least), unit) for name, (series, least, unit) in _judged(samples).items()}
-    print("\nsecond half of the soak             mean      at the end      an hour")
+    print("\nsecond half of the soak                           mean      at the end      an hour")
     for name, (found, unit) in judged.items():
-        print(f"{name:30} {found.mean:9,.1f}       {found.last:9,.1f}    {found.per_hour:9,.1f}  {unit}")
+        print(f"{name:44} {found.mean:9,.1f}       {found.last:9,.1f}    {found.per_hour:9,.1f}  {unit}")
     _print_resident(samples)
     tables = _growth_of_tables(samples)
     months = {name: each.month for name, each in tables.items()}
@@ -121,14 +121,21 @@ def report(samples: Sequence[Sample]) -> list[str]:
 
 
 def _judged(samples: Sequence[Sample]) -> dict[str, tuple[list[Point], float, str]]:
-    """Return what may not grow steadily: each series with the least rise that counts, and its unit."""
+    """Return what may not grow steadily: each series with the least rise that counts, and its unit.
+
+    Memory is that of a process: PostgreSQL has one for each connection, and their number is a series of its own.
+    """
 
     def series(value: Callable[[Sample], float]) -> list[Point]:
         return [Point(sample.hours, value(sample)) for sample in samples]
 
     lasting = [name for name in samples[0].memory if all(name in sample.memory for sample in samples)]
     memory = {
-        f"own memory of {name}": (series(lambda sample, of=name: sample.memory[of].own / MEGABYTE), 1.0, "MB")  # type: ignore[misc]
+        f"own memory of a process of {name}": (
+            series(lambda sample, of=name: sample.memory[of].own / sample.memory[of].processes / MEGABYTE),  # type: ignore[misc]
+            0.1,
+            "MB",
+        )
         for name in lasting
     }
     return {

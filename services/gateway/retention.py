@@ -15,7 +15,7 @@ IDEMPOTENCY_KEYS = timedelta(hours=24)
 #: alerts.
 OWN = (
     OldRows("gateway.sessions", "expires_at < :before", timedelta(0)),
-    OldRows("gateway.submissions", "answered_at < :before AND rejected_at IS NULL", timedelta(days=30)),
+    OldRows("gateway.submissions", "answered_at < :before AND rejected_at IS NULL", timedelta(days=7)),
     OldRows("gateway.idempotency_keys", "created_at < :before", IDEMPOTENCY_KEYS),
     OldRows("gateway.wrong_keys", "last_at < :before", timedelta(days=1)),
     OldRows("jobs.notifications", "resolved_at < :before", timedelta(days=90)),

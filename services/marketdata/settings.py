@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     #: Days after which maintain_market_data removes bars, but for daily and replayed ones.
     keep_bars_days: Annotated[int, Bounded(ge=31, le=36_500)] = 730
     #: Days after which it removes the demo's made-up bars: those of the random walk, and the minutes of the replay.
-    keep_demo_bars_days: Annotated[int, Bounded(ge=2, le=36_500)] = 3
+    keep_demo_bars_days: Annotated[int, Bounded(ge=2, le=36_500)] = 2
     #: Values of indicators are kept for this many intervals: of bars of a minute for a week, of a day for 27 years.
     keep_indicator_bars: Annotated[int, Bounded(ge=100, le=100_000)] = 10_000
     #: Addresses of RSS and Atom feeds, separated by whitespace. ``{symbol}`` in one stands for each followed symbol.

@@ -262,7 +262,7 @@ def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, st
         for kind in ADD:
             add(context, kind, timedelta(days=400))
         add_sessions(context, -SECOND, SECOND)
-        add_submissions(context, timedelta(days=31), timedelta(days=29), None)
+        add_submissions(context, timedelta(days=8), timedelta(days=6), None)
         add_idempotency_keys(context, timedelta(hours=25), timedelta(hours=23))
         add_wrong_keys(context, timedelta(hours=25), timedelta(hours=23))
         retention = Retention(context)

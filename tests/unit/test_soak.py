@@ -124,7 +124,7 @@ def test_each_failure_is_a_line() -> None:
 def test_the_retention_is_that_of_the_code() -> None:
     kept = kept_days()
     assert kept["jobs.job_runs"] == kept["orders.inbox"] == 7
-    assert kept["marketdata.market_data"] == 3
+    assert kept["marketdata.market_data"] == 2
     assert not BOOKS & kept.keys()
 
 
