@@ -1,6 +1,9 @@
 """Handlers of marketdata's messages."""
 
-from services.marketdata.history_jobs import configured_replay
+from datetime import timedelta
+from functools import cache
+
+from services.marketdata.configured import configured_order, configured_replay
 from services.marketdata.settings import current
 from services.marketdata.usecases import (
     change_instruments,
@@ -12,13 +15,16 @@ from services.marketdata.usecases import (
     indicators,
     official_prices,
     push_prices,
+    search_instruments,
 )
+from services.marketdata.usecases.search_instruments import Searches
 from shared.bus.actors import Actors
-from shared.bus.unit_of_work import UnitOfWork
+from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.bars import StoreBars
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.indicators import AddIndicator, RemoveIndicator
+from shared.contracts.instrument_search import SearchInstruments
 from shared.contracts.instruments import AddInstruments, ChangeInstrument
 from shared.contracts.official_prices import EnterOfficialPrice
 from shared.contracts.prices import PushPrices
@@ -26,6 +32,14 @@ from shared.contracts.replay import ControlReplay
 from shared.contracts.sessions import ChangeSessions, RemoveSessionChange
 
 actors = Actors()
+#: Nobody waits any more for the answer to a search that is so old.
+LATE = timedelta(seconds=30)
+
+
+@cache
+def searches() -> Searches:
+    """The searches of this process."""
+    return Searches()
 
 
 @actors.on(EnterCorporateAction, queue="marketdata.commands")
@@ -78,6 +92,16 @@ def add_instruments(command: AddInstruments, uow: UnitOfWork) -> None:
 @actors.on(ChangeInstrument, queue="marketdata.commands")
 def change_instrument(command: ChangeInstrument, uow: UnitOfWork) -> None:
     change_instruments.change(uow, command)
+
+
+@actors.raw(SearchInstruments, queue="marketdata.commands")
+def search_for_instruments(command: SearchInstruments, context: ServiceContext) -> None:
+    """Ask the providers outside of any transaction, then publish what they answered."""
+    if context.clock() - command.requested_at > LATE:
+        return
+    answer = search_instruments.search(context, searches(), configured_order(), command)
+    with context.unit_of_work() as uow:
+        uow.publish(answer)
 
 
 @actors.on(PushPrices, queue="marketdata.commands")

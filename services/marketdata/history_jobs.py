@@ -2,36 +2,24 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import cache
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
-from services.marketdata.domain import replay
+from services.marketdata.configured import history_order, history_providers
 from services.marketdata.persistence.coverage import Gap
-from services.marketdata.providers.provider import KeyRefused, Listed, Part, Provider, Unsupported
-from services.marketdata.providers.recorded_history import RecordedHistory
-from services.marketdata.providers.registry import network_provider
-from services.marketdata.providers.replay import (
-    Controlled,
-    ReplayProvider,
-    TapeProvider,
-    bars_of_file,
-    recording_between,
-)
+from services.marketdata.providers.provider import Listed, Provider
 from services.marketdata.settings import current
 from services.marketdata.usecases import roll_up
-from services.marketdata.usecases.backfill import backfill
-from shared.bar_files import WrongFile
-from shared.clock import utc_now
+from services.marketdata.usecases.backfill import NoBars, backfill_by_order
+from services.marketdata.usecases.past_sessions import add_past_sessions
 from shared.contracts.bars import Interval
 from shared.contracts.base import Symbol
 from shared.contracts.instruments import AssetClass
 from shared.contracts.written import Printable
 from shared.jobs.engine.failures import Permanent
 from shared.jobs.run_context import Counts, RunContext
-from shared.settings import InvalidSettings
 
 #: The symbols of one run.
 MOST_SYMBOLS = 500
@@ -60,40 +48,14 @@ class RollUpParameters(BaseModel):
     end: AwareDatetime | None = Field(default=None, alias="to")
 
 
-@cache
-def configured_replay() -> Controlled | None:
-    """The replay, if it is the configured provider. Raises InvalidSettings for a file that cannot be replayed."""
-    settings = current()
-    if settings.provider != replay.NAME:
-        return None
-    first, last = settings.replay_from, settings.replay_to
-    try:
-        if settings.replay_file is None:
-            return ReplayProvider(recording_between(first, last), seed=settings.seed)
-        bars = bars_of_file(settings.replay_file, first, last, utc_now())
-    except WrongFile as error:
-        raise InvalidSettings(f"PAPERPROFIT_REPLAY_FILE: {error}") from None
-    return TapeProvider(settings.replay_file.name, bars)
-
-
-@cache
-def history_providers() -> dict[str, Provider]:
-    """The providers that have bars, by name."""
-    settings = current()
-    file = settings.replay_file
-    bars = None if file is None else bars_of_file(file, None, None, utc_now())
-    names = {name for each in AssetClass for name in settings.network_order(each)}
-    found = [RecordedHistory(bars), *(network_provider(name) for name in sorted(names))]
-    return {provider.traits.name: provider for provider in found if Part.BARS in provider.traits.parts}
-
-
 def declare_history(connection: Connection) -> None:
     """Write the providers that have bars, so that the gateway can check a request."""
     providers = history_providers()
+    ordered = {each.traits.name for asset_class in AssetClass for each in history_order(asset_class)}
     given: dict[str, list[Any]] = {
         "names": list(providers),
         "intervals": [",".join(provider.traits.intervals) for provider in providers.values()],
-        "preferred": [name == current().provider for name in providers],
+        "preferred": [name in ordered for name in providers],
     }
     connection.execute(_FORGET, given)
     connection.execute(_DECLARE, {**given, "keep_days": current().keep_bars_days})
@@ -105,15 +67,9 @@ def parts_of_backfill(run: RunContext) -> Sequence[dict[str, Any]]:
 
 
 def backfill_bars(run: RunContext) -> Counts:
-    """Backfill one symbol."""
+    """Backfill one symbol, from the provider that is named or those of its asset class in their order."""
     (symbol,) = run.parameters["symbols"]
     interval, wanted = run.parameters["interval"], Gap(run.parameters["begin"], run.parameters["end"])
-    name = run.parameters["provider"] or current().provider
-    provider = history_providers().get(name)
-    if provider is None:
-        raise Permanent(f"provider: {name} has no bars; choose of: {', '.join(history_providers())}")
-    if interval not in provider.traits.intervals:
-        raise Permanent(f"interval: {name} has no bars of {interval}, but of {', '.join(provider.traits.intervals)}")
     if not wanted.begin < wanted.end <= run.now:
         raise Permanent("from, to: must lie in the past and in this order")
     oldest = run.now - timedelta(days=current().keep_bars_days)
@@ -124,10 +80,23 @@ def backfill_bars(run: RunContext) -> Counts:
     if row is None:
         raise Permanent(f"symbols: unknown instrument {symbol}")
     listed = Listed(row.symbol, row.market, AssetClass(row.asset_class), row.currency)
+    providers = _providers_of(listed, run.parameters["provider"])
+    add_past_sessions(run.context, listed.market, wanted.begin.date(), run.id)
     try:
-        return backfill(run.context, provider, listed, str(interval), wanted, run.progress)
-    except (Unsupported, KeyRefused) as error:
+        return backfill_by_order(run.context, providers, listed, str(interval), wanted, run.progress)
+    except NoBars as error:
         raise Permanent(str(error)) from error
+
+
+def _providers_of(listed: Listed, name: str | None) -> Sequence[Provider]:
+    """The provider of that name, or those of the instrument's asset class. Raises Permanent."""
+    known = history_providers()
+    if name is not None and name not in known:
+        raise Permanent(f"provider: {name} has no bars; choose of: {', '.join(known)}")
+    providers = history_order(listed.asset_class) if name is None else [known[name]]
+    if not providers:
+        raise Permanent(f"provider: none of {listed.asset_class} has bars; choose of: {', '.join(known)}")
+    return providers
 
 
 def roll_up_bars(run: RunContext) -> Counts:

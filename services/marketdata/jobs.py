@@ -5,22 +5,20 @@ from functools import cache, partial
 
 from services.marketdata import history_jobs
 from services.marketdata.calendars import compute_sessions
-from services.marketdata.history_jobs import BackfillParameters, RollUpParameters, configured_replay
+from services.marketdata.configured import configured_order, configured_provider
+from services.marketdata.history_jobs import BackfillParameters, RollUpParameters
 from services.marketdata.news.fetch import fetch
 from services.marketdata.persistence import coverage, partitions
-from services.marketdata.providers.registry import STATEFUL, make_provider, network_provider
-from services.marketdata.providers.stateful import StatefulProvider
 from services.marketdata.settings import Settings, current, polling
 from services.marketdata.usecases import official_prices
 from services.marketdata.usecases import update_sessions as sessions
 from services.marketdata.usecases.choose_instruments import choose
 from services.marketdata.usecases.corporate_actions import apply_due
 from services.marketdata.usecases.fetch_actions import fetch_actions
-from services.marketdata.usecases.fetch_prices import Order, fetch_prices
+from services.marketdata.usecases.fetch_prices import fetch_prices
 from services.marketdata.usecases.update_indicators import Memory, update
 from services.marketdata.usecases.update_news import update_news as fetch_news
 from services.marketdata.usecases.update_prices import poll
-from shared.contracts.instruments import AssetClass
 from shared.contracts.markets import MARKETS
 from shared.indicators.bars import LENGTHS
 from shared.jobs.declaration import Jobs
@@ -36,13 +34,6 @@ SESSIONS_BACK = timedelta(days=7)
 SESSIONS_AHEAD = timedelta(days=366)
 
 
-@cache
-def configured_provider() -> StatefulProvider | None:
-    """The provider that needs no network, or None where another one is configured."""
-    name = current().provider
-    return configured_replay() or (make_provider(name, seed=current().seed) if name in STATEFUL else None)
-
-
 def old_values(settings: Settings) -> list[OldRows]:
     """The values of indicators that are no longer kept, by the interval of their bars."""
     kept = {interval: settings.keep_indicator_bars * length for interval, length in LENGTHS.items()}
@@ -52,12 +43,6 @@ def old_values(settings: Settings) -> list[OldRows]:
 
 def old_news(settings: Settings) -> list[OldRows]:
     return [OldRows("marketdata.news", "published_at < :before", timedelta(days=settings.keep_news_days))]
-
-
-def configured_order() -> Order:
-    """The network providers of each asset class that has some, in their order."""
-    names = {each: current().network_order(each) for each in AssetClass}
-    return {each: [network_provider(name) for name in its_names] for each, its_names in names.items() if its_names}
 
 
 @jobs.job(

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from services.marketdata.actors import actors
+from services.marketdata.configured import configured_order, configured_provider
 from services.marketdata.feed import Feed
 from services.marketdata.history_jobs import declare_history
 from services.marketdata.instrument_sets import read_set
-from services.marketdata.jobs import configured_order, configured_provider, jobs
+from services.marketdata.jobs import jobs
 from services.marketdata.persistence.instruments import add_instruments, instrument_of
 from services.marketdata.persistence.partitions import ensure_partitions
 from services.marketdata.persistence.sessions import add_markets

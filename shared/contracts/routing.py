@@ -29,6 +29,7 @@ from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.indicators import AddIndicator, RemoveIndicator
+from shared.contracts.instrument_search import InstrumentsFound, SearchInstruments
 from shared.contracts.instruments import AddInstruments, ChangeInstrument, InstrumentsChanged, InstrumentsRefused
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import EnterOfficialPrice, OfficialPricePublished
@@ -78,6 +79,8 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     PricesPushed: ("marketdata",),
     AddInstruments: ("gateway",),
     ChangeInstrument: ("gateway",),
+    SearchInstruments: ("gateway",),
+    InstrumentsFound: ("marketdata",),
     InstrumentsChanged: ("marketdata",),
     InstrumentsRefused: ("marketdata",),
     EnterCorporateAction: ("gateway",),
@@ -161,6 +164,7 @@ QUEUES: dict[str, Queue] = {
             RemoveSessionChange,
             AddInstruments,
             ChangeInstrument,
+            SearchInstruments,
             PushPrices,
             StoreBars,
             ControlReplay,
@@ -200,6 +204,7 @@ LIVE: tuple[type[Message], ...] = (
     PricesPushed,
     InstrumentsChanged,
     InstrumentsRefused,
+    InstrumentsFound,
     StrategyChanged,
     StrategyRefused,
     TradingHalted,

@@ -35,6 +35,12 @@ from shared.contracts.base import Message
 from shared.contracts.corporate_actions import ActionKind, CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.indicators import AddIndicator, GivenParameters, IndicatorName, RemoveIndicator
+from shared.contracts.instrument_search import (
+    AskedProvider,
+    FoundInstrument,
+    InstrumentsFound,
+    SearchInstruments,
+)
 from shared.contracts.instruments import (
     AddInstruments,
     ChangeInstrument,
@@ -320,6 +326,17 @@ _ALL: tuple[Message, ...] = (
         field="symbol",
         reason="duplicate",
         message="symbol: AAPL exists with another market; change it instead",
+    ),
+    SearchInstruments(
+        request_id=UUID(int=7),
+        words="spy",
+        terms=InstrumentTerms.model_validate({"symbol": "SPY"}),
+        requested_at=datetime(2026, 11, 23, 15, tzinfo=UTC),
+    ),
+    InstrumentsFound(
+        request_id=UUID(int=7),
+        match=FoundInstrument(symbol="SPY", name="SPDR S&P 500", market="XNYS", currency="USD", provider="yahoo"),
+        asked=(AskedProvider(provider="yahoo"), AskedProvider(provider="alpaca", problem="answered with status 500")),
     ),
     StoreBars(
         bars=(

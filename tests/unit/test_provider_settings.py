@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 from sqlalchemy import create_engine
 
-from services.marketdata import history_jobs, jobs, service
+from services.marketdata import configured, service
 from services.marketdata.instrument_sets import UnreadableSet, read_set
 from services.marketdata.providers import registry
 from services.marketdata.providers.provider import Provider, Traits
@@ -96,7 +96,7 @@ def test_the_demo_s_instruments_come_with_prices_that_need_no_network(monkeypatc
 @pytest.fixture
 def forgotten() -> Iterator[None]:
     """Settings are read again in the test, and after it."""
-    caches = (current, jobs.configured_provider, history_jobs.configured_replay)
+    caches = (current, configured.configured_provider, configured.configured_replay)
     for each in caches:
         each.cache_clear()
     yield
@@ -108,8 +108,8 @@ def forgotten() -> Iterator[None]:
 def test_push_has_no_feed_and_is_asked_by_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no price before the first push."""
     monkeypatch.setenv("PAPERPROFIT_PROVIDER", "push")
-    assert jobs.configured_provider() is None
-    assert jobs.configured_order() == {}
+    assert configured.configured_provider() is None
+    assert configured.configured_order() == {}
     assert service.components(ServiceContext("marketdata", create_engine("postgresql+psycopg://"))) == []
 
 

@@ -79,10 +79,13 @@ class NewBackfill(Query):
 
 
 class BackfillQueued(BaseModel):
-    """The run of ``backfill_bars``, which ``GET /api/runs/{run_id}`` shows with its progress."""
+    """The run of ``backfill_bars``, which ``GET /api/runs/{run_id}`` shows with its progress.
+
+    ``provider`` is null where the providers of each asset class are asked in their order.
+    """
 
     run_id: UUID
-    provider: str
+    provider: str | None
 
 
 class CoverageQuery(PageQuery):
@@ -128,18 +131,20 @@ async def get_bars(gateway: Gateway, query: BarQuery) -> BarPage:
 async def post_bar_backfill(gateway: Gateway, principal: Principal, body: NewBackfill) -> BackfillQueued:
     """Have the missing bars of symbols fetched by a run of `backfill_bars`.
 
-    A time that is covered already is not asked for again. Without a `provider` the preferred one is asked.
+    A time that is covered already is not asked for again. Without a `provider` those of the symbol's asset class are
+    asked in their order, until one has the bars and does not fail. Sessions of earlier years are written with them.
 
     Raises Invalid for an unknown symbol or provider, an interval that the provider does not have, and a time that lies
     ahead or is no longer kept.
     """
     await check_symbols(gateway, body.symbols, field="symbols")
-    provider = provider_for(body, await read(gateway, history_queries.history_providers))
-    check_time(body, provider, gateway.context.clock())
-    parameters = body.model_dump(mode="json", by_alias=True) | {"provider": provider["name"]}
+    providers = providers_for(body, await read(gateway, history_queries.history_providers))
+    check_time(body, providers[0], gateway.context.clock())
+    name = providers[0]["name"] if len(providers) == 1 else None
+    parameters = body.model_dump(mode="json", by_alias=True) | {"provider": name}
     parameters["symbols"] = list(dict.fromkeys(body.symbols))
     trigger = partial(control.trigger, job="backfill_bars", parameters=parameters, who=principal.key_id)
-    return BackfillQueued(run_id=await change(gateway, trigger), provider=provider["name"])
+    return BackfillQueued(run_id=await change(gateway, trigger), provider=name)
 
 
 async def get_bar_coverage(gateway: Gateway, query: CoverageQuery) -> CoveragePage:
@@ -155,21 +160,22 @@ async def check_symbols(gateway: Gateway, symbols: tuple[str, ...] | list[str], 
         raise Invalid(f"{field}: unknown instrument {', '.join(unknown[:10])}", field=field)
 
 
-def provider_for(body: NewBackfill, providers: list[Record]) -> Record:
-    """Return the provider that the request names, or the preferred one. Raises Invalid."""
+def providers_for(body: NewBackfill, providers: list[Record]) -> list[Record]:
+    """Return the provider that the request names, or those that are asked in an order. Raises Invalid."""
     names = ", ".join(each["name"] for each in providers) or "none"
     if body.provider is not None:
-        found = next((each for each in providers if each["name"] == body.provider), None)
-        if found is None:
+        found = [each for each in providers if each["name"] == body.provider]
+        if not found:
             raise Invalid(f"provider: {body.provider[:40]!r} has no bars; choose of: {names}", field="provider")
     else:
-        found = next((each for each in providers if each["preferred"]), None)
-        if found is None:
+        found = [each for each in providers if each["preferred"]]
+        if not found:
             raise Invalid(f"provider: the present one has no bars; choose of: {names}", field="provider")
-    if body.interval not in found["intervals"]:
-        listed = ", ".join(found["intervals"])
-        raise Invalid(f"interval: {found['name']} has no bars of {body.interval}, but of {listed}", field="interval")
-    return found
+    having = [each for each in found if body.interval in each["intervals"]]
+    if not having:
+        listed = "; ".join(f"{each['name']} has bars of {', '.join(each['intervals'])}" for each in found)
+        raise Invalid(f"interval: there are no bars of {body.interval}: {listed}", field="interval")
+    return found if body.provider is None else having
 
 
 def check_time(body: NewBackfill, provider: Record, now: datetime) -> None:

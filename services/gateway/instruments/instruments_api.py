@@ -15,6 +15,7 @@ from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, page_
 from services.gateway.http.requests import Gateway, read, read_bytes
 from services.gateway.http.schemas import AnyCaseSymbol, PlainNumber, Query, Word
 from services.gateway.instruments import queries
+from services.gateway.instruments.search_api import PROVIDED, validated
 from services.gateway.trading import commands
 from shared.contracts.base import Message, Symbol
 from shared.contracts.instrument_lists import UnreadableList, read_csv
@@ -53,6 +54,7 @@ class NewInstrument(Query):
     lot_size: Step | None = None
     fractionable: bool | None = None
     shortable: bool | None = None
+    unvalidated: bool = Field(default=False, description="True to add it without asking the provider for it.")
 
 
 class ChangedInstrument(InstrumentChanges):
@@ -92,6 +94,12 @@ class InstrumentItem(BaseModel):
     halt_reason: str | None
 
 
+class AddedInstrument(InstrumentItem):
+    """An instrument that was added. ``validated_by`` is the provider that has it, null if none was asked."""
+
+    validated_by: str | None = None
+
+
 class InstrumentPage(Page[InstrumentItem]):
     """Instruments, by symbol."""
 
@@ -127,19 +135,36 @@ async def get_instrument(gateway: Gateway, symbol: AnyCaseSymbol) -> InstrumentI
     return InstrumentItem.model_validate(row)
 
 
-async def post_instrument(gateway: Gateway, principal: Principal, body: NewInstrument) -> InstrumentItem:
+async def post_instrument(gateway: Gateway, principal: Principal, body: NewInstrument) -> AddedInstrument:
     """Add an instrument. If it exists with the same terms, it is returned unchanged.
 
-    Where an account's currency is another one, the currency pair is added with it.
+    The provider of its asset class is asked for it first, and fills in name, exchange, market, currency and asset
+    class where they are not given. With `unvalidated` nobody is asked. Providers that cannot search, such as `replay`
+    and `push`, take every instrument. Where an account's currency is another one, the currency pair is added with it.
 
-    Raises Invalid for terms that do not fit together, and Conflict if it exists with other terms.
+    Raises Invalid for terms that do not fit together or that the provider does not have, Conflict if it exists with
+    other terms, and NotReady if the provider does not answer now.
     """
+    given = body.model_dump(exclude_none=True, exclude={"unvalidated"})
+    terms = _terms_of(given)
+    known = await read(gateway, queries.instrument, terms.symbol, ages=queries.ages_of(gateway))
+    if known is not None:
+        provided: dict[str, Any] = {name: known[name] for name in PROVIDED}
+    else:
+        provided = {} if body.unvalidated else await validated(gateway, given, terms)
+    validated_by = provided.pop("validated_by", None)
+    terms = _terms_of({**provided, **given})
+    await _add(gateway, principal, [terms], "add_instrument", terms.symbol)
+    added = await get_instrument(gateway, terms.symbol)
+    return AddedInstrument(**added.model_dump(), validated_by=validated_by)
+
+
+def _terms_of(given: Mapping[str, Any]) -> InstrumentTerms:
+    """The complete terms. Raises Invalid."""
     try:
-        terms = InstrumentTerms.model_validate(body.model_dump(exclude_none=True))
+        return InstrumentTerms.model_validate(given)
     except ValidationError as error:
         raise invalid_fields(error) from None
-    await _add(gateway, principal, [terms], "add_instrument", terms.symbol)
-    return await get_instrument(gateway, terms.symbol)
 
 
 async def post_import(gateway: Gateway, principal: Principal, request: Request) -> Imported:

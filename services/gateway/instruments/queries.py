@@ -66,6 +66,17 @@ def instrument(connection: Connection, symbol: str, *, ages: Ages) -> Record | N
     )
 
 
+def similar_instruments(connection: Connection, words: str, asset_class: str | None, limit: int) -> list[Record]:
+    """Return the instruments whose symbol or name has the words, by symbol."""
+    sought = f"%{words.translate(_LITERAL)}%"
+    return records(connection, _SIMILAR, q=sought, asset_class=asset_class, limit=limit)
+
+
+def which_are_there(connection: Connection, symbols: Sequence[str]) -> set[str]:
+    """Return those of the symbols that are instruments."""
+    return set(connection.execute(_THERE, {"symbols": list(symbols)}).scalars())
+
+
 def account_currencies(connection: Connection) -> list[str]:
     """Return the currencies of the accounts that are open, and the dollar."""
     return list(connection.execute(_ACCOUNT_CURRENCIES).scalars())
@@ -105,6 +116,14 @@ def auction(connection: Connection, symbol: str, kind: AuctionKind, day: date) -
 #: The characters that LIKE reads as others.
 _LITERAL = str.maketrans({"%": r"\%", "_": r"\_", "\\": r"\\"})
 _FILTERS = {"q": "(i.symbol ILIKE :q OR i.name ILIKE :q)"}
+_SIMILAR = text("""
+SELECT i.symbol, i.name, i.market, COALESCE(i.exchange, i.market) AS exchange, i.currency, i.asset_class
+FROM marketdata.instruments_v1 i
+WHERE (i.symbol ILIKE :q OR i.name ILIKE :q)
+  AND (CAST(:asset_class AS text) IS NULL OR i.asset_class = :asset_class)
+ORDER BY i.symbol LIMIT :limit
+""")
+_THERE = text("SELECT symbol FROM marketdata.instruments_v1 WHERE symbol = ANY(:symbols)")
 #: The age of a price counts from the beginning of the phase at most.
 _STALE = """
 GREATEST(i.quoted_at, phase.open_at) < CAST(:now AS timestamptz) - CASE

@@ -16,6 +16,7 @@ from shared.contracts.accounts import (
 )
 from shared.contracts.base import Message
 from shared.contracts.halts import TradingHalted, TradingResumed
+from shared.contracts.instrument_search import InstrumentsFound
 from shared.contracts.instruments import InstrumentsChanged, InstrumentsRefused
 from shared.contracts.orders import (
     CancelRejected,
@@ -62,6 +63,7 @@ ANSWERS: Mapping[type[Message], str] = {
     PricesPushed: "push_id",
     InstrumentsChanged: "request_id",
     InstrumentsRefused: "request_id",
+    InstrumentsFound: "request_id",
     StrategyChanged: "request_id",
     StrategyRefused: "request_id",
     TradingHalted: "halt_id",

@@ -40,11 +40,16 @@ def rejection(reason: str, message: str, details: Mapping[str, str]) -> RequestR
 
 
 async def send(
-    gateway: Gateway, publish: Callable[[UnitOfWork], object], awaited: Sequence[UUID], *, account_id: UUID | None
+    gateway: Gateway,
+    publish: Callable[[UnitOfWork], object],
+    awaited: Sequence[UUID],
+    *,
+    account_id: UUID | None,
+    within: float | None = None,
 ) -> list[Answer | None]:
     """Commit the commands that ``publish`` adds, and return the answer to each awaited id, None after the timeout.
 
-    The ids are of ``account_id``, or of halts if that is None.
+    The ids are of ``account_id``, or of halts if that is None. The timeout is ``within``, or that of the settings.
     """
 
     def commit() -> None:
@@ -54,20 +59,25 @@ async def send(
     with ExitStack() as stack:
         waiting = [stack.enter_context(gateway.hub.waiting_for(account_id, each)) for each in awaited]
         await run_in_threadpool(commit)
-        answers = await answers_within(gateway.settings.answer_timeout, waiting)
+        answers = await answers_within(within or gateway.settings.answer_timeout, waiting)
     if any(each is not None and each.body.get("reason") == RejectReason.PROCESSING_FAILED for each in answers):
         await run_in_threadpool(_reject_dead, gateway)
     return answers
 
 
 async def ask(
-    gateway: Gateway, publish: Callable[[UnitOfWork], object], request_id: UUID, *, late: str
+    gateway: Gateway,
+    publish: Callable[[UnitOfWork], object],
+    request_id: UUID,
+    *,
+    late: str,
+    within: float | None = None,
 ) -> tuple[type[Message], Mapping[str, Any]]:
     """Commit a command, and return the class and the body of the event that answers it.
 
     Raises NotReady with the message ``late`` if it does not come in time.
     """
-    (answer,) = await send(gateway, publish, [request_id], account_id=None)
+    (answer,) = await send(gateway, publish, [request_id], account_id=None, within=within)
     if answer is None:
         raise NotReady(late)
     return answer.message, answer.body

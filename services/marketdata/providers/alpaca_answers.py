@@ -86,7 +86,8 @@ def found_of(asset: dict[str, Any]) -> Found:
     currency = symbol.partition("/")[2] if crypto else "USD"
     name = str(asset.get("name") or symbol)[:200]
     asset_class = AssetClass.CRYPTO if crypto else AssetClass.US_EQUITY
-    return Found(symbol, name, _MARKETS.get(str(asset.get("exchange"))), currency, asset_class)
+    exchange = str(asset.get("exchange") or "")[:40] or None
+    return Found(symbol, name, _MARKETS.get(exchange or ""), currency, asset_class, exchange)
 
 
 def headline_of(row: Any, tickers: Mapping[str, str]) -> Headline | None:

@@ -169,6 +169,11 @@ class AlphaVantage(Provider):
         """SYMBOL_SEARCH. London's results, whose currency is GBX, name no market that is asked for quotes here."""
         return [found_of(row) for row in rows_of(self._ask("SYMBOL_SEARCH", keywords=words), "bestMatches")[:limit]]
 
+    def lookup(self, instrument: Listed) -> Found | None:
+        if instrument.asset_class not in (AssetClass.US_EQUITY, AssetClass.EQUITY):
+            raise Unsupported(f"alphavantage searches for shares only, and {instrument.symbol} is a pair")
+        return super().lookup(instrument)
+
     def news(self, instruments: Sequence[Listed], since: datetime) -> list[Headline]:
         """NEWS_SENTIMENT. The score is the article's, from -1 to 1."""
         tickers = {ticker_of(instrument): instrument.symbol for instrument in instruments}

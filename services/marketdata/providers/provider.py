@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from services.marketdata.domain.bar import Bar
 from services.marketdata.domain.quote import Quote
-from shared.contracts.instruments import AssetClass
+from shared.contracts.instruments import US_MARKETS, AssetClass
 from shared.resilience.rate_limits import Rate
 
 
@@ -79,6 +79,8 @@ class Found:
     market: str | None
     currency: str | None
     asset_class: AssetClass | None
+    #: The name of its exchange, in the provider's words.
+    exchange: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +155,11 @@ class Stream(ABC):
         """End the stream."""
 
 
+def _same_market(found: str | None, wanted: str) -> bool:
+    """Tell whether a result may be the wanted one. The exchanges of the United States share their symbols."""
+    return found is None or found == wanted or {found, wanted} <= US_MARKETS
+
+
 class Provider:
     """The base of every network provider. A method that is not overridden raises Unsupported.
 
@@ -176,6 +183,11 @@ class Provider:
     def search(self, words: str, limit: int) -> list[Found]:
         """Instruments by symbol or name, the best first."""
         raise self._unsupported(Part.SEARCH)
+
+    def lookup(self, instrument: Listed) -> Found | None:
+        """The instrument as the provider describes it. None where it has none. By default that is found by search."""
+        found = [each for each in self.search(instrument.symbol, 20) if each.symbol == instrument.symbol]
+        return next((each for each in found if _same_market(each.market, instrument.market)), None)
 
     def actions(self, instrument: Listed, begin: date, end: date) -> list[FoundAction]:
         """Corporate actions whose ex-date lies in ``[begin, end]``."""

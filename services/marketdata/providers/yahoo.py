@@ -5,6 +5,7 @@ cautious. Quotes of some exchanges are delayed, and each says so.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,18 @@ class Yahoo(Provider):
         ours, market, asset_class = our_symbol(symbol, str(row.get("exchange")), str(row.get("quoteType")))
         name = str(row.get("longName") or row.get("shortName") or ours)
         currency, _ = in_currency(row.get("currency"))
-        return Found(ours, name[:200], market, currency or None, asset_class)
+        exchange = str(row.get("fullExchangeName") or row.get("exchange") or "")[:40] or None
+        return Found(ours, name[:200], market, currency or None, asset_class, exchange)
+
+    def lookup(self, instrument: Listed) -> Found | None:
+        """Ask for the quote under Yahoo's own name of the symbol."""
+        theirs = yahoo_symbol(instrument)
+        for row in self._results([theirs]):
+            symbol = str(row.get("symbol"))
+            found = self._found(symbol, row)
+            if theirs in (symbol, f"USD{symbol}") and found.asset_class is not None:
+                return replace(found, symbol=instrument.symbol)
+        return None
 
     def news(self, instruments: Sequence[Listed], since: datetime) -> list[Headline]:
         asked = {yahoo_symbol(instrument): instrument.symbol for instrument in instruments}

@@ -13,15 +13,61 @@ from services.marketdata.domain.bar import Bar
 from services.marketdata.persistence import bars, coverage
 from services.marketdata.persistence.coverage import Gap
 from services.marketdata.persistence.partitions import ensure_partitions_between
-from services.marketdata.providers.provider import Listed, Provider
+from services.marketdata.providers.provider import KeyRefused, Listed, Provider, ProviderError, Unsupported
 from services.marketdata.usecases.ask_provider import ask
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.bars import LENGTHS, Interval, WrongBar, check_bar, span_of
+from shared.resilience.breakers import BreakerOpen
+from shared.resilience.rate_limits import RateLimited
 
 log = structlog.get_logger(__name__)
 
 #: A provider may add bars of the last hour later, because its data are delayed. They are asked for again.
 SETTLES = timedelta(hours=1)
+
+
+class NoBars(Exception):
+    """No provider has such bars, or may show them with its key. Asking again would change nothing."""
+
+
+def backfill_by_order(
+    context: ServiceContext,
+    providers: Sequence[Provider],
+    instrument: Listed,
+    interval: str,
+    wanted: Gap,
+    progress: Callable[[int, int], None],
+) -> Mapping[str, int]:
+    """Backfill from the first of the providers that has such bars and does not fail.
+
+    Raises NoBars where none has them, and otherwise the error of the first one that failed, so that the run is
+    repeated.
+    """
+    lacking, failed = [], None
+    for provider in providers:
+        if (why := _lacks(provider, instrument, interval)) is not None:
+            lacking.append(why)
+            continue
+        try:
+            return backfill(context, provider, instrument, interval, wanted, progress)
+        except (Unsupported, KeyRefused) as error:
+            lacking.append(str(error))
+        except (ProviderError, BreakerOpen, RateLimited) as error:
+            failed = failed or error
+        log.warning("provider has no bars now", provider=provider.traits.name, symbol=instrument.symbol)
+    raise failed or NoBars("; ".join(lacking))
+
+
+def _lacks(provider: Provider, instrument: Listed, interval: str) -> str | None:
+    """The field that the provider cannot serve, and why. None if it may have the bars."""
+    traits = provider.traits
+    if interval not in traits.intervals:
+        return f"interval: {traits.name} has no bars of {interval}, but of {', '.join(traits.intervals)}"
+    if instrument.asset_class not in traits.asset_classes:
+        return f"symbols: {traits.name} has no bars of {instrument.asset_class}"
+    if traits.currencies is not None and instrument.currency not in traits.currencies:
+        return f"symbols: {traits.name} has no bars in {instrument.currency}"
+    return None
 
 
 def backfill(
