@@ -42,6 +42,7 @@ from services.gateway.instruments import (
     price_stream,
     prices_api,
     replay_api,
+    search_api,
     sessions_api,
 )
 from services.gateway.operations import dead_letters_api, graph_api, jobs_api, monitoring_api, queues_api, runs_api
@@ -164,6 +165,7 @@ ENDPOINTS = (
     *alert_rules_api.endpoints,
     *reports_api.endpoints,
     *csv_api.endpoints,
+    *search_api.endpoints,
     *instruments_api.endpoints,
     *prices_api.endpoints,
     *corporate_actions_api.endpoints,

@@ -42,7 +42,10 @@ class NewIndicator(Indicator, Query):
 
 
 class IndicatorItem(BaseModel):
-    """An indicator. It is ``ready`` once all bars have its values, the last of them the one from ``computed_to``."""
+    """An indicator. It is ``ready`` once all bars have its values, the last of them the one from ``computed_to``.
+
+    ``by_hand``: an operator named it. ``by_strategies``: a running strategy reads it.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,6 +57,8 @@ class IndicatorItem(BaseModel):
     requested_at: AwareDatetime | None = None
     computed_to: AwareDatetime | None = None
     ready: bool = False
+    by_hand: bool = True
+    by_strategies: bool = False
 
 
 class IndicatorPage(Page[IndicatorItem]):
@@ -116,20 +121,20 @@ async def post_indicator(gateway: Gateway, principal: Principal, body: NewIndica
     if not await read(gateway, order_queries.instrument_exists, body.symbol):
         raise Invalid(f"symbol: unknown instrument {body.symbol}", field="symbol")
     found = await read(gateway, queries.indicator, body.id)
-    if found is not None:
+    if found is not None and found["by_hand"]:
         return IndicatorItem(**found)
-    if await read(gateway, queries.count) >= MOST_INDICATORS:
+    if found is None and await read(gateway, queries.count) >= MOST_INDICATORS:
         raise Invalid(f"there are {MOST_INDICATORS} indicators already; remove some that nobody needs")
     terms = body.model_dump(exclude={"parameters"})
     command = AddIndicator(**terms, parameters=body.parameters, requested_at=gateway.context.clock())
     after = {**terms, "parameters": written(body.all_parameters)}
     publish = commands.recorded(command, principal, "add_indicator", body.symbol, after)
     await commands.send(gateway, publish, (), account_id=None)
-    return IndicatorItem(id=body.id, **after)
+    return IndicatorItem(**{**(found or {"id": body.id, **after}), "by_hand": True})
 
 
 async def delete_indicator(gateway: Gateway, principal: Principal, indicator_id: UUID) -> None:
-    """Have an indicator computed no longer, and remove its values.
+    """Have an indicator computed no longer, and remove its values, unless a running strategy reads it.
 
     Raises NotFound for an unknown id.
     """

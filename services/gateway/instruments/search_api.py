@@ -134,9 +134,7 @@ def _filled_in(given: Mapping[str, Any], match: FoundInstrument) -> dict[str, An
 
 def _listed(found: tuple[FoundInstrument, ...]) -> str:
     """The instruments as a person writes them: VOD on XLON (Vodafone Group Plc)."""
-    return ", ".join(
-        f"{each.symbol}{f' on {each.market}' if each.market else ''} ({each.name[:60]})" for each in found
-    )
+    return ", ".join(f"{each.symbol}{f' on {each.market}' if each.market else ''} ({each.name[:60]})" for each in found)
 
 
 async def _ask(gateway: Gateway, command: SearchInstruments) -> InstrumentsFound:

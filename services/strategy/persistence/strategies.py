@@ -47,6 +47,8 @@ class StrategyRow:
     generation: int | None = None
     evaluated_at: datetime | None = None
     failures: int = 0
+    #: The indicators that it reads: name and parameters of each.
+    indicators: Sequence[Mapping[str, Any]] = ()
     watch: Watch = Watch()
 
     @property
@@ -89,7 +91,7 @@ def save(connection: Connection, before: StrategyRow, after: StrategyRow, now: d
 
 
 def save_evaluated(connection: Connection, evaluated: Sequence[StrategyRow], now: datetime) -> None:
-    """Save what an evaluation changes, in one statement: state, generation, failures, time and watch."""
+    """Save what an evaluation changes, in one statement: state, generation, failures, time, watch, and indicators."""
     if not evaluated:
         return
     connection.execute(
@@ -104,6 +106,7 @@ def save_evaluated(connection: Connection, evaluated: Sequence[StrategyRow], now
             "peaks": [each.watch.peak for each in evaluated],
             "days": [each.watch.day for each in evaluated],
             "profits": [each.watch.day_profit for each in evaluated],
+            "indicators": [json.dumps(list(each.indicators)) for each in evaluated],
             "now": now,
         },
     )
@@ -132,6 +135,7 @@ def _values(strategy: StrategyRow) -> dict[str, Any]:
     return {
         **{name: value for name, value in vars(strategy).items() if name != "watch"},
         "symbols": list(strategy.symbols),
+        "indicators": json.dumps(list(strategy.indicators)),
         "parameters": json.dumps(dict(strategy.parameters)),
         "sizing": json.dumps(dict(strategy.sizing)),
         "protections": json.dumps(dict(strategy.protections)),
@@ -146,6 +150,7 @@ def _row(row: Row[Any]) -> StrategyRow:
     watch = Watch(since=row.watched_since, peak=row.peak_profit, day=row.day, day_profit=row.day_profit)
     given = {name: getattr(row, name) for name in _NAMES}
     given |= {"symbols": tuple(row.symbols), "state": StrategyState(row.state), "watch": watch}
+    given["indicators"] = tuple(row.indicators)
     return StrategyRow(**given)
 
 
@@ -154,9 +159,10 @@ _COLUMNS = f"{', '.join(_NAMES)}, watched_since, peak_profit, day, day_profit"
 _ADD = text("""
 INSERT INTO strategy.strategies
   (id, name, account_id, kind, parameters, symbols, interval, schedule, sizing, protections, note, version, state,
-   created_at, updated_at, watched_since)
+   created_at, updated_at, watched_since, indicators)
 VALUES (:id, :name, :account_id, :kind, CAST(:parameters AS jsonb), :symbols, :interval, :schedule,
-        CAST(:sizing AS jsonb), CAST(:protections AS jsonb), :note, :version, :state, :now, :now, :since)
+        CAST(:sizing AS jsonb), CAST(:protections AS jsonb), :note, :version, :state, :now, :now, :since,
+        CAST(:indicators AS jsonb))
 ON CONFLICT DO NOTHING
 """)
 _ADD_VERSION = text("""
@@ -175,17 +181,18 @@ UPDATE strategy.strategies SET
   schedule = :schedule, sizing = CAST(:sizing AS jsonb), protections = CAST(:protections AS jsonb), note = :note,
   state = :state, state_reason = :state_reason, generation = :generation, evaluated_at = :evaluated_at,
   failures = :failures, watched_since = :since, peak_profit = :peak, day = :day, day_profit = :day_profit,
-  updated_at = :now
+  indicators = CAST(:indicators AS jsonb), updated_at = :now
 WHERE id = :id
 """)
 _SAVE_EVALUATED = text("""
 UPDATE strategy.strategies s SET
   state = v.state, state_reason = v.reason, generation = v.generation, failures = v.failures,
-  watched_since = v.since, peak_profit = v.peak, day = v.day, day_profit = v.day_profit, evaluated_at = :now
+  watched_since = v.since, peak_profit = v.peak, day = v.day, day_profit = v.day_profit, evaluated_at = :now,
+  indicators = CAST(v.indicators AS jsonb)
 FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:reasons AS text[]), CAST(:generations AS bigint[]),
             CAST(:failures AS integer[]), CAST(:since AS timestamptz[]), CAST(:peaks AS numeric[]),
-            CAST(:days AS date[]), CAST(:profits AS numeric[]))
-  AS v (id, state, reason, generation, failures, since, peak, day, day_profit)
+            CAST(:days AS date[]), CAST(:profits AS numeric[]), CAST(:indicators AS text[]))
+  AS v (id, state, reason, generation, failures, since, peak, day, day_profit, indicators)
 WHERE s.id = v.id
 """)
 _SAVE_KINDS = text("""

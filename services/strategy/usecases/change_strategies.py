@@ -68,8 +68,7 @@ def create(uow: UnitOfWork, command: CreateStrategy) -> Answer:
 def _add(uow: UnitOfWork, row: StrategyRow) -> None:
     if not market.accounts(uow.connection, [row.account_id]):
         raise Refused("account_id", f"account_id: there is no open account {row.account_id}", "unknown")
-    check(uow.connection, row)
-    if not strategies.add(uow.connection, row, uow.now):
+    if not strategies.add(uow.connection, check(uow.connection, row), uow.now):
         raise _taken(row)
 
 
@@ -86,8 +85,7 @@ def revise(uow: UnitOfWork, command: ReviseStrategy) -> Answer:
 
 
 def _revised(uow: UnitOfWork, before: StrategyRow, changes: Mapping[str, Any]) -> StrategyRow:
-    after = _changed(before, changes)
-    check(uow.connection, after)
+    after = check(uow.connection, _changed(before, changes))
     if strategies.named(uow.connection, after.account_id, after.name) not in (None, after.id):
         raise _taken(after)
     return after
@@ -124,8 +122,11 @@ def _merged(before: StrategyRow, name: str, value: Any) -> Any:
     return {each: given for each, given in {**getattr(before, name), **value}.items() if given is not None}
 
 
-def check(connection: Connection, row: StrategyRow) -> None:
-    """Check all terms of a strategy. Raises Refused with the first field that is wrong."""
+def check(connection: Connection, row: StrategyRow) -> StrategyRow:
+    """Check all terms of a strategy, and return it with the indicators that it reads.
+
+    Raises Refused with the first field that is wrong.
+    """
     for field, model in (("sizing", Sizing), ("protections", Protections)):
         try:
             model.model_validate(getattr(row, field))
@@ -134,7 +135,7 @@ def check(connection: Connection, row: StrategyRow) -> None:
     if row.interval not in INTERVALS:
         raise Refused("interval", f"interval: {row.interval!r} is not one of {', '.join(INTERVALS)}")
     _check_schedule(row.schedule)
-    _check_parameters(row)
+    row = _with_indicators(row)
     if len(set(row.symbols)) != len(row.symbols):
         raise Refused("symbols", "symbols: has one of them twice")
     known = market.instruments(connection, row.symbols)
@@ -142,27 +143,28 @@ def check(connection: Connection, row: StrategyRow) -> None:
     there = market.with_bars(connection, row.symbols, row.interval)
     why = f"there are no {row.interval} bars of {{}}: backfill them, or choose another interval"
     _none_missing("interval", why, [each for each in row.symbols if each not in there])
+    return row
 
 
-def _check_parameters(row: StrategyRow) -> None:
-    """Make the strategy once, as an evaluation would."""
+def _with_indicators(row: StrategyRow) -> StrategyRow:
+    """Make the strategy once, as an evaluation would. Raises Refused."""
     field = "rules" if row.kind == RULES else "parameters"
 
-    def made() -> ValidationError | UnknownStrategy | None:
+    def made() -> StrategyRow | ValidationError | UnknownStrategy:
         try:
-            prepare(row)
+            return prepare(row).row
         except (ValidationError, UnknownStrategy) as error:
             return error
-        return None
 
     try:
-        error = within(SECONDS, made)
+        checked = within(SECONDS, made)
     except StrategyFailed as failed:
         raise Refused(field, f"{field}: the strategy {failed}") from None
-    if isinstance(error, UnknownStrategy):
-        raise Refused("kind", str(error))
-    if error is not None:
-        raise _invalid(field, error)
+    if isinstance(checked, UnknownStrategy):
+        raise Refused("kind", str(checked))
+    if isinstance(checked, ValidationError):
+        raise _invalid(field, checked)
+    return checked
 
 
 def _check_schedule(schedule: str | None) -> None:

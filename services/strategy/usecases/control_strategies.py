@@ -52,6 +52,6 @@ def _moved(uow: UnitOfWork, before: StrategyRow, command: ControlStrategy) -> St
         return before
     if to is not StrategyState.RUNNING:
         return replace(before, state=to, state_reason=command.reason)
-    check(uow.connection, before)
+    checked = check(uow.connection, before)
     watch = Watch(since=uow.now)
-    return replace(before, state=to, failures=0, watch=watch, state_reason=None, evaluated_at=uow.now)
+    return replace(checked, state=to, failures=0, watch=watch, state_reason=None, evaluated_at=uow.now)

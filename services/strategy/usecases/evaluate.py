@@ -4,10 +4,11 @@ Nothing is locked while strategies decide. Then decisions, signals and orders co
 changed or stopped meanwhile.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from services.strategy.persistence import decisions, strategies
@@ -23,6 +24,7 @@ from services.strategy.usecases.load import Loaded, Prepared, bars_needed, day_o
 from services.strategy.usecases.memory import history_of, memory_of
 from services.strategy.usecases.protections import Protections, halt, watched
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
+from shared.contracts.indicators import GivenParameters, IndicatorName, complete, written
 from shared.contracts.orders import CancelOrder
 from shared.contracts.strategy import Action, SignalGenerated, StrategyState
 from shared.jobs.run_context import Counts
@@ -70,7 +72,18 @@ def prepare(row: StrategyRow) -> Prepared:
     indicators = dict(strategy.indicators())
     count = bars_needed(strategy, indicators, row.interval)
     sizing, protections = Sizing.model_validate(row.sizing), Protections.model_validate(row.protections)
+    row = replace(row, indicators=_named(indicators.values()))
     return Prepared(row, strategy, indicators, count, sizing, protections)
+
+
+def _named(indicators: Iterable[Indicator]) -> tuple[Mapping[str, Any], ...]:
+    """Name and complete parameters of each indicator, once, as they are stored."""
+    named = {}
+    for each in indicators:
+        name = IndicatorName(each.name)
+        parameters = written(complete(name, GivenParameters(**each.parameters)))
+        named[name, *parameters.items()] = {"name": name.value, "parameters": parameters}
+    return tuple(named.values())
 
 
 def _prepare(rows: Sequence[StrategyRow], seconds: float) -> tuple[list[Prepared], list[Evaluated]]:
