@@ -19,7 +19,8 @@ ALLOWED = {
     "read trade fund operate admin": """
         get_account get_clock get_calendar get_orders get_order get_order_by_client_id get_positions get_position
         get_account_settings get_ledger get_trades get_round_trips get_dividends get_session delete_session
-        get_stream get_document get_bars get_bar_export get_instruments get_instrument get_instrument_search get_prices get_sessions
+        get_stream get_document get_bars get_bar_export get_instruments get_instrument get_instrument_search
+        get_prices get_sessions
         get_indicators get_indicator_values get_latest_indicator_values get_news get_kinds get_strategies get_strategy
         get_versions get_signals get_decisions get_strategy_performance get_why get_performance get_equity
         get_portfolio_history get_alert_rules get_account_alerts get_reports get_report get_trades_csv get_ledger_csv

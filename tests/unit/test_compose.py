@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from services.marketdata.providers.settings import AlpacaSettings, AlphaVantageSettings
+from services.marketdata.settings import PollSettings, Settings
 from shared.contracts.routing import SERVICES, WORKERS
 from shared.observability.health import Checks, serve_health
 from shared.settings import ServiceSettings
@@ -36,6 +38,7 @@ def sections(text: str, indent: str) -> dict[str, str]:
 
 CONTAINERS = sections(sections(COMPOSE, "")["services"], "  ")
 COMMON = sections(COMPOSE, "")["x-service"]
+ENVIRONMENT = sections(COMPOSE, "")["x-environment"]
 
 
 def compose_number(pattern: str) -> int:
@@ -83,9 +86,9 @@ def test_only_the_set_up_has_the_administrators_passwords() -> None:
 
 def test_health_and_metrics_are_answered_on_the_network_of_the_containers() -> None:
     """A Prometheus there can scrape them. None of these ports is published on the host."""
-    assert "PAPERPROFIT_HEALTH_HOST: 0.0.0.0" in CONTAINERS["marketdata"].partition("environment: &environment")[2]
+    assert "PAPERPROFIT_HEALTH_HOST: 0.0.0.0" in ENVIRONMENT
     for service in SERVICES:
-        assert "<<: *environment" in CONTAINERS[service] or "&environment" in CONTAINERS[service]
+        assert "<<: *environment" in CONTAINERS[service]
         assert ":8080" not in CONTAINERS[service]
 
 
@@ -199,11 +202,31 @@ def test_everything_published_is_on_loopback() -> None:
 
 
 def test_no_password_is_written_in_the_file() -> None:
-    """Every secret comes from the environment, and none has a default."""
-    secrets = re.findall(r"^\s+(?:\w*(?:PASS|PASSWORD|KEY|KEY_ID)): (.*)$", COMPOSE, re.MULTILINE)
+    """Every secret comes from the environment, and none has a default. A provider's key may be missing."""
+    secrets = re.findall(r"^\s+(?:\w*(?:PASS|PASSWORD|KEY|KEY_ID|SECRET)): (.*)$", COMPOSE, re.MULTILINE)
     secrets += re.findall(r"//\w+:(.*?)@", COMPOSE)
-    assert len(secrets) == 18
-    assert [secret for secret in secrets if not re.fullmatch(r"\$\{[A-Z_]+(:\?[^}]*)?\}", secret)] == []
+    assert len(secrets) == 21
+    assert [secret for secret in secrets if not re.fullmatch(r"\$\{[A-Z_]+(:\?[^}]*|:-)?\}", secret)] == []
+
+
+def test_only_marketdata_has_the_providers_settings_and_keys() -> None:
+    """All of them but addresses for tests and proxies. Another service could not use them, and could leak them."""
+    keyed = (AlphaVantageSettings, AlpacaSettings, PollSettings)
+    names = {f"{each.model_config['env_prefix']}{field}".upper() for each in keyed for field in each.model_fields}
+    names |= {f"PAPERPROFIT_{field}".upper() for field in Settings.model_fields}
+    expected = {name for name in names if not name.endswith("URL")} - {"PAPERPROFIT_INSTRUMENTS_FILE"}
+    passed = set(re.findall(r"^ +(PAPERPROFIT_\w+):", CONTAINERS["marketdata"], re.MULTILINE))
+    assert expected <= passed
+    others = "".join(text for name, text in CONTAINERS.items() if name != "marketdata") + ENVIRONMENT + COMMON
+    assert [name for name in expected if re.search(rf"\b{name}\b", others)] == []
+
+
+def test_the_defaults_of_providers_in_compose_are_those_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an empty .env marketdata starts as without any variable."""
+    before = [each() for each in (Settings, AlphaVantageSettings, AlpacaSettings, PollSettings)]
+    for name, default in re.findall(r"^ +(PAPERPROFIT_\w+): \$\{\w+:-(.*)\}$", CONTAINERS["marketdata"], re.MULTILINE):
+        monkeypatch.setenv(name, default)
+    assert [each() for each in (Settings, AlphaVantageSettings, AlpacaSettings, PollSettings)] == before
 
 
 def test_make_env_writes_every_variable_that_compose_demands() -> None:

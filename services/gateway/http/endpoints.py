@@ -56,7 +56,8 @@ class Endpoint:
     """A route. ``scope`` is the scope that the key needs, None if no key is needed.
 
     ``status`` is that of success. A handler that builds the response may choose one of ``other_media``. ``refusals``
-    are error statuses beside those that follow from the signature. ``most_bytes`` bounds a body. Raises TypeError if
+    are error statuses beside those that follow from the signature. ``most_bytes`` bounds a body. ``file`` is the media
+    type of a body that the handler reads from the request itself. Raises TypeError if
     the path and the handler's parameters differ.
     """
 
@@ -69,6 +70,7 @@ class Endpoint:
     other_media: tuple[str, ...] = ()
     refusals: tuple[int, ...] = ()
     most_bytes: int = MAX_BODY_BYTES
+    file: str | None = None
 
     def __post_init__(self) -> None:
         if set(self.in_path) != set(re.findall(r"\{(\w+)\}", self.path)):

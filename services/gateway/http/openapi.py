@@ -137,6 +137,8 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
             "required": endpoint.needs_body,
             "content": {"application/json": {"schema": schemas.of(endpoint.body)}},
         }
+    if endpoint.file is not None:
+        operation["requestBody"] = {"required": True, "content": {endpoint.file: {"schema": {"type": "string"}}}}
     return operation
 
 

@@ -160,6 +160,7 @@ endpoints = (
         OPERATE,
         202,
         refusals=(408, 413),
+        file="text/csv",
     ),
     Endpoint(
         "GET",

@@ -1,4 +1,4 @@
-"""Follow the indicators that running strategies read: compute those that they name, and no longer those that nobody does.
+"""Follow the indicators that running strategies read: those that they name are computed, and others no longer.
 
 Strategies compute what they decide by themselves. These values are for people and for other programs.
 """
