@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from functools import cache
 
-from services.marketdata.domain import replay
+from services.marketdata.domain import replay, simulated
 from services.marketdata.providers.provider import Part, Provider
 from services.marketdata.providers.recorded_history import RecordedHistory
-from services.marketdata.providers.registry import STATEFUL, make_provider, network_provider
+from services.marketdata.providers.registry import network_provider, simulated_provider
 from services.marketdata.providers.replay import (
     Controlled,
     ReplayProvider,
@@ -42,8 +42,8 @@ def configured_replay() -> Controlled | None:
 @cache
 def configured_provider() -> StatefulProvider | None:
     """The provider that needs no network, or None where another one is configured."""
-    name = current().provider
-    return configured_replay() or (make_provider(name, seed=current().seed) if name in STATEFUL else None)
+    settings = current()
+    return simulated_provider(seed=settings.seed) if settings.provider == simulated.NAME else configured_replay()
 
 
 def configured_order() -> Order:

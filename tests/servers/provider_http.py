@@ -8,6 +8,7 @@ import contextlib
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,7 +54,7 @@ class Misbehavior:
     times: int = 1_000_000
 
 
-class ProviderServer:
+class ProviderServer(ABC):
     """The server. ``asked`` holds the requests, oldest first. A provider's class has ``reply``."""
 
     def __init__(self) -> None:
@@ -66,8 +67,9 @@ class ProviderServer:
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self._thread.start()
 
+    @abstractmethod
     def reply(self, asked: Asked) -> Reply:
-        raise NotImplementedError
+        """The provider's answer when it behaves."""
 
     def misbehave(self, kind: str, **how: Any) -> None:
         self.misbehaviors.append(Misbehavior(kind, **how))

@@ -12,7 +12,7 @@ from services.marketdata.domain import simulated
 from services.marketdata.domain.quote import TICK, Quote, spread_around
 from services.marketdata.domain.recorded import RecordedDay
 from services.marketdata.domain.replay import Place, Replay, ReplayState
-from services.marketdata.providers.registry import UnknownProvider, make_provider
+from services.marketdata.providers.registry import UnknownProvider, check_name, simulated_provider
 from services.marketdata.providers.replay import ReplayProvider, recording
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -169,15 +169,14 @@ def test_a_poll_before_the_first_bar_gives_its_open() -> None:
     assert state is None
 
 
-def test_a_provider_is_made_by_its_name() -> None:
-    """The simulated one begins where the recording ends."""
-    assert make_provider("replay", seed=1).name == "replay"
-    simulated_provider = make_provider("simulated", seed=1)
-    quotes, _ = simulated_provider.advance(None, ["IBM"], NOW)
-    assert (simulated_provider.name, quotes[0].open) == ("simulated", Decimal("202.91"))
+def test_the_simulated_provider_begins_where_the_recording_ends() -> None:
+    """Its first price is made of the last recorded one."""
+    simulated = simulated_provider(seed=1)
+    quotes, _ = simulated.advance(None, ["IBM"], NOW)
+    assert (simulated.name, quotes[0].open) == ("simulated", Decimal("202.91"))
 
 
 def test_an_unknown_provider_is_refused_with_the_known_ones() -> None:
     """The message says what may be asked for."""
-    with pytest.raises(UnknownProvider, match="'bloomberg'; choose replay or simulated"):
-        make_provider("bloomberg", seed=1)
+    with pytest.raises(UnknownProvider, match="'bloomberg'; choose replay, simulated"):
+        check_name("bloomberg")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Self
+from typing import Protocol, Self
 
 from services.marketdata.domain.official import Official
 from shared.contracts.prices import Price
@@ -76,6 +76,43 @@ class Quote:
             received_at=self.received_at,
             delayed=self.delayed,
         )
+
+
+class Traded(Protocol):
+    """A bar that was traded, of whatever length."""
+
+    @property
+    def symbol(self) -> str: ...
+    @property
+    def open(self) -> Decimal: ...
+    @property
+    def high(self) -> Decimal: ...
+    @property
+    def low(self) -> Decimal: ...
+    @property
+    def close(self) -> Decimal: ...
+    @property
+    def volume(self) -> Decimal: ...
+
+
+def quote_of_bar(bar: Traded, sides: tuple[Decimal, Decimal], size: Decimal, now: datetime, provider: str) -> Quote:
+    """A recorded bar as a quote of now: ``sides`` are the assumed bid and ask, and ``size`` that of both."""
+    bid, ask = sides
+    return Quote(
+        symbol=bar.symbol,
+        bid=bid,
+        ask=ask,
+        bid_size=size,
+        ask_size=size,
+        last=bar.close,
+        open=bar.open,
+        high=bar.high,
+        low=bar.low,
+        close=bar.close,
+        volume=bar.volume,
+        quoted_at=now,
+        provider=provider,
+    )
 
 
 def spread_around(last: Decimal, spread_bps: Decimal = SPREAD_BPS) -> tuple[Decimal, Decimal]:

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Self
 
 from services.marketdata.domain import simulated
-from services.marketdata.domain.quote import SPREAD_BPS, Quote, spread_around
+from services.marketdata.domain.quote import SPREAD_BPS, Quote, quote_of_bar, spread_around
 from services.marketdata.domain.recorded import RecordedDay
 from shared.money import ZERO
 
@@ -113,22 +113,7 @@ class Replay:
         return state.places.get(symbol) or Place(0, self._bars[symbol][0].open)
 
     def _quote(self, bar: RecordedDay, size: Decimal, now: datetime, provider: str = NAME) -> Quote:
-        bid, ask = spread_around(bar.close, self._spread_bps)
-        return Quote(
-            symbol=bar.symbol,
-            bid=bid,
-            ask=ask,
-            bid_size=size,
-            ask_size=size,
-            last=bar.close,
-            open=bar.open,
-            high=bar.high,
-            low=bar.low,
-            close=bar.close,
-            volume=bar.volume,
-            quoted_at=now,
-            provider=provider,
-        )
+        return quote_of_bar(bar, spread_around(bar.close, self._spread_bps), size, now, provider)
 
 
 def quoted_size(volume: Decimal) -> Decimal:

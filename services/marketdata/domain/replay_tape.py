@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from services.marketdata.domain.bar import Bar
-from services.marketdata.domain.quote import SPREAD_BPS, TICK, Quote
+from services.marketdata.domain.quote import SPREAD_BPS, TICK, Quote, quote_of_bar
 from services.marketdata.domain.replay import NAME, quoted_size
 from shared.money import ZERO
 
@@ -58,23 +58,7 @@ class Tape:
         return self._times[place - 1] if place else None
 
     def _quote(self, bar: Bar, now: datetime, *, size: Decimal | None = None) -> Quote:
-        bid, ask = _spread(bar.close, self._spread_bps)
-        size = size or quoted_size(bar.volume)
-        return Quote(
-            symbol=bar.symbol,
-            bid=bid,
-            ask=ask,
-            bid_size=size,
-            ask_size=size,
-            last=bar.close,
-            open=bar.open,
-            high=bar.high,
-            low=bar.low,
-            close=bar.close,
-            volume=bar.volume,
-            quoted_at=now,
-            provider=NAME,
-        )
+        return quote_of_bar(bar, _spread(bar.close, self._spread_bps), size or quoted_size(bar.volume), now, NAME)
 
 
 def _spread(last: Decimal, spread_bps: Decimal) -> tuple[Decimal, Decimal]:

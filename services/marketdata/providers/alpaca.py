@@ -53,6 +53,7 @@ class Alpaca(Provider):
         currencies=frozenset({"USD"}),
         rate=Rate(200, timedelta(minutes=1)),
         batch=200,
+        news_batch=50,
         parallel=4,
     )
 

@@ -50,7 +50,8 @@ class Traits:
     """The abilities and limits of a provider.
 
     ``rate`` is the number of requests in a period, ``daily`` that of a day, both of one key, however many replicas use
-    it. ``batch`` is the largest number of symbols in one request for quotes, ``parallel`` that of requests under way.
+    it. ``batch`` is the largest number of symbols in one request for quotes, ``news_batch`` that in one for news, and
+    ``parallel`` the number of requests under way.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Traits:
     rate: Rate | None = None
     daily: int | None = None
     batch: int = 1
+    news_batch: int = 1
     parallel: int = 1
     #: True where its quotes are not those of this moment, such as the free feeds of most exchanges.
     delayed: bool = False

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from services.marketdata.domain import replay, simulated
 from services.marketdata.providers import push
 from services.marketdata.providers.provider import Provider
-from services.marketdata.providers.replay import ReplayProvider, recording
+from services.marketdata.providers.replay import recording
 from services.marketdata.providers.simulated import SimulatedProvider
 from services.marketdata.providers.stateful import StatefulProvider
 
@@ -48,14 +48,10 @@ def check_name(name: str, *, network: bool = False) -> str:
     raise UnknownProvider(name, (*built_in, *sorted(_entry_points())))
 
 
-def make_provider(name: str, *, seed: int) -> StatefulProvider:
-    """The provider of that name. The simulated one starts at the last recorded prices. Raises UnknownProvider."""
-    if name == replay.NAME:
-        return ReplayProvider(recording(), seed=seed)
-    if name == simulated.NAME:
-        closes = {symbol: bars[-1].close for symbol, bars in recording().items()}
-        return SimulatedProvider(seed=seed, start_prices=closes)
-    raise UnknownProvider(name, STATEFUL)
+def simulated_provider(*, seed: int) -> StatefulProvider:
+    """The simulated provider, which starts at the last recorded prices."""
+    closes = {symbol: bars[-1].close for symbol, bars in recording().items()}
+    return SimulatedProvider(seed=seed, start_prices=closes)
 
 
 @cache

@@ -29,7 +29,7 @@ from services.marketdata.news.text import (
 )
 from services.marketdata.persistence import news
 from services.marketdata.persistence.news import Followed, Story
-from services.marketdata.providers.provider import Headline, Part, Provider, ProviderError
+from services.marketdata.providers.provider import Headline, Listed, Part, Provider, ProviderError
 from services.marketdata.usecases.ask_provider import ask
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instruments import AssetClass
@@ -109,12 +109,18 @@ def _read(source: Source) -> list[Headline] | Exception:
 
 
 def _of_providers(context: ServiceContext, order: Order, wanted: Sequence[Followed], now: datetime) -> Iterable[Source]:
-    """Ask the first provider of each instrument's class that has news: one instrument at a time, as limits count."""
+    """Ask the first provider of each instrument's class that has news, for as many at once as it takes."""
+    groups: dict[str, tuple[Provider, list[Listed]]] = {}
     for each in wanted:
-        able = [each_one for each_one in order.get(each.listed.asset_class, ()) if Part.NEWS in each_one.traits.parts]
-        if able:
-            call = partial(able[0].news, [each.listed], now - LOOK_BACK)
-            yield Source(able[0].traits.name, partial(ask, context, able[0], call))
+        order_of_class = order.get(each.listed.asset_class, ())
+        provider = next((one for one in order_of_class if Part.NEWS in one.traits.parts), None)
+        if provider is not None:
+            groups.setdefault(provider.traits.name, (provider, []))[1].append(each.listed)
+    for name, (provider, listed) in groups.items():
+        for begin in range(0, len(listed), provider.traits.news_batch):
+            some = listed[begin : begin + provider.traits.news_batch]
+            call = partial(provider.news, some, now - LOOK_BACK)
+            yield Source(name, partial(ask, context, provider, call))
 
 
 def _of_feeds(
