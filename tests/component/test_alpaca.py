@@ -193,6 +193,16 @@ def test_search_has_the_symbol_first(server: AlpacaServer, alpaca: Alpaca) -> No
     assert (btc.symbol, btc.market, btc.currency, btc.asset_class) == ("BTC/USD", "24/7", "USD", AssetClass.CRYPTO)
 
 
+def test_an_asset_is_looked_up_by_its_symbol(server: AlpacaServer, alpaca: Alpaca) -> None:
+    """The exchange is in Alpaca's words."""
+    server.assets = [
+        {"class": "us_equity", "exchange": "ARCA", "status": "active", "symbol": "SPY", "name": "SPDR S&P 500"}
+    ]
+    found = alpaca.lookup(SPY)
+    assert found is not None
+    assert (found.market, found.exchange, alpaca.lookup(BRK)) == ("XNYS", "ARCA", None)
+
+
 def test_news(server: AlpacaServer, alpaca: Alpaca) -> None:
     article = {"headline": "Coins rise", "url": "https://x/1", "created_at": "2024-06-05T12:00:00Z",
                "symbols": ["BTCUSD", "ETHUSD"], "source": "benzinga", "summary": "Up."}  # fmt: skip

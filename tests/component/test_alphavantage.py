@@ -217,6 +217,17 @@ def test_search(server: AlphaVantageServer, alphavantage: AlphaVantage) -> None:
     assert (found.symbol, found.market, found.currency) == ("SHOP", "XTSE", "CAD")
 
 
+def test_a_pair_cannot_be_looked_up(server: AlphaVantageServer, alphavantage: AlphaVantage) -> None:
+    """Its search knows shares only, and is not asked."""
+    match = {"1. symbol": "BRK-B", "2. name": "Berkshire", "4. region": "United States", "8. currency": "USD"}
+    server.answers["SYMBOL_SEARCH BRK.B"] = {"bestMatches": [match]}
+    found = alphavantage.lookup(BRK)
+    assert found is not None
+    assert (found.symbol, found.currency) == ("BRK.B", "USD")
+    with pytest.raises(Unsupported, match="EUR/USD is a pair"):
+        alphavantage.lookup(EUR)
+
+
 def test_news_has_the_score_of_the_provider(server: AlphaVantageServer, alphavantage: AlphaVantage) -> None:
     article = {
         "title": "Berkshire buys", "url": "https://x/1", "time_published": "20240605T120000", "source": "Wire",

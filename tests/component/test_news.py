@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler
@@ -290,6 +291,15 @@ def test_a_provider_s_own_score_is_kept_and_its_other_symbols_are_not(marketdata
     apple, ibm = news(marketdata)
     assert (apple.score, apple.scored_by, apple.symbols) == (0.25, "provider", ["AAPL"])
     assert (ibm.score < -0.5, ibm.scored_by) == (True, "lexicon")
+    assert wire.asked == ["AAPL", "IBM"]
+
+
+def test_a_provider_is_asked_for_as_many_symbols_at_once_as_it_takes(marketdata: ServiceContext) -> None:
+    """A request for both, where the limits of a key count requests."""
+    wire = Wire()
+    wire.traits = replace(Wire.traits, news_batch=50)  # type: ignore[misc]
+    wire.answer = [headline("Both rise", 0.5, "AAPL", "IBM")]
+    run(marketdata, order={AssetClass.US_EQUITY: [wire]}, counts=1)
     assert wire.asked == ["AAPL", "IBM"]
 
 

@@ -247,6 +247,31 @@ def test_splits_and_dividends(server: YahooServer, yahoo: Yahoo) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("instrument", "theirs", "answer", "expected"),
+    [
+        (SPY, "SPY", {"exchange": "PCX", "fullExchangeName": "NYSEArca"}, ("SPY", "XNYS", "NYSEArca", "USD")),
+        (BRK, "BRK-B", {"fullExchangeName": "NYSE"}, ("BRK.B", "XNYS", "NYSE", "USD")),
+        (VOD, "VOD.L", {"exchange": "LSE", "fullExchangeName": "L", "currency": "GBp"}, ("VOD", "XLON", "L", "GBP")),
+        (BTC, "BTC-USD", {"quoteType": "CRYPTOCURRENCY", "fullExchangeName": "CCC"}, ("BTC/USD", "24/7", "CCC", "USD")),
+        (EUR, "EURUSD=X", {"quoteType": "CURRENCY", "fullExchangeName": "CCY"}, ("EUR/USD", None, "CCY", "USD")),
+    ],
+    ids=lambda each: each.symbol if isinstance(each, Listed) else "",
+)
+def test_an_instrument_is_looked_up_under_yahoo_s_own_name(
+    server: YahooServer, yahoo: Yahoo, instrument: Listed, theirs: str, answer: dict[str, Any], expected: Any
+) -> None:
+    """In one request. An option is none of ours, and an unknown symbol has no answer."""
+    assert yahoo.lookup(instrument) is None
+    server.put(theirs, 100.5, epoch(), quoteType="OPTION")
+    assert yahoo.lookup(instrument) is None
+    server.put(theirs, 100.5, epoch(), **answer)
+    found = yahoo.lookup(instrument)
+    assert found is not None
+    assert (found.symbol, found.market, found.exchange, found.currency) == expected
+    assert found.asset_class is instrument.asset_class
+
+
 def test_search_names_market_and_currency(server: YahooServer, yahoo: Yahoo) -> None:
     server.found = [{"symbol": "VOD.L", "exchange": "LSE"}, {"symbol": "GONE", "exchange": "NYQ"}]
     server.put("VOD.L", 71.2, epoch(), currency="GBp", exchange="LSE", longName="Vodafone Group Plc")
