@@ -127,9 +127,17 @@ def test_each_string_and_number_of_a_request_has_bounds() -> None:
         operation = DOCUMENT["paths"][endpoint.path][endpoint.method.lower()]
         given = {each["name"]: each["schema"] for each in operation["parameters"]}
         if "requestBody" in operation:
-            given["body"] = operation["requestBody"]["content"]["application/json"]["schema"]
+            (content,) = operation["requestBody"]["content"].values()
+            given["body"] = content["schema"]
         unbounded += [f"{endpoint.method} {endpoint.path} {path}" for path in _unbounded(given, ())]
     assert unbounded == []
+
+
+@pytest.mark.parametrize("path", ["/api/bars/import", "/api/instruments/import"])
+def test_the_body_of_a_file_is_described(path: str) -> None:
+    """A generated client sends CSV there, and no JSON."""
+    body = DOCUMENT["paths"][path]["post"]["requestBody"]
+    assert (body["required"], list(body["content"])) == (True, ["text/csv"])
 
 
 def _unbounded(schema: Any, path: tuple[str, ...]) -> list[str]:

@@ -138,7 +138,8 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Json:
             "content": {"application/json": {"schema": schemas.of(endpoint.body)}},
         }
     if endpoint.file is not None:
-        operation["requestBody"] = {"required": True, "content": {endpoint.file: {"schema": {"type": "string"}}}}
+        text = {"type": "string", "maxLength": endpoint.most_bytes}
+        operation["requestBody"] = {"required": True, "content": {endpoint.file: {"schema": text}}}
     return operation
 
 

@@ -160,6 +160,7 @@ endpoints = (
         OPERATE,
         202,
         refusals=(408, 413),
+        most_bytes=MOST_BYTES,
         file="text/csv",
     ),
     Endpoint(

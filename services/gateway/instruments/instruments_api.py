@@ -255,7 +255,15 @@ def _done(message: type[Message], body: Mapping[str, Any], *, lines: list[int] |
 endpoints = (
     Endpoint("GET", "/api/instruments", get_instruments, READ),
     Endpoint("POST", "/api/instruments", post_instrument, OPERATE, 201, refusals=(409,)),
-    Endpoint("POST", "/api/instruments/import", post_import, OPERATE, refusals=(408, 409, 413), file="text/csv"),
+    Endpoint(
+        "POST",
+        "/api/instruments/import",
+        post_import,
+        OPERATE,
+        refusals=(408, 409, 413),
+        most_bytes=MOST_BYTES,
+        file="text/csv",
+    ),
     Endpoint("GET", "/api/instruments/{symbol}", get_instrument, READ),
     Endpoint("PATCH", "/api/instruments/{symbol}", patch_instrument, OPERATE),
     Endpoint("DELETE", "/api/instruments/{symbol}", delete_instrument, OPERATE),
