@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import Connection, text
 
+from services.marketdata.calendars import compute_sessions
 from services.marketdata.configured import history_order, history_providers
 from services.marketdata.persistence.coverage import Gap
 from services.marketdata.providers.provider import Listed, Provider
@@ -81,7 +82,7 @@ def backfill_bars(run: RunContext) -> Counts:
         raise Permanent(f"symbols: unknown instrument {symbol}")
     listed = Listed(row.symbol, row.market, AssetClass(row.asset_class), row.currency)
     providers = _providers_of(listed, run.parameters["provider"])
-    add_past_sessions(run.context, listed.market, wanted.begin.date(), run.id)
+    add_past_sessions(run.context, compute_sessions, listed.market, wanted.begin.date(), run.id)
     try:
         return backfill_by_order(run.context, providers, listed, str(interval), wanted, run.progress)
     except NoBars as error:

@@ -147,7 +147,7 @@ def test_without_any_provider_that_has_the_bars_the_reasons_are_told(
     """Each one's own."""
     with pytest.raises(NoBars) as told:
         fill(marketdata, AlphaVantage(AlphaVantageSettings()), yahoo[1])
-    assert "PAPERPROFIT_ALPHAVANTAGE_KEY" in str(told.value)
+    assert "alphavantage has no quotes of DEMO: choose another provider for it; Yahoo" in str(told.value)
     assert "may be delisted" in str(told.value)
 
 
@@ -200,9 +200,9 @@ def test_a_backfill_of_earlier_years_brings_their_sessions(
     def compute(markets: list[KnownMarket], first: date, last: date) -> Calendars:
         asked.append((markets[0].code, first, last))
         opened = datetime(first.year, first.month, first.day, 14, 30, tzinfo=UTC)
-        return Calendars([Session("XNYS", first, "regular", opened, opened + timedelta(hours=6))])
+        return Calendars([Session("XNYS", first, "regular", opened, opened + timedelta(hours=6), early_close=False)])
 
-    monkeypatch.setattr(past_sessions, "compute_sessions", compute)
+    monkeypatch.setattr(history_jobs, "compute_sessions", compute)
     begin = datetime(2005, 1, 3, tzinfo=UTC)
     given = {"symbols": ("IBM",), "interval": "1d", "begin": begin, "end": NOW, "provider": "replay"}
     jobs.declared["backfill_bars"].run(run_of(marketdata, **given))
@@ -219,10 +219,8 @@ def test_a_backfill_of_earlier_years_brings_their_sessions(
     assert value(marketdata.engine, "SELECT min(day) FROM marketdata.sessions_v2") == date(2005, 1, 3)
 
 
-def test_a_backfill_whose_calendar_fails_is_repeated(
-    marketdata: ServiceContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Bars of days without sessions would make no daily bars."""
-    monkeypatch.setattr(past_sessions, "compute_sessions", lambda *_: Calendars(failed={"XNYS": "it raised"}))
+def test_a_backfill_whose_calendar_fails_is_repeated(marketdata: ServiceContext) -> None:
+    """Without their sessions, minutes of those days would make no daily bars."""
+    failed = Calendars(failed={"XNYS": "it raised"})
     with pytest.raises(CalendarsFailed, match="it raised"):
-        past_sessions.add_past_sessions(marketdata, "XNYS", date(2005, 1, 3), uuid4())
+        past_sessions.add_past_sessions(marketdata, lambda *_: failed, "XNYS", date(2005, 1, 3), uuid4())

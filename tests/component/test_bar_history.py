@@ -338,7 +338,7 @@ def test_the_job_backfills_each_symbol_in_a_part(marketdata: ServiceContext) -> 
     [
         ({"symbols": ("NOPE",)}, "symbols: unknown instrument NOPE"),
         ({"provider": "bloomberg"}, "provider: bloomberg has no bars; choose of: replay"),
-        ({"interval": "1m"}, "interval: replay has no bars of 1m, but of 1d"),
+        ({"interval": "1m", "begin": DAY}, "interval: replay has no bars of 1m, but of 1d"),
         ({"end": NOW + HOUR}, "from, to: must lie in the past and in this order"),
     ],
 )

@@ -50,11 +50,14 @@ def backfill_by_order(
             continue
         try:
             return backfill(context, provider, instrument, interval, wanted, progress)
-        except (Unsupported, KeyRefused) as error:
-            lacking.append(str(error))
         except (ProviderError, BreakerOpen, RateLimited) as error:
-            failed = failed or error
-        log.warning("provider has no bars now", provider=provider.traits.name, symbol=instrument.symbol)
+            log.warning(
+                "provider has no bars now", provider=provider.traits.name, symbol=instrument.symbol, error=str(error)
+            )
+            if isinstance(error, Unsupported | KeyRefused):
+                lacking.append(str(error))
+            else:
+                failed = failed or error
     raise failed or NoBars("; ".join(lacking))
 
 

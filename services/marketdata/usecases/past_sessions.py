@@ -1,18 +1,22 @@
 """Write the sessions of a market's earlier days, when its history needs them."""
 
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from uuid import UUID
 
 from sqlalchemy import text
 
-from services.marketdata.calendars import compute_sessions
+from services.marketdata.domain.differences import Calendars
 from services.marketdata.usecases.update_sessions import EARLIEST, CalendarsFailed, write
 from shared.bus.unit_of_work import ServiceContext
-from shared.contracts.markets import MARKETS
+from shared.contracts.markets import MARKETS, KnownMarket
 from shared.jobs.run_context import Counts
 
+#: Computes the sessions of markets from the first to the last day.
+Compute = Callable[[Sequence[KnownMarket], date, date], Calendars]
 
-def add_past_sessions(context: ServiceContext, code: str, since: date, run_id: UUID) -> Counts:
+
+def add_past_sessions(context: ServiceContext, compute: Compute, code: str, since: date, run_id: UUID) -> Counts:
     """Write the sessions from ``since`` to the first day that is stored. A market that never closes has none.
 
     They are computed outside of any transaction. Raises CalendarsFailed, so that the run is repeated.
@@ -26,7 +30,7 @@ def add_past_sessions(context: ServiceContext, code: str, since: date, run_id: U
     if first - since <= timedelta(days=7):
         return {}
     last = first - timedelta(days=1)
-    found = compute_sessions([market], since, last)
+    found = compute([market], since, last)
     if found.failed:
         raise CalendarsFailed(found.failed)
     with context.unit_of_work() as uow:

@@ -4,7 +4,6 @@ Providers are asked beside each other, outside of any transaction, and their ans
 ends after a few seconds. The answer of a slow provider is kept all the same, and the next search has it.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
@@ -71,7 +70,7 @@ class _Search:
     def __init__(self, context: ServiceContext, searches: Searches, seconds: float) -> None:
         self._context = context
         self._searches = searches
-        self._ends = time.monotonic() + seconds
+        self._ends = context.clock() + timedelta(seconds=seconds)
         self._problems: dict[str, str | None] = {}
 
     @property
@@ -85,7 +84,8 @@ class _Search:
         calls = {
             each.traits.name: self._searches.begin(self._context, each, key, partial(call, each)) for each in providers
         }
-        wait(calls.values(), timeout=max(0.0, self._ends - time.monotonic()))
+        left = (self._ends - self._context.clock()).total_seconds()
+        wait(calls.values(), timeout=max(0.0, left))
         answers = {}
         for name, made in calls.items():
             error = made.exception() if made.done() else TimeoutError("has not answered yet: search again in a moment")
