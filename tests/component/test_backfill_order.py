@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -57,15 +56,26 @@ def alpaca() -> Iterator[tuple[AlpacaServer, Alpaca]]:
     server.close()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep yfinance's files in a directory of the test."""
+    yfinance.cache.set_cache_location(str(tmp_path_factory.mktemp("yfinance")))
+
+
 @pytest.fixture
-def yahoo(tmp_path: Path) -> Iterator[tuple[YahooServer, Yahoo]]:
-    yfinance.cache.set_cache_location(str(tmp_path))
+def yahoo() -> Iterator[tuple[YahooServer, Yahoo]]:
     server = YahooServer()
     made = Yahoo(YahooSettings(url=server.url))
     yield server, made
-    made._data.call(yahoo_session._forget)
+    made._data.call(start_anew)
     made.close()
     server.close()
+
+
+def start_anew(data: Any) -> None:
+    """Leave yfinance, of which a process has one, as it was before a provider failed."""
+    yahoo_session._forget(data)
+    data._cookie_strategy = "basic"
 
 
 def fill(context: ServiceContext, *providers: Provider, interval: str = "1m") -> Any:
