@@ -69,6 +69,8 @@ PUBLISHED = {
         "dead_letters_v1",
     },
     "strategy": {
+        "backtest_trials_v1",
+        "backtests_v1",
         "dead_letters_v1",
         "decisions_v1",
         "indicators_v1",

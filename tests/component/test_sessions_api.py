@@ -129,6 +129,17 @@ def test_unknown_markets_changes_and_long_times_are_refused(exchange: Trader) ->
     assert exchange.refused("DELETE", f"/api/sessions/changes/{uuid4()}")[0] == 404
 
 
+def test_days_before_the_first_that_is_stored_say_how_to_get_them(exchange: Trader) -> None:
+    """They are not taken for days without trading. A backfill of bars brings them by itself."""
+    begin = TODAY - 400 * DAY
+    answer = exchange.ask("GET", "/api/sessions", params={"market": CODE, "from": str(begin)})
+    assert (answer.status_code, answer.json()["field"]) == (422, "from")
+    told = answer.json()["detail"]
+    assert f'{{"since": "{begin}"}} by POST /api/jobs/update_sessions/trigger' in told
+    days = {each["day"] for each in listed(exchange, market=CODE, **{"from": str(begin), "to": str(TOMORROW)})}
+    assert days == {str(TODAY), str(TOMORROW)}
+
+
 def test_a_market_that_never_closes_has_a_session_a_day(exchange: Trader) -> None:
     """From midnight to midnight."""
     days = listed(exchange, market="DEMO", **{"from": "2026-11-28", "to": "2026-11-29"})

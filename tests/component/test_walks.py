@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 
 from embedded.system import System
-from services.marketdata.jobs import configured_provider
+from services.marketdata.configured import configured_provider
 from services.marketdata.usecases.update_prices import update_prices
 from shared.storage.migrate import ROOT
 from tests.component.test_job_walk import WALK

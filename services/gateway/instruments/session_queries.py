@@ -13,6 +13,12 @@ def sessions(connection: Connection, market: str, first: date, last: date) -> li
     return records(connection, _SESSIONS, market=market, first=first, last=last)
 
 
+def first_day(connection: Connection, market: str) -> date | None:
+    """Return the first day whose sessions are stored."""
+    day: date | None = connection.execute(_FIRST_DAY, {"market": market}).scalar_one()
+    return day
+
+
 def change(connection: Connection, change_id: UUID) -> Record | None:
     """Return the change, also one that has ended."""
     return next(iter(records(connection, _CHANGE, id=change_id)), None)
@@ -29,6 +35,7 @@ FROM marketdata.sessions_v2 s
 LEFT JOIN marketdata.session_changes_v1 c ON c.market = s.market AND c.day = s.day AND c.removed_at IS NULL
 WHERE s.market = :market AND s.day BETWEEN :first AND :last ORDER BY s.open_at
 """)
+_FIRST_DAY = text("SELECT min(day) FROM marketdata.sessions_v2 WHERE market = :market")
 _CHANGE = text("""
 SELECT id, market, day, closed, open_at, close_at, reason, made_at, removed_at
 FROM marketdata.session_changes_v1 WHERE id = :id

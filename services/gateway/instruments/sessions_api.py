@@ -133,7 +133,7 @@ async def get_sessions(gateway: Gateway, principal: Principal, query: SessionQue
 
     A market that never closes has one session a day.
 
-    Raises Invalid for an unknown market.
+    Raises Invalid for an unknown market, and for days before the first whose sessions are stored.
     """
     code = query.market or (await read(gateway, account_market, principal.account_id))["code"]
     market = MARKETS.get(code)
@@ -147,6 +147,12 @@ async def get_sessions(gateway: Gateway, principal: Principal, query: SessionQue
         items = [_whole_day(code, day, zone) for day in days]
     else:
         rows = await read(gateway, session_queries.sessions, code, first, last)
+        if not rows and (stored := await read(gateway, session_queries.first_day, code)) and last < stored:
+            raise Invalid(
+                f"from: sessions of {code} are stored since {stored}; for earlier ones run the job update_sessions "
+                f'with {{"since": "{first}"}} by POST /api/jobs/update_sessions/trigger',
+                field="from",
+            )
         items = [SessionItem(**row) for row in rows]
     return SessionList(market=code, timezone=market.timezone, items=items)
 
