@@ -136,7 +136,7 @@ def test_days_before_the_first_that_is_stored_say_how_to_get_them(exchange: Trad
     assert (answer.status_code, answer.json()["field"]) == (422, "from")
     told = answer.json()["detail"]
     assert f'{{"since": "{begin}"}} by POST /api/jobs/update_sessions/trigger' in told
-    days = {each["day"] for each in listed(exchange, market=CODE, **{"from": str(begin), "to": str(TOMORROW)})}
+    days = {each["day"] for each in listed(exchange, market=CODE, **{"from": str(TODAY - DAY), "to": str(TOMORROW)})}
     assert days == {str(TODAY), str(TOMORROW)}
 
 
