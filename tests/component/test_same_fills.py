@@ -1,5 +1,6 @@
 """One day of bars, replayed, pushed, and backfilled and recovered: the same fills to the cent."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -7,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from services.gateway.instruments.prices_api import NewPrice, NewPrices
 from services.marketdata.domain.bar import Bar
 from services.marketdata.persistence.coverage import Gap
 from services.marketdata.providers.provider import Listed
@@ -18,7 +20,7 @@ from services.marketdata.usecases.update_prices import update_prices
 from services.orders.usecases.catch_up import catch_up
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instruments import AssetClass
-from shared.contracts.prices import NumberedPrice, PricesUpdated, PushedBar, PushPrices
+from shared.contracts.prices import NumberedPrice, PricesUpdated, PushPrices
 from tests.component.paper_exchange import Exchange
 from tests.component.watching import outbox
 from tests.support import broken_invariants, price
@@ -60,12 +62,14 @@ def replayed(exchange: Exchange, day: list[Bar]) -> None:
 
 
 def pushed(exchange: Exchange, day: list[Bar]) -> None:
-    """Each bar as the gateway hands it on, without a quote."""
+    """Each bar as a client sends it in JSON, read as the gateway reads it, without a quote."""
     for bar in day:
         exchange.clock.now = bar.start + MINUTE
-        numbers = {name: getattr(bar, name) for name in ("open", "high", "low", "close", "volume")}
-        own = PushedBar(**numbers, start=bar.start, end=bar.start + MINUTE)
-        asked = NumberedPrice(index=0, symbol=bar.symbol, at=exchange.clock.now, bar=own)
+        numbers = {name: str(getattr(bar, name)) for name in ("open", "high", "low", "close", "volume")}
+        times = {"start": bar.start.isoformat(), "end": exchange.clock.now.isoformat()}
+        body = json.dumps({"prices": [{"symbol": bar.symbol, "bar": {**numbers, **times}}]})
+        (given,) = NewPrices.model_validate_json(body).prices
+        asked = NumberedPrice(**NewPrice.model_validate(given).model_dump(), index=0)
         with exchange.marketdata.unit_of_work() as uow:
             push_prices(uow, PushPrices(push_id=uuid4(), pushed=(asked,), received_at=exchange.clock.now))
         _handle_last(exchange)
@@ -95,13 +99,14 @@ def _handle_last(exchange: Exchange) -> None:
 def test_a_day_fills_the_same_whichever_way_it_comes(
     exchange: Exchange, way: Callable[[Exchange, list[Bar]], None]
 ) -> None:
-    """Limits, a stop and a stop limit, inside of their bars, and one order that is never reached."""
+    """Limits, a stop and a stop limit, inside of their bars, an order that is never reached, and one at the market."""
     account = exchange.open(fills={"fills_on": "bar"})
     exchange.price("AAPL 100/100 100")
     placed: dict[str, UUID] = {text: exchange.submit(account, text, **terms) for text, terms in ORDERS.items()}
     begin = exchange.clock.now.replace(second=0, microsecond=0) + MINUTE
     exchange.clock.now = begin - timedelta(seconds=1)
     exchange.price("AAPL 100/100 100")  # at the begin of the first minute
+    placed["buy 4 AAPL market"] = exchange.submit(account, "buy 4 AAPL market")
     way(exchange, bars(begin))
     assert broken_invariants(exchange.orders.engine) == {}
     assert {text: exchange.fills(order_id) for text, order_id in placed.items()} == EXPECTED
@@ -113,4 +118,5 @@ EXPECTED: Fills = {
     "buy 7 AAPL limit": [],
     "buy 5 AAPL stop": [(Decimal(5), Decimal("101.6"))],
     "buy 2 AAPL stop_limit": [(Decimal(2), Decimal("102.2"))],
+    "buy 4 AAPL market": [(Decimal(4), Decimal("99.51"))],
 }
