@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
+from services.marketdata.jobs import jobs as marketdata_jobs
 from services.strategy.jobs import jobs
 from shared.clock import utc_now
 from shared.jobs.run_context import RunContext
@@ -241,6 +242,28 @@ def test_the_kinds_have_the_schemas_of_their_parameters(desk: Desk) -> None:
     assert {"sma_crossover", "rules", "buy_and_hold", "pairs"} <= set(kinds)
     assert {"fast", "slow"} <= set(kinds["sma_crossover"]["schema"]["properties"])
     assert all(each["source"] and each["title"] for each in kinds.values())
+
+
+def test_the_indicators_that_it_reads_are_kept_while_it_runs(desk: Desk, market: System) -> None:
+    """An operator who names one of them keeps it beyond that."""
+    job, context = marketdata_jobs.declared["update_indicators"], market.contexts["marketdata"]
+
+    def kept() -> list[tuple[dict[str, str], bool, bool]]:
+        job.run(RunContext(uuid4(), context, context.clock(), {}))
+        asked = {"symbol": "AAPL", "interval": "1m", "name": "sma"}
+        items = desk.client.get("/api/indicators", params=asked, headers=KEY).json()["items"]
+        found = [(each["parameters"], each["by_hand"], each["by_strategies"]) for each in items]
+        return sorted(found, key=lambda each: each[0]["period"])
+
+    path = f"/{desk.create()['id']}"
+    assert kept() == []
+    desk.ask("POST", f"{path}/start")
+    assert kept() == [({"period": "2"}, False, True), ({"period": "3"}, False, True)]
+    named = {"symbol": "AAPL", "interval": "1m", "name": "sma", "parameters": {"period": 2}}
+    assert desk.client.post("/api/indicators", json=named, headers=KEY).json()["by_hand"] is True
+    eventually(lambda: kept()[0] == ({"period": "2"}, True, True))
+    desk.ask("POST", f"{path}/pause")
+    assert kept() == [({"period": "2"}, True, False)]
 
 
 def test_unknown_ids_are_not_found(desk: Desk) -> None:

@@ -21,7 +21,7 @@ from tests.component.scripted_prices import push
 from tests.component.strategy_scenario import NOON, STRATEGY, Scenario
 from tests.component.watching import Sent, context_of, outbox
 from tests.conftest import FakeClock
-from tests.support import account, broken_invariants, eventually, order, send, statuses, value
+from tests.support import account, broken_invariants, eventually, order, rows, send, statuses, value
 
 #: The averages of two and of three bars cross at the last bar.
 UP, DOWN, LEVEL = (10, 10, 9, 8, 12), (10, 10, 11, 12, 8), (10, 10, 10, 10)
@@ -61,6 +61,17 @@ def test_it_buys_when_the_fast_average_crosses_above_the_slow_one(scenario: Scen
     assert (said.body["signal_id"], said.body["action"], said.body["reason"]) == (str(signal.id), "buy", signal.reason)
     assert_order(sent, signal, "buy", "10")
     assert scenario.decisions()[0].order_id == UUID(sent.body["order_id"])
+
+
+def test_an_evaluation_names_the_indicators_that_the_strategy_reads(scenario: Scenario) -> None:
+    """Also of a strategy from before they were published."""
+    scenario.add_bars(UP)
+    statement = "SELECT symbol, interval, name, parameters FROM strategy.indicators_v1 ORDER BY parameters"
+    assert rows(scenario.strategy.engine, statement) == []
+    scenario.run()
+    assert [tuple(row) for row in rows(scenario.strategy.engine, statement)] == [
+        ("AAPL", "replay", "sma", {"period": each}) for each in ("2", "3")
+    ]
 
 
 def test_a_decision_has_its_inputs_and_conditions_with_their_values(scenario: Scenario) -> None:
