@@ -1,6 +1,6 @@
 """Add and remove indicators. The next update computes the values of an added one, also for the bars that are stored."""
 
-from services.marketdata.persistence import indicators
+from services.marketdata.persistence import named_indicators as indicators
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.indicators import AddIndicator, RemoveIndicator
 

@@ -10,7 +10,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import text
 
-from services.marketdata.persistence import indicators
+from services.marketdata.persistence import named_indicators as indicators
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.base import first_error
 from shared.contracts.indicators import AddIndicator, Interval
@@ -41,7 +41,7 @@ def follow_strategies(uow: UnitOfWork) -> int:
     indicators.mark_named(uow.connection, shared, kept)
     for each in left:
         if not present[each].by_hand:
-            indicators.remove(uow.connection, each)
+            indicators.remove(uow.connection, each, named_by_hand=False)
     return len(added) + len(shared) + len(left)
 
 
