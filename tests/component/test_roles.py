@@ -76,8 +76,6 @@ PUBLISHED = {
         "indicators_v1",
         "kinds_v1",
         "signals_v1",
-        "backtests_v1",
-        "backtest_trials_v1",
         "strategies_v1",
         "symbols_v1",
         "versions_v1",
