@@ -1,12 +1,22 @@
 """Which use case handles each message."""
 
 from services.orders.persistence import accounts as account_store
-from services.orders.usecases import answer_dead, auctions, cancel, cash, corporate_actions, replace, submit
+from services.orders.usecases import (
+    account_halts,
+    answer_dead,
+    auctions,
+    cancel,
+    cash,
+    corporate_actions,
+    replace,
+    submit,
+)
 from services.orders.usecases.execute import fill_on
 from services.orders.usecases.follow_sessions import follow_sessions
 from services.orders.usecases.lookup import lock_open_account
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
+from shared.contracts.account_risk import ResumeAccount, RiskLimitReached
 from shared.contracts.accounts import CloseAccount, ConfigureAccount, MoveCash, OpenAccount, ResetAccount
 from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.official_prices import OfficialPricePublished
@@ -90,3 +100,13 @@ def cancel_orders(command: CancelOrders, uow: UnitOfWork) -> None:
 @actors.on(ReplaceOrder, queue="orders.commands", on_death=answer_dead.reject_replace, tries=TRIES)
 def replace_order(command: ReplaceOrder, uow: UnitOfWork) -> None:
     replace.replace_order(uow, command)
+
+
+@actors.on(RiskLimitReached, queue="orders.risk")
+def halt_account(event: RiskLimitReached, uow: UnitOfWork) -> None:
+    account_halts.halt_account(uow, event)
+
+
+@actors.on(ResumeAccount, queue="orders.commands")
+def resume_account(command: ResumeAccount, uow: UnitOfWork) -> None:
+    account_halts.resume_account(uow, command)

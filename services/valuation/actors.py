@@ -1,9 +1,10 @@
 """Handlers of valuation's messages: a price or a fill changes what accounts are worth."""
 
-from services.valuation import account_alerts, values
+from services.valuation import account_alerts, account_risk, values
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.account_alerts import SetAlertRules
+from shared.contracts.account_risk import SetRiskLimits
 from shared.contracts.orders import OrderFilled
 from shared.contracts.prices import PricesUpdated
 
@@ -23,3 +24,8 @@ def value_account(event: OrderFilled, uow: UnitOfWork) -> None:
 @actors.on(SetAlertRules, queue="valuation.commands")
 def set_alert_rules(command: SetAlertRules, uow: UnitOfWork) -> None:
     account_alerts.set_rules(uow, command)
+
+
+@actors.on(SetRiskLimits, queue="valuation.commands")
+def set_risk_limits(command: SetRiskLimits, uow: UnitOfWork) -> None:
+    account_risk.set_limits(uow, command)

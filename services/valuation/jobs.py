@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from services.valuation import summaries, thinning
 from services.valuation.account_alerts import judge_accounts
+from services.valuation.account_risk import measure_accounts
 from services.valuation.domain.trading_day import trading_day
 from services.valuation.reports import make_reports
 from services.valuation.values import publish_values, values_of_all
@@ -42,6 +43,7 @@ def update_positions(run: RunContext) -> Counts:
         publish_values(uow, values_of_all(uow.connection))
         uow.at_commit(valued(uow.now, uow.now))
         judge_accounts(uow)
+        measure_accounts(uow)
     return {"accounts_valued": accounts, "positions_valued": positions}
 
 
@@ -49,13 +51,13 @@ def update_positions(run: RunContext) -> Counts:
     "snapshot_accounts",
     schedule="1m",
     market_hours_only=True,
-    description="Keep a summary of each account every minute while the market is open, and judge its alerts.",
+    description="Keep a summary of each account every minute while the market is open, and judge its alerts and limits.",
 )
 def snapshot_accounts(run: RunContext) -> Counts:
     with run.context.unit_of_work() as uow:
         accounts = summaries.snapshot_accounts(uow.connection, run.id, uow.now)
-        alerts = judge_accounts(uow)
-    return {"accounts_valued": accounts, **alerts}
+        alerts, risk = judge_accounts(uow), measure_accounts(uow)
+    return {"accounts_valued": accounts, **alerts, **risk}
 
 
 @jobs.job(

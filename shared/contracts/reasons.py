@@ -40,6 +40,7 @@ class RejectReason(StrEnum):
     INSUFFICIENT_BUYING_POWER = "insufficient_buying_power"
     INSUFFICIENT_CASH = "insufficient_cash"
     TRADING_BLOCKED = "trading_blocked"
+    ACCOUNT_HALTED = "account_halted"
     ACCOUNT_CLOSED = "account_closed"
     SYMBOL_BLOCKED = "symbol_blocked"
     SYMBOL_NOT_ALLOWED = "symbol_not_allowed"
@@ -72,6 +73,7 @@ _OF_THE_ACCOUNT = frozenset(
         RejectReason.INSUFFICIENT_BUYING_POWER,
         RejectReason.INSUFFICIENT_CASH,
         RejectReason.TRADING_BLOCKED,
+        RejectReason.ACCOUNT_HALTED,
         RejectReason.ACCOUNT_CLOSED,
         RejectReason.SYMBOL_BLOCKED,
         RejectReason.SYMBOL_NOT_ALLOWED,

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from functools import cache
 
 from shared.contracts.account_alerts import AlertRaised, AlertRecovered, SetAlertRules
+from shared.contracts.account_risk import (
+    AccountHalted,
+    AccountResumed,
+    ResumeAccount,
+    RiskLimitReached,
+    SetRiskLimits,
+)
 from shared.contracts.accounts import (
     AccountClosed,
     AccountReset,
@@ -134,6 +141,11 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     StrategyChanged: ("strategy",),
     StrategyRefused: ("strategy",),
     SetAlertRules: ("gateway",),
+    SetRiskLimits: ("gateway",),
+    RiskLimitReached: ("valuation",),
+    ResumeAccount: ("gateway",),
+    AccountHalted: ("orders",),
+    AccountResumed: ("orders",),
     AlertRaised: ("valuation",),
     AlertRecovered: ("valuation",),
     SignalGenerated: ("strategy",),
@@ -188,12 +200,15 @@ QUEUES: dict[str, Queue] = {
             CancelOrder,
             CancelOrders,
             ReplaceOrder,
+            ResumeAccount,
         ),
     ),
+    "orders.risk": Queue(Priority.HIGH, (RiskLimitReached,)),
     "strategy.commands": Queue(Priority.HIGH, (CreateStrategy, ReviseStrategy, ControlStrategy)),
     "valuation.prices": Queue(Priority.MEDIUM, (PricesUpdated,)),
     "valuation.fills": Queue(Priority.MEDIUM, (OrderFilled,)),
-    "valuation.commands": Queue(Priority.HIGH, (SetAlertRules,)),
+    "strategy.accounts": Queue(Priority.HIGH, (AccountHalted,)),
+    "valuation.commands": Queue(Priority.HIGH, (SetAlertRules, SetRiskLimits)),
     **{f"{service}.jobs": Queue(Priority.MEDIUM, (RunJob,)) for service in WORKERS},
     **{f"{service}.operations": Queue(Priority.HIGH, (RequeueDeadLetters, DiscardDeadLetters)) for service in WORKERS},
 }
@@ -229,6 +244,8 @@ LIVE: tuple[type[Message], ...] = (
     InterestCharged,
     MarginCalled,
     MarginCallEnded,
+    AccountHalted,
+    AccountResumed,
     AccountsValued,
 )
 

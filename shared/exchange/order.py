@@ -189,6 +189,10 @@ class Account:
     short: bool = False
     #: True if it was closed for good.
     closed: bool = False
+    #: The last halt by a risk limit. Its time and its reason are None after its end.
+    halt_id: UUID | None = None
+    halted_at: datetime | None = None
+    halt_reason: str | None = None
 
     @property
     def is_marked(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
+from shared.contracts.account_risk import AccountHalted, AccountResumed
 from shared.contracts.accounts import (
     AccountClosed,
     AccountReset,
@@ -60,6 +61,7 @@ ANSWERS: Mapping[type[Message], str] = {
     CashRefused: "transfer_id",
     AccountReset: "reset_id",
     AccountClosed: "closing_id",
+    AccountResumed: "halt_id",
     PricesPushed: "push_id",
     InstrumentsChanged: "request_id",
     InstrumentsRefused: "request_id",
@@ -93,6 +95,8 @@ CHANGES: Mapping[type[Message], frozenset[Part]] = {
     InterestCharged: CASH,
     MarginCalled: CASH,
     MarginCallEnded: CASH,
+    AccountHalted: CASH,
+    AccountResumed: CASH,
 }
 #: Events that change the page of every account.
 HALTS = frozenset({TradingHalted, TradingResumed})

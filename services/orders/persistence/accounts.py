@@ -23,8 +23,11 @@ Accounts = dict[UUID, Account]
 
 ACCOUNTS = Table("orders.accounts", Account, key=("id",))
 saving_accounts = ACCOUNTS.update(Account, "cash", "reserved", "sequence")
-#: Begins the generation that the account has now.
-beginning_generation = ACCOUNTS.update(Account, "generation", also="generation_at = %(now)s")
+#: Begins the generation that the account has now. A halt ends with the generation before.
+beginning_generation = ACCOUNTS.update(
+    Account, "generation", also="generation_at = %(now)s, halted_at = NULL, halt_reason = NULL"
+)
+saving_halts = ACCOUNTS.update(Account, "halt_id", "halted_at", "halt_reason")
 
 
 class _AccountRow(NamedTuple):
@@ -37,6 +40,9 @@ class _AccountRow(NamedTuple):
     currency: str
     short: bool
     closed: bool
+    halt_id: UUID | None
+    halted_at: datetime | None
+    halt_reason: str | None
 
 
 class _Value(NamedTuple):
@@ -116,6 +122,9 @@ def with_values(connection: Connection, rows: Iterable[Any]) -> Accounts:
             currency=row.currency,
             short=row.short,
             closed=row.closed,
+            halt_id=row.halt_id,
+            halted_at=row.halted_at,
+            halt_reason=row.halt_reason,
         )
     if any(account.is_marked for account in found.values()):
         for value in typed(_Value, fetch(connection, _VALUES, {"ids": list(found)})):
@@ -144,7 +153,7 @@ _CLOSE = f"UPDATE orders.accounts SET status = '{CLOSED}' WHERE id = %(id)s"
 _CONFIGURE = text("UPDATE orders.accounts SET settings = CAST(:settings AS jsonb) WHERE id = :id")
 _LOCK_ACCOUNTS = f"""
 SELECT id, cash, reserved, sequence, CAST(settings AS text) AS settings, generation, currency,
-       status = '{CLOSED}' AS closed,
+       status = '{CLOSED}' AS closed, halt_id, halted_at, halt_reason,
        (SELECT true FROM orders.positions p WHERE p.account_id = a.id AND p.qty < 0 LIMIT 1) IS NOT NULL AS short
 FROM orders.accounts a WHERE id = ANY(%(ids)b::uuid[]) ORDER BY id FOR UPDATE
 """

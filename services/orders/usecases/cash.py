@@ -5,6 +5,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from services.orders.persistence.accounts import Accounts, beginning_generation, closing_account, saving_accounts
+from services.orders.persistence.account_halts import ending_halt
 from services.orders.persistence.holdings import dropping_holdings
 from services.orders.persistence.ledger import is_booked, saving_entries
 from services.orders.persistence.orders import lock_open_orders, open_order_groups
@@ -93,8 +94,18 @@ def _begin_again(
     if orders:
         end_orders(uow, orders, orders, accounts, reason)
     before = accounts[account_id]
-    after = replace(before, generation=before.generation + 1, cash=cash, long_value=ZERO, short_value=ZERO)
+    after = replace(
+        before,
+        generation=before.generation + 1,
+        cash=cash,
+        long_value=ZERO,
+        short_value=ZERO,
+        halted_at=None,
+        halt_reason=None,
+    )
     accounts[account_id] = after
+    if before.halted_at is not None:
+        uow.run(ending_halt(before, reason.value, uow.now))
     uow.run(
         beginning_generation([after], now=uow.now),
         *dropping_holdings(account_id, uow.now),

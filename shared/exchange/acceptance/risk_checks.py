@@ -58,10 +58,14 @@ def refuse_halted(symbol: str, instrument: Instrument) -> Refusal | None:
     """Reject a new or changed order while the symbol is halted. Open orders wait, and may be canceled."""
     if instrument.halt is None:
         return None
-    since = f"{instrument.halt.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    since = _clock(instrument.halt.since)
     return Refusal(
         RejectReason.SYMBOL_HALTED, f"trading in {symbol} has been halted since {since}: {instrument.halt.reason}"
     )
+
+
+def _clock(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def refuse_auction(order: OrderTerms, instrument: Instrument, now: datetime) -> Refusal | None:
@@ -111,6 +115,12 @@ def _broken_permissions(order: OrderTerms, size: Size, instrument: Instrument, a
     symbol = order.symbol
     if account.settings.trading_blocked:
         yield Refusal(RejectReason.TRADING_BLOCKED, "trading is blocked for this account (trading_blocked)")
+    if account.halted_at is not None and not size.only_closes:
+        yield Refusal(
+            RejectReason.ACCOUNT_HALTED,
+            f"the account has been halted since {_clock(account.halted_at)}: {account.halt_reason}; orders that close "
+            "a position are accepted, and POST /api/account/risk-limits/resume ends the halt",
+        )
     if not instrument.tradable and not size.only_closes:
         yield Refusal(RejectReason.NOT_TRADABLE, f"symbol {symbol} is not tradable")
     if order.time_in_force in {TimeInForce.IOC, TimeInForce.FOK} and not instrument.is_open:
