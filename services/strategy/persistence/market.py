@@ -39,7 +39,10 @@ class InstrumentRow:
 
 @dataclass(frozen=True, slots=True)
 class AccountRow:
-    """An account in its own currency. ``generation_at`` is when it was reset last."""
+    """An account in its own currency. ``generation_at`` is when it was reset last.
+
+    ``halt_id`` is its last halt by a risk limit. ``halt_reason`` is None if none stands.
+    """
 
     id: UUID
     currency: str
@@ -48,6 +51,8 @@ class AccountRow:
     equity: Decimal
     cash: Decimal
     buying_power: Decimal
+    halt_id: UUID | None = None
+    halt_reason: str | None = None
 
 
 def bars(
@@ -110,7 +115,17 @@ def accounts(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, AccountR
             reserved=row.reserved,
             multiplier=AccountSettings.model_validate(row.settings).multiplier,
         )
-        found[row.id] = AccountRow(row.id, row.currency, row.generation, row.generation_at, row.equity, row.cash, power)
+        found[row.id] = AccountRow(
+            row.id,
+            row.currency,
+            row.generation,
+            row.generation_at,
+            row.equity,
+            row.cash,
+            power,
+            row.halt_id,
+            row.halt_reason,
+        )
     return found
 
 
@@ -143,8 +158,8 @@ WHERE symbol = ANY(:symbols) AND status = 'active'
 """)
 _RATES = text("SELECT currency, account_currency, last FROM marketdata.rates_v1")
 _ACCOUNTS = text("""
-SELECT a.id, a.currency, a.generation, a.generation_at, a.cash, a.reserved, a.settings, v.equity, v.long_value,
-       v.short_value
+SELECT a.id, a.currency, a.generation, a.generation_at, a.cash, a.reserved, a.settings, a.halt_id, a.halt_reason,
+       v.equity, v.long_value, v.short_value
 FROM orders.accounts_v1 a JOIN valuation.account_values_v1 v ON v.account_id = a.id
 WHERE a.id = ANY(:ids) AND a.status = 'ACTIVE'
 """)

@@ -18,12 +18,16 @@ TERMS = ("kind", "parameters", "symbols", "interval", "schedule", "sizing", "pro
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """The profit that the protections compare with: since when it counts, its peak, and that as the day began."""
+    """The profit that the protections compare with: since when it counts, its peak, and that as the day began.
+
+    ``concentration`` is the mark of the largest position, None before it is measured.
+    """
 
     since: datetime | None = None
     peak: Decimal | None = None
     day: date | None = None
     day_profit: Decimal | None = None
+    concentration: Decimal | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +74,17 @@ def lock(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, StrategyRow]
     return {row.id: _row(row) for row in connection.execute(_LOCK, {"ids": list(ids)})}
 
 
+def lock_running_of(connection: Connection, account_id: UUID) -> list[StrategyRow]:
+    """Lock the running strategies of the account in the order of their ids, and return them."""
+    return [_row(row) for row in connection.execute(_LOCK_RUNNING_OF, {"account_id": account_id})]
+
+
+def save_paused(connection: Connection, paused: Sequence[StrategyRow], now: datetime) -> None:
+    """Save state and reason of strategies of one account, in one statement."""
+    given = {"ids": [row.id for row in paused], "reason": paused[0].state_reason, "now": now}
+    connection.execute(_SAVE_PAUSED, given)
+
+
 def running(connection: Connection, *, scheduled: bool | None = None) -> list[StrategyRow]:
     """The running strategies by name: all, or only those with or without a schedule of their own."""
     return [_row(row) for row in connection.execute(_RUNNING, {"scheduled": scheduled})]
@@ -107,6 +122,7 @@ def save_evaluated(connection: Connection, evaluated: Sequence[StrategyRow], now
             "days": [each.watch.day for each in evaluated],
             "profits": [each.watch.day_profit for each in evaluated],
             "indicators": [json.dumps(list(each.indicators)) for each in evaluated],
+            "concentrations": [each.watch.concentration for each in evaluated],
             "now": now,
         },
     )
@@ -143,11 +159,18 @@ def _values(strategy: StrategyRow) -> dict[str, Any]:
         "peak": watch.peak,
         "day": watch.day,
         "day_profit": watch.day_profit,
+        "concentration": watch.concentration,
     }
 
 
 def _row(row: Row[Any]) -> StrategyRow:
-    watch = Watch(since=row.watched_since, peak=row.peak_profit, day=row.day, day_profit=row.day_profit)
+    watch = Watch(
+        since=row.watched_since,
+        peak=row.peak_profit,
+        day=row.day,
+        day_profit=row.day_profit,
+        concentration=row.concentration_mark,
+    )
     given = {name: getattr(row, name) for name in _NAMES}
     given |= {"symbols": tuple(row.symbols), "state": StrategyState(row.state), "watch": watch}
     given["indicators"] = tuple(row.indicators)
@@ -155,7 +178,7 @@ def _row(row: Row[Any]) -> StrategyRow:
 
 
 _NAMES = tuple(name for name in StrategyRow.__dataclass_fields__ if name != "watch")
-_COLUMNS = f"{', '.join(_NAMES)}, watched_since, peak_profit, day, day_profit"
+_COLUMNS = f"{', '.join(_NAMES)}, watched_since, peak_profit, day, day_profit, concentration_mark"
 _ADD = text("""
 INSERT INTO strategy.strategies
   (id, name, account_id, kind, parameters, symbols, interval, schedule, sizing, protections, note, version, state,
@@ -169,6 +192,13 @@ _ADD_VERSION = text("""
 INSERT INTO strategy.versions (strategy_id, version, at, terms) VALUES (:id, :version, :now, CAST(:terms AS jsonb))
 """)
 _LOCK = text(f"SELECT {_COLUMNS} FROM strategy.strategies WHERE id = ANY(:ids) ORDER BY id FOR UPDATE")
+_LOCK_RUNNING_OF = text(f"""
+SELECT {_COLUMNS} FROM strategy.strategies
+WHERE account_id = :account_id AND state = 'running' ORDER BY id FOR UPDATE
+""")
+_SAVE_PAUSED = text("""
+UPDATE strategy.strategies SET state = 'paused', state_reason = :reason, updated_at = :now WHERE id = ANY(:ids)
+""")
 _RUNNING = text(f"""
 SELECT {_COLUMNS} FROM strategy.strategies
 WHERE state = 'running' AND (CAST(:scheduled AS boolean) IS NULL OR (schedule IS NOT NULL) = :scheduled)
@@ -181,18 +211,19 @@ UPDATE strategy.strategies SET
   schedule = :schedule, sizing = CAST(:sizing AS jsonb), protections = CAST(:protections AS jsonb), note = :note,
   state = :state, state_reason = :state_reason, generation = :generation, evaluated_at = :evaluated_at,
   failures = :failures, watched_since = :since, peak_profit = :peak, day = :day, day_profit = :day_profit,
-  indicators = CAST(:indicators AS jsonb), updated_at = :now
+  indicators = CAST(:indicators AS jsonb), concentration_mark = :concentration, updated_at = :now
 WHERE id = :id
 """)
 _SAVE_EVALUATED = text("""
 UPDATE strategy.strategies s SET
   state = v.state, state_reason = v.reason, generation = v.generation, failures = v.failures,
-  watched_since = v.since, peak_profit = v.peak, day = v.day, day_profit = v.day_profit, evaluated_at = :now,
-  indicators = CAST(v.indicators AS jsonb)
+  watched_since = v.since, peak_profit = v.peak, day = v.day, day_profit = v.day_profit,
+  concentration_mark = v.concentration, indicators = CAST(v.indicators AS jsonb), evaluated_at = :now
 FROM unnest(CAST(:ids AS uuid[]), CAST(:states AS text[]), CAST(:reasons AS text[]), CAST(:generations AS bigint[]),
             CAST(:failures AS integer[]), CAST(:since AS timestamptz[]), CAST(:peaks AS numeric[]),
-            CAST(:days AS date[]), CAST(:profits AS numeric[]), CAST(:indicators AS text[]))
-  AS v (id, state, reason, generation, failures, since, peak, day, day_profit, indicators)
+            CAST(:days AS date[]), CAST(:profits AS numeric[]), CAST(:indicators AS text[]),
+            CAST(:concentrations AS numeric[]))
+  AS v (id, state, reason, generation, failures, since, peak, day, day_profit, indicators, concentration)
 WHERE s.id = v.id
 """)
 _SAVE_KINDS = text("""

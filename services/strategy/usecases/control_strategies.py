@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from services.strategy.persistence import strategies
+from services.strategy.persistence import market, strategies
 from services.strategy.persistence.strategies import StrategyRow, Watch
 from services.strategy.usecases.change_strategies import Answer, Refused, answer, check, refuse, unknown
 from services.strategy.usecases.flatten import flatten
+from services.strategy.usecases.follow_accounts import why_halted
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.strategy import Control, ControlStrategy, StrategyState
 
@@ -53,5 +54,8 @@ def _moved(uow: UnitOfWork, before: StrategyRow, command: ControlStrategy) -> St
     if to is not StrategyState.RUNNING:
         return replace(before, state=to, state_reason=command.reason)
     checked = check(uow.connection, before)
+    account = market.accounts(uow.connection, [before.account_id]).get(before.account_id)
+    if account is not None and (why := why_halted(account)) is not None:
+        raise Refused("account_id", f"account_id: {why}; resume the account, then the strategy", "conflict")
     watch = Watch(since=uow.now)
     return replace(checked, state=to, failures=0, watch=watch, state_reason=None, evaluated_at=uow.now)

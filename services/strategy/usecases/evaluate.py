@@ -19,16 +19,18 @@ from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.view import Indicator
 from services.strategy.usecases.decide import TRADED, Histories, Wish, decide, key_of, rate_of
 from services.strategy.usecases.flatten import flatten
+from services.strategy.usecases.follow_accounts import why_halted
 from services.strategy.usecases.guard import SECONDS, StrategyFailed, within
 from services.strategy.usecases.load import Loaded, Prepared, bars_needed, day_of, load
 from services.strategy.usecases.memory import history_of, memory_of
-from services.strategy.usecases.protections import Protections, halt, watched
+from services.strategy.usecases.protections import Largest, Protections, halt, watched
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.indicators import GivenParameters, IndicatorName, complete, written
 from shared.contracts.orders import CancelOrder
 from shared.contracts.strategy import Action, SignalGenerated, StrategyState
 from shared.jobs.run_context import Counts
 from shared.money import ZERO
+from shared.risk_marks import share_of
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,10 @@ def _evaluate(prepared: Prepared, loaded: Loaded, histories: Histories, seconds:
     watch = row.watch
     if row.generation != account.generation:
         watch = Watch(since=loaded.now if row.generation is not None else watch.since)
+    if (why := why_halted(account)) is not None:
+        return Evaluated(row, replace(row, watch=watch, state=StrategyState.PAUSED, state_reason=why))
     if prepared.protections.on_results:
-        profit = _profit(prepared, loaded)
-        watch = watched(watch, profit=profit, day=day_of(row, loaded.instruments, loaded.now)[1])
-        results = loaded.results.get(row.id)
-        losses = results.losses if results else 0
-        why = halt(prepared.protections, watch, profit=profit, losses=losses, equity=account.equity)
+        watch, why = _watch(prepared, loaded, watch)
         if why is not None:
             after = replace(row, watch=watch, state=StrategyState.PAUSED, state_reason=why)
             return Evaluated(row, after, halted=prepared.protections.flatten)
@@ -128,6 +128,30 @@ def _evaluate(prepared: Prepared, loaded: Loaded, histories: Histories, seconds:
     except StrategyFailed as error:
         return _failure(row, prepared.protections, str(error))
     return Evaluated(row, replace(row, watch=watch, generation=account.generation, failures=0), wishes)
+
+
+def _watch(prepared: Prepared, loaded: Loaded, watch: Watch) -> tuple[Watch, str | None]:
+    """The watch with the present figures, and the reason to pause the strategy, or None."""
+    row, results = prepared.row, loaded.results.get(prepared.row.id)
+    profit, largest = _profit(prepared, loaded), _largest(prepared, loaded)
+    day = day_of(row, loaded.instruments, loaded.now)[1]
+    limit = prepared.protections.max_concentration
+    watch = watched(watch, profit=profit, day=day, largest=largest, limit=limit)
+    losses, equity = results.losses if results else 0, loaded.accounts[row.account_id].equity
+    return watch, halt(prepared.protections, watch, profit=profit, losses=losses, equity=equity, largest=largest)
+
+
+def _largest(prepared: Prepared, loaded: Loaded) -> Largest:
+    """The strategy's largest position at current prices."""
+    row, account = prepared.row, loaded.accounts[prepared.row.account_id]
+    found = Largest()
+    for symbol in row.symbols:
+        held, instrument = loaded.held.get((row.id, symbol)), loaded.instruments.get(symbol)
+        rate = rate_of(loaded, symbol, account.currency)
+        if held is not None and instrument is not None and instrument.quote is not None and rate is not None:
+            share = share_of(abs(held.qty) * instrument.quote.last * rate, account.equity)
+            found = max(found, Largest(symbol, share), key=lambda each: each.share)
+    return found
 
 
 def _profit(prepared: Prepared, loaded: Loaded) -> Decimal:

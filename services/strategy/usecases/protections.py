@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from services.strategy.persistence.strategies import Watch
 from shared.contracts.written import Bounded
 from shared.money import ZERO
+from shared.risk_marks import is_reached, marked
 
 Fraction = Annotated[Decimal, Bounded(gt=0, le=1, decimal_places=6)]
 
@@ -17,7 +18,7 @@ Fraction = Annotated[Decimal, Bounded(gt=0, le=1, decimal_places=6)]
 class Protections(BaseModel):
     """The protections of a strategy. Those that are not given do not hold. Exits are always allowed.
 
-    A loss streak, a drawdown or a daily loss pauses the strategy until somebody resumes it.
+    A loss streak, a drawdown, a daily loss or a large position pauses the strategy until somebody resumes it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -40,6 +41,9 @@ class Protections(BaseModel):
     max_daily_loss: Fraction | None = Field(
         default=None, description="Loss since the day began that pauses the strategy, as a part of the equity."
     )
+    max_concentration: Annotated[Decimal, Bounded(gt=0, le=10, decimal_places=6)] | None = Field(
+        default=None, description="Value of the strategy's largest position that pauses it, as a part of the equity."
+    )
     max_failures: Annotated[int, Bounded(ge=1, le=100)] = Field(
         default=3, description="Decisions that fail one after another before the strategy is paused."
     )
@@ -48,7 +52,8 @@ class Protections(BaseModel):
     @property
     def on_results(self) -> bool:
         """True if a protection depends on profits and losses."""
-        return any(each is not None for each in (self.max_loss_streak, self.max_drawdown, self.max_daily_loss))
+        limits = (self.max_loss_streak, self.max_drawdown, self.max_daily_loss, self.max_concentration)
+        return any(each is not None for each in limits)
 
 
 @dataclass
@@ -66,6 +71,17 @@ class Standing:
         self.entries += 1
 
 
+@dataclass(frozen=True)
+class Largest:
+    """The strategy's largest position as a share of the account's equity."""
+
+    symbol: str | None = None
+    share: Decimal = ZERO
+
+
+NONE = Largest()
+
+
 def refusal(protections: Protections, standing: Standing, symbol: str) -> str | None:
     """The reason why the strategy may not enter the symbol now, or None."""
     most, closed = protections.max_trades_per_day, standing.closed_at.get(symbol)
@@ -80,14 +96,26 @@ def refusal(protections: Protections, standing: Standing, symbol: str) -> str | 
     return None
 
 
-def watched(watch: Watch, *, profit: Decimal, day: date) -> Watch:
-    """The watch with the peak of the profits, and with the profit as the day began."""
+def watched(
+    watch: Watch, *, profit: Decimal, day: date, largest: Largest = NONE, limit: Decimal | None = None
+) -> Watch:
+    """The watch with the peak of the profits, the profit as the day began, and the mark of the largest position."""
+    if limit is not None:
+        watch = replace(watch, concentration=marked(watch.concentration, largest.share, limit))
     if watch.day != day:
         watch = replace(watch, day=day, day_profit=profit)
     return replace(watch, peak=profit if watch.peak is None else max(watch.peak, profit))
 
 
-def halt(protections: Protections, watch: Watch, *, profit: Decimal, losses: int, equity: Decimal) -> str | None:
+def halt(
+    protections: Protections,
+    watch: Watch,
+    *,
+    profit: Decimal,
+    losses: int,
+    equity: Decimal,
+    largest: Largest = NONE,
+) -> str | None:
     """The reason to pause the strategy, or None. The profit and the equity are in the account's currency."""
     if protections.max_loss_streak is not None and losses >= protections.max_loss_streak:
         return f"max_loss_streak: the last {losses} round trips lost."
@@ -97,4 +125,7 @@ def halt(protections: Protections, watch: Watch, *, profit: Decimal, losses: int
     lost = (watch.day_profit or ZERO) - profit
     if protections.max_daily_loss is not None and lost > 0 and lost >= protections.max_daily_loss * equity:
         return f"max_daily_loss: {lost:.2f} were lost today."
+    limit = protections.max_concentration
+    if limit is not None and is_reached(largest.share, limit, watch.concentration or ZERO):
+        return f"max_concentration: {largest.symbol} is {largest.share:.2%} of the equity."
     return None

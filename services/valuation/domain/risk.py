@@ -96,9 +96,7 @@ def _mark(facts: RiskFacts, before: Mark | None) -> Mark:
     if before is None or before.generation != facts.generation:
         return Mark(facts.generation, facts.halt_id, None, facts.peak_growth)
     if before.halt_id != facts.halt_id:
-        return Mark(
-            facts.generation, facts.halt_id, facts.at, facts.growth, facts.day, facts.day_pl, None, None
-        )
+        return Mark(facts.generation, facts.halt_id, facts.at, facts.growth, facts.day, facts.day_pl, None, None)
     return replace(before, peak_growth=max(before.peak_growth, facts.growth))
 
 
