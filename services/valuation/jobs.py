@@ -51,7 +51,7 @@ def update_positions(run: RunContext) -> Counts:
     "snapshot_accounts",
     schedule="1m",
     market_hours_only=True,
-    description="Keep a summary of each account every minute while the market is open, and judge its alerts and limits.",
+    description="Keep a summary of each account every minute of an open market, and judge its alerts and limits.",
 )
 def snapshot_accounts(run: RunContext) -> Counts:
     with run.context.unit_of_work() as uow:

@@ -17,7 +17,7 @@ from zlib import crc32
 import structlog
 from sqlalchemy import text
 
-from services.gateway.alerts import account_alerts, account_reports, rules
+from services.gateway.alerts import (account_alerts, account_halts, account_reports, rules)
 from services.gateway.alerts.notifier import CLAIMED_FOR
 from shared.background import Background
 from shared.bus.amqp.management import ManagementRefused
@@ -104,8 +104,9 @@ class Evaluator(Background):
             standing = rules.from_rows(connection, now, since)
             standing += rules.from_progress(connection, now, self._started_at, self._price_age)
             standing += rules.from_news(connection, now, self._news_score)
-            standing += account_alerts.standing(connection)
+            standing += account_alerts.standing(connection) + account_halts.standing(connection)
             judged: tuple[str, ...] = (*rules.FROM_ROWS, *rules.FROM_PROGRESS, *rules.FROM_NEWS, *account_alerts.KINDS)
+            judged += (account_halts.KIND,)
             if figures is not None:
                 standing += rules.from_queues(connection, figures, self._queue_age)
                 judged += rules.FROM_QUEUES

@@ -4,8 +4,8 @@ from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
-from services.orders.persistence.accounts import Accounts, beginning_generation, closing_account, saving_accounts
 from services.orders.persistence.account_halts import ending_halt
+from services.orders.persistence.accounts import Accounts, beginning_generation, closing_account, saving_accounts
 from services.orders.persistence.holdings import dropping_holdings
 from services.orders.persistence.ledger import is_booked, saving_entries
 from services.orders.persistence.orders import lock_open_orders, open_order_groups
