@@ -1,9 +1,12 @@
 """Handlers of strategy's messages."""
 
+from services.strategy.rebalancing import follow, start
 from services.strategy.usecases import change_strategies, control_strategies, follow_accounts
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.account_risk import AccountHalted
+from shared.contracts.orders import OrderCanceled, OrderExpired, OrderFilled, OrderRejected, OrderStatus
+from shared.contracts.rebalancing import CancelRebalance, KeepTargets, PlanRebalance, StartRebalance
 from shared.contracts.strategy import ControlStrategy, CreateStrategy, ReviseStrategy
 
 actors = Actors()
@@ -27,3 +30,45 @@ def control_strategy(command: ControlStrategy, uow: UnitOfWork) -> None:
 @actors.on(AccountHalted, queue="strategy.accounts")
 def pause_strategies(event: AccountHalted, uow: UnitOfWork) -> None:
     follow_accounts.pause_strategies(uow, event)
+
+
+@actors.on(PlanRebalance, queue="strategy.commands")
+def plan_rebalance(command: PlanRebalance, uow: UnitOfWork) -> None:
+    start.preview(uow, command)
+
+
+@actors.on(StartRebalance, queue="strategy.commands")
+def start_rebalance(command: StartRebalance, uow: UnitOfWork) -> None:
+    start.start(uow, command)
+
+
+@actors.on(CancelRebalance, queue="strategy.commands")
+def cancel_rebalance(command: CancelRebalance, uow: UnitOfWork) -> None:
+    start.cancel(uow, command)
+
+
+@actors.on(KeepTargets, queue="strategy.commands")
+def keep_targets(command: KeepTargets, uow: UnitOfWork) -> None:
+    start.keep(uow, command)
+
+
+@actors.on(OrderFilled, queue="strategy.orders")
+def follow_fill(event: OrderFilled, uow: UnitOfWork) -> None:
+    """A rebalance waits for the last fill of an order."""
+    if event.order_status == OrderStatus.FILLED:
+        follow.follow_order(uow, event.order_id)
+
+
+@actors.on(OrderCanceled, queue="strategy.orders")
+def follow_cancel(event: OrderCanceled, uow: UnitOfWork) -> None:
+    follow.follow_order(uow, event.order_id)
+
+
+@actors.on(OrderExpired, queue="strategy.orders")
+def follow_expiry(event: OrderExpired, uow: UnitOfWork) -> None:
+    follow.follow_order(uow, event.order_id)
+
+
+@actors.on(OrderRejected, queue="strategy.orders")
+def follow_rejection(event: OrderRejected, uow: UnitOfWork) -> None:
+    follow.follow_order(uow, event.order_id)

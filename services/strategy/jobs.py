@@ -6,6 +6,7 @@ from uuid import UUID
 from services.strategy import backtest_jobs, optimise_jobs
 from services.strategy.conditions import prices_younger_than
 from services.strategy.persistence import market, strategies
+from services.strategy.rebalancing.schedule import rebalance_accounts
 from services.strategy.usecases.evaluate import evaluate
 from services.strategy.usecases.schedules import is_due
 from shared.contracts.markets import DEFAULT_MARKET
@@ -23,6 +24,8 @@ OWN = (
     OldRows("strategy.trading_signals", "at < :before", timedelta(days=90)),
     OldRows("strategy.backtests", "at < :before", timedelta(days=90)),
     OldRows("strategy.backtest_trials", "at < :before", timedelta(days=90)),
+    OldRows("strategy.rebalances", "state = 'planned' AND created_at < :before", timedelta(days=1)),
+    OldRows("strategy.rebalances", "finished_at < :before", timedelta(days=365)),
 )
 _FRESH = prices_younger_than("5m")
 
@@ -71,6 +74,19 @@ def _due(run: RunContext) -> set[UUID]:
         if is_due(row, calendar.market(code), run.now):
             found.add(row.id)
     return found
+
+
+@jobs.job(
+    "rebalance_accounts",
+    schedule="5m",
+    market_hours_only=True,
+    priority="low",
+    when=_FRESH,
+    description="Rebalance the accounts that keep target weights, if a weight is outside of its band.",
+)
+def rebalance(run: RunContext) -> Counts:
+    """Start at most one rebalance per account, also if the run is repeated, and let those under way go on."""
+    return rebalance_accounts(run.context, run.id)
 
 
 @jobs.job(

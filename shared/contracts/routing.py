@@ -60,6 +60,14 @@ from shared.contracts.orders import (
 )
 from shared.contracts.prices import PricesPushed, PricesUpdated, PushPrices
 from shared.contracts.priority import Priority
+from shared.contracts.rebalancing import (
+    CancelRebalance,
+    KeepTargets,
+    PlanRebalance,
+    RebalanceAnswered,
+    RebalanceRefused,
+    StartRebalance,
+)
 from shared.contracts.replay import ControlReplay
 from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
 from shared.contracts.strategy import (
@@ -140,6 +148,12 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     ControlStrategy: ("gateway",),
     StrategyChanged: ("strategy",),
     StrategyRefused: ("strategy",),
+    PlanRebalance: ("gateway",),
+    StartRebalance: ("gateway",),
+    CancelRebalance: ("gateway",),
+    KeepTargets: ("gateway",),
+    RebalanceAnswered: ("strategy",),
+    RebalanceRefused: ("strategy",),
     SetAlertRules: ("gateway",),
     SetRiskLimits: ("gateway",),
     RiskLimitReached: ("valuation",),
@@ -204,7 +218,19 @@ QUEUES: dict[str, Queue] = {
         ),
     ),
     "orders.risk": Queue(Priority.HIGH, (RiskLimitReached,)),
-    "strategy.commands": Queue(Priority.HIGH, (CreateStrategy, ReviseStrategy, ControlStrategy)),
+    "strategy.commands": Queue(
+        Priority.HIGH,
+        (
+            CreateStrategy,
+            ReviseStrategy,
+            ControlStrategy,
+            PlanRebalance,
+            StartRebalance,
+            CancelRebalance,
+            KeepTargets,
+        ),
+    ),
+    "strategy.orders": Queue(Priority.MEDIUM, (OrderFilled, OrderCanceled, OrderExpired, OrderRejected)),
     "valuation.prices": Queue(Priority.MEDIUM, (PricesUpdated,)),
     "valuation.fills": Queue(Priority.MEDIUM, (OrderFilled,)),
     "strategy.accounts": Queue(Priority.HIGH, (AccountHalted,)),
@@ -222,6 +248,8 @@ LIVE: tuple[type[Message], ...] = (
     InstrumentsFound,
     StrategyChanged,
     StrategyRefused,
+    RebalanceAnswered,
+    RebalanceRefused,
     TradingHalted,
     TradingResumed,
     SessionsChanged,

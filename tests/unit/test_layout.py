@@ -85,6 +85,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "backtest": {"strategies"},
         "persistence": {"strategies"},
         "usecases": {"strategies", "persistence", "backtest"},
+        "rebalancing": {"strategies"},
     },
     "shared": {
         "contracts": {"money"},

@@ -32,6 +32,7 @@ from shared.contracts.orders import (
     ReplaceRejected,
 )
 from shared.contracts.prices import PricesPushed
+from shared.contracts.rebalancing import RebalanceAnswered, RebalanceRefused
 from shared.contracts.routing import LIVE
 from shared.contracts.sessions import SessionsChanged
 from shared.contracts.strategy import StrategyChanged, StrategyRefused
@@ -68,6 +69,8 @@ ANSWERS: Mapping[type[Message], str] = {
     InstrumentsFound: "request_id",
     StrategyChanged: "request_id",
     StrategyRefused: "request_id",
+    RebalanceAnswered: "request_id",
+    RebalanceRefused: "request_id",
     TradingHalted: "halt_id",
     TradingResumed: "halt_id",
     SessionsChanged: "change_id",
