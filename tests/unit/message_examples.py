@@ -88,6 +88,16 @@ from shared.contracts.prices import (
     RefusedPrice,
     TakenPrice,
 )
+from shared.contracts.rebalancing import (
+    Band,
+    CancelRebalance,
+    KeepTargets,
+    PlanRebalance,
+    RebalanceAnswered,
+    RebalanceRefused,
+    StartRebalance,
+    Targets,
+)
 from shared.contracts.replay import ControlReplay, ReplayAction
 from shared.contracts.sessions import ChangeSessions, RemoveSessionChange, SessionsChanged
 from shared.contracts.strategy import (
@@ -122,6 +132,15 @@ _of_alert: dict[str, Any] = {
     "threshold": Decimal("0.1"),
     "at": AT,
 }
+HALTED = "the drawdown is 21.00% and reached the limit of 20.00%"
+_of_halt: dict[str, Any] = {
+    "halt_id": OTHER,
+    "generation": 1,
+    "kind": RiskKind.DRAWDOWN,
+    "value": Decimal("0.21"),
+    "limit": Decimal("0.2"),
+}
+TARGETS = Targets(weights={"AAPL": Decimal("0.6")}, cash=Decimal("0.1"), band=Band(value=Decimal("0.05")))
 _refused = {**_of_order, "reason": "not_tradable", "message": "symbol FB is not tradable"}
 _terms: dict[str, Any] = {"client_order_id": "mine-1", "symbol": "AAPL", "submitted_at": AT, "strategy_id": STRATEGY}
 _changes = InstrumentChanges(
@@ -381,6 +400,19 @@ _ALL: tuple[Message, ...] = (
     ),
     AlertRaised(**_of_alert, message="The account is 11.00% below its highest value, and alerts at 10.00%"),
     AlertRecovered(**_of_alert),
+    SetRiskLimits(account_id=ACCOUNT, limits=AccountRiskLimits(max_drawdown=Decimal("0.2"))),
+    RiskLimitReached(**_of_halt, account_id=ACCOUNT, message=HALTED, after=OTHER, at=AT),
+    ResumeAccount(account_id=ACCOUNT, halt_id=OTHER, resumed_by="OPERATOR1"),
+    AccountHalted(**_of_halt, account_id=ACCOUNT, reason=HALTED, sequence=7, at=AT),
+    AccountResumed(account_id=ACCOUNT, halt_id=OTHER, sequence=8, at=AT),
+    PlanRebalance(request_id=OTHER, account_id=ACCOUNT, targets=TARGETS),
+    StartRebalance(request_id=OTHER, account_id=ACCOUNT, preview_id=OTHER),
+    CancelRebalance(request_id=OTHER, account_id=ACCOUNT, rebalance_id=OTHER),
+    KeepTargets(request_id=OTHER, account_id=ACCOUNT, targets=TARGETS),
+    RebalanceAnswered(request_id=OTHER, rebalance_id=OTHER),
+    RebalanceRefused(
+        request_id=OTHER, field="weights.IBM", reason="invalid", message="weights.IBM: unknown instrument IBM"
+    ),
     AccountsValued(
         values=(
             AccountValue(

@@ -68,6 +68,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "backtests": {"http", "operations", "instruments"},
         "operations": {"http"},
         "strategies": {"http", "trading"},
+        "rebalancing": {"http", "trading"},
         "alerts": set(),
         "console": {"http", "streams", "trading", "operations", "instruments"},
     },

@@ -17,7 +17,7 @@ def standing(connection: Connection) -> list[Alert]:
             kind=KIND,
             subject=str(row.id),
             severity="critical",
-            message=f"Account {row.name} ({row.number}) is halted: {row.halt_reason}; resume it so that it trades again.",
+            message=f"Account {row.name} ({row.number}) is halted: {row.halt_reason}; resume it to let it trade.",
             facts={"account_id": str(row.id), "halt_id": str(row.halt_id), "halted_at": moment(row.halted_at)},
         )
         for row in connection.execute(_HALTED, {"most": MOST})

@@ -170,6 +170,7 @@ def blocked(account: AccountFacts, each: Listed, *, opens: bool, shorts: bool, s
     """The reason why no order in the symbol is sent now, or None."""
     name = each.symbol
     reasons = (
+        (account.equity <= ZERO, "no_equity", "the account has no equity"),
         (account.settings.trading_blocked, "trading_blocked", "trading is blocked for the account"),
         (opens and account.halt_reason is not None, "account_halted", f"the account is halted: {account.halt_reason}"),
         (opens and not each.tradable, "not_tradable", f"{name} is not tradable"),
@@ -189,8 +190,6 @@ def _order(
     targets: Targets, account: AccountFacts, each: Listed, target: Decimal, scheduled: bool
 ) -> PlannedOrder | LeftOut:
     """The order for one symbol, or the reason why there is none."""
-    if account.equity <= ZERO:
-        return LeftOut(each.symbol, "no_equity", "the account has no equity")
     unpriced = blocked(account, each, opens=False, shorts=False, scheduled=scheduled)
     if unpriced is not None:
         return unpriced
@@ -205,13 +204,20 @@ def _order(
     if refusal is not None and not closing:
         return refusal
     qty = closing if refusal is not None else closing + opening
+    small = _too_small(targets, each, qty)
+    if small is not None:
+        return small
+    return replace(_priced(each.symbol, side, qty, each, account), cut=refusal and f"only closes: {refusal.message}")
+
+
+def _too_small(targets: Targets, each: Listed, qty: Decimal) -> LeftOut | None:
     if not qty:
         lot = plain(_unit(each, fractional=targets.fractional))
         return LeftOut(each.symbol, "below_lot", f"the change is less than {lot} of {each.symbol}")
     if qty * each.worth < targets.min_order:
         message = f"the order would come to {plain(cents_down(qty * each.worth))}, less than min_order"
         return LeftOut(each.symbol, "below_min_order", message)
-    return replace(_priced(each.symbol, side, qty, each, account), cut=refusal and f"only closes: {refusal.message}")
+    return None
 
 
 def _split(each: Listed, target: Decimal, change: Decimal, targets: Targets) -> tuple[Decimal, Decimal]:

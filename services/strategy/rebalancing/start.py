@@ -35,22 +35,24 @@ class Refused(Exception):
 
 def preview(uow: UnitOfWork, command: PlanRebalance) -> None:
     """Plan a rebalance and keep it. It sends nothing."""
-    _answered(uow, command, lambda: _plan(uow, command.request_id, command.account_id, command.targets, start=False))
+    _answered(
+        uow, command, lambda part: _plan(part, command.request_id, command.account_id, command.targets, start=False)
+    )
 
 
 def start(uow: UnitOfWork, command: StartRebalance) -> None:
     """Send the orders of a preview, or plan a rebalance and send its orders. Sent again it changes nothing."""
-    _answered(uow, command, lambda: _start(uow, command))
+    _answered(uow, command, lambda part: _start(part, command))
 
 
 def cancel(uow: UnitOfWork, command: CancelRebalance) -> None:
     """Cancel the rebalance. One that has ended stays as it is."""
-    _answered(uow, command, lambda: _cancel(uow, command))
+    _answered(uow, command, lambda part: _cancel(part, command))
 
 
 def keep(uow: UnitOfWork, command: KeepTargets) -> None:
     """Keep the targets for the job."""
-    _answered(uow, command, lambda: _keep(uow, command))
+    _answered(uow, command, lambda part: _keep(part, command))
 
 
 def check(uow: UnitOfWork, account_id: UUID, targets: Targets) -> AccountFacts:
@@ -98,14 +100,16 @@ def row_of(
     )
 
 
-def _plan(uow: UnitOfWork, rebalance_id: UUID, account_id: UUID, targets: Targets, *, start: bool) -> UUID:
-    if store.lock(uow.connection, rebalance_id) is not None:  # the request came before
+def _plan(uow: UnitOfWork, command: OfRebalance, targets: Targets, *, begins: bool) -> UUID:
+    """Plan under the id of the request, and begin. A request that came before is answered as it was."""
+    rebalance_id = command.request_id
+    if store.lock(uow.connection, rebalance_id) is not None:
         return rebalance_id
-    account = check(uow, account_id, targets)
+    account = check(uow, command.account_id, targets)
     plan = planned(uow, account, targets, trigger="request")
     rebalance = row_of(rebalance_id, account, targets, plan, uow, "request")
     store.add(uow.connection, rebalance, plan, uow.now)
-    if start:
+    if begins:
         _begin_only(uow, account, rebalance)
     return rebalance_id
 
@@ -114,7 +118,7 @@ def _start(uow: UnitOfWork, command: StartRebalance) -> UUID:
     if command.preview_id is None:
         if command.targets is None:
             raise Refused("weights", "weights: give weights, or the preview_id of a preview")
-        return _plan(uow, command.request_id, command.account_id, command.targets, start=True)
+        return _plan(uow, command, command.targets, begins=True)
     rebalance = store.lock(uow.connection, command.preview_id)
     if rebalance is None or rebalance.account_id != command.account_id:
         raise Refused("preview_id", f"preview_id: there is no preview {command.preview_id}", "unknown")
@@ -153,11 +157,11 @@ def _keep(uow: UnitOfWork, command: KeepTargets) -> None:
     store.keep_targets(uow.connection, command.account_id, command.targets, uow.now)
 
 
-def _answered(uow: UnitOfWork, command: OfRebalance, act: Callable[[], UUID | None]) -> None:
+def _answered(uow: UnitOfWork, command: OfRebalance, act: Callable[[UnitOfWork], UUID | None]) -> None:
     """Answer with the event of what became of the request. A refused one changed nothing."""
     try:
-        with uow.part():
-            rebalance_id = act()
+        with uow.part() as part:
+            rebalance_id = act(part)
     except Refused as refused:
         uow.publish(
             RebalanceRefused(

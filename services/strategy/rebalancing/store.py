@@ -213,7 +213,7 @@ FROM strategy.rebalance_orders r
 LEFT JOIN orders.orders_v1 o ON o.account_id = :account AND o.id = r.order_id
 LEFT JOIN LATERAL (
   SELECT sum(f.qty) AS qty,
-         sum(CASE r.side WHEN 'sell' THEN f.amount * f.rate - f.fee ELSE f.amount * f.rate + f.fee END) AS value
+         sum(CASE r.side WHEN 'sell' THEN f.amount - f.fee ELSE f.amount + f.fee END) AS value
   FROM orders.fills_v1 f WHERE f.account_id = :account AND f.order_id = r.order_id
 ) f ON true
 WHERE r.rebalance_id = :id ORDER BY r.side DESC, r.symbol
