@@ -13,6 +13,15 @@ from shared.contracts.account_alerts import (
     ProfitAndLoss,
     SetAlertRules,
 )
+from shared.contracts.account_risk import (
+    AccountHalted,
+    AccountResumed,
+    AccountRiskLimits,
+    ResumeAccount,
+    RiskKind,
+    RiskLimitReached,
+    SetRiskLimits,
+)
 from shared.contracts.accounts import (
     AccountClosed,
     AccountReset,

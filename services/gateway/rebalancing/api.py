@@ -1,4 +1,4 @@
-"""``/api/account/rebalance`` and ``/api/account/targets``: preview, submit and follow rebalances of the key's account."""
+"""``/api/account/rebalance`` and ``/api/account/targets``: preview, submit and follow rebalances."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -23,6 +23,8 @@ class NewRebalance(Targets):
     def _is_one_of_both(self) -> Self:
         if self.preview_id is not None and self.model_fields_set != {"preview_id"}:
             raise ValueError("preview_id: the targets are those of the preview: leave all other fields out")
+        if self.model_fields_set and self.preview_id is None and not self.weights:
+            raise ValueError("weights: name at least one symbol")
         return self
 
     @property
@@ -41,7 +43,7 @@ class KeptTargets(Answer):
 
 
 class RebalanceOrder(Answer):
-    """An order. ``status`` is planned, sent or ended. ``filled_value`` is after costs, ``note`` what cut or ended it."""
+    """An order. ``filled_value`` is after costs, and ``note`` says what cut or ended it."""
 
     symbol: str
     side: Side
@@ -91,7 +93,7 @@ class RebalanceProgress(Answer):
 
 
 class RebalanceItem(Answer):
-    """A rebalance or its preview. Weights are parts of ``equity``, and ``cost`` is what the orders are likely to cost."""
+    """A rebalance or its preview. Weights are parts of ``equity``, and ``cost`` is an estimate."""
 
     id: UUID
     account_id: UUID
