@@ -96,7 +96,7 @@ def _saved(row: Row[Any], measured: Measured) -> dict[str, Any]:
         "exposure_mark": mark.exposure,
         "measured_at": row.at,
         "largest_symbol": row.largest_symbol,
-        **measured.figures,
+        **{kind.value: value for kind, value in measured.figures.items()},
     }
 
 

@@ -138,9 +138,7 @@ async def _known(gateway: Gateway, account_id: UUID) -> RiskState:
     return found
 
 
-async def _set(
-    gateway: Gateway, principal: Principal, account_id: UUID, limits: AccountRiskLimits
-) -> AccountRiskLimits:
+async def _set(gateway: Gateway, principal: Principal, account_id: UUID, limits: AccountRiskLimits) -> None:
     before = await read(gateway, _state, account_id)
     earlier = None if before is None else before.limits.model_dump(mode="json")
     command, after = SetRiskLimits(account_id=account_id, limits=limits), limits.model_dump(mode="json")

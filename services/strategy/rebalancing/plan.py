@@ -207,7 +207,10 @@ def _order(
     small = _too_small(targets, each, qty)
     if small is not None:
         return small
-    return replace(_priced(each.symbol, side, qty, each, account), cut=refusal and f"only closes: {refusal.message}")
+    return replace(
+        _priced(each.symbol, side, qty, each, account),
+        cut=None if refusal is None else f"only closes: {refusal.message}",
+    )
 
 
 def _too_small(targets: Targets, each: Listed, qty: Decimal) -> LeftOut | None:

@@ -35,9 +35,7 @@ class Refused(Exception):
 
 def preview(uow: UnitOfWork, command: PlanRebalance) -> None:
     """Plan a rebalance and keep it. It sends nothing."""
-    _answered(
-        uow, command, lambda part: _plan(part, command.request_id, command.account_id, command.targets, start=False)
-    )
+    _answered(uow, command, lambda part: _plan(part, command, command.targets, begins=False))
 
 
 def start(uow: UnitOfWork, command: StartRebalance) -> None:

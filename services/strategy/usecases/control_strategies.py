@@ -55,7 +55,7 @@ def _moved(uow: UnitOfWork, before: StrategyRow, command: ControlStrategy) -> St
         return replace(before, state=to, state_reason=command.reason)
     checked = check(uow.connection, before)
     account = market.accounts(uow.connection, [before.account_id]).get(before.account_id)
-    if account is not None and (why := why_halted(account)) is not None:
-        raise Refused("account_id", f"account_id: {why}; resume the account, then the strategy", "conflict")
+    if account is not None and (halted := why_halted(account)) is not None:
+        raise Refused("account_id", f"account_id: {halted}; resume the account, then the strategy", "conflict")
     watch = Watch(since=uow.now)
     return replace(checked, state=to, failures=0, watch=watch, state_reason=None, evaluated_at=uow.now)
