@@ -12,6 +12,11 @@ from tests.component.test_strategies_api import CROSSOVER, trading_key
 from tests.support import eventually, rows
 
 PATH = "/api/account/risk-limits"
+TERMS = {"type": "market", "time_in_force": "day"}
+ADD_BAR = """
+INSERT INTO marketdata.market_data
+SELECT 'AAPL', '1m', date_trunc('minute', now()) - interval '2 minutes', 100, 100, 100, 100, 1000, 'test'
+"""
 
 
 def snapshot(system: System) -> None:
@@ -30,7 +35,9 @@ def test_an_account_is_halted_refuses_to_open_and_trades_again_after_a_resume(
 ) -> None:
     """The state has figure and limit. Its strategy is paused, and starts only after the account was resumed."""
     trader.filled("100", qty="500")
-    made = trader.ask("POST", "/api/strategies", json={**CROSSOVER, "interval": "replay"})
+    with market.contexts["marketdata"].engine.begin() as connection:
+        connection.exec_driver_sql(ADD_BAR)
+    made = trader.ask("POST", "/api/strategies", json=CROSSOVER)
     path = f"/api/strategies/{made.json()['id']}"
     set_limits(trader, max_concentration="0.4", max_drawdown="0.2")
     snapshot(market)
@@ -62,9 +69,6 @@ def test_an_account_is_halted_refuses_to_open_and_trades_again_after_a_resume(
     assert [row.action for row in actions][-2:] == ["set_risk_limits", "resume_account"]
 
 
-TERMS = {"type": "market", "time_in_force": "day"}
-
-
 def test_an_operator_sets_limits_of_any_account_and_resumes_it(
     market: System, visitor: TestClient, trader: Trader
 ) -> None:
@@ -85,7 +89,7 @@ def test_wrong_limits_are_refused_with_their_field(trader: Trader) -> None:
     for body, field in (
         ({"max_drawdown": "0"}, "max_drawdown"),
         ({"max_drawdown": "1.1"}, "max_drawdown"),
-        ({"max_daily_loss": 0.1}, "max_daily_loss"),
+        ({"max_daily_loss": "-0.1"}, "max_daily_loss"),
         ({"max_concentration": "11"}, "max_concentration"),
         ({"max_loss": "0.1"}, "max_loss"),
     ):
