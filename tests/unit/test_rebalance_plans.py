@@ -96,6 +96,7 @@ def test_a_weight_within_its_band_is_not_traded(band: dict[str, str], qty: str, 
         ("symbol_halted", {"halted": True}),
         ("not_tradable", {"tradable": False}),
         ("open_order", {"ordered": True}),
+        ("split", {"splitting": True}),
     ],
 )
 def test_a_symbol_that_cannot_be_traded_is_left_out_with_its_reason(reason: str, facts: dict[str, Any]) -> None:

@@ -126,7 +126,8 @@ def _ended(row: OrderRow) -> OrderRow:
     """The order as it is now. One that orders does not know yet waits."""
     if row.status != "sent" or row.known is None or row.known in _WAITING:
         return row
-    note = row.note if row.known == OrderStatus.FILLED else f"the order is {row.known}"
+    ended = f"the order is {row.known}{f': {row.refusal}' if row.refusal else ''}"
+    note = row.note if row.known == OrderStatus.FILLED else ended
     return replace(row, status="ended", note=note)
 
 

@@ -52,6 +52,8 @@ SELECT i.symbol, COALESCE(p.qty, 0) AS qty, i.last, i.bid, i.ask,
        i.shortable, m.always_open OR open.at IS NOT NULL AS is_open,
        EXISTS (SELECT FROM orders.orders_v1 o WHERE o.account_id = a.id AND o.symbol = i.symbol
                AND o.status IN ('accepted', 'held', 'partially_filled')) AS ordered,
+       COALESCE(i.split_count > (SELECT b.split_count FROM orders.split_counts_v1 b WHERE b.symbol = i.symbol), false)
+         AS splitting,
        COALESCE(i.last IS NOT NULL AND EXISTS (
          SELECT FROM marketdata.sessions_v1 s
          WHERE s.market = i.market AND s.open_at < :now AND s.close_at > q.at

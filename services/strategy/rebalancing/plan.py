@@ -40,6 +40,7 @@ class Listed:
     """An instrument and the account's position in it. ``rate`` is the price of a unit of its currency.
 
     ``stale``: its market is open and its price is old. ``ordered``: the account has an open order in it.
+    ``splitting``: its price has a split that the books do not have yet.
     """
 
     symbol: str
@@ -53,6 +54,7 @@ class Listed:
     stale: bool = False
     is_open: bool = True
     ordered: bool = False
+    splitting: bool = False
     lot_size: Decimal = Decimal(1)
     fractionable: bool = True
     shortable: bool = True
@@ -179,6 +181,7 @@ def blocked(account: AccountFacts, each: Listed, *, opens: bool, shorts: bool, s
         (each.rate is None, "no_rate", f"there is no exchange rate between {name} and {account.currency}"),
         (each.stale, "stale_price", f"the price of {name} is old although its market is open"),
         (scheduled and not each.is_open, "market_closed", f"the market of {name} is closed"),
+        (each.splitting, "split", f"the books wait for a split or dividend of {name}"),
         (each.ordered, "open_order", f"an order in {name} is open"),
         (shorts and not account.settings.shorting, "shorting", "the account may not sell short"),
         (shorts and not each.shortable, "not_shortable", f"{name} cannot be sold short"),

@@ -35,7 +35,10 @@ class Rebalance:
 
 @dataclass(frozen=True)
 class OrderRow:
-    """An order of a rebalance, with what orders knows of it: ``known`` is its status there, or None."""
+    """An order of a rebalance, with what orders knows of it: ``known`` is its status there, or None.
+
+    ``refusal`` is the reason of a rejection.
+    """
 
     symbol: str
     side: Side
@@ -47,6 +50,7 @@ class OrderRow:
     filled_value: Decimal
     note: str | None = None
     known: str | None = None
+    refusal: str | None = None
 
 
 def order_id(rebalance_id: UUID, symbol: str) -> UUID:
@@ -207,7 +211,7 @@ SELECT o.rebalance_id FROM strategy.rebalance_orders o WHERE o.order_id = :order
 """)
 #: Proceeds and costs are in the account's currency, less the fees.
 _ORDERS = text("""
-SELECT r.symbol, r.side, r.qty, r.price, r.order_id, r.status, r.note, o.status AS known,
+SELECT r.symbol, r.side, r.qty, r.price, r.order_id, r.status, r.note, o.status AS known, o.reject_message AS refusal,
        COALESCE(f.qty, r.filled_qty) AS filled_qty, COALESCE(f.value, r.filled_value) AS filled_value
 FROM strategy.rebalance_orders r
 LEFT JOIN orders.orders_v1 o ON o.account_id = :account AND o.id = r.order_id
