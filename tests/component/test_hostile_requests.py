@@ -50,6 +50,8 @@ BODY = {
     "/api/indicators": {"symbol": "AAPL", "interval": "1d", "name": "rsi"},
     "/api/backtests": _BACKTEST,
     "/api/optimisations": {**_BACKTEST, "search": {"parameters": {"fast": [5]}}},
+    "/api/account/rebalance/preview": {"weights": {"AAPL": "0.5"}},
+    "/api/account/targets": {"weights": {"AAPL": "0.5"}},
     "/api/jobs/{name}/backfill": {"from": "2026-11-23T15:00:00Z", "to": "2026-11-24T15:00:00Z"},
     "/api/jobs/{name}": {},
 }

@@ -54,6 +54,7 @@ PUBLISHED = {
         "ledger_v2",
         "dividends_v1",
         "split_counts_v1",
+        "account_halts_v1",
         "dead_letters_v1",
     },
     "valuation": {
@@ -63,6 +64,7 @@ PUBLISHED = {
         "position_values_v1",
         "last_prices_v1",
         "alert_rules_v1",
+        "risk_limits_v1",
         "alerts_v1",
         "reports_v1",
         "daily_summaries_v1",
@@ -79,6 +81,9 @@ PUBLISHED = {
         "strategies_v1",
         "symbols_v1",
         "versions_v1",
+        "account_targets_v1",
+        "rebalances_v1",
+        "rebalance_orders_v1",
     },
     "gateway": {"dead_letters_v1"},
 }

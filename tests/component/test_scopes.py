@@ -23,7 +23,8 @@ ALLOWED = {
         get_prices get_sessions
         get_indicators get_indicator_values get_latest_indicator_values get_news get_kinds get_strategies get_strategy
         get_versions get_signals get_decisions get_strategy_performance get_why get_performance get_equity
-        get_portfolio_history get_alert_rules get_account_alerts get_reports get_report get_trades_csv get_ledger_csv
+        get_portfolio_history get_alert_rules get_account_alerts get_reports get_report get_trades_csv
+        get_ledger_csv get_risk_limits get_risk_halts get_rebalances get_rebalance get_targets
         get_backtests get_backtest get_comparison get_optimisations get_optimisation get_heat_map
         get_backtest_report
     """,
@@ -31,8 +32,13 @@ ALLOWED = {
         post_strategy patch_strategy post_start post_strategy_pause post_strategy_resume post_stop post_flatten
         post_clone
     """,
-    "trade admin": "post_order patch_order delete_order delete_orders delete_position delete_positions",
-    "fund operate admin": "put_account_settings post_transfer post_reset put_alert_rules",
+    "trade admin": """
+        post_order patch_order delete_order delete_orders delete_position delete_positions post_rebalance_preview
+        post_rebalance post_cancel_rebalance put_targets delete_targets
+    """,
+    "fund operate admin": """
+        put_account_settings post_transfer post_reset put_alert_rules put_risk_limits post_risk_resume
+    """,
     "operate admin": """
         get_halts post_halt delete_halt get_corporate_actions post_corporate_action get_official_prices
         post_official_price get_status get_job patch_job delete_job get_figures post_trigger put_toggle
@@ -43,12 +49,13 @@ ALLOWED = {
         get_replay post_replay get_session_changes post_session_change delete_session_change
         get_session_differences post_corporate_action_preview post_indicator delete_indicator
         post_backtest post_cancel_backtest post_optimisation post_cancel_optimisation
+        get_risk_limits_of post_risk_resume_of
     """,
     # a key may rotate and revoke itself, but here the key is another one
     "admin": """
         get_accounts post_account delete_account get_keys post_key patch_key delete_key post_rotate get_account_keys
         post_account_key get_performance_of get_equity_of get_alert_rules_of put_alert_rules_of get_reports_of
-        get_report_of get_trades_csv_of get_ledger_csv_of
+        get_report_of get_trades_csv_of get_ledger_csv_of put_risk_limits_of
     """,
 }
 TABLE = {handler: scopes.split() for scopes, handlers in ALLOWED.items() for handler in handlers.split()}

@@ -227,7 +227,13 @@ def test_every_worker_runs_its_own_jobs() -> None:
 def test_queues_belong_to_the_services() -> None:
     """The part before the dot of a queue's name is its consumer."""
     assert sorted(queue for service in SERVICES for queue in queues_of(service)) == sorted(QUEUES)
-    assert queues_of("orders") == ("orders.prices", "orders.commands", "orders.jobs", "orders.operations")
+    assert queues_of("orders") == (
+        "orders.prices",
+        "orders.commands",
+        "orders.risk",
+        "orders.jobs",
+        "orders.operations",
+    )
 
 
 def test_events_and_commands_have_an_exchange_each() -> None:

@@ -64,7 +64,7 @@ def test_buys_leave_the_cash_weight_and_what_the_exchange_reserves() -> None:
 
 
 def test_quantities_are_rounded_down_to_the_lot_or_to_the_ninth_decimal() -> None:
-    lots = {"lot_size": "30", "fractionable": False}
+    lots: dict[str, Any] = {"lot_size": "30", "fractionable": False}
     assert orders(plan({"weights": {"AAPL": "0.5"}}, account(), listed(**lots))) == [("AAPL", "buy", D(30))]
     fractions = plan({"weights": {"AAPL": "0.5"}, "fractional": True}, account(), listed(last="300"))
     assert orders(fractions) == [("AAPL", "buy", D("16.666666666"))]

@@ -27,10 +27,10 @@ from services.strategy.usecases.protections import Largest, Protections, halt, w
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.indicators import GivenParameters, IndicatorName, complete, written
 from shared.contracts.orders import CancelOrder
+from shared.contracts.risk_marks import share_of
 from shared.contracts.strategy import Action, SignalGenerated, StrategyState
 from shared.jobs.run_context import Counts
 from shared.money import ZERO
-from shared.risk_marks import share_of
 
 
 @dataclass(frozen=True)

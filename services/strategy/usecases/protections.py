@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.strategy.persistence.strategies import Watch
+from shared.contracts.risk_marks import is_reached, marked
 from shared.contracts.written import Bounded
 from shared.money import ZERO
-from shared.risk_marks import is_reached, marked
 
 Fraction = Annotated[Decimal, Bounded(gt=0, le=1, decimal_places=6)]
 

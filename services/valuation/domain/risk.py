@@ -7,8 +7,8 @@ from decimal import Decimal
 from uuid import UUID
 
 from shared.contracts.account_risk import AccountRiskLimits, RiskKind
+from shared.contracts.risk_marks import SHARE, is_reached, marked, share_of
 from shared.money import ZERO
-from shared.risk_marks import SHARE, is_reached, marked, share_of
 
 _NAMES = {
     RiskKind.DRAWDOWN: "the drawdown",
