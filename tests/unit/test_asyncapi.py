@@ -76,11 +76,6 @@ def faults_of(keyword: str, wanted: Any, value: Any, at: str) -> list[str]:
                 if isinstance(wanted, dict)
                 else []
             )
-        case "patternProperties":
-            named = [(k, schema) for k in value for pattern, schema in wanted.items() if re.search(pattern, k)]
-            return [f for k, schema in named for f in faults(value[k], schema, f"{at}.{k}")]
-        case "propertyNames":
-            return [f for k in value for f in faults(k, wanted, f"{at}.{k}")]
         case "items":
             return [fault for i, item in enumerate(value) for fault in faults(item, wanted, f"{at}[{i}]")]
     obeyed = {
@@ -94,6 +89,15 @@ def faults_of(keyword: str, wanted: Any, value: Any, at: str) -> list[str]:
         "maxLength": lambda: not isinstance(value, str) or len(value) <= wanted,
         "minItems": lambda: len(value) >= wanted,
         "maxItems": lambda: len(value) <= wanted,
+        "patternProperties": lambda: (
+            not any(
+                faults(each, schema, at)
+                for name, each in value.items()
+                for pattern, schema in wanted.items()
+                if re.search(pattern, name)
+            )
+        ),
+        "propertyNames": lambda: not any(faults(name, wanted, at) for name in value),
         "minProperties": lambda: len(value) >= wanted,
         "maxProperties": lambda: len(value) <= wanted,
     }
