@@ -46,7 +46,7 @@ from services.gateway.instruments import (
     sessions_api,
 )
 from services.gateway.operations import dead_letters_api, graph_api, jobs_api, monitoring_api, queues_api, runs_api
-from services.gateway.performance import alert_rules_api, portfolio_history_api, risk_limits_api
+from services.gateway.performance import alert_channels_api, alert_rules_api, portfolio_history_api, risk_limits_api
 from services.gateway.performance import api as performance_api
 from services.gateway.rebalancing import (api as rebalancing_api)
 from services.gateway.reports import (api as reports_api, csv_api)
@@ -167,6 +167,7 @@ ENDPOINTS = (
     *csv_api.endpoints,
     *search_api.endpoints,
     *risk_limits_api.endpoints,
+    *alert_channels_api.endpoints,
     *instruments_api.endpoints,
     *prices_api.endpoints,
     *corporate_actions_api.endpoints,

@@ -18,6 +18,7 @@ OWN = (
     OldRows("gateway.submissions", "answered_at < :before AND rejected_at IS NULL", timedelta(days=7)),
     OldRows("gateway.idempotency_keys", "created_at < :before", IDEMPOTENCY_KEYS),
     OldRows("gateway.wrong_keys", "last_at < :before", timedelta(days=1)),
+    OldRows("gateway.alert_deliveries", "at < :before", timedelta(days=30)),
     OldRows("jobs.notifications", "resolved_at < :before", timedelta(days=90)),
 )
 

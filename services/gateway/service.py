@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy import text
 from starlette.applications import Starlette
 
+from services.gateway.alerts.account_notifier import AccountNotifier
 from services.gateway.alerts.channels import make_channels
 from services.gateway.alerts.evaluator import Evaluator, Figures
 from services.gateway.alerts.notifier import Notifier
@@ -93,7 +94,10 @@ def queue_reader(settings: Settings, clock: Clock) -> Figures | None:
 
 
 def watchers(context: ServiceContext, settings: Settings, figures: Figures | None) -> list[Background]:
-    """Make the background threads: the evaluator of alerts, retention, and a notifier if there are channels."""
+    """Make the background threads: the evaluator of alerts, the notifiers, and retention.
+
+    There is a notifier of the operators only if they have channels.
+    """
     channels = make_channels(settings.alert_channels)
     evaluator = Evaluator(
         context,
@@ -102,7 +106,7 @@ def watchers(context: ServiceContext, settings: Settings, figures: Figures | Non
         price_age=settings.price_age,
         news_score=settings.alert_news_score,
     )
-    always = [evaluator, Retention(context)]
+    always = [evaluator, AccountNotifier(context), Retention(context)]
     return [*always, Notifier(context, channels)] if channels else always
 
 

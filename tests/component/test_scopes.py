@@ -25,6 +25,7 @@ ALLOWED = {
         get_versions get_signals get_decisions get_strategy_performance get_why get_performance get_equity
         get_portfolio_history get_alert_rules get_account_alerts get_reports get_report get_trades_csv
         get_ledger_csv get_risk_limits get_risk_halts get_rebalances get_rebalance get_targets
+        get_alert_channels
         get_backtests get_backtest get_comparison get_optimisations get_optimisation get_heat_map
         get_backtest_report
     """,
@@ -38,6 +39,7 @@ ALLOWED = {
     """,
     "fund operate admin": """
         put_account_settings post_transfer post_reset put_alert_rules put_risk_limits post_risk_resume
+        put_alert_channels
     """,
     "operate admin": """
         get_halts post_halt delete_halt get_corporate_actions post_corporate_action get_official_prices

@@ -63,7 +63,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "trading": {"http", "streams"},
         "accounts": {"http", "trading", "operations"},
         "instruments": {"http", "trading", "operations"},
-        "performance": {"accounts", "http", "trading"},
+        "performance": {"accounts", "alerts", "http", "trading"},
         "reports": {"http", "performance"},
         "backtests": {"http", "operations", "instruments"},
         "operations": {"http"},

@@ -17,6 +17,7 @@ LANDED = {
     "services/gateway/migrations/0001_initial.py": "099f46f1abe4b2e0",
     "services/gateway/migrations/0002_idempotency_keys.py": "9a91e86ab36e1e84",
     "services/gateway/migrations/0003_keys_and_walls.py": "ada8c3de64d9eef4",
+    "services/gateway/migrations/0004_alert_channels.py": "23ae79c3871de308",
     "services/gateway/migrations/carry_over.sql": "8fd93cb505e3d520",
     "services/marketdata/migrations/0001_initial.py": "d740b7d28fbdbae2",
     "services/marketdata/migrations/0002_bar_start.py": "cc3b33247b3e971d",
