@@ -63,10 +63,10 @@ def test_an_account_is_halted_refuses_to_open_and_trades_again_after_a_resume(
     assert trader.ask("POST", f"{path}/stop").status_code == 200
     actions = rows(
         market.contexts["gateway"].engine,
-        "SELECT action FROM jobs.operator_actions WHERE subject = :a ORDER BY id",
+        "SELECT what FROM jobs.operator_actions WHERE subject = :a ORDER BY id",
         a=str(trader.account_id),
     )
-    assert [row.action for row in actions][-2:] == ["set_risk_limits", "resume_account"]
+    assert [row.what for row in actions][-2:] == ["set_risk_limits", "resume_account"]
 
 
 def test_an_operator_sets_limits_of_any_account_and_resumes_it(

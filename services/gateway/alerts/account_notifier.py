@@ -1,6 +1,6 @@
 """The notifier of accounts: it sends the alerts and halts of an account to the account's own webhooks.
 
-Each webhook gets a message when an alert is raised and one when it has recovered. A delivery is claimed in a transaction
+Each webhook gets a message when an alert is raised and one when it has recovered. A claim is a transaction
 that ends before anything is sent, as in ``notifier``. Delivery is at least once.
 """
 
