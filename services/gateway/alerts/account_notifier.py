@@ -5,7 +5,7 @@ that ends before anything is sent, as in ``notifier``. Delivery is at least once
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -68,7 +68,7 @@ class AccountNotifier(Background):
         body = {name: str(getattr(delivery, name)) for name in ("account_id", "alert_id", "status", "kind", "message")}
         return self._post(delivery.url, {**body, "at": moment(delivery.at)})
 
-    def _record(self, due: list[Row[Any]], refusals: list[str | None]) -> None:
+    def _record(self, due: Sequence[Row[Any]], refusals: Sequence[str | None]) -> None:
         now, outcomes = self._context.clock(), []
         for each, refusal in zip(due, refusals, strict=True):
             pause = pause_seconds(each.tries - 1, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
