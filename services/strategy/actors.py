@@ -1,11 +1,10 @@
 """Handlers of strategy's messages."""
 
-from services.strategy.rebalancing import follow, start
+from services.strategy.rebalancing import start
 from services.strategy.usecases import change_strategies, control_strategies, follow_accounts
 from shared.bus.actors import Actors
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.account_risk import AccountHalted
-from shared.contracts.orders import OrderCanceled, OrderExpired, OrderFilled, OrderRejected, OrderStatus
 from shared.contracts.rebalancing import CancelRebalance, KeepTargets, PlanRebalance, StartRebalance
 from shared.contracts.strategy import ControlStrategy, CreateStrategy, ReviseStrategy
 
@@ -50,25 +49,3 @@ def cancel_rebalance(command: CancelRebalance, uow: UnitOfWork) -> None:
 @actors.on(KeepTargets, queue="strategy.commands")
 def keep_targets(command: KeepTargets, uow: UnitOfWork) -> None:
     start.keep(uow, command)
-
-
-@actors.on(OrderFilled, queue="strategy.orders")
-def follow_fill(event: OrderFilled, uow: UnitOfWork) -> None:
-    """A rebalance waits for the last fill of an order."""
-    if event.order_status == OrderStatus.FILLED:
-        follow.follow_order(uow, event.order_id)
-
-
-@actors.on(OrderCanceled, queue="strategy.orders")
-def follow_cancel(event: OrderCanceled, uow: UnitOfWork) -> None:
-    follow.follow_order(uow, event.order_id)
-
-
-@actors.on(OrderExpired, queue="strategy.orders")
-def follow_expiry(event: OrderExpired, uow: UnitOfWork) -> None:
-    follow.follow_order(uow, event.order_id)
-
-
-@actors.on(OrderRejected, queue="strategy.orders")
-def follow_rejection(event: OrderRejected, uow: UnitOfWork) -> None:
-    follow.follow_order(uow, event.order_id)

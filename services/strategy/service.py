@@ -1,5 +1,6 @@
 """The service strategy: its actors and jobs, the catalog of kinds, and the demo's strategies."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
@@ -9,7 +10,9 @@ from services.strategy.jobs import jobs
 from services.strategy.persistence import strategies
 from services.strategy.persistence.market import REPLAY
 from services.strategy.persistence.strategies import StrategyRow, Watch
+from services.strategy.rebalancing.follower import RebalanceFollower
 from services.strategy.strategies.registry import strategies as known_strategies
+from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.strategy import StrategyState
 from shared.service import Service
@@ -67,4 +70,9 @@ def prepare(context: ServiceContext) -> None:
                 strategies.add(connection, replace(each, watch=Watch(since=now)), now)
 
 
-service = Service("strategy", actors, jobs, prepare)
+def components(context: ServiceContext) -> Sequence[Background]:
+    """Let rebalances go on, beside the messages."""
+    return (RebalanceFollower(context),)
+
+
+service = Service("strategy", actors, jobs, prepare, components=components)

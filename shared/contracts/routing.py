@@ -230,7 +230,6 @@ QUEUES: dict[str, Queue] = {
             KeepTargets,
         ),
     ),
-    "strategy.orders": Queue(Priority.MEDIUM, (OrderFilled, OrderCanceled, OrderExpired, OrderRejected)),
     "valuation.prices": Queue(Priority.MEDIUM, (PricesUpdated,)),
     "valuation.fills": Queue(Priority.MEDIUM, (OrderFilled,)),
     "strategy.accounts": Queue(Priority.HIGH, (AccountHalted,)),

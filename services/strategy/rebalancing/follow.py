@@ -1,8 +1,9 @@
 """A rebalance goes on when its orders end: first the sells, then the buys within the proceeds that filled.
 
-The state of the orders is read from the view of orders, so a message that comes twice, late or not at all does no harm.
+The state of the orders is read from the view of orders, whose rows commit with each fill. No message can be missed.
 """
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -20,14 +21,9 @@ from shared.money import ZERO, cents_down
 
 #: A rebalance that is older is ended, and its open orders are canceled.
 LASTS = timedelta(days=1)
+#: Set when this process has begun a rebalance.
+begun = threading.Event()
 _WAITING = {*OPEN_STATUSES, OrderStatus.PENDING_NEW}
-
-
-def follow_order(uow: UnitOfWork, order_id: UUID) -> None:
-    """Let the rebalance go on that sent the order, if one did."""
-    rebalance_id = store.of_order(uow.connection, order_id)
-    if rebalance_id is not None:
-        advance(uow, rebalance_id)
 
 
 def advance(uow: UnitOfWork, rebalance_id: UUID) -> None:
@@ -65,6 +61,7 @@ def send(uow: UnitOfWork, rebalance: Rebalance, rows: list[OrderRow], account: A
     if any(row.status == "sent" for row in after):
         state = RebalanceState.SELLING if sells else RebalanceState.BUYING
         store.save_state(uow.connection, rebalance.id, state, uow.now)
+        uow.after_commit.append(begun.set)
     return after
 
 

@@ -101,12 +101,6 @@ def lock_open_of(connection: Connection, account_id: UUID) -> UUID | None:
     return found
 
 
-def of_order(connection: Connection, wanted: UUID) -> UUID | None:
-    """The rebalance under way that sent the order, or None."""
-    found: UUID | None = connection.execute(_OF_ORDER, {"order": wanted}).scalar_one_or_none()
-    return found
-
-
 def orders_of(connection: Connection, rebalance: Rebalance) -> list[OrderRow]:
     """The orders of the rebalance, as they are in orders now."""
     given = {"id": rebalance.id, "account": rebalance.account_id}
@@ -206,9 +200,6 @@ FROM strategy.rebalances WHERE id = :id FOR UPDATE
 _OPEN = text("SELECT id FROM strategy.rebalances WHERE state IN ('selling', 'buying') ORDER BY account_id")
 _LOCK_ACCOUNT = text("SELECT pg_advisory_xact_lock(hashtextextended('rebalance/' || :account, 0))")
 _OPEN_OF = text("SELECT id FROM strategy.rebalances WHERE account_id = :account AND state IN ('selling', 'buying')")
-_OF_ORDER = text("""
-SELECT o.rebalance_id FROM strategy.rebalance_orders o WHERE o.order_id = :order AND o.status = 'sent'
-""")
 #: Proceeds and costs are in the account's currency, less the fees.
 _ORDERS = text("""
 SELECT r.symbol, r.side, r.qty, r.price, r.order_id, r.status, r.note, o.status AS known, o.reject_message AS refusal,
