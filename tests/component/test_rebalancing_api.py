@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from embedded.system import System
 from services.strategy.jobs import jobs
+from services.strategy.rebalancing.follower import RebalanceFollower
 from shared.jobs.run_context import RunContext
 from tests.component.http_trader import Trader, open_account, push
 from tests.support import eventually, value
@@ -36,7 +37,11 @@ def asked(trader: Trader, path: str, body: Any = None) -> Any:
 
 
 def awaited(trader: Trader, rebalance_id: str, state: str) -> Any:
+    """Return the rebalance once it has this state. This system runs no threads of services, so the test advances it."""
+    follower = RebalanceFollower(trader.system.contexts["strategy"])
+
     def there() -> Any:
+        follower.advance()
         found = trader.get(f"/api/account/rebalances/{rebalance_id}")
         return found if found["state"] == state else None
 
@@ -161,3 +166,25 @@ def test_what_is_wrong_is_refused_with_its_field(owner: Trader) -> None:
     mixed = owner.ask("POST", REBALANCE, json={"preview_id": str(uuid4()), "weights": {"AAPL": "0.5"}})
     assert (mixed.status_code, mixed.json()["field"]) == (422, "preview_id")
     assert value(owner.system.contexts["strategy"].engine, "SELECT count(*) FROM strategy.rebalances") == before
+
+
+def test_the_follower_runs_on_its_own_thread_and_two_of_them_take_each_step_once(owner: Trader, market: System) -> None:
+    """The buy is sent once, though two processes follow the rebalance."""
+    followers = [RebalanceFollower(market.contexts["strategy"]) for _ in range(2)]
+    for each in followers:
+        each.start()
+    try:
+        begun = asked(owner, REBALANCE, {"weights": {"AAPL": "0.6", "IBM": "0.1"}})
+        sell, buy = (each["order_id"] for each in begun["orders"])
+        eventually(lambda: owner.ask("GET", f"/orders/{sell}").status_code == 200)
+        push(market, "100")
+        eventually(lambda: owner.ask("GET", f"/orders/{buy}").status_code == 200)
+        push(market, "100", "IBM")
+        path = f"/api/account/rebalances/{begun['id']}"
+        eventually(lambda: owner.get(path)["state"] == "done", what="rebalance done")
+    finally:
+        for each in followers:
+            each.stop()
+    engine = market.contexts["strategy"].engine
+    sent = "SELECT count(*) FROM orders.orders_v1 WHERE account_id = :a AND symbol = 'IBM'"
+    assert value(engine, sent, a=owner.account_id) == 1
