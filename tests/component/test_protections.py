@@ -7,6 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from services.marketdata.service import prepare
+from services.strategy.usecases.control_strategies import control
+from shared.contracts.strategy import Control, ControlStrategy
 from tests.component.strategy_scenario import STRATEGY, Scenario
 from tests.component.watching import context_of
 from tests.conftest import FakeClock
@@ -139,3 +142,51 @@ def test_a_halt_may_close_the_positions(scenario: Scenario, clock: FakeClock) ->
     assert scenario.canceled() == [str(resting)]
     assert scenario.state().state == "paused"
     assert STRATEGY.id == scenario.state().id
+
+
+def test_a_large_position_pauses_it_and_may_stay_after_a_resume(scenario: Scenario, clock: FakeClock) -> None:
+    """9,000 of 109,000. It is paused again once the position has grown by a tenth."""
+    prepare(scenario.marketdata)
+    protected(scenario, max_concentration="0.08")
+    with scenario.marketdata.engine.begin() as connection:
+        connection.exec_driver_sql(PRICE, {"last": 90, "at": clock.now})
+    scenario.run()
+    clock.move(minutes=1)
+    scenario.add_order(100)
+    scenario.run()
+    paused = scenario.state()
+    assert (paused.state, paused.state_reason[:24]) == ("paused", "max_concentration: AAPL ")
+    resume(scenario)
+    for last, state in ((90, "running"), (95, "running"), (120, "paused")):
+        clock.move(minutes=1)
+        with scenario.marketdata.engine.begin() as connection:
+            connection.exec_driver_sql(PRICE, {"last": last, "at": clock.now})
+        scenario.run()
+        assert scenario.state().state == state, last
+
+
+def test_it_is_paused_while_its_account_is_halted(scenario: Scenario, clock: FakeClock) -> None:
+    """It is, with a decision that says so, also where no message told of the halt. It cannot be resumed."""
+    protected(scenario)
+    with scenario.orders.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE orders.accounts SET halt_id = gen_random_uuid(), halted_at = %s, halt_reason = 'the drawdown'",
+            (clock.now,),
+        )
+    scenario.run()
+    assert outcomes(scenario) == [("*", "blocked")]
+    assert scenario.state().state_reason == "account_halted: the drawdown"
+    resume(scenario)
+    assert scenario.state().state == "paused"
+
+
+PRICE = """
+UPDATE marketdata.instruments SET last_price = %(last)s, bid = %(last)s, ask = %(last)s, quoted_at = %(at)s,
+  sequence = sequence + 1, provider = 'test' WHERE symbol = 'AAPL'
+"""
+
+
+def resume(scenario: Scenario) -> None:
+    command = ControlStrategy(request_id=uuid4(), strategy_id=STRATEGY.id, action=Control.RESUME)
+    with scenario.strategy.unit_of_work() as uow:
+        control(uow, command)

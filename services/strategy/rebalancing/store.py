@@ -111,7 +111,7 @@ def orders_of(connection: Connection, rebalance: Rebalance) -> list[OrderRow]:
 
 
 def save_orders(connection: Connection, rebalance_id: UUID, rows: Sequence[OrderRow]) -> None:
-    """Save status, quantity and fills of these orders, in one statement."""
+    """Save status, quantity and fills of these orders, in one statement. Rows that are as they were are not written."""
     if rows:
         given = [{**asdict(row), "order_id": str(row.order_id)} for row in rows]
         connection.execute(_SAVE_ORDERS, {"id": rebalance_id, "orders": json.dumps(given, default=str)})
@@ -219,6 +219,8 @@ UPDATE strategy.rebalance_orders o SET
 FROM jsonb_to_recordset(CAST(:orders AS jsonb))
   AS v (symbol text, status text, qty numeric, filled_qty numeric, filled_value numeric, note text)
 WHERE o.rebalance_id = :id AND o.symbol = v.symbol
+  AND (o.status, o.qty, o.filled_qty, o.filled_value, o.note)
+    IS DISTINCT FROM (v.status, v.qty, v.filled_qty, v.filled_value, v.note)
 """)
 _SAVE_STATE = text("""
 UPDATE strategy.rebalances r SET
