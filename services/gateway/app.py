@@ -48,8 +48,9 @@ from services.gateway.instruments import (
 from services.gateway.operations import dead_letters_api, graph_api, jobs_api, monitoring_api, queues_api, runs_api
 from services.gateway.performance import alert_channels_api, alert_rules_api, portfolio_history_api, risk_limits_api
 from services.gateway.performance import api as performance_api
-from services.gateway.rebalancing import (api as rebalancing_api)
-from services.gateway.reports import (api as reports_api, csv_api)
+from services.gateway.rebalancing import api as rebalancing_api
+from services.gateway.reports import api as reports_api
+from services.gateway.reports import csv_api
 from services.gateway.strategies import api as strategies_api
 from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
 from shared.observability.metrics import CONTENT_TYPE, exposition

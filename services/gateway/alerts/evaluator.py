@@ -17,7 +17,7 @@ from zlib import crc32
 import structlog
 from sqlalchemy import text
 
-from services.gateway.alerts import (account_alerts, account_halts, account_reports, rules)
+from services.gateway.alerts import account_alerts, account_halts, account_reports, rules
 from services.gateway.alerts.notifier import CLAIMED_FOR
 from shared.background import Background
 from shared.bus.amqp.management import ManagementRefused

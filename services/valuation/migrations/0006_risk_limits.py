@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "valuation_v1_0006"
-down_revision = "valuation_v1_0004"
+down_revision = "valuation_v1_0005"
 
 
 def upgrade() -> None:

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "strategy_v1_0005"
-down_revision = "strategy_v1_0004"
+revision = "strategy_v1_0006"
+down_revision = "strategy_v1_0005"
 
 
 def upgrade() -> None:
