@@ -9,8 +9,9 @@ from services.strategy.actors import actors
 from services.strategy.jobs import jobs
 from services.strategy.persistence import strategies
 from services.strategy.persistence.market import REPLAY
-from services.strategy.persistence.strategies import StrategyRow, Watch
+from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.rebalancing.follower import RebalanceFollower
+from services.strategy.strategies.protections import Watch
 from services.strategy.strategies.registry import strategies as known_strategies
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext

@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 from services.orders.persistence.holdings import by_holding, finding_lots, saving_holdings
 from services.strategy.jobs import jobs
 from services.strategy.persistence import strategies
-from services.strategy.persistence.strategies import StrategyRow, Watch
+from services.strategy.persistence.strategies import StrategyRow
+from services.strategy.strategies.protections import Watch
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.orders import Side
 from shared.contracts.strategy import StrategyState

@@ -8,7 +8,7 @@ from services.gateway.alerts import account_halts
 from services.orders import actors as orders_actors
 from services.strategy import actors as strategy_actors
 from services.strategy.persistence import strategies
-from services.strategy.persistence.strategies import Watch
+from services.strategy.strategies.protections import Watch
 from services.valuation import actors as valuation_actors
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.account_risk import (

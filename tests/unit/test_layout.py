@@ -220,7 +220,7 @@ def test_a_failure_is_not_caught_unseen(path: Path) -> None:
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or {"Exception", "BaseException"} & set(re.findall(r"\w+", ast.unparse(node.type))))
     ]
-    records = {"shared/jobs/engine/executor.py", "shared/bus/retries.py", "services/strategy/usecases/guard.py"}
+    records = {"shared/jobs/engine/executor.py", "shared/bus/retries.py", "services/strategy/strategies/guard.py"}
     assert len(broad) == (1 if name_of(path) in records else 0)
 
 

@@ -5,32 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from services.strategy.strategies.decision import Condition
+from services.strategy.strategies.judgement import Outcome
 from shared.contracts.orders import Side
 from shared.money import ZERO
 
 #: The symbol of a decision that failed for all symbols.
 EVERY = "*"
-
-
-class Outcome(StrEnum):
-    #: The strategy wants nothing.
-    HELD = "held"
-    ORDERED = "ordered"
-    #: Sizing or the limits left nothing to order.
-    CUT = "cut"
-    #: A protection forbids to enter.
-    BLOCKED = "blocked"
-    #: The bar has been traded on already.
-    REPEATED = "repeated"
-    #: The strategy raised an error or did not end in time.
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,31 +3,17 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from services.strategy.strategies.protections import Watch
 from shared.contracts.strategy import StrategyState
 
 #: The fields of a strategy whose change makes a new version.
 TERMS = ("kind", "parameters", "symbols", "interval", "schedule", "sizing", "protections")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watch:
-    """The profit that the protections compare with: since when it counts, its peak, and that as the day began.
-
-    ``concentration`` is the mark of the largest position, None before it is measured.
-    """
-
-    since: datetime | None = None
-    peak: Decimal | None = None
-    day: date | None = None
-    day_profit: Decimal | None = None
-    concentration: Decimal | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +39,7 @@ class StrategyRow:
     failures: int = 0
     #: The indicators that it reads: name and parameters of each.
     indicators: Sequence[Mapping[str, Any]] = ()
-    watch: Watch = Watch()
+    watch: Watch = field(default_factory=Watch)
 
     @property
     def terms(self) -> dict[str, Any]:

@@ -72,6 +72,11 @@ class Position:
     buying: Decimal = ZERO
     selling: Decimal = ZERO
 
+    @property
+    def is_open(self) -> bool:
+        """True if shares are held or ordered."""
+        return bool(self.qty or self.buying or self.selling)
+
 
 @dataclass(frozen=True, slots=True)
 class Account:

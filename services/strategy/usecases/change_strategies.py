@@ -14,12 +14,12 @@ from sqlalchemy import Connection
 from services.strategy.persistence import market, strategies
 from services.strategy.persistence.market import INTERVALS
 from services.strategy.persistence.strategies import StrategyRow
+from services.strategy.strategies.guard import SECONDS, StrategyFailed, within
+from services.strategy.strategies.protections import Protections
 from services.strategy.strategies.registry import UnknownStrategy
 from services.strategy.strategies.rules import RuleStrategy
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.usecases.evaluate import prepare
-from services.strategy.usecases.guard import SECONDS, StrategyFailed, within
-from services.strategy.usecases.protections import Protections
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.base import first_error
 from shared.contracts.strategy import (

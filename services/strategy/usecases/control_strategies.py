@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from services.strategy.persistence import market, strategies
-from services.strategy.persistence.strategies import StrategyRow, Watch
+from services.strategy.persistence.strategies import StrategyRow
+from services.strategy.strategies.protections import Watch
 from services.strategy.usecases.change_strategies import Answer, Refused, answer, check, refuse, unknown
 from services.strategy.usecases.flatten import flatten
 from services.strategy.usecases.follow_accounts import why_halted

@@ -1,17 +1,16 @@
 """Let one strategy decide on its symbols, and turn its decisions into rows, signals and orders. Pure: no database."""
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from uuid import UUID, uuid5
 
-from services.strategy.persistence.decisions import DecisionRow, Outcome, SignalRow
+from services.strategy.persistence.decisions import DecisionRow, SignalRow
 from services.strategy.persistence.market import INTERVALS
-from services.strategy.strategies.decision import Action, Decision
+from services.strategy.strategies.decision import Decision
+from services.strategy.strategies.judgement import Outcome, Trader, check_texts, checked, judge
 from services.strategy.strategies.ordering import order_for
-from services.strategy.strategies.sizing import Sized, Terms, size
+from services.strategy.strategies.protections import Standing
 from services.strategy.strategies.view import (
     NO_POSITION,
     NO_SESSION,
@@ -23,16 +22,11 @@ from services.strategy.strategies.view import (
     View,
 )
 from services.strategy.usecases.load import Loaded, Prepared
-from services.strategy.usecases.protections import Standing, refusal
-from shared.contracts.orders import Side, SubmitOrder
+from shared.contracts.orders import SubmitOrder
 from shared.money import ZERO
 
 #: The histories of an evaluation: symbol and interval → its bars with the values of every indicator.
 Histories = Mapping[tuple[str, str], History]
-#: The reason and the conditions of one decision.
-MOST_CHARACTERS = 50_000
-#: The cut of a second order on one bar.
-TRADED = "The strategy has traded on this bar already."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,74 +47,42 @@ def decide(prepared: Prepared, loaded: Loaded, histories: Histories) -> list[Wis
     view = View(loaded.now, symbols, seen, INTERVALS[row.interval])
     standing = Standing(
         loaded.now,
-        {name for name, each in symbols.items() if _is_open(each.position)},
+        {name for name, each in symbols.items() if each.position.is_open},
         loaded.entries.get(row.id, 0),
         {symbol: at for (owner, symbol), at in loaded.closed_at.items() if owner == row.id},
     )
-    wishes: dict[str, Wish] = {}
-    for decision in prepared.strategy.decide(view):
-        if not isinstance(decision, Decision) or decision.symbol not in symbols or decision.symbol in wishes:
-            raise ValueError(f"is no decision on one of the symbols, or the second one: {decision!r}"[:200])
-        _check(decision)
-        wishes[decision.symbol] = _wish(prepared, loaded, view, decision, standing)
-    return list(wishes.values())
+    trader = Trader(prepared.sizing, prepared.protections, standing)
+    wishes = []
+    for decision in checked(prepared.strategy.decide(view), symbols):
+        check_texts(decision)
+        wishes.append(_wish(prepared, loaded, view, decision, trader))
+    return wishes
 
 
-def _check(decision: Decision) -> None:
-    """Raise ValueError for a decision that cannot be stored or published."""
-    if not (0 <= decision.strength <= 1 and 0 <= decision.confidence <= 1):
-        raise ValueError("strength and confidence must be between 0 and 1")
-    text = json.dumps([decision.reason, decision.conditions], default=str)
-    if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"reason and conditions must not be longer than {MOST_CHARACTERS} characters of JSON")
-    if re.search(r"\\u(0000|[dD][89a-fA-F])", text):
-        raise ValueError("reason and conditions must not contain NUL or lone surrogates")
-
-
-def _wish(prepared: Prepared, loaded: Loaded, view: View, decision: Decision, standing: Standing) -> Wish:
+def _wish(prepared: Prepared, loaded: Loaded, view: View, decision: Decision, trader: Trader) -> Wish:
     """The decision with its order, or with the reasons why it has none."""
     row, symbol = prepared.row, view.symbols[decision.symbol]
-    looked = _row(prepared, view, decision, Outcome.HELD)
-    if decision.action is Action.HOLD:
-        return Wish(looked)
-    bar, price = symbol.bar, symbol.quote.last if symbol.quote else symbol.close
-    rate = rate_of(loaded, decision.symbol, view.account.currency)
-    if bar is None or price is None or rate is None:
-        missing = "price" if rate is not None else "rate to the account's currency"
-        return Wish(replace(looked, outcome=Outcome.CUT, cuts=(f"There is no {missing} yet.",)))
-    if (row.id, decision.symbol) in loaded.traded:
-        return Wish(replace(looked, outcome=Outcome.REPEATED, cuts=(TRADED,)))
-    sized = size(decision, symbol, prepared.sizing, Terms(view.account, price, rate))
-    closes = _closes(decision, sized, symbol.position)
-    why = None if sized.side is None or closes else refusal(prepared.protections, standing, decision.symbol)
-    signal = _signal(prepared, symbol, decision, bar, price)
-    if sized.side is None or why is not None:
-        outcome, cuts = (Outcome.CUT, sized.cuts) if why is None else (Outcome.BLOCKED, (why,))
-        return Wish(replace(looked, outcome=outcome, cuts=cuts), signal)
-    if not closes:
-        standing.entered(decision.symbol)
+    rate, traded = rate_of(loaded, decision.symbol, view.account.currency), (row.id, decision.symbol) in loaded.traded
+    judged = judge(decision, symbol, view.account, rate, trader, traded=traded)
+    sized = judged.sized
+    looked = replace(_row(prepared, view, decision), outcome=judged.outcome, cuts=sized.cuts)
+    signal = _signal(prepared, symbol, decision, symbol.bar) if judged.signals and symbol.bar is not None else None
+    if sized.side is None or signal is None:
+        return Wish(looked, signal)
     order = order_for(
         decision,
         sized,
         sized.side,
         account_id=row.account_id,
         order_id=signal.id,
-        client_order_id=f"{row.id}-{bar.start:%Y%m%dT%H%M%S%f}-{decision.symbol}",
+        client_order_id=f"{row.id}-{signal.bar_at:%Y%m%dT%H%M%S%f}-{decision.symbol}",
         strategy_id=row.id,
         at=loaded.now,
     )
     ordered = loaded.ordered.get((row.id, decision.symbol))
-    cancels = tuple(ordered.exits) if ordered is not None and closes else ()
-    side, qty = sized.side, sized.qty
-    done = replace(looked, outcome=Outcome.ORDERED, cuts=sized.cuts, side=side, qty=qty, order_id=signal.id)
-    return Wish(done, replace(signal, side=side, order_id=signal.id), order, cancels)
-
-
-def _closes(decision: Decision, sized: Sized, position: Position) -> bool:
-    """True if the order closes shares of the position, whatever else it opens."""
-    return decision.action is Action.EXIT or (
-        (position.qty > 0 and sized.side is Side.SELL) or (position.qty < 0 and sized.side is Side.BUY)
-    )
+    cancels = tuple(ordered.exits) if ordered is not None and judged.closes else ()
+    done = replace(looked, side=sized.side, qty=sized.qty, order_id=signal.id)
+    return Wish(done, replace(signal, side=sized.side, order_id=signal.id), order, cancels)
 
 
 def _symbol(prepared: Prepared, loaded: Loaded, histories: Histories, name: str) -> SymbolView:
@@ -160,11 +122,7 @@ def rate_of(loaded: Loaded, symbol: str, currency: str) -> Decimal | None:
     return loaded.rates.get((instrument.currency, currency))
 
 
-def _is_open(position: Position) -> bool:
-    return bool(position.qty or position.buying or position.selling)
-
-
-def _row(prepared: Prepared, view: View, decision: Decision, outcome: Outcome) -> DecisionRow:
+def _row(prepared: Prepared, view: View, decision: Decision) -> DecisionRow:
     symbol = view.symbols[decision.symbol]
     bar, quote = symbol.bar, symbol.quote
     return DecisionRow(
@@ -172,7 +130,7 @@ def _row(prepared: Prepared, view: View, decision: Decision, outcome: Outcome) -
         symbol=decision.symbol,
         version=prepared.row.version,
         action=decision.action.value,
-        outcome=outcome,
+        outcome=Outcome.HELD,
         reason=decision.reason,
         bar_at=bar.start if bar else None,
         close=bar.close if bar else None,
@@ -184,7 +142,7 @@ def _row(prepared: Prepared, view: View, decision: Decision, outcome: Outcome) -
     )
 
 
-def _signal(prepared: Prepared, symbol: SymbolView, decision: Decision, bar: Bar, price: Decimal) -> SignalRow:
+def _signal(prepared: Prepared, symbol: SymbolView, decision: Decision, bar: Bar) -> SignalRow:
     """The signal of a decision to act. Its id is that of the order which it may send."""
     return SignalRow(
         id=uuid5(prepared.row.id, f"{decision.symbol}/{bar.start.isoformat()}"),
@@ -194,7 +152,7 @@ def _signal(prepared: Prepared, symbol: SymbolView, decision: Decision, bar: Bar
         bar_at=bar.start,
         type=decision.action.value,
         side=None,
-        price=price,
+        price=symbol.quote.last if symbol.quote is not None else bar.close,
         strength=decision.strength,
         confidence=decision.confidence,
         reason=decision.reason,

@@ -12,18 +12,19 @@ from typing import Any
 from uuid import UUID
 
 from services.strategy.persistence import decisions, strategies
-from services.strategy.persistence.decisions import EVERY, DecisionRow, Outcome
-from services.strategy.persistence.strategies import StrategyRow, Watch
+from services.strategy.persistence.decisions import EVERY, DecisionRow
+from services.strategy.persistence.strategies import StrategyRow
+from services.strategy.strategies.guard import SECONDS, StrategyFailed, within
+from services.strategy.strategies.judgement import TRADED, Outcome
+from services.strategy.strategies.protections import Largest, Protections, Watch, halt, watched
 from services.strategy.strategies.registry import make_strategy
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.view import Indicator
-from services.strategy.usecases.decide import TRADED, Histories, Wish, decide, key_of, rate_of
+from services.strategy.usecases.decide import Histories, Wish, decide, key_of, rate_of
 from services.strategy.usecases.flatten import flatten
 from services.strategy.usecases.follow_accounts import why_halted
-from services.strategy.usecases.guard import SECONDS, StrategyFailed, within
 from services.strategy.usecases.load import Loaded, Prepared, bars_needed, day_of, load
 from services.strategy.usecases.memory import history_of, memory_of
-from services.strategy.usecases.protections import Largest, Protections, halt, watched
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.indicators import GivenParameters, IndicatorName, complete, written
 from shared.contracts.orders import CancelOrder

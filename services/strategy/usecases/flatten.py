@@ -5,8 +5,9 @@ from decimal import Decimal
 from uuid import UUID, uuid5
 
 from services.strategy.persistence import decisions, holdings
-from services.strategy.persistence.decisions import DecisionRow, Outcome
+from services.strategy.persistence.decisions import DecisionRow
 from services.strategy.persistence.strategies import StrategyRow
+from services.strategy.strategies.judgement import Outcome
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import CancelOrder, OrderType, Side, SubmitOrder, TimeInForce
 

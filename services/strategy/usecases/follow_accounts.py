@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from services.strategy.persistence import decisions, market, strategies
-from services.strategy.persistence.decisions import EVERY, DecisionRow, Outcome
+from services.strategy.persistence.decisions import EVERY, DecisionRow
 from services.strategy.persistence.market import AccountRow
+from services.strategy.strategies.judgement import Outcome
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.account_risk import AccountHalted
 from shared.contracts.strategy import StrategyState

@@ -8,7 +8,6 @@ from decimal import Decimal
 from math import ceil
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -16,13 +15,13 @@ from services.strategy.persistence import decisions, holdings, market
 from services.strategy.persistence.holdings import Held, HoldingKey, Ordered, Results
 from services.strategy.persistence.market import INTERVALS, REPLAY, AccountRow, InstrumentRow, SeriesKey
 from services.strategy.persistence.strategies import StrategyRow
+from services.strategy.strategies.protections import Protections, market_day
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.strategy import Strategy
 from services.strategy.strategies.view import Indicator, Session
 from services.strategy.usecases.memory import Memory, Remembered
-from services.strategy.usecases.protections import Protections
 from shared.contracts.indicators import GivenParameters, IndicatorName, complete
-from shared.contracts.markets import DEFAULT_MARKET, MARKETS
+from shared.contracts.markets import DEFAULT_MARKET
 from shared.indicators.formulas import bars_before
 
 #: Bars of one series in one evaluation. A position that is older than that counts from the oldest of them.
@@ -103,9 +102,7 @@ def load(connection: Connection, prepared: Sequence[Prepared], memory: Memory, n
 def day_of(row: StrategyRow, instruments: Mapping[str, InstrumentRow], now: datetime) -> tuple[datetime, date]:
     """The begin and the date of the present day, by the clock of the first symbol's market."""
     first = instruments.get(row.symbols[0])
-    known = MARKETS.get(first.market if first else DEFAULT_MARKET, MARKETS[DEFAULT_MARKET])
-    day = now.astimezone(ZoneInfo(known.timezone)).date()
-    return known.day_bounds(day)[0], day
+    return market_day(first.market if first else DEFAULT_MARKET, now)
 
 
 def _wanted(prepared: Sequence[Prepared], held: Mapping[HoldingKey, Held], now: datetime) -> dict[SeriesKey, int]:

@@ -1,59 +1,41 @@
-"""The limits that keep a strategy from entering, and those that pause it."""
+"""The limits that keep a strategy from entering, and those that pause it. The same hold live and in a backtest."""
 
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from services.strategy.persistence.strategies import Watch
+from shared.contracts.markets import DEFAULT_MARKET, MARKETS
+from shared.contracts.protections import Protections
 from shared.contracts.risk_marks import is_reached, marked
-from shared.contracts.written import Bounded
 from shared.money import ZERO
 
-Fraction = Annotated[Decimal, Bounded(gt=0, le=1, decimal_places=6)]
+__all__ = ["NONE", "Largest", "Protections", "Standing", "Watch", "halt", "market_day", "refusal", "watched"]
 
 
-class Protections(BaseModel):
-    """The protections of a strategy. Those that are not given do not hold. Exits are always allowed.
+@dataclass(frozen=True, kw_only=True)
+class Watch:
+    """The profit that the protections compare with: since when it counts, its peak, and that as the day began.
 
-    A loss streak, a drawdown, a daily loss or a large position pauses the strategy until somebody resumes it.
+    ``concentration`` is the mark of the largest position, None before it is measured.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    since: datetime | None = None
+    peak: Decimal | None = None
+    day: date | None = None
+    day_profit: Decimal | None = None
+    concentration: Decimal | None = None
 
-    cool_down_minutes: Annotated[int, Bounded(ge=1, le=100_000)] | None = Field(
-        default=None, description="Minutes without an entry in a symbol after a position in it was closed."
-    )
-    max_trades_per_day: Annotated[int, Bounded(ge=1, le=100_000)] | None = Field(
-        default=None, description="Orders to enter within a day of the market."
-    )
-    max_open_positions: Annotated[int, Bounded(ge=1, le=500)] | None = Field(
-        default=None, description="Symbols in which the strategy holds a position or has an order to enter."
-    )
-    max_loss_streak: Annotated[int, Bounded(ge=1, le=1000)] | None = Field(
-        default=None, description="Losing round trips one after another that pause the strategy."
-    )
-    max_drawdown: Fraction | None = Field(
-        default=None, description="Fall of the strategy's profit from its peak that pauses it, as a part of the equity."
-    )
-    max_daily_loss: Fraction | None = Field(
-        default=None, description="Loss since the day began that pauses the strategy, as a part of the equity."
-    )
-    max_concentration: Annotated[Decimal, Bounded(gt=0, le=10, decimal_places=6)] | None = Field(
-        default=None, description="Value of the strategy's largest position that pauses it, as a part of the equity."
-    )
-    max_failures: Annotated[int, Bounded(ge=1, le=100)] = Field(
-        default=3, description="Decisions that fail one after another before the strategy is paused."
-    )
-    flatten: bool = Field(default=False, description="Close the positions when a protection pauses the strategy.")
 
-    @property
-    def on_results(self) -> bool:
-        """True if a protection depends on profits and losses."""
-        limits = (self.max_loss_streak, self.max_drawdown, self.max_daily_loss, self.max_concentration)
-        return any(each is not None for each in limits)
+@dataclass(frozen=True)
+class Largest:
+    """The strategy's largest position as a share of the account's equity."""
+
+    symbol: str | None = None
+    share: Decimal = ZERO
+
+
+NONE = Largest()
 
 
 @dataclass
@@ -69,17 +51,6 @@ class Standing:
         """Count an order to enter."""
         self.open.add(symbol)
         self.entries += 1
-
-
-@dataclass(frozen=True)
-class Largest:
-    """The strategy's largest position as a share of the account's equity."""
-
-    symbol: str | None = None
-    share: Decimal = ZERO
-
-
-NONE = Largest()
 
 
 def refusal(protections: Protections, standing: Standing, symbol: str) -> str | None:
@@ -129,3 +100,10 @@ def halt(
     if limit is not None and is_reached(largest.share, limit, watch.concentration or ZERO):
         return f"max_concentration: {largest.symbol} is {largest.share:.2%} of the equity."
     return None
+
+
+def market_day(code: str, now: datetime) -> tuple[datetime, date]:
+    """The begin and the date of the market's present day, by its clock."""
+    known = MARKETS.get(code, MARKETS[DEFAULT_MARKET])
+    day = now.astimezone(ZoneInfo(known.timezone)).date()
+    return known.day_bounds(day)[0], day
