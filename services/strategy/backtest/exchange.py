@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from types import MappingProxyType
 from uuid import UUID, uuid5
 
+from services.strategy.backtest.record import Record
 from services.strategy.strategies.view import Bar, Position
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.orders import OrderStatus, SubmitOrder, TimeInForce
 from shared.contracts.prices import Price
 from shared.exchange.acceptance.entry import admit
 from shared.exchange.acceptance.pre_trade import Exposure, Instrument
+from shared.exchange.fx import SAME, Pair, Rate
 from shared.exchange.ledger import Entry, Kind, transfer
 from shared.exchange.lots import Lot, cost_of, held
 from shared.exchange.market_rules import MarketRules
@@ -26,6 +29,7 @@ from shared.exchange.matching.fills import Fill
 from shared.exchange.matching.liquidity import Liquidity
 from shared.exchange.order import Account, Key, Order
 from shared.exchange.refusal import Refusal
+from shared.exchange.trading_days import Hours
 from shared.exchange.values import changed
 from shared.money import ZERO, cents
 
@@ -55,9 +59,18 @@ class BacktestExchange:
     held: dict[str, Decimal] = field(default_factory=dict)
     #: Symbol → the close of its newest bar.
     last: dict[str, Decimal] = field(default_factory=dict)
+    #: Symbol → its currency, where that is not the account's.
+    currencies: Mapping[str, str] = field(default_factory=dict)
+    rates: dict[Pair, Rate] = field(default_factory=dict)
+    #: Symbol → the end of its last round trip.
+    closed_at: dict[str, datetime] = field(default_factory=dict)
+    record: Record = field(default_factory=Record)
+    #: A margin call was not met in time.
+    overdue_call: bool = False
     _account: Account = field(init=False)
 
     def __post_init__(self) -> None:
+        self._has_limits = any(limits.on_equity or limits.orders_per_minute for limits in self.settings.all_limits)
         self._account = Account(self.seed, self.cash, ZERO, sequence=1, settings=self.settings, currency=self.currency)
         if self.began_at is not None:
             self.entries.append(transfer(self.seed, 1, self.began_at, self.seed, self.cash))
@@ -73,45 +86,66 @@ class BacktestExchange:
         """The account's cash and the value of its positions at the last prices."""
         equity = self._account.cash
         for symbol, qty in self.held.items():
-            equity += cents(qty * self.last[symbol])
+            equity += self._value(symbol, qty)
         return equity
+
+    def rate(self, symbol: str) -> Rate | None:
+        """The rate of the symbol's currency in the account's."""
+        currency = self.currencies.get(symbol, self.currency)
+        return SAME if currency == self.currency else self.rates.get((currency, self.currency))
+
+    def _value(self, symbol: str, qty: Decimal) -> Decimal:
+        if not self.currencies:
+            return cents(qty * self.last[symbol])
+        rate = self.rate(symbol)
+        return ZERO if rate is None else cents(qty * self.last[symbol] * rate.last)
 
     def _values(self) -> tuple[Decimal, Decimal]:
         long_value = short_value = ZERO
         for symbol, qty in self.held.items():
-            value = cents(qty * self.last[symbol])
+            value = self._value(symbol, qty)
             if qty > 0:
                 long_value += value
             else:
                 short_value += value
         return long_value, short_value
 
-    def fill(self, bars: Mapping[str, tuple[Bar, datetime | None]], now: datetime) -> list[Fill]:
-        """Fill open orders on the bars that ended ``now``: symbol → the bar, and the end of the bar before it."""
-        return self._execute({symbol: _price(symbol, *bar, now) for symbol, bar in bars.items()}, now)
+    def fill(
+        self,
+        bars: Mapping[str, tuple[Bar, datetime | None]],
+        now: datetime,
+        hours: Mapping[str, Hours] = MappingProxyType({}),
+    ) -> list[Fill]:
+        """Fill open orders on the bars that ended ``now``: symbol → the bar, and the end of the bar before it.
+
+        ``hours`` has the sessions of the bars of markets that close at times.
+        """
+        return self._execute({symbol: _price(symbol, *bar, now) for symbol, bar in bars.items()}, now, hours)
 
     def take(self, prices: Mapping[str, Price], now: datetime) -> list[Fill]:
         """Mark the account at these prices, which may have quotes, and fill open orders on them."""
         for symbol, price in prices.items():
             self.last[symbol] = price.last
         wanted = {symbol: price for symbol, price in prices.items() if symbol in self.open_orders}
-        return self._execute(wanted, now) if wanted else []
+        return self._execute(wanted, now, {}) if wanted else []
 
-    def _execute(self, prices: Mapping[str, Price], now: datetime) -> list[Fill]:
+    def _execute(self, prices: Mapping[str, Price], now: datetime, hours: Mapping[str, Hours]) -> list[Fill]:
         orders = [order for symbol in prices for order in self.open_orders[symbol].values()]
         account = self.account if self._account.is_marked else self._account
         lots = {(self.seed, symbol): lots for symbol, lots in self.lots.items()}
-        book = Book({self.seed: account}, lots, liquidity=Liquidity())
-        execution = execute(orders, prices, book, now, self.rules)
+        book = Book({self.seed: account}, lots, liquidity=Liquidity(), rates=self.rates)
+        execution = execute(orders, prices, book, now, self.rules, hours=hours)
         self._account = book.accounts[self.seed]
         self.lots = {
             symbol: left for (_, symbol), each in book.lots.items() if (left := tuple(lot for lot in each if lot.qty))
         }
         self.held = {symbol: held(left) for symbol, left in self.lots.items()}
         for order in execution.orders:
-            self._keep(order)
+            self.keep(order)
         self.fills += execution.fills
         self.round_trips += execution.round_trips
+        for trip in execution.round_trips:
+            self.closed_at[trip.exit.order.symbol] = trip.exit.at
         self.entries += execution.entries
         return execution.fills
 
@@ -120,18 +154,23 @@ class BacktestExchange:
         instrument = Instrument(
             tradable=True,
             last=self.last.get(command.symbol),
-            currency=self.currency,
+            currency=self.currencies.get(command.symbol, self.currency),
+            rate=self.rate(command.symbol),
             session_end=session_end,
             max_quote_age=self.rules.max_quote_age,
         )
         account = self.account if self._account.is_marked else self._account
-        found = admit(command, instrument, account, self._exposure(command.symbol, instrument), now)
+        exposure = self._exposure(command.symbol, instrument)
+        if self._has_limits:
+            exposure = self.record.within(exposure, self.orders, now)
+        found = admit(command, instrument, account, exposure, now)
         if isinstance(found, Refusal):
             self.refusals.append((command, found))
             return found
         self._account = changed(found.account, long_value=ZERO, short_value=ZERO)
         for order in found.orders:
-            self._keep(order)
+            self.keep(order)
+            self.record.accepted.append((now, order.key))
         return None
 
     def end(self, ending: Sequence[Order], status: OrderStatus, now: datetime) -> None:
@@ -141,7 +180,7 @@ class BacktestExchange:
         orders = [order for each in self.open_orders.values() for order in each.values()]
         known = {order.key: order for order in (*ending, *(o for o in orders if o.order_group in groups))}
         for order in end(ending, status, known.values(), accounts, now).orders.values():
-            self._keep(order)
+            self.keep(order)
         self._account = accounts[self.seed]
 
     def overdue(self, now: datetime) -> list[Order]:
@@ -152,6 +191,10 @@ class BacktestExchange:
             for order in orders.values()
             if order.expires_at is not None and order.expires_at <= now
         ]
+
+    def exits(self, symbol: str) -> list[Order]:
+        """The symbol's open exits of brackets, which hold shares."""
+        return [order for order in self.open_orders.get(symbol, {}).values() if order.leg is not None]
 
     def pay_dividend(self, symbol: str, cash: Decimal, now: datetime) -> None:
         """Pay a dividend, which is negative where the shares are sold short."""
@@ -181,23 +224,26 @@ class BacktestExchange:
         buying, selling = ZERO, ZERO
         for order in self.open_orders.get(symbol, {}).values():
             if order.is_working and order.leg is None:
-                left = order.open_qty(self.last[symbol])
+                left = order.open_qty(self.last[symbol])  # no notional orders, so the price counts for nothing
                 buying, selling = (buying + left, selling) if order.buys else (buying, selling + left)
         if not qty:
             return Position(buying=buying, selling=selling)
-        return Position(qty, cost_of(lots) / qty, min(lot.opened_at for lot in lots), buying, selling)
+        rate = self.rate(symbol)
+        price = cost_of(lots) / qty / rate.last if rate is not None else None
+        return Position(qty, price, min(lot.opened_at for lot in lots), buying, selling)
 
     def order_id(self) -> UUID:
         """The id of the next order."""
         return uuid5(self.seed, str(len(self.orders) + len(self.refusals)))
 
     def _exposure(self, symbol: str, instrument: Instrument) -> Exposure:
-        exposure = Exposure(held(self.lots.get(symbol, NO_LOTS)))
+        exposure = Exposure(held(self.lots.get(symbol, NO_LOTS)), overdue=self.overdue_call)
         for order in self.open_orders.get(symbol, {}).values():
             exposure = exposure.with_open(order, instrument)
         return exposure
 
-    def _keep(self, order: Order) -> None:
+    def keep(self, order: Order) -> None:
+        """Keep the order's newest state."""
         self.orders[order.key] = order
         if order.is_open:
             self.open_orders.setdefault(order.symbol, {})[order.key] = order

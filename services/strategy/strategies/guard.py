@@ -1,7 +1,8 @@
 """Run the code of a strategy within a time limit. It may be of another package, and raise anything or never end."""
 
-from collections.abc import Callable
-from threading import Thread
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import Event, Lock, Thread, get_ident
 from typing import Generic, TypeVar
 
 from dramatiq.middleware.threading import raise_thread_exception
@@ -34,7 +35,7 @@ class _Call(Generic[Result]):
         except _TooLate:
             return
         except Exception as error:  # noqa: BLE001 - a strategy may raise anything, and the others go on
-            self.error = f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]
+            self.error = _described(error)
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
@@ -52,3 +53,42 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     if running.error is not None:
         raise StrategyFailed(running.error)
     return running.results[0]
+
+
+def gathered(decide: Callable[[Result], Iterable[object]], view: Result) -> list[object]:
+    """Return what a strategy decides on the view. Raises StrategyFailed."""
+    try:
+        return list(decide(view))
+    except Exception as error:  # noqa: BLE001 - a strategy may raise anything, and the run says what
+        raise StrategyFailed(_described(error)) from error
+
+
+@contextmanager
+def watching(seconds: float, place: Callable[[], object]) -> Iterator[None]:
+    """Run the block of this thread as long as ``place`` changes that often. Raises StrategyFailed otherwise."""
+    done, lock, thread_id = Event(), Lock(), get_ident()
+
+    def watch() -> None:
+        before = place()
+        while not done.wait(seconds):
+            now = place()
+            with lock:
+                if done.is_set():
+                    return
+                if now == before:
+                    raise_thread_exception(thread_id, _TooLate)  # type: ignore[no-untyped-call]
+                    return
+            before = now
+
+    Thread(target=watch, name="strategy-watch", daemon=True).start()
+    try:
+        yield
+    except _TooLate:
+        raise StrategyFailed(f"did not end within {seconds:g} seconds") from None
+    finally:
+        with lock:
+            done.set()
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]

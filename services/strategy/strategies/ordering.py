@@ -1,6 +1,7 @@
 """The order that a decision becomes."""
 
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID
 
 from services.strategy.strategies.decision import Decision
@@ -41,6 +42,24 @@ def order_for(
         order_class=(OrderClass.SIMPLE, OrderClass.OTO, OrderClass.BRACKET)[exits],
         take_profit=take_profit,
         stop_loss=stop_loss,
+        submitted_at=at,
+        strategy_id=strategy_id,
+    )
+
+
+def order_to_close(
+    symbol: str, qty: Decimal, *, account_id: UUID, order_id: UUID, client_order_id: str, strategy_id: UUID, at: datetime
+) -> SubmitOrder:
+    """A market order of the day for the opposite of the shares."""
+    return SubmitOrder(
+        account_id=account_id,
+        order_id=order_id,
+        client_order_id=client_order_id,
+        symbol=symbol,
+        side=Side.SELL if qty > 0 else Side.BUY,
+        type=OrderType.MARKET,
+        time_in_force=TimeInForce.DAY,
+        qty=abs(qty),
         submitted_at=at,
         strategy_id=strategy_id,
     )

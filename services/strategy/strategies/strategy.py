@@ -9,10 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from services.strategy.strategies.decision import Action, Condition, Decision
 from services.strategy.strategies.view import Indicator, SymbolView, View
+from shared.indicators.bars import Array
 
 
 class Parameters(BaseModel):
@@ -54,6 +57,13 @@ class Strategy(ABC, Generic[P]):
 class SymbolStrategy(Strategy[P]):
     """The base of a strategy that looks at each symbol by itself."""
 
+    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_] | None:  # noqa: ARG002
+        """The bars at which it may decide to act, or None where that does not follow from indicators and closes.
+
+        ``values`` has its indicators. A backtest leaves out all other bars. A bar too many costs time only.
+        """
+        return None
+
     def decide(self, view: View) -> Iterable[Decision]:
         return [self.decide_symbol(view, symbol) for symbol in view.symbols.values()]
 
@@ -69,3 +79,11 @@ def hold(symbol: SymbolView, reason: str, *conditions: Condition) -> Decision:
 def act(symbol: SymbolView, action: Action, reason: str, *conditions: Condition, **terms: Any) -> Decision:
     """A decision to act. ``terms`` are further fields of Decision, such as ``stop_loss``."""
     return Decision(symbol=symbol.symbol, action=action, reason=reason, conditions=conditions, **terms)
+
+
+def crossings(left: Array, right: Array) -> NDArray[np.bool_]:
+    """The bars at which ``left`` is above, below or at ``right``, and was not at the bar before."""
+    above, below = left > right, left < right
+    found = np.zeros(len(left), dtype=np.bool_)
+    found[1:] = (above[1:] != above[:-1]) | (below[1:] != below[:-1])
+    return found

@@ -1,15 +1,14 @@
 """Close the positions of a strategy and cancel its open orders."""
 
-from datetime import datetime
-from decimal import Decimal
 from uuid import UUID, uuid5
 
 from services.strategy.persistence import decisions, holdings
 from services.strategy.persistence.decisions import DecisionRow
 from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.judgement import Outcome
+from services.strategy.strategies.ordering import order_to_close
 from shared.bus.unit_of_work import UnitOfWork
-from shared.contracts.orders import CancelOrder, OrderType, Side, SubmitOrder, TimeInForce
+from shared.contracts.orders import CancelOrder
 
 
 def flatten(uow: UnitOfWork, strategy: StrategyRow, cause: UUID) -> int:
@@ -24,7 +23,15 @@ def flatten(uow: UnitOfWork, strategy: StrategyRow, cause: UUID) -> int:
             uow.publish(CancelOrder(account_id=strategy.account_id, order_id=order_id, requested_at=uow.now))
     rows = []
     for (_, symbol), held in holdings.held(uow.connection, [strategy]).items():
-        order = _order_to_close(strategy, symbol, held.qty, cause, uow.now)
+        order = order_to_close(
+            symbol,
+            held.qty,
+            account_id=strategy.account_id,
+            order_id=uuid5(strategy.id, f"{symbol}/flatten/{cause}"),
+            client_order_id=f"{strategy.id}-flatten-{cause}-{symbol}",
+            strategy_id=strategy.id,
+            at=uow.now,
+        )
         uow.publish(order, message_id=order.order_id)
         rows.append(
             DecisionRow(
@@ -43,19 +50,3 @@ def flatten(uow: UnitOfWork, strategy: StrategyRow, cause: UUID) -> int:
     if rows:
         decisions.add(uow.connection, cause, rows, uow.now)
     return len(rows)
-
-
-def _order_to_close(strategy: StrategyRow, symbol: str, qty: Decimal, cause: UUID, now: datetime) -> SubmitOrder:
-    """A market order of the day for the opposite of the shares."""
-    return SubmitOrder(
-        account_id=strategy.account_id,
-        order_id=uuid5(strategy.id, f"{symbol}/flatten/{cause}"),
-        client_order_id=f"{strategy.id}-flatten-{cause}-{symbol}",
-        symbol=symbol,
-        side=Side.SELL if qty > 0 else Side.BUY,
-        type=OrderType.MARKET,
-        time_in_force=TimeInForce.DAY,
-        qty=abs(qty),
-        submitted_at=now,
-        strategy_id=strategy.id,
-    )

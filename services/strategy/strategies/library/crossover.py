@@ -4,12 +4,15 @@ from abc import ABC
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from services.strategy.strategies.decision import Action, Condition, Decision
-from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, hold
+from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, crossings, hold
 from services.strategy.strategies.view import Indicator, SymbolView, View
 from shared.contracts.written import Bounded
+from shared.indicators.bars import Array
 
 
 class Averages(Parameters):
@@ -43,6 +46,9 @@ class _Crossover(SymbolStrategy[Averages], ABC):
             "fast": Indicator(self.average, {"period": self.parameters.fast}),
             "slow": Indicator(self.average, {"period": self.parameters.slow}),
         }
+
+    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:  # noqa: ARG002
+        return crossings(values["fast"], values["slow"])
 
     def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
         (fast, fast_before), (slow, slow_before) = symbol.last_two("fast"), symbol.last_two("slow")

@@ -4,13 +4,18 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from services.strategy.strategies.decision import Action, Condition, Decision
-from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, hold
+from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, crossings, hold
 from services.strategy.strategies.view import Indicator, SymbolView, View
 from shared.contracts.written import Bounded
+from shared.indicators.bars import Array
 
+#: Numbers that are as near are decided on exactly.
+CLOSE_TO = 1e-9
 TOO_FEW = "The indicator does not have enough bars yet."
 
 
@@ -41,6 +46,9 @@ class Macd(SymbolStrategy[MacdParameters]):
     def indicators(self) -> Mapping[str, Indicator]:
         terms = self.parameters.model_dump()
         return {"macd": Indicator("macd", terms, "macd"), "signal": Indicator("macd", terms, "signal")}
+
+    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:  # noqa: ARG002
+        return crossings(values["macd"], values["signal"])
 
     def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
         macd, signal = symbol.value("macd"), symbol.value("signal")
@@ -84,6 +92,10 @@ class RsiReversion(SymbolStrategy[RsiParameters]):
     def indicators(self) -> Mapping[str, Indicator]:
         return {"rsi": Indicator("rsi", {"period": self.parameters.period})}
 
+    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:  # noqa: ARG002
+        low = np.full(len(closes), float(self.parameters.low))
+        return crossings(values["rsi"], low) | (values["rsi"] >= float(self.parameters.high) - CLOSE_TO)
+
     def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
         rsi, before = symbol.value("rsi"), symbol.value("rsi", 1)
         if rsi is None or before is None:
@@ -122,6 +134,10 @@ class BollingerReversion(SymbolStrategy[BollingerParameters]):
     def indicators(self) -> Mapping[str, Indicator]:
         terms = self.parameters.model_dump()
         return {name: Indicator("bollinger", terms, name) for name in ("lower", "middle")}
+
+    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:
+        near = CLOSE_TO * closes
+        return (closes >= values["middle"] - near) | (closes < values["lower"] + near)
 
     def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
         lower, middle, close = symbol.value("lower"), symbol.value("middle"), symbol.close
