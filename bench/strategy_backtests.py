@@ -18,8 +18,9 @@ from pathlib import Path
 from bench.jobs_environments import install, python_of
 from bench.report import Goal, NotMeasured, Row, comparison, figure, interleaved
 from services.marketdata.providers.replay import recording
-from services.strategy.backtest.run import Setup, run
+from services.strategy.backtest.run import run
 from services.strategy.backtest.series import Series
+from services.strategy.backtest.setup import Setup
 from services.strategy.strategies.library.crossover import Averages, SmaCrossover
 from services.strategy.strategies.view import Bar
 from shared.exchange.market_rules import MarketRules

@@ -8,6 +8,7 @@ from services.strategy.backtest import look_ahead, stored
 from services.strategy.backtest.outcome import outcome
 from services.strategy.backtest.request import WrongRequest, setup_of, strategy_of
 from services.strategy.backtest.run import run as run_backtest
+from services.strategy.strategies.guard import StrategyFailed
 from services.strategy.strategies.registry import strategies
 from shared.contracts.backtests import RULES, BacktestRequest
 from shared.jobs.engine.failures import Permanent
@@ -51,13 +52,18 @@ def backtest(run: RunContext) -> Counts:
         with run.context.engine.connect() as connection:
             series = stored.series_of(connection, request, strategy.warm_up)
             dividends = stored.dividends_of(connection, request)
+            pairs = stored.pairs_of(connection, request, series)
     except WrongRequest as error:
         raise Permanent(str(error)) from None
-    setup = setup_of(strategy, request.settings, request.cash, request.begin, run.id, dividends)
-    result = run_backtest(setup, series, run.progress)
-    found = outcome(result, request.begin)
-    if request.look_ahead:
-        found["look_ahead"] = look_ahead.check(setup, series, run.progress)
+    terms = (strategy, request.settings, request.cash, request.begin, run.id)
+    setup = setup_of(*terms, dividends=dividends, pairs=pairs)
+    try:
+        result = run_backtest(setup, series, run.progress)
+        found = outcome(result, request.begin)
+        if request.look_ahead:
+            found["look_ahead"] = look_ahead.check(setup, series, run.progress)
+    except StrategyFailed as error:
+        raise Permanent(f"strategy: {error}") from None
     asked = request.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
     with run.context.engine.begin() as connection:
         stored.save(connection, run.id, "backtest", asked, found, run.context.clock())

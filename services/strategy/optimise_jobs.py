@@ -11,6 +11,7 @@ from services.strategy.backtest.heat_map import heat_map
 from services.strategy.backtest.optimise import choice_of, in_parts, joined, trial, trials_of
 from services.strategy.backtest.request import WrongRequest, strategy_of
 from services.strategy.backtest_jobs import with_strategies
+from services.strategy.strategies.guard import StrategyFailed
 from shared.contracts.backtests import MOST_TRIALS, OptimisationRequest
 from shared.contracts.written import Bounded
 from shared.jobs.engine.failures import Permanent
@@ -58,11 +59,15 @@ def optimise(run: RunContext) -> Counts:
         with run.context.engine.connect() as connection:
             series = stored.series_of(connection, request, warm_up)
             dividends = stored.dividends_of(connection, request)
+            pairs = stored.pairs_of(connection, request, series)
     except WrongRequest as error:
         raise Permanent(str(error)) from None
     for number, parameters in enumerate(trials):
         run.progress(number, len(trials))
-        found = trial(request, parameters, series, dividends)
+        try:
+            found = trial(request, parameters, series, dividends=dividends, pairs=pairs)
+        except StrategyFailed as error:
+            raise Permanent(f"strategy: {error}, with the parameters {parameters}"[:1000]) from None
         with run.context.engine.begin() as connection:
             stored.save_trial(connection, request.whole, request.first + number, found, run.context.clock())
     run.progress(len(trials), len(trials))

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from shared.contracts.accounts import MAX_CASH, AccountSettings
+from shared.contracts.accounts import MAX_CASH, AccountSettings, Currency
 from shared.contracts.bars import Interval
 from shared.contracts.base import Symbol
+from shared.contracts.protections import Protections
 from shared.contracts.sizing import Sizing
 from shared.contracts.written import Bounded, Printable
 
@@ -45,16 +46,21 @@ class StrategyChoice(BaseModel):
 class BacktestSettings(AccountSettings):
     """The settings of the backtest's account, and what else the result depends on.
 
-    ``half_spread`` is the fraction of the last price that is assumed where bars have no quote.
+    ``half_spread`` is the fraction of the last price that is assumed where bars have no quote. Instruments in other
+    currencies than the account's ``currency`` are converted by stored bars of the pair, such as EUR/USD.
     """
 
     sizing: Sizing = Sizing()
+    protections: Protections = Protections()
+    currency: Currency = "USD"
     half_spread: Annotated[Decimal, Bounded(ge=0, le=Decimal("0.5"))] = Decimal("0.0001")
 
     @property
     def account(self) -> AccountSettings:
         """The account's own part of the settings."""
-        return AccountSettings.model_validate(self.model_dump(exclude={"sizing", "half_spread"}))
+        return AccountSettings.model_validate(
+            self.model_dump(exclude={"sizing", "protections", "currency", "half_spread"})
+        )
 
 
 class BacktestRequest(BaseModel):

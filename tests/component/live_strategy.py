@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID, uuid4
 
-from services.strategy.backtest.run import Setup
 from services.strategy.backtest.series import Series
+from services.strategy.backtest.setup import Setup
 from services.strategy.strategies.decision import Action, Decision
 from services.strategy.strategies.ordering import order_for
 from services.strategy.strategies.sizing import Terms, size

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.strategy.backtest.run import Setup, run
+from services.strategy.backtest.run import run
+from services.strategy.backtest.setup import Setup
 from services.strategy.strategies.registry import make_strategy
 from services.strategy.strategies.sizing import Sizing
 from shared.contracts.accounts import AccountSettings

@@ -8,8 +8,8 @@ from typing import ClassVar
 import pytest
 
 from services.strategy.backtest import look_ahead
-from services.strategy.backtest.run import Setup
 from services.strategy.backtest.series import Series
+from services.strategy.backtest.setup import Setup
 from services.strategy.strategies.decision import Action, Decision
 from services.strategy.strategies.registry import make_strategy
 from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, hold

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from services.strategy.backtest.run import Backtest, Setup, run
+from services.strategy.backtest.run import run
 from services.strategy.backtest.series import Series
+from services.strategy.backtest.setup import Backtest, Setup
 from services.strategy.strategies.decision import Action, Decision
 from services.strategy.strategies.registry import UnknownStrategy, make_strategy, strategies
 from services.strategy.strategies.sizing import Sizing

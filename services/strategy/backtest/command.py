@@ -15,8 +15,9 @@ from services.strategy.backtest import look_ahead, tables
 from services.strategy.backtest.files import series_of_file
 from services.strategy.backtest.outcome import outcome
 from services.strategy.backtest.request import WrongRequest, sentence, setup_of, strategy_of
-from services.strategy.backtest.run import Setup, run
+from services.strategy.backtest.run import run
 from services.strategy.backtest.series import Series
+from services.strategy.backtest.setup import Setup
 from services.strategy.strategies.registry import strategies
 from shared.backtest_report import page
 from shared.bar_files import WrongFile

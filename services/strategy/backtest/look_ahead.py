@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from services.strategy.backtest.run import Decided, Setup, run
+from services.strategy.backtest.run import run
 from services.strategy.backtest.series import Series
+from services.strategy.backtest.setup import Decided, Setup
 from services.strategy.strategies.decision import Decision
 
 #: The moments at which bars are truncated, and the changes that a report lists.

@@ -75,11 +75,17 @@ def choice_of(request: OptimisationRequest, parameters: Parameters) -> StrategyC
 
 
 def trial(
-    request: OptimisationRequest, parameters: Parameters, series: Sequence[Series], dividends: Iterable[Dividend] = ()
+    request: OptimisationRequest,
+    parameters: Parameters,
+    series: Sequence[Series],
+    *,
+    dividends: Iterable[Dividend] = (),
+    pairs: Iterable[Series] = (),
 ) -> dict[str, Any]:
     """Run one set of parameters, and return its figures as JSON takes them."""
     strategy = strategy_of(choice_of(request, parameters))
-    result = run(setup_of(strategy, request.settings, request.cash, request.begin, dividends=dividends), series)
+    terms = (strategy, request.settings, request.cash, request.begin)
+    result = run(setup_of(*terms, dividends=dividends, pairs=pairs), series)
     daily = [each for each in end_of_days(result.equity) if each[0] > request.begin]
     inside, outside = split(daily, request)
     moments = moments_of(period_returns(inside))

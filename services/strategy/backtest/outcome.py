@@ -7,7 +7,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 
-from services.strategy.backtest.run import Backtest
+from services.strategy.backtest.setup import Backtest
 from shared.exchange.matching.book import RoundTrip
 from shared.exchange.matching.fills import Fill
 from shared.money import ZERO, plain
@@ -40,6 +40,8 @@ def outcome(result: Backtest, begin: datetime | None = None) -> dict[str, Any]:
             {"at": each.at.isoformat(), "symbol": each.decision.symbol, "message": each.refusal}
             for each in refused[:MOST_ROWS]
         ],
+        "halted": None if result.halted is None else {"at": result.halted[0].isoformat(), "reason": result.halted[1]},
+        "margin_calls": [{"at": at.isoformat(), "what": what} for at, what in result.margin_calls[:MOST_ROWS]],
         "equity": [{"at": at.isoformat(), "equity": plain(value)} for at, value in thinned(equity)],
     }
 

@@ -9,7 +9,8 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from services.strategy.backtest.dividends import Dividend
-from services.strategy.backtest.run import SEED, Setup
+from services.strategy.backtest.series import Series
+from services.strategy.backtest.setup import SEED, Setup
 from services.strategy.strategies.registry import UnknownStrategy, make_strategy
 from services.strategy.strategies.strategy import Strategy
 from shared.contracts.backtests import BacktestSettings, StrategyChoice
@@ -37,14 +38,19 @@ def setup_of(
     cash: Decimal,
     begin: datetime | None = None,
     seed: UUID = SEED,
+    *,
     dividends: Iterable[Dividend] = (),
+    pairs: Iterable[Series] = (),
 ) -> Setup:
     return Setup(
         strategy=strategy,
         sizing=settings.sizing,
+        protections=settings.protections,
         cash=cash,
         settings=settings.account,
         rules=MarketRules(half_spread=settings.half_spread),
+        currency=settings.currency,
+        pairs=tuple(pairs),
         begin=begin,
         seed=seed,
         dividends=tuple(dividends),

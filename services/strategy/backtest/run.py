@@ -1,214 +1,256 @@
-"""A backtest: a strategy over bars, with the exchange's own matching."""
+"""A backtest: a strategy over bars, with the exchange's own matching.
+
+At the end of a bar first the orders fill on it, then the strategy decides.
+
+Bars at which no order is open and the strategy cannot act are only valued. The result is the same, to the cent.
+"""
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
-from decimal import Decimal
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from services.strategy.backtest.dividends import Dividend, Dividends
-from services.strategy.backtest.exchange import BacktestExchange
+from services.strategy.backtest.dividends import Dividends
+from services.strategy.backtest.margin_calls import MarginCalls
 from services.strategy.backtest.series import Series, moments
-from services.strategy.strategies.decision import Action, Decision
-from services.strategy.strategies.ordering import order_for
-from services.strategy.strategies.sizing import Sized, Sizing, Terms, size
-from services.strategy.strategies.strategy import Strategy
-from services.strategy.strategies.view import Account, Bar, SymbolView, View
-from shared.contracts.accounts import AccountSettings
+from services.strategy.backtest.setup import Backtest, Progress, Setup, exchange_of, rates_of
+from services.strategy.backtest.trader import BacktestTrader
+from services.strategy.strategies.guard import SECONDS, watching
+from services.strategy.strategies.strategy import SymbolStrategy
+from services.strategy.strategies.view import Account, Bar, History, Quote, SymbolView, View
 from shared.contracts.orders import OrderStatus
 from shared.contracts.prices import Price
-from shared.exchange.market_rules import MarketRules
 from shared.exchange.matching.fills import Fill
 from shared.exchange.order import Order
+from shared.indicators.bars import Array
 
 #: Moments between two reports of progress.
 STEP = 1000
 DAY = timedelta(days=1)
-SEED = UUID(int=0)
 _QUOTED_AT = attrgetter("quoted_at")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """A strategy with its account. ``begin`` is the time from which it decides: bars before it are the warm-up."""
-
-    strategy: Strategy[Any]
-    sizing: Sizing = field(default_factory=Sizing)
-    cash: Decimal = Decimal(100_000)
-    settings: AccountSettings = field(default_factory=AccountSettings)
-    rules: MarketRules = field(default_factory=MarketRules)
-    currency: str = "USD"
-    #: The clock by which a day order of intraday bars ends with its day.
-    time_zone: str = "America/New_York"
-    begin: datetime | None = None
-    dividends: tuple[Dividend, ...] = ()
-    seed: UUID = SEED
-
-
-class Decided(NamedTuple):
-    """A decision to act, and the order that it became."""
-
-    at: datetime
-    decision: Decision
-    sized: Sized
-    order_id: UUID | None
-    refusal: str | None
-
-
-@dataclass
-class Backtest:
-    """The result: all that the strategy decided and all that became of it."""
-
-    exchange: BacktestExchange
-    decided: list[Decided] = field(default_factory=list)
-    equity: list[tuple[datetime, Decimal]] = field(default_factory=list)
-    #: The number of decisions, those to hold among them.
-    decisions: int = 0
-    bars: int = 0
 
 
 def run(
     setup: Setup,
     series: Sequence[Series],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     *,
     prices: Sequence[Price] = (),
+    seconds: float = SECONDS,
 ) -> Backtest:
     """Run the strategy over the series, bar by bar. ``progress`` gets the bars done and their number, and may raise.
 
-    At the end of a bar first the orders fill on it, then the strategy decides. Its orders fill on later bars. With
-    ``prices``, sorted by ``quoted_at``, orders fill on these alone, and the strategy decides at the ends of bars.
+    With ``prices``, sorted by ``quoted_at``, orders fill on these alone, and the strategy decides at the ends of bars.
+    Raises StrategyFailed where the strategy raises or takes longer than ``seconds`` for a decision.
     """
     running = _Running(setup, series, prices)
+    result = running.result
     total = sum(len(each.bars) for each in series)
-    due = 0
-    for now, places in moments(series):
-        if progress is not None and running.result.bars >= due:
-            progress(running.result.bars, total)
-            due += STEP
-        running.step(now, places)
+    due = 0 if progress is not None else total + 1
+    with watching(seconds, lambda: result.bars):
+        for now, places in moments(series):
+            if progress is not None and result.bars >= due:
+                progress(result.bars, total)
+                due += STEP
+            running.step(now, places)
     if progress is not None:
         progress(total, total)
-    return running.result
+    return result
+
+
+class BarView(SymbolView):
+    """A symbol of a backtest on bars alone: its newest price is the close of its newest bar."""
+
+    __slots__ = ("interval",)
+
+    def __init__(self, symbol: str, history: History, interval: timedelta) -> None:
+        self.interval = interval
+        super().__init__(symbol, history, -1)
+
+    @property
+    def quote(self) -> Quote | None:
+        bar = self.bar
+        return None if bar is None else Quote(bar.close, bar.start + self.interval)
+
+    @quote.setter
+    def quote(self, quote: Quote | None) -> None:
+        """Leave the quote as it follows from the bar."""
 
 
 class _Running:
+    """A backtest at one moment."""
+
     def __init__(self, setup: Setup, series: Sequence[Series], prices: Sequence[Price]) -> None:
         self._setup, self._series = setup, series
-        exchange = BacktestExchange(setup.seed, setup.cash, setup.settings, setup.rules, setup.currency)
+        self._exchange = exchange = exchange_of(setup, series)
         self.result = Backtest(exchange)
-        wanted = setup.strategy.indicators()
-        self._views = [SymbolView(each.symbol, each.history(wanted), -1) for each in series]
+        values = [each.values(setup.strategy.indicators()) for each in series]
+        self._views = [
+            BarView(each.symbol, each.history(own), each.interval)
+            if not prices
+            else SymbolView(each.symbol, each.history(own), -1)
+            for each, own in zip(series, values, strict=True)
+        ]
         self._symbols: dict[str, SymbolView] = {}
-        self._interval = min((each.interval for each in series), default=timedelta(days=1))
-        self._begin = setup.begin
+        self._interval = min((each.interval for each in series), default=DAY)
         self._prices = deque((at, {each.symbol: each for each in batch}) for at, batch in groupby(prices, _QUOTED_AT))
         self._on_bars = not prices
+        self._quotes: dict[str, Quote] = {}
         self._dividends = Dividends(setup.dividends) if setup.dividends else None
+        self._rates = rates_of(setup)
         self._bears_interest = bool(setup.settings.loan_rate or setup.settings.borrow_rate)
+        self._margin = setup.settings.multiplier > 1 or setup.settings.shorting
+        self._calls = MarginCalls(exchange)
+        self.result.margin_calls = self._calls.happened
+        #: True if something may happen at every bar besides fills.
+        self._events = bool(prices) or self._dividends is not None or self._rates is not None
+        self._marks = self._margin or self._bears_interest
         self._zone = ZoneInfo(setup.time_zone)
         #: Day order → the day on which it trades.
         self._days: dict[UUID, date] = {}
+        self._trader = BacktestTrader(setup, exchange, self.result, series, on_bars=self._on_bars)
+        self._sessions = [each if each.calendar.days else None for each in series]
+        self._shows = not self._on_bars or any(self._sessions)
+        self._acts = _acts(setup, series, values)
+        #: Numbers of the series whose newest bar may be acted on.
+        self._acting: set[int] = set()
 
     def step(self, now: datetime, places: Sequence[tuple[int, int]]) -> None:
-        exchange, result = self.result.exchange, self.result
-        self._happen(now, places)
-        opened: dict[str, tuple[Bar, datetime | None]] = {}
+        """Let all happen that happens until the end of these bars."""
+        exchange, result = self._exchange, self.result
+        if self._events or exchange.open_orders or (self._marks and exchange.held):
+            self._happen(now)
+            opened = self._advance(places)
+            if opened:
+                self._fill(opened, now)
+            if exchange.open_orders:
+                self._end(exchange.overdue(now), now)
+            if self._margin and exchange.held and self._calls.check(now):
+                self._refresh()
+        else:
+            self._advance(places)
+        result.bars += len(places)
+        exchange.record.equity.append((now, exchange.equity))
+        begin = self._setup.begin
+        if result.halted is None and (begin is None or now > begin):
+            if self._acts is None or self._acting:
+                self._decide(now)
+            else:
+                result.decisions += len(self._symbols)
+
+    def _advance(self, places: Sequence[tuple[int, int]]) -> list[tuple[int, Bar, datetime | None]]:
+        """Move the views to the bars. Returns those of symbols with open orders: number, bar, end of the bar before."""
+        exchange, acts, opened = self._exchange, self._acts, []
         for number, index in places:
             series, view = self._series[number], self._views[number]
-            view.at, bar = index, series.bars[index]
+            bar = series.bars[index]
+            view.at = index
             if not index:
                 self._symbols[series.symbol] = view
             if self._on_bars:
                 if series.symbol in exchange.open_orders:
-                    opened[series.symbol] = (bar, series.bars[index - 1].start + series.interval if index else None)
+                    before = series.bars[index - 1].start + series.interval if index else None
+                    opened.append((number, bar, before))
                 exchange.last[series.symbol] = bar.close
             else:
                 exchange.last.setdefault(series.symbol, bar.close)
-        result.bars += len(places)
-        if opened:
-            self._moved(exchange.fill(opened, now))
-            if self._interval >= DAY:
-                self._end([order for symbol in opened for order in exchange.day_orders(symbol)], now)
-        result.equity.append((now, exchange.equity))
-        if self._begin is None or now > self._begin:
-            self._decide(View(now, self._symbols, self._account, self._interval))
+            if acts is not None:
+                if acts[number][index]:
+                    self._acting.add(number)
+                elif self._acting:
+                    self._acting.discard(number)
+        return opened
 
-    def _happen(self, now: datetime, places: Sequence[tuple[int, int]]) -> None:
-        """All that comes before the orders fill on the bars: dividends, interest, prices, and ends of orders."""
-        exchange = self.result.exchange
+    def _fill(self, opened: Sequence[tuple[int, Bar, datetime | None]], now: datetime) -> None:
+        exchange = self._exchange
+        self._end_day_orders(opened, now)
+        bars = {}
+        hours = {}
+        for number, bar, before in opened:
+            series = self._series[number]
+            if series.symbol in exchange.open_orders:
+                bars[series.symbol] = (bar, before)
+                if series.calendar.days and series.interval < DAY:
+                    hours[series.symbol] = series.calendar.hours(bar.start, now)
+        if bars:
+            self._moved(exchange.fill(bars, now, hours))
+        if self._interval >= DAY:
+            self._end([order for symbol in bars for order in exchange.day_orders(symbol)], now)
+
+    def _happen(self, now: datetime) -> None:
+        """All that comes before the orders fill on the bars: rates, dividends, interest and prices."""
+        exchange = self._exchange
+        if self._rates is not None:
+            self._rates.follow(exchange, now)
         if self._dividends is not None:
             self._dividends.happen(exchange, now)
         if self._bears_interest and exchange.held:
             self._charge_interest(now)
         while self._prices and self._prices[0][0] <= now:
-            self._moved(exchange.take(*reversed(self._prices.popleft())))
-        if exchange.open_orders:
-            self._end(exchange.overdue(now), now)
-            self._end_day_orders(now, places)
+            at, batch = self._prices.popleft()
+            self._moved(exchange.take(batch, at))
+            for symbol, price in batch.items():
+                self._quotes[symbol] = Quote(price.last, price.quoted_at, price.bid, price.ask)
 
     def _charge_interest(self, now: datetime) -> None:
         """Charge what the nights since the bar before cost."""
-        before = self.result.equity[-1][0] if self.result.equity else now
+        equity = self.result.equity
+        before = equity[-1][0] if equity else now
         nights = (now.date() - before.date()).days
         if nights:
-            self.result.exchange.charge_interest(nights, now)
+            self._exchange.charge_interest(nights, now)
 
-    def _end_day_orders(self, now: datetime, places: Sequence[tuple[int, int]]) -> None:
-        """Expire day orders whose day is over: the one of the first bar after they were submitted."""
+    def _end_day_orders(self, opened: Sequence[tuple[int, Bar, datetime | None]], now: datetime) -> None:
+        """Expire day orders whose day is over: that of the first bar after them. One with a session has an end."""
         over = []
-        for number, index in places:
-            series = self._series[number]
-            for order in self.result.exchange.day_orders(series.symbol):
-                day = series.bars[index].start.astimezone(self._zone).date()
-                if self._days.setdefault(order.id, day) != day:
-                    over.append(order)
+        for number, bar, _ in opened:
+            for order in self._exchange.day_orders(self._series[number].symbol):
+                if order.expires_at is None:
+                    day = bar.start.astimezone(self._zone).date()
+                    if self._days.setdefault(order.id, day) != day:
+                        over.append(order)
         self._end(over, now)
 
     def _end(self, over: Sequence[Order], now: datetime) -> None:
         if over:
-            exchange = self.result.exchange
-            exchange.end(over, OrderStatus.EXPIRED, now)
+            self._exchange.end(over, OrderStatus.EXPIRED, now)
             for order in over:
-                self._symbols[order.symbol].position = exchange.position(order.symbol)
+                self._symbols[order.symbol].position = self._exchange.position(order.symbol)
 
     def _moved(self, fills: Sequence[Fill]) -> None:
         for fill in fills:
-            self._symbols[fill.order.symbol].position = self.result.exchange.position(fill.order.symbol)
+            self._symbols[fill.order.symbol].position = self._exchange.position(fill.order.symbol)
+
+    def _refresh(self) -> None:
+        for symbol, view in self._symbols.items():
+            view.position = self._exchange.position(symbol)
+
+    def _decide(self, now: datetime) -> None:
+        if self._shows:
+            for view, series in zip(self._views, self._sessions, strict=True):
+                if series is not None:
+                    view.session = series.calendar.session_at(now)
+                if not self._on_bars:
+                    view.quote = self._quotes.get(view.symbol)
+        self._trader.decide(View(now, self._symbols, self._account, self._interval))
 
     def _account(self) -> Account:
         """The account as the strategy sees it."""
-        account = self.result.exchange.account
+        account = self._exchange.account
         return Account(account.equity, account.cash, account.buying_power, account.currency)
 
-    def _decide(self, view: View) -> None:
-        for decision in self._setup.strategy.decide(view):
-            self.result.decisions += 1
-            if decision.action is not Action.HOLD:
-                self.result.decided.append(self._act(decision, view))
 
-    def _act(self, decision: Decision, view: View) -> Decided:
-        exchange, symbol = self.result.exchange, view.symbols[decision.symbol]
-        terms = Terms(view.account, exchange.last[decision.symbol])
-        sized = size(decision, symbol, self._setup.sizing, terms)
-        if sized.side is None:
-            return Decided(view.now, decision, sized, None, None)
-        order_id = exchange.order_id()
-        order = order_for(
-            decision,
-            sized,
-            sized.side,
-            account_id=exchange.seed,
-            order_id=order_id,
-            client_order_id=str(order_id),
-            strategy_id=exchange.seed,
-            at=view.now,
-        )
-        refusal = exchange.submit(order, view.now)
-        symbol.position = exchange.position(decision.symbol)
-        return Decided(view.now, decision, sized, order_id, refusal.message if refusal else None)
+def _acts(setup: Setup, series: Sequence[Series], values: Sequence[dict[str, Array]]) -> list[bytes] | None:
+    """For each series the bars at which the strategy may act, or None where it looks at every bar."""
+    if not isinstance(setup.strategy, SymbolStrategy) or setup.protections.on_results:
+        return None
+    found = []
+    for each, own in zip(series, values, strict=True):
+        mask = setup.strategy.may_act(own, each.columns.closes)
+        if mask is None:
+            return None
+        found.append(mask.tobytes())
+    return found

@@ -1,8 +1,8 @@
 """The database's part of a backtest: stored bars as series, and results."""
 
 import json
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +10,8 @@ from sqlalchemy import Connection, text
 
 from services.strategy.backtest.dividends import Dividend
 from services.strategy.backtest.request import WrongRequest
-from services.strategy.backtest.series import Series
-from services.strategy.strategies.view import Bar
+from services.strategy.backtest.series import ALWAYS, Calendar, Series
+from services.strategy.strategies.view import Bar, Session
 from shared.contracts.backtests import BacktestRequest
 from shared.contracts.bars import LENGTHS
 
@@ -25,9 +25,47 @@ def series_of(connection: Connection, request: BacktestRequest, warm_up: int) ->
     Raises WrongRequest for a symbol without bars, and for more bars than a backtest may have.
     """
     symbols = list(dict.fromkeys(request.symbols))
-    length = LENGTHS[request.interval]
+    bars = _bars(connection, symbols, request, warm_up)
+    for symbol, found in bars.items():
+        _check(symbol, found, request)
+    instruments = {row.symbol: row for row in connection.execute(_INSTRUMENTS, {"symbols": symbols})}
+    first = min(found[0].start for found in bars.values())
+    calendars = _calendars(connection, sorted({row.market for row in instruments.values()}), first, request.end)
+    made = []
+    for symbol, found in bars.items():
+        known = instruments.get(symbol)
+        calendar = calendars[known.market] if known is not None else ALWAYS
+        currency = known.currency if known is not None else None
+        made.append(Series(symbol, found, LENGTHS[request.interval], calendar, currency))
+    return made
+
+
+def pairs_of(connection: Connection, request: BacktestRequest, series: Sequence[Series]) -> list[Series]:
+    """The bars of the currency pairs that convert the series' currencies to the account's.
+
+    Raises WrongRequest for a currency without stored bars of its pair.
+    """
+    own = request.settings.currency
+    found = []
+    for currency in sorted({each.currency or own for each in series} - {own}):
+        names = [f"{currency}/{own}", f"{own}/{currency}"]
+        bars = _bars(connection, names, request, 1)
+        pair = next((name for name in names if bars[name]), None)
+        if pair is None:
+            symbol = next(each.symbol for each in series if each.currency == currency)
+            raise WrongRequest(
+                f"symbols: {symbol} trades in {currency}, and there are no bars of {request.interval} of {names[0]} or "
+                f"{names[1]} in that time; POST /api/bars/backfill fetches them"
+            )
+        found.append(Series(pair, bars[pair], LENGTHS[request.interval]))
+    return found
+
+
+def _bars(
+    connection: Connection, symbols: Sequence[str], request: BacktestRequest, warm_up: int
+) -> dict[str, list[Bar]]:
     given = {
-        "symbols": symbols,
+        "symbols": list(symbols),
         "interval": str(request.interval),
         "begin": request.begin,
         "end": request.end,
@@ -38,10 +76,16 @@ def series_of(connection: Connection, request: BacktestRequest, warm_up: int) ->
     rows = connection.execution_options(yield_per=10_000).execute(_BARS, given)
     for symbol, start, opened, high, low, close, volume in rows:
         bars[symbol].append(Bar(start, opened, high, low, close, volume))
-    for symbol, found in bars.items():
+    for found in bars.values():
         found.sort(key=lambda bar: bar.start)
-        _check(symbol, found, request)
-    return [Series(symbol, found, length) for symbol, found in bars.items()]
+    return bars
+
+
+def _calendars(connection: Connection, markets: Sequence[str], begin: datetime, end: datetime) -> dict[str, Calendar]:
+    days: dict[str, dict[date, Session]] = {market: {} for market in markets}
+    for row in connection.execute(_DAYS, {"markets": list(markets), "begin": begin, "end": end}):
+        days[row.market][row.day] = Session(row.open_at, row.close_at)
+    return {market: Calendar(market, known) for market, known in days.items()}
 
 
 def dividends_of(connection: Connection, request: BacktestRequest) -> list[Dividend]:
@@ -102,6 +146,13 @@ CROSS JOIN LATERAL (
   SELECT * FROM marketdata.adjusted_bars_v1(
     given.symbol, :interval, CAST(:begin AS timestamptz), CAST(:end AS timestamptz), 'split', :most)
 ) b
+""")
+_INSTRUMENTS = text("SELECT symbol, market, currency FROM marketdata.instruments_v1 WHERE symbol = ANY(:symbols)")
+_DAYS = text("""
+SELECT d.market, d.day, d.open_at, d.close_at
+FROM marketdata.markets_v1 m JOIN marketdata.trading_days_v1 d ON d.market = m.code
+WHERE m.code = ANY(:markets) AND NOT m.always_open
+  AND d.day BETWEEN CAST(CAST(:begin AS timestamptz) AS date) - 1 AND CAST(CAST(:end AS timestamptz) AS date) + 10
 """)
 _DIVIDENDS = text("""
 SELECT c.symbol, c.effective_at, COALESCE(c.pay_at, c.effective_at), trim_scale(round(c.amount * COALESCE((

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from services.strategy.strategies.columns import Days, days_from
 from services.strategy.strategies.view import Bar, Quote, Session
 from shared.contracts.accounts import AccountSettings
 from shared.contracts.bars import LENGTHS
@@ -135,6 +136,21 @@ def sessions(connection: Connection, markets: Sequence[str], now: datetime) -> d
     return {row.market: Session(row.open_at, row.close_at) for row in rows}
 
 
+def trading_days(connection: Connection, markets: Sequence[str], begin: datetime, end: datetime) -> dict[str, Days]:
+    """The opens and closes of each market's days in that time. A market that never closes is left out."""
+    found: dict[str, list[Session]] = {}
+    for row in connection.execute(_TRADING_DAYS, {"markets": list(markets), "begin": begin, "end": end}):
+        found.setdefault(row.market, []).append(Session(row.open_at, row.close_at))
+    return {market: days_from(known) for market, known in found.items()}
+
+
+_TRADING_DAYS = text("""
+SELECT d.market, d.open_at, d.close_at
+FROM marketdata.markets_v1 m JOIN marketdata.trading_days_v1 d ON d.market = m.code
+WHERE m.code = ANY(:markets) AND NOT m.always_open
+  AND d.day BETWEEN CAST(CAST(:begin AS timestamptz) AS date) - 1 AND CAST(CAST(:end AS timestamptz) AS date) + 1
+ORDER BY d.market, d.open_at
+""")
 _BARS = text("""
 SELECT k.series, b.start_at, b.open, b.high, b.low, b.close, b.volume
 FROM unnest(CAST(:symbols AS text[]), CAST(:intervals AS text[]), CAST(:most AS integer[]),

@@ -1,13 +1,13 @@
 """Run the code of a strategy within a time limit. It may be of another package, and raise anything or never end."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Lock, Thread, get_ident
 from typing import Generic, TypeVar
 
 from dramatiq.middleware.threading import raise_thread_exception
 
-Result = TypeVar("Result")
+Result, Given = TypeVar("Result"), TypeVar("Given")
 
 #: Seconds that a strategy has to decide.
 SECONDS = 5.0
@@ -55,11 +55,11 @@ def within(seconds: float, call: Callable[[], Result]) -> Result:
     return running.results[0]
 
 
-def gathered(decide: Callable[[Result], Iterable[object]], view: Result) -> list[object]:
+def gathered(decide: Callable[[Given], Result], view: Given) -> Result:
     """Return what a strategy decides on the view. Raises StrategyFailed."""
     try:
-        return list(decide(view))
-    except Exception as error:  # noqa: BLE001 - a strategy may raise anything, and the run says what
+        return decide(view)
+    except Exception as error:
         raise StrategyFailed(_described(error)) from error
 
 

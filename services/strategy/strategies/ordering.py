@@ -48,7 +48,14 @@ def order_for(
 
 
 def order_to_close(
-    symbol: str, qty: Decimal, *, account_id: UUID, order_id: UUID, client_order_id: str, strategy_id: UUID, at: datetime
+    symbol: str,
+    qty: Decimal,
+    *,
+    account_id: UUID,
+    order_id: UUID,
+    client_order_id: str,
+    strategy_id: UUID,
+    at: datetime,
 ) -> SubmitOrder:
     """A market order of the day for the opposite of the shares."""
     return SubmitOrder(

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from services.strategy.persistence import decisions, strategies
 from services.strategy.persistence.decisions import EVERY, DecisionRow
+from services.strategy.persistence.market import INTERVALS
 from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.guard import SECONDS, StrategyFailed, within
 from services.strategy.strategies.judgement import TRADED, Outcome
@@ -106,7 +107,13 @@ def _histories(prepared: Sequence[Prepared], loaded: Loaded) -> Histories:
         for symbol in each.row.symbols:
             keys = wanted.setdefault((symbol, each.row.interval), {})
             keys |= {key_of(indicator): indicator for indicator in each.indicators.values()}
-    return {series: history_of(loaded.bars[series], indicators) for series, indicators in wanted.items()}
+    found = {}
+    for (symbol, interval), indicators in wanted.items():
+        instrument = loaded.instruments.get(symbol)
+        days = loaded.days.get(instrument.market) if instrument is not None else None
+        series = loaded.bars[symbol, interval]
+        found[symbol, interval] = history_of(series, indicators, INTERVALS[interval], days)
+    return found
 
 
 def _evaluate(prepared: Prepared, loaded: Loaded, histories: Histories, seconds: float) -> Evaluated:

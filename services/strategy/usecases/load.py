@@ -15,6 +15,7 @@ from services.strategy.persistence import decisions, holdings, market
 from services.strategy.persistence.holdings import Held, HoldingKey, Ordered, Results
 from services.strategy.persistence.market import INTERVALS, REPLAY, AccountRow, InstrumentRow, SeriesKey
 from services.strategy.persistence.strategies import StrategyRow
+from services.strategy.strategies.columns import Days
 from services.strategy.strategies.protections import Protections, market_day
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.strategy import Strategy
@@ -26,6 +27,8 @@ from shared.indicators.formulas import bars_before
 
 #: Bars of one series in one evaluation. A position that is older than that counts from the oldest of them.
 MOST_BARS = 2_000
+#: The time of which the sessions are known. Those of bars before it count for nothing.
+SESSIONS_BACK = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Loaded:
     closed_at: Mapping[HoldingKey, datetime]
     entries: Mapping[UUID, int]
     traded: AbstractSet[HoldingKey]
+    #: Market → its trading days of late, where an indicator depends on them and the market closes at times.
+    days: Mapping[str, Days]
 
 
 def bars_needed(strategy: Strategy[Any], indicators: Mapping[str, Indicator], interval: str) -> int:
@@ -80,6 +85,7 @@ def load(connection: Connection, prepared: Sequence[Prepared], memory: Memory, n
     cooling = [each for each in prepared if each.protections.cool_down_minutes]
     longest = max((each.protections.cool_down_minutes or 0 for each in cooling), default=0)
     counted = [each.row for each in prepared if each.protections.max_trades_per_day]
+    markets = sorted({each.market for each in instruments.values()})
     bars = memory.read(connection, _wanted(prepared, held, now), instruments, now)
     pairs = [(row, symbol, bars[symbol, row.interval].bars) for row in rows for symbol in row.symbols]
     newest = [(row.id, symbol, known[-1].start) for row, symbol, known in pairs if known]
@@ -89,14 +95,20 @@ def load(connection: Connection, prepared: Sequence[Prepared], memory: Memory, n
         instruments=instruments,
         rates=market.rates(connection),
         accounts=market.accounts(connection, [row.account_id for row in rows]),
-        sessions=market.sessions(connection, sorted({each.market for each in instruments.values()}), now),
+        sessions=market.sessions(connection, markets, now),
         held=held,
         ordered=holdings.ordered(connection, rows, now),
         results=holdings.results(connection, [each.row for each in prepared if each.protections.on_results]),
         closed_at=holdings.closed_at(connection, [each.row for each in cooling], now - timedelta(minutes=longest)),
         entries=holdings.entries_since(connection, {row.id: day_of(row, instruments, now)[0] for row in counted}),
         traded=decisions.traded(connection, newest),
+        days=market.trading_days(connection, markets, now - SESSIONS_BACK, now) if _by_session(prepared) else {},
     )
+
+
+def _by_session(prepared: Sequence[Prepared]) -> bool:
+    """True if an indicator begins anew with each session."""
+    return any(each.name == IndicatorName.VWAP for one in prepared for each in one.indicators.values())
 
 
 def day_of(row: StrategyRow, instruments: Mapping[str, InstrumentRow], now: datetime) -> tuple[datetime, date]:

@@ -3,10 +3,9 @@
 A series is read as a whole again after some minutes, after a split, and when a bar that was read twice has changed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from math import isfinite
 from threading import Lock
 from weakref import WeakKeyDictionary
 
@@ -14,11 +13,11 @@ import numpy as np
 from sqlalchemy import Connection, Engine
 
 from services.strategy.persistence import market
-from services.strategy.persistence.market import InstrumentRow, SeriesKey
+from services.strategy.persistence.market import INTERVALS, InstrumentRow, SeriesKey
+from services.strategy.strategies.columns import Days, Values, array_of, columns_of, sessions_of
 from services.strategy.strategies.view import Bar, History, Indicator
-from shared.contracts.indicators import OUTPUTS, GivenParameters, IndicatorName, complete
-from shared.indicators.bars import Array, Bars
-from shared.indicators.formulas import compute, numbers
+from shared.contracts.indicators import IndicatorName
+from shared.indicators.bars import Bars
 
 #: A bar that somebody corrects or adds further back is seen after this time.
 KEEP = timedelta(minutes=10)
@@ -37,27 +36,6 @@ class Remembered:
     loaded_at: datetime
     splits: int
     wanted: int
-
-
-class Values(Sequence[float | None]):
-    """The values of an indicator, which become floats when they are read. A missing value is None."""
-
-    __slots__ = ("_array",)
-
-    def __init__(self, array: Array) -> None:
-        self._array = array
-
-    def __len__(self) -> int:
-        return len(self._array)
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204
-        if isinstance(index, slice):
-            return [float(each) if isfinite(each) else None for each in self._array[index]]
-        value = float(self._array[index])
-        return value if isfinite(value) else None
-
-    def __iter__(self) -> Iterator[float | None]:
-        return iter(self[:])
 
 
 class Memory:
@@ -83,9 +61,9 @@ class Memory:
         for key, new in read.items():
             old = valid.get(key)
             if old is None:
-                self._known[key] = Remembered(new, _columns(new), now, splits[key], wanted[key])
+                self._known[key] = Remembered(new, columns_of(new, INTERVALS[key[1]]), now, splits[key], wanted[key])
             else:
-                self._known[key] = _joined(old, new)
+                self._known[key] = _joined(old, new, INTERVALS[key[1]])
         return self._known
 
     def _valid(self, key: SeriesKey, most: int, splits: int, now: datetime) -> Remembered | None:
@@ -103,18 +81,23 @@ def memory_of(engine: Engine) -> Memory:
     return _MEMORIES.setdefault(engine, Memory())
 
 
-def history_of(series: Remembered, indicators: Mapping[str, Indicator]) -> History:
-    """The bars with the indicators by their names."""
-    return History(series.bars, {name: _values(each, series.columns) for name, each in indicators.items()})
+def history_of(
+    series: Remembered, indicators: Mapping[str, Indicator], interval: timedelta, days: Days = None
+) -> History:
+    """The bars with the indicators by their names. ``days`` are the sessions of those that depend on them."""
+    columns = series.columns
+    if any(each.name == IndicatorName.VWAP for each in indicators.values()):
+        columns = replace(columns, sessions=sessions_of(columns.starts, interval, days))
+    return History(series.bars, {name: Values(array_of(each, columns)) for name, each in indicators.items()})
 
 
-def _joined(old: Remembered, new: list[Bar]) -> Remembered:
+def _joined(old: Remembered, new: list[Bar], interval: timedelta) -> Remembered:
     """The bars with the new ones at the end. A bar that has changed has the whole series read again next time."""
     same = new[:AGAIN] == old.bars[-AGAIN:]
     if same and len(new) == AGAIN:
         return old
     drop = max(0, len(old.bars) - old.wanted - SLACK)
-    bars, tail = old.bars[drop:-AGAIN] + new, _columns(new)
+    bars, tail = old.bars[drop:-AGAIN] + new, columns_of(new, interval)
     columns = Bars(
         *(
             np.concatenate([getattr(old.columns, name)[drop:-AGAIN], getattr(tail, name)])
@@ -122,20 +105,3 @@ def _joined(old: Remembered, new: list[Bar]) -> Remembered:
         )
     )
     return Remembered(bars, columns, old.loaded_at if same else old.loaded_at - KEEP, old.splits, old.wanted)
-
-
-def _columns(bars: Sequence[Bar]) -> Bars:
-    floats = np.array([(bar.high, bar.low, bar.close, bar.volume) for bar in bars], dtype=np.float64).reshape(-1, 4)
-    highs, lows, closes, volumes = (np.ascontiguousarray(column) for column in floats.T)
-    starts = np.array([round(bar.start.timestamp() * 1_000_000) for bar in bars], dtype=np.int64)
-    days = np.array([bar.start.toordinal() for bar in bars], dtype=np.int64)
-    return Bars(starts, highs, lows, closes, volumes, days)
-
-
-def _values(indicator: Indicator, columns: Bars) -> Sequence[float | None]:
-    name = IndicatorName(indicator.name)
-    if not len(columns):
-        return []
-    parameters = complete(name, GivenParameters(**indicator.parameters))
-    outputs = dict(zip(OUTPUTS[name], compute(name, numbers(parameters), columns), strict=True))
-    return Values(outputs[indicator.output or OUTPUTS[name][0]])

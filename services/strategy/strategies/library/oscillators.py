@@ -92,7 +92,7 @@ class RsiReversion(SymbolStrategy[RsiParameters]):
     def indicators(self) -> Mapping[str, Indicator]:
         return {"rsi": Indicator("rsi", {"period": self.parameters.period})}
 
-    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:  # noqa: ARG002
+    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:
         low = np.full(len(closes), float(self.parameters.low))
         return crossings(values["rsi"], low) | (values["rsi"] >= float(self.parameters.high) - CLOSE_TO)
 
