@@ -3,7 +3,7 @@
 Each minute the prices and bars come in, orders fill, the strategy is evaluated, and its messages are handed to orders.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -67,6 +67,7 @@ class ReplayedStrategy:
     exchange: Exchange
     strategy: ServiceContext
     setup: Setup
+    parameters: Mapping[str, Any]
     symbols: Sequence[str]
     id: UUID = field(default_factory=uuid4)
     account_id: UUID = field(init=False)
@@ -94,7 +95,8 @@ class ReplayedStrategy:
         """The decisions to act: time, symbol, action, outcome, side, quantity, cuts and reason."""
         found = rows(
             self.strategy.engine,
-            """SELECT * FROM strategy.decisions WHERE strategy_id = :id AND outcome <> 'held' AND symbol <> '*'
+            """SELECT * FROM strategy.decisions WHERE strategy_id = :id AND outcome <> 'held' AND reason NOT LIKE 'The strategy was paused: %'
+                 AND reason NOT LIKE 'The strategy''s positions are closed%'
                ORDER BY at, symbol""",
             id=self.id,
         )
@@ -127,7 +129,7 @@ class ReplayedStrategy:
             name="replayed",
             account_id=self.account_id,
             kind=strategy.kind,
-            parameters=strategy.parameters.model_dump(mode="json", by_alias=True, exclude_none=True),
+            parameters=self.parameters,
             symbols=tuple(self.symbols),
             interval="1m",
             sizing=self.setup.sizing.model_dump(mode="json", exclude_none=True),

@@ -92,7 +92,7 @@ def test_a_strategy_trades_the_same_live_and_in_a_backtest(
         cash=Decimal(100_000),
     )
 
-    live = ReplayedStrategy(exchange, strategy, setup, SYMBOLS)
+    live = ReplayedStrategy(exchange, strategy, setup, case.parameters, SYMBOLS)
     live.trade(prices)
     backtest = run(setup, series, prices=prices)
 

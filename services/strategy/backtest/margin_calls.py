@@ -17,6 +17,10 @@ class MarginCalls:
         self._due_at: datetime | None = None
         self.happened: list[tuple[datetime, str]] = []
 
+    @property
+    def is_open(self) -> bool:
+        return self._due_at is not None
+
     def check(self, now: datetime) -> bool:
         """Call the account, end its call, or close its positions where the call is overdue. True if orders changed."""
         exchange = self._exchange

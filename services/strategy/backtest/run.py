@@ -89,9 +89,9 @@ class _Running:
         self.result = Backtest(exchange)
         values = [each.values(setup.strategy.indicators()) for each in series]
         self._views = [
-            BarView(each.symbol, each.history(own), each.interval)
+            BarView(each.symbol, each.with_values(own), each.interval)
             if not prices
-            else SymbolView(each.symbol, each.history(own), -1)
+            else SymbolView(each.symbol, each.with_values(own), -1)
             for each, own in zip(series, values, strict=True)
         ]
         self._symbols: dict[str, SymbolView] = {}
@@ -121,14 +121,14 @@ class _Running:
     def step(self, now: datetime, places: Sequence[tuple[int, int]]) -> None:
         """Let all happen that happens until the end of these bars."""
         exchange, result = self._exchange, self.result
-        if self._events or exchange.open_orders or (self._marks and exchange.held):
+        if self._events or exchange.open_orders or (self._marks and (exchange.held or self._calls.is_open)):
             self._happen(now)
             opened = self._advance(places)
             if opened:
                 self._fill(opened, now)
             if exchange.open_orders:
                 self._end(exchange.overdue(now), now)
-            if self._margin and exchange.held and self._calls.check(now):
+            if self._margin and (exchange.held or self._calls.is_open) and self._calls.check(now):
                 self._refresh()
         else:
             self._advance(places)

@@ -81,8 +81,12 @@ class Series:
         """The indicators as arrays."""
         return {name: array_of(indicator, self.columns) for name, indicator in indicators.items()}
 
-    def history(self, values: Mapping[str, Array]) -> History:
-        """The bars with the indicators, which know no bar beyond their own. Lists are read faster than arrays."""
+    def history(self, indicators: Mapping[str, Indicator]) -> History:
+        """The bars with the indicators, which know no bar beyond their own."""
+        return self.with_values(self.values(indicators))
+
+    def with_values(self, values: Mapping[str, Array]) -> History:
+        """The bars with these values. Lists are read faster than arrays."""
         return History(self.bars, {name: _listed(array) for name, array in values.items()})
 
 

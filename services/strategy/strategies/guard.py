@@ -31,11 +31,11 @@ class _Call(Generic[Result]):
 
     def __call__(self) -> None:
         try:
-            self.results.append(self.call())
+            self.results.append(gathered(lambda _: self.call(), None))
         except _TooLate:
             return
-        except Exception as error:  # noqa: BLE001 - a strategy may raise anything, and the others go on
-            self.error = _described(error)
+        except StrategyFailed as error:
+            self.error = str(error)
 
 
 def within(seconds: float, call: Callable[[], Result]) -> Result:
@@ -88,7 +88,3 @@ def watching(seconds: float, place: Callable[[], object]) -> Iterator[None]:
     finally:
         with lock:
             done.set()
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]
