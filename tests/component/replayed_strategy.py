@@ -95,7 +95,8 @@ class ReplayedStrategy:
         """The decisions to act: time, symbol, action, outcome, side, quantity, cuts and reason."""
         found = rows(
             self.strategy.engine,
-            """SELECT * FROM strategy.decisions WHERE strategy_id = :id AND outcome <> 'held' AND reason NOT LIKE 'The strategy was paused: %'
+            """SELECT * FROM strategy.decisions
+               WHERE strategy_id = :id AND outcome <> 'held' AND reason NOT LIKE 'The strategy was paused: %'
                  AND reason NOT LIKE 'The strategy''s positions are closed%'
                ORDER BY at, symbol""",
             id=self.id,

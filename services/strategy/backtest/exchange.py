@@ -6,11 +6,12 @@ prices with quotes, as in live trading.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
 from uuid import UUID, uuid5
 
+from services.strategy.backtest.copies import copied
 from services.strategy.backtest.record import Record
 from services.strategy.strategies.view import Bar, Position
 from shared.contracts.accounts import AccountSettings
@@ -35,6 +36,7 @@ from shared.money import ZERO, cents
 
 NO_LOTS: tuple[Lot, ...] = ()
 PROVIDER = "backtest"
+_ID = 2**128 - 1
 
 
 @dataclass
@@ -70,6 +72,7 @@ class BacktestExchange:
     _account: Account = field(init=False)
 
     def __post_init__(self) -> None:
+        self._number = 0
         self._has_limits = any(limits.on_equity or limits.orders_per_minute for limits in self.settings.all_limits)
         self._account = Account(self.seed, self.cash, ZERO, sequence=1, settings=self.settings, currency=self.currency)
         if self.began_at is not None:
@@ -233,8 +236,9 @@ class BacktestExchange:
         return Position(qty, price, min(lot.opened_at for lot in lots), buying, selling)
 
     def order_id(self) -> UUID:
-        """The id of the next order."""
-        return uuid5(self.seed, str(len(self.orders) + len(self.refusals)))
+        """The id of the next order: the seed's number plus the number of the order."""
+        self._number += 1
+        return UUID(int=(self.seed.int + (self._number << 64)) & _ID)
 
     def _exposure(self, symbol: str, instrument: Instrument) -> Exposure:
         exposure = Exposure(held(self.lots.get(symbol, NO_LOTS)), overdue=self.overdue_call)
@@ -254,10 +258,16 @@ class BacktestExchange:
                 self.open_orders.pop(order.symbol, None)
 
 
+#: A price without a quote. Those of bars are copies of it.
+_BARE = Price(
+    symbol="BAR", last=Decimal(1), open=Decimal(1), high=Decimal(1), low=Decimal(1), close=Decimal(1), volume=ZERO,
+    quoted_at=datetime(1970, 1, 1, tzinfo=UTC), sequence=1, provider=PROVIDER,
+)  # fmt: skip
+
+
 def _price(symbol: str, bar: Bar, since: datetime | None, now: datetime) -> Price:
     """The bar as a price without a quote. Its values were checked when the bars were loaded."""
-    return Price.model_construct(
-        symbol=symbol, bid=None, ask=None, bid_size=None, ask_size=None, last=bar.close, open=bar.open, high=bar.high,
-        low=bar.low, close=bar.close, volume=bar.volume, quoted_at=now, since=since, bar_start=bar.start, sequence=1,
-        split_count=0, provider=PROVIDER,
+    return copied(
+        _BARE, symbol=symbol, last=bar.close, open=bar.open, high=bar.high, low=bar.low, close=bar.close,
+        volume=bar.volume, quoted_at=now, since=since, bar_start=bar.start,
     )  # fmt: skip

@@ -7,7 +7,9 @@ see the same account, and their orders follow when all are made.
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from uuid import UUID
 
+from services.strategy.backtest.copies import copied
 from services.strategy.backtest.exchange import BacktestExchange
 from services.strategy.backtest.series import Series
 from services.strategy.backtest.setup import Backtest, Decided, Setup
@@ -16,9 +18,10 @@ from services.strategy.strategies.guard import gathered
 from services.strategy.strategies.judgement import Judged, Outcome, Trader, check_texts, checked, judge
 from services.strategy.strategies.ordering import order_for, order_to_close
 from services.strategy.strategies.protections import Standing, Watch, halt, market_day, watched
+from services.strategy.strategies.sizing import Sized
 from services.strategy.strategies.view import View
 from shared.contracts.markets import DEFAULT_MARKET
-from shared.contracts.orders import OrderStatus
+from shared.contracts.orders import OrderStatus, Side, SubmitOrder
 from shared.exchange.lots import cost_of
 from shared.money import ZERO
 
@@ -36,6 +39,9 @@ class BacktestTrader:
         self._entries: list[datetime] = []
         self._traded: dict[str, datetime] = {}
         self._watch = Watch()
+        #: Plain orders by their terms, and the largest quantity that was validated.
+        self._plain: dict[tuple[str, Side, bool], SubmitOrder] = {}
+        self._largest = ZERO
         self._seen = self._losses = 0
         self._realized = ZERO
 
@@ -78,19 +84,35 @@ class BacktestTrader:
         else:
             self._entries.append(view.now)
         order_id = exchange.order_id()
-        order = order_for(
-            decision,
-            sized,
-            sized.side,
-            account_id=exchange.seed,
-            order_id=order_id,
-            client_order_id=str(order_id),
-            strategy_id=exchange.seed,
-            at=view.now,
-        )
+        order = self._order(decision, sized, sized.side, order_id, view.now)
         refusal = exchange.submit(order, view.now, session_end=self._session_end(decision.symbol, view.now))
         symbol.position = exchange.position(decision.symbol)
         return Decided(view.now, decision, judged.outcome, sized, order_id, refusal.message if refusal else None)
+
+    def _order(self, decision: Decision, sized: Sized, side: Side, order_id: UUID, now: datetime) -> SubmitOrder:
+        """The order. One like a validated one of plain terms before it differs in its ids, time and quantity only."""
+        terms = (decision.symbol, side, sized.qty % 1 == 0)
+        is_plain = decision.limit_price is decision.stop_loss is decision.take_profit is None
+        like = self._plain.get(terms) if is_plain and sized.qty <= self._largest else None
+        if like is not None:
+            return copied(like, order_id=order_id, client_order_id=str(order_id), qty=sized.qty, submitted_at=now)
+        order = gathered(
+            lambda found: order_for(
+                decision,
+                found,
+                side,
+                account_id=self._exchange.seed,
+                order_id=order_id,
+                client_order_id=str(order_id),
+                strategy_id=self._exchange.seed,
+                at=now,
+            ),
+            sized,
+        )
+        if is_plain:
+            self._plain[terms] = order
+            self._largest = max(self._largest, sized.qty)
+        return order
 
     def _session_end(self, symbol: str, now: datetime) -> datetime | None:
         """The end of day orders. On bars without sessions it follows from the bars instead."""
@@ -102,13 +124,12 @@ class BacktestTrader:
         return datetime.combine(now.astimezone(UTC).date() + timedelta(days=1), time(), UTC)
 
     def _standing(self, view: View) -> Standing:
-        begin, _ = market_day(self._market, view.now)
-        return Standing(
-            view.now,
-            {name for name, each in view.symbols.items() if each.position.is_open},
-            sum(at >= begin for at in self._entries) if self._setup.protections.max_trades_per_day else 0,
-            self._exchange.closed_at,
-        )
+        entries = 0
+        if self._setup.protections.max_trades_per_day:
+            begin, _ = market_day(self._market, view.now)
+            entries = sum(at >= begin for at in self._entries)
+        held = {name for name, each in view.symbols.items() if each.position.is_open}
+        return Standing(view.now, held, entries, self._exchange.closed_at)
 
     def _halts(self, view: View) -> bool:
         """True if a protection pauses the strategy, for the rest of the backtest."""

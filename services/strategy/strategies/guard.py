@@ -60,7 +60,7 @@ def gathered(decide: Callable[[Given], Result], view: Given) -> Result:
     try:
         return decide(view)
     except Exception as error:
-        raise StrategyFailed(_described(error)) from error
+        raise StrategyFailed(f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]) from error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from services.strategy.strategies.decision import Action, Decision
+from services.strategy.strategies.decision import Action, Condition, Decision
 from services.strategy.strategies.protections import Protections, Standing, refusal
 from services.strategy.strategies.sizing import Sized, Sizing, Terms, size
 from services.strategy.strategies.view import Account, Position, SymbolView
@@ -16,6 +16,8 @@ from shared.contracts.orders import Side
 
 #: The reason and the conditions of one decision.
 MOST_CHARACTERS = 50_000
+#: Characters of a text, and values of a condition, that need no closer look.
+SHORT, MOST_PLAIN = 200, 20
 #: The cut of a second order on one bar.
 TRADED = "The strategy has traded on this bar already."
 
@@ -103,8 +105,23 @@ def check_texts(decision: Decision) -> None:
     """Raise ValueError for a decision that cannot be stored or published."""
     if not (0 <= decision.strength <= 1 and 0 <= decision.confidence <= 1):
         raise ValueError("strength and confidence must be between 0 and 1")
+    plain = len(decision.reason) <= SHORT and decision.reason.isascii() and decision.reason.isprintable()
+    if plain and all(_is_plain(each) for each in decision.conditions):
+        return
     text = json.dumps([decision.reason, decision.conditions], default=str)
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"reason and conditions must not be longer than {MOST_CHARACTERS} characters of JSON")
     if re.search(r"\\u(0000|[dD][89a-fA-F])", text):
         raise ValueError("reason and conditions must not contain NUL or lone surrogates")
+
+
+def _is_plain(condition: Condition) -> bool:
+    """True for a short condition of numbers in plain letters, as nearly all are."""
+    return (
+        len(condition.text) <= SHORT
+        and condition.text.isascii()
+        and condition.text.isprintable()
+        and len(condition.values) <= MOST_PLAIN
+        and not any(isinstance(value, str) for _, value in condition.values)
+        and all(len(name) <= SHORT and name.isascii() and name.isprintable() for name, _ in condition.values)
+    )

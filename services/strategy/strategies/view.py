@@ -178,4 +178,6 @@ class View:
 
     @property
     def account(self) -> Account:
-        return self._account if isinstance(self._account, Account) else self._account()
+        if not isinstance(self._account, Account):
+            self._account = self._account()
+        return self._account
