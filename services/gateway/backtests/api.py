@@ -22,9 +22,9 @@ from services.gateway.backtests.schemas import (
     NewBacktest,
     Progress,
 )
-from services.gateway.http.auth import OPERATE, READ, Principal
+from services.gateway.http.auth import OPERATE, READ, TRADE_OR_OPERATE, Principal
 from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.errors import Invalid, NotFound
+from services.gateway.http.errors import Forbidden, Invalid, NotFound
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
 from services.gateway.instruments.history_api import check_symbols
@@ -109,12 +109,20 @@ async def get_comparison(gateway: Gateway, query: CompareQuery) -> Comparison:
 async def post_cancel_backtest(gateway: Gateway, principal: Principal, backtest_id: UUID) -> RunState:
     """Cancel a backtest. A queued one ends at once, a running one within about a second.
 
-    Raises NotFound where no backtest has this id, and Conflict where it has ended.
+    Raises NotFound where no backtest has this id, Conflict where it has ended, and Forbidden for one of another key.
     """
-    if await read(gateway, queries.one, backtest_id, JOB) is None:
+    found = await read(gateway, queries.one, backtest_id, JOB)
+    if found is None:
         raise NotFound(f"backtest_id: there is no backtest {backtest_id}", field="backtest_id")
+    check_owner(principal, found)
     state = await change(gateway, partial(control.cancel, run_id=backtest_id, who=principal.key_id))
     return RunState(run_id=backtest_id, state=state)
+
+
+def check_owner(principal: Principal, run: Record) -> None:
+    """Raise Forbidden for the run of another key, unless the key may operate."""
+    if run["requested_by"] != principal.key_id and not principal.may(OPERATE):
+        raise Forbidden("this key can cancel its own runs only: use one with the scope 'operate'")
 
 
 def check_indicators(rules: Any, path: str = "strategy.rules") -> None:
@@ -178,10 +186,12 @@ def _id(text: str) -> UUID:
 
 
 endpoints = (
-    Endpoint("POST", "/api/backtests", post_backtest, OPERATE, 202, refusals=(409,)),
+    Endpoint("POST", "/api/backtests", post_backtest, TRADE_OR_OPERATE, 202, refusals=(409,)),
     Endpoint("GET", "/api/backtests", get_backtests, READ),
     Endpoint("GET", "/api/backtests/compare", get_comparison, READ),
     Endpoint("GET", "/api/backtests/{backtest_id}", get_backtest, READ),
     Endpoint("GET", "/api/backtests/{backtest_id}/report", get_backtest_report, READ, media="text/html"),
-    Endpoint("POST", "/api/backtests/{backtest_id}/cancel", post_cancel_backtest, OPERATE, 202, refusals=(409,)),
+    Endpoint(
+        "POST", "/api/backtests/{backtest_id}/cancel", post_cancel_backtest, TRADE_OR_OPERATE, 202, refusals=(409,)
+    ),
 )

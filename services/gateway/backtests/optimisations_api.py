@@ -7,7 +7,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from services.gateway.backtests import queries
-from services.gateway.backtests.api import check_bars, shown, start
+from services.gateway.backtests.api import check_bars, check_owner, shown, start
 from services.gateway.backtests.schemas import (
     BacktestQuery,
     BacktestQueued,
@@ -15,7 +15,7 @@ from services.gateway.backtests.schemas import (
     OptimisationDetail,
     OptimisationPage,
 )
-from services.gateway.http.auth import OPERATE, READ, Principal
+from services.gateway.http.auth import READ, TRADE_OR_OPERATE, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import NotFound
 from services.gateway.http.pagination import page_of
@@ -72,9 +72,10 @@ async def get_heat_map(gateway: Gateway, optimisation_id: UUID) -> Annotated[Res
 async def post_cancel_optimisation(gateway: Gateway, principal: Principal, optimisation_id: UUID) -> RunState:
     """Cancel an optimisation with all of its parts.
 
-    Raises NotFound where no optimisation has this id, and Conflict where it has ended.
+    Raises NotFound where no optimisation has this id, Conflict where it has ended, and Forbidden for one of another
+    key.
     """
-    await _one(gateway, optimisation_id)
+    check_owner(principal, await _one(gateway, optimisation_id))
     state = await change(gateway, partial(control.cancel, run_id=optimisation_id, who=principal.key_id))
     return RunState(run_id=optimisation_id, state=state)
 
@@ -91,11 +92,16 @@ def _page(*arguments: Any, **given: Any) -> list[Record]:
 
 
 endpoints = (
-    Endpoint("POST", "/api/optimisations", post_optimisation, OPERATE, 202, refusals=(409,)),
+    Endpoint("POST", "/api/optimisations", post_optimisation, TRADE_OR_OPERATE, 202, refusals=(409,)),
     Endpoint("GET", "/api/optimisations", get_optimisations, READ),
     Endpoint("GET", "/api/optimisations/{optimisation_id}", get_optimisation, READ),
     Endpoint("GET", "/api/optimisations/{optimisation_id}/heat-map.svg", get_heat_map, READ, media="image/svg+xml"),
     Endpoint(
-        "POST", "/api/optimisations/{optimisation_id}/cancel", post_cancel_optimisation, OPERATE, 202, refusals=(409,)
+        "POST",
+        "/api/optimisations/{optimisation_id}/cancel",
+        post_cancel_optimisation,
+        TRADE_OR_OPERATE,
+        202,
+        refusals=(409,),
     ),
 )

@@ -52,7 +52,7 @@ def symbols_without_bars(
 
 
 _ONE = text(f"""
-SELECT {_COLUMNS}, b.outcome AS result
+SELECT {_COLUMNS}, b.outcome AS result, r.requested_by
 FROM (SELECT * FROM jobs.job_runs WHERE id = :id AND job = :job AND part IS NULL) r
 FULL JOIN (SELECT * FROM strategy.backtests_v1 WHERE run_id = :id AND kind = :kind) b ON b.run_id = r.id
 """)

@@ -146,6 +146,20 @@ class BacktestRefusal(BaseModel):
     message: str
 
 
+class Halted(BaseModel):
+    """The time and the reason for which a protection paused the strategy."""
+
+    at: AwareDatetime
+    reason: str
+
+
+class MarginCallStep(BaseModel):
+    """A step of a margin call: ``called``, ``met`` or ``liquidated``."""
+
+    at: AwareDatetime
+    what: str
+
+
 class BacktestDetail(BacktestItem):
     """A backtest with its result, whose lists are empty until it has one.
 
@@ -159,6 +173,8 @@ class BacktestDetail(BacktestItem):
     round_trips_total: int = 0
     equity: list[EquityPoint] = []
     refusals: list[BacktestRefusal] = []
+    halted: Halted | None = None
+    margin_calls: list[MarginCallStep] = []
     bars: int | None = None
     decisions: int | None = None
     orders: int | None = None
