@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from services.strategy.backtest import look_ahead, tables
+from services.strategy.backtest.calendars import calendar_of
 from services.strategy.backtest.files import series_of_file
 from services.strategy.backtest.outcome import outcome
 from services.strategy.backtest.request import WrongRequest, sentence, setup_of, strategy_of
 from services.strategy.backtest.run import run
 from services.strategy.backtest.series import Series
 from services.strategy.backtest.setup import Setup
+from services.strategy.strategies.guard import StrategyFailed
 from services.strategy.strategies.registry import strategies
 from shared.backtest_report import page
 from shared.bar_files import WrongFile
@@ -46,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         return _backtest(options)
-    except (WrongFile, WrongRequest) as error:
+    except (WrongFile, WrongRequest, StrategyFailed) as error:
         sys.stderr.write(f"paperprofit backtest: {error}\n")
         return 2
 
@@ -62,6 +65,8 @@ def _backtest(options: argparse.Namespace) -> int:
         begin=given.begin,
         end=given.end,
     )
+    if options.market is not None:
+        series = _on_market(options.market, series)
     found = _described(given, setup, series)
     if options.look_ahead:
         found["look_ahead"] = look_ahead.check(setup, series)
@@ -70,6 +75,17 @@ def _backtest(options: argparse.Namespace) -> int:
     written = json.dumps(found, indent=2, allow_nan=False) if options.json else tables.text_of(found)
     sys.stdout.write(written + "\n")
     return 1 if found.get("look_ahead", {}).get("changed") else 0
+
+
+def _on_market(code: str, series: Sequence[Series]) -> list[Series]:
+    """The series with the sessions of their market. Raises WrongRequest."""
+    begin = min(each.bars[0].start for each in series).date() - timedelta(days=1)
+    end = max(each.bars[-1].start for each in series).date() + timedelta(days=10)
+    try:
+        calendar = calendar_of(code, begin, end)
+    except ValueError as error:
+        raise WrongRequest(f"--market: {error}") from None
+    return [replace(each, calendar=calendar) for each in series]
 
 
 def _described(given: Given, setup: Setup, series: Sequence[Series]) -> dict[str, Any]:
@@ -180,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--from", dest="begin", metavar="DATE", help="decide from then on; bars before it warm up the indicators")
     add("--to", dest="end", metavar="DATE", help="leave out bars from then on")
     add("--interval", choices=[str(each) for each in Interval], help="the bars' interval, where the file does not say")
+    add("--market", metavar="CODE", help="the market whose sessions count, such as XNYS (none: it never closes)")
     add("--symbol", help="the symbol of a file without such a column (its name)")
     add("--look-ahead", action="store_true", help="run again on truncated bars, and report decisions that change")
     add("--report", type=Path, metavar="FILE.html", help="write a page with charts, which needs nothing from elsewhere")
