@@ -82,6 +82,11 @@ class RiskLimits(_Settings):
     allowed_symbols: tuple[Symbol, ...] = ()
     blocked_symbols: tuple[Symbol, ...] = ()
 
+    @cached_property
+    def is_empty(self) -> bool:
+        """True if there is no limit at all."""
+        return not any(value is not None and value != () for value in self.__dict__.values())
+
     @property
     def on_equity(self) -> bool:
         """True if a limit depends on the account's equity."""

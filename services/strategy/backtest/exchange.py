@@ -7,7 +7,8 @@ prices with quotes, as in live trading.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
+from itertools import repeat
 from types import MappingProxyType
 from uuid import UUID, uuid5
 
@@ -32,7 +33,7 @@ from shared.exchange.order import Account, Key, Order
 from shared.exchange.refusal import Refusal
 from shared.exchange.trading_days import Hours
 from shared.exchange.values import changed
-from shared.money import ZERO, cents
+from shared.money import CENT, ZERO, cents
 
 NO_LOTS: tuple[Lot, ...] = ()
 PROVIDER = "backtest"
@@ -73,6 +74,7 @@ class BacktestExchange:
 
     def __post_init__(self) -> None:
         self._number = 0
+        self._instruments: dict[str, Instrument] = {}
         self._has_limits = any(limits.on_equity or limits.orders_per_minute for limits in self.settings.all_limits)
         self._account = Account(self.seed, self.cash, ZERO, sequence=1, settings=self.settings, currency=self.currency)
         if self.began_at is not None:
@@ -91,6 +93,20 @@ class BacktestExchange:
         for symbol, qty in self.held.items():
             equity += self._value(symbol, qty)
         return equity
+
+    def value(self, symbol: str, ends: Sequence[datetime], bars: Sequence[Bar]) -> None:
+        """Record the equity at the ends of these bars of the only symbol, while nothing is traded."""
+        cash, qty, rate = self._account.cash, self.held.get(symbol), self.rate(symbol)
+        if not qty or rate is None:
+            self.record.equity.extend(zip(ends, repeat(cash)))
+            return
+        worth = qty if rate is SAME else qty * rate.last
+        self.record.equity.extend(
+            [
+                (end, cash + (worth * bar.close).quantize(CENT, ROUND_HALF_UP))
+                for end, bar in zip(ends, bars, strict=True)
+            ]
+        )
 
     def rate(self, symbol: str) -> Rate | None:
         """The rate of the symbol's currency in the account's."""
@@ -135,33 +151,31 @@ class BacktestExchange:
     def _execute(self, prices: Mapping[str, Price], now: datetime, hours: Mapping[str, Hours]) -> list[Fill]:
         orders = [order for symbol in prices for order in self.open_orders[symbol].values()]
         account = self.account if self._account.is_marked else self._account
-        lots = {(self.seed, symbol): lots for symbol, lots in self.lots.items()}
+        lots = {(self.seed, symbol): self.lots.get(symbol, NO_LOTS) for symbol in prices}
         book = Book({self.seed: account}, lots, liquidity=Liquidity(), rates=self.rates)
         execution = execute(orders, prices, book, now, self.rules, hours=hours)
         self._account = book.accounts[self.seed]
-        self.lots = {
-            symbol: left for (_, symbol), each in book.lots.items() if (left := tuple(lot for lot in each if lot.qty))
-        }
-        self.held = {symbol: held(left) for symbol, left in self.lots.items()}
+        for (_, symbol), each in book.lots.items():
+            left = tuple(lot for lot in each if lot.qty)
+            if left:
+                self.lots[symbol], self.held[symbol] = left, held(left)
+            else:
+                self.lots.pop(symbol, None)
+                self.held.pop(symbol, None)
         for order in execution.orders:
             self.keep(order)
-        self.fills += execution.fills
+        fills = execution.fills
+        self.fills += fills
         self.round_trips += execution.round_trips
         for trip in execution.round_trips:
             self.closed_at[trip.exit.order.symbol] = trip.exit.at
         self.entries += execution.entries
-        return execution.fills
+        return fills
 
     def submit(self, command: SubmitOrder, now: datetime, *, session_end: datetime | None = None) -> Refusal | None:
         """Accept the order or refuse it."""
-        instrument = Instrument(
-            tradable=True,
-            last=self.last.get(command.symbol),
-            currency=self.currencies.get(command.symbol, self.currency),
-            rate=self.rate(command.symbol),
-            session_end=session_end,
-            max_quote_age=self.rules.max_quote_age,
-        )
+        last, rate = self.last.get(command.symbol), self.rate(command.symbol)
+        instrument = changed(self._instrument(command.symbol), last=last, rate=rate, session_end=session_end)
         account = self.account if self._account.is_marked else self._account
         exposure = self._exposure(command.symbol, instrument)
         if self._has_limits:
@@ -175,6 +189,13 @@ class BacktestExchange:
             self.keep(order)
             self.record.accepted.append((now, order.key))
         return None
+
+    def _instrument(self, symbol: str) -> Instrument:
+        """The symbol's instrument without its present price."""
+        if symbol not in self._instruments:
+            currency = self.currencies.get(symbol, self.currency)
+            self._instruments[symbol] = Instrument(True, currency=currency, max_quote_age=self.rules.max_quote_age)
+        return self._instruments[symbol]
 
     def end(self, ending: Sequence[Order], status: OrderStatus, now: datetime) -> None:
         """Cancel or expire the orders."""

@@ -5,13 +5,19 @@ At the end of a bar first the orders fill on it, then the strategy decides.
 Bars at which no order is open and the strategy cannot act are only valued. The result is the same, to the cent.
 """
 
+import gc
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from uuid import UUID
 from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
 
 from services.strategy.backtest.dividends import Dividends
 from services.strategy.backtest.margin_calls import MarginCalls
@@ -50,8 +56,8 @@ def run(
     result = running.result
     total = sum(len(each.bars) for each in series)
     due = 0 if progress is not None else total + 1
-    with watching(seconds, lambda: result.bars):
-        for now, places in moments(series):
+    with watching(seconds, lambda: result.bars), without_old_garbage():
+        for now, places in running.leaping() if len(series) == 1 else moments(series):
             if progress is not None and result.bars >= due:
                 progress(result.bars, total)
                 due += STEP
@@ -59,6 +65,16 @@ def run(
     if progress is not None:
         progress(total, total)
     return result
+
+
+@contextmanager
+def without_old_garbage() -> Iterator[None]:
+    """Leave all objects that there are, such as the bars, out of the collections of garbage of the block."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 class BarView(SymbolView):
@@ -121,7 +137,7 @@ class _Running:
     def step(self, now: datetime, places: Sequence[tuple[int, int]]) -> None:
         """Let all happen that happens until the end of these bars."""
         exchange, result = self._exchange, self.result
-        if self._events or exchange.open_orders or (self._marks and (exchange.held or self._calls.is_open)):
+        if not self._is_quiet:
             self._happen(now)
             opened = self._advance(places)
             if opened:
@@ -140,6 +156,46 @@ class _Running:
                 self._decide(now)
             else:
                 result.decisions += len(self._symbols)
+
+    def leaping(self) -> Iterator[tuple[datetime, Sequence[tuple[int, int]]]]:
+        """The moments of a single series at which something happens. Those between are valued at once."""
+        (series,) = self._series
+        count, ends = len(series.bars), series.ends
+        stops = np.flatnonzero(self._acts[0]).tolist() if self._acts is not None else None
+        place = index = 0
+        while index < count:
+            if stops is not None and self._is_quiet:
+                while place < len(stops) and stops[place] < index:
+                    place += 1
+                # a report of progress is never leapt over
+                end = min(stops[place] if place < len(stops) else count, index - index % STEP + STEP)
+                if end > index:
+                    self._leap(index, end)
+                    index = end
+                    continue
+            yield ends[index], ((0, index),)
+            index += 1
+
+    @property
+    def _is_quiet(self) -> bool:
+        """True if nothing happens before the strategy acts."""
+        busy = self._events or self._exchange.open_orders
+        return not busy and not (self._marks and (self._exchange.held or self._calls.is_open))
+
+    def _leap(self, begin: int, end: int) -> None:
+        """Value the account at the bars from ``begin`` to before ``end``, at which the strategy only holds."""
+        (series,), (view,), exchange, result = self._series, self._views, self._exchange, self.result
+        view.at = end - 1
+        if not begin:
+            self._symbols[series.symbol] = view
+        self._acting.clear()
+        ends, bars = series.ends[begin:end], series.bars[begin:end]
+        exchange.last[series.symbol] = bars[-1].close
+        result.bars += len(bars)
+        if result.halted is None:
+            first = self._setup.begin
+            result.decisions += len(bars) if first is None else len(bars) - bisect_right(ends, first)
+        exchange.value(series.symbol, ends, bars)
 
     def _advance(self, places: Sequence[tuple[int, int]]) -> list[tuple[int, Bar, datetime | None]]:
         """Move the views to the bars. Returns those of symbols with open orders: number, bar, end of the bar before."""
@@ -243,7 +299,7 @@ class _Running:
         return Account(account.equity, account.cash, account.buying_power, account.currency)
 
 
-def _acts(setup: Setup, series: Sequence[Series], values: Sequence[dict[str, Array]]) -> list[bytes] | None:
+def _acts(setup: Setup, series: Sequence[Series], values: Sequence[dict[str, Array]]) -> list[NDArray[np.bool_]] | None:
     """For each series the bars at which the strategy may act, or None where it looks at every bar."""
     if not isinstance(setup.strategy, SymbolStrategy) or setup.protections.on_results:
         return None
@@ -252,5 +308,5 @@ def _acts(setup: Setup, series: Sequence[Series], values: Sequence[dict[str, Arr
         mask = setup.strategy.may_act(own, each.columns.closes)
         if mask is None:
             return None
-        found.append(mask.tobytes())
+        found.append(mask)
     return found

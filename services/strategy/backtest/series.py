@@ -77,6 +77,11 @@ class Series:
         days = days_from(self.calendar.sessions) if self.calendar.days else None
         return columns_of(self.bars, self.interval, days)
 
+    @cached_property
+    def ends(self) -> list[datetime]:
+        """The ends of the bars."""
+        return [bar.start + self.interval for bar in self.bars]
+
     def values(self, indicators: Mapping[str, Indicator]) -> dict[str, Array]:
         """The indicators as arrays."""
         return {name: array_of(indicator, self.columns) for name, indicator in indicators.items()}
@@ -93,9 +98,8 @@ class Series:
 def moments(series: Sequence[Series]) -> Iterator[tuple[datetime, Sequence[tuple[int, int]]]]:
     """Each time at which bars end, with the places of those bars: number of the series, index of the bar."""
     if len(series) == 1:
-        interval = series[0].interval
-        for index, bar in enumerate(series[0].bars):
-            yield bar.start + interval, ((0, index),)
+        for index, end in enumerate(series[0].ends):
+            yield end, ((0, index),)
         return
     ends = merge(*(_ends(number, each) for number, each in enumerate(series)))
     for end, places in groupby(ends, key=itemgetter(0)):

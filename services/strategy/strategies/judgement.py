@@ -16,8 +16,8 @@ from shared.contracts.orders import Side
 
 #: The reason and the conditions of one decision.
 MOST_CHARACTERS = 50_000
-#: Characters of a text, and values of a condition, that need no closer look.
-SHORT, MOST_PLAIN = 200, 20
+#: Characters of a reason, of a condition with the names of its values, and conditions, that need no closer look.
+SHORT, MOST_PLAIN, MOST_SHORT = 500, 2_000, 20
 #: The cut of a second order on one bar.
 TRADED = "The strategy has traded on this bar already."
 
@@ -66,7 +66,8 @@ def judge(
     """
     if decision.action is Action.HOLD:
         return Judged(Outcome.HELD)
-    price = symbol.quote.last if symbol.quote is not None else symbol.close
+    quote = symbol.quote
+    price = quote.last if quote is not None else symbol.close
     if symbol.bar is None or price is None or rate is None:
         missing = "price" if rate is not None else "rate to the account's currency"
         return Judged(Outcome.CUT, Sized(None, cuts=(f"There is no {missing} yet.",)))
@@ -105,7 +106,12 @@ def check_texts(decision: Decision) -> None:
     """Raise ValueError for a decision that cannot be stored or published."""
     if not (0 <= decision.strength <= 1 and 0 <= decision.confidence <= 1):
         raise ValueError("strength and confidence must be between 0 and 1")
-    plain = len(decision.reason) <= SHORT and decision.reason.isascii() and decision.reason.isprintable()
+    plain = (
+        len(decision.conditions) <= MOST_SHORT
+        and len(decision.reason) <= SHORT
+        and decision.reason.isascii()
+        and decision.reason.isprintable()
+    )
     if plain and all(_is_plain(each) for each in decision.conditions):
         return
     text = json.dumps([decision.reason, decision.conditions], default=str)
@@ -117,11 +123,9 @@ def check_texts(decision: Decision) -> None:
 
 def _is_plain(condition: Condition) -> bool:
     """True for a short condition of numbers in plain letters, as nearly all are."""
-    return (
-        len(condition.text) <= SHORT
-        and condition.text.isascii()
-        and condition.text.isprintable()
-        and len(condition.values) <= MOST_PLAIN
-        and not any(isinstance(value, str) for _, value in condition.values)
-        and all(len(name) <= SHORT and name.isascii() and name.isprintable() for name, _ in condition.values)
-    )
+    texts = condition.text
+    for name, value in condition.values:
+        if isinstance(value, str):
+            return False
+        texts += name
+    return len(texts) <= MOST_PLAIN and texts.isascii() and texts.isprintable()

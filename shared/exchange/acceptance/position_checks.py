@@ -24,9 +24,9 @@ def broken_position_rules(
     order: OrderTerms, size: Size, account: Account, exposure: Exposure, *, is_exit: bool
 ) -> Iterator[Refusal]:
     """The reasons why the order does not fit position and open orders. ``is_exit``: it is a leg of a group."""
-    available = f"(requested: {plain(size.qty)}, available: {plain(size.closing)})"
     yield from _broken_intent(order, exposure)
     if order.order_class is OrderClass.OCO and size.opening:
+        available = f"(requested: {plain(size.qty)}, available: {plain(size.closing)})"
         yield Refusal(RejectReason.INSUFFICIENT_SHARES, f"an oco order can only close a position {available}")
     if order.order_class in {OrderClass.BRACKET, OrderClass.OTO} and size.closing:
         yield Refusal(RejectReason.CLOSING_ENTRY, f"{order.order_class} orders can only open a position")

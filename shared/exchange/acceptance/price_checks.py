@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
-from shared.contracts.orders import NewOrder, OrderClass, OrderTerms, Side
+from shared.contracts.orders import NewOrder, OrderClass, OrderTerms, OrderType, Side
 from shared.contracts.reasons import RejectReason
 from shared.exchange.acceptance.pre_trade import Instrument
 from shared.exchange.order import Leg, Order
@@ -13,6 +13,8 @@ from shared.money import plain
 
 def broken_prices(order: NewOrder, instrument: Instrument) -> Iterator[Refusal]:
     """The prices of a new order that no market would take (Alpaca: orders-at-alpaca)."""
+    if order.type is OrderType.MARKET and order.order_class is OrderClass.SIMPLE:
+        return  # it has none
     gain = None if order.take_profit is None else order.take_profit.limit_price
     loss = None if order.stop_loss is None else order.stop_loss.stop_price
     yield from sub_penny(

@@ -42,8 +42,8 @@ def refuse(
         _broken_permissions(order, size, instrument, account),
         _broken_lots(order, size, instrument),
         broken_position_rules(order, size, account, exposure, is_exit=is_exit),
-        _broken_rates(order, instrument, exposure, limits),
-        () if size.only_closes else _broken_limits(order, size, account, exposure, limits),
+        () if limits.is_empty else _broken_rates(order, instrument, exposure, limits),
+        () if limits.is_empty or size.only_closes else _broken_limits(order, size, account, exposure, limits),
     )
     refusal = next(broken, None)
     if refusal is not None or not size.needed or size.needed <= account.buying_power:
