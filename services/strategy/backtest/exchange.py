@@ -29,7 +29,7 @@ from shared.exchange.matching.ending import end
 from shared.exchange.matching.execution import execute
 from shared.exchange.matching.fills import Fill
 from shared.exchange.matching.liquidity import Liquidity
-from shared.exchange.order import Account, Key, Order
+from shared.exchange.order import Account, Order
 from shared.exchange.refusal import Refusal
 from shared.exchange.trading_days import Hours
 from shared.exchange.values import changed
@@ -53,10 +53,10 @@ class BacktestExchange:
     fills: list[Fill] = field(default_factory=list)
     round_trips: list[RoundTrip] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
-    orders: dict[Key, Order] = field(default_factory=dict)
+    orders: dict[UUID, Order] = field(default_factory=dict)
     refusals: list[tuple[SubmitOrder, Refusal]] = field(default_factory=list)
     #: Symbol → its open orders.
-    open_orders: dict[str, dict[Key, Order]] = field(default_factory=dict)
+    open_orders: dict[str, dict[UUID, Order]] = field(default_factory=dict)
     lots: dict[str, tuple[Lot, ...]] = field(default_factory=dict)
     #: Symbol → the shares held, without those of which there are none.
     held: dict[str, Decimal] = field(default_factory=dict)
@@ -187,7 +187,8 @@ class BacktestExchange:
         self._account = changed(found.account, long_value=ZERO, short_value=ZERO)
         for order in found.orders:
             self.keep(order)
-            self.record.accepted.append((now, order.key))
+        if self._has_limits:
+            self.record.accepted.extend((now, order.id) for order in found.orders)
         return None
 
     def _instrument(self, symbol: str) -> Instrument:
@@ -253,7 +254,9 @@ class BacktestExchange:
         if not qty:
             return Position(buying=buying, selling=selling)
         rate = self.rate(symbol)
-        price = cost_of(lots) / qty / rate.last if rate is not None else None
+        price: Decimal | None = cost_of(lots) / qty
+        if price is not None and rate is not SAME:
+            price = price / rate.last if rate is not None else None
         return Position(qty, price, min(lot.opened_at for lot in lots), buying, selling)
 
     def order_id(self) -> UUID:
@@ -269,12 +272,12 @@ class BacktestExchange:
 
     def keep(self, order: Order) -> None:
         """Keep the order's newest state."""
-        self.orders[order.key] = order
+        self.orders[order.id] = order
         if order.is_open:
-            self.open_orders.setdefault(order.symbol, {})[order.key] = order
+            self.open_orders.setdefault(order.symbol, {})[order.id] = order
         else:
             left = self.open_orders.get(order.symbol, {})
-            left.pop(order.key, None)
+            left.pop(order.id, None)
             if not left:
                 self.open_orders.pop(order.symbol, None)
 

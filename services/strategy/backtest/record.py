@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 from shared.contracts.orders import OrderStatus
 from shared.exchange.acceptance.pre_trade import Exposure
-from shared.exchange.order import Key, Order
+from shared.exchange.order import Order
 from shared.exchange.values import changed
 
 MINUTE = timedelta(minutes=1)
@@ -20,11 +21,11 @@ class Record:
     """The equity so far, and the orders that were accepted, the newest last. Both are appended to."""
 
     equity: list[tuple[datetime, Decimal]] = field(default_factory=list)
-    accepted: deque[tuple[datetime, Key]] = field(default_factory=deque)
+    accepted: deque[tuple[datetime, UUID]] = field(default_factory=deque)
     _peak: Decimal | None = None
     _seen: int = 0
 
-    def within(self, exposure: Exposure, orders: Mapping[Key, Order], now: datetime) -> Exposure:
+    def within(self, exposure: Exposure, orders: Mapping[UUID, Order], now: datetime) -> Exposure:
         """The exposure with the orders of the last minute, the equity as the day (UTC) began, and its peak."""
         while self.accepted and self.accepted[0][0] <= now - MINUTE:
             self.accepted.popleft()

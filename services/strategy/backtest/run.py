@@ -8,7 +8,7 @@ Bars at which no order is open and the strategy cannot act are only valued. The 
 import gc
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from itertools import groupby
@@ -55,12 +55,17 @@ def run(
     running = _Running(setup, series, prices)
     result = running.result
     total = sum(len(each.bars) for each in series)
-    due = 0 if progress is not None else total + 1
+    due = 0
+
+    def report() -> None:
+        nonlocal due
+        if progress is not None and result.bars >= due:
+            progress(result.bars, total)
+            due += STEP
+
     with watching(seconds, lambda: result.bars), without_old_garbage():
-        for now, places in running.leaping() if len(series) == 1 else moments(series):
-            if progress is not None and result.bars >= due:
-                progress(result.bars, total)
-                due += STEP
+        for now, places in running.leaping(report) if len(series) == 1 else moments(series):
+            report()
             running.step(now, places)
     if progress is not None:
         progress(total, total)
@@ -157,7 +162,7 @@ class _Running:
             else:
                 result.decisions += len(self._symbols)
 
-    def leaping(self) -> Iterator[tuple[datetime, Sequence[tuple[int, int]]]]:
+    def leaping(self, report: Callable[[], None]) -> Iterator[tuple[datetime, Sequence[tuple[int, int]]]]:
         """The moments of a single series at which something happens. Those between are valued at once."""
         (series,) = self._series
         count, ends = len(series.bars), series.ends
@@ -170,6 +175,7 @@ class _Running:
                 # a report of progress is never leapt over
                 end = min(stops[place] if place < len(stops) else count, index - index % STEP + STEP)
                 if end > index:
+                    report()
                     self._leap(index, end)
                     index = end
                     continue

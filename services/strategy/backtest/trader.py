@@ -90,12 +90,12 @@ class BacktestTrader:
         return Decided(view.now, decision, judged.outcome, sized, order_id, refusal.message if refusal else None)
 
     def _order(self, decision: Decision, sized: Sized, side: Side, order_id: UUID, now: datetime) -> SubmitOrder:
-        """The order. One like a validated one of plain terms before it differs in its ids, time and quantity only."""
+        """The order. One like a validated one of plain terms before it differs in its id, time and quantity only."""
         terms = (decision.symbol, side, sized.qty % 1 == 0)
         is_plain = decision.limit_price is decision.stop_loss is decision.take_profit is None
         like = self._plain.get(terms) if is_plain and sized.qty <= self._largest else None
         if like is not None:
-            return copied(like, order_id=order_id, client_order_id=str(order_id), qty=sized.qty, submitted_at=now)
+            return copied(like, order_id=order_id, qty=sized.qty, submitted_at=now)
         order = gathered(
             lambda found: order_for(
                 decision,
