@@ -9,27 +9,31 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from bench.jobs_environments import install, python_of
 from bench.report import Goal, NotMeasured, Row, comparison, figure, interleaved
 from services.marketdata.providers.replay import recording
+from services.strategy.backtest.optimise import trial
 from services.strategy.backtest.run import run
 from services.strategy.backtest.series import Series
 from services.strategy.backtest.setup import Setup
 from services.strategy.strategies.library.crossover import Averages, SmaCrossover
 from services.strategy.strategies.view import Bar
+from shared.contracts.backtests import OptimisationRequest
 from shared.exchange.market_rules import MarketRules
 
 HERE = Path(__file__).parent
 MINUTE, BEGIN = timedelta(minutes=1), datetime(2000, 1, 1, tzinfo=UTC)
 NAUTILUS = HERE.parent / ".venv-nautilus" / "bin" / "python"
 BACKTESTING = ("backtesting==0.6.5",)
-LEAST = 50_000
+LEAST, GOAL = 50_000, Goal("ratio", ">=", 1)
 
 
 def measure(*, runs: int, copies: int) -> Sequence[Row]:
@@ -47,9 +51,43 @@ def measure(*, runs: int, copies: int) -> Sequence[Row]:
                 theirs = partial(_their_rate, process, _fills(series))
                 theirs()
                 pairs = interleaved(partial(_rate, series), theirs, runs)
-            goal = Goal("ratio", ">=", 1) if series is whole or name == "NautilusTrader" else None
-            rows.append(comparison(f"the same on {len(series.bars):,} bars, beside {name}", "bars/s", pairs, goal))
+            rows.append(comparison(f"the same on {len(series.bars):,} bars, beside {name}", "bars/s", pairs, GOAL))
     return rows
+
+
+def measure_sets(*, runs: int, sets: int = 100) -> Sequence[Row]:
+    """So many sets of parameters on two processes, beside all of them on one."""
+    context = get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        for _ in pool.map(_trials, [(0, 2), (2, 4)]):
+            """Both have started and read the bars."""
+        alone = partial(_sets_a_second, pool, [(0, sets)])
+        both = partial(_sets_a_second, pool, [(0, sets // 2), (sets // 2, sets)])
+        pairs = interleaved(both, alone, runs)
+    name = f"{sets} sets of parameters on two workers, beside one"
+    return [comparison(name, "sets/s", pairs, Goal("ratio", ">=", 1.8))]
+
+
+def _sets_a_second(pool: ProcessPoolExecutor, parts: Sequence[tuple[int, int]]) -> float:
+    begun = time.perf_counter()
+    done = sum(pool.map(_trials, parts))
+    return done / (time.perf_counter() - begun)
+
+
+def _trials(part: tuple[int, int]) -> int:
+    """Run these sets, as a part of the job ``optimise`` does."""
+    series = minutes(1)
+    for number in range(*part):
+        trial(_SETS, {"fast": 5 + number % 10, "slow": 20 + number // 10}, [series])
+    return part[1] - part[0]
+
+
+_SETS = OptimisationRequest.model_validate(
+    {
+        "strategy": {"kind": "sma_crossover"}, "symbols": ["GOOG"], "interval": "1m", "from": "1999-12-01T00:00:00Z",
+        "to": "2010-01-01T00:00:00Z", "search": {"parameters": {"fast": [5]}},
+    }
+)  # fmt: skip
 
 
 def minutes(copies: int) -> Series:
