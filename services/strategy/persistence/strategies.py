@@ -82,6 +82,12 @@ def named(connection: Connection, account_id: UUID, name: str) -> UUID | None:
     return found
 
 
+def symbols_ever(connection: Connection, strategy: StrategyRow) -> tuple[str, ...]:
+    """The symbols of the strategy, and those that it had in earlier versions."""
+    earlier = connection.execute(_SYMBOLS_EVER, {"id": strategy.id}).scalars()
+    return tuple(dict.fromkeys((*strategy.symbols, *earlier)))
+
+
 def save(connection: Connection, before: StrategyRow, after: StrategyRow, now: datetime) -> StrategyRow:
     """Save all fields of the strategy, with a new version if its terms changed. Returns it with that version."""
     if before.terms != after.terms:
@@ -191,6 +197,11 @@ WHERE state = 'running' AND (CAST(:scheduled AS boolean) IS NULL OR (schedule IS
 ORDER BY name, id
 """)
 _NAMED = text("SELECT id FROM strategy.strategies WHERE account_id = :account_id AND name = :name")
+_SYMBOLS_EVER = text("""
+SELECT DISTINCT s.symbol FROM strategy.versions v
+CROSS JOIN LATERAL jsonb_array_elements_text(v.terms -> 'symbols') AS s (symbol)
+WHERE v.strategy_id = :id ORDER BY s.symbol
+""")
 _SAVE = text("""
 UPDATE strategy.strategies SET
   name = :name, parameters = CAST(:parameters AS jsonb), version = :version, symbols = :symbols, interval = :interval,

@@ -1,8 +1,9 @@
 """Close the positions of a strategy and cancel its open orders."""
 
+from dataclasses import replace
 from uuid import UUID, uuid5
 
-from services.strategy.persistence import decisions, holdings
+from services.strategy.persistence import decisions, holdings, strategies
 from services.strategy.persistence.decisions import DecisionRow
 from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.judgement import Outcome
@@ -14,9 +15,10 @@ from shared.contracts.orders import CancelOrder
 def flatten(uow: UnitOfWork, strategy: StrategyRow, cause: UUID) -> int:
     """Cancel the strategy's orders, then sell or buy back what it holds at the market. Returns the number of orders.
 
-    ``cause`` is the request or run: one cause sends its orders once. Orders in symbols that the strategy had before a
-    change of its terms are not known, and stay.
+    ``cause`` is the request or run: one cause sends its orders once. Symbols that the strategy had in an earlier
+    version are among them.
     """
+    strategy = replace(strategy, symbols=strategies.symbols_ever(uow.connection, strategy))
     ordered = holdings.ordered(uow.connection, [strategy], uow.now)
     for each in ordered.values():
         for order_id in (*each.entries, *each.exits):
