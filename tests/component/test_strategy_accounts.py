@@ -1,0 +1,77 @@
+"""A strategy beside its account: symbols that it no longer has, an account that is closed, and other currencies."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from uuid import uuid4
+
+import pytest
+
+from services.marketdata.persistence.instruments import Instrument, add_instruments
+from services.strategy.persistence import strategies
+from services.strategy.usecases.control_strategies import control
+from shared.contracts.orders import Side
+from shared.contracts.strategy import Control, ControlStrategy
+from tests.component.strategy_scenario import STRATEGY, Scenario
+from tests.component.watching import context_of
+from tests.conftest import FakeClock
+
+
+@pytest.fixture
+def scenario(urls: dict[str, str], clock: FakeClock) -> Iterator[Scenario]:
+    with (
+        context_of("strategy", urls, clock) as strategy,
+        context_of("marketdata", urls, clock) as marketdata,
+        context_of("orders", urls, clock) as orders,
+    ):
+        yield Scenario(strategy, marketdata, orders)
+
+
+def test_flatten_closes_the_symbols_that_the_strategy_had(scenario: Scenario) -> None:
+    """A change of its terms took AAPL from it. Its shares and its resting order there are still its own."""
+    before = scenario.add_strategy(symbols=("AAPL", "IBM"))
+    scenario.add_order(10)
+    resting = scenario.add_order(4, filled=False)
+    with scenario.strategy.unit_of_work() as uow:
+        strategies.save(uow.connection, before, replace(before, symbols=("IBM",)), uow.now)
+    with scenario.strategy.unit_of_work() as uow:
+        control(uow, ControlStrategy(request_id=uuid4(), strategy_id=STRATEGY.id, action=Control.FLATTEN))
+    (sent,) = scenario.submitted()
+    assert (sent.body["symbol"], sent.body["side"], sent.body["qty"]) == ("AAPL", "sell", "10")
+    assert scenario.canceled() == [str(resting)]
+
+
+def test_a_closed_account_is_named_and_the_others_go_on(scenario: Scenario) -> None:
+    scenario.add_strategy()
+    other = scenario.add_strategy(id=uuid4(), name="other", account_id=uuid4())
+    scenario.add_bars((10, 10, 9, 8, 12))
+    with scenario.orders.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE orders.accounts SET status = 'ACCOUNT_CLOSED' WHERE id = %s", (STRATEGY.account_id,)
+        )
+    assert scenario.run()["failed"] == 1
+    reasons = {each.strategy_id: (each.outcome, each.reason) for each in scenario.decisions()}
+    assert reasons[STRATEGY.id] == ("failed", f"The strategy failed: account {STRATEGY.account_id} is not open")
+    assert reasons[other.id][0] == "ordered"
+
+
+def test_the_entry_price_is_in_the_instruments_currency(scenario: Scenario) -> None:
+    """Ten shares cost 1,375 dollars, and a euro 1.25: each was 110 euros. At 121 it earns ten percent."""
+    rules = {"long": {"entry": {"left": {"position": "profit_percent"}, "op": ">", "right": 5},
+                      "exit": {"left": {"position": "profit_percent"}, "op": ">", "right": 5}}}  # fmt: skip
+    scenario.add_strategy(kind="rules", parameters=rules)
+    with scenario.marketdata.engine.begin() as connection:
+        add_instruments(connection, [Instrument("EUR/USD", "Euro"), Instrument("AAPL", "Apple", currency="EUR")])
+        connection.exec_driver_sql(
+            "UPDATE marketdata.instruments SET last_price = 1.25, bid = 1.25, ask = 1.25, quoted_at = now()"
+            " WHERE symbol = 'EUR/USD'"
+        )
+    scenario.add_order(10, side=Side.BUY)
+    with scenario.orders.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE orders.lots SET cost = 1375 WHERE account_id = %s", (STRATEGY.account_id,))
+    scenario.add_bars((121,))
+    scenario.run()
+    (decision,) = scenario.decisions()
+    ((_, holds, values),) = decision.conditions
+    assert (holds, Decimal(values["profit_percent"])) == (True, 10)
+    assert scenario.decided() == ("exit", "ordered", 10)
