@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, text
@@ -36,7 +37,7 @@ MINUTES, MEGABYTE, MINUTE = 390, 1_000_000, timedelta(minutes=1)
 HISTORY = 420
 RULES = {"long": {"entry": {"left": {"indicator": "rsi", "period": 14}, "op": "crosses_above", "right": 30}}}
 #: Twelve strategies, which look at all symbols.
-KINDS = (
+KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("sma_crossover", {"fast": 10, "slow": 20}),
     ("sma_crossover", {"fast": 20, "slow": 50}),
     ("ema_crossover", {"fast": 8, "slow": 13}),

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from shared.contracts.accounts import MAX_CASH, AccountSettings, Currency
+from shared.contracts.accounts import MAX_CASH, AccountSettings
 from shared.contracts.bars import Interval
 from shared.contracts.base import Symbol
+from shared.contracts.currencies import Currency
 from shared.contracts.protections import Protections
 from shared.contracts.sizing import Sizing
 from shared.contracts.written import Bounded, Printable

@@ -47,7 +47,7 @@ def minutes(symbol: str, *closes: int) -> Series:
 
 
 def traded(kind: str, parameters: dict[str, Any], series: Sequence[Series], **setup: Any) -> Backtest:
-    models = {"sizing": Sizing, "settings": AccountSettings, "protections": Protections}
+    models: dict[str, Any] = {"sizing": Sizing, "settings": AccountSettings, "protections": Protections}
     given = {name: models[name].model_validate(value) if name in models else value for name, value in setup.items()}
     return run(Setup(strategy=make_strategy(kind, parameters), **{"rules": FREE, **given}), series)
 
@@ -128,7 +128,7 @@ def test_a_loss_halts_and_flattens(protections: dict[str, Any], why: str) -> Non
     result = traded("rules", {"long": {"entry": ABOVE}}, series, **terms)
 
     assert result.halted == (NOON + 3 * MINUTE, why)
-    assert [(fill.order.side.value, fill.price) for fill in result.exchange.fills] == [("buy", 101), ("sell", 81)]
+    assert [(fill.order.side.value, int(fill.price)) for fill in result.exchange.fills] == [("buy", 101), ("sell", 81)]
     assert result.equity[-1][1] == 98_000
     assert max(each.at for each in result.decided) < NOON + 3 * MINUTE
 
@@ -173,7 +173,7 @@ def test_a_margin_call_closes_the_positions() -> None:
         ("met", 64 * MINUTE),
     ]
     bought, sold = result.exchange.fills
-    assert (bought.qty, sold.qty, sold.price) == (sold.qty, bought.qty, 96)
+    assert (bought.qty, sold.price) == (sold.qty, Decimal(96))
     assert sold.order.liquidation
     assert result.exchange.held == {}
 
@@ -185,7 +185,7 @@ def test_the_exits_of_a_bracket_end_before_the_strategy_sells() -> None:
     result = traded("rules", rules, [minutes("AAPL", 101, 101, 99, 98, 97)])
 
     assert result.exchange.refusals == []
-    assert [(fill.order.side.value, fill.price) for fill in result.exchange.fills] == [("buy", 101), ("sell", 99)]
+    assert [(fill.order.side.value, int(fill.price)) for fill in result.exchange.fills] == [("buy", 101), ("sell", 99)]
     legs = [order.status for order in result.exchange.orders.values() if order.leg is not None]
     assert legs == [OrderStatus.CANCELED] * 2
 

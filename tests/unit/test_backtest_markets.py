@@ -46,7 +46,7 @@ def test_the_opening_range_is_traded_within_its_session() -> None:
 
     buy, sell = found.exchange.fills
     assert (buy.order.side, buy.quote.bar_start, buy.price) == ("buy", OPEN + 5 * MINUTE, Decimal("12.5"))
-    assert (sell.order.side, sell.quote.bar_start, sell.price) == ("sell", OPEN + 25 * MINUTE, 13)
+    assert (sell.order.side.value, sell.quote.bar_start, int(sell.price)) == ("sell", OPEN + 25 * MINUTE, 13)
     assert traded("opening_range_breakout", {}, replace(series, calendar=Calendar())).exchange.fills == []
 
 

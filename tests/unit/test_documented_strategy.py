@@ -57,7 +57,7 @@ def test_the_documented_strategy_trades_as_its_text_says() -> None:
 
     found = run(setup, [Series("IBM", bars, day)])
 
-    assert [(fill.order.side.value, fill.price) for fill in found.exchange.fills] == [("buy", 96), ("sell", 99)]
+    assert [(fill.order.side.value, int(fill.price)) for fill in found.exchange.fills] == [("buy", 96), ("sell", 99)]
     assert [each.decision.reason for each in found.decided if each.sized.side] == [
         "The last 2 bars fell.",
         "The position earns.",

@@ -26,7 +26,7 @@ def calendar_of(code: str, begin: date, end: date) -> Calendar:
     if known.always_open or code == CURRENCIES:
         return Calendar(code)
     try:
-        from exchange_calendars import get_calendar
+        from exchange_calendars import get_calendar  # type: ignore[import-untyped]
     except ImportError:
         raise UnknownMarket("exchange_calendars is not installed, which has the sessions of markets") from None
     with warnings.catch_warnings():

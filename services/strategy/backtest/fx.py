@@ -17,9 +17,10 @@ class Rates:
     """The rates to come. A pair such as EUR/USD gives the rate of a euro in dollars, and that of a dollar in euros."""
 
     def __init__(self, pairs: Sequence[Series], rules: MarketRules) -> None:
-        ends = [
-            (bar.start + each.interval, *each.symbol.split("/", 1), bar.close) for each in pairs for bar in each.bars
-        ]
+        ends: list[tuple[datetime, str, str, Decimal]] = []
+        for each in pairs:
+            base, quoted = each.symbol.split("/", 1)
+            ends += [(bar.start + each.interval, base, quoted, bar.close) for bar in each.bars]
         self._coming = deque(sorted(ends))
         self._rules = rules
 

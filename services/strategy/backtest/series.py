@@ -33,8 +33,8 @@ class Calendar:
         return [self.days[day] for day in sorted(self.days)]
 
     @cached_property
-    def _opens(self) -> Sequence[datetime | None]:
-        return [each.open_at for each in self.sessions]
+    def _opens(self) -> Sequence[datetime]:
+        return [each.open_at for each in self.sessions if each.open_at is not None]
 
     def session_at(self, now: datetime) -> Session:
         """The session of the market's day, before, in or after it."""

@@ -7,7 +7,8 @@ from typing import Generic, TypeVar
 
 from dramatiq.middleware.threading import raise_thread_exception
 
-Result, Given = TypeVar("Result"), TypeVar("Given")
+Result = TypeVar("Result")
+Given = TypeVar("Given")
 
 #: Seconds that a strategy has to decide.
 SECONDS = 5.0
