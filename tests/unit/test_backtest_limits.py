@@ -133,6 +133,16 @@ def test_a_loss_halts_and_flattens(protections: dict[str, Any], why: str) -> Non
     assert max(each.at for each in result.decided) < NOON + 3 * MINUTE
 
 
+def test_a_large_position_halts_and_flattens() -> None:
+    series = [minutes("AAPL", 101, 101, 151, 151, 151, 101)]
+    terms = {"sizing": {"value": 100}, "protections": {"max_concentration": "0.12", "flatten": True}}
+
+    result = traded("rules", {"long": {"entry": ABOVE}}, series, **terms)
+
+    assert result.halted == (NOON + 3 * MINUTE, "max_concentration: AAPL is 14.38% of the equity.")
+    assert [(fill.order.side.value, int(fill.price)) for fill in result.exchange.fills] == [("buy", 101), ("sell", 151)]
+
+
 def test_the_orders_of_a_minute_are_limited() -> None:
     series = [minutes(symbol, 101, 101, 101, 101) for symbol in ("AAPL", "IBM", "MSFT")]
     settings = {"limits": {"orders_per_minute": 2}}

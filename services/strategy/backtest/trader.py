@@ -17,11 +17,12 @@ from services.strategy.strategies.decision import Action, Decision
 from services.strategy.strategies.guard import gathered
 from services.strategy.strategies.judgement import Judged, Outcome, Trader, check_texts, checked, judge
 from services.strategy.strategies.ordering import order_for, order_to_close
-from services.strategy.strategies.protections import Standing, Watch, halt, market_day, watched
+from services.strategy.strategies.protections import Largest, Standing, Watch, halt, market_day, watched
 from services.strategy.strategies.sizing import Sized
 from services.strategy.strategies.view import View
 from shared.contracts.markets import DEFAULT_MARKET
 from shared.contracts.orders import OrderStatus, Side, SubmitOrder
+from shared.contracts.risk_marks import share_of
 from shared.exchange.lots import cost_of
 from shared.money import ZERO
 
@@ -138,10 +139,11 @@ class BacktestTrader:
             self._realized += trip.closed.realized
             self._losses = self._losses + 1 if trip.closed.realized < 0 else 0
         self._seen = len(trips)
-        profit = self._profit()
-        self._watch = watched(self._watch, profit=profit, day=market_day(self._market, view.now)[1])
-        equity = view.account.equity
-        why = halt(self._setup.protections, self._watch, profit=profit, losses=self._losses, equity=equity)
+        protections, equity = self._setup.protections, view.account.equity
+        profit, largest = self._profit(), self._largest_position(equity)
+        day, limit = market_day(self._market, view.now)[1], protections.max_concentration
+        self._watch = watched(self._watch, profit=profit, day=day, largest=largest, limit=limit)
+        why = halt(protections, self._watch, profit=profit, losses=self._losses, equity=equity, largest=largest)
         if why is None:
             return False
         self._result.halted = (view.now, why)
@@ -157,6 +159,15 @@ class BacktestTrader:
             if rate is not None:
                 profit += qty * exchange.last[symbol] * rate.last - cost_of(exchange.lots[symbol])
         return profit
+
+    def _largest_position(self, equity: Decimal) -> Largest:
+        exchange, found = self._exchange, Largest()
+        for symbol, qty in exchange.held.items():
+            rate = exchange.rate(symbol)
+            if rate is not None:
+                share = share_of(abs(qty) * exchange.last[symbol] * rate.last, equity)
+                found = max(found, Largest(symbol, share), key=lambda each: each.share)
+        return found
 
     def _flatten(self, view: View) -> None:
         """Cancel all orders, and close all positions at the market."""
