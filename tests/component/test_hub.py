@@ -13,11 +13,20 @@ from shared.contracts.base import Message
 from shared.contracts.instruments import InstrumentsRefused
 from shared.contracts.orders import CancelRejected, OrderFilled, OrderRejected, ReplaceRejected
 from shared.contracts.prices import PricesUpdated
+from shared.contracts.rebalancing import RebalanceRefused
 from shared.contracts.routing import LIVE
 from shared.contracts.strategy import StrategyRefused
 
 OURS = [message for message in LIVE if issubclass(message, OfAccount)]
-REJECTIONS = {OrderRejected, CancelRejected, ReplaceRejected, CashRefused, InstrumentsRefused, StrategyRefused}
+REJECTIONS = {
+    OrderRejected,
+    CancelRejected,
+    ReplaceRejected,
+    CashRefused,
+    InstrumentsRefused,
+    StrategyRefused,
+    RebalanceRefused,
+}
 
 every_answer = pytest.mark.parametrize("message", ANSWERS, ids=lambda message: message.__name__)
 

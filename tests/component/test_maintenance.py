@@ -265,8 +265,9 @@ def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, st
         add_submissions(context, timedelta(days=8), timedelta(days=6), None)
         add_idempotency_keys(context, timedelta(hours=25), timedelta(hours=23))
         add_wrong_keys(context, timedelta(hours=25), timedelta(hours=23))
+        add_alert_deliveries(context, timedelta(days=31), timedelta(days=29))
         retention = Retention(context)
-        kinds = [*ADD, "sessions", "submissions", "idempotency_keys", "wrong_keys", "notifications"]
+        kinds = [*ADD, "sessions", "submissions", "idempotency_keys", "wrong_keys", "notifications", "alert_deliveries"]
         assert retention.remove_old_rows() == dict.fromkeys((f"{kind}_removed" for kind in kinds), 1)
         assert sum(retention.remove_old_rows().values()) == 0
         assert value(context.engine, "SELECT count(*) FROM gateway.sessions") == 1
@@ -274,6 +275,7 @@ def test_the_gateway_removes_its_own_rows_beside_its_requests(urls: dict[str, st
         assert value(context.engine, "SELECT count(*) FROM gateway.idempotency_keys") == 1
         assert value(context.engine, "SELECT count(*) FROM gateway.wrong_keys") == 1
         assert value(context.engine, "SELECT count(*) FROM jobs.notifications") == 2
+        assert value(context.engine, "SELECT count(*) FROM gateway.alert_deliveries") == 1
 
 
 def add_alerts(context: ServiceContext, *resolved_ago: timedelta | None) -> None:
@@ -284,6 +286,20 @@ def add_alerts(context: ServiceContext, *resolved_ago: timedelta | None) -> None
                 "INSERT INTO jobs.notifications (kind, subject, severity, message, opened_at, seen_at, resolved_at)"
                 " VALUES ('job_failing', %s, 'warning', 'late', '2000-01-01 00:00+00', '2000-01-01 00:00+00', %s)",
                 (f"job {number}", None if ago is None else context.clock() - ago),
+            )
+
+
+def add_alert_deliveries(context: ServiceContext, *ago: timedelta) -> None:
+    with context.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO gateway.alert_channels (id, account_id, url, created_at)"
+            " VALUES (gen_random_uuid(), gen_random_uuid(), 'https://hooks.example.com', now())"
+        )
+        for each in ago:
+            connection.exec_driver_sql(
+                "INSERT INTO gateway.alert_deliveries (channel_id, alert_id, status, kind, message, at)"
+                " SELECT id, gen_random_uuid(), 'raised', 'drawdown', 'late', %s FROM gateway.alert_channels",
+                (context.clock() - each,),
             )
 
 
