@@ -15,6 +15,9 @@ from shared.storage.sessions import TCP_OF_CLIENT
 #: A connection that was idle for longer is tested before it is handed out. Others are not, which saves a round trip for
 #: each transaction. If one of them was cut, that is a transient error.
 IDLE_SECONDS = 1.0
+#: An older connection is replaced when it is handed out next. PostgreSQL's process for it keeps a plan of each prepared
+#: statement and an entry of each table that it has used, and gives them back only when it ends.
+RECYCLE_SECONDS = 600
 
 
 WAIT = Histogram(
@@ -67,6 +70,7 @@ def make_engine(url: str, *, name: str, pool_size: int = 10) -> Engine:
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=10,
+        pool_recycle=RECYCLE_SECONDS,
         hide_parameters=True,  # an error of a statement does not tell clients' data
         pool_use_lifo=True,  # the connection used last has its statements prepared, and its caches warm
         connect_args={

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import Engine, text
 
-from shared.storage.engine import make_engine
+from shared.storage.engine import RECYCLE_SECONDS, make_engine
 from tests.support import value
 
 CUT = """
@@ -36,6 +36,20 @@ def test_a_connection_that_was_just_used_is_not_tested_first(urls: dict[str, str
         watching = make_engine(urls["orders"], name="watching")
         assert value(watching, last) == "ROLLBACK"  # the end of the last transaction, and no SELECT 1
         watching.dispose()
+    pool.dispose()
+
+
+def test_an_old_connection_is_replaced(urls: dict[str, str]) -> None:
+    """A younger one stays."""
+    pool = make_engine(urls["orders"], name="pool", pool_size=1)
+    pids = []
+    for age in (0, RECYCLE_SECONDS - 60, 120):
+        with pool.connect() as connection:
+            pids.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
+        with pool.connect() as connection:
+            connection.connection._connection_record.starttime -= age
+    pids.append(value(pool, "SELECT pg_backend_pid()"))
+    assert pids[0] == pids[1] == pids[2] != pids[3]
     pool.dispose()
 
 
