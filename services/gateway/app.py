@@ -52,7 +52,14 @@ from services.gateway.rebalancing import api as rebalancing_api
 from services.gateway.reports import api as reports_api
 from services.gateway.reports import csv_api
 from services.gateway.strategies import api as strategies_api
-from services.gateway.trading import account_api, calendar_api, orders_api, positions_api, submissions
+from services.gateway.trading import (
+    account_api,
+    calendar_api,
+    orders_api,
+    positions_api,
+    submissions,
+    watchlists_api,
+)
 from shared.observability.metrics import CONTENT_TYPE, exposition
 from shared.outage import Outage
 from shared.storage.errors import DATABASE_ERRORS
@@ -159,6 +166,7 @@ ENDPOINTS = (
     *calendar_api.endpoints,
     *orders_api.endpoints,
     *positions_api.endpoints,
+    *watchlists_api.endpoints,
     *api.endpoints,
     *keys_api.endpoints,
     *performance_api.endpoints,

@@ -41,7 +41,7 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Conflict, Invalid, NotFound, NotReady
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.trading import commands
+from services.gateway.trading import commands, watchlist_queries
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.accounts import (
     CLOSED,
@@ -181,7 +181,7 @@ async def post_account(gateway: Gateway, principal: Principal, body: NewAccount)
 async def delete_account(gateway: Gateway, principal: Principal, account_id: UUID) -> None:
     """Close an account for good. Its keys and sessions end at once, its orders are canceled, its positions dropped.
 
-    Its books stay. Closing it again changes nothing.
+    Its watchlists are removed. Its books stay. Closing it again changes nothing.
 
     Raises NotFound, and Conflict for the demo account, the own one and the one with the last admin key.
     """
@@ -200,6 +200,7 @@ async def delete_account(gateway: Gateway, principal: Principal, account_id: UUI
     def close(uow: UnitOfWork) -> None:
         check_admin_left(uow, valid_key_ids(uow.connection, account_id))
         revoke_keys(uow.connection, account_id, uow.now)
+        watchlist_queries.remove_all(uow.connection, account_id)
         publish(uow)
 
     await commands.send(gateway, close, [command.closing_id], account_id=account_id)

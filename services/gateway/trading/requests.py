@@ -89,7 +89,7 @@ CalendarDay = Annotated[
 MAX_DAYS = 3660
 
 
-class _Body(Query):
+class TradingBody(Query):
     """The body of a request under ``/v2``. A field that is null is absent, as JavaScript's clients mean it."""
 
     @model_validator(mode="before")
@@ -117,7 +117,7 @@ class AskedStopLoss(StopLoss, Query):
     limit_price: AskedPrice | None = None
 
 
-class NewOrder(OrderTerms, _Body):
+class NewOrder(OrderTerms, TradingBody):
     """``POST /v2/orders``: the terms of an order. ``symbol`` may also be the id of the asset.
 
     A field of OrderTerms is repeated only where the API narrows it or accepts other spellings. The limit price of an
@@ -178,7 +178,7 @@ class OrderHeaders(Query):
     )
 
 
-class OrderChanges(_Body):
+class OrderChanges(TradingBody):
     """``PATCH /v2/orders/{order_id}``: the terms to change. ``qty`` is the whole quantity, including what has filled.
 
     ``trail`` is a price or a percentage, as that of the order is.

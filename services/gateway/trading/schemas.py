@@ -180,3 +180,54 @@ class MarketClock(TypedDict):
     is_open: bool
     next_open: str
     next_close: str
+
+
+#: The name of the field is a keyword of Python.
+_Class = TypedDict("_Class", {"class": str})
+
+
+class Asset(_Class):
+    """An instrument as Alpaca's asset. ``exchange`` is empty for one that Alpaca's clients do not know."""
+
+    id: str
+    exchange: str
+    symbol: str
+    name: str
+    status: str
+    tradable: bool
+    marginable: bool
+    shortable: bool
+    easy_to_borrow: bool
+    fractionable: bool
+
+
+class ShownIndicator(TypedDict, total=False):
+    """An indicator of a watchlist with all its parameters."""
+
+    name: str
+    interval: str
+    period: int
+    fast: int
+    slow: int
+    signal: int
+    deviations: str
+    k_period: int
+    k_smoothing: int
+    d_period: int
+
+
+class WatchlistItem(TypedDict):
+    """A watchlist without its assets."""
+
+    id: str
+    account_id: str
+    created_at: str | None
+    updated_at: str | None
+    name: str
+    indicators: list[ShownIndicator]
+
+
+class Watchlist(WatchlistItem):
+    """A watchlist with its assets in the order in which they were added."""
+
+    assets: list[Asset]

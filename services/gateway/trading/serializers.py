@@ -1,14 +1,24 @@
 """Rows as the JSON of Alpaca's Trading API v2. Numbers are strings, times are RFC 3339, absent values are null."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from math import prod
 from typing import Any, cast
 from uuid import UUID
 
-from services.gateway.trading.schemas import Account, NotSimulated, Order, Position
+from services.gateway.trading.schemas import (
+    Account,
+    Asset,
+    NotSimulated,
+    Order,
+    Position,
+    ShownIndicator,
+    Watchlist,
+    WatchlistItem,
+)
 from shared.contracts.accounts import AccountSettings
+from shared.contracts.instruments import AssetClass, InstrumentStatus
 from shared.contracts.orders import OrderStatus, Side
 from shared.exchange.margin import buying_power, initial_margin, maintenance_margin
 from shared.money import ZERO, cents, plain
@@ -149,6 +159,47 @@ def position_json(row: Record) -> Position:
         "currency": row["currency"],
         "swap_rate": _exact(row["rate"]),
     }
+
+
+def asset_json(row: Record) -> Asset:
+    """Return the instrument as an asset. Every asset counts for margin, and what may be shorted is easy to borrow."""
+    exchange = "CRYPTO" if row["asset_class"] == AssetClass.CRYPTO else _EXCHANGES.get(row["market"], "")
+    return {
+        "id": str(row["id"]),
+        "class": row["asset_class"],
+        "exchange": exchange,
+        "symbol": row["symbol"],
+        "name": row["name"],
+        "status": "active" if row["status"] == InstrumentStatus.ACTIVE else "inactive",
+        "tradable": row["tradable"],
+        "marginable": True,
+        "shortable": row["shortable"],
+        "easy_to_borrow": row["shortable"],
+        "fractionable": row["fractionable"],
+    }
+
+
+def watchlist_item_json(row: Record) -> WatchlistItem:
+    """Return the watchlist without its assets."""
+    return {
+        "id": str(row["id"]),
+        "account_id": str(row["account_id"]),
+        "created_at": moment(row["created_at"]),
+        "updated_at": moment(row["updated_at"]),
+        "name": row["name"],
+        "indicators": [_indicator_json(each) for each in row["indicators"]],
+    }
+
+
+def watchlist_json(row: Record, assets: Sequence[Record]) -> Watchlist:
+    """Return the watchlist with the assets of its symbols."""
+    return {**watchlist_item_json(row), "assets": [asset_json(each) for each in assets]}
+
+
+def _indicator_json(stored: Record) -> ShownIndicator:
+    """Return the indicator of a watchlist with its parameters, which are whole numbers but for the deviations."""
+    parameters = {name: value if name == "deviations" else int(value) for name, value in stored["parameters"].items()}
+    return cast("ShownIndicator", {"name": stored["name"], "interval": stored["interval"], **parameters})
 
 
 def _last_close(row: Record) -> Decimal | None:
