@@ -16,7 +16,7 @@ from services.marketdata.usecases.choose_instruments import choose
 from services.marketdata.usecases.corporate_actions import apply_due
 from services.marketdata.usecases.fetch_actions import fetch_actions
 from services.marketdata.usecases.fetch_prices import fetch_prices
-from services.marketdata.usecases.name_indicators import follow_strategies
+from services.marketdata.usecases.name_indicators import follow_named
 from services.marketdata.usecases.update_indicators import Memory, update
 from services.marketdata.usecases.update_news import update_news as fetch_news
 from services.marketdata.usecases.update_prices import poll
@@ -141,7 +141,7 @@ def remembered_series() -> Memory:
 def update_indicators(run: RunContext) -> Counts:
     keep = current().keep_indicator_bars
     with run.context.unit_of_work() as uow:
-        follow_strategies(uow)
+        follow_named(uow)
     return update(run.context, remembered_series(), keep_bars=keep, progress=run.progress)
 
 

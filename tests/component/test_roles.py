@@ -85,7 +85,7 @@ PUBLISHED = {
         "rebalances_v1",
         "rebalance_orders_v1",
     },
-    "gateway": {"dead_letters_v1"},
+    "gateway": {"dead_letters_v1", "watchlist_symbols_v1", "watchlist_indicators_v1"},
 }
 JOBS_TABLES = (
     "jobs",

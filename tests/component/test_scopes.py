@@ -25,7 +25,7 @@ ALLOWED = {
         get_versions get_signals get_decisions get_strategy_performance get_why get_performance get_equity
         get_portfolio_history get_alert_rules get_account_alerts get_reports get_report get_trades_csv
         get_ledger_csv get_risk_limits get_risk_halts get_rebalances get_rebalance get_targets
-        get_alert_channels
+        get_alert_channels get_watchlists get_watchlist get_watchlist_by_name
         get_backtests get_backtest get_comparison get_optimisations get_optimisation get_heat_map
         get_backtest_report
     """,
@@ -36,6 +36,8 @@ ALLOWED = {
     "trade admin": """
         post_order patch_order delete_order delete_orders delete_position delete_positions post_rebalance_preview
         post_rebalance post_cancel_rebalance put_targets delete_targets
+        post_watchlist put_watchlist post_watchlist_symbol delete_watchlist delete_watchlist_symbol
+        put_watchlist_by_name post_watchlist_symbol_by_name delete_watchlist_by_name
     """,
     "fund operate admin": """
         put_account_settings post_transfer post_reset put_alert_rules put_risk_limits post_risk_resume

@@ -9,7 +9,9 @@ from sqlalchemy import Connection, text
 
 from shared.storage.keyset import Keyset, Record, records
 
-_COLUMNS = "id, symbol, interval, name, parameters, requested_at, computed_to, ready, by_hand, by_strategies"
+_COLUMNS = (
+    "id, symbol, interval, name, parameters, requested_at, computed_to, ready, by_hand, by_strategies, by_watchlists"
+)
 INDICATORS = Keyset(
     f"SELECT {_COLUMNS} FROM marketdata.indicators_v1",
     ("requested_at", "id"),

@@ -44,7 +44,8 @@ class NewIndicator(Indicator, Query):
 class IndicatorItem(BaseModel):
     """An indicator. It is ``ready`` once all bars have its values, the last of them the one from ``computed_to``.
 
-    ``by_hand``: an operator named it. ``by_strategies``: a running strategy reads it.
+    ``by_hand``: an operator named it. ``by_strategies``: a running strategy reads it. ``by_watchlists``: a
+    watchlist names it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +60,7 @@ class IndicatorItem(BaseModel):
     ready: bool = False
     by_hand: bool = True
     by_strategies: bool = False
+    by_watchlists: bool = False
 
 
 class IndicatorPage(Page[IndicatorItem]):
@@ -134,7 +136,7 @@ async def post_indicator(gateway: Gateway, principal: Principal, body: NewIndica
 
 
 async def delete_indicator(gateway: Gateway, principal: Principal, indicator_id: UUID) -> None:
-    """Have an indicator computed no longer, and remove its values, unless a running strategy reads it.
+    """Have an indicator computed no longer, and remove its values, unless a strategy or a watchlist names it.
 
     Raises NotFound for an unknown id.
     """

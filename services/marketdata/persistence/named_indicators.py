@@ -1,8 +1,8 @@
-"""The indicators that are computed, and who names each: an operator, running strategies, or both."""
+"""The indicators that are computed, and who names each: an operator, running strategies, watchlists, or several."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -16,21 +16,26 @@ from shared.contracts.indicators import AddIndicator, written
 class NamedBy:
     """Who names an indicator."""
 
-    by_hand: bool
-    by_strategies: bool
+    by_hand: bool = False
+    by_strategies: bool = False
+    by_watchlists: bool = False
+
+    @property
+    def anybody(self) -> bool:
+        return self.by_hand or self.by_strategies or self.by_watchlists
 
 
-def add(connection: Connection, command: AddIndicator, *, by_hand: bool = True) -> bool:
+BY_HAND = NamedBy(by_hand=True)
+
+
+def add(connection: Connection, command: AddIndicator, by: NamedBy = BY_HAND) -> bool:
     """Add the indicator, and have its series computed again. False if it is there.
 
-    An operator names it ``by_hand``, and otherwise strategies do. One that is there is then named by both.
+    One that is there is then named by these as well.
     """
     given = {"id": command.id, "symbol": command.symbol, "interval": command.interval, "name": command.name}
-    parameters = json.dumps(written(command.all_parameters))
-    added = connection.execute(
-        _ADD, {**given, "parameters": parameters, "requested_at": command.requested_at, "by_hand": by_hand}
-    )
-    if not added.scalar_one():
+    terms = {"parameters": json.dumps(written(command.all_parameters)), "requested_at": command.requested_at}
+    if not connection.execute(_ADD, {**given, **terms, **asdict(by)}).scalar_one():
         return False
     connection.execute(_ADD_SERIES, given)
     return True
@@ -38,17 +43,18 @@ def add(connection: Connection, command: AddIndicator, *, by_hand: bool = True) 
 
 def named(connection: Connection) -> dict[UUID, NamedBy]:
     """Return who names each indicator, by its id."""
-    return {row.id: NamedBy(row.by_hand, row.by_strategies) for row in connection.execute(_NAMED)}
+    return {row.id: NamedBy(row.by_hand, row.by_strategies, row.by_watchlists) for row in connection.execute(_NAMED)}
 
 
-def mark_named(connection: Connection, by_strategies: Sequence[UUID], by_hand_only: Sequence[UUID]) -> None:
-    """Note which indicators strategies name as well, and which they no longer do."""
-    if by_strategies or by_hand_only:
-        connection.execute(_MARK_NAMED, {"named": list(by_strategies), "left": list(by_hand_only)})
+def mark_named(connection: Connection, changes: Mapping[UUID, NamedBy]) -> None:
+    """Note which indicators strategies and watchlists name. Operators note theirs by themselves."""
+    if changes:
+        given = {"ids": list(changes), "by_strategies": [by.by_strategies for by in changes.values()]}
+        connection.execute(_MARK_NAMED, {**given, "by_watchlists": [by.by_watchlists for by in changes.values()]})
 
 
-def keep_for_strategies(connection: Connection, indicator_id: UUID) -> bool:
-    """Note that no operator names the indicator any more. False if no strategy does either."""
+def keep_for_others(connection: Connection, indicator_id: UUID) -> bool:
+    """Note that no operator names the indicator any more. False if nobody else does either."""
     return connection.execute(_KEEP, {"id": indicator_id}).rowcount > 0
 
 
@@ -69,9 +75,9 @@ def remove(connection: Connection, indicator_id: UUID, *, named_by_hand: bool = 
 #: In the first slot that is free.
 _ADD = text("""
 INSERT INTO marketdata.indicators AS known
-  (id, symbol, interval, name, parameters, requested_at, slot, by_hand, by_strategies)
+  (id, symbol, interval, name, parameters, requested_at, slot, by_hand, by_strategies, by_watchlists)
 SELECT :id, :symbol, :interval, :name, CAST(:parameters AS jsonb), :requested_at, min(free.slot),
-       CAST(:by_hand AS boolean), NOT CAST(:by_hand AS boolean)
+       CAST(:by_hand AS boolean), CAST(:by_strategies AS boolean), CAST(:by_watchlists AS boolean)
 FROM (
   SELECT 0 AS slot
   UNION ALL
@@ -80,15 +86,20 @@ FROM (
 WHERE NOT EXISTS (
   SELECT FROM marketdata.indicators i WHERE i.symbol = :symbol AND i.interval = :interval AND i.slot = free.slot)
 ON CONFLICT (id) DO UPDATE SET
-  by_hand = known.by_hand OR excluded.by_hand, by_strategies = known.by_strategies OR excluded.by_strategies
+  by_hand = known.by_hand OR excluded.by_hand, by_strategies = known.by_strategies OR excluded.by_strategies,
+  by_watchlists = known.by_watchlists OR excluded.by_watchlists
 RETURNING xmax = 0
 """)
-_NAMED = text("SELECT id, by_hand, by_strategies FROM marketdata.indicators")
+_NAMED = text("SELECT id, by_hand, by_strategies, by_watchlists FROM marketdata.indicators")
 _MARK_NAMED = text("""
-UPDATE marketdata.indicators SET by_strategies = id = ANY(CAST(:named AS uuid[]))
-WHERE id = ANY(CAST(:named AS uuid[])) OR id = ANY(CAST(:left AS uuid[]))
+UPDATE marketdata.indicators i SET by_strategies = n.by_strategies, by_watchlists = n.by_watchlists
+FROM unnest(CAST(:ids AS uuid[]), CAST(:by_strategies AS boolean[]), CAST(:by_watchlists AS boolean[]))
+  AS n (id, by_strategies, by_watchlists)
+WHERE i.id = n.id
 """)
-_KEEP = text("UPDATE marketdata.indicators SET by_hand = false WHERE id = :id AND by_strategies")
+_KEEP = text("""
+UPDATE marketdata.indicators SET by_hand = false WHERE id = :id AND (by_strategies OR by_watchlists)
+""")
 _ADD_SERIES = text("""
 INSERT INTO marketdata.indicator_series AS s (symbol, interval, dirty_from) VALUES (:symbol, :interval, 'epoch')
 ON CONFLICT (symbol, interval) DO UPDATE SET version = s.version + 1, dirty_from = 'epoch'

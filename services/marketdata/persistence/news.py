@@ -14,7 +14,7 @@ from shared.contracts.instruments import AssetClass
 
 @dataclass(frozen=True)
 class Followed:
-    """An instrument that is held, or that has indicators."""
+    """An instrument that is held or on a watchlist, or that has indicators."""
 
     listed: Listed
     name: str
@@ -39,11 +39,11 @@ class Story:
 
 
 def followed(connection: Connection, most: int) -> list[Followed]:
-    """Return the instruments whose news is fetched, those that are held first."""
-    held: list[str] = []
-    if connection.execute(_POSITIONS_ARE_READY).scalar_one():
-        held = list(connection.execute(_HELD).scalars())
-    rows = connection.execute(_FOLLOWED, {"held": held, "most": most})
+    """Return the instruments whose news is fetched: those that are held first, then those on watchlists."""
+    there = connection.execute(_THERE).one()
+    held = list(connection.execute(_HELD).scalars()) if there.orders else []
+    watched = list(connection.execute(_WATCHED).scalars()) if there.gateway else []
+    rows = connection.execute(_FOLLOWED, {"held": held, "watched": watched, "most": most})
     return [
         Followed(Listed(row.symbol, row.market, AssetClass(row.asset_class), row.currency), row.name) for row in rows
     ]
@@ -69,14 +69,17 @@ def add(connection: Connection, stories: Sequence[Story], now: datetime) -> int:
     return added
 
 
-_POSITIONS_ARE_READY = text("""
-SELECT COALESCE(has_table_privilege(to_regclass('orders.positions_v1'), 'SELECT'), false)
+_THERE = text("""
+SELECT COALESCE(has_table_privilege(to_regclass('orders.positions_v1'), 'SELECT'), false) AS orders,
+       COALESCE(has_table_privilege(to_regclass('gateway.watchlist_symbols_v1'), 'SELECT'), false) AS gateway
 """)
 _HELD = text("SELECT DISTINCT symbol FROM orders.positions_v1")
+_WATCHED = text("SELECT symbol FROM gateway.watchlist_symbols_v1")
 _FOLLOWED = text("""
 SELECT i.symbol, i.name, i.market, i.asset_class, i.currency FROM marketdata.instruments i
-WHERE i.symbol = ANY(:held) OR EXISTS (SELECT FROM marketdata.indicators n WHERE n.symbol = i.symbol)
-ORDER BY i.symbol = ANY(:held) DESC, i.symbol LIMIT :most
+WHERE i.symbol = ANY(:held) OR i.symbol = ANY(:watched)
+   OR EXISTS (SELECT FROM marketdata.indicators n WHERE n.symbol = i.symbol)
+ORDER BY i.symbol = ANY(:held) DESC, i.symbol = ANY(:watched) DESC, i.symbol LIMIT :most
 """)
 #: Two updates at once, such as after one was taken for lost, must not both find that a title is new.
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtext('marketdata.news'))")

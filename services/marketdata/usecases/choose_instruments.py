@@ -2,7 +2,8 @@
 
 A market is polled as often as its phase says: a closed one seldom, and one on a weekend more seldom. A symbol that has
 no price yet is asked for at once, and one that a stream or a push has just brought not at all. What is held, has
-resting orders or is traded by a strategy comes first, so that a spent limit leaves out the rest.
+resting orders or is traded by a strategy comes first, and then what is on a watchlist, so that a spent limit leaves out
+the rest.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from shared.bus.unit_of_work import ServiceContext
 POLLS = "polls"
 #: Runs of the job are not evenly spaced. A market that is due this soon is due.
 SLACK = timedelta(seconds=5)
+#: The rank of the symbols that come after all others.
+LAST = 2
 
 
 def choose(context: ServiceContext, every: Mapping[str, timedelta], listed: Mapping[Listed, int]) -> dict[Listed, int]:
@@ -40,20 +43,23 @@ def choose(context: ServiceContext, every: Mapping[str, timedelta], listed: Mapp
         ]
         if due:
             prices.save_provider_state(connection, POLLS, polls | dict.fromkeys(due, now.isoformat()), now)
-        first = most_wanted(connection)
-    return {each: listed[each] for each in sorted(chosen, key=lambda each: (each.symbol not in first, each.symbol))}
+        ranks = most_wanted(connection)
+    chosen.sort(key=lambda each: (ranks.get(each.symbol, LAST), each.symbol))
+    return {each: listed[each] for each in chosen}
 
 
-def most_wanted(connection: Connection) -> set[str]:
-    """The symbols that are held, have open orders, or belong to an active strategy.
+def most_wanted(connection: Connection) -> dict[str, int]:
+    """The ranks of symbols that come first.
 
-    Views of a service that has not started yet are left out.
+    0 is that of symbols that are held, have open orders, or belong to an active strategy. 1 is that of symbols on a
+    watchlist. Views of a service that has not started yet are left out.
     """
-    there = connection.execute(_THERE).one()
-    parts = [
-        sql for sql, found in ((_HELD, there.orders), (_ORDERED, there.orders), (_TRADED, there.strategy)) if found
-    ]
-    return set(connection.execute(text(" UNION ".join(parts))).scalars()) if parts else set()
+    there = connection.execute(_THERE).mappings().one()
+    parts = [sql for service, sql in _RANKED if there[service]]
+    if not parts:
+        return {}
+    rows = connection.execute(text(f"SELECT symbol, min(rank) FROM ({' UNION ALL '.join(parts)}) r GROUP BY symbol"))
+    return {symbol: rank for symbol, rank in rows}
 
 
 def _is_due(last: str | None, interval: timedelta, now: datetime) -> bool:
@@ -81,15 +87,19 @@ _RECEIVED = text("SELECT symbol, received_at FROM marketdata.instruments")
 _THERE = text("""
 SELECT COALESCE(has_table_privilege(to_regclass('orders.positions_v1'), 'SELECT')
                 AND has_table_privilege(to_regclass('orders.orders_v1'), 'SELECT'), false) AS orders,
-       COALESCE(has_table_privilege(to_regclass('strategy.symbols_v1'), 'SELECT'), false) AS strategy
+       COALESCE(has_table_privilege(to_regclass('strategy.symbols_v1'), 'SELECT'), false) AS strategy,
+       COALESCE(has_table_privilege(to_regclass('gateway.watchlist_symbols_v1'), 'SELECT'), false) AS gateway
 """)
 _HELD = """
-SELECT i.symbol FROM marketdata.instruments i
+SELECT i.symbol, 0 AS rank FROM marketdata.instruments i
 WHERE EXISTS (SELECT FROM orders.positions_v1 p WHERE p.symbol = i.symbol)
 """
 _ORDERED = """
-SELECT i.symbol FROM marketdata.instruments i
+SELECT i.symbol, 0 AS rank FROM marketdata.instruments i
 WHERE EXISTS (SELECT FROM orders.orders_v1 o
               WHERE o.symbol = i.symbol AND o.status IN ('accepted', 'held', 'partially_filled'))
 """
-_TRADED = "SELECT symbol FROM strategy.symbols_v1"
+_TRADED = "SELECT symbol, 0 AS rank FROM strategy.symbols_v1"
+_WATCHED = "SELECT symbol, 1 AS rank FROM gateway.watchlist_symbols_v1"
+#: The statements of the ranks, with the service whose views they read.
+_RANKED = (("orders", _HELD), ("orders", _ORDERED), ("strategy", _TRADED), ("gateway", _WATCHED))

@@ -1,7 +1,7 @@
-"""Fetch the news of instruments that are held or followed, from providers and feeds, and store what is new.
+"""Fetch the news of instruments that are held, watched or have indicators, and store what is new.
 
-Sources are asked in parallel, outside of any transaction. A failure is logged, and the next run asks again. If all of
-them are out of order the run is deferred.
+The sources are providers and feeds, which are asked in parallel, outside of any transaction. A failure is logged, and
+the next run asks again. If all of them are out of order the run is deferred.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
