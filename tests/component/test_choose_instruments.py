@@ -12,7 +12,9 @@ from shared.contracts.instruments import AssetClass
 from tests.component.auction_days import WEDNESDAY, at, move_to_new_york
 from tests.component.paper_exchange import Exchange
 from tests.component.scripted_prices import push
-from tests.component.watching import statements
+from tests.component.watching import context_of, statements
+from tests.component.watchlist_rows import watch
+from tests.conftest import FakeClock
 
 AAPL, IBM, MSFT = (Listed(symbol, "XNYS", AssetClass.US_EQUITY, "USD") for symbol in ("AAPL", "IBM", "MSFT"))
 BTC = Listed("BTC/USD", "24/7", AssetClass.CRYPTO, "USD")
@@ -75,6 +77,20 @@ def test_held_and_ordered_symbols_come_first(priced: Exchange) -> None:
     assert chosen(priced, "15:02") == "MSFT AAPL BTC/USD IBM"
     priced.price("MSFT 99/101 100")
     assert chosen(priced, "15:04") == "MSFT AAPL BTC/USD IBM"
+
+
+def test_watched_symbols_come_after_those_of_traders_and_before_the_others(
+    priced: Exchange, urls: dict[str, str], clock: FakeClock
+) -> None:
+    """A symbol that is both held and watched has its place among the held ones."""
+    with context_of("gateway", urls, clock) as gateway:
+        watched = watch(gateway, clock.now, "MSFT", "GONE")
+        at(priced, "15:00")
+        assert chosen(priced, "15:02") == "MSFT AAPL BTC/USD IBM"
+        priced.submit(priced.open(), symbol="IBM")
+        assert chosen(priced, "15:04") == "IBM MSFT AAPL BTC/USD"
+        watch(gateway, clock.now, "IBM", "BTC/USD", watchlist_id=watched)
+        assert chosen(priced, "15:06") == "IBM BTC/USD AAPL MSFT"
 
 
 def test_the_number_of_statements_is_constant(priced: Exchange) -> None:

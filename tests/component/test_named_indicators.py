@@ -1,4 +1,4 @@
-"""Indicators that running strategies name: computed while they run, and no longer afterwards."""
+"""Indicators that running strategies and watchlists name: computed while they do, and no longer afterwards."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from services.marketdata.usecases import indicators, name_indicators
-from services.marketdata.usecases.name_indicators import follow_strategies
+from services.marketdata.usecases.name_indicators import follow_named
 from services.strategy.persistence import strategies
 from services.strategy.usecases.evaluate import prepare
 from shared.bus.unit_of_work import ServiceContext
@@ -17,6 +17,7 @@ from shared.contracts.indicators import AddIndicator, IndicatorName, RemoveIndic
 from shared.contracts.strategy import StrategyState
 from tests.component.strategy_scenario import STRATEGY
 from tests.component.watching import context_of, marketdata_at, statements
+from tests.component.watchlist_rows import DAILY_AVERAGE, watch
 from tests.conftest import FakeClock
 from tests.support import rows
 
@@ -36,6 +37,12 @@ def strategy(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]
         yield context
 
 
+@pytest.fixture
+def gateway(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContext]:
+    with context_of("gateway", urls, clock) as context:
+        yield context
+
+
 def add(context: ServiceContext, **changes: Any) -> strategies.StrategyRow:
     """A running strategy, with the indicators that it reads."""
     given = {"id": uuid4(), "name": f"{uuid4()}", "interval": "1d", "symbols": ("AAPL", "IBM"), **changes}
@@ -52,12 +59,13 @@ def turn(context: ServiceContext, row: strategies.StrategyRow, state: StrategySt
 
 def follow(context: ServiceContext) -> int:
     with context.unit_of_work() as uow:
-        return follow_strategies(uow)
+        return follow_named(uow)
 
 
 def known(context: ServiceContext) -> list[tuple[Any, ...]]:
-    """Symbol, interval, name, parameters, and who names it."""
-    statement = """SELECT symbol, interval, name, parameters, by_hand, by_strategies FROM marketdata.indicators_v1
+    """Symbol, interval, name, parameters, and who names it: an operator, strategies, watchlists."""
+    statement = """SELECT symbol, interval, name, parameters, by_hand, by_strategies, by_watchlists
+                   FROM marketdata.indicators_v1
                    ORDER BY symbol, name, parameters"""
     return [tuple(row) for row in rows(context.engine, statement)]
 
@@ -70,7 +78,7 @@ def test_the_indicators_of_running_strategies_are_added_once_and_removed_with_th
     add(strategy, interval="replay")
     add(strategy, symbols=("MSFT",), state=StrategyState.PAUSED)
     assert follow(marketdata) == 4
-    averages = [("1d", "sma", {"period": each}, False, True) for each in ("2", "3")]
+    averages = [("1d", "sma", {"period": each}, False, True, False) for each in ("2", "3")]
     assert known(marketdata) == [(symbol, *each) for symbol in ("AAPL", "IBM") for each in averages]
     turn(strategy, one, StrategyState.PAUSED)
     assert follow(marketdata) == 2
@@ -83,7 +91,7 @@ def test_rules_name_theirs(marketdata: ServiceContext, strategy: ServiceContext)
     """With all parameters, also those that the rules leave to their defaults."""
     add(strategy, kind="rules", parameters={"long": {"entry": ABOVE}}, symbols=("IBM",))
     follow(marketdata)
-    assert known(marketdata) == [("IBM", "1d", "rsi", {"period": "14"}, False, True)]
+    assert known(marketdata) == [("IBM", "1d", "rsi", {"period": "14"}, False, True, False)]
 
 
 def test_an_indicator_that_an_operator_named_outlives_the_strategy_and_the_other_way_round(
@@ -98,15 +106,15 @@ def test_an_indicator_that_an_operator_named_outlives_the_strategy_and_the_other
         indicators.add(uow, command)
     row = add(strategy, symbols=("AAPL",))
     follow(marketdata)
-    assert [each[4:] for each in known(marketdata)] == [(True, True), (False, True)]
+    assert [each[4:6] for each in known(marketdata)] == [(True, True), (False, True)]
     turn(strategy, row, StrategyState.PAUSED)
     follow(marketdata)
-    assert [each[4:] for each in known(marketdata)] == [(True, False)]
+    assert [each[4:6] for each in known(marketdata)] == [(True, False)]
     turn(strategy, row, StrategyState.RUNNING)
     follow(marketdata)
     with marketdata.unit_of_work() as uow:
         indicators.remove(uow, remove)
-    assert [each[4:] for each in known(marketdata)] == [(False, True)] * 2
+    assert [each[4:6] for each in known(marketdata)] == [(False, True)] * 2
     with marketdata.unit_of_work() as uow:
         indicators.add(uow, command)
         indicators.remove(uow, remove)
@@ -115,7 +123,52 @@ def test_an_indicator_that_an_operator_named_outlives_the_strategy_and_the_other
     assert known(marketdata) == []
 
 
-def test_a_run_that_changes_nothing_takes_three_statements(
+def test_the_indicators_of_watchlists_are_added_and_removed_with_the_last_that_names_them(
+    marketdata: ServiceContext, strategy: ServiceContext, gateway: ServiceContext
+) -> None:
+    """Operators, strategies and watchlists name the same indicator once. A symbol that is unknown here is left out."""
+    command = AddIndicator(
+        symbol="IBM", interval="1d", name=IndicatorName.SMA, parameters={"period": 2}, requested_at=NOW
+    )
+    one = watch(gateway, NOW, "AAPL", "IBM", "GONE", indicators=[DAILY_AVERAGE])
+    other = watch(gateway, NOW, "AAPL", indicators=[DAILY_AVERAGE])
+    assert (follow(marketdata), follow(marketdata)) == (2, 0)
+    average = ("1d", "sma", {"period": "2"})
+    assert known(marketdata) == [(symbol, *average, False, False, True) for symbol in ("AAPL", "IBM")]
+    row = add(strategy, symbols=("AAPL",))
+    with marketdata.unit_of_work() as uow:
+        indicators.add(uow, command)
+    watch(gateway, NOW, watchlist_id=one)
+    follow(marketdata)
+    assert [(each[0], *each[4:]) for each in known(marketdata) if each[1:4] == average] == [
+        ("AAPL", False, True, True),
+        ("IBM", True, False, False),
+    ]
+    turn(strategy, row, StrategyState.STOPPED)
+    follow(marketdata)
+    assert known(marketdata)[0] == ("AAPL", *average, False, False, True)
+    watch(gateway, NOW, watchlist_id=other)
+    follow(marketdata)
+    assert known(marketdata) == [("IBM", *average, True, False, False)]
+
+
+def test_an_operator_s_removal_leaves_what_a_watchlist_names(
+    marketdata: ServiceContext, gateway: ServiceContext
+) -> None:
+    watch(gateway, NOW, "IBM", indicators=[DAILY_AVERAGE])
+    command = AddIndicator(
+        symbol="IBM", interval="1d", name=IndicatorName.SMA, parameters={"period": 2}, requested_at=NOW
+    )
+    with marketdata.unit_of_work() as uow:
+        indicators.add(uow, command)
+    follow(marketdata)
+    assert [each[4:] for each in known(marketdata)] == [(True, False, True)]
+    with marketdata.unit_of_work() as uow:
+        indicators.remove(uow, RemoveIndicator(symbol="IBM", indicator_id=command.id))
+    assert [each[4:] for each in known(marketdata)] == [(False, False, True)]
+
+
+def test_a_run_that_changes_nothing_takes_four_statements(
     marketdata: ServiceContext, strategy: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many strategies there are. More indicators than are stored are left out."""
@@ -124,6 +177,7 @@ def test_a_run_that_changes_nothing_takes_three_statements(
     follow(marketdata)
     with statements(marketdata.engine) as seen:
         assert follow(marketdata) == 0
-    assert len([each for each in seen if "strategy.indicators_v1" in each or "marketdata.indicators" in each]) == 3
+    views = ("strategy.indicators_v1", "gateway.watchlist_indicators_v1", "marketdata.indicators")
+    assert len([each for each in seen if any(view in each for view in views)]) == 4
     monkeypatch.setattr(name_indicators, "MOST_NAMED", 3)
     assert (follow(marketdata), len(known(marketdata))) == (1, 3)

@@ -13,6 +13,7 @@ import pytest
 
 from services.gateway.alerts.evaluator import Evaluator
 from services.marketdata.news.fetch import FetchFailed, HostDown, fetch, is_public
+from services.marketdata.persistence.news import followed
 from services.marketdata.providers.provider import Headline, Listed, Part, Provider, ProviderDown, Traits
 from services.marketdata.usecases import indicators
 from services.marketdata.usecases.update_news import update_news
@@ -23,6 +24,7 @@ from shared.resilience.breakers import BreakerOpen
 from tests.component.alert_rows import evaluate_until_resolved, execute, notifications, open_alerts
 from tests.component.news_server import ATOM, FeedServer, feed_server, item, redirect, rss
 from tests.component.watching import context_of, marketdata_at
+from tests.component.watchlist_rows import watch
 from tests.conftest import FakeClock
 from tests.support import rows
 
@@ -318,6 +320,17 @@ def test_a_source_that_fails_keeps_no_other_waiting_and_all_of_them_defer_the_ru
     assert run(marketdata, f"{server.url}/all.xml", order=order)["requests_deferred"] == 2
     with pytest.raises(BreakerOpen):
         run(marketdata, order=order)
+
+
+def test_news_of_watched_symbols_is_fetched_before_that_of_symbols_with_indicators(
+    marketdata: ServiceContext, urls: dict[str, str], clock: FakeClock
+) -> None:
+    """AAPL and IBM have indicators here. A symbol that is no instrument is left out."""
+    with context_of("gateway", urls, clock) as gateway:
+        watch(gateway, NOON, "MSFT", "IBM", "GONE")
+    with marketdata.engine.begin() as connection:
+        assert [each.listed.symbol for each in followed(connection, 300)] == ["IBM", "MSFT", "AAPL"]
+        assert [each.listed.symbol for each in followed(connection, 2)] == ["IBM", "MSFT"]
 
 
 def test_bad_news_of_a_held_symbol_raises_one_alert(

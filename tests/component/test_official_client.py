@@ -14,8 +14,15 @@ from alpaca.common.exceptions import APIError
 from alpaca.common.rest import RESTClient
 from alpaca.trading.client import TradingClient
 from alpaca.trading.enums import OrderSide, OrderStatus, TimeInForce
-from alpaca.trading.models import FailedClosePositionDetails, Order
-from alpaca.trading.requests import CancelOrderResponse, GetOrdersRequest, LimitOrderRequest, MarketOrderRequest
+from alpaca.trading.models import FailedClosePositionDetails, Order, Watchlist
+from alpaca.trading.requests import (
+    CancelOrderResponse,
+    CreateWatchlistRequest,
+    GetOrdersRequest,
+    LimitOrderRequest,
+    MarketOrderRequest,
+    UpdateWatchlistRequest,
+)
 from starlette.testclient import TestClient
 
 from embedded.system import System
@@ -95,6 +102,27 @@ def test_orders_are_listed_since_this_morning(client: TradingClient) -> None:
     found = client.get_orders(GetOrdersRequest(after=morning, symbols=["AAPL", "IBM"], nested=True))
     assert found == [placed]
     assert client.get_clock().is_open
+
+
+def test_a_watchlist_is_kept_by_the_client(client: TradingClient) -> None:
+    """All seven calls that it has. Its models parse the assets, and the list of watchlists has none of them."""
+    made = client.create_watchlist(CreateWatchlistRequest(name="Tech", symbols=["MSFT", "AAPL"]))
+    assert isinstance(made, Watchlist)
+    assert [asset.symbol for asset in made.assets or ()] == ["MSFT", "AAPL"]
+    assert client.get_watchlist_by_id(made.id) == made
+    assert client.get_watchlists() == [made.model_copy(update={"assets": None})]
+    more = client.add_asset_to_watchlist_by_id(made.id, "IBM")
+    less = client.remove_asset_from_watchlist_by_id(made.id, "MSFT")
+    renamed = client.update_watchlist_by_id(made.id, UpdateWatchlistRequest(name="Other"))
+    shown = [[asset.symbol for asset in each.assets or ()] for each in (more, less, renamed)]  # type: ignore[union-attr]
+    assert shown == [["MSFT", "AAPL", "IBM"], ["AAPL", "IBM"], ["AAPL", "IBM"]]
+    with pytest.raises(APIError) as error:
+        client.create_watchlist(CreateWatchlistRequest(name="Other", symbols=[]))
+    assert failed(error) == (422, 40010001, "watchlist name must be unique")
+    client.delete_watchlist_by_id(made.id)
+    with pytest.raises(APIError) as error:
+        client.get_watchlist_by_id(made.id)
+    assert failed(error) == (404, 40410000, "watchlist not found")
 
 
 def test_it_signs_in_with_basic_and_a_base_url_that_ends_with_a_slash(trader: Trader, url: str) -> None:

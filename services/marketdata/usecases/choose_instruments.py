@@ -58,8 +58,10 @@ def most_wanted(connection: Connection) -> dict[str, int]:
     parts = [sql for service, sql in _RANKED if there[service]]
     if not parts:
         return {}
-    rows = connection.execute(text(f"SELECT symbol, min(rank) FROM ({' UNION ALL '.join(parts)}) r GROUP BY symbol"))
-    return {symbol: rank for symbol, rank in rows}
+    rows = connection.execute(
+        text(f"SELECT symbol, min(rank) AS rank FROM ({' UNION ALL '.join(parts)}) r GROUP BY symbol")
+    )
+    return {row.symbol: row.rank for row in rows}
 
 
 def _is_due(last: str | None, interval: timedelta, now: datetime) -> bool:
