@@ -114,7 +114,7 @@ def test_a_watchlist_is_kept_by_the_client(client: TradingClient) -> None:
     more = client.add_asset_to_watchlist_by_id(made.id, "IBM")
     less = client.remove_asset_from_watchlist_by_id(made.id, "MSFT")
     renamed = client.update_watchlist_by_id(made.id, UpdateWatchlistRequest(name="Other"))
-    shown = [[asset.symbol for asset in each.assets or ()] for each in (more, less, renamed)]  # type: ignore[union-attr]
+    shown = [[asset.symbol for asset in each.assets or ()] for each in (more, less, renamed)]
     assert shown == [["MSFT", "AAPL", "IBM"], ["AAPL", "IBM"], ["AAPL", "IBM"]]
     with pytest.raises(APIError) as error:
         client.create_watchlist(CreateWatchlistRequest(name="Other", symbols=[]))

@@ -79,7 +79,7 @@ def test_wrong_fields_are_refused_and_nothing_changes(trader: Trader) -> None:
     ):
         answer = trader.ask(method, where, json=body)
         assert (answer.status_code, answer.json()) == (422, {"code": 40010001, "message": message})
-    for method, where, body, field in (
+    wrong: list[tuple[str, str, Any, str]] = [
         ("POST", LISTS, {"name": "x" * 65}, "name"),
         ("POST", LISTS, {"name": ""}, "name"),
         ("POST", LISTS, {"name": "New", "symbols": ["AAPL"] * 501}, "symbols"),
@@ -88,8 +88,9 @@ def test_wrong_fields_are_refused_and_nothing_changes(trader: Trader) -> None:
         ("POST", LISTS, {"name": "New", "indicators": [{"name": "obv", "period": 5}]}, "period"),
         ("PUT", path, {}, "body"),
         ("GET", BY_NAME, None, "name"),
-    ):
-        status, message = trader.refused(method, where, json=body)
+    ]
+    for method, where, sent, field in wrong:
+        status, message = trader.refused(method, where, json=sent)
         assert (status, field in message) == (422, True), message
     assert trader.refused("DELETE", f"{path}/IBM") == (404, "IBM is not on the watchlist")
     assert trader.get(path) == made

@@ -14,7 +14,8 @@ def watch(
     gateway: ServiceContext, now: datetime, *symbols: str, indicators: Any = (), watchlist_id: UUID | None = None
 ) -> UUID:
     """Save a watchlist of an account of its own, or other symbols and indicators of the one with this id."""
-    row = {"id": watchlist_id or uuid4(), "account_id": uuid4(), "name": "watched", "symbols": list(symbols)}
+    saved_id = watchlist_id or uuid4()
+    row = {"id": saved_id, "account_id": uuid4(), "name": "watched", "symbols": list(symbols)}
     with gateway.engine.begin() as connection:
         queries.save(connection, {**row, "indicators": list(indicators)}, now)
-    return row["id"]
+    return saved_id
