@@ -6,6 +6,7 @@ import dramatiq
 import pytest
 
 from shared.bus.envelope import MAX_BODY_BYTES, MessageTooLarge, actor_name, encode, stamped
+from shared.contracts.account_risk import AccountHalted, RiskLimitReached
 from shared.contracts.base import Command, Message
 from shared.contracts.corporate_actions import CorporateActionApplied
 from shared.contracts.jobs import RunJob
@@ -66,7 +67,14 @@ def test_a_command_must_reach_a_queue(message: Message) -> None:
     """An event that a queue receives must reach it as well. One for the live feed alone may reach nobody."""
     awaited = isinstance(
         message,
-        Command | PricesUpdated | OrderFilled | CorporateActionApplied | OfficialPricePublished | SessionsChanged,
+        Command
+        | PricesUpdated
+        | OrderFilled
+        | CorporateActionApplied
+        | OfficialPricePublished
+        | SessionsChanged
+        | RiskLimitReached
+        | AccountHalted,
     )
     assert encode(message).mandatory == awaited
 
