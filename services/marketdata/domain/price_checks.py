@@ -4,12 +4,10 @@ A refused price changes nothing: the last good one stays, and grows old.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from itertools import chain
-from typing import Self
 
 from services.marketdata.domain import replay, simulated
 from services.marketdata.domain.quote import Quote
@@ -19,6 +17,7 @@ from shared.money import MAX_DECIMALS, ZERO, plain
 #: Any real price is lower. A larger number is a mistake of the feed.
 LARGEST_PRICE = Decimal(10) ** 12
 LARGEST_SIZE = Decimal(10) ** 18
+_SMALLEST_STEP = Decimal(1).scaleb(-MAX_DECIMALS)
 #: The usual largest jump, as a share of the price before.
 MOST_JUMP = Decimal("0.5")
 #: Prices of these providers are no market's, so the next provider's may be far from them.
@@ -68,9 +67,17 @@ class Known:
     halted_at: datetime | None = None
     resumed_at: datetime | None = None
 
-    def after(self, quote: Quote) -> Self:
+    def after(self, quote: Quote) -> "Known":
         """The instrument with this price."""
-        return replace(self, quoted_at=quote.quoted_at, last=quote.last, provider=quote.provider)
+        return Known(
+            self.currency,
+            self.split_count,
+            quote.quoted_at,
+            quote.last,
+            quote.provider,
+            self.halted_at,
+            self.resumed_at,
+        )
 
 
 def refuse(quote: Quote, known: Known | None, now: datetime, *, most_jump: Decimal = MOST_JUMP) -> Refusal | None:
@@ -80,28 +87,29 @@ def refuse(quote: Quote, known: Known | None, now: datetime, *, most_jump: Decim
     """
     if known is None:
         return Refusal(PriceFault.UNKNOWN_SYMBOL, f"{quote.symbol} is not an instrument; add it first")
-    checks = chain(
-        () if _has_usual_numbers(quote) else _broken_numbers(quote),
-        _broken_bar(quote),
-        _broken_times(quote, known, now),
-        _wrong_currency(quote, known),
-        _jump(quote, known, most_jump),
+    return (
+        (None if _has_usual_numbers(quote) else next(_broken_numbers(quote), None))
+        or _broken_bar(quote)
+        or _broken_times(quote, known, now)
+        or _wrong_currency(quote, known)
+        or _jump(quote, known, most_jump)
     )
-    return next(checks, None)
 
 
 def _has_usual_numbers(quote: Quote) -> bool:
     """True if no number can be at fault. It decides most prices, which come by the thousand, in a few microseconds."""
     try:
         for price in (quote.last, quote.bid, quote.ask, quote.open, quote.high, quote.low, quote.close):
-            if price is not None and not (ZERO < price <= LARGEST_PRICE and _decimals(price) <= MAX_DECIMALS):
+            if price is not None and (not ZERO < price <= LARGEST_PRICE or price % _SMALLEST_STEP):
                 return False
         if quote.bid is not None and quote.ask is not None and quote.bid > quote.ask:
             return False
-        sizes = (quote.volume, quote.bid_size, quote.ask_size)
-        return all(size is None or ZERO <= size <= LARGEST_SIZE for size in sizes)
+        for size in (quote.volume, quote.bid_size, quote.ask_size):
+            if size is not None and not ZERO <= size <= LARGEST_SIZE:
+                return False
     except InvalidOperation:  # NaN cannot be compared
         return False
+    return True
 
 
 def _broken_numbers(quote: Quote) -> Iterator[Refusal]:
@@ -137,41 +145,45 @@ def _decimals(number: Decimal) -> int:
     return -int(number.normalize().as_tuple().exponent)
 
 
-def _broken_bar(quote: Quote) -> Iterator[Refusal]:
+def _broken_bar(quote: Quote) -> Refusal | None:
     if not quote.low <= min(quote.open, quote.close) <= max(quote.open, quote.close) <= quote.high:
-        yield Refusal(PriceFault.BAR, "bar: open and close must lie between low and high")
+        return Refusal(PriceFault.BAR, "bar: open and close must lie between low and high")
     if quote.bar_start is not None and quote.bar_start > quote.quoted_at:
-        yield Refusal(PriceFault.BAR, "bar: must not start after the time of the price")
+        return Refusal(PriceFault.BAR, "bar: must not start after the time of the price")
+    return None
 
 
-def _broken_times(quote: Quote, known: Known, now: datetime) -> Iterator[Refusal]:
+def _broken_times(quote: Quote, known: Known, now: datetime) -> Refusal | None:
     if latest(quote.quoted_at, quote.bar_start) > now + AHEAD:
-        yield Refusal(
+        return Refusal(
             PriceFault.AHEAD, f"at: is more than {AHEAD.seconds} seconds ahead of the clock; correct the feed's clock"
         )
     if known.quoted_at is not None and quote.quoted_at <= known.quoted_at:
         newest = known.quoted_at.isoformat()
-        yield Refusal(PriceFault.OLDER, f"at: is not after the current price, which is of {newest}")
+        return Refusal(PriceFault.OLDER, f"at: is not after the current price, which is of {newest}")
     if known.halted_at is not None:
-        yield Refusal(PriceFault.HALTED, f"trading in {quote.symbol} is halted")
+        return Refusal(PriceFault.HALTED, f"trading in {quote.symbol} is halted")
     if known.resumed_at is not None and quote.quoted_at < known.resumed_at:
-        yield Refusal(PriceFault.HALTED, f"at: is before the end of the halt of {quote.symbol}")
+        return Refusal(PriceFault.HALTED, f"at: is before the end of the halt of {quote.symbol}")
+    return None
 
 
-def _wrong_currency(quote: Quote, known: Known) -> Iterator[Refusal]:
+def _wrong_currency(quote: Quote, known: Known) -> Refusal | None:
     if quote.currency is not None and quote.currency != known.currency:
-        yield Refusal(
+        return Refusal(
             PriceFault.CURRENCY, f"currency: is {quote.currency}, but {quote.symbol} is quoted in {known.currency}"
         )
+    return None
 
 
-def _jump(quote: Quote, known: Known, most: Decimal) -> Iterator[Refusal]:
+def _jump(quote: Quote, known: Known, most: Decimal) -> Refusal | None:
     """A price that is far from the one before, and in whose bar nothing was traded."""
     if known.last is None or known.provider in _MADE_UP or quote.volume > ZERO:
-        return
+        return None
     if abs(quote.last - known.last) > most * known.last:
-        yield Refusal(
+        return Refusal(
             PriceFault.JUMP,
             f"last: {plain(quote.last)} is more than {plain(most * 100)} % away from {plain(known.last)} without any "
             "volume; send the bar of these trades",
         )
+    return None

@@ -53,8 +53,19 @@ class Quote:
         """The same quote with a bar that traded at the last price only."""
         return replace(self, open=self.last, high=self.last, low=self.last, close=self.last)
 
-    def as_price(self, *, since: datetime | None, bar_start: datetime | None, sequence: int, split_count: int) -> Price:
-        """The published price: the quote and its place among the symbol's updates."""
+    def as_price(
+        self,
+        *,
+        since: datetime | None,
+        bar_start: datetime | None,
+        sequence: int,
+        split_count: int,
+        received_at: datetime | None = None,
+    ) -> Price:
+        """The published price: the quote and its place among the symbol's updates.
+
+        ``received_at`` is for a quote that does not say it.
+        """
         return Price(
             symbol=self.symbol,
             bid=self.bid,
@@ -73,7 +84,7 @@ class Quote:
             sequence=sequence,
             split_count=split_count,
             provider=self.provider,
-            received_at=self.received_at,
+            received_at=self.received_at or received_at,
             delayed=self.delayed,
         )
 

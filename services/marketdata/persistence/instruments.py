@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from services.marketdata.domain.price_checks import Known
 from services.marketdata.persistence.columns import columns
 from shared.contracts.instruments import InstrumentTerms
+from shared.storage.driver import fetch
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def lock_known(connection: Connection, symbols: Sequence[str]) -> dict[str, Know
         row.symbol: Known(
             row.currency, row.split_count, row.quoted_at, row.last_price, row.provider, row.halted_at, row.resumed_at
         )
-        for row in connection.execute(_LOCK_KNOWN, {"symbols": list(symbols)})
+        for row in fetch(connection, _LOCK_KNOWN, {"symbols": list(symbols)})
     }
 
 
@@ -148,7 +149,7 @@ WHERE halted_at IS NULL ORDER BY symbol
 """)
 _POSITIONS_THERE = text("SELECT to_regclass('orders.positions_v1')")
 _HELD = text("SELECT DISTINCT symbol FROM orders.positions_v1 WHERE symbol = ANY(:symbols) AND qty <> 0")
-_LOCK_KNOWN = text("""
+_LOCK_KNOWN = """
 SELECT symbol, currency, split_count, quoted_at, last_price, provider, halted_at, resumed_at
-FROM marketdata.instruments WHERE symbol = ANY(:symbols) ORDER BY symbol FOR NO KEY UPDATE
-""")
+FROM marketdata.instruments WHERE symbol = ANY(%(symbols)b::text[]) ORDER BY symbol FOR NO KEY UPDATE
+"""

@@ -1,4 +1,7 @@
-"""Current prices, OHLCV bars and the providers' states: one statement per table, however many symbols a batch has."""
+"""Current prices, OHLCV bars and the providers' states: one statement per table, however many symbols a batch has.
+
+Prices and bars go through our own driver: SQLAlchemy would encode their thousands of numbers one by one in Python.
+"""
 
 import json
 from collections.abc import Sequence
@@ -10,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence.columns import columns
+from shared.storage.driver import Values, fetch, numbers
 
 
 def provider_state(connection: Connection, provider: str) -> dict[str, Any] | None:
@@ -45,27 +49,37 @@ class Update:
     bar_start: datetime | None = None
 
 
-def save_prices(connection: Connection, quotes: Sequence[Quote]) -> dict[str, Update]:
+def save_prices(
+    connection: Connection, quotes: Sequence[Quote], received_at: datetime | None = None
+) -> dict[str, Update]:
     """Write the quotes as the instruments' current prices: symbol → the update.
 
     A quote that is not newer than the current price, one from before the end of a halt, and one of an instrument that
-    is halted or unknown, changes nothing and is left out.
+    is halted or unknown, changes nothing and is left out. ``received_at`` is for quotes that do not say it.
     """
-    names = ("symbol", "provider", "last", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "volume")
+    given: Values = columns(quotes, "symbol", "provider", "quoted_at", "bar_start", "delayed") | _numbers(
+        quotes, "last", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "volume"
+    )
+    given["received_at"] = [quote.received_at or received_at for quote in quotes]
     return {
         row.symbol: Update(row.sequence, row.since, row.split_count, row.market, row.after_halt, row.bar_start)
-        for row in connection.execute(_SAVE_PRICES, columns(quotes, *names, *_TIMES))
+        for row in fetch(connection, _SAVE_PRICES, given)
     }
 
 
-def add_bars(connection: Connection, quotes: Sequence[Quote], interval: str, length: timedelta | None) -> int:
-    """Add the quotes' bars to the OHLCV table, merge those that fall into the same bar, and return the number of rows.
+def add_bars(connection: Connection, quotes: Sequence[Quote], interval: str, length: timedelta | None) -> None:
+    """Add the quotes' bars to the OHLCV table, and merge those that fall into the same bar.
 
     ``length`` is the interval's. None keeps one bar per quote.
     """
-    given = columns(quotes, "symbol", "open", "high", "low", "close", "volume", "provider")
-    starts = [bar_start(quote.bar_start or quote.quoted_at, length) for quote in quotes]
-    return connection.execute(_ADD_BARS, {**given, "starts": starts, "interval": interval}).rowcount
+    given: Values = columns(quotes, "symbol", "provider") | _numbers(quotes, "open", "high", "low", "close", "volume")
+    given["starts"] = [bar_start(quote.bar_start or quote.quoted_at, length) for quote in quotes]
+    fetch(connection, _ADD_BARS, {**given, "interval": interval})
+
+
+def _numbers(quotes: Sequence[Quote], *names: str) -> Values:
+    """Each named number of the quotes as an array."""
+    return {name: numbers(column) for name, column in columns(quotes, *names).items()}
 
 
 def bar_start(at: datetime, length: timedelta | None) -> datetime:
@@ -76,14 +90,13 @@ def bar_start(at: datetime, length: timedelta | None) -> datetime:
     return midnight + (at - midnight) // length * length
 
 
-_TIMES = ("quoted_at", "bar_start", "received_at", "delayed")
 _PROVIDER_STATE = text("SELECT state FROM marketdata.provider_states WHERE provider = :provider")
 _ADD_PROVIDER = text("INSERT INTO marketdata.provider_states (provider) VALUES (:provider) ON CONFLICT DO NOTHING")
 _LOCK_PROVIDER = text("SELECT state FROM marketdata.provider_states WHERE provider = :provider FOR UPDATE")
 _SAVE_PROVIDER = text("""
 UPDATE marketdata.provider_states SET state = CAST(:state AS jsonb), updated_at = :now WHERE provider = :provider
 """)
-_SAVE_PRICES = text("""
+_SAVE_PRICES = """
 UPDATE marketdata.instruments i SET
   sequence = i.sequence + 1, provider = v.provider, last_price = v.last, bid = v.bid, ask = v.ask,
   bid_size = v.bid_size, ask_size = v.ask_size, volume = v.volume,
@@ -94,28 +107,26 @@ UPDATE marketdata.instruments i SET
   received_at = v.received_at, delayed = v.delayed,
   quoted_at = v.quoted_at, since = CASE WHEN i.resumed_at > i.quoted_at THEN NULL ELSE i.quoted_at END,
   bar_start = CASE WHEN i.resumed_at > i.quoted_at THEN v.quoted_at ELSE v.bar_start END
-FROM unnest(CAST(:symbol AS text[]), CAST(:provider AS text[]), CAST(:last AS numeric[]), CAST(:bid AS numeric[]),
-            CAST(:ask AS numeric[]), CAST(:bid_size AS numeric[]), CAST(:ask_size AS numeric[]),
-            CAST(:open AS numeric[]), CAST(:high AS numeric[]), CAST(:low AS numeric[]),
-            CAST(:volume AS numeric[]), CAST(:quoted_at AS timestamptz[]), CAST(:bar_start AS timestamptz[]),
-            CAST(:received_at AS timestamptz[]), CAST(:delayed AS boolean[]))
+FROM unnest(%(symbol)b::text[], %(provider)b::text[], %(last)s::numeric[], %(bid)s::numeric[], %(ask)s::numeric[],
+            %(bid_size)s::numeric[], %(ask_size)s::numeric[], %(open)s::numeric[], %(high)s::numeric[],
+            %(low)s::numeric[], %(volume)s::numeric[], %(quoted_at)b::timestamptz[], %(bar_start)b::timestamptz[],
+            %(received_at)b::timestamptz[], %(delayed)b::boolean[])
   AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at, bar_start,
         received_at, delayed)
 WHERE i.symbol = v.symbol AND (i.quoted_at IS NULL OR i.quoted_at < v.quoted_at)
   AND i.halted_at IS NULL AND (i.resumed_at IS NULL OR i.resumed_at <= v.quoted_at)
 RETURNING i.symbol, i.sequence, i.since, i.bar_start, i.split_count, i.market,
           i.since IS NULL AND i.resumed_at IS NOT NULL AS after_halt
-""")
-_ADD_BARS = text("""
+"""
+_ADD_BARS = """
 INSERT INTO marketdata.market_data AS bar
   (symbol, interval, start_at, open, high, low, close, volume, provider)
-SELECT v.symbol, :interval, v.start_at, v.open, v.high, v.low, v.close, v.volume, v.provider
-FROM unnest(CAST(:symbol AS text[]), CAST(:starts AS timestamptz[]), CAST(:open AS numeric[]),
-            CAST(:high AS numeric[]), CAST(:low AS numeric[]), CAST(:close AS numeric[]),
-            CAST(:volume AS numeric[]), CAST(:provider AS text[]))
+SELECT v.symbol, CAST(%(interval)s AS text), v.start_at, v.open, v.high, v.low, v.close, v.volume, v.provider
+FROM unnest(%(symbol)b::text[], %(starts)b::timestamptz[], %(open)s::numeric[], %(high)s::numeric[],
+            %(low)s::numeric[], %(close)s::numeric[], %(volume)s::numeric[], %(provider)b::text[])
   AS v (symbol, start_at, open, high, low, close, volume, provider)
 ON CONFLICT (symbol, interval, start_at) DO UPDATE SET
   high = GREATEST(bar.high, excluded.high), low = LEAST(bar.low, excluded.low), close = excluded.close,
   volume = bar.volume + excluded.volume
 WHERE bar.origin = 'live'  -- a whole bar has these trades in it already
-""")
+"""

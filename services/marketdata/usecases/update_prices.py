@@ -11,7 +11,6 @@ becomes an event.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -122,7 +121,6 @@ def store(
     a change of the last price without any volume. ``at`` is when the prices were those of the moment, where that was
     earlier: orders then fill on them as if they had come in time.
     """
-    quotes = [quote if quote.received_at else replace(quote, received_at=uow.now) for quote in quotes]
     known = dict(known)
     results: dict[int, Update | Refusal] = {}
     for places in _rounds(quotes):
@@ -191,7 +189,7 @@ def _store_round(
     at: datetime | None,
 ) -> dict[str, Update]:
     """Store and publish quotes of different symbols."""
-    updates = prices.save_prices(uow.connection, quotes) if quotes else {}
+    updates = prices.save_prices(uow.connection, quotes, uow.now) if quotes else {}
     # the bar of the first price after a halt reaches into the halt, and no order may fill on what was traded there
     new = [
         quote.without_range() if updates[quote.symbol].after_halt else quote
@@ -209,7 +207,11 @@ def _store_round(
         prices.add_bars(uow.connection, its_quotes, each, length if each == interval else LENGTHS[each])
     published = [
         quote.as_price(
-            since=update.since, bar_start=update.bar_start, sequence=update.sequence, split_count=update.split_count
+            since=update.since,
+            bar_start=update.bar_start,
+            sequence=update.sequence,
+            split_count=update.split_count,
+            received_at=uow.now,
         )
         for quote in new
         for update in (updates[quote.symbol],)
