@@ -1,6 +1,7 @@
 """Local servers in Alpaca's place, each in a process of its own, so that its work is not counted as ours."""
 
 import multiprocessing
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ class Snapshots(AlpacaServer):
 
     def reply(self, asked: Asked) -> Reply:
         at = datetime.now(UTC).isoformat()
-        self.snapshots = {symbol: snapshot(100.25, at) for symbol in asked.query["symbols"].split(",")}
+        symbols = asked.query["symbols"].split(",")
+        self.snapshots = {symbol: snapshot(random.randint(10_000, 20_000) / 100, at) for symbol in symbols}
         return super().reply(asked)
 
     def count(self) -> int:
@@ -56,10 +58,10 @@ class Ticks(AlpacaStreamServer):
 
 
 def _frame(number: int, symbols: int) -> dict[str, Any]:
-    symbol, cents = f"S{number % symbols}", number % 100
+    symbol, cents = f"S{number % symbols}", random.randint(10_000, 10_500)
     if number % 10 == 0:
-        return trade(symbol, 100 + cents / 100, number=number)
-    return quote(symbol, 100 + cents / 100, 100.05 + cents / 100)
+        return trade(symbol, cents / 100, number=number)
+    return quote(symbol, (cents - 5) / 100, (cents + 5) / 100)
 
 
 class Served:

@@ -147,7 +147,7 @@ class _Reader:
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self._quotes: queue.Queue[Quote | None] = queue.Queue()
+        self._quotes: queue.SimpleQueue[Quote | None] = queue.SimpleQueue()
         self._error: ProviderError | None = None
         self._thread = threading.Thread(target=self._read, name="stream reader", daemon=True)
         self._thread.start()

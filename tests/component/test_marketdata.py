@@ -186,7 +186,7 @@ def test_a_crash_before_the_commit_leaves_no_trace(marketdata: ServiceContext, c
         with marketdata.unit_of_work() as uow:
             quotes = [made_up_quote("AAPL", "101", uow.now)]
             updates = prices.save_prices(uow.connection, quotes)
-            prices.add_bars(uow.connection, quotes, "1m", SECOND)
+            uow.run(prices.adding_bars(quotes, "1m", SECOND))
             assert updates["AAPL"] == prices.Update(2, before[0].quoted_at, market="DEMO")
             raise ServiceKilled
 

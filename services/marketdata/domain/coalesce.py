@@ -1,7 +1,8 @@
 """Several quotes of one symbol as one: that of a few milliseconds of a stream."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 
 from services.marketdata.domain.quote import Quote
 
@@ -11,24 +12,21 @@ def coalesce(quotes: Iterable[Quote]) -> list[Quote]:
 
     A quote that is older than one before it, or repeats it, is dropped: streams repeat and reorder frames.
     """
-    merged: dict[str, Quote] = {}
-    newest: dict[str, Quote] = {}
+    kept: dict[str, list[Quote]] = {}
     for quote in quotes:
-        before = newest.get(quote.symbol)
-        if before is None:
-            merged[quote.symbol] = newest[quote.symbol] = quote
-        elif quote.quoted_at >= before.quoted_at and quote != before:
-            merged[quote.symbol], newest[quote.symbol] = _after(merged[quote.symbol], quote), quote
-    return list(merged.values())
+        its = kept.setdefault(quote.symbol, [])
+        if not its or (quote.quoted_at >= its[-1].quoted_at and quote != its[-1]):
+            its.append(quote)
+    return [its[0] if len(its) == 1 else _merged(its) for its in kept.values()]
 
 
-def _after(before: Quote, quote: Quote) -> Quote:
+def _merged(quotes: Sequence[Quote]) -> Quote:
     return replace(
-        quote,
-        open=before.open,
-        high=max(before.high, quote.high),
-        low=min(before.low, quote.low),
-        volume=before.volume + quote.volume,
-        bar_start=before.bar_start,
-        official=before.official + quote.official,
+        quotes[-1],
+        open=quotes[0].open,
+        high=max(quote.high for quote in quotes),
+        low=min(quote.low for quote in quotes),
+        volume=sum((quote.volume for quote in quotes), Decimal(0)),
+        bar_start=quotes[0].bar_start,
+        official=tuple(official for quote in quotes for official in quote.official),
     )

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from services.marketdata.domain.price_checks import Known
 from services.marketdata.persistence.columns import columns
 from shared.contracts.instruments import InstrumentTerms
-from shared.storage.driver import fetch
+from shared.storage.driver import Call, Rows, together
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,21 @@ def tradable(connection: Connection, *, but_of: Collection[str] = ()) -> dict[st
 
 def lock_known(connection: Connection, symbols: Sequence[str]) -> dict[str, Known]:
     """Symbol → the instrument before a new price. Splits, halts and prices of these symbols wait meanwhile."""
+    (rows,) = together(connection, locking_known(symbols))
+    return known_of(rows)
+
+
+def locking_known(symbols: Sequence[str]) -> Call:
+    """The statement of ``lock_known``. ``known_of`` reads its rows."""
+    return _LOCK_KNOWN, {"symbols": list(symbols)}
+
+
+def known_of(rows: Rows) -> dict[str, Known]:
     return {
         row.symbol: Known(
             row.currency, row.split_count, row.quoted_at, row.last_price, row.provider, row.halted_at, row.resumed_at
         )
-        for row in fetch(connection, _LOCK_KNOWN, {"symbols": list(symbols)})
+        for row in rows
     }
 
 

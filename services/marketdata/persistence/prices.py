@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence.columns import columns
-from shared.storage.driver import Values, fetch, numbers
+from shared.storage.driver import Call, Values, fetch, numbers
 
 
 def provider_state(connection: Connection, provider: str) -> dict[str, Any] | None:
@@ -67,14 +67,14 @@ def save_prices(
     }
 
 
-def add_bars(connection: Connection, quotes: Sequence[Quote], interval: str, length: timedelta | None) -> None:
-    """Add the quotes' bars to the OHLCV table, and merge those that fall into the same bar.
+def adding_bars(quotes: Sequence[Quote], interval: str, length: timedelta | None) -> Call:
+    """The statement that adds the quotes' bars to the OHLCV table, and merges those that fall into the same bar.
 
     ``length`` is the interval's. None keeps one bar per quote.
     """
     given: Values = columns(quotes, "symbol", "provider") | _numbers(quotes, "open", "high", "low", "close", "volume")
     given["starts"] = [bar_start(quote.bar_start or quote.quoted_at, length) for quote in quotes]
-    fetch(connection, _ADD_BARS, {**given, "interval": interval})
+    return _ADD_BARS, {**given, "interval": interval}
 
 
 def _numbers(quotes: Sequence[Quote], *names: str) -> Values:

@@ -60,7 +60,8 @@ class AlpacaStream(Stream):
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._waiting: queue.Queue[Quote | ProviderError | None] = queue.Queue(MOST_WAITING)
+        self._waiting: queue.SimpleQueue[Quote | ProviderError | None] = queue.SimpleQueue()
+        self._overrun = False
         self._newest = {symbol: _Newest(last) for symbol, last in lasts.items()}
         self._sockets: dict[AssetClass, Any] = {}
         self._threads: list[threading.Thread] = []
@@ -91,6 +92,8 @@ class AlpacaStream(Stream):
 
     def __iter__(self) -> Iterator[Quote]:
         while (item := self._waiting.get()) is not None:
+            if self._overrun:
+                raise ProviderDown("Alpaca's stream is faster than its reader: it is opened again")
             if isinstance(item, ProviderError):
                 raise item
             yield item
@@ -118,11 +121,10 @@ class AlpacaStream(Stream):
         thread.start()
 
     def _put(self, item: Quote | ProviderError | None) -> None:
-        try:
-            self._waiting.put_nowait(item)
-        except queue.Full:
-            self._waiting.queue.clear()
-            self._waiting.put_nowait(ProviderDown("Alpaca's stream is faster than its reader: it is opened again"))
+        if self._waiting.qsize() < MOST_WAITING:
+            self._waiting.put(item)
+        else:
+            self._overrun = True
 
     async def _trade(self, frame: dict[str, Any]) -> None:
         symbol, price, at = str(frame.get("S")), positive(frame.get("p")), _moment(frame.get("t"))

@@ -4,6 +4,7 @@ import math
 import struct
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 from shared.money import MAX_DECIMALS
 
@@ -39,12 +40,19 @@ def positive(value: object) -> Decimal | None:
 def shortest(value: object) -> Decimal | None:
     """The number, with the digits of a 32-bit float where it is one: 142.24000549316406 was 142.24."""
     if isinstance(value, float) and math.isfinite(value) and abs(value) < _MOST:
-        narrow = struct.pack("f", value)
-        if struct.unpack("f", narrow)[0] == value:
-            for digits in range(6, _FLOAT32_DIGITS + 1):
-                written = f"{value:.{digits}g}"
-                if struct.pack("f", float(written)) == narrow:
-                    return decimal_of(written)
+        return _shortest(value)
+    return decimal_of(value)
+
+
+@lru_cache(maxsize=65_536)
+def _shortest(value: float) -> Decimal | None:
+    """Cached, because a stream repeats the same prices and sizes by the thousand."""
+    narrow = struct.pack("f", value)
+    if struct.unpack("f", narrow)[0] == value:
+        for digits in range(6, _FLOAT32_DIGITS + 1):
+            written = f"{value:.{digits}g}"
+            if struct.pack("f", float(written)) == narrow:
+                return decimal_of(written)
     return decimal_of(value)
 
 

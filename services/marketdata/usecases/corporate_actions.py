@@ -6,12 +6,17 @@ They are applied before the first prices after them are fetched, and so before t
 messages in order never sees a price of new shares beside a holding of old ones.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import text
 
+from services.marketdata.domain.price_checks import Known
 from services.marketdata.persistence.actions import ex_date_of
+from services.marketdata.persistence.instruments import known_of, lock_known, locking_known
 from services.marketdata.usecases.rename_symbol import rename
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
+from shared.storage.driver import Rows, call
 
 
 def enter(uow: UnitOfWork, command: EnterCorporateAction) -> None:
@@ -20,10 +25,24 @@ def enter(uow: UnitOfWork, command: EnterCorporateAction) -> None:
     uow.connection.execute(_ENTER, {**command.model_dump(), "ex_date": ex_date, "now": uow.now})
 
 
+def lock_current(uow: UnitOfWork, symbols: Sequence[str]) -> dict[str, Known]:
+    """Apply the actions that are due, and lock the instruments for new prices: ``apply_due`` and ``lock_known``."""
+    due, rows = uow.run(call(_DUE, {"now": uow.now}), locking_known(symbols))
+    if not due:
+        return known_of(rows)
+    _apply(uow, due)
+    return lock_known(uow.connection, symbols)
+
+
 def apply_due(uow: UnitOfWork) -> int:
     """Apply and publish the actions that are due, and return their number."""
-    due = uow.connection.execute(_DUE, {"now": uow.now}).mappings().all()
-    for action in due:
+    (due,) = uow.run(call(_DUE, {"now": uow.now}))
+    _apply(uow, due)
+    return len(due)
+
+
+def _apply(uow: UnitOfWork, due: Rows) -> None:
+    for action in [row._asdict() for row in due]:
         if action["new_symbol"] is not None:
             rename(uow, CorporateActionApplied(**action, action_id=action["id"], split_count=0))
             continue
@@ -34,7 +53,6 @@ def apply_due(uow: UnitOfWork) -> int:
         applied = {"id": action["id"], "split_count": price.split_count, "now": uow.now}
         uow.connection.execute(_APPLIED, applied)
         uow.publish(CorporateActionApplied(**action, action_id=action["id"], **price._asdict()))
-    return len(due)
 
 
 _ENTER = text("""

@@ -20,7 +20,7 @@ from services.marketdata.persistence import instruments
 from services.marketdata.persistence.prices import Update
 from services.marketdata.providers.provider import Listed, Part, Provider
 from services.marketdata.usecases.ask_provider import ask
-from services.marketdata.usecases.corporate_actions import apply_due
+from services.marketdata.usecases.corporate_actions import apply_due, lock_current
 from services.marketdata.usecases.update_prices import store, stored
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instruments import AssetClass
@@ -145,8 +145,7 @@ def _take(
         return 0, request.instruments
     quotes, splits = answer.result(), {each.symbol: count for each, count in request.instruments.items()}
     with context.unit_of_work() as uow:
-        apply_due(uow)
-        known = instruments.lock_known(uow.connection, [quote.symbol for quote in quotes])
+        known = lock_current(uow, [quote.symbol for quote in quotes])
         # a split meanwhile changed the shares that the price is for; the next poll asks again
         quotes = [each for each in quotes if known[each.symbol].split_count == splits[each.symbol]]
         results = keep(uow, quotes, known, official=request.provider.traits.official)

@@ -20,7 +20,7 @@ from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence import instruments
 from services.marketdata.providers.provider import Listed, Part, Provider, ProviderError
 from services.marketdata.usecases.ask_provider import ask
-from services.marketdata.usecases.corporate_actions import apply_due
+from services.marketdata.usecases.corporate_actions import lock_current
 from services.marketdata.usecases.update_prices import store, stored
 from shared.bus.unit_of_work import ServiceContext
 from shared.resilience.breakers import BreakerOpen
@@ -49,8 +49,7 @@ def store_streamed(
     """
     quotes = coalesce(quotes)
     with context.unit_of_work() as uow:
-        apply_due(uow)
-        known = instruments.lock_known(uow.connection, [quote.symbol for quote in quotes])
+        known = lock_current(uow, [quote.symbol for quote in quotes])
         official = provider.traits.official
         return stored(store(uow, quotes, known, official=official, most_jump=most_jump, at=at))
 

@@ -10,7 +10,7 @@ becomes an event.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -28,6 +28,7 @@ from shared.contracts.markets import MARKETS
 from shared.contracts.prices import PricesUpdated
 from shared.resilience.breakers import Breaker
 from shared.resilience.rate_limits import RateLimit
+from shared.storage.driver import Call
 
 #: Asks a provider: its ``poll``, its ``advance``, or a function around one of them.
 Step = Callable[[ProviderState | None, Sequence[str], datetime], Answer]
@@ -123,7 +124,8 @@ def store(
     """
     known = dict(known)
     results: dict[int, Update | Refusal] = {}
-    for places in _rounds(quotes):
+    rounds = _rounds(quotes)
+    for places in rounds:
         passed: dict[str, int] = {}
         for place in places:
             quote = quotes[place]
@@ -136,7 +138,13 @@ def store(
         if told:
             official_prices.record(uow, told)
         updates = _store_round(
-            uow, [quotes[place] for place in passed.values()], interval, length, official=official, at=at
+            uow,
+            [quotes[place] for place in passed.values()],
+            interval,
+            length,
+            official=official,
+            at=at,
+            keep_bars=uow.at_commit if places is rounds[-1] else uow.run,
         )
         for symbol, place in passed.items():
             results[place] = updates.get(symbol, _OVERTAKEN)
@@ -157,7 +165,7 @@ def stored(results: Iterable[Update | Refusal]) -> int:
 _OVERTAKEN = Refusal(PriceFault.OLDER, "at: is not after the current price")
 
 
-def _rounds(quotes: Sequence[Quote]) -> Iterator[list[int]]:
+def _rounds(quotes: Sequence[Quote]) -> list[list[int]]:
     """The places of the quotes: first of each symbol's first, then of its second, and so on."""
     rounds: list[list[int]] = []
     seen: defaultdict[str, int] = defaultdict(int)
@@ -166,7 +174,7 @@ def _rounds(quotes: Sequence[Quote]) -> Iterator[list[int]]:
             rounds.append([])
         rounds[seen[quote.symbol]].append(place)
         seen[quote.symbol] += 1
-    return iter(rounds)
+    return rounds
 
 
 def _may_tell(result: Update | Refusal | None) -> bool:
@@ -187,8 +195,9 @@ def _store_round(
     *,
     official: bool,
     at: datetime | None,
+    keep_bars: Callable[[Call], object],
 ) -> dict[str, Update]:
-    """Store and publish quotes of different symbols."""
+    """Store and publish quotes of different symbols. A later round reads the bars of this one from the database."""
     updates = prices.save_prices(uow.connection, quotes, uow.now) if quotes else {}
     # the bar of the first price after a halt reaches into the halt, and no order may fill on what was traded there
     new = [
@@ -204,7 +213,7 @@ def _store_round(
     for quote in new:
         bars[quote.interval or interval].append(quote)
     for each, its_quotes in bars.items():
-        prices.add_bars(uow.connection, its_quotes, each, length if each == interval else LENGTHS[each])
+        keep_bars(prices.adding_bars(its_quotes, each, length if each == interval else LENGTHS[each]))
     published = [
         quote.as_price(
             since=update.since,
