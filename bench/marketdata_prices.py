@@ -16,6 +16,7 @@ from services.marketdata.persistence.instruments import lock_known
 from services.marketdata.persistence.partitions import ensure_partitions
 from services.marketdata.usecases.update_prices import store
 from shared.bus.unit_of_work import ServiceContext
+from shared.storage import driver
 
 SYMBOLS = 500
 
@@ -71,11 +72,17 @@ class _Batches:
         def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
             seen.append(statement)
 
+        def counted(used: Any, prepared: set[bytes], calls: Sequence[driver.Call]) -> Any:
+            seen.extend(statement for statement, _ in calls)
+            return run(used, prepared, calls)
+
         event.listen(self._engine, "before_cursor_execute", note)
+        run, driver.run_prepared = driver.run_prepared, counted
         quotes = self._quotes()
         with self._context.unit_of_work() as uow:
             store(uow, quotes, lock_known(uow.connection, [quote.symbol for quote in quotes]))
         event.remove(self._engine, "before_cursor_execute", note)
+        driver.run_prepared = run
         return len([each for each in seen if "FROM" in each or "INSERT" in each])
 
     def _quotes(self) -> list[Quote]:

@@ -130,7 +130,9 @@ def _vwap(bars: Bars, _: Mapping[str, Any]) -> tuple[Array, ...]:
     """TA-Lib has none: the sum of typical price by volume since the session began, over the volume since then."""
     values = np.full(len(bars), np.nan)
     worth = (bars.highs + bars.lows + bars.closes) / 3 * bars.volumes
-    edges = [0, *(np.flatnonzero(np.diff(bars.sessions)) + 1).tolist(), len(bars)]
+    edges = [0, len(bars)]
+    if len(bars) and not bars.sessions[0] == bars.sessions[-1] != NO_SESSION:  # else all lie in one session
+        edges[1:1] = (np.flatnonzero(np.diff(bars.sessions)) + 1).tolist()
     for begin, end in pairwise(edges):
         if begin < end and bars.sessions[begin] != NO_SESSION:
             volume = np.cumsum(bars.volumes[begin:end])

@@ -76,8 +76,7 @@ def series_keys(connection: Connection, *, dirty: bool) -> list[Key]:
 
 def lock_series(connection: Connection, keys: Sequence[Key], *, dirty: bool) -> list[SeriesRow]:
     """Lock those of the series that are to be computed again, or all others of them, and return them in order."""
-    given = {**_named(keys), "dirty": dirty}
-    return [SeriesRow(**row._asdict()) for row in connection.execute(_LOCK_SERIES, given)]
+    return [SeriesRow(*row) for row in fetch(connection, _LOCK_SERIES, {**_named(keys), "dirty": dirty})]
 
 
 def wanted(connection: Connection, keys: Sequence[Key]) -> dict[Key, list[Wanted]]:
@@ -164,7 +163,7 @@ def save_values(connection: Connection, values: Sequence[Values]) -> int:
 def save_series(connection: Connection, rows: Sequence[SeriesRow]) -> None:
     """Store how far the series are computed."""
     if rows:
-        connection.execute(_SAVE_SERIES, columns(rows, "symbol", "interval", "version", "computed_to", "dirty_from"))
+        fetch(connection, _SAVE_SERIES, columns(rows, "symbol", "interval", "version", "computed_to", "dirty_from"))
 
 
 def mark_ready(connection: Connection, key: Key) -> None:
@@ -210,17 +209,17 @@ _KEYS = text("""
 SELECT symbol, interval FROM marketdata.indicator_series WHERE (dirty_from IS NOT NULL) = :dirty
 ORDER BY symbol, interval
 """)
-_OF_KEYS = """
-JOIN unnest(CAST(:symbols AS text[]), CAST(:intervals AS text[])) AS k (symbol, interval)
-  ON k.symbol = s.symbol AND k.interval = s.interval
-"""
-_LOCK_SERIES = text(f"""
+_OF_KEYS = "ON k.symbol = s.symbol AND k.interval = s.interval"
+_LOCK_SERIES = f"""
 SELECT s.symbol, s.interval, i.market, s.version, s.computed_to, s.dirty_from
-FROM marketdata.indicator_series s {_OF_KEYS} JOIN marketdata.instruments i ON i.symbol = s.symbol
-WHERE (s.dirty_from IS NOT NULL) = :dirty ORDER BY s.symbol, s.interval FOR UPDATE OF s
-""")
+FROM marketdata.indicator_series s
+JOIN unnest(%(symbols)b::text[], %(intervals)b::text[]) AS k (symbol, interval) {_OF_KEYS}
+JOIN marketdata.instruments i ON i.symbol = s.symbol
+WHERE (s.dirty_from IS NOT NULL) = %(dirty)s ORDER BY s.symbol, s.interval FOR UPDATE OF s
+"""
 _WANTED = text(f"""
-SELECT s.symbol, s.interval, s.name, s.parameters, s.slot FROM marketdata.indicators s {_OF_KEYS}
+SELECT s.symbol, s.interval, s.name, s.parameters, s.slot FROM marketdata.indicators s
+JOIN unnest(CAST(:symbols AS text[]), CAST(:intervals AS text[])) AS k (symbol, interval) {_OF_KEYS}
 ORDER BY s.symbol, s.interval, s.slot
 """)
 _GIVEN = "%(symbols)b::text[], %(intervals)b::text[], %(until)b::timestamptz[], %(most)b::int[]"
@@ -277,11 +276,10 @@ WITH saved AS (
 )
 SELECT count(*) AS changed FROM saved
 """
-_SAVE_SERIES = text("""
+_SAVE_SERIES = """
 UPDATE marketdata.indicator_series s SET
   version = k.version, computed_to = k.computed_to, dirty_from = k.dirty_from
-FROM unnest(CAST(:symbol AS text[]), CAST(:interval AS text[]), CAST(:version AS bigint[]),
-            CAST(:computed_to AS timestamptz[]), CAST(:dirty_from AS timestamptz[]))
-  AS k (symbol, interval, version, computed_to, dirty_from)
+FROM unnest(%(symbol)b::text[], %(interval)b::text[], %(version)b::bigint[], %(computed_to)b::timestamptz[],
+            %(dirty_from)b::timestamptz[]) AS k (symbol, interval, version, computed_to, dirty_from)
 WHERE s.symbol = k.symbol AND s.interval = k.interval
-""")
+"""
