@@ -28,7 +28,7 @@ class Snapshots(AlpacaServer):
     def reply(self, asked: Asked) -> Reply:
         at = datetime.now(UTC).isoformat()
         symbols = asked.query["symbols"].split(",")
-        self.snapshots = {symbol: snapshot(random.randint(10_000, 10_500) / 100, at) for symbol in symbols}
+        self.snapshots.update({symbol: snapshot(random.randint(10_000, 10_500) / 100, at) for symbol in symbols})
         return super().reply(asked)
 
     def count(self) -> int:

@@ -28,7 +28,9 @@ def decimal_of(value: object) -> Decimal | None:
         return None
     if not number.is_finite() or abs(number) >= _MOST:
         return None
-    return number if _decimals(number) <= MAX_DECIMALS else number.quantize(_SMALLEST).normalize()
+    if isinstance(value, int) or _decimals(number) <= MAX_DECIMALS:
+        return number
+    return number.quantize(_SMALLEST).normalize()
 
 
 def positive(value: object) -> Decimal | None:
