@@ -59,14 +59,23 @@ def test_a_symbol_without_a_price_is_asked_for_at_once(priced: Exchange) -> None
         add_instruments(connection, [Instrument("SPY", "S&P 500", "XNYS")])
     at(priced, "12:01", SATURDAY)
     spy = Listed("SPY", "XNYS", AssetClass.US_EQUITY, "USD")
-    assert list(choose(priced.marketdata, EVERY, {**LISTED, spy: 0})) == [BTC, spy]
+    assert list(choose(priced.marketdata, EVERY, {**LISTED, spy: 0})) == [spy, BTC]
 
 
 def test_a_symbol_that_a_stream_just_brought_is_not_asked_for(priced: Exchange) -> None:
     at(priced, "15:00")
     push(priced.marketdata, {"AAPL": "101"})
     assert chosen(priced, "15:00") == "BTC/USD IBM MSFT"
-    assert chosen(priced, "15:01") == "AAPL BTC/USD IBM MSFT"
+    assert chosen(priced, "15:01") == "BTC/USD IBM MSFT AAPL"
+
+
+def test_those_that_a_spent_limit_left_out_come_first_in_the_next_poll(priced: Exchange) -> None:
+    """A list that is longer than the limit of a minute is polled in turns."""
+    assert chosen(priced, "15:00") == "AAPL BTC/USD IBM MSFT"
+    push(priced.marketdata, {"AAPL": "101", "BTC/USD": "101"})
+    assert chosen(priced, "15:02") == "IBM MSFT AAPL BTC/USD"
+    push(priced.marketdata, {"IBM": "101", "MSFT": "101"})
+    assert chosen(priced, "15:04") == "AAPL BTC/USD IBM MSFT"
 
 
 def test_held_and_ordered_symbols_come_first(priced: Exchange) -> None:

@@ -3,11 +3,11 @@
 A market is polled as often as its phase says: a closed one seldom, and one on a weekend more seldom. A symbol that has
 no price yet is asked for at once, and one that a stream or a push has just brought not at all. What is held, has
 resting orders or is traded by a strategy comes first, and then what is on a watchlist, so that a spent limit leaves out
-the rest.
+the rest. Of these, the next poll begins with those that have waited longest.
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
@@ -44,8 +44,11 @@ def choose(context: ServiceContext, every: Mapping[str, timedelta], listed: Mapp
         if due:
             prices.save_provider_state(connection, POLLS, polls | dict.fromkeys(due, now.isoformat()), now)
         ranks = most_wanted(connection)
-    chosen.sort(key=lambda each: (ranks.get(each.symbol, LAST), each.symbol))
-    return {each: listed[each] for each in chosen}
+
+    def turn(each: Listed) -> tuple[int, datetime, str]:
+        return ranks.get(each.symbol, LAST), received.get(each.symbol) or _NEVER, each.symbol
+
+    return {each: listed[each] for each in sorted(chosen, key=turn)}
 
 
 def most_wanted(connection: Connection) -> dict[str, int]:
@@ -72,6 +75,7 @@ def _is_due(last: str | None, interval: timedelta, now: datetime) -> bool:
     return at > now or now - at >= interval - SLACK
 
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
 _PHASES = text("""
 SELECT m.code, CASE
   WHEN m.always_open THEN 'regular'
