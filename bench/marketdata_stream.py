@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Any
+from unittest.mock import patch
 
 import msgpack  # type: ignore[import-untyped]
 from sqlalchemy import Engine
@@ -26,6 +27,7 @@ from services.marketdata.domain.quote import Quote
 from services.marketdata.price_stream import COALESCE_SECONDS, PriceStream
 from services.marketdata.providers.alpaca import Alpaca
 from services.marketdata.providers.provider import Listed
+from services.marketdata.usecases.stream_prices import store_streamed
 from shared.clock import utc_now
 from shared.contracts.instruments import AssetClass
 from tests.servers.provider_alpaca import KEY, SECRET
@@ -88,22 +90,20 @@ def _percentiles(latencies: _Latencies) -> tuple[float, float]:
 
 def _ours(engine: Engine, http: Served, ticks: Served, seconds: float) -> _Latencies:
     context, latencies = context_of(engine), _Latencies()
-    store = price_stream.store_streamed
 
     def timed(context: Any, provider: Any, quotes: Sequence[Quote], **given: Any) -> int:
-        count = store(context, provider, quotes, **given)
+        count = store_streamed(context, provider, quotes, **given)
         latencies.stored([quote.quoted_at for quote in quotes])
         return count
 
-    price_stream.store_streamed = timed
     stream = PriceStream(context, Alpaca(alpaca_settings(http, ticks, requests_per_minute=100_000)), lambda: LISTED)
-    stream.start()
-    try:
-        latencies.wait_for(ticks.tell("play", SYMBOLS, RATE, seconds))
-    finally:
-        stream.stop()
-        ticks.tell("end")
-        price_stream.store_streamed = store
+    with patch.object(price_stream, "store_streamed", timed):
+        stream.start()
+        try:
+            latencies.wait_for(ticks.tell("play", SYMBOLS, RATE, seconds))
+        finally:
+            stream.stop()
+            ticks.tell("end")
     return latencies
 
 
