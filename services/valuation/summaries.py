@@ -121,9 +121,9 @@ ON CONFLICT DO NOTHING
 #: A flow counts at the end of the time since the summary before, as in ``shared.performance``. The first summary of a
 #: generation grew from what was paid in. The profit of the day is that since the last summarized day before today.
 _SNAPSHOT_ACCOUNTS = text(f"""
-WITH stale AS MATERIALIZED ({_STALE}), unpriced AS MATERIALIZED (
-  SELECT p.account_id, count(*) AS positions FROM orders.positions_v1 p JOIN stale s ON s.symbol = p.symbol
-  GROUP BY p.account_id
+WITH stale AS MATERIALIZED ({_STALE}), prices AS MATERIALIZED (
+  SELECT l.symbol, l.currency, l.last, s.symbol IS NOT NULL AS stale
+  FROM valuation.last_prices_v1 l LEFT JOIN stale s ON s.symbol = l.symbol
 ), totals AS MATERIALIZED ({TOTALS})
 INSERT INTO valuation.account_summaries
   (account_id, run_id, at, cash, market_value, equity, unrealized_pl, positions, generation, long_value, short_value,
@@ -132,9 +132,8 @@ SELECT v.account_id, :run_id, :now, v.cash, v.long_value + v.short_value, v.equi
        a.generation, v.long_value, v.short_value, paid.total,
        v.equity - COALESCE(day.equity, 0) - CASE WHEN day.at IS NULL THEN paid.total ELSE paid.since_close END,
        g.growth, GREATEST(before.peak_growth, g.growth, 1),
-       GREATEST(before.peak_equity, before.equity, v.equity), COALESCE(u.positions, 0)
+       GREATEST(before.peak_equity, before.equity, v.equity), v.stale_positions
 FROM totals v JOIN orders.accounts_v1 a ON a.id = v.account_id AND a.status <> '{CLOSED}'
-LEFT JOIN unpriced u ON u.account_id = v.account_id
 LEFT JOIN LATERAL (
   SELECT s.equity, s.net_deposits, s.growth, s.peak_growth, s.peak_equity FROM (
     SELECT * FROM valuation.account_summaries WHERE account_id = a.id AND at <= :now ORDER BY at DESC LIMIT 1

@@ -91,35 +91,36 @@ JOIN orders.positions_v1 p ON p.symbol = i.symbol
 JOIN orders.accounts_v1 a ON a.id = p.account_id AND a.currency = r.account_currency
 WHERE r.symbol = ANY(:symbols)
 """)
-#: The columns of ``account_values_v1`` for many accounts at once. That view looks the positions of each account up,
-#: which suits a few accounts. This query groups all positions by account and currency, and only then looks at the
-#: account's currency, since most positions are in it. The others are converted one by one, as a value is rounded after
-#: its conversion. OFFSET keeps the planner from computing a value once for each sum. A test holds the two against each
-#: other. A position without a price or a rate has no value and is left out.
+#: The columns of ``account_values_v1`` for many accounts at once, and the number of stale positions. That view looks the
+#: positions of each account up, which suits a few accounts. This query groups all positions by account and currency, and
+#: only then looks at the account's currency, since most positions are in it. The others are converted one by one, as a
+#: value is rounded after its conversion. OFFSET keeps the planner from computing a value once for each sum. A test holds
+#: the two against each other. A position without a price or a rate has no value and is left out.
 _GROUPED = """
 WITH grouped AS MATERIALIZED (
   SELECT account_id, currency, sum(value) AS value, sum(value) FILTER (WHERE is_short) AS short_value,
-         sum(cost) AS cost, count(*) AS positions
-  FROM (SELECT p.account_id, i.currency, p.qty < 0 AS is_short, round(p.qty * i.last, 2) AS value, p.cost
-        FROM orders.positions_v1 p JOIN valuation.last_prices_v1 i ON i.symbol = p.symbol
+         sum(cost) AS cost, count(*) AS positions, {stale_positions} AS stale_positions
+  FROM (SELECT p.account_id, i.currency, p.qty < 0 AS is_short, round(p.qty * i.last, 2) AS value, p.cost{and_stale}
+        FROM orders.positions_v1 p JOIN {prices} i ON i.symbol = p.symbol
         WHERE i.last IS NOT NULL {and_positions} OFFSET 0) each
   GROUP BY account_id, currency
 ), converted AS (
-  SELECT g.account_id, s.value, s.short_value, s.cost, s.positions
+  SELECT g.account_id, s.value, s.short_value, s.cost, s.positions, g.stale_positions
   FROM grouped g JOIN orders.accounts_v1 a ON a.id = g.account_id AND a.currency <> g.currency
-  JOIN marketdata.rates_v1 r ON r.currency = g.currency AND r.account_currency = a.currency
+  LEFT JOIN marketdata.rates_v1 r ON r.currency = g.currency AND r.account_currency = a.currency
   CROSS JOIN LATERAL (
     SELECT sum(value) AS value, sum(value) FILTER (WHERE is_short) AS short_value, sum(cost) AS cost,
            count(*) AS positions
     FROM (SELECT p.qty < 0 AS is_short, round(p.qty * i.last * r.last, 2) AS value, p.cost
           FROM orders.positions_v1 p JOIN valuation.last_prices_v1 i ON i.symbol = p.symbol
-          WHERE p.account_id = g.account_id AND i.currency = g.currency AND i.last IS NOT NULL) each
+          WHERE r.last IS NOT NULL AND p.account_id = g.account_id AND i.currency = g.currency
+            AND i.last IS NOT NULL) each
   ) s
 ), held AS (
   SELECT account_id, sum(value) AS value, COALESCE(sum(short_value), 0) AS short_value, sum(cost) AS cost,
-         CAST(sum(positions) AS bigint) AS positions
+         CAST(sum(positions) AS bigint) AS positions, sum(stale_positions) AS stale_positions
   FROM (
-    SELECT g.account_id, g.value, g.short_value, g.cost, g.positions
+    SELECT g.account_id, g.value, g.short_value, g.cost, g.positions, g.stale_positions
     FROM grouped g JOIN orders.accounts_v1 a ON a.id = g.account_id AND a.currency = g.currency
     UNION ALL SELECT * FROM converted
   ) both_kinds GROUP BY account_id
@@ -127,10 +128,20 @@ WITH grouped AS MATERIALIZED (
 SELECT a.id AS account_id, a.cash, COALESCE(h.value - h.short_value, 0) AS long_value,
        COALESCE(h.short_value, 0) AS short_value, a.cash + COALESCE(h.value, 0) AS equity,
        COALESCE(h.value, 0) AS market_value, COALESCE(h.value - h.cost, 0) AS unrealized_pl,
-       COALESCE(h.positions, 0) AS positions
+       COALESCE(h.positions, 0) AS positions, COALESCE(h.stale_positions, 0) AS stale_positions
 FROM orders.accounts_v1 a LEFT JOIN held h ON h.account_id = a.id {where_accounts}
 """
-TOTALS = _GROUPED.format(and_positions="", where_accounts="")
+_LAST = {"prices": "valuation.last_prices_v1", "and_stale": "", "stale_positions": "CAST(NULL AS bigint)"}
+_ALL = _GROUPED.format(**_LAST, and_positions="", where_accounts="")
+#: The same of all accounts, where ``prices`` of the statement says which symbols are stale. One pass over the positions
+#: does both.
+TOTALS = _GROUPED.format(
+    prices="prices",
+    and_stale=", i.stale",
+    stale_positions="count(*) FILTER (WHERE stale)",
+    and_positions="",
+    where_accounts="",
+)
 _SOME = "{} = ANY(CAST(:accounts AS uuid[]))"
 _VALUES = "SELECT account_id, cash, market_value, equity, unrealized_pl FROM"
 #: An array of ids is looked up by index, whatever plan is kept; the ids of a join might not be.
@@ -138,10 +149,10 @@ _VALUES_OF = text(
     f"{_VALUES} valuation.account_values_v1 WHERE account_id = ANY(CAST(:accounts AS uuid[])) ORDER BY account_id"
 )
 _MANY = _GROUPED.format(
-    and_positions=f"AND {_SOME.format('p.account_id')}", where_accounts=f"WHERE {_SOME.format('a.id')}"
+    **_LAST, and_positions=f"AND {_SOME.format('p.account_id')}", where_accounts=f"WHERE {_SOME.format('a.id')}"
 )
 _VALUES_OF_MANY = text(f"{_VALUES} ({_MANY}) many_accounts ORDER BY account_id")
-_VALUES_OF_ALL = text(f"{_VALUES} ({TOTALS}) all_accounts ORDER BY account_id")
+_VALUES_OF_ALL = text(f"{_VALUES} ({_ALL}) all_accounts ORDER BY account_id")
 _MARK = text("""
 INSERT INTO valuation.changed_symbols AS c (symbol, quoted_at)
 SELECT * FROM unnest(CAST(:symbols AS text[]), CAST(:times AS timestamptz[]))
