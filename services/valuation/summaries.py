@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from services.valuation.domain.trading_day import TradingDay
-from services.valuation.values import TOTALS
+from services.valuation.values import TOTALS_AND_STALE
 from shared.contracts.accounts import CLOSED
 from shared.observability.progress import PRICE_SECONDS
 
@@ -124,7 +124,7 @@ _SNAPSHOT_ACCOUNTS = text(f"""
 WITH stale AS MATERIALIZED ({_STALE}), prices AS MATERIALIZED (
   SELECT l.symbol, l.currency, l.last, s.symbol IS NOT NULL AS stale
   FROM valuation.last_prices_v1 l LEFT JOIN stale s ON s.symbol = l.symbol
-), totals AS MATERIALIZED ({TOTALS})
+), totals AS MATERIALIZED ({TOTALS_AND_STALE})
 INSERT INTO valuation.account_summaries
   (account_id, run_id, at, cash, market_value, equity, unrealized_pl, positions, generation, long_value, short_value,
    net_deposits, day_pl, growth, peak_growth, peak_equity, stale_positions)

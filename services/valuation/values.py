@@ -92,10 +92,10 @@ JOIN orders.accounts_v1 a ON a.id = p.account_id AND a.currency = r.account_curr
 WHERE r.symbol = ANY(:symbols)
 """)
 #: The columns of ``account_values_v1`` for many accounts at once, and the number of stale positions. That view looks the
-#: positions of each account up, which suits a few accounts. This query groups all positions by account and currency, and
-#: only then looks at the account's currency, since most positions are in it. The others are converted one by one, as a
-#: value is rounded after its conversion. OFFSET keeps the planner from computing a value once for each sum. A test holds
-#: the two against each other. A position without a price or a rate has no value and is left out.
+#: positions of each account up, which suits a few accounts. This query groups all positions by account and currency,
+#: and only then looks at the account's currency, since most positions are in it. The others are converted one by one,
+#: as a value is rounded after its conversion. OFFSET keeps the planner from computing a value once for each sum. A test
+#: holds the two against each other. A position without a price or a rate has no value and is left out.
 _GROUPED = """
 WITH grouped AS MATERIALIZED (
   SELECT account_id, currency, sum(value) AS value, sum(value) FILTER (WHERE is_short) AS short_value,
@@ -132,10 +132,10 @@ SELECT a.id AS account_id, a.cash, COALESCE(h.value - h.short_value, 0) AS long_
 FROM orders.accounts_v1 a LEFT JOIN held h ON h.account_id = a.id {where_accounts}
 """
 _LAST = {"prices": "valuation.last_prices_v1", "and_stale": "", "stale_positions": "CAST(NULL AS bigint)"}
-_ALL = _GROUPED.format(**_LAST, and_positions="", where_accounts="")
+TOTALS = _GROUPED.format(**_LAST, and_positions="", where_accounts="")
 #: The same of all accounts, where ``prices`` of the statement says which symbols are stale. One pass over the positions
 #: does both.
-TOTALS = _GROUPED.format(
+TOTALS_AND_STALE = _GROUPED.format(
     prices="prices",
     and_stale=", i.stale",
     stale_positions="count(*) FILTER (WHERE stale)",
@@ -152,7 +152,7 @@ _MANY = _GROUPED.format(
     **_LAST, and_positions=f"AND {_SOME.format('p.account_id')}", where_accounts=f"WHERE {_SOME.format('a.id')}"
 )
 _VALUES_OF_MANY = text(f"{_VALUES} ({_MANY}) many_accounts ORDER BY account_id")
-_VALUES_OF_ALL = text(f"{_VALUES} ({_ALL}) all_accounts ORDER BY account_id")
+_VALUES_OF_ALL = text(f"{_VALUES} ({TOTALS}) all_accounts ORDER BY account_id")
 _MARK = text("""
 INSERT INTO valuation.changed_symbols AS c (symbol, quoted_at)
 SELECT * FROM unnest(CAST(:symbols AS text[]), CAST(:times AS timestamptz[]))

@@ -11,7 +11,7 @@ from services.marketdata.persistence.instruments import Instrument, add_instrume
 from services.marketdata.service import prepare
 from services.valuation import actors
 from services.valuation.live_values import LiveValues
-from services.valuation.values import PAUSE, TOTALS
+from services.valuation.values import PAUSE, TOTALS, TOTALS_AND_STALE
 from shared.bus.unit_of_work import ServiceContext
 from tests.component.scripted_prices import push
 from tests.component.watching import context_of, outbox
@@ -21,6 +21,12 @@ from tests.support import eventually, price, prices, rows, value
 _OPEN = """
 INSERT INTO orders.accounts (id, number, name, currency, cash, created_at)
 VALUES (%s, %s, 'test', 'USD', 1000, now())
+"""
+#: The prices of these two are stale.
+_PRICES = """
+prices AS MATERIALIZED (
+  SELECT symbol, currency, last, symbol IN ('SAP', 'SONY') AS stale FROM valuation.last_prices_v1
+)
 """
 _HOLD = "INSERT INTO orders.positions VALUES (%s, %s, %s, %s, now())"
 
@@ -101,7 +107,10 @@ def test_a_clock_that_went_back_holds_nothing_up(market: Market) -> None:
 
 
 def test_the_grouped_values_are_those_of_the_view(market: Market) -> None:
-    """Long, short, fractional, without a price and without a position: the same figures, however many are asked for."""
+    """Long, short, fractional, without a price, a rate or a position: the same figures, however many are asked for.
+
+    A stale position counts also where it has no rate and so no value.
+    """
     for symbol, qty in (("AAPL", "1.5"), ("IBM", "-4"), ("MSFT", "3")):
         market.hold(symbol, qty)
     with market.orders.engine.begin() as connection:
@@ -109,10 +118,13 @@ def test_the_grouped_values_are_those_of_the_view(market: Market) -> None:
     with market.marketdata.engine.begin() as connection:
         added = [Instrument("SAP", "SAP", currency="EUR"), Instrument("SONY", "Sony", currency="JPY")]
         add_instruments(connection, [*added, Instrument("EUR/USD", "Euro")])
-    for symbol in ("SAP", "SONY"):
-        market.hold(symbol, "2.5")
+    in_euros, without_rate = (market.hold(symbol, "2.5") for symbol in ("SAP", "SONY"))
     push(market.marketdata, {"AAPL": "10.01", "IBM": "50", "SAP": "33.33", "SONY": "3000", "EUR/USD": "1.1111"})
     names = "account_id, cash, long_value, short_value, equity, market_value, unrealized_pl, positions"
     one = rows(market.valuation.engine, f"SELECT {names} FROM valuation.account_values_v1 ORDER BY 1")
     assert rows(market.valuation.engine, f"SELECT {names} FROM ({TOTALS}) t ORDER BY 1") == one
+    stale = f"WITH {_PRICES} SELECT {names}, stale_positions FROM ({TOTALS_AND_STALE}) t ORDER BY 1"
+    of_all = rows(market.valuation.engine, stale)
+    assert [row[:-1] for row in of_all] == [tuple(row) for row in one]
+    assert {row.account_id for row in of_all if row.stale_positions == 1} == {in_euros, without_rate}
     assert {row.equity for row in one} == {*map(Decimal, ("1015.02", "800", "1000", "1092.58"))}
