@@ -91,7 +91,7 @@ JOIN orders.positions_v1 p ON p.symbol = i.symbol
 JOIN orders.accounts_v1 a ON a.id = p.account_id AND a.currency = r.account_currency
 WHERE r.symbol = ANY(:symbols)
 """)
-#: The columns of ``account_values_v1`` for many accounts at once, and the number of stale positions. That view looks the
+#: The columns of ``account_values_v1`` for many accounts at once, and the number of stale positions. The view looks the
 #: positions of each account up, which suits a few accounts. This query groups all positions by account and currency,
 #: and only then looks at the account's currency, since most positions are in it. The others are converted one by one,
 #: as a value is rounded after its conversion. OFFSET keeps the planner from computing a value once for each sum. A test
