@@ -80,8 +80,11 @@ def test_an_operator_sets_limits_of_any_account_and_resumes_it(
     eventually(lambda: visitor.get(path, headers=KEY).json()["state"] == "halted")
     assert visitor.post(f"{path}/resume", headers=KEY).json()["state"] == "active"
     assert visitor.post(f"{path}/resume", headers=KEY).status_code == 200
+    (halt,) = visitor.get(f"{path}/halts", headers=KEY).json()["items"]
+    assert (halt["kind"], halt["limit"], halt["ended_at"] is not None) == ("gross_exposure", "0.01", True)
     unknown = f"/api/accounts/{uuid4()}/risk-limits"
     assert visitor.get(unknown, headers=KEY).status_code == 404
+    assert visitor.get(f"{unknown}/halts", headers=KEY).status_code == 404
     assert visitor.post(f"{unknown}/resume", headers=KEY).status_code == 404
 
 

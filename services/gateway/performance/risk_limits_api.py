@@ -124,6 +124,16 @@ async def post_risk_resume_of(gateway: Gateway, principal: Principal, account_id
     return await _resume(gateway, principal, await _known(gateway, account_id))
 
 
+async def get_risk_halts_of(gateway: Gateway, account_id: UUID, query: AccountHaltQuery) -> AccountHaltPage:
+    """List the halts of an account, the last one first.
+
+    Raises NotFound for an unknown account.
+    """
+    await _known(gateway, account_id)
+    pages = account_queries.pages_of(_HALTS, account_id)
+    return await page_of(gateway, pages, query, AccountHaltPage, ("halted_at", "id"))
+
+
 async def _own(gateway: Gateway, account_id: UUID) -> RiskState:
     found = await read(gateway, _state, account_id)
     if found is None:
@@ -205,4 +215,5 @@ endpoints = (
     Endpoint("GET", "/api/accounts/{account_id}/risk-limits", get_risk_limits_of, OPERATE),
     Endpoint("PUT", "/api/accounts/{account_id}/risk-limits", put_risk_limits_of, ADMIN, 202),
     Endpoint("POST", "/api/accounts/{account_id}/risk-limits/resume", post_risk_resume_of, OPERATE),
+    Endpoint("GET", "/api/accounts/{account_id}/risk-limits/halts", get_risk_halts_of, OPERATE),
 )
