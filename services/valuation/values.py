@@ -94,16 +94,16 @@ WHERE r.symbol = ANY(:symbols)
 #: The columns of ``account_values_v1`` for many accounts at once, and the number of stale positions. The view looks the
 #: positions of each account up, which suits a few accounts. This query groups all positions by account and currency,
 #: and only then looks at the account's currency, since most positions are in it. The others are converted one by one,
-#: as a value is rounded after its conversion. OFFSET keeps the planner from computing a value once for each sum. A test
-#: holds the two against each other. A position without a price or a rate has no value and is left out.
+#: as a value is rounded after its conversion. A test holds the two against each other. A position without a price or a
+#: rate has no value and is left out.
 _GROUPED = """
 WITH grouped AS MATERIALIZED (
-  SELECT account_id, currency, sum(value) AS value, sum(value) FILTER (WHERE is_short) AS short_value,
-         sum(cost) AS cost, count(*) AS positions, {stale_positions} AS stale_positions
-  FROM (SELECT p.account_id, i.currency, p.qty < 0 AS is_short, round(p.qty * i.last, 2) AS value, p.cost{and_stale}
-        FROM orders.positions_v1 p JOIN {prices} i ON i.symbol = p.symbol
-        WHERE i.last IS NOT NULL {and_positions} OFFSET 0) each
-  GROUP BY account_id, currency
+  SELECT p.account_id, i.currency, sum(round(p.qty * i.last, 2)) AS value,
+         sum(round(p.qty * i.last, 2)) FILTER (WHERE p.qty < 0) AS short_value,
+         sum(p.cost) AS cost, count(*) AS positions, {stale_positions} AS stale_positions
+  FROM orders.positions_v1 p JOIN {prices} i ON i.symbol = p.symbol
+  WHERE i.last IS NOT NULL {and_positions}
+  GROUP BY p.account_id, i.currency
 ), converted AS (
   SELECT g.account_id, s.value, s.short_value, s.cost, s.positions, g.stale_positions
   FROM grouped g JOIN orders.accounts_v1 a ON a.id = g.account_id AND a.currency <> g.currency
@@ -131,14 +131,13 @@ SELECT a.id AS account_id, a.cash, COALESCE(h.value - h.short_value, 0) AS long_
        COALESCE(h.positions, 0) AS positions, COALESCE(h.stale_positions, 0) AS stale_positions
 FROM orders.accounts_v1 a LEFT JOIN held h ON h.account_id = a.id {where_accounts}
 """
-_LAST = {"prices": "valuation.last_prices_v1", "and_stale": "", "stale_positions": "CAST(NULL AS bigint)"}
+_LAST = {"prices": "valuation.last_prices_v1", "stale_positions": "CAST(NULL AS bigint)"}
 TOTALS = _GROUPED.format(**_LAST, and_positions="", where_accounts="")
 #: The same of all accounts, where ``prices`` of the statement says which symbols are stale. One pass over the positions
 #: does both.
 TOTALS_AND_STALE = _GROUPED.format(
     prices="prices",
-    and_stale=", i.stale",
-    stale_positions="count(*) FILTER (WHERE stale)",
+    stale_positions="count(*) FILTER (WHERE i.stale)",
     and_positions="",
     where_accounts="",
 )
