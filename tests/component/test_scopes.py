@@ -52,8 +52,7 @@ ALLOWED = {
         patch_instrument delete_instrument post_prices post_bar_backfill get_bar_coverage post_bar_import
         get_replay post_replay get_session_changes post_session_change delete_session_change
         get_session_differences post_corporate_action_preview post_indicator delete_indicator
-        get_risk_limits_of post_risk_resume_of post_backtest post_cancel_backtest post_optimisation
-        post_cancel_optimisation get_risk_halts_of
+        get_risk_limits_of post_risk_resume_of get_risk_halts_of
     """,
     # a key may rotate and revoke itself, but here the key is another one
     "admin": """
