@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from embedded.database import service_urls
 from embedded.system import System
 from services.gateway.settings import Settings
-from shared.clock import utc_now
+from shared.clock import Clock, utc_now
 from shared.contracts.routing import SERVICES
 from shared.database_setup import set_up
 from shared.storage.engine import make_engine
@@ -146,12 +146,12 @@ def system(urls: dict[str, str]) -> Iterator[System]:
 
 
 @contextmanager
-def running_system(urls: dict[str, str]) -> Iterator[System]:
+def running_system(urls: dict[str, str], clock: Clock = utc_now) -> Iterator[System]:
     settings = Settings(demo=True, threads=4, pool_size=10, api_key_id="TESTKEY", api_secret_key="test-secret-key")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PAPERPROFIT_DEMO", "true")
         patch.setattr("embedded.system.WORKER_TIMEOUT_MS", 50)
-        system = System(urls, settings)
+        system = System(urls, settings, clock)
         system.prepare()
         with system.running(feeds=False):
             yield system

@@ -1,9 +1,10 @@
-"""One day of bars, replayed, pushed, and backfilled and recovered: the same fills to the cent."""
+"""One day of bars, replayed, pushed, pushed over HTTP, and backfilled and recovered: the same fills to the cent."""
 
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,9 +22,12 @@ from services.orders.usecases.catch_up import catch_up
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instruments import AssetClass
 from shared.contracts.prices import NumberedPrice, PricesUpdated, PushPrices
+from tests.component.documented import DocumentedClient
+from tests.component.http_trader import KEY, Trader, open_account
 from tests.component.paper_exchange import Exchange
 from tests.component.watching import outbox
-from tests.support import broken_invariants, price
+from tests.conftest import FakeClock, running_system
+from tests.support import broken_invariants, eventually, price, rows, value
 
 MINUTE = timedelta(minutes=1)
 #: Open, high, low and close of each minute: down to 96.4, and up to 104.2.
@@ -65,14 +69,17 @@ def pushed(exchange: Exchange, day: list[Bar]) -> None:
     """Each bar as a client sends it in JSON, read as the gateway reads it, without a quote."""
     for bar in day:
         exchange.clock.now = bar.start + MINUTE
-        numbers = {name: str(getattr(bar, name)) for name in ("open", "high", "low", "close", "volume")}
-        times = {"start": bar.start.isoformat(), "end": exchange.clock.now.isoformat()}
-        body = json.dumps({"prices": [{"symbol": bar.symbol, "bar": {**numbers, **times}}]})
+        body = json.dumps({"prices": [{"symbol": bar.symbol, "bar": _json(bar)}]})
         (given,) = NewPrices.model_validate_json(body).prices
         asked = NumberedPrice(**NewPrice.model_validate(given).model_dump(), index=0)
         with exchange.marketdata.unit_of_work() as uow:
             push_prices(uow, PushPrices(push_id=uuid4(), pushed=(asked,), received_at=exchange.clock.now))
         _handle_last(exchange)
+
+
+def _json(bar: Bar) -> dict[str, str]:
+    numbers = {name: str(getattr(bar, name)) for name in ("open", "high", "low", "close", "volume")}
+    return {**numbers, "start": bar.start.isoformat(), "end": (bar.start + MINUTE).isoformat()}
 
 
 def recovered(exchange: Exchange, day: list[Bar]) -> None:
@@ -112,6 +119,51 @@ def test_a_day_fills_the_same_whichever_way_it_comes(
     assert {text: exchange.fills(order_id) for text, order_id in placed.items()} == EXPECTED
 
 
+def test_a_day_that_is_pushed_over_http_fills_the_same(urls: dict[str, str], clock: FakeClock) -> None:
+    """Orders and prices are requests. Orders handles each price before the next minute begins."""
+    clock.now = (clock.now + timedelta(days=1)).replace(hour=12, minute=0, second=0, microsecond=0)
+    with running_system(urls, clock) as system, DocumentedClient(system.app()) as client:
+        quotes = system.contexts["orders"].engine
+
+        def push(**given: Any) -> None:
+            answer = client.post("/api/prices", json={"prices": [{"symbol": "AAPL", **given}]}, headers=KEY)
+            assert answer.json()["refused"] == [], answer.text
+            applied = "SELECT count(*) = 1 FROM orders.quotes WHERE symbol = 'AAPL' AND quoted_at = :at"
+            eventually(lambda: value(quotes, applied, at=clock.now), what="orders has the price")
+
+        push(**QUOTE)
+        trader = open_account(system, client, fills={"fills_on": "bar"})
+        placed = {}
+        for text, terms in ORDERS.items():
+            placed[text] = _ordered(trader, text, **terms)
+            clock.move(seconds=1)
+        clock.now = begin = clock.now.replace(second=0) + MINUTE
+        push(**QUOTE)
+        clock.move(seconds=1)
+        placed["buy 4 AAPL market"] = _ordered(trader, "buy 4 AAPL market")
+        for bar in bars(begin):
+            clock.now = bar.start + MINUTE
+            push(bar=_json(bar))
+        fills = {text: _fills(trader, order_id) for text, order_id in placed.items()}
+        assert (fills, trader.books_hold()) == (EXPECTED, True)
+
+
+def _ordered(trader: Trader, text: str, **terms: str) -> str:
+    side, qty, symbol, kind = text.split()
+    order = trader.order(symbol=symbol, side=side, qty=qty, type=kind, time_in_force="gtc", **terms)
+    return str(trader.awaited(order["id"], "new")["id"])
+
+
+def _fills(trader: Trader, order_id: str) -> list[tuple[Decimal, Decimal]]:
+    found = rows(
+        trader.system.contexts["orders"].engine,
+        "SELECT qty, price FROM orders.fills WHERE order_id = :id ORDER BY filled_at",
+        id=order_id,
+    )
+    return [(row.qty, row.price) for row in found]
+
+
+QUOTE = {"bid": "100", "ask": "100", "bid_size": "100", "ask_size": "100", "last": "100"}
 EXPECTED: Fills = {
     "buy 10 AAPL limit": [(Decimal(10), Decimal("97.53"))],
     "buy 3 AAPL limit": [(Decimal(3), Decimal("96.41"))],
