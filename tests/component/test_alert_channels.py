@@ -1,11 +1,15 @@
 """Webhooks of accounts: only to the internet, never shown, and one message when an alert begins and when it ends."""
 
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
+from threading import Event, Thread
 from uuid import UUID, uuid4
 
 import pytest
 
+from services.gateway.alerts import webhooks
 from services.gateway.alerts.account_notifier import AccountNotifier
 from services.gateway.alerts.webhooks import UnusableUrl, check, post
 from shared.bus.unit_of_work import ServiceContext
@@ -37,6 +41,30 @@ def test_an_address_that_is_not_of_the_internet_is_refused(url: str, addresses: 
     with pytest.raises(UnusableUrl):
         check(url, lambda _host, _port: addresses)
     assert post(url, {}, lambda _host, _port: addresses) is not None
+
+
+def test_a_host_that_answers_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and the answer never ends. Other webhooks wait for their turn."""
+    monkeypatch.setattr(webhooks, "SECONDS", 0.4)
+    monkeypatch.setattr(webhooks, "check", lambda _url, _resolve: "127.0.0.1")
+    given_up = Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        dripping = Thread(target=_drip, args=(server, given_up))
+        dripping.start()
+        refusal = post(f"https://hooks.example.com:{server.getsockname()[1]}/", {})
+        given_up.set()
+        dripping.join()
+    assert refusal is not None
+    assert refusal.startswith("hooks.example.com does not answer: ")
+
+
+def _drip(server: socket.socket, given_up: Event) -> None:
+    """Begin a TLS record of 16 kB, and send it a byte at a time."""
+    connection, _ = server.accept()
+    with connection, suppress(OSError):
+        connection.sendall(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+        while not given_up.wait(0.02):
+            connection.sendall(b"\x00")
 
 
 def test_webhooks_are_set_shown_by_their_hosts_and_refused_with_their_field(trader: Trader) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from services.gateway.alerts.evaluator import Evaluator
-from services.marketdata.news.fetch import FetchFailed, HostDown, fetch, is_public
+from services.marketdata.news.fetch import FetchFailed, HostDown, fetch
 from services.marketdata.persistence.news import followed
 from services.marketdata.providers.provider import Headline, Listed, Part, Provider, ProviderDown, Traits
 from services.marketdata.usecases import indicators
@@ -20,6 +20,7 @@ from services.marketdata.usecases.update_news import update_news
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.indicators import AddIndicator, IndicatorName
 from shared.contracts.instruments import AssetClass
+from shared.public_hosts import is_public
 from shared.resilience.breakers import BreakerOpen
 from tests.component.alert_rows import evaluate_until_resolved, execute, notifications, open_alerts
 from tests.component.news_server import ATOM, FeedServer, feed_server, item, redirect, rss

@@ -1,36 +1,26 @@
 """Fetch a page from an address that an operator configured, and follow redirects only to public addresses.
 
-The address itself may be private, such as that of a reader in the same network. Wherever it redirects to is chosen by
-somebody else, and must not lead into our network. The name is looked up once, and the connection goes to the address
-that was checked.
+The address itself may be private, such as that of a reader in the same network. Somebody else chooses the target of a
+redirect, which must not lead into our network.
 """
 
-import socket
-import ssl
-import threading
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
-from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import Self
+from http.client import HTTPException, HTTPResponse
 from urllib.parse import urljoin, urlsplit
+
+from shared.public_hosts import CheckedConnection, Deadline, Resolve, addresses_of, is_public
 
 MOST_BYTES = 2_000_000
 MOST_REDIRECTS = 3
 #: A fetch with all its redirects ends after this time.
 SECONDS = 15.0
 _REDIRECTS = {301, 302, 303, 307, 308}
-_NAT64 = IPv6Network("64:ff9b::/96")
 _HEADERS = {
     "User-Agent": "PaperProfit (news reader)",
     "Accept": "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.8, */*;q=0.1",
     "Accept-Encoding": "identity",
     "Connection": "close",
 }
-
-#: Host and port → its addresses. Raises OSError.
-Resolve = Callable[[str, int], list[str]]
 
 
 class FetchFailed(Exception):
@@ -63,70 +53,10 @@ class _Target:
         return self.host, self.port
 
 
-class _Connection(HTTPConnection):
-    """A connection to an address that was looked up before, which the deadline may shut."""
-
-    def __init__(self, target: _Target, address: str, deadline: "_Deadline") -> None:
-        super().__init__(target.host, target.port, timeout=deadline.seconds)
-        self._address = address
-        self._secure = target.scheme == "https"
-        self._deadline = deadline
-
-    def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), self.timeout)
-        if self._secure:
-            context = ssl.create_default_context()
-            self.sock = context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
-        self._deadline.shuts(self.sock)
-        if isinstance(self.sock, ssl.SSLSocket):
-            self.sock.do_handshake()
-
-
-class _Deadline:
-    """Shuts the socket when the time is up, whatever it waits for: a read by read timeout would allow any number."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.passed = threading.Event()
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-
-    def shuts(self, used: socket.socket) -> None:
-        self._socket = used
-        if self.passed.is_set():
-            self._end()
-
-    def __enter__(self) -> Self:
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-
-    def _end(self) -> None:
-        self.passed.set()
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-
-def addresses_of(host: str, port: int) -> list[str]:
-    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-
-
-def is_public(address: str) -> bool:
-    """Tell whether the address is one of the internet, and does not stand for another one."""
-    ip = ip_address(address.partition("%")[0])
-    if isinstance(ip, IPv6Address) and (ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip in _NAT64):
-        return False
-    return ip.is_global and not ip.is_multicast
-
-
 def fetch(url: str, *, seconds: float = SECONDS, resolve: Resolve = addresses_of) -> Page:
     """Return the page. Raises FetchFailed."""
     target = first = _target(url)
-    with _Deadline(seconds) as deadline:
+    with Deadline(seconds) as deadline:
         for _ in range(MOST_REDIRECTS + 1):
             try:
                 answer = _ask(target, deadline, resolve, private=target.place == first.place)
@@ -140,12 +70,12 @@ def fetch(url: str, *, seconds: float = SECONDS, resolve: Resolve = addresses_of
     raise FetchFailed(f"{first.host} redirects more than {MOST_REDIRECTS} times")
 
 
-def _ask(target: _Target, deadline: _Deadline, resolve: Resolve, *, private: bool) -> Page | str:
+def _ask(target: _Target, deadline: Deadline, resolve: Resolve, *, private: bool) -> Page | str:
     """Return the page, or where it redirects to. Raises FetchFailed, OSError, HTTPException and ValueError."""
     found = resolve(target.host, target.port)
     if not found or not (private or all(is_public(each) for each in found)):
         raise FetchFailed(f"a redirect to {target.host} is refused, as that is not a public address")
-    connection = _Connection(target, found[0], deadline)
+    connection = CheckedConnection(target.host, target.port, found[0], deadline, secure=target.scheme == "https")
     try:
         connection.request("GET", target.path, headers=_HEADERS)
         response = connection.getresponse()
