@@ -47,15 +47,11 @@ _HALF_HOUR = timedelta(minutes=30)
 _PRICES = ("open", "high", "low", "close")
 
 
-class AnyBar(Protocol):
-    """The fields of a bar, whatever its class."""
+class TradedBar(Protocol):
+    """The prices and the volume of a bar of any length, whatever its class."""
 
     @property
     def symbol(self) -> str: ...
-    @property
-    def interval(self) -> str: ...
-    @property
-    def start(self) -> datetime: ...
     @property
     def open(self) -> Decimal: ...
     @property
@@ -66,6 +62,15 @@ class AnyBar(Protocol):
     def close(self) -> Decimal: ...
     @property
     def volume(self) -> Decimal: ...
+
+
+class AnyBar(TradedBar, Protocol):
+    """The fields of a bar, whatever its class."""
+
+    @property
+    def interval(self) -> str: ...
+    @property
+    def start(self) -> datetime: ...
     @property
     def provider(self) -> str: ...
 

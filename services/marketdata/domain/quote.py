@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
-from typing import Protocol, Self
+from typing import Self
 
 from services.marketdata.domain.official import Official
+from shared.contracts.bars import TradedBar
 from shared.contracts.prices import Price
 
 #: Shares at or above one dollar are quoted in cents (SEC Rule 612).
@@ -89,26 +90,20 @@ class Quote:
         )
 
 
-class Traded(Protocol):
-    """A bar that was traded, of whatever length."""
+def quote_of_bar(
+    bar: TradedBar,
+    at: datetime,
+    provider: str,
+    *,
+    sides: tuple[Decimal, Decimal] | None = None,
+    size: Decimal | None = None,
+    start: datetime | None = None,
+) -> Quote:
+    """A bar as a quote at that time. ``sides`` are an assumed bid and ask, and ``size`` that of both.
 
-    @property
-    def symbol(self) -> str: ...
-    @property
-    def open(self) -> Decimal: ...
-    @property
-    def high(self) -> Decimal: ...
-    @property
-    def low(self) -> Decimal: ...
-    @property
-    def close(self) -> Decimal: ...
-    @property
-    def volume(self) -> Decimal: ...
-
-
-def quote_of_bar(bar: Traded, sides: tuple[Decimal, Decimal], size: Decimal, now: datetime, provider: str) -> Quote:
-    """A recorded bar as a quote of now: ``sides`` are the assumed bid and ask, and ``size`` that of both."""
-    bid, ask = sides
+    The bar began at ``start``, or with the quote before.
+    """
+    bid, ask = sides or (None, None)
     return Quote(
         symbol=bar.symbol,
         bid=bid,
@@ -121,8 +116,9 @@ def quote_of_bar(bar: Traded, sides: tuple[Decimal, Decimal], size: Decimal, now
         low=bar.low,
         close=bar.close,
         volume=bar.volume,
-        quoted_at=now,
+        quoted_at=at,
         provider=provider,
+        bar_start=start,
     )
 
 

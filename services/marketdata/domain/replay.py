@@ -113,7 +113,7 @@ class Replay:
         return state.places.get(symbol) or Place(0, self._bars[symbol][0].open)
 
     def _quote(self, bar: RecordedDay, size: Decimal, now: datetime, provider: str = NAME) -> Quote:
-        return quote_of_bar(bar, spread_around(bar.close, self._spread_bps), size, now, provider)
+        return quote_of_bar(bar, now, provider, sides=spread_around(bar.close, self._spread_bps), size=size)
 
 
 def quoted_size(volume: Decimal) -> Decimal:

@@ -58,7 +58,8 @@ class Tape:
         return self._times[place - 1] if place else None
 
     def _quote(self, bar: Bar, now: datetime, *, size: Decimal | None = None) -> Quote:
-        return quote_of_bar(bar, _spread(bar.close, self._spread_bps), size or quoted_size(bar.volume), now, NAME)
+        sides = _spread(bar.close, self._spread_bps)
+        return quote_of_bar(bar, now, NAME, sides=sides, size=size or quoted_size(bar.volume))
 
 
 def _spread(last: Decimal, spread_bps: Decimal) -> tuple[Decimal, Decimal]:

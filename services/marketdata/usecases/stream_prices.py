@@ -16,7 +16,7 @@ import structlog
 from services.marketdata.domain.bar import Bar
 from services.marketdata.domain.coalesce import coalesce
 from services.marketdata.domain.price_checks import MOST_JUMP
-from services.marketdata.domain.quote import Quote
+from services.marketdata.domain.quote import Quote, quote_of_bar
 from services.marketdata.persistence import instruments
 from services.marketdata.providers.provider import Listed, Part, Provider, ProviderError
 from services.marketdata.usecases.ask_provider import ask
@@ -81,7 +81,9 @@ def fill_gap(context: ServiceContext, provider: Provider, listed: Sequence[Liste
             break
     filled = 0
     for start, of_minute in groupby(sorted(bars, key=attrgetter("start")), key=attrgetter("start")):
-        filled += store_streamed(context, provider, [_quote(bar) for bar in of_minute], at=start + MINUTE)
+        end = start + MINUTE
+        quotes = [quote_of_bar(bar, end, bar.provider, start=bar.start) for bar in of_minute]
+        filled += store_streamed(context, provider, quotes, at=end)
     return filled
 
 
@@ -99,23 +101,3 @@ def _missed(context: ServiceContext, listed: Sequence[Listed]) -> list[tuple[Lis
             if begin < end:
                 missed.append((each, begin, end))
     return missed
-
-
-def _quote(bar: Bar) -> Quote:
-    """The bar as a price of its end."""
-    return Quote(
-        symbol=bar.symbol,
-        bid=None,
-        ask=None,
-        bid_size=None,
-        ask_size=None,
-        last=bar.close,
-        open=bar.open,
-        high=bar.high,
-        low=bar.low,
-        close=bar.close,
-        volume=bar.volume,
-        quoted_at=bar.start + MINUTE,
-        provider=bar.provider,
-        bar_start=bar.start,
-    )
