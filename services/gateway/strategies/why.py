@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from shared.money import plain
@@ -41,7 +40,7 @@ def _decided(order: Record, decision: Record) -> Iterator[str]:
     if decision["last"] is not None:
         yield f"The newest price was {plain(decision['last'])}, from {_at(decision['quote_at'])}."
     for text, holds, values in decision["conditions"] or ():
-        seen = ", ".join(f"{name} was {_seen(value)}" for name, value in values.items())
+        seen = ", ".join(f"{name} was {value if value is not None else 'not known'}" for name, value in values.items())
         yield f"Condition: {text}: {_HOLDS[holds]}{f', {seen}' if seen else ''}."
     if decision["position"] is not None:
         equity = decision["equity"]
@@ -52,16 +51,6 @@ def _decided(order: Record, decision: Record) -> Iterator[str]:
     yield from decision["cuts"] or ()
     if order["leg"] is not None:
         yield f"This order is the {str(order['leg']).replace('_', ' ')} of that order's bracket."
-
-
-def _seen(value: object) -> object:
-    """Twelve digits of a number: the rest is the error of an indicator's arithmetic."""
-    if value is None:
-        return "not known"
-    try:
-        return plain(Decimal(f"{float(str(value)):.12g}"))
-    except ValueError:
-        return value
 
 
 def _fate(order: Record) -> str:

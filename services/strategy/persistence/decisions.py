@@ -15,6 +15,8 @@ from services.strategy.strategies.judgement import Outcome
 from shared.contracts.orders import Side
 from shared.money import ZERO
 
+#: The decimals of a price at most.
+DECIMALS = 9
 #: The symbol of a decision that failed for all symbols.
 EVERY = "*"
 
@@ -102,12 +104,15 @@ def _conditions(conditions: Sequence[Condition]) -> list[Any] | None:
     """The conditions for JSON: ``[["fast crosses above slow", true, {"fast": "12.5"}]]``."""
     if not conditions:
         return None
-    return [[each.text, each.holds, {name: _written(value) for name, value in each.values}] for each in conditions]
+    return [[each.text, each.holds, {name: written(value) for name, value in each.values}] for each in conditions]
 
 
-def _written(value: Decimal | float | str | None) -> str | None:
+def written(value: Decimal | float | str | None) -> str | None:
+    """The value as text. More than nine decimals are the error of an indicator's arithmetic: no price has as many."""
+    if isinstance(value, Decimal) and value.is_finite() and value != round(value, DECIMALS):
+        value = float(value)
     if isinstance(value, float):
-        return f"{value:.10g}"
+        return f"{value:.12g}"
     return value if value is None else str(value)
 
 
