@@ -2,11 +2,9 @@
 
 from datetime import timedelta
 
-from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.maintenance import Keep, OldRows, engine_rows, remove
-from shared.outage import Outage
-from shared.storage.errors import DATABASE_ERRORS
+from shared.repeated import Repeated
 
 EVERY_SECONDS = 3600.0
 #: A client that repeats a request with its idempotency key does so within minutes.
@@ -23,21 +21,14 @@ OWN = (
 )
 
 
-class Retention(Background):
+class Retention(Repeated):
     def __init__(self, context: ServiceContext) -> None:
         super().__init__("retention")
         self._context = context
-        self._database = Outage("the database", part="retention")
 
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                self.remove_old_rows()
-                self._database.passed()
-                pause = EVERY_SECONDS
-            except DATABASE_ERRORS as error:
-                pause = self._database.failed(error)
-            self.stopping.wait(pause)
+    def step(self) -> float:
+        self.remove_old_rows()
+        return EVERY_SECONDS
 
     def remove_old_rows(self) -> dict[str, int]:
         """Remove old rows, and return their number by kind."""

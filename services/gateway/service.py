@@ -106,8 +106,8 @@ def watchers(context: ServiceContext, settings: Settings, figures: Figures | Non
         price_age=settings.price_age,
         news_score=settings.alert_news_score,
     )
-    always = [evaluator, AccountNotifier(context), Retention(context)]
-    return [*always, Notifier(context, channels)] if channels else always
+    notifiers = [Notifier(context, channels)] if channels else []
+    return [evaluator, AccountNotifier(context), Retention(context), *notifiers]
 
 
 def build_app(

@@ -14,11 +14,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
-from shared.outage import Outage
+from shared.repeated import Repeated
 from shared.storage.driver import Call
-from shared.storage.errors import DATABASE_ERRORS
 
 EVERY_SECONDS = 10.0
 #: A figure that was saved longer ago belongs to a process that has ended.
@@ -74,27 +72,22 @@ def valued(until: datetime, now: datetime) -> Call:
     return _VALUED, {"until": until, "before": until - SAVED_EVERY, "now": now}
 
 
-class ProgressMonitor(Background):
+class ProgressMonitor(Repeated):
     """Measures the parts of a service every few seconds, and saves the state of its outbox."""
 
     def __init__(self, context: ServiceContext, *, price_age: float = PRICE_SECONDS) -> None:
-        super().__init__(f"progress of {context.service}")
+        super().__init__(f"progress of {context.service}", part="progress", service=context.service)
         self._context = context
         self._price_age = price_age
         self._since = context.clock()
-        self._database = Outage("the database", service=context.service, part="progress")
         self._measured: Sequence[Progress] = ()
 
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                self.measure()
-                self._database.passed()
-                pause = EVERY_SECONDS
-            except DATABASE_ERRORS as error:
-                self._measured = ()  # the check of the database says more
-                pause = self._database.failed(error)
-            self.stopping.wait(pause)
+    def step(self) -> float:
+        self.measure()
+        return EVERY_SECONDS
+
+    def failed(self) -> None:
+        self._measured = ()  # the check of the database says more
 
     def measure(self) -> None:
         """Measure each part once. Raises DATABASE_ERRORS."""

@@ -14,10 +14,9 @@ from sqlalchemy import Row, text
 
 from services.gateway.alerts import webhooks
 from services.gateway.alerts.alert import moment
-from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
-from shared.outage import Outage, pause_seconds
-from shared.storage.errors import DATABASE_ERRORS
+from shared.outage import pause_seconds
+from shared.repeated import Repeated
 
 POLL_SECONDS = 2.0
 #: All of a batch are sent at the same time, and within the claim.
@@ -31,24 +30,16 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 5.0, 3600.0
 Post = Callable[[str, Mapping[str, str]], str | None]
 
 
-class AccountNotifier(Background):
+class AccountNotifier(Repeated):
     """``post`` sends a body to a URL and returns the reason if it was refused."""
 
     def __init__(self, context: ServiceContext, post: Post = webhooks.post) -> None:
         super().__init__("account notifier")
         self._context = context
         self._post = post
-        self._database = Outage("the database", part="account notifier")
 
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                more = self.send() == BATCH_SIZE
-                self._database.passed()
-                pause = 0.0 if more else POLL_SECONDS
-            except DATABASE_ERRORS as error:
-                pause = self._database.failed(error)
-            self.stopping.wait(pause)
+    def step(self) -> float:
+        return 0.0 if self.send() == BATCH_SIZE else POLL_SECONDS
 
     def send(self) -> int:
         """Send one batch of deliveries that are due, and return its size."""

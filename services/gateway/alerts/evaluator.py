@@ -19,14 +19,13 @@ from sqlalchemy import text
 
 from services.gateway.alerts import account_alerts, account_halts, account_reports, rules
 from services.gateway.alerts.notifier import CLAIMED_FOR
-from shared.background import Background
 from shared.bus.amqp.management import ManagementRefused
 from shared.bus.amqp.queue_stats import QueueStats
 from shared.bus.unit_of_work import ServiceContext
 from shared.observability.progress import PRICE_SECONDS
 from shared.outage import Outage
+from shared.repeated import Repeated
 from shared.resilience.rate_limits import CLOCK_TOLERANCE
-from shared.storage.errors import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +50,7 @@ _EVER = datetime.min.replace(tzinfo=UTC)
 Figures = Callable[[], Sequence[QueueStats]]
 
 
-class Evaluator(Background):
+class Evaluator(Repeated):
     """Without ``figures`` no queue raises an alert.
 
     ``queue_age`` is the greatest age of a queue's oldest message, ``price_age`` that of the newest price in seconds.
@@ -76,19 +75,14 @@ class Evaluator(Background):
         self._started_at = self._grace_from = context.clock()
         self._last: tuple[datetime, float] | None = None
         self._failed = False
-        self._database = Outage("the database", part="alerts")
         self._management = Outage("RabbitMQ's management API", part="alerts")
 
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                self.evaluate()
-                self._database.passed()
-                pause = EVERY_SECONDS
-            except DATABASE_ERRORS as error:
-                self._failed = True
-                pause = self._database.failed(error)
-            self.stopping.wait(pause)
+    def step(self) -> float:
+        self.evaluate()
+        return EVERY_SECONDS
+
+    def failed(self) -> None:
+        self._failed = True
 
     def evaluate(self) -> bool:
         """Update the rows to the alerts that stand now. Return False if another replica is evaluating."""

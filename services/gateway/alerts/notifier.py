@@ -18,10 +18,9 @@ from sqlalchemy import text
 from services.gateway.alerts import account_reports
 from services.gateway.alerts.channels import TIMEOUT_SECONDS, Channel
 from services.gateway.alerts.notification import REPORT, Notification, messages
-from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.outage import Outage, pause_seconds
-from shared.storage.errors import DATABASE_ERRORS
+from shared.repeated import Repeated
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +45,7 @@ class Delivery:
     refusal: str | None = None
 
 
-class Notifier(Background):
+class Notifier(Repeated):
     """``channels`` are not empty: without channels there is no notifier, and the rows are just kept."""
 
     def __init__(self, context: ServiceContext, channels: Sequence[Channel]) -> None:
@@ -54,18 +53,10 @@ class Notifier(Background):
         self._context = context
         self._channels = channels
         self._labels = [channel.label for channel in channels]
-        self._database = Outage("the database", part="notifier")
         self._outages = {label: Outage("an alert channel", channel=label) for label in self._labels}
 
-    def run(self) -> None:
-        while not self.stopping.is_set():
-            try:
-                more = self.send() == BATCH_SIZE
-                self._database.passed()
-                pause = 0.0 if more else POLL_SECONDS
-            except DATABASE_ERRORS as error:
-                pause = self._database.failed(error)
-            self.stopping.wait(pause)
+    def step(self) -> float:
+        return 0.0 if self.send() == BATCH_SIZE else POLL_SECONDS
 
     def send(self) -> int:
         """Send one batch of notifications that are due, and return its size."""
