@@ -13,6 +13,7 @@ from services.valuation.domain.trading_day import TradingDay
 from services.valuation.values import TOTALS_AND_STALE
 from shared.contracts.accounts import CLOSED
 from shared.observability.progress import PRICE_SECONDS
+from shared.previous_close import DAYS, joined
 
 #: A price is stale once its market was open for this long without a new one.
 STALE_AFTER = timedelta(seconds=PRICE_SECONDS)
@@ -51,35 +52,12 @@ WHERE i.last IS NOT NULL AND i.halted_at IS NULL AND EXISTS (
     AND LEAST(s.close_at, :now) > GREATEST(s.open_at, q.at) + CAST(:stale_after AS interval))
 """
 #: Each held symbol with its market's midnight, and its close before that in today's shares.
-_CLOSES = """
-days AS MATERIALIZED (
-  SELECT m.code AS market, CAST(t.today AS timestamp) AT TIME ZONE m.timezone AS midnight, before.day,
-         CAST(before.day AS timestamp) AT TIME ZONE m.timezone AS begin_at, before.close_at
-  FROM marketdata.markets_v1 m
-  CROSS JOIN LATERAL (SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE m.timezone AS date) AS today) t
-  LEFT JOIN LATERAL (
-    (SELECT d.day, d.close_at FROM marketdata.trading_days_v1 d
-     WHERE NOT m.always_open AND d.market = m.code AND d.day < t.today AND d.day > t.today - 30
-     ORDER BY d.day DESC LIMIT 1)
-    UNION ALL
-    SELECT t.today - 1, CAST(t.today AS timestamp) AT TIME ZONE m.timezone WHERE m.always_open
-  ) before ON true
-), closes AS MATERIALIZED (
+_CLOSES = f"""
+{DAYS}, closes AS MATERIALIZED (
   SELECT i.symbol, d.midnight,
          COALESCE(official.price, traded.close) * COALESCE(split.old_shares / split.new_shares, 1) AS close
   FROM marketdata.instruments_v1 i JOIN days d ON d.market = i.market
-  LEFT JOIN marketdata.official_prices_v1 official
-    ON official.symbol = i.symbol AND official.day = d.day AND official.kind = 'close'
-  LEFT JOIN LATERAL (
-    SELECT b.close, b.start_at FROM unnest(ARRAY['1m', 'replay', '1d']) AS kept (interval)
-    CROSS JOIN LATERAL (
-      SELECT close, start_at FROM marketdata.bars_v1 b
-      WHERE b.symbol = i.symbol AND b.interval = kept.interval AND b.start_at >= d.begin_at
-        AND b.start_at < d.close_at
-      ORDER BY b.start_at DESC LIMIT 1
-    ) b
-    ORDER BY b.start_at DESC LIMIT 1
-  ) traded ON official.price IS NULL
+  {joined("i")}
   CROSS JOIN LATERAL (
     SELECT marketdata.product(c.old_shares) AS old_shares, marketdata.product(c.new_shares) AS new_shares
     FROM marketdata.corporate_actions_v1 c

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from services.gateway.trading.order_queries import OPEN
 from shared.contracts.markets import DEFAULT_MARKET
+from shared.previous_close import DAYS, joined
 from shared.storage.keyset import Record, records
 
 
@@ -34,24 +35,8 @@ def positions(connection: Connection, account_id: UUID, now: datetime, asset: st
     return records(connection, _POSITIONS, account_id=account_id, now=now, asset=asset)
 
 
-#: Each market's date and midnight, and its last trading day before that: its date, midnight and close.
-_DAYS = """
-WITH days AS MATERIALIZED (
-  SELECT m.code AS market, t.today, CAST(t.today AS timestamp) AT TIME ZONE m.timezone AS midnight, before.day,
-         CAST(before.day AS timestamp) AT TIME ZONE m.timezone AS begin_at, before.close_at
-  FROM marketdata.markets_v1 m
-  CROSS JOIN LATERAL (SELECT CAST(CAST(:now AS timestamptz) AT TIME ZONE m.timezone AS date) AS today) t
-  LEFT JOIN LATERAL (
-    (SELECT d.day, d.close_at FROM marketdata.trading_days_v1 d
-     WHERE NOT m.always_open AND d.market = m.code AND d.day < t.today AND d.day > t.today - 30
-     ORDER BY d.day DESC LIMIT 1)
-    UNION ALL
-    SELECT t.today - 1, CAST(t.today AS timestamp) AT TIME ZONE m.timezone WHERE m.always_open
-  ) before ON true
-)
-"""
 _ACCOUNT = text(f"""
-{_DAYS}
+WITH {DAYS}
 SELECT a.id, a.number, a.currency, a.status, a.cash, a.reserved, a.created_at, a.settings, v.long_value, v.short_value,
        v.equity, v.market_value - v.cost_basis AS unrealized_pl, d.day AS balance_asof,
        COALESCE(last.equity, begin.cash, v.equity) AS last_equity,
@@ -83,7 +68,7 @@ LEFT JOIN LATERAL (
 WHERE a.id = :account_id
 """)
 _POSITIONS = text(f"""
-{_DAYS}
+WITH {DAYS}
 SELECT p.asset_id, p.symbol, p.asset_class, p.market, p.qty, p.last, p.currency, p.rate, p.avg_entry_price,
        p.cost_basis, p.qty * p.last * p.rate AS market_value, today.qty AS qty_today, today.cost AS cost_today,
        COALESCE(official.price, traded.close) AS last_close,
@@ -101,17 +86,7 @@ LEFT JOIN LATERAL (
   SELECT COALESCE(sum(l.qty), 0) AS qty, COALESCE(sum(l.cost), 0) AS cost FROM orders.lots_v1 l
   WHERE l.account_id = p.account_id AND l.symbol = p.symbol AND l.opened_at >= d.midnight
 ) today ON true
-LEFT JOIN marketdata.official_prices_v1 official
-  ON official.symbol = p.symbol AND official.day = d.day AND official.kind = 'close'
-LEFT JOIN LATERAL (
-  SELECT b.close, b.start_at FROM unnest(ARRAY['1m', 'replay', '1d']) AS kept (interval)
-  CROSS JOIN LATERAL (
-    SELECT close, start_at FROM marketdata.bars_v1 b
-    WHERE b.symbol = p.symbol AND b.interval = kept.interval AND b.start_at >= d.begin_at AND b.start_at < d.close_at
-    ORDER BY b.start_at DESC LIMIT 1
-  ) b
-  ORDER BY b.start_at DESC LIMIT 1
-) traded ON true
+{joined("p")}
 WHERE p.account_id = :account_id
   AND (CAST(:asset AS text) IS NULL OR p.symbol = upper(:asset) OR CAST(p.asset_id AS text) = lower(:asset))
 ORDER BY p.symbol
