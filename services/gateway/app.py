@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cache
@@ -92,28 +92,6 @@ def make_app(
     that takes longer than ``body_seconds`` is refused.
     """
 
-    async def get_liveness(_request: Request) -> Response:
-        state = liveness()
-        return JSONResponse(state, 200 if state["healthy"] else 503)
-
-    async def get_health(_request: Request) -> Response:
-        state = await run_in_threadpool(health)
-        return JSONResponse(state, 200 if state["healthy"] else 503)
-
-    @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        gateway.hub.attach(asyncio.get_running_loop())
-        tasks = [
-            asyncio.create_task(_resend_unanswered(gateway)),
-            asyncio.create_task(_keep_wrong_keys(gateway, guard)),
-        ]
-        yield
-        gateway.hub.detach()
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
     def is_allowed(host: str) -> bool:
         named = (gateway.settings.host, *gateway.settings.allowed_hosts)
         return middleware.is_private_name(host) or any(fnmatchcase(host, middleware.host_of(each)) for each in named)
@@ -121,15 +99,13 @@ def make_app(
     guard = KeyGuard()
     app = Application(
         routes=[
-            Route("/healthz", get_health, methods=["GET"]),
-            Route("/readyz", get_health, methods=["GET"]),
-            Route("/livez", get_liveness, methods=["GET"]),
+            *_probes(health, liveness),
             Route("/metrics", guarded(get_metrics, OPERATE), methods=["GET"]),
             *page.files,
             *(endpoint.route() for endpoint in ENDPOINTS),
             *price_stream.routes,
         ],
-        lifespan=lifespan,
+        lifespan=_lifespan(gateway, guard),
         exception_handlers={
             HTTPException: _answer_http_error,
             ClientDisconnect: _answer_nobody,
@@ -145,6 +121,40 @@ def make_app(
     app.state.key_guard = guard
     app.state.missing_streams = MissingStreams()
     return app
+
+
+def _probes(health: Callable[[], dict[str, Any]], liveness: Callable[[], dict[str, Any]]) -> list[Route]:
+    async def get_liveness(_request: Request) -> Response:
+        return answer(liveness())
+
+    async def get_health(_request: Request) -> Response:
+        return answer(await run_in_threadpool(health))
+
+    def answer(state: dict[str, Any]) -> Response:
+        return JSONResponse(state, 200 if state["healthy"] else 503)
+
+    probes = {"/healthz": get_health, "/readyz": get_health, "/livez": get_liveness}
+    return [Route(path, probe, methods=["GET"]) for path, probe in probes.items()]
+
+
+def _lifespan(gateway: Gateway, guard: KeyGuard) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    """The application's tasks, from its first request to its last."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        gateway.hub.attach(asyncio.get_running_loop())
+        tasks = [
+            asyncio.create_task(_resend_unanswered(gateway)),
+            asyncio.create_task(_keep_wrong_keys(gateway, guard)),
+        ]
+        yield
+        gateway.hub.detach()
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    return lifespan
 
 
 async def get_metrics(gateway: Gateway, request: Request, _principal: Principal) -> Response:
