@@ -7,6 +7,7 @@ brought is stored in a short transaction of its own as soon as it is there.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -46,6 +47,11 @@ class _Request:
     instruments: Mapping[Listed, int]
 
 
+_Waiting = dict[Future[list[Quote]], _Request]
+#: It takes instruments with their split counts, and the provider that was asked for them before, if any.
+_Send = Callable[[Mapping[Listed, int], Provider | None], None]
+
+
 def fetch_prices(
     context: ServiceContext,
     order: Order,
@@ -65,18 +71,9 @@ def fetch_prices(
         rows = instruments.wanted(uow.connection)
     listed = choose({Listed(row[0], row[1], AssetClass(row[2]), row[3]): row.split_count for row in rows})
     keep = partial(store, interval=interval, length=length, most_jump=most_jump)
-    pools: dict[str, ThreadPoolExecutor] = {}
-    waiting: dict[Future[list[Quote]], _Request] = {}
-
-    def send(wanted: Mapping[Listed, int], tried: Provider | None = None) -> None:
-        for request in _requests(wanted, order, tried):
-            traits = request.provider.traits
-            pool = pools.setdefault(traits.name, ThreadPoolExecutor(traits.parallel, f"provider-{traits.name}"))
-            waiting[pool.submit(_ask, context, request)] = request
-
-    try:
-        send(listed)
-        count, ends = 0, context.clock() + longest
+    count, ends = 0, context.clock() + longest
+    with _requests_under_way(context, order) as (send, waiting):
+        send(listed, None)
         while waiting:
             left = (ends - context.clock()).total_seconds()
             done, _ = wait(waiting, timeout=max(0.0, left), return_when=FIRST_COMPLETED)
@@ -86,12 +83,31 @@ def fetch_prices(
                 request = waiting.pop(future)
                 new, missing = _take(context, request, future, keep)
                 count += new
-                send(missing, tried=request.provider)
+                send(missing, request.provider)
         for request in waiting.values():
             log.warning(
                 "provider has not answered", provider=request.provider.traits.name, seconds=longest.total_seconds()
             )
-        return count
+    return count
+
+
+@contextmanager
+def _requests_under_way(context: ServiceContext, order: Order) -> Iterator[tuple[_Send, _Waiting]]:
+    """Give a function that sends the requests for instruments, and the requests that have no answer yet.
+
+    Each provider has threads of its own, so that a slow one does not hold up another. They are left at the end.
+    """
+    pools: dict[str, ThreadPoolExecutor] = {}
+    waiting: _Waiting = {}
+
+    def send(wanted: Mapping[Listed, int], tried: Provider | None) -> None:
+        for request in _requests(wanted, order, tried):
+            traits = request.provider.traits
+            pool = pools.setdefault(traits.name, ThreadPoolExecutor(traits.parallel, f"provider-{traits.name}"))
+            waiting[pool.submit(_ask, context, request)] = request
+
+    try:
+        yield send, waiting
     finally:
         for pool in pools.values():
             pool.shutdown(wait=False, cancel_futures=True)
