@@ -51,6 +51,23 @@ def test_it_enters_no_more_than_it_may(scenario: Scenario, name: str, clock: Fak
     assert outcomes(scenario)[-1] == ("MSFT", "blocked")
 
 
+def test_a_sale_by_target_is_no_entry(scenario: Scenario, clock: FakeClock) -> None:
+    """The first bar brings AAPL down to its weight. IBM is entered later the same day, though one entry is allowed."""
+    weights = {"weights": {"AAPL": "0.1", "IBM": "0.1"}, "band": "0.01"}
+    terms: dict[str, Any] = {"kind": "target_allocation", "symbols": ("AAPL", "IBM"), "parameters": weights}
+    scenario.add_strategy(**terms, protections={"max_trades_per_day": 1})
+    scenario.add_order(5_000)
+    scenario.add_bars((10,))
+    scenario.run()
+    assert [(each.symbol, each.side, each.outcome) for each in scenario.decisions() if each.side] == [
+        ("AAPL", "sell", "ordered")
+    ]
+    scenario.add_bars((10,), symbol="IBM")
+    clock.move(minutes=1)
+    scenario.run()
+    assert ("IBM", "ordered") in outcomes(scenario)
+
+
 def test_trades_of_yesterday_do_not_count(scenario: Scenario, clock: FakeClock) -> None:
     protected(scenario, max_trades_per_day=2)
     scenario.run()
