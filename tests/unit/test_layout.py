@@ -95,7 +95,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "reports": {"account_market", "charts", "money", "pages", "performance", "storage"},
         "storage": {"tcp"},
         "bus": {"contracts", "storage", "background", "outage", "clock", "settings", "tcp", "tracebacks"},
-        "observability": {"contracts", "settings", "storage", "background", "outage", "bus", "tracebacks"},
+        "observability": {"contracts", "settings", "storage", "outage", "repeated", "background", "bus", "tracebacks"},
         "resilience": {"bus", "outage", "observability"},
         "jobs": {
             "bus",
