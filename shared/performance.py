@@ -171,7 +171,7 @@ def deepest_drawdown(equity: Sequence[tuple[datetime, Decimal]], returns: Sequen
 
 
 def drawdowns(returns: Iterable[float]) -> list[float]:
-    """How far the growth of 1 is below its highest after each return: a negative fraction, or 0."""
+    """The distance of the growth of 1 below its highest after each return: a negative fraction, or 0."""
     growth = peak = 1.0
     falls = []
     for each in returns:

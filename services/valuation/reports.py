@@ -1,7 +1,7 @@
 """Make the finished reports of accounts, each once: for each account generation, kind and period.
 
 Each report has a transaction of its own. A run that dies leaves the reports that it made, and the next one makes the
-rest. Of two runs at a time the second one finds the row of the first.
+rest. The second of two runs at a time finds the row of the first.
 """
 
 from collections.abc import Iterator

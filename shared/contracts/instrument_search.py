@@ -57,7 +57,7 @@ class SearchInstruments(Command):
 class InstrumentsFound(Event):
     """The results of a search. Providers that cannot search for the instrument are not among those ``asked``.
 
-    ``match`` is the instrument of the terms. Where there is none, ``found`` are those with a similar symbol or name.
+    ``match`` is the instrument of the terms. Without one, ``found`` are those with a similar symbol or name.
     """
 
     service: ClassVar[str] = "marketdata"

@@ -88,7 +88,7 @@ async def get_rebalance(gateway: Gateway, principal: Principal, rebalance_id: UU
 
 
 async def post_cancel_rebalance(gateway: Gateway, principal: Principal, rebalance_id: UUID) -> RebalanceItem:
-    """Cancel the open orders of a rebalance, and send no more of them. One that has ended stays as it is.
+    """Cancel the open orders of a rebalance, and send no more of them. An ended one stays as it is.
 
     Raises NotFound.
     """

@@ -77,7 +77,7 @@ async def put_watchlist(
 async def post_watchlist_symbol(
     gateway: Gateway, principal: Principal, watchlist_id: UUID, body: AddedSymbol
 ) -> Watchlist:
-    """Add a symbol at the end of a watchlist. One that is there stays in its place.
+    """Add a symbol at the end of a watchlist. A symbol that is there stays in its place.
 
     Raises NotFound, and Invalid for an unknown symbol or a full watchlist.
     """
@@ -124,7 +124,7 @@ async def put_watchlist_by_name(
 async def post_watchlist_symbol_by_name(
     gateway: Gateway, principal: Principal, query: NameQuery, body: AddedSymbol
 ) -> Watchlist:
-    """Add a symbol at the end of the watchlist with this name. One that is there stays in its place.
+    """Add a symbol at the end of the watchlist with this name. A symbol that is there stays in its place.
 
     Raises NotFound, and Invalid for an unknown symbol or a full watchlist.
     """

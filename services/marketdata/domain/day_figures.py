@@ -23,7 +23,7 @@ class DayFigures:
 
 @dataclass(frozen=True, slots=True)
 class Traded:
-    """What was traded from ``start`` until the newest price. ``start`` is None where nothing is known from before."""
+    """The trades from ``start`` until the newest price. ``start`` is None where nothing is known from before."""
 
     start: datetime | None
     open: Decimal

@@ -1,6 +1,6 @@
 """The sentiment of a headline, from -1 to 1: VADER, whose lexicon is extended by the words of finance.
 
-VADER was made for social media, in English. Of its words, those that mean something else on the market are left out.
+VADER was made for social media, in English. Its words that mean something else on the market are left out.
 Phrases become one word before they are looked up. The score says how a headline sounds. It does not know whether the
 news was expected, about which of several companies it is, or what is said in another language.
 """

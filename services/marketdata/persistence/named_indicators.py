@@ -14,7 +14,7 @@ from shared.contracts.indicators import AddIndicator, written
 
 @dataclass(frozen=True)
 class NamedBy:
-    """Who names an indicator."""
+    """Those that name an indicator."""
 
     by_hand: bool = False
     by_strategies: bool = False
@@ -31,7 +31,7 @@ BY_HAND = NamedBy(by_hand=True)
 def add(connection: Connection, command: AddIndicator, by: NamedBy = BY_HAND) -> bool:
     """Add the indicator, and have its series computed again. False if it is there.
 
-    One that is there is then named by these as well.
+    An existing one is then named by these as well.
     """
     given = {"id": command.id, "symbol": command.symbol, "interval": command.interval, "name": command.name}
     terms = {"parameters": json.dumps(written(command.all_parameters)), "requested_at": command.requested_at}
@@ -61,7 +61,7 @@ def keep_for_others(connection: Connection, indicator_id: UUID) -> bool:
 def remove(connection: Connection, indicator_id: UUID, *, named_by_hand: bool = True) -> bool:
     """Remove the indicator, and with the last one of a series all its values. False if there is none with the id.
 
-    One that an operator has just named stays if ``named_by_hand`` is False.
+    An indicator that an operator has just named stays if ``named_by_hand`` is False.
     """
     removed = connection.execute(_REMOVE, {"id": indicator_id, "named_by_hand": named_by_hand}).one_or_none()
     if removed is None:

@@ -1,9 +1,9 @@
 """Choose the instruments that a poll asks for: those of markets that are due, the most wanted first.
 
 A market is polled as often as its phase says: a closed one seldom, and one on a weekend more seldom. A symbol that has
-no price yet is asked for at once, and one that a stream or a push has just brought not at all. What is held, has
-resting orders or is traded by a strategy comes first, and then what is on a watchlist, so that a spent limit leaves out
-the rest. Of these, the next poll begins with those that have waited longest.
+no price yet is asked for at once, and one that a stream or a push has just brought not at all. Symbols that are held,
+have resting orders or are traded by a strategy come first, then those on a watchlist: a spent limit leaves out the rest.
+The next poll begins with those of each rank that have waited longest.
 """
 
 from collections.abc import Mapping

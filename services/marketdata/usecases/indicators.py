@@ -13,7 +13,7 @@ def add(uow: UnitOfWork, command: AddIndicator) -> None:
 def remove(uow: UnitOfWork, command: RemoveIndicator) -> None:
     """Remove the indicator with its values, if it is there.
 
-    One that a running strategy or a watchlist names stays as long.
+    An indicator that a running strategy or a watchlist names stays as long.
     """
     if not indicators.keep_for_others(uow.connection, command.indicator_id):
         indicators.remove(uow.connection, command.indicator_id)

@@ -1,6 +1,6 @@
 """Save the corporate actions that a provider reports of one symbol: each once, by its kind and ex-date.
 
-An action that has not been applied follows what the provider says later. One that has been applied stays, and the
+An action that has not been applied follows what the provider says later. An applied one stays, and the
 difference is reported. An action that an operator entered is never changed.
 """
 

@@ -13,7 +13,7 @@ _UNKNOWN = "#d0d0d0"
 def heat_map(trials: Sequence[Mapping[str, Any]], objective: str) -> str | None:
     """The objective in the sample over the first two parameters that vary. None where fewer than two do.
 
-    Where others vary too, each cell has the best of their values.
+    If others vary too, each cell has the best of their values.
     """
     names = [name for name in trials[0]["parameters"] if len({str(each["parameters"][name]) for each in trials}) > 1]
     if len(names) < 2:

@@ -1,4 +1,4 @@
-"""What a backtest is made of, and what comes of it. ``run.py`` runs it."""
+"""The parts of a backtest, and its result. ``run.py`` runs it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -120,7 +120,7 @@ def _sent(uow: UnitOfWork, rebalance: Rebalance, row: OrderRow) -> OrderRow:
 
 
 def _ended(row: OrderRow) -> OrderRow:
-    """The order as it is now. One that orders does not know yet waits."""
+    """The order as it is now. An order that orders does not know yet waits."""
     if row.status != "sent" or row.known is None or row.known in _WAITING:
         return row
     ended = f"the order is {row.known}{f': {row.refusal}' if row.refusal else ''}"

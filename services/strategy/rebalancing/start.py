@@ -44,7 +44,7 @@ def start(uow: UnitOfWork, command: StartRebalance) -> None:
 
 
 def cancel(uow: UnitOfWork, command: CancelRebalance) -> None:
-    """Cancel the rebalance. One that has ended stays as it is."""
+    """Cancel the rebalance. An ended one stays as it is."""
     _answered(uow, command, lambda part: _cancel(part, command))
 
 

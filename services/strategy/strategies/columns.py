@@ -19,7 +19,7 @@ Days = tuple[Times, Times] | None
 
 
 class Values(Sequence[float | None]):
-    """The values of an indicator, which become floats when they are read. One that does not exist is None."""
+    """The values of an indicator, which become floats when they are read. A missing value is None."""
 
     __slots__ = ("array",)
 

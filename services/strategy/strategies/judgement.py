@@ -1,4 +1,4 @@
-"""What becomes of a decision: an order of some size, or the reason for none. The same holds live and in a backtest."""
+"""The outcome of a decision: an order of some size, or the reason for none. The same holds live and in a backtest."""
 
 import json
 import re
@@ -50,7 +50,7 @@ class Judged(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trader:
-    """What a decision is judged by besides its symbol. ``standing`` counts the orders to enter."""
+    """The facts that a decision is judged by besides its symbol. ``standing`` counts the orders to enter."""
 
     sizing: Sizing
     protections: Protections

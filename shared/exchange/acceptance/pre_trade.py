@@ -34,7 +34,7 @@ class Instrument:
     ``auction`` is the one that the order is for, or None where it is for none or has none.
 
     Prices lie on multiples of ``tick_size``, or where that is None on those of SEC Rule 612. Quantities are multiples
-    of ``lot_size`` unless it is ``fractionable``. One that is not ``shortable`` can be sold only by who holds it.
+    of ``lot_size`` unless it is ``fractionable``. Only its holders can sell an instrument that is not ``shortable``.
     """
 
     tradable: bool
