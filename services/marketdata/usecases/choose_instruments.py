@@ -2,8 +2,8 @@
 
 A market is polled as often as its phase says: a closed one seldom, and one on a weekend more seldom. A symbol that has
 no price yet is asked for at once, and one that a stream or a push has just brought not at all. Symbols that are held,
-have resting orders or are traded by a strategy come first, then those on a watchlist: a spent limit leaves out the rest.
-The next poll begins with those of each rank that have waited longest.
+have resting orders or are traded by a strategy come first, then those on a watchlist: a spent limit leaves out the
+rest. The next poll begins with those of each rank that have waited longest.
 """
 
 from collections.abc import Mapping
