@@ -1,4 +1,4 @@
-"""What orders does: fills, and quotes past resting orders; over RabbitMQ also orders taken in. `make bench-orders`."""
+"""The work of orders: fills, quotes past resting orders, and over RabbitMQ orders taken in. `make bench-orders`."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""What a benchmark says: a row per figure, printed as a table and written to ``bench/out/NAME.json``.
+"""The report of a benchmark: a row per figure, printed as a table and written to ``bench/out/NAME.json``.
 
 A reference runs in turn with ours (A B A B …) in the same run, and the ratio is taken pair by pair: absolute
 figures move from run to run on a shared machine, the ratio much less.

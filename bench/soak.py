@@ -1,6 +1,6 @@
 """A soak: PaperProfit trades for half an hour, and its memory, connections and tables may not grow without end.
 
-The soak runs the embedded run, as ``make run`` starts it, on a fresh folder and a free port. That one process has every
+The soak runs the embedded run, as ``make run`` starts it, on a fresh folder and a free port. The one process has every
 service, the relays, the workers and the gateway, so a leak of any of them shows. The goal for the first month is also
 that of its settings. Three traders trade around the clock, and a page is open. A sample is taken every 10 seconds, and
 the second half of them is judged (``bench/soak_judgement.py``).

@@ -77,7 +77,7 @@ def slope(series: Sequence[Point]) -> float:
 def bytes_per_hour(rows: Sequence[Point], sizes: Sequence[Point], least: float) -> float:
     """Return a table's growth in bytes per hour.
 
-    A table grows by whole pages. Where it has enough rows, its growth is that of their number times their mean size,
+    A table grows by whole pages. The growth of one with enough rows is that of their number times their mean size,
     without the ``least`` bytes that the first row needs.
     """
     if rows[-1].value >= FEW_ROWS and rows[-1].value > rows[0].value:

@@ -56,7 +56,7 @@ def measure(*, runs: int, copies: int) -> Sequence[Row]:
 
 
 def measure_sets(*, runs: int, sets: int = 100) -> Sequence[Row]:
-    """So many sets of parameters on two processes, beside all of them on one."""
+    """``sets`` sets of parameters on two processes, beside all of them on one."""
     context = get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=context) as pool:
         for _ in pool.map(_trials, [(0, 2), (2, 4)]):

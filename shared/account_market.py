@@ -12,8 +12,8 @@ def account_market(connection: Connection, account_id: UUID) -> Record:
     """Return the market's ``code``, ``timezone`` and ``always_open``.
 
     It is the ``market`` of the account's settings. Without one it is that on which most instruments in the account's
-    currency trade, an exchange rather than a market that never closes, and none of crypto or currencies. Where no
-    instrument has that currency, it is the market on which most instruments trade.
+    currency trade, an exchange rather than a market that never closes, and none of crypto or currencies. It
+    is the market on which most instruments trade if none has that currency.
     """
     return records(connection, _ACCOUNT_MARKET, account_id=account_id, otherwise=DEFAULT_MARKET)[0]
 

@@ -91,7 +91,7 @@ def trade(trader: Trader) -> None:
 
 
 def act(system: System, client: TestClient) -> None:
-    """What operators and jobs leave: a dividend, a session, runs, and a dead letter."""
+    """Leave the traces of operators and jobs: a dividend, a session, runs, and a dead letter."""
     now = system.contexts["gateway"].clock().isoformat()
     dividend = {"symbol": "AAPL", "kind": "dividend", "amount": "0.5", "effective_at": now}
     assert client.post("/api/corporate-actions", json=dividend, headers=KEY).status_code == 202

@@ -162,7 +162,7 @@ Interval = Annotated[str, AfterValidator(_check_interval)]
 
 
 class PollSettings(BaseSettings):
-    """How often the prices of a market are asked for in its phases, such as 1m or 2h, prefix ``PAPERPROFIT_POLL_``.
+    """The intervals of a market's polls in each phase, such as 1m or 2h, prefix ``PAPERPROFIT_POLL_``.
 
     The schedule of the job update_market_data is the shortest of them.
     """

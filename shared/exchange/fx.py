@@ -1,7 +1,7 @@
 """Foreign exchange: the rate at which money in one currency is converted to another.
 
-A conversion uses the worse side of the pair's quote, as any trade does. Where the pair has no quote, its last price ±
-half the assumed spread stands in, as for an instrument. No rate is ever made up: without one nothing fills.
+A conversion uses the worse side of the pair's quote, as any trade does. A pair without a quote is converted at its last
+price ± half the assumed spread, as an instrument is. No rate is ever made up: without one nothing fills.
 """
 
 from dataclasses import dataclass

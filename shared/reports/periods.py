@@ -58,7 +58,7 @@ def midnight(day: date, zone: tzinfo) -> datetime:
 def period_around(kind: PeriodKind, day: date, days: Sequence[date], zone: tzinfo) -> Period:
     """The period of the kind that the day is in. ``days`` are trading days around it, in order.
 
-    Where no trading day is known before it or after it, the day stands for itself.
+    The day stands for itself if no trading day is known before it or after it.
     """
     if kind is PeriodKind.WEEKLY:
         monday = day - timedelta(days=day.weekday())

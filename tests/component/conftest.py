@@ -1,4 +1,4 @@
-"""What several component tests work with."""
+"""Fixtures of several component tests."""
 
 from collections.abc import Iterator
 from datetime import timedelta

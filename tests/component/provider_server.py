@@ -1,4 +1,4 @@
-"""What the tests of the network providers share."""
+"""Fixtures and helpers of the tests of the network providers."""
 
 import threading
 from datetime import datetime

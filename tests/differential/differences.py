@@ -180,7 +180,7 @@ class Difference:
 
     @property
     def our_price(self) -> Decimal:
-        """Where ours fills on the quote: at its limit if it rests, else at the market."""
+        """The price of our fill on the quote: its limit if it rests, else the market's."""
         assert self.quote is not None
         return self.terms.limit if self.rests and self.terms.limit is not None else self.terms.pays(self.quote)
 

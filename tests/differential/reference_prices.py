@@ -82,7 +82,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Prices:
-    """Where an order fills on the updates of a market with these sessions."""
+    """The prices at which an order fills on the updates of a market with these sessions."""
 
     sessions: Sequence[Session]
 
@@ -129,7 +129,7 @@ class Prices:
     def _match_limit(
         self, order: Order, limit: Decimal, update: Update, quote: Decimal | None, *, in_bar: bool
     ) -> tuple[str, Decimal | None]:
-        """A limit that rests gets its limit, or the better price after a gap. One that arrives gets the quote."""
+        """A limit that rests gets its limit, or the better price after a gap. An arriving one gets the quote."""
         start = update.bar_start or update.since
         opened = in_bar and start is not None and self._is_gap(order, update, start)
         passed = in_bar and (update.low < limit if order.buys else update.high > limit)

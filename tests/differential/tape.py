@@ -1,8 +1,8 @@
 """The tape: quotes made from recorded days, and what a trader does between them, drawn by a seed.
 
 Each symbol has a few quotes a day, whose last prices are the recorded open, low, high and close and prices between
-them; the last trade lies at the bid, at the ask or between the two, as trades do. What is done after a quote comes
-before the next one of its symbol. Orders arrive within sessions only, so each has a quote before its day ends.
+them; the last trade lies at the bid, at the ask or between the two, as trades do. The actions after a quote come
+before the next quote of its symbol. Orders arrive within sessions only, so each has a quote before its day ends.
 """
 
 import json

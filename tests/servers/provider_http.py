@@ -44,7 +44,7 @@ class Reply:
 
 @dataclass
 class Misbehavior:
-    """How the next ``times`` matching answers go wrong. ``kind`` is slow, half, html, empty or status."""
+    """A fault of the next ``times`` matching answers. ``kind`` is slow, half, html, empty or status."""
 
     kind: str
     path: str = ""

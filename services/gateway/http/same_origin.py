@@ -1,7 +1,8 @@
 """Protection against other sites: a browser adds the session's cookie to requests that another page makes, too.
 
-``SameSite=Strict`` stops those of other hosts, but ports count as the same site. So a request with the cookie has to
-come from a page of this origin, which the browser states in ``Sec-Fetch-Site`` or in ``Origin`` (Fetch Standard).
+``SameSite=Strict`` stops those of other hosts, but ports count as the same site. A request with the cookie must
+therefore come from a page of this origin, which the browser states in ``Sec-Fetch-Site`` or ``Origin`` (Fetch
+Standard).
 """
 
 from urllib.parse import urlsplit

@@ -41,7 +41,7 @@ NOT_ANSWERED = "the request was not answered yet; look at the instrument in a mo
 
 
 class NewInstrument(Query):
-    """The instrument to add. What is not given follows from the symbol, the market and the asset class."""
+    """The instrument to add. The symbol, the market and the asset class give the terms that are left out."""
 
     symbol: AnyCaseSymbol
     name: InstrumentName | None = None
@@ -140,7 +140,7 @@ async def post_instrument(gateway: Gateway, principal: Principal, body: NewInstr
 
     The provider of its asset class is asked for it first, and fills in name, exchange, market, currency and asset
     class where they are not given. With `unvalidated` nobody is asked. Providers that cannot search, such as `replay`
-    and `push`, take every instrument. Where an account's currency is another one, the currency pair is added with it.
+    and `push`, take every instrument. The currency pair is added with it if an account's currency is another one.
 
     Raises Invalid for terms that do not fit together or that the provider does not have, Conflict if it exists with
     other terms, and NotReady if the provider does not answer now.

@@ -212,7 +212,7 @@ def _whole_day(code: str, day: date, zone: ZoneInfo) -> SessionItem:
 
 
 def _moment(body: NewSessionChange, name: str) -> datetime | None:
-    """Return the moment, also of a clock time. That of a currency market's evening belongs to the day before."""
+    """Return the moment, also of a clock time. The evening of a currency market belongs to the day before."""
     given = getattr(body, name)
     market = MARKETS.get(body.market)
     if not isinstance(given, str):

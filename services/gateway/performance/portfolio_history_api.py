@@ -44,7 +44,7 @@ Number = Annotated[Decimal, PlainSerializer(float, return_type=float)]
 
 
 class HistoryQuery(Query):
-    """Of ``period``, ``start`` and ``end``, two may be given. ``date_end`` is Alpaca's older name of the end.
+    """Two of ``period``, ``start`` and ``end`` may be given. ``date_end`` is Alpaca's older name of the end.
 
     The values are those of the whole day: ``intraday_reporting`` and ``extended_hours`` change nothing.
     """

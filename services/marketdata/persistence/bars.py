@@ -1,7 +1,7 @@
-"""Whole bars: stored by the thousand, and rolled up into longer ones.
+"""Bars of a whole interval, which are stored by the thousand and rolled up into longer ones.
 
 COPY takes bars that are new straight to their place. The others go through a table of this transaction alone, which no
-other session sees, and one statement merges them. That is a third as fast as COPY, and twice as fast as arrays.
+other session sees, and one statement merges them. This way is a third as fast as COPY, and twice as fast as arrays.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,8 +23,8 @@ Key = tuple[str, str, datetime]
 def store_bars(connection: Connection, bars: Iterable[AnyBar]) -> int:
     """Store whole bars, and return the number of rows that are new or have changed.
 
-    A whole bar replaces one that was polled or rolled up, and an earlier answer of a provider. Of two bars of the same
-    time the later one counts. Rolled up hours that a bar overlaps, because it starts at the half hour, are removed.
+    A whole bar replaces one that was polled or rolled up, and an earlier answer of a provider. The later one of two
+    bars of the same time counts. Rolled up hours that a bar overlaps, because it starts at the half hour, are removed.
     """
     newest = {(bar.symbol, bar.interval, bar.start): bar for bar in bars}
     if not newest:

@@ -1,7 +1,7 @@
 """Give an instrument a new symbol: its bars, actions, official prices and halts move to it.
 
-The instrument of the new symbol is a copy of the old one. That stays, retired and with its last price, until orders has
-moved the positions, so a position has a price at every moment.
+The instrument of the new symbol is a copy of the old one. The old one stays, retired and with its last price, until
+orders has moved the positions, so a position has a price at every moment.
 """
 
 from uuid import NAMESPACE_URL, uuid5

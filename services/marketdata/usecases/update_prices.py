@@ -5,8 +5,8 @@ answer: current prices, bars, the provider's state and the event. It stores noth
 meanwhile, or if a split changed the shares that the prices are for. The provider is asked again then.
 
 ``store`` is the last step of a poll, a push and a stream, whichever provider the prices came from. The batch becomes
-one event. Where it has a symbol several times, its prices are stored one after the other, and each round of them
-becomes an event.
+one event. A batch with a symbol several times is stored in rounds, one price of a symbol after the other, and each
+round becomes an event.
 """
 
 from collections import defaultdict

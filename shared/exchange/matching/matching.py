@@ -2,7 +2,7 @@
 
 The time of the update has three stages: the bar's open, its range, and the quote at its end. Open and range count only
 for accounts that fill on bars, and for a bar that started after the order reached the market. The quote must be newer
-than the order. Each must lie in a session of the order's. A buy pays the ask, a sell gets the bid. Where the provider
+than the order. Each must lie in a session of the order's. A buy pays the ask, a sell gets the bid. If the provider
 has no quote at all, the last price ± half an assumed spread stands in. No price is ever made up: without a usable quote
 the order waits.
 
