@@ -126,34 +126,36 @@ def store(
     results: dict[int, Update | Refusal] = {}
     rounds = _rounds(quotes)
     for places in rounds:
-        passed: dict[str, int] = {}
-        for place in places:
-            quote = quotes[place]
-            refusal = refuse(quote, known.get(quote.symbol), uow.now, most_jump=most_jump)
-            if refusal is None:
-                passed[quote.symbol] = place
-            else:
-                results[place] = refusal
+        results |= _refusals(quotes, places, known, uow.now, most_jump)
         told = [each for place in places if _may_tell(results.get(place)) for each in quotes[place].official]
         if told:
             official_prices.record(uow, told)
-        updates = _store_round(
-            uow,
-            [quotes[place] for place in passed.values()],
-            interval,
-            length,
-            official=official,
-            at=at,
-            keep_bars=uow.at_commit if places is rounds[-1] else uow.run,
-        )
-        for symbol, place in passed.items():
-            results[place] = updates.get(symbol, _OVERTAKEN)
-            known[symbol] = known[symbol].after(quotes[place])
+        passed = [quotes[place] for place in places if place not in results]
+        keep_bars = uow.at_commit if places is rounds[-1] else uow.run
+        updates = _store_round(uow, passed, interval, length, official=official, at=at, keep_bars=keep_bars)
+        results |= {place: updates.get(quotes[place].symbol, _OVERTAKEN) for place in places if place not in results}
+        known |= {quote.symbol: known[quote.symbol].after(quote) for quote in passed}
+    _count_refusals(uow.now, quotes, results, known)
+    return [results[place] for place in range(len(quotes))]
+
+
+def _refusals(
+    quotes: Sequence[Quote], places: Iterable[int], known: Mapping[str, Known], now: datetime, most_jump: Decimal
+) -> dict[int, Refusal]:
+    """The reason of each place whose quote is refused."""
+    judged = {
+        place: refuse(quotes[place], known.get(quotes[place].symbol), now, most_jump=most_jump) for place in places
+    }
+    return {place: refusal for place, refusal in judged.items() if refusal is not None}
+
+
+def _count_refusals(
+    now: datetime, quotes: Sequence[Quote], results: Mapping[int, Update | Refusal], known: Mapping[str, Known]
+) -> None:
     refused = [(quotes[place], each) for place, each in sorted(results.items()) if isinstance(each, Refusal)]
     if refused:
         EARLY.labels("marketdata.prices").inc(sum(refusal.fault is PriceFault.AHEAD for _, refusal in refused))
-        count_refused(uow.now, [each for each in refused if not _is_repeated(*each, known)])
-    return [results[place] for place in range(len(quotes))]
+        count_refused(now, [each for each in refused if not _is_repeated(*each, known)])
 
 
 def stored(results: Iterable[Update | Refusal]) -> int:
