@@ -1,5 +1,6 @@
 """A clock that was ahead is put right: nothing that was due or blocked stands still for as long as it was ahead."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -8,6 +9,7 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.clock import utc_now
 from shared.jobs.declaration import Job
 from shared.jobs.engine.dispatch import resend
+from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.run_context import Counts, RunContext
 from shared.resilience.breakers import Breaker
 from tests.component.job_worker import (
@@ -176,10 +178,21 @@ def _ticks_each_second(worker: JobWorker, clock: FakeClock) -> None:
 
 
 def test_a_process_tells_by_how_much_its_clock_is_ahead(orders: ServiceContext, clock: FakeClock) -> None:
-    """The heartbeat compares it with PostgreSQL's clock."""
+    """Each heartbeat compares it with PostgreSQL's clock and tells the result with the next one."""
     with job_worker(orders, a_job(lambda _: {}, enabled=False)) as worker:
         clock.now = utc_now() + timedelta(hours=1)
+        worker.heartbeat.beat()
         worker.heartbeat.beat()
         (row,) = rows(orders.engine, "SELECT clock_ahead, now() - heartbeat_at AS age FROM jobs.workers")
     assert timedelta(minutes=59) < row.clock_ahead <= timedelta(hours=1)
     assert row.age < timedelta(minutes=1)
+
+
+def test_a_clock_is_not_off_because_its_process_or_the_database_is_slow(orders: ServiceContext) -> None:
+    """A process on a busy machine reads its clock, and reaches the database 40 seconds later."""
+    delays = iter([40, 40, 0, 40, 0])  # at the start, then before and after each heartbeat
+    heartbeat = Heartbeat(replace(orders, clock=lambda: utc_now() - timedelta(seconds=next(delays))))
+    heartbeat.beat()
+    heartbeat.beat()
+    (row,) = rows(orders.engine, "SELECT clock_ahead FROM jobs.workers")
+    assert row.clock_ahead == timedelta(0)

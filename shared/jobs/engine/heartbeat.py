@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from dramatiq.middleware import TimeLimitExceeded, raise_thread_exception
@@ -61,6 +62,7 @@ class Heartbeat(Background):
         self._outage = Outage("the database", service=context.service, part="heartbeat")
         self._host = socket.gethostname()
         self._started_at = context.clock()
+        self._clock_ahead: timedelta | None = None
         #: Called after each successful heartbeat.
         self.after_beat: Callable[[], None] = lambda: None
         #: Names this process uniquely, even if its pid is reused.
@@ -137,7 +139,7 @@ class Heartbeat(Background):
         self._write(stopped=False)
 
     def _write(self, *, stopped: bool) -> None:
-        now = self._context.clock()
+        before = self._context.clock()
         with self._lock:
             held = dict(self._held)
         given = {
@@ -150,7 +152,8 @@ class Heartbeat(Background):
             "jobs": None if self.jobs is None else sorted(self.jobs),
             "started_at": self._started_at,
             "stopped": stopped,
-            "now": now,
+            "now": before,
+            "clock_ahead": self._clock_ahead,
             "ids": [run_id for run_id, _ in held],
             "attempts": [attempt for _, attempt in held],
             "done": [each.signals.done for each in held.values()],
@@ -158,10 +161,12 @@ class Heartbeat(Background):
         }
         try:
             with self._context.engine.begin() as connection:
-                canceled = {(row.id, row.attempt): row.canceled for row in connection.execute(_BEAT, given)}
+                rows = connection.execute(_BEAT, given).all()
         except DATABASE_ERRORS as error:
             self._outage.failed(error)
             return
+        self._clock_ahead = _ahead(before, rows[0].database_now, self._context.clock())
+        canceled = {(row.id, row.attempt): row.canceled for row in rows}
         for key, each in held.items():
             if canceled.get(key, False):
                 each.signals.canceled.set()
@@ -171,20 +176,30 @@ class Heartbeat(Background):
         self.after_beat()
 
 
+def _ahead(before: datetime, database_now: datetime, after: datetime) -> timedelta:
+    """The least that a clock is ahead of the database's, which was read between two readings of it. Behind is negative.
+
+    The readings lie far apart where a process or the database is slow. They then say little about the clock.
+    """
+    return max(before - database_now, timedelta(0)) or min(after - database_now, timedelta(0))
+
+
 _BEAT = text("""
 WITH beat AS (
   INSERT INTO jobs.workers AS w (id, service, host, pid, kind, queues, runs, started_at, heartbeat_at, stopped_at,
                                  clock_ahead, jobs)
   VALUES (:worker, :service, :host, :pid, :kind, :queues, cardinality(CAST(:ids AS uuid[])),
           now() - (CAST(:now AS timestamptz) - CAST(:started_at AS timestamptz)), now(),
-          CASE WHEN :stopped THEN now() END, CAST(:now AS timestamptz) - now(), CAST(:jobs AS text[]))
+          CASE WHEN :stopped THEN now() END, CAST(:clock_ahead AS interval), CAST(:jobs AS text[]))
   ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, stopped_at = excluded.stopped_at,
                                  runs = excluded.runs, clock_ahead = excluded.clock_ahead
+), beating AS (
+  UPDATE jobs.job_runs r
+  SET heartbeat_at = now(), done = COALESCE(held.done, r.done), total = COALESCE(held.total, r.total)
+  FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:done AS bigint[]), CAST(:total AS bigint[]))
+    AS held (id, attempt, done, total)
+  WHERE r.id = held.id AND r.attempt = held.attempt AND r.state = 'running'
+  RETURNING r.id, r.attempt, r.cancel_requested_at IS NOT NULL AS canceled
 )
-UPDATE jobs.job_runs r
-SET heartbeat_at = now(), done = COALESCE(held.done, r.done), total = COALESCE(held.total, r.total)
-FROM unnest(CAST(:ids AS uuid[]), CAST(:attempts AS integer[]), CAST(:done AS bigint[]), CAST(:total AS bigint[]))
-  AS held (id, attempt, done, total)
-WHERE r.id = held.id AND r.attempt = held.attempt AND r.state = 'running'
-RETURNING r.id, r.attempt, r.cancel_requested_at IS NOT NULL AS canceled
+SELECT now() AS database_now, b.* FROM (VALUES (1)) one LEFT JOIN beating b ON true
 """)
