@@ -1,4 +1,4 @@
-"""Bounded growth: every table has a retention or a reason to be kept, and a run's updates add nothing to indexes."""
+"""Bounded growth: every table has a retention or a reason to be kept, and updates of runs and prices stay in place."""
 
 import re
 import tomllib
@@ -13,6 +13,8 @@ from sqlalchemy import Engine, event, make_url
 from services.gateway.retention import OWN as GATEWAY
 from services.marketdata.jobs import old_news
 from services.marketdata.persistence import partitions
+from services.marketdata.persistence.instruments import Instrument, add_instruments
+from services.marketdata.persistence.prices import save_prices
 from services.marketdata.settings import Settings
 from services.strategy.jobs import OWN as STRATEGY
 from services.strategy.service import DEMO_STRATEGIES
@@ -27,6 +29,8 @@ from shared.storage import driver
 from shared.storage.engine import make_engine
 from shared.storage.migrate import ROOT
 from tests.component.job_worker import Gate, a_job, job_worker
+from tests.component.scripted_prices import made_up_quote
+from tests.component.watching import context_of
 from tests.conftest import FakeClock
 from tests.support import rows
 
@@ -180,6 +184,21 @@ def test_the_growing_skip_of_a_busy_job_is_hot(orders: ServiceContext, clock: Fa
         worker.handled()
     counted = [counted for statement, *counted in grown if "slots = r.slots + given.slots" in statement]
     assert counted == [[0, 0], *[[1, 1]] * 3]
+
+
+def test_new_prices_of_all_instruments_are_hot(urls: dict[str, str], clock: FakeClock) -> None:
+    """A batch updates every row of a page, and finds room for the new ones on the same page."""
+    symbols = [f"S{number}" for number in range(300)]
+    counts = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'instruments'"
+    with context_of("marketdata", urls, clock) as context:
+        with context.engine.begin() as connection:
+            add_instruments(connection, [Instrument(symbol, symbol) for symbol in symbols])
+        for _ in range(8):  # the first ones move rows off the pages that were filled when they were added
+            clock.move(minutes=1)
+            with context.engine.begin() as connection:
+                save_prices(connection, [made_up_quote(symbol, "123.45", clock.now) for symbol in symbols])
+                updates, hot = connection.exec_driver_sql(counts).one()
+    assert hot >= 0.9 * updates > 0
 
 
 def rows_a_day() -> dict[str, tuple[float, int]]:

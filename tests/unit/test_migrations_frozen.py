@@ -29,6 +29,7 @@ LANDED = {
     "services/marketdata/migrations/0007_indicators_and_news.py": "d8416d8c36c69362",
     "services/marketdata/migrations/0008_named_indicators.py": "2b132568380a6c18",
     "services/marketdata/migrations/0009_watched_indicators.py": "158dfd30f26f798f",
+    "services/marketdata/migrations/0010_prices_in_place.py": "1cfb525cf8a17b49",
     "services/marketdata/migrations/carry_over.sql": "0d3d63d15021e756",
     "services/orders/migrations/0001_initial.py": "6aacce69814a0053",
     "services/orders/migrations/0002_orders_to_trust.py": "bb470f3005bc502e",
