@@ -16,6 +16,7 @@ from services.marketdata.usecases import (
     official_prices,
     push_prices,
     search_instruments,
+    validate_instruments,
 )
 from services.marketdata.usecases.search_instruments import Searches
 from shared.bus.actors import Actors
@@ -24,7 +25,7 @@ from shared.contracts.bars import StoreBars
 from shared.contracts.corporate_actions import EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading
 from shared.contracts.indicators import AddIndicator, RemoveIndicator
-from shared.contracts.instrument_search import SearchInstruments
+from shared.contracts.instrument_search import SearchInstruments, ValidateInstruments
 from shared.contracts.instruments import AddInstruments, ChangeInstrument
 from shared.contracts.official_prices import EnterOfficialPrice
 from shared.contracts.prices import PushPrices
@@ -100,6 +101,18 @@ def search_for_instruments(command: SearchInstruments, context: ServiceContext) 
     if context.clock() - command.requested_at > LATE:
         return
     answer = search_instruments.search(context, searches(), configured_order(), command)
+    with context.unit_of_work() as uow:
+        uow.publish(answer)
+
+
+@actors.raw(ValidateInstruments, queue="marketdata.commands")
+def validate_list(command: ValidateInstruments, context: ServiceContext) -> None:
+    """Ask the providers outside of any transaction, then publish what they answered."""
+    if context.clock() - command.requested_at > LATE:
+        return
+    answer = validate_instruments.validate(
+        context, searches(), configured_order(), command.instruments, command.request_id
+    )
     with context.unit_of_work() as uow:
         uow.publish(answer)
 

@@ -13,6 +13,7 @@ from services.marketdata.persistence.partitions import ensure_partitions
 from services.marketdata.persistence.sessions import add_markets
 from services.marketdata.price_stream import make_streams
 from services.marketdata.settings import INSTRUMENTS_FILE, current
+from services.marketdata.warm_up import WarmUp
 from shared.background import Background
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.markets import MARKETS
@@ -39,7 +40,10 @@ def prepare(context: ServiceContext) -> None:
 def components(context: ServiceContext) -> Sequence[Background]:
     provider, speed = configured_provider(), current().replay_speed
     feeds = [Feed(context, provider, speed=speed)] if provider is not None and speed else []
-    return [*feeds, *(make_streams(context, configured_order()) if current().stream else [])]
+    order = configured_order()
+    asked = {each.traits.name: each for providers in order.values() for each in providers}
+    warm_up = [WarmUp(asked.values())] if asked else []
+    return [*warm_up, *feeds, *(make_streams(context, order) if current().stream else [])]
 
 
 service = Service("marketdata", actors, jobs, prepare, components, check_settings=current)

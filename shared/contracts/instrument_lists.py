@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from shared.contracts.base import first_error
-from shared.contracts.instruments import MOST_INSTRUMENTS, InstrumentTerms
+from shared.contracts.instruments import MOST_INSTRUMENTS, GivenInstrument, InstrumentTerms
 
 COLUMNS = tuple(InstrumentTerms.model_fields)
 _YES, _NO = {"true", "yes", "1"}, {"false", "no", "0"}
@@ -21,22 +21,22 @@ class UnreadableList(ValueError):
         self.field = field
 
 
-def read_csv(text: str) -> list[tuple[int, InstrumentTerms]]:
+def read_csv(text: str) -> list[tuple[int, GivenInstrument]]:
     """Each instrument with the number of its line. Raises UnreadableList.
 
     The first line names the columns. ``symbol`` has to be among them. An empty field has its default.
     """
     rows = csv.reader(text.removeprefix("\ufeff").splitlines(), strict=True)
-    found: dict[str, tuple[int, InstrumentTerms]] = {}
+    found: dict[str, tuple[int, GivenInstrument]] = {}
     try:
         columns = _columns(next(rows, []))
         for line, row in _filled(rows):
             if len(row) != len(columns):
                 raise UnreadableList(line, "row", f"has {len(row)} fields, but the header has {len(columns)}")
-            terms = _terms(line, dict(zip(columns, row, strict=True)))
-            if terms.symbol in found:
-                raise UnreadableList(line, "symbol", f"{terms.symbol} is also on line {found[terms.symbol][0]}")
-            found[terms.symbol] = line, terms
+            given = _given(line, dict(zip(columns, row, strict=True)))
+            if given.symbol in found:
+                raise UnreadableList(line, "symbol", f"{given.symbol} is also on line {found[given.symbol][0]}")
+            found[given.symbol] = line, given
             if len(found) > MOST_INSTRUMENTS:
                 raise UnreadableList(line, "row", f"the list has more than {MOST_INSTRUMENTS} instruments; split it")
     except csv.Error as error:
@@ -63,7 +63,8 @@ def _filled(rows: Iterator[list[str]]) -> Iterator[tuple[int, list[str]]]:
             yield rows.line_num, row  # type: ignore[attr-defined]
 
 
-def _terms(line: int, row: dict[str, str]) -> InstrumentTerms:
+def _given(line: int, row: dict[str, str]) -> GivenInstrument:
+    """The instrument of a row, of which complete terms can be made."""
     given: dict[str, str | bool] = {name: value.strip() for name, value in row.items() if value.strip()}
     for name in ("fractionable", "shortable"):
         word = str(given.get(name, "")).lower()
@@ -73,7 +74,8 @@ def _terms(line: int, row: dict[str, str]) -> InstrumentTerms:
         raise UnreadableList(line, "symbol", "is missing")
     given["symbol"] = str(given["symbol"]).upper()
     try:
-        return InstrumentTerms.model_validate(given)
+        InstrumentTerms.model_validate(given)
+        return GivenInstrument.model_validate(given)
     except ValidationError as error:
         field, _, reason = first_error(error).partition(": ")
         raise UnreadableList(line, field, reason) from None

@@ -1,6 +1,7 @@
 """Instruments: their terms with the rules that these obey, and the commands that add and change them."""
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
@@ -117,6 +118,28 @@ class InstrumentTerms(BaseModel):
     def _fits(self) -> Self:
         check_terms(self.symbol, self.asset_class, self.market, self.currency)
         return self
+
+
+class GivenInstrument(BaseModel):
+    """An instrument of a list. What is None follows from the provider, or else from the other fields."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    symbol: Symbol
+    name: InstrumentName | None = None
+    market: Market | None = None
+    exchange: ExchangeName | None = None
+    currency: QuotedIn | None = None
+    asset_class: AssetClass | None = None
+    tick_size: Step | None = None
+    tick_rule: TickRule | None = None
+    lot_size: Step | None = None
+    fractionable: bool | None = None
+    shortable: bool | None = None
+
+    def terms(self, provided: Mapping[str, Any] | None = None) -> InstrumentTerms:
+        """The complete terms, with the ``provided`` ones where the list has none. Raises ValidationError."""
+        return InstrumentTerms.model_validate({**(provided or {}), **self.model_dump(exclude_none=True)})
 
 
 def defaults_of(given: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,12 @@ from shared.contracts.base import Command, Message, routing_key
 from shared.contracts.corporate_actions import CorporateActionApplied, EnterCorporateAction
 from shared.contracts.halts import HaltTrading, ResumeTrading, TradingHalted, TradingResumed
 from shared.contracts.indicators import AddIndicator, RemoveIndicator
-from shared.contracts.instrument_search import InstrumentsFound, SearchInstruments
+from shared.contracts.instrument_search import (
+    InstrumentsFound,
+    InstrumentsValidated,
+    SearchInstruments,
+    ValidateInstruments,
+)
 from shared.contracts.instruments import AddInstruments, ChangeInstrument, InstrumentsChanged, InstrumentsRefused
 from shared.contracts.jobs import RunJob
 from shared.contracts.official_prices import EnterOfficialPrice, OfficialPricePublished
@@ -96,6 +101,8 @@ PUBLISHERS: dict[type[Message], tuple[str, ...]] = {
     ChangeInstrument: ("gateway",),
     SearchInstruments: ("gateway",),
     InstrumentsFound: ("marketdata",),
+    ValidateInstruments: ("gateway",),
+    InstrumentsValidated: ("marketdata",),
     InstrumentsChanged: ("marketdata",),
     InstrumentsRefused: ("marketdata",),
     EnterCorporateAction: ("gateway",),
@@ -191,6 +198,7 @@ QUEUES: dict[str, Queue] = {
             AddInstruments,
             ChangeInstrument,
             SearchInstruments,
+            ValidateInstruments,
             PushPrices,
             StoreBars,
             ControlReplay,
@@ -245,6 +253,7 @@ LIVE: tuple[type[Message], ...] = (
     InstrumentsChanged,
     InstrumentsRefused,
     InstrumentsFound,
+    InstrumentsValidated,
     StrategyChanged,
     StrategyRefused,
     RebalanceAnswered,

@@ -1,6 +1,5 @@
 """Search for instruments at the providers, and the check of an instrument with its provider before it is added."""
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,51 +15,22 @@ from services.marketdata.providers.provider import (
     Found,
     KeyRefused,
     Listed,
-    Part,
-    Provider,
     ProviderDown,
     Throttled,
-    Traits,
     Unsupported,
 )
-from services.marketdata.usecases.fetch_prices import Order
 from services.marketdata.usecases.search_instruments import AT_ONCE, FRESH, Searches, search
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instrument_search import InstrumentsFound, SearchInstruments
 from shared.contracts.instruments import AssetClass, InstrumentTerms
+from tests.component.directory import BTC, SPY, VOD, Directory, of
 from tests.component.http_trader import KEY
 from tests.component.watching import marketdata_at, outbox, statements
 from tests.conftest import FakeClock
 from tests.support import value
 
 NOW = datetime(2026, 3, 16, 15, tzinfo=UTC)
-CLASSES = frozenset(AssetClass)
-SPY = Found("SPY", "SPDR S&P 500", "XNYS", "USD", AssetClass.US_EQUITY, "NYSEArca")
-VOD = Found("VOD", "Vodafone Group Plc", "XLON", "GBP", AssetClass.EQUITY, "LSE")
-BTC = Found("BTC/USD", "Bitcoin", "24/7", "USD", AssetClass.CRYPTO, "CCC")
 OPTION = Found("SPY260320C00500000", "SPY call", None, "USD", None)
-
-
-class Directory(Provider):
-    """A provider that finds what the test put into it. ``error`` is raised, and ``answers`` holds it back."""
-
-    def __init__(self, name: str, *found: Found, classes: frozenset[AssetClass] = CLASSES) -> None:
-        self.traits = Traits(name=name, parts=frozenset({Part.SEARCH}), asset_classes=classes)  # type: ignore[misc]
-        self.found = found
-        self.asked: list[str] = []
-        self.error: Exception | None = None
-        self.holds = threading.Event()
-        self.holds.set()
-
-    def search(self, words: str, limit: int) -> list[Found]:
-        self.asked.append(words)
-        assert self.holds.wait(20)
-        if self.error is not None:
-            raise self.error
-        sought = words.casefold()
-        return [each for each in self.found if sought in each.symbol.casefold() or sought in each.name.casefold()][
-            :limit
-        ]
 
 
 @pytest.fixture
@@ -71,11 +41,6 @@ def marketdata(urls: dict[str, str], clock: FakeClock) -> Iterator[ServiceContex
 
 def command(words: str, **how: Any) -> SearchInstruments:
     return SearchInstruments(request_id=uuid4(), words=words, requested_at=NOW, **how)
-
-
-def of(*providers: Provider) -> Order:
-    """The same providers for every class."""
-    return {each: list(providers) for each in AssetClass}
 
 
 def problems(answer: InstrumentsFound) -> dict[str, str | None]:

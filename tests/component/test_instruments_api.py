@@ -210,7 +210,7 @@ def test_a_list_is_imported_as_a_whole(visitor: TestClient) -> None:
     """Empty fields have their defaults, and the pair of a new currency is added. Again it changes nothing."""
     assert set(imported(visitor, LIST).json()["added"]) >= {"CSVA", "CSVB"}
     assert ask(visitor, "GET", "/CSVB").json()["lot_size"] == "100"
-    assert imported(visitor, LIST).json() == {"added": [], "unchanged": 2}
+    assert imported(visitor, LIST).json() == {"added": [], "unchanged": 2, "validated": True}
 
 
 @pytest.mark.parametrize(
@@ -254,4 +254,4 @@ def test_every_set_can_be_imported_beside_the_demo(market: System) -> None:
     assert import_all(context, read_set(INSTRUMENTS_FILE, "sp500-top")) == []
     found = read_csv("symbol,market\nAAPL,XNAS\n")
     with pytest.raises(NotImported, match="line 2, symbol: AAPL exists with another market"):
-        import_all(context, [terms for _, terms in found], [line for line, _ in found])
+        import_all(context, [given.terms() for _, given in found], [line for line, _ in found])

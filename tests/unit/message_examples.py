@@ -48,11 +48,15 @@ from shared.contracts.instrument_search import (
     AskedProvider,
     FoundInstrument,
     InstrumentsFound,
+    InstrumentsValidated,
     SearchInstruments,
+    ValidateInstruments,
+    WrongInstrument,
 )
 from shared.contracts.instruments import (
     AddInstruments,
     ChangeInstrument,
+    GivenInstrument,
     InstrumentChanges,
     InstrumentsChanged,
     InstrumentsRefused,
@@ -365,6 +369,16 @@ _ALL: tuple[Message, ...] = (
         request_id=UUID(int=7),
         match=FoundInstrument(symbol="SPY", name="SPDR S&P 500", market="XNYS", currency="USD", provider="yahoo"),
         asked=(AskedProvider(provider="yahoo"), AskedProvider(provider="alpaca", problem="answered with status 500")),
+    ),
+    ValidateInstruments(
+        request_id=UUID(int=7),
+        instruments=(GivenInstrument(symbol="SPY"), GivenInstrument(symbol="VOD", market="XLON", currency="GBP")),
+        requested_at=datetime(2026, 11, 23, 15, tzinfo=UTC),
+    ),
+    InstrumentsValidated(
+        request_id=UUID(int=7),
+        wrong=(WrongInstrument(place=1, field="symbol", message="symbol: yahoo does not have VOD on XLON"),),
+        asked=(AskedProvider(provider="yahoo"),),
     ),
     StoreBars(
         bars=(

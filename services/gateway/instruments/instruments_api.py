@@ -15,10 +15,11 @@ from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, page_
 from services.gateway.http.requests import Gateway, read, read_bytes
 from services.gateway.http.schemas import AnyCaseSymbol, PlainNumber, Query, Word
 from services.gateway.instruments import queries
-from services.gateway.instruments.search_api import PROVIDED, validated
+from services.gateway.instruments.search_api import ValidatedList, validated, validated_list
 from services.gateway.trading import commands
 from shared.contracts.base import Message, Symbol
 from shared.contracts.instrument_lists import UnreadableList, read_csv
+from shared.contracts.instrument_search import PROVIDED
 from shared.contracts.instruments import (
     AddInstruments,
     AssetClass,
@@ -114,11 +115,19 @@ class InstrumentQuery(PageQuery):
     tradable: bool | None = None
 
 
+class ListQuery(Query):
+    """Query parameters of an import."""
+
+    unvalidated: bool = Field(default=False, description="True to import the list without asking the provider.")
+
+
 class Imported(BaseModel):
     """The instruments of the list: those that were added, with the currency pairs that they needed, and the others."""
 
     added: tuple[Symbol, ...]
     unchanged: int
+    #: False if providers were not asked for some of them: no provider can search for these, or nobody was to be asked.
+    validated: bool
 
 
 async def get_instruments(gateway: Gateway, query: InstrumentQuery) -> InstrumentPage:
@@ -167,13 +176,17 @@ def _terms_of(given: Mapping[str, Any]) -> InstrumentTerms:
         raise invalid_fields(error) from None
 
 
-async def post_import(gateway: Gateway, principal: Principal, request: Request) -> Imported:
+async def post_import(gateway: Gateway, principal: Principal, request: Request, query: ListQuery) -> Imported:
     """Import instruments from a body of CSV: all of them, or none.
 
     The first line names the columns: `symbol`, and any of `name`, `market`, `exchange`, `currency`, `asset_class`,
     `tick_size`, `tick_rule`, `lot_size`, `fractionable` and `shortable`. An empty field has its default.
 
-    Raises Invalid with the number of the first wrong line, and Conflict if one exists with other terms.
+    The provider of each asset class is asked for them first, as for one instrument, and fills in what is not given.
+    With `unvalidated=true` nobody is asked.
+
+    Raises Invalid with the numbers of the wrong lines, Conflict if one exists with other terms, and NotReady if the
+    provider does not answer now.
     """
     try:
         rows = read_csv((await read_bytes(request, most=MOST_BYTES)).decode("utf-8"))
@@ -181,9 +194,14 @@ async def post_import(gateway: Gateway, principal: Principal, request: Request) 
         raise Invalid("body: is not text in UTF-8", field="body") from None
     except UnreadableList as error:
         raise Invalid(str(error), field=error.field) from None
-    lines = [line for line, _ in rows]
-    answer = await _add(gateway, principal, [terms for _, terms in rows], "import_instruments", "list", lines=lines)
-    return Imported(added=answer.added, unchanged=answer.unchanged)
+    lines, given = [line for line, _ in rows], [each for _, each in rows]
+    if query.unvalidated:
+        found = ValidatedList([each.terms() for each in given], 0)
+    else:
+        found = await validated_list(gateway, given, lines)
+    answer = await _add(gateway, principal, found.terms, "import_instruments", "list", lines=lines)
+    everything = found.validated == len(given)
+    return Imported(added=answer.added, unchanged=answer.unchanged, validated=everything)
 
 
 async def patch_instrument(

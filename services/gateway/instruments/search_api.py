@@ -1,7 +1,7 @@
 """``/api/instruments/search``: search the providers for instruments, and look one up before it is added."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict
@@ -17,18 +17,23 @@ from shared.contracts.instrument_search import (
     MOST_FOUND,
     FoundInstrument,
     InstrumentsFound,
+    InstrumentsValidated,
     SearchInstruments,
     SearchWords,
+    ValidateInstruments,
 )
-from shared.contracts.instruments import US_MARKETS, AssetClass, InstrumentTerms
+from shared.contracts.instruments import AssetClass, GivenInstrument, InstrumentTerms
 from shared.contracts.written import Bounded
 
 #: The time that marketdata has for a search, and a second more.
 WAIT_SECONDS = 7.0
+#: The time that it has for a list, and some seconds more.
+LIST_SECONDS = 24.0
 NOT_ANSWERED = "the search was not answered in time; search again in a moment"
 UNVALIDATED = 'or add it without asking, by sending "unvalidated": true'
-#: The fields of an instrument that a provider knows.
-PROVIDED = ("name", "market", "exchange", "currency", "asset_class")
+UNVALIDATED_LIST = "or import the list without asking, with ?unvalidated=true"
+#: Wrong lines of a list that an error names.
+MOST_NAMED = 5
 
 
 class SearchQuery(Query):
@@ -95,6 +100,13 @@ async def get_instrument_search(gateway: Gateway, query: SearchQuery) -> SearchR
     )
 
 
+class ValidatedList(NamedTuple):
+    """The complete terms of a list, and the number of them that were looked up or are instruments already."""
+
+    terms: list[InstrumentTerms]
+    validated: int
+
+
 async def validated(gateway: Gateway, given: Mapping[str, Any], terms: InstrumentTerms) -> dict[str, Any]:
     """Return the fields that the provider of the instrument fills in, and its name as ``validated_by``.
 
@@ -122,14 +134,34 @@ async def validated(gateway: Gateway, given: Mapping[str, Any], terms: Instrumen
 
 def _filled_in(given: Mapping[str, Any], match: FoundInstrument) -> dict[str, Any]:
     """The provider's fields where the request gives none. Raises Invalid where the two contradict each other."""
-    for name in ("currency", "asset_class", "market"):
-        ours, theirs = given.get(name), getattr(match, name)
-        if ours is None or theirs is None or ours == theirs or {ours, theirs} <= US_MARKETS:
-            continue
-        told = f"{name}: {match.provider} has {match.symbol} with {theirs}; correct it, {UNVALIDATED}"
-        raise Invalid(told, field=name)
-    theirs = match.model_dump(include=set(PROVIDED), exclude_none=True)
-    return {**theirs, "validated_by": match.provider}
+    if differs := match.contradiction(given):
+        raise Invalid(f"{differs[1]}, {UNVALIDATED}", field=differs[0])
+    return {**match.provided(), "validated_by": match.provider}
+
+
+async def validated_list(gateway: Gateway, given: Sequence[GivenInstrument], lines: Sequence[int]) -> ValidatedList:
+    """Return the complete terms of a list, with what the providers fill in.
+
+    Raises Invalid, which names the wrong lines, and NotReady where some cannot be looked up now.
+    """
+    command = ValidateInstruments(request_id=uuid4(), instruments=tuple(given), requested_at=gateway.context.clock())
+    _, body = await commands.ask(
+        gateway,
+        lambda uow: uow.publish(command),
+        command.request_id,
+        late=f"the list was not validated in time; send it again in a moment, {UNVALIDATED_LIST}",
+        within=LIST_SECONDS,
+    )
+    answer = InstrumentsValidated.model_validate(body)
+    if answer.wrong:
+        told = "; ".join(f"line {lines[each.place]}, {each.message}" for each in answer.wrong[:MOST_NAMED])
+        more = ", among others" if len(answer.wrong) > MOST_NAMED else ""
+        raise Invalid(f"{told}{more}. Correct them, {UNVALIDATED_LIST}", field=answer.wrong[0].field)
+    if answer.unanswered:
+        problems = "; ".join(f"{each.provider}: {each.problem}" for each in answer.asked if each.problem is not None)
+        why = f"{answer.unanswered} of {len(given)} instruments cannot be validated now ({problems})"
+        raise NotReady(f"{why}; send the list again later, {UNVALIDATED_LIST}")
+    return ValidatedList(list(answer.instruments), len(given) - answer.not_asked)
 
 
 def _listed(found: tuple[FoundInstrument, ...]) -> str:

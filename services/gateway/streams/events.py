@@ -17,7 +17,7 @@ from shared.contracts.accounts import (
 )
 from shared.contracts.base import Message
 from shared.contracts.halts import TradingHalted, TradingResumed
-from shared.contracts.instrument_search import InstrumentsFound
+from shared.contracts.instrument_search import InstrumentsFound, InstrumentsValidated
 from shared.contracts.instruments import InstrumentsChanged, InstrumentsRefused
 from shared.contracts.orders import (
     CancelRejected,
@@ -67,6 +67,7 @@ ANSWERS: Mapping[type[Message], str] = {
     InstrumentsChanged: "request_id",
     InstrumentsRefused: "request_id",
     InstrumentsFound: "request_id",
+    InstrumentsValidated: "request_id",
     StrategyChanged: "request_id",
     StrategyRefused: "request_id",
     RebalanceAnswered: "request_id",

@@ -52,6 +52,12 @@ def lock_terms(connection: Connection, symbols: Sequence[str]) -> dict[str, dict
     return {row["symbol"]: dict(row) for row in rows}
 
 
+def terms(connection: Connection, symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Symbol → the terms of those that are instruments."""
+    rows = connection.execute(_READ_TERMS, {"symbols": list(symbols)}).mappings()
+    return {row["symbol"]: dict(row) for row in rows}
+
+
 def change(connection: Connection, symbol: str, changes: Mapping[str, Any]) -> None:
     """Set these columns of the instrument. Their names are fields of ``InstrumentChanges``."""
     assignments = ", ".join(f"{name} = :{name}" for name in changes)
@@ -149,6 +155,7 @@ _LOCK_TERMS = text(f"""
 SELECT {", ".join(_TERMS)}, status, tradable FROM marketdata.instruments
 WHERE symbol = ANY(:symbols) ORDER BY symbol FOR NO KEY UPDATE
 """)
+_READ_TERMS = text(f"SELECT {', '.join(_TERMS)} FROM marketdata.instruments WHERE symbol = ANY(:symbols)")
 _PAIRS = text("SELECT symbol FROM marketdata.instruments WHERE symbol ~ '^[A-Z]{3}/[A-Z]{3}$'")
 _CURRENCIES = text("""
 SELECT DISTINCT currency FROM marketdata.instruments WHERE status = 'active' AND symbol !~ '^[A-Z]{3}/[A-Z]{3}$'

@@ -28,6 +28,7 @@ from services.marketdata.providers.provider import (
     Traits,
     Unsupported,
     name_of_key,
+    same_market,
 )
 from services.marketdata.providers.settings import AlpacaSettings
 from shared.clock import utc_now
@@ -43,8 +44,9 @@ MOST_HEADLINES = 200
 
 
 class Alpaca(Provider):
-    """Alpaca. alpaca-py, which is large, is imported with the first request."""
+    """Alpaca. alpaca-py, which is large, is imported by the service that asks Alpaca, and by nothing else."""
 
+    modules = ("services.marketdata.providers.alpaca_client", "services.marketdata.providers.alpaca_stream")
     traits = Traits(
         name="alpaca",
         parts=frozenset(Part),
@@ -54,6 +56,7 @@ class Alpaca(Provider):
         rate=Rate(200, timedelta(minutes=1)),
         batch=200,
         news_batch=50,
+        lookup_batch=2000,
         parallel=4,
     )
 
@@ -194,19 +197,28 @@ class Alpaca(Provider):
         return sorted((each for each in found if begin <= each.ex_date <= end), key=lambda each: each.ex_date)
 
     def search(self, words: str, limit: int) -> list[Found]:
-        """The assets by symbol, then by name. The list of all, which is long, is read once."""
+        """The assets by symbol, then by name."""
+        sought = words.casefold()
+        ranked = [
+            (symbol != sought, not symbol.startswith(sought), symbol, asset)
+            for asset in self._all_assets()
+            if sought in (symbol := str(asset.get("symbol")).casefold()) or sought in str(asset.get("name")).casefold()
+        ]
+        return [found_of(asset) for *_, asset in sorted(ranked, key=lambda each: each[:3])[:limit]]
+
+    def lookups(self, instruments: Sequence[Listed]) -> list[Found]:
+        symbols = {each.symbol: each.market for each in instruments}
+        found = [found_of(asset) for asset in self._all_assets() if asset.get("symbol") in symbols]
+        return [each for each in found if same_market(each.market, symbols[each.symbol])]
+
+    def _all_assets(self) -> list[dict[str, Any]]:
+        """The list of all assets, which is long, and read once."""
         if not self._assets:
             answer = self._ask(self._clients.trading.get_all_assets)
             if not isinstance(answer, list):
                 raise ProviderDown("Alpaca's answer has no assets: try again later")
             self._assets = [each for each in answer if isinstance(each, dict) and each.get("status") == "active"]
-        sought = words.casefold()
-        ranked = [
-            (symbol != sought, not symbol.startswith(sought), symbol, asset)
-            for asset in self._assets
-            if sought in (symbol := str(asset.get("symbol")).casefold()) or sought in str(asset.get("name")).casefold()
-        ]
-        return [found_of(asset) for *_, asset in sorted(ranked, key=lambda each: each[:3])[:limit]]
+        return self._assets
 
     def news(self, instruments: Sequence[Listed], since: datetime) -> list[Headline]:
         """Headlines. Alpaca writes a coin's symbol without its slash there."""

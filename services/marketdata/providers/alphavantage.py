@@ -56,6 +56,7 @@ _DELAY = timedelta(minutes=15)
 class AlphaVantage(Provider):
     """Alpha Vantage. The limits in its traits are those of the settings."""
 
+    modules = ("services.marketdata.providers.bounded_session",)
     traits = Traits(
         name="alphavantage",
         parts=frozenset(Part) - {Part.STREAM},

@@ -68,6 +68,8 @@ class Traits:
     parallel: int = 1
     #: True where its quotes are not those of this moment, such as the free feeds of most exchanges.
     delayed: bool = False
+    #: The number of instruments that one call of ``lookups`` asks for.
+    lookup_batch: int = 1
     #: True where its quotes carry official opens and closes. Otherwise they are a session's first and last trades.
     official: bool = False
 
@@ -157,7 +159,7 @@ class Stream(ABC):
         """End the stream."""
 
 
-def _same_market(found: str | None, wanted: str) -> bool:
+def same_market(found: str | None, wanted: str) -> bool:
     """Tell whether a result may be the wanted one. The exchanges of the United States share their symbols."""
     return found is None or found == wanted or {found, wanted} <= US_MARKETS
 
@@ -171,6 +173,8 @@ class Provider:
     traits: ClassVar[Traits]
     #: Tells keys apart, without showing them. Each key has limits of its own.
     key_name: str = ""
+    #: Large modules that are imported at the service's start, and not first with a request.
+    modules: ClassVar[tuple[str, ...]] = ()
     #: Where this is a dict, ``quotes`` puts the source's own fields into it, by symbol, for people to look at.
     answers: dict[str, Mapping[str, object]] | None = None
 
@@ -189,7 +193,11 @@ class Provider:
     def lookup(self, instrument: Listed) -> Found | None:
         """The instrument as the provider describes it. None where it has none. By default that is found by search."""
         found = [each for each in self.search(instrument.symbol, 20) if each.symbol == instrument.symbol]
-        return next((each for each in found if _same_market(each.market, instrument.market)), None)
+        return next((each for each in found if same_market(each.market, instrument.market)), None)
+
+    def lookups(self, instruments: Sequence[Listed]) -> list[Found]:
+        """Those of at most ``Traits.lookup_batch`` instruments that the provider has, each under our symbol."""
+        return [found for each in instruments if (found := self.lookup(each)) is not None]
 
     def actions(self, instrument: Listed, begin: date, end: date) -> list[FoundAction]:
         """Corporate actions whose ex-date lies in ``[begin, end]``."""

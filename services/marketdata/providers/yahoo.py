@@ -40,8 +40,9 @@ MOST_HEADLINES = 20
 
 
 class Yahoo(Provider):
-    """Yahoo Finance. yfinance, which is large, is imported with the first request."""
+    """Yahoo Finance. yfinance, which is large, is imported by the service that asks Yahoo, and by nothing else."""
 
+    modules = ("services.marketdata.providers.yahoo_session", "services.marketdata.providers.yahoo_charts")
     traits = Traits(
         name="yahoo",
         parts=frozenset(Part),
@@ -49,6 +50,7 @@ class Yahoo(Provider):
         intervals=("1m", "5m", "15m", "1h", "1d"),
         rate=Rate(60, timedelta(minutes=1)),
         batch=200,
+        lookup_batch=200,
         parallel=4,
     )
 
@@ -141,14 +143,20 @@ class Yahoo(Provider):
         return Found(ours, name[:200], market, currency or None, asset_class, exchange)
 
     def lookup(self, instrument: Listed) -> Found | None:
-        """Ask for the quote under Yahoo's own name of the symbol."""
-        theirs = yahoo_symbol(instrument)
-        for row in self._results([theirs]):
-            symbol = str(row.get("symbol"))
-            found = self._found(symbol, row)
-            if theirs in (symbol, f"USD{symbol}") and found.asset_class is not None:
-                return replace(found, symbol=instrument.symbol)
-        return None
+        return next(iter(self.lookups([instrument])), None)
+
+    def lookups(self, instruments: Sequence[Listed]) -> list[Found]:
+        """Ask for the quotes under Yahoo's own names of the symbols."""
+        asked = {instrument: yahoo_symbol(instrument) for instrument in instruments}
+        rows = {str(row.get("symbol")): row for row in self._results(list(dict.fromkeys(asked.values())))}
+        found = []
+        for instrument, theirs in asked.items():
+            # a pair of dollars also goes by its second currency
+            row = rows.get(theirs) or (rows.get(theirs.removeprefix("USD")) if theirs.endswith("=X") else None)
+            result = None if row is None else self._found(str(row["symbol"]), row)
+            if result is not None and result.asset_class is not None:
+                found.append(replace(result, symbol=instrument.symbol))
+        return found
 
     def news(self, instruments: Sequence[Listed], since: datetime) -> list[Headline]:
         asked = {yahoo_symbol(instrument): instrument.symbol for instrument in instruments}

@@ -64,7 +64,7 @@ class Searches:
             return kept
 
 
-class _Search:
+class Search:
     """One search: the providers that it asked, with their problems, until its time is over."""
 
     def __init__(self, context: ServiceContext, searches: Searches, seconds: float) -> None:
@@ -76,6 +76,10 @@ class _Search:
     @property
     def asked(self) -> tuple[AskedProvider, ...]:
         return tuple(AskedProvider(provider=name, problem=problem) for name, problem in self._problems.items())
+
+    def problem_of(self, provider: Provider) -> str | None:
+        """The reason why the provider has not answered. None if it has, or cannot search for this."""
+        return self._problems.get(provider.traits.name)
 
     def answers(
         self, providers: Sequence[Provider], key: tuple[str, ...], call: Callable[[Provider], Answer]
@@ -104,20 +108,18 @@ def search(
 ) -> InstrumentsFound:
     """Search for the words, or look up the terms of the command, and return the answer."""
     if not searches.turns.acquire(blocking=False):
-        problem = "too many searches at once: search again in a moment"
-        asked = {each.traits.name: AskedProvider(provider=each.traits.name, problem=problem) for each in _able(order)}
-        return InstrumentsFound(request_id=command.request_id, asked=tuple(asked.values()))
+        return InstrumentsFound(request_id=command.request_id, asked=busy(order))
     try:
-        running = _Search(context, searches, seconds)
+        running = Search(context, searches, seconds)
         return _look_up(running, order, command) if command.terms else _find(running, order, command)
     finally:
         searches.turns.release()
 
 
-def _find(running: _Search, order: Order, command: SearchInstruments) -> InstrumentsFound:
+def _find(running: Search, order: Order, command: SearchInstruments) -> InstrumentsFound:
     """Ask the first provider of each asset class, and for a class of which it has nothing the next one."""
     classes = [command.asset_class] if command.asset_class else list(order)
-    waiting = {each: [one for one in order.get(each, ()) if _searches(one, each)] for each in classes}
+    waiting = {each: [one for one in order.get(each, ()) if can_search(one, each)] for each in classes}
     found: dict[tuple[str, str | None], FoundInstrument] = {}
     words, known = command.words.casefold(), set[str]()
     while waiting := {each: left for each, left in waiting.items() if left}:
@@ -125,7 +127,7 @@ def _find(running: _Search, order: Order, command: SearchInstruments) -> Instrum
         new = [each for name, each in providers.items() if name not in known]
         known |= providers.keys()
         for name, results in running.answers(new, ("words", words), lambda each: each.search(words, 20)).items():
-            for result in _readable(results, name):
+            for result in readable(results, name):
                 if result.asset_class is None or result.asset_class in classes:
                     found.setdefault((result.symbol, result.market), result)
         having = {each.asset_class for each in found.values()}
@@ -136,7 +138,7 @@ def _find(running: _Search, order: Order, command: SearchInstruments) -> Instrum
     )
 
 
-def _look_up(running: _Search, order: Order, command: SearchInstruments) -> InstrumentsFound:
+def _look_up(running: Search, order: Order, command: SearchInstruments) -> InstrumentsFound:
     """Ask the providers of the class one after the other for the instrument, and then for similar ones."""
     terms = command.terms
     assert terms is not None  # noqa: S101 - the caller looked
@@ -149,30 +151,33 @@ def _look_up(running: _Search, order: Order, command: SearchInstruments) -> Inst
 
     answered = []
     for provider in order.get(terms.asset_class, ()):
-        if not _searches(provider, terms.asset_class):
+        if not can_search(provider, terms.asset_class):
             continue
         answers = running.answers([provider], key, call)
         for name, results in answers.items():
-            if match := _readable(results, name):
+            if match := readable(results, name):
                 return InstrumentsFound(request_id=command.request_id, match=match[0], asked=running.asked)
             answered.append(provider)
     if not answered:
         return InstrumentsFound(request_id=command.request_id, asked=running.asked)
     asked, words = running.asked, command.words.casefold()  # a failed search for similar ones changes nothing
     similar = running.answers(answered[:1], ("words", words), lambda each: each.search(words, 20))
-    found = [each for name, results in similar.items() for each in _readable(results, name)]
+    found = [each for name, results in similar.items() for each in readable(results, name)]
     return InstrumentsFound(request_id=command.request_id, found=tuple(found[:SUGGESTIONS]), asked=asked)
 
 
-def _able(order: Order) -> list[Provider]:
-    return [each for asset_class, providers in order.items() for each in providers if _searches(each, asset_class)]
+def busy(order: Order) -> tuple[AskedProvider, ...]:
+    """The providers that can search, none of which is asked while there are too many searches."""
+    problem = "too many searches at once: search again in a moment"
+    names = [one.traits.name for each, providers in order.items() for one in providers if can_search(one, each)]
+    return tuple(AskedProvider(provider=name, problem=problem) for name in dict.fromkeys(names))
 
 
-def _searches(provider: Provider, asset_class: str) -> bool:
+def can_search(provider: Provider, asset_class: str) -> bool:
     return Part.SEARCH in provider.traits.parts and asset_class in provider.traits.asset_classes
 
 
-def _readable(results: Answer, provider: str) -> list[FoundInstrument]:
+def readable(results: Answer, provider: str) -> list[FoundInstrument]:
     """The results that can be instruments here. Others, such as options, are left out."""
     readable = []
     for each in results:
