@@ -29,6 +29,7 @@ from services.gateway.http.requests import Gateway
 from services.gateway.retention import Retention
 from services.gateway.settings import Settings
 from services.gateway.streams.hub import Hub
+from services.gateway.trading.symbol_changes import SymbolChanges
 from shared.background import Background
 from shared.bus.amqp.management import Management
 from shared.bus.amqp.queue_stats import queue_stats
@@ -94,7 +95,7 @@ def queue_reader(settings: Settings, clock: Clock) -> Figures | None:
 
 
 def watchers(context: ServiceContext, settings: Settings, figures: Figures | None) -> list[Background]:
-    """Make the background threads: the evaluator of alerts, the notifiers, and retention.
+    """Make the background threads: the evaluator of alerts, the notifiers, retention, and that of changed symbols.
 
     There is a notifier of the operators only if they have channels.
     """
@@ -107,7 +108,7 @@ def watchers(context: ServiceContext, settings: Settings, figures: Figures | Non
         news_score=settings.alert_news_score,
     )
     notifiers = [Notifier(context, channels)] if channels else []
-    return [evaluator, AccountNotifier(context), Retention(context), *notifiers]
+    return [evaluator, AccountNotifier(context), Retention(context), SymbolChanges(context), *notifiers]
 
 
 def build_app(

@@ -1,6 +1,5 @@
 """Import the large libraries of the configured providers at the start, so that the first request does not wait."""
 
-import time
 from collections.abc import Iterable
 from importlib import import_module
 
@@ -26,11 +25,10 @@ class WarmUp(Background):
 
     def _import(self, name: str, modules: Iterable[str]) -> None:
         """Import the modules. A missing library is logged, and each request that needs it fails with its name."""
-        began = time.monotonic()
         try:
             for module in modules:
                 import_module(module)
         except ImportError as error:
             log.warning("a library of a provider cannot be imported: install it", provider=name, error=str(error))
         else:
-            log.info("provider ready", provider=name, seconds=round(time.monotonic() - began, 1))
+            log.info("libraries of the provider imported", provider=name)

@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
+from services.gateway.trading.symbol_changes import follow
 from tests.component.http_trader import KEY, ORDER, push
 from tests.support import eventually, rows
 
@@ -142,3 +143,39 @@ def test_a_wrong_field_is_named(client: TestClient, change: dict[str, Any], fiel
     assert refused.status_code == 422
     assert field in refused.text
     assert client.get("/api/corporate-actions").json()["items"] == []
+
+
+def test_a_changed_symbol_is_listed_and_watchlists_follow_it(system: System, client: TestClient) -> None:
+    """The entry keeps its place, a list that has both keeps one, and a second change is followed from the first."""
+    listed = client.post("/v2/watchlists", json={"name": "Tech", "symbols": ["IBM", "AAPL", "MSFT"]}).json()
+    untouched = client.post("/v2/watchlists", json={"name": "Others", "symbols": ["MSFT"]}).json()
+    change_symbol(system, client, "AAPL", "PEAR")
+    (item,) = client.get("/api/corporate-actions?symbol=AAPL").json()["items"]
+    assert (item["symbol"], item["new_symbol"], item["applied_at"] is not None) == ("AAPL", "PEAR", True)
+    assert follow_changes(system) == 1
+    found = client.get(f"/v2/watchlists/{listed['id']}").json()
+    assert [each["symbol"] for each in found["assets"]] == ["IBM", "PEAR", "MSFT"]
+    change_symbol(system, client, "PEAR", "PLUM")
+    client.put(f"/v2/watchlists/{listed['id']}", json={"symbols": ["AAPL", "IBM", "PEAR", "PLUM"]})
+    assert follow_changes(system) == 1
+    found = client.get(f"/v2/watchlists/{listed['id']}").json()
+    assert [each["symbol"] for each in found["assets"]] == ["PLUM", "IBM"]
+    assert (follow_changes(system), client.get(f"/v2/watchlists/{untouched['id']}").json()["updated_at"]) == (
+        0, untouched["updated_at"],
+    )  # fmt: skip
+    items = client.get("/api/corporate-actions?kind=symbol_change").json()["items"]
+    assert [(each["symbol"], each["new_symbol"]) for each in items] == [("PEAR", "PLUM"), ("AAPL", "PEAR")]
+
+
+def change_symbol(system: System, client: TestClient, old: str, new: str) -> None:
+    body = {"symbol": old, "kind": "symbol_change", "new_symbol": new, "effective_at": now_of(system)}
+    entered = client.post("/api/corporate-actions", json=body)
+    assert entered.status_code == 202, entered.text
+    eventually(lambda: client.get(f"/api/instruments/{new}").status_code == 200)
+
+
+def follow_changes(system: System) -> int:
+    """Do the gateway's step. Returns the number of lists that changed."""
+    gateway = system.contexts["gateway"]
+    with gateway.engine.begin() as connection:
+        return follow(connection, gateway.clock())

@@ -14,6 +14,7 @@ from services.marketdata.providers import registry
 from services.marketdata.providers.provider import Provider, Traits
 from services.marketdata.providers.registry import NotAProvider, UnknownProvider, network_provider
 from services.marketdata.settings import INSTRUMENTS_FILE, Settings, current
+from services.marketdata.warm_up import WarmUp
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instruments import AssetClass
 from shared.settings import InvalidSettings, load
@@ -137,3 +138,12 @@ def test_a_wrong_set_is_refused_with_its_instrument(tmp_path: Path, text: str, m
     file.write_text(text)
     with pytest.raises(UnreadableSet, match=message):
         read_set(file, "mine")
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_network_provider_is_made_ready_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a thread of its own, beside the streams."""
+    monkeypatch.setenv("PAPERPROFIT_PROVIDER", "yahoo")
+    monkeypatch.setenv("PAPERPROFIT_STREAM", "false")
+    (warm_up,) = service.components(ServiceContext("marketdata", create_engine("postgresql+psycopg://")))
+    assert isinstance(warm_up, WarmUp)

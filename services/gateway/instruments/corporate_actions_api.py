@@ -2,7 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -43,8 +43,9 @@ class NewCorporateAction(CorporateAction):
 
 
 class CorporateActionItem(CorporateAction):
-    """A split or dividend. ``applied_at`` is null until it has taken effect.
+    """A split, a dividend or a new symbol. ``applied_at`` is null until it has taken effect.
 
+    The ``symbol`` of a change is the old one.
     ``provider`` is null where an operator entered it. ``correction`` has the terms that the provider gave later, when
     the action had been applied or was an operator's.
     """
@@ -56,6 +57,10 @@ class CorporateActionItem(CorporateAction):
     provider: str | None = None
     correction: dict[str, Any] | None = None
     corrected_at: AwareDatetime | None = None
+
+    def _fits(self) -> Self:
+        """Take the action as it is stored. It was checked when it was entered."""
+        return self
 
 
 class CorporateActionPage(Page[CorporateActionItem]):
@@ -186,18 +191,18 @@ def _figures(order: Order) -> OrderFigures:
 
 
 async def get_corporate_actions(gateway: Gateway, query: CorporateActionQuery) -> CorporateActionPage:
-    """List all splits and dividends, the last to take effect first."""
+    """List all splits, dividends and new symbols, the last to take effect first."""
     return await page_of(gateway, _ACTIONS.page, query, CorporateActionPage, ("effective_at", "id"))
 
 
 _ACTIONS = Keyset(
     """
-    SELECT id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, entered_at,
+    SELECT id, COALESCE(old_symbol, symbol) AS symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, entered_at,
            applied_at, ex_date, provider, correction, corrected_at, new_symbol
     FROM marketdata.corporate_actions_v1
     """,
     ("effective_at", "id"),
-    {"symbol": "symbol = :symbol", "kind": "kind = :kind"},
+    {"symbol": "(symbol = :symbol OR old_symbol = :symbol)", "kind": "kind = :kind"},
 )
 endpoints = (
     Endpoint("GET", "/api/corporate-actions", get_corporate_actions, OPERATE),

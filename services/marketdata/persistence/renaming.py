@@ -35,8 +35,8 @@ def move(connection: Connection, old: str, new: str) -> None:
         )
 
 
-def applied(connection: Connection, action_id: UUID, split_count: int, now: datetime) -> None:
-    connection.execute(_APPLIED, {"id": action_id, "split_count": split_count, "now": now})
+def applied(connection: Connection, action_id: UUID, old: str, split_count: int, now: datetime) -> None:
+    connection.execute(_APPLIED, {"id": action_id, "old": old, "split_count": split_count, "now": now})
 
 
 def report(connection: Connection, action_id: UUID, why: str, now: datetime) -> None:
@@ -64,7 +64,7 @@ WHERE c.relnamespace = CAST('marketdata' AS regnamespace) AND c.relkind IN ('r',
   AND NOT a.attisdropped AND c.relname <> 'instruments' ORDER BY c.relname
 """)
 _APPLIED = text("""
-UPDATE marketdata.corporate_actions SET applied_at = :now, split_count = :split_count WHERE id = :id
+UPDATE marketdata.corporate_actions SET applied_at = :now, split_count = :split_count, old_symbol = :old WHERE id = :id
 """)
 _REPORT = text("""
 UPDATE marketdata.corporate_actions
