@@ -197,8 +197,8 @@ async def get_corporate_actions(gateway: Gateway, query: CorporateActionQuery) -
 
 _ACTIONS = Keyset(
     """
-    SELECT id, COALESCE(old_symbol, symbol) AS symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, entered_at,
-           applied_at, ex_date, provider, correction, corrected_at, new_symbol
+    SELECT id, COALESCE(old_symbol, symbol) AS symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount,
+           effective_at, pay_at, entered_at, applied_at, ex_date, provider, correction, corrected_at, new_symbol
     FROM marketdata.corporate_actions_v1
     """,
     ("effective_at", "id"),

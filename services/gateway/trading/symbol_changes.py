@@ -30,7 +30,7 @@ def follow(connection: Connection, now: datetime) -> int:
     """
     if not connection.execute(_IS_READY).scalar_one():
         return 0
-    changes = dict(connection.execute(_CHANGES).tuples().all())
+    changes = {row.old_symbol: row.new_symbol for row in connection.execute(_CHANGES)}
     if not changes:
         return 0
     given = {"old": list(changes), "new": list(changes.values()), "now": now}
