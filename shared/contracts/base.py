@@ -24,7 +24,8 @@ RowNumber = Annotated[int, Bounded(ge=0, le=2**63 - 1)]
 Sequence = Annotated[int, Bounded(ge=1, le=2**63 - 1)]
 #: A count in a column of PostgreSQL's type integer.
 Count = Annotated[int, Bounded(ge=0, le=2**31 - 1)]
-Symbol = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Z0-9][A-Z0-9./-]*$")]
+_SYMBOL = r"^[A-Z0-9][A-Z0-9./-]*$"
+Symbol = Annotated[str, Field(min_length=1, max_length=16, pattern=_SYMBOL)]
 
 
 class Message(BaseModel):
@@ -86,11 +87,18 @@ def routing_key(message: type[Message], owner: str) -> str:
     return f"{owner}.{snake}.v{message.version}"
 
 
+def plain_message(message: str) -> str:
+    """A message of pydantic as a sentence for people."""
+    if message == f"String should match pattern '{_SYMBOL}'":
+        return "is not a symbol: write letters, digits, dots, dashes and slashes, such as AAPL, BRK.B or BTC/USD"
+    return message.removeprefix("Value error, ")
+
+
 def first_error(error: ValueError) -> str:
     """The error as one sentence that begins with the field: of a model's errors the first."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
+    message = plain_message(first["msg"])
     return f"{field}: {message}" if field else message

@@ -22,6 +22,7 @@ US_MARKETS = frozenset({"XNYS", "XNAS", "DEMO"})
 CRYPTO_QUOTES = frozenset({"USDT", "USDC", "BTC", "ETH"})
 PAIR = re.compile(r"[A-Z]{3}/[A-Z]{3}")
 CRYPTO = re.compile(r"[A-Z0-9]{2,10}/[A-Z]{3,4}")
+QUOTE = re.compile(r"[A-Z]{3,5}")
 NINTH_DECIMAL = Decimal("0.000000001")
 #: The currency of a market's shares, where it is not the dollar, and the usual tick of them.
 _LOCAL = {
@@ -112,6 +113,9 @@ class InstrumentTerms(BaseModel):
         """Complete the terms. A wrong type is left to its field."""
         if not isinstance(given, dict) or not isinstance(given.get("symbol"), str):
             return given
+        _, slash, quote = given["symbol"].partition("/")
+        if slash and given.get("currency") is None and not QUOTE.fullmatch(quote.upper()):
+            raise ValueError(f"symbol: {given['symbol'][:16]!r} is no pair such as BTC/USD. Shares have a dot: BRK.B")
         return {**defaults_of(given), **{name: value for name, value in given.items() if value is not None}}
 
     @model_validator(mode="after")

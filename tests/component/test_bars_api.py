@@ -50,9 +50,7 @@ def test_a_backfill_brings_bars_that_can_be_read_in_pages(trader: Trader) -> Non
         "symbol": "AAPL", "interval": "1d", "start": "2005-03-31T00:00:00Z", "open": "42.45", "high": "42.52",
         "low": "41.59", "close": "41.67", "volume": found[0]["volume"], "provider": "replay", "origin": "complete",
     }  # fmt: skip
-    narrow = bars(
-        trader, symbol="AAPL", interval="1d", **{"from": "2005-01-03T00:00:00Z", "to": "2005-01-05T00:00:00Z"}
-    )
+    narrow = bars(trader, symbol="AAPL", interval="1d", **{"from": "2005-01-03", "to": "2005-01-05T00:00:00Z"})
     assert [each["start"][:10] for each in narrow] == ["2005-01-04", "2005-01-03"]
     assert [(each["from"][:10], each["to"][:10]) for each in covered(trader, "AAPL")] == [("2004-12-01", "2005-04-01")]
     assert backfilled(trader)["counts"]["bars_received"] == 0
@@ -89,6 +87,7 @@ def test_bars_are_read_in_todays_shares_once_their_split_is_entered(trader: Trad
         ({"from": "2005-04-01T00:00:00Z"}, "from"),
         ({"to": "2100-01-01T00:00:00Z"}, "to"),
         ({"to": "tomorrow"}, "to"),
+        ({"to": "2005-04-01T00:00:00"}, "to"),
         ({"days": 3}, "days"),
     ],
 )

@@ -145,6 +145,23 @@ def test_a_wrong_field_is_named(client: TestClient, change: dict[str, Any], fiel
     assert client.get("/api/corporate-actions").json()["items"] == []
 
 
+def test_an_old_split_adjusts_bars_and_no_present_price(system: System, client: TestClient) -> None:
+    """Those who bought after it have its shares, and so has the price. A later price is no jump."""
+    push(system, "100")
+    client.post("/v2/orders", json=ORDER)
+    push(system, "100")
+    before = eventually(lambda: client.get("/v2/positions").json())
+    body = {"symbol": "AAPL", "kind": "split", "new_shares": 4, "old_shares": 1, "effective_at": "2020-08-31T13:30:00Z"}
+    assert client.post("/api/corporate-actions", json=body).status_code == 202
+    (item,) = eventually(lambda: client.get("/api/corporate-actions").json()["items"])
+    assert (item["applied_at"] is not None, item["effective_at"]) == (True, body["effective_at"])
+    push(system, "101")
+    (after,) = eventually(
+        lambda: [each for each in client.get("/v2/positions").json() if each["current_price"] == "101"]
+    )
+    assert (after["qty"], after["cost_basis"]) == (before[0]["qty"], before[0]["cost_basis"])
+
+
 def test_a_changed_symbol_is_listed_and_watchlists_follow_it(system: System, client: TestClient) -> None:
     """The entry keeps its place, a list that has both keeps one, and a second change is followed from the first."""
     listed = client.post("/v2/watchlists", json={"name": "Tech", "symbols": ["IBM", "AAPL", "MSFT"]}).json()

@@ -70,7 +70,10 @@ def test_an_indicator_is_named_computed_read_and_removed(trader: Trader) -> None
 
 
 def test_several_outputs_have_their_names(trader: Trader) -> None:
-    """Parameters that are missing have their defaults."""
+    """Parameters that are missing have their defaults. Those beside the name are the same as those within."""
+    flat = {name: value for name, value in SMA.items() if name != "parameters"} | {"symbol": "IBM", "period": 7}
+    assert trader.ask("POST", "/api/indicators", json=flat).json()["parameters"] == {"period": "7"}
+    assert trader.ask("POST", "/api/indicators", json={**flat, "fast": 2}).json()["field"] == "fast"
     made = named(trader, symbol="MSFT", name="macd", parameters={})
     assert made["parameters"] == {"fast": "12", "slow": "26", "signal": "9"}
     compute(trader, "MSFT", utc_now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=10))

@@ -98,6 +98,8 @@ def test_a_symbol_with_a_slash_or_a_point_is_addressed_by_its_name(visitor: Test
         ("GBP/USD", {"currency": "EUR"}, "currency"),
         ("new symbol", {"market": "XNAS"}, "symbol"),
         ("A" * 17, {"market": "XNAS"}, "symbol"),
+        ("BRK/B", {}, "symbol"),
+        ("^GSPC", {}, "symbol"),
         ("NEW", {"market": "XNAS", "tick_size": "0"}, "tick_size"),
         ("NEW", {"market": "XNAS", "tick_size": "0.0000000001"}, "tick_size"),
         ("NEW", {"market": "XNAS", "lot_size": "-1"}, "lot_size"),

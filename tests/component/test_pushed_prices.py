@@ -65,6 +65,11 @@ def test_every_price_has_its_provider_its_own_time_and_the_time_it_came(visitor:
     assert answer == {"taken": [{"index": 0, "symbol": "PUSHA", "sequence": 1}], "refused": []}
     found = price_of(visitor, "PUSHA")
     assert (found["bid"], found["ask"], found["bid_size"], found["ask_size"]) == ("99.5", None, "3", None)
+    (both,) = {
+        tuple(each["symbol"] for each in visitor.get("/api/prices", params=asked, headers=KEY).json()["items"])
+        for asked in ({"symbols": "pusha,pushb"}, {"symbols": ["PUSHA", "PUSHB"]})
+    }
+    assert both == ("PUSHA",)
     assert (found["last"], found["provider"], found["delayed"]) == ("100.123456789", "push", False)
     assert found["quoted_at"] == quoted_at.replace("+00:00", "Z")
     assert found["received_at"] >= before.isoformat().replace("+00:00", "Z")

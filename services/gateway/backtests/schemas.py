@@ -1,13 +1,12 @@
 """The bodies of ``/api/backtests``."""
 
-from datetime import UTC, date, datetime, time
 from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from services.gateway.http.pagination import Page, PageQuery, TimeCursor
-from services.gateway.http.schemas import AnyCaseSymbol, Moment, Query
+from services.gateway.http.schemas import AnyCaseSymbol, DayOrMoment, Query
 from services.gateway.operations.requests import storable
 from shared.contracts.backtests import MOST_SYMBOLS, BacktestRequest, OptimisationRequest, StrategyChoice
 from shared.contracts.base import Number
@@ -15,19 +14,6 @@ from shared.contracts.written import Printable
 
 #: Backtests that are compared at a time.
 MOST_COMPARED = 20
-
-
-def _of_day(value: object) -> object:
-    """A date alone is its midnight in UTC."""
-    if isinstance(value, str) and len(value) == len("2026-11-23"):
-        try:
-            return datetime.combine(date.fromisoformat(value), time(), UTC)
-        except ValueError:
-            return value
-    return value
-
-
-DayOrMoment = Annotated[Moment, BeforeValidator(_of_day)]
 
 
 def _checked(value: Any) -> Any:

@@ -30,6 +30,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict  # pydantic cannot read the standard one before Python 3.12
 
+from shared.contracts.base import plain_message
+
 #: The beginning of the paths that Alpaca's clients know: /v2, /v1beta1, /v3, /stream. Own paths begin with /api.
 _ALPACA_PATH = re.compile(r"/(v\d|stream\b)")
 #: Alpaca's code for a field that is missing or has been used, beside that of its status.
@@ -156,7 +158,7 @@ def invalid_fields(error: ValidationError) -> Invalid:
     """Return the error for the first wrong field, with its name and the reason. Missing fields come last."""
     errors = error.errors(include_url=False, include_context=False)
     first = next((each for each in errors if each["type"] != "missing"), errors[0])
-    message = first["msg"].removeprefix("Value error, ")[:SHOWN]
+    message = plain_message(first["msg"])[:SHOWN]
     if not first["loc"] and first["type"] == "value_error":  # a check across fields names one of them first
         return Invalid(message, field=re.split(r"[: ]", message, maxsplit=1)[0])
     field = ".".join(str(part) for part in first["loc"])[:SHOWN] or "body"

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from sqlalchemy import Connection
 
 from services.gateway.http.requests import Gateway, read
-from services.gateway.http.schemas import Moment, Query
+from services.gateway.http.schemas import DayOrMoment, Moment, Query
 from shared.contracts.written import Bounded, read_json
 from shared.storage.keyset import Record
 
@@ -57,8 +57,8 @@ class PageQuery(Query):
 class StretchQuery(PageQuery):
     """Query parameters of a list of rows with a time. ``from`` is inclusive, ``to`` is exclusive."""
 
-    begin: Moment | None = Field(default=None, alias="from")
-    end: Moment | None = Field(default=None, alias="to")
+    begin: DayOrMoment | None = Field(default=None, alias="from")
+    end: DayOrMoment | None = Field(default=None, alias="to")
 
 
 class Page(BaseModel, Generic[Item]):

@@ -1,7 +1,7 @@
 """Base classes and field types that requests and responses of every topic share."""
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Annotated
 
@@ -46,8 +46,33 @@ def written_out(value: object) -> object:
     return value
 
 
+def _with_zone(value: object) -> object:
+    """Return the value. Raises ValueError for the text of a time without a time zone."""
+    value = written_out(value)
+    if isinstance(value, str):
+        try:
+            naive = datetime.fromisoformat(value).tzinfo is None
+        except ValueError:
+            return value
+        if naive:
+            raise ValueError("must be a time with its time zone, such as 2026-11-23T15:00:00Z")
+    return value
+
+
+def _midnight(value: object) -> object:
+    """A date alone is its midnight in UTC."""
+    if isinstance(value, str) and len(value) == len("2026-11-23"):
+        try:
+            return datetime.combine(date.fromisoformat(value), time(), UTC)
+        except ValueError:
+            return value
+    return value
+
+
 #: A time in UTC that PostgreSQL can store.
-Moment = Annotated[AwareDatetime, AfterValidator(_between_1970_and_2200), BeforeValidator(written_out)]
+Moment = Annotated[AwareDatetime, AfterValidator(_between_1970_and_2200), BeforeValidator(_with_zone)]
+#: The time at which a stretch begins or ends. A date alone is its midnight in UTC.
+DayOrMoment = Annotated[Moment, BeforeValidator(_midnight)]
 Day = Annotated[date, BeforeValidator(written_out)]
 Word = Annotated[Printable, Field(min_length=1, max_length=200)]
 #: A symbol that a client may spell in lower case.

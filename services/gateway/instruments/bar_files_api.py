@@ -13,7 +13,7 @@ from services.gateway.http.auth import OPERATE, READ, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import BodyTooLarge, Invalid, Malformed
 from services.gateway.http.requests import Gateway
-from services.gateway.http.schemas import AnyCaseSymbol, Moment, Query, Word
+from services.gateway.http.schemas import AnyCaseSymbol, DayOrMoment, Query, Word
 from services.gateway.instruments import history_queries
 from services.gateway.instruments.history_api import check_symbols
 from services.gateway.trading import commands
@@ -57,8 +57,8 @@ class ExportQuery(Query):
 
     symbol: AnyCaseSymbol
     interval: Interval
-    begin: Moment = Field(default=history_queries.EARLIEST, alias="from")
-    end: Moment = Field(default=history_queries.LATEST, alias="to")
+    begin: DayOrMoment = Field(default=history_queries.EARLIEST, alias="from")
+    end: DayOrMoment = Field(default=history_queries.LATEST, alias="to")
     adjustment: Adjustment = Adjustment.RAW
     format: Literal["csv", "parquet"] = "csv"
 

@@ -12,7 +12,7 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Invalid
 from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.http.schemas import AnyCaseSymbol, Moment, Query, Word
+from services.gateway.http.schemas import AnyCaseSymbol, DayOrMoment, Moment, Query, Word
 from services.gateway.instruments import history_queries
 from services.gateway.operations.job_control import change
 from shared.contracts.bars import Adjustment, Interval
@@ -32,8 +32,8 @@ class BarQuery(PageQuery):
     cursor: Annotated[tuple[Moment], *FROM_CURSOR] | None = None
     symbol: AnyCaseSymbol
     interval: Interval
-    begin: Moment | None = Field(default=None, alias="from")
-    end: Moment | None = Field(default=None, alias="to")
+    begin: DayOrMoment | None = Field(default=None, alias="from")
+    end: DayOrMoment | None = Field(default=None, alias="to")
     adjustment: Adjustment = Adjustment.RAW
 
     @model_validator(mode="after")
@@ -68,8 +68,8 @@ class NewBackfill(Query):
 
     symbols: tuple[AnyCaseSymbol, ...] = Field(min_length=1, max_length=MOST_SYMBOLS)
     interval: Interval
-    begin: Moment = Field(alias="from")
-    end: Moment = Field(alias="to")
+    begin: DayOrMoment = Field(alias="from")
+    end: DayOrMoment = Field(alias="to")
     provider: Word | None = None
 
     @model_validator(mode="after")

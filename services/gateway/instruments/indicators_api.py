@@ -5,7 +5,7 @@ from math import isnan
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Connection
 
 from services.gateway.http.auth import OPERATE, READ, Principal
@@ -36,9 +36,20 @@ MOST_INDICATORS = 10_000
 
 
 class NewIndicator(Indicator, Query):
-    """The indicator to keep up to date. An indicator that was named before stays as it is."""
+    """The indicator to keep up to date. An indicator that was named before stays as it is.
+
+    Its parameters may also stand beside its name, as in a watchlist: ``{"name": "rsi", "period": 5}``.
+    """
 
     symbol: AnyCaseSymbol
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nest(cls, given: object) -> object:
+        if not isinstance(given, dict) or "parameters" in given:
+            return given
+        flat = {name: value for name, value in given.items() if name in GivenParameters.model_fields}
+        return {**{name: value for name, value in given.items() if name not in flat}, "parameters": flat}
 
 
 class IndicatorItem(BaseModel):

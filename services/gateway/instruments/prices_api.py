@@ -6,7 +6,16 @@ from functools import partial
 from typing import Annotated, Any
 from uuid import uuid4
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SkipValidation, TypeAdapter, ValidationError
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SkipValidation,
+    TypeAdapter,
+    ValidationError,
+)
 
 from services.gateway.http.auth import OPERATE, READ
 from services.gateway.http.endpoints import Endpoint
@@ -16,6 +25,7 @@ from services.gateway.http.requests import Gateway
 from services.gateway.http.schemas import AnyCaseSymbol, Moment, PlainNumber, Query
 from services.gateway.instruments import queries
 from services.gateway.trading import commands
+from services.gateway.trading.requests import split
 from shared.bus.metrics import REFUSED_PRICES
 from shared.contracts.base import Symbol
 from shared.contracts.prices import (
@@ -99,7 +109,9 @@ class PricePage(Page[PriceItem]):
 
 class PriceQuery(PageQuery):
     cursor: Annotated[tuple[Symbol], *FROM_CURSOR] | None = None
-    symbols: tuple[AnyCaseSymbol, ...] | None = Field(default=None, max_length=500)
+    symbols: Annotated[tuple[AnyCaseSymbol, ...], Field(max_length=500), BeforeValidator(split)] | None = Field(
+        default=None, description="Up to 500 symbols, repeated or separated by commas."
+    )
 
 
 async def get_prices(gateway: Gateway, query: PriceQuery) -> PricePage:

@@ -68,7 +68,7 @@ _TimeText = Annotated[str, Field(max_length=LONGEST_TIME)]
 AskedTime = Annotated[Moment, BeforeValidator(_with_zone, json_schema_input_type=_TimeText)]
 
 
-def _split(given: object) -> object:
+def split(given: object) -> object:
     """Return the items of texts that are separated by commas or spaces."""
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list | tuple) or not all(isinstance(each, str) for each in texts):
@@ -78,7 +78,7 @@ def _split(given: object) -> object:
 
 #: A parameter that is repeated, or has its items separated by commas.
 _Name = Annotated[str, Field(max_length=36, pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*$")]
-Names = Annotated[tuple[_Name, ...], Field(max_length=500), BeforeValidator(_split)]
+Names = Annotated[tuple[_Name, ...], Field(max_length=500), BeforeValidator(split)]
 
 #: A day that a calendar may begin or end at. Clients also send its midnight.
 CalendarDay = Annotated[

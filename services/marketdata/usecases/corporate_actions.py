@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sqlalchemy import text
 
 from services.marketdata.domain.price_checks import Known
-from services.marketdata.persistence.actions import ex_date_of
+from services.marketdata.persistence.actions import ex_date_of, is_history
 from services.marketdata.persistence.instruments import known_of, lock_known, locking_known
 from services.marketdata.usecases.rename_symbol import rename
 from shared.bus.unit_of_work import UnitOfWork
@@ -20,9 +20,22 @@ from shared.storage.driver import Rows, call
 
 
 def enter(uow: UnitOfWork, command: EnterCorporateAction) -> None:
-    """Store the action until it is due. Raises IntegrityError where there is no such instrument."""
+    """Store the action until it is due. Raises IntegrityError where there is no such instrument.
+
+    A split or dividend from before the current price, and before anybody held or ordered the symbol, only adjusts
+    earlier bars.
+    """
     ex_date = ex_date_of(uow.connection, command.symbol, command.effective_at)
-    uow.connection.execute(_ENTER, {**command.model_dump(), "ex_date": ex_date, "now": uow.now})
+    applied = {"applied_at": uow.now, "split_count": 0} if _is_history(uow, command) else {}
+    given = {**command.model_dump(), "ex_date": ex_date, "now": uow.now}
+    uow.connection.execute(_ENTER, {"applied_at": None, "split_count": None, **given, **applied})
+
+
+def _is_history(uow: UnitOfWork, command: EnterCorporateAction) -> bool:
+    if command.new_symbol is not None or command.effective_at > uow.now:
+        return False
+    priced = uow.connection.execute(_PRICED_AFTER, {"symbol": command.symbol, "at": command.effective_at}).scalar()
+    return bool(priced) and is_history(uow.connection, command.symbol, command.effective_at)
 
 
 def lock_current(uow: UnitOfWork, symbols: Sequence[str]) -> dict[str, Known]:
@@ -58,11 +71,12 @@ def _apply(uow: UnitOfWork, due: Rows) -> None:
 _ENTER = text("""
 INSERT INTO marketdata.corporate_actions
   (id, symbol, kind, ratio, new_shares, old_shares, cash_in_lieu, amount, effective_at, pay_at, ex_date, new_symbol,
-   entered_at)
+   entered_at, applied_at, split_count)
 VALUES (:action_id, :symbol, :kind, :ratio, :new_shares, :old_shares, :cash_in_lieu, :amount, :effective_at, :pay_at,
-        :ex_date, :new_symbol, :now)
+        :ex_date, :new_symbol, :now, :applied_at, :split_count)
 ON CONFLICT (id) DO NOTHING
 """)
+_PRICED_AFTER = text("SELECT quoted_at > :at FROM marketdata.instruments WHERE symbol = :symbol")
 _DUE = text("""
 SELECT c.id, c.symbol, c.kind, c.ratio, c.new_shares, c.old_shares, c.cash_in_lieu, c.amount, c.effective_at, c.pay_at,
        c.new_symbol, COALESCE(c.provider IS NOT NULL AND i.quoted_at >= c.effective_at, false) AS is_priced
