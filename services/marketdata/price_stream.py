@@ -73,7 +73,9 @@ class PriceStream(Background):
             return
         try:
             if listed := self._listed():
-                stream = ask(self._context, self._provider, lambda: self._provider.stream(listed), wait=NO_WAIT)
+                stream = ask(
+                    self._context, self._provider, lambda: self._provider.stream(listed), wait=NO_WAIT, part=Part.STREAM
+                )
                 reader = _Reader(stream)
                 try:
                     self._take(lock, reader, listed)

@@ -18,8 +18,10 @@ from services.marketdata.providers.alpaca import Alpaca
 from services.marketdata.providers.provider import Listed, Part, Provider, ProviderDown, Stream, Traits
 from services.marketdata.providers.settings import AlpacaSettings
 from services.marketdata.service import prepare
+from services.marketdata.usecases.ask_provider import ask
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.instruments import AssetClass
+from shared.resilience.breakers import BreakerOpen
 from tests.component.scripted_prices import made_up_quote
 from tests.component.watching import context_of, outbox
 from tests.conftest import FakeClock
@@ -184,6 +186,24 @@ def test_a_stream_that_stops_silently_is_opened_again(
     """The demo market is always open, so a stream without quotes has stopped."""
     monkeypatch.setattr(price_stream, "SILENCE_SECONDS", 0.1)
     provider.wait_for(lambda: len(provider.streams) > 1)
+
+
+def test_a_stream_that_cannot_be_opened_does_not_keep_polls_away(
+    marketdata: ServiceContext, provider: Streaming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A websocket has a server of its own, and so a breaker of its own."""
+
+    def refuse(_instruments: Sequence[Listed]) -> Stream:
+        raise ProviderDown("connection refused")
+
+    monkeypatch.setattr(provider, "stream", refuse)
+    broken = PriceStream(marketdata, provider, lambda: [AAPL])
+    for _ in range(5):
+        with marketdata.engine.connect() as lock, pytest.raises(ProviderDown):
+            broken._stream_while_locked(lock)
+    with marketdata.engine.connect() as lock, pytest.raises(BreakerOpen, match="streaming:stream"):
+        broken._stream_while_locked(lock)
+    assert ask(marketdata, provider, lambda: "answer") == "answer"
 
 
 def test_a_closed_market_may_be_silent(marketdata: ServiceContext, provider: Streaming) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from services.marketdata.providers.provider import KeyRefused, Provider, Throttled, Unsupported
+from services.marketdata.providers.provider import KeyRefused, Part, Provider, Throttled, Unsupported
 from services.marketdata.usecases.limits import Limits
 from shared.bus.unit_of_work import ServiceContext
 from shared.resilience.breakers import Breaker, is_failure
@@ -27,15 +27,22 @@ _OUR_FAULT = (KeyRefused, Throttled, Unsupported)
 
 
 def ask(
-    context: ServiceContext, provider: Provider, call: Callable[[], Answer], *, wait: timedelta = LONGEST_WAIT
+    context: ServiceContext,
+    provider: Provider,
+    call: Callable[[], Answer],
+    *,
+    wait: timedelta = LONGEST_WAIT,
+    part: Part | None = None,
 ) -> Answer:
     """Return the call's answer, after waiting in line for at most ``wait``.
+
+    A ``part`` that has a server of its own, such as the stream, has a breaker of its own.
 
     Raises BreakerOpen while the provider keeps failing, RateLimited while its limits or its own refusal allow no call,
     and ProviderError where this call failed. A job that lets the first two pass is run again at the time they name.
     """
     name = f"provider:{provider.traits.name}"
-    with Breaker(context, name, counts=is_outage):
+    with Breaker(context, f"{name}:{part}" if part else name, counts=is_outage):
         limits = Limits(context, provider)
         limits.take(wait)
         try:
