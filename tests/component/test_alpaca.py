@@ -1,7 +1,7 @@
 """The provider alpaca: alpaca-py asks a local server that answers as Alpaca does, and misbehaves."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -201,6 +201,21 @@ def test_an_asset_is_looked_up_by_its_symbol(server: AlpacaServer, alpaca: Alpac
     found = alpaca.lookup(SPY)
     assert found is not None
     assert (found.market, found.exchange, alpaca.lookup(BRK)) == ("XNYS", "ARCA", None)
+
+
+def test_assets_are_looked_up_at_once_and_listed_anew_each_day(
+    server: AlpacaServer, alpaca: Alpaca, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An asset that was listed meanwhile is found on the next day."""
+    asset = {"class": "us_equity", "exchange": "ARCA", "status": "active", "name": "A share"}
+    server.assets = [{**asset, "symbol": "SPY"}, {**asset, "symbol": "OTHER"}]
+    monkeypatch.setattr("services.marketdata.providers.alpaca.utc_now", lambda: NOW)
+    assert [each.symbol for each in alpaca.lookups([SPY, BRK])] == ["SPY"]
+    server.assets.append({**asset, "symbol": "BRK.B"})
+    assert [each.symbol for each in alpaca.lookups([SPY, BRK])] == ["SPY"]
+    assert len(server.asked) == 1
+    monkeypatch.setattr("services.marketdata.providers.alpaca.utc_now", lambda: NOW + timedelta(days=1))
+    assert [each.symbol for each in alpaca.lookups([SPY, BRK])] == ["SPY", "BRK.B"]
 
 
 def test_news(server: AlpacaServer, alpaca: Alpaca) -> None:

@@ -34,6 +34,7 @@ PUBLISHED = {
         "provider_states_v1",
         "corporate_actions_v1",
         "official_prices_v1",
+        "symbol_changes_v1",
         "trading_days_v1",
         "rates_v1",
         "halts_v1",

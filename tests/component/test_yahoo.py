@@ -272,6 +272,18 @@ def test_an_instrument_is_looked_up_under_yahoo_s_own_name(
     assert found.asset_class is instrument.asset_class
 
 
+def test_instruments_are_looked_up_in_one_request(server: YahooServer, yahoo: Yahoo) -> None:
+    """Each under its own symbol, also two that Yahoo has under one, and a pair of dollars under its second currency."""
+    server.put("SPY", 100.5, epoch())
+    server.put("VOD.L", 71.2, epoch(), exchange="LSE", currency="GBp")
+    server.put("USDJPY=X", 150.1, epoch(), quoteType="CURRENCY")
+    server.quotes["USDJPY=X"]["symbol"] = "JPY=X"
+    yen = Listed("USD/JPY", "24/5", AssetClass.CURRENCY_PAIR, "JPY")
+    dotted = Listed("VOD.L", "XLON", AssetClass.EQUITY, "GBP")
+    assert [each.symbol for each in yahoo.lookups([SPY, BRK, VOD, dotted, yen])] == ["SPY", "VOD", "VOD.L", "USD/JPY"]
+    assert server.paths().count("/v7/finance/quote") == 1
+
+
 def test_search_names_market_and_currency(server: YahooServer, yahoo: Yahoo) -> None:
     server.found = [{"symbol": "VOD.L", "exchange": "LSE"}, {"symbol": "GONE", "exchange": "NYQ"}]
     server.put("VOD.L", 71.2, epoch(), currency="GBp", exchange="LSE", longName="Vodafone Group Plc")

@@ -70,6 +70,7 @@ class Alpaca(Provider):
         self._days = DayQuotes("alpaca")
         self.key_name = name_of_key(chosen.key.get_secret_value())
         self._assets: list[dict[str, Any]] = []
+        self._assets_of: date | None = None
 
     @property
     def _clients(self) -> "AlpacaClients":
@@ -212,12 +213,14 @@ class Alpaca(Provider):
         return [each for each in found if same_market(each.market, symbols[each.symbol])]
 
     def _all_assets(self) -> list[dict[str, Any]]:
-        """The list of all assets, which is long, and read once."""
-        if not self._assets:
+        """The list of all assets, which is long, and read once a day."""
+        today = utc_now().date()
+        if not self._assets or self._assets_of != today:
             answer = self._ask(self._clients.trading.get_all_assets)
             if not isinstance(answer, list):
                 raise ProviderDown("Alpaca's answer has no assets: try again later")
             self._assets = [each for each in answer if isinstance(each, dict) and each.get("status") == "active"]
+            self._assets_of = today
         return self._assets
 
     def news(self, instruments: Sequence[Listed], since: datetime) -> list[Headline]:

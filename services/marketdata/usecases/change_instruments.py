@@ -14,6 +14,7 @@ from shared.contracts.instruments import (
     AddInstruments,
     AssetClass,
     ChangeInstrument,
+    InstrumentChanges,
     InstrumentsChanged,
     InstrumentsRefused,
     InstrumentStatus,
@@ -82,7 +83,8 @@ def _differs(new: Instrument, known: dict[str, Any]) -> tuple[str, str, str] | N
     known = {**known, "exchange": known["exchange"] or known["market"]}
     for name in ("market", "currency", "asset_class", "name", "exchange", *_RULES):
         if getattr(new, name) != known[name]:
-            return "symbol", "duplicate", f"symbol: {new.symbol} exists with another {name}; change it instead"
+            rest = "change it instead" if name in InstrumentChanges.model_fields else f"the {name} never changes"
+            return "symbol", "duplicate", f"symbol: {new.symbol} exists with another {name}; {rest}"
     return None
 
 
