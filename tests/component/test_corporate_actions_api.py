@@ -163,10 +163,20 @@ def test_an_old_split_adjusts_bars_and_no_present_price(system: System, client: 
 
 
 def test_a_changed_symbol_is_listed_and_watchlists_follow_it(system: System, client: TestClient) -> None:
-    """The entry keeps its place, a list that has both keeps one, and a second change is followed from the first."""
+    """Its indicators are found under it. An entry keeps its place, and a list that has both keeps one.
+
+    A second change is followed from the first.
+    """
     listed = client.post("/v2/watchlists", json={"name": "Tech", "symbols": ["IBM", "AAPL", "MSFT"]}).json()
     untouched = client.post("/v2/watchlists", json={"name": "Others", "symbols": ["MSFT"]}).json()
+    average = {"symbol": "AAPL", "interval": "1d", "name": "sma", "period": 5}
+    named = client.post("/api/indicators", json=average).json()["id"]
+    eventually(lambda: client.get("/api/indicators").json()["items"])
     change_symbol(system, client, "AAPL", "PEAR")
+    moved = {**average, "symbol": "PEAR"}
+    assert client.get("/api/indicators/values", params=moved).status_code == 200
+    assert client.post("/api/indicators", json=moved).json()["id"] != named
+    assert [each["symbol"] for each in client.get("/api/indicators").json()["items"]] == ["PEAR"]
     (item,) = client.get("/api/corporate-actions?symbol=AAPL").json()["items"]
     assert (item["symbol"], item["new_symbol"], item["applied_at"] is not None) == ("AAPL", "PEAR", True)
     assert follow_changes(system) == 1

@@ -2,11 +2,14 @@
 
 import json
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.sql import quoted_name
+
+from shared.contracts.indicators import IndicatorName, indicator_id
 
 
 def exists(connection: Connection, symbol: str) -> bool:
@@ -33,6 +36,14 @@ def move(connection: Connection, old: str, new: str) -> None:
             text(f"UPDATE marketdata.{name} SET symbol = :new WHERE symbol = :old"),
             {"old": old, "new": new},
         )
+
+
+def identify_indicators(connection: Connection, symbol: str) -> None:
+    """Give the indicators of the symbol the ids by which they are found, since an id follows from the symbol."""
+    for row in connection.execute(_INDICATORS, {"symbol": symbol}).all():
+        parameters = {name: Decimal(number) for name, number in row.parameters.items()}
+        new_id = indicator_id(symbol, row.interval, IndicatorName(row.name), parameters)
+        connection.execute(_IDENTIFY, {"id": row.id, "new_id": new_id})
 
 
 def applied(connection: Connection, action_id: UUID, old: str, split_count: int, now: datetime) -> None:
@@ -63,6 +74,8 @@ SELECT c.relname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a
 WHERE c.relnamespace = CAST('marketdata' AS regnamespace) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
   AND NOT a.attisdropped AND c.relname <> 'instruments' ORDER BY c.relname
 """)
+_INDICATORS = text("SELECT id, interval, name, parameters FROM marketdata.indicators WHERE symbol = :symbol")
+_IDENTIFY = text("UPDATE marketdata.indicators SET id = :new_id WHERE id = :id")
 _APPLIED = text("""
 UPDATE marketdata.corporate_actions SET applied_at = :now, split_count = :split_count, old_symbol = :old WHERE id = :id
 """)

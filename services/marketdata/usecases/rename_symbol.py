@@ -26,5 +26,6 @@ def rename(uow: UnitOfWork, change: CorporateActionApplied) -> None:
     new_id = uuid5(NAMESPACE_URL, f"paperprofit:instrument:{market}:{new}")
     copy = renaming.copy_instrument(uow.connection, old, new, new_id)
     renaming.move(uow.connection, old, new)
+    renaming.identify_indicators(uow.connection, new)
     renaming.applied(uow.connection, change.action_id, old, copy.split_count, uow.now)
     uow.publish(change.model_copy(update={"split_count": copy.split_count, "last": copy.last}))
