@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID, uuid4
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from services.gateway.http.auth import OPERATE, Principal
@@ -58,6 +58,7 @@ class CorporateActionItem(CorporateAction):
     correction: dict[str, Any] | None = None
     corrected_at: AwareDatetime | None = None
 
+    @model_validator(mode="after")
     def _fits(self) -> Self:
         """Take the action as it is stored. It was checked when it was entered."""
         return self

@@ -53,10 +53,9 @@ def validate(
             looking.look_up(listed, [each for each in order.get(asset_class, ()) if can_search(each, asset_class)])
     finally:
         searches.turns.release()
-    complete, wrong = [], []
-    for place, each in enumerate(given):
-        made = _complete(place, each, known.get(each.symbol), looking)
-        (wrong if isinstance(made, WrongInstrument) else complete).append(made)  # type: ignore[attr-defined]
+    made = [_complete(place, each, known.get(each.symbol), looking) for place, each in enumerate(given)]
+    wrong = [each for each in made if isinstance(each, WrongInstrument)]
+    complete = [each for each in made if isinstance(each, InstrumentTerms)]
     return InstrumentsValidated(
         request_id=request_id,
         instruments=() if wrong or looking.unanswered else tuple(complete),
