@@ -169,7 +169,7 @@ def test_a_changed_symbol_is_listed_and_watchlists_follow_it(system: System, cli
     """
     listed = client.post("/v2/watchlists", json={"name": "Tech", "symbols": ["IBM", "AAPL", "MSFT"]}).json()
     untouched = client.post("/v2/watchlists", json={"name": "Others", "symbols": ["MSFT"]}).json()
-    average = {"symbol": "AAPL", "interval": "1d", "name": "sma", "period": 5}
+    average: dict[str, Any] = {"symbol": "AAPL", "interval": "1d", "name": "sma", "period": 5}
     named = client.post("/api/indicators", json=average).json()["id"]
     eventually(lambda: client.get("/api/indicators").json()["items"])
     change_symbol(system, client, "AAPL", "PEAR")
