@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -10,8 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from embedded.system import System
-from services.marketdata import actors
+from services.marketdata import actors, import_instruments
 from services.marketdata.import_instruments import NotImported, validated
+from services.marketdata.persistence import instruments
 from services.marketdata.providers.provider import Found, Listed, ProviderDown, Unsupported
 from services.marketdata.usecases.fetch_prices import Order
 from services.marketdata.usecases.search_instruments import AT_ONCE, Searches
@@ -140,6 +142,26 @@ def test_the_command_validates_a_file_too(marketdata: ServiceContext) -> None:
         validated(marketdata, of(one), SPY_AND_VOD, [3, 7])
     two = Directory("two", SPY, VOD)
     assert [each.name for each in validated(marketdata, of(two), SPY_AND_VOD, [3, 7])] == [SPY.name, VOD.name]
+
+
+def test_the_command_adds_a_validated_file_and_prints_what_it_did(
+    marketdata: ServiceContext,
+    urls: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A refusal is one line, and adds nothing."""
+    file = tmp_path / "list.csv"
+    file.write_text("symbol,market\nvod,XLON\nNOPE,\n")
+    monkeypatch.setenv("PAPERPROFIT_DATABASE_URL", urls["marketdata"])
+    monkeypatch.setattr(import_instruments, "configured_order", lambda: of(Directory("one", VOD)))
+    assert import_instruments.main([str(file)]) == 1
+    assert capsys.readouterr().err.startswith("import_instruments: line 3, symbol: one does not have NOPE on XNYS.")
+    assert import_instruments.main([str(file), "--unvalidated"]) == 0
+    assert capsys.readouterr().out == "added 3 instruments: VOD, NOPE, GBP/USD\n"
+    with marketdata.engine.connect() as connection:
+        assert instruments.terms(connection, ["VOD"])["VOD"]["name"] == "VOD"
 
 
 # over HTTP
