@@ -1,6 +1,7 @@
 """Jobs that no replica declares any more: retired, shown, removed, and no reason for an alert."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -12,7 +13,7 @@ from services.gateway.alerts.evaluator import Evaluator
 from shared.bus.retries import TryAgainLater
 from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.jobs import RunJob
-from shared.jobs.admin import control
+from shared.jobs.admin import control, waiting
 from shared.jobs.engine import claims
 from shared.jobs.engine.claims import LISTED_FOR
 from shared.jobs.engine.executor import Executor
@@ -219,3 +220,48 @@ def test_a_message_of_a_removed_job_is_dropped(orders: ServiceContext) -> None:
         worker.cancel(command.run_id)
         executor.execute(command, orders)
         executor.execute(RunJob(to="orders", run_id=uuid4(), job="removed", attempt=0), orders)
+
+
+def _retired_now(context: ServiceContext, *names: str) -> None:
+    """Have the only scheduler list none of these jobs, as a new version without them."""
+    kept = [row.name for row in rows(context.engine, "SELECT name FROM jobs.jobs") if row.name not in names]
+    with context.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM jobs.workers")
+    declared_by(context, *kept)
+
+
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "part"])
+def test_a_waiting_run_of_a_retired_job_waits_in_quiet(orders: ServiceContext, *, split: bool) -> None:
+    """Its message comes once and not every few seconds, no tick sends it, and it runs when a replica declares it."""
+    job = replace(a_job(lambda _: {"ran": 1}, schedule="off"), parts=(lambda _: [{"n": 1}]) if split else None)
+    with job_worker(orders, job, threads=0) as worker:
+        command = RunJob(to="orders", run_id=worker.trigger(), job=JOB, attempt=0)
+        if split:
+            Executor({JOB: job}, worker.heartbeat).execute(command, orders)
+            command = command.model_copy(update={"run_id": runs(orders)[1].id})
+        _retired_now(orders, JOB)
+        worker.ticker.run()
+        Executor({}, worker.heartbeat).execute(command, orders)
+        worker.ticker.run()
+        with orders.engine.connect() as connection:
+            waits = waiting.of_run(connection, command.run_id, orders.clock())
+            of_job = waiting.of_job(connection, JOB, orders.clock(), open_markets=[])
+        assert {(each.code, each.message[:30]) for each in (waits, of_job) if each} == {
+            ("retired", "no replica declares the job si")
+        }
+        held = runs(orders)[-1]
+        assert (held.state, held.attempt, held.reason) == ("waiting", 0, "its job is retired: no replica declares it")
+        _retired_now(orders)
+        worker.ticker.run()
+        assert (runs(orders)[-1].state, retired(orders)) == ("queued", [])
+        Executor({JOB: job}, worker.heartbeat).execute(command, orders)
+        assert runs(orders)[-1].counts == {"ran": 1}
+
+
+@pytest.mark.parametrize("after", ["sweep", [{"job": "sweep"}]], ids=["by its name", "joined"])
+def test_a_retired_job_follows_no_run(orders: ServiceContext, after: Any) -> None:
+    """Its runs would wait for a replica that declares it, more of them with each run before it."""
+    with job_worker(orders, a_job(lambda _: {}), a_job(lambda _: {}, "next", schedule="off", after=after)) as worker:
+        _retired_now(orders, "next")
+        worker.tick()
+        assert ([run.outcome for run in runs(orders)], runs(orders, "next")) == (["succeeded"], [])

@@ -20,7 +20,7 @@ scheduler       the next tick of a scheduler of the service
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -67,12 +67,18 @@ def of_run(connection: Connection, run_id: UUID, now: datetime) -> Waiting | Non
     row = connection.execute(_RUN, {"id": run_id, "alive": ALIVE}).first()
     if row is None or row.state in {"running", "finished"}:
         return None
+    if row.retired_at is not None:
+        return _for_a_declaration(row.retired_at)
     if row.state == "joining":
         return Waiting("parts", f"waits for its parts: {row.done or 0} of {row.parts} have ended")
     if row.parents is not None and row.state == "waiting":
         given = {"parents": [name for name in row.parents if name not in row.satisfied], "round": row.round}
         return _for_parents(row, records(connection, _PARENTS, **given))
     return explain_run(record(row), now)
+
+
+def _for_a_declaration(retired_at: datetime) -> Waiting:
+    return Waiting("retired", f"no replica declares the job since {retired_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
 
 def explain_run(run: Mapping[str, Any], now: datetime) -> Waiting:
@@ -141,7 +147,7 @@ def of_job(connection: Connection, name: str, now: datetime, *, open_markets: Se
 def explain_job(job: Mapping[str, Any], now: datetime, parents: Sequence[Record]) -> Waiting:
     """Say for what a job without unfinished runs waits. ``parents`` are unfinished runs of the jobs that it follows."""
     if job["retired_at"] is not None:
-        return Waiting("retired", f"no replica declares the job since {job['retired_at']:%Y-%m-%d %H:%M:%S} UTC")
+        return _for_a_declaration(job["retired_at"])
     if not job["enabled"]:
         return Waiting("disabled", "the job is disabled; it runs only on request")
     if job["settings"]["schedule"] != "off" or job["settings"]["phases"]:
@@ -167,6 +173,7 @@ def _for_its_slot(job: Mapping[str, Any], now: datetime) -> Waiting:
 #: The order of a job's runs is that of shared.jobs.engine.dispatch.
 _RUN = text(f"""
 SELECT r.id, r.job, r.service, r.state, r.not_before, r.error_kind, r.reason, r.done, r.parts, {round_of("r")} AS round,
+  (SELECT j.retired_at FROM jobs.jobs j WHERE j.name = r.job) AS retired_at,
   k.parents, k.any_parent, k.satisfied, k.unsatisfied, r.service || '.jobs' AS queue,
   EXISTS (SELECT FROM jobs.queue_controls c WHERE c.queue = r.service || '.jobs' AND c.paused) AS paused,
   (SELECT count(*) FROM jobs.workers w WHERE w.service = r.service AND w.kind = 'worker' AND w.stopped_at IS NULL

@@ -51,7 +51,7 @@ def send_runs(uow: UnitOfWork, rows: Iterable[Any]) -> None:
 def dispatch(uow: UnitOfWork, service: str) -> int:
     """Send the waiting runs of the service whose turn has come: one at a time of each job, the most urgent first.
 
-    A backfill goes after all other runs of its job.
+    A backfill goes after all other runs of its job. The runs of a retired job wait.
     """
     return send_if_idle(uow, _DISPATCH, {"service": service, "now": uow.now, "tolerance": CLOCK_TOLERANCE})
 
@@ -115,6 +115,7 @@ WITH first AS (
   SELECT w.id FROM jobs.job_runs w JOIN first ON first.id = w.id AND first.place = 1
   WHERE NOT w.active AND NOT EXISTS (
     SELECT FROM jobs.job_runs other WHERE other.job = w.job AND other.part IS NULL AND other.active)
+    AND NOT EXISTS (SELECT FROM jobs.jobs j WHERE j.name = w.job AND j.retired_at IS NOT NULL)
   FOR UPDATE OF w SKIP LOCKED
 )
 UPDATE jobs.job_runs r SET state = 'queued', sent_at = :now, not_before = NULL FROM ready WHERE r.id = ready.id

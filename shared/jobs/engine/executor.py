@@ -93,12 +93,13 @@ class Executor:
         """Run the job once, unless the run is done, canceled or in progress elsewhere.
 
         Raises TryAgainLater if this replica does not know the job or cannot read its settings: a newer one declared
-        it, and can run it. If the job was removed, its run has ended, and nobody needs to.
+        it, and can run it. The run of a retired job waits until a replica declares the job, and that of a removed one
+        has ended.
         """
         job = self._jobs.get(command.job)
         if job is None:
-            with context.engine.connect() as connection:
-                if run_store.is_over(connection, command.run_id):
+            with context.engine.begin() as connection:
+                if run_store.hold_back(connection, command.run_id):
                     return
             raise TryAgainLater(f"this replica has no job {command.job}", pause_ms=UNKNOWN_JOB_DELAY_MS)
         with self._heartbeat.exclusively(command.run_id):

@@ -64,7 +64,7 @@ edges AS (
     AND j.settings -> 'after' @> jsonb_build_array(jsonb_build_object('job', ended.job))
   CROSS JOIN LATERAL jsonb_array_elements(j.settings -> 'after') AS edge
   WHERE edge ->> 'job' = ended.job AND ended.part IS NULL AND ended.outcome IS NOT NULL
-    AND CAST(j.settings ->> 'enabled' AS boolean)
+    AND CAST(j.settings ->> 'enabled' AS boolean) AND j.retired_at IS NULL
 ), arrived AS (
   INSERT INTO jobs.joins AS known (job, service, round, run_id, parents, any_parent, satisfied, unsatisfied, opened_by,
                                    opened_at, started_by)
@@ -95,7 +95,7 @@ edges AS (
   SELECT gen_random_uuid(), j.name, j.service, 'chain', ended.id, ended.priority, 'waiting', :now, ended.traceparent,
          ended.round
   FROM ended JOIN jobs.jobs j ON j.settings ->> 'after' = ended.job
-  WHERE ended.part IS NULL AND CAST(j.settings ->> 'enabled' AS boolean)
+  WHERE ended.part IS NULL AND CAST(j.settings ->> 'enabled' AS boolean) AND j.retired_at IS NULL
     AND {_OUTCOME_HOLDS.format(wanted="j.settings ->> 'after_outcome'")}
   UNION ALL
   SELECT arrived.run_id, arrived.job, arrived.service, 'chain', ended.id, ended.priority, 'waiting', :now,

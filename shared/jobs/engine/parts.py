@@ -72,7 +72,7 @@ def split_again(uow: UnitOfWork, run_id: UUID, attempt: int) -> None:
 
 
 def advance(uow: UnitOfWork, parent: UUID) -> None:
-    """Send as many parts as may run at a time, or the parent again when all have ended.
+    """Send as many parts as may run at a time, or the parent again when all have ended. Those of a retired job wait.
 
     The lock of the parent's row serializes this.
     """
@@ -115,7 +115,7 @@ WHERE r.id = :id AND r.state = 'running' AND r.attempt = :attempt
 _LOCK_PARENT = text("""
 SELECT CAST(j.settings ->> 'parallel' AS integer) AS parallel
 FROM jobs.job_runs r JOIN jobs.jobs j ON j.name = r.job
-WHERE r.id = :id AND r.state = 'joining' FOR UPDATE OF r
+WHERE r.id = :id AND r.state = 'joining' AND j.retired_at IS NULL FOR UPDATE OF r
 """)
 _ADVANCE = text(f"""
 WITH counted AS (

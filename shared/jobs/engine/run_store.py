@@ -91,9 +91,10 @@ def give_back(connection: Connection, run_id: UUID, *, worker: str) -> None:
     connection.execute(_GIVE_BACK, {"id": run_id, "worker": worker})
 
 
-def is_over(connection: Connection, run_id: UUID) -> bool:
-    """Tell whether the run has ended, or is gone."""
-    return not connection.execute(_UNFINISHED, {"id": run_id}).scalar_one()
+def hold_back(connection: Connection, run_id: UUID) -> bool:
+    """Let the run wait if its job is retired. True if its message is not needed: it is not queued, or no longer."""
+    held = connection.execute(_HOLD_BACK, {"id": run_id}).rowcount
+    return bool(held) or not connection.execute(_IS_QUEUED, {"id": run_id}).scalar_one()
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,13 @@ UPDATE jobs.job_runs SET state = 'queued', attempt = attempt - 1, worker = NULL,
   started_at = CASE WHEN attempt > 1 THEN started_at END
 WHERE id = :id AND state = 'running' AND worker = :worker
 """)
-_UNFINISHED = text("""
-SELECT EXISTS (SELECT FROM jobs.job_runs WHERE id = :id AND active IS NOT NULL) AS unfinished
+#: It is sent when a replica declares the job again: see shared.jobs.engine.dispatch.
+_HOLD_BACK = text("""
+UPDATE jobs.job_runs r SET state = 'waiting', reason = 'its job is retired: no replica declares it'
+FROM jobs.jobs j
+WHERE r.id = :id AND r.state = 'queued' AND j.name = r.job AND j.retired_at IS NOT NULL
 """)
+_IS_QUEUED = text("SELECT EXISTS (SELECT FROM jobs.job_runs WHERE id = :id AND state = 'queued') AS queued")
 _START = text("""
 UPDATE jobs.job_runs r SET state = 'running', started_at = COALESCE(r.started_at, :now), heartbeat_at = now(),
   worker = :worker, attempt = r.attempt + 1, not_before = NULL
