@@ -26,7 +26,8 @@ from shared.contracts.markets import DEFAULT_MARKET, MARKETS
 from shared.contracts.priority import Priority
 from shared.contracts.written import Printable
 from shared.jobs.edges import After, EdgeOutcome
-from shared.jobs.schedule.calendar import EXAMPLE_BEGIN, EXAMPLE_END, Phase, example_market
+from shared.jobs.schedule.calendar import Phase
+from shared.jobs.schedule.example_markets import EXAMPLE_BEGIN, EXAMPLE_END, example_market
 from shared.jobs.schedule.interval import format_interval, parse_interval
 from shared.jobs.schedule.slots import LOOK_AT, OFF, InvalidSchedule, Timing, parse_schedule
 

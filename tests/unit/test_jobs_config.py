@@ -162,7 +162,7 @@ def test_a_schedule_that_comes_seldom_is_fine(given: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("market", ["XNYS", "XTKS"])
-@pytest.mark.parametrize("schedule", ["0 12 29 2 *", "0 10 1 8 *", "0 10 25 12 *", "* 10 * * 1#5", "1s", "at close"])
+@pytest.mark.parametrize("schedule", ["0 12 29 2 *", "0 10 1 8 *", "0 10 24 12 *", "* 10 * * 1#5", "1s", "at close"])
 def test_a_rare_day_comes_in_market_hours(schedule: str, market: str) -> None:
     """The first of August 2026 is a Saturday, and the next February with 29 days is that of 2028."""
     given = {"schedule": schedule, "market": market, "phases": dict.fromkeys(("weekend", "holiday"), "off")}
@@ -170,11 +170,62 @@ def test_a_rare_day_comes_in_market_hours(schedule: str, market: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule", ["0 3 * * *", "* 3 29 2 *", "* * * * 6", "0 12 * * 0", "1d", "366d", "5m before open", "at close"]
+    "schedule",
+    [
+        *("0 3 * * *", "* 3 29 2 *", "* * * * 6", "0 12 * * 0", "1d", "366d", "5m before open", "at close"),
+        *("0 10 25 12 *", "0 10 1 1 *", "0 10 4 7 *", "0 10 19 6 *"),
+    ],
 )
 def test_a_time_outside_of_market_hours_never_comes(schedule: str) -> None:
     with pytest.raises(InvalidSetting, match="schedule: never comes"):
         check_settings({"schedule": schedule, "market": "XNYS", "market_hours_only": True})
+
+
+@pytest.mark.parametrize(
+    ("market", "schedule"),
+    [
+        ("24/5", "0 3 * * *"),
+        ("24/5", "0 20 * * 0"),
+        ("24/5", "1d"),
+        ("XLON", "0 8 * * 1-5"),
+        ("XETR", "0 17 * * *"),
+        ("XTKS", "0 9 * * *"),
+        ("XTKS", "at open"),
+        ("XASX", "0 10 29 2 *"),
+        ("XSHG", "59 14 * * *"),
+    ],
+)
+def test_each_market_has_its_own_hours(market: str, schedule: str) -> None:
+    """New York is closed at all of these times."""
+    given = {"schedule": schedule, "market": market, "market_hours_only": True}
+    assert check_settings(given) == given
+
+
+@pytest.mark.parametrize(
+    ("market", "schedule"),
+    [("XTKS", "0 12 * * *"), ("XLON", "0 17 * * *"), ("24/5", "0 12 * * 6"), ("XHKG", "30 12 * * *")],
+)
+def test_a_time_outside_of_a_market_s_own_hours_never_comes(market: str, schedule: str) -> None:
+    """Tokyo and Hong Kong have a break at noon, and currencies rest on Saturdays."""
+    with pytest.raises(InvalidSetting, match="schedule: never comes"):
+        check_settings({"schedule": schedule, "market": market, "market_hours_only": True})
+
+
+@pytest.mark.parametrize(
+    ("market", "phase", "schedule"),
+    [
+        ("XTKS", "closed", "0 12 * * *"),  # the midday break
+        ("XNYS", "holiday", "0 12 * * 1"),
+        ("XNYS", "holiday", "0 12 * * 5"),
+        ("XNYS", "holiday", "0 12 25 12 *"),
+        ("XNYS", "after_hours", "30 13 24 12 *"),  # a half day
+        ("24/5", "weekend", "0 12 * * 6"),
+    ],
+)
+def test_a_schedule_of_one_phase_comes(market: str, phase: str, schedule: str) -> None:
+    """Holidays are on all days of the week."""
+    given = {"schedule": "off", "market": market, "phases": {phase: schedule}}
+    assert check_settings(given) == given
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Days that a calendar has wrong, days that are only foreseen, and calendars that differ from a second source."""
 
-from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,8 +11,10 @@ from services.marketdata.domain import holidays
 from services.marketdata.domain.differences import EVERY_DAY, Calendars, Difference, Kind
 from services.marketdata.domain.known_days import CORRECTIONS
 from shared.contracts.markets import MARKETS, KnownMarket
+from shared.jobs.schedule.example_markets import example_market
 
 NOWHERE = KnownMarket("XXXX", "An exchange without a calendar", "UTC")
+YEAR = [date(2024, 1, 1) + timedelta(number) for number in range(366)]
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +155,28 @@ def test_published_holidays_and_the_library_agree_from_2022_to_2029(market: str)
     first, last = date(2022, 1, 1), date(2029, 12, 31)
     ours = {session.day for session in sessions_between(MARKETS[market], first, last)}
     assert ours == set(holidays.trading_days(market, first, last))
+
+
+def test_the_hours_that_schedules_are_checked_with_are_those_of_the_markets(computed: Calendars) -> None:
+    """A schedule that comes is refused otherwise. Fixed holidays have no sessions in either."""
+    for code in ("XHKG", "XASX", "XPAR", "24/5"):
+        market = example_market(code)
+        of_market = [each for each in computed.sessions if each.market == code]
+        usual = {
+            (each.open_at.astimezone(market.zone).time(), each.close_at.astimezone(market.zone).time())
+            for each in of_market
+        }
+        known = {
+            (each.open_at.astimezone(market.zone).time(), each.close_at.astimezone(market.zone).time())
+            for each in market.sessions
+        }
+        assert (len(of_market) > 80, usual - known) == (True, set())
+        fixed = _without_trading(session.day for session in market.sessions) - _without_trading(
+            session.day for session in of_market
+        )
+        assert {day for day in fixed if day[0] in {9, 10, 11, 12}} == set(), code
+
+
+def _without_trading(days: Iterable[date]) -> set[tuple[int, int]]:
+    """The days of the year that are on none of these days."""
+    return {(day.month, day.day) for day in YEAR} - {(day.month, day.day) for day in days}

@@ -6,7 +6,7 @@ A midday break is closed. A moment without a session is on a weekend or a holida
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from functools import cache
 from typing import Protocol
@@ -18,14 +18,9 @@ from shared.contracts.markets import MARKETS
 
 #: Slots are looked for, and sessions are loaded, this far ahead.
 HORIZON = timedelta(days=370)
-#: The sessions of an example market begin here, and last until every day of the year was each day of the week.
-EXAMPLE_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
-EXAMPLE_END = datetime(2054, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _INSTANT = timedelta(microseconds=1)
-_WEDNESDAY, _SATURDAY = 2, 5
-#: The times by the market's clock at which the phases of an example day begin and end.
-_EXAMPLE_EDGES = (time(4), time(9, 30), time(16), time(20))
+_SATURDAY = 5
 
 
 class Phase(StrEnum):
@@ -154,22 +149,3 @@ def market_without_sessions(code: str) -> Market:
     """Make a known market before its sessions are published. Raises KeyError for an unknown market."""
     known = MARKETS[code]
     return Market(code, ZoneInfo(known.timezone), always_open=known.always_open)
-
-
-@cache
-def example_market(code: str) -> Market:
-    """Make up sessions of every kind for a known market, to tell whether a schedule can have a slot there at all.
-
-    Every other Wednesday is a holiday. Raises KeyError for an unknown market.
-    """
-    known = MARKETS[code]
-    zone = ZoneInfo(known.timezone)
-    if known.always_open:
-        return Market(code, zone, always_open=True)
-    sessions = []
-    for day in (EXAMPLE_BEGIN.date() + number * _DAY for number in range((EXAMPLE_END - EXAMPLE_BEGIN).days)):
-        if day.weekday() < _SATURDAY and not (day.weekday() == _WEDNESDAY and day.toordinal() % 2):
-            edges = [datetime.combine(day, edge, zone).astimezone(UTC) for edge in _EXAMPLE_EDGES]
-            phases = (Phase.PRE_MARKET, Phase.REGULAR, Phase.AFTER_HOURS)
-            sessions += [Session(day, phase, *edges[number : number + 2]) for number, phase in enumerate(phases)]
-    return Market(code, zone, tuple(sessions))
