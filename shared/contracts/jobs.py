@@ -8,6 +8,12 @@ from pydantic import Field
 from shared.contracts.base import Count
 from shared.contracts.operations import ToService
 from shared.contracts.priority import Priority
+from shared.contracts.written import read_json
+
+
+def check_sendable(parameters: str) -> None:
+    """Raise ValueError if a worker could not read parameters, which are written as JSON, in the message of a run."""
+    read_json(f'{{"kwargs":{{"parameters":{parameters}}}}}'.encode(), real=float)
 
 
 class RunJob(ToService):

@@ -68,7 +68,8 @@ def counts_of(given: object) -> Counts:
     if given is None:
         return {}
     if not isinstance(given, Mapping) or len(given) > MOST_COUNTS:
-        raise InvalidCount(f"a job returns a mapping of at most {MOST_COUNTS} counts, not {type(given).__name__}")
+        shown = len(given) if isinstance(given, Mapping) else type(given).__name__
+        raise InvalidCount(f"a job returns a mapping of at most {MOST_COUNTS} counts, not {shown}")
     for name in given:
         if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= LONGEST_NAME):
             raise InvalidCount(f"a count's name is printable text of at most {LONGEST_NAME} characters")

@@ -229,9 +229,10 @@ def test_progress_that_cannot_be_stored_fails_its_run_and_no_other(
     assert [(run.outcome, run.error_kind) for run in runs(orders)] == [("failed", "permanent")]
 
 
-def test_an_outcome_that_the_database_refuses_ends_the_run(orders: ServiceContext) -> None:
+@pytest.mark.parametrize("character", ["\0", "\ud800"], ids=["NUL", "surrogate"])
+def test_an_outcome_that_the_database_refuses_ends_the_run(orders: ServiceContext, character: str) -> None:
     """A skip's reason with a NUL is one. The run neither stays under way nor runs again."""
-    job = Job("sweep", "orders", "Skips.", lambda _: {}, {"schedule": "1s"}, when=lambda _: "nothing\0to do")
+    job = Job("sweep", "orders", "Skips.", lambda _: {}, {"schedule": "1s"}, when=lambda _: f"nothing{character}to do")
     with job_worker(orders, job) as worker:
         worker.tick()
         eventually(lambda: [run.state for run in runs(orders)] == ["finished"])

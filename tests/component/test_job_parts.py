@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.admin import control
 from shared.jobs.declaration import Job
 from shared.jobs.engine.failures import Permanent
-from shared.jobs.engine.parts import LONGEST_PARAMETERS
+from shared.jobs.engine.parts import LONGEST_PARAMETERS, MOST_PARTS
 from shared.jobs.run_context import Counts, RunContext
 from tests.component.job_worker import Body, Gate, OutOfShares, a_job, job_worker, runs
 from tests.conftest import FakeClock
@@ -175,8 +176,10 @@ def test_canceling_a_run_cancels_its_parts(orders: ServiceContext) -> None:
         (Decimal(1), "is no JSON"),
         (b"x", "is no JSON"),
         ("x" * LONGEST_PARAMETERS, "characters as JSON"),
+        (10**200, "at most 128 characters"),
+        (reduce(lambda inner, _: [inner], range(40), 0), "more than 32 levels"),
     ],
-    ids=["nan", "infinite", "nul", "nested nul", "surrogate", "decimal", "bytes", "long"],
+    ids=["nan", "infinite", "nul", "nested nul", "surrogate", "decimal", "bytes", "long", "huge", "deep"],
 )
 def test_a_parameter_of_a_part_that_cannot_be_stored_is_the_failure_of_the_run(
     orders: ServiceContext, value: object, says: str
@@ -195,6 +198,28 @@ def test_a_parameter_of_a_part_that_cannot_be_stored_is_the_failure_of_the_run(
         (run,) = runs(orders)
     assert (run.outcome, run.error_kind, made) == ("failed", "permanent", [1])
     assert "part 2: parameters" in run.reason
+    assert says in run.reason
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (None, "must be a list, not NoneType"),
+        (({"n": n} for n in range(2)), "must be a list, not generator"),
+        ("ab", "must be a list, not str"),
+        ([{"n": 1}, None], "part 2: must be a mapping of parameters, not NoneType"),
+        ([{}] * (MOST_PARTS + 1), "must be at most 10000, not 10001"),
+    ],
+    ids=["none", "generator", "text", "no mapping", "too many"],
+)
+def test_parts_that_are_none_are_the_failure_of_the_run(orders: ServiceContext, made: Any, says: str) -> None:
+    """A run that makes no list of parts does not stay in progress for ever."""
+    job = Job("sweep", "orders", "Has parts.", lambda _: {}, {"schedule": "off"}, parts=lambda _: made)
+    with job_worker(orders, job) as worker:
+        worker.trigger()
+        worker.handled()
+        (run,) = runs(orders)
+    assert (run.outcome, run.error_kind) == ("failed", "permanent")
     assert says in run.reason
 
 

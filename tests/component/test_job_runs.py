@@ -1,9 +1,13 @@
 """Runs on the in-process bus and a real PostgreSQL: a message starts each run, and it is finished once."""
 
+import math
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
+import pytest
 import structlog
+from dramatiq.middleware import TimeLimitExceeded
 
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Job
@@ -102,3 +106,23 @@ def test_a_run_s_log_lines_carry_its_job_and_id(orders: ServiceContext) -> None:
         run_id = worker.trigger()
         worker.handled()
     assert (bound[0]["job"], bound[0]["run_id"]) == ("sweep", str(run_id))
+
+
+def test_a_time_limit_that_ends_with_the_body_comes_once(
+    orders: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exception may arrive while the run gives up its limit. Its result is saved without another one."""
+    with job_worker(orders, a_job(lambda _: {}, schedule="off", time_limit="1s"), threads=0) as worker:
+        heartbeat, run_id = worker.heartbeat, uuid4()
+        heartbeat.hold(run_id, 1, 1.0)
+        end, late = heartbeat._end_limit, [TimeLimitExceeded()]
+
+        def interrupted(*which: Any) -> None:
+            while late:
+                raise late.pop()
+            end(*which)
+
+        monkeypatch.setattr(heartbeat, "_end_limit", interrupted)
+        with pytest.raises(TimeLimitExceeded), heartbeat.time_limited(run_id, 1):
+            pass
+        assert heartbeat._held[run_id, 1].deadline == math.inf

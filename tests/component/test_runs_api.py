@@ -1,6 +1,7 @@
 """Runs over HTTP: filtered lists in pages, the detail of a run, cancel and retry."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,7 +11,8 @@ import pytest
 from embedded.system import System
 from tests.component.documented import DocumentedClient
 from tests.component.http_trader import KEY
-from tests.component.job_rows import JOB, LONG_AGO, actions, add_job, add_line, add_run, ids
+from tests.component.job_rows import JOB, LONG_AGO, actions, add_job, add_line, add_run, engine_of, ids
+from tests.support import eventually, value
 
 MINUTE = timedelta(minutes=1)
 UNFINISHED: dict[str, Any] = {"outcome": None, "finished_at": None}
@@ -144,3 +146,18 @@ def test_a_finished_run_is_retried(system: System, client: DocumentedClient) -> 
     running = add_run(system, add_job(system, "other"), state="running", worker="elsewhere", **UNFINISHED)
     refused = client.post(f"/api/runs/{running}/retry")
     assert (refused.status_code, refused.json()["field"]) == (409, "run_id")
+
+
+def test_a_run_is_canceled_although_one_of_its_parts_ends(system: System, client: DocumentedClient) -> None:
+    """The part has locked its own row and wants that of the whole run, and cancel the other way round."""
+    whole = add_run(system, trigger="manual", state="joining", parts=1, **UNFINISHED)
+    part = add_run(system, trigger="part", state="queued", part=1, parent_run_id=whole, **UNFINISHED)
+    lock = "SELECT id FROM jobs.job_runs WHERE id = %s FOR UPDATE"
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with ThreadPoolExecutor() as pool, engine_of(system).begin() as ending:
+        ending.exec_driver_sql(lock, (part,))
+        canceling = pool.submit(client.post, f"/api/runs/{whole}/cancel")
+        eventually(lambda: value(engine_of(system), waits) == 1, what="cancel waiting for the part")
+        ending.exec_driver_sql(lock, (whole,))
+    assert canceling.result().status_code == 202
+    assert client.get(f"/api/runs/{part}").json()["outcome"] == "canceled"

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+from psycopg.errors import DeadlockDetected
+from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from services.gateway.http.errors import Conflict, Invalid, NotFound
@@ -13,6 +15,8 @@ from shared.jobs.admin.removal import JobDeclared
 from shared.jobs.settings import InvalidSetting
 
 Result = TypeVar("Result")
+#: PostgreSQL ends one of two transactions that wait for each other, and another try succeeds.
+MOST_TRIES = 3
 
 
 async def change(gateway: Gateway, make: Callable[[UnitOfWork], Result]) -> Result:
@@ -21,13 +25,8 @@ async def change(gateway: Gateway, make: Callable[[UnitOfWork], Result]) -> Resu
     Raises NotFound where the job, run or queue is unknown, Conflict where the state of the job or run forbids it, and
     Invalid where a field of the request is wrong.
     """
-
-    def commit() -> Result:
-        with gateway.context.unit_of_work() as uow:
-            return make(uow)
-
     try:
-        return await run_in_threadpool(commit)
+        return await run_in_threadpool(_commit, gateway, make)
     except control.UnknownJob as error:
         raise unknown_job(str(error)) from None
     except control.UnknownRun as error:
@@ -46,6 +45,17 @@ async def change(gateway: Gateway, make: Callable[[UnitOfWork], Result]) -> Resu
         raise Invalid(f"from: {error}", field="from") from None
     except InvalidSetting as error:
         raise Invalid(str(error), field=error.field) from None
+
+
+def _commit(gateway: Gateway, make: Callable[[UnitOfWork], Result], tries: int = MOST_TRIES) -> Result:
+    """Make the change. A part that ends meanwhile locks its row before that of the whole run, so it may deadlock."""
+    try:
+        with gateway.context.unit_of_work() as uow:
+            return make(uow)
+    except OperationalError as error:
+        if tries == 1 or not isinstance(error.orig, DeadlockDetected):
+            raise
+        return _commit(gateway, make, tries - 1)
 
 
 def unknown_job(name: str) -> NotFound:

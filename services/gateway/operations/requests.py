@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema
 from services.gateway.http.pagination import FROM_CURSOR, PageQuery, StretchQuery, TimeCursor
 from services.gateway.http.schemas import Moment, Query, Word
 from shared.contracts.base import RowNumber
+from shared.contracts.jobs import check_sendable
 from shared.contracts.written import PRINTABLE, Bounded
 from shared.jobs.settings import JobSettings
 
@@ -82,6 +83,7 @@ def storable(parameters: Any) -> Any:
         raise ValueError("must be JSON with finite numbers and valid Unicode") from None
     if not re.match(PRINTABLE, written) or re.search(r"(?<!\\)(\\\\)*\\u00[01]", written):
         raise ValueError("must not contain control or direction characters")
+    check_sendable(written)
     return json.loads(written)
 
 

@@ -162,7 +162,7 @@ class Executor:
                     _report(run, result, uow.now)
                 else:
                     log.warning("another worker has the run now; its outcome is not saved", run_id=str(run.id))
-        except DATABASE_ERRORS as error:
+        except (*DATABASE_ERRORS, UnicodeError) as error:
             if is_transient(error):
                 self._unsaved.append((run, result, context))
                 log.warning("a run's outcome is saved when the database is back", run_id=str(run.id))
@@ -195,12 +195,13 @@ def _run(job: Job, run: StartedRun, context: ServiceContext, signals: Signals) -
         return Finished(Outcome.SKIPPED, reason=str(reason)[:ERROR_CHARACTERS])
     if job.parts is None or run.part is not None:
         return Finished(Outcome.SUCCEEDED, counts_of(job.run(job_run)), done=signals.done, total=signals.total)
-    each = None if run.only_part is not None else job.parts(job_run)
-    with context.unit_of_work() as uow:
-        if each is None:
+    if run.only_part is None:
+        parameters_of_parts = parts.storable(run.parameters, job.parts(job_run))
+        with context.unit_of_work() as uow:
+            parts.split(uow, run.id, run.attempt, parameters_of_parts)
+    else:
+        with context.unit_of_work() as uow:
             parts.split_again(uow, run.id, run.attempt)
-        else:
-            parts.split(uow, run.id, run.attempt, run.parameters, each)
     return None
 
 

@@ -121,8 +121,15 @@ class Heartbeat(Background):
         try:
             yield
         finally:
-            with self._lock:
-                self._held[run_id, attempt].deadline = math.inf
+            try:
+                self._end_limit(run_id, attempt)
+            except TimeLimitExceeded:  # it came as the block ended, and another would come while its result is saved
+                self._end_limit(run_id, attempt)
+                raise
+
+    def _end_limit(self, run_id: UUID, attempt: int) -> None:
+        with self._lock:
+            self._held[run_id, attempt].deadline = math.inf
 
     def release(self, run_id: UUID, attempt: int) -> None:
         """Stop beating for the run. Raises KeyError if it is not held."""

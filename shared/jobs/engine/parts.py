@@ -9,35 +9,49 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, text
 
 from shared.bus.unit_of_work import UnitOfWork
+from shared.contracts.jobs import check_sendable
 from shared.jobs.engine.dispatch import TURN_HAS_COME, send_runs
 from shared.jobs.schedule.planning import CLOCK_TOLERANCE
 
-#: The characters of a part's parameters, as JSON.
-LONGEST_PARAMETERS = 100_000
+#: The parts of a run, and the characters of a part's parameters, as JSON.
+MOST_PARTS, LONGEST_PARAMETERS = 10_000, 100_000
+LONGEST_PARAMETER_ERROR = 300
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 class InvalidParameters(ValueError):
-    """A part has a parameter that is no JSON or cannot be stored, which the message names."""
+    """The parts are none, too many, or one has a parameter that cannot be stored or sent, which the message names."""
 
 
-def split(
-    uow: UnitOfWork, run_id: UUID, attempt: int, given: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]
-) -> None:
+def storable(given: Mapping[str, Any], parts: object) -> list[str]:
+    """Write the parameters of each part as JSON: those ``given`` to the whole run, and its own.
+
+    Raises InvalidParameters.
+    """
+    if not isinstance(parts, Sequence) or isinstance(parts, str | bytes):
+        raise InvalidParameters(f"parts: must be a list, not {type(parts).__name__}")
+    if len(parts) > MOST_PARTS:
+        raise InvalidParameters(f"parts: must be at most {MOST_PARTS}, not {len(parts)}")
+    for number, part in enumerate(parts, start=1):
+        if not isinstance(part, Mapping):
+            raise InvalidParameters(f"part {number}: must be a mapping of parameters, not {type(part).__name__}")
+    return [_storable(number, {**given, **part}) for number, part in enumerate(parts, start=1)]
+
+
+def split(uow: UnitOfWork, run_id: UUID, attempt: int, parameters: Sequence[str]) -> None:
     """Split the run into a run for each part, and let it wait until all have ended.
 
-    The parameters of a part are those ``given`` to the whole run and its own. Nothing happens if the run is no longer
-    in progress. Raises InvalidParameters.
+    ``parameters`` are those of each part, as ``storable`` writes them. Nothing happens if the run is no longer in
+    progress.
     """
-    parameters = [_storable(number, {**given, **part}) for number, part in enumerate(parts, start=1)]
-    if uow.connection.execute(_SPLIT, {"id": run_id, "attempt": attempt, "parts": len(parts)}).rowcount != 1:
+    if uow.connection.execute(_SPLIT, {"id": run_id, "attempt": attempt, "parts": len(parameters)}).rowcount != 1:
         return
     uow.connection.execute(
         _ADD_PARTS,
         {
             "id": run_id,
-            "ids": [uuid4() for _ in parts],
-            "parameters": parameters,
+            "ids": [uuid4() for _ in parameters],
+            "parameters": list(parameters),
             "now": uow.now,
         },
     )
@@ -45,7 +59,7 @@ def split(
 
 
 def _storable(number: int, parameters: Mapping[str, Any]) -> str:
-    """Write the parameters of a part as JSON that PostgreSQL takes. Raises InvalidParameters."""
+    """Write the parameters of a part as JSON that PostgreSQL and a message take. Raises InvalidParameters."""
     for name, value in parameters.items():
         try:
             written = json.dumps({name: value}, allow_nan=False, ensure_ascii=False)
@@ -55,6 +69,10 @@ def _storable(number: int, parameters: Mapping[str, Any]) -> str:
         if _NUL.search(written):
             raise InvalidParameters(f"part {number}: parameters.{name!s:.100}: must not contain NUL")
     written = json.dumps(dict(parameters))
+    try:
+        check_sendable(written)
+    except ValueError as error:
+        raise InvalidParameters(f"part {number}: parameters: {str(error)[:LONGEST_PARAMETER_ERROR]}") from None
     if len(written) > LONGEST_PARAMETERS:
         raise InvalidParameters(f"part {number}: parameters: must have at most {LONGEST_PARAMETERS} characters as JSON")
     return written
