@@ -14,6 +14,7 @@ from shared.jobs.declaration import Job
 from shared.jobs.engine.failures import Permanent
 from shared.jobs.engine.parts import LONGEST_PARAMETERS, MOST_PARTS
 from shared.jobs.run_context import Counts, RunContext
+from shared.jobs.settings import MAX_WAITING
 from tests.component.job_worker import Body, Gate, OutOfShares, a_job, job_worker, runs
 from tests.conftest import FakeClock
 from tests.support import eventually
@@ -49,6 +50,27 @@ def test_a_job_follows_another_that_succeeded_or_finished(orders: ServiceContext
     (after_good,), (later,), (whatever,) = (runs(orders, name) for name in ("after_good", "later", "whatever"))
     assert (after_good.parent_run_id, later.parent_run_id, whatever.parent_run_id) == (good, after_good.id, bad)
     assert (after_good.trigger, runs(orders, "after_bad"), runs(orders, "disabled")) == ("chain", [], [])
+
+
+@pytest.mark.parametrize("after", ["sweep", [{"job": "sweep"}]], ids=["by its name", "joined"])
+def test_a_follower_that_does_not_keep_up_has_a_bounded_backlog(orders: ServiceContext, after: Any) -> None:
+    """A run too many is skipped with the reason, and the run before it succeeds all the same."""
+    follower = a_job(lambda _: {}, "slow", schedule="off", after=after)
+    with job_worker(orders, a_job(lambda _: {}, schedule="off"), follower) as worker:
+        with orders.engine.begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO jobs.job_runs (id, job, service, trigger, state, queued_at, not_before)"
+                " SELECT gen_random_uuid(), 'slow', 'orders', 'chain', 'waiting', %(at)s - interval '1 h',"
+                " %(at)s + interval '1 h' FROM generate_series(1, %(runs)s)",
+                {"at": orders.clock(), "runs": MAX_WAITING},
+            )
+        worker.trigger()
+        worker.handled()
+        worker.tick()
+    assert [run.outcome for run in runs(orders)] == ["succeeded"]
+    assert [(run.outcome, run.reason) for run in runs(orders, "slow")][MAX_WAITING:] == [
+        ("skipped", "1000 runs are already waiting")
+    ]
 
 
 def test_a_run_in_parts_runs_as_many_at_a_time_as_allowed_and_joins_them(orders: ServiceContext) -> None:

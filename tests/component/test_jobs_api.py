@@ -143,6 +143,11 @@ def test_a_backfill_without_a_slot_or_with_too_many_is_refused(system: System, c
     ):
         refused = client.post(f"/api/jobs/{JOB}/backfill", json={"from": begin, "to": end})
         assert (refused.status_code, refused.json()["field"]) == (422, "from")
+    refused = client.post(
+        f"/api/jobs/{JOB}/backfill", json={"from": "2026-01-01T00:00:00Z", "to": "2126-01-01T00:00:00Z"}
+    )
+    assert (refused.status_code, refused.json()["field"]) == (422, "to")
+    assert refused.json()["detail"] == "to: must not lie in the future: the time to backfill must have passed"
     assert value(engine_of(system), "SELECT count(*) FROM jobs.job_runs") == 0
 
 

@@ -41,6 +41,8 @@ async def change(gateway: Gateway, make: Callable[[UnitOfWork], Result]) -> Resu
         raise Conflict(f"name: {error}", field="name") from None
     except control.TooManyRuns as error:
         raise Conflict(str(error)) from None
+    except control.NotPassed as error:
+        raise Invalid(f"to: {error}", field="to") from None
     except (control.NotBackfilled, control.NoSlots, control.TooManySlots) as error:
         raise Invalid(f"from: {error}", field="from") from None
     except InvalidSetting as error:

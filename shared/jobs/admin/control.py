@@ -9,6 +9,7 @@ ValueError
 ├── JobRetired          no replica declares the job any more, so nothing would run it
 ├── TooManyRuns         so many runs of the job wait already that no more are taken
 ├── NotBackfilled       the job says that it cannot run for slots of the past
+│   └── NotPassed       the time to backfill lies in the future
 ├── NoSlots             the schedule has no slot in that time
 └── TooManySlots        the schedule has more slots in that time than one request may backfill
 """
@@ -71,6 +72,10 @@ class TooManyRuns(ValueError):
 
 class NotBackfilled(ValueError):
     """The job cannot be backfilled, or not for that time."""
+
+
+class NotPassed(NotBackfilled):
+    """The time to backfill has not passed yet."""
 
 
 class NoSlots(ValueError):
@@ -175,7 +180,7 @@ def backfill(
     if not settings.backfill:
         raise NotBackfilled(f"{job} does not run for slots of the past: its setting backfill is false")
     if end > uow.now:
-        raise NotBackfilled("the time to backfill must have passed: to must not lie in the future")
+        raise NotPassed("must not lie in the future: the time to backfill must have passed")
     market = load_market(uow.connection, settings.market, begin, end)
     slots = list(islice(slots_between(settings, market, begin, end), MAX_SLOTS + 1)) if market else []
     if not slots:

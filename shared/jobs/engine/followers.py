@@ -9,6 +9,9 @@ A scheduled run belongs to the round of its slot. Any other run that follows non
 retries belong to the round of the run before them.
 """
 
+from shared.jobs.schedule.planning import FULL
+from shared.jobs.settings import MAX_WAITING
+
 _ROUND = """COALESCE({run}.round, CASE {run}.trigger
   WHEN 'schedule' THEN to_char({run}.scheduled_for AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
   ELSE CAST({run}.id AS text) END)"""
@@ -53,7 +56,8 @@ _MERGED = "(known.satisfied || excluded.satisfied)"
 #: A join that was skipped begins again if a retry satisfies its last edge after all.
 _BEGINS_AGAIN = f"known.skipped_at IS NOT NULL AND known.started_by IS NULL AND {_complete(_MERGED)}"
 #: Expressions of a statement whose ``ended`` has the runs that have just ended. ``following`` has the services whose
-#: runs may be sent now. Parts start no followers. The order of the rows keeps two such statements from a deadlock.
+#: runs may be sent now. Parts start no followers. If MAX_WAITING runs of a follower are unfinished, another one is
+#: skipped. The order of the rows keeps two such statements from a deadlock.
 FOLLOWERS = f"""
 edges AS (
   SELECT j.name AS job, j.service, j.settings, ended.id, ended.job AS parent, ended.round,
@@ -91,16 +95,24 @@ edges AS (
     skipped_at = CASE WHEN {_BEGINS_AGAIN} THEN NULL ELSE known.skipped_at END
   RETURNING job, service, round, run_id, opened_by, started_by
 ), chained AS (
-  INSERT INTO jobs.job_runs (id, job, service, trigger, parent_run_id, priority, state, queued_at, traceparent, round)
-  SELECT gen_random_uuid(), j.name, j.service, 'chain', ended.id, ended.priority, 'waiting', :now, ended.traceparent,
-         ended.round
-  FROM ended JOIN jobs.jobs j ON j.settings ->> 'after' = ended.job
-  WHERE ended.part IS NULL AND CAST(j.settings ->> 'enabled' AS boolean) AND j.retired_at IS NULL
-    AND {_OUTCOME_HOLDS.format(wanted="j.settings ->> 'after_outcome'")}
-  UNION ALL
-  SELECT arrived.run_id, arrived.job, arrived.service, 'chain', ended.id, ended.priority, 'waiting', :now,
-         ended.traceparent, arrived.round
-  FROM arrived JOIN ended ON ended.id = arrived.opened_by
+  INSERT INTO jobs.job_runs (id, job, service, trigger, parent_run_id, priority, queued_at, traceparent, round,
+                             state, outcome, reason, finished_at)
+  SELECT follower.*, CASE WHEN full_up THEN 'finished' ELSE 'waiting' END, CASE WHEN full_up THEN 'skipped' END,
+         CASE WHEN full_up THEN '{FULL}' END, CASE WHEN full_up THEN CAST(:now AS timestamptz) END
+  FROM (
+    SELECT gen_random_uuid() AS id, j.name AS job, j.service, 'chain', ended.id AS parent, ended.priority,
+           CAST(:now AS timestamptz), ended.traceparent, ended.round
+    FROM ended JOIN jobs.jobs j ON j.settings ->> 'after' = ended.job
+    WHERE ended.part IS NULL AND CAST(j.settings ->> 'enabled' AS boolean) AND j.retired_at IS NULL
+      AND {_OUTCOME_HOLDS.format(wanted="j.settings ->> 'after_outcome'")}
+    UNION ALL
+    SELECT arrived.run_id, arrived.job, arrived.service, 'chain', ended.id, ended.priority,
+           CAST(:now AS timestamptz), ended.traceparent, arrived.round
+    FROM arrived JOIN ended ON ended.id = arrived.opened_by
+  ) AS follower CROSS JOIN LATERAL (
+    SELECT count(*) >= {MAX_WAITING} AS full_up FROM jobs.job_runs w
+    WHERE w.job = follower.job AND w.active IS NOT NULL AND w.part IS NULL
+  ) AS backlog
   RETURNING service
 ), following AS (
   SELECT service FROM chained
