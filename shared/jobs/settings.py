@@ -235,6 +235,7 @@ def check_window(settings: JobSettings) -> None:
 
 #: The words of pydantic's places that are no names of settings: keys of objects, and the forms of ``after``.
 _UNNAMED = {"[key]", "[name]", "[edges]"}
+_EDGE = {"after", "job", "when"}
 
 
 def _first_mistake(error: ValidationError) -> InvalidSetting:
@@ -242,6 +243,10 @@ def _first_mistake(error: ValidationError) -> InvalidSetting:
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
         message = "is not a field of an edge; these are: job, outcome, when"
+    elif first["type"] == "string_pattern_mismatch":
+        message = "must be text without control characters, and in ASCII if it is an interval or a schedule"
+    elif first["type"] in {"string_type", "model_type"} and set(first["loc"]) & _EDGE == {"after"}:
+        message = "must be the name of a job, or a list of names and of edges such as {job, outcome, when}"
     elif first["type"] == "extra_forbidden":
         message = f"is not a setting; these are: interval, {', '.join(sorted(JobSettings.model_fields))}"
     field = ".".join(str(part) for part in first["loc"] if str(part) not in _UNNAMED)

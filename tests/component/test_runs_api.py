@@ -65,6 +65,17 @@ def test_pages_have_every_run_once_while_new_runs_arrive(system: System, client:
     assert set(seen) == there
 
 
+@pytest.mark.parametrize(
+    ("done", "total", "percent"), [(None, None, None), (5, None, None), (1, 0, None), (7, 5, 100.0), (-5, 10, 0.0)]
+)
+def test_a_run_that_reports_no_total_has_no_percent(
+    system: System, client: DocumentedClient, done: int | None, total: int | None, percent: float | None
+) -> None:
+    """It is neither complete nor at the beginning. A body may report any numbers."""
+    run_id = add_run(system, done=done, total=total)
+    assert client.get(f"/api/runs/{run_id}").json()["percent"] == percent
+
+
 def test_the_detail_shows_everything_about_a_run(system: System, client: DocumentedClient) -> None:
     """It has parameters, progress, the whole traceback, counts, and the run's log lines in their order."""
     trace = "Traceback (most recent call last):\n  File\nValueError: no price\n"

@@ -95,7 +95,8 @@ r.id, r.job, r.service, r.trigger, r.state, r.outcome, r.reason, r.scheduled_for
 r.not_before, r.started_at, r.finished_at,
 CAST(extract(epoch FROM r.finished_at - r.started_at) AS float8) AS duration,
 r.attempt, r.failures, r.worker, r.heartbeat_at, r.priority, r.done, r.total,
-CAST(LEAST(round(100.0 * r.done / NULLIF(r.total, 0), 1), 100) AS float8) AS percent,
+CAST(CASE WHEN r.done IS NOT NULL AND r.total > 0 THEN GREATEST(0, LEAST(100, round(100.0 * r.done / r.total, 1))) END
+     AS float8) AS percent,
 r.error_kind, r.counts,
 r.parent_run_id, r.part, r.parts, r.requested_by, r.cancel_requested_at
 """
