@@ -18,7 +18,7 @@ EXAMPLE_BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 EXAMPLE_END = datetime(2054, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 _SATURDAY = 5
-#: Of so many days in a row one is a holiday and the next one a half day. No multiple of the days of a week.
+#: A day of each cycle of so many days is a holiday, and the next one a half day. They fall on all days of the week.
 _CYCLE, _HOLIDAY, _HALF_DAY = 5, 0, 1
 
 
