@@ -5,11 +5,11 @@ half days, on each day of the week.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
+from shared.contracts.market_hours import MARKET_DAYS
 from shared.contracts.markets import CURRENCIES, MARKETS, KnownMarket
 from shared.jobs.schedule.calendar import Market, Phase, Session
 
@@ -20,40 +20,6 @@ _DAY = timedelta(days=1)
 _SATURDAY = 5
 #: A day of each cycle of so many days is a holiday, and the next one a half day. They fall on all days of the week.
 _CYCLE, _HOLIDAY, _HALF_DAY = 5, 0, 1
-
-
-@dataclass(frozen=True)
-class _Days:
-    """Trading by the market's clock: regular sessions of a day and of a half day, and days of the year without any."""
-
-    regular: str
-    half: str
-    closed: str
-    extended: bool = False
-
-
-_NEW_YORK = _Days("09:30-16:00", "09:30-13:00", "01-01 06-19 07-04 12-25", extended=True)
-_EURONEXT = _Days("09:00-17:30", "09:00-14:05", "01-01 05-01 12-25 12-26")
-_FRANKFURT = _Days("09:00-17:30", "09:00-14:00", "01-01 05-01 12-24 12-25 12-26 12-31")
-_TOKYO_CLOSED = "01-01 01-02 01-03 02-11 02-23 04-29 05-03 05-04 05-05 08-11 11-03 11-23 12-31"
-_DAYS = {
-    "XNYS": _NEW_YORK,
-    "XNAS": _NEW_YORK,
-    "XTSE": _Days("09:30-16:00", "09:30-13:00", "01-01 07-01 12-25 12-26"),
-    "XLON": _Days("08:00-16:30", "08:00-12:30", "01-01 12-25 12-26"),
-    "XETR": _FRANKFURT,
-    "XPAR": _EURONEXT,
-    "XAMS": _EURONEXT,
-    "XMIL": _Days("09:00-17:30", "09:00-17:30", "01-01 05-01 08-15 12-24 12-25 12-26 12-31"),
-    "XMAD": _Days("09:00-17:30", "09:00-14:00", "01-01 05-01 12-25 12-26"),
-    "XSWX": _Days("09:00-17:30", "09:00-17:30", "01-01 01-02 05-01 08-01 12-24 12-25 12-26 12-31"),
-    "XSTO": _Days("09:00-17:30", "09:00-13:00", "01-01 01-06 05-01 06-06 12-24 12-25 12-26 12-31"),
-    "XTKS": _Days("09:00-11:30 12:30-15:30", "09:00-11:30", _TOKYO_CLOSED),
-    "XHKG": _Days("09:30-12:00 13:00-16:00", "09:30-12:00", "01-01 05-01 07-01 10-01 12-25 12-26"),
-    "XSHG": _Days("09:30-11:30 13:00-15:00", "09:30-11:30", "01-01 05-01 10-01 10-02 10-03"),
-    "XASX": _Days("10:00-16:00", "10:00-14:10", "01-01 01-26 04-25 12-25 12-26"),
-    CURRENCIES: _Days("", "", "01-01 12-25"),
-}
 _PRE_MARKET_OPENS, _AFTER_HOURS = time(4), timedelta(hours=4)
 
 
@@ -70,7 +36,7 @@ def example_market(code: str) -> Market:
 
 def _sessions(market: KnownMarket, day: date) -> Iterator[Session]:
     """List the sessions of one day, none on weekends and holidays."""
-    days, kind = _DAYS[market.code], day.toordinal() % _CYCLE
+    days, kind = MARKET_DAYS[market.code], day.toordinal() % _CYCLE
     if day.weekday() >= _SATURDAY or kind == _HOLIDAY or f"{day:%m-%d}" in days.closed:
         return
     if market.code == CURRENCIES:
