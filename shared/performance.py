@@ -17,6 +17,9 @@ YEAR = timedelta(days=365.25)
 DAYS = 252
 #: The bounds within which a money-weighted return is looked for, and its precision.
 LEAST_RATE, MOST_RATE, PRECISION = -0.999999, 1e6, 1e-12
+#: The error of a product of floats. A growth that is so close below its highest has reached it again.
+ERROR = 1e-12
+AT_PEAK = 1 - ERROR
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +163,11 @@ def deepest_drawdown(equity: Sequence[tuple[datetime, Decimal]], returns: Sequen
     deepest = 0.0
     for (at, _), each in zip(equity[1:], returns, strict=True):
         growth *= 1 + each
-        if growth >= peak:
+        if growth >= peak * AT_PEAK:
             if trough_at is not None and recovered_at is None and trough_peak_at == peak_at:
                 recovered_at = at
-            peak, peak_at = growth, at
-        elif growth / peak - 1 < deepest:
+            peak, peak_at = max(peak, growth), at
+        elif growth / peak - 1 < deepest - ERROR:
             deepest, trough_at, recovered_at = growth / peak - 1, at, None
             trough_peak_at = peak_at = peak_at or equity[0][0]
     return Drawdown(deepest, trough_peak_at, trough_at, recovered_at)
@@ -177,7 +180,7 @@ def drawdowns(returns: Iterable[float]) -> list[float]:
     for each in returns:
         growth *= 1 + each
         peak = max(peak, growth)
-        falls.append(growth / peak - 1)
+        falls.append(growth / peak - 1 if growth < peak * AT_PEAK else 0.0)
     return falls
 
 
@@ -200,11 +203,12 @@ def longest_drawdown(equity: Sequence[tuple[datetime, Decimal]], returns: Sequen
     peak_at, longest, below = equity[0][0], timedelta(0), False
     for (at, _), each in zip(equity[1:], returns, strict=True):
         growth *= 1 + each
-        if growth < peak or below:
+        is_below = growth < peak * AT_PEAK
+        if is_below or below:
             longest = max(longest, at - peak_at)
-        below = growth < peak
+        below = is_below
         if not below:
-            peak, peak_at = growth, at
+            peak, peak_at = max(peak, growth), at
     return longest
 
 

@@ -112,6 +112,19 @@ def test_a_drawdown_from_the_beginning_that_lasts() -> None:
     assert performance.longest_drawdown(points, period_returns(points)) == 4 * DAY
 
 
+def test_a_drawdown_ends_at_a_value_that_equals_its_high() -> None:
+    """The product of the returns is a little less than the high then, since floats are not exact."""
+    values = ["7", "6.5", "7", "6.5", "6.5", "7", "7", "6.5", "7"]
+    points = [(BEGIN + i * DAY, Decimal(value)) for i, value in enumerate(values)]
+    returns = period_returns(points)
+
+    found = performance.deepest_drawdown(points, returns)
+
+    assert (found.trough_at, found.recovered_at) == (BEGIN + DAY, BEGIN + 2 * DAY)
+    assert performance.longest_drawdown(points, returns) == 3 * DAY
+    assert [fall == 0 for fall in drawdowns(returns)] == [value == "7" for value in values[1:]]
+
+
 def test_trades_are_counted_with_their_streaks() -> None:
     profits = [10, -5, -5, -1, 0, 20, -4]
     trades = [Trade(Decimal(each), BEGIN + i * DAY, BEGIN + (i + 2) * DAY) for i, each in enumerate(profits)]
