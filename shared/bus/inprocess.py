@@ -69,7 +69,8 @@ class _Rate:
             self._seconds.append([int(now), 1])
 
     def per_second(self, now: float) -> float:
-        return sum(count for second, count in self._seconds if second > now - RATE_SECONDS) / RATE_SECONDS
+        seconds = self._seconds.copy()  # another thread may record one meanwhile
+        return sum(count for second, count in seconds if second > now - RATE_SECONDS) / RATE_SECONDS
 
 
 @dataclass
