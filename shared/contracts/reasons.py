@@ -99,6 +99,8 @@ class CancelReason(StrEnum):
     CLOSED = "closed"
     SPLIT = "split"
     MARGIN_CALL = "margin_call"
+    #: The account reached a risk limit.
+    ACCOUNT_HALTED = "account_halted"
     #: Another order of its group was filled, canceled or expired.
     OCO = "oco"
     ORDER_GROUP = "order_group"

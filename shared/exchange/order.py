@@ -129,6 +129,15 @@ class Order:
         return ZERO if self.is_entry else self.held_for_orders
 
     @property
+    def may_open(self) -> bool:
+        """True if the rest of it can open or enlarge a position."""
+        if self.only_closes:
+            return False
+        if self.qty is None:
+            return not self.closing or self.reserved > 0
+        return self.closing < self.qty - self.filled_qty
+
+    @property
     def paid(self) -> Decimal:
         """The amount of its fills, in its currency."""
         return (self.filled_avg_price or ZERO) * self.filled_qty

@@ -20,6 +20,7 @@ from shared.contracts.account_risk import (
 )
 from shared.contracts.accounts import ResetAccount
 from shared.contracts.base import Message
+from shared.contracts.orders import OrderClass, OrderType, StopLoss
 from tests.component.strategy_scenario import STRATEGY
 from tests.component.test_account_snapshots import history, run
 from tests.component.trading_history import TradingHistory
@@ -76,8 +77,9 @@ def is_halted(history: TradingHistory, account: UUID) -> bool:
     return bool(value(history.orders.engine, sql, a=account))
 
 
-def submitted(history: TradingHistory, account: UUID, side: str, qty: int) -> Any:
-    placed = order(account, side=side, qty=Decimal(qty), submitted_at=history.clock.now)
+def submitted(history: TradingHistory, account: UUID, side: str, qty: int | None, **terms: Any) -> Any:
+    shares = None if qty is None else Decimal(qty)
+    placed = order(account, side=side, qty=shares, submitted_at=history.clock.now, **terms)
     handle(history.orders, orders_actors.submit_order, placed)
     (found,) = rows(history.orders.engine, "SELECT * FROM orders.orders WHERE id = :id", id=placed.order_id)
     return found
@@ -95,6 +97,34 @@ def test_a_drawdown_halts_the_account_and_only_orders_that_close_are_accepted(hi
     assert submitted(history, account, "sell", 5).status == "accepted"
     (row,) = rows(history.orders.engine, "SELECT * FROM orders.account_halts_v1 WHERE account_id = :a", a=account)
     assert (row.kind, row.value, row.limit_value, row.ended_at) == ("drawdown", Decimal("0.12"), Decimal("0.1"), None)
+
+
+def test_a_halt_cancels_the_open_orders_that_open_a_position_and_leaves_the_exits(history: TradingHistory) -> None:
+    """An entry waits for its price, one has a stop loss, one is for money, and two orders close shares."""
+    account = holder(history, max_drawdown="0.1")
+    limit: dict[str, Any] = {"type": OrderType.LIMIT, "limit_price": Decimal(50)}
+    entry = submitted(history, account, "buy", 5, **limit)
+    bracket = submitted(
+        history, account, "buy", 4, **limit, order_class=OrderClass.OTO, stop_loss=StopLoss(stop_price=Decimal(40))
+    )
+    money = submitted(history, account, "buy", None, **limit, notional=Decimal(100))
+    exit_ = submitted(history, account, "sell", 30, type=OrderType.STOP, stop_price=Decimal(60))
+    close = submitted(history, account, "sell", 50, type=OrderType.LIMIT, limit_price=Decimal(150))
+    assert [each.status for each in (entry, bracket, money, exit_, close)] == ["accepted"] * 5
+    (event,) = measured(history, "85", 2)
+    for _ in range(2):
+        halt(history, event)
+    known = {each.id: each for each in rows(history.orders.engine, "SELECT * FROM orders.orders WHERE is_open")}
+    assert set(known) >= {exit_.id, close.id}
+    assert not set(known) & {entry.id, bracket.id, money.id}
+    ended = "SELECT cancel_reason FROM orders.orders WHERE id = ANY(:ids)"
+    found = rows(history.orders.engine, ended, ids=[entry.id, bracket.id, money.id])
+    assert {each.cancel_reason for each in found} == {"account_halted"}
+    assert not [each for each in known.values() if each.order_group == bracket.id]
+    reserved = "SELECT reserved FROM orders.accounts WHERE id = :a"
+    assert value(history.orders.engine, reserved, a=account) == 0
+    told = [each.body for each in outbox(history.orders) if each.name == "OrderCanceled.v1"]
+    assert len(told) == 4  # the stop loss of the bracket, too
 
 
 def test_a_halt_is_asked_for_once_and_a_resume_sets_a_new_mark(history: TradingHistory) -> None:

@@ -4,14 +4,17 @@ from dataclasses import replace
 
 from services.orders.persistence.account_halts import HaltRow, adding_halts, ending_halt
 from services.orders.persistence.accounts import lock_account, saving_accounts, saving_halts
+from services.orders.persistence.orders import lock_open_orders, open_order_groups
 from services.orders.usecases.account_events import AccountEvents
+from services.orders.usecases.expire import end_orders
 from services.orders.usecases.lookup import lock_account as lock_known_account
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.account_risk import AccountHalted, AccountResumed, ResumeAccount, RiskLimitReached
+from shared.contracts.reasons import CancelReason
 
 
 def halt_account(uow: UnitOfWork, event: RiskLimitReached) -> None:
-    """Halt the account, once.
+    """Halt the account, once, and cancel its open orders that could open or enlarge a position. Exits stay.
 
     The event is dropped if the account is halted, was reset or closed, or was halted since the figure was measured. A
     figure from before a resume therefore halts nothing, in whatever order the messages come.
@@ -44,6 +47,10 @@ def halt_account(uow: UnitOfWork, event: RiskLimitReached) -> None:
         uow.now,
     )
     uow.run(adding_halts([row]), saving_halts([halted]), saving_accounts([accounts[account.id]]))
+    orders = lock_open_orders(uow.connection, open_order_groups(uow.connection, account.id))
+    entries = [order for order in orders if order.may_open]
+    if entries:
+        end_orders(uow, entries, orders, accounts, CancelReason.ACCOUNT_HALTED)
 
 
 def resume_account(uow: UnitOfWork, command: ResumeAccount) -> None:
