@@ -107,7 +107,7 @@ def test_a_halt_cancels_the_open_orders_that_open_a_position_and_leaves_the_exit
     bracket = submitted(
         history, account, "buy", 4, **limit, order_class=OrderClass.OTO, stop_loss=StopLoss(stop_price=Decimal(40))
     )
-    money = submitted(history, account, "buy", None, **limit, notional=Decimal(100))
+    money = submitted(history, account, "buy", None, notional=Decimal(100))
     exit_ = submitted(history, account, "sell", 30, type=OrderType.STOP, stop_price=Decimal(60))
     close = submitted(history, account, "sell", 50, type=OrderType.LIMIT, limit_price=Decimal(150))
     assert [each.status for each in (entry, bracket, money, exit_, close)] == ["accepted"] * 5
