@@ -8,6 +8,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection
 
@@ -25,6 +26,7 @@ from shared.performance import (
     trade_figures,
 )
 from shared.reports import queries
+from shared.reports.periods import trading_days
 from shared.storage.keyset import Record
 
 #: A market that never closes has a value on each day of a year.
@@ -102,7 +104,7 @@ def read_stretch(connection: Connection, asked: Asked, now: datetime) -> Stretch
     market = account_market(connection, asked.account_id)
     equity = equity_of(connection, given, market, flows)
     if end == now and generation == account["generation"] and (not equity or equity[-1][0] < now):
-        equity.append((now, account["equity"]))
+        equity = [*_before_today(connection, equity, market, now), (now, account["equity"])]
     return Stretch(
         asked=asked,
         account=account,
@@ -119,6 +121,22 @@ def read_stretch(connection: Connection, asked: Asked, now: datetime) -> Stretch
         },
         exposure=queries.exposure(connection, **given),
     )
+
+
+def _before_today(
+    connection: Connection, equity: Sequence[tuple[datetime, Decimal]], market: Record, now: datetime
+) -> Sequence[tuple[datetime, Decimal]]:
+    """The points without that of the present trading day, whose value is the present one. The first point stays.
+
+    A day on which the market does not trade belongs to the trading day before it.
+    """
+    if len(equity) < 2:
+        return equity
+    zone = ZoneInfo(market["timezone"])
+    last, today = (at.astimezone(zone).date() for at in (equity[-1][0], now))
+    days = trading_days(connection, market, last, today)
+    is_same_day = last == today or days == [last]
+    return equity[:-1] if is_same_day else equity
 
 
 def performance_of(connection: Connection, stretch: Stretch) -> dict[str, Any]:

@@ -26,6 +26,7 @@ _ADD_BAR = """
 INSERT INTO marketdata.market_data VALUES ('MSFT', '1d', %s, %s, %s, %s, %s, 1, 'test') ON CONFLICT DO NOTHING
 """
 EQUITIES = (100_000, 101_000, 99_000, 102_000, 100_500, 103_000)
+REVERSED = {"start": "2026-11-20", "end": "2026-11-10"}
 CLOSES = (50, 51, 49, 52, 50, 53)
 
 
@@ -127,10 +128,10 @@ def test_portfolio_history_has_alpacas_shape(trader: Trader) -> None:
     assert found["profit_loss"] == [float(each - 100_000) for each in EQUITIES[1:]]
     assert found["profit_loss_pct"][-1] == 0.03
     assert (found["base_value"], found["base_value_asof"]) == (100_000.0, points[0][0].date().isoformat())
-    assert found["timestamp"] == [int(at.timestamp()) for at, _ in points[1:]]
+    assert found["timestamp"] == [int(at.replace(hour=0).timestamp()) for at, _ in points[1:]]
     assert found["cashflow"] == {"CSD": [0.0] * 5, "CSW": [0.0] * 5}
     assert trader.get("/account/portfolio/history", period="1D")["timeframe"] == "1Min"
-    for wrong in ({"period": "1X"}, {"end": "0057-09-03", "period": "all"}, {"timeframe": "2Min"}):
+    for wrong in ({"period": "1X"}, {"end": "0057-09-03", "period": "all"}, {"timeframe": "2Min"}, REVERSED):
         assert trader.refused("GET", "/account/portfolio/history", params=wrong)[0] == 422
 
 

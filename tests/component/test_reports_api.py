@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.gateway.reports import csv_api
+from services.gateway.accounts import books
 from services.valuation.jobs import jobs
 from shared.clock import utc_now
 from shared.jobs.run_context import RunContext
@@ -114,6 +114,40 @@ def test_a_browser_gets_the_page_and_a_program_the_json(trader: Trader) -> None:
     assert trader.client.get("/api/account/report", params=asked, headers={**trader.key, **browser}).json()["name"]
 
 
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("text/csv", "text/csv"),
+        ("text/html;q=0.1, application/json", "application/json"),
+        ("text/*;q=0.5, application/json;q=0", "text/html"),
+        ("application/*", "application/json"),
+        ("", "application/json"),
+    ],
+)
+def test_the_header_accept_chooses_the_format_of_a_report(trader: Trader, accept: str, expected: str) -> None:
+    answer = trader.client.get("/api/account/report", headers={**trader.key, "Accept": accept})
+    assert answer.headers["content-type"].partition(";")[0] == expected
+
+
+def test_csv_is_a_format_of_reports_trades_and_the_ledger(trader: Trader) -> None:
+    """It has the rows of the file of that name. A wrong format, a wrong header and a page of it are refused."""
+    trader.filled("100")
+    trader.filled("101", side="sell")
+    for path, name in (("report", "trades"), ("trades", "trades"), ("ledger", "ledger")):
+        whole = trader.ask("GET", f"/api/account/{name}.csv").text
+        assert trader.ask("GET", f"/api/account/{path}", params={"format": "csv"}).text == whole
+        header = {**trader.key, "Accept": "text/csv"}
+        assert trader.client.get(f"/api/account/{path}", headers=header).text == whole
+        wrong = trader.client.get(f"/api/account/{path}", params={"format": "pdf"}, headers=trader.key)
+        assert (wrong.status_code, wrong.json()["field"]) == (422, "format")
+        refused = trader.client.get(f"/api/account/{path}", headers={**trader.key, "Accept": "application/pdf"})
+        assert (refused.status_code, refused.json()["field"]) == (406, "Accept")
+    sold = trader.ask("GET", "/api/account/trades", params={"format": "csv", "side": "sell"}).text
+    assert len(sold.splitlines()) == 2
+    part = trader.client.get("/api/account/trades", params={"format": "csv", "limit": 1}, headers=trader.key)
+    assert (part.status_code, part.json()["field"]) == (422, "limit")
+
+
 def test_a_new_account_has_a_page_that_says_so(trader: Trader) -> None:
     shown = page(trader)
     for text in ("No order was completed", "only one day with a value", "This period is not over", "100,000.00 USD"):
@@ -142,7 +176,7 @@ def test_hostile_names_are_only_text(trader: Trader) -> None:
 
 def test_the_books_are_csv_of_all_pages(trader: Trader, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same rows as the JSON lists, whatever the size of a page. A negative amount stays a number."""
-    monkeypatch.setattr(csv_api, "PAGE", 2)
+    monkeypatch.setattr(books, "PAGE", 2)
     for _ in range(2):
         trader.filled("100")
         trader.filled("101", side="sell")

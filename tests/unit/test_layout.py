@@ -64,7 +64,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "accounts": {"http", "trading", "operations"},
         "instruments": {"http", "trading", "operations"},
         "performance": {"accounts", "alerts", "http", "trading"},
-        "reports": {"http", "performance"},
+        "reports": {"accounts", "http", "performance"},
         "backtests": {"http", "operations", "instruments"},
         "operations": {"http"},
         "strategies": {"http", "trading"},

@@ -1,12 +1,14 @@
 """``/api/account``: settings, funding and books of the key's account. ``/api/accounts``: all accounts."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 
 from services.gateway.accounts import queries
+from services.gateway.accounts.books import CSV, LEDGER, TRADES, csv_file
 from services.gateway.accounts.keys_api import check_admin_left, check_grant
 from services.gateway.accounts.schemas import (
     AccountOpened,
@@ -39,6 +41,7 @@ from services.gateway.http.auth import (
 )
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Conflict, Invalid, NotFound, NotReady
+from services.gateway.http.formats import AcceptHeaders, chosen_format
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
 from services.gateway.trading import commands, watchlist_queries
@@ -112,15 +115,36 @@ async def post_reset(gateway: Gateway, principal: Principal, body: Reset) -> Res
     )
 
 
-async def get_ledger(gateway: Gateway, principal: Principal, query: LedgerQuery) -> LedgerPage:
-    """List the entries of the account's ledger, the newest first."""
-    return await page_of(gateway, queries.pages_of(queries.LEDGER, principal.account_id), query, LedgerPage, ("id",))
+async def get_ledger(
+    gateway: Gateway, principal: Principal, query: LedgerQuery, headers: AcceptHeaders
+) -> Annotated[Response, LedgerPage]:
+    """List the entries of the account's ledger, the newest first, as JSON or as CSV.
+
+    Raises NotAcceptable for another media type.
+    """
+    if chosen_format(query.format, headers, "json", "csv") == "csv":
+        query.check_whole()
+        return await csv_file(gateway, principal.account_id, LEDGER, query.filters())
+    pages = queries.pages_of(queries.LEDGER, principal.account_id)
+    return _as_json(await page_of(gateway, pages, query, LedgerPage, ("id",)))
 
 
-async def get_trades(gateway: Gateway, principal: Principal, query: TradeQuery) -> TradePage:
-    """List the account's trades: its completed orders, the last completed first."""
+async def get_trades(
+    gateway: Gateway, principal: Principal, query: TradeQuery, headers: AcceptHeaders
+) -> Annotated[Response, TradePage]:
+    """List the account's trades: its completed orders, the last completed first, as JSON or as CSV.
+
+    Raises NotAcceptable for another media type.
+    """
+    if chosen_format(query.format, headers, "json", "csv") == "csv":
+        query.check_whole()
+        return await csv_file(gateway, principal.account_id, TRADES, query.filters())
     pages = queries.pages_of(queries.TRADES, principal.account_id)
-    return await page_of(gateway, pages, query, TradePage, ("completed_at", "order_id"))
+    return _as_json(await page_of(gateway, pages, query, TradePage, ("completed_at", "order_id")))
+
+
+def _as_json(page: BaseModel) -> Response:
+    return Response(page.model_dump_json(by_alias=True), media_type="application/json", headers={"Vary": "Accept"})
 
 
 async def get_round_trips(gateway: Gateway, principal: Principal, query: RoundTripQuery) -> RoundTripPage:
@@ -215,8 +239,8 @@ endpoints = (
     Endpoint("PUT", "/api/account/settings", put_account_settings, FUND, 202),
     Endpoint("POST", "/api/account/transfers", post_transfer, FUND),
     Endpoint("POST", "/api/account/reset", post_reset, FUND),
-    Endpoint("GET", "/api/account/ledger", get_ledger, READ),
-    Endpoint("GET", "/api/account/trades", get_trades, READ),
+    Endpoint("GET", "/api/account/ledger", get_ledger, READ, other_media=(CSV,), refusals=(404, 406)),
+    Endpoint("GET", "/api/account/trades", get_trades, READ, other_media=(CSV,), refusals=(404, 406)),
     Endpoint("GET", "/api/account/round-trips", get_round_trips, READ),
     Endpoint("GET", "/api/account/dividends", get_dividends, READ),
     Endpoint("POST", "/api/accounts", post_account, ADMIN, 201),

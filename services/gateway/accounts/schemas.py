@@ -2,12 +2,13 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import Field, PlainSerializer, field_validator
 
 from services.gateway.http.auth import SCOPES
+from services.gateway.http.errors import Invalid
 from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, StretchQuery, TimeCursor
 from services.gateway.http.schemas import Answer, Moment, Query, Word
 from shared.contracts.accounts import MAX_CASH, AccountSettings, Cash
@@ -77,14 +78,30 @@ class AccountQuery(PageQuery):
     cursor: TimeCursor | None = None
 
 
-class LedgerQuery(StretchQuery):
+class BookQuery(StretchQuery):
+    """``format`` is ``json`` or ``csv``. Without it the header ``Accept`` decides. A CSV has all rows at once."""
+
+    format: Literal["json", "csv"] | None = None
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters that the request sets."""
+        return {name: value for name, value in super().filters().items() if name != "format"}
+
+    def check_whole(self) -> None:
+        """Raise Invalid if a part of the rows is asked for."""
+        for name in ("limit", "cursor"):
+            if name in self.model_fields_set:
+                raise Invalid(f"{name}: a CSV has all rows; leave {name} out, or narrow from and to", field=name)
+
+
+class LedgerQuery(BookQuery):
     cursor: Annotated[tuple[RowNumber], *FROM_CURSOR] | None = None
     kind: Word | None = None
     symbol: Symbol | None = None
     generation: Generation | None = None
 
 
-class TradeQuery(StretchQuery):
+class TradeQuery(BookQuery):
     """``from`` and ``to`` limit the time of completion."""
 
     cursor: TimeCursor | None = None

@@ -5,6 +5,7 @@
     ├── Forbidden        403  the key lacks the scope, or the account's state or limits forbid it
     ├── NotFound         404
     ├── MethodNotAllowed 405
+    ├── NotAcceptable    406  the client takes none of the media types that there are
     ├── RequestTimeout   408  the body did not arrive in time
     ├── Conflict         409  the resource is in another state
     ├── BodyTooLarge     413
@@ -106,6 +107,10 @@ class NotFound(RequestRefused):
 
 class MethodNotAllowed(RequestRefused):
     status, code, title = 405, 40510000, "Method not allowed"
+
+
+class NotAcceptable(RequestRefused):
+    status, code, title = 406, 40610000, "Not acceptable"
 
 
 class RequestTimeout(RequestRefused):

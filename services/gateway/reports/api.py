@@ -1,38 +1,26 @@
 """``/api/account/reports`` and ``/api/account/report``: the periods of an account, and a report as JSON or a page."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from services.gateway.accounts.books import TRADES, csv_file
 from services.gateway.http.auth import ADMIN, READ, Principal
 from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import NotFound
+from services.gateway.http.formats import MEDIA, AcceptHeaders, chosen_format
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.http.schemas import Query
 from services.gateway.reports import queries
 from services.gateway.reports.schemas import Report, ReportQuery, ReportsPage, ReportsQuery
-from shared.contracts.written import Printable
 from shared.pages import POLICY
 from shared.reports.page import report_page
+from shared.reports.periods import INSTANT
 
-HTML = "text/html"
-
-
-class AcceptHeaders(Query):
-    """The media types that the client takes."""
-
-    accept: Annotated[Printable, Field(max_length=2000)] = Field(default="*/*", alias="Accept")
-
-    @property
-    def is_html(self) -> bool:
-        """True if HTML is named before JSON, as browsers do."""
-        named = [each.partition(";")[0].strip().lower() for each in self.accept.split(",")]
-        wanted = [each for each in named if each in {HTML, "application/json"}]
-        return wanted[:1] == [HTML]
+_REFUSALS = (404, 406)
+_OTHER = (MEDIA["html"], MEDIA["csv"])
 
 
 async def get_reports(gateway: Gateway, principal: Principal, query: ReportsQuery) -> ReportsPage:
@@ -51,12 +39,12 @@ async def get_reports_of(gateway: Gateway, account_id: UUID, query: ReportsQuery
 async def get_report(
     gateway: Gateway, principal: Principal, query: ReportQuery, headers: AcceptHeaders
 ) -> Annotated[Response, Report]:
-    """Get the report of the key's account in a day, week, month or any time, as JSON or as one HTML page.
+    """Get the report of the key's account in a day, week, month or any time, as JSON, as one HTML page or as CSV.
 
     Its figures are those of `/api/account/performance` in the same time. The page has charts, needs nothing from
-    elsewhere, and prints.
+    elsewhere, and prints. The CSV has the orders that were completed in the time.
 
-    Raises Invalid for a time in which there is no report.
+    Raises Invalid for a time in which there is no report, and NotAcceptable for another media type.
     """
     return await _report(gateway, principal.account_id, query, headers)
 
@@ -64,9 +52,10 @@ async def get_report(
 async def get_report_of(
     gateway: Gateway, account_id: UUID, query: ReportQuery, headers: AcceptHeaders
 ) -> Annotated[Response, Report]:
-    """Get the report of an account in a day, week, month or any time, as JSON or as one HTML page.
+    """Get the report of an account in a day, week, month or any time, as JSON, as one HTML page or as CSV.
 
-    Raises NotFound for an unknown account, and Invalid for a time in which there is no report.
+    Raises NotFound for an unknown account, Invalid for a time in which there is no report, and NotAcceptable for
+    another media type.
     """
     return await _report(gateway, account_id, query, headers)
 
@@ -77,26 +66,29 @@ async def _periods(gateway: Gateway, account_id: UUID, query: ReportsQuery) -> R
 
 
 async def _report(gateway: Gateway, account_id: UUID, query: ReportQuery, headers: AcceptHeaders) -> Response:
+    chosen = chosen_format(query.format, headers, "json", "html", "csv")
     found = await read(gateway, queries.report, account_id, query, gateway.context.clock())
     if found is None:
         raise NotFound(f"there is no account {account_id}, or it is being opened; GET /api/accounts lists them")
-    is_html = headers.is_html if query.format is None else query.format == "html"
-    return await run_in_threadpool(_response, found, is_html=is_html)
+    report = await run_in_threadpool(Report.model_validate, found)
+    if chosen == "csv":
+        filters = {"begin": report.begin, "end": report.end + INSTANT, "generation": report.generation}
+        return await csv_file(gateway, account_id, TRADES, filters)
+    return await run_in_threadpool(_response, report, is_html=chosen == "html")
 
 
-def _response(found: Any, *, is_html: bool) -> Response:
-    report = Report.model_validate(found)
+def _response(report: Report, *, is_html: bool) -> Response:
     if not is_html:
         return Response(
             report.model_dump_json(by_alias=True), media_type="application/json", headers={"Vary": "Accept"}
         )
     page = report_page(report.model_dump(mode="json", by_alias=True))
-    return Response(page, media_type=HTML, headers={"Vary": "Accept", "Content-Security-Policy": POLICY})
+    return Response(page, media_type=MEDIA["html"], headers={"Vary": "Accept", "Content-Security-Policy": POLICY})
 
 
 endpoints = (
     Endpoint("GET", "/api/account/reports", get_reports, READ),
-    Endpoint("GET", "/api/account/report", get_report, READ, other_media=(HTML,), refusals=(404,)),
+    Endpoint("GET", "/api/account/report", get_report, READ, other_media=_OTHER, refusals=_REFUSALS),
     Endpoint("GET", "/api/accounts/{account_id}/reports", get_reports_of, ADMIN),
-    Endpoint("GET", "/api/accounts/{account_id}/report", get_report_of, ADMIN, other_media=(HTML,)),
+    Endpoint("GET", "/api/accounts/{account_id}/report", get_report_of, ADMIN, other_media=_OTHER, refusals=_REFUSALS),
 )

@@ -38,13 +38,13 @@ class ReportQuery(Query):
 
     A `daily`, `weekly` or `monthly` report is that of the period with `from`, or with `to`, or of the present one. A
     `custom` one has any time, and without a time all since the account generation began. Without `format` the header
-    `Accept` decides between HTML and JSON.
+    `Accept` decides.
     """
 
     period: Literal["daily", "weekly", "monthly", "custom"] = "daily"
     begin: DateOrMoment | None = Field(default=None, alias="from")
     end: DateOrMoment | None = Field(default=None, alias="to")
-    format: Literal["html", "json"] | None = None
+    format: Literal["html", "json", "csv"] | None = None
     generation: Generation | None = None
 
     @model_validator(mode="after")
