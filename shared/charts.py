@@ -93,4 +93,5 @@ def _text(x: float, y: float, side: str, text: str) -> str:
 
 
 def _svg(label: str, height: int, inner: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}" font-size="11">{inner}</svg>'
+    named = f'role="img" aria-label="{escape(label)}"'
+    return f'<div class="wide"><svg viewBox="0 0 {WIDTH} {height}" {named} font-size="11">{inner}</svg></div>'

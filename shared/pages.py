@@ -10,13 +10,18 @@ from hashlib import sha256
 from html import escape
 
 STYLE = """
-body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:940px;padding:0 1rem;color:#1b1f24}
-h1{font-size:1.5rem;margin-bottom:0}h2{font-size:1.1rem;margin-top:2rem}svg{width:100%;height:auto}
-p,td,h1{overflow-wrap:anywhere}.note{background:#fff8c5;padding:.4rem .6rem}.quiet{color:#57606a}
+:root{color-scheme:light dark}
+body{font:14px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:940px;padding:0 1rem;color:#1b1f24;background:#fff}
+h1{font-size:1.5rem;margin-bottom:0}h2{font-size:1.1rem;margin-top:2rem}svg{width:100%;height:auto;min-width:36rem}
+p,h1,td:first-child{overflow-wrap:anywhere}text{fill:currentColor}.note{background:#fff8c5;padding:.4rem .6rem}
+.quiet{color:#57606a}.wide{overflow-x:auto}.figures{columns:2}.bad{color:#a40e26}
 table{border-collapse:collapse;width:100%}td,th{padding:.2rem .5rem;text-align:right;border-bottom:1px solid #d8dee4}
-td:first-child,th:first-child{text-align:left}.figures{columns:2}.bad{color:#a40e26}
+td+td{white-space:nowrap}td:first-child,th:first-child{text-align:left;min-width:5rem}
 @page{size:A4;margin:15mm}
+@media screen and (prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}.note{background:#3b2e00}
+.quiet{color:#9198a1}.bad{color:#ff8182}td,th{border-color:#30363d}}
 @media print{body{margin:0;max-width:none;padding:0;font-size:11px}h2{break-after:avoid}tr,svg{break-inside:avoid}
+.wide{overflow:visible}svg{min-width:0}td+td{white-space:normal}
 thead{display:table-header-group}.page{break-before:page}.note{border:1px solid #9a6700;background:none}}
 """
 _HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
@@ -25,17 +30,18 @@ POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; frame-ancestors 'none
 
 def html_page(title: str, parts: Iterable[str]) -> str:
     """The page of these parts, which are HTML. The title is text."""
-    head = f'<head><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style></head>'
+    screen = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f'<head><meta charset="utf-8">{screen}<title>{escape(title)}</title><style>{STYLE}</style></head>'
     body = "\n".join(parts)
     return f'<!doctype html>\n<html lang="en">{head}\n<body>\n{body}\n</body></html>\n'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, bad: Iterable[bool] = ()) -> str:
-    """A table of texts. ``bad`` marks the rows that are shown as losses."""
+    """A table of texts. It scrolls where the screen is too narrow. ``bad`` marks the rows that are shown as losses."""
     marks = iter(bad)
     lines = []
     for row in rows:
         loss = ' class="bad"' if next(marks, False) else ""
         lines.append(f"<tr{loss}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>")
     above = f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr></thead>" if head else ""
-    return f"<table>{above}<tbody>{''.join(lines)}</tbody></table>"
+    return f'<div class="wide"><table>{above}<tbody>{"".join(lines)}</tbody></table></div>'

@@ -24,12 +24,12 @@ def report_page(report: Json) -> str:
         *(f'<p class="note">{escape(note)}</p>' for note in notes(report, zone)),
         f"<h2>Summary</h2>{_summary(report, currency)}",
         f"<h2>Equity</h2>{_curve(report, zone, 'equity', f'Equity in {currency}')}",
-        f"<h2>Drawdown</h2>{_curve(report, zone, 'drawdown', 'Drawdown in percent')}",
+        f"<h2>Drawdown</h2>{_curve(report, zone, 'drawdown', 'Drawdown in percent')}{_within_days(report)}",
         f"<h2>Monthly returns</h2>{_months(report)}",
         f"<h2>Allocation</h2>{_allocation(report, currency)}",
         f'<h2 class="page">Profit of each round trip</h2>{_trips(report, zone, currency)}',
-        f"<h2>By symbol</h2>{_groups(report['groups'], currency)}",
-        f"<h2>By strategy</h2>{_groups(report['strategies'], currency)}",
+        f"<h2>By symbol</h2>{_groups('Symbol', report['groups'], currency)}",
+        f"<h2>By strategy</h2>{_groups('Strategy', report['strategies'], currency)}",
         f"<h2>Completed orders</h2>{_trades(report, zone, currency)}",
         f"<h2>Deposits and withdrawals</h2>{_deposits(report, zone, currency)}",
     ]
@@ -66,7 +66,7 @@ def _summary(report: Json, currency: str) -> str:
         ("Profit without deposits", money(report["profit"], currency)),
         ("Time-weighted return", percent(figures["time_weighted_return"])),
         ("Money-weighted return of a year", percent(figures["money_weighted_return"])),
-        ("Maximum drawdown", percent(figures["max_drawdown"])),
+        ("Maximum drawdown of daily values", percent(figures["max_drawdown"])),
         ("Volatility of a year", percent(figures["volatility"])),
         ("Sharpe ratio", ratio(figures["sharpe"])),
         ("Sortino ratio", ratio(figures["sortino"])),
@@ -95,6 +95,15 @@ def _curve(report: Json, zone: ZoneInfo, name: str, label: str) -> str:
         for each in report["equity"]
     ]
     return line_chart(points, label) if is_equity else line_chart(points, label, RED)
+
+
+def _within_days(report: Json) -> str:
+    """A sentence about a fall of the curve that the daily values do not show."""
+    deepest = min((each["drawdown"] for each in report["equity"]), default=0.0)
+    of_days = report["figures"]["max_drawdown"] or 0.0
+    if percent(deepest) == percent(min(of_days, 0.0)):
+        return ""
+    return f"<p>The deepest fall within the days was {percent(-deepest)}. The summary has that of daily values.</p>"
 
 
 def _months(report: Json) -> str:
@@ -136,7 +145,7 @@ def _trips(report: Json, zone: ZoneInfo, currency: str) -> str:
     return bar_chart(bars, f"Profit of each round trip in {currency}") + f"<p>{text}</p>"
 
 
-def _groups(groups: Sequence[Json], currency: str) -> str:
+def _groups(head: str, groups: Sequence[Json], currency: str) -> str:
     if not groups:
         return "<p>There was no trading.</p>"
     rows = [
@@ -151,7 +160,7 @@ def _groups(groups: Sequence[Json], currency: str) -> str:
         for each in groups
     ]
     bad = [Decimal(each["realized_pl"]) < 0 for each in groups]
-    return table(("", "Round trips", "Win rate", "Realized", "Open now", "Fees"), rows, bad=bad)
+    return table((head, "Round trips", "Win rate", "Realized", "Open now", "Fees"), rows, bad=bad)
 
 
 def _group_name(group: Json) -> str:

@@ -23,7 +23,11 @@ from shared.reports.periods import Period, midnight
 #: The months of returns that a report shows, up to its end.
 MONTHS = 12
 #: Up to the length of a period, its curve has a value for each step. A longer one has a value for each day.
-STEPS = ((timedelta(days=4), timedelta(minutes=30)), (timedelta(days=10), timedelta(hours=3)))
+STEPS = (
+    (timedelta(hours=4), timedelta(minutes=1)),
+    (timedelta(days=4), timedelta(minutes=30)),
+    (timedelta(days=10), timedelta(hours=3)),
+)
 #: Current positions stand for the end of a period that was this long ago at most.
 JUST_ENDED = timedelta(minutes=15)
 #: The round trips of the chart, the latest.

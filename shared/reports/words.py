@@ -62,7 +62,7 @@ def quantity(value: Any) -> str:
 
 
 def percent(value: float | None) -> str:
-    return NOTHING if value is None else f"{100 * value:,.2f} %"
+    return NOTHING if value is None else f"{round(100 * value, 2) + 0.0:,.2f} %"  # no -0.00
 
 
 def ratio(value: float | None) -> str:
