@@ -9,6 +9,7 @@ import pytest
 
 from services.marketdata.service import prepare
 from services.strategy.usecases.control_strategies import control
+from shared.contracts.orders import Side
 from shared.contracts.strategy import Control, ControlStrategy
 from tests.component.strategy_scenario import STRATEGY, Scenario
 from tests.component.watching import context_of
@@ -159,6 +160,19 @@ def test_a_halt_may_close_the_positions(scenario: Scenario, clock: FakeClock) ->
     assert scenario.canceled() == [str(resting)]
     assert scenario.state().state == "paused"
     assert STRATEGY.id == scenario.state().id
+
+
+def test_a_halt_cancels_the_entries_and_leaves_the_exits(scenario: Scenario, clock: FakeClock) -> None:
+    """It holds ten shares, and a buy, a sale of them and a stop loss are open."""
+    protected(scenario, max_loss_streak=1)
+    scenario.add_order(10)
+    entry = scenario.add_order(5, filled=False)
+    scenario.add_order(5, side=Side.SELL, filled=False)
+    scenario.add_order(5, side=Side.SELL, filled=False, leg="stop_loss")
+    scenario.add_round_trip(-1, at=clock.now)
+    scenario.run()
+    assert scenario.state().state == "paused"
+    assert scenario.canceled() == [str(entry)]
 
 
 def test_a_large_position_pauses_it_and_may_stay_after_a_resume(scenario: Scenario, clock: FakeClock) -> None:

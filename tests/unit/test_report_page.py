@@ -4,10 +4,23 @@ from typing import Any
 
 from shared.reports.page import report_page
 
-_FIGURES = (
-    "time_weighted_return money_weighted_return max_drawdown volatility sharpe sortino calmar exposure realized_pl"
-    " unrealized_pl fees slippage win_rate profit_factor expectancy"
-).split()
+_FIGURES = [
+    "time_weighted_return",
+    "money_weighted_return",
+    "max_drawdown",
+    "volatility",
+    "sharpe",
+    "sortino",
+    "calmar",
+    "exposure",
+    "realized_pl",
+    "unrealized_pl",
+    "fees",
+    "slippage",
+    "win_rate",
+    "profit_factor",
+    "expectancy",
+]
 
 
 def made(*falls: float, max_drawdown: float = 0.0) -> str:
@@ -38,7 +51,7 @@ def made(*falls: float, max_drawdown: float = 0.0) -> str:
         "figures": dict.fromkeys(_FIGURES) | {"trades": 0, "periods": 1, "max_drawdown": max_drawdown},
         "equity": curve,
         "groups": [group],
-        **dict.fromkeys(("monthly_returns", "allocation", "strategies", "deposits", "round_trips", "trades"), []),
+        **{name: [] for name in ("monthly_returns", "allocation", "strategies", "deposits", "round_trips", "trades")},
         "trades_total": 0,
     }
     return report_page(report)

@@ -37,6 +37,8 @@ class Ordered:
     selling: Decimal = ZERO
     entries: list[UUID] = field(default_factory=list)
     exits: list[UUID] = field(default_factory=list)
+    #: Those of ``entries`` that buy.
+    buys: set[UUID] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ def ordered(connection: Connection, strategies: Sequence[StrategyRow], now: date
             continue
         each.entries.append(row.id)
         if row.side == "buy":
+            each.buys.add(row.id)
             each.buying += row.qty
         else:
             each.selling += row.qty

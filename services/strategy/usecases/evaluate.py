@@ -22,7 +22,7 @@ from services.strategy.strategies.registry import make_strategy
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.view import Indicator
 from services.strategy.usecases.decide import Histories, Wish, decide, key_of, rate_of
-from services.strategy.usecases.flatten import flatten
+from services.strategy.usecases.flatten import cancel_entries, flatten
 from services.strategy.usecases.follow_accounts import why_halted
 from services.strategy.usecases.load import Loaded, Prepared, bars_needed, day_of, load
 from services.strategy.usecases.memory import history_of, memory_of
@@ -205,6 +205,7 @@ def _commit(uow: UnitOfWork, run_id: UUID, evaluated: Sequence[Evaluated]) -> Co
     for each in valid:
         if each.halted:
             flatten(uow, each.before, run_id)
+    cancel_entries(uow, [each.before for each in valid if each.after.state is StrategyState.PAUSED and not each.halted])
     return {
         "decisions": len(rows),
         "signals": sent,

@@ -1,5 +1,6 @@
-"""Close the positions of a strategy and cancel its open orders."""
+"""Close the positions of a strategy, and cancel its open orders, or just its entries."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID, uuid5
 
@@ -10,6 +11,25 @@ from services.strategy.strategies.judgement import Outcome
 from services.strategy.strategies.ordering import order_to_close
 from shared.bus.unit_of_work import UnitOfWork
 from shared.contracts.orders import CancelOrder
+from shared.money import ZERO
+
+
+def cancel_entries(uow: UnitOfWork, paused: Sequence[StrategyRow]) -> int:
+    """Cancel the open orders of strategies that would open or enlarge a position. Returns their number. Exits stay."""
+    if not paused:
+        return 0
+    of = {row.id: row for row in paused}
+    held = holdings.held(uow.connection, paused)
+    number = 0
+    for (strategy_id, symbol), ordered in holdings.ordered(uow.connection, paused, uow.now).items():
+        position = held[strategy_id, symbol].qty if (strategy_id, symbol) in held else ZERO
+        for order_id in ordered.entries:
+            closes = position < 0 if order_id in ordered.buys else position > 0
+            if not closes:
+                account_id = of[strategy_id].account_id
+                uow.publish(CancelOrder(account_id=account_id, order_id=order_id, requested_at=uow.now))
+                number += 1
+    return number
 
 
 def flatten(uow: UnitOfWork, strategy: StrategyRow, cause: UUID) -> int:
