@@ -5,7 +5,7 @@ definitions are those of the CFA Institute's GIPS and of empyrical, against whic
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -20,6 +20,8 @@ LEAST_RATE, MOST_RATE, PRECISION = -0.999999, 1e6, 1e-12
 #: The error of a product of floats. A growth that is so close below its highest has reached it again.
 ERROR = 1e-12
 AT_PEAK = 1 - ERROR
+#: Values of the equity with their times, in order.
+Points = Sequence[tuple[datetime, Decimal]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,39 +84,55 @@ class TradeFigures:
     average_days: float
 
 
-def period_returns(equity: Sequence[tuple[datetime, Decimal]], flows: Iterable[Flow] = ()) -> list[float]:
+def period_returns(equity: Points, flows: Iterable[Flow] = (), marks: Points = ()) -> list[float]:
     """The time-weighted return of each period between two values of the equity.
 
-    A flow counts at the end of its period, so that it earns nothing in it. A period that began without equity has no
-    return, which is 0 here.
+    ``marks`` are values between them, from just before and just after a flow. A period is linked from the times between
+    its marks, so that a flow changes no return (GIPS: revalue the portfolio at a large flow). Within such a time a flow
+    counts at the end. A time that began without equity has no return, which is 0 here.
     """
-    ordered = sorted(flows, key=lambda flow: flow.at)
-    returns, place = [], 0
-    while equity and place < len(ordered) and ordered[place].at <= equity[0][0]:
-        place += 1
-    for (_, before), (at, after) in pairwise(equity):
-        came = Decimal(0)
-        while place < len(ordered) and ordered[place].at <= at:
-            came += ordered[place].amount
-            place += 1
-        returns.append(float((after - came) / before) - 1 if before > 0 else 0.0)
+    if not equity:
+        return []
+    inside = {at: value for at, value in marks if equity[0][0] < at < equity[-1][0]}
+    every = sorted({**inside, **dict(equity)}.items()) if inside else equity
+    returns, growth, ends = [], 1.0, {at for at, _ in equity}
+    for at, each in _returns(every, sorted(flows, key=lambda flow: flow.at)):
+        growth *= 1 + each
+        if at in ends:
+            returns.append(each if not inside else growth - 1)
+            growth = 1.0
     return returns
 
 
+def _returns(equity: Points, flows: Sequence[Flow]) -> Iterator[tuple[datetime, float]]:
+    """The return of each time between two values, with its end."""
+    place = 0
+    while place < len(flows) and flows[place].at <= equity[0][0]:
+        place += 1
+    for (_, before), (at, after) in pairwise(equity):
+        came = Decimal(0)
+        while place < len(flows) and flows[place].at <= at:
+            came += flows[place].amount
+            place += 1
+        yield at, float((after - came) / before) - 1 if before > 0 else 0.0
+
+
 def figures(
-    equity: Sequence[tuple[datetime, Decimal]],
+    equity: Points,
     flows: Iterable[Flow] = (),
     *,
+    marks: Points = (),
     periods: float = DAYS,
     risk_free: float = 0.0,
     benchmark: Sequence[float] | None = None,
 ) -> Figures:
     """The figures of the equity, of which ``periods`` values come in a year.
 
-    ``risk_free`` is the return of a period without risk, ``benchmark`` has the returns of the same periods.
+    ``marks`` are those of ``period_returns``. ``risk_free`` is the return of a period without risk, and ``benchmark``
+    has the returns of the same periods.
     """
     flows = list(flows)
-    returns = period_returns(equity, flows)
+    returns = period_returns(equity, flows, marks)
     growth = grown(returns)
     fall = deepest_drawdown(equity, returns)
     annual = _annual(growth, len(returns), periods)
@@ -156,7 +174,7 @@ def sortino(returns: Sequence[float], *, periods: float = DAYS, required: float 
     return mean(excess) * periods / (downside * sqrt(periods)) if downside > 0 else nan
 
 
-def deepest_drawdown(equity: Sequence[tuple[datetime, Decimal]], returns: Sequence[float]) -> Drawdown:
+def deepest_drawdown(equity: Points, returns: Sequence[float]) -> Drawdown:
     """The deepest fall of the growth of 1. Deposits and withdrawals are neither falls nor rises."""
     growth = peak = 1.0
     peak_at = trough_peak_at = trough_at = recovered_at = None
@@ -185,17 +203,17 @@ def drawdowns(returns: Iterable[float]) -> list[float]:
 
 
 def monthly_returns(
-    equity: Sequence[tuple[datetime, Decimal]], flows: Iterable[Flow], zone: tzinfo
+    equity: Points, flows: Iterable[Flow], zone: tzinfo, marks: Points = ()
 ) -> list[tuple[date, float]]:
     """The time-weighted return of each month, by the zone's dates, with the month's first day. Months are in order."""
     growth: dict[date, float] = {}
-    for (at, _), each in zip(equity[1:], period_returns(equity, flows), strict=True):
+    for (at, _), each in zip(equity[1:], period_returns(equity, flows, marks), strict=True):
         month = at.astimezone(zone).date().replace(day=1)
         growth[month] = growth.get(month, 1.0) * (1 + each)
     return [(month, grown - 1) for month, grown in growth.items()]
 
 
-def longest_drawdown(equity: Sequence[tuple[datetime, Decimal]], returns: Sequence[float]) -> timedelta:
+def longest_drawdown(equity: Points, returns: Sequence[float]) -> timedelta:
     """The longest time from a high of the growth to the next one, or to the end."""
     if not equity:
         return timedelta(0)
@@ -212,7 +230,7 @@ def longest_drawdown(equity: Sequence[tuple[datetime, Decimal]], returns: Sequen
     return longest
 
 
-def money_weighted_return(equity: Sequence[tuple[datetime, Decimal]], flows: Iterable[Flow]) -> float:
+def money_weighted_return(equity: Points, flows: Iterable[Flow]) -> float:
     """The yearly rate at which the first equity and all flows grow to the last equity (the internal rate of return)."""
     if len(equity) < 2 or equity[-1][0] <= equity[0][0]:
         return nan

@@ -17,6 +17,7 @@ from shared.money import ZERO, cents
 from shared.performance import (
     DAYS,
     Flow,
+    Points,
     Trade,
     benchmark_returns,
     deepest_drawdown,
@@ -64,6 +65,8 @@ class Stretch:
     equity: Sequence[tuple[datetime, Decimal]]
     #: All deposits of the generation.
     transfers: Sequence[Flow]
+    #: The equity just before and just after each deposit of the time.
+    marks: Points
     trips: Sequence[Record]
     traded: Mapping[str, Record]
     profits: Mapping[str, Decimal | None]
@@ -114,6 +117,7 @@ def read_stretch(connection: Connection, asked: Asked, now: datetime) -> Stretch
         end=end,
         equity=equity,
         transfers=flows,
+        marks=queries.marks(connection, **given),
         trips=queries.round_trips(connection, asked.by, **given),
         traded={row["group"]: row for row in queries.fills(connection, asked.by, **given)},
         profits={
@@ -151,7 +155,7 @@ def performance_of(connection: Connection, stretch: Stretch) -> dict[str, Any]:
         "end_equity": equity[-1][1] if equity else None,
         "net_deposits": sum((flow.amount for flow in inside), ZERO),
         "figures": {
-            **_returns(connection, asked, equity, inside, stretch.market),
+            **_returns(connection, stretch),
             **_of_trades([_trade(row) for row in stretch.trips]),
             **_of_fills(stretch.traded.values(), [value for _, value in equity]),
             "exposure": _number(stretch.exposure),
@@ -195,22 +199,17 @@ def equity_of(
     return found
 
 
-def _returns(
-    connection: Connection,
-    asked: Asked,
-    equity: Sequence[tuple[datetime, Decimal]],
-    flows: Sequence[Flow],
-    market: Record,
-) -> dict[str, Any]:
+def _returns(connection: Connection, stretch: Stretch) -> dict[str, Any]:
     """Figures of the equity. A figure that is not defined is None."""
-    returns = period_returns(equity, flows)
+    asked, equity, flows = stretch.asked, stretch.equity, stretch.flows
+    returns = period_returns(equity, flows, stretch.marks)
     fall = deepest_drawdown(equity, returns)
     others = None
     if asked.benchmark is not None and len(equity) > 1:
         closes = queries.closes(connection, asked.benchmark, equity[0][0] - _BEFORE, equity[-1][0])
         others = benchmark_returns([at for at, _ in equity], [(row["start"], row["close"]) for row in closes])
-    periods = DAYS_ALWAYS_OPEN if market["always_open"] else DAYS
-    found = asdict(figures(equity, flows, periods=periods, benchmark=others))
+    periods = DAYS_ALWAYS_OPEN if stretch.market["always_open"] else DAYS
+    found = asdict(figures(equity, flows, marks=stretch.marks, periods=periods, benchmark=others))
     return {
         **{name: _number(value) for name, value in found.items() if name != "total_return"},
         "time_weighted_return": _number(found["total_return"]),

@@ -4,6 +4,7 @@ Each list is one statement, found by the account's index. Times are from ``begin
 """
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +39,11 @@ def points(connection: Connection, **given: Any) -> list[Record]:
 def transfers(connection: Connection, account_id: UUID, generation: int) -> list[Record]:
     """Return the deposits and withdrawals of the generation, the first one first."""
     return records(connection, _TRANSFERS, account_id=account_id, generation=generation)
+
+
+def marks(connection: Connection, **given: Any) -> list[tuple[datetime, Decimal]]:
+    """Return the equity just before and just after each deposit and withdrawal between ``begin`` and ``end``."""
+    return [(row["at"], row["equity"]) for row in records(connection, _MARKS, **given)]
 
 
 def round_trips(connection: Connection, by: str, **given: Any) -> list[Record]:
@@ -96,6 +102,19 @@ ORDER BY at
 _TRANSFERS = text("""
 SELECT at, cash FROM orders.ledger_v2
 WHERE account_id = :account_id AND generation = :generation AND kind IN ('deposit', 'withdrawal') ORDER BY at, id
+""")
+_MARKS = text("""
+SELECT DISTINCT s.at, s.equity FROM orders.ledger_v2 l
+CROSS JOIN LATERAL (
+  (SELECT b.at, b.equity FROM valuation.account_summaries_v1 b
+   WHERE b.account_id = :account_id AND b.generation = :generation AND b.at < l.at ORDER BY b.at DESC LIMIT 1)
+  UNION ALL
+  (SELECT a.at, a.equity FROM valuation.account_summaries_v1 a
+   WHERE a.account_id = :account_id AND a.generation = :generation AND a.at >= l.at ORDER BY a.at LIMIT 1)
+) s
+WHERE l.account_id = :account_id AND l.generation = :generation AND l.kind IN ('deposit', 'withdrawal')
+  AND l.at > :begin AND l.at <= :end
+ORDER BY s.at
 """)
 _TRIP = """
 SELECT {group} AS group, r.opened_at, r.closed_at,

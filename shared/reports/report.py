@@ -92,7 +92,7 @@ def _curve(connection: Connection, stretch: Stretch) -> list[dict[str, Any]]:
         between = report_queries.curve(connection, step, **stretch.terms)
         inner = {row["at"]: row["equity"] for row in between if points[0][0] < row["at"] < points[-1][0]}
         points = sorted({**dict(points), **inner}.items())
-    returns = period_returns(points, stretch.flows)
+    returns = period_returns(points, stretch.flows, stretch.marks)
     growth = list(accumulate(returns, lambda grown, each: grown * (1 + each), initial=1.0))
     falls = [0.0, *drawdowns(returns)]
     return [
@@ -108,10 +108,11 @@ def _months(connection: Connection, stretch: Stretch, zone: ZoneInfo) -> list[di
     year, month = divmod(last.year * 12 + last.month - MONTHS, 12)
     begin = midnight(date(year, month + 1, 1), zone)
     begin = max(transfers[0].at, begin) if transfers else stretch.begin
-    points = equity_of(connection, {**stretch.terms, "begin": begin}, stretch.market, transfers)
+    terms = {**stretch.terms, "begin": begin}
+    points = equity_of(connection, terms, stretch.market, transfers)
     if stretch.equity and (not points or points[-1][0] < stretch.equity[-1][0]):
         points = [*points, stretch.equity[-1]]
-    found = monthly_returns(points, transfers, zone)
+    found = monthly_returns(points, transfers, zone, queries.marks(connection, **terms))
     return [{"month": f"{month:%Y-%m}", "return": value} for month, value in found]
 
 

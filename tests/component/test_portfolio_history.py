@@ -10,6 +10,7 @@ from services.gateway.performance.portfolio_history_api import HistoryQuery, his
 from shared.reports.performance import Asked, performance
 from tests.component.test_account_snapshots import history, run
 from tests.component.trading_history import TradingHistory, at
+from tests.support import value
 
 __all__ = ["history"]
 
@@ -107,3 +108,22 @@ def test_the_first_day_of_an_account_has_no_ratios(history: TradingHistory) -> N
     found = figures_of(history, account, at("23 12:02"))["figures"]
     assert (found["periods"], found["volatility"], found["sharpe"]) == (1, None, None)
     assert found["time_weighted_return"] == pytest.approx(-0.05)
+
+
+def test_a_large_deposit_within_a_day_changes_no_return(history: TradingHistory) -> None:
+    """The account loses 5 % before it and gains 1 % after it, and its summaries have the same growth."""
+    account = history.open("1000")
+    history.buy(account, "5", "100", "23 12:00")
+    for price, moment in (("100", "23 12:00"), ("90", "23 13:00")):
+        history.price(price, moment)
+        run(history, "update_positions", moment)
+    history.deposit(account, "99050", "23 13:01")
+    run(history, "update_positions", "23 13:02")
+    history.buy(account, "500", "90", "23 13:03")
+    history.price("91.98", "23 14:00")  # of 505 shares
+    run(history, "update_positions", "23 14:00")
+    found = figures_of(history, account, at("23 14:00"))["figures"]
+    growth = 0.95 * (100_000 + 505 * 1.98) / 100_000
+    assert found["time_weighted_return"] == pytest.approx(growth - 1)
+    sql = "SELECT growth FROM valuation.account_summaries ORDER BY at DESC LIMIT 1"
+    assert float(value(history.valuation.engine, sql)) == pytest.approx(growth)

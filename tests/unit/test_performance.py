@@ -75,6 +75,21 @@ def test_a_deposit_is_no_return() -> None:
     assert figures(points, flows).max_drawdown == pytest.approx(-0.05)
 
 
+def test_a_large_flow_within_a_period_changes_no_return() -> None:
+    """A thousand times the equity comes at noon. Before it the account gained 10 %, after it it lost 1 %."""
+    noon, minute = BEGIN + DAY / 2, timedelta(minutes=1)
+    points = [(BEGIN, Decimal(100)), (BEGIN + DAY, Decimal("99108.9")), (BEGIN + 2 * DAY, Decimal("49554.45"))]
+    flows = [Flow(noon, Decimal(100_000)), Flow(BEGIN + 1.5 * DAY, Decimal("-49554.45"))]
+    marks = [(noon - minute, Decimal(110)), (noon + minute, Decimal(100_110)), (BEGIN + 1.6 * DAY, Decimal("49554.45"))]
+
+    found = figures(points, flows, marks=marks)
+
+    assert period_returns(points, flows, marks) == pytest.approx([1.1 * 0.99 - 1, 0.0], abs=1e-12)
+    assert found.total_return == pytest.approx(0.089)
+    assert found.max_drawdown == 0
+    assert period_returns(points[:1], flows, marks) == []
+
+
 def test_a_flow_before_the_first_value_is_in_it() -> None:
     points = [(BEGIN, Decimal(100)), (BEGIN + DAY, Decimal(110))]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from shared.reports.page import report_page
 
-_FIGURES = [
+_FIGURES = (
     "time_weighted_return",
     "money_weighted_return",
     "max_drawdown",
@@ -20,7 +20,7 @@ _FIGURES = [
     "win_rate",
     "profit_factor",
     "expectancy",
-]
+)
 
 
 def made(*falls: float, max_drawdown: float = 0.0) -> str:
