@@ -46,8 +46,14 @@ from services.gateway.instruments import (
     sessions_api,
 )
 from services.gateway.operations import dead_letters_api, graph_api, jobs_api, monitoring_api, queues_api, runs_api
-from services.gateway.performance import alert_channels_api, alert_rules_api, portfolio_history_api, risk_limits_api
+from services.gateway.performance import (
+    alert_channels_api,
+    alert_rules_api,
+    portfolio_history_api,
+    risk_limits_api,
+)
 from services.gateway.performance import api as performance_api
+from services.gateway.performance import positions_api as account_positions_api
 from services.gateway.rebalancing import api as rebalancing_api
 from services.gateway.reports import api as reports_api
 from services.gateway.reports import csv_api
@@ -180,6 +186,7 @@ ENDPOINTS = (
     *api.endpoints,
     *keys_api.endpoints,
     *performance_api.endpoints,
+    *account_positions_api.endpoints,
     *portfolio_history_api.endpoints,
     *alert_rules_api.endpoints,
     *reports_api.endpoints,

@@ -111,6 +111,28 @@ def test_a_wrong_query_is_refused_by_name(trader: Trader, query: dict[str, Any],
     assert (answer.status_code, field in answer.json()["detail"]) == (422, True)
 
 
+def test_positions_have_realized_and_open_profit_and_the_age_of_their_price(trader: Trader) -> None:
+    """Ten shares are bought at 100.01, four of them are sold at 102.99, and the price goes to 102 and grows old."""
+    trader.filled("100")
+    trader.filled("103", side="sell", qty="4")
+    push(trader.system, "102")
+    found = trader.ask("GET", "/api/account/positions").json()
+    (held,) = found["positions"]
+    assert (held["symbol"], held["qty"], held["side"], held["market_value"]) == ("AAPL", "6", "long", "612")
+    assert (held["unrealized_pl"], held["realized_pl"], held["day_pl"]) == ("11.94", "11.92", "11.94")
+    assert (held["stale"], found["stale_positions"], found["unrealized_pl"]) == (False, 0, "11.94")
+    with trader.system.contexts["marketdata"].engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE marketdata.instruments SET quoted_at = quoted_at - interval '1 hour', delayed = false"
+            " WHERE symbol = 'AAPL'"
+        )
+    of_admin = trader.client.get(f"/api/accounts/{trader.account_id}/positions", headers=KEY).json()
+    assert (of_admin["positions"][0]["stale"], of_admin["stale_positions"]) == (True, 1)
+    assert trader.client.get(f"/api/accounts/{uuid4()}/positions", headers=KEY).status_code == 404
+    with trader.system.contexts["marketdata"].engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE marketdata.instruments SET quoted_at = now() WHERE symbol = 'AAPL'")
+
+
 def test_the_equity_is_listed_in_pages(trader: Trader) -> None:
     points = with_history(trader)
     first = trader.ask("GET", "/api/account/equity", params={"limit": 4}).json()

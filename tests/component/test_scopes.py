@@ -23,6 +23,7 @@ ALLOWED = {
         get_prices get_sessions
         get_indicators get_indicator_values get_latest_indicator_values get_news get_kinds get_strategies get_strategy
         get_versions get_signals get_decisions get_strategy_performance get_why get_performance get_equity
+        get_account_positions
         get_portfolio_history get_alert_rules get_account_alerts get_reports get_report get_trades_csv
         get_ledger_csv get_risk_limits get_risk_halts get_rebalances get_rebalance get_targets
         get_alert_channels get_watchlists get_watchlist get_watchlist_by_name
@@ -58,6 +59,7 @@ ALLOWED = {
     "admin": """
         get_accounts post_account delete_account get_keys post_key patch_key delete_key post_rotate get_account_keys
         post_account_key get_performance_of get_equity_of get_alert_rules_of put_alert_rules_of get_reports_of
+        get_account_positions_of
         get_report_of get_trades_csv_of get_ledger_csv_of put_risk_limits_of
     """,
 }
