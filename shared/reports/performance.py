@@ -102,11 +102,14 @@ def read_stretch(connection: Connection, asked: Asked, now: datetime) -> Stretch
     generation = asked.generation or account["generation"]
     flows = [Flow(row["at"], row["cash"]) for row in queries.transfers(connection, asked.account_id, generation)]
     end = min(asked.end or now, now)
+    is_present = generation == account["generation"]
+    if not is_present:
+        end = min([end, *(row["at"] for row in queries.transfers(connection, asked.account_id, generation + 1)[:1])])
     begin = max(asked.begin or flows[0].at, flows[0].at) if flows else asked.begin or end
     given = {"account_id": asked.account_id, "generation": generation, "begin": begin, "end": end}
     market = account_market(connection, asked.account_id)
     equity = equity_of(connection, given, market, flows)
-    if end == now and generation == account["generation"] and (not equity or equity[-1][0] < now):
+    if end == now and is_present and (not equity or equity[-1][0] < now):
         equity = [*_before_today(connection, equity, market, now), (now, account["equity"])]
     return Stretch(
         asked=asked,
@@ -120,11 +123,14 @@ def read_stretch(connection: Connection, asked: Asked, now: datetime) -> Stretch
         marks=queries.marks(connection, **given),
         trips=queries.round_trips(connection, asked.by, **given),
         traded={row["group"]: row for row in queries.fills(connection, asked.by, **given)},
-        profits={
-            row["group"]: row["unrealized"] for row in queries.open_profit(connection, asked.by, asked.account_id)
-        },
+        profits=open_profits(connection, asked.by, asked.account_id) if is_present else {},
         exposure=queries.exposure(connection, **given),
     )
+
+
+def open_profits(connection: Connection, by: str, account_id: UUID) -> dict[str, Decimal | None]:
+    """Return the unrealized profit of each group."""
+    return {row["group"]: row["unrealized"] for row in queries.open_profit(connection, by, account_id)}
 
 
 def _before_today(

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from shared.money import ZERO, plain
 from shared.performance import drawdowns, monthly_returns, period_returns
 from shared.reports import queries, report_queries
-from shared.reports.performance import Asked, Stretch, equity_of, groups_of, performance_of, read_stretch
+from shared.reports.performance import Asked, Stretch, equity_of, groups_of, open_profits, performance_of, read_stretch
 from shared.reports.periods import Period, midnight
 
 #: The months of returns that a report shows, up to its end.
@@ -136,13 +136,11 @@ def _allocation(connection: Connection, stretch: Stretch, now: datetime) -> list
 def _strategies(connection: Connection, stretch: Stretch) -> list[dict[str, Any]]:
     """The trading of each strategy, with its name where there still is one."""
     terms = stretch.terms
+    is_present = stretch.generation == stretch.account["generation"]
     groups = groups_of(
         queries.round_trips(connection, "strategy", **terms),
         {row["group"]: row for row in queries.fills(connection, "strategy", **terms)},
-        {
-            row["group"]: row["unrealized"]
-            for row in queries.open_profit(connection, "strategy", stretch.asked.account_id)
-        },
+        open_profits(connection, "strategy", stretch.asked.account_id) if is_present else {},
     )
     names = report_queries.strategy_names(connection, [each["group"] for each in groups if each["group"] != "none"])
     return [{**each, "name": names.get(each["group"])} for each in groups]

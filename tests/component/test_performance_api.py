@@ -111,6 +111,25 @@ def test_a_wrong_query_is_refused_by_name(trader: Trader, query: dict[str, Any],
     assert (answer.status_code, field in answer.json()["detail"]) == (422, True)
 
 
+def test_an_earlier_generation_ended_with_the_reset_and_has_no_open_profit(trader: Trader) -> None:
+    """The position of the present generation is not its own. A generation that is yet to come is refused."""
+    trader.filled("100")
+    snapshot(trader)
+    reset = trader.client.post("/api/account/reset", json={"cash": "5000"}, headers=trader.key).json()
+    trader.filled("100")
+    push(trader.system, "103")
+    before = trader.ask("GET", "/api/account/performance", params={"generation": 1, "by": "symbol"}).json()
+    assert datetime.fromisoformat(before["to"]) == datetime.fromisoformat(reset["reset_at"])
+    assert (before["figures"]["unrealized_pl"], before["groups"][0]["unrealized_pl"]) == ("0", "0")
+    report = trader.ask("GET", "/api/account/report", params={"period": "custom", "generation": 1}).json()
+    assert (report["figures"]["unrealized_pl"], report["strategies"][0]["unrealized_pl"]) == ("0", "0")
+    present = trader.ask("GET", "/api/account/performance", params={"generation": 2}).json()
+    assert present["figures"]["unrealized_pl"] == "29.9"
+    for path in ("performance", "report"):
+        refused = trader.client.get(f"/api/account/{path}", params={"generation": 3}, headers=trader.key)
+        assert (refused.status_code, refused.json()["field"]) == (422, "generation")
+
+
 def test_positions_have_realized_and_open_profit_and_the_age_of_their_price(trader: Trader) -> None:
     """Ten shares are bought at 100.01, four of them are sold at 102.99, and the price goes to 102 and grows old."""
     trader.filled("100")

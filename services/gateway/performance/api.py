@@ -8,7 +8,13 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Invalid, NotFound
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.performance.schemas import EquityPage, EquityQuery, Performance, PerformanceQuery
+from services.gateway.performance.schemas import (
+    EquityPage,
+    EquityQuery,
+    Performance,
+    PerformanceQuery,
+    check_generation,
+)
 from services.gateway.trading import order_queries
 from shared.reports import queries
 from shared.reports.performance import Asked, performance
@@ -17,7 +23,7 @@ from shared.reports.performance import Asked, performance
 async def get_performance(gateway: Gateway, principal: Principal, query: PerformanceQuery) -> Performance:
     """Get the performance of the key's account: returns, risk, trading, and a comparison with a benchmark.
 
-    Raises Invalid for an unknown benchmark.
+    Raises Invalid for an unknown benchmark or account generation.
     """
     return await _performance(gateway, principal.account_id, query)
 
@@ -25,7 +31,7 @@ async def get_performance(gateway: Gateway, principal: Principal, query: Perform
 async def get_performance_of(gateway: Gateway, account_id: UUID, query: PerformanceQuery) -> Performance:
     """Get the performance of an account.
 
-    Raises NotFound for an unknown account, and Invalid for an unknown benchmark.
+    Raises NotFound for an unknown account, and Invalid for an unknown benchmark or generation.
     """
     return await _performance(gateway, account_id, query)
 
@@ -43,6 +49,10 @@ async def get_equity_of(gateway: Gateway, account_id: UUID, query: EquityQuery) 
 async def _performance(gateway: Gateway, account_id: UUID, query: PerformanceQuery) -> Performance:
     if query.benchmark is not None and not await read(gateway, order_queries.instrument_exists, query.benchmark):
         raise Invalid(f"benchmark: unknown instrument {query.benchmark}", field="benchmark")
+    if query.generation is not None:
+        account = await read(gateway, queries.account, account_id)
+        if account is not None:
+            check_generation(query.generation, account["generation"])
     asked = Asked(account_id, query.begin, query.end, query.generation, query.benchmark, query.by)
     found = await read(gateway, performance, asked, gateway.context.clock())
     if found is None:

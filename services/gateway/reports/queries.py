@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from services.gateway.http.errors import Invalid
+from services.gateway.performance.schemas import check_generation
 from services.gateway.reports.schemas import ReportQuery
 from shared.account_market import account_market
 from shared.reports import report_queries
@@ -38,6 +39,7 @@ def report(connection: Connection, account_id: UUID, query: ReportQuery, now: da
     if account is None:
         return None
     generation = query.generation or account["generation"]
+    check_generation(generation, account["generation"])
     market = account_market(connection, account_id)
     begin = report_queries.begin_of(connection, account_id, generation) or account["generation_at"]
     period = _period(connection, query, market, begin, now)
