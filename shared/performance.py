@@ -89,7 +89,8 @@ def period_returns(equity: Points, flows: Iterable[Flow] = (), marks: Points = (
 
     ``marks`` are values between them, from just before and just after a flow. A period is linked from the times between
     its marks, so that a flow changes no return (GIPS: revalue the portfolio at a large flow). Within such a time a flow
-    counts at the end. A time that began without equity has no return, which is 0 here.
+    counts at the end. A time that began without equity has no return, which is 0 here. A loss of more than all is -1:
+    the growth of the summaries is 0 then.
     """
     if not equity:
         return []
@@ -114,7 +115,7 @@ def _returns(equity: Points, flows: Sequence[Flow]) -> Iterator[tuple[datetime, 
         while place < len(flows) and flows[place].at <= at:
             came += flows[place].amount
             place += 1
-        yield at, float((after - came) / before) - 1 if before > 0 else 0.0
+        yield at, max(float((after - came) / before) - 1, -1.0) if before > 0 else 0.0
 
 
 def figures(

@@ -75,6 +75,17 @@ def test_a_deposit_is_no_return() -> None:
     assert figures(points, flows).max_drawdown == pytest.approx(-0.05)
 
 
+def test_an_account_that_lost_more_than_all_has_lost_all() -> None:
+    """A short sale brought the equity below zero. A deposit and a later gain make up for nothing."""
+    points = [(BEGIN + i * DAY, Decimal(value)) for i, value in enumerate([1000, -500, 500, 750])]
+    flows = [Flow(BEGIN + 1.5 * DAY, Decimal(1000))]
+
+    found = figures(points, flows)
+
+    assert period_returns(points, flows) == [-1.0, 0.0, 0.5]
+    assert (found.total_return, found.max_drawdown) == (-1.0, -1.0)
+
+
 def test_a_large_flow_within_a_period_changes_no_return() -> None:
     """A thousand times the equity comes at noon. Before it the account gained 10 %, after it it lost 1 %."""
     noon, minute = BEGIN + DAY / 2, timedelta(minutes=1)
