@@ -6,9 +6,9 @@ from pydantic import ConfigDict
 
 from services.strategy.backtest import look_ahead, stored
 from services.strategy.backtest.outcome import outcome
-from services.strategy.backtest.request import WrongRequest, setup_of, strategy_of
+from services.strategy.backtest.request import WrongRequest, bars_of, setup_of, strategy_of
 from services.strategy.backtest.run import run as run_backtest
-from services.strategy.strategies.guard import StrategyFailed
+from services.strategy.strategies.guard import StrategyFailed, gathered
 from services.strategy.strategies.registry import strategies
 from shared.contracts.backtests import RULES, BacktestRequest
 from shared.jobs.engine.failures import Permanent
@@ -49,12 +49,15 @@ def backtest(run: RunContext) -> Counts:
     request = BacktestParameters.model_validate(run.parameters)
     try:
         strategy = strategy_of(request.strategy)
+        needed = gathered(lambda found: bars_of(found, request), strategy)
         with run.context.engine.connect() as connection:
-            series = stored.series_of(connection, request, strategy.warm_up)
+            series = stored.series_of(connection, request, needed)
             dividends = stored.dividends_of(connection, request)
             pairs = stored.pairs_of(connection, request, series)
     except WrongRequest as error:
         raise Permanent(str(error)) from None
+    except StrategyFailed as error:
+        raise Permanent(f"strategy: {error}") from None
     terms = (strategy, request.settings, request.cash, request.begin, run.id)
     setup = setup_of(*terms, dividends=dividends, pairs=pairs)
     try:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict
 from services.strategy.backtest import stored
 from services.strategy.backtest.heat_map import heat_map
 from services.strategy.backtest.optimise import choice_of, in_parts, joined, trial, trials_of
-from services.strategy.backtest.request import WrongRequest, strategy_of
+from services.strategy.backtest.request import WrongRequest, bars_of, strategy_of
 from services.strategy.backtest_jobs import with_strategies
 from services.strategy.strategies.guard import StrategyFailed
 from shared.contracts.backtests import MOST_TRIALS, OptimisationRequest
@@ -55,7 +55,7 @@ def optimise(run: RunContext) -> Counts:
         raise Permanent("whole: is missing in a part")
     try:
         trials = trials_of(request)[request.first : request.last]
-        warm_up = max(strategy_of(choice_of(request, each)).warm_up for each in trials)
+        warm_up = max(bars_of(strategy_of(choice_of(request, each)), request) for each in trials)
         with run.context.engine.connect() as connection:
             series = stored.series_of(connection, request, warm_up)
             dividends = stored.dividends_of(connection, request)

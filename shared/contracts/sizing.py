@@ -13,7 +13,7 @@ class Sizing(BaseModel):
 
     ``value`` is in shares (``qty``), in the account's currency (``notional``), or a fraction of the equity. With
     ``equity`` that fraction is invested. With ``risk`` it is lost if the stop loss is hit. With ``volatility`` it is
-    the value of one average true range of the position, which the strategy offers as the indicator ``atr``.
+    the value of one average true range of the position, of 14 bars or as the strategy has it as ``atr``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

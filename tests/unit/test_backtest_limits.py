@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.strategy.backtest.dividends import Dividend
+from services.strategy.backtest.outcome import outcome
 from services.strategy.backtest.run import run
 from services.strategy.backtest.series import Series
 from services.strategy.backtest.setup import Backtest, Setup
@@ -209,6 +210,17 @@ def test_a_bar_is_traded_on_once() -> None:
     assert [outcome for symbol, outcome in outcomes(result) if symbol == "IBM"] == ["ordered", "repeated", "repeated"]
 
 
+def test_the_size_follows_from_the_average_true_range_also_where_the_strategy_has_none() -> None:
+    """A range of 2 a bar, of which one is to be worth 1 % of 100,000: 500 shares."""
+    bars = [Bar(NOON + n * MINUTE, *map(Decimal, (101, 102, 100, 101, 9))) for n in range(30)]
+    terms = {"sizing": {"kind": "volatility", "value": "0.01"}}
+
+    result = traded("rules", {"long": {"entry": ABOVE}}, [Series("AAPL", bars, MINUTE)], **terms)
+
+    assert result.decided[0].sized.cuts[0] == "The size follows from the average true range, which is not known."
+    assert [(fill.qty, fill.quote.bar_start) for fill in result.exchange.fills] == [(500, NOON + 15 * MINUTE)]
+
+
 class Raises(SymbolStrategy[Parameters]):
     kind, title, source, parameters_model = "raises", "Raises", "A test", Parameters
 
@@ -241,6 +253,35 @@ class Shouts(Raises):
         (Shouts, "strength and confidence"),
     ],
 )
-def test_a_strategy_that_fails_ends_the_backtest_and_says_why(strategy: type[Raises], error: str) -> None:
-    with pytest.raises(StrategyFailed, match=error):
-        run(Setup(strategy=strategy(Parameters())), [minutes("AAPL", 101, 101)], seconds=0.1)
+def test_a_strategy_that_always_fails_ends_the_backtest_and_says_why(strategy: type[Raises], error: str) -> None:
+    setup = Setup(strategy=strategy(Parameters()), protections=Protections(max_failures=2))
+    with pytest.raises(StrategyFailed, match=f"max_failures: the strategy failed 2 times .*{error}"):
+        run(setup, [minutes("AAPL", 101, 101)], seconds=0.1)
+
+
+class Stumbles(Raises):
+    """Buys on the first bar, and fails at closes of 13, by an error, and of 17, because it takes too long."""
+
+    def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
+        while symbol.close == 17:
+            pass
+        if symbol.close == 13:
+            raise RuntimeError("unlucky")
+        return act(symbol, Action.ENTER_LONG, "It is time.")
+
+
+@pytest.mark.parametrize("flatten", [False, True])
+def test_a_backtest_goes_on_after_failures_until_there_are_as_many_as_live_trading_allows(flatten: bool) -> None:
+    protections = Protections(max_failures=3, flatten=flatten)
+    setup = Setup(strategy=Stumbles(Parameters()), protections=protections)
+    closes = (10, 13, 17, 11, 12, 13, 17, 13, 12, 10)
+    result = run(setup, [minutes("AAPL", *closes)], seconds=0.1)
+
+    late = "did not end within 0.1 seconds"
+    errors = ["RuntimeError: unlucky", late, "RuntimeError: unlucky", late, "RuntimeError: unlucky"]
+    assert [error for _, error in result.failures] == errors
+    why = "max_failures: the strategy failed 3 times one after another, the last time: RuntimeError: unlucky"
+    assert result.halted is not None
+    assert (result.bars, result.halted[1], result.halted[0]) == (len(closes), why, result.failures[-1][0])
+    assert [fill.order.side.value for fill in result.exchange.fills] == (["buy", "sell"] if flatten else ["buy"])
+    assert (outcome(result)["failed"], outcome(result)["failures"][1]["message"]) == (5, late)

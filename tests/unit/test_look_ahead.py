@@ -1,19 +1,19 @@
 """The look-ahead check: it finds the decisions of a strategy that reads later bars, and none of the library's."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import ClassVar
 
 import pytest
 
 from services.strategy.backtest import look_ahead
-from services.strategy.backtest.series import Series
+from services.strategy.backtest.series import Calendar, Series
 from services.strategy.backtest.setup import Setup
 from services.strategy.strategies.decision import Action, Decision
 from services.strategy.strategies.registry import make_strategy
 from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, hold
-from services.strategy.strategies.view import Bar, SymbolView, View
+from services.strategy.strategies.view import Bar, Session, SymbolView, View
 from tests.unit.recorded_series import recorded
 
 DAY = timedelta(days=1)
@@ -63,3 +63,20 @@ def test_no_decision_of_the_library_depends_on_later_bars(kind: str) -> None:
 
     assert report["changed"] == 0
     assert len(report["cuts"]) >= 1
+
+
+def test_truncated_bars_keep_their_market_and_currency() -> None:
+    """Session times and conversions hold on them too, otherwise every decision by them would seem to change."""
+    opened = datetime(2026, 11, 23, 14, 30, tzinfo=UTC)
+    calendar = Calendar("XNYS", {date(2026, 11, 23): Session(opened, opened + timedelta(minutes=30))})
+    closes = [Decimal(str(close)) for close in (10, 12, 11, 11, 12.5, *[13] * 25)]
+    minute = timedelta(minutes=1)
+    bars = [Bar(opened + at * minute, each, each, each, each, Decimal(100)) for at, each in enumerate(closes)]
+    whole = Series("SAP", bars, minute, calendar, "EUR")
+    rates = [Bar(opened - minute + at * minute, *[Decimal("1.1")] * 4, Decimal(0)) for at in range(31)]
+
+    strategy = make_strategy("opening_range_breakout", {"minutes": 3})
+    setup = Setup(strategy=strategy, pairs=(Series("EUR/USD", rates, minute),))
+    report = look_ahead.check(setup, [whole])
+
+    assert (report["changed"], len(report["cuts"])) == (0, 10)

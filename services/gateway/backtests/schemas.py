@@ -132,6 +132,13 @@ class BacktestRefusal(BaseModel):
     message: str
 
 
+class FailedDecision(BaseModel):
+    """A decision that failed, because the strategy raised an error or took too long."""
+
+    at: AwareDatetime
+    message: str
+
+
 class Halted(BaseModel):
     """The time and the reason for which a protection paused the strategy."""
 
@@ -160,6 +167,8 @@ class BacktestDetail(BacktestItem):
     equity: list[EquityPoint] = []
     refusals: list[BacktestRefusal] = []
     halted: Halted | None = None
+    failures: list[FailedDecision] = []
+    failed: int | None = None
     margin_calls: list[MarginCallStep] = []
     bars: int | None = None
     decisions: int | None = None

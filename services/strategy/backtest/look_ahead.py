@@ -5,6 +5,7 @@ did not make, depends on bars that it could not know.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ def moments_to_cut(setup: Setup, series: Sequence[Series]) -> list[datetime]:
 
 def truncated(series: Series, cut: datetime) -> Series:
     """The series without bars that end after the cut."""
-    return Series(series.symbol, [bar for bar in series.bars if bar.start + series.interval <= cut], series.interval)
+    return replace(series, bars=[bar for bar in series.bars if bar.start + series.interval <= cut])
 
 
 def _by_place(decided: Sequence[Decided]) -> dict[tuple[datetime, str], list[Decision]]:

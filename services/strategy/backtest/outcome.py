@@ -41,6 +41,8 @@ def outcome(result: Backtest, begin: datetime | None = None) -> dict[str, Any]:
             for each in refused[:MOST_ROWS]
         ],
         "halted": None if result.halted is None else {"at": result.halted[0].isoformat(), "reason": result.halted[1]},
+        "failed": len(result.failures),
+        "failures": [{"at": at.isoformat(), "message": error} for at, error in result.failures[:MOST_ROWS]],
         "margin_calls": [{"at": at.isoformat(), "what": what} for at, what in result.margin_calls[:MOST_ROWS]],
         "equity": [{"at": at.isoformat(), "equity": plain(value)} for at, value in thinned(equity)],
     }

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from services.strategy.backtest.dividends import Dividend
 from services.strategy.backtest.series import Series
 from services.strategy.backtest.setup import SEED, Setup
+from services.strategy.strategies.needs import bars_needed, indicators_of
 from services.strategy.strategies.registry import UnknownStrategy, make_strategy
 from services.strategy.strategies.strategy import Strategy
-from shared.contracts.backtests import BacktestSettings, StrategyChoice
+from shared.contracts.backtests import BacktestRequest, BacktestSettings, StrategyChoice
 from shared.exchange.market_rules import MarketRules
 
 
@@ -55,6 +56,11 @@ def setup_of(
         seed=seed,
         dividends=tuple(dividends),
     )
+
+
+def bars_of(strategy: Strategy[Any], request: BacktestRequest) -> int:
+    """The bars before ``from`` on which the strategy's values depend."""
+    return bars_needed(strategy, indicators_of(strategy, request.settings.sizing), request.interval)
 
 
 def sentence(error: ValidationError, prefix: str = "") -> str:

@@ -24,7 +24,8 @@ from services.strategy.backtest.margin_calls import MarginCalls
 from services.strategy.backtest.series import Series, moments
 from services.strategy.backtest.setup import Backtest, Progress, Setup, exchange_of, rates_of
 from services.strategy.backtest.trader import BacktestTrader
-from services.strategy.strategies.guard import SECONDS, watching
+from services.strategy.strategies.guard import SECONDS, StrategyFailed, Watchdog, gathered
+from services.strategy.strategies.needs import indicators_of
 from services.strategy.strategies.strategy import SymbolStrategy
 from services.strategy.strategies.view import Account, Bar, History, Quote, SymbolView, View
 from shared.contracts.orders import OrderStatus
@@ -50,9 +51,11 @@ def run(
     """Run the strategy over the series, bar by bar. ``progress`` gets the bars done and their number, and may raise.
 
     With ``prices``, sorted by ``quoted_at``, orders fill on these alone, and the strategy decides at the ends of bars.
-    Raises StrategyFailed where the strategy raises or takes longer than ``seconds`` for a decision.
+    A decision fails if the strategy raises or takes longer than ``seconds``, and the backtest goes on as live trading
+    does. Raises StrategyFailed where the strategy was halted before its first decision.
     """
-    running = _Running(setup, series, prices)
+    watchdog = Watchdog(seconds)
+    running = _Running(setup, series, prices, watchdog)
     result = running.result
     total = sum(len(each.bars) for each in series)
     due = 0
@@ -63,10 +66,12 @@ def run(
             progress(result.bars, total)
             due += STEP
 
-    with watching(seconds, lambda: result.bars), without_old_garbage():
+    with watchdog, without_old_garbage():
         for now, places in running.leaping(report) if len(series) == 1 else moments(series):
             report()
             running.step(now, places)
+    if result.failures and result.halted is not None and not result.decisions:
+        raise StrategyFailed(result.halted[1])
     if progress is not None:
         progress(total, total)
     return result
@@ -104,11 +109,11 @@ class BarView(SymbolView):
 class _Running:
     """A backtest at one moment."""
 
-    def __init__(self, setup: Setup, series: Sequence[Series], prices: Sequence[Price]) -> None:
+    def __init__(self, setup: Setup, series: Sequence[Series], prices: Sequence[Price], watchdog: Watchdog) -> None:
         self._setup, self._series = setup, series
         self._exchange = exchange = exchange_of(setup, series)
         self.result = Backtest(exchange)
-        values = [each.values(setup.strategy.indicators()) for each in series]
+        values = gathered(_values, (setup, series))
         self._views = [
             BarView(each.symbol, each.with_values(own), each.interval)
             if not prices
@@ -132,10 +137,10 @@ class _Running:
         self._zone = ZoneInfo(setup.time_zone)
         #: Day order → the day on which it trades.
         self._days: dict[UUID, date] = {}
-        self._trader = BacktestTrader(setup, exchange, self.result, series, on_bars=self._on_bars)
+        self._trader = BacktestTrader(setup, exchange, self.result, series, watchdog, on_bars=self._on_bars)
         self._sessions = [each if each.calendar.days else None for each in series]
         self._shows = not self._on_bars or any(self._sessions)
-        self._acts = _acts(setup, series, values)
+        self._acts = gathered(lambda found: _acts(setup, series, found), values)
         #: Numbers of the series whose newest bar may be acted on.
         self._acting: set[int] = set()
 
@@ -161,6 +166,7 @@ class _Running:
                 self._decide(now)
             else:
                 result.decisions += len(self._symbols)
+                self._trader.failures = 0
 
     def leaping(self, report: Callable[[], None]) -> Iterator[tuple[datetime, Sequence[tuple[int, int]]]]:
         """The moments of a single series at which something happens. Those between are valued at once."""
@@ -200,6 +206,7 @@ class _Running:
         result.bars += len(bars)
         if result.halted is None:
             first = self._setup.begin
+            self._trader.failures = 0
             result.decisions += len(bars) if first is None else len(bars) - bisect_right(ends, first)
         exchange.value(series.symbol, ends, bars)
 
@@ -303,6 +310,12 @@ class _Running:
         """The account as the strategy sees it."""
         account = self._exchange.account
         return Account(account.equity, account.cash, account.buying_power, account.currency)
+
+
+def _values(given: tuple[Setup, Sequence[Series]]) -> list[dict[str, Array]]:
+    setup, series = given
+    wanted = indicators_of(setup.strategy, setup.sizing)
+    return [each.values(wanted) for each in series]
 
 
 def _acts(setup: Setup, series: Sequence[Series], values: Sequence[dict[str, Array]]) -> list[NDArray[np.bool_]] | None:

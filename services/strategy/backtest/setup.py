@@ -64,6 +64,8 @@ class Backtest:
     bars: int = 0
     #: The time and the reason for which a protection paused the strategy. It decided nothing after that.
     halted: tuple[datetime, str] | None = None
+    #: Decisions that failed: the time and the error of each.
+    failures: list[tuple[datetime, str]] = field(default_factory=list)
     margin_calls: list[tuple[datetime, str]] = field(default_factory=list)
 
     @property

@@ -21,6 +21,12 @@ def text_of(outcome: Mapping[str, Any]) -> str:
     if outcome["refused"]:
         last = outcome["refusals"][-1]
         parts += ["", f"{outcome['refused']} orders were refused, the last on {last['at'][:10]}: {last['message']}"]
+    if outcome["failed"]:
+        last = outcome["failures"][-1]
+        parts += ["", f"{outcome['failed']} decisions failed, the last on {last['at'][:10]}: {last['message']}"]
+    if outcome["halted"] is not None:
+        halted = outcome["halted"]
+        parts += ["", f"The strategy was halted on {halted['at'][:16]}: {halted['reason']}"]
     if "look_ahead" in outcome:
         parts += ["", *_look_ahead(outcome["look_ahead"])]
     return "\n".join(parts)

@@ -14,11 +14,18 @@ from services.strategy.backtest.exchange import BacktestExchange
 from services.strategy.backtest.series import Series
 from services.strategy.backtest.setup import Backtest, Decided, Setup
 from services.strategy.strategies.decision import Action, Decision
-from services.strategy.strategies.guard import gathered
+from services.strategy.strategies.guard import StrategyFailed, Watchdog, gathered
 from services.strategy.strategies.judgement import Judged, Outcome, Trader, check_texts, checked, judge
 from services.strategy.strategies.ordering import order_for, order_to_close
-from services.strategy.strategies.protections import Largest, Standing, Watch, halt, market_day, watched
-from services.strategy.strategies.sizing import Sized
+from services.strategy.strategies.protections import (
+    Largest,
+    Standing,
+    Watch,
+    halt,
+    halt_of_failures,
+    market_day,
+    watched,
+)
 from services.strategy.strategies.view import View
 from shared.contracts.markets import DEFAULT_MARKET
 from shared.contracts.orders import OrderStatus, Side, SubmitOrder
@@ -31,9 +38,19 @@ class BacktestTrader:
     """It lets the strategy decide, and sends its orders to the exchange."""
 
     def __init__(
-        self, setup: Setup, exchange: BacktestExchange, result: Backtest, series: Sequence[Series], *, on_bars: bool
+        self,
+        setup: Setup,
+        exchange: BacktestExchange,
+        result: Backtest,
+        series: Sequence[Series],
+        watchdog: Watchdog,
+        *,
+        on_bars: bool,
     ) -> None:
         self._setup, self._exchange, self._result, self._on_bars = setup, exchange, result, on_bars
+        self._watchdog = watchdog
+        #: Decisions that failed one after another.
+        self.failures = 0
         self._calendars = {each.symbol: each.calendar for each in series}
         self._market = series[0].calendar.market if series else DEFAULT_MARKET
         #: The times of the orders to enter, and the start of the bar on which each symbol was traded last.
@@ -47,17 +64,41 @@ class BacktestTrader:
         self._realized = ZERO
 
     def decide(self, view: View) -> None:
-        """Look at the protections, let the strategy decide, and submit its orders. Raises StrategyFailed."""
+        """Look at the protections, let the strategy decide, and submit its orders.
+
+        As in live trading nothing is ordered where a decision fails.
+        """
         if self._setup.protections.on_results and self._halts(view):
             return
-        decisions = gathered(self._decided, view)
+        try:
+            decisions = self._watchdog.decide(self._decided, view)
+            wanted = gathered(lambda found: self._wanted(found, view), decisions)
+        except StrategyFailed as error:
+            self._fail(view, str(error))
+            return
+        self.failures = 0
         self._result.decisions += len(decisions)
+        for decision, judged, order in wanted:
+            self._result.decided.append(self._submit(decision, judged, order, view))
+
+    def _wanted(
+        self, decisions: Sequence[Decision], view: View
+    ) -> Sequence[tuple[Decision, Judged, SubmitOrder | None]]:
+        """The decisions to act with their outcomes and orders."""
         acting = [each for each in decisions if each.action is not Action.HOLD]
-        if acting:
-            trader = Trader(self._setup.sizing, self._setup.protections, self._standing(view))
-            judged = [(each, self._judged(each, view, trader)) for each in acting]
-            for decision, found in judged:
-                self._result.decided.append(self._submit(decision, found, view))
+        if not acting:
+            return ()
+        trader = Trader(self._setup.sizing, self._setup.protections, self._standing(view))
+        judged = [(each, self._judged(each, view, trader)) for each in acting]
+        return [(each, found, self._order(each, found, view)) for each, found in judged]
+
+    def _fail(self, view: View, error: str) -> None:
+        """Count a decision that failed, and halt the strategy after too many."""
+        self.failures += 1
+        self._result.failures.append((view.now, error))
+        why = halt_of_failures(self._setup.protections, self.failures, error)
+        if why is not None:
+            self._halt(view, why)
 
     def _decided(self, view: View) -> list[Decision]:
         found = list(checked(self._setup.strategy.decide(view), view.symbols))
@@ -72,10 +113,10 @@ class BacktestTrader:
         traded = bar is not None and self._traded.get(decision.symbol) == bar.start
         return judge(decision, symbol, view.account, None if rate is None else rate.last, trader, traded=traded)
 
-    def _submit(self, decision: Decision, judged: Judged, view: View) -> Decided:
+    def _submit(self, decision: Decision, judged: Judged, order: SubmitOrder | None, view: View) -> Decided:
         exchange, sized = self._exchange, judged.sized
         symbol = view.symbols[decision.symbol]
-        if judged.outcome is not Outcome.ORDERED or sized.side is None or symbol.bar is None:
+        if order is None or symbol.bar is None:
             return Decided(view.now, decision, judged.outcome, sized, None, None)
         self._traded[decision.symbol] = symbol.bar.start
         if judged.closes:
@@ -84,31 +125,30 @@ class BacktestTrader:
                 exchange.end(exits, OrderStatus.CANCELED, view.now)
         else:
             self._entries.append(view.now)
-        order_id = exchange.order_id()
-        order = self._order(decision, sized, sized.side, order_id, view.now)
         refusal = exchange.submit(order, view.now, session_end=self._session_end(decision.symbol, view.now))
         symbol.position = exchange.position(decision.symbol)
-        return Decided(view.now, decision, judged.outcome, sized, order_id, refusal.message if refusal else None)
+        return Decided(view.now, decision, judged.outcome, sized, order.order_id, refusal.message if refusal else None)
 
-    def _order(self, decision: Decision, sized: Sized, side: Side, order_id: UUID, now: datetime) -> SubmitOrder:
-        """The order. One like a validated one of plain terms before it differs in its id, time and quantity only."""
+    def _order(self, decision: Decision, judged: Judged, view: View) -> SubmitOrder | None:
+        """The order, or None. One like a validated one of plain terms differs in its id, time and quantity only."""
+        sized, side, now = judged.sized, judged.sized.side, view.now
+        if judged.outcome is not Outcome.ORDERED or side is None:
+            return None
+        order_id = self._exchange.order_id()
         terms = (decision.symbol, side, sized.qty % 1 == 0)
         is_plain = decision.limit_price is decision.stop_loss is decision.take_profit is None
         like = self._plain.get(terms) if is_plain and sized.qty <= self._largest else None
         if like is not None:
             return copied(like, order_id=order_id, qty=sized.qty, submitted_at=now)
-        order = gathered(
-            lambda found: order_for(
-                decision,
-                found,
-                side,
-                account_id=self._exchange.seed,
-                order_id=order_id,
-                client_order_id=str(order_id),
-                strategy_id=self._exchange.seed,
-                at=now,
-            ),
+        order = order_for(
+            decision,
             sized,
+            side,
+            account_id=self._exchange.seed,
+            order_id=order_id,
+            client_order_id=str(order_id),
+            strategy_id=self._exchange.seed,
+            at=now,
         )
         if is_plain:
             self._plain[terms] = order
@@ -146,10 +186,13 @@ class BacktestTrader:
         why = halt(protections, self._watch, profit=profit, losses=self._losses, equity=equity, largest=largest)
         if why is None:
             return False
+        self._halt(view, why)
+        return True
+
+    def _halt(self, view: View, why: str) -> None:
         self._result.halted = (view.now, why)
         if self._setup.protections.flatten:
             self._flatten(view)
-        return True
 
     def _profit(self) -> Decimal:
         """The profit so far, realized or not, in the account's currency."""

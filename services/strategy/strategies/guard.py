@@ -1,9 +1,8 @@
 """Run the code of a strategy within a time limit. It may be of another package, and raise anything or never end."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Event, Lock, Thread, get_ident
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from dramatiq.middleware.threading import raise_thread_exception
 
@@ -64,28 +63,46 @@ def gathered(decide: Callable[[Given], Result], view: Given) -> Result:
         raise StrategyFailed(f"{type(error).__name__}: {error}"[:MOST_CHARACTERS]) from error
 
 
-@contextmanager
-def watching(seconds: float, place: Callable[[], object]) -> Iterator[None]:
-    """Run the block of this thread as long as ``place`` changes that often. Raises StrategyFailed otherwise."""
-    done, lock, thread_id = Event(), Lock(), get_ident()
+class Watchdog:
+    """Ends each decision of a strategy that takes longer than ``seconds``, and lets the strategy go on after it.
 
-    def watch() -> None:
-        before = place()
-        while not done.wait(seconds):
-            now = place()
-            with lock:
-                if done.is_set():
-                    return
-                if now == before:
-                    raise_thread_exception(thread_id, _TooLate)  # type: ignore[no-untyped-call]
-                    return
-            before = now
+    All decisions are made in the thread that enters the block.
+    """
 
-    Thread(target=watch, name="strategy-watch", daemon=True).start()
-    try:
-        yield
-    except _TooLate:
-        raise StrategyFailed(f"did not end within {seconds:g} seconds") from None
-    finally:
-        with lock:
-            done.set()
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._lock, self._done, self._thread_id = Lock(), Event(), 0
+        self._made = 0
+        #: The number of the decision under way, None between two.
+        self._present: int | None = None
+
+    def __enter__(self) -> Self:
+        self._thread_id = get_ident()
+        Thread(target=self._watch, name="strategy-watch", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+
+    def decide(self, decide: Callable[[Given], Result], view: Given) -> Result:
+        """Return what a strategy decides on the view. Raises StrategyFailed."""
+        self._made += 1
+        self._present = self._made
+        try:
+            try:
+                return gathered(decide, view)
+            finally:
+                with self._lock:
+                    self._present = None
+        except _TooLate:
+            self._present = None
+            raise StrategyFailed(f"did not end within {self._seconds:g} seconds") from None
+
+    def _watch(self) -> None:
+        before = None
+        while not self._done.wait(self._seconds):
+            with self._lock:
+                present = self._present
+                if present is not None and present == before:
+                    raise_thread_exception(self._thread_id, _TooLate)  # type: ignore[no-untyped-call]
+            before = present

@@ -10,7 +10,18 @@ from shared.contracts.protections import Protections
 from shared.contracts.risk_marks import is_reached, marked
 from shared.money import ZERO
 
-__all__ = ["NONE", "Largest", "Protections", "Standing", "Watch", "halt", "market_day", "refusal", "watched"]
+__all__ = [
+    "NONE",
+    "Largest",
+    "Protections",
+    "Standing",
+    "Watch",
+    "halt",
+    "halt_of_failures",
+    "market_day",
+    "refusal",
+    "watched",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +111,14 @@ def halt(
     if limit is not None and is_reached(largest.share, limit, watch.concentration or ZERO):
         return f"max_concentration: {largest.symbol} is {largest.share:.2%} of the equity."
     return None
+
+
+def halt_of_failures(protections: Protections, failures: int, error: str) -> str | None:
+    """The reason to pause a strategy that failed so often one after another, or None."""
+    if failures < protections.max_failures:
+        return None
+    times = "once" if failures == 1 else f"{failures} times one after another"
+    return f"max_failures: the strategy failed {times}, the last time: {error}"
 
 
 def market_day(code: str, now: datetime) -> tuple[datetime, date]:

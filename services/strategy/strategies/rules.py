@@ -211,9 +211,13 @@ class RuleStrategy(SymbolStrategy[Rules]):
 
     @property
     def warm_up(self) -> int:
+        return self.back + 2
+
+    @property
+    def back(self) -> int:
         comparisons = [each for each in self.parameters.conditions() if isinstance(each, Comparison)]
         backs = [getattr(value, "back", 0) for each in comparisons for value in (each.left, each.right)]
-        return max(backs, default=0) + 2
+        return max(backs, default=0)
 
     def indicators(self) -> Mapping[str, Indicator]:
         found: dict[str, Indicator] = {}

@@ -12,7 +12,10 @@ from shared.exchange.acceptance.sizing import ALLOWANCE, SHORT_ALLOWANCE
 from shared.exchange.order import LEAST_QTY
 from shared.money import ZERO
 
-__all__ = ["Sized", "Sizing", "Terms", "size"]
+__all__ = ["ATR", "Sized", "Sizing", "Terms", "size"]
+
+#: The name of the average true range. A strategy may have its own of that name.
+ATR = "atr"
 
 WHOLE = Decimal(1)
 
@@ -94,7 +97,7 @@ def _asked(decision: Decision, symbol: SymbolView, sizing: Sizing, terms: Terms)
             return ZERO, ("The size follows from the stop loss, and the decision has none.",)
         return part / (abs(terms.price - decision.stop_loss) * terms.rate), ()
     if sizing.kind == "volatility":
-        atr = symbol.value("atr")
+        atr = symbol.value(ATR)
         if not atr:
             return ZERO, ("The size follows from the average true range, which is not known.",)
         return part / (Decimal(str(atr)) * terms.rate), ()

@@ -45,6 +45,11 @@ class Strategy(ABC, Generic[P]):
         """The number of bars that it needs before its first decision to trade."""
         return 1
 
+    @property
+    def back(self) -> int:
+        """The bars beyond the last two of which it reads indicators."""
+        return 0
+
     def indicators(self) -> Mapping[str, Indicator]:
         """The indicators that it reads from views, by its own names for them."""
         return {}

@@ -11,20 +11,23 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from services.strategy.persistence import decisions, strategies
 from services.strategy.persistence.decisions import EVERY, DecisionRow
 from services.strategy.persistence.market import INTERVALS
 from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.guard import SECONDS, StrategyFailed, within
 from services.strategy.strategies.judgement import TRADED, Outcome
-from services.strategy.strategies.protections import Largest, Protections, Watch, halt, watched
+from services.strategy.strategies.protections import Largest, Protections, Watch, halt, halt_of_failures, watched
+from services.strategy.strategies.needs import bars_needed, indicators_of
 from services.strategy.strategies.registry import make_strategy
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.view import Indicator
 from services.strategy.usecases.decide import Histories, Wish, decide, key_of, rate_of
 from services.strategy.usecases.flatten import cancel_entries, flatten
 from services.strategy.usecases.follow_accounts import why_halted
-from services.strategy.usecases.load import Loaded, Prepared, bars_needed, day_of, load
+from services.strategy.usecases.load import Loaded, Prepared, day_of, load
 from services.strategy.usecases.memory import history_of, memory_of
 from shared.bus.unit_of_work import ServiceContext, UnitOfWork
 from shared.contracts.indicators import GivenParameters, IndicatorName, complete, written
@@ -73,9 +76,9 @@ def evaluate(
 def prepare(row: StrategyRow) -> Prepared:
     """The strategy's object with all that it reads. Raises ValueError for terms that are not valid."""
     strategy = make_strategy(row.kind, row.parameters)
-    indicators = dict(strategy.indicators())
-    count = bars_needed(strategy, indicators, row.interval)
     sizing, protections = Sizing.model_validate(row.sizing), Protections.model_validate(row.protections)
+    indicators = indicators_of(strategy, sizing)
+    count = bars_needed(strategy, indicators, row.interval)
     row = replace(row, indicators=_named(indicators.values()))
     return Prepared(row, strategy, indicators, count, sizing, protections)
 
@@ -96,8 +99,16 @@ def _prepare(rows: Sequence[StrategyRow], seconds: float) -> tuple[list[Prepared
         try:
             prepared.append(within(seconds, partial(prepare, row)))
         except StrategyFailed as error:
-            failed.append(_failure(row, Protections(), str(error)))
+            failed.append(_failure(row, _protections(row), str(error)))
     return prepared, failed
+
+
+def _protections(row: StrategyRow) -> Protections:
+    """The protections of a strategy that cannot be made, the default ones where they are not valid any more."""
+    try:
+        return Protections.model_validate(row.protections)
+    except ValidationError:
+        return Protections()
 
 
 def _histories(prepared: Sequence[Prepared], loaded: Loaded) -> Histories:
@@ -176,12 +187,12 @@ def _profit(prepared: Prepared, loaded: Loaded) -> Decimal:
 
 
 def _failure(row: StrategyRow, protections: Protections, error: str) -> Evaluated:
-    failures = row.failures + 1
-    after = replace(row, failures=failures)
-    if failures >= protections.max_failures:
-        why = f"max_failures: it failed {failures} times one after another, the last time because it {error}"
-        after = replace(after, state=StrategyState.PAUSED, state_reason=why)
-    return Evaluated(row, after, failed=error)
+    after = replace(row, failures=row.failures + 1)
+    why = halt_of_failures(protections, after.failures, error)
+    if why is None:
+        return Evaluated(row, after, failed=error)
+    after = replace(after, state=StrategyState.PAUSED, state_reason=why)
+    return Evaluated(row, after, failed=error, halted=protections.flatten)
 
 
 def _commit(uow: UnitOfWork, run_id: UUID, evaluated: Sequence[Evaluated]) -> Counts:

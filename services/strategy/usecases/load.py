@@ -13,20 +13,18 @@ from sqlalchemy import Connection
 
 from services.strategy.persistence import decisions, holdings, market
 from services.strategy.persistence.holdings import Held, HoldingKey, Ordered, Results
-from services.strategy.persistence.market import INTERVALS, REPLAY, AccountRow, InstrumentRow, SeriesKey
+from services.strategy.persistence.market import INTERVALS, AccountRow, InstrumentRow, SeriesKey
 from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.columns import Days
+from services.strategy.strategies.needs import MOST_BARS
 from services.strategy.strategies.protections import Protections, market_day
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.strategy import Strategy
 from services.strategy.strategies.view import Indicator, Session
 from services.strategy.usecases.memory import Memory, Remembered
-from shared.contracts.indicators import GivenParameters, IndicatorName, complete
+from shared.contracts.indicators import IndicatorName
 from shared.contracts.markets import DEFAULT_MARKET
-from shared.indicators.formulas import bars_before
 
-#: Bars of one series in one evaluation. A position that is older than that counts from the oldest of them.
-MOST_BARS = 2_000
 #: The time of which the sessions are known. Those of bars before it count for nothing.
 SESSIONS_BACK = timedelta(days=14)
 
@@ -61,19 +59,6 @@ class Loaded:
     traded: AbstractSet[HoldingKey]
     #: Market → its trading days of late, where an indicator depends on them and the market closes at times.
     days: Mapping[str, Days]
-
-
-def bars_needed(strategy: Strategy[Any], indicators: Mapping[str, Indicator], interval: str) -> int:
-    """The number of bars that the strategy's values depend on."""
-    before = [
-        bars_before(
-            IndicatorName(each.name),
-            complete(IndicatorName(each.name), GivenParameters(**each.parameters)),
-            "1m" if interval == REPLAY else interval,
-        )
-        for each in indicators.values()
-    ]
-    return min(MOST_BARS, max([strategy.warm_up, *before]) + 2)
 
 
 def load(connection: Connection, prepared: Sequence[Prepared], memory: Memory, now: datetime) -> Loaded:

@@ -11,6 +11,10 @@ from services.strategy.strategies.view import SymbolView, View
 from shared.contracts.written import Bounded
 
 
+#: The longest session, of which the newest bar may be the last one.
+MINUTES_OF_A_SESSION = 600
+
+
 class Channel(Parameters):
     entry: Annotated[int, Bounded(ge=2, le=400)] = Field(default=20, description="Bars whose high a close must exceed.")
     exit: Annotated[int, Bounded(ge=2, le=400)] = Field(default=10, description="Bars whose low ends the position.")
@@ -60,6 +64,10 @@ class OpeningRangeBreakout(SymbolStrategy[OpeningRange]):
     title = "Breakout from the opening range"
     source = "T. Crabel: Day Trading with Short Term Price Patterns and Opening Range Breakout (1990)"
     parameters_model = OpeningRange
+
+    @property
+    def warm_up(self) -> int:
+        return MINUTES_OF_A_SESSION
 
     def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:
         opened, closes, close = symbol.session.open_at, symbol.session.close_at, symbol.close
