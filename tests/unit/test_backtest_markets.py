@@ -124,6 +124,19 @@ def test_another_currency_is_converted_by_the_bars_of_the_pair() -> None:
     assert position.entry_price == Decimal("440.44") / 4 / Decimal("1.2")
 
 
+def test_a_weight_is_one_of_the_accounts_currency() -> None:
+    """At 150 yen a dollar 57,000 yen of shares are 380 dollars of 1,000: inside the band, so they are left alone."""
+    begin = datetime(2026, 11, 23, tzinfo=UTC)
+    sony = Series("SONY", bars(begin, *[3000] * 6, length=DAY), DAY, currency="JPY")
+    pair = Series("USD/JPY", bars(begin, *[150] * 6, length=DAY), DAY)
+    weights = {"weights": {"SONY": "0.4"}, "band": "0.05"}
+
+    found = traded("target_allocation", weights, sony, pairs=(pair,), cash=Decimal(1000))
+
+    assert [(fill.order.side.value, fill.qty) for fill in found.exchange.fills] == [("buy", 19)]
+    assert [each.outcome for each in found.decided] == ["ordered"]
+
+
 def test_without_a_rate_nothing_is_ordered() -> None:
     sap = Series("SAP", bars(OPEN, 100, 100, length=DAY), DAY, currency="EUR")
 

@@ -79,4 +79,5 @@ def test_truncated_bars_keep_their_market_and_currency() -> None:
     setup = Setup(strategy=strategy, pairs=(Series("EUR/USD", rates, minute),))
     report = look_ahead.check(setup, [whole])
 
-    assert (report["changed"], len(report["cuts"])) == (0, 10)
+    assert report["cuts"]
+    assert report["changed"] == 0

@@ -4,18 +4,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from random import Random
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from services.strategy.backtest.request import bars_of
 from services.strategy.backtest.run import run
 from services.strategy.backtest.series import Series
 from services.strategy.backtest.setup import Backtest, Setup
+from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.decision import Action, Decision
+from services.strategy.strategies.needs import bars_needed, indicators_of
 from services.strategy.strategies.registry import UnknownStrategy, make_strategy, strategies
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.view import Account, Bar, Position, Session, SymbolView, View
+from services.strategy.usecases.evaluate import prepare
 from shared.contracts.accounts import AccountSettings
+from shared.contracts.backtests import BacktestRequest
 from tests.unit.recorded_series import recorded
 
 DAY = timedelta(days=1)
@@ -132,6 +139,41 @@ def test_an_allocation_stays_inside_its_band_after_each_order() -> None:
         assert abs(Decimal(str(away["weight"])) - Decimal(str(away["target"]))) > Decimal(str(away["band"]))
 
 
+def test_a_ranking_buys_with_the_proceeds_of_what_it_sells() -> None:
+    """It holds one symbol for all of the equity: the sale has to fill before the purchase can be paid."""
+    sizing, strategy = Sizing(value=Decimal(1)), make_strategy("momentum_ranking", {"lookback": 60, "hold": 1})
+    series = [recorded(symbol) for symbol in ("AAPL", "IBM", "MSFT")]
+    result = run(Setup(strategy=strategy, sizing=sizing, settings=AccountSettings()), series)
+
+    held: dict[str, Decimal] = {}
+    invested = []
+    fills = list(result.exchange.fills)
+    for at, equity in result.equity:
+        while fills and fills[0].at <= at:
+            held[fills[0].order.symbol] = fills[0].position_qty
+            cash = fills.pop(0).account_cash
+        if any(held.values()):
+            invested.append(1 - cash / equity)
+    assert len(result.exchange.round_trips) > 20
+    low = [share for share in invested if share < Decimal("0.5")]
+    assert len(low) <= len(result.exchange.round_trips)  # the day between a sale and the purchase after it
+
+
+def test_pairs_compare_bars_of_the_same_time() -> None:
+    """The ratio is 2 at all times. A bar that one symbol lacks must not shift all before it."""
+    rng = Random(5)
+    prices = [Decimal(str(round(100 + rng.uniform(-20, 20), 2))) for _ in range(60)]
+    begin = recorded("IBM").bars[0].start
+    first = [Bar(begin + n * DAY, *[price] * 4, Decimal(9)) for n, price in enumerate(prices)]
+    second = [Bar(begin + n * DAY, *[2 * price] * 4, Decimal(9)) for n, price in enumerate(prices) if n != 40]
+
+    parameters = {"first": "IBM", "second": "MSFT", "period": 20, "enter": 1}
+    result = traded("pairs", parameters, [Series("IBM", first, DAY), Series("MSFT", second, DAY)])
+
+    assert result.decisions == 60 + 60
+    assert result.decided == []
+
+
 def test_pairs_open_both_sides_and_close_them_together() -> None:
     result = traded("pairs", DAILY["pairs"][0], [recorded("IBM"), recorded("MSFT")])
 
@@ -214,3 +256,32 @@ def test_wrong_parameters_are_named(kind: str, parameters: dict[str, Any], field
 def test_an_unknown_strategy_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UnknownStrategy, match=r"sma_crosover.*sma_crossover"):
         make_strategy("sma_crosover", {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "sizing", "least"),
+    [
+        ("opening_range_breakout", {}, {}, 390),  # minutes from the open to the close of New York
+        ("rules", {"long": {"entry": {"left": {"indicator": "sma", "period": 100, "back": 50}, "op": ">", "right": 1}}},
+         {}, 150),
+        ("buy_and_hold", {}, {"kind": "volatility", "value": "0.01"}, 15),
+        ("ema_crossover", {"fast": 10, "slow": 50}, {}, 200),
+    ],
+)  # fmt: skip
+def test_live_trading_and_backtests_read_all_bars_that_a_value_depends_on(
+    kind: str, parameters: dict[str, Any], sizing: dict[str, Any], least: int
+) -> None:
+    strategy, sizes = make_strategy(kind, parameters), Sizing.model_validate(sizing)
+    row = StrategyRow(
+        id=UUID(int=1), name="s", account_id=UUID(int=2), kind=kind, parameters=parameters, symbols=("IBM",),
+        interval="1m", sizing=sizing,
+    )  # fmt: skip
+
+    assert prepare(row).count >= least
+    request = BacktestRequest.model_validate(
+        {"strategy": {"kind": kind, "parameters": parameters}, "symbols": ["IBM"], "interval": "1m",
+         "from": OPEN, "to": OPEN + DAY, "settings": {"sizing": sizing}}
+    )  # fmt: skip
+    assert (
+        bars_of(strategy, request) == prepare(row).count == bars_needed(strategy, indicators_of(strategy, sizes), "1m")
+    )

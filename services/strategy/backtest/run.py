@@ -298,6 +298,10 @@ class _Running:
             view.position = self._exchange.position(symbol)
 
     def _decide(self, now: datetime) -> None:
+        if self._exchange.currencies:
+            for view in self._views:
+                rate = self._exchange.rate(view.symbol)
+                view.rate = None if rate is None else rate.last
         if self._shows:
             for view, series in zip(self._views, self._sessions, strict=True):
                 if series is not None:

@@ -7,7 +7,6 @@ see the same account, and their orders follow when all are made.
 from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
-from uuid import UUID
 
 from services.strategy.backtest.copies import copied
 from services.strategy.backtest.exchange import BacktestExchange

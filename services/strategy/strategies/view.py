@@ -97,6 +97,7 @@ class Session:
 
 
 NO_POSITION = Position()
+WHOLE = Decimal(1)
 NO_SESSION = Session()
 
 
@@ -106,7 +107,7 @@ class SymbolView:
     A backtest moves one view along its history. A strategy must not keep it.
     """
 
-    __slots__ = ("_history", "at", "position", "quote", "session", "symbol")
+    __slots__ = ("_history", "at", "position", "quote", "rate", "session", "symbol")
 
     def __init__(
         self,
@@ -116,6 +117,7 @@ class SymbolView:
         position: Position = NO_POSITION,
         quote: Quote | None = None,
         session: Session = NO_SESSION,
+        rate: Decimal | None = WHOLE,
     ) -> None:
         self.symbol = symbol
         self._history = history
@@ -123,6 +125,14 @@ class SymbolView:
         self.position = position
         self.quote = quote
         self.session = session
+        #: The price of a unit of the symbol's currency in the account's, None where it is not known.
+        self.rate = rate
+
+    @property
+    def value_held(self) -> Decimal | None:
+        """The value of the position at the newest close, in the account's currency. None where it is not known."""
+        close = self.close
+        return None if close is None or self.rate is None else self.position.qty * close * self.rate
 
     @property
     def bar(self) -> Bar | None:

@@ -95,6 +95,7 @@ def _symbol(prepared: Prepared, loaded: Loaded, histories: Histories, name: str)
         _position(prepared, loaded, name),
         instrument.quote if instrument else None,
         loaded.sessions.get(instrument.market, NO_SESSION) if instrument else NO_SESSION,
+        rate_of(loaded, name, loaded.accounts[prepared.row.account_id].currency),
     )
 
 

@@ -19,8 +19,8 @@ from services.strategy.persistence.market import INTERVALS
 from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.guard import SECONDS, StrategyFailed, within
 from services.strategy.strategies.judgement import TRADED, Outcome
-from services.strategy.strategies.protections import Largest, Protections, Watch, halt, halt_of_failures, watched
 from services.strategy.strategies.needs import bars_needed, indicators_of
+from services.strategy.strategies.protections import Largest, Protections, Watch, halt, halt_of_failures, watched
 from services.strategy.strategies.registry import make_strategy
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.view import Indicator

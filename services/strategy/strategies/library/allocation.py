@@ -90,13 +90,14 @@ class TargetAllocation(Strategy[Allocation]):
     def decide(self, view: View) -> Iterable[Decision]:
         for symbol in view.symbols.values():
             weight = self.parameters.weights.get(symbol.symbol, ZERO)
-            if symbol.close is None or view.account.equity <= 0:
-                yield hold(symbol, "There is no price yet.")
+            value = symbol.value_held
+            if value is None or view.account.equity <= 0:
+                yield hold(symbol, "There is no price or no rate to the account's currency yet.")
                 continue
             if symbol.position.buying or symbol.position.selling:
                 yield hold(symbol, "An order is open.")
                 continue
-            now = symbol.position.qty * symbol.close / view.account.equity
+            now = value / view.account.equity
             values = (("weight", now), ("target", weight), ("band", self.parameters.band))
             away = Condition("weight is outside of the band", abs(now - weight) > self.parameters.band, values)
             if away.holds:
@@ -113,7 +114,10 @@ class Ranking(Parameters):
 
 
 class MomentumRanking(Strategy[Ranking]):
-    """Hold the symbols with the highest returns, in equal parts, and rank anew at the first bar of every period."""
+    """Hold the symbols with the highest returns, in equal parts, and rank anew at the first bar of every period.
+
+    At its second bar the ranking holds still: by then the sales have filled, and their proceeds buy what is missing.
+    """
 
     kind = "momentum_ranking"
     title = "Momentum ranking"
@@ -122,39 +126,57 @@ class MomentumRanking(Strategy[Ranking]):
 
     @property
     def warm_up(self) -> int:
-        return self.parameters.lookback + self.parameters.skip + 1
+        return self.parameters.lookback + self.parameters.skip + 2
 
     def decide(self, view: View) -> Iterable[Decision]:
-        returns = {name: self._return(symbol) for name, symbol in view.symbols.items()}
+        ages = {name: _age(symbol, self.parameters.every) for name, symbol in view.symbols.items()}
+        returns = {name: self._return(symbol, ages[name] or 0) for name, symbol in view.symbols.items()}
         known = {name: value for name, value in returns.items() if value is not None}
         best = sorted(known, key=lambda name: (-known[name], name))[: self.parameters.hold]
         weight = (Decimal(1) / self.parameters.hold).quantize(Decimal("0.000001"), rounding="ROUND_DOWN")
         for name, symbol in view.symbols.items():
             value = returns[name]
-            if not _begins(symbol, self.parameters.every):
+            if ages[name] is None:
                 yield hold(symbol, f"The {self.parameters.every} did not just begin.")
             elif value is None:
                 yield hold(symbol, "The return does not have enough bars yet.")
             else:
                 top = Condition(f"among the best {self.parameters.hold}", name in best, (("return", value),))
-                if top.holds:
+                if top.holds and ages[name] and not _lacks(view, symbol, weight):
+                    yield hold(symbol, "The return is among the best, and its part is held.", top)
+                elif top.holds:
                     yield act(symbol, Action.TARGET, "The return is among the best.", top, weight=weight)
                 elif symbol.position.qty:
                     yield act(symbol, Action.EXIT, "The return is no longer among the best.", top)
                 else:
                     yield hold(symbol, "The return is not among the best.", top)
 
-    def _return(self, symbol: SymbolView) -> Decimal | None:
-        bars = symbol.bars(self.warm_up)
-        if len(bars) < self.warm_up:
+    def _return(self, symbol: SymbolView, age: int) -> Decimal | None:
+        """The return as it was known so many bars ago."""
+        count = self.parameters.lookback + self.parameters.skip + 1
+        bars = symbol.bars(count + age)
+        if len(bars) < count + age:
             return None
-        return bars[-1 - self.parameters.skip].close / bars[0].close - 1
+        return bars[-1 - self.parameters.skip - age].close / bars[0].close - 1
+
+
+def _lacks(view: View, symbol: SymbolView, weight: Decimal) -> bool:
+    """True if less than half of the weight is held, and nothing is ordered."""
+    value = symbol.value_held
+    return value is not None and not symbol.position.buying and value < view.account.equity * weight / 2
+
+
+def _age(symbol: SymbolView, period: Period) -> int | None:
+    """0 at the first bar of a period, 1 at its second one, None after these."""
+    bars = [_number(bar.start, period) for bar in symbol.bars(3)]
+    if len(bars) >= 2 and bars[-1] != bars[-2]:
+        return 0
+    return 1 if len(bars) == 3 and bars[-2] != bars[-3] else None
 
 
 def _begins(symbol: SymbolView, period: Period) -> bool:
     """True at the first bar of a period. The very first bar begins none, since the one before it is not known."""
-    bars = symbol.bars(2)
-    return len(bars) == 2 and _number(bars[0].start, period) != _number(bars[1].start, period)
+    return _age(symbol, period) == 0
 
 
 def _number(at: datetime, period: Period) -> tuple[int, ...]:

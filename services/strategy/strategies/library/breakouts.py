@@ -10,7 +10,6 @@ from services.strategy.strategies.strategy import Parameters, SymbolStrategy, ac
 from services.strategy.strategies.view import SymbolView, View
 from shared.contracts.written import Bounded
 
-
 #: The longest session, of which the newest bar may be the last one.
 MINUTES_OF_A_SESSION = 600
 

@@ -39,7 +39,7 @@ class Pairs(Strategy[Pair]):
 
     @property
     def warm_up(self) -> int:
-        return self.parameters.period
+        return self.parameters.period + self.parameters.period // 4
 
     def decide(self, view: View) -> Iterable[Decision]:
         wanted = (self.parameters.first, self.parameters.second)
@@ -65,13 +65,17 @@ class Pairs(Strategy[Pair]):
         ]
 
     def _score(self, first: SymbolView, second: SymbolView) -> float | None:
-        """The distance of the newest ratio from its mean in standard deviations. None where the bars differ in time."""
-        left, right = first.bars(self.parameters.period), second.bars(self.parameters.period)
-        if len(left) < self.parameters.period or len(right) < self.parameters.period:
+        """The distance of the newest ratio from its mean in standard deviations.
+
+        Bars that only one of the symbols has count for nothing. None where one lacks the newest bar, or too many.
+        """
+        left, right = first.bars(self.warm_up), {bar.start: bar.close for bar in second.bars(self.warm_up)}
+        if not left or left[-1].start != second.bars(1)[-1].start:
             return None
-        if left[-1].start != right[-1].start:
+        both = [(bar.close, right[bar.start]) for bar in left if bar.start in right][-self.parameters.period :]
+        if len(both) < self.parameters.period:
             return None
-        ratios = [log(one.close / other.close) for one, other in zip(left, right, strict=True)]
+        ratios = [log(one / other) for one, other in both]
         mean = sum(ratios) / len(ratios)
         deviation = sqrt(sum((ratio - mean) ** 2 for ratio in ratios) / (len(ratios) - 1))
         return (ratios[-1] - mean) / deviation if deviation else None
