@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +15,7 @@ from services.marketdata.jobs import jobs as marketdata_jobs
 from services.strategy.jobs import jobs
 from shared.clock import utc_now
 from shared.jobs.run_context import RunContext
+from shared.performance import figures
 from tests.component.http_trader import KEY, Trader, open_account, push
 from tests.support import eventually, rows
 
@@ -119,6 +122,84 @@ def test_a_strategy_is_created_started_and_trades_and_its_order_says_why(desk: D
     eventually(lambda: desk.ask("GET", f"{path}/performance").json()["round_trips"] == 1)
     done = desk.ask("GET", f"{path}/performance").json()
     assert (done["open_positions"], done["win_rate"]) == (0, 1.0)
+
+
+def with_days(desk: Desk, strategy_id: str) -> list[Any]:
+    """Ten days of a strategy and its account: it buys at 100 on the second, and sells half at 110 on the fourth."""
+    account, now = desk.trader.account_id, utc_now()
+    days = [(now - timedelta(days=10 - n)).replace(hour=21, minute=0) for n in range(9)]
+    with desk.system.contexts["orders"].engine.begin() as connection:
+        connection.exec_driver_sql(_AGE_DEPOSIT, (days[0] - timedelta(hours=1), account))
+        connection.exec_driver_sql(_ADD_TRIP, (account, days[1], days[3], strategy_id, strategy_id))
+        connection.exec_driver_sql(_ADD_LOT, (account, days[1], strategy_id))
+    with desk.system.contexts["strategy"].engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE strategy.strategies SET created_at = %s WHERE id = %s", (days[0], strategy_id)
+        )
+    with desk.system.contexts["valuation"].engine.begin() as connection:
+        for at in days:
+            connection.exec_driver_sql(_ADD_SUMMARY, (account, at))
+    with desk.system.contexts["marketdata"].engine.begin() as connection:
+        for at, close in zip(days, CLOSES, strict=True):
+            start = at.replace(hour=0, second=0, microsecond=0)
+            connection.exec_driver_sql(_ADD_DAY, (start, close, close, close, close))
+            connection.exec_driver_sql(_ADD_BENCHMARK, (start, close, close, close, close))
+    return days
+
+
+CLOSES = (100, 100, 104, 110, 108, 96, 99, 120, 118)
+_AGE_STRATEGY = "UPDATE strategy.strategies SET created_at = %s WHERE id = %s"
+_AGE_DEPOSIT = "UPDATE orders.ledger SET at = %s WHERE account_id = %s AND kind = 'deposit'"
+_ADD_TRIP = """
+INSERT INTO orders.round_trips (account_id, id, symbol, qty, entry_fill_id, exit_fill_id, opened_at, closed_at, cost,
+  proceeds, realized_pl, strategy_id, entry_strategy_id)
+VALUES (%s, gen_random_uuid(), 'AAPL', 50, gen_random_uuid(), gen_random_uuid(), %s, %s, 5000, 5500, 500, %s, %s)
+"""
+_ADD_LOT = """
+INSERT INTO orders.lots (account_id, symbol, fill_id, opened_at, qty, cost, strategy_id)
+VALUES (%s, 'AAPL', gen_random_uuid(), %s, 50, 5000, %s)
+"""
+_ADD_SUMMARY = """
+INSERT INTO valuation.account_summaries
+  (account_id, run_id, at, cash, market_value, equity, unrealized_pl, positions, generation, long_value, short_value,
+   net_deposits, day_pl, growth, peak_growth, peak_equity)
+VALUES (%s, gen_random_uuid(), %s, 0, 0, 100000, 0, 0, 1, 0, 0, 100000, 0, 1, 1, 0)
+"""
+_ADD_DAY = """
+INSERT INTO marketdata.market_data VALUES ('AAPL', '1d', %s, %s, %s, %s, %s, 1, 'test') ON CONFLICT DO NOTHING
+"""
+_ADD_BENCHMARK = _ADD_DAY.replace("AAPL", "MSFT")
+
+
+def test_the_performance_of_a_strategy_has_the_figures_of_its_own_equity(desk: Desk) -> None:
+    """The account stands still: what it earned elsewhere is not the strategy's. Its own days are added up by hand."""
+    strategy_id = desk.create(name="own")["id"]
+    days = with_days(desk, strategy_id)
+    query = {"benchmark": "msft", "to": days[-1].isoformat()}
+    try:
+        found = desk.ask("GET", f"/{strategy_id}/performance", params=query).json()
+    finally:
+        with desk.system.contexts["orders"].engine.begin() as connection:
+            for table in ("round_trips", "lots"):
+                connection.exec_driver_sql(
+                    f"DELETE FROM orders.{table} WHERE account_id = %s", (desk.trader.account_id,)
+                )
+        with desk.system.contexts["marketdata"].engine.begin() as connection:
+            connection.exec_driver_sql("DELETE FROM marketdata.market_data WHERE interval = '1d'")
+
+    profits = [0, 0, 400, 500 + 500, 500 + 400, 500 - 200, 500 - 50, 500 + 1000, 500 + 900]
+    points = [(at, Decimal(100_000 + profit)) for at, profit in zip(days, profits, strict=True)]
+    others = [after / before - 1 for before, after in pairwise(CLOSES)]
+    expected = figures(points, periods=365, benchmark=others)
+    assert (found["begin_equity"], found["end_equity"], found["round_trips"]) == ("100000", "101400", 1)
+    assert (found["from"], found["benchmark"], found["periods"]) == (days[0].isoformat()[:26] + "Z", "MSFT", 8)
+    for name in ("sharpe", "sortino", "volatility", "max_drawdown", "calmar", "alpha", "beta", "annual_return",
+                 "money_weighted_return", "longest_drawdown_days"):  # fmt: skip
+        assert found[name] == pytest.approx(getattr(expected, name), rel=1e-9), name
+    assert found["time_weighted_return"] == pytest.approx(0.014)
+    assert found["exposure"] == pytest.approx(5000 * (2 + 7) / 8 / (100_000 + 5950 / 9))
+    assert (found["realized_pl"], found["win_rate"], found["expectancy"], found["open_positions"]) == ("500", 1, 500, 1)
+    assert desk.ask("GET", f"/{strategy_id}/performance", params={"benchmark": "NONE"}).status_code == 422
 
 
 def test_an_order_by_hand_has_no_strategy(desk: Desk) -> None:

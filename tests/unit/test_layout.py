@@ -67,7 +67,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "reports": {"accounts", "http", "performance"},
         "backtests": {"http", "operations", "instruments"},
         "operations": {"http"},
-        "strategies": {"http", "trading"},
+        "strategies": {"http", "performance", "trading"},
         "rebalancing": {"http", "trading"},
         "alerts": set(),
         "console": {"http", "streams", "trading", "operations", "instruments"},

@@ -21,13 +21,12 @@ def check_generation(asked: int, present: int) -> None:
         raise Invalid(f"generation: the present one is {present}; name it or an earlier one", field="generation")
 
 
-class PerformanceQuery(Query):
+class TimeQuery(Query):
     """The time, by default since the account generation began, and the instrument to compare with."""
 
     begin: Moment | None = Field(default=None, alias="from")
     end: Moment | None = Field(default=None, alias="to")
     benchmark: AnyCaseSymbol | None = None
-    by: Literal["account", "strategy", "symbol"] = "account"
     generation: Generation | None = None
 
     @model_validator(mode="after")
@@ -35,6 +34,10 @@ class PerformanceQuery(Query):
         if self.begin is not None and self.end is not None and self.begin >= self.end:
             raise ValueError("to: must be after from")
         return self
+
+
+class PerformanceQuery(TimeQuery):
+    by: Literal["account", "strategy", "symbol"] = "account"
 
 
 class TradingFigures(Answer):

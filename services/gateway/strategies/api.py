@@ -4,8 +4,6 @@ A key with the scope ``trade`` has the strategies of its own account, one with `
 """
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
-from math import isnan
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +12,7 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Conflict, Forbidden, Invalid, NotFound
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
+from services.gateway.performance.schemas import TimeQuery
 from services.gateway.strategies import queries
 from services.gateway.strategies.schemas import (
     RULES,
@@ -26,19 +25,19 @@ from services.gateway.strategies.schemas import (
     KindItem,
     Kinds,
     NewStrategy,
-    Performance,
     Reason,
     SignalPage,
     SignalQuery,
     StrategyItem,
     StrategyPage,
+    StrategyPerformance,
     StrategyQuery,
     VersionPage,
     VersionQuery,
     Why,
 )
 from services.gateway.strategies.why import sentences
-from services.gateway.trading import commands
+from services.gateway.trading import commands, order_queries
 from shared.contracts.strategy import (
     Control,
     ControlStrategy,
@@ -47,7 +46,8 @@ from shared.contracts.strategy import (
     ReviseStrategy,
     StrategyRefused,
 )
-from shared.performance import Trade, trade_figures
+from shared.reports.performance import Asked
+from shared.reports.strategy_performance import strategy_performance
 from shared.storage.keyset import Keyset, Record
 
 NOT_ANSWERED = "the request was not answered yet; look at the strategy in a moment, or send the same again"
@@ -206,31 +206,29 @@ async def get_decisions(
     return await page_of(gateway, listed, query, DecisionPage, ("at", "symbol", "run_id"))
 
 
-async def get_strategy_performance(gateway: Gateway, principal: Principal, strategy_id: UUID) -> Performance:
-    """Get the results of a strategy's round trips in the account's present generation.
+async def get_strategy_performance(
+    gateway: Gateway, principal: Principal, strategy_id: UUID, query: TimeQuery
+) -> StrategyPerformance:
+    """Get the returns, the risk and the trading of a strategy, by default since its creation.
 
-    Raises NotFound.
+    Raises NotFound, and Invalid for an unknown benchmark.
     """
     found = await _own(gateway, principal, strategy_id)
-    trips = await read(gateway, queries.round_trips, found)
+    if query.benchmark is not None and not await read(gateway, order_queries.instrument_exists, query.benchmark):
+        raise Invalid(f"benchmark: unknown instrument {query.benchmark}", field="benchmark")
+    asked = Asked(found["account_id"], query.begin, query.end, query.generation, query.benchmark, "strategy")
+    terms = (strategy_id, found["created_at"], asked, gateway.context.clock())
+    told = await read(gateway, strategy_performance, *terms)
+    if told is None:
+        raise NotFound(f"there is no account {found['account_id']}; GET /api/accounts lists them")
     held = await read(gateway, queries.holdings, found)
-    figures = trade_figures([Trade(row["realized_pl"], row["opened_at"], row["closed_at"]) for row in trips])
-    profit = peak = drawdown = Decimal(0)
-    for row in trips:
-        profit += row["realized_pl"]
-        peak = max(peak, profit)
-        drawdown = max(drawdown, peak - profit)
-    ratios = ("win_rate", "profit_factor", "expectancy", "average_win", "average_loss", "average_days")
-    return Performance(
+    return StrategyPerformance(
+        **{name: value for name, value in told.items() if name not in {"by", "groups", "figures"}},
+        **told["figures"],
         strategy_id=strategy_id,
-        currency=held["currency"],
-        round_trips=figures.number,
-        realized_pl=profit,
+        round_trips=told["figures"]["trades"],
         open_positions=held["positions"],
         open_cost=held["cost"],
-        longest_losing_streak=figures.longest_losing_streak,
-        max_drawdown=drawdown,
-        **{name: None if isnan(value := getattr(figures, name)) else value for name in ratios},
     )
 
 

@@ -52,11 +52,6 @@ def kinds(connection: Connection) -> list[Record]:
     return records(connection, _KINDS)
 
 
-def round_trips(connection: Connection, found: Record) -> list[Record]:
-    """Return the strategy's round trips in the account's present generation, the first closed first."""
-    return records(connection, _ROUND_TRIPS, id=found["id"], account_id=found["account_id"])
-
-
 def holdings(connection: Connection, found: Record) -> Record:
     """Return the number of symbols that the strategy holds, their cost, and the account's currency."""
     return records(connection, _HOLDINGS, id=found["id"], account_id=found["account_id"])[0]
@@ -80,11 +75,6 @@ def order_with_decision(connection: Connection, account_id: UUID | None, order_i
 
 _STRATEGY = text(f"SELECT {_COLUMNS} FROM strategy.strategies_v1 WHERE id = :id")
 _KINDS = text("SELECT kind, title, source, schema FROM strategy.kinds_v1 ORDER BY kind")
-_ROUND_TRIPS = text("""
-SELECT r.realized_pl, r.opened_at, r.closed_at
-FROM orders.round_trips_v1 r JOIN orders.accounts_v1 a ON a.id = r.account_id AND a.generation = r.generation
-WHERE r.account_id = :account_id AND r.entry_strategy_id = :id ORDER BY r.closed_at, r.id
-""")
 _HOLDINGS = text("""
 SELECT a.currency, count(l.symbol) AS positions, COALESCE(sum(l.cost), 0) AS cost
 FROM (SELECT currency FROM orders.accounts_v1 WHERE id = :account_id) a

@@ -1,6 +1,5 @@
 """The requests and responses of ``/api/strategies``."""
 
-from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -8,6 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 
 from services.gateway.http.pagination import FROM_CURSOR, Page, PageQuery, StretchQuery, TimeCursor
 from services.gateway.http.schemas import Answer, AnyCaseSymbol, Moment, PlainNumber, Query
+from services.gateway.performance.schemas import PerformanceFigures
 from shared.contracts.strategy import MOST_SYMBOLS, Note, ScheduleText, StrategyName, StrategyState, Terms
 from shared.contracts.written import Printable
 
@@ -224,26 +224,29 @@ class DecisionQuery(StretchQuery):
     outcome: OutcomeName | None = None
 
 
-class Performance(Answer):
-    """The results of a strategy's round trips in the account's present generation, in the account's currency.
+class StrategyPerformance(PerformanceFigures):
+    """The returns, the risk and the trading of a strategy in an account generation, in the account's currency.
 
-    A ratio is null where it is not defined, such as a profit factor without any loss.
+    The equity is that of the account as the time began, with deposits, and what the strategy alone earned since then.
+    `exposure` is the mean cost of its positions as a share of it. `open_positions` and `open_cost` are the present
+    ones. A ratio is null where it is not defined, such as a profit factor without any loss.
     """
 
+    model_config = ConfigDict(populate_by_name=True)
+
     strategy_id: UUID
+    account_id: UUID
+    generation: int
     currency: str
+    begin: AwareDatetime = Field(alias="from")
+    end: AwareDatetime = Field(alias="to")
+    benchmark: str | None
+    begin_equity: PlainNumber | None
+    end_equity: PlainNumber | None
+    net_deposits: PlainNumber
     round_trips: int
-    realized_pl: PlainNumber
     open_positions: int
     open_cost: PlainNumber
-    win_rate: float | None
-    profit_factor: float | None
-    expectancy: float | None
-    average_win: float | None
-    average_loss: float | None
-    longest_losing_streak: int
-    average_days: float | None
-    max_drawdown: Decimal
 
 
 class Why(Answer):
