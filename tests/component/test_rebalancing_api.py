@@ -72,6 +72,9 @@ def test_a_preview_sends_nothing_and_its_orders_are_sent_sells_first(market: Sys
     assert (sell["client_order_id"], sell["qty"]) == (f"rebalance-{begun['id']}-AAPL", preview["orders"][0]["qty"])
     assert asked(owner, REBALANCE, {"preview_id": preview["id"]})["state"] == "selling"
     eventually(lambda: owner.ask("GET", f"/orders/{sell['order_id']}").status_code == 200)
+    why = owner.ask("GET", f"/api/orders/{sell['order_id']}/why").json()["sentences"]
+    assert why[0].startswith(f"The rebalance {begun['id']} sent the order. It was begun by a request, at ")
+    assert "AAPL has a target of 30.00 %. Its weight was 80." in why[1]
     push(market, "100")
     buying = awaited(owner, begun["id"], "buying")
     buy = buying["orders"][1]

@@ -207,8 +207,45 @@ def test_an_order_by_hand_has_no_strategy(desk: Desk) -> None:
     why = desk.client.get(f"/api/orders/{order['id']}/why", headers=desk.key).json()
     assert why["strategy_id"] is None
     assert why["sentences"][0] == "No strategy sent the order: it came through the API."
+    assert why["sentences"][1] == "It asks to buy 1 AAPL by a limit order at a limit of 1."
     assert desk.client.get(f"/api/orders/{uuid4()}/why", headers=desk.key).status_code == 404
     desk.trader.ask("DELETE", "/orders")
+
+
+def told(desk: Desk, order_id: str) -> list[str]:
+    sentences: list[str] = desk.client.get(f"/api/orders/{order_id}/why", headers=desk.key).json()["sentences"]
+    return sentences
+
+
+def test_a_leg_a_replacement_and_a_liquidation_say_what_they_are(desk: Desk) -> None:
+    exits = {"take_profit": {"limit_price": "3"}, "stop_loss": {"stop_price": "0.5"}, "order_class": "bracket"}
+    entry = desk.trader.ask("POST", "/orders", json={**_ORDER, **exits, "time_in_force": "gtc"}).json()
+    (loss,) = [leg for leg in entry["legs"] if leg["type"] == "stop"]
+    assert told(desk, loss["id"])[1:3] == [
+        "It asks to sell 1 AAPL by a stop order with a stop at 0.5.",
+        f"It is the stop loss of the bracket of the order {entry['id']}.",
+    ]
+    desk.trader.ask("DELETE", f"/orders/{entry['id']}")
+
+    chain = [desk.trader.ask("POST", "/orders", json=_ORDER).json()["id"]]
+    for qty in ("2", "3"):
+        chain.append(desk.trader.ask("PATCH", f"/orders/{chain[-1]}", json={"qty": qty}).json()["id"])
+    assert f"It replaces the order {chain[1]}, which was changed through the API." in told(desk, chain[2])
+    assert f"The order {chain[1]} has replaced it." in told(desk, chain[0])
+    made = desk.create(name="first")
+    with desk.system.contexts["strategy"].engine.begin() as connection:
+        connection.exec_driver_sql(_ADD_DECISION, (made["id"], utc_now(), chain[0]))
+    assert told(desk, chain[2])[0].startswith("The strategy first (sma_crossover, version 1) decided at")
+
+    with desk.system.contexts["orders"].engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE orders.orders SET liquidation = true WHERE id = %s", (loss["id"],))
+    assert told(desk, loss["id"])[0] == "No strategy sent the order: it is the liquidation of a margin call."
+
+
+_ADD_DECISION = """
+INSERT INTO strategy.decisions (strategy_id, run_id, symbol, at, version, action, outcome, reason, qty, order_id, side)
+VALUES (%s, gen_random_uuid(), 'AAPL', %s, 1, 'buy', 'ordered', 'It was time.', 1, %s, 'buy')
+"""
 
 
 _ORDER = {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "limit", "limit_price": "1", "time_in_force": "day"}
