@@ -10,7 +10,7 @@ from shared.pages import html_page, table
 
 #: Round trips in the table.
 MOST_TRIPS = 1000
-_PERCENT = {"total_return", "annual_return", "volatility", "max_drawdown", "exposure", "win_rate"}
+_PERCENT = {"total_return", "annual_return", "volatility", "max_drawdown", "exposure", "time_in_market", "win_rate"}
 
 
 def page(outcome: Mapping[str, Any], title: str) -> str:

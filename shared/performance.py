@@ -291,6 +291,24 @@ def trade_figures(trades: Sequence[Trade]) -> TradeFigures:
     )
 
 
+def exposure(
+    positions: Iterable[tuple[datetime, datetime, Decimal]], begin: datetime, end: datetime, equity: Sequence[Decimal]
+) -> Decimal | None:
+    """The mean cost of the positions as a share of the mean equity, by time. None without time or equity.
+
+    ``positions`` have the beginning, the end and the cost of each.
+    """
+    seconds = Decimal((end - begin).total_seconds())
+    whole = sum(equity, Decimal(0)) / len(equity) if equity else Decimal(0)
+    if seconds <= 0 or whole <= 0:
+        return None
+    bound = Decimal(0)
+    for opened_at, closed_at, cost in positions:
+        lasted = (min(closed_at, end) - max(opened_at, begin)).total_seconds()
+        bound += abs(cost) * Decimal(max(lasted, 0))
+    return bound / seconds / whole
+
+
 def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else nan
 

@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from shared.money import ZERO, cents
+from shared.performance import exposure
 from shared.reports.performance import Asked, Stretch, performance_of, read_stretch
 from shared.storage.keyset import records
 
@@ -59,7 +60,12 @@ def strategy_performance(
         trips=[row for row in stretch.trips if row["group"] == group],
         traded={name: row for name, row in stretch.traded.items() if name == group},
         profits={name: profit for name, profit in stretch.profits.items() if name == group},
-        exposure=_exposure(found, equity, stretch),
+        exposure=exposure(
+            [(each.opened_at, each.closed_at or stretch.end, each.cost) for each in found],
+            stretch.begin,
+            stretch.end,
+            [value for _, value in equity],
+        ),
     )
     return performance_of(connection, own)
 
@@ -123,19 +129,6 @@ def _prices(
     }
     rows = records(connection, _PRICES, **given)
     return {place: row["price"] for place, row in zip(wanted, rows, strict=True)}
-
-
-def _exposure(found: Sequence[Holding], equity: Equity, stretch: Stretch) -> Decimal | None:
-    """The mean cost of the positions as a share of the mean equity, by time."""
-    seconds = Decimal((stretch.end - stretch.begin).total_seconds())
-    mean = sum((value for _, value in equity), ZERO) / len(equity) if equity else ZERO
-    if seconds <= 0 or mean <= 0:
-        return None
-    bound = ZERO
-    for each in found:
-        begin, end = max(each.opened_at, stretch.begin), min(each.closed_at or stretch.end, stretch.end)
-        bound += abs(each.cost) * Decimal(max((end - begin).total_seconds(), 0))
-    return bound / seconds / mean
 
 
 #: Round trips have the shares of their day, which splits after it have changed.

@@ -229,7 +229,9 @@ def test_a_leg_a_replacement_and_a_liquidation_say_what_they_are(desk: Desk) -> 
 
     chain = [desk.trader.ask("POST", "/orders", json=_ORDER).json()["id"]]
     for qty in ("2", "3"):
-        chain.append(desk.trader.ask("PATCH", f"/orders/{chain[-1]}", json={"qty": qty}).json()["id"])
+        answer = desk.trader.ask("PATCH", f"/orders/{chain[-1]}", json={"qty": qty})
+        assert answer.status_code == 200, answer.text
+        chain.append(answer.json()["id"])
     assert f"It replaces the order {chain[1]}, which was changed through the API." in told(desk, chain[2])
     assert f"The order {chain[1]} has replaced it." in told(desk, chain[0])
     made = desk.create(name="first")

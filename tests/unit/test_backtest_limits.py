@@ -221,6 +221,23 @@ def test_the_size_follows_from_the_average_true_range_also_where_the_strategy_ha
     assert [(fill.qty, fill.quote.bar_start) for fill in result.exchange.fills] == [(500, NOON + 15 * MINUTE)]
 
 
+def test_round_trips_count_after_fees_and_costs_are_told() -> None:
+    """Bought at 102 and sold at 99 by ten shares, each fill with a fee of 1 and half a per cent of slippage."""
+    costs = {"commission": {"kind": "per_share", "rate": "0.1"}, "slippage": {"kind": "fixed", "rate": "50"}}
+    rules = {"long": {"entry": ABOVE, "exit": BELOW}}
+
+    found = outcome(traded("rules", rules, [minutes("AAPL", 101, 102, 99, 98)], settings={"fills": costs}))
+
+    (trip,), figures = found["round_trips"], found["figures"]
+    slips = [Decimal(fill["slippage"]) * 10 for fill in found["fills"]]
+    assert (trip["fees"], figures["fees"], Decimal(figures["slippage"])) == ("2", "2", round(sum(slips), 2))
+    assert slips[0] > 0
+    assert figures["trades"]["expectancy"] == float(Decimal(trip["profit"]) - 2)
+    assert Decimal(figures["profit"]) == Decimal(trip["profit"]) - 2
+    assert figures["time_in_market"] == pytest.approx(2 / 4)
+    assert figures["exposure"] == pytest.approx(float(Decimal(trip["cost"])) / 100_000 * 2 / 3, rel=1e-3)
+
+
 class Raises(SymbolStrategy[Parameters]):
     kind, title, source, parameters_model = "raises", "Raises", "A test", Parameters
 

@@ -1,5 +1,6 @@
 """The bodies of ``/api/backtests``."""
 
+from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -118,6 +119,7 @@ class BacktestRoundTrip(BaseModel):
     cost: Number
     proceeds: Number
     profit: Number
+    fees: Number = Decimal(0)
     return_: float | None = Field(alias="return")
 
 

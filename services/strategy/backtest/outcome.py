@@ -1,17 +1,28 @@
 """The outcome of a backtest as JSON takes it: figures, fills, round trips and equity, each within a bound."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import isfinite
 from typing import Any
+from uuid import UUID
 
+from services.strategy.backtest.exchange import BacktestExchange
 from services.strategy.backtest.setup import Backtest
 from shared.exchange.matching.book import RoundTrip
 from shared.exchange.matching.fills import Fill
-from shared.money import ZERO, plain
-from shared.performance import DAYS, Trade, deepest_drawdown, figures, longest_drawdown, period_returns, trade_figures
+from shared.money import ZERO, cents, plain
+from shared.performance import (
+    DAYS,
+    Trade,
+    deepest_drawdown,
+    exposure,
+    figures,
+    longest_drawdown,
+    period_returns,
+    trade_figures,
+)
 
 #: Points of the equity, and rows of each list, that an outcome has at most.
 MOST_POINTS, MOST_ROWS = 2000, 10_000
@@ -53,9 +64,11 @@ def figures_of(result: Backtest, equity: Equity) -> dict[str, Any]:
     exchange, daily = result.exchange, end_of_days(equity)
     periods = DAYS_WITHOUT_WEEKEND if any(at.weekday() >= _SATURDAY for at, _ in daily) else DAYS
     returns = period_returns(equity)
-    trades = trade_figures([trade_of(each) for each in exchange.round_trips])
+    entries = {fill.id: fill for fill in exchange.fills}
+    trades = trade_figures([trade_of(each, entries) for each in exchange.round_trips])
     average = sum((value for _, value in equity), ZERO) / len(equity) if equity else ZERO
-    traded = sum((fill.amount for fill in exchange.fills), ZERO)
+    bought = sum((fill.amount for fill in exchange.fills if fill.order.buys), ZERO)
+    sold = sum((fill.amount for fill in exchange.fills if not fill.order.buys), ZERO)
     found: dict[str, Any] = asdict(figures(daily, periods=periods))
     found |= {
         "begin_equity": plain(exchange.cash),
@@ -63,8 +76,10 @@ def figures_of(result: Backtest, equity: Equity) -> dict[str, Any]:
         "profit": plain((equity[-1][1] if equity else exchange.cash) - exchange.cash),
         "max_drawdown": deepest_drawdown(equity, returns).depth,
         "longest_drawdown_days": longest_drawdown(equity, returns) / timedelta(days=1),
-        "exposure": exposure(exchange.fills, equity),
-        "turnover": float(traded / average) if average > 0 else None,
+        "exposure": exposure_of(exchange, equity),
+        "time_in_market": time_in_market(exchange.fills, equity),
+        "turnover": float(min(bought, sold) / average) if average > 0 else None,
+        "slippage": plain(cents(sum((fill.slippage * fill.qty * fill.rate for fill in exchange.fills), ZERO))),
         "fees": plain(sum((fill.fee for fill in exchange.fills), ZERO)),
         "dividends": plain(sum((entry.dividend for entry in exchange.entries), ZERO)),
         "interest": plain(sum((entry.interest for entry in exchange.entries), ZERO)),
@@ -80,7 +95,21 @@ def end_of_days(equity: Equity) -> list[tuple[datetime, Decimal]]:
     return list(last.values())
 
 
-def exposure(fills: Sequence[Fill], equity: Equity) -> float | None:
+def exposure_of(exchange: BacktestExchange, equity: Equity) -> float | None:
+    """The mean cost of the positions as a share of the mean equity, as that of a strategy in live trading."""
+    if not equity:
+        return None
+    end, positions = equity[-1][0], []
+    for each in exchange.round_trips:
+        closed = each.closed
+        entered = closed.cost if closed.lot.qty > 0 else closed.proceeds
+        positions.append((closed.lot.opened_at, each.exit.at, entered))
+    positions += [(lot.opened_at, end, lot.cost) for lots in exchange.lots.values() for lot in lots]
+    found = exposure(positions, equity[0][0], end, [value for _, value in equity])
+    return None if found is None else float(found)
+
+
+def time_in_market(fills: Sequence[Fill], equity: Equity) -> float | None:
     """The part of the moments at which a position was open."""
     held: dict[str, Decimal] = {}
     place = moments = 0
@@ -92,8 +121,15 @@ def exposure(fills: Sequence[Fill], equity: Equity) -> float | None:
     return moments / len(equity) if equity else None
 
 
-def trade_of(trip: RoundTrip) -> Trade:
-    return Trade(trip.closed.realized, trip.closed.lot.opened_at, trip.exit.at)
+def trade_of(trip: RoundTrip, entries: Mapping[UUID, Fill]) -> Trade:
+    """The round trip with its profit after fees."""
+    return Trade(trip.closed.realized - fees_of(trip, entries), trip.closed.lot.opened_at, trip.exit.at)
+
+
+def fees_of(trip: RoundTrip, entries: Mapping[UUID, Fill]) -> Decimal:
+    """The round trip's part of the fees of its two fills."""
+    fills = [trip.exit, *([entry] if (entry := entries.get(trip.closed.lot.fill_id)) is not None else [])]
+    return sum((fill.fee * min(trip.closed.qty / fill.qty, Decimal(1)) for fill in fills if fill.fee), ZERO)
 
 
 def thinned(equity: Equity, most: int = MOST_POINTS) -> list[tuple[datetime, Decimal]]:
@@ -128,11 +164,11 @@ def fill_row(fill: Fill) -> dict[str, Any]:
 def round_trip_rows(trips: Sequence[RoundTrip], fills: Sequence[Fill]) -> list[dict[str, Any]]:
     """Round trips as JSON takes them. ``entry_bar`` and ``exit_bar`` are the starts of the bars of their fills."""
     entries = {fill.id: fill for fill in fills}
-    return [_round_trip_row(trip, entries.get(trip.closed.lot.fill_id)) for trip in trips]
+    return [_round_trip_row(trip, entries) for trip in trips]
 
 
-def _round_trip_row(trip: RoundTrip, entry: Fill | None) -> dict[str, Any]:
-    closed = trip.closed
+def _round_trip_row(trip: RoundTrip, entries: Mapping[UUID, Fill]) -> dict[str, Any]:
+    closed, entry = trip.closed, entries.get(trip.closed.lot.fill_id)
     return {
         "symbol": trip.exit.order.symbol,
         "side": "long" if closed.lot.qty > 0 else "short",
@@ -146,6 +182,7 @@ def _round_trip_row(trip: RoundTrip, entry: Fill | None) -> dict[str, Any]:
         "cost": plain(closed.cost),
         "proceeds": plain(closed.proceeds),
         "profit": plain(closed.realized),
+        "fees": plain(fees_of(trip, entries)),
         "return": float(closed.realized / closed.cost) if closed.cost else None,
     }
 

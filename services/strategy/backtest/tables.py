@@ -5,7 +5,16 @@ from typing import Any
 
 #: Rows of a table, of which the middle is left out where there are more.
 MOST_ROWS = 40
-_PERCENT = {"total_return", "annual_return", "volatility", "max_drawdown", "exposure", "win_rate", "return"}
+_PERCENT = {
+    "total_return",
+    "annual_return",
+    "volatility",
+    "max_drawdown",
+    "exposure",
+    "time_in_market",
+    "win_rate",
+    "return",
+}
 
 
 def text_of(outcome: Mapping[str, Any]) -> str:
