@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
+from fractions import Fraction
+from itertools import accumulate, pairwise
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -285,3 +286,24 @@ def test_live_trading_and_backtests_read_all_bars_that_a_value_depends_on(
     assert (
         bars_of(strategy, request) == prepare(row).count == bars_needed(strategy, indicators_of(strategy, sizes), "1m")
     )
+
+
+@pytest.mark.parametrize("kind", ["sma_crossover", "rules"])
+def test_equal_averages_do_not_cross(kind: str) -> None:
+    """Sums of floats are rounded, so that equal averages differ in the thirteenth digit. Fractions know better."""
+    rng = Random(11)
+    cents = list(accumulate((rng.choice((-2, -1, 0, 0, 1, 2)) for _ in range(900)), initial=5371))
+    sides = [0, 0]
+    for at in range(2, len(cents)):
+        ahead = Fraction(sum(cents[at - 1 : at + 1]), 2) - Fraction(sum(cents[at - 2 : at + 1]), 3)
+        sides.append((ahead > 0) - (ahead < 0))
+    bars = minutes(*(each / 100 for each in cents))
+    crossed = {at for at in range(3, len(cents)) if sides[at - 1] <= 0 < sides[at] or sides[at - 1] >= 0 > sides[at]}
+    fast, slow = ({"indicator": "sma", "period": period} for period in (2, 3))
+    up, down = ({"left": fast, "op": f"crosses_{way}", "right": slow} for way in ("above", "below"))
+    parameters = {"fast": 2, "slow": 3} if kind == "sma_crossover" else {"long": {"entry": {"any": [up, down]}}}
+
+    result = run(Setup(strategy=make_strategy(kind, parameters), cash=Decimal(1)), [Series("IBM", bars, MINUTE)])
+
+    assert [each.at for each in result.decided] == [bars[at].start + MINUTE for at in sorted(crossed)]
+    assert sides[3:].count(0) > 100

@@ -4,7 +4,7 @@ A condition whose values are missing, such as an average of too few bars, is nei
 done, and the decision says so.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +16,7 @@ from services.strategy.strategies.values import HUNDRED, IndicatorValue, Part, V
 from services.strategy.strategies.view import Indicator, SymbolView, View
 from shared.contracts.written import Bounded
 from shared.exchange.corporate_actions import on_tick
+from shared.money import ZERO
 
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z][a-z0-9_]*$")]
 Percent = Annotated[Decimal, Bounded(gt=0, lt=100, decimal_places=4)]
@@ -24,6 +25,15 @@ MOST = 50
 #: Conditions that one look at a symbol may come to.
 MOST_LOOKED = 200
 
+#: Values of indicators that are nearer to each other than this part of them are equal.
+_NEAR = Decimal("1e-10")
+_HOLDS: Mapping[str, Callable[[int], bool]] = {
+    "<": lambda side: side < 0,
+    "<=": lambda side: side <= 0,
+    ">": lambda side: side > 0,
+    ">=": lambda side: side >= 0,
+    "==": lambda side: side == 0,
+}
 _SIGNS = {"crosses_above": "crosses above", "crosses_below": "crosses below"}
 
 
@@ -39,15 +49,21 @@ class Comparison(Part):
         values: list[tuple[str, Decimal | None]] = [(str(self.left), left), (str(self.right), right)]
         text = f"{self.left} {_SIGNS.get(self.op, self.op)} {self.right}"
         if self.op not in _SIGNS:
-            holds = None if left is None or right is None else _compare(self.op, left, right)
+            holds = None if left is None or right is None else _HOLDS[self.op](self._side(left, right))
             return Condition(text, holds, tuple(values))
         before = self.left.read(view, symbol, 1), self.right.read(view, symbol, 1)
         values += [(f"{self.left} before", before[0]), (f"{self.right} before", before[1])]
         if left is None or right is None or before[0] is None or before[1] is None:
             return Condition(text, None, tuple(values))
         above = self.op == "crosses_above"
-        was, is_ = before[0] - before[1], left - right
+        was, is_ = self._side(before[0], before[1]), self._side(left, right)
         return Condition(text, was <= 0 < is_ if above else was >= 0 > is_, tuple(values))
+
+    def _side(self, left: Decimal, right: Decimal) -> int:
+        """1 if the left value is above the right one, -1 if it is below. Indicators are rounded, prices are not."""
+        rounded = isinstance(self.left, IndicatorValue) or isinstance(self.right, IndicatorValue)
+        near = _NEAR * max(abs(left), abs(right)) if rounded else ZERO
+        return (left - right > near) - (left - right < -near)
 
     def parts(self) -> Iterator["AnyCondition"]:
         return iter(())
@@ -306,10 +322,6 @@ class RuleStrategy(SymbolStrategy[Rules]):
             if target > 0:
                 exits["take_profit"] = on_tick(target, "ROUND_HALF_UP")
         return exits
-
-
-def _compare(op: str, left: Decimal, right: Decimal) -> bool:
-    return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right, "==": left == right}[op]
 
 
 def _all(holds: Iterator[bool | None]) -> bool | None:

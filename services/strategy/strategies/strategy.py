@@ -17,6 +17,10 @@ from services.strategy.strategies.decision import Action, Condition, Decision
 from services.strategy.strategies.view import Indicator, SymbolView, View
 from shared.indicators.bars import Array
 
+#: Values that are nearer to each other than this part of the close are equal. Averages of the same prices differ by
+#: as much, because sums of floats are rounded, and would cross at random where a price stands still.
+NEAR = 1e-10
+
 
 class Parameters(BaseModel):
     """The base of a strategy's parameters. Every field has bounds and a description, which make its form."""
@@ -86,9 +90,16 @@ def act(symbol: SymbolView, action: Action, reason: str, *conditions: Condition,
     return Decision(symbol=symbol.symbol, action=action, reason=reason, conditions=conditions, **terms)
 
 
-def crossings(left: Array, right: Array) -> NDArray[np.bool_]:
-    """The bars at which ``left`` is above, below or at ``right``, and was not at the bar before."""
-    above, below = left > right, left < right
+def side(symbol: SymbolView, left: float, right: float, back: int = 0) -> int:
+    """1 if ``left`` is above ``right`` at the bar so far back, -1 if it is below, 0 if they only differ by rounding."""
+    near = NEAR * float(symbol.bars(back + 1)[0].close)
+    return (left - right > near) - (left - right < -near)
+
+
+def crossings(left: Array, right: Array, closes: Array) -> NDArray[np.bool_]:
+    """The bars at which ``side`` is another than at the bar before."""
+    near = NEAR * closes
+    above, below = left - right > near, left - right < -near
     found = np.zeros(len(left), dtype=np.bool_)
     found[1:] = (above[1:] != above[:-1]) | (below[1:] != below[:-1])
     return found

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from services.strategy.strategies.decision import Action, Condition, Decision
-from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, crossings, hold
+from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, crossings, hold, side
 from services.strategy.strategies.view import Indicator, SymbolView, View
 from shared.contracts.written import Bounded
 from shared.indicators.bars import Array
@@ -47,18 +47,19 @@ class _Crossover(SymbolStrategy[Averages], ABC):
             "slow": Indicator(self.average, {"period": self.parameters.slow}),
         }
 
-    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:  # noqa: ARG002
-        return crossings(values["fast"], values["slow"])
+    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:
+        return crossings(values["fast"], values["slow"], closes)
 
     def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
         (fast, fast_before), (slow, slow_before) = symbol.last_two("fast"), symbol.last_two("slow")
         if fast is None or slow is None or fast_before is None or slow_before is None:
             return hold(symbol, "The averages do not have enough bars yet.")
         values = (("fast", fast), ("slow", slow), ("fast before", fast_before), ("slow before", slow_before))
-        if fast_before <= slow_before and fast > slow:
+        before, now = side(symbol, fast_before, slow_before, 1), side(symbol, fast, slow)
+        if before <= 0 < now:
             crossed = Condition("fast crosses above slow", True, values)
             return act(symbol, Action.ENTER_LONG, "The fast average crossed above the slow one.", crossed)
-        if fast_before >= slow_before and fast < slow:
+        if before >= 0 > now:
             crossed = Condition("fast crosses below slow", True, values)
             action = Action.ENTER_SHORT if self.parameters.short else Action.EXIT
             return act(symbol, action, "The fast average crossed below the slow one.", crossed)

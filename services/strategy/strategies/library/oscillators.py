@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from services.strategy.strategies.decision import Action, Condition, Decision
-from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, crossings, hold
+from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, crossings, hold, side
 from services.strategy.strategies.view import Indicator, SymbolView, View
 from shared.contracts.written import Bounded
 from shared.indicators.bars import Array
@@ -47,8 +47,8 @@ class Macd(SymbolStrategy[MacdParameters]):
         terms = self.parameters.model_dump()
         return {"macd": Indicator("macd", terms, "macd"), "signal": Indicator("macd", terms, "signal")}
 
-    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:  # noqa: ARG002
-        return crossings(values["macd"], values["signal"])
+    def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:
+        return crossings(values["macd"], values["signal"], closes)
 
     def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
         macd, signal = symbol.value("macd"), symbol.value("signal")
@@ -56,10 +56,11 @@ class Macd(SymbolStrategy[MacdParameters]):
         if macd is None or signal is None or macd_before is None or signal_before is None:
             return hold(symbol, TOO_FEW)
         values = (("macd", macd), ("signal", signal), ("macd before", macd_before), ("signal before", signal_before))
-        if macd_before <= signal_before and macd > signal:
+        before, now = side(symbol, macd_before, signal_before, 1), side(symbol, macd, signal)
+        if before <= 0 < now:
             crossed = Condition("macd crosses above signal", True, values)
             return act(symbol, Action.ENTER_LONG, "The MACD crossed above its signal line.", crossed)
-        if macd_before >= signal_before and macd < signal:
+        if before >= 0 > now:
             crossed = Condition("macd crosses below signal", True, values)
             return act(symbol, Action.EXIT, "The MACD crossed below its signal line.", crossed)
         return hold(symbol, "The MACD did not cross its signal line.", Condition("macd crosses signal", False, values))
@@ -94,7 +95,9 @@ class RsiReversion(SymbolStrategy[RsiParameters]):
 
     def may_act(self, values: Mapping[str, Array], closes: Array) -> NDArray[np.bool_]:
         low = np.full(len(closes), float(self.parameters.low))
-        return crossings(values["rsi"], low) | (values["rsi"] >= float(self.parameters.high) - CLOSE_TO)
+        return crossings(values["rsi"], low, np.zeros(len(closes))) | (
+            values["rsi"] >= float(self.parameters.high) - CLOSE_TO
+        )
 
     def decide_symbol(self, view: View, symbol: SymbolView) -> Decision:  # noqa: ARG002
         rsi, before = symbol.value("rsi"), symbol.value("rsi", 1)
@@ -144,11 +147,11 @@ class BollingerReversion(SymbolStrategy[BollingerParameters]):
         if lower is None or middle is None or close is None:
             return hold(symbol, TOO_FEW)
         values = (("close", close), ("lower", lower), ("middle", middle))
-        if close >= middle:
+        if side(symbol, float(close), middle) >= 0:
             return act(
                 symbol, Action.EXIT, "The close is back at the middle band.", Condition("close >= middle", True, values)
             )
-        below = Condition("close < lower", close < lower, values)
+        below = Condition("close < lower", side(symbol, float(close), lower) < 0, values)
         if below.holds:
             return act(symbol, Action.ENTER_LONG, "The close is below the lower band.", below)
         return hold(symbol, "The close is between the lower and the middle band.", below)
