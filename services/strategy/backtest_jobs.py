@@ -48,7 +48,7 @@ def backtest(run: RunContext) -> Counts:
     """Run a strategy over stored bars, and save the result. Raises Permanent for a request that cannot be run."""
     request = BacktestParameters.model_validate(run.parameters)
     try:
-        strategy = strategy_of(request.strategy)
+        strategy = strategy_of(request.strategy, request.symbols)
         needed = gathered(lambda found: bars_of(found, request), strategy)
         with run.context.engine.connect() as connection:
             series = stored.series_of(connection, request, needed)

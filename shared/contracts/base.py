@@ -5,6 +5,7 @@ immutable and tolerates unknown fields, so that consumers can be deployed before
 """
 
 import re
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import cache
 from typing import Annotated, Any, ClassVar
@@ -94,11 +95,14 @@ def plain_message(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
-def first_error(error: ValueError) -> str:
-    """The error as one sentence that begins with the field: of a model's errors the first."""
+def first_error(error: ValueError, path_of: Callable[[Iterable[int | str]], Iterable[object]] = iter) -> str:
+    """The error as one sentence that begins with the field: of a model's errors the first.
+
+    ``path_of`` makes the path that people know of pydantic's.
+    """
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    field = ".".join(str(part) for part in path_of(first["loc"]))
     message = plain_message(first["msg"])
     return f"{field}: {message}" if field else message

@@ -277,6 +277,14 @@ _ORDER = {"symbol": "AAPL", "qty": "1", "side": "buy", "type": "limit", "limit_p
         (RULES, {"rules": {"long": {"entry": {"ref": "no"}}}}, 422, "rules.long.entry"),
         (
             RULES,
+            {"rules": {"long": {"entry": {**ABOVE, "left": {"price": "clsoe"}}}}},
+            422,
+            "rules.long.entry.left.price",
+        ),
+        (CROSSOVER, {"kind": "pairs", "parameters": {"first": "AAPL", "second": "IBM"}}, 422, "parameters.second"),
+        (CROSSOVER, {"kind": "target_allocation", "parameters": {"weights": {"IBM": 1}}}, 422, "parameters.weights"),
+        (
+            RULES,
             {"rules": {"long": {"entry": {"ref": "a"}}, "define": {"a": {"ref": "b"}, "b": {"ref": "a"}}}},
             422,
             None,

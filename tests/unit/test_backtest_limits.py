@@ -271,9 +271,11 @@ class Shouts(Raises):
     ],
 )
 def test_a_strategy_that_always_fails_ends_the_backtest_and_says_why(strategy: type[Raises], error: str) -> None:
-    setup = Setup(strategy=strategy(Parameters()), protections=Protections(max_failures=2))
+    with pytest.raises(StrategyFailed, match=error):
+        run(Setup(strategy=strategy(Parameters())), [minutes("AAPL", 101, 101)], seconds=0.1)
+    halting = Setup(strategy=strategy(Parameters()), protections=Protections(max_failures=2))
     with pytest.raises(StrategyFailed, match=f"max_failures: the strategy failed 2 times .*{error}"):
-        run(setup, [minutes("AAPL", 101, 101)], seconds=0.1)
+        run(halting, [minutes("AAPL", 101, 101, 101)], seconds=0.1)
 
 
 class Stumbles(Raises):

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from services.strategy.backtest.request import bars_of
+from services.strategy.backtest.request import WrongRequest, bars_of, strategy_of
 from services.strategy.backtest.run import run
 from services.strategy.backtest.series import Series
 from services.strategy.backtest.setup import Backtest, Setup
@@ -23,7 +23,7 @@ from services.strategy.strategies.sizing import Sizing
 from services.strategy.strategies.view import Account, Bar, Position, Session, SymbolView, View
 from services.strategy.usecases.evaluate import prepare
 from shared.contracts.accounts import AccountSettings
-from shared.contracts.backtests import BacktestRequest
+from shared.contracts.backtests import BacktestRequest, StrategyChoice
 from tests.unit.recorded_series import recorded
 
 DAY = timedelta(days=1)
@@ -307,3 +307,21 @@ def test_equal_averages_do_not_cross(kind: str) -> None:
 
     assert [each.at for each in result.decided] == [bars[at].start + MINUTE for at in sorted(crossed)]
     assert sides[3:].count(0) > 100
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        ({"kind": "pairs", "parameters": {"first": "IBM", "second": "AAPL"}}, "parameters.second: AAPL is not one of"),
+        ({"rules": {"long": {"entry": {"all": [{"left": {"price": "clsoe"}, "op": ">", "right": 1}]}}}},
+         "rules.long.entry.all.0.left.price: Input should be 'open'"),
+        ({"rules": {"long": {"entry": {"ref": "a"}}, "define": {"a": {"not": {"left": 1, "op": "=>", "right": 1}}}}},
+         "rules.define.a.not.op: Input should be '<'"),
+        ({"rules": {"long": {"entry": {"left": {"indicator": "rsi", "period": 0}, "op": ">", "right": 1}}}},
+         "rules.long.entry.left.parameters.period: Input should be greater"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_by_the_path_that_its_author_wrote(choice: dict[str, Any], message: str) -> None:
+    with pytest.raises(WrongRequest) as refused:
+        strategy_of(StrategyChoice.model_validate(choice), ["IBM"])
+    assert str(refused.value).startswith(message)

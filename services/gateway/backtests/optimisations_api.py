@@ -7,7 +7,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from services.gateway.backtests import queries
-from services.gateway.backtests.api import check_bars, check_owner, shown, start
+from services.gateway.backtests.api import check_bars, check_indicators, check_owner, shown, start
 from services.gateway.backtests.schemas import (
     BacktestQuery,
     BacktestQueued,
@@ -36,6 +36,7 @@ async def post_optimisation(gateway: Gateway, principal: Principal, body: NewOpt
 
     Raises Invalid for an unknown strategy, parameter or symbol, and for a time without bars.
     """
+    check_indicators(body.strategy.rules)
     await check_bars(gateway, body)
     run_id = await start(gateway, JOB, body, principal)
     return BacktestQueued(id=run_id, run_id=run_id)

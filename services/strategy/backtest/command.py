@@ -65,6 +65,9 @@ def _backtest(options: argparse.Namespace) -> int:
         begin=given.begin,
         end=given.end,
     )
+    missing = setup.strategy.missing_symbol(each.symbol for each in series)
+    if missing is not None:
+        raise WrongRequest(f"parameters.{missing}")
     if options.market is not None:
         series = _on_market(options.market, series)
     found = _described(given, setup, series)

@@ -36,7 +36,7 @@ def trials_of(request: OptimisationRequest) -> list[Parameters]:
     taken, refusal = [], None
     for each in combinations(request.search):
         try:
-            strategy_of(choice_of(request, each))
+            strategy_of(choice_of(request, each), request.symbols)
         except WrongRequest as error:
             refusal = error
         else:

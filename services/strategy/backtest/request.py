@@ -13,8 +13,9 @@ from services.strategy.backtest.series import Series
 from services.strategy.backtest.setup import SEED, Setup
 from services.strategy.strategies.needs import bars_needed, indicators_of
 from services.strategy.strategies.registry import UnknownStrategy, make_strategy
+from services.strategy.strategies.rules import path_of
 from services.strategy.strategies.strategy import Strategy
-from shared.contracts.backtests import BacktestRequest, BacktestSettings, StrategyChoice
+from shared.contracts.backtests import RULES, BacktestRequest, BacktestSettings, StrategyChoice
 from shared.exchange.market_rules import MarketRules
 
 
@@ -22,15 +23,19 @@ class WrongRequest(ValueError):
     """The request cannot be run. The message begins with the field, and says what to do."""
 
 
-def strategy_of(choice: StrategyChoice) -> Strategy[Any]:
-    """The strategy. Raises WrongRequest."""
+def strategy_of(choice: StrategyChoice, symbols: Iterable[str] | None = None) -> Strategy[Any]:
+    """The strategy, for these symbols where they are known already. Raises WrongRequest."""
     kind, parameters = choice.named
     try:
-        return make_strategy(kind, parameters)
+        strategy = make_strategy(kind, parameters)
     except UnknownStrategy as error:
         raise WrongRequest(str(error)) from None
     except ValidationError as error:
-        raise WrongRequest(sentence(error, "rules" if choice.rules is not None else "parameters")) from None
+        raise WrongRequest(sentence(error, "rules" if kind == RULES else "parameters")) from None
+    missing = strategy.missing_symbol(symbols) if symbols is not None else None
+    if missing is not None:
+        raise WrongRequest(f"parameters.{missing}")
+    return strategy
 
 
 def setup_of(
@@ -66,7 +71,7 @@ def bars_of(strategy: Strategy[Any], request: BacktestRequest) -> int:
 def sentence(error: ValidationError, prefix: str = "") -> str:
     """The first mistake as ``field: message``, and the number of further ones."""
     first: Mapping[str, Any] = error.errors(include_url=False, include_context=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = ".".join(path_of(first["loc"]) if prefix == "rules" else map(str, first["loc"]))
     message = str(first["msg"]).removeprefix("Value error, ")
     place = ".".join(part for part in (prefix, path) if part)
     more = error.error_count() - 1

@@ -52,7 +52,7 @@ def run(
 
     With ``prices``, sorted by ``quoted_at``, orders fill on these alone, and the strategy decides at the ends of bars.
     A decision fails if the strategy raises or takes longer than ``seconds``, and the backtest goes on as live trading
-    does. Raises StrategyFailed where the strategy was halted before its first decision.
+    does. Raises StrategyFailed where every decision failed.
     """
     watchdog = Watchdog(seconds)
     running = _Running(setup, series, prices, watchdog)
@@ -70,8 +70,8 @@ def run(
         for now, places in running.leaping(report) if len(series) == 1 else moments(series):
             report()
             running.step(now, places)
-    if result.failures and result.halted is not None and not result.decisions:
-        raise StrategyFailed(result.halted[1])
+    if result.failures and not result.decisions:
+        raise StrategyFailed(result.failures[-1][1] if result.halted is None else result.halted[1])
     if progress is not None:
         progress(total, total)
     return result

@@ -4,7 +4,7 @@ A condition whose values are missing, such as an average of too few bars, is nei
 done, and the decision says so.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
@@ -322,6 +322,24 @@ class RuleStrategy(SymbolStrategy[Rules]):
             if target > 0:
                 exits["take_profit"] = on_tick(target, "ROUND_HALF_UP")
         return exits
+
+
+#: After these parts of a path pydantic names the kind of the condition or of the value.
+_TAGGED = {"entry", "exit", "not", "left", "right"}
+
+
+def path_of(place: Iterable[int | str]) -> list[str]:
+    """The path of an error as the rules have it: without the kinds of conditions and values, such as ``op``."""
+    path: list[str] = []
+    tagged = False
+    for part in place:
+        if tagged:
+            tagged = False
+            continue
+        before = path[-1] if path else ""
+        tagged = part in _TAGGED or before == "define" or (isinstance(part, int) and before in {"all", "any"})
+        path.append(str(part))
+    return path
 
 
 def _all(holds: Iterator[bool | None]) -> bool | None:

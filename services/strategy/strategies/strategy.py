@@ -58,6 +58,16 @@ class Strategy(ABC, Generic[P]):
         """The indicators that it reads from views, by its own names for them."""
         return {}
 
+    def named_symbols(self) -> Iterable[tuple[str, str]]:
+        """The symbols that its parameters name, each with the parameter. They have to be among those that it trades."""
+        return ()
+
+    def missing_symbol(self, symbols: Iterable[str]) -> str | None:
+        """The sentence about the first named symbol that is not one of these, or None."""
+        given = set(symbols)
+        missing = next(((field, name) for field, name in self.named_symbols() if name not in given), None)
+        return None if missing is None else "{}: {} is not one of the symbols; add it to them".format(*missing)
+
     @abstractmethod
     def decide(self, view: View) -> Iterable[Decision]:
         """One decision for each symbol that it looked at."""

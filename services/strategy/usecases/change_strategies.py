@@ -17,7 +17,7 @@ from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.guard import SECONDS, StrategyFailed, within
 from services.strategy.strategies.protections import Protections
 from services.strategy.strategies.registry import UnknownStrategy
-from services.strategy.strategies.rules import RuleStrategy
+from services.strategy.strategies.rules import RuleStrategy, path_of
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.usecases.evaluate import prepare
 from shared.bus.unit_of_work import UnitOfWork
@@ -150,9 +150,10 @@ def _with_indicators(row: StrategyRow) -> StrategyRow:
     """Make the strategy once, as an evaluation would. Raises Refused."""
     field = "rules" if row.kind == RULES else "parameters"
 
-    def made() -> StrategyRow | ValidationError | UnknownStrategy:
+    def made() -> StrategyRow | ValidationError | UnknownStrategy | str:
         try:
-            return prepare(row).row
+            prepared = prepare(row)
+            return prepared.strategy.missing_symbol(row.symbols) or prepared.row
         except (ValidationError, UnknownStrategy) as error:
             return error
 
@@ -164,6 +165,8 @@ def _with_indicators(row: StrategyRow) -> StrategyRow:
         raise Refused("kind", str(checked))
     if isinstance(checked, ValidationError):
         raise _invalid(field, checked)
+    if isinstance(checked, str):
+        raise Refused(f"parameters.{_field(checked)}", f"parameters.{checked}")
     return checked
 
 
@@ -183,7 +186,7 @@ def _none_missing(field: str, why: str, missing: Sequence[str]) -> None:
 
 def _invalid(field: str, error: ValidationError) -> Refused:
     """The first error of a model in a field. A check across fields names one of them itself."""
-    message = first_error(error)
+    message = first_error(error, path_of) if field == RULES else first_error(error)
     whole = f"{field}.{message}" if re.match(r"[\w.]+: ", message) else f"{field}: {message}"
     return Refused(_field(whole), whole)
 

@@ -87,6 +87,9 @@ class TargetAllocation(Strategy[Allocation]):
     source = "D. Swensen: Unconventional Success (2005)"
     parameters_model = Allocation
 
+    def named_symbols(self) -> Iterable[tuple[str, str]]:
+        return (("weights", symbol) for symbol in self.parameters.weights)
+
     def decide(self, view: View) -> Iterable[Decision]:
         for symbol in view.symbols.values():
             weight = self.parameters.weights.get(symbol.symbol, ZERO)

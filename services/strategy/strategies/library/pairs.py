@@ -41,6 +41,9 @@ class Pairs(Strategy[Pair]):
     def warm_up(self) -> int:
         return self.parameters.period + self.parameters.period // 4
 
+    def named_symbols(self) -> Iterable[tuple[str, str]]:
+        return (("first", self.parameters.first), ("second", self.parameters.second))
+
     def decide(self, view: View) -> Iterable[Decision]:
         wanted = (self.parameters.first, self.parameters.second)
         first, second = (view.symbols.get(name) for name in wanted)
