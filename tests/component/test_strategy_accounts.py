@@ -9,6 +9,7 @@ import pytest
 
 from services.marketdata.persistence.instruments import Instrument, add_instruments
 from services.strategy.persistence import strategies
+from services.strategy.strategies.library.crossover import SmaCrossover
 from services.strategy.usecases.control_strategies import control
 from shared.contracts.orders import Side
 from shared.contracts.strategy import Control, ControlStrategy
@@ -76,3 +77,71 @@ def test_the_entry_price_is_in_the_instruments_currency(scenario: Scenario) -> N
     assert holds
     assert Decimal(values["profit_percent"]) == 10
     assert scenario.decided() == ("exit", "ordered", 10)
+
+
+SHORT = {"short": {"entry": {"left": {"price": "close"}, "op": ">", "right": 5}}}
+
+
+def test_a_short_sale_never_sells_what_others_bought_on_the_account(scenario: Scenario) -> None:
+    """Until these are gone it does nothing, and says why."""
+    scenario.add_strategy(kind="rules", parameters=SHORT)
+    scenario.add_order(7, by=None)
+    scenario.add_bars((121,))
+    scenario.run()
+    (decision,) = scenario.decisions()
+    assert (decision.outcome, scenario.submitted()) == ("cut", [])
+    assert decision.cuts == ["The account holds 7 shares that others bought, which a short sale would sell."]
+    scenario.add_order(7, by=None, side=Side.SELL)
+    scenario.run()
+    (sent,) = scenario.submitted()
+    assert (sent.body["side"], sent.body["qty"]) == ("sell", "10")
+
+
+def test_a_reversal_beside_shares_of_others_only_closes_its_own(scenario: Scenario) -> None:
+    scenario.add_strategy(parameters={"fast": 2, "slow": 3, "short": True})
+    scenario.add_order(10)
+    scenario.add_order(7, by=None)
+    scenario.add_bars((10, 10, 11, 12, 8))
+    scenario.run()
+    (sent,) = scenario.submitted()
+    assert (sent.body["side"], sent.body["qty"]) == ("sell", "10")
+    assert scenario.decisions()[0].cuts[0].startswith("The account holds 7 shares that others bought")
+
+
+def test_nothing_is_bought_back_that_others_sold_short(scenario: Scenario) -> None:
+    scenario.add_strategy(kind="buy_and_hold", parameters={})
+    scenario.add_order(7, by=None, side=Side.SELL)
+    scenario.add_bars((121,))
+    scenario.run()
+    cut = "The account is short of 7 shares that others sold, which a purchase would buy back."
+    assert (scenario.decisions()[0].cuts, scenario.submitted()) == ([cut], [])
+
+
+def test_a_strategy_without_an_average_true_range_is_sized_by_it(scenario: Scenario) -> None:
+    """Closes rise by 1, which is the range: one per mille of 100,000 is 100 ranges."""
+    terms = {"kind": "volatility", "value": "0.001"}
+    entry = {"long": {"entry": {"left": {"price": "close"}, "op": ">", "right": 5}}}
+    scenario.add_strategy(kind="rules", parameters=entry, sizing=terms)
+    scenario.add_bars(range(10, 60))
+    scenario.run()
+    (sent,) = scenario.submitted()
+    assert sent.body["qty"] == "100"
+
+
+def test_a_strategy_that_fails_too_often_is_flattened_if_its_protections_say_so(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising(*_: object) -> None:
+        raise RuntimeError("out of ideas")
+
+    scenario.add_strategy(protections={"max_failures": 2, "flatten": True})
+    scenario.add_order(10)
+    scenario.add_bars((10, 10, 9, 8, 12))
+    monkeypatch.setattr(SmaCrossover, "decide", raising)
+    assert scenario.run()["failed"] == 1
+    assert scenario.submitted() == []
+    scenario.run()
+    (sent,) = scenario.submitted()
+    assert (sent.body["side"], sent.body["qty"], scenario.state().state) == ("sell", "10", "paused")
+    why = "max_failures: the strategy failed 2 times one after another, the last time: RuntimeError: out of ideas"
+    assert scenario.state().state_reason == why

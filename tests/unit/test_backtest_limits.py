@@ -238,6 +238,21 @@ def test_round_trips_count_after_fees_and_costs_are_told() -> None:
     assert figures["exposure"] == pytest.approx(float(Decimal(trip["cost"])) / 100_000 * 2 / 3, rel=1e-3)
 
 
+def test_fractions_are_cut_to_whole_shares_where_the_entry_has_a_stop() -> None:
+    """Fractions take no exits, and a position without the stop that was asked for is not what was asked for."""
+    rules = {"long": {"entry": ABOVE}, "stop_loss": "5"}
+    fractional = {"kind": "notional", "value": "250", "fractional": True}
+
+    found = traded("rules", rules, [minutes("AAPL", 101, 101, 101)], sizing=fractional)
+    dear = traded("rules", rules, [minutes("AAPL", 301, 301, 301)], sizing=fractional)
+
+    cut = "Cut to whole shares, because fractions take no stop loss and no take profit."
+    assert found.decided[0].sized.cuts == (cut,)
+    assert [(order.qty, order.leg) for order in found.exchange.orders.values()] == [(2, None), (2, "stop_loss")]
+    assert dear.decided[0].sized.cuts == (cut, "Nothing is left to order.")
+    assert dear.exchange.fills == []
+
+
 class Raises(SymbolStrategy[Parameters]):
     kind, title, source, parameters_model = "raises", "Raises", "A test", Parameters
 

@@ -57,6 +57,11 @@ def held(connection: Connection, strategies: Sequence[StrategyRow]) -> dict[Hold
     }
 
 
+def positions(connection: Connection, strategies: Sequence[StrategyRow]) -> dict[HoldingKey, Decimal]:
+    """The shares that the accounts of the strategies hold, whoever bought them: account and symbol → quantity."""
+    return {(row.account_id, row.symbol): row.qty for row in connection.execute(_POSITIONS, _of(strategies))}
+
+
 def ordered(connection: Connection, strategies: Sequence[StrategyRow], now: datetime) -> dict[HoldingKey, Ordered]:
     """The open orders of each strategy and symbol. An order that orders has not answered yet is open for a day."""
     found: dict[HoldingKey, Ordered] = {}
@@ -108,6 +113,10 @@ SELECT l.strategy_id, l.symbol, sum(l.qty) AS qty, sum(l.cost) AS cost, min(l.op
 FROM orders.lots_v1 l
 WHERE l.account_id = ANY(:account_ids) AND l.symbol = ANY(:symbols) AND l.strategy_id = ANY(:ids)
 GROUP BY l.strategy_id, l.symbol HAVING sum(l.qty) <> 0
+""")
+_POSITIONS = text("""
+SELECT account_id, symbol, qty FROM orders.positions_v1
+WHERE account_id = ANY(:account_ids) AND symbol = ANY(:symbols)
 """)
 _ORDERED = text("""
 SELECT o.strategy_id, o.symbol, o.id, o.side, o.qty - o.filled_qty AS qty, o.leg

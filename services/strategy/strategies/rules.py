@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from services.strategy.strategies.decision import Action, Condition, Decision
 from services.strategy.strategies.strategy import Parameters, SymbolStrategy, act, hold
-from services.strategy.strategies.values import HUNDRED, IndicatorValue, Part, Value, best_close
+from services.strategy.strategies.values import HUNDRED, Constant, IndicatorValue, Part, Value, best_close
 from services.strategy.strategies.view import Indicator, SymbolView, View
 from shared.contracts.written import Bounded
 from shared.exchange.corporate_actions import on_tick
@@ -46,18 +46,23 @@ class Comparison(Part):
 
     def look(self, view: View, symbol: SymbolView, _rules: "Rules") -> Condition:
         left, right = self.left.read(view, symbol), self.right.read(view, symbol)
-        values: list[tuple[str, Decimal | None]] = [(str(self.left), left), (str(self.right), right)]
+        values: list[tuple[str, Decimal | None]] = self._named(left, right)
         text = f"{self.left} {_SIGNS.get(self.op, self.op)} {self.right}"
         if self.op not in _SIGNS:
             holds = None if left is None or right is None else _HOLDS[self.op](self._side(left, right))
             return Condition(text, holds, tuple(values))
         before = self.left.read(view, symbol, 1), self.right.read(view, symbol, 1)
-        values += [(f"{self.left} before", before[0]), (f"{self.right} before", before[1])]
+        values += self._named(*before, " before")
         if left is None or right is None or before[0] is None or before[1] is None:
             return Condition(text, None, tuple(values))
         above = self.op == "crosses_above"
         was, is_ = self._side(before[0], before[1]), self._side(left, right)
         return Condition(text, was <= 0 < is_ if above else was >= 0 > is_, tuple(values))
+
+    def _named(self, left: Decimal | None, right: Decimal | None, when: str = "") -> list[tuple[str, Decimal | None]]:
+        """The values by their names, without numbers, which the text has already."""
+        both = ((self.left, left), (self.right, right))
+        return [(f"{part}{when}", value) for part, value in both if not isinstance(part, Constant)]
 
     def _side(self, left: Decimal, right: Decimal) -> int:
         """1 if the left value is above the right one, -1 if it is below. Indicators are rounded, prices are not."""

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import NamedTuple
 
 from services.strategy.strategies.decision import Action, Decision
-from services.strategy.strategies.view import Account, SymbolView
+from services.strategy.strategies.view import Account, Position, SymbolView
 from shared.contracts.orders import Side
 from shared.contracts.sizing import Sizing
 from shared.exchange.acceptance.sizing import ALLOWANCE, SHORT_ALLOWANCE
@@ -44,6 +44,9 @@ def size(decision: Decision, symbol: SymbolView, sizing: Sizing, terms: Terms) -
     holds the symbol or has an open order to enter it.
     """
     position = symbol.position
+    buys = decision.action in {Action.BUY, Action.TARGET}
+    if buys and position.others < 0 and position.qty >= 0:
+        return Sized(None, cuts=(_of_others(position),))
     match decision.action:
         case Action.HOLD:
             return Sized(None)
@@ -64,9 +67,24 @@ def _enter(decision: Decision, symbol: SymbolView, sizing: Sizing, terms: Terms)
         return Sized(None, cuts=("The strategy holds the symbol already.",))
     if position.selling if short else position.buying:
         return Sized(None, cuts=("An order to enter is open.",))
+    if position.others > 0 if short else position.others < 0:
+        closing = _exit(position.qty, buying=position.buying, selling=position.selling) if position.qty else Sized(None)
+        return closing._replace(cuts=(*closing.cuts, _of_others(position)))
     asked, why = _asked(decision, symbol, sizing, terms)
+    if sizing.fractional and (decision.stop_loss is not None or decision.take_profit is not None):
+        whole, sizing = asked // 1, sizing.model_copy(update={"fractional": False})
+        why = (*why, *(("Cut to whole shares, because fractions take no stop loss and no take profit.",)
+                       if whole != asked else ()))  # fmt: skip
     opening = _limited(Side.SELL if short else Side.BUY, asked, ZERO, sizing, terms, why)
     return opening if opening.side is None else opening._replace(qty=opening.qty + abs(position.qty))
+
+
+def _of_others(position: Position) -> str:
+    """The cut of an order on the other side. An account has one position in a symbol, which the order would close."""
+    number = f"{abs(position.others).normalize():f} shares"
+    if position.others > 0:
+        return f"The account holds {number} that others bought, which a short sale would sell."
+    return f"The account is short of {number} that others sold, which a purchase would buy back."
 
 
 def _exit(qty: Decimal, *, buying: Decimal, selling: Decimal) -> Sized:

@@ -63,7 +63,8 @@ class Position:
     """The strategy's own shares of a symbol: negative where it is short.
 
     ``entered_at`` is the market's time of the oldest open lot, ``entry_price`` the average price of a share in the
-    instrument's currency. ``buying`` and ``selling`` are the shares of the strategy's open orders.
+    instrument's currency. ``buying`` and ``selling`` are the shares of the strategy's open orders. ``others`` are the
+    shares of the account that are not the strategy's.
     """
 
     qty: Decimal = ZERO
@@ -71,6 +72,7 @@ class Position:
     entered_at: datetime | None = None
     buying: Decimal = ZERO
     selling: Decimal = ZERO
+    others: Decimal = ZERO
 
     @property
     def is_open(self) -> bool:

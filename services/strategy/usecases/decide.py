@@ -108,11 +108,12 @@ def _position(prepared: Prepared, loaded: Loaded, name: str) -> Position:
     key = prepared.row.id, name
     held, ordered = loaded.held.get(key), loaded.ordered.get(key)
     buying, selling = (ordered.buying, ordered.selling) if ordered else (ZERO, ZERO)
+    others = loaded.positions.get((prepared.row.account_id, name), ZERO) - (held.qty if held is not None else ZERO)
     if held is None:
-        return Position(buying=buying, selling=selling) if ordered else NO_POSITION
+        return Position(buying=buying, selling=selling, others=others) if ordered or others else NO_POSITION
     rate = rate_of(loaded, name, loaded.accounts[prepared.row.account_id].currency)
     price = held.cost / held.qty / rate if rate else None
-    return Position(held.qty, price, held.entered_at, buying, selling)
+    return Position(held.qty, price, held.entered_at, buying, selling, others)
 
 
 def rate_of(loaded: Loaded, symbol: str, currency: str) -> Decimal | None:

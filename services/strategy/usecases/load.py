@@ -52,6 +52,8 @@ class Loaded:
     accounts: Mapping[UUID, AccountRow]
     sessions: Mapping[str, Session]
     held: Mapping[HoldingKey, Held]
+    #: Account and symbol → all shares of the account.
+    positions: Mapping[HoldingKey, Decimal]
     ordered: Mapping[HoldingKey, Ordered]
     results: Mapping[UUID, Results]
     closed_at: Mapping[HoldingKey, datetime]
@@ -82,6 +84,7 @@ def load(connection: Connection, prepared: Sequence[Prepared], memory: Memory, n
         accounts=market.accounts(connection, [row.account_id for row in rows]),
         sessions=market.sessions(connection, markets, now),
         held=held,
+        positions=holdings.positions(connection, rows),
         ordered=holdings.ordered(connection, rows, now),
         results=holdings.results(connection, [each.row for each in prepared if each.protections.on_results]),
         closed_at=holdings.closed_at(connection, [each.row for each in cooling], now - timedelta(minutes=longest)),
