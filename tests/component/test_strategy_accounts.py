@@ -79,12 +79,21 @@ def test_the_entry_price_is_in_the_instruments_currency(scenario: Scenario) -> N
     assert scenario.decided() == ("exit", "ordered", 10)
 
 
+def allow_shorts(scenario: Scenario) -> None:
+    with scenario.orders.engine.begin() as connection:
+        connection.exec_driver_sql(
+            """UPDATE orders.accounts SET settings = settings || '{"shorting": true, "multiplier": 2}' WHERE id = %s""",
+            (STRATEGY.account_id,),
+        )
+
+
 SHORT = {"short": {"entry": {"left": {"price": "close"}, "op": ">", "right": 5}}}
 
 
 def test_a_short_sale_never_sells_what_others_bought_on_the_account(scenario: Scenario) -> None:
     """Until these are gone it does nothing, and says why."""
     scenario.add_strategy(kind="rules", parameters=SHORT)
+    allow_shorts(scenario)
     scenario.add_order(7, by=None)
     scenario.add_bars((121,))
     scenario.run()
@@ -99,6 +108,7 @@ def test_a_short_sale_never_sells_what_others_bought_on_the_account(scenario: Sc
 
 def test_a_reversal_beside_shares_of_others_only_closes_its_own(scenario: Scenario) -> None:
     scenario.add_strategy(parameters={"fast": 2, "slow": 3, "short": True})
+    allow_shorts(scenario)
     scenario.add_order(10)
     scenario.add_order(7, by=None)
     scenario.add_bars((10, 10, 11, 12, 8))

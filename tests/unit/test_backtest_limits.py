@@ -253,6 +253,40 @@ def test_fractions_are_cut_to_whole_shares_where_the_entry_has_a_stop() -> None:
     assert dear.exchange.fills == []
 
 
+#: The averages of two and three bars cross at the fifth, the eighth and the eleventh bar.
+TURNS = (100, 100, 99, 98, 104, 106, 105, 95, 93, 94, 105, 107)
+BOTH_SIDES = {"fast": 2, "slow": 3, "short": True}
+
+
+def fills(result: Backtest) -> list[tuple[str, int]]:
+    return [(fill.order.side.value, int(fill.qty)) for fill in result.exchange.fills]
+
+
+def test_an_account_without_short_sales_still_gets_out_of_what_it_holds() -> None:
+    series = [minutes("AAPL", *TURNS)]
+
+    both = traded("sma_crossover", BOTH_SIDES, series, settings={"multiplier": 2, "shorting": True})
+    long_only = traded("sma_crossover", BOTH_SIDES, series)
+
+    assert fills(both) == [("buy", 10), ("sell", 20), ("buy", 20)]
+    assert fills(long_only) == [("buy", 10), ("sell", 10), ("buy", 10)]
+    assert long_only.exchange.refusals == []
+    assert long_only.decided[1].sized.cuts == ("The account's settings do not allow short sales.",)
+
+
+def test_a_reversal_counts_as_an_entry_and_only_closes_after_too_many() -> None:
+    margin = {"multiplier": 2, "shorting": True}
+
+    once = traded("sma_crossover", BOTH_SIDES, [minutes("AAPL", *TURNS)], settings=margin,
+                  protections={"max_trades_per_day": 1})  # fmt: skip
+    twice = traded("sma_crossover", BOTH_SIDES, [minutes("AAPL", *TURNS)], settings=margin,
+                   protections={"max_trades_per_day": 2})  # fmt: skip
+
+    assert fills(once) == [("buy", 10), ("sell", 10)]
+    assert once.decided[1].sized.cuts == ("max_trades_per_day: the strategy has entered 1 times today.",)
+    assert fills(twice) == [("buy", 10), ("sell", 20), ("buy", 10)]
+
+
 class Raises(SymbolStrategy[Parameters]):
     kind, title, source, parameters_model = "raises", "Raises", "A test", Parameters
 

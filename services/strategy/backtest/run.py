@@ -313,7 +313,8 @@ class _Running:
     def _account(self) -> Account:
         """The account as the strategy sees it."""
         account = self._exchange.account
-        return Account(account.equity, account.cash, account.buying_power, account.currency)
+        shorting = self._setup.settings.shorting
+        return Account(account.equity, account.cash, account.buying_power, account.currency, shorting)
 
 
 def _values(given: tuple[Setup, Sequence[Series]]) -> list[dict[str, Array]]:

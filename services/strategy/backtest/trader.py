@@ -122,7 +122,7 @@ class BacktestTrader:
             exits = exchange.exits(decision.symbol)
             if exits:
                 exchange.end(exits, OrderStatus.CANCELED, view.now)
-        else:
+        if judged.opens:
             self._entries.append(view.now)
         refusal = exchange.submit(order, view.now, session_end=self._session_end(decision.symbol, view.now))
         symbol.position = exchange.position(decision.symbol)
@@ -148,6 +148,7 @@ class BacktestTrader:
             client_order_id=str(order_id),
             strategy_id=self._exchange.seed,
             at=now,
+            opens=judged.opens,
         )
         if is_plain:
             self._plain[terms] = order

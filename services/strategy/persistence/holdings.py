@@ -158,6 +158,6 @@ _ENTRIES = text("""
 SELECT d.strategy_id, count(*) AS number
 FROM unnest(CAST(:ids AS uuid[]), CAST(:since AS timestamptz[])) AS s (id, since)
 JOIN strategy.decisions d ON d.strategy_id = s.id AND d.order_id IS NOT NULL AND d.at >= s.since AND d.action <> 'exit'
-  AND NOT (d.side = 'sell' AND d.position > 0 OR d.side = 'buy' AND d.position < 0)
+  AND NOT (d.qty <= abs(d.position) AND (d.side = 'sell' AND d.position > 0 OR d.side = 'buy' AND d.position < 0))
 GROUP BY d.strategy_id
 """)

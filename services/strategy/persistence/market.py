@@ -52,6 +52,7 @@ class AccountRow:
     equity: Decimal
     cash: Decimal
     buying_power: Decimal
+    shorting: bool = True
     halt_id: UUID | None = None
     halt_reason: str | None = None
 
@@ -109,12 +110,13 @@ def accounts(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, AccountR
     """The open accounts at current prices, by id."""
     found = {}
     for row in connection.execute(_ACCOUNTS, {"ids": list(ids)}):
+        settings = AccountSettings.model_validate(row.settings)
         power = buying_power(
             equity=row.equity,
             long_value=row.long_value,
             short_value=row.short_value,
             reserved=row.reserved,
-            multiplier=AccountSettings.model_validate(row.settings).multiplier,
+            multiplier=settings.multiplier,
         )
         found[row.id] = AccountRow(
             row.id,
@@ -124,6 +126,7 @@ def accounts(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, AccountR
             row.equity,
             row.cash,
             power,
+            settings.shorting,
             row.halt_id,
             row.halt_reason,
         )

@@ -18,6 +18,7 @@ from shared.contracts.orders import Side
 MOST_CHARACTERS = 50_000
 #: Characters of a reason, of a condition with the names of its values, and conditions, that need no closer look.
 SHORT, MOST_PLAIN, MOST_SHORT = 500, 2_000, 20
+_ENTRIES = {Action.ENTER_LONG, Action.ENTER_SHORT}
 #: The cut of a second order on one bar.
 TRADED = "The strategy has traded on this bar already."
 
@@ -39,13 +40,15 @@ class Outcome(StrEnum):
 class Judged(NamedTuple):
     """The outcome of a decision. ``closes``: the order closes shares, and the exits that hold these end before it.
 
-    ``signals``: it is worth a signal, because it had a price and a size was looked for.
+    ``opens``: it enters a position, perhaps after it closed one on the other side. ``signals``: it is worth a signal,
+    because it had a price and a size was looked for.
     """
 
     outcome: Outcome
     sized: Sized = Sized(None)
     closes: bool = False
     signals: bool = False
+    opens: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,17 @@ def judge(
     sized = size(decision, symbol, trader.sizing, Terms(account, price, rate))
     if sized.side is None:
         return Judged(Outcome.CUT, sized, signals=True)
+    held = abs(symbol.position.qty)
     closes = _closes(decision, sized, symbol.position)
-    why = None if closes else refusal(trader.protections, trader.standing, decision.symbol)
-    if why is not None:
+    opens = not closes or (decision.action in _ENTRIES and sized.qty > held)
+    why = refusal(trader.protections, trader.standing, decision.symbol) if opens else None
+    if why is not None and not closes:
         return Judged(Outcome.BLOCKED, Sized(None, cuts=(why,)), signals=True)
-    if not closes:
+    if why is not None:
+        sized, opens = sized._replace(qty=held, cuts=(*sized.cuts, why)), False
+    if opens:
         trader.standing.entered(decision.symbol)
-    return Judged(Outcome.ORDERED, sized, closes, signals=True)
+    return Judged(Outcome.ORDERED, sized, closes, signals=True, opens=opens)
 
 
 def _closes(decision: Decision, sized: Sized, position: Position) -> bool:

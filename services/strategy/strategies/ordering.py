@@ -19,15 +19,16 @@ def order_for(
     client_order_id: str,
     strategy_id: UUID | None,
     at: datetime,
+    opens: bool = True,
 ) -> SubmitOrder:
     """A market order, or a limit order where the decision has a limit price, with the decision's exits as a bracket.
 
     Orders of whole shares are good till canceled, so that the exits outlive the day. Fractions trade in day orders
-    without exits, since the exchange takes no others (Alpaca: fractional trading).
+    without exits, since the exchange takes no others (Alpaca: fractional trading). An order that only closes has none.
     """
     whole = sized.qty % 1 == 0
-    take_profit = TakeProfit(limit_price=decision.take_profit) if decision.take_profit and whole else None
-    stop_loss = StopLoss(stop_price=decision.stop_loss) if decision.stop_loss and whole else None
+    take_profit = TakeProfit(limit_price=decision.take_profit) if decision.take_profit and whole and opens else None
+    stop_loss = StopLoss(stop_price=decision.stop_loss) if decision.stop_loss and whole and opens else None
     exits = (take_profit is not None) + (stop_loss is not None)
     return SubmitOrder(
         account_id=account_id,

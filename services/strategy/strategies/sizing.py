@@ -67,16 +67,27 @@ def _enter(decision: Decision, symbol: SymbolView, sizing: Sizing, terms: Terms)
         return Sized(None, cuts=("The strategy holds the symbol already.",))
     if position.selling if short else position.buying:
         return Sized(None, cuts=("An order to enter is open.",))
-    if position.others > 0 if short else position.others < 0:
+    only = _closing_only(position, terms.account, short=short)
+    if only is not None:
         closing = _exit(position.qty, buying=position.buying, selling=position.selling) if position.qty else Sized(None)
-        return closing._replace(cuts=(*closing.cuts, _of_others(position)))
+        return closing._replace(cuts=(*closing.cuts, only))
     asked, why = _asked(decision, symbol, sizing, terms)
     if sizing.fractional and (decision.stop_loss is not None or decision.take_profit is not None):
         whole, sizing = asked // 1, sizing.model_copy(update={"fractional": False})
         why = (*why, *(("Cut to whole shares, because fractions take no stop loss and no take profit.",)
                        if whole != asked else ()))  # fmt: skip
     opening = _limited(Side.SELL if short else Side.BUY, asked, ZERO, sizing, terms, why)
+    if opening.side is None and position.qty:
+        closing = _exit(position.qty, buying=position.buying, selling=position.selling)
+        return closing._replace(cuts=(*closing.cuts, *opening.cuts))
     return opening if opening.side is None else opening._replace(qty=opening.qty + abs(position.qty))
+
+
+def _closing_only(position: Position, account: Account, *, short: bool) -> str | None:
+    """The reason why the account can hold no position on that side, or None."""
+    if short and not account.shorting:
+        return "The account's settings do not allow short sales."
+    return _of_others(position) if (position.others > 0 if short else position.others < 0) else None
 
 
 def _of_others(position: Position) -> str:

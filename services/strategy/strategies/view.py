@@ -82,12 +82,13 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The account in its own currency."""
+    """The account in its own currency. ``shorting``: it may sell short."""
 
     equity: Decimal
     cash: Decimal
     buying_power: Decimal
     currency: str = "USD"
+    shorting: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ def decide(prepared: Prepared, loaded: Loaded, histories: Histories) -> list[Wis
     """The strategy's decisions. Raises whatever the strategy raises, and ValueError for a decision that is none."""
     row, account = prepared.row, loaded.accounts[prepared.row.account_id]
     symbols = {name: _symbol(prepared, loaded, histories, name) for name in row.symbols}
-    seen = Account(account.equity, account.cash, account.buying_power, account.currency)
+    seen = Account(account.equity, account.cash, account.buying_power, account.currency, account.shorting)
     view = View(loaded.now, symbols, seen, INTERVALS[row.interval])
     standing = Standing(
         loaded.now,
@@ -78,6 +78,7 @@ def _wish(prepared: Prepared, loaded: Loaded, view: View, decision: Decision, tr
         client_order_id=f"{row.id}-{signal.bar_at:%Y%m%dT%H%M%S%f}-{decision.symbol}",
         strategy_id=row.id,
         at=loaded.now,
+        opens=judged.opens,
     )
     ordered = loaded.ordered.get((row.id, decision.symbol))
     cancels = tuple(ordered.exits) if ordered is not None and judged.closes else ()
