@@ -133,7 +133,7 @@ def test_a_weight_is_one_of_the_accounts_currency() -> None:
 
     found = traded("target_allocation", weights, sony, pairs=(pair,), cash=Decimal(1000))
 
-    assert [(fill.order.side.value, fill.qty) for fill in found.exchange.fills] == [("buy", 19)]
+    assert [(fill.order.side.value, int(fill.qty)) for fill in found.exchange.fills] == [("buy", 19)]
     assert [each.outcome for each in found.decided] == ["ordered"]
 
 

@@ -73,7 +73,8 @@ def test_truncated_bars_keep_their_market_and_currency() -> None:
     minute = timedelta(minutes=1)
     bars = [Bar(opened + at * minute, each, each, each, each, Decimal(100)) for at, each in enumerate(closes)]
     whole = Series("SAP", bars, minute, calendar, "EUR")
-    rates = [Bar(opened - minute + at * minute, *[Decimal("1.1")] * 4, Decimal(0)) for at in range(31)]
+    rate = Decimal("1.1")
+    rates = [Bar(opened - minute + at * minute, rate, rate, rate, rate, Decimal(0)) for at in range(31)]
 
     strategy = make_strategy("opening_range_breakout", {"minutes": 3})
     setup = Setup(strategy=strategy, pairs=(Series("EUR/USD", rates, minute),))

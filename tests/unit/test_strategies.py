@@ -160,13 +160,17 @@ def test_a_ranking_buys_with_the_proceeds_of_what_it_sells() -> None:
     assert len(low) <= len(result.exchange.round_trips)  # the day between a sale and the purchase after it
 
 
+def flat(start: datetime, price: Decimal) -> Bar:
+    return Bar(start, price, price, price, price, Decimal(9))
+
+
 def test_pairs_compare_bars_of_the_same_time() -> None:
     """The ratio is 2 at all times. A bar that one symbol lacks must not shift all before it."""
     rng = Random(5)
     prices = [Decimal(str(round(100 + rng.uniform(-20, 20), 2))) for _ in range(60)]
     begin = recorded("IBM").bars[0].start
-    first = [Bar(begin + n * DAY, *[price] * 4, Decimal(9)) for n, price in enumerate(prices)]
-    second = [Bar(begin + n * DAY, *[2 * price] * 4, Decimal(9)) for n, price in enumerate(prices) if n != 40]
+    first = [flat(begin + n * DAY, price) for n, price in enumerate(prices)]
+    second = [flat(begin + n * DAY, 2 * price) for n, price in enumerate(prices) if n != 40]
 
     parameters = {"first": "IBM", "second": "MSFT", "period": 20, "enter": 1}
     result = traded("pairs", parameters, [Series("IBM", first, DAY), Series("MSFT", second, DAY)])

@@ -13,7 +13,7 @@ from services.strategy.backtest.series import Series
 from services.strategy.backtest.setup import SEED, Setup
 from services.strategy.strategies.needs import bars_needed, indicators_of
 from services.strategy.strategies.registry import UnknownStrategy, make_strategy
-from services.strategy.strategies.rules import path_of
+from services.strategy.strategies.rule_paths import path_of
 from services.strategy.strategies.strategy import Strategy
 from shared.contracts.backtests import RULES, BacktestRequest, BacktestSettings, StrategyChoice
 from shared.exchange.market_rules import MarketRules

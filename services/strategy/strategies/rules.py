@@ -4,7 +4,7 @@ A condition whose values are missing, such as an average of too few bars, is nei
 done, and the decision says so.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
@@ -27,13 +27,8 @@ MOST_LOOKED = 200
 
 #: Values of indicators that are nearer to each other than this part of them are equal.
 _NEAR = Decimal("1e-10")
-_HOLDS: Mapping[str, Callable[[int], bool]] = {
-    "<": lambda side: side < 0,
-    "<=": lambda side: side <= 0,
-    ">": lambda side: side > 0,
-    ">=": lambda side: side >= 0,
-    "==": lambda side: side == 0,
-}
+#: The sides of the left value at which a comparison holds.
+_HOLDS = {"<": (-1,), "<=": (-1, 0), ">": (1,), ">=": (0, 1), "==": (0,)}
 _SIGNS = {"crosses_above": "crosses above", "crosses_below": "crosses below"}
 
 
@@ -49,7 +44,7 @@ class Comparison(Part):
         values: list[tuple[str, Decimal | None]] = self._named(left, right)
         text = f"{self.left} {_SIGNS.get(self.op, self.op)} {self.right}"
         if self.op not in _SIGNS:
-            holds = None if left is None or right is None else _HOLDS[self.op](self._side(left, right))
+            holds = None if left is None or right is None else self._side(left, right) in _HOLDS[self.op]
             return Condition(text, holds, tuple(values))
         before = self.left.read(view, symbol, 1), self.right.read(view, symbol, 1)
         values += self._named(*before, " before")
@@ -327,24 +322,6 @@ class RuleStrategy(SymbolStrategy[Rules]):
             if target > 0:
                 exits["take_profit"] = on_tick(target, "ROUND_HALF_UP")
         return exits
-
-
-#: After these parts of a path pydantic names the kind of the condition or of the value.
-_TAGGED = {"entry", "exit", "not", "left", "right"}
-
-
-def path_of(place: Iterable[int | str]) -> list[str]:
-    """The path of an error as the rules have it: without the kinds of conditions and values, such as ``op``."""
-    path: list[str] = []
-    tagged = False
-    for part in place:
-        if tagged:
-            tagged = False
-            continue
-        before = path[-1] if path else ""
-        tagged = part in _TAGGED or before == "define" or (isinstance(part, int) and before in {"all", "any"})
-        path.append(str(part))
-    return path
 
 
 def _all(holds: Iterator[bool | None]) -> bool | None:

@@ -17,7 +17,8 @@ from services.strategy.persistence.strategies import StrategyRow
 from services.strategy.strategies.guard import SECONDS, StrategyFailed, within
 from services.strategy.strategies.protections import Protections
 from services.strategy.strategies.registry import UnknownStrategy
-from services.strategy.strategies.rules import RuleStrategy, path_of
+from services.strategy.strategies.rule_paths import path_of
+from services.strategy.strategies.rules import RuleStrategy
 from services.strategy.strategies.sizing import Sizing
 from services.strategy.usecases.evaluate import prepare
 from shared.bus.unit_of_work import UnitOfWork
