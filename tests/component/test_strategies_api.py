@@ -199,7 +199,8 @@ def test_the_performance_of_a_strategy_has_the_figures_of_its_own_equity(desk: D
     assert found["time_weighted_return"] == pytest.approx(0.014)
     assert found["exposure"] == pytest.approx(5000 * (2 + 7) / 8 / (100_000 + 5950 / 9))
     assert (found["realized_pl"], found["win_rate"], found["expectancy"], found["open_positions"]) == ("500", 1, 500, 1)
-    assert desk.ask("GET", f"/{strategy_id}/performance", params={"benchmark": "NONE"}).status_code == 422
+    for unknown in ({"benchmark": "NONE"}, {"generation": 2}):
+        assert desk.ask("GET", f"/{strategy_id}/performance", params=unknown).status_code == 422
 
 
 def test_an_order_by_hand_has_no_strategy(desk: Desk) -> None:

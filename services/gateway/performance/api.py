@@ -5,19 +5,13 @@ from uuid import UUID
 from services.gateway.accounts.queries import pages_of
 from services.gateway.http.auth import ADMIN, READ, Principal
 from services.gateway.http.endpoints import Endpoint
-from services.gateway.http.errors import Invalid, NotFound
+from services.gateway.http.errors import NotFound
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
-from services.gateway.performance.schemas import (
-    EquityPage,
-    EquityQuery,
-    Performance,
-    PerformanceQuery,
-    check_generation,
-)
-from services.gateway.trading import order_queries
+from services.gateway.performance.asked import asked_for
+from services.gateway.performance.schemas import EquityPage, EquityQuery, Performance, PerformanceQuery
 from shared.reports import queries
-from shared.reports.performance import Asked, performance
+from shared.reports.performance import performance
 
 
 async def get_performance(gateway: Gateway, principal: Principal, query: PerformanceQuery) -> Performance:
@@ -47,13 +41,7 @@ async def get_equity_of(gateway: Gateway, account_id: UUID, query: EquityQuery) 
 
 
 async def _performance(gateway: Gateway, account_id: UUID, query: PerformanceQuery) -> Performance:
-    if query.benchmark is not None and not await read(gateway, order_queries.instrument_exists, query.benchmark):
-        raise Invalid(f"benchmark: unknown instrument {query.benchmark}", field="benchmark")
-    if query.generation is not None:
-        account = await read(gateway, queries.account, account_id)
-        if account is not None:
-            check_generation(query.generation, account["generation"])
-    asked = Asked(account_id, query.begin, query.end, query.generation, query.benchmark, query.by)
+    asked = await asked_for(gateway, account_id, query, query.by)
     found = await read(gateway, performance, asked, gateway.context.clock())
     if found is None:
         raise NotFound(f"there is no account {account_id}, or it is being opened; GET /api/accounts lists them")

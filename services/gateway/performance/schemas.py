@@ -6,19 +6,12 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, model_validator
 
-from services.gateway.http.errors import Invalid
 from services.gateway.http.pagination import Page, StretchQuery, TimeCursor
 from services.gateway.http.schemas import Answer, AnyCaseSymbol, Moment, PlainNumber, Query
 from shared.contracts.account_alerts import AlertKind
 from shared.contracts.written import Bounded
 
 Generation = Annotated[int, Bounded(ge=1, le=2**31 - 1)]
-
-
-def check_generation(asked: int, present: int) -> None:
-    """Raise Invalid if the account has not had so many generations."""
-    if asked > present:
-        raise Invalid(f"generation: the present one is {present}; name it or an earlier one", field="generation")
 
 
 class TimeQuery(Query):

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, text
 
 from services.gateway.http.errors import Invalid
-from services.gateway.performance.schemas import check_generation
+from services.gateway.performance.asked import check_generation
 from services.gateway.reports.schemas import ReportQuery
 from shared.account_market import account_market
 from shared.reports import report_queries

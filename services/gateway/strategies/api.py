@@ -12,6 +12,7 @@ from services.gateway.http.endpoints import Endpoint
 from services.gateway.http.errors import Conflict, Forbidden, Invalid, NotFound
 from services.gateway.http.pagination import page_of
 from services.gateway.http.requests import Gateway, read
+from services.gateway.performance.asked import asked_for
 from services.gateway.performance.schemas import TimeQuery
 from services.gateway.strategies import queries
 from services.gateway.strategies.schemas import (
@@ -37,7 +38,7 @@ from services.gateway.strategies.schemas import (
     Why,
 )
 from services.gateway.strategies.why import sentences
-from services.gateway.trading import commands, order_queries
+from services.gateway.trading import commands
 from shared.contracts.strategy import (
     Control,
     ControlStrategy,
@@ -46,7 +47,6 @@ from shared.contracts.strategy import (
     ReviseStrategy,
     StrategyRefused,
 )
-from shared.reports.performance import Asked
 from shared.reports.strategy_performance import strategy_performance
 from shared.storage.keyset import Keyset, Record
 
@@ -211,12 +211,10 @@ async def get_strategy_performance(
 ) -> StrategyPerformance:
     """Get the returns, the risk and the trading of a strategy, by default since its creation.
 
-    Raises NotFound, and Invalid for an unknown benchmark.
+    Raises NotFound, and Invalid for an unknown benchmark or account generation.
     """
     found = await _own(gateway, principal, strategy_id)
-    if query.benchmark is not None and not await read(gateway, order_queries.instrument_exists, query.benchmark):
-        raise Invalid(f"benchmark: unknown instrument {query.benchmark}", field="benchmark")
-    asked = Asked(found["account_id"], query.begin, query.end, query.generation, query.benchmark, "strategy")
+    asked = await asked_for(gateway, found["account_id"], query, "strategy")
     terms = (strategy_id, found["created_at"], asked, gateway.context.clock())
     told = await read(gateway, strategy_performance, *terms)
     if told is None:
