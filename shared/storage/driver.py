@@ -9,6 +9,7 @@ connection, and sent together in one round trip. Their parameters are:
 """
 
 import re
+import sys
 from collections import namedtuple
 from collections.abc import Callable, Generator, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -71,8 +72,14 @@ def together(connection: Connection, *calls: Call) -> list[Rows]:
     that fails, and no later statement has run then.
     """
     used = driver(connection)
+    results: Sequence[PGresult] | None = None
+    try:
+        results = run_prepared(used, connection.info.setdefault(_PREPARED, set()), calls)
+    finally:
+        if results is None and not isinstance(sys.exception(), Exception):
+            connection.invalidate()  # SQLAlchemy does so too: a rollback now would raise in place of the exit
     answers: list[Rows] = []
-    for result in run_prepared(used, connection.info.setdefault(_PREPARED, set()), calls):
+    for result in results:
         if result.status != ExecStatus.TUPLES_OK or not result.ntuples:
             answers.append([])
             continue

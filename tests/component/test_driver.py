@@ -1,5 +1,6 @@
 """Statements of the driver on a real PostgreSQL: their parameters and rows, and the connection after a failure."""
 
+import signal
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -158,3 +159,25 @@ def test_a_connection_that_is_cut_in_the_middle_is_not_used_again(urls: dict[str
     with engine.begin() as connection:
         assert fetch(connection, "SELECT 1 AS one", {})[0].one == 1
     cutting.dispose()
+
+
+class _Ended(BaseException):
+    """As SystemExit of a signal's handler, and as a time limit."""
+
+
+def test_an_end_in_the_middle_of_a_statement_is_raised_and_no_error_of_the_database(engine: Engine) -> None:
+    """Otherwise a loop that waits for the database would go on after the signal to end."""
+
+    def end(*_: object) -> None:
+        raise _Ended
+
+    before = signal.signal(signal.SIGALRM, end)
+    try:
+        with pytest.raises(_Ended), engine.begin() as connection:  # noqa: PT012
+            fetch(connection, INSERT, {"name": "lost"})
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            fetch(connection, "SELECT pg_sleep(10)", {})
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    with engine.begin() as connection:
+        assert fetch(connection, "SELECT count(*) AS n FROM orders.names", {})[0].n == 0
