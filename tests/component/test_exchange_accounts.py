@@ -170,6 +170,20 @@ def test_a_sell_does_not_meet_a_resting_buy_of_its_account(exchange: Exchange) -
     assert exchange.status(exchange.submit(account, "sell 1 AAPL market")) == "accepted"
 
 
+def test_a_stop_that_waits_for_a_price_rests_at_no_limit(exchange: Exchange) -> None:
+    """It is at the market since it was triggered, and nobody sells yet. Orders of either side go beside it."""
+    account = exchange.open()
+    exchange.price("AAPL 99/101 100")
+    exchange.submit(account, "buy 2 AAPL market")
+    exchange.price("AAPL 99/101 100")
+    stop = exchange.submit(account, "buy 1 AAPL stop", stop_price="105")
+    exchange.price("AAPL 104/ 106")
+    assert (exchange.status(stop), exchange.order(stop).triggered) == ("accepted", True)
+    assert exchange.reason(exchange.submit(account, "buy 1 AAPL limit", limit_price="90")) is None
+    assert exchange.reason(exchange.submit(account, "sell 1 AAPL limit", limit_price="120")) is None
+    assert exchange.reason(exchange.submit(account, "sell 1 AAPL market")) == "wash_trade"  # because of the limit at 90
+
+
 def test_orders_that_open_a_position_are_on_one_side(exchange: Exchange) -> None:
     """The exits of an entry would hold shares that the other order sells."""
     account = exchange.open(**MARGIN)

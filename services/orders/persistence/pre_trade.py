@@ -232,7 +232,7 @@ CROSS JOIN LATERAL (
             WHERE o.side = 'sell' AND o.may_rest AND o.limit_price > COALESCE(i.bid, i.last, 0)))[1] AS best_sell
   FROM (
     SELECT id, side, qty, limit_price, reserved, held_for_orders,
-           leg IS NULL AND (type = 'limit' OR triggered) AS may_rest,
+           leg IS NULL AND limit_price IS NOT NULL AND (type = 'limit' OR triggered) AS may_rest,
            CASE WHEN leg IS NULL THEN
              qty - filled_qty - CASE order_class WHEN 'simple' THEN held_for_orders ELSE 0 END
            END AS opening
