@@ -26,7 +26,7 @@ from shared.bus.unit_of_work import ServiceContext
 from shared.contracts.routing import consumed_by
 from shared.jobs.admin.queue_control import QueueControl
 from shared.jobs.engine.tick import Tick
-from shared.observability.health import read_heartbeat, run_folder, write_heartbeat
+from shared.observability.health import is_fresh, read_heartbeat, run_folder, write_heartbeat
 
 log = structlog.get_logger(__name__)
 
@@ -176,7 +176,7 @@ class SchedulerWatch(Background):
 
     def watch_workers(self) -> None:
         """Kill a worker process that writes no heartbeat or has a dead thread. Dramatiq then ends the replica."""
-        for pid in siblings():
+        for pid in siblings(self._main):
             beat = read_heartbeat(self._folder / f"worker-{pid}.json")
             patience = self._workers.setdefault(pid, Patience(first=START_ROUNDS))
             if patience.is_over(beat["at"] if beat.get("threads", True) else "dead thread"):
@@ -184,24 +184,32 @@ class SchedulerWatch(Background):
                 kill(pid)
 
     def watch_main(self) -> None:
-        """Kill the replica where dramatiq's main process has stopped or is gone, because nothing else ends it."""
-        if not self._parent.is_over(None if has_stopped(self._main) else time.monotonic()):
+        """Kill the replica where dramatiq's main process has stopped or is gone, because nothing else ends it.
+
+        Without a worker process, main only waits for this one: the signal to end came and was lost.
+        """
+        workers = siblings(self._main)
+        if not self._parent.is_over(None if has_stopped(self._main) or not workers else time.monotonic()):
             return
         log.critical("the main process has stopped: killing this replica so that it is restarted")
-        for pid in (*siblings(), self._main, os.getpid()):
+        orphans = [pid for pid in self._workers if is_fresh(read_heartbeat(self._folder / f"worker-{pid}.json")["at"])]
+        for pid in (*(workers or orphans), self._main, os.getpid()):
             kill(pid)
 
 
 def end_replica(folder: Path, main: int) -> None:
     """Have the main process end the replica in good order, with a non-zero exit code.
 
-    It is asked once: a second SIGTERM would end a worker in the middle of a message.
+    It is asked once: a second SIGTERM would end a worker in the middle of a message. Without it this process ends.
     """
     try:
         (folder / FAILED_FILE).touch(exist_ok=False)
     except FileExistsError:
         return
-    os.kill(main, signal.SIGTERM)
+    try:
+        os.kill(main, signal.SIGTERM)
+    except ProcessLookupError:
+        kill(os.getpid())
 
 
 def main_process() -> int:
@@ -210,10 +218,14 @@ def main_process() -> int:
     return os.getppid() if parent is None or parent.pid is None else parent.pid
 
 
-def siblings() -> list[int]:
-    """The other processes of the replica below dramatiq's main process. Linux lists them."""
-    parent = os.getppid()
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+def siblings(main: int) -> list[int]:
+    """The other processes of the replica below dramatiq's main process. Linux lists them.
+
+    None where main is gone. This process has another parent then, whose children are not the replica's.
+    """
+    if os.getppid() != main:
+        return []
+    children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
     return [int(pid) for pid in children if int(pid) != os.getpid()]
 
 

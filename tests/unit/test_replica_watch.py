@@ -39,7 +39,7 @@ def sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int
     monkeypatch.setenv("PAPERPROFIT_RUN_DIR", str(tmp_path))
     monkeypatch.setattr("shared.replica_watch.os.kill", lambda pid, number: signals.append((pid, number)))
     monkeypatch.setattr("shared.replica_watch.main_process", lambda: MAIN)
-    monkeypatch.setattr("shared.replica_watch.siblings", lambda: [WORKER, OTHER_WORKER])
+    monkeypatch.setattr("shared.replica_watch.siblings", lambda _: [WORKER, OTHER_WORKER])
     monkeypatch.setattr("shared.replica_watch.has_stopped", lambda _: False)
     return signals
 
@@ -230,6 +230,33 @@ def test_a_main_process_that_has_stopped_ends_the_replica(
     assert sent == [(pid, signal.SIGKILL) for pid in (WORKER, OTHER_WORKER, MAIN, os.getpid())]
 
 
+def test_a_scheduler_without_any_worker_ends_the_replica(
+    of_scheduler: SchedulerWatch, sent: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dramatiq's main process waits for it, and it for nothing: it was told to end and did not."""
+    of_scheduler.watch_main()
+    monkeypatch.setattr("shared.replica_watch.siblings", lambda _: [])
+    for _ in range(LOST_ROUNDS + 1):
+        of_scheduler.watch_main()
+    assert sent == []
+    of_scheduler.watch_main()
+    assert sent == [(pid, signal.SIGKILL) for pid in (MAIN, os.getpid())]
+
+
+def test_workers_whose_main_process_is_gone_are_killed(
+    tmp_path: Path, of_scheduler: SchedulerWatch, sent: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has ended by itself beats no more, and its number may be another process's."""
+    for _ in range(2):
+        worker_heartbeat(tmp_path, WORKER)
+        of_scheduler.watch_workers()
+        of_scheduler.watch_main()
+    monkeypatch.setattr("shared.replica_watch.siblings", lambda _: [])
+    for _ in range(LOST_ROUNDS + 2):
+        of_scheduler.watch_main()
+    assert sent == [(pid, signal.SIGKILL) for pid in (WORKER, MAIN, os.getpid())]
+
+
 @pytest.fixture
 def child() -> Iterator["subprocess.Popen[bytes]"]:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
@@ -255,9 +282,14 @@ def test_the_processes_of_a_replica_find_each_other(
 ) -> None:
     """They are the children of one process, and that process."""
     assert main_process() == os.getppid()
-    assert os.getpid() not in siblings()
+    assert os.getpid() not in siblings(main_process())
     monkeypatch.setattr("shared.replica_watch.os.getppid", os.getpid)
-    assert child.pid in siblings()
+    assert child.pid in siblings(os.getpid())
+
+
+def test_the_children_of_another_parent_are_not_the_replicas() -> None:
+    """A process whose parent has died becomes a child of init, which has many others."""
+    assert siblings(os.getppid() + 1) == []
 
 
 def test_patience_begins_anew_with_each_change() -> None:
