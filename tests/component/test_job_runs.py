@@ -2,6 +2,7 @@
 
 import math
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from dramatiq.middleware import TimeLimitExceeded
 
 from shared.bus.unit_of_work import ServiceContext
 from shared.jobs.declaration import Job
+from shared.jobs.engine.heartbeat import Heartbeat
 from shared.jobs.run_context import Counts, RunContext
 from tests.component.job_worker import Gate, a_job, job_worker, runs
 from tests.component.watching import all_statements
@@ -126,3 +128,25 @@ def test_a_time_limit_that_ends_with_the_body_comes_once(
         with pytest.raises(TimeLimitExceeded), heartbeat.time_limited(run_id, 1):
             pass
         assert heartbeat._held[run_id, 1].deadline == math.inf
+
+
+def test_time_for_which_the_process_stood_still_counts_for_no_limit(
+    orders: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lid is closed for a minute in the middle of a run of at most 30 seconds, which then goes on."""
+    heartbeat, run_id = Heartbeat(orders), uuid4()
+    pauses, clock = iter([1.0, 61.0, 31.0]), SimpleNamespace(now=0.0)
+
+    def wait(_: float) -> bool:
+        clock.now += (pause := next(pauses, 0.0))
+        return not pause
+
+    monkeypatch.setattr("shared.jobs.engine.heartbeat.time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(heartbeat, "stopping", SimpleNamespace(wait=wait))
+    heartbeat.hold(run_id, 1, 30.0)
+    heartbeat.run()
+    deadline = heartbeat._held[run_id, 1].deadline
+    assert deadline == 30.0 + 60.0 + 30.0
+    clock.now = deadline + 1
+    with pytest.raises(TimeLimitExceeded):
+        heartbeat.beat()

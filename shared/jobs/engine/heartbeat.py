@@ -28,6 +28,8 @@ from shared.storage.errors import DATABASE_ERRORS
 BEAT_SECONDS = 1.0
 #: A run that swallows the exception of its time limit gets it again this often.
 AGAIN_SECONDS = 5.0
+#: A pause between two beats that is longer by this much means that the process stood still, as under a closed lid.
+STILL_SECONDS = 2.0
 
 
 @dataclass
@@ -69,9 +71,19 @@ class Heartbeat(Background):
         self.worker = f"{context.service}:{self._host}:{os.getpid()}:{uuid4().hex[:6]}"
 
     def run(self) -> None:
-        """Beat once a second."""
+        """Beat once a second. Time for which the process stood still counts for no time limit."""
+        paused_at = time.monotonic()
         while not self.stopping.wait(BEAT_SECONDS):
+            late = time.monotonic() - paused_at - BEAT_SECONDS
+            if late > STILL_SECONDS:
+                self._extend_limits(late)
             self.beat()
+            paused_at = time.monotonic()
+
+    def _extend_limits(self, seconds: float) -> None:
+        with self._lock:
+            for held in self._held.values():
+                held.deadline += seconds
 
     def stop(self) -> None:
         """Stop beating, and record that the process has stopped."""
