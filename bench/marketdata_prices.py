@@ -50,7 +50,7 @@ class _Batches:
         quotes = self._quotes()
         begun = time.perf_counter()
         with self._context.unit_of_work() as uow:
-            known = lock_known(uow.connection, [quote.symbol for quote in quotes])
+            known = lock_known(uow.connection, [quote.symbol for quote in quotes], uow.now)
             results = store(uow, quotes, known)
         taken = (time.perf_counter() - begun) * 1000
         assert len(results) == SYMBOLS
@@ -80,7 +80,7 @@ class _Batches:
         run, driver.run_prepared = driver.run_prepared, counted
         quotes = self._quotes()
         with self._context.unit_of_work() as uow:
-            store(uow, quotes, lock_known(uow.connection, [quote.symbol for quote in quotes]))
+            store(uow, quotes, lock_known(uow.connection, [quote.symbol for quote in quotes], uow.now))
         event.remove(self._engine, "before_cursor_execute", note)
         driver.run_prepared = run
         return len([each for each in seen if "FROM" in each or "INSERT" in each])

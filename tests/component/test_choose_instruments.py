@@ -69,6 +69,13 @@ def test_a_symbol_that_a_stream_just_brought_is_not_asked_for(priced: Exchange) 
     assert chosen(priced, "15:01") == "BTC/USD IBM MSFT AAPL"
 
 
+def test_prices_of_a_clock_that_was_ahead_are_asked_for_again(priced: Exchange) -> None:
+    """The clock is put right by an hour."""
+    at(priced, "16:00")
+    push(priced.marketdata, {"AAPL": "101"})
+    assert chosen(priced, "15:00") == "BTC/USD IBM MSFT AAPL"
+
+
 def test_those_that_a_spent_limit_left_out_come_first_in_the_next_poll(priced: Exchange) -> None:
     """A list that is longer than the limit of a minute is polled in turns."""
     assert chosen(priced, "15:00") == "AAPL BTC/USD IBM MSFT"

@@ -196,7 +196,7 @@ def test_new_prices_of_all_instruments_are_hot(urls: dict[str, str], clock: Fake
         for _ in range(8):  # the first ones move rows off the pages that were filled when they were added
             clock.move(minutes=1)
             with context.engine.begin() as connection:
-                save_prices(connection, [made_up_quote(symbol, "123.45", clock.now) for symbol in symbols])
+                save_prices(connection, [made_up_quote(symbol, "123.45", clock.now) for symbol in symbols], clock.now)
                 updates, hot = connection.exec_driver_sql(counts).one()
     assert hot >= 0.9 * updates > 0
 

@@ -125,7 +125,7 @@ def test_a_halt_that_meets_a_price_begins_after_it(marketdata: ServiceContext, c
     with ThreadPoolExecutor(1) as pool:
         with marketdata.unit_of_work() as uow:
             late = clock.move(seconds=5)
-            assert prices.save_prices(uow.connection, [made_up_quote("AAPL", "100", late)])
+            assert prices.save_prices(uow.connection, [made_up_quote("AAPL", "100", late)], uow.now)
             clock.now = NOON + SECOND
             halting = pool.submit(halt, marketdata)
             eventually(lambda: waiting(marketdata) == 1)

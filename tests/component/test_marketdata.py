@@ -20,6 +20,7 @@ from services.marketdata.service import INSTRUMENTS, prepare
 from services.marketdata.usecases.corporate_actions import enter
 from services.marketdata.usecases.update_prices import poll
 from shared.bus.unit_of_work import ServiceContext
+from shared.clock import utc_now
 from shared.contracts.corporate_actions import ActionKind, EnterCorporateAction
 from shared.contracts.prices import PricesUpdated
 from shared.jobs.run_context import Counts, RunContext
@@ -85,6 +86,18 @@ def test_an_update_writes_prices_and_bars_and_publishes_one_event(
     assert {price["symbol"]: (price["last"], price["sequence"]) for price in sent.body["prices"]} == {
         symbol: (str(100 + n), 1) for n, symbol in enumerate(SYMBOLS)
     }
+
+
+def test_a_price_of_a_clock_that_was_ahead_shuts_out_no_later_one(marketdata: ServiceContext, clock: FakeClock) -> None:
+    """The clock is put right, and prices go on. A replica whose own clock is behind replaces nothing."""
+    clock.now = utc_now() + timedelta(minutes=3)
+    push(marketdata, {"AAPL": "100"})
+    clock.now = utc_now()
+    assert push(marketdata, {"AAPL": "101"}) == 1
+    row = instrument(marketdata, "AAPL")
+    assert (row.last_price, row.quoted_at, row.since, row.sequence) == (101, clock.now, None, 2)
+    clock.now -= timedelta(minutes=3)
+    assert push(marketdata, {"AAPL": "102"}) == 0
 
 
 def test_the_configured_provider_has_a_price_for_every_instrument(marketdata: ServiceContext) -> None:
@@ -185,7 +198,7 @@ def test_a_crash_before_the_commit_leaves_no_trace(marketdata: ServiceContext, c
     def push_and_die() -> None:
         with marketdata.unit_of_work() as uow:
             quotes = [made_up_quote("AAPL", "101", uow.now)]
-            updates = prices.save_prices(uow.connection, quotes)
+            updates = prices.save_prices(uow.connection, quotes, uow.now)
             uow.run(prices.adding_bars(quotes, "1m", SECOND))
             assert updates["AAPL"] == prices.Update(2, before[0].quoted_at, market="DEMO")
             raise ServiceKilled

@@ -237,7 +237,7 @@ def test_a_crash_leaves_neither_the_price_nor_the_event(tape: Tape, marketdata: 
 
     def die() -> None:
         with marketdata.unit_of_work() as uow:
-            assert official_prices.record_trades(uow, quotes, prices.save_prices(uow.connection, quotes)) == 1
+            assert official_prices.record_trades(uow, quotes, prices.save_prices(uow.connection, quotes, uow.now)) == 1
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

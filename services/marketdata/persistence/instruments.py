@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from services.marketdata.domain.price_checks import Known
 from services.marketdata.persistence.columns import columns
 from shared.contracts.instruments import InstrumentTerms
+from shared.contracts.prices import AHEAD
 from shared.storage.driver import Call, Rows, together
 
 
@@ -101,15 +102,18 @@ def tradable(connection: Connection, *, but_of: Collection[str] = ()) -> dict[st
     return {each.symbol: each.split_count for each in wanted(connection) if each.asset_class not in but_of}
 
 
-def lock_known(connection: Connection, symbols: Sequence[str]) -> dict[str, Known]:
-    """Symbol → the instrument before a new price. Splits, halts and prices of these symbols wait meanwhile."""
-    (rows,) = together(connection, locking_known(symbols))
+def lock_known(connection: Connection, symbols: Sequence[str], now: datetime) -> dict[str, Known]:
+    """Symbol → the instrument before a new price. Splits, halts and prices of these symbols wait meanwhile.
+
+    A price whose time is ahead of every clock came while a clock was wrong. It has no time then, so it shuts out none.
+    """
+    (rows,) = together(connection, locking_known(symbols, now))
     return known_of(rows)
 
 
-def locking_known(symbols: Sequence[str]) -> Call:
+def locking_known(symbols: Sequence[str], now: datetime) -> Call:
     """The statement of ``lock_known``. ``known_of`` reads its rows."""
-    return _LOCK_KNOWN, {"symbols": list(symbols)}
+    return _LOCK_KNOWN, {"symbols": list(symbols), "now": now}
 
 
 def known_of(rows: Rows) -> dict[str, Known]:
@@ -166,7 +170,10 @@ WHERE halted_at IS NULL ORDER BY symbol
 """)
 _POSITIONS_THERE = text("SELECT to_regclass('orders.positions_v1')")
 _HELD = text("SELECT DISTINCT symbol FROM orders.positions_v1 WHERE symbol = ANY(:symbols) AND qty <> 0")
-_LOCK_KNOWN = """
-SELECT symbol, currency, split_count, quoted_at, last_price, provider, halted_at, resumed_at
+#: Our clock may be behind PostgreSQL's, and PostgreSQL's behind the one that the price came by.
+IMPOSSIBLE = f"quoted_at > GREATEST(clock_timestamp(), %(now)s) + interval '{AHEAD.total_seconds()} seconds'"
+_LOCK_KNOWN = f"""
+SELECT symbol, currency, split_count, CASE WHEN {IMPOSSIBLE} THEN NULL ELSE quoted_at END AS quoted_at, last_price,
+       provider, halted_at, resumed_at
 FROM marketdata.instruments WHERE symbol = ANY(%(symbols)b::text[]) ORDER BY symbol FOR NO KEY UPDATE
 """

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 
 from services.marketdata.domain.quote import Quote
 from services.marketdata.persistence.columns import columns
+from services.marketdata.persistence.instruments import IMPOSSIBLE
 from shared.storage.driver import Call, Values, fetch, numbers
 
 
@@ -49,18 +50,17 @@ class Update:
     bar_start: datetime | None = None
 
 
-def save_prices(
-    connection: Connection, quotes: Sequence[Quote], received_at: datetime | None = None
-) -> dict[str, Update]:
+def save_prices(connection: Connection, quotes: Sequence[Quote], now: datetime) -> dict[str, Update]:
     """Write the quotes as the instruments' current prices: symbol → the update.
 
     A quote that is not newer than the current price, one from before the end of a halt, and one of an instrument that
-    is halted or unknown, changes nothing and is left out. ``received_at`` is for quotes that do not say it.
+    is halted or unknown, changes nothing and is left out. A current price whose time is impossible gives way to any.
     """
     given: Values = columns(quotes, "symbol", "provider", "quoted_at", "bar_start", "delayed") | _numbers(
         quotes, "last", "bid", "ask", "bid_size", "ask_size", "open", "high", "low", "volume"
     )
-    given["received_at"] = [quote.received_at or received_at for quote in quotes]
+    given["received_at"] = [quote.received_at or now for quote in quotes]
+    given["now"] = now
     return {
         row.symbol: Update(row.sequence, row.since, row.split_count, row.market, row.after_halt, row.bar_start)
         for row in fetch(connection, _SAVE_PRICES, given)
@@ -96,7 +96,7 @@ _LOCK_PROVIDER = text("SELECT state FROM marketdata.provider_states WHERE provid
 _SAVE_PROVIDER = text("""
 UPDATE marketdata.provider_states SET state = CAST(:state AS jsonb), updated_at = :now WHERE provider = :provider
 """)
-_SAVE_PRICES = """
+_SAVE_PRICES = f"""
 UPDATE marketdata.instruments i SET
   sequence = i.sequence + 1, provider = v.provider, last_price = v.last, bid = v.bid, ask = v.ask,
   bid_size = v.bid_size, ask_size = v.ask_size, volume = v.volume,
@@ -105,7 +105,8 @@ UPDATE marketdata.instruments i SET
   high = CASE WHEN i.resumed_at > i.quoted_at THEN v.last ELSE v.high END,
   low = CASE WHEN i.resumed_at > i.quoted_at THEN v.last ELSE v.low END,
   received_at = v.received_at, delayed = v.delayed,
-  quoted_at = v.quoted_at, since = CASE WHEN i.resumed_at > i.quoted_at THEN NULL ELSE i.quoted_at END,
+  quoted_at = v.quoted_at,
+  since = CASE WHEN i.resumed_at > i.quoted_at OR i.{IMPOSSIBLE} THEN NULL ELSE i.quoted_at END,
   bar_start = CASE WHEN i.resumed_at > i.quoted_at THEN v.quoted_at ELSE v.bar_start END
 FROM unnest(%(symbol)b::text[], %(provider)b::text[], %(last)s::numeric[], %(bid)s::numeric[], %(ask)s::numeric[],
             %(bid_size)s::numeric[], %(ask_size)s::numeric[], %(open)s::numeric[], %(high)s::numeric[],
@@ -113,7 +114,7 @@ FROM unnest(%(symbol)b::text[], %(provider)b::text[], %(last)s::numeric[], %(bid
             %(received_at)b::timestamptz[], %(delayed)b::boolean[])
   AS v (symbol, provider, last, bid, ask, bid_size, ask_size, open, high, low, volume, quoted_at, bar_start,
         received_at, delayed)
-WHERE i.symbol = v.symbol AND (i.quoted_at IS NULL OR i.quoted_at < v.quoted_at)
+WHERE i.symbol = v.symbol AND (i.quoted_at IS NULL OR i.quoted_at < v.quoted_at OR i.{IMPOSSIBLE})
   AND i.halted_at IS NULL AND (i.resumed_at IS NULL OR i.resumed_at <= v.quoted_at)
 RETURNING i.symbol, i.sequence, i.since, i.bar_start, i.split_count, i.market,
           i.since IS NULL AND i.resumed_at IS NOT NULL AS after_halt

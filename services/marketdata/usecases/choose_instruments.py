@@ -39,7 +39,7 @@ def choose(context: ServiceContext, every: Mapping[str, timedelta], listed: Mapp
             each
             for each in listed
             if (at := received.get(each.symbol)) is None
-            or (each.market in due and at <= now - intervals[each.market] / 2)
+            or (each.market in due and (at > now or at <= now - intervals[each.market] / 2))
         ]
         if due:
             prices.save_provider_state(connection, POLLS, polls | dict.fromkeys(due, now.isoformat()), now)

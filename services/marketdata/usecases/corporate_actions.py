@@ -40,11 +40,11 @@ def _is_history(uow: UnitOfWork, command: EnterCorporateAction) -> bool:
 
 def lock_current(uow: UnitOfWork, symbols: Sequence[str]) -> dict[str, Known]:
     """Apply the actions that are due, and lock the instruments for new prices: ``apply_due`` and ``lock_known``."""
-    due, rows = uow.run(call(_DUE, {"now": uow.now}), locking_known(symbols))
+    due, rows = uow.run(call(_DUE, {"now": uow.now}), locking_known(symbols, uow.now))
     if not due:
         return known_of(rows)
     _apply(uow, due)
-    return lock_known(uow.connection, symbols)
+    return lock_known(uow.connection, symbols, uow.now)
 
 
 def apply_due(uow: UnitOfWork) -> int:

@@ -16,7 +16,7 @@ from shared.contracts.prices import MOST_OF_A_SYMBOL, PricesPushed, PushPrices, 
 def push_prices(uow: UnitOfWork, command: PushPrices, *, most_jump: Decimal = MOST_JUMP) -> None:
     """Store and publish the prices that pass the checks, and answer with those that were taken and refused."""
     apply_due(uow)
-    known = lock_known(uow.connection, sorted({price.symbol for price in command.pushed}))
+    known = lock_known(uow.connection, sorted({price.symbol for price in command.pushed}), uow.now)
     quotes: dict[int, Quote] = {}
     refusals: dict[int, Refusal] = {}
     counts: dict[str, int] = {}

@@ -82,7 +82,7 @@ def update_prices(
     with context.unit_of_work() as uow:
         locked_state = prices.lock_provider_state(uow.connection, provider.name)
         apply_due(uow)
-        known = instruments.lock_known(uow.connection, list(split_counts))
+        known = instruments.lock_known(uow.connection, list(split_counts), uow.now)
         if (locked_state, {symbol: each.split_count for symbol, each in known.items()}) != (state, split_counts):
             return 0
         results = store(
