@@ -152,7 +152,7 @@ def test_a_wrong_setting_is_a_422_and_changes_nothing(
         (f"/api/jobs/{JOB}/backfill", {"from": "2026-01-01T00:00:00Z"}, "to"),
         (f"/api/jobs/{JOB}/backfill", {"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T00:00:00Z"}, "to"),
         (f"/api/jobs/{JOB}/backfill", {"from": "2026-01-01T00:00:00Z", "to": "1e999"}, "to"),
-        (f"/api/jobs/{JOB}/backfill", {"from": "1970-01-01T00:00:00Z", "to": "2199-01-01T00:00:00Z"}, "from"),
+        (f"/api/jobs/{JOB}/backfill", {"from": "1970-01-01T00:00:00Z", "to": "2199-01-01T00:00:00Z"}, "to"),
         ("/api/jobs/after_it/backfill", {"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"}, "from"),
         ("/api/dead-letters/orders/requeue", {"dead_letters": []}, "dead_letters"),
         ("/api/dead-letters/orders/requeue", {"dead_letters": [HUGE]}, "dead_letters.0"),
