@@ -100,7 +100,7 @@ class CancelReason(StrEnum):
     SPLIT = "split"
     MARGIN_CALL = "margin_call"
     #: The account reached a risk limit.
-    ACCOUNT_HALTED = "account_halted"
+    RISK_LIMIT = "risk_limit"
     #: Another order of its group was filled, canceled or expired.
     OCO = "oco"
     ORDER_GROUP = "order_group"

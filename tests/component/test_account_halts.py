@@ -119,7 +119,7 @@ def test_a_halt_cancels_the_open_orders_that_open_a_position_and_leaves_the_exit
     assert not set(known) & {entry.id, bracket.id, money.id}
     ended = "SELECT cancel_reason FROM orders.orders WHERE id = ANY(:ids)"
     found = rows(history.orders.engine, ended, ids=[entry.id, bracket.id, money.id])
-    assert {each.cancel_reason for each in found} == {"account_halted"}
+    assert {each.cancel_reason for each in found} == {"risk_limit"}
     assert not [each for each in known.values() if each.order_group == bracket.id]
     reserved = "SELECT reserved FROM orders.accounts WHERE id = :a"
     assert value(history.orders.engine, reserved, a=account) == 0

@@ -19,8 +19,8 @@ def told(position: Decimal, values: dict[str, Any]) -> str:
         "position": position, "equity": None, "side": "sell", "qty": Decimal(5), "cuts": [],
     }  # fmt: skip
     order = {
-        "decision": decision, "leg": None, "status": "accepted", "reject_message": None, "filled_qty": Decimal(0),
-        "cancel_reason": None,
+        "decision": decision, "leg": None, "replaces": None, "replaced_by": None, "status": "accepted",
+        "reject_message": None, "filled_qty": Decimal(0), "cancel_reason": None,
     }  # fmt: skip
     return " ".join(sentences(order))
 

@@ -50,7 +50,7 @@ def halt_account(uow: UnitOfWork, event: RiskLimitReached) -> None:
     orders = lock_open_orders(uow.connection, open_order_groups(uow.connection, account.id))
     entries = [order for order in orders if order.may_open]
     if entries:
-        end_orders(uow, entries, orders, accounts, CancelReason.ACCOUNT_HALTED)
+        end_orders(uow, entries, orders, accounts, CancelReason.RISK_LIMIT)
 
 
 def resume_account(uow: UnitOfWork, command: ResumeAccount) -> None:
